@@ -1,0 +1,75 @@
+// Package live holds the values that the server core hands to the view: the
+// state of all connections of all agents at one moment.
+// It does nothing: monitor makes a State, mapview shows it.
+package live
+
+import (
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/rules"
+)
+
+// A Scope says how far away a peer is.
+type Scope uint8
+
+// The scopes. The zero value is Internet.
+const (
+	Internet Scope = iota
+	LAN            // private, link-local, multicast or another local address
+	Host           // loopback
+)
+
+// A Conn is a connection of an agent, enriched once when it opened. It is
+// immutable: a changed connection is a new Conn.
+type Conn struct {
+	conntrack.Conn
+	Agent string      // name of the agent, as shown
+	Scope Scope       // how far away the peer is
+	Place geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
+	ASN   uint32      // zero: unknown
+	Org   string      // holder of the ASN
+	Rule  int         // index into State.Rules
+}
+
+// An Agent is a host that reports connections.
+type Agent struct {
+	Name    string
+	Addr    string // network address it reports from; empty: this process
+	Since   time.Time
+	Backend string // how it reads its sockets, such as "diag"
+	Limited string // why it does not see all, such as "other users' programs need root"; empty: it does
+	Lost    uint64 // events lost since it connected
+	Conns   int    // its live connections
+}
+
+// A Source names a look-up table.
+type Source struct {
+	Name         string    // file name, or "embedded"
+	Date         time.Time // of the data; zero: unknown
+	CountryLevel bool      // places are countries, not cities
+}
+
+// A Mark is a place of the stored history and how many connections were
+// counted there.
+type Mark struct {
+	Lat, Lon float64
+	Count    int64
+}
+
+// A State is what the server knows at one moment. It is immutable, also what
+// its slices and pointers lead to: readers need no lock. State.Rules ends with
+// the rule for connections that match no other.
+type State struct {
+	Seq      uint64 // grows with every published state
+	Time     time.Time
+	Conns    []*Conn // in order of opening
+	Agents   []Agent // by name
+	Rules    []rules.Rule
+	Home     geoip.Place
+	Geo      Source
+	ASN      Source
+	Marks    []Mark   // history by place, nil until it is asked for
+	Problems []string // what is wrong and what to do, for people; newest last
+}

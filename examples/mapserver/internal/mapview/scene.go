@@ -1,0 +1,46 @@
+package mapview
+
+import (
+	"image"
+	"image/color"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+)
+
+// A Shape is what an Item draws.
+type Shape uint8
+
+// The shapes. Coordinates and lengths are in pixels of the picture, y down.
+const (
+	Disc     Shape = iota + 1 // filled, around X, Y with radius R
+	Ring                      // around X, Y, its middle line at radius R, W wide
+	Arc                       // part of such a ring, From and To in turns clockwise from the top
+	Triangle                  // filled, pointing up, around X, Y with circumradius R
+	Rect                      // filled, corner X, Y, size X2, Y2, corners rounded by R
+	Frame                     // outline of such a rectangle, W wide, inside its edge
+	Line                      // from X, Y to X2, Y2, W wide
+	Text                      // Text in Font at Size, its baseline starts at X, Y
+)
+
+// An Item is one thing to draw. Which fields count depends on Shape.
+type Item struct {
+	Shape    Shape
+	Font     typeface.Font
+	Color    color.NRGBA
+	X, Y     float32
+	X2, Y2   float32
+	R, W     float32
+	From, To float32
+	Size     float32 // of the font, pixels per em
+	Text     string
+}
+
+// A Scene is a display list: the map, then the items in order, each over
+// those before it. It is valid until the next call of View.Update.
+type Scene struct {
+	Size    image.Point   // of the picture in pixels
+	View    worldmap.View // the map under everything
+	Palette worldmap.Palette
+	Items   []Item
+}
