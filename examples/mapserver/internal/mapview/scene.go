@@ -43,4 +43,5 @@ type Scene struct {
 	View    worldmap.View // the map under everything
 	Palette worldmap.Palette
 	Items   []Item
+	Rev     uint64 // grows whenever anything above changes
 }

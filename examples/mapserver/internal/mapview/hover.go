@@ -1,0 +1,253 @@
+package mapview
+
+import (
+	"fmt"
+	"image/color"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+// hovered returns the stack under the mouse, or nil.
+func (v *View) hovered() *stack {
+	if !v.in.Inside || v.dragging && v.in.Held || v.help {
+		return nil
+	}
+	x, y := v.cursor()
+	for i := range v.stacks.list {
+		if k := &v.stacks.list[i]; k.nowhere && math.Hypot(k.x-x, k.y-y) < 20 {
+			return k
+		}
+	}
+	return v.stacks.at(x, y)
+}
+
+// A cardLine is a line of the card that names what is under the mouse.
+type cardLine struct {
+	font        typeface.Font
+	size        float64
+	left, right string
+	color       color.NRGBA // of left
+	rightColor  color.NRGBA
+	bar         color.NRGBA // at the left edge; transparent: none
+}
+
+const cardRows = 8 // connections of a stack that are named
+
+func (v *View) drawHover(k *stack) {
+	if k == nil {
+		return
+	}
+	lines := v.cardOfOne(k.conns[0])
+	if len(k.conns) > 1 {
+		lines = v.cardOfMany(k)
+	}
+	c, t := &v.canvas, v.theme
+	const air, row = 12, 18
+	most := min(380, v.size.w-16)
+	w := 200.0
+	for _, l := range lines {
+		need := c.width(l.font, l.size, l.left)
+		if l.right != "" {
+			need += 24 + c.width(typeface.Regular, 12.5, l.right)
+		}
+		w = max(w, need+2*air)
+	}
+	w = min(w, most)
+	h := float64(len(lines))*row + 2*air - 6
+	b := box{k.x + 18, k.y - h - 14, w, h}
+	if b.y < 4 {
+		b.y = k.y + 18
+	}
+	if b.x+b.w > v.size.w-4 {
+		b.x = k.x - 18 - w
+	}
+	b = b.clamp(v.size.grow(-4))
+	c.panel(b, t)
+	y := b.y + air + 10
+	for _, l := range lines {
+		room := b.w - 2*air
+		if l.right != "" {
+			r := c.elide(typeface.Regular, 12.5, l.right, room*0.6)
+			c.textRight(b.x+b.w-air, y, typeface.Regular, 12.5, l.rightColor, r)
+			room -= c.width(typeface.Regular, 12.5, r) + 12
+		}
+		if l.bar.A > 0 {
+			c.rect(box{b.x + 5, y - 11, 3, 14}, 1.5, l.bar)
+		}
+		c.text(b.x+air, y, l.font, l.size, l.color, c.elide(l.font, l.size, l.left, room))
+		y += row
+	}
+}
+
+func (v *View) ruleOf(c *live.Conn) (string, color.NRGBA) {
+	if c.Rule >= len(v.st.Rules) {
+		return "", v.theme.text
+	}
+	r := v.st.Rules[c.Rule]
+	return r.Label, opaque(r.Color)
+}
+
+func (v *View) cardOfOne(c *live.Conn) []cardLine {
+	t := v.theme
+	label, col := v.ruleOf(c)
+	lines := []cardLine{
+		{font: typeface.Mono, size: 13, left: c.Peer.String(), color: t.text, right: label, rightColor: v.legible(col)},
+		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.text},
+	}
+	if s := holder(c); s != "" {
+		lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: s, color: t.dim})
+	}
+	return append(lines,
+		cardLine{font: typeface.Regular, size: 12.5, left: placeText(c), color: t.dim},
+		cardLine{font: typeface.Regular, size: 11.5, left: v.certainty(c), color: t.dim})
+}
+
+// legible returns the colour of a rule if text in it can be read, else that
+// of text: rules may be dark.
+func (v *View) legible(col color.NRGBA) color.NRGBA {
+	if contrast(col, v.theme.panel) < 4.5 {
+		return v.theme.text
+	}
+	return col
+}
+
+// contrast is the contrast ratio of WCAG 2, 1 to 21.
+func contrast(a, b color.NRGBA) float64 {
+	la, lb := luminance(a), luminance(b)
+	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
+}
+
+func luminance(c color.NRGBA) float64 {
+	f := func(v uint8) float64 {
+		x := float64(v) / 255
+		if x <= 0.04045 {
+			return x / 12.92
+		}
+		return math.Pow((x+0.055)/1.055, 2.4)
+	}
+	return 0.2126*f(c.R) + 0.7152*f(c.G) + 0.0722*f(c.B)
+}
+
+func (v *View) about(c *live.Conn) []string {
+	parts := []string{program(c) + " on " + c.Agent, c.Proto.String()}
+	if c.Direction != conntrack.Unknown {
+		parts[1] += " " + c.Direction.String()
+	}
+	if c.Direction == conntrack.In {
+		parts[1] += fmt.Sprintf(" to port %d", c.Local.Port())
+	}
+	if c.RTT > 0 {
+		parts = append(parts, fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))
+	}
+	if c.Rx > 0 || c.Tx > 0 {
+		parts = append(parts, "↓ "+bytesText(c.Rx)+" ↑ "+bytesText(c.Tx))
+	}
+	return parts
+}
+
+func holder(c *live.Conn) string {
+	switch {
+	case c.ASN == 0:
+		return ""
+	case c.Org == "":
+		return fmt.Sprintf("AS%d", c.ASN)
+	}
+	return fmt.Sprintf("AS%d %s", c.ASN, c.Org)
+}
+
+func placeText(c *live.Conn) string {
+	switch {
+	case c.Scope == live.Host:
+		return "this host"
+	case c.Scope == live.LAN:
+		return "local network"
+	case c.Place.Precision == geoip.Unknown:
+		return "place unknown"
+	}
+	name := geoip.CountryName(c.Place.Country)
+	if name == "" {
+		name = c.Place.Country
+	}
+	if c.Place.City != "" && name != "" {
+		return c.Place.City + ", " + name
+	}
+	if name == "" && c.Place.City == "" {
+		return fmt.Sprintf("%.2f, %.2f", c.Place.Lat, c.Place.Lon)
+	}
+	return c.Place.City + name
+}
+
+// certainty says how exact the place is, and since when the connection is open.
+func (v *View) certainty(c *live.Conn) string {
+	var parts []string
+	switch {
+	case c.Scope != live.Internet:
+	case c.Place.Precision == geoip.Country:
+		parts = append(parts, "country level")
+	case c.Place.Precision == geoip.Unknown:
+		parts = append(parts, "in none of the tables")
+	}
+	if !c.Opened.IsZero() {
+		layout := "15:04:05"
+		if v.now.Sub(c.Opened) > 20*time.Hour {
+			layout = "2 Jan 15:04"
+		}
+		parts = append(parts, "since "+c.Opened.In(v.now.Location()).Format(layout))
+	}
+	return strings.Join(parts, " · ")
+}
+
+func (v *View) cardOfMany(k *stack) []cardLine {
+	t := v.theme
+	where := placeText(k.conns[0])
+	for _, c := range k.conns {
+		if placeText(c) != where {
+			where = "several places"
+			break
+		}
+	}
+	if k.conns[0].Place.Precision == geoip.Country && k.conns[0].Scope == live.Internet {
+		where += ", country level"
+	}
+	lines := []cardLine{{font: typeface.Medium, size: 13, left: fmt.Sprintf("%dx", len(k.conns)), color: t.text, right: where, rightColor: t.dim}}
+	org := ""
+	for i, c := range k.conns {
+		if i == cardRows {
+			lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: fmt.Sprintf("and %d more", len(k.conns)-cardRows), color: t.dim})
+			break
+		}
+		_, col := v.ruleOf(c)
+		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: c.Peer.String(), color: t.text,
+			right: program(c) + " on " + c.Agent, rightColor: t.dim, bar: col})
+		if h := holder(c); h != "" && org == "" {
+			org = h
+		} else if h != org {
+			org = "several networks"
+		}
+	}
+	if org != "" {
+		lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: org, color: t.dim})
+	}
+	return lines
+}
+
+// bytesText writes a count of bytes with three digits and a decimal unit.
+func bytesText(n uint64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f := float64(n)
+	for _, unit := range []string{"kB", "MB", "GB", "TB", "PB"} {
+		f /= 1000
+		if f < 999.5 {
+			return fmt.Sprintf("%.3g %s", f, unit)
+		}
+	}
+	return fmt.Sprintf("%.3g EB", f/1000)
+}

@@ -1,0 +1,117 @@
+package mapview
+
+import (
+	"fmt"
+	"image/color"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+)
+
+// mostLabels bounds the work of placing labels; a picture holds fewer.
+const mostLabels = 400
+
+// drawLabels writes beside the stacks what the user asked for, or what a rule
+// asks for. A label that finds no free place is left out rather than drawn
+// over another.
+func (v *View) drawLabels(hover *stack) {
+	c := &v.canvas
+	taken := append([]box(nil), v.taken...)
+	for i := range v.stacks.list {
+		if k := &v.stacks.list[i]; !k.nowhere && len(v.stacks.list) < 2000 {
+			taken = append(taken, box{k.x, k.y, 0, 0}.grow(k.radius()))
+		}
+	}
+	placed := 0
+	for i := range v.stacks.list {
+		k := &v.stacks.list[i]
+		if k.nowhere || k == hover {
+			continue
+		}
+		s, col := v.label(k)
+		if s == "" {
+			continue
+		}
+		if placed++; placed > mostLabels {
+			return
+		}
+		s = c.elide(typeface.Regular, 11, s, 180)
+		w := c.width(typeface.Regular, 11, s)
+		r := k.radius() + 3
+		for _, b := range [...]box{
+			{k.x + r, k.y - 7, w, 14}, {k.x - r - w, k.y - 7, w, 14},
+			{k.x - w/2, k.y - r - 14, w, 14}, {k.x - w/2, k.y + r, w, 14},
+		} {
+			if v.free(b, taken) {
+				taken = append(taken, b)
+				c.rect(b.grow(1.5), 3, fade(v.theme.palette.Sea, 0.7))
+				c.text(b.x, b.y+11, typeface.Regular, 11, col, s)
+				break
+			}
+		}
+	}
+}
+
+func (v *View) free(b box, taken []box) bool {
+	if b.x < 2 || b.y < 2 || b.x+b.w > v.size.w-2 || b.y+b.h > v.size.h-2 {
+		return false
+	}
+	for _, t := range taken {
+		if b.overlaps(t) {
+			return false
+		}
+	}
+	return true
+}
+
+// label returns what stands beside a stack, and its colour; empty: nothing.
+func (v *View) label(k *stack) (string, color.NRGBA) {
+	first := k.conns[0]
+	rule := ""
+	if v.ruleLabels {
+		rule = v.stacks.groups[k.shares[0].group].label
+	} else {
+		for _, c := range k.conns {
+			if r := c.Rule; r < len(v.st.Rules) && v.st.Rules[r].ShowText {
+				rule = v.st.Rules[r].Label
+				break
+			}
+		}
+	}
+	text := ""
+	if v.labels {
+		text = program(first) + " " + peerText(first)
+		if n := len(k.conns); n > 1 {
+			text += fmt.Sprintf(" +%d", n-1)
+		}
+		if rule != "" {
+			text = rule + ": " + text
+		}
+	} else if rule != "" {
+		text = rule
+		if n := len(k.shares); n > 1 && v.ruleLabels {
+			text += fmt.Sprintf(" +%d", n-1)
+		}
+	}
+	return text, v.theme.text
+}
+
+// program names the program of a connection as well as it is known.
+func program(c *live.Conn) string {
+	if c.Process.Comm != "" {
+		return c.Process.Comm
+	}
+	if c.Process.PID != 0 {
+		return fmt.Sprintf("pid %d", c.Process.PID)
+	}
+	return "?"
+}
+
+func peerText(c *live.Conn) string {
+	s := c.Peer.String()
+	if c.Proto != conntrack.TCP {
+		s += "/" + c.Proto.String()
+	}
+	return s
+}

@@ -1,0 +1,259 @@
+package mapview
+
+import (
+	"cmp"
+	"image/color"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+// A stack is all shown connections at one place of the picture.
+type stack struct {
+	x, y    float64 // density-independent pixels
+	nowhere bool    // no table knows where these peers are
+	conns   []*live.Conn
+	shares  []share // by rule, in the order of the rules
+}
+
+type share struct {
+	group int // index into stacks.groups
+	count int
+}
+
+// A group is the rules of one label: a line of the legend.
+type group struct {
+	label string
+	color color.NRGBA
+	count int // shown connections
+}
+
+// stacks is what is shown of a state, grouped by place and by label. It is
+// computed again only when what it depends on changes.
+type stacks struct {
+	from struct {
+		st     *live.State
+		w, h   float64
+		local  bool
+		nowx   float64
+		nowy   float64
+		scaled float64
+	}
+	list      []stack // the most connections first, so that small discs lie on top
+	groups    []group
+	groupOf   []int // by rule
+	shown     int   // connections
+	hidden    int   // local connections not shown
+	spot      map[[2]int32]int
+	elsewhere int // peers without a place
+}
+
+func (s *stacks) update(v *View) {
+	nx, ny := v.nowhere()
+	from := s.from
+	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.local, nx, ny, v.in.Scale
+	if from == s.from && s.spot != nil {
+		return
+	}
+	s.from = from
+	s.group(v.st)
+	if s.spot == nil {
+		s.spot = make(map[[2]int32]int)
+	}
+	clear(s.spot)
+	clear(s.list) // lets go of the old state's connections
+	s.list, s.shown, s.hidden, s.elsewhere = s.list[:0], 0, 0, 0
+	for _, c := range v.st.Conns {
+		if c.Scope != live.Internet && !v.local {
+			s.hidden++
+			continue
+		}
+		s.shown++
+		var x, y float64
+		nowhere := false
+		if c.Place.Precision == geoip.Unknown {
+			x, y, nowhere = nx, ny, true
+			s.elsewhere++
+		} else {
+			x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
+			// Out of the picture is not out of the program: at the edge
+			// the disc says that there is something beyond.
+			x, y = min(max(x, 4), v.size.w-4), min(max(y, 4), v.size.h-4)
+		}
+		key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
+		i, ok := s.spot[key]
+		if !ok {
+			i = len(s.list)
+			s.spot[key] = i
+			s.list = append(s.list, stack{x: x, y: y, nowhere: nowhere})
+		}
+		s.list[i].conns = append(s.list[i].conns, c)
+		g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
+		s.groups[g].count++
+		s.list[i].add(g)
+	}
+	for i := range s.list {
+		slices.SortFunc(s.list[i].shares, func(a, b share) int { return cmp.Compare(a.group, b.group) })
+	}
+	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+}
+
+// group makes the lines of the legend: rules with the same label share one.
+func (s *stacks) group(st *live.State) {
+	s.groups, s.groupOf = s.groups[:0], s.groupOf[:0]
+	byLabel := map[string]int{}
+	for _, r := range st.Rules {
+		g, ok := byLabel[r.Label]
+		if !ok {
+			g = len(s.groups)
+			byLabel[r.Label] = g
+			s.groups = append(s.groups, group{label: r.Label, color: r.Color})
+		}
+		s.groupOf = append(s.groupOf, g)
+	}
+}
+
+func (k *stack) add(group int) {
+	for i := range k.shares {
+		if k.shares[i].group == group {
+			k.shares[i].count++
+			return
+		}
+	}
+	k.shares = append(k.shares, share{group, 1})
+}
+
+// radius is that of the disc, or of the ring's outer edge for stacks with a count inside.
+func (k *stack) radius() float64 {
+	if k.counted() {
+		return 10
+	}
+	return min(3.2+1.1*math.Log2(float64(len(k.conns))), 6)
+}
+
+// counted reports whether the stack is drawn as a ring with its count inside.
+func (k *stack) counted() bool { return len(k.conns) >= 10 && !k.nowhere }
+
+// at returns the stack that a point means, or nil.
+func (s *stacks) at(x, y float64) *stack {
+	var best *stack
+	reach := math.Inf(1)
+	for i := range s.list {
+		k := &s.list[i]
+		if k.nowhere {
+			continue
+		}
+		if d := math.Hypot(k.x-x, k.y-y) - k.radius(); d <= hoverReach && d <= reach {
+			best, reach = k, d
+		}
+	}
+	return best
+}
+
+func (v *View) drawStacks(hover *stack) {
+	x, y := v.cursor()
+	for i := range v.stacks.list {
+		k := &v.stacks.list[i]
+		if k == hover || k.nowhere {
+			continue
+		}
+		near := v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach
+		v.drawStack(k, len(k.conns) > 1 && (v.cycle || near))
+	}
+	if hover != nil && !hover.nowhere {
+		v.drawStack(hover, len(hover.conns) > 1)
+		r := hover.radius() + 3.5
+		if len(hover.conns) > 1 {
+			r = max(r, 13)
+		}
+		v.canvas.ring(hover.x, hover.y, r, 1.2, v.theme.text)
+	}
+}
+
+func (v *View) drawStack(k *stack, cycling bool) {
+	c, t := &v.canvas, v.theme
+	if !cycling {
+		if k.counted() {
+			v.drawShares(k, 8, 4)
+			v.drawCount(k)
+			return
+		}
+		r := k.radius()
+		c.disc(k.x, k.y, r+1, t.palette.Sea)
+		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
+		return
+	}
+	v.drawShares(k, 8, 4)
+	if k.counted() {
+		v.drawCount(k)
+		return
+	}
+	if len(k.shares) > 1 {
+		v.wake(v.now.Truncate(cycleTime).Add(cycleTime))
+	}
+	step := int(v.now.UnixNano()/int64(cycleTime)) % len(k.shares)
+	c.disc(k.x, k.y, 4.5, opaque(v.stacks.groups[k.shares[step].group].color))
+	badge := strconv.Itoa(len(k.conns)) + "x"
+	w := c.width(typeface.Medium, 11, badge) + 8
+	b := box{k.x + 8, k.y - 20, w, 15}.clamp(v.size)
+	c.rect(b, 4, t.panel)
+	c.text(b.x+4, b.y+11.5, typeface.Medium, 11, t.text, badge)
+}
+
+// drawShares draws the ring that shows the rules of a stack.
+func (v *View) drawShares(k *stack, r, w float64) {
+	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.palette.Sea)
+	from := 0.0
+	for _, sh := range k.shares {
+		to := from + float64(sh.count)/float64(len(k.conns))
+		col := opaque(v.stacks.groups[sh.group].color)
+		if len(k.shares) == 1 {
+			v.canvas.ring(k.x, k.y, r, w, col)
+		} else {
+			v.canvas.arc(k.x, k.y, r, w, from, to, col)
+		}
+		from = to
+	}
+}
+
+func (v *View) drawCount(k *stack) {
+	n := strconv.Itoa(len(k.conns))
+	size := 9.0
+	if len(n) > 2 {
+		n = "99+"
+		size = 7
+	}
+	c := &v.canvas
+	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, v.theme.text, n)
+}
+
+// nowhere returns the spot for peers that no table knows: in the South
+// Pacific of the usual window, always beside the legend.
+func (v *View) nowhere() (x, y float64) {
+	return min(legendWidth+8+40, v.size.w-20), v.size.h - 44
+}
+
+func (v *View) drawNowhere(hover *stack) {
+	if v.stacks.elsewhere == 0 {
+		return
+	}
+	c, t := &v.canvas, v.theme
+	i := slices.IndexFunc(v.stacks.list, func(k stack) bool { return k.nowhere })
+	k := &v.stacks.list[i]
+	c.disc(k.x, k.y, 11, fade(t.panel, 0.9))
+	for n := range 12 {
+		c.arc(k.x, k.y, 11, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
+	}
+	r := min(3.2+1.1*math.Log2(float64(len(k.conns))), 6)
+	c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
+	if hover == k {
+		c.ring(k.x, k.y, 14, 1.2, t.text)
+	}
+	s := strconv.Itoa(len(k.conns)) + " unknown place"
+	w := c.width(typeface.Regular, 11, s)
+	c.text(max(k.x-w/2, 4), k.y+25, typeface.Regular, 11, t.dim, s)
+}

@@ -1,0 +1,148 @@
+package mapview
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+)
+
+// statusText says what is shown and how far it can be trusted.
+func (v *View) statusText() string {
+	st := v.st
+	var parts []string
+	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", v.stacks.shown))
+	if v.stacks.hidden > 0 {
+		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.hidden))
+	}
+	var backends []string
+	var lost uint64
+	for _, a := range st.Agents {
+		lost += a.Lost
+		if a.Backend != "" && !slices.Contains(backends, a.Backend) {
+			backends = append(backends, a.Backend)
+		}
+	}
+	if len(backends) > 0 {
+		slices.Sort(backends)
+		parts = append(parts, strings.Join(backends, "+"))
+	}
+	parts = append(parts, fmt.Sprintf("%d lost", lost))
+	if st.Geo.Name != "" {
+		geo := "geo"
+		if !st.Geo.Date.IsZero() {
+			geo += " " + st.Geo.Date.UTC().Format("2006-01")
+		}
+		if st.Geo.CountryLevel {
+			geo += ", country level"
+		}
+		parts = append(parts, geo)
+	}
+	return strings.Join(append(parts, "? keys"), " · ")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// note is the dim line over the status line: what to know besides.
+func (v *View) note() string {
+	limited := 0
+	why := ""
+	for _, a := range v.st.Agents {
+		if a.Limited != "" {
+			limited++
+			why = a.Limited
+		}
+	}
+	switch {
+	case len(v.st.Agents) == 0 && v.st.Seq > 0:
+		return "no agent reports yet"
+	case limited == 1 && len(v.st.Agents) == 1:
+		return why
+	case limited > 0:
+		return fmt.Sprintf("%s see less: %s", plural(limited, "host"), why)
+	case len(v.st.Agents) > 0 && v.stacks.shown == 0:
+		return "no connections to the Internet at the moment"
+	}
+	return ""
+}
+
+func (v *View) layoutStatus() box {
+	c := &v.canvas
+	s := v.statusText()
+	w := min(c.width(typeface.Regular, 12, s)+16, v.size.w-16)
+	b := box{v.size.w - w - 8, v.size.h - 28, w, 20}
+	v.taken = append(v.taken, b)
+	return b
+}
+
+func (v *View) drawStatus(b box) {
+	c, t := &v.canvas, v.theme
+	if b.w < 40 {
+		return
+	}
+	c.rect(b, 5, fade(t.panel, 0.93))
+	c.text(b.x+8, b.y+14, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, v.statusText(), b.w-16))
+	if s := v.note(); s != "" {
+		s = c.elide(typeface.Regular, 12, s, v.size.w-32)
+		w := c.width(typeface.Regular, 12, s) + 16
+		n := box{v.size.w - w - 8, b.y - 24, w, 20}
+		c.rect(n, 5, fade(t.panel, 0.93))
+		c.text(n.x+8, n.y+14, typeface.Regular, 12, t.dim, s)
+	}
+}
+
+// drawProblems lists what is wrong, the newest at the bottom.
+func (v *View) drawProblems() {
+	list := v.st.Problems
+	const most = 3
+	if len(list) > most {
+		list = list[len(list)-most:]
+	}
+	if len(list) == 0 {
+		return
+	}
+	c, t := &v.canvas, v.theme
+	width := min(v.size.w-16, 560)
+	var lines []string
+	for _, p := range list {
+		lines = append(lines, c.wrap(typeface.Regular, 12, p, width-34, 3)...)
+	}
+	b := box{8, 8, width, float64(len(lines))*16 + 14}
+	v.taken = append(v.taken, b)
+	c.panel(b, t)
+	c.rect(box{b.x + 8, b.y + 9, 3, b.h - 18}, 1.5, t.warning)
+	for i, s := range lines {
+		c.text(b.x+20, b.y+19.5+float64(i)*16, typeface.Regular, 12, t.text, s)
+	}
+}
+
+// wrap breaks a text at blanks into at most n lines of a width; the last is
+// cut with an ellipsis.
+func (c *canvas) wrap(f typeface.Font, size float64, s string, w float64, n int) []string {
+	var lines []string
+	line := ""
+	words := strings.Fields(s)
+	for i, word := range words {
+		next := word
+		if line != "" {
+			next = line + " " + word
+		}
+		if line == "" || c.width(f, size, next) <= w {
+			line = next
+			continue
+		}
+		if len(lines) == n-1 {
+			line = strings.Join(append([]string{line}, words[i:]...), " ")
+			break
+		}
+		lines = append(lines, c.elide(f, size, line, w))
+		line = word
+	}
+	return append(lines, c.elide(f, size, line, w))
+}

@@ -1,0 +1,52 @@
+package mapview
+
+import (
+	"image/color"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+)
+
+// A theme is the colours of everything that is not data.
+type theme struct {
+	palette                worldmap.Palette
+	text, dim, accent      color.NRGBA
+	panel, edge, alternate color.NRGBA
+	warning                color.NRGBA
+	mark                   color.NRGBA // places of the history
+}
+
+var dark = theme{
+	palette:   worldmap.Dark,
+	text:      color.NRGBA{0xe6, 0xea, 0xf0, 0xff},
+	dim:       color.NRGBA{0x8b, 0x96, 0xa5, 0xff},
+	accent:    color.NRGBA{0x5a, 0xa9, 0xff, 0xff},
+	panel:     color.NRGBA{0x12, 0x16, 0x1c, 0xf2},
+	edge:      color.NRGBA{0x31, 0x3a, 0x46, 0xff},
+	alternate: color.NRGBA{0x17, 0x1c, 0x23, 0xff},
+	warning:   color.NRGBA{0xff, 0xc8, 0x5a, 0xff},
+	mark:      color.NRGBA{0xff, 0xff, 0xff, 0x1a},
+}
+
+var light = theme{
+	palette:   worldmap.Light,
+	text:      color.NRGBA{0x1a, 0x20, 0x28, 0xff},
+	dim:       color.NRGBA{0x5a, 0x66, 0x74, 0xff},
+	accent:    color.NRGBA{0x0b, 0x62, 0xc4, 0xff},
+	panel:     color.NRGBA{0xff, 0xff, 0xff, 0xf2},
+	edge:      color.NRGBA{0xc3, 0xcc, 0xd6, 0xff},
+	alternate: color.NRGBA{0xf0, 0xf3, 0xf7, 0xff},
+	warning:   color.NRGBA{0x8a, 0x5a, 0x00, 0xff},
+	mark:      color.NRGBA{0x00, 0x00, 0x00, 0x1a},
+}
+
+// opaque returns c without transparency, for text and small marks.
+func opaque(c color.NRGBA) color.NRGBA {
+	c.A = 255
+	return c
+}
+
+// fade returns c at a share of its opacity.
+func fade(c color.NRGBA, share float64) color.NRGBA {
+	c.A = uint8(float64(c.A) * share)
+	return c
+}
