@@ -1,0 +1,38 @@
+# make run and make test need git, make and Go; what else is missing they
+# install with apt-get where there is one.
+
+export CGO_ENABLED = 0
+BUILD = go build -trimpath -ldflags='-s -w'
+
+.PHONY: run build test bench deps-run deps-test clean
+
+run: deps-run build
+	bin/mapserver $(ARGS)
+
+build:
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/... ./examples/mapserver
+
+# The race detector needs cgo; everything else does without.
+test: deps-test
+	test -z "$$(gofmt -l .)"
+	go vet ./...
+	scripts/with-display go test -timeout 12m ./...
+	CGO_ENABLED=1 go test -race -timeout 12m ./conntrack/... ./history/... ./examples/mapserver/internal/monitor
+	@for p in linux/arm64 linux/arm linux/riscv64; do echo "build $$p"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/connmap-agent || exit 1; done
+	@for p in darwin/arm64 windows/amd64; do echo "vet $$p"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./conntrack ./conntrack/feed ./geoip/... ./asn/... ./rules ./history || exit 1; done
+
+bench: deps-test build
+	scripts/with-display go test -run '^$$' -bench . -benchtime 200ms ./...
+	scripts/figures
+
+deps-run:
+	@scripts/install libX11.so.6=libx11-6 libGL.so.1=libgl1
+
+deps-test: deps-run
+	@scripts/install Xvfb=xvfb ip=iproute2 ss=iproute2 setpriv=util-linux gcc=gcc,libc6-dev
+
+clean:
+	rm -rf bin

@@ -1,0 +1,81 @@
+package connmap_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/connmapgo/connmap/"
+
+// list asks go list about packages of this module.
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	require.NoError(t, err, "go list %v", args)
+	return strings.Fields(string(out))
+}
+
+// TestDependencies keeps the house in order: who may come to depend on whom.
+func TestDependencies(t *testing.T) {
+	tests := []struct {
+		name   string
+		of     string
+		never  []string // prefixes of import paths, of this module if they begin with ./
+		direct bool     // only the package's own imports
+	}{
+		{"agents are small", "./cmd/connmap-agent", []string{"./geoip", "./asn", "./history", "./examples", "github.com/hajimehoshi", "modernc.org", "zombiezen.com"}, false},
+		{"conntrack is a leaf", "./conntrack", []string{"./conntrack/", "./geoip", "./asn", "./rules", "./history", "./examples", "net/http", "crypto/tls"}, false},
+		{"feed knows only conntrack", "./conntrack/feed", []string{"./geoip", "./asn", "./rules", "./history", "./examples"}, false},
+		{"geoip is a leaf", "./geoip", []string{"./asn", "./rules", "./history", "./conntrack", "./examples", "./geoip/embedded"}, false},
+		{"asn is a leaf", "./asn", []string{"./geoip", "./rules", "./history", "./conntrack", "./examples", "./asn/embedded"}, false},
+		{"rules is a leaf", "./rules", []string{"./geoip", "./asn", "./history", "./conntrack", "./examples"}, false},
+		{"history is a leaf", "./history", []string{"./geoip", "./asn", "./rules", "./conntrack", "./examples"}, false},
+		{"the monitor draws nothing", "./examples/mapserver/internal/monitor", []string{"github.com/hajimehoshi", "./examples/mapserver/internal/mapview", "./examples/mapserver/internal/gui", "./examples/mapserver/internal/paint"}, false},
+		{"the view model has no window, socket or database", "./examples/mapserver/internal/mapview", []string{"github.com/hajimehoshi", "modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor", "crypto/tls"}, false},
+		{"the view model touches nothing outside itself", "./examples/mapserver/internal/mapview", []string{"net", "os"}, true},
+		{"pictures need no window", "./examples/mapserver/internal/paint", []string{"github.com/hajimehoshi"}, false},
+		{"no SQL in the window", "./examples/mapserver/internal/gui", []string{"modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var deps []string
+			if tt.direct {
+				deps = list(t, "-f", `{{join .Imports "\n"}}`, tt.of)
+			} else {
+				deps = list(t, "-deps", tt.of)
+			}
+			require.NotEmpty(t, deps)
+			self := module + strings.TrimPrefix(tt.of, "./")
+			for _, dep := range deps {
+				for _, no := range tt.never {
+					if own, ok := strings.CutPrefix(no, "./"); ok {
+						no = module + own
+					}
+					bad := dep == no || strings.HasPrefix(dep, strings.TrimSuffix(no, "/")+"/")
+					assert.False(t, bad && dep != self && !(tt.direct && dep == "net/netip"), "%s must not depend on %s", tt.of, dep)
+				}
+			}
+		})
+	}
+}
+
+// TestOnlyImporter checks that what is heavy has one door.
+func TestOnlyImporter(t *testing.T) {
+	for heavy, door := range map[string]string{
+		"github.com/hajimehoshi/ebiten": "examples/mapserver/internal/gui",
+		"zombiezen.com/go/sqlite":       "history",
+	} {
+		for _, line := range strings.Split(strings.Join(list(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, "./..."), "\n"), "\n") {
+			pkg, imports, _ := strings.Cut(line, "=")
+			if strings.Contains(imports, heavy) {
+				assert.Equal(t, module+door, pkg, "only %s imports %s", door, heavy)
+			}
+		}
+	}
+}

@@ -1,0 +1,32 @@
+// Package connmap is a library that answers one question: where do my
+// computers' network connections go?
+// It holds no code itself; its packages do, each usable on its own.
+//
+// The way of the data, from left to right and never back:
+//
+//	kernel -> conntrack -> feed client ==TLS==> feed server -> monitor -> history (SQLite)
+//	          (sockets)    (connmap-agent)                     |
+//	                              geoip, asn, rules enrich each connection once, when it opens
+//	                                                           v
+//	                                     immutable live.State -> mapview (what to show) -> gui (window) or paint (PNG)
+//
+// The packages to import:
+//
+//   - conntrack: the TCP and UDP connections of the local host, as a snapshot
+//     or as events
+//   - conntrack/feed: the protocol by which agents report to a map server
+//   - conntrack/conntracktest: deterministic synthetic connections
+//   - geoip: places of addresses; geoip/embedded: a table of countries
+//   - asn: networks of addresses and who holds them; asn/embedded: a table
+//   - rules: labels and colours of connections
+//   - history: connections recorded in SQLite
+//
+// The programs: cmd/connmap-agent reports one machine, examples/mapserver is
+// the map. In the map server, monitor is the core without drawing, live its
+// published state, mapview the view model without a window, typeface and
+// worldmap what it measures and projects with; gui alone imports Ebitengine
+// and history alone imports SQLite.
+//
+// Everything is looked up locally. Nothing is sent anywhere but from an agent
+// to the map server it was told to join.
+package connmap

@@ -1,0 +1,391 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/connmapgo/connmap/asn"
+	asnembedded "github.com/connmapgo/connmap/asn/embedded"
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/conntracktest"
+	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/gui"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/geoip"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/rules"
+)
+
+// An app is the running server: everything but the window.
+type app struct {
+	cfg      config
+	log      *slog.Logger
+	monitor  *monitor.Monitor
+	identity *feed.Identity
+	listener net.Listener
+	wake     func() // of the window, if there is one
+
+	mu      sync.Mutex // guards wake
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	closers []func() error // last first
+}
+
+// start opens what the configuration names and sets everything going. What
+// is damaged is said and done without; only what the user must decide, such
+// as a port in use, is an error.
+func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
+	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}}
+	m := a.monitor
+	m.Changed = a.changed
+	a.openTables()
+	a.openHistory(ctx)
+	m.SetRules(rules.Default())
+	a.loadRules()
+	if err := a.listen(); err != nil {
+		a.close()
+		return nil, err
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	if a.listener != nil {
+		s := &feed.Server{Identity: a.identity, Handler: m, Logger: log}
+		a.work.Go(func() {
+			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
+				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
+			}
+		})
+	}
+	if err := a.watchLocal(ctx); err != nil {
+		a.problem("local", fmt.Errorf("this machine's connections are not shown: %w", err))
+	}
+	a.work.Go(func() { m.Run(ctx) })
+	return a, nil
+}
+
+// stop ends everything in the order in which nothing is lost.
+func (a *app) stop() {
+	a.cancel()
+	a.work.Wait()
+	a.close()
+}
+
+func (a *app) close() {
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		if err := a.closers[i](); err != nil {
+			a.log.Error(err.Error())
+		}
+	}
+}
+
+// problem shows and logs what is wrong.
+func (a *app) problem(about string, err error) {
+	a.monitor.Problem(about, err.Error())
+	a.log.Warn(err.Error())
+}
+
+func (a *app) openTables() {
+	m := a.monitor
+	m.Source = live.Source{Name: "embedded", Date: geoembedded.DB().Info().Date, CountryLevel: true}
+	if a.cfg.geo != "" {
+		if db, err := geoip.Open(a.cfg.geo); err != nil {
+			a.problem("geo", fmt.Errorf("%w; the embedded countries are used instead", err))
+		} else {
+			m.Geo = append(m.Geo, db)
+			info := db.Info()
+			m.Source = live.Source{Name: a.cfg.geo, Date: info.Date, CountryLevel: info.CountryLevel}
+		}
+	}
+	m.Geo = append(m.Geo, geoembedded.DB())
+	m.Names = live.Source{Name: "embedded", Date: asnembedded.DB().Info().Date}
+	if a.cfg.asn != "" {
+		if db, err := asn.Open(a.cfg.asn); err != nil {
+			a.problem("asn", fmt.Errorf("%w; the embedded table is used instead", err))
+		} else {
+			m.ASN = append(m.ASN, db)
+			m.Names = live.Source{Name: a.cfg.asn, Date: db.Info().Date}
+		}
+	}
+	m.ASN = append(m.ASN, asnembedded.DB())
+	m.Home = a.cfg.home
+	if m.Home.Precision == geoip.Unknown {
+		if a.cfg.demo > 0 {
+			m.Home = geoip.Place{Lat: 50.11, Lon: 8.68, Country: "DE", City: "Frankfurt am Main", Precision: geoip.City}
+			return
+		}
+		home, how := findHome(m.Geo)
+		if m.Home = home; how == "" {
+			a.log.Warn("the place of this machine is unknown; -home LAT,LON sets it")
+		} else {
+			a.log.Info("home found", "lat", home.Lat, "lon", home.Lon, "by", how)
+		}
+	}
+}
+
+func (a *app) openHistory(ctx context.Context) {
+	if a.cfg.history == "" {
+		return
+	}
+	db, err := history.Open(ctx, a.cfg.history, history.Options{Logger: a.log})
+	if err != nil {
+		a.problem("history", fmt.Errorf("%w; nothing is recorded", err))
+		return
+	}
+	if p := db.Problem(); p != "" {
+		a.monitor.Problem("history", p)
+	}
+	w := db.Writer()
+	a.monitor.History, a.monitor.Writer = db, w
+	a.closers = append(a.closers, db.Close, w.Close)
+}
+
+// loadRules reads the rules file. If it is wrong, the rules in use stay.
+func (a *app) loadRules() (string, error) {
+	name := a.cfg.rules
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) && name == filepath.Join(a.cfg.configDir, "connmaprc") {
+		if err := writeNew(name, rules.DefaultFile); err != nil {
+			a.log.Warn("the default rules are used, but not written for you to edit", "error", err)
+			return "default rules", nil
+		}
+		f, err = os.Open(name)
+	}
+	if err != nil {
+		err = fmt.Errorf("rules: %w; the rules in use stay, mend the file and press c", err)
+		a.problem("rules", err)
+		return "", err
+	}
+	defer f.Close()
+	set, err := rules.Parse(f)
+	if err != nil {
+		err = fmt.Errorf("%s: %w; the rules in use stay, mend the file and press c", name, err)
+		a.problem("rules", err)
+		return "", err
+	}
+	a.monitor.SetRules(set)
+	a.monitor.Problem("rules", "")
+	return fmt.Sprintf("%d rules read from %s", len(set.Rules())-1, name), nil
+}
+
+// writeNew writes a file that does not exist yet, and its folder.
+func writeNew(name, text string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	return errors.Join(err, f.Close())
+}
+
+func (a *app) listen() error {
+	if a.cfg.listen == "" {
+		return nil
+	}
+	id, err := feed.LoadIdentity(a.cfg.configDir)
+	if err != nil {
+		a.problem("identity", fmt.Errorf("%w; until then no agent can join", err))
+		return nil
+	}
+	l, err := net.Listen("tcp", a.cfg.listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("address %s is in use: does a mapserver run already? -listen :PORT takes another, -listen none does without agents", a.cfg.listen)
+	case err != nil:
+		return fmt.Errorf("cannot listen on %s: %w; -listen ADDRESS takes another, -listen none does without agents", a.cfg.listen, err)
+	}
+	a.identity, a.listener = id, l
+	return nil
+}
+
+// watchLocal has the monitor follow this machine's connections, or synthetic
+// ones.
+func (a *app) watchLocal(ctx context.Context) error {
+	if a.cfg.demo > 0 {
+		src := &conntracktest.Source{N: a.cfg.demo, Seed: 1}
+		a.work.Go(func() { a.monitor.Follow(ctx, feed.Agent{Name: "demo", Backend: "synthetic", Since: time.Now()}, src) })
+		return nil
+	}
+	if a.cfg.noLocal {
+		return nil
+	}
+	c, err := conntrack.Open(conntrack.Options{Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, c.Close)
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	info := c.Info()
+	agent := feed.Agent{Name: name, Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
+	a.work.Go(func() {
+		if err := a.monitor.Follow(ctx, agent, c); err != nil && ctx.Err() == nil {
+			a.problem("local", fmt.Errorf("this machine's connections are no longer shown: %w", err))
+		}
+	})
+	return nil
+}
+
+// changed wakes the window when there is a new state.
+func (a *app) changed() {
+	a.mu.Lock()
+	wake := a.wake
+	a.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+}
+
+// greet says how agents join and where things are.
+func (a *app) greet(out io.Writer) {
+	if a.listener != nil {
+		port := a.listener.Addr().(*net.TCPAddr).Port
+		host := joinHost(a.listener.Addr())
+		if port != feed.DefaultPort {
+			host = net.JoinHostPort(host, fmt.Sprint(port))
+		}
+		fmt.Fprintf(out, "Other machines join with:\n\n    connmap-agent %s %s\n\n", host, a.identity.Token())
+	}
+	if a.monitor.Writer != nil {
+		fmt.Fprintf(out, "Recording to %s\n", a.cfg.history)
+	}
+	fmt.Fprintf(out, "Rules in %s\n", a.cfg.rules)
+}
+
+// joinHost returns an address by which other machines are likely to reach a
+// listener.
+func joinHost(l net.Addr) string {
+	bound := l.(*net.TCPAddr).AddrPort().Addr()
+	if !bound.IsUnspecified() {
+		return bound.Unmap().String()
+	}
+	addrs, _ := net.InterfaceAddrs()
+	best := "127.0.0.1"
+	for _, x := range addrs {
+		p, err := netip.ParsePrefix(x.String())
+		if err != nil || !p.Addr().IsGlobalUnicast() {
+			continue
+		}
+		if p.Addr().Is4() {
+			return p.Addr().String()
+		}
+		if best == "127.0.0.1" {
+			best = p.Addr().String()
+		}
+	}
+	return best
+}
+
+// picture draws what the window would show.
+func (a *app) picture(out io.Writer) error {
+	a.monitor.Publish()
+	view := &mapview.View{Light: a.cfg.light}
+	view.Update(time.Now(), mapview.Input{Size: a.cfg.size, Scale: 1}, a.monitor.State())
+	return paint.PNG(out, view.Scene())
+}
+
+func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(a.cfg.after):
+	}
+	f, err := os.Create(a.cfg.screenshot)
+	if err != nil {
+		return fmt.Errorf("screenshot: %w", err)
+	}
+	if err := errors.Join(a.picture(f), f.Close()); err != nil {
+		return fmt.Errorf("screenshot: %w", err)
+	}
+	st := a.monitor.State()
+	fmt.Fprintf(stdout, "%s: %d connections of %d hosts\n", a.cfg.screenshot, len(st.Conns), len(st.Agents))
+	return nil
+}
+
+// headless reports in words what the window would show, until ctx ends.
+func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
+	fmt.Fprintf(out, "Running headless, %s: connections are collected and recorded.\n"+
+		"A picture of this machine's connections: mapserver -screenshot map.png\n", why)
+	report := time.NewTimer(1500 * time.Millisecond)
+	defer report.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-report.C:
+		}
+		if s := summary(a.monitor.State()); s != last {
+			fmt.Fprintf(out, "%s  %s\n", time.Now().Format("15:04:05"), s)
+			last = s
+		}
+		report.Reset(time.Minute)
+	}
+}
+
+// summary says in one line what a state holds.
+func summary(st *live.State) string {
+	countries, programs, unknown := map[string]bool{}, map[string]bool{}, 0
+	for _, c := range st.Conns {
+		programs[c.Process.Comm] = true
+		if c.Scope != live.Internet {
+			continue
+		}
+		if c.Place.Precision == geoip.Unknown {
+			unknown++
+		} else {
+			countries[c.Place.Country] = true
+		}
+	}
+	delete(programs, "")
+	s := fmt.Sprintf("%d hosts, %d live connections of %d programs to %d countries", len(st.Agents), len(st.Conns), len(programs), len(countries))
+	if unknown > 0 {
+		s += fmt.Sprintf(", %d to unknown places", unknown)
+	}
+	return s
+}
+
+// window shows the map until it is closed, or goes headless without a display.
+func (a *app) window(ctx context.Context, stdout io.Writer) error {
+	view := &mapview.View{Light: a.cfg.light}
+	w := &gui.Window{Title: "connmap", Size: a.cfg.size, View: view, State: a.monitor.State}
+	w.Handle = func(e mapview.Effect) {
+		switch e := e.(type) {
+		case mapview.ReloadRules:
+			if said, err := a.loadRules(); err == nil {
+				view.Say(time.Now(), said)
+			}
+		case mapview.ShowHistory:
+			a.monitor.ShowHistory(e.On)
+		}
+	}
+	a.mu.Lock()
+	a.wake = w.Wake
+	a.mu.Unlock()
+	err := w.Run(ctx)
+	a.mu.Lock()
+	a.wake = nil
+	a.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		return a.headless(ctx, stdout, err.Error())
+	}
+	return nil
+}

@@ -1,0 +1,24 @@
+package monitor
+
+import (
+	"context"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+// Follow takes in the connections of an agent inside this process until ctx
+// ends or the source fails. The agent's ID should be zero, which the server
+// of feed gives to none.
+func (m *Monitor) Follow(ctx context.Context, a feed.Agent, src feed.Source) error {
+	m.Join(a)
+	defer m.Leave(a)
+	for e, err := range src.Events(ctx) {
+		if err != nil {
+			return err
+		}
+		e.Conn.Process = feed.CleanProcess(e.Conn.Process)
+		m.Delta(a, []conntrack.Event{e})
+	}
+	return nil
+}

@@ -1,0 +1,368 @@
+// Package monitor is the core of the map server: it takes in what agents
+// report, locates, names and classifies each connection once when it opens,
+// records it and publishes the state that the window shows.
+// It neither draws nor speaks to the network; feed does that for it.
+package monitor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/rules"
+)
+
+const (
+	publishEvery = 100 * time.Millisecond // at most
+	refreshEvery = 15 * time.Second       // of what is alive, in the history
+	marksEvery   = 5 * time.Second        // of the history's places while they are shown
+)
+
+// A Monitor is the table of all agents' connections. Its fields must be set
+// before the first use and not change afterwards; its methods are safe for
+// concurrent use. It implements feed.Handler.
+type Monitor struct {
+	Geo     []*geoip.DB // asked in order until one knows the address
+	ASN     []*asn.DB   // asked in order until one knows the address
+	History *history.DB // nil: nothing is recorded
+	Writer  *history.Writer
+	Home    geoip.Place
+	Source  live.Source // of Geo
+	Names   live.Source // of ASN
+	// Changed, if not nil, is called after a new state was published, on the
+	// goroutine of Run. It must not block.
+	Changed func()
+
+	mu                    sync.Mutex
+	rules                 *rules.Set
+	agents                map[uint64]*agent
+	order                 []*entry // by opening; closed ones are swept out when a state is made
+	closed                int      // entries in order that are closed
+	marks                 []live.Mark
+	wantMarks, readsMarks bool
+	problems              map[string]string // by what they are about
+	asked                 []string          // keys of problems in order of appearance
+	seq                   uint64
+
+	once  sync.Once
+	dirty chan struct{} // capacity 1: there is something to publish
+	ask   chan struct{} // capacity 1: the places of the history are to be read
+	state atomic.Pointer[live.State]
+}
+
+type agent struct {
+	feed.Agent
+	name  string // unique among the agents
+	lost  uint64
+	conns map[uint64]*entry
+}
+
+// An entry is a connection in the table. conn is replaced, never changed.
+type entry struct {
+	conn   *live.Conn
+	closed bool
+}
+
+func (m *Monitor) init() {
+	m.once.Do(func() {
+		m.agents = make(map[uint64]*agent)
+		m.problems = make(map[string]string)
+		m.dirty = make(chan struct{}, 1)
+		m.ask = make(chan struct{}, 1)
+	})
+}
+
+// State returns the state published last; it is never nil.
+func (m *Monitor) State() *live.State {
+	if st := m.state.Load(); st != nil {
+		return st
+	}
+	return &live.State{}
+}
+
+// Run publishes changes and refreshes the history until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
+	m.init()
+	m.touch()
+	refresh := time.NewTicker(refreshEvery)
+	defer refresh.Stop()
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-refresh.C:
+			m.refresh()
+		case <-m.ask:
+			readers.Go(func() { m.readMarks(ctx) })
+		case <-m.dirty:
+			m.Publish()
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(publishEvery):
+			}
+		}
+	}
+}
+
+// touch has Run publish a new state soon.
+func (m *Monitor) touch() {
+	m.init()
+	select {
+	case m.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Publish makes a state of the table at once.
+func (m *Monitor) Publish() {
+	m.init()
+	m.mu.Lock()
+	m.sweep()
+	m.seq++
+	st := &live.State{
+		Seq: m.seq, Time: time.Now(),
+		Conns: make([]*live.Conn, len(m.order)),
+		Rules: m.rules.Rules(),
+		Home:  m.Home, Geo: m.Source, ASN: m.Names,
+		Marks: m.marks,
+	}
+	for i, e := range m.order {
+		st.Conns[i] = e.conn
+	}
+	for _, a := range m.agents {
+		st.Agents = append(st.Agents, live.Agent{
+			Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns),
+		})
+	}
+	for _, key := range m.asked {
+		st.Problems = append(st.Problems, m.problems[key])
+	}
+	m.mu.Unlock()
+	slices.SortFunc(st.Agents, func(a, b live.Agent) int { return cmp.Compare(a.Name, b.Name) })
+	if m.Writer != nil {
+		if err := m.Writer.Problem(); err != nil {
+			st.Problems = append(st.Problems, err.Error())
+		}
+	}
+	m.state.Store(st)
+	if m.Changed != nil {
+		m.Changed()
+	}
+}
+
+// sweep takes closed entries out of order.
+func (m *Monitor) sweep() {
+	if m.closed > 0 {
+		m.order = slices.DeleteFunc(m.order, func(e *entry) bool { return e.closed })
+		m.closed = 0
+	}
+}
+
+// Join implements feed.Handler.
+func (m *Monitor) Join(a feed.Agent) {
+	m.init()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name := a.Name
+	for n := 2; m.named(name); n++ {
+		name = fmt.Sprintf("%s #%d", a.Name, n)
+	}
+	m.agents[a.ID] = &agent{Agent: a, name: name, conns: make(map[uint64]*entry)}
+	m.touch()
+}
+
+func (m *Monitor) named(name string) bool {
+	for _, a := range m.agents {
+		if a.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Leave implements feed.Handler.
+func (m *Monitor) Leave(a feed.Agent) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ag := m.agents[a.ID]
+	if ag == nil {
+		return
+	}
+	// The link ended, not the connections: the history keeps when they were
+	// last seen, and only the live table forgets them.
+	for _, e := range ag.conns {
+		m.drop(e)
+	}
+	delete(m.agents, a.ID)
+	m.touch()
+}
+
+// Full implements feed.Handler.
+func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ag := m.agents[a.ID]
+	if ag == nil {
+		return
+	}
+	gone := maps.Clone(ag.conns)
+	for _, c := range conns {
+		delete(gone, c.ID)
+		m.put(ag, c)
+	}
+	for id, e := range gone {
+		m.end(ag, id, e)
+	}
+	m.touch()
+}
+
+// Delta implements feed.Handler.
+func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ag := m.agents[a.ID]
+	if ag == nil {
+		return
+	}
+	for _, e := range events {
+		switch e.Kind {
+		case conntrack.Open, conntrack.Update:
+			m.put(ag, e.Conn)
+		case conntrack.Close:
+			// A connection may be too short for its opening to arrive
+			// apart from its end.
+			m.put(ag, e.Conn)
+			m.end(ag, e.Conn.ID, ag.conns[e.Conn.ID])
+		case conntrack.Lost:
+			ag.lost += e.Lost
+		}
+	}
+	m.touch()
+}
+
+// put takes in a new or changed connection.
+func (m *Monitor) put(ag *agent, c conntrack.Conn) {
+	old := ag.conns[c.ID]
+	if old == nil {
+		e := &entry{conn: m.enrich(ag, c)}
+		ag.conns[c.ID] = e
+		m.order = append(m.order, e)
+		m.record(e.conn, true)
+		return
+	}
+	if old.conn.Conn == c {
+		return
+	}
+	// Place, network and rule depend on what does not change, but for the
+	// program, which may become known late.
+	n := *old.conn
+	n.Conn = c
+	if c.Process != old.conn.Process {
+		n.Rule = m.classify(c)
+	}
+	old.conn = &n
+}
+
+// end takes out a connection that closed.
+func (m *Monitor) end(ag *agent, id uint64, e *entry) {
+	delete(ag.conns, id)
+	m.drop(e)
+	m.record(e.conn, false)
+}
+
+func (m *Monitor) drop(e *entry) {
+	e.closed = true
+	m.closed++
+	// Publishing sweeps; without it, as when the window is hidden, churn
+	// must not make the table grow.
+	if m.closed > 1024 && m.closed > len(m.order)/2 {
+		m.sweep()
+	}
+}
+
+func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
+	l := &live.Conn{Conn: c, Agent: ag.name, Scope: scope(c.Peer.Addr()), Rule: m.classify(c)}
+	if l.Scope != live.Internet {
+		l.Place = m.Home
+		return l
+	}
+	for _, db := range m.Geo {
+		if p, ok := db.Lookup(c.Peer.Addr()); ok {
+			l.Place = p
+			break
+		}
+	}
+	for _, db := range m.ASN {
+		if as, ok := db.Lookup(c.Peer.Addr()); ok {
+			l.ASN, l.Org = as.Number, as.Org
+			break
+		}
+	}
+	return l
+}
+
+var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598: behind carrier-grade NAT
+
+// scope says how far away an address is.
+func scope(a netip.Addr) live.Scope {
+	switch {
+	case a.IsLoopback():
+		return live.Host
+	case a.IsPrivate(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified(), shared.Contains(a),
+		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return live.LAN
+	}
+	return live.Internet
+}
+
+func (m *Monitor) classify(c conntrack.Conn) int {
+	return m.rules.Index(rules.Conn{
+		Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe,
+	})
+}
+
+// SetRules classifies all connections anew.
+func (m *Monitor) SetRules(set *rules.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rules = set
+	for _, e := range m.order {
+		n := *e.conn
+		n.Rule = m.classify(n.Conn)
+		e.conn = &n
+	}
+	m.touch()
+}
+
+// Problem says what is wrong about something and what to do; an empty text:
+// nothing any more.
+func (m *Monitor) Problem(about, text string) {
+	m.init()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.problems[about] == text {
+		return
+	}
+	m.asked = slices.DeleteFunc(m.asked, func(k string) bool { return k == about })
+	delete(m.problems, about)
+	if text != "" {
+		m.asked = append(m.asked, about)
+		m.problems[about] = text
+	}
+	m.touch()
+}

@@ -1,0 +1,142 @@
+// Command mapserver shows live on a world map where the network connections
+// of this machine and of all joined agents go, and records them.
+// It sends nothing anywhere: all places and names come from local tables.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"image"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/adrg/xdg"
+
+	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "mapserver:", err)
+		os.Exit(1)
+	}
+}
+
+// A config is what the user asked for.
+type config struct {
+	configDir, dataDir string
+	listen             string
+	rules              string
+	history            string // empty: record nothing
+	geo, asn           string // empty: only the embedded tables
+	home               geoip.Place
+	noLocal            bool
+	headless           bool
+	screenshot         string
+	after              time.Duration
+	demo               int
+	light              bool
+	size               image.Point
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	cfg, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	a, err := start(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer a.stop()
+	if cfg.screenshot != "" {
+		return a.screenshot(ctx, stdout)
+	}
+	a.greet(stdout)
+	if cfg.headless {
+		return a.headless(ctx, stdout, "as asked by -headless")
+	}
+	return a.window(ctx, stdout)
+}
+
+func parse(args []string, stderr io.Writer) (config, error) {
+	cfg := config{
+		configDir: filepath.Join(xdg.ConfigHome, "connmap"),
+		dataDir:   filepath.Join(xdg.DataHome, "connmap"),
+	}
+	var home, theme, size string
+	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
+	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
+	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
+	f.StringVar(&cfg.geo, "geo", "", "`file` with places: connmap's ipv4.csv or .mmdb (default the embedded countries, which also fill its gaps)")
+	f.StringVar(&cfg.asn, "asn", "", "`file` with networks: GeoLite2-ASN CSV (default the embedded table, which also fills its gaps)")
+	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default found by public address or time zone)")
+	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default they are shown)")
+	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default with one, if there is a display)")
+	f.StringVar(&cfg.screenshot, "screenshot", "", "draw the map into `file`.png without a display, then exit; listens and records only if -listen and -history are given (default a window)")
+	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects first")
+	f.IntVar(&cfg.demo, "demo", 0, "show `N` synthetic connections instead of this machine's; listens and records only if -listen and -history are given (default real ones)")
+	f.StringVar(&theme, "theme", "dark", "dark or light")
+	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels")
+	f.Usage = func() {
+		fmt.Fprint(stderr, "mapserver shows on a world map where this machine's and its agents' connections go.\n\nusage: mapserver [flags]\n\n")
+		f.PrintDefaults()
+		fmt.Fprintf(stderr, "\nRules and keys are kept in %s, the history in %s.\n", cfg.configDir, cfg.dataDir)
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return cfg, err
+		}
+		return cfg, fmt.Errorf("%w; mapserver -h lists the flags", err)
+	}
+	if f.NArg() > 0 {
+		return cfg, fmt.Errorf("unexpected argument %q; mapserver -h lists the flags", f.Arg(0))
+	}
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	// A demonstration or a single picture must neither mix with the real
+	// history nor stand in the way of a server that runs.
+	aside := cfg.demo > 0 || cfg.screenshot != ""
+	if cfg.listen == "none" || aside && !given["listen"] {
+		cfg.listen = ""
+	}
+	if cfg.history == "none" || aside && !given["history"] {
+		cfg.history = ""
+	}
+	if cfg.demo < 0 || cfg.demo > 1_000_000 {
+		return cfg, fmt.Errorf("-demo: expected 1 to 1000000 connections, found %d", cfg.demo)
+	}
+	if home != "" {
+		p, err := parseHome(home)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.home = p
+	}
+	switch theme {
+	case "dark", "light":
+		cfg.light = theme == "light"
+	default:
+		return cfg, fmt.Errorf("-theme: expected dark or light, found %q", theme)
+	}
+	if n, err := fmt.Sscanf(strings.ToLower(size), "%dx%d", &cfg.size.X, &cfg.size.Y); n != 2 || err != nil ||
+		cfg.size.X < 160 || cfg.size.Y < 80 || cfg.size.X > 16384 || cfg.size.Y > 16384 {
+		return cfg, fmt.Errorf("-size: expected WIDTHxHEIGHT from 160x80 to 16384x16384, found %q", size)
+	}
+	return cfg, nil
+}
