@@ -2,6 +2,7 @@ package mapview
 
 import (
 	"image/color"
+	"sort"
 	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -95,6 +96,9 @@ func (c *canvas) width(f typeface.Font, size float64, s string) float64 {
 
 // elide shortens s with an ellipsis until it is no wider than w.
 func (c *canvas) elide(f typeface.Font, size float64, s string, w float64) string {
+	if w <= 0 {
+		return ""
+	}
 	// No font has characters narrower than a sixth of its size, and a text
 	// from a hostile host can be long: do not measure what cannot fit.
 	if limit := int(w/size*6) + 1; len(s) > limit*utf8.UTFMax {
@@ -106,12 +110,16 @@ func (c *canvas) elide(f typeface.Font, size float64, s string, w float64) strin
 	if c.width(f, size, s) <= w {
 		return s
 	}
-	for s != "" {
-		_, n := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-n]
-		if t := s + "…"; typeface.Width(f, size*c.scale, t)/c.scale <= w {
-			return t
+	// The longest beginning that fits, by bisection over its runes.
+	runes := []rune(s)
+	n, fits := sort.Find(len(runes), func(i int) int {
+		if typeface.Width(f, size*c.scale, string(runes[:i+1])+"…")/c.scale > w {
+			return 0
 		}
+		return 1
+	})
+	if n == 0 && fits {
+		return ""
 	}
-	return ""
+	return string(runes[:n]) + "…"
 }

@@ -255,5 +255,5 @@ func (v *View) drawNowhere(hover *stack) {
 	}
 	s := strconv.Itoa(len(k.conns)) + " unknown place"
 	w := c.width(typeface.Regular, 11, s)
-	c.text(max(k.x-w/2, 4), k.y+25, typeface.Regular, 11, t.dim, s)
+	c.text(max(min(k.x-w/2, v.size.w-w-4), 4), k.y+25, typeface.Regular, 11, t.dim, s)
 }

@@ -1,0 +1,381 @@
+package mapview
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/rules"
+)
+
+var (
+	noon  = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	blue  = rules.Rule{Label: "Web", Color: color.NRGBA{0, 0, 255, 255}}
+	green = rules.Rule{Label: "Mail", Color: color.NRGBA{0, 255, 0, 255}}
+	paris = geoip.Place{Lat: 48.85, Lon: 2.35, Country: "FR", City: "Paris", Precision: geoip.City}
+	rio   = geoip.Place{Lat: -22.9, Lon: -43.2, Country: "BR", Precision: geoip.Country}
+)
+
+func conn(id uint64, p geoip.Place, rule int) *live.Conn {
+	return &live.Conn{
+		Conn: conntrack.Conn{ID: id, Proto: conntrack.TCP, Direction: conntrack.Out,
+			Local:   netip.MustParseAddrPort("198.51.100.1:40000"),
+			Peer:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(id)}), 443),
+			Process: conntrack.Process{PID: 7, Comm: fmt.Sprint("prog", id)},
+			RTT:     41 * time.Millisecond, Tx: 88_000, Rx: 3_200_000, Opened: noon},
+		Agent: "nas", Place: p, ASN: 64500, Org: "Example Networks", Rule: rule,
+	}
+}
+
+func state(conns ...*live.Conn) *live.State {
+	return &live.State{
+		Seq: 1, Time: noon, Conns: conns, Rules: []rules.Rule{blue, green, rules.Other},
+		Agents: []live.Agent{{Name: "nas", Backend: "diag", Conns: len(conns)}},
+		Home:   geoip.Place{Lat: 52.5, Lon: 13.4, Precision: geoip.City},
+		Geo:    live.Source{Name: "embedded", Date: noon, CountryLevel: true},
+	}
+}
+
+func frame(keys string) Input {
+	in := Input{Size: image.Pt(1000, 500), Scale: 1}
+	for _, k := range keys {
+		in.Keys = append(in.Keys, Key(k))
+	}
+	return in
+}
+
+func mouse(x, y float64) Input {
+	in := frame("")
+	in.Inside, in.Cursor = true, image.Pt(int(x), int(y))
+	return in
+}
+
+// texts returns all text of the scene, an item a line.
+func texts(v *View) string {
+	var b strings.Builder
+	for _, i := range v.Scene().Items {
+		if i.Shape == Text {
+			b.WriteString(i.Text + "\n")
+		}
+	}
+	return b.String()
+}
+
+// discAt returns the topmost disc around a place.
+func discAt(v *View, p geoip.Place) (Item, bool) {
+	x, y := v.Scene().View.Pixel(p.Lat, p.Lon)
+	for n := len(v.Scene().Items) - 1; n >= 0; n-- {
+		i := v.Scene().Items[n]
+		if i.Shape == Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
+			return i, true
+		}
+	}
+	return Item{}, false
+}
+
+func abs(v float64) float64 { return max(v, -v) }
+
+func TestDiscInTheColourOfItsRule(t *testing.T) {
+	for _, scale := range []float64{1, 2} {
+		var v View
+		in := frame("")
+		in.Scale, in.Size = scale, image.Pt(int(1000*scale), int(500*scale))
+		v.Update(noon, in, state(conn(1, paris, 0), conn(2, rio, 1)))
+		d, ok := discAt(&v, paris)
+		require.True(t, ok)
+		assert.Equal(t, blue.Color, d.Color)
+		d, ok = discAt(&v, rio)
+		require.True(t, ok)
+		assert.Equal(t, green.Color, d.Color)
+		assert.GreaterOrEqual(t, float64(d.R), 3*scale)
+	}
+}
+
+func TestOriginalsPixel(t *testing.T) {
+	var v View
+	v.Update(noon, frame(""), state(conn(1, paris, 0)))
+	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	wx, wy := worldmap.Point(paris.Lat, paris.Lon)
+	assert.InDelta(t, wx, x, 1e-6)
+	assert.InDelta(t, wy, y, 1e-6)
+}
+
+func TestLegendCountsByLabel(t *testing.T) {
+	st := state(conn(1, paris, 0), conn(2, paris, 0), conn(3, rio, 1))
+	st.Rules = []rules.Rule{blue, green, {Label: "Web", Color: blue.Color}, rules.Other}
+	st.Conns = append(st.Conns, conn(4, rio, 2))
+	var v View
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "Web\n3\nMail\n1\n")
+	assert.NotContains(t, texts(&v), "Other", "rules without connections take no room")
+	v.Update(noon, frame(""), state(conn(1, paris, 0)))
+	assert.Contains(t, texts(&v), "Web\n1\nMail\n0\n", "a label that was seen stays")
+}
+
+func TestLocalPeersAreHiddenUntilM(t *testing.T) {
+	lan := conn(2, geoip.Place{}, 1)
+	lan.Scope = live.LAN
+	st := state(conn(1, paris, 0), lan)
+	lan.Place = st.Home
+	var v View
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "1 live · 1 local hidden")
+	v.Update(noon, frame("m"), st)
+	assert.Contains(t, texts(&v), "2 live ·")
+	d, ok := discAt(&v, st.Home)
+	require.True(t, ok)
+	assert.Equal(t, green.Color, d.Color)
+}
+
+func TestUnknownPlacesAreShown(t *testing.T) {
+	var v View
+	v.Update(noon, frame(""), state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 0)))
+	assert.Contains(t, texts(&v), "2 unknown place")
+	assert.Contains(t, texts(&v), "2 live")
+	x, y := v.nowhere()
+	v.Update(noon, mouse(x+2, y), state(conn(1, geoip.Place{}, 0)))
+	assert.Contains(t, texts(&v), "203.0.113.1:443")
+	assert.Contains(t, texts(&v), "place unknown")
+}
+
+func TestHoverNamesAll(t *testing.T) {
+	var v View
+	st := state(conn(1, rio, 0))
+	v.Update(noon, frame(""), st)
+	assert.NotContains(t, texts(&v), "203.0.113.1")
+	x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
+	v.Update(noon, mouse(x+5, y), st)
+	for _, want := range []string{"203.0.113.1:443", "Web", "prog1 on nas", "tcp out", "41 ms", "↓ 3.2 MB ↑ 88 kB",
+		"AS64500 Example Networks", "Brazil", "country level"} {
+		assert.Contains(t, texts(&v), want)
+	}
+	in := mouse(x+5, y)
+	in.Inside = false
+	v.Update(noon, in, st)
+	assert.NotContains(t, texts(&v), "203.0.113.1", "the mouse left the window")
+}
+
+func TestStackCyclesNearTheMouse(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, paris, 1), conn(3, paris, 1))
+	v.Update(noon, frame(""), st)
+	assert.NotContains(t, texts(&v), "3x")
+	assert.True(t, v.Next().IsZero(), "nothing moves by itself")
+
+	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	seen := map[color.NRGBA]bool{}
+	for n := range 4 {
+		v.Update(noon.Add(time.Duration(n)*cycleTime), mouse(x+20, y), st)
+		assert.Contains(t, texts(&v), "3x")
+		d, ok := discAt(&v, paris)
+		require.True(t, ok)
+		seen[d.Color] = true
+		assert.False(t, v.Next().IsZero(), "the next colour comes by itself")
+	}
+	assert.Equal(t, map[color.NRGBA]bool{blue.Color: true, green.Color: true}, seen)
+
+	v.Update(noon, frame("f"), st)
+	assert.Contains(t, texts(&v), "3x", "f cycles everywhere")
+}
+
+func TestLabels(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, rio, 1))
+	v.Update(noon, frame("t"), st)
+	assert.Contains(t, texts(&v), "prog1 203.0.113.1:443")
+	v.Update(noon, frame("ta"), st)
+	assert.Equal(t, 2, strings.Count(texts(&v), "Web"), "in the legend and at the place")
+	v.Update(noon, frame("a"), st)
+	shown := *st
+	shown.Rules = []rules.Rule{{Label: "Web", ShowText: true}, green, rules.Other}
+	v.Update(noon, frame(""), &shown)
+	assert.Equal(t, 2, strings.Count(texts(&v), "Web"), "the rule asks for text")
+}
+
+func TestLabelsNeverOverlap(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var conns []*live.Conn
+	for n := range 300 {
+		conns = append(conns, conn(uint64(n), geoip.Place{Lat: r.Float64()*100 - 40, Lon: r.Float64()*340 - 170, Precision: geoip.City}, n%3))
+	}
+	var v View
+	v.Update(noon, frame("ta"), state(conns...))
+	var boxes []box
+	for _, i := range v.Scene().Items {
+		if i.Shape == Text && i.Size == 11 {
+			boxes = append(boxes, box{float64(i.X), float64(i.Y) - 9, v.canvas.width(i.Font, 11, i.Text), 11})
+		}
+	}
+	require.Greater(t, len(boxes), 15)
+	for i, a := range boxes {
+		for _, b := range boxes[:i] {
+			assert.False(t, a.overlaps(b), "%v %v", a, b)
+		}
+	}
+}
+
+func TestKeysHaveEffects(t *testing.T) {
+	var v View
+	st := state()
+	assert.Equal(t, []Effect{ReloadRules{}}, v.Update(noon, frame("c"), st))
+	assert.Equal(t, []Effect{ShowHistory{On: true}}, v.Update(noon, frame("h"), st))
+	assert.Equal(t, []Effect{ShowHistory{On: false}}, v.Update(noon, frame("h"), st))
+
+	v.Update(noon, frame("?"), st)
+	assert.Contains(t, texts(&v), "Keys and mouse")
+	esc := frame("")
+	esc.Keys = []Key{KeyEscape}
+	assert.Empty(t, v.Update(noon, esc, st), "closes the panel first")
+	assert.NotContains(t, texts(&v), "Keys and mouse")
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, esc, st))
+}
+
+func TestHistoryIsDrawnWhenAskedFor(t *testing.T) {
+	st := state()
+	st.Marks = []live.Mark{{Lat: 0, Lon: 0, Count: 1}, {Lat: 10, Lon: 10, Count: 1000}}
+	var v View
+	v.Update(noon, frame(""), st)
+	before := len(v.Scene().Items)
+	v.Update(noon, frame("h"), st)
+	var marks []Item
+	for _, i := range v.Scene().Items {
+		if i.Shape == Disc && i.Color == dark.mark {
+			marks = append(marks, i)
+		}
+	}
+	require.Len(t, marks, 2)
+	assert.Greater(t, len(v.Scene().Items), before)
+	assert.Greater(t, marks[1].R, marks[0].R, "more connections, larger disc")
+}
+
+func TestDragMovesTheWindow(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0))
+	v.Update(noon, frame(""), st)
+	step := func(x, y float64, press, held bool) []Effect {
+		in := mouse(x, y)
+		in.Press, in.Held = press, held
+		return v.Update(noon, in, st)
+	}
+	assert.Empty(t, step(500, 400, true, true))
+	assert.Empty(t, step(502, 401, false, true), "within the slack of a click")
+	assert.Equal(t, []Effect{MoveWindow{By: image.Pt(10, 5)}}, step(510, 405, false, true))
+	assert.Empty(t, step(500, 400, false, true), "the window has moved under the mouse")
+	assert.Empty(t, step(520, 400, false, false), "released")
+
+	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	step(x, y, true, true)
+	assert.Empty(t, step(x+50, y, false, true), "pressed on a disc")
+	step(20, 460, true, true)
+	assert.Empty(t, step(70, 460, false, true), "pressed on the legend")
+}
+
+func TestNothingChangesNothingToDraw(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0))
+	v.Update(noon, frame(""), st)
+	rev := v.Scene().Rev
+	same := *st
+	same.Seq, same.Conns = 2, []*live.Conn{conn(1, paris, 0)}
+	same.Conns[0].Rx += 1000
+	v.Update(noon.Add(time.Second), frame(""), &same)
+	assert.Equal(t, rev, v.Scene().Rev, "bytes are not on the map")
+	same.Conns = append(same.Conns, conn(2, rio, 1))
+	more := same
+	v.Update(noon.Add(time.Second), frame(""), &more)
+	assert.Greater(t, v.Scene().Rev, rev)
+}
+
+func TestProblemsAndNotes(t *testing.T) {
+	st := state()
+	st.Problems = []string{"connmaprc: line 3: expected a colour"}
+	st.Agents[0].Limited, st.Agents[0].Lost = "names of other users' programs need root", 5
+	var v View
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "connmaprc: line 3")
+	assert.Contains(t, texts(&v), "need root")
+	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level · ? keys")
+}
+
+// TestHostileStates: nothing panics and no text leaves the picture, whatever
+// agents report and however small the window is.
+func TestHostileStates(t *testing.T) {
+	long := strings.Repeat("very long ñ漢字 ", 700)
+	places := []geoip.Place{{}, paris, {Lat: 90, Lon: 180, Precision: geoip.City}, {Lat: -90, Lon: -180, Precision: geoip.Country, City: long, Country: "XX"},
+		{Lat: 0, Lon: 179.9999, Precision: geoip.City}}
+	for _, size := range []image.Point{{}, {1, 1}, {200, 100}, {1000, 500}, {3840, 2160}} {
+		for _, n := range []int{0, 1, 12, 3000} {
+			var conns []*live.Conn
+			for i := range n {
+				c := conn(uint64(i), places[i%len(places)], i%5)
+				c.Agent, c.Org, c.Process.Comm = long, long, long
+				conns = append(conns, c)
+			}
+			st := state(conns...)
+			st.Agents[0].Backend, st.Agents[0].Limited = long, long
+			st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
+			st.Rules[0].Label = long
+			var v View
+			for _, keys := range []string{"", "t", "a", "hf", "m", "?"} {
+				in := mouse(float64(size.X)/2, float64(size.Y)/2)
+				in.Size = size
+				for _, k := range keys {
+					in.Keys = append(in.Keys, Key(k))
+				}
+				v.Update(noon, in, st)
+				if size.X < 200 {
+					continue
+				}
+				for _, i := range v.Scene().Items {
+					if i.Shape == Text {
+						w := v.canvas.width(i.Font, float64(i.Size), i.Text)
+						assert.LessOrEqual(t, float64(i.X)+w, float64(size.X)+1, "%v %q", size, i.Text[:min(len(i.Text), 40)])
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 88_000: "88 kB", 3_200_000: "3.2 MB", 999_499: "999 kB", 999_501: "1 MB", 1 << 63: "9.22 EB"} {
+		assert.Equal(t, want, bytesText(n), n)
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	for _, n := range []int{500, 10_000} {
+		var conns []*live.Conn
+		r := rand.New(rand.NewPCG(1, 2))
+		for i := range n {
+			conns = append(conns, conn(uint64(i), geoip.Place{Lat: r.Float64()*100 - 40, Lon: r.Float64()*340 - 170, Precision: geoip.City}, i%3))
+		}
+		b.Run(fmt.Sprintf("conns=%d/same", n), func(b *testing.B) {
+			var v View
+			st := state(conns...)
+			b.ReportAllocs()
+			for b.Loop() {
+				v.Update(noon, frame(""), st)
+			}
+		})
+		b.Run(fmt.Sprintf("conns=%d/changed", n), func(b *testing.B) {
+			var v View
+			b.ReportAllocs()
+			for b.Loop() {
+				v.Update(noon, frame(""), state(conns...))
+			}
+		})
+	}
+}
