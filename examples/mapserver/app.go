@@ -148,7 +148,7 @@ func (a *app) openHistory(ctx context.Context) {
 	if p := db.Problem(); p != "" {
 		a.monitor.Problem("history", p)
 	}
-	w := db.Writer()
+	w := history.NewWriter(db)
 	a.monitor.History, a.monitor.Writer = db, w
 	a.closers = append(a.closers, db.Close, w.Close)
 }
@@ -356,7 +356,11 @@ func summary(st *live.State) string {
 		}
 	}
 	delete(programs, "")
-	s := fmt.Sprintf("%d hosts, %d live connections of %d programs to %d countries", len(st.Agents), len(st.Conns), len(programs), len(countries))
+	hosts := fmt.Sprintf("%d hosts", len(st.Agents))
+	if len(st.Agents) == 1 {
+		hosts = "1 host"
+	}
+	s := fmt.Sprintf("%s, %d live connections of %d programs to %d countries", hosts, len(st.Conns), len(programs), len(countries))
 	if unknown > 0 {
 		s += fmt.Sprintf(", %d to unknown places", unknown)
 	}

@@ -155,8 +155,8 @@ func (m *Monitor) Publish() {
 	m.mu.Unlock()
 	slices.SortFunc(st.Agents, func(a, b live.Agent) int { return cmp.Compare(a.Name, b.Name) })
 	if m.Writer != nil {
-		if err := m.Writer.Problem(); err != nil {
-			st.Problems = append(st.Problems, err.Error())
+		if p := m.Writer.Problem(); p != "" {
+			st.Problems = append(st.Problems, p)
 		}
 	}
 	m.state.Store(st)
@@ -262,7 +262,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		e := &entry{conn: m.enrich(ag, c)}
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
-		m.record(e.conn, true)
+		m.record(e.conn, time.Time{})
 		return
 	}
 	if old.conn.Conn == c {
@@ -282,7 +282,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 func (m *Monitor) end(ag *agent, id uint64, e *entry) {
 	delete(ag.conns, id)
 	m.drop(e)
-	m.record(e.conn, false)
+	m.record(e.conn, time.Now())
 }
 
 func (m *Monitor) drop(e *entry) {
@@ -341,6 +341,10 @@ func (m *Monitor) SetRules(set *rules.Set) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rules = set
+	m.labels = m.labels[:0]
+	for _, r := range set.Rules() {
+		m.labels = append(m.labels, r.Label)
+	}
 	for _, e := range m.order {
 		n := *e.conn
 		n.Rule = m.classify(n.Conn)

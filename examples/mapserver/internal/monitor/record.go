@@ -9,38 +9,29 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// record hands a connection to the history: a new one, or what is known of
-// one by now.
-func (m *Monitor) record(c *live.Conn, opened bool) {
+// record hands what is known of a connection to the history. The zero closed
+// means that it is open.
+func (m *Monitor) record(c *live.Conn, closed time.Time) {
 	if m.Writer == nil {
 		return
-	}
-	program := c.Process.Comm
-	rule := ""
-	if r := m.rules.Rules(); c.Rule < len(r) {
-		rule = r[c.Rule].Label
 	}
 	m.Writer.Add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
-		Program: program, Exe: c.Process.Exe, Container: c.Process.Container,
+		Program: c.Process.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: c.Scope == live.Internet && c.Place.Precision != geoip.Unknown,
-		Rule: rule, Opened: c.Opened, Seen: time.Now(), Tx: c.Tx, Rx: c.Rx, New: opened,
+		Rule: m.labels[c.Rule], Opened: c.Opened, Seen: time.Now(), Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 
 // refresh notes in the history that what is alive was seen now.
 func (m *Monitor) refresh() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.sweep()
-	conns := make([]*live.Conn, len(m.order))
-	for i, e := range m.order {
-		conns[i] = e.conn
-	}
-	m.mu.Unlock()
-	for _, c := range conns {
-		m.record(c, false)
+	for _, e := range m.order {
+		m.record(e.conn, time.Time{})
 	}
 }
 

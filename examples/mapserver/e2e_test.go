@@ -1,0 +1,325 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+)
+
+// The test binary is also the traffic program of the end-to-end test.
+func TestMain(m *testing.M) {
+	switch os.Getenv("CONNMAP_TRAFFIC") {
+	case "serve":
+		serve(os.Args[1:])
+	case "dial":
+		dial(os.Args[1], os.Args[2])
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// serve echoes on addresses given as network, address pairs.
+func serve(args []string) {
+	for i := 0; i+1 < len(args); i += 2 {
+		if strings.HasPrefix(args[i], "udp") {
+			c, err := net.ListenPacket(args[i], args[i+1])
+			must(err)
+			go func() {
+				buf := make([]byte, 100)
+				for {
+					n, from, err := c.ReadFrom(buf)
+					must(err)
+					c.WriteTo(buf[:n], from)
+				}
+			}()
+			continue
+		}
+		l, err := net.Listen(args[i], args[i+1])
+		must(err)
+		go func() {
+			for {
+				c, err := l.Accept()
+				must(err)
+				go func() { io.Copy(c, c); c.Close() }()
+			}
+		}()
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// dial keeps one connection busy until standard input ends.
+func dial(network, address string) {
+	c, err := net.Dial(network, address)
+	must(err)
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			_, err := c.Write([]byte("0123456789"))
+			must(err)
+			_, err = c.Read(buf)
+			must(err)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// inNamespace runs f on a thread inside a network namespace: sockets that f
+// opens belong to it.
+func inNamespace(name string, f func() error) error {
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine.
+		runtime.LockOSThread()
+		fd, err := unix.Open("/run/netns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// twoHosts makes two network namespaces that reach each other.
+func twoHosts(t *testing.T) (a, b string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make network namespaces")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("needs the ip command (Debian package iproute2)")
+	}
+	id := os.Getpid()
+	a, b = fmt.Sprintf("cm%da", id), fmt.Sprintf("cm%db", id)
+	ip := func(args string) error {
+		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ip %s: %w: %s", args, err, out)
+		}
+		return nil
+	}
+	if err := ip("netns add " + a); err != nil {
+		t.Skip("cannot make network namespaces: ", err)
+	}
+	t.Cleanup(func() { ip("netns del " + a) })
+	require.NoError(t, ip("netns add "+b))
+	t.Cleanup(func() { ip("netns del " + b) })
+	for _, args := range []string{
+		fmt.Sprintf("link add v%da netns %s type veth peer name v%db netns %s", id, a, id, b),
+		fmt.Sprintf("-n %s addr add 203.0.113.10/32 dev v%da", a, id),
+		fmt.Sprintf("-n %s addr add 198.51.100.20/32 dev v%db", b, id),
+		fmt.Sprintf("-n %s addr add 2001:db8:a::10/128 dev v%da nodad", a, id),
+		fmt.Sprintf("-n %s addr add %s/128 dev v%db nodad", b, peer6, id),
+		"-n " + a + " link set lo up", "-n " + b + " link set lo up",
+		fmt.Sprintf("-n %s link set v%da up", a, id), fmt.Sprintf("-n %s link set v%db up", b, id),
+		fmt.Sprintf("-n %s route add 198.51.100.0/24 dev v%da src 203.0.113.10", a, id),
+		fmt.Sprintf("-n %s route add 203.0.113.0/24 dev v%db src 198.51.100.20", b, id),
+		fmt.Sprintf("-n %s -6 route add %s/128 dev v%da src 2001:db8:a::10", a, peer6, id),
+		fmt.Sprintf("-n %s -6 route add 2001:db8:a::/64 dev v%db src %s", b, id, peer6),
+	} {
+		require.NoError(t, ip(args))
+	}
+	return a, b
+}
+
+// peer6 is an address that the embedded table knows; in its namespace it
+// reaches nobody but the test.
+const peer6 = "2001:4860:4860::8888"
+
+// command starts a program in a namespace and ends it with the test. Closing
+// the returned writer ends its standard input.
+func command(t *testing.T, namespace string, env []string, name string, args ...string) (io.Closer, io.Reader) {
+	t.Helper()
+	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + namespace, name}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return in, out
+}
+
+func TestEndToEnd(t *testing.T) {
+	a, b := twoHosts(t)
+	dir := t.TempDir()
+	agent := filepath.Join(dir, "connmap-agent")
+	build := exec.Command("go", "build", "-o", agent, "github.com/connmapgo/connmap/cmd/connmap-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	// A program's name is that of the file it was started by.
+	self, err := os.Executable()
+	require.NoError(t, err)
+	for _, name := range []string{"cm-web", "cm-mail", "cm-dns", "cm-quic", "cm-serve"} {
+		require.NoError(t, os.Symlink(self, filepath.Join(dir, name)))
+	}
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		return name
+	}
+	// 198.51.100.0/24 lies in Rio de Janeiro, written as connmap does.
+	cfg := config{
+		configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, size: image.Pt(1000, 500),
+		history: filepath.Join(dir, "history.sqlite"),
+		geo:     write("ipv4.csv", "3325256705,3325256958,-22.9068,-43.1729\n"),
+		rules:   write("connmaprc", "\"Web\",peer,443,10,200,30,255,0,0\n\"Mail\",peer,993,200,20,220,255,0,0\n\"Names\",app,cm-dns,240,160,0,255,0,0\n"),
+	}
+	cfg.home, err = parseHome("52.5,13.4")
+	require.NoError(t, err)
+
+	var app *app
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	require.NoError(t, inNamespace(a, func() (err error) {
+		app, err = start(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+		return err
+	}))
+	stopped := false
+	defer func() {
+		if !stopped {
+			app.stop()
+		}
+	}()
+
+	// The agent joins with the line that the server prints.
+	var greeting bytes.Buffer
+	app.greet(&greeting)
+	line := regexp.MustCompile(`connmap-agent (\S+) (cm1_\S+)`).FindStringSubmatch(greeting.String())
+	require.NotNil(t, line, greeting.String())
+	command(t, a, nil, agent, "-name", "nas", line[1], line[2])
+	state := func(what string, ok func(*live.State) bool) *live.State {
+		t.Helper()
+		require.Eventually(t, func() bool { return ok(app.monitor.State()) }, 20*time.Second, 50*time.Millisecond, what)
+		return app.monitor.State()
+	}
+	state("the agent joins", func(st *live.State) bool { return len(st.Agents) == 1 && st.Agents[0].Name == "nas" })
+
+	_, ready := command(t, b, []string{"CONNMAP_TRAFFIC=serve"}, filepath.Join(dir, "cm-serve"),
+		"tcp", "198.51.100.20:443", "tcp", "["+peer6+"]:993", "udp", "198.51.100.20:53", "udp", "["+peer6+"]:443")
+	_, err = io.ReadAtLeast(ready, make([]byte, 6), 6)
+	require.NoError(t, err)
+	conns := []struct{ program, network, peer, rule string }{
+		{"cm-web", "tcp", "198.51.100.20:443", "Web"},
+		{"cm-mail", "tcp", "[" + peer6 + "]:993", "Mail"},
+		{"cm-dns", "udp", "198.51.100.20:53", "Names"},
+		{"cm-quic", "udp", "[" + peer6 + "]:443", "Web"},
+	}
+	var ends []io.Closer
+	for _, c := range conns {
+		end, _ := command(t, a, []string{"CONNMAP_TRAFFIC=dial"}, filepath.Join(dir, c.program), c.network, c.peer)
+		ends = append(ends, end)
+	}
+	find := func(st *live.State, program, peer string) *live.Conn {
+		for _, c := range st.Conns {
+			if c.Process.Comm == program && c.Peer.String() == peer {
+				return c
+			}
+		}
+		return nil
+	}
+	st := state("all connections appear with their programs", func(st *live.State) bool {
+		for _, c := range conns {
+			if find(st, c.program, c.peer) == nil {
+				return false
+			}
+		}
+		return true
+	})
+	assert.Len(t, st.Conns, len(conns), "and nothing else")
+	for _, c := range conns {
+		got := find(st, c.program, c.peer)
+		assert.Equal(t, c.network, got.Proto.String(), c.program)
+		assert.Equal(t, "out", got.Direction.String(), c.program)
+		assert.Equal(t, c.rule, st.Rules[got.Rule].Label, c.program)
+		assert.Equal(t, "nas", got.Agent, c.program)
+	}
+	state("bytes and round-trip time arrive", func(st *live.State) bool {
+		c := find(st, "cm-web", "198.51.100.20:443")
+		return c != nil && c.Tx > 0 && c.Rx > 0 && c.RTT > 0
+	})
+
+	// The picture: each place is a disc in the colour of its first rule.
+	var picture bytes.Buffer
+	require.NoError(t, app.picture(&picture))
+	img, err := png.Decode(&picture)
+	require.NoError(t, err)
+	place6, ok := geoembedded.DB().Lookup(netip.MustParseAddr(peer6))
+	require.True(t, ok)
+	for _, p := range []struct {
+		lat, lon float64
+		want     color.NRGBA
+	}{{-22.9068, -43.1729, color.NRGBA{10, 200, 30, 255}}, {place6.Lat, place6.Lon, color.NRGBA{10, 200, 30, 255}}} {
+		// The original's Mercator frame, written out.
+		x := (p.lon+180)/360*1000 - 29
+		y := 250 - 1000*math.Log(math.Tan(math.Pi/4+p.lat*math.Pi/360))/(2*math.Pi) + 76
+		assert.Equal(t, p.want, color.NRGBAModel.Convert(img.At(int(x), int(y))), "at %.0f,%.0f", x, y)
+	}
+
+	for _, end := range ends {
+		require.NoError(t, end.Close())
+	}
+	state("closed connections disappear", func(st *live.State) bool { return len(st.Conns) == 0 })
+	app.stop()
+	stopped = true
+
+	db, err := sqlite.OpenConn(cfg.history, sqlite.OpenReadOnly)
+	require.NoError(t, err)
+	defer db.Close()
+	recorded := map[string]string{}
+	require.NoError(t, sqlitex.Execute(db, "SELECT programname, ip, port, agent, x, count FROM detailed_history", &sqlitex.ExecOptions{
+		ResultFunc: func(s *sqlite.Stmt) error {
+			recorded[s.ColumnText(0)] = fmt.Sprint(netip.AddrPortFrom(netip.MustParseAddr(s.ColumnText(1)), uint16(s.ColumnInt(2))), s.ColumnText(3), s.ColumnInt(5))
+			return nil
+		},
+	}))
+	for _, c := range conns {
+		assert.Equal(t, fmt.Sprint(netip.MustParseAddrPort(c.peer), "nas", 1), recorded[c.program], c.program)
+	}
+}
