@@ -1,3 +1,5 @@
+// Package worldmap projects the world and paints its outlines.
+// It knows no connections and no window: it paints a map into a picture.
 package worldmap
 
 import (
