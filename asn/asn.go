@@ -11,7 +11,7 @@
 //		fmt.Printf("AS%d %s\n", as.Number, as.Org)
 //	}
 //
-// Whatever it comes from, a table ends up in one compact form (see Decode),
+// Whatever it comes from, a table ends up in one compact form (see Load),
 // in which it is searched without being unpacked.
 package asn
 
@@ -104,7 +104,7 @@ func (db *DB) All() iter.Seq2[Range, AS] {
 	}
 }
 
-// WriteTo writes the table in the form that Decode reads. It writes nothing
+// WriteTo writes the table in the form that Load reads. It writes nothing
 // if the DB is the zero DB.
 func (db *DB) WriteTo(w io.Writer) (int64, error) {
 	n, err := io.WriteString(w, db.table)

@@ -102,7 +102,7 @@ func (b *builder) db(info Info) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Decode(table)
+	return Load(table)
 }
 
 // flatten turns sorted, maybe nested prefixes of one family into the starts of

@@ -37,12 +37,12 @@ const (
 
 var errDamaged = errors.New("asn: table is damaged: make or download it again")
 
-// Decode returns the DB of a table written by DB.WriteTo. The string is
+// Load returns the DB of a table written by DB.WriteTo. The string is
 // searched where it lies: one that comes from a go:embed directive costs
 // neither memory nor time before pages of it are touched. For that reason the
 // contents are not read here, only their sizes checked; a damaged table gives
 // wrong answers but no panic, and Verify finds the damage.
-func Decode(table string) (*DB, error) {
+func Load(table string) (*DB, error) {
 	if len(table) < headerSize || table[:len(magic)] != magic {
 		return nil, fmt.Errorf("asn: no table: it must begin with %q", magic)
 	}

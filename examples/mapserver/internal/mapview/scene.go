@@ -13,14 +13,12 @@ type Shape uint8
 
 // The shapes. Coordinates and lengths are in pixels of the picture, y down.
 const (
-	Disc     Shape = iota + 1 // filled, around X, Y with radius R
-	Ring                      // around X, Y, its middle line at radius R, W wide
-	Arc                       // part of such a ring, From and To in turns clockwise from the top
-	Triangle                  // filled, pointing up, around X, Y with circumradius R
-	Rect                      // filled, corner X, Y, size X2, Y2, corners rounded by R
-	Frame                     // outline of such a rectangle, W wide, inside its edge
-	Line                      // from X, Y to X2, Y2, W wide
-	Text                      // Text in Font at Size, its baseline starts at X, Y
+	Disc  Shape = iota + 1 // filled, around X, Y with radius R
+	Ring                   // around X, Y, its middle line at radius R, W wide
+	Arc                    // part of such a ring, From and To in turns clockwise from the top
+	Rect                   // filled, corner X, Y, size X2, Y2, corners rounded by R
+	Frame                  // outline of such a rectangle, W wide, inside its edge
+	Text                   // Text in Font at Size, its baseline starts at X, Y
 )
 
 // An Item is one thing to draw. Which fields count depends on Shape.
@@ -34,6 +32,16 @@ type Item struct {
 	From, To float32
 	Size     float32 // of the font, pixels per em
 	Text     string
+}
+
+// Box returns the bounds of what an Item other than Text draws.
+func (i *Item) Box() (x0, y0, x1, y1 float32) {
+	switch i.Shape {
+	case Rect, Frame:
+		return i.X, i.Y, i.X + i.X2, i.Y + i.Y2
+	}
+	r := i.R + i.W/2
+	return i.X - r, i.Y - r, i.X + r, i.Y + r
 }
 
 // A Scene is a display list: the map, then the items in order, each over

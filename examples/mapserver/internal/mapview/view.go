@@ -208,12 +208,14 @@ func (v *View) compose() {
 
 	picture := v.world
 	picture.Zoom *= c.scale
-	if v.scene.Size != v.in.Size || v.scene.View != picture || v.scene.Palette != v.theme.palette ||
+	palette := v.theme.palette
+	palette.Scale = c.scale
+	if v.scene.Size != v.in.Size || v.scene.View != picture || v.scene.Palette != palette ||
 		!slices.Equal(v.scene.Items, c.items) {
 		v.scene.Rev++
 	}
 	v.spare = v.scene.Items
-	v.scene.Size, v.scene.View, v.scene.Palette, v.scene.Items = v.in.Size, picture, v.theme.palette, c.items
+	v.scene.Size, v.scene.View, v.scene.Palette, v.scene.Items = v.in.Size, picture, palette, c.items
 }
 
 // drawMarks draws the stored history: a faint disc per place, its radius by

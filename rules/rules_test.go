@@ -1,0 +1,369 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func parse(tb testing.TB, text string) *Set {
+	s, err := Parse(strings.NewReader(text))
+	require.NoError(tb, err)
+	return s
+}
+
+func TestParse(t *testing.T) {
+	blue := color.NRGBA{1, 2, 3, 4}
+	tests := []struct {
+		name, text string
+		want       []Rule
+	}{
+		{"empty", "", nil},
+		{"comments", "# a\n\n   \n  # \"b\",\n", nil},
+		{"local", `"Web",local,443,1,2,3,4,0,0`, []Rule{{"Web", Local, "443", blue, false, false, 1}}},
+		{"range", `"IRC",peer,6660-6697,1,2,3,4,1,0` + "\n", []Rule{{"IRC", Peer, "6660-6697", blue, true, false, 1}}},
+		{"app", `"T",app,/usr/bin/deluge,1,2,3,4,0,1`, []Rule{{"T", App, "/usr/bin/deluge", blue, false, true, 1}}},
+		{"no quotes", `My web,local,443,1,2,3,4,0,0`, []Rule{{"My web", Local, "443", blue, false, false, 1}}},
+		{"all quotes", `"a","app","b, c","1","2","3","4","1","0"`, []Rule{{"a", App, "b, c", blue, true, false, 1}}},
+		{"quotes inside", `"say ""a"", b",local,443,1,2,3,4,0,0`, []Rule{{`say "a", b`, Local, "443", blue, false, false, 1}}},
+		{"only quotes", `"""",app,"""x""",1,2,3,4,0,0`, []Rule{{`"`, App, `"x"`, blue, false, false, 1}}},
+		{"bare quotes", `my "a" b,local,443,1,2,3,4,0,0`, []Rule{{`my "a" b`, Local, "443", blue, false, false, 1}}},
+		{"blanks", " \t\"a\" ,  local ,\t10 - 20 , 1 , 2 , 3 , 4 , 0 , 0 \t", []Rule{{"a", Local, "10 - 20", blue, false, false, 1}}},
+		{"blanks in quotes", `" a ",local,443,1,2,3,4,0,0`, []Rule{{" a ", Local, "443", blue, false, false, 1}}},
+		{"words", "a,Local,1,1,2,3,4,TRUE,no\nb,PEER,65535,1,2,3,4,yes,false", []Rule{
+			{"a", Local, "1", blue, true, false, 1}, {"b", Peer, "65535", blue, true, false, 2}}},
+		{"byte order mark and CR LF", "\ufeff# x\r\n\r\na,local,1,1,2,3,4,0,0\r\nb,peer,2,1,2,3,4,0,0\r\n", []Rule{
+			{"a", Local, "1", blue, false, false, 3}, {"b", Peer, "2", blue, false, false, 4}}},
+		{"same label", "a,local,1,1,2,3,4,0,0\na,local,2,1,2,3,4,0,0\n", []Rule{
+			{"a", Local, "1", blue, false, false, 1}, {"a", Local, "2", blue, false, false, 2}}},
+		{"Latin-1 comment", "# caf\xe9\na,local,1,1,2,3,4,0,0", []Rule{{"a", Local, "1", blue, false, false, 2}}},
+		{"long line", "#" + strings.Repeat("x", 1<<20) + "\n" + strings.Repeat("y", 1<<20) + ",local,1,1,2,3,4,0,0",
+			[]Rule{{strings.Repeat("y", 1<<20), Local, "1", blue, false, false, 2}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, append(tt.want, Other), parse(t, tt.text).Rules())
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	const good = `"a",local,443,1,2,3,4,0,0`
+	tests := []struct{ name, text, want string }{
+		{"fields", "a,local,443", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 3 in "a,local,443"`},
+		{"one more", good + ",", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 10 in "\"a\",local,443,1,2,3,4,0,0,"`},
+		{"label", `"",local,443,1,2,3,4,0,0`, "want a label, found an empty field"},
+		{"type", `a,remote,443,1,2,3,4,0,0`, `want the type local, peer or app, found "remote"`},
+		{"port", `a,local,http,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "http"`},
+		{"port 0", `a,local,0,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "0"`},
+		{"port 65536", `a,peer,65536,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "65536"`},
+		{"open range", `a,peer,10-,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "10-"`},
+		{"range down", `a,peer,20-10,1,2,3,4,0,0`, `want a range from its lower to its higher port, found "20-10"`},
+		{"program", `a,app, ,1,2,3,4,0,0`, "want the name or path of a program, found an empty field"},
+		{"green", `a,app,x,1,256,3,4,0,0`, `want G from 0 to 255, found "256"`},
+		{"opacity", `a,app,x,1,2,3,-1,0,0`, `want A from 0 to 255, found "-1"`},
+		{"ShowText", `a,app,x,1,2,3,4,2,0`, `want ShowText 0 or 1, found "2"`},
+		{"Beep", `a,app,x,1,2,3,4,1,`, `want Beep 0 or 1, found ""`},
+		{"open quote", `"a,app,x,1,2,3,4,0,0`, `want a " that ends the field, found none after "\"a,app,x,1,2,3,4,0,0"`},
+		{"text after quote", `"a"b,app,x,1,2,3,4,0,0`, `want a comma after the " that ends the field, found "b,app,x,1,2,3,4,0,0": write "" for a quote inside`},
+		{"not UTF-8", "caf\xe9,app,x,1,2,3,4,0,0", `want text in UTF-8, found "caf\xe9,app,x,1,2,3,4,0,0": save the file as UTF-8`},
+		{"found is cut", strings.Repeat("y", 99), `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "` + strings.Repeat("y", 60) + `"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := Parse(strings.NewReader("# rules\r\n" + good + "\r\n\r\n" + tt.text + "\r\n" + good))
+			assert.Nil(t, s)
+			var se *SyntaxError
+			require.ErrorAs(t, err, &se)
+			assert.Equal(t, SyntaxError{4, tt.want}, *se)
+			assert.EqualError(t, err, "line 4: "+tt.want)
+		})
+	}
+	t.Run("several", func(t *testing.T) {
+		_, err := Parse(strings.NewReader("x\n" + good + "\ny\n"))
+		require.Error(t, err)
+		lines := strings.Split(err.Error(), "\n")
+		require.Len(t, lines, 2)
+		assert.True(t, strings.HasPrefix(lines[0], "line 1: "), lines[0])
+		assert.True(t, strings.HasPrefix(lines[1], "line 3: "), lines[1])
+	})
+	t.Run("very many", func(t *testing.T) {
+		_, err := Parse(strings.NewReader(strings.Repeat("x\n", 1000)))
+		assert.Len(t, strings.Split(err.Error(), "\n"), maxErrors)
+	})
+	t.Run("reader", func(t *testing.T) {
+		wrong := errors.New("disk on fire")
+		_, err := Parse(io.MultiReader(strings.NewReader(good), iotest.ErrReader(wrong)))
+		assert.ErrorIs(t, err, wrong)
+	})
+}
+
+const some = `
+0,peer,443,1,1,1,1,0,0
+1,local,440-450,1,1,1,1,0,0
+2,peer,400-500,1,1,1,1,0,0
+3,app,firefox,1,1,1,1,0,0
+4,app,/usr/bin/deluge,1,1,1,1,0,0
+5,app,transmission-daemon,1,1,1,1,0,0
+6,app,/opt/a/tool,1,1,1,1,0,0
+7,app,/usr/bin/deluge-gtk,1,1,1,1,0,0
+8,local,1-65535,1,1,1,1,0,0
+9,peer,65535,1,1,1,1,0,0
+`
+
+func TestMatch(t *testing.T) {
+	s := parse(t, some)
+	tests := []struct {
+		name string
+		conn Conn
+		want int // 10: Other
+	}{
+		{"peer port", Conn{Peer: 443}, 0},
+		{"first wins", Conn{Local: 445, Peer: 443}, 0},
+		{"local range", Conn{Local: 440, Peer: 80}, 1},
+		{"end of local range", Conn{Local: 450, Peer: 444}, 1},
+		{"beyond local range", Conn{Local: 451, Peer: 444}, 2},
+		{"range around a port", Conn{Peer: 442}, 2},
+		{"port before app", Conn{Peer: 400, Comm: "firefox"}, 2},
+		{"comm", Conn{Local: 9, Comm: "firefox"}, 3},
+		{"base of exe", Conn{Comm: "Socket Thread", Exe: "/usr/lib/firefox"}, 3},
+		{"exe without folder", Conn{Exe: "firefox"}, 3},
+		{"part of comm", Conn{Comm: "firefox-esr"}, 10},
+		{"part of exe", Conn{Exe: "/opt/firefox/updater"}, 10},
+		{"comm of 15 bytes is a cut path", Conn{Comm: "/usr/bin/deluge", Exe: "/usr/bin/python3.11"}, 4},
+		{"exe is that path", Conn{Comm: "deluge", Exe: "/usr/bin/deluge"}, 4},
+		{"base of that path", Conn{Comm: "deluge", Exe: "/opt/deluge"}, 10},
+		{"cut comm, exe unknown", Conn{Comm: "transmission-da"}, 5},
+		{"cut comm of a script", Conn{Comm: "transmission-da", Exe: "/usr/bin/perl"}, 5},
+		{"cut comm, exe known", Conn{Comm: "transmission-da", Exe: "/usr/bin/transmission-daemon"}, 5},
+		{"cut comm of another program", Conn{Comm: "transmission-da", Exe: "/usr/bin/transmission-dabbler"}, 10},
+		{"shorter comm", Conn{Comm: "transmission-d"}, 10},
+		{"path", Conn{Comm: "tool", Exe: "/opt/a/tool"}, 6},
+		{"other path of that name", Conn{Comm: "tool", Exe: "/opt/b/tool"}, 10},
+		{"long path", Conn{Exe: "/usr/bin/deluge-gtk"}, 7},
+		{"any local port", Conn{Local: 1, Peer: 65535}, 8},
+		{"last peer port", Conn{Peer: 65535}, 9},
+		{"none", Conn{}, 10},
+		{"folder", Conn{Exe: "/usr/bin/"}, 10},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := s.Index(tt.conn); got != tt.want {
+				assert.Equal(t, s.Rules()[tt.want], s.Rules()[got])
+			}
+			r, ok := s.Match(tt.conn)
+			assert.Equal(t, tt.want != 10, ok)
+			assert.Equal(t, s.Rules()[tt.want], r)
+			assert.Equal(t, tt.want, naive(s.Rules(), tt.conn))
+		})
+	}
+	assert.Zero(t, testing.AllocsPerRun(100, func() { s.Index(Conn{Comm: "a", Exe: "/b/c"}) }))
+}
+
+func TestNoRules(t *testing.T) {
+	for name, s := range map[string]*Set{"nil": nil, "zero": {}, "empty": parse(t, "")} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, []Rule{Other}, s.Rules())
+			c := Conn{Local: 1, Peer: 2, Comm: "a", Exe: "b"}
+			assert.Zero(t, s.Index(c))
+			r, ok := s.Match(c)
+			assert.Equal(t, Other, r)
+			assert.False(t, ok)
+		})
+	}
+}
+
+func TestRulesIsACopy(t *testing.T) {
+	s := parse(t, some)
+	s.Rules()[0].Label = "changed"
+	assert.Equal(t, "0", s.Rules()[0].Label)
+}
+
+// naive is the twin of Set.Index: it reads the targets again and asks one
+// rule after the other.
+func naive(rules []Rule, c Conn) int {
+	for i, r := range rules[:len(rules)-1] {
+		switch r.Type {
+		case Local, Peer:
+			port := c.Local
+			if r.Type == Peer {
+				port = c.Peer
+			}
+			low, high, ok := strings.Cut(r.Target, "-")
+			if !ok {
+				high = low
+			}
+			l, _ := strconv.Atoi(strings.TrimSpace(low))
+			h, _ := strconv.Atoi(strings.TrimSpace(high))
+			if l <= int(port) && int(port) <= h {
+				return i
+			}
+		case App:
+			_, base := filepath.Split(c.Exe)
+			switch r.Target {
+			case c.Comm, c.Exe, base:
+				return i
+			}
+			if len(c.Comm) == 15 && len(r.Target) > 15 && r.Target[:15] == c.Comm &&
+				!strings.HasPrefix(c.Exe, c.Comm) && !strings.HasPrefix(base, c.Comm) {
+				return i
+			}
+		}
+	}
+	return len(rules) - 1
+}
+
+func TestDefault(t *testing.T) {
+	s := Default()
+	tests := []struct {
+		conn Conn
+		want string
+	}{
+		{Conn{Local: 443, Peer: 50000}, "Webserver"},
+		{Conn{Local: 50000, Peer: 443, Comm: "firefox"}, "Web Surfing"},
+		{Conn{Local: 51820, Peer: 443}, "Web Surfing"},
+		{Conn{Local: 22, Peer: 50000}, "SSH In"},
+		{Conn{Local: 50000, Peer: 22}, "SSH Out"},
+		{Conn{Local: 50000, Peer: 443, Comm: "qbittorrent"}, "Torrents"},
+		{Conn{Local: 50000, Peer: 443, Comm: "/usr/bin/deluge", Exe: "/usr/bin/python3.11"}, "Torrents"},
+		{Conn{Local: 50000, Peer: 6697}, "IRC"},
+		{Conn{Local: 50000, Peer: 8333}, "Bitcoin"},
+		{Conn{Local: 50000, Peer: 4711}, "Other"},
+	}
+	for _, tt := range tests {
+		r, _ := s.Match(tt.conn)
+		assert.Equal(t, tt.want, r.Label, "%+v", tt.conn)
+	}
+	for _, r := range s.Rules() {
+		assert.False(t, r.ShowText, r.Label)
+		assert.False(t, r.Beep, r.Label)
+	}
+}
+
+// TestDefaultColors proves that labels can be told apart, from Other too, and seen on the
+// map's dark and light grounds.
+func TestDefaultColors(t *testing.T) {
+	colors := map[string]color.NRGBA{}
+	for _, r := range Default().Rules() {
+		if c, ok := colors[r.Label]; ok {
+			assert.Equal(t, c, r.Color, "%s has two colours", r.Label)
+		}
+		colors[r.Label] = r.Color
+	}
+	grounds := []color.NRGBA{{0x0d, 0x10, 0x15, 255}, {0x1c, 0x22, 0x2a, 255}, {0xdf, 0xe6, 0xee, 255}, {0xf7, 0xf8, 0xfa, 255}}
+	for label, c := range colors {
+		for _, g := range grounds {
+			assert.Greater(t, distance(c, g), 25.0, "%s on %v", label, g)
+		}
+		for other, d := range colors {
+			if label != other {
+				assert.Greater(t, distance(c, d), 25.0, "%s and %s", label, other)
+			}
+		}
+	}
+}
+
+// distance is the CIE 1976 colour difference, of which 2.3 is just noticeable.
+func distance(a, b color.NRGBA) float64 {
+	la, lb := lab(a), lab(b)
+	return math.Hypot(math.Hypot(la[0]-lb[0], la[1]-lb[1]), la[2]-lb[2])
+}
+
+func lab(c color.NRGBA) [3]float64 {
+	linear := func(v uint8) float64 { return math.Pow(float64(v)/255, 2.2) }
+	r, g, b := linear(c.R), linear(c.G), linear(c.B)
+	f := func(t float64) float64 {
+		if t > 0.008856 {
+			return math.Cbrt(t)
+		}
+		return 7.787*t + 16.0/116
+	}
+	x := f((0.4124*r + 0.3576*g + 0.1805*b) / 0.9505)
+	y := f(0.2126*r + 0.7152*g + 0.0722*b)
+	z := f((0.0193*r + 0.1192*g + 0.9505*b) / 1.089)
+	return [3]float64{116*y - 16, 500 * (x - y), 200 * (y - z)}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(some, uint16(443), uint16(445), "firefox", "/usr/bin/firefox")
+	f.Add(DefaultFile, uint16(50000), uint16(6667), "transmission-da", "/usr/bin/python3")
+	f.Add("\ufeff\"a\"\"b\" , App , \"/usr/bin/deluge-gtk\",1,2,3,4,yes,0\r\nx", uint16(0), uint16(0), "/usr/bin/deluge", "")
+	f.Add("a,local,1-65535,1,2,3,4,0,0\na,peer,9,1,2,3,4,0,0", uint16(65535), uint16(9), "", "/")
+	f.Fuzz(func(t *testing.T, text string, local, peer uint16, comm, exe string) {
+		s, err := Parse(strings.NewReader(text))
+		if err != nil {
+			var se *SyntaxError
+			require.ErrorAs(t, err, &se)
+			require.True(t, se.Line >= 1 && se.Line <= strings.Count(text, "\n")+1, "line %d", se.Line)
+			require.Nil(t, s)
+			return
+		}
+		all := s.Rules()
+		require.Equal(t, Other, all[len(all)-1])
+
+		conns := []Conn{{local, peer, comm, exe}, {local, 0, comm, ""}, {0, peer, "", exe}}
+		var again strings.Builder
+		for _, r := range all[:len(all)-1] {
+			conn := Conn{Comm: r.Target}
+			if r.Type == App {
+				conns = append(conns, Conn{Exe: r.Target}, Conn{Exe: "/x/" + r.Target}, Conn{Comm: r.Target[:min(len(r.Target), 15)], Exe: exe})
+			} else {
+				low, _, _ := strings.Cut(r.Target, "-")
+				port, _ := strconv.Atoi(strings.TrimSpace(low))
+				conn = Conn{Local: uint16(port)}
+				if r.Type == Peer {
+					conn = Conn{Peer: uint16(port)}
+				}
+				conns = append(conns, Conn{Local: uint16(port), Peer: uint16(port - 1)})
+			}
+			_, ok := s.Match(conn)
+			require.True(t, ok, "a rule matches what it names: %+v", r)
+			conns = append(conns, conn)
+
+			quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+			fmt.Fprintf(&again, "%s%s,%s,%s,%d,%d,%d,%d,%t,%t\n", strings.Repeat("\n", r.Line-1-strings.Count(again.String(), "\n")),
+				quote(r.Label), [...]string{Local: "local", Peer: "peer", App: "app"}[r.Type], quote(r.Target),
+				r.Color.R, r.Color.G, r.Color.B, r.Color.A, r.ShowText, r.Beep)
+		}
+		for _, c := range conns {
+			require.Equal(t, naive(all, c), s.Index(c), "%+v", c)
+		}
+		same, err := Parse(strings.NewReader(again.String()))
+		require.NoError(t, err)
+		require.Equal(t, all, same.Rules())
+	})
+}
+
+func BenchmarkIndex(b *testing.B) {
+	for _, n := range []int{30, 3000} {
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, "a,%s,%d,1,2,3,4,0,0\n", []string{"local", "peer", "app"}[i%3], i+1)
+		}
+		s := parse(b, text.String())
+		all := s.Rules()
+		conn := Conn{Local: 50000, Peer: 60000, Comm: "firefox", Exe: "/usr/lib/firefox/firefox"}
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Index(conn)
+			}
+		})
+		b.Run(fmt.Sprintf("rules=%d/naive", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				naive(all, conn)
+			}
+		})
+	}
+}
