@@ -1,0 +1,204 @@
+// Command connmap-agent reports the network connections of this machine to a
+// map server, or prints them.
+// It takes no commands from the server and needs no database.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+// version is set by the linker for releases.
+var version = "development"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "connmap-agent:", strings.TrimPrefix(err.Error(), "feed: "))
+		os.Exit(1)
+	}
+}
+
+// options is what the command line says.
+type options struct {
+	host, token, tokenFile, name          string
+	once, watch, json, loopback, v, print bool
+	interval                              time.Duration
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stdout, stderr)
+	if err != nil || o.print {
+		return err
+	}
+	level := slog.LevelWarn
+	if o.v {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	var token feed.Token
+	if !o.once && !o.watch {
+		if token, err = o.readToken(); err != nil {
+			return err
+		}
+	}
+	c, err := conntrack.Open(conntrack.Options{Interval: o.interval, Loopback: o.loopback, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	info := c.Info()
+	if info.Limited != "" {
+		fmt.Fprintln(stderr, "connmap-agent:", info.Limited)
+	}
+	switch {
+	case o.once:
+		conns, err := c.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		for _, conn := range conns {
+			if err := write(stdout, conntrack.Event{Kind: conntrack.Open, Time: now, Conn: conn}, o.json); err != nil {
+				return err
+			}
+		}
+		return nil
+	case o.watch:
+		for e, err := range c.Events(ctx) {
+			if err == nil {
+				err = write(stdout, e, o.json)
+			}
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// A daemon among others: it is small, and stays so. Collecting garbage
+	// more often costs less than keeping it.
+	debug.SetGCPercent(30)
+	debug.SetMemoryLimit(12 << 20)
+	client := &feed.Client{
+		Addr: o.host, Token: token, Name: o.name, Backend: string(info.Backend), Limited: info.Limited, Source: c, Logger: log,
+	}
+	return client.Run(ctx)
+}
+
+func parse(args []string, stdout, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("connmap-agent", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.BoolVar(&o.once, "once", false, "print this machine's connections and exit (default report to a server)")
+	f.BoolVar(&o.watch, "watch", false, "print what opens, changes and closes until interrupted (default report to a server)")
+	f.BoolVar(&o.json, "json", false, "with -once or -watch: one JSON object a line (default columns)")
+	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token (default the argument, or CONNMAP_TOKEN)")
+	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
+	f.DurationVar(&o.interval, "interval", time.Second, "how often sockets are read")
+	f.BoolVar(&o.loopback, "loopback", false, "include connections of this machine to itself (default left out)")
+	f.BoolVar(&o.v, "v", false, "log connects too (default only trouble)")
+	showVersion := f.Bool("version", false, "print the version and exit")
+	f.Usage = func() {
+		fmt.Fprint(stderr, `connmap-agent reports where this machine's network connections go.
+
+  connmap-agent HOST[:PORT] TOKEN   report to a map server, which prints this line
+  connmap-agent -once -json         print the connections of now
+  connmap-agent -watch              print connections as they open and close
+
+The token may also stand in CONNMAP_TOKEN or in a file (-token-file).
+As root it sees the programs of all users, else only your own.
+
+`)
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, fmt.Errorf("%w; connmap-agent -h lists the flags", err)
+	}
+	if *showVersion {
+		o.print = true
+		fmt.Fprintln(stdout, "connmap-agent", version)
+		return o, nil
+	}
+	local := o.once || o.watch
+	switch {
+	case o.once && o.watch:
+		return o, errors.New("-once and -watch exclude each other")
+	case o.json && !local:
+		return o, errors.New("-json goes with -once or -watch")
+	case local && f.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q: -once and -watch take no server", f.Arg(0))
+	case !local && f.NArg() == 0:
+		return o, errors.New("no server named: connmap-agent HOST TOKEN, as the map server prints it; -once prints connections without a server")
+	case f.NArg() > 2:
+		return o, fmt.Errorf("unexpected argument %q; flags stand before HOST and TOKEN", f.Arg(2))
+	case o.interval < 10*time.Millisecond:
+		return o, fmt.Errorf("-interval: expected 10ms or more, found %v", o.interval)
+	}
+	o.host, o.token = f.Arg(0), f.Arg(1)
+	if o.name == "" {
+		o.name, _ = os.Hostname()
+	}
+	return o, nil
+}
+
+func (o *options) readToken() (feed.Token, error) {
+	s := o.token
+	if s == "" && o.tokenFile != "" {
+		b, err := os.ReadFile(o.tokenFile)
+		if err != nil {
+			return feed.Token{}, err
+		}
+		s = string(b)
+	}
+	if s == "" {
+		s = os.Getenv("CONNMAP_TOKEN")
+	}
+	if s == "" {
+		return feed.Token{}, errors.New("no token: give it after the host, in CONNMAP_TOKEN or with -token-file; the map server prints it")
+	}
+	return feed.ParseToken(s)
+}
+
+// write prints an event as a line.
+func write(w io.Writer, e conntrack.Event, asJSON bool) error {
+	if asJSON {
+		b, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append(b, '\n'))
+		return err
+	}
+	if e.Kind == conntrack.Lost {
+		_, err := fmt.Fprintf(w, "%s  lost %d events\n", e.Time.Format("15:04:05"), e.Lost)
+		return err
+	}
+	c := e.Conn
+	c.Process = feed.CleanProcess(c.Process)
+	program := "?"
+	if c.Process.PID != 0 {
+		program = fmt.Sprintf("%s[%d]", c.Process.Comm, c.Process.PID)
+	}
+	_, err := fmt.Fprintf(w, "%s  %-6s %s %-7s %-28s %-28s %-24s tx %d rx %d\n",
+		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx)
+	return err
+}
