@@ -59,16 +59,16 @@ type Process struct {
 // A Conn is one connection: a TCP socket in an established state or a UDP
 // socket with a peer. It is a comparable value.
 type Conn struct {
-	ID        uint64 // socket cookie: stable for the life of the socket, unique on its host
+	ID        uint64 // socket cookie: stable for the life of the socket, unique on its host; a socket that connects anew keeps it
 	Proto     Proto
 	Direction Direction
 	Local     netip.AddrPort // never an IPv4-mapped IPv6 address
 	Peer      netip.AddrPort // never an IPv4-mapped IPv6 address
 	Process   Process
-	UID       uint32
+	UID       uint32        // user that owns the socket
 	Tx, Rx    uint64        // payload bytes sent and received; zero for UDP
 	RTT       time.Duration // smoothed round-trip time; zero: unknown
-	Opened    time.Time     // when the connection was first seen
+	Opened    time.Time     // when the collector first saw it, also for connections older than the collector
 }
 
 // A Kind says what happened to a connection.
@@ -77,7 +77,7 @@ type Kind uint8
 // The kinds of events.
 const (
 	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
-	Update                 // its owner, counters or round-trip time changed
+	Update                 // its owner or counters changed; a new round-trip time alone is no event
 	Close                  // it ended; the Conn holds the last counters known
 	Lost                   // events were lost: Event.Lost says how many
 )

@@ -1,0 +1,281 @@
+package conntrack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process is a Process that is known to hold a connection.
+type process struct {
+	Process
+	gen  uint64 // snapshot that saw a connection of it last
+	gone bool   // it has ended
+}
+
+// owners finds the processes that hold sockets in a proc file system. It makes
+// the system calls itself because a walk reads every link of every process:
+// package os would cost an allocation and a lookup by path for each.
+type owners struct {
+	root   int // directory
+	usable bool
+	denied bool // a process could not be looked at
+	known  map[int]*process
+	pids   []int32
+	dir    []byte // entries of a directory
+	file   []byte // contents of a file or link
+}
+
+func (o *owners) open(name string) error {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	*o = owners{root: fd, usable: true, known: make(map[int]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
+	return nil
+}
+
+func (o *owners) close() {
+	if o.usable {
+		unix.Close(o.root)
+		o.usable = false
+	}
+}
+
+// forget drops the processes without connections in snapshot gen, so that a
+// process that gets the number of an earlier one is read anew, and those that
+// have ended. It reports whether there were any of the latter.
+func (o *owners) forget(gen uint64) (gone bool) {
+	for pid, p := range o.known {
+		if p.gen == gen {
+			o.file = append(strconv.AppendInt(o.file[:0], int64(pid), 10), 0)
+			if accessible(o.root, o.file) {
+				continue
+			}
+			p.gone, gone = true, true
+		}
+		delete(o.known, pid)
+	}
+	o.file = o.file[:cap(o.file)]
+	return gone
+}
+
+// walk calls found for each socket of each process until found returns false.
+// It begins with the processes known to hold connections, because most new
+// connections are theirs too, and goes on with the youngest.
+func (o *owners) walk(found func(pid int, inode uint32) bool) {
+	if _, err := unix.Seek(o.root, 0, unix.SEEK_SET); err != nil {
+		return
+	}
+	o.pids = o.pids[:0]
+	o.entries(o.root, func(name []byte) bool {
+		if pid, ok := number(name); ok && pid <= 1<<31-1 {
+			o.pids = append(o.pids, int32(pid))
+		}
+		return true
+	})
+	for _, known := range [...]bool{true, false} {
+		for i := len(o.pids) - 1; i >= 0; i-- {
+			pid := int(o.pids[i])
+			if _, ok := o.known[pid]; o.pids[i] < 0 || ok != known {
+				continue
+			}
+			o.pids[i] = -1 // found may make it known
+			if !o.sockets(pid, found) {
+				return
+			}
+		}
+	}
+}
+
+// sockets calls found for each socket of a process, and reports whether found
+// never returned false.
+func (o *owners) sockets(pid int, found func(pid int, inode uint32) bool) bool {
+	fd, err := unix.Openat(o.root, strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		o.deny(err)
+		return true
+	}
+	defer unix.Close(fd)
+	var link [64]byte
+	return o.entries(fd, func(name []byte) bool {
+		n, err := readlink(fd, name, link[:])
+		if err != nil {
+			o.deny(err)
+			return true
+		}
+		inode, ok := socketInode(link[:n])
+		return !ok || found(pid, inode)
+	})
+}
+
+func (o *owners) deny(err error) {
+	if err == unix.EACCES || err == unix.EPERM {
+		o.denied = true
+	}
+}
+
+// entries calls visit with the names in a directory, each followed by a zero
+// byte in its capacity, until visit returns false.
+func (o *owners) entries(fd int, visit func(name []byte) bool) bool {
+	for {
+		n, err := unix.Getdents(fd, o.dir)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return true
+		}
+		for b := o.dir[:n]; len(b) > 0; {
+			var name []byte
+			name, b = dirent(b)
+			if len(name) > 0 && !visit(name) {
+				return false
+			}
+		}
+	}
+}
+
+// process returns what is known of a process, reading it if it is new. Fields
+// that cannot be read stay empty.
+func (o *owners) process(pid int) *process {
+	if p := o.known[pid]; p != nil {
+		return p
+	}
+	p := &process{Process: Process{PID: pid}}
+	dir := strconv.Itoa(pid)
+	p.Comm = strings.TrimSuffix(string(o.read(dir+"/comm")), "\n")
+	p.Container = container(o.read(dir + "/cgroup"))
+	if n, err := unix.Readlinkat(o.root, dir+"/exe", o.file); err == nil {
+		// A program that was replaced by an update is still that program.
+		p.Exe = strings.TrimSuffix(string(o.file[:n]), " (deleted)")
+	} else {
+		o.deny(err)
+	}
+	o.known[pid] = p
+	return p
+}
+
+// read returns the beginning of a file, valid until the next call.
+func (o *owners) read(name string) []byte {
+	fd, err := unix.Openat(o.root, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	n := 0
+	for n < len(o.file) {
+		m, err := unix.Read(fd, o.file[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || m <= 0 {
+			break
+		}
+		n += m
+	}
+	return o.file[:n]
+}
+
+// readlink reads the link name, which must be followed by a zero byte.
+func readlink(dir int, name, link []byte) (int, error) {
+	// The kernel answers from memory: telling Go's scheduler of a call that may
+	// block would cost a tenth of the walk.
+	n, _, errno := unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(name))),
+		uintptr(unsafe.Pointer(unsafe.SliceData(link))), uintptr(len(link)), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// accessible says whether name, which must end with a zero byte, exists.
+func accessible(dir int, name []byte) bool {
+	_, _, errno := unix.Syscall(unix.SYS_FACCESSAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(name))), unix.F_OK)
+	return errno == 0
+}
+
+// dirent returns the name of the first struct linux_dirent64 in b, followed by
+// a zero byte in its capacity, and what comes after it. The name is empty if
+// there is none.
+func dirent(b []byte) (name, rest []byte) {
+	const header = int(unsafe.Offsetof(unix.Dirent{}.Name))
+	if len(b) < header {
+		return nil, nil
+	}
+	size := int(binary.NativeEndian.Uint16(b[unsafe.Offsetof(unix.Dirent{}.Reclen):]))
+	if size < header || size > len(b) {
+		return nil, nil
+	}
+	name, rest = b[header:size], b[size:]
+	end := bytes.IndexByte(name, 0)
+	if end < 0 {
+		return nil, rest
+	}
+	return name[:end], rest
+}
+
+// socketInode returns the number in "socket:[number]".
+func socketInode(link []byte) (uint32, bool) {
+	const prefix = "socket:["
+	if len(link) < len(prefix)+2 || string(link[:len(prefix)]) != prefix || link[len(link)-1] != ']' {
+		return 0, false
+	}
+	n, ok := number(link[len(prefix) : len(link)-1])
+	return uint32(n), ok && n <= 1<<32-1
+}
+
+// number reads a decimal number of at most 18 digits.
+func number(b []byte) (n uint64, ok bool) {
+	if len(b) == 0 || len(b) > 18 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n, true
+}
+
+// container finds the ID of the innermost container in a /proc/PID/cgroup: the
+// last run of exactly 64 hexadecimal digits in the first line with one, as in
+//
+//	0::/system.slice/docker-0123...cdef.scope
+//	4:memory:/kubepods/besteffort/pod0123.../0123...cdef
+func container(cgroup []byte) string {
+	for line := range bytes.Lines(cgroup) {
+		for end := len(line); end > 0; {
+			start := end
+			for start > 0 && hexDigit(line[start-1]) {
+				start--
+			}
+			if end-start == 64 {
+				return string(line[start:end])
+			}
+			end = min(start, end-1)
+		}
+	}
+	return ""
+}
+
+func hexDigit(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' }
+
+// seesAll says whether a process with this /proc/PID/status may look at the
+// files of all others.
+func seesAll(status []byte) bool {
+	for line := range bytes.Lines(status) {
+		if digits, ok := bytes.CutPrefix(line, []byte("CapEff:")); ok {
+			caps, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 16, 64)
+			has := func(c uint) bool { return caps&(1<<c) != 0 }
+			return err == nil && has(unix.CAP_SYS_PTRACE) && (has(unix.CAP_DAC_READ_SEARCH) || has(unix.CAP_DAC_OVERRIDE))
+		}
+	}
+	return false
+}

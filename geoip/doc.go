@@ -1,0 +1,14 @@
+// Package geoip tells where on Earth an Internet address is, from tables on
+// this computer. It neither asks a network service nor contains a table: open
+// a file with [Open], or take the default one from the package embedded.
+//
+// Every source is compiled into one kind of table, a [DB]: ranges are sorted,
+// overlaps resolved so that the smallest range wins, and equal neighbours
+// merged. A table is searched in its serialised bytes, so one that lies in
+// the program or in a file costs no heap and no start-up.
+//
+// Some sources know only the country of an address. Its [Place] then has
+// Precision [Country] and is a made-up point near the country's capital, a
+// different one for every /24 of IPv4 and /48 of IPv6, so that the peers of a
+// country do not pile up on one dot. The point is the same on all computers.
+package geoip

@@ -1,0 +1,508 @@
+package geoip
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// testData returns the path of a file of test data kept outside the
+// repository, and skips the test where it is absent.
+func testData(tb testing.TB, name string) string {
+	dir, err := os.Getwd()
+	require.NoError(tb, err)
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			name = filepath.Join(dir, "..", "shared", "data", filepath.FromSlash(name))
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	if _, err := os.Stat(name); err != nil {
+		tb.Skip("test data absent: ", err)
+	}
+	return name
+}
+
+// unxz returns the unpacked content of a file of test data.
+func unxz(tb testing.TB, name string) []byte {
+	name = testData(tb, name)
+	out, err := exec.Command("xz", "-dc", name).Output()
+	if err != nil {
+		tb.Skip("needs the command xz: ", err)
+	}
+	return out
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// A testRow is a row of a table to compile.
+type testRow struct {
+	Range
+	place Place
+}
+
+func compileRows(tb testing.TB, rows []testRow) *DB {
+	db, err := Compile(func(yield func(Range, Place) bool) {
+		for _, r := range rows {
+			if !yield(r.Range, r.place) {
+				return
+			}
+		}
+	}, time.Time{})
+	require.NoError(tb, err)
+	require.NoError(tb, db.Verify())
+	return db
+}
+
+// linear is Lookup as its documentation words it.
+func linear(rows []testRow, a netip.Addr) (Place, bool) {
+	best := -1
+	for i, r := range rows {
+		if r.First.BitLen() != a.BitLen() || a.Less(r.First) || r.Last.Less(a) {
+			continue
+		}
+		if best >= 0 {
+			size, old := distance(r.Range), distance(rows[best].Range)
+			if c := size.compare(old); c > 0 || c == 0 && r.First.Less(rows[best].First) {
+				continue
+			}
+		}
+		best = i
+	}
+	if best < 0 || rows[best].place.Precision == Unknown {
+		return Place{}, false
+	}
+	return rows[best].place, true
+}
+
+func distance(r Range) v6 {
+	if r.First.Is4() {
+		return v6{0, uint64(key4(r.Last) - key4(r.First))}
+	}
+	return key6(r.Last).minus(key6(r.First))
+}
+
+// places are what rows of tests have; of precision City, since Lookup scatters
+// the others.
+var places = []Place{
+	{},
+	{Lat: 52.37403, Lon: 4.88969, Country: "NL", City: "Amsterdam", Precision: City},
+	{Lat: -33.494, Lon: 143.2104, Country: "AU", City: "Balranald", Precision: City},
+	{Lat: -90, Lon: -180, Precision: City},
+	{Lat: 90, Lon: 180, City: "\u00c5", Precision: City},
+}
+
+// fuzzRows makes rows from bytes: three for each, of few addresses that lie
+// together so that they overlap and touch, at the ends of the families, at the
+// edges of IPv4 buckets and at those of /64 networks.
+func fuzzRows(data []byte) []testRow {
+	bases := []netip.Addr{
+		addr("0.0.0.0"), addr("192.0.2.250"), addr("198.51.255.240"), addr("255.255.255.224"),
+		addr("::"), addr("2001:db8::ffff:ffff:ffff:fff0"), addr("2001:db8:0:1::"), addr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffe0"),
+	}
+	var rows []testRow
+	for ; len(data) >= 3; data = data[3:] {
+		base := bases[data[0]&7]
+		first, last := step(base, data[1]&31), step(base, data[2]&31)
+		// Some rows end or begin in other /64 networks.
+		if !base.Is4() && data[1]&0x80 != 0 {
+			first = addr6(v6{key6(first).hi + uint64(data[1]>>5&3), 0})
+		}
+		if !base.Is4() && data[2]&0x80 != 0 {
+			last = addr6(v6{key6(last).hi + uint64(data[2]>>5&3), math.MaxUint64})
+		}
+		if last.Less(first) {
+			first, last = last, first
+		}
+		rows = append(rows, testRow{Range{first, last}, places[int(data[0]>>3)%len(places)]})
+	}
+	return rows
+}
+
+func step(a netip.Addr, n byte) netip.Addr {
+	for range n {
+		a = a.Next()
+	}
+	return a
+}
+
+func FuzzCompile(f *testing.F) {
+	f.Add([]byte{8, 0, 31, 16, 4, 9, 0, 5, 5})
+	f.Add([]byte{11, 0, 31, 19, 31, 31})
+	f.Add([]byte{13, 0, 31, 21, 15, 16, 14, 0, 2, 21, 0x80, 0xff, 5, 3, 4})
+	f.Add([]byte{15, 0, 31, 23, 0x85, 0x9f, 7, 31, 31})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rows := fuzzRows(data[:min(len(data), 300)])
+		db := compileRows(t, rows)
+		check := func(a netip.Addr) {
+			if !a.IsValid() {
+				return
+			}
+			got, ok := db.Lookup(a)
+			want, wantOK := linear(rows, a)
+			if got != want || ok != wantOK {
+				t.Fatalf("%v: got %+v %v, want %+v %v in %v", a, got, ok, want, wantOK, rows)
+			}
+		}
+		for _, r := range rows {
+			for _, a := range []netip.Addr{r.First, r.Last} {
+				check(a.Prev())
+				check(a)
+				check(a.Next())
+			}
+		}
+		var before Range
+		var beforePlace Place
+		for r, p := range db.All() {
+			require.False(t, r.Last.Less(r.First))
+			if before.Last.IsValid() && before.Last.BitLen() == r.First.BitLen() {
+				require.True(t, before.Last.Less(r.First), "%v then %v", before, r)
+				require.False(t, before.Last.Next() == r.First && beforePlace == p, "%v and %v are not merged", before, r)
+			}
+			for _, a := range []netip.Addr{r.First, r.Last} {
+				got, ok := linear(rows, a)
+				require.True(t, ok, "%v of %v is in no row", a, r)
+				require.Equal(t, p, got)
+			}
+			before, beforePlace = r, p
+		}
+		require.Equal(t, all(db), all(compileRows(t, all(db))))
+	})
+}
+
+func all(db *DB) []testRow {
+	var rows []testRow
+	for r, p := range db.All() {
+		rows = append(rows, testRow{r, p})
+	}
+	return rows
+}
+
+func TestCompile(t *testing.T) {
+	ok := Place{Lat: 1, Lon: 2, Precision: City}
+	one := Range{addr("192.0.2.0"), addr("192.0.2.255")}
+	for _, tt := range []struct {
+		name string
+		r    Range
+		p    Place
+		err  string
+	}{
+		{name: "latitude", r: one, p: Place{Lat: 91, Precision: City}, err: "geoip: row 1: coordinates 91, 0 are not degrees on Earth"},
+		{name: "not a number", r: one, p: Place{Lon: math.NaN(), Precision: City}, err: "geoip: row 1: coordinates 0, NaN are not degrees on Earth"},
+		{name: "precision", r: one, p: Place{Precision: 9}, err: "geoip: row 1: unknown precision 9"},
+		{name: "country", r: one, p: Place{Country: "nld", Precision: City}, err: `geoip: row 1: country "nld" is not a code of two capital letters`},
+		{name: "order", r: Range{one.Last, one.First}, p: ok, err: "geoip: row 1: last address 192.0.2.0 is before first 192.0.2.255"},
+		{name: "families", r: Range{one.First, addr("2001:db8::")}, p: ok, err: "geoip: row 1: 192.0.2.0 to 2001:db8:: is not a range of addresses"},
+		{name: "no address", p: ok, err: "geoip: row 1: invalid IP to invalid IP is not a range of addresses"},
+		{name: "mapped", r: Range{addr("::ffff:192.0.2.0"), addr("::ffff:192.0.2.255")}, p: ok},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db, err := Compile(func(yield func(Range, Place) bool) { yield(tt.r, tt.p) }, time.Time{})
+			if tt.err != "" {
+				require.EqualError(t, err, tt.err)
+				return
+			}
+			require.NoError(t, err)
+			p, found := db.Lookup(addr("192.0.2.77"))
+			assert.True(t, found)
+			assert.Equal(t, ok, p)
+		})
+	}
+}
+
+func TestCompileCutsLongNames(t *testing.T) {
+	p := Place{Precision: City}
+	for range 100 {
+		p.City += "京都"
+	}
+	db := compileRows(t, []testRow{{Range{addr("192.0.2.0"), addr("192.0.2.0")}, p}})
+	got, _ := db.Lookup(addr("192.0.2.0"))
+	assert.Equal(t, p.City[:255], got.City)
+}
+
+// More places than fit into two bytes.
+func TestManyPlaces(t *testing.T) {
+	var rows []testRow
+	for i := range uint32(70_000) {
+		a := addr4(i << 8)
+		rows = append(rows, testRow{Range{a, a}, Place{Lat: float64(i) / 1000, Precision: City, City: fmt.Sprint(i)}})
+	}
+	db := compileRows(t, rows)
+	assert.Equal(t, 3, db.t.width)
+	for _, r := range rows {
+		got, ok := db.Lookup(r.First)
+		require.True(t, ok)
+		require.Equal(t, r.place, got)
+	}
+}
+
+func TestZeroDB(t *testing.T) {
+	var db DB
+	p, ok := db.Lookup(addr("192.0.2.1"))
+	assert.False(t, ok)
+	assert.Zero(t, p)
+	_, ok = db.Lookup(addr("2001:db8::1"))
+	assert.False(t, ok)
+	assert.Empty(t, all(&db))
+	assert.Zero(t, db.Info())
+	assert.NoError(t, db.Verify())
+	_, ok = compileRows(t, nil).Lookup(addr("192.0.2.1"))
+	assert.False(t, ok)
+}
+
+func TestLookupAddresses(t *testing.T) {
+	db := compileRows(t, []testRow{
+		{Range{addr("192.0.2.0"), addr("192.0.2.255")}, places[1]},
+		{Range{addr("2001:db8::"), addr("2001:db8::ffff")}, places[2]},
+	})
+	for _, tt := range []struct {
+		a    netip.Addr
+		want Place
+	}{
+		{addr("192.0.2.255"), places[1]},
+		{addr("::ffff:192.0.2.255"), places[1]},
+		{addr("192.0.3.0"), Place{}},
+		{addr("2001:db8::1%eth0"), places[2]},
+		{addr("2001:db8::1:0"), Place{}},
+		{netip.Addr{}, Place{}},
+	} {
+		got, ok := db.Lookup(tt.a)
+		assert.Equal(t, tt.want, got, "%v", tt.a)
+		assert.Equal(t, tt.want != Place{}, ok, "%v", tt.a)
+	}
+}
+
+func TestLookupAllocates(t *testing.T) {
+	p, _ := CountryPlace("FJ")
+	db := compileRows(t, []testRow{
+		{Range{addr("192.0.2.0"), addr("192.0.2.255")}, places[1]},
+		{Range{addr("198.51.100.0"), addr("198.51.100.255")}, p},
+		{Range{addr("2001:db8::1"), addr("2001:db8::ffff")}, p},
+	})
+	for _, a := range []netip.Addr{addr("192.0.2.1"), addr("198.51.100.1"), addr("::ffff:198.51.100.1"), addr("2001:db8::1"), addr("203.0.113.1")} {
+		assert.Zero(t, testing.AllocsPerRun(100, func() { db.Lookup(a) }), "%v", a)
+	}
+}
+
+func TestScatter(t *testing.T) {
+	p, ok := CountryPlace("FJ") // beside the 180th meridian
+	require.True(t, ok)
+	db := compileRows(t, []testRow{
+		{Range{addr("198.51.0.0"), addr("198.51.255.255")}, p},
+		{Range{addr("2001:db8::"), addr("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")}, p},
+	})
+	seen := make(map[Place]bool)
+	for i := range 256 {
+		a := netip.AddrFrom4([4]byte{198, 51, byte(i), 1})
+		got, ok := db.Lookup(a)
+		require.True(t, ok)
+		seen[got] = true
+		east := math.Mod(got.Lon-p.Lon+540, 360) - 180
+		assert.LessOrEqual(t, math.Hypot(got.Lat-p.Lat, east), 0.9, "%v", got)
+		assert.LessOrEqual(t, math.Abs(got.Lon), 180.0)
+		assert.Equal(t, Country, got.Precision)
+		assert.Equal(t, "FJ", got.Country)
+		same, _ := db.Lookup(netip.AddrFrom4([4]byte{198, 51, byte(i), 200}))
+		assert.Equal(t, got, same, "addresses of a /24 share a point")
+	}
+	assert.Len(t, seen, 256)
+	a, _ := db.Lookup(addr("2001:db8:1::"))
+	b, _ := db.Lookup(addr("2001:db8:1:ffff::1"))
+	c, _ := db.Lookup(addr("2001:db8:2::"))
+	assert.Equal(t, a, b, "addresses of a /48 share a point")
+	assert.NotEqual(t, a, c)
+
+	// Computers must agree, so these values may never change.
+	lat, lon := scatter(0, 0, 0xc00002)
+	assert.Equal(t, [2]int32{-7289155, 1648498}, [2]int32{lat, lon})
+
+	lat, lon = scatter(90*degree, 180*degree, 1)
+	assert.LessOrEqual(t, lat, int32(90*degree))
+	assert.LessOrEqual(t, lon, int32(180*degree))
+}
+
+// FuzzLoad damages a table: three bytes of data say where, from its start, in
+// its middle or from its end, and how. Most of a table is the index, which
+// would keep the fuzzer from the rest if it had the table itself.
+func FuzzLoad(f *testing.F) {
+	rows := fuzzRows([]byte{13, 0, 31, 21, 15, 16, 14, 0, 2, 21, 0x80, 0xff, 5, 3, 4, 8, 0, 31, 16, 4, 9, 0, 5, 5})
+	good := compileRows(f, rows).t.data
+	f.Add([]byte{0x00, 4, 1}, uint32(0))
+	for _, at := range []byte{8, 24, 28, 32, 36, 40, 64, 80, 200} {
+		f.Add([]byte{0x00, at, 0xff, 0x80, at, 0xff, 0x40, at, 0xff}, uint32(0))
+	}
+	f.Add([]byte{}, uint32(len(good)-100))
+	f.Fuzz(func(t *testing.T, damage []byte, cut uint32) {
+		data := []byte(good)
+		for ; len(damage) >= 3; damage = damage[3:] {
+			at := int(damage[0]&0x3f)<<8 | int(damage[1])
+			switch damage[0] >> 6 {
+			case 0:
+				at %= 512
+			case 1:
+				at *= 16
+			default:
+				at = len(data) - 1 - at%512
+			}
+			data[at] ^= damage[2]
+		}
+		db, err := Load(string(data[:len(data)-int(cut)%len(data)]))
+		if err != nil {
+			require.ErrorContains(t, err, "geoip: ")
+			return
+		}
+		for _, r := range rows {
+			db.Lookup(r.First)
+			db.Lookup(r.Last)
+		}
+		for range db.All() {
+		}
+		_ = db.Verify()
+	})
+}
+
+func TestLoad(t *testing.T) {
+	good := compileRows(t, []testRow{{Range{addr("192.0.2.0"), addr("192.0.2.255")}, places[1]}}).t.data
+	other := []byte(good)
+	binary.LittleEndian.PutUint32(other[8:], 99)
+	for _, tt := range []struct{ name, data, err string }{
+		{"empty", "", "geoip: not a compiled table"},
+		{"text", string(bytes.Repeat([]byte("x"), 100)), "geoip: not a compiled table"},
+		{"version", string(other), "geoip: the table was compiled by another version: compile it again"},
+		{"cut short", good[:len(good)-1], "geoip: damaged table"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Load(tt.data)
+			require.EqualError(t, err, tt.err)
+		})
+	}
+	for i := checked; i < len(good); i += 997 {
+		bad := []byte(good)
+		bad[i] ^= 0x10
+		db, err := Load(string(bad))
+		if err == nil {
+			err = db.Verify()
+		}
+		assert.EqualError(t, err, "geoip: damaged table", "byte %d", i)
+	}
+	db, err := Load(good)
+	require.NoError(t, err)
+	var b bytes.Buffer
+	n, err := db.WriteTo(&b)
+	require.NoError(t, err)
+	assert.Equal(t, int64(len(good)), n)
+	assert.Equal(t, good, b.String())
+}
+
+func TestInfo(t *testing.T) {
+	date := time.Date(2026, 6, 25, 4, 33, 59, 0, time.UTC)
+	p, _ := CountryPlace("NL")
+	r := Range{addr("192.0.2.0"), addr("192.0.2.255")}
+	db, err := Compile(func(yield func(Range, Place) bool) { yield(r, p) }, date)
+	require.NoError(t, err)
+	assert.Equal(t, Info{Date: date, CountryLevel: true}, db.Info())
+	db, err = Compile(func(yield func(Range, Place) bool) { _ = yield(r, p) && yield(r, places[1]) }, date)
+	require.NoError(t, err)
+	assert.Equal(t, Info{Date: date}, db.Info())
+}
+
+func TestCountries(t *testing.T) {
+	for _, tt := range []struct{ code, country, name string }{
+		{"NL", "NL", "Netherlands"},
+		{"XK", "XK", "Kosovo"},
+		{"UK", "GB", "United Kingdom"},
+		{"AQ", "AQ", "Antarctica"},
+		{"EU", "", ""},
+		{"AP", "", ""},
+		{"A1", "", ""},
+		{"??", "", ""},
+		{"", "", ""},
+	} {
+		p, ok := CountryPlace(tt.code)
+		assert.Equal(t, tt.country, p.Country, tt.code)
+		assert.Equal(t, tt.country != "", ok, tt.code)
+		assert.Equal(t, tt.name, CountryName(tt.code), tt.code)
+	}
+	us, _ := CountryPlace("US")
+	assert.InDelta(t, 38.9, us.Lat, 0.1, "Washington, not Kansas")
+	for i, c := range countries {
+		assert.True(t, isCode(c.code), c.code)
+		assert.NotEmpty(t, c.name, c.code)
+		assert.False(t, c.lat == 0 && c.lon == 0, c.code)
+		assert.True(t, i == 0 || countries[i-1].code < c.code, c.code)
+	}
+}
+
+func writeFile(tb testing.TB, name string, data []byte) string {
+	name = filepath.Join(tb.TempDir(), name)
+	require.NoError(tb, os.WriteFile(name, data, 0o600))
+	return name
+}
+
+func gzipped(tb testing.TB, data []byte) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, err := z.Write(data)
+	require.NoError(tb, err)
+	require.NoError(tb, z.Close())
+	return b.Bytes()
+}
+
+// 192.0.2.0/24 is 3221225984 to 3221226239, 198.51.100.0/24 begins at
+// 3325256704.
+const csvSample = "3221225985,3221226238,-33.6629,151.3986\n" +
+	"3325256704,3325256704,52.37403,4.88969\r\n" +
+	"\n" +
+	"3325256720,3325256730,,\n" +
+	"3325256740,3325256750,0,0\n" +
+	"3325256760,3325256761,90,-180.0\n"
+
+func TestOpenErrors(t *testing.T) {
+	mmdb := sampleMMDB(sampleRecords...)
+	squashed := gzipped(t, []byte(csvSample))
+	for _, tt := range []struct {
+		name string
+		data []byte
+		err  string
+	}{
+		{"empty", nil, "the file is empty"},
+		{"text", []byte("Dear Sir or Madam\n"), "not a table of places; understood are MaxMind DB files"},
+		{"binary", []byte("\x00\x01\x02\x03"), "binary data without the metadata that ends a MaxMind DB file: cut short"},
+		{"fields", []byte("1,2,3,4\n5,6,7\n"), "line 2: 3 fields, want start,end,latitude,longitude"},
+		{"cut in address", []byte("1,2,3,4\n5\n"), "line 2: 1 fields"},
+		{"start", []byte("1,2,3,4\nx,6,7,8\n"), `line 2: start "x" is not an IPv4 address in decimal`},
+		{"end", []byte("1,2,3,4\n5,4294967296,7,8\n"), `line 2: end "4294967296" is not an IPv4 address in decimal`},
+		{"order", []byte("1,2,3,4\n6,5,7,8\n"), "line 2: last address 0.0.0.5 is before first 0.0.0.6"},
+		{"latitude", []byte("1,2,90.01,4\n"), `line 1: latitude "90.01" is not a number from -90 to 90`},
+		{"longitude", []byte("1,2,3,nan\n"), `line 1: longitude "nan" is not a number from -180 to 180`},
+		{"no coordinates", []byte("1,2,,\n"), "no line has coordinates"},
+		{"compressed nothing", gzipped(t, nil), "the file is empty"},
+		{"compressed and cut short", squashed[:len(squashed)-12], "damaged gzip data after"},
+		{"MMDB cut short", mmdb[:len(mmdb)/2], "cut short"},
+		{"MMDB without places", sampleMMDB(map[string]any{"asn": "AS64496"}), `no record of this "Test" database has coordinates or a country: not a table of places`},
+		{"MMDB coordinates", sampleMMDB(map[string]any{"lat": "95", "lng": "1"}), "network 0.0.0.0/2: coordinates 95, 1 are not degrees on Earth"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			name := writeFile(t, "file", tt.data)
+			_, err := Open(name)
+			require.ErrorContains(t, err, "geoip: "+name+": ")
+			assert.ErrorContains(t, err, tt.err)
+		})
+	}
+	_, err := Open(filepath.Join(t.TempDir(), "absent"))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	_, err = Open(t.TempDir())
+	assert.ErrorContains(t, err, "geoip: ")
+}

@@ -1,0 +1,299 @@
+package geoip
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oschwald/maxminddb-golang/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// appendMMDB encodes a value as in
+// https://maxmind.github.io/MaxMind-DB/#data-field-format.
+func appendMMDB(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case string:
+		if len(v) > 28 {
+			panic("long text is not needed here")
+		}
+		return append(append(b, 2<<5|byte(len(v))), v...)
+	case float64:
+		return binary.BigEndian.AppendUint64(append(b, 3<<5|8), math.Float64bits(v))
+	case uint16:
+		return binary.BigEndian.AppendUint16(append(b, 5<<5|2), v)
+	case uint32:
+		return binary.BigEndian.AppendUint32(append(b, 6<<5|4), v)
+	case uint64:
+		return binary.BigEndian.AppendUint64(append(b, 8, 9-7), v)
+	case []any:
+		b = append(b, byte(len(v)), 11-7)
+		for _, x := range v {
+			b = appendMMDB(b, x)
+		}
+		return b
+	case map[string]any:
+		b = append(b, 7<<5|byte(len(v)))
+		keys := make([]string, 0, len(v))
+		for k := range v {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for _, k := range keys {
+			b = appendMMDB(appendMMDB(b, k), v[k])
+		}
+		return b
+	}
+	panic(fmt.Sprintf("type %T", v))
+}
+
+// mmdbFile returns an IPv4 database of a tree, given as the two records of
+// each node, and its data.
+func mmdbFile(tree []uint32, data []byte) []byte {
+	var b []byte
+	for _, v := range tree {
+		b = append(b, byte(v>>16), byte(v>>8), byte(v))
+	}
+	b = append(b, make([]byte, 16)...)
+	b = append(b, data...)
+	b = append(b, "\xab\xcd\xefMaxMind.com"...)
+	return appendMMDB(b, map[string]any{
+		"binary_format_major_version": uint16(2),
+		"binary_format_minor_version": uint16(0),
+		"build_epoch":                 uint64(1782361439),
+		"database_type":               "Test",
+		"description":                 map[string]any{},
+		"ip_version":                  uint16(4),
+		"languages":                   []any{},
+		"node_count":                  uint32(len(tree) / 2),
+		"record_size":                 uint16(24),
+	})
+}
+
+// sampleMMDB returns an IPv4 database of up to four records, for the networks
+// 0.0.0.0/2, 64.0.0.0/2 and so on.
+func sampleMMDB(records ...map[string]any) []byte {
+	const nodes = 3
+	tree := []uint32{1, 2, nodes, nodes, nodes, nodes} // nodes: nothing there
+	var data []byte
+	for i, r := range records {
+		tree[2+i] = nodes + 16 + uint32(len(data))
+		data = appendMMDB(data, r)
+	}
+	return mmdbFile(tree, data)
+}
+
+var sampleRecords = []map[string]any{
+	{
+		"city":     map[string]any{"names": map[string]any{"en": "Amsterdam", "de": "Amsterdam"}},
+		"country":  map[string]any{"iso_code": "NL"},
+		"location": map[string]any{"latitude": 52.37403, "longitude": 4.88969},
+	},
+	{"country": "Australia", "country_code": "AU"},
+	{"continent": map[string]any{"code": "EU"}},
+}
+
+func TestOpenMMDB(t *testing.T) {
+	data := sampleMMDB(sampleRecords...)
+	for _, data := range [][]byte{data, gzipped(t, data)} {
+		db, err := Open(writeFile(t, "ipv4.csv", data))
+		require.NoError(t, err)
+		require.NoError(t, db.Verify())
+		au, _ := CountryPlace("AU")
+		assert.Equal(t, []testRow{
+			{Range{addr("0.0.0.0"), addr("63.255.255.255")}, places[1]},
+			{Range{addr("64.0.0.0"), addr("127.255.255.255")}, au},
+		}, all(db))
+		assert.Equal(t, Info{Date: time.Date(2026, 6, 25, 4, 23, 59, 0, time.UTC)}, db.Info())
+		got, ok := db.Lookup(addr("127.0.0.1"))
+		assert.True(t, ok)
+		assert.Equal(t, Country, got.Precision)
+		assert.NotEqual(t, au, got, "places of countries are scattered")
+	}
+}
+
+func TestMMDBPlace(t *testing.T) {
+	type m = map[string]any
+	nl, _ := CountryPlace("NL")
+	xk, _ := CountryPlace("XK")
+	amsterdam := places[1]
+	point := m{"latitude": 52.37403, "longitude": 4.88969}
+	for _, tt := range []struct {
+		name string
+		in   m
+		want Place
+	}{
+		{"nothing", nil, Place{}},
+		{"MaxMind city", m{"city": m{"names": m{"en": "Amsterdam"}}, "country": m{"iso_code": "NL"}, "location": point}, amsterdam},
+		{"no city but a postal code", m{"postal": m{"code": "1012"}, "country": m{"iso_code": "NL"}, "location": point},
+			Place{Lat: 52.37403, Lon: 4.88969, Country: "NL", Precision: City}},
+		{"no city but a province", m{"subdivisions": []any{m{"iso_code": "NH"}}, "country": m{"iso_code": "NL"}, "location": point},
+			Place{Lat: 52.37403, Lon: 4.88969, Country: "NL", Precision: City}},
+		{"middle of the country", m{"country": m{"iso_code": "NL"}, "location": m{"latitude": 52.3824, "longitude": 4.8995}}, nl},
+		{"MaxMind country", m{"country": m{"iso_code": "NL"}, "registered_country": m{"iso_code": "US"}}, nl},
+		{"only registered", m{"registered_country": m{"iso_code": "NL"}}, nl},
+		{"IPinfo city", m{"city": "Amsterdam", "country": "NL", "region": "North Holland", "lat": "52.37403", "lng": "4.88969"}, amsterdam},
+		{"IPinfo country", m{"country": "NL", "country_name": "Netherlands"}, nl},
+		{"IPinfo lite", m{"country": "Netherlands", "country_code": "NL", "asn": "AS64496"}, nl},
+		{"flat numbers", m{"city": "Amsterdam", "country_code": "NL", "latitude": 52.37403, "longitude": 4.88969}, amsterdam},
+		{"coordinates alone", m{"location": point}, Place{Lat: 52.37403, Lon: 4.88969, Precision: City}},
+		{"Kosovo", m{"country": m{"iso_code": "XK"}}, xk},
+		{"null island", m{"city": m{"names": m{"en": "Amsterdam"}}, "country": m{"iso_code": "NL"}, "location": m{"latitude": 0.0, "longitude": 0.0}}, nl},
+		{"no country", m{"country": m{"iso_code": "ZZ"}, "location": m{"latitude": 0.0, "longitude": 0.0}}, Place{}},
+		{"region of the world", m{"country": m{"iso_code": "EU"}}, Place{}},
+		{"other types", m{"country": 5.0, "city": []any{"Amsterdam"}, "location": "here", "lat": true, "lng": "east"}, Place{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.want, mmdbPlace(tt.in))
+		})
+	}
+}
+
+func TestLastOf(t *testing.T) {
+	for prefix, want := range map[string]string{
+		"0.0.0.0/0":         "255.255.255.255",
+		"192.0.2.0/24":      "192.0.2.255",
+		"192.0.2.1/32":      "192.0.2.1",
+		"::/0":              "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+		"2001:db8::/32":     "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+		"2001:db8::/64":     "2001:db8::ffff:ffff:ffff:ffff",
+		"2001:db8::/65":     "2001:db8::7fff:ffff:ffff:ffff",
+		"2001:db8::/127":    "2001:db8::1",
+		"2001:db8::ff/128":  "2001:db8::ff",
+		"2001:db8:0:1::/63": "2001:db8:0:1:ffff:ffff:ffff:ffff",
+	} {
+		assert.Equal(t, addr(want), lastOf(netip.MustParsePrefix(prefix).Masked()), prefix)
+	}
+}
+
+func TestOpenSharedNodes(t *testing.T) {
+	record := appendMMDB(nil, map[string]any{"country": "NL"})
+	// Both records of every node lead to the next one: 2^20 networks.
+	var tree []uint32
+	for i := range uint32(20) {
+		tree = append(tree, i+1, i+1)
+	}
+	tree[38], tree[39] = 20+16, 20+16
+	_, err := Open(writeFile(t, "file", mmdbFile(tree, record)))
+	require.ErrorContains(t, err, "damaged MaxMind DB: more networks than the tree has records")
+	// And a node that leads to itself.
+	_, err = Open(writeFile(t, "file", mmdbFile([]uint32{0, 1 + 16}, record)))
+	require.ErrorContains(t, err, "damaged MaxMind DB")
+}
+
+func FuzzReadMMDB(f *testing.F) {
+	data := sampleMMDB(sampleRecords...)
+	f.Add(data)
+	for i := 0; i < len(data); i += 5 {
+		bad := slices.Clone(data)
+		bad[i] ^= 0xff
+		f.Add(bad)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !isMMDB(data) {
+			return
+		}
+		b := newBuilder()
+		if _, err := readMMDB(b, data); err != nil {
+			return
+		}
+		db, err := b.compile(time.Time{})
+		require.NoError(t, err)
+		require.NoError(t, db.Verify())
+	})
+}
+
+func TestOpenMMDBFixtures(t *testing.T) {
+	for _, tt := range []struct{ name, err string }{
+		{"GeoLite2-City-Test.mmdb", ""},
+		{"GeoIP2-City-Test.mmdb", ""},
+		{"GeoLite2-Country-Test.mmdb", ""},
+		{"GeoLite2-ASN-Test.mmdb", "not a table of places"},
+		{"MaxMind-DB-test-broken-pointers-24.mmdb", "damaged MaxMind DB: network 1.1.1.16/28: at offset"},
+		{"MaxMind-DB-test-ipv4-24.mmdb", "not a table of places"},
+		{"MaxMind-DB-test-ipv6-32.mmdb", "not a table of places"},
+		{"MaxMind-DB-test-mixed-28.mmdb", "not a table of places"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db, err := Open(testData(t, "geo/"+tt.name))
+			if tt.err != "" {
+				require.ErrorContains(t, err, tt.err)
+				return
+			}
+			require.NoError(t, err)
+			require.NoError(t, db.Verify())
+			assert.Equal(t, 2026, db.Info().Date.Year())
+			assert.Equal(t, strings.Contains(tt.name, "Country"), db.Info().CountryLevel)
+			got, ok := db.Lookup(addr("81.2.69.142"))
+			assert.True(t, ok)
+			assert.Equal(t, "GB", got.Country)
+			if !db.Info().CountryLevel {
+				assert.Equal(t, Place{Lat: 51.5142, Lon: -0.0931, Country: "GB", City: "London", Precision: City}, got)
+				got, _ = db.Lookup(addr("2a02:d340::1"))
+				assert.Equal(t, Country, got.Precision, "coordinates without a city are those of the country")
+			}
+		})
+	}
+}
+
+func TestOpenCountryMMDB(t *testing.T) {
+	name := testData(t, "geo/GeoLite2-Country-20191217.mmdb.gz")
+	db, err := Open(name)
+	require.NoError(t, err)
+	require.NoError(t, db.Verify())
+	assert.True(t, db.Info().CountryLevel)
+	assert.Equal(t, "2019-12-17", db.Info().Date.Format(time.DateOnly))
+
+	f, err := os.Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	data, err := gunzip(readAll(t, f))
+	require.NoError(t, err)
+	r, err := maxminddb.OpenBytes(data)
+	require.NoError(t, err)
+	defer r.Close()
+	n := 0
+	for result := range r.Networks() {
+		var record struct {
+			Country struct {
+				ISOCode string `maxminddb:"iso_code"`
+			} `maxminddb:"country"`
+			Registered struct {
+				ISOCode string `maxminddb:"iso_code"`
+			} `maxminddb:"registered_country"`
+		}
+		require.NoError(t, result.Decode(&record))
+		code := record.Country.ISOCode
+		if code == "" {
+			code = record.Registered.ISOCode
+		}
+		for _, a := range []netip.Addr{result.Prefix().Addr(), lastOf(result.Prefix())} {
+			got, ok := db.Lookup(a)
+			if code == "" {
+				require.False(t, ok, "%v", a)
+				continue
+			}
+			require.True(t, ok, "%v", a)
+			require.Equal(t, code, got.Country, "%v", a)
+		}
+		n++
+	}
+	assert.Greater(t, n, 400_000)
+
+	_, err = Open(writeFile(t, "file", data[:len(data)-1000]))
+	assert.ErrorContains(t, err, "cut short")
+}
+
+func readAll(t *testing.T, r io.Reader) []byte {
+	data, err := io.ReadAll(r)
+	require.NoError(t, err)
+	return data
+}

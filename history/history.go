@@ -1,0 +1,370 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// An Entry is what is known of a connection at one moment. Agent, Protocol,
+// Local, Peer and Program identify it. Text is stored as it is.
+type Entry struct {
+	Agent     string         // name of the host that reports it
+	Protocol  string         // "tcp", "udp" or a number
+	Direction string         // "in", "out" or "unknown"
+	Local     netip.AddrPort // never an IPv4-mapped IPv6 address
+	Peer      netip.AddrPort // never an IPv4-mapped IPv6 address
+	Program   string         // empty: unknown
+	Exe       string         // path of the program's file, empty: unknown
+	Container string         // empty outside containers
+	ASN       uint32         // of the peer; zero: unknown
+	Org       string         // holder of the ASN, empty: unknown
+	Lookup    string         // longer report on the peer's address, empty: none
+	Country   string         // ISO 3166-1 alpha-2 code of the peer, empty: unknown
+	Lat, Lon  float64        // of the peer in degrees, north and east positive; ignored unless in range
+	Located   bool           // Lat and Lon are known
+	Rule      string         // label of its rule
+	New       bool           // tells of an opening; else of one already told of
+	Opened    time.Time      // tells openings of one connection apart, by milliseconds
+	Seen      time.Time      // when this was so; zero: when it opened
+	Closed    time.Time      // zero: not known to be closed
+	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
+}
+
+// A Mark is a place and how many openings of connections were counted there.
+type Mark struct {
+	Lat, Lon float64 // degrees, north and east positive
+	Count    int64
+}
+
+// Options are the settings of Open. The zero value works.
+type Options struct {
+	Logger *slog.Logger // told of damaged files; nil: nobody
+}
+
+// A DB is an open history. It is safe for concurrent use: Record calls wait
+// for each other, readers wait for nobody.
+type DB struct {
+	path string
+	log  *slog.Logger
+	lock *os.File // nil where files cannot be locked
+
+	mu      sync.Mutex // guards what follows
+	conn    *sqlite.Conn
+	problem string
+	closed  bool
+}
+
+const (
+	// busyTimeout is for programs such as sqlite3 that write into the file
+	// meanwhile.
+	busyTimeout = 5 * time.Second
+	// checkTime suffices for some hundred megabytes; what lies beyond is
+	// found when it is used.
+	checkTime = 500 * time.Millisecond
+)
+
+// Open opens the history in the named file. It creates the file, readable by
+// its owner only, and the folder if they do not exist.
+//
+// A damaged file is renamed to NAME.corrupt-TIME and a fresh one started;
+// Problem then tells. Open fails, and leaves the file as it is, if another DB
+// has it open, be it of this process or another, if it is a database of
+// another program, of connmapperl or of a newer version of this package, and
+// if it or its folder cannot be written. The caller must close the DB.
+func Open(ctx context.Context, name string, opts Options) (*DB, error) {
+	if name == "" {
+		return nil, errors.New("history: no file named")
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	// SQLite keeps its log beside the file that a link leads to.
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		path = p
+	}
+	db := &DB{path: path, log: opts.Logger}
+	if db.log == nil {
+		db.log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("history: %w", hint(err))
+	}
+	// The lock comes first: to open and close a file that this process has
+	// already open would cancel SQLite's own locks.
+	if db.lock, err = lockFile(path + ".lock"); err != nil {
+		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
+	}
+	if err := db.open(ctx); err != nil {
+		if foreign := (*foreignError)(nil); errors.As(err, &foreign) {
+			os.Remove(path + ".lock")
+		}
+		db.lock.Close()
+		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
+	}
+	return db, nil
+}
+
+// open sets db.conn. A damaged file is set aside.
+func (db *DB) open(ctx context.Context) error {
+	conn, err := openFile(ctx, db.path)
+	if damaged(err) {
+		if err := db.setAside(err); err != nil {
+			return err
+		}
+		conn, err = openFile(ctx, db.path)
+	}
+	if err != nil {
+		return err
+	}
+	db.conn = conn
+	return nil
+}
+
+// openFile opens a file, or creates it, for writing.
+func openFile(ctx context.Context, path string) (_ *sqlite.Conn, err error) {
+	// SQLite falls back to reading silently and creates files that everybody
+	// may read.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	f.Close()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a file: choose another one")
+	}
+	if info.Size() > 0 {
+		if err := identify(path); err != nil {
+			return nil, err
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			if err := os.Chmod(path, 0o600); err != nil {
+				return nil, err
+			}
+		}
+	}
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetBusyTimeout(busyTimeout)
+	if err := configure(ctx, conn, checkTime); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// hint adds what to do about a file that cannot be opened or written.
+func hint(err error) error {
+	switch code := sqlite.ErrCode(err); {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: give this user the right to write there, or choose another file", err)
+	case errors.As(err, new(*fs.PathError)):
+		return fmt.Errorf("%w: choose another file", err)
+	// SHMSize: there is no room for the log's index.
+	case code.ToPrimary() == sqlite.ResultFull, code == sqlite.ResultIOErrSHMSize:
+		return fmt.Errorf("%w: free some space on its disk", err)
+	case code.ToPrimary() == sqlite.ResultBusy:
+		return fmt.Errorf("%w: end the program that keeps it locked", err)
+	}
+	return err
+}
+
+// setAside renames the file, with its log, out of the way.
+func (db *DB) setAside(reason error) error {
+	base := db.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405Z")
+	kept := base
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(kept); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		kept = fmt.Sprintf("%s-%d", base, i)
+	}
+	if err := os.Rename(db.path, kept); err != nil {
+		return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		if err := os.Rename(db.path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
+		}
+	}
+	db.problem = fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; `sqlite3 %[3]s .recover` may read its rows", db.path, reason, kept)
+	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason)
+	return nil
+}
+
+// Problem says, for people, that the file was damaged, where it is kept and
+// what to do. It is empty if all is well.
+func (db *DB) Problem() string {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.problem
+}
+
+// Close closes the history. Readers that are under way go on.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return nil
+	}
+	db.closed = true
+	var err error
+	if db.conn != nil {
+		err = db.conn.Close()
+	}
+	db.lock.Close()
+	if err != nil {
+		return fmt.Errorf("history: %s: %w", db.path, err)
+	}
+	return nil
+}
+
+// Record stores entries in one transaction, in their order: all, or on error
+// none. The first entry of a connection becomes a row. A new one with another
+// Opened than the last counts up, so that openings may be told again when in
+// doubt. All others refresh the row; only a new one takes back that the
+// connection was closed.
+//
+// If the file turns out to be damaged, it is set aside as in Open and the
+// entries go into a fresh one.
+func (db *DB) Record(ctx context.Context, entries []Entry) error {
+	if len(entries) == 0 {
+		return ctx.Err()
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if err := db.recordOrReplace(ctx, entries); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return fmt.Errorf("history: %s: %w", db.path, hint(err))
+	}
+	return nil
+}
+
+func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
+	if db.closed {
+		return fs.ErrClosed
+	}
+	if db.conn == nil {
+		// An earlier try to start a fresh file failed.
+		if err := db.open(ctx); err != nil {
+			return err
+		}
+	}
+	err := record(ctx, db.conn, entries)
+	if !damaged(err) {
+		return err
+	}
+	db.conn.Close()
+	db.conn = nil
+	if err := db.setAside(err); err != nil {
+		return err
+	}
+	if err := db.open(ctx); err != nil {
+		return err
+	}
+	return record(ctx, db.conn, entries)
+}
+
+func record(ctx context.Context, conn *sqlite.Conn, entries []Entry) (err error) {
+	conn.SetInterrupt(ctx.Done())
+	defer conn.SetInterrupt(nil)
+	end, err := sqlitex.ImmediateTransaction(conn)
+	if err != nil {
+		return err
+	}
+	defer end(&err)
+	stmt, err := conn.Prepare(upsert)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		bind(stmt, &entries[i])
+		if _, err := stmt.Step(); err != nil {
+			return err
+		}
+		if err := stmt.Reset(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Places yields the distinct places of all rows, by latitude and longitude.
+// After an error it ends. The file's log cannot be emptied while the loop
+// runs.
+func (db *DB) Places(ctx context.Context) iter.Seq2[Mark, error] {
+	return func(yield func(Mark, error) bool) {
+		err := db.read(ctx, `SELECT lat, lon, count FROM places ORDER BY lat, lon`, func(stmt *sqlite.Stmt) error {
+			if !yield(Mark{stmt.ColumnFloat(0), stmt.ColumnFloat(1), stmt.ColumnInt64(2)}, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			yield(Mark{}, fmt.Errorf("history: %s: %w", db.path, err))
+		}
+	}
+}
+
+var errStop = errors.New("stop")
+
+// read runs a query on a connection of its own.
+func (db *DB) read(ctx context.Context, query string, row func(*sqlite.Stmt) error) error {
+	db.mu.Lock()
+	closed := db.closed
+	db.mu.Unlock()
+	if closed {
+		return fs.ErrClosed
+	}
+	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadOnly)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetBusyTimeout(busyTimeout)
+	conn.SetInterrupt(ctx.Done())
+	return sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{ResultFunc: row})
+}
+
+// pixel returns where a place lies on connmapperl's map, a cut-out of a
+// Mercator map whose x repeats every 1000 pixels.
+func pixel(lat, lon float64) (x, y int64) {
+	// Beyond, Mercator's y grows without end.
+	const limit = 85.0511287798066
+	lat = max(-limit, min(limit, lat))
+	m := math.Log(math.Tan(math.Pi/4 + lat*math.Pi/360))
+	return int64(math.Round((lon+180)/360*1000 - 29)), int64(math.Round(250 - 1000*m/(2*math.Pi) + 76))
+}
+
+func bindAddr(stmt *sqlite.Stmt, i int, a netip.AddrPort) {
+	text := ""
+	if a.Addr().IsValid() {
+		text = a.Addr().String()
+	}
+	stmt.BindText(i, text)
+	stmt.BindInt64(i+1, int64(a.Port()))
+}

@@ -1,0 +1,593 @@
+package history
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+var noon = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+
+// entry returns the i-th of many different entries at some thousand places.
+func entry(i int) Entry {
+	p := uint16(i)
+	lat := float64(i*7919%3000)/100 + 30
+	return Entry{
+		Agent: "host", Protocol: "tcp", Direction: "out",
+		Local:   netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 1024+p%60000),
+		Peer:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 16), byte(i >> 8)}), 443),
+		Program: [...]string{"curl", "firefox", "sshd"}[i%3], Exe: "/usr/bin/curl",
+		ASN: 64496 + uint32(i%16), Org: "Example Networks", Country: "DE",
+		Lat: lat, Lon: lat / 3, Located: true, Rule: "Other",
+		New: true, Opened: noon, Seen: noon, Tx: 100, Rx: 1000,
+	}
+}
+
+func entries(from, n int) []Entry {
+	s := make([]Entry, n)
+	for i := range s {
+		s[i] = entry(from + i)
+	}
+	return s
+}
+
+func open(t testing.TB, name string) *DB {
+	db, err := Open(t.Context(), name, Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func path(t testing.TB) string { return filepath.Join(t.TempDir(), "history.sqlite") }
+
+// query returns the rows of a query as text; NULL as "NULL".
+func query(t testing.TB, db *DB, q string) [][]string {
+	var rows [][]string
+	err := db.read(context.Background(), q, func(stmt *sqlite.Stmt) error {
+		row := make([]string, stmt.ColumnCount())
+		for i := range row {
+			row[i] = stmt.ColumnText(i)
+			if stmt.ColumnIsNull(i) {
+				row[i] = "NULL"
+			}
+		}
+		rows = append(rows, row)
+		return nil
+	})
+	require.NoError(t, err, q)
+	return rows
+}
+
+func count(t testing.TB, db *DB) string {
+	return query(t, db, `SELECT count(*) FROM detailed_history`)[0][0]
+}
+
+func TestRow(t *testing.T) {
+	db := open(t, path(t))
+	e := entry(0)
+	e.Agent, e.Protocol, e.Direction = "laptop", "udp", "in"
+	e.Peer = netip.MustParseAddrPort("[2001:db8::1]:53")
+	e.Lat, e.Lon = 52.52, 13.405
+	e.Container, e.Lookup = "c0ffee", "a report"
+	e.Opened = noon.Add(250 * time.Millisecond).In(time.FixedZone("", 7200))
+	e.Seen = noon.Add(3 * time.Second)
+	require.NoError(t, db.Record(t.Context(), []Entry{e}))
+	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
+		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history`
+	want := []string{
+		"1", "2026-07-01 12:00:03", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "a report", "64496", "Example Networks",
+		"52.52", "13.405", "508", "154", "1", "laptop", "in", "udp", "/usr/bin/curl", "c0ffee", "DE", "Other",
+		"2026-07-01 12:00:00.250", "2026-07-01 12:00:00.250", "NULL", "100", "1000", "0", "0",
+	}
+	assert.Equal(t, [][]string{want}, query(t, db, all))
+	assert.Equal(t, [][]string{{"1"}}, query(t, db, `SELECT count(*) FROM detailed_history WHERE timestamp > datetime('2026-07-01 12:00:33', '-31 seconds')`))
+
+	// An entry of which nothing is known has a row too.
+	require.NoError(t, db.Record(t.Context(), []Entry{{}}))
+	want = []string{"2", "0001-01-01 00:00:00", "", "0", "", "0", "", "", "NULL", "", "NULL", "NULL", "NULL", "NULL", "1",
+		"", "", "", "", "", "", "", "0001-01-01 00:00:00.000", "0001-01-01 00:00:00.000", "NULL", "0", "0", "0", "0"}
+	assert.Equal(t, want, query(t, db, all)[1])
+}
+
+func TestPixel(t *testing.T) {
+	tests := []struct {
+		lat, lon float64
+		x, y     int64
+	}{
+		{0, 0, 471, 326},
+		{0, -180, -29, 326},
+		{0, 180, 971, 326},
+		{85.0511287798066, 0, 471, -174},
+		{90, 0, 471, -174},
+		{-90, 0, 471, 826},
+		{52.52, 13.405, 508, 154},
+	}
+	for _, tt := range tests {
+		x, y := pixel(tt.lat, tt.lon)
+		assert.Equal(t, [2]int64{tt.x, tt.y}, [2]int64{x, y}, "%v %v", tt.lat, tt.lon)
+	}
+}
+
+func TestHostileValues(t *testing.T) {
+	db := open(t, path(t))
+	texts := []string{
+		`'; DROP TABLE detailed_history; --`, `"`, "a\x00b", "\xff\xfe\x80", strings.Repeat("x", 10_000), "?1 :a @b $c", "Ω日本\u202e", "a",
+	}
+	var all []Entry
+	for _, s := range texts {
+		e := entry(0)
+		e.Agent, e.Program, e.Exe, e.Org, e.Rule, e.Container, e.Country, e.Direction, e.Lookup = s, s, s, s, s, s, s, s, s
+		all = append(all, e)
+	}
+	require.NoError(t, db.Record(t.Context(), all))
+	for i, row := range query(t, db, `SELECT agent, programname, exe, orgname, rule, container, country, direction, full_lookup FROM detailed_history ORDER BY id`) {
+		for _, got := range row {
+			assert.Equal(t, texts[i], got)
+		}
+	}
+	assert.Equal(t, "8", count(t, db))
+
+	// Numbers out of range neither fail nor overflow.
+	e := entry(1)
+	e.Tx, e.Rx, e.Lat = math.MaxUint64, math.MaxUint64, math.NaN()
+	e.Opened = time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC)
+	e.Seen = time.Date(292277, 1, 1, 0, 0, 0, 0, time.UTC)
+	f := e
+	f.Opened, f.Lat = noon, math.Inf(1)
+	require.NoError(t, db.Record(t.Context(), []Entry{e, f}))
+	assert.Equal(t, [][]string{{"9999-12-31 23:59:59", "0000-01-01 00:00:00.000", "2026-07-01 12:00:00.000", "1125899906842624", "NULL", "2"}},
+		query(t, db, `SELECT timestamp, opened, last_opened, tx, lat, count FROM detailed_history WHERE id = 9`))
+}
+
+// A row is the part of a row that changes when a connection is recorded
+// again.
+type row struct {
+	Count              int
+	Seen               string
+	Opened, LastOpened string
+	Closed             string
+	Tx, Rx             uint64
+	Rule               string
+}
+
+// twin does with a map what Record does in SQL.
+type twin struct {
+	rows    map[key]*row
+	before  map[key][2]uint64
+	located map[key][2]float64
+}
+
+func newTwin() *twin { return &twin{map[key]*row{}, map[key][2]uint64{}, map[key][2]float64{}} }
+
+func (w *twin) record(e Entry) {
+	k := keyOf(&e)
+	opened := e.Opened.Format(milliseconds)
+	closed := "NULL"
+	if !e.Closed.IsZero() {
+		closed = e.Closed.Format(milliseconds)
+	}
+	r := w.rows[k]
+	if r == nil {
+		r = &row{Count: 1, Opened: opened, LastOpened: opened, Closed: "NULL"}
+		w.rows[k] = r
+	} else if e.New && r.LastOpened != opened {
+		r.Count++
+		r.LastOpened = opened
+		w.before[k] = [2]uint64{r.Tx, r.Rx}
+	}
+	if e.New || closed != "NULL" {
+		r.Closed = closed
+	}
+	r.Seen, r.Rule = e.Seen.Format(time.DateTime), e.Rule
+	r.Tx, r.Rx = w.before[k][0]+e.Tx, w.before[k][1]+e.Rx
+	delete(w.located, k)
+	if e.Located {
+		w.located[k] = [2]float64{e.Lat, e.Lon}
+	}
+}
+
+func (w *twin) check(t testing.TB, db *DB) {
+	got := make(map[key]*row)
+	for _, c := range query(t, db, `SELECT agent, protocol, programname, local_ip, local_port, ip, port,
+			count, timestamp, opened, last_opened, closed, tx, rx, rule FROM detailed_history`) {
+		k := key{c[0], c[1], c[2], netip.MustParseAddrPort(c[3] + ":" + c[4]), netip.MustParseAddrPort(c[5] + ":" + c[6])}
+		r := &row{Seen: c[8], Opened: c[9], LastOpened: c[10], Closed: c[11], Rule: c[14]}
+		fmt.Sscan(c[7], &r.Count)
+		fmt.Sscan(c[12], &r.Tx)
+		fmt.Sscan(c[13], &r.Rx)
+		got[k] = r
+	}
+	require.Equal(t, w.rows, got)
+
+	marks := make(map[[2]float64]int64)
+	for k, p := range w.located {
+		marks[p] += int64(w.rows[k].Count)
+	}
+	require.Equal(t, marks, places(t, db))
+}
+
+func places(t testing.TB, db *DB) map[[2]float64]int64 {
+	got := make(map[[2]float64]int64)
+	for m, err := range db.Places(context.Background()) {
+		require.NoError(t, err)
+		got[[2]float64{m.Lat, m.Lon}] += m.Count
+	}
+	return got
+}
+
+// small makes an entry of few possible ones from four bytes, so that all that
+// can meet does.
+func small(b []byte) Entry {
+	e := Entry{
+		Agent: [...]string{"a", "b"}[b[0]&1], Protocol: [...]string{"tcp", "udp"}[b[0]>>1&1], Program: [...]string{"", "x"}[b[0]>>2&1],
+		Local:  netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 1000+uint16(b[0]>>3&1)),
+		Peer:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, b[0] >> 4 & 1}), uint16(b[0]>>5&1)),
+		New:    b[1]&1 != 0,
+		Opened: noon.Add(time.Duration(b[1]>>1&3) * time.Millisecond),
+		Seen:   noon.Add(time.Duration(b[2]) * time.Second),
+		Tx:     uint64(b[2]), Rx: uint64(b[3]), Rule: fmt.Sprint(b[3] & 3),
+		Located: b[1]>>3&3 != 0, Lat: float64(b[1] >> 5 & 1), Lon: float64(b[1] >> 6 & 1),
+	}
+	if b[3]>>6 == 0 {
+		e.Closed = e.Seen
+	}
+	return e
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3, 0, 3, 2, 200, 0, 8, 9, 10}, uint8(1))
+	f.Add([]byte("the same connection opens, is seen, closes and opens again"), uint8(5))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
+		// A file of its own for each execution would mostly test the disk.
+		db := open(t, filepath.Join(dir, fmt.Sprint(os.Getpid())))
+		defer db.Close()
+		require.NoError(t, sqlitex.ExecuteTransient(db.conn, `DELETE FROM detailed_history`, nil))
+		require.Empty(t, places(t, db))
+		var batch []Entry
+		want := newTwin()
+		for ; len(data) >= 4; data = data[4:] {
+			e := small(data)
+			want.record(e)
+			if batch = append(batch, e); len(batch) > int(step) {
+				require.NoError(t, db.Record(t.Context(), batch))
+				batch = batch[:0]
+			}
+		}
+		require.NoError(t, db.Record(t.Context(), batch))
+		want.check(t, db)
+	})
+}
+
+func TestRecordLikeTwin(t *testing.T) {
+	db := open(t, path(t))
+	rng := rand.New(rand.NewPCG(1, 2))
+	want := newTwin()
+	for range 300 {
+		batch := make([]Entry, rng.IntN(50))
+		for i := range batch {
+			batch[i] = small(binary.LittleEndian.AppendUint32(nil, rng.Uint32()))
+			want.record(batch[i])
+		}
+		require.NoError(t, db.Record(t.Context(), batch))
+	}
+	want.check(t, db)
+}
+
+func TestRecordIsAllOrNothing(t *testing.T) {
+	db := open(t, path(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.ErrorIs(t, db.Record(ctx, entries(0, 10)), context.Canceled)
+	assert.Equal(t, "0", count(t, db))
+	require.NoError(t, db.Record(t.Context(), entries(0, 10)))
+	for _, err := range db.Places(ctx) {
+		assert.ErrorIs(t, err, context.Canceled)
+	}
+	n := 0
+	for _, err := range db.Places(t.Context()) {
+		require.NoError(t, err)
+		n++
+		break
+	}
+	assert.Equal(t, 1, n)
+}
+
+func TestClosed(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Close())
+	require.NoError(t, db.Close())
+	assert.ErrorIs(t, db.Record(t.Context(), entries(0, 1)), os.ErrClosed)
+	for _, err := range db.Places(t.Context()) {
+		assert.ErrorIs(t, err, os.ErrClosed)
+	}
+}
+
+func TestOpenAgain(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "new folder", "sub", "history.sqlite")
+	db := open(t, name)
+	require.NoError(t, db.Record(t.Context(), entries(0, 100)))
+	if runtime.GOOS == "linux" {
+		for _, f := range []string{name, name + "-wal", name + "-shm", name + ".lock"} {
+			info, err := os.Stat(f)
+			require.NoError(t, err)
+			assert.Equal(t, os.FileMode(0o600), info.Mode().Perm(), f)
+		}
+		info, err := os.Stat(filepath.Dir(name))
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	}
+	for pragma, want := range map[string]string{
+		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "1",
+	} {
+		assert.Equal(t, want, query(t, db, "PRAGMA "+pragma)[0][0], pragma)
+	}
+
+	_, err := Open(t.Context(), name, Options{})
+	assert.EqualError(t, err, "history: "+name+": another server is recording into it: stop that one or choose another file")
+
+	require.NoError(t, db.Close())
+	require.NoError(t, os.Chmod(name, 0o644))
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(name, link))
+	db = open(t, link)
+	assert.Equal(t, "100", count(t, db))
+	assert.Empty(t, db.Problem())
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+func TestConcurrentOpen(t *testing.T) {
+	name := path(t)
+	opened := make(chan *DB, 8)
+	var wg sync.WaitGroup
+	for range cap(opened) {
+		wg.Go(func() {
+			if db, err := Open(t.Context(), name, Options{}); err == nil {
+				opened <- db
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, opened, 1)
+	require.NoError(t, (<-opened).Close())
+}
+
+func TestForeignFiles(t *testing.T) {
+	const original = `CREATE TABLE detailed_history (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp TEXT, ip TEXT, port INTEGER, local_ip TEXT,
+		local_port INTEGER, programname TEXT, full_lookup TEXT, asn TEXT, orgname TEXT, lat REAL, lon REAL, x INTEGER, y INTEGER, count INTEGER);
+		INSERT INTO detailed_history (ip) VALUES ('192.0.2.1');`
+	tests := []struct{ name, sql, want string }{
+		{"original", original, "a history of the connmapperl program, which cannot be taken over yet: choose another file, this one stays as it is"},
+		{"original, written ahead", "PRAGMA journal_mode = WAL;" + original, "a history of the connmapperl program, which cannot be taken over yet: choose another file, this one stays as it is"},
+		{"other program", `CREATE TABLE moz_cookies (id)`, "a database of another program: choose another file, this one stays as it is"},
+		{"other program with an id", `PRAGMA application_id = 77`, "a database of another program: choose another file, this one stays as it is"},
+		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 2`, "written by a newer version of this program (schema 2, this one knows 1): update this one or choose another file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			name := path(t)
+			conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite|sqlite.OpenCreate)
+			require.NoError(t, err)
+			for _, s := range strings.SplitAfterN(tt.sql, ";", 2) {
+				if strings.HasPrefix(s, "PRAGMA journal") {
+					require.NoError(t, sqlitex.ExecuteTransient(conn, s, nil))
+				} else {
+					require.NoError(t, sqlitex.ExecuteScript(conn, s, nil))
+				}
+			}
+			require.NoError(t, conn.Close())
+			require.NoError(t, os.Chmod(name, 0o644))
+			before, err := os.ReadFile(name)
+			require.NoError(t, err)
+
+			_, err = Open(t.Context(), name, Options{})
+			assert.EqualError(t, err, "history: "+name+": "+tt.want)
+			after, err := os.ReadFile(name)
+			require.NoError(t, err)
+			assert.Equal(t, before, after)
+			files, _ := filepath.Glob(name + ".*")
+			assert.Empty(t, files)
+			info, err := os.Stat(name)
+			require.NoError(t, err)
+			assert.Equal(t, os.FileMode(0o644), info.Mode().Perm())
+		})
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	_, err := Open(t.Context(), "", Options{})
+	assert.EqualError(t, err, "history: no file named")
+	dir := t.TempDir()
+	_, err = Open(t.Context(), dir, Options{})
+	assert.ErrorContains(t, err, "history: "+dir+": ")
+	assert.ErrorContains(t, err, "choose another")
+
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = Open(t.Context(), filepath.Join(file, "x"), Options{})
+	assert.ErrorContains(t, err, "choose another file")
+}
+
+func TestNoPermission(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o500))
+	_, err := Open(t.Context(), filepath.Join(dir, "x"), Options{})
+	assert.ErrorIs(t, err, os.ErrPermission)
+	assert.ErrorContains(t, err, "give this user the right to write there")
+}
+
+func TestEmptyFiles(t *testing.T) {
+	name := path(t)
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	db := open(t, name)
+	require.NoError(t, db.Record(t.Context(), entries(0, 1)))
+
+	// A database from which everything was dropped has pages already.
+	name = path(t)
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	require.NoError(t, err)
+	require.NoError(t, sqlitex.ExecuteScript(conn, `CREATE TABLE t (a); DROP TABLE t`, nil))
+	require.NoError(t, conn.Close())
+	db = open(t, name)
+	require.NoError(t, db.Record(t.Context(), entries(0, 1)))
+	assert.Equal(t, "2", query(t, db, "PRAGMA auto_vacuum")[0][0])
+}
+
+func TestDamagedFiles(t *testing.T) {
+	// Pages of 4096 bytes; quick_check must see damage anywhere in a tree.
+	zero := func(at, n int64) func(*testing.T, *os.File) {
+		return func(t *testing.T, f *os.File) {
+			_, err := f.WriteAt(make([]byte, n), at)
+			require.NoError(t, err)
+		}
+	}
+	tests := []struct {
+		name   string
+		damage func(*testing.T, *os.File)
+	}{
+		{"header", zero(0, 100)},
+		{"magic only", zero(3, 1)},
+		{"schema", zero(100, 3000)},
+		{"inner page", zero(20*4096, 4096)},
+		{"text", func(t *testing.T, f *os.File) {
+			require.NoError(t, f.Truncate(0))
+			_, err := f.WriteAt([]byte("dear diary\n"), 0)
+			require.NoError(t, err)
+		}},
+		{"cut short", func(t *testing.T, f *os.File) { require.NoError(t, f.Truncate(50_000)) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			name := path(t)
+			db := open(t, name)
+			require.NoError(t, db.Record(t.Context(), entries(0, 3000)))
+			require.NoError(t, db.Close())
+			f, err := os.OpenFile(name, os.O_RDWR, 0)
+			require.NoError(t, err)
+			tt.damage(t, f)
+			require.NoError(t, f.Close())
+			bad, err := os.ReadFile(name)
+			require.NoError(t, err)
+
+			db = open(t, name)
+			kept, err := filepath.Glob(name + ".corrupt-*Z")
+			require.NoError(t, err)
+			require.Len(t, kept, 1)
+			assert.Contains(t, db.Problem(), name+" was damaged (")
+			assert.Contains(t, db.Problem(), "kept as "+kept[0]+"; `sqlite3 "+kept[0]+" .recover`")
+			got, err := os.ReadFile(kept[0])
+			require.NoError(t, err)
+			assert.Equal(t, bad, got)
+			require.NoError(t, db.Record(t.Context(), entries(0, 7)))
+			assert.Equal(t, "7", count(t, db))
+		})
+	}
+}
+
+// A second damaged file within the same second does not replace the first.
+func TestDamagedTwice(t *testing.T) {
+	name := path(t)
+	for range 3 {
+		require.NoError(t, os.WriteFile(name, []byte("not a database, not a database"), 0o600))
+		open(t, name).Close()
+	}
+	kept, err := filepath.Glob(name + ".corrupt-*")
+	require.NoError(t, err)
+	assert.Len(t, kept, 3)
+}
+
+// Damage that appears while the file is open is dealt with as well.
+func TestDamagedMeanwhile(t *testing.T) {
+	name := path(t)
+	db := open(t, name)
+	require.NoError(t, db.Record(t.Context(), entries(0, 20_000)))
+	require.NoError(t, db.Close())
+	db = open(t, name)
+	// The test may not open the file itself: closing it would cancel SQLite's
+	// locks. These pages come through SQLite, as if the disk had lost them.
+	require.NoError(t, sqlitex.ExecuteScript(db.conn, `PRAGMA writable_schema = ON;
+		UPDATE sqlite_schema SET rootpage = 7 WHERE type = 'index';`, nil))
+	require.NoError(t, db.conn.Close())
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	db.conn = conn
+
+	require.NoError(t, db.Record(t.Context(), entries(20_000, 3000)))
+	assert.Equal(t, "3000", count(t, db))
+	assert.Contains(t, db.Problem(), "was damaged")
+}
+
+func TestReadersAndWriter(t *testing.T) {
+	db := open(t, path(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			last := int64(0)
+			for ctx.Err() == nil {
+				sum := int64(0)
+				for m, err := range db.Places(t.Context()) {
+					if !assert.NoError(t, err) {
+						return
+					}
+					sum += m.Count
+				}
+				// Transactions show as a whole.
+				assert.Zero(t, sum%100)
+				assert.GreaterOrEqual(t, sum, last)
+				last = sum
+			}
+		})
+	}
+	// Two goroutines that record at once.
+	var writers sync.WaitGroup
+	for w := range 2 {
+		writers.Go(func() {
+			for i := range 50 {
+				assert.NoError(t, db.Record(t.Context(), entries(w*1_000_000+i*100, 100)))
+			}
+		})
+	}
+	writers.Wait()
+	cancel()
+	wg.Wait()
+	sum := int64(0)
+	for _, n := range places(t, db) {
+		sum += n
+	}
+	assert.EqualValues(t, 10_000, sum)
+}
+
+// A reader in the middle of its loop does not hold up the writer.
+func TestSlowReader(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 1000)))
+	n := 0
+	for _, err := range db.Places(t.Context()) {
+		require.NoError(t, err)
+		if n++; n <= 20 {
+			require.NoError(t, db.Record(t.Context(), entries(1000*n, 1000)))
+		}
+	}
+	assert.Equal(t, "21000", count(t, db))
+}

@@ -1,0 +1,233 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	queueLen   = 1 << 16                // entries that wait at most
+	batchLen   = 1000                   // entries of a transaction at most
+	batchDelay = 250 * time.Millisecond // wait of an entry for others
+	retryDelay = time.Second            // pause after a transaction that failed
+)
+
+// A Writer records entries in the background. Its Add never waits for the
+// disk. It is safe for concurrent use.
+//
+// While the file cannot be written, say because the disk is full, entries
+// queue up, Problem tells why, and recording resumes by itself.
+type Writer struct {
+	db   *DB
+	wake chan struct{} // there is something to do, or more than before
+	done chan struct{} // closed when the goroutine has ended
+
+	mu     sync.Mutex // guards what follows
+	queue  []Entry
+	first  uint64         // number of queue[0]; entries are numbered as they come
+	flying int            // entries at the head of queue that are being recorded
+	latest map[key]uint64 // number of a connection's last entry in queue
+	closed bool
+	err    error // of Close
+
+	dropped       uint64
+	lastDrop      time.Time
+	problem       error // nil: the last transaction succeeded
+	since         time.Time
+	droppedBefore uint64 // before problem
+}
+
+// A key identifies a connection.
+type key struct {
+	agent, protocol, program string
+	local, peer              netip.AddrPort
+}
+
+// Writer returns a new Writer that records into db. The caller must close it
+// before db.
+func (db *DB) Writer() *Writer {
+	w := &Writer{
+		db:     db,
+		wake:   make(chan struct{}, 1),
+		done:   make(chan struct{}),
+		latest: make(map[key]uint64),
+	}
+	go w.run()
+	return w
+}
+
+// Add queues an entry. An entry of a connection that is not New updates the
+// one that waits, if any. The entry is dropped, and counted by Dropped, if
+// 65,536 are waiting or the Writer is closed. What is dropped of a connection
+// that lives is made good by its next entry, but for the count of an opening.
+func (w *Writer) Add(e Entry) {
+	k := keyOf(&e)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n, ok := w.latest[k]; ok && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
+		old := &w.queue[n-w.first]
+		e.New, e.Opened = old.New, old.Opened
+		if e.Closed.IsZero() {
+			e.Closed = old.Closed
+		}
+		*old = e
+		return
+	}
+	if len(w.queue) >= queueLen || w.closed {
+		w.dropped++
+		w.lastDrop = time.Now()
+		return
+	}
+	w.latest[k] = w.first + uint64(len(w.queue))
+	w.queue = append(w.queue, e)
+	if n := len(w.queue); n == 1 || n == batchLen {
+		w.signal()
+	}
+}
+
+func keyOf(e *Entry) key {
+	return key{e.Agent, e.Protocol, e.Program, e.Local, e.Peer}
+}
+
+// Dropped returns how many entries were dropped so far.
+func (w *Writer) Dropped() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dropped
+}
+
+// Problem returns, for people, why entries cannot be recorded at the moment
+// and what to do, or that some were dropped in the last minute. It is nil if
+// all is well.
+func (w *Writer) Problem() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.problem != nil {
+		return fmt.Errorf("%w; recording then resumes by itself, since %s %d entries wait and %d are lost",
+			w.problem, w.since.Format(time.TimeOnly), len(w.queue), w.dropped-w.droppedBefore)
+	}
+	if !w.lastDrop.IsZero() && time.Since(w.lastDrop) < time.Minute {
+		return fmt.Errorf("history: %s: %d entries lost so far: the disk was full or too slow", w.db.path, w.dropped)
+	}
+	return nil
+}
+
+// Close records what is queued and ends the Writer. It fails if that cannot
+// be recorded; it does not wait for better times.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.signal()
+	<-w.done
+	return w.err
+}
+
+func (w *Writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Writer) run() {
+	defer close(w.done)
+	for {
+		n, closed := w.waiting()
+		switch {
+		case n == 0 && closed:
+			return
+		case n == 0:
+			<-w.wake
+			continue
+		case n < batchLen && !closed:
+			w.pause(batchDelay, batchLen)
+		}
+		// What came meanwhile waits for the next round unless it fills a batch.
+		for n, _ = w.waiting(); n > 0; n -= batchLen {
+			err := w.flush()
+			if err == nil {
+				continue
+			}
+			w.mu.Lock()
+			if w.closed {
+				w.dropped += uint64(len(w.queue))
+				w.err = fmt.Errorf("%w: %d entries lost", err, len(w.queue))
+				w.mu.Unlock()
+				return
+			}
+			w.mu.Unlock()
+			w.pause(retryDelay, queueLen+1)
+			break
+		}
+	}
+}
+
+// pause returns after d, when n entries wait or when the Writer is closed.
+func (w *Writer) pause(d time.Duration, n int) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		if waiting, closed := w.waiting(); waiting >= n || closed {
+			return
+		}
+		select {
+		case <-timer.C:
+			return
+		case <-w.wake:
+		}
+	}
+}
+
+func (w *Writer) waiting() (n int, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue), w.closed
+}
+
+// flush records one batch. On error its entries stay in the queue.
+func (w *Writer) flush() error {
+	w.mu.Lock()
+	w.flying = min(len(w.queue), batchLen)
+	batch := w.queue[:w.flying:w.flying]
+	w.mu.Unlock()
+
+	err := w.db.Record(context.Background(), batch)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flying = 0
+	if err != nil {
+		w.report(err)
+		return err
+	}
+	for i := range batch {
+		if k := keyOf(&batch[i]); w.latest[k] == w.first+uint64(i) {
+			delete(w.latest, k)
+		}
+	}
+	// The texts of a batch should not live as long as the array.
+	clear(batch)
+	w.first += uint64(len(batch))
+	w.queue = w.queue[len(batch):]
+	if len(w.queue) == 0 {
+		w.queue = nil
+	}
+	if w.problem != nil {
+		w.db.log.Info("history is recorded again", "file", w.db.path, "lost", w.dropped-w.droppedBefore)
+		w.problem = nil
+	}
+	return nil
+}
+
+// report notes that a batch could not be recorded. w.mu is held.
+func (w *Writer) report(err error) {
+	if w.problem == nil {
+		w.since, w.droppedBefore = time.Now(), w.dropped
+		w.db.log.Error("history cannot be recorded", "file", w.db.path, "err", err)
+	}
+	w.problem = err
+}

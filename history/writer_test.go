@@ -1,0 +1,97 @@
+package history
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+func TestWriter(t *testing.T) {
+	db := open(t, path(t))
+	w := db.Writer()
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for _, e := range entries(g*100_000, 5000) {
+				w.Add(e)
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, w.Close())
+	require.NoError(t, w.Close())
+	assert.Equal(t, "20000", count(t, db))
+	assert.NoError(t, w.Problem())
+	assert.Zero(t, w.Dropped())
+
+	w.Add(entry(0))
+	assert.EqualValues(t, 1, w.Dropped())
+}
+
+// What waits need not wait for more.
+func TestWriterDelay(t *testing.T) {
+	db := open(t, path(t))
+	w := db.Writer()
+	defer w.Close()
+	start := time.Now()
+	w.Add(entry(0))
+	require.Eventually(t, func() bool { return count(t, db) == "1" }, 5*time.Second, 5*time.Millisecond)
+	assert.GreaterOrEqual(t, time.Since(start), batchDelay)
+}
+
+// Entries that were merged in the queue give the same rows as those that were
+// not.
+func TestWriterLikeTwin(t *testing.T) {
+	db := open(t, path(t))
+	w := db.Writer()
+	rng := rand.New(rand.NewPCG(3, 4))
+	want := newTwin()
+	for i := range 20_000 {
+		e := small(binary.LittleEndian.AppendUint32(nil, rng.Uint32()))
+		want.record(e)
+		w.Add(e)
+		if i%5000 == 0 {
+			time.Sleep(batchDelay + 50*time.Millisecond)
+		}
+	}
+	require.NoError(t, w.Close())
+	want.check(t, db)
+}
+
+// While another program holds the file, Add does not wait, what is seen again
+// and again takes no more space, and what is too much is dropped and counted.
+func TestWriterOverload(t *testing.T) {
+	db := open(t, path(t))
+	db.conn.SetBusyTimeout(10 * time.Millisecond)
+	other, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+
+	w := db.Writer()
+	for _, e := range entries(0, queueLen+100) {
+		w.Add(e)
+	}
+	assert.EqualValues(t, 100, w.Dropped())
+	for _, e := range entries(0, queueLen) {
+		e.New = false
+		w.Add(e)
+	}
+	assert.LessOrEqual(t, w.Dropped(), uint64(100+batchLen), "all but those in flight merge")
+	require.Eventually(t, func() bool { return w.Problem() != nil }, 5*time.Second, time.Millisecond)
+	assert.ErrorContains(t, w.Problem(), "end the program that keeps it locked")
+	assert.ErrorContains(t, w.Problem(), "65536 entries wait")
+
+	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
+	require.Eventually(t, func() bool { n, _ := w.waiting(); return n == 0 }, 30*time.Second, 10*time.Millisecond)
+	assert.Equal(t, "65536", count(t, db))
+	assert.ErrorContains(t, w.Problem(), "entries lost so far")
+	require.NoError(t, w.Close())
+}
