@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	c, err := conntrack.Open(conntrack.Options{Interval: o.interval, Loopback: o.loopback, Logger: log})
+	c, err := conntrack.New(conntrack.Options{Interval: o.interval, Loopback: o.loopback, Logger: log})
 	if err != nil {
 		return err
 	}

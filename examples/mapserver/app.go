@@ -145,10 +145,7 @@ func (a *app) openHistory(ctx context.Context) {
 		a.problem("history", fmt.Errorf("%w; nothing is recorded", err))
 		return
 	}
-	if p := db.Problem(); p != "" {
-		a.monitor.Problem("history", p)
-	}
-	w := history.NewWriter(db)
+	w := db.Writer()
 	a.monitor.History, a.monitor.Writer = db, w
 	a.closers = append(a.closers, db.Close, w.Close)
 }
@@ -225,7 +222,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.noLocal {
 		return nil
 	}
-	c, err := conntrack.Open(conntrack.Options{Logger: a.log})
+	c, err := conntrack.New(conntrack.Options{Logger: a.log})
 	if err != nil {
 		return err
 	}

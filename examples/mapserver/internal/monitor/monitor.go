@@ -47,6 +47,7 @@ type Monitor struct {
 
 	mu                    sync.Mutex
 	rules                 *rules.Set
+	labels                []string // of rules, by index
 	agents                map[uint64]*agent
 	order                 []*entry // by opening; closed ones are swept out when a state is made
 	closed                int      // entries in order that are closed
@@ -155,7 +156,10 @@ func (m *Monitor) Publish() {
 	m.mu.Unlock()
 	slices.SortFunc(st.Agents, func(a, b live.Agent) int { return cmp.Compare(a.Name, b.Name) })
 	if m.Writer != nil {
-		if p := m.Writer.Problem(); p != "" {
+		if err := m.Writer.Problem(); err != nil {
+			st.Problems = append(st.Problems, err.Error())
+		}
+		if p := m.History.Problem(); p != "" {
 			st.Problems = append(st.Problems, p)
 		}
 	}
@@ -262,7 +266,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		e := &entry{conn: m.enrich(ag, c)}
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
-		m.record(e.conn, time.Time{})
+		m.record(e.conn, true, time.Time{})
 		return
 	}
 	if old.conn.Conn == c {
@@ -282,7 +286,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 func (m *Monitor) end(ag *agent, id uint64, e *entry) {
 	delete(ag.conns, id)
 	m.drop(e)
-	m.record(e.conn, time.Now())
+	m.record(e.conn, false, time.Now())
 }
 
 func (m *Monitor) drop(e *entry) {

@@ -158,7 +158,7 @@ func TestRunPublishesAndRecords(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, history.NewWriter(db)
+	m.History, m.Writer = db, db.Writer()
 	changed := make(chan struct{}, 1000)
 	m.Changed = func() { changed <- struct{}{} }
 	var wg sync.WaitGroup

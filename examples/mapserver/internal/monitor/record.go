@@ -9,9 +9,9 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// record hands what is known of a connection to the history. The zero closed
-// means that it is open.
-func (m *Monitor) record(c *live.Conn, closed time.Time) {
+// record hands what is known of a connection to the history: that it opened,
+// when it closed, or, with neither, that it is alive.
+func (m *Monitor) record(c *live.Conn, opens bool, closed time.Time) {
 	if m.Writer == nil {
 		return
 	}
@@ -21,7 +21,7 @@ func (m *Monitor) record(c *live.Conn, closed time.Time) {
 		Program: c.Process.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: c.Scope == live.Internet && c.Place.Precision != geoip.Unknown,
-		Rule: m.labels[c.Rule], Opened: c.Opened, Seen: time.Now(), Closed: closed, Tx: c.Tx, Rx: c.Rx,
+		Rule: m.labels[c.Rule], New: opens, Opened: c.Opened, Seen: time.Now(), Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 
@@ -31,7 +31,7 @@ func (m *Monitor) refresh() {
 	defer m.mu.Unlock()
 	m.sweep()
 	for _, e := range m.order {
-		m.record(e.conn, time.Time{})
+		m.record(e.conn, false, time.Time{})
 	}
 }
 

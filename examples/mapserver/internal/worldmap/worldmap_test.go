@@ -5,9 +5,11 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestOriginalsFrame(t *testing.T) {
@@ -79,6 +81,68 @@ func TestTheWorldRepeats(t *testing.T) {
 			}
 		}
 		assert.Zero(t, differ, "at %v", x)
+	}
+}
+
+// TestPartsFitTheWhole: what a view shows does not depend on how much there
+// is around it, so neither on strips nor on where outlines are cut.
+func TestPartsFitTheWhole(t *testing.T) {
+	for _, zoom := range []float64{0.25, 1, 4, 32} {
+		whole := View{X: 900 - 400/zoom, Y: 130 - 300/zoom, Zoom: zoom}
+		want := render(image.Pt(800, 1000), whole, Light)
+		for _, part := range []image.Rectangle{image.Rect(0, 0, 1, 1), image.Rect(13, 200, 413, 317), image.Rect(640, 5, 800, 1000), image.Rect(0, 990, 800, 1000)} {
+			v := View{X: whole.X + float64(part.Min.X)/zoom, Y: whole.Y + float64(part.Min.Y)/zoom, Zoom: zoom}
+			got := render(part.Size(), v, Light)
+			for y := range part.Dy() {
+				for x := range part.Dx() {
+					w, g := want.RGBAAt(part.Min.X+x, part.Min.Y+y), got.RGBAAt(x, y)
+					// Pictures up to 512 pixels are rasterized with fewer bits.
+					if !assert.InDelta(t, w.R, g.R, 2, "zoom %v, part %v at %d,%d", zoom, part, x, y) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestPenNaive compares lines with the distance of every pixel from them.
+func TestPenNaive(t *testing.T) {
+	const w, h = 40, 30
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 500 {
+		width := 0.3 + 4*r.Float64()
+		x0, y0, x1, y1 := r.Float64()*80-20, r.Float64()*60-15, r.Float64()*80-20, r.Float64()*60-15
+		switch r.IntN(4) {
+		case 0:
+			y1 = y0
+		case 1:
+			x1, y1 = x0, y0
+		}
+		mask := make([]uint8, w*h)
+		newPen(width).line(mask, w, h, x0, y0, x1, y1)
+		for i, got := range mask {
+			x, y := float64(i%w)+0.5, float64(i/w)+0.5
+			k := 0.0
+			if n := (x1-x0)*(x1-x0) + (y1-y0)*(y1-y0); n > 0 {
+				k = min(max(((x-x0)*(x1-x0)+(y-y0)*(y1-y0))/n, 0), 1)
+			}
+			d := math.Hypot(x-x0-k*(x1-x0), y-y0-k*(y1-y0))
+			want := 255 * min(max(width/2+0.5-d, 0), width, 1)
+			require.InDelta(t, want, got, 12, "line %v,%v to %v,%v, width %v, pixel %v,%v", x0, y0, x1, y1, width, x, y)
+		}
+	}
+}
+
+// TestPartOfAPicture: only the rectangle of a sub-image is painted.
+func TestPartOfAPicture(t *testing.T) {
+	m := image.NewRGBA(image.Rect(-3, -2, 103, 57))
+	Render(m.SubImage(image.Rect(0, 0, 100, 50)).(*image.RGBA), Fit(image.Pt(100, 50)), Dark)
+	want := render(image.Pt(100, 50), Fit(image.Pt(100, 50)), Dark)
+	for y := m.Rect.Min.Y; y < m.Rect.Max.Y; y++ {
+		for x := m.Rect.Min.X; x < m.Rect.Max.X; x++ {
+			require.Equal(t, want.RGBAAt(x, y), m.RGBAAt(x, y), "%d,%d", x, y)
+		}
 	}
 }
 
