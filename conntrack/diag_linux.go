@@ -112,6 +112,11 @@ func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	if d.closed {
 		return dst, fmt.Errorf("collector: %w", os.ErrClosed)
 	}
+	if dst == nil {
+		// Garbage collection that this starts is over when dst is filled, mostly:
+		// meanwhile the kernel is at work.
+		dst = make([]Conn, 0, len(d.table)+len(d.table)/8)
+	}
 	d.gen++
 	d.now = time.Now().Round(0)
 	d.live, d.fresh = d.live[:0], d.fresh[:0]

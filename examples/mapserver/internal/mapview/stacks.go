@@ -234,7 +234,7 @@ func (v *View) drawCount(k *stack) {
 // nowhere returns the spot for peers that no table knows: in the South
 // Pacific of the usual window, always beside the legend.
 func (v *View) nowhere() (x, y float64) {
-	return min(legendWidth+8+40, v.size.w-20), v.size.h - 44
+	return min(legendWidth+8+60, v.size.w-20), v.size.h - 44
 }
 
 func (v *View) drawNowhere(hover *stack) {
@@ -253,7 +253,7 @@ func (v *View) drawNowhere(hover *stack) {
 	if hover == k {
 		c.ring(k.x, k.y, 14, 1.2, t.text)
 	}
-	s := strconv.Itoa(len(k.conns)) + " unknown place"
+	s := plural(len(k.conns), "unknown place")
 	w := c.width(typeface.Regular, 11, s)
 	c.text(max(min(k.x-w/2, v.size.w-w-4), 4), k.y+25, typeface.Regular, 11, t.dim, s)
 }

@@ -142,7 +142,7 @@ func TestLocalPeersAreHiddenUntilM(t *testing.T) {
 func TestUnknownPlacesAreShown(t *testing.T) {
 	var v View
 	v.Update(noon, frame(""), state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 0)))
-	assert.Contains(t, texts(&v), "2 unknown place")
+	assert.Contains(t, texts(&v), "2 unknown places")
 	assert.Contains(t, texts(&v), "2 live")
 	x, y := v.nowhere()
 	v.Update(noon, mouse(x+2, y), state(conn(1, geoip.Place{}, 0)))
