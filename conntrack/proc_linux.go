@@ -184,9 +184,7 @@ func (o *owners) read(name string) []byte {
 
 // readlink reads the link name, which must be followed by a zero byte.
 func readlink(dir int, name, link []byte) (int, error) {
-	// The kernel answers from memory: telling Go's scheduler of a call that may
-	// block would cost a tenth of the walk.
-	n, _, errno := unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(name))),
+	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(name))),
 		uintptr(unsafe.Pointer(unsafe.SliceData(link))), uintptr(len(link)), 0, 0)
 	if errno != 0 {
 		return 0, errno

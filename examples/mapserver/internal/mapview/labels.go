@@ -23,6 +23,10 @@ func (v *View) drawLabels(hover *stack) {
 			taken = append(taken, box{k.x, k.y, 0, 0}.grow(k.radius()))
 		}
 	}
+	if v.stacks.elsewhere > 0 {
+		x, y := v.nowhere()
+		taken = append(taken, box{x - 50, y - 14, 100, 44})
+	}
 	placed := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]

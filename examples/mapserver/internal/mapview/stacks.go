@@ -156,13 +156,17 @@ func (s *stacks) at(x, y float64) *stack {
 
 func (v *View) drawStacks(hover *stack) {
 	x, y := v.cursor()
-	for i := range v.stacks.list {
-		k := &v.stacks.list[i]
-		if k == hover || k.nowhere {
-			continue
+	v.badges = v.badges[:0]
+	// Counts lie over discs, or they could not be read.
+	for _, counted := range [2]bool{false, true} {
+		for i := range v.stacks.list {
+			k := &v.stacks.list[i]
+			if k == hover || k.nowhere || k.counted() != counted {
+				continue
+			}
+			near := v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach
+			v.drawStack(k, len(k.conns) > 1 && (v.cycle || near))
 		}
-		near := v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach
-		v.drawStack(k, len(k.conns) > 1 && (v.cycle || near))
 	}
 	if hover != nil && !hover.nowhere {
 		v.drawStack(hover, len(hover.conns) > 1)
@@ -171,6 +175,25 @@ func (v *View) drawStacks(hover *stack) {
 			r = max(r, 13)
 		}
 		v.canvas.ring(hover.x, hover.y, r, 1.2, v.theme.text)
+	}
+	for _, b := range v.badges {
+		v.canvas.rect(b.box, 4, v.theme.panel)
+		v.canvas.text(b.x+4, b.y+11.5, typeface.Medium, 11, v.theme.text, b.text)
+	}
+}
+
+// A badge says how many connections a cycling stack holds.
+type badge struct {
+	box
+	text string
+}
+
+// addBadge keeps a badge to be drawn over all stacks, if it hides no other.
+func (v *View) addBadge(k *stack) {
+	s := strconv.Itoa(len(k.conns)) + "x"
+	b := box{k.x + 8, k.y - 20, v.canvas.width(typeface.Medium, 11, s) + 8, 15}.clamp(v.size)
+	if !slices.ContainsFunc(v.badges, func(o badge) bool { return o.overlaps(b) }) {
+		v.badges = append(v.badges, badge{b, s})
 	}
 }
 
@@ -197,11 +220,7 @@ func (v *View) drawStack(k *stack, cycling bool) {
 	}
 	step := int(v.now.UnixNano()/int64(cycleTime)) % len(k.shares)
 	c.disc(k.x, k.y, 4.5, opaque(v.stacks.groups[k.shares[step].group].color))
-	badge := strconv.Itoa(len(k.conns)) + "x"
-	w := c.width(typeface.Medium, 11, badge) + 8
-	b := box{k.x + 8, k.y - 20, w, 15}.clamp(v.size)
-	c.rect(b, 4, t.panel)
-	c.text(b.x+4, b.y+11.5, typeface.Medium, 11, t.text, badge)
+	v.addBadge(k)
 }
 
 // drawShares draws the ring that shows the rules of a stack.

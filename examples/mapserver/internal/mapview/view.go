@@ -20,7 +20,7 @@ const (
 	toastTime  = 4 * time.Second
 	dragSlack  = 3  // a press that moves no farther than this is a click
 	hoverReach = 8  // how far from a disc's edge the mouse still means it
-	cycleReach = 40 // how far from a stack the mouse makes it cycle
+	cycleReach = 28 // how far from a stack the mouse makes it cycle
 )
 
 // A View is the view model of one window. The zero View is ready for use and
@@ -41,6 +41,7 @@ type View struct {
 	stacks stacks
 	seen   map[string]bool // legend labels that had a connection
 	taken  []box           // where panels are
+	badges []badge
 	next   time.Time
 
 	pressed, dragging bool
@@ -227,7 +228,7 @@ func (v *View) drawMarks() {
 	for _, m := range v.st.Marks {
 		x, y := v.world.Pixel(m.Lat, m.Lon)
 		if v.size.grow(20).contains(x, y) {
-			v.canvas.disc(x, y, 3+1.6*math.Log1p(float64(m.Count)), v.theme.mark)
+			v.canvas.disc(x, y, 6+1.8*math.Log1p(float64(m.Count)), v.theme.mark)
 		}
 	}
 }
