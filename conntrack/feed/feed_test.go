@@ -1,0 +1,507 @@
+package feed
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/conntracktest"
+)
+
+// A hub is a Handler that keeps what it is told.
+type hub struct {
+	mu     sync.Mutex
+	agents map[uint64]Agent
+	conns  map[uint64]map[uint64]conntrack.Conn
+	joins  int
+	lost   uint64
+}
+
+func newHub() *hub {
+	return &hub{agents: map[uint64]Agent{}, conns: map[uint64]map[uint64]conntrack.Conn{}}
+}
+
+func (h *hub) Join(a Agent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.agents[a.ID], h.conns[a.ID] = a, map[uint64]conntrack.Conn{}
+	h.joins++
+}
+
+func (h *hub) Full(a Agent, conns []conntrack.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.conns[a.ID])
+	for _, c := range conns {
+		h.conns[a.ID][c.ID] = c
+	}
+}
+
+func (h *hub) Delta(a Agent, events []conntrack.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range events {
+		switch e.Kind {
+		case conntrack.Close:
+			delete(h.conns[a.ID], e.Conn.ID)
+		case conntrack.Lost:
+			h.lost += e.Lost
+		default:
+			h.conns[a.ID][e.Conn.ID] = e.Conn
+		}
+	}
+}
+
+func (h *hub) Leave(a Agent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.agents, a.ID)
+	delete(h.conns, a.ID)
+}
+
+// total returns how many connections of how many agents there are.
+func (h *hub) total() (conns, agents int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		conns += len(c)
+	}
+	return conns, len(h.agents)
+}
+
+// A script is a Source that yields what is sent to it.
+type script chan conntrack.Event
+
+func (s script) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
+	return func(yield func(conntrack.Event, error) bool) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-s:
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func serve(t *testing.T, id *Identity, h Handler, addr string) (string, func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	s := &Server{Identity: id, Handler: h}
+	go func() { done <- s.Serve(ctx, l) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		assert.NoError(t, <-done)
+	})
+	t.Cleanup(stop)
+	return l.Addr().String(), stop
+}
+
+func identity(t *testing.T) *Identity {
+	t.Helper()
+	id, err := LoadIdentity(t.TempDir())
+	require.NoError(t, err)
+	return id
+}
+
+func report(t *testing.T, c *Client) (done chan error, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done = make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	t.Cleanup(cancel)
+	return done, cancel
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, 15*time.Second, 10*time.Millisecond, what)
+}
+
+func testConn(id uint64, port uint16) conntrack.Conn {
+	return conntrack.Conn{ID: id, Proto: conntrack.TCP, Direction: conntrack.Out,
+		Local: netip.MustParseAddrPort("192.0.2.1:1000"), Peer: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), port),
+		Process: conntrack.Process{PID: 5, Comm: "ssh", Exe: "/usr/bin/ssh", Container: strings.Repeat("ab", 32)},
+		UID:     1000, Tx: 1, Rx: 2, RTT: 3 * time.Microsecond, Opened: time.UnixMicro(time.Now().UnixMicro())}
+}
+
+func TestReportAndFollow(t *testing.T) {
+	id, h, src := identity(t), newHub(), make(script)
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Name: "nas", Backend: "diag", Limited: "root", Source: src})
+	a, b := testConn(1, 443), testConn(2, 80)
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: a}
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: b}
+	eventually(t, "both arrive", func() bool { n, _ := h.total(); return n == 2 })
+	h.mu.Lock()
+	for _, agent := range h.agents {
+		assert.Equal(t, "nas", agent.Name)
+		assert.Equal(t, "127.0.0.1", agent.Addr)
+		assert.Equal(t, "diag", agent.Backend)
+		assert.Equal(t, "root", agent.Limited)
+		assert.Equal(t, a, h.conns[agent.ID][1])
+		assert.Equal(t, b, h.conns[agent.ID][2])
+	}
+	h.mu.Unlock()
+
+	a.Tx = 1000
+	src <- conntrack.Event{Kind: conntrack.Update, Conn: a}
+	src <- conntrack.Event{Kind: conntrack.Close, Conn: b}
+	src <- conntrack.Event{Kind: conntrack.Lost, Lost: 9}
+	eventually(t, "changes arrive", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, conns := range h.conns {
+			return len(conns) == 1 && conns[1].Tx == 1000 && h.lost == 9
+		}
+		return false
+	})
+	stop()
+	require.NoError(t, <-done)
+	eventually(t, "the agent leaves", func() bool { _, n := h.total(); return n == 0 })
+}
+
+func TestReconnectAfterRestart(t *testing.T) {
+	id, h, src := identity(t), newHub(), make(script)
+	addr, stop := serve(t, id, h, "127.0.0.1:0")
+	report(t, &Client{Addr: addr, Token: id.Token(), Name: "nas", Source: src})
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(1, 1)}
+	eventually(t, "joined", func() bool { n, _ := h.total(); return n == 1 })
+	stop()
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(2, 2)}
+	src <- conntrack.Event{Kind: conntrack.Close, Conn: testConn(1, 1)}
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(3, 3)}
+	serve(t, id, h, addr)
+	eventually(t, "joined again with what is true now", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, conns := range h.conns {
+			return len(conns) == 2 && conns[2].ID == 2 && conns[3].ID == 3
+		}
+		return false
+	})
+}
+
+func TestManyConnections(t *testing.T) {
+	id, h := identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	report(t, &Client{Addr: addr, Token: id.Token(), Name: "big", Source: &conntracktest.Source{N: mostConns + 500, Seed: 1}})
+	eventually(t, "as many as are taken", func() bool { n, a := h.total(); println(n, a, h.joins); return n == mostConns })
+	eventually(t, "the others are counted", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.lost >= 500
+	})
+}
+
+func TestWrongToken(t *testing.T) {
+	id, other, h := identity(t), identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	secret := id.Token()
+	secret.secret[0] ^= 1
+	for name, token := range map[string]Token{"another server's": other.Token(), "wrong secret": secret, "zero": {}} {
+		t.Run(name, func(t *testing.T) {
+			done, _ := report(t, &Client{Addr: addr, Token: token, Source: make(script)})
+			select {
+			case err := <-done:
+				assert.ErrorIs(t, err, ErrToken)
+				assert.NotContains(t, err.Error(), "\n")
+			case <-time.After(10 * time.Second):
+				t.Fatal("the client goes on")
+			}
+		})
+	}
+	_, agents := h.total()
+	assert.Zero(t, agents)
+	assert.Zero(t, h.joins)
+}
+
+// TestRelay: somebody in the middle who has his own certificate learns
+// nothing and cannot pass a proof on, even from a client that does not look.
+func TestRelay(t *testing.T) {
+	id, relay, h := identity(t), identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	seen := make(chan int, 10)
+	go func() {
+		for {
+			raw, err := l.Accept()
+			if err != nil {
+				return
+			}
+			in := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{relay.cert}, NextProtos: []string{alpn}})
+			if in.Handshake() != nil {
+				seen <- 0
+				raw.Close()
+				continue
+			}
+			out, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}})
+			if err != nil {
+				return
+			}
+			go io.Copy(in, out)
+			n, _ := io.Copy(out, in)
+			seen <- int(n)
+		}
+	}()
+	done, _ := report(t, &Client{Addr: l.Addr().String(), Token: id.Token(), Source: make(script)})
+	assert.ErrorIs(t, <-done, ErrToken)
+
+	// A client that trusts the relay's certificate, with the right secret.
+	token := id.Token()
+	token.pin = relay.Token().pin
+	done, _ = report(t, &Client{Addr: l.Addr().String(), Token: token, Source: make(script)})
+	assert.ErrorIs(t, <-done, ErrToken)
+	assert.Zero(t, h.joins)
+}
+
+func TestServerIsDown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l.Close()
+	var log strings.Builder
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	c := &Client{Addr: l.Addr().String(), Token: identity(t).Token(), Source: make(script), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	require.NoError(t, c.Run(ctx))
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"), "said once: %s", log.String())
+}
+
+// TestRudePeers: neither garbage nor silence keeps an honest agent out.
+func TestRudePeers(t *testing.T) {
+	id, h := identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	for range 100 {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+	io.Copy(io.Discard, c)
+	c.Close()
+	tc, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}})
+	require.NoError(t, err)
+	tc.Write([]byte{0xff, 0xff, 0xff, 0xff})
+	_, err = tc.Read(make([]byte, 1))
+	assert.Error(t, err, "a frame too large is refused")
+	tc.Close()
+	src := make(script, 1)
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(1, 1)}
+	report(t, &Client{Addr: addr, Token: id.Token(), Name: "honest", Source: src})
+	eventually(t, "the honest agent joins", func() bool { n, _ := h.total(); return n == 1 })
+}
+
+// TestGuessing: after a few wrong tokens an address is refused for a while.
+func TestGuessing(t *testing.T) {
+	id, h := identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	wrong := id.Token()
+	wrong.secret[3]++
+	for n := range mostFailures + 1 {
+		c := &Client{Addr: addr, Token: wrong}
+		raw, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		_, err = c.greet(context.Background(), raw)
+		raw.Close()
+		assert.Equal(t, n < mostFailures, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	dir := t.TempDir()
+	id, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	again, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	assert.Equal(t, id.Token(), again.Token())
+	for name, mode := range map[string]os.FileMode{"server-key.pem": 0o600, "server-secret": 0o600, "server-cert.pem": 0o644} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		assert.Equal(t, mode, info.Mode().Perm(), name)
+		kept, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("damaged"), 0o600))
+		_, err = LoadIdentity(dir)
+		assert.ErrorContains(t, err, name)
+		b, _ := os.ReadFile(filepath.Join(dir, name))
+		assert.Equal(t, "damaged", string(b), "nothing is overwritten")
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), kept, 0o600))
+	}
+	require.NoError(t, os.Remove(filepath.Join(dir, "server-key.pem")))
+	_, err = LoadIdentity(dir)
+	assert.ErrorContains(t, err, "server-key.pem", "half a pair is no reason to make a new one")
+	left, _ := filepath.Glob(filepath.Join(dir, "*.*.*"))
+	assert.Empty(t, left, "no temporary files")
+}
+
+func TestToken(t *testing.T) {
+	want := identity(t).Token()
+	s := want.String()
+	assert.Len(t, s, 52)
+	got, err := ParseToken(" " + s + "\n")
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	for _, bad := range []string{"", "cm1_", "cm2_" + s[4:], s[:51], s + "x", "cm1_" + strings.Repeat("é", 24), strings.ToUpper(s)} {
+		_, err := ParseToken(bad)
+		assert.Error(t, err, bad)
+	}
+	for i := 4; i < len(s); i++ {
+		b := []byte(s)
+		b[i] = map[bool]byte{true: 'A', false: 'B'}[b[i] != 'A']
+		_, err := ParseToken(string(b))
+		assert.Error(t, err, "character %d", i)
+	}
+}
+
+func FuzzParseToken(f *testing.F) {
+	f.Add("cm1_ewdRFOjzn3ChNeblMURnjbOUJ-_pbuNOYN_94SCeHVxDLL9T")
+	f.Add("cm1_")
+	f.Fuzz(func(t *testing.T, s string) {
+		if token, err := ParseToken(s); err == nil && token.String() != strings.TrimSpace(s) {
+			t.Fatalf("%q reads back as %q", s, token)
+		}
+	})
+}
+
+func FuzzClean(f *testing.F) {
+	for _, s := range []string{"ssh", "\x1b[31mred", "a\u202eb", "\xff\xfe", strings.Repeat("é", 300), "a\u200bb\nc\u2028d", strings.Repeat("\u202e", 2000) + "x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := clean(s)
+		if len(got) > mostText || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
+			t.Fatalf("%q became %q", s, got)
+		}
+		if clean(got) != got {
+			t.Fatalf("cleaning %q again changes it", got)
+		}
+	})
+}
+
+func frameSeeds() [][]byte {
+	var seeds [][]byte
+	for _, f := range []any{
+		fullFrame{Type: frameFull, Rows: []row{rowOf(testConn(1, 2))}},
+		deltaFrame{Type: frameDelta, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1},
+		helloFrame{Type: frameHello, Name: "nas"}, pingFrame{Type: framePing},
+	} {
+		b, _ := cbor.Marshal(f)
+		seeds = append(seeds, b)
+	}
+	return seeds
+}
+
+func FuzzFrames(f *testing.F) {
+	for _, s := range frameSeeds() {
+		f.Add(s)
+	}
+	f.Add([]byte{0x83, 4, 0xf4, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		now := time.Now()
+		known := map[uint64]bool{}
+		events, err := delta(b, now, known)
+		if err == nil {
+			for _, e := range events {
+				if e.Kind != conntrack.Lost && (!e.Conn.Peer.Addr().IsValid() || e.Conn.Peer.Addr().Is4In6() || e.Conn.Opened.After(now)) {
+					t.Fatalf("%+v", e)
+				}
+			}
+		}
+		var full fullFrame
+		if decode(b, &full) == nil {
+			for i := range full.Rows {
+				full.Rows[i].conn(now)
+			}
+		}
+		var hello helloFrame
+		decode(b, &hello)
+	})
+}
+
+func TestRowsFitIntoAFrame(t *testing.T) {
+	c := testConn(1<<63, 65535)
+	long := strings.Repeat("x", 1000)
+	c.Process = conntrack.Process{PID: 1 << 30, Comm: long, Exe: long, Container: long}
+	c.Tx, c.Rx = 1<<63, 1<<63
+	rows := make([]row, rowsAFrame)
+	for i := range rows {
+		rows[i] = rowOf(c)
+	}
+	require.NoError(t, writeFrame(io.Discard, fullFrame{Type: frameFull, More: true, Rows: rows}))
+	events := make([]eventRow, rowsAFrame)
+	for i := range events {
+		events[i] = eventRow{Kind: 1, Row: rowOf(c)}
+	}
+	require.NoError(t, writeFrame(io.Discard, deltaFrame{Type: frameDelta, Events: events}))
+}
+
+func TestTableCoalesces(t *testing.T) {
+	tb := newTable()
+	a := testConn(1, 1)
+	tb.add(conntrack.Event{Kind: conntrack.Open, Conn: a})
+	a.Tx = 5
+	tb.add(conntrack.Event{Kind: conntrack.Update, Conn: a})
+	events, _ := tb.take(false)
+	assert.Equal(t, []conntrack.Event{{Kind: conntrack.Open, Conn: a}}, events, "one event says both")
+	a.Tx = 6
+	tb.add(conntrack.Event{Kind: conntrack.Update, Conn: a})
+	events, _ = tb.take(false)
+	assert.Empty(t, events, "counters wait")
+	a.Tx = 7
+	tb.add(conntrack.Event{Kind: conntrack.Update, Conn: a})
+	events, _ = tb.take(true)
+	assert.Equal(t, []conntrack.Event{{Kind: conntrack.Update, Conn: a}}, events)
+	tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(2, 2)})
+	tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(2, 2)})
+	events, _ = tb.take(false)
+	assert.Len(t, events, 2, "a short connection is reported, too")
+	for n := range uint64(mostPending + 10) {
+		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n+10, 1)})
+	}
+	assert.True(t, tb.overflowed())
+	conns, _ := tb.snapshot()
+	assert.Len(t, conns, mostPending+11)
+	assert.False(t, tb.overflowed())
+}
+
+func Example() {
+	dir, _ := os.MkdirTemp("", "connmap")
+	defer os.RemoveAll(dir)
+	id, err := LoadIdentity(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	token, err := ParseToken(id.Token().String())
+	fmt.Println(token == id.Token(), err)
+	// Output: true <nil>
+}
