@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -44,17 +45,37 @@ type diag struct {
 	udp    ports // with unconnected sockets
 }
 
-// An entry is what is remembered of a connection between snapshots. Entries lie
-// in blocks, in which a snapshot finds them nearly in order: a table of pointers
-// to them would cost more in garbage collection than in look-ups.
+// An entry is what is remembered of a connection between snapshots. It holds no
+// pointers, and entries lie in blocks: a table of ten thousand Conns would keep
+// the garbage collector busy for longer than the look-ups take.
 type entry struct {
-	conn  Conn
-	gen   uint64 // snapshot that saw it last
-	owner *process
-	inode uint32 // zero: no process has held it yet
-	next  int32  // another one with the same inode, as TCP subflows of MPTCP; -1: none
-	tries int    // walks of /proc that did not find the owner
-	retry int64  // when to walk again, in Unix nanoseconds
+	cookie      uint64
+	local, peer endpoint
+	proto       Proto
+	direction   Direction
+	found       bool  // pid is the owner
+	tries       uint8 // walks of /proc that did not find the owner
+	pid         int32 // last owner known; zero: none
+	uid         uint32
+	inode       uint32 // zero: no process has held it yet
+	tx, rx      uint64
+	rtt         time.Duration
+	opened      int64  // in Unix nanoseconds
+	retry       int64  // when to walk again, likewise
+	gen         uint64 // snapshot that saw it last
+	next        int32  // another one with the same inode, as TCP subflows of MPTCP; -1: none
+}
+
+// An endpoint is a netip.AddrPort without pointers.
+type endpoint struct {
+	addr [16]byte
+	port uint16
+}
+
+func endpointOf(a netip.AddrPort) endpoint { return endpoint{a.Addr().As16(), a.Port()} }
+
+func (e endpoint) addrPort() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(e.addr).Unmap(), e.port)
 }
 
 const blockSize = 256
@@ -133,14 +154,13 @@ func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 		}
 	}
 	for _, i := range d.fresh {
-		c := &d.entry(i).conn
-		listening := &d.tcp
-		if c.Proto == UDP {
+		e, listening := d.entry(i), &d.tcp
+		if e.proto == UDP {
 			listening = &d.udp
 		}
-		c.Direction = Out
-		if listening.has(c.Local.Port()) {
-			c.Direction = In
+		e.direction = Out
+		if listening.has(e.local.port) {
+			e.direction = In
 		}
 	}
 	if len(d.live) != len(d.table) {
@@ -155,7 +175,15 @@ func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	d.findOwners()
 	dst = slices.Grow(dst, len(d.live))
 	for _, i := range d.live {
-		dst = append(dst, d.entry(i).conn)
+		e := d.entry(i)
+		c := Conn{
+			ID: e.cookie, Proto: e.proto, Direction: e.direction, Local: e.local.addrPort(), Peer: e.peer.addrPort(),
+			UID: e.uid, Tx: e.tx, Rx: e.rx, RTT: e.rtt, Opened: time.Unix(0, e.opened),
+		}
+		if p := d.owners.known[e.pid]; p != nil {
+			c.Process = p.Process
+		}
+		dst = append(dst, c)
 	}
 	return dst, nil
 }
@@ -218,17 +246,17 @@ func (d *diag) add(proto Proto, s *sock) {
 		d.table[s.cookie] = i
 	}
 	e := d.entry(i)
-	c := &e.conn
-	if c.Proto != proto || c.Local != s.local || c.Peer != s.peer {
-		*e = entry{conn: Conn{ID: s.cookie, Proto: proto, Local: s.local, Peer: s.peer, UID: s.uid, Opened: d.now}}
+	local, peer := endpointOf(s.local), endpointOf(s.peer)
+	if e.proto != proto || e.local != local || e.peer != peer {
+		*e = entry{cookie: s.cookie, proto: proto, local: local, peer: peer, uid: s.uid, opened: d.now.UnixNano()}
 		d.fresh = append(d.fresh, i)
 	}
-	c.Tx, c.Rx, c.RTT = s.tx, s.rx, s.rtt
+	e.tx, e.rx, e.rtt = s.tx, s.rx, s.rtt
 	// A socket that its program has closed lives on without inode and user until
 	// the peer knows: it keeps its last owner.
 	if s.inode != 0 && s.inode != e.inode {
-		e.inode, e.owner, e.tries, e.retry = s.inode, nil, 0, 0
-		c.UID = s.uid
+		e.inode, e.uid, e.pid = s.inode, s.uid, 0
+		e.found, e.tries, e.retry = false, 0, 0
 	}
 	// The kernel may list a socket twice when its table changes under way.
 	if e.gen != d.gen {
@@ -243,16 +271,21 @@ func (d *diag) findOwners() {
 	due := 0
 	for _, i := range d.live {
 		e := d.entry(i)
-		if e.owner != nil {
-			e.owner.gen = d.gen
-		} else if d.due(e) {
+		if p := d.owners.known[e.pid]; p != nil {
+			p.gen = d.gen
+		}
+		if d.due(e) {
 			due++
 		}
 	}
 	if d.owners.forget(d.gen) {
+		due = 0
 		for _, i := range d.live {
-			if e := d.entry(i); e.owner != nil && e.owner.gone {
-				e.owner, e.tries, e.retry = nil, 0, 0
+			e := d.entry(i)
+			if p := d.owners.known[e.pid]; e.found && p.gone {
+				e.found, e.tries, e.retry = false, 0, 0
+			}
+			if d.due(e) {
 				due++
 			}
 		}
@@ -266,7 +299,7 @@ func (d *diag) findOwners() {
 	want := make(map[uint32]int32, due)
 	for _, i := range d.live {
 		e := d.entry(i)
-		if e.owner != nil || e.inode == 0 {
+		if e.found || e.inode == 0 {
 			continue
 		}
 		e.next = -1
@@ -275,37 +308,32 @@ func (d *diag) findOwners() {
 		}
 		want[e.inode] = i
 	}
-	d.owners.walk(func(pid int, inode uint32) bool {
+	d.owners.walk(func(pid int32, inode uint32) bool {
 		i, ok := want[inode]
 		if !ok {
 			return true
 		}
-		delete(want, inode)
-		p := d.owners.process(pid)
-		p.gen = d.gen
-		for i >= 0 {
-			e := d.entry(i)
+		for e := d.entry(i); !e.found; e = d.entry(i) {
 			if d.due(e) {
 				due--
 			}
-			e.owner, e.conn.Process = p, p.Process
-			i = e.next
+			d.owners.process(pid).gen = d.gen
+			e.found, e.pid = true, pid
+			if i = e.next; i < 0 {
+				break
+			}
 		}
 		return due > 0
 	})
-	for _, i := range want {
-		for i >= 0 {
-			e := d.entry(i)
-			if d.due(e) {
-				e.retry = d.now.Add(time.Second << (2 * e.tries)).UnixNano()
-				e.tries++
-			}
-			i = e.next
+	for _, i := range d.live {
+		if e := d.entry(i); d.due(e) {
+			e.retry = d.now.Add(time.Second << (2 * e.tries)).UnixNano()
+			e.tries++
 		}
 	}
 }
 
 // due says whether e is worth a walk of /proc.
 func (d *diag) due(e *entry) bool {
-	return e.owner == nil && e.inode != 0 && e.tries < ownerTries && d.now.UnixNano() >= e.retry
+	return !e.found && e.inode != 0 && e.tries < ownerTries && d.now.UnixNano() >= e.retry
 }

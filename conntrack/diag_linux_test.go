@@ -571,7 +571,7 @@ func TestOwnerBackoff(t *testing.T) {
 		d.now = start.Add(time.Duration(s) * time.Second)
 		tries := e.tries
 		d.findOwners()
-		walks += e.tries - tries
+		walks += int(e.tries - tries)
 	}
 	assert.Equal(t, ownerTries, walks)
 }
@@ -611,7 +611,7 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 		require.NoError(t, err)
 	})
 	assert.Len(t, conns, 1000)
-	assert.Less(t, allocs, 20.0, "for 1000 sockets")
+	assert.LessOrEqual(t, allocs, 5.0, "for 1000 sockets")
 }
 
 // ssConns lists what ss(8) sees, as "tcp local peer pid".

@@ -140,8 +140,8 @@ func FuzzMessages(f *testing.F) {
 		}
 		for _, i := range d.live {
 			e := d.entry(i)
-			if a := e.conn.Peer.Addr(); a.Is4In6() || a.IsLoopback() || e.conn.Local.Addr().Is4In6() {
-				t.Errorf("%v", e.conn)
+			if a := e.peer.addrPort().Addr(); a.Is4In6() || a.IsLoopback() || e.local.addrPort().Addr().Is4In6() {
+				t.Errorf("%v %v", e.local, e.peer)
 			}
 		}
 	})

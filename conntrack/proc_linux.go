@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -25,7 +26,7 @@ type owners struct {
 	root   int // directory
 	usable bool
 	denied bool // a process could not be looked at
-	known  map[int]*process
+	known  map[int32]*process
 	pids   []int32
 	dir    []byte // entries of a directory
 	file   []byte // contents of a file or link
@@ -36,7 +37,7 @@ func (o *owners) open(name string) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", name, err)
 	}
-	*o = owners{root: fd, usable: true, known: make(map[int]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
+	*o = owners{root: fd, usable: true, known: make(map[int32]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
 	return nil
 }
 
@@ -48,27 +49,24 @@ func (o *owners) close() {
 }
 
 // forget drops the processes without connections in snapshot gen, so that a
-// process that gets the number of an earlier one is read anew, and those that
-// have ended. It reports whether there were any of the latter.
+// process that gets the number of an earlier one is read anew, and marks those
+// that have ended. It reports whether there are any new ones of the latter.
 func (o *owners) forget(gen uint64) (gone bool) {
+	var name [12]byte
 	for pid, p := range o.known {
-		if p.gen == gen {
-			o.file = append(strconv.AppendInt(o.file[:0], int64(pid), 10), 0)
-			if accessible(o.root, o.file) {
-				continue
-			}
+		if p.gen != gen {
+			delete(o.known, pid)
+		} else if !p.gone && !accessible(o.root, append(strconv.AppendInt(name[:0], int64(pid), 10), 0)) {
 			p.gone, gone = true, true
 		}
-		delete(o.known, pid)
 	}
-	o.file = o.file[:cap(o.file)]
 	return gone
 }
 
 // walk calls found for each socket of each process until found returns false.
 // It begins with the processes known to hold connections, because most new
 // connections are theirs too, and goes on with the youngest.
-func (o *owners) walk(found func(pid int, inode uint32) bool) {
+func (o *owners) walk(found func(pid int32, inode uint32) bool) {
 	if _, err := unix.Seek(o.root, 0, unix.SEEK_SET); err != nil {
 		return
 	}
@@ -80,9 +78,9 @@ func (o *owners) walk(found func(pid int, inode uint32) bool) {
 		return true
 	})
 	for _, known := range [...]bool{true, false} {
-		for i := len(o.pids) - 1; i >= 0; i-- {
-			pid := int(o.pids[i])
-			if _, ok := o.known[pid]; o.pids[i] < 0 || ok != known {
+		for i := range slices.Backward(o.pids) {
+			pid := o.pids[i]
+			if _, ok := o.known[pid]; pid < 0 || ok != known {
 				continue
 			}
 			o.pids[i] = -1 // found may make it known
@@ -95,8 +93,8 @@ func (o *owners) walk(found func(pid int, inode uint32) bool) {
 
 // sockets calls found for each socket of a process, and reports whether found
 // never returned false.
-func (o *owners) sockets(pid int, found func(pid int, inode uint32) bool) bool {
-	fd, err := unix.Openat(o.root, strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func (o *owners) sockets(pid int32, found func(pid int32, inode uint32) bool) bool {
+	fd, err := unix.Openat(o.root, strconv.Itoa(int(pid))+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		o.deny(err)
 		return true
@@ -143,12 +141,12 @@ func (o *owners) entries(fd int, visit func(name []byte) bool) bool {
 
 // process returns what is known of a process, reading it if it is new. Fields
 // that cannot be read stay empty.
-func (o *owners) process(pid int) *process {
-	if p := o.known[pid]; p != nil {
+func (o *owners) process(pid int32) *process {
+	if p := o.known[pid]; p != nil && !p.gone {
 		return p
 	}
-	p := &process{Process: Process{PID: pid}}
-	dir := strconv.Itoa(pid)
+	p := &process{Process: Process{PID: int(pid)}}
+	dir := strconv.Itoa(int(pid))
 	p.Comm = strings.TrimSuffix(string(o.read(dir+"/comm")), "\n")
 	p.Container = container(o.read(dir + "/cgroup"))
 	if n, err := unix.Readlinkat(o.root, dir+"/exe", o.file); err == nil {

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+// connected makes a connection on loopback and returns both its ports.
+func connected(t *testing.T) (client net.Conn, ports [2]string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	s, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return c, [2]string{c.LocalAddr().String(), l.Addr().String()}
+}
+
+func needsLinux(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("sockets can be read on Linux only")
+	}
+}
+
+func TestOnceJSON(t *testing.T) {
+	needsLinux(t)
+	_, ports := connected(t)
+	var out bytes.Buffer
+	require.NoError(t, run(context.Background(), []string{"-once", "-json", "-loopback"}, &out, io.Discard))
+	found := false
+	for sc := bufio.NewScanner(&out); sc.Scan(); {
+		var line map[string]any
+		require.NoError(t, json.Unmarshal(sc.Bytes(), &line), sc.Text())
+		if line["local"] != ports[0] {
+			continue
+		}
+		found = true
+		assert.Equal(t, "open", line["event"])
+		assert.Equal(t, "tcp", line["proto"])
+		assert.Equal(t, "out", line["direction"])
+		assert.Equal(t, ports[1], line["peer"])
+		assert.EqualValues(t, os.Getpid(), line["pid"])
+		assert.NotEmpty(t, line["comm"])
+		assert.NotEmpty(t, line["exe"])
+		assert.EqualValues(t, os.Getuid(), line["uid"])
+		assert.NotContains(t, line, "container")
+		_, err := time.Parse(time.RFC3339Nano, line["time"].(string))
+		assert.NoError(t, err)
+	}
+	assert.True(t, found)
+}
+
+func TestWatchSeesOpenAndClose(t *testing.T) {
+	needsLinux(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"-watch", "-json", "-loopback", "-interval", "50ms"}, w, io.Discard)
+		w.Close()
+	}()
+	c, ports := connected(t)
+	var events []string
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		var line struct{ Event, Local string }
+		require.NoError(t, json.Unmarshal(sc.Bytes(), &line))
+		if line.Local != ports[0] {
+			continue
+		}
+		events = append(events, line.Event)
+		if line.Event == "open" {
+			c.Close()
+		}
+		if line.Event == "close" {
+			break
+		}
+	}
+	assert.Equal(t, "open", events[0])
+	assert.Equal(t, "close", events[len(events)-1])
+	cancel()
+	go io.Copy(io.Discard, r)
+	assert.NoError(t, <-done)
+}
+
+func TestBadInput(t *testing.T) {
+	id, err := feed.LoadIdentity(t.TempDir())
+	require.NoError(t, err)
+	other, err := feed.LoadIdentity(t.TempDir())
+	require.NoError(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- (&feed.Server{Identity: id}).Serve(ctx, l) }()
+	defer func() { cancel(); <-done }()
+	token := id.Token().String()
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"nothing", nil, "no server named"},
+		{"no token", []string{"192.0.2.1"}, "no token"},
+		{"damaged token", []string{"192.0.2.1", token[:50]}, "damaged"},
+		{"other text", []string{"192.0.2.1", "password"}, "no token: one begins with cm1_"},
+		{"no such file", []string{"-token-file", "/nonexistent", "192.0.2.1"}, "/nonexistent"},
+		{"both", []string{"-once", "-watch"}, "exclude each other"},
+		{"json to a server", []string{"-json", "192.0.2.1", token}, "-json goes with"},
+		{"server and once", []string{"-once", "192.0.2.1"}, "unexpected argument"},
+		{"too many", []string{"192.0.2.1", token, "x"}, "unexpected argument"},
+		{"interval", []string{"-interval", "0s", "-once"}, "expected 10ms"},
+		{"flag", []string{"-nonsense"}, "-h lists the flags"},
+		{"wrong token", []string{l.Addr().String(), other.Token().String()}, "wrong token"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("CONNMAP_TOKEN", "")
+			err := run(context.Background(), tt.args, io.Discard, io.Discard)
+			assert.ErrorContains(t, err, tt.want)
+			assert.NotContains(t, err.Error(), "\n")
+		})
+	}
+	assert.ErrorIs(t, run(context.Background(), []string{"-h"}, io.Discard, io.Discard), flag.ErrHelp)
+}
+
+func TestTokenNeedNotBeAnArgument(t *testing.T) {
+	id, err := feed.LoadIdentity(t.TempDir())
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte(id.Token().String()+"\n"), 0o600))
+	o := options{tokenFile: file}
+	got, err := o.readToken()
+	require.NoError(t, err)
+	assert.Equal(t, id.Token(), got)
+	t.Setenv("CONNMAP_TOKEN", id.Token().String())
+	got, err = (&options{}).readToken()
+	require.NoError(t, err)
+	assert.Equal(t, id.Token(), got)
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, run(context.Background(), []string{"-version"}, &out, io.Discard))
+	assert.Equal(t, "connmap-agent development\n", out.String())
+}
