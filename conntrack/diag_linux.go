@@ -39,7 +39,6 @@ type diag struct {
 	blocks []*[blockSize]entry // entries; those not in table are in free
 	free   []int32
 	live   []int32 // entries of this snapshot
-	fresh  []int32 // those of live that have no direction yet
 	owners owners
 	tcp    ports // with listeners
 	udp    ports // with unconnected sockets
@@ -140,7 +139,7 @@ func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	}
 	d.gen++
 	d.now = time.Now().Round(0)
-	d.live, d.fresh = d.live[:0], d.fresh[:0]
+	d.live = d.live[:0]
 	d.tcp.age()
 	d.udp.age()
 	if err := d.list(ctx, TCP, unix.AF_UNSPEC); err != nil {
@@ -153,8 +152,11 @@ func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 			}
 		}
 	}
-	for _, i := range d.fresh {
+	for _, i := range d.live {
 		e, listening := d.entry(i), &d.tcp
+		if e.direction != Unknown {
+			continue
+		}
 		if e.proto == UDP {
 			listening = &d.udp
 		}
@@ -249,7 +251,6 @@ func (d *diag) add(proto Proto, s *sock) {
 	local, peer := endpointOf(s.local), endpointOf(s.peer)
 	if e.proto != proto || e.local != local || e.peer != peer {
 		*e = entry{cookie: s.cookie, proto: proto, local: local, peer: peer, uid: s.uid, opened: d.now.UnixNano()}
-		d.fresh = append(d.fresh, i)
 	}
 	e.tx, e.rx, e.rtt = s.tx, s.rx, s.rtt
 	// A socket that its program has closed lives on without inode and user until

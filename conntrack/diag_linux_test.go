@@ -670,3 +670,35 @@ func TestSnapshotAgainstSS(t *testing.T) {
 	assert.Len(t, got, 2*3*40+3+3+3)
 	assert.Equal(t, ssConns(t), got)
 }
+
+// endsAfter is a context that ends when it was asked n times.
+type endsAfter struct {
+	context.Context
+	n int
+}
+
+func (c *endsAfter) Err() error {
+	if c.n--; c.n < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A snapshot that fails midway must not spoil the next.
+func TestSnapshotAfterCanceled(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := listen(t, "203.0.113.10:0")
+	pair(t, l, l.Addr().String(), net.Dialer{})
+	c := newCollector(t, Options{})
+	conns, err := c.Snapshot(&endsAfter{t.Context(), 1})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, conns)
+	conns = snapshot(t, c)
+	require.Len(t, conns, 2)
+	for _, conn := range conns {
+		assert.NotEqual(t, Unknown, conn.Direction)
+		assert.Equal(t, os.Getpid(), conn.Process.PID)
+	}
+}

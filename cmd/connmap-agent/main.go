@@ -91,9 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
-	// A daemon among others: it is small, and stays so. Collecting garbage
-	// more often costs less than keeping it.
-	debug.SetGCPercent(30)
+	// A daemon among others: it is small, and stays so.
 	debug.SetMemoryLimit(12 << 20)
 	client := &feed.Client{
 		Addr: o.host, Token: token, Name: o.name, Backend: string(info.Backend), Limited: info.Limited, Source: c, Logger: log,

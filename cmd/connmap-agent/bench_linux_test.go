@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+type deaf struct{ full chan int }
+
+func (d deaf) Join(feed.Agent) {}
+func (d deaf) Full(_ feed.Agent, c []conntrack.Conn) {
+	select {
+	case d.full <- len(c):
+	default:
+	}
+}
+func (d deaf) Delta(feed.Agent, []conntrack.Event) {}
+func (d deaf) Leave(feed.Agent)                    {}
+
+// BenchmarkAgent runs the stripped agent on 200 connections for 20 s and
+// reports its size, resident memory and share of a core.
+func BenchmarkAgent(b *testing.B) {
+	bin := filepath.Join(b.TempDir(), "connmap-agent")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(b, err, "%s", out)
+	info, err := os.Stat(bin)
+	require.NoError(b, err)
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	defer l.Close()
+	for range 100 { // both ends are seen
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(b, err)
+		defer c.Close()
+		s, err := l.Accept()
+		require.NoError(b, err)
+		defer s.Close()
+	}
+	id, err := feed.LoadIdentity(b.TempDir())
+	require.NoError(b, err)
+	sl, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	h := deaf{make(chan int, 1)}
+	go func() { served <- (&feed.Server{Identity: id, Handler: h}).Serve(ctx, sl) }()
+	defer func() { cancel(); <-served }()
+
+	agent := exec.Command(bin, "-loopback", sl.Addr().String(), id.Token().String())
+	require.NoError(b, agent.Start())
+	defer func() { agent.Process.Kill(); agent.Wait() }()
+	<-h.full
+	time.Sleep(3 * time.Second)
+	for b.Loop() {
+		before := cpu(b, agent.Process.Pid)
+		time.Sleep(20 * time.Second)
+		b.ReportMetric((cpu(b, agent.Process.Pid)-before).Seconds()/20*100, "%core")
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(agent.Process.Pid) + "/status")
+	require.NoError(b, err)
+	_, rss, _ := bytes.Cut(status, []byte("VmRSS:"))
+	kb, err := strconv.Atoi(strings.Fields(string(rss))[0])
+	require.NoError(b, err)
+	b.ReportMetric(float64(kb)/1024, "MiB-RSS")
+	b.ReportMetric(float64(info.Size())/1e6, "MB-binary")
+}
+
+// cpu returns the processor time of a process, from the scheduler's own sum:
+// that of ticks is too coarse.
+func cpu(b *testing.B, pid int) time.Duration {
+	var sum time.Duration
+	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/schedstat")
+	require.NoError(b, err)
+	for _, name := range tasks {
+		s, err := os.ReadFile(name)
+		require.NoError(b, err)
+		ns, err := strconv.ParseInt(strings.Fields(string(s))[0], 10, 64)
+		require.NoError(b, err)
+		sum += time.Duration(ns)
+	}
+	return sum
+}
