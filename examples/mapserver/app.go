@@ -215,8 +215,11 @@ func (a *app) listen() error {
 // ones.
 func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.demo > 0 {
-		src := &conntracktest.Source{N: a.cfg.demo, Seed: 1}
-		a.work.Go(func() { a.monitor.Follow(ctx, feed.Agent{Name: "demo", Backend: "synthetic", Since: time.Now()}, src) })
+		agent := feed.Agent{Name: "demo", Backend: "synthetic", Since: time.Now()}
+		a.monitor.Join(agent)
+		// At once, so that a picture taken at once is always the same.
+		a.monitor.Full(agent, conntracktest.Conns(a.cfg.demo, 1))
+		a.work.Go(func() { a.monitor.Follow(ctx, agent, conntracktest.Source{N: a.cfg.demo, Seed: 1}) })
 		return nil
 	}
 	if a.cfg.noLocal {
@@ -233,6 +236,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	}
 	info := c.Info()
 	agent := feed.Agent{Name: name, Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
+	a.monitor.Join(agent)
 	a.work.Go(func() {
 		if err := a.monitor.Follow(ctx, agent, c); err != nil && ctx.Err() == nil {
 			a.problem("local", fmt.Errorf("this machine's connections are no longer shown: %w", err))
@@ -313,7 +317,7 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 		return fmt.Errorf("screenshot: %w", err)
 	}
 	st := a.monitor.State()
-	fmt.Fprintf(stdout, "%s: %d connections of %d hosts\n", a.cfg.screenshot, len(st.Conns), len(st.Agents))
+	fmt.Fprintf(stdout, "%s: %s\n", a.cfg.screenshot, summary(st))
 	return nil
 }
 

@@ -41,7 +41,7 @@ func TestGoldenDemo(t *testing.T) {
 			ownFolders(t)
 			got := filepath.Join(t.TempDir(), "demo.png")
 			golden := filepath.Join("testdata", "demo-"+theme+".png")
-			require.NoError(t, run(context.Background(), []string{"-demo", "500", "-theme", theme, "-screenshot", got, "-after", "300ms"}, io.Discard, io.Discard))
+			require.NoError(t, run(context.Background(), []string{"-demo", "500", "-theme", theme, "-screenshot", got, "-after", "0s"}, io.Discard, io.Discard))
 			b, err := os.ReadFile(got)
 			require.NoError(t, err)
 			if *update {

@@ -7,11 +7,10 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 )
 
-// Follow takes in the connections of an agent inside this process until ctx
-// ends or the source fails. The agent's ID should be zero, which the server
-// of feed gives to none.
+// Follow takes in the connections of an agent inside this process, which has
+// joined, until ctx ends or the source fails. The agent's ID should be zero,
+// which the server of feed gives to none.
 func (m *Monitor) Follow(ctx context.Context, a feed.Agent, src feed.Source) error {
-	m.Join(a)
 	defer m.Leave(a)
 	for e, err := range src.Events(ctx) {
 		if err != nil {

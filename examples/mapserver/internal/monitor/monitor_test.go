@@ -163,6 +163,7 @@ func TestRunPublishesAndRecords(t *testing.T) {
 	m.Changed = func() { changed <- struct{}{} }
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
+	m.Join(feed.Agent{Name: "demo"})
 	wg.Go(func() { m.Follow(ctx, feed.Agent{Name: "demo"}, &conntracktest.Source{N: 200, Seed: 1}) })
 	require.Eventually(t, func() bool { return len(m.State().Conns) >= 190 }, 10*time.Second, 20*time.Millisecond)
 	assert.NotEmpty(t, changed)
