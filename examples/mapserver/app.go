@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -323,7 +324,7 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 
 // headless reports in words what the window would show, until ctx ends.
 func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
-	fmt.Fprintf(out, "Running headless, %s: connections are collected and recorded.\n"+
+	fmt.Fprintf(out, "Running headless, %s. Connections are collected and recorded.\n"+
 		"A picture of this machine's connections: mapserver -screenshot map.png\n", why)
 	report := time.NewTimer(1500 * time.Millisecond)
 	defer report.Stop()
@@ -370,6 +371,10 @@ func summary(st *live.State) string {
 
 // window shows the map until it is closed, or goes headless without a display.
 func (a *app) window(ctx context.Context, stdout io.Writer) error {
+	// Without a window system Ebitengine would draw on the console.
+	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+		return a.headless(ctx, stdout, "there is no display (DISPLAY is not set)")
+	}
 	view := &mapview.View{Light: a.cfg.light}
 	w := &gui.Window{Title: "connmap", Size: a.cfg.size, View: view, State: a.monitor.State}
 	w.Handle = func(e mapview.Effect) {

@@ -96,7 +96,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.Usage = func() {
 		fmt.Fprint(stderr, "mapserver shows on a world map where this machine's and its agents' connections go.\n\nusage: mapserver [flags]\n\n")
 		f.PrintDefaults()
-		fmt.Fprintf(stderr, "\nRules and keys are kept in %s, the history in %s.\n", cfg.configDir, cfg.dataDir)
+		fmt.Fprintf(stderr, "\nRules and the server's key are kept in %s, the history in %s.\n", cfg.configDir, cfg.dataDir)
 	}
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
