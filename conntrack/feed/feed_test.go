@@ -210,7 +210,11 @@ func TestReconnectAfterRestart(t *testing.T) {
 func TestManyConnections(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
-	report(t, &Client{Addr: addr, Token: id.Token(), Name: "big", Source: &conntracktest.Source{N: mostConns + 500, Seed: 1}})
+	src := make(script)
+	report(t, &Client{Addr: addr, Token: id.Token(), Name: "big", Source: src})
+	for _, c := range conntracktest.Conns(mostConns+500, 1) {
+		src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
+	}
 	eventually(t, "as many as are taken", func() bool { n, _ := h.total(); return n == mostConns })
 	eventually(t, "the others are counted", func() bool {
 		h.mu.Lock()
