@@ -54,14 +54,14 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}}
 	m := a.monitor
 	m.Changed = a.changed
-	a.openTables()
-	a.openHistory(ctx)
 	m.SetRules(rules.Default())
-	a.loadRules()
+	// First of all, for it may be what ends the program.
 	if err := a.listen(); err != nil {
-		a.close()
 		return nil, err
 	}
+	a.openTables()
+	a.openHistory(ctx)
+	a.loadRules()
 	ctx, a.cancel = context.WithCancel(ctx)
 	if a.listener != nil {
 		s := &feed.Server{Identity: a.identity, Handler: m, Logger: log}
@@ -324,8 +324,12 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 
 // headless reports in words what the window would show, until ctx ends.
 func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
-	fmt.Fprintf(out, "Running headless, %s. Connections are collected and recorded.\n"+
-		"A picture of this machine's connections: mapserver -screenshot map.png\n", why)
+	recorded := "recorded"
+	if a.monitor.Writer == nil {
+		recorded = "not recorded"
+	}
+	fmt.Fprintf(out, "Running headless, %s. Connections are collected and %s.\n"+
+		"A picture of this machine's connections: mapserver -screenshot map.png\n", why, recorded)
 	report := time.NewTimer(1500 * time.Millisecond)
 	defer report.Stop()
 	last := ""
@@ -358,15 +362,19 @@ func summary(st *live.State) string {
 		}
 	}
 	delete(programs, "")
-	hosts := fmt.Sprintf("%d hosts", len(st.Agents))
-	if len(st.Agents) == 1 {
-		hosts = "1 host"
-	}
-	s := fmt.Sprintf("%s, %d live connections of %d programs to %d countries", hosts, len(st.Conns), len(programs), len(countries))
+	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(len(st.Conns), "live connection", "live connections"),
+		count(len(programs), "program", "programs"), count(len(countries), "country", "countries"))
 	if unknown > 0 {
 		s += fmt.Sprintf(", %d to unknown places", unknown)
 	}
 	return s
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // window shows the map until it is closed, or goes headless without a display.
