@@ -27,7 +27,7 @@ func (v *View) layoutLegend() (rows []group, at box) {
 		}
 	}
 	// What does not fit is summed up in the last line.
-	if most := int((v.size.h - 32) / legendRow); len(rows) > most {
+	if most := int((v.size.h - v.bottom - 20) / legendRow); len(rows) > most {
 		most = max(most, 1)
 		rest := group{label: strconv.Itoa(len(rows)-most+1) + " more"}
 		for _, g := range rows[most-1:] {
@@ -39,10 +39,7 @@ func (v *View) layoutLegend() (rows []group, at box) {
 		return nil, box{}
 	}
 	h := float64(len(rows))*legendRow + 12
-	at = box{8, v.size.h - h - 22, legendWidth, h}
-	if at.y < 8 {
-		at.y = v.size.h - h - 8
-	}
+	at = box{8, v.size.h - h - v.bottom, legendWidth, h}
 	v.taken = append(v.taken, at)
 	return rows, at
 }

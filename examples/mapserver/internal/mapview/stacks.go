@@ -253,7 +253,7 @@ func (v *View) drawCount(k *stack) {
 // nowhere returns the spot for peers that no table knows: in the South
 // Pacific of the usual window, always beside the legend.
 func (v *View) nowhere() (x, y float64) {
-	return min(legendWidth+8+60, v.size.w-20), v.size.h - 44
+	return min(legendWidth+8+60, v.size.w-20), v.size.h - 56
 }
 
 func (v *View) drawNowhere(hover *stack) {

@@ -42,6 +42,7 @@ type View struct {
 	seen   map[string]bool // legend labels that had a connection
 	taken  []box           // where panels are
 	badges []badge
+	bottom float64 // free at the lower edge, left
 	next   time.Time
 
 	pressed, dragging bool
@@ -194,8 +195,13 @@ func (v *View) compose() {
 	v.drawMarks()
 	v.drawHome()
 	v.drawStacks(hover)
-	rows, at := v.layoutLegend()
 	status := v.layoutStatus()
+	// Where the status line reaches below the legend, that stands above it.
+	v.bottom = 22
+	if status.x < 2*legendWidth {
+		v.bottom = 34
+	}
+	rows, at := v.layoutLegend()
 	v.drawLabels(hover)
 	v.drawNowhere(hover)
 	v.drawLegend(rows, at)
