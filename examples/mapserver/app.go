@@ -380,7 +380,7 @@ func count(n int, one, many string) string {
 // window shows the map until it is closed, or goes headless without a display.
 func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	// Without a window system Ebitengine would draw on the console.
-	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" {
 		return a.headless(ctx, stdout, "there is no display (DISPLAY is not set)")
 	}
 	view := &mapview.View{Light: a.cfg.light}

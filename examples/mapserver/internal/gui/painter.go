@@ -3,23 +3,21 @@ package gui
 import (
 	_ "embed"
 	"image"
-	"math"
+	"image/color"
 
 	"github.com/hajimehoshi/ebiten/v2"
-	"github.com/hajimehoshi/ebiten/v2/text/v2"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
 //go:embed shape.kage
 var shapeSource []byte
 
-// A painter draws scenes. All shapes between two texts are one draw call.
+// A painter draws scenes: the map, and all items in one draw call.
 type painter struct {
 	shader *ebiten.Shader
-	faces  map[faceKey]text.Face
+	glyphs glyphs
 
 	base    *ebiten.Image // the map, painted when the view changes
 	view    worldmap.View
@@ -30,20 +28,13 @@ type painter struct {
 	indices  []uint32
 }
 
-type faceKey struct {
-	font typeface.Font
-	size float32
-}
-
 func (p *painter) draw(dst *ebiten.Image, s *mapview.Scene) {
 	if s.Size.X <= 0 || s.Size.Y <= 0 {
 		return
 	}
 	p.drawMap(dst, s)
 	for i := range s.Items {
-		it := &s.Items[i]
-		if it.Shape == mapview.Text {
-			p.flush(dst)
+		if it := &s.Items[i]; it.Shape == mapview.Text {
 			p.text(dst, it)
 		} else {
 			p.shape(it)
@@ -69,9 +60,13 @@ func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) {
 	dst.DrawImage(p.base, &ebiten.DrawImageOptions{Blend: ebiten.BlendCopy})
 }
 
+// shape hands the numbers of a shape to the shader, in the vertices.
 func (p *painter) shape(it *mapview.Item) {
 	x0, y0, x1, y1 := it.Box()
 	cx, cy, hx, hy := (x0+x1)/2, (y0+y1)/2, (x1-x0)/2, (y1-y0)/2
+	if !(hx >= 0 && hy >= 0) {
+		return
+	}
 	a, width := min(it.R, hx, hy), it.W
 	switch it.Shape {
 	case mapview.Disc, mapview.Rect:
@@ -81,18 +76,34 @@ func (p *painter) shape(it *mapview.Item) {
 	case mapview.Arc:
 		a, hy = it.From, -1-it.To
 	}
+	color := premultiplied(it.Color)
+	x0, y0, x1, y1 = x0-1, y0-1, x1+1, y1+1 // room for the soft edge
+	p.quad(x0, y0, x1, y1, ebiten.Vertex{
+		SrcX: a, SrcY: width, Custom0: x0 - cx, Custom1: y0 - cy, Custom2: hx, Custom3: hy,
+		ColorR: color[0], ColorG: color[1], ColorB: color[2], ColorA: color[3],
+	})
+}
+
+// quad adds the rectangle of a shape or, if Custom2 is negative, of a glyph,
+// given its upper left corner's numbers.
+func (p *painter) quad(x0, y0, x1, y1 float32, v ebiten.Vertex) {
 	n := uint32(len(p.vertices))
-	for _, corner := range [4][2]float32{{x0 - 1, y0 - 1}, {x1 + 1, y0 - 1}, {x0 - 1, y1 + 1}, {x1 + 1, y1 + 1}} {
-		p.vertices = append(p.vertices, ebiten.Vertex{
-			DstX: corner[0], DstY: corner[1], SrcX: a, SrcY: width,
-			ColorR:  float32(it.Color.R) / 255 * float32(it.Color.A) / 255,
-			ColorG:  float32(it.Color.G) / 255 * float32(it.Color.A) / 255,
-			ColorB:  float32(it.Color.B) / 255 * float32(it.Color.A) / 255,
-			ColorA:  float32(it.Color.A) / 255,
-			Custom0: corner[0] - cx, Custom1: corner[1] - cy, Custom2: hx, Custom3: hy,
-		})
+	for _, at := range [4][2]float32{{x0, y0}, {x1, y0}, {x0, y1}, {x1, y1}} {
+		c := v
+		c.DstX, c.DstY = at[0], at[1]
+		if c.Custom2 < 0 {
+			c.SrcX, c.SrcY = c.SrcX+at[0]-x0, c.SrcY+at[1]-y0
+		} else {
+			c.Custom0, c.Custom1 = c.Custom0+at[0]-x0, c.Custom1+at[1]-y0
+		}
+		p.vertices = append(p.vertices, c)
 	}
 	p.indices = append(p.indices, n, n+1, n+2, n+1, n+2, n+3)
+}
+
+func premultiplied(c color.NRGBA) [4]float32 {
+	a := float32(c.A) / 255
+	return [4]float32{float32(c.R) / 255 * a, float32(c.G) / 255 * a, float32(c.B) / 255 * a, a}
 }
 
 func (p *painter) flush(dst *ebiten.Image) {
@@ -106,24 +117,10 @@ func (p *painter) flush(dst *ebiten.Image) {
 		}
 		p.shader = shader
 	}
-	dst.DrawTrianglesShader32(p.vertices, p.indices, p.shader, nil)
-	p.vertices, p.indices = p.vertices[:0], p.indices[:0]
-}
-
-func (p *painter) text(dst *ebiten.Image, it *mapview.Item) {
-	k := faceKey{it.Font, it.Size}
-	face := p.faces[k]
-	if face == nil {
-		if p.faces == nil {
-			p.faces = make(map[faceKey]text.Face)
-		}
-		face = text.NewGoXFace(typeface.Face(it.Font, float64(it.Size)))
-		p.faces[k] = face
+	if p.glyphs.atlas == nil {
+		p.glyphs.reset()
 	}
-	var op text.DrawOptions
-	// The position is that of the upper left corner, the item's that of the
-	// baseline. Whole pixels upright keep letters crisp.
-	op.GeoM.Translate(float64(it.X), math.Round(float64(it.Y))-face.Metrics().HAscent)
-	op.ColorScale.ScaleWithColor(it.Color)
-	text.Draw(dst, it.Text, face, &op)
+	op := ebiten.DrawTrianglesShaderOptions{Images: [4]*ebiten.Image{p.glyphs.atlas}}
+	dst.DrawTrianglesShader32(p.vertices, p.indices, p.shader, &op)
+	p.vertices, p.indices = p.vertices[:0], p.indices[:0]
 }

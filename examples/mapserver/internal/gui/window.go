@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -23,13 +24,14 @@ const (
 	smallestWidth  = 320
 	smallestHeight = 160
 	frameTime      = 16 * time.Millisecond
+	redrawTime     = 100 * time.Millisecond // without events before the window is drawn again
 )
 
 // A Window shows a view of the states it is given. Its fields must be set
 // before Run.
 type Window struct {
 	Title string
-	Size  image.Point // at the start, in density-independent pixels
+	Size  image.Point // at the start, in density-independent pixels; zero means 1000x500
 	View  *mapview.View
 	State func() *live.State
 	// Handle is called on the window's goroutine with what the window does
@@ -38,20 +40,28 @@ type Window struct {
 
 	ctx     context.Context
 	running atomic.Bool
+	woken   atomic.Bool // by Wake since the last Update
 	painter painter
 	timer   *time.Timer
 	scale   float64
 	picture image.Point
 	edge    resize
-	drawn   uint64
+	drawn   uint64       // Rev of the scene in the window; zero: none
+	redraw  time.Time    // when to draw again what is drawn; zero: not at all
+	frames  atomic.Int64 // drawn so far, for tests
 }
 
 // Run opens the window and returns when it is closed or ctx ends. It must be
 // called on the main goroutine, once in a process. It fails if there is no
-// display.
+// display. Without X11 Ebitengine takes over the framebuffer device of the
+// console if it can, so do not call Run where DISPLAY is not set.
 func (w *Window) Run(ctx context.Context) error {
 	w.ctx = ctx
+	if w.Size == (image.Point{}) {
+		w.Size = image.Pt(1000, 500)
+	}
 	ebiten.SetWindowTitle(w.Title)
+	ebiten.SetWindowIcon([]image.Image{icon(16), icon(48)})
 	ebiten.SetWindowSize(w.Size.X, w.Size.Y)
 	ebiten.SetWindowSizeLimits(smallestWidth, smallestHeight, -1, -1)
 	ebiten.SetWindowDecorated(false)
@@ -81,6 +91,7 @@ func (w *Window) Run(ctx context.Context) error {
 // from any goroutine.
 func (w *Window) Wake() {
 	if w.running.Load() {
+		w.woken.Store(true)
 		ebiten.ScheduleFrame()
 	}
 }
@@ -91,11 +102,13 @@ type game Window
 // Layout is not used: LayoutF is preferred.
 func (g *game) Layout(int, int) (int, int) { panic("gui: LayoutF is there") }
 
-// LayoutF makes a pixel of the picture a pixel of the screen.
+// LayoutF makes a pixel of the picture a pixel of the screen. At a fractional
+// scale a window of whole density-independent pixels need not be one of whole
+// pixels; a picture of another size than the window's would be blurred.
 func (g *game) LayoutF(width, height float64) (float64, float64) {
 	g.scale = ebiten.Monitor().DeviceScaleFactor()
-	g.picture = image.Pt(int(width*g.scale), int(height*g.scale))
-	return width * g.scale, height * g.scale
+	g.picture = image.Pt(max(int(math.Round(width*g.scale)), 1), max(int(math.Round(height*g.scale)), 1))
+	return float64(g.picture.X), float64(g.picture.Y)
 }
 
 func (g *game) Update() error {
@@ -104,11 +117,14 @@ func (g *game) Update() error {
 		return ebiten.Termination
 	}
 	now := time.Now()
+	byEvent := !g.woken.Swap(false)
 	in := g.input()
 	if g.edge.update(&in) {
 		in.Press, in.Held, in.Inside = false, false, false
 	}
-	for _, e := range g.View.Update(now, in, g.State()) {
+	effects := g.View.Update(now, in, g.State())
+	next := g.View.Next()
+	for _, e := range effects {
 		switch e := e.(type) {
 		case mapview.Quit:
 			return ebiten.Termination
@@ -117,29 +133,47 @@ func (g *game) Update() error {
 			ebiten.SetWindowPosition(x+int(float64(e.By.X)/g.scale), y+int(float64(e.By.Y)/g.scale))
 		default:
 			g.Handle(e)
-			g.wakeAt(now) // what was done may show
+			next = now // what was done may show
 		}
 	}
-	if g.View.Scene().Rev != g.drawn {
-		g.wakeAt(now)
-	}
-	if next := g.View.Next(); !next.IsZero() {
-		g.wakeAt(next)
-	}
 	if in.Held || g.edge.active {
-		g.wakeAt(now.Add(frameTime))
+		next = earlier(next, now.Add(frameTime))
 	}
+	g.repair(now, byEvent)
+	g.wakeAt(earlier(next, g.redraw))
 	return nil
 }
 
-// wakeAt has a frame made at a time, if none is due before.
-func (g *game) wakeAt(at time.Time) {
-	d := max(time.Until(at), time.Millisecond)
-	if g.timer == nil {
-		g.timer = time.AfterFunc(d, (*Window)(g).Wake)
-		return
+// repair has the scene drawn again after events that did not change it.
+// Without a compositor what another window covers is lost, and Ebitengine does
+// not tell when it is uncovered: that is one of the events.
+func (g *game) repair(now time.Time, byEvent bool) {
+	switch {
+	case g.View.Scene().Rev != g.drawn:
+		g.redraw = time.Time{}
+	case !g.redraw.IsZero() && !now.Before(g.redraw):
+		g.redraw, g.drawn = time.Time{}, 0
+	case byEvent:
+		g.redraw = now.Add(redrawTime)
 	}
-	g.timer.Reset(d)
+}
+
+// earlier returns the earlier of two times, of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// wakeAt has a frame made at a time and forgets times asked for before.
+func (g *game) wakeAt(at time.Time) {
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+	if !at.IsZero() {
+		g.timer = time.AfterFunc(max(time.Until(at), time.Millisecond), (*Window)(g).Wake)
+	}
 }
 
 func (g *game) input() mapview.Input {
@@ -172,4 +206,5 @@ func (g *game) Draw(screen *ebiten.Image) {
 	}
 	g.painter.draw(screen, s)
 	g.drawn = s.Rev
+	g.frames.Add(1)
 }

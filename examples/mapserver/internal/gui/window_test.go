@@ -1,16 +1,22 @@
 package gui
 
 import (
+	"context"
 	"fmt"
 	"image"
 	"image/color"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hajimehoshi/ebiten/v2"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -30,14 +36,24 @@ func (t *tests) Update() error {
 	return ebiten.Termination
 }
 
+// asWindow makes the test program open a window, of which there can be only
+// one in a process, and report what it did.
+const asWindow = "CONNMAP_TEST_WINDOW"
+
 var noDisplay string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asWindow) != "" {
+		fmt.Println(watchWindow())
+		return
+	}
 	t := &tests{m: m}
-	if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
-		noDisplay = "needs a display: neither DISPLAY nor WAYLAND_DISPLAY is set"
+	// Ebitengine would try the framebuffer device of the console.
+	if os.Getenv("DISPLAY") == "" {
+		noDisplay = "needs a display: DISPLAY is not set"
 		os.Exit(m.Run())
 	}
+	ebiten.SetWindowVisible(false)
 	if err := ebiten.RunGame(t); err != nil {
 		noDisplay = "needs a display: " + err.Error()
 		os.Exit(m.Run())
@@ -45,62 +61,198 @@ func TestMain(m *testing.M) {
 	os.Exit(t.code)
 }
 
-// TestLikePaint compares the window's picture with that of the CPU painter.
+// watchWindow opens a window and counts the frames it draws: in the calmest
+// of some intervals in which nothing changes, since a mouse may pass, and
+// after a change.
+func watchWindow() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var state atomic.Pointer[live.State]
+	state.Store(&live.State{Seq: 1})
+	w := &Window{Title: "connmap test", Size: image.Pt(400, 200), View: &mapview.View{}, State: state.Load}
+	calm, after := int64(99), int64(0)
+	go func() {
+		defer cancel()
+		for range 100 {
+			if w.frames.Load() > 0 {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		for range 6 {
+			time.Sleep(300 * time.Millisecond)
+			before := w.frames.Load()
+			w.Wake()
+			time.Sleep(300 * time.Millisecond)
+			calm = min(calm, w.frames.Load()-before)
+		}
+		before := w.frames.Load()
+		state.Store(&live.State{Seq: 2, Agents: []live.Agent{{Name: "new"}}})
+		w.Wake()
+		time.Sleep(300 * time.Millisecond)
+		after = w.frames.Load() - before
+	}()
+	if err := w.Run(ctx); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("calm: %v, seen: %v", calm == 0, after > 0)
+}
+
+func runWindow(t *testing.T, env ...string) string {
+	t.Helper()
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	c := exec.Command(exe)
+	c.Env = append(append(os.Environ(), asWindow+"=1"), env...)
+	out, err := c.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return string(out)
+}
+
+func TestDrawsOnlyWhatChanged(t *testing.T) {
+	if noDisplay != "" {
+		t.Skip(noDisplay)
+	}
+	assert.Equal(t, "calm: true, seen: true\n", runWindow(t))
+}
+
+func TestNoDisplayIsAnError(t *testing.T) {
+	assert.Contains(t, runWindow(t, "DISPLAY=:4242"), "no window can be opened")
+}
+
+// compare draws a scene here and with paint, and returns the mean and the
+// worst difference of their bytes.
+func compare(t *testing.T, p *painter, items ...mapview.Item) (mean float64, worst int) {
+	t.Helper()
+	size := image.Pt(400, 200)
+	s := &mapview.Scene{Size: size, View: worldmap.Fit(size), Palette: worldmap.Dark, Items: items}
+	want := image.NewRGBA(image.Rectangle{Max: size})
+	paint.Draw(want, s)
+	dst := ebiten.NewImage(size.X, size.Y)
+	defer dst.Deallocate()
+	p.draw(dst, s)
+	got := make([]byte, len(want.Pix))
+	dst.ReadPixels(got)
+	sum := 0
+	for i := range got {
+		d := int(got[i]) - int(want.Pix[i])
+		d = max(d, -d)
+		sum += d
+		worst = max(worst, d)
+	}
+	return float64(sum) / float64(len(got)), worst
+}
+
 func TestLikePaint(t *testing.T) {
 	if noDisplay != "" {
 		t.Skip(noDisplay)
 	}
-	s := &mapview.Scene{Size: image.Pt(400, 200), View: worldmap.Fit(image.Pt(400, 200)), Palette: worldmap.Dark, Items: []mapview.Item{
-		{Shape: mapview.Disc, X: 40.5, Y: 40, R: 3.2, Color: color.NRGBA{255, 0, 0, 255}},
-		{Shape: mapview.Disc, X: 80, Y: 40, R: 20, Color: color.NRGBA{255, 255, 255, 26}},
-		{Shape: mapview.Ring, X: 130, Y: 40, R: 12, W: 1.2, Color: color.NRGBA{255, 255, 255, 255}},
-		{Shape: mapview.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.1, To: 0.45, Color: color.NRGBA{0, 255, 0, 255}},
-		{Shape: mapview.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.45, To: 1.1, Color: color.NRGBA{0, 0, 255, 255}},
-		{Shape: mapview.Rect, X: 10, Y: 100, X2: 120, Y2: 60, R: 6, Color: color.NRGBA{18, 22, 28, 242}},
-		{Shape: mapview.Frame, X: 10, Y: 100, X2: 120, Y2: 60, R: 6, W: 1, Color: color.NRGBA{49, 58, 70, 255}},
-		{Shape: mapview.Text, X: 20, Y: 130, Text: "203.0.113.77:443 · ↓", Font: typeface.Mono, Size: 13, Color: color.NRGBA{230, 234, 240, 255}},
-		{Shape: mapview.Rect, X: 200, Y: 100, X2: 11, Y2: 11, R: 2.5, Color: color.NRGBA{255, 200, 0, 128}},
-	}}
-	want := image.NewRGBA(image.Rectangle{Max: s.Size})
-	paint.Draw(want, s)
-	dst := ebiten.NewImage(s.Size.X, s.Size.Y)
-	var p painter
-	for n := range 2 {
-		p.draw(dst, s)
-		got := make([]byte, len(want.Pix))
-		dst.ReadPixels(got)
-		differ, worst := 0, 0
-		for i := range got {
-			d := int(got[i]) - int(want.Pix[i])
-			d = max(d, -d)
-			worst = max(worst, d)
-			if d > 6 {
-				differ++
-			}
-		}
-		// Only texts may differ, by the subpixel position of their letters.
-		assert.Less(t, differ, 4*400, "drawing %d: worst difference %d", n, worst)
+	white := color.NRGBA{255, 255, 255, 255}
+	tests := []struct {
+		name  string
+		items []mapview.Item
+		worst int
+	}{
+		{"map", nil, 0},
+		{"discs", []mapview.Item{
+			{Shape: mapview.Disc, X: 40.5, Y: 40, R: 3.2, Color: color.NRGBA{255, 0, 0, 255}},
+			{Shape: mapview.Disc, X: 80.3, Y: 40.7, R: 20, Color: color.NRGBA{255, 255, 255, 26}},
+		}, 2},
+		{"rings", []mapview.Item{
+			{Shape: mapview.Ring, X: 130, Y: 40, R: 12, W: 1.2, Color: white},
+			{Shape: mapview.Ring, X: 160.3, Y: 40.2, R: 4.5, W: 2, Color: white},
+		}, 2},
+		{"arcs", []mapview.Item{
+			{Shape: mapview.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.1, To: 0.45, Color: color.NRGBA{0, 255, 0, 255}},
+			{Shape: mapview.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.45, To: 1.1, Color: color.NRGBA{0, 0, 255, 255}},
+		}, 2},
+		{"rectangles", []mapview.Item{
+			{Shape: mapview.Rect, X: 10.5, Y: 100, X2: 120, Y2: 60, R: 6, Color: color.NRGBA{18, 22, 28, 242}},
+			{Shape: mapview.Frame, X: 10, Y: 100, X2: 120, Y2: 60, R: 6, W: 1, Color: color.NRGBA{49, 58, 70, 255}},
+			{Shape: mapview.Rect, X: 200, Y: 100, X2: 11, Y2: 11, R: 2.5, Color: color.NRGBA{255, 200, 0, 128}},
+		}, 2},
+		// Letters are placed by quarters of a pixel.
+		{"texts", []mapview.Item{
+			{Shape: mapview.Text, X: 20, Y: 130, Text: "203.0.113.77:443 · ↓", Font: typeface.Mono, Size: 13, Color: white},
+			{Shape: mapview.Text, X: 20.4, Y: 150.6, Text: "AVATAR To. example.com", Font: typeface.Regular, Size: 12.5, Color: white},
+			{Shape: mapview.Text, X: 20, Y: 170, Text: "漢字 \n\t\xff Ж", Font: typeface.Bold, Size: 11, Color: white},
+		}, 40},
+		{"a text below a shape", []mapview.Item{
+			{Shape: mapview.Text, X: 20, Y: 130, Text: "hidden", Font: typeface.Bold, Size: 20, Color: white},
+			{Shape: mapview.Rect, X: 10, Y: 100, X2: 120, Y2: 60, Color: color.NRGBA{18, 22, 28, 255}},
+		}, 2},
 	}
+	var p painter
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for range 2 { // the second time from what is kept
+				mean, worst := compare(t, &p, tt.items...)
+				assert.LessOrEqual(t, worst, tt.worst)
+				assert.Less(t, mean, 0.5)
+			}
+		})
+	}
+}
+
+// TestMoreGlyphsThanRoom draws texts of so many sizes that the atlas must be
+// emptied while drawing.
+func TestMoreGlyphsThanRoom(t *testing.T) {
+	if noDisplay != "" {
+		t.Skip(noDisplay)
+	}
+	var p painter
+	var items []mapview.Item
+	for i := range 80 {
+		items = append(items, mapview.Item{Shape: mapview.Text, X: 5, Y: 190, Text: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Size: 20 + float32(i), Color: color.NRGBA{255, 255, 255, 255}},
+			mapview.Item{Shape: mapview.Rect, X2: 400, Y2: 200, Color: color.NRGBA{18, 22, 28, 200}})
+	}
+	_, worst := compare(t, &p, items...)
+	assert.LessOrEqual(t, worst, 40)
+	assert.Greater(t, p.glyphs.atlas.Bounds().Dx(), smallestAtlas)
+}
+
+func TestEarlier(t *testing.T) {
+	var never time.Time
+	a, b := time.Unix(1, 0), time.Unix(2, 0)
+	assert.Equal(t, never, earlier(never, never))
+	assert.Equal(t, a, earlier(a, never))
+	assert.Equal(t, a, earlier(never, a))
+	assert.Equal(t, a, earlier(a, b))
+	assert.Equal(t, a, earlier(b, a))
 }
 
 func BenchmarkPainter(b *testing.B) {
 	if noDisplay != "" {
 		b.Skip(noDisplay)
 	}
-	for _, n := range []int{0, 1000, 10_000} {
-		b.Run(fmt.Sprint("discs=", n), func(b *testing.B) {
-			r := rand.New(rand.NewPCG(1, 2))
-			s := &mapview.Scene{Size: image.Pt(1000, 500), View: worldmap.Fit(image.Pt(1000, 500)), Palette: worldmap.Dark}
-			for range n {
-				s.Items = append(s.Items, mapview.Item{Shape: mapview.Disc, X: r.Float32() * 1000, Y: r.Float32() * 500, R: 4, Color: color.NRGBA{255, 0, 0, 255}})
-			}
-			dst := ebiten.NewImage(1000, 500)
+	size := image.Pt(1000, 500)
+	run := func(name string, items []mapview.Item) {
+		b.Run(name, func(b *testing.B) {
+			s := &mapview.Scene{Size: size, View: worldmap.Fit(size), Palette: worldmap.Dark, Items: items}
+			dst := ebiten.NewImage(size.X, size.Y)
 			one := make([]byte, 4)
 			var p painter
+			b.ReportAllocs()
 			for b.Loop() {
 				p.draw(dst, s)
 				dst.SubImage(image.Rect(0, 0, 1, 1)).(*ebiten.Image).ReadPixels(one)
 			}
 		})
 	}
+	for _, n := range []int{0, 1000, 10_000} {
+		r := rand.New(rand.NewPCG(1, 2))
+		var items []mapview.Item
+		for range n {
+			items = append(items, mapview.Item{Shape: mapview.Disc, X: r.Float32() * 1000, Y: r.Float32() * 500, R: 4, Color: color.NRGBA{255, 0, 0, 255}})
+		}
+		run(fmt.Sprintf("discs=%d", n), items)
+	}
+	var labels []mapview.Item
+	for i := range 400 {
+		x, y := float32(i%8*120), float32(i/8*10)
+		labels = append(labels,
+			mapview.Item{Shape: mapview.Rect, X: x, Y: y, X2: 110, Y2: 10, R: 3, Color: color.NRGBA{13, 16, 21, 178}},
+			mapview.Item{Shape: mapview.Text, X: x + 0.3, Y: y + 9, Text: fmt.Sprintf("203.0.113.%d:443", i%256), Size: 11, Color: color.NRGBA{255, 255, 255, 255}})
+	}
+	run("labels=400", labels)
 }
