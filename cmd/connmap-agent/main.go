@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	// A daemon among others: it is small, and stays so.
 	debug.SetMemoryLimit(12 << 20)
 	client := &feed.Client{
-		Addr: o.host, Token: token, Name: o.name, Backend: string(info.Backend), Limited: info.Limited, Source: c, Logger: log,
+		Addr: o.host, Token: token, Name: o.name, Source: c, Info: c.Info, Logger: log,
 	}
 	return client.Run(ctx)
 }

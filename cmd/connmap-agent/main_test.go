@@ -122,7 +122,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"nothing", nil, "no server named"},
 		{"no token", []string{"192.0.2.1"}, "no token"},
-		{"damaged token", []string{"192.0.2.1", token[:50]}, "damaged"},
+		{"damaged token", []string{"192.0.2.1", token[:50]}, "cut off after 50 of 52"},
 		{"other text", []string{"192.0.2.1", "password"}, "no token: one begins with cm1_"},
 		{"no such file", []string{"-token-file", "/nonexistent", "192.0.2.1"}, "/nonexistent"},
 		{"both", []string{"-once", "-watch"}, "exclude each other"},

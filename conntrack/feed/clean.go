@@ -12,42 +12,44 @@ import (
 const mostText = 256
 
 // clean makes a text from another host safe to show and to log: valid UTF-8
-// of at most 256 bytes without control, formatting and bidirectional
-// characters.
+// of at most 256 bytes without control, formatting, bidirectional and
+// invisible characters.
 func clean(s string) string {
-	ok := len(s) <= mostText
-	for _, r := range s {
-		if !harmless(r) {
-			ok = false
-			break
-		}
-	}
-	if ok {
+	if len(s) <= mostText && strings.IndexFunc(s, harmful) < 0 {
 		return s
 	}
-	if len(s) > 4*mostText {
-		s = s[:4*mostText]
-	}
 	s = strings.Map(func(r rune) rune {
-		if !harmless(r) {
+		if harmful(r) {
 			return -1
 		}
 		return r
-	}, s)
-	if len(s) > mostText {
-		n := mostText
-		for !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s = s[:n]
-	}
-	return s
+	}, s[:min(len(s), 4*mostText)])
+	return strings.Clone(cut(s))
 }
 
-// harmless reports whether a character may be shown. Cf are the formatting
-// characters, the bidirectional and zero-width ones among them.
-func harmless(r rune) bool {
-	return r != utf8.RuneError && !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+// cut returns the beginning of s, at most 256 bytes that end with a whole
+// character if s is UTF-8.
+func cut(s string) string {
+	if len(s) <= mostText {
+		return s
+	}
+	n := mostText
+	for n > mostText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// harmful reports whether a character may not be shown. Cf are the formatting
+// characters, most bidirectional and zero-width ones among them; the other
+// default-ignorable ones are invisible as well. Go decodes what is not UTF-8
+// as U+FFFD.
+func harmful(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r < ' ' || r == 0x7f
+	}
+	return r == utf8.RuneError ||
+		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // CleanProcess returns p with texts that are safe to show: a program chooses

@@ -3,15 +3,21 @@ package feed
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net"
+	"net/netip"
+	"os"
 	"strconv"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -24,9 +30,10 @@ const (
 	handshakeTime = 10 * time.Second // for all of TLS, proofs and greetings
 	writeTime     = 10 * time.Second
 	heartbeat     = 10 * time.Second
-	silence       = 30 * time.Second // after which the other side is gone
-	flushEvery    = 250 * time.Millisecond
-	countersEvery = time.Second // of updates alone
+	silence       = 30 * time.Second      // after which the other side is gone
+	gatherTime    = 25 * time.Millisecond // a poll yields many events at once
+	deltaEvery    = 250 * time.Millisecond
+	countersEvery = time.Second // of counters alone
 	fullEvery     = 5 * time.Minute
 	firstBackoff  = time.Second
 	lastBackoff   = 5 * time.Minute
@@ -37,6 +44,8 @@ const (
 // not the server's.
 var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
 
+var errClosed = errors.New("feed: the map server closed the link")
+
 // A Source yields the connections of a host: an Open for each that is there,
 // then what changes. *conntrack.Collector is one.
 type Source interface {
@@ -46,101 +55,180 @@ type Source interface {
 // A Client reports the connections of a source to a map server. Its fields
 // must be set before Run and not change afterwards.
 type Client struct {
-	Addr    string       // host or host:port of the server; without a port it is DefaultPort
-	Token   Token        // of the server
-	Name    string       // by which the map calls this host
-	Backend string       // how the source reads, such as "diag"
-	Limited string       // why the source does not see all; empty: it does
-	Source  Source       // what to report
-	Logger  *slog.Logger // nil: silent
+	Addr   string                // host or host:port of the server; without a port it is DefaultPort
+	Token  Token                 // of the server
+	Name   string                // by which the map calls this host; empty: its address
+	Source Source                // what to report
+	Info   func() conntrack.Info // how Source reads and why it does not see all, asked at each connect; nil: unknown
+	Logger *slog.Logger          // nil: discard
+
+	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
 }
 
 // Run reports until ctx ends, which is no error. If the link breaks, it tries
-// again by itself, first after a second, at last every five minutes. It fails
-// if the source does, or at once with ErrToken if the first server it reaches
-// refuses the token.
+// again by itself, first after a second, at last every five minutes, and logs
+// each trouble once. It fails if the source does or ends. As long as no server
+// has ever taken it in, it also fails at once, with ErrToken if the token is
+// wrong and with a *net.DNSError if there is no such host: waiting mends
+// neither. A client must not run twice at the same time.
 func (c *Client) Run(ctx context.Context) error {
+	addr, err := address(c.Addr)
+	switch {
+	case err != nil:
+		return err
+	case c.Token == Token{}:
+		return errors.New("feed: there is no token; the map server prints it when it starts")
+	case c.Source == nil:
+		return errors.New("feed: there is no source of connections")
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	log := c.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	l := &linker{Client: c, addr: addr, log: c.Logger, table: newTable(), boot: make([]byte, bootLen)}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
 	}
-	t := newTable()
-	failed := make(chan error, 1)
+	rand.Read(l.boot)
+	source := make(chan error, 1)
 	go func() {
-		for e, err := range c.Source.Events(ctx) {
-			if err != nil {
-				failed <- err
-				cancel()
-				return
-			}
-			t.add(e)
-		}
-		failed <- nil
+		err := l.table.read(ctx, c.Source)
+		cancel()
+		source <- err
 	}()
-	err := c.links(ctx, t, log)
+	err = l.run(ctx)
 	cancel()
-	return errors.Join(<-failed, err)
+	return errors.Join(<-source, err)
 }
 
-// links keeps a link up.
-func (c *Client) links(ctx context.Context, t *table, log *slog.Logger) error {
-	backoff, joined, said := firstBackoff, false, ""
+// read follows a source until ctx ends.
+func (t *table) read(ctx context.Context, src Source) error {
+	for e, err := range src.Events(ctx) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.add(e)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New("feed: the source of connections ended")
+}
+
+// A linker is a running Client.
+type linker struct {
+	*Client
+	addr  string
+	log   *slog.Logger
+	table *table
+	boot  []byte
+	seq   uint64
+}
+
+// run keeps a link up.
+func (l *linker) run(ctx context.Context) error {
+	backoff, ever, said := firstBackoff, false, ""
 	for {
-		began := time.Now()
-		err := c.link(ctx, t, func() {
-			log.Info("connected", "server", c.Addr)
-			joined, said = true, ""
+		var since time.Time // of the link
+		err := l.link(ctx, func() {
+			level := slog.LevelInfo
+			if said != "" {
+				// Who read of the trouble is to read of its end.
+				level = slog.LevelWarn
+			}
+			l.log.Log(ctx, level, "connected", "server", l.addr)
+			since, ever, said = time.Now(), true, ""
 		})
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, ErrToken) {
-			if !joined {
-				return err
-			}
-			backoff = lastBackoff
+		var dns *net.DNSError
+		if !ever && (errors.Is(err, ErrToken) || errors.As(err, &dns) && dns.IsNotFound) {
+			return explain(err)
 		}
-		if time.Since(began) > healthy {
+		if !since.IsZero() && time.Since(since) >= healthy {
 			backoff = firstBackoff
 		}
-		// The same trouble is said once.
-		if s := err.Error(); s != said {
-			log.Warn("not connected, trying again", "server", c.Addr, "error", s)
-			said = s
+		if errors.Is(err, ErrToken) {
+			backoff = lastBackoff
+		}
+		if why := explain(err).Error(); why != said {
+			l.log.Warn("not connected, trying again", "server", l.addr, "error", strings.TrimPrefix(why, "feed: "))
+			said = why
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(rand.N(backoff) + backoff/10):
+		// Random, so that agents do not come back all at once.
+		case <-time.After(backoff/10 + mathrand.N(backoff-backoff/10)):
 		}
 		backoff = min(2*backoff, lastBackoff)
 	}
 }
 
+// explain turns what goes wrong on a network into the same words each time:
+// those of package net hold a local port that changes.
+func explain(err error) error {
+	var dns *net.DNSError
+	var op *net.OpError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, ErrToken):
+		return err
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("feed: there is no host %q: %w", dns.Name, err)
+	case errors.As(err, &dns):
+		return fmt.Errorf("feed: the address of %q cannot be found now: %s", dns.Name, dns.Err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("feed: nothing listens there: %w", syscall.ECONNREFUSED)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return errors.New("feed: it does not answer")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return errClosed
+	case errors.As(err, &record):
+		return errors.New("feed: what answers is no map server")
+	case errors.As(err, &op):
+		return fmt.Errorf("feed: %w", op.Err)
+	}
+	return err
+}
+
 // address adds the default port.
-func address(addr string) string {
-	if _, _, err := net.SplitHostPort(addr); err == nil {
-		return addr
+func address(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		// There is no port, or the whole is a bare IPv6 address.
+		host, port = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]"), strconv.Itoa(DefaultPort)
 	}
-	if len(addr) > 2 && addr[0] == '[' && addr[len(addr)-1] == ']' {
-		addr = addr[1 : len(addr)-1]
+	n, err := strconv.ParseUint(port, 10, 16)
+	bad := err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /[]")
+	if strings.Contains(host, ":") {
+		_, err := netip.ParseAddr(host)
+		bad = bad || err != nil
 	}
-	return net.JoinHostPort(addr, strconv.Itoa(DefaultPort))
+	if bad {
+		return "", fmt.Errorf("feed: expected the map server as HOST or HOST:PORT, found %q", addr)
+	}
+	return net.JoinHostPort(host, port), nil
 }
 
 // link connects, greets and reports until something breaks.
-func (c *Client) link(ctx context.Context, t *table, joined func()) error {
-	dialer := net.Dialer{Timeout: handshakeTime}
-	raw, err := dialer.DialContext(ctx, "tcp", address(c.Addr))
+func (l *linker) link(ctx context.Context, joined func()) error {
+	dial := l.dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	handshake, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	raw, err := dial(handshake, "tcp", l.addr)
 	if err != nil {
 		return err
 	}
 	defer raw.Close()
-	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	raw.SetDeadline(time.Now().Add(handshakeTime))
-	conn, err := c.greet(ctx, raw)
+	deadline, _ := handshake.Deadline()
+	raw.SetDeadline(deadline)
+	conn, most, err := l.greet(handshake, raw)
 	if err != nil {
 		return err
 	}
@@ -148,13 +236,26 @@ func (c *Client) link(ctx context.Context, t *table, joined func()) error {
 	joined()
 
 	broken := make(chan error, 1)
-	go func() { broken <- c.listen(conn) }()
-	err = c.report(ctx, conn, t, broken)
-	raw.Close()
-	return err
+	var reader sync.WaitGroup
+	reader.Go(func() { broken <- listen(conn) })
+	defer reader.Wait()
+	defer raw.Close()
+	// Unlike that of raw, this Close says farewell.
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		conn.Close()
+		close(closed)
+	})
+	defer func() {
+		if !stop() {
+			<-closed
+		}
+	}()
+	return l.report(ctx, conn, most, broken)
 }
 
-func (c *Client) greet(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
+// greet makes a link and returns how many connections the server takes.
+func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, int, error) {
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpn},
@@ -162,8 +263,8 @@ func (c *Client) greet(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
 		// Not names and authorities are checked but the key itself, below.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != c.Token.pin {
-				return fmt.Errorf("%w (another server answers at %s)", ErrToken, c.Addr)
+			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
+				return fmt.Errorf("%w (another server answers at %s)", ErrToken, l.addr)
 			}
 			if cs.NegotiatedProtocol != alpn {
 				return errors.New("feed: the server does not speak connmap/1")
@@ -172,137 +273,186 @@ func (c *Client) greet(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
 		},
 	})
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	cs := conn.ConnectionState()
-	mine, err := proof(&cs, c.Token, roleAgent)
+	mine, err := proof(&cs, l.Token, roleAgent)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	theirs, err := proof(&cs, c.Token, roleServer)
+	theirs, err := proof(&cs, l.Token, roleServer)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := writeFrame(conn, proofFrame{Type: frameProof, Proof: mine}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	kind, b, err := readFrame(conn, nil, smallFrame)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if kind == frameBye {
-		return nil, farewell(b)
+		return nil, 0, farewell(b)
 	}
 	var p proofFrame
 	if kind != frameProof || decode(b, &p) != nil || !hmac.Equal(p.Proof, theirs) {
-		return nil, ErrToken
+		return nil, 0, ErrToken
 	}
-	hello := helloFrame{Type: frameHello, Name: cut(c.Name), Backend: cut(c.Backend), Limited: cut(c.Limited), Wall: time.Now().UnixMicro()}
-	if err := writeFrame(conn, hello); err != nil {
-		return nil, err
+	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
+	if l.Info != nil {
+		info := l.Info()
+		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
 	}
-	if kind, b, err = readFrame(conn, b, largeFrame); err != nil {
-		return nil, err
+	if err := writeFrame(conn, helloFrame{Type: frameHello, Hello: h}); err != nil {
+		return nil, 0, err
+	}
+	if kind, b, err = readFrame(conn, b, smallFrame); err != nil {
+		return nil, 0, err
 	}
 	if kind == frameBye {
-		return nil, farewell(b)
+		return nil, 0, farewell(b)
 	}
-	if kind != frameWelcome {
-		return nil, errors.New("feed: the server does not answer as one")
+	var w welcomeFrame
+	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {
+		return nil, 0, errors.New("feed: the server does not answer as one")
 	}
-	return conn, nil
+	return conn, w.Welcome.Most, nil
 }
 
 // farewell turns a server's reason for closing into an error.
 func farewell(b []byte) error {
-	var f byeFrame
+	var f goodbyeFrame
 	if err := decode(b, &f); err != nil {
 		return err
 	}
-	if f.Reason == byeToken {
+	switch f.Code {
+	case byeToken:
 		return ErrToken
+	case byeAgents:
+		return errors.New("feed: the map server has as many agents as it takes")
+	case byeFrame:
+		return errors.New("feed: the map server could not read what was sent; is it of the same version?")
 	}
-	return errors.New("feed: the server closed: " + clean(f.Reason))
+	return errClosed
 }
 
 // listen reads heartbeats until the server falls silent or says farewell.
-func (c *Client) listen(conn *tls.Conn) error {
+func listen(conn *tls.Conn) error {
 	var buf []byte
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
 		kind, b, err := readFrame(conn, buf, largeFrame)
-		buf = b
-		switch {
-		case errors.Is(err, io.EOF):
-			return errors.New("feed: the server closed the connection")
-		case err != nil:
+		if err != nil {
 			return err
-		case kind == frameBye:
+		}
+		buf = b
+		if kind == frameBye {
 			return farewell(b)
 		}
 	}
 }
 
 // report sends the whole table, then what changes.
-func (c *Client) report(ctx context.Context, conn *tls.Conn, t *table, broken <-chan error) error {
+func (l *linker) report(ctx context.Context, conn *tls.Conn, most int, broken <-chan error) (err error) {
+	var lost uint64 // taken from the table, but not yet told
+	defer func() { l.table.unfollow(lost) }()
 	send := func(frame any) error {
 		conn.SetWriteDeadline(time.Now().Add(writeTime))
 		return writeFrame(conn, frame)
 	}
-	flush := time.NewTicker(flushEvery)
-	defer flush.Stop()
-	var full, ping, counters time.Time
-	for {
-		now := time.Now()
-		if now.Sub(full) >= fullEvery || t.overflowed() {
-			conns, lost := t.snapshot()
-			for first := true; first || len(conns) > 0; first = false {
-				n := min(len(conns), rowsAFrame)
-				f := fullFrame{Type: frameFull, More: n < len(conns), Rows: make([]row, n)}
-				for i, c := range conns[:n] {
-					f.Rows[i] = rowOf(c)
-				}
-				conns = conns[n:]
-				if err := send(f); err != nil {
-					return err
-				}
-			}
-			if lost > 0 {
-				if err := send(deltaFrame{Type: frameDelta, Lost: lost}); err != nil {
-					return err
-				}
-			}
-			full, ping = now, now
+	delta := func(events []conntrack.Event) error {
+		if len(events) == 0 && lost == 0 {
+			return nil
 		}
-		withCounters := now.Sub(counters) >= countersEvery
-		events, lost := t.take(withCounters)
-		if withCounters {
-			counters = now
-		}
-		for len(events) > 0 || lost > 0 {
-			n := min(len(events), rowsAFrame)
-			f := deltaFrame{Type: frameDelta, Events: make([]eventRow, n), Lost: lost}
-			for i, e := range events[:n] {
-				f.Events[i] = eventRow{Kind: uint8(e.Kind), Row: rowOf(e.Conn)}
+		for part := range parts(events, func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }) {
+			l.seq++
+			f := deltaFrame{Type: frameDelta, Seq: l.seq, Events: make([]eventRow, len(part)), Lost: lost}
+			for i, e := range part {
+				f.Events[i] = eventRow{Kind: e.Kind, Row: rowOf(e.Conn)}
 			}
-			events, lost = events[n:], 0
 			if err := send(f); err != nil {
 				return err
 			}
-			ping = now
+			lost = 0
 		}
-		if now.Sub(ping) >= heartbeat {
-			if err := send(pingFrame{Type: framePing}); err != nil {
+		return nil
+	}
+	full := func() error {
+		conns, before, gone := l.table.follow(most)
+		lost += gone
+		if err := delta(before); err != nil {
+			return err
+		}
+		l.seq++
+		for part, more := range parts(conns, rowSize) {
+			f := fullFrame{Type: frameFull, Seq: l.seq, More: more, Rows: make([]row, len(part))}
+			for i, c := range part {
+				f.Rows[i] = rowOf(c)
+			}
+			if err := send(f); err != nil {
 				return err
 			}
-			ping = now
 		}
+		return nil
+	}
+	if err := full(); err != nil {
+		return err
+	}
+	ping, again := time.NewTicker(heartbeat), time.NewTicker(fullEvery)
+	defer ping.Stop()
+	defer again.Stop()
+	flush := time.NewTimer(0)
+	defer flush.Stop()
+	var lastDelta, lastCounters time.Time
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-broken:
 			return err
+		case <-ping.C:
+			err = send(pingFrame{Type: framePing})
+		case <-again.C:
+			err = full()
+		case <-l.table.wake:
 		case <-flush.C:
+			now := time.Now()
+			urgency, follows := l.table.waiting()
+			all := now.Sub(lastCounters) >= countersEvery
+			switch {
+			case !follows:
+				err = full()
+			case urgency == soon || urgency == counters && all:
+				var events []conntrack.Event
+				var gone uint64
+				events, gone = l.table.take(all)
+				lost += gone
+				err = delta(events)
+				lastDelta = now
+				if all {
+					lastCounters = now
+				}
+			}
 		}
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		at := now.Add(gatherTime)
+		switch urgency, follows := l.table.waiting(); {
+		case urgency == idle && follows:
+			continue
+		case urgency == counters:
+			at = later(at, lastCounters.Add(countersEvery))
+		}
+		flush.Reset(later(at, lastDelta.Add(deltaEvery)).Sub(now))
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -1,20 +1,21 @@
 // Package feed carries the connections of many hosts to one map server: a
-// Client reports what a collector sees, a Server hands it to a Handler.
+// [Client] reports what a collector sees, a [Server] hands it to a [Handler].
 // It neither collects nor shows connections, and a server never sends
 // commands: nothing but greetings and heartbeats travels back.
 //
 // # Pairing
 //
-// The server keeps a certificate and a 128-bit secret. Its Token holds both
-// the secret and a pin, the beginning of the SHA-256 of the certificate's
-// public key. A client checks the pin inside the TLS handshake, before
-// anything made from the secret leaves, and then proves that it knows the
-// secret without sending it:
+// The server keeps a certificate and a 128-bit secret. Its [Token] holds the
+// secret and a pin, the beginning of the SHA-256 of the certificate's public
+// key. A client checks the pin inside the TLS handshake, before anything made
+// from the secret leaves, and then proves that it knows the secret without
+// sending it:
 //
-//	HMAC-SHA-256(HKDF-SHA-256(secret, salt pin, info role), TLS exporter "connmap")
+//	HMAC-SHA-256(HKDF-SHA-256(secret, salt pin, info role), TLS exporter "EXPERIMENTAL connmap")
 //
 // The roles are "connmap agent" and "connmap server"; the server answers with
-// its own proof. A proof is bound to one TLS channel and useless on another.
+// its own proof. A proof is bound to one TLS channel (RFC 5705, RFC 8446) and
+// useless on another: who relays cannot join.
 //
 // # Frames
 //
@@ -22,16 +23,24 @@
 // big-endian uint32, then a CBOR array (RFC 8949) whose first element is the
 // type. Before authentication a frame holds at most 64 bytes, then 256 KiB.
 //
-//	1 proof   [1, proof]                            both, first
-//	2 hello   [2, name, backend, limited, wall]     client
-//	3 welcome [3, most]                             server: connections it takes
-//	4 full    [4, more, [conn, ...]]                client: replaces all; more: goes on
-//	5 delta   [5, [[kind, conn], ...], lost]        client
-//	6 ping    [6]                                   both, every 10 s
-//	7 bye     [7, reason]                           server, before it closes
+//	1 proof   [1, proof]                       both, first
+//	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
+//	3 welcome [3, {1: version, 2: connections}] server
+//	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
+//	5 delta   [5, seq, [[kind, conn], ...], lost] client: what changed, and events lost
+//	6 ping    [6]                              client every 10 s, answered by the same
+//	7 bye     [7, code]                        server, before it closes
 //
-// A conn is [id, proto, direction, local, peer, pid, comm, exe, container,
-// uid, tx, rx, rtt, opened]: addresses as 6 or 18 bytes with the port last,
-// rtt in microseconds, opened in microseconds of Unix time. Who hears nothing
-// for 30 s closes.
+// The version is 1. boot is 16 random bytes, new with each run of a client:
+// a link with the boot of an older one takes its place. wall is the client's
+// clock, seq grows with each full and delta of one boot, connections is how
+// many the server takes. kind is 1 for open, 2 for update and 3 for close.
+// code is 1: wrong token, 2: too many agents, 3: damaged frame. A conn is
+//
+//	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
+//
+// with addresses as 4 or 16 bytes and 2 of the port, rtt in microseconds,
+// opened and wall in microseconds of Unix time, and texts of at most 256
+// bytes. Frames of other types and other keys of hello and welcome are
+// skipped. Who hears nothing for 30 s closes.
 package feed

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +34,17 @@ type hub struct {
 	mu     sync.Mutex
 	agents map[uint64]Agent
 	conns  map[uint64]map[uint64]conntrack.Conn
-	joins  int
-	lost   uint64
+	calls
+	lost uint64
+}
+
+// calls counts those of a Handler.
+type calls struct{ joins, fulls, deltas int }
+
+func (h *hub) counts() calls {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls
 }
 
 func newHub() *hub {
@@ -51,6 +62,7 @@ func (h *hub) Full(a Agent, conns []conntrack.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.conns[a.ID])
+	h.fulls++
 	for _, c := range conns {
 		h.conns[a.ID][c.ID] = c
 	}
@@ -59,6 +71,7 @@ func (h *hub) Full(a Agent, conns []conntrack.Conn) {
 func (h *hub) Delta(a Agent, events []conntrack.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.deltas++
 	for _, e := range events {
 		switch e.Kind {
 		case conntrack.Close:
@@ -102,6 +115,17 @@ func (s script) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 					return
 				}
 			}
+		}
+	}
+}
+
+// A failing Source ends with its error, if there is one.
+type failing struct{ error }
+
+func (f failing) Events(context.Context) iter.Seq2[conntrack.Event, error] {
+	return func(yield func(conntrack.Event, error) bool) {
+		if f.error != nil {
+			yield(conntrack.Event{}, f.error)
 		}
 	}
 }
@@ -153,7 +177,8 @@ func testConn(id uint64, port uint16) conntrack.Conn {
 func TestReportAndFollow(t *testing.T) {
 	id, h, src := identity(t), newHub(), make(script)
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
-	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Name: "nas", Backend: "diag", Limited: "root", Source: src})
+	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Name: "nas", Source: src,
+		Info: func() conntrack.Info { return conntrack.Info{Backend: "diag", Limited: "root"} }})
 	a, b := testConn(1, 443), testConn(2, 80)
 	src <- conntrack.Event{Kind: conntrack.Open, Conn: a}
 	src <- conntrack.Event{Kind: conntrack.Open, Conn: b}
@@ -221,6 +246,10 @@ func TestManyConnections(t *testing.T) {
 		defer h.mu.Unlock()
 		return h.lost >= 500
 	})
+	n, agents := h.total()
+	assert.LessOrEqual(t, n, mostConns)
+	assert.Equal(t, 1, agents)
+	assert.Equal(t, 1, h.counts().joins, "it honours what the server takes")
 }
 
 func TestWrongToken(t *testing.T) {
@@ -228,7 +257,7 @@ func TestWrongToken(t *testing.T) {
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
 	secret := id.Token()
 	secret.secret[0] ^= 1
-	for name, token := range map[string]Token{"another server's": other.Token(), "wrong secret": secret, "zero": {}} {
+	for name, token := range map[string]Token{"another server's": other.Token(), "wrong secret": secret} {
 		t.Run(name, func(t *testing.T) {
 			done, _ := report(t, &Client{Addr: addr, Token: token, Source: make(script)})
 			select {
@@ -331,10 +360,10 @@ func TestGuessing(t *testing.T) {
 	wrong := id.Token()
 	wrong.secret[3]++
 	for n := range mostFailures + 1 {
-		c := &Client{Addr: addr, Token: wrong}
+		c := &linker{Client: &Client{Token: wrong}, addr: addr}
 		raw, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
-		_, err = c.greet(context.Background(), raw)
+		_, _, err = c.greet(context.Background(), raw)
 		raw.Close()
 		assert.Equal(t, n < mostFailures, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
 	}
@@ -414,9 +443,10 @@ func FuzzClean(f *testing.F) {
 func frameSeeds() [][]byte {
 	var seeds [][]byte
 	for _, f := range []any{
-		fullFrame{Type: frameFull, Rows: []row{rowOf(testConn(1, 2))}},
-		deltaFrame{Type: frameDelta, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1},
-		helloFrame{Type: frameHello, Name: "nas"}, pingFrame{Type: framePing},
+		fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(testConn(1, 2))}},
+		deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1},
+		helloFrame{Type: frameHello, Hello: hello{Version: 1, Name: "nas", Boot: make([]byte, bootLen), Limited: "x"}},
+		pingFrame{Type: framePing}, goodbyeFrame{Type: frameBye, Code: 1},
 	} {
 		b, _ := cbor.Marshal(f)
 		seeds = append(seeds, b)
@@ -428,73 +458,52 @@ func FuzzFrames(f *testing.F) {
 	for _, s := range frameSeeds() {
 		f.Add(s)
 	}
-	f.Add([]byte{0x83, 4, 0xf4, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0x84, 4, 1, 0xf4, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		now := time.Now()
-		known := map[uint64]bool{}
-		events, err := delta(b, now, known)
-		if err == nil {
-			for _, e := range events {
-				if e.Kind != conntrack.Lost && (!e.Conn.Peer.Addr().IsValid() || e.Conn.Peer.Addr().Is4In6() || e.Conn.Opened.After(now)) {
-					t.Fatalf("%+v", e)
+		c := clock{now: time.UnixMicro(time.Now().UnixMicro()), skew: time.Hour}
+		check := func(conn conntrack.Conn) {
+			if !conn.Peer.IsValid() || !conn.Local.IsValid() || conn.Peer.Addr().Is4In6() || conn.Local.Addr().Is4In6() || conn.Opened.After(c.now) ||
+				conn.Process != CleanProcess(conn.Process) || conn.RTT < 0 {
+				t.Fatalf("%+v", conn)
+			}
+		}
+		var delta deltaHead
+		if decode(b, &delta) == nil {
+			events, err := decodeEvents(delta.Events, c)
+			if err == nil {
+				for _, e := range events {
+					check(e.Conn)
 				}
 			}
 		}
-		var full fullFrame
+		var full fullHead
 		if decode(b, &full) == nil {
-			for i := range full.Rows {
-				full.Rows[i].conn(now)
+			conns, err := appendConns(nil, full.Rows, c)
+			if err == nil {
+				for _, conn := range conns {
+					check(conn)
+				}
+				rows := make([]row, len(conns))
+				for i := range conns {
+					rows[i] = rowOf(conns[i])
+				}
+				raw, err := cbor.Marshal(rows)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if again, err := appendConns(nil, raw, clock{now: c.now}); err != nil || !slices.Equal(again, conns) {
+					t.Fatalf("%v: %+v became %+v", err, conns, again)
+				}
 			}
 		}
-		var hello helloFrame
-		decode(b, &hello)
+		for _, frame := range []any{new(helloFrame), new(welcomeFrame), new(goodbyeFrame), new(proofFrame)} {
+			decode(b, frame)
+		}
+		kind, got, err := readFrame(bytes.NewReader(b), nil, smallFrame)
+		if err == nil && (len(got) > smallFrame || kind > 0x17) {
+			t.Fatalf("frame of %d bytes, type %d", len(got), kind)
+		}
 	})
-}
-
-func TestRowsFitIntoAFrame(t *testing.T) {
-	c := testConn(1<<63, 65535)
-	long := strings.Repeat("x", 1000)
-	c.Process = conntrack.Process{PID: 1 << 30, Comm: long, Exe: long, Container: long}
-	c.Tx, c.Rx = 1<<63, 1<<63
-	rows := make([]row, rowsAFrame)
-	for i := range rows {
-		rows[i] = rowOf(c)
-	}
-	require.NoError(t, writeFrame(io.Discard, fullFrame{Type: frameFull, More: true, Rows: rows}))
-	events := make([]eventRow, rowsAFrame)
-	for i := range events {
-		events[i] = eventRow{Kind: 1, Row: rowOf(c)}
-	}
-	require.NoError(t, writeFrame(io.Discard, deltaFrame{Type: frameDelta, Events: events}))
-}
-
-func TestTableCoalesces(t *testing.T) {
-	tb := newTable()
-	a := testConn(1, 1)
-	tb.add(conntrack.Event{Kind: conntrack.Open, Conn: a})
-	a.Tx = 5
-	tb.add(conntrack.Event{Kind: conntrack.Update, Conn: a})
-	events, _ := tb.take(false)
-	assert.Equal(t, []conntrack.Event{{Kind: conntrack.Open, Conn: a}}, events, "one event says both")
-	a.Tx = 6
-	tb.add(conntrack.Event{Kind: conntrack.Update, Conn: a})
-	events, _ = tb.take(false)
-	assert.Empty(t, events, "counters wait")
-	a.Tx = 7
-	tb.add(conntrack.Event{Kind: conntrack.Update, Conn: a})
-	events, _ = tb.take(true)
-	assert.Equal(t, []conntrack.Event{{Kind: conntrack.Update, Conn: a}}, events)
-	tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(2, 2)})
-	tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(2, 2)})
-	events, _ = tb.take(false)
-	assert.Len(t, events, 2, "a short connection is reported, too")
-	for n := range uint64(mostPending + 10) {
-		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n+10, 1)})
-	}
-	assert.True(t, tb.overflowed())
-	conns, _ := tb.snapshot()
-	assert.Len(t, conns, mostPending+11)
-	assert.False(t, tb.overflowed())
 }
 
 func Example() {

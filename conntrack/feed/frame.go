@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"time"
 
@@ -14,9 +15,16 @@ import (
 )
 
 const (
-	smallFrame = 64         // bytes, before authentication
-	largeFrame = 256 * 1024 // bytes, after it
-	rowsAFrame = 300        // connections; 300 of the longest fit into a frame
+	version      = 1          // of the protocol
+	smallFrame   = 64         // bytes, before authentication
+	largeFrame   = 256 * 1024 // bytes, after it
+	keptBuffer   = 16 * 1024  // bytes; a link that once sent a large frame is not to hold its room
+	mostItems    = 4096       // of an array in a frame
+	smallestRow  = 27         // bytes: 14 elements and their array, two of them addresses of 6 bytes
+	largestRow   = 103        // bytes without its texts
+	eventExtra   = 2          // bytes of an event besides its row
+	frameExtra   = 32         // bytes of a frame besides its items
+	skewBelieved = 5 * time.Second
 )
 
 type frameType uint8
@@ -31,6 +39,14 @@ const (
 	frameBye
 )
 
+type byeCode uint8
+
+const (
+	byeToken byeCode = iota + 1
+	byeAgents
+	byeFrame
+)
+
 type (
 	proofFrame struct {
 		_     struct{} `cbor:",toarray"`
@@ -38,25 +54,38 @@ type (
 		Proof []byte
 	}
 	helloFrame struct {
-		_                      struct{} `cbor:",toarray"`
-		Type                   frameType
-		Name, Backend, Limited string
-		Wall                   int64
+		_     struct{} `cbor:",toarray"`
+		Type  frameType
+		Hello hello
+	}
+	hello struct {
+		Version int    `cbor:"1,keyasint"`
+		Name    string `cbor:"2,keyasint"`
+		Boot    []byte `cbor:"3,keyasint"`
+		Wall    int64  `cbor:"4,keyasint"`
+		Backend string `cbor:"5,keyasint,omitempty"`
+		Limited string `cbor:"6,keyasint,omitempty"`
 	}
 	welcomeFrame struct {
-		_    struct{} `cbor:",toarray"`
-		Type frameType
-		Most int
+		_       struct{} `cbor:",toarray"`
+		Type    frameType
+		Welcome welcome
+	}
+	welcome struct {
+		Version int `cbor:"1,keyasint"`
+		Most    int `cbor:"2,keyasint"`
 	}
 	fullFrame struct {
 		_    struct{} `cbor:",toarray"`
 		Type frameType
+		Seq  uint64
 		More bool
 		Rows []row
 	}
 	deltaFrame struct {
 		_      struct{} `cbor:",toarray"`
 		Type   frameType
+		Seq    uint64
 		Events []eventRow
 		Lost   uint64
 	}
@@ -64,14 +93,14 @@ type (
 		_    struct{} `cbor:",toarray"`
 		Type frameType
 	}
-	byeFrame struct {
-		_      struct{} `cbor:",toarray"`
-		Type   frameType
-		Reason string
+	goodbyeFrame struct {
+		_    struct{} `cbor:",toarray"`
+		Type frameType
+		Code byeCode
 	}
 	eventRow struct {
 		_    struct{} `cbor:",toarray"`
-		Kind uint8
+		Kind conntrack.Kind
 		Row  row
 	}
 	row struct {
@@ -86,12 +115,29 @@ type (
 		RTT                  uint32
 		Opened               int64
 	}
+
+	// What arrives is decoded row by row, so that an array takes no more
+	// room than its bytes vouch for.
+	fullHead struct {
+		_    struct{} `cbor:",toarray"`
+		Type frameType
+		Seq  uint64
+		More bool
+		Rows cbor.RawMessage
+	}
+	deltaHead struct {
+		_      struct{} `cbor:",toarray"`
+		Type   frameType
+		Seq    uint64
+		Events cbor.RawMessage
+		Lost   uint64
+	}
 )
 
 // decoder refuses what is deeper or longer than any frame.
 var decoder = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
-		MaxNestedLevels: 6, MaxArrayElements: 4096, MaxMapPairs: 16,
+		MaxNestedLevels: 4, MaxArrayElements: mostItems, MaxMapPairs: 16,
 		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, UTF8: cbor.UTF8DecodeInvalid,
 	}.DecMode()
@@ -101,16 +147,20 @@ var decoder = func() cbor.DecMode {
 	return mode
 }()
 
+var (
+	errFrame = errors.New("feed: damaged frame")
+	errRow   = errors.New("feed: damaged connection")
+)
+
 func rowOf(c conntrack.Conn) row {
 	return row{
 		ID: c.ID, Proto: uint8(c.Proto), Direction: uint8(c.Direction), Local: addrBytes(c.Local), Peer: addrBytes(c.Peer),
 		PID: int32(c.Process.PID), Comm: cut(c.Process.Comm), Exe: cut(c.Process.Exe), Container: cut(c.Process.Container), UID: c.UID,
-		Tx: c.Tx, Rx: c.Rx, RTT: uint32(min(c.RTT.Microseconds(), 1<<31)), Opened: c.Opened.UnixMicro(),
+		Tx: c.Tx, Rx: c.Rx, RTT: uint32(min(max(c.RTT.Microseconds(), 0), 1<<32-1)), Opened: c.Opened.UnixMicro(),
 	}
 }
 
-func cut(s string) string { return s[:min(len(s), mostText)] }
-
+// addrBytes leaves out zones, which mean something on their host only.
 func addrBytes(a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint16(a.Addr().AsSlice(), a.Port())
 }
@@ -123,25 +173,134 @@ func addrOf(b []byte) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(b[len(b)-2:])), true
 }
 
-var errRow = errors.New("feed: damaged connection")
+// A clock turns the times of an agent into those of the server.
+type clock struct {
+	now  time.Time     // of the server, without monotonic reading
+	skew time.Duration // to add to the agent's
+}
 
-// conn returns the connection of a row. What an agent says of time is
-// believed up to now.
-func (r *row) conn(now time.Time) (conntrack.Conn, error) {
+// skewOf returns by how much an agent's clock is behind. A little is due to
+// the way that the hello took and is none.
+func skewOf(now time.Time, wall int64) time.Duration {
+	skew := now.Sub(time.UnixMicro(wall))
+	if skew.Abs() <= skewBelieved {
+		return 0
+	}
+	return skew
+}
+
+// time is never in the future, nor so far in the past that it cannot be true.
+func (c clock) time(micro int64) time.Time {
+	t := time.UnixMicro(micro).Add(c.skew)
+	if t.After(c.now) || t.Before(c.now.AddDate(-20, 0, 0)) {
+		return c.now
+	}
+	return t
+}
+
+func (r *row) conn(c clock) (conntrack.Conn, error) {
 	local, ok1 := addrOf(r.Local)
 	peer, ok2 := addrOf(r.Peer)
-	if !ok1 || !ok2 || r.Direction > uint8(conntrack.Out) || r.PID < 0 {
+	// A piece of a longer text would hold the memory of all of it.
+	long := len(r.Comm) > mostText || len(r.Exe) > mostText || len(r.Container) > mostText
+	if !ok1 || !ok2 || long || r.Direction > uint8(conntrack.Out) || r.PID < 0 {
 		return conntrack.Conn{}, errRow
-	}
-	opened := time.UnixMicro(r.Opened)
-	if opened.After(now) || opened.Before(now.AddDate(-20, 0, 0)) {
-		opened = now
 	}
 	return conntrack.Conn{
 		ID: r.ID, Proto: conntrack.Proto(r.Proto), Direction: conntrack.Direction(r.Direction), Local: local, Peer: peer,
 		Process: CleanProcess(conntrack.Process{PID: int(r.PID), Comm: r.Comm, Exe: r.Exe, Container: r.Container}),
-		UID:     r.UID, Tx: r.Tx, Rx: r.Rx, RTT: time.Duration(r.RTT) * time.Microsecond, Opened: opened,
+		UID:     r.UID, Tx: r.Tx, Rx: r.Rx, RTT: time.Duration(r.RTT) * time.Microsecond, Opened: c.time(r.Opened),
 	}, nil
+}
+
+// items returns how many items a well-formed CBOR array has, and their
+// encoding. It refuses more than fit into the bytes.
+func items(b []byte, smallest int) (int, []byte, error) {
+	if len(b) == 0 || b[0]>>5 != 4 {
+		return 0, nil, errFrame
+	}
+	n, rest := uint64(b[0]&0x1f), b[1:]
+	if n >= 24 {
+		size := 1 << (n - 24)
+		if n > 27 || len(rest) < size {
+			return 0, nil, errFrame
+		}
+		n = 0
+		for _, x := range rest[:size] {
+			n = n<<8 | uint64(x)
+		}
+		rest = rest[size:]
+	}
+	if n > uint64(len(rest)/smallest) {
+		return 0, nil, errFrame
+	}
+	return int(n), rest, nil
+}
+
+// appendConns decodes the connections of a full frame.
+func appendConns(conns []conntrack.Conn, b []byte, c clock) ([]conntrack.Conn, error) {
+	n, b, err := items(b, smallestRow)
+	for range n {
+		var r row
+		if b, err = decoder.UnmarshalFirst(b, &r); err != nil {
+			return conns, errFrame
+		}
+		conn, err := r.conn(c)
+		if err != nil {
+			return conns, err
+		}
+		conns = append(conns, conn)
+	}
+	return conns, err
+}
+
+// decodeEvents decodes the events of a delta frame.
+func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
+	n, b, err := items(b, smallestRow+eventExtra)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]conntrack.Event, 0, n+1)
+	for range n {
+		var r eventRow
+		if b, err = decoder.UnmarshalFirst(b, &r); err != nil {
+			return nil, errFrame
+		}
+		if r.Kind < conntrack.Open || r.Kind > conntrack.Close {
+			return nil, errRow
+		}
+		conn, err := r.Row.conn(c)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, conntrack.Event{Kind: r.Kind, Time: c.now, Conn: conn})
+	}
+	return events, nil
+}
+
+// rowSize is at least what a connection takes in a frame.
+func rowSize(c *conntrack.Conn) int {
+	p := &c.Process
+	return largestRow + min(len(p.Comm), mostText) + min(len(p.Exe), mostText) + min(len(p.Container), mostText)
+}
+
+// parts splits items so that each part fits into a frame, and says of each
+// whether there is more. There is always one part.
+func parts[T any](all []T, size func(*T) int) iter.Seq2[[]T, bool] {
+	return func(yield func([]T, bool) bool) {
+		n, bytes := 0, frameExtra
+		for i := range all {
+			s := size(&all[i])
+			if n == mostItems || bytes+s > largeFrame {
+				if !yield(all[i-n:i], true) {
+					return
+				}
+				n, bytes = 0, frameExtra
+			}
+			n, bytes = n+1, bytes+s
+		}
+		yield(all[len(all)-n:], false)
+	}
 }
 
 // writeFrame sends a frame with one write.
@@ -157,17 +316,18 @@ func writeFrame(w io.Writer, frame any) error {
 	return err
 }
 
-// readFrame reads a frame of at most limit bytes into buf, and its type.
+// readFrame reads a frame of at most limit bytes, into buf if it has room,
+// and its type.
 func readFrame(r io.Reader, buf []byte, limit int) (frameType, []byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, buf, err
 	}
-	n := int(binary.BigEndian.Uint32(head[:]))
-	if n < 2 || n > limit {
-		return 0, buf, fmt.Errorf("feed: frame of %d bytes, at most %d are taken", n, limit)
+	n := binary.BigEndian.Uint32(head[:])
+	if n < 2 || n > uint32(limit) {
+		return 0, buf, fmt.Errorf("%w: %d bytes, at most %d are taken", errFrame, n, limit)
 	}
-	if cap(buf) < n {
+	if cap(buf) < int(n) || cap(buf) > keptBuffer {
 		buf = make([]byte, n)
 	}
 	buf = buf[:n]
@@ -177,14 +337,14 @@ func readFrame(r io.Reader, buf []byte, limit int) (frameType, []byte, error) {
 	// An array of up to 23 elements is one byte, its first element, the
 	// type, the next.
 	if buf[0]&0xe0 != 0x80 || buf[0] > 0x97 || buf[1] > 0x17 {
-		return 0, buf, errors.New("feed: this is no frame")
+		return 0, buf, errFrame
 	}
 	return frameType(buf[1]), buf, nil
 }
 
 func decode(b []byte, frame any) error {
 	if err := decoder.Unmarshal(b, frame); err != nil {
-		return fmt.Errorf("feed: damaged frame: %w", err)
+		return fmt.Errorf("%w: %w", errFrame, err)
 	}
 	return nil
 }

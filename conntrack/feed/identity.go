@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -30,55 +31,67 @@ type Identity struct {
 func (id *Identity) Token() Token { return id.token }
 
 // LoadIdentity reads server-cert.pem, server-key.pem and server-secret in a
-// folder. What is missing it makes: a certificate with an ECDSA P-256 key, a
-// random secret. It never overwrites a file; if one is damaged, it fails.
+// folder. What is missing it makes: the folder, an ECDSA P-256 key, a
+// certificate for the key, a random secret. It never overwrites a file: if
+// one is damaged, cannot be read or does not fit to the others, it fails and
+// names the file.
 func LoadIdentity(dir string) (*Identity, error) {
-	certFile, keyFile, secretFile := filepath.Join(dir, "server-cert.pem"), filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "server-secret")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	cert, err := loadCert(certFile, keyFile)
-	if err != nil {
-		return nil, err
-	}
-	id := &Identity{cert: cert}
-	id.token.pin = pinOf(cert.Leaf)
-	if id.token.secret, err = loadSecret(secretFile); err != nil {
-		return nil, err
-	}
-	return id, nil
-}
-
-func loadCert(certFile, keyFile string) (tls.Certificate, error) {
-	_, err1 := os.Stat(certFile)
-	_, err2 := os.Stat(keyFile)
-	if errors.Is(err1, fs.ErrNotExist) && errors.Is(err2, fs.ErrNotExist) {
+	keyFile, certFile := filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "server-cert.pem")
+	if _, err := os.Stat(certFile); errors.Is(err, fs.ErrNotExist) {
 		if err := makeCert(certFile, keyFile); err != nil {
-			return tls.Certificate{}, err
+			return nil, err
 		}
 	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return cert, fmt.Errorf("feed: %s and %s: %w; mend them or move both away, then a new pair is made and agents need the new token", certFile, keyFile, err)
+	id := &Identity{}
+	var err error
+	if id.cert, err = loadCert(certFile, keyFile); err != nil {
+		return nil, err
 	}
-	if cert.Leaf == nil {
-		cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0])
-	}
-	return cert, err
+	id.token.pin = pinOf(id.cert.Leaf)
+	id.token.secret, err = loadSecret(filepath.Join(dir, "server-secret"))
+	return id, err
 }
 
-func makeCert(certFile, keyFile string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+const putRight = "restore it from a copy, or move server-cert.pem and server-key.pem away: then new ones are made and all agents need the new token"
+
+func loadCert(certFile, keyFile string) (cert tls.Certificate, err error) {
+	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
-		return fmt.Errorf("feed: %w", err)
+		return cert, fmt.Errorf("feed: %w; %s", err, putRight)
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	keyPEM, err := os.ReadFile(keyFile)
 	if err != nil {
-		return fmt.Errorf("feed: %w", err)
+		return cert, fmt.Errorf("feed: %w; %s", err, putRight)
+	}
+	block, _ := pem.Decode(certPEM)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return cert, fmt.Errorf("feed: %s: damaged: it is no certificate in PEM; %s", certFile, putRight)
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return cert, fmt.Errorf("feed: %s: damaged: %w; %s", certFile, err, putRight)
+	}
+	if cert, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		return cert, fmt.Errorf("feed: %s: damaged, or not the key of %s: %w; %s", keyFile, filepath.Base(certFile), err, putRight)
+	}
+	cert.Leaf = leaf
+	return cert, nil
+}
+
+// makeCert makes a certificate and, if there is none, its key. A key without a
+// certificate is what remains if the power fails in between; the pin in
+// tokens is that of the key.
+func makeCert(certFile, keyFile string) error {
+	key, err := loadKey(keyFile)
+	if err != nil {
+		return err
 	}
 	// Agents trust the key, not the dates.
 	cert := &x509.Certificate{
-		SerialNumber: serial,
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: "connmap"},
 		NotBefore:    time.Now().Add(-24 * time.Hour),
 		NotAfter:     time.Now().AddDate(30, 0, 0),
@@ -86,38 +99,64 @@ func makeCert(certFile, keyFile string) error {
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"connmap"},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
 	if err != nil {
-		return fmt.Errorf("feed: %w", err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("feed: %w", err)
-	}
-	if err := writeNew(keyFile, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE" + " KEY", Bytes: keyDER})); err != nil {
-		return err
+		return fmt.Errorf("feed: %s: %w", certFile, err)
 	}
 	return writeNew(certFile, 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// loadKey reads a key in PKCS #8, or makes one.
+func loadKey(name string) (crypto.Signer, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		var key *ecdsa.PrivateKey
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return nil, fmt.Errorf("feed: %w", err)
+		}
+		var der []byte
+		if der, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
+			return nil, fmt.Errorf("feed: %w", err)
+		}
+		if err := writeNew(name, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE" + " KEY", Bytes: der})); err != nil {
+			return nil, err
+		}
+		b, err = os.ReadFile(name) // another server may have been first
+	}
+	if err != nil {
+		return nil, fmt.Errorf("feed: %w; %s", err, putRight)
+	}
+	if block, _ := pem.Decode(b); block != nil {
+		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+			if signer, ok := key.(crypto.Signer); ok {
+				return signer, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("feed: %s: damaged, and server-cert.pem is missing; %s", name, putRight)
 }
 
 func loadSecret(name string) (secret [secretLen]byte, err error) {
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		rand.Read(secret[:])
-		return secret, writeNew(name, 0o600, []byte(hex.EncodeToString(secret[:])+"\n"))
+		if err := writeNew(name, 0o600, []byte(hex.EncodeToString(secret[:])+"\n")); err != nil {
+			return secret, err
+		}
+		b, err = os.ReadFile(name) // another server may have been first
 	}
 	if err != nil {
-		return secret, fmt.Errorf("feed: %w", err)
+		return secret, fmt.Errorf("feed: %w; make it readable, or move it away: then a new one is made and all agents need the new token", err)
 	}
 	b, err = hex.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(b) != secretLen {
-		return secret, fmt.Errorf("feed: %s: damaged: expected %d hexadecimal digits; mend it or move it away, then a new one is made and agents need the new token", name, 2*secretLen)
+		return secret, fmt.Errorf("feed: %s: damaged: expected %d hexadecimal digits; restore it from a copy, or move it away: then a new one is made and all agents need the new token", name, 2*secretLen)
 	}
-	copy(secret[:], b)
-	return secret, nil
+	return [secretLen]byte(b), nil
 }
 
-// writeNew writes a file whole or not at all, and only if there is none.
+// writeNew writes a file whole or not at all, and leaves it alone if there is
+// one already.
 func writeNew(name string, mode fs.FileMode, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
@@ -128,8 +167,11 @@ func writeNew(name string, mode fs.FileMode, data []byte) error {
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Link(f.Name(), name)
+		if _, none := os.Lstat(name); err != nil && errors.Is(none, fs.ErrNotExist) {
+			err = os.Rename(f.Name(), name) // not all file systems have links
+		}
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("feed: %w", err)
 	}
 	return nil

@@ -21,7 +21,7 @@ func proof(cs *tls.ConnectionState, t Token, role string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	channel, err := cs.ExportKeyingMaterial("connmap", nil, 32)
+	channel, err := cs.ExportKeyingMaterial("EXPERIMENTAL connmap", nil, 32)
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -23,7 +24,7 @@ const (
 	mostFailures  = 5      // wrong tokens per address and minute
 	framesASecond = 20
 	framesBurst   = 60
-	byeToken      = "wrong token"
+	bootLen       = 16
 )
 
 // An Agent is the far end of a link.
@@ -47,18 +48,27 @@ type Handler interface {
 }
 
 // A Server lets agents join. Its fields must be set before Serve and not
-// change afterwards.
+// change afterwards; Identity and Handler are needed. Serve may be called for
+// several listeners at the same time.
 type Server struct {
-	Identity *Identity
-	Handler  Handler
-	Logger   *slog.Logger // nil: silent
+	Identity  *Identity
+	Handler   Handler
+	MaxAgents int          // linked at the same time; zero: 1,000
+	MaxConns  int          // of an agent; zero: 20,000
+	Logger    *slog.Logger // nil: discard
 
-	ids    atomic.Uint64
-	agents atomic.Int64
+	ids atomic.Uint64
 
 	mu       sync.Mutex
 	waiting  []*waiter // oldest first
 	failures map[netip.Prefix]failure
+	links    map[[bootLen]byte]*link
+}
+
+// A link is that of an agent that said hello.
+type link struct {
+	conn net.Conn
+	left chan struct{} // closed when the Handler knows that it ended
 }
 
 // A waiter is a connection that is not authenticated yet.
@@ -75,13 +85,16 @@ type failure struct {
 // Serve accepts agents until ctx ends, which is no error, or the listener
 // fails. It closes the listener and returns when all links have ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer l.Close()
+	if s.Identity == nil {
+		return errors.New("feed: a Server needs an Identity")
+	}
 	log := s.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	var links sync.WaitGroup
 	defer links.Wait()
-	defer l.Close()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	config := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -89,7 +102,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Certificates:           []tls.Certificate{s.Identity.cert},
 		SessionTicketsDisabled: true,
 	}
-	for delay := time.Duration(0); ; {
+	delay := time.Duration(0)
+	for {
 		raw, err := l.Accept()
 		if ctx.Err() != nil {
 			if err == nil {
@@ -99,11 +113,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
-				return err
+				return fmt.Errorf("feed: %w", err)
 			}
 			// Such as no file descriptors left: wait for better times.
+			if delay == 0 {
+				log.Warn("cannot accept agents now", "error", err)
+			}
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			log.Warn("cannot accept an agent", "error", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(delay):
@@ -114,8 +130,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		links.Go(func() {
 			defer raw.Close()
 			defer context.AfterFunc(ctx, func() { raw.Close() })()
-			if err := s.link(raw, config, log); err != nil && ctx.Err() == nil {
-				log.Info("agent refused or lost", "addr", raw.RemoteAddr().String(), "error", err)
+			if err := s.accept(raw, config, log); err != nil && ctx.Err() == nil {
+				level := slog.LevelDebug // anybody can knock, as often as he likes
+				if errors.Is(err, ErrToken) {
+					level = slog.LevelWarn
+				}
+				log.Log(ctx, level, "agent refused", "addr", raw.RemoteAddr().String(), "error", err)
 			}
 		})
 	}
@@ -195,7 +215,9 @@ func (s *Server) failed(source netip.Prefix) {
 	s.failures[source] = f
 }
 
-func (s *Server) link(raw net.Conn, config *tls.Config, log *slog.Logger) error {
+// accept authenticates an agent and serves it. Its error says why it did not
+// come to that.
+func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) error {
 	w := &waiter{raw, sourceOf(raw.RemoteAddr())}
 	if !s.enter(w) {
 		return errors.New("feed: too many wrong tokens, refused for a minute")
@@ -207,30 +229,18 @@ func (s *Server) link(raw net.Conn, config *tls.Config, log *slog.Logger) error 
 		return err
 	}
 	s.leave(w)
-	kind, buf, err := readFrame(conn, nil, largeFrame)
+	kind, b, err := readFrame(conn, nil, largeFrame)
 	if err != nil {
 		return err
 	}
-	var hello helloFrame
-	if kind != frameHello {
+	var f helloFrame
+	if kind != frameHello || decode(b, &f) != nil || f.Hello.Version < 1 || len(f.Hello.Boot) != bootLen {
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeFrame})
 		return errors.New("feed: no hello")
 	}
-	if err := decode(buf, &hello); err != nil {
-		return err
-	}
-	if s.agents.Add(1) > mostAgents {
-		s.agents.Add(-1)
-		writeFrame(conn, byeFrame{Type: frameBye, Reason: "it has as many agents as it takes"})
-		return errors.New("feed: too many agents")
-	}
-	defer s.agents.Add(-1)
-	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Most: mostConns}); err != nil {
-		return err
-	}
-	raw.SetDeadline(time.Time{})
+	now := time.Now().Round(0)
 	a := Agent{
-		ID: s.ids.Add(1), Name: clean(hello.Name), Addr: w.source.Addr().String(),
-		Backend: clean(hello.Backend), Limited: clean(hello.Limited), Since: time.Now(),
+		Name: clean(f.Hello.Name), Backend: clean(f.Hello.Backend), Limited: clean(f.Hello.Limited), Since: now,
 	}
 	if t, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap().String()
@@ -238,17 +248,76 @@ func (s *Server) link(raw net.Conn, config *tls.Config, log *slog.Logger) error 
 	if a.Name == "" {
 		a.Name = a.Addr
 	}
+	boot := [bootLen]byte(f.Hello.Boot)
+	l := &link{conn: raw, left: make(chan struct{})}
+	if !s.join(boot, l) {
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeAgents})
+		log.Warn("agent refused: there are as many as may be", "agent", a.Name, "addr", a.Addr)
+		return nil
+	}
+	defer s.part(boot, l)
+	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: s.maxConns()}}); err != nil {
+		return err
+	}
+	raw.SetDeadline(time.Time{})
+	a.ID = s.ids.Add(1)
 	log.Info("agent joined", "agent", a.Name, "addr", a.Addr)
-	stop := make(chan struct{})
-	var beat sync.WaitGroup
-	beat.Go(func() { heartbeats(conn, stop) })
+	skew := skewOf(now, f.Hello.Wall)
+	if skew != 0 {
+		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
+	}
 	s.Handler.Join(a)
-	err = s.serve(conn, a, buf)
+	err = s.serve(conn, a, skew)
 	s.Handler.Leave(a)
-	close(stop)
-	raw.Close()
-	beat.Wait()
-	return err
+	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeFrame})
+		log.Warn("agent dismissed", "agent", a.Name, "addr", a.Addr, "error", err)
+		return nil
+	}
+	log.Info("agent left", "agent", a.Name, "addr", a.Addr, "error", explain(err))
+	return nil
+}
+
+func (s *Server) maxConns() int {
+	if s.MaxConns == 0 {
+		return mostConns
+	}
+	return s.MaxConns
+}
+
+// join enters a link, in place of an older one of the same run of an agent: a
+// network that failed may have left it half open.
+func (s *Server) join(boot [bootLen]byte, l *link) bool {
+	most := s.MaxAgents
+	if most == 0 {
+		most = mostAgents
+	}
+	s.mu.Lock()
+	old := s.links[boot]
+	if old == nil && len(s.links) >= most {
+		s.mu.Unlock()
+		return false
+	}
+	if s.links == nil {
+		s.links = make(map[[bootLen]byte]*link)
+	}
+	s.links[boot] = l
+	s.mu.Unlock()
+	if old != nil {
+		old.conn.Close()
+		<-old.left
+	}
+	return true
+}
+
+func (s *Server) part(boot [bootLen]byte, l *link) {
+	s.mu.Lock()
+	if s.links[boot] == l {
+		delete(s.links, boot)
+	}
+	s.mu.Unlock()
+	close(l.left)
 }
 
 func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix) error {
@@ -270,7 +339,7 @@ func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix) error {
 	var p proofFrame
 	if kind != frameProof || decode(b, &p) != nil || !hmac.Equal(p.Proof, theirs) {
 		s.failed(source)
-		writeFrame(conn, byeFrame{Type: frameBye, Reason: byeToken})
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeToken})
 		return ErrToken
 	}
 	mine, err := proof(&cs, s.Identity.token, roleServer)
@@ -280,27 +349,13 @@ func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix) error {
 	return writeFrame(conn, proofFrame{Type: frameProof, Proof: mine})
 }
 
-func heartbeats(conn *tls.Conn, stop <-chan struct{}) {
-	t := time.NewTicker(heartbeat)
-	defer t.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-t.C:
-			conn.SetWriteDeadline(time.Now().Add(writeTime))
-			if writeFrame(conn, pingFrame{Type: framePing}) != nil {
-				return
-			}
-		}
-	}
-}
-
 // serve takes in frames until the link breaks.
-func (s *Server) serve(conn *tls.Conn, a Agent, buf []byte) error {
-	known := make(map[uint64]bool) // connections handed to the Handler
-	var full []conntrack.Conn
-	var surplus uint64 // of full, beyond mostConns
+func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration) error {
+	most := s.maxConns()
+	known := make(map[uint64]struct{}) // connections handed to the Handler
+	var full []conntrack.Conn          // so far
+	var buf []byte
+	var seq uint64
 	credit, last := float64(framesBurst), time.Now()
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
@@ -315,79 +370,70 @@ func (s *Server) serve(conn *tls.Conn, a Agent, buf []byte) error {
 			// Who sends too fast waits; nobody else does.
 			time.Sleep(time.Second / framesASecond)
 		}
+		c := clock{now.Round(0), skew}
 		switch kind {
 		case framePing:
+			conn.SetWriteDeadline(now.Add(writeTime))
+			if err := writeFrame(conn, pingFrame{Type: framePing}); err != nil {
+				return err
+			}
 		case frameFull:
-			var f fullFrame
+			var f fullHead
 			if err := decode(b, &f); err != nil {
 				return err
 			}
-			for i := range f.Rows {
-				c, err := f.Rows[i].conn(now)
-				if err != nil {
-					return err
-				}
-				if len(full) == mostConns {
-					surplus++
-					continue
-				}
-				full = append(full, c)
+			// All parts of one full have the same number.
+			if full == nil && f.Seq <= seq || full != nil && f.Seq != seq {
+				return errFrame
+			}
+			seq = f.Seq
+			if full, err = appendConns(full, f.Rows, c); err != nil {
+				return err
+			}
+			if len(full) > most {
+				return fmt.Errorf("%w: more than %d connections", errFrame, most)
 			}
 			if f.More {
+				if full == nil {
+					return errFrame
+				}
 				continue
 			}
 			clear(known)
 			for _, c := range full {
-				known[c.ID] = true
+				known[c.ID] = struct{}{}
 			}
 			s.Handler.Full(a, full)
-			if surplus > 0 {
-				s.Handler.Delta(a, []conntrack.Event{{Kind: conntrack.Lost, Time: now, Lost: surplus}})
-			}
-			full, surplus = nil, 0
+			full = nil
 		case frameDelta:
-			events, err := delta(b, now, known)
+			var f deltaHead
+			if err := decode(b, &f); err != nil {
+				return err
+			}
+			if f.Seq <= seq || full != nil {
+				return errFrame
+			}
+			seq = f.Seq
+			events, err := decodeEvents(f.Events, c)
 			if err != nil {
 				return err
 			}
-			s.Handler.Delta(a, events)
-		default:
-			return errors.New("feed: unexpected frame")
+			for _, e := range events {
+				if e.Kind == conntrack.Close {
+					delete(known, e.Conn.ID)
+				} else {
+					known[e.Conn.ID] = struct{}{}
+				}
+				if len(known) > most {
+					return fmt.Errorf("%w: more than %d connections", errFrame, most)
+				}
+			}
+			if f.Lost > 0 {
+				events = append(events, conntrack.Event{Kind: conntrack.Lost, Time: c.now, Lost: f.Lost})
+			}
+			if len(events) > 0 {
+				s.Handler.Delta(a, events)
+			}
 		}
 	}
-}
-
-// delta decodes a delta frame. What goes beyond the connections that an agent
-// may have is counted as lost.
-func delta(b []byte, now time.Time, known map[uint64]bool) ([]conntrack.Event, error) {
-	var f deltaFrame
-	if err := decode(b, &f); err != nil {
-		return nil, err
-	}
-	events := make([]conntrack.Event, 0, len(f.Events)+1)
-	for i := range f.Events {
-		e := conntrack.Event{Kind: conntrack.Kind(f.Events[i].Kind), Time: now}
-		if e.Kind < conntrack.Open || e.Kind > conntrack.Close {
-			return nil, errRow
-		}
-		var err error
-		if e.Conn, err = f.Events[i].Row.conn(now); err != nil {
-			return nil, err
-		}
-		switch {
-		case e.Kind == conntrack.Close:
-			delete(known, e.Conn.ID)
-		case known[e.Conn.ID]:
-		case len(known) >= mostConns:
-			f.Lost++
-			continue
-		default:
-			known[e.Conn.ID] = true
-		}
-		events = append(events, e)
-	}
-	if f.Lost > 0 {
-		events = append(events, conntrack.Event{Kind: conntrack.Lost, Time: now, Lost: f.Lost})
-	}
-	return events, nil
 }

@@ -24,30 +24,46 @@ type Token struct {
 	pin    [pinLen]byte
 }
 
-// String returns the token as text of 52 characters without blanks.
+// String returns the token as text of 52 characters without blanks: cm1_, then
+// 16 bytes of secret, 16 of pin and 4 of checksum in base64url (RFC 4648).
 func (t Token) String() string {
 	b := append(t.secret[:], t.pin[:]...)
 	return tokenHead + base64.RawURLEncoding.EncodeToString(append(b, checksum(b)...))
 }
 
-// ParseToken reads a token as String writes it.
+// ParseToken reads a token as String writes it; blanks around it do not
+// matter. Its errors never quote the text: it may be a secret.
 func ParseToken(s string) (Token, error) {
 	s = strings.TrimSpace(s)
-	rest, ok := strings.CutPrefix(s, tokenHead)
-	if !ok {
+	switch {
+	case s == "":
+		return Token{}, errors.New("feed: the token is empty; the map server prints it when it starts")
+	case strings.HasPrefix(tokenHead, s):
+		return Token{}, fmt.Errorf("feed: the token is cut off after %d of %d characters; copy it again", len(s), tokenLen)
+	case otherVersion(s):
+		return Token{}, errors.New("feed: the token is of another version of connmap: it does not begin with cm1_; use an agent of the map server's version")
+	case !strings.HasPrefix(s, tokenHead):
 		return Token{}, errors.New("feed: this is no token: one begins with cm1_; the map server prints it when it starts")
-	}
-	if len(s) != tokenLen {
+	case len(s) < tokenLen:
+		return Token{}, fmt.Errorf("feed: the token is cut off after %d of %d characters; copy it again", len(s), tokenLen)
+	case len(s) > tokenLen:
 		return Token{}, fmt.Errorf("feed: the token is damaged: it has %d characters instead of %d; copy it again", len(s), tokenLen)
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
-	if err != nil || !bytes.Equal(checksum(b[:secretLen+pinLen]), b[secretLen+pinLen:]) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s[len(tokenHead):])
+	if err != nil || len(b) != secretLen+pinLen+sumLen || !bytes.Equal(checksum(b[:secretLen+pinLen]), b[secretLen+pinLen:]) {
 		return Token{}, errors.New("feed: the token is damaged: its checksum is wrong; copy it again")
 	}
 	var t Token
 	copy(t.secret[:], b)
 	copy(t.pin[:], b[secretLen:])
 	return t, nil
+}
+
+// otherVersion reports whether s begins as cm2_ or cm10_ would.
+func otherVersion(s string) bool {
+	digits, ok := strings.CutPrefix(s, "cm")
+	rest := strings.TrimLeft(digits, "0123456789")
+	return ok && len(rest) < len(digits) && strings.HasPrefix(rest, "_") && !strings.HasPrefix(s, tokenHead)
 }
 
 func checksum(b []byte) []byte {

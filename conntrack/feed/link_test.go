@@ -1,0 +1,750 @@
+package feed
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+// A pipeListener accepts the far ends of pipes: a network without a kernel,
+// whose waits testing/synctest can see.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case l.conns <- far:
+		return near, nil
+	case <-l.done:
+		return nil, syscall.ECONNREFUSED
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// TestBackoff: a server that is down is asked less and less often.
+func TestBackoff(t *testing.T) {
+	id := identity(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Hour)
+		defer cancel()
+		var tries []time.Time
+		var log strings.Builder
+		c := &Client{Addr: "192.0.2.1", Token: id.Token(), Source: make(script), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			dial: func(_ context.Context, network, addr string) (net.Conn, error) {
+				assert.Equal(t, "192.0.2.1:10789", addr)
+				tries = append(tries, time.Now())
+				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+			}}
+		require.NoError(t, c.Run(ctx))
+		most := time.Second
+		for i := 1; i < len(tries); i++ {
+			wait := tries[i].Sub(tries[i-1])
+			assert.LessOrEqual(t, wait, most, "try %d", i)
+			assert.GreaterOrEqual(t, wait, most/10, "try %d", i)
+			most = min(2*most, 5*time.Minute)
+		}
+		assert.InDelta(t, 6*60/2.75, len(tries), 50, "about every 165 s in the end")
+		assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	})
+}
+
+// TestHeartbeat: a link without news stays up, and one whose server has
+// vanished does not.
+func TestHeartbeat(t *testing.T) {
+	id := identity(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h, l := newHub(), newPipeListener()
+		var work sync.WaitGroup
+		work.Go(func() { assert.NoError(t, (&Server{Identity: id, Handler: h}).Serve(ctx, l)) })
+		var mu sync.Mutex
+		silent := false
+		c := &Client{Addr: "server", Token: id.Token(), Source: make(script), dial: func(ctx context.Context, n, a string) (net.Conn, error) {
+			conn, err := l.dial(ctx, n, a)
+			return &deaf{Conn: conn, mu: &mu, silent: &silent}, err
+		}}
+		work.Go(func() { assert.NoError(t, c.Run(ctx)) })
+		time.Sleep(59 * time.Minute)
+		assert.Equal(t, 1, h.counts().joins, "one link all the time")
+		assert.Equal(t, 12, h.counts().fulls, "the whole table every five minutes")
+		mu.Lock()
+		silent = true
+		mu.Unlock()
+		time.Sleep(31 * time.Second)
+		_, agents := h.total()
+		assert.Zero(t, agents, "gone within 30 s")
+		mu.Lock()
+		silent = false
+		mu.Unlock()
+		time.Sleep(15 * time.Second)
+		_, agents = h.total()
+		assert.Equal(t, 1, agents, "back")
+		cancel()
+		work.Wait()
+	})
+}
+
+// A deaf connection swallows what is written to it while it is silent.
+type deaf struct {
+	net.Conn
+	mu     *sync.Mutex
+	silent *bool
+}
+
+func (d *deaf) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	silent := *d.silent
+	d.mu.Unlock()
+	if silent {
+		return len(b), nil
+	}
+	return d.Conn.Write(b)
+}
+
+// TestCountersAreCoalesced: counters that change all the time are sent once a
+// second, what opens is not held up by that.
+func TestCountersAreCoalesced(t *testing.T) {
+	id := identity(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h, l, src := newHub(), newPipeListener(), make(script)
+		var work sync.WaitGroup
+		work.Go(func() { (&Server{Identity: id, Handler: h}).Serve(ctx, l) })
+		work.Go(func() { (&Client{Addr: "server", Token: id.Token(), Source: src, dial: l.dial}).Run(ctx) })
+		synctest.Wait()
+		for n := range uint64(1000) {
+			c := testConn(1, 1)
+			c.Tx = n
+			src <- conntrack.Event{Kind: conntrack.Update, Conn: c}
+			time.Sleep(10 * time.Millisecond)
+		}
+		assert.InDelta(t, 10, h.counts().deltas, 2, "in ten seconds")
+		before := h.counts().deltas
+		src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(2, 2)}
+		time.Sleep(deltaEvery + gatherTime)
+		assert.Greater(t, h.counts().deltas, before)
+		n, _ := h.total()
+		assert.Equal(t, 2, n)
+		before = h.counts().deltas
+		time.Sleep(time.Minute)
+		assert.LessOrEqual(t, h.counts().deltas, before+1, "nothing changed")
+		cancel()
+		work.Wait()
+	})
+}
+
+// authenticated returns a link that has proven to know the token and has said
+// hello, to misbehave on.
+func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Conn {
+	t.Helper()
+	raw, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { raw.Close() })
+	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, boot: boot}
+	conn, _, err := l.greet(context.Background(), raw)
+	require.NoError(t, err)
+	return conn
+}
+
+func newBoot() []byte {
+	b := make([]byte, bootLen)
+	rand.Read(b)
+	return b
+}
+
+// TestHalfOpenLinkIsReplaced: an agent whose network failed comes back without
+// being there twice until the old link is given up.
+func TestHalfOpenLinkIsReplaced(t *testing.T) {
+	id, h := identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	boot := newBoot()
+	for range 3 {
+		authenticated(t, addr, id.Token(), boot)
+	}
+	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 3 })
+	authenticated(t, addr, id.Token(), newBoot())
+	eventually(t, "another one", func() bool { _, n := h.total(); return n == 2 })
+}
+
+func TestTooManyAgents(t *testing.T) {
+	id, h := identity(t), newHub()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- (&Server{Identity: id, Handler: h, MaxAgents: 2}).Serve(ctx, l) }()
+	authenticated(t, l.Addr().String(), id.Token(), newBoot())
+	authenticated(t, l.Addr().String(), id.Token(), newBoot())
+	raw, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer raw.Close()
+	_, _, err = (&linker{Client: &Client{Token: id.Token()}, boot: newBoot()}).greet(context.Background(), raw)
+	assert.ErrorContains(t, err, "as many agents")
+	cancel()
+	assert.NoError(t, <-done)
+}
+
+// TestRogueAgent: who has the token but sends what is damaged is dismissed,
+// and nothing of it is believed.
+func TestRogueAgent(t *testing.T) {
+	good := rowOf(testConn(1, 1))
+	bad := func(f func(*row)) []row {
+		r := good
+		f(&r)
+		return []row{r}
+	}
+	many := make([]row, mostItems)
+	for i := range many {
+		many[i] = good
+	}
+	type raw []byte
+	tests := []struct {
+		name   string
+		frames []any
+	}{
+		{"too large", []any{raw{0, 4, 0, 1}}},
+		{"length of 4 GiB", []any{raw{0xff, 0xff, 0xff, 0xff}}},
+		{"empty", []any{raw{0, 0, 0, 0}}},
+		{"no CBOR", []any{raw("\x00\x00\x00\x05hello")}},
+		{"row of nothing", []any{cbor.RawMessage("\x84\x04\x01\xf4\x82\xf6\xf6")}},
+		{"claims many rows", []any{cbor.RawMessage("\x84\x04\x01\xf4\x99\x0f\xff\x00")}},
+		{"deep", []any{cbor.RawMessage("\x84\x04\x01\xf4" + strings.Repeat("\x81", 100) + "\x00")}},
+		{"endless", []any{cbor.RawMessage("\x84\x04\x01\xf4\x9f\xff")}},
+		{"local address of 5 bytes", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Local = make([]byte, 5) })}}},
+		{"no peer", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Peer = nil })}}},
+		{"direction", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 3 })}}},
+		{"negative PID", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.PID = -1 })}}},
+		{"long text", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Exe = strings.Repeat("x", mostText+1) })}}},
+		{"kind", []any{deltaFrame{Type: frameDelta, Seq: 1, Events: []eventRow{{Kind: conntrack.Lost, Row: good}}}}},
+		{"number does not grow", []any{fullFrame{Type: frameFull, Seq: 5}, deltaFrame{Type: frameDelta, Seq: 5}}},
+		{"delta inside full", []any{fullFrame{Type: frameFull, Seq: 1, More: true, Rows: []row{good}}, deltaFrame{Type: frameDelta, Seq: 2}}},
+		{"full without end", []any{fullFrame{Type: frameFull, Seq: 1, More: true}}},
+		{"more connections than are taken", []any{
+			fullFrame{Type: frameFull, Seq: 1, More: true, Rows: many[:1500]}, fullFrame{Type: frameFull, Seq: 1, More: true, Rows: many[:1500]}}},
+	}
+	id, h := identity(t), newHub()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go (&Server{Identity: id, Handler: h, MaxConns: 2500}).Serve(ctx, l)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := authenticated(t, l.Addr().String(), id.Token(), newBoot())
+			for _, f := range tt.frames {
+				if b, ok := f.(raw); ok {
+					conn.Write(b)
+				} else if b, ok := f.(cbor.RawMessage); ok {
+					conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+				} else {
+					require.NoError(t, writeFrame(conn, f))
+				}
+			}
+			kind, b, err := readFrame(conn, nil, smallFrame)
+			require.NoError(t, err)
+			assert.Equal(t, frameBye, kind)
+			var bye goodbyeFrame
+			require.NoError(t, decode(b, &bye))
+			assert.Equal(t, byeFrame, bye.Code)
+			eventually(t, "gone", func() bool { n, agents := h.total(); return n == 0 && agents == 0 })
+		})
+	}
+}
+
+// TestUnknownFramesAreSkipped: later versions may send more.
+func TestUnknownFramesAreSkipped(t *testing.T) {
+	id, h := identity(t), newHub()
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	conn := authenticated(t, addr, id.Token(), newBoot())
+	require.NoError(t, writeFrame(conn, cbor.RawMessage("\x82\x14\x01")))
+	require.NoError(t, writeFrame(conn, pingFrame{Type: framePing}))
+	kind, _, err := readFrame(conn, nil, smallFrame)
+	require.NoError(t, err)
+	assert.Equal(t, framePing, kind, "answered")
+}
+
+// TestMemoryOfFrames: what a frame makes the server allocate is in proportion
+// to its size.
+func TestMemoryOfFrames(t *testing.T) {
+	nulls := append([]byte{0x84, 4, 1, 0xf4, 0x99, 0x0f, 0xff}, make([]byte, 4095)...)
+	for i := range 4095 {
+		nulls[7+i] = 0xf6
+	}
+	rows := make([]row, 2000)
+	for i := range rows {
+		rows[i] = rowOf(testConn(uint64(i), 1))
+		rows[i].Container = ""
+	}
+	honest, err := cbor.Marshal(fullFrame{Type: frameFull, Seq: 1, Rows: rows})
+	require.NoError(t, err)
+	for name, b := range map[string][]byte{"nulls": nulls, "honest": honest} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var full fullHead
+		require.NoError(t, decode(b, &full))
+		appendConns(nil, full.Rows, clock{now: time.Now()})
+		runtime.ReadMemStats(&after)
+		times := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(b))
+		assert.Less(t, times, 30.0, "%s: bytes allocated in total for each byte", name)
+	}
+}
+
+func TestClock(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name         string
+		wall, opened time.Time
+		want         time.Time
+	}{
+		{"right", now.Add(-time.Second), now.Add(-time.Hour), now.Add(-time.Hour)},
+		{"hour behind", now.Add(-time.Hour), now.Add(-2 * time.Hour), now.Add(-time.Hour)},
+		{"hour ahead", now.Add(time.Hour), now, now.Add(-time.Hour)},
+		{"1970", time.Unix(100, 0), time.Unix(40, 0), now.Add(-time.Minute)},
+		{"2038", time.Unix(1<<31, 0), time.Unix(1<<31-60, 0), now.Add(-time.Minute)},
+		{"in the future", now, now.Add(time.Minute), now},
+		{"in the far past", now, time.Unix(0, 0), now},
+		{"absurd", time.UnixMicro(-1 << 63), time.UnixMicro(1<<63 - 1), now},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := clock{now, skewOf(now, tt.wall.UnixMicro())}
+			assert.Equal(t, tt.want, c.time(tt.opened.UnixMicro()).UTC())
+		})
+	}
+}
+
+// TestRowSize: what a connection takes in a frame is never underestimated.
+func TestRowSize(t *testing.T) {
+	long := strings.Repeat("x", 1000)
+	c := conntrack.Conn{ID: 1<<64 - 1, Proto: 255, Direction: 2,
+		Local: netip.MustParseAddrPort("[2001:db8::1]:65535"), Peer: netip.MustParseAddrPort("[2001:db8::2]:65535"),
+		Process: conntrack.Process{PID: 1<<31 - 1, Comm: long, Exe: long, Container: long},
+		UID:     1<<32 - 1, Tx: 1<<64 - 1, Rx: 1<<64 - 1, RTT: 1<<63 - 1, Opened: time.UnixMicro(-1 << 60)}
+	b, err := cbor.Marshal(rowOf(c))
+	require.NoError(t, err)
+	assert.LessOrEqual(t, len(b), rowSize(&c))
+	event, err := cbor.Marshal(eventRow{Kind: 3, Row: rowOf(c)})
+	require.NoError(t, err)
+	assert.LessOrEqual(t, len(event), rowSize(&c)+eventExtra)
+	small := rowOf(conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})
+	b, err = cbor.Marshal(small)
+	require.NoError(t, err)
+	assert.Len(t, b, smallestRow)
+
+	conns := make([]conntrack.Conn, 5000)
+	for i := range conns {
+		conns[i] = c
+	}
+	n, frames := 0, 0
+	for part, more := range parts(conns, rowSize) {
+		n += len(part)
+		frames++
+		f := fullFrame{Type: frameFull, Seq: 1<<64 - 1, More: more}
+		for _, c := range part {
+			f.Rows = append(f.Rows, rowOf(c))
+		}
+		require.NoError(t, writeFrame(io.Discard, f))
+		assert.Equal(t, n < len(conns), more)
+	}
+	assert.Equal(t, len(conns), n)
+	assert.Greater(t, frames, 10)
+}
+
+// TestTableAgainstNaive: whoever follows a table knows what is in it, or is
+// told how much it missed.
+func TestTableAgainstNaive(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := mathrand.New(mathrand.NewPCG(seed, 1))
+		tb := newTable()
+		truth := map[uint64]conntrack.Conn{} // of the source
+		server := map[uint64]conntrack.Conn{}
+		opened, seen, lost := 0, map[conntrack.Conn]bool{}, uint64(0)
+		see := func(events []conntrack.Event, missed uint64) {
+			lost += missed
+			for _, e := range events {
+				key := conntrack.Conn{ID: e.Conn.ID, UID: e.Conn.UID}
+				seen[key] = true
+				switch e.Kind {
+				case conntrack.Open:
+					require.NotContains(t, server, e.Conn.ID)
+					server[e.Conn.ID] = e.Conn
+				case conntrack.Update:
+					require.Contains(t, server, e.Conn.ID)
+					server[e.Conn.ID] = e.Conn
+				case conntrack.Close:
+					require.Contains(t, server, e.Conn.ID)
+					delete(server, e.Conn.ID)
+				}
+			}
+		}
+		follows := false
+		for step := range 400 {
+			switch n := rng.IntN(20); {
+			case n < 16:
+				id := rng.Uint64N(8)
+				c, ok := truth[id]
+				switch {
+				case !ok:
+					opened++
+					c = testConn(id, 1)
+					c.UID = uint32(opened)
+					truth[id] = c
+					tb.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+				case rng.IntN(3) == 0:
+					delete(truth, id)
+					tb.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+				default:
+					c.Tx++
+					if rng.IntN(4) == 0 {
+						c.Process.PID++
+					}
+					truth[id] = c
+					tb.add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+				}
+			case n < 18 && follows:
+				see(tb.take(n == 17))
+				if n == 17 {
+					require.Equal(t, truth, server, "seed %d step %d", seed, step)
+				}
+			case n == 18 && follows:
+				tb.unfollow(0)
+				follows = false
+				clear(server)
+			case n == 19:
+				conns, before, missed := tb.follow(100)
+				see(before, missed)
+				clear(server)
+				for _, c := range conns {
+					server[c.ID] = c
+					seen[conntrack.Conn{ID: c.ID, UID: c.UID}] = true
+				}
+				require.Equal(t, truth, server, "seed %d step %d", seed, step)
+				follows = true
+			}
+		}
+		_, before, missed := tb.follow(100)
+		see(before, missed)
+		unseen := 0
+		for id, c := range truth {
+			seen[conntrack.Conn{ID: id, UID: c.UID}] = true
+		}
+		unseen = opened - len(seen)
+		require.LessOrEqual(t, unseen, int(lost), "seed %d: what was never seen is counted", seed)
+	}
+}
+
+// TestTableIsBounded: a server that takes nothing does not make it grow.
+func TestTableIsBounded(t *testing.T) {
+	tb := newTable()
+	tb.follow(10)
+	for n := range uint64(mostChanges) {
+		c := testConn(n, 1)
+		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+	}
+	assert.LessOrEqual(t, len(tb.changes), mostChanges)
+	_, follows := tb.waiting()
+	assert.False(t, follows, "all is to be sent anew")
+	_, _, lost := tb.follow(10)
+	assert.EqualValues(t, mostChanges, lost)
+
+	for n := range uint64(15) {
+		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n, 1)})
+	}
+	events, lost := tb.take(true)
+	assert.Len(t, events, 10, "as many as the server takes")
+	assert.EqualValues(t, 5, lost)
+	conns, _, lost := tb.follow(10)
+	assert.Len(t, conns, 10)
+	assert.Zero(t, lost, "not counted again")
+}
+
+func TestAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		"map": "map:10789", "map:1": "map:1", "192.0.2.1": "192.0.2.1:10789", "192.0.2.1:65535": "192.0.2.1:65535",
+		"2001:db8::1": "[2001:db8::1]:10789", "[2001:db8::1]": "[2001:db8::1]:10789", "[2001:db8::1]:2": "[2001:db8::1]:2",
+		"fe80::1%eth0": "[fe80::1%eth0]:10789",
+	} {
+		got, err := address(in)
+		require.NoError(t, err, in)
+		assert.Equal(t, want, got, in)
+	}
+	for _, in := range []string{"", ":1", "map:", "map:0", "map:65536", "map:http", "http://map", "map:1:2]", "map:1:2", "a b", "[]"} {
+		_, err := address(in)
+		assert.Error(t, err, in)
+	}
+}
+
+// TestTroubleIsPlain: what goes wrong is one line without a local port, which
+// would make it new each time.
+func TestTroubleIsPlain(t *testing.T) {
+	id := identity(t)
+	answer := func(f func(net.Conn)) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				f(c)
+				c.Close()
+			}
+		}()
+		return l.Addr().String()
+	}
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	gone.Close()
+	tests := []struct{ name, addr, want string }{
+		{"down", gone.Addr().String(), "feed: nothing listens there: connection refused"},
+		{"closes", answer(func(net.Conn) {}), "feed: the map server closed the link"},
+		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := &linker{Client: &Client{Token: id.Token()}, addr: tt.addr, table: newTable(), boot: newBoot()}
+			for range 3 {
+				assert.EqualError(t, explain(l.link(context.Background(), func() {})), tt.want)
+			}
+		})
+	}
+	assert.EqualError(t, explain(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}), "feed: it does not answer")
+	notFound := &net.DNSError{Err: "no such host", Name: "map.example.com", IsNotFound: true}
+	c := &Client{Addr: "map.example.com", Token: id.Token(), Source: make(script),
+		dial: func(context.Context, string, string) (net.Conn, error) { return nil, notFound }}
+	err = c.Run(context.Background())
+	assert.ErrorContains(t, err, `feed: there is no host "map.example.com"`)
+	assert.NotContains(t, err.Error(), "\n")
+	assert.ErrorContains(t, (&Client{Token: id.Token(), Source: make(script)}).Run(context.Background()), "HOST:PORT")
+	assert.ErrorContains(t, (&Client{Addr: "x", Source: make(script)}).Run(context.Background()), "no token")
+	assert.ErrorContains(t, (&Client{Addr: "x", Token: id.Token()}).Run(context.Background()), "no source")
+}
+
+// TestCleanedNames: hostile texts do not reach the Handler.
+func TestCleanedNames(t *testing.T) {
+	for in, want := range map[string]string{
+		"ssh": "ssh", "Grüße 東京 🎉": "Grüße 東京 🎉", "\x1b[31mred\a": "[31mred", "a\u202eb\u2066c": "abc", "\u200b\u200d\ufeffx\u2060": "x",
+		"a\u0085b\u009bc": "abc", "\xff\xfeok\xc3": "ok", "line\r\nbreak\u2028": "linebreak", "\u3164\u115f\ufe0fblank\u034f": "blank",
+		strings.Repeat("é", 200): strings.Repeat("é", 128), "x" + strings.Repeat("é", 200): "x" + strings.Repeat("é", 127),
+		strings.Repeat("\x00", 1024) + "far": "",
+	} {
+		assert.Equal(t, want, clean(in), "%q", in)
+	}
+	id, h, src := identity(t), newHub(), make(script, 1)
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	c := testConn(1, 1)
+	c.Process = conntrack.Process{PID: 1, Comm: "\x1b]0;owned\a", Exe: "/tmp/\u202egnp.sh", Container: "a\nb"}
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
+	report(t, &Client{Addr: addr, Token: id.Token(), Name: "evil\x1b[2J\u202e", Source: src,
+		Info: func() conntrack.Info { return conntrack.Info{Backend: "x\ny", Limited: strings.Repeat("\u200bz", 400)} }})
+	eventually(t, "arrives", func() bool { n, _ := h.total(); return n == 1 })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, a := range h.agents {
+		assert.Equal(t, "evil[2J", a.Name)
+		assert.Equal(t, "xy", a.Backend)
+		assert.Equal(t, strings.Repeat("z", len(a.Limited)), a.Limited)
+		assert.Equal(t, conntrack.Process{PID: 1, Comm: "]0;owned", Exe: "/tmp/gnp.sh", Container: "ab"}, h.conns[id][1].Process)
+	}
+}
+
+// TestSourceFails: an agent that sees nothing must not seem to be well.
+func TestSourceFails(t *testing.T) {
+	id := identity(t)
+	addr, _ := serve(t, id, newHub(), "127.0.0.1:0")
+	broken := errors.New("conntrack: broken")
+	for name, want := range map[string]error{"fails": broken, "ends": nil} {
+		t.Run(name, func(t *testing.T) {
+			err := (&Client{Addr: addr, Token: id.Token(), Source: failing{want}}).Run(context.Background())
+			require.Error(t, err)
+			if want != nil {
+				assert.ErrorIs(t, err, want)
+			}
+		})
+	}
+}
+
+func TestTokenErrors(t *testing.T) {
+	s := identity(t).Token().String()
+	for in, want := range map[string]string{
+		"": "empty", "cm": "cut off", s[:40]: "cut off after 40 of 52", s + "AA": "54 characters", "cm2_" + s[4:]: "another version",
+		"cm12_abc": "another version", "secret": "no token", "CM1_" + s[4:]: "no token", s[:51] + "!": "damaged",
+	} {
+		_, err := ParseToken(in)
+		assert.ErrorContains(t, err, want, in)
+		if len(in) > 20 {
+			assert.NotContains(t, err.Error(), in[5:15], "it may be a secret")
+		}
+	}
+}
+
+func writePEM(t *testing.T, name, kind string, der []byte) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
+
+// TestForeignIdentity: certificates made elsewhere work, halves and mixtures
+// do not.
+func TestForeignIdentity(t *testing.T) {
+	dir := t.TempDir()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(-time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	writePEM(t, filepath.Join(dir, "server-cert.pem"), "CERTIFICATE", der)
+	writePEM(t, filepath.Join(dir, "server-key.pem"), "RSA "+"PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))
+	id, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	h, src := newHub(), make(script, 1)
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(1, 1)}
+	report(t, &Client{Addr: addr, Token: id.Token(), Source: src})
+	eventually(t, "joined", func() bool { n, _ := h.total(); return n == 1 })
+
+	other := t.TempDir()
+	_, err = LoadIdentity(other)
+	require.NoError(t, err)
+	b, err := os.ReadFile(filepath.Join(other, "server-key.pem"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "server-key.pem"), b, 0o600))
+	_, err = LoadIdentity(dir)
+	assert.ErrorContains(t, err, "server-key.pem: damaged, or not the key of server-cert.pem")
+}
+
+// TestIdentityAfterPowerFailure: a key without a certificate is completed and
+// the token stays.
+func TestIdentityAfterPowerFailure(t *testing.T) {
+	dir := t.TempDir()
+	id, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(dir, "server-cert.pem")))
+	again, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	assert.Equal(t, id.Token(), again.Token())
+
+	fresh := filepath.Join(t.TempDir(), "deep", "folder")
+	var work sync.WaitGroup
+	tokens := make([]Token, 8)
+	for i := range tokens {
+		work.Go(func() {
+			id, err := LoadIdentity(fresh)
+			if assert.NoError(t, err) {
+				tokens[i] = id.Token()
+			}
+		})
+	}
+	work.Wait()
+	for _, token := range tokens {
+		assert.Equal(t, tokens[0], token, "servers that start at the same time agree")
+	}
+}
+
+// TestManySources: the slots before authentication are shared fairly.
+func TestManySources(t *testing.T) {
+	s := &Server{}
+	open := func(source string) *waiter {
+		a, b := net.Pipe()
+		t.Cleanup(func() { b.Close() })
+		w := &waiter{a, sourceOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(source)))}
+		require.True(t, s.enter(w))
+		return w
+	}
+	closed := func(w *waiter) bool {
+		w.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, err := w.conn.Read(make([]byte, 1))
+		return errors.Is(err, io.ErrClosedPipe)
+	}
+	honest := open("198.51.100.1:1")
+	var rude []*waiter
+	for n := range 50 {
+		rude = append(rude, open(fmt.Sprintf("[2001:db8::%x]:%d", n, 1000+n)))
+	}
+	assert.False(t, closed(honest))
+	assert.True(t, closed(rude[41]), "one /64 is one source")
+	assert.False(t, closed(rude[42]))
+	assert.Len(t, s.waiting, 1+mostSource)
+	for n := range mostWaiting {
+		open(fmt.Sprintf("[2001:db8:1:%x::1]:1", n))
+	}
+	assert.Len(t, s.waiting, mostWaiting)
+	assert.True(t, closed(honest), "the oldest of all goes in the end")
+	for len(s.waiting) > 0 {
+		s.leave(s.waiting[0])
+	}
+}
+
+func BenchmarkFull(b *testing.B) {
+	rows := make([]row, 1000)
+	for i := range rows {
+		rows[i] = rowOf(testConn(uint64(i), 1))
+		rows[i].Container = ""
+	}
+	raw, err := cbor.Marshal(fullFrame{Type: frameFull, Seq: 1, Rows: rows})
+	require.NoError(b, err)
+	b.Run("decode/rows=1000", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(raw)))
+		for b.Loop() {
+			var f fullHead
+			decode(raw, &f)
+			appendConns(nil, f.Rows, clock{now: time.Now()})
+		}
+	})
+}
