@@ -361,7 +361,9 @@ func summary(st *live.State) string {
 			countries[c.Place.Country] = true
 		}
 	}
+	// Unknown programs are none, and a table of coordinates names no country.
 	delete(programs, "")
+	delete(countries, "")
 	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(len(st.Conns), "live connection", "live connections"),
 		count(len(programs), "program", "programs"), count(len(countries), "country", "countries"))
 	if unknown > 0 {

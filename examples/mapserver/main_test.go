@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"image/png"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -155,11 +156,21 @@ func TestHeadlessReports(t *testing.T) {
 	defer cancel()
 	var out bytes.Buffer
 	err := run(ctx, []string{"-headless", "-demo", "50", "-listen", "127.0.0.1:0"}, &out, io.Discard)
-	require.NoError(t, errors.Unwrap(err))
+	require.NoError(t, err)
 	assert.Contains(t, out.String(), "connmap-agent 127.0.0.1:")
 	assert.Contains(t, out.String(), "Running headless")
 	assert.Contains(t, out.String(), "1 host, ")
 	assert.Contains(t, out.String(), " live connections of ")
+}
+
+func TestSummaryCountsWhatIsKnown(t *testing.T) {
+	st := &live.State{Agents: make([]live.Agent, 1), Conns: []*live.Conn{
+		{Conn: conntrack.Conn{Process: conntrack.Process{Comm: "ssh"}}, Place: geoip.Place{Country: "DE", Precision: geoip.Country}},
+		{Place: geoip.Place{Lat: 1, Precision: geoip.City}}, // from a table without countries
+		{},
+		{Scope: live.LAN},
+	}}
+	assert.Equal(t, "1 host, 4 live connections of 1 program to 1 country, 1 to unknown places", summary(st))
 }
 
 func TestZonePlace(t *testing.T) {
