@@ -84,9 +84,9 @@ func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var err error
-		conns, err = c.snapshot(b.Context(), conns[:0])
+		conns, err = c.backend.snapshot(b.Context(), conns[:0])
 		require.NoError(b, err)
-		w.changes(time.Now(), conns, func(Event, error) bool { return true })
+		w.changes(time.Now(), conns, func(Event) bool { return true })
 	}
 	require.Len(b, conns, 10_000)
 }

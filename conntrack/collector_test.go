@@ -54,13 +54,13 @@ func TestWatchChanges(t *testing.T) {
 		{"close last", nil, []Event{{Kind: Close, Time: now, Conn: b}}},
 	} {
 		var got []Event
-		assert.True(t, w.changes(now, step.conns, func(e Event, err error) bool {
+		assert.True(t, w.changes(now, step.conns, func(e Event) bool {
 			got = append(got, e)
 			return true
 		}), step.name)
 		assert.Equal(t, step.want, got, step.name)
 	}
-	assert.False(t, w.changes(now, []Conn{a, b}, func(Event, error) bool { return false }))
+	assert.False(t, w.changes(now, []Conn{a, b}, func(Event) bool { return false }))
 }
 
 // Whoever applies the events of a watch must hold what the snapshot held.
@@ -75,7 +75,7 @@ func TestWatchAgainstSnapshots(t *testing.T) {
 				conns = append(conns, conn(id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(8) / 7)}), 80).String(), r.Uint64N(2)))
 			}
 		}
-		w.changes(time.Time{}, conns, func(e Event, _ error) bool {
+		w.changes(time.Time{}, conns, func(e Event) bool {
 			old, ok := held[e.Conn.ID]
 			switch e.Kind {
 			case Open:
@@ -98,18 +98,32 @@ func TestWatchAgainstSnapshots(t *testing.T) {
 	}
 }
 
+// polls is a backend that returns one snapshot after the other, then fails.
+type polls struct{ conns [][]Conn }
+
+func (p *polls) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return dst, err
+	}
+	if len(p.conns) == 0 {
+		return dst, io.ErrUnexpectedEOF
+	}
+	dst = append(dst, p.conns[0]...)
+	p.conns = p.conns[1:]
+	return dst, nil
+}
+
+func (p *polls) events(ctx context.Context, interval time.Duration, yield func(Event) bool) error {
+	return poll(ctx, interval, p.snapshot, yield)
+}
+
+func (*polls) info() Info   { return Info{} }
+func (*polls) close() error { return nil }
+
 func TestEvents(t *testing.T) {
 	a := conn(1, "192.0.2.1:80", 0)
 	synctest.Test(t, func(t *testing.T) {
-		polls := [][]Conn{{a}, {a}, {}}
-		c := &Collector{interval: time.Second, snapshot: func(_ context.Context, dst []Conn) ([]Conn, error) {
-			if len(polls) == 0 {
-				return dst, io.ErrUnexpectedEOF
-			}
-			dst = append(dst, polls[0]...)
-			polls = polls[1:]
-			return dst, nil
-		}}
+		c := &Collector{time.Second, &polls{[][]Conn{{a}, {a}, {}}}}
 		start := time.Now()
 		var kinds []Kind
 		var last error
@@ -128,9 +142,7 @@ func TestEvents(t *testing.T) {
 
 func TestEventsEndWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Collector{interval: time.Hour, snapshot: func(ctx context.Context, dst []Conn) ([]Conn, error) {
-			return append(dst, conn(1, "192.0.2.1:80", 0)), ctx.Err()
-		}}
+		c := &Collector{time.Hour, &polls{[][]Conn{{conn(1, "192.0.2.1:80", 0)}}}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		n := 0
@@ -144,7 +156,7 @@ func TestEventsEndWithContext(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	got := []string{TCP.String(), UDP.String(), Proto(1).String(), Unknown.String(), In.String(), Out.String(),
+	got := []string{TCP.String(), UDP.String(), ICMP.String(), ICMPv6.String(), SCTP.String(), Proto(47).String(), State(0).String(), FinWait1.String(), State(2).String(), Unknown.String(), In.String(), Out.String(),
 		Open.String(), Update.String(), Close.String(), Lost.String(), Kind(9).String()}
-	assert.True(t, slices.Equal(got, []string{"tcp", "udp", "1", "unknown", "in", "out", "open", "update", "close", "lost", "kind 9"}), "%q", got)
+	assert.True(t, slices.Equal(got, []string{"tcp", "udp", "icmp", "icmpv6", "sctp", "47", "", "fin-wait-1", "2", "unknown", "in", "out", "open", "update", "close", "lost", "kind 9"}), "%q", got)
 }

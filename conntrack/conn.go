@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -9,19 +10,28 @@ import (
 // A Proto is an IANA protocol number.
 type Proto uint8
 
-// The protocols reported today.
+// The protocols with a name. Sockets of others are reported too.
 const (
-	TCP Proto = 6
-	UDP Proto = 17
+	ICMP   Proto = 1
+	TCP    Proto = 6
+	UDP    Proto = 17
+	ICMPv6 Proto = 58
+	SCTP   Proto = 132
 )
 
-// String returns "tcp", "udp" or the number.
+// String returns "tcp", "udp", "icmp", "icmpv6", "sctp" or the number.
 func (p Proto) String() string {
 	switch p {
+	case ICMP:
+		return "icmp"
 	case TCP:
 		return "tcp"
 	case UDP:
 		return "udp"
+	case ICMPv6:
+		return "icmpv6"
+	case SCTP:
+		return "sctp"
 	}
 	return strconv.Itoa(int(p))
 }
@@ -47,6 +57,45 @@ func (d Direction) String() string {
 	return "unknown"
 }
 
+// A State is the state of a TCP socket. The values are the Linux kernel's.
+type State uint8
+
+// The states a connection can be in, named as in RFC 9293. The zero State is
+// that of other protocols and of backends that do not tell it.
+const (
+	Established State = 1
+	FinWait1    State = 4
+	FinWait2    State = 5
+	Closed      State = 7
+	CloseWait   State = 8
+	LastAck     State = 9
+	Closing     State = 11
+)
+
+// String returns the name of RFC 9293 in lower case, such as "fin-wait-1", the
+// number of other states, and nothing for zero.
+func (s State) String() string {
+	switch s {
+	case 0:
+		return ""
+	case Established:
+		return "established"
+	case FinWait1:
+		return "fin-wait-1"
+	case FinWait2:
+		return "fin-wait-2"
+	case Closed:
+		return "closed"
+	case CloseWait:
+		return "close-wait"
+	case LastAck:
+		return "last-ack"
+	case Closing:
+		return "closing"
+	}
+	return strconv.Itoa(int(s))
+}
+
 // A Process is the program that owns a socket. The zero Process is unknown:
 // the socket belongs to the kernel, or to a process this one may not look at.
 type Process struct {
@@ -56,19 +105,32 @@ type Process struct {
 	Container string // 64 hexadecimal digits, empty outside containers
 }
 
-// A Conn is one connection: a TCP socket in an established state or a UDP
-// socket with a peer. It is a comparable value.
+// A Conn is one connection: a TCP socket in an established state, or a flow:
+// the datagrams between a socket and one peer.
 type Conn struct {
-	ID        uint64 // socket cookie: stable for the life of the socket, unique on its host; a socket that connects anew keeps it
+	// ID is unique among the connections of the host at one time, and stable
+	// while the connection lives. It is the socket cookie, or, for the flows
+	// of a socket with several peers, a number from 1<<63 on. A socket that
+	// connects anew keeps its cookie.
+	ID        uint64
 	Proto     Proto
+	State     State
 	Direction Direction
 	Local     netip.AddrPort // never an IPv4-mapped IPv6 address
 	Peer      netip.AddrPort // never an IPv4-mapped IPv6 address
-	Process   Process
-	UID       uint32        // user that owns the socket
-	Tx, Rx    uint64        // payload bytes sent and received; zero for UDP
-	RTT       time.Duration // smoothed round-trip time; zero: unknown
-	Opened    time.Time     // when the collector first saw it, also for connections older than the collector
+	Process   Process        // the last known to send or receive
+	Sharers   []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
+	UID       uint32         // user that owns the socket
+	Tx, Rx    uint64         // payload bytes sent and received; both zero: none, or not known
+	RTT       time.Duration  // smoothed round-trip time; zero: unknown
+	Opened    time.Time      // when it opened, or when the collector first saw it if that was later
+}
+
+// Equal reports whether c and d are the same in every field.
+func (c Conn) Equal(d Conn) bool {
+	return c.ID == d.ID && c.Proto == d.Proto && c.State == d.State && c.Direction == d.Direction &&
+		c.Local == d.Local && c.Peer == d.Peer && c.Process == d.Process && slices.Equal(c.Sharers, d.Sharers) &&
+		c.UID == d.UID && c.Tx == d.Tx && c.Rx == d.Rx && c.RTT == d.RTT && c.Opened.Equal(d.Opened)
 }
 
 // A Kind says what happened to a connection.
@@ -77,7 +139,7 @@ type Kind uint8
 // The kinds of events.
 const (
 	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
-	Update                 // its owner or counters changed; a new round-trip time alone is no event
+	Update                 // its owners, state or counters changed; a new round-trip time alone is no event
 	Close                  // it ended; the Conn holds the last counters known
 	Lost                   // events were lost: Event.Lost says how many
 )

@@ -51,6 +51,7 @@ type entry struct {
 	cookie      uint64
 	local, peer endpoint
 	proto       Proto
+	state       State
 	direction   Direction
 	found       bool  // pid is the owner
 	tries       uint8 // walks of /proc that did not find the owner
@@ -125,6 +126,10 @@ func (d *diag) close() error {
 	return unix.Close(d.link.fd)
 }
 
+func (d *diag) events(ctx context.Context, interval time.Duration, yield func(Event) bool) error {
+	return poll(ctx, interval, d.snapshot, yield)
+}
+
 // snapshot appends the current connections to dst.
 func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	d.mu.Lock()
@@ -179,7 +184,7 @@ func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	for _, i := range d.live {
 		e := d.entry(i)
 		c := Conn{
-			ID: e.cookie, Proto: e.proto, Direction: e.direction, Local: e.local.addrPort(), Peer: e.peer.addrPort(),
+			ID: e.cookie, Proto: e.proto, State: e.state, Direction: e.direction, Local: e.local.addrPort(), Peer: e.peer.addrPort(),
 			UID: e.uid, Tx: e.tx, Rx: e.rx, RTT: e.rtt, Opened: time.Unix(0, e.opened),
 		}
 		if p := d.owners.known[e.pid]; p != nil {
@@ -251,6 +256,9 @@ func (d *diag) add(proto Proto, s *sock) {
 	local, peer := endpointOf(s.local), endpointOf(s.peer)
 	if e.proto != proto || e.local != local || e.peer != peer {
 		*e = entry{cookie: s.cookie, proto: proto, local: local, peer: peer, uid: s.uid, opened: d.now.UnixNano()}
+	}
+	if proto == TCP {
+		e.state = State(s.state)
 	}
 	e.tx, e.rx, e.rtt = s.tx, s.rx, s.rtt
 	// A socket that its program has closed lives on without inode and user until

@@ -607,7 +607,7 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 	var conns []Conn
 	allocs := testing.AllocsPerRun(20, func() {
 		var err error
-		conns, err = c.snapshot(t.Context(), conns[:0])
+		conns, err = c.backend.snapshot(t.Context(), conns[:0])
 		require.NoError(t, err)
 	})
 	assert.Len(t, conns, 1000)

@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func open(o Options) (*Collector, error) {
+func open(o Options) (backend, error) {
 	d, err := openDiag(o)
 	if err != nil {
 		return nil, err
 	}
-	return &Collector{snapshot: d.snapshot, info: d.info, close: d.close}, nil
+	return d, nil
 }
 
 func openDiag(o Options) (*diag, error) {

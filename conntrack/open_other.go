@@ -8,6 +8,6 @@ import (
 	"runtime"
 )
 
-func open(Options) (*Collector, error) {
+func open(Options) (backend, error) {
 	return nil, fmt.Errorf("no sockets can be read on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

@@ -269,7 +269,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		m.record(e.conn, true, time.Time{})
 		return
 	}
-	if old.conn.Conn == c {
+	if old.conn.Conn.Equal(c) {
 		return
 	}
 	// Place, network and rule depend on what does not change, but for the
