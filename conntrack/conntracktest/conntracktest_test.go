@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -168,7 +167,7 @@ func TestSource(t *testing.T) {
 			assert.Positive(t, counts[conntrack.Open])
 			assert.Positive(t, counts[conntrack.Close])
 			assert.Positive(t, counts[conntrack.Update])
-			assert.True(t, slices.Equal(events, follow(t, conntracktest.Source{N: n, Seed: 3})), "same seed")
+			assert.Equal(t, events, follow(t, conntracktest.Source{N: n, Seed: 3}), "same seed")
 		})
 	}
 	assert.Empty(t, follow(t, conntracktest.Source{}))

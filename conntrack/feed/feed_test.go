@@ -491,7 +491,7 @@ func FuzzFrames(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if again, err := appendConns(nil, raw, clock{now: c.now}); err != nil || !slices.Equal(again, conns) {
+				if again, err := appendConns(nil, raw, clock{now: c.now}); err != nil || !slices.EqualFunc(again, conns, conntrack.Conn.Equal) {
 					t.Fatalf("%v: %+v became %+v", err, conns, again)
 				}
 			}
