@@ -411,12 +411,15 @@ func TestTableAgainstNaive(t *testing.T) {
 		tb := newTable()
 		truth := map[uint64]conntrack.Conn{} // of the source
 		server := map[uint64]conntrack.Conn{}
-		opened, seen, lost := 0, map[conntrack.Conn]bool{}, uint64(0)
+		type life struct { // of a socket
+			id  uint64
+			uid uint32
+		}
+		opened, seen, lost := 0, map[life]bool{}, uint64(0)
 		see := func(events []conntrack.Event, missed uint64) {
 			lost += missed
 			for _, e := range events {
-				key := conntrack.Conn{ID: e.Conn.ID, UID: e.Conn.UID}
-				seen[key] = true
+				seen[life{e.Conn.ID, e.Conn.UID}] = true
 				switch e.Kind {
 				case conntrack.Open:
 					require.NotContains(t, server, e.Conn.ID)
@@ -469,7 +472,7 @@ func TestTableAgainstNaive(t *testing.T) {
 				clear(server)
 				for _, c := range conns {
 					server[c.ID] = c
-					seen[conntrack.Conn{ID: c.ID, UID: c.UID}] = true
+					seen[life{c.ID, c.UID}] = true
 				}
 				require.Equal(t, truth, server, "seed %d step %d", seed, step)
 				follows = true
@@ -479,7 +482,7 @@ func TestTableAgainstNaive(t *testing.T) {
 		see(before, missed)
 		unseen := 0
 		for id, c := range truth {
-			seen[conntrack.Conn{ID: id, UID: c.UID}] = true
+			seen[life{id, c.UID}] = true
 		}
 		unseen = opened - len(seen)
 		require.LessOrEqual(t, unseen, int(lost), "seed %d: what was never seen is counted", seed)
