@@ -1,0 +1,395 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// Options say how to collect.
+type Options struct {
+	Loopback bool // also report connections to loopback addresses
+	Ring     int  // bytes of the ring of events, a power of two and multiple of the page size; zero: 1 MiB
+}
+
+// A Probe is the programs in the kernel and what they tell. Flush and Close
+// may be called at any time, the other methods by one goroutine at a time.
+type Probe struct {
+	NoLengths error // why sends and receives are not seen; nil: they are
+	NoPackets error // why packets are not seen; nil: they are
+
+	coll  *ebpf.Collection
+	links []link.Link // an unreferenced link is detached by the garbage collector
+	held  *link.Iter
+	ring  *ringbuf.Reader
+
+	record ringbuf.Record
+	socket Socket
+	buf    []byte // of iterators
+	keys   []connmapFlowKey
+	values []connmapFlow
+}
+
+// The programs that some kernels lack, or refuse without a capability.
+var (
+	lengthPrograms = []string{connmapProgSendLength, connmapProgRecvLength}
+	packetPrograms = map[string]ebpf.AttachType{
+		connmapProgEgress:   ebpf.AttachCGroupInetEgress,
+		connmapProgIngress:  ebpf.AttachCGroupInetIngress,
+		connmapProgCreated:  ebpf.AttachCGroupInetSockCreate,
+		connmapProgReleased: ebpf.AttachCgroupInetSockRelease,
+	}
+)
+
+// Open loads and attaches the programs. If packets, or sends and receives,
+// cannot be seen, it does without; the Probe says why. Its error wraps
+// [errors.ErrUnsupported] where the kernel cannot do it, and
+// [fs.ErrPermission] where it does not allow it.
+func Open(o Options) (*Probe, error) {
+	cgroup, noCgroup := cgroupRoot()
+	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10)}
+	err := p.load(o)
+	if err != nil && p.NoPackets == nil {
+		p.NoPackets = err
+		err = p.load(o)
+	}
+	if err != nil {
+		p.NoLengths, p.NoPackets = err, noCgroup
+		if err = p.load(o); err != nil && p.NoPackets == nil {
+			p.NoPackets = err
+			err = p.load(o)
+		}
+	}
+	if err == nil {
+		if err = p.attach(cgroup); err != nil {
+			p.Close()
+		}
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	if p.NoLengths != nil {
+		p.NoLengths = explain(p.NoLengths)
+	}
+	if p.NoPackets != nil {
+		p.NoPackets = explain(p.NoPackets)
+	}
+	return p, nil
+}
+
+func (p *Probe) load(o Options) error {
+	spec, err := loadConnmap()
+	if err != nil {
+		return err
+	}
+	set := func(name string, value any) { err = errors.Join(err, spec.Variables[name].Set(value)) }
+	if o.Ring > 0 {
+		spec.Maps[connmapMapEvents].MaxEntries = uint32(o.Ring)
+		set(connmapVarWakeBytes, uint32(o.Ring/8))
+	}
+	set(connmapVarWithLoopback, o.Loopback)
+	set(connmapVarByPacket, p.NoPackets == nil)
+	if err != nil {
+		return err
+	}
+	if p.NoLengths != nil {
+		for _, name := range lengthPrograms {
+			delete(spec.Programs, name)
+		}
+	}
+	if p.NoPackets != nil {
+		for name := range packetPrograms {
+			delete(spec.Programs, name)
+		}
+	}
+	p.coll, err = ebpf.NewCollection(spec)
+	return err
+}
+
+func (p *Probe) attach(cgroup string) error {
+	var err error
+	if p.ring, err = ringbuf.NewReader(p.coll.Maps[connmapMapEvents]); err != nil {
+		return err
+	}
+	// Lengths first: once states are seen, the first send of a connection must
+	// be seen too.
+	for _, name := range append(slices.Clone(lengthPrograms), connmapProgSetState) {
+		if prog := p.coll.Programs[name]; prog != nil {
+			l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+			if err != nil {
+				return fmt.Errorf("attach %s: %w", name, err)
+			}
+			p.links = append(p.links, l)
+		}
+	}
+	for name, typ := range packetPrograms {
+		if prog := p.coll.Programs[name]; prog != nil {
+			l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: typ, Program: prog})
+			if err != nil {
+				return fmt.Errorf("attach %s to %s: %w", name, cgroup, err)
+			}
+			p.links = append(p.links, l)
+		}
+	}
+	p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]})
+	return err
+}
+
+// explain says in an error what to do about it.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		missing, known := missingCapabilities()
+		switch {
+		case known && missing != "":
+			return fmt.Errorf("it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: %s (%w)", missing, fs.ErrPermission)
+		default:
+			return fmt.Errorf("the kernel forbids it (%w), as in lockdown or a sandbox: %w", fs.ErrPermission, err)
+		}
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("no memory for it: raise the limit of locked memory (ulimit -l): %w", err)
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		return fmt.Errorf("%w by this kernel (Linux %s), which must be 5.11 or later, with BTF, BPF_SYSCALL and CGROUP_BPF: %w", errors.ErrUnsupported, release(), err)
+	}
+	return err
+}
+
+func release() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "?"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// Close detaches the programs. Next returns [os.ErrClosed] then.
+func (p *Probe) Close() error {
+	var errs []error
+	if p.ring != nil {
+		errs = append(errs, p.ring.Close())
+	}
+	for _, l := range p.links {
+		errs = append(errs, l.Close())
+	}
+	if p.held != nil {
+		errs = append(errs, p.held.Close())
+	}
+	p.coll.Close()
+	return errors.Join(errs...)
+}
+
+// TestPort has the programs report connections on loopback from or to a port,
+// whatever the options; zero ends it.
+func (p *Probe) TestPort(port uint16) error {
+	return p.coll.Variables[connmapVarTestPort].Set(port<<8 | port>>8)
+}
+
+// Lost returns how many events were lost since Open.
+func (p *Probe) Lost() (n uint64, err error) {
+	err = p.coll.Variables[connmapVarLost].Get(&n)
+	return n, err
+}
+
+// Next waits until the deadline for what the programs tell. Its error is
+// [os.ErrDeadlineExceeded] or, after Flush, [ringbuf.ErrFlushed], if there is
+// nothing, and [os.ErrClosed] after Close. One of what it returns is nil; the
+// Socket is valid until the next call.
+//
+// The programs wake it up at most every [Delay]: who has received something
+// must come back after that time.
+func (p *Probe) Next(deadline time.Time) (*Socket, *Process, error) {
+	p.ring.SetDeadline(deadline)
+	for {
+		if err := p.ring.ReadInto(&p.record); err != nil {
+			return nil, nil, err
+		}
+		if p.socket.parse(p.record.RawSample) {
+			return &p.socket, nil, nil
+		}
+		if proc, ok := parseProcess(p.record.RawSample); ok {
+			return nil, &proc, nil
+		}
+	}
+}
+
+// Flush has Next return ErrFlushed when it has returned what was told before.
+func (p *Probe) Flush() error { return p.ring.Flush() }
+
+// ErrFlushed is returned by Next after Flush.
+var ErrFlushed = ringbuf.ErrFlushed
+
+// Held calls visit for each TCP connection, listener, and socket of another
+// protocol, once for each process that holds it.
+func (p *Probe) Held(visit func(*Socket)) error {
+	return p.iterate(false, socketSize, func(b []byte) {
+		if p.socket.parse(b) {
+			visit(&p.socket)
+		}
+	})
+}
+
+// Counters calls visit for each TCP connection that was told of, once for each
+// process that holds it.
+func (p *Probe) Counters(visit func(Counters)) error {
+	return p.iterate(true, countersSize, func(b []byte) {
+		if c, ok := parseCounters(b); ok {
+			visit(c)
+		}
+	})
+}
+
+func (p *Probe) iterate(brief bool, size int, visit func([]byte)) error {
+	if err := p.coll.Variables[connmapVarBrief].Set(brief); err != nil {
+		return fmt.Errorf("list of sockets: %w", err)
+	}
+	r, err := p.held.Open()
+	if err != nil {
+		return fmt.Errorf("list of sockets: %w", err)
+	}
+	defer r.Close()
+	return records(r, p.buf, size, visit)
+}
+
+// records calls visit for each record of a size that r holds.
+func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
+	n, idle := 0, 0
+	for {
+		m, err := r.Read(buf[n:])
+		n += m
+		for at := 0; ; at += size {
+			if n-at < size {
+				n = copy(buf, buf[at:n])
+				break
+			}
+			visit(buf[at : at+size])
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, unix.EAGAIN) && idle < 1000:
+			// After a million files that are no sockets the kernel takes a break.
+			idle++
+			runtime.Gosched()
+		case err != nil:
+			return fmt.Errorf("list of sockets: %w", err)
+		}
+	}
+}
+
+// Missed returns the cookies of connections and sockets with flows whose end
+// was lost, and whether these are all.
+func (p *Probe) Missed() (cookies []uint64, all bool) {
+	m := p.coll.Maps[connmapMapMissed]
+	for range m.MaxEntries() {
+		var cookie uint64
+		if m.LookupAndDelete(nil, &cookie) != nil {
+			return cookies, true
+		}
+		cookies = append(cookies, cookie)
+	}
+	return cookies, false
+}
+
+// A FlowKey names a flow.
+type FlowKey = connmapFlowKey
+
+const batch = 512
+
+// Flows calls visit for each flow, if one has grown since the last call, or if
+// always is set.
+func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
+	seen := p.coll.Variables[connmapVarFlowSeen]
+	var grown uint32
+	if err := seen.Get(&grown); err != nil {
+		return err
+	}
+	if grown == 0 && !always {
+		return nil
+	}
+	if err := seen.Set(uint32(0)); err != nil {
+		return err
+	}
+	if p.keys == nil {
+		p.keys, p.values = make([]connmapFlowKey, batch), make([]connmapFlow, batch)
+	}
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := p.coll.Maps[connmapMapFlows].BatchLookup(&cursor, p.keys, p.values, nil)
+		if errors.Is(err, unix.ENOSPC) && len(p.keys) < 1<<16 {
+			// A bucket holds more.
+			p.keys, p.values = make([]connmapFlowKey, 2*len(p.keys)), make([]connmapFlow, 2*len(p.keys))
+			continue
+		}
+		for i := range n {
+			p.socket.flow(&p.keys[i], &p.values[i])
+			visit(p.keys[i], &p.socket)
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list of flows: %w", err)
+		}
+	}
+}
+
+// AddFlow begins to count a flow that has been found.
+func (p *Probe) AddFlow(s *Socket) error {
+	key, value := s.Key(), s.value()
+	err := p.coll.Maps[connmapMapFlows].Update(&key, &value, ebpf.UpdateNoExist)
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		return nil
+	}
+	return err
+}
+
+// EndFlow forgets a flow and returns its counters; false: there was none.
+func (p *Probe) EndFlow(key FlowKey) (tx, rx uint64, ok bool) {
+	var f connmapFlow
+	m := p.coll.Maps[connmapMapFlows]
+	err := m.LookupAndDelete(&key, &f)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		// Before Linux 5.14.
+		if err = m.Lookup(&key, &f); err == nil {
+			err = m.Delete(&key)
+		}
+	}
+	return f.Tx, f.Rx, err == nil
+}
+
+// cgroupRoot returns where the hierarchy of cgroups, version 2, is mounted.
+func cgroupRoot() (string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	dir, whole := cgroupMount(b)
+	switch {
+	case dir == "":
+		return "", fmt.Errorf("%w: no cgroup2 file system is mounted", errors.ErrUnsupported)
+	case !whole:
+		return "", fmt.Errorf("%w: only a part of the cgroup2 hierarchy is mounted here, as in a container", errors.ErrUnsupported)
+	}
+	return dir, nil
+}
+
+// missingCapabilities names those of the three that this process lacks.
+func missingCapabilities() (names string, known bool) {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "", false
+	}
+	return missing(b)
+}

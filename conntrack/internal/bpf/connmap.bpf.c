@@ -1,0 +1,914 @@
+//go:build ignore
+
+// The kernel's side of the backend ebpf: it reports each connection of every
+// network namespace as it opens and closes, with its program and its bytes.
+//
+// TCP is followed through the states of its sockets (inet_sock_set_state).
+// Other protocols have none: their packets are counted where sockets send and
+// receive them (cgroup_skb), one flow for each socket and peer. Who does so is
+// learnt where it is certain, in the context of a process: at connect, listen,
+// send, receive and close. What existed before is found by iterators.
+//
+// What is known of a socket lies in its socket storage and goes with it. A
+// child of a listener gets a copy of the listener's.
+#include "kernel.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define TEXT 512		   // bytes of a path, a power of two
+#define NAME 128		   // bytes of a part of a path, a power of two
+#define PARTS 24		   // of a path
+#define WAKE_AFTER 100000000ULL	   // ns
+#define FLAG_PROVISIONAL 1	   // the owner is the listener's; who accepts is not known yet
+#define FLAG_HIDDEN 2		   // loopback, not asked for
+#define FLAG_FLOWS 4		   // has or had flows
+#define OTHERS 3
+
+enum kind {
+	OPEN = 1,     // a TCP connection
+	CLOSE = 2,    // of it
+	OWNER = 3,    // another process sends or receives, or the same one under another name
+	FLOW = 4,     // the first packet between a socket and a peer
+	RELEASE = 5,  // of a socket with flows
+	PROCESS = 6,  // its paths
+	HELD = 7,     // by the iterator: a process has a file descriptor of this socket
+	LISTENER = 8, // likewise, of a socket that listens
+	COUNTERS = 9, // likewise, in short
+};
+
+struct owner {
+	__u64 start; // of the process, boot time in ns
+	char comm[16] __attribute__((aligned(8)));
+	__u32 pid;
+	__u32 pad; // the compiler's own would not be written
+};
+
+// A sock_event is all that is known of a socket or flow.
+struct sock_event {
+	__u8 kind;
+	__u8 proto;
+	__u8 family;
+	__u8 state;
+	__u8 out; // 1: this host opened it, 2: the peer did, 0: not known
+	__u8 connected;
+	__u8 pad[2];
+	__u8 local[16]; // 4 bytes if the family is AF_INET
+	__u8 peer[16];
+	__u16 local_port;
+	__u16 peer_port;
+	__u32 uid;
+	__u64 cookie;
+	__u64 time;   // boot time in ns
+	__u64 opened; // likewise
+	__u64 tx, rx;
+	__u32 rtt; // us
+	__u32 netns;
+	struct owner owner;
+	__u32 primary; // the owner, where owner is who holds the socket
+	__u32 pad2;
+};
+
+// A process_event has the path of the executable and that of the cgroup, each
+// from the leaf to the root, its parts ending with a zero byte.
+struct process_event {
+	__u8 kind;
+	__u8 pad[3];
+	__u32 pid;
+	__u64 start;
+	__u16 exe_len;
+	__u16 cgroup_len;
+	__u32 pad2;
+	char exe[TEXT + NAME];
+	char cgroup[TEXT + NAME];
+};
+
+// Counters are those of a connection that was told of before.
+struct counters {
+	__u64 cookie;
+	__u64 tx, rx;
+	__u32 rtt;
+	__u32 holder; // process that has a file descriptor of it
+	__u32 owner;
+	__u8 kind;
+	__u8 state;
+	__u8 pad[2];
+};
+
+// Keeps the types in the object's BTF, for bpf2go.
+const struct sock_event *unused1 __attribute__((unused));
+const struct process_event *unused2 __attribute__((unused));
+const struct counters *unused3 __attribute__((unused));
+
+struct flow_key {
+	__u64 cookie;
+	__u8 peer[16]; // IPv4 as ::ffff:a.b.c.d
+	__u16 peer_port;
+	__u8 proto;
+	__u8 pad[5];
+};
+
+struct flow {
+	__u64 tx, rx;
+	__u64 opened;
+	__u8 local[16]; // IPv4 as ::ffff:a.b.c.d
+	__u16 local_port;
+	__u8 out;
+	__u8 connected;
+	__u32 uid;
+	struct owner owner;
+};
+
+// What is known of a socket.
+struct known {
+	struct owner owner;
+	__u64 opened; // of the connection that was announced; 0: none
+	__u32 others[OTHERS]; // processes that owned it before
+	__u8 out;
+	__u8 flags;
+	__u8 pad[2];
+};
+
+struct process_key {
+	__u64 start;
+	__u32 pid;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct known);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+// The processes whose paths have been sent, and of which executable.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 13);
+	__type(key, struct process_key);
+	__type(value, __u64);
+} processes SEC(".maps");
+
+// The sockets whose end the ring had no room for.
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1 << 16);
+	__uint(value_size, sizeof(__u64));
+} missed SEC(".maps");
+
+const volatile __u8 with_loopback;
+const volatile __u8 by_packet; // flows are counted by cgroup_skb
+const volatile __u32 wake_bytes = 1 << 17;
+
+__u64 lost;	   // events for which the ring had no room, and flows for which the map had none
+__u64 woken;	   // when the reader was last woken up
+__u32 flow_seen;   // a flow has grown since this was cleared
+__u16 test_port;   // of the self-test, which loopback does not hide
+__u8 brief;	   // the iterator tells counters alone where that is enough
+
+static __always_inline __u64 wake(void)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (now - woken < WAKE_AFTER && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < wake_bytes)
+		return BPF_RB_NO_WAKEUP;
+	woken = now;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+// ---- processes
+
+static __always_inline void owner_of(struct owner *o, struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	o->pid = BPF_CORE_READ(task, tgid);
+	o->start = BPF_CORE_READ(leader, start_boottime);
+	bpf_core_read(&o->comm, sizeof(o->comm), &leader->comm);
+}
+
+// put_part writes a part of a path behind the others and returns their length,
+// or 0 if it has no room or cannot be read.
+static __always_inline __u64 put_part(char *to, __u64 at, const void *part)
+{
+	long n;
+
+	if (at >= TEXT)
+		return 0;
+	barrier_var(at); // the verifier wants to see the bound where it is used
+	at &= TEXT - 1;
+	n = bpf_probe_read_kernel_str(to + at, NAME, part);
+	return n > 0 ? at + n : 0;
+}
+
+// path_parts writes the path of a file and returns its length.
+static __always_inline __u16 path_parts(char *to, struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct vfsmount *vfs = BPF_CORE_READ(file, f_path.mnt);
+	struct mount *mnt = (void *)vfs - bpf_core_field_offset(struct mount, mnt);
+	__u64 at = 0, next;
+
+	for (int i = 0; i < PARTS + 16; i++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+		if (dentry == parent || dentry == BPF_CORE_READ(mnt, mnt.mnt_root)) {
+			struct mount *up = BPF_CORE_READ(mnt, mnt_parent);
+
+			if (up == mnt || !up)
+				break;
+			dentry = BPF_CORE_READ(mnt, mnt_mountpoint);
+			mnt = up;
+			continue;
+		}
+		next = put_part(to, at, BPF_CORE_READ(dentry, d_name.name));
+		if (!next)
+			break;
+		at = next;
+		dentry = parent;
+	}
+	return at;
+}
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
+{
+	if (bpf_core_field_exists(kn->__parent))
+		return BPF_CORE_READ(kn, __parent);
+	return (void *)BPF_CORE_READ((struct kernfs_node___old *)kn, parent);
+}
+
+// cgroup_parts writes the path of a process's cgroup and returns its length.
+// If all processes are in the root of the unified hierarchy, as where systems
+// still use the first version, it is that of the memory controller.
+static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct kernfs_node *kn = BPF_CORE_READ(set, dfl_cgrp, kn), *parent = parent_of(kn);
+	__u64 at = 0, next;
+
+	if (!parent && bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id)) {
+		struct cgroup_subsys_state *css = 0;
+		__u32 id = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
+
+		bpf_probe_read_kernel(&css, sizeof(css), (void *)set + bpf_core_field_offset(struct css_set, subsys) + id * sizeof(css));
+		kn = BPF_CORE_READ(css, cgroup, kn);
+		parent = parent_of(kn);
+	}
+	for (int i = 0; i < PARTS && parent; i++) {
+		next = put_part(to, at, BPF_CORE_READ(kn, name));
+		if (!next)
+			break;
+		at = next;
+		kn = parent;
+		parent = parent_of(kn);
+	}
+	return at;
+}
+
+// tell_process sends the paths of a process unless they have been sent.
+static __noinline int tell_process(struct task_struct *task)
+{
+	struct process_key key = {};
+	struct process_event *e;
+	struct file *exe;
+	__u64 *told, id;
+
+	if (!task)
+		return 0;
+	key.pid = BPF_CORE_READ(task, tgid);
+	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
+	exe = BPF_CORE_READ(task, mm, exe_file);
+	id = (__u64)exe;
+	told = bpf_map_lookup_elem(&processes, &key);
+	if (told && *told == id)
+		return 0;
+	// Without room it is told the next time; the reader meanwhile looks in /proc.
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 0;
+	e->kind = PROCESS;
+	e->pid = key.pid;
+	e->start = key.start;
+	e->exe_len = exe ? path_parts(e->exe, exe) : 0;
+	e->cgroup_len = cgroup_parts(e->cgroup, task);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	bpf_map_update_elem(&processes, &key, &id, BPF_ANY);
+	return 0;
+}
+
+// ---- sockets
+
+static __always_inline int loopback4(__be32 a)
+{
+	return (a & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
+static __always_inline int loopback16(const __u8 *a)
+{
+	const __u32 *w = (const void *)a;
+
+	if (w[0] || w[1])
+		return 0;
+	return w[2] ? w[2] == bpf_htonl(0xffff) && loopback4(w[3]) : w[3] == bpf_htonl(1);
+}
+
+// A socket that is reached through another's memory, as the first subflow of
+// an MPTCP socket, is no pointer that the verifier trusts: it is read field by
+// field.
+#define GET(sk, raw, field) ((raw) ? BPF_CORE_READ(sk, field) : (sk)->field)
+
+static __always_inline __u16 local_port(struct sock *sk)
+{
+	// skc_num is zero when the socket has closed.
+	return BPF_CORE_READ((struct inet_sock *)sk, inet_sport);
+}
+
+static __always_inline __u64 cookie_of(struct sock *sk, int raw)
+{
+	return raw ? BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) : bpf_get_socket_cookie(sk);
+}
+
+static __always_inline void addresses(struct sock_event *e, struct sock *sk, int raw)
+{
+	e->family = GET(sk, raw, __sk_common.skc_family);
+	if (e->family == AF_INET) {
+		*(__be32 *)e->local = GET(sk, raw, __sk_common.skc_rcv_saddr);
+		*(__be32 *)e->peer = GET(sk, raw, __sk_common.skc_daddr);
+	} else {
+		bpf_core_read(e->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_core_read(e->peer, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+	e->local_port = local_port(sk);
+	e->peer_port = GET(sk, raw, __sk_common.skc_dport);
+}
+
+static __always_inline void read_counters(__u64 *tx, __u64 *rx, __u32 *rtt, struct sock *sk, int raw)
+{
+	struct tcp_sock *tp = raw ? (struct tcp_sock *)sk : bpf_skc_to_tcp_sock(sk);
+	__u64 sent, again, got;
+
+	*tx = *rx = *rtt = 0;
+	if (!tp)
+		return;
+	sent = GET(tp, raw, bytes_sent);
+	again = GET(tp, raw, bytes_retrans);
+	got = GET(tp, raw, bytes_received);
+	// The peer's FIN counts as a byte.
+	if (got && GET(sk, raw, __sk_common.skc_flags) & (1 << SOCK_DONE))
+		got--;
+	*tx = sent > again ? sent - again : 0;
+	*rx = got;
+	*rtt = GET(tp, raw, srtt_us) >> 3;
+}
+
+static __always_inline void describe(struct sock_event *e, struct sock *sk, int raw, struct known *k, __u8 kind, __u8 state, __u64 now)
+{
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = kind;
+	e->proto = GET(sk, raw, sk_protocol);
+	e->state = state;
+	e->out = k->out;
+	addresses(e, sk, raw);
+	e->uid = GET(sk, raw, sk_uid.val);
+	e->cookie = cookie_of(sk, raw);
+	e->time = now;
+	e->opened = k->opened;
+	if (e->proto == IPPROTO_TCP)
+		read_counters(&e->tx, &e->rx, &e->rtt, sk, raw);
+	e->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	e->owner = k->owner;
+}
+
+// miss counts an event that found no room.
+static __always_inline void miss(__u8 kind, __u64 cookie)
+{
+	__sync_fetch_and_add(&lost, 1);
+	if (kind == CLOSE || kind == RELEASE)
+		bpf_map_push_elem(&missed, &cookie, 0);
+}
+
+static __always_inline void tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
+{
+	struct sock_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		miss(kind, bpf_get_socket_cookie(sk));
+		return;
+	}
+	describe(e, sk, 0, k, kind, state, now);
+	bpf_ringbuf_submit(e, wake());
+}
+
+// tell_socket tells of a socket by its cookie and owner alone.
+static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8 proto)
+{
+	struct sock_event *e;
+
+	if (!k)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		miss(kind, cookie);
+		return 0;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = kind;
+	e->proto = proto;
+	e->cookie = cookie;
+	e->time = bpf_ktime_get_boot_ns();
+	e->owner = k->owner;
+	bpf_ringbuf_submit(e, wake());
+	return 0;
+}
+
+static __always_inline int hidden(struct sock *sk, int raw)
+{
+	__u16 port;
+	__u8 a[16];
+
+	if (with_loopback)
+		return 0;
+	port = GET(sk, raw, __sk_common.skc_dport);
+	if (test_port && (port == test_port || local_port(sk) == test_port))
+		return 0;
+	if (GET(sk, raw, __sk_common.skc_family) == AF_INET)
+		return loopback4(GET(sk, raw, __sk_common.skc_daddr));
+	bpf_core_read(a, 16, &sk->__sk_common.skc_v6_daddr);
+	return loopback16(a);
+}
+
+static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
+{
+	k->opened = bpf_ktime_get_boot_ns();
+	k->flags &= ~FLAG_HIDDEN;
+	if (hidden(sk, 0))
+		k->flags |= FLAG_HIDDEN;
+	else
+		tell(sk, k, OPEN, state, k->opened);
+}
+
+// owned makes the current process the owner, and reports whether that is news.
+static __always_inline int owned(struct known *k)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 pid = k->owner.pid;
+	__u64 *comm = (void *)k->owner.comm, comm0 = comm[0], comm1 = comm[1];
+
+	// A thread of the kernel works for somebody else.
+	if (!BPF_CORE_READ(task, mm))
+		return 0;
+	owner_of(&k->owner, task);
+	k->flags &= ~FLAG_PROVISIONAL;
+	tell_process(task);
+	return pid != k->owner.pid || comm0 != comm[0] || comm1 != comm[1];
+}
+
+// shared reports whether the current process owned the socket before, and
+// notes the last owner. Processes that take turns are no news each time.
+static __always_inline int shared(struct known *k, __u32 pid)
+{
+	__u32 last = k->owner.pid;
+	int before = k->others[0] == pid || k->others[1] == pid || k->others[2] == pid;
+
+	if (last && k->others[0] != last && k->others[1] != last && k->others[2] != last) {
+		k->others[2] = k->others[1];
+		k->others[1] = k->others[0];
+		k->others[0] = last;
+	}
+	return before;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(set_state, struct sock *sk, int old, int state)
+{
+	struct known *k;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	switch (state) {
+	case BPF_TCP_SYN_SENT:
+	case BPF_TCP_LISTEN:
+		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!k)
+			return 0;
+		k->out = state == BPF_TCP_SYN_SENT;
+		k->opened = 0;
+		k->others[0] = k->others[1] = k->others[2] = 0;
+		owned(k);
+		return 0;
+	case BPF_TCP_SYN_RECV:
+		// From here on the storage is the child's own copy.
+		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!k)
+			return 0;
+		k->out = 2;
+		k->opened = 0;
+		k->flags = FLAG_PROVISIONAL;
+		return 0;
+	case BPF_TCP_ESTABLISHED:
+		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (k)
+			opens(sk, k, state);
+		else
+			__sync_fetch_and_add(&lost, 1);
+		return 0;
+	case BPF_TCP_FIN_WAIT1:
+	case BPF_TCP_LAST_ACK:
+		// Who closes holds the socket, but only who sent or received owns it.
+		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+		if (k && k->flags & FLAG_PROVISIONAL && bpf_get_current_pid_tgid() >> 32)
+			owned(k);
+		return 0;
+	case BPF_TCP_CLOSE:
+		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+		if (!k || !k->opened)
+			return 0;
+		if (!(k->flags & FLAG_HIDDEN))
+			tell(sk, k, CLOSE, old, bpf_ktime_get_boot_ns());
+		k->opened = 0;
+	}
+	return 0;
+}
+
+static __always_inline void to16(__u8 *to, int family, const void *from)
+{
+	if (family == AF_INET) {
+		__u32 *w = (void *)to;
+		w[0] = w[1] = 0;
+		w[2] = bpf_htonl(0xffff);
+		w[3] = *(const __u32 *)from;
+	} else {
+		__builtin_memcpy(to, from, 16);
+	}
+}
+
+// A packet is what is counted of one.
+struct packet {
+	struct flow_key key;
+	__u8 local[16];
+	__u16 local_port;
+	__u8 out;
+	__u8 connected;
+	__u8 counted_only; // does not open a flow
+	__u32 uid;
+	__u64 bytes;
+};
+
+static __noinline int tell_flow(struct packet *p, struct flow *f)
+{
+	struct sock_event *e;
+
+	if (!p || !f)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		__sync_fetch_and_add(&lost, 1);
+		return 0;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = FLOW;
+	e->proto = p->key.proto;
+	e->family = AF_INET6;
+	e->out = f->out;
+	e->connected = f->connected;
+	__builtin_memcpy(e->local, p->local, 16);
+	__builtin_memcpy(e->peer, p->key.peer, 16);
+	e->local_port = p->local_port;
+	e->peer_port = p->key.peer_port;
+	e->uid = p->uid;
+	e->cookie = p->key.cookie;
+	e->time = e->opened = f->opened;
+	e->tx = f->tx;
+	e->rx = f->rx;
+	e->owner = f->owner;
+	bpf_ringbuf_submit(e, wake());
+	return 0;
+}
+
+// count adds a packet to its flow, which it opens.
+static __always_inline void count(struct packet *p, struct known *k)
+{
+	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
+
+	if (!f) {
+		struct flow fresh = {};
+
+		if (p->counted_only)
+			return;
+		fresh.opened = bpf_ktime_get_boot_ns();
+		__builtin_memcpy(fresh.local, p->local, 16);
+		fresh.local_port = p->local_port;
+		fresh.out = p->out;
+		fresh.connected = p->connected;
+		fresh.uid = p->uid;
+		fresh.owner = k->owner;
+		if (p->out == 1)
+			fresh.tx = p->bytes;
+		else
+			fresh.rx = p->bytes;
+		k->flags |= FLAG_FLOWS;
+		if (!bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST)) {
+			tell_flow(p, &fresh);
+			return;
+		}
+		// Another processor was faster, or there is no room.
+		f = bpf_map_lookup_elem(&flows, &p->key);
+		if (!f) {
+			__sync_fetch_and_add(&lost, 1);
+			return;
+		}
+	}
+	if (p->out == 1)
+		__sync_fetch_and_add(&f->tx, p->bytes);
+	else
+		__sync_fetch_and_add(&f->rx, p->bytes);
+	if (!flow_seen)
+		flow_seen = 1;
+}
+
+// io is called in the context of the process that sends or receives.
+static __always_inline void io(struct sock *sk, int n, __u8 out)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__u16 family = sk->__sk_common.skc_family;
+	struct known *k;
+	int state;
+
+	if (n < 0 || (family != AF_INET && family != AF_INET6))
+		return;
+	if (sk->sk_protocol == IPPROTO_MPTCP) {
+		// The connection is its first subflow, the owner is noted here.
+		struct sock *first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+
+		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!k || !first || k->owner.pid == pid)
+			return;
+		if (!shared(k, pid) && owned(k))
+			tell_socket(cookie_of(first, 1), k, OWNER, IPPROTO_TCP);
+		k->opened = bpf_ktime_get_boot_ns();
+		return;
+	}
+	state = sk->__sk_common.skc_state;
+	if (sk->sk_protocol == IPPROTO_TCP) {
+		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+		if (!k) {
+			// Older than the programs, and accepted since.
+			if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
+				return;
+			k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+			if (!k)
+				return;
+			owned(k);
+			opens(sk, k, state);
+			return;
+		}
+	} else {
+		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!k)
+			return;
+	}
+	if (k->owner.pid != pid || k->flags & FLAG_PROVISIONAL) {
+		int known = shared(k, pid);
+
+		if (owned(k) && !known && !(k->flags & FLAG_HIDDEN) && (k->opened || k->flags & FLAG_FLOWS))
+			tell_socket(bpf_get_socket_cookie(sk), k, OWNER, sk->sk_protocol);
+	}
+	if (!by_packet && sk->sk_protocol == IPPROTO_UDP && state == BPF_TCP_ESTABLISHED) {
+		struct packet p = {};
+
+		if (hidden(sk, 0))
+			return;
+		p.key.cookie = bpf_get_socket_cookie(sk);
+		p.key.proto = IPPROTO_UDP;
+		p.key.peer_port = sk->__sk_common.skc_dport;
+		p.local_port = local_port(sk);
+		if (family == AF_INET) {
+			__be32 a = sk->__sk_common.skc_daddr;
+			to16(p.key.peer, family, &a);
+			a = sk->__sk_common.skc_rcv_saddr;
+			to16(p.local, family, &a);
+		} else {
+			bpf_core_read(p.key.peer, 16, &sk->__sk_common.skc_v6_daddr);
+			bpf_core_read(p.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		}
+		p.out = out;
+		p.connected = 1;
+		p.uid = sk->sk_uid.val;
+		p.bytes = n;
+		count(&p, k);
+	}
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(send_length, struct sock *sk, int n, int flags)
+{
+	io(sk, n, 1);
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
+{
+	if (!(flags & MSG_PEEK))
+		io(sk, n, 2);
+	return 0;
+}
+
+// ---- packets
+
+static __always_inline int packet(struct __sk_buff *skb, __u8 out)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const __u8 *ip = data;
+	struct packet p = {};
+	struct bpf_sock *sk;
+	struct known *k;
+	__u32 header;
+	__u8 proto;
+	int v4;
+
+	if (data + 20 > end)
+		return 1;
+	// Most packets end here.
+	v4 = ip[0] >> 4 == 4;
+	proto = v4 ? ip[9] : ip[6];
+	if (proto == IPPROTO_TCP)
+		return 1;
+	sk = skb->sk;
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	// Sockets of the kernel itself have no storage.
+	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!k)
+		return 1;
+	if (v4) {
+		header = (ip[0] & 15) * 4;
+		to16(p.local, AF_INET, ip + (out == 1 ? 12 : 16));
+		to16(p.key.peer, AF_INET, ip + (out == 1 ? 16 : 12));
+	} else {
+		header = 40;
+		if (data + 40 > end)
+			return 1;
+		__builtin_memcpy(p.local, ip + (out == 1 ? 8 : 24), 16);
+		__builtin_memcpy(p.key.peer, ip + (out == 1 ? 24 : 8), 16);
+		// Extension headers stand before some.
+		if (sk->protocol && sk->protocol < 255)
+			proto = sk->protocol;
+	}
+	if (!with_loopback && loopback16(p.key.peer))
+		return 1;
+	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP) {
+		__u16 ports[2] = {};
+
+		if (v4 || ip[6] == proto)
+			bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
+		p.local_port = ports[out != 1];
+		p.key.peer_port = ports[out == 1];
+		header += proto == IPPROTO_UDP ? 8 : 12;
+	} else {
+		// Each raw socket gets a copy of every answer, also of those to others.
+		p.counted_only = out != 1 && sk->type == SOCK_RAW && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6);
+	}
+	p.key.cookie = bpf_get_socket_cookie(skb);
+	p.key.proto = proto;
+	p.out = out;
+	p.connected = sk->state == BPF_TCP_ESTABLISHED;
+	p.uid = bpf_get_socket_uid(skb);
+	p.bytes = skb->len > header ? skb->len - header : 0;
+	count(&p, k);
+	return 1;
+}
+
+SEC("cgroup_skb/egress")
+int egress(struct __sk_buff *skb) { return packet(skb, 1); }
+
+SEC("cgroup_skb/ingress")
+int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
+
+SEC("cgroup/sock_create")
+int created(struct bpf_sock *sk)
+{
+	struct known *k;
+
+	if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
+		return 1;
+	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (k)
+		owned(k);
+	return 1;
+}
+
+SEC("cgroup/sock_release")
+int released(struct bpf_sock *sk)
+{
+	struct known *k;
+
+	if (sk->protocol == IPPROTO_TCP)
+		return 1;
+	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (k && k->flags & FLAG_FLOWS)
+		tell_socket(bpf_get_socket_cookie(sk), k, RELEASE, sk->protocol);
+	return 1;
+}
+
+// ---- what was there before
+
+static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_struct *task, struct sock *sk, int raw, struct known *k)
+{
+	__u8 kind = HELD, state = GET(sk, raw, __sk_common.skc_state), proto = GET(sk, raw, sk_protocol);
+	struct sock_event e;
+
+	if (proto == IPPROTO_TCP) {
+		if (state == BPF_TCP_LISTEN)
+			kind = LISTENER;
+		else if (state == BPF_TCP_SYN_SENT || state == BPF_TCP_SYN_RECV || state == BPF_TCP_CLOSE || state == BPF_TCP_TIME_WAIT)
+			return 0;
+	}
+	if (!k->owner.pid)
+		owner_of(&k->owner, task);
+	if (kind == HELD && hidden(sk, raw)) {
+		k->flags |= FLAG_HIDDEN;
+		return 0;
+	}
+	if (proto != IPPROTO_TCP) {
+		if (brief)
+			return 0;
+		if (state == BPF_TCP_ESTABLISHED)
+			k->flags |= FLAG_FLOWS; // the reader makes one of it
+	} else if (brief) {
+		struct counters c = {};
+
+		// What has not been told of is on its way in the ring.
+		if (!k->opened || kind == LISTENER)
+			return 0;
+		c.kind = COUNTERS;
+		c.state = state;
+		c.cookie = cookie_of(sk, raw);
+		c.holder = task->tgid;
+		c.owner = k->owner.pid;
+		read_counters(&c.tx, &c.rx, &c.rtt, sk, raw);
+		bpf_seq_write(ctx->meta->seq, &c, sizeof(c));
+		return 0;
+	} else if (!k->opened && kind == HELD) {
+		k->opened = bpf_ktime_get_boot_ns();
+	}
+	tell_process(task);
+	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
+	e.connected = state == BPF_TCP_ESTABLISHED;
+	owner_of(&e.owner, task);
+	e.primary = k->owner.pid;
+	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
+	return 0;
+}
+
+// held tells of each socket that a process has a file descriptor of.
+SEC("iter/task_file")
+int held(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct socket *socket;
+	struct sock *sk, *first;
+	struct known *k;
+	__u16 family;
+
+	if (!file || !task)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk)
+		return 0;
+	family = sk->__sk_common.skc_family;
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!k)
+		return 0;
+	if (sk->sk_protocol != IPPROTO_MPTCP)
+		return hold(ctx, task, sk, 0, k);
+	// Its listener and its connection are those of the first subflow.
+	first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return first ? hold(ctx, task, first, 1, k) : 0;
+}

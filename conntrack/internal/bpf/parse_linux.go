@@ -1,0 +1,252 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package bpf
+
+import (
+	"bytes"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Delay is how long the programs may leave the reader asleep.
+const Delay = 100 * time.Millisecond
+
+// A Kind says what a Socket tells. The values are those of connmap.bpf.c.
+type Kind uint8
+
+// The kinds.
+const (
+	Opened       Kind = 1  // a TCP connection
+	Closed       Kind = 2  // of it
+	OwnerChanged Kind = 3  // another process sends or receives
+	FlowOpened   Kind = 4  // by the first packet between a socket and a peer
+	Released     Kind = 5  // a socket with flows was closed
+	process      Kind = 6  // a Process, no Socket
+	Held         Kind = 7  // a process holds this socket
+	Listening    Kind = 8  // likewise, and it listens
+	counters     Kind = 9  // a Counters, no Socket
+)
+
+// A Socket is what is told of a TCP connection, a flow or a socket.
+type Socket struct {
+	Kind        Kind
+	Proto       uint8
+	State       uint8 // of TCP, before it closed if Kind is Closed
+	Direction   uint8 // 1: out, 2: in, 0: unknown
+	Connected   bool  // the socket has this peer only
+	Local, Peer netip.AddrPort
+	UID         uint32
+	Cookie      uint64
+	Time        int64 // ns since boot, time asleep included
+	Opened      int64 // likewise
+	Tx, Rx      uint64
+	RTT         time.Duration
+	NetNS       uint32
+	Owner       Owner  // or, if Kind is Held, one of those that hold it
+	Primary     uint32 // PID of the owner if Kind is Held; zero: unknown
+}
+
+// An Owner is a process as it is told with each socket.
+type Owner struct {
+	PID   uint32
+	Start int64 // ns since boot
+	Comm  [16]byte
+}
+
+// CommText returns the name without what follows its end.
+func (o *Owner) CommText() []byte {
+	if i := bytes.IndexByte(o.Comm[:], 0); i >= 0 {
+		return o.Comm[:i]
+	}
+	return o.Comm[:]
+}
+
+// A Process has what is told once of each.
+type Process struct {
+	PID    uint32
+	Start  int64
+	Exe    string // path of the executable; empty for kernel threads
+	Cgroup string // path of its cgroup
+}
+
+// Counters are those of a TCP connection, as told once for each process that
+// holds it.
+type Counters struct {
+	Cookie uint64
+	Tx, Rx uint64
+	RTT    time.Duration
+	Holder uint32 // PID of a process that holds the socket
+	Owner  uint32 // PID of the owner; zero: unknown
+	State  uint8
+}
+
+const (
+	socketSize   = int(unsafe.Sizeof(connmapSockEvent{}))
+	processSize  = int(unsafe.Sizeof(connmapProcessEvent{}))
+	countersSize = int(unsafe.Sizeof(connmapCounters{}))
+)
+
+// fill copies b into a value without pointers, if their sizes agree.
+func fill[T any](v *T, b []byte) bool {
+	// The ring rounds sizes up to 8 bytes.
+	if size := int(unsafe.Sizeof(*v)); len(b) < size || len(b) >= size+8 {
+		return false
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)), b)
+	return true
+}
+
+func (s *Socket) parse(b []byte) bool {
+	var r connmapSockEvent
+	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) > Listening {
+		return false
+	}
+	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
+	if r.Family == unix.AF_INET {
+		local, peer = netip.AddrFrom4([4]byte(r.Local[:4])), netip.AddrFrom4([4]byte(r.Peer[:4]))
+	}
+	*s = Socket{
+		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0,
+		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
+		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
+		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
+		Owner: Owner{PID: r.Owner.Pid, Start: int64(r.Owner.Start), Comm: name(r.Owner.Comm)},
+		Primary: r.Primary,
+	}
+	return true
+}
+
+func name(c [16]int8) (b [16]byte) {
+	for i, x := range c {
+		b[i] = byte(x)
+	}
+	return b
+}
+
+func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
+	*s = Socket{
+		Kind: FlowOpened, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
+		Local: netip.AddrPortFrom(netip.AddrFrom16(f.Local).Unmap(), bits.ReverseBytes16(f.LocalPort)),
+		Peer:  netip.AddrPortFrom(netip.AddrFrom16(k.Peer).Unmap(), bits.ReverseBytes16(k.PeerPort)),
+		UID:   f.Uid, Cookie: k.Cookie, Opened: int64(f.Opened), Tx: f.Tx, Rx: f.Rx,
+		Owner: Owner{PID: f.Owner.Pid, Start: int64(f.Owner.Start), Comm: name(f.Owner.Comm)},
+	}
+}
+
+// Key returns the name of the flow that s tells of.
+func (s *Socket) Key() FlowKey {
+	return FlowKey{Cookie: s.Cookie, Peer: s.Peer.Addr().As16(), PeerPort: bits.ReverseBytes16(s.Peer.Port()), Proto: s.Proto}
+}
+
+func (s *Socket) value() connmapFlow {
+	f := connmapFlow{
+		Opened: uint64(s.Opened), Local: s.Local.Addr().As16(), LocalPort: bits.ReverseBytes16(s.Local.Port()),
+		Out: s.Direction, Uid: s.UID,
+	}
+	if s.Connected {
+		f.Connected = 1
+	}
+	f.Owner.Pid, f.Owner.Start = s.Owner.PID, uint64(s.Owner.Start)
+	for i, x := range s.Owner.Comm {
+		f.Owner.Comm[i] = int8(x)
+	}
+	return f
+}
+
+func parseCounters(b []byte) (Counters, bool) {
+	var r connmapCounters
+	if !fill(&r, b) || Kind(r.Kind) != counters {
+		return Counters{}, false
+	}
+	return Counters{r.Cookie, r.Tx, r.Rx, time.Duration(r.Rtt) * time.Microsecond, r.Holder, r.Owner, r.State}, true
+}
+
+func parseProcess(b []byte) (Process, bool) {
+	var r connmapProcessEvent
+	if !fill(&r, b) || Kind(r.Kind) != process {
+		return Process{}, false
+	}
+	text := func(c *[640]int8, n uint16) string {
+		return joined(unsafe.Slice((*byte)(unsafe.Pointer(c)), len(c))[:min(int(n), len(c))])
+	}
+	return Process{r.Pid, int64(r.Start), text(&r.Exe, r.ExeLen), text(&r.Cgroup, r.CgroupLen)}, true
+}
+
+// joined makes a path of its parts, of which the last stands first.
+func joined(b []byte) string {
+	b = bytes.TrimSuffix(b, []byte{0})
+	if len(b) == 0 {
+		return ""
+	}
+	parts := strings.Split(string(b), "\x00")
+	slices.Reverse(parts)
+	return "/" + strings.Join(parts, "/")
+}
+
+// cgroupMount finds the mount point of a cgroup2 file system in a
+// /proc/PID/mountinfo, preferably of the whole hierarchy.
+func cgroupMount(mountinfo []byte) (dir string, whole bool) {
+	for line := range bytes.Lines(mountinfo) {
+		front, back, ok := bytes.Cut(line, []byte(" - "))
+		f, g := bytes.Fields(front), bytes.Fields(back)
+		if !ok || len(f) < 5 || len(g) < 1 || string(g[0]) != "cgroup2" {
+			continue
+		}
+		if whole = string(f[3]) == "/"; whole || dir == "" {
+			dir = unescape(string(f[4]))
+		}
+		if whole {
+			break
+		}
+	}
+	return dir, whole
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// missing names the capabilities that a process with this /proc/PID/status
+// lacks.
+func missing(status []byte) (names string, known bool) {
+	for line := range bytes.Lines(status) {
+		digits, ok := bytes.CutPrefix(line, []byte("CapEff:"))
+		if !ok {
+			continue
+		}
+		caps, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 16, 64)
+		if err != nil || caps&(1<<unix.CAP_SYS_ADMIN) != 0 {
+			return "", err == nil
+		}
+		var lacks []string
+		for _, c := range []struct {
+			bit  uint
+			name string
+		}{{unix.CAP_BPF, "CAP_BPF"}, {unix.CAP_PERFMON, "CAP_PERFMON"}, {unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}} {
+			if caps&(1<<c.bit) == 0 {
+				lacks = append(lacks, c.name)
+			}
+		}
+		return strings.Join(lacks, ", "), true
+	}
+	return "", false
+}
