@@ -23,15 +23,15 @@ type Kind uint8
 
 // The kinds.
 const (
-	Opened       Kind = 1  // a TCP connection
-	Closed       Kind = 2  // of it
-	OwnerChanged Kind = 3  // another process sends or receives
-	FlowOpened   Kind = 4  // by the first packet between a socket and a peer
-	Released     Kind = 5  // a socket with flows was closed
-	process      Kind = 6  // a Process, no Socket
-	Held         Kind = 7  // a process holds this socket
-	Listening    Kind = 8  // likewise, and it listens
-	counters     Kind = 9  // a Counters, no Socket
+	Opened       Kind = 1 // a TCP connection
+	Closed       Kind = 2 // of it
+	OwnerChanged Kind = 3 // another process sends or receives
+	FlowOpened   Kind = 4 // by the first packet between a socket and a peer
+	Released     Kind = 5 // a socket with flows was closed
+	process      Kind = 6 // a Process, no Socket
+	Held         Kind = 7 // a process holds this socket
+	Listening    Kind = 8 // likewise, and it listens
+	counters     Kind = 9 // a Counters, no Socket
 )
 
 // A Socket is what is told of a TCP connection, a flow or a socket.
@@ -117,7 +117,7 @@ func (s *Socket) parse(b []byte) bool {
 		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
 		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
-		Owner: Owner{PID: r.Owner.Pid, Start: int64(r.Owner.Start), Comm: name(r.Owner.Comm)},
+		Owner:   Owner{PID: r.Owner.Pid, Start: int64(r.Owner.Start), Comm: name(r.Owner.Comm)},
 		Primary: r.Primary,
 	}
 	return true

@@ -1,0 +1,238 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package bpf
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// TestObjectIsOfThisSource: who changes a C file must run go generate.
+func TestObjectIsOfThisSource(t *testing.T) {
+	sums, err := os.ReadFile("object.sum")
+	require.NoError(t, err)
+	lines := 0
+	for line := range strings.Lines(string(sums)) {
+		want, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		source, err := os.ReadFile(name)
+		require.NoError(t, err)
+		sum := sha256.Sum256(source)
+		assert.Equal(t, want, hex.EncodeToString(sum[:]), "%s has changed: run go generate ./conntrack/internal/bpf", name)
+		lines++
+	}
+	assert.Equal(t, 2, lines)
+}
+
+func open(t *testing.T, o Options) *Probe {
+	t.Helper()
+	p, err := Open(o)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		t.Skip("needs a kernel that takes the programs: ", err)
+	}
+	require.NoError(t, err)
+	return p
+}
+
+// listenTCP makes a socket that listens and returns its end and its port.
+func listenTCP(t *testing.T) (end func(), port uint16) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 1))
+	name, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	return func() { unix.Close(fd) }, uint16(name.(*unix.SockaddrInet4).Port)
+}
+
+// TestTells: the programs tell of a connection from its opening to its end, and
+// the garbage collector does not end that.
+func TestTells(t *testing.T) {
+	p := open(t, Options{Loopback: true})
+	defer p.Close()
+	assert.NoError(t, p.NoLengths)
+	assert.NoError(t, p.NoPackets)
+	for range 3 {
+		runtime.GC()
+		end, port := listenTCP(t)
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(port)}))
+		unix.Close(fd)
+		end()
+		got := map[Kind]int{}
+		for deadline := time.Now().Add(5 * time.Second); got[Opened] < 2 || got[Closed] < 2; {
+			s, _, err := p.Next(deadline)
+			require.NoError(t, err, "%v", got)
+			if s != nil && (s.Local.Port() == port || s.Peer.Port() == port) {
+				assert.Equal(t, uint32(os.Getpid()), s.Owner.PID)
+				got[s.Kind]++
+			}
+		}
+		assert.Equal(t, map[Kind]int{Opened: 2, Closed: 2}, got)
+	}
+	lost, err := p.Lost()
+	assert.NoError(t, err)
+	assert.Zero(t, lost)
+}
+
+func TestNextEnds(t *testing.T) {
+	p := open(t, Options{})
+	for {
+		if _, _, err := p.Next(time.Now().Add(time.Millisecond)); err != nil {
+			assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			break
+		}
+	}
+	require.NoError(t, p.Flush())
+	for {
+		if _, _, err := p.Next(time.Time{}); err != nil {
+			assert.ErrorIs(t, err, ErrFlushed)
+			break
+		}
+	}
+	require.NoError(t, p.Close())
+	_, _, err := p.Next(time.Time{})
+	assert.ErrorIs(t, err, os.ErrClosed)
+}
+
+func TestSocketKeyAndValue(t *testing.T) {
+	for _, s := range []Socket{
+		{Proto: 17, Cookie: 7, Direction: 1, Connected: true, Opened: 5, UID: 3, Tx: 0, Rx: 0,
+			Local: netip.MustParseAddrPort("192.0.2.1:53"), Peer: netip.MustParseAddrPort("198.51.100.2:4000"),
+			Owner: Owner{PID: 9, Start: 4, Comm: [16]byte{'n', 0xff}}},
+		{Proto: 1, Cookie: 8, Direction: 2, Local: netip.MustParseAddrPort("[2001:db8::1]:0"), Peer: netip.MustParseAddrPort("[2001:db8::2]:0")},
+	} {
+		key, value := s.Key(), s.value()
+		var got Socket
+		got.flow(&key, &value)
+		s.Kind = FlowOpened
+		assert.Equal(t, s, got)
+	}
+}
+
+func TestParse(t *testing.T) {
+	raw := connmapSockEvent{Kind: uint8(Opened), Proto: 6, Family: unix.AF_INET, State: 1, Out: 1, LocalPort: 0x5000, PeerPort: 0x901f, Cookie: 1, Rtt: 5}
+	copy(raw.Local[:], []byte{192, 0, 2, 1})
+	copy(raw.Peer[:], []byte{198, 51, 100, 1})
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&raw)), socketSize)
+	var s Socket
+	require.True(t, s.parse(b))
+	assert.Equal(t, "192.0.2.1:80", s.Local.String())
+	assert.Equal(t, "198.51.100.1:8080", s.Peer.String())
+	assert.Equal(t, 5*time.Microsecond, s.RTT)
+	// A dual-stack socket with an IPv4 peer.
+	raw.Family = unix.AF_INET6
+	raw.Peer = netip.MustParseAddr("::ffff:203.0.113.9").As16()
+	require.True(t, s.parse(b))
+	assert.Equal(t, "203.0.113.9:8080", s.Peer.String())
+	assert.False(t, s.parse(b[:socketSize-1]))
+	assert.False(t, s.parse(nil))
+	raw.Kind = uint8(process)
+	assert.False(t, s.parse(b))
+
+	assert.Equal(t, "/usr/bin/ssh", joined([]byte("ssh\x00bin\x00usr\x00")))
+	assert.Equal(t, "", joined(nil))
+}
+
+func FuzzParse(f *testing.F) {
+	for _, size := range []int{0, 1, countersSize, socketSize, processSize, processSize + 8} {
+		b := make([]byte, size)
+		if size > 0 {
+			b[0] = byte(process)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s Socket
+		if s.parse(b) {
+			if s.Local.Addr().Is4In6() || s.Peer.Addr().Is4In6() {
+				t.Fatalf("mapped address in %+v", s)
+			}
+			s.Owner.CommText()
+		}
+		if p, ok := parseProcess(b); ok && (len(p.Exe) > 641 || len(p.Cgroup) > 641) {
+			t.Fatalf("%+v", p)
+		}
+		parseCounters(b)
+	})
+}
+
+// TestRecords reads records that the kernel hands over in pieces.
+func TestRecords(t *testing.T) {
+	all := []byte("aaaabbbbccccdddd")
+	for _, r := range []io.Reader{bytes.NewReader(all), iotest.OneByteReader(bytes.NewReader(all)), iotest.HalfReader(bytes.NewReader(all))} {
+		var got []string
+		require.NoError(t, records(r, make([]byte, 6), 4, func(b []byte) { got = append(got, string(b)) }))
+		assert.Equal(t, []string{"aaaa", "bbbb", "cccc", "dddd"}, got)
+	}
+	again := io.MultiReader(strings.NewReader("aaaa"), iotest.ErrReader(unix.EAGAIN))
+	assert.ErrorIs(t, records(again, make([]byte, 8), 4, func([]byte) {}), unix.EAGAIN, "not for ever")
+}
+
+func TestCgroupMount(t *testing.T) {
+	for _, tt := range []struct {
+		name, mountinfo, dir string
+		whole                bool
+	}{
+		{"unified", "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup", true},
+		{"hybrid", "31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup/unified", true},
+		{"part", "30 24 0:26 /docker/1 /sys/fs/cgroup ro - cgroup2 cgroup rw\n", "/sys/fs/cgroup", false},
+		{"whole is better", "30 24 0:26 /a /x rw - cgroup2 c rw\n31 24 0:26 / /y rw - cgroup2 c rw\n", "/y", true},
+		{"blank in the name", "30 24 0:26 / /a\\040b rw - cgroup2 c rw\n", "/a b", true},
+		{"none", "30 24 0:26 / / rw - ext4 /dev/sda rw\n\n - \ncgroup2\n", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, whole := cgroupMount([]byte(tt.mountinfo))
+			assert.Equal(t, tt.dir, dir)
+			assert.Equal(t, tt.whole, whole)
+		})
+	}
+}
+
+func FuzzCgroupMount(f *testing.F) {
+	f.Add([]byte("30 24 0:26 / /sys/fs/cg\\040roup rw - cgroup2 cgroup2 rw\n"))
+	f.Fuzz(func(t *testing.T, b []byte) { cgroupMount(b) })
+}
+
+func TestMissing(t *testing.T) {
+	for _, tt := range []struct {
+		name, status, want string
+		known              bool
+	}{
+		{"root", "Name:\tx\nCapEff:\t000001ffffffffff\n", "", true},
+		{"the three", "CapEff:\t000000c000001000\n", "", true},
+		{"one", "CapEff:\t0000008000000000\n", "CAP_PERFMON, CAP_NET_ADMIN", true},
+		{"none", "CapEff:\t0000000000000000\n", "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN", true},
+		{"damaged", "CapEff:\tx\n", "", false},
+		{"absent", "", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			names, known := missing([]byte(tt.status))
+			assert.Equal(t, tt.want, names)
+			assert.Equal(t, tt.known, known)
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	assert.ErrorIs(t, explain(unix.EPERM), fs.ErrPermission)
+	assert.ErrorIs(t, explain(fs.ErrNotExist), errors.ErrUnsupported)
+	assert.ErrorContains(t, explain(unix.ENOMEM), "ulimit -l")
+	assert.Equal(t, io.EOF, explain(io.EOF))
+}
