@@ -52,7 +52,7 @@ func BenchmarkSnapshotAgainstSS(b *testing.B) {
 		ss += cpu(b) - start
 
 		start = cpu(b)
-		c, err := New(Options{})
+		c, err := New(Options{Backend: Diag})
 		require.NoError(b, err)
 		conns := snapshot(b, c)
 		first += cpu(b) - start
@@ -78,7 +78,7 @@ func BenchmarkSnapshotAgainstSS(b *testing.B) {
 // BenchmarkPoll is what Events costs each interval when nothing changes.
 func BenchmarkPoll(b *testing.B) {
 	hold(b)
-	c := newCollector(b, Options{})
+	c := newCollector(b, Options{Backend: Diag})
 	var w watch
 	var conns []Conn
 	b.ReportAllocs()

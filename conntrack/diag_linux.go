@@ -2,212 +2,111 @@ package conntrack
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"slices"
-	"strings"
-	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
+// From linux/sock_diag.h and linux/inet_diag.h.
 const (
-	tcpStates = 1<<stateEstablished | 1<<stateFinWait1 | 1<<stateFinWait2 | 1<<stateCloseWait |
-		1<<stateLastAck | 1<<stateClosing | 1<<stateListen
-	udpStates = 1<<stateEstablished | 1<<stateClose
-
-	dumpTries  = 4 // an interrupted dump is asked for again
-	ownerTries = 5 // at once, then 1, 4, 16 and 64 seconds after the last
+	tcpDiagGetSock   = 18
+	sockDiagByFamily = 20
+	extInfo          = 2 // INET_DIAG_INFO: struct tcp_info
+	sizeofRequest    = unix.SizeofNlMsghdr + 60
+	sizeofMessage    = 72 // struct inet_diag_msg
 )
 
-// A diag is the backend Diag.
+const dumpTries = 4 // an interrupted dump is asked for again
+
+// errInterrupted says that the tables changed too often, or too much came at
+// once, for a complete answer.
+var errInterrupted = errors.New("the list of sockets was interrupted by changes")
+
+var errMalformed = errors.New("the kernel's list of sockets is malformed")
+
+// A diag is the lister of the backend Diag: a sock_diag socket and its buffer.
 type diag struct {
-	log      *slog.Logger
-	loopback bool
-	noUDP    bool
-	limited  []string // why it does not see all, known since open
-
-	mu     sync.Mutex
-	link   netlink
-	closed bool
-	gen    uint64 // number of the snapshot
-	now    time.Time
-	table  map[uint64]int32    // indexes of entries by cookie
-	blocks []*[blockSize]entry // entries; those not in table are in free
-	free   []int32
-	live   []int32 // entries of this snapshot
-	owners owners
-	tcp    ports // with listeners
-	udp    ports // with unconnected sockets
+	log   *slog.Logger
+	noUDP bool
+	fd    int
+	seq   uint32
+	size  int // of the request
+	req   [sizeofRequest]byte
+	buf   []byte
+	sock  sock // one for all: a sock of its own for each call of add would be allocated
 }
 
-// An entry is what is remembered of a connection between snapshots. It holds no
-// pointers, and entries lie in blocks: a table of ten thousand Conns would keep
-// the garbage collector busy for longer than the look-ups take.
-type entry struct {
-	cookie      uint64
-	local, peer endpoint
-	proto       Proto
-	state       State
-	direction   Direction
-	found       bool  // pid is the owner
-	tries       uint8 // walks of /proc that did not find the owner
-	pid         int32 // last owner known; zero: none
-	uid         uint32
-	inode       uint32 // zero: no process has held it yet
-	tx, rx      uint64
-	rtt         time.Duration
-	opened      int64  // in Unix nanoseconds
-	retry       int64  // when to walk again, likewise
-	gen         uint64 // snapshot that saw it last
-	next        int32  // another one with the same inode, as TCP subflows of MPTCP; -1: none
-}
-
-// An endpoint is a netip.AddrPort without pointers.
-type endpoint struct {
-	addr [16]byte
-	port uint16
-}
-
-func endpointOf(a netip.AddrPort) endpoint { return endpoint{a.Addr().As16(), a.Port()} }
-
-func (e endpoint) addrPort() netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom16(e.addr).Unmap(), e.port)
-}
-
-const blockSize = 256
-
-func (d *diag) entry(i int32) *entry { return &d.blocks[i/blockSize][i%blockSize] }
-
-// alloc returns the index of a zero entry.
-func (d *diag) alloc() int32 {
-	if len(d.free) == 0 {
-		first := int32(len(d.blocks) * blockSize)
-		d.blocks = append(d.blocks, new([blockSize]entry))
-		for i := range int32(blockSize) {
-			d.free = append(d.free, first+blockSize-1-i)
+func openDiag(o Options) (backend, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, fmt.Errorf("%w: the kernel has no sock_diag (%w): load the module inet_diag, or use a kernel with CONFIG_INET_DIAG", errors.ErrUnsupported, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("netlink socket for sock_diag: %w: a sandbox may forbid it", err)
+	}
+	d := &diag{log: o.Logger, fd: fd, buf: make([]byte, 256<<10)}
+	// A kernel that does not answer is an error, not a hang.
+	timeout := unix.NsecToTimeval(int64(5 * time.Second))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("netlink socket for sock_diag: %w", err)
+	}
+	if err := d.dumpTCP(1<<stateListen, func([]byte) {}); err != nil {
+		unix.Close(fd)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("%w: the kernel's sock_diag does not know TCP (%w): load the module tcp_diag, or use a kernel with CONFIG_INET_TCP_DIAG", errors.ErrUnsupported, err)
 		}
+		return nil, fmt.Errorf("the kernel refused to list TCP sockets: %w", err)
 	}
-	n := len(d.free) - 1
-	i := d.free[n]
-	d.free = d.free[:n]
-	return i
+	var limited []string
+	if err := d.dumpUDP(unix.AF_INET, 1<<stateListen, func([]byte) {}); err != nil {
+		limited = append(limited, "UDP is not seen: load the kernel module udp_diag, or use a kernel with CONFIG_INET_UDP_DIAG")
+		d.log.Warn("conntrack: the kernel refused to list UDP sockets", "error", err)
+		d.noUDP = true
+	}
+	return newPoller(Diag, o, d, limited...), nil
 }
 
-// ports are sets of ports, of this snapshot and the one before.
-type ports struct{ now, before [1 << 16 / 64]uint64 }
+func (d *diag) close() error { return unix.Close(d.fd) }
 
-func (p *ports) add(port uint16)      { p.now[port/64] |= 1 << (port % 64) }
-func (p *ports) has(port uint16) bool { return (p.now[port/64]|p.before[port/64])&(1<<(port%64)) != 0 }
-func (p *ports) age()                 { p.before = p.now; clear(p.now[:]) }
-
-func (d *diag) info() Info {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	limited := d.limited
-	if d.owners.denied {
-		limited = append(limited[:len(limited):len(limited)],
-			"names of other users' programs need root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")
+func (d *diag) list(ctx context.Context, add func(Proto, *sock)) error {
+	err := d.complete(ctx, TCP, func() error {
+		return d.dumpTCP(tcpStates|1<<stateListen, func(b []byte) { d.visit(b, TCP, add) })
+	})
+	if d.noUDP {
+		return err
 	}
-	return Info{Backend: Diag, Limited: strings.Join(limited, "; ")}
+	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
+		if err != nil {
+			return err
+		}
+		err = d.complete(ctx, UDP, func() error {
+			return d.dumpUDP(family, 1<<stateEstablished|1<<stateClose, func(b []byte) { d.visit(b, UDP, add) })
+		})
+	}
+	return err
 }
 
-func (d *diag) close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return fmt.Errorf("conntrack: collector: %w", os.ErrClosed)
+func (d *diag) visit(b []byte, proto Proto, add func(Proto, *sock)) {
+	if d.sock.parse(b) {
+		add(proto, &d.sock)
 	}
-	d.closed = true
-	d.owners.close()
-	return unix.Close(d.link.fd)
 }
 
-func (d *diag) events(ctx context.Context, interval time.Duration, yield func(Event) bool) error {
-	return poll(ctx, interval, d.snapshot, yield)
-}
-
-// snapshot appends the current connections to dst.
-func (d *diag) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return dst, fmt.Errorf("collector: %w", os.ErrClosed)
-	}
-	if dst == nil {
-		// Garbage collection that this starts is over when dst is filled, mostly:
-		// meanwhile the kernel is at work.
-		dst = make([]Conn, 0, len(d.table)+len(d.table)/8)
-	}
-	d.gen++
-	d.now = time.Now().Round(0)
-	d.live = d.live[:0]
-	d.tcp.age()
-	d.udp.age()
-	if err := d.list(ctx, TCP, unix.AF_UNSPEC); err != nil {
-		return dst, err
-	}
-	if !d.noUDP {
-		for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
-			if err := d.list(ctx, UDP, family); err != nil {
-				return dst, err
-			}
-		}
-	}
-	for _, i := range d.live {
-		e, listening := d.entry(i), &d.tcp
-		if e.direction != Unknown {
-			continue
-		}
-		if e.proto == UDP {
-			listening = &d.udp
-		}
-		e.direction = Out
-		if listening.has(e.local.port) {
-			e.direction = In
-		}
-	}
-	if len(d.live) != len(d.table) {
-		for cookie, i := range d.table {
-			if d.entry(i).gen != d.gen {
-				delete(d.table, cookie)
-				*d.entry(i) = entry{}
-				d.free = append(d.free, i)
-			}
-		}
-	}
-	d.findOwners()
-	dst = slices.Grow(dst, len(d.live))
-	for _, i := range d.live {
-		e := d.entry(i)
-		c := Conn{
-			ID: e.cookie, Proto: e.proto, State: e.state, Direction: e.direction, Local: e.local.addrPort(), Peer: e.peer.addrPort(),
-			UID: e.uid, Tx: e.tx, Rx: e.rx, RTT: e.rtt, Opened: time.Unix(0, e.opened),
-		}
-		if p := d.owners.known[e.pid]; p != nil {
-			c.Process = p.Process
-		}
-		dst = append(dst, c)
-	}
-	return dst, nil
-}
-
-// list adds sockets until the answer is consistent.
-func (d *diag) list(ctx context.Context, proto Proto, family uint8) error {
+// complete calls dump until its answer is consistent.
+func (d *diag) complete(ctx context.Context, proto Proto, dump func() error) error {
 	for try := 1; ; try++ {
 		// A dump that has begun must be read to its end, and takes milliseconds.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var err error
-		if proto == TCP {
-			err = d.link.dumpTCP(tcpStates, d.addTCP)
-		} else {
-			err = d.link.dumpUDP(family, udpStates, d.addUDP)
-		}
+		err := dump()
 		if err == nil {
 			return nil
 		}
@@ -218,131 +117,172 @@ func (d *diag) list(ctx context.Context, proto Proto, family uint8) error {
 	}
 }
 
-func (d *diag) addTCP(b []byte) {
-	s, ok := parseSock(b)
-	switch {
-	case !ok:
-	case s.state == stateListen:
-		d.tcp.add(s.local.Port())
-	case s.timer == timerTimeWait:
-		// The kernel lists the TIME_WAIT remains of a socket in FIN_WAIT2 under
-		// that state, with a new cookie.
-	default:
-		d.add(TCP, &s)
-	}
+// dumpTCP calls visit with the inet_diag_msg and attributes of each TCP socket
+// whose state is in the set states. They are valid during the call only.
+// The error is errInterrupted if it helps to ask again.
+//
+// It sends a struct inet_diag_req because that lists both families in one pass
+// over the kernel's table, which a struct inet_diag_req_v2 cannot.
+func (d *diag) dumpTCP(states uint32, visit func([]byte)) error {
+	req := d.request(tcpDiagGetSock, 60)
+	req[3] = 1 << (extInfo - 1)
+	binary.NativeEndian.PutUint32(req[52:], states)
+	return d.dump(visit)
 }
 
-func (d *diag) addUDP(b []byte) {
-	s, ok := parseSock(b)
-	switch {
-	case !ok:
-	case s.state != stateEstablished || s.peer.Port() == 0:
-		d.udp.add(s.local.Port())
-	default:
-		d.add(UDP, &s)
-	}
+// dumpUDP does the same for the UDP sockets of one family.
+func (d *diag) dumpUDP(family uint8, states uint32, visit func([]byte)) error {
+	req := d.request(sockDiagByFamily, 56)
+	req[0] = family
+	req[1] = unix.IPPROTO_UDP
+	binary.NativeEndian.PutUint32(req[4:], states)
+	return d.dump(visit)
 }
 
-func (d *diag) add(proto Proto, s *sock) {
-	if !d.loopback && s.peer.Addr().IsLoopback() {
-		return
-	}
-	i, ok := d.table[s.cookie]
-	if !ok {
-		i = d.alloc()
-		d.table[s.cookie] = i
-	}
-	e := d.entry(i)
-	local, peer := endpointOf(s.local), endpointOf(s.peer)
-	if e.proto != proto || e.local != local || e.peer != peer {
-		*e = entry{cookie: s.cookie, proto: proto, local: local, peer: peer, uid: s.uid, opened: d.now.UnixNano()}
-	}
-	if proto == TCP {
-		e.state = State(s.state)
-	}
-	e.tx, e.rx, e.rtt = s.tx, s.rx, s.rtt
-	// A socket that its program has closed lives on without inode and user until
-	// the peer knows: it keeps its last owner.
-	if s.inode != 0 && s.inode != e.inode {
-		e.inode, e.uid, e.pid = s.inode, s.uid, 0
-		e.found, e.tries, e.retry = false, 0, 0
-	}
-	// The kernel may list a socket twice when its table changes under way.
-	if e.gen != d.gen {
-		e.gen = d.gen
-		d.live = append(d.live, i)
-	}
+// request prepares d.req and returns where its payload goes.
+func (d *diag) request(typ uint16, size int) []byte {
+	d.seq++
+	d.size = unix.SizeofNlMsghdr + size
+	clear(d.req[:])
+	ne := binary.NativeEndian
+	ne.PutUint32(d.req[0:], uint32(d.size))
+	ne.PutUint16(d.req[4:], typ)
+	ne.PutUint16(d.req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	ne.PutUint32(d.req[8:], d.seq)
+	return d.req[unix.SizeofNlMsghdr:d.size]
 }
 
-// findOwners gives each entry of d.live its process. It walks /proc only if
-// there is a socket that it has not looked for before, or not for a while.
-func (d *diag) findOwners() {
-	due := 0
-	for _, i := range d.live {
-		e := d.entry(i)
-		if p := d.owners.known[e.pid]; p != nil {
-			p.gen = d.gen
+// dump sends the request and reads the answer.
+func (d *diag) dump(visit func([]byte)) error {
+	for {
+		_, err := unix.Write(d.fd, d.req[:d.size])
+		if err == nil {
+			break
 		}
-		if d.due(e) {
-			due++
+		if err != unix.EINTR {
+			return err
 		}
 	}
-	if d.owners.forget(d.gen) {
-		due = 0
-		for _, i := range d.live {
-			e := d.entry(i)
-			if p := d.owners.known[e.pid]; e.found && p.gone {
-				e.found, e.tries, e.retry = false, 0, 0
-			}
-			if d.due(e) {
-				due++
-			}
-		}
-	}
-	if due == 0 || !d.owners.usable {
-		return
-	}
-
-	// The walk also looks for sockets that are not due: it costs nothing more.
-	// It ends when those are found that are.
-	want := make(map[uint32]int32, due)
-	for _, i := range d.live {
-		e := d.entry(i)
-		if e.found || e.inode == 0 {
+	interrupted := false
+	for {
+		n, err := unix.Read(d.fd, d.buf)
+		switch err {
+		case nil:
+		case unix.EINTR:
 			continue
+		case unix.ENOBUFS:
+			// The rest must be read all the same: the kernel refuses a second
+			// dump while one is under way.
+			interrupted = true
+			continue
+		case unix.EAGAIN:
+			return errors.New("the kernel does not answer")
+		default:
+			return err
 		}
-		e.next = -1
-		if other, ok := want[e.inode]; ok {
-			e.next = other
+		done, intr, err := messages(d.buf[:n], d.seq, visit)
+		interrupted = interrupted || intr
+		if err != nil {
+			return err
 		}
-		want[e.inode] = i
-	}
-	d.owners.walk(func(pid int32, inode uint32) bool {
-		i, ok := want[inode]
-		if !ok {
-			return true
-		}
-		for e := d.entry(i); !e.found; e = d.entry(i) {
-			if d.due(e) {
-				due--
-			}
-			d.owners.process(pid).gen = d.gen
-			e.found, e.pid = true, pid
-			if i = e.next; i < 0 {
-				break
-			}
-		}
-		return due > 0
-	})
-	for _, i := range d.live {
-		if e := d.entry(i); d.due(e) {
-			e.retry = d.now.Add(time.Second << (2 * e.tries)).UnixNano()
-			e.tries++
+		if done {
+			break
 		}
 	}
+	if interrupted {
+		return errInterrupted
+	}
+	return nil
 }
 
-// due says whether e is worth a walk of /proc.
-func (d *diag) due(e *entry) bool {
-	return !e.found && e.inode != 0 && e.tries < ownerTries && d.now.UnixNano() >= e.retry
+// messages takes a datagram of netlink messages apart and calls visit with the
+// payload of each that answers request seq. It reports whether the answer is
+// complete and whether it is inconsistent.
+func messages(b []byte, seq uint32, visit func([]byte)) (done, interrupted bool, err error) {
+	ne := binary.NativeEndian
+	for len(b) >= unix.SizeofNlMsghdr {
+		size := int(ne.Uint32(b))
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return false, interrupted, errMalformed
+		}
+		typ, flags, body := ne.Uint16(b[4:]), ne.Uint16(b[6:]), b[unix.SizeofNlMsghdr:size]
+		answer := ne.Uint32(b[8:]) == seq
+		b = b[min((size+3)&^3, len(b)):]
+		if !answer {
+			continue // the rest of an earlier dump that failed
+		}
+		interrupted = interrupted || flags&unix.NLM_F_DUMP_INTR != 0
+		switch typ {
+		case sockDiagByFamily, tcpDiagGetSock:
+			visit(body)
+		case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+			if len(body) >= 4 {
+				if errno := int32(ne.Uint32(body)); errno < 0 && errno > -4096 {
+					return true, interrupted, unix.Errno(-errno)
+				}
+			}
+			return true, interrupted, nil
+		}
+	}
+	return false, interrupted, nil
+}
+
+// parse reads a struct inet_diag_msg and the attributes that follow it.
+func (s *sock) parse(b []byte) bool {
+	if len(b) < sizeofMessage {
+		return false
+	}
+	ne := binary.NativeEndian
+	*s = sock{state: b[1], timer: b[2]}
+	var local, peer netip.Addr
+	switch b[0] {
+	case unix.AF_INET:
+		local = netip.AddrFrom4([4]byte(b[8:12]))
+		peer = netip.AddrFrom4([4]byte(b[24:28]))
+	case unix.AF_INET6:
+		// Sockets of dual-stack servers have IPv4 peers as ::ffff:a.b.c.d.
+		local = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
+		peer = netip.AddrFrom16([16]byte(b[24:40])).Unmap()
+	default:
+		return false
+	}
+	s.local = netip.AddrPortFrom(local, binary.BigEndian.Uint16(b[4:]))
+	s.peer = netip.AddrPortFrom(peer, binary.BigEndian.Uint16(b[6:]))
+	s.cookie = uint64(ne.Uint32(b[44:])) | uint64(ne.Uint32(b[48:]))<<32
+	s.uid, s.inode = ne.Uint32(b[64:]), ne.Uint32(b[68:])
+
+	for b = b[sizeofMessage:]; len(b) >= unix.SizeofRtAttr; {
+		size := int(ne.Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return false
+		}
+		if ne.Uint16(b[2:]) == extInfo {
+			s.count(b[unix.SizeofRtAttr:size])
+			break
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return true
+}
+
+// count reads a struct tcp_info, which is shorter in older kernels.
+func (s *sock) count(info []byte) {
+	const (
+		rtt      = unsafe.Offsetof(unix.TCPInfo{}.Rtt)
+		received = unsafe.Offsetof(unix.TCPInfo{}.Bytes_received)
+		sent     = unsafe.Offsetof(unix.TCPInfo{}.Bytes_sent)
+		resent   = unsafe.Offsetof(unix.TCPInfo{}.Bytes_retrans)
+	)
+	ne, n := binary.NativeEndian, uintptr(len(info))
+	if n >= rtt+4 {
+		s.rtt = time.Duration(ne.Uint32(info[rtt:])) * time.Microsecond
+	}
+	if n >= received+8 {
+		s.received(ne.Uint64(info[received:]))
+	}
+	if n >= resent+8 {
+		// bytes_acked would do for older kernels, but counts SYN and FIN.
+		all, again := ne.Uint64(info[sent:]), ne.Uint64(info[resent:])
+		s.tx = all - min(all, again)
+	}
 }

@@ -1,704 +1,151 @@
 package conntrack
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net"
+	"encoding/binary"
 	"net/netip"
-	"os"
-	"os/exec"
-	"regexp"
-	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
-// The test binary starts itself again for what needs a process of its own: a
-// network namespace, another user, sockets beyond the limit of one process.
-const helperEnv = "CONNTRACK_TEST_HELPER"
-
-func TestMain(m *testing.M) {
-	role, arg, _ := strings.Cut(os.Getenv(helperEnv), " ")
-	var err error
-	switch role {
-	case "", "namespace":
-		os.Exit(m.Run())
-	case "dial":
-		err = helpDial(arg)
-	case "snapshot":
-		err = helpSnapshot(arg)
-	case "hold":
-		err = helpHold(arg)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, role, err)
-		os.Exit(1)
-	}
-}
-
-// helpDial holds a connection until standard input ends.
-func helpDial(addr string) error {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-// helpSnapshot holds a connection and prints what a Collector sees.
-func helpSnapshot(addr string) error {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	c, err := New(Options{})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	conns, err := c.Snapshot(context.Background())
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(snapshotReport{PID: os.Getpid(), Info: c.Info(), Conns: conns})
-}
-
-type snapshotReport struct {
-	PID   int
-	Info  Info
-	Conns []Conn
-}
-
-// helpHold holds n connections to itself, which are 2n sockets, until standard
-// input ends.
-func helpHold(arg string) error {
-	n, err := strconv.Atoi(arg)
-	if err != nil {
-		return err
-	}
-	l, err := net.Listen("tcp4", "203.0.113.10:0")
-	if err != nil {
-		return err
-	}
-	for range n {
-		c, err := net.Dial("tcp4", l.Addr().String())
-		if err != nil {
-			return err
+// encodeSock is the inverse of sock.parse, for sockets with tcp_info.
+func encodeSock(family uint8, s sock, mapped bool) []byte {
+	ne := binary.NativeEndian
+	b := make([]byte, sizeofMessage)
+	b[0], b[1], b[2] = family, s.state, s.timer
+	binary.BigEndian.PutUint16(b[4:], s.local.Port())
+	binary.BigEndian.PutUint16(b[6:], s.peer.Port())
+	for at, a := range map[int]netip.Addr{8: s.local.Addr(), 24: s.peer.Addr()} {
+		if mapped {
+			a = netip.AddrFrom16(a.As16())
 		}
-		defer c.Close()
-		a, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		defer a.Close()
+		copy(b[at:], a.AsSlice())
 	}
-	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	ne.PutUint32(b[44:], uint32(s.cookie))
+	ne.PutUint32(b[48:], uint32(s.cookie>>32))
+	ne.PutUint32(b[64:], s.uid)
+	ne.PutUint32(b[68:], s.inode)
+	b = append(b, attribute(8, []byte{1})...) // INET_DIAG_SHUTDOWN, one byte padded to four
+	info := unix.TCPInfo{Rtt: uint32(s.rtt / time.Microsecond), Bytes_received: s.rx, Bytes_sent: s.tx + 7, Bytes_retrans: 7}
+	return append(b, attribute(extInfo, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofTCPInfo))...)
 }
 
-// helper starts the test binary in a role and waits for its first line, which
-// it returns. The helper ends when the test does.
-func helper(t testing.TB, role string, attr *syscall.SysProcAttr) (pid int, line string) {
-	cmd := exec.Command("/proc/self/exe") // also executable for those who cannot read its directory
-	cmd.Env = append(os.Environ(), helperEnv+"="+role)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = attr
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		in.Close()
-		assert.NoError(t, cmd.Wait())
-	})
-	line, err = bufio.NewReader(out).ReadString('\n')
-	require.NoError(t, err)
-	return cmd.Process.Pid, line
+func attribute(typ uint16, value []byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
+	b = append(binary.NativeEndian.AppendUint16(b, typ), value...)
+	return append(b, make([]byte, -len(b)&3)...)
 }
 
-// inNamespace reports whether the test runs in a network namespace of its own
-// that has addresses other than loopback. If not, it runs the test in one.
-func inNamespace(t *testing.T) bool {
-	if os.Getenv(helperEnv) == "namespace" {
-		addAddresses(t)
-		return true
-	}
-	requireRootAndIP(t)
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), helperEnv+"=namespace")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, unix.EPERM) && len(out) == 0 {
-		t.Skip("needs the right to make a network namespace")
-	}
-	t.Logf("in a network namespace:\n%s", out)
-	require.NoError(t, err)
-	return false
+func message(typ, flags uint16, seq uint32, body []byte) []byte {
+	ne := binary.NativeEndian
+	b := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(body)))
+	b = ne.AppendUint16(ne.AppendUint16(b, typ), flags)
+	b = ne.AppendUint32(ne.AppendUint32(b, seq), 0)
+	b = append(b, body...)
+	return append(b, make([]byte, -len(b)&3)...)
 }
 
-func requireRootAndIP(t testing.TB) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs ip(8)")
-	}
+var sock4 = sock{
+	state: stateEstablished,
+	local: netip.MustParseAddrPort("192.0.2.1:443"), peer: netip.MustParseAddrPort("198.51.100.2:50000"),
+	cookie: 0x1234_5678_9abc_def0, uid: 1000, inode: 4026531840, tx: 1 << 40, rx: 99, rtt: 1500 * time.Microsecond,
 }
 
-// addAddresses gives the network namespace of the calling thread addresses.
-func addAddresses(t testing.TB) {
-	for _, args := range []string{
-		"link set lo up",
-		"addr add 203.0.113.10/32 dev lo",
-		"addr add 198.51.100.20/32 dev lo",
-		"addr add 2001:db8:a::10/128 dev lo nodad",
-	} {
-		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
-		require.NoError(t, err, "ip %s: %s", args, out)
-	}
-}
-
-func newCollector(t testing.TB, o Options) *Collector {
-	c, err := New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, c.Close()) })
-	return c
-}
-
-func snapshot(t testing.TB, c *Collector) []Conn {
-	conns, err := c.Snapshot(t.Context())
-	require.NoError(t, err)
-	return conns
-}
-
-// find returns the connection with these ends.
-func find(conns []Conn, local, peer net.Addr) (Conn, bool) {
-	l, p := netip.MustParseAddrPort(local.String()), netip.MustParseAddrPort(peer.String())
-	for _, c := range conns {
-		if c.Local == l && c.Peer == p {
-			return c, true
-		}
-	}
-	return Conn{}, false
-}
-
-// pair connects to l and returns both ends.
-func pair(t testing.TB, l net.Listener, addr string, d net.Dialer) (client, server net.Conn) {
-	client, err := d.Dial("tcp", addr)
-	require.NoError(t, err)
-	server, err = l.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
-}
-
-func listen(t testing.TB, addr string) net.Listener {
-	l, err := net.Listen("tcp", addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-func port(a net.Addr) string {
-	_, p, _ := net.SplitHostPort(a.String())
-	return p
-}
-
-func TestSnapshotTCP(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	exe, err := os.Readlink("/proc/self/exe")
-	require.NoError(t, err)
-	comm, err := os.ReadFile("/proc/self/comm")
-	require.NoError(t, err)
-	self := Process{PID: os.Getpid(), Comm: strings.TrimSpace(string(comm)), Exe: exe}
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	require.NoError(t, err)
-	self.Container = container(cgroup)
-
-	var plain, multi net.Dialer
-	plain.SetMultipathTCP(false)
-	multi.SetMultipathTCP(true)
+func TestParseSock(t *testing.T) {
+	sock6, closing, countedFIN := sock4, sock4, sock4
+	sock6.local, sock6.peer = netip.MustParseAddrPort("[2001:db8::1]:443"), netip.MustParseAddrPort("[2001:db8::2]:50000")
+	closing.state, countedFIN.state, countedFIN.rx = stateCloseWait, stateCloseWait, sock4.rx+1
+	old := sock4
+	old.tx, old.rx, old.rtt = 0, 0, 0
 	for _, tt := range []struct {
-		name, listen, dial string
-		dialer             net.Dialer
+		name string
+		b    []byte
+		want sock
+		ok   bool
 	}{
-		{"IPv4", "203.0.113.10:0", "203.0.113.10:", plain},
-		{"IPv6", "[2001:db8:a::10]:0", "[2001:db8:a::10]:", plain},
-		{"IPv4 on a dual-stack listener", "[::]:0", "198.51.100.20:", plain},
-		{"IPv6 on a dual-stack listener", "[::]:0", "[2001:db8:a::10]:", plain},
-		{"MPTCP", "203.0.113.10:0", "203.0.113.10:", multi},
+		{"IPv4", encodeSock(unix.AF_INET, sock4, false), sock4, true},
+		{"IPv6", encodeSock(unix.AF_INET6, sock6, false), sock6, true},
+		{"IPv4 on a dual-stack socket", encodeSock(unix.AF_INET6, sock4, true), sock4, true},
+		{"the FIN is no payload", encodeSock(unix.AF_INET, countedFIN, false), closing, true},
+		{"no attributes", encodeSock(unix.AF_INET, sock4, false)[:sizeofMessage], old, true},
+		{"short", make([]byte, sizeofMessage-1), sock{}, false},
+		{"another family", make([]byte, sizeofMessage), sock{}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := listen(t, tt.listen)
-			client, server := pair(t, l, tt.dial+port(l.Addr()), tt.dialer)
-			if tt.name == "MPTCP" {
-				if on, _ := client.(*net.TCPConn).MultipathTCP(); !on {
-					t.Skip("the kernel has no MPTCP")
-				}
+			var got sock
+			ok := got.parse(tt.b)
+			require.Equal(t, tt.ok, ok)
+			if ok {
+				assert.Equal(t, tt.want, got)
 			}
-			_, err := client.Write(make([]byte, 1000))
-			require.NoError(t, err)
-			_, err = io.ReadFull(server, make([]byte, 1000))
-			require.NoError(t, err)
-			_, err = server.Write(make([]byte, 30))
-			require.NoError(t, err)
-			_, err = io.ReadFull(client, make([]byte, 30))
-			require.NoError(t, err)
+		})
+	}
+	var got sock
+	ok := got.parse(append(encodeSock(unix.AF_INET, sock4, false)[:sizeofMessage], 3, 0, 0, 0))
+	assert.False(t, ok, "attribute shorter than its header: %v", got)
+}
 
-			before := time.Now().Round(0)
-			c := newCollector(t, Options{})
-			conns := snapshot(t, c)
-			out, ok := find(conns, client.LocalAddr(), client.RemoteAddr())
-			require.True(t, ok, "%v", conns)
-			in, ok := find(conns, server.LocalAddr(), server.RemoteAddr())
-			require.True(t, ok, "%v", conns)
-			assert.Len(t, conns, 2)
-
-			assert.Equal(t, TCP, out.Proto)
-			assert.Equal(t, Out, out.Direction)
-			assert.Equal(t, In, in.Direction)
-			assert.NotZero(t, out.ID)
-			assert.NotEqual(t, out.ID, in.ID)
-			assert.Equal(t, self, out.Process)
-			assert.Equal(t, self, in.Process)
-			assert.Equal(t, uint32(os.Getuid()), out.UID)
-			assert.Positive(t, out.RTT)
-			assert.Less(t, out.RTT, 5*time.Second)
-			assert.False(t, out.Opened.Before(before))
-			if tt.name != "MPTCP" { // whose subflows exchange options as well
-				assert.Equal(t, []uint64{1000, 30, 30, 1000}, []uint64{out.Tx, out.Rx, in.Tx, in.Rx})
-			}
-			cookie, err := socketCookie(client)
-			require.NoError(t, err)
-			if tt.name != "MPTCP" {
-				assert.Equal(t, cookie, out.ID)
-			}
-			again := snapshot(t, c)
-			same, _ := find(again, client.LocalAddr(), client.RemoteAddr())
-			same.RTT = out.RTT
-			assert.Equal(t, out, same)
+func TestMessages(t *testing.T) {
+	body := encodeSock(unix.AF_INET, sock4, false)
+	one := message(sockDiagByFamily, unix.NLM_F_MULTI, 5, body)
+	done := message(unix.NLMSG_DONE, unix.NLM_F_MULTI, 5, make([]byte, 4))
+	refused := message(unix.NLMSG_ERROR, 0, 5, binary.NativeEndian.AppendUint32(nil, uint32(0xffffffff&-int64(unix.ENOENT))))
+	join := func(parts ...[]byte) (b []byte) {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name     string
+		b        []byte
+		n        int
+		done, in bool
+		err      error
+	}{
+		{"part", join(one, one), 2, false, false, nil},
+		{"end", join(one, done), 1, true, false, nil},
+		{"another dump", join(message(sockDiagByFamily, 0, 4, body), message(unix.NLMSG_DONE, 0, 4, make([]byte, 4))), 0, false, false, nil},
+		{"interrupted", join(one, message(unix.NLMSG_DONE, unix.NLM_F_DUMP_INTR, 5, make([]byte, 4))), 1, true, true, nil},
+		{"refused", refused, 0, true, false, unix.ENOENT},
+		{"cut off", one[:len(one)-4], 0, false, false, errMalformed},
+		{"no size", make([]byte, 16), 0, false, false, errMalformed},
+		{"empty", nil, 0, false, false, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := 0
+			done, in, err := messages(tt.b, 5, func(b []byte) {
+				assert.Equal(t, body, b)
+				n++
+			})
+			assert.Equal(t, tt.n, n)
+			assert.Equal(t, tt.done, done)
+			assert.Equal(t, tt.in, in)
+			assert.ErrorIs(t, err, tt.err)
 		})
 	}
 }
 
-func socketCookie(c net.Conn) (cookie uint64, err error) {
-	raw, err := c.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	err2 := raw.Control(func(fd uintptr) {
-		cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE)
-	})
-	return cookie, errors.Join(err, err2)
-}
-
-func TestSnapshotLoopback(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		l := listen(t, addr)
-		client, _ := pair(t, l, l.Addr().String(), net.Dialer{})
-		assert.Empty(t, snapshot(t, newCollector(t, Options{})))
-		conns := snapshot(t, newCollector(t, Options{Loopback: true}))
-		_, ok := find(conns, client.LocalAddr(), client.RemoteAddr())
-		assert.True(t, ok, "%v", conns)
-	}
-}
-
-func TestSnapshotStates(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	l := listen(t, "203.0.113.10:0")
-	client, server := pair(t, l, l.Addr().String(), net.Dialer{})
-	_, err := client.Write(make([]byte, 10))
-	require.NoError(t, err)
-	_, err = io.ReadFull(server, make([]byte, 10))
-	require.NoError(t, err)
-	c := newCollector(t, Options{})
-	assert.Len(t, snapshot(t, c), 2)
-
-	// The client closes: FIN_WAIT2 without a process, and CLOSE_WAIT.
-	local, remote := client.LocalAddr(), client.RemoteAddr()
-	require.NoError(t, client.Close())
-	_, err = server.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF)
-	conns := snapshot(t, c)
-	in, ok := find(conns, remote, local)
-	require.True(t, ok)
-	assert.Equal(t, uint64(10), in.Rx, "the FIN is no payload")
-	for _, conn := range conns {
-		assert.Equal(t, os.Getpid(), conn.Process.PID, "owner remembered: %v", conn)
-	}
-
-	// Both have closed: TIME_WAIT.
-	require.NoError(t, server.Close())
-	require.Eventually(t, func() bool { return len(snapshot(t, c)) == 0 }, 5*time.Second, 10*time.Millisecond)
-	assert.Empty(t, snapshot(t, newCollector(t, Options{})))
-}
-
-// A FIN_WAIT2 socket without a process soon becomes a TIME_WAIT one under the
-// name of the former state: that is no new connection.
-func TestFinWait2IsNoGhost(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	require.NoError(t, os.WriteFile("/proc/sys/net/ipv4/tcp_fin_timeout", []byte("3"), 0))
-	l := listen(t, "203.0.113.10:0")
-	client, _ := pair(t, l, l.Addr().String(), net.Dialer{})
-	c := newCollector(t, Options{})
-	ids := map[uint64]bool{}
-	for _, conn := range snapshot(t, c) {
-		ids[conn.ID] = true
-	}
-	require.NoError(t, client.Close())
-	for range 10 {
-		time.Sleep(20 * time.Millisecond)
-		for _, conn := range snapshot(t, c) {
-			assert.True(t, ids[conn.ID], "new: %v", conn)
+func FuzzMessages(f *testing.F) {
+	one := message(sockDiagByFamily, unix.NLM_F_MULTI, 5, encodeSock(unix.AF_INET, sock4, false))
+	f.Add(append(one, message(unix.NLMSG_DONE, 0, 5, make([]byte, 4))...))
+	f.Add(message(unix.NLMSG_ERROR, 0, 5, []byte{254, 255, 255, 255}))
+	f.Add(message(sockDiagByFamily, 0, 5, encodeSock(unix.AF_INET6, sock4, true)[:100]))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := poller{table: make(map[uint64]int32), gen: 1}
+		var d diag
+		for _, proto := range []Proto{TCP, UDP} {
+			messages(b, 5, func(b []byte) { d.visit(b, proto, p.add) })
 		}
-	}
-	assert.Len(t, snapshot(t, newCollector(t, Options{})), 1)
-}
-
-func TestDirectionWhenListenerCloses(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	c := newCollector(t, Options{})
-	l := listen(t, "203.0.113.10:0")
-	assert.Empty(t, snapshot(t, c))
-	client, server := pair(t, l, l.Addr().String(), net.Dialer{})
-	require.NoError(t, l.Close())
-	for range 3 {
-		conns := snapshot(t, c)
-		in, ok := find(conns, server.LocalAddr(), server.RemoteAddr())
-		require.True(t, ok)
-		assert.Equal(t, In, in.Direction)
-		out, ok := find(conns, client.LocalAddr(), client.RemoteAddr())
-		require.True(t, ok)
-		assert.Equal(t, Out, out.Direction)
-	}
-}
-
-func TestSnapshotUDP(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	for _, tt := range []struct{ server, from string }{
-		{"203.0.113.10:0", "198.51.100.20:0"},
-		{"[2001:db8:a::10]:0", "[2001:db8:a::10]:0"},
-	} {
-		server, err := net.ListenPacket("udp", tt.server)
-		require.NoError(t, err)
-		defer server.Close()
-		dialer := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(tt.from))}
-		client, err := dialer.Dial("udp", server.LocalAddr().String())
-		require.NoError(t, err)
-		defer client.Close()
-		// As servers do that make a connected socket for each client.
-		reuse := func(_, _ string, raw syscall.RawConn) error {
-			return raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
-		}
-		config := net.ListenConfig{Control: reuse}
-		shared, err := config.ListenPacket(t.Context(), "udp", tt.server)
-		require.NoError(t, err)
-		defer shared.Close()
-		dialer = net.Dialer{LocalAddr: shared.LocalAddr(), Control: reuse}
-		accepted, err := dialer.Dial("udp", client.LocalAddr().String())
-		require.NoError(t, err)
-		defer accepted.Close()
-
-		conns := snapshot(t, newCollector(t, Options{}))
-		assert.Len(t, conns, 2)
-		out, ok := find(conns, client.LocalAddr(), client.RemoteAddr())
-		require.True(t, ok, "%v", conns)
-		assert.Equal(t, UDP, out.Proto)
-		assert.Equal(t, Out, out.Direction)
-		assert.Equal(t, os.Getpid(), out.Process.PID)
-		assert.Zero(t, out.Tx+out.Rx+uint64(out.RTT))
-		in, ok := find(conns, accepted.LocalAddr(), accepted.RemoteAddr())
-		require.True(t, ok, "%v", conns)
-		assert.Equal(t, In, in.Direction)
-		for _, closer := range []io.Closer{client, accepted, shared, server} {
-			require.NoError(t, closer.Close())
-		}
-	}
-}
-
-func TestEventsLive(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	l := listen(t, "203.0.113.10:0")
-	first, _ := pair(t, l, l.Addr().String(), net.Dialer{})
-	c := newCollector(t, Options{Interval: 20 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-
-	// Snapshots at the same time change nothing.
-	var others sync.WaitGroup
-	others.Go(func() {
-		for ctx.Err() == nil {
-			c.Snapshot(ctx)
-			c.Info()
-		}
-	})
-	var client, server net.Conn
-	var got []string
-	for e, err := range c.Events(ctx) {
-		require.NoError(t, err)
-		if e.Conn.Direction == In {
-			continue
-		}
-		got = append(got, e.Kind.String())
-		switch {
-		case len(got) == 1:
-			assert.Equal(t, first.LocalAddr().String(), e.Conn.Local.String())
-			client, server = pair(t, l, l.Addr().String(), net.Dialer{})
-		case e.Kind == Open:
-			assert.Equal(t, client.LocalAddr().String(), e.Conn.Local.String())
-			_, err := client.Write(make([]byte, 77))
-			require.NoError(t, err)
-		case e.Kind == Update && e.Conn.Tx == 77:
-			_, err := io.ReadFull(server, make([]byte, 77))
-			require.NoError(t, err)
-			server.Close()
-			client.Close()
-		case e.Kind == Close:
-			assert.Equal(t, uint64(77), e.Conn.Tx)
-			assert.Equal(t, os.Getpid(), e.Conn.Process.PID)
-			cancel()
-		}
-	}
-	others.Wait()
-	assert.Equal(t, []string{"open", "open", "update", "close"}, got)
-}
-
-func TestOwnerIsChild(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	l := listen(t, "203.0.113.10:0")
-	c := newCollector(t, Options{})
-	assert.Empty(t, snapshot(t, c))
-	pid, line := helper(t, "dial "+l.Addr().String(), nil)
-	require.Equal(t, "ready\n", line)
-
-	conns := snapshot(t, c)
-	require.Len(t, conns, 2)
-	for _, conn := range conns {
-		switch conn.Direction {
-		case Out:
-			assert.Equal(t, pid, conn.Process.PID)
-		case In:
-			assert.Zero(t, conn.Process, "nobody has accepted it yet")
-		}
-	}
-	server, err := l.Accept()
-	require.NoError(t, err)
-	defer server.Close()
-	in, ok := find(snapshot(t, c), server.LocalAddr(), server.RemoteAddr())
-	require.True(t, ok)
-	assert.Equal(t, os.Getpid(), in.Process.PID)
-}
-
-func TestUnprivileged(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	l := listen(t, "203.0.113.10:0")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
+		for _, i := range p.live {
+			e := p.entry(i)
+			if a := e.peer.addrPort().Addr(); a.Is4In6() || a.IsLoopback() || e.local.addrPort().Addr().Is4In6() {
+				t.Errorf("%v %v", e.local, e.peer)
 			}
-			defer c.Close()
 		}
-	}()
-	root, err := net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	defer root.Close()
-	_, line := helper(t, "snapshot "+l.Addr().String(), &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
-	var report snapshotReport
-	require.NoError(t, json.Unmarshal([]byte(line), &report))
-	assert.Contains(t, report.Info.Limited, "need root")
-	assert.Equal(t, Diag, report.Info.Backend)
-	assert.Len(t, report.Conns, 4)
-	for _, c := range report.Conns {
-		switch {
-		case c.Direction == Out && c.UID == 65534:
-			assert.Equal(t, report.PID, c.Process.PID)
-		default:
-			assert.Zero(t, c.Process, "%v", c)
-		}
-	}
-	assert.Empty(t, newCollector(t, Options{}).Info().Limited, "root sees all")
-}
-
-// Sockets without an owner must not cost a walk of /proc each time.
-func TestOwnerBackoff(t *testing.T) {
-	var d diag
-	require.NoError(t, d.owners.open("/proc"))
-	defer d.owners.close()
-	d.live = []int32{d.alloc()}
-	e := d.entry(d.live[0])
-	e.inode = 1<<32 - 1
-	start, walks := time.Now(), 0
-	for s := range 3600 {
-		d.now = start.Add(time.Duration(s) * time.Second)
-		tries := e.tries
-		d.findOwners()
-		walks += int(e.tries - tries)
-	}
-	assert.Equal(t, ownerTries, walks)
-}
-
-func TestClosed(t *testing.T) {
-	c, err := New(Options{})
-	require.NoError(t, err)
-	require.NoError(t, c.Close())
-	assert.ErrorIs(t, c.Close(), os.ErrClosed)
-	_, err = c.Snapshot(t.Context())
-	assert.ErrorIs(t, err, os.ErrClosed)
-	for _, err := range c.Events(t.Context()) {
-		assert.ErrorIs(t, err, os.ErrClosed)
-	}
-}
-
-func TestSnapshotCanceled(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := newCollector(t, Options{}).Snapshot(ctx)
-	assert.ErrorIs(t, err, context.Canceled)
-}
-
-func TestSnapshotAllocatesNothing(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	l := listen(t, "203.0.113.10:0")
-	for range 500 {
-		pair(t, l, l.Addr().String(), net.Dialer{})
-	}
-	c := newCollector(t, Options{})
-	var conns []Conn
-	allocs := testing.AllocsPerRun(20, func() {
-		var err error
-		conns, err = c.backend.snapshot(t.Context(), conns[:0])
-		require.NoError(t, err)
 	})
-	assert.Len(t, conns, 1000)
-	assert.LessOrEqual(t, allocs, 5.0, "for 1000 sockets")
-}
-
-// ssConns lists what ss(8) sees, as "tcp local peer pid".
-func ssConns(t *testing.T) map[string]bool {
-	out, err := exec.Command("ss", "-tunpHO").Output()
-	require.NoError(t, err)
-	pid := regexp.MustCompile(`pid=(\d+)`)
-	found := map[string]bool{}
-	for line := range strings.Lines(string(out)) {
-		f := strings.Fields(line)
-		require.GreaterOrEqual(t, len(f), 6, line)
-		local, peer := netip.MustParseAddrPort(f[4]), netip.MustParseAddrPort(f[5])
-		owner := "0"
-		if m := pid.FindStringSubmatch(line); m != nil {
-			owner = m[1]
-		}
-		found[fmt.Sprintln(f[0], unmapped(local), unmapped(peer), owner)] = true
-	}
-	return found
-}
-
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
-
-func TestSnapshotAgainstSS(t *testing.T) {
-	if _, err := exec.LookPath("ss"); err != nil {
-		t.Skip("needs ss(8)")
-	}
-	if !inNamespace(t) {
-		return
-	}
-	var halves []net.Conn
-	for _, addr := range []string{"203.0.113.10", "[2001:db8:a::10]", "127.0.0.1"} {
-		any := listen(t, "[::]:0")
-		own := listen(t, addr+":0")
-		helper(t, "dial "+addr+":"+port(any.Addr()), nil)
-		for range 20 {
-			pair(t, any, addr+":"+port(any.Addr()), net.Dialer{})
-			client, _ := pair(t, own, own.Addr().String(), net.Dialer{})
-			halves = append(halves, client)
-		}
-		udp, err := net.Dial("udp", addr+":53")
-		require.NoError(t, err)
-		defer udp.Close()
-	}
-	for i, c := range halves {
-		if i%3 == 0 {
-			require.NoError(t, c.(*net.TCPConn).CloseWrite())
-		}
-	}
-	got := map[string]bool{}
-	for _, c := range snapshot(t, newCollector(t, Options{Loopback: true})) {
-		got[fmt.Sprintln(c.Proto, c.Local, c.Peer, c.Process.PID)] = true
-	}
-	assert.Len(t, got, 2*3*40+3+3+3)
-	assert.Equal(t, ssConns(t), got)
-}
-
-// endsAfter is a context that ends when it was asked n times.
-type endsAfter struct {
-	context.Context
-	n int
-}
-
-func (c *endsAfter) Err() error {
-	if c.n--; c.n < 0 {
-		return context.Canceled
-	}
-	return nil
-}
-
-// A snapshot that fails midway must not spoil the next.
-func TestSnapshotAfterCanceled(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	l := listen(t, "203.0.113.10:0")
-	pair(t, l, l.Addr().String(), net.Dialer{})
-	c := newCollector(t, Options{})
-	conns, err := c.Snapshot(&endsAfter{t.Context(), 1})
-	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, conns)
-	conns = snapshot(t, c)
-	require.Len(t, conns, 2)
-	for _, conn := range conns {
-		assert.NotEqual(t, Unknown, conn.Direction)
-		assert.Equal(t, os.Getpid(), conn.Process.PID)
-	}
 }

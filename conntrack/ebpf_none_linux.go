@@ -1,0 +1,13 @@
+//go:build !(amd64 || arm64 || loong64 || riscv64)
+
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+func openEBPF(Options) (backend, error) {
+	return nil, fmt.Errorf("no programs for the processor %s: %w", runtime.GOARCH, errors.ErrUnsupported)
+}

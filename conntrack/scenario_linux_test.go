@@ -1,0 +1,314 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/connmapgo/connmap/conntrack/internal/traffic"
+)
+
+var update = flag.Bool("update", false, "write what each tier sees into the package's documentation")
+
+// A pairing is what an end of a connection is known by.
+type pairing struct {
+	proto       Proto
+	local, peer netip.AddrPort
+}
+
+func pairingOf(proto Proto, local, peer netip.AddrPort) pairing {
+	switch proto {
+	case TCP, UDP, SCTP:
+	default: // the others have no ports, but some programs number theirs
+		local, peer = netip.AddrPortFrom(local.Addr(), 0), netip.AddrPortFrom(peer.Addr(), 0)
+	}
+	return pairing{proto, local, peer}
+}
+
+// A witness remembers what collectors have seen of each connection.
+type witness struct {
+	mu    sync.Mutex
+	conns map[pairing]Conn // as last told
+}
+
+func watchAs(t *testing.T, collectors ...*Collector) *witness {
+	w := &witness{conns: make(map[pairing]Conn)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for _, c := range collectors {
+		wg.Go(func() {
+			for e, err := range c.Events(ctx) {
+				if !assert.NoError(t, err) {
+					return
+				}
+				if e.Kind != Lost {
+					w.mu.Lock()
+					w.conns[pairingOf(e.Conn.Proto, e.Conn.Local, e.Conn.Peer)] = e.Conn
+					w.mu.Unlock()
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return w
+}
+
+// A verdict counts how many ends of a scenario's connections were seen, and how
+// well.
+type verdict struct {
+	ends, seen, direction, program, bytes int
+	worst                                 float64 // relative error of bytes
+	wrong                                 []string
+}
+
+func (v verdict) whole() bool {
+	return v.seen == v.ends && v.direction == v.ends && v.program == v.ends && v.bytes == v.ends
+}
+
+func (v verdict) String() string {
+	return fmt.Sprintf("seen %d, direction %d, program %d, bytes %d of %d, worst error %.2f %%", v.seen, v.direction, v.program, v.bytes, v.ends, 100*v.worst)
+}
+
+// cell is the verdict in a table: how many ends were seen, and what was wrong
+// about those that were.
+func (v verdict) cell() string {
+	cell, lacks := "all", ""
+	switch {
+	case v.seen == 0:
+		return "-"
+	case v.seen < v.ends:
+		cell = "some"
+	}
+	for _, x := range []struct {
+		n    int
+		code string
+	}{{v.direction, "d"}, {v.program, "p"}, {v.bytes, "b"}} {
+		if x.n < v.seen {
+			lacks += x.code
+		}
+	}
+	if lacks != "" {
+		cell += " -" + lacks
+	}
+	return cell
+}
+
+func (w *witness) judge(flows []traffic.Flow) verdict {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := verdict{ends: len(flows)}
+	for _, f := range flows {
+		c, ok := w.conns[pairingOf(Proto(f.Proto), f.Local, f.Peer)]
+		if !ok {
+			v.wrong = append(v.wrong, fmt.Sprintf("not seen: %+v", f))
+			continue
+		}
+		v.seen++
+		good := true
+		if (c.Direction == Out) == f.Out && c.Direction != Unknown {
+			v.direction++
+		} else {
+			good = false
+		}
+		if c.Process.PID == f.PID && c.Process.Comm == f.Comm && c.Process.Exe == f.Exe {
+			v.program++
+		} else {
+			good = false
+		}
+		e := max(relative(c.Tx, f.Tx), relative(c.Rx, f.Rx))
+		v.worst = max(v.worst, e)
+		if e <= f.Tolerance {
+			v.bytes++
+		} else {
+			good = false
+		}
+		if !good {
+			v.wrong = append(v.wrong, fmt.Sprintf("did:  %+v\nseen: %+v", f, c))
+		}
+	}
+	return v
+}
+
+// strangers tells of connections whose sharers are not those that share them.
+// They are known only while the connection is held.
+func (w *witness) strangers(flows []traffic.Flow) (wrong []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range flows {
+		var pids []int
+		for _, p := range w.conns[pairingOf(Proto(f.Proto), f.Local, f.Peer)].Sharers {
+			pids = append(pids, p.PID)
+		}
+		slices.Sort(f.Sharers)
+		if f.Held && !slices.Equal(pids, f.Sharers) {
+			wrong = append(wrong, fmt.Sprintf("sharers %v of %+v", pids, f))
+		}
+	}
+	return wrong
+}
+
+func relative(got, want uint64) float64 {
+	if got == want {
+		return 0
+	}
+	return math.Abs(float64(got)-float64(want)) / max(1, float64(want))
+}
+
+func newNet(t *testing.T) *traffic.Net {
+	n, err := traffic.NewNet(t.Context())
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, n.Close()) })
+	return n
+}
+
+// in returns a collector for a namespace of n.
+func in(t *testing.T, n *traffic.Net, name string, b Backend) *Collector {
+	leave, err := n.Enter(name)
+	require.NoError(t, err)
+	c, err := New(Options{Backend: b, Loopback: true})
+	require.NoError(t, leave())
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, c.Close()) })
+	return c
+}
+
+// TestScenarios: the backend EBPF sees every kind of traffic as it really was,
+// although no connection is held open for it.
+func TestScenarios(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	n := newNet(t)
+	w := watchAs(t, c)
+	whole, all, skipped := 0, 0, 0
+	for _, s := range traffic.Scenarios() {
+		t.Run(s.Name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			flows, err := s.Run(ctx, n, 0)
+			if errors.Is(err, errors.ErrUnsupported) {
+				skipped++
+				t.Skip(err)
+			}
+			require.NoError(t, err)
+			all++
+			var v verdict
+			for range 40 {
+				if v = w.judge(flows); v.whole() {
+					break
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			t.Logf("scenario %-24s %v", s.Name, v)
+			if v.whole() {
+				whole++
+			}
+			assert.True(t, v.whole(), strings.Join(v.wrong[:min(len(v.wrong), 4)], "\n"))
+		})
+	}
+	t.Logf("total: %d of %d scenarios whole, %d skipped", whole, all, skipped)
+	assert.Zero(t, c.Info().Lost)
+}
+
+// TestTiers runs all scenarios before all tiers at once, and compares what they
+// see with the package's documentation. Connections are held for a while, for
+// those tiers that poll once a second.
+func TestTiers(t *testing.T) {
+	ebpf := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	n := newNet(t)
+	tiers := []Backend{EBPF, Diag, Proc, SS}
+	witnesses := map[Backend]*witness{EBPF: watchAs(t, ebpf)}
+	for _, b := range tiers[1:] {
+		witnesses[b] = watchAs(t, in(t, n, n.A, b), in(t, n, n.B, b))
+	}
+	scenarios := traffic.Scenarios()
+	rows := make([]string, len(scenarios))
+	gate := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	// A raw socket gets what is meant for another.
+	var raw sync.Mutex
+	for i, s := range scenarios {
+		wg.Go(func() {
+			if s.Proto != unix.IPPROTO_TCP && s.Proto != unix.IPPROTO_UDP {
+				raw.Lock()
+				defer raw.Unlock()
+			}
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			flows, err := s.Run(ctx, n, 2500*time.Millisecond)
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Log(err)
+				return
+			}
+			if !assert.NoError(t, err) {
+				return
+			}
+			time.Sleep(time.Second)
+			row := fmt.Sprintf("%-26s", s.Name)
+			for _, b := range tiers {
+				v := witnesses[b].judge(flows)
+				cell := v.cell()
+				if s.Short && b != EBPF {
+					cell = "by chance"
+				}
+				row += fmt.Sprintf(" %-11s", cell)
+				if b == EBPF {
+					w := witnesses[b]
+					assert.Empty(t, w.strangers(flows), s.Name)
+					assert.True(t, v.whole(), "%s: %v\n%s", s.Name, v, strings.Join(v.wrong[:min(len(v.wrong), 2)], "\n"))
+				}
+			}
+			rows[i] = strings.TrimRight(row, " ")
+		})
+	}
+	wg.Wait()
+	rows = slices.DeleteFunc(rows, func(s string) bool { return s == "" })
+	var doc strings.Builder
+	doc.WriteString("// Code generated by go test -run Tiers -update; DO NOT EDIT.\n\n")
+	doc.WriteString("// # What each backend sees\n//\n")
+	doc.WriteString("// Both ends of connections that live for 2.5 seconds, polled once a second by\n")
+	doc.WriteString("// those that poll. All means that each end is seen, with its direction, its\n")
+	doc.WriteString("// program and its bytes, which may err by 1 % for TCP and connected UDP and by\n")
+	doc.WriteString("// 10 % for others; -d, -p and -b that some direction, program or bytes are\n")
+	doc.WriteString("// wrong or unknown. Connections that are shorter than a poll are seen by chance.\n//\n")
+	fmt.Fprintf(&doc, "//\t%-26s %-11s %-11s %-11s %s\n", "", tiers[0], tiers[1], tiers[2], tiers[3])
+	for _, row := range rows {
+		doc.WriteString("//\t" + row + "\n")
+	}
+	doc.WriteString("package conntrack\n")
+	t.Log("\n" + doc.String())
+	const file = "doc_tiers.go"
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(doc.String()), 0o666))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	// Which of several holders is found first is chance, how much is seen is not.
+	lacks := regexp.MustCompile(` -[dpb]+| +`)
+	documented := lacks.ReplaceAllString(string(want), " ")
+	for _, row := range rows {
+		assert.Contains(t, documented, lacks.ReplaceAllString(row, " "), "go test -run Tiers -update writes it")
+	}
+}
