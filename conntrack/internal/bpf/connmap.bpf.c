@@ -17,7 +17,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 #define TEXT 512		   // bytes of a path, a power of two
 #define NAME 128		   // bytes of a part of a path, a power of two
@@ -183,10 +183,8 @@ __u32 flow_seen;   // a flow has grown since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
 __u8 brief;	   // the iterator tells counters alone where that is enough
 
-static __always_inline __u64 wake(void)
+static __always_inline __u64 wake(__u64 now)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
-
 	if (now - woken < WAKE_AFTER && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < wake_bytes)
 		return BPF_RB_NO_WAKEUP;
 	woken = now;
@@ -197,10 +195,10 @@ static __always_inline __u64 wake(void)
 
 static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *leader = task->group_leader;
 
-	o->pid = BPF_CORE_READ(task, tgid);
-	o->start = BPF_CORE_READ(leader, start_boottime);
+	o->pid = task->tgid;
+	o->start = leader->start_boottime;
 	bpf_core_read(&o->comm, sizeof(o->comm), &leader->comm);
 }
 
@@ -292,9 +290,9 @@ static __noinline int tell_process(struct task_struct *task)
 
 	if (!task)
 		return 0;
-	key.pid = BPF_CORE_READ(task, tgid);
-	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
-	exe = BPF_CORE_READ(task, mm, exe_file);
+	key.pid = task->tgid;
+	key.start = task->group_leader->start_boottime;
+	exe = task->mm->exe_file;
 	id = (__u64)exe;
 	told = bpf_map_lookup_elem(&processes, &key);
 	if (told && *told == id)
@@ -340,6 +338,11 @@ static __always_inline __u16 local_port(struct sock *sk)
 	return BPF_CORE_READ((struct inet_sock *)sk, inet_sport);
 }
 
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk, int raw)
+{
+	return raw ? (struct tcp_sock *)sk : bpf_skc_to_tcp_sock(sk);
+}
+
 static __always_inline __u64 cookie_of(struct sock *sk, int raw)
 {
 	return raw ? BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) : bpf_get_socket_cookie(sk);
@@ -355,18 +358,13 @@ static __always_inline void addresses(struct sock_event *e, struct sock *sk, int
 		bpf_core_read(e->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_core_read(e->peer, 16, &sk->__sk_common.skc_v6_daddr);
 	}
-	e->local_port = local_port(sk);
 	e->peer_port = GET(sk, raw, __sk_common.skc_dport);
 }
 
-static __always_inline void read_counters(__u64 *tx, __u64 *rx, __u32 *rtt, struct sock *sk, int raw)
+static __always_inline void read_counters(__u64 *tx, __u64 *rx, __u32 *rtt, struct sock *sk, struct tcp_sock *tp, int raw)
 {
-	struct tcp_sock *tp = raw ? (struct tcp_sock *)sk : bpf_skc_to_tcp_sock(sk);
 	__u64 sent, again, got;
 
-	*tx = *rx = *rtt = 0;
-	if (!tp)
-		return;
 	sent = GET(tp, raw, bytes_sent);
 	again = GET(tp, raw, bytes_retrans);
 	got = GET(tp, raw, bytes_received);
@@ -380,6 +378,8 @@ static __always_inline void read_counters(__u64 *tx, __u64 *rx, __u32 *rtt, stru
 
 static __always_inline void describe(struct sock_event *e, struct sock *sk, int raw, struct known *k, __u8 kind, __u8 state, __u64 now)
 {
+	struct tcp_sock *tp;
+
 	__builtin_memset(e, 0, sizeof(*e));
 	e->kind = kind;
 	e->proto = GET(sk, raw, sk_protocol);
@@ -390,9 +390,14 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->cookie = cookie_of(sk, raw);
 	e->time = now;
 	e->opened = k->opened;
-	if (e->proto == IPPROTO_TCP)
-		read_counters(&e->tx, &e->rx, &e->rtt, sk, raw);
-	e->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	tp = e->proto == IPPROTO_TCP ? tcp_of(sk, raw) : 0;
+	if (tp) {
+		e->local_port = GET(tp, raw, inet_conn.icsk_inet.inet_sport);
+		read_counters(&e->tx, &e->rx, &e->rtt, sk, tp, raw);
+	} else {
+		e->local_port = local_port(sk);
+	}
+	e->netns = raw ? BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) : sk->__sk_common.skc_net.net->ns.inum;
 	e->owner = k->owner;
 }
 
@@ -413,7 +418,7 @@ static __always_inline void tell(struct sock *sk, struct known *k, __u8 kind, __
 		return;
 	}
 	describe(e, sk, 0, k, kind, state, now);
-	bpf_ringbuf_submit(e, wake());
+	bpf_ringbuf_submit(e, wake(e->time));
 }
 
 // tell_socket tells of a socket by its cookie and owner alone.
@@ -434,7 +439,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 	e->cookie = cookie;
 	e->time = bpf_ktime_get_boot_ns();
 	e->owner = k->owner;
-	bpf_ringbuf_submit(e, wake());
+	bpf_ringbuf_submit(e, wake(e->time));
 	return 0;
 }
 
@@ -472,7 +477,7 @@ static __always_inline int owned(struct known *k)
 	__u64 *comm = (void *)k->owner.comm, comm0 = comm[0], comm1 = comm[1];
 
 	// A thread of the kernel works for somebody else.
-	if (!BPF_CORE_READ(task, mm))
+	if (!task->mm)
 		return 0;
 	owner_of(&k->owner, task);
 	k->flags &= ~FLAG_PROVISIONAL;
@@ -598,7 +603,7 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 	e->tx = f->tx;
 	e->rx = f->rx;
 	e->owner = f->owner;
-	bpf_ringbuf_submit(e, wake());
+	bpf_ringbuf_submit(e, wake(e->time));
 	return 0;
 }
 
@@ -857,6 +862,7 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 			k->flags |= FLAG_FLOWS; // the reader makes one of it
 	} else if (brief) {
 		struct counters c = {};
+		struct tcp_sock *tp;
 
 		// What has not been told of is on its way in the ring.
 		if (!k->opened || kind == LISTENER)
@@ -866,7 +872,9 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 		c.cookie = cookie_of(sk, raw);
 		c.holder = task->tgid;
 		c.owner = k->owner.pid;
-		read_counters(&c.tx, &c.rx, &c.rtt, sk, raw);
+		tp = tcp_of(sk, raw);
+		if (tp)
+			read_counters(&c.tx, &c.rx, &c.rtt, sk, tp, raw);
 		bpf_seq_write(ctx->meta->seq, &c, sizeof(c));
 		return 0;
 	} else if (!k->opened && kind == HELD) {
