@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"os"
 	"slices"
 	"strings"
@@ -70,10 +71,10 @@ type tracked struct {
 	conn      Conn
 	opened    int64 // as the kernel's clock says
 	pass      uint32
-	misses    uint8
+	misses    uint8     // passes that did not see it, one after the other
+	held      uint64    // by whom, as the pass has seen: the owner and the sharers, a bit each
 	primary   bool      // the pass has found the owner among those that hold it
 	holders   []Process // found by the pass
-	known     bool      // told to followers
 	flow      bool
 	connected bool
 	key       bpf.FlowKey
@@ -571,8 +572,12 @@ func (e *ebpf) end(t *tracked, at time.Time) {
 	e.emit(Close, at, &t.conn)
 }
 
+func holds(list []Process, pid int) bool {
+	return slices.ContainsFunc(list, func(p Process) bool { return p.PID == pid })
+}
+
 func without(list []Process, pid int) []Process {
-	if !slices.ContainsFunc(list, func(p Process) bool { return p.PID == pid }) {
+	if !holds(list, pid) {
 		return list
 	}
 	return slices.DeleteFunc(slices.Clone(list), func(p Process) bool { return p.PID == pid })
@@ -662,8 +667,7 @@ func (e *ebpf) refresh() error {
 			return // its opening is on its way, or was lost
 		}
 		if t.pass != e.pass {
-			t.pass = e.pass
-			t.misses = 0
+			t.pass, t.misses, t.held = e.pass, 0, 0
 			if len(t.conn.Sharers) > 0 {
 				e.touched = append(e.touched, t)
 			}
@@ -674,16 +678,19 @@ func (e *ebpf) refresh() error {
 			}
 		}
 		owner := t.conn.Process.PID
-		if c.Owner != 0 && int(c.Owner) != owner || int(c.Holder) != owner && !holds(t.conn.Sharers, int(c.Holder)) {
-			look = true
+		i := -1
+		if int(c.Holder) != owner {
+			i = slices.IndexFunc(t.conn.Sharers, func(p Process) bool { return p.PID == int(c.Holder) })
+			look = look || i < 0
 		}
-		t.misses++ // counts those that hold it
+		t.held |= 1 << (i + 1)
+		look = look || c.Owner != 0 && int(c.Owner) != owner
 	})
 	if err != nil {
 		return err
 	}
 	for _, t := range e.touched {
-		look = look || int(t.misses) != 1+len(t.conn.Sharers)
+		look = look || bits.OnesCount64(t.held) != min(64, 1+len(t.conn.Sharers))
 	}
 	if look {
 		if err := e.findHolders(); err != nil {
@@ -691,10 +698,6 @@ func (e *ebpf) refresh() error {
 		}
 	}
 	return e.countFlows(false)
-}
-
-func holds(list []Process, pid int) bool {
-	return slices.ContainsFunc(list, func(p Process) bool { return p.PID == pid })
 }
 
 // findHolders asks which process holds which socket. It finds connections that
@@ -785,7 +788,10 @@ func (e *ebpf) holder(t *tracked, s *bpf.Socket) {
 		t.primary = true
 		t.conn.Process = p
 	}
-	t.holders = append(t.holders, p)
+	// A process may have several file descriptors of one socket.
+	if !holds(t.holders, p.PID) {
+		t.holders = append(t.holders, p)
+	}
 }
 
 // countFlows reads the counters of all flows, if some have grown or if it must.

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,6 +251,8 @@ func TestStormInASmallRing(t *testing.T) {
 	pid, finish := startStorm(t, n)
 	var got tally
 	follow(t, c, func(e Event) { got.add(e, pid) })
+	require.NoError(t, c.backend.(*ebpf).do(func() {}))
+	untold := c.Info().Lost // with so small a ring, before anybody followed
 	r := finish()
 	end := time.Now()
 	ofStorm := func() (n int) {
@@ -268,7 +271,8 @@ func TestStormInASmallRing(t *testing.T) {
 	t.Logf("%d connections in %v: %+v; right again after %v", n, r.Elapsed, seen, took)
 	assert.Equal(t, seen.Opens, seen.Closes)
 	assert.Positive(t, seen.Lost)
-	assert.Eventually(t, func() bool { return uint64(got.now().Lost) == c.Info().Lost }, 5*time.Second, 50*time.Millisecond)
+	assert.LessOrEqual(t, uint64(seen.Lost), c.Info().Lost)
+	assert.GreaterOrEqual(t, uint64(got.now().Lost), c.Info().Lost-untold)
 	// Each connection that was not seen has lost both its events.
 	assert.GreaterOrEqual(t, seen.Lost, 2*(2*n-seen.Closes))
 }
@@ -376,3 +380,267 @@ func TestCapabilities(t *testing.T) {
 		})
 	}
 }
+
+// own returns the connections of this process.
+func own(conns []Conn) []Conn {
+	return slices.DeleteFunc(conns, func(c Conn) bool { return c.Process.PID != os.Getpid() })
+}
+
+// TestOlderConnections: what was there before the collector is seen too.
+func TestOlderConnections(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	client, server := pair(t, l, l.Addr().String(), net.Dialer{})
+	_, err := client.Write(make([]byte, 100))
+	require.NoError(t, err)
+	_, err = io.ReadFull(server, make([]byte, 100))
+	require.NoError(t, err)
+	queued, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer queued.Close()
+	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer u.Close()
+	fixed, err := net.Dial("udp4", u.LocalAddr().String())
+	require.NoError(t, err)
+	defer fixed.Close()
+
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	conns := own(snapshot(t, c))
+	out, ok := find(conns, client.LocalAddr(), client.RemoteAddr())
+	require.True(t, ok)
+	in, ok := find(conns, server.LocalAddr(), server.RemoteAddr())
+	require.True(t, ok)
+	assert.Equal(t, []Direction{Out, In}, []Direction{out.Direction, in.Direction})
+	assert.Equal(t, []uint64{100, 0, 0, 100}, []uint64{out.Tx, out.Rx, in.Tx, in.Rx})
+	assert.NotEmpty(t, out.Process.Exe)
+	assert.Positive(t, out.RTT)
+	assert.Equal(t, Established, in.State)
+	cookie, err := socketCookie(client)
+	require.NoError(t, err)
+	assert.Equal(t, cookie, out.ID)
+	udp, ok := find(conns, fixed.LocalAddr(), fixed.RemoteAddr())
+	require.True(t, ok)
+	assert.Equal(t, UDP, udp.Proto)
+
+	// One that waited to be accepted is seen when it is used.
+	accepted, err := l.Accept()
+	require.NoError(t, err)
+	defer accepted.Close()
+	_, err = accepted.Write(make([]byte, 9))
+	require.NoError(t, err)
+	late, ok := find(own(snapshot(t, c)), accepted.LocalAddr(), accepted.RemoteAddr())
+	require.True(t, ok)
+	assert.Equal(t, In, late.Direction)
+	assert.Equal(t, uint64(9), late.Tx)
+
+	// What was found is followed to its end.
+	_, err = fixed.Write(make([]byte, 3))
+	require.NoError(t, err)
+	udp, _ = find(own(snapshot(t, c)), fixed.LocalAddr(), fixed.RemoteAddr())
+	assert.Equal(t, uint64(3), udp.Tx)
+	require.NoError(t, fixed.Close())
+	_, ok = find(snapshot(t, c), fixed.LocalAddr(), fixed.RemoteAddr())
+	assert.False(t, ok)
+}
+
+// TestSharers: who holds a socket too is told, and who no longer does is not.
+func TestSharers(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	l := listen(t, "127.0.0.1:0")
+	client, _ := pair(t, l, l.Addr().String(), net.Dialer{})
+	conns := own(snapshot(t, c))
+	conn, ok := find(conns, client.LocalAddr(), client.RemoteAddr())
+	require.True(t, ok)
+	assert.Nil(t, conn.Sharers)
+
+	file, err := client.(*net.TCPConn).File()
+	require.NoError(t, err)
+	sleep := exec.Command("sleep", "60")
+	sleep.ExtraFiles = []*os.File{file}
+	require.NoError(t, sleep.Start())
+	conn, ok = find(snapshot(t, c), client.LocalAddr(), client.RemoteAddr())
+	require.True(t, ok)
+	assert.Equal(t, os.Getpid(), conn.Process.PID)
+	if assert.Len(t, conn.Sharers, 1) {
+		assert.Equal(t, sleep.Process.Pid, conn.Sharers[0].PID)
+		assert.NotEmpty(t, conn.Sharers[0].Exe)
+	}
+	require.NoError(t, sleep.Process.Kill())
+	sleep.Wait()
+	conn, _ = find(snapshot(t, c), client.LocalAddr(), client.RemoteAddr())
+	assert.Nil(t, conn.Sharers)
+
+	// And the one that is left owns it.
+	sleep = exec.Command("sleep", "60")
+	sleep.ExtraFiles = []*os.File{file}
+	require.NoError(t, sleep.Start())
+	defer func() { sleep.Process.Kill(); sleep.Wait() }()
+	local, remote := client.LocalAddr(), client.RemoteAddr()
+	require.NoError(t, file.Close())
+	require.NoError(t, client.Close())
+	require.Eventually(t, func() bool {
+		conn, ok = find(snapshot(t, c), local, remote)
+		return ok && conn.Process.PID == sleep.Process.Pid
+	}, 5*time.Second, 10*time.Millisecond, "%+v", conn)
+	assert.Nil(t, conn.Sharers)
+}
+
+// TestFlowsOfOneSocket: a socket has a connection for each peer, with an ID of
+// its own, until nothing is sent for a while or the socket is closed.
+func TestFlowsOfOneSocket(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	var peers []net.Addr
+	for range 3 {
+		p, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer p.Close()
+		peers = append(peers, p.LocalAddr())
+	}
+	s, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer s.Close()
+	ids := map[uint64]bool{}
+	sent := func() (n int) {
+		for _, p := range peers {
+			if conn, ok := find(snapshot(t, c), s.LocalAddr(), p); ok {
+				assert.Equal(t, Out, conn.Direction)
+				assert.Equal(t, uint64(4), conn.Tx)
+				ids[conn.ID] = true
+				n++
+			}
+		}
+		return n
+	}
+	send := func() {
+		for _, p := range peers {
+			_, err := s.WriteTo(make([]byte, 4), p)
+			require.NoError(t, err)
+		}
+	}
+	send()
+	assert.Equal(t, 3, sent())
+	assert.Len(t, ids, 3)
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(flowIdle / 2)) }))
+	assert.Equal(t, 3, sent())
+	require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(2 * flowIdle)) }))
+	assert.Zero(t, sent())
+	send()
+	assert.Equal(t, 3, sent(), "anew")
+	assert.Len(t, ids, 6)
+	require.NoError(t, s.Close())
+	assert.Zero(t, sent())
+}
+
+// TestSlowFollower: who does not keep up loses events, which are counted, and
+// disturbs nobody else.
+func TestSlowFollower(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, 16<<12)
+	pid, finish := startStorm(t, 10_000)
+	release := make(chan struct{})
+	var got tally
+	var asked sync.Once
+	follow(t, c, func(e Event) {
+		if e.Conn.Local.Addr() == stormAddr {
+			asked.Do(func() {
+				<-release
+				snapshot(t, c) // from within, with the queue full
+			})
+		}
+		got.add(e, pid)
+	})
+	finish()
+	assert.Eventually(t, func() bool { return c.backend.(*ebpf).full() }, 5*time.Second, time.Millisecond)
+	for _, conn := range snapshot(t, c) {
+		assert.NotZero(t, conn.ID)
+	}
+	close(release)
+	assert.Eventually(t, func() bool {
+		n := got.now()
+		return n.Closes > 0 && n.Opens == n.Closes && n.Lost > 0
+	}, 5*time.Second, 10*time.Millisecond)
+	assert.GreaterOrEqual(t, got.now().Lost, 2*(20_000-got.now().Closes))
+}
+
+func TestEBPFClosed(t *testing.T) {
+	ebpfOrSkip(t, Options{}, 0)
+	c, err := New(Options{Backend: EBPF})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	started := make(chan struct{})
+	go func() {
+		var last error
+		close(started)
+		for _, err := range c.Events(context.Background()) {
+			last = err
+		}
+		ended <- last
+	}()
+	<-started
+	snapshot(t, c)
+	require.NoError(t, c.Close())
+	select {
+	case err := <-ended:
+		assert.ErrorIs(t, err, os.ErrClosed)
+	case <-time.After(5 * time.Second):
+		t.Error("events do not end")
+	}
+	assert.ErrorIs(t, c.Close(), os.ErrClosed)
+	_, err = c.Snapshot(t.Context())
+	assert.ErrorIs(t, err, os.ErrClosed)
+}
+
+// TestContainerOfProcess: a process in a container's cgroup has the container's ID, in
+// either version of cgroups.
+func TestContainerOfProcess(t *testing.T) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	require.NoError(t, err)
+	id := strings.Repeat("c0ffee12", 8)
+	tried := 0
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		super := f[len(f)-1]
+		if kind := f[slices.Index(f, "-")+1]; kind != "cgroup2" && !(kind == "cgroup" && slices.Contains(strings.Split(super, ","), "memory")) {
+			continue
+		}
+		dir := filepath.Join(f[4], fmt.Sprintf("conntrack-test-%d", os.Getpid()))
+		if err := os.MkdirAll(filepath.Join(dir, id, "init"), 0o755); err != nil {
+			t.Log(err)
+			continue
+		}
+		t.Cleanup(func() {
+			for _, name := range []string{id + "/init", id, "."} {
+				os.Remove(filepath.Join(dir, name))
+			}
+		})
+		l := listen(t, "127.0.0.1:0")
+		cmd, in, out := helperIn(t, "join "+filepath.Join(dir, id, "init", "cgroup.procs")+" "+l.Addr().String(), nil)
+		line, err := out.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "ready\n", line)
+		tried++
+		c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+		got := map[string]string{}
+		for _, conn := range snapshot(t, c) {
+			if conn.Process.PID == cmd.Process.Pid {
+				got[conn.Direction.String()] = conn.Process.Container
+			}
+		}
+		assert.Equal(t, map[string]string{"out": id}, got, f[4])
+		in.(io.Closer).Close()
+	}
+	if tried == 0 {
+		t.Skip("needs a cgroup file system that can be written to")
+	}
+}
+
+// helpJoin enters a cgroup and dials.
+func helpJoin(arg string) error {
+	procs, addr, _ := strings.Cut(arg, " ")
+	if err := os.WriteFile(procs, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+		return err
+	}
+	return helpDial(addr)
+}
+
+func init() { helpers["join"] = helpJoin }

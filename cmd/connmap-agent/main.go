@@ -37,7 +37,7 @@ func main() {
 
 // options is what the command line says.
 type options struct {
-	host, token, tokenFile, name          string
+	host, token, tokenFile, name, backend string
 	once, watch, json, loopback, v, print bool
 	interval                              time.Duration
 }
@@ -58,12 +58,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	c, err := conntrack.New(conntrack.Options{Interval: o.interval, Loopback: o.loopback, Logger: log})
+	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	// What loading programs into the kernel took is given back.
+	debug.FreeOSMemory()
 	info := c.Info()
+	log.Info("reading sockets", "backend", string(info.Backend))
 	if info.Limited != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", info.Limited)
 	}
@@ -108,7 +111,8 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.json, "json", false, "with -once or -watch: one JSON object a line (default columns)")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token (default the argument, or CONNMAP_TOKEN)")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
-	f.DurationVar(&o.interval, "interval", time.Second, "how often sockets are read")
+	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag, proc or ss (default the best that works here)")
+	f.DurationVar(&o.interval, "interval", time.Second, "how often counters are read, and sockets if they are polled")
 	f.BoolVar(&o.loopback, "loopback", false, "include connections of this machine to itself (default left out)")
 	f.BoolVar(&o.v, "v", false, "log connects too (default only trouble)")
 	showVersion := f.Bool("version", false, "print the version and exit")
@@ -120,7 +124,9 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
   connmap-agent -watch              print connections as they open and close
 
 The token may also stand in CONNMAP_TOKEN or in a file (-token-file).
-As root it sees the programs of all users, else only your own.
+As root it sees every connection, however short, of all users and containers, with
+its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
+do instead. Without, it polls, and names your own programs only.
 
 `)
 		f.PrintDefaults()
@@ -196,7 +202,7 @@ func write(w io.Writer, e conntrack.Event, asJSON bool) error {
 	if c.Process.PID != 0 {
 		program = fmt.Sprintf("%s[%d]", c.Process.Comm, c.Process.PID)
 	}
-	_, err := fmt.Fprintf(w, "%s  %-6s %s %-7s %-28s %-28s %-24s tx %d rx %d\n",
+	_, err := fmt.Fprintf(w, "%s  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d\n",
 		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx)
 	return err
 }

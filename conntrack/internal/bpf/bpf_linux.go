@@ -149,18 +149,18 @@ func (p *Probe) attach(cgroup string) error {
 
 // explain says in an error what to do about it.
 func explain(err error) error {
+	forbidden := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+	unsupported := errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)
+	// Without capabilities a kernel also seems to lack what it has.
+	if lacks, known := missingCapabilities(); known && lacks != "" && (forbidden || unsupported) {
+		return fmt.Errorf("it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: %s (%w)", lacks, fs.ErrPermission)
+	}
 	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		missing, known := missingCapabilities()
-		switch {
-		case known && missing != "":
-			return fmt.Errorf("it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: %s (%w)", missing, fs.ErrPermission)
-		default:
-			return fmt.Errorf("the kernel forbids it (%w), as in lockdown or a sandbox: %w", fs.ErrPermission, err)
-		}
+	case forbidden:
+		return fmt.Errorf("the kernel forbids it (%w), as in lockdown or a sandbox: %w", fs.ErrPermission, err)
 	case errors.Is(err, unix.ENOMEM):
 		return fmt.Errorf("no memory for it: raise the limit of locked memory (ulimit -l): %w", err)
-	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+	case unsupported:
 		return fmt.Errorf("%w by this kernel (Linux %s), which must be 5.11 or later, with BTF, BPF_SYSCALL and CGROUP_BPF: %w", errors.ErrUnsupported, release(), err)
 	}
 	return err
