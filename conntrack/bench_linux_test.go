@@ -1,9 +1,17 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
 package conntrack
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,62 +30,142 @@ func cpu(b *testing.B) (sum time.Duration) {
 	return sum
 }
 
-// hold makes 10,000 TCP sockets, held by eight processes, in a network
-// namespace of their own, which the calling goroutine is in from then on.
-func hold(b *testing.B) {
+// hold makes n TCP sockets, held by eight processes, in a network namespace of
+// their own, which the calling goroutine is in from then on.
+func hold(b *testing.B, n int) {
 	requireRootAndIP(b)
 	runtime.LockOSThread() // for good: the thread cannot leave the namespace
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		b.Skip("needs the right to make a network namespace: ", err)
 	}
 	addAddresses(b)
-	for range 8 {
-		_, line := helper(b, "hold 625", nil)
+	for i := range 8 {
+		_, line := helper(b, "hold "+strconv.Itoa((n/2+i)/8), nil)
 		require.Equal(b, "ready\n", line)
 	}
 }
 
-// BenchmarkSnapshotAgainstSS compares the CPU time (user and system, children
-// included) of a first Snapshot, of a repeated one, and of ss -tunp.
-func BenchmarkSnapshotAgainstSS(b *testing.B) {
+// BenchmarkSnapshot compares the CPU time (user and system, children included)
+// of repeated Snapshots with owners, bytes and round-trip times, of ss -tunp,
+// and of what the kernel alone takes to list the sockets for sock_diag. The
+// first Snapshots include New.
+func BenchmarkSnapshot(b *testing.B) {
 	if _, err := exec.LookPath("ss"); err != nil {
 		b.Skip("needs ss(8)")
 	}
-	hold(b)
-	const repeats = 10
-	var ss, first, repeated time.Duration
-	for b.Loop() {
-		start := cpu(b)
-		require.NoError(b, exec.Command("ss", "-tunp").Run()) // into /dev/null
-		ss += cpu(b) - start
-
-		start = cpu(b)
-		c, err := New(Options{Backend: Diag})
-		require.NoError(b, err)
-		conns := snapshot(b, c)
-		first += cpu(b) - start
-		require.Len(b, conns, 10_000)
-		require.False(b, slices.ContainsFunc(conns, func(c Conn) bool { return c.Process.PID == 0 }))
-
-		start = cpu(b)
-		for range repeats {
-			require.Len(b, snapshot(b, c), 10_000)
-		}
-		repeated += (cpu(b) - start) / repeats
-		require.NoError(b, c.Close())
+	for _, sockets := range []int{100, 1000, 10_000, 50_000} {
+		b.Run(fmt.Sprint("sockets=", sockets), func(b *testing.B) {
+			hold(b, sockets)
+			repeats := max(3, 20_000/sockets)
+			took := map[string]time.Duration{}
+			measure := func(name string, repeats int, f func()) {
+				start := cpu(b)
+				for range repeats {
+					f()
+				}
+				took[name] += (cpu(b) - start) / time.Duration(repeats)
+			}
+			kernel, err := openDiag(Options{Logger: slog.New(slog.DiscardHandler)})
+			require.NoError(b, err)
+			defer kernel.close()
+			dump := kernel.(*poller).lister.(*diag)
+			for b.Loop() {
+				measure("ss", 1, func() {
+					require.NoError(b, exec.Command("ss", "-tunp").Run()) // into /dev/null
+				})
+				measure("kernel", repeats, func() {
+					require.NoError(b, dump.dumpTCP(tcpStates, func([]byte) {}))
+				})
+				for _, backend := range []Backend{EBPF, Diag, Proc} {
+					var c *Collector
+					var conns []Conn
+					again := func() {
+						var err error
+						conns, err = c.backend.snapshot(b.Context(), conns[:0])
+						require.NoError(b, err)
+					}
+					if backend != Proc {
+						measure("first-"+string(backend), 1, func() {
+							var err error
+							c, err = New(Options{Backend: backend})
+							if errors.Is(err, errors.ErrUnsupported) {
+								b.Skip(err)
+							}
+							require.NoError(b, err)
+							again()
+						})
+					} else {
+						c, err = New(Options{Backend: backend})
+						require.NoError(b, err)
+						again()
+					}
+					measure(string(backend), repeats, again)
+					n, owned := 0, 0
+					for _, conn := range conns {
+						if conn.Peer.Addr() == conn.Local.Addr() {
+							n++
+							if conn.Process.PID != 0 {
+								owned++
+							}
+						}
+					}
+					require.Equal(b, []int{sockets, sockets}, []int{n, owned}, "%s", backend)
+					require.NoError(b, c.Close())
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			for name, d := range took {
+				b.ReportMetric(d.Seconds()*1e3/float64(b.N), name+"-ms")
+			}
+			for _, ratio := range [][2]string{{"ebpf", "ss"}, {"ebpf", "kernel"}, {"diag", "ss"}, {"first-diag", "ss"}, {"first-ebpf", "ss"}} {
+				b.ReportMetric(took[ratio[0]].Seconds()/took[ratio[1]].Seconds(), ratio[0]+"/"+ratio[1])
+			}
+		})
 	}
-	n := float64(b.N)
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(ss.Seconds()*1e3/n, "ss-ms")
-	b.ReportMetric(first.Seconds()*1e3/n, "first-ms")
-	b.ReportMetric(repeated.Seconds()*1e3/n, "repeated-ms")
-	b.ReportMetric(first.Seconds()/ss.Seconds(), "first/ss")
-	b.ReportMetric(repeated.Seconds()/ss.Seconds(), "repeated/ss")
+}
+
+// BenchmarkStorm is what following by the backend EBPF adds to the time that
+// many short connections take, in turns with and without.
+func BenchmarkStorm(b *testing.B) {
+	const n, pairs = 20_000, 7
+	ebpfOrSkip(b, Options{}, 0).Close()
+	for b.Loop() {
+		var elapsed, work []float64
+		for range pairs {
+			var with, without stormReport
+			func() {
+				c, err := New(Options{Backend: EBPF})
+				require.NoError(b, err)
+				defer c.Close()
+				ctx, cancel := context.WithCancel(b.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					for range c.Events(ctx) {
+					}
+				})
+				_, finish := startStorm(b, n)
+				with = finish()
+				cancel()
+				wg.Wait()
+				require.Zero(b, c.Info().Lost)
+			}()
+			_, finish := startStorm(b, n)
+			without = finish()
+			elapsed = append(elapsed, with.Elapsed.Seconds()/without.Elapsed.Seconds())
+			work = append(work, with.CPU.Seconds()/without.CPU.Seconds())
+		}
+		slices.Sort(elapsed)
+		slices.Sort(work)
+		b.Logf("elapsed %.3f, CPU %.3f", elapsed, work)
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(elapsed[pairs/2], "elapsed-with/without")
+		b.ReportMetric(work[pairs/2], "cpu-with/without")
+	}
 }
 
 // BenchmarkPoll is what Events costs each interval when nothing changes.
 func BenchmarkPoll(b *testing.B) {
-	hold(b)
+	hold(b, 10_000)
 	c := newCollector(b, Options{Backend: Diag})
 	var w watch
 	var conns []Conn

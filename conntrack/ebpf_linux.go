@@ -74,7 +74,7 @@ type tracked struct {
 	misses    uint8     // passes that did not see it, one after the other
 	held      uint64    // by whom, as the pass has seen: the owner and the sharers, a bit each
 	primary   bool      // the pass has found the owner among those that hold it
-	holders   []Process // found by the pass
+	holders   []Process // the others, found by the pass
 	flow      bool
 	connected bool
 	key       bpf.FlowKey
@@ -754,19 +754,11 @@ func (e *ebpf) findHolders() error {
 	}
 	for _, t := range e.touched {
 		owner := t.conn.Process
-		i := slices.IndexFunc(t.holders, func(p Process) bool { return t.primary && p.PID == owner.PID })
-		if i < 0 && !t.primary {
+		if !t.primary && len(t.holders) > 0 {
 			// Its owner has let go of it.
-			i = 0
-			owner = t.holders[0]
-		}
-		if i >= 0 {
-			t.holders = slices.Delete(t.holders, i, i+1)
+			owner, t.holders = t.holders[0], t.holders[1:]
 		}
 		slices.SortFunc(t.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
-		if len(t.holders) == 0 {
-			t.holders = nil
-		}
 		if owner != t.conn.Process || !slices.Equal(t.holders, t.conn.Sharers) {
 			t.conn.Process, t.conn.Sharers = owner, t.holders
 			e.emit(Update, now, &t.conn)
@@ -784,12 +776,11 @@ func (e *ebpf) holder(t *tracked, s *bpf.Socket) {
 		e.touched = append(e.touched, t)
 	}
 	p := e.programs.of(&s.Owner)
+	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
 		t.primary = true
 		t.conn.Process = p
-	}
-	// A process may have several file descriptors of one socket.
-	if !holds(t.holders, p.PID) {
+	} else if !holds(t.holders, p.PID) {
 		t.holders = append(t.holders, p)
 	}
 }
