@@ -26,6 +26,7 @@ const (
 	holdersShare = 300              // of the time between two such passes, one takes at most 1/300
 	resyncEvery  = 250 * time.Millisecond
 	mostQueued   = 8192 // events that wait for a follower
+	mostSpare    = 1024
 )
 
 // An ebpf is the backend EBPF. One goroutine, the pump, reads what the programs
@@ -55,6 +56,7 @@ type ebpf struct {
 	listening map[endpointNS]bool
 	ignored   map[uint64]bool // cookies of the self-test
 	offset    int64           // of wall clock time from the kernel's, ns
+	spare     []*tracked
 	flowSeq   uint64
 	pass      uint32
 	touched   []*tracked // by the pass
@@ -143,9 +145,9 @@ func (e *ebpf) selfTest() error {
 	}
 	defer e.probe.TestPort(0)
 	defer end()
-	deadline := time.Now().Add(2 * time.Second)
+	e.probe.Until(time.Now().Add(2 * time.Second))
 	for found := 0; found < 2; {
-		s, p, err := e.probe.Next(deadline)
+		s, p, err := e.probe.Next()
 		switch {
 		case err != nil:
 			return fmt.Errorf("the programs in the kernel do not tell of a connection made as a test: %w", err)
@@ -350,37 +352,44 @@ func (e *ebpf) full() bool {
 // pump reads what the programs tell until the probe is closed.
 func (e *ebpf) pump() {
 	defer close(e.done)
-	n := 0
-	for {
-		if e.full() {
-			// The ring is left to fill up: what is lost is counted there, and
-			// found again as after any other loss.
-			<-e.kick
-			e.serve()
-			if e.ended(nil) {
-				return
-			}
-			continue
-		}
-		s, p, err := e.probe.Next(e.deadline())
+	for !e.ended(e.turn()) {
+	}
+}
+
+// turn reads until there is something else to do, and does it.
+func (e *ebpf) turn() error {
+	if e.full() {
+		// The ring is left to fill up: what is lost is counted there, and
+		// found again as after any other loss.
+		<-e.kick
+		e.serve()
+		return nil
+	}
+	e.probe.Until(e.deadline())
+	for range 256 {
+		s, p, err := e.probe.Next()
 		switch {
 		case err == nil:
-			e.received = true
+			if !e.received {
+				e.received = true
+				e.probe.Until(e.deadline())
+			}
 			e.handle(s, p)
-			if n++; n%1024 == 0 {
-				err = e.due(false)
-			}
+			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			err = e.due(true)
+			e.received = false
 		case errors.Is(err, bpf.ErrFlushed):
-			if err = e.due(false); err == nil {
-				e.serve()
+			if err := e.due(); err != nil {
+				return err
 			}
+			e.serve()
+			return nil
+		default:
+			return err
 		}
-		if e.ended(err) {
-			return
-		}
+		break
 	}
+	return e.due()
 }
 
 // ended reports whether the pump is to end, because of an error or of Close.
@@ -427,12 +436,9 @@ func (e *ebpf) deadline() time.Time {
 	return d
 }
 
-// due does what it is time for. idle says that the ring was empty.
-func (e *ebpf) due(idle bool) error {
+// due does what it is time for.
+func (e *ebpf) due() error {
 	e.setClock()
-	if idle {
-		e.received = false
-	}
 	lost, err := e.probe.Lost()
 	if err != nil {
 		return err
@@ -528,7 +534,8 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		// The end of the one before was lost.
 		e.end(t, e.wall(s.Opened))
 	}
-	t = &tracked{opened: s.Opened, conn: Conn{
+	t = e.fresh()
+	*t = tracked{opened: s.Opened, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.programs.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -538,6 +545,17 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	}
 	e.conns[s.Cookie] = t
 	e.emit(Open, t.conn.Opened, &t.conn)
+	return t
+}
+
+// fresh returns a tracked to fill: short connections are many.
+func (e *ebpf) fresh() *tracked {
+	n := len(e.spare)
+	if n == 0 {
+		return new(tracked)
+	}
+	t := e.spare[n-1]
+	e.spare = e.spare[:n-1]
 	return t
 }
 
@@ -570,6 +588,9 @@ func (e *ebpf) end(t *tracked, at time.Time) {
 		at = t.conn.Opened
 	}
 	e.emit(Close, at, &t.conn)
+	if len(e.spare) < mostSpare {
+		e.spare = append(e.spare, t)
+	}
 }
 
 func holds(list []Process, pid int) bool {
@@ -602,7 +623,8 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		e.flowSeq++
 		id = 1<<63 | e.flowSeq
 	}
-	t := &tracked{opened: s.Opened, flow: true, connected: s.Connected, key: key, grown: time.Now(), next: e.sockets[s.Cookie], conn: Conn{
+	t := e.fresh()
+	*t = tracked{opened: s.Opened, flow: true, connected: s.Connected, key: key, grown: time.Now(), next: e.sockets[s.Cookie], conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.programs.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}

@@ -202,15 +202,17 @@ func (p *Probe) Lost() (n uint64, err error) {
 	return n, err
 }
 
-// Next waits until the deadline for what the programs tell. Its error is
+// Until sets until when Next waits; zero: for ever.
+func (p *Probe) Until(deadline time.Time) { p.ring.SetDeadline(deadline) }
+
+// Next waits for what the programs tell. Its error is
 // [os.ErrDeadlineExceeded] or, after Flush, [ringbuf.ErrFlushed], if there is
 // nothing, and [os.ErrClosed] after Close. One of what it returns is nil; the
 // Socket is valid until the next call.
 //
 // The programs wake it up at most every [Delay]: who has received something
 // must come back after that time.
-func (p *Probe) Next(deadline time.Time) (*Socket, *Process, error) {
-	p.ring.SetDeadline(deadline)
+func (p *Probe) Next() (*Socket, *Process, error) {
 	for {
 		if err := p.ring.ReadInto(&p.record); err != nil {
 			return nil, nil, err

@@ -76,8 +76,9 @@ func TestTells(t *testing.T) {
 		unix.Close(fd)
 		end()
 		got := map[Kind]int{}
-		for deadline := time.Now().Add(5 * time.Second); got[Opened] < 2 || got[Closed] < 2; {
-			s, _, err := p.Next(deadline)
+		p.Until(time.Now().Add(5 * time.Second))
+		for got[Opened] < 2 || got[Closed] < 2 {
+			s, _, err := p.Next()
 			require.NoError(t, err, "%v", got)
 			if s != nil && (s.Local.Port() == port || s.Peer.Port() == port) {
 				assert.Equal(t, uint32(os.Getpid()), s.Owner.PID)
@@ -93,21 +94,23 @@ func TestTells(t *testing.T) {
 
 func TestNextEnds(t *testing.T) {
 	p := open(t, Options{})
+	p.Until(time.Now().Add(time.Millisecond))
 	for {
-		if _, _, err := p.Next(time.Now().Add(time.Millisecond)); err != nil {
+		if _, _, err := p.Next(); err != nil {
 			assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			break
 		}
 	}
+	p.Until(time.Time{})
 	require.NoError(t, p.Flush())
 	for {
-		if _, _, err := p.Next(time.Time{}); err != nil {
+		if _, _, err := p.Next(); err != nil {
 			assert.ErrorIs(t, err, ErrFlushed)
 			break
 		}
 	}
 	require.NoError(t, p.Close())
-	_, _, err := p.Next(time.Time{})
+	_, _, err := p.Next()
 	assert.ErrorIs(t, err, os.ErrClosed)
 }
 

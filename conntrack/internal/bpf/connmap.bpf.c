@@ -23,6 +23,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define NAME 128		   // bytes of a part of a path, a power of two
 #define PARTS 24		   // of a path
 #define WAKE_AFTER 100000000ULL	   // ns
+#define WAKE_AGAIN 5000000ULL	   // ns; a wake-up costs more than an event, and the reader may not get to it at once
 #define FLAG_PROVISIONAL 1	   // the owner is the listener's; who accepts is not known yet
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
@@ -185,7 +186,11 @@ __u8 brief;	   // the iterator tells counters alone where that is enough
 
 static __always_inline __u64 wake(__u64 now)
 {
-	if (now - woken < WAKE_AFTER && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < wake_bytes)
+	__u64 since = now - woken;
+
+	if (since < WAKE_AGAIN)
+		return BPF_RB_NO_WAKEUP;
+	if (since < WAKE_AFTER && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < wake_bytes)
 		return BPF_RB_NO_WAKEUP;
 	woken = now;
 	return BPF_RB_FORCE_WAKEUP;
@@ -689,7 +694,13 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k)
 			return;
 	}
-	if (k->owner.pid != pid || k->flags & FLAG_PROVISIONAL) {
+	if (k->owner.pid == pid && k->flags & FLAG_PROVISIONAL) {
+		// Who listens has accepted, but may have taken another name since.
+		struct task_struct *leader = bpf_get_current_task_btf()->group_leader;
+
+		k->flags &= ~FLAG_PROVISIONAL;
+		bpf_core_read(&k->owner.comm, sizeof(k->owner.comm), &leader->comm);
+	} else if (k->owner.pid != pid) {
 		int known = shared(k, pid);
 
 		if (owned(k) && !known && !(k->flags & FLAG_HIDDEN) && (k->opened || k->flags & FLAG_FLOWS))
