@@ -60,7 +60,7 @@ type ebpf struct {
 	flowSeq   uint64
 	pass      uint32
 	touched   []*tracked // by the pass
-	received  bool       // since the ring was last found empty
+	back      time.Time  // when to look into the ring again, even if nothing wakes the pump
 	nextTick  time.Time
 	holdersAt time.Time // when they are due
 	resyncs   int       // passes still to make, because events were lost
@@ -145,10 +145,14 @@ func (e *ebpf) selfTest() error {
 	}
 	defer e.probe.TestPort(0)
 	defer end()
-	e.probe.Until(time.Now().Add(2 * time.Second))
+	deadline := time.Now().Add(2 * time.Second)
 	for found := 0; found < 2; {
 		s, p, err := e.probe.Next()
 		switch {
+		case errors.Is(err, bpf.ErrEmpty) && time.Now().Before(deadline):
+			if err := errors.Join(e.probe.Sleep(time.Now().Add(bpf.Delay)), e.probe.Wait()); err != nil {
+				return err
+			}
 		case err != nil:
 			return fmt.Errorf("the programs in the kernel do not tell of a connection made as a test: %w", err)
 		case s != nil && s.Kind == bpf.Opened && s.Local.Addr().IsLoopback() && (s.Local.Port() == port || s.Peer.Port() == port):
@@ -230,7 +234,7 @@ func (e *ebpf) do(f func()) error {
 	}
 	e.asked = append(e.asked, func() { f(); close(ran) })
 	e.mu.Unlock()
-	if err := e.probe.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := e.probe.Wake(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
 	e.wake()
@@ -356,40 +360,57 @@ func (e *ebpf) pump() {
 	}
 }
 
-// turn reads until there is something else to do, and does it.
+// turn reads what the programs have told, does what others have asked for, and
+// waits if there was neither.
 func (e *ebpf) turn() error {
+	// What happened before it was asked for must be read before it is done.
+	asked := e.takeAsked()
 	if e.full() {
 		// The ring is left to fill up: what is lost is counted there, and
 		// found again as after any other loss.
-		<-e.kick
-		e.serve()
+		if len(asked) == 0 {
+			<-e.kick
+		}
+		call(asked)
 		return nil
 	}
-	e.probe.Until(e.deadline())
-	for range 256 {
+	// In between, time passes.
+	for n := range 1024 {
 		s, p, err := e.probe.Next()
-		switch {
-		case err == nil:
-			if !e.received {
-				e.received = true
-				e.probe.Until(e.deadline())
-			}
-			e.handle(s, p)
-			continue
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			e.received = false
-		case errors.Is(err, bpf.ErrFlushed):
-			if err := e.due(); err != nil {
-				return err
-			}
-			e.serve()
-			return nil
-		default:
+		if errors.Is(err, bpf.ErrEmpty) {
+			return e.idle(n > 0, asked)
+		}
+		if err != nil {
 			return err
 		}
-		break
+		e.handle(s, p)
 	}
-	return e.due()
+	err := e.due()
+	call(asked) // in a storm the ring may never be empty
+	return err
+}
+
+// idle is the rest of a turn after which the ring is empty.
+func (e *ebpf) idle(received bool, asked []func()) error {
+	if err := e.due(); err != nil {
+		return err
+	}
+	if received {
+		// The programs do not wake the pump again so soon.
+		e.back = time.Now().Add(bpf.Delay + bpf.Delay/10)
+	}
+	if len(asked) > 0 {
+		call(asked)
+		return nil
+	}
+	if err := e.probe.Sleep(e.deadline()); err != nil {
+		return err
+	}
+	// Who asks from here on wakes up what waits.
+	if e.asks() {
+		return nil
+	}
+	return e.probe.Wait()
 }
 
 // ended reports whether the pump is to end, because of an error or of Close.
@@ -403,11 +424,22 @@ func (e *ebpf) ended(err error) bool {
 	return e.closed
 }
 
-func (e *ebpf) serve() {
+// takeAsked returns what others have asked the pump to do.
+func (e *ebpf) takeAsked() []func() {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	asked := e.asked
 	e.asked = nil
-	e.mu.Unlock()
+	return asked
+}
+
+func (e *ebpf) asks() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.asked) > 0
+}
+
+func call(asked []func()) {
 	for _, f := range asked {
 		f()
 	}
@@ -429,9 +461,8 @@ func (e *ebpf) deadline() time.Time {
 	if e.resyncs > 0 {
 		sooner(e.resyncAt)
 	}
-	if e.received {
-		// The programs do not wake the pump again so soon.
-		sooner(time.Now().Add(bpf.Delay + bpf.Delay/10))
+	if e.back.After(time.Now()) {
+		sooner(e.back)
 	}
 	return d
 }
@@ -779,6 +810,9 @@ func (e *ebpf) findHolders() error {
 		if !t.primary && len(t.holders) > 0 {
 			// Its owner has let go of it.
 			owner, t.holders = t.holders[0], t.holders[1:]
+			if len(t.holders) == 0 {
+				t.holders = nil
+			}
 		}
 		slices.SortFunc(t.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 		if owner != t.conn.Process || !slices.Equal(t.holders, t.conn.Sharers) {

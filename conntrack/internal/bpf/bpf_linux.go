@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -24,8 +25,8 @@ type Options struct {
 	Ring     int  // bytes of the ring of events, a power of two and multiple of the page size; zero: 1 MiB
 }
 
-// A Probe is the programs in the kernel and what they tell. Flush and Close
-// may be called at any time, the other methods by one goroutine at a time.
+// A Probe is the programs in the kernel and what they tell. Wake and Close may
+// be called at any time, the other methods by one goroutine at a time.
 type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
@@ -34,6 +35,10 @@ type Probe struct {
 	links []link.Link // an unreferenced link is detached by the garbage collector
 	held  *link.Iter
 	ring  *ringbuf.Reader
+	// The ring's file waits in Go's poller: a goroutine that waited in a system
+	// call would keep a thread, and the scheduler's watch, awake.
+	file *os.File
+	poll syscall.RawConn
 
 	record ringbuf.Record
 	socket Socket
@@ -123,6 +128,10 @@ func (p *Probe) attach(cgroup string) error {
 	if p.ring, err = ringbuf.NewReader(p.coll.Maps[connmapMapEvents]); err != nil {
 		return err
 	}
+	p.ring.SetDeadline(time.Unix(1, 0))
+	if err := p.watch(p.coll.Maps[connmapMapEvents].FD()); err != nil {
+		return err
+	}
 	// Lengths first: once states are seen, the first send of a connection must
 	// be seen too.
 	for _, name := range append(slices.Clone(lengthPrograms), connmapProgSetState) {
@@ -144,6 +153,21 @@ func (p *Probe) attach(cgroup string) error {
 		}
 	}
 	p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]})
+	return err
+}
+
+// watch prepares Wait.
+func (p *Probe) watch(ring int) error {
+	fd, err := unix.FcntlInt(uintptr(ring), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	p.file = os.NewFile(uintptr(fd), "ring of events")
+	p.poll, err = p.file.SyscallConn()
 	return err
 }
 
@@ -174,9 +198,12 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// Close detaches the programs. Next returns [os.ErrClosed] then.
+// Close detaches the programs. Next and Wait return [os.ErrClosed] then.
 func (p *Probe) Close() error {
 	var errs []error
+	if p.file != nil {
+		errs = append(errs, p.file.Close())
+	}
 	if p.ring != nil {
 		errs = append(errs, p.ring.Close())
 	}
@@ -202,16 +229,12 @@ func (p *Probe) Lost() (n uint64, err error) {
 	return n, err
 }
 
-// Until sets until when Next waits; zero: for ever.
-func (p *Probe) Until(deadline time.Time) { p.ring.SetDeadline(deadline) }
+// ErrEmpty is returned by Next if nothing was told.
+var ErrEmpty = os.ErrDeadlineExceeded
 
-// Next waits for what the programs tell. Its error is
-// [os.ErrDeadlineExceeded] or, after Flush, [ringbuf.ErrFlushed], if there is
-// nothing, and [os.ErrClosed] after Close. One of what it returns is nil; the
-// Socket is valid until the next call.
-//
-// The programs wake it up at most every [Delay]: who has received something
-// must come back after that time.
+// Next returns what the programs have told, one thing at a time, of which one
+// pointer is nil. The Socket is valid until the next call. It does not wait, but
+// returns ErrEmpty.
 func (p *Probe) Next() (*Socket, *Process, error) {
 	for {
 		if err := p.ring.ReadInto(&p.record); err != nil {
@@ -226,11 +249,28 @@ func (p *Probe) Next() (*Socket, *Process, error) {
 	}
 }
 
-// Flush has Next return ErrFlushed when it has returned what was told before.
-func (p *Probe) Flush() error { return p.ring.Flush() }
+// Sleep sets until when Wait may wait; zero: until there is something.
+func (p *Probe) Sleep(until time.Time) error { return p.file.SetReadDeadline(until) }
 
-// ErrFlushed is returned by Next after Flush.
-var ErrFlushed = ringbuf.ErrFlushed
+// Wake ends Wait, now or, if it is not called yet, when it is, unless Sleep is
+// called in between.
+func (p *Probe) Wake() error { return p.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// Wait waits until the programs tell something, and not beyond what was said by
+// Sleep and Wake. It returns [os.ErrClosed] after Close.
+//
+// The programs wake it up at most every [Delay]: who has received something
+// must come back after that time.
+func (p *Probe) Wait() error {
+	err := p.poll.Read(func(uintptr) bool { return p.ring.AvailableBytes() > 0 })
+	switch {
+	case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	default:
+		// Of a file that is being closed, which package os does not translate.
+		return fmt.Errorf("%w: %w", os.ErrClosed, err)
+	}
+}
 
 // Held calls visit for each TCP connection, listener, and socket of another
 // protocol, once for each process that holds it.

@@ -76,9 +76,13 @@ func TestTells(t *testing.T) {
 		unix.Close(fd)
 		end()
 		got := map[Kind]int{}
-		p.Until(time.Now().Add(5 * time.Second))
-		for got[Opened] < 2 || got[Closed] < 2 {
+		for end := time.Now().Add(5 * time.Second); got[Opened] < 2 || got[Closed] < 2; {
 			s, _, err := p.Next()
+			if err == ErrEmpty && time.Now().Before(end) {
+				require.NoError(t, p.Sleep(time.Now().Add(Delay)))
+				require.NoError(t, p.Wait())
+				continue
+			}
 			require.NoError(t, err, "%v", got)
 			if s != nil && (s.Local.Port() == port || s.Peer.Port() == port) {
 				assert.Equal(t, uint32(os.Getpid()), s.Owner.PID)
@@ -92,24 +96,29 @@ func TestTells(t *testing.T) {
 	assert.Zero(t, lost)
 }
 
-func TestNextEnds(t *testing.T) {
+func TestWait(t *testing.T) {
 	p := open(t, Options{})
-	p.Until(time.Now().Add(time.Millisecond))
 	for {
 		if _, _, err := p.Next(); err != nil {
-			assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			assert.ErrorIs(t, err, ErrEmpty)
 			break
 		}
 	}
-	p.Until(time.Time{})
-	require.NoError(t, p.Flush())
-	for {
-		if _, _, err := p.Next(); err != nil {
-			assert.ErrorIs(t, err, ErrFlushed)
-			break
-		}
-	}
+	start := time.Now()
+	require.NoError(t, p.Sleep(start.Add(20*time.Millisecond)))
+	require.NoError(t, p.Wait())
+	assert.Less(t, time.Since(start), 5*time.Second)
+
+	require.NoError(t, p.Sleep(time.Time{}))
+	waited := make(chan error)
+	go func() { waited <- p.Wait() }()
+	require.NoError(t, p.Wake())
+	assert.NoError(t, <-waited)
+
+	require.NoError(t, p.Sleep(time.Time{}))
+	go func() { waited <- p.Wait() }()
 	require.NoError(t, p.Close())
+	assert.ErrorIs(t, <-waited, os.ErrClosed)
 	_, _, err := p.Next()
 	assert.ErrorIs(t, err, os.ErrClosed)
 }
