@@ -4,7 +4,7 @@
 export CGO_ENABLED = 0
 BUILD = go build -trimpath -ldflags='-s -w'
 
-.PHONY: run build test bench deps-run deps-test clean
+.PHONY: run build test bench generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -27,6 +27,11 @@ test: deps-test
 bench: deps-test build
 	scripts/with-display go test -run '^$$' -bench . -benchtime 200ms ./...
 	scripts/figures
+
+# Compiles the programs for the kernel anew; only after a change of theirs.
+generate:
+	@scripts/install clang=clang llvm-strip=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev
+	go generate ./conntrack/...
 
 deps-run:
 	@scripts/install libX11.so.6=libx11-6 libGL.so.1=libgl1

@@ -30,7 +30,7 @@ func TestDependencies(t *testing.T) {
 		direct bool     // only the package's own imports
 	}{
 		{"agents are small", "./cmd/connmap-agent", []string{"./geoip", "./asn", "./history", "./examples", "github.com/hajimehoshi", "modernc.org", "zombiezen.com"}, false},
-		{"conntrack is a leaf", "./conntrack", []string{"./conntrack/", "./geoip", "./asn", "./rules", "./history", "./examples", "net/http", "crypto/tls"}, false},
+		{"conntrack is a leaf", "./conntrack", []string{"./conntrack/feed", "./conntrack/conntracktest", "./conntrack/internal/traffic", "./geoip", "./asn", "./rules", "./history", "./examples", "net/http", "crypto/tls"}, false},
 		{"feed knows only conntrack", "./conntrack/feed", []string{"./geoip", "./asn", "./rules", "./history", "./examples"}, false},
 		{"geoip is a leaf", "./geoip", []string{"./asn", "./rules", "./history", "./conntrack", "./examples", "./geoip/embedded"}, false},
 		{"asn is a leaf", "./asn", []string{"./geoip", "./rules", "./history", "./conntrack", "./examples", "./asn/embedded"}, false},
@@ -65,11 +65,21 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
+// TestConntrackImports: who embeds the collector gets two modules, and no more.
+func TestConntrackImports(t *testing.T) {
+	modules := map[string]bool{}
+	for _, m := range list(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./conntrack") {
+		modules[m] = true
+	}
+	assert.Equal(t, map[string]bool{strings.TrimSuffix(module, "/"): true, "github.com/cilium/ebpf": true, "golang.org/x/sys": true}, modules)
+}
+
 // TestOnlyImporter checks that what is heavy has one door.
 func TestOnlyImporter(t *testing.T) {
 	for heavy, door := range map[string]string{
 		"github.com/hajimehoshi/ebiten": "examples/mapserver/internal/gui",
 		"zombiezen.com/go/sqlite":       "history",
+		"github.com/cilium/ebpf":        "conntrack/internal/bpf",
 	} {
 		for _, line := range strings.Split(strings.Join(list(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, "./..."), "\n"), "\n") {
 			pkg, imports, _ := strings.Cut(line, "=")

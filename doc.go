@@ -12,8 +12,9 @@
 //
 // The packages to import:
 //
-//   - conntrack: the TCP and UDP connections of the local host, as a snapshot
-//     or as events
+//   - conntrack: the network connections of the local host, as a snapshot or as
+//     events; conntrack/internal/bpf holds its programs for the Linux kernel,
+//     conntrack/internal/traffic the programs that test it
 //   - conntrack/feed: the protocol by which agents report to a map server
 //   - conntrack/conntracktest: deterministic synthetic connections
 //   - geoip: places of addresses; geoip/embedded: a table of countries
@@ -24,8 +25,8 @@
 // The programs: cmd/connmap-agent reports one machine, examples/mapserver is
 // the map. In the map server, monitor is the core without drawing, live its
 // published state, mapview the view model without a window, typeface and
-// worldmap what it measures and projects with; gui alone imports Ebitengine
-// and history alone imports SQLite.
+// worldmap what it measures and projects with; gui alone imports Ebitengine,
+// history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join.

@@ -32,7 +32,7 @@ type Options struct {
 type Info struct {
 	Backend Backend // in use, never Auto
 	Limited string  // why it does not see all and why there is no better backend, for people; empty: it sees all
-	Lost    uint64  // events lost since New, each told by an Event of kind Lost; zero for backends that poll, which cannot know
+	Lost    uint64  // events lost since New; zero for backends that poll, which cannot know
 }
 
 // A Collector reports the connections of the local host. It comes from New
@@ -52,10 +52,11 @@ type backend interface {
 	close() error
 }
 
-// New returns a Collector for the network namespace of the calling thread.
-// It needs no privileges, but sees less without: see [Info]. Its error wraps
-// [errors.ErrUnsupported] where there is no backend, which is everywhere but on
-// Linux, and on a Linux kernel without sock_diag.
+// New returns a Collector. It needs no privileges, but sees less without: see
+// [Info]. Backends that poll see the network namespace of the calling thread.
+// The error wraps [errors.ErrUnsupported] where there is no backend, which is
+// everywhere but on Linux, or if the backend asked for needs what this kernel
+// has not, and [io/fs.ErrPermission] if it needs a capability.
 func New(o Options) (*Collector, error) {
 	switch o.Backend {
 	case Auto, EBPF, Diag, Proc, SS:
@@ -94,7 +95,9 @@ func (c *Collector) Snapshot(ctx context.Context) ([]Conn, error) {
 }
 
 // Events reports the changes of connections until ctx ends: first an Open for
-// each connection present, then what differs between polls. The sequence ends
+// each connection present, then what changes. Counters are told once in an
+// interval. A consumer that does not keep up makes the backend EBPF lose events,
+// for all consumers, and others poll less often. The sequence ends
 // without an error when ctx ends, and after the first error otherwise. Each
 // range over it starts anew.
 func (c *Collector) Events(ctx context.Context) iter.Seq2[Event, error] {

@@ -1,5 +1,5 @@
-// Package conntrack reports the TCP and UDP connections of the local host by
-// reading its sockets. It neither uses nor needs netfilter's connection
+// Package conntrack reports the network connections of the local host, with
+// their programs and bytes, by reading its sockets. It neither uses nor needs netfilter's connection
 // tracking (nf_conntrack).
 //
 // New gives a [Collector]. [Collector.Snapshot] lists the connections of the
@@ -19,25 +19,58 @@
 //
 // # What is a connection
 //
-// A TCP socket that is established or being closed, and a UDP socket that was
-// connected to a peer. Listening sockets, attempts (SYN_SENT, SYN_RECV) and
-// the remains of closed connections (TIME_WAIT) are none; neither are the
-// peers of unconnected UDP sockets, such as those of most servers.
-// A connection of the host to itself over addresses other than loopback is two
-// connections, one for each socket.
+// A TCP socket that is established or being closed; and a flow, which is what a
+// socket of another protocol sends to and receives from one peer. A UDP server
+// with one socket has a connection with each of its clients. Listening sockets,
+// attempts (SYN_SENT, SYN_RECV) and the remains of closed connections
+// (TIME_WAIT) are none. A connection of the host to itself over addresses other
+// than loopback is two connections, one for each socket.
 //
-// # What is seen
+// A flow begins with its first packet and ends when its socket is closed, or
+// when nothing has been sent for a minute and the socket is not connected to
+// the peer. Of connections made by MPTCP each TCP subflow is one.
 //
-// The backend [Diag] polls: a connection that opens and closes between two
-// polls is missed, and its number is not known. It sees the network namespace
-// in which New was called, as ss(8) does: the sockets of containers with a
-// network of their own are not in it. Programs of other users have a name only
-// for root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH;
-// [Info] says when they have none.
+// # How sockets are read
 //
-// The first program found that holds a socket counts as its owner. A socket
-// that is handed on is looked up again when that program has ended.
+// There are four backends; New takes the best that works, or the one that is
+// asked for, and [Info] says why it is not a better one.
 //
-// The direction is decided when a connection is first seen: it came in if its
-// local port is one on which the host listens, or did at the poll before.
+//   - [EBPF] loads programs into the Linux kernel that tell of each connection
+//     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP
+//     and raw IP sockets, with bytes. It sees connections however short, and
+//     whatever system calls send: also sendfile, splice, sendmmsg and io_uring.
+//     It needs Linux 5.11 with BTF, and root or the capabilities CAP_BPF,
+//     CAP_PERFMON and CAP_NET_ADMIN. Without the last, or before Linux 6.3, it
+//     sees less, as Info says. Events are late by 0.1 seconds at most.
+//   - [Diag] polls the kernel's sock_diag, without privileges.
+//   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
+//     sandboxes without netlink.
+//   - [SS] polls by running ss(8).
+//
+// Backends that poll miss what opens and closes between two polls, and cannot
+// know how much that is. They see the network namespace in which New was
+// called, as ss(8) does, and neither unconnected UDP sockets nor the bytes of
+// UDP. Programs of other users have a name only for root, or with the
+// capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
+//
+// # What is lost
+//
+// If more happens than a consumer of [Collector.Events] can take, the kernel's
+// ring of 1 MiB, some 6,000 events, fills up. What finds no room is counted and
+// told by an event of kind [Lost]; within a second the collector finds again
+// what is there and what is gone. A connection whose opening was lost is still
+// told whole when it closes.
+//
+// # Owners and directions
+//
+// The owner of a connection is the process that last sent or received; a
+// connection that was accepted belongs to the process that listened until then.
+// [EBPF] tells the other processes that hold the socket too. The backends that
+// poll take the first process found to hold it, and look again when that has
+// ended.
+//
+// The direction is exact with [EBPF]: who sent the first packet. Of connections
+// that are older than the collector, and with the other backends, it is decided
+// when they are first seen: they came in if their local port is one on which
+// the host listens, or did at the poll before.
 package conntrack
