@@ -26,6 +26,7 @@ test: deps-test
 
 bench: deps-test build
 	scripts/with-display go test -run '^$$' -bench . -benchtime 200ms ./...
+	cd conntrack/internal/compare && go test -bench . -benchtime 1x .
 	scripts/figures
 
 # Compiles the programs for the kernel anew; only after a change of theirs.

@@ -648,3 +648,23 @@ func helpJoin(arg string) error {
 }
 
 func init() { helpers["join"] = helpJoin }
+
+// TestEBPFSnapshotAllocatesLittle: nothing for each socket.
+func TestEBPFSnapshotAllocatesLittle(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	l := listen(t, "127.0.0.1:0")
+	for range 500 {
+		pair(t, l, l.Addr().String(), net.Dialer{})
+	}
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	var conns []Conn
+	allocs := testing.AllocsPerRun(20, func() {
+		var err error
+		conns, err = c.backend.snapshot(t.Context(), conns[:0])
+		require.NoError(t, err)
+	})
+	assert.GreaterOrEqual(t, len(conns), 1000)
+	assert.LessOrEqual(t, allocs, 50.0, "for 1000 sockets")
+}

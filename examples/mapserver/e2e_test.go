@@ -264,6 +264,18 @@ func TestEndToEnd(t *testing.T) {
 		}
 		return nil
 	}
+	// The agent sees all namespaces: also the servers' ends, and who else is at
+	// work on this machine.
+	dialed := func(st *live.State) (n int) {
+		for _, c := range st.Conns {
+			for _, d := range conns {
+				if c.Process.Comm == d.program {
+					n++
+				}
+			}
+		}
+		return n
+	}
 	st := state("all connections appear with their programs", func(st *live.State) bool {
 		for _, c := range conns {
 			if find(st, c.program, c.peer) == nil {
@@ -272,7 +284,7 @@ func TestEndToEnd(t *testing.T) {
 		}
 		return true
 	})
-	assert.Len(t, st.Conns, len(conns), "and nothing else")
+	assert.Equal(t, len(conns), dialed(st), "each once")
 	for _, c := range conns {
 		got := find(st, c.program, c.peer)
 		assert.Equal(t, c.network, got.Proto.String(), c.program)
@@ -305,7 +317,7 @@ func TestEndToEnd(t *testing.T) {
 	for _, end := range ends {
 		require.NoError(t, end.Close())
 	}
-	state("closed connections disappear", func(st *live.State) bool { return len(st.Conns) == 0 })
+	state("closed connections disappear", func(st *live.State) bool { return dialed(st) == 0 })
 	app.stop()
 	stopped = true
 

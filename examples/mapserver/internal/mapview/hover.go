@@ -97,7 +97,7 @@ func (v *View) cardOfOne(c *live.Conn) []cardLine {
 	t := v.theme
 	label, col := v.ruleOf(c)
 	lines := []cardLine{
-		{font: typeface.Mono, size: 13, left: c.Peer.String(), color: t.text, right: label, rightColor: v.legible(col)},
+		{font: typeface.Mono, size: 13, left: peer(c), color: t.text, right: label, rightColor: v.legible(col)},
 		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.text},
 	}
 	if s := holder(c); s != "" {
@@ -223,7 +223,7 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 			break
 		}
 		_, col := v.ruleOf(c)
-		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: c.Peer.String(), color: t.text,
+		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.text,
 			right: program(c) + " on " + c.Agent, rightColor: t.dim, bar: col})
 		if h := holder(c); h != "" && org == "" {
 			org = h

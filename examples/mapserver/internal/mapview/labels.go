@@ -113,9 +113,17 @@ func program(c *live.Conn) string {
 }
 
 func peerText(c *live.Conn) string {
-	s := c.Peer.String()
+	s := peer(c)
 	if c.Proto != conntrack.TCP {
 		s += "/" + c.Proto.String()
 	}
 	return s
+}
+
+// peer is the other end of a connection. Not all protocols have ports.
+func peer(c *live.Conn) string {
+	if c.Peer.Port() == 0 {
+		return c.Peer.Addr().String()
+	}
+	return c.Peer.String()
 }

@@ -379,3 +379,13 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+func TestPeer(t *testing.T) {
+	for want, c := range map[string]conntrack.Conn{
+		"192.0.2.1:443":     {Proto: conntrack.TCP, Peer: netip.MustParseAddrPort("192.0.2.1:443")},
+		"192.0.2.1:443/udp": {Proto: conntrack.UDP, Peer: netip.MustParseAddrPort("192.0.2.1:443")},
+		"192.0.2.1/icmp":    {Proto: conntrack.ICMP, Peer: netip.MustParseAddrPort("192.0.2.1:0")},
+	} {
+		assert.Equal(t, want, peerText(&live.Conn{Conn: c}))
+	}
+}

@@ -1,0 +1,167 @@
+package compare
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	psnet "github.com/shirou/gopsutil/v4/net"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+const holdEnv = "CONNMAP_COMPARE_HOLD"
+
+func TestMain(m *testing.M) {
+	if n, err := strconv.Atoi(os.Getenv(holdEnv)); err == nil {
+		if err := hold(n); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// hold holds n connections to itself, which are 2n sockets, until standard
+// input ends.
+func hold(n int) error {
+	l, err := net.Listen("tcp4", "203.0.113.10:0")
+	if err != nil {
+		return err
+	}
+	for range n {
+		c, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		a, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+	}
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// cpu returns the CPU time of this process and of the children it waited for.
+func cpu(b *testing.B) (sum time.Duration) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if err := unix.Getrusage(who, &u); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	return sum
+}
+
+// namespace moves the goroutine into a network namespace with n TCP sockets,
+// held by eight processes.
+func namespace(b *testing.B, n int) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root for a network namespace")
+	}
+	runtime.LockOSThread() // for good: the thread cannot leave the namespace
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		b.Skip("needs the right to make a network namespace: ", err)
+	}
+	for _, args := range []string{"link set lo up", "addr add 203.0.113.10/32 dev lo"} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			b.Skipf("needs ip(8): %v: %s", err, out)
+		}
+	}
+	for i := range 8 {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), holdEnv+"="+strconv.Itoa((n/2+i)/8))
+		cmd.Stderr = os.Stderr
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { in.Close(); cmd.Wait() })
+		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+			b.Fatal("helper: ", line, err)
+		}
+	}
+}
+
+// BenchmarkList compares the CPU time, in ms, that it takes to list TCP sockets:
+// with owners by ss, gopsutil and conntrack, without by netlink.
+func BenchmarkList(b *testing.B) {
+	for _, sockets := range []int{100, 1000, 10_000, 50_000} {
+		b.Run(fmt.Sprint("sockets=", sockets), func(b *testing.B) {
+			namespace(b, sockets)
+			ways := []struct {
+				name string
+				list func() (int, error)
+			}{
+				{"ss", func() (int, error) {
+					out, err := exec.Command("ss", "-tunpHO").Output()
+					return strings.Count(string(out), "\n"), err
+				}},
+				{"netlink", func() (int, error) {
+					list, err := netlink.SocketDiagTCPInfo(unix.AF_INET)
+					return len(list), err
+				}},
+				{"gopsutil", func() (int, error) {
+					list, err := psnet.ConnectionsWithContext(context.Background(), "tcp")
+					return len(list), err
+				}},
+			}
+			for _, backend := range []conntrack.Backend{conntrack.EBPF, conntrack.Diag} {
+				c, err := conntrack.New(conntrack.Options{Backend: backend})
+				if err != nil {
+					b.Log(err)
+					continue
+				}
+				defer c.Close()
+				ways = append(ways, struct {
+					name string
+					list func() (int, error)
+				}{string(backend), func() (int, error) {
+					conns, err := c.Snapshot(context.Background())
+					return len(conns), err
+				}})
+			}
+			repeats := max(2, 10_000/sockets)
+			for b.Loop() {
+				for _, w := range ways {
+					start := cpu(b)
+					for range repeats {
+						n, err := w.list()
+						if err != nil {
+							b.Fatal(w.name, ": ", err)
+						}
+						if n < sockets {
+							b.Fatalf("%s lists %d of %d", w.name, n, sockets)
+						}
+					}
+					b.ReportMetric((cpu(b)-start).Seconds()*1e3/float64(repeats), w.name+"-ms")
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
