@@ -87,7 +87,10 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		ignored: make(map[uint64]bool), missed: make(map[uint64]bool),
 	}
 	var limited []string
-	if probe.NoPackets != nil {
+	switch {
+	case probe.NoPackets != nil && probe.NoLengths != nil:
+		limited = append(limited, fmt.Sprintf("UDP, ICMP and other protocols are not seen: %v", probe.NoPackets))
+	case probe.NoPackets != nil:
 		limited = append(limited, fmt.Sprintf("of UDP only sockets with a fixed peer are seen, and ICMP and other protocols are not: %v", probe.NoPackets))
 	}
 	if probe.NoLengths != nil {
@@ -156,7 +159,8 @@ func loopbackConnection(announce func(port uint16) error) (port uint16, end func
 		}
 	}()
 	for range 2 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+		// A firewall may swallow even this: nothing may wait for it.
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -177,7 +181,10 @@ func loopbackConnection(announce func(port uint16) error) (port uint16, end func
 	if err := announce(uint16(here.Port)); err != nil {
 		return 0, nil, err
 	}
-	return uint16(here.Port), end, unix.Connect(fds[1], here)
+	if err := unix.Connect(fds[1], here); err != nil && err != unix.EINPROGRESS {
+		return 0, nil, err
+	}
+	return uint16(here.Port), end, nil
 }
 
 func (e *ebpf) info() Info {
