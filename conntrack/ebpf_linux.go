@@ -201,10 +201,9 @@ func (e *ebpf) close() error {
 	}
 	e.closed = true
 	e.mu.Unlock()
-	err := e.probe.Close()
 	e.wake()
 	<-e.done
-	return err
+	return e.probe.Close()
 }
 
 // do has the pump call f when it has handled what happened before.
@@ -212,14 +211,11 @@ func (e *ebpf) do(f func()) error {
 	ran := make(chan struct{})
 	e.mu.Lock()
 	if e.closed {
-		e.mu.Unlock()
-		return fmt.Errorf("collector: %w", os.ErrClosed)
+		defer e.mu.Unlock()
+		return e.over()
 	}
 	e.asked = append(e.asked, func() { f(); close(ran) })
 	e.mu.Unlock()
-	if err := e.probe.Wake(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return err
-	}
 	e.wake()
 	select {
 	case <-ran:
@@ -233,13 +229,21 @@ func (e *ebpf) do(f func()) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.over()
+}
+
+// over says why the pump has ended. mu is held.
+func (e *ebpf) over() error {
 	if e.failed != nil {
 		return e.failed
 	}
 	return fmt.Errorf("collector: %w", os.ErrClosed)
 }
 
+// wake has the pump look around, whether it waits for the programs or for a
+// follower.
 func (e *ebpf) wake() {
+	e.probe.Wake()
 	select {
 	case e.kick <- struct{}{}:
 	default:
@@ -336,7 +340,7 @@ func (e *ebpf) full() bool {
 	return slices.ContainsFunc(e.followers, func(f *follower) bool { return len(f.queue) >= mostQueued })
 }
 
-// pump reads what the programs tell until the probe is closed.
+// pump reads what the programs tell until Close.
 func (e *ebpf) pump() {
 	defer close(e.done)
 	for !e.ended(e.turn()) {
@@ -416,10 +420,11 @@ func (e *ebpf) takeAsked() []func() {
 	return asked
 }
 
+// asks reports whether somebody has asked for something, Close included.
 func (e *ebpf) asks() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.asked) > 0
+	return len(e.asked) > 0 || e.closed
 }
 
 func call(asked []func()) {

@@ -25,8 +25,8 @@ type Options struct {
 	Ring     int  // bytes of the ring of events, a power of two and multiple of the page size; zero: 1 MiB
 }
 
-// A Probe is the programs in the kernel and what they tell. Wake and Close may
-// be called at any time, the other methods by one goroutine at a time.
+// A Probe is the programs in the kernel and what they tell. Wake may be called
+// at any time, the other methods by one goroutine at a time.
 type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
@@ -198,7 +198,7 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// Close detaches the programs. Next and Wait return [os.ErrClosed] then.
+// Close detaches the programs. Next, Sleep and Wait return an error then.
 func (p *Probe) Close() error {
 	var errs []error
 	if p.file != nil {
@@ -253,23 +253,20 @@ func (p *Probe) Next() (*Socket, *Process, error) {
 func (p *Probe) Sleep(until time.Time) error { return p.file.SetReadDeadline(until) }
 
 // Wake ends Wait, now or, if it is not called yet, when it is, unless Sleep is
-// called in between.
-func (p *Probe) Wake() error { return p.file.SetReadDeadline(time.Unix(1, 0)) }
+// called in between. After Close it does nothing.
+func (p *Probe) Wake() { p.file.SetReadDeadline(time.Unix(1, 0)) }
 
 // Wait waits until the programs tell something, and not beyond what was said by
-// Sleep and Wake. It returns [os.ErrClosed] after Close.
+// Sleep and Wake.
 //
 // The programs wake it up at most every [Delay]: who has received something
 // must come back after that time.
 func (p *Probe) Wait() error {
 	err := p.poll.Read(func(uintptr) bool { return p.ring.AvailableBytes() > 0 })
-	switch {
-	case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
-	default:
-		// Of a file that is being closed, which package os does not translate.
-		return fmt.Errorf("%w: %w", os.ErrClosed, err)
 	}
+	return err
 }
 
 // Held calls visit for each TCP connection, listener, and socket of another
