@@ -45,10 +45,13 @@ func pairingOf(proto Proto, local, peer netip.AddrPort) pairing {
 type witness struct {
 	mu    sync.Mutex
 	conns map[pairing]Conn // as last told
+	// The last of those that share a connection: they may let go of it one
+	// after the other.
+	sharers map[pairing][]Process
 }
 
 func watchAs(t *testing.T, collectors ...*Collector) *witness {
-	w := &witness{conns: make(map[pairing]Conn)}
+	w := &witness{conns: make(map[pairing]Conn), sharers: make(map[pairing][]Process)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for _, c := range collectors {
@@ -59,7 +62,11 @@ func watchAs(t *testing.T, collectors ...*Collector) *witness {
 				}
 				if e.Kind != Lost {
 					w.mu.Lock()
-					w.conns[pairingOf(e.Conn.Proto, e.Conn.Local, e.Conn.Peer)] = e.Conn
+					p := pairingOf(e.Conn.Proto, e.Conn.Local, e.Conn.Peer)
+					w.conns[p] = e.Conn
+					if e.Conn.Sharers != nil {
+						w.sharers[p] = e.Conn.Sharers
+					}
 					w.mu.Unlock()
 				}
 			}
@@ -152,7 +159,7 @@ func (w *witness) strangers(flows []traffic.Flow) (wrong []string) {
 	defer w.mu.Unlock()
 	for _, f := range flows {
 		var pids []int
-		for _, p := range w.conns[pairingOf(Proto(f.Proto), f.Local, f.Peer)].Sharers {
+		for _, p := range w.sharers[pairingOf(Proto(f.Proto), f.Local, f.Peer)] {
 			pids = append(pids, p.PID)
 		}
 		slices.Sort(f.Sharers)
