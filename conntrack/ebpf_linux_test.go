@@ -10,10 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,104 +28,6 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
-
-func init() { helpers["storm"] = helpStorm }
-
-// A stormReport says what a storm was.
-type stormReport struct {
-	PID     int
-	Short   int // connections that lived for less than 10 ms
-	Elapsed time.Duration
-	CPU     time.Duration
-}
-
-// helpStorm makes n connections on which a byte goes forth and back, in its
-// network namespace, after a line has come from standard input.
-func helpStorm(arg string) error {
-	n, err := strconv.Atoi(arg)
-	if err != nil {
-		return err
-	}
-	for _, args := range []string{"link set lo up", "addr add " + stormAddr.String() + "/32 dev lo"} {
-		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %s: %s", args, out)
-		}
-	}
-	for name, value := range map[string]string{"tcp_max_tw_buckets": "1", "ip_local_port_range": "1024 65000"} {
-		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
-			return err
-		}
-	}
-	l, err := net.Listen("tcp4", stormAddr.String()+":0")
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				var b [1]byte
-				if _, err := io.ReadFull(c, b[:]); err == nil {
-					c.Write(b[:])
-				}
-				c.Close()
-			}()
-		}
-	}()
-	fmt.Println("ready")
-	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
-		return err
-	}
-	const clients = 8
-	report := stormReport{PID: os.Getpid()}
-	start := time.Now()
-	var short [clients]int
-	var failed [clients]error
-	var wg sync.WaitGroup
-	for i := range clients {
-		wg.Go(func() {
-			for range (n + i) / clients {
-				begin := time.Now()
-				c, err := net.Dial("tcp4", l.Addr().String())
-				if err != nil {
-					failed[i] = err
-					return
-				}
-				if _, err = c.Write([]byte{1}); err == nil {
-					_, err = io.ReadFull(c, make([]byte, 1))
-				}
-				c.Close()
-				if err != nil {
-					failed[i] = err
-					return
-				}
-				if time.Since(begin) < 10*time.Millisecond {
-					short[i]++
-				}
-			}
-		})
-	}
-	wg.Wait()
-	report.Elapsed = time.Since(start)
-	for _, s := range short {
-		report.Short += s
-	}
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return err
-	}
-	report.CPU = time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	if err := errors.Join(failed[:]...); err != nil {
-		return err
-	}
-	// What the kernel still does for the last ones is over soon.
-	time.Sleep(100 * time.Millisecond)
-	return json.NewEncoder(os.Stdout).Encode(report)
-}
 
 // ebpfOrSkip opens the backend EBPF with a ring of a size; zero is the default.
 func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
@@ -166,119 +68,6 @@ func follow(t testing.TB, c *Collector, visit func(Event)) {
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-}
-
-// A tally counts the events of a storm.
-type tally struct {
-	mu sync.Mutex
-	tallied
-}
-
-type tallied struct{ Opens, Out, Closes, Whole, Lost int }
-
-func (n *tally) now() tallied {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.tallied
-}
-
-func (n *tally) add(e Event, pid int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if e.Kind == Lost {
-		n.Lost += int(e.Lost)
-	}
-	c := &e.Conn
-	if c.Local.Addr() != stormAddr {
-		return
-	}
-	switch e.Kind {
-	case Open:
-		n.Opens++
-		if c.Direction == Out {
-			n.Out++
-		}
-	case Close:
-		n.Closes++
-		if c.Process.PID == pid && c.Process.Comm != "" && c.Process.Exe != "" && c.Tx == 1 && c.Rx == 1 {
-			n.Whole++
-		}
-	}
-}
-
-// The collector sees all namespaces: the address is that of storms alone.
-var stormAddr = netip.MustParseAddr("203.0.113.77")
-
-// startStorm prepares a storm of n connections, which finish unleashes.
-func startStorm(t testing.TB, n int) (pid int, finish func() stormReport) {
-	requireRootAndIP(t)
-	cmd, in, out := helperIn(t, "storm "+strconv.Itoa(n), &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
-	line, err := out.ReadString('\n')
-	require.NoError(t, err)
-	require.Equal(t, "ready\n", line)
-	return cmd.Process.Pid, func() stormReport {
-		_, err := in.Write([]byte("\n"))
-		require.NoError(t, err)
-		var r stormReport
-		require.NoError(t, json.NewDecoder(out).Decode(&r))
-		return r
-	}
-}
-
-func stormSize() int {
-	if testing.Short() || raceEnabled {
-		return 10_000
-	}
-	return 100_000
-}
-
-// TestStorm: of many short connections each is seen, from its opening to its
-// end, with its program and its bytes.
-func TestStorm(t *testing.T) {
-	c := ebpfOrSkip(t, Options{}, 0)
-	n := stormSize()
-	pid, finish := startStorm(t, n)
-	var got tally
-	follow(t, c, func(e Event) { got.add(e, pid) })
-	r := finish()
-	assert.Eventually(t, func() bool { return got.now().Closes >= 2*n }, 10*time.Second, 100*time.Millisecond)
-	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v", n, r.Short, r.Elapsed, got.now())
-	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n, Whole: 2 * n}, got.now())
-	assert.Zero(t, c.Info().Lost)
-}
-
-// TestStormInASmallRing: what is lost is counted, and what is there is right
-// again soon.
-func TestStormInASmallRing(t *testing.T) {
-	c := ebpfOrSkip(t, Options{}, os.Getpagesize())
-	n := stormSize()
-	pid, finish := startStorm(t, n)
-	var got tally
-	follow(t, c, func(e Event) { got.add(e, pid) })
-	require.NoError(t, c.backend.(*ebpf).do(func() {}))
-	untold := c.Info().Lost // with so small a ring, before anybody followed
-	r := finish()
-	end := time.Now()
-	ofStorm := func() (n int) {
-		for _, conn := range snapshot(t, c) {
-			if conn.Local.Addr() == stormAddr {
-				n++
-			}
-		}
-		return n
-	}
-	assert.Eventually(t, func() bool { return ofStorm() == 0 }, 2*time.Second, 20*time.Millisecond)
-	took := time.Since(end)
-	time.Sleep(500 * time.Millisecond)
-	assert.Zero(t, ofStorm(), "and stays so")
-	seen := got.now()
-	t.Logf("%d connections in %v: %+v; right again after %v", n, r.Elapsed, seen, took)
-	assert.Equal(t, seen.Opens, seen.Closes)
-	assert.Positive(t, seen.Lost)
-	assert.LessOrEqual(t, uint64(seen.Lost), c.Info().Lost)
-	assert.GreaterOrEqual(t, uint64(got.now().Lost), c.Info().Lost-untold)
-	// Each connection that was not seen has lost both its events.
-	assert.GreaterOrEqual(t, seen.Lost, 2*(2*n-seen.Closes))
 }
 
 func init() { helpers["capable"] = helpCapable }
@@ -536,36 +325,6 @@ func TestFlowsOfOneSocket(t *testing.T) {
 	assert.Zero(t, sent())
 }
 
-// TestSlowFollower: who does not keep up loses events, which are counted, and
-// disturbs nobody else.
-func TestSlowFollower(t *testing.T) {
-	c := ebpfOrSkip(t, Options{}, 16<<12)
-	pid, finish := startStorm(t, 10_000)
-	release := make(chan struct{})
-	var got tally
-	var asked sync.Once
-	follow(t, c, func(e Event) {
-		if e.Conn.Local.Addr() == stormAddr {
-			asked.Do(func() {
-				<-release
-				snapshot(t, c) // from within, with the queue full
-			})
-		}
-		got.add(e, pid)
-	})
-	finish()
-	assert.Eventually(t, func() bool { return c.backend.(*ebpf).full() }, 5*time.Second, time.Millisecond)
-	for _, conn := range snapshot(t, c) {
-		assert.NotZero(t, conn.ID)
-	}
-	close(release)
-	assert.Eventually(t, func() bool {
-		n := got.now()
-		return n.Closes > 0 && n.Opens == n.Closes && n.Lost > 0
-	}, 5*time.Second, 10*time.Millisecond)
-	assert.GreaterOrEqual(t, got.now().Lost, 2*(20_000-got.now().Closes))
-}
-
 func TestEBPFClosed(t *testing.T) {
 	ebpfOrSkip(t, Options{}, 0)
 	c, err := New(Options{Backend: EBPF})
@@ -593,6 +352,53 @@ func TestEBPFClosed(t *testing.T) {
 	_, err = c.Snapshot(t.Context())
 	assert.ErrorIs(t, err, os.ErrClosed)
 }
+
+// TestDyingProcess: a process that is about to go has no memory any more, and
+// what is known of it stays.
+func TestDyingProcess(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	l := listen(t, "127.0.0.1:0")
+	closed := make(chan Conn, 1)
+	cmd, in, out := helperIn(t, "fat "+l.Addr().String(), nil)
+	follow(t, c, func(e Event) {
+		if e.Kind == Close && e.Conn.Process.PID == cmd.Process.Pid {
+			closed <- e.Conn
+		}
+	})
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "ready\n", line)
+	require.NoError(t, in.(io.Closer).Close())
+	e := c.backend.(*ebpf)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		select {
+		case conn := <-closed:
+			assert.NotEmpty(t, conn.Process.Exe)
+			return
+		default:
+			require.NoError(t, e.do(func() { err = e.findHolders() }))
+			require.NoError(t, err)
+		}
+	}
+	t.Error("the connection does not end")
+}
+
+// helpFat dials, and has memory that takes a while to give back.
+func helpFat(addr string) error {
+	if _, err := unix.Mmap(-1, 0, 512<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(c) // the kernel closes it
+	return err
+}
+
+func init() { helpers["fat"] = helpFat }
 
 // TestContainerOfProcess: a process in a container's cgroup has the container's ID, in
 // either version of cgroups.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -146,6 +147,21 @@ func serve(t *testing.T, id *Identity, h Handler, addr string) (string, func()) 
 	return l.Addr().String(), stop
 }
 
+// freeAddr returns an address to listen at that nobody takes while nobody
+// listens: the kernel gives others ports that are higher.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			require.NoError(t, l.Close())
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no free port between 10000 and 30000")
+	return ""
+}
+
 func identity(t *testing.T) *Identity {
 	t.Helper()
 	id, err := LoadIdentity(t.TempDir())
@@ -213,7 +229,7 @@ func TestReportAndFollow(t *testing.T) {
 
 func TestReconnectAfterRestart(t *testing.T) {
 	id, h, src := identity(t), newHub(), make(script)
-	addr, stop := serve(t, id, h, "127.0.0.1:0")
+	addr, stop := serve(t, id, h, freeAddr(t))
 	report(t, &Client{Addr: addr, Token: id.Token(), Name: "nas", Source: src})
 	src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(1, 1)}
 	eventually(t, "joined", func() bool { n, _ := h.total(); return n == 1 })

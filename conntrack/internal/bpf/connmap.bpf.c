@@ -285,19 +285,26 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 	return at;
 }
 
-// tell_process sends the paths of a process unless they have been sent.
+// tell_process sends the paths of a process unless they have been sent. Those of
+// one that is about to go, and has no memory any more, are not known.
 static __noinline int tell_process(struct task_struct *task)
 {
 	struct process_key key = {};
 	struct process_event *e;
+	struct mm_struct *mm;
 	struct file *exe;
 	__u64 *told, id;
 
 	if (!task)
 		return 0;
+	mm = task->mm;
+	if (!mm)
+		return 0;
 	key.pid = task->tgid;
 	key.start = task->group_leader->start_boottime;
-	exe = task->mm->exe_file;
+	exe = mm->exe_file;
+	if (!exe)
+		return 0;
 	id = (__u64)exe;
 	told = bpf_map_lookup_elem(&processes, &key);
 	if (told && *told == id)
@@ -309,7 +316,7 @@ static __noinline int tell_process(struct task_struct *task)
 	e->kind = PROCESS;
 	e->pid = key.pid;
 	e->start = key.start;
-	e->exe_len = exe ? path_parts(e->exe, exe) : 0;
+	e->exe_len = path_parts(e->exe, exe);
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	bpf_map_update_elem(&processes, &key, &id, BPF_ANY);

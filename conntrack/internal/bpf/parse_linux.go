@@ -72,7 +72,7 @@ func (o *Owner) CommText() []byte {
 type Process struct {
 	PID    uint32
 	Start  int64
-	Exe    string // path of the executable; empty for kernel threads
+	Exe    string // path of the executable
 	Cgroup string // path of its cgroup
 }
 

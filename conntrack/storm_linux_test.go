@@ -1,0 +1,265 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package conntrack
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() { helpers["storm"] = helpStorm }
+
+// A stormReport says what a storm was.
+type stormReport struct {
+	PID     int
+	Short   int // connections that lived for less than 10 ms
+	Elapsed time.Duration
+	CPU     time.Duration
+}
+
+// helpStorm makes n connections on which a byte goes forth and back, in its
+// network namespace, after a line has come from standard input.
+func helpStorm(arg string) error {
+	n, err := strconv.Atoi(arg)
+	if err != nil {
+		return err
+	}
+	for _, args := range []string{"link set lo up", "addr add " + stormAddr.String() + "/32 dev lo"} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %s", args, out)
+		}
+	}
+	for name, value := range map[string]string{"tcp_max_tw_buckets": "1", "ip_local_port_range": "1024 65000"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen("tcp4", stormAddr.String()+":0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				var b [1]byte
+				if _, err := io.ReadFull(c, b[:]); err == nil {
+					c.Write(b[:])
+				}
+				c.Close()
+			}()
+		}
+	}()
+	fmt.Println("ready")
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	const clients = 8
+	report := stormReport{PID: os.Getpid()}
+	start := time.Now()
+	var short [clients]int
+	var failed [clients]error
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			for range (n + i) / clients {
+				begin := time.Now()
+				c, err := net.Dial("tcp4", l.Addr().String())
+				if err != nil {
+					failed[i] = err
+					return
+				}
+				if _, err = c.Write([]byte{1}); err == nil {
+					_, err = io.ReadFull(c, make([]byte, 1))
+				}
+				c.Close()
+				if err != nil {
+					failed[i] = err
+					return
+				}
+				if time.Since(begin) < 10*time.Millisecond {
+					short[i]++
+				}
+			}
+		})
+	}
+	wg.Wait()
+	report.Elapsed = time.Since(start)
+	for _, s := range short {
+		report.Short += s
+	}
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return err
+	}
+	report.CPU = time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	if err := errors.Join(failed[:]...); err != nil {
+		return err
+	}
+	// What the kernel still does for the last ones is over soon.
+	time.Sleep(100 * time.Millisecond)
+	return json.NewEncoder(os.Stdout).Encode(report)
+}
+
+// A tally counts the events of a storm.
+type tally struct {
+	mu sync.Mutex
+	tallied
+}
+
+type tallied struct{ Opens, Out, Closes, Whole, Lost int }
+
+func (n *tally) now() tallied {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tallied
+}
+
+func (n *tally) add(e Event, pid int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if e.Kind == Lost {
+		n.Lost += int(e.Lost)
+	}
+	c := &e.Conn
+	if c.Local.Addr() != stormAddr {
+		return
+	}
+	switch e.Kind {
+	case Open:
+		n.Opens++
+		if c.Direction == Out {
+			n.Out++
+		}
+	case Close:
+		n.Closes++
+		if c.Process.PID == pid && c.Process.Comm != "" && c.Process.Exe != "" && c.Tx == 1 && c.Rx == 1 {
+			n.Whole++
+		}
+	}
+}
+
+// The collector sees all namespaces: the address is that of storms alone.
+var stormAddr = netip.MustParseAddr("203.0.113.77")
+
+// startStorm prepares a storm of n connections, which finish unleashes.
+func startStorm(t testing.TB, n int) (pid int, finish func() stormReport) {
+	requireRootAndIP(t)
+	cmd, in, out := helperIn(t, "storm "+strconv.Itoa(n), &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "ready\n", line)
+	return cmd.Process.Pid, func() stormReport {
+		_, err := in.Write([]byte("\n"))
+		require.NoError(t, err)
+		var r stormReport
+		require.NoError(t, json.NewDecoder(out).Decode(&r))
+		return r
+	}
+}
+
+func stormSize() int {
+	if testing.Short() || raceEnabled {
+		return 10_000
+	}
+	return 100_000
+}
+
+// TestStorm: of many short connections each is seen, from its opening to its
+// end, with its program and its bytes.
+func TestStorm(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, 0)
+	n := stormSize()
+	pid, finish := startStorm(t, n)
+	var got tally
+	follow(t, c, func(e Event) { got.add(e, pid) })
+	r := finish()
+	assert.Eventually(t, func() bool { return got.now().Closes >= 2*n }, 10*time.Second, 100*time.Millisecond)
+	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v", n, r.Short, r.Elapsed, got.now())
+	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n, Whole: 2 * n}, got.now())
+	assert.Zero(t, c.Info().Lost)
+}
+
+// TestStormInASmallRing: what is lost is counted, and what is there is right
+// again soon.
+func TestStormInASmallRing(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, os.Getpagesize())
+	n := stormSize()
+	pid, finish := startStorm(t, n)
+	var got tally
+	follow(t, c, func(e Event) { got.add(e, pid) })
+	require.NoError(t, c.backend.(*ebpf).do(func() {}))
+	untold := c.Info().Lost // with so small a ring, before anybody followed
+	r := finish()
+	end := time.Now()
+	ofStorm := func() (n int) {
+		for _, conn := range snapshot(t, c) {
+			if conn.Local.Addr() == stormAddr {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Eventually(t, func() bool { return ofStorm() == 0 }, 2*time.Second, 20*time.Millisecond)
+	took := time.Since(end)
+	time.Sleep(500 * time.Millisecond)
+	assert.Zero(t, ofStorm(), "and stays so")
+	seen := got.now()
+	t.Logf("%d connections in %v: %+v; right again after %v", n, r.Elapsed, seen, took)
+	assert.Equal(t, seen.Opens, seen.Closes)
+	assert.Positive(t, seen.Lost)
+	assert.LessOrEqual(t, uint64(seen.Lost), c.Info().Lost)
+	assert.GreaterOrEqual(t, uint64(got.now().Lost), c.Info().Lost-untold)
+	// Each connection that was not seen has lost both its events.
+	assert.GreaterOrEqual(t, seen.Lost, 2*(2*n-seen.Closes))
+}
+
+// TestSlowFollower: who does not keep up loses events, which are counted, and
+// disturbs nobody else.
+func TestSlowFollower(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, 16<<12)
+	pid, finish := startStorm(t, 10_000)
+	release := make(chan struct{})
+	var got tally
+	var asked sync.Once
+	follow(t, c, func(e Event) {
+		if e.Conn.Local.Addr() == stormAddr {
+			asked.Do(func() {
+				<-release
+				snapshot(t, c) // from within, with the queue full
+			})
+		}
+		got.add(e, pid)
+	})
+	finish()
+	assert.Eventually(t, func() bool { return c.backend.(*ebpf).full() }, 5*time.Second, time.Millisecond)
+	for _, conn := range snapshot(t, c) {
+		assert.NotZero(t, conn.ID)
+	}
+	close(release)
+	assert.Eventually(t, func() bool {
+		n := got.now()
+		return n.Closes > 0 && n.Opens == n.Closes && n.Lost > 0
+	}, 5*time.Second, 10*time.Millisecond)
+	assert.GreaterOrEqual(t, got.now().Lost, 2*(20_000-got.now().Closes))
+}
