@@ -90,7 +90,7 @@ func TestWriterOverload(t *testing.T) {
 	assert.ErrorContains(t, w.Problem(), "65536 entries wait")
 
 	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
-	require.Eventually(t, func() bool { n, _ := w.waiting(); return n == 0 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { n, _ := w.waiting(); return n == 0 }, 3*time.Minute, 10*time.Millisecond)
 	assert.Equal(t, "65536", count(t, db))
 	assert.ErrorContains(t, w.Problem(), "entries lost so far")
 	require.NoError(t, w.Close())
