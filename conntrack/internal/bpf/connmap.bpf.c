@@ -176,7 +176,7 @@ struct {
 
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
-const volatile __u32 wake_bytes = 1 << 17;
+const volatile __u32 wake_bytes = 1 << 18;
 
 __u64 lost;	   // events for which the ring had no room, and flows for which the map had none
 __u64 woken;	   // when the reader was last woken up
