@@ -31,7 +31,7 @@ type Options struct {
 // An Info says how a [Collector] works and what it cannot see.
 type Info struct {
 	Backend Backend // in use, never Auto
-	Limited string  // why it does not see all and why there is no better backend, for people; empty: it sees all
+	Limited string  // what it does not see and why there is no better backend, for people; empty: it sees all
 	Lost    uint64  // events lost since New; zero for backends that poll, which cannot know
 }
 
@@ -79,13 +79,14 @@ func New(o Options) (*Collector, error) {
 	return &Collector{o.Interval, b}, nil
 }
 
-// Info returns what is known now: Limited may become true of a Collector later,
-// when it meets a process that it may not look at.
+// Info returns what is known now: Limited may say more later, when the Collector
+// has met a process that it may not look at.
 func (c *Collector) Info() Info { return c.backend.info() }
 
 // Snapshot reports the current connections, in no particular order. On error
 // it is empty: there are no partial snapshots. After Close the error wraps
-// [os.ErrClosed].
+// [os.ErrClosed]. Counters are those of now, unless the backend is EBPF and a
+// consumer of Events is far behind: they stand still until it has caught up.
 func (c *Collector) Snapshot(ctx context.Context) ([]Conn, error) {
 	conns, err := c.backend.snapshot(ctx, nil)
 	if err != nil {
@@ -110,5 +111,5 @@ func (c *Collector) Events(ctx context.Context) iter.Seq2[Event, error] {
 }
 
 // Close ends the Collector. Running Events end with an error, unless their
-// context has ended before.
+// context has ended before. The error of a second Close wraps [os.ErrClosed].
 func (c *Collector) Close() error { return c.backend.close() }

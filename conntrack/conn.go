@@ -105,13 +105,14 @@ type Process struct {
 	Container string // 64 hexadecimal digits, empty outside containers
 }
 
-// A Conn is one connection: a TCP socket in an established state, or a flow:
-// the datagrams between a socket and one peer.
+// A Conn is one connection: a TCP socket from its being established until it has
+// closed, or a flow: the datagrams between a socket and one peer.
 type Conn struct {
 	// ID is unique among the connections of the host at one time, and stable
 	// while the connection lives. It is the socket cookie, or, for the flows
 	// of a socket with several peers, a number from 1<<63 on. A socket that
-	// connects anew keeps its cookie.
+	// connects anew keeps its cookie. The backend Proc knows no cookies and
+	// makes other numbers, from the inode and the addresses.
 	ID        uint64
 	Proto     Proto
 	State     State

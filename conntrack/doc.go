@@ -39,9 +39,11 @@
 //     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP
 //     and raw IP sockets, with bytes. It sees connections however short, and
 //     whatever system calls send: also sendfile, splice, sendmmsg and io_uring.
-//     It needs Linux 5.11 with BTF, and root or the capabilities CAP_BPF,
-//     CAP_PERFMON and CAP_NET_ADMIN. Without the last, or before Linux 6.3, it
-//     sees less, as Info says. Events are late by 0.1 seconds at most.
+//     It needs BTF, the PID namespace of the host, and root or the capabilities
+//     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP
+//     and the others need 5.15, CAP_NET_ADMIN and the cgroup namespace of the
+//     host; to notice at once that a program takes over another's socket needs
+//     6.3. What is missing, Info says. Events are late by 0.1 seconds at most.
 //   - [Diag] polls the kernel's sock_diag, without privileges.
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.

@@ -41,29 +41,31 @@ type ebpf struct {
 	mu     sync.Mutex
 	asked  []func()
 	closed bool
-	failed error // why the pump has ended by itself
-	lost   uint64
+	failed error  // why the pump has ended by itself
+	lost   uint64 // events, and packets of flows for which there was no room
 
 	followers []*follower // appended to by the pump; their queues are guarded by mu
 
 	// The pump's own.
-	conns     map[uint64]*tracked      // by Conn.ID
-	flows     map[bpf.FlowKey]*tracked // of conns
-	sockets   map[uint64]*tracked      // the first flow of each socket that has some
-	programs  programs
-	listening map[endpointNS]bool
-	ignored   map[uint64]bool // cookies of the self-test
-	offset    int64           // of wall clock time from the kernel's, ns
-	spare     []*tracked
-	flowSeq   uint64
-	pass      uint32
-	touched   []*tracked // by the pass
-	back      time.Time  // when to look into the ring again, even if nothing wakes the pump
-	nextTick  time.Time
-	holdersAt time.Time // when they are due
-	resyncs   int       // passes still to make, because events were lost
-	resyncAt  time.Time
-	missed    map[uint64]bool // cookies of sockets that ended, but are not known
+	conns      map[uint64]*tracked      // by Conn.ID
+	flows      map[bpf.FlowKey]*tracked // of conns
+	sockets    map[uint64]*tracked      // the first flow of each socket that has some
+	processes  processes
+	listening  map[endpointNS]bool
+	ignored    map[uint64]bool // cookies of the self-test
+	offset     int64           // of wall clock time from the kernel's, ns
+	spare      []*tracked
+	flowSeq    uint64
+	pass       uint32
+	touched    []*tracked // by the pass
+	back       time.Time  // when to look into the ring again, even if nothing wakes the pump
+	nextTick   time.Time
+	holdersAt  time.Time // when they are due
+	resyncs    int       // passes still to make, because events were lost
+	resyncAt   time.Time
+	lostEvents uint64          // of lost
+	missed     map[uint64]bool // cookies of sockets that ended, but are not known; set: since the pass before
+	failing    string          // why the last pass failed
 }
 
 type follower struct {
@@ -87,11 +89,12 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		ignored: make(map[uint64]bool), missed: make(map[uint64]bool),
 	}
 	var limited []string
-	switch {
-	case probe.NoPackets != nil && probe.NoLengths != nil:
-		limited = append(limited, fmt.Sprintf("UDP, ICMP and other protocols are not seen: %v", probe.NoPackets))
-	case probe.NoPackets != nil:
-		limited = append(limited, fmt.Sprintf("of UDP only sockets with a fixed peer are seen, and ICMP and other protocols are not: %v", probe.NoPackets))
+	if probe.NoPackets != nil {
+		bytes := ""
+		if probe.NoLengths != nil {
+			bytes = ", late and without bytes"
+		}
+		limited = append(limited, fmt.Sprintf("of UDP only sockets with a fixed peer are seen%s, and ICMP and other protocols are not: %v", bytes, probe.NoPackets))
 	}
 	if probe.NoLengths != nil {
 		limited = append(limited, fmt.Sprintf("a program that takes over another's socket is noticed late: %v", probe.NoLengths))
@@ -109,6 +112,7 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		probe.Close()
 		return nil, err
 	}
+	e.comeBack()
 	go e.pump()
 	return e, nil
 }
@@ -116,14 +120,18 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 // selfTest makes a connection and waits for the programs to tell of it: links
 // can be attached and yet not work.
 func (e *ebpf) selfTest() error {
-	port, end, err := loopbackConnection(e.probe.TestPort)
+	l, err := listenLoopback()
 	if err != nil {
-		// Such as in a network namespace whose loopback device is down.
-		e.log.Debug("conntrack: no self-test, for there is no loopback", "error", err)
-		return nil
+		return e.noSelfTest(err)
+	}
+	defer l.close()
+	if err := e.probe.TestPort(l.port); err != nil {
+		return err
 	}
 	defer e.probe.TestPort(0)
-	defer end()
+	if err := l.connect(); err != nil {
+		return e.noSelfTest(err)
+	}
 	deadline := time.Now().Add(2 * time.Second)
 	for found := 0; found < 2; {
 		s, p, err := e.probe.Next()
@@ -134,7 +142,7 @@ func (e *ebpf) selfTest() error {
 			}
 		case err != nil:
 			return fmt.Errorf("the programs in the kernel do not tell of a connection made as a test: %w", err)
-		case s != nil && s.Kind == bpf.Opened && s.Local.Addr().IsLoopback() && (s.Local.Port() == port || s.Peer.Port() == port):
+		case s != nil && s.Kind == bpf.Opened && s.Local.Addr().IsLoopback() && (s.Local.Port() == l.port || s.Peer.Port() == l.port):
 			e.ignored[s.Cookie] = true
 			found++
 		default:
@@ -144,47 +152,72 @@ func (e *ebpf) selfTest() error {
 	return nil
 }
 
-// loopbackConnection makes a TCP connection over loopback to a port that it
-// announces before. end closes it.
-func loopbackConnection(announce func(port uint16) error) (port uint16, end func(), err error) {
-	var fds []int
-	end = func() {
-		for _, fd := range fds {
+// noSelfTest goes without, such as in a network namespace whose loopback device
+// is down, or behind a firewall that does not let even that pass.
+func (e *ebpf) noSelfTest(err error) error {
+	e.log.Debug("conntrack: no self-test, for loopback does not work", "error", err)
+	return nil
+}
+
+// A loopback is a TCP connection of this process to itself.
+type loopback struct {
+	port             uint16
+	listener, client int // file descriptors
+}
+
+func listenLoopback() (*loopback, error) {
+	const typ = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	l := &loopback{listener: -1, client: -1}
+	var err error
+	if l.listener, err = unix.Socket(unix.AF_INET, typ, unix.IPPROTO_TCP); err != nil {
+		return nil, err
+	}
+	if l.client, err = unix.Socket(unix.AF_INET, typ, unix.IPPROTO_TCP); err != nil {
+		l.close()
+		return nil, err
+	}
+	err = errors.Join(unix.Bind(l.listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l.listener, 1))
+	name, noName := unix.Getsockname(l.listener)
+	if err = errors.Join(err, noName); err != nil {
+		l.close()
+		return nil, err
+	}
+	l.port = uint16(name.(*unix.SockaddrInet4).Port)
+	return l, nil
+}
+
+// connect does not wait for long: a firewall may swallow what is sent.
+func (l *loopback) connect() error {
+	err := unix.Connect(l.client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(l.port)})
+	if err != unix.EINPROGRESS {
+		return err
+	}
+	fds := []unix.PollFd{{Fd: int32(l.client), Events: unix.POLLOUT}}
+	for deadline := time.Now().Add(time.Second); ; {
+		n, err := unix.Poll(fds, max(0, int(time.Until(deadline).Milliseconds())))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return unix.ETIMEDOUT
+		}
+		break
+	}
+	errno, err := unix.GetsockoptInt(l.client, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
+}
+
+func (l *loopback) close() {
+	for _, fd := range []int{l.listener, l.client} {
+		if fd >= 0 {
 			unix.Close(fd)
 		}
 	}
-	defer func() {
-		if err != nil {
-			end()
-		}
-	}()
-	for range 2 {
-		// A firewall may swallow even this: nothing may wait for it.
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
-		if err != nil {
-			return 0, nil, err
-		}
-		fds = append(fds, fd)
-	}
-	here := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
-	if err := unix.Bind(fds[0], here); err != nil {
-		return 0, nil, err
-	}
-	if err := unix.Listen(fds[0], 1); err != nil {
-		return 0, nil, err
-	}
-	name, err := unix.Getsockname(fds[0])
-	if err != nil {
-		return 0, nil, err
-	}
-	here.Port = name.(*unix.SockaddrInet4).Port
-	if err := announce(uint16(here.Port)); err != nil {
-		return 0, nil, err
-	}
-	if err := unix.Connect(fds[1], here); err != nil && err != unix.EINPROGRESS {
-		return 0, nil, err
-	}
-	return uint16(here.Port), end, nil
 }
 
 func (e *ebpf) info() Info {
@@ -256,7 +289,11 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	}
 	var failed error
 	err := e.do(func() {
-		if failed = e.refresh(); failed != nil {
+		// To a follower that is behind nothing more is told.
+		if !e.full() {
+			failed = e.refresh()
+		}
+		if failed != nil {
 			return
 		}
 		dst = slices.Grow(dst, len(e.conns))
@@ -372,10 +409,15 @@ func (e *ebpf) turn() error {
 		}
 		e.handle(s, p)
 	}
+	e.comeBack()
 	err := e.due()
 	call(asked) // in a storm the ring may never be empty
 	return err
 }
+
+// comeBack has the pump look again soon, after it has received something: the
+// programs do not wake it up again so soon.
+func (e *ebpf) comeBack() { e.back = time.Now().Add(bpf.Delay) }
 
 // idle is the rest of a turn after which the ring is empty.
 func (e *ebpf) idle(received bool, asked []func()) error {
@@ -383,8 +425,7 @@ func (e *ebpf) idle(received bool, asked []func()) error {
 		return err
 	}
 	if received {
-		// The programs do not wake the pump again so soon.
-		e.back = time.Now().Add(bpf.Delay + bpf.Delay/10)
+		e.comeBack()
 	}
 	if len(asked) > 0 {
 		call(asked)
@@ -455,19 +496,22 @@ func (e *ebpf) deadline() time.Time {
 	return d
 }
 
-// due does what it is time for.
+// due does what it is time for. What fails is tried again.
 func (e *ebpf) due() error {
 	e.setClock()
-	lost, err := e.probe.Lost()
+	events, packets, err := e.probe.Lost()
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	if lost != e.lost {
+	if lost := events + packets; lost != e.lost {
 		e.tell(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
 		e.mu.Lock()
 		e.lost = lost
 		e.mu.Unlock()
+	}
+	if events != e.lostEvents {
+		e.lostEvents = events
 		// Two passes tell what is gone from what is new.
 		if e.resyncs == 0 {
 			e.resyncAt = now
@@ -478,18 +522,36 @@ func (e *ebpf) due() error {
 		e.resyncs--
 		e.resyncAt = now.Add(resyncEvery)
 		if err := e.resync(); err != nil {
-			return err
+			e.resyncs = 2
+			e.resyncAt = now.Add(e.interval)
+			e.passed(err)
 		}
 	}
 	if now.Before(e.nextTick) {
 		return nil
 	}
 	e.nextTick = now.Add(e.interval)
-	if err := e.refresh(); err != nil {
-		return err
+	if len(e.followers) > 0 {
+		err = e.refresh()
+	} else {
+		err = e.countFlows(false)
 	}
+	e.passed(err)
 	e.endIdle(now)
 	return nil
+}
+
+// passed takes note of whether a pass over all sockets has failed, as for want of
+// memory or of file descriptors.
+func (e *ebpf) passed(err error) {
+	failing := ""
+	if err != nil {
+		failing = err.Error()
+	}
+	if failing != "" && failing != e.failing {
+		e.log.Warn("conntrack: trying again", "error", err)
+	}
+	e.failing = failing
 }
 
 // setClock learns how far the wall clock is from the kernel's, which is that of

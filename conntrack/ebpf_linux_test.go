@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -399,6 +400,146 @@ func helpFat(addr string) error {
 }
 
 func init() { helpers["fat"] = helpFat }
+
+// TestOwnerFoundLate: if the event of a hand-over was lost, the pass that finds
+// it tells.
+func TestOwnerFoundLate(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	l := listen(t, "127.0.0.1:0")
+	client, _ := pair(t, l, l.Addr().String(), net.Dialer{})
+	e := c.backend.(*ebpf)
+	updates := make(chan Conn, 64)
+	follow(t, c, func(ev Event) {
+		if ev.Kind == Update && ev.Conn.Local.String() == client.LocalAddr().String() {
+			updates <- ev.Conn
+		}
+	})
+	conn, ok := find(snapshot(t, c), client.LocalAddr(), client.RemoteAddr())
+	require.True(t, ok)
+	require.NoError(t, e.do(func() {
+		e.conns[conn.ID].conn.Process = Process{PID: 1 << 30, Comm: "before"}
+		assert.NoError(t, e.findHolders())
+	}))
+	select {
+	case got := <-updates:
+		assert.Equal(t, os.Getpid(), got.Process.PID)
+	case <-time.After(5 * time.Second):
+		t.Error("no update")
+	}
+}
+
+// TestConnectedFlowsEnd: a connected flow lives as long as its socket, also if
+// nothing is sent and if the end of the socket was not seen.
+func TestConnectedFlowsEnd(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer u.Close()
+	fixed, err := net.Dial("udp4", u.LocalAddr().String())
+	require.NoError(t, err)
+	defer fixed.Close()
+	_, err = fixed.Write([]byte{1})
+	require.NoError(t, err)
+	before, ok := find(snapshot(t, c), fixed.LocalAddr(), fixed.RemoteAddr())
+	require.True(t, ok)
+	e := c.backend.(*ebpf)
+	later := func() {
+		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.findHolders())
+		e.endIdle(time.Now().Add(2 * flowIdle))
+	}
+	const gone = 1 << 50 // the cookie of a socket that there is not
+	var still bool
+	require.NoError(t, e.do(func() {
+		e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: gone, Connected: true, Local: netip.MustParseAddrPort("127.0.0.1:1"), Peer: netip.MustParseAddrPort("127.0.0.1:2")})
+		later()
+		still = e.conns[gone] != nil
+	}))
+	assert.False(t, still)
+	after, ok := find(snapshot(t, c), fixed.LocalAddr(), fixed.RemoteAddr())
+	require.True(t, ok)
+	assert.Equal(t, before.Opened, after.Opened)
+}
+
+// TestIPv6Extensions: what stands behind extension headers is counted as what it
+// is.
+func TestIPv6Extensions(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	u, err := net.ListenPacket("udp6", "[::1]:0")
+	require.NoError(t, err)
+	defer u.Close()
+	s, err := net.ListenPacket("udp6", "[::1]:0")
+	require.NoError(t, err)
+	defer s.Close()
+	raw, err := s.(*net.UDPConn).SyscallConn()
+	require.NoError(t, err)
+	var set error
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		// Padding alone: next header, length, PadN of four bytes.
+		option := string([]byte{0, 0, 1, 4, 0, 0, 0, 0})
+		set = errors.Join(unix.SetsockoptString(int(fd), unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, option),
+			unix.SetsockoptString(int(fd), unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, option))
+	}))
+	if errors.Is(set, unix.EPERM) {
+		t.Skip("needs CAP_NET_RAW")
+	}
+	require.NoError(t, set)
+	_, err = s.WriteTo(make([]byte, 33), u.LocalAddr())
+	require.NoError(t, err)
+	_, _, err = u.ReadFrom(make([]byte, 100))
+	require.NoError(t, err)
+	conns := snapshot(t, c)
+	out, ok := find(conns, s.LocalAddr(), u.LocalAddr())
+	require.True(t, ok)
+	in, ok := find(conns, u.LocalAddr(), s.LocalAddr())
+	require.True(t, ok)
+	assert.Equal(t, []uint64{33, 33}, []uint64{out.Tx, in.Rx})
+}
+
+// TestLongPath: an executable whose path has no room in an event has it all the
+// same.
+func TestLongPath(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	l := listen(t, "127.0.0.1:0")
+	dir := t.TempDir()
+	for range 8 {
+		dir = filepath.Join(dir, strings.Repeat("long", 25))
+	}
+	dir = filepath.Join(dir, strings.Repeat("n", 200))
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	self, err := os.ReadFile("/proc/self/exe")
+	require.NoError(t, err)
+	name := filepath.Join(dir, "dial")
+	require.NoError(t, os.WriteFile(name, self, 0o700))
+	cmd := exec.Command(name)
+	cmd.Env = append(os.Environ(), helperEnv+"=dial "+l.Addr().String())
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() { in.Close(); cmd.Wait() }()
+	accepted, err := l.Accept()
+	require.NoError(t, err)
+	defer accepted.Close()
+	conn, ok := find(snapshot(t, c), accepted.RemoteAddr(), accepted.LocalAddr())
+	require.True(t, ok)
+	assert.Equal(t, name, conn.Process.Exe)
+}
+
+func TestStartedAt(t *testing.T) {
+	stat := []byte("42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21\n")
+	assert.True(t, startedAt(stat, 7_779_999_999))
+	assert.False(t, startedAt(stat, 7_780_000_000))
+	assert.False(t, startedAt(stat[:40], 7_770_000_000))
+	assert.False(t, startedAt(nil, 0))
+	own, err := os.ReadFile("/proc/self/stat")
+	require.NoError(t, err)
+	assert.False(t, startedAt(own, 0))
+}
+
+func FuzzStartedAt(f *testing.F) {
+	f.Add([]byte("42 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21\n"), int64(7_770_000_000))
+	f.Fuzz(func(t *testing.T, stat []byte, start int64) { startedAt(stat, start) })
+}
 
 // TestContainerOfProcess: a process in a container's cgroup has the container's ID, in
 // either version of cgroups.

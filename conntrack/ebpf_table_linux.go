@@ -4,6 +4,7 @@ package conntrack
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 	"time"
@@ -20,8 +21,9 @@ type tracked struct {
 	opened    int64 // as the kernel's clock says
 	pass      uint32
 	misses    uint8     // passes that did not see it, one after the other
+	owner     uint32    // PID of the owner, as the kernel last told
 	held      uint64    // by whom, as the pass has seen: the owner and the sharers, a bit each
-	primary   bool      // the pass has found the owner among those that hold it
+	primary   Process   // the owner, if the pass has found it among those that hold it
 	holders   []Process // the others, found by the pass
 	flow      bool
 	connected bool
@@ -39,7 +41,7 @@ type endpointNS struct {
 // handle takes in what the programs tell.
 func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 	if p != nil {
-		e.programs.add(p)
+		e.processes.add(p)
 		return
 	}
 	switch s.Kind {
@@ -55,16 +57,20 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		t.count(s)
 		t.conn.State = Closed
 		if s.Owner.PID != 0 {
-			t.conn.Process = e.programs.of(&s.Owner)
+			t.conn.Process = e.processes.of(&s.Owner)
 		}
 		e.end(t, e.wall(s.Time))
+		if len(e.spare) < mostSpare {
+			e.spare = append(e.spare, t)
+		}
 	case bpf.OwnerChanged:
 		t := e.sockets[s.Cookie]
 		if t == nil {
 			t = e.conns[s.Cookie]
 		}
 		for ; t != nil; t = t.next {
-			t.conn.Process = e.programs.of(&s.Owner)
+			t.owner = s.Owner.PID
+			t.conn.Process = e.processes.of(&s.Owner)
 			t.conn.Sharers = without(t.conn.Sharers, t.conn.Process.PID)
 			e.emit(Update, e.wall(s.Time), &t.conn)
 			e.holdersAt = time.Time{} // does the one before still hold it?
@@ -80,16 +86,19 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 func (e *ebpf) open(s *bpf.Socket) *tracked {
 	t := e.conns[s.Cookie]
 	if t != nil && !t.flow {
-		if t.opened == s.Opened {
+		if t.opened == s.Opened || s.Opened == 0 {
 			return t
 		}
 		// The end of the one before was lost.
 		e.end(t, e.wall(s.Opened))
 	}
+	if s.Opened == 0 {
+		s.Opened = s.Time
+	}
 	t = e.fresh()
-	*t = tracked{opened: s.Opened, conn: Conn{
+	*t = tracked{opened: s.Opened, owner: s.Owner.PID, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
-		Process: e.programs.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
+		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
 	t.count(s)
 	if t.conn.Direction == Unknown {
@@ -140,9 +149,6 @@ func (e *ebpf) end(t *tracked, at time.Time) {
 		at = t.conn.Opened
 	}
 	e.emit(Close, at, &t.conn)
-	if len(e.spare) < mostSpare {
-		e.spare = append(e.spare, t)
-	}
 }
 
 func holds(list []Process, pid int) bool {
@@ -176,9 +182,9 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		id = 1<<63 | e.flowSeq
 	}
 	t := e.fresh()
-	*t = tracked{opened: s.Opened, flow: true, connected: s.Connected, key: key, grown: time.Now(), next: e.sockets[s.Cookie], conn: Conn{
+	*t = tracked{opened: s.Opened, owner: s.Owner.PID, flow: true, connected: s.Connected, key: key, grown: time.Now(), next: e.sockets[s.Cookie], conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
-		Process: e.programs.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
+		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
 	t.count(s)
 	if t.conn.Direction == Unknown {
@@ -219,10 +225,11 @@ func (e *ebpf) endFlows(cookie uint64, at time.Time) {
 }
 
 // endIdle ends the flows on which nothing has been sent for a while. Those of
-// connected sockets end with the socket, if its end is seen.
+// connected sockets end with the socket; if that was not seen, it is when no
+// process holds it.
 func (e *ebpf) endIdle(now time.Time) {
 	for _, t := range e.flows {
-		if now.Sub(t.grown) > flowIdle && (!t.connected || e.probe.NoPackets != nil) {
+		if now.Sub(t.grown) > flowIdle && (!t.connected || t.misses > 1) {
 			e.endFlow(t, now.Round(0))
 		}
 	}
@@ -261,7 +268,7 @@ func (e *ebpf) refresh() error {
 			look = look || i < 0
 		}
 		t.held |= 1 << (i + 1)
-		look = look || c.Owner != 0 && int(c.Owner) != owner
+		look = look || c.Owner != 0 && c.Owner != t.owner
 	})
 	if err != nil {
 		return err
@@ -294,13 +301,13 @@ func (e *ebpf) findHolders() error {
 		case s.Cookie == 0:
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
-			if t := e.conns[s.Cookie]; t != nil && !t.flow && t.opened == s.Opened {
+			if t := e.conns[s.Cookie]; t != nil && !t.flow && (t.opened == s.Opened || s.Opened == 0) {
 				e.holder(t, s)
 			} else {
 				found = append(found, *s)
 			}
 		case s.Connected:
-			if t := e.flows[s.Key()]; t == nil && (s.Peer.Port() != 0 || s.Proto != uint8(UDP)) && s.Peer.Addr().IsValid() {
+			if t := e.flows[s.Key()]; t == nil && (s.Peer.Port() != 0 || s.Proto != uint8(UDP)) {
 				found = append(found, *s)
 			}
 			fallthrough
@@ -329,9 +336,20 @@ func (e *ebpf) findHolders() error {
 		}
 		e.holder(t, s)
 	}
+	for _, t := range e.flows {
+		if t.pass != e.pass && t.misses < math.MaxUint8 {
+			t.misses++
+		}
+	}
 	for _, t := range e.touched {
+		if e.conns[t.conn.ID] != t {
+			continue // the pass has found another in its place
+		}
 		owner := t.conn.Process
-		if !t.primary && len(t.holders) > 0 {
+		switch {
+		case t.primary.PID != 0:
+			owner = t.primary
+		case len(t.holders) > 0:
 			// Its owner has let go of it.
 			owner, t.holders = t.holders[0], t.holders[1:]
 			if len(t.holders) == 0 {
@@ -343,7 +361,7 @@ func (e *ebpf) findHolders() error {
 			t.conn.Process, t.conn.Sharers = owner, t.holders
 			e.emit(Update, now, &t.conn)
 		}
-		t.holders = nil
+		t.holders, t.primary = nil, Process{}
 	}
 	e.holdersAt = start.Add(max(holdersEvery, holdersShare*time.Since(start)))
 	return nil
@@ -352,14 +370,13 @@ func (e *ebpf) findHolders() error {
 // holder notes that a process holds a connection.
 func (e *ebpf) holder(t *tracked, s *bpf.Socket) {
 	if t.pass != e.pass {
-		t.pass, t.misses, t.primary = e.pass, 0, false
+		t.pass, t.misses, t.primary, t.owner = e.pass, 0, Process{}, s.Primary
 		e.touched = append(e.touched, t)
 	}
-	p := e.programs.of(&s.Owner)
+	p := e.processes.of(&s.Owner)
 	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
-		t.primary = true
-		t.conn.Process = p
+		t.primary = p
 	} else if !holds(t.holders, p.PID) {
 		t.holders = append(t.holders, p)
 	}
@@ -389,16 +406,17 @@ func (e *ebpf) resync() error {
 	cookies, all := e.probe.Missed()
 	now := time.Now().Round(0)
 	for _, c := range cookies {
-		e.missed[c] = true
+		e.missed[c] = false
 	}
-	for c := range e.missed {
+	for c, before := range e.missed {
 		t := e.conns[c]
 		switch {
 		case e.sockets[c] != nil:
 			e.endFlows(c, now)
 		case t != nil && !t.flow:
 			e.end(t, now)
-		case e.resyncs > 0:
+		case !before:
+			e.missed[c] = true
 			continue // its opening may still come
 		}
 		delete(e.missed, c)
@@ -414,10 +432,10 @@ func (e *ebpf) resync() error {
 	}
 	// Not even all ends are known: what no process holds is taken to be gone.
 	for _, t := range e.conns {
-		if t.pass == e.pass || t.flow && e.sockets[t.key.Cookie] == nil {
+		if t.pass == e.pass || t.flow {
 			continue
 		}
-		if t.misses++; t.misses > 1 && !t.flow {
+		if t.misses++; t.misses > 1 {
 			e.end(t, now)
 		}
 	}

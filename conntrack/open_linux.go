@@ -5,38 +5,35 @@ import (
 	"strings"
 )
 
-type tier struct {
+// A candidate is a backend that may work here.
+type candidate struct {
 	name Backend
 	open func(Options) (backend, error)
 }
 
-// tiers are the backends in the order in which Auto tries them.
-var tiers = []tier{{EBPF, openEBPF}, {Diag, openDiag}, {Proc, openProc}, {SS, openSS}}
+// candidates are in the order in which Auto tries them.
+var candidates = []candidate{{EBPF, openEBPF}, {Diag, openDiag}, {Proc, openProc}, {SS, openSS}}
 
 func open(o Options) (backend, error) {
 	var failed error
 	var reasons []string
-	for _, t := range tiers {
-		if o.Backend != Auto && o.Backend != t.name {
+	for _, c := range candidates {
+		if o.Backend != Auto && o.Backend != c.name {
 			continue
 		}
-		b, err := t.open(o)
+		b, err := c.open(o)
 		if err == nil && failed == nil {
 			return b, nil
 		}
 		if err == nil {
 			return &fallback{b, strings.Join(reasons, "; ")}, nil
 		}
-		o.Logger.Debug("conntrack: a backend does not work here", "backend", t.name, "error", err)
-		reason := fmt.Sprintf("%s does not work here: %v", t.name, err)
-		if t.name == EBPF {
-			reason = "connections shorter than a second may be missed, for " + reason
-		}
-		reasons = append(reasons, reason)
+		o.Logger.Debug("conntrack: a backend does not work here", "backend", c.name, "error", err)
+		reasons = append(reasons, fmt.Sprintf("%s does not work here: %v", c.name, err))
 		if failed == nil {
-			failed = fmt.Errorf("%s: %w", t.name, err)
+			failed = fmt.Errorf("%s: %w", c.name, err)
 		} else {
-			failed = fmt.Errorf("%w; %s: %w", failed, t.name, err)
+			failed = fmt.Errorf("%w; %s: %w", failed, c.name, err)
 		}
 	}
 	return nil, failed

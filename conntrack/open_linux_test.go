@@ -21,42 +21,42 @@ func (l *limitedPolls) info() Info { return Info{Backend: l.name, Limited: l.lim
 
 func TestFallThrough(t *testing.T) {
 	var tried []Backend
-	works := func(name Backend, limited string) tier {
-		return tier{name, func(Options) (backend, error) {
+	works := func(name Backend, limited string) candidate {
+		return candidate{name, func(Options) (backend, error) {
 			tried = append(tried, name)
 			return &limitedPolls{name: name, limited: limited}, nil
 		}}
 	}
-	fails := func(name Backend, err error) tier {
-		return tier{name, func(Options) (backend, error) {
+	fails := func(name Backend, err error) candidate {
+		return candidate{name, func(Options) (backend, error) {
 			tried = append(tried, name)
 			return nil, err
 		}}
 	}
-	const fromEBPF = "connections shorter than a second may be missed, for ebpf does not work here: unexpected EOF"
+	const fromEBPF = "ebpf does not work here: unexpected EOF"
 	for _, tt := range []struct {
-		name  string
-		ask   Backend
-		tiers []tier
-		tried []Backend
-		want  Info
-		err   string
+		name       string
+		ask        Backend
+		candidates []candidate
+		tried      []Backend
+		want       Info
+		err        string
 	}{
-		{"the best", Auto, []tier{works(EBPF, "few"), works(Diag, "")}, []Backend{EBPF}, Info{Backend: EBPF, Limited: "few"}, ""},
-		{"the second", Auto, []tier{fails(EBPF, io.ErrUnexpectedEOF), works(Diag, ""), works(Proc, "")}, []Backend{EBPF, Diag},
+		{"the best", Auto, []candidate{works(EBPF, "few"), works(Diag, "")}, []Backend{EBPF}, Info{Backend: EBPF, Limited: "few"}, ""},
+		{"the second", Auto, []candidate{fails(EBPF, io.ErrUnexpectedEOF), works(Diag, ""), works(Proc, "")}, []Backend{EBPF, Diag},
 			Info{Backend: Diag, Limited: fromEBPF}, ""},
-		{"the third", Auto, []tier{fails(EBPF, io.ErrUnexpectedEOF), fails(Diag, fs.ErrPermission), works(Proc, "no bytes")}, []Backend{EBPF, Diag, Proc},
+		{"the third", Auto, []candidate{fails(EBPF, io.ErrUnexpectedEOF), fails(Diag, fs.ErrPermission), works(Proc, "no bytes")}, []Backend{EBPF, Diag, Proc},
 			Info{Backend: Proc, Limited: fromEBPF + "; diag does not work here: permission denied; no bytes"}, ""},
-		{"none", Auto, []tier{fails(EBPF, io.ErrUnexpectedEOF), fails(Diag, fs.ErrPermission), fails(SS, errors.ErrUnsupported)}, []Backend{EBPF, Diag, SS},
+		{"none", Auto, []candidate{fails(EBPF, io.ErrUnexpectedEOF), fails(Diag, fs.ErrPermission), fails(SS, errors.ErrUnsupported)}, []Backend{EBPF, Diag, SS},
 			Info{}, "conntrack: ebpf: unexpected EOF; diag: permission denied; ss: unsupported operation"},
-		{"that one", Proc, []tier{fails(EBPF, io.ErrUnexpectedEOF), works(Diag, ""), works(Proc, "no bytes")}, []Backend{Proc},
+		{"that one", Proc, []candidate{fails(EBPF, io.ErrUnexpectedEOF), works(Diag, ""), works(Proc, "no bytes")}, []Backend{Proc},
 			Info{Backend: Proc, Limited: "no bytes"}, ""},
-		{"only that one", EBPF, []tier{fails(EBPF, fs.ErrPermission), works(Diag, "")}, []Backend{EBPF},
+		{"only that one", EBPF, []candidate{fails(EBPF, fs.ErrPermission), works(Diag, "")}, []Backend{EBPF},
 			Info{}, "conntrack: ebpf: permission denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			defer func(old []tier) { tiers = old }(tiers)
-			tiers, tried = tt.tiers, nil
+			defer func(old []candidate) { candidates = old }(candidates)
+			candidates, tried = tt.candidates, nil
 			c, err := New(Options{Backend: tt.ask})
 			assert.Equal(t, tt.tried, tried)
 			if tt.err != "" {

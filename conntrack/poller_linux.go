@@ -15,14 +15,14 @@ import (
 // States of sockets, from net/tcp_states.h. Sockets of other protocols than TCP
 // use Established if they have a peer and Close if not.
 const (
-	stateEstablished = 1
-	stateFinWait1    = 4
-	stateFinWait2    = 5
-	stateClose       = 7
-	stateCloseWait   = 8
-	stateLastAck     = 9
+	stateEstablished = uint8(Established)
+	stateFinWait1    = uint8(FinWait1)
+	stateFinWait2    = uint8(FinWait2)
+	stateClose       = uint8(Closed)
+	stateCloseWait   = uint8(CloseWait)
+	stateLastAck     = uint8(LastAck)
 	stateListen      = 10
-	stateClosing     = 11
+	stateClosing     = uint8(Closing)
 )
 
 const (
@@ -85,7 +85,8 @@ type poller struct {
 
 // newPoller returns a poller that owns l.
 func newPoller(name Backend, o Options, l lister, limited ...string) *poller {
-	p := &poller{name: name, loopback: o.Loopback, limited: limited, lister: l, table: make(map[uint64]int32)}
+	p := &poller{name: name, loopback: o.Loopback, lister: l, table: make(map[uint64]int32)}
+	p.limited = append([]string{fmt.Sprintf("it looks once in %v, and misses what is shorter, and UDP sockets without a fixed peer, the bytes of UDP, other protocols and other network namespaces", o.Interval)}, limited...)
 	if err := p.owners.open("/proc"); err != nil {
 		o.Logger.Warn("conntrack: programs will be unknown", "error", err)
 		p.limited = append(p.limited, "programs are unknown: /proc cannot be read")

@@ -130,7 +130,8 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 The token may also stand in CONNMAP_TOKEN or in a file (-token-file).
 As root it sees every connection, however short, of all users and containers, with
 its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
-do instead. Without, it polls, and names your own programs only.
+do instead. Without, or on Linux before 5.12, it polls; without root it names your
+own programs only.
 
 `)
 		f.PrintDefaults()

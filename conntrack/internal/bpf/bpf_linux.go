@@ -63,23 +63,21 @@ var (
 // [errors.ErrUnsupported] where the kernel cannot do it, and
 // [fs.ErrPermission] where it does not allow it.
 func Open(o Options) (*Probe, error) {
+	if !hostPIDs() {
+		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
+	}
 	cgroup, noCgroup := cgroupRoot()
 	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10)}
-	err := p.load(o)
+	err := p.start(o, cgroup)
 	if err != nil && p.NoPackets == nil {
 		p.NoPackets = err
-		err = p.load(o)
+		err = p.start(o, cgroup)
 	}
 	if err != nil {
 		p.NoLengths, p.NoPackets = err, noCgroup
-		if err = p.load(o); err != nil && p.NoPackets == nil {
+		if err = p.start(o, cgroup); err != nil && p.NoPackets == nil {
 			p.NoPackets = err
-			err = p.load(o)
-		}
-	}
-	if err == nil {
-		if err = p.attach(cgroup); err != nil {
-			p.Close()
+			err = p.start(o, cgroup)
 		}
 	}
 	if err != nil {
@@ -92,6 +90,19 @@ func Open(o Options) (*Probe, error) {
 		p.NoPackets = explain(p.NoPackets)
 	}
 	return p, nil
+}
+
+// start loads and attaches the programs that are not known to fail.
+func (p *Probe) start(o Options, cgroup string) error {
+	if err := p.load(o); err != nil {
+		return err
+	}
+	err := p.attach(cgroup)
+	if err != nil {
+		p.Close()
+		p.coll, p.links, p.held, p.ring, p.file = nil, nil, nil, nil, nil
+	}
+	return err
 }
 
 func (p *Probe) load(o Options) error {
@@ -183,9 +194,9 @@ func explain(err error) error {
 	case forbidden:
 		return fmt.Errorf("the kernel forbids it (%w), as in lockdown or a sandbox: %w", fs.ErrPermission, err)
 	case errors.Is(err, unix.ENOMEM):
-		return fmt.Errorf("no memory for it: raise the limit of locked memory (ulimit -l): %w", err)
+		return fmt.Errorf("no memory for it: raise the memory limit of this service or container: %w", err)
 	case unsupported:
-		return fmt.Errorf("%w by this kernel (Linux %s), which must be 5.11 or later, with BTF, BPF_SYSCALL and CGROUP_BPF: %w", errors.ErrUnsupported, release(), err)
+		return fmt.Errorf("%w by this kernel (Linux %s), which must be 5.12 or later, with BTF, BPF_SYSCALL and CGROUP_BPF: %w", errors.ErrUnsupported, release(), err)
 	}
 	return err
 }
@@ -223,10 +234,11 @@ func (p *Probe) TestPort(port uint16) error {
 	return p.coll.Variables[connmapVarTestPort].Set(port<<8 | port>>8)
 }
 
-// Lost returns how many events were lost since Open.
-func (p *Probe) Lost() (n uint64, err error) {
-	err = p.coll.Variables[connmapVarLost].Get(&n)
-	return n, err
+// Lost returns how many events were lost since Open, and how many packets were
+// not counted because there are too many flows.
+func (p *Probe) Lost() (events, packets uint64, err error) {
+	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&packets))
+	return events, packets, err
 }
 
 // ErrEmpty is returned by Next if nothing was told.
@@ -415,13 +427,32 @@ func cgroupRoot() (string, error) {
 		return "", err
 	}
 	dir, whole := cgroupMount(b)
-	switch {
-	case dir == "":
+	if dir == "" {
 		return "", fmt.Errorf("%w: no cgroup2 file system is mounted", errors.ErrUnsupported)
-	case !whole:
+	}
+	// A cgroup namespace shows its part as if it were all.
+	if ino, err := inode(dir); err != nil || ino != cgroupRootInode || !whole {
 		return "", fmt.Errorf("%w: only a part of the cgroup2 hierarchy is mounted here, as in a container", errors.ErrUnsupported)
 	}
 	return dir, nil
+}
+
+const (
+	cgroupRootInode = 1          // of kernfs
+	hostPIDsInode   = 0xeffffffc // PROC_PID_INIT_INO of linux/proc_ns.h
+)
+
+// hostPIDs reports whether processes have the numbers here that the kernel knows
+// them by.
+func hostPIDs() bool {
+	ino, err := inode("/proc/self/ns/pid")
+	return err != nil || ino == hostPIDsInode
+}
+
+func inode(name string) (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Stat(name, &st)
+	return st.Ino, err
 }
 
 // missingCapabilities names those of the three that this process lacks.

@@ -28,6 +28,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
 #define OTHERS 3
+#define EXTENSIONS 4		   // headers of IPv6 that are skipped
 
 enum kind {
 	OPEN = 1,     // a TCP connection
@@ -64,7 +65,7 @@ struct sock_event {
 	__u32 uid;
 	__u64 cookie;
 	__u64 time;   // boot time in ns
-	__u64 opened; // likewise
+	__u64 opened; // likewise, 0: not known
 	__u64 tx, rx;
 	__u32 rtt; // us
 	__u32 netns;
@@ -178,7 +179,8 @@ const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
 const volatile __u32 wake_bytes = 1 << 18;
 
-__u64 lost;	   // events for which the ring had no room, and flows for which the map had none
+__u64 lost;	   // events for which the ring had no room
+__u64 crowded;	   // packets of flows for which the map had none
 __u64 woken;	   // when the reader was last woken up
 __u32 flow_seen;   // a flow has grown since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
@@ -208,7 +210,7 @@ static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 }
 
 // put_part writes a part of a path behind the others and returns their length,
-// or 0 if it has no room or cannot be read.
+// or 0 if it has no room or cannot be read. One that fills NAME may be cut off.
 static __always_inline __u64 put_part(char *to, __u64 at, const void *part)
 {
 	long n;
@@ -218,10 +220,11 @@ static __always_inline __u64 put_part(char *to, __u64 at, const void *part)
 	barrier_var(at); // the verifier wants to see the bound where it is used
 	at &= TEXT - 1;
 	n = bpf_probe_read_kernel_str(to + at, NAME, part);
-	return n > 0 ? at + n : 0;
+	return n > 0 && n < NAME ? at + n : 0;
 }
 
-// path_parts writes the path of a file and returns its length.
+// path_parts writes the path of a file and returns its length, or 0 if it has no
+// room: the reader then looks in /proc.
 static __always_inline __u16 path_parts(char *to, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
@@ -236,7 +239,7 @@ static __always_inline __u16 path_parts(char *to, struct file *file)
 			struct mount *up = BPF_CORE_READ(mnt, mnt_parent);
 
 			if (up == mnt || !up)
-				break;
+				return at;
 			dentry = BPF_CORE_READ(mnt, mnt_mountpoint);
 			mnt = up;
 			continue;
@@ -247,7 +250,7 @@ static __always_inline __u16 path_parts(char *to, struct file *file)
 		at = next;
 		dentry = parent;
 	}
-	return at;
+	return 0;
 }
 
 static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
@@ -257,7 +260,8 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
 	return (void *)BPF_CORE_READ((struct kernfs_node___old *)kn, parent);
 }
 
-// cgroup_parts writes the path of a process's cgroup and returns its length.
+// cgroup_parts writes the path of a process's cgroup, or its end, and returns
+// the length.
 // If all processes are in the root of the unified hierarchy, as where systems
 // still use the first version, it is that of the memory controller.
 static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
@@ -341,7 +345,7 @@ static __always_inline int loopback16(const __u8 *a)
 
 // A socket that is reached through another's memory, as the first subflow of
 // an MPTCP socket, is no pointer that the verifier trusts: it is read field by
-// field.
+// field. Its storage is out of reach.
 #define GET(sk, raw, field) ((raw) ? BPF_CORE_READ(sk, field) : (sk)->field)
 
 static __always_inline __u16 local_port(struct sock *sk)
@@ -401,7 +405,7 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->uid = GET(sk, raw, sk_uid.val);
 	e->cookie = cookie_of(sk, raw);
 	e->time = now;
-	e->opened = k->opened;
+	e->opened = raw ? 0 : k->opened;
 	tp = e->proto == IPPROTO_TCP ? tcp_of(sk, raw) : 0;
 	if (tp) {
 		e->local_port = GET(tp, raw, inet_conn.icsk_inet.inet_sport);
@@ -648,7 +652,7 @@ static __always_inline void count(struct packet *p, struct known *k)
 		// Another processor was faster, or there is no room.
 		f = bpf_map_lookup_elem(&flows, &p->key);
 		if (!f) {
-			__sync_fetch_and_add(&lost, 1);
+			__sync_fetch_and_add(&crowded, 1);
 			return;
 		}
 	}
@@ -778,7 +782,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk)
+	if (!sk || sk->protocol == IPPROTO_TCP)
 		return 1;
 	// Sockets of the kernel itself have no storage.
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -794,17 +798,23 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			return 1;
 		__builtin_memcpy(p.local, ip + (out == 1 ? 8 : 24), 16);
 		__builtin_memcpy(p.key.peer, ip + (out == 1 ? 24 : 8), 16);
-		// Extension headers stand before some.
-		if (sk->protocol && sk->protocol < 255)
-			proto = sk->protocol;
+		for (int i = 0; i < EXTENSIONS; i++) {
+			__u8 next[2];
+
+			if (proto != IPPROTO_HOPOPTS && proto != IPPROTO_ROUTING && proto != IPPROTO_DSTOPTS)
+				break;
+			if (bpf_skb_load_bytes(skb, header, next, sizeof(next)))
+				return 1;
+			proto = next[0];
+			header += 8 * (1 + next[1]);
+		}
 	}
 	if (!with_loopback && loopback16(p.key.peer))
 		return 1;
 	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP) {
 		__u16 ports[2] = {};
 
-		if (v4 || ip[6] == proto)
-			bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
+		bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
 		p.local_port = ports[out != 1];
 		p.key.peer_port = ports[out == 1];
 		header += proto == IPPROTO_UDP ? 8 : 12;

@@ -141,6 +141,7 @@ const (
 	connmapProgSetState    = "set_state"
 	connmapVarBrief        = "brief"
 	connmapVarByPacket     = "by_packet"
+	connmapVarCrowded      = "crowded"
 	connmapVarFlowSeen     = "flow_seen"
 	connmapVarLost         = "lost"
 	connmapVarTestPort     = "test_port"
@@ -221,6 +222,7 @@ type connmapMapSpecs struct {
 type connmapVariableSpecs struct {
 	Brief        *ebpf.VariableSpec `ebpf:"brief"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
+	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
 	FlowSeen     *ebpf.VariableSpec `ebpf:"flow_seen"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
@@ -275,6 +277,7 @@ func (m *connmapMaps) Close() error {
 type connmapVariables struct {
 	Brief        *ebpf.Variable `ebpf:"brief"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
+	Crowded      *ebpf.Variable `ebpf:"crowded"`
 	FlowSeen     *ebpf.Variable `ebpf:"flow_seen"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
