@@ -17,6 +17,7 @@ build:
 test: deps-test
 	test -z "$$(gofmt -l .)"
 	go vet ./...
+	cd conntrack/internal/compare && go vet .
 	scripts/with-display go test -timeout 12m ./...
 	CGO_ENABLED=1 go test -race -timeout 12m ./conntrack/... ./history/... ./examples/mapserver/internal/monitor
 	@for p in linux/arm64 linux/arm linux/riscv64; do echo "build $$p"; \

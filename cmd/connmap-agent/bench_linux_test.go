@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -30,9 +31,15 @@ func (d deaf) Full(_ feed.Agent, c []conntrack.Conn) {
 func (d deaf) Delta(feed.Agent, []conntrack.Event) {}
 func (d deaf) Leave(feed.Agent)                    {}
 
-// BenchmarkAgent runs the stripped agent on 200 connections for 20 s and
-// reports its size, resident memory and share of a core.
+// BenchmarkAgent runs the stripped agent on connections that are idle for 20 s
+// and reports its size, resident memory and share of a core.
 func BenchmarkAgent(b *testing.B) {
+	for _, n := range []int{200, 16_000} {
+		b.Run(fmt.Sprint("connections=", n), func(b *testing.B) { benchmarkAgent(b, n) })
+	}
+}
+
+func benchmarkAgent(b *testing.B, n int) {
 	bin := filepath.Join(b.TempDir(), "connmap-agent")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -44,7 +51,7 @@ func BenchmarkAgent(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	defer l.Close()
-	for range 100 { // both ends are seen
+	for range n / 2 { // both ends are seen
 		c, err := net.Dial("tcp", l.Addr().String())
 		require.NoError(b, err)
 		defer c.Close()
@@ -66,7 +73,7 @@ func BenchmarkAgent(b *testing.B) {
 	require.NoError(b, agent.Start())
 	defer func() { agent.Process.Kill(); agent.Wait() }()
 	<-h.full
-	time.Sleep(3 * time.Second)
+	time.Sleep(6 * time.Second)
 	for b.Loop() {
 		before := cpu(b, agent.Process.Pid)
 		time.Sleep(20 * time.Second)

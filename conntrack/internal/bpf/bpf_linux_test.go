@@ -244,6 +244,11 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+func FuzzMissing(f *testing.F) {
+	f.Add([]byte("Name:\tx\nCapEff:\t0000008000000000\n"))
+	f.Fuzz(func(t *testing.T, b []byte) { missing(b) })
+}
+
 func TestExplain(t *testing.T) {
 	assert.ErrorIs(t, explain(unix.EPERM), fs.ErrPermission)
 	assert.ErrorIs(t, explain(fs.ErrNotExist), errors.ErrUnsupported)
