@@ -87,7 +87,7 @@ func watchAs(t *testing.T, collectors ...*Collector) *witness {
 // well.
 type verdict struct {
 	ends, seen, direction, program, bytes int
-	again                                 int // opened more than once
+	again                                 int     // opened more than once
 	worst                                 float64 // relative error of bytes
 	wrong                                 []string
 }
