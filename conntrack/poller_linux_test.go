@@ -614,7 +614,7 @@ func TestUnprivileged(t *testing.T) {
 			assert.Zero(t, c.Process, "%v", c)
 		}
 	}
-	assert.Empty(t, newCollector(t, Options{Backend: Diag}).Info().Limited, "root sees all")
+	assert.NotContains(t, newCollector(t, Options{Backend: Diag}).Info().Limited, "need root")
 }
 
 // Sockets without an owner must not cost a walk of /proc each time.
