@@ -105,6 +105,7 @@ type builder struct {
 	rows6  []row[v6]
 	places []Place
 	ids    map[Place]uint32
+	stamp  [16]byte // of the files
 }
 
 func newBuilder() *builder {
@@ -163,7 +164,11 @@ func (b *builder) compile(date time.Time) (*DB, error) {
 	if !date.IsZero() {
 		seconds = date.Unix()
 	}
-	return Load(encode(resolve(b.rows4), resolve(b.rows6), b.places, seconds))
+	data, err := encode(resolve(b.rows4), resolve(b.rows6), b.places, seconds, b.stamp)
+	if err != nil {
+		return nil, err
+	}
+	return load(data)
 }
 
 // resolve sorts rows in place and returns the starts of the ranges that remain
@@ -185,6 +190,20 @@ func resolve[K key[K]](rows []row[K]) []start[K] {
 	open := &smallest[K]{rows: rows}
 	var at K
 	for i := 0; ; {
+		// Most rows overlap no other.
+		if open.Len() == 0 && i < len(rows) && (i+1 == len(rows) || rows[i].last.compare(rows[i+1].first) < 0) {
+			if at.compare(rows[i].first) < 0 {
+				put(at, 0)
+			}
+			put(rows[i].first, rows[i].id)
+			next, ok := rows[i].last.next()
+			if !ok {
+				return out
+			}
+			at = next
+			i++
+			continue
+		}
 		for i < len(rows) && rows[i].first.compare(at) <= 0 {
 			heap.Push(open, i)
 			i++

@@ -2,9 +2,11 @@ package geoip
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"iter"
 	"net/netip"
+	"os"
 	"time"
 )
 
@@ -14,10 +16,12 @@ type Range struct {
 	First, Last netip.Addr
 }
 
-// A DB is an immutable table of ranges, searched by bisection. It is safe for
-// concurrent use. The zero DB is empty.
+// A DB is an immutable table of ranges, searched by a tree. It is safe for
+// concurrent use. The zero DB is empty. A DB of [OpenCached] keeps its file
+// mapped as long as the program runs.
 type DB struct {
-	t table
+	t      table
+	cached string // file that is mapped
 }
 
 // Info describes a DB.
@@ -27,22 +31,34 @@ type Info struct {
 	Date time.Time
 	// CountryLevel says that no place of the table is better than a country.
 	CountryLevel bool
+	// Ranges is how many ranges have a place.
+	Ranges int
 }
 
 // Load returns the DB whose serialised form, as written by [DB.WriteTo], is
 // data. It looks at the sizes only, so that it costs nothing: on damaged data
 // Lookup may answer wrongly but does not panic. See [DB.Verify].
 func Load(data string) (*DB, error) {
+	return load(data)
+}
+
+func load(data string) (*DB, error) {
 	t, err := parseTable(data)
 	if err != nil {
 		return nil, err
 	}
-	return &DB{t}, nil
+	return &DB{t: t}, nil
 }
 
-// Verify reads the whole table and reports whether it is undamaged.
+// Verify reads the whole table and reports whether it is undamaged. If it is
+// and comes from the folder of [OpenCached], it is removed there.
 func (db *DB) Verify() error {
-	return db.t.verify()
+	err := db.t.verify()
+	if err != nil && db.cached != "" {
+		err = fmt.Errorf("%w %s: it is compiled anew at the next start", err, db.cached)
+		os.Remove(db.cached)
+	}
+	return err
 }
 
 // WriteTo writes the serialised form of the DB, which is the same for the same
@@ -54,7 +70,7 @@ func (db *DB) WriteTo(w io.Writer) (int64, error) {
 
 // Info describes the DB. That of the zero DB is the zero Info.
 func (db *DB) Info() Info {
-	info := Info{CountryLevel: db.t.flags&flagCountryLevel != 0}
+	info := Info{CountryLevel: db.t.flags&flagCountryLevel != 0, Ranges: db.t.ranges}
 	if db.t.date != 0 {
 		info.Date = time.Unix(db.t.date, 0).UTC()
 	}
@@ -93,6 +109,10 @@ func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 // the country's own point, unlike what Lookup returns.
 func (db *DB) All() iter.Seq2[Range, Place] {
 	return func(yield func(Range, Place) bool) {
+		// A damaged one has no ranges that are certain.
+		if db.t.checked != nil && db.Verify() != nil {
+			return
+		}
 		var first netip.Addr
 		var id uint32
 		emit := func(last netip.Addr) bool {
@@ -100,7 +120,7 @@ func (db *DB) All() iter.Seq2[Range, Place] {
 			return !ok || yield(Range{first, last}, db.t.place(r))
 		}
 		start := func(a netip.Addr, next uint32) bool {
-			// A split /64 may begin with what its predecessor ends with.
+			// A network may begin with what its predecessor ends with.
 			if next == id {
 				return true
 			}

@@ -87,9 +87,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 // mmdbPlace returns the place of a record. MaxMind and DB-IP nest their fields,
 // IPinfo and others have flat ones and write coordinates as text.
 //
-// A record with a country but nothing more exact than that has the country's
-// own point even if the record has coordinates: those lie in the middle of
-// nowhere. If the country of the users is unknown the one where the network is
+// If the country of the users is unknown the one where the network is
 // registered has to do.
 func mmdbPlace(m map[string]any) Place {
 	code := text(m, "country", "iso_code")
@@ -98,24 +96,22 @@ func mmdbPlace(m map[string]any) Place {
 			code = text(m, path...)
 		}
 	}
-	place, known := CountryPlace(code)
-
 	city := text(m, "city", "names", "en")
 	if city == "" {
 		city = text(m, "city")
 	}
-	exact := city != ""
+	region := false
 	for _, path := range [][]string{{"postal", "code"}, {"postal_code"}, {"postcode"}, {"region"}, {"state1"}} {
-		exact = exact || text(m, path...) != ""
+		region = region || text(m, path...) != ""
 	}
 	if s, ok := m["subdivisions"].([]any); ok && len(s) > 0 {
-		exact = true
+		region = true
 	}
-	lat, lon, ok := mmdbPoint(m)
-	if !ok || known && !exact {
-		return place
+	var p Place
+	if lat, lon, ok := mmdbPoint(m); ok {
+		p = Place{Lat: lat, Lon: lon, Precision: City}
 	}
-	return Place{Lat: lat, Lon: lon, Country: place.Country, City: city, Precision: City}
+	return exactPlace(p, code, city, region)
 }
 
 // mmdbPoint returns the coordinates of a record, if it has any.

@@ -15,6 +15,8 @@ import (
 	"github.com/oschwald/maxminddb-golang/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // appendMMDB encodes a value as in
@@ -112,7 +114,7 @@ func TestOpenMMDB(t *testing.T) {
 			{Range{addr("0.0.0.0"), addr("63.255.255.255")}, places[1]},
 			{Range{addr("64.0.0.0"), addr("127.255.255.255")}, au},
 		}, all(db))
-		assert.Equal(t, Info{Date: time.Date(2026, 6, 25, 4, 23, 59, 0, time.UTC)}, db.Info())
+		assert.Equal(t, Info{Date: time.Date(2026, 6, 25, 4, 23, 59, 0, time.UTC), Ranges: 2}, db.Info())
 		got, ok := db.Lookup(addr("127.0.0.1"))
 		assert.True(t, ok)
 		assert.Equal(t, Country, got.Precision)
@@ -255,7 +257,9 @@ func TestOpenCountryMMDB(t *testing.T) {
 	f, err := os.Open(name)
 	require.NoError(t, err)
 	defer f.Close()
-	data, err := gunzip(readAll(t, f))
+	z, err := unpack.Reader(f)
+	require.NoError(t, err)
+	data, err := io.ReadAll(z)
 	require.NoError(t, err)
 	r, err := maxminddb.OpenBytes(data)
 	require.NoError(t, err)
@@ -290,10 +294,4 @@ func TestOpenCountryMMDB(t *testing.T) {
 
 	_, err = Open(writeFile(t, "file", data[:len(data)-1000]))
 	assert.ErrorContains(t, err, "cut short")
-}
-
-func readAll(t *testing.T, r io.Reader) []byte {
-	data, err := io.ReadAll(r)
-	require.NoError(t, err)
-	return data
 }

@@ -1,85 +1,187 @@
 package geoip
 
 import (
+	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
+
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // understood is what Open can read.
-const understood = "understood are MaxMind DB files (.mmdb) of cities or countries and " +
-	"ipv4.csv with lines start,end,latitude,longitude, both also compressed with gzip"
+const understood = "understood are MaxMind DB files (.mmdb) of cities or countries, ipv4.csv with lines " +
+	"start,end,latitude,longitude, the CSV of GeoLite2 and DB-IP, the TSV of iptoasn, lists of start,end,country, " +
+	"all also compressed with gzip or xz, and compiled tables"
 
-// Open reads a table from a file, whose format it recognises by the content
-// and not by the name. It understands
+// Open reads a table from files, whose format it recognises by the content and
+// not by the name. Several files make one table, such as that of IPv4 and that
+// of IPv6. It understands
 //
 //   - MaxMind DB files of cities or countries, in the layouts of MaxMind,
-//     DB-IP and IPinfo; Info.Date is when the database was built;
+//     DB-IP and IPinfo (https://maxmind.github.io/MaxMind-DB/);
 //   - connmap's ipv4.csv with lines start,end,latitude,longitude, the addresses
-//     in decimal; Info.Date is when the file was modified. Rows without
-//     coordinates are left out, and the first and last addresses of networks,
-//     which the tool that makes these files loses, are put back;
-//   - either compressed with gzip.
+//     in decimal. Rows without coordinates are left out, and the first and last
+//     addresses of networks, which the tool that makes these files loses, are
+//     put back;
+//   - the blocks of GeoLite2-City and GeoLite2-Country in CSV, whose columns are
+//     found by name. The names of cities and countries are those of the file
+//     of locations in English that lies beside it;
+//   - DB-IP's city and country CSV, and sapics' CSV of cities;
+//   - iptoasn's TSV, for its countries;
+//   - lists of first address, last address and country, such as tor's geoip and
+//     geoip6;
+//   - any of them compressed with gzip or xz;
+//   - a compiled table, of [CompileFile].
 //
-// The whole file is read and compiled into memory, and may be changed or
-// removed afterwards. A damaged file is an error that says where.
-func Open(name string) (*DB, error) {
+// Info.Date is what the files say of themselves, else when they were modified,
+// and the oldest of several.
+//
+// The files are read and compiled into memory, and may be changed or removed
+// afterwards; [OpenCached] does not compile again what it has compiled before.
+// A damaged file is an error that says where.
+func Open(names ...string) (*DB, error) {
+	return compileFiles(names, nil)
+}
+
+// compileFiles makes a DB of files. progress may be nil; it is told how many
+// bytes of all have been read.
+func compileFiles(names []string, progress func(done, size int64)) (*DB, error) {
+	stamp, size, err := stampOf(names)
+	if err != nil {
+		return nil, err
+	}
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	b := newBuilder()
+	b.stamp = stamp
+	var date time.Time
+	done := int64(0)
+	for i, name := range names {
+		db, at, err := b.file(name, func(n int64) { progress(done+n, size) })
+		if err != nil {
+			return nil, fmt.Errorf("geoip: %s: %w", name, err)
+		}
+		if db != nil {
+			if len(names) > 1 {
+				return nil, fmt.Errorf("geoip: %s: is a compiled table, which cannot be combined with others", name)
+			}
+			return db, nil
+		}
+		if info, err := os.Stat(name); err == nil {
+			done += info.Size()
+		}
+		if date = older(date, at); i == 0 {
+			date = at
+		}
+	}
+	db, err := b.compile(date)
+	if err != nil {
+		return nil, fmt.Errorf("geoip: %s: %w", names[0], err)
+	}
+	progress(size, size)
+	return db, nil
+}
+
+// file adds the rows of a file and returns its date, or the DB that it is.
+func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("geoip: %w", err)
+		return nil, time.Time{}, pathless(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("geoip: %w", err)
+		return nil, time.Time{}, pathless(err)
 	}
-	var buf bytes.Buffer
-	// ReadFrom wants room to find the end of the file without growing.
-	buf.Grow(int(min(info.Size(), 1<<30)) + bytes.MinRead)
-	if _, err := buf.ReadFrom(f); err != nil {
-		return nil, fmt.Errorf("geoip: %w", err)
+	if info.IsDir() {
+		return nil, time.Time{}, errors.New("is a folder, want a file")
 	}
-	data := buf.Bytes()
-	if bytes.HasPrefix(data, []byte("\x1f\x8b")) {
-		if data, err = gunzip(data); err != nil {
-			return nil, fmt.Errorf("geoip: %s: %w", name, err)
-		}
+	r, err := unpack.Reader(&counted{r: f, tell: progress})
+	if err != nil {
+		return nil, time.Time{}, pathless(err)
 	}
-	b := newBuilder()
 	date := info.ModTime()
-	switch {
-	case len(data) == 0:
-		err = errors.New("the file is empty")
-	case isMMDB(data):
-		date, err = readMMDB(b, data)
-	case isCSV(data):
-		err = readCSV(b, data)
-	case bytes.IndexByte(data[:min(len(data), 4096)], 0) >= 0:
-		err = errors.New("binary data without the metadata that ends a MaxMind DB file: cut short, or not a table of places; " + understood)
+	head, err := r.Peek(64 << 10)
+	if err != nil && err != io.EOF {
+		return nil, time.Time{}, pathless(err)
+	}
+	var said time.Time
+	switch format := recognise(head); {
+	case len(head) == 0:
+		return nil, time.Time{}, errors.New("the file is empty")
+	case format != nil:
+		said, err = readText(b, r, format)
+	case isGeoLite(head):
+		if format, err = geoLite(name, head); err == nil {
+			said, err = readText(b, r, format)
+		}
+	case bytes.HasPrefix(head, []byte(magic)):
+		db, err := readCompiled(r)
+		return db, time.Time{}, err
 	default:
-		err = errors.New("not a table of places; " + understood)
+		said, err = b.whole(r, info.Size())
+		date = time.Time{} // a database without a date has none
 	}
-	if err != nil {
-		return nil, fmt.Errorf("geoip: %s: %w", name, err)
+	if !said.IsZero() {
+		date = said
 	}
-	db, err := b.compile(date)
-	if err != nil {
-		return nil, fmt.Errorf("geoip: %s: %w", name, err)
-	}
-	return db, nil
+	return nil, date, err
 }
 
-func gunzip(data []byte) ([]byte, error) {
+// whole adds the networks of a MaxMind DB file, which can only be told by its
+// end.
+func (b *builder) whole(r *bufio.Reader, size int64) (time.Time, error) {
 	var buf bytes.Buffer
-	z, err := gzip.NewReader(bytes.NewReader(data))
-	if err == nil {
-		_, err = io.Copy(&buf, z)
+	// ReadFrom wants room to find the end of the file without growing.
+	buf.Grow(int(min(size, 1<<30)) + bytes.MinRead)
+	if _, err := buf.ReadFrom(r); err != nil {
+		return time.Time{}, pathless(err)
 	}
+	data := buf.Bytes()
+	switch {
+	case isMMDB(data):
+		return readMMDB(b, data)
+	case bytes.IndexByte(data[:min(len(data), 4096)], 0) >= 0:
+		return time.Time{}, errors.New("binary data without the metadata that ends a MaxMind DB file: cut short, or not a table of places; " + understood)
+	}
+	return time.Time{}, errors.New("not a table of places; " + understood)
+}
+
+func readCompiled(r io.Reader) (*DB, error) {
+	data, err := io.ReadAll(r)
 	if err != nil {
-		return nil, fmt.Errorf("damaged gzip data after %d bytes of content: %w", buf.Len(), err)
+		return nil, pathless(err)
 	}
-	return buf.Bytes(), nil
+	db, err := load(unsafeString(data))
+	if err == nil {
+		err = db.t.verify()
+	}
+	return db, err
+}
+
+// pathless returns an error without the path, which its reader knows.
+func pathless(err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
+
+// A counted tells how much of r has been read.
+type counted struct {
+	r    io.Reader
+	n    int64
+	tell func(done int64)
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	c.tell(c.n)
+	return n, err
 }

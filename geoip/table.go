@@ -3,54 +3,87 @@ package geoip
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 	"net/netip"
-	"sort"
+	"sync/atomic"
 )
 
 // A serialised table is little-endian and consists of a header of headerSize
-// bytes and these sections:
+// bytes and these sections, each from a multiple of 8 bytes on:
 //
-//	hi6    n6 × 8     most significant halves of the IPv6 starts, ascending
-//	fine   nf × 16    starts within split /64 networks: hi, lo
-//	index4 65537 × 4  how many IPv4 starts lie below h<<16, for each h
-//	places np × 16    lat and lon in 1e-7 degree, country, precision, length and offset of the city
-//	low4   n4 × 2     least significant halves of the IPv4 starts
-//	id4    n4 × width place of the range that begins there
-//	id6    n6 × width
-//	idf    nf × width
-//	names  ns         names of cities
+//	root    65536 × 4   IPv4 by its first 16 bits: a place, or a node and nodeFlag
+//	nodes   nn × 40     256 parts of a /16 or of a /24: a bit for each part that
+//	                    differs from the one before (32 bytes), where the values
+//	                    of its bits begin, how many bits the first 1, 2 and 3
+//	                    words have (4, and 3 × 1 byte), and zero
+//	values  nv × 3      for each bit: a place, or a node and valueFlag
+//	keys    nk × 8      levels of an index of the next section, the highest first
+//	hi6     n6 × 8      most significant halves of the IPv6 starts, ascending
+//	fine    nf × 16     starts within split /64 networks: hi, lo
+//	id6     n6 × width  place of the range that begins there
+//	idf     nf × width
+//	places  np × 16     lat and lon in 1e-7 degree, country, precision, length and offset of the city
+//	names   ns          names of cities
+//	sums    CRC-32C of each block of blockSize bytes of what stands before
 //
-// A range ends where the next one starts. Place 0 is none. Few boundaries lie
-// within a /64 in the tables of countries, so only these cost 16 bytes: the
-// place np in id6 says that a /64 is split and to be looked up in fine, where
-// it is present from its first address on. width is the number of bytes that
-// hold np.
+// The tree of IPv4 is that of Asai and Ohara's Poptrie (SIGCOMM 2015) with
+// strides of 16, 8 and 8 bits. A level of keys has every fanout-th key of the
+// level below.
 //
-// The header: magic (8 bytes), version, CRC-32 (IEEE) of all that follows,
-// date (8 bytes, Unix seconds, 0: unknown), n4, n6, nf, np, ns, flags, and
-// zeros.
+// An IPv6 range ends where the next one starts. Place 0 is none. Few boundaries
+// lie within a /64 in the tables of countries, so only these cost 16 bytes: the
+// place np in id6 says that a /64 is split and to be looked up in fine, where it
+// is present from its first address on. width is the number of bytes that hold
+// np.
+//
+// The header: magic (8 bytes), version, CRC-32C of the header, in which this is
+// zero, and of sums, date (8 bytes, Unix seconds, 0: unknown), stamp of the
+// sources (16 bytes), nn, nv, n6, nf, np, ns, flags, number of ranges, and zeros.
 const (
 	magic      = "cmgeoip\x00"
-	version    = 1
-	headerSize = 64
-	checked    = 16 // where the part covered by the checksum begins
-	indexSize  = 1<<16 + 1
+	version    = 2
+	headerSize = 128
+	rootSize   = 1 << 16
+	nodeSize   = 40
+	valueSize  = 3
 	placeSize  = 16
+	fanout     = 16
+	blockSize  = 1 << 16
+
+	nodeFlag  = 1 << 31
+	valueFlag = 1 << 23
+	mostIDs   = 1 << 23 // places, or nodes
 
 	flagCountryLevel = 1
 
 	degree = 10_000_000 // units of latitude and longitude in a degree
+
+	cacheBits = 12
 )
 
 type table struct {
-	data                                               string
-	n4, n6, nf, np, width                              int
-	hi6, fine, index4, places, low4, id4, id6, idf, ns int // offsets into data
-	date                                               int64
-	flags                                              uint32
+	data                                                       string
+	nn, nv, n6, nf, np, width, ranges                          int
+	root, nodes, values, keys, hi6, fine, id6, idf, places, ns int // offsets into data
+	end                                                        int // of all but sums
+	levels                                                     []level
+	date                                                       int64
+	flags                                                      uint32
+
+	// Which blocks are known to be as they were written: 1; damaged: 2. Nil: the
+	// data are trusted.
+	checked []atomic.Uint32
+
+	// What was looked up last, each an address and, in the lower half, its place
+	// plus one: the same few peers are looked up again and again.
+	recent *[1 << cacheBits]atomic.Uint64
 }
+
+// A level of the index of IPv6 starts.
+type level struct{ off, n int }
 
 // A record is a Place as it is stored.
 type record struct {
@@ -60,25 +93,44 @@ type record struct {
 	city      string
 }
 
-var errDamaged = errors.New("geoip: damaged table")
+var (
+	errDamaged = errors.New("geoip: damaged table")
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
 
 // layout computes the offsets of the sections from their counts.
 func (t *table) layout(ns int) (size uint64) {
 	for v := t.np; v > 0; v >>= 8 {
 		t.width++
 	}
+	nk := 0
+	for n := t.n6; n > fanout; {
+		n = (n + fanout - 1) / fanout
+		t.levels = append(t.levels, level{n: n})
+		nk += n
+	}
 	size = headerSize
 	for _, s := range []struct {
 		off     *int
 		n, each int
 	}{
-		{&t.hi6, t.n6, 8}, {&t.fine, t.nf, 16}, {&t.index4, indexSize, 4}, {&t.places, t.np, placeSize},
-		{&t.low4, t.n4, 2}, {&t.id4, t.n4, t.width}, {&t.id6, t.n6, t.width}, {&t.idf, t.nf, t.width}, {&t.ns, ns, 1},
+		{&t.root, rootSize, 4}, {&t.nodes, t.nn, nodeSize}, {&t.values, t.nv, valueSize},
+		{&t.keys, nk, 8}, {&t.hi6, t.n6, 8}, {&t.fine, t.nf, 16}, {&t.id6, t.n6, t.width}, {&t.idf, t.nf, t.width},
+		{&t.places, t.np, placeSize}, {&t.ns, ns, 1},
 	} {
+		size = (size + 7) &^ 7
 		*s.off = int(size)
 		size += uint64(s.n) * uint64(s.each)
 	}
-	return size
+	size = (size + 7) &^ 7
+	t.end = int(size)
+	// The levels were counted from the lowest up, and lie the highest first.
+	off := t.keys
+	for i := len(t.levels) - 1; i >= 0; i-- {
+		t.levels[i].off = off
+		off += 8 * t.levels[i].n
+	}
+	return size + (size+blockSize-1)/blockSize*4
 }
 
 func parseTable(data string) (table, error) {
@@ -90,20 +142,66 @@ func parseTable(data string) (table, error) {
 		return table{}, errors.New("geoip: the table was compiled by another version: compile it again")
 	}
 	t.date = int64(t.u64(16))
-	t.flags = t.u32(44)
-	var n [5]int
+	var n [8]int
 	for i := range n {
-		v := t.u32(24 + 4*i)
+		v := t.u32(40 + 4*i)
 		if v > math.MaxInt32 {
 			return table{}, errDamaged
 		}
 		n[i] = int(v)
 	}
-	t.n4, t.n6, t.nf, t.np = n[0], n[1], n[2], n[3]
-	if t.layout(n[4]) != uint64(len(data)) {
+	t.nn, t.nv, t.n6, t.nf, t.np, t.flags, t.ranges = n[0], n[1], n[2], n[3], n[4], uint32(n[6]), n[7]
+	if t.np > mostIDs || t.layout(n[5]) != uint64(len(data)) {
 		return table{}, errDamaged
 	}
+	if headerSum(data[:headerSize], data[t.end:]) != t.u32(12) {
+		return table{}, errDamaged
+	}
+	t.recent = new([1 << cacheBits]atomic.Uint64)
 	return t, nil
+}
+
+func headerSum(header, sums string) uint32 {
+	h := []byte(header)
+	clear(h[12:16])
+	return crc32.Update(crc32.Checksum(h, castagnoli), castagnoli, []byte(sums))
+}
+
+// doubt has blocks checked before they are used for the first time.
+func (t *table) doubt() { t.checked = make([]atomic.Uint32, (t.end+blockSize-1)/blockSize) }
+
+// sound reports whether the block at an offset is as it was written.
+func (t *table) sound(off int) bool {
+	if t.checked == nil {
+		return true
+	}
+	switch c := &t.checked[off/blockSize]; c.Load() {
+	case 0:
+		state := uint32(1)
+		if !t.sumOf(off / blockSize) {
+			state = 2
+		}
+		c.Store(state)
+		return state == 1
+	case 1:
+		return true
+	}
+	return false
+}
+
+func (t *table) sumOf(block int) bool {
+	s := t.data[block*blockSize : min((block+1)*blockSize, t.end)]
+	sum := uint32(0)
+	// The header has a sum of its own, in which this one is.
+	for first := true; len(s) > 0; first = false {
+		b := []byte(s[:min(len(s), 4096)])
+		if first && block == 0 {
+			clear(b[12:16])
+		}
+		sum = crc32.Update(sum, castagnoli, b)
+		s = s[len(b):]
+	}
+	return sum == t.u32(t.end+4*block)
 }
 
 func (t *table) u32(off int) uint32 {
@@ -112,13 +210,14 @@ func (t *table) u32(off int) uint32 {
 }
 
 func (t *table) u64(off int) uint64 {
-	return uint64(t.u32(off)) | uint64(t.u32(off+4))<<32
+	s := t.data[off : off+8]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
-func (t *table) low(i int) uint16 {
-	s := t.data[t.low4+2*i:]
-	return uint16(s[0]) | uint16(s[1])<<8
-}
+// value returns an element of the section of values. What stands behind it may
+// be read too.
+func (t *table) value(i int) uint32 { return t.u32(t.values+valueSize*i) & (1<<24 - 1) }
 
 // id returns element i of a section of places.
 func (t *table) id(section, i int) uint32 {
@@ -130,51 +229,112 @@ func (t *table) id(section, i int) uint32 {
 	return v
 }
 
-// bucket returns which IPv4 starts share the 16 most significant bits h.
-func (t *table) bucket(h uint32) (from, to int) {
-	off := t.index4 + 4*int(h)
-	// Clamped in case the table is damaged.
-	end := min(t.u32(off+4), uint32(t.n4))
-	return int(min(t.u32(off), end)), int(end)
+// find4 returns the place of an IPv4 address.
+func (t *table) find4(ip uint32) uint32 {
+	if t.recent == nil {
+		return 0
+	}
+	slot := &t.recent[ip*0x9e3779b1>>(32-cacheBits)]
+	if v := slot.Load(); uint32(v>>32) == ip && v != 0 {
+		return uint32(v) - 1
+	}
+	id := t.walk4(ip)
+	slot.Store(uint64(ip)<<32 | uint64(id+1))
+	return id
 }
 
-func (t *table) find4(ip uint32) uint32 {
-	if t.n4 == 0 {
+// walk4 walks down the tree. Offsets are checked in case the table is damaged.
+func (t *table) walk4(ip uint32) uint32 {
+	off := t.root + int(ip>>16)*4
+	if !t.sound(off) {
 		return 0
 	}
-	low := uint16(ip)
-	i, j := t.bucket(ip >> 16)
-	for i < j {
-		m := int(uint(i+j) >> 1)
-		if t.low(m) <= low {
-			i = m + 1
-		} else {
-			j = m
-		}
+	v := t.u32(off)
+	if v&nodeFlag == 0 {
+		return v
 	}
-	if i == 0 {
+	v = t.part(v&^nodeFlag, ip>>8&0xff)
+	if v&valueFlag != 0 {
+		v = t.part(v&^valueFlag, ip&0xff)
+	}
+	return v &^ valueFlag
+}
+
+// part returns the value of a part of a node.
+func (t *table) part(node, part uint32) uint32 {
+	if node >= uint32(t.nn) {
 		return 0
 	}
-	return t.id(t.id4, i-1)
+	off := t.nodes + int(node)*nodeSize
+	if !t.sound(off) || !t.sound(off+nodeSize-1) {
+		return 0
+	}
+	word := part >> 6
+	rank := bits.OnesCount64(t.u64(off+int(word)*8) << (63 - part&63))
+	meta := t.u64(off + 32)
+	// The lowest byte of the counts is that of no words.
+	i := uint32(meta) + uint32(meta>>32<<8>>(8*word))&0xff + uint32(rank) - 1
+	if i >= uint32(t.nv) {
+		return 0
+	}
+	at := t.values + valueSize*int(i)
+	if !t.sound(at) || !t.sound(at+valueSize-1) {
+		return 0
+	}
+	return t.value(int(i))
+}
+
+// search returns how many of n ascending keys at an offset, of which those below
+// from are known to be, are not above a key.
+func (t *table) search(off, from, n int, key uint64) int {
+	n = min(n, from+fanout)
+	if from < n && !(t.sound(off+8*from) && t.sound(off+8*n-1)) {
+		return 0
+	}
+	for from < n && t.u64(off+8*from) <= key {
+		from++
+	}
+	return from
 }
 
 func (t *table) find6(hi, lo uint64) uint32 {
-	i := sort.Search(t.n6, func(i int) bool { return t.u64(t.hi6+8*i) > hi })
-	if i == 0 {
+	i := 0
+	for k := len(t.levels) - 1; k >= 0; k-- {
+		if i = t.search(t.levels[k].off, i, t.levels[k].n, hi); i == 0 {
+			return 0
+		}
+		i = (i - 1) * fanout
+	}
+	i = t.search(t.hi6, i, t.n6, hi)
+	if i == 0 || !t.soundID(t.id6, i-1) {
 		return 0
 	}
 	id := t.id(t.id6, i-1)
 	if id != uint32(t.np) {
 		return id
 	}
-	i = sort.Search(t.nf, func(i int) bool {
-		h := t.u64(t.fine + 16*i)
-		return h > hi || h == hi && t.u64(t.fine+16*i+8) > lo
-	})
-	if i == 0 {
+	from, to := 0, t.nf
+	for from < to {
+		m := int(uint(from+to) >> 1)
+		off := t.fine + 16*m
+		if !t.sound(off) || !t.sound(off+15) {
+			return 0
+		}
+		if h := t.u64(off); h < hi || h == hi && t.u64(off+8) <= lo {
+			from = m + 1
+		} else {
+			to = m
+		}
+	}
+	if from == 0 || !t.soundID(t.idf, from-1) {
 		return 0
 	}
-	return t.id(t.idf, i-1)
+	return t.id(t.idf, from-1)
+}
+
+func (t *table) soundID(section, i int) bool {
+	off := section + i*t.width
+	return t.sound(off) && t.sound(off+t.width-1)
 }
 
 // record returns the record of a place, and whether there is one.
@@ -183,6 +343,9 @@ func (t *table) record(id uint32) (record, bool) {
 		return record{}, false
 	}
 	off := t.places + placeSize*int(id)
+	if !t.sound(off) || !t.sound(off+placeSize-1) {
+		return record{}, false
+	}
 	r := record{
 		lat:       int32(t.u32(off)),
 		lon:       int32(t.u32(off + 4)),
@@ -191,9 +354,9 @@ func (t *table) record(id uint32) (record, bool) {
 	if t.data[off+8] != 0 {
 		r.country = t.data[off+8 : off+10]
 	}
-	names := t.data[t.ns:]
+	names := t.data[t.ns:t.end]
 	n, at := int(t.data[off+11]), int(t.u32(off+12))
-	if n > 0 && at <= len(names)-n && at >= 0 {
+	if n > 0 && at <= len(names)-n && at >= 0 && t.sound(t.ns+at) && t.sound(t.ns+at+n-1) {
 		r.city = names[at : at+n]
 	}
 	return r, true
@@ -210,22 +373,56 @@ func (t *table) place(r record) Place {
 }
 
 // starts4 calls yield for every start of an IPv4 range until it returns false,
-// and reports whether it never did.
+// and reports whether it never did. Neighbours may be equal.
 func (t *table) starts4(yield func(netip.Addr, uint32) bool) bool {
-	if t.n4 == 0 {
+	if t.recent == nil {
 		return true
 	}
-	i := 0
-	for h := range uint32(1 << 16) {
-		for _, to := t.bucket(h); i < to; i++ {
-			var b [4]byte
-			binary.BigEndian.PutUint32(b[:], h<<16|uint32(t.low(i)))
-			if !yield(netip.AddrFrom4(b), t.id(t.id4, i)) {
+	start := func(ip, id uint32) bool {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], ip)
+		return yield(netip.AddrFrom4(b), id)
+	}
+	for h := range uint32(rootSize) {
+		v := t.u32(t.root + int(h)*4)
+		if v&nodeFlag == 0 {
+			if !start(h<<16, v) {
 				return false
+			}
+			continue
+		}
+		for p := range t.parts(v &^ nodeFlag) {
+			v := t.part(v&^nodeFlag, p)
+			if v&valueFlag == 0 {
+				if !start(h<<16|p<<8, v) {
+					return false
+				}
+				continue
+			}
+			for q := range t.parts(v &^ valueFlag) {
+				if !start(h<<16|p<<8|q, t.part(v&^valueFlag, q)&^valueFlag) {
+					return false
+				}
 			}
 		}
 	}
 	return true
+}
+
+// parts yields the parts of a node that have a bit.
+func (t *table) parts(node uint32) func(func(uint32) bool) {
+	return func(yield func(uint32) bool) {
+		if node >= uint32(t.nn) {
+			return
+		}
+		for word := range uint32(4) {
+			for w := t.u64(t.nodes + int(node)*nodeSize + int(word)*8); w != 0; w &= w - 1 {
+				if !yield(word*64 + uint32(bits.TrailingZeros64(w))) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // starts6 is starts4 for IPv6.
@@ -248,12 +445,19 @@ func (t *table) starts6(yield func(netip.Addr, uint32) bool) bool {
 	return true
 }
 
+// verify reads the whole table.
 func (t *table) verify() error {
 	if t.data == "" {
 		return nil
 	}
-	if crc32.ChecksumIEEE([]byte(t.data[checked:])) != t.u32(12) {
-		return errDamaged
+	for block := range (t.end + blockSize - 1) / blockSize {
+		ok := t.sumOf(block)
+		if t.checked != nil {
+			t.checked[block].Store(map[bool]uint32{true: 1, false: 2}[ok])
+		}
+		if !ok {
+			return errDamaged
+		}
 	}
 	for id := 1; id < t.np; id++ {
 		r, _ := t.record(uint32(id))
@@ -262,14 +466,13 @@ func (t *table) verify() error {
 			return errDamaged
 		}
 	}
-	n, last := 0, netip.Addr{}
+	last := netip.Addr{}
 	ascending := func(a netip.Addr, id uint32) bool {
-		n++
 		ok := (!last.IsValid() || last.Less(a)) && id < uint32(t.np)
 		last = a
 		return ok
 	}
-	if !t.starts4(ascending) || n != t.n4 || !t.starts6(ascending) {
+	if !t.starts4(ascending) || !t.starts6(ascending) {
 		return errDamaged
 	}
 	return nil
@@ -277,9 +480,16 @@ func (t *table) verify() error {
 
 // encode serialises what the compiler found. The names of cities are shared by
 // equal places.
-func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64) string {
+func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64, stamp [16]byte) (string, error) {
+	if len(places) > mostIDs {
+		return "", fmt.Errorf("geoip: more than %d places", mostIDs)
+	}
+	tree := grow(starts4)
+	if tree.nn > mostIDs {
+		return "", fmt.Errorf("geoip: more than %d networks with parts", mostIDs)
+	}
 	hi6, fine := split(starts6, uint32(len(places)))
-	t := table{n4: len(starts4), n6: len(hi6), nf: len(fine), np: len(places)}
+	t := table{nn: tree.nn, nv: len(tree.values) / valueSize, n6: len(hi6), nf: len(fine), np: len(places)}
 
 	var names []byte
 	nameAt := make(map[string]int)
@@ -297,32 +507,65 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 		}
 	}
 
-	b := make([]byte, 0, t.layout(len(names)))
+	size := t.layout(len(names))
+	if size > math.MaxInt32 {
+		return "", errors.New("geoip: the table would have more than 2 GiB")
+	}
+	b := make([]byte, 0, size)
 	le := binary.LittleEndian
+	align := func(to int) {
+		b = append(b, make([]byte, to-len(b))...)
+	}
 	b = append(b, magic...)
 	b = le.AppendUint32(b, version)
 	b = le.AppendUint32(b, 0)
 	b = le.AppendUint64(b, uint64(date))
-	for _, n := range []int{t.n4, t.n6, t.nf, t.np, len(names)} {
+	b = append(b, stamp[:]...)
+	for _, n := range []int{t.nn, t.nv, t.n6, t.nf, t.np, len(names), int(flags), known(starts4) + known(starts6)} {
 		b = le.AppendUint32(b, uint32(n))
 	}
-	b = le.AppendUint32(b, flags)
-	b = append(b, make([]byte, headerSize-len(b))...)
-
+	align(t.root)
+	for _, v := range tree.root {
+		b = le.AppendUint32(b, v)
+	}
+	align(t.nodes)
+	b = append(b, tree.nodes...)
+	align(t.values)
+	b = append(b, tree.values...)
+	for i := len(t.levels) - 1; i >= 0; i-- {
+		align(t.levels[i].off)
+		every := 1
+		for range i + 1 {
+			every *= fanout
+		}
+		for k := 0; k < len(hi6); k += every {
+			b = le.AppendUint64(b, hi6[k].first.hi)
+		}
+	}
+	align(t.hi6)
 	for _, s := range hi6 {
 		b = le.AppendUint64(b, s.first.hi)
 	}
+	align(t.fine)
 	for _, s := range fine {
 		b = le.AppendUint64(b, s.first.hi)
 		b = le.AppendUint64(b, s.first.lo)
 	}
-	i := 0
-	for h := range uint64(indexSize) {
-		for i < len(starts4) && uint64(starts4[i].first) < h<<16 {
-			i++
+	appendID := func(id uint32) {
+		for range t.width {
+			b = append(b, byte(id))
+			id >>= 8
 		}
-		b = le.AppendUint32(b, uint32(i))
 	}
+	align(t.id6)
+	for _, s := range hi6 {
+		appendID(s.id)
+	}
+	align(t.idf)
+	for _, s := range fine {
+		appendID(s.id)
+	}
+	align(t.places)
 	for _, p := range places {
 		b = le.AppendUint32(b, uint32(fixed(p.Lat)))
 		b = le.AppendUint32(b, uint32(fixed(p.Lon)))
@@ -331,27 +574,95 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 		b = append(b, cc[0], cc[1], byte(p.Precision), byte(len(p.City)))
 		b = le.AppendUint32(b, uint32(nameAt[p.City]))
 	}
-	for _, s := range starts4 {
-		b = le.AppendUint16(b, uint16(s.first))
+	align(t.ns)
+	b = append(b, names...)
+	align(t.end)
+	for from := 0; from < t.end; from += blockSize {
+		b = le.AppendUint32(b, crc32.Checksum(b[from:min(from+blockSize, t.end)], castagnoli))
 	}
-	appendID := func(id uint32) {
-		for range t.width {
-			b = append(b, byte(id))
-			id >>= 8
+	le.PutUint32(b[12:], headerSum(string(b[:headerSize]), string(b[t.end:])))
+	return unsafeString(b), nil
+}
+
+// known counts the ranges that have a place.
+func known[K any](starts []start[K]) (n int) {
+	for _, s := range starts {
+		if s.id != 0 {
+			n++
 		}
 	}
-	for _, s := range starts4 {
-		appendID(s.id)
+	return n
+}
+
+// A tree is the sections root, nodes and values.
+type tree struct {
+	root          [rootSize]uint32
+	nodes, values []byte
+	nn            int
+}
+
+// grow makes the tree of the starts of IPv4 ranges.
+func grow(starts []start[v4]) *tree {
+	t := &tree{}
+	var parts [256]uint32
+	id, i := uint32(0), 0 // what goes on, and the next start
+	for h := range uint64(rootSize) {
+		after := (h + 1) << 16
+		if i < len(starts) && uint64(starts[i].first) == h<<16 {
+			id = starts[i].id
+			i++
+		}
+		if i == len(starts) || uint64(starts[i].first) >= after {
+			t.root[h] = id
+			continue
+		}
+		for p := range uint64(256) {
+			from := h<<16 | p<<8
+			if i < len(starts) && uint64(starts[i].first) == from {
+				id = starts[i].id
+				i++
+			}
+			if i == len(starts) || uint64(starts[i].first) >= from+256 {
+				parts[p] = id
+				continue
+			}
+			var small [256]uint32
+			for q := range uint64(256) {
+				if i < len(starts) && uint64(starts[i].first) == from|q {
+					id = starts[i].id
+					i++
+				}
+				small[q] = id
+			}
+			parts[p] = valueFlag | t.add(&small)
+		}
+		t.root[h] = nodeFlag | t.add(&parts)
 	}
-	for _, s := range hi6 {
-		appendID(s.id)
+	return t
+}
+
+// add adds a node and returns its number.
+func (t *tree) add(parts *[256]uint32) uint32 {
+	var words [4]uint64
+	var counts [4]byte // of the words before
+	first := len(t.values) / valueSize
+	for p, v := range parts {
+		if p > 0 && p%64 == 0 {
+			counts[p/64] = byte(len(t.values)/valueSize - first)
+		}
+		if p == 0 || v != parts[p-1] {
+			words[p/64] |= 1 << (p % 64)
+			t.values = append(t.values, byte(v), byte(v>>8), byte(v>>16))
+		}
 	}
-	for _, s := range fine {
-		appendID(s.id)
+	le := binary.LittleEndian
+	for _, w := range words {
+		t.nodes = le.AppendUint64(t.nodes, w)
 	}
-	b = append(b, names...)
-	le.PutUint32(b[12:], crc32.ChecksumIEEE(b[checked:]))
-	return string(b)
+	t.nodes = le.AppendUint32(t.nodes, uint32(first))
+	t.nodes = append(t.nodes, counts[1], counts[2], counts[3], 0)
+	t.nn++
+	return uint32(t.nn - 1)
 }
 
 // split separates the starts within /64 networks from the others; see table.

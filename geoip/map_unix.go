@@ -1,0 +1,27 @@
+//go:build unix
+
+package geoip
+
+import (
+	"os"
+	"syscall"
+)
+
+// mapFile returns the content of a file, which stays mapped into memory: places
+// that have been looked up point into it.
+func mapFile(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 || info.Size() != int64(int(info.Size())) {
+		return "", errDamaged
+	}
+	b, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return readFile(f)
+	}
+	return unsafeString(b), nil
+}
