@@ -1,0 +1,228 @@
+// Command connmap-data downloads, checks, lists and compiles the tables that
+// tell the map where addresses are and who holds them.
+// Only its update goes to the network; status and compile never do.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/adrg/xdg"
+)
+
+// version is set by the linker for releases.
+var version = "development"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "connmap-data:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	a := &app{
+		stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
+		sets: sets(), now: time.Now, getenv: os.Getenv,
+		network: fetcher{client: newClient, stall: 30 * time.Second, pause: time.Second},
+	}
+	return a.run(ctx, args)
+}
+
+// An app is one run of the command. Tests change what it knows of the world.
+type app struct {
+	stdout, stderr io.Writer
+	terminal       bool // stderr is one
+	sets           []set
+	now            func() time.Time
+	getenv         func(string) string
+	network        fetcher
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		a.usage()
+		return errors.New("no command given: want update, status or compile")
+	}
+	switch args[0] {
+	case "update":
+		return a.runUpdate(ctx, args[1:])
+	case "status":
+		return a.runStatus(args[1:])
+	case "compile":
+		return a.runCompile(args[1:])
+	case "-h", "-help", "--help", "help":
+		a.usage()
+		return flag.ErrHelp
+	case "-version", "--version":
+		fmt.Fprintln(a.stdout, "connmap-data", version)
+		return nil
+	}
+	return fmt.Errorf("unknown command %q: want update, status or compile; connmap-data -h explains them", args[0])
+}
+
+// flags returns a set of flags whose help begins with text.
+func (a *app) flags(command, text string) *flag.FlagSet {
+	f := flag.NewFlagSet("connmap-data "+command, flag.ContinueOnError)
+	f.SetOutput(a.stderr)
+	f.Usage = func() {
+		fmt.Fprintf(a.stderr, "%s\n\n", text)
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// parse parses flags that stand before, between or after other arguments,
+// and returns these.
+func parse(f *flag.FlagSet, args []string) ([]string, error) {
+	var rest []string
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, fmt.Errorf("%w; %s -h lists the flags", err, f.Name())
+		}
+		if f.NArg() == 0 {
+			return rest, nil
+		}
+		rest = append(rest, f.Arg(0))
+		args = f.Args()[1:]
+	}
+}
+
+func dataFlag(f *flag.FlagSet) *string {
+	return f.String("data", filepath.Join(xdg.DataHome, "connmap"), "`folder` of the data sets, by default the one the map server uses")
+}
+
+func (a *app) runUpdate(ctx context.Context, args []string) error {
+	f := a.flags("update", `usage: connmap-data update [flags] [NAME...]
+
+Downloads the default data sets, or those that are named, into the data folder,
+if there is something newer. A file is replaced only by one that was read whole
+and found good; until then, and after any failure, the old one stays in use.
+An interrupted download goes on where it stopped. connmap-data -h lists the names.`)
+	dir := dataFlag(f)
+	from := f.String("from", "", "`URL` of a mirror that has the same paths, instead of the sites themselves; keys are not sent to it")
+	names, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	chosen, err := a.choose(names)
+	if err != nil {
+		return err
+	}
+	var mirror *url.URL
+	if *from != "" {
+		mirror, err = url.Parse(*from)
+		if err != nil || mirror.Host == "" || mirror.Scheme != "http" && mirror.Scheme != "https" {
+			return errors.New("-from: want a URL such as https://mirror.example.com/connmap")
+		}
+	}
+	return a.update(ctx, *dir, mirror, chosen)
+}
+
+func (a *app) runStatus(args []string) error {
+	f := a.flags("status", `usage: connmap-data status [flags]
+
+Lists the data sets in the data folder with their dates, rows, sources and
+licences. It does not go to the network.`)
+	dir := dataFlag(f)
+	asJSON := f.Bool("json", false, "print a JSON array (default a table)")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("unexpected argument %q; connmap-data status -h lists the flags", rest[0])
+	}
+	rows, err := a.status(*dir)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		e := json.NewEncoder(a.stdout)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(rows)
+	}
+	return a.printStatus(*dir, rows)
+}
+
+// choose returns the data sets of the given names, or the default ones.
+func (a *app) choose(names []string) ([]set, error) {
+	var chosen []set
+	if len(names) == 0 {
+		for _, s := range a.sets {
+			if !s.optIn {
+				chosen = append(chosen, s)
+			}
+		}
+		return chosen, nil
+	}
+	wanted := map[string]bool{}
+	for _, name := range names {
+		found := false
+		for _, s := range a.sets {
+			if s.name == name || s.group() == name {
+				wanted[s.name], found = true, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("unknown data set %q; connmap-data -h lists them", name)
+		}
+	}
+	for _, s := range a.sets {
+		if wanted[s.name] {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen, nil
+}
+
+func (a *app) usage() {
+	var b strings.Builder
+	b.WriteString(`connmap-data keeps the tables that tell the map where addresses are and who
+holds them. Without any, the map shows countries from a table inside.
+
+  connmap-data update            download the default data sets, if newer
+  connmap-data update NAME...    only these; rir and autnum name all five
+  connmap-data status            what is there, how old, from where, on what terms
+  connmap-data compile FILE      make a table of places that opens at once
+
+Only update goes to the network. Flags: connmap-data COMMAND -h.
+
+The default data sets, which need no sign-up:
+
+`)
+	list := func(optIn bool) {
+		for _, s := range a.sets {
+			if s.optIn == optIn {
+				fmt.Fprintf(&b, "  %-14s %s\n  %-14s %s, %s\n", s.name, s.what, "", s.about, s.licence)
+			}
+		}
+	}
+	list(false)
+	b.WriteString("\nThose that are downloaded only if you name them:\n\n")
+	list(true)
+	b.WriteString(`
+Keys are read from the environment, never from the command line:
+  MAXMIND_ACCOUNT_ID, MAXMIND_LICENSE_KEY   https://www.maxmind.com/en/geolite2/signup
+  IPINFO_TOKEN                              https://ipinfo.io/signup
+`)
+	io.WriteString(a.stderr, b.String())
+}

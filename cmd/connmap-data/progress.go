@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	// The null device is a character device too.
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
+}
+
+// A bar shows how far a piece of work is: on a terminal in a line that is
+// drawn again, at most 10 times a second, elsewhere in one line at its start.
+type bar struct {
+	w        io.Writer
+	terminal bool
+	name     string
+	from     string        // where the data come from; empty: there is no line at the start
+	delay    time.Duration // on a terminal, before it appears
+
+	begin, drawn time.Time
+	began        int64 // bytes that were there at the start
+	total        int64 // -1: unknown
+	shown        bool
+}
+
+// start begins anew with have of total bytes done.
+func (b *bar) start(have, total int64) {
+	b.begin, b.began, b.total = time.Now(), have, total
+	if b.terminal || b.from == "" {
+		return
+	}
+	line := b.name + ": downloading " + b.from
+	if total >= 0 {
+		line += ", " + size(total)
+	}
+	if have > 0 {
+		line += ", going on at " + size(have)
+	}
+	fmt.Fprintln(b.w, line)
+}
+
+// set says how many bytes are done.
+func (b *bar) set(done int64) {
+	now := time.Now()
+	if !b.terminal || now.Sub(b.drawn) < 100*time.Millisecond || now.Sub(b.begin) < b.delay {
+		return
+	}
+	b.drawn, b.shown = now, true
+	fmt.Fprintf(b.w, "\r\x1b[K%s", b.line(done, now.Sub(b.begin)))
+}
+
+// line is the bar after a time, in at most 79 columns.
+func (b *bar) line(done int64, after time.Duration) string {
+	speed := 0.0
+	if s := after.Seconds(); s > 0 {
+		speed = float64(done-b.began) / s
+	}
+	if b.total <= 0 {
+		return fmt.Sprintf("%-15s %s  %s/s", b.name, size(done), size(int64(speed)))
+	}
+	const width = 20
+	share := min(1, float64(done)/float64(b.total))
+	full := int(share * width)
+	line := fmt.Sprintf("%-15s [%s%s] %3.0f %% of %8s %9s/s", b.name,
+		strings.Repeat("#", full), strings.Repeat(".", width-full), 100*share, size(b.total), size(int64(speed)))
+	if speed > 0 {
+		left := time.Duration(float64(b.total-done) / speed * float64(time.Second)).Round(time.Second)
+		if left < 100*time.Hour {
+			line += fmt.Sprintf(" %d:%02d left", int(left.Minutes()), int(left.Seconds())%60)
+		}
+	}
+	return line
+}
+
+// note tells of something in between.
+func (b *bar) note(format string, args ...any) {
+	b.clear()
+	fmt.Fprintf(b.w, b.name+": "+format+"\n", args...)
+}
+
+// busy says what is being done that has no measure.
+func (b *bar) busy(what string) {
+	if b.terminal {
+		b.shown = true
+		fmt.Fprintf(b.w, "\r\x1b[K%-15s %s", b.name, what)
+	}
+}
+
+// clear takes the bar off the terminal.
+func (b *bar) clear() {
+	if b.shown {
+		fmt.Fprint(b.w, "\r\x1b[K")
+		b.shown = false
+	}
+}
+
+// size writes a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1000*1000*1000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
+
+// thousands writes a number with commas.
+func thousands(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

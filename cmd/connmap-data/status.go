@@ -1,0 +1,159 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// A state is what status tells of a data set.
+type state struct {
+	Set         string     `json:"set,omitempty"` // empty: a file of the user
+	File        string     `json:"file"`
+	Kind        string     `json:"kind,omitempty"`
+	Source      string     `json:"source,omitempty"`
+	Date        *time.Time `json:"date,omitempty"`
+	Rows        int64      `json:"rows"`
+	Size        int64      `json:"size"`
+	Licence     string     `json:"licence,omitempty"`
+	Attribution string     `json:"attribution,omitempty"`
+	Hint        string     `json:"hint,omitempty"`
+	Missing     bool       `json:"missing,omitempty"`
+}
+
+// status looks at the data folder: the default data sets, the others that are
+// there, and what else of data lies there.
+func (a *app) status(dir string) ([]state, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		if !e.IsDir() {
+			there[e.Name()] = true
+		}
+	}
+	states := []state{}
+	for _, s := range a.sets {
+		if !there[s.file] && s.optIn && !there[s.file+".part"] {
+			continue
+		}
+		st := state{Set: s.name, File: s.file, Source: s.url, Licence: s.licence, Attribution: s.attribution}
+		name := filepath.Join(dir, s.file)
+		rec := readRecord(name)
+		if there[s.file] {
+			st.describe(name, rec.File)
+			switch {
+			case st.Hint != "":
+			case !s.matches(st.Kind):
+				st.Hint = "not what it should be"
+			case a.stale(s, st.Date, rec.File):
+				st.Hint = "update due"
+			}
+		} else {
+			st.Missing = true
+			st.Hint = "missing: connmap-data update " + s.name
+		}
+		if info, err := os.Stat(name + ".part"); err == nil {
+			part := fmt.Sprintf("a download stopped at %s, update goes on", size(info.Size()))
+			st.Hint = strings.TrimPrefix(st.Hint+"; "+part, "; ")
+		}
+		states = append(states, st)
+		for _, suffix := range []string{"", ".part", ".meta", ".meta.new", ".new"} {
+			delete(there, s.file+suffix)
+		}
+	}
+	var others []state
+	for file := range there {
+		st := state{File: file}
+		st.describe(filepath.Join(dir, file), nil)
+		switch {
+		case st.Kind == "SQLite database", strings.HasPrefix(file, "history.sqlite"), strings.HasPrefix(file, "."):
+			// The map's history is no data set.
+			continue
+		case st.Kind == "" && st.Hint == "":
+			st.Hint = "not recognised"
+		}
+		others = append(others, st)
+	}
+	slices.SortFunc(others, func(a, b state) int { return cmp.Compare(a.File, b.File) })
+	return append(states, others...), nil
+}
+
+// describe fills in what is known of a file, or what reading it tells.
+func (st *state) describe(name string, known *revision) {
+	info, err := os.Stat(name)
+	if err != nil {
+		st.Hint = err.Error()
+		return
+	}
+	st.Size = info.Size()
+	date := info.ModTime().UTC()
+	if known != nil {
+		st.Kind, st.Rows, st.Source = known.Kind, known.Rows, known.URL
+		if date = known.Date; date.IsZero() {
+			return
+		}
+		st.Date = &date
+		return
+	}
+	c, err := inspect(name)
+	if err != nil {
+		st.Hint = err.Error()
+	}
+	if !c.date.IsZero() {
+		date = c.date
+	}
+	st.Kind, st.Rows, st.Date = c.kind, c.rows, &date
+}
+
+// stale reports whether an update is likely to bring something newer. What was
+// found to be the newest is asked for again after a day.
+func (a *app) stale(s set, date *time.Time, known *revision) bool {
+	if known != nil && a.now().Sub(known.Checked) < day {
+		return false
+	}
+	return date == nil || a.now().Sub(*date) > s.stale
+}
+
+func (a *app) printStatus(dir string, states []state) error {
+	fmt.Fprintf(a.stdout, "%s\n\n", dir)
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DATA SET\tFILE\tDATE\tAGE\tROWS\tSIZE\t")
+	for _, st := range states {
+		date, age := "", ""
+		if st.Date != nil {
+			date = dateOf(*st.Date)
+			age = fmt.Sprintf("%d days", max(0, int(a.now().Sub(*st.Date)/day)))
+		}
+		rows, bytes := thousands(st.Rows), size(st.Size)
+		if st.Missing {
+			rows, bytes = "", ""
+		}
+		hint := st.Hint
+		if hint == "" && st.Set == "" {
+			hint = st.Kind
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(st.Set, "(yours)"), st.File, date, age, rows, bytes, hint)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	heading := "\nSources, licences and what to say where the data are shown:\n\n"
+	for _, st := range states {
+		if st.Set == "" || st.Missing {
+			continue
+		}
+		fmt.Fprintf(a.stdout, "%s%s: %s\n  %s\n  %s\n", heading, st.Set, st.Licence, st.Source, st.Attribution)
+		heading = ""
+	}
+	return nil
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// update brings data sets up to date, one after the other. What fails does not
+// keep the others from trying.
+func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []set) error {
+	if err := prepare(dir); err != nil {
+		return err
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	client := a.network.client()
+	var failed []string
+	for _, s := range chosen {
+		b := &bar{w: a.stderr, terminal: a.terminal, name: s.name}
+		done, err := a.updateOne(ctx, client, filepath.Join(dir, s.file), mirror, s, b)
+		b.clear()
+		if ctx.Err() != nil {
+			return errors.New("interrupted; the next update goes on from here")
+		}
+		if err != nil {
+			stay := "there is no earlier file"
+			if _, e := os.Stat(filepath.Join(dir, s.file)); e == nil {
+				stay = "the old file stays in use"
+			}
+			fmt.Fprintf(a.stderr, "connmap-data: %s: %v; %s\n", s.name, err, stay)
+			failed = append(failed, s.name)
+			continue
+		}
+		fmt.Fprintf(a.stdout, "%s: %s\n", s.name, done)
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("%d of %d data sets not updated: %s", len(failed), len(chosen), strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+// prepare makes the folder and finds out whether files can be made there,
+// before anybody is asked for any.
+func prepare(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("the data folder cannot be made: %w; -data names another", err)
+	}
+	f, err := os.CreateTemp(dir, ".connmap-data-*")
+	if err == nil {
+		err = errors.Join(f.Close(), os.Remove(f.Name()))
+	}
+	if err != nil {
+		return fmt.Errorf("the data folder cannot be written: %w; -data names another", err)
+	}
+	return nil
+}
+
+// updateOne brings one data set up to date and says what was done.
+func (a *app) updateOne(ctx context.Context, client *http.Client, target string, mirror *url.URL, s set, b *bar) (string, error) {
+	began := time.Now()
+	if s.terms != "" {
+		b.note("%s", s.terms)
+	}
+	sign, err := a.signer(s, mirror)
+	if err != nil {
+		return "", err
+	}
+	addresses, err := s.addresses(a.now(), mirror)
+	if err != nil {
+		return "", err
+	}
+	rec := readRecord(target)
+	d := &download{
+		sign: sign, part: target + ".part", limit: s.limit, bar: b,
+		rec: rec, save: func() error { return writeRecord(target, rec) },
+	}
+	for _, d.url = range addresses {
+		b.from = shown(d.url)
+		if err = a.network.fetch(ctx, client, d); !errors.Is(err, errNotFound) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, errUnchanged):
+		rec.File.Checked = a.now().UTC().Truncate(time.Second)
+		// What is lost if this cannot be kept is a date in status.
+		d.save()
+		return fmt.Sprintf("up to date, %s rows of %s", thousands(rec.File.Rows), dateOf(rec.File.Date)), nil
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", b.from, err)
+	}
+	b.busy("checking ...")
+	rev, err := a.install(ctx, client, target, s, d)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.discard()
+		}
+		return "", err
+	}
+	rec.File, rec.Part = rev, nil
+	if err := d.save(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s rows of %s, %s, in %v", thousands(rev.Rows), dateOf(rev.Date), size(rev.Size), time.Since(began).Round(100*time.Millisecond)), nil
+}
+
+// signer returns what adds the keys of a source to a request. A mirror gets none.
+func (a *app) signer(s set, mirror *url.URL) (func(*http.Request), error) {
+	names, signUp := s.key.variables()
+	if len(names) == 0 || mirror != nil {
+		return nil, nil
+	}
+	values := make([]string, len(names))
+	for i, name := range names {
+		if values[i] = strings.TrimSpace(a.getenv(name)); values[i] == "" {
+			return nil, fmt.Errorf("needs %s in the environment, which a free account gives: %s", strings.Join(names, " and "), signUp)
+		}
+	}
+	return func(r *http.Request) { s.key.sign(r, values) }, nil
+}
+
+// install checks what was downloaded and puts it into the place of target.
+func (a *app) install(ctx context.Context, client *http.Client, target string, s set, d *download) (*revision, error) {
+	rev := *d.rec.Part
+	source := d.part
+	if s.archive {
+		source = target + ".new"
+		defer os.Remove(source)
+		if err := a.network.verify(ctx, client, d); err != nil {
+			return nil, err
+		}
+		if err := unpack(d.part, source); err != nil {
+			return nil, err
+		}
+		defer os.Remove(d.part)
+	}
+	c, err := s.check(source)
+	if err != nil {
+		return nil, err
+	}
+	if old := d.rec.File; old != nil && c.rows < old.Rows/2 {
+		return nil, fewer(c.rows, old.Rows, target)
+	} else if old == nil {
+		// Somebody else put it there, or what was known of it is lost.
+		if in, err := inspect(target); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
+			return nil, fewer(c.rows, in.rows, target)
+		}
+	}
+	rev.Kind, rev.Rows, rev.Date = c.kind, c.rows, c.date
+	rev.Checked = a.now().UTC().Truncate(time.Second)
+	if rev.Date.IsZero() {
+		rev.Date, _ = http.ParseTime(rev.LastModified)
+	}
+	// The date of a file without one inside is that of its last change.
+	if !rev.Date.IsZero() {
+		if err := os.Chtimes(source, time.Time{}, rev.Date); err != nil {
+			return nil, err
+		}
+	}
+	if err := replace(source, target); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(target)
+	if err != nil {
+		return nil, err
+	}
+	rev.Size, rev.ModTime = info.Size(), info.ModTime()
+	return &rev, nil
+}
+
+func fewer(found, old int64, target string) error {
+	return fmt.Errorf("has %s rows, less than half of the %s in use: refused; remove %s to have it nevertheless", thousands(found), thousands(old), target)
+}
+
+// check reads a file to its end and decides whether it is what s should be.
+func (s set) check(name string) (content, error) {
+	c, err := inspect(name)
+	switch {
+	case err != nil:
+	case c.kind == "":
+		err = fmt.Errorf("the content is not recognised: want %s", strings.Join(s.kinds, " or "))
+	case !s.matches(c.kind):
+		err = fmt.Errorf("the content is of the kind %s: want %s", c.kind, strings.Join(s.kinds, " or "))
+	case c.rows*10 < c.promised*9:
+		err = fmt.Errorf("cut off: %s of %s records", thousands(c.rows), thousands(c.promised))
+	case c.rows < s.minRows:
+		err = fmt.Errorf("has %s rows: want at least %s", thousands(c.rows), thousands(s.minRows))
+	default:
+		err = open(name, c.kind)
+	}
+	if err != nil {
+		return c, fmt.Errorf("what was downloaded is not used: %w", err)
+	}
+	return c, nil
+}
+
+// verify compares the downloaded archive with the checksum beside it.
+func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) error {
+	text, err := f.fetchText(ctx, client, d.url+".sha256", d.sign)
+	if err != nil {
+		return fmt.Errorf("checksum %s.sha256: %w", shown(d.url), err)
+	}
+	want, _, _ := strings.Cut(strings.TrimSpace(text), " ")
+	if b, err := hex.DecodeString(want); err != nil || len(b) != sha256.Size {
+		return fmt.Errorf("checksum %s.sha256: want 64 hexadecimal digits, found %.70q", shown(d.url), text)
+	}
+	file, err := os.Open(d.part)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, file); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
+		return fmt.Errorf("what was downloaded is not used: SHA-256 is %s, want %s", got, want)
+	}
+	return nil
+}
+
+// unpack takes the .mmdb file out of an archive.
+func unpack(archive, target string) error {
+	file, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	z, err := gzip.NewReader(file)
+	if err != nil {
+		return damaged(err)
+	}
+	for t := tar.NewReader(&capped{z, 4 << 30}); ; {
+		h, err := t.Next()
+		if err == io.EOF {
+			return errors.New("the archive has no .mmdb file")
+		}
+		if err != nil {
+			return damaged(err)
+		}
+		if h.Typeflag != tar.TypeReg || path.Ext(h.Name) != ".mmdb" {
+			continue
+		}
+		out, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+		if err != nil {
+			return err
+		}
+		n, err := io.Copy(out, t)
+		if e := out.Close(); err == nil {
+			err = e
+		}
+		var p *fs.PathError
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			return fullError(target, n, h.Size)
+		case errors.As(err, &p):
+			return err
+		case err != nil:
+			return damaged(err)
+		}
+		return nil
+	}
+}
+
+// shown is a URL as messages name it.
+func shown(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "the source"
+	}
+	return public(u)
+}
+
+// dateOf writes a date for people.
+func dateOf(t time.Time) string {
+	if t.IsZero() {
+		return "unknown date"
+	}
+	return t.UTC().Format("2006-01-02")
+}
