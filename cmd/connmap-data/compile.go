@@ -1,7 +1,76 @@
 package main
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/connmapgo/connmap/geoip"
+)
 
 func (a *app) runCompile(args []string) error {
-	return errors.New("not yet")
+	f := a.flags("compile", `usage: connmap-data compile FILE [-o OUT]
+
+Compiles a table of places, such as the CSV files of DB-IP and GeoLite2,
+connmap's ipv4.csv or an .mmdb file, into one that programs open at once
+without reading it whole. It does not go to the network.`)
+	out := f.String("o", "", "`file` to write (default FILE with .cmgeo in the place of its endings)")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 1 {
+		return fmt.Errorf("compile wants one FILE, found %d; connmap-data compile -h explains", len(rest))
+	}
+	source, target := rest[0], *out
+	if target == "" {
+		target = compiledName(source)
+	}
+	if same(source, target) {
+		return errors.New("the compiled file would replace its source: name another with -o")
+	}
+	began := time.Now()
+	b := &bar{w: a.stderr, terminal: a.terminal, name: "compile", delay: time.Second}
+	info, err := geoip.CompileFile(source, target, func(done, size int64) {
+		if b.begin.IsZero() {
+			b.start(0, size)
+		}
+		b.set(done)
+	})
+	b.clear()
+	if err != nil {
+		return err
+	}
+	written, err := os.Stat(target)
+	if err != nil {
+		return err
+	}
+	level := ""
+	if info.CountryLevel {
+		level = ", countries only"
+	}
+	fmt.Fprintf(a.stdout, "%s: %s rows of %s%s, %s, in %v\n", target, thousands(int64(info.Ranges)), dateOf(info.Date), level,
+		size(written.Size()), time.Since(began).Round(10*time.Millisecond))
+	return nil
+}
+
+// compiledName is where the compiled form of a file goes.
+func compiledName(source string) string {
+	dir, base := filepath.Split(source)
+	for _, ending := range []string{".gz", ".xz", ".csv", ".tsv", ".txt", ".mmdb"} {
+		base = strings.TrimSuffix(base, ending)
+	}
+	return dir + base + ".cmgeo"
+}
+
+func same(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }

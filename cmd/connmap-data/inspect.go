@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,10 @@ import (
 	"time"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // A content is what a file turned out to hold.
@@ -38,14 +41,11 @@ func inspect(name string) (content, error) {
 		return content{}, err
 	}
 	defer f.Close()
-	r := bufio.NewReaderSize(f, 256<<10)
-	if head, _ := r.Peek(2); string(head) == "\x1f\x8b" {
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return content{}, damaged(err)
-		}
-		r = bufio.NewReaderSize(&capped{z, unpackedLimit}, 256<<10)
+	r, err := unpack.Reader(f)
+	if err != nil {
+		return content{}, err
 	}
+	r = bufio.NewReaderSize(&capped{r, unpackedLimit}, 256<<10)
 	head, err := r.Peek(64 << 10)
 	switch {
 	case err != nil && err != io.EOF:
@@ -57,7 +57,7 @@ func inspect(name string) (content, error) {
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
 		return content{kind: "SQLite database"}, nil
 	case bytes.IndexByte(head, 0) >= 0:
-		return inspectBinary(r, head)
+		return inspectBinary(name, r, head)
 	}
 	return inspectText(r, head)
 }
@@ -85,12 +85,21 @@ func isWebPage(head []byte) bool {
 	return bytes.HasPrefix(head, []byte("<!doctype html")) || bytes.HasPrefix(head, []byte("<html"))
 }
 
-func inspectBinary(r io.Reader, head []byte) (content, error) {
-	for magic, kind := range map[string]string{"asntable": "compiled networks", "cmgeo": "compiled places"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			_, err := io.Copy(io.Discard, r)
-			return content{kind: kind}, err
+func inspectBinary(name string, r io.Reader, head []byte) (content, error) {
+	switch {
+	case bytes.HasPrefix(head, []byte("asntable")):
+		db, err := asn.Open(name)
+		if err != nil {
+			return content{}, err
 		}
+		return content{kind: "compiled networks", date: db.Info().Date}, nil
+	case bytes.HasPrefix(head, []byte("cmgeoip\x00")):
+		db, err := geoip.Open(name)
+		if err != nil {
+			return content{}, err
+		}
+		info := db.Info()
+		return content{kind: "compiled places", rows: int64(info.Ranges), date: info.Date}, nil
 	}
 	all, err := io.ReadAll(&capped{r, 1 << 30})
 	if err != nil {

@@ -147,7 +147,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 		if err := a.network.verify(ctx, client, d); err != nil {
 			return nil, err
 		}
-		if err := unpack(d.part, source); err != nil {
+		if err := extract(d.part, source); err != nil {
 			return nil, err
 		}
 		defer os.Remove(d.part)
@@ -237,8 +237,8 @@ func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) 
 	return nil
 }
 
-// unpack takes the .mmdb file out of an archive.
-func unpack(archive, target string) error {
+// extract takes the .mmdb file out of an archive.
+func extract(archive, target string) error {
 	file, err := os.Open(archive)
 	if err != nil {
 		return err
