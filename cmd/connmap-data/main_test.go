@@ -1,0 +1,740 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var today = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
+// site is a server with files that misbehaves as a test asks it to.
+type site struct {
+	*httptest.Server
+	mu    sync.Mutex
+	files map[string][]byte
+	sent  map[string]int      // bytes of each path
+	seen  map[string][]string // Range headers of each path's requests, "" without
+	odd   func(w http.ResponseWriter, r *http.Request, file []byte) bool
+}
+
+func serve(t *testing.T) *site {
+	s := &site{files: map[string][]byte{}, sent: map[string]int{}, seen: map[string][]string{}}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+type counter struct {
+	http.ResponseWriter
+	n *int
+}
+
+func (c counter) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b)
+	*c.n += n
+	return n, err
+}
+
+func (c counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	file, ok := s.files[r.URL.RequestURI()]
+	s.seen[r.URL.Path] = append(s.seen[r.URL.Path], r.Header.Get("Range"))
+	odd, n := s.odd, 0
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.sent[r.URL.Path] += n
+		s.mu.Unlock()
+	}()
+	cw := counter{w, &n}
+	cw.Header().Set("Content-Type", "application/octet-stream")
+	if odd != nil && odd(cw, r, file) {
+		return
+	}
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	tagged(cw, file)
+	http.ServeContent(cw, r, "", today.Add(-time.Hour), bytes.NewReader(file))
+}
+
+func tagged(w http.ResponseWriter, file []byte) {
+	w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(file)))
+}
+
+func pack(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, gzip.NoCompression)
+	_, err := io.WriteString(z, text)
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	return b.Bytes()
+}
+
+func dbip(rows int) string {
+	var b strings.Builder
+	b.WriteString("0.0.0.0,0.255.255.255,ZZ,ZZ,,,0,0\n")
+	for i := range rows - 2 {
+		fmt.Fprintf(&b, "198.%d.%d.0,198.%d.%d.255,EU,DE,Berlin,\"Berlin, %d\",52.5,13.%d\n", i>>8, i&255, i>>8, i&255, i, i)
+	}
+	b.WriteString("2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
+	return b.String()
+}
+
+func ip2asn(rows int) string {
+	var b strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&b, "198.%d.%d.0\t198.%d.%d.255\t%d\tUS\tEXAMPLE-%d - Example \"Ltd.\n", i>>8, i&255, i>>8, i&255, 64496+i%16, i%16)
+	}
+	return b.String()
+}
+
+func delegated(registry string, rows, promised int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# a comment\n2|%s|20261124|%d|19930101|20261124|+0000\n%s|*|asn|*|1|summary\n%s|*|ipv4|*|%d|summary\n", registry, promised, registry, registry, rows)
+	for i := range rows {
+		fmt.Fprintf(&b, "%s|ZZ|ipv4|198.51.%d.0|256|20200101|allocated|A%d\n", registry, i&255, i)
+	}
+	return b.String()
+}
+
+const (
+	dbipPath  = "/free/dbip-city-lite-2026-11.csv.gz"
+	dbipOld   = "/free/dbip-city-lite-2026-10.csv.gz"
+	asnPath   = "/data/ip2asn-combined.tsv.gz"
+	apnicPath = "/stats/apnic/delegated-apnic-extended-latest"
+)
+
+// full is a site with the default data sets.
+func full(t *testing.T) *site {
+	s := serve(t)
+	s.files[dbipPath] = pack(t, dbip(2000))
+	s.files[asnPath] = pack(t, ip2asn(1000))
+	for registry, path := range map[string]string{
+		"afrinic": "/pub/stats/afrinic/", "apnic": "/stats/apnic/", "arin": "/pub/stats/arin/",
+		"lacnic": "/pub/stats/lacnic/", "ripencc": "/pub/stats/ripencc/",
+	} {
+		s.files[path+"delegated-"+registry+"-extended-latest"] = []byte(delegated(registry, 100, 100))
+	}
+	return s
+}
+
+// small are the data sets with so few rows as the tests' files have.
+func small() []set {
+	all := sets()
+	for i := range all {
+		all[i].minRows = 3
+	}
+	return all
+}
+
+// tool is the command in a world of its own.
+type tool struct {
+	*app
+	dir      string
+	out, err bytes.Buffer
+	env      map[string]string
+}
+
+func newTool(t *testing.T) *tool {
+	to := &tool{dir: filepath.Join(t.TempDir(), "data"), env: map[string]string{}}
+	to.app = &app{
+		stdout: &to.out, stderr: &to.err, sets: small(),
+		now: func() time.Time { return today }, getenv: func(k string) string { return to.env[k] },
+		network: fetcher{client: newClient, stall: 10 * time.Second, pause: time.Millisecond},
+	}
+	return to
+}
+
+func (to *tool) update(s *site, names ...string) error {
+	to.out.Reset()
+	to.err.Reset()
+	return to.run(context.Background(), append([]string{"update", "-data", to.dir, "-from", s.URL}, names...))
+}
+
+func (to *tool) read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(to.dir, file))
+	require.NoError(t, err)
+	return string(b)
+}
+
+func (to *tool) files(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(to.dir)
+	require.NoError(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestUpdate(t *testing.T) {
+	s, to := full(t), newTool(t)
+	require.NoError(t, to.update(s), to.err.String())
+	assert.Contains(t, to.out.String(), "dbip-city: 2,000 rows of 2026-11-25, ")
+	assert.Contains(t, to.out.String(), "rir-ripencc: 100 rows of 2026-11-24, ")
+	assert.Contains(t, to.err.String(), "dbip-city: downloading "+s.URL+dbipPath+", ")
+	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
+	for _, name := range to.files(t) {
+		assert.NotContains(t, name, ".part")
+		assert.NotContains(t, name, ".new")
+	}
+
+	sent := s.sent[dbipPath]
+	require.NoError(t, to.update(s), to.err.String())
+	assert.Contains(t, to.out.String(), "dbip-city: up to date, 2,000 rows of 2026-11-25\n")
+	assert.Equal(t, sent, s.sent[dbipPath], "unchanged, but sent again")
+
+	// What somebody changed is fetched anew.
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "dbip-city-lite.csv.gz"), []byte("x"), 0o644))
+	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
+	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
+}
+
+func TestUpdatePreviousMonth(t *testing.T) {
+	s, to := serve(t), newTool(t)
+	s.files[dbipOld] = pack(t, dbip(50))
+	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
+	assert.Len(t, s.seen[dbipPath], 1)
+	require.NoError(t, to.update(s, "dbip-city"))
+	assert.Contains(t, to.out.String(), "up to date")
+	s.files[dbipPath] = pack(t, dbip(60))
+	require.NoError(t, to.update(s, "dbip-city"))
+	assert.Contains(t, to.out.String(), "60 rows")
+}
+
+// Whatever goes wrong, the old file stays as it is and the others are updated.
+func TestUpdateFailures(t *testing.T) {
+	send := func(contentType string, status int, body string) func(http.ResponseWriter, *http.Request, []byte) bool {
+		return func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(status)
+			io.WriteString(w, body)
+			return true
+		}
+	}
+	data := func(body []byte) func(http.ResponseWriter, *http.Request, []byte) bool {
+		return send("application/gzip", 200, string(body))
+	}
+	good := pack(t, dbip(100))
+	bad := func(change func(string) string) func(http.ResponseWriter, *http.Request, []byte) bool {
+		return data(pack(t, change(dbip(2000))))
+	}
+	tests := []struct {
+		name string
+		odd  func(w http.ResponseWriter, r *http.Request, file []byte) bool
+		want string
+	}{
+		{"404", send("text/html", 404, "<html>"), "not found (404)"},
+		{"403", send("text/html", 403, "<html>"), "the server refuses: 403 Forbidden"},
+		{"503 for ever", send("text/html", 503, "<html>"), "503 Service Unavailable; tried 4 times"},
+		{"web page", send("text/html; charset=utf-8", 200, "<html>"), "a web page, not data: is there a login or captive portal?"},
+		{"web page in disguise", send("application/gzip", 200, "<!DOCTYPE html><html>"), "a web page, not data"},
+		{"empty", data(nil), "the file is empty"},
+		{"gzip cut off", data(good[:len(good)-20]), "gzip"},
+		{"gzip damaged", data(append(bytes.Clone(good[:len(good)/2]), make([]byte, len(good)/2)...)), "gzip"},
+		{"fewer rows", data(good), "has 100 rows, less than half of the 2,000 in use"},
+		{"hardly a row", data(pack(t, dbip(2))), "has 2 rows: want at least 3"},
+		{"another data set", data(pack(t, ip2asn(5000))), "the content is of the kind iptoasn TSV: want DB-IP City CSV"},
+		{"no data set", data(pack(t, strings.Repeat("Dear Sir or Madam,\n", 5000))), "the content is not recognised: want DB-IP City CSV"},
+		{"a bad line", bad(func(s string) string { return strings.Replace(s, "198.0.77.0,", "198.0.777.0,", 1) }), "line 79: "},
+		{"a line without columns", bad(func(s string) string { return strings.Replace(s, ",EU,DE,", ",", 1) }), "line 2: "},
+		{"bad coordinates", bad(func(s string) string { return strings.Replace(s, ",52.5,13.7\n", ",152.5,13.7\n", 1) }), "latitude"},
+		{"announced too large", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			w.Header().Set("Content-Length", "99999999999")
+			return true
+		}, "larger than 1.1 GB, which this data set never is"},
+		{"redirects in a circle", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			http.Redirect(w, r, r.URL.Path, http.StatusFound)
+			return true
+		}, "redirected 10 times: refused"},
+		{"always cut", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			w.Header().Set("Content-Length", "1000")
+			w.Write([]byte("abc"))
+			panic(http.ErrAbortHandler)
+		}, "the connection broke; tried 4 times"},
+		{"204", send("", 204, ""), "the server answers 204 No Content"},
+		{"a part that was not asked for", send("", 206, "x"), "the server answers 206"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			require.NoError(t, to.update(s), to.err.String())
+			before, meta := to.read(t, "dbip-city-lite.csv.gz"), to.read(t, "dbip-city-lite.csv.gz.meta")
+			to.now = func() time.Time { return today.AddDate(0, 0, 1) }
+			s.files[asnPath] = pack(t, ip2asn(1200))
+			s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+				return strings.HasPrefix(r.URL.Path, "/free/") && tt.odd(w, r, file)
+			}
+			assert.EqualError(t, to.update(s), "1 of 7 data sets not updated: dbip-city")
+			assert.Contains(t, to.err.String(), tt.want)
+			assert.Contains(t, to.err.String(), "; the old file stays in use\n")
+			assert.Contains(t, to.out.String(), "iptoasn: 1,200 rows")
+			assert.Equal(t, before, to.read(t, "dbip-city-lite.csv.gz"))
+			if tt.name != "always cut" {
+				assert.NotContains(t, to.files(t), "dbip-city-lite.csv.gz.part")
+				assert.JSONEq(t, meta, to.read(t, "dbip-city-lite.csv.gz.meta"))
+			}
+			s.odd = nil
+			require.NoError(t, to.update(s), to.err.String())
+		})
+	}
+}
+
+func TestUpdateLimit(t *testing.T) {
+	s, to := full(t), newTool(t)
+	require.NoError(t, to.update(s, "dbip-city"))
+	before := to.read(t, "dbip-city-lite.csv.gz")
+	for i := range to.sets {
+		to.sets[i].limit = 100_000
+	}
+	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		for range 1000 {
+			if _, err := w.Write(make([]byte, 10_000)); err != nil {
+				break
+			}
+		}
+		return true
+	}
+	require.Error(t, to.update(s, "dbip-city"))
+	assert.Contains(t, to.err.String(), "larger than 100.0 kB")
+	assert.Equal(t, before, to.read(t, "dbip-city-lite.csv.gz"))
+	assert.NotContains(t, to.files(t), "dbip-city-lite.csv.gz.part")
+}
+
+func TestUpdateRegistries(t *testing.T) {
+	for _, tt := range []struct{ name, file, want string }{
+		{"cut off", delegated("apnic", 80, 100), "cut off: 80 of 100 records"},
+		{"of another registry", delegated("arin", 100, 100), "of the kind delegations of arin: want delegations of apnic"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			require.NoError(t, to.update(s, "rir"))
+			before := to.read(t, "delegated-apnic-extended-latest")
+			s.files[apnicPath] = []byte(tt.file)
+			assert.EqualError(t, to.update(s, "rir"), "1 of 5 data sets not updated: rir-apnic")
+			assert.Contains(t, to.err.String(), tt.want)
+			assert.Equal(t, before, to.read(t, "delegated-apnic-extended-latest"))
+		})
+	}
+}
+
+// cut sends the headers of the whole file and the first half of what is wanted.
+func cut(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	tagged(w, file)
+	w.Header().Set("Content-Length", fmt.Sprint(len(file)))
+	w.Write(file[:len(file)/2])
+	http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestResume(t *testing.T) {
+	s, to := full(t), newTool(t)
+	whole := len(s.files[dbipPath])
+	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+		return r.Header.Get("Range") == "" && cut(w, r, file)
+	}
+	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
+	assert.Contains(t, to.err.String(), "the connection broke; trying again")
+	assert.Contains(t, to.err.String(), "going on at ")
+	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
+	assert.Equal(t, []string{"", fmt.Sprintf("bytes=%d-", whole/2)}, s.seen[dbipPath])
+	assert.Equal(t, whole, s.sent[dbipPath], "bytes sent in all")
+}
+
+// A run that was killed leaves a part for the next one.
+func TestResumeNextRun(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(s *site, to *tool)
+		again  bool // from the start
+	}{
+		{"same", func(*site, *tool) {}, false},
+		{"file changed", func(s *site, to *tool) { s.files[dbipPath] = pack(t, dbip(2500)) }, true},
+		{"Range ignored", func(s *site, to *tool) {
+			s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+				w.Write(file)
+				return true
+			}
+		}, true},
+		{"record lost", func(s *site, to *tool) { os.Remove(filepath.Join(to.dir, "dbip-city-lite.csv.gz.meta")) }, true},
+		{"part lost", func(s *site, to *tool) { os.Remove(filepath.Join(to.dir, "dbip-city-lite.csv.gz.part")) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+				tagged(w, file)
+				w.Header().Set("Content-Length", fmt.Sprint(len(file)))
+				w.Write(file[:len(file)/2])
+				http.NewResponseController(w).Flush()
+				for {
+					if info, err := os.Stat(filepath.Join(to.dir, "dbip-city-lite.csv.gz.part")); err == nil && info.Size() == int64(len(file)/2) {
+						break
+					}
+					time.Sleep(time.Millisecond)
+				}
+				cancel()
+				<-r.Context().Done()
+				return true
+			}
+			half := int64(len(s.files[dbipPath]) / 2)
+			err := to.run(ctx, []string{"update", "-data", to.dir, "-from", s.URL, "dbip-city"})
+			assert.EqualError(t, err, "interrupted; the next update goes on from here")
+			info, err := os.Stat(filepath.Join(to.dir, "dbip-city-lite.csv.gz.part"))
+			require.NoError(t, err)
+			assert.Equal(t, half, info.Size())
+
+			require.Eventually(t, func() bool {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.sent[dbipPath] > 0
+			}, 5*time.Second, time.Millisecond, "the first request has not ended")
+			s.odd, s.sent = nil, map[string]int{}
+			tt.change(s, to)
+			require.NoError(t, to.update(s, "dbip-city"), to.err.String())
+			file := s.files[dbipPath]
+			assert.Equal(t, string(file), to.read(t, "dbip-city-lite.csv.gz"))
+			want := len(file) - int(half)
+			if tt.again {
+				want = len(file)
+			}
+			assert.Equal(t, want, s.sent[dbipPath])
+		})
+	}
+}
+
+// A part that was complete when the run ended is asked about, not sent again.
+func TestResumeComplete(t *testing.T) {
+	s, to := full(t), newTool(t)
+	require.NoError(t, to.update(s, "dbip-city"))
+	name := filepath.Join(to.dir, "dbip-city-lite.csv.gz")
+	rec := readRecord(name)
+	rec.Part, rec.File = rec.File, nil
+	require.NoError(t, writeRecord(name, rec))
+	require.NoError(t, os.Rename(name, name+".part"))
+	sent := s.sent[dbipPath]
+	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
+	assert.Less(t, s.sent[dbipPath]-sent, 100)
+	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
+}
+
+func TestRetry(t *testing.T) {
+	s, to := full(t), newTool(t)
+	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		if len(s.seen[dbipPath]) > 2 {
+			return false
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
+	assert.Contains(t, to.err.String(), "503 Service Unavailable; trying again")
+}
+
+// Slow is not broken, as long as something comes.
+func TestSlow(t *testing.T) {
+	s, to := full(t), newTool(t)
+	to.network.stall = 300 * time.Millisecond
+	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+		for part := range 10 {
+			w.Write(file[part*len(file)/10 : (part+1)*len(file)/10])
+			http.NewResponseController(w).Flush()
+			time.Sleep(50 * time.Millisecond)
+		}
+		return true
+	}
+	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
+
+	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+		w.Write([]byte("abc"))
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	}
+	to.network.stall = 50 * time.Millisecond
+	require.Error(t, to.update(s, "iptoasn"))
+	assert.Contains(t, to.err.String(), "no data for too long; tried 4 times")
+}
+
+// home takes requests for any site to a test server.
+type home struct{ s *site }
+
+func (h home) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(h.s.URL, "http://")
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func archive(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for name, text := range map[string]string{"GeoLite2-ASN_20261124/COPYRIGHT.txt": "x", "GeoLite2-ASN_20261124/GeoLite2-ASN.mmdb": dbip(10)} {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg}))
+		io.WriteString(w, text)
+	}
+	require.NoError(t, errors.Join(w.Close(), z.Close()))
+	return b.Bytes()
+}
+
+func TestMaxMind(t *testing.T) {
+	const path = "/geoip/databases/GeoLite2-ASN/download?suffix=tar.gz"
+	s, to := serve(t), newTool(t)
+	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}, CheckRedirect: checkRedirect} }
+	// The content is not what this test is about.
+	for i := range to.sets {
+		if to.sets[i].name == "maxmind-asn" {
+			to.sets[i].kinds = []string{"DB-IP City CSV"}
+		}
+	}
+	s.files[path] = archive(t)
+	s.files[path+".sha256"] = fmt.Appendf(nil, "%x  GeoLite2-ASN_20261124.tar.gz\n", sha256.Sum256(s.files[path]))
+	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		if user, password, _ := r.BasicAuth(); user != "123456" || password != "geheim" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return false
+	}
+	update := func() error {
+		to.out.Reset()
+		to.err.Reset()
+		return to.run(t.Context(), []string{"update", "-data", to.dir, "maxmind-asn"})
+	}
+	require.Error(t, update())
+	assert.Contains(t, to.err.String(), "needs MAXMIND_ACCOUNT_ID and MAXMIND_LICENSE_KEY in the environment")
+	to.env["MAXMIND_ACCOUNT_ID"], to.env["MAXMIND_LICENSE_KEY"] = "123456", "falsch"
+	require.Error(t, update())
+	assert.Contains(t, to.err.String(), "the server refuses: 401 Unauthorized")
+	assert.NotContains(t, to.err.String(), "falsch")
+	to.env["MAXMIND_LICENSE_KEY"] = "geheim"
+	require.NoError(t, update(), to.err.String())
+	assert.Contains(t, to.err.String(), "the GeoLite2 EULA applies")
+	assert.Equal(t, dbip(10), to.read(t, "GeoLite2-ASN.mmdb"))
+	require.NoError(t, update(), to.err.String())
+	assert.Contains(t, to.out.String(), "up to date")
+	assert.ElementsMatch(t, []string{"GeoLite2-ASN.mmdb", "GeoLite2-ASN.mmdb.meta"}, to.files(t))
+	assert.NotContains(t, to.err.String()+to.out.String()+to.read(t, "GeoLite2-ASN.mmdb.meta"), "geheim")
+
+	s.files[path] = append(s.files[path], 0)
+	require.Error(t, update())
+	assert.Contains(t, to.err.String(), "what was downloaded is not used: SHA-256 is ")
+	assert.Equal(t, dbip(10), to.read(t, "GeoLite2-ASN.mmdb"))
+}
+
+func TestIPinfo(t *testing.T) {
+	s, to := serve(t), newTool(t)
+	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}, CheckRedirect: checkRedirect} }
+	text := "network,country,country_code,continent,continent_code,asn,as_name,as_domain\n" +
+		strings.Repeat("192.0.2.0/24,Germany,DE,Europe,EU,AS64496,\"Example, Inc.\",example.com\n198.51.100.7,,,,,,,\n", 5)
+	s.files["/moved"] = pack(t, text)
+	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		assert.NotContains(t, r.Header.Get("Referer"), "geheim")
+		if r.URL.Path == "/moved" {
+			return false
+		}
+		if r.URL.Query().Get("token") == "geheim" {
+			http.Redirect(w, r, "https://files.example.com/moved", http.StatusFound)
+		} else {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		return true
+	}
+	to.env["IPINFO_TOKEN"] = "geheim"
+	require.NoError(t, to.run(t.Context(), []string{"update", "-data", to.dir, "ipinfo-lite"}), to.err.String())
+	assert.Contains(t, to.out.String(), "10 rows")
+	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		http.Redirect(w, r, "http://files.example.com/moved", http.StatusFound)
+		return true
+	}
+	require.Error(t, to.run(t.Context(), []string{"update", "-data", to.dir, "ipinfo-lite"}))
+	assert.Contains(t, to.err.String(), "redirected from https to http: refused")
+	s.Close()
+	require.Error(t, to.run(t.Context(), []string{"update", "-data", to.dir, "ipinfo-lite"}))
+	assert.Contains(t, to.err.String(), "connection refused; tried 4 times")
+	assert.NotContains(t, to.err.String()+to.out.String()+to.read(t, "ipinfo_lite.csv.gz.meta"), "geheim")
+
+	// A mirror gets no key.
+	mirror := serve(t)
+	to.network.client = newClient
+	mirror.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		assert.Empty(t, r.URL.RawQuery)
+		assert.Empty(t, r.Header.Get("Authorization"))
+		return false
+	}
+	require.Error(t, to.update(mirror, "ipinfo-lite", "maxmind-city"))
+	assert.Contains(t, to.err.String(), "not found (404)")
+}
+
+func TestOptIn(t *testing.T) {
+	s, to := serve(t), newTool(t)
+	s.files["/datasets/as-organizations/20261001.as-org2info.txt.gz"] = pack(t, "# format:org_id|changed|org_name|country|source\nEX|20200101|Example|US|ARIN\n"+
+		"# format:aut|changed|aut_name|org_id|opaque_id|source\n"+strings.Repeat("64496|20240618|EXAMPLE|EX|e5_ARIN|ARIN\n", 4))
+	s.files["/ripe/dbase/split/ripe.db.aut-num.gz"] = pack(t, "# The RIPE database\n\n"+strings.Repeat("aut-num:        AS64496\nas-name:        EXAMPLE\ndescr:          Gr\xfc\xdfe\n\n", 3))
+	s.files["/lacnic/dbase/lacnic.db.gz"] = pack(t, strings.Repeat("aut-num: 64500\nowner: Example\n\n", 3))
+	require.Error(t, to.update(s, "caida-orgs", "autnum"))
+	assert.Contains(t, to.out.String(), "caida-orgs: 4 rows")
+	assert.Contains(t, to.out.String(), "autnum-ripencc: 3 rows")
+	assert.Contains(t, to.out.String(), "autnum-lacnic: 3 rows")
+	assert.Contains(t, to.err.String(), "caida-orgs: CAIDA's Acceptable Use Agreement")
+	assert.Contains(t, to.err.String(), "autnum-ripencc: RIPE NCC's terms and conditions apply")
+	for _, s := range small() {
+		if !s.optIn {
+			assert.Empty(t, s.terms, "%s is in the default, but has terms to agree to", s.name)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	s, to := full(t), newTool(t)
+	require.NoError(t, to.run(t.Context(), []string{"status", "-data", to.dir}))
+	assert.Contains(t, to.out.String(), "missing: connmap-data update dbip-city")
+	require.NoError(t, to.update(s, "dbip-city", "rir-apnic"))
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "mine.csv"), []byte("16777217,16777470,-33.6629,151.3986\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "notes.txt"), []byte("Dear diary\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "history.sqlite"), []byte("SQLite format 3\x00"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "old.csv.gz"), pack(t, dbip(9))[:300], 0o644))
+	to.now = func() time.Time { return today.AddDate(0, 0, 10) }
+	// What must not go to the network cannot.
+	to.network.client = func() *http.Client { t.Fatal("status goes to the network"); return nil }
+	was := http.DefaultTransport
+	http.DefaultTransport = home{}
+	defer func() { http.DefaultTransport = was }()
+
+	to.out.Reset()
+	require.NoError(t, to.run(t.Context(), []string{"status", "-data", to.dir, "-json"}))
+	var states []state
+	require.NoError(t, json.Unmarshal(to.out.Bytes(), &states))
+	got := map[string]state{}
+	for _, st := range states {
+		got[st.File] = st
+	}
+	db := got["dbip-city-lite.csv.gz"]
+	assert.Equal(t, "CC BY 4.0", db.Licence)
+	assert.Equal(t, s.URL+dbipPath, db.Source)
+	assert.EqualValues(t, 2000, db.Rows)
+	assert.Empty(t, db.Hint)
+	assert.Equal(t, "update due", got["delegated-apnic-extended-latest"].Hint)
+	assert.Equal(t, "2026-11-24", dateOf(*got["delegated-apnic-extended-latest"].Date))
+	assert.Equal(t, "connmap CSV", got["mine.csv"].Kind)
+	assert.Equal(t, "not recognised", got["notes.txt"].Hint)
+	assert.Contains(t, got["old.csv.gz"].Hint, "gzip")
+	assert.NotContains(t, got, "history.sqlite")
+	assert.True(t, got["ip2asn-combined.tsv.gz"].Missing)
+
+	to.out.Reset()
+	require.NoError(t, to.run(t.Context(), []string{"status", "-data", to.dir}))
+	assert.Contains(t, to.out.String(), "dbip-city: CC BY 4.0\n  "+s.URL+dbipPath+"\n  IP Geolocation by DB-IP, https://db-ip.com\n")
+	assert.Regexp(t, `rir-apnic +delegated-apnic-extended-latest +2026-11-24 +11 days +100 +\S+ kB +update due`, to.out.String())
+}
+
+func TestCompile(t *testing.T) {
+	to := newTool(t)
+	to.network.client = func() *http.Client { t.Fatal("compile goes to the network"); return nil }
+	require.NoError(t, os.MkdirAll(to.dir, 0o755))
+	source := filepath.Join(to.dir, "dbip.csv.gz")
+	require.NoError(t, os.WriteFile(source, pack(t, dbip(20)), 0o644))
+	require.NoError(t, to.run(t.Context(), []string{"compile", source}))
+	assert.Regexp(t, `/dbip\.cmgeo: \d+ rows of 20`, to.out.String())
+	c, err := inspect(filepath.Join(to.dir, "dbip.cmgeo"))
+	require.NoError(t, err)
+	assert.Equal(t, "compiled places", c.kind)
+	assert.Positive(t, c.rows)
+	require.NoError(t, to.run(t.Context(), []string{"compile", source, "-o", filepath.Join(to.dir, "out")}))
+	assert.ErrorContains(t, to.run(t.Context(), []string{"compile", source, "-o", source}), "would replace its source")
+	assert.ErrorContains(t, to.run(t.Context(), []string{"compile"}), "wants one FILE")
+	assert.Error(t, to.run(t.Context(), []string{"compile", "missing"}))
+	assert.ElementsMatch(t, []string{"dbip.csv.gz", "dbip.cmgeo", "out"}, to.files(t))
+}
+
+// Only fetch.go can go to the network, and only update calls it.
+func TestNoNetwork(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || file == "fetch.go" {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, i := range parsed.Imports {
+			path := strings.Trim(i.Path.Value, `"`)
+			assert.NotEqual(t, "net", path, file)
+			if file != "update.go" && file != "sources.go" && file != "main.go" {
+				assert.NotEqual(t, "net/http", path, file)
+			}
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"", "no command given"},
+		{"upgrade", `unknown command "upgrade"`},
+		{"update nothing", `unknown data set "nothing"; connmap-data -h lists them`},
+		{"update -from ftp://example.com", "-from: want a URL"},
+		{"update -key=x", "connmap-data update -h lists the flags"},
+		{"status x", `unexpected argument "x"`},
+		{"-h", "flag: help requested"},
+		{"update -h", "flag: help requested"},
+	} {
+		to := newTool(t)
+		assert.ErrorContains(t, to.run(t.Context(), strings.Fields(tt.args)), tt.want, tt.args)
+	}
+	to := newTool(t)
+	to.run(t.Context(), []string{"-h"})
+	for _, s := range sets() {
+		assert.Contains(t, to.err.String(), s.name)
+		assert.NotEmpty(t, s.licence+s.attribution+s.about)
+	}
+}
+
+func TestFolder(t *testing.T) {
+	s, to := full(t), newTool(t)
+	require.NoError(t, os.WriteFile(to.dir, nil, 0o644))
+	assert.ErrorContains(t, to.update(s), "the data folder cannot be made: ")
+	require.NoError(t, os.Remove(to.dir))
+	require.NoError(t, os.Mkdir(to.dir, 0o755))
+	lock, err := lockFolder(to.dir)
+	require.NoError(t, err)
+	assert.ErrorContains(t, to.update(s), "another update is at work in ")
+	lock.Close()
+	assert.NoError(t, to.update(s, "iptoasn"))
+}
+
+func TestBar(t *testing.T) {
+	b := &bar{name: "autnum-ripencc", total: 123_400_000}
+	for _, done := range []int64{0, 1, 60_000_000, 123_400_000, 130_000_000} {
+		line := b.line(done, 7*time.Second)
+		assert.LessOrEqual(t, len(line), 79, line)
+	}
+	assert.Equal(t, "autnum-ripencc  [##########..........]  50 % of 123.4 MB    8.8 MB/s 0:07 left", b.line(61_700_000, 7*time.Second))
+}
