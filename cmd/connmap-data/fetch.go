@@ -258,11 +258,11 @@ func (d *download) full(have, total int64) error {
 }
 
 func fullError(name string, have, total int64) error {
-	need := "more space is"
+	need := "more"
 	if total > 0 {
-		need = fmt.Sprintf("%s are, of which %s fitted, and as much again while an old file is replaced", size(total), size(have))
+		need = size(total) + ", of which " + size(have) + " fitted,"
 	}
-	return fmt.Errorf("no space left in %s: %s needed there", filepath.Dir(name), need)
+	return fmt.Errorf("no space left in %s: %s must be free there, beside the file in use", filepath.Dir(name), need)
 }
 
 // broken says what broke a connection, and whether to try again.
@@ -276,7 +276,7 @@ func broken(ctx context.Context, err error) error {
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &dns) && dns.IsNotFound, errors.As(err, &cert),
+	case errors.As(err, &dns) && !dns.IsTimeout && !dns.IsTemporary, errors.As(err, &cert),
 		errors.Is(err, syscall.ENETUNREACH), errors.Is(err, errRedirect), errors.Is(err, errCircle):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
@@ -327,7 +327,10 @@ func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address st
 		return "", broken(ctx, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch {
+	case resp.StatusCode >= 500:
+		return "", passing{fmt.Errorf("the server answers %s", resp.Status)}
+	case resp.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("the server answers %s", resp.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))

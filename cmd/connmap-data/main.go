@@ -29,7 +29,7 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "connmap-data:", err)
+		fmt.Fprintln(os.Stderr, "connmap-data:", strings.TrimPrefix(err.Error(), "geoip: "))
 		os.Exit(1)
 	}
 }

@@ -738,3 +738,18 @@ func TestBar(t *testing.T) {
 	}
 	assert.Equal(t, "autnum-ripencc  [##########..........]  50 % of 123.4 MB    8.8 MB/s 0:07 left", b.line(61_700_000, 7*time.Second))
 }
+
+func FuzzInspectText(f *testing.F) {
+	f.Add([]byte(dbip(4)))
+	f.Add([]byte(ip2asn(4)))
+	f.Add([]byte(delegated("apnic", 4, 4)))
+	f.Add([]byte("network,geoname_id,latitude\n192.0.2.0/24,1,2\n"))
+	f.Add([]byte("# format:aut|changed\n64496|\n"))
+	f.Add([]byte("aut-num: 64496\n\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := inspectText(bytes.NewReader(text), text[:min(len(text), 64<<10)])
+		if lines := int64(bytes.Count(text, []byte("\n"))) + 1; err == nil && c.rows > lines {
+			t.Errorf("%q: %d rows in %d lines", text, c.rows, lines)
+		}
+	})
+}
