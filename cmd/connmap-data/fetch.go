@@ -277,7 +277,8 @@ func broken(ctx context.Context, err error) error {
 	var cert *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &dns) && !dns.IsTimeout && !dns.IsTemporary, errors.As(err, &cert),
-		errors.Is(err, syscall.ENETUNREACH), errors.Is(err, errRedirect), errors.Is(err, errCircle):
+		// Of a resolver that cannot be reached, only the text is passed on.
+		strings.Contains(err.Error(), syscall.ENETUNREACH.Error()), errors.Is(err, errRedirect), errors.Is(err, errCircle):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return passing{errors.New("the connection broke")}
