@@ -76,6 +76,14 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// cutOff reports that a file has clearly fewer rows than it says.
+func (c content) cutOff() error {
+	if c.rows*10 < c.promised*9 {
+		return fmt.Errorf("cut off: %s of %s records", thousands(c.rows), thousands(c.promised))
+	}
+	return nil
+}
+
 func damaged(err error) error {
 	return fmt.Errorf("damaged or cut off: %w", err)
 }
@@ -87,6 +95,9 @@ func isWebPage(head []byte) bool {
 
 func inspectBinary(name string, r io.Reader, head []byte) (content, error) {
 	switch {
+	case bytes.HasPrefix(head, []byte("\xcf\x9a\x57\x13")):
+		_, err := io.Copy(io.Discard, r)
+		return content{kind: "GDBM"}, err
 	case bytes.HasPrefix(head, []byte("asntable")):
 		db, err := asn.Open(name)
 		if err != nil {
@@ -240,10 +251,10 @@ var kinds = []kind{
 	{"IPinfo Lite CSV", header("network", "country_code", "asn", "as_name"), network},
 	{"DB-IP City CSV", isRow(dbipCity), dbipCity},
 	{"DB-IP ASN CSV", isRow(dbipASN), dbipASN},
-	{"DB-IP Country CSV", isRow(dbipCountry), dbipCountry},
+	{"country CSV", isRow(dbipCountry), dbipCountry},
 	{"iptoasn TSV", isRow(iptoasn), iptoasn},
 	{"connmap CSV", isRow(ipv4CSV), ipv4CSV},
-	{"Tor country CSV", isRow(torCountry), torCountry},
+	{"country CSV", isRow(torCountry), torCountry},
 	{"registry database", isRPSL, isAutNum},
 	{"CAIDA as-org2info", func(line string) bool {
 		return strings.HasPrefix(line, "{") && strings.Contains(line, `"organizationId"`)

@@ -106,6 +106,9 @@ func (st *state) describe(name string, known *revision) {
 		return
 	}
 	c, err := inspect(name)
+	if err == nil {
+		err = c.cutOff()
+	}
 	if err != nil {
 		st.Hint = err.Error()
 	}

@@ -201,8 +201,8 @@ func (s set) check(name string) (content, error) {
 		err = fmt.Errorf("the content is not recognised: want %s", strings.Join(s.kinds, " or "))
 	case !s.matches(c.kind):
 		err = fmt.Errorf("the content is of the kind %s: want %s", c.kind, strings.Join(s.kinds, " or "))
-	case c.rows*10 < c.promised*9:
-		err = fmt.Errorf("cut off: %s of %s records", thousands(c.rows), thousands(c.promised))
+	case c.cutOff() != nil:
+		err = c.cutOff()
 	case c.rows < s.minRows:
 		err = fmt.Errorf("has %s rows: want at least %s", thousands(c.rows), thousands(s.minRows))
 	default:
