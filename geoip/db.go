@@ -94,14 +94,7 @@ func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 		// The top bit keeps the /48s apart from the /24s.
 		id, network = db.t.find6(hi, lo), hi>>16|1<<63
 	}
-	r, ok := db.t.record(id)
-	if !ok {
-		return Place{}, false
-	}
-	if r.precision == Country {
-		r.lat, r.lon = scatter(r.lat, r.lon, network)
-	}
-	return db.t.place(r), true
+	return db.t.place(id, network, true)
 }
 
 // All returns the ranges of the table and their places, IPv4 before IPv6, each
@@ -116,8 +109,8 @@ func (db *DB) All() iter.Seq2[Range, Place] {
 		var first netip.Addr
 		var id uint32
 		emit := func(last netip.Addr) bool {
-			r, ok := db.t.record(id)
-			return !ok || yield(Range{first, last}, db.t.place(r))
+			p, ok := db.t.place(id, 0, false)
+			return !ok || yield(Range{first, last}, p)
 		}
 		start := func(a netip.Addr, next uint32) bool {
 			// A network may begin with what its predecessor ends with.

@@ -61,7 +61,7 @@ const (
 
 	degree = 10_000_000 // units of latitude and longitude in a degree
 
-	cacheBits = 12
+	cacheBits = 15
 )
 
 type table struct {
@@ -84,14 +84,6 @@ type table struct {
 
 // A level of the index of IPv6 starts.
 type level struct{ off, n int }
-
-// A record is a Place as it is stored.
-type record struct {
-	lat, lon  int32
-	country   string
-	precision Precision
-	city      string
-}
 
 var (
 	errDamaged = errors.New("geoip: damaged table")
@@ -337,39 +329,33 @@ func (t *table) soundID(section, i int) bool {
 	return t.sound(off) && t.sound(off+t.width-1)
 }
 
-// record returns the record of a place, and whether there is one.
-func (t *table) record(id uint32) (record, bool) {
+// place returns a place, and whether there is one. That of a country is
+// scattered by the network if that is asked for. Fields are filled in one by one:
+// structures that are handed on cost more than all else in a look-up.
+func (t *table) place(id uint32, network uint64, scattered bool) (p Place, ok bool) {
 	if id == 0 || id >= uint32(t.np) {
-		return record{}, false
+		return p, false
 	}
 	off := t.places + placeSize*int(id)
 	if !t.sound(off) || !t.sound(off+placeSize-1) {
-		return record{}, false
+		return p, false
 	}
-	r := record{
-		lat:       int32(t.u32(off)),
-		lon:       int32(t.u32(off + 4)),
-		precision: Precision(t.data[off+10]),
+	s := t.data[off : off+placeSize]
+	lat := int32(uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24)
+	lon := int32(uint32(s[4]) | uint32(s[5])<<8 | uint32(s[6])<<16 | uint32(s[7])<<24)
+	p.Precision = Precision(s[10])
+	if scattered && p.Precision == Country {
+		lat, lon = scatter(lat, lon, network)
 	}
-	if t.data[off+8] != 0 {
-		r.country = t.data[off+8 : off+10]
+	p.Lat, p.Lon = float64(lat)/degree, float64(lon)/degree
+	if s[8] != 0 {
+		p.Country = s[8:10]
 	}
-	names := t.data[t.ns:t.end]
-	n, at := int(t.data[off+11]), int(t.u32(off+12))
-	if n > 0 && at <= len(names)-n && at >= 0 && t.sound(t.ns+at) && t.sound(t.ns+at+n-1) {
-		r.city = names[at : at+n]
+	n, at := int(s[11]), int(t.u32(off+12))
+	if n > 0 && at >= 0 && at <= t.end-t.ns-n && t.sound(t.ns+at) && t.sound(t.ns+at+n-1) {
+		p.City = t.data[t.ns+at : t.ns+at+n]
 	}
-	return r, true
-}
-
-func (t *table) place(r record) Place {
-	return Place{
-		Lat:       float64(r.lat) / degree,
-		Lon:       float64(r.lon) / degree,
-		Country:   r.country,
-		City:      r.city,
-		Precision: r.precision,
-	}
+	return p, true
 }
 
 // starts4 calls yield for every start of an IPv4 range until it returns false,
@@ -460,9 +446,8 @@ func (t *table) verify() error {
 		}
 	}
 	for id := 1; id < t.np; id++ {
-		r, _ := t.record(uint32(id))
-		if uint32(r.lat+90*degree) > 180*degree || uint32(r.lon)+180*degree > 360*degree ||
-			(r.precision != Country && r.precision != City) {
+		p, _ := t.place(uint32(id), 0, false)
+		if max(p.Lat, -p.Lat) > 90 || max(p.Lon, -p.Lon) > 180 || p.Precision != Country && p.Precision != City {
 			return errDamaged
 		}
 	}
