@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/connmapgo/connmap/asn"
-	asnembedded "github.com/connmapgo/connmap/asn/embedded"
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -27,7 +25,6 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/geoip"
-	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -60,6 +57,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 		return nil, err
 	}
 	a.openTables()
+	a.setHome()
 	a.openHistory(ctx)
 	a.loadRules()
 	ctx, a.cancel = context.WithCancel(ctx)
@@ -99,29 +97,8 @@ func (a *app) problem(about string, err error) {
 	a.log.Warn(err.Error())
 }
 
-func (a *app) openTables() {
+func (a *app) setHome() {
 	m := a.monitor
-	m.Source = live.Source{Name: "embedded", Date: geoembedded.DB().Info().Date, CountryLevel: true}
-	if a.cfg.geo != "" {
-		if db, err := geoip.Open(a.cfg.geo); err != nil {
-			a.problem("geo", fmt.Errorf("%w; the embedded countries are used instead", err))
-		} else {
-			m.Geo = append(m.Geo, db)
-			info := db.Info()
-			m.Source = live.Source{Name: a.cfg.geo, Date: info.Date, CountryLevel: info.CountryLevel}
-		}
-	}
-	m.Geo = append(m.Geo, geoembedded.DB())
-	m.Names = live.Source{Name: "embedded", Date: asnembedded.DB().Info().Date}
-	if a.cfg.asn != "" {
-		if db, err := asn.Open(a.cfg.asn); err != nil {
-			a.problem("asn", fmt.Errorf("%w; the embedded table is used instead", err))
-		} else {
-			m.ASN = append(m.ASN, db)
-			m.Names = live.Source{Name: a.cfg.asn, Date: db.Info().Date}
-		}
-	}
-	m.ASN = append(m.ASN, asnembedded.DB())
 	m.Home = a.cfg.home
 	if m.Home.Precision == geoip.Unknown {
 		if a.cfg.demo > 0 {

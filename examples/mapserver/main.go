@@ -37,6 +37,7 @@ func main() {
 // A config is what the user asked for.
 type config struct {
 	configDir, dataDir string
+	cacheDir           string // of compiled tables
 	listen             string
 	rules              string
 	history            string // empty: record nothing
@@ -76,6 +77,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	cfg := config{
 		configDir: filepath.Join(xdg.ConfigHome, "connmap"),
 		dataDir:   filepath.Join(xdg.DataHome, "connmap"),
+		cacheDir:  filepath.Join(xdg.CacheHome, "connmap"),
 	}
 	var home, theme, size string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
@@ -83,8 +85,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
 	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
-	f.StringVar(&cfg.geo, "geo", "", "`file` with places: connmap's ipv4.csv or .mmdb (default the embedded countries, which also fill its gaps)")
-	f.StringVar(&cfg.asn, "asn", "", "`file` with networks: GeoLite2-ASN CSV (default the embedded table, which also fills its gaps)")
+	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded, else those alone)")
+	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded, else that alone)")
 	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default found by public address or time zone)")
 	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default they are shown)")
 	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default with one, if there is a display)")

@@ -35,7 +35,7 @@ func (v *View) statusText() string {
 			geo += " " + st.Geo.Date.UTC().Format("2006-01")
 		}
 		if st.Geo.CountryLevel {
-			geo += ", country level"
+			geo += ", country level: connmap-data update"
 		}
 		parts = append(parts, geo)
 	}

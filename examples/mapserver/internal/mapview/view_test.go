@@ -306,7 +306,7 @@ func TestProblemsAndNotes(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "connmaprc: line 3")
 	assert.Contains(t, texts(&v), "need root")
-	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level · ? keys")
+	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
 }
 
 // TestHostileStates: nothing panics and no text leaves the picture, whatever

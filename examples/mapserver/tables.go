@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/connmapgo/connmap/asn"
+	asnembedded "github.com/connmapgo/connmap/asn/embedded"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+)
+
+// The tables that connmap-data downloads, the best first.
+var (
+	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz"}
+	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz"}
+)
+
+// downloaded returns the first of the files that is in the data folder, or "".
+func (c config) downloaded(names []string) string {
+	for _, name := range names {
+		name = filepath.Join(c.dataDir, name)
+		if _, err := os.Stat(name); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// openTables opens the tables that are named or were downloaded. The embedded
+// ones fill their gaps.
+func (a *app) openTables() {
+	m := a.monitor
+	m.Source = live.Source{Name: "embedded", Date: geoembedded.DB().Info().Date, CountryLevel: true}
+	if name := a.cfg.geo; name != "" {
+		db, err := geoip.OpenCached(a.cfg.cacheDir, progress(os.Stderr, filepath.Base(name)), name)
+		switch {
+		case errors.Is(err, geoip.ErrNotCached):
+			a.log.Warn("the next start will take as long as this one", "error", err)
+		case err != nil:
+			a.problem("geo", fmt.Errorf("%w; the embedded countries are used instead", err))
+		}
+		if db != nil {
+			m.Geo = append(m.Geo, db)
+			info := db.Info()
+			m.Source = live.Source{Name: name, Date: info.Date, CountryLevel: info.CountryLevel}
+			a.work.Go(func() {
+				if err := db.Verify(); err != nil {
+					a.problem("geo", fmt.Errorf("some places are unknown: %w", err))
+				}
+			})
+		}
+	}
+	m.Geo = append(m.Geo, geoembedded.DB())
+	m.Names = live.Source{Name: "embedded", Date: asnembedded.DB().Info().Date}
+	if name := a.cfg.asn; name != "" {
+		if db, err := asn.Open(name); err != nil {
+			a.problem("asn", fmt.Errorf("%w; the embedded table is used instead", err))
+		} else {
+			m.ASN = append(m.ASN, db)
+			m.Names = live.Source{Name: name, Date: db.Info().Date}
+		}
+	}
+	m.ASN = append(m.ASN, asnembedded.DB())
+}
+
+// progress returns what shows on a terminal how much of a file has been read, if
+// that takes longer than a second.
+func progress(w io.Writer, name string) func(done, size int64) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	begin, drawn := time.Now(), time.Time{}
+	return func(done, size int64) {
+		now := time.Now()
+		switch {
+		case now.Sub(begin) < time.Second:
+		case done >= size && !drawn.IsZero():
+			fmt.Fprint(w, "\r\x1b[K")
+		case now.Sub(drawn) > 100*time.Millisecond:
+			drawn = now
+			fmt.Fprintf(w, "\r\x1b[Kreading %s, once: %d %%", name, 100*done/max(1, size))
+		}
+	}
+}
