@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -36,6 +37,13 @@ func city4CSV(b *testing.B) string {
 }
 
 func TestMain(m *testing.M) {
+	if folder, name, ok := strings.Cut(os.Getenv(useEnv), "\n"); ok {
+		if err := use(folder, name); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if name, err := city4(); err == nil {
 		os.RemoveAll(filepath.Dir(name))
@@ -277,31 +285,50 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// memory returns fields of this process's status in MB.
-func memory(tb testing.TB, fields ...string) (mb []float64) {
+// memory returns a field of this process's status in MB.
+func memory(field string) float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		tb.Skip("needs /proc: ", err)
+		return 0
 	}
-	for _, field := range fields {
-		_, rest, _ := strings.Cut(string(status), field+":")
-		kb, err := strconv.Atoi(strings.Fields(rest)[0])
-		require.NoError(tb, err)
-		mb = append(mb, float64(kb)/1024)
+	_, rest, _ := strings.Cut(string(status), field+":")
+	kb, _ := strconv.Atoi(strings.Fields(rest)[0])
+	return float64(kb) / 1024
+}
+
+const useEnv = "GEOIP_TEST_USE"
+
+// use opens a table, looks up and prints what memory that took.
+func use(folder, name string) error {
+	runtime.GC()
+	before := memory("RssAnon")
+	db, err := OpenCached(folder, nil, name)
+	if err != nil {
+		return err
 	}
-	return mb
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		db.Lookup(addr4(r.Uint32()))
+	}
+	_, err = fmt.Println(memory("RssAnon")-before, memory("VmHWM"))
+	return err
 }
 
 // BenchmarkMemory tells what memory of its own a process needs for a table that
-// is mapped and used, and the peak of what it needs to compile it.
+// is mapped and used a thousand times, and the most it needs to compile it.
 func BenchmarkMemory(b *testing.B) {
 	name, folder := city4CSV(b), b.TempDir()
-	if os.Getenv("GEOIP_MEMORY") == "" {
-		b.Skip("run alone, with GEOIP_MEMORY=1: it measures the process")
-	}
 	for b.Loop() {
-		_, err := OpenCached(folder, nil, name)
-		require.NoError(b, err)
+		var own, peak [2]float64
+		for i := range 2 { // compiled, mapped
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), useEnv+"="+folder+"\n"+name)
+			out, err := cmd.Output()
+			require.NoError(b, err)
+			_, err = fmt.Sscan(string(out), &own[i], &peak[i])
+			require.NoError(b, err)
+		}
+		b.ReportMetric(peak[0], "MiB-to-compile")
+		b.ReportMetric(own[1], "MiB-own-if-mapped")
 	}
-	b.ReportMetric(memory(b, "VmHWM")[0], "peak-MiB")
 }

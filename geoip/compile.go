@@ -180,7 +180,7 @@ func resolve[K key[K]](rows []row[K]) []start[K] {
 	if !slices.IsSortedFunc(rows, byFirst) {
 		slices.SortStableFunc(rows, byFirst)
 	}
-	var out []start[K]
+	out := make([]start[K], 0, len(rows)+len(rows)/16)
 	put := func(at K, id uint32) {
 		if len(out) == 0 && id == 0 || len(out) > 0 && out[len(out)-1].id == id {
 			return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/internal/unpack"
@@ -115,6 +116,7 @@ func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, 
 	case len(head) == 0:
 		return nil, time.Time{}, errors.New("the file is empty")
 	case format != nil:
+		b.expect(head, info.Size())
 		said, err = readText(b, r, format)
 	case isGeoLite(head):
 		if format, err = geoLite(name, head); err == nil {
@@ -131,6 +133,15 @@ func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, 
 		date = said
 	}
 	return nil, date, err
+}
+
+// expect makes room for the rows of a text of a size that begins with head: to
+// grow again and again costs more than to read. Where the text is compressed it
+// is too little.
+func (b *builder) expect(head []byte, size int64) {
+	if n := int64(bytes.Count(head, []byte("\n"))); n > 0 && int64(len(head)) < size {
+		b.rows4 = slices.Grow(b.rows4, int(min(size*n/int64(len(head)), 1<<24)))
+	}
 }
 
 // whole adds the networks of a MaxMind DB file, which can only be told by its

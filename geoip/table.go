@@ -588,7 +588,7 @@ type tree struct {
 
 // grow makes the tree of the starts of IPv4 ranges.
 func grow(starts []start[v4]) *tree {
-	t := &tree{}
+	t := &tree{values: make([]byte, 0, valueSize*(len(starts)+len(starts)/8))}
 	var parts [256]uint32
 	id, i := uint32(0), 0 // what goes on, and the next start
 	for h := range uint64(rootSize) {
