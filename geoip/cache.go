@@ -145,6 +145,9 @@ func (t *table) stamp() (s [16]byte) {
 // unsafeString returns bytes that nobody changes any more as a string.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// unsafeBytes returns a string as bytes that nobody may change.
+func unsafeBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // readFile is mapFile where files cannot be mapped.
 func readFile(f *os.File) (string, error) {
 	b, err := io.ReadAll(f)

@@ -156,7 +156,7 @@ func parseTable(data string) (table, error) {
 func headerSum(header, sums string) uint32 {
 	h := []byte(header)
 	clear(h[12:16])
-	return crc32.Update(crc32.Checksum(h, castagnoli), castagnoli, []byte(sums))
+	return crc32.Update(crc32.Checksum(h, castagnoli), castagnoli, unsafeBytes(sums))
 }
 
 // doubt has blocks checked before they are used for the first time.
@@ -184,16 +184,15 @@ func (t *table) sound(off int) bool {
 func (t *table) sumOf(block int) bool {
 	s := t.data[block*blockSize : min((block+1)*blockSize, t.end)]
 	sum := uint32(0)
-	// The header has a sum of its own, in which this one is.
-	for first := true; len(s) > 0; first = false {
-		b := []byte(s[:min(len(s), 4096)])
-		if first && block == 0 {
-			clear(b[12:16])
-		}
-		sum = crc32.Update(sum, castagnoli, b)
-		s = s[len(b):]
+	if block == 0 {
+		// The header has a sum of its own, in which this one is.
+		var header [headerSize]byte
+		copy(header[:], s)
+		clear(header[12:16])
+		sum = crc32.Checksum(header[:], castagnoli)
+		s = s[headerSize:]
 	}
-	return sum == t.u32(t.end+4*block)
+	return crc32.Update(sum, castagnoli, unsafeBytes(s)) == t.u32(t.end+4*block)
 }
 
 func (t *table) u32(off int) uint32 {
@@ -565,7 +564,7 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 	for from := 0; from < t.end; from += blockSize {
 		b = le.AppendUint32(b, crc32.Checksum(b[from:min(from+blockSize, t.end)], castagnoli))
 	}
-	le.PutUint32(b[12:], headerSum(string(b[:headerSize]), string(b[t.end:])))
+	le.PutUint32(b[12:], headerSum(string(b[:headerSize]), unsafeString(b[t.end:])))
 	return unsafeString(b), nil
 }
 
