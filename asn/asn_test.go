@@ -1,6 +1,7 @@
 package asn
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"encoding/csv"
@@ -311,7 +312,7 @@ func TestOpen(t *testing.T) {
 	header := blocks[:strings.Index(blocks, "\n")+1]
 	failures := []struct{ name, content, want string }{
 		{"empty", "", "is empty"},
-		{"other file", "1.0.0.0,1.0.0.255,AU\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, or an .mmdb file, found "1.0.0.0,1.0.0.255,AU"`},
+		{"other file", "1.0.0.0,1.0.0.255,AU\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, an .mmdb file, or lines of iptoasn, found "1.0.0.0,1.0.0.255,AU"`},
 		{"missing column", "network,autonomous_system_number\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, found "network,autonomous_system_number"`},
 		{"header only", header, "has no networks: the file is cut off or of another kind"},
 		{"network", header + "192.0.2.0/24,1,\n192.0.2.0,1,\n", `line 3: want a network such as 192.0.2.0/24, found "192.0.2.0"`},
@@ -319,8 +320,8 @@ func TestOpen(t *testing.T) {
 		{"large number", header + "192.0.2.0/24,4294967296,\n", `line 2: want an AS number from 0 to 4294967295, found "4294967296"`},
 		{"fields", header + "192.0.2.0/24,1\n", "line 2: wrong number of fields"},
 		{"quote", header + "192.0.2.0/24,1,\"a\n", "line 2: extraneous or missing \" in quoted-field"},
-		{"gzip", "\x1f\x8b\x08", "damaged gzip file: unexpected EOF"},
-		{"cut gzip", zip(strings.Repeat(blocks, 9))[:60], "file is damaged or cut off: unexpected EOF"},
+		{"gzip", "\x1f\x8b\x08", "the gzip data are cut off after 0 bytes of content: unexpected EOF"},
+		{"cut gzip", zip(strings.Repeat(blocks, 9))[:60], "file is damaged or cut off: the gzip data are cut off after "},
 		{"damaged mmdb", "junk" + mmdbMark + "junk", "damaged .mmdb file: "},
 	}
 	for _, tt := range failures {
@@ -343,14 +344,15 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestReadError(t *testing.T) {
 	wrong := errors.New("disk on fire")
-	_, err := read(io.MultiReader(strings.NewReader(blocks+strings.Repeat("192.0.2.0/24,1,\n", 9999)), failing{wrong}), Info{})
+	_, err := read(bufio.NewReader(io.MultiReader(strings.NewReader(blocks+strings.Repeat("192.0.2.0/24,1,\n", 9999)), failing{wrong})), Info{})
 	assert.ErrorIs(t, err, wrong)
-	_, err = read(failing{wrong}, Info{})
+	_, err = read(bufio.NewReader(failing{wrong}), Info{})
 	assert.ErrorIs(t, err, wrong)
 }
 
 // data returns a file of real data that lies beside the repository.
 func data(tb testing.TB, name string) string {
+	tb.Helper()
 	dir, err := os.Getwd()
 	require.NoError(tb, err)
 	for {
@@ -363,7 +365,7 @@ func data(tb testing.TB, name string) string {
 		}
 		dir = up
 	}
-	file := filepath.Join(dir, "..", "shared", "data", "asn", name)
+	file := filepath.Join(dir, "..", "shared", "data", name)
 	if _, err := os.Stat(file); err != nil {
 		tb.Skip("no test data: ", err)
 	}
@@ -373,7 +375,7 @@ func data(tb testing.TB, name string) string {
 // TestOpenReal looks up the first, last and some other address of each network of
 // real tables, read by another route.
 func TestOpenReal(t *testing.T) {
-	for _, name := range []string{"GeoLite2-ASN-Blocks-IPv4.csv.gz", "GeoLite2-ASN-Blocks-IPv6.csv.gz"} {
+	for _, name := range []string{"asn/GeoLite2-ASN-Blocks-IPv4.csv.gz", "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"} {
 		t.Run(name, func(t *testing.T) {
 			list := readAll(t, data(t, name))
 			db, err := Open(data(t, name))
@@ -383,12 +385,12 @@ func TestOpenReal(t *testing.T) {
 		})
 	}
 	t.Run("mmdb", func(t *testing.T) {
-		db, err := Open(data(t, "GeoLite2-ASN-20190514.mmdb.gz"))
+		db, err := Open(data(t, "asn/GeoLite2-ASN-20190514.mmdb.gz"))
 		require.NoError(t, err)
 		require.NoError(t, db.Verify())
 		assert.Equal(t, "2019-05-13", db.Info().Date.Format(time.DateOnly))
-		check(t, db, readAll(t, data(t, "GeoLite2-ASN-Blocks-IPv4.csv.gz")))
-		check(t, db, readAll(t, data(t, "GeoLite2-ASN-Blocks-IPv6.csv.gz")))
+		check(t, db, readAll(t, data(t, "asn/GeoLite2-ASN-Blocks-IPv4.csv.gz")))
+		check(t, db, readAll(t, data(t, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz")))
 	})
 }
 
@@ -530,11 +532,12 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(strings.ReplaceAll(blocks, "\n", "\r\n")))
 	f.Add([]byte(blocks + "192.0.2.0/24,1,\"x\ny\"\n::ffff:192.0.2.0/100,4294967295,\n"))
 	f.Add([]byte("network,autonomous_system_number\n"))
+	f.Add([]byte(tsv))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if bytes.HasPrefix(file, []byte("\x1f\x8b")) || bytes.Contains(file, []byte(mmdbMark)) {
 			t.Skip("the readers of these formats are not ours")
 		}
-		db, err := read(bytes.NewReader(file), Info{Name: "fuzz"})
+		db, err := read(bufio.NewReader(bytes.NewReader(file)), Info{Name: "fuzz"})
 		if err != nil {
 			assert.Nil(t, db)
 			return
@@ -544,7 +547,7 @@ func FuzzRead(f *testing.F) {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	for _, name := range []string{"GeoLite2-ASN-Blocks-IPv4.csv.gz", "GeoLite2-ASN-20190514.mmdb.gz"} {
+	for _, name := range []string{"asn/GeoLite2-ASN-Blocks-IPv4.csv.gz", "asn/GeoLite2-ASN-20190514.mmdb.gz"} {
 		b.Run(name, func(b *testing.B) {
 			file := data(b, name)
 			b.ReportAllocs()

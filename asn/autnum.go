@@ -1,0 +1,354 @@
+package asn
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// An AutNum is the record of an autonomous system in the database of a registry.
+type AutNum struct {
+	Text   string // its lines as they stand there, in UTF-8, each with its end
+	Source Info
+}
+
+// AutNums is the aut-num records of dumps, kept in files and not in memory. It
+// is safe for concurrent use.
+type AutNums struct {
+	dumps []dump
+}
+
+// A dump is one indexed file.
+type dump struct {
+	info    Info
+	texts   *os.File
+	entries []autNumEntry // by last number
+	widest  uint32        // the most numbers of an entry, less one
+	temp    bool          // nobody else uses texts
+}
+
+// An autNumEntry tells where the record of some AS numbers is.
+type autNumEntry struct {
+	first, last uint32
+	offset      uint64
+	size        uint32
+}
+
+// OpenAutNums opens dumps of the databases of registries: those in RPSL (RFC
+// 2622) of RIPE NCC, APNIC and AFRINIC, of which aut-num objects
+// count, LACNIC's, whose aut-num has no AS before the number, and ARIN's own
+// layout with ASHandle and ASNumber, where a record may be of several numbers. They
+// may be plain or compressed with gzip or xz. Text that is no UTF-8 is taken
+// for ISO 8859-1. The date is that of the file's last change.
+//
+// Each dump is read once, record by record; what is of use goes with its index
+// into a file in the folder cache, which is made if need be, and is used until the dump's
+// size or time of change is another one. If cache is empty these files
+// are temporary. Close the AutNums to free them.
+//
+// A dump that is cut off or damaged is an error, unlike a damaged file in
+// cache, which is made again.
+func OpenAutNums(cache string, names ...string) (*AutNums, error) {
+	a := &AutNums{}
+	for _, name := range names {
+		d, err := openDump(cache, name)
+		if err != nil {
+			a.Close()
+			return nil, fmt.Errorf("asn: %w", err)
+		}
+		a.dumps = append(a.dumps, d)
+	}
+	return a, nil
+}
+
+// Close frees all files. Lookup fails afterwards.
+func (a *AutNums) Close() error {
+	var errs []error
+	for _, d := range a.dumps {
+		errs = append(errs, d.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (d dump) close() error {
+	err := d.texts.Close()
+	if d.temp {
+		err = errors.Join(err, os.Remove(d.texts.Name()))
+	}
+	return err
+}
+
+// Lookup reads the record of an AS number, from the first dump that has one. Of
+// several in it that of the fewest numbers counts, and of equal ones the
+// first. It is false if there is none, or on an error.
+func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
+	for _, d := range a.dumps {
+		e, ok := findAutNum(d.entries, d.widest, number)
+		if !ok {
+			continue
+		}
+		text := make([]byte, e.size)
+		if _, err := d.texts.ReadAt(text, int64(e.offset)); err != nil {
+			return AutNum{}, false, fmt.Errorf("asn: aut-num of AS%d: %w", number, err)
+		}
+		return AutNum{utf8Text(string(text)), d.info}, true, nil
+	}
+	return AutNum{}, false, nil
+}
+
+// findAutNum searches entries sorted by last, where those of several numbers
+// may lie around others.
+func findAutNum(entries []autNumEntry, widest, number uint32) (autNumEntry, bool) {
+	i, _ := slices.BinarySearchFunc(entries, number, func(e autNumEntry, n uint32) int { return cmp.Compare(e.last, n) })
+	var best autNumEntry
+	found := false
+	for _, e := range entries[i:] {
+		// What ends further behind the number has more numbers, if it holds it.
+		if e.last-number > widest {
+			break
+		}
+		if e.first <= number && (!found || e.last-e.first < widest) {
+			best, found = e, true
+			widest = e.last - e.first
+		}
+	}
+	return best, found
+}
+
+// The file in the cache: texts, then the entries as they stand in autNumEntry,
+// then magic, size and time of change of the dump, count of entries and
+// the checksum of the entries, all numbers little-endian of 64 bits.
+const (
+	autNumMagic   = "connmap aut-num1"
+	autNumTail    = len(autNumMagic) + 4*8
+	autNumEntryLn = 4 + 4 + 8 + 4
+)
+
+// openDump opens a dump. Its errors name the file.
+func openDump(cache, name string) (dump, error) {
+	f, err := openFile(name)
+	if err != nil {
+		return dump{}, err
+	}
+	defer f.Close()
+	d := dump{info: f.info}
+	var cached string
+	if cache != "" && f.stat.Mode().IsRegular() {
+		abs, err := filepath.Abs(name)
+		if err != nil {
+			return dump{}, err
+		}
+		sum := sha256.Sum256([]byte(abs))
+		cached = filepath.Join(cache, fmt.Sprintf("aut-num-%x", sum[:8]))
+		if d.load(cached, f) {
+			return d, nil
+		}
+		if err := os.MkdirAll(cache, 0o755); err != nil {
+			return dump{}, err
+		}
+	} else {
+		cache = ""
+	}
+	texts, err := os.CreateTemp(cache, "aut-num-*.new")
+	if err != nil {
+		return dump{}, err
+	}
+	d.texts, d.temp = texts, true
+	if err := d.index(f); err != nil {
+		d.close()
+		return dump{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if cached != "" {
+		// Where an open file cannot be renamed it stays temporary.
+		d.temp = os.Rename(texts.Name(), cached) != nil
+	}
+	d.measure()
+	return d, nil
+}
+
+// load opens what index wrote before, and reports whether it is of the dump as
+// it is now.
+func (d *dump) load(cached string, f *file) bool {
+	texts, err := os.Open(cached)
+	if err != nil {
+		return false
+	}
+	if d.entries, err = readIndex(texts, f); err != nil {
+		texts.Close()
+		return false
+	}
+	d.texts = texts
+	d.measure()
+	return true
+}
+
+func (d *dump) measure() {
+	for _, e := range d.entries {
+		d.widest = max(d.widest, e.last-e.first)
+	}
+}
+
+func readIndex(texts *os.File, f *file) ([]autNumEntry, error) {
+	wrong := errors.New("asn: index is damaged or of another file")
+	size, err := texts.Seek(0, io.SeekEnd)
+	if err != nil || size < int64(autNumTail) {
+		return nil, wrong
+	}
+	tail := make([]byte, autNumTail)
+	if _, err := texts.ReadAt(tail, size-int64(autNumTail)); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint64(tail[len(tail)-16:])
+	if n > uint64(size)/uint64(autNumEntryLn) || int64(n)*int64(autNumEntryLn) > size-int64(autNumTail) {
+		return nil, wrong
+	}
+	index := make([]byte, int(n)*autNumEntryLn)
+	end := size - int64(autNumTail) - int64(len(index)) // of the texts
+	if _, err := texts.ReadAt(index, end); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(tail, indexTail(f, index)) {
+		return nil, wrong
+	}
+	entries := make([]autNumEntry, n)
+	for i := range entries {
+		b, le := index[i*autNumEntryLn:], binary.LittleEndian
+		e := autNumEntry{le.Uint32(b), le.Uint32(b[4:]), le.Uint64(b[8:]), le.Uint32(b[16:])}
+		entries[i] = e
+		if e.size == 0 || e.offset+uint64(e.size) > uint64(end) || e.offset > uint64(end) || i > 0 && e.last < entries[i-1].last || e.last < e.first {
+			return nil, wrong
+		}
+	}
+	return entries, nil
+}
+
+func indexTail(f *file, index []byte) []byte {
+	le := binary.LittleEndian
+	sum := sha256.Sum256(index)
+	t := append([]byte(nil), autNumMagic...)
+	t = le.AppendUint64(t, uint64(f.stat.Size()))
+	t = le.AppendUint64(t, uint64(f.stat.ModTime().UnixNano()))
+	t = le.AppendUint64(t, uint64(len(index)/autNumEntryLn))
+	return append(t, sum[:8]...)
+}
+
+// index writes the texts of a dump and their entries.
+func (d *dump) index(f *file) error {
+	w := bufio.NewWriterSize(d.texts, 256<<10)
+	var offset uint64
+	err := readAutNums(f, func(first, last uint32, text []byte) error {
+		d.entries = append(d.entries, autNumEntry{first, last, offset, uint32(len(text))})
+		offset += uint64(len(text))
+		_, err := w.Write(text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(d.entries) == 0 {
+		return errors.New("has no aut-num records: the file is cut off or of another kind")
+	}
+	slices.SortStableFunc(d.entries, func(a, b autNumEntry) int { return cmp.Compare(a.last, b.last) })
+	le := binary.LittleEndian
+	index := make([]byte, 0, len(d.entries)*autNumEntryLn)
+	for _, e := range d.entries {
+		index = le.AppendUint32(le.AppendUint32(index, e.first), e.last)
+		index = le.AppendUint32(le.AppendUint64(index, e.offset), e.size)
+	}
+	w.Write(index)
+	w.Write(indexTail(f, index))
+	return w.Flush()
+}
+
+// maxAutNum is the size of the largest record, several times what is seen. What
+// is longer is cut.
+const maxAutNum = 16 << 20
+
+// readAutNums calls record for each record of AS numbers of a dump; text is valid until
+// it returns. Objects are separated by empty lines; in and between them lines
+// that begin with # or % are comments.
+func readAutNums(r io.Reader, record func(first, last uint32, text []byte) error) error {
+	const (
+		before  = iota // no attribute of an object yet
+		keep           // in an object that may be a record
+		discard        // in another one
+	)
+	var (
+		lr          = newLineReader(r)
+		state       = before
+		text        []byte
+		first, last uint32
+		known       bool // first and last
+	)
+	end := func() error {
+		defer func() { state, text, known = before, text[:0], false }()
+		if state == keep && known && len(text) <= maxAutNum {
+			return record(first, last, text)
+		}
+		return nil
+	}
+	for {
+		line, err := lr.next()
+		if err == io.EOF {
+			return end()
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+		if len(line) == 0 {
+			if err := end(); err != nil {
+				return err
+			}
+			continue
+		}
+		if state == discard {
+			continue
+		}
+		comment := line[0] == '#' || line[0] == '%'
+		if state == before && comment {
+			continue
+		}
+		if !comment {
+			name, value, _ := bytes.Cut(line, []byte(":"))
+			switch {
+			case state == before && bytes.EqualFold(name, []byte("aut-num")):
+				state = keep
+				first, last, known = parseASRange(value)
+			case state == before && bytes.EqualFold(name, []byte("ASHandle")):
+				state = keep
+			case state == before:
+				state = discard
+				continue
+			case !known && bytes.EqualFold(name, []byte("ASNumber")):
+				first, last, known = parseASRange(value)
+			}
+		}
+		if len(text)+len(line) < maxAutNum {
+			text = append(append(text, line...), '\n')
+		}
+	}
+}
+
+// parseASRange reads a number, or two with a hyphen between; # begins a comment.
+func parseASRange(value []byte) (first, last uint32, ok bool) {
+	value, _, _ = bytes.Cut(value, []byte("#"))
+	a, b, two := strings.Cut(string(value), "-")
+	first, err := parseAS(strings.TrimSpace(a))
+	if err != nil {
+		return 0, 0, false
+	}
+	last = first
+	if two {
+		last, err = parseAS(strings.TrimSpace(b))
+	}
+	return first, last, err == nil && first <= last
+}

@@ -1,0 +1,214 @@
+package asn
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	rpsl = "#\n# Terms\n\n% header\n" +
+		"as-block:       AS64496 - AS64511\ndescr:          block\n\n" +
+		"aut-num:        AS64496 # a comment\n" +
+		"as-name:        EXAMPLE\n" +
+		"descr:          first\n" +
+		"                aut-num: AS1\n" +
+		"+\n" +
+		"# within\n" +
+		"source:         RIPE\n" +
+		"\n% Tags relating to 'AS64496'\n\n\n" +
+		"person:         Example\nremarks:        x\naut-num:        AS2\n\n" +
+		"AUT-NUM: as1.1\nsource: RIPE"
+	lacnic = "aut-num: 64497\nowner:   FUNDA\xc7\xc3O\nsource:  LACNIC\n\ninetnum:    192.0.2/24\nowner:      x\n"
+	arin   = "ASHandle:       AS64500\r\nOrgID:          EX\r\nASName:         EXAMPLE\r\nASNumber:       64500 - 64505\r\nSource:         ARIN\r\n\r\n" +
+		"ASHandle:       AS64502\r\nASNumber:       64502\r\n\r\n" +
+		"NetHandle:      NET-192-0-2-0-1\r\nASNumber:      7\r\n\r\n" +
+		"ASHandle:       AS9\r\nASName: no number\r\n"
+)
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	return name
+}
+
+func checkAutNums(t *testing.T, a *AutNums) {
+	t.Helper()
+	arinRange := strings.ReplaceAll(arin[:strings.Index(arin, "\r\n\r\n")+2], "\r", "")
+	for number, want := range map[uint32]string{
+		1: "", 2: "", 7: "", 9: "", 64495: "", 64498: "", 64499: "", 64506: "",
+		64496: rpsl[strings.Index(rpsl, "aut-num:"):strings.Index(rpsl, "\n% Tags")],
+		65537: "AUT-NUM: as1.1\nsource: RIPE\n",
+		64497: "aut-num: 64497\nowner:   FUNDAÇÃO\nsource:  LACNIC\n",
+		64500: arinRange,
+		64502: "ASHandle:       AS64502\nASNumber:       64502\n",
+		64503: arinRange,
+		64505: arinRange,
+	} {
+		got, ok, err := a.Lookup(number)
+		require.NoError(t, err)
+		assert.Equal(t, want, got.Text, number)
+		assert.Equal(t, want != "", ok)
+	}
+	got, _, _ := a.Lookup(64497)
+	assert.Equal(t, "lacnic.db", got.Source.Name)
+}
+
+func TestAutNums(t *testing.T) {
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "new", "cache")
+	var z bytes.Buffer
+	zw := gzip.NewWriter(&z)
+	zw.Write([]byte(rpsl))
+	require.NoError(t, zw.Close())
+	names := []string{
+		write(t, filepath.Join(dir, "ripe.db.gz"), z.String()),
+		write(t, filepath.Join(dir, "lacnic.db"), lacnic),
+		write(t, filepath.Join(dir, "arin.txt"), arin),
+	}
+	open := func(cache string) {
+		t.Helper()
+		a, err := OpenAutNums(cache, names...)
+		require.NoError(t, err)
+		checkAutNums(t, a)
+		require.NoError(t, a.Close())
+		_, ok, err := a.Lookup(64496)
+		assert.False(t, ok)
+		assert.ErrorIs(t, err, os.ErrClosed)
+	}
+	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
+	open("")
+	left, err := os.ReadDir(filepath.Join(dir, "tmp"))
+	require.NoError(t, err)
+	assert.Empty(t, left, "temporary files are removed")
+
+	open(cache)
+	files, err := filepath.Glob(filepath.Join(cache, "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 3)
+	stat := func() (times []time.Time) {
+		for _, f := range files {
+			s, err := os.Stat(f)
+			require.NoError(t, err)
+			times = append(times, s.ModTime())
+		}
+		return times
+	}
+	before := stat()
+	open(cache)
+	assert.Equal(t, before, stat(), "used, not made again")
+
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		require.NoError(t, err)
+		write(t, f, string(b[:len(b)-1]))
+	}
+	open(cache) // damaged
+	for _, f := range files {
+		write(t, f, "")
+	}
+	open(cache)
+
+	// A changed dump is read again.
+	write(t, names[1], strings.Replace(lacnic, "64497", "64499", 1))
+	a, err := OpenAutNums(cache, names...)
+	require.NoError(t, err)
+	defer a.Close()
+	_, ok, err := a.Lookup(64497)
+	assert.NoError(t, err)
+	assert.False(t, ok)
+	_, ok, _ = a.Lookup(64499)
+	assert.True(t, ok)
+
+	_, err = OpenAutNums("", write(t, filepath.Join(dir, "x"), "person: x\n"))
+	assert.EqualError(t, err, "asn: "+filepath.Join(dir, "x")+": has no aut-num records: the file is cut off or of another kind")
+	_, err = OpenAutNums("", write(t, filepath.Join(dir, "x.gz"), z.String()[:60]))
+	assert.ErrorContains(t, err, "unexpected EOF")
+}
+
+func TestAutNumsReal(t *testing.T) {
+	a, err := OpenAutNums("", data(t, "rpsl/lacnic.test"), data(t, "rpsl/arin_asn_net_only.txt"))
+	require.NoError(t, err)
+	defer a.Close()
+	got, ok, err := a.Lookup(278)
+	require.NoError(t, err)
+	require.True(t, ok)
+	assert.Contains(t, got.Text, "owner:   FUNDAÇÃO DE AMPARO À PESQUISA")
+	got, ok, err = a.Lookup(0)
+	require.NoError(t, err)
+	require.True(t, ok)
+	assert.True(t, strings.HasPrefix(got.Text, "ASHandle:       AS0\n"), got.Text)
+}
+
+func FuzzAutNums(f *testing.F) {
+	f.Add(rpsl)
+	f.Add(lacnic)
+	f.Add(arin)
+	f.Fuzz(func(t *testing.T, dump string) {
+		// Only one at the end of a line is taken away.
+		dump = strings.ReplaceAll(dump, "\r", "")
+		var texts []string
+		require.NoError(t, readAutNums(strings.NewReader(dump), func(first, last uint32, text []byte) error {
+			require.LessOrEqual(t, first, last)
+			require.NotEmpty(t, text)
+			require.Equal(t, byte('\n'), text[len(text)-1])
+			texts = append(texts, string(text))
+			return nil
+		}))
+		// A record is read as itself.
+		n := 0
+		require.NoError(t, readAutNums(strings.NewReader(strings.Join(texts, "\n")), func(_, _ uint32, text []byte) error {
+			require.Equal(t, texts[n], string(text))
+			n++
+			return nil
+		}))
+		require.Len(t, texts, n)
+	})
+}
+
+func FuzzIndex(f *testing.F) {
+	dir := f.TempDir()
+	name := filepath.Join(dir, "dump")
+	require.NoError(f, os.WriteFile(name, []byte(rpsl), 0o600))
+	a, err := OpenAutNums(dir, name)
+	require.NoError(f, err)
+	whole, err := io.ReadAll(io.NewSectionReader(a.dumps[0].texts, 0, 1<<20))
+	require.NoError(f, err)
+	require.NoError(f, a.Close())
+	f.Add(whole)
+	f.Fuzz(func(t *testing.T, cached []byte) {
+		of, err := openFile(name)
+		require.NoError(t, err)
+		defer of.Close()
+		index := filepath.Join(t.TempDir(), "index")
+		require.NoError(t, os.WriteFile(index, cached, 0o600))
+		d := load(t, index, of)
+		if d == nil {
+			return
+		}
+		defer d.close()
+		a := AutNums{dumps: []dump{*d}}
+		for _, e := range d.entries {
+			_, _, err := a.Lookup(e.first)
+			require.NoError(t, err)
+		}
+	})
+}
+
+func load(t *testing.T, index string, f *file) *dump {
+	t.Helper()
+	var d dump
+	if !d.load(index, f) {
+		return nil
+	}
+	return &d
+}

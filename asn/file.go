@@ -1,0 +1,54 @@
+package asn
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/connmapgo/connmap/internal/unpack"
+)
+
+// A file is the content of a file, unpacked if it is compressed.
+type file struct {
+	*bufio.Reader
+	f    *os.File
+	stat fs.FileInfo
+	info Info // with the date of the last change
+}
+
+// openFile opens a file. Its errors name the file, but not the package.
+func openFile(name string) (*file, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	stat, err := f.Stat()
+	if err == nil && stat.IsDir() {
+		err = fmt.Errorf("%s: is a folder, want a file", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	br, err := unpack.Reader(f)
+	if err == nil {
+		if head, _ := br.Peek(3); string(head) == "\xef\xbb\xbf" {
+			br.Discard(3)
+		}
+		if _, err = br.Peek(1); err == io.EOF {
+			err = errors.New("is empty")
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &file{br, f, stat, Info{filepath.Base(name), stat.ModTime().Truncate(time.Second).UTC()}}, nil
+}
+
+func (f *file) Close() error { return f.f.Close() }

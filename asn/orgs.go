@@ -1,0 +1,274 @@
+package asn
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// An Org is the organisation that holds an autonomous system. It is a
+// comparable value; the zero Org is none.
+type Org struct {
+	ID      string // such as GOGL-ARIN; empty if unknown
+	Name    string // in UTF-8, as the data have it
+	Country string // ISO 3166-1 alpha-2 code; empty if unknown
+	ASName  string // short name of the AS; empty if unknown
+	Source  Info
+}
+
+// Orgs is the organisations of autonomous systems. It is immutable and safe
+// for concurrent use. The zero Orgs is empty.
+type Orgs struct {
+	info Info
+	ases []orgAS // by number
+	orgs []Org   // without ASName and Source
+}
+
+type orgAS struct {
+	number uint32
+	org    int32 // in orgs; -1: none
+	name   string
+}
+
+// OpenOrgs reads CAIDA's AS organisations, as text (as-org2info.txt) or as
+// JSON lines (as-org2info.jsonl), or a GDBM file that maps AS numbers to
+// names, such as caida_asn_to_name.dbm. The format is told by the content, which may be
+// compressed with gzip or xz. Names that are no UTF-8 are taken for
+// ISO 8859-1. The date is that of the file's last change.
+//
+// The form: https://www.caida.org/catalog/datasets/as-organizations/
+func OpenOrgs(name string) (*Orgs, error) {
+	f, err := openFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("asn: %w", err)
+	}
+	defer f.Close()
+	o, err := readOrgs(f, f.info)
+	if err != nil {
+		return nil, fmt.Errorf("asn: %s: %w", name, err)
+	}
+	return o, nil
+}
+
+// Info says what the table is.
+func (o *Orgs) Info() Info { return o.info }
+
+// Lookup reports the organisation of an autonomous system. It is false if
+// the table has neither an organisation nor a name of it.
+func (o *Orgs) Lookup(number uint32) (Org, bool) {
+	i, ok := slices.BinarySearchFunc(o.ases, number, func(a orgAS, n uint32) int { return cmp.Compare(a.number, n) })
+	if !ok {
+		return Org{}, false
+	}
+	var org Org
+	if a := o.ases[i]; a.org >= 0 {
+		org = o.orgs[a.org]
+	}
+	org.ASName, org.Source = o.ases[i].name, o.info
+	if org.Name == "" {
+		org.Name = org.ASName
+	}
+	return org, org.Name != ""
+}
+
+// readOrgs reads any of the formats. Its errors do not say the package's name.
+func readOrgs(f interface {
+	io.Reader
+	Peek(int) ([]byte, error)
+}, info Info) (*Orgs, error) {
+	b := orgBuilder{orgs: make(map[string]int32)}
+	head, _ := f.Peek(4)
+	var err error
+	switch {
+	case isGDBM(head):
+		err = b.gdbm(f)
+	case len(head) > 0 && head[0] == '{':
+		err = b.json(f)
+	default:
+		err = b.text(f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(b.o.ases) == 0 {
+		return nil, errors.New("has no AS numbers: the file is cut off or of another kind")
+	}
+	o := &b.o
+	o.info = info
+	slices.SortStableFunc(o.ases, func(a, b orgAS) int { return cmp.Compare(a.number, b.number) })
+	// Of equal numbers the last stays.
+	slices.Reverse(o.ases)
+	o.ases = slices.CompactFunc(o.ases, func(a, b orgAS) bool { return a.number == b.number })
+	slices.Reverse(o.ases)
+	return o, nil
+}
+
+type orgBuilder struct {
+	o    Orgs
+	orgs map[string]int32 // by id, in o.orgs
+}
+
+// org returns the place of an organisation, of which maybe nothing but the id
+// is known yet: either section may come first.
+func (b *orgBuilder) org(id string) int32 {
+	if id == "" {
+		return -1
+	}
+	i, ok := b.orgs[id]
+	if !ok {
+		i = int32(len(b.o.orgs))
+		id = strings.Clone(id)
+		b.orgs[id] = i
+		b.o.orgs = append(b.o.orgs, Org{ID: id})
+	}
+	return i
+}
+
+func (b *orgBuilder) addOrg(id, name, country string) {
+	if i := b.org(id); i >= 0 {
+		b.o.orgs[i].Name, b.o.orgs[i].Country = utf8Text(name), strings.Clone(country)
+	}
+}
+
+func (b *orgBuilder) addAS(number uint32, name, org string) {
+	b.o.ases = append(b.o.ases, orgAS{number, b.org(org), utf8Text(name)})
+}
+
+// text reads two sections, each announced by a comment that names its columns.
+func (b *orgBuilder) text(r io.Reader) error {
+	lr := newLineReader(r)
+	const (
+		none = iota // no section yet
+		orgSection
+		asSection
+	)
+	section := none
+	for {
+		line, err := lr.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+		if len(line) == 0 {
+			continue
+		}
+		if line[0] == '#' {
+			// A blank before the first column does occur.
+			if _, format, ok := bytes.Cut(line, []byte("format:")); ok {
+				switch format = bytes.TrimSpace(format); {
+				case bytes.HasPrefix(format, []byte("org_id|")):
+					section = orgSection
+				case bytes.HasPrefix(format, []byte("aut|")):
+					section = asSection
+				default:
+					return fmt.Errorf("line %d: want columns org_id|... or aut|..., found %q", lr.number, clip(format))
+				}
+			}
+			continue
+		}
+		if section == none {
+			return fmt.Errorf("line %d: want a line # format:org_id|... or # format:aut|... before it, as in CAIDA's as-org2info, found %q", lr.number, clip(line))
+		}
+		var f [6][]byte
+		if n := split(f[:], line); n < orgColumns {
+			return fmt.Errorf("line %d: want %d columns or more separated by |, found %d", lr.number, orgColumns, n)
+		}
+		if section == orgSection {
+			b.addOrg(string(f[0]), string(f[2]), string(f[3]))
+			continue
+		}
+		number, err := parseAS(string(f[0]))
+		if err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+		b.addAS(number, string(f[2]), string(f[3]))
+	}
+}
+
+// orgColumns is how many columns of either section are needed: of
+// org_id|changed|org_name|country|source and of
+// aut|changed|aut_name|org_id|opaque_id|source.
+const orgColumns = 4
+
+// json reads one object a line.
+func (b *orgBuilder) json(r io.Reader) error {
+	lr := newLineReader(r)
+	for {
+		line, err := lr.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		var v struct {
+			Type, Name, Country, ASN string
+			ID                       string `json:"organizationId"`
+		}
+		// The decoder would replace what is no UTF-8.
+		if err := json.Unmarshal([]byte(utf8Text(string(line))), &v); err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+		switch v.Type {
+		case "Organization":
+			b.addOrg(v.ID, v.Name, v.Country)
+		case "ASN":
+			number, err := parseAS(v.ASN)
+			if err != nil {
+				return fmt.Errorf("line %d: %w", lr.number, err)
+			}
+			b.addAS(number, v.Name, v.ID)
+		default:
+			return fmt.Errorf("line %d: want type Organization or ASN, found %q", lr.number, clip([]byte(v.Type)))
+		}
+	}
+}
+
+// gdbm reads a GDBM file that maps AS numbers to names. Other keys are left out.
+func (b *orgBuilder) gdbm(r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return readGDBM(data, func(key, value []byte) {
+		// Programs in C store the byte that ends a string too.
+		key, value = bytes.TrimRight(key, "\x00"), bytes.TrimRight(value, "\x00")
+		if number, err := parseAS(string(key)); err == nil {
+			b.addAS(number, string(value), "")
+		}
+	})
+}
+
+// parseAS reads an AS number with or without AS before it, also as two numbers
+// with a point between.
+func parseAS(s string) (uint32, error) {
+	digits := s
+	if len(s) > 2 && strings.EqualFold(s[:2], "AS") {
+		digits = s[2:]
+	}
+	high, low, point := strings.Cut(digits, ".")
+	n, err := strconv.ParseUint(high, 10, 32)
+	if point && err == nil {
+		var m uint64
+		m, err = strconv.ParseUint(low, 10, 16)
+		if n > 0xffff {
+			err = strconv.ErrRange
+		}
+		n = n<<16 | m
+	}
+	if err != nil {
+		return 0, fmt.Errorf("want an AS number from 0 to 4294967295, found %q", clip([]byte(s)))
+	}
+	return uint32(n), nil
+}
