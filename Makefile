@@ -18,8 +18,10 @@ test: deps-test
 	test -z "$$(gofmt -l .)"
 	go vet ./...
 	cd conntrack/internal/compare && go vet .
+	cd geoip/internal/compare && go vet .
 	scripts/with-display go test -timeout 12m ./...
 	CGO_ENABLED=1 go test -race -timeout 12m ./conntrack/... ./history/... ./examples/mapserver/internal/monitor
+	CGO_ENABLED=1 go test -race -run Concurrent ./geoip
 	@for p in linux/arm64 linux/arm linux/riscv64; do echo "build $$p"; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/connmap-agent || exit 1; done
 	@for p in darwin/arm64 windows/amd64; do echo "vet $$p"; \
@@ -28,6 +30,7 @@ test: deps-test
 bench: deps-test build
 	scripts/with-display go test -run '^$$' -bench . -benchtime 200ms ./...
 	cd conntrack/internal/compare && go test -bench . -benchtime 1x .
+	cd geoip/internal/compare && go test -bench . -benchtime 200ms .
 	scripts/figures
 
 # Compiles the programs for the kernel anew; only after a change of theirs.

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -388,7 +390,7 @@ func FuzzLoad(f *testing.F) {
 func reseal(data []byte) {
 	t := table{data: string(data)}
 	n := func(i int) int { return int(t.u32(40+4*i) & math.MaxInt32) }
-	t.nn, t.nv, t.n6, t.nf, t.np = n(0), n(1), n(2), n(3), n(4)
+	t.nn, t.nv, t.n6, t.nf, t.np, t.m6 = n(0), n(1), n(2), n(3), n(4), n(8)
 	if t.np <= mostIDs && t.layout(n(5)) == uint64(len(data)) {
 		binary.LittleEndian.PutUint32(data[12:], headerSum(t.data[:headerSize], t.data[t.end:]))
 	}
@@ -526,4 +528,29 @@ func TestOpenErrors(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	_, err = Open(t.TempDir())
 	assert.ErrorContains(t, err, "geoip: ")
+}
+
+// TestConcurrentLookups: what is remembered of look-ups is shared by all.
+func TestConcurrentLookups(t *testing.T) {
+	var rows []testRow
+	for i := range uint64(1000) {
+		rows = append(rows,
+			testRow{Range{addr4(uint32(i << 22)), addr4(uint32(i<<22 | 1<<22 - 1))}, places[1+i%4]},
+			testRow{Range{addr6(v6{i << 48, 0}), addr6(v6{i<<48 | 1<<48 - 1, math.MaxUint64})}, places[1+i%4]})
+	}
+	db := compileRows(t, rows)
+	var wg sync.WaitGroup
+	for g := range uint64(4) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(g, 0))
+			for range 100_000 {
+				row := rows[r.IntN(len(rows))]
+				if got, ok := db.Lookup(between(r, row.First, row.Last)); !ok || got != row.place {
+					t.Errorf("%v: got %v, want %v", row.Range, got, row.place)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

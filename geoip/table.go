@@ -20,7 +20,10 @@ import (
 //	                    of its bits begin, how many bits the first 1, 2 and 3
 //	                    words have (4, and 3 × 1 byte), and zero
 //	values  nv × 3      for each bit: a place, or a node and valueFlag
-//	keys    nk × 8      levels of an index of the next section, the highest first
+//	root6   65536 × 4   IPv6 by its first 16 bits: how many starts lie below, or a
+//	                    node of the next section and nodeFlag; absent without starts
+//	nodes6  m6 × 1028   for the next 8 bits: how many starts lie below each part,
+//	                    and below what follows
 //	hi6     n6 × 8      most significant halves of the IPv6 starts, ascending
 //	fine    nf × 16     starts within split /64 networks: hi, lo
 //	id6     n6 × width  place of the range that begins there
@@ -30,8 +33,7 @@ import (
 //	sums    CRC-32C of each block of blockSize bytes of what stands before
 //
 // The tree of IPv4 is that of Asai and Ohara's Poptrie (SIGCOMM 2015) with
-// strides of 16, 8 and 8 bits. A level of keys has every fanout-th key of the
-// level below.
+// strides of 16, 8 and 8 bits.
 //
 // An IPv6 range ends where the next one starts. Place 0 is none. Few boundaries
 // lie within a /64 in the tables of countries, so only these cost 16 bytes: the
@@ -41,7 +43,8 @@ import (
 //
 // The header: magic (8 bytes), version, CRC-32C of the header, in which this is
 // zero, and of sums, date (8 bytes, Unix seconds, 0: unknown), stamp of the
-// sources (16 bytes), nn, nv, n6, nf, np, ns, flags, number of ranges, and zeros.
+// sources (16 bytes), nn, nv, n6, nf, np, ns, flags, number of ranges, m6, and
+// zeros.
 const (
 	magic      = "cmgeoip\x00"
 	version    = 2
@@ -50,7 +53,7 @@ const (
 	nodeSize   = 40
 	valueSize  = 3
 	placeSize  = 16
-	fanout     = 16
+	node6Size  = 257 * 4
 	blockSize  = 1 << 16
 
 	nodeFlag  = 1 << 31
@@ -61,17 +64,17 @@ const (
 
 	degree = 10_000_000 // units of latitude and longitude in a degree
 
-	cacheBits = 15
+	cacheBits  = 15
+	cache6Bits = 14
 )
 
 type table struct {
-	data                                                       string
-	nn, nv, n6, nf, np, width, ranges                          int
-	root, nodes, values, keys, hi6, fine, id6, idf, places, ns int // offsets into data
-	end                                                        int // of all but sums
-	levels                                                     []level
-	date                                                       int64
-	flags                                                      uint32
+	data                                                                string
+	nn, nv, m6, n6, nf, np, width, ranges                               int
+	root, nodes, values, root6, nodes6, hi6, fine, id6, idf, places, ns int // offsets into data
+	end                                                                 int // of all but sums
+	date                                                                int64
+	flags                                                               uint32
 
 	// Which blocks are known to be as they were written: 1; damaged: 2. Nil: the
 	// data are trusted.
@@ -80,10 +83,10 @@ type table struct {
 	// What was looked up last, each an address and, in the lower half, its place
 	// plus one: the same few peers are looked up again and again.
 	recent *[1 << cacheBits]atomic.Uint64
+	// Likewise the /64 networks of one place, each with a mark of the place in it
+	// (Hyatt and Mann's lockless hash table): halves of two writers do not fit.
+	recent6 *[1 << cache6Bits]struct{ network, id atomic.Uint64 }
 }
-
-// A level of the index of IPv6 starts.
-type level struct{ off, n int }
 
 var (
 	errDamaged = errors.New("geoip: damaged table")
@@ -95,11 +98,9 @@ func (t *table) layout(ns int) (size uint64) {
 	for v := t.np; v > 0; v >>= 8 {
 		t.width++
 	}
-	nk := 0
-	for n := t.n6; n > fanout; {
-		n = (n + fanout - 1) / fanout
-		t.levels = append(t.levels, level{n: n})
-		nk += n
+	root6 := 0
+	if t.n6 > 0 {
+		root6 = rootSize
 	}
 	size = headerSize
 	for _, s := range []struct {
@@ -107,7 +108,7 @@ func (t *table) layout(ns int) (size uint64) {
 		n, each int
 	}{
 		{&t.root, rootSize, 4}, {&t.nodes, t.nn, nodeSize}, {&t.values, t.nv, valueSize},
-		{&t.keys, nk, 8}, {&t.hi6, t.n6, 8}, {&t.fine, t.nf, 16}, {&t.id6, t.n6, t.width}, {&t.idf, t.nf, t.width},
+		{&t.root6, root6, 4}, {&t.nodes6, t.m6, node6Size}, {&t.hi6, t.n6, 8}, {&t.fine, t.nf, 16}, {&t.id6, t.n6, t.width}, {&t.idf, t.nf, t.width},
 		{&t.places, t.np, placeSize}, {&t.ns, ns, 1},
 	} {
 		size = (size + 7) &^ 7
@@ -116,12 +117,6 @@ func (t *table) layout(ns int) (size uint64) {
 	}
 	size = (size + 7) &^ 7
 	t.end = int(size)
-	// The levels were counted from the lowest up, and lie the highest first.
-	off := t.keys
-	for i := len(t.levels) - 1; i >= 0; i-- {
-		t.levels[i].off = off
-		off += 8 * t.levels[i].n
-	}
 	return size + (size+blockSize-1)/blockSize*4
 }
 
@@ -134,7 +129,7 @@ func parseTable(data string) (table, error) {
 		return table{}, errors.New("geoip: the table was compiled by another version: compile it again")
 	}
 	t.date = int64(t.u64(16))
-	var n [8]int
+	var n [9]int
 	for i := range n {
 		v := t.u32(40 + 4*i)
 		if v > math.MaxInt32 {
@@ -143,6 +138,7 @@ func parseTable(data string) (table, error) {
 		n[i] = int(v)
 	}
 	t.nn, t.nv, t.n6, t.nf, t.np, t.flags, t.ranges = n[0], n[1], n[2], n[3], n[4], uint32(n[6]), n[7]
+	t.m6 = n[8]
 	if t.np > mostIDs || t.layout(n[5]) != uint64(len(data)) {
 		return table{}, errDamaged
 	}
@@ -150,6 +146,9 @@ func parseTable(data string) (table, error) {
 		return table{}, errDamaged
 	}
 	t.recent = new([1 << cacheBits]atomic.Uint64)
+	if t.n6 > 0 {
+		t.recent6 = new([1 << cache6Bits]struct{ network, id atomic.Uint64 })
+	}
 	return t, nil
 }
 
@@ -200,8 +199,10 @@ func (t *table) u32(off int) uint32 {
 	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
 }
 
-func (t *table) u64(off int) uint64 {
-	s := t.data[off : off+8]
+func (t *table) u64(off int) uint64 { return u64(t.data, off) }
+
+func u64(s string, off int) uint64 {
+	s = s[off : off+8]
 	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
@@ -275,41 +276,91 @@ func (t *table) part(node, part uint32) uint32 {
 	return t.value(int(i))
 }
 
-// search returns how many of n ascending keys at an offset, of which those below
-// from are known to be, are not above a key.
-func (t *table) search(off, from, n int, key uint64) int {
-	n = min(n, from+fanout)
-	if from < n && !(t.sound(off+8*from) && t.sound(off+8*n-1)) {
-		return 0
+// bucket6 returns which starts have the first 24 bits of hi. Those before are
+// lower, those behind higher.
+func (t *table) bucket6(hi uint64) (from, to int, ok bool) {
+	if t.n6 == 0 {
+		return 0, 0, false
 	}
-	for from < n && t.u64(off+8*from) <= key {
-		from++
+	off := t.root6 + int(hi>>48)*4
+	if !t.sound(off) {
+		return 0, 0, false
 	}
-	return from
+	v := t.u32(off)
+	from, to = int(v), int(v)
+	if v&nodeFlag != 0 {
+		v &^= nodeFlag
+		if v >= uint32(t.m6) {
+			return 0, 0, false
+		}
+		off = t.nodes6 + int(v)*node6Size + int(hi>>40&0xff)*4
+		if !t.sound(off) || !t.sound(off+7) {
+			return 0, 0, false
+		}
+		from, to = int(t.u32(off)), int(t.u32(off+4))
+	}
+	// In case the table is damaged.
+	if from < 0 || to < from || to > t.n6 {
+		return 0, 0, false
+	}
+	if t.checked != nil {
+		for at := t.hi6 + 8*from; at < t.hi6+8*to; at += blockSize {
+			ok = t.sound(at) && t.sound(min(at+blockSize, t.hi6+8*to)-1)
+			if !ok {
+				return 0, 0, false
+			}
+		}
+	}
+	return from, to, true
 }
 
+// find6 returns the place of an IPv6 address.
 func (t *table) find6(hi, lo uint64) uint32 {
-	i := 0
-	for k := len(t.levels) - 1; k >= 0; k-- {
-		if i = t.search(t.levels[k].off, i, t.levels[k].n, hi); i == 0 {
-			return 0
-		}
-		i = (i - 1) * fanout
-	}
-	i = t.search(t.hi6, i, t.n6, hi)
-	if i == 0 || !t.soundID(t.id6, i-1) {
+	if t.recent6 == nil {
 		return 0
 	}
-	id := t.id(t.id6, i-1)
-	if id != uint32(t.np) {
-		return id
+	slot := &t.recent6[hi*0x9e3779b97f4a7c15>>(64-cache6Bits)]
+	// One more than the place, so that an empty slot fits nothing.
+	if id := slot.id.Load(); id != 0 && slot.network.Load()^mark(id) == hi {
+		return uint32(id) - 1
+	}
+	id, whole := t.search6(hi, lo)
+	if whole {
+		slot.id.Store(uint64(id) + 1)
+		slot.network.Store(hi ^ mark(uint64(id)+1))
+	}
+	return id
+}
+
+func mark(id uint64) uint64 { return id * 0xbf58476d1ce4e5b9 }
+
+// search6 is find6 without what is remembered, and reports whether all of the
+// /64 is there.
+func (t *table) search6(hi, lo uint64) (id uint32, whole bool) {
+	i, j, ok := t.bucket6(hi)
+	if !ok {
+		return 0, false
+	}
+	for keys := t.data[t.hi6:]; i < j; {
+		m := int(uint(i+j) >> 1)
+		if u64(keys, 8*m) <= hi {
+			i = m + 1
+		} else {
+			j = m
+		}
+	}
+	if i == 0 || !t.soundID(t.id6, i-1) {
+		return 0, false
+	}
+	if id = t.id(t.id6, i-1); id != uint32(t.np) {
+		return id, true
 	}
 	from, to := 0, t.nf
 	for from < to {
 		m := int(uint(from+to) >> 1)
 		off := t.fine + 16*m
 		if !t.sound(off) || !t.sound(off+15) {
-			return 0
+			return 0, false
 		}
 		if h := t.u64(off); h < hi || h == hi && t.u64(off+8) <= lo {
 			from = m + 1
@@ -318,9 +369,9 @@ func (t *table) find6(hi, lo uint64) uint32 {
 		}
 	}
 	if from == 0 || !t.soundID(t.idf, from-1) {
-		return 0
+		return 0, false
 	}
-	return t.id(t.idf, from-1)
+	return t.id(t.idf, from-1), false
 }
 
 func (t *table) soundID(section, i int) bool {
@@ -473,7 +524,8 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 		return "", fmt.Errorf("geoip: more than %d networks with parts", mostIDs)
 	}
 	hi6, fine := split(starts6, uint32(len(places)))
-	t := table{nn: tree.nn, nv: len(tree.values) / valueSize, n6: len(hi6), nf: len(fine), np: len(places)}
+	root6, nodes6 := index6(hi6)
+	t := table{nn: tree.nn, nv: len(tree.values) / valueSize, m6: len(nodes6), n6: len(hi6), nf: len(fine), np: len(places)}
 
 	var names []byte
 	nameAt := make(map[string]int)
@@ -505,7 +557,7 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 	b = le.AppendUint32(b, 0)
 	b = le.AppendUint64(b, uint64(date))
 	b = append(b, stamp[:]...)
-	for _, n := range []int{t.nn, t.nv, t.n6, t.nf, t.np, len(names), int(flags), known(starts4) + known(starts6)} {
+	for _, n := range []int{t.nn, t.nv, t.n6, t.nf, t.np, len(names), int(flags), known(starts4) + known(starts6), t.m6} {
 		b = le.AppendUint32(b, uint32(n))
 	}
 	align(t.root)
@@ -516,14 +568,14 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 	b = append(b, tree.nodes...)
 	align(t.values)
 	b = append(b, tree.values...)
-	for i := len(t.levels) - 1; i >= 0; i-- {
-		align(t.levels[i].off)
-		every := 1
-		for range i + 1 {
-			every *= fanout
-		}
-		for k := 0; k < len(hi6); k += every {
-			b = le.AppendUint64(b, hi6[k].first.hi)
+	align(t.root6)
+	for _, v := range root6 {
+		b = le.AppendUint32(b, v)
+	}
+	align(t.nodes6)
+	for _, node := range nodes6 {
+		for _, v := range node {
+			b = le.AppendUint32(b, v)
 		}
 	}
 	align(t.hi6)
@@ -647,6 +699,32 @@ func (t *tree) add(parts *[256]uint32) uint32 {
 	t.nodes = append(t.nodes, counts[1], counts[2], counts[3], 0)
 	t.nn++
 	return uint32(t.nn - 1)
+}
+
+// index6 makes the sections root6 and nodes6.
+func index6(starts []start[v6]) (root []uint32, nodes [][257]uint32) {
+	if len(starts) == 0 {
+		return nil, nil
+	}
+	root = make([]uint32, rootSize)
+	i := 0
+	for h := range uint64(rootSize) {
+		if i == len(starts) || starts[i].first.hi>>48 != h {
+			root[h] = uint32(i)
+			continue
+		}
+		var node [257]uint32
+		for part := range uint64(256) {
+			node[part] = uint32(i)
+			for i < len(starts) && starts[i].first.hi>>40 == h<<8|part {
+				i++
+			}
+		}
+		node[256] = uint32(i)
+		root[h] = nodeFlag | uint32(len(nodes))
+		nodes = append(nodes, node)
+	}
+	return root, nodes
 }
 
 // split separates the starts within /64 networks from the others; see table.

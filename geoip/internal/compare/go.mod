@@ -1,0 +1,19 @@
+module github.com/connmapgo/connmap/geoip/internal/compare
+
+go 1.26.0
+
+require (
+	github.com/connmapgo/connmap v0.0.0
+	github.com/gaissmai/bart v0.30.0
+	github.com/oschwald/maxminddb-golang/v2 v2.9.0
+	github.com/phuslu/iploc v1.0.20260915
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	github.com/ulikunitz/xz v0.5.17 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace github.com/connmapgo/connmap => ../../..
