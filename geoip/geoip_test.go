@@ -535,8 +535,8 @@ func TestConcurrentLookups(t *testing.T) {
 	var rows []testRow
 	for i := range uint64(1000) {
 		rows = append(rows,
-			testRow{Range{addr4(uint32(i << 22)), addr4(uint32(i<<22 | 1<<22 - 1))}, places[1+i%4]},
-			testRow{Range{addr6(v6{i << 48, 0}), addr6(v6{i<<48 | 1<<48 - 1, math.MaxUint64})}, places[1+i%4]})
+			testRow{Range{addr4(uint32(i << 22)), addr4(uint32(i<<22 + 1<<22 - 1))}, places[1+i%4]},
+			testRow{Range{addr6(v6{i << 48, 0}), addr6(v6{i<<48 + 1<<48 - 1, math.MaxUint64})}, places[1+i%4]})
 	}
 	db := compileRows(t, rows)
 	var wg sync.WaitGroup
