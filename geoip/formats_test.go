@@ -1,6 +1,8 @@
 package geoip
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -263,4 +265,52 @@ func naivePoint(t *testing.T, lat, lon string) Place {
 	_, err := fmt.Sscan(lat+" "+lon, &p.Lat, &p.Lon)
 	require.NoError(t, err)
 	return p
+}
+
+// FuzzReadText: no text makes a table that answers what no line says, or worse.
+func FuzzReadText(f *testing.F) {
+	for _, seed := range []string{
+		csvSample,
+		"# Generated: Thu, 25 Jun 2026 04:33:59 GMT\n3221225984,3221226111,AU\n",
+		"192.0.2.0,192.0.2.127,OC,AU,Queensland,\"South \"\"B\"\"\",-27.4767,153.017\n",
+		"192.0.2.0\t192.0.2.127\t64496\tAU\tEXAMPLE\n",
+		"192.0.2.0,192.0.2.127,AU,Queensland,,South Brisbane,4101,-27.4767,153.017,Australia/Brisbane\n",
+		"2001:db8::,2001:db8::ffff,NL\r\n\n",
+		blocksHeader + "192.0.2.0/25,1,2,,0,0,4101,-27.4767,153.0170,10,\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		format := recognise(data)
+		if format == nil && isGeoLite(data) {
+			var err error
+			if format, err = geoLite(filepath.Join(t.TempDir(), "blocks"), data); err != nil {
+				return
+			}
+		}
+		if format == nil {
+			return
+		}
+		b := newBuilder()
+		if _, err := readText(b, bufio.NewReader(bytes.NewReader(data)), format); err != nil {
+			return
+		}
+		db, err := b.compile(time.Time{})
+		require.NoError(t, err)
+		require.NoError(t, db.Verify())
+		known := map[Place]bool{}
+		for _, p := range b.places {
+			known[p] = true
+		}
+		for r, p := range db.All() {
+			require.True(t, p.Precision == City || known[p], "%v", p)
+			_, ok := db.Lookup(r.First)
+			require.True(t, ok)
+		}
+	})
+}
+
+func FuzzReadLocations(f *testing.F) {
+	f.Add([]byte(locationsHeader + "1,en,OC,Oceania,AU,Australia,QLD,Queensland,,,\"South \"\"B\"\"\",,Australia/Brisbane,0\n"))
+	f.Fuzz(func(t *testing.T, data []byte) { readLocations(bufio.NewReader(bytes.NewReader(data))) })
 }

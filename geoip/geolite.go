@@ -23,7 +23,7 @@ type location struct {
 
 // columns finds the named columns in a line that names all. A missing one is -1.
 func columns(header []byte, names ...string) []int {
-	fields := split2(header, ',')
+	fields := fieldsOf(header, ',')
 	at := make([]int, len(names))
 	for i, name := range names {
 		at[i] = slices.IndexFunc(fields, func(f []byte) bool { return string(f) == name })
@@ -58,7 +58,7 @@ func geoLite(name string, head []byte) (*textFormat, error) {
 		return f[at[i]-1]
 	}
 	return &textFormat{
-		name: "GeoLite2's blocks", fields: string(header), count: len(split2(header, ',')), sep: ',', networks: true,
+		fields: string(header), count: len(fieldsOf(header, ',')), sep: ',', networks: true,
 		place: func(f [][]byte) (Place, error) {
 			p, err := point([][]byte{field(f, 2), field(f, 3)})
 			if err != nil {
@@ -132,7 +132,7 @@ func readLocations(r *bufio.Reader) (map[string]location, error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		f := split2(line, ',')
+		f := fieldsOf(line, ',')
 		field := func(i int) string {
 			if i < 0 || i >= len(f) {
 				return ""

@@ -14,7 +14,6 @@ import (
 
 // A textFormat is how a table of lines is read.
 type textFormat struct {
-	name     string
 	fields   string // what a line has, for people; exactly these
 	count    int    // of fields
 	sep      byte
@@ -26,13 +25,13 @@ type textFormat struct {
 
 var (
 	// The addresses of ipv4.csv, and of tor's geoip, are decimal.
-	connmapCSV  = textFormat{name: "connmap's ipv4.csv", fields: "start,end,latitude,longitude", count: 4, sep: ',', hosts: true, place: point}
-	countryList = textFormat{name: "a list of countries", fields: "start,end,country", count: 3, sep: ',', place: countryField}
-	dbipCSV     = textFormat{name: "DB-IP's city CSV", fields: "start,end,continent,country,region,city,latitude,longitude", count: 8, sep: ',',
+	connmapCSV  = textFormat{fields: "start,end,latitude,longitude", count: 4, sep: ',', hosts: true, place: point}
+	countryList = textFormat{fields: "start,end,country", count: 3, sep: ',', place: countryField}
+	dbipCSV     = textFormat{fields: "start,end,continent,country,region,city,latitude,longitude", count: 8, sep: ',',
 		place: func(f [][]byte) (Place, error) { return cityPlace(f[1], f[3], f[2], f[4], f[5]) }}
-	sapicsCSV = textFormat{name: "a city CSV of sapics", fields: "start,end,country,region,district,city,postal code,latitude,longitude,time zone", count: 10, sep: ',',
+	sapicsCSV = textFormat{fields: "start,end,country,region,district,city,postal code,latitude,longitude,time zone", count: 10, sep: ',',
 		place: func(f [][]byte) (Place, error) { return cityPlace(f[0], f[3], f[1], f[5], f[6]) }}
-	iptoasnTSV = textFormat{name: "iptoasn's TSV", fields: "start, end, AS number, country and description, with tabs between", count: 5, sep: '\t',
+	iptoasnTSV = textFormat{fields: "start, end, AS number, country and description, with tabs between", count: 5, sep: '\t',
 		place: func(f [][]byte) (Place, error) { return countryField(f[1:]) }}
 )
 
@@ -96,7 +95,7 @@ func coordinates(lat, lon []byte) (float64, float64, error) {
 // format of lines fits. The text may begin with comments.
 func recognise(head []byte) *textFormat {
 	line := firstLine(head)
-	switch f := split2(line, ','); {
+	switch f := fieldsOf(line, ','); {
 	case len(f) == 4 && isDigits(f[0]) && isDigits(f[1]):
 		return &connmapCSV
 	case !isAddress(f[0]) || len(f) < 3 || !isAddress(f[1]):
@@ -107,7 +106,7 @@ func recognise(head []byte) *textFormat {
 	case len(f) == 10:
 		return &sapicsCSV
 	}
-	if f := split2(line, '\t'); len(f) >= 4 && isAddress(f[0]) && isAddress(f[1]) && isDigits(f[2]) {
+	if f := fieldsOf(line, '\t'); len(f) >= 4 && isAddress(f[0]) && isAddress(f[1]) && isDigits(f[2]) {
 		return &iptoasnTSV
 	}
 	return nil
@@ -131,8 +130,8 @@ func isAddress(s []byte) bool {
 	return ok
 }
 
-// split2 splits a line into fields, of which some may be quoted.
-func split2(line []byte, sep byte) [][]byte { return appendFields(nil, line, sep) }
+// fieldsOf splits a line into fields, of which some may be quoted.
+func fieldsOf(line []byte, sep byte) [][]byte { return appendFields(nil, line, sep) }
 
 func appendFields(f [][]byte, line []byte, sep byte) [][]byte {
 	for {
