@@ -22,12 +22,13 @@
 //   - rules: labels and colours of connections
 //   - history: connections recorded in SQLite
 //
-// The programs: cmd/connmap-agent reports one machine, examples/mapserver is
-// the map. In the map server, monitor is the core without drawing, live its
+// The programs: cmd/connmap-agent reports one machine, cmd/connmap-data downloads
+// and compiles tables, examples/mapserver is the map. In the map server, monitor is the core without drawing, live its
 // published state, mapview the view model without a window, typeface and
 // worldmap what it measures and projects with; gui alone imports Ebitengine,
 // history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
-// to the map server it was told to join.
+// to the map server it was told to join, and nothing is fetched but by
+// connmap-data update.
 package connmap
