@@ -34,7 +34,7 @@ const (
 		"ASHandle:       AS9\r\nASName: no number\r\n"
 )
 
-func write(t *testing.T, name, text string) string {
+func write(t testing.TB, name, text string) string {
 	t.Helper()
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return name

@@ -1,0 +1,441 @@
+package asn
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Whois answers from files what the whois servers of the registries answer. It
+// asks no server. Any of its sources may be missing: reports then say which file
+// would help. The zero Whois knows nothing but special ranges. It is safe for
+// concurrent use as long as no field changes.
+type Whois struct {
+	Delegations *Delegations
+	Orgs        *Orgs
+	ASNs        []*DB // the first that knows an address counts
+	AutNums     *AutNums
+	// Place tells where an address is; it may be nil.
+	Place func(netip.Addr) (Place, bool)
+}
+
+// A Place is where an address is.
+type Place struct {
+	Lat, Lon  float64 // degrees, north and east positive
+	Country   string  // ISO 3166-1 alpha-2 code, empty if unknown
+	City      string  // empty if unknown
+	Precision string  // such as country or city
+	Source    Info
+}
+
+// A Report is what is known of an address or an AS number. What is unknown is zero.
+type Report struct {
+	Addr    netip.Addr // invalid if the report is of an AS number
+	Special string     // what Special or SpecialAS says
+
+	Delegation Delegation
+	Org        Org       // of the holder, by one of ASNs
+	ASNs       []ASRange // all that the holder has
+	ByOrigin   bool      // whether Org and ASNs are of the holder of AS, since the delegation does not tell
+	Place      Place     // its Source is zero if unknown
+	AS         AS        // that announces the address, or that was asked for
+	ASSource   Info      // of AS
+	AutNum     AutNum    // of AS, or else of the first of ASNs that has one
+	Missing    [6]string // for each part that is unknown why, and what would tell
+	asnsSource Info
+}
+
+// The parts of a report, in the order in which they are written.
+const (
+	partDelegation = iota
+	partOrg
+	partASNs
+	partPlace
+	partAS
+	partAutNum
+)
+
+var parts = [6]struct{ title, key string }{
+	{"Delegation", "delegation"},
+	{"Organisation", "org"},
+	{"AS numbers", "asns"},
+	{"Place", "place"},
+	{"Announced by", "asn"},
+	{"aut-num", "aut_num"},
+}
+
+// files is what would tell each part.
+var files = [6]string{
+	"the registries' delegated-*-extended files",
+	"CAIDA's as-org2info.txt",
+	"the registries' delegated-*-extended files",
+	"a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz",
+	"a table of AS numbers such as GeoLite2-ASN.mmdb or ip2asn-combined.tsv.gz",
+	"a registry's database such as ripe.db.aut-num.gz",
+}
+
+// Ask reports on an address, or on an AS number if the question is one with AS
+// before it, such as AS64496.
+func (w *Whois) Ask(question string) (Report, error) {
+	if len(question) > 2 && strings.EqualFold(question[:2], "AS") {
+		number, err := parseAS(question)
+		if err != nil {
+			return Report{}, fmt.Errorf("asn: %w", err)
+		}
+		return w.ReportAS(number)
+	}
+	addr, err := netip.ParseAddr(question)
+	if err != nil {
+		return Report{}, fmt.Errorf("asn: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found %q", clip([]byte(question)))
+	}
+	return w.Report(addr)
+}
+
+// Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. On an
+// error, which only the files of AutNums can cause, the rest of the report holds.
+func (w *Whois) Report(addr netip.Addr) (Report, error) {
+	addr = addr.Unmap().WithZone("")
+	r := Report{Addr: addr, Special: Special(addr)}
+	if w.Delegations != nil {
+		r.Delegation, _ = w.Delegations.Lookup(addr)
+	}
+	for _, db := range w.ASNs {
+		if as, ok := db.Lookup(addr); ok {
+			r.AS, r.ASSource = as, db.Info()
+			break
+		}
+	}
+	if w.Place != nil {
+		if p, ok := w.Place(addr); ok {
+			r.Place = p
+		}
+	}
+	err := w.holder(&r)
+	return r, err
+}
+
+// ReportAS reports on an AS number, as Report does on an address.
+func (w *Whois) ReportAS(number uint32) (Report, error) {
+	r := Report{Special: SpecialAS(number), AS: AS{Number: number}}
+	if w.Delegations != nil {
+		r.Delegation, _ = w.Delegations.LookupAS(number)
+	}
+	for _, db := range w.ASNs {
+		if name, ok := db.nameOf(number); ok {
+			r.AS.Org, r.ASSource = name, db.Info()
+			break
+		}
+	}
+	err := w.holder(&r)
+	return r, err
+}
+
+// nameOf finds the name of an AS number that announces something.
+func (db *DB) nameOf(number uint32) (string, bool) {
+	for _, as := range db.All() {
+		if as.Number == number {
+			return as.Org, true
+		}
+	}
+	return "", false
+}
+
+// holder fills the parts that follow from the delegation and the AS.
+func (w *Whois) holder(r *Report) error {
+	known := r.Delegation.Registry != ""
+	held := r.Delegation.Held()
+	if held {
+		// A holder may have no numbers.
+		r.ASNs = w.Delegations.holdings(r.Delegation.Registry, r.Delegation.OpaqueID)
+		r.asnsSource = r.Delegation.Source
+	}
+	if len(r.ASNs) == 0 {
+		r.asnsSource = Info{}
+	}
+	if len(r.ASNs) == 0 && (held || !known) && r.AS.Number != 0 {
+		r.ByOrigin = r.Addr.IsValid()
+		r.ASNs, r.asnsSource = []ASRange{{r.AS.Number, r.AS.Number}}, r.ASSource
+		if w.Delegations != nil {
+			d, ok := w.Delegations.LookupAS(r.AS.Number)
+			if all := w.Delegations.holdings(d.Registry, d.OpaqueID); ok && d.Held() && len(all) > 0 {
+				r.ASNs, r.asnsSource = all, d.Source
+			}
+		}
+	}
+	// What the holder announces itself tells most.
+	numbers := firstNumbers(r.ASNs, r.AS.Number)
+	if w.Orgs != nil {
+		for _, n := range numbers {
+			if org, ok := w.Orgs.Lookup(n); ok {
+				r.Org = org
+				break
+			}
+		}
+	}
+	var err error
+	if w.AutNums != nil {
+		if r.AS.Number != 0 && !slices.Contains(numbers, r.AS.Number) {
+			numbers = append([]uint32{r.AS.Number}, numbers...)
+		}
+		for _, n := range numbers {
+			var ok bool
+			if r.AutNum, ok, err = w.AutNums.Lookup(n); ok || err != nil {
+				break
+			}
+		}
+	}
+	w.missing(r, known, held)
+	return err
+}
+
+// maxNumbers bounds the search for an organisation among all numbers of one holder.
+const maxNumbers = 1000
+
+// firstNumbers lists numbers of ranges, first among them if it is one of them.
+func firstNumbers(ranges []ASRange, first uint32) []uint32 {
+	var list []uint32
+	for _, r := range ranges {
+		if r.First <= first && first <= r.Last {
+			list = append(list, first)
+		}
+	}
+	for _, r := range ranges {
+		for n := uint64(r.First); n <= uint64(r.Last) && len(list) < maxNumbers; n++ {
+			list = append(list, uint32(n))
+		}
+	}
+	return list
+}
+
+// missing says why parts are unknown.
+func (w *Whois) missing(r *Report, known, held bool) {
+	noFile := [6]bool{w.Delegations == nil, w.Orgs == nil, w.Delegations == nil, w.Place == nil, len(w.ASNs) == 0, w.AutNums == nil}
+	for i := range r.Missing {
+		if r.source(i) != (Info{}) || i == partPlace && !r.Addr.IsValid() {
+			continue
+		}
+		switch {
+		case noFile[i]:
+			r.Missing[i] = "no file is open that tells (wanted: " + files[i] + ")"
+		case known && !held && (i == partOrg || i == partASNs):
+			r.Missing[i] = "none, since the block is " + r.Delegation.Status
+		case i == partOrg && len(r.ASNs) == 0, i == partASNs, i == partAutNum && len(r.ASNs) == 0 && r.AS.Number == 0:
+			r.Missing[i] = "unknown, since neither a holder nor an AS number is known"
+		default:
+			r.Missing[i] = "not in the files that are open (wanted: " + files[i] + ")"
+		}
+	}
+}
+
+// source returns the source of a part, zero if the part is unknown.
+func (r *Report) source(part int) Info {
+	return [6]Info{r.Delegation.Source, r.Org.Source, r.asnsSource, r.Place.Source, r.ASSource, r.AutNum.Source}[part]
+}
+
+// country is that of the delegation, or else where the address is.
+func (r *Report) country() (string, Info) {
+	if r.Delegation.Country != "" {
+		return r.Delegation.Country, r.Delegation.Source
+	}
+	if r.Place.Country != "" {
+		return r.Place.Country, r.Place.Source
+	}
+	return "", Info{}
+}
+
+// subject is the address or AS number.
+func (r *Report) subject() string {
+	if r.Addr.IsValid() {
+		return r.Addr.String()
+	}
+	return ASRange{r.AS.Number, r.AS.Number}.String()
+}
+
+// WriteText writes the report for people: a line of each part with its source, the
+// record of the AS last.
+func (r Report) WriteText(out io.Writer) error {
+	var b strings.Builder
+	b.WriteString(r.subject())
+	if r.Special != "" {
+		b.WriteString(": " + r.Special)
+	}
+	b.WriteByte('\n')
+	for i, p := range parts {
+		if i == partPlace && !r.Addr.IsValid() {
+			continue
+		}
+		title := p.title
+		if i == partAS && !r.Addr.IsValid() {
+			title = "AS name"
+		}
+		source := r.source(i)
+		if source == (Info{}) {
+			// Nobody wonders who holds 10.0.0.1.
+			if r.Special == "" {
+				fmt.Fprintf(&b, "  %d %-13s %s\n", i+1, title, r.Missing[i])
+			}
+			continue
+		}
+		text := clean(r.text(i), false)
+		if i == partAutNum {
+			text = "as follows"
+		}
+		fmt.Fprintf(&b, "  %d %-13s %s  [%s]\n", i+1, title, text, clean(source.text(), false))
+	}
+	if r.AutNum.Text != "" {
+		b.WriteString("\n" + clean(r.AutNum.Text, true))
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func (i Info) text() string {
+	if i.Date.IsZero() {
+		return i.Name + ", date unknown"
+	}
+	return i.Name + ", " + i.Date.Format(time.DateOnly)
+}
+
+// block is that of the delegation.
+func (d Delegation) block() string {
+	switch {
+	case d.Block.First.IsValid():
+		return d.Block.First.String() + "-" + d.Block.Last.String()
+	case d.Registry != "":
+		return d.ASNs.String()
+	}
+	return ""
+}
+
+func (r *Report) text(part int) string {
+	byOrigin := ""
+	if r.ByOrigin {
+		byOrigin = " (of the AS that announces the address)"
+	}
+	switch part {
+	case partDelegation:
+		d := r.Delegation
+		s := d.block() + " " + d.Status
+		if !d.Date.IsZero() {
+			s += " " + d.Date.Format(time.DateOnly)
+		}
+		s += ", " + d.Registry
+		if d.Country != "" {
+			s += ", " + d.Country
+		}
+		if d.OpaqueID != "" {
+			s += ", holder " + d.OpaqueID
+		}
+		return s
+	case partOrg:
+		s := r.Org.Name
+		if r.Org.Country != "" {
+			s += ", " + r.Org.Country
+		}
+		if r.Org.ID != "" {
+			s += ", " + r.Org.ID
+		}
+		return s + byOrigin
+	case partASNs:
+		return strings.Join(asnTexts(r.ASNs), " ") + byOrigin
+	case partPlace:
+		p := r.Place
+		s := strconv.FormatFloat(p.Lat, 'f', 4, 64) + " " + strconv.FormatFloat(p.Lon, 'f', 4, 64)
+		if p.City != "" {
+			s += ", " + p.City
+		}
+		if p.Country != "" {
+			s += ", " + p.Country
+		}
+		return s + ", to the " + p.Precision
+	case partAS:
+		s := ASRange{r.AS.Number, r.AS.Number}.String()
+		if r.AS.Org != "" {
+			s += " " + r.AS.Org
+		}
+		return s
+	}
+	return ""
+}
+
+func asnTexts(ranges []ASRange) []string {
+	list := make([]string, len(ranges))
+	for i, r := range ranges {
+		list[i] = r.String()
+	}
+	return list
+}
+
+// MarshalJSON writes the report as an object. What is unknown is left out and stands
+// in missing with the reason; sources has the file and date of each part.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type source struct {
+		File string `json:"file"`
+		Date string `json:"date,omitempty"`
+	}
+	type object struct {
+		Address   string   `json:"address,omitempty"`
+		Special   string   `json:"special,omitempty"`
+		Country   string   `json:"country,omitempty"`
+		Registry  string   `json:"registry,omitempty"`
+		Block     string   `json:"block,omitempty"`
+		Status    string   `json:"status,omitempty"`
+		Date      string   `json:"date,omitempty"`
+		OpaqueID  string   `json:"opaque_id,omitempty"`
+		Org       string   `json:"org,omitempty"`
+		OrgID     string   `json:"org_id,omitempty"`
+		ASNs      []string `json:"asns,omitempty"`
+		ByOrigin  bool     `json:"asns_by_origin,omitempty"`
+		Lat       *float64 `json:"lat,omitempty"`
+		Lon       *float64 `json:"lon,omitempty"`
+		City      string   `json:"city,omitempty"`
+		Precision string   `json:"place_precision,omitempty"`
+		ASN       uint32   `json:"asn,omitempty"`
+		ASNOrg    string   `json:"asn_org,omitempty"`
+		AutNum    string   `json:"aut_num,omitempty"`
+
+		Sources map[string]source `json:"sources"`
+		Missing map[string]string `json:"missing,omitempty"`
+	}
+	o := object{
+		Special: r.Special, Registry: r.Delegation.Registry, Block: r.Delegation.block(),
+		Status: r.Delegation.Status, OpaqueID: r.Delegation.OpaqueID, Org: r.Org.Name, OrgID: r.Org.ID,
+		ASNs: asnTexts(r.ASNs), ByOrigin: r.ByOrigin, City: r.Place.City, Precision: r.Place.Precision,
+		ASN: r.AS.Number, ASNOrg: r.AS.Org, AutNum: r.AutNum.Text,
+		Sources: make(map[string]source), Missing: make(map[string]string),
+	}
+	if r.Addr.IsValid() {
+		o.Address = r.Addr.String()
+	}
+	if d := r.Delegation.Date; !d.IsZero() {
+		o.Date = d.Format(time.DateOnly)
+	}
+	if r.Place.Source != (Info{}) {
+		o.Lat, o.Lon = &r.Place.Lat, &r.Place.Lon
+	}
+	add := func(key string, i Info) {
+		if i == (Info{}) {
+			return
+		}
+		s := source{File: i.Name}
+		if !i.Date.IsZero() {
+			s.Date = i.Date.Format(time.DateOnly)
+		}
+		o.Sources[key] = s
+	}
+	var from Info
+	o.Country, from = r.country()
+	add("country", from)
+	for i, p := range parts {
+		add(p.key, r.source(i))
+		if r.Missing[i] != "" && r.Special == "" {
+			o.Missing[p.key] = r.Missing[i]
+		}
+	}
+	return json.Marshal(o)
+}

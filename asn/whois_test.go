@@ -1,0 +1,160 @@
+package asn
+
+import (
+	"encoding/json"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func exampleWhois(t testing.TB) *Whois {
+	t.Helper()
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	d, err := delegations(t, "2|arin|1|1|1|20200101|0\n"+
+		"arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\n"+
+		"arin|US|asn|64496|2|20000103|assigned|A\n"+
+		"arin|US|asn|64499|1|20000103|assigned|A\n"+
+		"ripencc|DE|ipv4|9.0.0.0|256|20000102|allocated\n"+
+		"ripencc|DE|ipv6|2001:4200::|32|20000102|allocated\n"+
+		"arin||ipv4|11.0.0.0|256||available|\n")
+	require.NoError(t, err)
+	o, err := orgs(t, strings.Replace(orgSection, "Example, Inc.", "Exam\x1bple", 1)+autSection)
+	require.NoError(t, err)
+	db, err := New(Info{"table", day}, entries([]entry{
+		{netip.MustParsePrefix("8.0.0.0/25"), AS{64497, "Own"}},
+		{netip.MustParsePrefix("8.0.0.128/25"), AS{7, "Provider"}},
+		{netip.MustParsePrefix("9.0.0.0/24"), AS{64498, "Six"}},
+		{netip.MustParsePrefix("11.0.0.0/24"), AS{64498, "Six"}},
+	}))
+	require.NoError(t, err)
+	dump := write(t, filepath.Join(t.TempDir(), "db"), "aut-num: AS64497\ndescr: \x1b[2Jx\n")
+	a, err := OpenAutNums("", dump)
+	require.NoError(t, err)
+	t.Cleanup(func() { a.Close() })
+	a.dumps[0].info.Date = day
+	return &Whois{Delegations: d, Orgs: o, ASNs: []*DB{{}, db}, AutNums: a, Place: func(addr netip.Addr) (Place, bool) {
+		return Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: "city", Source: Info{"places", day}}, addr == netip.MustParseAddr("8.0.0.1")
+	}}
+}
+
+func TestWhois(t *testing.T) {
+	w := exampleWhois(t)
+	for question, want := range map[string]string{
+		"8.0.0.1": `8.0.0.1
+  1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [file0, 2020-01-01]
+  2 Organisation  EX-2, GONE-ARIN  [x, date unknown]
+  3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
+  4 Place         1.5000 -2.0000, Town, US, to the city  [places, 2026-01-02]
+  5 Announced by  AS64497 Own  [table, 2026-01-02]
+  6 aut-num       as follows  [db, 2026-01-02]
+
+aut-num: AS64497
+descr: ` + "\uFFFD" + `[2Jx
+`,
+		// A customer of another AS: the organisation is that of the holder.
+		"8.0.0.200": `8.0.0.200
+  1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [file0, 2020-01-01]
+  2 Organisation  Exam` + "\uFFFD" + `ple, US, EX-ARIN  [x, date unknown]
+  3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
+  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  5 Announced by  AS7 Provider  [table, 2026-01-02]
+  6 aut-num       as follows  [db, 2026-01-02]
+
+aut-num: AS64497
+descr: ` + "\uFFFD" + `[2Jx
+`,
+		"::ffff:9.0.0.1": `9.0.0.1
+  1 Delegation    9.0.0.0-9.0.0.255 allocated 2000-01-02, ripencc, DE  [file0, date unknown]
+  2 Organisation  FUNDAÇÃO, BR, FU-LACNIC (of the AS that announces the address)  [x, date unknown]
+  3 AS numbers    AS64498 (of the AS that announces the address)  [table, 2026-01-02]
+  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  5 Announced by  AS64498 Six  [table, 2026-01-02]
+  6 aut-num       not in the files that are open (wanted: a registry's database such as ripe.db.aut-num.gz)
+`,
+		"11.0.0.1": `11.0.0.1
+  1 Delegation    11.0.0.0-11.0.0.255 available, arin  [file0, 2020-01-01]
+  2 Organisation  none, since the block is available
+  3 AS numbers    none, since the block is available
+  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  5 Announced by  AS64498 Six  [table, 2026-01-02]
+  6 aut-num       not in the files that are open (wanted: a registry's database such as ripe.db.aut-num.gz)
+`,
+		"2001:4200::1%eth0": `2001:4200::1
+  1 Delegation    2001:4200::-2001:4200:ffff:ffff:ffff:ffff:ffff:ffff allocated 2000-01-02, ripencc, DE  [file0, date unknown]
+  2 Organisation  unknown, since neither a holder nor an AS number is known
+  3 AS numbers    unknown, since neither a holder nor an AS number is known
+  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  5 Announced by  not in the files that are open (wanted: a table of AS numbers such as GeoLite2-ASN.mmdb or ip2asn-combined.tsv.gz)
+  6 aut-num       unknown, since neither a holder nor an AS number is known
+`,
+		"10.0.0.1": "10.0.0.1: private use (RFC 1918)\n",
+		"as64497": `AS64497: documentation (RFC 5398)
+  1 Delegation    AS64496-AS64497 assigned 2000-01-03, arin, US, holder A  [file0, 2020-01-01]
+  2 Organisation  EX-2, GONE-ARIN  [x, date unknown]
+  3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
+  5 AS name       AS64497 Own  [table, 2026-01-02]
+  6 aut-num       as follows  [db, 2026-01-02]
+
+aut-num: AS64497
+descr: ` + "\uFFFD" + `[2Jx
+`,
+	} {
+		t.Run(question, func(t *testing.T) {
+			r, err := w.Ask(question)
+			require.NoError(t, err)
+			for i, source := range []Info{r.Delegation.Source, r.Org.Source, r.asnsSource, r.Place.Source, r.ASSource, r.AutNum.Source} {
+				if i != partPlace {
+					assert.Equal(t, source == Info{}, r.Missing[i] != "", "part %d: %q", i, r.Missing[i])
+				}
+			}
+			var b strings.Builder
+			require.NoError(t, r.WriteText(&b))
+			assert.Equal(t, want, b.String())
+		})
+	}
+	for _, question := range []string{"", "x", "192.0.2.0/24", "ASx", "AS4294967296", "13335"} {
+		_, err := w.Ask(question)
+		assert.ErrorContains(t, err, "asn: want an ", question)
+	}
+}
+
+func TestWhoisJSON(t *testing.T) {
+	w := exampleWhois(t)
+	r, err := w.Ask("8.0.0.1")
+	require.NoError(t, err)
+	got, err := json.Marshal(r)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"address":"8.0.0.1","country":"US","registry":"arin","block":"8.0.0.0-8.0.0.255","status":"allocated",
+		"date":"2000-01-02","opaque_id":"A","org":"EX-2","org_id":"GONE-ARIN","asns":["AS64496-AS64497","AS64499"],
+		"lat":1.5,"lon":-2,"city":"Town","place_precision":"city","asn":64497,"asn_org":"Own",
+		"aut_num":"aut-num: AS64497\ndescr: \u001b[2Jx\n",
+		"sources":{"country":{"file":"file0","date":"2020-01-01"},"delegation":{"file":"file0","date":"2020-01-01"},"org":{"file":"x"},
+			"asns":{"file":"file0","date":"2020-01-01"},"place":{"file":"places","date":"2026-01-02"},
+			"asn":{"file":"table","date":"2026-01-02"},"aut_num":{"file":"db","date":"2026-01-02"}}}`, string(got))
+
+	var zero Whois
+	r, err = zero.Ask("8.0.0.1")
+	require.NoError(t, err)
+	got, err = json.Marshal(r)
+	require.NoError(t, err)
+	var o struct {
+		Address string
+		Missing map[string]string
+	}
+	require.NoError(t, json.Unmarshal(got, &o))
+	assert.Equal(t, "8.0.0.1", o.Address)
+	require.Len(t, o.Missing, 6)
+	for part, why := range o.Missing {
+		assert.Contains(t, why, "no file is open that tells (wanted: ", part)
+	}
+	r, err = zero.Ask("fd00::1")
+	require.NoError(t, err)
+	got, err = json.Marshal(r)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"address":"fd00::1","special":"unique local, private use (RFC 4193)","sources":{}}`, string(got))
+}

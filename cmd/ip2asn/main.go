@@ -1,0 +1,375 @@
+// Command ip2asn tells who holds addresses and AS numbers, from files that lie
+// on this machine.
+// It asks no server.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/adrg/xdg"
+
+	"github.com/connmapgo/connmap/asn"
+	asnembedded "github.com/connmapgo/connmap/asn/embedded"
+	"github.com/connmapgo/connmap/geoip"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+)
+
+// version is set by the linker for releases.
+var version = "development"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "ip2asn:", strings.TrimPrefix(err.Error(), "asn: "))
+		os.Exit(1)
+	}
+}
+
+// options is what the command line says.
+type options struct {
+	data, cache, geo, asn, orgs string
+	rir, autNum                 list
+	json, version               bool
+	questions                   []string
+}
+
+// A list is a flag that may be repeated.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+// The files that are looked for in the data folder; of geoFiles, asnFiles and orgFiles the
+// first counts, of the others all.
+var (
+	geoFiles    = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz"}
+	asnFiles    = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz"}
+	orgFiles    = []string{"*as-org2info.txt*", "*as-org2info.jsonl*", "caida_asn_to_name.dbm*"}
+	rirFiles    = []string{"delegated-*-extended*"}
+	autNumFiles = []string{"*.db.aut-num*", "afrinic.db*", "lacnic.db*", "arin.db*"}
+)
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintln(stdout, "ip2asn", version)
+		return err
+	}
+	if len(o.questions) == 0 && isTerminal(stdin) {
+		return errors.New("no address named: ip2asn 192.0.2.1, or addresses on standard input; ip2asn -h tells more")
+	}
+	w, err := o.open(stderr)
+	if err != nil {
+		return err
+	}
+	if w.AutNums != nil {
+		defer w.AutNums.Close()
+	}
+	out := bufio.NewWriter(stdout)
+	defer out.Flush()
+	a := answerer{w: w, out: out, json: o.json}
+	if len(o.questions) > 0 {
+		for _, q := range o.questions {
+			if err := a.answer(q); err != nil {
+				return err
+			}
+		}
+		return out.Flush()
+	}
+	wrong, line := 0, 0
+	sc := bufio.NewScanner(stdin)
+	for sc.Scan() && ctx.Err() == nil {
+		line++
+		q := strings.TrimSpace(sc.Text())
+		if q == "" || q[0] == '#' {
+			continue
+		}
+		err := a.answer(q)
+		if we, ok := errors.AsType[*writeError](err); ok {
+			return we
+		}
+		if err != nil {
+			wrong++
+			fmt.Fprintf(stderr, "ip2asn: line %d: %s\n", line, strings.TrimPrefix(err.Error(), "asn: "))
+		}
+	}
+	if err := errors.Join(ctx.Err(), sc.Err(), out.Flush()); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d lines could not be answered", wrong)
+	}
+	return nil
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("ip2asn", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` in which files that no flag names are looked for")
+	f.StringVar(&o.cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for what takes long to read")
+	f.StringVar(&o.geo, "geo", "", "`file` of places (default one in the data folder, else the embedded countries)")
+	f.StringVar(&o.asn, "asn", "", "`file` of the AS numbers of addresses (default one in the data folder, else the embedded table)")
+	f.StringVar(&o.orgs, "orgs", "", "`file` of organisations: CAIDA's as-org2info or caida_asn_to_name.dbm (default one in the data folder)")
+	f.Var(&o.rir, "rir", "`file` of delegations of a registry; may be repeated (default all in the data folder)")
+	f.Var(&o.autNum, "autnum", "`file` of aut-num records of a registry; may be repeated (default all in the data folder)")
+	f.BoolVar(&o.json, "json", false, "print one JSON object a line")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	f.Usage = func() {
+		fmt.Fprint(stderr, `ip2asn tells who holds addresses and AS numbers, without asking a server.
+
+  ip2asn 192.0.2.1 2001:db8::1   the delegation, the organisation, all AS numbers of the
+                                 same holder, the place, the AS and its aut-num record
+  ip2asn AS64496                 the same of an AS number
+  ip2asn -json <addresses        one object for each line of standard input
+
+Each part stands with the file it comes from and the date of that; connmap-data
+update downloads these files.
+
+`)
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, fmt.Errorf("%w; ip2asn -h lists the flags", err)
+	}
+	o.questions = f.Args()
+	for _, q := range o.questions {
+		if strings.HasPrefix(q, "-") {
+			return o, fmt.Errorf("unexpected argument %q: flags stand before addresses", q)
+		}
+	}
+	return o, nil
+}
+
+// found lists the files in the data folder that match patterns.
+func (o *options) found(patterns []string) []string {
+	// Not filepath.Glob: the folder's name may look like a pattern.
+	entries, err := os.ReadDir(o.data)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, p := range patterns {
+		for _, e := range entries {
+			name := filepath.Join(o.data, e.Name())
+			switch filepath.Ext(name) {
+			case ".meta", ".part", ".new": // of connmap-data
+				continue
+			}
+			if ok, _ := filepath.Match(p, e.Name()); ok && !e.IsDir() && !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
+}
+
+// open opens the files. One that is named must be good; one that was only found is
+// left out with a warning if it is not.
+func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
+	w := &asn.Whois{}
+	// try opens the named files, else those found.
+	try := func(named []string, patterns []string, open func(name string) error) error {
+		for _, name := range named {
+			if err := open(name); err != nil {
+				return err
+			}
+		}
+		if len(named) > 0 {
+			return nil
+		}
+		for _, name := range o.found(patterns) {
+			if err := open(name); err != nil {
+				fmt.Fprintln(stderr, "ip2asn: left out:", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: "))
+			}
+		}
+		return nil
+	}
+	one := func(name string) []string {
+		if name == "" {
+			return nil
+		}
+		return []string{name}
+	}
+
+	var places []geoTable
+	err := try(one(o.geo), geoFiles, func(name string) error {
+		if len(places) > 0 {
+			return nil
+		}
+		db, err := geoip.OpenCached(o.cache, nil, name)
+		if db == nil {
+			return err
+		}
+		places = append(places, geoTable{db, asn.Info{Name: filepath.Base(name), Date: db.Info().Date}})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	embedded := geoembedded.DB()
+	places = append(places, geoTable{embedded, asn.Info{Name: "embedded countries", Date: embedded.Info().Date}})
+	w.Place = func(addr netip.Addr) (asn.Place, bool) { return place(places, addr) }
+
+	err = try(one(o.asn), asnFiles, func(name string) error {
+		if len(w.ASNs) > 0 {
+			return nil
+		}
+		db, err := asn.Open(name)
+		if err == nil {
+			w.ASNs = append(w.ASNs, db)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.ASNs = append(w.ASNs, asnembedded.DB())
+
+	err = try(one(o.orgs), orgFiles, func(name string) error {
+		if w.Orgs != nil {
+			return nil
+		}
+		orgs, err := asn.OpenOrgs(name)
+		if err == nil {
+			w.Orgs = orgs
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	// All together, since the newest of them counts, but a damaged one does no harm.
+	var good []string
+	rir := o.rir
+	if len(rir) == 0 {
+		rir = o.found(rirFiles)
+	}
+	if len(rir) > 0 {
+		w.Delegations, err = asn.OpenDelegations(rir...)
+		if err != nil && len(o.rir) == 0 {
+			err = try(nil, rirFiles, func(name string) error {
+				_, err := asn.OpenDelegations(name)
+				if err == nil {
+					good = append(good, name)
+				}
+				return err
+			})
+			if len(good) > 0 {
+				w.Delegations, err = asn.OpenDelegations(good...)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if w.Delegations != nil {
+			for _, warning := range w.Delegations.Warnings() {
+				fmt.Fprintln(stderr, "ip2asn:", warning)
+			}
+		}
+	}
+
+	good = nil
+	cache := o.cache
+	if os.MkdirAll(cache, 0o755) != nil {
+		cache = "" // then it takes longer
+	}
+	err = try(o.autNum, autNumFiles, func(name string) error {
+		a, err := asn.OpenAutNums(cache, name)
+		if err == nil {
+			good = append(good, name)
+			err = a.Close()
+		}
+		return err
+	})
+	if err == nil && len(good) > 0 {
+		w.AutNums, err = asn.OpenAutNums(cache, good...)
+	}
+	return w, err
+}
+
+// A geoTable is a table of places and where it comes from.
+type geoTable struct {
+	db   *geoip.DB
+	info asn.Info
+}
+
+// place asks the tables in turn.
+func place(tables []geoTable, addr netip.Addr) (asn.Place, bool) {
+	for _, t := range tables {
+		if p, ok := t.db.Lookup(addr); ok {
+			return asn.Place{Lat: p.Lat, Lon: p.Lon, Country: p.Country, City: p.City, Precision: p.Precision.String(), Source: t.info}, true
+		}
+	}
+	return asn.Place{}, false
+}
+
+// An answerer prints reports.
+type answerer struct {
+	w    *asn.Whois
+	out  *bufio.Writer
+	json bool
+	n    int
+}
+
+// A writeError is one of the output, after which nothing more can be printed.
+type writeError struct{ error }
+
+func (e *writeError) Unwrap() error { return e.error }
+
+func (a *answerer) answer(question string) error {
+	r, err := a.w.Ask(question)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		e := json.NewEncoder(a.out)
+		e.SetEscapeHTML(false)
+		err = e.Encode(r)
+	} else {
+		if a.n > 0 {
+			a.out.WriteByte('\n')
+		}
+		err = r.WriteText(a.out)
+	}
+	a.n++
+	if err == nil && a.json {
+		// Programs at the other end of a pipe wait for the answer.
+		err = a.out.Flush()
+	}
+	if err != nil {
+		return &writeError{err}
+	}
+	return nil
+}
+
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// folder makes a data folder.
+func folder(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	return dir
+}
+
+var whole = map[string]string{
+	"delegated-arin-extended-latest":    "arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\narin|US|asn|64496|2|20000103|assigned|A\n",
+	"delegated-ripencc-extended-latest": "ripencc|DE|ipv6|2001:4200::|32|20000102|allocated|B\n",
+	"20260101.as-org2info.txt":          "# format:aut|changed|aut_name|org_id|opaque_id|source\n64496||EX|EX-ARIN||ARIN\n# format:org_id|changed|org_name|country|source\nEX-ARIN||Example|US|ARIN\n",
+	"ip2asn-combined.tsv.gz":            "8.0.0.0\t8.0.0.255\t64496\tUS\tEXAMPLE\n",
+	"dbip-city-lite.csv.gz":             "8.0.0.0,8.0.0.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n",
+	"ripe.db.aut-num.gz":                "aut-num: AS64496\nas-name: EX\n",
+
+	"delegated-arin-extended-latest.meta": "{}",
+	"ripe.db.aut-num.gz.part":             "junk",
+	"20260101.as-org2info.txt.meta.new":   "junk",
+}
+
+// ask runs the command with its own folders.
+func ask(t *testing.T, data, stdin string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	args = append([]string{"-data", data, "-cache", filepath.Join(t.TempDir(), "cache")}, args...)
+	err = run(context.Background(), args, strings.NewReader(stdin), &out, &errs)
+	return out.String(), errs.String(), err
+}
+
+func TestText(t *testing.T) {
+	out, errs, err := ask(t, folder(t, whole), "", "8.0.0.1", "10.0.0.1", "AS64496", "2001:4200::1")
+	require.NoError(t, err)
+	assert.Empty(t, errs)
+	for _, want := range []string{
+		"8.0.0.1\n  1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [delegated-arin-extended-latest, ",
+		"  2 Organisation  Example, US, EX-ARIN  [20260101.as-org2info.txt, ",
+		"  3 AS numbers    AS64496-AS64497  [delegated-arin-extended-latest, ",
+		"  4 Place         -27.4767 153.0170, South Brisbane, AU, to the city  [dbip-city-lite.csv.gz, ",
+		"  5 Announced by  AS64496 EXAMPLE  [ip2asn-combined.tsv.gz, ",
+		"  6 aut-num       as follows  [ripe.db.aut-num.gz, ",
+		"\n\naut-num: AS64496\nas-name: EX\n\n10.0.0.1: private use (RFC 1918)\n\nAS64496",
+		"2001:4200::1\n  1 Delegation    2001:4200::-2001:4200:ffff:ffff:ffff:ffff:ffff:ffff allocated 2000-01-02, ripencc, DE, holder B",
+	} {
+		assert.Contains(t, out, want)
+	}
+}
+
+func TestBulkJSON(t *testing.T) {
+	out, errs, err := ask(t, folder(t, whole), "8.0.0.1\n\n# comment\nx\n AS64496 \r\n", "-json")
+	assert.EqualError(t, err, "1 lines could not be answered")
+	assert.Equal(t, "ip2asn: line 4: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", errs)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	require.Len(t, lines, 2)
+	for _, line := range lines {
+		var o struct {
+			ASN    uint32
+			Org    string
+			ASNs   []string
+			AutNum string `json:"aut_num"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &o))
+		assert.EqualValues(t, 64496, o.ASN)
+		assert.Equal(t, "Example", o.Org)
+		assert.Equal(t, []string{"AS64496-AS64497"}, o.ASNs)
+		assert.Equal(t, "aut-num: AS64496\nas-name: EX\n", o.AutNum)
+	}
+}
+
+func TestEmbedded(t *testing.T) {
+	out, errs, err := ask(t, filepath.Join(t.TempDir(), "none"), "", "1.1.1.1")
+	require.NoError(t, err)
+	assert.Empty(t, errs)
+	assert.Contains(t, out, "  5 Announced by  AS13335 CLOUDFLARENET  [")
+	assert.Contains(t, out, "to the country  [embedded countries, ")
+	assert.Contains(t, out, "  1 Delegation    no file is open that tells (wanted: the registries' delegated-*-extended files)")
+}
+
+// TestDamaged has files in the data folder that cannot be read: the others and the
+// embedded tables answer. Of files that are named that is an error.
+func TestDamaged(t *testing.T) {
+	files := map[string]string{}
+	for name := range whole {
+		if !strings.Contains(name, ".meta") && !strings.HasSuffix(name, ".part") {
+			files[name] = "junk\n"
+		}
+	}
+	files["delegated-arin-extended-latest"] = whole["delegated-arin-extended-latest"]
+	dir := folder(t, files)
+	out, errs, err := ask(t, dir, "", "8.0.0.1")
+	require.NoError(t, err)
+	assert.Equal(t, 5, strings.Count(errs, "ip2asn: left out: "), errs)
+	assert.Contains(t, out, "8.0.0.0-8.0.0.255 allocated")
+	assert.Contains(t, out, "[embedded countries, ")
+	for flag, name := range map[string]string{
+		"-geo": "dbip-city-lite.csv.gz", "-asn": "ip2asn-combined.tsv.gz", "-orgs": "20260101.as-org2info.txt",
+		"-rir": "delegated-ripencc-extended-latest", "-autnum": "ripe.db.aut-num.gz",
+	} {
+		_, _, err := ask(t, folder(t, nil), "", flag, filepath.Join(dir, name), "8.0.0.1")
+		assert.ErrorContains(t, err, name, flag)
+	}
+}
+
+func TestNamed(t *testing.T) {
+	dir := folder(t, whole)
+	out, errs, err := ask(t, folder(t, nil), "",
+		"-geo", filepath.Join(dir, "dbip-city-lite.csv.gz"), "-asn", filepath.Join(dir, "ip2asn-combined.tsv.gz"),
+		"-rir", filepath.Join(dir, "delegated-arin-extended-latest"), "-rir", filepath.Join(dir, "delegated-ripencc-extended-latest"),
+		"-orgs", filepath.Join(dir, "20260101.as-org2info.txt"), "-autnum", filepath.Join(dir, "ripe.db.aut-num.gz"), "8.0.0.1")
+	require.NoError(t, err)
+	assert.Empty(t, errs)
+	for _, want := range []string{"South Brisbane", "AS64496 EXAMPLE", "holder A", "EX-ARIN", "as-name: EX"} {
+		assert.Contains(t, out, want)
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, os.ErrClosed }
+
+func TestArguments(t *testing.T) {
+	dir := folder(t, nil)
+	for want, args := range map[string][]string{
+		"found \"x\"":                  {"x"},
+		"flags stand before addresses": {"192.0.2.1", "-json"},
+		"ip2asn -h lists the flags":    {"-x"},
+		"found \"192.0.2.0/24\"":       {"192.0.2.0/24"},
+		"want an AS number from 0":     {"AS4294967296"},
+	} {
+		_, _, err := ask(t, dir, "", args...)
+		assert.ErrorContains(t, err, want)
+	}
+	_, usage, err := ask(t, dir, "", "-h")
+	assert.ErrorIs(t, err, flag.ErrHelp)
+	assert.Contains(t, usage, "without asking a server")
+	out, _, err := ask(t, dir, "", "-version")
+	require.NoError(t, err)
+	assert.Equal(t, "ip2asn development\n", out)
+
+	err = run(context.Background(), []string{"-data", dir, "192.0.2.1"}, strings.NewReader(""), full{}, io.Discard)
+	assert.ErrorIs(t, err, os.ErrClosed)
+}
