@@ -204,7 +204,6 @@ type delegationReader struct {
 
 // A source is one registry in one file.
 type source struct {
-	file     int
 	registry string
 	info     Info
 	promised map[string]int // records by type, as the summary says

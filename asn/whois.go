@@ -137,9 +137,9 @@ func (w *Whois) ReportAS(number uint32) (Report, error) {
 
 // nameOf finds the name of an AS number that announces something.
 func (db *DB) nameOf(number uint32) (string, bool) {
-	for _, as := range db.All() {
-		if as.Number == number {
-			return as.Org, true
+	for i := 0; i+asSize <= len(db.ases) && number != 0; i += asSize {
+		if u32(db.ases, i) == number {
+			return db.name(u32(db.ases, i+4))
 		}
 	}
 	return "", false

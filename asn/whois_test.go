@@ -158,3 +158,20 @@ func TestWhoisJSON(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"address":"fd00::1","special":"unique local, private use (RFC 4193)","sources":{}}`, string(got))
 }
+
+// TestWhoisReal compares the names of AS numbers with a search of all ranges.
+func TestWhoisReal(t *testing.T) {
+	db, err := Open(data(t, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"))
+	require.NoError(t, err)
+	names := make(map[uint32]string)
+	for _, as := range db.All() {
+		names[as.Number] = as.Org
+	}
+	for number, want := range names {
+		got, ok := db.nameOf(number)
+		require.True(t, ok)
+		require.Equal(t, want, got, number)
+	}
+	_, ok := db.nameOf(0)
+	assert.False(t, ok)
+}
