@@ -23,7 +23,8 @@
 //   - history: connections recorded in SQLite
 //
 // The programs: cmd/connmap-agent reports one machine, cmd/connmap-data downloads
-// and compiles tables, examples/mapserver is the map. In the map server, monitor is the core without drawing, live its
+// and compiles tables, cmd/ip2asn tells who holds an address, examples/mapserver
+// is the map. In the map server, monitor is the core without drawing, live its
 // published state, mapview the view model without a window, typeface and
 // worldmap what it measures and projects with; gui alone imports Ebitengine,
 // history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.

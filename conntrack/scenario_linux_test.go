@@ -46,16 +46,32 @@ func pairingOf(proto Proto, local, peer netip.AddrPort) pairing {
 
 // A witness remembers what collectors have seen of each connection.
 type witness struct {
-	mu    sync.Mutex
-	conns map[pairing]Conn // as last told
-	opens map[pairing]int
+	mu sync.Mutex
+	// By ID too: other tests may have namespaces with the same addresses.
+	conns map[pairing]map[uint64]*seen
 	// The last of those that share a connection: they may let go of it one
 	// after the other.
 	sharers map[pairing][]Process
 }
 
+// A seen is a connection as last told.
+type seen struct {
+	Conn
+	opens int
+}
+
+// of returns the connection of an end, that of its program if there are several.
+func (w *witness) of(p pairing, pid int) (best *seen) {
+	for _, s := range w.conns[p] {
+		if best == nil || s.Process.PID == pid {
+			best = s
+		}
+	}
+	return best
+}
+
 func watchAs(t *testing.T, collectors ...*Collector) *witness {
-	w := &witness{conns: make(map[pairing]Conn), opens: make(map[pairing]int), sharers: make(map[pairing][]Process)}
+	w := &witness{conns: make(map[pairing]map[uint64]*seen), sharers: make(map[pairing][]Process)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for _, c := range collectors {
@@ -67,9 +83,17 @@ func watchAs(t *testing.T, collectors ...*Collector) *witness {
 				if e.Kind != Lost {
 					w.mu.Lock()
 					p := pairingOf(e.Conn.Proto, e.Conn.Local, e.Conn.Peer)
-					w.conns[p] = e.Conn
+					if w.conns[p] == nil {
+						w.conns[p] = make(map[uint64]*seen)
+					}
+					s := w.conns[p][e.Conn.ID]
+					if s == nil {
+						s = new(seen)
+						w.conns[p][e.Conn.ID] = s
+					}
+					s.Conn = e.Conn
 					if e.Kind == Open {
-						w.opens[p]++
+						s.opens++
 					}
 					if e.Conn.Sharers != nil {
 						w.sharers[p] = e.Conn.Sharers
@@ -130,16 +154,16 @@ func (w *witness) judge(flows []traffic.Flow) verdict {
 	v := verdict{ends: len(flows)}
 	for _, f := range flows {
 		p := pairingOf(Proto(f.Proto), f.Local, f.Peer)
-		c, ok := w.conns[p]
-		if !ok {
+		c := w.of(p, f.PID)
+		if c == nil {
 			v.wrong = append(v.wrong, fmt.Sprintf("not seen: %+v", f))
 			continue
 		}
 		v.seen++
 		good := true
-		if n := w.opens[p]; n != 1 && p.local.Port() != 0 {
+		if c.opens != 1 {
 			v.again++
-			v.wrong = append(v.wrong, fmt.Sprintf("opened %d times: %+v", n, c))
+			v.wrong = append(v.wrong, fmt.Sprintf("opened %d times: %+v", c.opens, c.Conn))
 		}
 		if (c.Direction == Out) == f.Out && c.Direction != Unknown {
 			v.direction++
@@ -159,7 +183,7 @@ func (w *witness) judge(flows []traffic.Flow) verdict {
 			good = false
 		}
 		if !good {
-			v.wrong = append(v.wrong, fmt.Sprintf("did:  %+v\nseen: %+v", f, c))
+			v.wrong = append(v.wrong, fmt.Sprintf("did:  %+v\nseen: %+v", f, c.Conn))
 		}
 	}
 	return v
