@@ -23,11 +23,14 @@ type ASRange struct {
 }
 
 // String returns AS64496, or AS64496-AS64511.
-func (r ASRange) String() string {
-	if r.First == r.Last {
-		return "AS" + strconv.FormatUint(uint64(r.First), 10)
+func (r ASRange) String() string { return string(r.append(nil)) }
+
+func (r ASRange) append(b []byte) []byte {
+	b = strconv.AppendUint(append(b, "AS"...), uint64(r.First), 10)
+	if r.First != r.Last {
+		b = strconv.AppendUint(append(b, "-AS"...), uint64(r.Last), 10)
 	}
-	return fmt.Sprintf("AS%d-AS%d", r.First, r.Last)
+	return b
 }
 
 // A Delegation is a record of a regional Internet registry: who answers for a

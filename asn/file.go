@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/internal/unpack"
@@ -52,3 +53,11 @@ func openFile(name string) (*file, error) {
 }
 
 func (f *file) Close() error { return f.f.Close() }
+
+// packed reports whether the file is compressed.
+func (f *file) packed() bool {
+	var head [6]byte
+	n, _ := f.f.ReadAt(head[:], 0)
+	h := string(head[:n])
+	return strings.HasPrefix(h, "\x1f\x8b") || h == "\xfd7zXZ\x00"
+}

@@ -19,19 +19,25 @@ func utf8Text(s string) string {
 	return b.String()
 }
 
+// commands reports whether a character could command a terminal or turn the
+// direction of writing.
+func commands(r rune) bool {
+	if r < 0x7f {
+		return r < ' '
+	}
+	return r < 0xa0 || r > 0x600 && unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+}
+
 // clean returns s with what could command a terminal or turn the direction of
 // writing replaced; lines and tabs stay if lines is set.
 func clean(s string, lines bool) string {
 	bad := func(r rune) bool {
-		switch {
-		case r == '\n' || r == '\t':
+		if r == '\n' || r == '\t' {
 			return !lines
-		case r < 0x7f:
-			return r < ' '
 		}
-		return r == utf8.RuneError || unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+		return commands(r)
 	}
-	if strings.IndexFunc(s, bad) < 0 {
+	if strings.IndexFunc(s, bad) < 0 && utf8.ValidString(s) {
 		return s
 	}
 	return strings.Map(func(r rune) rune {

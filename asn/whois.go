@@ -1,14 +1,14 @@
 package asn
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A Whois answers from files what the whois servers of the registries answer. It
@@ -79,6 +79,15 @@ var files = [6]string{
 	"a registry's database such as ripe.db.aut-num.gz",
 }
 
+// notOpen and notFound say what is missing; a bulk of reports needs them often.
+var notOpen, notFound = func() (open, found [6]string) {
+	for i, f := range files {
+		open[i] = "no file is open that tells (wanted: " + f + ")"
+		found[i] = "not in the files that are open (wanted: " + f + ")"
+	}
+	return open, found
+}()
+
 // Ask reports on an address, or on an AS number if the question is one with AS
 // before it, such as AS64496.
 func (w *Whois) Ask(question string) (Report, error) {
@@ -135,14 +144,20 @@ func (w *Whois) ReportAS(number uint32) (Report, error) {
 	return r, err
 }
 
-// nameOf finds the name of an AS number that announces something.
+// nameOf finds the name of an AS number that announces something, by bisection:
+// entries are sorted by number.
 func (db *DB) nameOf(number uint32) (string, bool) {
-	for i := 0; i+asSize <= len(db.ases) && number != 0; i += asSize {
-		if u32(db.ases, i) == number {
-			return db.name(u32(db.ases, i+4))
+	i, j := 0, len(db.ases)/asSize
+	for i < j {
+		m := int(uint(i+j) >> 1)
+		if u32(db.ases, m*asSize) < number {
+			i = m + 1
+		} else {
+			j = m
 		}
 	}
-	return "", false
+	as, ok := db.as(uint32(i))
+	return as.Org, ok && as.Number == number
 }
 
 // holder fills the parts that follow from the delegation and the AS.
@@ -167,49 +182,53 @@ func (w *Whois) holder(r *Report) error {
 			}
 		}
 	}
-	// What the holder announces itself tells most.
-	numbers := firstNumbers(r.ASNs, r.AS.Number)
 	if w.Orgs != nil {
-		for _, n := range numbers {
-			if org, ok := w.Orgs.Lookup(n); ok {
-				r.Org = org
+		// What the holder announces itself tells most.
+		for n := range numbers(r.ASNs, r.AS.Number) {
+			var ok bool
+			if r.Org, ok = w.Orgs.Lookup(n); ok {
 				break
 			}
 		}
 	}
 	var err error
 	if w.AutNums != nil {
-		if r.AS.Number != 0 && !slices.Contains(numbers, r.AS.Number) {
-			numbers = append([]uint32{r.AS.Number}, numbers...)
+		var ok bool
+		if r.AS.Number != 0 {
+			r.AutNum, ok, err = w.AutNums.Lookup(r.AS.Number)
 		}
-		for _, n := range numbers {
-			var ok bool
-			if r.AutNum, ok, err = w.AutNums.Lookup(n); ok || err != nil {
+		for n := range numbers(r.ASNs, 0) {
+			if ok || err != nil {
 				break
 			}
+			r.AutNum, ok, err = w.AutNums.Lookup(n)
 		}
 	}
 	w.missing(r, known, held)
 	return err
 }
 
-// maxNumbers bounds the search for an organisation among all numbers of one holder.
+// maxNumbers bounds the search among all numbers of one holder.
 const maxNumbers = 1000
 
-// firstNumbers lists numbers of ranges, first among them if it is one of them.
-func firstNumbers(ranges []ASRange, first uint32) []uint32 {
-	var list []uint32
-	for _, r := range ranges {
-		if r.First <= first && first <= r.Last {
-			list = append(list, first)
+// numbers reports the numbers of ranges, first before all others if it is one of
+// them, but not more than maxNumbers.
+func numbers(ranges []ASRange, first uint32) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for _, r := range ranges {
+			if r.First <= first && first <= r.Last && !yield(first) {
+				return
+			}
+		}
+		left := maxNumbers
+		for _, r := range ranges {
+			for n := uint64(r.First); n <= uint64(r.Last); n++ {
+				if left--; left < 0 || !yield(uint32(n)) {
+					return
+				}
+			}
 		}
 	}
-	for _, r := range ranges {
-		for n := uint64(r.First); n <= uint64(r.Last) && len(list) < maxNumbers; n++ {
-			list = append(list, uint32(n))
-		}
-	}
-	return list
 }
 
 // missing says why parts are unknown.
@@ -221,20 +240,32 @@ func (w *Whois) missing(r *Report, known, held bool) {
 		}
 		switch {
 		case noFile[i]:
-			r.Missing[i] = "no file is open that tells (wanted: " + files[i] + ")"
+			r.Missing[i] = notOpen[i]
 		case known && !held && (i == partOrg || i == partASNs):
 			r.Missing[i] = "none, since the block is " + r.Delegation.Status
 		case i == partOrg && len(r.ASNs) == 0, i == partASNs, i == partAutNum && len(r.ASNs) == 0 && r.AS.Number == 0:
 			r.Missing[i] = "unknown, since neither a holder nor an AS number is known"
 		default:
-			r.Missing[i] = "not in the files that are open (wanted: " + files[i] + ")"
+			r.Missing[i] = notFound[i]
 		}
 	}
 }
 
 // source returns the source of a part, zero if the part is unknown.
 func (r *Report) source(part int) Info {
-	return [6]Info{r.Delegation.Source, r.Org.Source, r.asnsSource, r.Place.Source, r.ASSource, r.AutNum.Source}[part]
+	switch part {
+	case partDelegation:
+		return r.Delegation.Source
+	case partOrg:
+		return r.Org.Source
+	case partASNs:
+		return r.asnsSource
+	case partPlace:
+		return r.Place.Source
+	case partAS:
+		return r.ASSource
+	}
+	return r.AutNum.Source
 }
 
 // country is that of the delegation, or else where the address is.
@@ -305,7 +336,8 @@ func (i Info) text() string {
 func (d Delegation) block() string {
 	switch {
 	case d.Block.First.IsValid():
-		return d.Block.First.String() + "-" + d.Block.Last.String()
+		var b [2*39 + 1]byte
+		return string(d.Block.Last.AppendTo(append(d.Block.First.AppendTo(b[:0]), '-')))
 	case d.Registry != "":
 		return d.ASNs.String()
 	}
@@ -371,71 +403,143 @@ func asnTexts(ranges []ASRange) []string {
 	return list
 }
 
-// MarshalJSON writes the report as an object. What is unknown is left out and stands
-// in missing with the reason; sources has the file and date of each part.
-func (r Report) MarshalJSON() ([]byte, error) {
-	type source struct {
-		File string `json:"file"`
-		Date string `json:"date,omitempty"`
+// WriteLine writes the report as a line of eight fields with tabs between, of which
+// the unknown ones are empty: what was asked for, AS number, name of the AS, country,
+// registry, block, status and organisation. Of a special address the last is what Special says.
+func (r Report) WriteLine(out io.Writer) error {
+	country, _ := r.country()
+	org := r.Org.Name
+	if org == "" {
+		org = r.Special
 	}
-	type object struct {
-		Address   string   `json:"address,omitempty"`
-		Special   string   `json:"special,omitempty"`
-		Country   string   `json:"country,omitempty"`
-		Registry  string   `json:"registry,omitempty"`
-		Block     string   `json:"block,omitempty"`
-		Status    string   `json:"status,omitempty"`
-		Date      string   `json:"date,omitempty"`
-		OpaqueID  string   `json:"opaque_id,omitempty"`
-		Org       string   `json:"org,omitempty"`
-		OrgID     string   `json:"org_id,omitempty"`
-		ASNs      []string `json:"asns,omitempty"`
-		ByOrigin  bool     `json:"asns_by_origin,omitempty"`
-		Lat       *float64 `json:"lat,omitempty"`
-		Lon       *float64 `json:"lon,omitempty"`
-		City      string   `json:"city,omitempty"`
-		Precision string   `json:"place_precision,omitempty"`
-		ASN       uint32   `json:"asn,omitempty"`
-		ASNOrg    string   `json:"asn_org,omitempty"`
-		AutNum    string   `json:"aut_num,omitempty"`
+	b := append(make([]byte, 0, 256), r.subject()...)
+	b = append(b, '\t')
+	if r.AS.Number != 0 {
+		b = strconv.AppendUint(b, uint64(r.AS.Number), 10)
+	}
+	for _, s := range [...]string{r.AS.Org, country, r.Delegation.Registry, r.Delegation.block(), r.Delegation.Status, org} {
+		b = append(append(b, '\t'), clean(s, false)...)
+	}
+	_, err := out.Write(append(b, '\n'))
+	return err
+}
 
-		Sources map[string]source `json:"sources"`
-		Missing map[string]string `json:"missing,omitempty"`
-	}
-	o := object{
-		Special: r.Special, Registry: r.Delegation.Registry, Block: r.Delegation.block(),
-		Status: r.Delegation.Status, OpaqueID: r.Delegation.OpaqueID, Org: r.Org.Name, OrgID: r.Org.ID,
-		ASNs: asnTexts(r.ASNs), ByOrigin: r.ByOrigin, City: r.Place.City, Precision: r.Place.Precision,
-		ASN: r.AS.Number, ASNOrg: r.AS.Org, AutNum: r.AutNum.Text,
-		Sources: make(map[string]source), Missing: make(map[string]string),
+// MarshalJSON returns the report as an object. What is unknown is left out and stands
+// in missing with the reason; sources has the file and date of each part. What
+// could command a terminal is escaped.
+func (r Report) MarshalJSON() ([]byte, error) {
+	// By hand, since a bulk of reports is to take seconds: BenchmarkReport.
+	b := append(make([]byte, 0, 1024), '{')
+	text := func(key, value string) {
+		if value != "" {
+			b = appendString(appendKey(b, key), value)
+		}
 	}
 	if r.Addr.IsValid() {
-		o.Address = r.Addr.String()
+		text("address", r.Addr.String())
 	}
+	text("special", r.Special)
+	country, from := r.country()
+	text("country", country)
+	text("registry", r.Delegation.Registry)
+	text("block", r.Delegation.block())
+	text("status", r.Delegation.Status)
 	if d := r.Delegation.Date; !d.IsZero() {
-		o.Date = d.Format(time.DateOnly)
+		b = appendDate(appendKey(b, "date"), d)
+	}
+	text("opaque_id", r.Delegation.OpaqueID)
+	text("org", r.Org.Name)
+	text("org_id", r.Org.ID)
+	if len(r.ASNs) > 0 {
+		b = append(appendKey(b, "asns"), '[')
+		for i, a := range r.ASNs {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(a.append(append(b, '"')), '"')
+		}
+		b = append(b, ']')
+	}
+	if r.ByOrigin {
+		b = append(appendKey(b, "asns_by_origin"), "true"...)
 	}
 	if r.Place.Source != (Info{}) {
-		o.Lat, o.Lon = &r.Place.Lat, &r.Place.Lon
+		b = strconv.AppendFloat(appendKey(b, "lat"), r.Place.Lat, 'f', -1, 64)
+		b = strconv.AppendFloat(appendKey(b, "lon"), r.Place.Lon, 'f', -1, 64)
 	}
-	add := func(key string, i Info) {
+	text("city", r.Place.City)
+	text("place_precision", r.Place.Precision)
+	if r.AS.Number != 0 {
+		b = strconv.AppendUint(appendKey(b, "asn"), uint64(r.AS.Number), 10)
+	}
+	text("asn_org", r.AS.Org)
+	text("aut_num", r.AutNum.Text)
+
+	b = append(appendKey(b, "sources"), '{')
+	source := func(key string, i Info) {
 		if i == (Info{}) {
 			return
 		}
-		s := source{File: i.Name}
+		b = appendString(append(appendKey(b, key), `{"file":`...), i.Name)
 		if !i.Date.IsZero() {
-			s.Date = i.Date.Format(time.DateOnly)
+			b = appendDate(append(b, `,"date":`...), i.Date)
 		}
-		o.Sources[key] = s
+		b = append(b, '}')
 	}
-	var from Info
-	o.Country, from = r.country()
-	add("country", from)
+	source("country", from)
 	for i, p := range parts {
-		add(p.key, r.source(i))
-		if r.Missing[i] != "" && r.Special == "" {
-			o.Missing[p.key] = r.Missing[i]
+		source(p.key, r.source(i))
+	}
+	b = append(b, '}')
+	missing := false
+	for i, p := range parts {
+		if r.Missing[i] == "" || r.Special != "" {
+			continue
+		}
+		if !missing {
+			b = append(appendKey(b, "missing"), '{')
+			missing = true
+		}
+		b = appendString(appendKey(b, p.key), r.Missing[i])
+	}
+	if missing {
+		b = append(b, '}')
+	}
+	return append(b, '}'), nil
+}
+
+// appendKey begins a member of an object.
+func appendKey(b []byte, key string) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	b = append(append(b, '"'), key...)
+	return append(b, `":`...)
+}
+
+func appendDate(b []byte, t time.Time) []byte {
+	return append(t.AppendFormat(append(b, '"'), time.DateOnly), '"')
+}
+
+// appendString appends a string of JSON.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, `\n`...)
+		case r == '\t':
+			b = append(b, `\t`...)
+		case commands(r):
+			// All of these have 16 bits.
+			b = fmt.Appendf(b, `\u%04x`, r)
+		case r < utf8.RuneSelf:
+			b = append(b, byte(r))
+		default:
+			b = utf8.AppendRune(b, r)
 		}
 	}
-	return json.Marshal(o)
+	return append(b, '"')
 }

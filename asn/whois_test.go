@@ -2,6 +2,9 @@ package asn
 
 import (
 	"encoding/json"
+	"io"
+	"math"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -174,4 +177,157 @@ func TestWhoisReal(t *testing.T) {
 	}
 	_, ok := db.nameOf(0)
 	assert.False(t, ok)
+}
+
+// naiveJSON is MarshalJSON by reflection.
+func naiveJSON(r Report) ([]byte, error) {
+	type source struct {
+		File string `json:"file"`
+		Date string `json:"date,omitempty"`
+	}
+	type object struct {
+		Address   string   `json:"address,omitempty"`
+		Special   string   `json:"special,omitempty"`
+		Country   string   `json:"country,omitempty"`
+		Registry  string   `json:"registry,omitempty"`
+		Block     string   `json:"block,omitempty"`
+		Status    string   `json:"status,omitempty"`
+		Date      string   `json:"date,omitempty"`
+		OpaqueID  string   `json:"opaque_id,omitempty"`
+		Org       string   `json:"org,omitempty"`
+		OrgID     string   `json:"org_id,omitempty"`
+		ASNs      []string `json:"asns,omitempty"`
+		ByOrigin  bool     `json:"asns_by_origin,omitempty"`
+		Lat       *float64 `json:"lat,omitempty"`
+		Lon       *float64 `json:"lon,omitempty"`
+		City      string   `json:"city,omitempty"`
+		Precision string   `json:"place_precision,omitempty"`
+		ASN       uint32   `json:"asn,omitempty"`
+		ASNOrg    string   `json:"asn_org,omitempty"`
+		AutNum    string   `json:"aut_num,omitempty"`
+
+		Sources map[string]source `json:"sources"`
+		Missing map[string]string `json:"missing,omitempty"`
+	}
+	var list []string
+	for _, a := range r.ASNs {
+		list = append(list, a.String())
+	}
+	o := object{
+		Special: r.Special, Registry: r.Delegation.Registry, Block: r.Delegation.block(),
+		Status: r.Delegation.Status, OpaqueID: r.Delegation.OpaqueID, Org: r.Org.Name, OrgID: r.Org.ID,
+		ASNs: list, ByOrigin: r.ByOrigin, City: r.Place.City, Precision: r.Place.Precision,
+		ASN: r.AS.Number, ASNOrg: r.AS.Org, AutNum: r.AutNum.Text,
+		Sources: make(map[string]source), Missing: make(map[string]string),
+	}
+	if r.Addr.IsValid() {
+		o.Address = r.Addr.String()
+	}
+	if d := r.Delegation.Date; !d.IsZero() {
+		o.Date = d.Format(time.DateOnly)
+	}
+	if r.Place.Source != (Info{}) {
+		o.Lat, o.Lon = &r.Place.Lat, &r.Place.Lon
+	}
+	add := func(key string, i Info) {
+		if i == (Info{}) {
+			return
+		}
+		s := source{File: i.Name}
+		if !i.Date.IsZero() {
+			s.Date = i.Date.Format(time.DateOnly)
+		}
+		o.Sources[key] = s
+	}
+	var from Info
+	o.Country, from = r.country()
+	add("country", from)
+	for i, p := range parts {
+		add(p.key, r.source(i))
+		if r.Missing[i] != "" && r.Special == "" {
+			o.Missing[p.key] = r.Missing[i]
+		}
+	}
+	return json.Marshal(o)
+}
+
+func FuzzJSON(f *testing.F) {
+	f.Add("arin", "A \x1b[2J\"\\ \u009b \u202e \u2028 <&>", "aut-num: AS1\n\tx\r\n", "8.8.8.8", uint32(1), uint32(3), int64(1e9), 1.5, -120.25)
+	f.Add("", "\xff\xc3", "", "", uint32(0), uint32(0), int64(0), 0.0, 1e-7)
+	f.Fuzz(func(t *testing.T, registry, name, text, addr string, a, b uint32, date int64, lat, lon float64) {
+		if math.Abs(lat) > 90 || math.Abs(lon) > 180 || math.IsNaN(lat) || math.IsNaN(lon) {
+			t.Skip("no place")
+		}
+		i := Info{name, time.Unix(date%(1<<37), 0).UTC()}
+		r := Report{
+			Delegation: Delegation{Registry: registry, Country: registry, ASNs: ASRange{a, b}, Date: i.Date, Status: name, OpaqueID: text, Source: i},
+			Org:        Org{ID: text, Name: name, Source: Info{Name: text}}, ASNs: []ASRange{{a, b}, {b, b}}, ByOrigin: a > b,
+			Place: Place{Lat: lat, Lon: lon, City: name, Precision: text, Source: i}, AS: AS{a, name}, ASSource: i,
+			AutNum: AutNum{text, i}, asnsSource: i, Missing: [6]string{name, "", text},
+		}
+		r.Addr, _ = netip.ParseAddr(addr)
+		if r.Addr.Zone() != "" {
+			t.Skip("reports have no zones")
+		}
+		want, err := naiveJSON(r)
+		if err != nil {
+			t.Skip(err) // years that no date has
+		}
+		got, err := r.MarshalJSON()
+		require.NoError(t, err)
+		require.JSONEq(t, string(want), string(got))
+		for _, c := range string(got) {
+			require.False(t, commands(c), "%q", got)
+		}
+		var line strings.Builder
+		require.NoError(t, r.WriteLine(&line))
+		require.Equal(t, 7, strings.Count(line.String(), "\t"))
+		require.Equal(t, 1, strings.Count(line.String(), "\n"))
+	})
+}
+
+// realWhois has all real data there are.
+func realWhois(tb testing.TB) *Whois {
+	d, err := OpenDelegations(data(tb, "rir/delegated-afrinic-extended.gz"), data(tb, "rir/delegated-apnic-extended.gz"),
+		data(tb, "rir/delegated-arin-extended.gz"), data(tb, "rir/delegated-ripencc-extended.gz"))
+	require.NoError(tb, err)
+	o, err := OpenOrgs(data(tb, "org/SYNTHETIC.as-org2info.txt.gz"))
+	require.NoError(tb, err)
+	v4, err := Open(data(tb, "asn/GeoLite2-ASN-Blocks-IPv4.csv.gz"))
+	require.NoError(tb, err)
+	v6, err := Open(data(tb, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"))
+	require.NoError(tb, err)
+	a, err := OpenAutNums("", data(tb, "rpsl/lacnic.test"), data(tb, "rpsl/arin_asn_net_only.txt"))
+	require.NoError(tb, err)
+	tb.Cleanup(func() { a.Close() })
+	return &Whois{Delegations: d, Orgs: o, ASNs: []*DB{v4, v6}, AutNums: a}
+}
+
+func BenchmarkReport(b *testing.B) {
+	w := realWhois(b)
+	r := rand.New(rand.NewPCG(1, 2))
+	var addrs []netip.Addr
+	for range 1 << 16 {
+		addrs = append(addrs, addr4(r.Uint32()))
+	}
+	for _, bb := range []struct {
+		name string
+		run  func(Report) error
+	}{
+		{"report", func(Report) error { return nil }},
+		{"line", func(r Report) error { return r.WriteLine(io.Discard) }},
+		{"json", func(r Report) error { _, err := r.MarshalJSON(); return err }},
+		{"text", func(r Report) error { return r.WriteText(io.Discard) }},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				report, err := w.Report(addrs[i&(1<<16-1)])
+				require.NoError(b, err)
+				require.NoError(b, bb.run(report))
+				i++
+			}
+		})
+	}
 }

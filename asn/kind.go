@@ -1,0 +1,141 @@
+package asn
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/oschwald/maxminddb-golang/v2"
+)
+
+// A Kind says which function opens a file.
+type Kind uint8
+
+// The kinds of files. The zero Kind is Unknown.
+const (
+	Unknown        Kind = iota // for nothing in this package
+	TableFile                  // for Open
+	DelegationFile             // for OpenDelegations
+	OrgFile                    // for OpenOrgs
+	AutNumFile                 // for OpenAutNums
+)
+
+// String returns what a file of the kind holds.
+func (k Kind) String() string {
+	return [...]string{"unknown", "AS numbers of addresses", "delegations", "organisations", "aut-num records"}[min(k, AutNumFile)]
+}
+
+// Recognise tells by its beginning what a file holds, whatever its name; of a MaxMind
+// DB also by its end, for which a compressed one is read whole. It fails if the file cannot
+// be read. What it recognises may still be damaged.
+func Recognise(name string) (Kind, error) {
+	f, err := openFile(name)
+	if err != nil {
+		return Unknown, fmt.Errorf("asn: %w", err)
+	}
+	defer f.Close()
+	if k := recognise(f.Reader); k != Unknown || !isBinary(f.Reader) {
+		return k, nil
+	}
+	isNetworks := func(r *maxminddb.Reader, err error) bool {
+		if err != nil {
+			return false // not a MaxMind DB
+		}
+		defer r.Close()
+		return strings.Contains(strings.ToUpper(r.Metadata.DatabaseType), "ASN")
+	}
+	if isNetworks(maxminddb.Open(name)) {
+		return TableFile, nil
+	}
+	if f.packed() {
+		all, err := io.ReadAll(f)
+		if err != nil {
+			return Unknown, fmt.Errorf("asn: %s: %w", name, err)
+		}
+		if isNetworks(maxminddb.OpenBytes(all)) {
+			return TableFile, nil
+		}
+	}
+	return Unknown, nil
+}
+
+func isBinary(r *bufio.Reader) bool {
+	head, _ := r.Peek(4096)
+	return bytes.IndexByte(head, 0) >= 0
+}
+
+// recognise looks at the first 64 KiB.
+func recognise(r *bufio.Reader) Kind {
+	head, _ := r.Peek(64 << 10)
+	switch {
+	case bytes.HasPrefix(head, []byte(magic)):
+		return TableFile
+	case isGDBM(head):
+		return OrgFile
+	}
+	first := true
+	for line := range bytes.Lines(head) {
+		line = bytes.TrimRight(line, "\r\n")
+		if first && (bytes.Contains(line, []byte(numberColumn)) || isTSV(line)) {
+			return TableFile
+		}
+		first = false
+		switch {
+		case len(line) == 0 || line[0] == '%':
+			continue
+		case line[0] == '#':
+			_, format, _ := bytes.Cut(line, []byte("format:"))
+			format = bytes.TrimSpace(format)
+			if bytes.HasPrefix(format, []byte("org_id|")) || bytes.HasPrefix(format, []byte("aut|")) {
+				return OrgFile
+			}
+			continue
+		case line[0] == '{':
+			if bytes.Contains(line, []byte(`"organizationId"`)) {
+				return OrgFile
+			}
+		case isDelegation(line):
+			return DelegationFile
+		case isAttribute(line):
+			return AutNumFile
+		}
+		return Unknown
+	}
+	return Unknown
+}
+
+// isDelegation reports whether a line is a header, a summary or a record.
+func isDelegation(line []byte) bool {
+	var f [8][]byte
+	n := split(f[:], line)
+	if n >= 6 && isNumber(f[0]) || n >= 6 && string(f[1]) == "*" {
+		return true
+	}
+	if n < 7 {
+		return false
+	}
+	switch string(f[2]) {
+	case "asn":
+		return isNumber(f[3])
+	case "ipv4", "ipv6":
+		_, err := netip.ParseAddr(string(f[3]))
+		return err == nil
+	}
+	return false
+}
+
+// isAttribute reports whether a line is the first one of an object that dumps of
+// registries hold.
+func isAttribute(line []byte) bool {
+	name, _, _ := bytes.Cut(line, []byte(":"))
+	switch strings.ToLower(string(name)) {
+	case "aut-num", "as-block", "as-set", "inetnum", "inet6num", "route", "route6", "route-set", "domain", "mntner",
+		"person", "role", "organisation", "key-cert", "irt", "poem", "filter-set", "inet-rtr", "peering-set", "rtr-set",
+		"ashandle", "nethandle", "v6nethandle", "orgid", "pochandle":
+		return bytes.IndexByte(line, ':') > 0
+	}
+	return false
+}
