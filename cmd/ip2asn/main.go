@@ -6,7 +6,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -34,6 +32,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "ip2asn:", strings.TrimPrefix(err.Error(), "asn: "))
 		os.Exit(1)
@@ -42,10 +43,10 @@ func main() {
 
 // options is what the command line says.
 type options struct {
-	data, cache, geo, asn, orgs string
-	rir, autNum                 list
-	json, version               bool
-	questions                   []string
+	data, cache, geo, orgs string
+	asn, rir, autNum       list
+	json, version          bool
+	questions              []string
 }
 
 // A list is a flag that may be repeated.
@@ -53,16 +54,6 @@ type list []string
 
 func (l *list) String() string     { return strings.Join(*l, " ") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
-
-// The files that are looked for in the data folder; of geoFiles, asnFiles and orgFiles the
-// first counts, of the others all.
-var (
-	geoFiles    = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz"}
-	asnFiles    = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz"}
-	orgFiles    = []string{"*as-org2info.txt*", "*as-org2info.jsonl*", "caida_asn_to_name.dbm*"}
-	rirFiles    = []string{"delegated-*-extended*"}
-	autNumFiles = []string{"*.db.aut-num*", "afrinic.db*", "lacnic.db*", "arin.db*"}
-)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	o, err := parse(args, stderr)
@@ -83,41 +74,29 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if w.AutNums != nil {
 		defer w.AutNums.Close()
 	}
+	if len(o.questions) == 0 {
+		return bulk(ctx, w, o.json, stdin, stdout, stderr)
+	}
 	out := bufio.NewWriter(stdout)
 	defer out.Flush()
-	a := answerer{w: w, out: out, json: o.json}
-	if len(o.questions) > 0 {
-		for _, q := range o.questions {
-			if err := a.answer(q); err != nil {
-				return err
+	for i, q := range o.questions {
+		r, err := w.Ask(q)
+		if err != nil {
+			return err
+		}
+		if o.json {
+			err = writeJSON(out, r)
+		} else {
+			if i > 0 {
+				out.WriteByte('\n')
 			}
-		}
-		return out.Flush()
-	}
-	wrong, line := 0, 0
-	sc := bufio.NewScanner(stdin)
-	for sc.Scan() && ctx.Err() == nil {
-		line++
-		q := strings.TrimSpace(sc.Text())
-		if q == "" || q[0] == '#' {
-			continue
-		}
-		err := a.answer(q)
-		if we, ok := errors.AsType[*writeError](err); ok {
-			return we
+			err = r.WriteText(out)
 		}
 		if err != nil {
-			wrong++
-			fmt.Fprintf(stderr, "ip2asn: line %d: %s\n", line, strings.TrimPrefix(err.Error(), "asn: "))
+			return err
 		}
 	}
-	if err := errors.Join(ctx.Err(), sc.Err(), out.Flush()); err != nil {
-		return err
-	}
-	if wrong > 0 {
-		return fmt.Errorf("%d lines could not be answered", wrong)
-	}
-	return nil
+	return out.Flush()
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -127,7 +106,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` in which files that no flag names are looked for")
 	f.StringVar(&o.cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for what takes long to read")
 	f.StringVar(&o.geo, "geo", "", "`file` of places (default one in the data folder, else the embedded countries)")
-	f.StringVar(&o.asn, "asn", "", "`file` of the AS numbers of addresses (default one in the data folder, else the embedded table)")
+	f.Var(&o.asn, "asn", "`file` of the AS numbers of addresses; may be repeated, as those of IPv4 and IPv6 may be two (default in the data folder, and then the embedded table)")
 	f.StringVar(&o.orgs, "orgs", "", "`file` of organisations: CAIDA's as-org2info or caida_asn_to_name.dbm (default one in the data folder)")
 	f.Var(&o.rir, "rir", "`file` of delegations of a registry; may be repeated (default all in the data folder)")
 	f.Var(&o.autNum, "autnum", "`file` of aut-num records of a registry; may be repeated (default all in the data folder)")
@@ -139,9 +118,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
   ip2asn 192.0.2.1 2001:db8::1   the delegation, the organisation, all AS numbers of the
                                  same holder, the place, the AS and its aut-num record
   ip2asn AS64496                 the same of an AS number
-  ip2asn -json <addresses        one object for each line of standard input
+  ip2asn <addresses              a line for each of standard input, with tabs between
+                                 address, AS, its name, country, registry, block, status
+                                 and organisation
+  ip2asn -json <addresses        one object for each, with everything
 
-Each part stands with the file it comes from and the date of that; connmap-data
+Files in the data folder are told by their content; of places, AS numbers and
+organisations the newest counts. Each part stands with the file it comes from and the date of that; connmap-data
 update downloads these files.
 
 `)
@@ -153,6 +136,15 @@ update downloads these files.
 		}
 		return o, fmt.Errorf("%w; ip2asn -h lists the flags", err)
 	}
+	var err error
+	f.Visit(func(set *flag.Flag) {
+		if set.Name == "data" {
+			_, err = os.ReadDir(o.data) // the default one may be missing
+		}
+	})
+	if err != nil {
+		return o, err
+	}
 	o.questions = f.Args()
 	for _, q := range o.questions {
 		if strings.HasPrefix(q, "-") {
@@ -162,35 +154,13 @@ update downloads these files.
 	return o, nil
 }
 
-// found lists the files in the data folder that match patterns.
-func (o *options) found(patterns []string) []string {
-	// Not filepath.Glob: the folder's name may look like a pattern.
-	entries, err := os.ReadDir(o.data)
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for _, p := range patterns {
-		for _, e := range entries {
-			name := filepath.Join(o.data, e.Name())
-			switch filepath.Ext(name) {
-			case ".meta", ".part", ".new": // of connmap-data
-				continue
-			}
-			if ok, _ := filepath.Match(p, e.Name()); ok && !e.IsDir() && !slices.Contains(all, name) {
-				all = append(all, name)
-			}
-		}
-	}
-	return all
-}
-
 // open opens the files. One that is named must be good; one that was only found is
 // left out with a warning if it is not.
 func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 	w := &asn.Whois{}
+	found := o.files(stderr)
 	// try opens the named files, else those found.
-	try := func(named []string, patterns []string, open func(name string) error) error {
+	try := func(named, found []string, open func(name string) error) error {
 		for _, name := range named {
 			if err := open(name); err != nil {
 				return err
@@ -199,9 +169,9 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 		if len(named) > 0 {
 			return nil
 		}
-		for _, name := range o.found(patterns) {
+		for _, name := range found {
 			if err := open(name); err != nil {
-				fmt.Fprintln(stderr, "ip2asn: left out:", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: "))
+				leaveOut(stderr, err)
 			}
 		}
 		return nil
@@ -214,7 +184,7 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 	}
 
 	var places []geoTable
-	err := try(one(o.geo), geoFiles, func(name string) error {
+	err := try(one(o.geo), found[asn.Unknown], func(name string) error {
 		if len(places) > 0 {
 			return nil
 		}
@@ -232,8 +202,8 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 	places = append(places, geoTable{embedded, asn.Info{Name: "embedded countries", Date: embedded.Info().Date}})
 	w.Place = func(addr netip.Addr) (asn.Place, bool) { return place(places, addr) }
 
-	err = try(one(o.asn), asnFiles, func(name string) error {
-		if len(w.ASNs) > 0 {
+	err = try(o.asn, found[asn.TableFile], func(name string) error {
+		if len(o.asn) == 0 && covers(w.ASNs) {
 			return nil
 		}
 		db, err := asn.Open(name)
@@ -247,7 +217,7 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 	}
 	w.ASNs = append(w.ASNs, asnembedded.DB())
 
-	err = try(one(o.orgs), orgFiles, func(name string) error {
+	err = try(one(o.orgs), found[asn.OrgFile], func(name string) error {
 		if w.Orgs != nil {
 			return nil
 		}
@@ -265,12 +235,12 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 	var good []string
 	rir := o.rir
 	if len(rir) == 0 {
-		rir = o.found(rirFiles)
+		rir = found[asn.DelegationFile]
 	}
 	if len(rir) > 0 {
 		w.Delegations, err = asn.OpenDelegations(rir...)
 		if err != nil && len(o.rir) == 0 {
-			err = try(nil, rirFiles, func(name string) error {
+			err = try(nil, rir, func(name string) error {
 				_, err := asn.OpenDelegations(name)
 				if err == nil {
 					good = append(good, name)
@@ -291,12 +261,15 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 		}
 	}
 
+	if len(o.questions) == 0 && !o.json {
+		return w, nil // a line has no room for the record
+	}
 	good = nil
 	cache := o.cache
 	if os.MkdirAll(cache, 0o755) != nil {
 		cache = "" // then it takes longer
 	}
-	err = try(o.autNum, autNumFiles, func(name string) error {
+	err = try(o.autNum, found[asn.AutNumFile], func(name string) error {
 		a, err := asn.OpenAutNums(cache, name)
 		if err == nil {
 			good = append(good, name)
@@ -308,6 +281,20 @@ func (o *options) open(stderr io.Writer) (*asn.Whois, error) {
 		w.AutNums, err = asn.OpenAutNums(cache, good...)
 	}
 	return w, err
+}
+
+// covers reports whether tables know addresses of both families.
+func covers(tables []*asn.DB) bool {
+	v4, v6 := false, false
+	for _, db := range tables {
+		for r := range db.All() {
+			if v4 = v4 || r.First.Is4(); r.First.Is6() {
+				v6 = true
+				break
+			}
+		}
+	}
+	return v4 && v6
 }
 
 // A geoTable is a table of places and where it comes from.
@@ -324,45 +311,6 @@ func place(tables []geoTable, addr netip.Addr) (asn.Place, bool) {
 		}
 	}
 	return asn.Place{}, false
-}
-
-// An answerer prints reports.
-type answerer struct {
-	w    *asn.Whois
-	out  *bufio.Writer
-	json bool
-	n    int
-}
-
-// A writeError is one of the output, after which nothing more can be printed.
-type writeError struct{ error }
-
-func (e *writeError) Unwrap() error { return e.error }
-
-func (a *answerer) answer(question string) error {
-	r, err := a.w.Ask(question)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		err = e.Encode(r)
-	} else {
-		if a.n > 0 {
-			a.out.WriteByte('\n')
-		}
-		err = r.WriteText(a.out)
-	}
-	a.n++
-	if err == nil && a.json {
-		// Programs at the other end of a pipe wait for the answer.
-		err = a.out.Flush()
-	}
-	if err != nil {
-		return &writeError{err}
-	}
-	return nil
 }
 
 func isTerminal(r io.Reader) bool {

@@ -1,18 +1,25 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
+	"github.com/adrg/xdg"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/asn"
 )
 
 // folder makes a data folder.
@@ -86,9 +93,141 @@ func TestBulkJSON(t *testing.T) {
 	}
 }
 
-func TestEmbedded(t *testing.T) {
-	out, errs, err := ask(t, filepath.Join(t.TempDir(), "none"), "", "1.1.1.1")
+func TestBulkLines(t *testing.T) {
+	long := strings.Repeat("8", 3*batchSize)
+	out, errs, err := ask(t, folder(t, whole), "8.0.0.1\n"+long+"\n\x1b[2J\n10.0.0.1\r\n2001:4200::1")
+	assert.EqualError(t, err, "2 lines could not be answered")
+	assert.Equal(t, "8.0.0.1\t64496\tEXAMPLE\tUS\tarin\t8.0.0.0-8.0.0.255\tallocated\tExample\n"+
+		"10.0.0.1\t\t\t\t\t\t\tprivate use (RFC 1918)\n", out[:strings.Index(out, "2001:")])
+	assert.Contains(t, out, "2001:4200::1\t")
+	assert.Contains(t, errs, "ip2asn: line 2: want an address such as")
+	assert.Contains(t, errs, "ip2asn: line 3: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"\\x1b[2J\"\n")
+	assert.Less(t, len(errs), 1000)
+}
+
+// TestBulkOrder compares many batches, of any size, with answers one by one.
+func TestBulkOrder(t *testing.T) {
+	db, err := asn.Open(filepath.Join(folder(t, whole), "ip2asn-combined.tsv.gz"))
 	require.NoError(t, err)
+	w := &asn.Whois{ASNs: []*asn.DB{db}}
+	var in, want, wantErrs bytes.Buffer
+	for i := range 50_000 {
+		fmt.Fprintf(&in, "8.0.%d.%d\n", i>>8, i&255)
+		r, err := w.Ask(fmt.Sprintf("8.0.%d.%d", i>>8, i&255))
+		require.NoError(t, err)
+		require.NoError(t, r.WriteLine(&want))
+		if i%1000 == 0 {
+			fmt.Fprintf(&in, "x\n")
+			fmt.Fprintf(&wantErrs, "ip2asn: line %d: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", i+i/1000+2)
+		}
+	}
+	for name, stdin := range map[string]io.Reader{
+		"whole": bytes.NewReader(in.Bytes()), "half": iotest.HalfReader(bytes.NewReader(in.Bytes())),
+		"data with error": iotest.DataErrReader(bytes.NewReader(in.Bytes())),
+	} {
+		var out, errs bytes.Buffer
+		err := bulk(context.Background(), w, false, stdin, &out, &errs)
+		require.EqualError(t, err, "50 lines could not be answered", name)
+		require.Equal(t, want.String(), out.String(), name)
+		require.Equal(t, wantErrs.String(), errs.String(), name)
+	}
+	var out bytes.Buffer
+	err = bulk(context.Background(), w, false, iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("8.0.0.1\n"))), &out, io.Discard)
+	assert.ErrorIs(t, err, iotest.ErrTimeout)
+	assert.ErrorIs(t, bulk(context.Background(), w, true, strings.NewReader("8.0.0.1\n"), full{}, io.Discard), os.ErrClosed)
+}
+
+// TestInterrupt: an answer comes at once and not with the end of the input, for
+// which nobody waits after an interrupt.
+func TestInterrupt(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	in, typing, err := os.Pipe()
+	require.NoError(t, err)
+	defer typing.Close()
+	answers, out, err := os.Pipe()
+	require.NoError(t, err)
+	defer answers.Close()
+	done := make(chan error)
+	go func() { done <- bulk(ctx, &asn.Whois{}, true, in, out, io.Discard) }()
+	_, err = typing.WriteString("10.0.0.1\n10.")
+	require.NoError(t, err)
+	line, err := bufio.NewReader(answers).ReadString('\n')
+	require.NoError(t, err)
+	assert.Contains(t, line, `"address":"10.0.0.1"`)
+	cancel()
+	assert.ErrorIs(t, <-done, context.Canceled)
+	out.Close()
+}
+
+// TestContent has files whose names say nothing.
+func TestContent(t *testing.T) {
+	files := map[string]string{}
+	for name, text := range whole {
+		if !strings.HasSuffix(name, ".meta") && !strings.HasSuffix(name, ".part") && !strings.HasSuffix(name, ".new") {
+			files[fmt.Sprint("file", len(files))] = text
+		}
+	}
+	files["v6"] = "network,autonomous_system_number,autonomous_system_organization\n2001:4200::/32,64497,Six\n"
+	dir := folder(t, files)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "history.sqlite"), []byte("SQLite format 3\x00"), 0o600))
+	out, errs, err := ask(t, dir, "", "-json", "8.0.0.1", "2001:4200::1")
+	require.NoError(t, err)
+	assert.Empty(t, errs)
+	for _, want := range []string{
+		`"registry":"arin"`, `"org":"Example"`, `"city":"South Brisbane"`, `"asn_org":"EXAMPLE"`, `"aut_num":"aut-num: AS64496`,
+		`"registry":"ripencc"`, `"asn_org":"Six"`,
+	} {
+		assert.Contains(t, out, want)
+	}
+	assert.NotContains(t, strings.SplitAfter(out, "\n")[0], "missing")
+}
+
+// BenchmarkBulk answers a million addresses with all real data there are, as the
+// command does; files are opened anew each time.
+func BenchmarkBulk(b *testing.B) {
+	root, err := filepath.Abs("../../../shared/data")
+	require.NoError(b, err)
+	var args []string
+	for flag, names := range map[string][]string{
+		"-rir": {"rir/delegated-afrinic-extended.gz", "rir/delegated-apnic-extended.gz", "rir/delegated-arin-extended.gz", "rir/delegated-ripencc-extended.gz"},
+		"-asn": {"asn/GeoLite2-ASN-Blocks-IPv4.csv.gz", "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"}, "-orgs": {"org/SYNTHETIC.as-org2info.txt.gz"},
+		"-autnum": {"rpsl/lacnic.test", "rpsl/arin_asn_net_only.txt"},
+	} {
+		for _, name := range names {
+			file := filepath.Join(root, name)
+			if _, err := os.Stat(file); err != nil {
+				b.Skip("no test data: ", err)
+			}
+			args = append(args, flag, file)
+		}
+	}
+	args = append(args, "-cache", b.TempDir(), "-data", b.TempDir())
+	r := rand.New(rand.NewPCG(1, 2))
+	var in bytes.Buffer
+	for range 1_000_000 {
+		x := r.Uint32()
+		fmt.Fprintf(&in, "%d.%d.%d.%d\n", x>>24, x>>16&255, x>>8&255, x&255)
+	}
+	for name, more := range map[string][]string{"lines": nil, "json": {"-json"}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				require.NoError(b, run(context.Background(), append(args, more...), bytes.NewReader(in.Bytes()), io.Discard, io.Discard))
+			}
+		})
+	}
+}
+
+func TestEmbedded(t *testing.T) {
+	_, _, err := ask(t, filepath.Join(t.TempDir(), "none"), "", "1.1.1.1")
+	assert.ErrorIs(t, err, os.ErrNotExist, "a folder that is named must be there")
+
+	t.Setenv("XDG_DATA_HOME", filepath.Join(t.TempDir(), "none"))
+	xdg.Reload()
+	t.Cleanup(xdg.Reload)
+	var stdout, stderr bytes.Buffer
+	require.NoError(t, run(context.Background(), []string{"-cache", t.TempDir(), "1.1.1.1"}, strings.NewReader(""), &stdout, &stderr))
+	out, errs := stdout.String(), stderr.String()
 	assert.Empty(t, errs)
 	assert.Contains(t, out, "  5 Announced by  AS13335 CLOUDFLARENET  [")
 	assert.Contains(t, out, "to the country  [embedded countries, ")

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/connmapgo/connmap/asn"
+)
+
+// A batch is lines that were read at once, and the answers.
+type batch struct {
+	lines  []byte
+	before int // lines before these
+	out    bytes.Buffer
+	errs   bytes.Buffer
+	wrong  int
+	done   chan struct{} // closed once the others are final
+}
+
+// batchSize is the most that is read at once, and more than any line that makes sense.
+const batchSize = 64 << 10
+
+// bulk answers lines of stdin in their order, by all processors. What
+// is no address is told on stderr; the others are answered all the same.
+func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdout, stderr io.Writer) error {
+	batches := make(chan *batch, 2*runtime.GOMAXPROCS(0))
+	var readErr error // once batches is closed
+	// Nobody waits for it after an interrupt: nothing wakes who reads from a terminal.
+	go func() {
+		defer close(batches)
+		readErr = read(stdin, func(b *batch) bool {
+			select {
+			case batches <- b:
+				go b.answer(w, asJSON)
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		})
+	}()
+	wrong := 0
+	for {
+		var b *batch
+		select {
+		case b = <-batches:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if b == nil {
+			break
+		}
+		<-b.done
+		if _, err := stdout.Write(b.out.Bytes()); err != nil {
+			return err
+		}
+		stderr.Write(b.errs.Bytes())
+		wrong += b.wrong
+	}
+	if err := errors.Join(ctx.Err(), readErr); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d lines could not be answered", wrong)
+	}
+	return nil
+}
+
+// read passes on what stdin has as soon as it has it, up to the end of a line.
+func read(stdin io.Reader, pass func(*batch) bool) error {
+	buf := make([]byte, 0, batchSize)
+	before := 0
+	for {
+		n, err := stdin.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		end := bytes.LastIndexByte(buf, '\n') + 1
+		if err != nil {
+			end = len(buf)
+		}
+		if end > 0 {
+			b := &batch{lines: bytes.Clone(buf[:end]), before: before, done: make(chan struct{})}
+			if !pass(b) {
+				return nil
+			}
+			before += bytes.Count(b.lines, []byte("\n"))
+			buf = append(buf[:0], buf[end:]...)
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case len(buf) == cap(buf):
+			// No address is that long. Its beginning makes an error.
+			buf = buf[:1000]
+		}
+	}
+}
+
+func (b *batch) answer(w *asn.Whois, asJSON bool) {
+	defer close(b.done)
+	n := b.before
+	for line := range bytes.Lines(b.lines) {
+		n++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		r, err := w.Ask(string(line))
+		if err != nil {
+			b.wrong++
+			fmt.Fprintf(&b.errs, "ip2asn: line %d: %s\n", n, strings.TrimPrefix(err.Error(), "asn: "))
+			continue
+		}
+		if asJSON {
+			writeJSON(&b.out, r)
+		} else {
+			r.WriteLine(&b.out)
+		}
+	}
+}
+
+func writeJSON(w io.Writer, r asn.Report) error {
+	b, err := r.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}

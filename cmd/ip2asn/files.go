@@ -1,0 +1,75 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/connmapgo/connmap/asn"
+)
+
+// files lists the files in the data folder by what they hold, best first: the newest,
+// but names alone after organisations. Those of places are among the Unknown.
+func (o *options) files(stderr io.Writer) map[asn.Kind][]string {
+	entries, err := os.ReadDir(o.data)
+	if err != nil {
+		return nil // the default folder, which may be missing
+	}
+	type file struct {
+		name string
+		stat fs.FileInfo
+	}
+	var all []file
+	for _, e := range entries {
+		name := filepath.Join(o.data, e.Name())
+		// Not the files of connmap-data and of the history beside them.
+		switch ext := filepath.Ext(name); {
+		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.HasPrefix(ext, ".sqlite"), strings.HasPrefix(e.Name(), "."):
+			continue
+		}
+		// A pipe has no end perhaps.
+		if stat, err := os.Stat(name); err == nil && stat.Mode().IsRegular() {
+			all = append(all, file{name, stat})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b file) int {
+		return cmp.Or(rank(a.name)-rank(b.name), b.stat.ModTime().Compare(a.stat.ModTime()))
+	})
+	found := make(map[asn.Kind][]string)
+	for _, f := range all {
+		kind, err := asn.Recognise(f.name)
+		if err != nil {
+			leaveOut(stderr, err)
+			continue
+		}
+		found[kind] = append(found[kind], f.name)
+	}
+	return found
+}
+
+// rank orders files that hold the same: cities are better than countries, and what
+// looks like a table of places is tried before the rest.
+func rank(name string) int {
+	name = strings.ToLower(filepath.Base(name))
+	name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".xz")
+	switch ext := filepath.Ext(name); {
+	case strings.Contains(name, "city"):
+		return 0
+	case ext == ".mmdb", ext == ".csv", ext == ".geo", ext == ".tsv":
+		return 1
+	case ext == ".dbm":
+		return 3
+	}
+	return 2
+}
+
+// leaveOut says that a file that nobody named is not used.
+func leaveOut(stderr io.Writer, err error) {
+	s := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: ")
+	fmt.Fprintln(stderr, "ip2asn: left out:", s)
+}
