@@ -209,7 +209,7 @@ func (w *Whois) holder(r *Report) error {
 }
 
 // maxNumbers bounds the search among all numbers of one holder.
-const maxNumbers = 1000
+const maxNumbers = 100
 
 // numbers reports the numbers of ranges, first before all others if it is one of
 // them, but not more than maxNumbers.
@@ -524,6 +524,9 @@ func appendDate(b []byte, t time.Time) []byte {
 // appendString appends a string of JSON.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
+	if isPlain(s) {
+		return append(append(b, s...), '"')
+	}
 	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\':
@@ -542,4 +545,14 @@ func appendString(b []byte, s string) []byte {
 		}
 	}
 	return append(b, '"')
+}
+
+// isPlain reports whether a string of JSON needs no escapes.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

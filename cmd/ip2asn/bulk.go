@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/connmapgo/connmap/asn"
 )
@@ -22,20 +23,23 @@ type batch struct {
 	done   chan struct{} // closed once the others are final
 }
 
+// batches that are done with, for what their buffers have grown to.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
 // batchSize is the most that is read at once, and more than any line that makes sense.
 const batchSize = 64 << 10
 
 // bulk answers lines of stdin in their order, by all processors. What
 // is no address is told on stderr; the others are answered all the same.
 func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdout, stderr io.Writer) error {
-	batches := make(chan *batch, 2*runtime.GOMAXPROCS(0))
-	var readErr error // once batches is closed
+	queue := make(chan *batch, 2*runtime.GOMAXPROCS(0))
+	var readErr error // once queue is closed
 	// Nobody waits for it after an interrupt: nothing wakes who reads from a terminal.
 	go func() {
-		defer close(batches)
+		defer close(queue)
 		readErr = read(stdin, func(b *batch) bool {
 			select {
-			case batches <- b:
+			case queue <- b:
 				go b.answer(w, asJSON)
 				return true
 			case <-ctx.Done():
@@ -47,7 +51,7 @@ func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdou
 	for {
 		var b *batch
 		select {
-		case b = <-batches:
+		case b = <-queue:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -60,6 +64,7 @@ func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdou
 		}
 		stderr.Write(b.errs.Bytes())
 		wrong += b.wrong
+		batches.Put(b)
 	}
 	if err := errors.Join(ctx.Err(), readErr); err != nil {
 		return err
@@ -82,11 +87,15 @@ func read(stdin io.Reader, pass func(*batch) bool) error {
 			end = len(buf)
 		}
 		if end > 0 {
-			b := &batch{lines: bytes.Clone(buf[:end]), before: before, done: make(chan struct{})}
+			b := batches.Get().(*batch)
+			b.lines = append(b.lines[:0], buf[:end]...)
+			b.before, b.wrong, b.done = before, 0, make(chan struct{})
+			b.out.Reset()
+			b.errs.Reset()
+			before += bytes.Count(b.lines, []byte("\n"))
 			if !pass(b) {
 				return nil
 			}
-			before += bytes.Count(b.lines, []byte("\n"))
 			buf = append(buf[:0], buf[end:]...)
 		}
 		switch {
