@@ -2,9 +2,12 @@ package asn_test
 
 import (
 	"fmt"
+	"log"
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/connmapgo/connmap/asn"
 )
@@ -49,4 +52,84 @@ func ExampleWhois() {
 	// 192.0.2.1: documentation, TEST-NET-1 (RFC 5737)
 	//   3 AS numbers    AS64496 (of the AS that announces the address)  [example, date unknown]
 	//   5 Announced by  AS64496 Example Carrier  [example, date unknown]
+}
+
+// file makes a file for an example, and returns its name and what removes it.
+func file(content string) (name string, remove func()) {
+	dir, err := os.MkdirTemp("", "asn")
+	if err == nil {
+		name = filepath.Join(dir, "file")
+		err = os.WriteFile(name, []byte(content), 0o600)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	return name, func() { os.RemoveAll(dir) }
+}
+
+func ExampleOpenDelegations() {
+	name, remove := file("2|arin|20260101|3|19700101|20260101|0\n" +
+		"arin|US|ipv4|192.0.2.0|256|20000102|allocated|A\n" +
+		"arin|US|asn|64496|2|20000103|assigned|A\n")
+	defer remove()
+	d, err := asn.OpenDelegations(name)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r, ok := d.Lookup(netip.MustParseAddr("192.0.2.1"))
+	fmt.Println(r.Registry, r.Country, r.Block.First, r.Block.Last, r.Status, r.OpaqueID, ok)
+	fmt.Println(slices.Collect(d.Holdings(r.Registry, r.OpaqueID)), d.Warnings())
+	// Output:
+	// arin US 192.0.2.0 192.0.2.255 allocated A true
+	// [AS64496-AS64497] []
+}
+
+func ExampleOpenOrgs() {
+	name, remove := file("# format:org_id|changed|org_name|country|source\nEX-ARIN||Example, Inc.|US|ARIN\n" +
+		"# format:aut|changed|aut_name|org_id|opaque_id|source\n64496||EXAMPLE|EX-ARIN||ARIN\n")
+	defer remove()
+	o, err := asn.OpenOrgs(name)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	org, ok := o.Lookup(64496)
+	fmt.Println(org.Name, org.Country, org.ID, org.ASName, ok)
+	// Output:
+	// Example, Inc. US EX-ARIN EXAMPLE true
+}
+
+func ExampleOpenAutNums() {
+	name, remove := file("aut-num: AS64496\nas-name: EXAMPLE\n\naut-num: AS64497\nas-name: OTHER\n")
+	defer remove()
+	a, err := asn.OpenAutNums("", name) // a program that runs often names a folder
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer a.Close()
+	r, ok, err := a.Lookup(64497)
+	fmt.Println(ok, err)
+	fmt.Print(r.Text)
+	// Output:
+	// true <nil>
+	// aut-num: AS64497
+	// as-name: OTHER
+}
+
+func ExampleRecognise() {
+	name, remove := file("2|arin|20260101|3|19700101|20260101|0\n")
+	defer remove()
+	fmt.Println(asn.Recognise(name))
+	// Output:
+	// delegations <nil>
+}
+
+func ExampleSpecial() {
+	fmt.Println(asn.Special(netip.MustParseAddr("100.64.0.1")))
+	fmt.Println(asn.SpecialAS(64496))
+	// Output:
+	// shared address space of carrier-grade NAT (RFC 6598)
+	// documentation (RFC 5398)
 }
