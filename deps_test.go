@@ -35,6 +35,7 @@ func TestDependencies(t *testing.T) {
 		{"geoip is a leaf", "./geoip", []string{"./asn", "./rules", "./history", "./conntrack", "./examples", "./geoip/embedded", "net/http"}, false},
 		{"asn is a leaf", "./asn", []string{"./geoip", "./rules", "./history", "./conntrack", "./examples", "./asn/embedded", "net/http"}, false},
 		{"connmap-data has no map", "./cmd/connmap-data", []string{"./history", "./conntrack", "./examples", "./geoip/embedded", "./asn/embedded", "github.com/hajimehoshi", "modernc.org", "zombiezen.com"}, false},
+		{"ip2asn has no map and no network", "./cmd/ip2asn", []string{"./history", "./conntrack", "./examples", "github.com/hajimehoshi", "modernc.org", "zombiezen.com", "net/http"}, false},
 		{"rules is a leaf", "./rules", []string{"./geoip", "./asn", "./history", "./conntrack", "./examples"}, false},
 		{"history is a leaf", "./history", []string{"./geoip", "./asn", "./rules", "./conntrack", "./examples"}, false},
 		{"the monitor draws nothing", "./examples/mapserver/internal/monitor", []string{"github.com/hajimehoshi", "./examples/mapserver/internal/mapview", "./examples/mapserver/internal/gui", "./examples/mapserver/internal/paint"}, false},
