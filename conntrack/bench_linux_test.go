@@ -145,13 +145,13 @@ func BenchmarkStorm(b *testing.B) {
 					for range c.Events(ctx) {
 					}
 				})
-				_, finish := startStorm(b, n)
+				_, finish := startStorm(b, strconv.Itoa(n))
 				with = finish()
 				cancel()
 				wg.Wait()
 				require.Zero(b, c.Info().Lost)
 			}()
-			_, finish := startStorm(b, n)
+			_, finish := startStorm(b, strconv.Itoa(n))
 			without = finish()
 			elapsed = append(elapsed, with.Elapsed.Seconds()/without.Elapsed.Seconds())
 			work = append(work, with.CPU.Seconds()/without.CPU.Seconds())

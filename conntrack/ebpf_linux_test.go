@@ -56,8 +56,14 @@ func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
 	return c
 }
 
-// follow calls visit with each event until the test ends.
+// follow calls visit with each event from now on until the test ends.
 func follow(t testing.TB, c *Collector, visit func(Event)) {
+	e := c.backend.(*ebpf)
+	followers := func() (n int) {
+		assert.NoError(t, e.do(func() { n = len(e.followers) }))
+		return n
+	}
+	before := followers()
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -69,6 +75,7 @@ func follow(t testing.TB, c *Collector, visit func(Event)) {
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
+	require.Eventually(t, func() bool { return followers() > before }, 10*time.Second, time.Millisecond)
 }
 
 func init() { helpers["capable"] = helpCapable }

@@ -34,15 +34,22 @@ type stormReport struct {
 }
 
 // helpStorm makes n connections on which a byte goes forth and back, in its
-// network namespace, after a line has come from standard input.
+// network namespace, after a line has come from standard input. A second word
+// is a rate to which the namespace's packets are held.
 func helpStorm(arg string) error {
-	n, err := strconv.Atoi(arg)
+	count, rate, _ := strings.Cut(arg, " ")
+	n, err := strconv.Atoi(count)
 	if err != nil {
 		return err
 	}
-	for _, args := range []string{"link set lo up", "addr add " + stormAddr.String() + "/32 dev lo"} {
-		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %s: %s", args, out)
+	commands := []string{"ip link set lo up", "ip addr add " + stormAddr.String() + "/32 dev lo"}
+	if rate != "" {
+		commands = append(commands, "tc qdisc add dev lo root tbf burst 2k latency 20ms rate "+rate)
+	}
+	for _, c := range commands {
+		args := strings.Fields(c)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", c, err, out)
 		}
 	}
 	for name, value := range map[string]string{"tcp_max_tw_buckets": "1", "ip_local_port_range": "1024 65000"} {
@@ -162,10 +169,11 @@ func (n *tally) add(e Event, pid int) {
 // The collector sees all namespaces: the address is that of storms alone.
 var stormAddr = netip.MustParseAddr("203.0.113.77")
 
-// startStorm prepares a storm of n connections, which finish unleashes.
-func startStorm(t testing.TB, n int) (pid int, finish func() stormReport) {
+// startStorm prepares a storm, which finish unleashes. The argument is that of
+// helpStorm.
+func startStorm(t testing.TB, arg string) (pid int, finish func() stormReport) {
 	requireRootAndIP(t)
-	cmd, in, out := helperIn(t, "storm "+strconv.Itoa(n), &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
+	cmd, in, out := helperIn(t, "storm "+arg, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
 	line, err := out.ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "ready\n", line)
@@ -190,7 +198,7 @@ func stormSize() int {
 func TestStorm(t *testing.T) {
 	c := ebpfOrSkip(t, Options{}, 0)
 	n := stormSize()
-	pid, finish := startStorm(t, n)
+	pid, finish := startStorm(t, strconv.Itoa(n))
 	var got tally
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	r := finish()
@@ -200,12 +208,33 @@ func TestStorm(t *testing.T) {
 	assert.Zero(t, c.Info().Lost)
 }
 
+// TestInterruptedStorm: nor is one lost that opens or ends in an interrupt of
+// the program that should see it. Packets that are held to a rate come in
+// interrupts of a timer.
+func TestInterruptedStorm(t *testing.T) {
+	requireRootAndIP(t)
+	if out, err := exec.Command("unshare", "-n", "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "burst", "2k", "latency", "20ms", "rate", "1mbit").CombinedOutput(); err != nil {
+		t.Skipf("needs tc and the queueing discipline tbf: %v: %s", err, out)
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	n := stormSize() / 4
+	pid, finish := startStorm(t, strconv.Itoa(n)+" 40mbit")
+	var got tally
+	follow(t, c, func(e Event) { got.add(e, pid) })
+	r := finish()
+	assert.Eventually(t, func() bool { return got.now().Closes >= 2*n }, 10*time.Second, 100*time.Millisecond)
+	unseen, err := c.backend.(*ebpf).probe.Unseen()
+	require.NoError(t, err)
+	t.Logf("%d connections, %d changes of state unseen, in %v: %+v", n, unseen, r.Elapsed, got.now())
+	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n, Whole: 2 * n}, got.now())
+}
+
 // TestStormInASmallRing: what is lost is counted, and what is there is right
 // again soon.
 func TestStormInASmallRing(t *testing.T) {
 	c := ebpfOrSkip(t, Options{}, os.Getpagesize())
 	n := stormSize()
-	pid, finish := startStorm(t, n)
+	pid, finish := startStorm(t, strconv.Itoa(n))
 	var got tally
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	require.NoError(t, c.backend.(*ebpf).do(func() {}))
@@ -238,7 +267,7 @@ func TestStormInASmallRing(t *testing.T) {
 // disturbs nobody else.
 func TestSlowFollower(t *testing.T) {
 	c := ebpfOrSkip(t, Options{}, 16<<12)
-	pid, finish := startStorm(t, 10_000)
+	pid, finish := startStorm(t, "10000")
 	release := make(chan struct{})
 	var got tally
 	var asked sync.Once

@@ -145,7 +145,7 @@ func (p *Probe) attach(cgroup string) error {
 	}
 	// Lengths first: once states are seen, the first send of a connection must
 	// be seen too.
-	for _, name := range append(slices.Clone(lengthPrograms), connmapProgSetState) {
+	for _, name := range append(slices.Clone(lengthPrograms), connmapProgSetState, connmapProgDestroyed) {
 		if prog := p.coll.Programs[name]; prog != nil {
 			l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 			if err != nil {
@@ -232,6 +232,16 @@ func (p *Probe) Close() error {
 // whatever the options; zero ends it.
 func (p *Probe) TestPort(port uint16) error {
 	return p.coll.Variables[connmapVarTestPort].Set(port<<8 | port>>8)
+}
+
+// Unseen returns how many changes of state the program for them was not called
+// for, because it was running already.
+func (p *Probe) Unseen() (uint64, error) {
+	s, err := p.coll.Programs[connmapProgSetState].Stats()
+	if err != nil {
+		return 0, err
+	}
+	return s.RecursionMisses, nil
 }
 
 // Lost returns how many events were lost since Open, and how many packets were

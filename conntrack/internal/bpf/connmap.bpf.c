@@ -3,7 +3,11 @@
 // The kernel's side of the backend ebpf: it reports each connection of every
 // network namespace as it opens and closes, with its program and its bytes.
 //
-// TCP is followed through the states of its sockets (inet_sock_set_state).
+// TCP is followed through the states of its sockets (inet_sock_set_state). A
+// program does not run while it runs already on the same processor: an interrupt
+// in the midst of it may bring packets that change the states of other sockets,
+// unseen. So the first I/O, or the end, tells of an opening that was not seen,
+// and tcp_destroy_sock of such an end.
 // Other protocols have none: their packets are counted where sockets send and
 // receive them (cgroup_skb), one flow for each socket and peer. Who does so is
 // learnt where it is certain, in the context of a process: at connect, listen,
@@ -27,6 +31,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_PROVISIONAL 1	   // the owner is the listener's; who accepts is not known yet
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
+#define FLAG_ENDED 8		   // its connection has been, and is not any more
 #define OTHERS 3
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
 
@@ -478,11 +483,19 @@ static __always_inline int hidden(struct sock *sk, int raw)
 static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
 {
 	k->opened = bpf_ktime_get_boot_ns();
-	k->flags &= ~FLAG_HIDDEN;
+	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED);
 	if (hidden(sk, 0))
 		k->flags |= FLAG_HIDDEN;
 	else
 		tell(sk, k, OPEN, state, k->opened);
+}
+
+static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
+{
+	if (!(k->flags & FLAG_HIDDEN))
+		tell(sk, k, CLOSE, state, bpf_ktime_get_boot_ns());
+	k->opened = 0;
+	k->flags |= FLAG_ENDED;
 }
 
 // owned makes the current process the owner, and reports whether that is news.
@@ -529,10 +542,13 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!k)
 			return 0;
-		k->out = state == BPF_TCP_SYN_SENT;
+		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
+		k->flags &= ~FLAG_ENDED;
 		k->others[0] = k->others[1] = k->others[2] = 0;
 		owned(k);
+		if (state == BPF_TCP_LISTEN)
+			k->flags |= FLAG_PROVISIONAL; // for its children
 		return 0;
 	case BPF_TCP_SYN_RECV:
 		// From here on the storage is the child's own copy.
@@ -559,12 +575,25 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		return 0;
 	case BPF_TCP_CLOSE:
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
-		if (!k || !k->opened)
+		if (!k || k->flags & FLAG_ENDED)
 			return 0;
-		if (!(k->flags & FLAG_HIDDEN))
-			tell(sk, k, CLOSE, old, bpf_ktime_get_boot_ns());
-		k->opened = 0;
+		if (!k->opened) {
+			if (old == BPF_TCP_SYN_SENT || old == BPF_TCP_SYN_RECV || old == BPF_TCP_LISTEN || old == BPF_TCP_CLOSE)
+				return 0;
+			opens(sk, k, old);
+		}
+		ends(sk, k, old);
 	}
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroyed, struct sock *sk)
+{
+	struct known *k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+
+	if (k && k->opened)
+		ends(sk, k, BPF_TCP_CLOSE);
 	return 0;
 }
 
@@ -689,8 +718,8 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 	state = sk->__sk_common.skc_state;
 	if (sk->sk_protocol == IPPROTO_TCP) {
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
-		if (!k) {
-			// Older than the programs, and accepted since.
+		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
+			// Older than the programs, and accepted since, or not seen to open.
 			if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
 				return;
 			k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

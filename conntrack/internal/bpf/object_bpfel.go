@@ -132,6 +132,7 @@ const (
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapProgCreated     = "created"
+	connmapProgDestroyed   = "destroyed"
 	connmapProgEgress      = "egress"
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
@@ -196,6 +197,7 @@ type connmapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapProgramSpecs struct {
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
+	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
@@ -294,6 +296,7 @@ type connmapVariables struct {
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapPrograms struct {
 	Created    *ebpf.Program `ebpf:"created"`
+	Destroyed  *ebpf.Program `ebpf:"destroyed"`
 	Egress     *ebpf.Program `ebpf:"egress"`
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
@@ -306,6 +309,7 @@ type connmapPrograms struct {
 func (p *connmapPrograms) Close() error {
 	return _ConnmapClose(
 		p.Created,
+		p.Destroyed,
 		p.Egress,
 		p.Held,
 		p.Ingress,
