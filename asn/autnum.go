@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // An AutNum is the record of an autonomous system in the database of a registry.
@@ -158,7 +160,7 @@ func openDump(cache, name string) (dump, error) {
 	} else {
 		cache = ""
 	}
-	texts, err := os.CreateTemp(cache, "aut-num-*.new")
+	texts, err := temp.Create(cache, "aut-num-*.new")
 	if err != nil {
 		return dump{}, err
 	}

@@ -50,6 +50,10 @@ type Report struct {
 	asnsSource Info
 }
 
+// IsZero reports whether the report is of nothing, as with an error of Ask about
+// the question.
+func (r *Report) IsZero() bool { return !r.Addr.IsValid() && r.AS.Number == 0 && r.Special == "" }
+
 // The parts of a report, in the order in which they are written.
 const (
 	partDelegation = iota

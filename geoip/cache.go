@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unsafe"
+
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // OpenCached is [Open] that keeps what it has compiled in a folder, which it
@@ -72,7 +74,7 @@ func CompileFile(source, target string, progress func(done, size int64)) (Info, 
 
 // write replaces a file when all is written.
 func (db *DB) write(name string) error {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp")
+	f, err := temp.Create(filepath.Dir(name), filepath.Base(name)+".*.tmp")
 	if err != nil {
 		return err
 	}

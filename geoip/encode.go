@@ -196,28 +196,38 @@ func (t *tree) add(parts *[256]uint32) uint32 {
 	return uint32(t.nn - 1)
 }
 
+// mostStarts6 is how many starts are bisected rather than get a node.
+const mostStarts6 = 64
+
 // index6 makes the sections root6 and nodes6.
 func index6(starts []start[v6]) (root []uint32, nodes [][257]uint32) {
 	if len(starts) == 0 {
 		return nil, nil
 	}
-	root = make([]uint32, rootSize)
 	i := 0
-	for h := range uint64(rootSize) {
-		if i == len(starts) || starts[i].first.hi>>48 != h {
-			root[h] = uint32(i)
-			continue
+	// below returns what stands for the starts of a network, from i on.
+	var below func(prefix uint64, shift, most int) uint32
+	below = func(prefix uint64, shift, most int) uint32 {
+		j := i
+		for j < len(starts) && starts[j].first.hi>>shift == prefix {
+			j++
 		}
-		var node [257]uint32
+		if j-i <= most || shift == 0 {
+			first := i
+			i = j
+			return uint32(first)
+		}
+		n := len(nodes)
+		nodes = append(nodes, [257]uint32{})
 		for part := range uint64(256) {
-			node[part] = uint32(i)
-			for i < len(starts) && starts[i].first.hi>>40 == h<<8|part {
-				i++
-			}
+			nodes[n][part] = below(prefix<<8|part, shift-8, mostStarts6)
 		}
-		node[256] = uint32(i)
-		root[h] = nodeFlag | uint32(len(nodes))
-		nodes = append(nodes, node)
+		nodes[n][256] = uint32(i)
+		return nodeFlag | uint32(n)
+	}
+	root = make([]uint32, rootSize)
+	for h := range uint64(rootSize) {
+		root[h] = below(h, 48, 0)
 	}
 	return root, nodes
 }

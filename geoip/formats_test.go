@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -192,6 +193,46 @@ func TestAccuracy(t *testing.T) {
 			t.Logf("%d rows", rows)
 		})
 	}
+}
+
+// TestAccuracyOfCities: a table of cities as text, and the same as a MaxMind DB, are
+// as accurate, compiled and mapped, at the first and last address of each row
+// and inside.
+func TestAccuracyOfCities(t *testing.T) {
+	csv, mmdb := testData(t, "synth/city4.csv.xz"), testData(t, "synth/GeoLite2-City-SYNTHETIC.mmdb.xz")
+	folder := t.TempDir()
+	var tables []*DB
+	for _, name := range []string{csv, mmdb} {
+		for range 2 { // compiled, then mapped
+			db, err := OpenCached(folder, nil, name)
+			require.NoError(t, err)
+			tables = append(tables, db)
+		}
+	}
+	require.NotEmpty(t, tables[1].cached)
+	require.NotEmpty(t, tables[3].cached)
+	r := rand.New(rand.NewPCG(1, 2))
+	rows := 0
+	for line := range bytes.Lines(unpacked(t, csv)) {
+		f := bytes.Split(bytes.TrimSpace(line), []byte(","))
+		first, err := strconv.ParseUint(string(f[0]), 10, 32)
+		require.NoError(t, err)
+		last, err := strconv.ParseUint(string(f[1]), 10, 32)
+		require.NoError(t, err)
+		lat, err := strconv.ParseFloat(string(f[2]), 64)
+		require.NoError(t, err)
+		lon, err := strconv.ParseFloat(string(f[3]), 64)
+		require.NoError(t, err)
+		rows++
+		for _, ip := range []uint64{first, last, first + r.Uint64N(last-first+1)} {
+			for i, db := range tables {
+				if p, ok := db.Lookup(addr4(uint32(ip))); !ok || p.Lat != lat || p.Lon != lon {
+					t.Fatalf("%d: %v: got %+v, want %v %v", i, addr4(uint32(ip)), p, lat, lon)
+				}
+			}
+		}
+	}
+	assert.Equal(t, 3_802_720, rows)
 }
 
 // near reports whether a place is the one of a row; those of countries are

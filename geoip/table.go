@@ -22,7 +22,7 @@ import (
 //	root6   65536 × 4   IPv6 by its first 16 bits: how many starts lie below, or a
 //	                    node of the next section and nodeFlag; absent without starts
 //	nodes6  m6 × 1028   for the next 8 bits: how many starts lie below each part,
-//	                    and below what follows
+//	                    or a node and nodeFlag, and how many below what follows
 //	hi6     n6 × 8      most significant halves of the IPv6 starts, ascending
 //	fine    nf × 16     starts within split /64 networks: hi, lo
 //	id6     n6 × width  place of the range that begins there
@@ -46,7 +46,7 @@ import (
 // zeros.
 const (
 	magic      = "cmgeoip\x00"
-	version    = 2
+	version    = 3
 	headerSize = 128
 	rootSize   = 1 << 16
 	nodeSize   = 40
@@ -275,8 +275,8 @@ func (t *table) part(node, part uint32) uint32 {
 	return t.value(int(i))
 }
 
-// bucket6 returns which starts have the first 24 bits of hi. Those before are
-// lower, those behind higher.
+// bucket6 returns which starts have the same first bits as hi, as many as the nodes
+// go down for it. Those before are lower, those behind higher.
 func (t *table) bucket6(hi uint64) (from, to int, ok bool) {
 	if t.n6 == 0 {
 		return 0, 0, false
@@ -286,18 +286,30 @@ func (t *table) bucket6(hi uint64) (from, to int, ok bool) {
 		return 0, 0, false
 	}
 	v := t.u32(off)
-	from, to = int(v), int(v)
-	if v&nodeFlag != 0 {
+	after := v
+	for shift := 40; v&nodeFlag != 0; shift -= 8 {
 		v &^= nodeFlag
-		if v >= uint32(t.m6) {
+		if v >= uint32(t.m6) || shift < 0 {
 			return 0, 0, false
 		}
-		off = t.nodes6 + int(v)*node6Size + int(hi>>40&0xff)*4
+		off = t.nodes6 + int(v)*node6Size + int(hi>>shift&0xff)*4
 		if !t.sound(off) || !t.sound(off+7) {
 			return 0, 0, false
 		}
-		from, to = int(t.u32(off)), int(t.u32(off+4))
+		v, after = t.u32(off), t.u32(off+4)
 	}
+	for depth := 0; after&nodeFlag != 0; depth++ {
+		after &^= nodeFlag
+		if after >= uint32(t.m6) || depth == 8 {
+			return 0, 0, false
+		}
+		off = t.nodes6 + int(after)*node6Size
+		if !t.sound(off) {
+			return 0, 0, false
+		}
+		after = t.u32(off)
+	}
+	from, to = int(v), int(after)
 	// In case the table is damaged.
 	if from < 0 || to < from || to > t.n6 {
 		return 0, 0, false
@@ -340,13 +352,13 @@ func (t *table) search6(hi, lo uint64) (id uint32, whole bool) {
 	if !ok {
 		return 0, false
 	}
-	for keys := t.data[t.hi6:]; i < j; {
-		m := int(uint(i+j) >> 1)
-		if u64(keys, 8*m) <= hi {
-			i = m + 1
-		} else {
-			j = m
-		}
+	// Bisection without branches, which cannot be predicted.
+	keys := t.data[t.hi6:]
+	for n := j - i; n > 0; {
+		half := (n + 1) / 2
+		_, above := bits.Sub64(hi, u64(keys, 8*(i+half-1)), 0)
+		i += half & (int(above) - 1)
+		n -= half
 	}
 	if i == 0 || !t.soundID(t.id6, i-1) {
 		return 0, false

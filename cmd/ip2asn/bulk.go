@@ -70,7 +70,7 @@ func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdou
 		return err
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%d lines could not be answered", wrong)
+		return fmt.Errorf("%d lines could not be answered, or not wholly", wrong)
 	}
 	return nil
 }
@@ -123,7 +123,9 @@ func (b *batch) answer(w *asn.Whois, asJSON bool) {
 		if err != nil {
 			b.wrong++
 			fmt.Fprintf(&b.errs, "ip2asn: line %d: %s\n", n, strings.TrimPrefix(err.Error(), "asn: "))
-			continue
+			if r.IsZero() {
+				continue
+			}
 		}
 		if asJSON {
 			writeJSON(&b.out, r)

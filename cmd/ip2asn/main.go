@@ -78,25 +78,28 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return bulk(ctx, w, o.json, stdin, stdout, stderr)
 	}
 	out := bufio.NewWriter(stdout)
-	defer out.Flush()
-	for i, q := range o.questions {
+	answered := 0
+	var failed error // the last; main tells of it
+	for _, q := range o.questions {
 		r, err := w.Ask(q)
 		if err != nil {
-			return err
+			if failed != nil {
+				fmt.Fprintln(stderr, "ip2asn:", strings.TrimPrefix(failed.Error(), "asn: "))
+			}
+			if failed = err; r.IsZero() {
+				continue
+			}
 		}
-		if o.json {
-			err = writeJSON(out, r)
+		if answered++; o.json {
+			writeJSON(out, r)
 		} else {
-			if i > 0 {
+			if answered > 1 {
 				out.WriteByte('\n')
 			}
-			err = r.WriteText(out)
-		}
-		if err != nil {
-			return err
+			r.WriteText(out)
 		}
 	}
-	return out.Flush()
+	return errors.Join(out.Flush(), failed)
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {

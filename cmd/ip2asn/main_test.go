@@ -74,7 +74,7 @@ func TestText(t *testing.T) {
 
 func TestBulkJSON(t *testing.T) {
 	out, errs, err := ask(t, folder(t, whole), "8.0.0.1\n\n# comment\nx\n AS64496 \r\n", "-json")
-	assert.EqualError(t, err, "1 lines could not be answered")
+	assert.EqualError(t, err, "1 lines could not be answered, or not wholly")
 	assert.Equal(t, "ip2asn: line 4: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", errs)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 2)
@@ -96,7 +96,7 @@ func TestBulkJSON(t *testing.T) {
 func TestBulkLines(t *testing.T) {
 	long := strings.Repeat("8", 3*batchSize)
 	out, errs, err := ask(t, folder(t, whole), "8.0.0.1\n"+long+"\n\x1b[2J\n10.0.0.1\r\n2001:4200::1")
-	assert.EqualError(t, err, "2 lines could not be answered")
+	assert.EqualError(t, err, "2 lines could not be answered, or not wholly")
 	assert.Equal(t, "8.0.0.1\t64496\tEXAMPLE\tUS\tarin\t8.0.0.0-8.0.0.255\tallocated\tExample\n"+
 		"10.0.0.1\t\t\t\t\t\t\tprivate use (RFC 1918)\n", out[:strings.Index(out, "2001:")])
 	assert.Contains(t, out, "2001:4200::1\t")
@@ -127,7 +127,7 @@ func TestBulkOrder(t *testing.T) {
 	} {
 		var out, errs bytes.Buffer
 		err := bulk(context.Background(), w, false, stdin, &out, &errs)
-		require.EqualError(t, err, "50 lines could not be answered", name)
+		require.EqualError(t, err, "50 lines could not be answered, or not wholly", name)
 		require.Equal(t, want.String(), out.String(), name)
 		require.Equal(t, wantErrs.String(), errs.String(), name)
 	}
@@ -135,6 +135,21 @@ func TestBulkOrder(t *testing.T) {
 	err = bulk(context.Background(), w, false, iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("8.0.0.1\n"))), &out, io.Discard)
 	assert.ErrorIs(t, err, iotest.ErrTimeout)
 	assert.ErrorIs(t, bulk(context.Background(), w, true, strings.NewReader("8.0.0.1\n"), full{}, io.Discard), os.ErrClosed)
+}
+
+// TestUnreadableRecord: if a record cannot be read the rest is answered.
+func TestUnreadableRecord(t *testing.T) {
+	dir := folder(t, whole)
+	db, err := asn.Open(filepath.Join(dir, "ip2asn-combined.tsv.gz"))
+	require.NoError(t, err)
+	a, err := asn.OpenAutNums("", filepath.Join(dir, "ripe.db.aut-num.gz"))
+	require.NoError(t, err)
+	require.NoError(t, a.Close())
+	var out, errs bytes.Buffer
+	err = bulk(context.Background(), &asn.Whois{ASNs: []*asn.DB{db}, AutNums: a}, true, strings.NewReader("8.0.0.1\n"), &out, &errs)
+	assert.EqualError(t, err, "1 lines could not be answered, or not wholly")
+	assert.Contains(t, errs.String(), "ip2asn: line 1: aut-num of AS64496: ")
+	assert.Contains(t, out.String(), `"asn_org":"EXAMPLE"`)
 }
 
 // TestInterrupt: an answer comes at once and not with the end of the input, for
@@ -288,10 +303,15 @@ func TestArguments(t *testing.T) {
 		_, _, err := ask(t, dir, "", args...)
 		assert.ErrorContains(t, err, want)
 	}
+	out, errs, err := ask(t, dir, "", "x", "10.0.0.1", "y", "10.0.0.2")
+	assert.ErrorContains(t, err, `found "y"`)
+	assert.Contains(t, errs, `found "x"`)
+	assert.Equal(t, "10.0.0.1: private use (RFC 1918)\n\n10.0.0.2: private use (RFC 1918)\n", out)
+
 	_, usage, err := ask(t, dir, "", "-h")
 	assert.ErrorIs(t, err, flag.ErrHelp)
 	assert.Contains(t, usage, "without asking a server")
-	out, _, err := ask(t, dir, "", "-version")
+	out, _, err = ask(t, dir, "", "-version")
 	require.NoError(t, err)
 	assert.Equal(t, "ip2asn development\n", out)
 

@@ -1,0 +1,31 @@
+// Package temp makes temporary files beside those they are to replace.
+package temp
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Old is how old a temporary file is that nobody writes any more.
+const Old = 24 * time.Hour
+
+// Create makes a temporary file as os.CreateTemp does, and removes those of the
+// same folder and pattern that were left behind by processes that were killed.
+func Create(folder, pattern string) (*os.File, error) {
+	before, after, _ := strings.Cut(pattern, "*")
+	entries, _ := os.ReadDir(folder)
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), before)
+		name, also := strings.CutSuffix(name, after)
+		if _, err := strconv.ParseUint(name, 10, 64); err != nil || !ok || !also {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > Old {
+			os.Remove(filepath.Join(folder, e.Name()))
+		}
+	}
+	return os.CreateTemp(folder, pattern)
+}
