@@ -1,55 +1,86 @@
 package history
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-func BenchmarkRecord(b *testing.B) {
-	for _, bm := range []struct {
-		name  string
-		batch int
-		seen  bool
-	}{
-		{"new/batch=1000", 1000, false},
-		{"new/batch=1", 1, false},
-		{"seen/batch=1000", 1000, true},
-	} {
-		b.Run(bm.name, func(b *testing.B) {
-			db := open(b, path(b))
-			if bm.seen {
-				require.NoError(b, db.Record(b.Context(), entries(0, 20_000)))
-			}
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				b.StopTimer()
-				from := i * bm.batch
-				if bm.seen {
-					from %= 20_000
-				}
-				batch := entries(from, bm.batch)
-				if bm.seen {
-					for j := range batch {
-						batch[j].New = false
-						batch[j].Tx += uint64(i)
-					}
-				}
-				i++
-				b.StartTimer()
-				if err := db.Record(b.Context(), batch); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.N*bm.batch)/b.Elapsed().Seconds(), "rows/s")
-		})
-	}
+// rowsEnv says how many rows the files of the benchmarks have; 10 million take
+// some minutes to make.
+const rowsEnv = "CONNMAP_HISTORY_ROWS"
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// perCPU records batches and reports rows for each second of processor time.
+func perCPU(b *testing.B, batch int, next func() []Entry, db *DB) {
+	var cpu time.Duration
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		entries := next()
+		b.StartTimer()
+		start := cpuTime()
+		if err := db.Record(b.Context(), entries); err != nil {
+			b.Fatal(err)
+		}
+		cpu += cpuTime() - start
+	}
+	b.ReportMetric(float64(b.N*batch)/cpu.Seconds(), "rows/cpu-s")
+}
+
+// recordings are the ways in which connections are recorded.
+func recordings(b *testing.B, db *DB, rows int) {
+	traffic := months(max(rows, 1))
+	for range 1000 {
+		traffic() // another part of the traffic than fill's beginning
+	}
+	b.Run("new/batch=1000", func(b *testing.B) {
+		perCPU(b, 1000, func() []Entry { return take(traffic, 1000) }, db)
+	})
+	b.Run("new/batch=1", func(b *testing.B) {
+		perCPU(b, 1, func() []Entry { return take(traffic, 1) }, db)
+	})
+	const alive = 20_000
+	live := take(traffic, alive)
+	for i := range live {
+		live[i].Closed = time.Time{}
+	}
+	require.NoError(b, db.Record(b.Context(), live))
+	at := 0
+	b.Run("seen/batch=1000", func(b *testing.B) {
+		perCPU(b, 1000, func() []Entry {
+			batch := live[at : at+1000]
+			at = (at + 1000) % alive
+			for i := range batch {
+				batch[i].New = false
+				batch[i].Seen = batch[i].Seen.Add(15 * time.Second)
+				batch[i].Tx += 100
+			}
+			return batch
+		}, db)
+	})
+}
+
+func take(next func() Entry, n int) []Entry {
+	all := make([]Entry, n)
+	for i := range all {
+		all[i] = next()
+	}
+	return all
+}
+
+func BenchmarkRecord(b *testing.B) { recordings(b, open(b, path(b)), 1_000_000) }
 
 func BenchmarkWriterAdd(b *testing.B) {
 	db := open(b, path(b))
@@ -67,81 +98,53 @@ func BenchmarkWriterAdd(b *testing.B) {
 	require.NoError(b, w.Close())
 }
 
-// BenchmarkOpen and BenchmarkPlaces need a file of a million rows.
-func million(b *testing.B) string {
+// filled makes a file of months of traffic.
+func filled(b *testing.B) (name string, rows int) {
 	if testing.Short() {
 		b.Skip("takes a while to fill")
+	}
+	rows = 1_000_000
+	if n, err := strconv.Atoi(os.Getenv(rowsEnv)); err == nil {
+		rows = n
 	}
 	dir, err := os.MkdirTemp("", "history")
 	require.NoError(b, err)
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	db := open(b, filepath.Join(dir, "history.sqlite"))
-	for i := range 100 {
-		require.NoError(b, db.Record(context.Background(), entries(i*10_000, 10_000)))
+	traffic := months(rows)
+	cpu, wall := cpuTime(), time.Now()
+	for range rows / 10_000 {
+		require.NoError(b, db.Record(b.Context(), take(traffic, 10_000)))
 	}
+	b.Logf("filled with %.0f rows/s, %.0f rows/cpu-s", float64(rows)/time.Since(wall).Seconds(), float64(rows)/(cpuTime()-cpu).Seconds())
 	require.NoError(b, db.Close())
 	info, err := os.Stat(db.path)
 	require.NoError(b, err)
-	b.Logf("%d bytes a row", info.Size()/1e6)
-	return db.path
+	b.Logf("%d bytes a row", info.Size()/int64(rows))
+	return db.path, rows
 }
 
-func BenchmarkMillionRows(b *testing.B) {
-	name := million(b)
-	b.Run("open", func(b *testing.B) {
-		for b.Loop() {
-			require.NoError(b, open(b, name).Close())
-		}
-	})
-	db := open(b, name)
-	b.Run("places", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			n := 0
-			for _, err := range db.Places(b.Context()) {
-				require.NoError(b, err)
-				n++
-			}
-			b.ReportMetric(float64(n), "places")
-		}
-	})
-	b.Run("record/new/batch=1000", func(b *testing.B) {
-		i := 0
-		for b.Loop() {
-			b.StopTimer()
-			batch := entries(1_000_000+i*1000, 1000)
-			i++
-			b.StartTimer()
-			require.NoError(b, db.Record(b.Context(), batch))
-		}
-		b.ReportMetric(float64(b.N*1000)/b.Elapsed().Seconds(), "rows/s")
-	})
-	b.Run("record/seen/batch=1000", func(b *testing.B) {
-		i := 0
-		for b.Loop() {
-			b.StopTimer()
-			batch := make([]Entry, 1000)
-			for j := range batch {
-				batch[j] = entry((i*1000 + j) * 7919 % 1_000_000)
-				batch[j].New = false
-				batch[j].Tx += uint64(i)
-			}
-			i++
-			b.StartTimer()
-			require.NoError(b, db.Record(b.Context(), batch))
-		}
-		b.ReportMetric(float64(b.N*1000)/b.Elapsed().Seconds(), "rows/s")
-	})
-	for i, q := range []string{
-		`SELECT count(*) FROM detailed_history WHERE timestamp > datetime('2026-07-01 12:00:30', '-30 seconds')`,
-		`SELECT orgname, sum(count) FROM detailed_history GROUP BY orgname ORDER BY 2 DESC LIMIT 20`,
-		`SELECT ip, count(*) FROM detailed_history a WHERE NOT EXISTS (
-			SELECT 1 FROM detailed_history b WHERE b.ip = a.ip AND b.programname <> 'sshd') GROUP BY ip`,
-	} {
-		b.Run(fmt.Sprint("query=", i+1), func(b *testing.B) {
+// BenchmarkMonths opens and asks a file of months.
+func BenchmarkMonths(b *testing.B) {
+	name, rows := filled(b)
+	b.Run(fmt.Sprint("rows=", rows), func(b *testing.B) {
+		b.Run("open", func(b *testing.B) {
 			for b.Loop() {
-				query(b, db, q)
+				require.NoError(b, open(b, name).Close())
 			}
 		})
-	}
+		db := open(b, name)
+		b.Run("places", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				n := 0
+				for _, err := range db.Places(b.Context()) {
+					require.NoError(b, err)
+					n++
+				}
+				b.ReportMetric(float64(n), "places")
+			}
+		})
+		recordings(b, db, rows)
+	})
 }

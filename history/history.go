@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -63,6 +62,8 @@ type DB struct {
 
 	mu      sync.Mutex // guards what follows
 	conn    *sqlite.Conn
+	memory  memory
+	clock   clock
 	problem string
 	closed  bool
 }
@@ -80,10 +81,14 @@ const (
 // its owner only, and the folder if they do not exist.
 //
 // A damaged file is renamed to NAME.corrupt-TIME and a fresh one started;
-// Problem then tells. Open fails, and leaves the file as it is, if another DB
-// has it open, be it of this process or another, if it is a database of
-// another program, of connmapperl or of a newer version of this package, and
-// if it or its folder cannot be written. The caller must close the DB.
+// Problem then tells. A history of connmapperl, or of an older version of this
+// package, is taken over with all its rows, and kept as NAME.before-migration-TIME;
+// this takes some seconds for a million rows, of which the logger is told.
+//
+// Open fails, and leaves the file as it is, if another DB has it open, be it of
+// this process or another, if it is a database of another program or of a newer
+// version of this package, and if it or its folder cannot be written. The
+// caller must close the DB.
 func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 	if name == "" {
 		return nil, errors.New("history: no file named")
@@ -120,22 +125,27 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 
 // open sets db.conn. A damaged file is set aside.
 func (db *DB) open(ctx context.Context) error {
-	conn, err := openFile(ctx, db.path)
+	conn, err := openFile(ctx, db.path, db.log)
 	if damaged(err) {
 		if err := db.setAside(err); err != nil {
 			return err
 		}
-		conn, err = openFile(ctx, db.path)
+		conn, err = openFile(ctx, db.path, db.log)
 	}
 	if err != nil {
 		return err
 	}
 	db.conn = conn
-	return nil
+	db.memory.forget()
+	db.makeReserve()
+	s, err := db.stats()
+	ran := sinceNow()
+	db.clock = clock{now: time.Now, ran: ran, opened: time.Now(), newest: s.Newest}
+	return err
 }
 
 // openFile opens a file, or creates it, for writing.
-func openFile(ctx context.Context, path string) (_ *sqlite.Conn, err error) {
+func openFile(ctx context.Context, path string, log *slog.Logger) (_ *sqlite.Conn, err error) {
 	// SQLite falls back to reading silently and creates files that everybody
 	// may read.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -151,8 +161,14 @@ func openFile(ctx context.Context, path string) (_ *sqlite.Conn, err error) {
 		return nil, errors.New("not a file: choose another one")
 	}
 	if info.Size() > 0 {
-		if err := identify(path); err != nil {
+		from, err := identify(path)
+		if err != nil {
 			return nil, err
+		}
+		if from != current {
+			if err := migrate(ctx, path, from, log); err != nil {
+				return nil, err
+			}
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			if err := os.Chmod(path, 0o600); err != nil {
@@ -190,13 +206,9 @@ func hint(err error) error {
 
 // setAside renames the file, with its log, out of the way.
 func (db *DB) setAside(reason error) error {
-	base := db.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405Z")
-	kept := base
-	for i := 2; ; i++ {
-		if _, err := os.Lstat(kept); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		kept = fmt.Sprintf("%s-%d", base, i)
+	kept, err := aside(db.path, "corrupt")
+	if err != nil {
+		return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
 	}
 	if err := os.Rename(db.path, kept); err != nil {
 		return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
@@ -271,7 +283,7 @@ func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
 			return err
 		}
 	}
-	err := record(ctx, db.conn, entries)
+	err := db.record(ctx, entries)
 	if !damaged(err) {
 		return err
 	}
@@ -283,31 +295,7 @@ func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
 	if err := db.open(ctx); err != nil {
 		return err
 	}
-	return record(ctx, db.conn, entries)
-}
-
-func record(ctx context.Context, conn *sqlite.Conn, entries []Entry) (err error) {
-	conn.SetInterrupt(ctx.Done())
-	defer conn.SetInterrupt(nil)
-	end, err := sqlitex.ImmediateTransaction(conn)
-	if err != nil {
-		return err
-	}
-	defer end(&err)
-	stmt, err := conn.Prepare(upsert)
-	if err != nil {
-		return err
-	}
-	for i := range entries {
-		bind(stmt, &entries[i])
-		if _, err := stmt.Step(); err != nil {
-			return err
-		}
-		if err := stmt.Reset(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return db.record(ctx, entries)
 }
 
 // Places yields the distinct places of all rows, by latitude and longitude.
@@ -348,23 +336,4 @@ func (db *DB) read(ctx context.Context, query string, row func(*sqlite.Stmt) err
 	conn.SetBusyTimeout(busyTimeout)
 	conn.SetInterrupt(ctx.Done())
 	return sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{ResultFunc: row})
-}
-
-// pixel returns where a place lies on connmapperl's map, a cut-out of a
-// Mercator map whose x repeats every 1000 pixels.
-func pixel(lat, lon float64) (x, y int64) {
-	// Beyond, Mercator's y grows without end.
-	const limit = 85.0511287798066
-	lat = max(-limit, min(limit, lat))
-	m := math.Log(math.Tan(math.Pi/4 + lat*math.Pi/360))
-	return int64(math.Round((lon+180)/360*1000 - 29)), int64(math.Round(250 - 1000*m/(2*math.Pi) + 76))
-}
-
-func bindAddr(stmt *sqlite.Stmt, i int, a netip.AddrPort) {
-	text := ""
-	if a.Addr().IsValid() {
-		text = a.Addr().String()
-	}
-	stmt.BindText(i, text)
-	stmt.BindInt64(i+1, int64(a.Port()))
 }

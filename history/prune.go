@@ -1,0 +1,382 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+const (
+	stepTime   = 25 * time.Millisecond // that recording waits for pruning, at most, if the disk is as fast as it was
+	mostStep   = 5000                  // rows of a step, or pages
+	settleTime = 24 * time.Hour        // see trusted
+	longOff    = 90 * 24 * time.Hour   // that a computer may have been off
+)
+
+// A Retention says how much of the past is kept. What was seen longest ago goes
+// first. Zero limits nothing, and so does the zero Retention.
+type Retention struct {
+	Age      time.Duration // since a connection was last seen
+	Rows     int64
+	Bytes    int64 // of the file
+	Disabled bool  // nothing goes, whatever the limits
+}
+
+func (r Retention) check() error {
+	if r.Age < 0 || r.Rows < 0 || r.Bytes < 0 {
+		return errors.New("a limit is negative: zero is none")
+	}
+	return nil
+}
+
+// Stats are what there is.
+type Stats struct {
+	Rows           int64
+	Bytes          int64     // of the file, with what is free in it
+	Oldest, Newest time.Time // when rows were last seen; zero: there are none
+}
+
+// Retention returns what was set last, be it by an earlier process. It is the
+// zero Retention in a fresh file.
+func (db *DB) Retention() (r Retention, err error) {
+	err = db.locked(context.Background(), func() error {
+		for _, f := range []struct {
+			name string
+			to   func(int64)
+		}{
+			{"age", func(n int64) { r.Age = time.Duration(n) }},
+			{"most_rows", func(n int64) { r.Rows = n }},
+			{"most_bytes", func(n int64) { r.Bytes = n }},
+			{"disabled", func(n int64) { r.Disabled = n != 0 }},
+		} {
+			n, err := number(db.conn, `SELECT value FROM settings WHERE name = '`+f.name+`'`)
+			if err != nil {
+				return err
+			}
+			f.to(n)
+		}
+		return nil
+	})
+	return r, err
+}
+
+// SetRetention sets what Prune is to do, and keeps it in the file.
+func (db *DB) SetRetention(r Retention) error {
+	if err := r.check(); err != nil {
+		return fmt.Errorf("history: retention: %w", err)
+	}
+	return db.locked(context.Background(), func() (err error) {
+		end, err := sqlitex.ImmediateTransaction(db.conn)
+		if err != nil {
+			return err
+		}
+		defer end(&err)
+		disabled := int64(0)
+		if r.Disabled {
+			disabled = 1
+		}
+		for name, n := range map[string]int64{"age": int64(r.Age), "most_rows": r.Rows, "most_bytes": r.Bytes, "disabled": disabled} {
+			err := sqlitex.Execute(db.conn, `INSERT OR REPLACE INTO settings VALUES (?, ?)`, &sqlitex.ExecOptions{Args: []any{name, n}})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Stats tells how much there is.
+func (db *DB) Stats() (s Stats, err error) {
+	err = db.locked(context.Background(), func() error {
+		var err error
+		s, err = db.stats()
+		return err
+	})
+	return s, err
+}
+
+func (db *DB) stats() (s Stats, err error) {
+	if s.Rows, err = number(db.conn, `SELECT value FROM settings WHERE name = 'rows'`); err != nil {
+		return s, err
+	}
+	if s.Bytes, err = db.pages("page_count"); err != nil {
+		return s, err
+	}
+	for q, t := range map[string]*time.Time{`min`: &s.Oldest, `max`: &s.Newest} {
+		err := sqlitex.Execute(db.conn, `SELECT `+q+`(timestamp) FROM detailed_history`, &sqlitex.ExecOptions{
+			ResultFunc: func(stmt *sqlite.Stmt) error {
+				*t, _ = time.Parse(time.DateTime, stmt.ColumnText(0))
+				return nil
+			},
+		})
+		if err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// pages returns the size of what a pragma counts.
+func (db *DB) pages(pragma string) (int64, error) {
+	n, err := number(db.conn, `PRAGMA `+pragma)
+	if err != nil {
+		return 0, err
+	}
+	size, err := number(db.conn, `PRAGMA page_size`)
+	return n * size, err
+}
+
+func (db *DB) pragma(p string) error { return sqlitex.ExecuteTransient(db.conn, `PRAGMA `+p, nil) }
+
+// locked calls f with the writer's connection and turns its error into one for
+// people.
+func (db *DB) locked(ctx context.Context, f func() error) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	err := fs.ErrClosed
+	if !db.closed {
+		err = nil
+		if db.conn == nil {
+			err = db.open(ctx) // an earlier try to start a fresh file failed
+		}
+		if err == nil {
+			err = f()
+		}
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return fmt.Errorf("history: %s: %w", db.path, hint(err))
+	}
+	return nil
+}
+
+// ErrClock says that nothing is pruned by age, since the clock cannot be
+// trusted.
+var ErrClock = errors.New("history: the clock is far ahead of what was recorded last: nothing is pruned by age for a day; set the clock if it is wrong")
+
+// Prune deletes what the retention does not keep, oldest first, and makes the
+// file smaller by it. It returns how many rows went, also on error.
+//
+// It works in small steps, between which Record goes on, and can be called at
+// any time. If the disk is full it frees a reserve first. Rows go by age only
+// if the clock makes sense; its error then wraps [ErrClock], and the other
+// limits hold all the same.
+func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
+	r, err := db.Retention()
+	if err != nil || r.Disabled {
+		return 0, err
+	}
+	var clock error // that it cannot be trusted
+	cutoff := ""
+	if r.Age > 0 {
+		db.mu.Lock()
+		if db.clock.trusted(r.Age) {
+			cutoff = formatTime(db.clock.now().Add(-r.Age), time.DateTime)
+		} else {
+			clock = ErrClock
+		}
+		db.mu.Unlock()
+	}
+	n := int64(100) // rows of a step, as many as its time allows
+	for {
+		var gone int64
+		took, err := db.step(ctx, func() error {
+			s, err := db.stats()
+			if err != nil {
+				return err
+			}
+			free, err := db.pages("freelist_count")
+			if err != nil {
+				return err
+			}
+			want := int64(0)
+			if r.Rows > 0 {
+				want = max(want, s.Rows-r.Rows)
+			}
+			if used := s.Bytes - free; r.Bytes > 0 && used > r.Bytes && s.Rows > 0 {
+				want = max(want, (used-r.Bytes)/max(1, used/s.Rows)+1)
+			}
+			gone, err = db.deleteOldest(min(n, want), cutoff, n)
+			return err
+		})
+		deleted += gone
+		if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull && n > 1 {
+			// The log has no room for so many: let what is in it go to its place first.
+			n = max(1, n/8)
+			if _, err := db.step(ctx, func() error { return db.pragma(`wal_checkpoint(TRUNCATE)`) }); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return deleted, err
+		}
+		if gone == 0 {
+			break
+		}
+		n = adapt(n, took)
+	}
+	if err := db.shrink(ctx); err != nil {
+		return deleted, err
+	}
+	return deleted, clock
+}
+
+// adapt changes how much a step does by how long the last one took.
+func adapt(n int64, took time.Duration) int64 {
+	f := float64(stepTime) / float64(max(took, time.Microsecond))
+	return min(mostStep, max(1, int64(float64(n)*min(2, max(0.25, f)))))
+}
+
+// step calls f with the writer's connection. If the disk is full it gives up
+// the reserve and tries again.
+func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	err = db.locked(ctx, func() error {
+		start := time.Now()
+		defer func() { took = time.Since(start) }()
+		err := f()
+		if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull && db.dropReserve() {
+			err = f()
+		}
+		return err
+	})
+	// Who waits to record goes first.
+	if err == nil {
+		time.Sleep(took / 4)
+	}
+	return took, err
+}
+
+// deleteOldest deletes n rows, and of those last seen before cutoff up to most.
+func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err error) {
+	end, err := sqlitex.ImmediateTransaction(db.conn)
+	if err != nil {
+		return 0, err
+	}
+	ch := changes{places: make(map[int64]int64)}
+	defer func() {
+		end(&err)
+		if err != nil {
+			gone = 0
+			db.memory.forget()
+		}
+	}()
+	for _, q := range []struct {
+		where string
+		limit int64
+	}{{`timestamp < ?2`, most}, {`?2 IS NOT NULL`, n}} {
+		if q.limit -= gone; q.limit <= 0 {
+			continue
+		}
+		err := sqlitex.Execute(db.conn, `DELETE FROM detailed_history WHERE id IN (
+			SELECT id FROM detailed_history INDEXED BY detailed_history_timestamp WHERE `+q.where+` ORDER BY timestamp LIMIT ?1)
+			RETURNING place, count`, &sqlitex.ExecOptions{
+			Args: []any{q.limit, cutoff},
+			ResultFunc: func(stmt *sqlite.Stmt) error {
+				gone++
+				if place := stmt.ColumnInt64(0); place != 0 {
+					ch.places[place] -= stmt.ColumnInt64(1)
+				}
+				return nil
+			},
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	ch.rows = -gone
+	return gone, db.settle(&ch)
+}
+
+// shrink gives what is free in the file back to the disk.
+func (db *DB) shrink(ctx context.Context) error {
+	n := int64(50)
+	for {
+		var left int64
+		took, err := db.step(ctx, func() (err error) {
+			if left, err = number(db.conn, `PRAGMA freelist_count`); err != nil || left == 0 {
+				return err
+			}
+			return db.pragma(fmt.Sprintf(`incremental_vacuum(%d)`, n))
+		})
+		if err != nil {
+			return err
+		}
+		if left == 0 {
+			break
+		}
+		n = adapt(n, took)
+	}
+	_, err := db.step(ctx, func() error {
+		if err := db.pragma(`wal_checkpoint(PASSIVE)`); err != nil {
+			return err
+		}
+		db.makeReserve()
+		return nil
+	})
+	return err
+}
+
+// Reset deletes everything but the retention, and makes the file small.
+func (db *DB) Reset(ctx context.Context) error {
+	_, err := db.step(ctx, func() (err error) {
+		db.conn.SetInterrupt(ctx.Done())
+		defer db.conn.SetInterrupt(nil)
+		defer db.memory.forget()
+		end, err := sqlitex.ImmediateTransaction(db.conn)
+		if err != nil {
+			return err
+		}
+		defer end(&err)
+		// Without a condition SQLite empties a table at once.
+		for _, q := range []string{
+			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM places_index`,
+			`UPDATE settings SET value = 0 WHERE name = 'rows'`,
+		} {
+			if err := sqlitex.ExecuteTransient(db.conn, q, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return db.shrink(ctx)
+}
+
+// A clock tells whether the wall clock can be trusted.
+type clock struct {
+	now    func() time.Time
+	ran    func() time.Duration // since opened, also while the computer was suspended
+	opened time.Time            // by the wall clock
+	newest time.Time            // what was seen last when the file was opened; zero: nothing
+
+	ahead    time.Duration // of the wall clock, when it jumped last
+	jumped   bool
+	jumpedAt time.Duration // as ran says
+}
+
+// trusted reports whether rows may go for being as old as age: a clock that jumps
+// to another year would wipe the history. Once it has gone steadily for
+// settleTime it is believed.
+func (c *clock) trusted(age time.Duration) bool {
+	now, ran := c.now(), c.ran()
+	slack := min(max(age/4, time.Hour), 7*24*time.Hour)
+	if ahead := now.Sub(c.opened) - ran; max(ahead-c.ahead, c.ahead-ahead) > slack {
+		c.ahead, c.jumped, c.jumpedAt = ahead, true, ran
+	}
+	if ran-c.jumpedAt > settleTime {
+		return true
+	}
+	return !c.jumped && (c.newest.IsZero() || now.Sub(c.newest)-ran <= longOff)
+}

@@ -1,0 +1,466 @@
+package history
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+	"math"
+	"net/netip"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+const (
+	// maxBytes is where byte counters stop: high enough for any connection,
+	// low enough for sum() over thousands of rows that a lying agent drove
+	// there.
+	maxBytes = 1 << 50
+
+	mostRemembered = 1 << 17 // rows, and places
+)
+
+// A memory is what the writer remembers of rows and places, so that a
+// connection that is seen again costs an update by the number of its row. It
+// is never needed: what it lacks is in the file.
+type memory struct {
+	rows   map[key]*remembered
+	places map[[2]float64]int64 // numbers, by latitude and longitude
+}
+
+type remembered struct {
+	id                         int64
+	count                      int64
+	opened                     int64 // the last opening, Unix time in ms
+	about                      uint64
+	place                      int64 // zero: none
+	tx, rx, txBefore, rxBefore int64
+}
+
+func (m *memory) forget() {
+	m.rows = make(map[key]*remembered)
+	m.places = make(map[[2]float64]int64)
+}
+
+// changes are what a transaction does to counts, written at its end.
+type changes struct {
+	rows   int64
+	places map[int64]int64
+}
+
+func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
+	db.conn.SetInterrupt(ctx.Done())
+	defer db.conn.SetInterrupt(nil)
+	end, err := sqlitex.ImmediateTransaction(db.conn)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		end(&err)
+		// What is remembered may not have come to be.
+		if err != nil || max(len(db.memory.rows), len(db.memory.places)) > mostRemembered {
+			db.memory.forget()
+		}
+	}()
+	ch := changes{places: make(map[int64]int64)}
+	for i := range entries {
+		if err := db.put(&entries[i], &ch); err != nil {
+			return err
+		}
+	}
+	return db.settle(&ch)
+}
+
+// put records an entry.
+func (db *DB) put(e *Entry, ch *changes) error {
+	k := keyOf(e)
+	r := db.memory.rows[k]
+	if r == nil {
+		r = &remembered{}
+		isNew, err := db.insert(e, r, ch)
+		if err != nil {
+			return err
+		}
+		if !isNew {
+			if err := db.find(e, r); err != nil {
+				return err
+			}
+			if err := db.update(e, r, ch); err != nil {
+				return err
+			}
+		}
+		db.memory.rows[k] = r
+	} else if err := db.update(e, r, ch); errors.Is(err, errGone) {
+		// Somebody else has deleted the row.
+		delete(db.memory.rows, k)
+		return db.put(e, ch)
+	} else if err != nil {
+		return err
+	}
+	if !e.Closed.IsZero() {
+		delete(db.memory.rows, k)
+	}
+	return nil
+}
+
+var errGone = errors.New("the row is gone")
+
+// insert makes a row, unless there is one.
+func (db *DB) insert(e *Entry, r *remembered, ch *changes) (bool, error) {
+	place, err := db.placeOf(e)
+	if err != nil {
+		return false, err
+	}
+	stmt, err := db.conn.Prepare(`
+INSERT INTO detailed_history (
+	timestamp, full_lookup, asn, orgname, lat, lon, x, y, direction, exe, container, country, rule, place,
+	last_opened, tx, rx, count, closed,
+	ip, port, local_ip, local_port, programname, agent, protocol, key, opened, tx_before, rx_before
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 1, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?15, 0, 0)
+ON CONFLICT (ip, programname, key) DO NOTHING`)
+	if err != nil {
+		return false, err
+	}
+	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: place, tx: bytes(e.Tx), rx: bytes(e.Rx)}
+	bindAbout(stmt, e, place)
+	stmt.BindText(15, formatTime(e.Opened, milliseconds))
+	stmt.BindInt64(16, r.tx)
+	stmt.BindInt64(17, r.rx)
+	bindTime(stmt, 18, e.Closed)
+	bindAddr(stmt, 19, e.Peer)
+	bindAddr(stmt, 21, e.Local)
+	stmt.BindText(23, e.Program)
+	stmt.BindText(24, e.Agent)
+	stmt.BindText(25, e.Protocol)
+	stmt.BindInt64(26, hashOf(e))
+	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
+		return false, err
+	}
+	r.id = db.conn.LastInsertRowID()
+	ch.rows++
+	if place != 0 {
+		ch.places[place]++
+	}
+	return true, nil
+}
+
+// find reads what there is to remember of a row that insert has met.
+func (db *DB) find(e *Entry, r *remembered) error {
+	stmt, err := db.conn.Prepare(`
+SELECT id, count, last_opened, place, tx, rx, tx_before, rx_before
+FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
+	if err != nil {
+		return err
+	}
+	defer stmt.Reset()
+	stmt.BindText(1, addrText(e.Peer))
+	stmt.BindText(2, e.Program)
+	stmt.BindInt64(3, hashOf(e))
+	if found, err := stmt.Step(); err != nil {
+		return err
+	} else if !found {
+		return errGone
+	}
+	opened, _ := time.Parse(milliseconds, stmt.ColumnText(2))
+	*r = remembered{
+		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: milli(opened), place: stmt.ColumnInt64(3),
+		tx: stmt.ColumnInt64(4), rx: stmt.ColumnInt64(5), txBefore: stmt.ColumnInt64(6), rxBefore: stmt.ColumnInt64(7),
+	}
+	return nil
+}
+
+// update refreshes a row.
+func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
+	reopened := e.New && r.opened != milli(e.Opened)
+	if reopened {
+		r.count++
+		r.opened = milli(e.Opened)
+		r.txBefore, r.rxBefore = r.tx, r.rx
+		if r.place != 0 {
+			ch.places[r.place]++
+		}
+	}
+	r.tx, r.rx = min(maxBytes, r.txBefore+bytes(e.Tx)), min(maxBytes, r.rxBefore+bytes(e.Rx))
+	if a := about(e); a != r.about || reopened {
+		r.about = a
+		if err := db.rewrite(e, r, ch); err != nil {
+			return err
+		}
+	}
+	stmt, err := db.conn.Prepare(`
+UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?4, coalesce(?4, closed)) WHERE id = ?6`)
+	if err != nil {
+		return err
+	}
+	stmt.BindText(1, formatTime(seen(e), time.DateTime))
+	stmt.BindInt64(2, r.tx)
+	stmt.BindInt64(3, r.rx)
+	bindTime(stmt, 4, e.Closed)
+	stmt.BindBool(5, e.New)
+	stmt.BindInt64(6, r.id)
+	if err := run(stmt); err != nil {
+		return err
+	}
+	if db.conn.Changes() == 0 {
+		return errGone
+	}
+	return nil
+}
+
+// rewrite refreshes what seldom changes in a row.
+func (db *DB) rewrite(e *Entry, r *remembered, ch *changes) error {
+	place, err := db.placeOf(e)
+	if err != nil {
+		return err
+	}
+	if place != r.place {
+		if r.place != 0 {
+			ch.places[r.place] -= r.count
+		}
+		if place != 0 {
+			ch.places[place] += r.count
+		}
+		r.place = place
+	}
+	stmt, err := db.conn.Prepare(`
+UPDATE detailed_history SET
+	timestamp = ?1, full_lookup = ?2, asn = ?3, orgname = ?4, lat = ?5, lon = ?6, x = ?7, y = ?8,
+	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13, place = ?14,
+	last_opened = ?15, count = ?16, tx_before = ?17, rx_before = ?18
+WHERE id = ?19`)
+	if err != nil {
+		return err
+	}
+	bindAbout(stmt, e, place)
+	stmt.BindText(15, formatTime(time.UnixMilli(r.opened), milliseconds))
+	stmt.BindInt64(16, r.count)
+	stmt.BindInt64(17, r.txBefore)
+	stmt.BindInt64(18, r.rxBefore)
+	stmt.BindInt64(19, r.id)
+	return run(stmt)
+}
+
+// placeOf returns the number of an entry's place, which it makes if need be;
+// zero: it has none.
+func (db *DB) placeOf(e *Entry) (int64, error) {
+	if !located(e) {
+		return 0, nil
+	}
+	at := [2]float64{e.Lat, e.Lon}
+	id := db.memory.places[at]
+	if id != 0 {
+		return id, nil
+	}
+	id, err := db.makePlace(at)
+	if err == nil {
+		db.memory.places[at] = id
+	}
+	return id, err
+}
+
+// makePlace returns the number of a place that is not remembered.
+func (db *DB) makePlace(at [2]float64) (int64, error) {
+	stmt, err := db.conn.Prepare(`INSERT INTO places (lat, lon, count) VALUES (?1, ?2, 0)
+		ON CONFLICT (lat, lon) DO UPDATE SET count = count RETURNING id, count = 0`)
+	if err != nil {
+		return 0, err
+	}
+	stmt.BindFloat(1, at[0])
+	stmt.BindFloat(2, at[1])
+	if _, err := stmt.Step(); err != nil {
+		stmt.Reset()
+		return 0, err
+	}
+	id, fresh := stmt.ColumnInt64(0), stmt.ColumnBool(1)
+	if err := stmt.Reset(); err != nil {
+		return 0, err
+	}
+	if fresh {
+		stmt, err := db.conn.Prepare(`INSERT OR REPLACE INTO places_index VALUES (?1, ?2, ?2, ?3, ?3)`)
+		if err != nil {
+			return 0, err
+		}
+		stmt.BindInt64(1, id)
+		stmt.BindFloat(2, at[0])
+		stmt.BindFloat(3, at[1])
+		if err := run(stmt); err != nil {
+			return 0, err
+		}
+	}
+	return id, nil
+}
+
+// settle writes the counts of places and rows. A place without rows goes.
+func (db *DB) settle(ch *changes) error {
+	for id, n := range ch.places {
+		stmt, err := db.conn.Prepare(`UPDATE places SET count = count + ?1 WHERE id = ?2 RETURNING count <= 0, lat, lon`)
+		if err != nil {
+			return err
+		}
+		stmt.BindInt64(1, n)
+		stmt.BindInt64(2, id)
+		found, err := stmt.Step()
+		if err != nil {
+			stmt.Reset()
+			return err
+		}
+		empty, at := found && stmt.ColumnBool(0), [2]float64{stmt.ColumnFloat(1), stmt.ColumnFloat(2)}
+		if err := stmt.Reset(); err != nil {
+			return err
+		}
+		if !empty {
+			continue
+		}
+		delete(db.memory.places, at)
+		for _, q := range []string{`DELETE FROM places WHERE id = ?1`, `DELETE FROM places_index WHERE id = ?1`} {
+			stmt, err := db.conn.Prepare(q)
+			if err != nil {
+				return err
+			}
+			stmt.BindInt64(1, id)
+			if err := run(stmt); err != nil {
+				return err
+			}
+		}
+	}
+	if ch.rows == 0 {
+		return nil
+	}
+	stmt, err := db.conn.Prepare(`UPDATE settings SET value = value + ?1 WHERE name = 'rows'`)
+	if err != nil {
+		return err
+	}
+	stmt.BindInt64(1, ch.rows)
+	return run(stmt)
+}
+
+func run(stmt *sqlite.Stmt) error {
+	_, err := stmt.Step()
+	return errors.Join(err, stmt.Reset())
+}
+
+var seed = maphash.MakeSeed()
+
+// about is a hash of what bindAbout binds beside the time.
+func about(e *Entry) uint64 {
+	return maphash.Comparable(seed, struct {
+		direction, exe, container, org, lookup, country, rule string
+		asn                                                   uint32
+		lat, lon                                              uint64
+		located                                               bool
+	}{e.Direction, e.Exe, e.Container, e.Org, e.Lookup, e.Country, e.Rule, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
+}
+
+func hashOf(e *Entry) int64 {
+	var b [64]byte
+	local := b[:0]
+	if e.Local.Addr().IsValid() {
+		local = e.Local.Addr().AppendTo(local)
+	}
+	return keyHash(e.Agent, e.Protocol, string(local), e.Local.Port(), e.Peer.Port())
+}
+
+// keyHash is the column key, of what is beside ip and programname in the key of a
+// connection.
+func keyHash(agent, protocol, local string, localPort, port uint16) int64 {
+	b := make([]byte, 0, 128)
+	for _, s := range [...]string{agent, protocol, local} {
+		b = append(append(b, s...), 0)
+	}
+	b = binary.LittleEndian.AppendUint16(b, localPort)
+	b = binary.LittleEndian.AppendUint16(b, port)
+	sum := sha256.Sum256(b)
+	return int64(binary.LittleEndian.Uint64(sum[:]))
+}
+
+func bytes(n uint64) int64 { return int64(min(n, maxBytes)) }
+
+func seen(e *Entry) time.Time {
+	if e.Seen.IsZero() {
+		return e.Opened
+	}
+	return e.Seen
+}
+
+func located(e *Entry) bool {
+	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
+}
+
+// bindAbout sets parameters 1 to 14.
+func bindAbout(stmt *sqlite.Stmt, e *Entry, place int64) {
+	stmt.BindText(1, formatTime(seen(e), time.DateTime))
+	stmt.BindText(2, e.Lookup)
+	if e.ASN != 0 {
+		stmt.BindInt64(3, int64(e.ASN))
+	} else {
+		stmt.BindNull(3)
+	}
+	stmt.BindText(4, e.Org)
+	if place != 0 {
+		x, y := pixel(e.Lat, e.Lon)
+		stmt.BindFloat(5, e.Lat)
+		stmt.BindFloat(6, e.Lon)
+		stmt.BindInt64(7, x)
+		stmt.BindInt64(8, y)
+		stmt.BindInt64(14, place)
+	} else {
+		for _, i := range []int{5, 6, 7, 8, 14} {
+			stmt.BindNull(i)
+		}
+	}
+	stmt.BindText(9, e.Direction)
+	stmt.BindText(10, e.Exe)
+	stmt.BindText(11, e.Container)
+	stmt.BindText(12, e.Country)
+	stmt.BindText(13, e.Rule)
+}
+
+func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {
+	if t.IsZero() {
+		stmt.BindNull(i)
+	} else {
+		stmt.BindText(i, formatTime(t, milliseconds))
+	}
+}
+
+func bindAddr(stmt *sqlite.Stmt, i int, a netip.AddrPort) {
+	stmt.BindText(i, addrText(a))
+	stmt.BindInt64(i+1, int64(a.Port()))
+}
+
+func addrText(a netip.AddrPort) string {
+	if a.Addr().IsValid() {
+		return a.Addr().String()
+	}
+	return ""
+}
+
+const milliseconds = "2006-01-02 15:04:05.000"
+
+// inRange keeps to the years 0 to 9999, all that SQLite's date functions know.
+func inRange(t time.Time) time.Time {
+	t = t.UTC()
+	if y := t.Year(); y < 0 {
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	} else if y > 9999 {
+		return time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
+	}
+	return t
+}
+
+func formatTime(t time.Time, layout string) string { return inRange(t).Format(layout) }
+
+func milli(t time.Time) int64 { return inRange(t).UnixMilli() }
+
+// pixel returns where a place lies on connmapperl's map, a cut-out of a
+// Mercator map whose x repeats every 1000 pixels.
+func pixel(lat, lon float64) (x, y int64) {
+	// Beyond, Mercator's y grows without end.
+	const limit = 85.0511287798066
+	lat = max(-limit, min(limit, lat))
+	m := math.Log(math.Tan(math.Pi/4 + lat*math.Pi/360))
+	return int64(math.Round((lon+180)/360*1000 - 29)), int64(math.Round(250 - 1000*m/(2*math.Pi) + 76))
+}

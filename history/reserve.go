@@ -1,0 +1,25 @@
+package history
+
+import "os"
+
+// reserveSize is what the reserve takes: enough to delete rows and give their
+// room back, when the disk is full.
+const reserveSize = 8 << 20
+
+// makeReserve makes a file beside the history that dropReserve deletes when the
+// disk is full: to delete rows needs room too.
+func (db *DB) makeReserve() {
+	name := db.path + ".reserve"
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return // it is there, or cannot be
+	}
+	err = allocate(f, reserveSize)
+	f.Close()
+	if err != nil {
+		os.Remove(name) // not even that much is free
+	}
+}
+
+// dropReserve reports whether there was a reserve.
+func (db *DB) dropReserve() bool { return os.Remove(db.path+".reserve") == nil }

@@ -1,0 +1,22 @@
+package history
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sinceNow returns a clock that nobody sets and that runs on while the computer
+// is suspended, unlike Go's.
+func sinceNow() func() time.Duration {
+	boot := func() time.Duration {
+		var ts unix.Timespec
+		unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+		return time.Duration(ts.Nano())
+	}
+	start := boot()
+	return func() time.Duration { return boot() - start }
+}
+
+func allocate(f *os.File, size int64) error { return unix.Fallocate(int(f.Fd()), 0, 0, size) }
