@@ -101,3 +101,35 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	assert.ErrorIs(t, err, syscall.EROFS)
 	assert.ErrorContains(t, err, "choose another file")
 }
+
+// TestPruneOnFullDisk: a reserve lets rows be deleted, and recording resumes by it.
+func TestPruneOnFullDisk(t *testing.T) {
+	dir := mount(t)
+	require.NoError(t, syscall.Mount("history-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"))
+	db := open(t, filepath.Join(dir, "history.sqlite"))
+	defer db.Close()
+	require.NoError(t, db.Record(t.Context(), spread(30_000, time.Now())))
+	fill(t, dir)
+	w := db.Writer()
+	for _, e := range entries(30_000, 30_000) {
+		w.Add(e)
+	}
+	require.Eventually(t, func() bool { return w.Problem() != nil }, 5*time.Second, 10*time.Millisecond)
+	require.NoError(t, db.SetRetention(Retention{Rows: 10_000}))
+	deleted, err := db.Prune(t.Context())
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, deleted, int64(20_000))
+	resumed := time.Now()
+	require.Eventually(t, func() bool {
+		_, err := db.Prune(t.Context())
+		return assert.NoError(t, err) && w.Problem() == nil
+	}, 10*time.Second, 100*time.Millisecond)
+	t.Logf("recording resumed %v after rows were deleted", time.Since(resumed).Round(time.Millisecond))
+	require.NoError(t, w.Close())
+	assert.Zero(t, w.Dropped())
+	_, err = db.Prune(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "10000", count(t, db))
+	assert.FileExists(t, db.path+".reserve")
+	consistent(t, db)
+}

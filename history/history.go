@@ -302,9 +302,47 @@ func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
 // After an error it ends. The file's log cannot be emptied while the loop
 // runs.
 func (db *DB) Places(ctx context.Context) iter.Seq2[Mark, error] {
-	return func(yield func(Mark, error) bool) {
-		err := db.read(ctx, `SELECT lat, lon, count FROM places ORDER BY lat, lon`, func(stmt *sqlite.Stmt) error {
-			if !yield(Mark{stmt.ColumnFloat(0), stmt.ColumnFloat(1), stmt.ColumnInt64(2)}, nil) {
+	return rows(ctx, db, func(yield func(Mark) error) error {
+		return db.read(ctx, `SELECT lat, lon, count FROM places ORDER BY lat, lon`, func(stmt *sqlite.Stmt) error {
+			return yield(Mark{stmt.ColumnFloat(0), stmt.ColumnFloat(1), stmt.ColumnInt64(2)})
+		})
+	})
+}
+
+var errStop = errors.New("stop")
+
+// A reader is a connection of its own that reads.
+func (db *DB) reader(ctx context.Context) (*sqlite.Conn, error) {
+	db.mu.Lock()
+	closed := db.closed
+	db.mu.Unlock()
+	if closed {
+		return nil, fs.ErrClosed
+	}
+	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetBusyTimeout(busyTimeout)
+	conn.SetInterrupt(ctx.Done())
+	return conn, nil
+}
+
+// read runs a query on a connection of its own.
+func (db *DB) read(ctx context.Context, query string, row func(*sqlite.Stmt) error, args ...any) error {
+	conn, err := db.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
+}
+
+// rows yields what f finds until it fails.
+func rows[T any](ctx context.Context, db *DB, f func(yield func(T) error) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		err := f(func(v T) error {
+			if !yield(v, nil) {
 				return errStop
 			}
 			return nil
@@ -313,27 +351,8 @@ func (db *DB) Places(ctx context.Context) iter.Seq2[Mark, error] {
 			if ctx.Err() != nil {
 				err = ctx.Err()
 			}
-			yield(Mark{}, fmt.Errorf("history: %s: %w", db.path, err))
+			var none T
+			yield(none, fmt.Errorf("history: %s: %w", db.path, err))
 		}
 	}
-}
-
-var errStop = errors.New("stop")
-
-// read runs a query on a connection of its own.
-func (db *DB) read(ctx context.Context, query string, row func(*sqlite.Stmt) error) error {
-	db.mu.Lock()
-	closed := db.closed
-	db.mu.Unlock()
-	if closed {
-		return fs.ErrClosed
-	}
-	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadOnly)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetBusyTimeout(busyTimeout)
-	conn.SetInterrupt(ctx.Done())
-	return sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{ResultFunc: row})
 }

@@ -78,6 +78,15 @@ func texts(stmt *sqlite.Stmt) []string {
 	return row
 }
 
+// execute runs a statement as another program would.
+func execute(t testing.TB, name, sql string) error {
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer conn.Close()
+	conn.SetBusyTimeout(busyTimeout)
+	return sqlitex.ExecuteTransient(conn, sql, nil)
+}
+
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 func count(t testing.TB, db *DB) string {

@@ -49,7 +49,7 @@ func child(name string) error {
 }
 
 func TestKill(t *testing.T) {
-	kills := 20
+	kills := 100
 	if testing.Short() {
 		kills = 3
 	}

@@ -70,7 +70,7 @@ func (db *DB) SetRetention(r Retention) error {
 	if err := r.check(); err != nil {
 		return fmt.Errorf("history: retention: %w", err)
 	}
-	return db.locked(context.Background(), func() (err error) {
+	_, err := db.step(context.Background(), func() (err error) {
 		end, err := sqlitex.ImmediateTransaction(db.conn)
 		if err != nil {
 			return err
@@ -88,6 +88,7 @@ func (db *DB) SetRetention(r Retention) error {
 		}
 		return nil
 	})
+	return err
 }
 
 // Stats tells how much there is.
@@ -207,12 +208,9 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 			return err
 		})
 		deleted += gone
-		if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull && n > 1 {
-			// The log has no room for so many: let what is in it go to its place first.
-			n = max(1, n/8)
-			if _, err := db.step(ctx, func() error { return db.pragma(`wal_checkpoint(TRUNCATE)`) }); err == nil {
-				continue
-			}
+		if isFull(err) && n > 1 {
+			n = max(1, n/8) // the log had no room for so many
+			continue
 		}
 		if err != nil {
 			return deleted, err
@@ -227,6 +225,8 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	}
 	return deleted, clock
 }
+
+func isFull(err error) bool { return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull }
 
 // adapt changes how much a step does by how long the last one took.
 func adapt(n int64, took time.Duration) int64 {
@@ -244,7 +244,12 @@ func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err
 		start := time.Now()
 		defer func() { took = time.Since(start) }()
 		err := f()
-		if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull && db.dropReserve() {
+		if isFull(err) {
+			// What is in the log goes to its place first, so that it can begin anew.
+			db.dropReserve()
+			if err := db.pragma(`wal_checkpoint(TRUNCATE)`); err != nil {
+				return err
+			}
 			err = f()
 		}
 		return err

@@ -2,9 +2,9 @@ package history
 
 import "os"
 
-// reserveSize is what the reserve takes: enough to delete rows and give their
-// room back, when the disk is full.
-const reserveSize = 8 << 20
+// reserveSize is what the reserve takes: enough for all that is in the log to go to
+// its place, and for rows to be deleted then, when the disk is full.
+const reserveSize = 16 << 20
 
 // makeReserve makes a file beside the history that dropReserve deletes when the
 // disk is full: to delete rows needs room too.
