@@ -187,7 +187,8 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 	if err != nil {
 		return 0, err
 	}
-	return rows, sqlitex.Execute(conn, `UPDATE settings SET value = ? WHERE name = 'rows'`, &sqlitex.ExecOptions{Args: []any{rows}})
+	// Nothing goes before somebody says so.
+	return rows, sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}})
 }
 
 // source returns the columns of an older table as expressions of what they are

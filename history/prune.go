@@ -41,8 +41,8 @@ type Stats struct {
 	Oldest, Newest time.Time // when rows were last seen; zero: there are none
 }
 
-// Retention returns what was set last, be it by an earlier process. It is the
-// zero Retention in a fresh file.
+// Retention returns what was set last, be it by an earlier process. A fresh file
+// may have 4 GiB; one that was taken over has no limit.
 func (db *DB) Retention() (r Retention, err error) {
 	err = db.locked(context.Background(), func() error {
 		for _, f := range []struct {

@@ -108,12 +108,15 @@ func TestPruneBytes(t *testing.T) {
 
 func TestRetentionRefuses(t *testing.T) {
 	db := open(t, path(t))
+	r, err := db.Retention()
+	require.NoError(t, err)
+	assert.Equal(t, Retention{Bytes: 4 << 30}, r)
 	for _, r := range []Retention{{Age: -1}, {Rows: -1}, {Bytes: -1}} {
 		assert.EqualError(t, db.SetRetention(r), "history: retention: a limit is negative: zero is none")
 	}
 	require.NoError(t, db.Close())
 	assert.ErrorIs(t, db.SetRetention(Retention{}), os.ErrClosed)
-	_, err := db.Prune(t.Context())
+	_, err = db.Prune(t.Context())
 	assert.ErrorIs(t, err, os.ErrClosed)
 	assert.ErrorIs(t, db.Reset(t.Context()), os.ErrClosed)
 	_, err = db.Stats()

@@ -1,0 +1,385 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// A Console answers questions in SQL about a history. It cannot change anything.
+// It is safe for concurrent use: each question has a connection of its own.
+type Console struct {
+	path string
+	o    ConsoleOptions
+}
+
+// ConsoleOptions are the settings of OpenConsole. The zero value works.
+type ConsoleOptions struct {
+	// Rule names the rule of a connection by its ports and program, for the
+	// function rule; nil: that is NULL.
+	Rule func(local, peer uint16, program, exe string) string
+}
+
+const (
+	defaultTimeout  = 10 * time.Second
+	defaultMaxRows  = 10_000
+	defaultMaxBytes = 16 << 20
+	// textLimit is the only guard against functions that take long within one
+	// instruction, where SQLite cannot be interrupted: at 64 KiB some run for
+	// seconds.
+	textLimit = 16 << 10
+	sqlLimit  = 100_000
+)
+
+// A Question is a query and how much of an answer is wanted.
+type Question struct {
+	SQL      string         // one statement that only reads
+	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time or nil
+	Timeout  time.Duration  // zero: 10 s, negative: none
+	MaxRows  int            // zero: 10,000, negative: no limit
+	MaxBytes int64          // of values; zero: 16 MiB, negative: no limit
+}
+
+// A Column is one of an answer.
+type Column struct {
+	Name string
+	Type string // integer, real, text or blob, by the first row; empty: not known
+}
+
+// A Table is an answer. Values are int64, float64, string, []byte or nil.
+type Table struct {
+	Columns []Column
+	Rows    [][]any
+	Cut     string // why there are no more rows; empty: these are all
+	Elapsed time.Duration
+}
+
+// A QueryError says what is wrong with a question.
+type QueryError struct {
+	Offset int // of the mistake, in bytes of the SQL; -1: unknown
+	Msg    string
+}
+
+func (e *QueryError) Error() string { return e.Msg }
+
+// OpenConsole opens a history, also one that a DB has open. It takes no lock.
+// The file may be one of connmapperl.
+func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	c := &Console{path, o}
+	if _, err := identify(path); err != nil {
+		return nil, fmt.Errorf("history: %s: %w", path, err)
+	}
+	conn, _, err := c.connect()
+	if err != nil {
+		return nil, fmt.Errorf("history: %s: %w", path, err)
+	}
+	defer conn.Close()
+	if _, err := number(conn, `SELECT count(*) FROM (SELECT 1 FROM detailed_history LIMIT 1)`); err != nil {
+		return nil, fmt.Errorf("history: %s: not a history: %w", path, err)
+	}
+	return c, nil
+}
+
+// connect opens a connection that only reads.
+func (c *Console) connect() (_ *sqlite.Conn, failed *error, err error) {
+	conn, err := sqlite.OpenConn(c.path, sqlite.OpenReadOnly)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	conn.SetBusyTimeout(busyTimeout)
+	if err := conn.SetDefensive(true); err != nil {
+		return nil, nil, err
+	}
+	for _, p := range []string{`query_only = 1`, `trusted_schema = 0`, `cell_size_check = 1`} {
+		if err := sqlitex.ExecuteTransient(conn, `PRAGMA `+p, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	if failed, err = registerFunctions(conn, c.o); err != nil {
+		return nil, nil, err
+	}
+	// The R*Tree prepares writing statements when it is first used. connmapperl
+	// has none.
+	if err := sqlitex.ExecuteTransient(conn, `SELECT 1 FROM places_index LIMIT 1`, nil); err != nil && sqlite.ErrCode(err) != sqlite.ResultError {
+		return nil, nil, err
+	}
+	for id, n := range map[sqlite.Limit]int32{
+		sqlite.LimitLength: textLimit, sqlite.LimitSQLLength: sqlLimit, sqlite.LimitExprDepth: 100, sqlite.LimitCompoundSelect: 50,
+		sqlite.LimitVDBEOp: 100_000, sqlite.LimitFunctionArg: 16, sqlite.LimitAttached: 0, sqlite.LimitVariableNumber: 50,
+		sqlite.LimitLikePatternLength: 100, sqlite.LimitColumn: 200, sqlite.LimitTriggerDepth: 1, sqlite.LimitWorkerThreads: 0,
+	} {
+		conn.Limit(id, n)
+	}
+	return conn, failed, conn.SetAuthorizer(sqlite.AuthorizeFunc(authorize))
+}
+
+// authorize allows what only reads.
+func authorize(a sqlite.Action) sqlite.AuthResult {
+	switch a.Type() {
+	case sqlite.OpSelect, sqlite.OpRead, sqlite.OpRecursive, sqlite.OpFunction:
+		return sqlite.AuthResultOK
+	case sqlite.OpPragma:
+		switch strings.ToLower(a.Pragma()) {
+		case "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo":
+			return sqlite.AuthResultOK
+		}
+	}
+	return sqlite.AuthResultDeny
+}
+
+// Ask returns the answer to a question. Its errors are [*QueryError] where the
+// question is wrong, or too much.
+func (c *Console) Ask(ctx context.Context, q Question) (*Table, error) {
+	t := &Table{}
+	start := time.Now()
+	var err error
+	t.Cut, err = c.Each(ctx, q, func(columns []Column) error {
+		t.Columns = columns
+		return nil
+	}, func(row []any) error {
+		t.Rows = append(t.Rows, row)
+		return nil
+	})
+	t.Elapsed = time.Since(start)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Each calls begin with the columns of an answer and row with each row, which it
+// may keep, until one of them fails. It returns why there are no more rows, if
+// these are not all. Its errors are those of Ask, begin and row.
+func (c *Console) Each(ctx context.Context, q Question, begin func([]Column) error, row func([]any) error) (cut string, err error) {
+	timeout := q.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	limited := ctx
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	conn, failed, err := c.connect()
+	if err != nil {
+		return "", fmt.Errorf("history: %s: %w", c.path, err)
+	}
+	defer conn.Close()
+	conn.SetInterrupt(limited.Done())
+	cut, err = each(conn, failed, q, begin, row)
+	switch {
+	case sqlite.ErrCode(err) == sqlite.ResultInterrupt && ctx.Err() != nil:
+		return "", ctx.Err()
+	case sqlite.ErrCode(err) == sqlite.ResultInterrupt:
+		return "", &QueryError{-1, fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= datetime('now', '-1 day')", timeout)}
+	}
+	return cut, queryError(err)
+}
+
+// queryError turns an error of SQLite into one for people.
+func queryError(err error) error {
+	code := sqlite.ErrCode(err)
+	if err == nil || code == sqlite.ResultError && !isSQLite(err) {
+		return err
+	}
+	offset, ok := sqlite.ErrorOffset(err)
+	if !ok {
+		offset = -1
+	}
+	msg := noise.ReplaceAllString(err.Error(), "")
+	switch code.ToPrimary() {
+	case sqlite.ResultAuth, sqlite.ResultReadOnly:
+		msg = "this console only reads: ask with SELECT, WITH, VALUES or EXPLAIN"
+	case sqlite.ResultTooBig:
+		msg = fmt.Sprintf("a text has more than %d KiB, or the statement more than %d kB", textLimit>>10, sqlLimit/1000)
+	case sqlite.ResultNoMem:
+		msg = "it needs too much memory: ask for less"
+	}
+	return &QueryError{offset, msg}
+}
+
+// noise is what stands before the message of SQLite.
+var noise = regexp.MustCompile(`^sqlite: (prepare: |step: )?(\d+:\d+: )?(SQL logic error: )?`)
+
+func isSQLite(err error) bool { return strings.HasPrefix(err.Error(), "sqlite: ") }
+
+func each(conn *sqlite.Conn, failed *error, q Question, begin func([]Column) error, row func([]any) error) (cut string, err error) {
+	maxRows, maxBytes := q.MaxRows, q.MaxBytes
+	if maxRows == 0 {
+		maxRows = defaultMaxRows
+	}
+	if maxBytes == 0 {
+		maxBytes = defaultMaxBytes
+	}
+	if i := strings.IndexByte(q.SQL, 0); i >= 0 {
+		return "", &QueryError{i, "a zero byte, which nothing may contain"}
+	}
+	if start := blank(q.SQL); start == len(q.SQL) {
+		return "", &QueryError{-1, "nothing is asked"}
+	}
+	stmt, trailing, err := conn.PrepareTransient(q.SQL)
+	if err != nil {
+		return "", err
+	}
+	defer stmt.Finalize()
+	end := len(q.SQL) - trailing
+	if next := end + blank(q.SQL[end:]); next < len(q.SQL) {
+		return "", &QueryError{next, "only one statement can be asked at a time"}
+	}
+	if err := bindParams(stmt, q.Params); err != nil {
+		return "", err
+	}
+	columns := make([]Column, stmt.ColumnCount())
+	rows, size := 0, int64(0)
+	for {
+		more, err := stmt.Step()
+		if err == nil {
+			err = *failed
+		}
+		if err != nil {
+			return "", err
+		}
+		if rows == 0 {
+			for i := range columns {
+				columns[i].Name = stmt.ColumnName(i)
+				if more {
+					columns[i].Type = typeNames[stmt.ColumnType(i)]
+				}
+			}
+			if err := begin(columns); err != nil {
+				return "", err
+			}
+		}
+		if !more {
+			return "", nil
+		}
+		if maxRows > 0 && rows == maxRows {
+			return fmt.Sprintf("only the first %d rows", rows), nil
+		}
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = value(stmt, i)
+			size += 16
+			switch v := values[i].(type) {
+			case string:
+				size += int64(len(v))
+			case []byte:
+				size += int64(len(v))
+			}
+		}
+		if maxBytes > 0 && size > maxBytes {
+			return fmt.Sprintf("only the first %d rows, for they have %d MB", rows, maxBytes>>20), nil
+		}
+		rows++
+		if err := row(values); err != nil {
+			return "", err
+		}
+	}
+}
+
+var typeNames = map[sqlite.ColumnType]string{sqlite.TypeInteger: "integer", sqlite.TypeFloat: "real", sqlite.TypeText: "text", sqlite.TypeBlob: "blob"}
+
+func value(stmt *sqlite.Stmt, i int) any {
+	switch stmt.ColumnType(i) {
+	case sqlite.TypeInteger:
+		return stmt.ColumnInt64(i)
+	case sqlite.TypeFloat:
+		return stmt.ColumnFloat(i)
+	case sqlite.TypeText:
+		return stmt.ColumnText(i)
+	case sqlite.TypeBlob:
+		b := make([]byte, stmt.ColumnLen(i))
+		stmt.ColumnBytes(i, b)
+		return b
+	}
+	return nil
+}
+
+// blank returns how many bytes of white space, semicolons and comments s begins
+// with.
+func blank(s string) int {
+	at := 0
+	for at < len(s) {
+		switch rest := s[at:]; {
+		case strings.IndexByte(" \t\n\r\f;", rest[0]) >= 0:
+			at++
+		case strings.HasPrefix(rest, "--"):
+			n := strings.IndexByte(rest, '\n')
+			if n < 0 {
+				return len(s)
+			}
+			at += n
+		case strings.HasPrefix(rest, "/*"):
+			n := strings.Index(rest[2:], "*/")
+			if n < 0 {
+				return len(s)
+			}
+			at += n + 4
+		default:
+			return at
+		}
+	}
+	return at
+}
+
+// bindParams sets all parameters of a statement, each of which must have a value.
+func bindParams(stmt *sqlite.Stmt, params map[string]any) error {
+	used := make(map[string]bool)
+	for i := 1; i <= stmt.BindParamCount(); i++ {
+		name := stmt.BindParamName(i)
+		if name == "" || name[0] == '?' {
+			return &QueryError{-1, "parameters have names, such as :since"}
+		}
+		v, ok := params[name[1:]]
+		if !ok {
+			return &QueryError{-1, fmt.Sprintf("the parameter %s has no value", name)}
+		}
+		used[name[1:]] = true
+		switch v := v.(type) {
+		case nil:
+			stmt.BindNull(i)
+		case string:
+			stmt.BindText(i, v)
+		case []byte:
+			stmt.BindBytes(i, v)
+		case float64:
+			stmt.BindFloat(i, v)
+		case int:
+			stmt.BindInt64(i, int64(v))
+		case int64:
+			stmt.BindInt64(i, v)
+		case bool:
+			stmt.BindBool(i, v)
+		case time.Time:
+			stmt.BindText(i, formatTime(v, time.DateTime))
+		default:
+			return &QueryError{-1, fmt.Sprintf("the parameter %s is a %T, want a text, a number or a time", name, v)}
+		}
+	}
+	for name := range params {
+		if !used[name] {
+			return &QueryError{-1, fmt.Sprintf("the query has no parameter :%s", name)}
+		}
+	}
+	return nil
+}

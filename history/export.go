@@ -1,0 +1,194 @@
+package history
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A RowWriter writes an answer. Begin, then Row for each row, then End.
+type RowWriter interface {
+	Begin([]Column) error
+	Row([]any) error
+	End() error
+}
+
+// NewRowWriter returns a RowWriter of a format:
+//
+//	csv    comma-separated values (RFC 4180) after a line of names; NULL is empty, and
+//	       texts are as they are, also those that a spreadsheet takes for formulas
+//	json   an object a line; binary values in base64, and infinite numbers null
+//	table  columns for terminals, on which nothing can act that a text contains; it
+//	       is written by End
+func NewRowWriter(format string, w io.Writer) (RowWriter, error) {
+	switch format {
+	case "csv":
+		return &csvWriter{w: csv.NewWriter(w)}, nil
+	case "json":
+		return &jsonWriter{w: bufio.NewWriter(w)}, nil
+	case "table":
+		return &tableWriter{w: bufio.NewWriter(w)}, nil
+	}
+	return nil, fmt.Errorf("history: want the format table, csv or json, found %q", format)
+}
+
+type csvWriter struct {
+	w      *csv.Writer
+	fields []string
+}
+
+func (c *csvWriter) Begin(columns []Column) error {
+	for _, col := range columns {
+		c.fields = append(c.fields, col.Name)
+	}
+	return c.w.Write(c.fields)
+}
+
+func (c *csvWriter) Row(row []any) error {
+	for i, v := range row {
+		c.fields[i] = plain(v)
+	}
+	return c.w.Write(c.fields)
+}
+
+func (c *csvWriter) End() error {
+	c.w.Flush()
+	return c.w.Error()
+}
+
+// plain is a value as text.
+func plain(v any) string {
+	switch v := v.(type) {
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	case string:
+		return v
+	case []byte:
+		return string(v)
+	}
+	return ""
+}
+
+type jsonWriter struct {
+	w    *bufio.Writer
+	keys []string
+}
+
+func (j *jsonWriter) Begin(columns []Column) error {
+	for i, col := range columns {
+		key, err := json.Marshal(col.Name)
+		if err != nil {
+			return err
+		}
+		sep := ","
+		if i == 0 {
+			sep = "{"
+		}
+		j.keys = append(j.keys, sep+string(key)+":")
+	}
+	return nil
+}
+
+func (j *jsonWriter) Row(row []any) error {
+	for i, v := range row {
+		if f, ok := v.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
+			v = nil
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		j.w.WriteString(j.keys[i])
+		j.w.Write(b)
+	}
+	_, err := j.w.WriteString("}\n")
+	return err
+}
+
+func (j *jsonWriter) End() error { return j.w.Flush() }
+
+// maxCell is how wide a column of a table may be.
+const maxCell = 60
+
+type tableWriter struct {
+	w     *bufio.Writer
+	rows  [][]string
+	right []bool // numbers
+	width []int
+}
+
+func (t *tableWriter) Begin(columns []Column) error {
+	t.right, t.width = make([]bool, len(columns)), make([]int, len(columns))
+	names := make([]any, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+		t.right[i] = c.Type == "integer" || c.Type == "real"
+	}
+	return t.Row(names)
+}
+
+func (t *tableWriter) Row(row []any) error {
+	cells := make([]string, len(row))
+	for i, v := range row {
+		cells[i] = cell(plain(v))
+		t.width[i] = max(t.width[i], utf8.RuneCountInString(cells[i]))
+	}
+	t.rows = append(t.rows, cells)
+	return nil
+}
+
+// cell makes a text fit for a terminal.
+func cell(s string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range s {
+		if n++; n >= maxCell {
+			b.WriteRune('…')
+			break
+		}
+		if r == utf8.RuneError || !unicode.IsGraphic(r) {
+			r = '·'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func (t *tableWriter) End() error {
+	for k, cells := range t.rows {
+		for i, c := range cells {
+			pad := strings.Repeat(" ", t.width[i]-utf8.RuneCountInString(c))
+			switch {
+			case t.right[i]:
+				t.w.WriteString(pad + c)
+			case i < len(cells)-1:
+				t.w.WriteString(c + pad)
+			default:
+				t.w.WriteString(c)
+			}
+			if i < len(cells)-1 {
+				t.w.WriteString("  ")
+			}
+		}
+		t.w.WriteByte('\n')
+		if k == 0 {
+			for i, n := range t.width {
+				t.w.WriteString(strings.Repeat("─", n))
+				if i < len(t.width)-1 {
+					t.w.WriteString("  ")
+				}
+			}
+			t.w.WriteByte('\n')
+		}
+	}
+	return t.w.Flush()
+}

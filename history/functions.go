@@ -1,0 +1,121 @@
+package history
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"regexp"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// mostCached is how many patterns and prefixes a connection remembers.
+const mostCached = 64
+
+// registerFunctions adds the functions of the console to a connection:
+//
+//	cidr_match(ip, prefix)                  whether an address lies in a prefix such as 10.0.0.0/8
+//	haversine(lat, lon, lat2, lon2)         the distance of two places in km
+//	regexp(pattern, text), text REGEXP pattern   in Go's syntax
+//	rule(local_port, port, programname, exe)     the rule's label
+//
+// Each is NULL if an argument is. What failed, if something did, must be looked at
+// after each step: this version of the library takes the error of a function
+// for its result.
+func registerFunctions(conn *sqlite.Conn, o ConsoleOptions) (failed *error, err error) {
+	failed = new(error)
+	prefixes := cached(netip.ParsePrefix)
+	patterns := cached(regexp.Compile)
+	for name, f := range map[string]struct {
+		args int
+		f    func(args []sqlite.Value) (sqlite.Value, error)
+	}{
+		"cidr_match": {2, func(args []sqlite.Value) (sqlite.Value, error) {
+			p, err := prefixes(args[1].Text())
+			if err != nil {
+				return sqlite.Value{}, fmt.Errorf("cidr_match: want a prefix such as 10.0.0.0/8, found %.60q", args[1].Text())
+			}
+			a, err := netip.ParseAddr(args[0].Text())
+			return boolean(err == nil && within(p, a)), nil
+		}},
+		"haversine": {4, func(args []sqlite.Value) (sqlite.Value, error) {
+			return sqlite.FloatValue(haversine(args[0].Float(), args[1].Float(), args[2].Float(), args[3].Float())), nil
+		}},
+		"regexp": {2, func(args []sqlite.Value) (sqlite.Value, error) {
+			re, err := patterns(args[0].Text())
+			if err != nil {
+				return sqlite.Value{}, fmt.Errorf("REGEXP: %w", err)
+			}
+			return boolean(re.MatchString(args[1].Text())), nil
+		}},
+		"rule": {4, func(args []sqlite.Value) (sqlite.Value, error) {
+			if o.Rule == nil {
+				return sqlite.Value{}, nil
+			}
+			return sqlite.TextValue(o.Rule(uint16(args[0].Int64()), uint16(args[1].Int64()), args[2].Text(), args[3].Text())), nil
+		}},
+	} {
+		err := conn.CreateFunction(name, &sqlite.FunctionImpl{
+			NArgs: f.args, Deterministic: true,
+			Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+				for _, a := range args {
+					if a.Type() == sqlite.TypeNull || *failed != nil {
+						return sqlite.Value{}, nil
+					}
+				}
+				v, err := f.f(args)
+				if err != nil {
+					*failed = &QueryError{-1, err.Error()}
+				}
+				return v, err
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return failed, nil
+}
+
+func boolean(b bool) sqlite.Value {
+	if b {
+		return sqlite.IntegerValue(1)
+	}
+	return sqlite.IntegerValue(0)
+}
+
+// cached remembers what parse makes of the last texts.
+func cached[T any](parse func(string) (T, error)) func(string) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	known := make(map[string]result)
+	return func(s string) (T, error) {
+		r, ok := known[s]
+		if !ok {
+			if len(known) >= mostCached {
+				clear(known)
+			}
+			r.v, r.err = parse(s)
+			known[s] = r
+		}
+		return r.v, r.err
+	}
+}
+
+// within takes IPv4-mapped IPv6 addresses and prefixes as IPv4.
+func within(p netip.Prefix, a netip.Addr) bool {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Contains(a.Unmap().WithZone(""))
+}
+
+// haversine returns the distance of two places on a sphere in km.
+func haversine(lat, lon, lat2, lon2 float64) float64 {
+	const rad = math.Pi / 180
+	sin := func(x float64) float64 { s := math.Sin(x * rad / 2); return s * s }
+	h := sin(lat2-lat) + math.Cos(lat*rad)*math.Cos(lat2*rad)*sin(lon2-lon)
+	return 2 * earth * math.Asin(math.Sqrt(min(1, h)))
+}
