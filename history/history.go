@@ -309,6 +309,10 @@ func (db *DB) Places(ctx context.Context) iter.Seq2[Mark, error] {
 	})
 }
 
+// ErrInUse is wrapped by errors of Open if another DB has the file open, be it of
+// this process or another.
+var ErrInUse = errors.New("another server is recording into it: stop that one or choose another file")
+
 var errStop = errors.New("stop")
 
 // A reader is a connection of its own that reads.

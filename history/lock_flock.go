@@ -3,7 +3,6 @@
 package history
 
 import (
-	"errors"
 	"os"
 	"syscall"
 )
@@ -26,7 +25,7 @@ func lockFile(name string) (*os.File, error) {
 	}
 	f.Close()
 	if err == syscall.EWOULDBLOCK {
-		return nil, errors.New("another server is recording into it: stop that one or choose another file")
+		return nil, ErrInUse
 	}
 	return nil, os.NewSyscallError("flock", err)
 }

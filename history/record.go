@@ -124,7 +124,7 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
-	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: place, tx: bytes(e.Tx), rx: bytes(e.Rx)}
+	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: place, tx: limitBytes(e.Tx), rx: limitBytes(e.Rx)}
 	bindAbout(stmt, e, place)
 	stmt.BindText(15, formatTime(e.Opened, milliseconds))
 	stmt.BindInt64(16, r.tx)
@@ -183,7 +183,7 @@ func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 			ch.places[r.place]++
 		}
 	}
-	r.tx, r.rx = min(maxBytes, r.txBefore+bytes(e.Tx)), min(maxBytes, r.rxBefore+bytes(e.Rx))
+	r.tx, r.rx = min(maxBytes, r.txBefore+limitBytes(e.Tx)), min(maxBytes, r.rxBefore+limitBytes(e.Rx))
 	if a := about(e); a != r.about || reopened {
 		r.about = a
 		if err := db.rewrite(e, r, ch); err != nil {
@@ -376,7 +376,7 @@ func keyHash(agent, protocol, local string, localPort, port uint16) int64 {
 	return int64(binary.LittleEndian.Uint64(sum[:]))
 }
 
-func bytes(n uint64) int64 { return int64(min(n, maxBytes)) }
+func limitBytes(n uint64) int64 { return int64(min(n, maxBytes)) }
 
 func seen(e *Entry) time.Time {
 	if e.Seen.IsZero() {

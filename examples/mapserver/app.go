@@ -58,7 +58,12 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	}
 	a.openTables()
 	a.setHome()
-	a.openHistory(ctx)
+	if err := a.openHistory(ctx); err != nil {
+		if a.listener != nil {
+			a.listener.Close()
+		}
+		return nil, err
+	}
 	a.loadRules()
 	ctx, a.cancel = context.WithCancel(ctx)
 	if a.listener != nil {
@@ -114,18 +119,29 @@ func (a *app) setHome() {
 	}
 }
 
-func (a *app) openHistory(ctx context.Context) {
+// openHistory fails only if another server records into the file: two of them would
+// count what the other's agents do.
+func (a *app) openHistory(ctx context.Context) error {
 	if a.cfg.history == "" {
-		return
+		return nil
 	}
 	db, err := history.Open(ctx, a.cfg.history, history.Options{Logger: a.log})
+	if errors.Is(err, history.ErrInUse) {
+		return fmt.Errorf("%w; -history none records nothing", err)
+	}
 	if err != nil {
 		a.problem("history", fmt.Errorf("%w; nothing is recorded", err))
-		return
+		return nil
+	}
+	if a.cfg.keep != nil {
+		if err := db.SetRetention(*a.cfg.keep); err != nil {
+			a.problem("retention", err)
+		}
 	}
 	w := db.Writer()
 	a.monitor.History, a.monitor.Writer = db, w
 	a.closers = append(a.closers, db.Close, w.Close)
+	return nil
 }
 
 // loadRules reads the rules file. If it is wrong, the rules in use stay.

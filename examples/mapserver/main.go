@@ -22,6 +22,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 func main() {
@@ -50,12 +51,17 @@ type config struct {
 	demo               int
 	light              bool
 	size               image.Point
+	keep               *history.Retention // nil: as it was set before
+	question           question
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, err := parse(args, stderr)
 	if err != nil {
 		return err
+	}
+	if cfg.question.sql != "" {
+		return query(ctx, cfg, stdout, stderr)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	a, err := start(ctx, cfg, log)
@@ -79,7 +85,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		dataDir:   filepath.Join(xdg.DataHome, "connmap"),
 		cacheDir:  filepath.Join(xdg.CacheHome, "connmap"),
 	}
-	var home, theme, size string
+	cfg.question.params = params{}
+	var home, theme, size, keep string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
@@ -94,6 +101,10 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects first")
 	f.IntVar(&cfg.demo, "demo", 0, "show `N` synthetic connections instead of this machine's; listens and records only if -listen and -history are given (default real ones)")
 	f.StringVar(&theme, "theme", "dark", "dark or light")
+	f.StringVar(&keep, "keep", "", "how much history is kept: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, some of them with commas between, or all (default what was set last, at first 4GB)")
+	f.StringVar(&cfg.question.sql, "query", "", "answer a question in `SQL` from the history and exit, also while a server runs; @NAME asks a saved one, list lists those")
+	f.StringVar(&cfg.question.format, "format", "table", "of the answer to -query: table, csv or json")
+	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
 	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels")
 	f.Usage = func() {
 		fmt.Fprint(stderr, "mapserver shows on a world map where this machine's and its agents' connections go.\n\nusage: mapserver [flags]\n\n")
@@ -122,6 +133,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if cfg.demo < 0 || cfg.demo > 1_000_000 {
 		return cfg, fmt.Errorf("-demo: expected 1 to 1000000 connections, found %d", cfg.demo)
+	}
+	if keep != "" {
+		r, err := parseKeep(keep)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.keep = &r
 	}
 	if home != "" {
 		p, err := parseHome(home)

@@ -28,6 +28,8 @@ const (
 	publishEvery = 100 * time.Millisecond // at most
 	refreshEvery = 15 * time.Second       // of what is alive, in the history
 	marksEvery   = 5 * time.Second        // of the history's places while they are shown
+	watchEvery   = 2 * time.Second        // whether the history can be written
+	pruneEvery   = time.Minute
 )
 
 // A Monitor is the table of all agents' connections. Its fields must be set
@@ -99,8 +101,11 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.touch()
 	refresh := time.NewTicker(refreshEvery)
 	defer refresh.Stop()
-	var readers sync.WaitGroup
-	defer readers.Wait()
+	var others sync.WaitGroup
+	defer others.Wait()
+	if m.Writer != nil {
+		others.Go(func() { m.keep(ctx) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,7 +113,7 @@ func (m *Monitor) Run(ctx context.Context) {
 		case <-refresh.C:
 			m.refresh()
 		case <-m.ask:
-			readers.Go(func() { m.readMarks(ctx) })
+			others.Go(func() { m.readMarks(ctx) })
 		case <-m.dirty:
 			m.Publish()
 			select {

@@ -35,6 +35,35 @@ func (m *Monitor) refresh() {
 	}
 }
 
+// keep prunes the history, and has the state say soon that it cannot be written.
+func (m *Monitor) keep(ctx context.Context) {
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
+	var pruned time.Time
+	failing := false
+	for {
+		problem := m.Writer.Problem() != nil
+		if problem != failing {
+			failing = problem
+			m.touch()
+		}
+		// A full disk may have room again then.
+		if failing || time.Since(pruned) > pruneEvery {
+			pruned = time.Now()
+			text := ""
+			if _, err := m.History.Prune(ctx); err != nil && ctx.Err() == nil {
+				text = err.Error()
+			}
+			m.Problem("prune", text)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch.C:
+		}
+	}
+}
+
 // ShowHistory puts the places of the stored history into the states to come,
 // or leaves them out.
 func (m *Monitor) ShowHistory(on bool) {
