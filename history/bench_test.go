@@ -1,14 +1,21 @@
 package history
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -44,6 +51,9 @@ func recordings(b *testing.B, db *DB, rows int) {
 	traffic := months(max(rows, 1))
 	for range 1000 {
 		traffic() // another part of the traffic than fill's beginning
+	}
+	for range 20 {
+		require.NoError(b, db.Record(b.Context(), take(traffic, 1000))) // the caches are cold after opening
 	}
 	b.Run("new/batch=1000", func(b *testing.B) {
 		perCPU(b, 1000, func() []Entry { return take(traffic, 1000) }, db)
@@ -146,5 +156,88 @@ func BenchmarkMonths(b *testing.B) {
 			}
 		})
 		recordings(b, db, rows)
+		questions(b, db, rows)
+	})
+}
+
+// questions asks the saved queries at the end of the months, and what is near.
+func questions(b *testing.B, db *DB, rows int) {
+	c := console(b, db)
+	now := strings.NewReplacer("'now'", "'"+monthsEnd.Format(time.DateTime)+"'")
+	for _, q := range SavedQueries() {
+		params := make(map[string]any)
+		for k, v := range q.Params {
+			params[k] = v
+		}
+		if q.Name == "program" || q.Name == "only" {
+			params["program"] = "program3"
+		}
+		sql := now.Replace(q.SQL)
+		b.Run("query="+q.Name, func(b *testing.B) {
+			var n int
+			for b.Loop() {
+				table, err := c.Ask(b.Context(), Question{SQL: sql, Params: params, MaxRows: 500, Timeout: -1})
+				require.NoError(b, err)
+				n = len(table.Rows)
+			}
+			b.ReportMetric(float64(n), "rows")
+			// The C library with the same file, where it has the functions.
+			tool, err := exec.LookPath("sqlite3")
+			if err != nil || strings.Contains(sql, "haversine") || strings.Contains(sql, "cidr_match") {
+				return
+			}
+			for k, v := range params {
+				sql = strings.ReplaceAll(sql, ":"+k, "'"+fmt.Sprint(v)+"'")
+			}
+			start := time.Now()
+			out, err := exec.Command(tool, "-readonly", db.path, sql).CombinedOutput()
+			require.NoError(b, err, string(out))
+			b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "sqlite3-ms")
+		})
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, km := range []float64{20, 200, 2000, 20_100} {
+		b.Run(fmt.Sprint("nearby/km=", km), func(b *testing.B) {
+			n := 0
+			for b.Loop() {
+				for _, err := range db.Nearby(b.Context(), r.Float64()*120-60, r.Float64()*360-180, km, 500) {
+					require.NoError(b, err)
+					n++
+				}
+			}
+			b.ReportMetric(float64(n)/float64(b.N), "rows")
+		})
+	}
+	b.Run("prune", func(b *testing.B) {
+		// A tenth goes while 1,000 connections a second are recorded.
+		require.NoError(b, db.SetRetention(Retention{Rows: int64(rows) * 9 / 10}))
+		ctx, cancel := context.WithCancel(b.Context())
+		traffic := months(rows)
+		for range 2000 {
+			traffic()
+		}
+		worst, all := time.Duration(0), []time.Duration(nil)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				batch := take(traffic, 250)
+				start := time.Now()
+				assert.NoError(b, db.Record(b.Context(), batch))
+				took := time.Since(start)
+				worst = max(worst, took)
+				all = append(all, took)
+				time.Sleep(250*time.Millisecond - took)
+			}
+		})
+		start := time.Now()
+		deleted, err := db.Prune(b.Context())
+		took := time.Since(start)
+		cancel()
+		wg.Wait()
+		require.NoError(b, err)
+		slices.Sort(all)
+		b.Logf("%d rows went in %v, %d recordings of 250 took %v, at most %v", deleted, took, len(all), all[len(all)/2], worst)
+		b.ReportMetric(float64(worst.Microseconds())/1000, "stall-ms")
+		b.ReportMetric(0, "ns/op")
 	})
 }

@@ -105,11 +105,11 @@ func TestReadOnlyFileSystem(t *testing.T) {
 // TestPruneOnFullDisk: a reserve lets rows be deleted, and recording resumes by it.
 func TestPruneOnFullDisk(t *testing.T) {
 	dir := mount(t)
-	require.NoError(t, syscall.Mount("history-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"))
+	require.NoError(t, syscall.Mount("history-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=96m"))
 	db := open(t, filepath.Join(dir, "history.sqlite"))
 	defer db.Close()
 	require.NoError(t, db.Record(t.Context(), spread(30_000, time.Now())))
-	fill(t, dir)
+	ballast := fill(t, dir)
 	w := db.Writer()
 	for _, e := range entries(30_000, 30_000) {
 		w.Add(e)
@@ -127,6 +127,7 @@ func TestPruneOnFullDisk(t *testing.T) {
 	t.Logf("recording resumed %v after rows were deleted", time.Since(resumed).Round(time.Millisecond))
 	require.NoError(t, w.Close())
 	assert.Zero(t, w.Dropped())
+	require.NoError(t, os.Remove(ballast))
 	_, err = db.Prune(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "10000", count(t, db))

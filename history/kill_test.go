@@ -87,7 +87,9 @@ func TestKill(t *testing.T) {
 		db := open(t, name)
 		slowest = max(slowest, time.Since(start))
 		require.Empty(t, db.Problem())
-		require.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
+		if i%10 == 9 || i == kills-1 {
+			require.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
+		}
 		// A batch may have been recorded and its acknowledgement cut off, but
 		// none is there in part.
 		var rows int

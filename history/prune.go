@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -12,8 +13,9 @@ import (
 )
 
 const (
-	stepTime   = 25 * time.Millisecond // that recording waits for pruning, at most, if the disk is as fast as it was
+	stepTime   = 15 * time.Millisecond // that recording waits for pruning, if the disk is as fast as it was
 	mostStep   = 5000                  // rows of a step, or pages
+	logSize    = 8 << 20               // half of what the writer lets it grow to
 	settleTime = 24 * time.Hour        // see trusted
 	longOff    = 90 * 24 * time.Hour   // that a computer may have been off
 )
@@ -174,6 +176,7 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	if err != nil || r.Disabled {
 		return 0, err
 	}
+	defer db.emptyLog()
 	var clock error // that it cannot be trusted
 	cutoff := ""
 	if r.Age > 0 {
@@ -254,11 +257,25 @@ func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err
 		}
 		return err
 	})
-	// Who waits to record goes first.
 	if err == nil {
-		time.Sleep(took / 4)
+		if info, err := os.Stat(db.path + "-wal"); err == nil && info.Size() > logSize {
+			db.emptyLog()
+		}
+		time.Sleep(took / 4) // who waits to record goes first
 	}
 	return took, err
+}
+
+// emptyLog has what is in the log go to its place, on a connection of its own: the
+// writer's would have to wait for it.
+func (db *DB) emptyLog() {
+	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
+	if err != nil {
+		return // the writer does it, later
+	}
+	defer conn.Close()
+	conn.SetBusyTimeout(0)
+	sqlitex.ExecuteTransient(conn, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
 }
 
 // deleteOldest deletes n rows, and of those last seen before cutoff up to most.

@@ -4,7 +4,7 @@ import "os"
 
 // reserveSize is what the reserve takes: enough for all that is in the log to go to
 // its place, and for rows to be deleted then, when the disk is full.
-const reserveSize = 16 << 20
+const reserveSize = 24 << 20
 
 // makeReserve makes a file beside the history that dropReserve deletes when the
 // disk is full: to delete rows needs room too.

@@ -56,8 +56,8 @@ FROM detailed_history WHERE opened >= datetime('now', :since)
 GROUP BY programname ORDER BY connections DESC LIMIT 500`, day},
 		{"new-addresses", "addresses that were never seen before", `SELECT ip, orgname, country, programname, agent, min(opened) AS first FROM detailed_history AS a
 WHERE opened >= datetime('now', :since)
-  AND NOT EXISTS (SELECT 1 FROM detailed_history AS b WHERE b.ip = a.ip AND b.opened < datetime('now', :since))
-GROUP BY ip ORDER BY first DESC LIMIT 500`, map[string]string{"since": "-1 hour"}},
+  AND NOT EXISTS (SELECT 1 FROM detailed_history AS b WHERE b.ip = a.ip AND +b.opened < datetime('now', :since))
+GROUP BY +ip ORDER BY first DESC LIMIT 500`, map[string]string{"since": "-1 hour"}},
 		{"new-countries", "countries that were never seen before", `WITH firsts AS (SELECT (SELECT min(id) FROM detailed_history WHERE place = p.id) AS id FROM places AS p)
 SELECT country, min(opened) AS first, count(*) AS places FROM firsts JOIN detailed_history USING (id)
 GROUP BY country HAVING first >= datetime('now', :since) ORDER BY first DESC`, week},
@@ -69,9 +69,9 @@ FROM detailed_history WHERE timestamp >= datetime('now', :since) ORDER BY tx DES
 FROM detailed_history WHERE timestamp >= datetime('now', :since) ORDER BY rx DESC LIMIT 100`, day},
 		{"scanners", "addresses that came to many ports of ours", `SELECT ip, orgname, country, count(DISTINCT local_port) AS ports, sum(count) AS connections
 FROM detailed_history WHERE timestamp >= datetime('now', :since) AND direction = 'in'
-GROUP BY ip HAVING ports >= 3 ORDER BY ports DESC LIMIT 100`, day},
+GROUP BY +ip HAVING ports >= 3 ORDER BY ports DESC LIMIT 100`, day},
 		{"longest", "what is open longest", `SELECT opened, timestamp, ip, port, programname, orgname, agent, tx, rx FROM detailed_history
-WHERE timestamp >= datetime('now', '-1 minute') AND closed IS NULL ORDER BY opened LIMIT 100`, nil},
+WHERE timestamp >= datetime('now', '-1 minute') AND closed IS NULL ORDER BY +opened LIMIT 100`, nil},
 		{"programs", "programs by bytes", `SELECT programname, sum(tx) AS sent, sum(rx) AS received, sum(count) AS connections, count(DISTINCT orgname) AS organisations
 FROM detailed_history WHERE timestamp >= datetime('now', :since)
 GROUP BY programname ORDER BY sent + received DESC LIMIT 100`, day},

@@ -112,9 +112,9 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 		`PRAGMA cache_size = -32000`,
 		// Pages are written again and again: the less often they go to their
 		// place the better. The reserve has room for all that are in the log.
-		`PRAGMA wal_autocheckpoint = 2000`,
+		`PRAGMA wal_autocheckpoint = 4000`,
 		// A reader that took long lets the log grow, and it never shrinks by itself.
-		`PRAGMA journal_size_limit = 33554432`,
+		`PRAGMA journal_size_limit = 4194304`,
 	} {
 		if err := sqlitex.ExecuteTransient(conn, pragma, nil); err != nil {
 			return err
