@@ -32,6 +32,8 @@
 //	closed       when it was closed; NULL while it is open
 //	tx, rx       bytes sent and received, over all openings
 //	tx_before, rx_before  the part of them that older openings had
+//	place        number in the table places, NULL if unknown
+//	key          a hash that tells the rows of one ip and programname apart
 //
 // Times are text in UTC as SQLite's date functions read and write them:
 // timestamp as 'YYYY-MM-DD HH:MM:SS', so that
@@ -41,11 +43,31 @@
 // finds what is alive, and the others with milliseconds.
 //
 // Agent, protocol, both addresses and ports and the program together are
-// unique. Triggers keep the table places, the sum of count for each lat and
-// lon, in step with detailed_history.
+// unique. The table places has the sum of count for each lat and lon, and the
+// R*Tree places_index the same places by their coordinates. Indexes lead from
+// timestamp, opened, ip with programname, and place to rows; all other
+// conditions go through the whole table, which takes a second for about two
+// million rows.
 //
 // The file is written ahead (FILE-wal, FILE-shm), so that readers and the
 // writer do not wait for each other. FILE.lock keeps a second writing program
-// out. A process that is killed loses nothing that Record has acknowledged; a
+// out, and FILE.reserve is room to delete rows when the disk is full. A process
+// that is killed loses nothing that Record has acknowledged; a
 // computer that loses power may lose the last seconds, but stays consistent.
+//
+// # Taking over
+//
+// Open takes over a history of connmapperl, and of older versions of this
+// package: it writes a new file beside it, with all rows, and puts it in its place
+// when that is whole. The old one is kept. What connmapperl did not know is empty;
+// its times are taken for UTC, and its connections for closed when they were
+// last seen.
+//
+// # Asking
+//
+// A [Console] answers questions in SQL that cannot change or block anything, with
+// functions for people: cidr_match(ip, '10.0.0.0/8'), haversine(lat, lon, lat2,
+// lon2) in km, text REGEXP pattern, rule(local_port, port, programname, exe).
+// [SavedQueries] are questions that many have. [DB.Nearby], [DB.Places] and
+// [DB.Replay] are what a map needs.
 package history

@@ -45,3 +45,48 @@ func Example() {
 	}
 	// Output: 52.52 13.405 1
 }
+
+func ExampleConsole_Ask() {
+	dir, err := os.MkdirTemp("", "history")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	name := filepath.Join(dir, "history.sqlite")
+	db, err := history.Open(ctx, name, history.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	for i := range 3 {
+		err := db.Record(ctx, []history.Entry{{
+			Agent: "laptop", Protocol: "tcp", Program: "curl", New: true, Opened: time.Now(),
+			Local: netip.MustParseAddrPort("192.0.2.7:50123"), Peer: netip.MustParseAddrPort(fmt.Sprintf("198.51.100.%d:443", i)),
+		}})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	c, err := history.OpenConsole(name, history.ConsoleOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	table, err := c.Ask(ctx, history.Question{
+		SQL:    `SELECT ip, programname FROM detailed_history WHERE cidr_match(ip, :prefix) AND timestamp > datetime('now', '-30 seconds')`,
+		Params: map[string]any{"prefix": "198.51.100.0/31"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, row := range table.Rows {
+		fmt.Println(row...)
+	}
+	_, err = c.Ask(ctx, history.Question{SQL: `DELETE FROM detailed_history`})
+	fmt.Println(err)
+	// Output:
+	// 198.51.100.0 curl
+	// 198.51.100.1 curl
+	// this console only reads: ask with SELECT, WITH, VALUES or EXPLAIN
+}

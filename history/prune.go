@@ -44,7 +44,7 @@ type Stats struct {
 }
 
 // Retention returns what was set last, be it by an earlier process. A fresh file
-// may have 4 GiB; one that was taken over has no limit.
+// may have 4 GB; one that was taken over has no limit.
 func (db *DB) Retention() (r Retention, err error) {
 	err = db.locked(context.Background(), func() error {
 		for _, f := range []struct {

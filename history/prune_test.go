@@ -110,7 +110,7 @@ func TestRetentionRefuses(t *testing.T) {
 	db := open(t, path(t))
 	r, err := db.Retention()
 	require.NoError(t, err)
-	assert.Equal(t, Retention{Bytes: 4 << 30}, r)
+	assert.Equal(t, Retention{Bytes: 4e9}, r)
 	for _, r := range []Retention{{Age: -1}, {Rows: -1}, {Bytes: -1}} {
 		assert.EqualError(t, db.SetRetention(r), "history: retention: a limit is negative: zero is none")
 	}

@@ -71,7 +71,7 @@ CREATE TABLE settings (
 	name  TEXT PRIMARY KEY,
 	value
 ) WITHOUT ROWID;
-INSERT INTO settings VALUES ('rows', 0), ('most_bytes', 4294967296);
+INSERT INTO settings VALUES ('rows', 0), ('most_bytes', 4000000000);
 `
 
 // configure prepares a connection for the writer. It creates the schema if

@@ -36,7 +36,8 @@ type app struct {
 	monitor  *monitor.Monitor
 	identity *feed.Identity
 	listener net.Listener
-	wake     func() // of the window, if there is one
+	wake     func()      // of the window, if there is one
+	said     chan string // for the window to show
 
 	mu      sync.Mutex // guards wake
 	cancel  context.CancelFunc
@@ -48,7 +49,7 @@ type app struct {
 // is damaged is said and done without; only what the user must decide, such
 // as a port in use, is an error.
 func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}}
+	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}, said: make(chan string, 8)}
 	m := a.monitor
 	m.Changed = a.changed
 	m.SetRules(rules.Default())
@@ -372,6 +373,51 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// keepHistory does what the window asks about the stored history, and has it say how
+// that went.
+func (a *app) keepHistory(ctx context.Context, e mapview.Effect) {
+	m := a.monitor
+	simple := filepath.Join(a.cfg.dataDir, "places.txt")
+	var said string
+	var err error
+	switch e := e.(type) {
+	case mapview.ShowKept:
+		m.ShowKept(e.On)
+		return
+	case mapview.SetRetention:
+		err = m.SetRetention(e.Retention)
+	case mapview.ResetHistory:
+		if err = m.ResetHistory(ctx); err == nil {
+			said = "the stored history has been deleted"
+		}
+	case mapview.SaveHistory:
+		var n int
+		if err = os.MkdirAll(a.cfg.dataDir, 0o700); err == nil {
+			n, err = m.SaveMarks(ctx, simple)
+		}
+		said = fmt.Sprintf("%s saved in %s", count(n, "place", "places"), simple)
+	case mapview.LoadHistory:
+		var n int
+		n, err = m.LoadMarks(simple)
+		said = fmt.Sprintf("%s loaded from %s", count(n, "place", "places"), simple)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s is not there: s saves it", simple)
+		}
+	}
+	if err != nil {
+		said = err.Error()
+		a.log.Warn(said)
+	}
+	if said == "" {
+		return
+	}
+	select {
+	case a.said <- said:
+		a.changed()
+	default:
+	}
+}
+
 // window shows the map until it is closed, or goes headless without a display.
 func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	// Without a window system Ebitengine would draw on the console.
@@ -379,7 +425,14 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 		return a.headless(ctx, stdout, "there is no display (DISPLAY is not set)")
 	}
 	view := &mapview.View{Light: a.cfg.light}
-	w := &gui.Window{Title: "connmap", Size: a.cfg.size, View: view, State: a.monitor.State}
+	w := &gui.Window{Title: "connmap", Size: a.cfg.size, View: view, State: func() *live.State {
+		select {
+		case s := <-a.said:
+			view.Say(time.Now(), s)
+		default:
+		}
+		return a.monitor.State()
+	}}
 	w.Handle = func(e mapview.Effect) {
 		switch e := e.(type) {
 		case mapview.ReloadRules:
@@ -388,6 +441,9 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 			}
 		case mapview.ShowHistory:
 			a.monitor.ShowHistory(e.On)
+		default:
+			// The disk may take its time.
+			a.work.Go(func() { a.keepHistory(ctx, e) })
 		}
 	}
 	a.mu.Lock()

@@ -58,6 +58,20 @@ type Mark struct {
 	Count    int64
 }
 
+// A Retention says how much history is kept. Zero limits nothing.
+type Retention struct {
+	Age         time.Duration
+	Rows, Bytes int64
+	Disabled    bool // nothing goes, whatever the limits
+}
+
+// Kept is how much history there is, and is to be.
+type Kept struct {
+	Rows, Bytes int64
+	Oldest      time.Time // zero: there is none
+	Retention   Retention
+}
+
 // A State is what the server knows at one moment. It is immutable, also what
 // its slices and pointers lead to: readers need no lock. State.Rules ends with
 // the rule for connections that match no other.
@@ -71,5 +85,6 @@ type State struct {
 	Geo      Source
 	ASN      Source
 	Marks    []Mark   // history by place, nil until it is asked for
+	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
 	Problems []string // what is wrong and what to do, for people; newest last
 }

@@ -1,6 +1,10 @@
 package mapview
 
-import "image"
+import (
+	"image"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+)
 
 // A Key is the character that a key press typed, or one of the keys below.
 type Key rune
@@ -36,9 +40,26 @@ type (
 	// ShowHistory asks to put the places of the stored history into the
 	// State, or to leave them out.
 	ShowHistory struct{ On bool }
+	// ShowKept asks to put what is kept into the State, or to leave it out.
+	ShowKept struct{ On bool }
+	// SetRetention asks to keep so much from now on.
+	SetRetention struct{ Retention live.Retention }
+	// ResetHistory asks to delete all of the stored history.
+	ResetHistory struct{}
+	// SaveHistory asks to write the simple history.
+	SaveHistory struct{}
+	// LoadHistory asks to put the places of the simple history into the State
+	// too.
+	LoadHistory struct{}
 )
 
 func (MoveWindow) effect()  {}
 func (Quit) effect()        {}
 func (ReloadRules) effect() {}
 func (ShowHistory) effect() {}
+
+func (ShowKept) effect()     {}
+func (SetRetention) effect() {}
+func (ResetHistory) effect() {}
+func (SaveHistory) effect()  {}
+func (LoadHistory) effect()  {}

@@ -28,7 +28,10 @@ const (
 type View struct {
 	Light bool // the light theme
 
-	labels, ruleLabels, cycle, local, history, help bool
+	labels, ruleLabels, cycle, local, history, help, retention bool
+
+	asked      bool // whether to delete the history
+	askedUntil time.Time
 
 	now    time.Time
 	in     Input
@@ -91,12 +94,38 @@ func (v *View) Say(now time.Time, text string) {
 
 func (v *View) keys(effects []Effect) []Effect {
 	for _, k := range v.in.Keys {
+		if k != 'r' {
+			v.asked = false
+		}
+		if v.retention {
+			var done bool
+			if effects, done = v.retentionKeys(k, effects); done {
+				continue
+			}
+		}
 		switch k {
 		case KeyEscape:
-			if v.help {
+			switch {
+			case v.help:
 				v.help = false
-			} else {
+			case v.retention:
+				v.retention = false
+				effects = append(effects, ShowKept{})
+			default:
 				effects = append(effects, Quit{})
+			}
+		case 'p':
+			v.retention = !v.retention
+			effects = append(effects, ShowKept{On: v.retention})
+		case 'r':
+			effects = v.confirm(effects)
+		case 's':
+			effects = append(effects, SaveHistory{})
+		case 'l':
+			effects = append(effects, LoadHistory{})
+			if !v.history {
+				v.history = true
+				effects = append(effects, ShowHistory{On: true})
 			}
 		case '?':
 			v.help = !v.help
@@ -208,6 +237,9 @@ func (v *View) compose() {
 	v.drawStatus(status)
 	v.drawProblems()
 	v.drawHover(hover)
+	if v.retention {
+		v.drawRetention()
+	}
 	if v.help {
 		v.drawHelp()
 	}

@@ -55,6 +55,9 @@ type Monitor struct {
 	closed                int      // entries in order that are closed
 	marks                 []live.Mark
 	wantMarks, readsMarks bool
+	loaded                []history.Mark // of a file
+	kept                  *live.Kept
+	wantKept              bool
 	problems              map[string]string // by what they are about
 	asked                 []string          // keys of problems in order of appearance
 	seq                   uint64
@@ -62,7 +65,9 @@ type Monitor struct {
 	once  sync.Once
 	dirty chan struct{} // capacity 1: there is something to publish
 	ask   chan struct{} // capacity 1: the places of the history are to be read
-	state atomic.Pointer[live.State]
+	// capacity 1: there may be something to prune
+	pruneNow chan struct{}
+	state    atomic.Pointer[live.State]
 }
 
 type agent struct {
@@ -84,6 +89,7 @@ func (m *Monitor) init() {
 		m.problems = make(map[string]string)
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan struct{}, 1)
+		m.pruneNow = make(chan struct{}, 1)
 	})
 }
 
@@ -145,7 +151,7 @@ func (m *Monitor) Publish() {
 		Conns: make([]*live.Conn, len(m.order)),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
-		Marks: m.marks,
+		Marks: m.marks, Kept: m.kept,
 	}
 	for i, e := range m.order {
 		st.Conns[i] = e.conn

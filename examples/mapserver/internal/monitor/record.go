@@ -20,9 +20,13 @@ func (m *Monitor) record(c *live.Conn, opens bool, closed time.Time) {
 		Local: c.Local, Peer: c.Peer,
 		Program: c.Process.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
-		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: c.Scope == live.Internet && c.Place.Precision != geoip.Unknown,
+		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
 		Rule: m.labels[c.Rule], New: opens, Opened: c.Opened, Seen: time.Now(), Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
+}
+
+func locatedOnInternet(c *live.Conn) bool {
+	return c.Scope == live.Internet && c.Place.Precision != geoip.Unknown
 }
 
 // refresh notes in the history that what is alive was seen now.
@@ -35,43 +39,15 @@ func (m *Monitor) refresh() {
 	}
 }
 
-// keep prunes the history, and has the state say soon that it cannot be written.
-func (m *Monitor) keep(ctx context.Context) {
-	watch := time.NewTicker(watchEvery)
-	defer watch.Stop()
-	var pruned time.Time
-	failing := false
-	for {
-		problem := m.Writer.Problem() != nil
-		if problem != failing {
-			failing = problem
-			m.touch()
-		}
-		// A full disk may have room again then.
-		if failing || time.Since(pruned) > pruneEvery {
-			pruned = time.Now()
-			text := ""
-			if _, err := m.History.Prune(ctx); err != nil && ctx.Err() == nil {
-				text = err.Error()
-			}
-			m.Problem("prune", text)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-watch.C:
-		}
-	}
-}
-
 // ShowHistory puts the places of the stored history into the states to come,
 // or leaves them out.
 func (m *Monitor) ShowHistory(on bool) {
 	m.init()
 	m.mu.Lock()
 	m.wantMarks = on
-	if !on {
-		m.marks = nil
+	m.marks = nil
+	if on {
+		m.marks = merged(nil, m.loaded)
 	}
 	start := on && m.History != nil && !m.readsMarks
 	m.readsMarks = m.readsMarks || start
@@ -104,7 +80,7 @@ func (m *Monitor) readMarks(ctx context.Context) {
 			m.mu.Unlock()
 			return
 		}
-		m.marks = marks
+		m.marks = merged(marks, m.loaded)
 		m.mu.Unlock()
 		m.touch()
 		select {

@@ -1,0 +1,96 @@
+package mapview
+
+import (
+	"fmt"
+	"image"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+)
+
+func kept() *live.State {
+	st := state(conn(1, paris, 0))
+	st.Kept = &live.Kept{Rows: 1_234_567, Bytes: 474e6, Oldest: noon.Add(-100 * day), Retention: live.Retention{Bytes: 4e9}}
+	return st
+}
+
+func TestRetentionPanel(t *testing.T) {
+	var v View
+	assert.Equal(t, []Effect{ShowKept{On: true}}, v.Update(noon, frame("p"), state()))
+	assert.Contains(t, texts(&v), "Nothing is recorded: start with -history FILE\n")
+	assert.Empty(t, v.Update(noon, frame("1"), state()), "nothing to change")
+
+	v.Update(noon, frame(""), kept())
+	shown := texts(&v)
+	assert.Contains(t, shown, "How much history is kept\n")
+	assert.Contains(t, shown, "There are\n1,234,567 connections, 474 MB, since 2025-11-21\n")
+	assert.Contains(t, shown, "1\nAge at most\nno limit\n2\nConnections at most\nno limit\n3\nFile size at most\n4 GB\n4\nLimits are\non\n")
+
+	r := live.Retention{Bytes: 4e9}
+	for key, want := range map[string]live.Retention{
+		"1": {Bytes: 4e9, Age: 7 * day}, "2": {Bytes: 4e9, Rows: 100_000}, "3": {Bytes: 10e9}, "4": {Bytes: 4e9, Disabled: true},
+	} {
+		assert.Equal(t, []Effect{SetRetention{want}}, v.Update(noon, frame(key), kept()), key)
+	}
+	// Each goes round, also from what is none of the choices.
+	st := kept()
+	seen := map[time.Duration]bool{}
+	st.Kept.Retention.Age = 45 * day
+	for range 6 {
+		e := v.Update(noon, frame("1"), st)
+		r = e[0].(SetRetention).Retention
+		seen[r.Age] = true
+		st.Kept = &live.Kept{Retention: r}
+	}
+	assert.Len(t, seen, 6)
+	st.Kept.Retention = live.Retention{Age: 3 * 365 * day, Rows: 1000, Disabled: true}
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nLimits are\noff, nothing goes\n")
+
+	// It takes the mouse, and Esc closes it before all else.
+	assert.Empty(t, v.Update(noon, func() Input { in := mouse(500, 250); in.Press, in.Held = true, true; return in }(), st))
+	assert.Empty(t, v.Update(noon, func() Input { in := mouse(560, 250); in.Held = true; return in }(), st))
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
+	assert.NotContains(t, texts(&v), "How much history")
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
+
+	// Nothing leaves its box in a small window.
+	v.Update(noon, Input{Size: image.Pt(200, 100), Scale: 1, Keys: []Key{'p'}}, kept())
+	for _, i := range v.Scene().Items {
+		if i.Shape == Rect || i.Shape == Frame {
+			assert.LessOrEqual(t, i.X+i.X2, float32(200))
+		}
+	}
+}
+
+func TestResetAsksFirst(t *testing.T) {
+	var v View
+	st := kept()
+	assert.Empty(t, v.Update(noon, frame("r"), st))
+	assert.Contains(t, texts(&v), "r once more deletes all stored connections and counts\n")
+	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Second), frame("r"), st))
+	// Too late, or another key in between, asks anew.
+	assert.Empty(t, v.Update(noon.Add(2*time.Second), frame("r"), st))
+	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("r"), st))
+	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("t"), st))
+	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("r"), st))
+	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Minute), frame("r"), st))
+}
+
+func TestSaveAndLoad(t *testing.T) {
+	var v View
+	assert.Equal(t, []Effect{SaveHistory{}}, v.Update(noon, frame("s"), state()))
+	assert.Equal(t, []Effect{LoadHistory{}, ShowHistory{On: true}}, v.Update(noon, frame("l"), state()), "what is loaded is shown")
+	assert.Equal(t, []Effect{LoadHistory{}}, v.Update(noon, frame("l"), state()))
+}
+
+func TestThousands(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567"} {
+		assert.Equal(t, want, thousands(n))
+		assert.Equal(t, fmt.Sprint(n), strings.ReplaceAll(want, ",", ""))
+	}
+}

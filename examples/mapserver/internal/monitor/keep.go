@@ -1,0 +1,187 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/history"
+)
+
+// keep prunes the history, has the state say soon that it cannot be written, and
+// what is kept for as long as somebody wants to know.
+func (m *Monitor) keep(ctx context.Context) {
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
+	var pruned time.Time
+	failing := false
+	for {
+		if problem := m.Writer.Problem() != nil; problem != failing {
+			failing = problem
+			m.touch()
+		}
+		// What the disk has no room for may have it then.
+		if failing || time.Since(pruned) > pruneEvery {
+			pruned = time.Now()
+			m.prune(ctx)
+		}
+		m.readKept()
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.pruneNow:
+			pruned = time.Time{}
+		case <-watch.C:
+		}
+	}
+}
+
+func (m *Monitor) prune(ctx context.Context) {
+	text := ""
+	if _, err := m.History.Prune(ctx); err != nil && ctx.Err() == nil {
+		text = err.Error()
+	}
+	m.Problem("prune", text)
+}
+
+// ShowKept puts what is kept of the history into the states to come, or leaves it
+// out.
+func (m *Monitor) ShowKept(on bool) {
+	m.init()
+	m.mu.Lock()
+	m.wantKept = on
+	m.kept = nil
+	m.mu.Unlock()
+	m.touch()
+	m.readKept()
+}
+
+// readKept reads what is kept if it is wanted.
+func (m *Monitor) readKept() {
+	m.mu.Lock()
+	want := m.wantKept && m.Writer != nil
+	before := m.kept
+	m.mu.Unlock()
+	if !want {
+		return
+	}
+	s, err := m.History.Stats()
+	r, retentionErr := m.History.Retention()
+	if errors.Join(err, retentionErr) != nil {
+		return // recording says what is wrong
+	}
+	kept := live.Kept{Rows: s.Rows, Bytes: s.Bytes, Oldest: s.Oldest, Retention: live.Retention{Age: r.Age, Rows: r.Rows, Bytes: r.Bytes, Disabled: r.Disabled}}
+	if before != nil && *before == kept {
+		return
+	}
+	m.mu.Lock()
+	if m.wantKept {
+		m.kept = &kept
+	}
+	m.mu.Unlock()
+	m.touch()
+}
+
+// SetRetention keeps so much of the history from now on, and deletes the rest.
+func (m *Monitor) SetRetention(r live.Retention) error {
+	if m.Writer == nil {
+		return errNotRecorded
+	}
+	if err := m.History.SetRetention(history.Retention{Age: r.Age, Rows: r.Rows, Bytes: r.Bytes, Disabled: r.Disabled}); err != nil {
+		return err
+	}
+	m.init()
+	m.readKept()
+	select {
+	case m.pruneNow <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+var errNotRecorded = errors.New("nothing is recorded: start with -history FILE")
+
+// ResetHistory deletes all that is stored.
+func (m *Monitor) ResetHistory(ctx context.Context) error {
+	if m.Writer == nil {
+		return errNotRecorded
+	}
+	m.mu.Lock()
+	m.loaded = nil
+	m.mu.Unlock()
+	err := m.History.Reset(ctx)
+	m.readKept()
+	return err
+}
+
+// SaveMarks writes the counts of all stored places, or without a history those of
+// the live connections, into a file. It returns how many there are.
+func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error) {
+	marks := m.liveMarks()
+	if m.Writer != nil {
+		marks = m.History.Places(ctx)
+	}
+	err = history.SaveMarks(name, func(yield func(history.Mark, error) bool) {
+		for mark, err := range marks {
+			if n++; !yield(mark, err) {
+				return
+			}
+		}
+	})
+	return n, err
+}
+
+// liveMarks are the places of the live connections.
+func (m *Monitor) liveMarks() iter.Seq2[history.Mark, error] {
+	counts := make(map[[2]float64]int64)
+	for _, c := range m.State().Conns {
+		if locatedOnInternet(c) {
+			counts[[2]float64{c.Place.Lat, c.Place.Lon}]++
+		}
+	}
+	return func(yield func(history.Mark, error) bool) {
+		for at, n := range counts {
+			if !yield(history.Mark{Lat: at[0], Lon: at[1], Count: n}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// LoadMarks adds the places of a file to those of the history. It returns how many
+// there are. What both count is not added up: a file is mostly a copy.
+func (m *Monitor) LoadMarks(name string) (int, error) {
+	marks, err := history.LoadMarks(name)
+	if err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	m.loaded = marks
+	if m.History == nil && m.wantMarks {
+		m.marks = merged(nil, marks)
+	}
+	m.mu.Unlock()
+	m.touch()
+	return len(marks), nil
+}
+
+// merged are the places of the history and those that were loaded.
+func merged(marks []live.Mark, loaded []history.Mark) []live.Mark {
+	if len(loaded) == 0 {
+		return marks
+	}
+	at := make(map[[2]float64]int, len(marks))
+	for i, m := range marks {
+		at[[2]float64{m.Lat, m.Lon}] = i
+	}
+	for _, l := range loaded {
+		if i, ok := at[[2]float64{l.Lat, l.Lon}]; ok {
+			marks[i].Count = max(marks[i].Count, l.Count)
+		} else {
+			marks = append(marks, live.Mark{Lat: l.Lat, Lon: l.Lon, Count: l.Count})
+		}
+	}
+	return marks
+}
