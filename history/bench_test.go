@@ -92,6 +92,33 @@ func take(next func() Entry, n int) []Entry {
 
 func BenchmarkRecord(b *testing.B) { recordings(b, open(b, path(b)), 1_000_000) }
 
+// BenchmarkSecond is a second in which 1,000 connections open and 1,000 others end, in
+// four batches as the Writer makes them.
+func BenchmarkSecond(b *testing.B) {
+	db := open(b, path(b))
+	traffic := months(1_000_000)
+	live := take(traffic, 1000)
+	require.NoError(b, db.Record(b.Context(), live))
+	var cpu time.Duration
+	for b.Loop() {
+		opens := take(traffic, 1000)
+		start := cpuTime()
+		for i := 0; i < 1000; i += 250 {
+			for j := i; j < i+250; j++ {
+				live[j].New = false
+				opens[j].Closed = time.Time{}
+			}
+			require.NoError(b, db.Record(b.Context(), append(slices.Clone(opens[i:i+250]), live[i:i+250]...)))
+		}
+		cpu += cpuTime() - start
+		for i := range opens {
+			opens[i].Closed = opens[i].Seen
+		}
+		live = opens
+	}
+	b.ReportMetric(cpu.Seconds()/float64(b.N)*100, "%cpu")
+}
+
 func BenchmarkWriterAdd(b *testing.B) {
 	db := open(b, path(b))
 	w := db.Writer()

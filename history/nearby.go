@@ -38,6 +38,12 @@ func box(lat, lon, km float64) (minLat, maxLat float64, lons [][2]float64) {
 	return minLat, maxLat, [][2]float64{{lon - dLon, lon + dLon}}
 }
 
+// PixelsKm returns how many kilometres n pixels of connmapperl's map of 1000x500, at
+// its own scale, are at a latitude.
+func PixelsKm(lat, n float64) float64 {
+	return n * 2 * math.Pi * earth / 1000 * math.Cos(lat*math.Pi/180)
+}
+
 // placesSQL finds the places of a circle: those of its box by the R*Tree, and of
 // these the ones that are near enough.
 func placesSQL(lat, lon, km float64) string {

@@ -73,6 +73,16 @@ func TestNearby(t *testing.T) {
 	}
 }
 
+func TestPixelsKm(t *testing.T) {
+	for _, lat := range []float64{0, 40, -60, 75} {
+		// A thousandth of a degree east, and as far north.
+		x, y := haversine(lat, 0, lat, 0.001), haversine(lat, 0, lat+0.001, 0)
+		assert.InEpsilon(t, x, PixelsKm(lat, 0.001/360*1000), 1e-4)
+		px := func(lat float64) float64 { return 1000 / (2 * math.Pi) * math.Log(math.Tan(math.Pi/4+lat*math.Pi/360)) }
+		assert.InEpsilon(t, y, PixelsKm(lat, px(lat+0.001)-px(lat)), 1e-4)
+	}
+}
+
 func TestReplay(t *testing.T) {
 	db := open(t, path(t))
 	first, last, err := db.Span(t.Context())

@@ -80,6 +80,28 @@ func TestKeepHistory(t *testing.T) {
 	require.NoError(t, m.Writer.Close())
 }
 
+// TestProblemIsSaid: that nothing can be recorded is said within five seconds, although
+// nothing else changes.
+func TestProblemIsSaid(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	db, err := history.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	require.NoError(t, err)
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	var wg sync.WaitGroup
+	wg.Go(func() { m.Run(ctx) })
+	a := feed.Agent{ID: 1, Name: "nas"}
+	m.Join(a)
+	require.NoError(t, db.Close())
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:1")})
+	start := time.Now()
+	require.Eventually(t, func() bool { return len(m.State().Problems) > 0 }, 10*time.Second, 10*time.Millisecond)
+	assert.Less(t, time.Since(start), 5*time.Second)
+	cancel()
+	wg.Wait()
+	assert.Error(t, m.Writer.Close())
+}
+
 func TestNothingKept(t *testing.T) {
 	m := newMonitor(t, "")
 	assert.Error(t, m.SetRetention(live.Retention{}))

@@ -26,7 +26,7 @@ import (
 
 const (
 	publishEvery = 100 * time.Millisecond // at most
-	refreshEvery = 15 * time.Second       // of what is alive, in the history
+	refreshEvery = 12 * time.Second       // of what is alive, in the history
 	marksEvery   = 5 * time.Second        // of the history's places while they are shown
 	watchEvery   = 2 * time.Second        // whether the history can be written
 	pruneEvery   = time.Minute
