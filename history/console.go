@@ -83,7 +83,9 @@ func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
 	if _, err := identify(path); err != nil {
 		return nil, fmt.Errorf("history: %s: %w", path, err)
 	}
-	conn, _, err := c.connect()
+	ctx, cancel := context.WithTimeout(context.Background(), busyTimeout)
+	defer cancel()
+	conn, _, err := c.connect(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("history: %s: %w", path, err)
 	}
@@ -94,8 +96,8 @@ func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
 	return c, nil
 }
 
-// connect opens a connection that only reads.
-func (c *Console) connect() (_ *sqlite.Conn, failed *error, err error) {
+// connect opens a connection that only reads, until ctx ends.
+func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure, err error) {
 	conn, err := sqlite.OpenConn(c.path, sqlite.OpenReadOnly)
 	if err != nil {
 		return nil, nil, err
@@ -105,7 +107,8 @@ func (c *Console) connect() (_ *sqlite.Conn, failed *error, err error) {
 			conn.Close()
 		}
 	}()
-	conn.SetBusyTimeout(busyTimeout)
+	// It also ends the waiting for a file of connmapperl that is locked.
+	conn.SetInterrupt(ctx.Done())
 	if err := conn.SetDefensive(true); err != nil {
 		return nil, nil, err
 	}
@@ -174,23 +177,27 @@ func (c *Console) Each(ctx context.Context, q Question, begin func([]Column) err
 	if timeout == 0 {
 		timeout = defaultTimeout
 	}
-	limited := ctx
+	limited, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if timeout > 0 {
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, timeout)
+		limited, cancel = context.WithTimeout(limited, timeout)
 		defer cancel()
 	}
-	conn, failed, err := c.connect()
-	if err != nil {
+	conn, failed, err := c.connect(limited)
+	switch {
+	case err == nil:
+		defer conn.Close()
+		failed.stop = cancel
+		cut, err = each(conn, failed, q, begin, row)
+	case limited.Err() == nil:
 		return "", fmt.Errorf("history: %s: %w", c.path, err)
 	}
-	defer conn.Close()
-	conn.SetInterrupt(limited.Done())
-	cut, err = each(conn, failed, q, begin, row)
+	code := sqlite.ErrCode(err).ToPrimary()
+	ended := limited.Err() != nil && (code == sqlite.ResultInterrupt || code == sqlite.ResultBusy)
 	switch {
-	case sqlite.ErrCode(err) == sqlite.ResultInterrupt && ctx.Err() != nil:
+	case ended && ctx.Err() != nil:
 		return "", ctx.Err()
-	case sqlite.ErrCode(err) == sqlite.ResultInterrupt:
+	case ended:
 		return "", &QueryError{-1, fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= datetime('now', '-1 day')", timeout)}
 	}
 	return cut, queryError(err)
@@ -211,7 +218,7 @@ func queryError(err error) error {
 	case sqlite.ResultAuth, sqlite.ResultReadOnly:
 		msg = "this console only reads: ask with SELECT, WITH, VALUES or EXPLAIN"
 	case sqlite.ResultTooBig:
-		msg = fmt.Sprintf("a text has more than %d KiB, or the statement more than %d kB", textLimit>>10, sqlLimit/1000)
+		msg = fmt.Sprintf("a text has more than %d KiB: leave its column out, or its rows, as by octet_length(full_lookup) < %d", textLimit>>10, textLimit)
 	case sqlite.ResultNoMem:
 		msg = "it needs too much memory: ask for less"
 	}
@@ -223,7 +230,7 @@ var noise = regexp.MustCompile(`^sqlite: (prepare: |step: )?(\d+:\d+: )?(SQL log
 
 func isSQLite(err error) bool { return strings.HasPrefix(err.Error(), "sqlite: ") }
 
-func each(conn *sqlite.Conn, failed *error, q Question, begin func([]Column) error, row func([]any) error) (cut string, err error) {
+func each(conn *sqlite.Conn, failed *failure, q Question, begin func([]Column) error, row func([]any) error) (cut string, err error) {
 	maxRows, maxBytes := q.MaxRows, q.MaxBytes
 	if maxRows == 0 {
 		maxRows = defaultMaxRows
@@ -233,6 +240,9 @@ func each(conn *sqlite.Conn, failed *error, q Question, begin func([]Column) err
 	}
 	if i := strings.IndexByte(q.SQL, 0); i >= 0 {
 		return "", &QueryError{i, "a zero byte, which nothing may contain"}
+	}
+	if len(q.SQL) > sqlLimit {
+		return "", &QueryError{-1, fmt.Sprintf("the statement has more than %d kB", sqlLimit/1000)}
 	}
 	if start := blank(q.SQL); start == len(q.SQL) {
 		return "", &QueryError{-1, "nothing is asked"}
@@ -250,18 +260,20 @@ func each(conn *sqlite.Conn, failed *error, q Question, begin func([]Column) err
 		return "", err
 	}
 	columns := make([]Column, stmt.ColumnCount())
+	for i, name := range columnNames(conn, stmt, q.SQL[:end]) {
+		columns[i].Name = name
+	}
 	rows, size := 0, int64(0)
 	for {
 		more, err := stmt.Step()
-		if err == nil {
-			err = *failed
+		if failed.err != nil {
+			err = failed.err
 		}
 		if err != nil {
 			return "", err
 		}
 		if rows == 0 {
 			for i := range columns {
-				columns[i].Name = stmt.ColumnName(i)
 				if more {
 					columns[i].Type = typeNames[stmt.ColumnType(i)]
 				}
@@ -295,6 +307,33 @@ func each(conn *sqlite.Conn, failed *error, q Question, begin func([]Column) err
 			return "", err
 		}
 	}
+}
+
+// columnNames returns the names of the columns of an answer. Of columns with one name
+// the library knows only the last; as columns of a subquery, SQLite tells them
+// apart: ip, ip:1.
+func columnNames(conn *sqlite.Conn, stmt *sqlite.Stmt, sql string) []string {
+	names := make([]string, stmt.ColumnCount())
+	known := true
+	for i := range names {
+		names[i] = stmt.ColumnName(i)
+		known = known && stmt.ColumnIndex(names[i]) == i
+	}
+	if known {
+		return names
+	}
+	sub, _, err := conn.PrepareTransient("SELECT * FROM (" + strings.TrimRight(sql, "; \t\r\n") + "\n)")
+	if err == nil {
+		defer sub.Finalize()
+	}
+	for i := range names {
+		if err == nil && sub.ColumnCount() == len(names) {
+			names[i] = sub.ColumnName(i)
+		} else if names[i] == "" {
+			names[i] = fmt.Sprint("column ", i+1)
+		}
+	}
+	return names
 }
 
 var typeNames = map[sqlite.ColumnType]string{sqlite.TypeInteger: "integer", sqlite.TypeFloat: "real", sqlite.TypeText: "text", sqlite.TypeBlob: "blob"}
@@ -368,6 +407,10 @@ func bindParams(stmt *sqlite.Stmt, params map[string]any) error {
 			stmt.BindInt64(i, int64(v))
 		case int64:
 			stmt.BindInt64(i, v)
+		case uint16:
+			stmt.BindInt64(i, int64(v))
+		case uint32:
+			stmt.BindInt64(i, int64(v))
 		case bool:
 			stmt.BindBool(i, v)
 		case time.Time:

@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // recent makes n entries of the last hours, of which the last lives.
@@ -72,6 +74,14 @@ func TestAsk(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []Column{{Name: "id"}}, table.Columns)
 	assert.Empty(t, table.Rows)
+
+	// Columns with one name are told apart.
+	table, err = c.Ask(t.Context(), Question{SQL: `SELECT a.ip, b.ip, a.port, a.ip, 1 AS "" FROM detailed_history AS a JOIN detailed_history AS b USING (id) LIMIT 1; -- x`})
+	require.NoError(t, err)
+	assert.Equal(t, []Column{{"ip", "text"}, {"ip:1", "text"}, {"port", "integer"}, {"ip:2", "text"}, {"", "integer"}}, table.Columns)
+	table, err = c.Ask(t.Context(), Question{SQL: `SELECT 1, 1, 2 /* open`})
+	require.NoError(t, err)
+	assert.Equal(t, []Column{{"column 1", "integer"}, {"1", "integer"}, {"2 /* open", "integer"}}, table.Columns)
 
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
 	assert.Equal(t, [][]any{{"2026-01-02 02:04:05", "x", 1.5, int64(1), []byte("b"), nil}},
@@ -211,6 +221,13 @@ var hostile = []string{
 	`SELECT hex(zeroblob(8000)) GLOB '*0*0*0*0*0*0*0*0*0*0*0*0*0*0*0*0*1'`,
 	`SELECT hex(zeroblob(8000)) LIKE '%0%0%0%0%0%0%0%0%0%0%0%0%0%0%0%1'`,
 	`SELECT hex(zeroblob(8000)) REGEXP '(0*)*(0*)*(0*)*1'`,
+	`SELECT hex(zeroblob(8000)) REGEXP '` + strings.Repeat("[0a]{0,1000}", 100) + `1'`,
+	`SELECT hex(zeroblob(8000)) REGEXP '` + strings.Repeat("[0a]{0,100}", 80) + `1'`,
+	`SELECT hex(zeroblob(8000)) REGEXP '((0{1,30}){1,15})1'`,
+	`SELECT hex(zeroblob(8000)) REGEXP '` + strings.Repeat("(0?)*", 200) + `1'`,
+	`SELECT 'x' REGEXP '` + strings.Repeat(`[\pL\pN]{1000}`, 60) + `'`,
+	`WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a) SELECT count(*) FROM a WHERE 'x' REGEXP ('y{999}' || x)`,
+	`WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a) SELECT count(*) FROM a WHERE cidr_match('10.0.0.1', iif(x = 5, 'bad', '10.0.0.0/8'))`,
 	`SELECT 'x' REGEXP '((((((((((x{1,100}){1,100}){1,100}))))))))'`,
 	`SELECT instr(hex(zeroblob(8000)), hex(zeroblob(4000)) || '1') FROM detailed_history a, detailed_history b`,
 	`SELECT ` + strings.Repeat("(", 10_000) + "1" + strings.Repeat(")", 10_000),
@@ -282,6 +299,36 @@ func TestAskCancelled(t *testing.T) {
 	assert.ErrorIs(t, err, failure)
 	_, err = c.Each(t.Context(), Question{SQL: `SELECT id FROM detailed_history`}, func([]Column) error { return failure }, nil)
 	assert.ErrorIs(t, err, failure)
+}
+
+// TestAskLocked: also the wait for a file that another program has locked ends in
+// time.
+func TestAskLocked(t *testing.T) {
+	name := foreign(t, perlTable)
+	c, err := OpenConsole(name, ConsoleOptions{})
+	require.NoError(t, err)
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, sqlitex.ExecuteTransient(conn, `BEGIN EXCLUSIVE`, nil))
+	start := time.Now()
+	_, err = c.Ask(t.Context(), Question{SQL: `SELECT count(*) FROM detailed_history`, Timeout: 100 * time.Millisecond})
+	assert.ErrorAs(t, err, new(*QueryError))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = c.Ask(ctx, Question{SQL: `SELECT count(*) FROM detailed_history`})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Less(t, time.Since(start), 2*time.Second)
+}
+
+// TestAskFails: a question ends when a function fails, however many rows follow.
+func TestAskFails(t *testing.T) {
+	c := console(t, open(t, path(t)))
+	start := time.Now()
+	_, err := c.Ask(t.Context(), Question{SQL: `WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a)
+		SELECT count(*) FROM a WHERE cidr_match('10.0.0.1', iif(x = 5, 'bad', '10.0.0.0/8'))`})
+	assert.ErrorContains(t, err, `found "bad"`)
+	assert.Less(t, time.Since(start), 2*time.Second)
 }
 
 func TestConcurrentQuestions(t *testing.T) {
@@ -395,6 +442,21 @@ func TestSavedQueries(t *testing.T) {
 			assert.NotContains(t, plan, "INDEX detailed_history_opened (opened<", q.Name)
 			assert.NotContains(t, plan, "SCAN detailed_history USING INDEX detailed_history_opened", q.Name)
 		}
+	}
+}
+
+// BenchmarkPattern searches with the slowest patterns that are allowed in the
+// longest text.
+func BenchmarkPattern(b *testing.B) {
+	text := strings.Repeat("0", textLimit)
+	for _, pattern := range []string{`((0{1,30}){1,15})1`, `[0a]{0,490}1`, strings.Repeat("(0?)*", 150) + "1"} {
+		re, err := compile(pattern)
+		require.NoError(b, err)
+		b.Run(fmt.Sprintf("pattern=%.12s", pattern), func(b *testing.B) {
+			for b.Loop() {
+				re.MatchString(text)
+			}
+		})
 	}
 }
 

@@ -34,8 +34,8 @@ func (p params) Set(s string) error {
 	// Numbers are compared as such.
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 		p[name] = n
-	} else if f, err := strconv.ParseFloat(value, 64); err == nil {
-		p[name] = f
+	} else if f, err := strconv.ParseFloat(value, 64); err == nil && strings.Trim(value, "-.0123456789") == "" {
+		p[name] = f // and not a program that is named inf or 0x1p2
 	}
 	return nil
 }
