@@ -384,6 +384,7 @@ func TestFunctions(t *testing.T) {
 
 // TestFunctionsLikeTwins compares with slow ways to say the same.
 func TestFunctionsLikeTwins(t *testing.T) {
+	slow(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100_000 {
 		lat, lon, lat2, lon2 := r.Float64()*180-90, r.Float64()*360-180, r.Float64()*180-90, r.Float64()*360-180

@@ -104,6 +104,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 
 // TestPruneOnFullDisk: a reserve lets rows be deleted, and recording resumes by it.
 func TestPruneOnFullDisk(t *testing.T) {
+	slow(t)
 	dir := mount(t)
 	require.NoError(t, syscall.Mount("history-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=96m"))
 	db := open(t, filepath.Join(dir, "history.sqlite"))

@@ -87,6 +87,13 @@ func execute(t testing.TB, name, sql string) error {
 	return sqlitex.ExecuteTransient(conn, sql, nil)
 }
 
+// slow skips a test of one goroutine that takes long with the race detector.
+func slow(t testing.TB) {
+	if raceEnabled {
+		t.Skip("slow with the race detector, which finds nothing in one goroutine")
+	}
+}
+
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 func count(t testing.TB, db *DB) string {

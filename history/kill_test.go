@@ -50,8 +50,8 @@ func child(name string) error {
 
 func TestKill(t *testing.T) {
 	kills := 100
-	if testing.Short() {
-		kills = 3
+	if testing.Short() || raceEnabled {
+		kills = 5
 	}
 	name := path(t)
 	acked := 0 // batches

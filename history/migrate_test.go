@@ -85,6 +85,7 @@ INSERT INTO detailed_history VALUES (14, '2024-02-03T04:05:06Z', '192.0.2.3', 1,
 // TestMigrateWhileOpen: what another program has open is not taken over behind its
 // back.
 func TestMigrateWhileOpen(t *testing.T) {
+	slow(t)
 	for name, mode := range map[string]string{"rollback journal": "", "written ahead": "PRAGMA journal_mode = WAL;\n"} {
 		t.Run(name, func(t *testing.T) {
 			name := foreign(t, mode+perlTable)
@@ -139,6 +140,7 @@ func TestMigrateOlder(t *testing.T) {
 
 // TestMigrateMany: pieces make a whole, and what cannot be taken over stays.
 func TestMigrateMany(t *testing.T) {
+	slow(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	name := foreign(t, perlTable)
 	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)

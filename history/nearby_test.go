@@ -14,6 +14,7 @@ import (
 
 // TestNearby compares with a look at all rows, and with what NearbySQL finds.
 func TestNearby(t *testing.T) {
+	slow(t)
 	db := open(t, path(t))
 	r := rand.New(rand.NewPCG(1, 2))
 	all := entries(0, 4000)

@@ -41,6 +41,7 @@ func size(t testing.TB, db *DB) int64 {
 }
 
 func TestPrune(t *testing.T) {
+	slow(t)
 	const n = 20_000
 	for name, tt := range map[string]struct {
 		r    Retention
@@ -85,6 +86,7 @@ func TestPrune(t *testing.T) {
 }
 
 func TestPruneBytes(t *testing.T) {
+	slow(t)
 	db := open(t, path(t))
 	require.NoError(t, db.Record(t.Context(), spread(20_000, time.Now())))
 	s, err := db.Stats()
@@ -124,6 +126,7 @@ func TestRetentionRefuses(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
+	slow(t)
 	db := open(t, path(t))
 	require.NoError(t, db.SetRetention(Retention{Rows: 1 << 40}))
 	require.NoError(t, db.Record(t.Context(), entries(0, 20_000)))
