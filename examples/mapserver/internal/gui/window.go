@@ -136,7 +136,7 @@ func (g *game) Update() error {
 			next = now // what was done may show
 		}
 	}
-	if in.Held || g.edge.active {
+	if in.Held || in.MiddleHeld || in.Arrows != (image.Point{}) || g.edge.active {
 		next = earlier(next, now.Add(frameTime))
 	}
 	g.repair(now, byEvent)
@@ -187,6 +187,15 @@ func (g *game) input() mapview.Input {
 		Held:    ebiten.IsMouseButtonPressed(ebiten.MouseButtonLeft),
 	}
 	in.Inside = in.Cursor.In(image.Rectangle{Max: in.Size})
+	_, in.Wheel = ebiten.Wheel()
+	in.MiddleHeld = ebiten.IsMouseButtonPressed(ebiten.MouseButtonMiddle)
+	for key, by := range map[ebiten.Key]image.Point{
+		ebiten.KeyArrowRight: {1, 0}, ebiten.KeyArrowLeft: {-1, 0}, ebiten.KeyArrowDown: {0, 1}, ebiten.KeyArrowUp: {0, -1},
+	} {
+		if ebiten.IsKeyPressed(key) {
+			in.Arrows = in.Arrows.Add(by)
+		}
+	}
 	// A key that is held types again and again; only its press counts.
 	if pressed := inpututil.AppendJustPressedKeys(nil); len(pressed) > 0 {
 		if inpututil.IsKeyJustPressed(ebiten.KeyEscape) {

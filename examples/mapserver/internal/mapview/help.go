@@ -16,6 +16,9 @@ var keyHelp = [][2]string{
 	{"p", "how much history is kept"},
 	{"?", "this list"},
 	{"Esc", "close what is open, or quit"},
+	{"wheel, + and -", "zoom"},
+	{"middle drag, arrows", "move the map"},
+	{"0", "the whole map"},
 	{"mouse over a place", "names what is there"},
 	{"left drag", "moves the window"},
 	{"drag at the edge", "resizes the window"},
@@ -23,7 +26,7 @@ var keyHelp = [][2]string{
 
 func (v *View) drawHelp() {
 	c, t := &v.canvas, v.theme
-	const row = 22
+	const row = 20
 	w := min(430, v.size.w-16)
 	h := float64(len(keyHelp))*row + 54
 	b := box{(v.size.w - w) / 2, (v.size.h - h) / 2, w, h}.clamp(v.size.grow(-4))

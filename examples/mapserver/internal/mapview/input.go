@@ -25,6 +25,10 @@ type Input struct {
 	Release bool  // the left button went up
 	Held    bool  // the left button is down
 	Keys    []Key // pressed, in order
+
+	Wheel      float64     // notches, away from the user positive
+	MiddleHeld bool        // the middle button is down
+	Arrows     image.Point // arrow keys that are down: right and down positive
 }
 
 // An Effect is what a View asks its caller to do.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -37,6 +38,7 @@ type group struct {
 type stacks struct {
 	from struct {
 		st     *live.State
+		world  worldmap.View
 		w, h   float64
 		local  bool
 		nowx   float64
@@ -56,6 +58,7 @@ func (s *stacks) update(v *View) {
 	nx, ny := v.nowhere()
 	from := s.from
 	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.local, nx, ny, v.in.Scale
+	from.world = v.world
 	if from == s.from && s.spot != nil {
 		return
 	}
@@ -80,9 +83,16 @@ func (s *stacks) update(v *View) {
 			s.elsewhere++
 		} else {
 			x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
-			// Out of the picture is not out of the program: at the edge
-			// the disc says that there is something beyond.
-			x, y = min(max(x, 4), v.size.w-4), min(max(y, 4), v.size.h-4)
+			if v.camera.zoomed && !v.size.grow(12).contains(x, y) {
+				g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
+				s.groups[g].count++
+				continue
+			}
+			if !v.camera.zoomed {
+				// Out of the picture is not out of the program: at the edge
+				// the disc says that there is something beyond.
+				x, y = min(max(x, 4), v.size.w-4), min(max(y, 4), v.size.h-4)
+			}
 		}
 		key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
 		i, ok := s.spot[key]

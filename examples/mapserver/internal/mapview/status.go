@@ -39,6 +39,9 @@ func (v *View) statusText() string {
 		}
 		parts = append(parts, geo)
 	}
+	if v.camera.zoomed {
+		parts = append(parts, fmt.Sprintf("%.3gx, 0 shows all", v.camera.zoom))
+	}
 	return strings.Join(append(parts, "? keys"), " · ")
 }
 

@@ -51,6 +51,10 @@ type View struct {
 	pressed, dragging bool
 	from              image.Point
 
+	camera  camera
+	panning bool
+	panFrom image.Point
+
 	toast      string
 	toastUntil time.Time
 
@@ -76,6 +80,7 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	}
 	effects := v.keys(nil)
 	effects = v.drag(effects)
+	v.move()
 	v.compose()
 	return effects
 }
@@ -147,6 +152,12 @@ func (v *View) keys(effects []Effect) []Effect {
 			v.sayOnOff("local and LAN peers", v.local)
 		case 'c':
 			effects = append(effects, ReloadRules{})
+		case '0':
+			v.camera = camera{}
+		case '+', '=':
+			v.zoomKey(wheelZoom)
+		case '-':
+			v.zoomKey(1 / wheelZoom)
 		}
 	}
 	return effects
@@ -190,12 +201,7 @@ func (v *View) drag(effects []Effect) []Effect {
 // onSomething reports whether there is more than map at a point, in the scene
 // that the user saw when pressing.
 func (v *View) onSomething(x, y float64) bool {
-	for _, b := range v.taken {
-		if b.contains(x, y) {
-			return true
-		}
-	}
-	return v.stacks.at(x, y) != nil
+	return v.onPanel(x, y) || v.stacks.at(x, y) != nil
 }
 
 func (v *View) cursor() (x, y float64) {
@@ -215,8 +221,8 @@ func (v *View) compose() {
 	c := &v.canvas
 	c.scale = v.in.Scale
 	c.items = v.spare[:0]
-	v.size = box{0, 0, float64(v.in.Size.X) / c.scale, float64(v.in.Size.Y) / c.scale}
-	v.world = worldmap.Fit(image.Pt(int(v.size.w), int(v.size.h)))
+	v.size = v.pictureSize()
+	v.world = v.camera.view(v.size)
 
 	v.stacks.update(v)
 	hover := v.hovered()

@@ -1,0 +1,137 @@
+package mapview
+
+import (
+	"image"
+	"math"
+	"time"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+)
+
+const (
+	mostZoom  = 64   // beyond, the outlines have no more detail
+	wheelZoom = 1.25 // of a notch of the wheel
+	panSpeed  = 600  // density-independent pixels in a second, of an arrow key that is held
+)
+
+// A camera says what part of the world is shown. The zero camera shows the frame of
+// the original.
+type camera struct {
+	zoomed bool
+	zoom   float64 // over that of the whole frame
+	x, y   float64 // world coordinates of the picture's middle
+	arrows time.Time
+}
+
+// The world's own edges: Mercator's square.
+const (
+	northEdge = 250 + 76 - worldmap.FrameWidth/2
+	southEdge = northEdge + worldmap.FrameWidth
+)
+
+// view returns what the camera shows in a picture.
+func (c *camera) view(size box) worldmap.View {
+	v := worldmap.Fit(image.Pt(int(size.w), int(size.h)))
+	if !c.zoomed {
+		return v
+	}
+	v.Zoom *= c.zoom
+	v.X, v.Y = c.x-size.w/2/v.Zoom, c.y-size.h/2/v.Zoom
+	return v
+}
+
+// start begins with what is shown now.
+func (c *camera) start(size box) {
+	if c.zoomed {
+		return
+	}
+	v := worldmap.Fit(image.Pt(int(size.w), int(size.h)))
+	*c = camera{zoomed: true, zoom: 1, x: v.X + size.w/2/v.Zoom, y: v.Y + size.h/2/v.Zoom}
+}
+
+// zoomAt zooms so that the place under a point stays there.
+func (c *camera) zoomAt(size box, x, y, factor float64) {
+	c.start(size)
+	before := c.view(size)
+	c.zoom = min(max(c.zoom*factor, 1), mostZoom)
+	after := c.view(size)
+	c.x += x/before.Zoom - x/after.Zoom - (size.w/2/before.Zoom - size.w/2/after.Zoom)
+	c.y += y/before.Zoom - y/after.Zoom - (size.h/2/before.Zoom - size.h/2/after.Zoom)
+	if c.zoom == 1 && factor < 1 {
+		*c = camera{} // all the way out is home
+		return
+	}
+	c.keep(size)
+}
+
+// pan moves the map under the window by density-independent pixels.
+func (c *camera) pan(size box, dx, dy float64) {
+	c.start(size)
+	z := c.view(size).Zoom
+	c.x -= dx / z
+	c.y -= dy / z
+	c.keep(size)
+}
+
+// keep keeps the picture between the world's north and south edge; east and west it
+// goes round.
+func (c *camera) keep(size box) {
+	h := size.h / 2 / c.view(size).Zoom
+	north, south := float64(northEdge)+h, float64(southEdge)-h
+	if north > south {
+		north, south = (northEdge+southEdge)/2, (northEdge+southEdge)/2
+	}
+	c.y = min(max(c.y, north), south)
+	c.x -= math.Floor(c.x/worldmap.FrameWidth) * worldmap.FrameWidth
+}
+
+// move takes in the wheel, the middle button and the arrow keys.
+func (v *View) move() {
+	x, y := v.cursor()
+	size := v.pictureSize()
+	c := &v.camera
+	if w := v.in.Wheel; w != 0 && v.in.Inside && !v.onPanel(x, y) {
+		c.zoomAt(size, x, y, math.Pow(wheelZoom, min(max(w, -8), 8)))
+	}
+	if v.in.MiddleHeld {
+		if v.panning {
+			by := v.in.Cursor.Sub(v.panFrom)
+			if by != (image.Point{}) {
+				c.pan(size, float64(by.X)/v.in.Scale, float64(by.Y)/v.in.Scale)
+			}
+		}
+		v.panFrom = v.in.Cursor
+	}
+	v.panning = v.in.MiddleHeld
+	if a := v.in.Arrows; a != (image.Point{}) {
+		// A tap moves by a thirtieth of a second.
+		dt := time.Second / 30
+		if d := v.now.Sub(c.arrows); !c.arrows.IsZero() && d > 0 && d < time.Second/4 {
+			dt = d
+		}
+		step := panSpeed * dt.Seconds()
+		c.pan(size, -float64(a.X)*step, -float64(a.Y)*step)
+		c.arrows = v.now
+	} else {
+		c.arrows = time.Time{}
+	}
+}
+
+// zoomKey zooms about the middle.
+func (v *View) zoomKey(factor float64) {
+	size := v.pictureSize()
+	v.camera.zoomAt(size, size.w/2, size.h/2, factor)
+}
+
+func (v *View) pictureSize() box {
+	return box{0, 0, float64(v.in.Size.X) / v.in.Scale, float64(v.in.Size.Y) / v.in.Scale}
+}
+
+func (v *View) onPanel(x, y float64) bool {
+	for _, b := range v.taken {
+		if b.contains(x, y) {
+			return true
+		}
+	}
+	return false
+}
