@@ -35,6 +35,7 @@ type Conn struct {
 
 // An Agent is a host that reports connections.
 type Agent struct {
+	ID      uint64 // of its link; zero: this process
 	Name    string
 	Addr    string // network address it reports from; empty: this process
 	Since   time.Time

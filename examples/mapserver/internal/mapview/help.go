@@ -14,6 +14,8 @@ var keyHelp = [][2]string{
 	{"l", "load them"},
 	{"r", "delete the stored history; asks first"},
 	{"p", "how much history is kept"},
+	{"i, k", "the hosts; shows and hides their connections"},
+	{"space", "pause"},
 	{"?", "this list"},
 	{"Esc", "close what is open, or quit"},
 	{"wheel, + and -", "zoom"},
@@ -26,7 +28,7 @@ var keyHelp = [][2]string{
 
 func (v *View) drawHelp() {
 	c, t := &v.canvas, v.theme
-	const row = 20
+	const row = 19
 	w := min(430, v.size.w-16)
 	h := float64(len(keyHelp))*row + 54
 	b := box{(v.size.w - w) / 2, (v.size.h - h) / 2, w, h}.clamp(v.size.grow(-4))

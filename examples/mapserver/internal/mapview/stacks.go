@@ -44,12 +44,14 @@ type stacks struct {
 		nowx   float64
 		nowy   float64
 		scaled float64
+		agents int
 	}
 	list      []stack // the most connections first, so that small discs lie on top
 	groups    []group
 	groupOf   []int // by rule
 	shown     int   // connections
 	hidden    int   // local connections not shown
+	hosts     int   // connections of hosts that are not shown
 	spot      map[[2]int32]int
 	elsewhere int // peers without a place
 }
@@ -58,7 +60,7 @@ func (s *stacks) update(v *View) {
 	nx, ny := v.nowhere()
 	from := s.from
 	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.local, nx, ny, v.in.Scale
-	from.world = v.world
+	from.world, from.agents = v.world, v.panel.changed
 	if from == s.from && s.spot != nil {
 		return
 	}
@@ -69,8 +71,12 @@ func (s *stacks) update(v *View) {
 	}
 	clear(s.spot)
 	clear(s.list) // lets go of the old state's connections
-	s.list, s.shown, s.hidden, s.elsewhere = s.list[:0], 0, 0, 0
+	s.list, s.shown, s.hidden, s.hosts, s.elsewhere = s.list[:0], 0, 0, 0, 0
 	for _, c := range v.st.Conns {
+		if v.panel.hidden[c.Agent] {
+			s.hosts++
+			continue
+		}
 		if c.Scope != live.Internet && !v.local {
 			s.hidden++
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
@@ -15,6 +16,9 @@ func (v *View) statusText() string {
 	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", v.stacks.shown))
 	if v.stacks.hidden > 0 {
 		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.hidden))
+	}
+	if v.stacks.hosts > 0 {
+		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.hosts))
 	}
 	var backends []string
 	var lost uint64
@@ -38,6 +42,9 @@ func (v *View) statusText() string {
 			geo += ", country level: connmap-data update"
 		}
 		parts = append(parts, geo)
+	}
+	if v.paused.at != nil {
+		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format(time.TimeOnly)}, parts...)
 	}
 	if v.camera.zoomed {
 		parts = append(parts, fmt.Sprintf("%.3gx, 0 shows all", v.camera.zoom))

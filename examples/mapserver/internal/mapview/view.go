@@ -52,6 +52,8 @@ type View struct {
 	from              image.Point
 
 	camera  camera
+	panel   agentsPanel
+	paused  pause
 	panning bool
 	panFrom image.Point
 
@@ -74,11 +76,13 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 		in.Scale = 1
 	}
 	v.now, v.in, v.st = now, in, st
+	v.st = v.paused.of(st)
 	v.theme = &dark
 	if v.Light {
 		v.theme = &light
 	}
-	effects := v.keys(nil)
+	effects := v.keys(nil, st)
+	v.panel.mouse(v)
 	effects = v.drag(effects)
 	v.move()
 	v.compose()
@@ -97,7 +101,7 @@ func (v *View) Say(now time.Time, text string) {
 	v.toast, v.toastUntil = text, now.Add(toastTime)
 }
 
-func (v *View) keys(effects []Effect) []Effect {
+func (v *View) keys(effects []Effect, st *live.State) []Effect {
 	for _, k := range v.in.Keys {
 		if k != 'r' {
 			v.asked = false
@@ -116,6 +120,8 @@ func (v *View) keys(effects []Effect) []Effect {
 			case v.retention:
 				v.retention = false
 				effects = append(effects, ShowKept{})
+			case v.panel.open:
+				v.panel.open = false
 			default:
 				effects = append(effects, Quit{})
 			}
@@ -152,6 +158,11 @@ func (v *View) keys(effects []Effect) []Effect {
 			v.sayOnOff("local and LAN peers", v.local)
 		case 'c':
 			effects = append(effects, ReloadRules{})
+		case 'i', 'k':
+			v.panel.open = !v.panel.open
+		case ' ':
+			v.paused.toggle(st)
+			v.st = v.paused.of(st)
 		case '0':
 			v.camera = camera{}
 		case '+', '=':
@@ -243,6 +254,9 @@ func (v *View) compose() {
 	v.drawStatus(status)
 	v.drawProblems()
 	v.drawHover(hover)
+	if v.panel.open {
+		v.drawAgents()
+	}
 	if v.retention {
 		v.drawRetention()
 	}

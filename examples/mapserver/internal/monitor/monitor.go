@@ -158,7 +158,7 @@ func (m *Monitor) Publish() {
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
-			Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns),
+			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns),
 		})
 	}
 	for _, key := range m.asked {

@@ -1,0 +1,114 @@
+package mapview
+
+import (
+	"fmt"
+	"image"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+)
+
+func hosts(n int) *live.State {
+	st := state()
+	st.Agents = nil
+	for i := range n {
+		name := fmt.Sprintf("host%03d", i)
+		st.Agents = append(st.Agents, live.Agent{ID: uint64(i), Name: name, Addr: fmt.Sprintf("198.51.100.%d", i%256), Since: noon.Add(-time.Duration(i) * time.Hour), Backend: "ebpf", Lost: uint64(i), Conns: 1})
+		c := conn(uint64(i), paris, 0)
+		c.Agent = name
+		st.Conns = append(st.Conns, c)
+	}
+	return st
+}
+
+func click(x, y float64) Input {
+	in := mouse(x, y)
+	in.Press, in.Held = true, true
+	return in
+}
+
+func TestAgentsPanel(t *testing.T) {
+	for _, key := range []string{"i", "k"} {
+		var v View
+		st := hosts(3)
+		assert.Empty(t, v.Update(noon, frame(key), st))
+		shown := texts(&v)
+		assert.Contains(t, shown, "3 hosts\nhost\naddress\nlink\nsince\ncapture\nconnections\nlost\n")
+		assert.Contains(t, shown, "host000\nthis machine\n12:00:00\nebpf\n1\n0\n")
+		assert.Contains(t, shown, "host002\n198.51.100.2\n2\n10:00:00\nebpf\n1\n2\n")
+
+		// A click hides the connections of a host, another shows them again.
+		row := v.panel.rows[1]
+		assert.Empty(t, v.Update(noon, click(row.x+50, row.y+5), st))
+		shown = texts(&v)
+		assert.Contains(t, shown, "3 hosts, 1 hidden\n")
+		assert.Contains(t, shown, "2 live · 1 of hidden hosts")
+		assert.Equal(t, 2, v.stacks.shown)
+		assert.Contains(t, shown, "Web\n2\n", "the legend counts what is shown")
+		v.Update(noon, mouse(row.x+50, row.y+5), st)
+		assert.Equal(t, 2, v.stacks.shown)
+		v.Update(noon, click(row.x+50, row.y+5), st)
+		assert.Equal(t, 3, v.stacks.shown)
+
+		// Neither moves the window, and Esc closes it.
+		in := mouse(row.x+90, row.y+5)
+		in.Held = true
+		assert.Empty(t, v.Update(noon, in, st))
+		assert.Empty(t, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
+		assert.NotContains(t, texts(&v), "capture")
+	}
+}
+
+func TestManyAgents(t *testing.T) {
+	var v View
+	st := hosts(500)
+	st.Agents[0].Name = strings.Repeat("long name ", 20)
+	v.Update(noon, frame("i"), st)
+	require.NotEmpty(t, v.panel.rows)
+	n := len(v.panel.rows)
+	assert.Less(t, n, 20)
+	assert.Contains(t, texts(&v), fmt.Sprintf("1 to %d; the wheel goes on.", n))
+	for range 300 {
+		v.Update(noon, wheel(500, 250, -1), st)
+	}
+	assert.Contains(t, texts(&v), fmt.Sprintf("%d to 500; the wheel goes on.", 501-n))
+	assert.False(t, v.camera.zoomed, "the wheel is the panel's")
+	for range 300 {
+		v.Update(noon, wheel(500, 250, 1), st)
+	}
+	assert.Contains(t, texts(&v), fmt.Sprintf("1 to %d; the wheel goes on.", n))
+	// In windows of any size all stays in the panel, and there may be no host.
+	for _, size := range []image.Point{{200, 100}, {3840, 2160}, {500, 700}} {
+		for _, s := range []*live.State{st, hosts(0)} {
+			v.Update(noon, Input{Size: size, Scale: 1}, s)
+			for _, r := range v.panel.rows {
+				assert.True(t, v.panel.box.grow(0.5).contains(r.x+r.w, r.y), "%v", size)
+			}
+		}
+	}
+}
+
+func TestSpacePauses(t *testing.T) {
+	var v View
+	before, after := state(conn(1, paris, 0)), state(conn(1, paris, 0), conn(2, rio, 1))
+	after.Time = noon.Add(time.Minute)
+	after.Problems = []string{"something is wrong"}
+	v.Update(noon, frame(""), before)
+	v.Update(noon, frame(" "), before)
+	assert.Contains(t, texts(&v), "paused at 12:00:00 · ")
+	v.Update(noon.Add(time.Minute), frame(""), after)
+	shown := texts(&v)
+	assert.Contains(t, shown, "1 live")
+	assert.Contains(t, shown, "something is wrong", "all else goes on")
+	list := &v.stacks.list[0]
+	v.Update(noon.Add(time.Minute), frame(""), after)
+	assert.Same(t, list, &v.stacks.list[0], "nothing is computed anew")
+	v.Update(noon.Add(time.Minute), frame(" "), after)
+	assert.Contains(t, texts(&v), "2 live")
+	assert.NotContains(t, texts(&v), "paused")
+}

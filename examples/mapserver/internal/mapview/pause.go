@@ -1,0 +1,31 @@
+package mapview
+
+import "github.com/connmapgo/connmap/examples/mapserver/internal/live"
+
+// A pause holds the connections of one moment. The zero pause is none.
+type pause struct {
+	at    *live.State // nil: nothing is held
+	from  *live.State // what shown was made of
+	shown *live.State
+}
+
+func (p *pause) toggle(st *live.State) {
+	if p.at != nil {
+		*p = pause{}
+	} else {
+		p.at = st
+	}
+}
+
+// of returns what is shown of a state: while connections are held, all else goes on.
+func (p *pause) of(st *live.State) *live.State {
+	if p.at == nil {
+		return st
+	}
+	if p.from != st {
+		s := *st
+		s.Conns, s.Rules, s.Agents, s.Time = p.at.Conns, p.at.Rules, p.at.Agents, p.at.Time
+		p.from, p.shown = st, &s
+	}
+	return p.shown
+}
