@@ -1,3 +1,5 @@
+//go:build unix
+
 package history
 
 import (
@@ -80,14 +82,6 @@ func recordings(b *testing.B, db *DB, rows int) {
 			return batch
 		}, db)
 	})
-}
-
-func take(next func() Entry, n int) []Entry {
-	all := make([]Entry, n)
-	for i := range all {
-		all[i] = next()
-	}
-	return all
 }
 
 func BenchmarkRecord(b *testing.B) { recordings(b, open(b, path(b)), 1_000_000) }

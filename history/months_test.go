@@ -52,3 +52,11 @@ func months(n int) (next func() Entry) {
 		return e
 	}
 }
+
+func take(next func() Entry, n int) []Entry {
+	all := make([]Entry, n)
+	for i := range all {
+		all[i] = next()
+	}
+	return all
+}

@@ -201,6 +201,12 @@ func (g *game) input() mapview.Input {
 		if inpututil.IsKeyJustPressed(ebiten.KeyEscape) {
 			in.Keys = append(in.Keys, mapview.KeyEscape)
 		}
+		if inpututil.IsKeyJustPressed(ebiten.KeyBackspace) {
+			in.Keys = append(in.Keys, mapview.KeyBackspace)
+		}
+		if inpututil.IsKeyJustPressed(ebiten.KeyEnter) || inpututil.IsKeyJustPressed(ebiten.KeyNumpadEnter) {
+			in.Keys = append(in.Keys, mapview.KeyEnter)
+		}
 		for _, r := range ebiten.AppendInputChars(nil) {
 			in.Keys = append(in.Keys, mapview.Key(r))
 		}

@@ -16,6 +16,7 @@ var keyHelp = [][2]string{
 	{"p", "how much history is kept"},
 	{"i, k", "the hosts; shows and hides their connections"},
 	{"space", "pause"},
+	{"/", "show only what fits words such as port:443 app:ssh"},
 	{"?", "this list"},
 	{"Esc", "close what is open, or quit"},
 	{"wheel, + and -", "zoom"},
@@ -28,8 +29,8 @@ var keyHelp = [][2]string{
 
 func (v *View) drawHelp() {
 	c, t := &v.canvas, v.theme
-	const row = 19
-	w := min(430, v.size.w-16)
+	const row = 18.5
+	w := min(500, v.size.w-16)
 	h := float64(len(keyHelp))*row + 54
 	b := box{(v.size.w - w) / 2, (v.size.h - h) / 2, w, h}.clamp(v.size.grow(-4))
 	v.taken = append(v.taken, b)

@@ -12,6 +12,8 @@ type Key rune
 // Keys that type no character.
 const (
 	KeyEscape Key = -1 - iota
+	KeyEnter
+	KeyBackspace
 )
 
 // Input is what happened at the window since the last Update, in pixels of

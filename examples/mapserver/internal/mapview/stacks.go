@@ -45,6 +45,7 @@ type stacks struct {
 		nowy   float64
 		scaled float64
 		agents int
+		filter string
 	}
 	list      []stack // the most connections first, so that small discs lie on top
 	groups    []group
@@ -52,6 +53,7 @@ type stacks struct {
 	shown     int   // connections
 	hidden    int   // local connections not shown
 	hosts     int   // connections of hosts that are not shown
+	filtered  int   // connections that the filter leaves out
 	spot      map[[2]int32]int
 	elsewhere int // peers without a place
 }
@@ -60,7 +62,7 @@ func (s *stacks) update(v *View) {
 	nx, ny := v.nowhere()
 	from := s.from
 	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.local, nx, ny, v.in.Scale
-	from.world, from.agents = v.world, v.panel.changed
+	from.world, from.agents, from.filter = v.world, v.panel.changed, v.filter.text
 	if from == s.from && s.spot != nil {
 		return
 	}
@@ -71,10 +73,14 @@ func (s *stacks) update(v *View) {
 	}
 	clear(s.spot)
 	clear(s.list) // lets go of the old state's connections
-	s.list, s.shown, s.hidden, s.hosts, s.elsewhere = s.list[:0], 0, 0, 0, 0
+	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0
 	for _, c := range v.st.Conns {
 		if v.panel.hidden[c.Agent] {
 			s.hosts++
+			continue
+		}
+		if len(v.filter.terms) > 0 && !v.fits(c) {
+			s.filtered++
 			continue
 		}
 		if c.Scope != live.Internet && !v.local {

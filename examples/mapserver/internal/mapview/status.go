@@ -20,6 +20,9 @@ func (v *View) statusText() string {
 	if v.stacks.hosts > 0 {
 		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.hosts))
 	}
+	if v.stacks.filtered > 0 {
+		parts = append(parts, fmt.Sprintf("%d filtered out", v.stacks.filtered))
+	}
 	var backends []string
 	var lost uint64
 	for _, a := range st.Agents {

@@ -54,6 +54,7 @@ type View struct {
 	camera  camera
 	panel   agentsPanel
 	paused  pause
+	filter  filter
 	panning bool
 	panFrom image.Point
 
@@ -106,6 +107,10 @@ func (v *View) keys(effects []Effect, st *live.State) []Effect {
 		if k != 'r' {
 			v.asked = false
 		}
+		if v.filter.editing {
+			v.filter.typed(k)
+			continue
+		}
 		if v.retention {
 			var done bool
 			if effects, done = v.retentionKeys(k, effects); done {
@@ -122,6 +127,8 @@ func (v *View) keys(effects []Effect, st *live.State) []Effect {
 				effects = append(effects, ShowKept{})
 			case v.panel.open:
 				v.panel.open = false
+			case len(v.filter.terms) > 0:
+				v.filter = filter{}
 			default:
 				effects = append(effects, Quit{})
 			}
@@ -158,6 +165,8 @@ func (v *View) keys(effects []Effect, st *live.State) []Effect {
 			v.sayOnOff("local and LAN peers", v.local)
 		case 'c':
 			effects = append(effects, ReloadRules{})
+		case '/':
+			v.filter.editing = true
 		case 'i', 'k':
 			v.panel.open = !v.panel.open
 		case ' ':
@@ -253,6 +262,7 @@ func (v *View) compose() {
 	v.drawLegend(rows, at)
 	v.drawStatus(status)
 	v.drawProblems()
+	v.drawFilter()
 	v.drawHover(hover)
 	if v.panel.open {
 		v.drawAgents()

@@ -1,0 +1,177 @@
+package mapview
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+// A filter says which connections are shown: those that all its terms fit.
+type filter struct {
+	text    string
+	editing bool
+	terms   []term
+}
+
+// A term is a word of a filter. With a key, as in port:443, it is about one thing,
+// else about any. A minus before it turns it round.
+type term struct {
+	key, value string // in lower case
+	not        bool
+}
+
+// longest is how long a filter may be, in bytes.
+const longest = 200
+
+// The keys of terms, each with what it is about.
+var filterKeys = map[string]func(v *View, c *live.Conn, value string) bool{
+	"port": func(_ *View, c *live.Conn, value string) bool {
+		return strconv.Itoa(int(c.Peer.Port())) == value || strconv.Itoa(int(c.Local.Port())) == value
+	},
+	"ip": func(_ *View, c *live.Conn, value string) bool {
+		return strings.HasPrefix(c.Peer.Addr().String(), value)
+	},
+	"host": func(_ *View, c *live.Conn, value string) bool { return has(c.Agent, value) },
+	"app": func(_ *View, c *live.Conn, value string) bool {
+		return has(c.Process.Comm, value) || has(c.Process.Exe, value)
+	},
+	"org": func(_ *View, c *live.Conn, value string) bool { return has(c.Org, value) },
+	"as": func(_ *View, c *live.Conn, value string) bool {
+		return strconv.FormatUint(uint64(c.ASN), 10) == strings.TrimPrefix(value, "as")
+	},
+	"country": func(_ *View, c *live.Conn, value string) bool {
+		return strings.EqualFold(c.Place.Country, value) || len(value) > 2 && has(geoip.CountryName(c.Place.Country), value)
+	},
+	"city": func(_ *View, c *live.Conn, value string) bool { return has(c.Place.City, value) },
+	"rule": func(v *View, c *live.Conn, value string) bool {
+		label, _ := v.ruleOf(c)
+		return has(label, value)
+	},
+	"proto":     func(_ *View, c *live.Conn, value string) bool { return c.Proto.String() == value },
+	"container": func(_ *View, c *live.Conn, value string) bool { return has(c.Process.Container, value) },
+	"dir":       func(_ *View, c *live.Conn, value string) bool { return c.Direction.String() == value },
+}
+
+// has reports whether s contains a text that is in lower case.
+func has(s, lower string) bool { return strings.Contains(strings.ToLower(s), lower) }
+
+func parseFilter(text string) (terms []term) {
+	for _, word := range strings.Fields(strings.ToLower(text)) {
+		var t term
+		word, t.not = strings.CutPrefix(word, "-")
+		t.value = word
+		if key, value, ok := strings.Cut(word, ":"); ok && filterKeys[key] != nil {
+			t.key, t.value = key, value
+		}
+		// What is not typed to its end filters nothing yet.
+		if t.value != "" {
+			terms = append(terms, t)
+		}
+	}
+	return terms
+}
+
+func (v *View) fits(c *live.Conn) bool {
+	for _, t := range v.filter.terms {
+		if v.fitsTerm(c, t) == t.not {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *View) fitsTerm(c *live.Conn, t term) bool {
+	if t.key != "" {
+		return filterKeys[t.key](v, c, t.value)
+	}
+	label, _ := v.ruleOf(c)
+	for _, s := range [...]string{c.Peer.String(), c.Process.Comm, c.Agent, c.Org, c.Place.City, geoip.CountryName(c.Place.Country), label, c.Process.Exe, c.Process.Container} {
+		if has(s, t.value) {
+			return true
+		}
+	}
+	return false
+}
+
+// typed takes in a key while the filter is typed.
+func (f *filter) typed(k Key) {
+	switch {
+	case k == KeyEscape:
+		*f = filter{}
+		return
+	case k == KeyEnter:
+		f.editing = false
+		return
+	case k == KeyBackspace:
+		_, n := utf8.DecodeLastRuneInString(f.text)
+		f.text = f.text[:len(f.text)-n]
+	case k >= ' ' && k != 0x7f && len(f.text)+utf8.RuneLen(rune(k)) <= longest && utf8.ValidRune(rune(k)):
+		f.text += string(rune(k))
+	default:
+		return
+	}
+	f.terms = parseFilter(f.text)
+}
+
+// drawFilter draws the terms as chips, or what is typed.
+func (v *View) drawFilter() {
+	f := &v.filter
+	if !f.editing && len(f.terms) == 0 {
+		return
+	}
+	c, t := &v.canvas, v.theme
+	y := 8.0
+	if n := len(v.st.Problems); n > 0 && len(v.taken) > 0 {
+		for _, b := range v.taken {
+			if b.y == 8 {
+				y = b.y + b.h + 6
+			}
+		}
+	}
+	if f.editing {
+		const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
+		w := min(520, v.size.w-16)
+		b := box{8, y, w, 28}
+		v.taken = append(v.taken, b)
+		c.panel(b, t)
+		c.text(b.x+10, b.y+18.5, typeface.Medium, 13, t.accent, "/")
+		text, col := f.text, t.text
+		if text == "" {
+			text, col = hint, t.dim
+		}
+		// The end is what is being typed.
+		for c.width(typeface.Mono, 12.5, text) > w-46 && text != "" {
+			_, n := utf8.DecodeRuneInString(text)
+			text = text[n:]
+		}
+		c.text(b.x+22, b.y+18.5, typeface.Mono, 12.5, col, text)
+		if f.text != "" {
+			c.rect(box{b.x + 23 + c.width(typeface.Mono, 12.5, text), b.y + 7, 1.5, 14}, 0, t.accent)
+		}
+		return
+	}
+	x := 8.0
+	for _, term := range f.terms {
+		s := term.value
+		if term.key != "" {
+			s = term.key + ":" + s
+		}
+		if term.not {
+			s = "-" + s
+		}
+		s = c.elide(typeface.Mono, 12, s, v.size.w-40)
+		b := box{x, y, c.width(typeface.Mono, 12, s) + 16, 22}
+		if b.x+b.w > v.size.w-8 && x > 8 {
+			y += 26
+			b.x, b.y = 8, y
+		}
+		v.taken = append(v.taken, b)
+		c.panel(b, t)
+		c.text(b.x+8, b.y+15, typeface.Mono, 12, t.accent, s)
+		x = b.x + b.w + 6
+	}
+}

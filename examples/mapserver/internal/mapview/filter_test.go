@@ -1,0 +1,96 @@
+package mapview
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+)
+
+func TestFilter(t *testing.T) {
+	a, b := conn(1, paris, 0), conn(2, rio, 1)
+	b.Agent, b.Org, b.ASN, b.Proto, b.Direction = "web1", "Hetzner Online", 64501, conntrack.UDP, conntrack.In
+	b.Process.Exe, b.Process.Container = "/usr/bin/nginx", "c0ffee"
+	for text, want := range map[string]string{
+		"": "12", "port:443": "12", "port:40000": "12", "port:44": "", "ip:203.0.113.2": "2", "ip:203": "12",
+		"host:NAS": "1", "host:web": "2", "app:nginx": "2", "app:prog1": "1", "org:hetzner": "2", "as:64501": "2", "as:AS64501": "2", "as:64": "",
+		"country:FR": "1", "country:fr": "1", "country:brazil": "2", "country:b": "", "city:par": "1", "rule:mail": "2", "proto:udp": "2", "dir:in": "2", "container:c0": "2",
+		"hetzner": "2", "paris": "1", "203.0.113": "12", "web": "12", "nothing": "",
+		"port:443 country:BR": "2", "-host:nas": "2", "-hetzner port:443": "1", "country:BR host:nas": "",
+		"port:": "12", "-": "12", "wrong:443": "", ":443": "12",
+	} {
+		var v View
+		v.Update(noon, frame("/"+text), state(a, b))
+		got := ""
+		for _, c := range []*live.Conn{a, b} {
+			if v.fits(c) {
+				got += string(rune('0' + c.ID))
+			}
+		}
+		assert.Equal(t, want, got, text)
+		assert.Equal(t, len(want), v.stacks.shown, text)
+	}
+}
+
+func TestTypingAFilter(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, rio, 1))
+	v.Update(noon, frame("/"), st)
+	assert.Contains(t, texts(&v), "/\nport:443 org:hetzner")
+	assert.Empty(t, v.Update(noon, frame("crq?0"), st), "keys are letters now")
+	assert.Contains(t, texts(&v), "/\ncrq?0\n")
+	assert.Contains(t, texts(&v), "0 live · 2 filtered out")
+	in := frame("")
+	for range 20 {
+		in.Keys = append(in.Keys, KeyBackspace)
+	}
+	v.Update(noon, in, st)
+	assert.Contains(t, texts(&v), "2 live")
+	in = frame("country:br -zzz")
+	in.Keys = append(in.Keys, KeyEnter)
+	v.Update(noon, in, st)
+	shown := texts(&v)
+	assert.Contains(t, shown, "1 live · 1 filtered out")
+	assert.Contains(t, shown, "country:br\n-zzz\n", "chips")
+	assert.NotContains(t, shown, "/\n")
+	assert.Contains(t, shown, "Mail\n1\n", "the legend too")
+	v.Update(noon, frame("t"), st)
+	assert.Contains(t, texts(&v), "connection labels on", "keys are keys again")
+	esc := frame("")
+	esc.Keys = []Key{KeyEscape}
+	assert.Empty(t, v.Update(noon, esc, st))
+	assert.Contains(t, texts(&v), "2 live")
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, esc, st))
+	// Esc while typing takes it all back.
+	v.Update(noon, frame("/x"), st)
+	assert.Empty(t, v.Update(noon, esc, st))
+	assert.Contains(t, texts(&v), "2 live")
+	// It has an end.
+	v.Update(noon, frame("/"+strings.Repeat("Ω", 1000)), st)
+	assert.LessOrEqual(t, len(v.filter.text), longest)
+}
+
+func FuzzFilter(f *testing.F) {
+	f.Add("port:443 -org:x\x00\xff :: -:")
+	f.Fuzz(func(t *testing.T, text string) {
+		var v View
+		in := frame("/")
+		for _, r := range text {
+			in.Keys = append(in.Keys, Key(r))
+		}
+		st := state(conn(1, paris, 0), conn(2, rio, 1))
+		v.Update(noon, in, st)
+		in = frame("")
+		in.Keys = []Key{KeyEnter}
+		v.Update(noon, in, st)
+		require.LessOrEqual(t, len(v.filter.text), longest)
+		require.Equal(t, 2, v.stacks.shown+v.stacks.filtered)
+		for _, i := range v.Scene().Items {
+			require.False(t, strings.ContainsAny(i.Text, "\x00\n\x1b"))
+		}
+	})
+}
