@@ -1,9 +1,7 @@
-package main
+package whois
 
 import (
 	"cmp"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,8 +13,8 @@ import (
 
 // files lists the files in the data folder by what they hold, best first: the newest,
 // but names alone after organisations. Those of places are among the Unknown.
-func (o *options) files(stderr io.Writer) map[asn.Kind][]string {
-	entries, err := os.ReadDir(o.data)
+func (o *Sources) files(warn func(string)) map[asn.Kind][]string {
+	entries, err := os.ReadDir(o.Data)
 	if err != nil {
 		return nil // the default folder, which may be missing
 	}
@@ -26,7 +24,7 @@ func (o *options) files(stderr io.Writer) map[asn.Kind][]string {
 	}
 	var all []file
 	for _, e := range entries {
-		name := filepath.Join(o.data, e.Name())
+		name := filepath.Join(o.Data, e.Name())
 		// Not the files of connmap-data and of the history beside them.
 		switch ext := filepath.Ext(name); {
 		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.HasPrefix(ext, ".sqlite"), strings.HasPrefix(e.Name(), "."):
@@ -44,7 +42,7 @@ func (o *options) files(stderr io.Writer) map[asn.Kind][]string {
 	for _, f := range all {
 		kind, err := asn.Recognise(f.name)
 		if err != nil {
-			leaveOut(stderr, err)
+			leaveOut(warn, err)
 			continue
 		}
 		found[kind] = append(found[kind], f.name)
@@ -69,7 +67,7 @@ func rank(name string) int {
 }
 
 // leaveOut says that a file that nobody named is not used.
-func leaveOut(stderr io.Writer, err error) {
+func leaveOut(warn func(string), err error) {
 	s := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: ")
-	fmt.Fprintln(stderr, "ip2asn: left out:", s)
+	warn("left out: " + s)
 }
