@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/conntrack/feed"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/gui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
@@ -36,10 +34,9 @@ type app struct {
 	monitor  *monitor.Monitor
 	identity *feed.Identity
 	listener net.Listener
-	wake     func()      // of the window, if there is one
-	said     chan string // for the window to show
 
 	mu      sync.Mutex // guards wake
+	wake    func()     // of the window, if there is one
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 	closers []func() error // last first
@@ -49,7 +46,7 @@ type app struct {
 // is damaged is said and done without; only what the user must decide, such
 // as a port in use, is an error.
 func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}, said: make(chan string, 8)}
+	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}}
 	m := a.monitor
 	m.Changed = a.changed
 	m.SetRules(rules.Default())
@@ -293,7 +290,7 @@ func joinHost(l net.Addr) string {
 // picture draws what the window would show.
 func (a *app) picture(out io.Writer) error {
 	a.monitor.Publish()
-	view := &mapview.View{Light: a.cfg.light}
+	view := &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}}
 	view.Update(time.Now(), mapview.Input{Size: a.cfg.size, Scale: 1}, a.monitor.State())
 	return paint.PNG(out, view.Scene())
 }
@@ -371,90 +368,4 @@ func count(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
-}
-
-// keepHistory does what the window asks about the stored history, and has it say how
-// that went.
-func (a *app) keepHistory(ctx context.Context, e mapview.Effect) {
-	m := a.monitor
-	simple := filepath.Join(a.cfg.dataDir, "places.txt")
-	var said string
-	var err error
-	switch e := e.(type) {
-	case mapview.ShowKept:
-		m.ShowKept(e.On)
-		return
-	case mapview.SetRetention:
-		err = m.SetRetention(e.Retention)
-	case mapview.ResetHistory:
-		if err = m.ResetHistory(ctx); err == nil {
-			said = "the stored history has been deleted"
-		}
-	case mapview.SaveHistory:
-		var n int
-		if err = os.MkdirAll(a.cfg.dataDir, 0o700); err == nil {
-			n, err = m.SaveMarks(ctx, simple)
-		}
-		said = fmt.Sprintf("%s saved in %s", count(n, "place", "places"), simple)
-	case mapview.LoadHistory:
-		var n int
-		n, err = m.LoadMarks(simple)
-		said = fmt.Sprintf("%s loaded from %s", count(n, "place", "places"), simple)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%s is not there: s saves it", simple)
-		}
-	}
-	if err != nil {
-		said = err.Error()
-		a.log.Warn(said)
-	}
-	if said == "" {
-		return
-	}
-	select {
-	case a.said <- said:
-		a.changed()
-	default:
-	}
-}
-
-// window shows the map until it is closed, or goes headless without a display.
-func (a *app) window(ctx context.Context, stdout io.Writer) error {
-	// Without a window system Ebitengine would draw on the console.
-	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" {
-		return a.headless(ctx, stdout, "there is no display (DISPLAY is not set)")
-	}
-	view := &mapview.View{Light: a.cfg.light}
-	w := &gui.Window{Title: "connmap", Size: a.cfg.size, View: view, State: func() *live.State {
-		select {
-		case s := <-a.said:
-			view.Say(time.Now(), s)
-		default:
-		}
-		return a.monitor.State()
-	}}
-	w.Handle = func(e mapview.Effect) {
-		switch e := e.(type) {
-		case mapview.ReloadRules:
-			if said, err := a.loadRules(); err == nil {
-				view.Say(time.Now(), said)
-			}
-		case mapview.ShowHistory:
-			a.monitor.ShowHistory(e.On)
-		default:
-			// The disk may take its time.
-			a.work.Go(func() { a.keepHistory(ctx, e) })
-		}
-	}
-	a.mu.Lock()
-	a.wake = w.Wake
-	a.mu.Unlock()
-	err := w.Run(ctx)
-	a.mu.Lock()
-	a.wake = nil
-	a.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
-		return a.headless(ctx, stdout, err.Error())
-	}
-	return nil
 }

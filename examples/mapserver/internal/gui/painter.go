@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"image"
 	"image/color"
+	"math"
 
 	"github.com/hajimehoshi/ebiten/v2"
 
@@ -24,6 +25,8 @@ type painter struct {
 	palette worldmap.Palette
 	size    image.Point
 
+	pictures map[*image.RGBA]*picture // of the frame before
+
 	vertices []ebiten.Vertex
 	indices  []uint32
 }
@@ -34,13 +37,75 @@ func (p *painter) draw(dst *ebiten.Image, s *mapview.Scene) {
 	}
 	p.drawMap(dst, s)
 	for i := range s.Items {
-		if it := &s.Items[i]; it.Shape == mapview.Text {
+		switch it := &s.Items[i]; it.Shape {
+		case mapview.Text:
 			p.text(dst, it)
-		} else {
+		case mapview.Picture:
+			p.flush(dst)
+			p.picture(dst, it)
+		case mapview.Line:
+			p.line(it)
+		default:
 			p.shape(it)
 		}
 	}
 	p.flush(dst)
+	for m, pic := range p.pictures {
+		if !pic.used {
+			pic.Deallocate()
+			delete(p.pictures, m)
+		}
+		pic.used = false
+	}
+}
+
+// A picture is one of the scene's that was uploaded.
+type picture struct {
+	*ebiten.Image
+	used bool // in the frame that is drawn
+}
+
+func (p *painter) picture(dst *ebiten.Image, it *mapview.Item) {
+	if it.Picture.Bounds().Empty() {
+		return
+	}
+	pic := p.pictures[it.Picture]
+	if pic == nil {
+		pic = &picture{Image: ebiten.NewImageFromImageWithOptions(it.Picture, &ebiten.NewImageFromImageOptions{Unmanaged: true})}
+		if p.pictures == nil {
+			p.pictures = make(map[*image.RGBA]*picture)
+		}
+		p.pictures[it.Picture] = pic
+	}
+	pic.used = true
+	var op ebiten.DrawImageOptions
+	op.GeoM.Translate(float64(it.X), float64(it.Y))
+	dst.DrawImage(pic.Image, &op)
+}
+
+// line adds a line: a rectangle with round corners that is turned.
+func (p *painter) line(it *mapview.Item) {
+	dx, dy := it.X2-it.X, it.Y2-it.Y
+	length := float32(math.Hypot(float64(dx), float64(dy)))
+	ux, uy := float32(1), float32(0)
+	if length > 0 {
+		ux, uy = dx/length, dy/length
+	}
+	if !(length < 1e6) {
+		return
+	}
+	hx, hy := (length+it.W)/2, it.W/2
+	cx, cy := (it.X+it.X2)/2, (it.Y+it.Y2)/2
+	color := premultiplied(it.Color)
+	n := uint32(len(p.vertices))
+	for _, at := range [4][2]float32{{-hx - 1, -hy - 1}, {hx + 1, -hy - 1}, {-hx - 1, hy + 1}, {hx + 1, hy + 1}} {
+		p.vertices = append(p.vertices, ebiten.Vertex{
+			DstX: cx + at[0]*ux - at[1]*uy, DstY: cy + at[0]*uy + at[1]*ux,
+			SrcX: hy, Custom0: at[0], Custom1: at[1], Custom2: hx, Custom3: hy,
+			ColorR: color[0], ColorG: color[1], ColorB: color[2], ColorA: color[3],
+		})
+	}
+	p.indices = append(p.indices, n, n+1, n+2, n+1, n+2, n+3)
 }
 
 func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) {
@@ -75,6 +140,8 @@ func (p *painter) shape(it *mapview.Item) {
 		a = hx
 	case mapview.Arc:
 		a, hy = it.From, -1-it.To
+	case mapview.Triangle:
+		a, hy = 0, -0.5
 	}
 	color := premultiplied(it.Color)
 	x0, y0, x1, y1 = x0-1, y0-1, x1+1, y1+1 // room for the soft edge

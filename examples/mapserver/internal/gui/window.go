@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/hajimehoshi/ebiten/v2"
-	"github.com/hajimehoshi/ebiten/v2/inpututil"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
@@ -34,6 +33,9 @@ type Window struct {
 	Size  image.Point // at the start, in density-independent pixels; zero means 1000x500
 	View  *mapview.View
 	State func() *live.State
+	// Answers, if not nil, returns the answers since it was called last. It is
+	// called on the window's goroutine: whoever has one calls Wake.
+	Answers func() []mapview.Answer
 	// Handle is called on the window's goroutine with what the window does
 	// not do itself: everything but moving and quitting.
 	Handle func(mapview.Effect)
@@ -46,6 +48,7 @@ type Window struct {
 	scale   float64
 	picture image.Point
 	edge    resize
+	repeats repeats
 	drawn   uint64       // Rev of the scene in the window; zero: none
 	redraw  time.Time    // when to draw again what is drawn; zero: not at all
 	frames  atomic.Int64 // drawn so far, for tests
@@ -118,9 +121,12 @@ func (g *game) Update() error {
 	}
 	now := time.Now()
 	byEvent := !g.woken.Swap(false)
-	in := g.input()
+	in := g.input(now)
 	if g.edge.update(&in) {
 		in.Press, in.Held, in.Inside = false, false, false
+	}
+	if g.Answers != nil {
+		in.Answers = g.Answers()
 	}
 	effects := g.View.Update(now, in, g.State())
 	next := g.View.Next()
@@ -136,7 +142,7 @@ func (g *game) Update() error {
 			next = now // what was done may show
 		}
 	}
-	if in.Held || in.MiddleHeld || in.Arrows != (image.Point{}) || g.edge.active {
+	if in.Held || in.MiddleHeld || g.repeats.holding() || g.edge.active {
 		next = earlier(next, now.Add(frameTime))
 	}
 	g.repair(now, byEvent)
@@ -174,44 +180,6 @@ func (g *game) wakeAt(at time.Time) {
 	if !at.IsZero() {
 		g.timer = time.AfterFunc(max(time.Until(at), time.Millisecond), (*Window)(g).Wake)
 	}
-}
-
-func (g *game) input() mapview.Input {
-	x, y := ebiten.CursorPosition()
-	in := mapview.Input{
-		Size:    g.picture,
-		Scale:   g.scale,
-		Cursor:  image.Pt(x, y),
-		Press:   inpututil.IsMouseButtonJustPressed(ebiten.MouseButtonLeft),
-		Release: inpututil.IsMouseButtonJustReleased(ebiten.MouseButtonLeft),
-		Held:    ebiten.IsMouseButtonPressed(ebiten.MouseButtonLeft),
-	}
-	in.Inside = in.Cursor.In(image.Rectangle{Max: in.Size})
-	_, in.Wheel = ebiten.Wheel()
-	in.MiddleHeld = ebiten.IsMouseButtonPressed(ebiten.MouseButtonMiddle)
-	for key, by := range map[ebiten.Key]image.Point{
-		ebiten.KeyArrowRight: {1, 0}, ebiten.KeyArrowLeft: {-1, 0}, ebiten.KeyArrowDown: {0, 1}, ebiten.KeyArrowUp: {0, -1},
-	} {
-		if ebiten.IsKeyPressed(key) {
-			in.Arrows = in.Arrows.Add(by)
-		}
-	}
-	// A key that is held types again and again; only its press counts.
-	if pressed := inpututil.AppendJustPressedKeys(nil); len(pressed) > 0 {
-		if inpututil.IsKeyJustPressed(ebiten.KeyEscape) {
-			in.Keys = append(in.Keys, mapview.KeyEscape)
-		}
-		if inpututil.IsKeyJustPressed(ebiten.KeyBackspace) {
-			in.Keys = append(in.Keys, mapview.KeyBackspace)
-		}
-		if inpututil.IsKeyJustPressed(ebiten.KeyEnter) || inpututil.IsKeyJustPressed(ebiten.KeyNumpadEnter) {
-			in.Keys = append(in.Keys, mapview.KeyEnter)
-		}
-		for _, r := range ebiten.AppendInputChars(nil) {
-			in.Keys = append(in.Keys, mapview.Key(r))
-		}
-	}
-	return in
 }
 
 func (g *game) Draw(screen *ebiten.Image) {

@@ -143,6 +143,17 @@ func compare(t *testing.T, p *painter, items ...mapview.Item) (mean float64, wor
 	return float64(sum) / float64(len(got)), worst
 }
 
+func testPicture() *image.RGBA {
+	m := image.NewRGBA(image.Rect(0, 0, 40, 30))
+	for i := range m.Pix {
+		m.Pix[i] = uint8(i)
+		if i%4 == 3 {
+			m.Pix[i] = 255
+		}
+	}
+	return m
+}
+
 func TestLikePaint(t *testing.T) {
 	if noDisplay != "" {
 		t.Skip(noDisplay)
@@ -170,6 +181,20 @@ func TestLikePaint(t *testing.T) {
 			{Shape: mapview.Rect, X: 10.5, Y: 100, X2: 120, Y2: 60, R: 6, Color: color.NRGBA{18, 22, 28, 242}},
 			{Shape: mapview.Frame, X: 10, Y: 100, X2: 120, Y2: 60, R: 6, W: 1, Color: color.NRGBA{49, 58, 70, 255}},
 			{Shape: mapview.Rect, X: 200, Y: 100, X2: 11, Y2: 11, R: 2.5, Color: color.NRGBA{255, 200, 0, 128}},
+		}, 2},
+		{"lines", []mapview.Item{
+			{Shape: mapview.Line, X: 20, Y: 20, X2: 120.5, Y2: 90, W: 2.6, Color: white},
+			{Shape: mapview.Line, X: 150, Y: 20, X2: 150, Y2: 90, W: 1, Color: color.NRGBA{255, 0, 0, 77}},
+			{Shape: mapview.Line, X: 180, Y: 20, X2: 180, Y2: 20, W: 6, Color: white},
+		}, 3},
+		{"triangles", []mapview.Item{
+			{Shape: mapview.Triangle, X: 100, Y: 100, R: 9, Color: color.NRGBA{255, 0, 0, 200}},
+			{Shape: mapview.Triangle, X: 150.4, Y: 100.7, R: 12, W: 1.5, Color: white},
+		}, 3},
+		{"a picture between shapes", []mapview.Item{
+			{Shape: mapview.Disc, X: 60, Y: 60, R: 20, Color: white},
+			{Shape: mapview.Picture, X: 50, Y: 50, Picture: testPicture()},
+			{Shape: mapview.Disc, X: 80, Y: 60, R: 9, Color: white},
 		}, 2},
 		// Letters are placed by quarters of a pixel.
 		{"texts", []mapview.Item{

@@ -33,6 +33,15 @@ type Conn struct {
 	Rule  int         // index into State.Rules
 }
 
+// A Past is a connection of the stored history. Its Conn has no ID; Opened is
+// its first opening, and Tx and Rx are those of all of them.
+type Past struct {
+	Conn
+	Count  int64     // of openings
+	Seen   time.Time // when it was last known to be open
+	Closed time.Time // zero: not known to be closed
+}
+
 // An Agent is a host that reports connections.
 type Agent struct {
 	ID      uint64 // of its link; zero: this process
@@ -88,4 +97,26 @@ type State struct {
 	Marks    []Mark   // history by place, nil until it is asked for
 	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
 	Problems []string // what is wrong and what to do, for people; newest last
+}
+
+// A Table is the answer to a question in SQL.
+type Table struct {
+	Columns []Column
+	Rows    [][]any      // of int64, float64, string, []byte or nil
+	Rules   []int        // of each row, an index into State.Rules; negative: none
+	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
+	Cut     string       // why there are no more rows; empty: these are all
+	Elapsed time.Duration
+}
+
+// A Column is one of a Table.
+type Column struct {
+	Name   string
+	Number bool
+}
+
+// An Event is a connection of the history that opened.
+type Event struct {
+	Lat, Lon float64
+	Rule     int // index into State.Rules; negative: none
 }

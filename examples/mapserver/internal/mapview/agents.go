@@ -2,6 +2,7 @@ package mapview
 
 import (
 	"fmt"
+	"image/color"
 	"strconv"
 	"time"
 
@@ -11,20 +12,16 @@ import (
 
 // agentsPanel lists the agents, and shows or hides their connections.
 type agentsPanel struct {
-	open    bool
-	top     int // first row shown
-	rows    []agentRow
-	box     box
+	scroller
 	hidden  map[string]bool // by name
 	changed int             // grows with hidden
 }
 
-type agentRow struct {
-	box
-	name string
-}
-
-const agentRowHeight = 24
+const (
+	agentRowHeight = 24
+	agentHead      = 22 // above the rows
+	agentFoot      = 20 // below
+)
 
 // toggle shows or hides the connections of an agent.
 func (p *agentsPanel) toggle(name string) {
@@ -38,24 +35,23 @@ func (p *agentsPanel) toggle(name string) {
 	p.changed++
 }
 
-// mouse takes in the mouse over the panel, as it was drawn last.
-func (p *agentsPanel) mouse(v *View) {
-	x, y := v.cursor()
-	if !p.open || !v.in.Inside || v.help || !p.box.contains(x, y) {
-		return
+func (*agentsPanel) name() string { return "hosts" }
+
+func (p *agentsPanel) title(v *View) string {
+	title := plural(len(v.st.Agents), "host")
+	if n := len(p.hidden); n > 0 {
+		title += fmt.Sprintf(", %d hidden", n)
 	}
-	if v.in.Wheel > 0 {
-		p.top -= 3
-	} else if v.in.Wheel < 0 {
-		p.top += 3
-	}
-	if v.in.Press {
-		for _, r := range p.rows {
-			if r.contains(x, y) {
-				p.toggle(r.name)
-			}
-		}
-	}
+	return title
+}
+
+func (p *agentsPanel) size(v *View) (w, h float64) {
+	n := min(max(len(v.st.Agents), 1), 20)
+	return 710, float64(n)*agentRowHeight + agentHead + agentFoot
+}
+
+func (p *agentsPanel) key(v *View, k Key) bool {
+	return (k == KeyUp || k == KeyDown || k == KeyPageUp || k == KeyPageDown || k == KeyHome || k == KeyEnd) && p.keys(k, 15)
 }
 
 // agentColumns are the columns of the panel: titles, and where they begin or, if
@@ -64,7 +60,7 @@ var agentColumns = [...]struct {
 	title string
 	x     float64
 }{
-	{"host", 34}, {"address", 230}, {"link", 378}, {"since", 412}, {"capture", 510}, {"connections", -66}, {"lost", -14},
+	{"host", 22}, {"address", 218}, {"link", 366}, {"since", 400}, {"capture", 498}, {"connections", -66}, {"lost", -14},
 }
 
 func agentCells(a *live.Agent, now time.Time) [len(agentColumns)]string {
@@ -83,67 +79,51 @@ func agentCells(a *live.Agent, now time.Time) [len(agentColumns)]string {
 	return [...]string{a.Name, addr, id, since, a.Backend, strconv.Itoa(a.Conns), strconv.FormatUint(a.Lost, 10)}
 }
 
-func (v *View) drawAgents() {
-	c, t, p := &v.canvas, v.theme, &v.panel
-	list := v.st.Agents
-	w := min(720, v.size.w-16)
-	most := max(1, int((v.size.h-100)/agentRowHeight))
-	p.top = max(0, min(p.top, len(list)-most))
-	shown := min(most, len(list)-p.top)
-	h := float64(max(shown, 1))*agentRowHeight + 84
-	p.box = box{(v.size.w - w) / 2, (v.size.h - h) / 2, w, h}.clamp(v.size.grow(-4))
-	b := p.box
-	p.rows = p.rows[:0]
-	v.taken = append(v.taken, b)
-	c.panel(b, t)
-	title := plural(len(list), "host")
-	if n := len(p.hidden); n > 0 {
-		title += fmt.Sprintf(", %d hidden", n)
-	}
-	c.text(b.x+14, b.y+25, typeface.Bold, 13, t.text, title)
-	cell := func(i int, y float64, s string, size float64, bright bool) {
-		col := agentColumns[i]
-		colour := t.text
-		if !bright {
-			colour = t.dim
-		}
-		if col.x < 0 {
-			c.textRight(b.x+b.w+col.x, y, typeface.Regular, size, colour, s)
+func (p *agentsPanel) show(v *View, b box) {
+	c, t, list := &v.canvas, v.theme, v.st.Agents
+	cell := func(i int, y float64, s string, size float64, col color.NRGBA) {
+		const counts = 150 // room of the columns at the right
+		at := agentColumns[i].x
+		if at < 0 {
+			c.textRight(b.x+b.w+at, y, typeface.Regular, size, col, s)
 			return
 		}
-		end := b.w - 150
-		if i+1 < len(agentColumns) && agentColumns[i+1].x > 0 {
-			end = agentColumns[i+1].x
+		end := b.w - counts
+		if next := agentColumns[i+1].x; next > 0 {
+			end = min(next, end)
 		}
-		if room := min(end, b.w-150) - col.x - 8; room > 10 {
-			c.text(b.x+col.x, y, typeface.Regular, size, colour, c.elide(typeface.Regular, size, s, room))
+		if room := end - at - 8; room > 10 {
+			c.text(b.x+at, y, typeface.Regular, size, col, c.elide(typeface.Regular, size, s, room))
 		}
 	}
 	for i, col := range agentColumns {
-		cell(i, b.y+46, col.title, 11.5, false)
+		cell(i, b.y+12, col.title, 11.5, t.dim)
 	}
-	y := b.y + 54.0
-	mx, my := v.cursor()
-	for i := p.top; i < p.top+shown; i++ {
+	rows := box{b.x - 6, b.y + agentHead, b.w + 12, b.h - agentHead - agentFoot}
+	n := p.scroller.show(v, rows, len(list), agentRowHeight)
+	y := rows.y
+	for i := p.top; i < p.top+n; i++ {
 		a := &list[i]
-		row := agentRow{box{b.x + 6, y, b.w - 12, agentRowHeight}, a.Name}
-		p.rows = append(p.rows, row)
-		if v.in.Inside && row.contains(mx, my) {
-			c.rect(row.box, 4, t.edge)
+		row := box{rows.x, y, rows.w - barWidth, agentRowHeight}
+		if v.hot(row) {
+			c.rect(row, 4, t.edge)
+			if v.in.Press {
+				p.toggle(a.Name)
+				v.again = true
+			}
 		}
-		hidden := p.hidden[a.Name]
-		c.ring(b.x+20, y+12, 4.5, 1.4, t.accent)
-		if !hidden {
-			c.disc(b.x+20, y+12, 3.2, t.accent)
+		text := t.text
+		if p.hidden[a.Name] {
+			text = t.dim
+		} else {
+			c.disc(b.x+8, y+12, 3.2, t.accent)
 		}
+		c.ring(b.x+8, y+12, 4.5, 1.4, t.accent)
 		for k, s := range agentCells(a, v.now) {
-			cell(k, y+16, s, 12.5, !hidden)
+			cell(k, y+16, s, 12.5, text)
 		}
 		y += agentRowHeight
 	}
-	hint := "A click shows or hides a host's connections. i closes."
-	if len(list) > shown {
-		hint = fmt.Sprintf("%d to %d; the wheel goes on. ", p.top+1, p.top+shown) + hint
-	}
-	c.text(b.x+14, b.y+b.h-12, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, hint, b.w-28))
+	hint := "A click shows or hides a host's connections."
+	c.text(b.x+2, b.y+b.h-2, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, hint, b.w-4))
 }

@@ -90,7 +90,7 @@ func (v *View) move() {
 	x, y := v.cursor()
 	size := v.pictureSize()
 	c := &v.camera
-	if w := v.in.Wheel; w != 0 && v.in.Inside && !v.onPanel(x, y) {
+	if w := v.in.Wheel; w != 0 && v.in.Inside && v.desk.over == nil && !v.onPanel(x, y) {
 		c.zoomAt(size, x, y, math.Pow(wheelZoom, min(max(w, -8), 8)))
 	}
 	if v.in.MiddleHeld {
@@ -103,7 +103,7 @@ func (v *View) move() {
 		v.panFrom = v.in.Cursor
 	}
 	v.panning = v.in.MiddleHeld
-	if a := v.in.Arrows; a != (image.Point{}) {
+	if a := v.in.Arrows; a != (image.Point{}) && v.desk.focus == nil && !v.filter.editing {
 		// A tap moves by a thirtieth of a second.
 		dt := time.Second / 30
 		if d := v.now.Sub(c.arrows); !c.arrows.IsZero() && d > 0 && d < time.Second/4 {

@@ -1,7 +1,9 @@
 package mapview
 
 import (
+	"image"
 	"image/color"
+	"math"
 	"sort"
 	"unicode/utf8"
 
@@ -62,9 +64,30 @@ func (c *canvas) rect(b box, r float64, col color.NRGBA) {
 	c.items = append(c.items, Item{Shape: Rect, X: c.px(b.x), Y: c.px(b.y), X2: c.px(b.w), Y2: c.px(b.h), R: c.px(r), Color: col})
 }
 
+func (c *canvas) frame(b box, r, w float64, col color.NRGBA) {
+	c.items = append(c.items, Item{Shape: Frame, X: c.px(b.x), Y: c.px(b.y), X2: c.px(b.w), Y2: c.px(b.h), R: c.px(r), W: c.px(w), Color: col})
+}
+
 func (c *canvas) panel(b box, t *theme) {
 	c.rect(b, 6, t.panel)
-	c.items = append(c.items, Item{Shape: Frame, X: c.px(b.x), Y: c.px(b.y), X2: c.px(b.w), Y2: c.px(b.h), R: c.px(6), W: c.px(1), Color: t.edge})
+	c.frame(b, 6, 1, t.edge)
+}
+
+func (c *canvas) line(x, y, x2, y2, w float64, col color.NRGBA) {
+	c.items = append(c.items, Item{Shape: Line, X: c.px(x), Y: c.px(y), X2: c.px(x2), Y2: c.px(y2), W: c.px(w), Color: col})
+}
+
+// triangle draws a triangle with its outline.
+func (c *canvas) triangle(x, y, r float64, fill, outline color.NRGBA) {
+	i := Item{Shape: Triangle, X: c.px(x), Y: c.px(y), R: c.px(r), Color: fill}
+	c.items = append(c.items, i)
+	i.W, i.Color = c.px(1.2), outline
+	c.items = append(c.items, i)
+}
+
+// picture draws a picture, whose pixels are those of the screen.
+func (c *canvas) picture(x, y float64, m *image.RGBA) {
+	c.items = append(c.items, Item{Shape: Picture, X: float32(math.Round(x * c.scale)), Y: float32(math.Round(y * c.scale)), Picture: m})
 }
 
 func (c *canvas) text(x, y float64, f typeface.Font, size float64, col color.NRGBA, s string) {

@@ -109,8 +109,8 @@ func (f *filter) typed(k Key) {
 	case k == KeyBackspace:
 		_, n := utf8.DecodeLastRuneInString(f.text)
 		f.text = f.text[:len(f.text)-n]
-	case k >= ' ' && k != 0x7f && len(f.text)+utf8.RuneLen(rune(k)) <= longest && utf8.ValidRune(rune(k)):
-		f.text += string(rune(k))
+	case k.char() != 0 && len(f.text)+utf8.RuneLen(k.char()) <= longest:
+		f.text += string(k.char())
 	default:
 		return
 	}

@@ -15,7 +15,7 @@ import (
 
 // hovered returns the stack under the mouse, or nil.
 func (v *View) hovered() *stack {
-	if !v.in.Inside || v.dragging && v.in.Held || v.help {
+	if !v.in.Inside || v.dragging && v.in.Held || v.desk.over != nil {
 		return nil
 	}
 	x, y := v.cursor()

@@ -2,19 +2,45 @@ package mapview
 
 import (
 	"image"
-
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"unicode/utf8"
 )
 
-// A Key is the character that a key press typed, or one of the keys below.
+// A Key is the character that a key press typed, or one of the keys below, with
+// the modifiers that were held. A character comes without Shift: it is in it.
 type Key rune
 
 // Keys that type no character.
 const (
-	KeyEscape Key = -1 - iota
+	KeyEscape Key = utf8.MaxRune + 1 + iota
 	KeyEnter
 	KeyBackspace
+	KeyDelete
+	KeyTab
+	KeyLeft
+	KeyRight
+	KeyUp
+	KeyDown
+	KeyHome
+	KeyEnd
+	KeyPageUp
+	KeyPageDown
 )
+
+// Modifiers, to be added to a Key.
+const (
+	Shift Key = 1 << 24
+	Ctrl  Key = 1 << 25
+	// Repeat says that the key is held: it counts again where one types.
+	Repeat Key = 1 << 26
+)
+
+// char returns the character that a key types into a text, or 0.
+func (k Key) char() rune {
+	if k < ' ' || k == 0x7f || k > utf8.MaxRune || !utf8.ValidRune(rune(k)) {
+		return 0
+	}
+	return rune(k)
+}
 
 // Input is what happened at the window since the last Update, in pixels of
 // the picture.
@@ -26,46 +52,13 @@ type Input struct {
 	Press   bool  // the left button went down
 	Release bool  // the left button went up
 	Held    bool  // the left button is down
-	Keys    []Key // pressed, in order
+	Right   bool  // the right button went down
+	Shift   bool  // is down
+	Keys    []Key // pressed, in order, and repeated while they are held
 
 	Wheel      float64     // notches, away from the user positive
 	MiddleHeld bool        // the middle button is down
 	Arrows     image.Point // arrow keys that are down: right and down positive
+
+	Answers []Answer // to effects of before
 }
-
-// An Effect is what a View asks its caller to do.
-type Effect interface{ effect() }
-
-type (
-	// MoveWindow asks to move the window.
-	MoveWindow struct{ By image.Point } // in pixels of the picture
-	// Quit asks to end the program.
-	Quit struct{}
-	// ReloadRules asks to read the rules file again.
-	ReloadRules struct{}
-	// ShowHistory asks to put the places of the stored history into the
-	// State, or to leave them out.
-	ShowHistory struct{ On bool }
-	// ShowKept asks to put what is kept into the State, or to leave it out.
-	ShowKept struct{ On bool }
-	// SetRetention asks to keep so much from now on.
-	SetRetention struct{ Retention live.Retention }
-	// ResetHistory asks to delete all of the stored history.
-	ResetHistory struct{}
-	// SaveHistory asks to write the simple history.
-	SaveHistory struct{}
-	// LoadHistory asks to put the places of the simple history into the State
-	// too.
-	LoadHistory struct{}
-)
-
-func (MoveWindow) effect()  {}
-func (Quit) effect()        {}
-func (ReloadRules) effect() {}
-func (ShowHistory) effect() {}
-
-func (ShowKept) effect()     {}
-func (SetRetention) effect() {}
-func (ResetHistory) effect() {}
-func (SaveHistory) effect()  {}
-func (LoadHistory) effect()  {}

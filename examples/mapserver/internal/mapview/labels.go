@@ -73,18 +73,18 @@ func (v *View) free(b box, taken []box) bool {
 func (v *View) label(k *stack) (string, color.NRGBA) {
 	first := k.conns[0]
 	rule := ""
-	if v.ruleLabels {
+	if v.RuleLabels {
 		rule = v.stacks.groups[k.shares[0].group].label
 	} else {
 		for _, c := range k.conns {
-			if r := c.Rule; r < len(v.st.Rules) && v.st.Rules[r].ShowText {
+			if r := c.Rule; r < len(v.st.Rules) && (v.st.Rules[r].ShowText || v.legend.labelled[v.st.Rules[r].Label]) {
 				rule = v.st.Rules[r].Label
 				break
 			}
 		}
 	}
 	text := ""
-	if v.labels {
+	if v.Labels {
 		text = program(first) + " " + peerText(first)
 		if n := len(k.conns); n > 1 {
 			text += fmt.Sprintf(" +%d", n-1)
@@ -94,7 +94,7 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 		}
 	} else if rule != "" {
 		text = rule
-		if n := len(k.shares); n > 1 && v.ruleLabels {
+		if n := len(k.shares); n > 1 && v.RuleLabels {
 			text += fmt.Sprintf(" +%d", n-1)
 		}
 	}

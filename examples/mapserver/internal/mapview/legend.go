@@ -3,6 +3,7 @@ package mapview
 import (
 	"strconv"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
 
@@ -11,18 +12,40 @@ const (
 	legendRow   = 20
 )
 
+// legend is what the legend remembers.
+type legend struct {
+	extents  map[string][2]int // fewest and most connections seen of a label
+	labelled map[string]bool   // labels that are written beside their places
+	st       *live.State       // that the extents have
+}
+
+// count takes in how many connections there are of each label.
+func (l *legend) count(v *View) {
+	if l.st == v.st && l.extents != nil {
+		return
+	}
+	l.st = v.st
+	if l.extents == nil {
+		l.extents = make(map[string][2]int)
+	}
+	for _, g := range v.stacks.groups {
+		e, ok := l.extents[g.label]
+		switch {
+		case ok:
+			l.extents[g.label] = [2]int{min(e[0], g.count), max(e[1], g.count)}
+		case g.count > 0:
+			l.extents[g.label] = [2]int{g.count, g.count}
+		}
+	}
+}
+
 // layoutLegend chooses the lines of the legend: labels that have connections
 // or had some, in the order of the rules. A label that stays when its last
 // connection closes keeps the legend from jumping.
 func (v *View) layoutLegend() (rows []group, at box) {
-	if v.seen == nil {
-		v.seen = make(map[string]bool)
-	}
+	v.legend.count(v)
 	for _, g := range v.stacks.groups {
-		if g.count > 0 {
-			v.seen[g.label] = true
-		}
-		if v.seen[g.label] {
+		if _, seen := v.legend.extents[g.label]; seen {
 			rows = append(rows, g)
 		}
 	}
@@ -52,16 +75,59 @@ func (v *View) drawLegend(rows []group, at box) {
 	c.rect(at, 6, fade(t.panel, 0.93))
 	y := at.y + 6
 	for _, g := range rows {
-		text, box1 := t.text, box{at.x + 8, y + 4.5, 11, 11}
+		text, square := t.text, box{at.x + 8, y + 4.5, 11, 11}
 		if g.count == 0 {
 			text = t.dim
 		}
+		row := box{at.x + 4, y, at.w - 8, legendRow}
 		if g.color.A > 0 {
-			c.rect(box1, 2.5, opaque(g.color))
+			v.legendMouse(g, row)
+			c.rect(square, 2.5, opaque(g.color))
+			if v.legend.labelled[g.label] {
+				c.frame(square.grow(2.5), 4, 1.2, t.text)
+			}
 		}
 		n := strconv.Itoa(g.count)
 		c.text(at.x+28, y+14.5, typeface.Regular, 12.5, text, c.elide(typeface.Regular, 12.5, g.label, 88))
 		c.textRight(at.x+at.w-10, y+14.5, typeface.Regular, 12.5, t.dim, n)
 		y += legendRow
+	}
+}
+
+// legendMouse has the square of a line switch the label, and its text list the
+// connections and tell the extent.
+func (v *View) legendMouse(g group, row box) {
+	if !v.hot(row) {
+		return
+	}
+	c, t := &v.canvas, v.theme
+	c.rect(row, 4, t.edge)
+	x, _ := v.cursor()
+	if x < row.x+20 {
+		if v.in.Press {
+			v.legend.toggle(g.label)
+			v.again = true
+		}
+		return
+	}
+	if v.in.Press {
+		v.open(newRuleList(g.label))
+	}
+	e := v.legend.extents[g.label]
+	s := "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
+	w := c.width(typeface.Regular, 11.5, s) + 16
+	b := box{row.x + row.w + 8, row.y, w, legendRow}.clamp(v.size)
+	c.panel(b, t)
+	c.text(b.x+8, b.y+14, typeface.Regular, 11.5, t.text, s)
+}
+
+func (l *legend) toggle(label string) {
+	if l.labelled == nil {
+		l.labelled = make(map[string]bool)
+	}
+	if l.labelled[label] {
+		delete(l.labelled, label)
+	} else {
+		l.labelled[label] = true
 	}
 }

@@ -9,11 +9,13 @@ type pause struct {
 	shown *live.State
 }
 
-func (p *pause) toggle(st *live.State) {
-	if p.at != nil {
-		*p = pause{}
+func (v *View) togglePause() {
+	if v.paused.at != nil {
+		v.st = v.paused.from
+		v.paused = pause{}
 	} else {
-		p.at = st
+		v.paused = pause{at: v.st}
+		v.st = v.paused.of(v.st)
 	}
 }
 

@@ -2,6 +2,7 @@ package mapview
 
 import (
 	"fmt"
+	"image/color"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -11,9 +12,9 @@ const day = 24 * time.Hour
 
 // What the panel offers; zero is no limit.
 var (
-	ages  = []time.Duration{0, 7 * day, 30 * day, 90 * day, 365 * day, 3 * 365 * day}
-	rows  = []int64{0, 100_000, 1_000_000, 10_000_000, 100_000_000}
-	sizes = []int64{0, 100e6, 1e9, 4e9, 10e9, 100e9}
+	ageChoices  = []time.Duration{0, 7 * day, 30 * day, 90 * day, 365 * day, 3 * 365 * day}
+	rowChoices  = []int64{0, 100_000, 1_000_000, 10_000_000, 100_000_000}
+	sizeChoices = []int64{0, 100e6, 1e9, 4e9, 10e9, 100e9}
 )
 
 // after returns the choice that follows a value, which may be none of them.
@@ -26,26 +27,38 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 	return choices[0]
 }
 
-// retentionKeys handles a key while the panel of the retention is open, and reports
-// whether it was one of the panel's.
-func (v *View) retentionKeys(k Key, effects []Effect) ([]Effect, bool) {
+// retentionPanel shows and changes how much history is kept.
+type retentionPanel struct{}
+
+const retentionRow = 26
+
+func (retentionPanel) name() string       { return "retention" }
+func (retentionPanel) title(*View) string { return "How much history is kept" }
+func (retentionPanel) close(v *View)      { v.ask(ShowKept{}) }
+
+func (retentionPanel) size(v *View) (w, h float64) {
+	return 500, float64(len(v.retentionLines())+1) * retentionRow
+}
+
+func (retentionPanel) key(v *View, k Key) bool {
 	if v.st.Kept == nil {
-		return effects, false
+		return false
 	}
 	r := v.st.Kept.Retention
 	switch k {
 	case '1':
-		r.Age = after(ages, r.Age)
+		r.Age = after(ageChoices, r.Age)
 	case '2':
-		r.Rows = after(rows, r.Rows)
+		r.Rows = after(rowChoices, r.Rows)
 	case '3':
-		r.Bytes = after(sizes, r.Bytes)
+		r.Bytes = after(sizeChoices, r.Bytes)
 	case '4':
 		r.Disabled = !r.Disabled
 	default:
-		return effects, false
+		return false
 	}
-	return append(effects, SetRetention{r}), true
+	v.ask(SetRetention{r})
+	return true
 }
 
 // retentionLines are what the panel says: a key, what it changes and how that
@@ -97,36 +110,42 @@ func thousands(n int64) string {
 	return s
 }
 
-func (v *View) drawRetention() {
+func (p retentionPanel) show(v *View, b box) {
 	c, t := &v.canvas, v.theme
-	lines := v.retentionLines()
-	const row = 26
-	w := min(520, v.size.w-16)
-	b := box{(v.size.w - w) / 2, (v.size.h - float64(len(lines))*row - 74) / 2, w, float64(len(lines))*row + 74}.clamp(v.size.grow(-4))
-	v.taken = append(v.taken, b)
-	c.panel(b, t)
-	c.text(b.x+16, b.y+27, typeface.Bold, 13, t.text, "How much history is kept")
-	y := b.y + 56.0
-	for _, l := range lines {
-		if l[0] != "" {
-			c.text(b.x+16, y, typeface.Medium, 12.5, t.accent, l[0])
+	y := b.y
+	line := func(l [3]string, col color.NRGBA) {
+		row := box{b.x - 4, y, b.w + 8, retentionRow}
+		if y += retentionRow; y > b.y+b.h+1 {
+			return
 		}
-		c.text(b.x+40, y, typeface.Regular, 12.5, t.text, c.elide(typeface.Regular, 12.5, l[1], b.w-56))
-		if l[2] != "" {
-			c.text(b.x+180, y, typeface.Regular, 12.5, t.text, c.elide(typeface.Regular, 12.5, l[2], b.w-196))
+		if l[0] != "" && v.hot(row) {
+			c.rect(row, 4, t.edge)
+			if v.in.Press {
+				p.key(v, Key(l[0][0]))
+			}
 		}
-		y += row
+		c.text(b.x+4, row.y+17, typeface.Medium, 12.5, t.accent, l[0])
+		x, room := b.x+28, b.w-32
+		if l[0] == "" && l[2] == "" {
+			x, room = b.x+4, b.w-8
+		}
+		c.text(x, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[1], room))
+		c.text(b.x+168, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[2], b.w-172))
 	}
-	c.text(b.x+16, y+2, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, "The keys 1 to 4 change it; what is over a limit goes, oldest first. p closes.", b.w-32))
+	for _, l := range v.retentionLines() {
+		line(l, t.text)
+	}
+	line([3]string{"", "A click or 1 to 4 changes it; what is over a limit goes, oldest first.", ""}, t.dim)
 }
 
-// confirm handles the second press of a key that destroys something.
-func (v *View) confirm(effects []Effect) []Effect {
-	if v.asked && v.now.Before(v.askedUntil) {
-		v.asked = false
-		return append(effects, ResetHistory{})
+// confirmReset asks before it deletes the history: r must be pressed again.
+func (v *View) confirmReset() {
+	if v.now.Before(v.asked) {
+		v.asked = v.now
+		v.legend.extents = nil
+		v.ask(ResetHistory{})
+		return
 	}
-	v.asked, v.askedUntil = true, v.now.Add(toastTime)
-	v.Say(v.now, "r once more deletes all stored connections and counts")
-	return effects
+	v.asked = v.now.Add(toastTime)
+	v.say("r once more deletes all stored connections and counts")
 }

@@ -51,9 +51,13 @@ func TestRetentionPanel(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nLimits are\noff, nothing goes\n")
 
-	// It takes the mouse, and Esc closes it before all else.
-	assert.Empty(t, v.Update(noon, func() Input { in := mouse(500, 250); in.Press, in.Held = true, true; return in }(), st))
-	assert.Empty(t, v.Update(noon, func() Input { in := mouse(560, 250); in.Held = true; return in }(), st))
+	// A click changes it too.
+	x, y := at(t, &v, "Limits are")
+	r = st.Kept.Retention
+	r.Disabled = false
+	assert.Equal(t, []Effect{SetRetention{r}}, v.Update(noon, click(x, y), st))
+
+	// Esc closes it before all else.
 	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
 	assert.NotContains(t, texts(&v), "How much history")
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))

@@ -61,8 +61,8 @@ type stacks struct {
 func (s *stacks) update(v *View) {
 	nx, ny := v.nowhere()
 	from := s.from
-	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.local, nx, ny, v.in.Scale
-	from.world, from.agents, from.filter = v.world, v.panel.changed, v.filter.text
+	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.Local, nx, ny, v.in.Scale
+	from.world, from.agents, from.filter = v.world, v.agents.changed, v.filter.text
 	if from == s.from && s.spot != nil {
 		return
 	}
@@ -75,15 +75,15 @@ func (s *stacks) update(v *View) {
 	clear(s.list) // lets go of the old state's connections
 	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0
 	for _, c := range v.st.Conns {
-		if v.panel.hidden[c.Agent] {
+		switch {
+		case v.shows(c):
+		case v.agents.hidden[c.Agent]:
 			s.hosts++
 			continue
-		}
-		if len(v.filter.terms) > 0 && !v.fits(c) {
+		case !v.fits(c):
 			s.filtered++
 			continue
-		}
-		if c.Scope != live.Internet && !v.local {
+		default:
 			s.hidden++
 			continue
 		}
@@ -122,6 +122,11 @@ func (s *stacks) update(v *View) {
 		slices.SortFunc(s.list[i].shares, func(a, b share) int { return cmp.Compare(a.group, b.group) })
 	}
 	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+}
+
+// shows reports whether a connection is shown, on the map and in lists.
+func (v *View) shows(c *live.Conn) bool {
+	return !v.agents.hidden[c.Agent] && v.fits(c) && (c.Scope == live.Internet || v.Local)
 }
 
 // group makes the lines of the legend: rules with the same label share one.
@@ -187,7 +192,7 @@ func (v *View) drawStacks(hover *stack) {
 				continue
 			}
 			near := v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach
-			v.drawStack(k, len(k.conns) > 1 && (v.cycle || near))
+			v.drawStack(k, len(k.conns) > 1 && (v.Cycle || near))
 		}
 	}
 	if hover != nil && !hover.nowhere {

@@ -26,43 +26,58 @@ const (
 // A View is the view model of one window. The zero View is ready for use and
 // dark. It is not safe for concurrent use.
 type View struct {
-	Light bool // the light theme
+	Settings
+	Saved []Query // that are offered in the SQL panel
 
-	labels, ruleLabels, cycle, local, history, help, retention bool
-
-	asked      bool // whether to delete the history
-	askedUntil time.Time
-
-	now    time.Time
-	in     Input
-	st     *live.State
-	theme  *theme
-	canvas canvas
-	size   box // of the picture, density-independent like all boxes
-	world  worldmap.View
+	now     time.Time
+	in      Input
+	st      *live.State
+	effects []Effect
+	theme   *theme
+	canvas  canvas
+	size    box // of the picture, density-independent like all boxes
+	world   worldmap.View
 
 	stacks stacks
-	seen   map[string]bool // legend labels that had a connection
-	taken  []box           // where panels are
+	legend legend
 	badges []badge
+	taken  []box   // where there is more than map
 	bottom float64 // free at the lower edge, left
 	next   time.Time
+	again  bool // what was drawn has changed by being clicked
+	asks   int  // the number of the last question to the caller
 
 	pressed, dragging bool
 	from              image.Point
 
 	camera  camera
-	panel   agentsPanel
+	desk    desk
+	agents  agentsPanel
 	paused  pause
 	filter  filter
+	console *sqlPanel
+	plots   plots
+	replay  replay
 	panning bool
 	panFrom image.Point
 
+	asked      time.Time // until when a second press of r counts
 	toast      string
 	toastUntil time.Time
 
 	scene Scene
 	spare []Item
+}
+
+// Settings are what the user has switched, to be remembered.
+type Settings struct {
+	Light      bool     // the light theme
+	Labels     bool     // of all connections
+	RuleLabels bool     // of all places
+	Cycle      bool     // through the colours of stacked places
+	Local      bool     // peers in the local network
+	History    bool     // places of the stored history
+	Queries    []string // in SQL, asked before, the newest last
 }
 
 var noState = &live.State{}
@@ -77,18 +92,34 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 		in.Scale = 1
 	}
 	v.now, v.in, v.st = now, in, st
+	v.effects = nil
 	v.st = v.paused.of(st)
 	v.theme = &dark
 	if v.Light {
 		v.theme = &light
 	}
-	effects := v.keys(nil, st)
-	v.panel.mouse(v)
-	effects = v.drag(effects)
+	v.size = v.pictureSize()
+	for _, a := range in.Answers {
+		a.take(v)
+	}
+	for _, k := range in.Keys {
+		v.key(k)
+	}
+	v.desk.mouse(v)
+	v.pointAtMap()
+	v.drag()
 	v.move()
 	v.compose()
-	return effects
+	if v.again {
+		v.again = false
+		v.in.Press, v.in.Right, v.in.Wheel, v.in.Keys = false, false, 0, nil
+		v.compose()
+	}
+	return v.effects
 }
+
+// ask asks the caller for something.
+func (v *View) ask(e Effect) { v.effects = append(v.effects, e) }
 
 // Scene returns what the last Update computed.
 func (v *View) Scene() *Scene { return &v.scene }
@@ -97,106 +128,25 @@ func (v *View) Scene() *Scene { return &v.scene }
 // before there is input or a new state.
 func (v *View) Next() time.Time { return v.next }
 
-// Say shows a short message for a few seconds, from the next Update on.
-func (v *View) Say(now time.Time, text string) {
-	v.toast, v.toastUntil = text, now.Add(toastTime)
-}
-
-func (v *View) keys(effects []Effect, st *live.State) []Effect {
-	for _, k := range v.in.Keys {
-		if k != 'r' {
-			v.asked = false
-		}
-		if v.filter.editing {
-			v.filter.typed(k)
-			continue
-		}
-		if v.retention {
-			var done bool
-			if effects, done = v.retentionKeys(k, effects); done {
-				continue
-			}
-		}
-		switch k {
-		case KeyEscape:
-			switch {
-			case v.help:
-				v.help = false
-			case v.retention:
-				v.retention = false
-				effects = append(effects, ShowKept{})
-			case v.panel.open:
-				v.panel.open = false
-			case len(v.filter.terms) > 0:
-				v.filter = filter{}
-			default:
-				effects = append(effects, Quit{})
-			}
-		case 'p':
-			v.retention = !v.retention
-			effects = append(effects, ShowKept{On: v.retention})
-		case 'r':
-			effects = v.confirm(effects)
-		case 's':
-			effects = append(effects, SaveHistory{})
-		case 'l':
-			effects = append(effects, LoadHistory{})
-			if !v.history {
-				v.history = true
-				effects = append(effects, ShowHistory{On: true})
-			}
-		case '?':
-			v.help = !v.help
-		case 'h':
-			v.history = !v.history
-			effects = append(effects, ShowHistory{On: v.history})
-			v.sayOnOff("history", v.history)
-		case 't':
-			v.labels = !v.labels
-			v.sayOnOff("connection labels", v.labels)
-		case 'a':
-			v.ruleLabels = !v.ruleLabels
-			v.sayOnOff("rule labels", v.ruleLabels)
-		case 'f':
-			v.cycle = !v.cycle
-			v.sayOnOff("colour cycling", v.cycle)
-		case 'm':
-			v.local = !v.local
-			v.sayOnOff("local and LAN peers", v.local)
-		case 'c':
-			effects = append(effects, ReloadRules{})
-		case '/':
-			v.filter.editing = true
-		case 'i', 'k':
-			v.panel.open = !v.panel.open
-		case ' ':
-			v.paused.toggle(st)
-			v.st = v.paused.of(st)
-		case '0':
-			v.camera = camera{}
-		case '+', '=':
-			v.zoomKey(wheelZoom)
-		case '-':
-			v.zoomKey(1 / wheelZoom)
-		}
-	}
-	return effects
+// say shows a short message for a few seconds.
+func (v *View) say(text string) {
+	v.toast, v.toastUntil = text, v.now.Add(toastTime)
 }
 
 func (v *View) sayOnOff(what string, on bool) {
 	if on {
-		v.Say(v.now, what+" on")
+		v.say(what + " on")
 	} else {
-		v.Say(v.now, what+" off")
+		v.say(what + " off")
 	}
 }
 
 // drag turns a drag of the map into moves of the window. The window follows
 // the mouse, so the cursor's place in it stays that of the press.
-func (v *View) drag(effects []Effect) []Effect {
+func (v *View) drag() {
 	if v.in.Press {
 		x, y := v.cursor()
-		v.pressed = !v.onSomething(x, y)
+		v.pressed = v.desk.over == nil && !v.onSomething(x, y)
 		v.dragging = false
 		v.from = v.in.Cursor
 	}
@@ -204,24 +154,37 @@ func (v *View) drag(effects []Effect) []Effect {
 		v.pressed = false
 	}
 	if !v.pressed {
-		return effects
+		return
 	}
 	by := v.in.Cursor.Sub(v.from)
 	slack := int(dragSlack * v.in.Scale)
 	if !v.dragging && max(by.X, -by.X, by.Y, -by.Y) <= slack {
-		return effects
+		return
 	}
 	v.dragging = true
 	if by != (image.Point{}) {
-		effects = append(effects, MoveWindow{By: by})
+		v.ask(MoveWindow{By: by})
 	}
-	return effects
 }
 
 // onSomething reports whether there is more than map at a point, in the scene
 // that the user saw when pressing.
 func (v *View) onSomething(x, y float64) bool {
 	return v.onPanel(x, y) || v.stacks.at(x, y) != nil
+}
+
+// pointAtMap opens what a click on the map means.
+func (v *View) pointAtMap() {
+	x, y := v.cursor()
+	if !v.in.Inside || v.desk.over != nil || v.onPanel(x, y) {
+		return
+	}
+	if k := v.stacks.at(x, y); v.in.Press && k != nil {
+		v.open(newDetails(v, k.conns))
+	}
+	if v.in.Right {
+		v.openNearby(x, y)
+	}
 }
 
 func (v *View) cursor() (x, y float64) {
@@ -241,7 +204,6 @@ func (v *View) compose() {
 	c := &v.canvas
 	c.scale = v.in.Scale
 	c.items = v.spare[:0]
-	v.size = v.pictureSize()
 	v.world = v.camera.view(v.size)
 
 	v.stacks.update(v)
@@ -250,6 +212,8 @@ func (v *View) compose() {
 	v.drawMarks()
 	v.drawHome()
 	v.drawStacks(hover)
+	v.drawPlots()
+	v.drawReplay()
 	status := v.layoutStatus()
 	// Where the status line reaches below the legend, that stands above it.
 	v.bottom = 22
@@ -264,15 +228,7 @@ func (v *View) compose() {
 	v.drawProblems()
 	v.drawFilter()
 	v.drawHover(hover)
-	if v.panel.open {
-		v.drawAgents()
-	}
-	if v.retention {
-		v.drawRetention()
-	}
-	if v.help {
-		v.drawHelp()
-	}
+	v.drawPanels()
 	v.drawToast()
 
 	picture := v.world
@@ -290,7 +246,7 @@ func (v *View) compose() {
 // drawMarks draws the stored history: a faint disc per place, its radius by
 // the logarithm of the count.
 func (v *View) drawMarks() {
-	if !v.history {
+	if !v.History {
 		return
 	}
 	for _, m := range v.st.Marks {

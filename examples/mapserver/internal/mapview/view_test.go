@@ -62,6 +62,25 @@ func mouse(x, y float64) Input {
 	return in
 }
 
+// press is the press of a key.
+func press(keys ...Key) Input {
+	in := frame("")
+	in.Keys = keys
+	return in
+}
+
+// at returns where a text stands in the scene.
+func at(t *testing.T, v *View, text string) (x, y float64) {
+	t.Helper()
+	for n := len(v.Scene().Items) - 1; n >= 0; n-- {
+		if i := v.Scene().Items[n]; i.Shape == Text && i.Text == text {
+			return float64(i.X) + 3, float64(i.Y) - 4
+		}
+	}
+	require.Fail(t, "not in the scene", "%q in\n%s", text, texts(v))
+	return 0, 0
+}
+
 // texts returns all text of the scene, an item a line.
 func texts(v *View) string {
 	var b strings.Builder

@@ -72,7 +72,7 @@ func (m *Monitor) readKept() {
 	if errors.Join(err, retentionErr) != nil {
 		return // recording says what is wrong
 	}
-	kept := live.Kept{Rows: s.Rows, Bytes: s.Bytes, Oldest: s.Oldest, Retention: live.Retention{Age: r.Age, Rows: r.Rows, Bytes: r.Bytes, Disabled: r.Disabled}}
+	kept := live.Kept{Rows: s.Rows, Bytes: s.Bytes, Oldest: s.Oldest, Retention: live.Retention(r)}
 	if before != nil && *before == kept {
 		return
 	}
@@ -89,7 +89,7 @@ func (m *Monitor) SetRetention(r live.Retention) error {
 	if m.Writer == nil {
 		return errNotRecorded
 	}
-	if err := m.History.SetRetention(history.Retention{Age: r.Age, Rows: r.Rows, Bytes: r.Bytes, Disabled: r.Disabled}); err != nil {
+	if err := m.History.SetRetention(history.Retention(r)); err != nil {
 		return err
 	}
 	m.init()

@@ -316,12 +316,7 @@ func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
 		l.Place = m.Home
 		return l
 	}
-	for _, db := range m.Geo {
-		if p, ok := db.Lookup(c.Peer.Addr()); ok {
-			l.Place = p
-			break
-		}
-	}
+	l.Place, _ = m.Locate(c.Peer.Addr())
 	for _, db := range m.ASN {
 		if as, ok := db.Lookup(c.Peer.Addr()); ok {
 			l.ASN, l.Org = as.Number, as.Org

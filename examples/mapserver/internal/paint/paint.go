@@ -5,6 +5,7 @@ package paint
 import (
 	"image"
 	"image/color"
+	"image/draw"
 	"image/png"
 	"io"
 	"math"
@@ -28,9 +29,13 @@ func PNG(w io.Writer, s *mapview.Scene) error {
 func Draw(dst *image.RGBA, s *mapview.Scene) {
 	worldmap.Render(dst, s.View, s.Palette)
 	for i := range s.Items {
-		if it := &s.Items[i]; it.Shape == mapview.Text {
+		switch it := &s.Items[i]; it.Shape {
+		case mapview.Text:
 			text(dst, it)
-		} else {
+		case mapview.Picture:
+			at := image.Pt(pixel(it.X), pixel(it.Y))
+			draw.Draw(dst, it.Picture.Bounds().Add(at), it.Picture, it.Picture.Bounds().Min, draw.Over)
+		default:
 			shape(dst, it)
 		}
 	}
@@ -61,13 +66,21 @@ func shape(dst *image.RGBA, it *mapview.Item) {
 	case mapview.Disc:
 	case mapview.Ring, mapview.Arc:
 		r, width = hx, it.W
-	case mapview.Frame:
+	case mapview.Frame, mapview.Triangle:
 		width = it.W
 	}
 	for y := box.Min.Y; y < box.Max.Y; y++ {
 		for x := box.Min.X; x < box.Max.X; x++ {
 			dx, dy := float32(x)+0.5-cx, float32(y)+0.5-cy
-			d := distance(dx, dy, hx, hy, r)
+			var d float32
+			switch it.Shape {
+			case mapview.Line:
+				d = fromLine(float32(x)+0.5, float32(y)+0.5, it)
+			case mapview.Triangle:
+				d = max(dy, abs(dx)*0.8660254-dy/2) - it.R/2
+			default:
+				d = distance(dx, dy, hx, hy, r)
+			}
 			if width > 0 {
 				d = abs(d+width/2) - width/2
 			}
@@ -88,6 +101,16 @@ func distance(x, y, hx, hy, r float32) float32 {
 	qx, qy := abs(x)-hx+r, abs(y)-hy+r
 	outside := float32(math.Hypot(float64(max(qx, 0)), float64(max(qy, 0))))
 	return outside + min(max(qx, qy), 0) - r
+}
+
+// fromLine returns how far a point is outside a line with round ends.
+func fromLine(x, y float32, it *mapview.Item) float32 {
+	dx, dy := it.X2-it.X, it.Y2-it.Y
+	share := float32(0)
+	if length := dx*dx + dy*dy; length > 0 {
+		share = min(max(((x-it.X)*dx+(y-it.Y)*dy)/length, 0), 1)
+	}
+	return float32(math.Hypot(float64(x-it.X-share*dx), float64(y-it.Y-share*dy))) - it.W/2
 }
 
 // within returns how much of a pixel at an offset from the middle lies

@@ -60,3 +60,9 @@ func (v View) Pixel(lat, lon float64) (x, y float64) {
 	wx -= math.Floor(wx/FrameWidth) * FrameWidth
 	return wx * v.Zoom, (wy - v.Y) * v.Zoom
 }
+
+// Place is the inverse of Pixel.
+func (v View) Place(x, y float64) (lat, lon float64) {
+	lat, lon = Place(v.X+x/v.Zoom, v.Y+y/v.Zoom)
+	return lat, lon - 360*math.Floor((lon+180)/360)
+}

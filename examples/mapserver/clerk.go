@@ -1,0 +1,357 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/atotto/clipboard"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/whois"
+)
+
+// A clerk does for the window what takes time: it reads and writes files, and asks
+// the history.
+type clerk struct {
+	*app
+	ctx  context.Context // ends with the window
+	work sync.WaitGroup
+	jobs chan mapview.Effect // to be done one after another
+
+	mu      sync.Mutex
+	answers []mapview.Answer
+	cancels map[int]context.CancelFunc // of questions under way, by number
+
+	opening sync.Mutex
+	whois   *asn.Whois // nil: not opened yet
+}
+
+func newClerk(ctx context.Context, a *app) *clerk {
+	c := &clerk{app: a, ctx: ctx, jobs: make(chan mapview.Effect, 100), cancels: make(map[int]context.CancelFunc)}
+	c.work.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-c.jobs:
+				c.do(e)
+			}
+		}
+	})
+	return c
+}
+
+// close waits for what is under way, after the context has ended.
+func (c *clerk) close() {
+	c.work.Wait()
+	if c.whois != nil && c.whois.AutNums != nil {
+		c.whois.AutNums.Close()
+	}
+}
+
+// answer has the window take in an answer.
+func (c *clerk) answer(a mapview.Answer) {
+	c.mu.Lock()
+	c.answers = append(c.answers, a)
+	c.mu.Unlock()
+	c.changed()
+}
+
+func (c *clerk) say(text string) { c.answer(mapview.Said{Text: text}) }
+
+// take returns the answers since the last call.
+func (c *clerk) take() []mapview.Answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.answers
+	c.answers = nil
+	return a
+}
+
+// handle sets going what the window asks for. It does not wait.
+func (c *clerk) handle(e mapview.Effect) {
+	switch e := e.(type) {
+	case mapview.ShowHistory:
+		c.monitor.ShowHistory(e.On)
+	case mapview.Whois:
+		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
+	case mapview.FindNearby:
+		c.work.Go(func() {
+			past, sql, err := c.monitor.Nearby(c.ctx, e.Lat, e.Lon, e.Pixels)
+			c.found(e.Ask, past, sql, err)
+		})
+	case mapview.FindWithin:
+		c.work.Go(func() {
+			past, sql, err := c.monitor.Within(c.ctx, e.Prefix)
+			c.found(e.Ask, past, sql, err)
+		})
+	case mapview.FindFirst:
+		c.work.Go(func() {
+			seen, count, _ := c.monitor.First(c.ctx, e.Peer, e.Program)
+			c.answer(mapview.First{Peer: e.Peer, Program: e.Program, Seen: seen, Count: count})
+		})
+	case mapview.RunQuery:
+		c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
+	case mapview.CancelQuery:
+		c.cancel(e.Ask)
+	case mapview.StartReplay:
+		c.question(e.Ask, func(ctx context.Context) { c.replay(ctx, e.Ask) })
+	case mapview.StopReplay:
+		c.cancel(e.Ask)
+	case mapview.Export:
+		c.work.Go(func() { c.export(e) })
+	default:
+		select {
+		case c.jobs <- e:
+		case <-c.ctx.Done():
+		default:
+			c.answer(mapview.Said{Text: "too much at once: wait a moment"})
+		}
+	}
+}
+
+// question runs what the window can cancel.
+func (c *clerk) question(ask int, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.mu.Lock()
+	c.cancels[ask] = cancel
+	c.mu.Unlock()
+	c.work.Go(func() {
+		defer c.cancel(ask)
+		run(ctx)
+	})
+}
+
+func (c *clerk) cancel(ask int) {
+	c.mu.Lock()
+	cancel := c.cancels[ask]
+	delete(c.cancels, ask)
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+func (c *clerk) found(ask int, past []live.Past, sql string, err error) {
+	f := mapview.Found{Ask: ask, Past: past, SQL: sql}
+	if err != nil {
+		f.Problem = err.Error()
+	}
+	c.answer(f)
+}
+
+// do does one of the things that change something.
+func (c *clerk) do(e mapview.Effect) {
+	m := c.monitor
+	var said string
+	var err error
+	switch e := e.(type) {
+	case mapview.ReloadRules:
+		said, err = c.loadRules()
+		if err != nil {
+			return // it is among the problems
+		}
+	case mapview.ShowKept:
+		m.ShowKept(e.On)
+	case mapview.SetRetention:
+		err = m.SetRetention(e.Retention)
+	case mapview.ResetHistory:
+		if err = m.ResetHistory(c.ctx); err == nil {
+			said = "the stored history has been deleted"
+		}
+	case mapview.SaveHistory:
+		said, err = c.saveMarks(c.ctx)
+	case mapview.LoadHistory:
+		said, err = c.loadMarks()
+	case mapview.Copy:
+		if err = clipboard.WriteAll(e.Text); err == nil {
+			said = "copied"
+		} else {
+			err = noClipboard(err)
+		}
+	case mapview.Paste:
+		var text string
+		if text, err = clipboard.ReadAll(); err == nil {
+			c.answer(mapview.Pasted{Text: text})
+		} else {
+			err = noClipboard(err)
+		}
+	}
+	if err != nil {
+		said = err.Error()
+		c.log.Warn(said)
+	}
+	if said != "" {
+		c.say(said)
+	}
+}
+
+func noClipboard(err error) error {
+	if clipboard.Unsupported {
+		return errors.New("there is no program for the clipboard: install xclip, xsel or wl-clipboard")
+	}
+	return fmt.Errorf("the clipboard does not work: %w", err)
+}
+
+// simpleHistory is the file of the counts of all places.
+func (a *app) simpleHistory() string { return filepath.Join(a.cfg.dataDir, "places.txt") }
+
+func (a *app) saveMarks(ctx context.Context) (string, error) {
+	if err := os.MkdirAll(a.cfg.dataDir, 0o700); err != nil {
+		return "", err
+	}
+	n, err := a.monitor.SaveMarks(ctx, a.simpleHistory())
+	return fmt.Sprintf("%s saved in %s", count(n, "place", "places"), a.simpleHistory()), err
+}
+
+func (a *app) loadMarks() (string, error) {
+	n, err := a.monitor.LoadMarks(a.simpleHistory())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s is not there: s saves it", a.simpleHistory())
+	}
+	return fmt.Sprintf("%s loaded from %s", count(n, "place", "places"), a.simpleHistory()), err
+}
+
+// report is the whois report on an address. What it is made of is opened when it is
+// asked for first.
+func (c *clerk) report(addr netip.Addr) string {
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	if c.whois == nil {
+		s := whois.Sources{Data: c.cfg.dataDir, Cache: c.cfg.cacheDir, Geo: c.cfg.geo}
+		if c.cfg.asn != "" {
+			s.ASN = []string{c.cfg.asn}
+		}
+		w, err := s.Open(func(warning string) { c.log.Warn("whois: " + warning) })
+		if err != nil {
+			// A file that is named and damaged has been told of at the start.
+			c.log.Warn("whois: " + err.Error())
+			if w, err = (&whois.Sources{Data: c.cfg.dataDir, Cache: c.cfg.cacheDir}).Open(func(string) {}); err != nil {
+				return err.Error()
+			}
+		}
+		c.whois = w
+	}
+	r, err := c.whois.Report(addr)
+	var text strings.Builder
+	if !r.IsZero() {
+		r.WriteText(&text)
+	}
+	if err != nil {
+		fmt.Fprintf(&text, "%s\n", err)
+	}
+	return text.String()
+}
+
+// console opens the history for questions. Each sees the file that is recorded into now:
+// after damage that is another one.
+func (c *clerk) console() (*history.Console, error) {
+	if c.monitor.History == nil {
+		return nil, errors.New("nothing is recorded: start with -history FILE")
+	}
+	return history.OpenConsole(c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
+}
+
+func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
+	a := mapview.Answered{Ask: e.Ask, Offset: -1}
+	t, err := func() (*history.Table, error) {
+		console, err := c.console()
+		if err != nil {
+			return nil, err
+		}
+		return console.Ask(ctx, history.Question{SQL: e.SQL})
+	}()
+	var mistake *history.QueryError
+	switch {
+	case err == nil:
+		a.Table = c.monitor.Table(t)
+	case ctx.Err() != nil:
+		a.Problem = "cancelled"
+	case errors.As(err, &mistake):
+		a.Problem, a.Offset = mistake.Msg, mistake.Offset
+	default:
+		a.Problem = err.Error()
+	}
+	return a
+}
+
+// export writes the whole answer to a question into a file of its own.
+func (c *clerk) export(e mapview.Export) {
+	name := filepath.Join(c.cfg.dataDir, "exports", "connmap-"+time.Now().Format("20060102-150405")+"."+e.Format)
+	c.say("writing " + name)
+	n, err := c.exportTo(name, e)
+	if err != nil {
+		c.say("export: " + err.Error())
+		return
+	}
+	c.say(fmt.Sprintf("%s written to %s", count(n, "row", "rows"), name))
+}
+
+func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
+	console, err := c.console()
+	if err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	w, err := history.NewRowWriter(e.Format, f)
+	if err == nil {
+		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: -1, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
+			n++
+			return w.Row(row)
+		})
+	}
+	if err == nil {
+		err = w.End()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(name) // half an answer is none
+	}
+	return n, err
+}
+
+func (c *clerk) replay(ctx context.Context, ask int) {
+	err := c.monitor.Replay(ctx, func(events []live.Event, at time.Time, share float64) {
+		c.answer(mapview.Replayed{Ask: ask, At: at, Share: share, Events: events, Done: share >= 1})
+	})
+	if err != nil && ctx.Err() == nil {
+		c.answer(mapview.Replayed{Ask: ask, Text: err.Error()})
+	}
+}
+
+// savedQueries are those of the history, with their parameters as values.
+func savedQueries() (list []mapview.Query) {
+	for _, q := range history.SavedQueries() {
+		list = append(list, mapview.Query{Name: q.Name, About: q.About, SQL: withValues(q)})
+	}
+	return list
+}
+
+// withValues writes the values of parameters into a saved query.
+func withValues(q history.SavedQuery) string {
+	var pairs []string
+	for name, value := range q.Params {
+		if _, err := strconv.ParseFloat(value, 64); err != nil {
+			value = "'" + strings.ReplaceAll(value, "'", "''") + "'"
+		}
+		pairs = append(pairs, ":"+name, value)
+	}
+	return strings.NewReplacer(pairs...).Replace(q.SQL)
+}

@@ -1,0 +1,100 @@
+package gui
+
+import (
+	"image"
+	"time"
+
+	"github.com/hajimehoshi/ebiten/v2"
+	"github.com/hajimehoshi/ebiten/v2/inpututil"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+)
+
+const (
+	repeatAfter = 400 * time.Millisecond // that a key is held
+	repeatEvery = 40 * time.Millisecond
+)
+
+// special are the keys that type no character.
+var special = map[ebiten.Key]mapview.Key{
+	ebiten.KeyEscape: mapview.KeyEscape, ebiten.KeyEnter: mapview.KeyEnter, ebiten.KeyNumpadEnter: mapview.KeyEnter,
+	ebiten.KeyBackspace: mapview.KeyBackspace, ebiten.KeyDelete: mapview.KeyDelete, ebiten.KeyTab: mapview.KeyTab,
+	ebiten.KeyArrowLeft: mapview.KeyLeft, ebiten.KeyArrowRight: mapview.KeyRight, ebiten.KeyArrowUp: mapview.KeyUp, ebiten.KeyArrowDown: mapview.KeyDown,
+	ebiten.KeyHome: mapview.KeyHome, ebiten.KeyEnd: mapview.KeyEnd, ebiten.KeyPageUp: mapview.KeyPageUp, ebiten.KeyPageDown: mapview.KeyPageDown,
+}
+
+// repeats is which special key is held, and when it counts as pressed again. Frames
+// are made when something happens, so they cannot be counted for that.
+type repeats struct {
+	key  ebiten.Key
+	next time.Time // zero: none is held
+}
+
+func (r *repeats) holding() bool { return !r.next.IsZero() }
+
+func (g *game) input(now time.Time) mapview.Input {
+	x, y := ebiten.CursorPosition()
+	in := mapview.Input{
+		Size:    g.picture,
+		Scale:   g.scale,
+		Cursor:  image.Pt(x, y),
+		Press:   inpututil.IsMouseButtonJustPressed(ebiten.MouseButtonLeft),
+		Release: inpututil.IsMouseButtonJustReleased(ebiten.MouseButtonLeft),
+		Held:    ebiten.IsMouseButtonPressed(ebiten.MouseButtonLeft),
+		Right:   inpututil.IsMouseButtonJustPressed(ebiten.MouseButtonRight),
+		Shift:   ebiten.IsKeyPressed(ebiten.KeyShift),
+	}
+	in.Inside = in.Cursor.In(image.Rectangle{Max: in.Size})
+	_, in.Wheel = ebiten.Wheel()
+	in.MiddleHeld = ebiten.IsMouseButtonPressed(ebiten.MouseButtonMiddle)
+	for key, by := range map[ebiten.Key]image.Point{
+		ebiten.KeyArrowRight: {X: 1}, ebiten.KeyArrowLeft: {X: -1}, ebiten.KeyArrowDown: {Y: 1}, ebiten.KeyArrowUp: {Y: -1},
+	} {
+		if ebiten.IsKeyPressed(key) {
+			in.Arrows = in.Arrows.Add(by)
+		}
+	}
+	in.Keys = g.repeats.keys(now, in.Shift)
+	return in
+}
+
+// keys returns what was typed, in the order in which it is known.
+func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
+	var held mapview.Key
+	if shift {
+		held |= mapview.Shift
+	}
+	// The key at the right that types third characters is both on some systems.
+	ctrl := ebiten.IsKeyPressed(ebiten.KeyControl) && !ebiten.IsKeyPressed(ebiten.KeyAlt)
+	if ctrl {
+		held |= mapview.Ctrl
+	}
+	pressed := inpututil.AppendJustPressedKeys(nil)
+	for _, k := range pressed {
+		if s, ok := special[k]; ok {
+			typed = append(typed, s|held)
+			*r = repeats{k, now.Add(repeatAfter)}
+		} else if name := ebiten.KeyName(k); ctrl && len(name) == 1 {
+			typed = append(typed, mapview.Key(name[0])|held)
+		}
+	}
+	switch {
+	case !r.holding():
+	case !ebiten.IsKeyPressed(r.key):
+		*r = repeats{}
+	case !now.Before(r.next):
+		typed = append(typed, special[r.key]|held|mapview.Repeat)
+		r.next = now.Add(repeatEvery)
+	}
+	if ctrl {
+		return typed
+	}
+	for _, c := range ebiten.AppendInputChars(nil) {
+		k := mapview.Key(c)
+		if len(pressed) == 0 {
+			k |= mapview.Repeat
+		}
+		typed = append(typed, k)
+	}
+	return typed
+}

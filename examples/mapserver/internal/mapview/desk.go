@@ -1,0 +1,238 @@
+package mapview
+
+import (
+	"slices"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+)
+
+const (
+	titleHeight = 34
+	panelAir    = 12 // inside of a panel
+	gripReach   = 14 // of the corner that resizes
+	leastWidth  = 220
+	leastHeight = 110
+)
+
+// A body is what a panel shows. Bodies react to the mouse while they are drawn,
+// as the user sees them.
+type body interface {
+	// name says which kind of panel it is. It is kept with the panel's place.
+	name() string
+	title(v *View) string
+	// size returns how large the panel wants to be inside, as long as the user
+	// has not said.
+	size(v *View) (w, h float64)
+	show(v *View, b box)
+	// key takes in a key and reports whether it means something to the panel.
+	key(v *View, k Key) bool
+}
+
+// A panel is a window in the window.
+type panel struct {
+	body
+	box    box
+	placed bool // has a place
+	sized  bool // has a size of the user's
+}
+
+// A desk holds the panels that are open.
+type desk struct {
+	panels []*panel // the front one last
+	focus  *panel   // takes keys; nil: the map
+	over   *panel   // under the mouse, or holding it since a press
+	shown  *panel   // is being drawn
+	held   bool     // over has the mouse until the button is up
+	move   bool     // the panel follows the mouse
+	resize bool     // its corner does
+	grab   [2]float64
+	places map[string]box // of panels, by name, as the user left them
+	closed bool           // a panel was closed while it was drawn
+}
+
+// find returns the panel of a kind, or nil.
+func (d *desk) find(name string) *panel {
+	for _, p := range d.panels {
+		if p.name() == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// open shows a panel in front of all others, in place of one of its kind.
+func (v *View) open(b body) {
+	d := &v.desk
+	p := d.find(b.name())
+	if p == nil {
+		p = &panel{}
+		if at, ok := d.places[b.name()]; ok {
+			p.box, p.placed, p.sized = at, true, true
+		}
+		d.panels = append(d.panels, p)
+	}
+	p.body = b
+	d.raise(p)
+}
+
+// toggle opens a panel, or closes the one of its kind, and reports which.
+func (v *View) toggle(b body) bool {
+	if p := v.desk.find(b.name()); p != nil {
+		v.closePanel(p)
+		return false
+	}
+	v.open(b)
+	return true
+}
+
+func (d *desk) raise(p *panel) {
+	d.panels = append(slices.DeleteFunc(d.panels, func(o *panel) bool { return o == p }), p)
+	d.focus = p
+}
+
+// A closer is a body that has something to do when it is closed.
+type closer interface{ close(v *View) }
+
+func (v *View) closePanel(p *panel) {
+	d := &v.desk
+	if c, ok := p.body.(closer); ok {
+		c.close(v)
+	}
+	// A copy, since it may be that the panels are being drawn.
+	d.panels = slices.DeleteFunc(slices.Clone(d.panels), func(o *panel) bool { return o == p })
+	d.focus, d.over = nil, nil
+	if n := len(d.panels); n > 0 {
+		d.focus = d.panels[n-1]
+	}
+	d.move, d.resize, d.held = false, false, false
+	v.again = true
+}
+
+// at returns the front panel at a point, or nil.
+func (d *desk) at(x, y float64) *panel {
+	for i := len(d.panels) - 1; i >= 0; i-- {
+		if d.panels[i].box.contains(x, y) {
+			return d.panels[i]
+		}
+	}
+	return nil
+}
+
+// mouse moves, resizes and raises panels.
+func (d *desk) mouse(v *View) {
+	x, y := v.cursor()
+	if !v.in.Held {
+		d.held, d.move, d.resize = false, false, false
+	}
+	if !d.held {
+		d.over = nil
+		if v.in.Inside {
+			d.over = d.at(x, y)
+		}
+	}
+	p := d.over
+	if v.in.Press {
+		d.focus = p
+		if p == nil {
+			return
+		}
+		d.raise(p)
+		d.held = true
+		switch b := p.box; {
+		case x > b.x+b.w-gripReach && y > b.y+b.h-gripReach:
+			d.resize, d.grab = true, [2]float64{b.x + b.w - x, b.y + b.h - y}
+		case y < b.y+titleHeight && !closeBox(b).contains(x, y):
+			d.move, d.grab = true, [2]float64{x - b.x, y - b.y}
+		}
+	}
+	if p == nil {
+		return
+	}
+	switch {
+	case d.move:
+		p.box.x, p.box.y = x-d.grab[0], y-d.grab[1]
+	case d.resize:
+		p.sized = true
+		p.box.w, p.box.h = max(x+d.grab[0]-p.box.x, leastWidth), max(y+d.grab[1]-p.box.y, leastHeight)
+	default:
+		return
+	}
+	p.box = p.box.clamp(v.size)
+	if d.places == nil {
+		d.places = make(map[string]box)
+	}
+	if p.sized {
+		d.places[p.name()] = p.box
+	}
+}
+
+func closeBox(b box) box { return box{b.x + b.w - 31, b.y + 5, 24, 24} }
+
+// layout gives panels their place and size.
+func (v *View) layout(p *panel) {
+	room := v.size.grow(-4)
+	if !p.sized {
+		w, h := p.size(v)
+		p.box.w, p.box.h = w+2*panelAir, h+titleHeight+panelAir
+	}
+	p.box.w, p.box.h = min(p.box.w, room.w), min(p.box.h, room.h)
+	if !p.placed {
+		p.box.x, p.box.y = (v.size.w-p.box.w)/2, (v.size.h-p.box.h)/2
+		// Not just over another one.
+		for _, o := range v.desk.panels {
+			if o != p && o.placed && o.box.x == p.box.x {
+				p.box.x, p.box.y = o.box.x+24, o.box.y+24
+			}
+		}
+		p.placed = true
+	}
+	p.box = p.box.clamp(room)
+}
+
+func (v *View) drawPanels() {
+	c, t, d := &v.canvas, v.theme, &v.desk
+	for _, p := range d.panels {
+		v.layout(p)
+		b := p.box
+		v.taken = append(v.taken, b)
+		d.shown = p
+		c.panel(b, t)
+		title := t.dim
+		if d.focus == p {
+			title = t.text
+		}
+		c.text(b.x+panelAir+2, b.y+22.5, typeface.Bold, 13, title, c.elide(typeface.Bold, 13, p.title(v), b.w-60))
+		inner := box{b.x + panelAir, b.y + titleHeight, b.w - 2*panelAir, b.h - titleHeight - panelAir}
+		if inner.w > 20 && inner.h > 10 {
+			p.show(v, inner)
+		}
+		x := closeBox(b)
+		if v.hot(x) {
+			c.rect(x, 4, t.edge)
+			if v.in.Press {
+				v.closePanel(p)
+			}
+		}
+		c.line(x.x+8, x.y+8, x.x+16, x.y+16, 1.4, t.dim)
+		c.line(x.x+16, x.y+8, x.x+8, x.y+16, 1.4, t.dim)
+		for i := range 2 {
+			by := float64(4 + 4*i)
+			c.line(b.x+b.w-3-by, b.y+b.h-3, b.x+b.w-3, b.y+b.h-3-by, 1, t.edge)
+		}
+	}
+	d.shown = nil
+}
+
+// hot reports whether the mouse is over a part of what is being drawn: of a
+// panel, or of the map.
+func (v *View) hot(b box) bool {
+	d := &v.desk
+	x, y := v.cursor()
+	return v.in.Inside && d.over == d.shown && !d.move && !d.resize && b.contains(x, y)
+}
+
+// clicked reports whether a part of what is being drawn is pressed.
+func (v *View) clicked(b box) bool { return v.in.Press && v.hot(b) }
+
+// focused reports whether keys go to what is being drawn.
+func (v *View) focused() bool { return v.desk.shown != nil && v.desk.focus == v.desk.shown }

@@ -1,0 +1,115 @@
+package mapview
+
+import "slices"
+
+// A Binding is a key or a mouse action of the map, for people to read.
+type Binding struct {
+	Keys string // as they are written on keyboards
+	What string
+	keys []Key
+	do   func(v *View)
+}
+
+// Bindings are all keys and mouse actions there are, those of the panels after
+// those of the map.
+var Bindings []Binding
+
+// Not where it is declared, since the help that a key shows lists the keys.
+func init() {
+	Bindings = []Binding{
+		{"h", "places of the stored history", []Key{'h'}, func(v *View) {
+			v.History = !v.History
+			v.ask(ShowHistory{On: v.History})
+			v.sayOnOff("history", v.History)
+		}},
+		{"t", "labels of all connections", []Key{'t'}, func(v *View) {
+			v.Labels = !v.Labels
+			v.sayOnOff("connection labels", v.Labels)
+		}},
+		{"a", "rule labels of all places", []Key{'a'}, func(v *View) {
+			v.RuleLabels = !v.RuleLabels
+			v.sayOnOff("rule labels", v.RuleLabels)
+		}},
+		{"f", "cycle the colours of stacked places", []Key{'f'}, func(v *View) {
+			v.Cycle = !v.Cycle
+			v.sayOnOff("colour cycling", v.Cycle)
+		}},
+		{"m", "local and LAN peers, at the home place", []Key{'m'}, func(v *View) {
+			v.Local = !v.Local
+			v.sayOnOff("local and LAN peers", v.Local)
+		}},
+		{"c", "read the rules file again", []Key{'c'}, func(v *View) { v.ask(ReloadRules{}) }},
+		{"s", "save the counts of all places in a file", []Key{'s'}, func(v *View) { v.ask(SaveHistory{}) }},
+		{"l", "load them", []Key{'l'}, func(v *View) {
+			v.ask(LoadHistory{})
+			if !v.History {
+				v.History = true
+				v.ask(ShowHistory{On: true})
+			}
+		}},
+		{"r", "delete the stored history; asks first", []Key{'r'}, (*View).confirmReset},
+		{"p", "how much history is kept", []Key{'p'}, func(v *View) { v.ask(ShowKept{On: v.toggle(retentionPanel{})}) }},
+		{"q", "questions in SQL about the history", []Key{'q'}, func(v *View) { v.toggle(v.sql()) }},
+		{"g", "start or stop a replay of the history in 30 s", []Key{'g'}, (*View).toggleReplay},
+		{"x", "keep what is plotted, or clear it", []Key{'x'}, (*View).keepPlots},
+		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(newShownList()) }},
+		{"i, k", "the hosts; shows and hides their connections", []Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
+		{"/", "show only what fits words such as port:443 app:ssh", []Key{'/'}, func(v *View) { v.filter.editing = true }},
+		{"space", "pause", []Key{' '}, func(v *View) { v.togglePause() }},
+		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light; v.again = true }},
+		{"?", "this list", []Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
+		{"Esc", "close what is open, or save the counts and quit", []Key{KeyEscape}, (*View).escape},
+		{"wheel, + and -", "zoom", []Key{'+', '='}, func(v *View) { v.zoomKey(wheelZoom) }},
+		{"", "", []Key{'-'}, func(v *View) { v.zoomKey(1 / wheelZoom) }},
+		{"0", "the whole map", []Key{'0'}, func(v *View) { v.camera = camera{} }},
+		{"middle drag, arrows", "move the map", nil, nil},
+		{"mouse over a place", "names what is there", nil, nil},
+		{"click on a place", "details of its connections", nil, nil},
+		{"right click", "connections nearby, live and stored", nil, nil},
+		{"legend's square", "labels of that rule", nil, nil},
+		{"legend's text", "lists the connections of that rule", nil, nil},
+		{"mouse over the legend", "fewest and most connections seen", nil, nil},
+		{"left drag", "moves the window, or a panel by its title", nil, nil},
+		{"drag at the edge", "resizes the window, or a panel at its corner", nil, nil},
+	}
+}
+
+// key takes in a key: the filter that is typed has it first, then the panel that the
+// user pointed at last, then the map.
+func (v *View) key(k Key) {
+	held := k&Repeat != 0
+	k &^= Repeat
+	if k != 'r' {
+		v.asked = v.now
+	}
+	if v.filter.editing {
+		v.filter.typed(k)
+		return
+	}
+	if p := v.desk.focus; p != nil && p.key(v, k) {
+		return
+	}
+	if held {
+		return // or what it switches would flicker
+	}
+	for _, b := range Bindings {
+		if slices.Contains(b.keys, k) {
+			b.do(v)
+			return
+		}
+	}
+}
+
+// escape closes the front panel, or what else is open, or all.
+func (v *View) escape() {
+	switch d := &v.desk; {
+	case d.focus != nil:
+		v.closePanel(d.focus)
+	case len(d.panels) > 0:
+		v.closePanel(d.panels[len(d.panels)-1])
+	case len(v.filter.terms) > 0:
+		v.filter = filter{}
+	default:
+		v.ask(Quit{})
+	}
+}

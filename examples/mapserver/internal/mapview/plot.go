@@ -1,0 +1,86 @@
+package mapview
+
+import (
+	"image/color"
+	"math"
+	"time"
+)
+
+const (
+	plotTime    = 15 * time.Second
+	plotRadius  = 8
+	replayFade  = 2 * time.Second
+	mostReplays = 4000 // places that fade at a time
+)
+
+// plots are triangles on the map: places of an answer, for a while or until they are
+// cleared.
+type plots struct {
+	list  []plot
+	until time.Time // zero: they stay
+}
+
+type plot struct {
+	lat, lon float64
+	color    color.NRGBA
+}
+
+// plot shows the places of an answer on the map.
+func (v *View) plot(r resultRows) {
+	v.plots = plots{until: v.now.Add(plotTime)}
+	seen := make(map[[2]float64]bool)
+	for i, p := range r.Places {
+		if math.IsNaN(p[0]) || math.IsNaN(p[1]) || seen[p] {
+			continue
+		}
+		seen[p] = true
+		col := r.color(i)
+		if col.A == 0 {
+			col = v.theme.accent
+		}
+		v.plots.list = append(v.plots.list, plot{p[0], p[1], opaque(col)})
+	}
+	if len(v.plots.list) == 0 {
+		v.say("no row of the answer has a place: it needs lat and lon, or ip")
+		return
+	}
+	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; x keeps them, and then clears them")
+}
+
+// keepPlots has the triangles stay, or clears those that stay.
+func (v *View) keepPlots() {
+	switch {
+	case len(v.plots.list) == 0:
+		v.say("nothing is plotted: q asks a question, whose answer has Plot on map")
+	case v.plots.until.IsZero():
+		v.plots = plots{}
+	default:
+		v.plots.until = time.Time{}
+		v.say("the plotted places stay; x clears them")
+	}
+}
+
+func (v *View) drawPlots() {
+	p := &v.plots
+	if len(p.list) == 0 {
+		return
+	}
+	if !p.until.IsZero() {
+		if !v.now.Before(p.until) {
+			*p = plots{}
+			return
+		}
+		v.wake(p.until)
+	}
+	taken := make(map[[2]int]bool)
+	for _, q := range p.list {
+		x, y := v.world.Pixel(q.lat, q.lon)
+		at := [2]int{int(math.Round(x)), int(math.Round(y))}
+		if v.size.grow(plotRadius).contains(x, y) && !taken[at] {
+			taken[at] = true
+			v.canvas.triangle(x, y, plotRadius, q.color, white)
+		}
+	}
+}
+
+var white = color.NRGBA{0xff, 0xff, 0xff, 0xff}

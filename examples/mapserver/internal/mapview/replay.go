@@ -1,0 +1,122 @@
+package mapview
+
+import (
+	"math"
+	"time"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+)
+
+// A replay shows the stored history run through in half a minute.
+type replay struct {
+	ask    int // number of the question; zero: none runs
+	share  float64
+	at     time.Time // in the history
+	count  int64     // of events so far
+	spots  map[[2]int]spot
+	ending bool // no more will come
+}
+
+// A spot is a place whose last event fades.
+type spot struct {
+	lat, lon float64
+	rule     int
+	since    time.Time
+}
+
+// toggleReplay starts or stops the replay.
+func (v *View) toggleReplay() {
+	if v.replay.ask != 0 && !v.replay.ending {
+		v.ask(StopReplay{Ask: v.replay.ask})
+		v.replay = replay{}
+		v.say("replay stopped")
+		return
+	}
+	v.asks++
+	v.replay = replay{ask: v.asks}
+	v.ask(StartReplay{Ask: v.asks})
+}
+
+// Replayed is a part of the history, when it is due.
+type Replayed struct {
+	Ask    int
+	At     time.Time // in the history
+	Share  float64   // of the replay that is over
+	Events []live.Event
+	Done   bool   // the last one
+	Text   string // for people, why there is nothing; ends the replay
+}
+
+func (a Replayed) take(v *View) {
+	r := &v.replay
+	if a.Ask != r.ask || r.ending {
+		return
+	}
+	if a.Text != "" {
+		v.replay = replay{}
+		v.say(a.Text)
+		return
+	}
+	r.share, r.at, r.ending = a.Share, a.At, a.Done
+	r.count += int64(len(a.Events))
+	if r.spots == nil {
+		r.spots = make(map[[2]int]spot)
+	}
+	for _, e := range a.Events {
+		// By the pixel of the original's map at the deepest zoom that still merges
+		// what lies on one another.
+		at := [2]int{int(math.Round(e.Lat * 20)), int(math.Round(e.Lon * 20))}
+		if _, ok := r.spots[at]; ok || len(r.spots) < mostReplays {
+			r.spots[at] = spot{e.Lat, e.Lon, e.Rule, v.now}
+		}
+	}
+}
+
+func (v *View) drawReplay() {
+	r := &v.replay
+	if r.ask == 0 {
+		return
+	}
+	c, t := &v.canvas, v.theme
+	for at, s := range r.spots {
+		age := v.now.Sub(s.since)
+		if age >= replayFade {
+			delete(r.spots, at)
+			continue
+		}
+		x, y := v.world.Pixel(s.lat, s.lon)
+		if !v.size.grow(plotRadius).contains(x, y) {
+			continue
+		}
+		left := 1 - float64(age)/float64(replayFade)
+		col := t.accent
+		if s.rule >= 0 && s.rule < len(v.st.Rules) {
+			col = opaque(v.st.Rules[s.rule].Color)
+		}
+		c.triangle(x, y, plotRadius, fade(col, left), fade(white, left))
+	}
+	if len(r.spots) > 0 || !r.ending {
+		const frame = 50 * time.Millisecond
+		v.wake(v.now.Add(frame))
+	}
+	if r.ending && len(r.spots) == 0 {
+		v.replay = replay{}
+		return
+	}
+	w := min(420, v.size.w-16)
+	b := box{(v.size.w - w) / 2, v.size.h - 66, w, 30}
+	if b.x < legendWidth+16 {
+		b.x = max(v.size.w-w-8, 8)
+	}
+	c.panel(b, t)
+	v.taken = append(v.taken, b)
+	label := "replay"
+	if !r.at.IsZero() {
+		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04") + " · " + thousands(r.count)
+	}
+	c.text(b.x+10, b.y+17, typeface.Regular, 12, t.text, c.elide(typeface.Regular, 12, label, w-80))
+	c.textRight(b.x+w-10, b.y+17, typeface.Regular, 12, t.dim, "g stops")
+	c.rect(box{b.x + 10, b.y + 23, w - 20, 3}, 1.5, t.edge)
+	c.rect(box{b.x + 10, b.y + 23, (w - 20) * min(max(r.share, 0), 1), 3}, 1.5, t.accent)
+}

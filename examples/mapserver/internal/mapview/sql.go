@@ -1,0 +1,340 @@
+package mapview
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"image/color"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+)
+
+// A Query is a question that comes with the program.
+type Query struct{ Name, About, SQL string }
+
+const mostQueries = 50 // that are remembered
+
+// sqlPanel asks questions in SQL about the stored history.
+type sqlPanel struct {
+	editor  editor
+	table   table
+	result  resultRows
+	ask     int // number of the question
+	running bool
+	since   time.Time
+	problem string
+	wrong   int // where in the text, negative: nowhere
+	menu    sqlMenu
+	list    scroller // of the menu
+}
+
+// A sqlMenu is what is offered in place of the answer.
+type sqlMenu uint8
+
+const (
+	noMenu sqlMenu = iota
+	savedMenu
+	pastMenu
+)
+
+const firstQuery = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
+
+// sql returns the panel, which lives on while it is closed.
+func (v *View) sql() *sqlPanel {
+	if v.console == nil {
+		v.console = &sqlPanel{wrong: -1}
+		v.console.editor.set(firstQuery)
+		v.console.editor.undos = nil
+	}
+	return v.console
+}
+
+// openSQL opens the panel with a question.
+func (v *View) openSQL(sql string) {
+	p := v.sql()
+	if sql != "" {
+		p.load(sql)
+	}
+	v.open(p)
+}
+
+// load puts a question into the editor.
+func (p *sqlPanel) load(sql string) {
+	p.editor.set(sql)
+	p.menu, p.problem, p.wrong = noMenu, "", -1
+}
+
+func (*sqlPanel) name() string              { return "sql" }
+func (*sqlPanel) title(*View) string        { return "SQL" }
+func (*sqlPanel) size(*View) (w, h float64) { return 820, 390 }
+
+func (p *sqlPanel) run(v *View) {
+	sql := strings.TrimSpace(p.editor.text)
+	if p.running || sql == "" {
+		return
+	}
+	v.asks++
+	p.ask, p.running, p.since, p.menu, p.problem, p.wrong = v.asks, true, v.now, noMenu, "", -1
+	v.Queries = slices.DeleteFunc(slices.Clone(v.Queries), func(s string) bool { return s == sql })
+	v.Queries = append(v.Queries, sql)
+	if n := len(v.Queries); n > mostQueries {
+		v.Queries = v.Queries[n-mostQueries:]
+	}
+	// As it is in the editor, for the place of a mistake.
+	v.ask(RunQuery{Ask: p.ask, SQL: p.editor.text})
+}
+
+// Answered is the answer to RunQuery.
+type Answered struct {
+	Ask     int
+	Table   live.Table
+	Problem string // for people; empty: there is a table
+	Offset  int    // of the mistake in the SQL, in bytes, negative: unknown
+}
+
+func (a Answered) take(v *View) {
+	p := v.console
+	if p == nil || a.Ask != p.ask || !p.running {
+		return
+	}
+	p.running = false
+	if a.Problem != "" {
+		p.problem, p.wrong = a.Problem, min(a.Offset, len(p.editor.text))
+		return
+	}
+	p.result = resultRows{v: v, Table: a.Table, addr: -1}
+	p.table = table{changed: true}
+	for i, c := range a.Table.Columns {
+		ip := c.Name == "ip" || c.Name == "local_ip"
+		if c.Name == "ip" {
+			p.result.addr = i
+		}
+		p.table.columns = append(p.table.columns, column{title: c.Name, right: c.Number, mono: ip, link: c.Name == "ip"})
+	}
+}
+
+// Pasted is the text on the clipboard.
+type Pasted struct{ Text string }
+
+func (a Pasted) take(v *View) {
+	if p := v.desk.focus; p != nil && p.body == body(v.console) {
+		v.console.editor.insert(a.Text, false)
+	} else if v.filter.editing {
+		for _, r := range a.Text {
+			v.filter.typed(Key(r))
+		}
+	}
+}
+
+func (p *sqlPanel) show(v *View, b box) {
+	c, t := &v.canvas, v.theme
+	edit := box{b.x, b.y, b.w, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.h*0.45, 40))}
+	p.editor.show(v, edit, p.wrong)
+	y := edit.y + edit.h + 8
+	p.showButtons(v, box{b.x, y, b.w, 26})
+	y += 34
+	rest := box{b.x, y, b.w, b.y + b.h - y}
+	if rest.h < 20 {
+		return
+	}
+	switch {
+	case p.menu == savedMenu:
+		p.showMenu(v, rest, len(v.Saved), func(i int) (string, string, string) { q := v.Saved[i]; return q.Name, q.About, q.SQL })
+	case p.menu == pastMenu:
+		p.showMenu(v, rest, len(v.Queries), func(i int) (string, string, string) {
+			s := v.Queries[len(v.Queries)-1-i]
+			return "", oneLine.Replace(s), s
+		})
+	case p.problem != "":
+		for i, s := range c.wrap(typeface.Regular, 12.5, p.problem, rest.w-8, 4) {
+			c.text(rest.x+2, rest.y+14+float64(i)*17, typeface.Regular, 12.5, t.wrong, s)
+		}
+	case len(p.table.columns) > 0:
+		if row, col := p.table.show(v, rest, p.result); row >= 0 && col == p.result.addr {
+			if addr, err := netip.ParseAddr(p.result.cell(row, col)); err == nil {
+				v.openReport(&live.Conn{Conn: conntrack.Conn{Peer: netip.AddrPortFrom(addr, 0)}})
+			}
+		}
+	}
+}
+
+func (p *sqlPanel) showButtons(v *View, b box) {
+	c, t := &v.canvas, v.theme
+	run := box{b.x, b.y, 104, b.h}
+	if p.running {
+		if v.button(run, "Cancel", false, true) {
+			v.ask(CancelQuery{Ask: p.ask})
+		}
+	} else if v.button(run, "Run Ctrl+Enter", true, true) {
+		p.run(v)
+		v.again = true
+	}
+	pressed, x := v.buttons(box{b.x + 112, b.y, b.w - 112, b.h}, "Saved", "Previous", "Plot on map", "CSV", "JSON", "Copy")
+	switch pressed {
+	case 0, 1:
+		if want := savedMenu + sqlMenu(pressed); p.menu != want {
+			p.menu = want
+		} else {
+			p.menu = noMenu
+		}
+		p.list.top, v.again = 0, true
+	case 2:
+		v.plot(p.result)
+		v.again = true
+	case 3:
+		v.ask(Export{SQL: p.editor.text, Format: "csv"})
+	case 4:
+		v.ask(Export{SQL: p.editor.text, Format: "json"})
+	case 5:
+		p.table.copy(v, p.result, copyAll)
+	}
+	s := p.status(v)
+	s = c.elide(typeface.Regular, 12, s, b.x+b.w-x-4)
+	c.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, t.dim, s)
+}
+
+func (p *sqlPanel) status(v *View) string {
+	if p.running {
+		const tick = 100 * time.Millisecond
+		v.wake(v.now.Truncate(tick).Add(tick))
+		return fmt.Sprintf("running, %.1f s", v.now.Sub(p.since).Seconds())
+	}
+	if len(p.table.columns) == 0 || p.problem != "" {
+		return ""
+	}
+	s := thousands(int64(len(p.result.Rows))) + " rows"
+	if len(p.result.Rows) == 1 {
+		s = "1 row"
+	}
+	s += fmt.Sprintf(" · %.3g ms", float64(p.result.Elapsed.Microseconds())/1000)
+	if p.result.Cut != "" {
+		s += " · " + p.result.Cut
+	}
+	return s
+}
+
+// showMenu lists questions to choose from.
+func (p *sqlPanel) showMenu(v *View, b box, n int, item func(int) (name, about, sql string)) {
+	c, t := &v.canvas, v.theme
+	if n == 0 {
+		c.text(b.x+2, b.y+14, typeface.Regular, 12.5, t.dim, "none yet")
+		return
+	}
+	shown := p.list.show(v, b, n, tableRow)
+	for i := p.list.top; i < p.list.top+shown; i++ {
+		name, about, sql := item(i)
+		row := box{b.x, b.y + float64(i-p.list.top)*tableRow, b.w - barWidth, tableRow}
+		if v.hot(row) {
+			c.rect(row, 4, t.edge)
+			if v.in.Press {
+				p.load(sql)
+				v.again = true
+			}
+		}
+		x := row.x + 8
+		if name != "" {
+			c.text(x, row.y+17, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, name, 140))
+			x += 150
+		}
+		c.text(x, row.y+17, typeface.Regular, 12.5, t.text, c.elide(typeface.Regular, 12.5, about, row.x+row.w-x-4))
+	}
+}
+
+func (p *sqlPanel) key(v *View, k Key) bool {
+	switch k {
+	case KeyEscape:
+		if p.menu != noMenu {
+			p.menu = noMenu
+			return true
+		}
+		return false
+	case Ctrl | KeyEnter:
+		p.run(v)
+		return true
+	}
+	before := p.editor.text
+	done := p.editor.key(v, k)
+	if p.editor.text != before {
+		p.wrong = -1 // it may have moved
+	}
+	return done
+}
+
+// resultRows are the rows of an answer.
+type resultRows struct {
+	v *View
+	live.Table
+	addr int // column of the peer's address, or -1
+}
+
+func (r resultRows) len() int { return len(r.Rows) }
+
+func (r resultRows) key(row int) any { return row }
+
+func (r resultRows) color(row int) color.NRGBA {
+	if n := r.Rules[row]; n >= 0 && n < len(r.v.st.Rules) {
+		return r.v.st.Rules[n].Color
+	}
+	return color.NRGBA{}
+}
+
+func (r resultRows) cell(row, col int) string {
+	switch x := r.Rows[row][col].(type) {
+	case int64:
+		return strconv.FormatInt(x, 10)
+	case float64:
+		return strconv.FormatFloat(x, 'g', 8, 64)
+	case string:
+		return oneLine.Replace(x)
+	case []byte:
+		return fmt.Sprintf("x'%x'", x[:min(len(x), 64)])
+	}
+	return ""
+}
+
+func (r resultRows) compare(a, b, col int) int {
+	x, y := r.Rows[a][col], r.Rows[b][col]
+	if n := cmp.Compare(rank(x), rank(y)); n != 0 {
+		return n
+	}
+	switch x := x.(type) {
+	case int64, float64:
+		return cmp.Compare(number(x), number(y))
+	case string:
+		return cmp.Compare(x, y.(string))
+	case []byte:
+		return bytes.Compare(x, y.([]byte))
+	}
+	return 0
+}
+
+// rank orders kinds of values as SQLite does.
+func rank(x any) int {
+	switch x.(type) {
+	case int64, float64:
+		return 1
+	case string:
+		return 2
+	case []byte:
+		return 3
+	}
+	return 0
+}
+
+func number(x any) float64 {
+	switch x := x.(type) {
+	case int64:
+		return float64(x)
+	case float64:
+		return x
+	}
+	return math.NaN()
+}

@@ -1,0 +1,322 @@
+package mapview
+
+import (
+	"image/color"
+	"slices"
+	"strings"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+)
+
+const (
+	tableHead  = 24
+	tableRow   = 26
+	widestCell = 260
+	narrowCell = 34
+	cellGap    = 16
+	cellSize   = 12.5
+)
+
+// A column is one of a table.
+type column struct {
+	title string
+	right bool // figures
+	mono  bool // addresses
+	link  bool // a click opens what is in it
+}
+
+// rows is what a table shows. Rows are numbered from zero.
+type rows interface {
+	len() int
+	cell(row, col int) string
+	compare(a, b, col int) int
+	color(row int) color.NRGBA // of its rule; transparent: none
+	key(row int) any           // tells the row again when rows have changed
+}
+
+// A table shows rows of which only those that can be seen cost anything. The zero
+// table is ready for use.
+type table struct {
+	scroller
+	columns  []column
+	widths   []float64 // of what was shown so far
+	order    []int32   // of rows, as sorted
+	sort     int       // 1 more than the column, negative: descending, zero: as they come
+	row, col int       // the cursor: in order, and its column
+	chosen   any       // key of the cursor's row, nil: the cursor has not been set
+	first    int       // column at the left edge
+	page     int       // rows that are shown
+	reveal   bool      // the cursor has moved by keys
+	changed  bool      // rows are not those of order
+}
+
+// arrange sorts the rows again if they are others.
+func (t *table) arrange(r rows) {
+	if !t.changed && len(t.order) == r.len() {
+		return
+	}
+	t.changed = false
+	t.order = t.order[:0]
+	for i := range r.len() {
+		t.order = append(t.order, int32(i))
+	}
+	switch col := t.sort; {
+	case col > 0:
+		slices.SortStableFunc(t.order, func(a, b int32) int { return r.compare(int(a), int(b), col-1) })
+	case col < 0:
+		slices.SortStableFunc(t.order, func(a, b int32) int { return r.compare(int(b), int(a), -col-1) })
+	}
+	if t.chosen != nil {
+		for i, n := range t.order {
+			if r.key(int(n)) == t.chosen {
+				t.row = i
+				return
+			}
+		}
+	}
+	t.row = max(0, min(t.row, len(t.order)-1))
+}
+
+// selected returns the row of the cursor, or -1.
+func (t *table) selected() int {
+	if t.chosen == nil || t.row >= len(t.order) {
+		return -1
+	}
+	return int(t.order[t.row])
+}
+
+// show draws the table and returns the row and column of a link that was clicked, or
+// -1, -1.
+func (t *table) show(v *View, b box, r rows) (row, col int) {
+	row, col = -1, -1
+	t.arrange(r)
+	c, th := &v.canvas, v.theme
+	if len(t.widths) != len(t.columns) {
+		t.widths = make([]float64, len(t.columns))
+		for i, k := range t.columns {
+			t.widths[i] = max(narrowCell, c.width(typeface.Medium, 12, k.title)+14)
+		}
+	}
+	body := box{b.x, b.y + tableHead, b.w, b.h - tableHead}
+	if body.h < tableRow {
+		return
+	}
+	t.page = max(int(body.h/tableRow), 1)
+	if t.reveal {
+		t.reveal = false
+		t.top = max(min(t.top, t.row), t.row-t.page+1)
+		t.first = min(t.first, t.col)
+	}
+	n := t.scroller.show(v, body, len(t.order), tableRow)
+	for _, i := range t.order[t.top : t.top+n] {
+		for k := range t.columns {
+			t.widths[k] = max(t.widths[k], min(widestCell, c.width(t.font(k), cellSize, c.elide(t.font(k), cellSize, r.cell(int(i), k), widestCell))))
+		}
+	}
+	// The last column that is shown takes what is left.
+	type place struct {
+		col  int
+		x, w float64
+	}
+	var places []place
+	x, end := b.x+10, b.x+b.w-barWidth-4
+	t.first = max(0, min(t.first, len(t.columns)-1))
+	for k := t.first; k < len(t.columns); k++ {
+		w := t.widths[k]
+		if x+w > end {
+			if room := end - x; room > narrowCell {
+				places = append(places, place{k, x, room})
+			}
+			break
+		}
+		places = append(places, place{k, x, w})
+		x += w + cellGap
+	}
+	if v.again = v.again || t.moveTo(places != nil && t.col > places[len(places)-1].col); len(places) == 0 {
+		return
+	}
+	for _, p := range places {
+		k := t.columns[p.col]
+		head := box{p.x - cellGap/2, b.y, p.w + cellGap, tableHead}
+		title, colour := k.title, th.dim
+		switch t.sort {
+		case p.col + 1:
+			title, colour = title+" ▴", th.text
+		case -p.col - 1:
+			title, colour = title+" ▾", th.text
+		}
+		if v.hot(head) {
+			colour = th.accent
+			if v.in.Press {
+				t.sortBy(p.col)
+				v.again = true
+			}
+		}
+		t.cell(c, p.x, b.y+15, p.w, typeface.Medium, 12, colour, title, k.right)
+	}
+	c.rect(box{b.x, b.y + tableHead - 2, b.w - barWidth, 1}, 0, th.edge)
+	for i := t.top; i < t.top+n; i++ {
+		line := box{b.x, body.y + float64(i-t.top)*tableRow, b.w - barWidth, tableRow}
+		at := int(t.order[i])
+		chosen := t.chosen != nil && i == t.row
+		switch {
+		case chosen:
+			c.rect(line, 3, th.chosen)
+		case v.hot(line):
+			c.rect(line, 3, th.edge)
+		case i%2 == 1:
+			c.rect(line, 3, th.alternate)
+		}
+		if col := r.color(at); col.A > 0 {
+			c.rect(box{line.x + 2, line.y + 5, 3, tableRow - 10}, 1.5, opaque(col))
+		}
+		for _, p := range places {
+			k := t.columns[p.col]
+			here := box{p.x - cellGap/2, line.y, p.w + cellGap, tableRow}
+			colour := th.text
+			hot := v.hot(here)
+			if hot && k.link {
+				colour = th.accent
+			}
+			if chosen && p.col == t.col && v.focused() {
+				c.frame(box{p.x - 5, line.y + 2, p.w + 10, tableRow - 4}, 3, 1, th.accent)
+			}
+			t.cell(c, p.x, line.y+17, p.w, t.font(p.col), cellSize, colour, r.cell(at, p.col), k.right)
+			if hot && v.in.Press {
+				t.row, t.col, t.chosen = i, p.col, r.key(at)
+				v.again = true
+				if k.link {
+					row, col = at, p.col
+				}
+			}
+		}
+	}
+	return row, col
+}
+
+// moveTo brings the cursor's column into view, a column a time, and reports whether it
+// was not.
+func (t *table) moveTo(beyond bool) bool {
+	if beyond && t.chosen != nil && t.first < t.col {
+		t.first++
+		return true
+	}
+	return false
+}
+
+func (t *table) font(col int) typeface.Font {
+	if k := t.columns[col]; k.mono || k.right {
+		return typeface.Mono
+	}
+	return typeface.Regular
+}
+
+func (t *table) cell(c *canvas, x, y, w float64, f typeface.Font, size float64, col color.NRGBA, s string, right bool) {
+	s = c.elide(f, size, s, w)
+	if right {
+		c.textRight(x+w, y, f, size, col, s)
+	} else {
+		c.text(x, y, f, size, col, s)
+	}
+}
+
+func (t *table) sortBy(col int) {
+	switch t.sort {
+	case col + 1:
+		t.sort = -col - 1
+	case -col - 1:
+		t.sort = 0
+	default:
+		t.sort = col + 1
+	}
+	t.changed = true
+}
+
+// keys moves the cursor and copies, and reports whether it was a key for that.
+func (t *table) keys(v *View, k Key, r rows) bool {
+	t.arrange(r)
+	if len(t.order) == 0 {
+		return false
+	}
+	row, col := t.row, t.col
+	switch k {
+	case KeyUp:
+		row--
+	case KeyDown:
+		row++
+	case KeyPageUp:
+		row -= max(t.page-1, 1)
+	case KeyPageDown:
+		row += max(t.page-1, 1)
+	case KeyHome:
+		row = 0
+	case KeyEnd:
+		row = len(t.order) - 1
+	case KeyLeft:
+		col--
+	case KeyRight:
+		col++
+	case Ctrl | 'c':
+		t.copy(v, r, copyCell)
+		return true
+	case Ctrl | Shift | 'c':
+		t.copy(v, r, copyRow)
+		return true
+	case Ctrl | 'a':
+		t.copy(v, r, copyAll)
+		return true
+	default:
+		return false
+	}
+	if t.chosen == nil {
+		row = t.row // the first key only shows the cursor
+	}
+	t.row, t.col = max(0, min(row, len(t.order)-1)), max(0, min(col, len(t.columns)-1))
+	t.chosen, t.reveal = r.key(int(t.order[t.row])), true
+	return true
+}
+
+// What is copied.
+const (
+	copyCell = iota
+	copyRow
+	copyAll
+)
+
+// copy copies cells as lines, with tabs between.
+func (t *table) copy(v *View, r rows, what int) {
+	var s strings.Builder
+	line := func(row int) {
+		for k := range t.columns {
+			if k > 0 {
+				s.WriteByte('\t')
+			}
+			s.WriteString(oneLine.Replace(r.cell(row, k)))
+		}
+	}
+	switch at := t.selected(); {
+	case what == copyAll:
+		for k, col := range t.columns {
+			if k > 0 {
+				s.WriteByte('\t')
+			}
+			s.WriteString(col.title)
+		}
+		s.WriteByte('\n')
+		for _, i := range t.order {
+			line(int(i))
+			s.WriteByte('\n')
+		}
+	case at < 0:
+		v.say("choose a row first")
+		return
+	case what == copyRow:
+		line(at)
+	default:
+		s.WriteString(r.cell(at, t.col))
+	}
+	v.ask(Copy{Text: s.String()})
+}
+
+// oneLine keeps a cell on its line and in its column.
+var oneLine = strings.NewReplacer("\t", " ", "\n", " ", "\r", " ")

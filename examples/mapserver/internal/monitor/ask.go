@@ -1,0 +1,240 @@
+package monitor
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/rules"
+)
+
+const (
+	mostFound = 500 // stored connections of a list
+	replayFor = 30 * time.Second
+	replayTic = 40 * time.Millisecond
+)
+
+// Nearby returns the newest stored connections around a place, at most so many pixels of
+// the original's map away, and the question for them in SQL.
+func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found []live.Past, sql string, err error) {
+	if m.History == nil {
+		return nil, "", errNotRecorded
+	}
+	km := history.PixelsKm(lat, pixels)
+	for r, err := range m.History.Nearby(ctx, lat, lon, km, mostFound) {
+		if err != nil {
+			return nil, "", err
+		}
+		found = append(found, m.past(r))
+	}
+	return found, history.NearbySQL(lat, lon, km, mostFound), nil
+}
+
+// Within returns the newest stored connections to a prefix, and the question for them in
+// SQL.
+func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past, sql string, err error) {
+	if m.History == nil {
+		return nil, "", errNotRecorded
+	}
+	for r, err := range m.History.Within(ctx, p, mostFound) {
+		if err != nil {
+			return nil, "", err
+		}
+		found = append(found, m.past(r))
+	}
+	return found, history.WithinSQL(p, mostFound), nil
+}
+
+// past makes a stored connection one that the window shows.
+func (m *Monitor) past(r history.Row) live.Past {
+	c := conntrack.Conn{
+		Local: r.Local, Peer: r.Peer, Opened: r.Opened, Tx: r.Tx, Rx: r.Rx,
+		Process: conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
+	}
+	for p := range 256 {
+		if conntrack.Proto(p).String() == r.Protocol {
+			c.Proto = conntrack.Proto(p)
+			break
+		}
+	}
+	for _, d := range [...]conntrack.Direction{conntrack.In, conntrack.Out} {
+		if d.String() == r.Direction {
+			c.Direction = d
+		}
+	}
+	l := live.Conn{Conn: c, Agent: r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule)}
+	l.Place.Country = r.Country
+	if r.Located {
+		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.City
+	}
+	return live.Past{Conn: l, Count: r.Count, Seen: r.Seen, Closed: r.Closed}
+}
+
+// ruleIndex finds a rule by its label; that of none is the last.
+func (m *Monitor) ruleIndex(label string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, l := range m.labels {
+		if l == label {
+			return i
+		}
+	}
+	return len(m.labels) - 1
+}
+
+// Label names the rule of a connection by its ports and program.
+func (m *Monitor) Label(local, peer uint16, program, exe string) string {
+	m.mu.Lock()
+	set := m.rules
+	m.mu.Unlock()
+	r, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
+	return r.Label
+}
+
+// Locate returns where an address is, by the tables.
+func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
+	for _, db := range m.Geo {
+		if p, ok := db.Lookup(addr); ok {
+			return p, true
+		}
+	}
+	return geoip.Place{}, false
+}
+
+// Table makes an answer of the console one that the window shows: each row with its rule
+// and its place, as far as its columns tell them.
+func (m *Monitor) Table(t *history.Table) live.Table {
+	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Rules: make([]int, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
+	column := make(map[string]int)
+	for i, c := range t.Columns {
+		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real"})
+		if _, ok := column[c.Name]; !ok {
+			column[c.Name] = i
+		}
+	}
+	for i, row := range t.Rows {
+		get := func(name string) any {
+			if c, ok := column[name]; ok {
+				return row[c]
+			}
+			return nil
+		}
+		out.Rules[i], out.Places[i] = m.rowRule(get), m.rowPlace(get)
+	}
+	return out
+}
+
+func (m *Monitor) rowRule(get func(string) any) int {
+	if label, ok := get("rule").(string); ok {
+		return m.ruleIndex(label)
+	}
+	port, _ := get("port").(int64)
+	local, _ := get("local_port").(int64)
+	program, named := get("programname").(string)
+	exe, _ := get("exe").(string)
+	if port == 0 && local == 0 && !named {
+		return -1
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rules.Index(rules.Conn{Local: uint16(local), Peer: uint16(port), Comm: program, Exe: exe})
+}
+
+func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
+	none := [2]float64{math.NaN(), math.NaN()}
+	lat, lon := number(get("lat")), number(get("lon"))
+	if math.Abs(lat) <= 90 && math.Abs(lon) <= 180 {
+		return [2]float64{lat, lon}
+	}
+	ip, ok := get("ip").(string)
+	if !ok {
+		return none
+	}
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return none
+	}
+	if p, ok := m.Locate(addr); ok {
+		return [2]float64{p.Lat, p.Lon}
+	}
+	return none
+}
+
+// number is NaN for what is none.
+func number(v any) float64 {
+	switch v := v.(type) {
+	case int64:
+		return float64(v)
+	case float64:
+		return v
+	}
+	return math.NaN()
+}
+
+// Replay tells of all stored connections in the order in which they opened, run through
+// in half a minute: events since the last call, the time in the history and the share
+// that is over, which ends at 1. It calls show until ctx ends.
+func (m *Monitor) Replay(ctx context.Context, show func(events []live.Event, at time.Time, share float64)) error {
+	if m.History == nil {
+		return errNotRecorded
+	}
+	first, last, err := m.History.Span(ctx)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	span := last.Sub(first) + time.Millisecond
+	var events []live.Event
+	tell := func(at time.Time) bool {
+		show(events, at, float64(at.Sub(first))/float64(span))
+		events = nil
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(replayTic):
+			return true
+		}
+	}
+	// until is the time in the history that is due now.
+	until := func() time.Time {
+		return first.Add(time.Duration(float64(span) * min(float64(time.Since(begin))/float64(replayFor), 1)))
+	}
+	due := first
+	for r, err := range m.History.Replay(ctx, first, last.Add(time.Millisecond)) {
+		if err != nil {
+			return err
+		}
+		for r.Opened.After(due) {
+			if due = until(); r.Opened.After(due) && !tell(due) {
+				return ctx.Err()
+			}
+		}
+		if r.Located {
+			events = append(events, live.Event{Lat: r.Lat, Lon: r.Lon, Rule: m.ruleIndex(r.Rule)})
+			if len(events) >= 10_000 { // there are more than can be seen
+				show(events, due, float64(due.Sub(first))/float64(span))
+				events = nil
+			}
+		}
+	}
+	for due = until(); due.Before(first.Add(span)) && tell(due); due = until() {
+	}
+	if ctx.Err() == nil {
+		show(events, last, 1)
+	}
+	return ctx.Err()
+}
+
+// First tells since when a program's connections to an address are known, and how often
+// they were opened.
+func (m *Monitor) First(ctx context.Context, peer netip.Addr, program string) (time.Time, int64, error) {
+	if m.History == nil {
+		return time.Time{}, 0, errNotRecorded
+	}
+	return m.History.First(ctx, peer, program)
+}
