@@ -37,6 +37,7 @@ func TestDependencies(t *testing.T) {
 		{"connmap-data has no map", "./cmd/connmap-data", []string{"./history", "./conntrack", "./examples", "./geoip/embedded", "./asn/embedded", "github.com/hajimehoshi", "modernc.org", "zombiezen.com"}, false},
 		{"ip2asn has no map and no network", "./cmd/ip2asn", []string{"./history", "./conntrack", "./examples", "github.com/hajimehoshi", "modernc.org", "zombiezen.com", "net/http"}, false},
 		{"rules is a leaf", "./rules", []string{"./geoip", "./asn", "./history", "./conntrack", "./examples"}, false},
+		{"hilbert is a leaf", "./hilbert", []string{"./geoip", "./asn", "./rules", "./history", "./conntrack", "./examples"}, false},
 		{"history is a leaf", "./history", []string{"./geoip", "./asn", "./rules", "./conntrack", "./examples"}, false},
 		{"the monitor draws nothing", "./examples/mapserver/internal/monitor", []string{"github.com/hajimehoshi", "./examples/mapserver/internal/mapview", "./examples/mapserver/internal/gui", "./examples/mapserver/internal/paint"}, false},
 		{"the view model has no window, socket or database", "./examples/mapserver/internal/mapview", []string{"github.com/hajimehoshi", "modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor", "crypto/tls"}, false},

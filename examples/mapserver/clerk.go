@@ -85,6 +85,10 @@ func (c *clerk) handle(e mapview.Effect) {
 	switch e := e.(type) {
 	case mapview.ShowHistory:
 		c.monitor.ShowHistory(e.On)
+	case mapview.ShowAddrs:
+		c.monitor.ShowAddrs(e.On)
+	case mapview.LookUp:
+		c.answer(mapview.Named{Addr: e.Addr, Text: c.monitor.Network(e.Addr)})
 	case mapview.Whois:
 		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
 	case mapview.FindNearby:

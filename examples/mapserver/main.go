@@ -51,9 +51,12 @@ type config struct {
 	demo               int
 	light              bool
 	size               image.Point
+	themed, sized      bool               // theme and size are given, and not as remembered
 	keep               *history.Retention // nil: as it was set before
 	question           question
 }
+
+var leastSize = image.Pt(160, 80)
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, err := parse(args, stderr)
@@ -100,12 +103,12 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.screenshot, "screenshot", "", "draw the map into `file`.png without a display, then exit; listens and records only if -listen and -history are given (default a window)")
 	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects first")
 	f.IntVar(&cfg.demo, "demo", 0, "show `N` synthetic connections instead of this machine's; listens and records only if -listen and -history are given (default real ones)")
-	f.StringVar(&theme, "theme", "dark", "dark or light")
+	f.StringVar(&theme, "theme", "dark", "dark or light (default as the window had it last, at first dark)")
 	f.StringVar(&keep, "keep", "", "how much history is kept: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, some of them with commas between, or all (default what was set last, at first 4GB)")
 	f.StringVar(&cfg.question.sql, "query", "", "answer a question in `SQL` from the history and exit, also while a server runs; @NAME asks a saved one, list lists those")
 	f.StringVar(&cfg.question.format, "format", "table", "of the answer to -query: table, csv or json")
 	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
-	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels")
+	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as the window had it last, at first this)")
 	f.Usage = func() {
 		fmt.Fprint(stderr, "mapserver shows on a world map where this machine's and its agents' connections go.\n\nusage: mapserver [flags]\n\n")
 		f.PrintDefaults()
@@ -122,6 +125,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	cfg.themed, cfg.sized = given["theme"], given["size"]
 	// A demonstration or a single picture must neither mix with the real
 	// history nor stand in the way of a server that runs.
 	aside := cfg.demo > 0 || cfg.screenshot != ""
@@ -155,7 +159,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return cfg, fmt.Errorf("-theme: expected dark or light, found %q", theme)
 	}
 	if n, err := fmt.Sscanf(strings.ToLower(size), "%dx%d", &cfg.size.X, &cfg.size.Y); n != 2 || err != nil ||
-		cfg.size.X < 160 || cfg.size.Y < 80 || cfg.size.X > 16384 || cfg.size.Y > 16384 {
+		cfg.size.X < leastSize.X || cfg.size.Y < leastSize.Y || cfg.size.X > 16384 || cfg.size.Y > 16384 {
 		return cfg, fmt.Errorf("-size: expected WIDTHxHEIGHT from 160x80 to 16384x16384, found %q", size)
 	}
 	return cfg, nil

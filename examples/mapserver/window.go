@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"image"
 	"io"
 	"os"
 	"runtime"
@@ -20,8 +21,18 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	defer cancel()
 	clerk := newClerk(open, a)
 	w := &gui.Window{
-		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle,
+		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember,
 		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, Saved: savedQueries()},
+	}
+	if r, ok := a.recall(); ok {
+		w.View.Settings = r.Settings
+		w.Position = &image.Point{X: r.X, Y: r.Y}
+		if a.cfg.themed {
+			w.View.Light = a.cfg.light
+		}
+		if size := image.Pt(r.Width, r.Height); !a.cfg.sized && leastSize.X <= size.X && leastSize.Y <= size.Y {
+			w.Size = size
+		}
 	}
 	a.setWake(w.Wake)
 	err := w.Run(open)

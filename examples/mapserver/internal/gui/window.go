@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 	smallestWidth  = 320
 	smallestHeight = 160
 	frameTime      = 16 * time.Millisecond
+	rememberEvery  = 3 * time.Second
 	redrawTime     = 100 * time.Millisecond // without events before the window is drawn again
 )
 
@@ -33,6 +35,12 @@ type Window struct {
 	Size  image.Point // at the start, in density-independent pixels; zero means 1000x500
 	View  *mapview.View
 	State func() *live.State
+	// Position is where the window was last; nil lets the system choose.
+	Position *image.Point
+	// Remember, if not nil, is called on the window's goroutine when the view's
+	// settings, the window's position or its size are others than they were, at
+	// most every few seconds, and when it closes.
+	Remember func(s mapview.Settings, position, size image.Point)
 	// Answers, if not nil, returns the answers since it was called last. It is
 	// called on the window's goroutine: whoever has one calls Wake.
 	Answers func() []mapview.Answer
@@ -52,6 +60,14 @@ type Window struct {
 	drawn   uint64       // Rev of the scene in the window; zero: none
 	redraw  time.Time    // when to draw again what is drawn; zero: not at all
 	frames  atomic.Int64 // drawn so far, for tests
+	kept    remembered
+	checked time.Time // what is to be remembered
+}
+
+// remembered is what outlives the window.
+type remembered struct {
+	settings       mapview.Settings
+	position, size image.Point
 }
 
 // Run opens the window and returns when it is closed or ctx ends. It must be
@@ -66,6 +82,9 @@ func (w *Window) Run(ctx context.Context) error {
 	ebiten.SetWindowTitle(w.Title)
 	ebiten.SetWindowIcon([]image.Image{icon(16), icon(48)})
 	ebiten.SetWindowSize(w.Size.X, w.Size.Y)
+	if w.Position != nil {
+		ebiten.SetWindowPosition(w.Position.X, w.Position.Y)
+	}
 	ebiten.SetWindowSizeLimits(smallestWidth, smallestHeight, -1, -1)
 	ebiten.SetWindowDecorated(false)
 	ebiten.SetWindowResizingMode(ebiten.WindowResizingModeEnabled)
@@ -116,10 +135,11 @@ func (g *game) LayoutF(width, height float64) (float64, float64) {
 
 func (g *game) Update() error {
 	g.running.Store(true)
+	now := time.Now()
 	if g.ctx.Err() != nil {
+		g.remember(now, true)
 		return ebiten.Termination
 	}
-	now := time.Now()
 	byEvent := !g.woken.Swap(false)
 	in := g.input(now)
 	if g.edge.update(&in) {
@@ -133,6 +153,7 @@ func (g *game) Update() error {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case mapview.Quit:
+			g.remember(now, true)
 			return ebiten.Termination
 		case mapview.MoveWindow:
 			x, y := ebiten.WindowPosition()
@@ -145,9 +166,36 @@ func (g *game) Update() error {
 	if in.Held || in.MiddleHeld || g.repeats.holding() || g.edge.active {
 		next = earlier(next, now.Add(frameTime))
 	}
+	g.remember(now, false)
 	g.repair(now, byEvent)
 	g.wakeAt(earlier(next, g.redraw))
 	return nil
+}
+
+// remember tells what is to be remembered if it has changed.
+func (g *game) remember(now time.Time, closing bool) {
+	if g.Remember == nil || !closing && now.Sub(g.checked) < rememberEvery {
+		return
+	}
+	first := g.checked.IsZero()
+	g.checked = now
+	var k remembered
+	k.settings = g.View.Settings
+	k.position.X, k.position.Y = ebiten.WindowPosition()
+	k.size.X, k.size.Y = ebiten.WindowSize()
+	if first {
+		// A window that was on a screen that is no more must come back.
+		w, h := ebiten.Monitor().Size()
+		if p := k.position; p.X < 20-k.size.X || p.Y < 20-k.size.Y || p.X > w-20 || p.Y > h-20 {
+			ebiten.SetWindowPosition(max((w-k.size.X)/2, 0), max((h-k.size.Y)/2, 0))
+		}
+		g.kept = k
+		return
+	}
+	if !reflect.DeepEqual(k, g.kept) {
+		g.kept = k
+		g.Remember(k.settings, k.position, k.size)
+	}
 }
 
 // repair has the scene drawn again after events that did not change it.

@@ -31,6 +31,9 @@ type Conn struct {
 	ASN   uint32      // zero: unknown
 	Org   string      // holder of the ASN
 	Rule  int         // index into State.Rules
+	// Bytes a second between the last two counts, and when the last one was.
+	TxRate, RxRate float64
+	Counted        time.Time
 }
 
 // A Past is a connection of the stored history. Its Conn has no ID; Opened is
@@ -68,6 +71,13 @@ type Mark struct {
 	Count    int64
 }
 
+// An AddrCount is an IPv4 address of the stored history and how many distinct
+// connections to it there are.
+type AddrCount struct {
+	Addr  uint32
+	Count uint32
+}
+
 // A Retention says how much history is kept. Zero limits nothing.
 type Retention struct {
 	Age         time.Duration
@@ -94,9 +104,12 @@ type State struct {
 	Home     geoip.Place
 	Geo      Source
 	ASN      Source
-	Marks    []Mark   // history by place, nil until it is asked for
-	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
-	Problems []string // what is wrong and what to do, for people; newest last
+	Marks    []Mark      // history by place, nil until it is asked for
+	Addrs    []AddrCount // IPv4 addresses of the history, nil until they are asked for
+	Kept     *Kept       // nil until it is asked for, and if nothing is recorded
+	Beeps    uint64      // connections so far whose rule wants a sound
+	Others   uint64      // connections so far that match no rule
+	Problems []string    // what is wrong and what to do, for people; newest last
 }
 
 // A Table is the answer to a question in SQL.

@@ -1,6 +1,7 @@
 package mapview
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -46,8 +47,7 @@ type desk struct {
 	move   bool     // the panel follows the mouse
 	resize bool     // its corner does
 	grab   [2]float64
-	places map[string]box // of panels, by name, as the user left them
-	closed bool           // a panel was closed while it was drawn
+	closed bool // a panel was closed while it was drawn
 }
 
 // find returns the panel of a kind, or nil.
@@ -66,8 +66,8 @@ func (v *View) open(b body) {
 	p := d.find(b.name())
 	if p == nil {
 		p = &panel{}
-		if at, ok := d.places[b.name()]; ok {
-			p.box, p.placed, p.sized = at, true, true
+		if at, ok := v.Panels[b.name()]; ok {
+			p.box, p.placed, p.sized = box{at[0], at[1], at[2], at[3]}, true, true
 		}
 		d.panels = append(d.panels, p)
 	}
@@ -158,11 +158,13 @@ func (d *desk) mouse(v *View) {
 		return
 	}
 	p.box = p.box.clamp(v.size)
-	if d.places == nil {
-		d.places = make(map[string]box)
-	}
 	if p.sized {
-		d.places[p.name()] = p.box
+		places := maps.Clone(v.Panels)
+		if places == nil {
+			places = make(map[string][4]float64)
+		}
+		places[p.name()] = [4]float64{p.box.x, p.box.y, p.box.w, p.box.h}
+		v.Panels = places
 	}
 }
 
@@ -175,7 +177,8 @@ func (v *View) layout(p *panel) {
 		w, h := p.size(v)
 		p.box.w, p.box.h = w+2*panelAir, h+titleHeight+panelAir
 	}
-	p.box.w, p.box.h = min(p.box.w, room.w), min(p.box.h, room.h)
+	// Also if what was remembered is no number.
+	p.box.w, p.box.h = min(max(p.box.w, leastWidth), room.w), min(max(p.box.h, leastHeight), room.h)
 	if !p.placed {
 		p.box.x, p.box.y = (v.size.w-p.box.w)/2, (v.size.h-p.box.h)/2
 		// Not just over another one.
@@ -196,7 +199,8 @@ func (v *View) drawPanels() {
 		b := p.box
 		v.taken = append(v.taken, b)
 		d.shown = p
-		c.panel(b, t)
+		c.rect(b, 6, opaque(t.panel)) // text below would show through text
+		c.frame(b, 6, 1, t.edge)
 		title := t.dim
 		if d.focus == p {
 			title = t.text

@@ -262,7 +262,7 @@ type span struct {
 // show draws the text. wrong is where a mistake is, or negative.
 func (e *editor) show(v *View, b box, wrong int) {
 	c, t := &v.canvas, v.theme
-	c.rect(b, 5, t.palette.Sea)
+	c.rect(b, 5, t.alternate)
 	edge := t.edge
 	if v.focused() {
 		edge = t.dim

@@ -68,6 +68,13 @@ type (
 	StartReplay struct{ Ask int }
 	// StopReplay asks for no more of it.
 	StopReplay struct{ Ask int }
+	// ShowAddrs asks to put the addresses of the stored history into the State,
+	// or to leave them out.
+	ShowAddrs struct{ On bool }
+	// LookUp asks for the network of an address, as Named.
+	LookUp struct{ Addr netip.Addr }
+	// Beep asks for the sound.
+	Beep struct{}
 	// LoadHistory asks to put the places of the simple history into the State
 	// too.
 	LoadHistory struct{}
@@ -93,6 +100,9 @@ func (CancelQuery) effect()  {}
 func (Export) effect()       {}
 func (StartReplay) effect()  {}
 func (StopReplay) effect()   {}
+func (Beep) effect()         {}
+func (ShowAddrs) effect()    {}
+func (LookUp) effect()       {}
 
 // An Answer is what came of an Effect, or what else the caller has to say.
 type Answer interface{ take(v *View) }

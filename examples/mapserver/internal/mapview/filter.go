@@ -125,12 +125,8 @@ func (v *View) drawFilter() {
 	}
 	c, t := &v.canvas, v.theme
 	y := 8.0
-	if n := len(v.st.Problems); n > 0 && len(v.taken) > 0 {
-		for _, b := range v.taken {
-			if b.y == 8 {
-				y = b.y + b.h + 6
-			}
-		}
+	if v.problems.h > 0 {
+		y = v.problems.y + v.problems.h + 6
 	}
 	if f.editing {
 		const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"

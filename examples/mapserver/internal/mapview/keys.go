@@ -49,6 +49,7 @@ func init() {
 		}},
 		{"r", "delete the stored history; asks first", []Key{'r'}, (*View).confirmReset},
 		{"p", "how much history is kept", []Key{'p'}, func(v *View) { v.ask(ShowKept{On: v.toggle(retentionPanel{})}) }},
+		{"z", "the addresses of IPv4 on a Hilbert curve", []Key{'z'}, func(v *View) { v.toggle(&v.curve) }},
 		{"q", "questions in SQL about the history", []Key{'q'}, func(v *View) { v.toggle(v.sql()) }},
 		{"g", "start or stop a replay of the history in 30 s", []Key{'g'}, (*View).toggleReplay},
 		{"x", "keep what is plotted, or clear it", []Key{'x'}, (*View).keepPlots},
@@ -56,19 +57,30 @@ func init() {
 		{"i, k", "the hosts; shows and hides their connections", []Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
 		{"/", "show only what fits words such as port:443 app:ssh", []Key{'/'}, func(v *View) { v.filter.editing = true }},
 		{"space", "pause", []Key{' '}, func(v *View) { v.togglePause() }},
+		{"o", "lines from home, with direction and traffic", []Key{'o'}, func(v *View) {
+			v.Lines = !v.Lines
+			v.sayOnOff("lines", v.Lines)
+		}},
+		{"b", "a sound for connections without a rule", []Key{'b'}, func(v *View) {
+			v.Beep = !v.Beep
+			v.sayOnOff("sound for unclassified connections", v.Beep)
+		}},
 		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light; v.again = true }},
 		{"?", "this list", []Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
 		{"Esc", "close what is open, or save the counts and quit", []Key{KeyEscape}, (*View).escape},
 		{"wheel, + and -", "zoom", []Key{'+', '='}, func(v *View) { v.zoomKey(wheelZoom) }},
 		{"", "", []Key{'-'}, func(v *View) { v.zoomKey(1 / wheelZoom) }},
 		{"0", "the whole map", []Key{'0'}, func(v *View) { v.camera = camera{} }},
+		{"Ctrl + and -", "larger and smaller text; Ctrl 0 as usual", []Key{Ctrl | '+', Ctrl | '=', Ctrl | Shift | '+', Ctrl | Shift | '='}, func(v *View) { v.resizeText(1.125) }},
+		{"", "", []Key{Ctrl | '-'}, func(v *View) { v.resizeText(1 / 1.125) }},
+		{"", "", []Key{Ctrl | '0'}, func(v *View) { v.resizeText(0) }},
 		{"middle drag, arrows", "move the map", nil, nil},
 		{"mouse over a place", "names what is there", nil, nil},
 		{"click on a place", "details of its connections", nil, nil},
 		{"right click", "connections nearby, live and stored", nil, nil},
 		{"legend's square", "labels of that rule", nil, nil},
 		{"legend's text", "lists the connections of that rule", nil, nil},
-		{"mouse over the legend", "fewest and most connections seen", nil, nil},
+		{"mouse on the legend", "fewest and most connections seen", nil, nil},
 		{"left drag", "moves the window, or a panel by its title", nil, nil},
 		{"drag at the edge", "resizes the window, or a panel at its corner", nil, nil},
 	}

@@ -110,8 +110,9 @@ func (v *View) drawStatus(b box) {
 	}
 }
 
-// drawProblems lists what is wrong, the newest at the bottom.
+// drawProblems lists what is wrong, the newest at the bottom. A click shows all of it.
 func (v *View) drawProblems() {
+	v.problems = box{}
 	list := v.st.Problems
 	const most = 3
 	if len(list) > most {
@@ -127,12 +128,64 @@ func (v *View) drawProblems() {
 		lines = append(lines, c.wrap(typeface.Regular, 12, p, width-34, 3)...)
 	}
 	b := box{8, 8, width, float64(len(lines))*16 + 14}
+	v.problems = b
 	v.taken = append(v.taken, b)
 	c.panel(b, t)
+	if v.hot(b) {
+		c.frame(b, 6, 1.2, t.dim)
+		if v.in.Press {
+			v.open(&problemsPanel{})
+		}
+	}
 	c.rect(box{b.x + 8, b.y + 9, 3, b.h - 18}, 1.5, t.warning)
 	for i, s := range lines {
 		c.text(b.x+20, b.y+19.5+float64(i)*16, typeface.Regular, 12, t.text, s)
 	}
+}
+
+// problemsPanel shows all that is wrong, in full.
+type problemsPanel struct{ scroller }
+
+const problemRow = 17
+
+func (*problemsPanel) name() string       { return "problems" }
+func (*problemsPanel) title(*View) string { return "Problems" }
+
+func (p *problemsPanel) lines(v *View, w float64) (lines []string) {
+	for i, problem := range v.st.Problems {
+		if i > 0 {
+			lines = append(lines, "")
+		}
+		for _, s := range strings.Split(problem, "\n") {
+			lines = append(lines, v.canvas.wrap(typeface.Regular, 12.5, s, w-barWidth-4, 20)...)
+		}
+	}
+	if lines == nil {
+		lines = []string{"All is well again."}
+	}
+	return lines
+}
+
+func (p *problemsPanel) size(v *View) (w, h float64) {
+	return 560, float64(min(len(p.lines(v, 560)), 20))*problemRow + footHeight
+}
+
+func (p *problemsPanel) show(v *View, b box) {
+	lines := p.lines(v, b.w)
+	text := box{b.x, b.y, b.w, b.h - footHeight}
+	if text.h >= problemRow {
+		n := p.scroller.show(v, text, len(lines), problemRow)
+		for i, s := range lines[p.top : p.top+n] {
+			v.canvas.text(b.x+2, b.y+13+float64(i)*problemRow, typeface.Regular, 12.5, v.theme.text, s)
+		}
+	}
+	if pressed, _ := v.buttons(box{b.x, b.y + b.h - 24, b.w, 26}, "Copy"); pressed == 0 {
+		v.ask(Copy{Text: strings.Join(v.st.Problems, "\n") + "\n"})
+	}
+}
+
+func (p *problemsPanel) key(_ *View, k Key) bool {
+	return (k == KeyUp || k == KeyDown || k == KeyPageUp || k == KeyPageDown || k == KeyHome || k == KeyEnd) && p.keys(k, 10)
 }
 
 // wrap breaks a text at blanks into at most n lines of a width; the last is

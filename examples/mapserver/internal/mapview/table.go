@@ -141,9 +141,9 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 		title, colour := k.title, th.dim
 		switch t.sort {
 		case p.col + 1:
-			title, colour = title+" ▴", th.text
+			title, colour = title+" ↑", th.text
 		case -p.col - 1:
-			title, colour = title+" ▾", th.text
+			title, colour = title+" ↓", th.text
 		}
 		if v.hot(head) {
 			colour = th.accent

@@ -33,19 +33,22 @@ type View struct {
 	in      Input
 	st      *live.State
 	effects []Effect
+	heard   sounds
 	theme   *theme
 	canvas  canvas
 	size    box // of the picture, density-independent like all boxes
 	world   worldmap.View
 
-	stacks stacks
-	legend legend
-	badges []badge
-	taken  []box   // where there is more than map
-	bottom float64 // free at the lower edge, left
-	next   time.Time
-	again  bool // what was drawn has changed by being clicked
-	asks   int  // the number of the last question to the caller
+	stacks   stacks
+	legend   legend
+	badges   []badge
+	taken    []box   // where there is more than map
+	bottom   float64 // free at the lower edge, left
+	problems box
+	next     time.Time
+	started  bool // there was an Update
+	again    bool // what was drawn has changed by being clicked
+	asks     int  // the number of the last question to the caller
 
 	pressed, dragging bool
 	from              image.Point
@@ -56,6 +59,8 @@ type View struct {
 	paused  pause
 	filter  filter
 	console *sqlPanel
+	curve   curvePanel
+	addrs   bool // of the history are asked for
 	plots   plots
 	replay  replay
 	panning bool
@@ -69,17 +74,6 @@ type View struct {
 	spare []Item
 }
 
-// Settings are what the user has switched, to be remembered.
-type Settings struct {
-	Light      bool     // the light theme
-	Labels     bool     // of all connections
-	RuleLabels bool     // of all places
-	Cycle      bool     // through the colours of stacked places
-	Local      bool     // peers in the local network
-	History    bool     // places of the stored history
-	Queries    []string // in SQL, asked before, the newest last
-}
-
 var noState = &live.State{}
 
 // Update takes in what happened and what is, and computes the scene. It
@@ -91,6 +85,9 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	if in.Scale <= 0 {
 		in.Scale = 1
 	}
+	if v.TextSize > 0 {
+		in.Scale *= v.TextSize
+	}
 	v.now, v.in, v.st = now, in, st
 	v.effects = nil
 	v.st = v.paused.of(st)
@@ -99,6 +96,11 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 		v.theme = &light
 	}
 	v.size = v.pictureSize()
+	v.sound(st)
+	if !v.started {
+		v.started = true
+		v.restore()
+	}
 	for _, a := range in.Answers {
 		a.take(v)
 	}
@@ -114,6 +116,10 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 		v.again = false
 		v.in.Press, v.in.Right, v.in.Wheel, v.in.Keys = false, false, 0, nil
 		v.compose()
+	}
+	if want := v.History && v.desk.find(v.curve.name()) != nil; want != v.addrs {
+		v.addrs = want
+		v.ask(ShowAddrs{On: want})
 	}
 	return v.effects
 }
@@ -211,6 +217,7 @@ func (v *View) compose() {
 
 	v.drawMarks()
 	v.drawHome()
+	v.drawLines()
 	v.drawStacks(hover)
 	v.drawPlots()
 	v.drawReplay()
@@ -282,7 +289,10 @@ func (v *View) drawToast() {
 	c := &v.canvas
 	s := c.elide(typeface.Medium, 13, v.toast, v.size.w-48)
 	w := c.width(typeface.Medium, 13, s) + 24
-	b := box{(v.size.w - w) / 2, 12, w, 28}
+	b := box{(v.size.w - w) / 2, v.size.h - 64, w, 28}
+	if v.replay.ask != 0 {
+		b.y -= 36
+	}
 	c.panel(b, v.theme)
 	c.text(b.x+12, b.y+18.5, typeface.Medium, 13, v.theme.text, s)
 }

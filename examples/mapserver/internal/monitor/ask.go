@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/netip"
 	"time"
@@ -104,6 +105,16 @@ func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
 		}
 	}
 	return geoip.Place{}, false
+}
+
+// Network names the network of an address, by the tables.
+func (m *Monitor) Network(addr netip.Addr) string {
+	for _, db := range m.ASN {
+		if as, ok := db.Lookup(addr); ok {
+			return fmt.Sprintf("AS%d %s", as.Number, as.Org)
+		}
+	}
+	return ""
 }
 
 // Table makes an answer of the console one that the window shows: each row with its rule

@@ -28,6 +28,7 @@ const (
 	publishEvery = 100 * time.Millisecond // at most
 	refreshEvery = 12 * time.Second       // of what is alive, in the history
 	marksEvery   = 5 * time.Second        // of the history's places while they are shown
+	addrsEvery   = time.Minute            // of its addresses
 	watchEvery   = 2 * time.Second        // whether the history can be written
 	pruneEvery   = time.Minute
 )
@@ -50,21 +51,24 @@ type Monitor struct {
 	mu                    sync.Mutex
 	rules                 *rules.Set
 	labels                []string // of rules, by index
+	beeping               []bool   // whether rules want a sound, by index
 	agents                map[uint64]*agent
 	order                 []*entry // by opening; closed ones are swept out when a state is made
 	closed                int      // entries in order that are closed
 	marks                 []live.Mark
 	wantMarks, readsMarks bool
 	loaded                []history.Mark // of a file
+	addrs                 []live.AddrCount
+	wantAddrs, readsAddrs bool
 	kept                  *live.Kept
 	wantKept              bool
 	problems              map[string]string // by what they are about
 	asked                 []string          // keys of problems in order of appearance
-	seq                   uint64
+	seq, beeps, others    uint64
 
 	once  sync.Once
-	dirty chan struct{} // capacity 1: there is something to publish
-	ask   chan struct{} // capacity 1: the places of the history are to be read
+	dirty chan struct{}              // capacity 1: there is something to publish
+	ask   chan func(context.Context) // capacity 2: what is to be read of the history
 	// capacity 1: there may be something to prune
 	pruneNow chan struct{}
 	state    atomic.Pointer[live.State]
@@ -88,7 +92,7 @@ func (m *Monitor) init() {
 		m.agents = make(map[uint64]*agent)
 		m.problems = make(map[string]string)
 		m.dirty = make(chan struct{}, 1)
-		m.ask = make(chan struct{}, 1)
+		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)
 	})
 }
@@ -118,8 +122,8 @@ func (m *Monitor) Run(ctx context.Context) {
 			return
 		case <-refresh.C:
 			m.refresh()
-		case <-m.ask:
-			others.Go(func() { m.readMarks(ctx) })
+		case read := <-m.ask:
+			others.Go(func() { read(ctx) })
 		case <-m.dirty:
 			m.Publish()
 			select {
@@ -151,10 +155,13 @@ func (m *Monitor) Publish() {
 		Conns: make([]*live.Conn, len(m.order)),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
-		Marks: m.marks, Kept: m.kept,
+		Marks: m.marks, Kept: m.kept, Beeps: m.beeps, Others: m.others,
 	}
 	for i, e := range m.order {
 		st.Conns[i] = e.conn
+	}
+	if m.wantAddrs {
+		st.Addrs = m.addrs
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
@@ -278,6 +285,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
 		m.record(e.conn, true, time.Time{})
+		m.count(e.conn.Rule)
 		return
 	}
 	if old.conn.Conn.Equal(c) {
@@ -287,10 +295,26 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	// program, which may become known late.
 	n := *old.conn
 	n.Conn = c
+	now := time.Now()
+	if since := old.conn.Counted; !since.IsZero() && c.Tx+c.Rx != old.conn.Tx+old.conn.Rx {
+		dt := max(now.Sub(since).Seconds(), 0.05)
+		n.TxRate, n.RxRate = float64(c.Tx-min(c.Tx, old.conn.Tx))/dt, float64(c.Rx-min(c.Rx, old.conn.Rx))/dt
+	}
+	n.Counted = now
 	if c.Process != old.conn.Process {
 		n.Rule = m.classify(c)
 	}
 	old.conn = &n
+}
+
+// count counts a new connection if the window may sound for it.
+func (m *Monitor) count(rule int) {
+	switch list := m.beeping; {
+	case rule == len(list)-1:
+		m.others++
+	case list[rule]:
+		m.beeps++
+	}
 }
 
 // end takes out a connection that closed.
@@ -311,7 +335,7 @@ func (m *Monitor) drop(e *entry) {
 }
 
 func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
-	l := &live.Conn{Conn: c, Agent: ag.name, Scope: scope(c.Peer.Addr()), Rule: m.classify(c)}
+	l := &live.Conn{Conn: c, Agent: ag.name, Counted: time.Now(), Scope: scope(c.Peer.Addr()), Rule: m.classify(c)}
 	if l.Scope != live.Internet {
 		l.Place = m.Home
 		return l
@@ -351,9 +375,10 @@ func (m *Monitor) SetRules(set *rules.Set) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rules = set
-	m.labels = m.labels[:0]
+	m.labels, m.beeping = m.labels[:0], m.beeping[:0]
 	for _, r := range set.Rules() {
 		m.labels = append(m.labels, r.Label)
+		m.beeping = append(m.beeping, r.Beep)
 	}
 	for _, e := range m.order {
 		n := *e.conn

@@ -2,6 +2,8 @@ package monitor
 
 import (
 	"context"
+	"encoding/binary"
+	"math"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -54,7 +56,7 @@ func (m *Monitor) ShowHistory(on bool) {
 	m.mu.Unlock()
 	m.touch()
 	if start {
-		m.ask <- struct{}{}
+		m.ask <- m.readMarks
 	}
 }
 
@@ -87,6 +89,51 @@ func (m *Monitor) readMarks(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(marksEvery):
+		}
+	}
+}
+
+// ShowAddrs puts the addresses of the stored history into the states to come, or
+// leaves them out.
+func (m *Monitor) ShowAddrs(on bool) {
+	m.init()
+	m.mu.Lock()
+	m.wantAddrs = on
+	start := on && m.History != nil && !m.readsAddrs
+	m.readsAddrs = m.readsAddrs || start
+	m.mu.Unlock()
+	m.touch()
+	if start {
+		m.ask <- m.readAddrs
+	}
+}
+
+// readAddrs reads the addresses of the history, and again for as long as they are
+// wanted.
+func (m *Monitor) readAddrs(ctx context.Context) {
+	for {
+		var addrs []live.AddrCount
+		for a, err := range m.History.Addrs(ctx) {
+			if err != nil {
+				break // recording says what is wrong
+			}
+			if a.Addr.Is4() {
+				raw := a.Addr.As4()
+				addrs = append(addrs, live.AddrCount{Addr: binary.BigEndian.Uint32(raw[:]), Count: uint32(min(a.Count, math.MaxUint32))})
+			}
+		}
+		m.mu.Lock()
+		if !m.wantAddrs || ctx.Err() != nil {
+			m.readsAddrs, m.addrs = false, nil
+			m.mu.Unlock()
+			return
+		}
+		m.addrs = addrs
+		m.mu.Unlock()
+		m.touch()
+		select {
+		case <-ctx.Done():
+		case <-time.After(addrsEvery):
 		}
 	}
 }

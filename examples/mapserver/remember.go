@@ -1,0 +1,50 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"image"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+)
+
+// remembered is what the window was like when it was last closed.
+type remembered struct {
+	X, Y, Width, Height int
+	Settings            mapview.Settings
+}
+
+func (c config) rememberedFile() string { return filepath.Join(c.configDir, "window.json") }
+
+// recall reads what is remembered; false: nothing, or nothing that can be read.
+func (a *app) recall() (r remembered, ok bool) {
+	data, err := os.ReadFile(a.cfg.rememberedFile())
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log.Warn("the window is as for the first time", "error", err)
+	}
+	return r, err == nil
+}
+
+// remember replaces the file in one go.
+func (a *app) remember(s mapview.Settings, position, size image.Point) {
+	data, err := json.MarshalIndent(remembered{position.X, position.Y, size.X, size.Y, s}, "", "\t")
+	name := a.cfg.rememberedFile()
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(name), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(name+".new", append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		a.log.Warn("the window's settings are not remembered", "error", err)
+	}
+}
