@@ -15,6 +15,10 @@
 // 2*Order bits: with Order 4 a /8, with Order 12 a /24, with Order 16 one address.
 // Pictures of all orders have the same layout, coarser or finer.
 //
+//	const order = hilbert.Order(12)
+//	at := order.Point(0xc0000201)  // pixel of 192.0.2.1
+//	fmt.Println(order.Prefix(at))  // 192.0.2.0/24
+//
 // The curve is Hilbert's of 1891; here it is walked four levels at a time by
 // tables of its four orientations.
 package hilbert

@@ -40,7 +40,8 @@ func TestLikeNaive(t *testing.T) {
 			addr := i << (32 - 2*order)
 			want := naive(order, addr)
 			require.Equal(t, want, o.Point(addr), "order %d, %#x", order, addr)
-			require.Equal(t, addr, o.Distance(want))
+			require.Equal(t, addr, o.Distance(want), "order %d, %v", order, want)
+			require.Equal(t, addr, naiveDistance(order, want), "order %d, %v", order, want)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
@@ -49,8 +50,27 @@ func TestLikeNaive(t *testing.T) {
 		for _, order := range []uint{12, 14, 16} {
 			require.Equal(t, naive(order, addr), Order(order).Point(addr), "order %d, %#x", order, addr)
 		}
-		require.Equal(t, addr, Order(16).Distance(Order(16).Point(addr)))
+		at := image.Pt(r.IntN(65536), r.IntN(65536))
+		require.Equal(t, naiveDistance(16, at), Order(16).Distance(at), "%v", at)
+		require.Equal(t, addr, Order(16).Distance(Order(16).Point(addr)), "%#x", addr)
 	}
+}
+
+// naiveDistance undoes naive, a level at a time from the coarsest.
+func naiveDistance(order uint, p image.Point) uint32 {
+	d, x, y := uint32(0), uint32(p.X), uint32(p.Y)
+	for s := uint32(1) << order >> 1; s > 0; s /= 2 {
+		rx, ry := x/s, y/s
+		x, y = x%s, y%s
+		d = d<<2 | rx<<1 | rx ^ ry
+		if ry == 0 {
+			x, y = y, x
+			if rx == 1 {
+				x, y = s-1-x, s-1-y
+			}
+		}
+	}
+	return d << (32 - 2*order)
 }
 
 // grid is where the blocks of 8 bits lie in the well-known heatmaps.
@@ -125,7 +145,7 @@ func TestContinuous(t *testing.T) {
 func TestOutside(t *testing.T) {
 	o := Order(8)
 	assert.Equal(t, o.Distance(image.Pt(0, 0)), o.Distance(image.Pt(-5, -1)))
-	assert.Equal(t, o.Distance(image.Pt(255, 255)), o.Distance(image.Pt(256, 1<<40)))
+	assert.Equal(t, o.Distance(image.Pt(255, 255)), o.Distance(image.Pt(256, 1<<30)))
 }
 
 // TestRect compares with the union of all pixels of a prefix.
@@ -192,6 +212,14 @@ func FuzzRect(f *testing.F) {
 	})
 }
 
+func Example() {
+	const order = Order(12) // a pixel for each /24
+	block := netip.MustParsePrefix("192.0.2.0/24")
+	at := order.Rect(block).Min
+	fmt.Println(order.Side(), at, order.Prefix(at))
+	// Output: 4096 (4094,2046) 192.0.2.0/24
+}
+
 func ExampleOrder_Point() {
 	// 192.0.2.1 in a picture with a pixel for each /24.
 	fmt.Println(Order(12).Point(0xc0000201))
@@ -211,35 +239,41 @@ func ExampleOrder_Rect() {
 }
 
 func BenchmarkPoint(b *testing.B) {
-	r := rand.New(rand.NewPCG(1, 2))
 	addrs := make([]uint32, 1<<12)
+	r := rand.New(rand.NewPCG(1, 2))
 	for i := range addrs {
 		addrs[i] = r.Uint32()
 	}
-	for name, f := range map[string]func(uint32) image.Point{"table": Order(16).Point, "naive": func(a uint32) image.Point { return naive(16, a) }} {
-		b.Run(name, func(b *testing.B) {
-			sum := 0
-			for i := range b.N {
-				sum += f(addrs[i&(1<<12-1)]).X
-			}
-			if sum == 1 {
-				b.Log()
-			}
-		})
-	}
+	b.Run("table", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			Order(16).Point(addrs[i%len(addrs)])
+		}
+	})
+	b.Run("naive", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			naive(16, addrs[i%len(addrs)])
+		}
+	})
 }
 
 func BenchmarkDistance(b *testing.B) {
-	r := rand.New(rand.NewPCG(1, 2))
 	points := make([]image.Point, 1<<12)
+	r := rand.New(rand.NewPCG(1, 2))
 	for i := range points {
 		points[i] = image.Pt(r.IntN(65536), r.IntN(65536))
 	}
-	sum := uint32(0)
-	for i := range b.N {
-		sum += Order(16).Distance(points[i&(1<<12-1)])
-	}
-	if sum == 1 {
-		b.Log()
-	}
+	b.Run("table", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			Order(16).Distance(points[i%len(points)])
+		}
+	})
+	b.Run("naive", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			naiveDistance(16, points[i%len(points)])
+		}
+	})
 }

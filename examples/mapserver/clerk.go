@@ -18,6 +18,7 @@ import (
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/whois"
 )
@@ -27,6 +28,7 @@ import (
 type clerk struct {
 	*app
 	ctx  context.Context // ends with the window
+	beep *sound.Player
 	work sync.WaitGroup
 	jobs chan mapview.Effect // to be done one after another
 
@@ -38,8 +40,8 @@ type clerk struct {
 	whois   *asn.Whois // nil: not opened yet
 }
 
-func newClerk(ctx context.Context, a *app) *clerk {
-	c := &clerk{app: a, ctx: ctx, jobs: make(chan mapview.Effect, 100), cancels: make(map[int]context.CancelFunc)}
+func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
+	c := &clerk{app: a, ctx: ctx, beep: beep, jobs: make(chan mapview.Effect, 100), cancels: make(map[int]context.CancelFunc)}
 	c.work.Go(func() {
 		for {
 			select {
@@ -83,6 +85,8 @@ func (c *clerk) take() []mapview.Answer {
 // handle sets going what the window asks for. It does not wait.
 func (c *clerk) handle(e mapview.Effect) {
 	switch e := e.(type) {
+	case mapview.Beep:
+		c.beep.Play()
 	case mapview.ShowHistory:
 		c.monitor.ShowHistory(e.On)
 	case mapview.ShowAddrs:

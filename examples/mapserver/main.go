@@ -49,6 +49,7 @@ type config struct {
 	screenshot         string
 	after              time.Duration
 	demo               int
+	sound              string
 	light              bool
 	size               image.Point
 	themed, sized      bool               // theme and size are given, and not as remembered
@@ -103,6 +104,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.screenshot, "screenshot", "", "draw the map into `file`.png without a display, then exit; listens and records only if -listen and -history are given (default a window)")
 	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects first")
 	f.IntVar(&cfg.demo, "demo", 0, "show `N` synthetic connections instead of this machine's; listens and records only if -listen and -history are given (default real ones)")
+	f.StringVar(&cfg.sound, "sound", "", "for connections whose rule says Beep: a `file` that ends in .wav, a command with its arguments, or none (default a short tone)")
 	f.StringVar(&theme, "theme", "dark", "dark or light (default as the window had it last, at first dark)")
 	f.StringVar(&keep, "keep", "", "how much history is kept: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, some of them with commas between, or all (default what was set last, at first 4GB)")
 	f.StringVar(&cfg.question.sql, "query", "", "answer a question in `SQL` from the history and exit, also while a server runs; @NAME asks a saved one, list lists those")

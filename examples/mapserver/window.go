@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"image"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/gui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 )
 
 // window shows the map until it is closed, or goes headless without a display.
@@ -17,9 +19,14 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" {
 		return a.headless(ctx, stdout, "there is no display (DISPLAY is not set)")
 	}
+	beep, err := sound.New(a.cfg.sound, a.log)
+	if err != nil {
+		return fmt.Errorf("-%w", err)
+	}
+	defer beep.Close()
 	open, cancel := context.WithCancel(ctx)
 	defer cancel()
-	clerk := newClerk(open, a)
+	clerk := newClerk(open, a, beep)
 	w := &gui.Window{
 		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember,
 		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, Saved: savedQueries()},
@@ -35,7 +42,7 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 		}
 	}
 	a.setWake(w.Wake)
-	err := w.Run(open)
+	err = w.Run(open)
 	a.setWake(nil)
 	cancel()
 	clerk.close()

@@ -21,11 +21,12 @@ import (
 )
 
 const (
-	smallestWidth  = 320
-	smallestHeight = 160
-	frameTime      = 16 * time.Millisecond
-	rememberEvery  = 3 * time.Second
-	redrawTime     = 100 * time.Millisecond // without events before the window is drawn again
+	smallestWidth   = 320
+	smallestHeight  = 160
+	frameTime       = 16 * time.Millisecond
+	rememberEvery   = 3 * time.Second
+	rescheduleAfter = 250 * time.Millisecond
+	redrawTime      = 100 * time.Millisecond // without events before the window is drawn again
 )
 
 // A Window shows a view of the states it is given. Its fields must be set
@@ -61,7 +62,8 @@ type Window struct {
 	redraw  time.Time    // when to draw again what is drawn; zero: not at all
 	frames  atomic.Int64 // drawn so far, for tests
 	kept    remembered
-	checked time.Time // what is to be remembered
+	clock   func() time.Time // time.Now but for tests
+	checked time.Time        // what is to be remembered
 }
 
 // remembered is what outlives the window.
@@ -76,6 +78,9 @@ type remembered struct {
 // console if it can, so do not call Run where DISPLAY is not set.
 func (w *Window) Run(ctx context.Context) error {
 	w.ctx = ctx
+	if w.clock == nil {
+		w.clock = time.Now
+	}
 	if w.Size == (image.Point{}) {
 		w.Size = image.Pt(1000, 500)
 	}
@@ -112,9 +117,16 @@ func (w *Window) Run(ctx context.Context) error {
 // Wake has the window look at the state again. It may be called at any time
 // from any goroutine.
 func (w *Window) Wake() {
-	if w.running.Load() {
-		w.woken.Store(true)
+	if w.running.Load() && !w.woken.Swap(true) {
+		w.schedule()
+	}
+}
+
+// schedule has a frame made. Ebitengine loses it while it changes the window's size.
+func (w *Window) schedule() {
+	if w.running.Load() && w.woken.Load() {
 		ebiten.ScheduleFrame()
+		time.AfterFunc(rescheduleAfter, w.schedule)
 	}
 }
 
@@ -135,7 +147,7 @@ func (g *game) LayoutF(width, height float64) (float64, float64) {
 
 func (g *game) Update() error {
 	g.running.Store(true)
-	now := time.Now()
+	now := g.clock()
 	if g.ctx.Err() != nil {
 		g.remember(now, true)
 		return ebiten.Termination

@@ -43,6 +43,10 @@ const asWindow = "CONNMAP_TEST_WINDOW"
 var noDisplay string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asScenes) != "" {
+		showScenes()
+		return
+	}
 	if os.Getenv(asWindow) != "" {
 		fmt.Println(watchWindow())
 		return

@@ -13,7 +13,11 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 )
 
-// A stack is all shown connections at one place of the picture.
+// clusterReach is how near places must be to share a disc.
+const clusterReach = 6
+
+// A stack is all shown connections at one place of the picture, or so near to it that
+// their discs would lie on one another.
 type stack struct {
 	x, y    float64 // density-independent pixels
 	nowhere bool    // no table knows where these peers are
@@ -116,12 +120,46 @@ func (s *stacks) update(v *View) {
 		s.list[i].conns = append(s.list[i].conns, c)
 		g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
 		s.groups[g].count++
-		s.list[i].add(g)
+		s.list[i].add(g, 1)
 	}
+	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+	s.cluster()
 	for i := range s.list {
 		slices.SortFunc(s.list[i].shares, func(a, b share) int { return cmp.Compare(a.group, b.group) })
 	}
 	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+}
+
+// cluster adds stacks that would be hidden by a larger one to that one. As the map is
+// zoomed they come apart.
+func (s *stacks) cluster() {
+	clear(s.spot)
+	kept := s.list[:0]
+	cell := func(k *stack) [2]int32 {
+		return [2]int32{int32(math.Floor(k.x / clusterReach)), int32(math.Floor(k.y / clusterReach))}
+	}
+next:
+	for _, k := range s.list {
+		at := cell(&k)
+		for dx := int32(-1); dx <= 1 && !k.nowhere; dx++ {
+			for dy := int32(-1); dy <= 1; dy++ {
+				i, ok := s.spot[[2]int32{at[0] + dx, at[1] + dy}]
+				if ok && math.Hypot(kept[i].x-k.x, kept[i].y-k.y) < clusterReach {
+					kept[i].conns = append(kept[i].conns, k.conns...)
+					for _, sh := range k.shares {
+						kept[i].add(sh.group, sh.count)
+					}
+					continue next
+				}
+			}
+		}
+		if !k.nowhere {
+			s.spot[at] = len(kept)
+		}
+		kept = append(kept, k)
+	}
+	clear(s.list[len(kept):])
+	s.list = kept
 }
 
 // shows reports whether a connection is shown, on the map and in lists.
@@ -144,14 +182,14 @@ func (s *stacks) group(st *live.State) {
 	}
 }
 
-func (k *stack) add(group int) {
+func (k *stack) add(group, count int) {
 	for i := range k.shares {
 		if k.shares[i].group == group {
-			k.shares[i].count++
+			k.shares[i].count += count
 			return
 		}
 	}
-	k.shares = append(k.shares, share{group, 1})
+	k.shares = append(k.shares, share{group, count})
 }
 
 // radius is that of the disc, or of the ring's outer edge for stacks with a count inside.
@@ -233,6 +271,10 @@ func (v *View) drawStack(k *stack, cycling bool) {
 			return
 		}
 		r := k.radius()
+		if len(k.shares) > 1 {
+			v.drawShares(k, r/2, r)
+			return
+		}
 		c.disc(k.x, k.y, r+1, t.palette.Sea)
 		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
 		return

@@ -1,0 +1,312 @@
+package gui
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+
+	"image/png"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jezek/xgb"
+	"github.com/jezek/xgb/xproto"
+	"github.com/jezek/xgb/xtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/viewtest"
+)
+
+// showScenes opens a window on the state of the scenes, at a time that stands still.
+// Each line of standard input begins anew, light if it says so.
+func showScenes() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	view := &mapview.View{Saved: viewtest.Saved}
+	var next atomic.Pointer[string]
+	st := viewtest.Busy()
+	var answers []mapview.Answer
+	w := &Window{Title: "connmap scenes", View: view, clock: func() time.Time { return viewtest.Noon }}
+	w.State = func() *live.State {
+		if theme := next.Swap(nil); theme != nil {
+			*view = mapview.View{Saved: viewtest.Saved}
+			view.Light = *theme == "light"
+			fmt.Println("anew")
+		}
+		return st
+	}
+	w.Handle = func(e mapview.Effect) {
+		answers = append(answers, viewtest.Answers(e)...)
+		if len(answers) > 0 {
+			w.Wake()
+		}
+	}
+	w.Answers = func() []mapview.Answer {
+		a := answers
+		answers = nil
+		return a
+	}
+	go func() {
+		defer cancel()
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			theme := in.Text()
+			next.Store(&theme)
+			w.Wake()
+		}
+	}()
+	if err := w.Run(ctx); err != nil {
+		fmt.Println(err)
+	}
+}
+
+const asScenes = "CONNMAP_TEST_SCENES"
+
+// xvfb starts a display of the test's own, since input goes to what has the focus.
+func xvfb(t *testing.T) string {
+	t.Helper()
+	exe, err := exec.LookPath("Xvfb")
+	if err != nil {
+		t.Skip("needs Xvfb for a display of its own: ", err)
+	}
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	c := exec.Command(exe, "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp")
+	c.ExtraFiles = []*os.File{w}
+	require.NoError(t, c.Start())
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	w.Close()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	require.NoError(t, err)
+	return ":" + strings.TrimSpace(line)
+}
+
+// A desktop is a display with one window, to which it gives real input.
+type desktop struct {
+	t      *testing.T
+	conn   *xgb.Conn
+	root   xproto.Window
+	window xproto.Window
+	at     image.Point
+	codes  map[uint32][2]byte // keycode and whether Shift is needed, by keysym
+	cursor image.Point
+}
+
+func newDesktop(t *testing.T, display string) *desktop {
+	t.Helper()
+	conn, err := xgb.NewConnDisplay(display)
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	require.NoError(t, xtest.Init(conn))
+	setup := xproto.Setup(conn)
+	d := &desktop{t: t, conn: conn, root: setup.DefaultScreen(conn).Root, codes: map[uint32][2]byte{}, cursor: image.Pt(-1, -1)}
+	n := byte(setup.MaxKeycode - setup.MinKeycode + 1)
+	m, err := xproto.GetKeyboardMapping(conn, setup.MinKeycode, n).Reply()
+	require.NoError(t, err)
+	for i := range int(n) {
+		for shift := range 2 {
+			sym := uint32(m.Keysyms[i*int(m.KeysymsPerKeycode)+shift])
+			if _, ok := d.codes[sym]; !ok {
+				d.codes[sym] = [2]byte{byte(int(setup.MinKeycode) + i), byte(shift)}
+			}
+		}
+	}
+	d.fake(xproto.MotionNotify, 0, image.Pt(1, 1))
+	return d
+}
+
+func (d *desktop) fake(kind, detail byte, at image.Point) {
+	xtest.FakeInput(d.conn, kind, detail, 0, d.root, int16(at.X), int16(at.Y), 0)
+	d.conn.Sync()
+}
+
+// find waits for the window and gives it the focus.
+func (d *desktop) find() {
+	d.t.Helper()
+	for range 100 {
+		tree, err := xproto.QueryTree(d.conn, d.root).Reply()
+		require.NoError(d.t, err)
+		for _, w := range tree.Children {
+			g, err := xproto.GetGeometry(d.conn, xproto.Drawable(w)).Reply()
+			a, err2 := xproto.GetWindowAttributes(d.conn, w).Reply()
+			if err == nil && err2 == nil && g.Width == 1000 && g.Height == 500 && a.MapState == xproto.MapStateViewable {
+				d.window, d.at = w, image.Pt(int(g.X), int(g.Y))
+				xproto.SetInputFocus(d.conn, xproto.InputFocusParent, w, xproto.TimeCurrentTime)
+				d.conn.Sync()
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	require.Fail(d.t, "no window appeared")
+}
+
+var keysyms = map[mapview.Key]uint32{
+	mapview.KeyEscape: 0xff1b, mapview.KeyEnter: 0xff0d, mapview.KeyBackspace: 0xff08, mapview.KeyDelete: 0xffff, mapview.KeyTab: 0xff09,
+	mapview.KeyLeft: 0xff51, mapview.KeyUp: 0xff52, mapview.KeyRight: 0xff53, mapview.KeyDown: 0xff54,
+	mapview.KeyHome: 0xff50, mapview.KeyEnd: 0xff57, mapview.KeyPageUp: 0xff55, mapview.KeyPageDown: 0xff56,
+}
+
+// key presses a key on the keyboard.
+func (d *desktop) key(k mapview.Key) {
+	d.t.Helper()
+	plain := k &^ mapview.Shift &^ mapview.Ctrl
+	sym, ok := keysyms[plain]
+	if !ok {
+		sym = uint32(plain)
+	}
+	code, ok := d.codes[sym]
+	require.True(d.t, ok, "no key for %#x", sym)
+	var held []byte
+	if k&mapview.Ctrl != 0 {
+		held = append(held, d.codes[0xffe3][0])
+	}
+	if k&mapview.Shift != 0 || code[1] != 0 {
+		held = append(held, d.codes[0xffe1][0])
+	}
+	for _, h := range held {
+		d.fake(xproto.KeyPress, h, image.Point{})
+	}
+	d.fake(xproto.KeyPress, code[0], image.Point{})
+	time.Sleep(20 * time.Millisecond)
+	d.fake(xproto.KeyRelease, code[0], image.Point{})
+	for _, h := range held {
+		d.fake(xproto.KeyRelease, h, image.Point{})
+	}
+	time.Sleep(20 * time.Millisecond)
+}
+
+// mirror does with mouse and keyboard what an Input says.
+func (d *desktop) mirror(in mapview.Input) {
+	if in.Inside && in.Cursor != d.cursor {
+		d.cursor = in.Cursor
+		d.fake(xproto.MotionNotify, 0, d.at.Add(in.Cursor))
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, k := range in.Keys {
+		d.key(k)
+	}
+	button := func(n byte, down, up bool) {
+		if down {
+			d.fake(xproto.ButtonPress, n, image.Point{})
+		}
+		if up {
+			d.fake(xproto.ButtonRelease, n, image.Point{})
+		}
+		if down || up {
+			time.Sleep(60 * time.Millisecond)
+		}
+	}
+	button(1, in.Press, in.Release)
+	button(3, in.Right, in.Right)
+	button(4, in.Wheel > 0, in.Wheel > 0)
+	button(5, in.Wheel < 0, in.Wheel < 0)
+	time.Sleep(30 * time.Millisecond)
+}
+
+// picture returns what the window shows.
+func (d *desktop) picture() *image.RGBA {
+	d.t.Helper()
+	r, err := xproto.GetImage(d.conn, xproto.ImageFormatZPixmap, xproto.Drawable(d.window), 0, 0, 1000, 500, 0xffffffff).Reply()
+	require.NoError(d.t, err)
+	m := image.NewRGBA(image.Rect(0, 0, 1000, 500))
+	for i := 0; i+3 < len(r.Data) && i < len(m.Pix); i += 4 {
+		m.Pix[i], m.Pix[i+1], m.Pix[i+2], m.Pix[i+3] = r.Data[i+2], r.Data[i+1], r.Data[i], 255
+	}
+	return m
+}
+
+// differ counts the pixels that are clearly others.
+func differ(a, b *image.RGBA) (n int) {
+	for i := 0; i < len(a.Pix); i += 4 {
+		for c := range 3 {
+			if d := int(a.Pix[i+c]) - int(b.Pix[i+c]); d > 48 || d < -48 {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// few is how many pixels may be clearly others than paint's: letters are placed by
+// quarters of a pixel.
+const few = 350
+
+// TestScenes gives a real window the input of each scene, by mouse and keyboard, and
+// compares what it shows with what paint draws.
+func TestScenes(t *testing.T) {
+	display := xvfb(t)
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	c := exec.Command(exe)
+	c.Env = append(os.Environ(), asScenes+"=1", "DISPLAY="+display, "LIBGL_ALWAYS_SOFTWARE=1")
+	in, err := c.StdinPipe()
+	require.NoError(t, err)
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	c.Stderr = os.Stderr
+	require.NoError(t, c.Start())
+	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
+	lines := bufio.NewReader(out)
+	// Whatever goes wrong, the child says where it was.
+	watchdog := time.AfterFunc(3*time.Minute, func() { c.Process.Signal(syscall.SIGQUIT) })
+	t.Cleanup(func() { watchdog.Stop() })
+	d := newDesktop(t, display)
+	d.find()
+	for i, sc := range viewtest.Scenes {
+		theme := [2]string{"dark", "light"}[i%2]
+		t.Run(sc.Name, func(t *testing.T) {
+			d.t = t
+			d.fake(xproto.MotionNotify, 0, image.Pt(1, 1))
+			d.cursor = image.Pt(-1, -1)
+			io.WriteString(in, theme+"\n")
+			line, err := lines.ReadString('\n')
+			require.NoError(t, err)
+			require.Equal(t, "anew\n", line)
+			s := viewtest.NewScreen(image.Pt(1000, 500), 1, theme == "light")
+			before, want := image.NewRGBA(image.Rect(0, 0, 1000, 500)), image.NewRGBA(image.Rect(0, 0, 1000, 500))
+			paint.Draw(before, s.Scene())
+			s.Mirror = d.mirror
+			sc.Show(s)
+			paint.Draw(want, s.Scene())
+			if sc.Name != "map" {
+				require.Greater(t, differ(before, want), few, "the scene shows nothing")
+			}
+			var got *image.RGBA
+			n := 0
+			for range 40 {
+				got = d.picture()
+				if n = differ(got, want); n < few {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if !assert.Less(t, n, few, "pixels") {
+				save(t, "got-"+sc.Name, got)
+				save(t, "want-"+sc.Name, want)
+			}
+		})
+	}
+}
+
+// save keeps a picture for people to look at.
+func save(t *testing.T, name string, m image.Image) {
+	var b bytes.Buffer
+	require.NoError(t, png.Encode(&b, m))
+	file := filepath.Join(os.TempDir(), "connmap-"+strings.ReplaceAll(name, " ", "-")+".png")
+	require.NoError(t, os.WriteFile(file, b.Bytes(), 0o666))
+	t.Log("see", file)
+}

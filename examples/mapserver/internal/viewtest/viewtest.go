@@ -1,0 +1,301 @@
+// Package viewtest has the scenes by which the map window is tested: on the CPU against
+// golden pictures, and in a real window against those of the CPU.
+package viewtest
+
+import (
+	"image"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack/conntracktest"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	. "github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/rules"
+)
+
+// Noon is when all scenes are.
+var Noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// cities are where the peers of the pictures are.
+var cities = []geoip.Place{
+	{Lat: 48.85, Lon: 2.35, Country: "FR", City: "Paris", Precision: geoip.City},
+	{Lat: -22.9, Lon: -43.2, Country: "BR", Precision: geoip.Country},
+	{Lat: 37.75, Lon: -97.82, Country: "US", Precision: geoip.Country},
+	{Lat: 1.35, Lon: 103.82, Country: "SG", City: "Singapore", Precision: geoip.City},
+	{Lat: 59.33, Lon: 18.07, Country: "SE", City: "Stockholm", Precision: geoip.City},
+	{Lat: -33.87, Lon: 151.21, Country: "AU", City: "Sydney", Precision: geoip.City},
+	{Lat: 35.68, Lon: 139.69, Country: "JP", City: "Tokyo", Precision: geoip.City},
+	{},
+}
+
+var orgs = []string{"Example Networks", "Documentation Cloud Ltd", "Åland Telekom", "Rede Exemplo S.A.", "Transit & Sons"}
+
+// Busy is a state with everything in it.
+func Busy() *live.State {
+	st := &live.State{
+		Seq: 1, Time: Noon, Rules: rules.Default().Rules(),
+		Home: geoip.Place{Lat: 50.11, Lon: 8.68, Precision: geoip.City},
+		Geo:  live.Source{Name: "embedded", Date: Noon, CountryLevel: true},
+		Agents: []live.Agent{
+			{Name: "nas", Backend: "ebpf", Since: Noon.Add(-time.Hour)},
+			{ID: 7, Name: "web1", Addr: "198.51.100.7:40112", Backend: "diag", Since: Noon.Add(-30 * time.Hour), Lost: 3},
+		},
+		Kept: &live.Kept{Rows: 1_234_567, Bytes: 474e6, Oldest: Noon.Add(-100 * 24 * time.Hour), Retention: live.Retention{Bytes: 4e9}},
+	}
+	for i, c := range conntracktest.Conns(60, 1) {
+		l := &live.Conn{Conn: c, Agent: st.Agents[i%2].Name, Place: cities[(i*5+i/8)%len(cities)], ASN: uint32(64496 + i%5), Org: orgs[i%5]}
+		l.Opened = Noon.Add(-time.Duration(i) * 7 * time.Minute)
+		l.Rule = rules.Default().Index(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm})
+		st.Conns = append(st.Conns, l)
+		st.Agents[i%2].Conns++
+	}
+	for i := range uint32(3000) {
+		st.Addrs = append(st.Addrs, live.AddrCount{Addr: (i*2654435761 ^ i<<7) &^ 0xe0000000, Count: 1})
+	}
+	st.Problems = []string{"connmaprc: line 3: expected a colour", "history: disk full", "geo: the table is damaged", "asn: too old"}
+	return st
+}
+
+// A Screen is a window that only exists as scenes.
+type Screen struct {
+	View
+	State *live.State
+	// Mirror, if not nil, is told of all input.
+	Mirror func(Input)
+
+	in      Input
+	answers []Answer
+}
+
+// NewScreen returns a window on Busy.
+func NewScreen(size image.Point, scale float64, light bool) *Screen {
+	s := &Screen{State: Busy(), in: Input{Size: size, Scale: scale}}
+	s.Light, s.Saved = light, Saved
+	s.Do()
+	return s
+}
+
+// update hands input to the window, and answers what it asks for.
+func (s *Screen) update(in Input) {
+	if s.Mirror != nil {
+		s.Mirror(in)
+	}
+	for {
+		in.Answers, s.answers = s.answers, nil
+		for _, e := range s.Update(Noon, in, s.State) {
+			s.answers = append(s.answers, Answers(e)...)
+		}
+		if len(s.answers) == 0 {
+			return
+		}
+		in = s.in
+	}
+}
+
+// Do presses keys.
+func (s *Screen) Do(keys ...Key) {
+	in := s.in
+	in.Keys = keys
+	s.update(in)
+}
+
+// Type types a text.
+func (s *Screen) Type(text string) {
+	for _, r := range text {
+		k := Key(r)
+		if r == '\n' {
+			k = KeyEnter
+		}
+		s.Do(k)
+	}
+}
+
+// At returns where a text stands in the scene; the upper left corner if nowhere.
+func (s *Screen) At(text string) image.Point {
+	for _, i := range slices.Backward(s.Scene().Items) {
+		if i.Shape == Text && i.Text == text {
+			return image.Pt(int(i.X+3), int(i.Y-4))
+		}
+	}
+	return image.Point{}
+}
+
+// Point moves the mouse.
+func (s *Screen) Point(p image.Point) {
+	s.in.Cursor, s.in.Inside = p, true
+	s.update(s.in)
+}
+
+// Press moves the mouse and presses its left button.
+func (s *Screen) Press(p image.Point) {
+	s.Point(p)
+	in := s.in
+	in.Press, in.Held = true, true
+	s.update(in)
+	in.Press, in.Held, in.Release = false, false, true
+	s.update(in)
+}
+
+// Click presses a text.
+func (s *Screen) Click(text string) { s.Press(s.At(text)) }
+
+// RightClick moves the mouse and presses its right button.
+func (s *Screen) RightClick(p image.Point) {
+	s.Point(p)
+	in := s.in
+	in.Right = true
+	s.update(in)
+}
+
+// Wheel turns the wheel.
+func (s *Screen) Wheel(notches float64) {
+	in := s.in
+	in.Wheel = notches
+	s.update(in)
+}
+
+// Place returns where a place is in the picture.
+func (s *Screen) Place(p geoip.Place) image.Point {
+	x, y := s.Scene().View.Pixel(p.Lat, p.Lon)
+	return image.Pt(int(x), int(y))
+}
+
+// Saved are the queries that a Screen offers.
+var Saved = []Query{
+	{Name: "alive", About: "what was seen in the last 30 seconds", SQL: "SELECT 1"},
+	{Name: "newest", About: "the connections seen last", SQL: "SELECT 2"},
+}
+
+// Answers are what a caller of the window says to an effect, always the same.
+func Answers(e Effect) []Answer {
+	switch e := e.(type) {
+	case FindNearby:
+		return []Answer{Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
+	case FindFirst:
+		return []Answer{First{Peer: e.Peer, Program: e.Program, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
+	case LookUp:
+		return []Answer{Named{Addr: e.Addr, Text: "AS64500 Example Networks"}}
+	case Whois:
+		return []Answer{Report{Addr: e.Addr, Text: report}}
+	case RunQuery:
+		if at := strings.Index(e.SQL, "nothing"); at >= 0 {
+			return []Answer{Answered{Ask: e.Ask, Problem: "no such table: nothing", Offset: at}}
+		}
+		return []Answer{answer(e.Ask)}
+	case StartReplay:
+		a := Replayed{Ask: e.Ask, At: Noon.Add(-40 * 24 * time.Hour), Share: 0.4}
+		for i, c := range cities[:7] {
+			a.Events = append(a.Events, live.Event{Lat: c.Lat, Lon: c.Lon, Rule: i % 5})
+		}
+		return []Answer{a}
+	}
+	return nil
+}
+
+func past() (list []live.Past) {
+	for i, c := range Busy().Conns[:20] {
+		p := live.Past{Conn: *c, Count: int64(i*i + 1), Seen: Noon.Add(-time.Duration(i) * time.Hour)}
+		p.ID = 0
+		list = append(list, p)
+	}
+	return list
+}
+
+const report = `question        203.0.113.77
+
+  1 Delegation    apnic, ALLOCATED, 203.0.113.0/24, 2010-01-04  [delegated-apnic-extended, 2026-06-25]
+  2 Organisation  Example Networks, SG, EX-APNIC  [as-org2info, 2026-01-01]
+  3 AS numbers    AS64496, AS64500-AS64511
+  4 Place         1.35, 103.82, Singapore, city  [GeoLite2-City.mmdb, 2026-06-01]
+  5 AS            AS64500 Example Networks
+  6 aut-num       % no record of AS64500 in apnic.db.aut-num.gz
+`
+
+func answer(ask int) Answered {
+	t := live.Table{Elapsed: 18 * time.Millisecond}
+	for _, c := range []string{"ip", "port", "programname", "orgname", "lat", "count"} {
+		t.Columns = append(t.Columns, live.Column{Name: c, Number: c == "port" || c == "count" || c == "lat"})
+	}
+	for i, c := range Busy().Conns {
+		lat := any(c.Place.Lat)
+		at := [2]float64{c.Place.Lat, c.Place.Lon}
+		if c.Place.Precision == geoip.Unknown {
+			lat, at = nil, [2]float64{math.NaN(), math.NaN()}
+		}
+		t.Rows = append(t.Rows, []any{c.Peer.Addr().String(), int64(c.Peer.Port()), c.Process.Comm, c.Org, lat, int64(i * i * 7)})
+		t.Rules = append(t.Rules, c.Rule)
+		t.Places = append(t.Places, at)
+	}
+	return Answered{Ask: ask, Table: t, Offset: -1}
+}
+
+// Scenes are all panels, each with what brings it up.
+var Scenes = []struct {
+	Name string
+	Show func(s *Screen)
+}{
+	{"map", func(*Screen) {}},
+	{"labels", func(s *Screen) { s.Do('t') }},
+	{"help", func(s *Screen) { s.Do('?') }},
+	{"hosts", func(s *Screen) { s.Do('i') }},
+	{"retention", func(s *Screen) { s.Do('p') }},
+	{"filter", func(s *Screen) { s.Type("/port:443 -country:fr\n") }},
+	{"nearby", func(s *Screen) {
+		s.RightClick(s.Place(cities[0]))
+		s.Do(KeyDown)
+	}},
+	{"rule list", func(s *Screen) { s.Click("Webserver") }},
+	{"connections", func(s *Screen) {
+		s.Do(KeyEnter)
+		s.Click("program")
+		s.Do(KeyDown)
+		s.Do(KeyDown)
+		s.Do(KeyRight)
+	}},
+	{"details", func(s *Screen) { s.Press(s.Place(cities[3])) }},
+	{"whois", func(s *Screen) {
+		s.Do(KeyEnter)
+		s.Do(KeyDown)
+		s.Do(KeyEnter)
+	}},
+	{"sql", func(s *Screen) {
+		s.Do('q')
+		s.Do(Ctrl | KeyEnter)
+		s.Click("count")
+		s.Click("Plot on map")
+		s.Do(Ctrl | Shift | KeyHome)
+	}},
+	{"sql error", func(s *Screen) {
+		s.Do('q')
+		s.Do(Ctrl | 'a')
+		s.Do(KeyDelete)
+		s.Type("SELECT ip, 'a text', 12.5 -- a comment\nFROM nothing")
+		s.Do(Ctrl | KeyEnter)
+	}},
+	{"saved queries", func(s *Screen) {
+		s.Do('q')
+		s.Click("Saved")
+	}},
+	{"replay", func(s *Screen) { s.Do('g') }},
+	{"hilbert", func(s *Screen) {
+		s.Do('h')
+		s.Do('z')
+	}},
+	{"hilbert zoomed", func(s *Screen) {
+		s.Do('z')
+		s.Point(s.At("103").Add(image.Pt(8, 8)))
+		for range 6 {
+			s.Wheel(1)
+		}
+	}},
+	{"lines", func(s *Screen) { s.Do('o') }},
+	{"several panels", func(s *Screen) {
+		s.Do('i')
+		s.Do('p')
+		s.Do(KeyEnter)
+	}},
+	{"problems", func(s *Screen) { s.Click("asn: too old") }},
+}
