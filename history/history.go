@@ -125,23 +125,32 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 
 // open sets db.conn. A damaged file is set aside.
 func (db *DB) open(ctx context.Context) error {
-	conn, err := openFile(ctx, db.path, db.log)
+	err := db.tryOpen(ctx)
 	if damaged(err) {
 		if err := db.setAside(err); err != nil {
 			return err
 		}
-		conn, err = openFile(ctx, db.path, db.log)
+		err = db.tryOpen(ctx)
 	}
+	return err
+}
+
+// tryOpen sets db.conn, and what depends on the file. On error it changes nothing.
+func (db *DB) tryOpen(ctx context.Context) error {
+	conn, err := openFile(ctx, db.path, db.log)
 	if err != nil {
+		return err
+	}
+	newest, err := edge(conn, "max")
+	if err != nil {
+		conn.Close()
 		return err
 	}
 	db.conn = conn
 	db.memory.forget()
 	db.makeReserve()
-	s, err := db.stats()
-	ran := sinceNow()
-	db.clock = clock{now: time.Now, ran: ran, opened: time.Now(), newest: s.Newest}
-	return err
+	db.clock = clock{now: time.Now, ran: sinceNow(), opened: time.Now(), newest: newest}
+	return nil
 }
 
 // openFile opens a file, or creates it, for writing.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -146,7 +147,7 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 	if err != nil {
 		return 0, err
 	}
-	last, err := number(conn, `SELECT max(rowid) FROM old.detailed_history`)
+	before, err := number(conn, `SELECT count(*) FROM old.detailed_history`)
 	if err != nil {
 		return 0, err
 	}
@@ -159,33 +160,29 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 			return 0, err
 		}
 	}
-	// In pieces, so that it can be told how far it is.
+	// In pieces, so that it can be told how far it is. Each begins after the
+	// last row of the one before: rowids may be negative, and far apart.
 	const piece = 100_000
 	told := time.Now()
-	for id := int64(0); ; id += piece {
+	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
 		err := sqlitex.Execute(conn, `INSERT INTO detailed_history SELECT s.id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
 			s.lat, s.lon, x, y, s.count, agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before, p.id, key
-			FROM source AS s LEFT JOIN places AS p ON p.lat = s.lat AND p.lon = s.lon WHERE s.id > ?1 AND s.id <= ?2`, &sqlitex.ExecOptions{Args: []any{id, id + piece}})
+			FROM source AS s LEFT JOIN places AS p ON p.lat = s.lat AND p.lon = s.lon WHERE s.id > ?1 ORDER BY s.id LIMIT ?2`, &sqlitex.ExecOptions{Args: []any{after, piece}})
 		if err != nil {
 			return 0, err
 		}
-		if id+piece >= last {
+		n := int64(conn.Changes())
+		if n == 0 {
 			break
 		}
+		rows += n
 		if time.Since(told) > 2*time.Second {
 			told = time.Now()
-			log.Info("history is migrated", "file", path, "done", fmt.Sprintf("%d %%", id*100/last))
+			log.Info("history is migrated", "file", path, "done", fmt.Sprintf("%d %%", rows*100/max(1, before)))
 		}
 	}
-	if rows, err = number(conn, `SELECT count(*) FROM main.detailed_history`); err != nil {
-		return 0, err
-	}
-	before, err := number(conn, `SELECT count(*) FROM old.detailed_history`)
-	if err == nil && rows != before {
-		err = fmt.Errorf("only %d of %d rows could be read", rows, before)
-	}
-	if err != nil {
-		return 0, err
+	if rows != before {
+		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
 	// Nothing goes before somebody says so.
 	return rows, sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}})

@@ -138,6 +138,20 @@ func TestMigrateOlder(t *testing.T) {
 	assert.Equal(t, "2", query(t, db, `SELECT count FROM detailed_history WHERE id = 2`)[0][0])
 }
 
+// TestMigrateSparse: pieces do not depend on where the numbers of rows lie.
+func TestMigrateSparse(t *testing.T) {
+	want := [][]string{{"-9223372036854775808"}, {"-5"}, {"0"}, {"1"}, {"9000000000000000000"}, {"9223372036854775807"}}
+	sql := perlTable
+	for _, id := range want {
+		sql += "\nINSERT INTO detailed_history (id, ip) VALUES (" + id[0] + ", '192.0.2.1');"
+	}
+	db := open(t, foreign(t, sql))
+	assert.Equal(t, want, query(t, db, `SELECT id FROM detailed_history ORDER BY id`))
+	require.NoError(t, db.Record(t.Context(), entries(0, 10)))
+	assert.Equal(t, "16", count(t, db))
+	consistent(t, db)
+}
+
 // TestMigrateMany: pieces make a whole, and what cannot be taken over stays.
 func TestMigrateMany(t *testing.T) {
 	slow(t)

@@ -13,11 +13,9 @@ import (
 )
 
 const (
-	stepTime   = 15 * time.Millisecond // that recording waits for pruning, if the disk is as fast as it was
-	mostStep   = 5000                  // rows of a step, or pages
-	logSize    = 8 << 20               // half of what the writer lets it grow to
-	settleTime = 24 * time.Hour        // see trusted
-	longOff    = 90 * 24 * time.Hour   // that a computer may have been off
+	stepTime = 15 * time.Millisecond // that recording waits for pruning, if the disk is as fast as it was
+	mostStep = 5000                  // rows of a step, or pages
+	logSize  = 8 << 20               // half of what the writer lets it grow to
 )
 
 // A Retention says how much of the past is kept. What was seen longest ago goes
@@ -103,25 +101,31 @@ func (db *DB) Stats() (s Stats, err error) {
 	return s, err
 }
 
+const countedRows = `SELECT value FROM settings WHERE name = 'rows'`
+
 func (db *DB) stats() (s Stats, err error) {
-	if s.Rows, err = number(db.conn, `SELECT value FROM settings WHERE name = 'rows'`); err != nil {
+	if s.Rows, err = number(db.conn, countedRows); err != nil {
 		return s, err
 	}
 	if s.Bytes, err = db.pages("page_count"); err != nil {
 		return s, err
 	}
-	for q, t := range map[string]*time.Time{`min`: &s.Oldest, `max`: &s.Newest} {
-		err := sqlitex.Execute(db.conn, `SELECT `+q+`(timestamp) FROM detailed_history`, &sqlitex.ExecOptions{
-			ResultFunc: func(stmt *sqlite.Stmt) error {
-				*t, _ = time.Parse(time.DateTime, stmt.ColumnText(0))
-				return nil
-			},
-		})
-		if err != nil {
-			return s, err
-		}
+	if s.Oldest, err = edge(db.conn, "min"); err != nil {
+		return s, err
 	}
-	return s, nil
+	s.Newest, err = edge(db.conn, "max")
+	return s, err
+}
+
+// edge returns the min or max of when rows were last seen; zero: there are none.
+func edge(conn *sqlite.Conn, which string) (t time.Time, err error) {
+	err = sqlitex.Execute(conn, `SELECT `+which+`(timestamp) FROM detailed_history`, &sqlitex.ExecOptions{
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			t, _ = time.Parse(time.DateTime, stmt.ColumnText(0))
+			return nil
+		},
+	})
+	return t, err
 }
 
 // pages returns the size of what a pragma counts.
@@ -160,10 +164,6 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// ErrClock says that nothing is pruned by age, since the clock cannot be
-// trusted.
-var ErrClock = errors.New("history: the clock is far ahead of what was recorded last: nothing is pruned by age for a day; set the clock if it is wrong")
-
 // Prune deletes what the retention does not keep, oldest first, and makes the
 // file smaller by it. It returns how many rows went, also on error.
 //
@@ -176,7 +176,6 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	if err != nil || r.Disabled {
 		return 0, err
 	}
-	defer db.emptyLog()
 	var clock error // that it cannot be trusted
 	cutoff := ""
 	if r.Age > 0 {
@@ -192,20 +191,9 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	for {
 		var gone int64
 		took, err := db.step(ctx, func() error {
-			s, err := db.stats()
+			want, err := db.excess(r)
 			if err != nil {
 				return err
-			}
-			free, err := db.pages("freelist_count")
-			if err != nil {
-				return err
-			}
-			want := int64(0)
-			if r.Rows > 0 {
-				want = max(want, s.Rows-r.Rows)
-			}
-			if used := s.Bytes - free; r.Bytes > 0 && used > r.Bytes && s.Rows > 0 {
-				want = max(want, (used-r.Bytes)/max(1, used/s.Rows)+1)
 			}
 			gone, err = db.deleteOldest(min(n, want), cutoff, n)
 			return err
@@ -231,6 +219,32 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 
 func isFull(err error) bool { return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull }
 
+// excess returns about how many rows are too many.
+func (db *DB) excess(r Retention) (n int64, err error) {
+	rows, err := number(db.conn, countedRows)
+	if err != nil {
+		return 0, err
+	}
+	if r.Rows > 0 {
+		n = max(0, rows-r.Rows)
+	}
+	if r.Bytes <= 0 || rows <= 0 {
+		return n, nil
+	}
+	used, err := db.pages("page_count")
+	if err != nil {
+		return 0, err
+	}
+	free, err := db.pages("freelist_count")
+	if err != nil {
+		return 0, err
+	}
+	if used -= free; used > r.Bytes {
+		n = max(n, (used-r.Bytes)/max(1, used/rows)+1)
+	}
+	return n, nil
+}
+
 // adapt changes how much a step does by how long the last one took.
 func adapt(n int64, took time.Duration) int64 {
 	f := float64(stepTime) / float64(max(took, time.Microsecond))
@@ -248,9 +262,7 @@ func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err
 		defer func() { took = time.Since(start) }()
 		err := f()
 		if isFull(err) {
-			// What is in the log goes to its place first, so that it can begin anew.
-			db.dropReserve()
-			if err := db.pragma(`wal_checkpoint(TRUNCATE)`); err != nil {
+			if err := db.makeRoom(); err != nil {
 				return err
 			}
 			err = f()
@@ -259,23 +271,30 @@ func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err
 	})
 	if err == nil {
 		if info, err := os.Stat(db.path + "-wal"); err == nil && info.Size() > logSize {
-			db.emptyLog()
+			db.emptyLog() // or the writer does it, later
 		}
 		time.Sleep(took / 4) // who waits to record goes first
 	}
 	return took, err
 }
 
+// makeRoom gives up the reserve. What is in the log goes to its place, so that it
+// can begin anew.
+func (db *DB) makeRoom() error {
+	db.dropReserve()
+	return db.pragma(`wal_checkpoint(TRUNCATE)`)
+}
+
 // emptyLog has what is in the log go to its place, on a connection of its own: the
 // writer's would have to wait for it.
-func (db *DB) emptyLog() {
+func (db *DB) emptyLog() error {
 	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
 	if err != nil {
-		return // the writer does it, later
+		return err
 	}
 	defer conn.Close()
-	conn.SetBusyTimeout(0)
-	sqlitex.ExecuteTransient(conn, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
+	conn.SetBusyTimeout(busyTimeout)
+	return sqlitex.ExecuteTransient(conn, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
 }
 
 // deleteOldest deletes n rows, and of those last seen before cutoff up to most.
@@ -338,14 +357,17 @@ func (db *DB) shrink(ctx context.Context) error {
 		}
 		n = adapt(n, took)
 	}
-	_, err := db.step(ctx, func() error {
-		if err := db.pragma(`wal_checkpoint(PASSIVE)`); err != nil {
-			return err
+	// The reserve may need what the file loses only by this.
+	err := db.emptyLog()
+	return db.locked(ctx, func() error {
+		if isFull(err) {
+			err = db.makeRoom()
 		}
-		db.makeReserve()
-		return nil
+		if err == nil {
+			db.makeReserve()
+		}
+		return err
 	})
-	return err
 }
 
 // Reset deletes everything but the retention, and makes the file small.
@@ -374,31 +396,4 @@ func (db *DB) Reset(ctx context.Context) error {
 		return err
 	}
 	return db.shrink(ctx)
-}
-
-// A clock tells whether the wall clock can be trusted.
-type clock struct {
-	now    func() time.Time
-	ran    func() time.Duration // since opened, also while the computer was suspended
-	opened time.Time            // by the wall clock
-	newest time.Time            // what was seen last when the file was opened; zero: nothing
-
-	ahead    time.Duration // of the wall clock, when it jumped last
-	jumped   bool
-	jumpedAt time.Duration // as ran says
-}
-
-// trusted reports whether rows may go for being as old as age: a clock that jumps
-// to another year would wipe the history. Once it has gone steadily for
-// settleTime it is believed.
-func (c *clock) trusted(age time.Duration) bool {
-	now, ran := c.now(), c.ran()
-	slack := min(max(age/4, time.Hour), 7*24*time.Hour)
-	if ahead := now.Sub(c.opened) - ran; max(ahead-c.ahead, c.ahead-ahead) > slack {
-		c.ahead, c.jumped, c.jumpedAt = ahead, true, ran
-	}
-	if ran-c.jumpedAt > settleTime {
-		return true
-	}
-	return !c.jumped && (c.newest.IsZero() || now.Sub(c.newest)-ran <= longOff)
 }
