@@ -42,6 +42,7 @@ func (g *game) input(now time.Time) mapview.Input {
 		Release: inpututil.IsMouseButtonJustReleased(ebiten.MouseButtonLeft),
 		Held:    ebiten.IsMouseButtonPressed(ebiten.MouseButtonLeft),
 		Right:   inpututil.IsMouseButtonJustPressed(ebiten.MouseButtonRight),
+		Hidden:  ebiten.IsWindowMinimized(),
 		Shift:   ebiten.IsKeyPressed(ebiten.KeyShift),
 	}
 	in.Inside = in.Cursor.In(image.Rectangle{Max: in.Size})

@@ -124,6 +124,9 @@ func (p *agentsPanel) show(v *View, b box) {
 		}
 		y += agentRowHeight
 	}
+	if rows.h < agentRowHeight {
+		return
+	}
 	hint := "A click shows or hides a host's connections."
 	c.text(b.x+2, b.y+b.h-2, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, hint, b.w-4))
 }

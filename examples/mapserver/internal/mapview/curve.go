@@ -31,6 +31,7 @@ const (
 	curveFoot   = 40  // two lines below the square
 	curveReach  = 6   // of the mouse, to a dot
 	leastCell   = 13  // of a block that a right click means
+	leastNamed  = 38  // of a block, but for the largest, to be named
 	fadeAddress = 150 // opacity of an address of the history
 )
 
@@ -274,7 +275,7 @@ func (p *curvePanel) drawGrid(v *View, sq box) {
 			c.rect(box{sq.x, sq.y + (float64(n*unit)-p.y)*s, sq.w, 1 / c.scale}, 0, edge)
 		}
 		// Names of the finest blocks that have room for them.
-		if finer := cell / 16; finer >= 40 && bits < 24 {
+		if bits < 24 && cell/16 >= leastNamed || bits > 8 && cell < leastNamed {
 			continue
 		}
 		for gy := int(p.y) / unit; gy*unit < curveSide && float64(gy*unit) < p.y+sq.h/s; gy++ {

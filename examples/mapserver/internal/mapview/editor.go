@@ -54,9 +54,12 @@ func clip(s string) string {
 		}
 		return -1
 	}, strings.ToValidUTF8(s, "?"))
-	for len(s) > longestText {
-		_, n := utf8.DecodeLastRuneInString(s[:longestText+1])
-		s = s[:max(longestText+1-n, 0)]
+	if len(s) > longestText {
+		end := longestText
+		for !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
 	}
 	return s
 }

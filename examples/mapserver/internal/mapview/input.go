@@ -48,6 +48,7 @@ type Input struct {
 	Size    image.Point // of the picture
 	Scale   float64     // pixels of the picture per density-independent pixel; zero means 1
 	Cursor  image.Point
+	Hidden  bool  // nobody sees the window: the scene stays as it is
 	Inside  bool  // the cursor is over the window
 	Press   bool  // the left button went down
 	Release bool  // the left button went up

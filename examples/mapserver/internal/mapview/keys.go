@@ -65,7 +65,7 @@ func init() {
 			v.Beep = !v.Beep
 			v.sayOnOff("sound for unclassified connections", v.Beep)
 		}},
-		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light; v.again = true }},
+		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light }},
 		{"?", "this list", []Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
 		{"Esc", "close what is open, or save the counts and quit", []Key{KeyEscape}, (*View).escape},
 		{"wheel, + and -", "zoom", []Key{'+', '='}, func(v *View) { v.zoomKey(wheelZoom) }},

@@ -78,7 +78,6 @@ func (v *View) drawReplay() {
 	if r.ask == 0 {
 		return
 	}
-	c, t := &v.canvas, v.theme
 	for at, s := range r.spots {
 		age := v.now.Sub(s.since)
 		if age >= replayFade {
@@ -90,11 +89,11 @@ func (v *View) drawReplay() {
 			continue
 		}
 		left := 1 - float64(age)/float64(replayFade)
-		col := t.accent
+		col := v.theme.accent
 		if s.rule >= 0 && s.rule < len(v.st.Rules) {
 			col = opaque(v.st.Rules[s.rule].Color)
 		}
-		c.triangle(x, y, plotRadius, fade(col, left), fade(white, left))
+		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(white, left))
 	}
 	if len(r.spots) > 0 || !r.ending {
 		const frame = 50 * time.Millisecond
@@ -102,8 +101,16 @@ func (v *View) drawReplay() {
 	}
 	if r.ending && len(r.spots) == 0 {
 		v.replay = replay{}
+	}
+}
+
+// drawReplayBar says how far the replay is.
+func (v *View) drawReplayBar() {
+	r := &v.replay
+	if r.ask == 0 {
 		return
 	}
+	c, t := &v.canvas, v.theme
 	w := min(420, v.size.w-16)
 	b := box{(v.size.w - w) / 2, v.size.h - 66, w, 30}
 	if b.x < legendWidth+16 {

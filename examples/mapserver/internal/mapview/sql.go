@@ -170,10 +170,10 @@ func (p *sqlPanel) showButtons(v *View, b box) {
 	c, t := &v.canvas, v.theme
 	run := box{b.x, b.y, 104, b.h}
 	if p.running {
-		if v.button(run, "Cancel", false, true) {
+		if v.button(run, "Cancel", false) {
 			v.ask(CancelQuery{Ask: p.ask})
 		}
-	} else if v.button(run, "Run Ctrl+Enter", true, true) {
+	} else if v.button(run, "Run Ctrl+Enter", true) {
 		p.run(v)
 		v.again = true
 	}

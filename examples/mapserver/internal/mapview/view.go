@@ -91,10 +91,6 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	v.now, v.in, v.st = now, in, st
 	v.effects = nil
 	v.st = v.paused.of(st)
-	v.theme = &dark
-	if v.Light {
-		v.theme = &light
-	}
 	v.size = v.pictureSize()
 	v.sound(st)
 	if !v.started {
@@ -106,6 +102,10 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	}
 	for _, k := range in.Keys {
 		v.key(k)
+	}
+	if in.Hidden {
+		v.next = time.Time{}
+		return v.effects
 	}
 	v.desk.mouse(v)
 	v.pointAtMap()
@@ -206,6 +206,10 @@ func (v *View) wake(at time.Time) {
 
 func (v *View) compose() {
 	v.next = time.Time{}
+	v.theme = &dark
+	if v.Light {
+		v.theme = &light
+	}
 	v.taken = v.taken[:0]
 	c := &v.canvas
 	c.scale = v.in.Scale
@@ -233,6 +237,7 @@ func (v *View) compose() {
 	v.drawLegend(rows, at)
 	v.drawStatus(status)
 	v.drawProblems()
+	v.drawReplayBar()
 	v.drawFilter()
 	v.drawHover(hover)
 	v.drawPanels()

@@ -7,18 +7,17 @@ import (
 )
 
 // button draws a button and reports whether it is pressed.
-func (v *View) button(b box, label string, first, enabled bool) bool {
+func (v *View) button(b box, label string, first bool) bool {
+	if p := v.desk.shown; p != nil && b.y+b.h > p.box.y+p.box.h {
+		return false // the panel is too low for it
+	}
 	c, t := &v.canvas, v.theme
-	hot := enabled && v.hot(b)
+	hot := v.hot(b)
 	text := t.text
-	switch {
-	case !enabled:
-		c.frame(b, 5, 1, t.edge)
-		text = t.dim
-	case first:
+	if first {
 		c.rect(b, 5, t.accent)
 		text = t.onAccent
-	default:
+	} else {
 		if hot {
 			c.rect(b, 5, t.alternate)
 		}
@@ -41,7 +40,7 @@ func (v *View) buttons(b box, labels ...string) (pressed int, x float64) {
 		if x+w > b.x+b.w {
 			break
 		}
-		if v.button(box{x, b.y, w, b.h}, s, false, true) {
+		if v.button(box{x, b.y, w, b.h}, s, false) {
 			pressed = i
 		}
 		x += w + 8

@@ -1,0 +1,215 @@
+package mapview
+
+import (
+	"image"
+	"image/color"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// drag presses the left button at one point, moves to another and lets go.
+func drag(v *View, from, to image.Point) []Effect {
+	st := v.st
+	in := frame("")
+	in.Inside, in.Cursor = true, from
+	v.Update(noon, in, st)
+	in.Press, in.Held = true, true
+	e := v.Update(noon, in, st)
+	in.Press, in.Cursor = false, to
+	e = append(e, v.Update(noon, in, st)...)
+	in.Held, in.Release = false, true
+	return append(e, v.Update(noon, in, st)...)
+}
+
+func corner(p *panel) image.Point { return image.Pt(int(p.box.x+p.box.w-4), int(p.box.y+p.box.h-4)) }
+
+func TestPanelsMoveAndResize(t *testing.T) {
+	var v View
+	v.Update(noon, frame("i"), hosts(3))
+	p := v.desk.find("hosts")
+	require.NotNil(t, p)
+	before := p.box
+	x, y := at(t, &v, "3 hosts")
+	assert.Empty(t, drag(&v, image.Pt(int(x), int(y)), image.Pt(int(x)+50, int(y)+40)), "the window does not move")
+	assert.Equal(t, box{before.x + 50, before.y + 40, before.w, before.h}, p.box)
+	assert.Empty(t, v.Panels, "its size is its own")
+
+	drag(&v, corner(p), corner(p).Add(image.Pt(-200, 60)))
+	assert.Equal(t, before.w-200, p.box.w)
+	assert.Equal(t, before.h+60, p.box.h)
+	assert.Equal(t, [4]float64{p.box.x, p.box.y, p.box.w, p.box.h}, v.Panels["hosts"])
+	// Not out of the window, and not to nothing.
+	drag(&v, corner(p), image.Pt(5000, 5000))
+	assert.LessOrEqual(t, p.box.x+p.box.w, 1000.0)
+	assert.LessOrEqual(t, p.box.y+p.box.h, 500.0)
+	drag(&v, corner(p), image.Pt(0, 0))
+	assert.Equal(t, float64(leastWidth), p.box.w)
+	assert.Equal(t, float64(leastHeight), p.box.h)
+	x, y = p.box.x+20, p.box.y+10
+	drag(&v, image.Pt(int(x), int(y)), image.Pt(-3000, -3000))
+	assert.GreaterOrEqual(t, p.box.x, 0.0)
+	assert.GreaterOrEqual(t, p.box.y, 0.0)
+	within(t, &v)
+	// It comes back where and as it was.
+	was := p.box
+	v.Update(noon, frame("i"), v.st)
+	assert.Nil(t, v.desk.find("hosts"))
+	v.Update(noon, frame("i"), v.st)
+	assert.Equal(t, was, v.desk.find("hosts").box)
+}
+
+func TestSeveralPanels(t *testing.T) {
+	var v View
+	st := kept()
+	v.Update(noon, frame("ip"), st)
+	hosts, retention := v.desk.find("hosts"), v.desk.find("retention")
+	require.NotNil(t, hosts)
+	require.NotNil(t, retention)
+	assert.Same(t, retention, v.desk.focus)
+	assert.NotEqual(t, hosts.box, retention.box)
+	// A press on one brings it to the front, and keys go to it.
+	x, y := hosts.box.x+30, hosts.box.y+8
+	require.False(t, retention.box.contains(x, y))
+	v.Update(noon, click(x, y), st)
+	assert.Same(t, hosts, v.desk.focus)
+	assert.Same(t, hosts, v.desk.panels[1])
+	assert.Empty(t, v.Update(noon, frame("1"), st), "1 is the other's")
+	// Esc closes the front one, then the other, then asks to quit.
+	v.Update(noon, frame(""), st)
+	assert.Empty(t, v.Update(noon, press(KeyEscape), st))
+	assert.Nil(t, v.desk.find("hosts"))
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(KeyEscape), st))
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(KeyEscape), st))
+}
+
+func TestPanelsClose(t *testing.T) {
+	var v View
+	st := kept()
+	v.Update(noon, frame("p"), st)
+	b := closeBox(v.desk.find("retention").box)
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.x+10, b.y+10), st))
+	assert.Nil(t, v.desk.find("retention"))
+	assert.NotContains(t, texts(&v), "How much history", "at once")
+}
+
+func TestFocusIsWhereOnePointed(t *testing.T) {
+	var v View
+	st := hosts(50)
+	v.Update(noon, frame("i"), st)
+	in := press(KeyDown)
+	in.Arrows = image.Pt(0, 1)
+	v.Update(noon, in, st)
+	assert.Equal(t, 1, v.agents.top)
+	assert.False(t, v.camera.zoomed, "arrows are the panel's")
+	v.Update(noon, click(990, 250), st) // the map
+	v.Update(noon, in, st)
+	assert.Equal(t, 1, v.agents.top)
+	assert.True(t, v.camera.zoomed, "arrows are the map's")
+	v.Update(noon, frame("t"), st)
+	assert.True(t, v.Labels)
+}
+
+func TestRepeatedKeysOnlyType(t *testing.T) {
+	var v View
+	v.Update(noon, press('t'|Repeat), state())
+	assert.False(t, v.Labels)
+	v.Update(noon, frame("/"), state())
+	v.Update(noon, press('t'|Repeat, 't'|Repeat), state())
+	assert.Equal(t, "tt", v.filter.text)
+}
+
+func TestHiddenWindow(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0))
+	v.Update(noon, frame(""), st)
+	rev := v.Scene().Rev
+	more := state(conn(1, paris, 0), conn(2, rio, 1))
+	more.Others, more.Beeps = 1, 1
+	in := frame("")
+	in.Hidden = true
+	assert.Equal(t, []Effect{Beep{}}, v.Update(noon.Add(time.Minute), in, more), "it can be heard")
+	assert.Equal(t, rev, v.Scene().Rev)
+	assert.Equal(t, 1, v.stacks.shown, "nothing is computed")
+	v.Update(noon.Add(time.Minute), frame(""), more)
+	assert.Equal(t, 2, v.stacks.shown)
+}
+
+func TestTextSize(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0))
+	v.Update(noon, frame(""), st)
+	size := func() float32 {
+		for _, i := range v.Scene().Items {
+			if i.Shape == Text {
+				return i.Size
+			}
+		}
+		return 0
+	}
+	before := size()
+	v.Update(noon, press(Ctrl|'+'), st)
+	assert.Greater(t, size(), before, "at once")
+	for range 40 {
+		v.Update(noon, press(Ctrl|'+'), st)
+	}
+	assert.EqualValues(t, mostText, v.TextSize)
+	within(t, &v)
+	for range 40 {
+		v.Update(noon, press(Ctrl|'-'), st)
+	}
+	assert.InDelta(t, leastText, v.TextSize, 1e-9)
+	v.Update(noon, press(Ctrl|'0'), st)
+	v.Update(noon, frame(""), st)
+	assert.Equal(t, before, size())
+	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	v.Update(noon, press(Ctrl|'+'), st)
+	x2, y2 := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	assert.InDelta(t, x, x2, 1, "the map stays")
+	assert.InDelta(t, y, y2, 1)
+}
+
+func TestRestoredSettings(t *testing.T) {
+	var v View
+	v.History, v.TextSize = true, -5
+	v.Panels = map[string][4]float64{"hosts": {9000, -9000, 1, 1e9}}
+	for range 100 {
+		v.Queries = append(v.Queries, "SELECT 1")
+	}
+	assert.Equal(t, []Effect{ShowHistory{On: true}}, v.Update(noon, frame("i"), hosts(3)))
+	assert.Empty(t, v.Update(noon, frame(""), hosts(3)))
+	assert.Len(t, v.Queries, mostQueries)
+	assert.Zero(t, v.TextSize)
+	within(t, &v)
+}
+
+func TestTheme(t *testing.T) {
+	var v View
+	v.Update(noon, frame("d"), state())
+	assert.Equal(t, light.palette.Sea, v.Scene().Palette.Sea)
+	v.Update(noon, frame("d"), state())
+	assert.Equal(t, dark.palette.Sea, v.Scene().Palette.Sea)
+}
+
+// TestContrast: text can be read, by WCAG 2 AA.
+func TestContrast(t *testing.T) {
+	for name, th := range map[string]theme{"dark": dark, "light": light} {
+		for what, pair := range map[string][2]color.NRGBA{
+			"text":      {th.text, th.panel},
+			"dim":       {th.dim, th.panel},
+			"accent":    {th.accent, th.panel},
+			"onAccent":  {th.onAccent, th.accent},
+			"keyword":   {th.keyword, th.alternate},
+			"literal":   {th.literal, th.alternate},
+			"comment":   {th.dim, th.alternate},
+			"wrong":     {th.wrong, th.panel},
+			"chosen":    {th.text, th.chosen},
+			"alternate": {th.text, th.alternate},
+			"edge":      {th.text, th.edge},
+		} {
+			assert.GreaterOrEqual(t, contrast(pair[0], pair[1]), 4.5, "%s %s", name, what)
+		}
+	}
+}

@@ -1,0 +1,357 @@
+package mapview
+
+import (
+	"cmp"
+	"fmt"
+	"image/color"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+// numbers are rows of a number and its remainder.
+type numbers []int
+
+func (n numbers) len() int                 { return len(n) }
+func (n numbers) key(row int) any          { return n[row] }
+func (n numbers) color(int) color.NRGBA    { return color.NRGBA{} }
+func (n numbers) cell(row, col int) string { return fmt.Sprint(n.value(row, col)) }
+func (n numbers) value(row, col int) int   { return [2]int{n[row], n[row] % 10}[col] }
+func (n numbers) compare(a, b, col int) int {
+	return cmp.Compare(n.value(a, col), n.value(b, col))
+}
+
+func TestTableSortsAndKeepsTheCursor(t *testing.T) {
+	var v View
+	tb := table{columns: []column{{title: "n"}, {title: "rest"}}}
+	rows := numbers{31, 12, 25, 42, 11}
+	require.True(t, tb.keys(&v, KeyDown, rows))
+	assert.Equal(t, 0, tb.selected(), "the first key shows the cursor")
+	tb.keys(&v, KeyDown, rows)
+	assert.Equal(t, 12, rows[tb.selected()])
+	order := func() (list []int) {
+		tb.arrange(rows)
+		for _, i := range tb.order {
+			list = append(list, rows[i])
+		}
+		return list
+	}
+	tb.sortBy(0)
+	assert.Equal(t, []int{11, 12, 25, 31, 42}, order())
+	assert.Equal(t, 12, rows[tb.selected()])
+	tb.sortBy(0)
+	assert.Equal(t, []int{42, 31, 25, 12, 11}, order())
+	tb.sortBy(1)
+	assert.Equal(t, []int{31, 11, 12, 42, 25}, order(), "what is alike stays in its order")
+	tb.sortBy(1)
+	tb.sortBy(1)
+	assert.Equal(t, []int{31, 12, 25, 42, 11}, order(), "as it came")
+	// Other rows: the cursor stays on its own, or where it was.
+	rows, tb.changed = numbers{5, 12, 7}, true
+	tb.arrange(rows)
+	assert.Equal(t, 12, rows[tb.selected()])
+	rows, tb.changed = numbers{5}, true
+	tb.arrange(rows)
+	assert.Equal(t, 0, tb.selected())
+	rows, tb.changed = nil, true
+	tb.arrange(rows)
+	assert.Equal(t, -1, tb.selected())
+	assert.False(t, tb.keys(&v, KeyDown, rows))
+}
+
+func TestTableCopies(t *testing.T) {
+	var v View
+	tb := table{columns: []column{{title: "n"}, {title: "rest"}}}
+	rows := numbers{31, 12}
+	tb.keys(&v, Ctrl|'c', rows)
+	assert.Empty(t, v.effects)
+	for _, k := range []Key{KeyEnd, KeyEnd, KeyRight, KeyRight, KeyRight, Ctrl | 'c', Ctrl | Shift | 'c', Ctrl | 'a'} {
+		tb.keys(&v, k, rows)
+	}
+	assert.Equal(t, []Effect{Copy{"2"}, Copy{"12\t2"}, Copy{"n\trest\n31\t1\n12\t2\n"}}, v.effects)
+}
+
+// opened returns a view with a list of many connections.
+func opened(t testing.TB, n int) (*View, *live.State) {
+	var conns []*live.Conn
+	for i := range n {
+		c := conn(uint64(i), paris, i%3)
+		c.Process.Comm = fmt.Sprintf("prog%06d", (i*7919)%n)
+		conns = append(conns, c)
+	}
+	v, st := &View{}, state(conns...)
+	v.Update(noon, press(KeyEnter), st)
+	require.NotNil(t, v.desk.find("connection list"))
+	return v, st
+}
+
+func TestListOfConnections(t *testing.T) {
+	v, st := opened(t, 1000)
+	assert.Contains(t, texts(v), "All connections · 1,000 live\n")
+	v.Update(noon, press(KeyEnd), st)
+	v.Update(noon, press(KeyEnd), st)
+	l := v.desk.find("connection list").body.(*connList)
+	assert.Equal(t, 999, l.row)
+	assert.Contains(t, texts(v), "prog000000\n", "the newest are above")
+	x, y := at(t, v, "program")
+	v.Update(noon, click(x, y), st)
+	assert.Contains(t, texts(v), "program ↑\n")
+	v.Update(noon, press(KeyHome), st)
+	shown := texts(v)
+	assert.Less(t, strings.Index(shown, "prog000000"), strings.Index(shown, "prog000001"))
+	// Enter opens the report on the address; the answer to another is not its.
+	e := v.Update(noon, press(KeyEnter), st)
+	require.Len(t, e, 1)
+	addr := e[0].(Whois).Addr
+	assert.Contains(t, texts(v), "whois "+addr.String()+"\nlooking it up\n")
+	in := frame("")
+	in.Answers = []Answer{Report{Addr: addr.Next(), Text: "wrong"}, Report{Addr: addr, Text: "one\n\ttwo\n"}}
+	v.Update(noon, in, st)
+	assert.Contains(t, texts(v), "one\n    two\n")
+	assert.NotContains(t, texts(v), "wrong")
+	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, press(Ctrl|'c'), st))
+	x, y = at(t, v, "Copy")
+	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, click(x, y), st))
+}
+
+func TestListButtons(t *testing.T) {
+	v, st := opened(t, 20)
+	push := func(label string) []Effect {
+		x, y := at(t, v, label)
+		e := v.Update(noon, click(x, y), st)
+		v.Update(noon, mouse(x, y), st)
+		return e
+	}
+	assert.Empty(t, push("Copy row"))
+	assert.Contains(t, texts(v), "choose a row first")
+	v.Update(noon, press(KeyDown), st)
+	assert.Equal(t, []Effect{Copy{"203.0.113.19"}}, push("Copy cell"))
+	row := push("Copy row")
+	require.Len(t, row, 1)
+	assert.True(t, strings.HasPrefix(row[0].(Copy).Text, "203.0.113.19\t443\tprog"), "%v", row)
+	whole := push("Copy all")[0].(Copy).Text
+	assert.Equal(t, 21, strings.Count(whole, "\n"))
+	assert.True(t, strings.HasPrefix(whole, "address\tport\t"))
+	e := push("Details")
+	require.Len(t, e, 1)
+	assert.IsType(t, FindFirst{}, e[0])
+	assert.NotNil(t, v.desk.find("details"))
+	v.closePanel(v.desk.find("details"))
+	v.Update(noon, frame(""), st)
+	push("Query")
+	assert.Contains(t, v.sql().editor.text, "FROM detailed_history")
+	assert.NotNil(t, v.desk.find("sql"))
+}
+
+// TestClickOnAddress: a click on an address opens its report, one elsewhere chooses
+// the row.
+func TestClickOnAddress(t *testing.T) {
+	v, st := opened(t, 20)
+	x, y := at(t, v, "203.0.113.15")
+	e := v.Update(noon, click(x, y), st)
+	require.Len(t, e, 1)
+	assert.Equal(t, "203.0.113.15", e[0].(Whois).Addr.String())
+	v.closePanel(v.desk.find("whois"))
+	v.Update(noon, frame(""), st)
+	x, y = at(t, v, v.st.Conns[12].Process.Comm)
+	assert.Empty(t, v.Update(noon, click(x, y), st))
+	l := v.desk.find("connection list").body.(*connList)
+	assert.EqualValues(t, 12, l.rows.conn(l.selected()).ID)
+}
+
+// TestListFollowsFilter: what the map does not show the lists do not either.
+func TestListFollowsFilter(t *testing.T) {
+	v, st := opened(t, 20)
+	v.Update(noon, click(990, 250), st)
+	v.Update(noon, frame(""), st)
+	v.Update(noon, frame("/rule:mail"), st)
+	assert.Contains(t, texts(v), "All connections · 7 live\n")
+	v.Update(noon, press(KeyEscape), st)
+	assert.Contains(t, texts(v), "All connections · 20 live\n")
+}
+
+func TestRuleList(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, rio, 1), conn(3, rio, 1))
+	v.Update(noon, frame(""), st)
+	x, y := at(t, &v, "Mail")
+	assert.Empty(t, v.Update(noon, click(x, y), st))
+	assert.Contains(t, texts(&v), "Mail · 2 live\n")
+	l := v.desk.find("rule list").body.(*connList)
+	assert.Contains(t, l.sql, "WHERE rule = 'Mail'")
+	assert.Contains(t, newRuleList("it's").sql, "rule = 'it''s'")
+	// A new connection appears, and one that has closed goes.
+	st2 := state(conn(1, paris, 0), conn(3, rio, 1), conn(4, rio, 1), conn(5, paris, 1))
+	v.Update(noon, frame(""), st2)
+	assert.Contains(t, texts(&v), "Mail · 3 live\n")
+}
+
+func TestLegendMouse(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, rio, 1), conn(3, rio, 1))
+	v.Update(noon, frame(""), st)
+	v.Update(noon, frame(""), state(conn(1, paris, 0), conn(2, rio, 1)))
+	v.Update(noon, frame(""), state(conn(1, paris, 0), conn(2, rio, 1), conn(3, rio, 1), conn(4, rio, 1), conn(5, rio, 1)))
+	x, y := at(t, &v, "Mail")
+	v.Update(noon, mouse(x, y), v.st)
+	assert.Contains(t, texts(&v), "least 1, most 4\n")
+	// The square switches the labels of the rule.
+	assert.Equal(t, 1, strings.Count(texts(&v), "Mail\n"))
+	assert.Empty(t, v.Update(noon, click(x-18, y), v.st))
+	assert.Nil(t, v.desk.find("rule list"))
+	v.Update(noon, mouse(500, 480), v.st)
+	assert.Equal(t, 2, strings.Count(texts(&v), "Mail\n"), "beside its place")
+	assert.Equal(t, 1, strings.Count(texts(&v), "Web\n"))
+	v.Update(noon, click(x-18, y), v.st)
+	v.Update(noon, mouse(500, 480), v.st)
+	assert.Equal(t, 1, strings.Count(texts(&v), "Mail\n"))
+	// r resets the statistics too.
+	v.Update(noon, frame("r"), v.st)
+	v.Update(noon, frame("r"), v.st)
+	v.Update(noon, mouse(x, y), v.st)
+	assert.Contains(t, texts(&v), "least 4, most 4\n")
+}
+
+func TestRightClickFindsNearby(t *testing.T) {
+	var v View
+	near, far := paris, paris
+	near.Lon += 3
+	far.Lon += 30
+	st := state(conn(1, paris, 0), conn(2, near, 1), conn(3, far, 1), conn(4, geoip.Place{}, 1))
+	v.Update(noon, frame(""), st)
+	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	in := mouse(x, y)
+	in.Right = true
+	e := v.Update(noon, in, st)
+	require.Len(t, e, 1)
+	f := e[0].(FindNearby)
+	assert.InDelta(t, paris.Lat, f.Lat, 0.5)
+	assert.InDelta(t, paris.Lon, f.Lon, 0.5)
+	assert.InDelta(t, 15, f.Pixels, 1e-9, "of the original's map")
+	assert.Contains(t, texts(&v), " · 2 live · looking into the history\n")
+	// The answer to another question is not for this list.
+	p := live.Past{Conn: *conn(9, rio, 0), Count: 12_345, Seen: noon.Add(-time.Minute)}
+	in = frame("")
+	in.Answers = []Answer{Found{Ask: f.Ask + 1, Problem: "wrong"}, Found{Ask: f.Ask, Past: []live.Past{p}, SQL: "SELECT 42"}}
+	v.Update(noon, in, st)
+	assert.Contains(t, texts(&v), " · 2 live · 1 of the history\n")
+	assert.Contains(t, texts(&v), "prog9\n")
+	l := v.desk.find("nearby list").body.(*connList)
+	assert.Equal(t, "12,345", l.rows.cell(2, colCount))
+	assert.Equal(t, "11:59:00", l.rows.cell(2, colSeen))
+	v.openSQL(l.sql)
+	assert.Equal(t, "SELECT 42", v.sql().editor.text)
+	// Zoomed in, fifteen pixels are less.
+	v = View{}
+	v.Update(noon, frame(""), st)
+	for range 6 {
+		v.Update(noon, wheel(x, y, 1), st)
+	}
+	in = mouse(x, y)
+	in.Right = true
+	e = v.Update(noon, in, st)
+	assert.InDelta(t, 15/v.camera.zoom, e[0].(FindNearby).Pixels, 1e-9)
+	assert.Contains(t, texts(&v), " · 1 live · ")
+	in.Answers = []Answer{Found{Ask: e[0].(FindNearby).Ask, Problem: "nothing is recorded"}}
+	in.Right = false
+	v.Update(noon, in, st)
+	assert.Contains(t, texts(&v), " · nothing is recorded\n")
+}
+
+func TestClickPinsDetails(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, paris, 1))
+	st.Conns[0].Process.Exe, st.Conns[0].Process.Container = "/usr/bin/prog1", "c0ffee"
+	v.Update(noon, frame(""), st)
+	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
+	e := v.Update(noon, click(x, y), st)
+	require.Equal(t, []Effect{FindFirst{st.Conns[0].Peer.Addr(), "prog1"}}, e)
+	v.Update(noon, mouse(x, y), st)
+	in := frame("")
+	in.Answers = []Answer{First{Peer: st.Conns[0].Peer.Addr(), Program: "prog1", Seen: noon.Add(-24 * time.Hour), Count: 1234}}
+	v.Update(noon, in, st)
+	shown := texts(&v)
+	for _, want := range []string{"203.0.113.1:443 · 1 of 2", "address\n203.0.113.1", "ports\n443, local 40000", "program\nprog1, pid 7", "exe\n/usr/bin/prog1",
+		"container\nc0ffee", "host\nnas", "bytes\n↓ 3.2 MB  ↑ 88 kB", "RTT\n41 ms", "organisation\nExample Networks", "ASN\nAS64500", "place\nParis, France",
+		"first seen\n2026-02-28 12:00:00", "count\n1,234 openings", "rule\nWeb", "protocol\ntcp, out", "coordinates\n48.8500, 2.3500", "opened\n2026-03-01 12:00:00\n"} {
+		assert.Contains(t, shown, want)
+	}
+	// Its bytes grow, and it says that it has closed.
+	more := *st.Conns[0]
+	more.Rx = 5_000_000
+	v.Update(noon, frame(""), state(&more, st.Conns[1]))
+	assert.Contains(t, texts(&v), "↓ 5 MB")
+	v.Update(noon, frame(""), state(st.Conns[1]))
+	assert.Contains(t, texts(&v), "2026-03-01 12:00:00, closed\n")
+	// The next one, and round.
+	assert.Equal(t, []Effect{FindFirst{st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(noon, press(KeyRight), v.st))
+	assert.Contains(t, texts(&v), "203.0.113.2:443 · 2 of 2")
+	assert.Contains(t, texts(&v), "first seen\nlooking\n")
+	in = frame("")
+	in.Answers = []Answer{First{Peer: st.Conns[1].Peer.Addr(), Program: "prog2"}}
+	v.Update(noon, in, v.st)
+	assert.Contains(t, texts(&v), "first seen\nnot in the history\n")
+	v.Update(noon, press(KeyRight), v.st)
+	assert.Contains(t, texts(&v), "1 of 2")
+	// What is clicked is copied, and Enter opens the report.
+	x, y = at(t, &v, "/usr/bin/prog1")
+	assert.Equal(t, []Effect{Copy{"/usr/bin/prog1"}}, v.Update(noon, click(x, y), v.st))
+	assert.Equal(t, []Effect{Whois{st.Conns[0].Peer.Addr()}}, v.Update(noon, press(KeyEnter), v.st))
+}
+
+func TestListCompares(t *testing.T) {
+	a, b := conn(1, paris, 0), conn(2, rio, 1)
+	b.Agent, b.Org, b.Direction, b.Rx, b.Tx, b.RTT, b.Opened = "zoo", "Zebra", conntrack.Unknown, a.Rx+1, a.Tx+1, a.RTT+1, a.Opened.Add(time.Second)
+	b.Peer = netip.MustParseAddrPort("203.0.113.2:444")
+	b.Place.City, b.Place.Country = "Zzz", ""
+	p := []live.Past{{Conn: *a, Count: 2, Seen: noon.Add(-time.Hour)}, {Conn: *b, Count: 3, Seen: noon.Add(-time.Minute)}}
+	v := &View{}
+	v.Update(noon, frame(""), state(a, b))
+	r := connRows{v: v, past: p}
+	for col := range listColumns {
+		want := -1
+		if col == colRule { // Web before Mail, by name
+			want = 1
+		}
+		assert.Equal(t, want, r.compare(0, 1, col), listColumns[col].title)
+		assert.Equal(t, -want, r.compare(1, 0, col), listColumns[col].title)
+		assert.Zero(t, r.compare(0, 0, col), listColumns[col].title)
+	}
+}
+
+// BenchmarkTable scrolls a list of 100,000 connections, a frame each.
+func BenchmarkTable(b *testing.B) {
+	v, st := opened(b, 100_000)
+	in := mouse(500, 250)
+	b.Run("scroll", func(b *testing.B) {
+		for i := range b.N {
+			in.Wheel = -1
+			if i/1000%2 == 1 {
+				in.Wheel = 1
+			}
+			v.Update(noon, in, st)
+		}
+	})
+	in.Wheel = 0
+	b.Run("sort", func(b *testing.B) {
+		l := v.desk.find("connection list").body.(*connList)
+		for i := range b.N {
+			l.sortBy(i % 3)
+			v.Update(noon, in, st)
+		}
+	})
+	b.Run("new state", func(b *testing.B) {
+		for range b.N {
+			more := *st
+			v.Update(noon, in, &more)
+		}
+	})
+}
