@@ -47,7 +47,6 @@ type desk struct {
 	move   bool     // the panel follows the mouse
 	resize bool     // its corner does
 	grab   [2]float64
-	closed bool // a panel was closed while it was drawn
 }
 
 // find returns the panel of a kind, or nil.
@@ -63,13 +62,13 @@ func (d *desk) find(name string) *panel {
 // open shows a panel in front of all others, in place of one of its kind.
 func (v *View) open(b body) {
 	d := &v.desk
+	v.again = d.shown != nil || v.again // it is above what is being drawn
 	p := d.find(b.name())
 	if p == nil {
 		p = &panel{}
 		if at, ok := v.Panels[b.name()]; ok {
 			p.box, p.placed, p.sized = box{at[0], at[1], at[2], at[3]}, true, true
 		}
-		d.panels = append(d.panels, p)
 	}
 	p.body = b
 	d.raise(p)
@@ -85,9 +84,15 @@ func (v *View) toggle(b body) bool {
 	return true
 }
 
+// raise brings a panel to the front, or adds it there.
 func (d *desk) raise(p *panel) {
-	d.panels = append(slices.DeleteFunc(d.panels, func(o *panel) bool { return o == p }), p)
+	d.panels = append(d.without(p), p)
 	d.focus = p
+}
+
+// without returns a copy of the panels, since they may be being drawn.
+func (d *desk) without(p *panel) []*panel {
+	return slices.DeleteFunc(slices.Clone(d.panels), func(o *panel) bool { return o == p })
 }
 
 // A closer is a body that has something to do when it is closed.
@@ -98,8 +103,7 @@ func (v *View) closePanel(p *panel) {
 	if c, ok := p.body.(closer); ok {
 		c.close(v)
 	}
-	// A copy, since it may be that the panels are being drawn.
-	d.panels = slices.DeleteFunc(slices.Clone(d.panels), func(o *panel) bool { return o == p })
+	d.panels = d.without(p)
 	d.focus, d.over = nil, nil
 	if n := len(d.panels); n > 0 {
 		d.focus = d.panels[n-1]
@@ -121,7 +125,7 @@ func (d *desk) at(x, y float64) *panel {
 // mouse moves, resizes and raises panels.
 func (d *desk) mouse(v *View) {
 	x, y := v.cursor()
-	if !v.in.Held {
+	if !v.in.Held || v.in.Press {
 		d.held, d.move, d.resize = false, false, false
 	}
 	if !d.held {

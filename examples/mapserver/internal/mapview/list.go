@@ -28,6 +28,7 @@ type connList struct {
 	problem       string
 	past          []live.Past
 
+	next time.Time    // not before is it made anew for a new state
 	live []*live.Conn // the newest first
 	from struct {
 		st            *live.State
@@ -157,7 +158,15 @@ func (l *connList) update(v *View) {
 	if now == l.from && l.rows.v != nil {
 		return
 	}
+	// Many rows take their time, which must not be felt while one scrolls.
+	if before := l.from; before.st != nil && v.now.Before(l.next) {
+		if before.st = now.st; before == now {
+			v.wake(l.next)
+			return
+		}
+	}
 	l.from = now
+	l.next = v.now.Add(pace(len(v.st.Conns)))
 	clear(l.live)
 	l.live = l.live[:0]
 	for i := len(v.st.Conns) - 1; i >= 0; i-- {
@@ -169,6 +178,18 @@ func (l *connList) update(v *View) {
 	l.changed = true
 }
 
+// calm is how many connections can be shown anew with every state.
+const calm = 20_000
+
+// pace is how long what was made of so many connections stays, though there is a new
+// state.
+func pace(n int) time.Duration {
+	if n <= calm {
+		return 0
+	}
+	return time.Duration(n) * 10 * time.Microsecond
+}
+
 const footHeight = 38
 
 func (l *connList) show(v *View, b box) {
@@ -176,6 +197,12 @@ func (l *connList) show(v *View, b box) {
 	foot := box{b.x, b.y + b.h - 24, b.w, 26}
 	if row, col := l.table.show(v, box{b.x, b.y, b.w, b.h - footHeight}, l.rows); row >= 0 && col == colAddress {
 		v.openReport(l.rows.conn(row))
+	}
+	if (v.in.Wheel != 0 || l.holding) && len(l.live) > calm {
+		const rest = 300 * time.Millisecond
+		if at := v.now.Add(rest); l.next.Before(at) {
+			l.next = at
+		}
 	}
 	if l.rows.len() == 0 && !l.waiting {
 		v.canvas.text(b.x+10, b.y+tableHead+20, typeface.Regular, 12.5, v.theme.dim, v.canvas.elide(typeface.Regular, 12.5, "no connections", b.w-20))

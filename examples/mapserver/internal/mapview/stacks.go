@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -51,7 +52,8 @@ type stacks struct {
 		agents int
 		filter string
 	}
-	list      []stack // the most connections first, so that small discs lie on top
+	next      time.Time // not before is it computed for a new state
+	list      []stack   // the most connections first, so that small discs lie on top
 	groups    []group
 	groupOf   []int // by rule
 	shown     int   // connections
@@ -70,7 +72,14 @@ func (s *stacks) update(v *View) {
 	if from == s.from && s.spot != nil {
 		return
 	}
+	if before := s.from; s.spot != nil && v.now.Before(s.next) {
+		if before.st = from.st; before == from {
+			v.wake(s.next)
+			return
+		}
+	}
 	s.from = from
+	s.next = v.now.Add(pace(len(v.st.Conns)))
 	s.group(v.st)
 	if s.spot == nil {
 		s.spot = make(map[[2]int32]int)

@@ -327,6 +327,33 @@ func TestListCompares(t *testing.T) {
 	}
 }
 
+// TestManyConnectionsAreShownAtTheirPace: a new state of very many is not computed
+// while one scrolls, but in the end it is.
+func TestManyConnectionsAreShownAtTheirPace(t *testing.T) {
+	v, st := opened(t, calm+1)
+	l := v.desk.find("connection list").body.(*connList)
+	more := *st
+	more.Conns = append(more.Conns[:len(more.Conns):len(more.Conns)], conn(1_000_000, rio, 1))
+	in := mouse(500, 250)
+	in.Wheel = -1
+	v.Update(noon.Add(10*time.Millisecond), in, &more)
+	assert.Len(t, l.live, calm+1)
+	assert.Equal(t, calm+1, v.stacks.shown)
+	require.False(t, v.Next().IsZero(), "it will be")
+	at := v.Next()
+	for range 5 {
+		v.Update(at, mouse(500, 250), &more)
+		if at = v.Next(); at.IsZero() {
+			break
+		}
+	}
+	assert.Len(t, l.live, calm+2)
+	assert.Equal(t, calm+2, v.stacks.shown)
+	// What the user asks for is done at once.
+	v.Update(at.Add(time.Millisecond), frame("/rule:mail"), &more)
+	assert.Less(t, v.stacks.shown, calm)
+}
+
 // BenchmarkTable scrolls a list of 100,000 connections, a frame each.
 func BenchmarkTable(b *testing.B) {
 	v, st := opened(b, 100_000)

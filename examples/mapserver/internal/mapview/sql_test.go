@@ -1,0 +1,518 @@
+package mapview
+
+import (
+	"fmt"
+	"image"
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+func answered(ask int) Answered {
+	nan := [2]float64{math.NaN(), math.NaN()}
+	return Answered{Ask: ask, Offset: -1, Table: live.Table{
+		Columns: []live.Column{{Name: "ip"}, {Name: "count", Number: true}, {Name: "what"}},
+		Rows: [][]any{
+			{"192.0.2.9", int64(30), "b"},
+			{"192.0.2.1", 4.5, nil},
+			{"192.0.2.5", nil, []byte{1, 255}},
+			{"192.0.2.7", "text", "a\n\tc"},
+		},
+		Rules:   []int{1, -1, 0, 99},
+		Places:  [][2]float64{{paris.Lat, paris.Lon}, nan, {paris.Lat, paris.Lon}, {rio.Lat, rio.Lon}},
+		Elapsed: 18 * time.Millisecond,
+	}}
+}
+
+// asked opens the panel and runs its question.
+func asked(t *testing.T) (*View, RunQuery) {
+	v := &View{}
+	assert.Empty(t, v.Update(noon, frame("q"), state()))
+	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	require.Len(t, e, 1)
+	return v, e[0].(RunQuery)
+}
+
+func hand(v *View, a ...Answer) []Effect {
+	in := frame("")
+	in.Answers = a
+	return v.Update(noon, in, v.st)
+}
+
+func TestSQLAnswer(t *testing.T) {
+	v, q := asked(t)
+	assert.Equal(t, firstQuery, q.SQL)
+	assert.Equal(t, []string{firstQuery}, v.Queries)
+	assert.Contains(t, texts(v), "running, 0.0 s\n")
+	assert.False(t, v.Next().IsZero(), "the time goes on")
+	assert.Empty(t, v.Update(noon.Add(1500*time.Millisecond), press(Ctrl|KeyEnter), v.st), "one at a time")
+	assert.Contains(t, texts(v), "running, 1.5 s\n")
+	hand(v, Answered{Ask: q.Ask + 1, Problem: "another's"}, answered(q.Ask))
+	shown := texts(v)
+	assert.NotContains(t, shown, "another's")
+	assert.Contains(t, shown, "4 rows · 18 ms\n")
+	assert.Contains(t, shown, "192.0.2.9\n30\nb\n192.0.2.1\n4.5\n192.0.2.5\nx'01ff'\n192.0.2.7\ntext\na  c\n", "in the order of the question")
+	x, y := at(t, v, "count")
+	v.Update(noon, click(x, y), v.st)
+	assert.Regexp(t, `(?s)192.0.2.5\n.*192.0.2.1\n.*192.0.2.9\n.*192.0.2.7\n`, texts(v), "NULL, numbers, text")
+	// A click on an address opens its report.
+	x, y = at(t, v, "192.0.2.1")
+	e := v.Update(noon, click(x, y), v.st)
+	require.Len(t, e, 1)
+	assert.Equal(t, "192.0.2.1", e[0].(Whois).Addr.String())
+}
+
+func TestSQLRows(t *testing.T) {
+	v, q := asked(t)
+	hand(v, answered(q.Ask))
+	r := v.sql().result
+	assert.Equal(t, green.Color, r.color(0))
+	assert.Zero(t, r.color(1))
+	assert.Zero(t, r.color(3), "a rule that is no more")
+	for a := range 4 {
+		for b := range 4 {
+			for c := range 3 {
+				assert.Equal(t, r.compare(a, b, c), -r.compare(b, a, c))
+			}
+		}
+	}
+}
+
+func TestSQLCancel(t *testing.T) {
+	v, q := asked(t)
+	x, y := at(t, v, "Cancel")
+	assert.Equal(t, []Effect{CancelQuery{q.Ask}}, v.Update(noon, click(x, y), v.st))
+	hand(v, Answered{Ask: q.Ask, Problem: "cancelled", Offset: -1})
+	assert.Contains(t, texts(v), "cancelled\n")
+	assert.Contains(t, texts(v), "Run Ctrl+Enter\n")
+}
+
+func TestSQLMistake(t *testing.T) {
+	v, _ := asked(t)
+	p := v.sql()
+	p.running = false
+	p.load("SELECT x\nFROM nothing")
+	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no such table", Offset: 14})
+	assert.Contains(t, texts(v), "no such table\n")
+	marked := func() bool {
+		for _, i := range v.Scene().Items {
+			if i.Shape == Rect && i.Color == v.theme.wrong {
+				return true
+			}
+		}
+		return false
+	}
+	assert.True(t, marked())
+	v.Update(noon, press('x'), v.st)
+	assert.False(t, marked(), "it may have moved")
+	// An offset beyond the text is not trusted.
+	e = v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no", Offset: 1 << 30})
+}
+
+func TestSQLMenus(t *testing.T) {
+	v := &View{Saved: []Query{{"alive", "what is alive", "SELECT 1"}, {"newest", "what is new", "SELECT 2"}}}
+	v.Update(noon, frame("q"), state())
+	push := func(label string) {
+		x, y := at(t, v, label)
+		v.Update(noon, click(x, y), v.st)
+		v.Update(noon, mouse(x, y), v.st)
+	}
+	push("Saved")
+	assert.Contains(t, texts(v), "alive\nwhat is alive\nnewest\nwhat is new\n")
+	push("what is new")
+	assert.Equal(t, "SELECT 2", v.sql().editor.text)
+	assert.NotContains(t, texts(v), "what is alive")
+	push("Previous")
+	assert.Contains(t, texts(v), "none yet\n")
+	push("Previous")
+	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	v.sql().running = false
+	v.sql().load("SELECT 3")
+	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	v.sql().running = false
+	v.Update(noon, frame(""), v.st)
+	push("Previous")
+	assert.Contains(t, texts(v), "SELECT 3\nSELECT 2\n", "the newest first")
+	assert.Equal(t, []string{"SELECT 2", "SELECT 3"}, v.Queries)
+	v.Update(noon, press(KeyEscape), v.st)
+	assert.NotNil(t, v.desk.find("sql"), "Esc closes the menu first")
+	push("Previous")
+	push("SELECT 2")
+	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	assert.Equal(t, []string{"SELECT 3", "SELECT 2"}, v.Queries, "each once")
+	v.sql().running = false
+	for i := range 100 {
+		v.sql().load(fmt.Sprint("SELECT ", i))
+		v.Update(noon, press(Ctrl|KeyEnter), v.st)
+		v.sql().running = false
+	}
+	assert.Len(t, v.Queries, mostQueries)
+}
+
+func TestSQLKeepsItsText(t *testing.T) {
+	v := &View{}
+	v.Update(noon, frame("q"), state())
+	v.Update(noon, press(Ctrl|'a', KeyDelete), v.st)
+	assert.Empty(t, v.Update(noon, frame("qhtr?"), v.st), "keys are letters")
+	v.Update(noon, press(KeyEscape), v.st)
+	assert.Nil(t, v.desk.find("sql"))
+	v.Update(noon, frame("q"), v.st)
+	assert.Equal(t, "qhtr?", v.sql().editor.text)
+	hand(v, Pasted{"SELECT 1"})
+	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text)
+	v.Update(noon, click(5, 250), v.st)
+	v.Update(noon, frame("/"), v.st)
+	hand(v, Pasted{"app:x\ny"})
+	assert.Equal(t, "app:xy", v.filter.text, "what is pasted goes where one types")
+	v.openSQL("SELECT 9")
+	assert.Equal(t, "SELECT 9", v.sql().editor.text)
+	v.sql().editor.key(v, Ctrl|'z')
+	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text, "what was there can be had back")
+}
+
+func TestExport(t *testing.T) {
+	v := &View{}
+	v.Update(noon, frame("q"), state())
+	for label, format := range map[string]string{"CSV": "csv", "JSON": "json"} {
+		x, y := at(t, v, label)
+		assert.Equal(t, []Effect{Export{SQL: firstQuery, Format: format}}, v.Update(noon, click(x, y), v.st))
+		v.Update(noon, mouse(x, y), v.st)
+	}
+}
+
+// triangles counts the filled triangles and returns the last one.
+func triangles(v *View) (n int, last Item) {
+	for _, i := range v.Scene().Items {
+		if i.Shape == Triangle && i.W == 0 {
+			n++
+			last = i
+		}
+	}
+	return n, last
+}
+
+func TestPlot(t *testing.T) {
+	v, q := asked(t)
+	v.Update(noon, frame(""), v.st)
+	x, y := at(t, v, "Plot on map")
+	v.Update(noon, click(x, y), v.st)
+	assert.Contains(t, texts(v), "no row of the answer has a place")
+	hand(v, answered(q.Ask))
+	x, y = at(t, v, "Plot on map")
+	v.Update(noon, click(x, y), v.st)
+	n, _ := triangles(v)
+	assert.Equal(t, 2, n, "each place once")
+	outlines := 0
+	for _, i := range v.Scene().Items {
+		if i.Shape == Triangle && i.W > 0 && i.Color == white {
+			outlines++
+		}
+	}
+	assert.Equal(t, 2, outlines)
+	assert.True(t, v.Next().After(noon))
+	v.Update(noon.Add(14*time.Second), frame(""), v.st)
+	n, _ = triangles(v)
+	assert.Equal(t, 2, n)
+	v.Update(noon.Add(plotTime), frame(""), v.st)
+	n, _ = triangles(v)
+	assert.Zero(t, n, "after 15 s")
+	// Kept until they are cleared.
+	x, y = at(t, v, "Plot on map")
+	v.Update(noon, click(x, y), v.st)
+	v.Update(noon, click(5, 250), v.st)
+	v.Update(noon, frame("x"), v.st)
+	v.Update(noon.Add(time.Hour), frame(""), v.st)
+	n, _ = triangles(v)
+	assert.Equal(t, 2, n)
+	v.Update(noon.Add(time.Hour), frame("x"), v.st)
+	n, _ = triangles(v)
+	assert.Zero(t, n)
+	v.Update(noon.Add(time.Hour), frame("x"), v.st)
+	assert.Contains(t, texts(v), "nothing is plotted")
+}
+
+func TestReplay(t *testing.T) {
+	var v View
+	st := state()
+	e := v.Update(noon, frame("g"), st)
+	require.Equal(t, []Effect{StartReplay{Ask: 1}}, e)
+	assert.Contains(t, texts(&v), "replay\ng stops\n")
+	event := func(p geoip.Place, rule int) live.Event { return live.Event{Lat: p.Lat, Lon: p.Lon, Rule: rule} }
+	at := noon.Add(-30 * day)
+	hand(&v, Replayed{Ask: 9, Events: []live.Event{event(rio, 0)}}, Replayed{Ask: 1, At: at, Share: 0.25, Events: []live.Event{event(paris, 0), event(paris, 1), event(rio, -1)}})
+	n, _ := triangles(&v)
+	assert.Equal(t, 2, n)
+	assert.Contains(t, texts(&v), "replay · 2026-01-30 12:00 · 3\n")
+	assert.False(t, v.Next().IsZero())
+	// Each fades over two seconds.
+	alpha := func() uint8 { _, i := triangles(&v); return i.Color.A }
+	a0 := alpha()
+	v.Update(noon.Add(time.Second), frame(""), st)
+	assert.InDelta(t, float64(a0)/2, float64(alpha()), 2)
+	v.Update(noon.Add(replayFade), frame(""), st)
+	n, _ = triangles(&v)
+	assert.Zero(t, n)
+	// The end: the last ones fade, then all is as before.
+	in := frame("")
+	in.Answers = []Answer{Replayed{Ask: 1, At: noon, Share: 1, Done: true, Events: []live.Event{event(rio, 0)}}}
+	v.Update(noon.Add(3*time.Second), in, st)
+	n, _ = triangles(&v)
+	assert.Equal(t, 1, n)
+	v.Update(noon.Add(6*time.Second), frame(""), st)
+	v.Update(noon.Add(6*time.Second), frame(""), st)
+	assert.NotContains(t, texts(&v), "replay")
+	assert.True(t, v.Next().IsZero(), "nothing is drawn when nothing changes")
+	// g stops it, and what comes late is not shown.
+	v.Update(noon.Add(time.Minute), frame("g"), st)
+	assert.Equal(t, []Effect{StopReplay{Ask: 2}}, v.Update(noon.Add(time.Minute), frame("g"), st))
+	hand(&v, Replayed{Ask: 2, Events: []live.Event{event(rio, 0)}})
+	n, _ = triangles(&v)
+	assert.Zero(t, n)
+	// Why there is none.
+	v.Update(noon, frame("g"), st)
+	hand(&v, Replayed{Ask: 3, Text: "nothing is recorded"})
+	assert.Contains(t, texts(&v), "nothing is recorded")
+	// Very many places are bounded.
+	v.Update(noon, frame("g"), st)
+	var many []live.Event
+	for i := range 100_000 {
+		many = append(many, live.Event{Lat: float64(i%170) - 85, Lon: float64(i%359) - 179, Rule: i})
+	}
+	hand(&v, Replayed{Ask: 4, Events: many})
+	assert.LessOrEqual(t, len(v.replay.spots), mostReplays)
+}
+
+func TestLines(t *testing.T) {
+	var v View
+	lines := func() (n int, wide float32) {
+		for _, i := range v.Scene().Items {
+			if i.Shape == Line {
+				n++
+				wide = max(wide, i.W)
+			}
+		}
+		return n, wide
+	}
+	c := conn(1, rio, 0)
+	v.Update(noon, frame(""), state(c))
+	n, _ := lines()
+	require.Zero(t, n)
+	v.Update(noon, frame("o"), state(c))
+	n, thin := lines()
+	assert.Greater(t, n, 10, "dashes")
+	busy := *c
+	busy.RxRate, busy.Counted = 50e6, noon
+	v.Update(noon, frame(""), state(&busy))
+	_, wide := lines()
+	assert.Greater(t, wide, thin)
+	busy.Counted = noon.Add(-time.Minute)
+	v.Update(noon, frame(""), state(&busy))
+	_, wide = lines()
+	assert.Equal(t, thin, wide, "a rate of long ago is none")
+	v.Update(noon, frame("o"), state(c))
+	n, _ = lines()
+	assert.Zero(t, n)
+	// Nothing from nowhere, or to home.
+	st := state(c, conn(2, geoip.Place{}, 0))
+	st.Home = geoip.Place{}
+	v.Update(noon, frame("o"), st)
+	n, _ = lines()
+	assert.Zero(t, n)
+	assert.InDelta(t, 1, lineWidth(0), 1e-9)
+	assert.InDelta(t, 2.6, lineWidth(1e12), 1e-9)
+}
+
+func TestDirectionOfTraffic(t *testing.T) {
+	st := state()
+	in, out := conn(1, rio, 0), conn(2, rio, 0)
+	in.Direction = conntrack.In
+	_, outward := traffic(st, []*live.Conn{in})
+	assert.False(t, outward, "opened from there")
+	_, outward = traffic(st, []*live.Conn{out})
+	assert.True(t, outward)
+	in.TxRate, in.RxRate, in.Counted = 10, 3, noon
+	rate, outward := traffic(st, []*live.Conn{in, out})
+	assert.Equal(t, 13.0, rate)
+	assert.True(t, outward, "most bytes go out")
+}
+
+func TestSounds(t *testing.T) {
+	var v View
+	beeps := func(now time.Time, keys string, beeps, others uint64) int {
+		st := state()
+		st.Beeps, st.Others = beeps, others
+		n := 0
+		for _, e := range v.Update(now, frame(keys), st) {
+			if e == (Beep{}) {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Zero(t, beeps(noon, "", 3, 3), "what was there at the start")
+	assert.Equal(t, 1, beeps(noon.Add(time.Second), "", 5, 3))
+	assert.Zero(t, beeps(noon.Add(time.Second+900*time.Millisecond), "", 6, 3), "once a second")
+	assert.Equal(t, 1, beeps(noon.Add(3*time.Second), "", 7, 3))
+	assert.Zero(t, beeps(noon.Add(5*time.Second), "", 7, 9), "unclassified ones only if asked")
+	assert.Zero(t, beeps(noon.Add(7*time.Second), "b", 7, 9))
+	assert.Equal(t, 1, beeps(noon.Add(9*time.Second), "", 7, 10))
+	assert.Zero(t, beeps(noon.Add(11*time.Second), "b", 7, 10))
+	assert.Zero(t, beeps(noon.Add(13*time.Second), "", 7, 11))
+	assert.Equal(t, 1, beeps(noon, "", 8, 11), "also when the clock goes back")
+}
+
+func TestHilbert(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, rio, 1))
+	st.Conns[1].Peer = netip.MustParseAddrPort("8.8.8.8:53")
+	v6 := conn(3, paris, 0)
+	v6.Peer = netip.MustParseAddrPort("[2001:db8::1]:443")
+	st.Conns = append(st.Conns, v6)
+	assert.Empty(t, v.Update(noon, frame("z"), st))
+	assert.Contains(t, texts(&v), "IPv4 on a Hilbert curve\n")
+	assert.Contains(t, texts(&v), "255\n")
+	p := v.desk.find("hilbert")
+	dots := func() (list []Item) {
+		for _, i := range v.Scene().Items {
+			if i.Shape == Disc && i.R == 3 && p.box.contains(float64(i.X), float64(i.Y)) {
+				list = append(list, i)
+			}
+		}
+		return list
+	}
+	require.Len(t, dots(), 2)
+	// The mouse names the connection, a click pins it.
+	d := dots()[1]
+	v.Update(noon, mouse(float64(d.X), float64(d.Y)), st)
+	assert.Contains(t, texts(&v), "8.8.8.8:53 · prog2 on nas · "+blocks[8]+"\nAS64500 Example Networks\n")
+	e := v.Update(noon, click(float64(d.X), float64(d.Y)), st)
+	require.NotEmpty(t, e)
+	assert.NotNil(t, v.desk.find("details"))
+	v.closePanel(v.desk.find("details"))
+	v.desk.focus = p
+	// Elsewhere it names the block, and asks for its network once.
+	v.Update(noon, frame(""), st)
+	x, y := at(t, &v, "255")
+	e = v.Update(noon, mouse(x+4, y+6), st)
+	require.Len(t, e, 1)
+	asked := e[0].(LookUp).Addr
+	assert.Equal(t, byte(255), asked.As4()[0])
+	assert.Empty(t, v.Update(noon, mouse(x+4, y+6), st))
+	in := mouse(x+4, y+6)
+	in.Answers = []Answer{Named{Addr: asked, Text: "AS1 Somebody"}, Named{Addr: asked.Prev(), Text: "wrong"}}
+	v.Update(noon, in, st)
+	assert.Contains(t, texts(&v), "Future use\nAS1 Somebody\n")
+	// A right click lists what is near and asks for the block's history.
+	in = mouse(float64(d.X)+5, float64(d.Y))
+	in.Right = true
+	e = v.Update(noon, in, st)
+	var found bool
+	for _, e := range e {
+		if f, ok := e.(FindWithin); ok {
+			found = true
+			assert.Equal(t, "8.0.0.0/8", f.Prefix.String())
+		}
+	}
+	assert.True(t, found)
+	assert.Contains(t, texts(&v), "Near 8.0.0.0/8 · 1 live · looking")
+	v.closePanel(v.desk.find("nearby list"))
+	v.desk.focus = p
+	// The wheel zooms to a /24 and deeper, to the address under the mouse.
+	aim := func() (x, y float64) {
+		d := dots()[len(dots())-1]
+		return float64(d.X), float64(d.Y)
+	}
+	for range 40 {
+		x, y := aim()
+		v.Update(noon, wheel(x, y, 1), st)
+	}
+	assert.EqualValues(t, mostCurve, v.curve.zoom)
+	require.Len(t, dots(), 1)
+	x, y = aim()
+	assert.InDelta(t, d.X, x, 6)
+	assert.InDelta(t, d.Y, y, 6)
+	assert.Contains(t, texts(&v), "8.8.8\n")
+	in = mouse(x+2, y)
+	in.Right = true
+	for _, e := range v.Update(noon, in, st) {
+		if f, ok := e.(FindWithin); ok {
+			assert.Equal(t, "8.8.8.0/24", f.Prefix.String())
+		}
+	}
+	v.closePanel(v.desk.find("nearby list"))
+	v.desk.focus = p
+	// A drag and arrows move it, and not out of the square.
+	before := v.curve.x
+	drag(&v, image.Pt(int(x)+60, int(y)+60), image.Pt(int(x)+20, int(y)+60))
+	assert.Greater(t, v.curve.x, before)
+	require.Same(t, p, v.desk.focus)
+	for range 1000 {
+		v.Update(noon, press(KeyLeft, KeyUp), st)
+	}
+	assert.Zero(t, v.curve.x)
+	assert.Zero(t, v.curve.y)
+	v.Update(noon, press('0'), st)
+	assert.EqualValues(t, 1, v.curve.zoom)
+	v.Update(noon, press('+'), st)
+	assert.EqualValues(t, 2, v.curve.zoom)
+	v.Update(noon, press('-'), st)
+	assert.EqualValues(t, 1, v.curve.zoom)
+}
+
+func TestHilbertHistory(t *testing.T) {
+	var v View
+	st := state()
+	v.Update(noon, frame("z"), st)
+	ground := v.curve.img
+	assert.Equal(t, []Effect{ShowHistory{On: true}, ShowAddrs{On: true}}, v.Update(noon, frame("h"), st))
+	more := *st
+	more.Addrs = []live.AddrCount{{Addr: 0x08080808, Count: 1}, {Addr: 0xffffffff, Count: 3}}
+	v.Update(noon, frame(""), &more)
+	require.NotSame(t, ground, v.curve.img, "what is drawn is not changed")
+	side := v.curve.img.Rect.Dx()
+	corner := v.curve.img.RGBAAt(side-1, 0)
+	assert.NotEqual(t, ground.RGBAAt(side-1, 0), corner, "255.255.255.255")
+	again := v.curve.img
+	v.Update(noon, frame(""), &more)
+	assert.Same(t, again, v.curve.img, "painted once")
+	assert.Equal(t, []Effect{ShowAddrs{}}, v.Update(noon, frame("z"), &more), "closed")
+	assert.Nil(t, v.curve.img, "it holds no picture")
+	assert.Equal(t, []Effect{ShowAddrs{On: true}}, v.Update(noon, frame("z"), &more))
+	assert.Equal(t, []Effect{ShowHistory{}, ShowAddrs{}}, v.Update(noon, frame("h"), &more))
+}
+
+func TestBlocks(t *testing.T) {
+	require.Len(t, blocks, 256)
+	assert.Equal(t, []string{"Local Identification", "APNIC", "Private Use", "Loopback", "Multicast", "Future use"},
+		[]string{blocks[0], blocks[1], blocks[10], blocks[127], blocks[224], blocks[255]})
+	hues := octetColors(false)
+	seen := map[string]bool{}
+	for _, c := range hues {
+		seen[fmt.Sprint(c)] = true
+	}
+	assert.Greater(t, len(seen), 200, "through the whole hue range")
+}
+
+func TestProblemsPanel(t *testing.T) {
+	var v View
+	st := state()
+	st.Problems = []string{"rules: one\nline 2: two", strings.Repeat("long ", 100)}
+	v.Update(noon, frame(""), st)
+	v.Update(noon, click(30, 16), st)
+	assert.Contains(t, texts(&v), "Problems\nrules: one\nline 2: two\n")
+	x, y := at(t, &v, "Copy")
+	assert.Equal(t, []Effect{Copy{st.Problems[0] + "\n" + st.Problems[1] + "\n"}}, v.Update(noon, click(x, y), st))
+	v.Update(noon, frame(""), state())
+	assert.Contains(t, texts(&v), "All is well again.\n")
+}
