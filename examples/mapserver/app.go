@@ -35,8 +35,10 @@ type app struct {
 	identity *feed.Identity
 	listener net.Listener
 
-	mu      sync.Mutex // guards wake
-	wake    func()     // of the window, if there is one
+	mu    sync.Mutex  // guards what follows
+	wake  func()      // of the window, if there is one
+	rules fs.FileInfo // of the rules file when it was read last
+
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 	closers []func() error // last first
@@ -159,6 +161,12 @@ func (a *app) loadRules() (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil {
+		a.mu.Lock()
+		a.rules = info
+		a.mu.Unlock()
+		a.monitor.Problem("edited", "")
+	}
 	set, err := rules.Parse(f)
 	if err != nil {
 		err = fmt.Errorf("%s: %w; the rules in use stay, mend the file and press c", name, err)
@@ -168,6 +176,20 @@ func (a *app) loadRules() (string, error) {
 	a.monitor.SetRules(set)
 	a.monitor.Problem("rules", "")
 	return fmt.Sprintf("%d rules read from %s", len(set.Rules())-1, name), nil
+}
+
+// offerRules says that the rules file has been edited since it was read.
+func (a *app) offerRules() {
+	info, err := os.Stat(a.cfg.rules)
+	if err != nil {
+		return // some editors remove the file before they write it
+	}
+	a.mu.Lock()
+	edited := a.rules == nil || !info.ModTime().Equal(a.rules.ModTime()) || info.Size() != a.rules.Size()
+	a.mu.Unlock()
+	if edited {
+		a.monitor.Problem("edited", a.cfg.rules+" has been edited; c reads it again")
+	}
 }
 
 // writeNew writes a file that does not exist yet, and its folder.

@@ -23,6 +23,9 @@ import (
 	"github.com/connmapgo/connmap/internal/whois"
 )
 
+// replayTime is how long the history takes to run through.
+const replayTime = 30 * time.Second
+
 // A clerk does for the window what takes time: it reads and writes files, and asks
 // the history.
 type clerk struct {
@@ -43,12 +46,16 @@ type clerk struct {
 func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
 	c := &clerk{app: a, ctx: ctx, beep: beep, jobs: make(chan mapview.Effect, 100), cancels: make(map[int]context.CancelFunc)}
 	c.work.Go(func() {
+		look := time.NewTicker(2 * time.Second)
+		defer look.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case e := <-c.jobs:
 				c.do(e)
+			case <-look.C:
+				a.offerRules()
 			}
 		}
 	})
@@ -336,7 +343,7 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 }
 
 func (c *clerk) replay(ctx context.Context, ask int) {
-	err := c.monitor.Replay(ctx, func(events []live.Event, at time.Time, share float64) {
+	err := c.monitor.Replay(ctx, replayTime, func(events []live.Event, at time.Time, share float64) {
 		c.answer(mapview.Replayed{Ask: ask, At: at, Share: share, Events: events, Done: share >= 1})
 	})
 	if err != nil && ctx.Err() == nil {

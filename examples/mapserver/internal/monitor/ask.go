@@ -16,7 +16,6 @@ import (
 
 const (
 	mostFound = 500 // stored connections of a list
-	replayFor = 30 * time.Second
 	replayTic = 40 * time.Millisecond
 )
 
@@ -188,9 +187,9 @@ func number(v any) float64 {
 }
 
 // Replay tells of all stored connections in the order in which they opened, run through
-// in half a minute: events since the last call, the time in the history and the share
+// in a time: events since the last call, the time in the history and the share
 // that is over, which ends at 1. It calls show until ctx ends.
-func (m *Monitor) Replay(ctx context.Context, show func(events []live.Event, at time.Time, share float64)) error {
+func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(events []live.Event, at time.Time, share float64)) error {
 	if m.History == nil {
 		return errNotRecorded
 	}
@@ -213,7 +212,7 @@ func (m *Monitor) Replay(ctx context.Context, show func(events []live.Event, at 
 	}
 	// until is the time in the history that is due now.
 	until := func() time.Time {
-		return first.Add(time.Duration(float64(span) * min(float64(time.Since(begin))/float64(replayFor), 1)))
+		return first.Add(time.Duration(float64(span) * min(float64(time.Since(begin))/float64(during), 1)))
 	}
 	due := first
 	for r, err := range m.History.Replay(ctx, first, last.Add(time.Millisecond)) {
