@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	queueLen   = 1 << 16                // entries that wait at most
-	batchLen   = 1000                   // entries of a transaction at most
-	batchDelay = 250 * time.Millisecond // wait of an entry for others
-	retryDelay = time.Second            // pause after a transaction that failed
+	queueLen     = 1 << 16                // entries that wait at most
+	batchLen     = 1000                   // entries of a transaction at most
+	batchDelay   = 250 * time.Millisecond // wait of an entry for others
+	retryDelay   = time.Second            // pause after a transaction that failed
+	releaseEvery = 5 * time.Second
 )
 
 // A Writer records entries in the background. Its Add never waits for the
@@ -135,12 +136,18 @@ func (w *Writer) signal() {
 
 func (w *Writer) run() {
 	defer close(w.done)
+	var released time.Time
 	for {
 		n, closed := w.waiting()
 		switch {
 		case n == 0 && closed:
 			return
 		case n == 0:
+			// Pages of before are of no use to what comes in a while.
+			if time.Since(released) > releaseEvery {
+				w.db.releaseMemory()
+				released = time.Now()
+			}
 			<-w.wake
 			continue
 		case n < batchLen && !closed:
@@ -163,6 +170,15 @@ func (w *Writer) run() {
 			w.pause(retryDelay, queueLen+1)
 			break
 		}
+	}
+}
+
+// releaseMemory gives back the memory of pages that were read.
+func (db *DB) releaseMemory() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.conn != nil {
+		db.pragma(`shrink_memory`)
 	}
 }
 

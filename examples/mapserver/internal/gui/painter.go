@@ -9,6 +9,7 @@ import (
 	"github.com/hajimehoshi/ebiten/v2"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -24,6 +25,10 @@ type painter struct {
 	view    worldmap.View
 	palette worldmap.Palette
 	size    image.Point
+	ground  *image.RGBA // the map alone, nil unless there are many dots
+	layer   *image.RGBA // the map with dots
+	dots    paint.Dots
+	dotted  bool // base has dots in it
 
 	pictures map[*image.RGBA]*picture // of the frame before
 
@@ -35,8 +40,8 @@ func (p *painter) draw(dst *ebiten.Image, s *mapview.Scene) {
 	if s.Size.X <= 0 || s.Size.Y <= 0 {
 		return
 	}
-	p.drawMap(dst, s)
-	for i := range s.Items {
+	painted := p.drawMap(dst, s)
+	for i := painted; i < len(s.Items); i++ {
 		switch it := &s.Items[i]; it.Shape {
 		case mapview.Text:
 			p.text(dst, it)
@@ -108,7 +113,12 @@ func (p *painter) line(it *mapview.Item) {
 	p.indices = append(p.indices, n, n+1, n+2, n+1, n+2, n+3)
 }
 
-func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) {
+// manyDots is from how many discs on they are painted here and uploaded with the map:
+// without a graphics processor that is faster by far, and with one it does not matter.
+const manyDots = 1500
+
+// drawMap draws the map, and returns how many of the first items it has drawn.
+func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) (painted int) {
 	if p.base == nil || p.size != s.Size {
 		if p.base != nil {
 			p.base.Deallocate()
@@ -116,13 +126,34 @@ func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) {
 		p.base = ebiten.NewImageWithOptions(image.Rectangle{Max: s.Size}, &ebiten.NewImageOptions{Unmanaged: true})
 		p.view = worldmap.View{}
 	}
-	if p.view != s.View || p.palette != s.Palette || p.size != s.Size {
+	fresh := p.view != s.View || p.palette != s.Palette || p.size != s.Size
+	p.view, p.palette, p.size = s.View, s.Palette, s.Size
+	painted = paint.Leading(s.Items)
+	if painted < manyDots {
+		painted = 0
+	}
+	if fresh || p.dotted && painted == 0 || painted > 0 && p.ground == nil {
 		m := image.NewRGBA(image.Rectangle{Max: s.Size})
 		worldmap.Render(m, s.View, s.Palette)
 		p.base.WritePixels(m.Pix)
-		p.view, p.palette, p.size = s.View, s.Palette, s.Size
+		p.ground, p.dotted = nil, false
+		if painted > 0 {
+			p.ground = m
+		}
+	}
+	if painted > 0 {
+		if p.layer == nil || p.layer.Rect.Max != s.Size {
+			p.layer = image.NewRGBA(image.Rectangle{Max: s.Size})
+		}
+		copy(p.layer.Pix, p.ground.Pix)
+		p.dots.Draw(p.layer, s.Items[:painted])
+		p.base.WritePixels(p.layer.Pix)
+		p.dotted = true
+	} else {
+		p.layer = nil
 	}
 	dst.DrawImage(p.base, &ebiten.DrawImageOptions{Blend: ebiten.BlendCopy})
+	return painted
 }
 
 // shape hands the numbers of a shape to the shader, in the vertices.

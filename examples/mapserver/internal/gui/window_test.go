@@ -20,6 +20,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/viewtest"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -43,6 +44,10 @@ const asWindow = "CONNMAP_TEST_WINDOW"
 var noDisplay string
 
 func TestMain(m *testing.M) {
+	if n := os.Getenv(asFrames); n != "" {
+		showFrames(n)
+		return
+	}
 	if os.Getenv(asScenes) != "" {
 		showScenes()
 		return
@@ -276,6 +281,20 @@ func BenchmarkPainter(b *testing.B) {
 		}
 		run(fmt.Sprintf("discs=%d", n), items)
 	}
+	b.Run("zoom", func(b *testing.B) {
+		dst := ebiten.NewImage(size.X, size.Y)
+		one := make([]byte, 4)
+		var p painter
+		s := &mapview.Scene{Size: size, View: worldmap.Fit(size), Palette: worldmap.Dark}
+		for b.Loop() {
+			s.View.Zoom *= 1.01
+			if s.View.Zoom > 60 {
+				s.View.Zoom = 1
+			}
+			p.draw(dst, s)
+			dst.SubImage(image.Rect(0, 0, 1, 1)).(*ebiten.Image).ReadPixels(one)
+		}
+	})
 	var labels []mapview.Item
 	for i := range 400 {
 		x, y := float32(i%8*120), float32(i/8*10)
@@ -284,4 +303,32 @@ func BenchmarkPainter(b *testing.B) {
 			mapview.Item{Shape: mapview.Text, X: x + 0.3, Y: y + 9, Text: fmt.Sprintf("203.0.113.%d:443", i%256), Size: 11, Color: color.NRGBA{255, 255, 255, 255}})
 	}
 	run("labels=400", labels)
+}
+
+// BenchmarkTable scrolls a list of 100,000 connections in the window.
+func BenchmarkTable(b *testing.B) {
+	if noDisplay != "" {
+		b.Skip(noDisplay)
+	}
+	st := viewtest.Busy()
+	few := st.Conns
+	st.Conns = nil
+	for i := range 100_000 {
+		c := *few[i%len(few)]
+		c.ID = uint64(i)
+		st.Conns = append(st.Conns, &c)
+	}
+	var v mapview.View
+	in := mapview.Input{Size: image.Pt(1000, 500), Scale: 1, Cursor: image.Pt(500, 250), Inside: true, Keys: []mapview.Key{mapview.KeyEnter}}
+	v.Update(viewtest.Noon, in, st)
+	in.Keys = nil
+	dst := ebiten.NewImage(1000, 500)
+	one := make([]byte, 4)
+	var p painter
+	for i := 0; b.Loop(); i++ {
+		in.Wheel = float64(1 - 2*(i/1000%2))
+		v.Update(viewtest.Noon, in, st)
+		p.draw(dst, v.Scene())
+		dst.SubImage(image.Rect(0, 0, 1, 1)).(*ebiten.Image).ReadPixels(one)
+	}
 }
