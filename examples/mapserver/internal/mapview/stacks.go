@@ -280,12 +280,15 @@ func (v *View) drawStack(k *stack, cycling bool) {
 			return
 		}
 		r := k.radius()
-		if len(k.shares) > 1 {
-			v.drawShares(k, r/2, r)
-			return
-		}
 		c.disc(k.x, k.y, r+1, t.palette.Sea)
 		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
+		// The shares of other rules lie over that of the first.
+		from := float64(k.shares[0].count) / float64(len(k.conns))
+		for _, sh := range k.shares[1:] {
+			to := from + float64(sh.count)/float64(len(k.conns))
+			c.arc(k.x, k.y, r/2, r, from, to, opaque(v.stacks.groups[sh.group].color))
+			from = to
+		}
 		return
 	}
 	v.drawShares(k, 8, 4)
