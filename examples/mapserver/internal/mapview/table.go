@@ -124,7 +124,8 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 	for k := t.first; k < len(t.columns); k++ {
 		w := t.widths[k]
 		if x+w > end {
-			if room := end - x; room > narrowCell {
+			// Part of a figure would be another figure.
+			if room := end - x; room > narrowCell && (!t.columns[k].right || k == t.first) {
 				places = append(places, place{k, x, room})
 			}
 			break

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"image"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
+	"github.com/connmapgo/connmap/history"
+)
+
+// serving starts a server with synthetic connections and a history, and its clerk.
+func serving(t *testing.T, args ...string) *clerk {
+	t.Helper()
+	ownFolders(t)
+	cfg, err := parse(append([]string{"-demo", "200", "-history", filepath.Join(t.TempDir(), "h.sqlite")}, args...), io.Discard)
+	require.NoError(t, err)
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	c := newClerk(ctx, a, &sound.Player{})
+	t.Cleanup(func() { cancel(); c.close(); a.stop() })
+	return c
+}
+
+// wait returns the first answer of a kind that fits.
+func wait[A mapview.Answer](t *testing.T, c *clerk, fits func(A) bool) A {
+	t.Helper()
+	for range 1000 {
+		for _, a := range c.take() {
+			if got, ok := a.(A); ok && fits(got) {
+				return got
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	require.Fail(t, "no such answer came")
+	panic("unreachable")
+}
+
+func any1[A any](A) bool { return true }
+
+// recorded waits until the history has rows.
+func recorded(t *testing.T, c *clerk) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := c.monitor.History.Stats()
+		return err == nil && s.Rows >= 190
+	}, 10*time.Second, 20*time.Millisecond)
+}
+
+func TestClerkAnswersQuestions(t *testing.T) {
+	c := serving(t)
+	recorded(t, c)
+	c.handle(mapview.RunQuery{Ask: 1, SQL: "SELECT ip, programname, rule FROM detailed_history LIMIT 5"})
+	a := wait(t, c, any1[mapview.Answered])
+	require.Empty(t, a.Problem)
+	assert.Equal(t, 1, a.Ask)
+	assert.Len(t, a.Table.Rows, 5)
+	assert.Len(t, a.Table.Rules, 5)
+	assert.GreaterOrEqual(t, a.Table.Rules[0], 0)
+
+	c.handle(mapview.RunQuery{Ask: 2, SQL: "SELECT 1 FROM nothing"})
+	a = wait(t, c, any1[mapview.Answered])
+	assert.Contains(t, a.Problem, "nothing")
+	assert.Equal(t, 14, a.Offset)
+	c.handle(mapview.RunQuery{Ask: 3, SQL: "DELETE FROM detailed_history"})
+	assert.NotEmpty(t, wait(t, c, any1[mapview.Answered]).Problem)
+
+	// One that takes long is cancelled.
+	c.handle(mapview.RunQuery{Ask: 4, SQL: "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n"})
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	c.handle(mapview.CancelQuery{Ask: 4})
+	assert.Equal(t, "cancelled", wait(t, c, any1[mapview.Answered]).Problem)
+	assert.Less(t, time.Since(begin), 5*time.Second)
+	c.handle(mapview.CancelQuery{Ask: 99})
+}
+
+// TestSavedQueriesRun: each is right with its values in it.
+func TestSavedQueriesRun(t *testing.T) {
+	c := serving(t)
+	recorded(t, c)
+	list := savedQueries()
+	require.Len(t, list, len(history.SavedQueries()))
+	for _, q := range list {
+		assert.NotRegexp(t, `:[a-z]`, q.SQL, q.Name)
+		c.handle(mapview.RunQuery{Ask: 1, SQL: q.SQL})
+		assert.Empty(t, wait(t, c, any1[mapview.Answered]).Problem, q.Name)
+	}
+}
+
+func TestClerkFinds(t *testing.T) {
+	c := serving(t)
+	recorded(t, c)
+	st := c.monitor.State()
+	conn := st.Conns[0]
+	for _, o := range st.Conns {
+		if o.Scope == 0 && o.Place.Precision > 0 && o.Peer.Addr().Is4() {
+			conn = o
+		}
+	}
+	c.handle(mapview.FindNearby{Ask: 7, Lat: conn.Place.Lat, Lon: conn.Place.Lon, Pixels: 15})
+	f := wait(t, c, any1[mapview.Found])
+	assert.Equal(t, 7, f.Ask)
+	assert.NotEmpty(t, f.Past)
+	assert.Contains(t, f.SQL, "detailed_history")
+	prefix, _ := conn.Peer.Addr().Prefix(8)
+	c.handle(mapview.FindWithin{Ask: 8, Prefix: prefix})
+	f = wait(t, c, any1[mapview.Found])
+	require.Empty(t, f.Problem)
+	assert.NotEmpty(t, f.Past)
+	c.handle(mapview.FindWithin{Ask: 9, Prefix: netip.MustParsePrefix("2001:db8::/32")})
+	assert.NotEmpty(t, wait(t, c, any1[mapview.Found]).Problem)
+	c.handle(mapview.FindFirst{Peer: conn.Peer.Addr(), Program: conn.Process.Comm})
+	assert.Positive(t, wait(t, c, any1[mapview.First]).Count)
+	c.handle(mapview.LookUp{Addr: netip.MustParseAddr("8.8.8.8")})
+	assert.Contains(t, wait(t, c, any1[mapview.Named]).Text, "AS15169")
+	c.handle(mapview.Whois{Addr: netip.MustParseAddr("8.8.8.8")})
+	r := wait(t, c, any1[mapview.Report])
+	assert.Contains(t, r.Text, "15169")
+}
+
+func TestClerkKeepsTheHistory(t *testing.T) {
+	c := serving(t)
+	recorded(t, c)
+	said := func(text string) {
+		t.Helper()
+		wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, text) })
+	}
+	c.handle(mapview.LoadHistory{})
+	said("s saves it")
+	c.handle(mapview.SaveHistory{})
+	said("saved in")
+	c.handle(mapview.LoadHistory{})
+	said("loaded from")
+	c.handle(mapview.SetRetention{})
+	c.handle(mapview.ReloadRules{})
+	said("rules read from")
+	for format, want := range map[string]string{"csv": "ip,n\n", "json": `{"ip":`} {
+		c.handle(mapview.Export{SQL: "SELECT ip, count(*) AS n FROM detailed_history GROUP BY ip", Format: format})
+		s := wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, " rows written to ") })
+		_, name, _ := strings.Cut(s.Text, " written to ")
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.True(t, strings.HasPrefix(string(b), want), "%.40q", b)
+		assert.Greater(t, strings.Count(string(b), "\n"), 50)
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		assert.EqualValues(t, 0o600, info.Mode().Perm())
+	}
+	c.handle(mapview.Export{SQL: "SELECT nothing", Format: "csv"})
+	said("export: ")
+	left, err := filepath.Glob(filepath.Join(c.cfg.dataDir, "exports", "*"))
+	require.NoError(t, err)
+	assert.Len(t, left, 2, "half an answer is not left")
+	c.handle(mapview.ResetHistory{})
+	said("has been deleted")
+
+	c.handle(mapview.StartReplay{Ask: 5})
+	r := wait(t, c, any1[mapview.Replayed])
+	assert.Equal(t, 5, r.Ask)
+	assert.Empty(t, r.Text)
+	c.handle(mapview.StopReplay{Ask: 5})
+}
+
+func TestClerkWithoutHistory(t *testing.T) {
+	c := serving(t, "-history", "none")
+	c.handle(mapview.RunQuery{Ask: 1, SQL: "SELECT 1"})
+	assert.Contains(t, wait(t, c, any1[mapview.Answered]).Problem, "-history FILE")
+	c.handle(mapview.FindNearby{Ask: 1})
+	assert.Contains(t, wait(t, c, any1[mapview.Found]).Problem, "-history FILE")
+	c.handle(mapview.StartReplay{Ask: 2})
+	assert.Contains(t, wait(t, c, any1[mapview.Replayed]).Text, "-history FILE")
+	c.handle(mapview.Export{SQL: "SELECT 1", Format: "csv"})
+	wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, "-history FILE") })
+}
+
+// TestEditedRulesAreOffered: the file is not read by itself, but it is said that it was
+// edited.
+func TestEditedRulesAreOffered(t *testing.T) {
+	c := serving(t)
+	problems := func() string {
+		c.monitor.Publish()
+		return strings.Join(c.monitor.State().Problems, "\n")
+	}
+	require.Never(t, func() bool { return strings.Contains(problems(), "edited") }, 300*time.Millisecond, 100*time.Millisecond)
+	require.NoError(t, os.WriteFile(c.cfg.rules, []byte("\"Mine\",peer,443,1,2,3,255,0,0\n"), 0o600))
+	require.Eventually(t, func() bool { return strings.Contains(problems(), "has been edited; c reads it again") }, 10*time.Second, 50*time.Millisecond)
+	assert.NotEqual(t, "Mine", c.monitor.State().Rules[0].Label)
+	c.handle(mapview.ReloadRules{})
+	require.Eventually(t, func() bool { return c.monitor.State().Rules[0].Label == "Mine" && problems() == "" }, 10*time.Second, 20*time.Millisecond)
+}
+
+func TestRemember(t *testing.T) {
+	c := serving(t)
+	_, ok := c.recall()
+	assert.False(t, ok, "nothing yet")
+	want := remembered{X: -5, Y: 7, Width: 1200, Height: 700}
+	want.Settings = mapview.Settings{Light: true, Queries: []string{"SELECT 1"}, Panels: map[string][4]float64{"sql": {1, 2, 3, 4}}}
+	at := func() {
+		c.remember(want.Settings, image.Pt(-5, 7), image.Pt(1200, 700))
+	}
+	at()
+	got, ok := c.recall()
+	require.True(t, ok)
+	assert.Equal(t, want, got)
+	info, err := os.Stat(c.cfg.rememberedFile())
+	require.NoError(t, err)
+	assert.EqualValues(t, 0o600, info.Mode().Perm(), "questions may be private")
+	for _, damaged := range []string{"", "{", "[]", `{"Settings":5}`, strings.Repeat("x", 1<<20)} {
+		require.NoError(t, os.WriteFile(c.cfg.rememberedFile(), []byte(damaged), 0o600))
+		_, ok = c.recall()
+		assert.False(t, ok, "%.20q", damaged)
+	}
+	require.NoError(t, os.RemoveAll(c.cfg.configDir))
+	at()
+	_, ok = c.recall()
+	assert.True(t, ok)
+}
