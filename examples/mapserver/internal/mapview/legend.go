@@ -62,7 +62,7 @@ func (v *View) layoutLegend() (rows []group, at box) {
 		return nil, box{}
 	}
 	h := float64(len(rows))*legendRow + 12
-	at = box{8, v.size.h - h - v.bottom, legendWidth, h}
+	at = box{8, v.size.h - h - v.bottom, min(legendWidth, v.size.w-16), h}
 	v.taken = append(v.taken, at)
 	return rows, at
 }

@@ -58,7 +58,10 @@ func (a Replayed) take(v *View) {
 		v.say(a.Text)
 		return
 	}
-	r.share, r.at, r.ending = a.Share, a.At, a.Done
+	r.share, r.at, r.ending = 0, a.At, a.Done
+	if a.Share > 0 {
+		r.share = min(a.Share, 1)
+	}
 	r.count += int64(len(a.Events))
 	if r.spots == nil {
 		r.spots = make(map[[2]int]spot)
@@ -125,5 +128,5 @@ func (v *View) drawReplayBar() {
 	c.text(b.x+10, b.y+17, typeface.Regular, 12, t.text, c.elide(typeface.Regular, 12, label, w-80))
 	c.textRight(b.x+w-10, b.y+17, typeface.Regular, 12, t.dim, "g stops")
 	c.rect(box{b.x + 10, b.y + 23, w - 20, 3}, 1.5, t.edge)
-	c.rect(box{b.x + 10, b.y + 23, (w - 20) * min(max(r.share, 0), 1), 3}, 1.5, t.accent)
+	c.rect(box{b.x + 10, b.y + 23, (w - 20) * r.share, 3}, 1.5, t.accent)
 }

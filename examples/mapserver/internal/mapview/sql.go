@@ -139,6 +139,9 @@ func (p *sqlPanel) show(v *View, b box) {
 	edit := box{b.x, b.y, b.w, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.h*0.45, 40))}
 	p.editor.show(v, edit, p.wrong)
 	y := edit.y + edit.h + 8
+	if y+26 > b.y+b.h+panelAir {
+		return
+	}
 	p.showButtons(v, box{b.x, y, b.w, 26})
 	y += 34
 	rest := box{b.x, y, b.w, b.y + b.h - y}

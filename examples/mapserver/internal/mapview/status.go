@@ -127,6 +127,9 @@ func (v *View) drawProblems() {
 	for _, p := range list {
 		lines = append(lines, c.wrap(typeface.Regular, 12, p, width-34, 3)...)
 	}
+	if most := max(int((v.size.h/2-14)/16), 1); len(lines) > most {
+		lines = lines[len(lines)-most:]
+	}
 	b := box{8, 8, width, float64(len(lines))*16 + 14}
 	v.problems = b
 	v.taken = append(v.taken, b)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -328,44 +329,104 @@ func TestProblemsAndNotes(t *testing.T) {
 	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
 }
 
-// TestHostileStates: nothing panics and no text leaves the picture, whatever
-// agents report and however small the window is.
+// TestHostileStates: nothing panics and nothing leaves the picture, whatever agents
+// report, whatever is open and however small the window is.
 func TestHostileStates(t *testing.T) {
-	long := strings.Repeat("very long ñ漢字 ", 700)
+	long := strings.Repeat("very long ñ漢字 \u202e\u200f\x1b[31m\x00\n👾 ", 500)
 	places := []geoip.Place{{}, paris, {Lat: 90, Lon: 180, Precision: geoip.City}, {Lat: -90, Lon: -180, Precision: geoip.Country, City: long, Country: "XX"},
 		{Lat: 0, Lon: 179.9999, Precision: geoip.City}}
+	hostile := func(n int) *live.State {
+		var conns []*live.Conn
+		for i := range n {
+			c := conn(uint64(i), places[i%len(places)], i%5)
+			c.Agent, c.Org, c.Process.Comm, c.Process.Exe, c.Process.Container = long, long, long, long, long
+			conns = append(conns, c)
+		}
+		st := state(conns...)
+		st.Agents[0].Name, st.Agents[0].Addr, st.Agents[0].Backend, st.Agents[0].Limited = long, long, long, long
+		st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
+		st.Rules[0].Label = long
+		st.Kept = &live.Kept{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: live.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}
+		st.Addrs = []live.AddrCount{{Addr: 1<<32 - 1, Count: 1<<32 - 1}, {}}
+		st.Marks = []live.Mark{{Lat: 90, Lon: 180, Count: 1 << 62}, {Lat: -90, Lon: -180, Count: -5}}
+		return st
+	}
+	answers := func(e Effect) []Answer {
+		switch e := e.(type) {
+		case RunQuery:
+			return []Answer{Answered{Ask: e.Ask, Table: live.Table{
+				Columns: []live.Column{{Name: long}, {Name: "ip"}, {Name: ""}},
+				Rows:    [][]any{{long, long, math.Inf(1)}, {[]byte(long), nil, math.NaN()}, {int64(1), "192.0.2.1", 1e308}}, Rules: []int{9, -1, 0},
+				Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}, Cut: long,
+			}}}
+		case Whois:
+			return []Answer{Report{Addr: e.Addr, Text: long}}
+		case FindNearby:
+			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}, SQL: long}}
+		case StartReplay:
+			return []Answer{Replayed{Ask: e.Ask, Share: math.NaN(), Events: []live.Event{{Lat: 90, Lon: 1e300, Rule: 1 << 40}, {Lat: math.NaN()}}}}
+		case LookUp:
+			return []Answer{Named{Addr: e.Addr, Text: long}}
+		case Copy:
+			return []Answer{Said{long}, Pasted{long}}
+		}
+		return nil
+	}
+	scripts := [][]Key{
+		{}, {'t'}, {'a'}, {'h', 'f', 'm'}, {'?'}, {'i'}, {'p', '1', '2', '3', '4'}, {'/', 'x', KeyEnter},
+		{KeyEnter, KeyEnd, KeyEnd, KeyRight, KeyEnter}, {'q', Ctrl | KeyEnter, Ctrl | 'v'}, {'z', 'h', '+', '+', '+'}, {'g'}, {'o'},
+		{KeyEnter, KeyDown, Ctrl | 'a'}, {'q', 'i', 'z', 'p', KeyEscape, KeyEscape}, {'+', '+', '+', '+', KeyLeft}, {Ctrl | '+', Ctrl | '+', 'i'},
+	}
 	for _, size := range []image.Point{{}, {1, 1}, {200, 100}, {1000, 500}, {3840, 2160}} {
 		for _, n := range []int{0, 1, 12, 3000} {
-			var conns []*live.Conn
-			for i := range n {
-				c := conn(uint64(i), places[i%len(places)], i%5)
-				c.Agent, c.Org, c.Process.Comm = long, long, long
-				conns = append(conns, c)
+			if n > 12 && size.X != 1000 {
+				continue // as with 12, but slower
 			}
-			st := state(conns...)
-			st.Agents[0].Backend, st.Agents[0].Limited = long, long
-			st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
-			st.Rules[0].Label = long
-			var v View
-			for _, keys := range []string{"", "t", "a", "hf", "m", "?"} {
-				in := mouse(float64(size.X)/2, float64(size.Y)/2)
-				in.Size = size
-				for _, k := range keys {
-					in.Keys = append(in.Keys, Key(k))
-				}
-				v.Update(noon, in, st)
-				if size.X < 200 {
+			st := hostile(n)
+			for _, script := range scripts {
+				if n > 12 && len(script) > 3 {
 					continue
 				}
-				for _, i := range v.Scene().Items {
-					if i.Shape == Text {
-						w := v.canvas.width(i.Font, float64(i.Size), i.Text)
-						assert.LessOrEqual(t, float64(i.X)+w, float64(size.X)+1, "%v %q", size, i.Text[:min(len(i.Text), 40)])
+				var v View
+				in := mouse(float64(size.X)/2, float64(size.Y)/2)
+				in.Size = size
+				step := func(in Input) {
+					in.Answers = nil
+					for range 3 {
+						effects := v.Update(noon, in, st)
+						in.Keys, in.Press, in.Right, in.Answers = nil, false, false, nil
+						for _, e := range effects {
+							in.Answers = append(in.Answers, answers(e)...)
+						}
 					}
+				}
+				step(in)
+				for _, k := range script {
+					in.Keys = []Key{k}
+					step(in)
+				}
+				in.Keys = nil
+				in.Right = true
+				step(in)
+				in.Right, in.Press, in.Held, in.Wheel = false, true, true, -3
+				step(in)
+				if size.X >= 200 {
+					within(t, &v)
 				}
 			}
 		}
 	}
+}
+
+// TestManyAgentNames: a hundred thousand hosts.
+func TestManyAgentNames(t *testing.T) {
+	var v View
+	st := hosts(100_000)
+	st.Conns = st.Conns[:10]
+	v.Update(noon, frame("i"), st)
+	v.Update(noon, press(KeyEnd), st)
+	assert.Contains(t, texts(&v), "host99999\n")
+	assert.Contains(t, texts(&v), "100000 hosts")
 }
 
 func TestBytesText(t *testing.T) {
