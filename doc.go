@@ -20,14 +20,20 @@
 //   - geoip: places of addresses; geoip/embedded: a table of countries
 //   - asn: networks of addresses and who holds them; asn/embedded: a table
 //   - rules: labels and colours of connections
-//   - history: connections recorded in SQLite
+//   - hilbert: IPv4 addresses on a Hilbert curve
+//   - history: connections recorded in SQLite, asked in SQL, pruned and replayed
 //
 // The programs: cmd/connmap-agent reports one machine, cmd/connmap-data downloads
 // and compiles tables, cmd/ip2asn tells who holds an address, examples/mapserver
 // is the map. In the map server, monitor is the core without drawing, live its
 // published state, mapview the view model without a window, typeface and
-// worldmap what it measures and projects with; gui alone imports Ebitengine,
+// worldmap what it measures and projects with, sound its beep and viewtest the
+// scenes of its tests; gui alone imports Ebitengine,
 // history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.
+//
+// The programs share internal/temp for files that are to be whole or not at all,
+// internal/unpack for compressed ones and internal/whois for the sources of
+// reports.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

@@ -11,7 +11,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
-	. "github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -61,25 +61,25 @@ func Busy() *live.State {
 
 // A Screen is a window that only exists as scenes.
 type Screen struct {
-	View
+	mapview.View
 	State *live.State
 	// Mirror, if not nil, is told of all input.
-	Mirror func(Input)
+	Mirror func(mapview.Input)
 
-	in      Input
-	answers []Answer
+	in      mapview.Input
+	answers []mapview.Answer
 }
 
 // NewScreen returns a window on Busy.
 func NewScreen(size image.Point, scale float64, light bool) *Screen {
-	s := &Screen{State: Busy(), in: Input{Size: size, Scale: scale}}
+	s := &Screen{State: Busy(), in: mapview.Input{Size: size, Scale: scale}}
 	s.Light, s.Saved = light, Saved
 	s.Do()
 	return s
 }
 
 // update hands input to the window, and answers what it asks for.
-func (s *Screen) update(in Input) {
+func (s *Screen) update(in mapview.Input) {
 	if s.Mirror != nil {
 		s.Mirror(in)
 	}
@@ -96,7 +96,7 @@ func (s *Screen) update(in Input) {
 }
 
 // Do presses keys.
-func (s *Screen) Do(keys ...Key) {
+func (s *Screen) Do(keys ...mapview.Key) {
 	in := s.in
 	in.Keys = keys
 	s.update(in)
@@ -105,9 +105,9 @@ func (s *Screen) Do(keys ...Key) {
 // Type types a text.
 func (s *Screen) Type(text string) {
 	for _, r := range text {
-		k := Key(r)
+		k := mapview.Key(r)
 		if r == '\n' {
-			k = KeyEnter
+			k = mapview.KeyEnter
 		}
 		s.Do(k)
 	}
@@ -116,7 +116,7 @@ func (s *Screen) Type(text string) {
 // At returns where a text stands in the scene; the upper left corner if nowhere.
 func (s *Screen) At(text string) image.Point {
 	for _, i := range slices.Backward(s.Scene().Items) {
-		if i.Shape == Text && i.Text == text {
+		if i.Shape == mapview.Text && i.Text == text {
 			return image.Pt(int(i.X+3), int(i.Y-4))
 		}
 	}
@@ -164,33 +164,33 @@ func (s *Screen) Place(p geoip.Place) image.Point {
 }
 
 // Saved are the queries that a Screen offers.
-var Saved = []Query{
+var Saved = []mapview.Query{
 	{Name: "alive", About: "what was seen in the last 30 seconds", SQL: "SELECT 1"},
 	{Name: "newest", About: "the connections seen last", SQL: "SELECT 2"},
 }
 
 // Answers are what a caller of the window says to an effect, always the same.
-func Answers(e Effect) []Answer {
+func Answers(e mapview.Effect) []mapview.Answer {
 	switch e := e.(type) {
-	case FindNearby:
-		return []Answer{Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
-	case FindFirst:
-		return []Answer{First{Peer: e.Peer, Program: e.Program, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
-	case LookUp:
-		return []Answer{Named{Addr: e.Addr, Text: "AS64500 Example Networks"}}
-	case Whois:
-		return []Answer{Report{Addr: e.Addr, Text: report}}
-	case RunQuery:
+	case mapview.FindNearby:
+		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
+	case mapview.FindFirst:
+		return []mapview.Answer{mapview.First{Peer: e.Peer, Program: e.Program, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
+	case mapview.LookUp:
+		return []mapview.Answer{mapview.Named{Addr: e.Addr, Text: "AS64500 Example Networks"}}
+	case mapview.Whois:
+		return []mapview.Answer{mapview.Report{Addr: e.Addr, Text: report}}
+	case mapview.RunQuery:
 		if at := strings.Index(e.SQL, "nothing"); at >= 0 {
-			return []Answer{Answered{Ask: e.Ask, Problem: "no such table: nothing", Offset: at}}
+			return []mapview.Answer{mapview.Answered{Ask: e.Ask, Problem: "no such table: nothing", Offset: at}}
 		}
-		return []Answer{answer(e.Ask)}
-	case StartReplay:
-		a := Replayed{Ask: e.Ask, At: Noon.Add(-40 * 24 * time.Hour), Share: 0.4}
+		return []mapview.Answer{answer(e.Ask)}
+	case mapview.StartReplay:
+		a := mapview.Replayed{Ask: e.Ask, At: Noon.Add(-40 * 24 * time.Hour), Share: 0.4}
 		for i, c := range cities[:7] {
 			a.Events = append(a.Events, live.Event{Lat: c.Lat, Lon: c.Lon, Rule: i % 5})
 		}
-		return []Answer{a}
+		return []mapview.Answer{a}
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ const report = `question        203.0.113.77
   6 aut-num       % no record of AS64500 in apnic.db.aut-num.gz
 `
 
-func answer(ask int) Answered {
+func answer(ask int) mapview.Answered {
 	t := live.Table{Elapsed: 18 * time.Millisecond}
 	for _, c := range []string{"ip", "port", "programname", "orgname", "lat", "count"} {
 		t.Columns = append(t.Columns, live.Column{Name: c, Number: c == "port" || c == "count" || c == "lat"})
@@ -229,7 +229,7 @@ func answer(ask int) Answered {
 		t.Rules = append(t.Rules, c.Rule)
 		t.Places = append(t.Places, at)
 	}
-	return Answered{Ask: ask, Table: t, Offset: -1}
+	return mapview.Answered{Ask: ask, Table: t, Offset: -1}
 }
 
 // Scenes are all panels, each with what brings it up.
@@ -245,35 +245,35 @@ var Scenes = []struct {
 	{"filter", func(s *Screen) { s.Type("/port:443 -country:fr\n") }},
 	{"nearby", func(s *Screen) {
 		s.RightClick(s.Place(cities[0]))
-		s.Do(KeyDown)
+		s.Do(mapview.KeyDown)
 	}},
 	{"rule list", func(s *Screen) { s.Click("Webserver") }},
 	{"connections", func(s *Screen) {
-		s.Do(KeyEnter)
+		s.Do(mapview.KeyEnter)
 		s.Click("program")
-		s.Do(KeyDown)
-		s.Do(KeyDown)
-		s.Do(KeyRight)
+		s.Do(mapview.KeyDown)
+		s.Do(mapview.KeyDown)
+		s.Do(mapview.KeyRight)
 	}},
 	{"details", func(s *Screen) { s.Press(s.Place(cities[3])) }},
 	{"whois", func(s *Screen) {
-		s.Do(KeyEnter)
-		s.Do(KeyDown)
-		s.Do(KeyEnter)
+		s.Do(mapview.KeyEnter)
+		s.Do(mapview.KeyDown)
+		s.Do(mapview.KeyEnter)
 	}},
 	{"sql", func(s *Screen) {
 		s.Do('q')
-		s.Do(Ctrl | KeyEnter)
+		s.Do(mapview.Ctrl | mapview.KeyEnter)
 		s.Click("count")
 		s.Click("Plot on map")
-		s.Do(Ctrl | Shift | KeyHome)
+		s.Do(mapview.Ctrl | mapview.Shift | mapview.KeyHome)
 	}},
 	{"sql error", func(s *Screen) {
 		s.Do('q')
-		s.Do(Ctrl | 'a')
-		s.Do(KeyDelete)
+		s.Do(mapview.Ctrl | 'a')
+		s.Do(mapview.KeyDelete)
 		s.Type("SELECT ip, 'a text', 12.5 -- a comment\nFROM nothing")
-		s.Do(Ctrl | KeyEnter)
+		s.Do(mapview.Ctrl | mapview.KeyEnter)
 	}},
 	{"saved queries", func(s *Screen) {
 		s.Do('q')
@@ -295,7 +295,7 @@ var Scenes = []struct {
 	{"several panels", func(s *Screen) {
 		s.Do('i')
 		s.Do('p')
-		s.Do(KeyEnter)
+		s.Do(mapview.KeyEnter)
 	}},
 	{"problems", func(s *Screen) { s.Click("asn: too old") }},
 }
