@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atotto/clipboard"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -228,4 +229,15 @@ func TestRemember(t *testing.T) {
 	at()
 	_, ok = c.recall()
 	assert.True(t, ok)
+}
+
+func TestNoClipboard(t *testing.T) {
+	before := clipboard.Unsupported
+	clipboard.Unsupported = true
+	t.Cleanup(func() { clipboard.Unsupported = before })
+	c := serving(t)
+	for _, e := range []mapview.Effect{mapview.Copy{Text: "x"}, mapview.Paste{}} {
+		c.handle(e)
+		wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, "install xclip") })
+	}
 }

@@ -93,7 +93,7 @@ func (v *View) move() {
 	if w := v.in.Wheel; w != 0 && v.in.Inside && v.desk.over == nil && !v.onPanel(x, y) {
 		c.zoomAt(size, x, y, math.Pow(wheelZoom, min(max(w, -8), 8)))
 	}
-	if v.in.MiddleHeld {
+	if v.in.MiddleHeld && v.desk.over == nil {
 		if v.panning {
 			by := v.in.Cursor.Sub(v.panFrom)
 			if by != (image.Point{}) {
@@ -102,7 +102,7 @@ func (v *View) move() {
 		}
 		v.panFrom = v.in.Cursor
 	}
-	v.panning = v.in.MiddleHeld
+	v.panning = v.in.MiddleHeld && v.desk.over == nil
 	if a := v.in.Arrows; a != (image.Point{}) && v.desk.focus == nil && !v.filter.editing {
 		// A tap moves by a thirtieth of a second.
 		dt := time.Second / 30

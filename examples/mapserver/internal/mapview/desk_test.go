@@ -213,3 +213,22 @@ func TestContrast(t *testing.T) {
 		}
 	}
 }
+
+// TestClockGoesBack: nothing lasts longer for it, and r does not delete at once.
+func TestClockGoesBack(t *testing.T) {
+	var v View
+	v.Update(noon, frame("r"), state())
+	assert.Contains(t, texts(&v), "r once more")
+	v.Update(noon.Add(-time.Hour), frame(""), state())
+	assert.NotContains(t, texts(&v), "r once more")
+	assert.Empty(t, v.Update(noon.Add(-time.Hour), frame("r"), state()), "it asks again")
+	v.plots = plots{list: []plot{{1, 2, white}}, until: noon.Add(plotTime)}
+	v.replay = replay{ask: 1, spots: map[[2]int]spot{{}: {lat: 1, since: noon}}}
+	v.Update(noon, frame(""), state())
+	n, _ := triangles(&v)
+	assert.Equal(t, 2, n)
+	v.Update(noon.Add(-time.Hour), frame(""), state())
+	n, last := triangles(&v)
+	assert.Equal(t, 1, n)
+	assert.EqualValues(t, 255, last.Color.A)
+}

@@ -159,7 +159,7 @@ func (l *connList) update(v *View) {
 		return
 	}
 	// Many rows take their time, which must not be felt while one scrolls.
-	if before := l.from; before.st != nil && v.now.Before(l.next) {
+	if before := l.from; before.st != nil && v.before(l.next, pace(len(v.st.Conns))) {
 		if before.st = now.st; before == now {
 			v.wake(l.next)
 			return
@@ -181,13 +181,16 @@ func (l *connList) update(v *View) {
 // calm is how many connections can be shown anew with every state.
 const calm = 20_000
 
+// rest is how long very many stay as they are after one has scrolled.
+const rest = 300 * time.Millisecond
+
 // pace is how long what was made of so many connections stays, though there is a new
 // state.
 func pace(n int) time.Duration {
 	if n <= calm {
 		return 0
 	}
-	return time.Duration(n) * 10 * time.Microsecond
+	return max(time.Duration(n)*10*time.Microsecond, rest)
 }
 
 const footHeight = 38
@@ -199,7 +202,6 @@ func (l *connList) show(v *View, b box) {
 		v.openReport(l.rows.conn(row))
 	}
 	if (v.in.Wheel != 0 || l.holding) && len(l.live) > calm {
-		const rest = 300 * time.Millisecond
 		if at := v.now.Add(rest); l.next.Before(at) {
 			l.next = at
 		}

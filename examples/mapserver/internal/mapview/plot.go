@@ -66,7 +66,7 @@ func (v *View) drawPlots() {
 		return
 	}
 	if !p.until.IsZero() {
-		if !v.now.Before(p.until) {
+		if !v.before(p.until, plotTime) {
 			*p = plots{}
 			return
 		}

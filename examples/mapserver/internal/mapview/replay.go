@@ -82,7 +82,7 @@ func (v *View) drawReplay() {
 		return
 	}
 	for at, s := range r.spots {
-		age := v.now.Sub(s.since)
+		age := max(v.now.Sub(s.since), 0)
 		if age >= replayFade {
 			delete(r.spots, at)
 			continue

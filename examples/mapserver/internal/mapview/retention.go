@@ -140,7 +140,7 @@ func (p retentionPanel) show(v *View, b box) {
 
 // confirmReset asks before it deletes the history: r must be pressed again.
 func (v *View) confirmReset() {
-	if v.now.Before(v.asked) {
+	if v.before(v.asked, toastTime) {
 		v.asked = v.now
 		v.legend.extents = nil
 		v.ask(ResetHistory{})

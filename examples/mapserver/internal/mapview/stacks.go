@@ -72,7 +72,7 @@ func (s *stacks) update(v *View) {
 	if from == s.from && s.spot != nil {
 		return
 	}
-	if before := s.from; s.spot != nil && v.now.Before(s.next) {
+	if before := s.from; s.spot != nil && v.before(s.next, pace(len(v.st.Conns))) {
 		if before.st = from.st; before == from {
 			v.wake(s.next)
 			return

@@ -134,6 +134,13 @@ func (v *View) Scene() *Scene { return &v.scene }
 // before there is input or a new state.
 func (v *View) Next() time.Time { return v.next }
 
+// before reports whether a time that was at most d ahead is still to come. A clock that
+// was set back does not make it longer.
+func (v *View) before(at time.Time, d time.Duration) bool {
+	left := at.Sub(v.now)
+	return left > 0 && left <= d
+}
+
 // say shows a short message for a few seconds.
 func (v *View) say(text string) {
 	v.toast, v.toastUntil = text, v.now.Add(toastTime)
@@ -286,7 +293,7 @@ func (v *View) home() (x, y float64, ok bool) {
 }
 
 func (v *View) drawToast() {
-	if v.toast == "" || !v.now.Before(v.toastUntil) {
+	if v.toast == "" || !v.before(v.toastUntil, toastTime) {
 		v.toast = ""
 		return
 	}
