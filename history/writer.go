@@ -177,7 +177,7 @@ func (w *Writer) run() {
 func (db *DB) releaseMemory() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.conn != nil {
+	if db.conn != nil && !db.closed {
 		db.pragma(`shrink_memory`)
 	}
 }

@@ -95,3 +95,13 @@ func TestWriterOverload(t *testing.T) {
 	assert.ErrorContains(t, w.Problem(), "entries lost so far")
 	require.NoError(t, w.Close())
 }
+
+// TestWriterOutlivesDB: a Writer that is idle does no harm after the DB was closed.
+func TestWriterOutlivesDB(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Close())
+	db.releaseMemory()
+	w := db.Writer()
+	time.Sleep(50 * time.Millisecond)
+	require.NoError(t, w.Close())
+}
