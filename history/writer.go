@@ -34,11 +34,19 @@ type Writer struct {
 	closed bool
 	err    error // of Close
 
+	then []marker // what is to be called, by number
+
 	dropped       uint64
 	lastDrop      time.Time
 	problem       error // nil: the last transaction succeeded
 	since         time.Time
 	droppedBefore uint64 // before problem
+}
+
+// A marker is called when all entries before a number are recorded.
+type marker struct {
+	number uint64
+	f      func()
 }
 
 // A key identifies a connection.
@@ -91,6 +99,19 @@ func (w *Writer) Add(e Entry) {
 
 func keyOf(e *Entry) key {
 	return key{e.Agent, e.Protocol, e.Program, e.Local, e.Peer}
+}
+
+// Then calls f, at once or from the Writer's goroutine, when all that was added before
+// is recorded. It is not called if the Writer is closed before that. f must not block.
+func (w *Writer) Then(f func()) {
+	w.mu.Lock()
+	if len(w.queue) > 0 {
+		w.then = append(w.then, marker{w.first + uint64(len(w.queue)), f})
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	f()
 }
 
 // Dropped returns how many entries were dropped so far.
@@ -213,6 +234,12 @@ func (w *Writer) flush() error {
 
 	err := w.db.Record(context.Background(), batch)
 
+	var due []marker
+	defer func() {
+		for _, m := range due {
+			m.f()
+		}
+	}()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.flying = 0
@@ -229,6 +256,11 @@ func (w *Writer) flush() error {
 	clear(batch)
 	w.first += uint64(len(batch))
 	w.queue = w.queue[len(batch):]
+	n := 0
+	for n < len(w.then) && w.then[n].number <= w.first {
+		n++
+	}
+	due, w.then = w.then[:n:n], w.then[n:]
 	if len(w.queue) == 0 {
 		w.queue = nil
 	}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -103,5 +104,36 @@ func TestWriterOutlivesDB(t *testing.T) {
 	db.releaseMemory()
 	w := db.Writer()
 	time.Sleep(50 * time.Millisecond)
+	require.NoError(t, w.Close())
+}
+
+// TestThen: what is to follow a recording follows it, in order, and not before.
+func TestThen(t *testing.T) {
+	db := open(t, path(t))
+	defer db.Close()
+	w := db.Writer()
+	called := make(chan string, 10)
+	w.Then(func() { called <- "nothing waits: at once" })
+	assert.Equal(t, "nothing waits: at once", <-called)
+	for i := range 2500 {
+		w.Add(entry(i))
+		if i == 0 || i == 1500 || i == 2499 {
+			w.Then(func() {
+				rows, err := db.Stats()
+				if assert.NoError(t, err) {
+					assert.Greater(t, rows.Rows, int64(i))
+				}
+				called <- fmt.Sprint(i)
+			})
+		}
+	}
+	for _, want := range []string{"0", "1500", "2499"} {
+		select {
+		case got := <-called:
+			assert.Equal(t, want, got)
+		case <-time.After(10 * time.Second):
+			t.Fatal(want)
+		}
+	}
 	require.NoError(t, w.Close())
 }

@@ -228,16 +228,17 @@ func (l *linker) link(ctx context.Context, joined func()) error {
 	defer raw.Close()
 	deadline, _ := handshake.Deadline()
 	raw.SetDeadline(deadline)
-	conn, most, err := l.greet(handshake, raw)
+	conn, server, err := l.greet(handshake, raw)
 	if err != nil {
 		return err
 	}
 	raw.SetDeadline(time.Time{})
+	l.table.counted(server.Last)
 	joined()
 
 	broken := make(chan error, 1)
 	var reader sync.WaitGroup
-	reader.Go(func() { broken <- listen(conn) })
+	reader.Go(func() { broken <- listen(conn, l.table.acked) })
 	defer reader.Wait()
 	defer raw.Close()
 	// Unlike that of raw, this Close says farewell.
@@ -251,11 +252,12 @@ func (l *linker) link(ctx context.Context, joined func()) error {
 			<-closed
 		}
 	}()
-	return l.report(ctx, conn, most, broken)
+	return l.report(ctx, conn, server, broken)
 }
 
-// greet makes a link and returns how many connections the server takes.
-func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, int, error) {
+// greet makes a link and returns what the server says of itself.
+func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, error) {
+	var none welcome
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpn},
@@ -273,31 +275,31 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, int, error
 		},
 	})
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	cs := conn.ConnectionState()
 	mine, err := proof(&cs, l.Token, roleAgent)
 	if err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	theirs, err := proof(&cs, l.Token, roleServer)
 	if err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	if err := writeFrame(conn, proofFrame{Type: frameProof, Proof: mine}); err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	kind, b, err := readFrame(conn, nil, smallFrame)
 	if err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	if kind == frameBye {
-		return nil, 0, farewell(b)
+		return nil, none, farewell(b)
 	}
 	var p proofFrame
 	if kind != frameProof || decode(b, &p) != nil || !hmac.Equal(p.Proof, theirs) {
-		return nil, 0, ErrToken
+		return nil, none, ErrToken
 	}
 	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
 	if l.Info != nil {
@@ -305,19 +307,19 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, int, error
 		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
 	}
 	if err := writeFrame(conn, helloFrame{Type: frameHello, Hello: h}); err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	if kind, b, err = readFrame(conn, b, smallFrame); err != nil {
-		return nil, 0, err
+		return nil, none, err
 	}
 	if kind == frameBye {
-		return nil, 0, farewell(b)
+		return nil, none, farewell(b)
 	}
 	var w welcomeFrame
 	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {
-		return nil, 0, errors.New("feed: the server does not answer as one")
+		return nil, none, errors.New("feed: the server does not answer as one")
 	}
-	return conn, w.Welcome.Most, nil
+	return conn, w.Welcome, nil
 }
 
 // farewell turns a server's reason for closing into an error.
@@ -337,8 +339,9 @@ func farewell(b []byte) error {
 	return errClosed
 }
 
-// listen reads heartbeats until the server falls silent or says farewell.
-func listen(conn *tls.Conn) error {
+// listen reads heartbeats and acknowledgements until the server falls silent or says
+// farewell.
+func listen(conn *tls.Conn, acked func(seq uint64)) error {
 	var buf []byte
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
@@ -347,14 +350,21 @@ func listen(conn *tls.Conn) error {
 			return err
 		}
 		buf = b
-		if kind == frameBye {
+		switch kind {
+		case frameBye:
 			return farewell(b)
+		case frameAck:
+			var f ackFrame
+			if err := decode(b, &f); err != nil {
+				return err
+			}
+			acked(f.Seq)
 		}
 	}
 }
 
 // report sends the whole table, then what changes.
-func (l *linker) report(ctx context.Context, conn *tls.Conn, most int, broken <-chan error) (err error) {
+func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, broken <-chan error) (err error) {
 	var lost uint64 // taken from the table, but not yet told
 	defer func() { l.table.unfollow(lost) }()
 	send := func(frame any) error {
@@ -365,12 +375,24 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, most int, broken <-
 		if len(events) == 0 && lost == 0 {
 			return nil
 		}
+		// All of it is noted first, for it may be that the first part breaks the link.
+		var frames []deltaFrame
 		for part := range parts(events, func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }) {
 			l.seq++
-			f := deltaFrame{Type: frameDelta, Seq: l.seq, Events: make([]eventRow, len(part)), Lost: lost}
+			f := deltaFrame{Type: frameDelta, Seq: l.seq, Events: make([]eventRow, len(part))}
+			if frames == nil {
+				f.Lost = lost
+			}
 			for i, e := range part {
 				f.Events[i] = eventRow{Kind: e.Kind, Row: rowOf(e.Conn)}
 			}
+			l.table.sending(f.Seq, part, f.Lost)
+			frames = append(frames, f)
+		}
+		if server.Acks {
+			lost = 0
+		}
+		for _, f := range frames {
 			if err := send(f); err != nil {
 				return err
 			}
@@ -379,7 +401,7 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, most int, broken <-
 		return nil
 	}
 	full := func() error {
-		conns, before, gone := l.table.follow(most)
+		conns, before, gone := l.table.follow(server.Most, server.Acks)
 		lost += gone
 		if err := delta(before); err != nil {
 			return err

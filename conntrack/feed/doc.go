@@ -1,7 +1,7 @@
 // Package feed carries the connections of many hosts to one map server: a
 // [Client] reports what a collector sees, a [Server] hands it to a [Handler].
 // It neither collects nor shows connections, and a server never sends
-// commands: nothing but greetings and heartbeats travels back.
+// commands: nothing but greetings, heartbeats and acknowledgements travels back.
 //
 // # Pairing
 //
@@ -25,11 +25,12 @@
 //
 //	1 proof   [1, proof]                       both, first
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
-//	3 welcome [3, {1: version, 2: connections}] server
+//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
 //	5 delta   [5, seq, [[kind, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
 //	7 bye     [7, code]                        server, before it closes
+//	8 ack     [8, seq]                         server: all deltas up to seq are recorded
 //
 // The version is 1. boot is 16 random bytes, new with each run of a client:
 // a link with the boot of an older one takes its place. wall is the client's
@@ -41,6 +42,15 @@
 //
 // with addresses as 4 or 16 bytes and 2 of the port, rtt in microseconds,
 // opened and wall in microseconds of Unix time, and texts of at most 256
-// bytes. Frames of other types and other keys of hello and welcome are
+// bytes.
+//
+// A client keeps each close, which tells all of its connection, until it is
+// acknowledged, if acks in welcome is true. After a break it sends those that were not,
+// and what closed meanwhile, in a delta before the full: a server may be told of an end
+// twice, and of one whose opening it has not seen. A client keeps 30,000 of them; those
+// that it has no room for it counts in lost. last is the number of the last delta of
+// this boot that the server was told: losses up to there it has counted.
+//
+// Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.
 package feed

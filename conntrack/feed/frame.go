@@ -37,6 +37,7 @@ const (
 	frameDelta
 	framePing
 	frameBye
+	frameAck
 )
 
 type byeCode uint8
@@ -72,8 +73,10 @@ type (
 		Welcome welcome
 	}
 	welcome struct {
-		Version int `cbor:"1,keyasint"`
-		Most    int `cbor:"2,keyasint"`
+		Version int    `cbor:"1,keyasint"`
+		Most    int    `cbor:"2,keyasint"`
+		Acks    bool   `cbor:"3,keyasint,omitempty"`
+		Last    uint64 `cbor:"4,keyasint,omitempty"`
 	}
 	fullFrame struct {
 		_    struct{} `cbor:",toarray"`
@@ -92,6 +95,11 @@ type (
 	pingFrame struct {
 		_    struct{} `cbor:",toarray"`
 		Type frameType
+	}
+	ackFrame struct {
+		_    struct{} `cbor:",toarray"`
+		Type frameType
+		Seq  uint64
 	}
 	goodbyeFrame struct {
 		_    struct{} `cbor:",toarray"`

@@ -47,6 +47,14 @@ type Handler interface {
 	Leave(Agent)                    // the link ended
 }
 
+// A Recorder is a Handler that stores what it is told. Agents keep what matters until
+// it is recorded, and tell it again if the link or the server fails before.
+type Recorder interface {
+	// Recorded calls f, at once or later and from any goroutine, when all that the
+	// Handler was told before is safe. f does not block.
+	Recorded(f func())
+}
+
 // A Server lets agents join. Its fields must be set before Serve and not
 // change afterwards; Identity and Handler are needed. Serve may be called for
 // several listeners at the same time.
@@ -63,6 +71,7 @@ type Server struct {
 	waiting  []*waiter // oldest first
 	failures map[netip.Prefix]failure
 	links    map[[bootLen]byte]*link
+	handled  map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
 }
 
 // A link is that of an agent that said hello.
@@ -256,7 +265,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		return nil
 	}
 	defer s.part(boot, l)
-	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: s.maxConns()}}); err != nil {
+	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: s.maxConns(), Acks: true, Last: s.last(boot)}}); err != nil {
 		return err
 	}
 	raw.SetDeadline(time.Time{})
@@ -267,7 +276,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
 	}
 	s.Handler.Join(a)
-	err = s.serve(conn, a, skew)
+	err = s.serve(conn, a, skew, func(seq uint64) { s.handle(boot, seq) })
 	s.Handler.Leave(a)
 	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
 		conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -311,6 +320,23 @@ func (s *Server) join(boot [bootLen]byte, l *link) bool {
 	return true
 }
 
+// last returns the number of the last delta of a run of an agent that the Handler was
+// told, zero if that is not known.
+func (s *Server) last(boot [bootLen]byte) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handled[boot]
+}
+
+func (s *Server) handle(boot [bootLen]byte, seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handled == nil || len(s.handled) > 10*mostAgents {
+		s.handled = make(map[[bootLen]byte]uint64) // of those that left it is as if the server were new
+	}
+	s.handled[boot] = seq
+}
+
 func (s *Server) part(boot [bootLen]byte, l *link) {
 	s.mu.Lock()
 	if s.links[boot] == l {
@@ -350,12 +376,14 @@ func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix) error {
 }
 
 // serve takes in frames until the link breaks.
-func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration) error {
+func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func(seq uint64)) error {
 	most := s.maxConns()
 	known := make(map[uint64]struct{}) // connections handed to the Handler
 	var full []conntrack.Conn          // so far
 	var buf []byte
 	var seq uint64
+	acks := newAcks(conn)
+	defer acks.stop()
 	credit, last := float64(framesBurst), time.Now()
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
@@ -434,6 +462,66 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration) error {
 			if len(events) > 0 {
 				s.Handler.Delta(a, events)
 			}
+			handled(seq)
+			if r, ok := s.Handler.(Recorder); ok {
+				r.Recorded(func() { acks.acked(f.Seq) })
+			} else {
+				acks.acked(f.Seq)
+			}
 		}
 	}
+}
+
+// acks tells an agent what is recorded. It does not keep those waiting who say it.
+type acks struct {
+	conn *tls.Conn
+	seq  atomic.Uint64 // recorded last
+	wake chan struct{} // capacity 1
+	end  chan struct{}
+	done chan struct{}
+}
+
+func newAcks(conn *tls.Conn) *acks {
+	a := &acks{conn: conn, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
+	go a.run()
+	return a
+}
+
+// acked notes that all up to a delta is recorded.
+func (a *acks) acked(seq uint64) {
+	for {
+		old := a.seq.Load()
+		if old >= seq {
+			return
+		}
+		if a.seq.CompareAndSwap(old, seq) {
+			break
+		}
+	}
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *acks) run() {
+	defer close(a.done)
+	for {
+		select {
+		case <-a.end:
+			return
+		case <-a.wake:
+		}
+		a.conn.SetWriteDeadline(time.Now().Add(writeTime))
+		if writeFrame(a.conn, ackFrame{Type: frameAck, Seq: a.seq.Load()}) != nil {
+			return // who reads from the agent learns of it too
+		}
+	}
+}
+
+// stop ends it when the link has ended.
+func (a *acks) stop() {
+	close(a.end)
+	a.conn.NetConn().SetWriteDeadline(time.Now())
+	<-a.done
 }

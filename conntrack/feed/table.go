@@ -21,9 +21,15 @@ const (
 	soon             // as fast as deltas go
 )
 
-// A table is the live connections of a source and, while a server follows,
-// the changes that it does not know yet. A connection that came and went
-// without the server counts as lost.
+// mostKept bounds the ends of connections that wait for a server, or for its
+// acknowledgement. They take about 8 MiB.
+const mostKept = 30_000
+
+// A table is the live connections of a source, the changes that the server which
+// follows does not know yet, and the ends of connections that no server has
+// acknowledged. An end tells all of its connection, so that nothing else has to be
+// kept: what lives is told to a new server anyway. What there is no room for counts
+// as lost.
 type table struct {
 	wake chan struct{} // capacity 1: something waits, or is more urgent than what did
 
@@ -34,6 +40,10 @@ type table struct {
 	most    int               // connections that it takes
 	told    int               // of conns, those that it knows or that wait in changes
 	changes []change          // in order
+	kept    []conntrack.Event // ends that are to be told to the next server that follows
+	flight  []sent            // what was told and is not acknowledged yet
+	flying  int               // ends in flight
+	acks    bool              // the server acknowledges
 	urgency urgency           // of what waits
 }
 
@@ -42,6 +52,13 @@ type known struct {
 	told bool
 	lost bool // beyond what the server takes, and counted as lost
 	last int  // 1 + index in changes of the last about it; 0: none waits
+}
+
+// sent is a delta that was sent.
+type sent struct {
+	seq  uint64
+	ends []conntrack.Event
+	lost uint64
 }
 
 type change struct {
@@ -118,10 +135,10 @@ func (t *table) update(k *known, e conntrack.Event) {
 func (t *table) close(k *known, e conntrack.Event) {
 	delete(t.conns, e.Conn.ID)
 	switch {
-	case !t.follows && (k == nil || !k.told && !k.lost):
-		t.lost++
-	case !t.follows || k != nil && !k.told:
-		// The next full snapshot says it, or it was counted when it opened.
+	case k != nil && k.lost:
+		// It was counted when it opened.
+	case !t.follows:
+		t.keep(e)
 	case k == nil:
 		t.change(&known{}, e, true)
 	case k.last > 0 && t.changes[k.last-1].Kind == conntrack.Update:
@@ -161,6 +178,73 @@ func (t *table) waiting() (urgency, bool) {
 	return t.urgency, t.follows
 }
 
+// keep has the next server that follows be told of an end.
+func (t *table) keep(e conntrack.Event) {
+	t.kept = append(t.kept, e)
+	for len(t.kept)+t.flying > mostKept {
+		if len(t.flight) > 0 {
+			t.lost += uint64(len(t.flight[0].ends)) + t.flight[0].lost
+			t.landed()
+		} else {
+			t.kept = t.kept[1:]
+			t.lost++
+		}
+	}
+}
+
+// sending notes a delta that is about to be sent.
+func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.acks {
+		return
+	}
+	d := sent{seq: seq, lost: lost}
+	for _, e := range events {
+		if e.Kind == conntrack.Close {
+			d.ends = append(d.ends, e)
+		}
+	}
+	if d.ends == nil && lost == 0 {
+		return
+	}
+	t.flight = append(t.flight, d)
+	// A server that takes long has them all the same.
+	for t.flying += len(d.ends); t.flying > mostKept; {
+		t.landed()
+	}
+}
+
+// landed forgets the oldest delta in flight.
+func (t *table) landed() {
+	t.flying -= len(t.flight[0].ends)
+	t.flight = t.flight[1:]
+}
+
+// acked notes that the server has recorded all deltas up to one.
+func (t *table) acked(seq uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.flight) > 0 && t.flight[0].seq <= seq {
+		t.landed()
+	}
+	if len(t.flight) == 0 {
+		t.flight = nil
+	}
+}
+
+// counted notes that the server was told all deltas up to one before the link broke: it
+// has counted their losses, though it may not have recorded the ends yet.
+func (t *table) counted(seq uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.flight {
+		if t.flight[i].seq <= seq {
+			t.flight[i].lost = 0
+		}
+	}
+}
+
 // take returns what changed; changes of counters alone only if asked for.
 func (t *table) take(all bool) ([]conntrack.Event, uint64) {
 	t.mu.Lock()
@@ -196,11 +280,22 @@ func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
 
 // follow returns all connections, those that opened first at most, for a
 // server that follows from here on. What it has to know before are the
-// changes and losses, if it did follow.
-func (t *table) follow(most int) (conns []conntrack.Conn, before []conntrack.Event, lost uint64) {
+// changes, if it did follow, or the ends that were kept, and losses.
+func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before, lost = t.taken(true)
+	if !t.follows {
+		// In the order in which they came: what flew was before what was kept.
+		var again []conntrack.Event
+		for _, d := range t.flight {
+			again = append(again, d.ends...)
+			lost += d.lost
+		}
+		before = append(append(again, t.kept...), before...)
+		t.flight, t.flying, t.kept = nil, 0, nil
+	}
+	t.acks = acks
 	all := make([]*known, 0, len(t.conns))
 	for _, k := range t.conns {
 		k.told = false
@@ -233,23 +328,15 @@ func (t *table) unfollow(lost uint64) {
 	t.forget()
 }
 
-// forget drops what waits.
+// forget drops what waits, but for ends.
 func (t *table) forget() {
-	opened := make(map[uint64]bool)
 	for _, c := range t.changes {
-		switch {
-		case c.Kind == conntrack.Open:
-			opened[c.Conn.ID] = true
-		case c.Kind == conntrack.Close && opened[c.Conn.ID]:
-			delete(opened, c.Conn.ID)
-			t.lost++
+		if c.Kind == conntrack.Close {
+			t.keep(c.Event)
 		}
 	}
-	for id := range opened {
-		t.conns[id].told = false
-	}
 	for _, k := range t.conns {
-		k.last = 0
+		k.last, k.told = 0, false
 	}
 	t.changes, t.follows, t.urgency = nil, false, idle
 }

@@ -27,6 +27,15 @@ func (m *Monitor) record(c *live.Conn, opens bool, closed time.Time) {
 	})
 }
 
+// Recorded implements feed.Recorder.
+func (m *Monitor) Recorded(f func()) {
+	if m.Writer == nil {
+		f()
+		return
+	}
+	m.Writer.Then(f)
+}
+
 func locatedOnInternet(c *live.Conn) bool {
 	return c.Scope == live.Internet && c.Place.Precision != geoip.Unknown
 }
