@@ -44,7 +44,7 @@ func (v *View) plot(r resultRows) {
 		v.say("no row of the answer has a place: it needs lat and lon, or ip")
 		return
 	}
-	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; x keeps them, and then clears them")
+	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; Keep or x keeps them")
 }
 
 // keepPlots has the triangles stay, or clears those that stay.

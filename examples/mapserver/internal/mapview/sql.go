@@ -180,28 +180,42 @@ func (p *sqlPanel) showButtons(v *View, b box) {
 		p.run(v)
 		v.again = true
 	}
-	pressed, x := v.buttons(box{b.x + 112, b.y, b.w - 112, b.h}, "Saved", "Previous", "Plot on map", "CSV", "JSON", "Copy")
-	switch pressed {
-	case 0, 1:
-		if want := savedMenu + sqlMenu(pressed); p.menu != want {
-			p.menu = want
-		} else {
-			p.menu = noMenu
-		}
-		p.list.top, v.again = 0, true
-	case 2:
-		v.plot(p.result)
+	labels := []string{"Saved", "Previous", "Plot on map"}
+	if len(v.plots.list) > 0 {
+		labels = append(labels, map[bool]string{false: "Keep", true: "Clear"}[v.plots.until.IsZero()])
+	}
+	labels = append(labels, "CSV", "JSON", "Copy")
+	pressed, x := v.buttons(box{b.x + 112, b.y, b.w - 112, b.h}, labels...)
+	if pressed >= 0 {
+		p.press(v, labels[pressed])
 		v.again = true
-	case 3:
-		v.ask(Export{SQL: p.editor.text, Format: "csv"})
-	case 4:
-		v.ask(Export{SQL: p.editor.text, Format: "json"})
-	case 5:
-		p.table.copy(v, p.result, copyAll)
 	}
 	s := p.status(v)
 	s = c.elide(typeface.Regular, 12, s, b.x+b.w-x-4)
 	c.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, t.dim, s)
+}
+
+// press does what a button says.
+func (p *sqlPanel) press(v *View, label string) {
+	switch label {
+	case "Saved", "Previous":
+		want := savedMenu
+		if label == "Previous" {
+			want = pastMenu
+		}
+		if p.menu == want {
+			want = noMenu
+		}
+		p.menu, p.list.top = want, 0
+	case "Plot on map":
+		v.plot(p.result)
+	case "Keep", "Clear":
+		v.keepPlots()
+	case "CSV", "JSON":
+		v.ask(Export{SQL: p.editor.text, Format: strings.ToLower(label)})
+	case "Copy":
+		p.table.copy(v, p.result, copyAll)
+	}
 }
 
 func (p *sqlPanel) status(v *View) string {
