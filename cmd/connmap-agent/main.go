@@ -47,6 +47,9 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "install" {
+		return install(ctx, args[1:], stdout, stderr)
+	}
 	o, err := parse(args, stdout, stderr)
 	if err != nil || o.print {
 		return err
@@ -126,6 +129,7 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
   connmap-agent HOST[:PORT] TOKEN   report to a map server, which prints this line
   connmap-agent -once -json         print the connections of now
   connmap-agent -watch              print connections as they open and close
+  connmap-agent install -h          tells how to make it a service
 
 The token may also stand in CONNMAP_TOKEN or in a file (-token-file).
 As root it sees every connection, however short, of all users and containers, with

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // remembered is what the window was like when it was last closed.
@@ -39,10 +40,7 @@ func (a *app) remember(s mapview.Settings, position, size image.Point) {
 		err = os.MkdirAll(filepath.Dir(name), 0o700)
 	}
 	if err == nil {
-		err = os.WriteFile(name+".new", append(data, '\n'), 0o600)
-	}
-	if err == nil {
-		err = os.Rename(name+".new", name)
+		err = temp.Write(name, 0o600, append(data, '\n'))
 	}
 	if err != nil {
 		a.log.Warn("the window's settings are not remembered", "error", err)

@@ -2,6 +2,7 @@
 package temp
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,4 +29,21 @@ func Create(folder, pattern string) (*os.File, error) {
 		}
 	}
 	return os.CreateTemp(folder, pattern)
+}
+
+// Write replaces a file in one go, or leaves it as it is. The folder must exist.
+func Write(name string, mode os.FileMode, data []byte) error {
+	f, err := Create(filepath.Dir(name), filepath.Base(name)+".*.new")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }

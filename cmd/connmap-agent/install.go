@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/internal/temp"
+)
+
+// Where install puts things.
+const (
+	programFile = "/usr/local/bin/connmap-agent"
+	tokenFile   = "/etc/connmap/agent.token"
+	unitFile    = "/etc/systemd/system/connmap-agent.service"
+)
+
+// unit is the service: a user of its own, no more rights than the agent needs, and
+// nothing of the system that it could change. The token is handed over by systemd,
+// since that user could not read it.
+const unit = `[Unit]
+Description=connmap agent: reports where network connections go
+Documentation=https://github.com/connmapgo/connmap
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=` + programFile + ` -token-file %%d/token%s -- %s
+LoadCredential=token:` + tokenFile + `
+Restart=always
+RestartSec=5
+DynamicUser=yes
+# To follow the kernel's sockets by its programs, and to ask it for all sockets.
+AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
+CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
+LimitMEMLOCK=infinity
+MemoryMax=128M
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service bpf perf_event_open
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// install makes this machine's agent a service of systemd.
+func install(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("connmap-agent install", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	dryRun := f.Bool("dry-run", false, "show what would be done, and do nothing")
+	root := f.String("root", "", "`folder` to install under instead of /, for images; starts nothing")
+	name := f.String("name", "", "`name` of this machine on the map (default its host name)")
+	f.Usage = func() {
+		fmt.Fprintf(stderr, `connmap-agent install makes the agent a service that systemd starts, as root:
+
+  connmap-agent install HOST[:PORT] TOKEN   the two words that the map server prints
+
+It copies this program to %s, writes the token, for root alone, to
+%s and the unit to %s, and
+starts it. The service has a user of its own and three capabilities, not root's rights.
+
+`, programFile, tokenFile, unitFile)
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fmt.Errorf("%w; connmap-agent install -h lists the flags", err)
+	}
+	host, token := f.Arg(0), f.Arg(1)
+	switch {
+	case f.NArg() != 2:
+		return errors.New("want HOST and TOKEN, as the map server prints them: connmap-agent install HOST TOKEN")
+	// They become words of a unit.
+	case strings.ContainsAny(host+*name, " \t\n\r\"'\\%$;"):
+		return fmt.Errorf("%q and %q must be plain words", host, *name)
+	}
+	if _, err := feed.ParseToken(token); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	named := ""
+	if *name != "" {
+		named = " -name " + *name
+	}
+	files := []struct {
+		name, shown string
+		mode        os.FileMode
+		data        []byte
+	}{
+		{programFile, "this program", 0o755, program},
+		{tokenFile, "the token", 0o600, []byte(token + "\n")},
+		{unitFile, "", 0o644, fmt.Appendf(nil, unit, named, host)},
+	}
+	for _, file := range files {
+		name := filepath.Join(*root, file.name)
+		fmt.Fprintf(stdout, "write %s (mode %04o)", name, file.mode)
+		if file.shown != "" {
+			fmt.Fprintf(stdout, ": %s\n", file.shown)
+		} else {
+			fmt.Fprintf(stdout, ":\n\n    %s\n", strings.ReplaceAll(strings.TrimSpace(string(file.data)), "\n", "\n    "))
+		}
+		if *dryRun {
+			continue
+		}
+		if err := writeFile(name, file.mode, file.data); err != nil {
+			if errors.Is(err, os.ErrPermission) {
+				err = fmt.Errorf("%w; install as root, or see what it would do with -dry-run", err)
+			}
+			return err
+		}
+	}
+	for _, command := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "enable", "connmap-agent"}, {"systemctl", "restart", "connmap-agent"}} {
+		fmt.Fprintln(stdout, "run", strings.Join(command, " "))
+		if *dryRun || *root != "" {
+			continue
+		}
+		c := exec.CommandContext(ctx, command[0], command[1:]...)
+		c.Stdout, c.Stderr = stdout, stderr
+		if err := c.Run(); err != nil {
+			return fmt.Errorf("%s: %w; the files are written, start %s by what this system has instead of systemd", strings.Join(command, " "), err, programFile)
+		}
+	}
+	return nil
+}
+
+// writeFile replaces a file in one go: a running program cannot be written over.
+func writeFile(name string, mode os.FileMode, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return temp.Write(name, mode, data)
+}

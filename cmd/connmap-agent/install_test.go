@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+func newToken(t *testing.T) string {
+	t.Helper()
+	id, err := feed.LoadIdentity(t.TempDir())
+	require.NoError(t, err)
+	return id.Token().String()
+}
+
+func TestInstall(t *testing.T) {
+	root, token := t.TempDir(), newToken(t)
+	var out bytes.Buffer
+	args := []string{"install", "-root", root, "-name", "nas", "map.example:1234", token}
+	dry := append([]string{"install", "-dry-run"}, args[1:]...)
+	require.NoError(t, run(t.Context(), dry, &out, io.Discard))
+	left, err := os.ReadDir(root)
+	require.NoError(t, err)
+	assert.Empty(t, left, "nothing is done")
+	for _, want := range []string{"write " + root + programFile, "(mode 0600): the token", "ExecStart=/usr/local/bin/connmap-agent -token-file %d/token -name nas -- map.example:1234\n", "run systemctl restart connmap-agent"} {
+		assert.Contains(t, out.String(), want)
+	}
+	assert.NotContains(t, out.String(), token, "it is a secret")
+
+	for range 2 { // also over an older one
+		require.NoError(t, run(t.Context(), args, io.Discard, io.Discard))
+	}
+	for name, mode := range map[string]os.FileMode{programFile: 0o755, tokenFile: 0o600, unitFile: 0o644} {
+		info, err := os.Stat(filepath.Join(root, name))
+		require.NoError(t, err)
+		assert.Equal(t, mode, info.Mode().Perm(), name)
+	}
+	b, err := os.ReadFile(filepath.Join(root, tokenFile))
+	require.NoError(t, err)
+	assert.Equal(t, token+"\n", string(b))
+	b, err = os.ReadFile(filepath.Join(root, unitFile))
+	require.NoError(t, err)
+	for _, line := range strings.Split(string(b), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "[") {
+			continue
+		}
+		assert.Contains(t, line, "=")
+	}
+	assert.NotContains(t, string(b), "%!", "no mistake in the template")
+}
+
+func TestInstallRefuses(t *testing.T) {
+	token := newToken(t)
+	for name, args := range map[string][]string{
+		"no token": {"map"}, "nothing": nil, "damaged token": {"map", token[:20]},
+		"a host that is more": {"map; rm -rf /", token}, "a name that is more": {"-name", "a b", "map", token}, "more": {"map", token, "x"}, "flag": {"-nonsense"},
+	} {
+		root := t.TempDir()
+		err := install(context.Background(), append([]string{"-root", root}, args...), io.Discard, io.Discard)
+		assert.Error(t, err, name)
+		left, _ := os.ReadDir(root)
+		assert.Empty(t, left, name)
+	}
+}
