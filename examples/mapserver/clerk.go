@@ -20,11 +20,15 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/internal/whois"
 )
 
 // replayTime is how long the history takes to run through.
 const replayTime = 30 * time.Second
+
+// clipboardTime is how long the program that has the clipboard may take.
+const clipboardTime = 5 * time.Second
 
 // A clerk does for the window what takes time: it reads and writes files, and asks
 // the history.
@@ -94,6 +98,13 @@ func (c *clerk) handle(e mapview.Effect) {
 	switch e := e.(type) {
 	case mapview.Beep:
 		c.beep.Play()
+	case mapview.Copy:
+		c.clipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, clipboard.WriteAll(e.Text) })
+	case mapview.Paste:
+		c.clipboard(func() (mapview.Answer, error) {
+			text, err := clipboard.ReadAll()
+			return mapview.Pasted{Text: text}, err
+		})
 	case mapview.ShowHistory:
 		c.monitor.ShowHistory(e.On)
 	case mapview.ShowAddrs:
@@ -114,8 +125,12 @@ func (c *clerk) handle(e mapview.Effect) {
 		})
 	case mapview.FindFirst:
 		c.work.Go(func() {
-			seen, count, _ := c.monitor.First(c.ctx, e.Peer, e.Program)
-			c.answer(mapview.First{Peer: e.Peer, Program: e.Program, Seen: seen, Count: count})
+			seen, count, err := c.monitor.First(c.ctx, e.Peer, e.Program)
+			a := mapview.First{Peer: e.Peer, Program: e.Program, Seen: seen, Count: count}
+			if err != nil {
+				a.Problem = err.Error()
+			}
+			c.answer(a)
 		})
 	case mapview.RunQuery:
 		c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
@@ -190,19 +205,6 @@ func (c *clerk) do(e mapview.Effect) {
 		said, err = c.saveMarks(c.ctx)
 	case mapview.LoadHistory:
 		said, err = c.loadMarks()
-	case mapview.Copy:
-		if err = clipboard.WriteAll(e.Text); err == nil {
-			said = "copied"
-		} else {
-			err = noClipboard(err)
-		}
-	case mapview.Paste:
-		var text string
-		if text, err = clipboard.ReadAll(); err == nil {
-			c.answer(mapview.Pasted{Text: text})
-		} else {
-			err = noClipboard(err)
-		}
 	}
 	if err != nil {
 		said = err.Error()
@@ -213,11 +215,34 @@ func (c *clerk) do(e mapview.Effect) {
 	}
 }
 
-func noClipboard(err error) error {
-	if clipboard.Unsupported {
-		return errors.New("there is no program for the clipboard: install xclip, xsel or wl-clipboard")
+// clipboard lets a program do something with the clipboard. It may wait for another
+// program that does not answer: nobody waits for it.
+func (c *clerk) clipboard(do func() (mapview.Answer, error)) {
+	type result struct {
+		mapview.Answer
+		error
 	}
-	return fmt.Errorf("the clipboard does not work: %w", err)
+	done := make(chan result, 1)
+	go func() {
+		a, err := do()
+		done <- result{a, err}
+	}()
+	c.work.Go(func() {
+		select {
+		case r := <-done:
+			switch {
+			case r.error == nil:
+				c.answer(r.Answer)
+			case clipboard.Unsupported:
+				c.say("there is no program for the clipboard: install xclip, xsel or wl-clipboard")
+			default:
+				c.say("the clipboard does not work: " + r.error.Error())
+			}
+		case <-time.After(clipboardTime):
+			c.say("the clipboard does not answer")
+		case <-c.ctx.Done():
+		}
+	})
 }
 
 // simpleHistory is the file of the counts of all places.
@@ -322,10 +347,11 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return 0, err
 	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := temp.Create(filepath.Dir(name), filepath.Base(name)+".*.part")
 	if err != nil {
 		return 0, err
 	}
+	defer os.Remove(f.Name()) // half an answer is none
 	w, err := history.NewRowWriter(e.Format, f)
 	if err == nil {
 		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: -1, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
@@ -336,18 +362,27 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 	if err == nil {
 		err = w.End()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(name) // half an answer is none
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
 	}
 	return n, err
 }
 
 func (c *clerk) replay(ctx context.Context, ask int) {
+	var last mapview.Replayed
 	err := c.monitor.Replay(ctx, replayTime, func(events []live.Event, at time.Time, share float64) {
-		c.answer(mapview.Replayed{Ask: ask, At: at, Share: share, Events: events, Done: share >= 1})
+		last = mapview.Replayed{Ask: ask, At: at, Share: share}
+		now := last
+		now.Events = events
+		c.answer(now)
 	})
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
 		c.answer(mapview.Replayed{Ask: ask, Text: err.Error()})
+	default:
+		last.Done = true
+		c.answer(last)
 	}
 }
 

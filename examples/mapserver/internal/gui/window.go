@@ -92,6 +92,7 @@ func (w *Window) Run(ctx context.Context) error {
 	}
 	ebiten.SetWindowSizeLimits(smallestWidth, smallestHeight, -1, -1)
 	ebiten.SetWindowDecorated(false)
+	ebiten.SetWindowClosingHandled(true)
 	ebiten.SetWindowResizingMode(ebiten.WindowResizingModeEnabled)
 	ebiten.SetRunnableOnUnfocused(true)
 	ebiten.SetScreenClearedEveryFrame(false)
@@ -148,7 +149,7 @@ func (g *game) LayoutF(width, height float64) (float64, float64) {
 func (g *game) Update() error {
 	g.running.Store(true)
 	now := g.clock()
-	if g.ctx.Err() != nil {
+	if g.ctx.Err() != nil || ebiten.IsWindowBeingClosed() {
 		g.remember(now, true)
 		return ebiten.Termination
 	}

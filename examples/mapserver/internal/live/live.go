@@ -40,9 +40,9 @@ type Conn struct {
 // its first opening, and Tx and Rx are those of all of them.
 type Past struct {
 	Conn
-	Count  int64     // of openings
-	Seen   time.Time // when it was last known to be open
-	Closed time.Time // zero: not known to be closed
+	Label string    // of its rule when it was recorded
+	Count int64     // of openings
+	Seen  time.Time // when it was last known to be open
 }
 
 // An Agent is a host that reports connections.
@@ -116,7 +116,7 @@ type State struct {
 type Table struct {
 	Columns []Column
 	Rows    [][]any      // of int64, float64, string, []byte or nil
-	Rules   []int        // of each row, an index into State.Rules; negative: none
+	Labels  []string     // of the rule of each row; empty: none
 	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
 	Cut     string       // why there are no more rows; empty: these are all
 	Elapsed time.Duration

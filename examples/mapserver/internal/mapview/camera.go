@@ -103,7 +103,7 @@ func (v *View) move() {
 		v.panFrom = v.in.Cursor
 	}
 	v.panning = v.in.MiddleHeld && v.desk.over == nil
-	if a := v.in.Arrows; a != (image.Point{}) && v.desk.focus == nil && !v.filter.editing {
+	if a := v.in.Arrows; a != (image.Point{}) && v.mapHasArrows() {
 		// A tap moves by a thirtieth of a second.
 		dt := time.Second / 30
 		if d := v.now.Sub(c.arrows); !c.arrows.IsZero() && d > 0 && d < time.Second/4 {
@@ -115,6 +115,12 @@ func (v *View) move() {
 	} else {
 		c.arrows = time.Time{}
 	}
+}
+
+// mapHasArrows reports whether no panel takes the arrow keys. The help does not.
+func (v *View) mapHasArrows() bool {
+	f := v.desk.focus
+	return !v.filter.editing && (f == nil || f.name() == helpName)
 }
 
 // zoomKey zooms about the middle.

@@ -88,7 +88,8 @@ func (*curvePanel) size(v *View) (w, h float64) {
 	return side, side + curveFoot
 }
 
-func (p *curvePanel) close(*View) { p.img = nil }
+// close lets go of the picture, and of the history's addresses.
+func (p *curvePanel) close(*View) { p.img, p.ground = nil, groundKey{} }
 
 // scale is density-independent pixels a point of the curve.
 func (p *curvePanel) scale(side float64) float64 { return side * max(p.zoom, 1) / curveSide }

@@ -137,6 +137,7 @@ func (d *desk) mouse(v *View) {
 	p := d.over
 	if v.in.Press {
 		d.focus = p
+		v.filter.editing = v.filter.editing && p == nil
 		if p == nil {
 			return
 		}
@@ -157,7 +158,8 @@ func (d *desk) mouse(v *View) {
 		p.box.x, p.box.y = x-d.grab[0], y-d.grab[1]
 	case d.resize:
 		p.sized = true
-		p.box.w, p.box.h = max(x+d.grab[0]-p.box.x, leastWidth), max(y+d.grab[1]-p.box.y, leastHeight)
+		p.box.w = min(max(x+d.grab[0]-p.box.x, leastWidth), v.size.w-4-p.box.x)
+		p.box.h = min(max(y+d.grab[1]-p.box.y, leastHeight), v.size.h-4-p.box.y)
 	default:
 		return
 	}

@@ -19,7 +19,8 @@ type detailsPanel struct {
 	st    *live.State // that conns were looked for in
 	open  bool        // the one that is shown is in st
 	first First       // of the one that is shown
-	asked bool
+	asked bool        // and there is no answer yet
+	due   time.Time   // when to ask; zero: it was asked
 }
 
 const detailRow = 20
@@ -34,8 +35,28 @@ func newDetails(v *View, conns []*live.Conn) *detailsPanel {
 func (p *detailsPanel) turn(v *View, by int) {
 	n := len(p.conns)
 	p.at = ((p.at+by)%n + n) % n
+	p.first, p.asked, p.st, p.due = First{}, true, nil, v.now
+	if by != 0 {
+		p.due = v.now.Add(turnRest)
+	}
+	p.look(v)
+}
+
+// turnRest is how long a connection must be shown before the history is asked: one may
+// turn fast.
+const turnRest = 150 * time.Millisecond
+
+// look asks the history about the connection when it is time.
+func (p *detailsPanel) look(v *View) {
+	if p.due.IsZero() {
+		return
+	}
+	if v.before(p.due, turnRest) {
+		v.wake(p.due)
+		return
+	}
+	p.due = time.Time{}
 	c := p.conns[p.at]
-	p.first, p.asked, p.st = First{}, true, nil
 	v.ask(FindFirst{Peer: c.Peer.Addr(), Program: c.Process.Comm})
 }
 
@@ -46,6 +67,7 @@ type First struct {
 	Program string
 	Seen    time.Time // zero: never before
 	Count   int64
+	Problem string // for people, why that is not known
 }
 
 func (a First) take(v *View) {
@@ -85,7 +107,7 @@ func (p *detailsPanel) update(v *View) {
 		return // of the history
 	}
 	for _, o := range v.st.Conns {
-		if o.ID == c.ID && o.Agent == c.Agent {
+		if o.ID == c.ID && o.Agent == c.Agent && o.Peer == c.Peer {
 			p.conns[p.at], p.open = o, true
 			return
 		}
@@ -147,6 +169,8 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	switch {
 	case p.asked:
 		add("first seen", "looking")
+	case p.first.Problem != "":
+		add("first seen", p.first.Problem)
 	case p.first.Seen.IsZero():
 		add("first seen", "not in the history")
 	default:
@@ -157,6 +181,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 }
 
 func (p *detailsPanel) show(v *View, b box) {
+	p.look(v)
 	c, t := &v.canvas, v.theme
 	y := b.y
 	for _, f := range p.fields(v) {

@@ -171,6 +171,9 @@ func (e *editor) line(at, by int) int {
 // key takes in a key and reports whether it means something to an editor.
 func (e *editor) key(v *View, k Key) bool {
 	extend := k&Shift != 0
+	if plain := k &^ Shift &^ Ctrl; plain == KeyBackspace || plain == KeyDelete {
+		k &^= Shift // held for a capital
+	}
 	ctrl := k&Ctrl != 0
 	to := -1
 	switch plain := k &^ Shift &^ Ctrl; {
@@ -262,12 +265,12 @@ type span struct {
 	color    color.NRGBA
 }
 
-// show draws the text. wrong is where a mistake is, or negative.
-func (e *editor) show(v *View, b box, wrong int) {
+// show draws the text, with a cursor if keys go to it. wrong is where a mistake is, or negative.
+func (e *editor) show(v *View, b box, focused bool, wrong int) {
 	c, t := &v.canvas, v.theme
 	c.rect(b, 5, t.alternate)
 	edge := t.edge
-	if v.focused() {
+	if focused {
 		edge = t.dim
 	}
 	c.frame(b, 5, 1, edge)
@@ -293,13 +296,13 @@ func (e *editor) show(v *View, b box, wrong int) {
 	for i, line := range lines {
 		if i >= e.top && i < e.top+n {
 			y := in.y + float64(i-e.top)*editorRow
-			e.showLine(v, in.x, y, char, fit, start, line, spans, wrong)
+			e.showLine(v, in.x, y, char, fit, start, line, spans, focused, wrong)
 		}
 		start += len(line) + 1
 	}
 }
 
-func (e *editor) showLine(v *View, x, y, char float64, fit, start int, line string, spans []span, wrong int) {
+func (e *editor) showLine(v *View, x, y, char float64, fit, start int, line string, spans []span, focused bool, wrong int) {
 	c, t := &v.canvas, v.theme
 	column := func(at int) int { return utf8.RuneCountInString(line[:min(max(at-start, 0), len(line))]) - e.left }
 	place := func(col int) float64 { return x + float64(max(min(col, fit), 0))*char }
@@ -338,7 +341,7 @@ func (e *editor) showLine(v *View, x, y, char float64, fit, start int, line stri
 		l := place(column(wrong))
 		c.rect(box{l, y + editorRow - 2.5, max(place(column(to))-l, char), 2}, 0, t.wrong)
 	}
-	if v.focused() && e.at >= start && e.at <= end {
+	if focused && e.at >= start && e.at <= end {
 		if col := column(e.at); col >= 0 && col <= fit {
 			c.rect(box{place(col) - 0.5, y + 1, 1.5, editorRow - 2}, 0, t.accent)
 		}

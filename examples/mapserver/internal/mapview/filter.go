@@ -99,6 +99,7 @@ func (v *View) fitsTerm(c *live.Conn, t term) bool {
 
 // typed takes in a key while the filter is typed.
 func (f *filter) typed(k Key) {
+	k &^= Shift // held for a capital
 	switch {
 	case k == KeyEscape:
 		*f = filter{}

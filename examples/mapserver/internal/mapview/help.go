@@ -10,7 +10,9 @@ const (
 	helpWidth = 440 // of a column
 )
 
-func (*helpPanel) name() string       { return "help" }
+const helpName = "help"
+
+func (*helpPanel) name() string       { return helpName }
 func (*helpPanel) title(*View) string { return "Keys and mouse" }
 func (p *helpPanel) rows() (n []int) {
 	for i, b := range Bindings {

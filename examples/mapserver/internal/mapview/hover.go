@@ -93,6 +93,16 @@ func (v *View) ruleOf(c *live.Conn) (string, color.NRGBA) {
 	return r.Label, opaque(r.Color)
 }
 
+// colorOf returns the colour of the rules of a label, transparent if there is none.
+func (v *View) colorOf(label string) color.NRGBA {
+	for _, r := range v.st.Rules {
+		if r.Label == label {
+			return r.Color
+		}
+	}
+	return color.NRGBA{}
+}
+
 func (v *View) cardOfOne(c *live.Conn) []cardLine {
 	t := v.theme
 	label, col := v.ruleOf(c)

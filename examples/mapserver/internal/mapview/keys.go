@@ -48,7 +48,7 @@ func init() {
 			}
 		}},
 		{"r", "delete the stored history; asks first", []Key{'r'}, (*View).confirmReset},
-		{"p", "how much history is kept", []Key{'p'}, func(v *View) { v.ask(ShowKept{On: v.toggle(retentionPanel{})}) }},
+		{"p", "how much history is kept", []Key{'p'}, func(v *View) { v.ask(ShowKept{On: v.toggle(&retentionPanel{})}) }},
 		{"z", "the addresses of IPv4 on a Hilbert curve", []Key{'z'}, func(v *View) { v.toggle(&v.curve) }},
 		{"q", "questions in SQL about the history", []Key{'q'}, func(v *View) { v.toggle(v.sql()) }},
 		{"g", "start or stop a replay of the history in 30 s", []Key{'g'}, (*View).toggleReplay},
@@ -94,7 +94,11 @@ func (v *View) key(k Key) {
 	if k != 'r' {
 		v.asked = v.now
 	}
-	if v.filter.editing {
+	switch {
+	case v.filter.editing && k == Ctrl|'v':
+		v.ask(Paste{})
+		return
+	case v.filter.editing:
 		v.filter.typed(k)
 		return
 	}

@@ -32,9 +32,9 @@ func (l *legend) count(v *View) {
 		e, ok := l.extents[g.label]
 		switch {
 		case ok:
-			l.extents[g.label] = [2]int{min(e[0], g.count), max(e[1], g.count)}
+			l.extents[g.label] = [2]int{min(e[0], g.all), max(e[1], g.all)}
 		case g.count > 0:
-			l.extents[g.label] = [2]int{g.count, g.count}
+			l.extents[g.label] = [2]int{g.all, g.all}
 		}
 	}
 }

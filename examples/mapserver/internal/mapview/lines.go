@@ -27,6 +27,10 @@ func (v *View) drawLines() {
 	if !ok {
 		return
 	}
+	now := v.now
+	if v.paused.at != nil {
+		now = v.st.Time
+	}
 	n := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
@@ -36,7 +40,10 @@ func (v *View) drawLines() {
 		if n++; n > mostLines {
 			break
 		}
-		rate, outward := traffic(v.st, k.conns)
+		rate, outward := traffic(now, k.conns)
+		if rate > 0 {
+			v.wake(v.now.Add(rateValid)) // it may be over then
+		}
 		col := fade(opaque(v.stacks.groups[k.shares[0].group].color), 0.42)
 		v.drawLine(hx, hy, k.x, k.y, lineWidth(rate), outward, col)
 	}
@@ -48,11 +55,11 @@ func lineWidth(rate float64) float64 {
 }
 
 // traffic returns the bytes a second of connections, and whether they go out.
-func traffic(st *live.State, conns []*live.Conn) (rate float64, outward bool) {
+func traffic(now time.Time, conns []*live.Conn) (rate float64, outward bool) {
 	var tx, rx float64
 	out, in := 0, 0
 	for _, c := range conns {
-		if st.Time.Sub(c.Counted) < rateValid {
+		if now.Sub(c.Counted) < rateValid {
 			tx += c.TxRate
 			rx += c.RxRate
 		}

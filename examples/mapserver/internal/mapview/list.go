@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -31,10 +32,10 @@ type connList struct {
 	next time.Time    // not before is it made anew for a new state
 	live []*live.Conn // the newest first
 	from struct {
-		st            *live.State
-		agents        int
-		filter, label string
-		local         bool
+		st     *live.State
+		agents int
+		filter string
+		local  bool
 	}
 	rows connRows
 }
@@ -141,7 +142,7 @@ func (l *connList) title(v *View) string {
 	case l.problem != "":
 		s += " · " + l.problem
 	case l.ask != 0:
-		s += " · " + thousands(int64(len(l.past))) + " of the history"
+		s += " · " + thousands(int64(len(l.rows.past))) + " of the history"
 	}
 	return s
 }
@@ -174,7 +175,13 @@ func (l *connList) update(v *View) {
 			l.live = append(l.live, c)
 		}
 	}
-	l.rows = connRows{v: v, live: l.live, past: l.past}
+	shown := make([]live.Past, 0, len(l.past))
+	for _, p := range l.past {
+		if v.fits(&p.Conn) && !v.agents.hidden[p.Agent] {
+			shown = append(shown, p)
+		}
+	}
+	l.rows = connRows{v: v, live: l.live, past: shown}
 	l.changed = true
 }
 
@@ -267,10 +274,16 @@ func (r connRows) conn(row int) *live.Conn {
 
 func (r connRows) key(row int) any {
 	if p := r.stored(row); p != nil {
-		return p
+		return pastKey{p.Peer, p.Local, p.Agent, p.Process.Comm}
 	}
 	c := r.live[row]
 	return connKey{c.Agent, c.ID}
+}
+
+// A pastKey tells a stored connection.
+type pastKey struct {
+	peer, local    netip.AddrPort
+	agent, program string
 }
 
 // A connKey tells a live connection in different states.
@@ -280,6 +293,9 @@ type connKey struct {
 }
 
 func (r connRows) color(row int) color.NRGBA {
+	if p := r.stored(row); p != nil {
+		return r.v.colorOf(p.Label)
+	}
 	_, col := r.v.ruleOf(r.conn(row))
 	return col
 }
@@ -305,6 +321,9 @@ func (r connRows) cell(row, col int) string {
 	case colPlace:
 		return placeText(c)
 	case colRule:
+		if p != nil {
+			return p.Label
+		}
 		s, _ := r.v.ruleOf(c)
 		return s
 	case colRx:

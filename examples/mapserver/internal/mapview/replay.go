@@ -115,7 +115,7 @@ func (v *View) drawReplayBar() {
 	}
 	c, t := &v.canvas, v.theme
 	w := min(420, v.size.w-16)
-	b := box{(v.size.w - w) / 2, v.size.h - 66, w, 30}
+	b := box{(v.size.w - w) / 2, v.size.h - 88, w, 30}
 	if b.x < legendWidth+16 {
 		b.x = max(v.size.w-w-8, 8)
 	}

@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"time"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
 
@@ -27,24 +28,35 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 	return choices[0]
 }
 
-// retentionPanel shows and changes how much history is kept.
-type retentionPanel struct{}
+// retentionPanel shows and changes how much history is kept. What is chosen holds when
+// it is confirmed: by it much may be deleted.
+type retentionPanel struct {
+	chosen *live.Retention // nil: as it is
+}
 
 const retentionRow = 26
 
-func (retentionPanel) name() string       { return "retention" }
-func (retentionPanel) title(*View) string { return "How much history is kept" }
-func (retentionPanel) close(v *View)      { v.ask(ShowKept{}) }
+func (*retentionPanel) name() string       { return "retention" }
+func (*retentionPanel) title(*View) string { return "How much history is kept" }
+func (*retentionPanel) close(v *View)      { v.ask(ShowKept{}) }
 
-func (retentionPanel) size(v *View) (w, h float64) {
-	return 500, float64(len(v.retentionLines())+1) * retentionRow
+func (p *retentionPanel) size(v *View) (w, h float64) {
+	return 500, float64(len(p.lines(v)))*retentionRow + footHeight
 }
 
-func (retentionPanel) key(v *View, k Key) bool {
+// retention is what is chosen, or how it is.
+func (p *retentionPanel) retention(v *View) live.Retention {
+	if p.chosen != nil {
+		return *p.chosen
+	}
+	return v.st.Kept.Retention
+}
+
+func (p *retentionPanel) key(v *View, k Key) bool {
 	if v.st.Kept == nil {
 		return false
 	}
-	r := v.st.Kept.Retention
+	r := p.retention(v)
 	switch k {
 	case '1':
 		r.Age = after(ageChoices, r.Age)
@@ -54,16 +66,25 @@ func (retentionPanel) key(v *View, k Key) bool {
 		r.Bytes = after(sizeChoices, r.Bytes)
 	case '4':
 		r.Disabled = !r.Disabled
+	case KeyEnter:
+		if p.chosen == nil {
+			return false
+		}
+		v.ask(SetRetention{r})
+		p.chosen = nil
+		return true
 	default:
 		return false
 	}
-	v.ask(SetRetention{r})
+	if p.chosen = &r; r == v.st.Kept.Retention {
+		p.chosen = nil
+	}
+	v.again = true
 	return true
 }
 
-// retentionLines are what the panel says: a key, what it changes and how that
-// stands.
-func (v *View) retentionLines() [][3]string {
+// lines are what the panel says: a key, what it changes and how that stands.
+func (p *retentionPanel) lines(v *View) [][3]string {
 	k := v.st.Kept
 	if k == nil {
 		return [][3]string{{"", "Nothing is recorded: start with -history FILE", ""}}
@@ -74,8 +95,9 @@ func (v *View) retentionLines() [][3]string {
 		}
 		return s
 	}
+	r := p.retention(v)
 	on := "on"
-	if k.Retention.Disabled {
+	if r.Disabled {
 		on = "off, nothing goes"
 	}
 	since := ""
@@ -84,9 +106,9 @@ func (v *View) retentionLines() [][3]string {
 	}
 	return [][3]string{
 		{"", "There are", fmt.Sprintf("%s connections, %s%s", thousands(k.Rows), bytesText(uint64(k.Bytes)), since)},
-		{"1", "Age at most", limit(k.Retention.Age > 0, ageText(k.Retention.Age))},
-		{"2", "Connections at most", limit(k.Retention.Rows > 0, thousands(k.Retention.Rows))},
-		{"3", "File size at most", limit(k.Retention.Bytes > 0, bytesText(uint64(k.Retention.Bytes)))},
+		{"1", "Age at most", limit(r.Age > 0, ageText(r.Age))},
+		{"2", "Connections at most", limit(r.Rows > 0, thousands(r.Rows))},
+		{"3", "File size at most", limit(r.Bytes > 0, bytesText(uint64(r.Bytes)))},
 		{"4", "Limits are", on},
 	}
 }
@@ -110,7 +132,7 @@ func thousands(n int64) string {
 	return s
 }
 
-func (p retentionPanel) show(v *View, b box) {
+func (p *retentionPanel) show(v *View, b box) {
 	c, t := &v.canvas, v.theme
 	y := b.y
 	line := func(l [3]string, col color.NRGBA) {
@@ -132,15 +154,30 @@ func (p retentionPanel) show(v *View, b box) {
 		c.text(x, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[1], room))
 		c.text(b.x+168, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[2], b.w-172))
 	}
-	for _, l := range v.retentionLines() {
+	for _, l := range p.lines(v) {
 		line(l, t.text)
 	}
-	line([3]string{"", "A click or 1 to 4 changes it; what is over a limit goes, oldest first.", ""}, t.dim)
+	if v.st.Kept == nil {
+		return
+	}
+	hint, foot := "A click or 1 to 4 chooses; what is over a limit goes, oldest first.", box{b.x, b.y + b.h - 24, b.w, 26}
+	if p.chosen == nil {
+		c.text(b.x+4, foot.y+17, typeface.Regular, 12.5, t.dim, c.elide(typeface.Regular, 12.5, hint, b.w-8))
+		return
+	}
+	switch pressed, _ := v.buttons(foot, "Apply (Enter): what is over goes", "Leave it"); pressed {
+	case 0:
+		p.key(v, KeyEnter)
+		v.again = true
+	case 1:
+		p.chosen, v.again = nil, true
+	}
 }
 
 // confirmReset asks before it deletes the history: r must be pressed again.
 func (v *View) confirmReset() {
-	if v.before(v.asked, toastTime) {
+	// Not in the same moment: the question must have been seen.
+	if v.before(v.asked, toastTime-50*time.Millisecond) {
 		v.asked = v.now
 		v.legend.extents = nil
 		v.ask(ResetHistory{})

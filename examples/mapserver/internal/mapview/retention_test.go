@@ -34,14 +34,23 @@ func TestRetentionPanel(t *testing.T) {
 	for key, want := range map[string]live.Retention{
 		"1": {Bytes: 4e9, Age: 7 * day}, "2": {Bytes: 4e9, Rows: 100_000}, "3": {Bytes: 10e9}, "4": {Bytes: 4e9, Disabled: true},
 	} {
-		assert.Equal(t, []Effect{SetRetention{want}}, v.Update(noon, frame(key), kept()), key)
+		assert.Empty(t, v.Update(noon, frame(key), kept()), "nothing goes at once")
+		assert.Contains(t, texts(&v), "Apply (Enter): what is over goes\n")
+		assert.Equal(t, []Effect{SetRetention{want}}, v.Update(noon, press(KeyEnter), kept()), key)
 	}
+	// It can be left as it is.
+	v.Update(noon, frame("2"), kept())
+	x, y := at(t, &v, "Leave it")
+	assert.Empty(t, v.Update(noon, click(x, y), kept()))
+	assert.Contains(t, texts(&v), "Connections at most\nno limit\n")
+	v.Update(noon, frame(""), kept())
 	// Each goes round, also from what is none of the choices.
 	st := kept()
 	seen := map[time.Duration]bool{}
 	st.Kept.Retention.Age = 45 * day
 	for range 6 {
-		e := v.Update(noon, frame("1"), st)
+		v.Update(noon, frame("1"), st)
+		e := v.Update(noon, press(KeyEnter), st)
 		r = e[0].(SetRetention).Retention
 		seen[r.Age] = true
 		st.Kept = &live.Kept{Retention: r}
@@ -52,10 +61,13 @@ func TestRetentionPanel(t *testing.T) {
 	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nLimits are\noff, nothing goes\n")
 
 	// A click changes it too.
-	x, y := at(t, &v, "Limits are")
+	x, y = at(t, &v, "Limits are")
 	r = st.Kept.Retention
 	r.Disabled = false
+	assert.Empty(t, v.Update(noon, click(x, y), st))
+	x, y = at(t, &v, "Apply (Enter): what is over goes")
 	assert.Equal(t, []Effect{SetRetention{r}}, v.Update(noon, click(x, y), st))
+	v.Update(noon, frame(""), st)
 
 	// Esc closes it before all else.
 	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
@@ -81,8 +93,8 @@ func TestResetAsksFirst(t *testing.T) {
 	assert.Empty(t, v.Update(noon.Add(2*time.Second), frame("r"), st))
 	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("r"), st))
 	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("t"), st))
-	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("r"), st))
-	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Minute), frame("r"), st))
+	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("rr"), st), "nor before one can read it")
+	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Minute+time.Second), frame("r"), st))
 }
 
 func TestSaveAndLoad(t *testing.T) {

@@ -27,7 +27,8 @@ type sqlPanel struct {
 	editor  editor
 	table   table
 	result  resultRows
-	ask     int // number of the question
+	inTable bool // keys go to the answer, which was clicked last
+	ask     int  // number of the question
 	running bool
 	since   time.Time
 	problem string
@@ -68,6 +69,7 @@ func (v *View) openSQL(sql string) {
 
 // load puts a question into the editor.
 func (p *sqlPanel) load(sql string) {
+	p.inTable = false
 	p.editor.set(sql)
 	p.menu, p.problem, p.wrong = noMenu, "", -1
 }
@@ -137,7 +139,10 @@ func (a Pasted) take(v *View) {
 func (p *sqlPanel) show(v *View, b box) {
 	c, t := &v.canvas, v.theme
 	edit := box{b.x, b.y, b.w, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.h*0.45, 40))}
-	p.editor.show(v, edit, p.wrong)
+	if v.clicked(edit) {
+		p.inTable = false
+	}
+	p.editor.show(v, edit, v.focused() && !p.inTable, p.wrong)
 	y := edit.y + edit.h + 8
 	if y+26 > b.y+b.h+panelAir {
 		return
@@ -161,11 +166,22 @@ func (p *sqlPanel) show(v *View, b box) {
 			c.text(rest.x+2, rest.y+14+float64(i)*17, typeface.Regular, 12.5, t.wrong, s)
 		}
 	case len(p.table.columns) > 0:
-		if row, col := p.table.show(v, rest, p.result); row >= 0 && col == p.result.addr {
-			if addr, err := netip.ParseAddr(p.result.cell(row, col)); err == nil {
-				v.openReport(&live.Conn{Conn: conntrack.Conn{Peer: netip.AddrPortFrom(addr, 0)}})
-			}
+		if v.clicked(rest) {
+			p.inTable = true
 		}
+		if row, col := p.table.show(v, rest, p.result); row >= 0 && col == p.result.addr {
+			p.openReport(v, row)
+		}
+	}
+}
+
+// openReport opens the report on the address of a row.
+func (p *sqlPanel) openReport(v *View, row int) {
+	if p.result.addr < 0 {
+		return
+	}
+	if addr, err := netip.ParseAddr(p.result.cell(row, p.result.addr)); err == nil {
+		v.openReport(&live.Conn{Conn: conntrack.Conn{Peer: netip.AddrPortFrom(addr, 0)}})
 	}
 }
 
@@ -277,6 +293,16 @@ func (p *sqlPanel) key(v *View, k Key) bool {
 		p.run(v)
 		return true
 	}
+	if p.inTable && p.menu == noMenu && len(p.result.Rows) > 0 {
+		if at := p.table.selected(); k == KeyEnter && at >= 0 {
+			p.openReport(v, at)
+			return true
+		}
+		if p.table.keys(v, k, p.result) {
+			return true
+		}
+	}
+	p.inTable = false
 	before := p.editor.text
 	done := p.editor.key(v, k)
 	if p.editor.text != before {
@@ -297,10 +323,7 @@ func (r resultRows) len() int { return len(r.Rows) }
 func (r resultRows) key(row int) any { return row }
 
 func (r resultRows) color(row int) color.NRGBA {
-	if n := r.Rules[row]; n >= 0 && n < len(r.v.st.Rules) {
-		return r.v.st.Rules[n].Color
-	}
-	return color.NRGBA{}
+	return r.v.colorOf(r.Labels[row])
 }
 
 func (r resultRows) cell(row, col int) string {
@@ -308,7 +331,7 @@ func (r resultRows) cell(row, col int) string {
 	case int64:
 		return strconv.FormatInt(x, 10)
 	case float64:
-		return strconv.FormatFloat(x, 'g', 8, 64)
+		return strconv.FormatFloat(x, 'g', 12, 64)
 	case string:
 		return oneLine.Replace(x)
 	case []byte:

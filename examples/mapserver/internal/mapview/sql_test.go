@@ -27,7 +27,7 @@ func answered(ask int) Answered {
 			{"192.0.2.5", nil, []byte{1, 255}},
 			{"192.0.2.7", "text", "a\n\tc"},
 		},
-		Rules:   []int{1, -1, 0, 99},
+		Labels:  []string{"Mail", "", "Web", "gone"},
 		Places:  [][2]float64{{paris.Lat, paris.Lon}, nan, {paris.Lat, paris.Lon}, {rio.Lat, rio.Lon}},
 		Elapsed: 18 * time.Millisecond,
 	}}
@@ -337,15 +337,14 @@ func TestLines(t *testing.T) {
 }
 
 func TestDirectionOfTraffic(t *testing.T) {
-	st := state()
 	in, out := conn(1, rio, 0), conn(2, rio, 0)
 	in.Direction = conntrack.In
-	_, outward := traffic(st, []*live.Conn{in})
+	_, outward := traffic(noon, []*live.Conn{in})
 	assert.False(t, outward, "opened from there")
-	_, outward = traffic(st, []*live.Conn{out})
+	_, outward = traffic(noon, []*live.Conn{out})
 	assert.True(t, outward)
 	in.TxRate, in.RxRate, in.Counted = 10, 3, noon
-	rate, outward := traffic(st, []*live.Conn{in, out})
+	rate, outward := traffic(noon, []*live.Conn{in, out})
 	assert.Equal(t, 13.0, rate)
 	assert.True(t, outward, "most bytes go out")
 }

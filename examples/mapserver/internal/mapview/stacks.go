@@ -36,6 +36,7 @@ type group struct {
 	label string
 	color color.NRGBA
 	count int // shown connections
+	all   int // those that are not shown too
 }
 
 // stacks is what is shown of a state, grouped by place and by label. It is
@@ -88,6 +89,7 @@ func (s *stacks) update(v *View) {
 	clear(s.list) // lets go of the old state's connections
 	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0
 	for _, c := range v.st.Conns {
+		s.groups[s.groupOf[min(c.Rule, len(s.groupOf)-1)]].all++
 		switch {
 		case v.shows(c):
 		case v.agents.hidden[c.Agent]:
@@ -120,6 +122,9 @@ func (s *stacks) update(v *View) {
 			}
 		}
 		key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
+		if nowhere {
+			key = [2]int32{math.MinInt32, math.MinInt32} // not a place that others have
+		}
 		i, ok := s.spot[key]
 		if !ok {
 			i = len(s.list)
@@ -343,13 +348,15 @@ func (v *View) drawNowhere(hover *stack) {
 	}
 	c, t := &v.canvas, v.theme
 	i := slices.IndexFunc(v.stacks.list, func(k stack) bool { return k.nowhere })
+	if i < 0 {
+		return
+	}
 	k := &v.stacks.list[i]
 	c.disc(k.x, k.y, 11, fade(t.panel, 0.9))
 	for n := range 12 {
 		c.arc(k.x, k.y, 11, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
 	}
-	r := min(3.2+1.1*math.Log2(float64(len(k.conns))), 6)
-	c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
+	c.disc(k.x, k.y, k.radius(), opaque(v.stacks.groups[k.shares[0].group].color))
 	if hover == k {
 		c.ring(k.x, k.y, 14, 1.2, t.text)
 	}

@@ -79,7 +79,7 @@ func (v *View) note() string {
 		return why
 	case limited > 0:
 		return fmt.Sprintf("%s see less: %s", plural(limited, "host"), why)
-	case len(v.st.Agents) > 0 && v.stacks.shown == 0:
+	case len(v.st.Agents) > 0 && v.stacks.shown+v.stacks.filtered+v.stacks.hosts == 0:
 		return "no connections to the Internet at the moment"
 	}
 	return ""
@@ -105,6 +105,7 @@ func (v *View) drawStatus(b box) {
 		s = c.elide(typeface.Regular, 12, s, v.size.w-32)
 		w := c.width(typeface.Regular, 12, s) + 16
 		n := box{v.size.w - w - 8, b.y - 24, w, 20}
+		v.taken = append(v.taken, n)
 		c.rect(n, 5, fade(t.panel, 0.93))
 		c.text(n.x+8, n.y+14, typeface.Regular, 12, t.dim, s)
 	}

@@ -74,7 +74,7 @@ func (t *table) arrange(r rows) {
 			}
 		}
 	}
-	t.row = max(0, min(t.row, len(t.order)-1))
+	t.row, t.chosen = max(0, min(t.row, len(t.order)-1)), nil
 }
 
 // selected returns the row of the cursor, or -1.
@@ -133,8 +133,14 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 		places = append(places, place{k, x, w})
 		x += w + cellGap
 	}
-	if v.again = v.again || t.moveTo(places != nil && t.col > places[len(places)-1].col); len(places) == 0 {
+	if len(places) == 0 {
 		return
+	}
+	// The cursor's column is to be seen whole, a column at a time.
+	last := places[len(places)-1]
+	if t.chosen != nil && t.first < t.col && (t.col > last.col || t.col == last.col && last.w < t.widths[last.col]) {
+		t.first++
+		v.again = true
 	}
 	for _, p := range places {
 		k := t.columns[p.col]
@@ -193,16 +199,6 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 		}
 	}
 	return row, col
-}
-
-// moveTo brings the cursor's column into view, a column a time, and reports whether it
-// was not.
-func (t *table) moveTo(beyond bool) bool {
-	if beyond && t.chosen != nil && t.first < t.col {
-		t.first++
-		return true
-	}
-	return false
 }
 
 func (t *table) font(col int) typeface.Font {
@@ -286,6 +282,11 @@ const (
 
 // copy copies cells as lines, with tabs between.
 func (t *table) copy(v *View, r rows, what int) {
+	t.arrange(r)
+	if len(t.columns) == 0 {
+		v.say("there is nothing to copy yet")
+		return
+	}
 	var s strings.Builder
 	line := func(row int) {
 		for k := range t.columns {

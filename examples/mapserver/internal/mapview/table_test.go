@@ -60,6 +60,8 @@ func TestTableSortsAndKeepsTheCursor(t *testing.T) {
 	assert.Equal(t, 12, rows[tb.selected()])
 	rows, tb.changed = numbers{5}, true
 	tb.arrange(rows)
+	assert.Equal(t, -1, tb.selected(), "not the one that stands there now")
+	tb.keys(&v, KeyDown, rows)
 	assert.Equal(t, 0, tb.selected())
 	rows, tb.changed = nil, true
 	tb.arrange(rows)
@@ -215,7 +217,7 @@ func TestLegendMouse(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(texts(&v), "Mail\n"))
 	// r resets the statistics too.
 	v.Update(noon, frame("r"), v.st)
-	v.Update(noon, frame("r"), v.st)
+	v.Update(noon.Add(time.Second), frame("r"), v.st)
 	v.Update(noon, mouse(x, y), v.st)
 	assert.Contains(t, texts(&v), "least 4, most 4\n")
 }
@@ -238,7 +240,7 @@ func TestRightClickFindsNearby(t *testing.T) {
 	assert.InDelta(t, 15, f.Pixels, 1e-9, "of the original's map")
 	assert.Contains(t, texts(&v), " · 2 live · looking into the history\n")
 	// The answer to another question is not for this list.
-	p := live.Past{Conn: *conn(9, rio, 0), Count: 12_345, Seen: noon.Add(-time.Minute)}
+	p := live.Past{Conn: *conn(9, rio, 0), Label: "Mail", Count: 12_345, Seen: noon.Add(-time.Minute)}
 	in = frame("")
 	in.Answers = []Answer{Found{Ask: f.Ask + 1, Problem: "wrong"}, Found{Ask: f.Ask, Past: []live.Past{p}, SQL: "SELECT 42"}}
 	v.Update(noon, in, st)
@@ -292,7 +294,8 @@ func TestClickPinsDetails(t *testing.T) {
 	v.Update(noon, frame(""), state(st.Conns[1]))
 	assert.Contains(t, texts(&v), "2026-03-01 12:00:00, closed\n")
 	// The next one, and round.
-	assert.Equal(t, []Effect{FindFirst{st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(noon, press(KeyRight), v.st))
+	assert.Empty(t, v.Update(noon, press(KeyRight), v.st), "not before one rests")
+	assert.Equal(t, []Effect{FindFirst{st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(v.Next(), frame(""), v.st))
 	assert.Contains(t, texts(&v), "203.0.113.2:443 · 2 of 2")
 	assert.Contains(t, texts(&v), "first seen\nlooking\n")
 	in = frame("")
@@ -312,7 +315,7 @@ func TestListCompares(t *testing.T) {
 	b.Agent, b.Org, b.Direction, b.Rx, b.Tx, b.RTT, b.Opened = "zoo", "Zebra", conntrack.Unknown, a.Rx+1, a.Tx+1, a.RTT+1, a.Opened.Add(time.Second)
 	b.Peer = netip.MustParseAddrPort("203.0.113.2:444")
 	b.Place.City, b.Place.Country = "Zzz", ""
-	p := []live.Past{{Conn: *a, Count: 2, Seen: noon.Add(-time.Hour)}, {Conn: *b, Count: 3, Seen: noon.Add(-time.Minute)}}
+	p := []live.Past{{Conn: *a, Label: "Web", Count: 2, Seen: noon.Add(-time.Hour)}, {Conn: *b, Label: "Mail", Count: 3, Seen: noon.Add(-time.Minute)}}
 	v := &View{}
 	v.Update(noon, frame(""), state(a, b))
 	r := connRows{v: v, past: p}

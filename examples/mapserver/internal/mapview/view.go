@@ -112,7 +112,8 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	v.drag()
 	v.move()
 	v.compose()
-	if v.again {
+	// A click may change what was drawn before, and a cursor go beyond many columns.
+	for n := 0; v.again && n < 50; n++ {
 		v.again = false
 		v.in.Press, v.in.Right, v.in.Wheel, v.in.Keys = false, false, 0, nil
 		v.compose()
@@ -301,9 +302,9 @@ func (v *View) drawToast() {
 	c := &v.canvas
 	s := c.elide(typeface.Medium, 13, v.toast, v.size.w-48)
 	w := c.width(typeface.Medium, 13, s) + 24
-	b := box{(v.size.w - w) / 2, v.size.h - 64, w, 28}
+	b := box{(v.size.w - w) / 2, v.size.h - 84, w, 28}
 	if v.replay.ask != 0 {
-		b.y -= 36
+		b.y -= 38
 	}
 	c.panel(b, v.theme)
 	c.text(b.x+12, b.y+18.5, typeface.Medium, 13, v.theme.text, s)

@@ -72,7 +72,7 @@ func (m *Monitor) past(r history.Row) live.Past {
 	if r.Located {
 		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.City
 	}
-	return live.Past{Conn: l, Count: r.Count, Seen: r.Seen, Closed: r.Closed}
+	return live.Past{Conn: l, Label: r.Rule, Count: r.Count, Seen: r.Seen}
 }
 
 // ruleIndex finds a rule by its label; that of none is the last.
@@ -119,7 +119,7 @@ func (m *Monitor) Network(addr netip.Addr) string {
 // Table makes an answer of the console one that the window shows: each row with its rule
 // and its place, as far as its columns tell them.
 func (m *Monitor) Table(t *history.Table) live.Table {
-	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Rules: make([]int, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
+	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Labels: make([]string, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
 	column := make(map[string]int)
 	for i, c := range t.Columns {
 		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real"})
@@ -134,25 +134,23 @@ func (m *Monitor) Table(t *history.Table) live.Table {
 			}
 			return nil
 		}
-		out.Rules[i], out.Places[i] = m.rowRule(get), m.rowPlace(get)
+		out.Labels[i], out.Places[i] = m.rowLabel(get), m.rowPlace(get)
 	}
 	return out
 }
 
-func (m *Monitor) rowRule(get func(string) any) int {
+func (m *Monitor) rowLabel(get func(string) any) string {
 	if label, ok := get("rule").(string); ok {
-		return m.ruleIndex(label)
+		return label
 	}
 	port, _ := get("port").(int64)
 	local, _ := get("local_port").(int64)
 	program, named := get("programname").(string)
 	exe, _ := get("exe").(string)
 	if port == 0 && local == 0 && !named {
-		return -1
+		return ""
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.rules.Index(rules.Conn{Local: uint16(local), Peer: uint16(port), Comm: program, Exe: exe})
+	return m.Label(uint16(local), uint16(port), program, exe)
 }
 
 func (m *Monitor) rowPlace(get func(string) any) [2]float64 {

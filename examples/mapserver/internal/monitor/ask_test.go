@@ -51,6 +51,7 @@ func TestNearby(t *testing.T) {
 	require.Len(t, found, 2)
 	assert.Contains(t, sql, "detailed_history")
 	c := found[1] // the newest first
+	assert.Equal(t, "Web", c.Label)
 	assert.Equal(t, "8.8.8.8:443", c.Peer.String())
 	assert.Equal(t, conntrack.TCP, c.Proto)
 	assert.Equal(t, conntrack.Out, c.Direction)
@@ -94,17 +95,17 @@ func TestTable(t *testing.T) {
 	out := m.Table(&history.Table{Columns: columns("ip", "port", "programname"), Rows: [][]any{
 		{"8.8.8.8", int64(443), "x"}, {"8.8.8.8", int64(22), "ssh"}, {"nonsense", int64(1), nil}, {nil, nil, nil},
 	}})
-	assert.Equal(t, []int{0, 1, 2, -1}, out.Rules)
+	assert.Equal(t, []string{"Web", "Shell", "Other", ""}, out.Labels)
 	p, _ := m.Locate(netip.MustParseAddr("8.8.8.8"))
 	assert.Equal(t, [2]float64{p.Lat, p.Lon}, out.Places[0], "an address has a place")
 	assert.True(t, math.IsNaN(out.Places[2][0]))
 	assert.Equal(t, []live.Column{{Name: "ip"}, {Name: "port", Number: true}, {Name: "programname"}}, out.Columns)
 	out = m.Table(&history.Table{Columns: columns("rule", "lat", "lon"), Rows: [][]any{{"Shell", 1.5, int64(-2)}, {"gone", 100.0, 0.0}, {nil, nil, nil}}})
-	assert.Equal(t, []int{1, 2, -1}, out.Rules)
+	assert.Equal(t, []string{"Shell", "gone", ""}, out.Labels)
 	assert.Equal(t, [2]float64{1.5, -2}, out.Places[0])
 	assert.True(t, math.IsNaN(out.Places[1][0]), "not a latitude")
 	out = m.Table(&history.Table{Columns: columns("n"), Rows: [][]any{{int64(5)}}})
-	assert.Equal(t, []int{-1}, out.Rules)
+	assert.Equal(t, []string{""}, out.Labels)
 }
 
 func TestReplay(t *testing.T) {
@@ -181,4 +182,54 @@ func agentOf(m *Monitor) feed.Agent {
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
 	return a
+}
+
+// TestSocketConnectsAnew: a socket that goes to another peer keeps its ID, and is
+// another connection.
+func TestSocketConnectsAnew(t *testing.T) {
+	m := newMonitor(t, "\"Web\",peer,443,1,2,3,255,0,0\n\"Shell\",app,ssh,4,5,6,255,0,1\n")
+	a := agentOf(m)
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443")})
+	m.Full(a, []conntrack.Conn{conn(1, "1.1.1.1:53")})
+	st, peers := published(m)
+	assert.Equal(t, []string{"1.1.1.1:53"}, peers)
+	assert.Equal(t, "Other", st.Rules[st.Conns[0].Rule].Label)
+	assert.EqualValues(t, 13335, st.Conns[0].ASN)
+	// A program that becomes known late may want a sound.
+	c := conn(1, "1.1.1.1:53")
+	c.Process.Comm = "ssh"
+	before := st.Beeps
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: c}})
+	st, _ = published(m)
+	assert.Equal(t, before+1, st.Beeps)
+	// A change of no bytes is no traffic.
+	c.Rx = 1 << 20
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: c}})
+	c.RTT = time.Second
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: c}})
+	st, _ = published(m)
+	assert.Zero(t, st.Conns[0].RxRate)
+}
+
+// TestResetForgetsWhatIsShown: at once.
+func TestResetForgetsWhatIsShown(t *testing.T) {
+	m := recorded(t)
+	m.Writer = m.History.Writer()
+	t.Cleanup(func() { m.Writer.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { m.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	m.ShowAddrs(true)
+	m.ShowHistory(true)
+	require.Eventually(t, func() bool { st := m.State(); return len(st.Addrs) == 3 && len(st.Marks) > 0 }, 5*time.Second, 10*time.Millisecond)
+	// Switched off and on, it is there at once.
+	m.ShowHistory(false)
+	m.ShowHistory(true)
+	m.Publish()
+	assert.NotEmpty(t, m.State().Marks)
+	require.NoError(t, m.ResetHistory(ctx))
+	m.Publish()
+	assert.Empty(t, m.State().Marks)
+	assert.Empty(t, m.State().Addrs)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -112,6 +113,12 @@ func (m *Monitor) ResetHistory(ctx context.Context) error {
 	m.loaded = nil
 	m.mu.Unlock()
 	err := m.History.Reset(ctx)
+	if err == nil {
+		m.mu.Lock()
+		m.marks, m.addrs = nil, nil
+		m.mu.Unlock()
+		m.touch()
+	}
 	m.readKept()
 	return err
 }
@@ -159,8 +166,8 @@ func (m *Monitor) LoadMarks(name string) (int, error) {
 	}
 	m.mu.Lock()
 	m.loaded = marks
-	if m.History == nil && m.wantMarks {
-		m.marks = merged(nil, marks)
+	if m.wantMarks {
+		m.marks = merged(slices.Clone(m.marks), marks) // that of before may be shown
 	}
 	m.mu.Unlock()
 	m.touch()

@@ -155,13 +155,16 @@ func (m *Monitor) Publish() {
 		Conns: make([]*live.Conn, len(m.order)),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
-		Marks: m.marks, Kept: m.kept, Beeps: m.beeps, Others: m.others,
+		Kept: m.kept, Beeps: m.beeps, Others: m.others,
 	}
 	for i, e := range m.order {
 		st.Conns[i] = e.conn
 	}
 	if m.wantAddrs {
 		st.Addrs = m.addrs
+	}
+	if m.wantMarks {
+		st.Marks = m.marks
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
@@ -291,18 +294,23 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	if old.conn.Conn.Equal(c) {
 		return
 	}
+	if c.Peer != old.conn.Peer || c.Local != old.conn.Local || c.Proto != old.conn.Proto {
+		// A socket that connects anew keeps its ID.
+		m.end(ag, c.ID, old)
+		m.put(ag, c)
+		return
+	}
 	// Place, network and rule depend on what does not change, but for the
 	// program, which may become known late.
 	n := *old.conn
 	n.Conn = c
-	now := time.Now()
-	if since := old.conn.Counted; !since.IsZero() && c.Tx+c.Rx != old.conn.Tx+old.conn.Rx {
-		dt := max(now.Sub(since).Seconds(), 0.05)
-		n.TxRate, n.RxRate = float64(c.Tx-min(c.Tx, old.conn.Tx))/dt, float64(c.Rx-min(c.Rx, old.conn.Rx))/dt
-	}
-	n.Counted = now
+	n.Counted = time.Now()
+	dt := max(n.Counted.Sub(old.conn.Counted).Seconds(), 0.05)
+	n.TxRate, n.RxRate = float64(c.Tx-min(c.Tx, old.conn.Tx))/dt, float64(c.Rx-min(c.Rx, old.conn.Rx))/dt
 	if c.Process != old.conn.Process {
-		n.Rule = m.classify(c)
+		if n.Rule = m.classify(c); n.Rule != old.conn.Rule {
+			m.count(n.Rule)
+		}
 	}
 	old.conn = &n
 }

@@ -56,8 +56,7 @@ func (m *Monitor) ShowHistory(on bool) {
 	m.init()
 	m.mu.Lock()
 	m.wantMarks = on
-	m.marks = nil
-	if on {
+	if on && m.marks == nil {
 		m.marks = merged(nil, m.loaded)
 	}
 	start := on && m.History != nil && !m.readsMarks
@@ -87,7 +86,7 @@ func (m *Monitor) readMarks(ctx context.Context) {
 		}
 		m.mu.Lock()
 		if !m.wantMarks {
-			m.readsMarks = false
+			m.readsMarks, m.marks = false, nil
 			m.mu.Unlock()
 			return
 		}
@@ -124,7 +123,8 @@ func (m *Monitor) readAddrs(ctx context.Context) {
 		var addrs []live.AddrCount
 		for a, err := range m.History.Addrs(ctx) {
 			if err != nil {
-				break // recording says what is wrong
+				addrs = nil // recording says what is wrong
+				break
 			}
 			if a.Addr.Is4() {
 				raw := a.Addr.As4()

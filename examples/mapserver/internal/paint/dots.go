@@ -48,9 +48,6 @@ func Leading(items []mapview.Item) int {
 
 // Draw paints such items over an opaque picture.
 func (d *Dots) Draw(dst *image.RGBA, items []mapview.Item) {
-	if d.masks == nil || len(d.masks) > 8192 {
-		d.masks = make(map[dotKey]*mask)
-	}
 	bounds := dst.Bounds()
 	for i := range items {
 		it := &items[i]
@@ -59,18 +56,22 @@ func (d *Dots) Draw(dst *image.RGBA, items []mapview.Item) {
 			continue
 		}
 		x, y := int(math.Floor(float64(it.X)*fine+0.5)), int(math.Floor(float64(it.Y)*fine+0.5))
-		k := dotKey{shape: it.Shape, r: it.R}
+		// By quarters of a pixel, of which there are not many.
+		k := dotKey{shape: it.Shape, r: quarters(it.R)}
 		switch it.Shape {
 		case mapview.Arc:
 			k.from, k.to = int16(math.Round(float64(it.From)*turns)), int16(math.Round(float64(it.To)*turns))
 			fallthrough
 		case mapview.Ring:
 			// There are many kinds of these: fewer places keep them few.
-			k.w, x, y = it.W, x&^1, y&^1
+			k.w, x, y = quarters(it.W), x&^1, y&^1
 		}
 		k.x, k.y = uint8(x&(fine-1)), uint8(y&(fine-1))
 		m := d.masks[k]
 		if m == nil {
+			if d.masks == nil || len(d.masks) > 8192 {
+				d.masks = make(map[dotKey]*mask)
+			}
 			m = newMask(k)
 			d.masks[k] = m
 		}
@@ -102,6 +103,8 @@ func (d *Dots) Draw(dst *image.RGBA, items []mapview.Item) {
 		}
 	}
 }
+
+func quarters(v float32) float32 { return max(float32(math.Round(float64(v)*4))/4, 0.25) }
 
 // newMask paints the dot once, white on black.
 func newMask(k dotKey) *mask {

@@ -197,7 +197,7 @@ func Answers(e mapview.Effect) []mapview.Answer {
 
 func past() (list []live.Past) {
 	for i, c := range Busy().Conns[:20] {
-		p := live.Past{Conn: *c, Count: int64(i*i + 1), Seen: Noon.Add(-time.Duration(i) * time.Hour)}
+		p := live.Past{Conn: *c, Label: rules.Default().Rules()[c.Rule].Label, Count: int64(i*i + 1), Seen: Noon.Add(-time.Duration(i) * time.Hour)}
 		p.ID = 0
 		list = append(list, p)
 	}
@@ -226,7 +226,7 @@ func answer(ask int) mapview.Answered {
 			lat, at = nil, [2]float64{math.NaN(), math.NaN()}
 		}
 		t.Rows = append(t.Rows, []any{c.Peer.Addr().String(), int64(c.Peer.Port()), c.Process.Comm, c.Org, lat, int64(i * i * 7)})
-		t.Rules = append(t.Rules, c.Rule)
+		t.Labels = append(t.Labels, rules.Default().Rules()[c.Rule].Label)
 		t.Places = append(t.Places, at)
 	}
 	return mapview.Answered{Ask: ask, Table: t, Offset: -1}
