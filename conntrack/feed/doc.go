@@ -32,6 +32,8 @@
 //	7 bye     [7, code]                        server, before it closes
 //	8 ack     [8, seq]                         server: all deltas up to seq are recorded
 //
+// Frames of each kind, byte for byte, are in testdata/vectors.txt.
+//
 // The version is 1. boot is 16 random bytes, new with each run of a client:
 // a link with the boot of an older one takes its place. wall is the client's
 // clock, seq grows with each full and delta of one boot, connections is how

@@ -17,11 +17,16 @@ const (
 
 // proof shows on one TLS channel that its sender knows the secret.
 func proof(cs *tls.ConnectionState, t Token, role string) ([]byte, error) {
-	key, err := hkdf.Key(sha256.New, t.secret[:], t.pin[:], role, sha256.Size)
+	channel, err := cs.ExportKeyingMaterial("EXPERIMENTAL connmap", nil, 32)
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	channel, err := cs.ExportKeyingMaterial("EXPERIMENTAL connmap", nil, 32)
+	return proofOn(channel, t, role)
+}
+
+// proofOn is proof on what TLS exports.
+func proofOn(channel []byte, t Token, role string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, t.secret[:], t.pin[:], role, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}

@@ -1,0 +1,72 @@
+package feed
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+var update = flag.Bool("update", false, "write the test vectors anew")
+
+// TestVectors compares what is sent with testdata/vectors.txt, by which a client or a
+// server in another language can be tested.
+func TestVectors(t *testing.T) {
+	var token Token
+	for i := range token.secret {
+		token.secret[i] = byte(i)
+	}
+	for i := range token.pin {
+		token.pin[i] = byte(0x80 + i)
+	}
+	channel := bytes.Repeat([]byte{0x42}, 32)
+	agent, err := proofOn(channel, token, roleAgent)
+	require.NoError(t, err)
+	server, err := proofOn(channel, token, roleServer)
+	require.NoError(t, err)
+	at := time.UnixMicro(1_770_000_000_000_000)
+	v4 := conntrack.Conn{ID: 7, Proto: conntrack.TCP, Direction: conntrack.Out, Local: netip.MustParseAddrPort("192.0.2.1:40000"), Peer: netip.MustParseAddrPort("198.51.100.2:443"),
+		Process: conntrack.Process{PID: 5, Comm: "ssh", Exe: "/usr/bin/ssh"}, UID: 1000, Tx: 88_000, Rx: 3_200_000, RTT: 41 * time.Millisecond, Opened: at}
+	v6 := conntrack.Conn{ID: 1 << 40, Proto: conntrack.UDP, Direction: conntrack.In, Local: netip.MustParseAddrPort("[2001:db8::1]:53"), Peer: netip.MustParseAddrPort("[2001:db8::2]:50000"),
+		Process: conntrack.Process{Comm: "named", Container: "c0ffee"}, Opened: at}
+	frames := []struct {
+		name  string
+		frame any
+	}{
+		{"proof of the agent", proofFrame{Type: frameProof, Proof: agent}},
+		{"proof of the server", proofFrame{Type: frameProof, Proof: server}},
+		{"hello", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}}},
+		{"welcome", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3}}},
+		{"full", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(v4), rowOf(v6)}}},
+		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{{Kind: conntrack.Open, Row: rowOf(v6)}, {Kind: conntrack.Update, Row: rowOf(v4)}, {Kind: conntrack.Close, Row: rowOf(v4)}}, Lost: 9}},
+		{"ack", ackFrame{Type: frameAck, Seq: 2}},
+		{"ping", pingFrame{Type: framePing}},
+		{"bye", goodbyeFrame{Type: frameBye, Code: byeAgents}},
+	}
+	var got strings.Builder
+	fmt.Fprintf(&got, "# What protocol version 1 sends: frames with their lengths, in hexadecimal.\n"+
+		"# The proofs are of this token, on a channel that exports 32 bytes of 42.\ntoken: %s\n", token)
+	for _, f := range frames {
+		var b bytes.Buffer
+		require.NoError(t, writeFrame(&b, f.frame))
+		fmt.Fprintf(&got, "%s: %s\n", f.name, hex.EncodeToString(b.Bytes()))
+	}
+	const file = "testdata/vectors.txt"
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(got.String()), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, string(want), got.String(), "it would speak another protocol than before")
+}
