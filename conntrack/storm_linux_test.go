@@ -129,10 +129,13 @@ func helpStorm(arg string) error {
 	if err := errors.Join(failed[:]...); err != nil {
 		return err
 	}
-	// What the kernel still does for the last ones is over soon, also if it has to
-	// send something again.
-	time.Sleep(time.Second)
-	return json.NewEncoder(os.Stdout).Encode(report)
+	if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {
+		return err
+	}
+	// With the process goes its namespace, and with that the last packets of those
+	// connections for which the kernel has to send something again.
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // A tally counts the events of a storm.
