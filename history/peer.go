@@ -63,22 +63,16 @@ func textRange(p netip.Prefix) (from, to string, err error) {
 	return from + ".", from + "/", nil // the character after the point
 }
 
-// An AddrCount is an address and how many distinct connections to it are stored.
-type AddrCount struct {
-	Addr  netip.Addr
-	Count int64
-}
-
-// Addrs yields the distinct IPv4 addresses of all peers with their counts, in no
-// particular order. After an error it ends. It goes through an index over all rows.
-func (db *DB) Addrs(ctx context.Context) iter.Seq2[AddrCount, error] {
-	return rows(ctx, db, func(yield func(AddrCount) error) error {
-		return db.read(ctx, `SELECT ip, count(*) FROM detailed_history WHERE ip GLOB '[0-9]*.*' GROUP BY ip`, func(stmt *sqlite.Stmt) error {
+// Addrs yields the distinct IPv4 addresses of all peers, in no particular order. After
+// an error it ends. It goes through an index over all rows.
+func (db *DB) Addrs(ctx context.Context) iter.Seq2[netip.Addr, error] {
+	return rows(ctx, db, func(yield func(netip.Addr) error) error {
+		return db.read(ctx, `SELECT DISTINCT ip FROM detailed_history WHERE ip GLOB '[0-9]*.*'`, func(stmt *sqlite.Stmt) error {
 			a, err := netip.ParseAddr(stmt.ColumnText(0))
 			if err != nil {
 				return nil // not one that Record stores
 			}
-			return yield(AddrCount{a, stmt.ColumnInt64(1)})
+			return yield(a)
 		})
 	})
 }

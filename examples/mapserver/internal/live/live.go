@@ -71,13 +71,6 @@ type Mark struct {
 	Count    int64
 }
 
-// An AddrCount is an IPv4 address of the stored history and how many distinct
-// connections to it there are.
-type AddrCount struct {
-	Addr  uint32
-	Count uint32
-}
-
 // A Retention says how much history is kept. Zero limits nothing.
 type Retention struct {
 	Age         time.Duration
@@ -104,12 +97,12 @@ type State struct {
 	Home     geoip.Place
 	Geo      Source
 	ASN      Source
-	Marks    []Mark      // history by place, nil until it is asked for
-	Addrs    []AddrCount // IPv4 addresses of the history, nil until they are asked for
-	Kept     *Kept       // nil until it is asked for, and if nothing is recorded
-	Beeps    uint64      // connections so far whose rule wants a sound
-	Others   uint64      // connections so far that match no rule
-	Problems []string    // what is wrong and what to do, for people; newest last
+	Marks    []Mark   // history by place, nil until it is asked for
+	Addrs    []uint32 // IPv4 addresses of the history as numbers, nil until they are asked for
+	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
+	Beeps    uint64   // connections so far whose rule wants a sound
+	Others   uint64   // connections so far that match no rule
+	Problems []string // what is wrong and what to do, for people; newest last
 }
 
 // A Table is the answer to a question in SQL.

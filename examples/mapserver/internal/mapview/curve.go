@@ -54,7 +54,7 @@ type groundKey struct {
 	x, y, zoom float64
 	side       int
 	light      bool
-	addrs      *live.AddrCount // the first of the history's
+	addrs      *uint32 // the first of the history's
 	n          int
 }
 
@@ -221,12 +221,12 @@ func (p *curvePanel) paintGround(v *View, side int) {
 	}
 }
 
-func (p *curvePanel) paintAddrs(addrs []live.AddrCount, s float64, col color.NRGBA) {
+func (p *curvePanel) paintAddrs(addrs []uint32, s float64, col color.NRGBA) {
 	side := p.img.Rect.Dx()
 	// A dot of an address is at least two pixels, or it could not be seen.
 	size := max(int(s), 2)
 	for _, a := range addrs {
-		at := curve.Point(a.Addr)
+		at := curve.Point(a)
 		x, y := int((float64(at.X)-p.x)*s), int((float64(at.Y)-p.y)*s)
 		for j := max(y, 0); j < min(y+size, side); j++ {
 			for i := max(x, 0); i < min(x+size, side); i++ {

@@ -232,3 +232,33 @@ func TestClockGoesBack(t *testing.T) {
 	assert.Equal(t, 1, n)
 	assert.EqualValues(t, 255, last.Color.A)
 }
+
+// TestPanelStaysWhereItIsResized: also if the mouse goes far out.
+func TestPanelStaysWhereItIsResized(t *testing.T) {
+	var v View
+	v.Update(noon, frame("i"), hosts(3))
+	p := v.desk.find("hosts")
+	left, top := p.box.x, p.box.y
+	for range 3 {
+		drag(&v, corner(p), image.Pt(1200, 900))
+	}
+	assert.Equal(t, left, p.box.x)
+	assert.Equal(t, top, p.box.y)
+}
+
+// TestTypingGoesWhereOnePointed: a click into a panel ends the typing of the filter.
+func TestTypingGoesWhereOnePointed(t *testing.T) {
+	var v View
+	v.Update(noon, frame("q"), state())
+	x, y := at(t, &v, "SELECT")
+	v.Update(noon, click(5, 250), v.st)
+	v.Update(noon, frame("/a"), v.st)
+	assert.Equal(t, []Effect{Paste{}}, v.Update(noon, press(Ctrl|'v'), v.st))
+	v.Update(noon, click(x, y), v.st)
+	v.Update(noon, frame("b"), v.st)
+	assert.Equal(t, "a", v.filter.text)
+	assert.Contains(t, v.sql().editor.text, "b")
+	v.sql().editor.set("AB")
+	v.Update(noon, press(Shift|KeyBackspace), v.st)
+	assert.Equal(t, "A", v.sql().editor.text, "Shift is held for capitals")
+}

@@ -3,6 +3,7 @@ package mapview
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -93,4 +94,16 @@ func FuzzFilter(f *testing.F) {
 			require.False(t, strings.ContainsAny(i.Text, "\x00\n\x1b"))
 		}
 	})
+}
+
+// TestFilteredIsNotGone: what is hidden still counts for the extents of the legend.
+func TestFilteredIsNotGone(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0), conn(2, paris, 0))
+	v.Update(noon, frame(""), st)
+	v.Update(noon, frame("/nothing"), st)
+	assert.NotContains(t, texts(&v), "no connections to the Internet")
+	again := *st
+	v.Update(noon.Add(time.Second), frame(""), &again)
+	assert.Equal(t, [2]int{2, 2}, v.legend.extents["Web"])
 }

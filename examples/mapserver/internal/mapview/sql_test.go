@@ -479,7 +479,7 @@ func TestHilbertHistory(t *testing.T) {
 	ground := v.curve.img
 	assert.Equal(t, []Effect{ShowHistory{On: true}, ShowAddrs{On: true}}, v.Update(noon, frame("h"), st))
 	more := *st
-	more.Addrs = []live.AddrCount{{Addr: 0x08080808, Count: 1}, {Addr: 0xffffffff, Count: 3}}
+	more.Addrs = []uint32{0x08080808, 0xffffffff}
 	v.Update(noon, frame(""), &more)
 	require.NotSame(t, ground, v.curve.img, "what is drawn is not changed")
 	side := v.curve.img.Rect.Dx()
@@ -517,4 +517,34 @@ func TestProblemsPanel(t *testing.T) {
 	assert.Equal(t, []Effect{Copy{st.Problems[0] + "\n" + st.Problems[1] + "\n"}}, v.Update(noon, click(x, y), st))
 	v.Update(noon, frame(""), state())
 	assert.Contains(t, texts(&v), "All is well again.\n")
+}
+
+// TestAnswerByKeys: the table of the SQL panel has the keys after it was clicked.
+func TestAnswerByKeys(t *testing.T) {
+	v, q := asked(t)
+	a := answered(q.Ask)
+	for i := range 30 {
+		a.Table.Columns = append(a.Table.Columns, live.Column{Name: fmt.Sprintf("column%d", i)})
+		for r := range a.Table.Rows {
+			a.Table.Rows[r] = append(a.Table.Rows[r], fmt.Sprintf("value %d %d", r, i))
+		}
+	}
+	hand(v, a)
+	assert.NotContains(t, texts(v), "column29\n")
+	x, y := at(t, v, "b")
+	v.Update(noon, click(x, y), v.st)
+	assert.Equal(t, []Effect{Copy{"b"}}, v.Update(noon, press(Ctrl|'c'), v.st))
+	before := v.sql().editor.text
+	for range 40 {
+		v.Update(noon, press(KeyRight), v.st)
+	}
+	assert.Contains(t, texts(v), "column29\n", "columns beyond the edge")
+	v.Update(noon, press(KeyDown), v.st)
+	e := v.Update(noon, press(KeyEnter), v.st)
+	require.Len(t, e, 1)
+	assert.Equal(t, "192.0.2.1", e[0].(Whois).Addr.String())
+	assert.Equal(t, before, v.sql().editor.text)
+	v.closePanel(v.desk.find("whois"))
+	v.Update(noon, press('x'), v.st)
+	assert.Equal(t, before+"x", v.sql().editor.text, "what is typed is typed")
 }

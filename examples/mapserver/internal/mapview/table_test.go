@@ -385,3 +385,26 @@ func BenchmarkTable(b *testing.B) {
 		}
 	})
 }
+
+// TestStoredRowsAreFiltered: and carry the rule that they were recorded with.
+func TestStoredRowsAreFiltered(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0))
+	v.Update(noon, frame(""), st)
+	x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
+	in := mouse(x, y)
+	in.Right = true
+	ask := v.Update(noon, in, st)[0].(FindNearby).Ask
+	a, b := live.Past{Conn: *conn(2, rio, 0), Label: "Mail"}, live.Past{Conn: *conn(3, rio, 0), Label: "Web"}
+	b.Agent = "other"
+	in = frame("")
+	in.Answers = []Answer{Found{Ask: ask, Past: []live.Past{a, b}}}
+	v.Update(noon, in, st)
+	l := v.desk.find("nearby list").body.(*connList)
+	assert.Equal(t, "Mail", l.rows.cell(0, colRule))
+	assert.Equal(t, green.Color, l.rows.color(0))
+	v.Update(noon, click(990, 480), st)
+	v.Update(noon, frame("/host:other"), st)
+	require.Equal(t, 1, l.rows.len())
+	assert.Equal(t, "other", l.rows.cell(0, colHost))
+}

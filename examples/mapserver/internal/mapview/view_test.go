@@ -347,7 +347,7 @@ func TestHostileStates(t *testing.T) {
 		st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
 		st.Rules[0].Label = long
 		st.Kept = &live.Kept{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: live.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}
-		st.Addrs = []live.AddrCount{{Addr: 1<<32 - 1, Count: 1<<32 - 1}, {}}
+		st.Addrs = []uint32{1<<32 - 1, 0}
 		st.Marks = []live.Mark{{Lat: 90, Lon: 180, Count: 1 << 62}, {Lat: -90, Lon: -180, Count: -5}}
 		return st
 	}
@@ -467,5 +467,23 @@ func TestPeer(t *testing.T) {
 		"192.0.2.1/icmp":    {Proto: conntrack.ICMP, Peer: netip.MustParseAddrPort("192.0.2.1:0")},
 	} {
 		assert.Equal(t, want, peerText(&live.Conn{Conn: c}))
+	}
+}
+
+// TestUnknownPlaceAtAKnownOne: a place of the map may lie where unknown ones are shown.
+func TestUnknownPlaceAtAKnownOne(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		var v View
+		v.Update(noon, frame(""), state())
+		x, y := v.nowhere()
+		lat, lon := v.world.Place(x, y)
+		known := conn(1, geoip.Place{Lat: lat, Lon: lon, Precision: geoip.City}, 0)
+		conns := []*live.Conn{known, conn(2, geoip.Place{}, 1)}
+		if !first {
+			conns[0], conns[1] = conns[1], conns[0]
+		}
+		v.Update(noon, frame(""), state(conns...))
+		assert.Contains(t, texts(&v), "1 unknown place\n")
+		assert.Len(t, v.stacks.list, 2)
 	}
 }

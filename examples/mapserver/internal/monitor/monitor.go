@@ -58,7 +58,7 @@ type Monitor struct {
 	marks                 []live.Mark
 	wantMarks, readsMarks bool
 	loaded                []history.Mark // of a file
-	addrs                 []live.AddrCount
+	addrs                 []uint32
 	wantAddrs, readsAddrs bool
 	kept                  *live.Kept
 	wantKept              bool

@@ -3,7 +3,6 @@ package monitor
 import (
 	"context"
 	"encoding/binary"
-	"math"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -120,15 +119,15 @@ func (m *Monitor) ShowAddrs(on bool) {
 // wanted.
 func (m *Monitor) readAddrs(ctx context.Context) {
 	for {
-		var addrs []live.AddrCount
+		var addrs []uint32
 		for a, err := range m.History.Addrs(ctx) {
 			if err != nil {
 				addrs = nil // recording says what is wrong
 				break
 			}
-			if a.Addr.Is4() {
-				raw := a.Addr.As4()
-				addrs = append(addrs, live.AddrCount{Addr: binary.BigEndian.Uint32(raw[:]), Count: uint32(min(a.Count, math.MaxUint32))})
+			if a.Is4() {
+				raw := a.As4()
+				addrs = append(addrs, binary.BigEndian.Uint32(raw[:]))
 			}
 		}
 		m.mu.Lock()

@@ -53,7 +53,7 @@ func Busy() *live.State {
 		st.Agents[i%2].Conns++
 	}
 	for i := range uint32(3000) {
-		st.Addrs = append(st.Addrs, live.AddrCount{Addr: (i*2654435761 ^ i<<7) &^ 0xe0000000, Count: 1})
+		st.Addrs = append(st.Addrs, (i*2654435761^i<<7)&^0xe0000000)
 	}
 	st.Problems = []string{"connmaprc: line 3: expected a colour", "history: disk full", "geo: the table is damaged", "asn: too old"}
 	return st
