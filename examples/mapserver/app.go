@@ -252,6 +252,14 @@ func (a *app) watchLocal(ctx context.Context) error {
 	agent := feed.Agent{Name: name, Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
 	a.monitor.Join(agent)
 	a.work.Go(func() {
+		// What a collector does not see it knows after it has looked.
+		select {
+		case <-ctx.Done():
+		case <-time.After(3 * time.Second):
+			a.monitor.Limit(agent, c.Info().Limited)
+		}
+	})
+	a.work.Go(func() {
 		if err := a.monitor.Follow(ctx, agent, c); err != nil && ctx.Err() == nil {
 			a.problem("local", fmt.Errorf("this machine's connections are no longer shown: %w", err))
 		}

@@ -124,5 +124,5 @@ type Column struct {
 // An Event is a connection of the history that opened.
 type Event struct {
 	Lat, Lon float64
-	Rule     int // index into State.Rules; negative: none
+	Label    string // of its rule when it was recorded
 }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	mostLines  = 300 // of the places with the most bytes
+	mostLines  = 300 // to the places with the most connections
 	dashLength = 7.0
 	dashGap    = 5.0
 	rateValid  = 5 * time.Second // since the bytes of a connection were counted

@@ -29,7 +29,7 @@ type connList struct {
 	problem       string
 	past          []live.Past
 
-	next time.Time    // not before is it made anew for a new state
+	pace pace
 	live []*live.Conn // the newest first
 	from struct {
 		st     *live.State
@@ -159,15 +159,13 @@ func (l *connList) update(v *View) {
 	if now == l.from && l.rows.v != nil {
 		return
 	}
-	// Many rows take their time, which must not be felt while one scrolls.
-	if before := l.from; before.st != nil && v.before(l.next, pace(len(v.st.Conns))) {
-		if before.st = now.st; before == now {
-			v.wake(l.next)
-			return
-		}
+	before := l.from
+	before.st = now.st
+	if before == now && l.from.st != nil && l.pace.early(v) {
+		return
 	}
 	l.from = now
-	l.next = v.now.Add(pace(len(v.st.Conns)))
+	l.pace.made(v)
 	clear(l.live)
 	l.live = l.live[:0]
 	for i := len(v.st.Conns) - 1; i >= 0; i-- {
@@ -185,21 +183,6 @@ func (l *connList) update(v *View) {
 	l.changed = true
 }
 
-// calm is how many connections can be shown anew with every state.
-const calm = 20_000
-
-// rest is how long very many stay as they are after one has scrolled.
-const rest = 300 * time.Millisecond
-
-// pace is how long what was made of so many connections stays, though there is a new
-// state.
-func pace(n int) time.Duration {
-	if n <= calm {
-		return 0
-	}
-	return max(time.Duration(n)*10*time.Microsecond, rest)
-}
-
 const footHeight = 38
 
 func (l *connList) show(v *View, b box) {
@@ -208,10 +191,8 @@ func (l *connList) show(v *View, b box) {
 	if row, col := l.table.show(v, box{b.x, b.y, b.w, b.h - footHeight}, l.rows); row >= 0 && col == colAddress {
 		v.openReport(l.rows.conn(row))
 	}
-	if (v.in.Wheel != 0 || l.holding) && len(l.live) > calm {
-		if at := v.now.Add(rest); l.next.Before(at) {
-			l.next = at
-		}
+	if v.in.Wheel != 0 || l.holding {
+		l.pace.rest(v)
 	}
 	if l.rows.len() == 0 && !l.waiting {
 		v.canvas.text(b.x+10, b.y+tableHead+20, typeface.Regular, 12.5, v.theme.dim, v.canvas.elide(typeface.Regular, 12.5, "no connections", b.w-20))

@@ -21,7 +21,7 @@ type replay struct {
 // A spot is a place whose last event fades.
 type spot struct {
 	lat, lon float64
-	rule     int
+	label    string
 	since    time.Time
 }
 
@@ -67,11 +67,10 @@ func (a Replayed) take(v *View) {
 		r.spots = make(map[[2]int]spot)
 	}
 	for _, e := range a.Events {
-		// By the pixel of the original's map at the deepest zoom that still merges
-		// what lies on one another.
+		// Places nearer than a twentieth of a degree are one: there may be very many.
 		at := [2]int{int(math.Round(e.Lat * 20)), int(math.Round(e.Lon * 20))}
 		if _, ok := r.spots[at]; ok || len(r.spots) < mostReplays {
-			r.spots[at] = spot{e.Lat, e.Lon, e.Rule, v.now}
+			r.spots[at] = spot{e.Lat, e.Lon, e.Label, v.now}
 		}
 	}
 }
@@ -92,10 +91,11 @@ func (v *View) drawReplay() {
 			continue
 		}
 		left := 1 - float64(age)/float64(replayFade)
-		col := v.theme.accent
-		if s.rule >= 0 && s.rule < len(v.st.Rules) {
-			col = opaque(v.st.Rules[s.rule].Color)
+		col := v.colorOf(s.label)
+		if col.A == 0 {
+			col = v.theme.accent
 		}
+		col = opaque(col)
 		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(white, left))
 	}
 	if len(r.spots) > 0 || !r.ending {

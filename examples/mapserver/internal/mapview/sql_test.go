@@ -251,7 +251,9 @@ func TestReplay(t *testing.T) {
 	e := v.Update(noon, frame("g"), st)
 	require.Equal(t, []Effect{StartReplay{Ask: 1}}, e)
 	assert.Contains(t, texts(&v), "replay\ng stops\n")
-	event := func(p geoip.Place, rule int) live.Event { return live.Event{Lat: p.Lat, Lon: p.Lon, Rule: rule} }
+	event := func(p geoip.Place, rule int) live.Event {
+		return live.Event{Lat: p.Lat, Lon: p.Lon, Label: map[int]string{0: "Web", 1: "Mail"}[rule]}
+	}
 	at := noon.Add(-30 * day)
 	hand(&v, Replayed{Ask: 9, Events: []live.Event{event(rio, 0)}}, Replayed{Ask: 1, At: at, Share: 0.25, Events: []live.Event{event(paris, 0), event(paris, 1), event(rio, -1)}})
 	n, _ := triangles(&v)
@@ -290,7 +292,7 @@ func TestReplay(t *testing.T) {
 	v.Update(noon, frame("g"), st)
 	var many []live.Event
 	for i := range 100_000 {
-		many = append(many, live.Event{Lat: float64(i%170) - 85, Lon: float64(i%359) - 179, Rule: i})
+		many = append(many, live.Event{Lat: float64(i%170) - 85, Lon: float64(i%359) - 179, Label: "Web"})
 	}
 	hand(&v, Replayed{Ask: 4, Events: many})
 	assert.LessOrEqual(t, len(v.replay.spots), mostReplays)

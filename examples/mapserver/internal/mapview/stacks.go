@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -53,8 +52,8 @@ type stacks struct {
 		agents int
 		filter string
 	}
-	next      time.Time // not before is it computed for a new state
-	list      []stack   // the most connections first, so that small discs lie on top
+	pace      pace
+	list      []stack // the most connections first, so that small discs lie on top
 	groups    []group
 	groupOf   []int // by rule
 	shown     int   // connections
@@ -73,14 +72,13 @@ func (s *stacks) update(v *View) {
 	if from == s.from && s.spot != nil {
 		return
 	}
-	if before := s.from; s.spot != nil && v.before(s.next, pace(len(v.st.Conns))) {
-		if before.st = from.st; before == from {
-			v.wake(s.next)
-			return
-		}
+	before := s.from
+	before.st = from.st
+	if before == from && s.spot != nil && s.pace.early(v) {
+		return
 	}
 	s.from = from
-	s.next = v.now.Add(pace(len(v.st.Conns)))
+	s.pace.made(v)
 	s.group(v.st)
 	if s.spot == nil {
 		s.spot = make(map[[2]int32]int)

@@ -364,7 +364,7 @@ func TestHostileStates(t *testing.T) {
 		case FindNearby:
 			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}, SQL: long}}
 		case StartReplay:
-			return []Answer{Replayed{Ask: e.Ask, Share: math.NaN(), Events: []live.Event{{Lat: 90, Lon: 1e300, Rule: 1 << 40}, {Lat: math.NaN()}}}}
+			return []Answer{Replayed{Ask: e.Ask, Share: math.NaN(), Events: []live.Event{{Lat: 90, Lon: 1e300, Label: long}, {Lat: math.NaN()}}}}
 		case LookUp:
 			return []Answer{Named{Addr: e.Addr, Text: long}}
 		case Copy:

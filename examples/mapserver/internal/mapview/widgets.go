@@ -6,15 +6,16 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
 
-// button draws a button and reports whether it is pressed.
-func (v *View) button(b box, label string, first bool) bool {
+// button draws a button, the main one of its panel in colour, and reports whether it is
+// pressed.
+func (v *View) button(b box, label string, main bool) bool {
 	if p := v.desk.shown; p != nil && b.y+b.h > p.box.y+p.box.h {
 		return false // the panel is too low for it
 	}
 	c, t := &v.canvas, v.theme
 	hot := v.hot(b)
 	text := t.text
-	if first {
+	if main {
 		c.rect(b, 5, t.accent)
 		text = t.onAccent
 	} else {

@@ -223,7 +223,7 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 			}
 		}
 		if r.Located {
-			events = append(events, live.Event{Lat: r.Lat, Lon: r.Lon, Rule: m.ruleIndex(r.Rule)})
+			events = append(events, live.Event{Lat: r.Lat, Lon: r.Lon, Label: r.Rule})
 			if len(events) >= 10_000 { // there are more than can be seen
 				show(events, due, float64(due.Sub(first))/float64(span))
 				events = nil

@@ -167,6 +167,18 @@ func TestSoundsAndRates(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), got.Counted, time.Minute)
 }
 
+func TestLimit(t *testing.T) {
+	m := newMonitor(t, "")
+	a := agentOf(m)
+	m.Limit(a, "needs root")
+	st, _ := published(m)
+	assert.Equal(t, "needs root", st.Agents[0].Limited)
+	m.Leave(a)
+	m.Limit(a, "it has left")
+	st, _ = published(m)
+	assert.Empty(t, st.Agents)
+}
+
 func TestNames(t *testing.T) {
 	m := newMonitor(t, "\"Web\",peer,443,1,2,3,255,0,0\n")
 	assert.Contains(t, m.Network(netip.MustParseAddr("8.8.8.8")), "AS15169 ")

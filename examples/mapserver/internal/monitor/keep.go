@@ -115,9 +115,11 @@ func (m *Monitor) ResetHistory(ctx context.Context) error {
 	err := m.History.Reset(ctx)
 	if err == nil {
 		m.mu.Lock()
-		m.marks, m.addrs = nil, nil
+		m.marks.data, m.addrs.data = nil, nil
 		m.mu.Unlock()
 		m.touch()
+		m.marks.stale()
+		m.addrs.stale()
 	}
 	m.readKept()
 	return err
@@ -166,15 +168,13 @@ func (m *Monitor) LoadMarks(name string) (int, error) {
 	}
 	m.mu.Lock()
 	m.loaded = marks
-	if m.wantMarks {
-		m.marks = merged(slices.Clone(m.marks), marks) // that of before may be shown
-	}
+	m.marks.data = merged(slices.Clone(m.marks.data), marks) // that of before may be shown
 	m.mu.Unlock()
 	m.touch()
 	return len(marks), nil
 }
 
-// merged are the places of the history and those that were loaded.
+// merged adds places that were loaded to those of the history.
 func merged(marks []live.Mark, loaded []history.Mark) []live.Mark {
 	if len(loaded) == 0 {
 		return marks

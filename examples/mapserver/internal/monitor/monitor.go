@@ -48,23 +48,21 @@ type Monitor struct {
 	// goroutine of Run. It must not block.
 	Changed func()
 
-	mu                    sync.Mutex
-	rules                 *rules.Set
-	labels                []string // of rules, by index
-	beeping               []bool   // whether rules want a sound, by index
-	agents                map[uint64]*agent
-	order                 []*entry // by opening; closed ones are swept out when a state is made
-	closed                int      // entries in order that are closed
-	marks                 []live.Mark
-	wantMarks, readsMarks bool
-	loaded                []history.Mark // of a file
-	addrs                 []uint32
-	wantAddrs, readsAddrs bool
-	kept                  *live.Kept
-	wantKept              bool
-	problems              map[string]string // by what they are about
-	asked                 []string          // keys of problems in order of appearance
-	seq, beeps, others    uint64
+	mu                 sync.Mutex
+	rules              *rules.Set
+	labels             []string // of rules, by index
+	beeping            []bool   // whether rules want a sound, by index
+	agents             map[uint64]*agent
+	order              []*entry // by opening; closed ones are swept out when a state is made
+	closed             int      // entries in order that are closed
+	marks              shown[live.Mark]
+	loaded             []history.Mark // of a file
+	addrs              shown[uint32]
+	kept               *live.Kept
+	wantKept           bool
+	problems           map[string]string // by what they are about
+	asked              []string          // keys of problems in order of appearance
+	seq, beeps, others uint64
 
 	once  sync.Once
 	dirty chan struct{}              // capacity 1: there is something to publish
@@ -94,6 +92,8 @@ func (m *Monitor) init() {
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)
+		m.marks = shown[live.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
+		m.addrs = shown[uint32]{about: "addresses", every: addrsEvery, read: m.readAddrs, now: make(chan struct{}, 1)}
 	})
 }
 
@@ -160,11 +160,11 @@ func (m *Monitor) Publish() {
 	for i, e := range m.order {
 		st.Conns[i] = e.conn
 	}
-	if m.wantAddrs {
-		st.Addrs = m.addrs
+	if m.addrs.wanted {
+		st.Addrs = m.addrs.data
 	}
-	if m.wantMarks {
-		st.Marks = m.marks
+	if m.marks.wanted {
+		st.Marks = m.marks.data
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
@@ -218,6 +218,16 @@ func (m *Monitor) named(name string) bool {
 		}
 	}
 	return false
+}
+
+// Limit says why an agent that has joined does not see all; empty: it does.
+func (m *Monitor) Limit(a feed.Agent, why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ag := m.agents[a.ID]; ag != nil {
+		ag.Limited = why
+		m.touch()
+	}
 }
 
 // Leave implements feed.Handler.

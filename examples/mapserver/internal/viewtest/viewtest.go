@@ -188,7 +188,7 @@ func Answers(e mapview.Effect) []mapview.Answer {
 	case mapview.StartReplay:
 		a := mapview.Replayed{Ask: e.Ask, At: Noon.Add(-40 * 24 * time.Hour), Share: 0.4}
 		for i, c := range cities[:7] {
-			a.Events = append(a.Events, live.Event{Lat: c.Lat, Lon: c.Lon, Rule: i % 5})
+			a.Events = append(a.Events, live.Event{Lat: c.Lat, Lon: c.Lon, Label: rules.Default().Rules()[i%5].Label})
 		}
 		return []mapview.Answer{a}
 	}
