@@ -41,10 +41,13 @@ type Agent struct {
 // the other, Join first and Leave last; calls for different agents come at
 // the same time. The slices belong to the Handler. All texts are safe to show.
 type Handler interface {
-	Join(Agent)                     // before its first connections
-	Full(Agent, []conntrack.Conn)   // all its connections: replaces what was known
-	Delta(Agent, []conntrack.Event) // what changed since, or was lost
-	Leave(Agent)                    // the link ended
+	Join(Agent)                   // before its first connections
+	Full(Agent, []conntrack.Conn) // all its connections: replaces what was known
+	// What changed since, or was lost. Ends may come of connections that are not known,
+	// also before the first Full, and after a break a second time: each tells all of its
+	// connection.
+	Delta(Agent, []conntrack.Event)
+	Leave(Agent) // the link ended
 }
 
 // A Recorder is a Handler that stores what it is told. Agents keep what matters until

@@ -1,0 +1,178 @@
+package feed
+
+import (
+	mathrand "math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+// TestTableAgainstNaive: a server that follows a table over a link that breaks, with
+// what is under way, learns of every connection and in the end knows what there is.
+func TestTableAgainstNaive(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := mathrand.New(mathrand.NewPCG(seed, 1))
+		tb := newTable()
+		truth := map[uint64]conntrack.Conn{} // of the source
+		server := map[uint64]conntrack.Conn{}
+		type life struct { // of a socket
+			id  uint64
+			uid uint32
+		}
+		type delta struct {
+			seq    uint64
+			events []conntrack.Event
+		}
+		opened, seen, ended := 0, map[life]bool{}, map[life]bool{}
+		closed := 0
+		var transit []delta
+		seq := uint64(0)
+		deliver := func(n int) {
+			for ; n > 0 && len(transit) > 0; n-- {
+				for _, e := range transit[0].events {
+					l := life{e.Conn.ID, e.Conn.UID}
+					seen[l] = true
+					if e.Kind == conntrack.Close {
+						ended[l] = true
+						delete(server, e.Conn.ID)
+					} else {
+						server[e.Conn.ID] = e.Conn
+					}
+				}
+				if rng.IntN(2) == 0 {
+					tb.acked(transit[0].seq)
+				}
+				transit = transit[1:]
+			}
+		}
+		send := func(events []conntrack.Event, missed uint64) {
+			require.Zero(t, missed)
+			seq++
+			tb.sending(seq, events, 0)
+			transit = append(transit, delta{seq, events})
+		}
+		follow := func() {
+			conns, before, missed := tb.follow(100, true)
+			send(before, missed)
+			deliver(len(transit))
+			clear(server)
+			for _, c := range conns {
+				server[c.ID] = c
+				seen[life{c.ID, c.UID}] = true
+			}
+			require.Equal(t, truth, server, "seed %d", seed)
+		}
+		follows := false
+		for step := range 400 {
+			switch n := rng.IntN(20); {
+			case n < 15:
+				id := rng.Uint64N(8)
+				c, ok := truth[id]
+				switch {
+				case !ok:
+					opened++
+					c = testConn(id, 1)
+					c.UID = uint32(opened)
+					truth[id] = c
+					tb.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+				case rng.IntN(3) == 0:
+					closed++
+					delete(truth, id)
+					tb.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+				default:
+					c.Tx++
+					if rng.IntN(4) == 0 {
+						c.Process.PID++
+					}
+					truth[id] = c
+					tb.add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+				}
+			case n == 15 && follows:
+				deliver(1 + rng.IntN(3))
+			case n < 18 && follows:
+				send(tb.take(n == 17))
+				if n == 17 {
+					deliver(len(transit))
+					require.Equal(t, truth, server, "seed %d step %d", seed, step)
+				}
+			case n == 18 && follows:
+				transit = nil // is lost with the link
+				tb.unfollow(0)
+				follows = false
+				clear(server)
+			case n == 19:
+				follow()
+				follows = true
+			}
+		}
+		if follows && rng.IntN(2) == 0 {
+			transit = nil
+			tb.unfollow(0)
+		}
+		follow()
+		require.Equal(t, opened, len(seen), "seed %d: all are seen", seed)
+		require.Equal(t, closed, len(ended), "seed %d: and their ends", seed)
+		tb.acked(seq)
+		require.Empty(t, tb.flight)
+		require.Zero(t, tb.flying)
+	}
+}
+
+// TestTableIsBounded: a server that takes nothing, or none at all, does not make it
+// grow, and what there is no room for is counted.
+func TestTableIsBounded(t *testing.T) {
+	const n = 2 * mostChanges
+	churn := func(tb *table) {
+		for i := range uint64(n) {
+			c := testConn(i, 1)
+			tb.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+			tb.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+		}
+	}
+	for name, follows := range map[string]bool{"slow": true, "none": false} {
+		tb := newTable()
+		if follows {
+			tb.follow(10, true)
+		}
+		churn(tb)
+		assert.LessOrEqual(t, len(tb.changes), mostChanges, name)
+		assert.LessOrEqual(t, len(tb.kept), mostKept, name)
+		_, before, lost := tb.follow(10, true)
+		ends := 0
+		for _, e := range before {
+			if e.Kind == conntrack.Close {
+				ends++
+			}
+		}
+		assert.EqualValues(t, n, ends+int(lost), "%s: told or counted", name)
+		// In flight it is bounded too.
+		for i := range uint64(10) {
+			tb.sending(i, before, 1)
+		}
+		assert.LessOrEqual(t, tb.flying, mostKept, name)
+	}
+
+	tb := newTable()
+	tb.follow(10, true)
+	for n := range uint64(15) {
+		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n, 1)})
+	}
+	events, lost := tb.take(true)
+	assert.Len(t, events, 10, "as many as the server takes")
+	assert.EqualValues(t, 5, lost)
+	conns, _, lost := tb.follow(10, true)
+	assert.Len(t, conns, 10)
+	assert.Zero(t, lost, "not counted again")
+	// Losses that were told but not acknowledged are told again.
+	tb.sending(1, nil, 5)
+	tb.unfollow(2)
+	_, _, lost = tb.follow(10, true)
+	assert.EqualValues(t, 7, lost)
+	// A server that does not acknowledge is told once.
+	tb.follow(10, false)
+	tb.sending(2, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0)
+	assert.Empty(t, tb.flight)
+}
