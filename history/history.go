@@ -15,6 +15,8 @@ import (
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/lock"
 )
 
 // An Entry is what is known of a connection at one moment. Agent, Protocol,
@@ -58,7 +60,7 @@ type Options struct {
 type DB struct {
 	path string
 	log  *slog.Logger
-	lock *os.File // nil where files cannot be locked
+	lock *os.File
 
 	mu      sync.Mutex // guards what follows
 	conn    *sqlite.Conn
@@ -121,6 +123,23 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
 	}
 	return db, nil
+}
+
+// lockFile locks a file of the given name until the result is closed. It is not the
+// database: SQLite's own locks would end when it is closed.
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock.Try(f); err != nil {
+		f.Close()
+		if errors.Is(err, lock.ErrLocked) {
+			err = ErrInUse
+		}
+		return nil, err
+	}
+	return f, nil
 }
 
 // open sets db.conn. A damaged file is set aside.

@@ -37,6 +37,8 @@ LoadCredential=token:` + tokenFile + `
 Restart=always
 RestartSec=5
 DynamicUser=yes
+# Holds the key that this machine makes for itself.
+StateDirectory=connmap-agent
 # To follow the kernel's sockets by its programs, and to ask it for all sockets.
 AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
 CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN

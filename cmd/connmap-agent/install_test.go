@@ -56,6 +56,7 @@ func TestInstall(t *testing.T) {
 		assert.Contains(t, line, "=")
 	}
 	assert.NotContains(t, string(b), "%!", "no mistake in the template")
+	assert.Contains(t, string(b), "\nStateDirectory=connmap-agent\n", "for the key")
 }
 
 func TestInstallRefuses(t *testing.T) {

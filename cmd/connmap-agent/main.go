@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -41,9 +42,10 @@ func main() {
 
 // options is what the command line says.
 type options struct {
-	host, token, tokenFile, name, backend string
-	once, watch, json, loopback, v, print bool
-	interval                              time.Duration
+	host, token, tokenFile, name, backend       string
+	key, cert                                   string
+	once, watch, json, loopback, v, print, tofu bool
+	interval                                    time.Duration
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -60,9 +62,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	var token feed.Token
+	var key ed25519.PrivateKey
 	if !o.once && !o.watch {
-		if token, err = o.readToken(); err != nil {
+		if token, err = o.readToken(ctx, stderr); err != nil {
 			return err
+		}
+		if key, err = o.readKey(); err != nil {
+			// It reports all the same, but for good only as long as the token works.
+			log.Warn("this machine has no key of its own and needs the token each time; -key names a file that can be kept", "error", err)
 		}
 	}
 	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Logger: log})
@@ -104,7 +111,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	// A daemon among others: it is small, and stays so.
 	debug.SetMemoryLimit(12 << 20)
 	client := &feed.Client{
-		Addr: o.host, Token: token, Name: o.name, Source: c, Info: c.Info, Logger: log,
+		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Logger: log,
 	}
 	return client.Run(ctx)
 }
@@ -117,6 +124,9 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.watch, "watch", false, "print what opens, changes and closes until interrupted (default report to a server)")
 	f.BoolVar(&o.json, "json", false, "with -once or -watch: one JSON object a line (default columns)")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token (default the argument, or CONNMAP_TOKEN)")
+	f.StringVar(&o.key, "key", "", "`file` that holds this machine's own key, made when it is missing (default agent-key.pem in the state folder of the service, else in connmap in your configuration folder)")
+	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder)")
+	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server shows now, and keep it in the file that -cert names or server-cert.pem")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
 	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag, proc or ss (default the best that works here)")
 	f.DurationVar(&o.interval, "interval", time.Second, "how often counters are read, and sockets if they are polled")
@@ -131,7 +141,10 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
   connmap-agent -watch              print connections as they open and close
   connmap-agent install -h          tells how to make it a service
 
-The token may also stand in CONNMAP_TOKEN or in a file (-token-file).
+The token may also stand in CONNMAP_TOKEN or in a file (-token-file). A server that
+lets in by password wants that in its place, and its certificate here. After the first
+time the server knows this machine by a key that it makes for itself.
+
 As root it sees every connection, however short, of all users and containers, with
 its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
 do instead. Without, or on Linux before 5.12, it polls; without root it names your
@@ -171,24 +184,6 @@ own programs only.
 		o.name, _ = os.Hostname()
 	}
 	return o, nil
-}
-
-func (o *options) readToken() (feed.Token, error) {
-	s := o.token
-	if s == "" && o.tokenFile != "" {
-		b, err := os.ReadFile(o.tokenFile)
-		if err != nil {
-			return feed.Token{}, err
-		}
-		s = string(b)
-	}
-	if s == "" {
-		s = os.Getenv("CONNMAP_TOKEN")
-	}
-	if s == "" {
-		return feed.Token{}, errors.New("no token: give it after the host, in CONNMAP_TOKEN or with -token-file; the map server prints it")
-	}
-	return feed.ParseToken(s)
 }
 
 // write prints an event as a line.

@@ -114,7 +114,7 @@ func TestBadInput(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- (&feed.Server{Identity: id}).Serve(ctx, l) }()
 	defer func() { cancel(); <-done }()
-	token := id.Token().String()
+	token, state := id.Token().String(), t.TempDir()
 	tests := []struct {
 		name string
 		args []string
@@ -136,6 +136,7 @@ func TestBadInput(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("CONNMAP_TOKEN", "")
+			t.Setenv("STATE_DIRECTORY", state)
 			err := run(context.Background(), tt.args, io.Discard, io.Discard)
 			assert.ErrorContains(t, err, tt.want)
 			assert.NotContains(t, err.Error(), "\n")
@@ -150,11 +151,11 @@ func TestTokenNeedNotBeAnArgument(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(id.Token().String()+"\n"), 0o600))
 	o := options{tokenFile: file}
-	got, err := o.readToken()
+	got, err := o.readToken(t.Context(), io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, id.Token(), got)
 	t.Setenv("CONNMAP_TOKEN", id.Token().String())
-	got, err = (&options{}).readToken()
+	got, err = (&options{}).readToken(t.Context(), io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, id.Token(), got)
 }

@@ -18,7 +18,25 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/lock"
 )
+
+// lockFolder locks a folder against other updates until the result is closed.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock.Try(f); err != nil {
+		f.Close()
+		if errors.Is(err, lock.ErrLocked) {
+			err = errors.New("another update is at work in " + dir)
+		}
+		return nil, err
+	}
+	return f, nil
+}
 
 // update brings data sets up to date, one after the other. What fails does not
 // keep the others from trying.
@@ -26,11 +44,11 @@ func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []
 	if err := prepare(dir); err != nil {
 		return err
 	}
-	lock, err := lockFolder(dir)
+	locked, err := lockFolder(dir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer locked.Close()
 	client := a.network.client()
 	var failed []string
 	for _, s := range chosen {

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/tls"
@@ -44,6 +45,12 @@ const (
 // not the server's.
 var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
 
+// ErrRevoked says that the server does not take this host any more.
+var ErrRevoked = errors.New("feed: the map server has revoked the key of this machine")
+
+// errShared is what an agent learns whose place another one took.
+var errShared = errors.New("feed: another agent with the same key has joined: if this machine is a copy of another one, remove the file of the key on one of them")
+
 var errClosed = errors.New("feed: the map server closed the link")
 
 // A Source yields the connections of a host: an Open for each that is there,
@@ -57,6 +64,7 @@ type Source interface {
 type Client struct {
 	Addr   string                // host or host:port of the server; without a port it is DefaultPort
 	Token  Token                 // of the server
+	Key    ed25519.PrivateKey    // by which the server knows this host once the token has let it in; nil: it needs a token that works each time
 	Name   string                // by which the map calls this host; empty: its address
 	Source Source                // what to report
 	Info   func() conntrack.Info // how Source reads and why it does not see all, asked at each connect; nil: unknown
@@ -84,6 +92,11 @@ func (c *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &linker{Client: c, addr: addr, log: c.Logger, table: newTable(), boot: make([]byte, bootLen)}
+	if c.Key != nil {
+		if l.cert, err = certOf(c.Key); err != nil {
+			return err
+		}
+	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -123,6 +136,7 @@ type linker struct {
 	log   *slog.Logger
 	table *table
 	boot  []byte
+	cert  tls.Certificate // empty: there is no key
 	seq   uint64
 }
 
@@ -144,13 +158,14 @@ func (l *linker) run(ctx context.Context) error {
 			return nil
 		}
 		var dns *net.DNSError
-		if !ever && (errors.Is(err, ErrToken) || errors.As(err, &dns) && dns.IsNotFound) {
+		hopeless := errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked)
+		if !ever && (hopeless || errors.As(err, &dns) && dns.IsNotFound) {
 			return explain(err)
 		}
 		if !since.IsZero() && time.Since(since) >= healthy {
 			backoff = firstBackoff
 		}
-		if errors.Is(err, ErrToken) {
+		if hopeless || errors.Is(err, errShared) {
 			backoff = lastBackoff
 		}
 		if why := explain(err).Error(); why != said {
@@ -174,7 +189,7 @@ func explain(err error) error {
 	var op *net.OpError
 	var record tls.RecordHeaderError
 	switch {
-	case errors.Is(err, ErrToken):
+	case errors.Is(err, ErrToken), errors.Is(err, ErrRevoked):
 		return err
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fmt.Errorf("feed: there is no host %q: %w", dns.Name, err)
@@ -261,9 +276,12 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpn},
-		ServerName: "connmap",
+		ServerName: serverName,
 		// Not names and authorities are checked but the key itself, below.
 		InsecureSkipVerify: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &l.cert, nil
+		},
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
 				return fmt.Errorf("%w (another server answers at %s)", ErrToken, l.addr)
@@ -298,7 +316,12 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 		return nil, none, farewell(b)
 	}
 	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil || !hmac.Equal(p.Proof, theirs) {
+	if kind != frameProof || decode(b, &p) != nil {
+		return nil, none, ErrToken
+	}
+	// A server that knows the key of this host needs no token, nor proves that it has one:
+	// its own key is right already.
+	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
 		return nil, none, ErrToken
 	}
 	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
@@ -333,6 +356,14 @@ func farewell(b []byte) error {
 		return ErrToken
 	case byeAgents:
 		return errors.New("feed: the map server has as many agents as it takes")
+	case byeGuesses:
+		return errors.New("feed: too many wrong tokens came from this address: the map server takes none for a minute")
+	case byeRevoked:
+		return ErrRevoked
+	case byeReplaced:
+		return errShared
+	case byeTotal:
+		return errors.New("feed: the map server has as many connections as it takes, and this machine the most")
 	case byeFrame:
 		return errors.New("feed: the map server could not read what was sent; is it of the same version?")
 	}

@@ -17,13 +17,23 @@
 // its own proof. A proof is bound to one TLS channel (RFC 5705, RFC 8446) and
 // useless on another: who relays cannot join.
 //
+// A client shows a key of its own in the handshake, an Ed25519 certificate in which
+// nothing but the key counts. A server with a [Registry] takes in the key with the first
+// proof that is right. From then on it knows the client by it: it answers any proof by an
+// empty one, so that tokens can expire and change, and calls it by the name that it
+// joined with, whatever it says later. A key that is revoked is turned away, also with a
+// token that works. A client without a key needs a token that works each time.
+//
+// A server may also let in by a password and its certificate. The secret is then
+// PBKDF2-HMAC-SHA-256(password, salt pin, 600,000 rounds), and all else the same.
+//
 // # Frames
 //
 // Over TLS 1.3 with ALPN connmap/1 both sides send frames: the length as a
 // big-endian uint32, then a CBOR array (RFC 8949) whose first element is the
 // type. Before authentication a frame holds at most 64 bytes, then 256 KiB.
 //
-//	1 proof   [1, proof]                       both, first
+//	1 proof   [1, proof]                       both, first; empty from a server that knows the key
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
 //	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
@@ -38,7 +48,9 @@
 // a link with the boot of an older one takes its place. wall is the client's
 // clock, seq grows with each full and delta of one boot, connections is how
 // many the server takes. kind is 1 for open, 2 for update and 3 for close.
-// code is 1: wrong token, 2: too many agents, 3: damaged frame. A conn is
+// code is 1: wrong token, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
+// client with the same key took the place, 6: too many connections of all agents, 7: join
+// again, 8: too many wrong tokens came from this address. A conn is
 //
 //	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
 //
@@ -55,4 +67,14 @@
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.
+//
+// # Limits
+//
+// A server takes 1,000 agents with 20,000 connections each and a million together; when
+// that is exceeded the agent that has the most goes. Whoever sends more than 20 frames a
+// second, after a burst of 60, waits. A handshake takes at most 10 s. Of those that have not
+// said who they are there are 256, 8 from an IPv4 address or IPv6 /64; more displace the
+// oldest. After 5 wrong tokens in a minute an address needs a known key. Refusals are
+// logged once a minute for each reason, with their count. Texts are cut to 256 bytes and
+// cleaned of what cannot be shown. What a frame allocates is in proportion to its bytes.
 package feed

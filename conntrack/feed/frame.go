@@ -46,6 +46,11 @@ const (
 	byeToken byeCode = iota + 1
 	byeAgents
 	byeFrame
+	byeRevoked
+	byeReplaced
+	byeTotal
+	byeChanged
+	byeGuesses
 )
 
 type (

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -17,18 +16,18 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/lock"
 )
 
-// An Identity is what makes a map server the one that its agents know.
+// An Identity is what makes a map server the one that its agents know. It is safe for
+// concurrent use, and several processes may share its folder.
 type Identity struct {
-	cert  tls.Certificate
-	token Token
+	cert    tls.Certificate
+	dir     string
+	secrets secrets
 }
-
-// Token returns what agents need to join.
-func (id *Identity) Token() Token { return id.token }
 
 // LoadIdentity reads server-cert.pem, server-key.pem and server-secret in a
 // folder. What is missing it makes: the folder, an ECDSA P-256 key, a
@@ -45,15 +44,44 @@ func LoadIdentity(dir string) (*Identity, error) {
 			return nil, err
 		}
 	}
-	id := &Identity{}
+	id := &Identity{dir: dir, secrets: secrets{name: filepath.Join(dir, "server-secret")}}
 	var err error
 	if id.cert, err = loadCert(certFile, keyFile); err != nil {
 		return nil, err
 	}
-	id.token.pin = pinOf(id.cert.Leaf)
-	id.token.secret, err = loadSecret(filepath.Join(dir, "server-secret"))
-	return id, err
+	id.secrets.pin = pinOf(id.cert.Leaf)
+	return id, id.secrets.init()
 }
+
+// Token returns what agents need to join: the token that works longest. It is the zero
+// Token if there is none that works now.
+func (id *Identity) Token() Token { return id.secrets.lasting(time.Now()) }
+
+// NewToken makes another token. It works for a lifetime from now on, or for ever if
+// that is zero. If only is true, all tokens of before stop working. Servers that run
+// with the same folder learn of it by themselves. Agents that they know by their keys
+// need no token.
+func (id *Identity) NewToken(lifetime time.Duration, only bool) (Token, error) {
+	locked, err := lock.Folder(id.dir)
+	if err != nil {
+		return Token{}, fmt.Errorf("feed: %w", err)
+	}
+	defer locked.Close()
+	return id.secrets.add(time.Now(), lifetime, only)
+}
+
+// SetPassword lets agents join also by a password and the server's certificate, until
+// the process ends. It has 8 characters at least.
+func (id *Identity) SetPassword(password string) error {
+	t, err := PasswordToken(password, id.cert.Leaf)
+	if err == nil {
+		id.secrets.setPassword(t.secret)
+	}
+	return err
+}
+
+// Certificate returns the certificate that agents which join by password need.
+func (id *Identity) Certificate() *x509.Certificate { return id.cert.Leaf }
 
 const putRight = "restore it from a copy, or move server-cert.pem and server-key.pem away: then new ones are made and all agents need the new token"
 
@@ -114,11 +142,7 @@ func loadKey(name string) (crypto.Signer, error) {
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 			return nil, fmt.Errorf("feed: %w", err)
 		}
-		var der []byte
-		if der, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
-			return nil, fmt.Errorf("feed: %w", err)
-		}
-		if err := writeNew(name, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE" + " KEY", Bytes: der})); err != nil {
+		if err := writeKey(name, key); err != nil {
 			return nil, err
 		}
 		b, err = os.ReadFile(name) // another server may have been first
@@ -136,23 +160,13 @@ func loadKey(name string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("feed: %s: damaged, and server-cert.pem is missing; %s", name, putRight)
 }
 
-func loadSecret(name string) (secret [secretLen]byte, err error) {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		rand.Read(secret[:])
-		if err := writeNew(name, 0o600, []byte(hex.EncodeToString(secret[:])+"\n")); err != nil {
-			return secret, err
-		}
-		b, err = os.ReadFile(name) // another server may have been first
-	}
+// writeKey writes a key in PKCS #8, for its owner alone.
+func writeKey(name string, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return secret, fmt.Errorf("feed: %w; make it readable, or move it away: then a new one is made and all agents need the new token", err)
+		return fmt.Errorf("feed: %w", err)
 	}
-	b, err = hex.DecodeString(strings.TrimSpace(string(b)))
-	if err != nil || len(b) != secretLen {
-		return secret, fmt.Errorf("feed: %s: damaged: expected %d hexadecimal digits; restore it from a copy, or move it away: then a new one is made and all agents need the new token", name, 2*secretLen)
-	}
-	return [secretLen]byte(b), nil
+	return writeNew(name, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE" + " KEY", Bytes: der}))
 }
 
 // writeNew writes a file whole or not at all, and leaves it alone if there is

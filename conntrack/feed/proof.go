@@ -8,7 +8,10 @@ import (
 	"fmt"
 )
 
-const alpn = "connmap/1"
+const (
+	alpn       = "connmap/1"
+	serverName = "connmap" // no name of a host: the key is what counts
+)
 
 const (
 	roleAgent  = "connmap agent"

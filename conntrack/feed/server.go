@@ -2,7 +2,6 @@ package feed
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -18,19 +17,24 @@ import (
 
 const (
 	mostAgents    = 1000
-	mostConns     = 20_000 // per agent
-	mostWaiting   = 256    // connections before authentication
-	mostSource    = 8      // of them from one IPv4 address or IPv6 /64
-	mostFailures  = 5      // wrong tokens per address and minute
+	mostConns     = 20_000    // per agent
+	mostWaiting   = 256       // connections before authentication
+	mostSource    = 8         // of them from one IPv4 address or IPv6 /64
+	mostFailures  = 5         // wrong tokens per address and minute
+	mostTotal     = 1_000_000 // connections of all agents
 	framesASecond = 20
 	framesBurst   = 60
 	bootLen       = 16
+
+	registryEvery = 2 * time.Second  // looked at for what others changed
+	seenEvery     = 10 * time.Minute // written
+	alive         = heartbeat + 5*time.Second
 )
 
 // An Agent is the far end of a link.
 type Agent struct {
 	ID      uint64 // of the link, unique in the life of a Server and never zero there
-	Name    string // as the agent calls its host
+	Name    string // that of the registry; of an agent without a key, as it calls its host
 	Addr    string // where it reports from, without port
 	Backend string // how it reads its sockets
 	Limited string // why it does not see all; empty: it does
@@ -63,24 +67,42 @@ type Recorder interface {
 // several listeners at the same time.
 type Server struct {
 	Identity  *Identity
+	Registry  *Registry // of agents that are known by their keys; nil: all need a token each time
 	Handler   Handler
 	MaxAgents int          // linked at the same time; zero: 1,000
 	MaxConns  int          // of an agent; zero: 20,000
+	MaxTotal  int          // connections of all agents, for each of which to reckon 1 KB; zero: 1,000,000
 	Logger    *slog.Logger // nil: discard
 
-	ids atomic.Uint64
+	ids      atomic.Uint64
+	total    atomic.Int64 // connections of all links
+	refusals refusals
 
 	mu       sync.Mutex
 	waiting  []*waiter // oldest first
 	failures map[netip.Prefix]failure
 	links    map[[bootLen]byte]*link
+	keys     map[Key]*link
 	handled  map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
 }
 
 // A link is that of an agent that said hello.
 type link struct {
-	conn net.Conn
-	left chan struct{} // closed when the Handler knows that it ended
+	conn  net.Conn
+	boot  [bootLen]byte
+	key   Key           // zero: it has joined by the token alone
+	name  string        // in the registry
+	heard atomic.Int64  // when, Unix time in ns
+	conns atomic.Int64  // that are held
+	code  atomic.Uint32 // why the server ends it, if it does
+	left  chan struct{} // closed when the Handler knows that it ended
+}
+
+// end closes a link and says why.
+func (l *link) end(code byeCode) {
+	l.code.CompareAndSwap(0, uint32(code))
+	// Whoever reads from it is woken, and says farewell.
+	l.conn.SetReadDeadline(time.Now())
 }
 
 // A waiter is a connection that is not authenticated yet.
@@ -105,6 +127,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	// The house is kept until the last link has ended.
+	kept := make(chan struct{})
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() { stop(); <-kept }()
+	go func() {
+		defer close(kept)
+		s.keepHouse(keeping, log)
+	}()
 	var links sync.WaitGroup
 	defer links.Wait()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
@@ -113,6 +143,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		NextProtos:             []string{alpn},
 		Certificates:           []tls.Certificate{s.Identity.cert},
 		SessionTicketsDisabled: true,
+		// A key is believed for what the registry knows of it.
+		ClientAuth: tls.RequestClientCert,
 	}
 	delay := time.Duration(0)
 	for {
@@ -143,11 +175,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			defer raw.Close()
 			defer context.AfterFunc(ctx, func() { raw.Close() })()
 			if err := s.accept(raw, config, log); err != nil && ctx.Err() == nil {
-				level := slog.LevelDebug // anybody can knock, as often as he likes
-				if errors.Is(err, ErrToken) {
-					level = slog.LevelWarn
-				}
-				log.Log(ctx, level, "agent refused", "addr", raw.RemoteAddr().String(), "error", err)
+				s.refusals.add(log, sourceOf(raw.RemoteAddr()).Addr(), err, time.Now())
 			}
 		})
 	}
@@ -171,12 +199,13 @@ func sourceOf(a net.Addr) netip.Prefix {
 
 // enter takes a slot for a connection before authentication. Who is silent
 // must not keep others out: the oldest of the same source, or of all, goes.
-func (s *Server) enter(w *waiter) bool {
+// It reports whether the source may try a token; a key that is known is welcome
+// from everywhere.
+func (s *Server) enter(w *waiter) (guesses bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.failures[w.source]; f.count >= mostFailures && time.Now().Before(f.until) {
-		return false
-	}
+	f := s.failures[w.source]
+	guesses = f.count < mostFailures || time.Now().After(f.until)
 	same, oldest := 0, -1
 	for i, o := range s.waiting {
 		if o.source == w.source {
@@ -197,7 +226,7 @@ func (s *Server) enter(w *waiter) bool {
 		s.waiting = append(s.waiting[:oldest], s.waiting[oldest+1:]...)
 	}
 	s.waiting = append(s.waiting, w)
-	return true
+	return guesses
 }
 
 func (s *Server) leave(w *waiter) {
@@ -227,17 +256,19 @@ func (s *Server) failed(source netip.Prefix) {
 	s.failures[source] = f
 }
 
-// accept authenticates an agent and serves it. Its error says why it did not
-// come to that.
+// accept authenticates an agent and serves it. Its error says why it was refused, or
+// dismissed.
 func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) error {
 	w := &waiter{raw, sourceOf(raw.RemoteAddr())}
-	if !s.enter(w) {
-		return errors.New("feed: too many wrong tokens, refused for a minute")
-	}
+	guesses := s.enter(w)
 	defer s.leave(w)
 	raw.SetDeadline(time.Now().Add(handshakeTime))
 	conn := tls.Server(raw, config)
-	if err := s.authenticate(conn, w.source); err != nil {
+	key, err := s.authenticate(conn, w.source, guesses)
+	if err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			err = errCrowded
+		}
 		return err
 	}
 	s.leave(w)
@@ -248,7 +279,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	var f helloFrame
 	if kind != frameHello || decode(b, &f) != nil || f.Hello.Version < 1 || len(f.Hello.Boot) != bootLen {
 		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeFrame})
-		return errors.New("feed: no hello")
+		return errFrame
 	}
 	now := time.Now().Round(0)
 	a := Agent{
@@ -260,15 +291,20 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	if a.Name == "" {
 		a.Name = a.Addr
 	}
-	boot := [bootLen]byte(f.Hello.Boot)
-	l := &link{conn: raw, left: make(chan struct{})}
-	if !s.join(boot, l) {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeAgents})
-		log.Warn("agent refused: there are as many as may be", "agent", a.Name, "addr", a.Addr)
-		return nil
+	l := &link{conn: raw, boot: [bootLen]byte(f.Hello.Boot), key: key, left: make(chan struct{})}
+	l.heard.Store(now.UnixNano())
+	if key != (Key{}) {
+		if l.name, err = s.register(key, a, log); err != nil {
+			return err
+		}
+		a.Name = l.name
 	}
-	defer s.part(boot, l)
-	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: s.maxConns(), Acks: true, Last: s.last(boot)}}); err != nil {
+	if !s.join(l, log) {
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeAgents})
+		return errAgents
+	}
+	defer s.part(l)
+	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: s.maxConns(), Acks: true, Last: s.last(l.boot)}}); err != nil {
 		return err
 	}
 	raw.SetDeadline(time.Time{})
@@ -279,16 +315,46 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
 	}
 	s.Handler.Join(a)
-	err = s.serve(conn, a, skew, func(seq uint64) { s.handle(boot, seq) })
+	err = s.serve(conn, a, skew, l)
 	s.Handler.Leave(a)
+	code := byeCode(l.code.Load())
 	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
-		conn.SetWriteDeadline(time.Now().Add(time.Second))
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeFrame})
-		log.Warn("agent dismissed", "agent", a.Name, "addr", a.Addr, "error", err)
-		return nil
+		code = byeFrame
 	}
-	log.Info("agent left", "agent", a.Name, "addr", a.Addr, "error", explain(err))
+	if code != 0 {
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: code})
+	}
+	switch code {
+	case byeFrame:
+		return fmt.Errorf("agent %q: %w", a.Name, err)
+	case byeRevoked:
+		return fmt.Errorf("agent %q: %w", a.Name, errRevoked)
+	case byeTotal:
+		return fmt.Errorf("agent %q: %w", a.Name, errTotal)
+	case byeReplaced:
+		err = errReplaced
+	}
+	log.Info("agent left", "agent", a.Name, "addr", a.Addr, "error", explainAgent(err))
 	return nil
+}
+
+// register returns the name of an agent that has shown a key.
+func (s *Server) register(key Key, a Agent, log *slog.Logger) (string, error) {
+	if r, known := s.Registry.of(key); known {
+		s.Registry.saw(key, a.Addr, a.Since)
+		return r.Name, nil
+	}
+	r, err := s.Registry.enrol(key, a.Name, a.Addr, a.Since)
+	if err != nil {
+		return "", err
+	}
+	if r.Name != a.Name {
+		log.Warn("a new agent has the name of another one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
+	} else {
+		log.Info("a new agent has joined", "agent", r.Name, "addr", a.Addr, "key", key.String())
+	}
+	return r.Name, nil
 }
 
 func (s *Server) maxConns() int {
@@ -298,27 +364,51 @@ func (s *Server) maxConns() int {
 	return s.MaxConns
 }
 
-// join enters a link, in place of an older one of the same run of an agent: a
-// network that failed may have left it half open.
-func (s *Server) join(boot [bootLen]byte, l *link) bool {
+func (s *Server) maxTotal() int64 {
+	if s.MaxTotal == 0 {
+		return mostTotal
+	}
+	return int64(s.MaxTotal)
+}
+
+// join enters a link, in place of an older one of the same run of an agent, or of the
+// same key: a network that failed may have left it half open.
+func (s *Server) join(l *link, log *slog.Logger) bool {
 	most := s.MaxAgents
 	if most == 0 {
 		most = mostAgents
 	}
 	s.mu.Lock()
-	old := s.links[boot]
-	if old == nil && len(s.links) >= most {
+	old := []*link{s.links[l.boot]}
+	if k := s.keys[l.key]; k != nil && k != old[0] {
+		old = append(old, k)
+		if time.Since(time.Unix(0, k.heard.Load())) < alive {
+			log.Warn("an agent has joined anew while it was there; if that goes on, two machines share one key: remove its file on one of them", "agent", l.name)
+		}
+	}
+	if old[0] == nil {
+		old = old[1:]
+	}
+	if len(old) == 0 && len(s.links) >= most {
 		s.mu.Unlock()
 		return false
 	}
 	if s.links == nil {
-		s.links = make(map[[bootLen]byte]*link)
+		s.links, s.keys = make(map[[bootLen]byte]*link), make(map[Key]*link)
 	}
-	s.links[boot] = l
+	s.links[l.boot] = l
+	if l.key != (Key{}) {
+		s.keys[l.key] = l
+	}
 	s.mu.Unlock()
-	if old != nil {
-		old.conn.Close()
-		<-old.left
+	for _, o := range old {
+		o.end(byeReplaced)
+		select {
+		case <-o.left:
+		case <-time.After(time.Second):
+			o.conn.Close() // it may be that its farewell is stuck
+			<-o.left
+		}
 	}
 	return true
 }
@@ -340,47 +430,71 @@ func (s *Server) handle(boot [bootLen]byte, seq uint64) {
 	s.handled[boot] = seq
 }
 
-func (s *Server) part(boot [bootLen]byte, l *link) {
+func (s *Server) part(l *link) {
 	s.mu.Lock()
-	if s.links[boot] == l {
-		delete(s.links, boot)
+	if s.links[l.boot] == l {
+		delete(s.links, l.boot)
+	}
+	if s.keys[l.key] == l {
+		delete(s.keys, l.key)
 	}
 	s.mu.Unlock()
 	close(l.left)
 }
 
-func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix) error {
+// authenticate returns the key that an agent has shown, zero if none that matters. The
+// registry vouches for a key that it knows, without a token: so tokens can change.
+func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix, guesses bool) (Key, error) {
 	if err := conn.Handshake(); err != nil {
-		return err
+		return Key{}, err
 	}
 	cs := conn.ConnectionState()
 	if cs.NegotiatedProtocol != alpn {
-		return errors.New("feed: the agent does not speak connmap/1")
+		return Key{}, errors.New("feed: the agent does not speak connmap/1")
 	}
-	theirs, err := proof(&cs, s.Identity.token, roleAgent)
-	if err != nil {
-		return err
+	var key Key
+	var known Registered
+	if s.Registry != nil {
+		if key = keyOf(&cs); key != (Key{}) {
+			known, _ = s.Registry.of(key)
+		}
 	}
 	kind, b, err := readFrame(conn, nil, smallFrame)
 	if err != nil {
-		return err
+		return Key{}, err
 	}
 	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil || !hmac.Equal(p.Proof, theirs) {
+	if kind != frameProof || decode(b, &p) != nil {
+		return Key{}, errFrame
+	}
+	if !known.Revoked.IsZero() {
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeRevoked})
+		return Key{}, fmt.Errorf("agent %q: %w", known.Name, errRevoked)
+	}
+	if known.Key != (Key{}) {
+		return key, writeFrame(conn, proofFrame{Type: frameProof})
+	}
+	if !guesses {
+		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeGuesses})
+		return Key{}, errGuesses
+	}
+	token, err := s.Identity.secrets.proven(&cs, p.Proof)
+	if err != nil {
 		s.failed(source)
 		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeToken})
-		return ErrToken
+		return Key{}, err
 	}
-	mine, err := proof(&cs, s.Identity.token, roleServer)
+	mine, err := proof(&cs, token, roleServer)
 	if err != nil {
-		return err
+		return Key{}, err
 	}
-	return writeFrame(conn, proofFrame{Type: frameProof, Proof: mine})
+	return key, writeFrame(conn, proofFrame{Type: frameProof, Proof: mine})
 }
 
 // serve takes in frames until the link breaks.
-func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func(seq uint64)) error {
+func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) error {
 	most := s.maxConns()
+	defer func() { s.count(l, 0) }()
 	known := make(map[uint64]struct{}) // connections handed to the Handler
 	var full []conntrack.Conn          // so far
 	var buf []byte
@@ -390,12 +504,16 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func
 	credit, last := float64(framesBurst), time.Now()
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
+		if l.code.Load() != 0 {
+			return errEnded
+		}
 		kind, b, err := readFrame(conn, buf, largeFrame)
 		if err != nil {
 			return err
 		}
 		buf = b
 		now := time.Now()
+		l.heard.Store(now.UnixNano())
 		credit = min(credit+now.Sub(last).Seconds()*framesASecond, framesBurst) - 1
 		if last = now; credit < 0 {
 			// Who sends too fast waits; nobody else does.
@@ -424,6 +542,7 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func
 			if len(full) > most {
 				return fmt.Errorf("%w: more than %d connections", errFrame, most)
 			}
+			s.count(l, max(len(known), len(full)))
 			if f.More {
 				if full == nil {
 					return errFrame
@@ -436,6 +555,7 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func
 			}
 			s.Handler.Full(a, full)
 			full = nil
+			s.count(l, len(known))
 		case frameDelta:
 			var f deltaHead
 			if err := decode(b, &f); err != nil {
@@ -459,13 +579,14 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func
 					return fmt.Errorf("%w: more than %d connections", errFrame, most)
 				}
 			}
+			s.count(l, len(known))
 			if f.Lost > 0 {
 				events = append(events, conntrack.Event{Kind: conntrack.Lost, Time: c.now, Lost: f.Lost})
 			}
 			if len(events) > 0 {
 				s.Handler.Delta(a, events)
 			}
-			handled(seq)
+			s.handle(l.boot, seq)
 			if r, ok := s.Handler.(Recorder); ok {
 				r.Recorded(func() { acks.acked(f.Seq) })
 			} else {
@@ -473,6 +594,24 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, handled func
 			}
 		}
 	}
+}
+
+// count notes how many connections of a link are held. If all are more than there is
+// room for, the link that has the most must go.
+func (s *Server) count(l *link, n int) {
+	total := s.total.Add(int64(n) - l.conns.Swap(int64(n)))
+	if total <= s.maxTotal() || n == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := l
+	for _, o := range s.links {
+		if o.conns.Load() > most.conns.Load() {
+			most = o
+		}
+	}
+	most.end(byeTotal) // it may be on its way out already
 }
 
 // acks tells an agent what is recorded. It does not keep those waiting who say it.

@@ -19,6 +19,7 @@ import (
 
 func main() {
 	server := flag.String("map", "", "`host` of the map server, whose token is in CONNMAP_TOKEN (default report nothing)")
+	key := flag.String("key", "embed-key.pem", "`file` of this daemon's own key, made when it is missing")
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` to serve at")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -26,7 +27,7 @@ func main() {
 	if *server != "" {
 		go func() {
 			// The daemon has its own work to do, whatever becomes of this.
-			if err := report(ctx, *server, os.Getenv("CONNMAP_TOKEN")); err != nil {
+			if err := report(ctx, *server, os.Getenv("CONNMAP_TOKEN"), *key); err != nil {
 				log.Print(err)
 			}
 		}()
@@ -41,8 +42,13 @@ func main() {
 
 // report tells a map server of all connections of this machine until ctx ends. It joins
 // again by itself when the link breaks.
-func report(ctx context.Context, server, token string) error {
+func report(ctx context.Context, server, token, keyFile string) error {
 	t, err := feed.ParseToken(token)
+	if err != nil {
+		return err
+	}
+	// The server knows it by this, once the token has let it in.
+	key, err := feed.LoadKey(keyFile)
 	if err != nil {
 		return err
 	}
@@ -52,6 +58,6 @@ func report(ctx context.Context, server, token string) error {
 	}
 	defer c.Close()
 	name, _ := os.Hostname()
-	client := &feed.Client{Addr: server, Token: t, Name: name, Source: c, Info: c.Info}
+	client := &feed.Client{Addr: server, Token: t, Key: key, Name: name, Source: c, Info: c.Info}
 	return client.Run(ctx)
 }

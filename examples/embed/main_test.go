@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func TestReport(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served, reported := make(chan error, 1), make(chan error, 1)
 	go func() { served <- (&feed.Server{Identity: id, Handler: agents}).Serve(ctx, l) }()
-	go func() { reported <- report(ctx, l.Addr().String(), id.Token().String()) }()
+	go func() { reported <- report(ctx, l.Addr().String(), id.Token().String(), filepath.Join(t.TempDir(), "key.pem")) }()
 	select {
 	case a := <-agents:
 		assert.NotEmpty(t, a.Name)
@@ -42,5 +43,5 @@ func TestReport(t *testing.T) {
 	cancel()
 	assert.NoError(t, <-reported)
 	assert.NoError(t, <-served)
-	assert.Error(t, report(t.Context(), "map", "no token"))
+	assert.Error(t, report(t.Context(), "map", "no token", ""))
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,6 +33,7 @@ type app struct {
 	log      *slog.Logger
 	monitor  *monitor.Monitor
 	identity *feed.Identity
+	registry *feed.Registry
 	listener net.Listener
 
 	mu    sync.Mutex  // guards what follows
@@ -67,7 +68,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a.loadRules()
 	ctx, a.cancel = context.WithCancel(ctx)
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Handler: m, Logger: log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, Logger: log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
@@ -214,6 +215,18 @@ func (a *app) listen() error {
 		a.problem("identity", fmt.Errorf("%w; until then no agent can join", err))
 		return nil
 	}
+	if a.cfg.password != "" {
+		if err := id.SetPassword(a.cfg.password); err != nil {
+			a.problem("password", fmt.Errorf("no agent can join by password: %w", err))
+		}
+	}
+	if key, ok := id.Certificate().PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > 2048 {
+		a.log.Warn("the server's RSA key makes joins slow: without server-key.pem and server-cert.pem a faster one is made, but all agents then need the new token", "bits", key.N.BitLen())
+	}
+	if a.registry, err = feed.OpenRegistry(registryFile(a.cfg.configDir)); err != nil {
+		a.problem("registry", fmt.Errorf("%w; until then no agent can join", err))
+		return nil
+	}
 	l, err := net.Listen("tcp", a.cfg.listen)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -280,41 +293,12 @@ func (a *app) changed() {
 // greet says how agents join and where things are.
 func (a *app) greet(out io.Writer) {
 	if a.listener != nil {
-		port := a.listener.Addr().(*net.TCPAddr).Port
-		host := joinHost(a.listener.Addr())
-		if port != feed.DefaultPort {
-			host = net.JoinHostPort(host, fmt.Sprint(port))
-		}
-		fmt.Fprintf(out, "Other machines join with:\n\n    connmap-agent %s %s\n\n", host, a.identity.Token())
+		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token())
 	}
 	if a.monitor.Writer != nil {
 		fmt.Fprintf(out, "Recording to %s\n", a.cfg.history)
 	}
 	fmt.Fprintf(out, "Rules in %s\n", a.cfg.rules)
-}
-
-// joinHost returns an address by which other machines are likely to reach a
-// listener.
-func joinHost(l net.Addr) string {
-	bound := l.(*net.TCPAddr).AddrPort().Addr()
-	if !bound.IsUnspecified() {
-		return bound.Unmap().String()
-	}
-	addrs, _ := net.InterfaceAddrs()
-	best := "127.0.0.1"
-	for _, x := range addrs {
-		p, err := netip.ParsePrefix(x.String())
-		if err != nil || !p.Addr().IsGlobalUnicast() {
-			continue
-		}
-		if p.Addr().Is4() {
-			return p.Addr().String()
-		}
-		if best == "127.0.0.1" {
-			best = p.Addr().String()
-		}
-	}
-	return best
 }
 
 // picture draws what the window would show.

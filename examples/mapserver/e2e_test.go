@@ -233,7 +233,7 @@ func TestEndToEnd(t *testing.T) {
 	app.greet(&greeting)
 	line := regexp.MustCompile(`connmap-agent (\S+) (cm1_\S+)`).FindStringSubmatch(greeting.String())
 	require.NotNil(t, line, greeting.String())
-	command(t, a, nil, agent, "-name", "nas", line[1], line[2])
+	command(t, a, []string{"STATE_DIRECTORY=" + dir}, agent, "-name", "nas", line[1], line[2])
 	state := func(what string, ok func(*live.State) bool) *live.State {
 		t.Helper()
 		require.Eventually(t, func() bool { return ok(app.monitor.State()) }, 20*time.Second, 50*time.Millisecond, what)

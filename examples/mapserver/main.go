@@ -46,6 +46,7 @@ type config struct {
 	configDir, dataDir string
 	cacheDir           string // of compiled tables
 	listen             string
+	password           string // by which agents join too; empty: by none
 	rules              string
 	history            string // empty: record nothing
 	geo, asn           string // empty: only the embedded tables
@@ -66,6 +67,9 @@ type config struct {
 var leastSize = image.Pt(160, 80)
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && (args[0] == "agents" || args[0] == "token") {
+		return administer(args[0], args[1:], stdout, stderr)
+	}
 	cfg, err := parse(args, stderr)
 	if err != nil {
 		return err
@@ -91,15 +95,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func parse(args []string, stderr io.Writer) (config, error) {
 	cfg := config{
-		configDir: filepath.Join(xdg.ConfigHome, "connmap"),
+		configDir: configDir(),
 		dataDir:   filepath.Join(xdg.DataHome, "connmap"),
 		cacheDir:  filepath.Join(xdg.CacheHome, "connmap"),
 	}
 	cfg.question.params = params{}
-	var home, theme, size, keep string
+	var home, theme, size, keep, password string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
+	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
 	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded, else those alone)")
@@ -118,7 +123,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
 	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as the window had it last, at first this)")
 	f.Usage = func() {
-		fmt.Fprint(stderr, "mapserver shows on a world map where this machine's and its agents' connections go.\n\nusage: mapserver [flags]\n\n")
+		fmt.Fprint(stderr, `mapserver shows on a world map where this machine's and its agents' connections go.
+
+  mapserver [flags]                        run the map
+  mapserver token [-rotate] [-expires 1h]  what lets agents join
+  mapserver agents list|revoke|rename      who has joined
+
+`)
 		f.PrintDefaults()
 		fmt.Fprintf(stderr, "\nRules and the server's key are kept in %s, the history in %s.\n", cfg.configDir, cfg.dataDir)
 	}
@@ -130,6 +141,14 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if f.NArg() > 0 {
 		return cfg, fmt.Errorf("unexpected argument %q; mapserver -h lists the flags", f.Arg(0))
+	}
+	cfg.password = os.Getenv("CONNMAP_PASSWORD")
+	if password != "" {
+		b, err := os.ReadFile(password)
+		if err != nil {
+			return cfg, fmt.Errorf("-password-file: %w", err)
+		}
+		cfg.password = strings.TrimSpace(string(b))
 	}
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })

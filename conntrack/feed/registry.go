@@ -1,0 +1,366 @@
+package feed
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/connmapgo/connmap/internal/lock"
+	"github.com/connmapgo/connmap/internal/temp"
+)
+
+const (
+	mostRegistered = 100_000
+	leastKeyDigits = 8 // by which an agent may be named
+)
+
+// A Registered is an agent that has joined with a key of its own.
+type Registered struct {
+	Key     Key       `json:"key"`
+	Name    string    `json:"name"` // on the map, whatever it calls itself later; unique among those not revoked
+	Addr    string    `json:"addr"` // where it joined from last, without port
+	Joined  time.Time `json:"joined"`
+	Seen    time.Time `json:"seen"`             // by a server, to within ten minutes
+	Revoked time.Time `json:"revoked,omitzero"` // zero: it may report
+}
+
+// A Registry is the agents that have joined with a key of their own, in a file. It is
+// safe for concurrent use, and several processes may share the file: a [Server] learns
+// by itself what another process changes.
+type Registry struct {
+	name string
+
+	files sync.Mutex // held while the file is read and written
+
+	mu      sync.Mutex
+	agents  agents
+	file    fs.FileInfo // when it was read last; nil: there was none
+	pending []enrolment
+	saving  bool
+}
+
+type agents map[Key]*Registered
+
+type enrolment struct {
+	Registered
+	done chan error
+}
+
+// OpenRegistry reads the agents in a file. If there is no such file it has none yet; the
+// folder must exist.
+func OpenRegistry(name string) (*Registry, error) {
+	r := &Registry{name: name}
+	_, err := r.refresh()
+	return r, err
+}
+
+// refresh reads the file if it has changed, and reports whether it has.
+func (r *Registry) refresh() (bool, error) {
+	r.files.Lock()
+	defer r.files.Unlock()
+	return r.read()
+}
+
+func (r *Registry) read() (bool, error) {
+	info, err := os.Stat(r.name)
+	r.mu.Lock()
+	same := r.agents != nil && (errors.Is(err, fs.ErrNotExist) && r.file == nil ||
+		err == nil && r.file != nil && os.SameFile(info, r.file) && info.ModTime().Equal(r.file.ModTime()) && info.Size() == r.file.Size())
+	r.mu.Unlock()
+	if same {
+		return false, nil
+	}
+	list := agents{}
+	if errors.Is(err, fs.ErrNotExist) {
+		info = nil
+	} else {
+		var b []byte
+		if err == nil {
+			b, err = os.ReadFile(r.name)
+		}
+		if err != nil {
+			return false, fmt.Errorf("feed: %w", err)
+		}
+		if list, err = parseRegistry(b); err != nil {
+			return false, fmt.Errorf("feed: %s: damaged: %w; restore it from a copy, or move it away: then agents join anew by the token", r.name, err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, a := range list {
+		// What was seen since is written from time to time only.
+		if old := r.agents[key]; old != nil && old.Seen.After(a.Seen) {
+			a.Seen, a.Addr = old.Seen, old.Addr
+		}
+	}
+	r.agents, r.file = list, info
+	return true, nil
+}
+
+func parseRegistry(b []byte) (agents, error) {
+	var list []Registered
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, err
+	}
+	if len(list) > mostRegistered {
+		return nil, fmt.Errorf("it has more than %d agents", mostRegistered)
+	}
+	all, names := make(agents, len(list)), make(map[string]bool, len(list))
+	for i := range list {
+		a := &list[i]
+		a.Name, a.Addr = clean(a.Name), clean(a.Addr)
+		if a.Key == (Key{}) || all[a.Key] != nil {
+			return nil, fmt.Errorf("agent %d: no key, or one of another agent", i+1)
+		}
+		if a.Revoked.IsZero() {
+			if a.Name == "" || names[a.Name] {
+				return nil, fmt.Errorf("agent %d: no name, or one of another agent", i+1)
+			}
+			names[a.Name] = true
+		}
+		all[a.Key] = a
+	}
+	return all, nil
+}
+
+// update changes the file by f, which says whether it has changed anything.
+func (r *Registry) update(f func(agents) (bool, error)) error {
+	r.files.Lock()
+	defer r.files.Unlock()
+	locked, err := lock.Folder(filepath.Dir(r.name))
+	if err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	defer locked.Close()
+	if _, err := r.read(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	list := r.agents.clone()
+	r.mu.Unlock()
+	changed, err := f(list)
+	if err != nil || !changed {
+		return err
+	}
+	if err := temp.Write(r.name, 0o600, formatRegistry(list)); err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	info, err := os.Stat(r.name)
+	if err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agents, r.file = list, info
+	return nil
+}
+
+func (l agents) clone() agents {
+	c := make(agents, len(l))
+	for key, a := range l {
+		b := *a
+		c[key] = &b
+	}
+	return c
+}
+
+// formatRegistry writes a line for each agent, for people and their tools.
+func formatRegistry(l agents) []byte {
+	var b bytes.Buffer
+	b.WriteByte('[')
+	next := "\n"
+	for _, a := range l.sorted() {
+		line, err := json.Marshal(a)
+		if err != nil {
+			panic("feed: " + err.Error()) // texts, numbers and times of this century
+		}
+		b.WriteString(next)
+		b.Write(line)
+		next = ",\n"
+	}
+	b.WriteString("\n]\n")
+	return b.Bytes()
+}
+
+func (l agents) sorted() []Registered {
+	list := make([]Registered, 0, len(l))
+	for _, a := range l {
+		list = append(list, *a)
+	}
+	slices.SortFunc(list, func(a, b Registered) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Joined.Compare(b.Joined), bytes.Compare(a.Key[:], b.Key[:]))
+	})
+	return list
+}
+
+// All returns the agents, by name.
+func (r *Registry) All() ([]Registered, error) {
+	if _, err := r.refresh(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.agents.sorted(), nil
+}
+
+// Revoke has servers turn away an agent, named by its name or the beginning of its key,
+// also if it shows a token that works. It returns the agent.
+func (r *Registry) Revoke(who string) (a Registered, err error) {
+	err = r.update(func(l agents) (bool, error) {
+		found, err := l.find(who)
+		if err != nil {
+			return false, err
+		}
+		found.Revoked = time.Now().UTC().Truncate(time.Second)
+		a = *found
+		return true, nil
+	})
+	return a, err
+}
+
+// Rename gives an agent, named by its name or the beginning of its key, another name on
+// the map. What history holds keeps the old one.
+func (r *Registry) Rename(who, name string) error {
+	if name == "" || clean(name) != name {
+		return fmt.Errorf("feed: %q cannot be the name of an agent", name)
+	}
+	return r.update(func(l agents) (bool, error) {
+		found, err := l.find(who)
+		if err != nil {
+			return false, err
+		}
+		if other := l.named(name); other != nil && other != found {
+			return false, fmt.Errorf("feed: an agent is called %q already: rename or revoke that one first", name)
+		}
+		found.Name = name
+		return true, nil
+	})
+}
+
+// named returns the agent of a name that is not revoked.
+func (l agents) named(name string) *Registered {
+	for _, a := range l {
+		if a.Name == name && a.Revoked.IsZero() {
+			return a
+		}
+	}
+	return nil
+}
+
+func (l agents) find(who string) (*Registered, error) {
+	if a := l.named(who); a != nil {
+		return a, nil
+	}
+	var found *Registered
+	for key, a := range l {
+		if len(who) >= leastKeyDigits && strings.HasPrefix(key.String(), strings.ToLower(who)) && a.Revoked.IsZero() {
+			if found != nil {
+				return nil, fmt.Errorf("feed: several keys begin with %q", who)
+			}
+			found = a
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("feed: no agent is called %q", who)
+	}
+	return found, nil
+}
+
+// of returns what is known of an agent.
+func (r *Registry) of(key Key) (Registered, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.agents[key]
+	if a == nil {
+		return Registered{}, false
+	}
+	return *a, true
+}
+
+// saw notes that an agent is there.
+func (r *Registry) saw(key Key, addr string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.agents[key]; a != nil {
+		a.Seen = now.UTC().Truncate(time.Second)
+		if addr != "" {
+			a.Addr = addr
+		}
+	}
+}
+
+// save writes when agents were seen.
+func (r *Registry) save() error {
+	return r.update(func(l agents) (bool, error) { return len(l) > 0, nil })
+}
+
+// enrol takes in a new agent, under the name that it asks for or, if that is taken, one
+// like it. It returns when the file is written; many at once share one writing.
+func (r *Registry) enrol(key Key, name, addr string, now time.Time) (Registered, error) {
+	now = now.UTC().Truncate(time.Second)
+	if name = cut(name); len(name) > mostText-10 {
+		name = clean(name[:mostText-10]) // there is to be room for a number
+	}
+	e := enrolment{Registered{Key: key, Name: name, Addr: addr, Joined: now, Seen: now}, make(chan error, 1)}
+	r.mu.Lock()
+	r.pending = append(r.pending, e)
+	lead := !r.saving
+	r.saving = true
+	r.mu.Unlock()
+	if lead {
+		r.enrolAll()
+	}
+	if err := <-e.done; err != nil {
+		return Registered{}, err
+	}
+	a, _ := r.of(key)
+	return a, nil
+}
+
+func (r *Registry) enrolAll() {
+	for {
+		r.mu.Lock()
+		some := r.pending
+		r.pending = nil
+		r.saving = len(some) > 0
+		r.mu.Unlock()
+		if len(some) == 0 {
+			return
+		}
+		err := r.update(func(l agents) (bool, error) {
+			names := make(map[string]bool, len(l))
+			for _, a := range l {
+				if a.Revoked.IsZero() {
+					names[a.Name] = true
+				}
+			}
+			for _, e := range some {
+				if l[e.Key] != nil {
+					continue
+				}
+				if len(l) >= mostRegistered {
+					return false, fmt.Errorf("feed: %s has as many agents as it may: revoke or remove old ones", r.name)
+				}
+				a := e.Registered
+				for n := 2; names[a.Name]; n++ {
+					a.Name = fmt.Sprintf("%s #%d", e.Name, n)
+				}
+				names[a.Name] = true
+				l[a.Key] = &a
+			}
+			return true, nil
+		})
+		for _, e := range some {
+			e.done <- err
+		}
+	}
+}

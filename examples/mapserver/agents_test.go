@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack/conntracktest"
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+// ask runs a command of the server and returns what it prints.
+func ask(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	err := run(t.Context(), args, &out, io.Discard)
+	return out.String(), err
+}
+
+// TestAdminister: who may report is changed while a server runs.
+func TestAdminister(t *testing.T) {
+	dir := t.TempDir()
+	out, err := ask(t, "agents", "list", "-config", dir)
+	require.NoError(t, err)
+	assert.Contains(t, out, "no agent has joined yet")
+	cfg := config{configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, rules: filepath.Join(dir, "connmaprc"), password: "open sesame"}
+	app, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer app.stop()
+	line := func(args ...string) feed.Token {
+		out, err := ask(t, append([]string{"token", "-config", dir, "-listen", app.listener.Addr().String()}, args...)...)
+		require.NoError(t, err)
+		found := regexp.MustCompile(`connmap-agent ` + regexp.QuoteMeta(app.listener.Addr().String()) + ` (cm1_\S+)\n`).FindStringSubmatch(out)
+		require.NotNil(t, found, out)
+		assert.Contains(t, out, feed.Fingerprint(app.identity.Certificate()))
+		assert.Equal(t, strings.Contains(strings.Join(args, " "), "-expires"), strings.Contains(out, "works until"))
+		token, err := feed.ParseToken(found[1])
+		require.NoError(t, err)
+		return token
+	}
+	assert.Equal(t, app.identity.Token(), line())
+	report := func(token feed.Token, name string) {
+		key, err := feed.LoadKey(filepath.Join(t.TempDir(), "key"))
+		require.NoError(t, err)
+		c := &feed.Client{Addr: app.listener.Addr().String(), Token: token, Key: key, Name: name, Source: conntracktest.Source{N: 3, Seed: 1}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+	}
+	names := func() (names []string) {
+		for _, a := range app.monitor.State().Agents {
+			names = append(names, a.Name)
+		}
+		return names
+	}
+	report(line("-expires", "1h"), "nas")
+	password, err := feed.PasswordToken("open sesame", app.identity.Certificate())
+	require.NoError(t, err)
+	report(password, "old")
+	report(line("-rotate"), "web")
+	require.Eventually(t, func() bool { return len(names()) == 3 }, 10*time.Second, 10*time.Millisecond)
+	assert.Equal(t, []string{"nas", "old", "web"}, names())
+
+	_, err = ask(t, "agents", "rename", "web", "www", "-config", dir)
+	require.NoError(t, err)
+	out, err = ask(t, "agents", "-config", dir, "revoke", "nas")
+	require.NoError(t, err)
+	assert.Contains(t, out, "mapserver token -rotate")
+	require.Eventually(t, func() bool { return strings.Join(names(), " ") == "old www" }, 10*time.Second, 10*time.Millisecond)
+	out, err = ask(t, "agents", "list", "-config", dir)
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^nas +127\.0\.0\.1 .* revoked 20`, out)
+	assert.Regexp(t, `(?m)^www +127\.0\.0\.1 +20\d\d-\d\d-\d\d \d\d:\d\d +20.* [0-9a-f]{12} +may report$`, out)
+
+	for args, want := range map[string]string{
+		"agents": "expected list", "agents list x": "expected list", "agents revoke nobody": "no agent is called", "agents -nonsense": "-h lists",
+		"token x": "unexpected argument", "token -expires -1s": "1s or more", "token -listen x": "expected an address",
+	} {
+		_, err := ask(t, append(strings.Fields(args), "-config", dir)...)
+		assert.ErrorContains(t, err, want, args)
+	}
+}
