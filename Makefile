@@ -4,7 +4,9 @@
 export CGO_ENABLED = 0
 BUILD = go build -trimpath -ldflags='-s -w'
 
-.PHONY: run build test bench generate deps-run deps-test clean
+FUZZTIME = 60s
+
+.PHONY: run build test bench fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -22,6 +24,7 @@ test: deps-test
 	scripts/with-display go test -timeout 12m ./...
 	CGO_ENABLED=1 go test -race -timeout 12m ./conntrack/... ./history/... ./examples/mapserver/internal/monitor
 	CGO_ENABLED=1 go test -race -run Concurrent ./geoip
+	scripts/fuzz 2000x ./conntrack/feed
 	@for p in linux/arm64 linux/arm linux/riscv64; do echo "build $$p"; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/connmap-agent || exit 1; done
 	@for p in darwin/arm64 windows/amd64; do echo "vet $$p"; \
@@ -32,6 +35,10 @@ bench: deps-test build
 	cd conntrack/internal/compare && go test -bench . -benchtime 1x .
 	cd geoip/internal/compare && go test -bench . -benchtime 200ms .
 	scripts/figures
+
+# What it finds it adds to testdata/fuzz, and make test tries that from then on.
+fuzz:
+	scripts/fuzz $(FUZZTIME) ./...
 
 # Compiles the programs for the kernel anew; only after a change of theirs.
 generate:

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,15 +13,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/fxamacker/cbor/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -429,97 +424,6 @@ func TestToken(t *testing.T) {
 		_, err := ParseToken(string(b))
 		assert.Error(t, err, "character %d", i)
 	}
-}
-
-func FuzzParseToken(f *testing.F) {
-	f.Add("cm1_ewdRFOjzn3ChNeblMURnjbOUJ-_pbuNOYN_94SCeHVxDLL9T")
-	f.Add("cm1_")
-	f.Fuzz(func(t *testing.T, s string) {
-		if token, err := ParseToken(s); err == nil && token.String() != strings.TrimSpace(s) {
-			t.Fatalf("%q reads back as %q", s, token)
-		}
-	})
-}
-
-func FuzzClean(f *testing.F) {
-	for _, s := range []string{"ssh", "\x1b[31mred", "a\u202eb", "\xff\xfe", strings.Repeat("é", 300), "a\u200bb\nc\u2028d", strings.Repeat("\u202e", 2000) + "x"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got := clean(s)
-		if len(got) > mostText || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
-			t.Fatalf("%q became %q", s, got)
-		}
-		if clean(got) != got {
-			t.Fatalf("cleaning %q again changes it", got)
-		}
-	})
-}
-
-func frameSeeds() [][]byte {
-	var seeds [][]byte
-	for _, f := range []any{
-		fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(testConn(1, 2))}},
-		deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1},
-		helloFrame{Type: frameHello, Hello: hello{Version: 1, Name: "nas", Boot: make([]byte, bootLen), Limited: "x"}},
-		pingFrame{Type: framePing}, goodbyeFrame{Type: frameBye, Code: 1},
-	} {
-		b, _ := cbor.Marshal(f)
-		seeds = append(seeds, b)
-	}
-	return seeds
-}
-
-func FuzzFrames(f *testing.F) {
-	for _, s := range frameSeeds() {
-		f.Add(s)
-	}
-	f.Add([]byte{0x84, 4, 1, 0xf4, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c := clock{now: time.UnixMicro(time.Now().UnixMicro()), skew: time.Hour}
-		check := func(conn conntrack.Conn) {
-			if !conn.Peer.IsValid() || !conn.Local.IsValid() || conn.Peer.Addr().Is4In6() || conn.Local.Addr().Is4In6() || conn.Opened.After(c.now) ||
-				conn.Process != CleanProcess(conn.Process) || conn.RTT < 0 {
-				t.Fatalf("%+v", conn)
-			}
-		}
-		var delta deltaHead
-		if decode(b, &delta) == nil {
-			events, err := decodeEvents(delta.Events, c)
-			if err == nil {
-				for _, e := range events {
-					check(e.Conn)
-				}
-			}
-		}
-		var full fullHead
-		if decode(b, &full) == nil {
-			conns, err := appendConns(nil, full.Rows, c)
-			if err == nil {
-				for _, conn := range conns {
-					check(conn)
-				}
-				rows := make([]row, len(conns))
-				for i := range conns {
-					rows[i] = rowOf(conns[i])
-				}
-				raw, err := cbor.Marshal(rows)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if again, err := appendConns(nil, raw, clock{now: c.now}); err != nil || !slices.EqualFunc(again, conns, conntrack.Conn.Equal) {
-					t.Fatalf("%v: %+v became %+v", err, conns, again)
-				}
-			}
-		}
-		for _, frame := range []any{new(helloFrame), new(welcomeFrame), new(goodbyeFrame), new(proofFrame)} {
-			decode(b, frame)
-		}
-		kind, got, err := readFrame(bytes.NewReader(b), nil, smallFrame)
-		if err == nil && (len(got) > smallFrame || kind > 0x17) {
-			t.Fatalf("frame of %d bytes, type %d", len(got), kind)
-		}
-	})
 }
 
 func Example() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -340,12 +341,17 @@ func readFrame(r io.Reader, buf []byte, limit int) (frameType, []byte, error) {
 	if n < 2 || n > uint32(limit) {
 		return 0, buf, fmt.Errorf("%w: %d bytes, at most %d are taken", errFrame, n, limit)
 	}
-	if cap(buf) < int(n) || cap(buf) > keptBuffer {
-		buf = make([]byte, n)
+	if cap(buf) > keptBuffer {
+		buf = nil
 	}
-	buf = buf[:n]
-	if _, err := io.ReadFull(r, buf); err != nil {
-		return 0, buf, err
+	// Who only says that much will come is given no room for it yet.
+	for buf = buf[:0]; len(buf) < int(n); {
+		have := len(buf)
+		more := min(int(n)-have, max(keptBuffer, have))
+		buf = slices.Grow(buf, more)[:have+more]
+		if _, err := io.ReadFull(r, buf[have:]); err != nil {
+			return 0, buf, err
+		}
 	}
 	// An array of up to 23 elements is one byte, its first element, the
 	// type, the next.

@@ -105,17 +105,6 @@ func (l *link) end(code byeCode) {
 	l.conn.SetReadDeadline(time.Now())
 }
 
-// A waiter is a connection that is not authenticated yet.
-type waiter struct {
-	conn   net.Conn
-	source netip.Prefix
-}
-
-type failure struct {
-	count int
-	until time.Time
-}
-
 // Serve accepts agents until ctx ends, which is no error, or the listener
 // fails. It closes the listener and returns when all links have ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -179,81 +168,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
-}
-
-// sourceOf returns what is counted as one source: an IPv4 address or the
-// network of a host with IPv6.
-func sourceOf(a net.Addr) netip.Prefix {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := t.AddrPort().Addr().Unmap().WithZone("")
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits)
-	return p
-}
-
-// enter takes a slot for a connection before authentication. Who is silent
-// must not keep others out: the oldest of the same source, or of all, goes.
-// It reports whether the source may try a token; a key that is known is welcome
-// from everywhere.
-func (s *Server) enter(w *waiter) (guesses bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.failures[w.source]
-	guesses = f.count < mostFailures || time.Now().After(f.until)
-	same, oldest := 0, -1
-	for i, o := range s.waiting {
-		if o.source == w.source {
-			if same == 0 {
-				oldest = i
-			}
-			same++
-		}
-	}
-	if same < mostSource {
-		oldest = -1
-		if len(s.waiting) >= mostWaiting {
-			oldest = 0
-		}
-	}
-	if oldest >= 0 {
-		s.waiting[oldest].conn.Close()
-		s.waiting = append(s.waiting[:oldest], s.waiting[oldest+1:]...)
-	}
-	s.waiting = append(s.waiting, w)
-	return guesses
-}
-
-func (s *Server) leave(w *waiter) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, o := range s.waiting {
-		if o == w {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-// failed counts a wrong token.
-func (s *Server) failed(source netip.Prefix) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if s.failures == nil || len(s.failures) > 10_000 {
-		s.failures = make(map[netip.Prefix]failure)
-	}
-	f := s.failures[source]
-	if now.After(f.until) {
-		f = failure{until: now.Add(time.Minute)}
-	}
-	f.count++
-	s.failures[source] = f
 }
 
 // accept authenticates an agent and serves it. Its error says why it was refused, or
@@ -339,24 +253,6 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	return nil
 }
 
-// register returns the name of an agent that has shown a key.
-func (s *Server) register(key Key, a Agent, log *slog.Logger) (string, error) {
-	if r, known := s.Registry.of(key); known {
-		s.Registry.saw(key, a.Addr, a.Since)
-		return r.Name, nil
-	}
-	r, err := s.Registry.enrol(key, a.Name, a.Addr, a.Since)
-	if err != nil {
-		return "", err
-	}
-	if r.Name != a.Name {
-		log.Warn("a new agent has the name of another one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
-	} else {
-		log.Info("a new agent has joined", "agent", r.Name, "addr", a.Addr, "key", key.String())
-	}
-	return r.Name, nil
-}
-
 func (s *Server) maxConns() int {
 	if s.MaxConns == 0 {
 		return mostConns
@@ -440,55 +336,6 @@ func (s *Server) part(l *link) {
 	}
 	s.mu.Unlock()
 	close(l.left)
-}
-
-// authenticate returns the key that an agent has shown, zero if none that matters. The
-// registry vouches for a key that it knows, without a token: so tokens can change.
-func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix, guesses bool) (Key, error) {
-	if err := conn.Handshake(); err != nil {
-		return Key{}, err
-	}
-	cs := conn.ConnectionState()
-	if cs.NegotiatedProtocol != alpn {
-		return Key{}, errors.New("feed: the agent does not speak connmap/1")
-	}
-	var key Key
-	var known Registered
-	if s.Registry != nil {
-		if key = keyOf(&cs); key != (Key{}) {
-			known, _ = s.Registry.of(key)
-		}
-	}
-	kind, b, err := readFrame(conn, nil, smallFrame)
-	if err != nil {
-		return Key{}, err
-	}
-	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil {
-		return Key{}, errFrame
-	}
-	if !known.Revoked.IsZero() {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeRevoked})
-		return Key{}, fmt.Errorf("agent %q: %w", known.Name, errRevoked)
-	}
-	if known.Key != (Key{}) {
-		return key, writeFrame(conn, proofFrame{Type: frameProof})
-	}
-	if !guesses {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeGuesses})
-		return Key{}, errGuesses
-	}
-	token, err := s.Identity.secrets.proven(&cs, p.Proof)
-	if err != nil {
-		s.failed(source)
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeToken})
-		return Key{}, err
-	}
-	mine, err := proof(&cs, token, roleServer)
-	if err != nil {
-		return Key{}, err
-	}
-	return key, writeFrame(conn, proofFrame{Type: frameProof, Proof: mine})
 }
 
 // serve takes in frames until the link breaks.
@@ -612,58 +459,4 @@ func (s *Server) count(l *link, n int) {
 		}
 	}
 	most.end(byeTotal) // it may be on its way out already
-}
-
-// acks tells an agent what is recorded. It does not keep those waiting who say it.
-type acks struct {
-	conn *tls.Conn
-	seq  atomic.Uint64 // recorded last
-	wake chan struct{} // capacity 1
-	end  chan struct{}
-	done chan struct{}
-}
-
-func newAcks(conn *tls.Conn) *acks {
-	a := &acks{conn: conn, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
-	go a.run()
-	return a
-}
-
-// acked notes that all up to a delta is recorded.
-func (a *acks) acked(seq uint64) {
-	for {
-		old := a.seq.Load()
-		if old >= seq {
-			return
-		}
-		if a.seq.CompareAndSwap(old, seq) {
-			break
-		}
-	}
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (a *acks) run() {
-	defer close(a.done)
-	for {
-		select {
-		case <-a.end:
-			return
-		case <-a.wake:
-		}
-		a.conn.SetWriteDeadline(time.Now().Add(writeTime))
-		if writeFrame(a.conn, ackFrame{Type: frameAck, Seq: a.seq.Load()}) != nil {
-			return // who reads from the agent learns of it too
-		}
-	}
-}
-
-// stop ends it when the link has ended.
-func (a *acks) stop() {
-	close(a.end)
-	a.conn.NetConn().SetWriteDeadline(time.Now())
-	<-a.done
 }

@@ -31,7 +31,9 @@ func TestReport(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served, reported := make(chan error, 1), make(chan error, 1)
 	go func() { served <- (&feed.Server{Identity: id, Handler: agents}).Serve(ctx, l) }()
-	go func() { reported <- report(ctx, l.Addr().String(), id.Token().String(), filepath.Join(t.TempDir(), "key.pem")) }()
+	go func() {
+		reported <- report(ctx, l.Addr().String(), id.Token().String(), filepath.Join(t.TempDir(), "key.pem"))
+	}()
 	select {
 	case a := <-agents:
 		assert.NotEmpty(t, a.Name)

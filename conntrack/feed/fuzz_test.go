@@ -1,0 +1,263 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+func FuzzParseToken(f *testing.F) {
+	f.Add("cm1_ewdRFOjzn3ChNeblMURnjbOUJ-_pbuNOYN_94SCeHVxDLL9T")
+	f.Add("cm1_")
+	f.Fuzz(func(t *testing.T, s string) {
+		if token, err := ParseToken(s); err == nil && token.String() != strings.TrimSpace(s) {
+			t.Fatalf("%q reads back as %q", s, token)
+		}
+	})
+}
+
+func FuzzClean(f *testing.F) {
+	for _, s := range []string{"ssh", "\x1b[31mred", "a\u202eb", "\xff\xfe", strings.Repeat("é", 300), "a\u200bb\nc\u2028d", strings.Repeat("\u202e", 2000) + "x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := clean(s)
+		if len(got) > mostText || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
+			t.Fatalf("%q became %q", s, got)
+		}
+		if clean(got) != got {
+			t.Fatalf("cleaning %q again changes it", got)
+		}
+	})
+}
+
+func frameSeeds() [][]byte {
+	var seeds [][]byte
+	for _, f := range []any{
+		fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(testConn(1, 2))}},
+		deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1},
+		helloFrame{Type: frameHello, Hello: hello{Version: 1, Name: "nas", Boot: make([]byte, bootLen), Limited: "x"}},
+		proofFrame{Type: frameProof, Proof: make([]byte, 32)}, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: 1, Most: 9, Acks: true, Last: 7}},
+		fullFrame{Type: frameFull, Seq: 3, More: true, Rows: []row{rowOf(testConn(2, 2))}},
+		pingFrame{Type: framePing}, goodbyeFrame{Type: frameBye, Code: 1}, ackFrame{Type: frameAck, Seq: 2},
+	} {
+		b, _ := cbor.Marshal(f)
+		seeds = append(seeds, b)
+	}
+	return seeds
+}
+
+func FuzzFrames(f *testing.F) {
+	for _, s := range frameSeeds() {
+		f.Add(s)
+	}
+	f.Add([]byte{0x84, 4, 1, 0xf4, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := clock{now: time.UnixMicro(time.Now().UnixMicro()), skew: time.Hour}
+		check := func(conn conntrack.Conn) {
+			if !conn.Peer.IsValid() || !conn.Local.IsValid() || conn.Peer.Addr().Is4In6() || conn.Local.Addr().Is4In6() || conn.Opened.After(c.now) ||
+				conn.Process != CleanProcess(conn.Process) || conn.RTT < 0 {
+				t.Fatalf("%+v", conn)
+			}
+		}
+		var delta deltaHead
+		if decode(b, &delta) == nil {
+			events, err := decodeEvents(delta.Events, c)
+			if err == nil {
+				for _, e := range events {
+					check(e.Conn)
+				}
+			}
+		}
+		var full fullHead
+		if decode(b, &full) == nil {
+			conns, err := appendConns(nil, full.Rows, c)
+			if err == nil {
+				for _, conn := range conns {
+					check(conn)
+				}
+				rows := make([]row, len(conns))
+				for i := range conns {
+					rows[i] = rowOf(conns[i])
+				}
+				raw, err := cbor.Marshal(rows)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if again, err := appendConns(nil, raw, clock{now: c.now}); err != nil || !slices.EqualFunc(again, conns, conntrack.Conn.Equal) {
+					t.Fatalf("%v: %+v became %+v", err, conns, again)
+				}
+			}
+		}
+		for _, frame := range []any{new(helloFrame), new(welcomeFrame), new(goodbyeFrame), new(proofFrame), new(ackFrame), new(pingFrame)} {
+			decode(b, frame)
+		}
+		kind, got, err := readFrame(bytes.NewReader(b), nil, smallFrame)
+		if err == nil && (len(got) > smallFrame || kind > 0x17) {
+			t.Fatalf("frame of %d bytes, type %d", len(got), kind)
+		}
+	})
+}
+
+// framed puts lengths before messages, each of which begins with its own as a byte or, if
+// that is zero, takes the rest.
+func framed(b []byte) []byte {
+	var out []byte
+	for len(b) > 0 {
+		n := int(b[0])
+		if b = b[1:]; n == 0 || n > len(b) {
+			n = len(b)
+		}
+		out = append(binary.BigEndian.AppendUint32(out, uint32(n)), b[:n]...)
+		b = b[n:]
+	}
+	return out
+}
+
+func addLinkSeeds(f *testing.F) {
+	var all []byte
+	for _, s := range frameSeeds() {
+		f.Add(append([]byte{0}, s...), true)
+		all = append(append(all, byte(len(s))), s...)
+	}
+	f.Add(all, true)
+	f.Add([]byte{0, 4, 0, 1, 1, 1}, false)
+	f.Add(framed([]byte("\x02\x81\x06\x03\x82\x08\x05")), false)
+}
+
+// An observer is a Handler that fails if it is told what cannot be.
+type observer struct {
+	t      *testing.T
+	joined bool
+}
+
+func (w *observer) Join(Agent)  { w.joined = true }
+func (w *observer) Leave(Agent) { w.joined = false }
+func (w *observer) Full(_ Agent, conns []conntrack.Conn) {
+	for _, c := range conns {
+		w.check(c)
+	}
+}
+
+func (w *observer) Delta(_ Agent, events []conntrack.Event) {
+	for _, e := range events {
+		if e.Kind != conntrack.Lost {
+			w.check(e.Conn)
+		}
+	}
+}
+
+func (w *observer) check(c conntrack.Conn) {
+	if !w.joined || !c.Local.IsValid() || !c.Peer.IsValid() || c.Process != CleanProcess(c.Process) {
+		w.t.Errorf("told of %+v", c)
+	}
+}
+
+// FuzzServer is an agent that has the token and sends anything.
+func FuzzServer(f *testing.F) {
+	addLinkSeeds(f)
+	id, err := LoadIdentity(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, Certificates: []tls.Certificate{id.cert}}
+	f.Fuzz(func(t *testing.T, b []byte, frames bool) {
+		if frames {
+			b = framed(b)
+		}
+		w := &observer{t: t}
+		s := &Server{Identity: id, Handler: w}
+		near, far := net.Pipe()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			s.accept(far, config, slog.New(slog.DiscardHandler))
+			far.Close()
+		}()
+		l := &linker{Client: &Client{Token: id.Token()}, boot: make([]byte, bootLen)}
+		conn, _, err := l.greet(context.Background(), near)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			// What the server answers is read, or it could not answer.
+			var buf [1024]byte
+			for {
+				if _, err := conn.Read(buf[:]); err != nil {
+					return
+				}
+			}
+		}()
+		conn.Write(b)
+		near.Close()
+		<-served
+		if w.joined || len(s.links) > 0 || s.total.Load() != 0 {
+			t.Fatal("something is left of an agent that has gone")
+		}
+	})
+}
+
+// FuzzClient is a server that sends anything.
+func FuzzClient(f *testing.F) {
+	addLinkSeeds(f)
+	id, err := LoadIdentity(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	server := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.cert}}
+	f.Fuzz(func(t *testing.T, b []byte, frames bool) {
+		if frames {
+			b = framed(b)
+		}
+		near, far := net.Pipe()
+		go func() {
+			conn := tls.Server(far, server)
+			if conn.Handshake() == nil {
+				conn.Write(b)
+			}
+			far.Close()
+		}()
+		conn := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+		if err := conn.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		table := newTable()
+		table.follow(10, true)
+		table.sending(1, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0)
+		if err := listen(conn, table.acked); err == nil {
+			t.Fatal("it does not end")
+		}
+		near.Close()
+		if table.flying < 0 || table.flying != len(table.flight) {
+			t.Fatalf("%d ends in %d deltas fly", table.flying, len(table.flight))
+		}
+	})
+}
+
+func FuzzParseCertificate(f *testing.F) {
+	id, err := LoadIdentity(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(id.cert.Certificate[0])
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Add([]byte("LS0tLS1CRUdJTg=="))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if cert, err := ParseCertificate(b); (cert == nil) != (err != nil) {
+			t.Fatal(cert, err)
+		}
+	})
+}
