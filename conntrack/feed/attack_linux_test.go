@@ -1,0 +1,344 @@
+package feed
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The test binary is also the server that is attacked, so that its memory is its own.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("CONNMAP_FEED_SERVER"); dir != "" {
+		serveProcess(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// serveProcess serves until standard input ends.
+func serveProcess(dir string) {
+	fail := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	id, err := LoadIdentity(dir)
+	fail(err)
+	r, err := OpenRegistry(filepath.Join(dir, "agents.json"))
+	fail(err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fail(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	fmt.Println(l.Addr())
+	s := &Server{Identity: id, Registry: r, Handler: newHub(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	fail(s.Serve(ctx, l))
+}
+
+// A victim is a server in a process of its own.
+type victim struct {
+	addr  string
+	token Token
+	pid   int
+	log   *logBook
+}
+
+func startVictim(t *testing.T) *victim {
+	t.Helper()
+	dir := t.TempDir()
+	id, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "CONNMAP_FEED_SERVER="+dir)
+	v := &victim{token: id.Token(), log: &logBook{}}
+	cmd.Stderr = v.log
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		in.Close()
+		assert.NoError(t, cmd.Wait(), v.log.String())
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	v.addr, v.pid = strings.TrimSpace(line), cmd.Process.Pid
+	return v
+}
+
+// resident returns the memory of the server in MiB.
+func (v *victim) resident(t *testing.T) float64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.pid))
+	require.NoError(t, err)
+	for _, line := range strings.Split(string(b), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.Atoi(strings.Fields(rest)[0])
+			require.NoError(t, err)
+			return float64(kb) / 1024
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
+
+// from dials from one of many addresses of loopback.
+func (v *victim) from(source int) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+source/250), byte(1+source%250))}, Timeout: 5 * time.Second}
+	return d.Dial("tcp", v.addr)
+}
+
+// greet joins on a connection as a client with the token would.
+func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
+	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, boot: newBoot()}
+	conn, _, err := l.greet(context.Background(), raw)
+	return conn, err
+}
+
+// TestAttacks: whatever others do, an honest agent joins within seconds, the server's
+// memory stays within bounds, and the log says what was refused without being flooded.
+func TestAttacks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	raw := func(b ...byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) }
+	big, err := cbor.Marshal(fullFrame{Type: frameFull, Seq: 1, Rows: make([]row, 1)})
+	require.NoError(t, err)
+	bombs := map[string][]byte{
+		"nesting":           raw(append([]byte{0x84, 4, 1, 0xf4}, bytes.Repeat([]byte{0x81}, 200_000)...)...),
+		"huge array":        raw(0x84, 4, 1, 0xf4, 0x9b, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff),
+		"huge text":         raw(0x84, 4, 1, 0xf4, 0x81, 0x8e, 1, 6, 1, 0x46, 0, 0, 0, 0, 0, 1, 0x5b, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff),
+		"nulls":             raw(append([]byte{0x84, 4, 1, 0xf4, 0x99, 0x0f, 0xff}, bytes.Repeat([]byte{0xf6}, 4095)...)...),
+		"oversized":         {0x7f, 0xff, 0xff, 0xff},
+		"garbage":           []byte(strings.Repeat("garbage", 10_000)),
+		"duplicate keys":    raw(0x82, 2, 0xa3, 1, 1, 1, 2, 3, 0x50),
+		"row of nothing":    raw(big...),
+		"endless":           raw(0x9f, 4, 1),
+		"a proof once more": raw(append([]byte{0x82, 1, 0x58, 32}, make([]byte, 32)...)...),
+	}
+	attacks := []struct {
+		name   string
+		refuse string // what the log says of it
+		run    func(t *testing.T, v *victim, stop <-chan struct{}, n int)
+	}{
+		{"wrong secrets", "wrong token", func(t *testing.T, v *victim, stop <-chan struct{}, n int) {
+			wrong := v.token
+			wrong.secret[0]++
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if c, err := v.from(n + 8*(i%100)); err == nil {
+					_, err = v.greet(c, wrong)
+					assert.Error(t, err)
+					c.Close()
+				}
+			}
+		}},
+		{"replayed proofs", "wrong token", func(t *testing.T, v *victim, stop <-chan struct{}, n int) {
+			var old proofFrame
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c, err := v.from(n + 8*(i%100))
+				if err != nil {
+					continue
+				}
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				conn := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}})
+				if conn.Handshake() == nil {
+					cs := conn.ConnectionState()
+					p, err := proof(&cs, v.token, roleAgent)
+					require.NoError(t, err)
+					if old.Proof == nil {
+						old = proofFrame{Type: frameProof, Proof: p}
+					} else if writeFrame(conn, old) == nil {
+						kind, _, err := readFrame(conn, nil, smallFrame)
+						assert.False(t, err == nil && kind == frameProof, "it was let in")
+					}
+				}
+				c.Close()
+			}
+		}},
+		{"a thousand silent sockets", "its place was needed", func(t *testing.T, v *victim, stop <-chan struct{}, n int) {
+			for i := range 125 {
+				if c, err := v.from(n + 8*(i%100)); err == nil {
+					defer c.Close()
+				}
+			}
+			<-stop
+		}},
+		{"dribble", "", func(t *testing.T, v *victim, stop <-chan struct{}, n int) {
+			var conns []net.Conn
+			for i := range 20 {
+				c, err := v.from(n + 8*i)
+				if err != nil {
+					continue
+				}
+				defer c.Close()
+				if i%2 == 0 {
+					conns = append(conns, c) // before TLS
+				} else if conn, err := v.greet(c, v.token); err == nil {
+					conn.Write([]byte{0, 4, 0, 0, 0x84, 4, 1})
+					conns = append(conns, conn)
+				}
+			}
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+				for _, c := range conns {
+					c.SetDeadline(time.Now().Add(time.Second))
+					c.Write([]byte{0x16})
+				}
+			}
+		}},
+		{"damaged frames and bombs", "damaged frame", func(t *testing.T, v *victim, stop <-chan struct{}, n int) {
+			for i := 0; ; i++ {
+				for name, b := range bombs {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					c, err := v.from(n + 8*(i%100))
+					if err != nil {
+						continue
+					}
+					if conn, err := v.greet(c, v.token); err == nil {
+						conn.Write(b)
+						if name != "a proof once more" && name != "duplicate keys" { // these are skipped
+							_, err := conn.Read(make([]byte, 100))
+							assert.NoError(t, err, "%s: the server says farewell", name)
+						}
+					}
+					c.Close()
+				}
+			}
+		}},
+		{"a flood of frames", "", func(t *testing.T, v *victim, stop <-chan struct{}, n int) {
+			c, err := v.from(n)
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			conn, err := v.greet(c, v.token)
+			if err != nil {
+				return
+			}
+			go io.Copy(io.Discard, conn)
+			rows := make([]row, 2000)
+			for i := range rows {
+				k := testConn(rand.Uint64(), 1)
+				k.Process.Exe = strings.Repeat("x", 30)
+				rows[i] = rowOf(k)
+				rows[i].Container = ""
+			}
+			for seq := uint64(1); ; seq++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+				if writeFrame(conn, fullFrame{Type: frameFull, Seq: seq, Rows: rows}) != nil {
+					<-stop
+					return
+				}
+			}
+		}},
+	}
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			v := startVictim(t)
+			key := newKey(t)
+			joins := func(c *Client) time.Duration {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				defer cancel()
+				joined := make(chan struct{})
+				l := &linker{Client: c, addr: v.addr, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}
+				l.cert, err = certOf(key)
+				require.NoError(t, err)
+				done := make(chan error, 1)
+				go func() {
+					for {
+						err := l.link(ctx, sync.OnceFunc(func() { close(joined); cancel() }))
+						if ctx.Err() != nil {
+							done <- nil
+							return
+						}
+						t.Log("again: ", err)
+						time.Sleep(500 * time.Millisecond)
+					}
+				}()
+				<-done
+				select {
+				case <-joined:
+				default:
+					t.Error("the honest agent is kept out")
+				}
+				return time.Since(began)
+			}
+			honest := &Client{Token: v.token, Key: key, Name: "honest", Source: make(script)}
+			joins(honest)
+			before := v.resident(t)
+			stop := make(chan struct{})
+			var attackers sync.WaitGroup
+			for n := range 8 {
+				attackers.Go(func() { a.run(t, v, stop, n) })
+			}
+			most, longest := before, time.Duration(0)
+			for began := time.Now(); time.Since(began) < 4*time.Second; {
+				longest = max(longest, joins(honest))
+				most = max(most, v.resident(t))
+				time.Sleep(100 * time.Millisecond)
+			}
+			close(stop)
+			attackers.Wait()
+			t.Logf("%s: honest agents join within %v; %.1f MiB before, at most %.1f", a.name, longest.Round(time.Millisecond), before, most)
+			assert.Less(t, longest, 5*time.Second)
+			assert.Less(t, most-before, 50.0, "MiB")
+			log := v.log.String()
+			if a.refuse != "" {
+				assert.Contains(t, log, a.refuse)
+			}
+			assert.LessOrEqual(t, strings.Count(log, "refused"), 8, "not flooded")
+			assert.NotContains(t, log, "panic")
+		})
+	}
+}
