@@ -414,6 +414,7 @@ func TestSavedQueries(t *testing.T) {
 		all[2990+i].Rule, all[2990+i].Container = "Other", "c0ffee"
 	}
 	all[2999].Program = "sshd"
+	all = append(all, Entry{Agent: "nas", Lost: 1, Seen: time.Now()})
 	require.NoError(t, db.Record(t.Context(), all))
 	c := console(t, db)
 	queries := SavedQueries()

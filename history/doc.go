@@ -49,6 +49,9 @@
 // conditions go through the whole table, which takes a second for about two
 // million rows.
 //
+// The table losses has how many events agents could not tell, with the hour in which the
+// server learnt of it as timestamp, the agent and the count.
+//
 // The file is written ahead (FILE-wal, FILE-shm), so that readers and the
 // writer do not wait for each other. FILE.lock keeps a second writing program
 // out, and FILE.reserve is room to delete rows when the disk is full. A process

@@ -42,6 +42,7 @@ type Entry struct {
 	Seen      time.Time      // when this was so; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
+	Lost      uint64         // not zero: so many events of Agent were lost until Seen, and nothing else counts
 }
 
 // A Mark is a place and how many openings of connections were counted there.

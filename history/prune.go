@@ -334,6 +334,9 @@ func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err 
 			return 0, err
 		}
 	}
+	if err := sqlitex.Execute(db.conn, `DELETE FROM losses WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{cutoff}}); err != nil {
+		return 0, err
+	}
 	ch.rows = -gone
 	return gone, db.settle(&ch)
 }
@@ -383,7 +386,7 @@ func (db *DB) Reset(ctx context.Context) error {
 		defer end(&err)
 		// Without a condition SQLite empties a table at once.
 		for _, q := range []string{
-			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM places_index`,
+			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM places_index`, `DELETE FROM losses`,
 			`UPDATE settings SET value = 0 WHERE name = 'rows'`,
 		} {
 			if err := sqlitex.ExecuteTransient(db.conn, q, nil); err != nil {

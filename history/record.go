@@ -74,8 +74,24 @@ func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
 	return db.settle(&ch)
 }
 
+// putLoss adds to what was lost of an agent in an hour.
+func (db *DB) putLoss(e *Entry) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO losses VALUES (?1, ?2, ?3)
+ON CONFLICT (timestamp, agent) DO UPDATE SET count = count + excluded.count`)
+	if err != nil {
+		return err
+	}
+	stmt.BindText(1, formatTime(e.Seen.Truncate(time.Hour), time.DateTime))
+	stmt.BindText(2, e.Agent)
+	stmt.BindInt64(3, limitBytes(e.Lost))
+	return run(stmt)
+}
+
 // put records an entry.
 func (db *DB) put(e *Entry, ch *changes) error {
+	if e.Lost > 0 {
+		return db.putLoss(e)
+	}
 	k := keyOf(e)
 	r := db.memory.rows[k]
 	if r == nil {

@@ -238,3 +238,24 @@ func TestRecordIsAllOrNothing(t *testing.T) {
 	}
 	assert.Equal(t, 1, n)
 }
+
+// TestLosses: what agents could not tell is added up by the hour.
+func TestLosses(t *testing.T) {
+	db := open(t, path(t))
+	w := db.Writer()
+	at := time.Date(2026, 5, 1, 12, 10, 0, 0, time.UTC)
+	for i, e := range []Entry{{Agent: "nas", Lost: 3, Seen: at}, {Agent: "nas", Lost: 4, Seen: at.Add(time.Minute)}, {Agent: "web", Lost: 1, Seen: at}, {Agent: "nas", Lost: 9, Seen: at.Add(time.Hour)}} {
+		w.Add(e)
+		if i == 0 {
+			w.Add(entry(1))
+		}
+	}
+	require.NoError(t, w.Close())
+	assert.Equal(t, [][]any{{"2026-05-01 12:00:00", "nas", int64(7)}, {"2026-05-01 12:00:00", "web", int64(1)}, {"2026-05-01 13:00:00", "nas", int64(9)}},
+		ask(t, console(t, db), `SELECT timestamp, agent, count FROM losses ORDER BY timestamp, agent`, nil))
+	s, err := db.Stats()
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, s.Rows)
+	require.NoError(t, db.Reset(t.Context()))
+	assert.Empty(t, ask(t, console(t, db), `SELECT * FROM losses`, nil))
+}

@@ -48,6 +48,8 @@ WHERE timestamp >= datetime('now', :since) AND place IN (SELECT p.id FROM places
   WHERE max_lat >= :lat - :km / 111.0 AND min_lat <= :lat + :km / 111.0 AND haversine(lat, lon, :lat, :lon) <= :km)
 ORDER BY timestamp DESC LIMIT 500`, with(day, "lat", "52.5", "lon", "13.4", "km", "100")},
 
+		{"losses", "how much agents could not tell, by hour", `SELECT timestamp AS hour, agent, count
+FROM losses WHERE timestamp >= datetime('now', :since) ORDER BY timestamp DESC LIMIT 500`, week},
 		{"busiest", "organisations by bytes", `SELECT orgname, country, sum(tx) AS sent, sum(rx) AS received, sum(count) AS connections
 FROM detailed_history WHERE timestamp >= datetime('now', :since)
 GROUP BY orgname, country ORDER BY sent + received DESC LIMIT 100`, day},

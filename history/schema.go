@@ -74,6 +74,15 @@ CREATE TABLE settings (
 INSERT INTO settings VALUES ('rows', 0), ('most_bytes', 4000000000);
 `
 
+// Files of older versions, which do not mind it, get this table too.
+const lossesSchema = `
+CREATE TABLE IF NOT EXISTS losses (
+	timestamp TEXT    NOT NULL,
+	agent     TEXT    NOT NULL,
+	count     INTEGER NOT NULL,
+	PRIMARY KEY (timestamp, agent)
+) WITHOUT ROWID`
+
 // configure prepares a connection for the writer. It creates the schema if
 // the file holds nothing. Of a big file it checks what it can in checkTime.
 func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) error {
@@ -93,6 +102,9 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 			return err
 		}
 		conn.SetInterrupt(ctx.Done())
+	}
+	if err := sqlitex.ExecuteTransient(conn, lossesSchema, nil); err != nil {
+		return err
 	}
 	var mode string
 	err = sqlitex.ExecuteTransient(conn, `PRAGMA journal_mode = WAL`, &sqlitex.ExecOptions{

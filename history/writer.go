@@ -76,7 +76,7 @@ func (w *Writer) Add(e Entry) {
 	k := keyOf(&e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n, ok := w.latest[k]; ok && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
+	if n, ok := w.latest[k]; ok && e.Lost == 0 && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
 		old := &w.queue[n-w.first]
 		e.New, e.Opened = old.New, old.Opened
 		if e.Closed.IsZero() {
@@ -90,7 +90,9 @@ func (w *Writer) Add(e Entry) {
 		w.lastDrop = time.Now()
 		return
 	}
-	w.latest[k] = w.first + uint64(len(w.queue))
+	if e.Lost == 0 {
+		w.latest[k] = w.first + uint64(len(w.queue))
+	}
 	w.queue = append(w.queue, e)
 	if n := len(w.queue); n == 1 || n == batchLen {
 		w.signal()

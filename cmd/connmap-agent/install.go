@@ -37,7 +37,7 @@ LoadCredential=token:` + tokenFile + `
 Restart=always
 RestartSec=5
 DynamicUser=yes
-# Holds the key that this machine makes for itself.
+# Holds the key that this machine makes for itself, and what the server was not told yet.
 StateDirectory=connmap-agent
 # To follow the kernel's sockets by its programs, and to ask it for all sockets.
 AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN

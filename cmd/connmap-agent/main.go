@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -43,7 +44,7 @@ func main() {
 // options is what the command line says.
 type options struct {
 	host, token, tokenFile, name, backend       string
-	key, cert                                   string
+	key, cert, spool                            string
 	once, watch, json, loopback, v, print, tofu bool
 	interval                                    time.Duration
 }
@@ -111,7 +112,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	// A daemon among others: it is small, and stays so.
 	debug.SetMemoryLimit(12 << 20)
 	client := &feed.Client{
-		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Logger: log,
+		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Spool: o.spool, Logger: log,
 	}
 	return client.Run(ctx)
 }
@@ -125,6 +126,7 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.json, "json", false, "with -once or -watch: one JSON object a line (default columns)")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token (default the argument, or CONNMAP_TOKEN)")
 	f.StringVar(&o.key, "key", "", "`file` that holds this machine's own key, made when it is missing (default agent-key.pem in the state folder of the service, else in connmap in your configuration folder)")
+	f.StringVar(&o.spool, "spool", "", "`folder` for 64 MB of what memory has no room for while the map server is away, and of what it was not told when the agent ends; none: no such folder (default spool in the state folder of the service, else none)")
 	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder)")
 	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server shows now, and keep it in the file that -cert names or server-cert.pem")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
@@ -180,6 +182,12 @@ own programs only.
 		return o, fmt.Errorf("-interval: expected 10ms or more, found %v", o.interval)
 	}
 	o.host, o.token = f.Arg(0), f.Arg(1)
+	if state := os.Getenv("STATE_DIRECTORY"); o.spool == "" && state != "" { // systemd sets it for services
+		o.spool = filepath.Join(state, "spool")
+	}
+	if o.spool == "none" {
+		o.spool = ""
+	}
 	if o.name == "" {
 		o.name, _ = os.Hostname()
 	}

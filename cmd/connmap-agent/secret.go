@@ -100,7 +100,7 @@ func (o *options) trust(ctx context.Context, name string, stderr io.Writer) (*x5
 func (o *options) readKey() (ed25519.PrivateKey, error) {
 	name := o.key
 	if name == "" {
-		dir := os.Getenv("STATE_DIRECTORY") // systemd sets it for services
+		dir := os.Getenv("STATE_DIRECTORY")
 		if dir == "" {
 			config, err := os.UserConfigDir()
 			if err != nil {

@@ -30,6 +30,7 @@ const DefaultPort = 10789
 const (
 	handshakeTime = 10 * time.Second // for all of TLS, proofs and greetings
 	writeTime     = 10 * time.Second
+	lastWords     = 2 * time.Second // when Run ends
 	heartbeat     = 10 * time.Second
 	silence       = 30 * time.Second      // after which the other side is gone
 	gatherTime    = 25 * time.Millisecond // a poll yields many events at once
@@ -68,6 +69,7 @@ type Client struct {
 	Name   string                // by which the map calls this host; empty: its address
 	Source Source                // what to report
 	Info   func() conntrack.Info // how Source reads and why it does not see all, asked at each connect; nil: unknown
+	Spool  string                // folder for 64 MiB of what memory has no room for while there is no server, and of what was not told when Run ends; empty: none
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
@@ -92,6 +94,11 @@ func (c *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &linker{Client: c, addr: addr, log: c.Logger, table: newTable(), boot: make([]byte, bootLen)}
+	if c.Spool != "" {
+		if l.table.spool, err = openSpool(c.Spool); err != nil {
+			return err
+		}
+	}
 	if c.Key != nil {
 		if l.cert, err = certOf(c.Key); err != nil {
 			return err
@@ -109,19 +116,21 @@ func (c *Client) Run(ctx context.Context) error {
 	}()
 	err = l.run(ctx)
 	cancel()
-	return errors.Join(<-source, err)
+	return errors.Join(<-source, err, l.table.store())
 }
 
 // read follows a source until ctx ends.
 func (t *table) read(ctx context.Context, src Source) error {
 	for e, err := range src.Events(ctx) {
+		if err == nil {
+			t.add(e)
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		t.add(e)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -256,17 +265,12 @@ func (l *linker) link(ctx context.Context, joined func()) error {
 	reader.Go(func() { broken <- listen(conn, l.table.acked) })
 	defer reader.Wait()
 	defer raw.Close()
-	// Unlike that of raw, this Close says farewell.
-	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		conn.Close()
-		close(closed)
-	})
 	defer func() {
-		if !stop() {
-			<-closed
+		if ctx.Err() != nil {
+			conn.Close() // unlike that of raw, this says farewell
 		}
 	}()
+	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Now().Add(lastWords)) })()
 	return l.report(ctx, conn, server, broken)
 }
 
@@ -399,10 +403,12 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 	var lost uint64 // taken from the table, but not yet told
 	defer func() { l.table.unfollow(lost) }()
 	send := func(frame any) error {
-		conn.SetWriteDeadline(time.Now().Add(writeTime))
+		if ctx.Err() == nil {
+			conn.SetWriteDeadline(time.Now().Add(writeTime))
+		}
 		return writeFrame(conn, frame)
 	}
-	delta := func(events []conntrack.Event) error {
+	delta := func(events []conntrack.Event, spooled bool) error {
 		if len(events) == 0 && lost == 0 {
 			return nil
 		}
@@ -417,7 +423,7 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 			for i, e := range part {
 				f.Events[i] = eventRow{Kind: e.Kind, Row: rowOf(e.Conn)}
 			}
-			l.table.sending(f.Seq, part, f.Lost)
+			l.table.sending(f.Seq, part, f.Lost, spooled)
 			frames = append(frames, f)
 		}
 		if server.Acks {
@@ -434,7 +440,7 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 	full := func() error {
 		conns, before, gone := l.table.follow(server.Most, server.Acks)
 		lost += gone
-		if err := delta(before); err != nil {
+		if err := delta(before, false); err != nil {
 			return err
 		}
 		l.seq++
@@ -461,7 +467,11 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return l.finish(ctx, broken, func() error {
+				events, gone := l.table.take(true)
+				lost += gone
+				return delta(events, false)
+			})
 		case err := <-broken:
 			return err
 		case <-ping.C:
@@ -481,11 +491,15 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 				var gone uint64
 				events, gone = l.table.take(all)
 				lost += gone
-				err = delta(events)
+				err = delta(events, false)
 				lastDelta = now
 				if all {
 					lastCounters = now
 				}
+			}
+			if events, gone := l.table.unspool(); err == nil && (len(events) > 0 || gone > 0) {
+				lost += gone
+				err = delta(events, true)
 			}
 		}
 		if err != nil {
@@ -501,6 +515,22 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 		}
 		flush.Reset(later(at, lastDelta.Add(deltaEvery)).Sub(now))
 	}
+}
+
+// finish tells what is left to tell when Run ends, and waits a little for the server to
+// record it.
+func (l *linker) finish(ctx context.Context, broken <-chan error, tell func() error) error {
+	if err := tell(); err != nil {
+		return err
+	}
+	for end := time.Now().Add(lastWords); !l.table.landedAll() && time.Now().Before(end); {
+		select {
+		case err := <-broken:
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return ctx.Err()
 }
 
 func later(a, b time.Time) time.Time {

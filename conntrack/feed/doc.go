@@ -61,9 +61,10 @@
 // A client keeps each close, which tells all of its connection, until it is
 // acknowledged, if acks in welcome is true. After a break it sends those that were not,
 // and what closed meanwhile, in a delta before the full: a server may be told of an end
-// twice, and of one whose opening it has not seen. A client keeps 30,000 of them; those
-// that it has no room for it counts in lost. last is the number of the last delta of
-// this boot that the server was told: losses up to there it has counted.
+// twice, and of one whose opening it has not seen. A client keeps 30,000 of them, and if
+// it has a spool 64 MiB more on disk, also from one run to the next; those that it has no
+// room for it counts in lost. last is the number of the last delta of this boot that the
+// server was told: losses up to there it has counted.
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.

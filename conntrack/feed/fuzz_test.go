@@ -236,7 +236,7 @@ func FuzzClient(f *testing.F) {
 		}
 		table := newTable()
 		table.follow(10, true)
-		table.sending(1, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0)
+		table.sending(1, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0, false)
 		if err := listen(conn, table.acked); err == nil {
 			t.Fatal("it does not end")
 		}

@@ -43,6 +43,9 @@ type table struct {
 	kept    []conntrack.Event // ends that are to be told to the next server that follows
 	flight  []sent            // what was told and is not acknowledged yet
 	flying  int               // ends in flight
+	spool   *spool            // where ends go that memory has no room for; nil: nowhere
+	full    int               // ends for which the spool need not be asked
+	reading bool              // the oldest batch of the spool is in flight
 	acks    bool              // the server acknowledges
 	urgency urgency           // of what waits
 }
@@ -56,9 +59,10 @@ type known struct {
 
 // sent is a delta that was sent.
 type sent struct {
-	seq  uint64
-	ends []conntrack.Event
-	lost uint64
+	seq     uint64
+	ends    []conntrack.Event // but for those that the spool has
+	lost    uint64
+	spooled bool
 }
 
 type change struct {
@@ -182,8 +186,13 @@ func (t *table) waiting() (urgency, bool) {
 func (t *table) keep(e conntrack.Event) {
 	t.kept = append(t.kept, e)
 	for len(t.kept)+t.flying > mostKept {
+		if t.spool != nil && len(t.kept) > mostKept/2 && t.spill() {
+			continue
+		}
 		if len(t.flight) > 0 {
-			t.lost += uint64(len(t.flight[0].ends)) + t.flight[0].lost
+			if d := t.flight[0]; !d.spooled {
+				t.lost += uint64(len(d.ends)) + d.lost
+			}
 			t.landed()
 		} else {
 			t.kept = t.kept[1:]
@@ -192,20 +201,74 @@ func (t *table) keep(e conntrack.Event) {
 	}
 }
 
-// sending notes a delta that is about to be sent.
-func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64) {
+// spill moves the older half of what is kept to the spool, and reports whether that was
+// done. A disk that does not take it is not asked again at once.
+func (t *table) spill() bool {
+	if t.full > 0 {
+		t.full--
+		return false
+	}
+	n := mostKept / 2
+	gone, err := t.spool.put(t.kept[:n], 0)
+	t.lost += gone
+	if err != nil {
+		t.full = n / 10
+		return false
+	}
+	t.kept = append([]conntrack.Event(nil), t.kept[n:]...)
+	return true
+}
+
+// store puts all that no server has acknowledged into the spool, for the next run.
+func (t *table) store() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ends []conntrack.Event
+	lost := t.lost
+	for _, d := range t.flight {
+		ends = append(ends, d.ends...)
+		if !d.spooled {
+			lost += d.lost
+		}
+	}
+	ends = append(ends, t.kept...)
+	if t.spool == nil || len(ends) == 0 && lost == 0 {
+		return nil
+	}
+	_, err := t.spool.put(ends, lost)
+	return err
+}
+
+// unspool returns a batch of the spool that is to be told now, if any. The next comes
+// when the server has recorded it.
+func (t *table) unspool() (ends []conntrack.Event, lost uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
+		if ends, lost = t.spool.first(); len(ends) > 0 || lost > 0 {
+			t.reading = true
+			return ends, lost
+		}
+		t.spool.drop()
+	}
+	return nil, 0
+}
+
+// sending notes a delta that is about to be sent. What the spool has too needs no room
+// in memory.
+func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spooled bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.acks {
 		return
 	}
-	d := sent{seq: seq, lost: lost}
+	d := sent{seq: seq, lost: lost, spooled: spooled}
 	for _, e := range events {
-		if e.Kind == conntrack.Close {
+		if e.Kind == conntrack.Close && !spooled {
 			d.ends = append(d.ends, e)
 		}
 	}
-	if d.ends == nil && lost == 0 {
+	if d.ends == nil && lost == 0 && !spooled {
 		return
 	}
 	t.flight = append(t.flight, d)
@@ -213,6 +276,13 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64) {
 	for t.flying += len(d.ends); t.flying > mostKept; {
 		t.landed()
 	}
+}
+
+// landedAll reports whether all that was sent is acknowledged.
+func (t *table) landedAll() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.flight) == 0
 }
 
 // landed forgets the oldest delta in flight.
@@ -231,6 +301,13 @@ func (t *table) acked(seq uint64) {
 	if len(t.flight) == 0 {
 		t.flight = nil
 	}
+	if t.reading && !slices.ContainsFunc(t.flight, func(d sent) bool { return d.spooled }) {
+		t.spool.drop()
+		t.reading = false
+		if len(t.spool.batches) > 0 {
+			t.waits(soon)
+		}
+	}
 }
 
 // counted notes that the server was told all deltas up to one before the link broke: it
@@ -239,9 +316,14 @@ func (t *table) counted(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.flight {
-		if t.flight[i].seq <= seq {
-			t.flight[i].lost = 0
+		d := &t.flight[i]
+		if d.seq > seq {
+			break
 		}
+		if d.spooled && d.lost > 0 && t.reading {
+			t.spool.batches[0].counted = true
+		}
+		d.lost = 0
 	}
 }
 
@@ -290,8 +372,11 @@ func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []co
 		var again []conntrack.Event
 		for _, d := range t.flight {
 			again = append(again, d.ends...)
-			lost += d.lost
+			if !d.spooled {
+				lost += d.lost
+			}
 		}
+		t.reading = false // it is read again
 		before = append(append(again, t.kept...), before...)
 		t.flight, t.flying, t.kept = nil, 0, nil
 	}

@@ -51,7 +51,7 @@ func TestTableAgainstNaive(t *testing.T) {
 		send := func(events []conntrack.Event, missed uint64) {
 			require.Zero(t, missed)
 			seq++
-			tb.sending(seq, events, 0)
+			tb.sending(seq, events, 0, false)
 			transit = append(transit, delta{seq, events})
 		}
 		follow := func() {
@@ -150,7 +150,7 @@ func TestTableIsBounded(t *testing.T) {
 		assert.EqualValues(t, n, ends+int(lost), "%s: told or counted", name)
 		// In flight it is bounded too.
 		for i := range uint64(10) {
-			tb.sending(i, before, 1)
+			tb.sending(i, before, 1, false)
 		}
 		assert.LessOrEqual(t, tb.flying, mostKept, name)
 	}
@@ -167,12 +167,12 @@ func TestTableIsBounded(t *testing.T) {
 	assert.Len(t, conns, 10)
 	assert.Zero(t, lost, "not counted again")
 	// Losses that were told but not acknowledged are told again.
-	tb.sending(1, nil, 5)
+	tb.sending(1, nil, 5, false)
 	tb.unfollow(2)
 	_, _, lost = tb.follow(10, true)
 	assert.EqualValues(t, 7, lost)
 	// A server that does not acknowledge is told once.
 	tb.follow(10, false)
-	tb.sending(2, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0)
+	tb.sending(2, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0, false)
 	assert.Empty(t, tb.flight)
 }

@@ -285,6 +285,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			m.end(ag, e.Conn.ID, ag.conns[e.Conn.ID])
 		case conntrack.Lost:
 			ag.lost += e.Lost
+			m.recordLoss(ag.name, e.Lost)
 		}
 	}
 	m.touch()

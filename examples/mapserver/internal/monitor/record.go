@@ -24,6 +24,13 @@ func (m *Monitor) record(c *live.Conn, opens bool, closed time.Time) {
 	})
 }
 
+// recordLoss hands to the history that an agent could not tell so many events.
+func (m *Monitor) recordLoss(agent string, n uint64) {
+	if m.Writer != nil && n > 0 {
+		m.Writer.Add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+	}
+}
+
 // Recorded implements feed.Recorder.
 func (m *Monitor) Recorded(f func()) {
 	if m.Writer == nil {

@@ -1,0 +1,147 @@
+package feed
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+// ended are n ends of connections with IDs from first on.
+func ended(first, n uint64) (ends []conntrack.Event) {
+	for id := first; id < first+n; id++ {
+		c := testConn(id, 1)
+		c.Process.Container = ""
+		ends = append(ends, conntrack.Event{Kind: conntrack.Close, Conn: c})
+	}
+	return ends
+}
+
+// TestSpool: many times what memory has room for is told after a long time without a
+// server, also by the next run of the agent.
+func TestSpool(t *testing.T) {
+	id, addr, dir := identity(t), freeAddr(t), filepath.Join(t.TempDir(), "spool")
+	const first, second = 70_000, 5_000
+	run := func(from, n uint64) {
+		src := make(script)
+		c := &Client{Addr: addr, Token: id.Token(), Source: src, Spool: dir}
+		done, stop := report(t, c)
+		for _, e := range ended(from, n) {
+			src <- e
+		}
+		stop()
+		require.NoError(t, <-done)
+	}
+	run(1, first)
+	run(first+1, second)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.NotEmpty(t, left)
+	r := newRecorder()
+	_, stopServer := serve(t, id, r, addr)
+	src := make(script)
+	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Source: src, Spool: dir})
+	began := time.Now()
+	told := func() int {
+		r.record()
+		r.rmu.Lock()
+		defer r.rmu.Unlock()
+		return len(r.safe)
+	}
+	// The server fails in between.
+	eventually(t, "some are recorded", func() bool { return told() > 10_000 })
+	stopServer()
+	r.crash()
+	serve(t, id, r, addr)
+	require.Eventually(t, func() bool { return told() == first+second }, 30*time.Second, 20*time.Millisecond, "all are recorded: %d", told())
+	t.Logf("%d ends told in %v", first+second, time.Since(began).Round(time.Millisecond))
+	eventually(t, "nothing is left", func() bool { left, err := os.ReadDir(dir); return err == nil && len(left) == 0 })
+	// What comes while the agent is told to end is told.
+	src <- ended(1_000_000, 1)[0]
+	time.Sleep(10 * time.Millisecond)
+	go func() { time.Sleep(300 * time.Millisecond); told() }()
+	stop()
+	require.NoError(t, <-done)
+	assert.Equal(t, first+second+1, told())
+	left, err = os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	assert.Zero(t, r.hub.lost)
+}
+
+// TestSpoolIsBounded: what there is no room for is counted, and so is what is damaged.
+func TestSpoolIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openSpool(dir)
+	require.NoError(t, err)
+	ends := ended(1, 15_000)
+	var gone uint64
+	for range 60 {
+		n, err := s.put(ends, 1)
+		require.NoError(t, err)
+		gone += n
+	}
+	assert.LessOrEqual(t, s.bytes, int64(mostSpooled))
+	kept := len(s.batches)
+	assert.EqualValues(t, (60-kept)*15_001, gone)
+	again, err := openSpool(dir)
+	require.NoError(t, err)
+	assert.Equal(t, s.batches, again.batches)
+	assert.Equal(t, s.bytes, again.bytes)
+	got, lost := again.first()
+	assert.EqualValues(t, 1, lost)
+	require.Len(t, got, 15_000)
+	for i, e := range got {
+		assert.True(t, e.Conn.Equal(ends[i].Conn))
+		assert.Equal(t, conntrack.Close, e.Kind)
+	}
+	for _, damage := range [][]byte{nil, []byte("damaged"), {0x99, 0x3a, 0x98}} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, again.batches[0].name()), damage, 0o600))
+		got, lost = again.first()
+		assert.Empty(t, got)
+		assert.EqualValues(t, 15_001, lost)
+		again.batches[0].counted = true
+		_, lost = again.first()
+		assert.EqualValues(t, 15_000, lost)
+		again.drop()
+	}
+	require.NoError(t, os.Remove(filepath.Join(dir, again.batches[0].name())))
+	got, lost = again.first()
+	assert.Empty(t, got)
+	assert.EqualValues(t, 15_001, lost)
+	again.drop()
+	assert.Equal(t, kept-4, len(again.batches))
+
+	// Other files are left alone.
+	for _, name := range []string{"x", "1-2-3.ends", "000000000001-2.ends", "000000000001-2-3.ends.12.new"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	third, err := openSpool(dir)
+	require.NoError(t, err)
+	assert.Equal(t, again.batches, third.batches)
+	err = (&Client{Addr: "map", Token: Token{secret: [16]byte{1}}, Source: make(script), Spool: "/dev/null/x"}).Run(context.Background())
+	assert.ErrorContains(t, err, "/dev/null")
+}
+
+// TestSpoolOnAFullDisk: memory goes on as without a spool.
+func TestSpoolOnAFullDisk(t *testing.T) {
+	table := newTable()
+	dir := t.TempDir()
+	var err error
+	table.spool, err = openSpool(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(dir))
+	for _, e := range ended(1, mostKept+500) {
+		table.add(e)
+	}
+	assert.Len(t, table.kept, mostKept)
+	assert.EqualValues(t, 500, table.lost)
+}
