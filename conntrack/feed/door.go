@@ -14,6 +14,7 @@ import (
 type waiter struct {
 	conn   net.Conn
 	source netip.Prefix
+	since  time.Time
 }
 
 type failure struct {
@@ -37,8 +38,8 @@ func sourceOf(a net.Addr) netip.Prefix {
 	return p
 }
 
-// enter takes a slot for a connection before authentication. Who is silent
-// must not keep others out: the oldest of the same source, or of all, goes.
+// enter takes a slot for a connection before authentication. Who is silent must not keep
+// others out: if there is none left, the oldest of the source that has the most goes.
 // It reports whether the source may try a token; a key that is known is welcome
 // from everywhere.
 func (s *Server) enter(w *waiter) (guesses bool) {
@@ -46,25 +47,35 @@ func (s *Server) enter(w *waiter) (guesses bool) {
 	defer s.mu.Unlock()
 	f := s.failures[w.source]
 	guesses = f.count < mostFailures || time.Now().After(f.until)
-	same, oldest := 0, -1
-	for i, o := range s.waiting {
-		if o.source == w.source {
-			if same == 0 {
-				oldest = i
+	now := time.Now()
+	if len(s.waiting) >= mostWaiting {
+		// Of the source that has the most.
+		count := map[netip.Prefix]int{w.source: 1}
+		for _, o := range s.waiting {
+			count[o.source]++
+		}
+		rude := w.source
+		for source, n := range count {
+			if n > count[rude] {
+				rude = source
 			}
-			same++
+		}
+		for i, o := range s.waiting {
+			if o.source != rude {
+				continue
+			}
+			if rude == w.source && now.Sub(o.since) < patience {
+				// So many come from one network that all are new. Who has begun is to
+				// end, or none would get in; the others will come again.
+				w.conn.Close()
+				return false
+			}
+			o.conn.Close()
+			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			break
 		}
 	}
-	if same < mostSource {
-		oldest = -1
-		if len(s.waiting) >= mostWaiting {
-			oldest = 0
-		}
-	}
-	if oldest >= 0 {
-		s.waiting[oldest].conn.Close()
-		s.waiting = append(s.waiting[:oldest], s.waiting[oldest+1:]...)
-	}
+	w.since = now
 	s.waiting = append(s.waiting, w)
 	return guesses
 }

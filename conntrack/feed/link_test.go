@@ -511,8 +511,8 @@ func TestManySources(t *testing.T) {
 	open := func(source string) *waiter {
 		a, b := net.Pipe()
 		t.Cleanup(func() { b.Close() })
-		w := &waiter{a, sourceOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(source)))}
-		require.True(t, s.enter(w))
+		w := &waiter{conn: a, source: sourceOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(source)))}
+		s.enter(w)
 		return w
 	}
 	closed := func(w *waiter) bool {
@@ -522,18 +522,29 @@ func TestManySources(t *testing.T) {
 	}
 	honest := open("198.51.100.1:1")
 	var rude []*waiter
-	for n := range 50 {
+	for n := range mostWaiting - 1 {
 		rude = append(rude, open(fmt.Sprintf("[2001:db8::%x]:%d", n, 1000+n)))
 	}
-	assert.False(t, closed(honest))
-	assert.True(t, closed(rude[41]), "one /64 is one source")
-	assert.False(t, closed(rude[42]))
-	assert.Len(t, s.waiting, 1+mostSource)
+	assert.False(t, closed(rude[0]), "there is room")
+	late := open("[2001:db8::ffff]:1")
+	assert.True(t, closed(late), "all of this network have just come")
+	assert.False(t, closed(rude[0]))
+	other := open("198.51.100.2:1")
+	assert.True(t, closed(rude[0]), "one /64 is one source")
+	assert.False(t, closed(rude[1]))
+	for _, w := range rude {
+		w.since = w.since.Add(-patience)
+	}
+	late = open("[2001:db8::ffff]:1")
+	assert.False(t, closed(late))
+	assert.True(t, closed(rude[1]), "it is silent")
+	assert.Len(t, s.waiting, mostWaiting)
 	for n := range mostWaiting {
-		open(fmt.Sprintf("[2001:db8:1:%x::1]:1", n))
+		open(fmt.Sprintf("203.0.113.%d:1", n%250))
 	}
 	assert.Len(t, s.waiting, mostWaiting)
-	assert.True(t, closed(honest), "the oldest of all goes in the end")
+	assert.False(t, closed(honest), "who has few slots keeps them")
+	assert.False(t, closed(other))
 	for len(s.waiting) > 0 {
 		s.leave(s.waiting[0])
 	}

@@ -26,6 +26,7 @@ const (
 	framesBurst   = 60
 	bootLen       = 16
 
+	patience      = 2 * time.Second  // with who is not authenticated while others wait
 	registryEvery = 2 * time.Second  // looked at for what others changed
 	seenEvery     = 10 * time.Minute // written
 	alive         = heartbeat + 5*time.Second
@@ -173,7 +174,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // accept authenticates an agent and serves it. Its error says why it was refused, or
 // dismissed.
 func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) error {
-	w := &waiter{raw, sourceOf(raw.RemoteAddr())}
+	w := &waiter{conn: raw, source: sourceOf(raw.RemoteAddr())}
 	guesses := s.enter(w)
 	defer s.leave(w)
 	raw.SetDeadline(time.Now().Add(handshakeTime))

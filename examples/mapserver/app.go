@@ -68,7 +68,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a.loadRules()
 	ctx, a.cancel = context.WithCancel(ctx)
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, Logger: log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))

@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		serve(os.Args[1:])
 	case "dial":
 		dial(os.Args[1], os.Args[2])
+	case "load":
+		loadAgents(os.Args[1:])
 	default:
 		os.Exit(m.Run())
 	}

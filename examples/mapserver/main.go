@@ -46,6 +46,7 @@ type config struct {
 	configDir, dataDir string
 	cacheDir           string // of compiled tables
 	listen             string
+	agents             int    // that may be linked at the same time
 	password           string // by which agents join too; empty: by none
 	rules              string
 	history            string // empty: record nothing
@@ -104,6 +105,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
+	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
 	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
@@ -164,6 +166,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if cfg.demo < 0 || cfg.demo > 1_000_000 {
 		return cfg, fmt.Errorf("-demo: expected 1 to 1000000 connections, found %d", cfg.demo)
+	}
+	if cfg.agents < 1 {
+		return cfg, fmt.Errorf("-max-agents: expected 1 or more, found %d", cfg.agents)
 	}
 	if keep != "" {
 		r, err := parseKeep(keep)
