@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
+// QueueLen is how many entries wait in a [Writer] at most.
+const QueueLen = 1 << 16
+
 const (
-	queueLen     = 1 << 16                // entries that wait at most
 	batchLen     = 1000                   // entries of a transaction at most
 	batchDelay   = 250 * time.Millisecond // wait of an entry for others
 	retryDelay   = time.Second            // pause after a transaction that failed
@@ -36,6 +38,7 @@ type Writer struct {
 
 	then []marker // what is to be called, by number
 
+	lost          map[string]uint64 // what was dropped for good, by agent
 	dropped       uint64
 	lastDrop      time.Time
 	problem       error // nil: the last transaction succeeded
@@ -70,8 +73,9 @@ func (db *DB) Writer() *Writer {
 
 // Add queues an entry. An entry of a connection that is not New updates the
 // one that waits, if any. The entry is dropped, and counted by Dropped, if
-// 65,536 are waiting or the Writer is closed. What is dropped of a connection
-// that lives is made good by its next entry, but for the count of an opening.
+// 65,536 are waiting or the Writer is closed; Room tells how far that is. What is dropped
+// of a connection that lives is made good by its next entry, but for the count of an
+// opening. What tells of an end is not, and is recorded as lost as soon as that can be.
 func (w *Writer) Add(e Entry) {
 	k := keyOf(&e)
 	w.mu.Lock()
@@ -85,9 +89,15 @@ func (w *Writer) Add(e Entry) {
 		*old = e
 		return
 	}
-	if len(w.queue) >= queueLen || w.closed {
+	if len(w.queue) >= QueueLen || w.closed {
 		w.dropped++
 		w.lastDrop = time.Now()
+		if !e.Closed.IsZero() || e.Lost > 0 {
+			if w.lost == nil {
+				w.lost = make(map[string]uint64)
+			}
+			w.lost[e.Agent] += max(e.Lost, 1)
+		}
 		return
 	}
 	if e.Lost == 0 {
@@ -114,6 +124,16 @@ func (w *Writer) Then(f func()) {
 	}
 	w.mu.Unlock()
 	f()
+}
+
+// Room returns how many entries can be added now without being dropped.
+func (w *Writer) Room() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return 0
+	}
+	return max(QueueLen-len(w.queue), 0)
 }
 
 // Dropped returns how many entries were dropped so far.
@@ -190,7 +210,7 @@ func (w *Writer) run() {
 				return
 			}
 			w.mu.Unlock()
-			w.pause(retryDelay, queueLen+1)
+			w.pause(retryDelay, QueueLen+1)
 			break
 		}
 	}
@@ -258,6 +278,10 @@ func (w *Writer) flush() error {
 	clear(batch)
 	w.first += uint64(len(batch))
 	w.queue = w.queue[len(batch):]
+	for agent, n := range w.lost {
+		w.queue = append(w.queue, Entry{Agent: agent, Lost: n, Seen: time.Now()})
+	}
+	clear(w.lost)
 	n := 0
 	for n < len(w.then) && w.then[n].number <= w.first {
 		n++

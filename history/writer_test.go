@@ -77,11 +77,11 @@ func TestWriterOverload(t *testing.T) {
 	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
 
 	w := db.Writer()
-	for _, e := range entries(0, queueLen+100) {
+	for _, e := range entries(0, QueueLen+100) {
 		w.Add(e)
 	}
 	assert.EqualValues(t, 100, w.Dropped())
-	for _, e := range entries(0, queueLen) {
+	for _, e := range entries(0, QueueLen) {
 		e.New = false
 		w.Add(e)
 	}
@@ -90,8 +90,16 @@ func TestWriterOverload(t *testing.T) {
 	assert.ErrorContains(t, w.Problem(), "end the program that keeps it locked")
 	assert.ErrorContains(t, w.Problem(), "65536 entries wait")
 
+	assert.Zero(t, w.Room())
+	for i, e := range entries(100_000, 5) {
+		e.Agent, e.Closed = []string{"nas", "web"}[i%2], e.Opened
+		w.Add(e)
+	}
+
 	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
 	require.Eventually(t, func() bool { n, _ := w.waiting(); return n == 0 }, 3*time.Minute, 10*time.Millisecond)
+	assert.Equal(t, [][]any{{"nas", int64(3)}, {"web", int64(2)}}, ask(t, console(t, db), `SELECT agent, count FROM losses ORDER BY agent`, nil), "ends are told once")
+	assert.Equal(t, QueueLen, w.Room())
 	assert.Equal(t, "65536", count(t, db))
 	assert.ErrorContains(t, w.Problem(), "entries lost so far")
 	require.NoError(t, w.Close())

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/connmapgo/connmap/conntrack"
 )
@@ -55,6 +56,15 @@ func harmful(r rune) bool {
 // CleanProcess returns p with texts that are safe to show: a program chooses
 // its own name.
 func CleanProcess(p conntrack.Process) conntrack.Process {
-	p.Comm, p.Exe, p.Container = clean(p.Comm), clean(p.Exe), clean(p.Container)
+	p.Comm, p.Exe, p.Container = share(clean(p.Comm)), share(clean(p.Exe)), share(clean(p.Container))
 	return p
+}
+
+// share returns an equal text in memory that it has in common with others: few programs
+// have many connections.
+func share(s string) string {
+	if s == "" {
+		return ""
+	}
+	return unique.Make(s).Value()
 }

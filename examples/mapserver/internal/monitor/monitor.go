@@ -26,7 +26,7 @@ import (
 
 const (
 	publishEvery = 100 * time.Millisecond // at most
-	refreshEvery = 12 * time.Second       // of what is alive, in the history
+	publishMost  = 500 * time.Millisecond // at least, if anything changes
 	marksEvery   = 5 * time.Second        // of the history's places while they are shown
 	addrsEvery   = time.Minute            // of its addresses
 	watchEvery   = 2 * time.Second        // whether the history can be written
@@ -55,6 +55,9 @@ type Monitor struct {
 	agents             map[uint64]*agent
 	order              []*entry // by opening; closed ones are swept out when a state is made
 	closed             int      // entries in order that are closed
+	unwritten          []*entry // that the history does not know, but for some that closed
+	next, round        int      // index in order of what the history is told of next, and where the round ends
+	began              time.Time
 	marks              shown[live.Mark]
 	loaded             []history.Mark // of a file
 	addrs              shown[uint32]
@@ -81,8 +84,9 @@ type agent struct {
 
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
-	conn   *live.Conn
-	closed bool
+	conn    *live.Conn
+	written time.Time // when the history was told of it last; zero: never
+	closed  bool
 }
 
 func (m *Monitor) init() {
@@ -105,12 +109,13 @@ func (m *Monitor) State() *live.State {
 	return &live.State{}
 }
 
-// Run publishes changes and refreshes the history until ctx ends.
+// Run publishes changes and tells the history of what is alive until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
 	m.init()
 	m.touch()
-	refresh := time.NewTicker(refreshEvery)
-	defer refresh.Stop()
+	write := time.NewTicker(writeEvery)
+	defer write.Stop()
+	defer m.writeAll()
 	var others sync.WaitGroup
 	defer others.Wait()
 	if m.Writer != nil {
@@ -120,16 +125,18 @@ func (m *Monitor) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-refresh.C:
-			m.refresh()
+		case <-write.C:
+			m.write()
 		case read := <-m.ask:
 			others.Go(func() { read(ctx) })
 		case <-m.dirty:
+			begin := time.Now()
 			m.Publish()
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(publishEvery):
+			// Of very many connections seldom, so that it takes a tenth of a processor.
+			case <-time.After(min(max(publishEvery, 10*time.Since(begin)), publishMost)):
 			}
 		}
 	}
@@ -241,6 +248,9 @@ func (m *Monitor) Leave(a feed.Agent) {
 	// The link ended, not the connections: the history keeps when they were
 	// last seen, and only the live table forgets them.
 	for _, e := range ag.conns {
+		if e.written.IsZero() {
+			m.record(e, time.Time{})
+		}
 		m.drop(e)
 	}
 	delete(m.agents, a.ID)
@@ -249,6 +259,7 @@ func (m *Monitor) Leave(a feed.Agent) {
 
 // Full implements feed.Handler.
 func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
+	m.pace(a)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ag := m.agents[a.ID]
@@ -268,6 +279,7 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 
 // Delta implements feed.Handler.
 func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
+	m.pace(a)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ag := m.agents[a.ID]
@@ -298,7 +310,9 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		e := &entry{conn: m.enrich(ag, c)}
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
-		m.record(e.conn, true, time.Time{})
+		if m.Writer != nil {
+			m.unwritten = append(m.unwritten, e)
+		}
 		m.count(e.conn.Rule)
 		return
 	}
@@ -340,7 +354,7 @@ func (m *Monitor) count(rule int) {
 func (m *Monitor) end(ag *agent, id uint64, e *entry) {
 	delete(ag.conns, id)
 	m.drop(e)
-	m.record(e.conn, false, time.Now())
+	m.record(e, time.Now())
 }
 
 func (m *Monitor) drop(e *entry) {

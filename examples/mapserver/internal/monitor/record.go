@@ -3,24 +3,34 @@ package monitor
 import (
 	"time"
 
+	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
 )
 
-// record hands what is known of a connection to the history: that it opened,
-// when it closed, or, with neither, that it is alive.
-func (m *Monitor) record(c *live.Conn, opens bool, closed time.Time) {
+const (
+	writeEvery   = 250 * time.Millisecond
+	writeMost    = 2000             // new connections at a time: the map comes before the history
+	refreshEvery = 12 * time.Second // of what is alive, in the history
+	refreshMost  = 250              // at a time, so that of very many it takes longer
+	holdUp       = 5 * time.Second  // of an agent, at most
+)
+
+// record hands what is known of a connection to the history, and when it closed.
+func (m *Monitor) record(e *entry, closed time.Time) {
 	if m.Writer == nil {
 		return
 	}
+	c, opens := e.conn, e.written.IsZero()
+	e.written = time.Now()
 	m.Writer.Add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
 		Program: c.Process.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
-		Rule: m.labels[c.Rule], New: opens, Opened: c.Opened, Seen: time.Now(), Closed: closed, Tx: c.Tx, Rx: c.Rx,
+		Rule: m.labels[c.Rule], New: opens, Opened: c.Opened, Seen: e.written, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 
@@ -44,12 +54,71 @@ func locatedOnInternet(c *live.Conn) bool {
 	return c.Scope == live.Internet && c.Place.Precision != geoip.Unknown
 }
 
-// refresh notes in the history that what is alive was seen now.
-func (m *Monitor) refresh() {
+// write tells the history of connections that it does not know yet, and in turn that the
+// others are alive. The table itself is the queue, so that nothing is lost of what lives.
+func (m *Monitor) write() {
+	if m.Writer == nil {
+		return
+	}
+	room := m.Writer.Room() - history.QueueLen/2 // the other half is for ends
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sweep()
-	for _, e := range m.order {
-		m.record(e.conn, false, time.Time{})
+	m.writeNew(min(room, writeMost))
+	if room -= writeMost; room < 0 {
+		return
+	}
+	// In rounds, for each transaction costs, however small it is.
+	now := time.Now()
+	if m.next >= min(m.round, len(m.order)) {
+		if now.Sub(m.began) < refreshEvery {
+			return
+		}
+		m.sweep()
+		m.next, m.round, m.began = 0, len(m.order), now
+	}
+	for told := 0; m.next < min(m.round, len(m.order)) && told < min(room, refreshMost); m.next++ {
+		if e := m.order[m.next]; !e.closed && !e.written.IsZero() && now.Sub(e.written) > refreshEvery/2 {
+			m.record(e, time.Time{})
+			told++
+		}
+	}
+}
+
+// writeNew tells of up to n connections that the history does not know.
+func (m *Monitor) writeNew(n int) {
+	i := 0
+	for ; i < len(m.unwritten) && n > 0; i++ {
+		if e := m.unwritten[i]; !e.closed && e.written.IsZero() {
+			m.record(e, time.Time{})
+			n--
+		}
+	}
+	clear(m.unwritten[:i])
+	if m.unwritten = m.unwritten[i:]; len(m.unwritten) == 0 {
+		m.unwritten = nil
+	}
+}
+
+// writeAll tells of all that the history does not know, when the monitor ends.
+func (m *Monitor) writeAll() {
+	for end := time.Now().Add(4 * holdUp); m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		m.mu.Lock()
+		m.writeNew(m.Writer.Room())
+		left := len(m.unwritten)
+		m.mu.Unlock()
+		if left == 0 || m.Writer.Problem() != nil {
+			return
+		}
+	}
+}
+
+// pace holds up an agent that tells more than the history can take: it keeps what it
+// cannot tell. The map must go on even if the disk does not.
+func (m *Monitor) pace(ag feed.Agent) {
+	if ag.ID == 0 || m.Writer == nil {
+		return // the kernel does not wait
+	}
+	for end := time.Now().Add(holdUp); m.Writer.Room() < history.QueueLen/4 && m.Writer.Problem() == nil && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
 	}
 }
