@@ -61,7 +61,7 @@ func TestSpool(t *testing.T) {
 	serve(t, id, r, addr)
 	require.Eventually(t, func() bool { return told() == first+second }, 30*time.Second, 20*time.Millisecond, "all are recorded: %d", told())
 	t.Logf("%d ends told in %v", first+second, time.Since(began).Round(time.Millisecond))
-	eventually(t, "nothing is left", func() bool { left, err := os.ReadDir(dir); return err == nil && len(left) == 0 })
+	eventually(t, "nothing is left", func() bool { told(); left, err := os.ReadDir(dir); return err == nil && len(left) == 0 })
 	// What comes while the agent is told to end is told.
 	src <- ended(1_000_000, 1)[0]
 	time.Sleep(10 * time.Millisecond)
