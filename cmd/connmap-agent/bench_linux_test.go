@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,10 +33,46 @@ func (d deaf) Full(_ feed.Agent, c []conntrack.Conn) {
 func (d deaf) Delta(feed.Agent, []conntrack.Event) {}
 func (d deaf) Leave(feed.Agent)                    {}
 
+// The test binary also holds connections for others to see.
+func TestMain(m *testing.M) {
+	n, err := strconv.Atoi(os.Getenv("CONNMAP_HOLD"))
+	if err != nil {
+		os.Exit(m.Run())
+	}
+	if err := hold(n); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// hold makes n connections on loopback and keeps them until standard input ends.
+func hold(n int) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	conns := make([]net.Conn, 0, 2*n)
+	for range n {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		s, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		conns = append(conns, c, s)
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(conns)
+	return nil
+}
+
 // BenchmarkAgent runs the stripped agent on connections that are idle for 20 s
 // and reports its size, resident memory and share of a core.
 func BenchmarkAgent(b *testing.B) {
-	for _, n := range []int{200, 16_000} {
+	for _, n := range []int{200, 20_000} {
 		b.Run(fmt.Sprint("connections=", n), func(b *testing.B) { benchmarkAgent(b, n) })
 	}
 }
@@ -48,16 +86,20 @@ func benchmarkAgent(b *testing.B, n int) {
 	info, err := os.Stat(bin)
 	require.NoError(b, err)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// More than one process may have files open.
+	self, err := os.Executable()
 	require.NoError(b, err)
-	defer l.Close()
-	for range n / 2 { // both ends are seen
-		c, err := net.Dial("tcp", l.Addr().String())
+	for range 4 {
+		holder := exec.Command(self)
+		holder.Env = append(os.Environ(), "CONNMAP_HOLD="+strconv.Itoa(n/8)) // both ends are seen
+		in, err := holder.StdinPipe()
 		require.NoError(b, err)
-		defer c.Close()
-		s, err := l.Accept()
+		out, err := holder.StdoutPipe()
 		require.NoError(b, err)
-		defer s.Close()
+		require.NoError(b, holder.Start())
+		defer func() { in.Close(); holder.Wait() }()
+		_, err = out.Read(make([]byte, 1))
+		require.NoError(b, err)
 	}
 	id, err := feed.LoadIdentity(b.TempDir())
 	require.NoError(b, err)
@@ -69,7 +111,7 @@ func benchmarkAgent(b *testing.B, n int) {
 	go func() { served <- (&feed.Server{Identity: id, Handler: h}).Serve(ctx, sl) }()
 	defer func() { cancel(); <-served }()
 
-	agent := exec.Command(bin, "-loopback", sl.Addr().String(), id.Token().String())
+	agent := exec.Command(bin, "-loopback", "-key", filepath.Join(b.TempDir(), "key"), sl.Addr().String(), id.Token().String())
 	require.NoError(b, agent.Start())
 	defer func() { agent.Process.Kill(); agent.Wait() }()
 	<-h.full

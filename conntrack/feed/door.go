@@ -144,10 +144,12 @@ func (s *Server) authenticate(conn *tls.Conn, source netip.Prefix, guesses bool)
 		return Key{}, errGuesses
 	}
 	token, err := s.Identity.secrets.proven(&cs, p.Proof)
-	if err != nil {
+	if errors.Is(err, ErrToken) {
 		s.failed(source)
 		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeToken})
 		return Key{}, err
+	} else if err != nil {
+		return Key{}, fmt.Errorf("%w: %w", errTrouble, err)
 	}
 	mine, err := proof(&cs, token, roleServer)
 	if err != nil {

@@ -21,6 +21,7 @@ var (
 	errTotal    = errors.New("feed: all agents together have more connections than may be, and it has the most")
 	errCrowded  = errors.New("feed: its place was needed for a newer one, as it had not said who it is")
 	errReplaced = errors.New("feed: it has joined anew")
+	errTrouble  = errors.New("feed: this server cannot take in agents now")
 	errEnded    = errors.New("feed: the server ends the link")
 	errKnock    = errors.New("feed: it is no agent, or gave up")
 )
@@ -40,7 +41,7 @@ type refusal struct {
 
 // reasonOf returns one of few reasons.
 func reasonOf(err error) (reason error, level slog.Level) {
-	for _, r := range []error{ErrToken, errGuesses, errRevoked, errAgents, errTotal, errFrame, errRow} {
+	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errTotal, errFrame, errRow} {
 		if errors.Is(err, r) {
 			return r, slog.LevelWarn
 		}

@@ -210,7 +210,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	l.heard.Store(now.UnixNano())
 	if key != (Key{}) {
 		if l.name, err = s.register(key, a, log); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errTrouble, err)
 		}
 		a.Name = l.name
 	}
