@@ -50,7 +50,8 @@
 // million rows.
 //
 // The table losses has how many events agents could not tell, with the hour in which the
-// server learnt of it as timestamp, the agent and the count.
+// server learnt of it as timestamp, the agent and the count. The table reports has the
+// last one of each run of an agent, so that what is told twice is recorded once.
 //
 // The file is written ahead (FILE-wal, FILE-shm), so that readers and the
 // writer do not wait for each other. FILE.lock keeps a second writing program

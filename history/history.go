@@ -42,7 +42,15 @@ type Entry struct {
 	Seen      time.Time      // when this was so; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
+	Resumed   bool           // if New: it may have been there before, when nobody looked: a row that is open goes on
 	Lost      uint64         // not zero: so many events of Agent were lost until Seen, and nothing else counts
+	Report    Report         // not zero: all that it stands for is recorded before this, and nothing else counts
+}
+
+// A Report is what an agent has told in one go. Reports of one run are numbered.
+type Report struct {
+	Run    [16]byte // of the agent
+	Number uint64
 }
 
 // A Mark is a place and how many openings of connections were counted there.

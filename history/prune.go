@@ -337,6 +337,11 @@ func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err 
 	if err := sqlitex.Execute(db.conn, `DELETE FROM losses WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{cutoff}}); err != nil {
 		return 0, err
 	}
+	// Of runs that ended long ago. Nobody keeps for so long what was not acknowledged.
+	old := formatTime(db.clock.now().AddDate(0, -3, 0), time.DateTime)
+	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
+		return 0, err
+	}
 	ch.rows = -gone
 	return gone, db.settle(&ch)
 }
@@ -386,7 +391,7 @@ func (db *DB) Reset(ctx context.Context) error {
 		defer end(&err)
 		// Without a condition SQLite empties a table at once.
 		for _, q := range []string{
-			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM places_index`, `DELETE FROM losses`,
+			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM places_index`, `DELETE FROM losses`, `DELETE FROM reports`,
 			`UPDATE settings SET value = 0 WHERE name = 'rows'`,
 		} {
 			if err := sqlitex.ExecuteTransient(db.conn, q, nil); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"math"
 	"net/netip"
@@ -38,6 +39,7 @@ type remembered struct {
 	about                      uint64
 	place                      int64 // zero: none
 	tx, rx, txBefore, rxBefore int64
+	closed                     bool
 }
 
 func (m *memory) forget() {
@@ -87,10 +89,46 @@ ON CONFLICT (timestamp, agent) DO UPDATE SET count = count + excluded.count`)
 	return run(stmt)
 }
 
+// putReport notes the last report of an agent's run.
+func (db *DB) putReport(e *Entry) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO reports VALUES (?1, ?2, ?3)
+ON CONFLICT (run) DO UPDATE SET number = max(number, excluded.number), timestamp = excluded.timestamp`)
+	if err != nil {
+		return err
+	}
+	stmt.BindBytes(1, e.Report.Run[:])
+	stmt.BindInt64(2, int64(min(e.Report.Number, math.MaxInt64)))
+	stmt.BindText(3, formatTime(e.Seen, time.DateTime))
+	return run(stmt)
+}
+
+// LastReport returns the number of the last report of an agent's run that is recorded;
+// zero: none.
+func (db *DB) LastReport(agentRun [16]byte) (number uint64, err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed || db.conn == nil {
+		return 0, nil
+	}
+	stmt, err := db.conn.Prepare(`SELECT number FROM reports WHERE run = ?1`)
+	if err != nil {
+		return 0, fmt.Errorf("history: %s: %w", db.path, err)
+	}
+	defer stmt.Reset()
+	stmt.BindBytes(1, agentRun[:])
+	if found, err := stmt.Step(); err != nil || !found {
+		return 0, err
+	}
+	return uint64(stmt.ColumnInt64(0)), nil
+}
+
 // put records an entry.
 func (db *DB) put(e *Entry, ch *changes) error {
-	if e.Lost > 0 {
+	switch {
+	case e.Lost > 0:
 		return db.putLoss(e)
+	case e.Report != Report{}:
+		return db.putReport(e)
 	}
 	k := keyOf(e)
 	r := db.memory.rows[k]
@@ -166,7 +204,7 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 // find reads what there is to remember of a row that insert has met.
 func (db *DB) find(e *Entry, r *remembered) error {
 	stmt, err := db.conn.Prepare(`
-SELECT id, count, last_opened, place, tx, rx, tx_before, rx_before
+SELECT id, count, last_opened, place, tx, rx, tx_before, rx_before, closed IS NOT NULL
 FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	if err != nil {
 		return err
@@ -184,6 +222,7 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	*r = remembered{
 		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: milli(opened), place: stmt.ColumnInt64(3),
 		tx: stmt.ColumnInt64(4), rx: stmt.ColumnInt64(5), txBefore: stmt.ColumnInt64(6), rxBefore: stmt.ColumnInt64(7),
+		closed: stmt.ColumnBool(8),
 	}
 	return nil
 }
@@ -191,7 +230,10 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 // update refreshes a row.
 func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 	reopened := e.New && r.opened != milli(e.Opened)
-	if reopened {
+	if reopened && e.Resumed && !r.closed {
+		// Who looks anew cannot know when it opened.
+		r.opened = milli(e.Opened)
+	} else if reopened {
 		r.count++
 		r.opened = milli(e.Opened)
 		r.txBefore, r.rxBefore = r.tx, r.rx

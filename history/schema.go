@@ -74,14 +74,19 @@ CREATE TABLE settings (
 INSERT INTO settings VALUES ('rows', 0), ('most_bytes', 4000000000);
 `
 
-// Files of older versions, which do not mind it, get this table too.
-const lossesSchema = `
+// Files of older versions, which do not mind them, get these tables too.
+const laterSchema = `
+CREATE TABLE IF NOT EXISTS reports (
+	run       BLOB    PRIMARY KEY,
+	number    INTEGER NOT NULL,
+	timestamp TEXT    NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS losses (
 	timestamp TEXT    NOT NULL,
 	agent     TEXT    NOT NULL,
 	count     INTEGER NOT NULL,
 	PRIMARY KEY (timestamp, agent)
-) WITHOUT ROWID`
+) WITHOUT ROWID;`
 
 // configure prepares a connection for the writer. It creates the schema if
 // the file holds nothing. Of a big file it checks what it can in checkTime.
@@ -103,7 +108,7 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 		}
 		conn.SetInterrupt(ctx.Done())
 	}
-	if err := sqlitex.ExecuteTransient(conn, lossesSchema, nil); err != nil {
+	if err := sqlitex.ExecuteScript(conn, laterSchema, nil); err != nil {
 		return err
 	}
 	var mode string

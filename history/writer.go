@@ -80,9 +80,10 @@ func (w *Writer) Add(e Entry) {
 	k := keyOf(&e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n, ok := w.latest[k]; ok && e.Lost == 0 && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
+	of := e.Lost == 0 && e.Report == Report{} // of a connection
+	if n, ok := w.latest[k]; ok && of && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
 		old := &w.queue[n-w.first]
-		e.New, e.Opened = old.New, old.Opened
+		e.New, e.Opened, e.Resumed = old.New, old.Opened, old.Resumed
 		if e.Closed.IsZero() {
 			e.Closed = old.Closed
 		}
@@ -100,7 +101,7 @@ func (w *Writer) Add(e Entry) {
 		}
 		return
 	}
-	if e.Lost == 0 {
+	if of {
 		w.latest[k] = w.first + uint64(len(w.queue))
 	}
 	w.queue = append(w.queue, e)

@@ -257,6 +257,7 @@ func (l *linker) link(ctx context.Context, joined func()) error {
 		return err
 	}
 	raw.SetDeadline(time.Time{})
+	l.table.acked(server.Recorded)
 	l.table.counted(server.Last)
 	joined()
 

@@ -35,7 +35,7 @@
 //
 //	1 proof   [1, proof]                       both, first; empty from a server that knows the key
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
-//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last}] server
+//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
 //	5 delta   [5, seq, [[kind, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
@@ -64,7 +64,8 @@
 // twice, and of one whose opening it has not seen. A client keeps 30,000 of them, and if
 // it has a spool 64 MiB more on disk, also from one run to the next; those that it has no
 // room for it counts in lost. last is the number of the last delta of this boot that the
-// server was told: losses up to there it has counted.
+// server was told: losses up to there it has counted. recorded is that of the last one that
+// it has recorded, also before it was started anew: it counts as acknowledged.
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.

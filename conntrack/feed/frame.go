@@ -83,6 +83,8 @@ type (
 		Most    int    `cbor:"2,keyasint"`
 		Acks    bool   `cbor:"3,keyasint,omitempty"`
 		Last    uint64 `cbor:"4,keyasint,omitempty"`
+
+		Recorded uint64 `cbor:"5,keyasint,omitempty"`
 	}
 	fullFrame struct {
 		_    struct{} `cbor:",toarray"`
@@ -193,20 +195,22 @@ type clock struct {
 	skew time.Duration // to add to the agent's
 }
 
-// skewOf returns by how much an agent's clock is behind. A little is due to
-// the way that the hello took and is none.
+// skewOf returns by how much an agent's clock is behind. A little is due to the way that
+// the hello took and is none. The rest is rounded, so that it is the same for each link:
+// by its time an opening is known again.
 func skewOf(now time.Time, wall int64) time.Duration {
 	skew := now.Sub(time.UnixMicro(wall))
 	if skew.Abs() <= skewBelieved {
 		return 0
 	}
-	return skew
+	return skew.Round(2 * skewBelieved)
 }
 
-// time is never in the future, nor so far in the past that it cannot be true.
+// time is not in the future, but for what a clock may be ahead unnoticed, nor so far in
+// the past that it cannot be true.
 func (c clock) time(micro int64) time.Time {
 	t := time.UnixMicro(micro).Add(c.skew)
-	if t.After(c.now) || t.Before(c.now.AddDate(-20, 0, 0)) {
+	if t.After(c.now.Add(2*skewBelieved)) || t.Before(c.now.AddDate(-20, 0, 0)) {
 		return c.now
 	}
 	return t

@@ -355,8 +355,28 @@ func TestClock(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := clock{now, skewOf(now, tt.wall.UnixMicro())}
-			assert.Equal(t, tt.want, c.time(tt.opened.UnixMicro()).UTC())
+			assert.WithinDuration(t, tt.want, c.time(tt.opened.UnixMicro()), skewBelieved)
 		})
+	}
+}
+
+// TestClockIsSteady: by the time that it opened a connection is known again on another
+// link, so it must not depend on when hello arrived.
+func TestClockIsSteady(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for _, ahead := range []time.Duration{-601 * time.Second, -4 * time.Second, 0, time.Second, 4900 * time.Millisecond, 3 * time.Hour} {
+		opened := now.Add(ahead)
+		var first time.Time
+		for _, later := range []time.Duration{0, 7 * time.Millisecond, time.Second, time.Minute} {
+			// Another link, whose hello took 20 ms longer each time.
+			at := now.Add(later)
+			c := clock{at, skewOf(at, at.Add(ahead-later/50).UnixMicro())}
+			if got := c.time(opened.UnixMicro()); first.IsZero() {
+				first = got
+			} else if later < time.Minute {
+				assert.Equal(t, first, got, "%v ahead, told after %v", ahead, later)
+			}
+		}
 	}
 }
 

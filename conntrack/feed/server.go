@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type Agent struct {
 	Backend string // how it reads its sockets
 	Limited string // why it does not see all; empty: it does
 	Since   time.Time
+	Run     [16]byte // random, another one each time that the agent starts
 }
 
 // A Handler takes in what agents report. Calls for one agent come one after
@@ -59,8 +61,12 @@ type Handler interface {
 // it is recorded, and tell it again if the link or the server fails before.
 type Recorder interface {
 	// Recorded calls f, at once or later and from any goroutine, when all that the
-	// Handler was told before is safe. f does not block.
-	Recorded(f func())
+	// Handler was told before by an agent is safe, up to a Delta that bears a number. f
+	// does not block.
+	Recorded(a Agent, number uint64, f func())
+	// LastRecorded returns the number of the last Delta of an agent's run that is safe, or
+	// zero: none is, or it is not known any more. It is asked before Join.
+	LastRecorded(run [16]byte) uint64
 }
 
 // A Server lets agents join. Its fields must be set before Serve and not
@@ -198,7 +204,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	}
 	now := time.Now().Round(0)
 	a := Agent{
-		Name: clean(f.Hello.Name), Backend: clean(f.Hello.Backend), Limited: clean(f.Hello.Limited), Since: now,
+		Name: clean(f.Hello.Name), Backend: clean(f.Hello.Backend), Limited: clean(f.Hello.Limited), Since: now, Run: [bootLen]byte(f.Hello.Boot),
 	}
 	if t, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap().String()
@@ -206,7 +212,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	if a.Name == "" {
 		a.Name = a.Addr
 	}
-	l := &link{conn: raw, boot: [bootLen]byte(f.Hello.Boot), key: key, left: make(chan struct{})}
+	l := &link{conn: raw, boot: a.Run, key: key, left: make(chan struct{})}
 	l.heard.Store(now.UnixNano())
 	if key != (Key{}) {
 		if l.name, err = s.register(key, a, log); err != nil {
@@ -219,7 +225,11 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		return errAgents
 	}
 	defer s.part(l)
-	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: s.maxConns(), Acks: true, Last: s.last(l.boot)}}); err != nil {
+	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, Last: s.last(l.boot)}
+	if r, ok := s.Handler.(Recorder); ok {
+		greeting.Recorded = r.LastRecorded(l.boot)
+	}
+	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: greeting}); err != nil {
 		return err
 	}
 	raw.SetDeadline(time.Time{})
@@ -435,14 +445,20 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) err
 				s.Handler.Delta(a, events)
 			}
 			s.handle(l.boot, seq)
+			if !slices.ContainsFunc(events, final) {
+				continue // nothing that the agent keeps
+			}
 			if r, ok := s.Handler.(Recorder); ok {
-				r.Recorded(func() { acks.acked(f.Seq) })
+				r.Recorded(a, f.Seq, func() { acks.acked(f.Seq) })
 			} else {
 				acks.acked(f.Seq)
 			}
 		}
 	}
 }
+
+// final reports whether an event cannot be told again by what lives.
+func final(e conntrack.Event) bool { return e.Kind == conntrack.Close || e.Kind == conntrack.Lost }
 
 // count notes how many connections of a link are held. If all are more than there is
 // room for, the link that has the most must go.

@@ -46,6 +46,7 @@ type table struct {
 	spool   *spool            // where ends go that memory has no room for; nil: nowhere
 	full    int               // ends for which the spool need not be asked
 	reading bool              // the oldest batch of the spool is in flight
+	done    int               // ends of it that are acknowledged
 	acks    bool              // the server acknowledges
 	urgency urgency           // of what waits
 }
@@ -62,7 +63,7 @@ type sent struct {
 	seq     uint64
 	ends    []conntrack.Event // but for those that the spool has
 	lost    uint64
-	spooled bool
+	spooled int // ends that the spool has
 }
 
 type change struct {
@@ -175,10 +176,14 @@ func (t *table) waits(u urgency) {
 	}
 }
 
-// waiting says how urgent is what waits, and whether the server still follows.
+// waiting says how urgent is what waits, and whether the server still follows. What waits
+// for a server that has much to acknowledge waits on.
 func (t *table) waiting() (urgency, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.flying >= mostKept && t.follows {
+		return idle, true
+	}
 	return t.urgency, t.follows
 }
 
@@ -190,7 +195,7 @@ func (t *table) keep(e conntrack.Event) {
 			continue
 		}
 		if len(t.flight) > 0 {
-			if d := t.flight[0]; !d.spooled {
+			if d := t.flight[0]; d.spooled == 0 {
 				t.lost += uint64(len(d.ends)) + d.lost
 			}
 			t.landed()
@@ -210,7 +215,13 @@ func (t *table) spill() bool {
 	}
 	n := mostKept / 2
 	gone, err := t.spool.put(t.kept[:n], 0)
-	t.lost += gone
+	if t.lost += gone; gone > 0 {
+		// The batch that was being told may be gone.
+		t.reading, t.done = false, 0
+		for i := range t.flight {
+			t.flight[i].spooled = 0
+		}
+	}
 	if err != nil {
 		t.full = n / 10
 		return false
@@ -227,7 +238,7 @@ func (t *table) store() error {
 	lost := t.lost
 	for _, d := range t.flight {
 		ends = append(ends, d.ends...)
-		if !d.spooled {
+		if d.spooled == 0 {
 			lost += d.lost
 		}
 	}
@@ -245,11 +256,14 @@ func (t *table) unspool() (ends []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
-		if ends, lost = t.spool.first(); len(ends) > 0 || lost > 0 {
+		ends, lost = t.spool.first()
+		ends = ends[min(t.done, len(ends)):]
+		if len(ends) > 0 || lost > 0 {
 			t.reading = true
 			return ends, lost
 		}
 		t.spool.drop()
+		t.done = 0
 	}
 	return nil, 0
 }
@@ -262,7 +276,11 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 	if !t.acks {
 		return
 	}
-	d := sent{seq: seq, lost: lost, spooled: spooled}
+	d := sent{seq: seq, lost: lost}
+	if spooled {
+		// Of a batch whose ends are lost something is told, too.
+		d.spooled = max(len(events), 1)
+	}
 	for _, e := range events {
 		if e.Kind == conntrack.Close && !spooled {
 			d.ends = append(d.ends, e)
@@ -272,10 +290,7 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 		return
 	}
 	t.flight = append(t.flight, d)
-	// A server that takes long has them all the same.
-	for t.flying += len(d.ends); t.flying > mostKept; {
-		t.landed()
-	}
+	t.flying += len(d.ends)
 }
 
 // landedAll reports whether all that was sent is acknowledged.
@@ -295,15 +310,23 @@ func (t *table) landed() {
 func (t *table) acked(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := t.flying
 	for len(t.flight) > 0 && t.flight[0].seq <= seq {
+		t.done += t.flight[0].spooled
 		t.landed()
 	}
 	if len(t.flight) == 0 {
 		t.flight = nil
 	}
-	if t.reading && !slices.ContainsFunc(t.flight, func(d sent) bool { return d.spooled }) {
+	if before >= mostKept && t.flying < mostKept {
+		if u := t.urgency; u != idle {
+			t.urgency = idle
+			t.waits(u)
+		}
+	}
+	if t.reading && !slices.ContainsFunc(t.flight, func(d sent) bool { return d.spooled > 0 }) {
 		t.spool.drop()
-		t.reading = false
+		t.reading, t.done = false, 0
 		if len(t.spool.batches) > 0 {
 			t.waits(soon)
 		}
@@ -320,7 +343,7 @@ func (t *table) counted(seq uint64) {
 		if d.seq > seq {
 			break
 		}
-		if d.spooled && d.lost > 0 && t.reading {
+		if d.spooled > 0 && d.lost > 0 && t.reading {
 			t.spool.batches[0].counted = true
 		}
 		d.lost = 0
@@ -372,7 +395,7 @@ func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []co
 		var again []conntrack.Event
 		for _, d := range t.flight {
 			again = append(again, d.ends...)
-			if !d.spooled {
+			if d.spooled == 0 {
 				lost += d.lost
 			}
 		}

@@ -176,3 +176,49 @@ func TestTableIsBounded(t *testing.T) {
 	tb.sending(2, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0, false)
 	assert.Empty(t, tb.flight)
 }
+
+// TestMuchInFlight: more ends than are kept fly at once; if they do not arrive they are
+// told again or counted.
+func TestMuchInFlight(t *testing.T) {
+	tb := newTable()
+	tb.follow(40_000, true)
+	const n = 35_000
+	for id := range uint64(n) {
+		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(id+1, 1)})
+	}
+	tb.take(true)
+	for id := range uint64(n) {
+		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(id+1, 1)})
+	}
+	events, _ := tb.take(true)
+	seq, last := uint64(0), 0
+	for part := range parts(events, func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }) {
+		seq, last = seq+1, len(part)
+		tb.sending(seq, part, 0, false)
+	}
+	tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+1, 1)})
+	urgency, follows := tb.waiting()
+	assert.True(t, follows)
+	assert.Equal(t, idle, urgency, "it waits for acknowledgements")
+	tb.acked(seq - 1)
+	urgency, _ = tb.waiting()
+	assert.Equal(t, soon, urgency)
+	tb.unfollow(0)
+	_, before, lost := tb.follow(40_000, true)
+	told := 0
+	for _, e := range before {
+		if e.Kind == conntrack.Close {
+			told++
+		}
+	}
+	assert.Equal(t, last+1, told, "those of the last delta, and what was not sent yet")
+	assert.Zero(t, lost)
+	tb.sending(seq+1, before, 0, false)
+	tb.unfollow(0)
+	for id := range uint64(mostKept) {
+		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+10+id, 1)})
+	}
+	_, before, lost = tb.follow(40_000, true)
+	assert.EqualValues(t, told+mostKept, uint64(len(before))+lost)
+	assert.NotZero(t, lost)
+}

@@ -26,6 +26,7 @@ import (
 
 const (
 	publishEvery = 100 * time.Millisecond // at most
+	settling     = 2 * time.Second        // of a collector that has just begun to look
 	publishMost  = 500 * time.Millisecond // at least, if anything changes
 	marksEvery   = 5 * time.Second        // of the history's places while they are shown
 	addrsEvery   = time.Minute            // of its addresses
@@ -80,12 +81,16 @@ type agent struct {
 	name  string // unique among the agents
 	lost  uint64
 	conns map[uint64]*entry
+	knows time.Time // what is new from then on has opened since; zero: its first Full is still to come
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
 	conn    *live.Conn
+	came    time.Time
 	written time.Time // when the history was told of it last; zero: never
+	program string    // under which the history has it
+	resumed bool      // it may have opened before its agent looked
 	closed  bool
 }
 
@@ -214,7 +219,11 @@ func (m *Monitor) Join(a feed.Agent) {
 	for n := 2; m.named(name); n++ {
 		name = fmt.Sprintf("%s #%d", a.Name, n)
 	}
-	m.agents[a.ID] = &agent{Agent: a, name: name, conns: make(map[uint64]*entry)}
+	ag := &agent{Agent: a, name: name, conns: make(map[uint64]*entry)}
+	if a.ID == 0 {
+		ag.knows = time.Now().Add(settling) // of this machine, which sends no Full
+	}
+	m.agents[a.ID] = ag
 	m.touch()
 }
 
@@ -271,6 +280,9 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 		delete(gone, c.ID)
 		m.put(ag, c)
 	}
+	if ag.knows.IsZero() {
+		ag.knows = time.Now()
+	}
 	for id, e := range gone {
 		m.end(ag, id, e)
 	}
@@ -293,8 +305,11 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 		case conntrack.Close:
 			// A connection may be too short for its opening to arrive
 			// apart from its end.
+			known := ag.conns[e.Conn.ID] != nil
 			m.put(ag, e.Conn)
-			m.end(ag, e.Conn.ID, ag.conns[e.Conn.ID])
+			n := ag.conns[e.Conn.ID]
+			n.resumed = n.resumed && known
+			m.end(ag, e.Conn.ID, n)
 		case conntrack.Lost:
 			ag.lost += e.Lost
 			m.recordLoss(ag.name, e.Lost)
@@ -307,7 +322,8 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	old := ag.conns[c.ID]
 	if old == nil {
-		e := &entry{conn: m.enrich(ag, c)}
+		e := &entry{conn: m.enrich(ag, c), came: time.Now()}
+		e.resumed = ag.knows.IsZero() || e.came.Before(ag.knows)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
 		if m.Writer != nil {

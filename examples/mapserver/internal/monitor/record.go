@@ -15,6 +15,7 @@ const (
 	refreshEvery = 12 * time.Second // of what is alive, in the history
 	refreshMost  = 250              // at a time, so that of very many it takes longer
 	holdUp       = 5 * time.Second  // of an agent, at most
+	unnamed      = 2 * time.Second  // that a connection's program has to become known
 )
 
 // record hands what is known of a connection to the history, and when it closed.
@@ -23,14 +24,17 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 		return
 	}
 	c, opens := e.conn, e.written.IsZero()
+	if opens {
+		e.program = c.Process.Comm
+	}
 	e.written = time.Now()
 	m.Writer.Add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
-		Program: c.Process.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
+		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
-		Rule: m.labels[c.Rule], New: opens, Opened: c.Opened, Seen: e.written, Closed: closed, Tx: c.Tx, Rx: c.Rx,
+		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: e.written, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 
@@ -42,12 +46,23 @@ func (m *Monitor) recordLoss(agent string, n uint64) {
 }
 
 // Recorded implements feed.Recorder.
-func (m *Monitor) Recorded(f func()) {
+func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) {
 	if m.Writer == nil {
 		f()
 		return
 	}
+	m.Writer.Add(history.Entry{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()})
 	m.Writer.Then(f)
+}
+
+// LastRecorded implements feed.Recorder.
+func (m *Monitor) LastRecorded(run [16]byte) uint64 {
+	if m.Writer == nil {
+		return 0
+	}
+	// If it cannot be read some are told again.
+	n, _ := m.History.LastReport(run)
+	return n
 }
 
 func locatedOnInternet(c *live.Conn) bool {
@@ -63,7 +78,7 @@ func (m *Monitor) write() {
 	room := m.Writer.Room() - history.QueueLen/2 // the other half is for ends
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.writeNew(min(room, writeMost))
+	m.writeNew(min(room, writeMost), false)
 	if room -= writeMost; room < 0 {
 		return
 	}
@@ -84,17 +99,25 @@ func (m *Monitor) write() {
 	}
 }
 
-// writeNew tells of up to n connections that the history does not know.
-func (m *Monitor) writeNew(n int) {
+// writeNew tells of up to n connections that the history does not know. Those without a
+// program wait a while for it, unless all are to be told: by it the history tells them
+// apart, under the first that it is told of.
+func (m *Monitor) writeNew(n int, all bool) {
+	var later []*entry
 	i := 0
 	for ; i < len(m.unwritten) && n > 0; i++ {
-		if e := m.unwritten[i]; !e.closed && e.written.IsZero() {
+		e := m.unwritten[i]
+		switch {
+		case e.closed || !e.written.IsZero():
+		case e.conn.Process.Comm == "" && time.Since(e.came) < unnamed && !all:
+			later = append(later, e)
+		default:
 			m.record(e, time.Time{})
 			n--
 		}
 	}
 	clear(m.unwritten[:i])
-	if m.unwritten = m.unwritten[i:]; len(m.unwritten) == 0 {
+	if m.unwritten = append(later, m.unwritten[i:]...); len(m.unwritten) == 0 {
 		m.unwritten = nil
 	}
 }
@@ -103,7 +126,7 @@ func (m *Monitor) writeNew(n int) {
 func (m *Monitor) writeAll() {
 	for end := time.Now().Add(4 * holdUp); m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.mu.Lock()
-		m.writeNew(m.Writer.Room())
+		m.writeNew(m.Writer.Room(), true)
 		left := len(m.unwritten)
 		m.mu.Unlock()
 		if left == 0 || m.Writer.Problem() != nil {

@@ -48,7 +48,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	for part := range slices.Chunk(ends, 4000) {
 		m.Delta(a, part)
 	}
-	m.Recorded(func() { close(acked) })
+	m.Recorded(a, 1, func() { close(acked) })
 	select {
 	case <-acked:
 	case <-time.After(time.Minute):
@@ -67,4 +67,73 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	require.NoError(t, m.Writer.Close())
 	assert.Zero(t, m.Writer.Dropped())
 	assert.EqualValues(t, n, count("count = 1"), "what lives is written when the monitor ends")
+}
+
+// TestOneRow: a connection whose program becomes known late, or that outlives its agent
+// or a server, has one row and is counted once.
+func TestOneRow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "h.sqlite")
+	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	c := conn(1, "8.8.8.8:443")
+	c.Local, c.Opened, c.Tx, c.Process = netip.MustParseAddrPort("192.0.2.1:1000"), at, 10, conntrack.Process{}
+	named := c
+	named.Process = conntrack.Process{PID: 7, Comm: "curl"}
+	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	session := func(f func(m *Monitor)) {
+		db, err := history.Open(t.Context(), file, history.Options{})
+		require.NoError(t, err)
+		defer db.Close()
+		m := newMonitor(t, "")
+		m.History, m.Writer = db, db.Writer()
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() { m.Run(ctx) })
+		m.Join(a)
+		f(m)
+		cancel()
+		work.Wait()
+		require.NoError(t, m.Writer.Close())
+	}
+	rows := func() [][]any {
+		con, err := history.OpenConsole(file, history.ConsoleOptions{})
+		require.NoError(t, err)
+		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT programname, count, tx, closed IS NOT NULL FROM detailed_history`})
+		require.NoError(t, err)
+		return table.Rows
+	}
+	session(func(m *Monitor) {
+		m.Full(a, []conntrack.Conn{c})
+		time.Sleep(2 * writeEvery)
+		m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: named}})
+		time.Sleep(2 * writeEvery)
+	})
+	assert.Equal(t, [][]any{{"curl", int64(1), int64(10), int64(0)}}, rows())
+	// The agent starts anew, and does not know when it opened.
+	named.Opened, named.ID, named.Tx = named.Opened.Add(time.Minute), 9, 20
+	session(func(m *Monitor) { m.Full(a, []conntrack.Conn{named}) })
+	assert.Equal(t, [][]any{{"curl", int64(1), int64(20), int64(0)}}, rows())
+	// The program executes another one, and ends.
+	renamed := named
+	renamed.Process.Comm = "nc"
+	session(func(m *Monitor) {
+		m.Full(a, []conntrack.Conn{named})
+		time.Sleep(2 * writeEvery)
+		m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: renamed}, {Kind: conntrack.Close, Conn: renamed}})
+		assert.Zero(t, m.LastRecorded(a.Run))
+		acked := make(chan struct{})
+		m.Recorded(a, 5, func() { close(acked) })
+		<-acked
+		assert.EqualValues(t, 5, m.LastRecorded(a.Run))
+	})
+	assert.Equal(t, [][]any{{"curl", int64(1), int64(20), int64(1)}}, rows())
+	session(func(m *Monitor) {
+		assert.EqualValues(t, 5, m.LastRecorded(a.Run), "also after a restart")
+		assert.Zero(t, m.LastRecorded([16]byte{2}))
+		// The same address and port once more is another connection.
+		again := named
+		again.Opened, again.ID, again.Tx = time.Now().Truncate(time.Millisecond), 10, 1
+		m.Full(a, nil)
+		m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Conn: again}})
+	})
+	assert.Equal(t, [][]any{{"curl", int64(2), int64(21), int64(1)}}, rows())
 }
