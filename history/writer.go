@@ -199,8 +199,13 @@ func (w *Writer) run() {
 		}
 		// What came meanwhile waits for the next round unless it fills a batch.
 		for n, _ = w.waiting(); n > 0; n -= batchLen {
+			begin := time.Now()
 			err := w.flush()
 			if err == nil {
+				// Others are to have half of the time, unless it is not enough.
+				if n > batchLen {
+					w.pause(time.Since(begin), QueueLen/4)
+				}
 				continue
 			}
 			w.mu.Lock()

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -75,10 +76,14 @@ func (m *Monitor) write() {
 	if m.Writer == nil {
 		return
 	}
-	room := m.Writer.Room() - history.QueueLen/2 // the other half is for ends
+	// What ends cannot be told later, so that most room is for that.
+	room := m.Writer.Room() - history.QueueLen*7/8
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.writeNew(min(room, writeMost), false)
+	if len(m.unwritten) > 2*len(m.order)+1000 {
+		m.unwritten = slices.DeleteFunc(m.unwritten, func(e *entry) bool { return e.closed })
+	}
 	if room -= writeMost; room < 0 {
 		return
 	}
