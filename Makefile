@@ -2,11 +2,12 @@
 # install with apt-get where there is one.
 
 export CGO_ENABLED = 0
-BUILD = go build -trimpath -ldflags='-s -w'
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null)
+BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
 
-.PHONY: run build test bench fuzz generate deps-run deps-test clean
+.PHONY: run build agents test bench fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -14,6 +15,10 @@ run: deps-run build
 build:
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/... ./examples/mapserver
+
+agents:
+	@mkdir -p bin
+	for p in amd64 arm64 arm riscv64; do GOARM=7 GOOS=linux GOARCH=$$p $(BUILD) -o bin/connmap-agent-linux-$$p ./cmd/connmap-agent || exit 1; done
 
 # The race detector needs cgo; everything else does without.
 test: deps-test

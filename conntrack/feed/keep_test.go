@@ -44,10 +44,11 @@ func (r *recorder) Delta(a Agent, events []conntrack.Event) {
 // LastRecorded forgets what was recorded, as a server without a memory may.
 func (r *recorder) LastRecorded([16]byte) uint64 { return 0 }
 
-func (r *recorder) Recorded(_ Agent, _ uint64, f func()) {
+func (r *recorder) Recorded(_ Agent, _ uint64, f func()) bool {
 	r.rmu.Lock()
 	defer r.rmu.Unlock()
 	r.pending = append(r.pending, f)
+	return true
 }
 
 // record makes what was told safe, and says so.

@@ -390,7 +390,7 @@ func (w *witness) Leave(a Agent) {
 	w.recorder.Leave(a)
 }
 
-func (w *witness) Recorded(a Agent, number uint64, f func()) {
+func (w *witness) Recorded(a Agent, number uint64, f func()) bool {
 	w.recorder.Recorded(a, number, f)
 	time.AfterFunc(w.pause, func() {
 		w.record()
@@ -404,6 +404,7 @@ func (w *witness) Recorded(a Agent, number uint64, f func()) {
 			}
 		}
 	})
+	return true
 }
 
 // settled says what is not yet as it has to be in the end: all that live are known, all

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -27,6 +28,7 @@ const (
 	framesBurst   = 60
 	bootLen       = 16
 
+	tellAgain     = 30 * time.Second // after it could not be recorded, at least
 	patience      = 2 * time.Second  // with who is not authenticated while others wait
 	registryEvery = 2 * time.Second  // looked at for what others changed
 	seenEvery     = 10 * time.Minute // written
@@ -62,8 +64,9 @@ type Handler interface {
 type Recorder interface {
 	// Recorded calls f, at once or later and from any goroutine, when all that the
 	// Handler was told before by an agent is safe, up to a Delta that bears a number. f
-	// does not block.
-	Recorded(a Agent, number uint64, f func())
+	// does not block. It returns false if that cannot be, since something had to be left
+	// out: the agent is then asked after a while to join again, and tells it again.
+	Recorded(a Agent, number uint64, f func()) bool
 	// LastRecorded returns the number of the last Delta of an agent's run that is safe, or
 	// zero: none is, or it is not known any more. It is asked before Join.
 	LastRecorded(run [16]byte) uint64
@@ -357,6 +360,7 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) err
 	var full []conntrack.Conn          // so far
 	var buf []byte
 	var seq uint64
+	behind := false // something is to be told again
 	acks := newAcks(conn)
 	defer acks.stop()
 	credit, last := float64(framesBurst), time.Now()
@@ -448,10 +452,13 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) err
 			if !slices.ContainsFunc(events, final) {
 				continue // nothing that the agent keeps
 			}
-			if r, ok := s.Handler.(Recorder); ok {
-				r.Recorded(a, f.Seq, func() { acks.acked(f.Seq) })
-			} else {
+			switch r, ok := s.Handler.(Recorder); {
+			case !ok:
 				acks.acked(f.Seq)
+			case !r.Recorded(a, f.Seq, func() { acks.acked(f.Seq) }) && !behind:
+				behind = true
+				again := time.AfterFunc(tellAgain+rand.N(tellAgain), func() { l.end(byeChanged) })
+				defer again.Stop()
 			}
 		}
 	}

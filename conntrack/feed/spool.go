@@ -75,31 +75,35 @@ func openSpool(dir string) (*spool, error) {
 	return s, nil
 }
 
-// put adds a batch, and returns how many events were lost because older batches had to
-// make room for it. It fails if the disk does not take it.
-func (s *spool) put(ends []conntrack.Event, lost uint64) (gone uint64, err error) {
+// put adds a batch, and reports whether older ones had to make room for it: their ends are
+// among its losses. It fails if the disk does not take it, and drops nothing then.
+func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err error) {
 	rows := make([]row, len(ends))
 	for i := range ends {
 		rows[i] = rowOf(ends[i].Conn)
 	}
 	data, err := cbor.Marshal(rows)
 	if err != nil {
-		return 0, fmt.Errorf("feed: %w", err)
+		return false, fmt.Errorf("feed: %w", err)
 	}
 	b := spooled{ends: uint64(len(ends)), lost: lost, bytes: int64(len(data))}
 	if n := len(s.batches); n > 0 {
 		b.number = s.batches[n-1].number + 1
 	}
-	for len(s.batches) > 0 && s.bytes+b.bytes > mostSpooled {
-		gone += s.batches[0].ends + s.batches[0].losses()
-		s.drop()
+	n, room := 0, s.bytes+b.bytes-mostSpooled
+	for ; n < len(s.batches) && room > 0; n++ {
+		b.lost += s.batches[n].ends + s.batches[n].losses()
+		room -= s.batches[n].bytes
 	}
 	if err := temp.Write(filepath.Join(s.dir, b.name()), 0o600, data); err != nil {
-		return gone, fmt.Errorf("feed: %w", err)
+		return false, fmt.Errorf("feed: %w", err)
+	}
+	for range n {
+		s.drop()
 	}
 	s.batches = append(s.batches, b)
 	s.bytes += b.bytes
-	return gone, nil
+	return n > 0, nil
 }
 
 // first reads the oldest batch. If that is damaged all of it is lost.

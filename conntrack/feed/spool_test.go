@@ -83,15 +83,17 @@ func TestSpoolIsBounded(t *testing.T) {
 	s, err := openSpool(dir)
 	require.NoError(t, err)
 	ends := ended(1, 15_000)
-	var gone uint64
-	for range 60 {
-		n, err := s.put(ends, 1)
+	for i := range 60 {
+		dropped, err := s.put(ends, 1)
 		require.NoError(t, err)
-		gone += n
+		assert.Equal(t, len(s.batches) <= i, dropped)
 	}
 	assert.LessOrEqual(t, s.bytes, int64(mostSpooled))
-	kept := len(s.batches)
-	assert.EqualValues(t, (60-kept)*15_001, gone)
+	kept, told := len(s.batches), uint64(0)
+	for _, b := range s.batches {
+		told += b.ends + b.lost
+	}
+	assert.EqualValues(t, 60*15_001, told)
 	again, err := openSpool(dir)
 	require.NoError(t, err)
 	assert.Equal(t, s.batches, again.batches)

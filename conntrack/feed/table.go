@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
 )
@@ -24,6 +25,9 @@ const (
 // mostKept bounds the ends of connections that wait for a server, or for its
 // acknowledgement. They take about 8 MiB.
 const mostKept = 30_000
+
+// stallTime is how long a server may take to acknowledge before nothing waits for it.
+const stallTime = 15 * time.Second
 
 // A table is the live connections of a source, the changes that the server which
 // follows does not know yet, and the ends of connections that no server has
@@ -48,6 +52,7 @@ type table struct {
 	reading bool              // the oldest batch of the spool is in flight
 	done    int               // ends of it that are acknowledged
 	acks    bool              // the server acknowledges
+	ackedAt time.Time         // last, or when it began to follow
 	urgency urgency           // of what waits
 }
 
@@ -181,11 +186,15 @@ func (t *table) waits(u urgency) {
 func (t *table) waiting() (urgency, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.flying >= mostKept && t.follows {
+	if t.flying >= mostKept && t.follows && !t.stalled() {
 		return idle, true
 	}
 	return t.urgency, t.follows
 }
+
+// stalled reports whether a server has not acknowledged anything for long, as one whose
+// disk is full: it is to show what lives all the same.
+func (t *table) stalled() bool { return time.Since(t.ackedAt) > stallTime }
 
 // keep has the next server that follows be told of an end.
 func (t *table) keep(e conntrack.Event) {
@@ -214,8 +223,8 @@ func (t *table) spill() bool {
 		return false
 	}
 	n := mostKept / 2
-	gone, err := t.spool.put(t.kept[:n], 0)
-	if t.lost += gone; gone > 0 {
+	dropped, err := t.spool.put(t.kept[:n], 0)
+	if dropped {
 		// The batch that was being told may be gone.
 		t.reading, t.done = false, 0
 		for i := range t.flight {
@@ -290,7 +299,10 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 		return
 	}
 	t.flight = append(t.flight, d)
-	t.flying += len(d.ends)
+	for t.flying += len(d.ends); t.flying > mostKept && t.stalled(); {
+		t.lost += uint64(len(t.flight[0].ends))
+		t.landed()
+	}
 }
 
 // landedAll reports whether all that was sent is acknowledged.
@@ -311,6 +323,7 @@ func (t *table) acked(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := t.flying
+	t.ackedAt = time.Now()
 	for len(t.flight) > 0 && t.flight[0].seq <= seq {
 		t.done += t.flight[0].spooled
 		t.landed()
@@ -404,6 +417,9 @@ func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []co
 		t.flight, t.flying, t.kept = nil, 0, nil
 	}
 	t.acks = acks
+	if !t.follows {
+		t.ackedAt = time.Now()
+	}
 	all := make([]*known, 0, len(t.conns))
 	for _, k := range t.conns {
 		k.told = false

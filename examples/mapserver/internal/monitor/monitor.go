@@ -81,7 +81,9 @@ type agent struct {
 	name  string // unique among the agents
 	lost  uint64
 	conns map[uint64]*entry
-	knows time.Time // what is new from then on has opened since; zero: its first Full is still to come
+	// What has ended since is to be told again, by another link.
+	behind bool
+	knows  time.Time // what is new from then on has opened since; zero: its first Full is still to come
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
@@ -268,7 +270,6 @@ func (m *Monitor) Leave(a feed.Agent) {
 
 // Full implements feed.Handler.
 func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
-	m.pace(a)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ag := m.agents[a.ID]
@@ -291,13 +292,13 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 
 // Delta implements feed.Handler.
 func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
-	m.pace(a)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ag := m.agents[a.ID]
 	if ag == nil {
 		return
 	}
+	behind := m.falls(ag, len(events))
 	for _, e := range events {
 		switch e.Kind {
 		case conntrack.Open, conntrack.Update:
@@ -309,7 +310,12 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
 			n.resumed = n.resumed && known
-			m.end(ag, e.Conn.ID, n)
+			if behind {
+				delete(ag.conns, e.Conn.ID)
+				m.drop(n)
+			} else {
+				m.end(ag, e.Conn.ID, n)
+			}
 		case conntrack.Lost:
 			ag.lost += e.Lost
 			m.recordLoss(ag.name, e.Lost)

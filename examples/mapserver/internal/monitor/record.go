@@ -15,7 +15,7 @@ const (
 	writeMost    = 2000             // new connections at a time: the map comes before the history
 	refreshEvery = 12 * time.Second // of what is alive, in the history
 	refreshMost  = 250              // at a time, so that of very many it takes longer
-	holdUp       = 5 * time.Second  // of an agent, at most
+	lastWords    = 20 * time.Second // of the monitor to the history, at most
 	unnamed      = 2 * time.Second  // that a connection's program has to become known
 )
 
@@ -47,13 +47,31 @@ func (m *Monitor) recordLoss(agent string, n uint64) {
 }
 
 // Recorded implements feed.Recorder.
-func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) {
+func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	if m.Writer == nil {
 		f()
-		return
+		return true
+	}
+	m.mu.Lock()
+	ag := m.agents[a.ID]
+	behind := ag == nil || ag.behind
+	m.mu.Unlock()
+	if behind {
+		return false
 	}
 	m.Writer.Add(history.Entry{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()})
 	m.Writer.Then(f)
+	return true
+}
+
+// falls reports whether the history is so far behind that it is not told of the ends among
+// events of an agent, which then has to tell them again: the map must go on.
+func (m *Monitor) falls(ag *agent, events int) bool {
+	// The kernel does not tell again, nor is there an end to waiting for a full disk.
+	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && m.Writer.Problem() == nil {
+		ag.behind = true
+	}
+	return ag.behind
 }
 
 // LastRecorded implements feed.Recorder.
@@ -129,7 +147,7 @@ func (m *Monitor) writeNew(n int, all bool) {
 
 // writeAll tells of all that the history does not know, when the monitor ends.
 func (m *Monitor) writeAll() {
-	for end := time.Now().Add(4 * holdUp); m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(lastWords); m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.mu.Lock()
 		m.writeNew(m.Writer.Room(), true)
 		left := len(m.unwritten)
@@ -137,16 +155,5 @@ func (m *Monitor) writeAll() {
 		if left == 0 || m.Writer.Problem() != nil {
 			return
 		}
-	}
-}
-
-// pace holds up an agent that tells more than the history can take: it keeps what it
-// cannot tell. The map must go on even if the disk does not.
-func (m *Monitor) pace(ag feed.Agent) {
-	if ag.ID == 0 || m.Writer == nil {
-		return // the kernel does not wait
-	}
-	for end := time.Now().Add(holdUp); m.Writer.Room() < history.QueueLen/4 && m.Writer.Problem() == nil && time.Now().Before(end); {
-		time.Sleep(20 * time.Millisecond)
 	}
 }
