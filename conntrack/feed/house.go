@@ -86,6 +86,9 @@ func (r *refusals) tell(log *slog.Logger, reason error, f *refusal, now time.Tim
 // explainAgent is explain for those who read of an agent.
 func explainAgent(err error) error {
 	var record tls.RecordHeaderError
+	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
+		return err // which may be that it ends too early
+	}
 	if errors.As(err, &record) {
 		return errKnock
 	}

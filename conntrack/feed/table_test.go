@@ -3,6 +3,7 @@ package feed
 import (
 	mathrand "math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -148,11 +149,25 @@ func TestTableIsBounded(t *testing.T) {
 			}
 		}
 		assert.EqualValues(t, n, ends+int(lost), "%s: told or counted", name)
-		// In flight it is bounded too.
-		for i := range uint64(10) {
-			tb.sending(i, before, 1, false)
+		// In flight it is bounded too: nothing more is sent while much is not acknowledged,
+		// and after a long time without acknowledgements the oldest counts as lost.
+		sent := 0
+		for ; sent < 10; sent++ {
+			tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n+uint64(sent), 1)})
+			if urgency, _ := tb.waiting(); urgency == idle {
+				break
+			}
+			tb.sending(uint64(sent), before, 1, false)
 		}
+		assert.Less(t, sent, 3, name)
+		assert.LessOrEqual(t, tb.flying, mostKept+mostChanges, name)
+		tb.lost, tb.ackedAt = 0, time.Now().Add(-2*stallTime)
+		urgency, _ := tb.waiting()
+		assert.Equal(t, soon, urgency, "%s: what lives is shown all the same", name)
+		flew := tb.flying
+		tb.sending(10, before, 1, false)
 		assert.LessOrEqual(t, tb.flying, mostKept, name)
+		assert.EqualValues(t, flew+ends-tb.flying, tb.lost, name)
 	}
 
 	tb := newTable()
