@@ -31,9 +31,9 @@
 // scenes of its tests; gui alone imports Ebitengine,
 // history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
-// The programs share internal/temp for files that are to be whole or not at all,
-// internal/unpack for compressed ones and internal/whois for the sources of
-// reports.
+// They share internal/temp for files that are to be whole or not at all, internal/lock
+// for those that one process at a time may change, internal/unpack for compressed ones
+// and internal/whois for the sources of reports.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

@@ -36,7 +36,7 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "mapserver:", err)
+		fmt.Fprintln(os.Stderr, "mapserver:", strings.TrimPrefix(err.Error(), "feed: "))
 		os.Exit(1)
 	}
 }

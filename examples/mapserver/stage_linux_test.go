@@ -1,0 +1,614 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// The tests in this file kill real programs and cut real links while connections come
+// and go, and then ask the history for each of them. With CONNMAP_LONG they take a quarter
+// of an hour, and need -timeout 40m.
+
+const (
+	spoken  = 10     // bytes that go forth on a connection of the tests, and come back
+	again   = 20_001 // local port that is used again and again
+	patient = time.Minute
+	// lastWait is a little more than what an agent waits at most until it tries again.
+	lastWait = 6 * time.Minute
+)
+
+// long reports whether time is no object.
+func long() bool { return os.Getenv("CONNMAP_LONG") != "" }
+
+// A made is a connection that the traffic program has made.
+type made struct {
+	Local, Peer netip.AddrPort // zero: it has done what it was told
+	Begin, End  time.Time      // before it was dialled, and after it was closed; zero: it lives
+	Probe       bool
+}
+
+// churn makes short connections, as it is told by lines of standard input, and tells
+// each that has ended in a line of JSON.
+func churn(peers []string) {
+	var mu sync.Mutex
+	out := json.NewEncoder(os.Stdout)
+	tell := func(m made) {
+		mu.Lock()
+		defer mu.Unlock()
+		must(out.Encode(m))
+	}
+	var (
+		open sync.WaitGroup
+		stop chan struct{}
+		held []net.Conn
+	)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch in.Text() {
+		case "go":
+			until := make(chan struct{})
+			stop = until
+			open.Go(func() { flow(peers, until, &open, tell) })
+		case "pause":
+			if stop != nil {
+				close(stop)
+				stop = nil
+			}
+			open.Wait()
+			tell(made{})
+		case "probe":
+			c, m := meet(peers[0], 0)
+			time.Sleep(5 * time.Millisecond)
+			must(c.Close())
+			m.End, m.Probe = time.Now(), true
+			tell(m)
+		case "hold":
+			for _, p := range peers {
+				c, m := meet(p, 0)
+				held = append(held, c)
+				tell(m)
+			}
+			tell(made{})
+		}
+	}
+	for _, c := range held {
+		c.Close()
+	}
+}
+
+// flow makes some fifty connections a second until it is stopped. Of each hundred four
+// are longer, and some forty come in threes that have the same ends, one after the other.
+func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(made)) {
+	between := func(least, most time.Duration) time.Duration { return least + mathrand.N(most-least) }
+	free := make(chan struct{}, 1) // the port again
+	free <- struct{}{}
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(between(10*time.Millisecond, 50*time.Millisecond)):
+		}
+		life := between(3*time.Millisecond, 60*time.Millisecond)
+		if mathrand.N(25) == 0 {
+			life = between(time.Second/2, 3*time.Second)
+		}
+		port, times := 0, 1
+		if mathrand.N(5) == 0 {
+			select {
+			case <-free:
+				life, port, times = between(3*time.Millisecond, 15*time.Millisecond), again, 3
+			default:
+			}
+		}
+		peer := peers[0]
+		if port == 0 {
+			peer = peers[mathrand.N(len(peers))]
+		}
+		open.Go(func() {
+			for range times {
+				c, m := meet(peer, port)
+				time.Sleep(life)
+				if port != 0 {
+					// After a reset the kernel does not keep the port for a minute.
+					must(c.(*net.TCPConn).SetLinger(0))
+				}
+				must(c.Close())
+				m.End = time.Now()
+				tell(m)
+			}
+			if port != 0 {
+				free <- struct{}{}
+			}
+		})
+	}
+}
+
+// meet makes a connection on which spoken bytes have gone forth and back.
+func meet(peer string, port int) (net.Conn, made) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	if port != 0 {
+		d.LocalAddr = &net.TCPAddr{Port: port}
+	}
+	m := made{Peer: netip.MustParseAddrPort(peer), Begin: time.Now()}
+	c, err := d.Dial("tcp", peer)
+	must(err)
+	m.Local = c.LocalAddr().(*net.TCPAddr).AddrPort()
+	_, err = c.Write(make([]byte, spoken))
+	must(err)
+	_, err = io.ReadFull(c, make([]byte, spoken))
+	must(err)
+	return c, m
+}
+
+// A process is a program that runs in a network namespace.
+type process struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	end  sync.Once
+	name string
+
+	mu    sync.Mutex
+	said  []byte
+	lines func(string) // nil: they are kept in said
+	begun []byte       // a line without its end
+}
+
+// Write takes in what the program says.
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lines == nil {
+		p.said = append(p.said, b...)
+		return len(b), nil
+	}
+	p.begun = append(p.begun, b...)
+	for {
+		i := slices.Index(p.begun, '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		p.lines(string(p.begun[:i]))
+		p.begun = p.begun[i+1:]
+	}
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return string(p.said)
+}
+
+// has waits until the program has said something that matches, and returns the parts.
+func (p *process) has(t *testing.T, pattern string, within time.Duration) []string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	var found []string
+	ok := poll(within, 20*time.Millisecond, func() bool { found = re.FindStringSubmatch(p.text()); return found != nil })
+	require.True(t, ok, "%s does not say %s", p.name, pattern)
+	return found
+}
+
+func (p *process) kill() {
+	p.end.Do(func() {
+		p.in.Close()
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	})
+}
+
+// launch starts a program, which ends with the test. lines, if not nil, is called with what
+// it says.
+func launch(t *testing.T, namespace string, env []string, lines func(string), name string, args ...string) *process {
+	t.Helper()
+	p := &process{name: filepath.Base(name), lines: lines}
+	p.cmd = exec.Command("nsenter", append([]string{"--net=/run/netns/" + namespace, name}, args...)...)
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics cleans nothing up
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if lines != nil {
+		p.cmd.Stderr = os.Stderr
+	}
+	var err error
+	p.in, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(p.kill)
+	return p
+}
+
+// A stage is a host with an agent, another with a map server, and a third one for the
+// agent's host to talk to, whom a cut of the link between the first two does not part.
+type stage struct {
+	t            *testing.T
+	dir          string
+	host, center string     // namespaces
+	here, there  netip.Addr // ends of the connections, of this run of the test alone
+	programs     string     // beginning of the files' names
+	join         []string   // arguments of the agent
+	server       *process
+	agent        *process
+	traffic      *process
+	runs         []agentRun
+	seen         map[ends]record // in the history
+	declared     int             // lost, as the agents say
+	done         chan struct{}   // the traffic program has done what it was told
+
+	mu    sync.Mutex
+	conns []made
+}
+
+// An agentRun is the life of an agent.
+type agentRun struct {
+	follows time.Time // it is known to see all that opens from here on
+	safe    time.Time // what ended before is known to be recorded; zero while it lives
+	dead    time.Time // zero while it lives
+}
+
+// newStage makes the hosts, and starts a map server, an agent and the traffic program,
+// whose peer listens with MPTCP, as programs in Go do, if that is 1.
+func newStage(t *testing.T, mptcp string) *stage {
+	t.Helper()
+	host, center := twoHosts(t)
+	s := &stage{t: t, dir: t.TempDir(), host: host, center: center, done: make(chan struct{}, 1)}
+	id := os.Getpid()
+	// An agent sees all namespaces: also what a second run of this test is at.
+	net := [16]byte{0x20, 0x01, 0x0d, 0xb8}
+	binary.BigEndian.PutUint32(net[4:], uint32(id))
+	net[15] = 0x10
+	s.here = netip.AddrFrom16(net)
+	net[15] = 0x30
+	s.there = netip.AddrFrom16(net)
+	third := fmt.Sprintf("cm%dc", id)
+	s.ip("netns add " + third)
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", third).Run() })
+	for _, args := range []string{
+		fmt.Sprintf("link add w%da netns %s type veth peer name w%dc netns %s", id, host, id, third),
+		fmt.Sprintf("-n %s addr add %s/64 dev w%da nodad", host, s.here, id),
+		fmt.Sprintf("-n %s addr add %s/64 dev w%dc nodad", third, s.there, id),
+		fmt.Sprintf("-n %s link set w%da up", host, id), fmt.Sprintf("-n %s link set w%dc up", third, id),
+		"-n " + third + " link set lo up",
+	} {
+		s.ip(args)
+	}
+	t.Cleanup(func() {
+		for _, p := range []*process{s.server, s.agent} {
+			if t.Failed() && p != nil {
+				t.Logf("the last %s said:\n%s", p.name, p.text())
+			}
+		}
+	})
+	s.programs = filepath.Join(s.dir, fmt.Sprintf("cm%d-", id))
+	for name, pkg := range map[string]string{"map": "examples/mapserver", "agent": "cmd/connmap-agent"} {
+		build := exec.Command("go", "build", "-o", s.programs+name, "github.com/connmapgo/connmap/"+pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	for _, name := range []string{"churn", "echo"} {
+		require.NoError(t, os.Symlink(self, s.programs+name))
+	}
+	var peers, echo []string
+	for _, port := range []uint16{443, 993, 8080} {
+		peer := netip.AddrPortFrom(s.there, port).String()
+		peers, echo = append(peers, peer), append(echo, "tcp", peer)
+	}
+	launch(t, third, []string{"CONNMAP_TRAFFIC=serve", "GODEBUG=multipathtcp=" + mptcp}, nil, s.programs+"echo", echo...).has(t, "ready", patient)
+	s.traffic = launch(t, host, []string{"CONNMAP_TRAFFIC=churn"}, s.told, s.programs+"churn", peers...)
+	s.startServer("-headless")
+	line := s.server.has(t, `connmap-agent (\S+) (cm1_\S+)`, patient)
+	s.join = line[1:]
+	s.startAgent()
+	return s
+}
+
+func (s *stage) ip(args string) {
+	s.t.Helper()
+	out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
+	require.NoError(s.t, err, "ip %s: %s", args, out)
+}
+
+// told takes in a line of the traffic program.
+func (s *stage) told(line string) {
+	var m made
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		s.t.Errorf("traffic program: %v: %s", err, line)
+		return
+	}
+	if !m.Local.IsValid() {
+		s.done <- struct{}{}
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, m)
+}
+
+// tell has the traffic program do something, and waits for it.
+func (s *stage) tell(what string) {
+	s.t.Helper()
+	_, err := fmt.Fprintln(s.traffic.in, what)
+	require.NoError(s.t, err)
+	if what == "go" || what == "probe" {
+		return
+	}
+	select {
+	case <-s.done:
+	case <-time.After(patient):
+		require.Fail(s.t, "the traffic program does not "+what)
+	}
+}
+
+func (s *stage) startServer(args ...string) {
+	s.t.Helper()
+	env := []string{"XDG_CONFIG_HOME=" + s.dir, "XDG_CACHE_HOME=" + s.dir, "XDG_DATA_HOME=" + s.dir}
+	s.server = launch(s.t, s.center, env, nil, s.programs+"map",
+		append([]string{"-no-local", "-home", "52.5,13.4", "-listen", "198.51.100.20:10789"}, args...)...)
+}
+
+// startAgent starts an agent and waits until it sees what opens.
+func (s *stage) startAgent() {
+	s.t.Helper()
+	s.agent = launch(s.t, s.host, []string{"STATE_DIRECTORY=" + s.dir}, nil, s.programs+"agent", append([]string{"-v", "-name", "nas"}, s.join...)...)
+	if backend := s.agent.has(s.t, `backend=(\w+)`, patient)[1]; backend != "ebpf" {
+		s.t.Skipf("needs the backend ebpf: %s does not see connections as short as these", backend)
+	}
+	s.agent.has(s.t, "msg=connected", patient)
+	// What is recorded of these has opened when the agent was at work.
+	start := time.Now()
+	ok := poll(patient, 0, func() bool {
+		s.tell("probe")
+		time.Sleep(700 * time.Millisecond)
+		return s.anyOf(start)
+	})
+	require.True(s.t, ok, "the agent sees a connection")
+	s.runs = append(s.runs, agentRun{follows: time.Now()})
+}
+
+func (s *stage) all() []made {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.conns)
+}
+
+// An ends is a connection as one of its sides names it.
+type ends struct{ local, peer netip.AddrPort }
+
+// A record is what the history holds of it.
+type record struct {
+	rows, count, open int // rows, openings, and rows without an end
+	tx, rx            int64
+}
+
+// A bound says how often a connection is to be in the history.
+type bound struct{ least, most int }
+
+// bounds says what is to be in the history when all that ended before a time is
+// recorded. What an agent had not told when it was killed may be missing; what opened
+// thereafter, and before another followed, nobody can have seen.
+func (s *stage) bounds(until time.Time) map[ends]bound {
+	want := make(map[ends]bound)
+	for _, m := range s.all() {
+		n := bound{}
+		if m.Probe {
+			n.most = 1
+		}
+		for _, r := range s.runs {
+			safe := r.safe
+			if safe.IsZero() {
+				safe = until
+			}
+			if m.Begin.Before(r.follows) || !r.dead.IsZero() && m.Begin.After(r.dead) {
+				continue
+			}
+			n.most = 1
+			if !m.End.IsZero() && m.End.Before(safe) {
+				n.least = 1
+			}
+		}
+		// The agent sees both sides.
+		for _, e := range []ends{{m.Local, m.Peer}, {m.Peer, m.Local}} {
+			want[e] = bound{want[e].least + n.least, want[e].most + n.most}
+		}
+	}
+	return want
+}
+
+// stored reads what the history holds of the tests' connections; none if nothing has been
+// recorded yet.
+func (s *stage) stored() map[ends]record {
+	s.t.Helper()
+	if _, err := os.Stat(s.history()); err != nil {
+		return nil
+	}
+	got, declared, err := s.read()
+	if err != nil {
+		s.t.Logf("the history cannot be read now: %v", err)
+		return nil
+	}
+	s.declared = declared
+	for e, before := range s.seen {
+		if r := got[e]; r.rows < before.rows || r.count < before.count {
+			require.Fail(s.t, "what was recorded has gone", "%v to %v: %+v, before %+v", e.local, e.peer, r, before)
+		}
+	}
+	s.seen = got
+	return got
+}
+
+func (s *stage) history() string { return filepath.Join(s.dir, "connmap", "history.sqlite") }
+
+// read reads what the history holds of the tests' connections, and how much agents say
+// that they have lost.
+func (s *stage) read() (got map[ends]record, declared int, err error) {
+	db, err := sqlite.OpenConn(s.history(), sqlite.OpenReadOnly)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer db.Close()
+	db.SetBusyTimeout(5 * time.Second)
+	got = make(map[ends]record)
+	err = sqlitex.ExecuteTransient(db, `SELECT local_ip, local_port, ip, port, count, closed, tx, rx FROM detailed_history`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error {
+			local, err := netip.ParseAddr(row.ColumnText(0))
+			peer, err2 := netip.ParseAddr(row.ColumnText(2))
+			if err := errors.Join(err, err2); err != nil {
+				return err
+			}
+			if local != s.here && local != s.there {
+				return nil // others are at work on this machine too
+			}
+			e := ends{netip.AddrPortFrom(local, uint16(row.ColumnInt(1))), netip.AddrPortFrom(peer, uint16(row.ColumnInt(3)))}
+			r := got[e]
+			r.rows++
+			r.count += row.ColumnInt(4)
+			if row.ColumnIsNull(5) {
+				r.open++
+			}
+			r.tx += row.ColumnInt64(6)
+			r.rx += row.ColumnInt64(7)
+			got[e] = r
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	err = sqlitex.ExecuteTransient(db, `SELECT coalesce(sum(count), 0) FROM losses`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { declared = row.ColumnInt(0); return nil },
+	})
+	return got, declared, err
+}
+
+// recorded waits until all that ended before a time is in the history.
+func (s *stage) recorded(until time.Time, within time.Duration) {
+	s.t.Helper()
+	time.Sleep(500 * time.Millisecond) // the last may not have been told yet
+	ok := poll(within, 500*time.Millisecond, func() bool {
+		got, missing := s.stored(), 0
+		for e, n := range s.bounds(until) {
+			r := got[e]
+			missing += max(0, n.least-r.count)
+			if n.least == n.most && r.rows > 0 && r.open == r.rows {
+				return false
+			}
+		}
+		return missing <= s.declared
+	})
+	got := s.stored()
+	require.True(s.t, ok, "what ended before %v is not recorded:\n%s", until.Format(time.StampMilli), s.differences(until, got))
+}
+
+// differences tells, for people, what is wrong with the history.
+func (s *stage) differences(until time.Time, got map[ends]record) string {
+	const most = 20
+	var out []string
+	want := s.bounds(until)
+	conns := s.all()
+	for e, n := range want {
+		r := got[e]
+		ended := r.open == 0 || n.least < n.most
+		// Of a connection that was reset the kernel may have forgotten the bytes.
+		whole := r.tx == spoken && r.rx == spoken || n != bound{1, 1}
+		if n.least <= r.count && r.count <= n.most && r.rows <= 1 && ended && whole {
+			continue
+		}
+		var when []string
+		for _, m := range conns {
+			if (m.Local == e.local && m.Peer == e.peer) || (m.Local == e.peer && m.Peer == e.local) {
+				when = append(when, m.Begin.Format("04:05.000")+"-"+m.End.Format("04:05.000"))
+			}
+		}
+		if len(when) > 10 {
+			when = append(when[:10], "...")
+		}
+		out = append(out, fmt.Sprintf("%v to %v, made %v: got %+v, want %+v", e.local, e.peer, when, r, n))
+	}
+	for e, r := range got {
+		if _, ok := want[e]; !ok {
+			out = append(out, fmt.Sprintf("%v to %v, not made or not ended: got %+v", e.local, e.peer, r))
+		}
+	}
+	slices.Sort(out)
+	if len(out) > most {
+		out = append(out[:most], fmt.Sprintf("and %d more", len(out)-most))
+	}
+	return strings.Join(out, "\n")
+}
+
+// check compares the history with what was made, when all of it has ended and is
+// recorded.
+func (s *stage) check() {
+	s.t.Helper()
+	got := s.stored()
+	until := time.Now()
+	var open, perhaps, missing, lost, doubled, rows int
+	for e, n := range s.bounds(until) {
+		r := got[e]
+		open += n.most
+		perhaps += n.most - n.least
+		missing += max(0, n.least-r.count)
+		lost += max(0, n.most-r.count)
+		doubled += max(0, r.count-n.most, r.rows-1)
+		rows += r.rows
+	}
+	s.t.Logf("%d connections made; %d agents could see %d of their ends, and may have been killed before they told %d; lost %d, doubled %d; %d rows, %d declared lost",
+		len(s.all()), len(s.runs), open, perhaps, lost, doubled, rows, s.declared)
+	if missing == 0 || missing > s.declared {
+		assert.Empty(s.t, s.differences(until, got))
+	}
+	assert.Zero(s.t, doubled)
+	assert.Equal(s.t, "ok", s.integrity())
+}
+
+func (s *stage) integrity() (answer string) {
+	s.t.Helper()
+	db, err := sqlite.OpenConn(s.history(), sqlite.OpenReadOnly)
+	require.NoError(s.t, err)
+	defer db.Close()
+	db.SetBusyTimeout(5 * time.Second)
+	require.NoError(s.t, sqlitex.ExecuteTransient(db, `PRAGMA integrity_check`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { answer = row.ColumnText(0); return nil },
+	}))
+	return answer
+}
+
+// poll reports whether something comes true in time. Unlike require.Eventually it stays
+// on the goroutine of the test.
+func poll(within, every time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(within); ; time.Sleep(every) {
+		if ok() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// upTo waits at random.
+func upTo(d time.Duration) { time.Sleep(mathrand.N(d)) }
