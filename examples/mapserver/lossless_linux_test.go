@@ -14,6 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// The tests in this file kill real programs and cut real links while connections come
+// and go, and then ask the history for each of them. With CONNMAP_LONG they take a quarter
+// of an hour, and need -timeout 40m.
+
 // killServer kills the map server and starts another.
 func (s *stage) killServer() {
 	s.t.Helper()
