@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,11 +66,12 @@ func TestDay(t *testing.T) {
 		}
 	}
 	t.Log("kB alive after every second hour:", heap)
-	least, most := heap[1], heap[1]
-	for _, h := range heap[1:] {
-		least, most = min(least, h), max(most, h)
-	}
-	assert.Less(t, most-least, uint64(6<<10), "kB")
+	// What is under way in the moment of a sample (rows being written, an answer being read) only
+	// adds to what is kept; so the least of several is what is kept, and what leaks raises it.
+	const warm = 1
+	half := (len(heap) + warm) / 2
+	assert.Less(t, slices.Min(heap[half:]), slices.Min(heap[warm:half])+2<<10, "kB")
+	assert.Less(t, slices.Max(heap), uint64(32<<10), "kB")
 	assert.Less(t, runtime.NumGoroutine(), 60)
 }
 
