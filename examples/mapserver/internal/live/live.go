@@ -26,13 +26,13 @@ const (
 type Conn struct {
 	conntrack.Conn
 	Agent string      // name of the agent, as shown
-	Scope Scope       // how far away the peer is
 	Place geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
+	Scope Scope       // how far away the peer is
 	ASN   uint32      // zero: unknown
 	Org   string      // holder of the ASN
 	Rule  int         // index into State.Rules
 	// Bytes a second between the last two counts, and when the last one was.
-	TxRate, RxRate float64
+	TxRate, RxRate float32
 	Counted        time.Time
 }
 

@@ -60,8 +60,8 @@ func traffic(now time.Time, conns []*live.Conn) (rate float64, outward bool) {
 	out, in := 0, 0
 	for _, c := range conns {
 		if now.Sub(c.Counted) < rateValid {
-			tx += c.TxRate
-			rx += c.RxRate
+			tx += float64(c.TxRate)
+			rx += float64(c.RxRate)
 		}
 		switch c.Direction {
 		case conntrack.Out:

@@ -57,6 +57,7 @@ type Monitor struct {
 	order              []*entry // by opening; closed ones are swept out when a state is made
 	closed             int      // entries in order that are closed
 	unwritten          []*entry // that the history does not know, but for some that closed
+	forgone            int      // of unwritten that closed
 	next, round        int      // index in order of what the history is told of next, and where the round ends
 	began              time.Time
 	marks              shown[live.Mark]
@@ -89,12 +90,16 @@ type agent struct {
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
 	conn    *live.Conn
-	came    time.Time
-	written time.Time // when the history was told of it last; zero: never
-	program string    // under which the history has it
-	resumed bool      // it may have opened before its agent looked
-	closed  bool
+	program string // under which the history has it
+	// Since start: when it came, and when the history was told of it last; zero: never.
+	came, written time.Duration
+	resumed       bool // it may have opened before its agent looked
+	closed        bool
 }
+
+// start is what entries count their times from: there are many of them, and a time.Time is
+// three times as long.
+var start = time.Now()
 
 func (m *Monitor) init() {
 	m.once.Do(func() {
@@ -259,10 +264,11 @@ func (m *Monitor) Leave(a feed.Agent) {
 	// The link ended, not the connections: the history keeps when they were
 	// last seen, and only the live table forgets them.
 	for _, e := range ag.conns {
-		if e.written.IsZero() {
+		opens := e.written == 0
+		m.drop(e)
+		if opens {
 			m.record(e, time.Time{})
 		}
-		m.drop(e)
 	}
 	delete(m.agents, a.ID)
 	m.touch()
@@ -328,8 +334,8 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	old := ag.conns[c.ID]
 	if old == nil {
-		e := &entry{conn: m.enrich(ag, c), came: time.Now()}
-		e.resumed = ag.knows.IsZero() || e.came.Before(ag.knows)
+		e := &entry{conn: m.enrich(ag, c), came: time.Since(start)}
+		e.resumed = ag.knows.IsZero() || time.Now().Before(ag.knows)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
 		if m.Writer != nil {
@@ -353,7 +359,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	n.Conn = c
 	n.Counted = time.Now()
 	dt := max(n.Counted.Sub(old.conn.Counted).Seconds(), 0.05)
-	n.TxRate, n.RxRate = float64(c.Tx-min(c.Tx, old.conn.Tx))/dt, float64(c.Rx-min(c.Rx, old.conn.Rx))/dt
+	n.TxRate, n.RxRate = float32(float64(c.Tx-min(c.Tx, old.conn.Tx))/dt), float32(float64(c.Rx-min(c.Rx, old.conn.Rx))/dt)
 	if c.Process != old.conn.Process {
 		if n.Rule = m.classify(c); n.Rule != old.conn.Rule {
 			m.count(n.Rule)
@@ -382,6 +388,9 @@ func (m *Monitor) end(ag *agent, id uint64, e *entry) {
 func (m *Monitor) drop(e *entry) {
 	e.closed = true
 	m.closed++
+	if m.Writer != nil && e.written == 0 {
+		m.forgone++
+	}
 	// Publishing sweeps; without it, as when the window is hidden, churn
 	// must not make the table grow.
 	if m.closed > 1024 && m.closed > len(m.order)/2 {

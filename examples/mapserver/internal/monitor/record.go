@@ -24,18 +24,18 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	if m.Writer == nil {
 		return
 	}
-	c, opens := e.conn, e.written.IsZero()
+	c, opens, now := e.conn, e.written == 0, time.Now()
 	if opens {
 		e.program = c.Process.Comm
 	}
-	e.written = time.Now()
+	e.written = now.Sub(start)
 	m.Writer.Add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
 		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
-		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: e.written, Closed: closed, Tx: c.Tx, Rx: c.Rx,
+		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: now, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 
@@ -99,8 +99,9 @@ func (m *Monitor) write() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.writeNew(min(room, writeMost), false)
-	if len(m.unwritten) > 2*len(m.order)+1000 {
+	if m.forgone > 1000 && m.forgone > len(m.unwritten)/8 {
 		m.unwritten = slices.DeleteFunc(m.unwritten, func(e *entry) bool { return e.closed })
+		m.forgone = 0
 	}
 	if room -= writeMost; room < 0 {
 		return
@@ -115,7 +116,7 @@ func (m *Monitor) write() {
 		m.next, m.round, m.began = 0, len(m.order), now
 	}
 	for told := 0; m.next < min(m.round, len(m.order)) && told < min(room, refreshMost); m.next++ {
-		if e := m.order[m.next]; !e.closed && !e.written.IsZero() && now.Sub(e.written) > refreshEvery/2 {
+		if e := m.order[m.next]; !e.closed && e.written > 0 && now.Sub(start)-e.written > refreshEvery/2 {
 			m.record(e, time.Time{})
 			told++
 		}
@@ -131,16 +132,19 @@ func (m *Monitor) writeNew(n int, all bool) {
 	for ; i < len(m.unwritten) && n > 0; i++ {
 		e := m.unwritten[i]
 		switch {
-		case e.closed || !e.written.IsZero():
-		case e.conn.Process.Comm == "" && time.Since(e.came) < unnamed && !all:
+		case e.closed:
+			m.forgone--
+		case e.written > 0:
+		case e.conn.Process.Comm == "" && time.Since(start)-e.came < unnamed && !all:
 			later = append(later, e)
 		default:
 			m.record(e, time.Time{})
 			n--
 		}
 	}
+	i -= copy(m.unwritten[i-len(later):i], later)
 	clear(m.unwritten[:i])
-	if m.unwritten = append(later, m.unwritten[i:]...); len(m.unwritten) == 0 {
+	if m.unwritten = m.unwritten[i:]; len(m.unwritten) == 0 {
 		m.unwritten = nil
 	}
 }
