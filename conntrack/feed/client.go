@@ -422,7 +422,7 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 				f.Lost = lost
 			}
 			for i, e := range part {
-				f.Events[i] = eventRow{Kind: e.Kind, Row: rowOf(e.Conn)}
+				f.Events[i] = eventRowOf(e)
 			}
 			l.table.sending(f.Seq, part, f.Lost, spooled)
 			frames = append(frames, f)

@@ -37,7 +37,7 @@
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
 //	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
-//	5 delta   [5, seq, [[kind, conn], ...], lost] client: what changed, and events lost
+//	5 delta   [5, seq, [[kind, time, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
 //	7 bye     [7, code]                        server, before it closes
 //	8 ack     [8, seq]                         server: all deltas up to seq are recorded
@@ -55,8 +55,8 @@
 //	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
 //
 // with addresses as 4 or 16 bytes and 2 of the port, rtt in microseconds,
-// opened and wall in microseconds of Unix time, and texts of at most 256
-// bytes.
+// opened, wall and the time of an event in microseconds of Unix time, and texts of at
+// most 256 bytes.
 //
 // A client keeps each close, which tells all of its connection, until it is
 // acknowledged, if acks in welcome is true. After a break it sends those that were not,

@@ -23,7 +23,8 @@ const (
 	mostItems    = 4096       // of an array in a frame
 	smallestRow  = 27         // bytes: 14 elements and their array, two of them addresses of 6 bytes
 	largestRow   = 103        // bytes without its texts
-	eventExtra   = 2          // bytes of an event besides its row
+	smallestMore = 3          // bytes of an event besides its row, at least
+	eventExtra   = 11         // the same at most
 	frameExtra   = 32         // bytes of a frame besides its items
 	skewBelieved = 5 * time.Second
 )
@@ -117,6 +118,7 @@ type (
 	eventRow struct {
 		_    struct{} `cbor:",toarray"`
 		Kind conntrack.Kind
+		Time int64
 		Row  row
 	}
 	row struct {
@@ -174,6 +176,10 @@ func rowOf(c conntrack.Conn) row {
 		PID: int32(c.Process.PID), Comm: cut(c.Process.Comm), Exe: cut(c.Process.Exe), Container: cut(c.Process.Container), UID: c.UID,
 		Tx: c.Tx, Rx: c.Rx, RTT: uint32(min(max(c.RTT.Microseconds(), 0), 1<<32-1)), Opened: c.Opened.UnixMicro(),
 	}
+}
+
+func eventRowOf(e conntrack.Event) eventRow {
+	return eventRow{Kind: e.Kind, Time: e.Time.UnixMicro(), Row: rowOf(e.Conn)}
 }
 
 // addrBytes leaves out zones, which mean something on their host only.
@@ -274,7 +280,7 @@ func appendConns(conns []conntrack.Conn, b []byte, c clock) ([]conntrack.Conn, e
 
 // decodeEvents decodes the events of a delta frame.
 func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
-	n, b, err := items(b, smallestRow+eventExtra)
+	n, b, err := items(b, smallestRow+smallestMore)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +297,7 @@ func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, conntrack.Event{Kind: r.Kind, Time: c.now, Conn: conn})
+		events = append(events, conntrack.Event{Kind: r.Kind, Time: c.time(r.Time), Conn: conn})
 	}
 	return events, nil
 }

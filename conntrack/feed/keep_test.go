@@ -20,6 +20,7 @@ type recorder struct {
 	*hub
 	rmu     sync.Mutex
 	ends    map[uint64]int
+	last    time.Time       // when the last of them was
 	safe    map[uint64]bool // ends that are recorded
 	pending []func()
 	fresh   []uint64
@@ -36,6 +37,7 @@ func (r *recorder) Delta(a Agent, events []conntrack.Event) {
 	for _, e := range events {
 		if e.Kind == conntrack.Close {
 			r.ends[e.Conn.ID]++
+			r.last = e.Time
 			r.fresh = append(r.fresh, e.Conn.ID)
 		}
 	}

@@ -390,7 +390,7 @@ func TestRowSize(t *testing.T) {
 	b, err := cbor.Marshal(rowOf(c))
 	require.NoError(t, err)
 	assert.LessOrEqual(t, len(b), rowSize(&c))
-	event, err := cbor.Marshal(eventRow{Kind: 3, Row: rowOf(c)})
+	event, err := cbor.Marshal(eventRowOf(conntrack.Event{Kind: 3, Time: c.Opened, Conn: c}))
 	require.NoError(t, err)
 	assert.LessOrEqual(t, len(event), rowSize(&c)+eventExtra)
 	small := rowOf(conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})

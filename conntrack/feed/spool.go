@@ -78,9 +78,9 @@ func openSpool(dir string) (*spool, error) {
 // put adds a batch, and reports whether older ones had to make room for it: their ends are
 // among its losses. It fails if the disk does not take it, and drops nothing then.
 func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err error) {
-	rows := make([]row, len(ends))
+	rows := make([]eventRow, len(ends))
 	for i := range ends {
-		rows[i] = rowOf(ends[i].Conn)
+		rows[i] = eventRowOf(ends[i])
 	}
 	data, err := cbor.Marshal(rows)
 	if err != nil {
@@ -113,13 +113,9 @@ func (s *spool) first() (ends []conntrack.Event, lost uint64) {
 	if err != nil {
 		return nil, b.ends + b.losses()
 	}
-	now := time.Now().Round(0)
-	conns, err := appendConns(nil, data, clock{now: now})
-	if err != nil || uint64(len(conns)) != b.ends {
+	ends, err = decodeEvents(data, clock{now: time.Now().Round(0)})
+	if err != nil || uint64(len(ends)) != b.ends {
 		return nil, b.ends + b.losses()
-	}
-	for _, c := range conns {
-		ends = append(ends, conntrack.Event{Kind: conntrack.Close, Time: now, Conn: c})
 	}
 	return ends, b.losses()
 }

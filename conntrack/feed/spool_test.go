@@ -13,12 +13,14 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 )
 
+var endTime = time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+
 // ended are n ends of connections with IDs from first on.
 func ended(first, n uint64) (ends []conntrack.Event) {
 	for id := first; id < first+n; id++ {
 		c := testConn(id, 1)
 		c.Process.Container = ""
-		ends = append(ends, conntrack.Event{Kind: conntrack.Close, Conn: c})
+		ends = append(ends, conntrack.Event{Kind: conntrack.Close, Time: endTime, Conn: c})
 	}
 	return ends
 }
@@ -62,6 +64,9 @@ func TestSpool(t *testing.T) {
 	require.Eventually(t, func() bool { return told() == first+second }, 30*time.Second, 20*time.Millisecond, "all are recorded: %d", told())
 	t.Logf("%d ends told in %v", first+second, time.Since(began).Round(time.Millisecond))
 	eventually(t, "nothing is left", func() bool { told(); left, err := os.ReadDir(dir); return err == nil && len(left) == 0 })
+	r.rmu.Lock()
+	assert.True(t, r.last.Equal(endTime), "it ended when it did, however late that is told: %v", r.last)
+	r.rmu.Unlock()
 	// What comes while the agent is told to end is told.
 	src <- ended(1_000_000, 1)[0]
 	time.Sleep(10 * time.Millisecond)

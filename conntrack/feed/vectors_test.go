@@ -48,7 +48,11 @@ func TestVectors(t *testing.T) {
 		{"hello", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}}},
 		{"welcome", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3}}},
 		{"full", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(v4), rowOf(v6)}}},
-		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{{Kind: conntrack.Open, Row: rowOf(v6)}, {Kind: conntrack.Update, Row: rowOf(v4)}, {Kind: conntrack.Close, Row: rowOf(v4)}}, Lost: 9}},
+		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{
+			eventRowOf(conntrack.Event{Kind: conntrack.Open, Time: at, Conn: v6}),
+			eventRowOf(conntrack.Event{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4}),
+			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
+		}, Lost: 9}},
 		{"ack", ackFrame{Type: frameAck, Seq: 2}},
 		{"ping", pingFrame{Type: framePing}},
 		{"bye", goodbyeFrame{Type: frameBye, Code: byeAgents}},

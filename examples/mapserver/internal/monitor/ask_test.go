@@ -161,8 +161,8 @@ func TestSoundsAndRates(t *testing.T) {
 	st, _ = published(m)
 	assert.EqualValues(t, 1, st.Beeps, "an update is no new connection")
 	got := st.Conns[0]
-	assert.Greater(t, got.RxRate, 100_000.0)
-	assert.Less(t, got.RxRate, 1_100_000.0)
+	assert.Greater(t, got.RxRate, float32(100_000))
+	assert.Less(t, got.RxRate, float32(1_100_000))
 	assert.InDelta(t, got.RxRate/200, got.TxRate, 1)
 	assert.WithinDuration(t, time.Now(), got.Counted, time.Minute)
 }

@@ -291,7 +291,7 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 		ag.knows = time.Now()
 	}
 	for id, e := range gone {
-		m.end(ag, id, e)
+		m.end(ag, id, e, time.Now())
 	}
 	m.touch()
 }
@@ -320,7 +320,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 				delete(ag.conns, e.Conn.ID)
 				m.drop(n)
 			} else {
-				m.end(ag, e.Conn.ID, n)
+				m.end(ag, e.Conn.ID, n, e.Time)
 			}
 		case conntrack.Lost:
 			ag.lost += e.Lost
@@ -349,7 +349,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	}
 	if c.Peer != old.conn.Peer || c.Local != old.conn.Local || c.Proto != old.conn.Proto {
 		// A socket that connects anew keeps its ID.
-		m.end(ag, c.ID, old)
+		m.end(ag, c.ID, old, time.Now())
 		m.put(ag, c)
 		return
 	}
@@ -378,11 +378,14 @@ func (m *Monitor) count(rule int) {
 	}
 }
 
-// end takes out a connection that closed.
-func (m *Monitor) end(ag *agent, id uint64, e *entry) {
+// end takes out a connection that closed, which may be told much later.
+func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
 	delete(ag.conns, id)
 	m.drop(e)
-	m.record(e, time.Now())
+	if closed.Before(e.conn.Opened) {
+		closed = e.conn.Opened
+	}
+	m.record(e, closed)
 }
 
 func (m *Monitor) drop(e *entry) {

@@ -29,13 +29,17 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 		e.program = c.Process.Comm
 	}
 	e.written = now.Sub(start)
+	seen := now
+	if !closed.IsZero() {
+		seen = closed
+	}
 	m.Writer.Add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
 		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
-		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: now, Closed: closed, Tx: c.Tx, Rx: c.Rx,
+		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 

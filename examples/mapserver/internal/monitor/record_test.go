@@ -112,13 +112,14 @@ func TestOneRow(t *testing.T) {
 		work.Wait()
 		require.NoError(t, m.Writer.Close())
 	}
-	rows := func() [][]any {
+	ask := func(columns string) [][]any {
 		con, err := history.OpenConsole(file, history.ConsoleOptions{})
 		require.NoError(t, err)
-		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT programname, count, tx, closed IS NOT NULL FROM detailed_history`})
+		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT ` + columns + ` FROM detailed_history`})
 		require.NoError(t, err)
 		return table.Rows
 	}
+	rows := func() [][]any { return ask(`programname, count, tx, closed IS NOT NULL`) }
 	session(func(m *Monitor) {
 		m.Full(a, []conntrack.Conn{c})
 		time.Sleep(2 * writeEvery)
@@ -133,10 +134,11 @@ func TestOneRow(t *testing.T) {
 	// The program executes another one, and ends.
 	renamed := named
 	renamed.Process.Comm = "nc"
+	end := at.Add(30 * time.Minute)
 	session(func(m *Monitor) {
 		m.Full(a, []conntrack.Conn{named})
 		time.Sleep(2 * writeEvery)
-		m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: renamed}, {Kind: conntrack.Close, Conn: renamed}})
+		m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: renamed}, {Kind: conntrack.Close, Time: end, Conn: renamed}})
 		assert.Zero(t, m.LastRecorded(a.Run))
 		acked := make(chan struct{})
 		assert.True(t, m.Recorded(a, 5, func() { close(acked) }))
@@ -144,6 +146,7 @@ func TestOneRow(t *testing.T) {
 		assert.EqualValues(t, 5, m.LastRecorded(a.Run))
 	})
 	assert.Equal(t, [][]any{{"curl", int64(1), int64(20), int64(1)}}, rows())
+	assert.Equal(t, [][]any{{end.UTC().Format("2006-01-02 15:04:05.000"), end.UTC().Format(time.DateTime)}}, ask(`closed, timestamp`), "it ended when it did, however late that is told")
 	session(func(m *Monitor) {
 		assert.EqualValues(t, 5, m.LastRecorded(a.Run), "also after a restart")
 		assert.Zero(t, m.LastRecorded([16]byte{2}))
