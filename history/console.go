@@ -120,11 +120,6 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 	if failed, err = registerFunctions(conn, c.o); err != nil {
 		return nil, nil, err
 	}
-	// The R*Tree prepares writing statements when it is first used. connmapperl
-	// has none.
-	if err := sqlitex.ExecuteTransient(conn, `SELECT 1 FROM places_index LIMIT 1`, nil); err != nil && sqlite.ErrCode(err) != sqlite.ResultError {
-		return nil, nil, err
-	}
 	for id, n := range map[sqlite.Limit]int32{
 		sqlite.LimitLength: textLimit, sqlite.LimitSQLLength: sqlLimit, sqlite.LimitExprDepth: 100, sqlite.LimitCompoundSelect: 50,
 		sqlite.LimitVDBEOp: 100_000, sqlite.LimitFunctionArg: 16, sqlite.LimitAttached: 0, sqlite.LimitVariableNumber: 50,

@@ -32,7 +32,6 @@
 //	closed       when it was closed; NULL while it is open
 //	tx, rx       bytes sent and received, over all openings
 //	tx_before, rx_before  the part of them that older openings had
-//	place        number in the table places, NULL if unknown
 //	key          a hash that tells the rows of one ip and programname apart
 //
 // Times are text in UTC as SQLite's date functions read and write them:
@@ -43,9 +42,8 @@
 // finds what is alive, and the others with milliseconds.
 //
 // Agent, protocol, both addresses and ports and the program together are
-// unique. The table places has the sum of count for each lat and lon, and the
-// R*Tree places_index the same places by their coordinates. Indexes lead from
-// timestamp, opened, ip with programname, and place to rows; all other
+// unique. The table places has the sum of count for each lat and lon. Indexes lead from
+// timestamp, opened, ip with programname, and lat with lon to rows; all other
 // conditions go through the whole table, which takes a second for about two
 // million rows.
 //

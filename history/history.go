@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -71,12 +72,13 @@ type DB struct {
 	log  *slog.Logger
 	lock *os.File
 
-	mu      sync.Mutex // guards what follows
-	conn    *sqlite.Conn
-	memory  memory
-	clock   clock
-	problem string
-	closed  bool
+	closed  atomic.Bool // set with mu held
+	problem atomic.Pointer[string]
+
+	mu     sync.Mutex // guards what follows, for as long as a transaction takes
+	conn   *sqlite.Conn
+	memory memory
+	clock  clock
 }
 
 const (
@@ -255,7 +257,8 @@ func (db *DB) setAside(reason error) error {
 			return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
 		}
 	}
-	db.problem = fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; `sqlite3 %[3]s .recover` may read its rows", db.path, reason, kept)
+	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; `sqlite3 %[3]s .recover` may read its rows", db.path, reason, kept)
+	db.problem.Store(&problem)
 	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason)
 	return nil
 }
@@ -263,19 +266,20 @@ func (db *DB) setAside(reason error) error {
 // Problem says, for people, that the file was damaged, where it is kept and
 // what to do. It is empty if all is well.
 func (db *DB) Problem() string {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	return db.problem
+	if p := db.problem.Load(); p != nil {
+		return *p
+	}
+	return ""
 }
 
 // Close closes the history. Readers that are under way go on.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.closed {
+	if db.closed.Load() {
 		return nil
 	}
-	db.closed = true
+	db.closed.Store(true)
 	var err error
 	if db.conn != nil {
 		err = db.conn.Close()
@@ -311,7 +315,7 @@ func (db *DB) Record(ctx context.Context, entries []Entry) error {
 }
 
 func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
-	if db.closed {
+	if db.closed.Load() {
 		return fs.ErrClosed
 	}
 	if db.conn == nil {
@@ -354,10 +358,7 @@ var errStop = errors.New("stop")
 
 // A reader is a connection of its own that reads.
 func (db *DB) reader(ctx context.Context) (*sqlite.Conn, error) {
-	db.mu.Lock()
-	closed := db.closed
-	db.mu.Unlock()
-	if closed {
+	if db.closed.Load() {
 		return nil, fs.ErrClosed
 	}
 	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadOnly)

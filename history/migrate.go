@@ -19,9 +19,9 @@ import (
 type origin int
 
 const (
-	current  origin = iota // this version, or nobody yet
-	perl                   // connmapperl
-	version1               // schema 1 of this package
+	current origin = iota // this version, or nobody yet
+	perl                  // connmapperl
+	older                 // a schema of this package before its first release
 )
 
 func (o origin) String() string {
@@ -153,8 +153,7 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 	}
 	for _, q := range []string{
 		`CREATE TEMP VIEW source AS SELECT ` + values + ` FROM old.detailed_history`,
-		`INSERT INTO places (lat, lon, count) SELECT lat, lon, sum(count) FROM source WHERE lat IS NOT NULL GROUP BY lat, lon`,
-		`INSERT INTO places_index SELECT id, lat, lat, lon, lon FROM places`,
+		`INSERT INTO places SELECT lat, lon, sum(count) FROM source WHERE lat IS NOT NULL GROUP BY lat, lon`,
 	} {
 		if err := sqlitex.ExecuteTransient(conn, q, nil); err != nil {
 			return 0, err
@@ -165,9 +164,9 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 	const piece = 100_000
 	told := time.Now()
 	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
-		err := sqlitex.Execute(conn, `INSERT INTO detailed_history SELECT s.id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
-			s.lat, s.lon, x, y, s.count, agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before, p.id, key
-			FROM source AS s LEFT JOIN places AS p ON p.lat = s.lat AND p.lon = s.lon WHERE s.id > ?1 ORDER BY s.id LIMIT ?2`, &sqlitex.ExecOptions{Args: []any{after, piece}})
+		err := sqlitex.Execute(conn, `INSERT INTO detailed_history SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
+			lat, lon, x, y, count, agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before, key
+			FROM source WHERE id > ?1 ORDER BY id LIMIT ?2`, &sqlitex.ExecOptions{Args: []any{after, piece}})
 		if err != nil {
 			return 0, err
 		}
@@ -185,7 +184,19 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
 	// Nothing goes before somebody says so.
-	return rows, sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}})
+	if err := sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}}); err != nil || from == perl {
+		return rows, err
+	}
+	for _, table := range []string{"settings", "reports", "losses"} {
+		has, err := number(conn, `SELECT count(*) FROM old.sqlite_schema WHERE name = '`+table+`'`)
+		if err == nil && has > 0 {
+			err = sqlitex.ExecuteTransient(conn, `INSERT OR REPLACE INTO `+table+` SELECT * FROM old.`+table, nil)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return rows, nil
 }
 
 // source returns the columns of an older table as expressions of what they are
@@ -198,7 +209,7 @@ func source(conn *sqlite.Conn, from origin) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if from == version1 {
+	if from == older {
 		return `id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
 			agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before,
 			connmap_key(agent, protocol, local_ip, local_port, port) AS key`, nil

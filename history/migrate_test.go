@@ -108,27 +108,33 @@ func TestMigrateWhileOpen(t *testing.T) {
 	}
 }
 
-func TestMigrateOlder(t *testing.T) {
-	script, err := os.ReadFile(filepath.Join("testdata", "schema1.sql"))
+// olderFile makes a file of a schema before this, and returns its rows.
+func olderFile(t *testing.T, script string) (name string, rows [][]string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", script))
 	require.NoError(t, err)
-	name := path(t)
+	name = path(t)
 	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	require.NoError(t, err)
 	// A transaction of its own is in the script.
-	sql := strings.NewReplacer("BEGIN TRANSACTION;", "", "COMMIT;", "", "PRAGMA foreign_keys=OFF;", "").Replace(string(script))
+	sql := strings.NewReplacer("BEGIN TRANSACTION;", "", "COMMIT;", "", "PRAGMA foreign_keys=OFF;", "").Replace(string(b))
 	require.NoError(t, sqlitex.ExecuteScript(conn, sql, nil))
-	const columns = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
-		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history ORDER BY id`
-	var want [][]string
-	require.NoError(t, sqlitex.Execute(conn, columns, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
-		want = append(want, texts(stmt))
+	require.NoError(t, sqlitex.Execute(conn, olderColumns, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
+		rows = append(rows, texts(stmt))
 		return nil
 	}}))
 	require.NoError(t, conn.Close())
-	require.Len(t, want, 12)
+	return name, rows
+}
 
+const olderColumns = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
+		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history ORDER BY id`
+
+func TestMigrateOlder(t *testing.T) {
+	name, want := olderFile(t, "schema1.sql")
+	require.Len(t, want, 12)
 	db := open(t, name)
-	assert.Equal(t, want, query(t, db, columns))
+	assert.Equal(t, want, query(t, db, olderColumns))
 	assert.Equal(t, map[[2]float64]int64{{52.52, 13.405}: 10}, places(t, db))
 	// The same connection is found again.
 	noon := time.Date(2026, 7, 1, 12, 1, 0, 0, time.UTC)
@@ -136,6 +142,23 @@ func TestMigrateOlder(t *testing.T) {
 	require.NoError(t, db.Record(t.Context(), []Entry{e}))
 	assert.Equal(t, "12", count(t, db))
 	assert.Equal(t, "2", query(t, db, `SELECT count FROM detailed_history WHERE id = 2`)[0][0])
+}
+
+// TestMigrateLater: a file that has settings, reports and losses keeps them.
+func TestMigrateLater(t *testing.T) {
+	name, want := olderFile(t, "schema2.sql")
+	require.Len(t, want, 2)
+	db := open(t, name)
+	assert.Equal(t, want, query(t, db, olderColumns))
+	consistent(t, db)
+	assert.Equal(t, map[[2]float64]int64{{52.52, 13.405}: 1}, places(t, db))
+	r, err := db.Retention()
+	require.NoError(t, err)
+	assert.Equal(t, Retention{Rows: 1000}, r)
+	last, err := db.LastReport(t.Context(), [16]byte{1, 2})
+	require.NoError(t, err)
+	assert.EqualValues(t, 9, last)
+	assert.Equal(t, [][]string{{"nas", "7"}}, query(t, db, `SELECT agent, count FROM losses`))
 }
 
 // TestMigrateSparse: pieces do not depend on where the numbers of rows lie.

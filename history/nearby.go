@@ -44,24 +44,22 @@ func PixelsKm(lat, n float64) float64 {
 	return n * 2 * math.Pi * earth / 1000 * math.Cos(lat*math.Pi/180)
 }
 
-// placesSQL finds the places of a circle: those of its box by the R*Tree, and of
-// these the ones that are near enough.
+// placesSQL is the condition for places in a circle: those of its box, and of these the
+// ones that are near enough. They stand by latitude, so that few of others are looked at.
 func placesSQL(lat, lon, km float64) string {
 	minLat, maxLat, lons := box(lat, lon, km)
 	var east []string
 	for _, l := range lons {
-		// The tree's numbers have 32 bits and are rounded outwards.
-		east = append(east, fmt.Sprintf("max_lon >= %v AND min_lon <= %v", l[0], l[1]))
+		east = append(east, fmt.Sprintf("lon BETWEEN %v AND %v", l[0], l[1]))
 	}
-	return fmt.Sprintf(`SELECT p.id FROM places_index AS i JOIN places AS p ON p.id = i.id
-    WHERE max_lat >= %v AND min_lat <= %v AND (%s)
-      AND haversine(lat, lon, %v, %v) <= %v`, minLat, maxLat, strings.Join(east, " OR "), lat, lon, km)
+	return fmt.Sprintf(`lat BETWEEN %v AND %v AND (%s)
+    AND haversine(lat, lon, %v, %v) <= %v`, minLat, maxLat, strings.Join(east, " OR "), lat, lon, km)
 }
 
 // NearbySQL returns a query for the console that says what Nearby finds.
 func NearbySQL(lat, lon, km float64, limit int) string {
-	return fmt.Sprintf(`SELECT * FROM detailed_history
-  WHERE place IN (%s)
+	return fmt.Sprintf(`SELECT detailed_history.* FROM places CROSS JOIN detailed_history USING (lat, lon)
+  WHERE %s
   ORDER BY id DESC LIMIT %d`, placesSQL(lat, lon, km), limit)
 }
 
@@ -78,9 +76,9 @@ func (db *DB) Nearby(ctx context.Context, lat, lon, km float64, limit int) iter.
 		if _, err := registerFunctions(conn, ConsoleOptions{}); err != nil {
 			return err
 		}
-		var near []int64
-		err = sqlitex.ExecuteTransient(conn, placesSQL(lat, lon, km), &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
-			near = append(near, stmt.ColumnInt64(0))
+		var near []place
+		err = sqlitex.ExecuteTransient(conn, `SELECT lat, lon FROM places WHERE `+placesSQL(lat, lon, km), &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
+			near = append(near, columnPlace(stmt, 0))
 			return nil
 		}})
 		if err != nil {
@@ -104,12 +102,12 @@ func (db *DB) Nearby(ctx context.Context, lat, lon, km float64, limit int) iter.
 
 // newest returns the numbers of the newest rows of places. Each place's stand in the
 // index in their order, so that few are looked at, however many there are.
-func newest(conn *sqlite.Conn, places []int64, limit int) ([]int64, error) {
+func newest(conn *sqlite.Conn, places []place, limit int) ([]int64, error) {
 	var ids []int64
 	least := int64(math.MinInt64)
 	for _, p := range places {
-		err := sqlitex.Execute(conn, `SELECT id FROM detailed_history WHERE place = ? AND id > ? ORDER BY id DESC LIMIT ?`, &sqlitex.ExecOptions{
-			Args: []any{p, least, limit}, ResultFunc: func(stmt *sqlite.Stmt) error {
+		err := sqlitex.Execute(conn, `SELECT id FROM detailed_history WHERE lat = ? AND lon = ? AND id > ? ORDER BY id DESC LIMIT ?`, &sqlitex.ExecOptions{
+			Args: []any{p.lat, p.lon, least, limit}, ResultFunc: func(stmt *sqlite.Stmt) error {
 				ids = append(ids, stmt.ColumnInt64(0))
 				return nil
 			},

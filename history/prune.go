@@ -146,7 +146,7 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	err := fs.ErrClosed
-	if !db.closed {
+	if !db.closed.Load() {
 		err = nil
 		if db.conn == nil {
 			err = db.open(ctx) // an earlier try to start a fresh file failed
@@ -303,7 +303,7 @@ func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err 
 	if err != nil {
 		return 0, err
 	}
-	ch := changes{places: make(map[int64]int64)}
+	ch := changes{places: make(map[place]int64)}
 	defer func() {
 		end(&err)
 		if err != nil {
@@ -320,13 +320,11 @@ func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err 
 		}
 		err := sqlitex.Execute(db.conn, `DELETE FROM detailed_history WHERE id IN (
 			SELECT id FROM detailed_history INDEXED BY detailed_history_timestamp WHERE `+q.where+` ORDER BY timestamp LIMIT ?1)
-			RETURNING place, count`, &sqlitex.ExecOptions{
+			RETURNING count, lat, lon`, &sqlitex.ExecOptions{
 			Args: []any{q.limit, cutoff},
 			ResultFunc: func(stmt *sqlite.Stmt) error {
 				gone++
-				if place := stmt.ColumnInt64(0); place != 0 {
-					ch.places[place] -= stmt.ColumnInt64(1)
-				}
+				ch.count(columnPlace(stmt, 1), -stmt.ColumnInt64(0))
 				return nil
 			},
 		})
@@ -391,7 +389,7 @@ func (db *DB) Reset(ctx context.Context) error {
 		defer end(&err)
 		// Without a condition SQLite empties a table at once.
 		for _, q := range []string{
-			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM places_index`, `DELETE FROM losses`, `DELETE FROM reports`,
+			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM losses`, `DELETE FROM reports`,
 			`UPDATE settings SET value = 0 WHERE name = 'rows'`,
 		} {
 			if err := sqlitex.ExecuteTransient(db.conn, q, nil); err != nil {

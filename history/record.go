@@ -21,15 +21,32 @@ const (
 	// there.
 	maxBytes = 1 << 50
 
-	mostRemembered = 1 << 17 // rows, and places
+	mostRemembered = 1 << 17 // rows
 )
 
-// A memory is what the writer remembers of rows and places, so that a
-// connection that is seen again costs an update by the number of its row. It
-// is never needed: what it lacks is in the file.
+// A memory is what the writer remembers of rows, so that a connection that is
+// seen again costs an update by the number of its row. It is never needed: what
+// it lacks is in the file.
 type memory struct {
-	rows   map[key]*remembered
-	places map[[2]float64]int64 // numbers, by latitude and longitude
+	rows map[key]*remembered
+}
+
+// A place is where rows are, if that is known.
+type place struct {
+	lat, lon float64
+	known    bool
+}
+
+func placeOf(e *Entry) place {
+	if !located(e) {
+		return place{}
+	}
+	return place{e.Lat, e.Lon, true}
+}
+
+// columnPlace returns a place of two columns from i on.
+func columnPlace(stmt *sqlite.Stmt, i int) place {
+	return place{stmt.ColumnFloat(i), stmt.ColumnFloat(i + 1), !stmt.ColumnIsNull(i)}
 }
 
 type remembered struct {
@@ -37,20 +54,27 @@ type remembered struct {
 	count                      int64
 	opened                     int64 // the last opening, Unix time in ms
 	about                      uint64
-	place                      int64 // zero: none
+	place                      place
 	tx, rx, txBefore, rxBefore int64
 	closed                     bool
 }
 
 func (m *memory) forget() {
 	m.rows = make(map[key]*remembered)
-	m.places = make(map[[2]float64]int64)
 }
 
-// changes are what a transaction does to counts, written at its end.
+// changes are what a transaction writes at its end.
 type changes struct {
-	rows   int64
-	places map[int64]int64
+	rows    int64
+	places  map[place]int64
+	reports map[[16]byte]*Entry // the last of each run
+}
+
+// count adds to how often connections to a place were opened.
+func (ch *changes) count(p place, n int64) {
+	if p.known {
+		ch.places[p] += n
+	}
 }
 
 func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
@@ -63,11 +87,11 @@ func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
 	defer func() {
 		end(&err)
 		// What is remembered may not have come to be.
-		if err != nil || max(len(db.memory.rows), len(db.memory.places)) > mostRemembered {
+		if err != nil || len(db.memory.rows) > mostRemembered {
 			db.memory.forget()
 		}
 	}()
-	ch := changes{places: make(map[int64]int64)}
+	ch := changes{places: make(map[place]int64)}
 	for i := range entries {
 		if err := db.put(&entries[i], &ch); err != nil {
 			return err
@@ -104,22 +128,15 @@ ON CONFLICT (run) DO UPDATE SET number = max(number, excluded.number), timestamp
 
 // LastReport returns the number of the last report of an agent's run that is recorded;
 // zero: none.
-func (db *DB) LastReport(agentRun [16]byte) (number uint64, err error) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.closed || db.conn == nil {
-		return 0, nil
-	}
-	stmt, err := db.conn.Prepare(`SELECT number FROM reports WHERE run = ?1`)
+func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64, err error) {
+	err = db.read(ctx, `SELECT number FROM reports WHERE run = ?1`, func(stmt *sqlite.Stmt) error {
+		number = uint64(stmt.ColumnInt64(0))
+		return nil
+	}, agentRun[:])
 	if err != nil {
-		return 0, fmt.Errorf("history: %s: %w", db.path, err)
+		err = fmt.Errorf("history: %s: %w", db.path, err)
 	}
-	defer stmt.Reset()
-	stmt.BindBytes(1, agentRun[:])
-	if found, err := stmt.Step(); err != nil || !found {
-		return 0, err
-	}
-	return uint64(stmt.ColumnInt64(0)), nil
+	return number, err
 }
 
 // put records an entry.
@@ -128,7 +145,13 @@ func (db *DB) put(e *Entry, ch *changes) error {
 	case e.Lost > 0:
 		return db.putLoss(e)
 	case e.Report != Report{}:
-		return db.putReport(e)
+		if ch.reports == nil {
+			ch.reports = make(map[[16]byte]*Entry)
+		}
+		if last := ch.reports[e.Report.Run]; last == nil || last.Report.Number < e.Report.Number {
+			ch.reports[e.Report.Run] = e
+		}
+		return nil
 	}
 	k := keyOf(e)
 	r := db.memory.rows[k]
@@ -164,47 +187,41 @@ var errGone = errors.New("the row is gone")
 
 // insert makes a row, unless there is one.
 func (db *DB) insert(e *Entry, r *remembered, ch *changes) (bool, error) {
-	place, err := db.placeOf(e)
-	if err != nil {
-		return false, err
-	}
 	stmt, err := db.conn.Prepare(`
 INSERT INTO detailed_history (
-	timestamp, full_lookup, asn, orgname, lat, lon, x, y, direction, exe, container, country, rule, place,
+	timestamp, full_lookup, asn, orgname, lat, lon, x, y, direction, exe, container, country, rule,
 	last_opened, tx, rx, count, closed,
 	ip, port, local_ip, local_port, programname, agent, protocol, key, opened, tx_before, rx_before
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 1, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?15, 0, 0)
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 1, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?14, 0, 0)
 ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
-	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: place, tx: limitBytes(e.Tx), rx: limitBytes(e.Rx)}
-	bindAbout(stmt, e, place)
-	stmt.BindText(15, formatTime(e.Opened, milliseconds))
-	stmt.BindInt64(16, r.tx)
-	stmt.BindInt64(17, r.rx)
-	bindTime(stmt, 18, e.Closed)
-	bindAddr(stmt, 19, e.Peer)
-	bindAddr(stmt, 21, e.Local)
-	stmt.BindText(23, e.Program)
-	stmt.BindText(24, e.Agent)
-	stmt.BindText(25, e.Protocol)
-	stmt.BindInt64(26, hashOf(e))
+	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx)}
+	bindAbout(stmt, e)
+	stmt.BindText(14, formatTime(e.Opened, milliseconds))
+	stmt.BindInt64(15, r.tx)
+	stmt.BindInt64(16, r.rx)
+	bindTime(stmt, 17, e.Closed)
+	bindAddr(stmt, 18, e.Peer)
+	bindAddr(stmt, 20, e.Local)
+	stmt.BindText(22, e.Program)
+	stmt.BindText(23, e.Agent)
+	stmt.BindText(24, e.Protocol)
+	stmt.BindInt64(25, hashOf(e))
 	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
 		return false, err
 	}
 	r.id = db.conn.LastInsertRowID()
 	ch.rows++
-	if place != 0 {
-		ch.places[place]++
-	}
+	ch.count(r.place, 1)
 	return true, nil
 }
 
 // find reads what there is to remember of a row that insert has met.
 func (db *DB) find(e *Entry, r *remembered) error {
 	stmt, err := db.conn.Prepare(`
-SELECT id, count, last_opened, place, tx, rx, tx_before, rx_before, closed IS NOT NULL
+SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon
 FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	if err != nil {
 		return err
@@ -220,9 +237,9 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	}
 	opened, _ := time.Parse(milliseconds, stmt.ColumnText(2))
 	*r = remembered{
-		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: milli(opened), place: stmt.ColumnInt64(3),
-		tx: stmt.ColumnInt64(4), rx: stmt.ColumnInt64(5), txBefore: stmt.ColumnInt64(6), rxBefore: stmt.ColumnInt64(7),
-		closed: stmt.ColumnBool(8),
+		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: milli(opened),
+		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
+		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8),
 	}
 	return nil
 }
@@ -237,9 +254,7 @@ func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 		r.count++
 		r.opened = milli(e.Opened)
 		r.txBefore, r.rxBefore = r.tx, r.rx
-		if r.place != 0 {
-			ch.places[r.place]++
-		}
+		ch.count(r.place, 1)
 	}
 	r.tx, r.rx = min(maxBytes, r.txBefore+limitBytes(e.Tx)), min(maxBytes, r.rxBefore+limitBytes(e.Rx))
 	if a := about(e); a != r.about || reopened {
@@ -270,118 +285,60 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 
 // rewrite refreshes what seldom changes in a row.
 func (db *DB) rewrite(e *Entry, r *remembered, ch *changes) error {
-	place, err := db.placeOf(e)
-	if err != nil {
-		return err
-	}
-	if place != r.place {
-		if r.place != 0 {
-			ch.places[r.place] -= r.count
-		}
-		if place != 0 {
-			ch.places[place] += r.count
-		}
-		r.place = place
+	if p := placeOf(e); p != r.place {
+		ch.count(r.place, -r.count)
+		ch.count(p, r.count)
+		r.place = p
 	}
 	stmt, err := db.conn.Prepare(`
 UPDATE detailed_history SET
 	timestamp = ?1, full_lookup = ?2, asn = ?3, orgname = ?4, lat = ?5, lon = ?6, x = ?7, y = ?8,
-	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13, place = ?14,
-	last_opened = ?15, count = ?16, tx_before = ?17, rx_before = ?18
-WHERE id = ?19`)
+	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13,
+	last_opened = ?14, count = ?15, tx_before = ?16, rx_before = ?17
+WHERE id = ?18`)
 	if err != nil {
 		return err
 	}
-	bindAbout(stmt, e, place)
-	stmt.BindText(15, formatTime(time.UnixMilli(r.opened), milliseconds))
-	stmt.BindInt64(16, r.count)
-	stmt.BindInt64(17, r.txBefore)
-	stmt.BindInt64(18, r.rxBefore)
-	stmt.BindInt64(19, r.id)
+	bindAbout(stmt, e)
+	stmt.BindText(14, formatTime(time.UnixMilli(r.opened), milliseconds))
+	stmt.BindInt64(15, r.count)
+	stmt.BindInt64(16, r.txBefore)
+	stmt.BindInt64(17, r.rxBefore)
+	stmt.BindInt64(18, r.id)
 	return run(stmt)
 }
 
-// placeOf returns the number of an entry's place, which it makes if need be;
-// zero: it has none.
-func (db *DB) placeOf(e *Entry) (int64, error) {
-	if !located(e) {
-		return 0, nil
-	}
-	at := [2]float64{e.Lat, e.Lon}
-	id := db.memory.places[at]
-	if id != 0 {
-		return id, nil
-	}
-	id, err := db.makePlace(at)
-	if err == nil {
-		db.memory.places[at] = id
-	}
-	return id, err
-}
-
-// makePlace returns the number of a place that is not remembered.
-func (db *DB) makePlace(at [2]float64) (int64, error) {
-	stmt, err := db.conn.Prepare(`INSERT INTO places (lat, lon, count) VALUES (?1, ?2, 0)
-		ON CONFLICT (lat, lon) DO UPDATE SET count = count RETURNING id, count = 0`)
-	if err != nil {
-		return 0, err
-	}
-	stmt.BindFloat(1, at[0])
-	stmt.BindFloat(2, at[1])
-	if _, err := stmt.Step(); err != nil {
-		stmt.Reset()
-		return 0, err
-	}
-	id, fresh := stmt.ColumnInt64(0), stmt.ColumnBool(1)
-	if err := stmt.Reset(); err != nil {
-		return 0, err
-	}
-	if fresh {
-		stmt, err := db.conn.Prepare(`INSERT OR REPLACE INTO places_index VALUES (?1, ?2, ?2, ?3, ?3)`)
-		if err != nil {
-			return 0, err
-		}
-		stmt.BindInt64(1, id)
-		stmt.BindFloat(2, at[0])
-		stmt.BindFloat(3, at[1])
-		if err := run(stmt); err != nil {
-			return 0, err
-		}
-	}
-	return id, nil
-}
-
-// settle writes the counts of places and rows. A place without rows goes.
+// settle writes reports and the counts of places and rows. A place without rows goes.
 func (db *DB) settle(ch *changes) error {
-	for id, n := range ch.places {
-		stmt, err := db.conn.Prepare(`UPDATE places SET count = count + ?1 WHERE id = ?2 RETURNING count <= 0, lat, lon`)
+	for _, e := range ch.reports {
+		if err := db.putReport(e); err != nil {
+			return err
+		}
+	}
+	for p, n := range ch.places {
+		stmt, err := db.conn.Prepare(`INSERT INTO places VALUES (?1, ?2, ?3)
+ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
 		if err != nil {
 			return err
 		}
-		stmt.BindInt64(1, n)
-		stmt.BindInt64(2, id)
-		found, err := stmt.Step()
-		if err != nil {
-			stmt.Reset()
-			return err
-		}
-		empty, at := found && stmt.ColumnBool(0), [2]float64{stmt.ColumnFloat(1), stmt.ColumnFloat(2)}
-		if err := stmt.Reset(); err != nil {
+		stmt.BindFloat(1, p.lat)
+		stmt.BindFloat(2, p.lon)
+		stmt.BindInt64(3, n)
+		_, err = stmt.Step()
+		empty := err == nil && stmt.ColumnBool(0)
+		if err := errors.Join(err, stmt.Reset()); err != nil {
 			return err
 		}
 		if !empty {
 			continue
 		}
-		delete(db.memory.places, at)
-		for _, q := range []string{`DELETE FROM places WHERE id = ?1`, `DELETE FROM places_index WHERE id = ?1`} {
-			stmt, err := db.conn.Prepare(q)
-			if err != nil {
-				return err
-			}
-			stmt.BindInt64(1, id)
-			if err := run(stmt); err != nil {
-				return err
-			}
+		if stmt, err = db.conn.Prepare(`DELETE FROM places WHERE lat = ?1 AND lon = ?2`); err != nil {
+			return err
+		}
+		stmt.BindFloat(1, p.lat)
+		stmt.BindFloat(2, p.lon)
+		if err := run(stmt); err != nil {
+			return err
 		}
 	}
 	if ch.rows == 0 {
@@ -447,8 +404,8 @@ func located(e *Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindAbout sets parameters 1 to 14.
-func bindAbout(stmt *sqlite.Stmt, e *Entry, place int64) {
+// bindAbout sets parameters 1 to 13.
+func bindAbout(stmt *sqlite.Stmt, e *Entry) {
 	stmt.BindText(1, formatTime(seen(e), time.DateTime))
 	stmt.BindText(2, e.Lookup)
 	if e.ASN != 0 {
@@ -457,15 +414,14 @@ func bindAbout(stmt *sqlite.Stmt, e *Entry, place int64) {
 		stmt.BindNull(3)
 	}
 	stmt.BindText(4, e.Org)
-	if place != 0 {
+	if located(e) {
 		x, y := pixel(e.Lat, e.Lon)
 		stmt.BindFloat(5, e.Lat)
 		stmt.BindFloat(6, e.Lon)
 		stmt.BindInt64(7, x)
 		stmt.BindInt64(8, y)
-		stmt.BindInt64(14, place)
 	} else {
-		for _, i := range []int{5, 6, 7, 8, 14} {
+		for _, i := range []int{5, 6, 7, 8} {
 			stmt.BindNull(i)
 		}
 	}

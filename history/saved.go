@@ -44,8 +44,8 @@ WHERE programname = :program AND timestamp >= datetime('now', :since)
   AND NOT EXISTS (SELECT 1 FROM detailed_history AS b WHERE b.ip = a.ip AND b.programname > a.programname)
 LIMIT 500`, with(day, "program", "sshd")},
 		{"near", "the newest connections within :km of a place", `SELECT timestamp, ip, port, programname, orgname, agent, count FROM detailed_history
-WHERE timestamp >= datetime('now', :since) AND place IN (SELECT p.id FROM places_index AS i JOIN places AS p ON p.id = i.id
-  WHERE max_lat >= :lat - :km / 111.0 AND min_lat <= :lat + :km / 111.0 AND haversine(lat, lon, :lat, :lon) <= :km)
+WHERE timestamp >= datetime('now', :since) AND (lat, lon) IN (SELECT lat, lon FROM places
+  WHERE lat BETWEEN :lat - :km / 111.0 AND :lat + :km / 111.0 AND haversine(lat, lon, :lat, :lon) <= :km)
 ORDER BY timestamp DESC LIMIT 500`, with(day, "lat", "52.5", "lon", "13.4", "km", "100")},
 
 		{"losses", "how much agents could not tell, by hour", `SELECT timestamp AS hour, agent, count
@@ -60,7 +60,7 @@ GROUP BY programname ORDER BY connections DESC LIMIT 500`, day},
 WHERE opened >= datetime('now', :since)
   AND NOT EXISTS (SELECT 1 FROM detailed_history AS b WHERE b.ip = a.ip AND +b.opened < datetime('now', :since))
 GROUP BY +ip ORDER BY first DESC LIMIT 500`, map[string]string{"since": "-1 hour"}},
-		{"new-countries", "countries that were never seen before", `WITH firsts AS (SELECT (SELECT min(id) FROM detailed_history WHERE place = p.id) AS id FROM places AS p)
+		{"new-countries", "countries that were never seen before", `WITH firsts AS (SELECT (SELECT min(id) FROM detailed_history WHERE (lat, lon) = (p.lat, p.lon)) AS id FROM places AS p)
 SELECT country, min(opened) AS first, count(*) AS places FROM firsts JOIN detailed_history USING (id)
 GROUP BY country HAVING first >= datetime('now', :since) ORDER BY first DESC`, week},
 		{"night", "what connected from midnight to six (UTC)", `SELECT opened, ip, port, programname, orgname, country, agent FROM detailed_history

@@ -12,7 +12,7 @@ import (
 
 const (
 	applicationID = 0x636d6170 // "cmap"
-	schemaVersion = 2
+	schemaVersion = 3
 )
 
 // The index of detailed_history's key begins with ip and programname because
@@ -50,43 +50,38 @@ CREATE TABLE detailed_history (
 	rx          INTEGER NOT NULL,
 	tx_before   INTEGER NOT NULL,
 	rx_before   INTEGER NOT NULL,
-	place       INTEGER,
 	key         INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX detailed_history_key ON detailed_history (ip, programname, key);
 CREATE INDEX detailed_history_timestamp ON detailed_history (timestamp);
 CREATE INDEX detailed_history_opened ON detailed_history (opened);
-CREATE INDEX detailed_history_place ON detailed_history (place) WHERE place IS NOT NULL;
+CREATE INDEX detailed_history_place ON detailed_history (lat, lon) WHERE lat IS NOT NULL;
 
 CREATE TABLE places (
-	id    INTEGER PRIMARY KEY,
 	lat   REAL    NOT NULL,
 	lon   REAL    NOT NULL,
 	count INTEGER NOT NULL,
-	UNIQUE (lat, lon)
-);
-CREATE VIRTUAL TABLE places_index USING rtree (id, min_lat, max_lat, min_lon, max_lon);
+	PRIMARY KEY (lat, lon)
+) WITHOUT ROWID;
 
 CREATE TABLE settings (
 	name  TEXT PRIMARY KEY,
 	value
 ) WITHOUT ROWID;
 INSERT INTO settings VALUES ('rows', 0), ('most_bytes', 4000000000);
-`
 
-// Files of older versions, which do not mind them, get these tables too.
-const laterSchema = `
-CREATE TABLE IF NOT EXISTS reports (
+CREATE TABLE reports (
 	run       BLOB    PRIMARY KEY,
 	number    INTEGER NOT NULL,
 	timestamp TEXT    NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS losses (
+CREATE TABLE losses (
 	timestamp TEXT    NOT NULL,
 	agent     TEXT    NOT NULL,
 	count     INTEGER NOT NULL,
 	PRIMARY KEY (timestamp, agent)
-) WITHOUT ROWID;`
+) WITHOUT ROWID;
+`
 
 // configure prepares a connection for the writer. It creates the schema if
 // the file holds nothing. Of a big file it checks what it can in checkTime.
@@ -107,9 +102,6 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 			return err
 		}
 		conn.SetInterrupt(ctx.Done())
-	}
-	if err := sqlitex.ExecuteScript(conn, laterSchema, nil); err != nil {
-		return err
 	}
 	var mode string
 	err = sqlitex.ExecuteTransient(conn, `PRAGMA journal_mode = WAL`, &sqlitex.ExecOptions{
@@ -224,8 +216,8 @@ func identify(path string) (origin, error) {
 		return current, nil
 	case app == applicationID && version > schemaVersion:
 		return 0, &foreignError{fmt.Sprintf("written by a newer version of this program (schema %d, this one knows %d): update this one or choose another file", version, schemaVersion)}
-	case app == applicationID && version == 1 && ours == 1:
-		return version1, nil
+	case app == applicationID && version >= 1 && ours == 1:
+		return older, nil
 	case app == 0 && ours == 1:
 		return perl, nil
 	}

@@ -12,7 +12,10 @@ import (
 const QueueLen = 1 << 16
 
 const (
-	batchLen     = 1000                   // entries of a transaction at most
+	// Entries of a transaction at most. A page that several change is written once: the more
+	// wait, the more of them go together.
+	batchLen     = QueueLen / 4
+	cautious     = 1000                   // the same after one that failed: what little room there is may do
 	batchDelay   = 250 * time.Millisecond // wait of an entry for others
 	retryDelay   = time.Second            // pause after a transaction that failed
 	releaseEvery = 5 * time.Second
@@ -32,6 +35,7 @@ type Writer struct {
 	queue  []Entry
 	first  uint64         // number of queue[0]; entries are numbered as they come
 	flying int            // entries at the head of queue that are being recorded
+	most   int            // entries of the next transaction
 	latest map[key]uint64 // number of a connection's last entry in queue
 	closed bool
 	err    error // of Close
@@ -66,6 +70,7 @@ func (db *DB) Writer() *Writer {
 		wake:   make(chan struct{}, 1),
 		done:   make(chan struct{}),
 		latest: make(map[key]uint64),
+		most:   batchLen,
 	}
 	go w.run()
 	return w
@@ -197,28 +202,22 @@ func (w *Writer) run() {
 		case n < batchLen && !closed:
 			w.pause(batchDelay, batchLen)
 		}
-		// What came meanwhile waits for the next round unless it fills a batch.
-		for n, _ = w.waiting(); n > 0; n -= batchLen {
-			begin := time.Now()
-			err := w.flush()
-			if err == nil {
-				// Others are to have half of the time, unless it is not enough.
-				if n > batchLen {
-					w.pause(time.Since(begin), QueueLen/4)
-				}
-				continue
-			}
-			w.mu.Lock()
-			if w.closed {
-				w.dropped += uint64(len(w.queue))
-				w.err = fmt.Errorf("%w: %d entries lost", err, len(w.queue))
-				w.mu.Unlock()
-				return
-			}
-			w.mu.Unlock()
-			w.pause(retryDelay, QueueLen+1)
-			break
+		begin := time.Now()
+		err := w.flush()
+		if err == nil {
+			// Others are to have half of the time, unless it is not enough.
+			w.pause(time.Since(begin), batchLen)
+			continue
 		}
+		w.mu.Lock()
+		if w.closed {
+			w.dropped += uint64(len(w.queue))
+			w.err = fmt.Errorf("%w: %d entries lost", err, len(w.queue))
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		w.pause(retryDelay, QueueLen+1)
 	}
 }
 
@@ -226,7 +225,7 @@ func (w *Writer) run() {
 func (db *DB) releaseMemory() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.conn != nil && !db.closed {
+	if db.conn != nil && !db.closed.Load() {
 		db.pragma(`shrink_memory`)
 	}
 }
@@ -256,7 +255,7 @@ func (w *Writer) waiting() (n int, closed bool) {
 // flush records one batch. On error its entries stay in the queue.
 func (w *Writer) flush() error {
 	w.mu.Lock()
-	w.flying = min(len(w.queue), batchLen)
+	w.flying = min(len(w.queue), w.most)
 	batch := w.queue[:w.flying:w.flying]
 	w.mu.Unlock()
 
@@ -273,8 +272,10 @@ func (w *Writer) flush() error {
 	w.flying = 0
 	if err != nil {
 		w.report(err)
+		w.most = cautious
 		return err
 	}
+	w.most = min(2*w.most, batchLen)
 	for i := range batch {
 		if k := keyOf(&batch[i]); w.latest[k] == w.first+uint64(i) {
 			delete(w.latest, k)

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -84,7 +85,7 @@ func (m *Monitor) LastRecorded(run [16]byte) uint64 {
 		return 0
 	}
 	// If it cannot be read some are told again.
-	n, _ := m.History.LastReport(run)
+	n, _ := m.History.LastReport(context.Background(), run)
 	return n
 }
 
