@@ -23,10 +23,12 @@ var (
 	errReplaced = errors.New("feed: it has joined anew")
 	errTrouble  = errors.New("feed: this server cannot take in agents now")
 	errEnded    = errors.New("feed: the server ends the link")
+	errFast     = errors.New("feed: it sends faster than is taken, and has to wait")
 	errKnock    = errors.New("feed: it is no agent, or gave up")
 )
 
-// refusals are counted, and logged rarely: anybody can knock, as often as he likes.
+// refusals are counted, and logged rarely: anybody can knock, as often as he likes. So are
+// agents that are slowed down.
 type refusals struct {
 	mu   sync.Mutex
 	last map[error]*refusal // by reason
@@ -41,7 +43,7 @@ type refusal struct {
 
 // reasonOf returns one of few reasons.
 func reasonOf(err error) (reason error, level slog.Level) {
-	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errTotal, errFrame, errRow} {
+	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errTotal, errFast, errFrame, errRow} {
 		if errors.Is(err, r) {
 			return r, slog.LevelWarn
 		}
@@ -75,9 +77,13 @@ func (r *refusals) tell(log *slog.Logger, reason error, f *refusal, now time.Tim
 		return
 	}
 	_, level := reasonOf(reason)
-	text := "agent refused"
+	what := "refused"
+	if reason == errFast {
+		what = "slowed down"
+	}
+	text := "agent " + what
 	if f.untold > 1 {
-		text = "agents refused; the last one"
+		text = "agents " + what + "; the last one"
 	}
 	log.Log(context.Background(), level, text, "count", f.untold, "addr", f.addr.String(), "error", explainAgent(f.err))
 	f.said, f.untold = now, 0

@@ -243,7 +243,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
 	}
 	s.Handler.Join(a)
-	err = s.serve(conn, a, skew, l)
+	err = s.serve(conn, a, skew, l, log)
 	s.Handler.Leave(a)
 	code := byeCode(l.code.Load())
 	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
@@ -353,7 +353,7 @@ func (s *Server) part(l *link) {
 }
 
 // serve takes in frames until the link breaks.
-func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) error {
+func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link, log *slog.Logger) error {
 	most := s.maxConns()
 	defer func() { s.count(l, 0) }()
 	known := make(map[uint64]struct{}) // connections handed to the Handler
@@ -361,6 +361,7 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) err
 	var buf []byte
 	var seq uint64
 	behind := false // something is to be told again
+	fast := false   // it was told of
 	acks := newAcks(conn)
 	defer acks.stop()
 	credit, last := float64(framesBurst), time.Now()
@@ -379,6 +380,10 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link) err
 		credit = min(credit+now.Sub(last).Seconds()*framesASecond, framesBurst) - 1
 		if last = now; credit < 0 {
 			// Who sends too fast waits; nobody else does.
+			if !fast {
+				fast = true
+				s.refusals.add(log, sourceOf(conn.RemoteAddr()).Addr(), fmt.Errorf("agent %q: %w", a.Name, errFast), now)
+			}
 			time.Sleep(time.Second / framesASecond)
 		}
 		c := clock{now.Round(0), skew}

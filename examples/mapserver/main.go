@@ -26,6 +26,9 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
+// version is set by the linker for releases.
+var version = "development"
+
 func main() {
 	// Much of what is allocated is gone at once, and memory is dearer here than the
 	// little time that it takes to collect it more often.
@@ -63,6 +66,7 @@ type config struct {
 	themed, sized      bool               // theme and size are given, and not as remembered
 	keep               *history.Retention // nil: as it was set before
 	question           question
+	version            bool
 }
 
 var leastSize = image.Pt(160, 80)
@@ -73,6 +77,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	cfg, err := parse(args, stderr)
 	if err != nil {
+		return err
+	}
+	if cfg.version {
+		_, err := fmt.Fprintln(stdout, "mapserver", version)
 		return err
 	}
 	if cfg.question.sql != "" {
@@ -124,6 +132,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.question.format, "format", "table", "of the answer to -query: table, csv or json")
 	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
 	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as the window had it last, at first this)")
+	f.BoolVar(&cfg.version, "version", false, "print the version and exit")
 	f.Usage = func() {
 		fmt.Fprint(stderr, `mapserver shows on a world map where this machine's and its agents' connections go.
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,9 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 	assert.ErrorIs(t, run(context.Background(), []string{"-h"}, io.Discard, io.Discard), flag.ErrHelp)
+	var out strings.Builder
+	require.NoError(t, run(context.Background(), []string{"-version"}, &out, io.Discard))
+	assert.Equal(t, "mapserver development\n", out.String())
 }
 
 // TestDamagedFiles: the server says what is wrong with each file, starts

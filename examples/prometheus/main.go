@@ -1,0 +1,184 @@
+// Command prometheus is an exporter for Prometheus: it counts this machine's connections
+// and their bytes by program, country, network, rule and direction.
+// It is no agent: nothing is recorded, and nothing is sent but to who asks for /metrics.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	asntable "github.com/connmapgo/connmap/asn/embedded"
+	"github.com/connmapgo/connmap/conntrack"
+	geotable "github.com/connmapgo/connmap/geoip/embedded"
+	"github.com/connmapgo/connmap/rules"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stderr); err != nil && err != flag.ErrHelp {
+		fmt.Fprintln(os.Stderr, "prometheus:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stderr io.Writer) error {
+	f := flag.NewFlagSet("prometheus", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	listen := f.String("listen", "127.0.0.1:9435", "`address` to serve /metrics at")
+	most := f.Int("series", 1000, "how many combinations of labels there may be; what comes later counts as \"other\"")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	c, err := conntrack.New(conntrack.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "url", "http://"+l.Addr().String()+"/metrics", "reads", c.Info().Backend, "limited", c.Info().Limited)
+	e := newExporter(*most)
+	s := &http.Server{Handler: e.handler()}
+	go s.Serve(l)
+	defer s.Close()
+	for event, err := range c.Events(ctx) {
+		if err != nil {
+			return err
+		}
+		e.add(event)
+	}
+	return nil
+}
+
+var names = []string{"program", "country", "asn", "rule", "direction"}
+
+// labels are the values for names.
+type labels struct{ program, country, asn, rule, direction string }
+
+// What the exporter tells. Each has the labels, but for the lost.
+var (
+	open     = prometheus.NewDesc("connmap_connections", "Connections that are open.", names, nil)
+	opened   = prometheus.NewDesc("connmap_connections_opened_total", "Connections that were open when this began, or have opened since.", names, nil)
+	sent     = prometheus.NewDesc("connmap_sent_bytes_total", "Payload that connections have sent.", names, nil)
+	received = prometheus.NewDesc("connmap_received_bytes_total", "Payload that connections have received.", names, nil)
+	lost     = prometheus.NewDesc("connmap_lost_events_total", "Openings, changes and ends that could not be counted.", nil, nil)
+)
+
+// A series is what is counted for one combination of labels.
+type series struct{ open, opened, tx, rx uint64 }
+
+// An exporter counts what a collector tells. It is a prometheus.Collector.
+type exporter struct {
+	rules *rules.Set
+	most  int
+
+	mu     sync.Mutex
+	series map[labels]*series
+	conns  map[uint64]counted // by Conn.ID
+	lost   uint64
+}
+
+// counted is what is counted of a connection so far.
+type counted struct {
+	series *series
+	tx, rx uint64
+}
+
+func newExporter(most int) *exporter {
+	return &exporter{rules: rules.Default(), most: most, series: make(map[labels]*series), conns: make(map[uint64]counted)}
+}
+
+func (e *exporter) handler() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(e)
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// add counts an event.
+func (e *exporter) add(event conntrack.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if event.Kind == conntrack.Lost {
+		e.lost += event.Lost
+		return
+	}
+	c := event.Conn
+	n, known := e.conns[c.ID]
+	if !known {
+		// By the program that it has now, as long as it lives.
+		n.series = e.seriesOf(&c)
+		n.series.open++
+		n.series.opened++
+	}
+	n.series.tx += c.Tx - min(c.Tx, n.tx)
+	n.series.rx += c.Rx - min(c.Rx, n.rx)
+	n.tx, n.rx = c.Tx, c.Rx
+	e.conns[c.ID] = n
+	if event.Kind == conntrack.Close {
+		n.series.open--
+		delete(e.conns, c.ID)
+	}
+}
+
+func (e *exporter) seriesOf(c *conntrack.Conn) *series {
+	l := labels{program: c.Process.Comm, direction: c.Direction.String()}
+	if place, ok := geotable.DB().Lookup(c.Peer.Addr()); ok {
+		l.country = place.Country
+	}
+	if as, ok := asntable.DB().Lookup(c.Peer.Addr()); ok {
+		l.asn = strconv.FormatUint(uint64(as.Number), 10)
+	}
+	rule, _ := e.rules.Match(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe})
+	l.rule = rule.Label
+	if e.series[l] == nil && len(e.series) >= e.most {
+		// Whoever may connect to us could else fill the memory of Prometheus.
+		l = labels{"other", "other", "other", "other", l.direction}
+	}
+	if e.series[l] == nil {
+		e.series[l] = &series{}
+	}
+	return e.series[l]
+}
+
+// Describe implements prometheus.Collector.
+func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{open, opened, sent, received, lost} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (e *exporter) Collect(ch chan<- prometheus.Metric) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	tell := func(d *prometheus.Desc, t prometheus.ValueType, n uint64, l ...string) {
+		ch <- prometheus.MustNewConstMetric(d, t, float64(n), l...)
+	}
+	for l, s := range e.series {
+		values := []string{l.program, l.country, l.asn, l.rule, l.direction}
+		tell(open, prometheus.GaugeValue, s.open, values...)
+		tell(opened, prometheus.CounterValue, s.opened, values...)
+		tell(sent, prometheus.CounterValue, s.tx, values...)
+		tell(received, prometheus.CounterValue, s.rx, values...)
+	}
+	tell(lost, prometheus.CounterValue, e.lost)
+}
+
