@@ -7,7 +7,7 @@ BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
 
-.PHONY: run build agents test bench fuzz generate deps-run deps-test clean
+.PHONY: run build agents test bench soak fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -24,6 +24,7 @@ agents:
 test: deps-test
 	test -z "$$(gofmt -l .)"
 	go vet ./...
+	scripts/analyse
 	cd conntrack/internal/compare && go vet .
 	cd geoip/internal/compare && go vet .
 	scripts/with-display go test -timeout 12m ./...
@@ -40,6 +41,9 @@ bench: deps-test build
 	cd conntrack/internal/compare && go test -bench . -benchtime 1x .
 	cd geoip/internal/compare && go test -bench . -benchtime 200ms .
 	scripts/figures
+
+soak: deps-test
+	CONNMAP_SOAK=30 CONNMAP_SOAK_REPORT=$(CURDIR)/docs/soak.txt scripts/with-display go test -run Soak -v -timeout 60m ./examples/mapserver
 
 # What it finds it adds to testdata/fuzz, and make test tries that from then on.
 fuzz:

@@ -25,8 +25,11 @@
 //
 // The programs: cmd/connmap-agent reports one machine, cmd/connmap-data downloads
 // and compiles tables, cmd/ip2asn tells who holds an address, examples/mapserver
-// is the map, and examples/embed another daemon that reports to it. In the map server, monitor is the core without drawing, live its
-// published state, mapview the view model without a window, typeface and
+// is the map. Examples of what others can build: examples/embed is another daemon that
+// reports to the map, examples/prometheus an exporter of metrics, examples/enrich looks up
+// lines of addresses.
+//
+// In the map server, monitor is the core without drawing, live its published state, mapview the view model without a window, typeface and
 // worldmap what it measures and projects with, sound its beep and viewtest the
 // scenes of its tests; gui alone imports Ebitengine,
 // history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.

@@ -3,6 +3,8 @@ package geoip_test
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/connmapgo/connmap/geoip"
@@ -24,4 +26,33 @@ func Example() {
 	// Output:
 	// true Amsterdam Netherlands 52.374 4.8897 city
 	// false
+}
+
+// A table of a file is compiled the first time, and from then on mapped into memory.
+func ExampleOpenCached() {
+	dir, err := os.MkdirTemp("", "geoip")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "dbip-city-lite.csv")
+	rows := "192.0.2.0,192.0.2.255,EU,NL,North Holland,Amsterdam,52.374,4.8897\n" +
+		"2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,EU,DE,Land Berlin,Berlin,52.52,13.405\n"
+	if err := os.WriteFile(name, []byte(rows), 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for range 2 {
+		db, err := geoip.OpenCached(filepath.Join(dir, "cache"), func(done, size int64) {}, name)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		p, _ := db.Lookup(netip.MustParseAddr("2001:db8::1"))
+		fmt.Println(db.Info().Ranges, p.City)
+	}
+	// Output:
+	// 2 Berlin
+	// 2 Berlin
 }

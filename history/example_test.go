@@ -90,3 +90,38 @@ func ExampleConsole_Ask() {
 	// 198.51.100.1 curl
 	// this console only reads: ask with SELECT, WITH, VALUES or EXPLAIN
 }
+
+// A Writer records in the background, and what is near a place is found again.
+func ExampleDB_Nearby() {
+	dir, err := os.MkdirTemp("", "history")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	db, err := history.Open(ctx, filepath.Join(dir, "history.sqlite"), history.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	w := db.Writer()
+	for i, lat := range []float64{52.52, 52.39, 48.14} { // Berlin, Potsdam, Munich
+		w.Add(history.Entry{
+			Agent: "laptop", Protocol: "tcp", Program: "curl", New: true, Opened: time.Now(),
+			Local: netip.MustParseAddrPort("192.0.2.7:50123"), Peer: netip.MustParseAddrPort(fmt.Sprintf("198.51.100.%d:443", i)),
+			Lat: lat, Lon: 13.4, Located: true,
+		})
+	}
+	if err := w.Close(); err != nil { // waits until all is recorded
+		log.Fatal(err)
+	}
+	for row, err := range db.Nearby(ctx, 52.5, 13.4, 50, 10) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(row.Peer, row.Lat)
+	}
+	// Output:
+	// 198.51.100.1:443 52.39
+	// 198.51.100.0:443 52.52
+}

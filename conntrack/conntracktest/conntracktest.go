@@ -43,8 +43,9 @@ func Conns(n int, seed uint64) []conntrack.Conn {
 // A Source makes events as a [conntrack.Collector] does. The zero Source has
 // no connections. It is safe for concurrent use.
 type Source struct {
-	N    int    // connections, about
-	Seed uint64 // equal seeds make equal events, but for their times
+	N     int     // connections, about
+	Seed  uint64  // equal seeds make equal events, but for their times
+	Speed float64 // how many times as fast they open, change and close; zero: 1
 }
 
 // Events opens the connections that Conns(N, Seed) returns. Then, until ctx
@@ -71,6 +72,10 @@ func (s Source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 		ticker := time.NewTicker(tick)
 		defer ticker.Stop()
 		var turns, transfers float64 // due
+		elapsed := tick.Seconds()
+		if s.Speed > 0 {
+			elapsed *= s.Speed
+		}
 		for {
 			select {
 			case <-ctx.Done():
@@ -81,7 +86,7 @@ func (s Source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 				continue
 			}
 			n := float64(s.N)
-			for turns += max(churn*n, minimum) * tick.Seconds(); turns >= 1; turns-- {
+			for turns += max(churn*n, minimum) * elapsed; turns >= 1; turns-- {
 				// The further from N, the likelier the way back.
 				if m.r.Float64() < 0.5+10*(n-float64(len(live)))/n {
 					if !open() {
@@ -98,7 +103,7 @@ func (s Source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 					return
 				}
 			}
-			for transfers += max(updates*n, minimum) * tick.Seconds(); transfers >= 1 && len(live) > 0; transfers-- {
+			for transfers += max(updates*n, minimum) * elapsed; transfers >= 1 && len(live) > 0; transfers-- {
 				if c := &live[m.r.IntN(len(live))]; m.transfer(c) && !emit(conntrack.Update, time.Now().Round(0), *c) {
 					return
 				}

@@ -425,16 +425,3 @@ func TestToken(t *testing.T) {
 		assert.Error(t, err, "character %d", i)
 	}
 }
-
-func Example() {
-	dir, _ := os.MkdirTemp("", "connmap")
-	defer os.RemoveAll(dir)
-	id, err := LoadIdentity(dir)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	token, err := ParseToken(id.Token().String())
-	fmt.Println(token == id.Token(), err)
-	// Output: true <nil>
-}

@@ -42,16 +42,16 @@ type refusal struct {
 }
 
 // reasonOf returns one of few reasons.
-func reasonOf(err error) (reason error, level slog.Level) {
+func reasonOf(err error) (level slog.Level, reason error) {
 	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errTotal, errFast, errFrame, errRow} {
 		if errors.Is(err, r) {
-			return r, slog.LevelWarn
+			return slog.LevelWarn, r
 		}
 	}
 	if errors.Is(err, errCrowded) {
-		return errCrowded, slog.LevelInfo
+		return slog.LevelInfo, errCrowded
 	}
-	return errKnock, slog.LevelInfo
+	return slog.LevelInfo, errKnock
 }
 
 func (r *refusals) add(log *slog.Logger, addr netip.Addr, err error, now time.Time) {
@@ -60,7 +60,7 @@ func (r *refusals) add(log *slog.Logger, addr netip.Addr, err error, now time.Ti
 	if r.last == nil {
 		r.last = make(map[error]*refusal)
 	}
-	reason, _ := reasonOf(err)
+	_, reason := reasonOf(err)
 	f := r.last[reason]
 	if f == nil {
 		f = &refusal{}
@@ -76,7 +76,7 @@ func (r *refusals) tell(log *slog.Logger, reason error, f *refusal, now time.Tim
 	if f.untold == 0 || now.Sub(f.said) < refusalsEvery {
 		return
 	}
-	_, level := reasonOf(reason)
+	level, _ := reasonOf(reason)
 	what := "refused"
 	if reason == errFast {
 		what = "slowed down"

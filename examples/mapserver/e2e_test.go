@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 		dial(os.Args[1], os.Args[2])
 	case "load":
 		loadAgents(os.Args[1:])
+	case "soak":
+		soaked(os.Args[1:])
 	case "churn":
 		churn(os.Args[1:])
 	default:

@@ -25,8 +25,8 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 )
 
-// loadAgents are many agents in one process: ADDR TOKEN FOLDER AGENTS CONNECTIONS. It
-// ends with standard input.
+// loadAgents are many agents in one process: ADDR TOKEN FOLDER AGENTS CONNECTIONS SPEED.
+// It ends with standard input.
 func loadAgents(args []string) {
 	token, err := feed.ParseToken(args[1])
 	must(err)
@@ -34,13 +34,15 @@ func loadAgents(args []string) {
 	must(err)
 	conns, err := strconv.Atoi(args[4])
 	must(err)
+	speed, err := strconv.ParseFloat(args[5], 64)
+	must(err)
 	debug.SetGCPercent(400) // what it costs is not of interest here
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	for i := range agents {
 		key, err := feed.LoadKey(filepath.Join(args[2], fmt.Sprint(i)))
 		must(err)
-		c := &feed.Client{Addr: args[0], Token: token, Key: key, Name: fmt.Sprintf("host%04d", i), Source: conntracktest.Source{N: conns, Seed: uint64(i)}}
+		c := &feed.Client{Addr: args[0], Token: token, Key: key, Name: fmt.Sprintf("host%04d", i), Source: conntracktest.Source{N: conns, Seed: uint64(i), Speed: speed}}
 		work.Go(func() { must(c.Run(ctx)) })
 	}
 	io.Copy(io.Discard, os.Stdin)
@@ -132,7 +134,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	addr := app.listener.Addr().String()
 	began := time.Now()
-	cmd := exec.Command(self, addr, app.identity.Token().String(), keys, fmt.Sprint(agents), fmt.Sprint(conns))
+	cmd := exec.Command(self, addr, app.identity.Token().String(), keys, fmt.Sprint(agents), fmt.Sprint(conns), "1")
 	cmd.Env = append(os.Environ(), "CONNMAP_TRAFFIC=load")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

@@ -181,4 +181,3 @@ func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 	}
 	tell(lost, prometheus.CounterValue, e.lost)
 }
-

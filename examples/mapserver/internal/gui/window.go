@@ -98,7 +98,7 @@ func (w *Window) Run(ctx context.Context) error {
 	ebiten.SetScreenClearedEveryFrame(false)
 	// A frame is made when there is input or somebody calls Wake, not 60
 	// times a second: nothing is computed or drawn while nothing changes.
-	ebiten.SetFPSMode(ebiten.FPSModeVsyncOffMinimum)
+	ebiten.SetFPSMode(ebiten.FPSModeVsyncOffMinimum) //lint:ignore SA1019 nothing else does that
 	// Otherwise input waits for the tick after the next frame.
 	ebiten.SetTPS(ebiten.SyncWithFPS)
 
@@ -126,7 +126,7 @@ func (w *Window) Wake() {
 // schedule has a frame made. Ebitengine loses it while it changes the window's size.
 func (w *Window) schedule() {
 	if w.running.Load() && w.woken.Load() {
-		ebiten.ScheduleFrame()
+		ebiten.ScheduleFrame() //lint:ignore SA1019 it belongs to that mode
 		time.AfterFunc(rescheduleAfter, w.schedule)
 	}
 }
