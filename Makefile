@@ -36,12 +36,12 @@ test: deps-test
 	@for p in darwin/arm64 windows/amd64; do echo "vet $$p"; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./conntrack ./conntrack/feed ./geoip/... ./asn/... ./rules ./history || exit 1; done
 
+# Writes docs/bench.txt and docs/bench.html, in about ten minutes.
 bench: deps-test build
-	scripts/with-display go test -run '^$$' -bench . -benchtime 200ms ./...
-	cd conntrack/internal/compare && go test -bench . -benchtime 1x .
-	cd geoip/internal/compare && go test -bench . -benchtime 200ms .
-	scripts/figures
+	@scripts/install sqlite3=sqlite3
+	scripts/with-display go run ./internal/bench
 
+# Half an hour; writes docs/soak.txt.
 soak: deps-test
 	CONNMAP_SOAK=30 CONNMAP_SOAK_REPORT=$(CURDIR)/docs/soak.txt scripts/with-display go test -run Soak -v -timeout 60m ./examples/mapserver
 

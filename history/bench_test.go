@@ -86,6 +86,34 @@ func recordings(b *testing.B, db *DB, rows int) {
 
 func BenchmarkRecord(b *testing.B) { recordings(b, open(b, path(b)), 1_000_000) }
 
+// BenchmarkTool is what the sqlite3 tool, which is the C library, takes for new rows into
+// the same table, in one transaction, ready for use in a file of CSV.
+func BenchmarkTool(b *testing.B) {
+	tool, err := exec.LookPath("sqlite3")
+	if err != nil {
+		b.Skip("needs sqlite3")
+	}
+	const rows = 20_000
+	db := open(b, path(b))
+	require.NoError(b, db.Record(b.Context(), take(months(1_000_000), rows)))
+	csv := filepath.Join(b.TempDir(), "rows.csv")
+	out, err := exec.Command(tool, "-csv", db.path, `SELECT * FROM detailed_history`).Output()
+	require.NoError(b, err)
+	require.NoError(b, os.WriteFile(csv, out, 0o600))
+	var used time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		to := open(b, path(b))
+		require.NoError(b, to.Close())
+		cmd := exec.Command(tool, to.path, ".mode csv", ".import '"+csv+"' detailed_history")
+		b.StartTimer()
+		out, err := cmd.CombinedOutput()
+		require.NoError(b, err, string(out))
+		used += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	b.ReportMetric(float64(b.N)*rows/used.Seconds(), "rows/cpu-s")
+}
+
 // BenchmarkSecond is a second in which 1,000 connections open and 1,000 others end, in
 // four batches as the Writer makes them.
 func BenchmarkSecond(b *testing.B) {

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/connmapgo/connmap v0.0.0
+	github.com/prometheus/procfs v0.22.0
 	github.com/shirou/gopsutil/v4 v4.26.10
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/sys v0.49.0
