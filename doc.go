@@ -29,14 +29,15 @@
 // reports to the map, examples/prometheus an exporter of metrics, examples/enrich looks up
 // lines of addresses.
 //
-// In the map server, monitor is the core without drawing, live its published state, mapview the view model without a window, typeface and
-// worldmap what it measures and projects with, sound its beep and viewtest the
-// scenes of its tests; gui alone imports Ebitengine,
-// history alone imports SQLite and conntrack/internal/bpf alone cilium/ebpf.
+// In the map server, monitor is the core without drawing, live its published state,
+// mapview the view model without a window, typeface and worldmap what it measures and
+// projects with, sound its beep and viewtest the scenes of its tests; gui alone imports
+// Ebitengine, history alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/unpack for compressed ones
-// and internal/whois for the sources of reports.
+// and internal/whois for the sources of reports. internal/bench compares with other
+// programs, and internal/race tells tests of the race detector.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 func init() { helpers["storm"] = helpStorm }
@@ -197,7 +199,7 @@ func startStorm(t testing.TB, arg string) (pid int, finish func() stormReport) {
 }
 
 func stormSize() int {
-	if testing.Short() || raceEnabled {
+	if testing.Short() || race.Enabled {
 		return 10_000
 	}
 	return 100_000

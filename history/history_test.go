@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 var noon = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -86,7 +88,7 @@ func execute(t testing.TB, name, sql string) error {
 
 // slow skips a test of one goroutine that takes long with the race detector.
 func slow(t testing.TB) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("slow with the race detector, which finds nothing in one goroutine")
 	}
 }

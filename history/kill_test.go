@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 const childEnv = "HISTORY_TEST_CHILD"
@@ -50,7 +52,7 @@ func child(name string) error {
 
 func TestKill(t *testing.T) {
 	kills := 100
-	if testing.Short() || raceEnabled {
+	if testing.Short() || race.Enabled {
 		kills = 5
 	}
 	name := path(t)

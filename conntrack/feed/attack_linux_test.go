@@ -23,6 +23,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 // The test binary is also the server that is attacked, so that its memory is its own.
@@ -125,7 +127,7 @@ func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
 // TestAttacks: whatever others do, an honest agent joins within seconds, the server's
 // memory stays within bounds, and the log says what was refused without being flooded.
 func TestAttacks(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector takes memory of its own")
 	}
 	raw := func(b ...byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) }

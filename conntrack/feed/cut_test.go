@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 // A witness is a recorder of one agent, and notes what a Handler must not be told.
@@ -318,7 +319,7 @@ func TestCutAtEveryByte(t *testing.T) {
 	whole := fair.run(t, id)[0]
 	var all []trial
 	step := 1
-	if raceEnabled {
+	if race.Enabled {
 		step = 3
 	}
 	for _, from := range []side{ofClient, ofServer} {
@@ -343,7 +344,7 @@ func TestCutAtEveryByte(t *testing.T) {
 func TestSilentAtEveryStage(t *testing.T) {
 	id := identity(t)
 	step := 150
-	if raceEnabled {
+	if race.Enabled {
 		step = 450
 	}
 	var all []trial
@@ -382,7 +383,7 @@ func TestBrokenAgainAndAgain(t *testing.T) {
 	id := identity(t)
 	var all []trial
 	seeds := uint64(200)
-	if raceEnabled {
+	if race.Enabled {
 		seeds = 60
 	}
 	for seed := range seeds {

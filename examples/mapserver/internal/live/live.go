@@ -4,6 +4,7 @@
 package live
 
 import (
+	"math"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -113,6 +114,17 @@ type Table struct {
 	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
 	Cut     string       // why there are no more rows; empty: these are all
 	Elapsed time.Duration
+}
+
+// Number is the value of a cell as a number, NaN if it is none.
+func Number(cell any) float64 {
+	switch x := cell.(type) {
+	case int64:
+		return float64(x)
+	case float64:
+		return x
+	}
+	return math.NaN()
 }
 
 // A Column is one of a Table.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"image/color"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -347,7 +346,7 @@ func (r resultRows) compare(a, b, col int) int {
 	}
 	switch x := x.(type) {
 	case int64, float64:
-		return cmp.Compare(number(x), number(y))
+		return cmp.Compare(live.Number(x), live.Number(y))
 	case string:
 		return cmp.Compare(x, y.(string))
 	case []byte:
@@ -367,14 +366,4 @@ func rank(x any) int {
 		return 3
 	}
 	return 0
-}
-
-func number(x any) float64 {
-	switch x := x.(type) {
-	case int64:
-		return float64(x)
-	case float64:
-		return x
-	}
-	return math.NaN()
 }

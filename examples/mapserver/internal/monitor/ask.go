@@ -155,7 +155,7 @@ func (m *Monitor) rowLabel(get func(string) any) string {
 
 func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 	none := [2]float64{math.NaN(), math.NaN()}
-	lat, lon := number(get("lat")), number(get("lon"))
+	lat, lon := live.Number(get("lat")), live.Number(get("lon"))
 	if math.Abs(lat) <= 90 && math.Abs(lon) <= 180 {
 		return [2]float64{lat, lon}
 	}
@@ -171,17 +171,6 @@ func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 		return [2]float64{p.Lat, p.Lon}
 	}
 	return none
-}
-
-// number is NaN for what is none.
-func number(v any) float64 {
-	switch v := v.(type) {
-	case int64:
-		return float64(v)
-	case float64:
-		return v
-	}
-	return math.NaN()
 }
 
 // Replay tells of all stored connections in the order in which they opened, run through

@@ -16,12 +16,13 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 // TestManyConnectionsAreRecorded: more at once than wait for the history get there, those
 // that end before their turn too, and what is acknowledged is there.
 func TestManyConnectionsAreRecorded(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("takes minutes with the race detector")
 	}
 	const n, ended = 90_000, 70_000
