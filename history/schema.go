@@ -120,7 +120,7 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 		`PRAGMA synchronous = NORMAL`,
 		`PRAGMA cache_size = -32000`,
 		// Pages are written again and again: the less often they go to their
-		// place the better. The reserve has room for all that are in the log.
+		// place the better. The reserve has room for what those in the log add to the file.
 		`PRAGMA wal_autocheckpoint = 4000`,
 		// A reader that took long lets the log grow, and it never shrinks by itself.
 		`PRAGMA journal_size_limit = 4194304`,
