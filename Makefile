@@ -20,21 +20,29 @@ agents:
 	@mkdir -p bin
 	for p in amd64 arm64 arm riscv64; do GOARM=7 GOOS=linux GOARCH=$$p $(BUILD) -o bin/connmap-agent-linux-$$p ./cmd/connmap-agent || exit 1; done
 
-# The race detector needs cgo; everything else does without.
+# The race detector needs cgo; everything else does without. It looks at all that has
+# goroutines.
+RACE = CGO_ENABLED=1 scripts/with-display go test -race -timeout 12m
+
 test: deps-test
 	test -z "$$(gofmt -l .)"
 	go vet ./...
-	scripts/analyse
 	cd conntrack/internal/compare && go vet .
 	cd geoip/internal/compare && go vet .
+	scripts/analyse
 	scripts/with-display go test -timeout 12m ./...
-	CGO_ENABLED=1 go test -race -timeout 12m ./conntrack/... ./history/... ./examples/mapserver/internal/monitor
-	CGO_ENABLED=1 go test -race -run Concurrent ./geoip
+	$(RACE) ./conntrack/... ./history/... ./examples/mapserver/internal/monitor ./examples/mapserver/internal/sound ./examples/embed ./examples/prometheus
+	$(RACE) -run Concurrent ./geoip
+	$(RACE) -short -run 'Clerk|Administer|Damaged|Edited|Load' ./examples/mapserver
+	$(RACE) -run OnlyWhatChanged ./examples/mapserver/internal/gui
+	$(RACE) -short ./cmd/connmap-data ./cmd/ip2asn
 	scripts/fuzz 2000x ./conntrack/feed
+	@echo "benchmarks, once"
+	go test -short -run '^$$' -bench . -benchtime 1x ./... >/dev/null
 	@for p in linux/arm64 linux/arm linux/riscv64; do echo "build $$p"; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/connmap-agent || exit 1; done
 	@for p in darwin/arm64 windows/amd64; do echo "vet $$p"; \
-		GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./conntrack ./conntrack/feed ./geoip/... ./asn/... ./rules ./history || exit 1; done
+		GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./conntrack/... ./geoip/... ./asn/... ./rules ./hilbert ./history || exit 1; done
 
 # Writes docs/bench.txt and docs/bench.html, in about ten minutes.
 bench: deps-test build

@@ -128,7 +128,11 @@ func BenchmarkSnapshot(b *testing.B) {
 // many short connections take, in turns with and without. Like the agent, it
 // leaves the other processors to others.
 func BenchmarkStorm(b *testing.B) {
-	const n, pairs = 20_000, 7
+	const n = 20_000
+	pairs := 7
+	if testing.Short() {
+		pairs = 1
+	}
 	ebpfOrSkip(b, Options{}, 0).Close()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for b.Loop() {
