@@ -21,7 +21,7 @@ agents:
 	for p in amd64 arm64 arm riscv64; do GOARM=7 GOOS=linux GOARCH=$$p $(BUILD) -o bin/connmap-agent-linux-$$p ./cmd/connmap-agent || exit 1; done
 
 # The race detector needs cgo; everything else does without. It looks at all that has
-# goroutines.
+# goroutines, and of the history at those tests that have some.
 RACE = CGO_ENABLED=1 scripts/with-display go test -race -timeout 12m
 
 test: deps-test
@@ -31,11 +31,11 @@ test: deps-test
 	cd geoip/internal/compare && go vet .
 	scripts/analyse
 	scripts/with-display go test -timeout 12m ./...
-	$(RACE) ./conntrack/... ./history/... ./examples/mapserver/internal/monitor ./examples/mapserver/internal/sound ./examples/embed ./examples/prometheus
-	$(RACE) -run Concurrent ./geoip
+	$(RACE) ./conntrack/feed ./examples/mapserver/internal/monitor ./examples/mapserver/internal/sound ./examples/embed ./examples/prometheus
+	$(RACE) -short ./conntrack ./conntrack/conntracktest ./cmd/connmap-data ./cmd/ip2asn
+	$(RACE) -run 'Concurrent|Reader|Beside|Then|WriterDelay|WriterLike|Outlives' ./history ./geoip
 	$(RACE) -short -run 'Clerk|Administer|Damaged|Edited|Load' ./examples/mapserver
 	$(RACE) -run OnlyWhatChanged ./examples/mapserver/internal/gui
-	$(RACE) -short ./cmd/connmap-data ./cmd/ip2asn
 	scripts/fuzz 2000x ./conntrack/feed
 	@echo "benchmarks, once"
 	go test -short -run '^$$' -bench . -benchtime 1x ./... >/dev/null

@@ -161,6 +161,28 @@ func TestMigrateLater(t *testing.T) {
 	assert.Equal(t, [][]string{{"nas", "7"}}, query(t, db, `SELECT agent, count FROM losses`))
 }
 
+// TestHotJournal: what a process that was killed had begun is rolled back.
+func TestHotJournal(t *testing.T) {
+	name := foreign(t, perlTable+"\nINSERT INTO detailed_history (ip) VALUES ('192.0.2.1');")
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer conn.Close()
+	for _, q := range []string{
+		`PRAGMA cache_size = 1`, `BEGIN`,
+		`WITH n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n LIMIT 5000) INSERT INTO detailed_history (ip, orgname) SELECT '198.51.100.1', hex(zeroblob(100)) FROM n`,
+		`UPDATE detailed_history SET ip = 'damaged'`,
+	} {
+		require.NoError(t, sqlitex.ExecuteTransient(conn, q, nil))
+	}
+	// As it lies on the disk now.
+	left := path(t)
+	for _, suffix := range []string{"", "-journal"} {
+		require.NoError(t, copyFile(left+suffix, name+suffix))
+	}
+	db := open(t, left)
+	assert.Equal(t, [][]string{{"192.0.2.1"}}, query(t, db, `SELECT ip FROM detailed_history`))
+}
+
 // TestMigrateSparse: pieces do not depend on where the numbers of rows lie.
 func TestMigrateSparse(t *testing.T) {
 	want := [][]string{{"-9223372036854775808"}, {"-5"}, {"0"}, {"1"}, {"9000000000000000000"}, {"9223372036854775807"}}

@@ -186,9 +186,18 @@ func damaged(err error) bool {
 }
 
 // identify tells who wrote a file. It is an error if that was another program or
-// a newer version of this one. It changes nothing.
+// a newer version of this one. It changes nothing, but that it rolls back what a
+// process that was killed had begun.
 func identify(path string) (origin, error) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+	o, err := identifyBy(path, sqlite.OpenReadOnly)
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultReadOnly {
+		o, err = identifyBy(path, sqlite.OpenReadWrite)
+	}
+	return o, err
+}
+
+func identifyBy(path string, flags sqlite.OpenFlags) (origin, error) {
+	conn, err := sqlite.OpenConn(path, flags)
 	if err != nil {
 		return 0, err
 	}
