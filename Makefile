@@ -31,8 +31,7 @@ test: deps-test
 	cd geoip/internal/compare && go vet .
 	scripts/analyse
 	scripts/with-display go test -timeout 12m ./...
-	$(RACE) ./conntrack/feed ./examples/mapserver/internal/monitor ./examples/mapserver/internal/sound ./examples/embed ./examples/prometheus
-	$(RACE) -short ./conntrack ./conntrack/conntracktest ./cmd/connmap-data ./cmd/ip2asn
+	$(RACE) -short ./conntrack ./conntrack/feed ./examples/mapserver/internal/monitor ./examples/mapserver/internal/sound ./examples/embed ./examples/prometheus ./cmd/connmap-data ./cmd/ip2asn
 	$(RACE) -run 'Concurrent|Reader|Beside|Then|WriterDelay|WriterLike|Outlives' ./history ./geoip
 	$(RACE) -short -run 'Clerk|Administer|Damaged|Edited|Load' ./examples/mapserver
 	$(RACE) -run OnlyWhatChanged ./examples/mapserver/internal/gui
