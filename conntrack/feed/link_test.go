@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -309,22 +308,6 @@ func TestUnknownFramesAreSkipped(t *testing.T) {
 	kind, _, err := readFrame(conn, nil, smallFrame)
 	require.NoError(t, err)
 	assert.Equal(t, framePing, kind, "answered")
-}
-
-// TestTooFast: who sends faster than is taken waits, which is logged once.
-func TestTooFast(t *testing.T) {
-	id := identity(t)
-	addr, log := start(t, &Server{Identity: id, Handler: newHub()})
-	conn := authenticated(t, addr, id.Token(), newBoot())
-	var pings bytes.Buffer
-	for range 5 * framesBurst {
-		require.NoError(t, writeFrame(&pings, pingFrame{Type: framePing}))
-	}
-	_, err := conn.Write(pings.Bytes())
-	require.NoError(t, err)
-	eventually(t, "it is told", func() bool { return strings.Contains(log.String(), "slowed down") })
-	time.Sleep(200 * time.Millisecond)
-	assert.Equal(t, 1, strings.Count(log.String(), "faster than is taken"))
 }
 
 // TestMemoryOfFrames: what a frame makes the server allocate is in proportion

@@ -421,3 +421,19 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 	send(modest, 2, 1000, 99)
 	eventually(t, "there is room again", func() bool { n, _ := h.total(); return n == 99 })
 }
+
+// TestTooFast: who sends faster than is taken waits, which is logged once.
+func TestTooFast(t *testing.T) {
+	id := identity(t)
+	addr, log := start(t, &Server{Identity: id, Handler: newHub()})
+	conn := authenticated(t, addr, id.Token(), newBoot())
+	var pings bytes.Buffer
+	for range 5 * framesBurst {
+		require.NoError(t, writeFrame(&pings, pingFrame{Type: framePing}))
+	}
+	_, err := conn.Write(pings.Bytes())
+	require.NoError(t, err)
+	eventually(t, "it is told", func() bool { return strings.Contains(log.String(), "slowed down") })
+	time.Sleep(200 * time.Millisecond)
+	assert.Equal(t, 1, strings.Count(log.String(), "faster than is taken"))
+}

@@ -32,13 +32,13 @@ type comparison struct {
 var comparisons = []comparison{
 	{
 		title: "Look-up of a place: IPv4, 3.8 million ranges", unit: "ns", base: "DB", dir: ".",
-		about:   "DB is geoip's. zipf: few hosts of many; uniform, covered: anywhere, and anywhere that has a place. The C is connmap's algorithm of before, compiled from the same steps in Go.",
+		about:   "DB is geoip's. zipf: few hosts of many; uniform, covered: anywhere, and anywhere that has a place. The C is connmap's algorithm of before, written in Go step by step.",
 		args:    []string{"-bench", "Lookup4", "-benchtime", "100ms", "./geoip"},
 		pattern: `^BenchmarkLookup4/(?P<group>[^/]+)/(?P<name>\S+?)(-\d+)? median-ns$`,
 	},
 	{
 		title: "The same beside other libraries", unit: "ns", base: "geoip", dir: "geoip/internal/compare",
-		about:   "bart and iploc hold less for each prefix; maxminddb reads its own file, without decoding the record.",
+		about:   "bart holds the same places; iploc has a table of its own, of countries; maxminddb reads a file of cities and decodes coordinates.",
 		args:    []string{"-bench", "Lookup", "-benchtime", "100ms", "."},
 		pattern: `^BenchmarkLookup/(?P<group>[^/]+/[^/]+)/(?P<name>\S+?)(-\d+)? median-ns$`,
 	},
@@ -61,21 +61,22 @@ var comparisons = []comparison{
 		pattern: `^BenchmarkStorm(-\d+)? (?P<name>\S+)-with/without$`,
 	},
 	{
-		title: "Recording new connections", unit: "rows a second of processor time", more: true, base: "sqlite3 tool", dir: ".",
+		title: "Recording new connections, for each second of processor time", unit: "rows", more: true, base: "sqlite3 tool", dir: ".",
 		about:   "history in transactions of 1,000, with places and counts; the tool imports the same rows, ready in a file, in one transaction.",
 		args:    []string{"-bench", "Record/new/batch=1000|Tool", "-benchtime", "5x", "./history"},
 		pattern: `^Benchmark(?P<name>Record/new/batch=1000|Tool)(-\d+)? rows/cpu-s$`,
 	},
 	{
-		title: "A frame of the window, processor time", unit: "ms", base: "0", dir: ".",
-		about:   "By the number of connections that are elsewhere than in the frame before, drawn in software; -500: if the state changes once a second.",
+		title: "A frame of the window, processor time", unit: "ms", base: "none", dir: ".",
+		about:   "By the number of connections that are elsewhere than in the frame before, drawn in software.",
 		args:    []string{"-bench", "Frame", "-benchtime", "1x", "./examples/mapserver/internal/gui"},
 		pattern: `^BenchmarkFrame/(?P<name>\S+?)(-\d+)? cpu-ms/frame$`,
 	},
 }
 
 // names replaces what benchmarks are called by what they are.
-var names = map[string]string{"Record/new/batch=1000": "history", "Tool": "sqlite3 tool", "DIR-24-8": "DIR-24-8", "connmap's_C": "connmap's C"}
+var names = map[string]string{"Record/new/batch=1000": "history", "Tool": "sqlite3 tool", "connmap's_C": "connmap's C",
+	"0": "none", "1000": "1,000", "10000": "10,000", "-500": "500, once a second"}
 
 // A result is what was measured for one bar.
 type result struct {

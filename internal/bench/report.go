@@ -93,7 +93,7 @@ text{fill:#d7dce2;font:13px system-ui,sans-serif}.ours{fill:#2f81f7}.other{fill:
 @media (prefers-color-scheme:light){body{background:#fff;color:#1e2329}p{color:#5a6470}text{fill:#1e2329}pre{color:#1e2329}.other{fill:#b4bcc6}}`
 
 // ours are the names of what connmap does.
-var ours = []string{"DB", "geoip", "ebpf", "diag", "proc", "history", "elapsed", "cpu", "0", "1000", "10000", "-500"}
+var ours = []string{"DB", "geoip", "ebpf", "diag", "proc", "history", "elapsed", "cpu", "none", "1,000", "10,000", "500, once a second"}
 
 func (r *report) page() []byte {
 	var b bytes.Buffer

@@ -1,7 +1,5 @@
 //go:build race
 
-// Package race says whether the race detector is built in, for tests that would take
-// minutes with it. It detects nothing itself.
 package race
 
 // Enabled reports whether the race detector is built in.
