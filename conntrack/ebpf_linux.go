@@ -47,25 +47,26 @@ type ebpf struct {
 	followers []*follower // appended to by the pump; their queues are guarded by mu
 
 	// The pump's own.
-	conns      map[uint64]*tracked      // by Conn.ID
-	flows      map[bpf.FlowKey]*tracked // of conns
-	sockets    map[uint64]*tracked      // the first flow of each socket that has some
-	processes  processes
-	listening  map[endpointNS]bool
-	ignored    map[uint64]bool // cookies of the self-test
-	offset     int64           // of wall clock time from the kernel's, ns
-	spare      []*tracked
-	flowSeq    uint64
-	pass       uint32
-	touched    []*tracked // by the pass
-	back       time.Time  // when to look into the ring again, even if nothing wakes the pump
-	nextTick   time.Time
-	holdersAt  time.Time // when they are due
-	resyncs    int       // passes still to make, because events were lost
-	resyncAt   time.Time
-	lostEvents uint64          // of lost
-	missed     map[uint64]bool // cookies of sockets that ended, but are not known; set: since the pass before
-	failing    string          // why the last pass failed
+	conns        map[uint64]*tracked      // by Conn.ID
+	flows        map[bpf.FlowKey]*tracked // of conns
+	sockets      map[uint64]*tracked      // the first flow of each socket that has some
+	processes    processes
+	listening    map[endpointNS]bool
+	ignored      map[uint64]bool // cookies of the self-test
+	offset       int64           // of wall clock time from the kernel's, ns
+	spare        []*tracked
+	flowSeq      uint64
+	pass         uint32
+	touched      []*tracked // by the pass
+	back         time.Time  // when to look into the ring again, even if nothing wakes the pump
+	nextTick     time.Time
+	holdersAt    time.Time // when they are due
+	resyncDue    bool      // events were lost
+	resyncAt     time.Time // not before
+	lostEvents   uint64    // of lost
+	closesUnseen int       // that endGone has found
+	suspects     []uint64  // of endGone
+	failing      string    // why the last pass failed
 }
 
 type follower struct {
@@ -86,7 +87,7 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		probe: probe, log: o.Logger, interval: o.Interval,
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*tracked),
-		ignored: make(map[uint64]bool), missed: make(map[uint64]bool),
+		ignored: make(map[uint64]bool),
 	}
 	var limited []string
 	if probe.NoPackets != nil {
@@ -487,7 +488,7 @@ func (e *ebpf) deadline() time.Time {
 	} else if len(e.flows) > 0 {
 		sooner(e.nextTick.Add(flowIdle / 2))
 	}
-	if e.resyncs > 0 {
+	if e.resyncDue {
 		sooner(e.resyncAt)
 	}
 	if e.back.After(time.Now()) {
@@ -512,17 +513,13 @@ func (e *ebpf) due() error {
 	}
 	if events != e.lostEvents {
 		e.lostEvents = events
-		// Two passes tell what is gone from what is new.
-		if e.resyncs == 0 {
-			e.resyncAt = now
-		}
-		e.resyncs = 2
+		e.resyncDue = true
 	}
-	if e.resyncs > 0 && !now.Before(e.resyncAt) {
-		e.resyncs--
+	if e.resyncDue && !now.Before(e.resyncAt) {
+		e.resyncDue = false
 		e.resyncAt = now.Add(resyncEvery)
 		if err := e.resync(); err != nil {
-			e.resyncs = 2
+			e.resyncDue = true
 			e.resyncAt = now.Add(e.interval)
 			e.passed(err)
 		}

@@ -46,6 +46,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 	}
 	switch s.Kind {
 	case bpf.Opened:
+		delete(e.ignored, s.Cookie) // its socket has connected anew
 		e.open(s)
 	case bpf.Closed:
 		if e.ignored[s.Cookie] {
@@ -273,6 +274,7 @@ func (e *ebpf) refresh() error {
 	if err != nil {
 		return err
 	}
+	e.countMisses(false)
 	for _, t := range e.touched {
 		look = look || bits.OnesCount64(t.held) != min(64, 1+len(t.conn.Sharers))
 	}
@@ -281,7 +283,20 @@ func (e *ebpf) refresh() error {
 			return err
 		}
 	}
+	if err := e.endGone(2); err != nil {
+		return err
+	}
 	return e.countFlows(false)
+}
+
+// countMisses notes which connections the pass that has ended did not find, and
+// which flows if it looked for them.
+func (e *ebpf) countMisses(flows bool) {
+	for _, t := range e.conns {
+		if (flows || !t.flow) && t.pass != e.pass && t.misses < math.MaxUint8 {
+			t.misses++
+		}
+	}
 }
 
 // findHolders asks which process holds which socket. It finds connections that
@@ -336,11 +351,7 @@ func (e *ebpf) findHolders() error {
 		}
 		e.holder(t, s)
 	}
-	for _, t := range e.flows {
-		if t.pass != e.pass && t.misses < math.MaxUint8 {
-			t.misses++
-		}
-	}
+	e.countMisses(true)
 	for _, t := range e.touched {
 		if e.conns[t.conn.ID] != t {
 			continue // the pass has found another in its place
@@ -403,41 +414,65 @@ func (e *ebpf) countFlows(must bool) error {
 
 // resync mends the table after events were lost.
 func (e *ebpf) resync() error {
-	cookies, all := e.probe.Missed()
-	now := time.Now().Round(0)
-	for _, c := range cookies {
-		e.missed[c] = false
-	}
-	for c, before := range e.missed {
-		t := e.conns[c]
-		switch {
-		case e.sockets[c] != nil:
-			e.endFlows(c, now)
-		case t != nil && !t.flow:
-			e.end(t, now)
-		case !before:
-			e.missed[c] = true
-			continue // its opening may still come
-		}
-		delete(e.missed, c)
-	}
 	if err := e.findHolders(); err != nil {
 		return err
 	}
-	if err := e.countFlows(true); err != nil {
+	if err := e.endGone(1); err != nil {
 		return err
 	}
-	if all {
+	return e.countFlows(true)
+}
+
+// endGone ends the connections and flows that do not exist any more although no
+// close was seen. Their bytes are those of the last pass that found them. It asks
+// about those that the last passes, at least misses of them, did not find held by
+// any process.
+func (e *ebpf) endGone(misses uint8) error {
+	e.suspects = e.suspects[:0]
+	for id, t := range e.conns {
+		if !t.flow && t.misses >= misses {
+			e.suspects = append(e.suspects, id)
+		}
+	}
+	for cookie, t := range e.sockets {
+		if t.misses >= misses {
+			e.suspects = append(e.suspects, cookie)
+		}
+	}
+	if len(e.suspects) == 0 {
 		return nil
 	}
-	// Not even all ends are known: what no process holds is taken to be gone.
-	for _, t := range e.conns {
-		if t.pass == e.pass || t.flow {
-			continue
+	for cookie := range e.ignored {
+		e.suspects = append(e.suspects, cookie)
+	}
+	now := time.Now().Round(0)
+	gone, closed, err := e.probe.Audit(e.suspects)
+	if err == nil {
+		// Of most of them the close stands in the ring.
+		err = e.probe.Drain(e.handle)
+	}
+	if err != nil {
+		return err
+	}
+	before := e.closesUnseen
+	for i, cookie := range slices.Concat(gone, closed) {
+		if i < len(gone) {
+			delete(e.ignored, cookie)
 		}
-		if t.misses++; t.misses > 1 {
+		if e.sockets[cookie] != nil {
+			e.endFlows(cookie, now)
+			e.closesUnseen++
+		} else if t := e.conns[cookie]; t != nil && !t.flow {
+			t.conn.State = Closed
 			e.end(t, now)
+			e.closesUnseen++
+			if i >= len(gone) {
+				e.ignored[cookie] = true // its close comes when it is destroyed
+			}
 		}
+	}
+	if n := e.closesUnseen - before; n > 0 {
+		e.log.Debug("conntrack: closes were not seen", "count", n)
 	}
 	return nil
 }

@@ -234,24 +234,31 @@ func TestInterruptedStorm(t *testing.T) {
 	var got tally
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	r := finish()
-	// With its namespace the last packets of a connection may go, and both ends then
-	// stay in the kernel for minutes.
-	most := 2*(n-r.Reset) - 4
-	assert.Eventually(t, func() bool { return got.now().Whole >= most }, 10*time.Second, 100*time.Millisecond)
-	time.Sleep(200 * time.Millisecond)
-	unseen, err := c.backend.(*ebpf).probe.Unseen()
+	// A connection may wait for an answer that was dropped: it has not ended yet.
+	assert.Eventually(t, func() bool {
+		n := got.now()
+		return n.Closes == n.Opens-remaining(t, pid)
+	}, 10*time.Second, 100*time.Millisecond)
+	missed, err := c.backend.(*ebpf).probe.Unseen()
 	require.NoError(t, err)
+	var found int
+	require.NoError(t, c.backend.(*ebpf).do(func() { found = c.backend.(*ebpf).closesUnseen }))
 	seen := got.now()
-	t.Logf("%d connections, %d of them reset, %d changes of state unseen, in %v: %+v", n, r.Reset, unseen, r.Elapsed, seen)
+	t.Logf("%d connections, %d of them reset, %d changes of state missed, %d closes found by a pass, in %v: %+v", n, r.Reset, missed, found, r.Elapsed, seen)
 	assert.Equal(t, n, seen.Out)
 	assert.Zero(t, seen.Lost)
 	if r.Reset == 0 { // else perhaps before they were accepted
 		assert.Equal(t, 2*n, seen.Opens)
+		assert.GreaterOrEqual(t, seen.Whole, seen.Closes-found, "what closes is whole, but for what a pass has found")
 	}
-	assert.LessOrEqual(t, seen.Closes, seen.Opens)
-	if r.Reset == 0 {
-		assert.Equal(t, seen.Closes, seen.Whole, "what ends is whole")
-	}
+}
+
+// remaining counts the TCP connections of a process's network namespace that the
+// kernel has not done with.
+func remaining(t *testing.T, pid int) int {
+	out, err := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", pid), "ss", "-tanH", "state", "connected", "exclude", "time-wait").Output()
+	require.NoError(t, err)
+	return strings.Count(string(out), "\n")
 }
 
 // TestStormInASmallRing: what is lost is counted, and what is there is right
@@ -288,10 +295,69 @@ func TestStormInASmallRing(t *testing.T) {
 	assert.GreaterOrEqual(t, seen.Lost, 2*(2*n-seen.Closes))
 }
 
+// TestUnseenClose: what does not exist any more is closed by the next pass, although
+// nobody told of its close, and is closed once.
+func TestUnseenClose(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true, Interval: time.Hour}, 0)
+	e := c.backend.(*ebpf)
+	l := listen(t, "127.0.0.1:0")
+	events := make(chan Event, 1000)
+	follow(t, c, func(e Event) {
+		if e.Conn.Process.PID == os.Getpid() {
+			events <- e
+		}
+	})
+	next := func(kind Kind, conn net.Conn) Event {
+		for {
+			select {
+			case ev := <-events:
+				if ev.Kind == kind && ev.Conn.Local == netip.MustParseAddrPort(conn.LocalAddr().String()) {
+					return ev
+				}
+			case <-time.After(10 * time.Second):
+				require.FailNow(t, "no event", "%v of %v", kind, conn.LocalAddr())
+			}
+		}
+	}
+	// As if the close had not been seen: the table has it again.
+	forget := func(conn Conn) {
+		require.NoError(t, e.do(func() {
+			e.conns[conn.ID] = &tracked{conn: conn, misses: 2}
+			assert.NoError(t, e.endGone(2))
+		}))
+	}
+	gone, peer := pair(t, l, l.Addr().String(), net.Dialer{})
+	next(Open, gone)
+	require.NoError(t, peer.(*net.TCPConn).SetLinger(0))
+	peer.Close()
+	gone.Close()
+	conn := next(Close, gone).Conn
+	forget(conn)
+	assert.Equal(t, Closed, next(Close, gone).Conn.State)
+
+	// One that the peer has reset, and whose program does not notice.
+	held, peer := pair(t, l, l.Addr().String(), net.Dialer{})
+	next(Open, held)
+	require.NoError(t, peer.(*net.TCPConn).SetLinger(0))
+	peer.Close()
+	conn = next(Close, held).Conn
+	forget(conn)
+	assert.Equal(t, Closed, next(Close, held).Conn.State)
+	ignored := func() (yes bool) {
+		require.NoError(t, e.do(func() { yes = e.ignored[conn.ID] }))
+		return yes
+	}
+	assert.True(t, ignored())
+	held.Close()
+	forget(Conn{ID: 1 << 61})
+	assert.False(t, ignored(), "what is gone is forgotten")
+}
+
 // TestSlowFollower: who does not keep up loses events, which are counted, and
 // disturbs nobody else.
 func TestSlowFollower(t *testing.T) {
-	c := ebpfOrSkip(t, Options{}, 16<<12)
+	// So large that the storm fills the queue, too small for what comes then.
+	c := ebpfOrSkip(t, Options{}, 256<<10)
 	pid, finish := startStorm(t, "10000")
 	release := make(chan struct{})
 	var got tally
@@ -315,5 +381,6 @@ func TestSlowFollower(t *testing.T) {
 		n := got.now()
 		return n.Closes > 0 && n.Opens == n.Closes && n.Lost > 0
 	}, 5*time.Second, 10*time.Millisecond)
+	t.Logf("%+v", got.now())
 	assert.GreaterOrEqual(t, got.now().Lost, 2*(20_000-got.now().Closes))
 }

@@ -31,10 +31,11 @@ type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
 
-	coll  *ebpf.Collection
-	links []link.Link // an unreferenced link is detached by the garbage collector
-	held  *link.Iter
-	ring  *ringbuf.Reader
+	coll   *ebpf.Collection
+	links  []link.Link // an unreferenced link is detached by the garbage collector
+	held   *link.Iter
+	exists *link.Iter
+	ring   *ringbuf.Reader
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
 	// call would keep a thread, and the scheduler's watch, awake.
 	file *os.File
@@ -100,7 +101,7 @@ func (p *Probe) start(o Options, cgroup string) error {
 	err := p.attach(cgroup)
 	if err != nil {
 		p.Close()
-		p.coll, p.links, p.held, p.ring, p.file = nil, nil, nil, nil, nil
+		p.coll, p.links, p.held, p.exists, p.ring, p.file = nil, nil, nil, nil, nil, nil
 	}
 	return err
 }
@@ -163,7 +164,10 @@ func (p *Probe) attach(cgroup string) error {
 			p.links = append(p.links, l)
 		}
 	}
-	p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]})
+	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil {
+		return err
+	}
+	p.exists, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgExists], Map: p.coll.Maps[connmapMapSockets]})
 	return err
 }
 
@@ -221,8 +225,10 @@ func (p *Probe) Close() error {
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
-	if p.held != nil {
-		errs = append(errs, p.held.Close())
+	for _, l := range []*link.Iter{p.held, p.exists} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
 	}
 	p.coll.Close()
 	return errors.Join(errs...)
@@ -294,7 +300,7 @@ func (p *Probe) Wait() error {
 // Held calls visit for each TCP connection, listener, and socket of another
 // protocol, once for each process that holds it.
 func (p *Probe) Held(visit func(*Socket)) error {
-	return p.iterate(false, socketSize, func(b []byte) {
+	return p.iterateHeld(false, socketSize, func(b []byte) {
 		if p.socket.parse(b) {
 			visit(&p.socket)
 		}
@@ -304,18 +310,22 @@ func (p *Probe) Held(visit func(*Socket)) error {
 // Counters calls visit for each TCP connection that was told of, once for each
 // process that holds it.
 func (p *Probe) Counters(visit func(Counters)) error {
-	return p.iterate(true, countersSize, func(b []byte) {
+	return p.iterateHeld(true, countersSize, func(b []byte) {
 		if c, ok := parseCounters(b); ok {
 			visit(c)
 		}
 	})
 }
 
-func (p *Probe) iterate(brief bool, size int, visit func([]byte)) error {
+func (p *Probe) iterateHeld(brief bool, size int, visit func([]byte)) error {
 	if err := p.coll.Variables[connmapVarBrief].Set(brief); err != nil {
 		return fmt.Errorf("list of sockets: %w", err)
 	}
-	r, err := p.held.Open()
+	return p.iterate(p.held, size, visit)
+}
+
+func (p *Probe) iterate(l *link.Iter, size int, visit func([]byte)) error {
+	r, err := l.Open()
 	if err != nil {
 		return fmt.Errorf("list of sockets: %w", err)
 	}
@@ -349,18 +359,67 @@ func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
 	}
 }
 
-// Missed returns the cookies of connections and sockets with flows whose end
-// was lost, and whether these are all.
-func (p *Probe) Missed() (cookies []uint64, all bool) {
-	m := p.coll.Maps[connmapMapMissed]
-	for range m.MaxEntries() {
-		var cookie uint64
-		if m.LookupAndDelete(nil, &cookie) != nil {
-			return cookies, true
+// Drain calls visit for what the programs told before the call, and for no more:
+// in a storm the ring may never be empty.
+func (p *Probe) Drain(visit func(*Socket, *Process)) error {
+	for left := p.ring.AvailableBytes(); left > 0; {
+		if err := p.ring.ReadInto(&p.record); err != nil {
+			return err
 		}
-		cookies = append(cookies, cookie)
+		left -= recordSize(len(p.record.RawSample))
+		if p.socket.parse(p.record.RawSample) {
+			visit(&p.socket, nil)
+		} else if proc, ok := parseProcess(p.record.RawSample); ok {
+			visit(nil, &proc)
+		}
 	}
-	return cookies, false
+	return nil
+}
+
+// recordSize is how much of the ring a record takes: a header and its data, rounded up.
+func recordSize(n int) int { return 8 + (n+7)&^7 }
+
+// Audit asks the kernel about sockets by their cookies: gone are those that do
+// not exist any more, closed the TCP sockets that do exist but are not connected
+// any more. It is exact with up to a million sockets on the machine. What the
+// programs have told of the sockets stands in the ring when Audit returns.
+func (p *Probe) Audit(cookies []uint64) (gone, closed []uint64, err error) {
+	m := p.coll.Maps[connmapMapSuspects]
+	for chunk := range slices.Chunk(cookies, int(m.MaxEntries())) {
+		for _, cookie := range chunk {
+			if err := m.Put(cookie, uint64(0)); err != nil {
+				return gone, closed, fmt.Errorf("list of sockets: %w", err)
+			}
+		}
+		err := p.iterate(p.exists, 1, func([]byte) {})
+		for _, cookie := range chunk {
+			var isClosed uint64
+			if !take(m, &cookie, &isClosed) || err != nil {
+				continue
+			}
+			if isClosed != 0 {
+				closed = append(closed, cookie)
+			} else {
+				gone = append(gone, cookie)
+			}
+		}
+		if err != nil {
+			return gone, closed, err
+		}
+	}
+	return gone, closed, nil
+}
+
+// take removes an entry of a map, and reports whether there was one.
+func take(m *ebpf.Map, key, value any) bool {
+	err := m.LookupAndDelete(key, value)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		// Before Linux 5.14.
+		if err = m.Lookup(key, value); err == nil {
+			err = m.Delete(key)
+		}
+	}
+	return err == nil
 }
 
 // A FlowKey names a flow.
@@ -419,15 +478,8 @@ func (p *Probe) AddFlow(s *Socket) error {
 // EndFlow forgets a flow and returns its counters; false: there was none.
 func (p *Probe) EndFlow(key FlowKey) (tx, rx uint64, ok bool) {
 	var f connmapFlow
-	m := p.coll.Maps[connmapMapFlows]
-	err := m.LookupAndDelete(&key, &f)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		// Before Linux 5.14.
-		if err = m.Lookup(&key, &f); err == nil {
-			err = m.Delete(&key)
-		}
-	}
-	return f.Tx, f.Rx, err == nil
+	ok = take(p.coll.Maps[connmapMapFlows], &key, &f)
+	return f.Tx, f.Rx, ok
 }
 
 // cgroupRoot returns where the hierarchy of cgroups, version 2, is mounted.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -55,7 +56,7 @@ func listenTCP(t *testing.T) (end func(), port uint16) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, unix.Listen(fd, 1))
+	require.NoError(t, unix.Listen(fd, 16))
 	name, err := unix.Getsockname(fd)
 	require.NoError(t, err)
 	return func() { unix.Close(fd) }, uint16(name.(*unix.SockaddrInet4).Port)
@@ -96,6 +97,54 @@ func TestTells(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Zero(t, lost)
 	assert.Zero(t, crowded)
+}
+
+// TestAudit: the kernel says which sockets are gone, and which are closed though a
+// process still holds them.
+func TestAudit(t *testing.T) {
+	p := open(t, Options{Loopback: true})
+	defer p.Close()
+	end, port := listenTCP(t)
+	defer end()
+	peer := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(port)}
+	socket := func(typ int) (fd int, cookie uint64) {
+		fd, err := unix.Socket(unix.AF_INET, typ|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Connect(fd, peer))
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		require.NoError(t, err)
+		return fd, cookie
+	}
+	kept, alive := socket(unix.SOCK_STREAM)
+	defer unix.Close(kept)
+	udp, datagrams := socket(unix.SOCK_DGRAM)
+	defer unix.Close(udp)
+	disconnected, closed := socket(unix.SOCK_STREAM)
+	defer unix.Close(disconnected)
+	// A connection to nowhere, as connect(2) calls it, ends the one before.
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(disconnected), uintptr(unsafe.Pointer(&unix.RawSockaddr{Family: unix.AF_UNSPEC})), unix.SizeofSockaddrInet4)
+	require.Zero(t, errno)
+	fd, gone := socket(unix.SOCK_STREAM)
+	require.NoError(t, unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+	require.NoError(t, unix.Close(fd))
+	const never = 1 << 62
+	assert.Eventually(t, func() bool { // the kernel frees what is closed a little later
+		g, c, err := p.Audit([]uint64{alive, gone, never, closed, datagrams})
+		return assert.NoError(t, err) && slices.Equal([]uint64{gone, never}, g) && slices.Equal([]uint64{closed}, c)
+	}, 5*time.Second, 10*time.Millisecond)
+	g, c, err := p.Audit(nil)
+	assert.NoError(t, err)
+	assert.Empty(t, append(g, c...))
+	// More than the kernel takes at a time.
+	many := make([]uint64, 70_000)
+	for i := range many {
+		many[i] = never + uint64(i)
+	}
+	many[66_000] = alive
+	g, c, err = p.Audit(many)
+	assert.NoError(t, err)
+	assert.Len(t, g, len(many)-1)
+	assert.Empty(t, c)
 }
 
 func TestWait(t *testing.T) {

@@ -6,8 +6,10 @@
 // TCP is followed through the states of its sockets (inet_sock_set_state). A
 // program does not run while it runs already on the same processor: an interrupt
 // in the midst of it may bring packets that change the states of other sockets,
-// unseen. So the first I/O, or the end, tells of an opening that was not seen,
-// and tcp_destroy_sock of such an end.
+// unseen. Some kernels run no tracing program at all in interrupts of certain
+// protected processes. So the first I/O, or the close, tells of an opening that
+// was not seen, and tcp_destroy_sock of such a close. What even that misses is
+// found by asking which sockets still exist (the program exists).
 // Other protocols have none: their packets are counted where sockets send and
 // receive them (cgroup_skb), one flow for each socket and peer. Who does so is
 // learnt where it is certain, in the context of a process: at connect, listen,
@@ -173,12 +175,15 @@ struct {
 	__type(value, __u64);
 } processes SEC(".maps");
 
-// The sockets whose end the ring had no room for.
+// Cookies of sockets that the reader asks about. The program exists removes
+// those that are there, and marks those that are there but closed.
 struct {
-	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 16);
-	__uint(value_size, sizeof(__u64));
-} missed SEC(".maps");
+	__type(key, __u64);
+	__type(value, __u64);
+} suspects SEC(".maps");
 
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
@@ -422,20 +427,12 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->owner = k->owner;
 }
 
-// miss counts an event that found no room.
-static __always_inline void miss(__u8 kind, __u64 cookie)
-{
-	__sync_fetch_and_add(&lost, 1);
-	if (kind == CLOSE || kind == RELEASE)
-		bpf_map_push_elem(&missed, &cookie, 0);
-}
-
 static __always_inline void tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
 {
 	struct sock_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
-		miss(kind, bpf_get_socket_cookie(sk));
+		__sync_fetch_and_add(&lost, 1);
 		return;
 	}
 	describe(e, sk, 0, k, kind, state, now);
@@ -451,7 +448,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		miss(kind, cookie);
+		__sync_fetch_and_add(&lost, 1);
 		return 0;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
@@ -976,4 +973,26 @@ int held(struct bpf_iter__task_file *ctx)
 	// Its listener and its connection are those of the first subflow.
 	first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
 	return first ? hold(ctx, task, first, 1, k) : 0;
+}
+
+// exists visits every socket that has storage, of all namespaces, whether or not
+// a process holds it. It writes nothing, so the kernel makes the visit in one
+// go and no socket is left out.
+SEC("iter/bpf_sk_storage_map")
+int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk;
+	__u64 cookie, *closed;
+
+	if (!sk)
+		return 0;
+	cookie = sk->__sk_common.skc_cookie.counter;
+	closed = bpf_map_lookup_elem(&suspects, &cookie);
+	if (!closed)
+		return 0;
+	if (sk->sk_protocol == IPPROTO_TCP && sk->__sk_common.skc_state == BPF_TCP_CLOSE)
+		*closed = 1;
+	else
+		bpf_map_delete_elem(&suspects, &cookie);
+	return 0;
 }

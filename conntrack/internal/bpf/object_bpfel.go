@@ -128,12 +128,13 @@ type connmapSockEvent struct {
 const (
 	connmapMapEvents       = "events"
 	connmapMapFlows        = "flows"
-	connmapMapMissed       = "missed"
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
+	connmapMapSuspects     = "suspects"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
 	connmapProgEgress      = "egress"
+	connmapProgExists      = "exists"
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
 	connmapProgRecvLength  = "recv_length"
@@ -199,6 +200,7 @@ type connmapProgramSpecs struct {
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
 	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
+	Exists     *ebpf.ProgramSpec `ebpf:"exists"`
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
@@ -213,9 +215,9 @@ type connmapProgramSpecs struct {
 type connmapMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Missed    *ebpf.MapSpec `ebpf:"missed"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
+	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
 }
 
 // connmapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -258,18 +260,18 @@ func (o *connmapObjects) Close() error {
 type connmapMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Flows     *ebpf.Map `ebpf:"flows"`
-	Missed    *ebpf.Map `ebpf:"missed"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
+	Suspects  *ebpf.Map `ebpf:"suspects"`
 }
 
 func (m *connmapMaps) Close() error {
 	return _ConnmapClose(
 		m.Events,
 		m.Flows,
-		m.Missed,
 		m.Processes,
 		m.Sockets,
+		m.Suspects,
 	)
 }
 
@@ -298,6 +300,7 @@ type connmapPrograms struct {
 	Created    *ebpf.Program `ebpf:"created"`
 	Destroyed  *ebpf.Program `ebpf:"destroyed"`
 	Egress     *ebpf.Program `ebpf:"egress"`
+	Exists     *ebpf.Program `ebpf:"exists"`
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
@@ -311,6 +314,7 @@ func (p *connmapPrograms) Close() error {
 		p.Created,
 		p.Destroyed,
 		p.Egress,
+		p.Exists,
 		p.Held,
 		p.Ingress,
 		p.RecvLength,
