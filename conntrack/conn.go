@@ -140,7 +140,7 @@ type Kind uint8
 // The kinds of events.
 const (
 	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
-	Update                 // its owners, state or counters changed; a new round-trip time alone is no event
+	Update                 // its owners, direction, state or counters changed; a new round-trip time alone is no event
 	Close                  // it ended; the Conn holds the last counters known
 	Lost                   // events were lost: Event.Lost says how many
 )

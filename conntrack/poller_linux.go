@@ -105,6 +105,7 @@ type entry struct {
 	proto       Proto
 	state       State
 	direction   Direction
+	directed    bool  // direction is final
 	found       bool  // pid is the owner
 	tries       uint8 // walks of /proc that did not find the owner
 	pid         int32 // last owner known; zero: none
@@ -204,12 +205,15 @@ func (p *poller) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	}
 	for _, i := range p.live {
 		e := p.entry(i)
-		if e.direction != Unknown {
+		if e.directed {
 			continue
 		}
+		// The kernel lists listeners before connections: one that began to listen
+		// in between, and accepted, is listed only the next time.
+		e.directed = e.direction != Unknown
 		e.direction = Out
 		if e.proto == TCP && p.tcp.has(e.local.port) || e.proto == UDP && p.udp.has(e.local.port) {
-			e.direction = In
+			e.direction, e.directed = In, true
 		}
 	}
 	if len(p.live) != len(p.table) {

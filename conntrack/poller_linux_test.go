@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -542,5 +543,48 @@ func TestSnapshotAfterCanceled(t *testing.T) {
 	for _, conn := range conns {
 		assert.NotEqual(t, Unknown, conn.Direction)
 		assert.Equal(t, os.Getpid(), conn.Process.PID)
+	}
+}
+
+// steps lists in each snapshot what the next of them says.
+type steps [][]sock
+
+func (s *steps) list(_ context.Context, add func(Proto, *sock)) error {
+	for _, k := range (*s)[0] {
+		add(TCP, &k)
+	}
+	*s = (*s)[1:]
+	return nil
+}
+
+func (s *steps) close() error { return nil }
+
+// TestDirectionOfNewListener: the kernel lists listeners first, so that one that
+// begins to listen meanwhile is listed later than the connections it accepts.
+func TestDirectionOfNewListener(t *testing.T) {
+	conn := sock{state: stateEstablished, cookie: 1, local: netip.MustParseAddrPort("192.0.2.1:80"), peer: netip.MustParseAddrPort("198.51.100.1:4000")}
+	listener := sock{state: stateListen, local: netip.MustParseAddrPort("192.0.2.1:80")}
+	for _, tt := range []struct {
+		name  string
+		steps steps
+		want  []Direction
+	}{
+		{"listed before", steps{{listener, conn}, {conn}, {conn}}, []Direction{In, In, In}},
+		{"begins meanwhile", steps{{conn}, {listener, conn}, {conn}, {conn}}, []Direction{Out, In, In, In}},
+		{"never listens", steps{{conn}, {conn}, {conn}}, []Direction{Out, Out, Out}},
+		{"another takes the port later", steps{{conn}, {conn}, {listener, conn}}, []Direction{Out, Out, Out}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPoller(Diag, Options{Logger: slog.New(slog.DiscardHandler)}, &tt.steps)
+			defer p.close()
+			var got []Direction
+			for range tt.want {
+				conns, err := p.snapshot(t.Context(), nil)
+				require.NoError(t, err)
+				require.Len(t, conns, 1)
+				got = append(got, conns[0].Direction)
+			}
+			assert.Equal(t, tt.want, got)
+		})
 	}
 }

@@ -57,7 +57,7 @@ func (w *watch) changes(now time.Time, conns []Conn, yield func(Event) bool) boo
 		if k != nil {
 			k.poll = w.poll
 			if k.conn.Local == c.Local && k.conn.Peer == c.Peer && k.conn.Opened.Equal(c.Opened) {
-				changed := k.conn.State != c.State || k.conn.Tx != c.Tx || k.conn.Rx != c.Rx || k.conn.UID != c.UID || k.conn.Process != c.Process
+				changed := k.conn.State != c.State || k.conn.Tx != c.Tx || k.conn.Rx != c.Rx || k.conn.UID != c.UID || k.conn.Direction != c.Direction || k.conn.Process != c.Process
 				k.conn = *c
 				if changed && !yield(Event{Kind: Update, Time: now, Conn: *c}) {
 					return false
