@@ -37,7 +37,8 @@
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/unpack for compressed ones
 // and internal/whois for the sources of reports. internal/bench compares with other
-// programs, and internal/race tells tests of the race detector.
+// programs, internal/race tells tests of the race detector, and internal/random gives them
+// random numbers that can be repeated.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

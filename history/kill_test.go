@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/internal/race"
+	"github.com/connmapgo/connmap/internal/random"
 )
 
 const childEnv = "HISTORY_TEST_CHILD"
@@ -56,6 +56,7 @@ func TestKill(t *testing.T) {
 		kills = 5
 	}
 	name := path(t)
+	chance := random.For(t)
 	acked := 0 // batches
 	var slowest time.Duration
 	for i := range kills {
@@ -67,7 +68,7 @@ func TestKill(t *testing.T) {
 		require.NoError(t, cmd.Start())
 		// Some are killed while they open the database, the others while they
 		// record, however long it takes them to get there.
-		life := time.Duration(rand.IntN(150_000)) * time.Microsecond
+		life := time.Duration(chance.IntN(150_000)) * time.Microsecond
 		kill := func() { cmd.Process.Kill() }
 		timed := i%4 == 0
 		if timed {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
-	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/random"
 )
 
 const (
@@ -89,7 +90,10 @@ func churn(peers []string) {
 // flow makes some fifty connections a second until it is stopped. Of each hundred four
 // are longer, and some forty come in threes that have the same ends, one after the other.
 func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(made)) {
-	between := func(least, most time.Duration) time.Duration { return least + mathrand.N(most-least) }
+	chance := random.New()
+	between := func(least, most time.Duration) time.Duration {
+		return least + time.Duration(chance.Int64N(int64(most-least)))
+	}
 	free := make(chan struct{}, 1) // the port again
 	free <- struct{}{}
 	for {
@@ -99,11 +103,11 @@ func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(
 		case <-time.After(between(10*time.Millisecond, 50*time.Millisecond)):
 		}
 		life := between(3*time.Millisecond, 60*time.Millisecond)
-		if mathrand.N(25) == 0 {
+		if chance.IntN(25) == 0 {
 			life = between(time.Second/2, 3*time.Second)
 		}
 		port, times := 0, 1
-		if mathrand.N(5) == 0 {
+		if chance.IntN(5) == 0 {
 			select {
 			case <-free:
 				life, port, times = between(3*time.Millisecond, 15*time.Millisecond), again, 3
@@ -112,7 +116,7 @@ func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(
 		}
 		peer := peers[0]
 		if port == 0 {
-			peer = peers[mathrand.N(len(peers))]
+			peer = peers[chance.IntN(len(peers))]
 		}
 		open.Go(func() {
 			for range times {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,13 +20,13 @@ import (
 // killServer kills the map server and starts another.
 func (s *stage) killServer() {
 	s.t.Helper()
-	upTo(1500 * time.Millisecond)
+	s.upTo(1500 * time.Millisecond)
 	s.stored()
 	s.server.kill()
-	upTo(400 * time.Millisecond)
+	s.upTo(400 * time.Millisecond)
 	s.startServer("-headless")
 	// The next may be killed before anybody has joined, or while it opens the history.
-	if mathrand.N(3) > 0 {
+	if s.random.IntN(3) > 0 {
 		s.server.has(s.t, "agent joined", lastWait)
 	}
 }
@@ -40,7 +39,7 @@ func (s *stage) killAgent() {
 	until := time.Now()
 	s.recorded(until, patient)
 	r.safe = until
-	upTo(700 * time.Millisecond)
+	s.upTo(700 * time.Millisecond)
 	s.agent.kill()
 	r.dead = time.Now()
 	s.tell("pause")

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -20,12 +20,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/random"
 )
 
 // A stage is a host with an agent, another with a map server, and a third one for the
 // agent's host to talk to, whom a cut of the link between the first two does not part.
 type stage struct {
 	t            *testing.T
+	random       *rand.Rand // of the moments when something happens
 	dir          string
 	host, center string     // namespaces
 	here, there  netip.Addr // ends of the connections, of this run of the test alone
@@ -55,7 +58,7 @@ type agentRun struct {
 func newStage(t *testing.T, mptcp string) *stage {
 	t.Helper()
 	host, center := twoHosts(t)
-	s := &stage{t: t, dir: t.TempDir(), host: host, center: center, done: make(chan struct{}, 1)}
+	s := &stage{t: t, random: random.For(t), dir: t.TempDir(), host: host, center: center, done: make(chan struct{}, 1)}
 	id := os.Getpid()
 	// An agent sees all namespaces: also what a second run of this test is at.
 	net := [16]byte{0x20, 0x01, 0x0d, 0xb8}
@@ -394,4 +397,4 @@ func poll(within, every time.Duration, ok func() bool) bool {
 }
 
 // upTo waits at random.
-func upTo(d time.Duration) { time.Sleep(mathrand.N(d)) }
+func (s *stage) upTo(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }

@@ -1,0 +1,35 @@
+// Package random gives tests random numbers that can be repeated. It is not for
+// tests whose numbers are always the same: those seed a generator themselves.
+package random
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// Variable is the environment variable that holds the seed. Processes that a test
+// starts inherit it.
+const Variable = "CONNMAP_SEED"
+
+var value = sync.OnceValue(func() uint64 {
+	n, err := strconv.ParseUint(os.Getenv(Variable), 10, 64)
+	if err != nil {
+		n = rand.Uint64N(1e9)
+		os.Setenv(Variable, strconv.FormatUint(n, 10))
+	}
+	return n
+})
+
+// New returns a generator that is seeded by [Variable], or at random if that holds no
+// number. It is for one goroutine.
+func New() *rand.Rand { return rand.New(rand.NewPCG(value(), 0)) }
+
+// For is New for a test, in whose log it says how to repeat it.
+func For(t testing.TB) *rand.Rand {
+	t.Helper()
+	t.Logf("%s=%d repeats it", Variable, value())
+	return New()
+}
