@@ -189,7 +189,7 @@ func TestSnapshotStates(t *testing.T) {
 
 		// Both have closed: TIME_WAIT.
 		require.NoError(t, server.Close())
-		require.Eventually(t, func() bool { return len(snapshot(t, c)) == 0 }, 5*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return len(snapshot(t, c)) == 0 }, time.Minute, 10*time.Millisecond)
 		assert.Empty(t, snapshot(t, newCollector(t, Options{Backend: b})))
 	})
 }
@@ -297,7 +297,7 @@ func TestEventsLive(t *testing.T) {
 		l := listen(t, "203.0.113.10:0")
 		first, _ := pair(t, l, l.Addr().String(), net.Dialer{})
 		c := newCollector(t, Options{Backend: b, Interval: 20 * time.Millisecond})
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 
 		// Snapshots at the same time change nothing.
@@ -483,7 +483,7 @@ func TestSnapshotOfAnotherNamespace(t *testing.T) {
 			require.Eventually(t, func() bool {
 				_, err := os.Stat("/proc/self/task/" + strconv.Itoa(tid))
 				return err != nil
-			}, 5*time.Second, time.Millisecond)
+			}, time.Minute, time.Millisecond)
 		}
 		for range 3 {
 			conns := snapshot(t, c)

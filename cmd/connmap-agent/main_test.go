@@ -72,7 +72,7 @@ func TestOnceJSON(t *testing.T) {
 
 func TestWatchSeesOpenAndClose(t *testing.T) {
 	needsLinux(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, w := io.Pipe()
 	done := make(chan error, 1)

@@ -69,7 +69,7 @@ func comes(t *testing.T, d *door, stderr io.Writer, args ...string) {
 	before := len(d.came())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, append([]string{"-backend", "proc"}, args...), io.Discard, stderr) }()
-	require.Eventually(t, func() bool { return len(d.came()) > before }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(d.came()) > before }, time.Minute, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 }

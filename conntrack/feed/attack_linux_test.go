@@ -118,7 +118,7 @@ func (v *victim) from(source int) (net.Conn, error) {
 
 // greet joins on a connection as a client with the token would.
 func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
-	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	raw.SetDeadline(time.Now().Add(time.Minute))
 	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, boot: newBoot()}
 	conn, _, err := l.greet(context.Background(), raw)
 	return conn, err
@@ -290,7 +290,7 @@ func TestAttacks(t *testing.T) {
 			key := newKey(t)
 			joins := func(c *Client) time.Duration {
 				began := time.Now()
-				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				joined := make(chan struct{})
 				l := &linker{Client: c, addr: v.addr, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}

@@ -168,7 +168,7 @@ func (s *story) send(e conntrack.Event) {
 	}
 	select {
 	case s.src <- e:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		s.stuck = true
 		s.t.Error("the client does not read its source")
 	}
@@ -410,7 +410,7 @@ func noMore(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() {
 		// Eventually has one itself.
-		if !assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 10*time.Second, 10*time.Millisecond) {
+		if !assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, time.Minute, 10*time.Millisecond) {
 			buf := make([]byte, 1<<20)
 			t.Logf("%s", buf[:runtime.Stack(buf, true)])
 		}
@@ -463,7 +463,7 @@ func TestCutOnSockets(t *testing.T) {
 				p.mu.Unlock()
 				err = w.settled(s, links, time.Time{})
 				return err == nil
-			}, 20*time.Second, 50*time.Millisecond, "%+v", first)
+			}, time.Minute, 50*time.Millisecond, "%+v", first)
 			assert.NoError(t, err, "%+v", first)
 		})
 	}
@@ -504,7 +504,7 @@ func TestDelayAndRegrouping(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		err = w.settled(s, 1, time.Time{})
 		return err == nil
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	assert.NoError(t, err)
 	assert.Len(t, s.gone, total)
 	p.mu.Lock()

@@ -186,7 +186,7 @@ func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Con
 	raw, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
-	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	raw.SetDeadline(time.Now().Add(time.Minute))
 	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, boot: boot}
 	conn, _, err := l.greet(context.Background(), raw)
 	require.NoError(t, err)

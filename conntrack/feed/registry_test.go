@@ -82,7 +82,7 @@ func join(t *testing.T, addr string, c *Client) (*tls.Conn, error) {
 	raw, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
-	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	raw.SetDeadline(time.Now().Add(time.Minute))
 	conn, _, err := l.greet(context.Background(), raw)
 	return conn, err
 }

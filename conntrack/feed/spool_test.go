@@ -61,7 +61,7 @@ func TestSpool(t *testing.T) {
 	stopServer()
 	r.crash()
 	serve(t, id, r, addr)
-	require.Eventually(t, func() bool { return told() == first+second }, 30*time.Second, 20*time.Millisecond, "all are recorded: %d", told())
+	require.Eventually(t, func() bool { return told() == first+second }, time.Minute, 20*time.Millisecond, "all are recorded: %d", told())
 	t.Logf("%d ends told in %v", first+second, time.Since(began).Round(time.Millisecond))
 	eventually(t, "nothing is left", func() bool { told(); left, err := os.ReadDir(dir); return err == nil && len(left) == 0 })
 	r.rmu.Lock()

@@ -58,7 +58,7 @@ func recorded(t *testing.T, c *clerk) {
 	require.Eventually(t, func() bool {
 		s, err := c.monitor.History.Stats()
 		return err == nil && s.Rows >= 190
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 }
 
 func TestClerkAnswersQuestions(t *testing.T) {
@@ -198,10 +198,10 @@ func TestEditedRulesAreOffered(t *testing.T) {
 	}
 	require.Never(t, func() bool { return strings.Contains(problems(), "edited") }, 300*time.Millisecond, 100*time.Millisecond)
 	require.NoError(t, os.WriteFile(c.cfg.rules, []byte("\"Mine\",peer,443,1,2,3,255,0,0\n"), 0o600))
-	require.Eventually(t, func() bool { return strings.Contains(problems(), "has been edited; c reads it again") }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(problems(), "has been edited; c reads it again") }, time.Minute, 50*time.Millisecond)
 	assert.NotEqual(t, "Mine", c.monitor.State().Rules[0].Label)
 	c.handle(mapview.ReloadRules{})
-	require.Eventually(t, func() bool { return c.monitor.State().Rules[0].Label == "Mine" && problems() == "" }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return c.monitor.State().Rules[0].Label == "Mine" && problems() == "" }, time.Minute, 20*time.Millisecond)
 }
 
 func TestRemember(t *testing.T) {

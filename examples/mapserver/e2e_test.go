@@ -242,7 +242,7 @@ func TestEndToEnd(t *testing.T) {
 	command(t, a, []string{"STATE_DIRECTORY=" + dir}, agent, "-name", "nas", line[1], line[2])
 	state := func(what string, ok func(*live.State) bool) *live.State {
 		t.Helper()
-		require.Eventually(t, func() bool { return ok(app.monitor.State()) }, 20*time.Second, 50*time.Millisecond, what)
+		require.Eventually(t, func() bool { return ok(app.monitor.State()) }, time.Minute, 50*time.Millisecond, what)
 		return app.monitor.State()
 	}
 	state("the agent joins", func(st *live.State) bool { return len(st.Agents) == 1 && st.Agents[0].Name == "nas" })

@@ -156,15 +156,30 @@ func TestDamagedFiles(t *testing.T) {
 
 func TestHeadlessReports(t *testing.T) {
 	ownFolders(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	var out bytes.Buffer
+	out := endsAt{text: " live connections of ", end: cancel}
 	err := run(ctx, []string{"-headless", "-demo", "50", "-listen", "127.0.0.1:0"}, &out, io.Discard)
 	require.NoError(t, err)
 	assert.Contains(t, out.String(), "connmap-agent 127.0.0.1:")
 	assert.Contains(t, out.String(), "Running headless")
 	assert.Contains(t, out.String(), "1 host, ")
 	assert.Contains(t, out.String(), " live connections of ")
+}
+
+// An endsAt collects what is written until a text has come, and then calls end.
+type endsAt struct {
+	bytes.Buffer
+	text string
+	end  func()
+}
+
+func (w *endsAt) Write(b []byte) (int, error) {
+	n, err := w.Buffer.Write(b)
+	if strings.Contains(w.String(), w.text) {
+		w.end()
+	}
+	return n, err
 }
 
 func TestSummaryCountsWhatIsKnown(t *testing.T) {

@@ -46,7 +46,7 @@ func newNet(t *testing.T) *Net {
 // run runs a scenario, or skips the test if the kernel does not support it.
 func run(t *testing.T, s Scenario, n *Net, hold time.Duration) []Flow {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	flows, err := s.Run(ctx, n, hold)
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -74,7 +74,7 @@ func TestMain(m *testing.M) {
 // of some intervals in which nothing changes, since a mouse may pass, and
 // after a change.
 func watchWindow() string {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var state atomic.Pointer[live.State]
 	state.Store(&live.State{Seq: 1})

@@ -134,11 +134,11 @@ func TestAddrs(t *testing.T) {
 	defer cancel()
 	go m.Run(ctx)
 	m.ShowAddrs(true)
-	require.Eventually(t, func() bool { return len(m.State().Addrs) == 3 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(m.State().Addrs) == 3 }, time.Minute, 10*time.Millisecond)
 	m.ShowAddrs(false)
-	require.Eventually(t, func() bool { return m.State().Addrs == nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return m.State().Addrs == nil }, time.Minute, 10*time.Millisecond)
 	m.ShowAddrs(true)
-	require.Eventually(t, func() bool { return len(m.State().Addrs) == 3 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(m.State().Addrs) == 3 }, time.Minute, 10*time.Millisecond)
 }
 
 func TestSoundsAndRates(t *testing.T) {
@@ -234,7 +234,7 @@ func TestResetForgetsWhatIsShown(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	m.ShowAddrs(true)
 	m.ShowHistory(true)
-	require.Eventually(t, func() bool { st := m.State(); return len(st.Addrs) == 3 && len(st.Marks) > 0 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { st := m.State(); return len(st.Addrs) == 3 && len(st.Marks) > 0 }, time.Minute, 10*time.Millisecond)
 	// Switched off and on, it is there at once.
 	m.ShowHistory(false)
 	m.ShowHistory(true)

@@ -45,7 +45,7 @@ func TestKeepHistory(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	assert.EqualValues(t, -1, rows(), "nobody asks")
 	m.ShowKept(true)
-	require.Eventually(t, func() bool { return rows() == 100 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return rows() == 100 }, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, live.Retention{Bytes: 4e9}, m.State().Kept.Retention)
 
 	file := filepath.Join(t.TempDir(), "places.txt")
@@ -53,16 +53,16 @@ func TestKeepHistory(t *testing.T) {
 	require.NoError(t, err)
 	assert.Positive(t, n)
 	m.ShowHistory(true)
-	require.Eventually(t, func() bool { return len(m.State().Marks) == n }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(m.State().Marks) == n }, time.Minute, 10*time.Millisecond)
 
 	require.NoError(t, m.SetRetention(live.Retention{Rows: 40}))
-	require.Eventually(t, func() bool { return rows() == 40 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return rows() == 40 }, time.Minute, 10*time.Millisecond)
 	assert.Error(t, m.SetRetention(live.Retention{Rows: -1}))
 	m.Full(a, nil) // what lives would be recorded anew
-	require.Eventually(t, func() bool { return rows() >= 40 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return rows() >= 40 }, time.Minute, 10*time.Millisecond)
 	time.Sleep(600 * time.Millisecond) // for the writer
 	require.NoError(t, m.ResetHistory(ctx))
-	require.Eventually(t, func() bool { return rows() == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return rows() == 0 }, time.Minute, 10*time.Millisecond)
 
 	// What was saved survives it, and is shown again.
 	loaded, err := m.LoadMarks(file)
@@ -70,11 +70,11 @@ func TestKeepHistory(t *testing.T) {
 	assert.Equal(t, n, loaded)
 	m.ShowHistory(false)
 	m.ShowHistory(true)
-	require.Eventually(t, func() bool { return len(m.State().Marks) == n }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(m.State().Marks) == n }, time.Minute, 10*time.Millisecond)
 	_, err = m.LoadMarks(file + "x")
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	m.ShowKept(false)
-	require.Eventually(t, func() bool { return m.State().Kept == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return m.State().Kept == nil }, time.Minute, 10*time.Millisecond)
 	cancel()
 	wg.Wait()
 	require.NoError(t, m.Writer.Close())
@@ -95,7 +95,7 @@ func TestProblemIsSaid(t *testing.T) {
 	require.NoError(t, db.Close())
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:1")})
 	start := time.Now()
-	require.Eventually(t, func() bool { return len(m.State().Problems) > 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(m.State().Problems) > 0 }, time.Minute, 10*time.Millisecond)
 	assert.Less(t, time.Since(start), 5*time.Second)
 	cancel()
 	wg.Wait()
