@@ -35,8 +35,13 @@ func Example() {
 }
 
 func ExampleParse_error() {
-	_, err := rules.Parse(strings.NewReader("\"Webserver\",local,https,47,129,247,255,0,0\n"))
+	set, err := rules.Parse(strings.NewReader(`"Webserver",local,https,47,129,247,255,0,0
+"Webserver",local,443,47,129,247,255,0,0
+`))
 	fmt.Printf("rules: %s: %v\n", "connmaprc", err)
+	rule, _ := set.Match(rules.Conn{Local: 443})
+	fmt.Println(rule.Label)
 	// Output:
 	// rules: connmaprc: line 1: want a port from 1 to 65535 or a range such as 6660-6697, found "https"
+	// Webserver
 }

@@ -3,9 +3,12 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"image/color"
 	"io"
+	"math"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -18,23 +21,74 @@ type SyntaxError struct {
 // Error returns the message behind the number of its line.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Msg) }
 
-// maxErrors is how many wrong lines are told; more of them are a file of
-// another kind.
-const maxErrors = 10
+// SyntaxErrors are the bad lines of a rules file.
+type SyntaxErrors struct {
+	First []*SyntaxError // the first 1,000, in the order of the file
+	More  int            // how many lines besides are bad
+}
 
-// Parse reads a rules file. If lines are wrong there is no Set, and the error
-// joins a *SyntaxError for each of the first ten; errors.As finds the first.
+// Error returns the first three errors and how many more lines are bad, each
+// on a line of its own.
+func (e *SyntaxErrors) Error() string {
+	var b strings.Builder
+	const shown = 3
+	for i, err := range e.First[:min(len(e.First), shown)] {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(err.Error())
+	}
+	switch more := len(e.First) + e.More - shown; {
+	case more == 1:
+		b.WriteString("\nand 1 more bad line")
+	case more > 1:
+		fmt.Fprintf(&b, "\nand %d more bad lines", more)
+	}
+	return b.String()
+}
+
+// Unwrap returns First.
+func (e *SyntaxErrors) Unwrap() []error {
+	list := make([]error, len(e.First))
+	for i, err := range e.First {
+		list[i] = err
+	}
+	return list
+}
+
+// ErrSettings says that a file holds the settings of the C program connmap,
+// which keeps them in a connmaprc too, and no rules.
+var ErrSettings = errors.New("these are settings of the C program connmap, not rules")
+
+const (
+	maxSize   = 1 << 20 // bytes of a file
+	maxErrors = 1000    // that are kept
+)
+
+// Parse reads a rules file. A bad line costs that line only: Parse returns the
+// Set of the good ones together with *SyntaxErrors, which has a *SyntaxError
+// for each of the first 1,000 bad lines and the number of the others. With any
+// other error the Set is nil: r fails, the file has more than 1 MiB, or it has
+// no rule and is in UTF-16, binary, or of the C program connmap (ErrSettings).
 // Errors do not name the package or the file: the caller knows both.
 //
-// A byte order mark and lines that end in CR LF are accepted.
+// A byte order mark of UTF-8 and lines that end in CR LF are accepted.
 func Parse(r io.Reader) (*Set, error) {
-	all, err := io.ReadAll(r)
+	all, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	if err != nil {
 		return nil, err
 	}
-	var rules []Rule
-	var ports [][2]uint16
-	var wrong []error
+	if len(all) > maxSize {
+		return nil, errors.New("the file has more than 1 MiB: it is no rules file")
+	}
+	var (
+		rules           []Rule
+		ports           [][2]uint16
+		comps           []components
+		fraction, above bool // what the components of the good lines have
+		settings        bool
+		bad             SyntaxErrors
+	)
 	line := 0
 	for text := range strings.Lines(strings.TrimPrefix(string(all), "\ufeff")) {
 		line++
@@ -42,36 +96,74 @@ func Parse(r io.Reader) (*Set, error) {
 		if text == "" || text[0] == '#' {
 			continue
 		}
-		rule, span, err := parseRule(text)
+		rule, span, c, err := parseRule(text)
 		if err != nil {
-			wrong = append(wrong, &SyntaxError{line, err.Error()})
-			if len(wrong) == maxErrors {
-				break
+			settings = settings || isSetting(text)
+			if len(bad.First) < maxErrors {
+				bad.First = append(bad.First, &SyntaxError{line, err.Error()})
+			} else {
+				bad.More++
 			}
 			continue
 		}
 		rule.Line = line
-		rules = append(rules, rule)
-		ports = append(ports, span)
+		rules, ports, comps = append(rules, rule), append(ports, span), append(comps, c)
+		fraction = fraction || c.scale == fractions
+		above = above || c.scale == bytes
 	}
-	if wrong != nil {
-		return nil, errors.Join(wrong...)
+	if rules == nil && bad.First != nil {
+		switch {
+		case settings:
+			return nil, ErrSettings
+		case isUTF16(all):
+			return nil, errors.New("the file is in UTF-16: save it as UTF-8")
+		case strings.Contains(string(all), "\x00"):
+			return nil, errors.New("the file is binary: rules are text")
+		}
 	}
-	return newSet(rules, ports), nil
+	for i, c := range comps {
+		rules[i].Color = c.color(above && !fraction)
+	}
+	set := newSet(rules, ports)
+	if bad.First != nil {
+		return set, &bad
+	}
+	return set, nil
+}
+
+// isUTF16 reports whether a text is in UTF-16, by its byte order mark or, as
+// it begins in ASCII, the zero in one of its first two bytes.
+func isUTF16(b []byte) bool {
+	return len(b) >= 2 && (b[0] == 0xff && b[1] == 0xfe || b[0] == 0xfe && b[1] == 0xff || (b[0] == 0) != (b[1] == 0))
+}
+
+// isSetting reports whether a line is one of the C program connmap.
+func isSetting(text string) bool {
+	f := strings.Fields(text)
+	if len(f) != 2 {
+		return false
+	}
+	switch f[0] {
+	case "location_x", "location_y", "map_width", "black", "update_interval":
+		return true
+	}
+	return false
 }
 
 const columns = `"Label",type,target,R,G,B,A,ShowText,Beep`
 
 // parseRule parses a line that is neither empty nor a comment. The ports are
 // those of a rule that is not of type App.
-func parseRule(text string) (Rule, [2]uint16, error) {
-	var rule Rule
-	var ports [2]uint16
-	fail := func(format string, args ...any) (Rule, [2]uint16, error) {
-		return Rule{}, [2]uint16{}, fmt.Errorf(format, args...)
+func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error) {
+	fail := func(format string, args ...any) (Rule, [2]uint16, components, error) {
+		return Rule{}, [2]uint16{}, components{}, fmt.Errorf(format, args...)
 	}
 	if !utf8.ValidString(text) {
 		return fail("want text in UTF-8, found %.40q: save the file as UTF-8", text)
+	}
+	// They would end up in terminals.
+	if i := strings.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }); i >= 0 {
+		return fail("want text, found the control character %q", text[i:i+1])
 	}
 	f, err := split(text)
 	if err != nil {
@@ -101,12 +193,8 @@ func parseRule(text string) (Rule, [2]uint16, error) {
 	} else if ports, err = parsePorts(rule.Target); err != nil {
 		return fail("%w", err)
 	}
-	for i, p := range []*uint8{&rule.Color.R, &rule.Color.G, &rule.Color.B, &rule.Color.A} {
-		n, err := strconv.ParseUint(f[3+i], 10, 8)
-		if err != nil {
-			return fail("want %c from 0 to 255, found %.40q", "RGBA"[i], f[3+i])
-		}
-		*p = uint8(n)
+	if c, err = parseComponents([4]string(f[3:7])); err != nil {
+		return fail("%w", err)
 	}
 	if rule.ShowText, err = parseBool(f[7]); err != nil {
 		return fail("want ShowText %w", err)
@@ -114,7 +202,7 @@ func parseRule(text string) (Rule, [2]uint16, error) {
 	if rule.Beep, err = parseBool(f[8]); err != nil {
 		return fail("want Beep %w", err)
 	}
-	return rule, ports, nil
+	return rule, ports, c, nil
 }
 
 // split cuts a line at its commas. Unlike encoding/csv it allows blanks around
@@ -189,4 +277,51 @@ func parseBool(s string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("0 or 1, found %.40q", s)
+}
+
+// A scale is what the components of a colour are measured by.
+type scale uint8
+
+const (
+	either    scale = iota // all are 0 or 1
+	fractions              // from 0 to 1, and one has a decimal point
+	bytes                  // from 0 to 255, and one is above 1
+)
+
+// components are red, green, blue and opacity as they are written.
+type components struct {
+	value [4]float64
+	scale scale
+}
+
+// color returns the colour. That of either scale is in bytes if asked.
+func (c components) color(asBytes bool) color.NRGBA {
+	factor := 255.0
+	if c.scale == bytes || c.scale == either && asBytes {
+		factor = 1
+	}
+	byteOf := func(v float64) uint8 { return uint8(math.Round(v * factor)) }
+	return color.NRGBA{R: byteOf(c.value[0]), G: byteOf(c.value[1]), B: byteOf(c.value[2]), A: byteOf(c.value[3])}
+}
+
+func parseComponents(f [4]string) (c components, err error) {
+	whole := true
+	for i, s := range f {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil || strings.Trim(s, "0123456789.") != "" || v > 255 {
+			return c, fmt.Errorf("want %c from 0 to 1 or from 0 to 255, found %.40q", "RGBA"[i], s)
+		}
+		c.value[i] = v
+		whole = whole && v == math.Trunc(v)
+		switch {
+		case v > 1:
+			c.scale = bytes
+		case c.scale == either && strings.Contains(s, "."):
+			c.scale = fractions
+		}
+	}
+	if c.scale == bytes && !whole {
+		return c, fmt.Errorf("want R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found %.40q", strings.Join(f[:], ","))
+	}
+	return c, nil
 }

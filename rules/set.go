@@ -10,9 +10,16 @@
 //
 // Type is local, peer or app. The target of local and peer is a port or a
 // range of ports; that of app is a program (see Set.Index). R, G, B and A are
-// the colour and its opacity, 0 to 255; ShowText and Beep are 0 or 1. Fields
-// may stand in double quotes, in which "" is one quote, and have blanks around
-// them. Lines that are empty or begin with # say nothing.
+// the colour and its opacity; ShowText and Beep are 0 or 1. Fields may stand
+// in double quotes, in which "" is one quote, and have blanks around them.
+// Lines that are empty or begin with # say nothing.
+//
+// Colours are from 0 to 1, as connmapperl writes them, or from 0 to 255. If
+// one of the four components is above 1, all four are from 0 to 255; if none
+// is and one has a decimal point, they are from 0 to 1. For lines of nothing
+// but 0 and 1 the whole file decides: they are from 0 to 255 if another line
+// is and no line is from 0 to 1 by its decimal point, otherwise from 0 to 1.
+// A colour from 0 to 1 is rounded to the nearest of 255 steps.
 package rules
 
 import (
@@ -31,6 +38,7 @@ type Set struct {
 	local, peer []span
 	app         map[string]int // first rule by its target
 	long        map[string]int // first rule by the first commLen bytes of its longer target
+	script      map[string]int // first rule by the last element of its target, a path, cut to commLen
 }
 
 // A span is the ports from first to the one before the next span, and their
@@ -63,7 +71,7 @@ func Default() *Set {
 // newSet indexes rules whose targets are valid: ports has, for each that is
 // not of type App, its range.
 func newSet(rules []Rule, ports [][2]uint16) *Set {
-	s := &Set{rules: rules, app: make(map[string]int), long: make(map[string]int)}
+	s := &Set{rules: rules, app: make(map[string]int), long: make(map[string]int), script: make(map[string]int)}
 	s.local = spans(rules, ports, Local)
 	s.peer = spans(rules, ports, Peer)
 	for i, r := range slices.Backward(rules) {
@@ -73,6 +81,10 @@ func newSet(rules []Rule, ports [][2]uint16) *Set {
 		s.app[r.Target] = i
 		if len(r.Target) > commLen {
 			s.long[r.Target[:commLen]] = i
+		}
+		if slash := strings.LastIndexByte(r.Target, '/'); slash >= 0 {
+			base := r.Target[slash+1:]
+			s.script[base[:min(len(base), commLen)]] = i
 		}
 	}
 	return s
@@ -137,7 +149,9 @@ func (s *Set) Match(c Conn) (Rule, bool) {
 // A rule of type App matches if its target is the connection's Comm, its Exe
 // or the last element of its Exe. Since the kernel cuts Comm to 15 bytes,
 // a longer target also matches a Comm of its first 15 bytes, unless Exe goes
-// on from there and so tells the whole name.
+// on from there and so tells the whole name. A script has its own name for
+// Comm but an interpreter for Exe: the target /usr/bin/deluge also matches the
+// Comm deluge, unless the last element of Exe begins with it too.
 func (s *Set) Index(c Conn) int {
 	if s == nil {
 		return 0
@@ -150,6 +164,9 @@ func (s *Set) Index(c Conn) int {
 	i = min(i, first(s.app, c.Comm), first(s.app, c.Exe), first(s.app, base))
 	if len(c.Comm) == commLen && !strings.HasPrefix(base, c.Comm) && !strings.HasPrefix(c.Exe, c.Comm) {
 		i = min(i, first(s.long, c.Comm))
+	}
+	if !strings.HasPrefix(base, c.Comm) {
+		i = min(i, first(s.script, c.Comm))
 	}
 	return i
 }
