@@ -126,7 +126,12 @@ func (v *View) drawProblems() {
 	width := min(v.size.w-16, 560)
 	var lines []string
 	for _, p := range list {
-		lines = append(lines, c.wrap(typeface.Regular, 12, p, width-34, 3)...)
+		head, rest, _ := strings.Cut(p, "\n")
+		lines = append(lines, c.wrap(typeface.Regular, 12, head, width-34, 3)...)
+		// Each of several bad lines of a file.
+		for part := range strings.Lines(rest) {
+			lines = append(lines, c.wrap(typeface.Regular, 12, part, width-34, 1)...)
+		}
 	}
 	if most := max(int((v.size.h/2-14)/16), 1); len(lines) > most {
 		lines = lines[len(lines)-most:]

@@ -326,6 +326,12 @@ func TestProblemsAndNotes(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "connmaprc: line 3")
 	assert.Contains(t, texts(&v), "need root")
+
+	// The lines of one problem stay lines, and the first may need more than one.
+	st.Problems = []string{strings.Repeat("rules ", 30) + "\nline 2: want a label\nline 9: " + strings.Repeat("long ", 50) + "\nand 4 more bad lines"}
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "rules\nline 2: want a label\nline 9: long long ")
+	assert.Contains(t, texts(&v), "…\nand 4 more bad lines\n")
 	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
 }
 
