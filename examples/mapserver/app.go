@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -36,9 +35,9 @@ type app struct {
 	registry *feed.Registry
 	listener net.Listener
 
-	mu    sync.Mutex  // guards what follows
-	wake  func()      // of the window, if there is one
-	rules fs.FileInfo // of the rules file when it was read last
+	mu    sync.Mutex // guards what follows
+	wake  func()     // of the window, if there is one
+	rules rulesSource
 
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
@@ -143,54 +142,6 @@ func (a *app) openHistory(ctx context.Context) error {
 	a.monitor.History, a.monitor.Writer = db, w
 	a.closers = append(a.closers, db.Close, w.Close)
 	return nil
-}
-
-// loadRules reads the rules file. If it is wrong, the rules in use stay.
-func (a *app) loadRules() (string, error) {
-	name := a.cfg.rules
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) && name == filepath.Join(a.cfg.configDir, "connmaprc") {
-		if err := writeNew(name, rules.DefaultFile); err != nil {
-			a.log.Warn("the default rules are used, but not written for you to edit", "error", err)
-			return "default rules", nil
-		}
-		f, err = os.Open(name)
-	}
-	if err != nil {
-		err = fmt.Errorf("rules: %w; the rules in use stay, mend the file and press c", err)
-		a.problem("rules", err)
-		return "", err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil {
-		a.mu.Lock()
-		a.rules = info
-		a.mu.Unlock()
-		a.monitor.Problem("edited", "")
-	}
-	set, err := rules.Parse(f)
-	if err != nil {
-		err = fmt.Errorf("%s: %w; the rules in use stay, mend the file and press c", name, err)
-		a.problem("rules", err)
-		return "", err
-	}
-	a.monitor.SetRules(set)
-	a.monitor.Problem("rules", "")
-	return fmt.Sprintf("%d rules read from %s", len(set.Rules())-1, name), nil
-}
-
-// offerRules says that the rules file has been edited since it was read.
-func (a *app) offerRules() {
-	info, err := os.Stat(a.cfg.rules)
-	if err != nil {
-		return // some editors remove the file before they write it
-	}
-	a.mu.Lock()
-	edited := a.rules == nil || !info.ModTime().Equal(a.rules.ModTime()) || info.Size() != a.rules.Size()
-	a.mu.Unlock()
-	if edited {
-		a.monitor.Problem("edited", a.cfg.rules+" has been edited; c reads it again")
-	}
 }
 
 // writeNew writes a file that does not exist yet, and its folder.
@@ -298,7 +249,15 @@ func (a *app) greet(out io.Writer) {
 	if a.monitor.Writer != nil {
 		fmt.Fprintf(out, "Recording to %s\n", a.cfg.history)
 	}
-	fmt.Fprintf(out, "Rules in %s\n", a.cfg.rules)
+	src := a.rulesSource()
+	if src.name == "" {
+		fmt.Fprintln(out, "Default rules")
+	} else {
+		fmt.Fprintf(out, "Rules in %s\n", src.name)
+	}
+	for _, note := range src.notes {
+		fmt.Fprintf(out, "(%s)\n", note)
+	}
 }
 
 // picture draws what the window would show.

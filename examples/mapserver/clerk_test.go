@@ -197,7 +197,7 @@ func TestEditedRulesAreOffered(t *testing.T) {
 		return strings.Join(c.monitor.State().Problems, "\n")
 	}
 	require.Never(t, func() bool { return strings.Contains(problems(), "edited") }, 300*time.Millisecond, 100*time.Millisecond)
-	require.NoError(t, os.WriteFile(c.cfg.rules, []byte("\"Mine\",peer,443,1,2,3,255,0,0\n"), 0o600))
+	require.NoError(t, os.WriteFile(c.rulesSource().name, []byte("\"Mine\",peer,443,1,2,3,255,0,0\n"), 0o600))
 	require.Eventually(t, func() bool { return strings.Contains(problems(), "has been edited; c reads it again") }, time.Minute, 50*time.Millisecond)
 	assert.NotEqual(t, "Mine", c.monitor.State().Rules[0].Label)
 	c.handle(mapview.ReloadRules{})

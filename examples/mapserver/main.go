@@ -51,7 +51,8 @@ type config struct {
 	listen             string
 	agents             int    // that may be linked at the same time
 	password           string // by which agents join too; empty: by none
-	rules              string
+	rules              string // empty: found by findRules
+	homeDir            string // where connmapperl's files may be; empty: none
 	history            string // empty: record nothing
 	geo, asn           string // empty: only the embedded tables
 	home               geoip.Place
@@ -108,6 +109,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		dataDir:   filepath.Join(xdg.DataHome, "connmap"),
 		cacheDir:  filepath.Join(xdg.CacheHome, "connmap"),
 	}
+	cfg.homeDir, _ = os.UserHomeDir()
 	cfg.question.params = params{}
 	var home, theme, size, keep, password string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
@@ -115,7 +117,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
 	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
 	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
-	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
+	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, written with defaults if missing; before it has been edited, connmapperl2rc.beep or .connmaprc in the working directory or the home folder)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
 	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded, else those alone)")
 	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded, else that alone)")

@@ -25,11 +25,11 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden pictures")
 
-// ownFolders gives the test its own XDG folders.
+// ownFolders gives the test its own folders, also for its home.
 func ownFolders(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME"} {
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME"} {
 		t.Setenv(name, dir)
 	}
 	xdg.Reload()
@@ -139,7 +139,7 @@ func TestDamagedFiles(t *testing.T) {
 		all += p + "\n"
 	}
 	assert.Len(t, problems, 5, all)
-	for _, want := range []string{"connmaprc: ", "line 2", "/geo", "/asn", "history.sqlite", "server-"} {
+	for _, want := range []string{"connmaprc", "line 2", "/geo", "/asn", "history.sqlite", "server-"} {
 		assert.Contains(t, all, want)
 	}
 	for name, text := range files {

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/history"
-	"github.com/connmapgo/connmap/rules"
 )
 
 // A question is what -query and its companions ask.
@@ -66,11 +64,8 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 			}
 		}
 	}
-	rule, err := ruleOf(cfg.rules)
-	if err != nil {
-		return err
-	}
-	c, err := history.OpenConsole(cfg.history, history.ConsoleOptions{Rule: rule})
+	rule := &queryRules{cfg: cfg}
+	c, err := history.OpenConsole(cfg.history, history.ConsoleOptions{Rule: rule.label})
 	if err != nil {
 		return err
 	}
@@ -79,15 +74,26 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		// It is written when all is there.
 		ask = history.Question{SQL: q.sql, Params: q.params, Timeout: time.Minute}
 	}
-	cut, err := c.Each(ctx, ask, w.Begin, w.Row)
+	cut, err := c.Each(ctx, ask, w.Begin, func(row []any) error {
+		if rule.err != nil {
+			return rule.err
+		}
+		return w.Row(row)
+	})
 	if mistake := (*history.QueryError)(nil); errors.As(err, &mistake) {
 		return errors.New(mistake.Msg + caret(q.sql, mistake.Offset))
 	}
 	if err != nil {
 		return err
 	}
+	if rule.err != nil {
+		return rule.err
+	}
 	if err := w.End(); err != nil {
 		return err
+	}
+	if rule.warning != "" {
+		fmt.Fprintln(stderr, "mapserver:", rule.warning)
 	}
 	if cut != "" {
 		fmt.Fprintf(stderr, "mapserver: %s; -format csv and json have them all\n", cut)
@@ -125,23 +131,6 @@ func savedQuery(name string) (history.SavedQuery, error) {
 		}
 	}
 	return history.SavedQuery{}, fmt.Errorf("there is no saved query %q; mapserver -query list lists them", name)
-}
-
-// ruleOf returns the function that names the rule of a connection. Without the
-// file the default rules hold.
-func ruleOf(name string) (func(local, peer uint16, program, exe string) string, error) {
-	set := rules.Default()
-	f, err := os.Open(name)
-	if err == nil {
-		defer f.Close()
-		if set, err = rules.Parse(f); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return func(local, peer uint16, program, exe string) string {
-		r, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
-		return r.Label
-	}, nil
 }
 
 // caret shows the line of a mistake, and where in it that is.

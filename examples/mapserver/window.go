@@ -27,6 +27,9 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	open, cancel := context.WithCancel(ctx)
 	defer cancel()
 	clerk := newClerk(open, a, beep)
+	if text := a.foundRules(); text != "" {
+		clerk.say(text)
+	}
 	w := &gui.Window{
 		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember,
 		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, Saved: savedQueries()},
