@@ -67,10 +67,11 @@ const (
 
 // Parse reads a rules file. A bad line costs that line only: Parse returns the
 // Set of the good ones together with *SyntaxErrors, which has a *SyntaxError
-// for each of the first 1,000 bad lines and the number of the others. With any
-// other error the Set is nil: r fails, the file has more than 1 MiB, or it has
-// no rule and is in UTF-16, binary, or of the C program connmap (ErrSettings).
-// Errors do not name the package or the file: the caller knows both.
+// for each of the first 1,000 bad lines and the number of the others. If lines
+// are bad and none is good, the Set is nil, and the error says so if the file
+// is in UTF-16, binary, or of the C program connmap (ErrSettings). The Set is
+// nil also if r fails or has more than 1 MiB. Errors do not name the package
+// or the file: the caller knows both.
 //
 // A byte order mark of UTF-8 and lines that end in CR LF are accepted.
 func Parse(r io.Reader) (*Set, error) {
@@ -120,6 +121,7 @@ func Parse(r io.Reader) (*Set, error) {
 		case strings.Contains(string(all), "\x00"):
 			return nil, errors.New("the file is binary: rules are text")
 		}
+		return nil, &bad
 	}
 	for i, c := range comps {
 		rules[i].Color = c.color(above && !fraction)

@@ -58,8 +58,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 			return err
 		}
 		defer r.Close()
-		t.rules, err = rules.Parse(r)
-		return err
+		set, err := rules.Parse(r)
+		if set == nil {
+			return err
+		}
+		if t.rules = set; err != nil {
+			fmt.Fprintf(stderr, "enrich: %s: the other rules hold\n%v\n", name, err)
+		}
+		return nil
 	})
 	f.Usage = func() {
 		fmt.Fprint(stderr, "enrich reads lines of ADDRESS[:PORT] [PROGRAM] and writes what is known of each, as JSON.\n\n")

@@ -52,6 +52,17 @@ func TestFiles(t *testing.T) {
 	assert.InDelta(t, 52.5, *got.Lat, 0.001)
 	assert.Equal(t, uint32(64496), got.ASN)
 	assert.Equal(t, "Mine", got.Rule)
+
+	// A bad line costs that line.
+	require.NoError(t, os.WriteFile(rc, []byte("nonsense\n"+`"Mine",peer,7,1,2,3,255,0,0`+"\n"), 0o600))
+	var errs strings.Builder
+	out.Reset()
+	require.NoError(t, run([]string{"-rules", rc}, strings.NewReader("192.0.2.9:7"), &out, &errs))
+	assert.Contains(t, out.String(), `"Mine"`)
+	assert.Contains(t, errs.String(), "enrich: "+rc+": the other rules hold\nline 1: want the 9 fields")
+	require.NoError(t, os.WriteFile(rc, []byte("nonsense\n"), 0o600))
+	assert.ErrorContains(t, run([]string{"-rules", rc}, strings.NewReader(""), &out, io.Discard), "line 1: want the 9 fields")
+
 	for _, flag := range []string{"-geo", "-asn", "-rules"} {
 		assert.ErrorContains(t, run([]string{flag, filepath.Join(dir, "none")}, strings.NewReader(""), &out, io.Discard), "none", flag)
 	}

@@ -94,11 +94,11 @@ func isDefault(set *rules.Set) bool {
 	})
 }
 
-// complain says which lines of a rules file are bad and what to do, if that is
-// what is wrong with it and some rule holds.
+// complain says which lines of a rules file are bad and what to do, if others
+// are good.
 func complain(name string, set *rules.Set, err error) (text string, ok bool) {
 	var bad *rules.SyntaxErrors
-	if !errors.As(err, &bad) || len(set.Rules()) == 1 {
+	if set == nil || !errors.As(err, &bad) {
 		return "", false
 	}
 	return fmt.Sprintf("rules: %s, %s; mend %s\n%v", count(len(bad.First)+bad.More, "bad line", "bad lines"),
