@@ -459,6 +459,21 @@ func TestConnmapperl(t *testing.T) {
 	}
 }
 
+// TestReadme: the rules that the project's README shows are rules.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	text := ""
+	for line := range strings.Lines(string(readme)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, `"`) && strings.Count(line, ",") == 8 {
+			text += strings.Replace(line, `"Label"`, `#"Label"`, 1) + "\n"
+		}
+	}
+	r := parse(t, text).Rules()
+	require.Len(t, r, 2)
+	assert.Equal(t, Rule{"SSH Out", Peer, "22", color.NRGBA{153, 51, 204, 204}, false, false, r[0].Line}, r[0])
+}
+
 // TestInputs: files with mistakes that people make.
 func TestInputs(t *testing.T) {
 	const dir = "../../shared/inputs"
