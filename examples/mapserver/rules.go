@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/connmapgo/connmap/rules"
 )
@@ -167,13 +166,20 @@ func (a *app) loadRules() (string, error) {
 	return said, nil
 }
 
-// foundRules says which rules were taken and why, unless it was as always.
+// foundRules says which rules were found, unless they are in connmaprc as
+// always.
 func (a *app) foundRules() string {
 	src := a.rulesSource()
-	if src.name == "" || a.cfg.rules != "" || src.name == filepath.Join(a.cfg.configDir, "connmaprc") {
+	if src.name == "" || a.cfg.rules != "" {
 		return ""
 	}
-	return strings.Join(append([]string{"rules from " + src.name}, src.notes...), "; ")
+	switch own, note := a.cfg.ownRules(); {
+	case src.name != own:
+		return "rules from " + src.name
+	case note != "":
+		return "rules from " + own + "; " + note
+	}
+	return ""
 }
 
 // offerRules says that the rules file has been edited since it was read.
