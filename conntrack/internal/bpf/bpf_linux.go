@@ -81,14 +81,15 @@ func Open(o Options) (*Probe, error) {
 			err = p.start(o, cgroup)
 		}
 	}
+	lacks, _ := missingCapabilities()
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(err, lacks)
 	}
 	if p.NoLengths != nil {
-		p.NoLengths = explain(p.NoLengths)
+		p.NoLengths = explain(p.NoLengths, lacks)
 	}
 	if p.NoPackets != nil {
-		p.NoPackets = explain(p.NoPackets)
+		p.NoPackets = explain(p.NoPackets, lacks)
 	}
 	return p, nil
 }
@@ -186,12 +187,12 @@ func (p *Probe) watch(ring int) error {
 	return err
 }
 
-// explain says in an error what to do about it.
-func explain(err error) error {
+// explain says in an error what to do about it. A process may lack capabilities.
+func explain(err error, lacks string) error {
 	forbidden := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	unsupported := errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)
 	// Without capabilities a kernel also seems to lack what it has.
-	if lacks, known := missingCapabilities(); known && lacks != "" && (forbidden || unsupported) {
+	if lacks != "" && (forbidden || unsupported) {
 		return fmt.Errorf("it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: %s (%w)", lacks, fs.ErrPermission)
 	}
 	switch {

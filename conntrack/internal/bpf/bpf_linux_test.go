@@ -299,8 +299,15 @@ func FuzzMissing(f *testing.F) {
 }
 
 func TestExplain(t *testing.T) {
-	assert.ErrorIs(t, explain(unix.EPERM), fs.ErrPermission)
-	assert.ErrorIs(t, explain(fs.ErrNotExist), errors.ErrUnsupported)
-	assert.ErrorContains(t, explain(unix.ENOMEM), "memory limit")
-	assert.Equal(t, io.EOF, explain(io.EOF))
+	assert.ErrorIs(t, explain(unix.EPERM, ""), fs.ErrPermission)
+	assert.ErrorIs(t, explain(fs.ErrNotExist, ""), errors.ErrUnsupported)
+	assert.ErrorContains(t, explain(unix.ENOMEM, "CAP_BPF"), "memory limit")
+	assert.Equal(t, io.EOF, explain(io.EOF, "CAP_BPF"))
+	// Without capabilities a kernel also seems to lack what it has.
+	for _, err := range []error{unix.EPERM, fs.ErrNotExist, unix.EINVAL} {
+		err = explain(err, "CAP_BPF")
+		assert.ErrorIs(t, err, fs.ErrPermission)
+		assert.NotErrorIs(t, err, errors.ErrUnsupported)
+		assert.ErrorContains(t, err, "missing: CAP_BPF")
+	}
 }
