@@ -74,11 +74,14 @@ func TestBackoff(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Hour)
 		defer cancel()
 		var tries []time.Time
+		ports := map[string]int{}
 		var log strings.Builder
 		c := &Client{Addr: "192.0.2.1", Token: id.Token(), Source: make(script), Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			dial: func(_ context.Context, network, addr string) (net.Conn, error) {
-				assert.Equal(t, "192.0.2.1:10789", addr)
-				tries = append(tries, time.Now())
+				ports[addr]++
+				if addr == "192.0.2.1:6789" {
+					tries = append(tries, time.Now())
+				}
 				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 			}}
 		require.NoError(t, c.Run(ctx))
@@ -90,6 +93,7 @@ func TestBackoff(t *testing.T) {
 			most = min(2*most, 5*time.Minute)
 		}
 		assert.InDelta(t, 6*60/2.75, len(tries), 50, "about every 165 s in the end")
+		assert.Equal(t, map[string]int{"192.0.2.1:6789": len(tries), "192.0.2.1:10789": len(tries)}, ports)
 		assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
 	})
 }
@@ -417,20 +421,89 @@ func TestRowSize(t *testing.T) {
 	assert.Greater(t, frames, 10)
 }
 
-func TestAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"map": "map:10789", "map:1": "map:1", "192.0.2.1": "192.0.2.1:10789", "192.0.2.1:65535": "192.0.2.1:65535",
-		"2001:db8::1": "[2001:db8::1]:10789", "[2001:db8::1]": "[2001:db8::1]:10789", "[2001:db8::1]:2": "[2001:db8::1]:2",
-		"fe80::1%eth0": "[fe80::1%eth0]:10789",
+func TestAddresses(t *testing.T) {
+	for in, want := range map[string][]string{
+		"map": {"map:6789", "map:10789"}, "192.0.2.1": {"192.0.2.1:6789", "192.0.2.1:10789"},
+		"map:1": {"map:1"}, "192.0.2.1:65535": {"192.0.2.1:65535"},
+		"2001:db8::1": {"[2001:db8::1]:6789", "[2001:db8::1]:10789"}, "[2001:db8::1]": {"[2001:db8::1]:6789", "[2001:db8::1]:10789"},
+		"[2001:db8::1]:2": {"[2001:db8::1]:2"}, "fe80::1%eth0": {"[fe80::1%eth0]:6789", "[fe80::1%eth0]:10789"},
 	} {
-		got, err := address(in)
+		got, err := addresses(in)
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got, in)
 	}
 	for _, in := range []string{"", ":1", "map:", "map:0", "map:65536", "map:http", "http://map", "map:1:2]", "map:1:2", "a b", "[]"} {
-		_, err := address(in)
+		_, err := addresses(in)
 		assert.Error(t, err, in)
 	}
+}
+
+// TestBothPorts: without a port a server is found at either, and what is said of a failure
+// is of the port where something answers.
+func TestBothPorts(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	wrong := fmt.Errorf("%w (another server answers)", ErrToken)
+	tests := []struct {
+		name          string
+		first, second error
+		want          error
+		at            int
+	}{
+		{"the first", nil, refused, nil, 0},
+		{"the second", refused, nil, nil, 1},
+		{"another program at the first", errNoServer, nil, nil, 1},
+		{"nothing", refused, refused, refused, 0},
+		{"another program and nothing", errNoServer, refused, errNoServer, 0},
+		{"nothing and a wrong token", refused, wrong, wrong, 1},
+		{"a wrong token and nothing", wrong, refused, wrong, 0},
+		{"a wrong token and the right server", wrong, nil, nil, 1},
+		{"silence and a wrong token", os.ErrDeadlineExceeded, wrong, wrong, 1},
+		{"a wrong token and silence", wrong, os.ErrDeadlineExceeded, wrong, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			at, err := firstOf([]string{"1", "2"}, func(addr string) error {
+				return map[string]error{"1": test.first, "2": test.second}[addr]
+			})
+			assert.Equal(t, test.want, err)
+			assert.Equal(t, test.at, at)
+		})
+	}
+
+	// A server at the second port behind one of another program at the first, as when
+	// connmapperl's still runs: the link comes up, and is asked for there first from then on.
+	id := identity(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer other.Close()
+	asked := make(chan struct{}, 100)
+	go func() {
+		for {
+			c, err := other.Accept()
+			if err != nil {
+				return
+			}
+			asked <- struct{}{}
+			// Its protocol is TLS too, with the same certificate.
+			tls.Server(c, &tls.Config{Certificates: []tls.Certificate{id.cert}}).Handshake()
+			c.Close()
+		}
+	}()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := newHub()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { assert.NoError(t, (&Server{Identity: id, Handler: h}).Serve(ctx, l)) })
+	to := map[string]string{"map.example.com:6789": other.Addr().String(), "map.example.com:10789": l.Addr().String()}
+	c := &Client{Addr: "map.example.com", Token: id.Token(), Source: make(script), dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, to[addr])
+	}}
+	work.Go(func() { assert.NoError(t, c.Run(ctx)) })
+	require.Eventually(t, func() bool { return h.counts().joins == 1 }, 10*time.Second, 5*time.Millisecond)
+	cancel()
+	work.Wait()
+	assert.Len(t, asked, 1)
 }
 
 // TestTroubleIsPlain: what goes wrong is one line without a local port, which
@@ -459,7 +532,7 @@ func TestTroubleIsPlain(t *testing.T) {
 	tests := []struct{ name, addr, want string }{
 		{"down", gone.Addr().String(), "feed: nothing listens there: connection refused"},
 		{"closes", answer(func(net.Conn) {}), "feed: the map server closed the link"},
-		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server"},
+		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server of connmap"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

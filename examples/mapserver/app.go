@@ -228,6 +228,15 @@ func (a *app) listen() error {
 		return nil
 	}
 	l, err := net.Listen("tcp", a.cfg.listen)
+	if a.cfg.fallback && errors.Is(err, syscall.EADDRINUSE) {
+		// Most likely connmapperl's server runs. Agents try both.
+		other := fmt.Sprintf(":%d", feed.FallbackPort)
+		if l, err = net.Listen("tcp", other); err == nil {
+			a.log.Warn("another program listens where agents join by default; this server listens at another port, which agents try too", "taken", a.cfg.listen, "taking", other)
+		} else {
+			a.cfg.listen += " and " + other
+		}
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("address %s is in use: does a mapserver run already? -listen :PORT takes another, -listen none does without agents", a.cfg.listen)

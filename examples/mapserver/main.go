@@ -49,6 +49,7 @@ type config struct {
 	configDir, dataDir string
 	cacheDir           string // of compiled tables
 	listen             string
+	fallback           bool   // to feed.FallbackPort, if what listen names is taken
 	agents             int    // that may be linked at the same time
 	password           string // by which agents join too; empty: by none
 	rules              string
@@ -112,7 +113,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	var home, theme, size, keep, password string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
+	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join, by default :%d where another program has that one; none: no agents", feed.FallbackPort))
 	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
 	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
@@ -164,6 +165,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	cfg.themed, cfg.sized = given["theme"], given["size"]
+	cfg.fallback = !given["listen"]
 	// A demonstration or a single picture must neither mix with the real
 	// history nor stand in the way of a server that runs.
 	aside := cfg.demo > 0 || cfg.screenshot != ""
