@@ -158,6 +158,22 @@ func TestTokenNeedNotBeAnArgument(t *testing.T) {
 	got, err = (&options{}).readToken(t.Context(), io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, id.Token(), got)
+
+	// The host alone is enough.
+	dir := t.TempDir()
+	t.Setenv("STATE_DIRECTORY", dir)
+	t.Setenv("CONNMAP_TOKEN", "")
+	_, err = (&options{}).readToken(t.Context(), io.Discard)
+	assert.ErrorContains(t, err, filepath.Join(dir, "agent.token"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "agent.token"), []byte(id.Token().String()+"\n"), 0o600))
+	o, err = parse([]string{"192.0.2.1"}, io.Discard, io.Discard)
+	require.NoError(t, err)
+	got, err = o.readToken(t.Context(), io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, id.Token(), got)
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = (&options{tokenFile: file}).readToken(t.Context(), io.Discard)
+	assert.ErrorContains(t, err, "is empty")
 }
 
 func TestVersion(t *testing.T) {

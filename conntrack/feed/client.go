@@ -47,7 +47,8 @@ const (
 )
 
 // ErrToken says that client and server do not belong together: the token is
-// not the server's.
+// not the server's. Errors of a token that a password made are ErrToken too,
+// but speak of the password.
 var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
 
 // ErrRevoked says that the server does not take this host any more.
@@ -348,7 +349,7 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 				return errNoServer
 			}
 			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
-				return fmt.Errorf("%w (another server answers at %s)", ErrToken, l.addr)
+				return l.Token.misses(l.addr)
 			}
 			return nil
 		},
@@ -374,16 +375,19 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 		return nil, none, err
 	}
 	if kind == frameBye {
-		return nil, none, farewell(b)
+		if err = farewell(b); err == ErrToken {
+			err = l.Token.wrong()
+		}
+		return nil, none, err
 	}
 	var p proofFrame
 	if kind != frameProof || decode(b, &p) != nil {
-		return nil, none, ErrToken
+		return nil, none, l.Token.wrong()
 	}
 	// A server that knows the key of this host needs no token, nor proves that it has one:
 	// its own key is right already.
 	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
-		return nil, none, ErrToken
+		return nil, none, l.Token.wrong()
 	}
 	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
 	if l.Info != nil {
@@ -418,7 +422,7 @@ func farewell(b []byte) error {
 	case byeAgents:
 		return errors.New("feed: the map server has as many agents as it takes")
 	case byeGuesses:
-		return errors.New("feed: too many wrong tokens came from this address: the map server takes none for a minute")
+		return errors.New("feed: too many wrong passwords or tokens came from this address: the map server takes none for a minute")
 	case byeRevoked:
 		return ErrRevoked
 	case byeReplaced:

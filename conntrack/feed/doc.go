@@ -48,9 +48,9 @@
 // a link with the boot of an older one takes its place. wall is the client's
 // clock, seq grows with each full and delta of one boot, connections is how
 // many the server takes. kind is 1 for open, 2 for update and 3 for close.
-// code is 1: wrong token, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
+// code is 1: wrong token or password, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
 // client with the same key took the place, 6: too many connections of all agents, 7: join
-// again, 8: too many wrong tokens came from this address. A conn is
+// again, 8: too many wrong tokens or passwords came from this address. A conn is
 //
 //	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
 //
@@ -76,7 +76,7 @@
 // that is exceeded the agent that has the most goes. Whoever sends more than 20 frames a
 // second, after a burst of 60, waits. A handshake takes at most 10 s. Of those that have not
 // said who they are there are 512; one more displaces the oldest of the IPv4 address or
-// IPv6 /64 that has the most. After 5 wrong tokens in a minute an address needs a known key. Refusals are
+// IPv6 /64 that has the most. After 5 wrong tokens or passwords in a minute an address needs a known key. Refusals are
 // logged once a minute for each reason, with their count. Texts are cut to 256 bytes and
 // cleaned of what cannot be shown. What a frame allocates is in proportion to its bytes.
 package feed

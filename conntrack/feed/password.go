@@ -29,7 +29,7 @@ func PasswordToken(password string, cert *x509.Certificate) (Token, error) {
 	if utf8.RuneCountInString(password) < leastPassword {
 		return Token{}, fmt.Errorf("feed: a password needs %d characters at least", leastPassword)
 	}
-	t := Token{pin: pinOf(cert)}
+	t := Token{pin: pinOf(cert), password: true}
 	secret, err := pbkdf2.Key(sha256.New, password, t.pin[:], passwordRounds, secretLen)
 	if err != nil {
 		return Token{}, fmt.Errorf("feed: %w", err)
