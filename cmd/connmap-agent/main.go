@@ -223,7 +223,11 @@ func write(w io.Writer, e conntrack.Event, asJSON bool) error {
 	if c.Process.PID != 0 {
 		program = fmt.Sprintf("%s[%d]", c.Process.Comm, c.Process.PID)
 	}
-	_, err := fmt.Fprintf(w, "%s  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d\n",
-		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx)
+	state := ""
+	if c.State.BeingClosed() {
+		state = "  " + c.State.String()
+	}
+	_, err := fmt.Fprintf(w, "%s  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d%s\n",
+		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx, state)
 	return err
 }

@@ -482,6 +482,9 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 				f.Lost = lost
 			}
 			for i, e := range part {
+				if !server.States {
+					e.Conn.State = 0
+				}
 				f.Events[i] = eventRowOf(e)
 			}
 			l.table.sending(f.Seq, part, f.Lost, spooled)
@@ -508,6 +511,9 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 		for part, more := range parts(conns, rowSize) {
 			f := fullFrame{Type: frameFull, Seq: l.seq, More: more, Rows: make([]row, len(part))}
 			for i, c := range part {
+				if !server.States {
+					c.State = 0
+				}
 				f.Rows[i] = rowOf(c)
 			}
 			if err := send(f); err != nil {

@@ -35,7 +35,7 @@
 //
 //	1 proof   [1, proof]                       both, first; empty from a server that knows the key
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
-//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded}] server
+//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded, 6: states}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
 //	5 delta   [5, seq, [[kind, time, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
@@ -54,7 +54,9 @@
 //
 //	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
 //
-// with addresses as 4 or 16 bytes and 2 of the port, rtt in microseconds,
+// with addresses as 4 or 16 bytes and 2 of the port, direction 0 for unknown, 1 for in and
+// 2 for out, plus, if states in welcome is true, four times the kernel's number of the
+// state of a TCP socket, rtt in microseconds,
 // opened, wall and the time of an event in microseconds of Unix time, and texts of at
 // most 256 bytes.
 //

@@ -387,7 +387,7 @@ func TestClockIsSteady(t *testing.T) {
 // TestRowSize: what a connection takes in a frame is never underestimated.
 func TestRowSize(t *testing.T) {
 	long := strings.Repeat("x", 1000)
-	c := conntrack.Conn{ID: 1<<64 - 1, Proto: 255, Direction: 2,
+	c := conntrack.Conn{ID: 1<<64 - 1, Proto: 255, State: 12, Direction: 2,
 		Local: netip.MustParseAddrPort("[2001:db8::1]:65535"), Peer: netip.MustParseAddrPort("[2001:db8::2]:65535"),
 		Process: conntrack.Process{PID: 1<<31 - 1, Comm: long, Exe: long, Container: long},
 		UID:     1<<32 - 1, Tx: 1<<64 - 1, Rx: 1<<64 - 1, RTT: 1<<63 - 1, Opened: time.UnixMicro(-1 << 60)}
@@ -660,4 +660,47 @@ func BenchmarkFull(b *testing.B) {
 			appendConns(nil, f.Rows, clock{now: time.Now()})
 		}
 	})
+}
+
+// TestStates: those of sockets come along, but for a server that does not know of them.
+func TestStates(t *testing.T) {
+	id, h, src := identity(t), newHub(), make(script)
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Source: src})
+	c := testConn(1, 443)
+	c.State = conntrack.Established
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
+	stateOf := func() conntrack.State {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, conns := range h.conns {
+			return conns[1].State
+		}
+		return 0
+	}
+	eventually(t, "it is established", func() bool { return stateOf() == conntrack.Established })
+	c.State = conntrack.CloseWait
+	src <- conntrack.Event{Kind: conntrack.Update, Conn: c}
+	eventually(t, "the peer has closed", func() bool { return stateOf() == conntrack.CloseWait })
+	stop()
+	assert.NoError(t, <-done)
+
+	near, far := net.Pipe()
+	defer far.Close()
+	conn := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+	older := tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.cert}})
+	l := &linker{Client: &Client{}, table: newTable()}
+	l.table.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { l.report(ctx, conn, welcome{Most: 10}, make(chan error)) })
+	kind, b, err := readFrame(older, nil, largeFrame)
+	require.NoError(t, err)
+	require.Equal(t, frameFull, kind)
+	var f fullFrame
+	require.NoError(t, decode(b, &f))
+	assert.Equal(t, uint8(conntrack.Out), f.Rows[0].Direction, "it would refuse anything else")
+	cancel()
+	far.Close()
+	work.Wait()
 }

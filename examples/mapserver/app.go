@@ -363,8 +363,12 @@ func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
 
 // summary says in one line what a state holds.
 func summary(st *live.State) string {
-	countries, programs, unknown := map[string]bool{}, map[string]bool{}, 0
+	countries, programs, open, unknown := map[string]bool{}, map[string]bool{}, 0, 0
 	for _, c := range st.Conns {
+		if c.State.BeingClosed() {
+			continue
+		}
+		open++
 		programs[c.Process.Comm] = true
 		if c.Scope != live.Internet {
 			continue
@@ -378,7 +382,7 @@ func summary(st *live.State) string {
 	// Unknown programs are none, and a table of coordinates names no country.
 	delete(programs, "")
 	delete(countries, "")
-	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(len(st.Conns), "live connection", "live connections"),
+	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(open, "live connection", "live connections"),
 		count(len(programs), "program", "programs"), count(len(countries), "country", "countries"))
 	if unknown > 0 {
 		s += fmt.Sprintf(", %d to unknown places", unknown)
