@@ -76,6 +76,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && (args[0] == "agents" || args[0] == "token") {
 		return administer(args[0], args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == "import" {
+		return takeOver(ctx, args[1:], stdout, stderr)
+	}
 	cfg, err := parse(args, stderr)
 	if err != nil {
 		return err
@@ -118,8 +121,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", filepath.Join(cfg.configDir, "connmaprc"), "`file` of the colour rules; written with defaults if it is the default file and missing")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
-	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded, else those alone)")
-	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded, else that alone)")
+	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded or import has taken over, else those alone)")
+	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded or import has taken over, else that alone)")
 	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default found by public address or time zone)")
 	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default they are shown)")
 	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default with one, if there is a display)")
@@ -140,6 +143,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
   mapserver [flags]                        run the map
   mapserver token [-rotate] [-expires 1h]  what lets agents join
   mapserver agents list|revoke|rename      who has joined
+  mapserver import DIR                     take over a folder of connmapperl
 
 `)
 		f.PrintDefaults()

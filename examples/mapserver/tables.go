@@ -15,10 +15,10 @@ import (
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 )
 
-// The tables that connmap-data downloads, the best first.
+// The tables that connmap-data downloads, the best first, and those of connmapperl.
 var (
-	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz"}
-	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz"}
+	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv"}
+	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
 )
 
 // downloaded returns the first of the files that is in the data folder, or "".
