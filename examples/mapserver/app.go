@@ -75,6 +75,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 			}
 		})
 	}
+	for _, db := range m.Geo[:len(m.Geo)-1] { // the embedded table is no file
+		a.work.Go(func() { a.watchTable(ctx, db, tableEvery) })
+	}
 	if err := a.watchLocal(ctx); err != nil {
 		a.problem("local", fmt.Errorf("this machine's connections are not shown: %w", err))
 	}

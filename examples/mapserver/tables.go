@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,30 @@ func (a *app) openTables() {
 		}
 	}
 	m.ASN = append(m.ASN, asnembedded.DB())
+}
+
+// tableEvery is how often a table in use is looked after.
+const tableEvery = 5 * time.Second
+
+// watchTable says when somebody has cut the file of a table of places, until ctx ends.
+// Look-ups do not know what is missing; the next start compiles it anew.
+func (a *app) watchTable(ctx context.Context, db *geoip.DB, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if db.Err() == nil {
+			continue
+		}
+		if err := db.Verify(); err != nil { // which removes it
+			a.problem("geo", fmt.Errorf("some places are unknown: %w", err))
+			return
+		}
+	}
 }
 
 // progress returns what shows on a terminal how much of a file has been read, if
