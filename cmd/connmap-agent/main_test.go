@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,30 @@ func TestWatchSeesOpenAndClose(t *testing.T) {
 	cancel()
 	go io.Copy(io.Discard, r)
 	assert.NoError(t, <-done)
+}
+
+// TestClosingIsSaid: a connection of which a side has closed is not passed off as
+// established, in either form.
+func TestClosingIsSaid(t *testing.T) {
+	needsLinux(t)
+	c, ports := connected(t)
+	require.NoError(t, c.(*net.TCPConn).CloseWrite())
+	line := func(args ...string) (found string) {
+		require.Eventually(t, func() bool {
+			var out bytes.Buffer
+			require.NoError(t, run(t.Context(), append([]string{"-once", "-loopback"}, args...), &out, io.Discard))
+			for sc := bufio.NewScanner(&out); sc.Scan(); {
+				local, peer := strings.Index(sc.Text(), ports[1]), strings.Index(sc.Text(), ports[0])
+				if local >= 0 && peer > local && strings.Contains(sc.Text(), "close-wait") {
+					found = sc.Text()
+				}
+			}
+			return found != ""
+		}, 10*time.Second, 50*time.Millisecond)
+		return found
+	}
+	assert.Contains(t, line("-json"), `"state":"close-wait"`)
+	assert.True(t, strings.HasSuffix(line(), "  close-wait"))
 }
 
 func TestBadInput(t *testing.T) {
