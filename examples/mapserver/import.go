@@ -129,11 +129,20 @@ func (im *importer) leave(name, format string, args ...any) {
 // fail tells of a file that should have been taken.
 func (im *importer) fail(name string, err error) {
 	im.fails++
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	text := brief(err)
 	for _, package_ := range []string{"history: ", "storable: ", "geoip: ", "asn: "} {
 		text = strings.TrimPrefix(text, package_)
 	}
 	im.say("failed", name, "%s", text)
+}
+
+// brief is an error in a line: of many that are joined the first three.
+func brief(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	if more := len(lines) - 3; more > 0 {
+		lines = append(lines[:3], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "; ")
 }
 
 // missing reports whether a file is not there, or cannot be one of connmapperl's.
@@ -216,7 +225,7 @@ func (im *importer) rules() {
 		}
 		wrong := ""
 		if err != nil {
-			wrong = ", without what cannot be read (" + strings.ReplaceAll(err.Error(), "\n", "; ") + ")"
+			wrong = ", without what cannot be read (" + brief(err) + ")"
 		}
 		old, err := os.ReadFile(target)
 		if err == nil && bytes.Equal(old, b) {
