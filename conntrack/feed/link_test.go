@@ -264,6 +264,7 @@ func TestRogueAgent(t *testing.T) {
 		{"local address of 5 bytes", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Local = make([]byte, 5) })}}},
 		{"no peer", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Peer = nil })}}},
 		{"direction", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 3 })}}},
+		{"state", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 13<<2 | 1 })}}},
 		{"negative PID", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.PID = -1 })}}},
 		{"long text", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Exe = strings.Repeat("x", mostText+1) })}}},
 		{"kind", []any{deltaFrame{Type: frameDelta, Seq: 1, Events: []eventRow{{Kind: conntrack.Lost, Row: good}}}}},

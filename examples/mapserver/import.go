@@ -39,19 +39,18 @@ const largestText = 1 << 20 // bytes of rules, a certificate or a key
 // An importer takes over the files of a folder of connmapperl. It changes nothing there,
 // and each file that is missing or damaged costs only itself.
 type importer struct {
-	ctx               context.Context
 	dir               string // of connmapperl
 	configDir, data   string // of connmap
 	out               io.Writer
 	log               *slog.Logger
-	took, kept, fails int
+	took, left, fails int // files
 }
 
 // takeOver imports a folder of connmapperl.
 func takeOver(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("mapserver import", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	im := &importer{ctx: ctx, out: stdout, log: slog.New(slog.NewTextHandler(stderr, nil))}
+	im := &importer{out: stdout, log: slog.New(slog.NewTextHandler(stderr, nil))}
 	f.StringVar(&im.configDir, "config", configDir(), "`folder` for the rules, the certificate and its key")
 	f.StringVar(&im.data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` for the history and the tables")
 	f.Usage = func() {
@@ -72,10 +71,10 @@ of places, of which a copy is kept. It may be repeated.
 		return errors.New("expected one folder: mapserver import DIR")
 	}
 	im.dir = f.Arg(0)
-	return im.run()
+	return im.run(ctx)
 }
 
-func (im *importer) run() error {
+func (im *importer) run(ctx context.Context) error {
 	info, err := os.Stat(im.dir)
 	switch {
 	case err != nil:
@@ -91,14 +90,14 @@ func (im *importer) run() error {
 			return fmt.Errorf("%s is connmap's own folder: name that of connmapperl", im.dir)
 		}
 	}
-	steps := []func(){im.rules, im.certificate, im.history, im.counts, im.tables, im.programs}
+	steps := []func(context.Context){im.rules, im.certificate, im.history, im.counts, im.tables, im.programs}
 	for _, step := range steps {
-		if err := im.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		step()
+		step(ctx)
 	}
-	if im.took+im.kept+im.fails == 0 {
+	if im.took+im.left+im.fails == 0 {
 		return fmt.Errorf("%s holds nothing of connmapperl", im.dir)
 	}
 	if im.took > 0 {
@@ -122,7 +121,7 @@ func (im *importer) take(name, format string, args ...any) {
 
 // leave tells of a file that is not taken for a good reason.
 func (im *importer) leave(name, format string, args ...any) {
-	im.kept++
+	im.left++
 	im.say("left", name, format, args...)
 }
 
@@ -130,8 +129,8 @@ func (im *importer) leave(name, format string, args ...any) {
 func (im *importer) fail(name string, err error) {
 	im.fails++
 	text := brief(err)
-	for _, package_ := range []string{"history: ", "storable: ", "geoip: ", "asn: "} {
-		text = strings.TrimPrefix(text, package_)
+	for _, prefix := range []string{"history: ", "storable: ", "geoip: ", "asn: "} {
+		text = strings.TrimPrefix(text, prefix)
 	}
 	im.say("failed", name, "%s", text)
 }
@@ -197,7 +196,7 @@ func keepBefore(name string) (said string, err error) {
 	return ", in place of a file that is kept as " + kept, nil
 }
 
-func (im *importer) rules() {
+func (im *importer) rules(context.Context) {
 	target := filepath.Join(im.configDir, "connmaprc")
 	found := ""
 	for _, name := range perlRules {
@@ -250,7 +249,7 @@ func (im *importer) rules() {
 }
 
 // certificate takes over certificate and key, which are of use together only.
-func (im *importer) certificate() {
+func (im *importer) certificate(context.Context) {
 	const cert, key = "server-cert.pem", "server-key.pem"
 	name := cert + ", " + key
 	switch noCert, noKey := im.missing(cert), im.missing(key); {
@@ -292,12 +291,12 @@ func (im *importer) certificate() {
 }
 
 // history takes over the detailed history: a copy is migrated.
-func (im *importer) history() {
+func (im *importer) history(ctx context.Context) {
 	if im.missing(perlHistory) {
 		return
 	}
 	target := filepath.Join(im.data, "history.sqlite")
-	rows, err := historyRows(im.ctx, target)
+	rows, err := historyRows(ctx, target)
 	switch {
 	case err != nil:
 		im.leave(perlHistory, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
@@ -313,11 +312,11 @@ func (im *importer) history() {
 	}
 	defer os.RemoveAll(folder)
 	copied := filepath.Join(folder, "history.sqlite")
-	if err := im.copyDatabase(copied); err != nil {
+	if err := im.copyDatabase(ctx, copied); err != nil {
 		im.fail(perlHistory, err)
 		return
 	}
-	db, err := history.Open(im.ctx, copied, history.Options{Logger: im.log})
+	db, err := history.Open(ctx, copied, history.Options{Logger: im.log})
 	if err != nil {
 		im.fail(perlHistory, errors.New(strings.ReplaceAll(err.Error(), copied, filepath.Join(im.dir, perlHistory))))
 		return
@@ -327,7 +326,7 @@ func (im *importer) history() {
 		err = errors.New("damaged; the program sqlite3 may read some of it: sqlite3 FILE .recover")
 	}
 	if err = errors.Join(err, db.Close()); err == nil {
-		err = im.place(copied, target)
+		err = im.place(ctx, copied, target)
 	}
 	if err != nil {
 		im.fail(perlHistory, err)
@@ -355,7 +354,7 @@ func historyRows(ctx context.Context, name string) (int64, error) {
 
 // copyDatabase copies the database with what SQLite keeps beside it. To open it where it
 // lies could change it; instead it must not change while it is copied.
-func (im *importer) copyDatabase(to string) error {
+func (im *importer) copyDatabase(ctx context.Context, to string) error {
 	suffixes := []string{"", "-wal", "-journal"}
 	state := func() (s string) {
 		for _, suffix := range suffixes {
@@ -372,7 +371,7 @@ func (im *importer) copyDatabase(to string) error {
 			if suffix != "" && im.missing(perlHistory+suffix) {
 				continue
 			}
-			if err := im.copy(perlHistory+suffix, to+suffix, 0o600); err != nil {
+			if err := im.copy(ctx, perlHistory+suffix, to+suffix, 0o600); err != nil {
 				return err
 			}
 		}
@@ -380,8 +379,8 @@ func (im *importer) copyDatabase(to string) error {
 			return nil
 		}
 		select {
-		case <-im.ctx.Done():
-			return im.ctx.Err()
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -390,7 +389,7 @@ func (im *importer) copyDatabase(to string) error {
 
 const largestFile = 1 << 40 // bytes
 
-func (im *importer) copy(name, to string, mode fs.FileMode) error {
+func (im *importer) copy(ctx context.Context, name, to string, mode fs.FileMode) error {
 	in, err := im.open(name, largestFile)
 	if err != nil {
 		return err
@@ -400,7 +399,7 @@ func (im *importer) copy(name, to string, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, stoppable{im.ctx, in})
+	_, err = io.Copy(out, stoppable{ctx, in})
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		os.Remove(to)
 	}
@@ -421,10 +420,10 @@ func (s stoppable) Read(b []byte) (int, error) {
 }
 
 // place moves a history where the server looks for it, if nobody uses one there.
-func (im *importer) place(from, target string) error {
+func (im *importer) place(ctx context.Context, from, target string) error {
 	if _, err := os.Stat(target); err == nil {
 		// It is empty. Whoever has it open is not to write into a file without a name.
-		db, err := history.Open(im.ctx, target, history.Options{})
+		db, err := history.Open(ctx, target, history.Options{})
 		if err != nil {
 			return err
 		}
@@ -445,7 +444,7 @@ func (im *importer) place(from, target string) error {
 }
 
 // counts takes over the counts of places. What is there already and here is not added up.
-func (im *importer) counts() {
+func (im *importer) counts(context.Context) {
 	if im.missing(perlCounts) {
 		return
 	}
@@ -523,7 +522,7 @@ func sorted(marks map[[2]float64]int64) func(yield func(history.Mark, error) boo
 }
 
 // tables takes over what look-ups need.
-func (im *importer) tables() {
+func (im *importer) tables(ctx context.Context) {
 	entries, err := os.ReadDir(filepath.Join(im.dir, perlTables))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -532,14 +531,14 @@ func (im *importer) tables() {
 		return
 	}
 	for _, e := range entries {
-		if im.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
-		im.table(filepath.Join(perlTables, e.Name()))
+		im.table(ctx, filepath.Join(perlTables, e.Name()))
 	}
 }
 
-func (im *importer) table(name string) {
+func (im *importer) table(ctx context.Context, name string) {
 	base := filepath.Base(name)
 	switch strings.ToLower(filepath.Ext(base)) {
 	case ".png", ".jpg", ".svg":
@@ -566,7 +565,7 @@ func (im *importer) table(name string) {
 	}
 	target := filepath.Join(im.data, base)
 	if _, err := os.Lstat(target); err == nil {
-		if same, err := im.same(name, target); err != nil {
+		if same, err := im.same(ctx, name, target); err != nil {
 			im.fail(name, err)
 		} else if same {
 			im.leave(name, "%s is the same already", target)
@@ -577,7 +576,7 @@ func (im *importer) table(name string) {
 	}
 	part := filepath.Join(im.data, base+".part")
 	os.Remove(part) // of an import that did not end
-	if err = im.copy(name, part, 0o644); err == nil {
+	if err = im.copy(ctx, name, part, 0o644); err == nil {
 		if info, statErr := os.Stat(filepath.Join(im.dir, name)); statErr == nil {
 			// The time is the date of those that do not say theirs.
 			os.Chtimes(part, info.ModTime(), info.ModTime())
@@ -623,7 +622,7 @@ func examine(name string) (string, error) {
 }
 
 // same reports whether a file of connmapperl is the same as one of connmap.
-func (im *importer) same(name, target string) (bool, error) {
+func (im *importer) same(ctx context.Context, name, target string) (bool, error) {
 	a, err := im.open(name, largestFile)
 	if err != nil {
 		return false, err
@@ -636,7 +635,7 @@ func (im *importer) same(name, target string) (bool, error) {
 	defer b.Close()
 	var x, y [64 << 10]byte
 	for {
-		n, err := io.ReadFull(stoppable{im.ctx, a}, x[:])
+		n, err := io.ReadFull(stoppable{ctx, a}, x[:])
 		m, other := io.ReadFull(b, y[:])
 		switch {
 		case n != m || !bytes.Equal(x[:n], y[:m]):
@@ -651,7 +650,7 @@ func (im *importer) same(name, target string) (bool, error) {
 }
 
 // programs tells of those that nothing takes over.
-func (im *importer) programs() {
+func (im *importer) programs(context.Context) {
 	names, _ := filepath.Glob(filepath.Join(im.dir, "*.pl"))
 	for _, name := range names {
 		name = filepath.Base(name)

@@ -139,6 +139,7 @@ func TestImport(t *testing.T) {
 	// All of it is used from then on.
 	cfg, err := parse([]string{"-listen", "127.0.0.1:0", "-no-local", "-headless"}, io.Discard)
 	require.NoError(t, err)
+	cfg.cacheDir = t.TempDir()
 	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	a.monitor.Publish()
@@ -225,6 +226,37 @@ func TestImportKeepsOurs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, out, "took    .connmap-history2.sqlite: 250 connections")
 	assert.Contains(t, out, "took    connmapperl2rc.beep: 2 rules to "+own+"/connmaprc\n")
+}
+
+// TestImportWhileOpen: connmapperl has its history open, with rows that are in the journal
+// only, or has begun to write some. What is whole is taken, and what it does is not disturbed.
+func TestImportWhileOpen(t *testing.T) {
+	for _, mode := range []string{"wal", "delete"} {
+		t.Run(mode, func(t *testing.T) {
+			own := ownFolders(t)
+			dir := connmapperl(t)
+			db, err := sqlite.OpenConn(filepath.Join(dir, ".connmap-history2.sqlite"), sqlite.OpenReadWrite)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, db.Close()) }()
+			for _, sql := range []string{
+				"PRAGMA journal_mode = " + mode, "PRAGMA wal_autocheckpoint = 0", "PRAGMA cache_size = 1", "PRAGMA cache_spill = 1",
+				"UPDATE detailed_history SET count = 5", "BEGIN IMMEDIATE", "UPDATE detailed_history SET count = 9, full_lookup = hex(randomblob(2000))",
+			} {
+				require.NoError(t, sqlitex.ExecuteTransient(db, sql, nil), sql)
+			}
+			before := fingerprint(t, dir)
+			out, err := ask(t, "import", dir)
+			require.NoError(t, err, out)
+			assert.Equal(t, before, fingerprint(t, dir))
+			assert.Contains(t, out, ".connmap-history2.sqlite: 250 connections")
+			c, err := history.OpenConsole(filepath.Join(own, "history.sqlite"), history.ConsoleOptions{})
+			require.NoError(t, err)
+			table, err := c.Ask(t.Context(), history.Question{SQL: "SELECT min(count), max(count) FROM detailed_history"})
+			require.NoError(t, err)
+			assert.Equal(t, [][]any{{int64(5), int64(5)}}, table.Rows)
+			require.NoError(t, sqlitex.ExecuteTransient(db, "COMMIT", nil), "it goes on")
+		})
+	}
 }
 
 // TestImportDamaged: a file that is missing, damaged or odd costs itself only.
