@@ -231,6 +231,11 @@ func (im *importer) rules(context.Context) {
 			im.leave(name, "%s is the same already", target)
 			continue
 		}
+		if theirs, err := rules.Parse(bytes.NewReader(old)); theirs == nil && err != nil {
+			// The C program connmap keeps its settings under that name.
+			im.leave(name, "%s is no file of rules; move it away to take this one, or name this one with -rules", target)
+			continue
+		}
 		said := ""
 		if string(old) != rules.DefaultFile {
 			said, err = keepBefore(target)

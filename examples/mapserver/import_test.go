@@ -220,6 +220,17 @@ func TestImportKeepsOurs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, id.Token(), again.Token())
 
+	// What is no file of rules is of another program, such as the C program connmap.
+	const settings = "location_x 20\nlocation_y 30\n"
+	write("connmaprc", settings)
+	out, err = ask(t, "import", dir)
+	require.NoError(t, err)
+	assert.Contains(t, out, "left    connmapperl2rc.beep: "+own+"/connmaprc is no file of rules")
+	b, err = os.ReadFile(filepath.Join(own, "connmaprc"))
+	require.NoError(t, err)
+	assert.Equal(t, settings, string(b))
+	require.NoError(t, os.Remove(filepath.Join(own, "history.sqlite")))
+
 	// A history without rows is nobody's, and default rules are not edited.
 	write("connmaprc", rules.DefaultFile)
 	out, err = ask(t, "import", dir)
