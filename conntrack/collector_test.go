@@ -160,3 +160,11 @@ func TestNames(t *testing.T) {
 		Open.String(), Update.String(), Close.String(), Lost.String(), Kind(9).String()}
 	assert.True(t, slices.Equal(got, []string{"tcp", "udp", "icmp", "icmpv6", "sctp", "47", "", "fin-wait-1", "2", "unknown", "in", "out", "open", "update", "close", "lost", "kind 9"}), "%q", got)
 }
+
+func TestBeingClosed(t *testing.T) {
+	for s, want := range map[State]bool{
+		0: false, Established: false, Closed: false, 2: false, FinWait1: true, FinWait2: true, CloseWait: true, LastAck: true, Closing: true,
+	} {
+		assert.Equal(t, want, s.BeingClosed(), s.String())
+	}
+}

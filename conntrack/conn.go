@@ -72,6 +72,17 @@ const (
 	Closing     State = 11
 )
 
+// BeingClosed reports whether one side or both have closed: the connection carries no new
+// data in at least one direction, though its socket may stay for long. It is false for
+// Established, Closed and the zero State.
+func (s State) BeingClosed() bool {
+	switch s {
+	case FinWait1, FinWait2, CloseWait, LastAck, Closing:
+		return true
+	}
+	return false
+}
+
 // String returns the name of RFC 9293 in lower case, such as "fin-wait-1", the
 // number of other states, and nothing for zero.
 func (s State) String() string {

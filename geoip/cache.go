@@ -22,7 +22,8 @@ import (
 //
 // What lies in the folder is checked before it is used, each part when it is
 // looked at for the first time. Lookup does not know the addresses of a damaged
-// part; [DB.Verify] tells. Such a file is removed, so that it is compiled
+// part, nor of one that somebody has cut off since; [DB.Verify] tells, and
+// [DB.Err] when Lookup has met it. Such a file is removed, so that it is compiled
 // anew the next time. If the folder cannot be written to, the table is compiled
 // into memory, and the error wraps [ErrNotCached] beside the DB.
 func OpenCached(folder string, progress func(done, size int64), names ...string) (*DB, error) {
@@ -31,14 +32,14 @@ func OpenCached(folder string, progress func(done, size int64), names ...string)
 		return nil, err
 	}
 	file := filepath.Join(folder, cacheName(names))
-	if db, err := openMapped(file); err == nil && db.t.stamp() == stamp {
+	if db, err := openMapped(file); err == nil && db.t.stamp == stamp {
 		return db, nil
 	}
 	db, err := compileFiles(names, progress)
 	if err != nil {
 		return nil, err
 	}
-	if db.t.stamp() != stamp {
+	if db.t.stamp != stamp {
 		return db, nil // a compiled table, or a file that has changed meanwhile
 	}
 	err = os.MkdirAll(folder, 0o700)
@@ -93,13 +94,16 @@ func openMapped(name string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := load(data)
-	if err != nil {
-		return nil, err
+	var db *DB
+	if !unlessCut(data, func() {
+		if db, err = load(data); err == nil {
+			db.t.doubt()
+			db.cached = name
+		}
+	}) {
+		return nil, errDamaged
 	}
-	db.t.doubt()
-	db.cached = name
-	return db, nil
+	return db, err
 }
 
 // cacheName is the name of the compiled table of files.
@@ -135,13 +139,6 @@ func stampOf(names []string) (stamp [16]byte, size int64, err error) {
 		}
 	}
 	return [16]byte(h.Sum(nil)), size, nil
-}
-
-func (t *table) stamp() (s [16]byte) {
-	if t.data != "" {
-		copy(s[:], t.data[24:40])
-	}
-	return s
 }
 
 // unsafeString returns bytes that nobody changes any more as a string.

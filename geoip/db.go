@@ -64,8 +64,21 @@ func (db *DB) Verify() error {
 // WriteTo writes the serialised form of the DB, which is the same for the same
 // content. That of the zero DB is empty.
 func (db *DB) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, db.t.data)
+	data, err := db.t.copied()
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.WriteString(w, data)
 	return int64(n), err
+}
+
+// Err returns an error if a Lookup did not know an address because somebody has cut the
+// file in the folder of [OpenCached] meanwhile. Verify then removes that file.
+func (db *DB) Err() error {
+	if db.t.cut == nil || !db.t.cut.Load() {
+		return nil
+	}
+	return fmt.Errorf("geoip: %s was cut while it was in use", db.cached)
 }
 
 // Info describes the DB. That of the zero DB is the zero Info.
@@ -98,13 +111,21 @@ func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 }
 
 // All returns the ranges of the table and their places, IPv4 before IPv6, each
-// in ascending order and without overlaps. A place of Precision [Country] is
+// in ascending order and without overlaps; of a DB of [OpenCached] it makes a copy in
+// memory first. A place of Precision [Country] is
 // the country's own point, unlike what Lookup returns.
 func (db *DB) All() iter.Seq2[Range, Place] {
 	return func(yield func(Range, Place) bool) {
-		// A damaged one has no ranges that are certain.
-		if db.t.checked != nil && db.Verify() != nil {
-			return
+		if db.t.checked != nil {
+			// A damaged one has no ranges that are certain, and one that is cut
+			// meanwhile must not fail in the midst of what the caller does.
+			data, err := db.t.copied()
+			if err != nil || db.Verify() != nil {
+				return
+			}
+			if db, err = load(data); err != nil {
+				return
+			}
 		}
 		var first netip.Addr
 		var id uint32

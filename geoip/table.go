@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 )
 
@@ -74,6 +75,14 @@ type table struct {
 	end                                                                 int // of all but sums
 	date                                                                int64
 	flags                                                               uint32
+	stamp                                                               [16]byte // of the sources
+
+	// The sections of places and of names: those of data, or a copy if data may vanish,
+	// since places that have been looked up point into it.
+	tail string
+	// Whether data, a mapped file, could not be read, since somebody has cut it. Nil: they
+	// cannot be cut.
+	cut *atomic.Bool
 
 	// Which blocks are known to be as they were written: 1; damaged: 2. Nil: the
 	// data are trusted.
@@ -128,6 +137,7 @@ func parseTable(data string) (table, error) {
 		return table{}, errors.New("geoip: the table was compiled by another version: compile it again")
 	}
 	t.date = int64(t.u64(16))
+	copy(t.stamp[:], data[24:40])
 	var n [9]int
 	for i := range n {
 		v := t.u32(40 + 4*i)
@@ -144,6 +154,7 @@ func parseTable(data string) (table, error) {
 	if headerSum(data[:headerSize], data[t.end:]) != t.u32(12) {
 		return table{}, errDamaged
 	}
+	t.tail = data[t.places:t.end]
 	t.recent = new([1 << cacheBits]atomic.Uint64)
 	if t.n6 > 0 {
 		t.recent6 = new([1 << cache6Bits]struct{ network, id atomic.Uint64 })
@@ -157,8 +168,16 @@ func headerSum(header, sums string) uint32 {
 	return crc32.Update(crc32.Checksum(h, castagnoli), castagnoli, unsafeBytes(sums))
 }
 
-// doubt has blocks checked before they are used for the first time.
-func (t *table) doubt() { t.checked = make([]atomic.Uint32, (t.end+blockSize-1)/blockSize) }
+// doubt has blocks checked before they are used for the first time, those of the tail at
+// once, and copies that.
+func (t *table) doubt() {
+	t.checked = make([]atomic.Uint32, (t.end+blockSize-1)/blockSize)
+	for block := t.places / blockSize; block < len(t.checked); block++ {
+		t.sound(block * blockSize)
+	}
+	t.tail = strings.Clone(t.tail)
+	t.cut = new(atomic.Bool)
+}
 
 // sound reports whether the block at an offset is as it was written.
 func (t *table) sound(off int) bool {
@@ -229,7 +248,10 @@ func (t *table) find4(ip uint32) uint32 {
 	if v := slot.Load(); uint32(v>>32) == ip && v != 0 {
 		return uint32(v) - 1
 	}
-	id := t.walk4(ip)
+	id, ok := t.safely4(ip)
+	if !ok {
+		return 0
+	}
 	slot.Store(uint64(ip)<<32 | uint64(id+1))
 	return id
 }
@@ -335,7 +357,7 @@ func (t *table) find6(hi, lo uint64) uint32 {
 	if id := slot.id.Load(); id != 0 && slot.network.Load()^mark(id) == hi {
 		return uint32(id) - 1
 	}
-	id, whole := t.search6(hi, lo)
+	id, whole := t.safely6(hi, lo)
 	if whole {
 		slot.id.Store(uint64(id) + 1)
 		slot.network.Store(hi ^ mark(uint64(id)+1))
@@ -401,7 +423,7 @@ func (t *table) place(id uint32, network uint64, scattered bool) (p Place, ok bo
 	if !t.sound(off) || !t.sound(off+placeSize-1) {
 		return p, false
 	}
-	s := t.data[off : off+placeSize]
+	s := t.tail[placeSize*int(id):][:placeSize]
 	lat := int32(uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24)
 	lon := int32(uint32(s[4]) | uint32(s[5])<<8 | uint32(s[6])<<16 | uint32(s[7])<<24)
 	p.Precision = Precision(s[10])
@@ -412,9 +434,9 @@ func (t *table) place(id uint32, network uint64, scattered bool) (p Place, ok bo
 	if s[8] != 0 {
 		p.Country = s[8:10]
 	}
-	n, at := int(s[11]), int(t.u32(off+12))
+	n, at := int(s[11]), int(uint32(s[12])|uint32(s[13])<<8|uint32(s[14])<<16|uint32(s[15])<<24)
 	if n > 0 && at >= 0 && at <= t.end-t.ns-n && t.sound(t.ns+at) && t.sound(t.ns+at+n-1) {
-		p.City = t.data[t.ns+at : t.ns+at+n]
+		p.City = t.tail[t.ns-t.places+at:][:n]
 	}
 	return p, true
 }
@@ -497,6 +519,12 @@ func (t *table) verify() error {
 	if t.data == "" {
 		return nil
 	}
+	err := errDamaged
+	t.unlessCut(func() { err = t.check() })
+	return err
+}
+
+func (t *table) check() error {
 	for block := range (t.end + blockSize - 1) / blockSize {
 		ok := t.sumOf(block)
 		if t.checked != nil {

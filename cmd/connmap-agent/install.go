@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
@@ -19,12 +19,13 @@ import (
 const (
 	programFile = "/usr/local/bin/connmap-agent"
 	tokenFile   = "/etc/connmap/agent.token"
+	serverFile  = "/etc/connmap/server-cert.pem"
 	unitFile    = "/etc/systemd/system/connmap-agent.service"
 )
 
 // unit is the service: a user of its own, no more rights than the agent needs, and
-// nothing of the system that it could change. The token is handed over by systemd,
-// since that user could not read it.
+// nothing of the system that it could change. The token, or the password and the server's
+// certificate, are handed over by systemd, since that user could not read them.
 const unit = `[Unit]
 Description=connmap agent: reports where network connections go
 Documentation=https://github.com/connmapgo/connmap
@@ -34,7 +35,7 @@ After=network-online.target
 [Service]
 ExecStart=` + programFile + ` -token-file %%d/token%s -- %s
 LoadCredential=token:` + tokenFile + `
-Restart=always
+%sRestart=always
 RestartSec=5
 DynamicUser=yes
 # Holds the key that this machine makes for itself, and what the server was not told yet.
@@ -76,16 +77,22 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	dryRun := f.Bool("dry-run", false, "show what would be done, and do nothing")
 	root := f.String("root", "", "`folder` to install under instead of /, for images; starts nothing")
 	name := f.String("name", "", "`name` of this machine on the map (default its host name)")
+	var o options
+	o.secretFlags(f)
 	f.Usage = func() {
 		fmt.Fprintf(stderr, `connmap-agent install makes the agent a service that systemd starts, as root:
 
   connmap-agent install HOST[:PORT] TOKEN   the two words that the map server prints
+  connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
+                                            where it lets in by password
 
-It copies this program to %s, writes the token, for root alone, to
-%s and the unit to %s, and
-starts it. The service has a user of its own and three capabilities, not root's rights.
+It copies this program to %s, writes the token or the password, for
+root alone, to %s and the unit to
+%s, and starts it. A certificate goes to
+%s, for root alone. The service has a user of its own and three
+capabilities, not root's rights.
 
-`, programFile, tokenFile, unitFile)
+`, programFile, tokenFile, unitFile, serverFile)
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -94,15 +101,16 @@ starts it. The service has a user of its own and three capabilities, not root's 
 		}
 		return fmt.Errorf("%w; connmap-agent install -h lists the flags", err)
 	}
-	host, token := f.Arg(0), f.Arg(1)
+	host := f.Arg(0)
+	o.token = f.Arg(1)
 	switch {
-	case f.NArg() != 2:
-		return errors.New("want HOST and TOKEN, as the map server prints them: connmap-agent install HOST TOKEN")
+	case f.NArg() < 1 || f.NArg() > 2:
+		return errors.New("want HOST and TOKEN, as the map server prints them: connmap-agent install HOST TOKEN; flags stand before them")
 	// They become words of a unit.
 	case strings.ContainsAny(host+*name, " \t\n\r\"'\\%$;"):
 		return fmt.Errorf("%q and %q must be plain words", host, *name)
 	}
-	if _, err := feed.ParseToken(token); err != nil {
+	if _, err := o.readToken(ctx, stderr); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -113,19 +121,22 @@ starts it. The service has a user of its own and three capabilities, not root's 
 	if err != nil {
 		return err
 	}
-	named := ""
-	if *name != "" {
-		named = " -name " + *name
-	}
-	files := []struct {
+	type file struct {
 		name, shown string
 		mode        os.FileMode
 		data        []byte
-	}{
-		{programFile, "this program", 0o755, program},
-		{tokenFile, "the token", 0o600, []byte(token + "\n")},
-		{unitFile, "", 0o644, fmt.Appendf(nil, unit, named, host)},
 	}
+	files := []file{{programFile, "this program", 0o755, program}, {tokenFile, "the token", 0o600, []byte(o.token + "\n")}}
+	flags, credential := "", ""
+	if o.server != nil {
+		files[1].shown = "the password"
+		files = append(files, file{serverFile, "the map server's certificate", 0o600, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: o.server.Raw})})
+		flags, credential = " -cert %d/cert", "LoadCredential=cert:"+serverFile+"\n"
+	}
+	if *name != "" {
+		flags += " -name " + *name
+	}
+	files = append(files, file{unitFile, "", 0o644, fmt.Appendf(nil, unit, flags, host, credential)})
 	for _, file := range files {
 		name := filepath.Join(*root, file.name)
 		fmt.Fprintf(stdout, "write %s (mode %04o)", name, file.mode)

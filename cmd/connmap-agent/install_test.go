@@ -59,10 +59,54 @@ func TestInstall(t *testing.T) {
 	assert.Contains(t, string(b), "\nStateDirectory=connmap-agent\n", "for the key")
 }
 
+// TestInstallByPassword: what the service needs is copied where it alone is let read by
+// systemd, and an agent with the unit's own flags joins.
+func TestInstallByPassword(t *testing.T) {
+	id, dir, addr, d := open(t)
+	require.NoError(t, id.SetPassword("open sesame"))
+	root, cert := t.TempDir(), filepath.Join(dir, "server-cert.pem")
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("open sesame\n"), 0o600))
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"install", "-root", root, "-password-file", file, "-cert", cert, addr}, &out, io.Discard))
+	assert.NotContains(t, out.String(), "sesame")
+	assert.Contains(t, out.String(), "(mode 0600): the password")
+	credentials := t.TempDir()
+	for name, from := range map[string]string{"token": tokenFile, "cert": serverFile} {
+		info, err := os.Stat(filepath.Join(root, from))
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm(), from)
+		b, err := os.ReadFile(filepath.Join(root, from))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(credentials, name), b, 0o600)) // as systemd does
+		unit, err := os.ReadFile(filepath.Join(root, unitFile))
+		require.NoError(t, err)
+		assert.Contains(t, string(unit), "\nLoadCredential="+name+":"+from+"\n")
+	}
+	unit, err := os.ReadFile(filepath.Join(root, unitFile))
+	require.NoError(t, err)
+	assert.NotContains(t, string(unit), "%!")
+	_, line, found := strings.Cut(string(unit), "\nExecStart="+programFile+" ")
+	require.True(t, found)
+	line, _, _ = strings.Cut(line, "\n")
+	t.Setenv("STATE_DIRECTORY", t.TempDir())
+	comes(t, d, io.Discard, strings.Fields(strings.ReplaceAll(line, "%d", credentials))...)
+
+	t.Chdir(dir) // the certificate is found there
+	root = t.TempDir()
+	require.NoError(t, run(t.Context(), []string{"install", "-root", root, addr, "open sesame"}, io.Discard, io.Discard))
+	assert.FileExists(t, filepath.Join(root, serverFile))
+}
+
 func TestInstallRefuses(t *testing.T) {
 	token := newToken(t)
+	_, dir, _, _ := open(t)
+	cert := filepath.Join(dir, "server-cert.pem")
+	t.Setenv("CONNMAP_TOKEN", "")
+	t.Setenv("STATE_DIRECTORY", t.TempDir())
 	for name, args := range map[string][]string{
 		"no token": {"map"}, "nothing": nil, "damaged token": {"map", token[:20]},
+		"a password without certificate": {"map", "open sesame"}, "a short password": {"-cert", cert, "map", "sesame"}, "no certificate": {"-cert", "/dev/null", "map", "open sesame"},
 		"a host that is more": {"map; rm -rf /", token}, "a name that is more": {"-name", "a b", "map", token}, "more": {"map", token, "x"}, "flag": {"-nonsense"},
 	} {
 		root := t.TempDir()

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -45,6 +46,7 @@ func main() {
 type options struct {
 	host, token, tokenFile, name, backend       string
 	key, cert, spool                            string
+	server                                      *x509.Certificate // of a password
 	once, watch, json, loopback, v, print, tofu bool
 	interval                                    time.Duration
 }
@@ -124,10 +126,9 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.once, "once", false, "print this machine's connections and exit (default report to a server)")
 	f.BoolVar(&o.watch, "watch", false, "print what opens, changes and closes until interrupted (default report to a server)")
 	f.BoolVar(&o.json, "json", false, "with -once or -watch: one JSON object a line (default columns)")
-	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token (default the argument, or CONNMAP_TOKEN)")
+	o.secretFlags(f)
 	f.StringVar(&o.key, "key", "", "`file` that holds this machine's own key, made when it is missing (default agent-key.pem in the state folder of the service, else in connmap in your configuration folder)")
 	f.StringVar(&o.spool, "spool", "", "`folder` for 64 MB of what memory has no room for while the map server is away, and of what it was not told when the agent ends; none: no such folder (default spool in the state folder of the service, else none)")
-	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder)")
 	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server shows now, and keep it in the file that -cert names or server-cert.pem")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
 	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag, proc or ss (default the best that works here)")
@@ -139,13 +140,14 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 		fmt.Fprint(stderr, `connmap-agent reports where this machine's network connections go.
 
   connmap-agent HOST[:PORT] TOKEN   report to a map server, which prints this line
+  connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
   connmap-agent -once -json         print the connections of now
   connmap-agent -watch              print connections as they open and close
   connmap-agent install -h          tells how to make it a service
 
-The token may also stand in CONNMAP_TOKEN or in a file (-token-file). A server that
-lets in by password wants that in its place, and its certificate here. After the first
-time the server knows this machine by a key that it makes for itself.
+A server that lets in by password takes that in place of the token, and its certificate
+must be here. After the first time the server knows this machine by a key that it makes
+for itself. Without a port, 6789 and 10789 are tried.
 
 As root it sees every connection, however short, of all users and containers, with
 its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
@@ -194,6 +196,13 @@ own programs only.
 	return o, nil
 }
 
+// secretFlags are those of what lets this machine join.
+func (o *options) secretFlags(f *flag.FlagSet) {
+	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token, or the password (default CONNMAP_TOKEN, else agent.token in connmap in your configuration folder)")
+	f.StringVar(&o.tokenFile, "password-file", "", "the same")
+	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder, or in connmap in your configuration folder)")
+}
+
 // write prints an event as a line.
 func write(w io.Writer, e conntrack.Event, asJSON bool) error {
 	if asJSON {
@@ -214,7 +223,11 @@ func write(w io.Writer, e conntrack.Event, asJSON bool) error {
 	if c.Process.PID != 0 {
 		program = fmt.Sprintf("%s[%d]", c.Process.Comm, c.Process.PID)
 	}
-	_, err := fmt.Fprintf(w, "%s  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d\n",
-		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx)
+	state := ""
+	if c.State.BeingClosed() {
+		state = "  " + c.State.String()
+	}
+	_, err := fmt.Fprintf(w, "%s  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d%s\n",
+		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx, state)
 	return err
 }

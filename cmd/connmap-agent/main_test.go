@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +104,30 @@ func TestWatchSeesOpenAndClose(t *testing.T) {
 	assert.NoError(t, <-done)
 }
 
+// TestClosingIsSaid: a connection of which a side has closed is not passed off as
+// established, in either form.
+func TestClosingIsSaid(t *testing.T) {
+	needsLinux(t)
+	c, ports := connected(t)
+	require.NoError(t, c.(*net.TCPConn).CloseWrite())
+	line := func(args ...string) (found string) {
+		require.Eventually(t, func() bool {
+			var out bytes.Buffer
+			require.NoError(t, run(t.Context(), append([]string{"-once", "-loopback"}, args...), &out, io.Discard))
+			for sc := bufio.NewScanner(&out); sc.Scan(); {
+				local, peer := strings.Index(sc.Text(), ports[1]), strings.Index(sc.Text(), ports[0])
+				if local >= 0 && peer > local && strings.Contains(sc.Text(), "close-wait") {
+					found = sc.Text()
+				}
+			}
+			return found != ""
+		}, 10*time.Second, 50*time.Millisecond)
+		return found
+	}
+	assert.Contains(t, line("-json"), `"state":"close-wait"`)
+	assert.True(t, strings.HasSuffix(line(), "  close-wait"))
+}
+
 func TestBadInput(t *testing.T) {
 	id, err := feed.LoadIdentity(t.TempDir())
 	require.NoError(t, err)
@@ -158,6 +183,22 @@ func TestTokenNeedNotBeAnArgument(t *testing.T) {
 	got, err = (&options{}).readToken(t.Context(), io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, id.Token(), got)
+
+	// The host alone is enough.
+	dir := t.TempDir()
+	t.Setenv("STATE_DIRECTORY", dir)
+	t.Setenv("CONNMAP_TOKEN", "")
+	_, err = (&options{}).readToken(t.Context(), io.Discard)
+	assert.ErrorContains(t, err, filepath.Join(dir, "agent.token"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "agent.token"), []byte(id.Token().String()+"\n"), 0o600))
+	o, err = parse([]string{"192.0.2.1"}, io.Discard, io.Discard)
+	require.NoError(t, err)
+	got, err = o.readToken(t.Context(), io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, id.Token(), got)
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = (&options{tokenFile: file}).readToken(t.Context(), io.Discard)
+	assert.ErrorContains(t, err, "is empty")
 }
 
 func TestVersion(t *testing.T) {

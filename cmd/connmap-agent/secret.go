@@ -19,36 +19,63 @@ import (
 // certFile is where connmapperl's agents look for the certificate of the server.
 const certFile = "server-cert.pem"
 
-// readToken returns the token, or that which a password and a certificate make.
-func (o *options) readToken(ctx context.Context, stderr io.Writer) (feed.Token, error) {
-	s := o.token
-	if s == "" && o.tokenFile != "" {
-		b, err := os.ReadFile(o.tokenFile)
-		if err != nil {
-			return feed.Token{}, err
+// secretFile is where a token or a password is looked for that is named nowhere, beside
+// the key of this machine: then the host alone is enough.
+const secretFile = "agent.token"
+
+const largestSecret = 4 << 10 // bytes
+
+// readSecret returns the token, or the password, as it was given.
+func (o *options) readSecret() (string, error) {
+	if s := strings.TrimSpace(o.token); s != "" {
+		return s, nil
+	}
+	name := o.tokenFile
+	if name == "" {
+		if s := strings.TrimSpace(os.Getenv("CONNMAP_TOKEN")); s != "" {
+			return s, nil
 		}
-		s = string(b)
+		if dir, err := o.folder(); err == nil {
+			name = filepath.Join(dir, secretFile)
+		}
 	}
-	if s == "" {
-		s = os.Getenv("CONNMAP_TOKEN")
+	f, err := os.Open(name)
+	if o.tokenFile == "" && err != nil {
+		return "", fmt.Errorf("no token: give it after the host, in CONNMAP_TOKEN, with -token-file or in %s; the map server prints it", name)
 	}
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return feed.Token{}, errors.New("no token: give it after the host, in CONNMAP_TOKEN or with -token-file; the map server prints it")
-	}
-	if strings.HasPrefix(s, "cm1_") {
-		return feed.ParseToken(s)
-	}
-	cert, err := o.readCert(ctx, stderr)
 	if err != nil {
-		return feed.Token{}, err
+		return "", err
 	}
-	if cert == nil {
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, largestSecret))
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimSpace(string(b))
+	if s == "" {
+		return "", fmt.Errorf("%s is empty: it is to hold the token that the map server prints, or its password", name)
+	}
+	return s, nil
+}
+
+// readToken returns the token, or that which a password and a certificate make. It
+// leaves what it has found in o.token and o.server.
+func (o *options) readToken(ctx context.Context, stderr io.Writer) (token feed.Token, err error) {
+	if o.token, err = o.readSecret(); err != nil {
+		return token, err
+	}
+	if strings.HasPrefix(o.token, "cm1_") {
+		return feed.ParseToken(o.token)
+	}
+	if o.server, err = o.readCert(ctx, stderr); err != nil {
+		return token, err
+	}
+	if o.server == nil {
 		// A damaged token is more likely than a password without certificate.
-		_, err := feed.ParseToken(s)
-		return feed.Token{}, fmt.Errorf("%w. If it is a password, put the map server's %s into this folder, name it with -cert, or give it in base64 in CONNMAP_CERT_B64; -tofu asks the server for it", err, certFile)
+		_, err := feed.ParseToken(o.token)
+		return token, fmt.Errorf("%w. If it is a password, put the map server's %s into this folder, name it with -cert, or give it in base64 in CONNMAP_CERT_B64; -tofu asks the server for it", err, certFile)
 	}
-	return feed.PasswordToken(s, cert)
+	return feed.PasswordToken(o.token, o.server)
 }
 
 // readCert returns the certificate of the server, nil if there is none.
@@ -63,6 +90,11 @@ func (o *options) readCert(ctx context.Context, stderr io.Writer) (*x509.Certifi
 	}
 	if name == "" {
 		name = certFile
+		if dir, err := o.folder(); err == nil {
+			if kept := filepath.Join(dir, certFile); !exists(name) && exists(kept) {
+				name = kept
+			}
+		}
 	}
 	b, err := os.ReadFile(name)
 	switch {
@@ -78,6 +110,11 @@ func (o *options) readCert(ctx context.Context, stderr io.Writer) (*x509.Certifi
 		return nil, nil
 	}
 	return nil, err
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // trust asks the server for its certificate and keeps it, so that from then on no other
@@ -96,17 +133,22 @@ func (o *options) trust(ctx context.Context, name string, stderr io.Writer) (*x5
 	return cert, errors.Join(pem.Encode(f, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), f.Close())
 }
 
+// folder returns where the agent keeps what is its own.
+func (*options) folder() (string, error) {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+		return dir, nil
+	}
+	config, err := os.UserConfigDir()
+	return filepath.Join(config, "connmap"), err
+}
+
 // readKey returns the key of this machine.
 func (o *options) readKey() (ed25519.PrivateKey, error) {
 	name := o.key
 	if name == "" {
-		dir := os.Getenv("STATE_DIRECTORY")
-		if dir == "" {
-			config, err := os.UserConfigDir()
-			if err != nil {
-				return nil, err
-			}
-			dir = filepath.Join(config, "connmap")
+		dir, err := o.folder()
+		if err != nil {
+			return nil, err
 		}
 		name = filepath.Join(dir, "agent-key.pem")
 	}

@@ -122,6 +122,20 @@ func TestPassword(t *testing.T) {
 	assert.Contains(t, stderr.String(), feed.Fingerprint(id.Certificate()))
 	comes(t, d, io.Discard, "-name", "kept", addr)
 
+	// The host alone: all else is in the agent's folder.
+	require.NoError(t, os.Remove("server-cert.pem"))
+	require.NoError(t, os.WriteFile(filepath.Join(os.Getenv("STATE_DIRECTORY"), "server-cert.pem"), b, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(os.Getenv("STATE_DIRECTORY"), "agent.token"), []byte("open sesame\n"), 0o600))
+	t.Setenv("CONNMAP_TOKEN", "")
+	comes(t, d, io.Discard, addr)
+	t.Setenv("CONNMAP_TOKEN", "open sesame")
+
+	// A wrong password is called one, not a token.
+	err = run(t.Context(), []string{"-key", filepath.Join(t.TempDir(), "key"), addr, "close sesame"}, io.Discard, io.Discard)
+	assert.ErrorIs(t, err, feed.ErrToken)
+	assert.ErrorContains(t, err, "wrong password")
+	assert.NotContains(t, err.Error(), "token")
+
 	// Another server in its place is not believed.
 	other, _, elsewhere, _ := open(t)
 	require.NoError(t, other.SetPassword("open sesame"))

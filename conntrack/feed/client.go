@@ -24,8 +24,12 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 )
 
-// DefaultPort is the TCP port of map servers.
-const DefaultPort = 10789
+// DefaultPort is the TCP port of map servers, as it was of connmapperl's. Where that is
+// taken they listen at FallbackPort, which a client that is given no port tries next.
+const (
+	DefaultPort  = 6789
+	FallbackPort = 10789
+)
 
 const (
 	handshakeTime = 10 * time.Second // for all of TLS, proofs and greetings
@@ -43,7 +47,8 @@ const (
 )
 
 // ErrToken says that client and server do not belong together: the token is
-// not the server's.
+// not the server's. Errors of a token that a password made are ErrToken too,
+// but speak of the password.
 var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
 
 // ErrRevoked says that the server does not take this host any more.
@@ -51,6 +56,8 @@ var ErrRevoked = errors.New("feed: the map server has revoked the key of this ma
 
 // errShared is what an agent learns whose place another one took.
 var errShared = errors.New("feed: another agent with the same key has joined: if this machine is a copy of another one, remove the file of the key on one of them")
+
+var errNoServer = errors.New("feed: what answers is no map server of connmap")
 
 var errClosed = errors.New("feed: the map server closed the link")
 
@@ -63,7 +70,7 @@ type Source interface {
 // A Client reports the connections of a source to a map server. Its fields
 // must be set before Run and not change afterwards.
 type Client struct {
-	Addr   string                // host or host:port of the server; without a port it is DefaultPort
+	Addr   string                // host or host:port of the server; without a port DefaultPort and FallbackPort are tried
 	Token  Token                 // of the server
 	Key    ed25519.PrivateKey    // by which the server knows this host once the token has let it in; nil: it needs a token that works each time
 	Name   string                // by which the map calls this host; empty: its address
@@ -82,7 +89,7 @@ type Client struct {
 // wrong and with a *net.DNSError if there is no such host: waiting mends
 // neither. A client must not run twice at the same time.
 func (c *Client) Run(ctx context.Context) error {
-	addr, err := address(c.Addr)
+	addrs, err := addresses(c.Addr)
 	switch {
 	case err != nil:
 		return err
@@ -93,7 +100,7 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &linker{Client: c, addr: addr, log: c.Logger, table: newTable(), boot: make([]byte, bootLen)}
+	l := &linker{Client: c, addrs: addrs, log: c.Logger, table: newTable(), boot: make([]byte, bootLen)}
 	if c.Spool != "" {
 		if l.table.spool, err = openSpool(c.Spool); err != nil {
 			return err
@@ -141,7 +148,8 @@ func (t *table) read(ctx context.Context, src Source) error {
 // A linker is a running Client.
 type linker struct {
 	*Client
-	addr  string
+	addrs []string // to try in order; that which answered last comes first
+	addr  string   // that which is tried
 	log   *slog.Logger
 	table *table
 	boot  []byte
@@ -154,7 +162,7 @@ func (l *linker) run(ctx context.Context) error {
 	backoff, ever, said := firstBackoff, false, ""
 	for {
 		var since time.Time // of the link
-		err := l.link(ctx, func() {
+		err := l.linkAny(ctx, func() {
 			level := slog.LevelInfo
 			if said != "" {
 				// Who read of the trouble is to read of its end.
@@ -167,14 +175,13 @@ func (l *linker) run(ctx context.Context) error {
 			return nil
 		}
 		var dns *net.DNSError
-		hopeless := errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked)
-		if !ever && (hopeless || errors.As(err, &dns) && dns.IsNotFound) {
+		if !ever && (hopeless(err) || errors.As(err, &dns) && dns.IsNotFound) {
 			return explain(err)
 		}
 		if !since.IsZero() && time.Since(since) >= healthy {
 			backoff = firstBackoff
 		}
-		if hopeless || errors.Is(err, errShared) {
+		if hopeless(err) || errors.Is(err, errShared) {
 			backoff = lastBackoff
 		}
 		if why := explain(err).Error(); why != said {
@@ -191,6 +198,9 @@ func (l *linker) run(ctx context.Context) error {
 	}
 }
 
+// hopeless reports whether another try is of no use as long as nobody changes anything.
+func hopeless(err error) bool { return errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked) }
+
 // explain turns what goes wrong on a network into the same words each time:
 // those of package net hold a local port that changes.
 func explain(err error) error {
@@ -204,37 +214,84 @@ func explain(err error) error {
 		return fmt.Errorf("feed: there is no host %q: %w", dns.Name, err)
 	case errors.As(err, &dns):
 		return fmt.Errorf("feed: the address of %q cannot be found now: %s", dns.Name, dns.Err)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case refused(err):
 		return fmt.Errorf("feed: nothing listens there: %w", syscall.ECONNREFUSED)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return errors.New("feed: it does not answer")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return errClosed
 	case errors.As(err, &record):
-		return errors.New("feed: what answers is no map server")
+		return errNoServer
 	case errors.As(err, &op):
 		return fmt.Errorf("feed: %w", op.Err)
 	}
 	return err
 }
 
-// address adds the default port.
-func address(addr string) (string, error) {
+// addresses returns where a server may listen: with the default ports, if there is none.
+func addresses(addr string) ([]string, error) {
+	ports := make([]string, 1, 2)
 	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
+	if ports[0] = port; err != nil {
 		// There is no port, or the whole is a bare IPv6 address.
-		host, port = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]"), strconv.Itoa(DefaultPort)
+		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+		ports = []string{strconv.Itoa(DefaultPort), strconv.Itoa(FallbackPort)}
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
+	n, err := strconv.ParseUint(ports[0], 10, 16)
 	bad := err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /[]")
 	if strings.Contains(host, ":") {
 		_, err := netip.ParseAddr(host)
 		bad = bad || err != nil
 	}
 	if bad {
-		return "", fmt.Errorf("feed: expected the map server as HOST or HOST:PORT, found %q", addr)
+		return nil, fmt.Errorf("feed: expected the map server as HOST or HOST:PORT, found %q", addr)
 	}
-	return net.JoinHostPort(host, port), nil
+	for i, port := range ports {
+		ports[i] = net.JoinHostPort(host, port)
+	}
+	return ports, nil
+}
+
+// firstOf calls f for one address after the other until it succeeds. Otherwise it returns
+// the error that tells most, and its index: where nothing listens is no news.
+func firstOf(addrs []string, f func(addr string) error) (int, error) {
+	best, at := f(addrs[0]), 0
+	for i := 1; i < len(addrs) && best != nil && !errors.Is(best, context.Canceled); i++ {
+		switch err := f(addrs[i]); {
+		case err == nil, hopeless(err) && !hopeless(best), refused(best) && !refused(err):
+			best, at = err, i
+		}
+	}
+	return at, best
+}
+
+func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+
+// linkAny keeps a link to that of the addresses at which the server answers.
+func (l *linker) linkAny(ctx context.Context, joined func()) error {
+	linked := false
+	var broken error
+	at, err := firstOf(l.addrs, func(addr string) error {
+		l.addr = addr
+		err := l.link(ctx, func() {
+			linked = true
+			joined()
+		})
+		if linked || ctx.Err() != nil {
+			broken = err
+			return nil
+		}
+		return err
+	})
+	if err == nil {
+		err = broken
+	}
+	l.addr = l.addrs[at]
+	if linked {
+		// There it is asked first the next time.
+		l.addrs[0], l.addrs[at] = l.addrs[at], l.addrs[0]
+	}
+	return err
 }
 
 // link connects, greets and reports until something breaks.
@@ -288,11 +345,11 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 			return &l.cert, nil
 		},
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
-				return fmt.Errorf("%w (another server answers at %s)", ErrToken, l.addr)
-			}
 			if cs.NegotiatedProtocol != alpn {
-				return errors.New("feed: the server does not speak connmap/1")
+				return errNoServer
+			}
+			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
+				return l.Token.misses(l.addr)
 			}
 			return nil
 		},
@@ -318,16 +375,19 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 		return nil, none, err
 	}
 	if kind == frameBye {
-		return nil, none, farewell(b)
+		if err = farewell(b); err == ErrToken {
+			err = l.Token.wrong()
+		}
+		return nil, none, err
 	}
 	var p proofFrame
 	if kind != frameProof || decode(b, &p) != nil {
-		return nil, none, ErrToken
+		return nil, none, l.Token.wrong()
 	}
 	// A server that knows the key of this host needs no token, nor proves that it has one:
 	// its own key is right already.
 	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
-		return nil, none, ErrToken
+		return nil, none, l.Token.wrong()
 	}
 	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
 	if l.Info != nil {
@@ -362,7 +422,7 @@ func farewell(b []byte) error {
 	case byeAgents:
 		return errors.New("feed: the map server has as many agents as it takes")
 	case byeGuesses:
-		return errors.New("feed: too many wrong tokens came from this address: the map server takes none for a minute")
+		return errors.New("feed: too many wrong passwords or tokens came from this address: the map server takes none for a minute")
 	case byeRevoked:
 		return ErrRevoked
 	case byeReplaced:
@@ -422,6 +482,9 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 				f.Lost = lost
 			}
 			for i, e := range part {
+				if !server.States {
+					e.Conn.State = 0
+				}
 				f.Events[i] = eventRowOf(e)
 			}
 			l.table.sending(f.Seq, part, f.Lost, spooled)
@@ -448,6 +511,9 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 		for part, more := range parts(conns, rowSize) {
 			f := fullFrame{Type: frameFull, Seq: l.seq, More: more, Rows: make([]row, len(part))}
 			for i, c := range part {
+				if !server.States {
+					c.State = 0
+				}
 				f.Rows[i] = rowOf(c)
 			}
 			if err := send(f); err != nil {

@@ -35,7 +35,7 @@
 //
 //	1 proof   [1, proof]                       both, first; empty from a server that knows the key
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
-//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded}] server
+//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded, 6: states}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
 //	5 delta   [5, seq, [[kind, time, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
@@ -48,13 +48,15 @@
 // a link with the boot of an older one takes its place. wall is the client's
 // clock, seq grows with each full and delta of one boot, connections is how
 // many the server takes. kind is 1 for open, 2 for update and 3 for close.
-// code is 1: wrong token, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
+// code is 1: wrong token or password, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
 // client with the same key took the place, 6: too many connections of all agents, 7: join
-// again, 8: too many wrong tokens came from this address. A conn is
+// again, 8: too many wrong tokens or passwords came from this address. A conn is
 //
 //	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
 //
-// with addresses as 4 or 16 bytes and 2 of the port, rtt in microseconds,
+// with addresses as 4 or 16 bytes and 2 of the port, direction 0 for unknown, 1 for in and
+// 2 for out, plus, if states in welcome is true, four times the kernel's number of the
+// state of a TCP socket, rtt in microseconds,
 // opened, wall and the time of an event in microseconds of Unix time, and texts of at
 // most 256 bytes.
 //
@@ -76,7 +78,7 @@
 // that is exceeded the agent that has the most goes. Whoever sends more than 20 frames a
 // second, after a burst of 60, waits. A handshake takes at most 10 s. Of those that have not
 // said who they are there are 512; one more displaces the oldest of the IPv4 address or
-// IPv6 /64 that has the most. After 5 wrong tokens in a minute an address needs a known key. Refusals are
+// IPv6 /64 that has the most. After 5 wrong tokens or passwords in a minute an address needs a known key. Refusals are
 // logged once a minute for each reason, with their count. Texts are cut to 256 bytes and
 // cleaned of what cannot be shown. What a frame allocates is in proportion to its bytes.
 package feed

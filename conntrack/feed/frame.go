@@ -22,7 +22,8 @@ const (
 	keptBuffer   = 16 * 1024  // bytes; a link that once sent a large frame is not to hold its room
 	mostItems    = 4096       // of an array in a frame
 	smallestRow  = 27         // bytes: 14 elements and their array, two of them addresses of 6 bytes
-	largestRow   = 103        // bytes without its texts
+	largestRow   = 104        // bytes without its texts
+	mostState    = 12         // that a kernel has
 	smallestMore = 3          // bytes of an event besides its row, at least
 	eventExtra   = 11         // the same at most
 	frameExtra   = 32         // bytes of a frame besides its items
@@ -86,6 +87,7 @@ type (
 		Last    uint64 `cbor:"4,keyasint,omitempty"`
 
 		Recorded uint64 `cbor:"5,keyasint,omitempty"`
+		States   bool   `cbor:"6,keyasint,omitempty"`
 	}
 	fullFrame struct {
 		_    struct{} `cbor:",toarray"`
@@ -124,7 +126,7 @@ type (
 	row struct {
 		_                    struct{} `cbor:",toarray"`
 		ID                   uint64
-		Proto, Direction     uint8
+		Proto, Direction     uint8 // Direction is the direction and four times the state
 		Local, Peer          []byte
 		PID                  int32
 		Comm, Exe, Container string
@@ -172,7 +174,7 @@ var (
 
 func rowOf(c conntrack.Conn) row {
 	return row{
-		ID: c.ID, Proto: uint8(c.Proto), Direction: uint8(c.Direction), Local: addrBytes(c.Local), Peer: addrBytes(c.Peer),
+		ID: c.ID, Proto: uint8(c.Proto), Direction: uint8(c.Direction) | uint8(c.State)<<2, Local: addrBytes(c.Local), Peer: addrBytes(c.Peer),
 		PID: int32(c.Process.PID), Comm: cut(c.Process.Comm), Exe: cut(c.Process.Exe), Container: cut(c.Process.Container), UID: c.UID,
 		Tx: c.Tx, Rx: c.Rx, RTT: uint32(min(max(c.RTT.Microseconds(), 0), 1<<32-1)), Opened: c.Opened.UnixMicro(),
 	}
@@ -227,11 +229,12 @@ func (r *row) conn(c clock) (conntrack.Conn, error) {
 	peer, ok2 := addrOf(r.Peer)
 	// A piece of a longer text would hold the memory of all of it.
 	long := len(r.Comm) > mostText || len(r.Exe) > mostText || len(r.Container) > mostText
-	if !ok1 || !ok2 || long || r.Direction > uint8(conntrack.Out) || r.PID < 0 {
+	direction, state := conntrack.Direction(r.Direction&3), conntrack.State(r.Direction>>2)
+	if !ok1 || !ok2 || long || direction > conntrack.Out || state > mostState || r.PID < 0 {
 		return conntrack.Conn{}, errRow
 	}
 	return conntrack.Conn{
-		ID: r.ID, Proto: conntrack.Proto(r.Proto), Direction: conntrack.Direction(r.Direction), Local: local, Peer: peer,
+		ID: r.ID, Proto: conntrack.Proto(r.Proto), State: state, Direction: direction, Local: local, Peer: peer,
 		Process: CleanProcess(conntrack.Process{PID: int(r.PID), Comm: r.Comm, Exe: r.Exe, Container: r.Container}),
 		UID:     r.UID, Tx: r.Tx, Rx: r.Rx, RTT: time.Duration(r.RTT) * time.Microsecond, Opened: c.time(r.Opened),
 	}, nil

@@ -15,7 +15,7 @@ const refusalsEvery = time.Minute
 
 // Why agents are refused or dismissed.
 var (
-	errGuesses  = errors.New("feed: too many wrong tokens from one address: for a minute it needs a known key")
+	errGuesses  = errors.New("feed: too many wrong passwords or tokens from one address: for a minute it needs a known key")
 	errAgents   = errors.New("feed: there are as many agents as may be")
 	errRevoked  = errors.New("feed: its key is revoked")
 	errTotal    = errors.New("feed: all agents together have more connections than may be, and it has the most")

@@ -74,11 +74,14 @@ func TestBackoff(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Hour)
 		defer cancel()
 		var tries []time.Time
+		ports := map[string]int{}
 		var log strings.Builder
 		c := &Client{Addr: "192.0.2.1", Token: id.Token(), Source: make(script), Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			dial: func(_ context.Context, network, addr string) (net.Conn, error) {
-				assert.Equal(t, "192.0.2.1:10789", addr)
-				tries = append(tries, time.Now())
+				ports[addr]++
+				if addr == "192.0.2.1:6789" {
+					tries = append(tries, time.Now())
+				}
 				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 			}}
 		require.NoError(t, c.Run(ctx))
@@ -90,6 +93,7 @@ func TestBackoff(t *testing.T) {
 			most = min(2*most, 5*time.Minute)
 		}
 		assert.InDelta(t, 6*60/2.75, len(tries), 50, "about every 165 s in the end")
+		assert.Equal(t, map[string]int{"192.0.2.1:6789": len(tries), "192.0.2.1:10789": len(tries)}, ports)
 		assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
 	})
 }
@@ -260,6 +264,7 @@ func TestRogueAgent(t *testing.T) {
 		{"local address of 5 bytes", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Local = make([]byte, 5) })}}},
 		{"no peer", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Peer = nil })}}},
 		{"direction", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 3 })}}},
+		{"state", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 13<<2 | 1 })}}},
 		{"negative PID", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.PID = -1 })}}},
 		{"long text", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Exe = strings.Repeat("x", mostText+1) })}}},
 		{"kind", []any{deltaFrame{Type: frameDelta, Seq: 1, Events: []eventRow{{Kind: conntrack.Lost, Row: good}}}}},
@@ -383,7 +388,7 @@ func TestClockIsSteady(t *testing.T) {
 // TestRowSize: what a connection takes in a frame is never underestimated.
 func TestRowSize(t *testing.T) {
 	long := strings.Repeat("x", 1000)
-	c := conntrack.Conn{ID: 1<<64 - 1, Proto: 255, Direction: 2,
+	c := conntrack.Conn{ID: 1<<64 - 1, Proto: 255, State: 12, Direction: 2,
 		Local: netip.MustParseAddrPort("[2001:db8::1]:65535"), Peer: netip.MustParseAddrPort("[2001:db8::2]:65535"),
 		Process: conntrack.Process{PID: 1<<31 - 1, Comm: long, Exe: long, Container: long},
 		UID:     1<<32 - 1, Tx: 1<<64 - 1, Rx: 1<<64 - 1, RTT: 1<<63 - 1, Opened: time.UnixMicro(-1 << 60)}
@@ -417,20 +422,89 @@ func TestRowSize(t *testing.T) {
 	assert.Greater(t, frames, 10)
 }
 
-func TestAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"map": "map:10789", "map:1": "map:1", "192.0.2.1": "192.0.2.1:10789", "192.0.2.1:65535": "192.0.2.1:65535",
-		"2001:db8::1": "[2001:db8::1]:10789", "[2001:db8::1]": "[2001:db8::1]:10789", "[2001:db8::1]:2": "[2001:db8::1]:2",
-		"fe80::1%eth0": "[fe80::1%eth0]:10789",
+func TestAddresses(t *testing.T) {
+	for in, want := range map[string][]string{
+		"map": {"map:6789", "map:10789"}, "192.0.2.1": {"192.0.2.1:6789", "192.0.2.1:10789"},
+		"map:1": {"map:1"}, "192.0.2.1:65535": {"192.0.2.1:65535"},
+		"2001:db8::1": {"[2001:db8::1]:6789", "[2001:db8::1]:10789"}, "[2001:db8::1]": {"[2001:db8::1]:6789", "[2001:db8::1]:10789"},
+		"[2001:db8::1]:2": {"[2001:db8::1]:2"}, "fe80::1%eth0": {"[fe80::1%eth0]:6789", "[fe80::1%eth0]:10789"},
 	} {
-		got, err := address(in)
+		got, err := addresses(in)
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got, in)
 	}
 	for _, in := range []string{"", ":1", "map:", "map:0", "map:65536", "map:http", "http://map", "map:1:2]", "map:1:2", "a b", "[]"} {
-		_, err := address(in)
+		_, err := addresses(in)
 		assert.Error(t, err, in)
 	}
+}
+
+// TestBothPorts: without a port a server is found at either, and what is said of a failure
+// is of the port where something answers.
+func TestBothPorts(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	wrong := fmt.Errorf("%w (another server answers)", ErrToken)
+	tests := []struct {
+		name          string
+		first, second error
+		want          error
+		at            int
+	}{
+		{"the first", nil, refused, nil, 0},
+		{"the second", refused, nil, nil, 1},
+		{"another program at the first", errNoServer, nil, nil, 1},
+		{"nothing", refused, refused, refused, 0},
+		{"another program and nothing", errNoServer, refused, errNoServer, 0},
+		{"nothing and a wrong token", refused, wrong, wrong, 1},
+		{"a wrong token and nothing", wrong, refused, wrong, 0},
+		{"a wrong token and the right server", wrong, nil, nil, 1},
+		{"silence and a wrong token", os.ErrDeadlineExceeded, wrong, wrong, 1},
+		{"a wrong token and silence", wrong, os.ErrDeadlineExceeded, wrong, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			at, err := firstOf([]string{"1", "2"}, func(addr string) error {
+				return map[string]error{"1": test.first, "2": test.second}[addr]
+			})
+			assert.Equal(t, test.want, err)
+			assert.Equal(t, test.at, at)
+		})
+	}
+
+	// A server at the second port behind one of another program at the first, as when
+	// connmapperl's still runs: the link comes up, and is asked for there first from then on.
+	id := identity(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer other.Close()
+	asked := make(chan struct{}, 100)
+	go func() {
+		for {
+			c, err := other.Accept()
+			if err != nil {
+				return
+			}
+			asked <- struct{}{}
+			// Its protocol is TLS too, with the same certificate.
+			tls.Server(c, &tls.Config{Certificates: []tls.Certificate{id.cert}}).Handshake()
+			c.Close()
+		}
+	}()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := newHub()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { assert.NoError(t, (&Server{Identity: id, Handler: h}).Serve(ctx, l)) })
+	to := map[string]string{"map.example.com:6789": other.Addr().String(), "map.example.com:10789": l.Addr().String()}
+	c := &Client{Addr: "map.example.com", Token: id.Token(), Source: make(script), dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, to[addr])
+	}}
+	work.Go(func() { assert.NoError(t, c.Run(ctx)) })
+	require.Eventually(t, func() bool { return h.counts().joins == 1 }, 10*time.Second, 5*time.Millisecond)
+	cancel()
+	work.Wait()
+	assert.Len(t, asked, 1)
 }
 
 // TestTroubleIsPlain: what goes wrong is one line without a local port, which
@@ -459,7 +533,7 @@ func TestTroubleIsPlain(t *testing.T) {
 	tests := []struct{ name, addr, want string }{
 		{"down", gone.Addr().String(), "feed: nothing listens there: connection refused"},
 		{"closes", answer(func(net.Conn) {}), "feed: the map server closed the link"},
-		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server"},
+		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server of connmap"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -587,4 +661,47 @@ func BenchmarkFull(b *testing.B) {
 			appendConns(nil, f.Rows, clock{now: time.Now()})
 		}
 	})
+}
+
+// TestStates: those of sockets come along, but for a server that does not know of them.
+func TestStates(t *testing.T) {
+	id, h, src := identity(t), newHub(), make(script)
+	addr, _ := serve(t, id, h, "127.0.0.1:0")
+	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Source: src})
+	c := testConn(1, 443)
+	c.State = conntrack.Established
+	src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
+	stateOf := func() conntrack.State {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, conns := range h.conns {
+			return conns[1].State
+		}
+		return 0
+	}
+	eventually(t, "it is established", func() bool { return stateOf() == conntrack.Established })
+	c.State = conntrack.CloseWait
+	src <- conntrack.Event{Kind: conntrack.Update, Conn: c}
+	eventually(t, "the peer has closed", func() bool { return stateOf() == conntrack.CloseWait })
+	stop()
+	assert.NoError(t, <-done)
+
+	near, far := net.Pipe()
+	defer far.Close()
+	conn := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+	older := tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.cert}})
+	l := &linker{Client: &Client{}, table: newTable()}
+	l.table.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { l.report(ctx, conn, welcome{Most: 10}, make(chan error)) })
+	kind, b, err := readFrame(older, nil, largeFrame)
+	require.NoError(t, err)
+	require.Equal(t, frameFull, kind)
+	var f fullFrame
+	require.NoError(t, decode(b, &f))
+	assert.Equal(t, uint8(conntrack.Out), f.Rows[0].Direction, "it would refuse anything else")
+	cancel()
+	far.Close()
+	work.Wait()
 }

@@ -29,7 +29,7 @@ func PasswordToken(password string, cert *x509.Certificate) (Token, error) {
 	if utf8.RuneCountInString(password) < leastPassword {
 		return Token{}, fmt.Errorf("feed: a password needs %d characters at least", leastPassword)
 	}
-	t := Token{pin: pinOf(cert)}
+	t := Token{pin: pinOf(cert), password: true}
 	secret, err := pbkdf2.Key(sha256.New, password, t.pin[:], passwordRounds, secretLen)
 	if err != nil {
 		return Token{}, fmt.Errorf("feed: %w", err)
@@ -70,22 +70,37 @@ func ParseCertificate(text []byte) (*x509.Certificate, error) {
 // it is the right one: compare its [Fingerprint] with what the server's own machine
 // says.
 func FetchCertificate(ctx context.Context, addr string) (*x509.Certificate, error) {
-	addr, err := address(addr)
+	addrs, err := addresses(addr)
 	if err != nil {
 		return nil, err
 	}
+	var cert *x509.Certificate
+	_, err = firstOf(addrs, func(addr string) (err error) {
+		cert, err = fetchCertificate(ctx, addr)
+		return err
+	})
+	if err != nil {
+		return nil, explain(err)
+	}
+	return cert, nil
+}
+
+func fetchCertificate(ctx context.Context, addr string) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	defer raw.Close()
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, ServerName: serverName, InsecureSkipVerify: true,
 	})
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, explain(err)
+		return nil, err
+	}
+	if conn.ConnectionState().NegotiatedProtocol != alpn {
+		return nil, errNoServer
 	}
 	return conn.ConnectionState().PeerCertificates[0], nil
 }

@@ -363,7 +363,7 @@ func FuzzParseSecrets(f *testing.F) {
 func TestPassword(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	require.NoError(t, id.SetPassword("open sesame"))
-	addr, _ := start(t, &Server{Identity: id, Registry: r, Handler: h})
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h})
 	file, err := os.ReadFile(filepath.Join(id.dir, "server-cert.pem"))
 	require.NoError(t, err)
 	block, _ := pem.Decode(file)
@@ -386,10 +386,13 @@ func TestPassword(t *testing.T) {
 	require.NoError(t, err)
 	_, err = join(t, addr, &Client{Token: wrong})
 	assert.ErrorIs(t, err, ErrToken)
+	assert.EqualError(t, err, "feed: wrong password: it is not the one that this map server lets in by")
+	eventually(t, "the server calls it so too", func() bool { return strings.Contains(log.String(), "wrong password or token") })
 	other, err := PasswordToken("open sesame", identity(t).Certificate())
 	require.NoError(t, err)
 	_, err = join(t, addr, &Client{Token: other})
 	assert.ErrorIs(t, err, ErrToken, "another server's certificate: nothing leaves")
+	assert.EqualError(t, err, "feed: wrong certificate: the map server at "+addr+" has another one; copy its server-cert.pem again")
 	_, err = PasswordToken("short", seen)
 	assert.ErrorContains(t, err, "8 characters")
 	for _, text := range []string{"", "secret", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "AAAA", strings.Repeat("A", 1<<20)} {

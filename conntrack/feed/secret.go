@@ -149,7 +149,7 @@ func (s *secrets) add(now time.Time, lifetime time.Duration, only bool) (Token, 
 		return Token{}, fmt.Errorf("feed: %w", err)
 	}
 	s.file = nil
-	return Token{n.value, s.pin}, s.read()
+	return Token{secret: n.value, pin: s.pin}, s.read()
 }
 
 // lasting returns the token that works longest.
@@ -169,7 +169,7 @@ func (s *secrets) lasting(now time.Time) Token {
 	if best == nil {
 		return Token{}
 	}
-	return Token{best.value, s.pin}
+	return Token{secret: best.value, pin: s.pin}
 }
 
 func (s *secrets) setPassword(value [secretLen]byte) {
@@ -192,12 +192,14 @@ func (s *secrets) proven(cs *tls.ConnectionState, theirs []byte) (Token, error) 
 			}
 		}
 	}
+	wrong := error(ErrToken)
 	if s.password != nil {
 		values = append(values, *s.password)
+		wrong = tokenError("feed: wrong password or token")
 	}
 	s.mu.Unlock()
 	for _, value := range values {
-		t := Token{value, s.pin}
+		t := Token{secret: value, pin: s.pin}
 		want, err := proof(cs, t, roleAgent)
 		if err != nil {
 			return Token{}, err
@@ -207,7 +209,7 @@ func (s *secrets) proven(cs *tls.ConnectionState, theirs []byte) (Token, error) 
 		}
 	}
 	if err == nil {
-		err = ErrToken
+		err = wrong
 	}
 	return Token{}, err
 }

@@ -228,7 +228,7 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		return errAgents
 	}
 	defer s.part(l)
-	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, Last: s.last(l.boot)}
+	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, States: true, Last: s.last(l.boot)}
 	if r, ok := s.Handler.(Recorder); ok {
 		greeting.Recorded = r.LastRecorded(l.boot)
 	}

@@ -20,8 +20,31 @@ const (
 // A Token is what an agent needs to join a map server. It is a secret: who
 // has it can join. It is comparable; the zero Token joins nothing.
 type Token struct {
-	secret [secretLen]byte
-	pin    [pinLen]byte
+	secret   [secretLen]byte
+	pin      [pinLen]byte
+	password bool // it is made of one: so errors call it
+}
+
+// A tokenError is ErrToken in the words of what is wrong.
+type tokenError string
+
+func (e tokenError) Error() string      { return string(e) }
+func (tokenError) Is(target error) bool { return target == ErrToken }
+
+// wrong is the error when a server does not accept the token.
+func (t Token) wrong() error {
+	if t.password {
+		return tokenError("feed: wrong password: it is not the one that this map server lets in by")
+	}
+	return ErrToken
+}
+
+// misses is the error when the server at an address is not that of the token.
+func (t Token) misses(addr string) error {
+	if t.password {
+		return tokenError("feed: wrong certificate: the map server at " + addr + " has another one; copy its server-cert.pem again")
+	}
+	return tokenError(ErrToken.Error() + " (another server answers at " + addr + ")")
 }
 
 // String returns the token as text of 52 characters without blanks: cm1_, then

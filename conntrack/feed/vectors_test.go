@@ -39,6 +39,8 @@ func TestVectors(t *testing.T) {
 		Process: conntrack.Process{PID: 5, Comm: "ssh", Exe: "/usr/bin/ssh"}, UID: 1000, Tx: 88_000, Rx: 3_200_000, RTT: 41 * time.Millisecond, Opened: at}
 	v6 := conntrack.Conn{ID: 1 << 40, Proto: conntrack.UDP, Direction: conntrack.In, Local: netip.MustParseAddrPort("[2001:db8::1]:53"), Peer: netip.MustParseAddrPort("[2001:db8::2]:50000"),
 		Process: conntrack.Process{Comm: "named", Container: "c0ffee"}, Opened: at}
+	waits := v4
+	waits.State = conntrack.CloseWait
 	frames := []struct {
 		name  string
 		frame any
@@ -48,6 +50,8 @@ func TestVectors(t *testing.T) {
 		{"hello", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}}},
 		{"welcome", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3}}},
 		{"full", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(v4), rowOf(v6)}}},
+		{"welcome of a server that takes states", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, States: true}}},
+		{"full with a state", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(waits)}}},
 		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{
 			eventRowOf(conntrack.Event{Kind: conntrack.Open, Time: at, Conn: v6}),
 			eventRowOf(conntrack.Event{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4}),

@@ -156,7 +156,7 @@ func greetAgents(out io.Writer, at netip.AddrPort, t feed.Token) {
 		return
 	}
 	host := joinHost(at.Addr())
-	if at.Port() != feed.DefaultPort {
+	if at.Port() != feed.DefaultPort && at.Port() != feed.FallbackPort {
 		host = net.JoinHostPort(host, fmt.Sprint(at.Port()))
 	}
 	fmt.Fprintf(out, "Other machines join with:\n\n    connmap-agent %s %s\n\n", host, t)

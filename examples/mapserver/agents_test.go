@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
+	"github.com/connmapgo/connmap/rules"
 )
 
 // ask runs a command of the server and returns what it prints.
@@ -88,5 +91,45 @@ func TestAdminister(t *testing.T) {
 	} {
 		_, err := ask(t, append(strings.Fields(args), "-config", dir)...)
 		assert.ErrorContains(t, err, want, args)
+	}
+}
+
+// TestListenFallback: where another program has the default port, as connmapperl's server,
+// the other one is taken, and new machines need not be told.
+func TestListenFallback(t *testing.T) {
+	ownFolders(t)
+	cfg, err := parse(nil, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, ":6789", cfg.listen, "connmapperl's port, which firewalls let through")
+	assert.True(t, cfg.fallback)
+	cfg, err = parse([]string{"-listen", ":6789"}, io.Discard)
+	require.NoError(t, err)
+	assert.False(t, cfg.fallback, "what is asked for is not replaced")
+
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	dir := t.TempDir()
+	a := &app{cfg: config{configDir: dir, listen: taken.Addr().String(), fallback: true}, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+	if err := a.listen(); err != nil {
+		// Another server on this machine has that one.
+		assert.ErrorContains(t, err, taken.Addr().String()+" and :10789 is in use")
+		return
+	}
+	defer a.listener.Close()
+	assert.Equal(t, 10789, a.listener.Addr().(*net.TCPAddr).Port)
+	var out bytes.Buffer
+	a.greet(&out)
+	assert.Contains(t, out.String(), "connmap-agent ")
+	assert.NotContains(t, out.String(), "10789")
+}
+
+// TestOwnLinksHaveARule: the rule by which connmapperl's file names its links names ours.
+func TestOwnLinksHaveARule(t *testing.T) {
+	set, err := rules.Parse(strings.NewReader("\"connmap\",local,6789,90,90,20,200,0,0\n\"connmap\",peer,6789,90,90,20,200,0,0\n"))
+	require.NoError(t, err)
+	for _, c := range []rules.Conn{{Local: feed.DefaultPort, Peer: 40000}, {Local: 40000, Peer: feed.DefaultPort}} {
+		r, _ := set.Match(c)
+		assert.Equal(t, "connmap", r.Label)
 	}
 }

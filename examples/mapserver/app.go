@@ -74,6 +74,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 			}
 		})
 	}
+	for _, db := range m.Geo[:len(m.Geo)-1] { // the embedded table is no file
+		a.work.Go(func() { a.watchTable(ctx, db, tableEvery) })
+	}
 	if err := a.watchLocal(ctx); err != nil {
 		a.problem("local", fmt.Errorf("this machine's connections are not shown: %w", err))
 	}
@@ -179,6 +182,15 @@ func (a *app) listen() error {
 		return nil
 	}
 	l, err := net.Listen("tcp", a.cfg.listen)
+	if a.cfg.fallback && errors.Is(err, syscall.EADDRINUSE) {
+		// Most likely connmapperl's server runs. Agents try both.
+		other := fmt.Sprintf(":%d", feed.FallbackPort)
+		if l, err = net.Listen("tcp", other); err == nil {
+			a.log.Warn("another program listens where agents join by default; this server listens at another port, which agents try too", "taken", a.cfg.listen, "taking", other)
+		} else {
+			a.cfg.listen += " and " + other
+		}
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("address %s is in use: does a mapserver run already? -listen :PORT takes another, -listen none does without agents", a.cfg.listen)
@@ -313,8 +325,12 @@ func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
 
 // summary says in one line what a state holds.
 func summary(st *live.State) string {
-	countries, programs, unknown := map[string]bool{}, map[string]bool{}, 0
+	countries, programs, open, unknown := map[string]bool{}, map[string]bool{}, 0, 0
 	for _, c := range st.Conns {
+		if c.State.BeingClosed() {
+			continue
+		}
+		open++
 		programs[c.Process.Comm] = true
 		if c.Scope != live.Internet {
 			continue
@@ -328,7 +344,7 @@ func summary(st *live.State) string {
 	// Unknown programs are none, and a table of coordinates names no country.
 	delete(programs, "")
 	delete(countries, "")
-	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(len(st.Conns), "live connection", "live connections"),
+	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(open, "live connection", "live connections"),
 		count(len(programs), "program", "programs"), count(len(countries), "country", "countries"))
 	if unknown > 0 {
 		s += fmt.Sprintf(", %d to unknown places", unknown)

@@ -173,7 +173,7 @@ func TestPartition(t *testing.T) {
 // powerOff kills the map server, and what the kernel would send for it later on.
 func (s *stage) powerOff() {
 	// Kernels without CONFIG_INET_DIAG_DESTROY cannot: to the agent it is a kill then.
-	exec.Command("nsenter", "--net=/run/netns/"+s.center, "ss", "-K", "sport", "=", "10789").Run()
+	exec.Command("nsenter", "--net=/run/netns/"+s.center, "ss", "-K", "sport", "=", "6789").Run()
 	s.server.kill()
 }
 

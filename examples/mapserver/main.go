@@ -49,6 +49,7 @@ type config struct {
 	configDir, dataDir string
 	cacheDir           string // of compiled tables
 	listen             string
+	fallback           bool   // to feed.FallbackPort, if what listen names is taken
 	agents             int    // that may be linked at the same time
 	password           string // by which agents join too; empty: by none
 	rules              string // empty: found by findRules
@@ -75,6 +76,9 @@ var leastSize = image.Pt(160, 80)
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && (args[0] == "agents" || args[0] == "token") {
 		return administer(args[0], args[1:], stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == "import" {
+		return takeOver(ctx, args[1:], stdout, stderr)
 	}
 	cfg, err := parse(args, stderr)
 	if err != nil {
@@ -114,13 +118,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	var home, theme, size, keep, password string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where agents join; none: no agents")
+	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join, by default :%d where another program has that one; none: no agents", feed.FallbackPort))
 	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
 	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, written with defaults if missing; before it has been edited, connmapperl2rc.beep or .connmaprc in the working directory or the home folder)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
-	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded, else those alone)")
-	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded, else that alone)")
+	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded or import has taken over, else those alone)")
+	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded or import has taken over, else that alone)")
 	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default found by public address or time zone)")
 	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default they are shown)")
 	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default with one, if there is a display)")
@@ -141,6 +145,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
   mapserver [flags]                        run the map
   mapserver token [-rotate] [-expires 1h]  what lets agents join
   mapserver agents list|revoke|rename      who has joined
+  mapserver import DIR                     take over a folder of connmapperl
 
 `)
 		f.PrintDefaults()
@@ -166,6 +171,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	cfg.themed, cfg.sized = given["theme"], given["size"]
+	cfg.fallback = !given["listen"]
 	// A demonstration or a single picture must neither mix with the real
 	// history nor stand in the way of a server that runs.
 	aside := cfg.demo > 0 || cfg.screenshot != ""

@@ -188,6 +188,7 @@ func TestSummaryCountsWhatIsKnown(t *testing.T) {
 		{Place: geoip.Place{Lat: 1, Precision: geoip.City}}, // from a table without countries
 		{},
 		{Scope: live.LAN},
+		{Conn: conntrack.Conn{State: conntrack.LastAck, Process: conntrack.Process{Comm: "curl"}}}, // no longer live
 	}}
 	assert.Equal(t, "1 host, 4 live connections of 1 program to 1 country, 1 to unknown places", summary(st))
 }

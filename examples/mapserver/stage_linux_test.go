@@ -153,7 +153,7 @@ func (s *stage) startServer(args ...string) {
 	s.t.Helper()
 	env := []string{"XDG_CONFIG_HOME=" + s.dir, "XDG_CACHE_HOME=" + s.dir, "XDG_DATA_HOME=" + s.dir}
 	s.server = launch(s.t, s.center, env, nil, s.programs+"map",
-		append([]string{"-no-local", "-home", "52.5,13.4", "-listen", "198.51.100.20:10789"}, args...)...)
+		append([]string{"-no-local", "-home", "52.5,13.4", "-listen", "198.51.100.20:6789"}, args...)...)
 }
 
 // startAgent starts an agent and waits until it sees what opens.

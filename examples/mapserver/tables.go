@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +16,10 @@ import (
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 )
 
-// The tables that connmap-data downloads, the best first.
+// The tables that connmap-data downloads, the best first, and those of connmapperl.
 var (
-	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz"}
-	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz"}
+	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv"}
+	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
 )
 
 // downloaded returns the first of the files that is in the data folder, or "".
@@ -67,6 +68,30 @@ func (a *app) openTables() {
 		}
 	}
 	m.ASN = append(m.ASN, asnembedded.DB())
+}
+
+// tableEvery is how often a table in use is looked after.
+const tableEvery = 5 * time.Second
+
+// watchTable says when somebody has cut the file of a table of places, until ctx ends.
+// Look-ups do not know what is missing; the next start compiles it anew.
+func (a *app) watchTable(ctx context.Context, db *geoip.DB, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if db.Err() == nil {
+			continue
+		}
+		if err := db.Verify(); err != nil { // which removes it
+			a.problem("geo", fmt.Errorf("some places are unknown: %w", err))
+			return
+		}
+	}
 }
 
 // progress returns what shows on a terminal how much of a file has been read, if

@@ -55,7 +55,7 @@ type Agent struct {
 	Backend string // how it reads its sockets, such as "diag"
 	Limited string // why it does not see all, such as "other users' programs need root"; empty: it does
 	Lost    uint64 // events lost since it connected
-	Conns   int    // its live connections
+	Conns   int    // its connections but for those that are being closed
 }
 
 // A Source names a look-up table.

@@ -326,7 +326,7 @@ func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *
 	reach := float64(curveReach)
 	for _, conn := range v.st.Conns {
 		addr, ok := ipv4(conn.Peer.Addr())
-		if !ok || !v.shows(conn) {
+		if !ok || !v.shows(conn) || conn.State.BeingClosed() && !v.filter.states {
 			continue
 		}
 		at := curve.Point(addr)

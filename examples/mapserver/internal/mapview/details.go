@@ -132,6 +132,9 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	if c.Direction != conntrack.Unknown {
 		proto += ", " + c.Direction.String()
 	}
+	if c.State.BeingClosed() {
+		proto += ", closing (" + c.State.String() + ")"
+	}
 	add("protocol", proto)
 	rule, _ := v.ruleOf(c)
 	add("rule", rule)

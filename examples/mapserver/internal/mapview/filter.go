@@ -1,6 +1,7 @@
 package mapview
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -15,6 +16,7 @@ type filter struct {
 	text    string
 	editing bool
 	terms   []term
+	states  bool // a term asks for states, so that what is being closed is on the map too
 }
 
 // A term is a word of a filter. With a key, as in port:443, it is about one thing,
@@ -53,7 +55,11 @@ var filterKeys = map[string]func(v *View, c *live.Conn, value string) bool{
 	},
 	"proto":     func(_ *View, c *live.Conn, value string) bool { return c.Proto.String() == value },
 	"container": func(_ *View, c *live.Conn, value string) bool { return has(c.Process.Container, value) },
-	"dir":       func(_ *View, c *live.Conn, value string) bool { return c.Direction.String() == value },
+	// closing is what is being closed, in whatever way.
+	"state": func(_ *View, c *live.Conn, value string) bool {
+		return value == "closing" && c.State.BeingClosed() || c.State != 0 && strings.HasPrefix(c.State.String(), value)
+	},
+	"dir": func(_ *View, c *live.Conn, value string) bool { return c.Direction.String() == value },
 }
 
 // has reports whether s contains a text that is in lower case.
@@ -116,6 +122,7 @@ func (f *filter) typed(k Key) {
 		return
 	}
 	f.terms = parseFilter(f.text)
+	f.states = slices.ContainsFunc(f.terms, func(t term) bool { return t.key == "state" && !t.not })
 }
 
 // drawFilter draws the terms as chips, or what is typed.

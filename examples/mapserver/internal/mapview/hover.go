@@ -152,6 +152,9 @@ func (v *View) about(c *live.Conn) []string {
 	if c.Direction == conntrack.In {
 		parts[1] += fmt.Sprintf(" to port %d", c.Local.Port())
 	}
+	if c.State.BeingClosed() {
+		parts = append(parts, "closing")
+	}
 	if c.RTT > 0 {
 		parts = append(parts, fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))
 	}

@@ -38,6 +38,8 @@ type connList struct {
 		local  bool
 	}
 	rows connRows
+
+	closing int // of live, that are being closed
 }
 
 // listColumns are the columns of lists. The first is the one that a click opens.
@@ -135,7 +137,10 @@ func (l *connList) name() string { return l.kind }
 
 func (l *connList) title(v *View) string {
 	l.update(v)
-	s := l.heading + " · " + thousands(int64(len(l.live))) + " live"
+	s := l.heading + " · " + thousands(int64(len(l.live)-l.closing)) + " live"
+	if l.closing > 0 {
+		s += " · " + thousands(int64(l.closing)) + " closing"
+	}
 	switch {
 	case l.waiting:
 		s += " · looking into the history"
@@ -167,10 +172,13 @@ func (l *connList) update(v *View) {
 	l.from = now
 	l.pace.made(v)
 	clear(l.live)
-	l.live = l.live[:0]
+	l.live, l.closing = l.live[:0], 0
 	for i := len(v.st.Conns) - 1; i >= 0; i-- {
 		if c := v.st.Conns[i]; v.shows(c) && l.wants(v, c) {
 			l.live = append(l.live, c)
+			if c.State.BeingClosed() {
+				l.closing++
+			}
 		}
 	}
 	shown := make([]live.Past, 0, len(l.past))
@@ -296,7 +304,11 @@ func (r connRows) cell(row, col int) string {
 	case colHost:
 		return c.Agent
 	case colDirection:
-		return c.Proto.String() + " " + c.Direction.String()
+		s := c.Proto.String() + " " + c.Direction.String()
+		if c.State.BeingClosed() {
+			s += ", closing"
+		}
+		return s
 	case colOrg:
 		return holder(c)
 	case colPlace:
@@ -319,10 +331,13 @@ func (r connRows) cell(row, col int) string {
 	case colOpened:
 		return r.v.timeText(c.Opened)
 	case colSeen:
-		if p == nil {
-			return "live"
+		switch {
+		case p != nil:
+			return r.v.timeText(p.Seen)
+		case c.State.BeingClosed():
+			return "closing"
 		}
-		return r.v.timeText(p.Seen)
+		return "live"
 	case colCount:
 		if p != nil {
 			return thousands(p.Count)

@@ -60,6 +60,7 @@ type stacks struct {
 	hidden    int   // local connections not shown
 	hosts     int   // connections of hosts that are not shown
 	filtered  int   // connections that the filter leaves out
+	closing   int   // connections that are being closed, which lists show
 	spot      map[[2]int32]int
 	elsewhere int // peers without a place
 }
@@ -85,8 +86,14 @@ func (s *stacks) update(v *View) {
 	}
 	clear(s.spot)
 	clear(s.list) // lets go of the old state's connections
-	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0
+	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.closing, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0, 0
 	for _, c := range v.st.Conns {
+		if c.State.BeingClosed() && !v.filter.states {
+			if v.shows(c) {
+				s.closing++
+			}
+			continue
+		}
 		s.groups[s.groupOf[min(c.Rule, len(s.groupOf)-1)]].all++
 		switch {
 		case v.shows(c):
@@ -174,7 +181,8 @@ next:
 	s.list = kept
 }
 
-// shows reports whether a connection is shown, on the map and in lists.
+// shows reports whether a connection is shown, in lists and, unless it is being closed, on
+// the map.
 func (v *View) shows(c *live.Conn) bool {
 	return !v.agents.hidden[c.Agent] && v.fits(c) && (c.Scope == live.Internet || v.Local)
 }

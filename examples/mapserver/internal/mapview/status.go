@@ -20,6 +20,9 @@ func (v *View) statusText() string {
 	if v.stacks.hosts > 0 {
 		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.hosts))
 	}
+	if v.stacks.closing > 0 {
+		parts = append(parts, fmt.Sprintf("%d closing", v.stacks.closing))
+	}
 	if v.stacks.filtered > 0 {
 		parts = append(parts, fmt.Sprintf("%d filtered out", v.stacks.filtered))
 	}

@@ -176,8 +176,11 @@ func (m *Monitor) Publish() {
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
 		Kept: m.kept, Beeps: m.beeps, Others: m.others,
 	}
+	closing := map[string]int{} // by agent
 	for i, e := range m.order {
-		st.Conns[i] = e.conn
+		if st.Conns[i] = e.conn; e.conn.State.BeingClosed() {
+			closing[e.conn.Agent]++
+		}
 	}
 	if m.addrs.wanted {
 		st.Addrs = m.addrs.data
@@ -187,7 +190,7 @@ func (m *Monitor) Publish() {
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
-			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns),
+			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - closing[a.name],
 		})
 	}
 	for _, key := range m.asked {

@@ -121,7 +121,8 @@ func (m *Monitor) write() {
 		m.next, m.round, m.began = 0, len(m.order), now
 	}
 	for told := 0; m.next < min(m.round, len(m.order)) && told < min(room, refreshMost); m.next++ {
-		if e := m.order[m.next]; !e.closed && e.written > 0 && now.Sub(start)-e.written > refreshEvery/2 {
+		// What is being closed is not seen any more.
+		if e := m.order[m.next]; !e.closed && !e.conn.State.BeingClosed() && e.written > 0 && now.Sub(start)-e.written > refreshEvery/2 {
 			m.record(e, time.Time{})
 			told++
 		}

@@ -159,3 +159,38 @@ func TestOneRow(t *testing.T) {
 	})
 	assert.Equal(t, [][]any{{"curl", int64(2), int64(21), int64(1)}}, rows())
 }
+
+// TestClosingIsNotSeen: the history does not call alive what is being closed, nor do hosts
+// count it.
+func TestClosingIsNotSeen(t *testing.T) {
+	before := start
+	t.Cleanup(func() { start = before })
+	start = start.Add(-time.Hour) // so that it may be long since something was told
+	db, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	defer m.Writer.Close()
+	a := feed.Agent{ID: 1, Name: "nas"}
+	m.Join(a)
+	lives, closes := conn(1, "8.8.8.8:443"), conn(2, "8.8.4.4:443")
+	lives.Process.Comm, closes.Process.Comm = "ssh", "curl"
+	lives.State, closes.State = conntrack.Established, conntrack.CloseWait
+	m.Full(a, []conntrack.Conn{lives, closes})
+	m.write()
+	m.Publish()
+	assert.Equal(t, 1, m.State().Agents[0].Conns)
+	// As if both had been told of long ago.
+	told := map[uint64]time.Duration{}
+	for _, e := range m.order {
+		require.NotZero(t, e.written)
+		e.written -= refreshEvery
+		told[e.conn.ID] = e.written
+	}
+	m.began = time.Time{}
+	m.write()
+	for _, e := range m.order {
+		assert.Equal(t, e.conn.ID == 1, e.written != told[e.conn.ID], "connection %d", e.conn.ID)
+	}
+}

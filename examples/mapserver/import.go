@@ -1,0 +1,668 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/adrg/xdg"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/storable"
+	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/temp"
+	"github.com/connmapgo/connmap/rules"
+)
+
+// The files of connmapperl, beside connmapperlRules.
+var (
+	perlHistory = ".connmap-history2.sqlite"
+	perlCounts  = ".connmap-history2.dat"
+	perlTables  = "resources"
+)
+
+const largestText = 1 << 20 // bytes of rules, a certificate or a key
+
+// An importer takes over the files of a folder of connmapperl. It changes nothing there,
+// and each file that is missing or damaged costs only itself.
+type importer struct {
+	dir               string // of connmapperl
+	configDir, data   string // of connmap
+	out               io.Writer
+	log               *slog.Logger
+	took, left, fails int // files
+}
+
+// takeOver imports a folder of connmapperl.
+func takeOver(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("mapserver import", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	im := &importer{out: stdout, log: slog.New(slog.NewTextHandler(stderr, nil))}
+	f.StringVar(&im.configDir, "config", configDir(), "`folder` for the rules, the certificate and its key")
+	f.StringVar(&im.data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` for the history and the tables")
+	f.Usage = func() {
+		fmt.Fprint(stderr, `mapserver import takes over what a folder of connmapperl holds.
+
+  mapserver import DIR     rules, histories, certificate, key and tables for look-ups
+
+DIR stays as it is. What connmap has already is not overwritten but for rules and counts
+of places, of which a copy is kept. It may be repeated.
+
+`)
+		f.PrintDefaults()
+	}
+	if err := parseCommand(f, args, "import"); err != nil {
+		return err
+	}
+	if f.NArg() != 1 {
+		return errors.New("expected one folder: mapserver import DIR")
+	}
+	im.dir = f.Arg(0)
+	return im.run(ctx)
+}
+
+func (im *importer) run(ctx context.Context) error {
+	info, err := os.Stat(im.dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is a file: unpack it and name the folder", im.dir)
+	}
+	for _, dir := range []string{im.configDir, im.data} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if same, err := os.Stat(dir); err == nil && os.SameFile(info, same) {
+			return fmt.Errorf("%s is connmap's own folder: name that of connmapperl", im.dir)
+		}
+	}
+	steps := []func(context.Context){im.rules, im.certificate, im.history, im.counts, im.tables, im.programs}
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		step(ctx)
+	}
+	if im.took+im.left+im.fails == 0 {
+		return fmt.Errorf("%s holds nothing of connmapperl", im.dir)
+	}
+	if im.took > 0 {
+		fmt.Fprint(im.out, "\nconnmapperl's password is in its program: write it into a file, and start with\n\n    mapserver -password-file FILE\n\n")
+	}
+	if im.fails > 0 {
+		return fmt.Errorf("%s could not be taken over, as said above; import again when that is mended", count(im.fails, "file", "files"))
+	}
+	return nil
+}
+
+// say tells of one file.
+func (im *importer) say(what, name, format string, args ...any) {
+	fmt.Fprintf(im.out, "%-7s %s: %s\n", what, name, fmt.Sprintf(format, args...))
+}
+
+func (im *importer) take(name, format string, args ...any) {
+	im.took++
+	im.say("took", name, format, args...)
+}
+
+// leave tells of a file that is not taken for a good reason.
+func (im *importer) leave(name, format string, args ...any) {
+	im.left++
+	im.say("left", name, format, args...)
+}
+
+// fail tells of a file that should have been taken.
+func (im *importer) fail(name string, err error) {
+	im.fails++
+	text := brief(err)
+	for _, prefix := range []string{"history: ", "storable: ", "geoip: ", "asn: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	im.say("failed", name, "%s", text)
+}
+
+// brief is an error in a line: of many that are joined the first three.
+func brief(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	if more := len(lines) - 3; more > 0 {
+		lines = append(lines[:3], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "; ")
+}
+
+// missing reports whether a file is not there, or cannot be one of connmapperl's.
+func (im *importer) missing(name string) bool {
+	_, err := os.Lstat(filepath.Join(im.dir, name))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// open opens a regular file for reading, of a size that is not absurd.
+func (im *importer) open(name string, most int64) (*os.File, error) {
+	name = filepath.Join(im.dir, name)
+	// A pipe would be waited for.
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, errors.New("not a regular file")
+	case info.Size() > most:
+		return nil, fmt.Errorf("it has %d bytes, expected at most %d", info.Size(), most)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	return f, nil
+}
+
+func (im *importer) read(name string, most int64) ([]byte, error) {
+	f, err := im.open(name, most)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+// keepBefore keeps a copy of a file that is about to be replaced, and says so.
+func keepBefore(name string) (said string, err error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	kept := name + ".before-import-" + time.Now().UTC().Format("20060102T150405.000Z")
+	if err := temp.Write(kept, 0o600, b); err != nil {
+		return "", err
+	}
+	return ", in place of a file that is kept as " + kept, nil
+}
+
+func (im *importer) rules(context.Context) {
+	target, note := config{configDir: im.configDir}.ownRules()
+	if note != "" {
+		note = "; " + note
+	}
+	found := ""
+	for _, name := range connmapperlRules {
+		switch {
+		case im.missing(name):
+			continue
+		case found != "":
+			im.leave(name, "%s counts", found)
+			continue
+		}
+		found = name
+		b, err := im.read(name, largestText)
+		if err != nil {
+			im.fail(name, err)
+			continue
+		}
+		set, err := rules.Parse(bytes.NewReader(b))
+		n := 0
+		if set != nil {
+			n = len(set.Rules()) - 1
+		}
+		if n == 0 {
+			im.fail(name, errors.Join(errors.New("no rule can be read"), err))
+			continue
+		}
+		wrong := ""
+		if err != nil {
+			wrong = ", without what cannot be read (" + brief(err) + ")"
+		}
+		old, err := os.ReadFile(target)
+		if err == nil && bytes.Equal(old, b) {
+			im.leave(name, "%s is the same already", target)
+			continue
+		}
+		said := ""
+		if string(old) != rules.DefaultFile {
+			said, err = keepBefore(target)
+		} else {
+			err = nil // nobody has edited it
+		}
+		if err == nil {
+			err = temp.Write(target, 0o600, b)
+		}
+		if err != nil {
+			im.fail(name, err)
+			continue
+		}
+		im.take(name, "%s to %s%s%s%s", count(n, "rule", "rules"), target, wrong, said, note)
+	}
+}
+
+// certificate takes over certificate and key, which are of use together only.
+func (im *importer) certificate(context.Context) {
+	const cert, key = "server-cert.pem", "server-key.pem"
+	name := cert + ", " + key
+	switch noCert, noKey := im.missing(cert), im.missing(key); {
+	case noCert && noKey:
+		return
+	case noCert:
+		im.leave(key, "it is of no use without %s", cert)
+		return
+	case noKey:
+		im.leave(cert, "it is of no use without %s", key)
+		return
+	}
+	certPEM, err := im.read(cert, largestText)
+	keyPEM, keyErr := im.read(key, largestText)
+	if err = errors.Join(err, keyErr); err == nil {
+		_, err = tls.X509KeyPair(certPEM, keyPEM)
+	}
+	if err != nil {
+		im.fail(name, err)
+		return
+	}
+	certTo, keyTo := filepath.Join(im.configDir, cert), filepath.Join(im.configDir, key)
+	oldCert, certErr := os.ReadFile(certTo)
+	oldKey, keyErr := os.ReadFile(keyTo)
+	switch {
+	case bytes.Equal(oldCert, certPEM) && bytes.Equal(oldKey, keyPEM):
+		im.leave(name, "%s has the same already", im.configDir)
+		return
+	case !errors.Is(certErr, fs.ErrNotExist) || !errors.Is(keyErr, fs.ErrNotExist):
+		im.leave(name, "%s has others already, by which agents may know this server; to take these, move those away", im.configDir)
+		return
+	}
+	// A key without certificate is what a server mends; the other way round it is not.
+	if err := errors.Join(temp.Write(keyTo, 0o600, keyPEM), temp.Write(certTo, 0o644, certPEM)); err != nil {
+		im.fail(name, err)
+		return
+	}
+	im.take(name, "to %s", im.configDir)
+}
+
+// history takes over the detailed history: a copy is migrated.
+func (im *importer) history(ctx context.Context) {
+	if im.missing(perlHistory) {
+		return
+	}
+	target := filepath.Join(im.data, "history.sqlite")
+	rows, err := historyRows(ctx, target)
+	switch {
+	case err != nil:
+		im.leave(perlHistory, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
+		return
+	case rows > 0:
+		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, count(int(rows), "row", "rows"))
+		return
+	}
+	folder, err := os.MkdirTemp(im.data, "import-")
+	if err != nil {
+		im.fail(perlHistory, err)
+		return
+	}
+	defer os.RemoveAll(folder)
+	copied := filepath.Join(folder, "history.sqlite")
+	if err := im.copyDatabase(ctx, copied); err != nil {
+		im.fail(perlHistory, err)
+		return
+	}
+	db, err := history.Open(ctx, copied, history.Options{Logger: im.log})
+	if err != nil {
+		im.fail(perlHistory, errors.New(strings.ReplaceAll(err.Error(), copied, filepath.Join(im.dir, perlHistory))))
+		return
+	}
+	stats, err := db.Stats()
+	if p := db.Problem(); p != "" {
+		err = errors.New("damaged; the program sqlite3 may read some of it: sqlite3 FILE .recover")
+	}
+	if err = errors.Join(err, db.Close()); err == nil {
+		err = im.place(ctx, copied, target)
+	}
+	if err != nil {
+		im.fail(perlHistory, err)
+		return
+	}
+	im.take(perlHistory, "%s to %s", count(int(stats.Rows), "connection", "connections"), target)
+}
+
+// historyRows returns how many rows a history has, zero if there is no such file.
+func historyRows(ctx context.Context, name string) (int64, error) {
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	c, err := history.OpenConsole(name, history.ConsoleOptions{})
+	if err != nil {
+		return 0, err
+	}
+	table, err := c.Ask(ctx, history.Question{SQL: "SELECT count(*) FROM detailed_history"})
+	if err != nil {
+		return 0, err
+	}
+	n, _ := table.Rows[0][0].(int64)
+	return n, nil
+}
+
+// copyDatabase copies the database with what SQLite keeps beside it. To open it where it
+// lies could change it; instead it must not change while it is copied.
+func (im *importer) copyDatabase(ctx context.Context, to string) error {
+	suffixes := []string{"", "-wal", "-journal"}
+	state := func() (s string) {
+		for _, suffix := range suffixes {
+			if info, err := os.Stat(filepath.Join(im.dir, perlHistory+suffix)); err == nil {
+				s += fmt.Sprint(suffix, info.Size(), info.ModTime().UnixNano(), ";")
+			}
+		}
+		return s
+	}
+	for range 5 {
+		before := state()
+		for _, suffix := range suffixes {
+			os.Remove(to + suffix)
+			if suffix != "" && im.missing(perlHistory+suffix) {
+				continue
+			}
+			if err := im.copy(ctx, perlHistory+suffix, to+suffix, 0o600); err != nil {
+				return err
+			}
+		}
+		if state() == before {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return errors.New("connmapperl writes into it: end that, and import again")
+}
+
+const largestFile = 1 << 40 // bytes
+
+func (im *importer) copy(ctx context.Context, name, to string, mode fs.FileMode) error {
+	in, err := im.open(name, largestFile)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, stoppable{ctx, in})
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		os.Remove(to)
+	}
+	return err
+}
+
+// A stoppable reads until ctx ends.
+type stoppable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s stoppable) Read(b []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(b)
+}
+
+// place moves a history where the server looks for it, if nobody uses one there.
+func (im *importer) place(ctx context.Context, from, target string) error {
+	if _, err := os.Stat(target); err == nil {
+		// It is empty. Whoever has it open is not to write into a file without a name.
+		db, err := history.Open(ctx, target, history.Options{})
+		if err != nil {
+			return err
+		}
+		stats, err := db.Stats()
+		if err = errors.Join(err, db.Close()); err != nil {
+			return err
+		}
+		if stats.Rows > 0 {
+			return fmt.Errorf("%s has begun to record meanwhile", target)
+		}
+	}
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if _, err := os.Lstat(from + suffix); err == nil {
+			return fmt.Errorf("%s is not closed", from)
+		}
+	}
+	return os.Rename(from, target)
+}
+
+// counts takes over the counts of places. What is there already and here is not added up.
+func (im *importer) counts(context.Context) {
+	if im.missing(perlCounts) {
+		return
+	}
+	b, err := im.read(perlCounts, storable.MaxBytes)
+	if err != nil {
+		im.fail(perlCounts, err)
+		return
+	}
+	tree, err := storable.Read(b)
+	var found []storable.Count
+	skipped := 0
+	if err == nil {
+		found, skipped, err = storable.Counts(tree)
+	}
+	if err == nil && len(found) == 0 && skipped > 0 {
+		err = errors.New("no place with a count is found in it, though it holds numbers")
+	}
+	if err != nil {
+		im.fail(perlCounts, err)
+		return
+	}
+	if len(found) == 0 {
+		im.leave(perlCounts, "it is empty")
+		return
+	}
+	target := filepath.Join(im.data, "places.txt")
+	marks := map[[2]float64]int64{}
+	old, err := history.LoadMarks(target)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		im.leave(perlCounts, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
+		return
+	}
+	for _, m := range old {
+		marks[[2]float64{m.Lat, m.Lon}] = m.Count
+	}
+	changed := false
+	for _, c := range found {
+		at := [2]float64{c.Lat, c.Lon}
+		if c.Count > marks[at] {
+			marks[at], changed = c.Count, true
+		}
+	}
+	if !changed {
+		im.leave(perlCounts, "%s has all of its %s already", target, count(len(found), "place", "places"))
+		return
+	}
+	said, err := keepBefore(target)
+	if err == nil {
+		err = history.SaveMarks(target, sorted(marks))
+	}
+	if err != nil {
+		im.fail(perlCounts, err)
+		return
+	}
+	if skipped > 0 {
+		said += fmt.Sprintf(", without %s that no place belongs to", count(skipped, "number", "numbers"))
+	}
+	im.take(perlCounts, "%s to %s, which l loads%s", count(len(found), "place", "places"), target, said)
+}
+
+// sorted yields places from south to north.
+func sorted(marks map[[2]float64]int64) func(yield func(history.Mark, error) bool) {
+	places := make([][2]float64, 0, len(marks))
+	for at := range marks {
+		places = append(places, at)
+	}
+	slices.SortFunc(places, func(a, b [2]float64) int { return slices.Compare(a[:], b[:]) })
+	return func(yield func(history.Mark, error) bool) {
+		for _, at := range places {
+			if !yield(history.Mark{Lat: at[0], Lon: at[1], Count: marks[at]}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// tables takes over what look-ups need.
+func (im *importer) tables(ctx context.Context) {
+	entries, err := os.ReadDir(filepath.Join(im.dir, perlTables))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			im.fail(perlTables, errors.Unwrap(err))
+		}
+		return
+	}
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return
+		}
+		im.table(ctx, filepath.Join(perlTables, e.Name()))
+	}
+}
+
+func (im *importer) table(ctx context.Context, name string) {
+	base := filepath.Base(name)
+	switch strings.ToLower(filepath.Ext(base)) {
+	case ".png", ".jpg", ".svg":
+		im.leave(name, "connmap draws a map of its own")
+		return
+	case ".wav":
+		im.leave(name, "connmap has a tone of its own; -sound %s plays this one", filepath.Join(im.dir, name))
+		return
+	}
+	f, err := im.open(name, largestFile)
+	if err != nil {
+		im.fail(name, err)
+		return
+	}
+	f.Close()
+	what, err := examine(filepath.Join(im.dir, name))
+	switch {
+	case errors.Is(err, errUnknown):
+		im.leave(name, "it is no table that connmap knows")
+		return
+	case err != nil:
+		im.fail(name, errors.New(strings.ReplaceAll(err.Error(), filepath.Join(im.dir, name)+": ", "")))
+		return
+	}
+	target := filepath.Join(im.data, base)
+	if _, err := os.Lstat(target); err == nil {
+		if same, err := im.same(ctx, name, target); err != nil {
+			im.fail(name, err)
+		} else if same {
+			im.leave(name, "%s is the same already", target)
+		} else {
+			im.leave(name, "there is another %s already; move it away to take this one", target)
+		}
+		return
+	}
+	part := filepath.Join(im.data, base+".part")
+	os.Remove(part) // of an import that did not end
+	if err = im.copy(ctx, name, part, 0o644); err == nil {
+		if info, statErr := os.Stat(filepath.Join(im.dir, name)); statErr == nil {
+			// The time is the date of those that do not say theirs.
+			os.Chtimes(part, info.ModTime(), info.ModTime())
+		}
+		err = os.Rename(part, target)
+	}
+	if err != nil {
+		im.fail(name, err)
+		return
+	}
+	im.take(name, "%s to %s", what, target)
+}
+
+var errUnknown = errors.New("no table")
+
+// examine reads a table to its end and says what it holds.
+func examine(name string) (string, error) {
+	kind, err := asn.Recognise(name)
+	if err != nil {
+		return "", err
+	}
+	base := filepath.Base(name)
+	switch kind {
+	case asn.TableFile:
+		_, err = asn.Open(name)
+	case asn.DelegationFile:
+		_, err = asn.OpenDelegations(name)
+	case asn.OrgFile:
+		_, err = asn.OpenOrgs(name)
+	case asn.AutNumFile:
+		var a *asn.AutNums
+		if a, err = asn.OpenAutNums("", name); err == nil {
+			a.Close()
+		}
+	default:
+		if !slices.Contains(geoFiles, base) {
+			return "", errUnknown
+		}
+		_, err = geoip.Open(name)
+		return "places", err
+	}
+	return kind.String(), err
+}
+
+// same reports whether a file of connmapperl is the same as one of connmap.
+func (im *importer) same(ctx context.Context, name, target string) (bool, error) {
+	a, err := im.open(name, largestFile)
+	if err != nil {
+		return false, err
+	}
+	defer a.Close()
+	b, err := os.Open(target)
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	var x, y [64 << 10]byte
+	for {
+		n, err := io.ReadFull(stoppable{ctx, a}, x[:])
+		m, other := io.ReadFull(b, y[:])
+		switch {
+		case n != m || !bytes.Equal(x[:n], y[:m]):
+			return false, nil
+		case err == nil && other == nil:
+			continue
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return true, nil
+		}
+		return false, errors.Join(err, other)
+	}
+}
+
+// programs tells of those that nothing takes over.
+func (im *importer) programs(context.Context) {
+	names, _ := filepath.Glob(filepath.Join(im.dir, "*.pl"))
+	for _, name := range names {
+		name = filepath.Base(name)
+		switch {
+		case strings.HasPrefix(name, "ip2asn"):
+			im.leave(name, "ip2asn does what it did")
+		case strings.Contains(name, "client"):
+			im.leave(name, "connmap-agent does what it did")
+		case strings.Contains(name, "server"):
+			im.leave(name, "mapserver does what it did")
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package mapview
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+// TestClosing: a connection that is being closed is no disc and not counted as live; lists,
+// details and the card of the mouse say what it is, and a filter finds it.
+func TestClosing(t *testing.T) {
+	a, b, c := conn(1, paris, 0), conn(2, rio, 0), conn(3, rio, 1)
+	a.State, b.State, c.State = conntrack.Established, conntrack.CloseWait, conntrack.FinWait2
+	st := state(a, b, c)
+	var v View
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "1 live · 2 closing")
+	_, ok := discAt(&v, paris)
+	assert.True(t, ok)
+	_, ok = discAt(&v, rio)
+	assert.False(t, ok, "it is not on the map")
+
+	v.Update(noon, press(KeyEnter), st)
+	assert.Contains(t, texts(&v), "All connections · 1 live · 2 closing\n")
+	l := v.desk.find("connection list").body.(*connList)
+	assert.Equal(t, []string{"closing", "closing", "live"}, []string{l.rows.cell(0, colSeen), l.rows.cell(1, colSeen), l.rows.cell(2, colSeen)})
+	assert.Equal(t, []string{"tcp out, closing", "tcp out"}, []string{l.rows.cell(0, colDirection), l.rows.cell(2, colDirection)})
+	v.Update(noon, press(KeyHome), st)
+	x, y := at(t, &v, "Details")
+	v.Update(noon, click(x, y), st)
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "protocol\ntcp, out, closing (fin-wait-2)\n")
+	assert.Contains(t, v.about(c), "closing")
+	assert.NotContains(t, v.about(a), "closing")
+
+	for filter, want := range map[string]string{
+		"state:closing": "23", "state:close-wait": "2", "state:fin": "3", "state:established": "1", "-state:closing": "1", "closing": "", "state:listen": "",
+	} {
+		var v View
+		v.Update(noon, frame("/"+filter), st)
+		got := ""
+		for _, c := range st.Conns {
+			if v.fits(c) {
+				got += string(rune('0' + c.ID))
+			}
+		}
+		assert.Equal(t, want, got, filter)
+		assert.Equal(t, len(want), v.stacks.shown, "who asks for a state sees it on the map: %s", filter)
+	}
+}
