@@ -67,7 +67,7 @@ func init() {
 		}},
 		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light }},
 		{"?", "this list", []Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
-		{"Esc", "close what is open, or save the counts and quit", []Key{KeyEscape}, (*View).escape},
+		{"Esc", "no, stop, close; with nothing open save and quit", []Key{KeyEscape}, (*View).escape},
 		{"wheel, + and -", "zoom", []Key{'+', '='}, func(v *View) { v.zoomKey(wheelZoom) }},
 		{"", "", []Key{'-'}, func(v *View) { v.zoomKey(1 / wheelZoom) }},
 		{"0", "the whole map", []Key{'0'}, func(v *View) { v.camera = camera{} }},
@@ -91,6 +91,9 @@ func init() {
 func (v *View) key(k Key) {
 	held := k&Repeat != 0
 	k &^= Repeat
+	if k == KeyEscape && !v.filter.editing && v.refuse() {
+		return
+	}
 	if k != 'r' {
 		v.asked = v.now
 	}
@@ -116,7 +119,23 @@ func (v *View) key(k Key) {
 	}
 }
 
-// escape closes the front panel, or what else is open, or all.
+// refuse answers a question with no, or else stops a replay. It reports whether there
+// was one.
+func (v *View) refuse() bool {
+	switch {
+	case v.before(v.asked, toastTime):
+		v.asked = v.now
+		v.say("nothing is deleted")
+	case v.replay.ask != 0:
+		v.stopReplay()
+	default:
+		return false
+	}
+	return true
+}
+
+// escape closes the front panel, or what else is open. Only with nothing open it quits:
+// one press too many must not end the program.
 func (v *View) escape() {
 	switch d := &v.desk; {
 	case d.focus != nil:
@@ -125,6 +144,10 @@ func (v *View) escape() {
 		v.closePanel(d.panels[len(d.panels)-1])
 	case len(v.filter.terms) > 0:
 		v.filter = filter{}
+	case v.paused.at != nil:
+		v.togglePause()
+	case len(v.plots.list) > 0:
+		v.plots = plots{}
 	default:
 		v.ask(Quit{})
 	}

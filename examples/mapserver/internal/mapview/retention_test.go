@@ -40,7 +40,7 @@ func TestRetentionPanel(t *testing.T) {
 	}
 	// It can be left as it is.
 	v.Update(noon, frame("2"), kept())
-	x, y := at(t, &v, "Leave it")
+	x, y := at(t, &v, "Leave it (Esc)")
 	assert.Empty(t, v.Update(noon, click(x, y), kept()))
 	assert.Contains(t, texts(&v), "Connections at most\nno limit\n")
 	v.Update(noon, frame(""), kept())

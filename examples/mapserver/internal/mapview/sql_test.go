@@ -250,7 +250,7 @@ func TestReplay(t *testing.T) {
 	st := state()
 	e := v.Update(noon, frame("g"), st)
 	require.Equal(t, []Effect{StartReplay{Ask: 1}}, e)
-	assert.Contains(t, texts(&v), "replay\ng stops\n")
+	assert.Contains(t, texts(&v), "replay\ng or Esc stops\n")
 	event := func(p geoip.Place, rule int) live.Event {
 		return live.Event{Lat: p.Lat, Lon: p.Lon, Label: map[int]string{0: "Web", 1: "Mail"}[rule]}
 	}
