@@ -89,12 +89,13 @@ func init() {
 // key takes in a key: the filter that is typed has it first, then the panel that the
 // user pointed at last, then the map.
 func (v *View) key(k Key) {
+	k, at := k.split()
 	held := k&Repeat != 0
-	k &^= Repeat
+	k, at = k&^Repeat, at&^Repeat
 	if k == KeyEscape && !v.filter.editing && v.refuse() {
 		return
 	}
-	if k != 'r' {
+	if k != 'r' && at != 'r' {
 		v.asked = v.now
 	}
 	switch {
@@ -105,16 +106,19 @@ func (v *View) key(k Key) {
 		v.filter.typed(k)
 		return
 	}
-	if p := v.desk.focus; p != nil && p.key(v, k) {
+	if p := v.desk.focus; p != nil && (p.key(v, k) || at != 0 && p.key(v, at)) {
 		return
 	}
 	if held {
 		return // or what it switches would flicker
 	}
-	for _, b := range Bindings {
-		if slices.Contains(b.keys, k) {
-			b.do(v)
-			return
+	// The place counts before the character: on a Hebrew keyboard the key q types a slash.
+	for _, k := range [...]Key{at, k} {
+		for _, b := range Bindings {
+			if k != 0 && slices.Contains(b.keys, k) {
+				b.do(v)
+				return
+			}
 		}
 	}
 }

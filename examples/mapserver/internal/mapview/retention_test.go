@@ -87,7 +87,7 @@ func TestResetAsksFirst(t *testing.T) {
 	var v View
 	st := kept()
 	assert.Empty(t, v.Update(noon, frame("r"), st))
-	assert.Contains(t, texts(&v), "r once more deletes all stored connections and counts\n")
+	assert.Contains(t, texts(&v), "r once more deletes all stored connections and counts; Esc does not\n")
 	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Second), frame("r"), st))
 	// Too late, or another key in between, asks anew.
 	assert.Empty(t, v.Update(noon.Add(2*time.Second), frame("r"), st))
