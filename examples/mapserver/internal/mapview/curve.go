@@ -139,7 +139,8 @@ func (p *curvePanel) show(v *View, b box) {
 		return
 	}
 	side := float64(pixels) / c.scale
-	sq := box{math.Round(b.x*c.scale) / c.scale, math.Round(b.y*c.scale) / c.scale, side, side}
+	left := b.x + max(b.w-side, 0)/2
+	sq := box{math.Round(left*c.scale) / c.scale, math.Round(b.y*c.scale) / c.scale, side, side}
 	mx, my := v.cursor()
 	mx, my = mx-sq.x, my-sq.y
 	hot := v.hot(sq)
@@ -170,7 +171,7 @@ func (p *curvePanel) show(v *View, b box) {
 		if !hot {
 			col = t.dim
 		}
-		c.text(sq.x, sq.y+side+17+float64(i)*17, typeface.Regular, 12, col, c.elide(typeface.Regular, 12, l, b.w))
+		c.text(sq.x, sq.y+side+17+float64(i)*17, typeface.Regular, 12, col, c.elide(typeface.Regular, 12, l, b.x+b.w-sq.x))
 	}
 }
 

@@ -35,6 +35,8 @@ type panel struct {
 	box    box
 	placed bool // has a place
 	sized  bool // has a size of the user's
+	full   bool // is as large as the window
+	before box  // it was
 }
 
 // A desk holds the panels that are open.
@@ -144,9 +146,10 @@ func (d *desk) mouse(v *View) {
 		d.raise(p)
 		d.held = true
 		switch b := p.box; {
+		case p.full:
 		case x > b.x+b.w-gripReach && y > b.y+b.h-gripReach:
 			d.resize, d.grab = true, [2]float64{b.x + b.w - x, b.y + b.h - y}
-		case y < b.y+titleHeight && !closeBox(b).contains(x, y):
+		case y < b.y+titleHeight && !closeBox(b).contains(x, y) && !fullBox(b).contains(x, y):
 			d.move, d.grab = true, [2]float64{x - b.x, y - b.y}
 		}
 	}
@@ -175,10 +178,26 @@ func (d *desk) mouse(v *View) {
 }
 
 func closeBox(b box) box { return box{b.x + b.w - 31, b.y + 5, 24, 24} }
+func fullBox(b box) box  { return box{b.x + b.w - 57, b.y + 5, 24, 24} }
+
+// fill makes a panel as large as the window, or as it was before.
+func (v *View) fill(p *panel) {
+	if p.full {
+		p.box = p.before
+	} else {
+		p.before = p.box
+	}
+	p.full = !p.full
+	v.again = true
+}
 
 // layout gives panels their place and size.
 func (v *View) layout(p *panel) {
 	room := v.size.grow(-4)
+	if p.full {
+		p.box = room
+		return
+	}
 	if !p.sized {
 		w, h := p.size(v)
 		p.box.w, p.box.h = w+2*panelAir, h+titleHeight+panelAir
@@ -211,7 +230,7 @@ func (v *View) drawPanels() {
 		if d.focus == p {
 			title = t.text
 		}
-		c.text(b.x+panelAir+2, b.y+22.5, typeface.Bold, 13, title, c.elide(typeface.Bold, 13, p.title(v), b.w-60))
+		c.text(b.x+panelAir+2, b.y+22.5, typeface.Bold, 13, title, c.elide(typeface.Bold, 13, p.title(v), b.w-86))
 		inner := box{b.x + panelAir, b.y + titleHeight, b.w - 2*panelAir, b.h - titleHeight - panelAir}
 		if inner.w > 20 && inner.h > 10 {
 			p.show(v, inner)
@@ -223,8 +242,18 @@ func (v *View) drawPanels() {
 				v.closePanel(p)
 			}
 		}
-		c.line(x.x+8, x.y+8, x.x+16, x.y+16, 1.4, t.dim)
-		c.line(x.x+16, x.y+8, x.x+8, x.y+16, 1.4, t.dim)
+		c.cross(x.x+12, x.y+12, 4, 1.4, t.dim)
+		x = fullBox(b)
+		if v.hot(x) {
+			c.rect(x, 4, t.edge)
+			if v.in.Press {
+				v.fill(p)
+			}
+		}
+		c.frame(box{x.x + 7.5, x.y + 7.5, 9, 9}, 1, 1.3, t.dim)
+		if p.full {
+			c.frame(box{x.x + 9.5, x.y + 9.5, 5, 5}, 1, 1.1, t.dim)
+		}
 		for i := range 2 {
 			by := float64(4 + 4*i)
 			c.line(b.x+b.w-3-by, b.y+b.h-3, b.x+b.w-3, b.y+b.h-3-by, 1, t.edge)

@@ -125,13 +125,14 @@ func (v *View) drawFilter() {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	y := 8.0
+	top := v.top()
+	y := top.y
 	if v.problems.h > 0 {
 		y = v.problems.y + v.problems.h + 6
 	}
 	if f.editing {
 		const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
-		w := min(520, v.size.w-16)
+		w := min(520, top.w)
 		b := box{8, y, w, 28}
 		v.taken = append(v.taken, b)
 		c.panel(b, t)
@@ -160,11 +161,14 @@ func (v *View) drawFilter() {
 		if term.not {
 			s = "-" + s
 		}
-		s = c.elide(typeface.Mono, 12, s, v.size.w-40)
+		s = c.elide(typeface.Mono, 12, s, top.w-24)
 		b := box{x, y, c.width(typeface.Mono, 12, s) + 16, 22}
-		if b.x+b.w > v.size.w-8 && x > 8 {
+		if b.x+b.w > top.x+top.w && x > 8 {
 			y += 26
 			b.x, b.y = 8, y
+		}
+		if b.y+b.h > v.size.h {
+			return
 		}
 		v.taken = append(v.taken, b)
 		c.panel(b, t)

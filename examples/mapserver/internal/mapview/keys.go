@@ -82,6 +82,8 @@ func init() {
 		{"legend's text", "lists the connections of that rule", nil, nil},
 		{"mouse on the legend", "fewest and most connections seen", nil, nil},
 		{"left drag", "moves the window, or a panel by its title", nil, nil},
+		{"bar at the upper right", "the same with the mouse; it names the keys", nil, nil},
+		{"square in a title", "makes a panel as large as the window, or as before", nil, nil},
 		{"drag at the edge", "resizes the window, or a panel at its corner", nil, nil},
 	}
 }

@@ -302,7 +302,7 @@ func TestLines(t *testing.T) {
 	var v View
 	lines := func() (n int, wide float32) {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Line {
+			if i.Shape == Line && !v.bar.box.contains(float64(i.X), float64(i.Y)) {
 				n++
 				wide = max(wide, i.W)
 			}

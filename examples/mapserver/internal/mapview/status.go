@@ -123,7 +123,8 @@ func (v *View) drawProblems() {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	width := min(v.size.w-16, 560)
+	top := v.top()
+	width := min(top.w, 560)
 	var lines []string
 	for _, p := range list {
 		lines = append(lines, c.wrap(typeface.Regular, 12, p, width-34, 3)...)
@@ -131,7 +132,7 @@ func (v *View) drawProblems() {
 	if most := max(int((v.size.h/2-14)/16), 1); len(lines) > most {
 		lines = lines[len(lines)-most:]
 	}
-	b := box{8, 8, width, float64(len(lines))*16 + 14}
+	b := box{top.x, top.y, width, float64(len(lines))*16 + 14}
 	v.problems = b
 	v.taken = append(v.taken, b)
 	c.panel(b, t)

@@ -45,6 +45,7 @@ type View struct {
 	taken    []box   // where there is more than map
 	bottom   float64 // free at the lower edge, left
 	problems box
+	bar      bar
 	next     time.Time
 	started  bool // there was an Update
 	again    bool // what was drawn has changed by being clicked
@@ -223,6 +224,7 @@ func (v *View) compose() {
 	c.scale = v.in.Scale
 	c.items = v.spare[:0]
 	v.world = v.camera.view(v.size)
+	v.layoutBar()
 
 	v.stacks.update(v)
 	hover := v.hovered()
@@ -247,7 +249,9 @@ func (v *View) compose() {
 	v.drawProblems()
 	v.drawReplayBar()
 	v.drawFilter()
+	v.drawBar()
 	v.drawHover(hover)
+	v.useBar()
 	v.drawPanels()
 	v.drawToast()
 

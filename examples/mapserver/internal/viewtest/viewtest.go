@@ -291,6 +291,11 @@ var Scenes = []struct {
 			s.Wheel(1)
 		}
 	}},
+	{"bar", func(s *Screen) { s.Point(image.Pt(890, 23)) }},
+	{"full panel", func(s *Screen) {
+		s.Press(image.Pt(890, 23))
+		s.Press(image.Pt(670, 21))
+	}},
 	{"lines", func(s *Screen) { s.Do('o') }},
 	{"several panels", func(s *Screen) {
 		s.Do('i')
