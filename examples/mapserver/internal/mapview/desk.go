@@ -2,6 +2,7 @@ package mapview
 
 import (
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -33,10 +34,11 @@ type body interface {
 type panel struct {
 	body
 	box    box
-	placed bool // has a place
-	sized  bool // has a size of the user's
-	full   bool // is as large as the window
-	before box  // it was
+	placed bool   // has a place
+	sized  bool   // has a size of the user's
+	full   bool   // is as large as the window
+	before box    // it was
+	aside  *aside // it makes way for what is on the map
 }
 
 // A desk holds the panels that are open.
@@ -146,7 +148,7 @@ func (d *desk) mouse(v *View) {
 		d.raise(p)
 		d.held = true
 		switch b := p.box; {
-		case p.full:
+		case p.full, p.aside != nil && p.aside.small && y >= b.y+titleHeight:
 		case x > b.x+b.w-gripReach && y > b.y+b.h-gripReach:
 			d.resize, d.grab = true, [2]float64{b.x + b.w - x, b.y + b.h - y}
 		case y < b.y+titleHeight && !closeBox(b).contains(x, y) && !fullBox(b).contains(x, y):
@@ -155,6 +157,9 @@ func (d *desk) mouse(v *View) {
 	}
 	if p == nil {
 		return
+	}
+	if (d.move || d.resize) && p.aside != nil && !p.aside.small {
+		p.aside = nil // it is where the user wants it
 	}
 	switch {
 	case d.move:
@@ -180,6 +185,75 @@ func (d *desk) mouse(v *View) {
 func closeBox(b box) box { return box{b.x + b.w - 31, b.y + 5, 24, 24} }
 func fullBox(b box) box  { return box{b.x + b.w - 57, b.y + 5, 24, 24} }
 
+// An aside is how a panel was before it made way.
+type aside struct {
+	box   box
+	full  bool
+	small bool // it is but a strip of buttons for now
+}
+
+// back puts a panel where it was before it made way.
+func (p *panel) back() {
+	if p.aside != nil {
+		p.box, p.full, p.aside = p.aside.box, p.aside.full, nil
+	}
+}
+
+const stripWidth, stripHeight = 310, titleHeight + 26 + panelAir
+
+// makeWay moves a panel off points of the map, or makes it a strip if it covers some
+// wherever it is.
+func (v *View) makeWay(p *panel, points [][2]float64) {
+	covers := func(b box) (n float64) {
+		for _, q := range points {
+			if b.grow(plotRadius).contains(q[0], q[1]) {
+				n++
+			}
+		}
+		return n
+	}
+	p.back()
+	if covers(p.box) == 0 {
+		return
+	}
+	old := aside{box: p.box, full: p.full}
+	upper := v.edge + 6
+	if b := v.bar.box; b.w > 0 {
+		upper = max(upper, b.y+b.h+6)
+	}
+	// place puts a box of a size where it covers least.
+	place := func(w, h float64) (best box, least float64) {
+		least = math.Inf(1)
+		low, right := max(v.size.h-34-h-upper, 0), max(v.size.w-16-w, 0)
+		const steps = 10
+		try := func(x, y float64) {
+			b := box{8 + right*x/steps, upper + low*y/steps, w, h}.clamp(v.size.grow(-4))
+			if n := covers(b); n < least && (v.legend.box.w == 0 || !b.overlaps(v.legend.box)) {
+				best, least = b, n
+			}
+		}
+		// The corners first, where it is the least in the way.
+		for _, at := range [...][2]float64{{steps, 0}, {0, 0}, {steps, steps}, {2, steps}} {
+			try(at[0], at[1])
+		}
+		for y := range steps + 1 {
+			for x := range steps + 1 {
+				try(float64(x), float64(y))
+			}
+		}
+		return best, least
+	}
+	b, n := place(p.box.w, p.box.h)
+	if p.full || n > 0 || b.w == 0 {
+		if b, _ = place(min(stripWidth, v.size.w-16), stripHeight); b.w == 0 {
+			return
+		}
+		old.small = true
+	}
+	p.box, p.full, p.aside = b, false, &old
+	v.again = true
+}
+
 // fill makes a panel as large as the window, or as it was before.
 func (v *View) fill(p *panel) {
 	if p.full {
@@ -194,6 +268,13 @@ func (v *View) fill(p *panel) {
 // layout gives panels their place and size.
 func (v *View) layout(p *panel) {
 	room := v.size.grow(-4)
+	if p.aside != nil && len(v.plots.list) == 0 {
+		p.back()
+	}
+	if p.aside != nil {
+		p.box = p.box.clamp(room)
+		return
+	}
 	if p.full {
 		p.box = room
 		return
@@ -243,6 +324,9 @@ func (v *View) drawPanels() {
 			}
 		}
 		c.cross(x.x+12, x.y+12, 4, 1.4, t.dim)
+		if p.aside != nil {
+			continue
+		}
 		x = fullBox(b)
 		if v.hot(x) {
 			c.rect(x, 4, t.edge)
@@ -255,6 +339,9 @@ func (v *View) drawPanels() {
 			c.frame(box{x.x + 9.5, x.y + 9.5, 5, 5}, 1, 1.1, t.dim)
 		}
 		for i := range 2 {
+			if p.full || p.aside != nil {
+				break
+			}
 			by := float64(4 + 4*i)
 			c.line(b.x+b.w-3-by, b.y+b.h-3, b.x+b.w-3, b.y+b.h-3-by, 1, t.edge)
 		}

@@ -118,61 +118,72 @@ func (f *filter) typed(k Key) {
 	f.terms = parseFilter(f.text)
 }
 
-// drawFilter draws the terms as chips, or what is typed.
-func (v *View) drawFilter() {
+// layoutFilter places what is typed, or a chip for each term.
+func (v *View) layoutFilter() (at []box) {
 	f := &v.filter
-	if !f.editing && len(f.terms) == 0 {
-		return
-	}
-	c, t := &v.canvas, v.theme
 	top := v.top()
-	y := top.y
-	if v.problems.h > 0 {
-		y = v.problems.y + v.problems.h + 6
-	}
+	top.y = v.edge + 6
 	if f.editing {
-		const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
-		w := min(520, top.w)
-		b := box{8, y, w, 28}
-		v.taken = append(v.taken, b)
-		c.panel(b, t)
-		c.text(b.x+10, b.y+18.5, typeface.Medium, 13, t.accent, "/")
-		text, col := f.text, t.text
-		if text == "" {
-			text, col = hint, t.dim
+		at = []box{{top.x, top.y, min(520, top.w), 28}}
+	} else {
+		b := box{top.x, top.y, 0, 22}
+		for _, term := range f.terms {
+			b.w = v.canvas.width(typeface.Mono, 12, v.chip(term)) + 16
+			if b.x+b.w > top.x+top.w && b.x > top.x {
+				b.x, b.y = top.x, b.y+26
+			}
+			if b.y+b.h > v.size.h {
+				break
+			}
+			at = append(at, b)
+			b.x += b.w + 6
 		}
-		// The end is what is being typed.
-		for c.width(typeface.Mono, 12.5, text) > w-46 && text != "" {
-			_, n := utf8.DecodeRuneInString(text)
-			text = text[n:]
-		}
-		c.text(b.x+22, b.y+18.5, typeface.Mono, 12.5, col, text)
-		if f.text != "" {
-			c.rect(box{b.x + 23 + c.width(typeface.Mono, 12.5, text), b.y + 7, 1.5, 14}, 0, t.accent)
+	}
+	for _, b := range at {
+		v.edge = b.y + b.h
+	}
+	v.taken = append(v.taken, at...)
+	return at
+}
+
+// chip is a term as it stands in its chip.
+func (v *View) chip(t term) string {
+	s := t.value
+	if t.key != "" {
+		s = t.key + ":" + s
+	}
+	if t.not {
+		s = "-" + s
+	}
+	return v.canvas.elide(typeface.Mono, 12, s, v.top().w-24)
+}
+
+// drawFilter draws the terms as chips, or what is typed.
+func (v *View) drawFilter(at []box) {
+	f := &v.filter
+	c, t := &v.canvas, v.theme
+	if !f.editing {
+		for i, b := range at {
+			c.panel(b, t)
+			c.text(b.x+8, b.y+15, typeface.Mono, 12, t.accent, v.chip(f.terms[i]))
 		}
 		return
 	}
-	x := 8.0
-	for _, term := range f.terms {
-		s := term.value
-		if term.key != "" {
-			s = term.key + ":" + s
-		}
-		if term.not {
-			s = "-" + s
-		}
-		s = c.elide(typeface.Mono, 12, s, top.w-24)
-		b := box{x, y, c.width(typeface.Mono, 12, s) + 16, 22}
-		if b.x+b.w > top.x+top.w && x > 8 {
-			y += 26
-			b.x, b.y = 8, y
-		}
-		if b.y+b.h > v.size.h {
-			return
-		}
-		v.taken = append(v.taken, b)
-		c.panel(b, t)
-		c.text(b.x+8, b.y+15, typeface.Mono, 12, t.accent, s)
-		x = b.x + b.w + 6
+	const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
+	b := at[0]
+	c.panel(b, t)
+	c.text(b.x+10, b.y+18.5, typeface.Medium, 13, t.accent, "/")
+	text, col := f.text, t.text
+	if text == "" {
+		text, col = hint, t.dim
+	}
+	// The end is what is being typed.
+	for c.width(typeface.Mono, 12.5, text) > b.w-46 && text != "" {
+		_, n := utf8.DecodeRuneInString(text)
+		text = text[n:]
+	}
+	c.text(b.x+22, b.y+18.5, typeface.Mono, 12.5, col, text)
+	if f.text != "" {
+		c.rect(box{b.x + 23 + c.width(typeface.Mono, 12.5, text), b.y + 7, 1.5, 14}, 0, t.accent)
 	}
 }

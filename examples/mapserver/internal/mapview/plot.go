@@ -44,6 +44,14 @@ func (v *View) plot(r resultRows) {
 		v.say("no row of the answer has a place: it needs lat and lon, or ip")
 		return
 	}
+	if p := v.desk.find(sqlName); p != nil {
+		var points [][2]float64
+		for _, q := range v.plots.list {
+			x, y := v.world.Pixel(q.lat, q.lon)
+			points = append(points, [2]float64{x, y})
+		}
+		v.makeWay(p, points)
+	}
 	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; Keep or x keeps them")
 }
 

@@ -12,6 +12,9 @@ type Settings struct {
 	Lines      bool    // from home to all places
 	Beep       bool    // for connections that match no rule
 	TextSize   float64 // of everything but the map, over the usual; zero means 1
+	// Dismissed is the limitation of capture that the user has read and does not want to
+	// be told again.
+	Dismissed string `json:",omitempty"`
 	// Queries in SQL that were asked before, the newest last.
 	Queries []string `json:",omitempty"`
 	// Panels that the user has resized: left and upper edge, width and height by

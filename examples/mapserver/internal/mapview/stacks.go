@@ -279,7 +279,7 @@ func (v *View) drawStack(k *stack, cycling bool) {
 	if !cycling {
 		if k.counted() {
 			v.drawShares(k, 8, 4)
-			v.drawCount(k)
+			v.drawCount(k, t.text)
 			return
 		}
 		r := k.radius()
@@ -295,16 +295,25 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		return
 	}
 	v.drawShares(k, 8, 4)
-	if k.counted() {
-		v.drawCount(k)
-		return
-	}
 	if len(k.shares) > 1 {
 		v.wake(v.now.Truncate(cycleTime).Add(cycleTime))
 	}
 	step := int(v.now.UnixNano()/int64(cycleTime)) % len(k.shares)
-	c.disc(k.x, k.y, 4.5, opaque(v.stacks.groups[k.shares[step].group].color))
-	v.addBadge(k)
+	col := opaque(v.stacks.groups[k.shares[step].group].color)
+	switch {
+	case k.counted() && len(k.shares) == 1:
+		v.drawCount(k, t.text)
+	case k.counted():
+		c.disc(k.x, k.y, 6, col)
+		on := dark.palette.Sea
+		if contrast(white, col) > contrast(on, col) {
+			on = white
+		}
+		v.drawCount(k, on)
+	default:
+		c.disc(k.x, k.y, 4.5, col)
+		v.addBadge(k)
+	}
 }
 
 // drawShares draws the ring that shows the rules of a stack.
@@ -323,7 +332,7 @@ func (v *View) drawShares(k *stack, r, w float64) {
 	}
 }
 
-func (v *View) drawCount(k *stack) {
+func (v *View) drawCount(k *stack, col color.NRGBA) {
 	n := strconv.Itoa(len(k.conns))
 	size := 9.0
 	if len(n) > 2 {
@@ -331,7 +340,7 @@ func (v *View) drawCount(k *stack) {
 		size = 7
 	}
 	c := &v.canvas
-	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, v.theme.text, n)
+	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
 }
 
 // nowhere returns the spot for peers that no table knows: in the South

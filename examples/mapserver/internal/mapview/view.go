@@ -44,6 +44,7 @@ type View struct {
 	badges   []badge
 	taken    []box   // where there is more than map
 	bottom   float64 // free at the lower edge, left
+	edge     float64 // down to which things at the upper edge reach, left
 	problems box
 	bar      bar
 	next     time.Time
@@ -225,6 +226,9 @@ func (v *View) compose() {
 	c.items = v.spare[:0]
 	v.world = v.camera.view(v.size)
 	v.layoutBar()
+	v.edge = v.top().y - 6
+	problems := v.layoutProblems()
+	filterAt := v.layoutFilter()
 
 	v.stacks.update(v)
 	hover := v.hovered()
@@ -241,19 +245,21 @@ func (v *View) compose() {
 	if status.x < 2*legendWidth {
 		v.bottom = 34
 	}
+	note := v.layoutNote(status)
 	rows, at := v.layoutLegend()
 	v.drawLabels(hover)
 	v.drawNowhere(hover)
 	v.drawLegend(rows, at)
 	v.drawStatus(status)
-	v.drawProblems()
+	v.drawNote(note)
+	v.drawProblems(problems)
 	v.drawReplayBar()
-	v.drawFilter()
+	v.drawFilter(filterAt)
 	v.drawBar()
 	v.drawHover(hover)
 	v.useBar()
 	v.drawPanels()
-	v.drawToast()
+	v.drawToast(note.box)
 
 	picture := v.world
 	picture.Zoom *= c.scale
@@ -297,7 +303,8 @@ func (v *View) home() (x, y float64, ok bool) {
 	return x, y, true
 }
 
-func (v *View) drawToast() {
+// drawToast draws the short message, above the note.
+func (v *View) drawToast(note box) {
 	if v.toast == "" || !v.before(v.toastUntil, toastTime) {
 		v.toast = ""
 		return
@@ -309,6 +316,9 @@ func (v *View) drawToast() {
 	b := box{(v.size.w - w) / 2, v.size.h - 84, w, 28}
 	if v.replay.ask != 0 {
 		b.y -= 38
+	}
+	if b.overlaps(note.grow(4)) {
+		b.y = note.y - 34
 	}
 	c.panel(b, v.theme)
 	c.text(b.x+12, b.y+18.5, typeface.Medium, 13, v.theme.text, s)

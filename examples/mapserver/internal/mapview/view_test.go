@@ -325,7 +325,6 @@ func TestProblemsAndNotes(t *testing.T) {
 	var v View
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "connmaprc: line 3")
-	assert.Contains(t, texts(&v), "need root")
 	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
 }
 
