@@ -163,7 +163,7 @@ func (p *curvePanel) show(v *View, b box) {
 		case v.in.Right:
 			p.openNearby(v, point, s)
 		case v.in.Press && near != nil:
-			v.open(newDetails(v, []*live.Conn{near}))
+			v.open(newDetails(v, []*live.Conn{near}, 0))
 		}
 	}
 	for i, l := range lines {
@@ -376,7 +376,7 @@ func (p *curvePanel) about(v *View, at image.Point, s float64, near *live.Conn) 
 	return lines
 }
 
-// openNearby lists the connections around a point, and the stored ones of its block.
+// openNearby lists the connections of the block around a point, live and stored.
 func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	bits := 8
 	for _, n := range [...]int{16, 24} {
@@ -387,15 +387,9 @@ func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	var raw [4]byte
 	binary.BigEndian.PutUint32(raw[:], curve.Distance(at))
 	prefix, _ := netip.AddrFrom4(raw).Prefix(bits)
-	reach := nearbyReach / s
-	l := newList("nearby list", "Near "+prefix.String(), func(_ *View, c *live.Conn) bool {
-		addr, ok := ipv4(c.Peer.Addr())
-		if !ok {
-			return false
-		}
-		q := curve.Point(addr).Sub(at)
-		return math.Hypot(float64(q.X), float64(q.Y)) <= reach
-	})
+	// Live ones and stored ones by the same rule: their block.
+	l := newList("nearby list", "Block "+prefix.String(), func(_ *View, c *live.Conn) bool { return prefix.Contains(c.Peer.Addr()) })
+	l.grouped = true
 	v.find(l)
 	v.ask(FindWithin{Ask: l.ask, Prefix: prefix})
 	v.open(l)

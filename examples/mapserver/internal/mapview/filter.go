@@ -28,32 +28,29 @@ type term struct {
 const longest = 200
 
 // The keys of terms, each with what it is about.
-var filterKeys = map[string]func(v *View, c *live.Conn, value string) bool{
-	"port": func(_ *View, c *live.Conn, value string) bool {
+var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
+	"port": func(c *live.Conn, _, value string) bool {
 		return strconv.Itoa(int(c.Peer.Port())) == value || strconv.Itoa(int(c.Local.Port())) == value
 	},
-	"ip": func(_ *View, c *live.Conn, value string) bool {
+	"ip": func(c *live.Conn, _, value string) bool {
 		return strings.HasPrefix(c.Peer.Addr().String(), value)
 	},
-	"host": func(_ *View, c *live.Conn, value string) bool { return has(c.Agent, value) },
-	"app": func(_ *View, c *live.Conn, value string) bool {
+	"host": func(c *live.Conn, _, value string) bool { return has(c.Agent, value) },
+	"app": func(c *live.Conn, _, value string) bool {
 		return has(c.Process.Comm, value) || has(c.Process.Exe, value)
 	},
-	"org": func(_ *View, c *live.Conn, value string) bool { return has(c.Org, value) },
-	"as": func(_ *View, c *live.Conn, value string) bool {
+	"org": func(c *live.Conn, _, value string) bool { return has(c.Org, value) },
+	"as": func(c *live.Conn, _, value string) bool {
 		return strconv.FormatUint(uint64(c.ASN), 10) == strings.TrimPrefix(value, "as")
 	},
-	"country": func(_ *View, c *live.Conn, value string) bool {
+	"country": func(c *live.Conn, _, value string) bool {
 		return strings.EqualFold(c.Place.Country, value) || len(value) > 2 && has(geoip.CountryName(c.Place.Country), value)
 	},
-	"city": func(_ *View, c *live.Conn, value string) bool { return has(c.Place.City, value) },
-	"rule": func(v *View, c *live.Conn, value string) bool {
-		label, _ := v.ruleOf(c)
-		return has(label, value)
-	},
-	"proto":     func(_ *View, c *live.Conn, value string) bool { return c.Proto.String() == value },
-	"container": func(_ *View, c *live.Conn, value string) bool { return has(c.Process.Container, value) },
-	"dir":       func(_ *View, c *live.Conn, value string) bool { return c.Direction.String() == value },
+	"city":      func(c *live.Conn, _, value string) bool { return has(c.Place.City, value) },
+	"rule":      func(_ *live.Conn, label, value string) bool { return has(label, value) },
+	"proto":     func(c *live.Conn, _, value string) bool { return c.Proto.String() == value },
+	"container": func(c *live.Conn, _, value string) bool { return has(c.Process.Container, value) },
+	"dir":       func(c *live.Conn, _, value string) bool { return c.Direction.String() == value },
 }
 
 // has reports whether s contains a text that is in lower case.
@@ -75,20 +72,29 @@ func parseFilter(text string) (terms []term) {
 	return terms
 }
 
-func (v *View) fits(c *live.Conn) bool {
-	for _, t := range v.filter.terms {
-		if v.fitsTerm(c, t) == t.not {
+// fits reports whether a connection of the rule with a label fits all terms.
+func (f *filter) fits(c *live.Conn, label string) bool {
+	for _, t := range f.terms {
+		if t.fits(c, label) == t.not {
 			return false
 		}
 	}
 	return true
 }
 
-func (v *View) fitsTerm(c *live.Conn, t term) bool {
-	if t.key != "" {
-		return filterKeys[t.key](v, c, t.value)
+// fits reports whether a live connection fits the filter.
+func (v *View) fits(c *live.Conn) bool {
+	if len(v.filter.terms) == 0 {
+		return true
 	}
 	label, _ := v.ruleOf(c)
+	return v.filter.fits(c, label)
+}
+
+func (t term) fits(c *live.Conn, label string) bool {
+	if t.key != "" {
+		return filterKeys[t.key](c, label, t.value)
+	}
 	for _, s := range [...]string{c.Peer.String(), c.Process.Comm, c.Agent, c.Org, c.Place.City, geoip.CountryName(c.Place.Country), label, c.Process.Exe, c.Process.Container} {
 		if has(s, t.value) {
 			return true

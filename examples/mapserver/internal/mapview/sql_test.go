@@ -429,7 +429,7 @@ func TestHilbert(t *testing.T) {
 		}
 	}
 	assert.True(t, found)
-	assert.Contains(t, texts(&v), "Near 8.0.0.0/8 · 1 live · looking")
+	assert.Contains(t, texts(&v), "Block 8.0.0.0/8 · 1 live · looking")
 	v.closePanel(v.desk.find("nearby list"))
 	v.desk.focus = p
 	// The wheel zooms to a /24 and deeper, to the address under the mouse.

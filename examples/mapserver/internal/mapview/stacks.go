@@ -179,6 +179,11 @@ func (v *View) shows(c *live.Conn) bool {
 	return !v.agents.hidden[c.Agent] && v.fits(c) && (c.Scope == live.Internet || v.Local)
 }
 
+// showsPast is shows for a connection of the history, by the rule that it had.
+func (v *View) showsPast(p *live.Past) bool {
+	return !v.agents.hidden[p.Agent] && v.filter.fits(&p.Conn, p.Label) && (p.Scope == live.Internet || v.Local)
+}
+
 // group makes the lines of the legend: rules with the same label share one.
 func (s *stacks) group(st *live.State) {
 	s.groups, s.groupOf = s.groups[:0], s.groupOf[:0]

@@ -186,7 +186,7 @@ func (v *View) drag() {
 // onSomething reports whether there is more than map at a point, in the scene
 // that the user saw when pressing.
 func (v *View) onSomething(x, y float64) bool {
-	return v.onPanel(x, y) || v.stacks.at(x, y) != nil
+	return v.onPanel(x, y) || v.stacks.over(x, y) != nil
 }
 
 // pointAtMap opens what a click on the map means.
@@ -195,8 +195,8 @@ func (v *View) pointAtMap() {
 	if !v.in.Inside || v.desk.over != nil || v.onPanel(x, y) {
 		return
 	}
-	if k := v.stacks.at(x, y); v.in.Press && k != nil {
-		v.open(newDetails(v, k.conns))
+	if k := v.stacks.over(x, y); v.in.Press && k != nil {
+		v.openPlace(k)
 	}
 	if v.in.Right {
 		v.openNearby(x, y)

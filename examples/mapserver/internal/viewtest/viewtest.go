@@ -256,7 +256,12 @@ var Scenes = []struct {
 		s.Do(mapview.KeyDown)
 		s.Do(mapview.KeyRight)
 	}},
-	{"details", func(s *Screen) { s.Press(s.Place(cities[3])) }},
+	{"place", func(s *Screen) { s.Press(s.Place(cities[3])) }},
+	{"details", func(s *Screen) {
+		s.Press(s.Place(cities[3]))
+		s.Do(mapview.KeyDown)
+		s.Click("Details")
+	}},
 	{"whois", func(s *Screen) {
 		s.Do(mapview.KeyEnter)
 		s.Do(mapview.KeyDown)
