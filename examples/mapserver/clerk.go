@@ -118,6 +118,15 @@ func (c *clerk) handle(e mapview.Effect) {
 			past, sql, err := c.monitor.Nearby(c.ctx, e.Lat, e.Lon, e.Pixels)
 			c.found(e.Ask, past, sql, err)
 		})
+	case mapview.FindFiltered:
+		c.question(e.Ask, func(ctx context.Context) {
+			past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
+			f := mapview.Found{Ask: e.Ask, Past: past, Since: since}
+			if err != nil {
+				f.Problem = err.Error()
+			}
+			c.answer(f)
+		})
 	case mapview.FindWithin:
 		c.work.Go(func() {
 			past, sql, err := c.monitor.Within(c.ctx, e.Prefix)

@@ -89,6 +89,17 @@ func TestClerkAnswersQuestions(t *testing.T) {
 	c.handle(mapview.CancelQuery{Ask: 99})
 }
 
+func TestClerkSearches(t *testing.T) {
+	c := serving(t)
+	recorded(t, c)
+	c.handle(mapview.FindFiltered{Ask: 7})
+	f := wait(t, c, any1[mapview.Found])
+	assert.Equal(t, 7, f.Ask)
+	assert.Empty(t, f.Problem)
+	assert.GreaterOrEqual(t, len(f.Past), 190, "an empty filter fits all")
+	assert.True(t, f.Since.IsZero())
+}
+
 // TestSavedQueriesRun: each is right with its values in it.
 func TestSavedQueriesRun(t *testing.T) {
 	c := serving(t)

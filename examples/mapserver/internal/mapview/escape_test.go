@@ -45,7 +45,7 @@ func TestEscIsSafe(t *testing.T) {
 		assert.NotContains(t, texts(&v), gone)
 	}
 	assert.NotEmpty(t, v.filter.terms)
-	assert.Empty(t, esc())
+	assert.Equal(t, []Effect{CancelQuery{Ask: 1}}, esc(), "the search in the history ends with it")
 	assert.Empty(t, v.filter.terms)
 	assert.NotNil(t, v.paused.at)
 	assert.Empty(t, esc())

@@ -91,6 +91,12 @@ func (v *View) fits(c *live.Conn) bool {
 	return v.filter.fits(c, label)
 }
 
+// A Filter is what the user has typed, for the history.
+type Filter struct{ filter filter }
+
+// Fits reports whether a stored connection fits. It may be called from any goroutine.
+func (f Filter) Fits(p *live.Past) bool { return f.filter.fits(&p.Conn, p.Label) }
+
 func (t term) fits(c *live.Conn, label string) bool {
 	if t.key != "" {
 		return filterKeys[t.key](c, label, t.value)
@@ -131,8 +137,10 @@ func (v *View) layoutFilter() (at []box) {
 	top.y = v.edge + 6
 	if f.editing {
 		at = []box{{top.x, top.y, min(520, top.w), 28}}
-	} else {
-		b := box{top.x, top.y, 0, 22}
+		top.y += 34
+	}
+	b := box{top.x, top.y, 0, 22}
+	if !f.editing {
 		for _, term := range f.terms {
 			b.w = v.canvas.width(typeface.Mono, 12, v.chip(term)) + 16
 			if b.x+b.w > top.x+top.w && b.x > top.x {
@@ -145,8 +153,21 @@ func (v *View) layoutFilter() (at []box) {
 			b.x += b.w + 6
 		}
 	}
+	v.search.chip = box{}
+	if s := v.searchText(); s != "" {
+		s = v.canvas.elide(typeface.Regular, 12, s, top.w-16)
+		b.w = v.canvas.width(typeface.Regular, 12, s) + 16
+		if b.x+b.w > top.x+top.w && b.x > top.x {
+			b.x, b.y = top.x, b.y+26
+		}
+		if b.y+b.h <= v.size.h {
+			v.search.chip, v.search.text = b, s
+			v.edge = b.y + b.h
+			v.taken = append(v.taken, b)
+		}
+	}
 	for _, b := range at {
-		v.edge = b.y + b.h
+		v.edge = max(v.edge, b.y+b.h)
 	}
 	v.taken = append(v.taken, at...)
 	return at
@@ -168,6 +189,18 @@ func (v *View) chip(t term) string {
 func (v *View) drawFilter(at []box) {
 	f := &v.filter
 	c, t := &v.canvas, v.theme
+	if b := v.search.chip; b.w > 0 {
+		c.panel(b, t)
+		col := t.dim
+		if v.hot(b) {
+			col = t.accent
+			if v.in.Press {
+				v.open(v.newShownList())
+				v.again = true
+			}
+		}
+		c.text(b.x+8, b.y+15, typeface.Regular, 12, col, v.search.text)
+	}
 	if !f.editing {
 		for i, b := range at {
 			c.panel(b, t)

@@ -53,9 +53,9 @@ func init() {
 		{"q", "questions in SQL about the history", []Key{'q'}, func(v *View) { v.toggle(v.sql()) }},
 		{"g", "start or stop a replay of the history in 30 s", []Key{'g'}, (*View).toggleReplay},
 		{"x", "keep what is plotted, or clear it", []Key{'x'}, (*View).keepPlots},
-		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(newShownList()) }},
+		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(v.newShownList()) }},
 		{"i, k", "the hosts; shows and hides their connections", []Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
-		{"/", "show only what fits words such as port:443 app:ssh", []Key{'/'}, func(v *View) { v.filter.editing = true }},
+		{"/", "show only what fits words such as port:443, live and past", []Key{'/'}, func(v *View) { v.filter.editing = true }},
 		{"space", "pause", []Key{' '}, func(v *View) { v.togglePause() }},
 		{"o", "lines from home, with direction and traffic", []Key{'o'}, func(v *View) {
 			v.Lines = !v.Lines

@@ -31,6 +31,7 @@ type connList struct {
 	ask           int    // number of the question for stored ones; zero: none
 	waiting       bool
 	problem       string
+	since         time.Time // nothing older was looked at; zero: all was
 	past          []live.Past
 
 	zone string // of the times
@@ -89,8 +90,15 @@ func newRuleList(label string) *connList {
 	return l
 }
 
-// newShownList lists all connections that are shown.
-func newShownList() *connList {
+// newShownList lists all connections that are shown, with a filter also those of the
+// history that fit.
+func (v *View) newShownList() *connList {
+	if s := &v.search; len(v.filter.terms) > 0 {
+		l := newList("connection list", "Search "+v.filter.text, func(*View, *live.Conn) bool { return true })
+		l.grouped, l.searches = true, true
+		l.past, l.ask, l.waiting, l.problem, l.since = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since
+		return l
+	}
 	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
 	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nORDER BY timestamp DESC LIMIT 500"
 	return l
@@ -170,13 +178,15 @@ type Found struct {
 	Ask     int
 	Past    []live.Past // the newest first
 	SQL     string      // the same question for the SQL panel
+	Since   time.Time   // nothing older was looked at; zero: all was
 	Problem string      // for people
 }
 
 func (a Found) take(v *View) {
+	v.search.take(a)
 	for _, p := range v.desk.panels {
 		if l, ok := p.body.(*connList); ok && l.ask == a.Ask && l.waiting {
-			l.past, l.sql, l.problem, l.waiting = a.Past, a.SQL, a.Problem, false
+			l.past, l.sql, l.since, l.problem, l.waiting = a.Past, a.SQL, a.Since, a.Problem, false
 			l.from.st = nil
 		}
 	}
@@ -193,7 +203,7 @@ func (l *connList) title(v *View) string {
 	case l.problem != "":
 		s += " · " + l.problem
 	case l.ask != 0:
-		s += " · " + thousands(int64(len(l.rows.past))) + " of the history"
+		s += " · " + thousands(int64(len(l.rows.past))) + " of the history" + v.sinceText(l.since)
 	}
 	return s
 }
@@ -224,25 +234,32 @@ func (l *connList) update(v *View) {
 			l.live = append(l.live, c)
 		}
 	}
-	// What is still open is not of the past, though it has been recorded.
-	open := make(map[any]bool, len(l.live))
-	if len(l.past) > 0 {
-		for _, c := range l.live {
-			open[pastKey{c.Peer, c.Local, c.Agent, c.Process.Comm}] = true
-		}
-	}
-	shown := make([]live.Past, 0, len(l.past))
-	for _, p := range l.past {
-		if v.showsPast(&p) && !open[pastKey{p.Peer, p.Local, p.Agent, p.Process.Comm}] {
-			shown = append(shown, p)
-		}
-	}
+	shown := v.onlyPast(l.past)
 	if l.grouped {
 		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
 		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })
 	}
 	l.rows = connRows{v: v, live: l.live, past: shown}
 	l.changed = true
+}
+
+// onlyPast returns the stored connections that are shown and no longer open: what is
+// open has been recorded too.
+func (v *View) onlyPast(past []live.Past) []live.Past {
+	shown := make([]live.Past, 0, len(past))
+	if len(past) == 0 {
+		return shown
+	}
+	open := make(map[pastKey]bool, len(v.st.Conns))
+	for _, c := range v.st.Conns {
+		open[pastKey{c.Peer, c.Local, c.Agent, c.Process.Comm}] = true
+	}
+	for _, p := range past {
+		if v.showsPast(&p) && !open[pastKey{p.Peer, p.Local, p.Agent, p.Process.Comm}] {
+			shown = append(shown, p)
+		}
+	}
+	return shown
 }
 
 // byProgram brings the connections of a program together: the program that has the

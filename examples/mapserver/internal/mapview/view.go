@@ -60,6 +60,7 @@ type View struct {
 	agents  agentsPanel
 	paused  pause
 	filter  filter
+	search  search
 	console *sqlPanel
 	curve   curvePanel
 	addrs   bool // of the history are asked for
@@ -227,6 +228,7 @@ func (v *View) compose() {
 	v.world = v.camera.view(v.size)
 	v.layoutBar()
 	v.edge = v.top().y - 6
+	v.searchHistory()
 	problems := v.layoutProblems()
 	filterAt := v.layoutFilter()
 
@@ -236,6 +238,7 @@ func (v *View) compose() {
 	v.drawMarks()
 	v.drawHome()
 	v.drawLines()
+	v.drawFound()
 	v.drawStacks(hover)
 	v.drawPlots()
 	v.drawReplay()

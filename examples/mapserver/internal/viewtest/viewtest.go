@@ -5,6 +5,7 @@ package viewtest
 import (
 	"image"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -175,6 +176,9 @@ func Answers(e mapview.Effect) []mapview.Answer {
 	switch e := e.(type) {
 	case mapview.FindNearby:
 		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
+	case mapview.FindFiltered:
+		return []mapview.Answer{mapview.Found{Ask: e.Ask, Since: Noon.Add(-30 * 24 * time.Hour),
+			Past: slices.DeleteFunc(past(), func(p live.Past) bool { return !e.Filter.Fits(&p) })}}
 	case mapview.FindFirst:
 		return []mapview.Answer{mapview.First{Peer: e.Peer, Program: e.Program, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
 	case mapview.LookUp:
@@ -200,6 +204,7 @@ func past() (list []live.Past) {
 	for i, c := range Busy().Conns[:20] {
 		p := live.Past{Conn: *c, Label: rules.Default().Rules()[c.Rule].Label, Count: int64(i*i + 1), Seen: Noon.Add(-time.Duration(i) * time.Hour)}
 		p.ID = 0
+		p.Local = netip.AddrPortFrom(p.Local.Addr(), p.Local.Port()-1)
 		list = append(list, p)
 	}
 	return list
@@ -244,6 +249,10 @@ var Scenes = []struct {
 	{"hosts", func(s *Screen) { s.Do('i') }},
 	{"retention", func(s *Screen) { s.Do('p') }},
 	{"filter", func(s *Screen) { s.Type("/port:443 -country:fr\n") }},
+	{"search list", func(s *Screen) {
+		s.Type("/port:443 -country:fr\n")
+		s.Do(mapview.KeyEnter)
+	}},
 	{"nearby", func(s *Screen) {
 		s.RightClick(s.Place(cities[0]))
 		s.Do(mapview.KeyDown)
