@@ -344,7 +344,7 @@ func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *
 		}
 		p.dots[spot] = true
 		_, col := v.ruleOf(conn)
-		c.disc(sq.x+x, sq.y+y, 4, v.theme.palette.Sea)
+		c.disc(sq.x+x, sq.y+y, 4, v.theme.rim)
 		c.disc(sq.x+x, sq.y+y, 3, col)
 	}
 	return near

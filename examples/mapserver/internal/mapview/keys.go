@@ -66,6 +66,11 @@ func init() {
 			v.sayOnOff("sound for unclassified connections", v.Beep)
 		}},
 		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light }},
+		{"v", "colours that colour-blind eyes tell apart", []Key{'v'}, func(v *View) {
+			v.Apart = !v.Apart
+			v.show(v.base)
+			v.sayOnOff("colours for colour-blind eyes", v.Apart)
+		}},
 		{"?", "this list", []Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
 		{"Esc", "no, stop, close; with nothing open save and quit", []Key{KeyEscape}, (*View).escape},
 		{"wheel, + and -", "zoom", []Key{'+', '='}, func(v *View) { v.zoomKey(wheelZoom) }},

@@ -89,6 +89,9 @@ func (v *View) drawLegend(rows []group, at box) {
 		if g.color.A > 0 {
 			v.legendMouse(g, row)
 			c.rect(square, 2.5, opaque(g.color))
+			if v.Light {
+				c.frame(square, 2.5, 0.8, t.rim)
+			}
 			if v.legend.labelled[g.label] {
 				c.frame(square.grow(2.5), 4, 1.2, t.text)
 			}

@@ -86,7 +86,7 @@ func (v *View) drawPlots() {
 		at := [2]int{int(math.Round(x)), int(math.Round(y))}
 		if v.size.grow(plotRadius).contains(x, y) && !taken[at] {
 			taken[at] = true
-			v.canvas.triangle(x, y, plotRadius, q.color, white)
+			v.canvas.triangle(x, y, plotRadius, q.color, v.theme.outline)
 		}
 	}
 }

@@ -102,7 +102,7 @@ func (v *View) drawReplay() {
 			col = v.theme.accent
 		}
 		col = opaque(col)
-		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(white, left))
+		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(v.theme.outline, left))
 	}
 	if len(r.spots) > 0 || !r.ending {
 		const frame = 50 * time.Millisecond

@@ -4,6 +4,7 @@ package mapview
 // their slices and maps lead to is not changed.
 type Settings struct {
 	Light      bool    // the light theme
+	Apart      bool    // colours that colour-blind eyes tell apart, in place of those of the rules
 	Labels     bool    // of all connections
 	RuleLabels bool    // of all places
 	Cycle      bool    // through the colours of stacked places

@@ -288,7 +288,7 @@ func (v *View) drawStack(k *stack, cycling bool) {
 			return
 		}
 		r := k.radius()
-		c.disc(k.x, k.y, r+1, t.palette.Sea)
+		c.disc(k.x, k.y, r+1, t.rim)
 		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
 		// The shares of other rules lie over that of the first.
 		from := float64(k.shares[0].count) / float64(len(k.conns))
@@ -323,7 +323,8 @@ func (v *View) drawStack(k *stack, cycling bool) {
 
 // drawShares draws the ring that shows the rules of a stack.
 func (v *View) drawShares(k *stack, r, w float64) {
-	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.palette.Sea)
+	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.rim)
+	v.canvas.disc(k.x, k.y, r, v.theme.palette.Sea)
 	from := 0.0
 	for _, sh := range k.shares {
 		to := from + float64(sh.count)/float64(len(k.conns))
@@ -368,6 +369,7 @@ func (v *View) drawNowhere(hover *stack) {
 	for n := range 12 {
 		c.arc(k.x, k.y, 11, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
 	}
+	c.disc(k.x, k.y, k.radius()+1, t.rim)
 	c.disc(k.x, k.y, k.radius(), opaque(v.stacks.groups[k.shares[0].group].color))
 	if hover == k {
 		c.ring(k.x, k.y, 14, 1.2, t.text)

@@ -31,13 +31,17 @@ type View struct {
 
 	now     time.Time
 	in      Input
-	st      *live.State
+	base    *live.State // what is shown, in the colours of the rules
+	st      *live.State // the same in the user's
 	effects []Effect
 	heard   sounds
 	theme   *theme
-	canvas  canvas
-	size    box // of the picture, density-independent like all boxes
-	world   worldmap.View
+
+	recolored recolored
+
+	canvas canvas
+	size   box // of the picture, density-independent like all boxes
+	world  worldmap.View
 
 	stacks   stacks
 	legend   legend
@@ -91,9 +95,9 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	if v.TextSize > 0 {
 		in.Scale *= v.TextSize
 	}
-	v.now, v.in, v.st = now, in, st
+	v.now, v.in = now, in
 	v.effects = nil
-	v.st = v.paused.of(st)
+	v.show(v.paused.of(st))
 	v.size = v.pictureSize()
 	v.sound(st)
 	if !v.started {
@@ -127,6 +131,9 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	}
 	return v.effects
 }
+
+// show takes a state as the one that is shown.
+func (v *View) show(st *live.State) { v.base, v.st = st, v.colored(st) }
 
 // ask asks the caller for something.
 func (v *View) ask(e Effect) { v.effects = append(v.effects, e) }

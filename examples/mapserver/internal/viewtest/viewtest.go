@@ -245,6 +245,7 @@ var Scenes = []struct {
 }{
 	{"map", func(*Screen) {}},
 	{"labels", func(s *Screen) { s.Do('t') }},
+	{"palette", func(s *Screen) { s.Do('v') }},
 	{"help", func(s *Screen) { s.Do('?') }},
 	{"hosts", func(s *Screen) { s.Do('i') }},
 	{"retention", func(s *Screen) { s.Do('p') }},
