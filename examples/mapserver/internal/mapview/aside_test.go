@@ -49,6 +49,7 @@ func TestPlotsShowBesideSQL(t *testing.T) {
 	}{
 		{image.Pt(1000, 500), world, true},
 		{image.Pt(640, 360), world, true},
+		{image.Pt(400, 240), []geoip.Place{paris}, true},
 		{image.Pt(1920, 1080), []geoip.Place{paris}, false},
 		{image.Pt(1920, 1080), world, true},
 	} {
@@ -66,7 +67,7 @@ func TestPlotsShowBesideSQL(t *testing.T) {
 				}
 			}
 			assert.Equal(t, len(tt.places), n)
-			assert.False(t, p.box.overlaps(v.bar.box))
+			assert.False(t, p.box.overlaps(v.bar.box), "%v %v", p.box, v.bar.box)
 			// It comes back by itself when they go.
 			v.Update(noon.Add(plotTime), in, st)
 			assert.Nil(t, p.aside)

@@ -228,7 +228,11 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 		const steps = 10
 		try := func(x, y float64) {
 			b := box{8 + right*x/steps, upper + low*y/steps, w, h}.clamp(v.size.grow(-4))
-			if n := covers(b); n < least && (v.legend.box.w == 0 || !b.overlaps(v.legend.box)) {
+			n := covers(b)
+			if b.overlaps(v.legend.box) {
+				n += 0.5 // rather that than a place
+			}
+			if n < least {
 				best, least = b, n
 			}
 		}
@@ -244,10 +248,8 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 		return best, least
 	}
 	b, n := place(p.box.w, p.box.h)
-	if p.full || n > 0 || b.w == 0 {
-		if b, _ = place(min(stripWidth, v.size.w-16), stripHeight); b.w == 0 {
-			return
-		}
+	if p.full || n > 0 {
+		b, _ = place(min(stripWidth, v.size.w-16), stripHeight)
 		old.small = true
 	}
 	p.box, p.full, p.aside = b, false, &old

@@ -89,7 +89,7 @@ func (v *View) layoutNote(status box) note {
 	if limit {
 		n.limit = s
 	}
-	n.lines = c.wrap(typeface.Regular, 12, s, min(noteWidth, room)-air, 3)
+	n.lines = c.wrap(typeface.Regular, 12, s, min(noteWidth, room)-air, 5)
 	w := 0.0
 	for _, l := range n.lines {
 		w = max(w, c.width(typeface.Regular, 12, l))
@@ -102,6 +102,9 @@ func (v *View) layoutNote(status box) note {
 			return note{} // i says it too
 		}
 		v.edge += h + 6
+	}
+	if !above && n.box.y < v.edge+4 {
+		return note{}
 	}
 	v.taken = append(v.taken, n.box)
 	return n

@@ -68,8 +68,12 @@ func TestNothingCoversTheLegend(t *testing.T) {
 				if size.X >= 640 {
 					assert.NotEmpty(t, n.lines)
 				}
-				for _, b := range append(v.taken, status) {
+				all := append(v.taken, status)
+				for i, b := range all {
 					assert.False(t, b.overlaps(legend), "%v", b)
+					for _, o := range all[:i] {
+						assert.False(t, b.overlaps(o), "%v %v", b, o)
+					}
 				}
 			})
 		}
