@@ -79,8 +79,10 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 			*r = repeats{k, now.Add(repeatAfter)}
 		} else if at := places[k]; ctrl && at != 0 {
 			typed = append(typed, mapview.Key(at)|held)
-		} else if name := ebiten.KeyName(k); ctrl && len(name) == 1 {
-			typed = append(typed, mapview.Key(name[0])|held)
+		} else if ctrl {
+			if name := ebiten.KeyName(k); len(name) == 1 {
+				typed = append(typed, mapview.Key(name[0])|held)
+			}
 		}
 	}
 	switch {
