@@ -66,6 +66,7 @@ func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
 
 // close waits for what is under way, after the context has ended.
 func (c *clerk) close() {
+	c.clipboard.Close() // ends a reading whose other program takes its time
 	c.work.Wait()
 	c.clipboard.Close()
 	if c.whois != nil && c.whois.AutNums != nil {

@@ -122,6 +122,17 @@ func TestSilentOwner(t *testing.T) {
 	defer c.Close()
 	_, err = c.Read()
 	assert.ErrorContains(t, err, "does not answer")
+	// Close ends a reading at once.
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Read()
+		ended <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	c.Close()
+	assert.ErrorContains(t, <-ended, "gone")
+	assert.Less(t, time.Since(begin), patience/2)
 	require.NoError(t, c.Write("x"))
 }
 
