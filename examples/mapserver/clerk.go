@@ -13,9 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atotto/clipboard"
-
 	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
@@ -27,9 +26,6 @@ import (
 // replayTime is how long the history takes to run through.
 const replayTime = 30 * time.Second
 
-// clipboardTime is how long the program that has the clipboard may take.
-const clipboardTime = 5 * time.Second
-
 // A clerk does for the window what takes time: it reads and writes files, and asks
 // the history.
 type clerk struct {
@@ -38,6 +34,8 @@ type clerk struct {
 	beep *sound.Player
 	work sync.WaitGroup
 	jobs chan mapview.Effect // to be done one after another
+
+	clipboard clipboard.Clipboard
 
 	mu      sync.Mutex
 	answers []mapview.Answer
@@ -68,7 +66,9 @@ func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
 
 // close waits for what is under way, after the context has ended.
 func (c *clerk) close() {
+	c.clipboard.Close() // ends a reading whose other program takes its time
 	c.work.Wait()
+	c.clipboard.Close()
 	if c.whois != nil && c.whois.AutNums != nil {
 		c.whois.AutNums.Close()
 	}
@@ -99,10 +99,10 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.Beep:
 		c.beep.Play()
 	case mapview.Copy:
-		c.clipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, clipboard.WriteAll(e.Text) })
+		c.useClipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, c.clipboard.Write(e.Text) })
 	case mapview.Paste:
-		c.clipboard(func() (mapview.Answer, error) {
-			text, err := clipboard.ReadAll()
+		c.useClipboard(func() (mapview.Answer, error) {
+			text, err := c.clipboard.Read()
 			return mapview.Pasted{Text: text}, err
 		})
 	case mapview.ShowHistory:
@@ -117,6 +117,15 @@ func (c *clerk) handle(e mapview.Effect) {
 		c.work.Go(func() {
 			past, sql, err := c.monitor.Nearby(c.ctx, e.Lat, e.Lon, e.Pixels)
 			c.found(e.Ask, past, sql, err)
+		})
+	case mapview.FindFiltered:
+		c.question(e.Ask, func(ctx context.Context) {
+			past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
+			f := mapview.Found{Ask: e.Ask, Past: past, Since: since}
+			if err != nil {
+				f.Problem = err.Error()
+			}
+			c.answer(f)
 		})
 	case mapview.FindWithin:
 		c.work.Go(func() {
@@ -215,33 +224,15 @@ func (c *clerk) do(e mapview.Effect) {
 	}
 }
 
-// clipboard lets a program do something with the clipboard. It may wait for another
-// program that does not answer: nobody waits for it.
-func (c *clerk) clipboard(do func() (mapview.Answer, error)) {
-	type result struct {
-		mapview.Answer
-		error
-	}
-	done := make(chan result, 1)
-	go func() {
-		a, err := do()
-		done <- result{a, err}
-	}()
+// useClipboard does something with the clipboard. It may wait for another program that
+// does not answer: nobody waits for it.
+func (c *clerk) useClipboard(do func() (mapview.Answer, error)) {
 	c.work.Go(func() {
-		select {
-		case r := <-done:
-			switch {
-			case r.error == nil:
-				c.answer(r.Answer)
-			case clipboard.Unsupported:
-				c.say("there is no program for the clipboard: install xclip, xsel or wl-clipboard")
-			default:
-				c.say("the clipboard does not work: " + r.error.Error())
-			}
-		case <-time.After(clipboardTime):
-			c.say("the clipboard does not answer")
-		case <-c.ctx.Done():
+		a, err := do()
+		if err != nil {
+			a = mapview.Said{Text: "the clipboard does not work: " + err.Error()}
 		}
+		c.answer(a)
 	})
 }
 

@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 		soaked(os.Args[1:])
 	case "churn":
 		churn(os.Args[1:])
+	case "map":
+		showMap(os.Args[1:])
 	default:
 		os.Exit(m.Run())
 	}

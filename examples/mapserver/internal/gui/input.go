@@ -3,6 +3,7 @@ package gui
 import (
 	"image"
 	"time"
+	"unicode"
 
 	"github.com/hajimehoshi/ebiten/v2"
 	"github.com/hajimehoshi/ebiten/v2/inpututil"
@@ -71,12 +72,17 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 		held |= mapview.Ctrl
 	}
 	pressed := inpututil.AppendJustPressedKeys(nil)
+	places := placesOf(pressed, shift)
 	for _, k := range pressed {
 		if s, ok := special[k]; ok {
 			typed = append(typed, s|held)
 			*r = repeats{k, now.Add(repeatAfter)}
-		} else if name := ebiten.KeyName(k); ctrl && len(name) == 1 {
-			typed = append(typed, mapview.Key(name[0])|held)
+		} else if at := places[k]; ctrl && at != 0 {
+			typed = append(typed, mapview.Key(at)|held)
+		} else if ctrl {
+			if name := ebiten.KeyName(k); len(name) == 1 {
+				typed = append(typed, mapview.Key(name[0])|held)
+			}
 		}
 	}
 	switch {
@@ -91,11 +97,66 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 		return typed
 	}
 	for _, c := range ebiten.AppendInputChars(nil) {
-		k := mapview.Key(c)
+		k := mapview.Key(c).At(placeOf(c, places))
 		if len(pressed) == 0 {
 			k |= mapview.Repeat
 		}
 		typed = append(typed, k)
 	}
 	return typed
+}
+
+// us is what a US keyboard types, without and with Shift.
+var us = func() map[ebiten.Key][2]rune {
+	m := map[ebiten.Key][2]rune{
+		ebiten.KeyBackquote: {'`', '~'}, ebiten.KeyMinus: {'-', '_'}, ebiten.KeyEqual: {'=', '+'},
+		ebiten.KeyBracketLeft: {'[', '{'}, ebiten.KeyBracketRight: {']', '}'}, ebiten.KeyBackslash: {'\\', '|'},
+		ebiten.KeySemicolon: {';', ':'}, ebiten.KeyQuote: {'\'', '"'},
+		ebiten.KeyComma: {',', '<'}, ebiten.KeyPeriod: {'.', '>'}, ebiten.KeySlash: {'/', '?'},
+	}
+	for i, c := range ")!@#$%^&*(" {
+		m[ebiten.KeyDigit0+ebiten.Key(i)] = [2]rune{'0' + rune(i), c}
+	}
+	for i := range rune(26) {
+		m[ebiten.KeyA+ebiten.Key(i)] = [2]rune{'a' + i, 'A' + i}
+	}
+	return m
+}()
+
+// placesOf returns what a US keyboard types with keys, if the layout has no ASCII
+// letters: who writes Cyrillic or Hebrew could not press q.
+func placesOf(keys []ebiten.Key, shift bool) map[ebiten.Key]rune {
+	places := map[ebiten.Key]rune{}
+	for _, k := range keys {
+		if c, ok := us[k]; ok && shift {
+			places[k] = c[1]
+		} else if ok {
+			places[k] = c[0]
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	named := false
+	for k := ebiten.KeyA; k <= ebiten.KeyZ; k++ {
+		name := ebiten.KeyName(k)
+		if len(name) == 1 && unicode.IsLetter(rune(name[0])) {
+			return nil
+		}
+		named = named || name != ""
+	}
+	if !named {
+		return nil // nothing is known of the layout
+	}
+	return places
+}
+
+// placeOf returns the place of the key that typed c, zero if that is not certain.
+func placeOf(c rune, places map[ebiten.Key]rune) rune {
+	for k, at := range places {
+		if len(places) == 1 || ebiten.KeyName(k) == string(unicode.ToLower(c)) {
+			return at
+		}
+	}
+	return 0
 }

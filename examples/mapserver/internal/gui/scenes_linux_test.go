@@ -83,7 +83,7 @@ func xvfb(t *testing.T) string {
 	}
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
-	c := exec.Command(exe, "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp")
+	c := exec.Command(exe, "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
 	c.ExtraFiles = []*os.File{w}
 	require.NoError(t, c.Start())
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
@@ -245,10 +245,9 @@ func differ(a, b *image.RGBA) (n int) {
 // quarters of a pixel.
 const few = 350
 
-// TestScenes gives a real window the input of each scene, by mouse and keyboard, and
-// compares what it shows with what paint draws.
-func TestScenes(t *testing.T) {
-	display := xvfb(t)
+// scenes starts a window for the scenes, and returns what begins the next one.
+func scenes(t *testing.T, display string) (anew func(theme string)) {
+	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	c := exec.Command(exe)
@@ -262,8 +261,21 @@ func TestScenes(t *testing.T) {
 	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
 	lines := bufio.NewReader(out)
 	// Whatever goes wrong, the child says where it was.
-	watchdog := time.AfterFunc(3*time.Minute, func() { c.Process.Signal(syscall.SIGQUIT) })
+	watchdog := time.AfterFunc(5*time.Minute, func() { c.Process.Signal(syscall.SIGQUIT) })
 	t.Cleanup(func() { watchdog.Stop() })
+	return func(theme string) {
+		io.WriteString(in, theme+"\n")
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "anew\n", line)
+	}
+}
+
+// TestScenes gives a real window the input of each scene, by mouse and keyboard, and
+// compares what it shows with what paint draws.
+func TestScenes(t *testing.T) {
+	display := xvfb(t)
+	anew := scenes(t, display)
 	d := newDesktop(t, display)
 	d.find()
 	for i, sc := range viewtest.Scenes {
@@ -272,10 +284,7 @@ func TestScenes(t *testing.T) {
 			d.t = t
 			d.fake(xproto.MotionNotify, 0, image.Pt(1, 1))
 			d.cursor = image.Pt(-1, -1)
-			io.WriteString(in, theme+"\n")
-			line, err := lines.ReadString('\n')
-			require.NoError(t, err)
-			require.Equal(t, "anew\n", line)
+			anew(theme)
 			s := viewtest.NewScreen(image.Pt(1000, 500), 1, theme == "light")
 			before, want := image.NewRGBA(image.Rect(0, 0, 1000, 500)), image.NewRGBA(image.Rect(0, 0, 1000, 500))
 			paint.Draw(before, s.Scene())
@@ -285,20 +294,26 @@ func TestScenes(t *testing.T) {
 			if sc.Name != "map" {
 				require.Greater(t, differ(before, want), few, "the scene shows nothing")
 			}
-			var got *image.RGBA
-			n := 0
-			for range 40 {
-				got = d.picture()
-				if n = differ(got, want); n < few {
-					break
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
-			if !assert.Less(t, n, few, "pixels") {
-				save(t, "got-"+sc.Name, got)
-				save(t, "want-"+sc.Name, want)
-			}
+			d.shows(sc.Name, want)
 		})
+	}
+}
+
+// shows waits until the window shows what paint drew.
+func (d *desktop) shows(name string, want *image.RGBA) {
+	d.t.Helper()
+	var got *image.RGBA
+	n := 0
+	for range 40 {
+		got = d.picture()
+		if n = differ(got, want); n < few {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if !assert.Less(d.t, n, few, "pixels") {
+		save(d.t, "got-"+name, got)
+		save(d.t, "want-"+name, want)
 	}
 }
 

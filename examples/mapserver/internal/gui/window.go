@@ -33,7 +33,7 @@ const (
 // before Run.
 type Window struct {
 	Title string
-	Size  image.Point // at the start, in density-independent pixels; zero means 1000x500
+	Size  image.Point // at the start, in density-independent pixels; zero means 1000x500; larger than the screen shrinks to it
 	View  *mapview.View
 	State func() *live.State
 	// Position is where the window was last; nil lets the system choose.
@@ -84,6 +84,9 @@ func (w *Window) Run(ctx context.Context) error {
 	if w.Size == (image.Point{}) {
 		w.Size = image.Pt(1000, 500)
 	}
+	if m := ebiten.Monitor(); m != nil {
+		w.fit(image.Pt(m.Size()))
+	}
 	ebiten.SetWindowTitle(w.Title)
 	ebiten.SetWindowIcon([]image.Image{icon(16), icon(48)})
 	ebiten.SetWindowSize(w.Size.X, w.Size.Y)
@@ -113,6 +116,18 @@ func (w *Window) Run(ctx context.Context) error {
 		return fmt.Errorf("no window can be opened (%w)", err)
 	}
 	return nil
+}
+
+// fit shrinks the window to a screen. One that shrinks is moved onto it.
+func (w *Window) fit(screen image.Point) {
+	size := image.Pt(min(w.Size.X, screen.X), min(w.Size.Y, screen.Y))
+	if size == w.Size || screen.X < smallestWidth || screen.Y < smallestHeight {
+		return
+	}
+	w.Size = size
+	if p := w.Position; p != nil {
+		w.Position = &image.Point{X: min(max(p.X, 0), screen.X-size.X), Y: min(max(p.Y, 0), screen.Y-size.Y)}
+	}
 }
 
 // Wake has the window look at the state again. It may be called at any time

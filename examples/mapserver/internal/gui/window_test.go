@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -41,6 +42,26 @@ func (t *tests) Update() error {
 // one in a process, and report what it did.
 const asWindow = "CONNMAP_TEST_WINDOW"
 
+// asSize makes it open a window of a size, and run until its standard input ends.
+const asSize = "CONNMAP_TEST_SIZE"
+
+func showSize(s string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w := &Window{Title: "connmap size", View: &mapview.View{}, State: func() *live.State { return &live.State{} }, Handle: func(mapview.Effect) {}}
+	var at image.Point
+	if n, _ := fmt.Sscanf(s, "%dx%d+%d+%d", &w.Size.X, &w.Size.Y, &at.X, &at.Y); n == 4 {
+		w.Position = &at
+	}
+	go func() {
+		defer cancel()
+		io.Copy(io.Discard, os.Stdin)
+	}()
+	if err := w.Run(ctx); err != nil {
+		fmt.Println(err)
+	}
+}
+
 var noDisplay string
 
 func TestMain(m *testing.M) {
@@ -50,6 +71,10 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(asScenes) != "" {
 		showScenes()
+		return
+	}
+	if s := os.Getenv(asSize); s != "" {
+		showSize(s)
 		return
 	}
 	if os.Getenv(asWindow) != "" {
@@ -243,6 +268,32 @@ func TestMoreGlyphsThanRoom(t *testing.T) {
 	_, worst := compare(t, &p, items...)
 	assert.LessOrEqual(t, worst, 40)
 	assert.Greater(t, p.glyphs.atlas.Bounds().Dx(), smallestAtlas)
+}
+
+func TestFit(t *testing.T) {
+	screen := image.Pt(1600, 1000)
+	at := func(x, y int) *image.Point { return &image.Point{X: x, Y: y} }
+	for _, tt := range []struct {
+		name     string
+		size     image.Point
+		position *image.Point
+		want     image.Point
+		wantAt   *image.Point
+	}{
+		{"fits", image.Pt(1000, 500), at(900, 700), image.Pt(1000, 500), at(900, 700)},
+		{"as large", screen, nil, screen, nil},
+		{"larger", image.Pt(3600, 1900), at(1700, 900), screen, at(0, 0)},
+		{"too wide", image.Pt(3600, 500), at(-50, 900), image.Pt(1600, 500), at(0, 500)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &Window{Size: tt.size, Position: tt.position}
+			w.fit(screen)
+			assert.Equal(t, tt.want, w.Size)
+			assert.Equal(t, tt.wantAt, w.Position)
+			w.fit(image.Point{})
+			assert.Equal(t, tt.want, w.Size, "a screen of no size is none")
+		})
+	}
 }
 
 func TestEarlier(t *testing.T) {

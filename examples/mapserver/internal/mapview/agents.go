@@ -15,12 +15,19 @@ type agentsPanel struct {
 	scroller
 	hidden  map[string]bool // by name
 	changed int             // grows with hidden
+	why     []string        // hosts see less, of whyOf
+	whyOf   struct {
+		st *live.State
+		w  float64
+	}
 }
 
 const (
 	agentRowHeight = 24
 	agentHead      = 22 // above the rows
 	agentFoot      = 20 // below
+	agentWidth     = 780
+	mostReasons    = 30
 )
 
 // toggle shows or hides the connections of an agent.
@@ -46,8 +53,8 @@ func (p *agentsPanel) title(v *View) string {
 }
 
 func (p *agentsPanel) size(v *View) (w, h float64) {
-	n := min(max(len(v.st.Agents), 1), 20)
-	return 710, float64(n)*agentRowHeight + agentHead + agentFoot
+	n := min(max(len(v.st.Agents)+len(p.reasons(v, agentWidth)), 1), 20)
+	return agentWidth, float64(n)*agentRowHeight + agentHead + agentFoot
 }
 
 func (p *agentsPanel) key(v *View, k Key) bool {
@@ -76,7 +83,11 @@ func agentCells(a *live.Agent, now time.Time) [len(agentColumns)]string {
 		}
 		since = a.Since.In(now.Location()).Format(layout)
 	}
-	return [...]string{a.Name, addr, id, since, a.Backend, strconv.Itoa(a.Conns), strconv.FormatUint(a.Lost, 10)}
+	capture := a.Backend
+	if a.Limited != "" {
+		capture += ", limited"
+	}
+	return [...]string{a.Name, addr, id, since, capture, strconv.Itoa(a.Conns), strconv.FormatUint(a.Lost, 10)}
 }
 
 func (p *agentsPanel) show(v *View, b box) {
@@ -100,9 +111,15 @@ func (p *agentsPanel) show(v *View, b box) {
 		cell(i, b.y+12, col.title, 11.5, t.dim)
 	}
 	rows := box{b.x - 6, b.y + agentHead, b.w + 12, b.h - agentHead - agentFoot}
-	n := p.scroller.show(v, rows, len(list), agentRowHeight)
+	why := p.reasons(v, b.w)
+	n := p.scroller.show(v, rows, len(list)+len(why), agentRowHeight)
 	y := rows.y
 	for i := p.top; i < p.top+n; i++ {
+		if i >= len(list) {
+			c.text(b.x+2, y+16, typeface.Regular, 12.5, t.dim, why[i-len(list)])
+			y += agentRowHeight
+			continue
+		}
 		a := &list[i]
 		row := box{rows.x, y, rows.w - barWidth, agentRowHeight}
 		if v.hot(row) {
@@ -129,4 +146,37 @@ func (p *agentsPanel) show(v *View, b box) {
 	}
 	hint := "A click shows or hides a host's connections."
 	c.text(b.x+2, b.y+b.h-2, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, hint, b.w-4))
+}
+
+// reasons are the lines that say in full why hosts see less.
+func (p *agentsPanel) reasons(v *View, w float64) []string {
+	of := p.whyOf
+	of.st, of.w = v.st, w
+	if of == p.whyOf {
+		return p.why
+	}
+	p.whyOf, p.why = of, nil
+	hosts := map[string][]string{}
+	var order []string
+	for i := range v.st.Agents {
+		a := &v.st.Agents[i]
+		if a.Limited == "" {
+			continue
+		}
+		if hosts[a.Limited] == nil {
+			if len(order) == mostReasons {
+				continue
+			}
+			order = append(order, a.Limited)
+		}
+		hosts[a.Limited] = append(hosts[a.Limited], a.Name)
+	}
+	for _, why := range order {
+		who := hosts[why][0]
+		if n := len(hosts[why]) - 1; n > 0 {
+			who += fmt.Sprintf(" and %s", plural(n, "other host"))
+		}
+		p.why = append(p.why, v.canvas.wrap(typeface.Regular, 12.5, who+" sees less: "+why, w-barWidth-8, 6)...)
+	}
+	return p.why
 }

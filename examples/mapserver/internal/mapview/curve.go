@@ -139,7 +139,8 @@ func (p *curvePanel) show(v *View, b box) {
 		return
 	}
 	side := float64(pixels) / c.scale
-	sq := box{math.Round(b.x*c.scale) / c.scale, math.Round(b.y*c.scale) / c.scale, side, side}
+	left := b.x + max(b.w-side, 0)/2
+	sq := box{math.Round(left*c.scale) / c.scale, math.Round(b.y*c.scale) / c.scale, side, side}
 	mx, my := v.cursor()
 	mx, my = mx-sq.x, my-sq.y
 	hot := v.hot(sq)
@@ -162,7 +163,7 @@ func (p *curvePanel) show(v *View, b box) {
 		case v.in.Right:
 			p.openNearby(v, point, s)
 		case v.in.Press && near != nil:
-			v.open(newDetails(v, []*live.Conn{near}))
+			v.open(newDetails(v, []*live.Conn{near}, 0))
 		}
 	}
 	for i, l := range lines {
@@ -170,7 +171,7 @@ func (p *curvePanel) show(v *View, b box) {
 		if !hot {
 			col = t.dim
 		}
-		c.text(sq.x, sq.y+side+17+float64(i)*17, typeface.Regular, 12, col, c.elide(typeface.Regular, 12, l, b.w))
+		c.text(sq.x, sq.y+side+17+float64(i)*17, typeface.Regular, 12, col, c.elide(typeface.Regular, 12, l, b.x+b.w-sq.x))
 	}
 }
 
@@ -343,7 +344,7 @@ func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *
 		}
 		p.dots[spot] = true
 		_, col := v.ruleOf(conn)
-		c.disc(sq.x+x, sq.y+y, 4, v.theme.palette.Sea)
+		c.disc(sq.x+x, sq.y+y, 4, v.theme.rim)
 		c.disc(sq.x+x, sq.y+y, 3, col)
 	}
 	return near
@@ -375,7 +376,7 @@ func (p *curvePanel) about(v *View, at image.Point, s float64, near *live.Conn) 
 	return lines
 }
 
-// openNearby lists the connections around a point, and the stored ones of its block.
+// openNearby lists the connections of the block around a point, live and stored.
 func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	bits := 8
 	for _, n := range [...]int{16, 24} {
@@ -386,15 +387,9 @@ func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	var raw [4]byte
 	binary.BigEndian.PutUint32(raw[:], curve.Distance(at))
 	prefix, _ := netip.AddrFrom4(raw).Prefix(bits)
-	reach := nearbyReach / s
-	l := newList("nearby list", "Near "+prefix.String(), func(_ *View, c *live.Conn) bool {
-		addr, ok := ipv4(c.Peer.Addr())
-		if !ok {
-			return false
-		}
-		q := curve.Point(addr).Sub(at)
-		return math.Hypot(float64(q.X), float64(q.Y)) <= reach
-	})
+	// Live ones and stored ones by the same rule: their block.
+	l := newList("nearby list", "Block "+prefix.String(), func(_ *View, c *live.Conn) bool { return prefix.Contains(c.Peer.Addr()) })
+	l.grouped = true
 	v.find(l)
 	v.ask(FindWithin{Ask: l.ask, Prefix: prefix})
 	v.open(l)

@@ -2,6 +2,7 @@ package mapview
 
 import (
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -33,8 +34,11 @@ type body interface {
 type panel struct {
 	body
 	box    box
-	placed bool // has a place
-	sized  bool // has a size of the user's
+	placed bool   // has a place
+	sized  bool   // has a size of the user's
+	full   bool   // is as large as the window
+	before box    // it was
+	aside  *aside // it makes way for what is on the map
 }
 
 // A desk holds the panels that are open.
@@ -144,14 +148,18 @@ func (d *desk) mouse(v *View) {
 		d.raise(p)
 		d.held = true
 		switch b := p.box; {
+		case p.full, p.aside != nil && p.aside.small && y >= b.y+titleHeight:
 		case x > b.x+b.w-gripReach && y > b.y+b.h-gripReach:
 			d.resize, d.grab = true, [2]float64{b.x + b.w - x, b.y + b.h - y}
-		case y < b.y+titleHeight && !closeBox(b).contains(x, y):
+		case y < b.y+titleHeight && !closeBox(b).contains(x, y) && !fullBox(b).contains(x, y):
 			d.move, d.grab = true, [2]float64{x - b.x, y - b.y}
 		}
 	}
 	if p == nil {
 		return
+	}
+	if (d.move || d.resize) && p.aside != nil && !p.aside.small {
+		p.aside = nil // it is where the user wants it
 	}
 	switch {
 	case d.move:
@@ -175,10 +183,104 @@ func (d *desk) mouse(v *View) {
 }
 
 func closeBox(b box) box { return box{b.x + b.w - 31, b.y + 5, 24, 24} }
+func fullBox(b box) box  { return box{b.x + b.w - 57, b.y + 5, 24, 24} }
+
+// An aside is how a panel was before it made way.
+type aside struct {
+	box   box
+	full  bool
+	small bool // it is but a strip of buttons for now
+}
+
+// back puts a panel where it was before it made way.
+func (p *panel) back() {
+	if p.aside != nil {
+		p.box, p.full, p.aside = p.aside.box, p.aside.full, nil
+	}
+}
+
+const stripWidth, stripHeight = 310, titleHeight + 26 + panelAir
+
+// makeWay moves a panel off points of the map, or makes it a strip if it covers some
+// wherever it is.
+func (v *View) makeWay(p *panel, points [][2]float64) {
+	covers := func(b box) (n float64) {
+		for _, q := range points {
+			if b.grow(plotRadius).contains(q[0], q[1]) {
+				n++
+			}
+		}
+		return n
+	}
+	p.back()
+	if covers(p.box) == 0 {
+		return
+	}
+	old := aside{box: p.box, full: p.full}
+	upper := v.edge + 6
+	if b := v.bar.box; b.w > 0 {
+		upper = max(upper, b.y+b.h+6)
+	}
+	// place puts a box of a size where it covers least.
+	place := func(w, h float64) (best box, least float64) {
+		least = math.Inf(1)
+		low, right := max(v.size.h-34-h-upper, 0), max(v.size.w-16-w, 0)
+		const steps = 10
+		try := func(x, y float64) {
+			b := box{8 + right*x/steps, upper + low*y/steps, w, h}.clamp(v.size.grow(-4))
+			n := covers(b)
+			if b.overlaps(v.legend.box) {
+				n += 0.5 // rather that than a place
+			}
+			if n < least {
+				best, least = b, n
+			}
+		}
+		// The corners first, where it is the least in the way.
+		for _, at := range [...][2]float64{{steps, 0}, {0, 0}, {steps, steps}, {2, steps}} {
+			try(at[0], at[1])
+		}
+		for y := range steps + 1 {
+			for x := range steps + 1 {
+				try(float64(x), float64(y))
+			}
+		}
+		return best, least
+	}
+	b, n := place(p.box.w, p.box.h)
+	if p.full || n > 0 {
+		b, _ = place(min(stripWidth, v.size.w-16), stripHeight)
+		old.small = true
+	}
+	p.box, p.full, p.aside = b, false, &old
+	v.again = true
+}
+
+// fill makes a panel as large as the window, or as it was before.
+func (v *View) fill(p *panel) {
+	if p.full {
+		p.box = p.before
+	} else {
+		p.before = p.box
+	}
+	p.full = !p.full
+	v.again = true
+}
 
 // layout gives panels their place and size.
 func (v *View) layout(p *panel) {
 	room := v.size.grow(-4)
+	if p.aside != nil && len(v.plots.list) == 0 {
+		p.back()
+	}
+	if p.aside != nil {
+		p.box = p.box.clamp(room)
+		return
+	}
+	if p.full {
+		p.box = room
+		return
+	}
 	if !p.sized {
 		w, h := p.size(v)
 		p.box.w, p.box.h = w+2*panelAir, h+titleHeight+panelAir
@@ -211,7 +313,7 @@ func (v *View) drawPanels() {
 		if d.focus == p {
 			title = t.text
 		}
-		c.text(b.x+panelAir+2, b.y+22.5, typeface.Bold, 13, title, c.elide(typeface.Bold, 13, p.title(v), b.w-60))
+		c.text(b.x+panelAir+2, b.y+22.5, typeface.Bold, 13, title, c.elide(typeface.Bold, 13, p.title(v), b.w-86))
 		inner := box{b.x + panelAir, b.y + titleHeight, b.w - 2*panelAir, b.h - titleHeight - panelAir}
 		if inner.w > 20 && inner.h > 10 {
 			p.show(v, inner)
@@ -223,9 +325,25 @@ func (v *View) drawPanels() {
 				v.closePanel(p)
 			}
 		}
-		c.line(x.x+8, x.y+8, x.x+16, x.y+16, 1.4, t.dim)
-		c.line(x.x+16, x.y+8, x.x+8, x.y+16, 1.4, t.dim)
+		c.cross(x.x+12, x.y+12, 4, 1.4, t.dim)
+		if p.aside != nil {
+			continue
+		}
+		x = fullBox(b)
+		if v.hot(x) {
+			c.rect(x, 4, t.edge)
+			if v.in.Press {
+				v.fill(p)
+			}
+		}
+		c.frame(box{x.x + 7.5, x.y + 7.5, 9, 9}, 1, 1.3, t.dim)
+		if p.full {
+			c.frame(box{x.x + 9.5, x.y + 9.5, 5, 5}, 1, 1.1, t.dim)
+		}
 		for i := range 2 {
+			if p.full || p.aside != nil {
+				break
+			}
 			by := float64(4 + 4*i)
 			c.line(b.x+b.w-3-by, b.y+b.h-3, b.x+b.w-3, b.y+b.h-3-by, 1, t.edge)
 		}

@@ -25,8 +25,9 @@ type detailsPanel struct {
 
 const detailRow = 20
 
-func newDetails(v *View, conns []*live.Conn) *detailsPanel {
-	p := &detailsPanel{conns: append([]*live.Conn(nil), conns...)}
+// newDetails shows one of some connections first.
+func newDetails(v *View, conns []*live.Conn, at int) *detailsPanel {
+	p := &detailsPanel{conns: append([]*live.Conn(nil), conns...), at: at}
 	p.turn(v, 0)
 	return p
 }

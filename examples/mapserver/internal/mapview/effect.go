@@ -45,6 +45,11 @@ type (
 		Ask    int
 		Prefix netip.Prefix // of 8, 16, 24 or 32 bits
 	}
+	// FindFiltered asks for the newest stored connections that fit, as Found.
+	FindFiltered struct {
+		Ask    int
+		Filter Filter
+	}
 	// FindFirst asks since when a program's connections to an address are
 	// known, as First.
 	FindFirst struct {
@@ -56,7 +61,7 @@ type (
 		Ask int
 		SQL string
 	}
-	// CancelQuery ends a question; there is an answer all the same.
+	// CancelQuery ends a question or a search; there is an answer all the same.
 	CancelQuery struct{ Ask int }
 	// Export asks to write the whole answer to a question into a file.
 	Export struct {
@@ -94,6 +99,7 @@ func (Paste) effect()        {}
 func (Whois) effect()        {}
 func (FindNearby) effect()   {}
 func (FindWithin) effect()   {}
+func (FindFiltered) effect() {}
 func (FindFirst) effect()    {}
 func (RunQuery) effect()     {}
 func (CancelQuery) effect()  {}

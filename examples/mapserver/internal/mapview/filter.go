@@ -30,36 +30,33 @@ type term struct {
 const longest = 200
 
 // The keys of terms, each with what it is about.
-var filterKeys = map[string]func(v *View, c *live.Conn, value string) bool{
-	"port": func(_ *View, c *live.Conn, value string) bool {
+var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
+	"port": func(c *live.Conn, _, value string) bool {
 		return strconv.Itoa(int(c.Peer.Port())) == value || strconv.Itoa(int(c.Local.Port())) == value
 	},
-	"ip": func(_ *View, c *live.Conn, value string) bool {
+	"ip": func(c *live.Conn, _, value string) bool {
 		return strings.HasPrefix(c.Peer.Addr().String(), value)
 	},
-	"host": func(_ *View, c *live.Conn, value string) bool { return has(c.Agent, value) },
-	"app": func(_ *View, c *live.Conn, value string) bool {
+	"host": func(c *live.Conn, _, value string) bool { return has(c.Agent, value) },
+	"app": func(c *live.Conn, _, value string) bool {
 		return has(c.Process.Comm, value) || has(c.Process.Exe, value)
 	},
-	"org": func(_ *View, c *live.Conn, value string) bool { return has(c.Org, value) },
-	"as": func(_ *View, c *live.Conn, value string) bool {
+	"org": func(c *live.Conn, _, value string) bool { return has(c.Org, value) },
+	"as": func(c *live.Conn, _, value string) bool {
 		return strconv.FormatUint(uint64(c.ASN), 10) == strings.TrimPrefix(value, "as")
 	},
-	"country": func(_ *View, c *live.Conn, value string) bool {
+	"country": func(c *live.Conn, _, value string) bool {
 		return strings.EqualFold(c.Place.Country, value) || len(value) > 2 && has(geoip.CountryName(c.Place.Country), value)
 	},
-	"city": func(_ *View, c *live.Conn, value string) bool { return has(c.Place.City, value) },
-	"rule": func(v *View, c *live.Conn, value string) bool {
-		label, _ := v.ruleOf(c)
-		return has(label, value)
-	},
-	"proto":     func(_ *View, c *live.Conn, value string) bool { return c.Proto.String() == value },
-	"container": func(_ *View, c *live.Conn, value string) bool { return has(c.Process.Container, value) },
+	"city":      func(c *live.Conn, _, value string) bool { return has(c.Place.City, value) },
+	"rule":      func(_ *live.Conn, label, value string) bool { return has(label, value) },
+	"proto":     func(c *live.Conn, _, value string) bool { return c.Proto.String() == value },
+	"container": func(c *live.Conn, _, value string) bool { return has(c.Process.Container, value) },
 	// closing is what is being closed, in whatever way.
-	"state": func(_ *View, c *live.Conn, value string) bool {
+	"state": func(c *live.Conn, _, value string) bool {
 		return value == "closing" && c.State.BeingClosed() || c.State != 0 && strings.HasPrefix(c.State.String(), value)
 	},
-	"dir": func(_ *View, c *live.Conn, value string) bool { return c.Direction.String() == value },
+	"dir": func(c *live.Conn, _, value string) bool { return c.Direction.String() == value },
 }
 
 // has reports whether s contains a text that is in lower case.
@@ -81,20 +78,35 @@ func parseFilter(text string) (terms []term) {
 	return terms
 }
 
-func (v *View) fits(c *live.Conn) bool {
-	for _, t := range v.filter.terms {
-		if v.fitsTerm(c, t) == t.not {
+// fits reports whether a connection of the rule with a label fits all terms.
+func (f *filter) fits(c *live.Conn, label string) bool {
+	for _, t := range f.terms {
+		if t.fits(c, label) == t.not {
 			return false
 		}
 	}
 	return true
 }
 
-func (v *View) fitsTerm(c *live.Conn, t term) bool {
-	if t.key != "" {
-		return filterKeys[t.key](v, c, t.value)
+// fits reports whether a live connection fits the filter.
+func (v *View) fits(c *live.Conn) bool {
+	if len(v.filter.terms) == 0 {
+		return true
 	}
 	label, _ := v.ruleOf(c)
+	return v.filter.fits(c, label)
+}
+
+// A Filter is what the user has typed, for the history.
+type Filter struct{ filter filter }
+
+// Fits reports whether a stored connection fits. It may be called from any goroutine.
+func (f Filter) Fits(p *live.Past) bool { return f.filter.fits(&p.Conn, p.Label) }
+
+func (t term) fits(c *live.Conn, label string) bool {
+	if t.key != "" {
+		return filterKeys[t.key](c, label, t.value)
+	}
 	for _, s := range [...]string{c.Peer.String(), c.Process.Comm, c.Agent, c.Org, c.Place.City, geoip.CountryName(c.Place.Country), label, c.Process.Exe, c.Process.Container} {
 		if has(s, t.value) {
 			return true
@@ -125,57 +137,99 @@ func (f *filter) typed(k Key) {
 	f.states = slices.ContainsFunc(f.terms, func(t term) bool { return t.key == "state" && !t.not })
 }
 
-// drawFilter draws the terms as chips, or what is typed.
-func (v *View) drawFilter() {
+// layoutFilter places what is typed, or a chip for each term.
+func (v *View) layoutFilter() (at []box) {
 	f := &v.filter
-	if !f.editing && len(f.terms) == 0 {
-		return
-	}
-	c, t := &v.canvas, v.theme
-	y := 8.0
-	if v.problems.h > 0 {
-		y = v.problems.y + v.problems.h + 6
-	}
+	top := v.top()
+	top.y = v.edge + 6
 	if f.editing {
-		const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
-		w := min(520, v.size.w-16)
-		b := box{8, y, w, 28}
-		v.taken = append(v.taken, b)
+		at = []box{{top.x, top.y, min(520, top.w), 28}}
+		top.y += 34
+	}
+	b := box{top.x, top.y, 0, 22}
+	if !f.editing {
+		for _, term := range f.terms {
+			b.w = v.canvas.width(typeface.Mono, 12, v.chip(term)) + 16
+			if b.x+b.w > top.x+top.w && b.x > top.x {
+				b.x, b.y = top.x, b.y+26
+			}
+			if b.y+b.h > v.size.h {
+				break
+			}
+			at = append(at, b)
+			b.x += b.w + 6
+		}
+	}
+	v.search.chip = box{}
+	if s := v.searchText(); s != "" {
+		s = v.canvas.elide(typeface.Regular, 12, s, top.w-16)
+		b.w = v.canvas.width(typeface.Regular, 12, s) + 16
+		if b.x+b.w > top.x+top.w && b.x > top.x {
+			b.x, b.y = top.x, b.y+26
+		}
+		if b.y+b.h <= v.size.h {
+			v.search.chip, v.search.text = b, s
+			v.edge = b.y + b.h
+			v.taken = append(v.taken, b)
+		}
+	}
+	for _, b := range at {
+		v.edge = max(v.edge, b.y+b.h)
+	}
+	v.taken = append(v.taken, at...)
+	return at
+}
+
+// chip is a term as it stands in its chip.
+func (v *View) chip(t term) string {
+	s := t.value
+	if t.key != "" {
+		s = t.key + ":" + s
+	}
+	if t.not {
+		s = "-" + s
+	}
+	return v.canvas.elide(typeface.Mono, 12, s, v.top().w-24)
+}
+
+// drawFilter draws the terms as chips, or what is typed.
+func (v *View) drawFilter(at []box) {
+	f := &v.filter
+	c, t := &v.canvas, v.theme
+	if b := v.search.chip; b.w > 0 {
 		c.panel(b, t)
-		c.text(b.x+10, b.y+18.5, typeface.Medium, 13, t.accent, "/")
-		text, col := f.text, t.text
-		if text == "" {
-			text, col = hint, t.dim
+		col := t.dim
+		if v.hot(b) {
+			col = t.accent
+			if v.in.Press {
+				v.open(v.newShownList())
+				v.again = true
+			}
 		}
-		// The end is what is being typed.
-		for c.width(typeface.Mono, 12.5, text) > w-46 && text != "" {
-			_, n := utf8.DecodeRuneInString(text)
-			text = text[n:]
-		}
-		c.text(b.x+22, b.y+18.5, typeface.Mono, 12.5, col, text)
-		if f.text != "" {
-			c.rect(box{b.x + 23 + c.width(typeface.Mono, 12.5, text), b.y + 7, 1.5, 14}, 0, t.accent)
+		c.text(b.x+8, b.y+15, typeface.Regular, 12, col, v.search.text)
+	}
+	if !f.editing {
+		for i, b := range at {
+			c.panel(b, t)
+			c.text(b.x+8, b.y+15, typeface.Mono, 12, t.accent, v.chip(f.terms[i]))
 		}
 		return
 	}
-	x := 8.0
-	for _, term := range f.terms {
-		s := term.value
-		if term.key != "" {
-			s = term.key + ":" + s
-		}
-		if term.not {
-			s = "-" + s
-		}
-		s = c.elide(typeface.Mono, 12, s, v.size.w-40)
-		b := box{x, y, c.width(typeface.Mono, 12, s) + 16, 22}
-		if b.x+b.w > v.size.w-8 && x > 8 {
-			y += 26
-			b.x, b.y = 8, y
-		}
-		v.taken = append(v.taken, b)
-		c.panel(b, t)
-		c.text(b.x+8, b.y+15, typeface.Mono, 12, t.accent, s)
-		x = b.x + b.w + 6
+	const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
+	b := at[0]
+	c.panel(b, t)
+	c.text(b.x+10, b.y+18.5, typeface.Medium, 13, t.accent, "/")
+	text, col := f.text, t.text
+	if text == "" {
+		text, col = hint, t.dim
+	}
+	// The end is what is being typed.
+	for c.width(typeface.Mono, 12.5, text) > b.w-46 && text != "" {
+		_, n := utf8.DecodeRuneInString(text)
+		text = text[n:]
+	}
+	c.text(b.x+22, b.y+18.5, typeface.Mono, 12.5, col, text)
+	if f.text != "" {
+		c.rect(box{b.x + 23 + c.width(typeface.Mono, 12.5, text), b.y + 7, 1.5, 14}, 0, t.accent)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
 )
 
 func TestFilter(t *testing.T) {
@@ -63,7 +64,7 @@ func TestTypingAFilter(t *testing.T) {
 	assert.Contains(t, texts(&v), "connection labels on", "keys are keys again")
 	esc := frame("")
 	esc.Keys = []Key{KeyEscape}
-	assert.Empty(t, v.Update(noon, esc, st))
+	assert.Equal(t, []Effect{CancelQuery{Ask: 1}}, v.Update(noon, esc, st))
 	assert.Contains(t, texts(&v), "2 live")
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, esc, st))
 	// Esc while typing takes it all back.
@@ -106,4 +107,61 @@ func TestFilteredIsNotGone(t *testing.T) {
 	again := *st
 	v.Update(noon.Add(time.Second), frame(""), &again)
 	assert.Equal(t, [2]int{2, 2}, v.legend.extents["Web"])
+}
+
+// TestFilterSearchesTheHistory: what is past is found by the same words, marked as past
+// on the map and in the list, and counted apart.
+func TestFilterSearchesTheHistory(t *testing.T) {
+	var v View
+	a, b := conn(1, paris, 0), conn(2, rio, 1)
+	st := state(a, b)
+	old, other := conn(3, rio, 1), conn(4, geoip.Place{Lat: 1, Lon: 100, Precision: geoip.City}, 0)
+	old.Process.Comm, other.Process.Comm = "oldprog", "oldtoo"
+	// Not while one types, but when it rests.
+	assert.Empty(t, v.Update(noon, frame("/pro"), st))
+	assert.Equal(t, noon.Add(searchRest), v.Next())
+	assert.Empty(t, v.Update(noon.Add(searchRest/2), frame("g"), st))
+	later := noon.Add(searchRest * 2)
+	e := v.Update(later, frame(""), st)
+	require.Len(t, e, 1)
+	f := e[0].(FindFiltered)
+	assert.Empty(t, v.Update(later, frame(""), st), "once")
+	assert.Contains(t, texts(&v), "○ looking into the history\n")
+	p := stored(old, "Mail", noon.Add(-time.Hour))
+	live1 := stored(a, "Web", noon)
+	fits := f.Filter.Fits
+	assert.True(t, fits(&p))
+	q := stored(other, "Web", noon)
+	assert.False(t, fits(&q))
+	v.Update(later, press(KeyEnter), st)
+	hand(&v, Found{Ask: f.Ask, Past: []live.Past{live1, p}, Since: noon.Add(-48 * time.Hour)})
+	assert.Contains(t, texts(&v), "○ 1 past since 2026-02-27 12:00: list\n", "what lives is not past")
+	assert.Contains(t, texts(&v), "2 live")
+	// A ring on the map is past, a disc is live.
+	rings := func() (n int) {
+		x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
+		for _, i := range v.Scene().Items {
+			if i.Shape == Ring && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color == green.Color {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Equal(t, 1, rings())
+	// The chip and Enter open the list.
+	x, y := at(t, &v, "○ 1 past since 2026-02-27 12:00: list")
+	v.Update(noon, click(x, y), st)
+	assert.Contains(t, texts(&v), "Search prog · 2 live · 1 of the history since 2026-02-27 12:00\n")
+	assert.Contains(t, texts(&v), "○\noldprog\n")
+	// Another filter is another question, also for the open list; the first is dropped.
+	v.Update(noon, press('/', KeyBackspace, KeyEnter), st)
+	again := v.search.ask
+	assert.NotEqual(t, f.Ask, again)
+	hand(&v, Found{Ask: f.Ask, Past: []live.Past{p, p}}, Found{Ask: again, Problem: "nothing is recorded"})
+	assert.Contains(t, texts(&v), "○ nothing is recorded\n")
+	assert.Contains(t, texts(&v), "Search pro · 2 live · nothing is recorded\n")
+	assert.Zero(t, rings())
+	e = v.Update(noon, press('/', KeyEscape), st)
+	assert.Empty(t, e)
+	assert.NotContains(t, texts(&v), "past since")
 }

@@ -18,13 +18,17 @@ func (v *View) hovered() *stack {
 	if !v.in.Inside || v.dragging && v.in.Held || v.desk.over != nil {
 		return nil
 	}
-	x, y := v.cursor()
-	for i := range v.stacks.list {
-		if k := &v.stacks.list[i]; k.nowhere && math.Hypot(k.x-x, k.y-y) < 20 {
+	return v.stacks.over(v.cursor())
+}
+
+// over returns the stack that a point means, also that of unknown places, or nil.
+func (s *stacks) over(x, y float64) *stack {
+	for i := range s.list {
+		if k := &s.list[i]; k.nowhere && math.Hypot(k.x-x, k.y-y) < 20 {
 			return k
 		}
 	}
-	return v.stacks.at(x, y)
+	return s.at(x, y)
 }
 
 // A cardLine is a line of the card that names what is under the mouse.

@@ -6,8 +6,9 @@ import (
 )
 
 // A Key is the character that a key press typed, or one of the keys below, with
-// the modifiers that were held. A character comes without Shift: it is in it.
-type Key rune
+// the modifiers that were held. A character comes without Shift: it is in it. Where the
+// layout types no ASCII, it may also say At which key it was typed.
+type Key int64
 
 // Keys that type no character.
 const (
@@ -33,6 +34,23 @@ const (
 	// Repeat says that the key is held: it counts again where one types.
 	Repeat Key = 1 << 26
 )
+
+// atBits is where a Key keeps its place on the keyboard.
+const atBits = 32
+
+// At returns k as typed by the key that types c on a US keyboard. Commands then go by
+// that key, texts by k.
+func (k Key) At(c rune) Key { return k | Key(c)<<atBits }
+
+// split returns k without its place on the keyboard, and what a US keyboard types there
+// with the same modifiers, zero if that is not known.
+func (k Key) split() (typed, at Key) {
+	typed, at = k&(1<<atBits-1), k>>atBits
+	if at != 0 {
+		at |= typed & (Shift | Ctrl | Repeat)
+	}
+	return typed, at
+}
 
 // char returns the character that a key types into a text, or 0.
 func (k Key) char() rune {

@@ -53,9 +53,9 @@ func init() {
 		{"q", "questions in SQL about the history", []Key{'q'}, func(v *View) { v.toggle(v.sql()) }},
 		{"g", "start or stop a replay of the history in 30 s", []Key{'g'}, (*View).toggleReplay},
 		{"x", "keep what is plotted, or clear it", []Key{'x'}, (*View).keepPlots},
-		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(newShownList()) }},
+		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(v.newShownList()) }},
 		{"i, k", "the hosts; shows and hides their connections", []Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
-		{"/", "show only what fits words such as port:443 app:ssh", []Key{'/'}, func(v *View) { v.filter.editing = true }},
+		{"/", "show only what fits words such as port:443, live and past", []Key{'/'}, func(v *View) { v.filter.editing = true }},
 		{"space", "pause", []Key{' '}, func(v *View) { v.togglePause() }},
 		{"o", "lines from home, with direction and traffic", []Key{'o'}, func(v *View) {
 			v.Lines = !v.Lines
@@ -66,8 +66,13 @@ func init() {
 			v.sayOnOff("sound for unclassified connections", v.Beep)
 		}},
 		{"d", "dark or light", []Key{'d'}, func(v *View) { v.Light = !v.Light }},
+		{"v", "colours that colour-blind eyes tell apart", []Key{'v'}, func(v *View) {
+			v.Apart = !v.Apart
+			v.show(v.base)
+			v.sayOnOff("colours for colour-blind eyes", v.Apart)
+		}},
 		{"?", "this list", []Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
-		{"Esc", "close what is open, or save the counts and quit", []Key{KeyEscape}, (*View).escape},
+		{"Esc", "no, stop, close; with nothing open save and quit", []Key{KeyEscape}, (*View).escape},
 		{"wheel, + and -", "zoom", []Key{'+', '='}, func(v *View) { v.zoomKey(wheelZoom) }},
 		{"", "", []Key{'-'}, func(v *View) { v.zoomKey(1 / wheelZoom) }},
 		{"0", "the whole map", []Key{'0'}, func(v *View) { v.camera = camera{} }},
@@ -76,12 +81,14 @@ func init() {
 		{"", "", []Key{Ctrl | '0'}, func(v *View) { v.resizeText(0) }},
 		{"middle drag, arrows", "move the map", nil, nil},
 		{"mouse over a place", "names what is there", nil, nil},
-		{"click on a place", "details of its connections", nil, nil},
-		{"right click", "connections nearby, live and stored", nil, nil},
+		{"click on a place", "its connections by program, live and past", nil, nil},
+		{"right click", "connections nearby, live and past", nil, nil},
 		{"legend's square", "labels of that rule", nil, nil},
 		{"legend's text", "lists the connections of that rule", nil, nil},
 		{"mouse on the legend", "fewest and most connections seen", nil, nil},
 		{"left drag", "moves the window, or a panel by its title", nil, nil},
+		{"bar at the upper right", "the same with the mouse; it names the keys", nil, nil},
+		{"square in a title", "makes a panel as large as the window, or as before", nil, nil},
 		{"drag at the edge", "resizes the window, or a panel at its corner", nil, nil},
 	}
 }
@@ -89,9 +96,13 @@ func init() {
 // key takes in a key: the filter that is typed has it first, then the panel that the
 // user pointed at last, then the map.
 func (v *View) key(k Key) {
+	k, at := k.split()
 	held := k&Repeat != 0
-	k &^= Repeat
-	if k != 'r' {
+	k, at = k&^Repeat, at&^Repeat
+	if k == KeyEscape && !v.filter.editing && v.refuse() {
+		return
+	}
+	if k != 'r' && at != 'r' {
 		v.asked = v.now
 	}
 	switch {
@@ -102,21 +113,40 @@ func (v *View) key(k Key) {
 		v.filter.typed(k)
 		return
 	}
-	if p := v.desk.focus; p != nil && p.key(v, k) {
+	if p := v.desk.focus; p != nil && (p.key(v, k) || at != 0 && p.key(v, at)) {
 		return
 	}
 	if held {
 		return // or what it switches would flicker
 	}
-	for _, b := range Bindings {
-		if slices.Contains(b.keys, k) {
-			b.do(v)
-			return
+	// The place counts before the character: on a Hebrew keyboard the key q types a slash.
+	for _, k := range [...]Key{at, k} {
+		for _, b := range Bindings {
+			if k != 0 && slices.Contains(b.keys, k) {
+				b.do(v)
+				return
+			}
 		}
 	}
 }
 
-// escape closes the front panel, or what else is open, or all.
+// refuse answers a question with no, or else stops a replay. It reports whether there
+// was one.
+func (v *View) refuse() bool {
+	switch {
+	case v.before(v.asked, toastTime):
+		v.asked = v.now
+		v.say("nothing is deleted")
+	case v.replay.ask != 0:
+		v.stopReplay()
+	default:
+		return false
+	}
+	return true
+}
+
+// escape closes the front panel, or what else is open. Only with nothing open it quits:
+// one press too many must not end the program.
 func (v *View) escape() {
 	switch d := &v.desk; {
 	case d.focus != nil:
@@ -125,6 +155,10 @@ func (v *View) escape() {
 		v.closePanel(d.panels[len(d.panels)-1])
 	case len(v.filter.terms) > 0:
 		v.filter = filter{}
+	case v.paused.at != nil:
+		v.togglePause()
+	case len(v.plots.list) > 0:
+		v.plots = plots{}
 	default:
 		v.ask(Quit{})
 	}

@@ -17,6 +17,7 @@ type legend struct {
 	extents  map[string][2]int // fewest and most connections seen of a label
 	labelled map[string]bool   // labels that are written beside their places
 	st       *live.State       // that the extents have
+	box      box
 }
 
 // count takes in how many connections there are of each label.
@@ -44,14 +45,18 @@ func (l *legend) count(v *View) {
 // connection closes keeps the legend from jumping.
 func (v *View) layoutLegend() (rows []group, at box) {
 	v.legend.count(v)
+	v.legend.box = box{}
 	for _, g := range v.stacks.groups {
 		if _, seen := v.legend.extents[g.label]; seen {
 			rows = append(rows, g)
 		}
 	}
-	// What does not fit is summed up in the last line.
-	if most := int((v.size.h - v.bottom - 20) / legendRow); len(rows) > most {
-		most = max(most, 1)
+	// What does not fit is summed up in the last line. What stands at the upper edge has
+	// its room first.
+	if most := int((v.size.h - v.bottom - 18 - max(v.edge, 2)) / legendRow); len(rows) > most {
+		if most < 1 {
+			return nil, box{}
+		}
 		rest := group{label: strconv.Itoa(len(rows)-most+1) + " more"}
 		for _, g := range rows[most-1:] {
 			rest.count += g.count
@@ -63,6 +68,7 @@ func (v *View) layoutLegend() (rows []group, at box) {
 	}
 	h := float64(len(rows))*legendRow + 12
 	at = box{8, v.size.h - h - v.bottom, min(legendWidth, v.size.w-16), h}
+	v.legend.box = at
 	v.taken = append(v.taken, at)
 	return rows, at
 }
@@ -83,6 +89,9 @@ func (v *View) drawLegend(rows []group, at box) {
 		if g.color.A > 0 {
 			v.legendMouse(g, row)
 			c.rect(square, 2.5, opaque(g.color))
+			if v.Light {
+				c.frame(square, 2.5, 0.8, t.rim)
+			}
 			if v.legend.labelled[g.label] {
 				c.frame(square.grow(2.5), 4, 1.2, t.text)
 			}

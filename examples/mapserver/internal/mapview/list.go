@@ -6,6 +6,7 @@ import (
 	"image/color"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+	"github.com/connmapgo/connmap/geoip"
 )
 
 // nearbyReach is how many pixels around the mouse a right click means.
@@ -22,13 +24,17 @@ const nearbyReach = 15
 type connList struct {
 	table
 	kind, heading string
+	grouped       bool // by program
+	searches      bool // has the stored ones that the filter fits
 	wants         func(v *View, c *live.Conn) bool
 	sql           string // the question behind it, for the SQL panel
 	ask           int    // number of the question for stored ones; zero: none
 	waiting       bool
 	problem       string
+	since         time.Time // nothing older was looked at; zero: all was
 	past          []live.Past
 
+	zone string // of the times
 	pace pace
 	live []*live.Conn // the newest first
 	from struct {
@@ -42,32 +48,37 @@ type connList struct {
 	closing int // of live, that are being closed
 }
 
-// listColumns are the columns of lists. The first is the one that a click opens.
+// listColumns are the columns of lists. A click on an address opens the report on it.
 var listColumns = []column{
-	{title: "address", mono: true, link: true}, {title: "port", right: true}, {title: "program"}, {title: "host"},
-	{title: "direction"}, {title: "organisation"}, {title: "place"}, {title: "rule"}, {title: "received", right: true},
-	{title: "sent", right: true}, {title: "RTT ms", right: true}, {title: "opened"}, {title: "last seen"}, {title: "count", right: true},
+	{title: ""}, {title: "program"}, {title: "address", mono: true, link: true}, {title: "port", right: true}, {title: "local port", right: true},
+	{title: "opened"}, {title: "last seen"}, {title: "organisation"}, {title: "host"}, {title: "direction"}, {title: "place"}, {title: "rule"},
+	{title: "received", right: true}, {title: "sent", right: true}, {title: "RTT ms", right: true}, {title: "count", right: true},
 }
 
 const (
-	colAddress = iota
-	colPort
+	colMark = iota
 	colProgram
+	colAddress
+	colPort
+	colLocalPort
+	colOpened
+	colSeen
+	colOrg
 	colHost
 	colDirection
-	colOrg
 	colPlace
 	colRule
 	colRx
 	colTx
 	colRTT
-	colOpened
-	colSeen
 	colCount
 )
 
+// What stands before a live connection, and before one of the history.
+const markLive, markPast = "●", "○"
+
 func newList(kind, heading string, wants func(*View, *live.Conn) bool) *connList {
-	return &connList{table: table{columns: listColumns}, kind: kind, heading: heading, wants: wants}
+	return &connList{table: table{columns: listColumns, col: colAddress}, kind: kind, heading: heading, wants: wants}
 }
 
 // newRuleList lists the connections of a label.
@@ -81,11 +92,66 @@ func newRuleList(label string) *connList {
 	return l
 }
 
-// newShownList lists all connections that are shown.
-func newShownList() *connList {
+// newShownList lists all connections that are shown, with a filter also those of the
+// history that fit.
+func (v *View) newShownList() *connList {
+	if s := &v.search; len(v.filter.terms) > 0 {
+		l := newList("connection list", "Search "+v.filter.text, func(*View, *live.Conn) bool { return true })
+		l.grouped, l.searches = true, true
+		l.past, l.ask, l.waiting, l.problem, l.since = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since
+		return l
+	}
 	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
 	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nORDER BY timestamp DESC LIMIT 500"
 	return l
+}
+
+// openPlace lists what is at the place of a stack, live and stored; a single connection
+// opens its details.
+func (v *View) openPlace(k *stack) {
+	if len(k.conns) == 1 {
+		v.open(newDetails(v, k.conns, 0))
+		return
+	}
+	heading := placeText(k.conns[0])
+	for _, c := range k.conns {
+		if placeText(c) != heading {
+			heading = "Several places"
+			break
+		}
+	}
+	if k.nowhere {
+		l := newList("place list", "Place unknown", func(_ *View, c *live.Conn) bool { return c.Place.Precision == geoip.Unknown })
+		l.grouped = true
+		v.open(l)
+		return
+	}
+	// A stack also holds places beside its own, and at the edge those beyond.
+	at := k.conns[0].Place
+	cx, cy := worldmap.Point(at.Lat, at.Lon)
+	reach := 0.5 / v.world.Zoom
+	for _, c := range k.conns {
+		reach = max(reach, distance(c.Place, cx, cy)+1e-6)
+	}
+	l := newList("place list", heading, around(cx, cy, reach))
+	l.grouped = true
+	v.find(l)
+	v.ask(FindNearby{Ask: l.ask, Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)})
+	v.open(l)
+}
+
+// distance is how far a place is from a point of the original's map, in its pixels.
+func distance(p geoip.Place, x, y float64) float64 {
+	px, py := worldmap.Point(p.Lat, p.Lon)
+	dx := math.Abs(px - x)
+	return math.Hypot(min(dx, worldmap.FrameWidth-dx), py-y)
+}
+
+// around wants the connections around a point of the original's map.
+func around(x, y, reach float64) func(*View, *live.Conn) bool {
+	return func(_ *View, c *live.Conn) bool {
+		return c.Place.Precision != geoip.Unknown && distance(c.Place, x, y) <= reach
+	}
 }
 
 // quote writes a text as SQL does.
@@ -96,15 +162,8 @@ func (v *View) openNearby(x, y float64) {
 	lat, lon := v.world.Place(x, y)
 	cx, cy := worldmap.Point(lat, lon)
 	reach := nearbyReach / v.world.Zoom
-	l := newList("nearby list", fmt.Sprintf("Near %.2f, %.2f", lat, lon), func(_ *View, c *live.Conn) bool {
-		if c.Place.Precision == 0 {
-			return false
-		}
-		px, py := worldmap.Point(c.Place.Lat, c.Place.Lon)
-		dx := math.Abs(px - cx)
-		dx = min(dx, worldmap.FrameWidth-dx)
-		return math.Hypot(dx, py-cy) <= reach
-	})
+	l := newList("nearby list", fmt.Sprintf("Near %.2f, %.2f", lat, lon), around(cx, cy, reach))
+	l.grouped = true
 	v.find(l)
 	v.ask(FindNearby{Ask: l.ask, Lat: lat, Lon: lon, Pixels: reach})
 	v.open(l)
@@ -121,13 +180,15 @@ type Found struct {
 	Ask     int
 	Past    []live.Past // the newest first
 	SQL     string      // the same question for the SQL panel
+	Since   time.Time   // nothing older was looked at; zero: all was
 	Problem string      // for people
 }
 
 func (a Found) take(v *View) {
+	v.search.take(a)
 	for _, p := range v.desk.panels {
 		if l, ok := p.body.(*connList); ok && l.ask == a.Ask && l.waiting {
-			l.past, l.sql, l.problem, l.waiting = a.Past, a.SQL, a.Problem, false
+			l.past, l.sql, l.since, l.problem, l.waiting = a.Past, a.SQL, a.Since, a.Problem, false
 			l.from.st = nil
 		}
 	}
@@ -147,7 +208,7 @@ func (l *connList) title(v *View) string {
 	case l.problem != "":
 		s += " · " + l.problem
 	case l.ask != 0:
-		s += " · " + thousands(int64(len(l.rows.past))) + " of the history"
+		s += " · " + thousands(int64(len(l.rows.past))) + " of the history" + v.sinceText(l.since)
 	}
 	return s
 }
@@ -181,20 +242,55 @@ func (l *connList) update(v *View) {
 			}
 		}
 	}
-	shown := make([]live.Past, 0, len(l.past))
-	for _, p := range l.past {
-		if v.fits(&p.Conn) && !v.agents.hidden[p.Agent] {
-			shown = append(shown, p)
-		}
+	shown := v.onlyPast(l.past)
+	if l.grouped {
+		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
+		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })
 	}
 	l.rows = connRows{v: v, live: l.live, past: shown}
 	l.changed = true
+}
+
+// onlyPast returns the stored connections that are shown and no longer open: what is
+// open has been recorded too.
+func (v *View) onlyPast(past []live.Past) []live.Past {
+	shown := make([]live.Past, 0, len(past))
+	if len(past) == 0 {
+		return shown
+	}
+	open := make(map[pastKey]bool, len(v.st.Conns))
+	for _, c := range v.st.Conns {
+		open[pastKey{c.Peer, c.Local, c.Agent, c.Process.Comm}] = true
+	}
+	for _, p := range past {
+		if v.showsPast(&p) && !open[pastKey{p.Peer, p.Local, p.Agent, p.Process.Comm}] {
+			shown = append(shown, p)
+		}
+	}
+	return shown
+}
+
+// byProgram brings the connections of a program together: the program that has the
+// newest comes first, and of each its newest.
+func byProgram[T any](list []T, about func(T) (string, time.Time)) {
+	newest := make(map[string]time.Time)
+	for _, x := range list {
+		if name, at := about(x); at.After(newest[name]) {
+			newest[name] = at
+		}
+	}
+	slices.SortStableFunc(list, func(a, b T) int {
+		p, at := about(a)
+		q, bt := about(b)
+		return cmp.Or(newest[q].Compare(newest[p]), cmp.Compare(p, q), bt.Compare(at))
+	})
 }
 
 const footHeight = 38
 
 func (l *connList) show(v *View, b box) {
 	l.update(v)
+	l.nameTimes(v)
 	foot := box{b.x, b.y + b.h - 24, b.w, 26}
 	if row, col := l.table.show(v, box{b.x, b.y, b.w, b.h - footHeight}, l.rows); row >= 0 && col == colAddress {
 		v.openReport(l.rows.conn(row))
@@ -219,12 +315,29 @@ func (l *connList) show(v *View, b box) {
 	}
 }
 
-func (l *connList) details(v *View) {
-	if at := l.selected(); at >= 0 {
-		v.open(newDetails(v, []*live.Conn{l.rows.conn(at)}))
-	} else {
-		v.say("choose a row first")
+// nameTimes says in which zone the times are.
+func (l *connList) nameTimes(v *View) {
+	zone, _ := v.now.Zone()
+	if zone != l.zone {
+		l.zone = zone
+		l.columns = slices.Clone(l.columns)
+		for _, col := range [...]int{colOpened, colSeen} {
+			l.columns[col].title = listColumns[col].title + ", " + zone
+		}
+		l.widths = nil
 	}
+}
+
+func (l *connList) details(v *View) {
+	if l.selected() < 0 {
+		v.say("choose a row first")
+		return
+	}
+	conns := make([]*live.Conn, len(l.order))
+	for i, row := range l.order {
+		conns[i] = l.rows.conn(int(row))
+	}
+	v.open(newDetails(v, conns, l.row))
 }
 
 func (l *connList) key(v *View, k Key) bool {
@@ -281,6 +394,9 @@ type connKey struct {
 	id    uint64
 }
 
+// faded reports whether a row is of the past.
+func (r connRows) faded(row int) bool { return row >= len(r.live) }
+
 func (r connRows) color(row int) color.NRGBA {
 	if p := r.stored(row); p != nil {
 		return r.v.colorOf(p.Label)
@@ -292,6 +408,16 @@ func (r connRows) color(row int) color.NRGBA {
 func (r connRows) cell(row, col int) string {
 	c, p := r.conn(row), r.stored(row)
 	switch col {
+	case colMark:
+		if p != nil {
+			return markPast
+		}
+		return markLive
+	case colLocalPort:
+		if c.Local.Port() == 0 {
+			return ""
+		}
+		return strconv.Itoa(int(c.Local.Port()))
 	case colAddress:
 		return c.Peer.Addr().String()
 	case colPort:
@@ -353,6 +479,8 @@ func (r connRows) compare(a, b, col int) int {
 		return x.Peer.Compare(y.Peer)
 	case colPort:
 		return cmp.Compare(x.Peer.Port(), y.Peer.Port())
+	case colLocalPort:
+		return cmp.Compare(x.Local.Port(), y.Local.Port())
 	case colRx:
 		return cmp.Compare(x.Rx, y.Rx)
 	case colTx:

@@ -11,11 +11,12 @@ type pause struct {
 
 func (v *View) togglePause() {
 	if v.paused.at != nil {
-		v.st = v.paused.from
+		from := v.paused.from
 		v.paused = pause{}
+		v.show(from)
 	} else {
-		v.paused = pause{at: v.st}
-		v.st = v.paused.of(v.st)
+		v.paused = pause{at: v.base}
+		v.show(v.paused.of(v.base))
 	}
 }
 

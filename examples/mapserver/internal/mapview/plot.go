@@ -44,6 +44,14 @@ func (v *View) plot(r resultRows) {
 		v.say("no row of the answer has a place: it needs lat and lon, or ip")
 		return
 	}
+	if p := v.desk.find(sqlName); p != nil {
+		var points [][2]float64
+		for _, q := range v.plots.list {
+			x, y := v.world.Pixel(q.lat, q.lon)
+			points = append(points, [2]float64{x, y})
+		}
+		v.makeWay(p, points)
+	}
 	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; Keep or x keeps them")
 }
 
@@ -78,7 +86,7 @@ func (v *View) drawPlots() {
 		at := [2]int{int(math.Round(x)), int(math.Round(y))}
 		if v.size.grow(plotRadius).contains(x, y) && !taken[at] {
 			taken[at] = true
-			v.canvas.triangle(x, y, plotRadius, q.color, white)
+			v.canvas.triangle(x, y, plotRadius, q.color, v.theme.outline)
 		}
 	}
 }

@@ -28,14 +28,20 @@ type spot struct {
 // toggleReplay starts or stops the replay.
 func (v *View) toggleReplay() {
 	if v.replay.ask != 0 && !v.replay.ending {
-		v.ask(StopReplay{Ask: v.replay.ask})
-		v.replay = replay{}
-		v.say("replay stopped")
+		v.stopReplay()
 		return
 	}
 	v.asks++
 	v.replay = replay{ask: v.asks}
 	v.ask(StartReplay{Ask: v.asks})
+}
+
+func (v *View) stopReplay() {
+	if !v.replay.ending {
+		v.ask(StopReplay{Ask: v.replay.ask})
+	}
+	v.replay = replay{}
+	v.say("replay stopped")
 }
 
 // Replayed is a part of the history, when it is due.
@@ -96,7 +102,7 @@ func (v *View) drawReplay() {
 			col = v.theme.accent
 		}
 		col = opaque(col)
-		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(white, left))
+		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(v.theme.outline, left))
 	}
 	if len(r.spots) > 0 || !r.ending {
 		const frame = 50 * time.Millisecond
@@ -126,7 +132,7 @@ func (v *View) drawReplayBar() {
 		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04") + " · " + thousands(r.count)
 	}
 	c.text(b.x+10, b.y+17, typeface.Regular, 12, t.text, c.elide(typeface.Regular, 12, label, w-80))
-	c.textRight(b.x+w-10, b.y+17, typeface.Regular, 12, t.dim, "g stops")
+	c.textRight(b.x+w-10, b.y+17, typeface.Regular, 12, t.dim, "g or Esc stops")
 	c.rect(box{b.x + 10, b.y + 23, w - 20, 3}, 1.5, t.edge)
 	c.rect(box{b.x + 10, b.y + 23, (w - 20) * r.share, 3}, 1.5, t.accent)
 }

@@ -66,6 +66,11 @@ func (p *retentionPanel) key(v *View, k Key) bool {
 		r.Bytes = after(sizeChoices, r.Bytes)
 	case '4':
 		r.Disabled = !r.Disabled
+	case KeyEscape:
+		if p.chosen == nil {
+			return false
+		}
+		r = v.st.Kept.Retention
 	case KeyEnter:
 		if p.chosen == nil {
 			return false
@@ -165,12 +170,12 @@ func (p *retentionPanel) show(v *View, b box) {
 		c.text(b.x+4, foot.y+17, typeface.Regular, 12.5, t.dim, c.elide(typeface.Regular, 12.5, hint, b.w-8))
 		return
 	}
-	switch pressed, _ := v.buttons(foot, "Apply (Enter): what is over goes", "Leave it"); pressed {
+	switch pressed, _ := v.buttons(foot, "Apply (Enter): what is over goes", "Leave it (Esc)"); pressed {
 	case 0:
 		p.key(v, KeyEnter)
 		v.again = true
 	case 1:
-		p.chosen, v.again = nil, true
+		p.key(v, KeyEscape)
 	}
 }
 
@@ -184,5 +189,5 @@ func (v *View) confirmReset() {
 		return
 	}
 	v.asked = v.now.Add(toastTime)
-	v.say("r once more deletes all stored connections and counts")
+	v.say("r once more deletes all stored connections and counts; Esc does not")
 }

@@ -40,7 +40,7 @@ func TestRetentionPanel(t *testing.T) {
 	}
 	// It can be left as it is.
 	v.Update(noon, frame("2"), kept())
-	x, y := at(t, &v, "Leave it")
+	x, y := at(t, &v, "Leave it (Esc)")
 	assert.Empty(t, v.Update(noon, click(x, y), kept()))
 	assert.Contains(t, texts(&v), "Connections at most\nno limit\n")
 	v.Update(noon, frame(""), kept())
@@ -87,7 +87,7 @@ func TestResetAsksFirst(t *testing.T) {
 	var v View
 	st := kept()
 	assert.Empty(t, v.Update(noon, frame("r"), st))
-	assert.Contains(t, texts(&v), "r once more deletes all stored connections and counts\n")
+	assert.Contains(t, texts(&v), "r once more deletes all stored connections and counts; Esc does not\n")
 	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Second), frame("r"), st))
 	// Too late, or another key in between, asks anew.
 	assert.Empty(t, v.Update(noon.Add(2*time.Second), frame("r"), st))

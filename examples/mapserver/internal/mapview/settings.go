@@ -4,6 +4,7 @@ package mapview
 // their slices and maps lead to is not changed.
 type Settings struct {
 	Light      bool    // the light theme
+	Apart      bool    // colours that colour-blind eyes tell apart, in place of those of the rules
 	Labels     bool    // of all connections
 	RuleLabels bool    // of all places
 	Cycle      bool    // through the colours of stacked places
@@ -12,6 +13,9 @@ type Settings struct {
 	Lines      bool    // from home to all places
 	Beep       bool    // for connections that match no rule
 	TextSize   float64 // of everything but the map, over the usual; zero means 1
+	// Dismissed is the limitation of capture that the user has read and does not want to
+	// be told again.
+	Dismissed string `json:",omitempty"`
 	// Queries in SQL that were asked before, the newest last.
 	Queries []string `json:",omitempty"`
 	// Panels that the user has resized: left and upper edge, width and height by

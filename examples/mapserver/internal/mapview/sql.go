@@ -73,7 +73,9 @@ func (p *sqlPanel) load(sql string) {
 	p.menu, p.problem, p.wrong = noMenu, "", -1
 }
 
-func (*sqlPanel) name() string              { return "sql" }
+const sqlName = "sql"
+
+func (*sqlPanel) name() string              { return sqlName }
 func (*sqlPanel) title(*View) string        { return "SQL" }
 func (*sqlPanel) size(*View) (w, h float64) { return 820, 390 }
 
@@ -136,6 +138,10 @@ func (a Pasted) take(v *View) {
 }
 
 func (p *sqlPanel) show(v *View, b box) {
+	if p.small(v) {
+		p.showStrip(v, b)
+		return
+	}
 	c, t := &v.canvas, v.theme
 	edit := box{b.x, b.y, b.w, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.h*0.45, 40))}
 	if v.clicked(edit) {
@@ -172,6 +178,28 @@ func (p *sqlPanel) show(v *View, b box) {
 			p.openReport(v, row)
 		}
 	}
+}
+
+// small reports whether the panel is a strip, beside what it has plotted.
+func (*sqlPanel) small(v *View) bool {
+	q := v.desk.find(sqlName)
+	return q != nil && q.aside != nil && q.aside.small
+}
+
+// showStrip offers the way back, and what to do with what is plotted.
+func (p *sqlPanel) showStrip(v *View, b box) {
+	keep := map[bool]string{false: "Keep", true: "Clear"}[v.plots.until.IsZero()]
+	pressed, x := v.buttons(b, "Back to the answer", keep)
+	switch pressed {
+	case 0:
+		v.desk.shown.back()
+		v.again = true
+	case 1:
+		v.keepPlots()
+		v.again = true
+	}
+	s := v.canvas.elide(typeface.Regular, 12, plural(len(v.plots.list), "place"), b.x+b.w-x-4)
+	v.canvas.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, v.theme.dim, s)
 }
 
 // openReport opens the report on the address of a row.
@@ -281,6 +309,15 @@ func (p *sqlPanel) showMenu(v *View, b box, n int, item func(int) (name, about, 
 }
 
 func (p *sqlPanel) key(v *View, k Key) bool {
+	if p.small(v) {
+		if k != KeyEscape && k != KeyEnter && k != Ctrl|KeyEnter {
+			return false // the map is looked at
+		}
+		v.desk.find(sqlName).back()
+		if k != Ctrl|KeyEnter {
+			return true
+		}
+	}
 	switch k {
 	case KeyEscape:
 		if p.menu != noMenu {

@@ -250,7 +250,7 @@ func TestReplay(t *testing.T) {
 	st := state()
 	e := v.Update(noon, frame("g"), st)
 	require.Equal(t, []Effect{StartReplay{Ask: 1}}, e)
-	assert.Contains(t, texts(&v), "replay\ng stops\n")
+	assert.Contains(t, texts(&v), "replay\ng or Esc stops\n")
 	event := func(p geoip.Place, rule int) live.Event {
 		return live.Event{Lat: p.Lat, Lon: p.Lon, Label: map[int]string{0: "Web", 1: "Mail"}[rule]}
 	}
@@ -302,7 +302,7 @@ func TestLines(t *testing.T) {
 	var v View
 	lines := func() (n int, wide float32) {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Line {
+			if i.Shape == Line && !v.bar.box.contains(float64(i.X), float64(i.Y)) {
 				n++
 				wide = max(wide, i.W)
 			}
@@ -429,7 +429,7 @@ func TestHilbert(t *testing.T) {
 		}
 	}
 	assert.True(t, found)
-	assert.Contains(t, texts(&v), "Near 8.0.0.0/8 · 1 live · looking")
+	assert.Contains(t, texts(&v), "Block 8.0.0.0/8 · 1 live · looking")
 	v.closePanel(v.desk.find("nearby list"))
 	v.desk.focus = p
 	// The wheel zooms to a /24 and deeper, to the address under the mouse.

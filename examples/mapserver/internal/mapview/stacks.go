@@ -187,6 +187,11 @@ func (v *View) shows(c *live.Conn) bool {
 	return !v.agents.hidden[c.Agent] && v.fits(c) && (c.Scope == live.Internet || v.Local)
 }
 
+// showsPast is shows for a connection of the history, by the rule that it had.
+func (v *View) showsPast(p *live.Past) bool {
+	return !v.agents.hidden[p.Agent] && v.filter.fits(&p.Conn, p.Label) && (p.Scope == live.Internet || v.Local)
+}
+
 // group makes the lines of the legend: rules with the same label share one.
 func (s *stacks) group(st *live.State) {
 	s.groups, s.groupOf = s.groups[:0], s.groupOf[:0]
@@ -287,11 +292,11 @@ func (v *View) drawStack(k *stack, cycling bool) {
 	if !cycling {
 		if k.counted() {
 			v.drawShares(k, 8, 4)
-			v.drawCount(k)
+			v.drawCount(k, t.text)
 			return
 		}
 		r := k.radius()
-		c.disc(k.x, k.y, r+1, t.palette.Sea)
+		c.disc(k.x, k.y, r+1, t.rim)
 		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
 		// The shares of other rules lie over that of the first.
 		from := float64(k.shares[0].count) / float64(len(k.conns))
@@ -303,21 +308,31 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		return
 	}
 	v.drawShares(k, 8, 4)
-	if k.counted() {
-		v.drawCount(k)
-		return
-	}
 	if len(k.shares) > 1 {
 		v.wake(v.now.Truncate(cycleTime).Add(cycleTime))
 	}
 	step := int(v.now.UnixNano()/int64(cycleTime)) % len(k.shares)
-	c.disc(k.x, k.y, 4.5, opaque(v.stacks.groups[k.shares[step].group].color))
-	v.addBadge(k)
+	col := opaque(v.stacks.groups[k.shares[step].group].color)
+	switch {
+	case k.counted() && len(k.shares) == 1:
+		v.drawCount(k, t.text)
+	case k.counted():
+		c.disc(k.x, k.y, 6, col)
+		on := dark.palette.Sea
+		if contrast(white, col) > contrast(on, col) {
+			on = white
+		}
+		v.drawCount(k, on)
+	default:
+		c.disc(k.x, k.y, 4.5, col)
+		v.addBadge(k)
+	}
 }
 
 // drawShares draws the ring that shows the rules of a stack.
 func (v *View) drawShares(k *stack, r, w float64) {
-	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.palette.Sea)
+	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.rim)
+	v.canvas.disc(k.x, k.y, r, v.theme.palette.Sea)
 	from := 0.0
 	for _, sh := range k.shares {
 		to := from + float64(sh.count)/float64(len(k.conns))
@@ -331,7 +346,7 @@ func (v *View) drawShares(k *stack, r, w float64) {
 	}
 }
 
-func (v *View) drawCount(k *stack) {
+func (v *View) drawCount(k *stack, col color.NRGBA) {
 	n := strconv.Itoa(len(k.conns))
 	size := 9.0
 	if len(n) > 2 {
@@ -339,7 +354,7 @@ func (v *View) drawCount(k *stack) {
 		size = 7
 	}
 	c := &v.canvas
-	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, v.theme.text, n)
+	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
 }
 
 // nowhere returns the spot for peers that no table knows: in the South
@@ -362,6 +377,7 @@ func (v *View) drawNowhere(hover *stack) {
 	for n := range 12 {
 		c.arc(k.x, k.y, 11, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
 	}
+	c.disc(k.x, k.y, k.radius()+1, t.rim)
 	c.disc(k.x, k.y, k.radius(), opaque(v.stacks.groups[k.shares[0].group].color))
 	if hover == k {
 		c.ring(k.x, k.y, 14, 1.2, t.text)

@@ -65,29 +65,6 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// note is the dim line over the status line: what to know besides.
-func (v *View) note() string {
-	limited := 0
-	why := ""
-	for _, a := range v.st.Agents {
-		if a.Limited != "" {
-			limited++
-			why = a.Limited
-		}
-	}
-	switch {
-	case len(v.st.Agents) == 0 && v.st.Seq > 0:
-		return "no agent reports yet"
-	case limited == 1 && len(v.st.Agents) == 1:
-		return why
-	case limited > 0:
-		return fmt.Sprintf("%s see less: %s", plural(limited, "host"), why)
-	case len(v.st.Agents) > 0 && v.stacks.shown+v.stacks.filtered+v.stacks.hosts == 0:
-		return "no connections to the Internet at the moment"
-	}
-	return ""
-}
-
 func (v *View) layoutStatus() box {
 	c := &v.canvas
 	s := v.statusText()
@@ -104,18 +81,10 @@ func (v *View) drawStatus(b box) {
 	}
 	c.rect(b, 5, fade(t.panel, 0.93))
 	c.text(b.x+8, b.y+14, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, v.statusText(), b.w-16))
-	if s := v.note(); s != "" {
-		s = c.elide(typeface.Regular, 12, s, v.size.w-32)
-		w := c.width(typeface.Regular, 12, s) + 16
-		n := box{v.size.w - w - 8, b.y - 24, w, 20}
-		v.taken = append(v.taken, n)
-		c.rect(n, 5, fade(t.panel, 0.93))
-		c.text(n.x+8, n.y+14, typeface.Regular, 12, t.dim, s)
-	}
 }
 
-// drawProblems lists what is wrong, the newest at the bottom. A click shows all of it.
-func (v *View) drawProblems() {
+// layoutProblems places what is wrong, the newest at the bottom.
+func (v *View) layoutProblems() (lines []string) {
 	v.problems = box{}
 	list := v.st.Problems
 	const most = 3
@@ -123,25 +92,37 @@ func (v *View) drawProblems() {
 		list = list[len(list)-most:]
 	}
 	if len(list) == 0 {
-		return
+		return nil
 	}
-	c, t := &v.canvas, v.theme
-	width := min(v.size.w-16, 560)
-	var lines []string
+	top := v.top()
+	width := min(top.w, 560)
 	for _, p := range list {
 		head, rest, _ := strings.Cut(p, "\n")
-		lines = append(lines, c.wrap(typeface.Regular, 12, head, width-34, 3)...)
+		lines = append(lines, v.canvas.wrap(typeface.Regular, 12, head, width-34, 3)...)
 		// Each of several bad lines of a file.
 		for part := range strings.Lines(rest) {
-			lines = append(lines, c.wrap(typeface.Regular, 12, part, width-34, 1)...)
+			lines = append(lines, v.canvas.wrap(typeface.Regular, 12, part, width-34, 1)...)
 		}
 	}
-	if most := max(int((v.size.h/2-14)/16), 1); len(lines) > most {
+	room := v.size.h - top.y - 80 // of the legend, the status and the filter
+	if v.filter.editing || len(v.filter.terms) > 0 {
+		room -= 34
+	}
+	if most := max(int(min(room, v.size.h/2-14)/16), 1); len(lines) > most {
 		lines = lines[len(lines)-most:]
 	}
-	b := box{8, 8, width, float64(len(lines))*16 + 14}
-	v.problems = b
-	v.taken = append(v.taken, b)
+	v.problems = box{top.x, top.y, width, float64(len(lines))*16 + 14}
+	v.taken = append(v.taken, v.problems)
+	v.edge = v.problems.y + v.problems.h
+	return lines
+}
+
+// drawProblems lists what is wrong. A click shows all of it.
+func (v *View) drawProblems(lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	c, t, b := &v.canvas, v.theme, v.problems
 	c.panel(b, t)
 	if v.hot(b) {
 		c.frame(b, 6, 1.2, t.dim)

@@ -181,6 +181,9 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 			k := t.columns[p.col]
 			here := box{p.x - cellGap/2, line.y, p.w + cellGap, tableRow}
 			colour := th.text
+			if f, ok := r.(interface{ faded(row int) bool }); ok && f.faded(at) {
+				colour = th.dim
+			}
 			hot := v.hot(here)
 			if hot && k.link {
 				colour = th.accent

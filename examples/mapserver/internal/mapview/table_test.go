@@ -138,10 +138,10 @@ func TestListButtons(t *testing.T) {
 	assert.Equal(t, []Effect{Copy{"203.0.113.19"}}, push("Copy cell"))
 	row := push("Copy row")
 	require.Len(t, row, 1)
-	assert.True(t, strings.HasPrefix(row[0].(Copy).Text, "203.0.113.19\t443\tprog"), "%v", row)
+	assert.True(t, strings.HasPrefix(row[0].(Copy).Text, "●\tprog"), "%v", row)
 	whole := push("Copy all")[0].(Copy).Text
 	assert.Equal(t, 21, strings.Count(whole, "\n"))
-	assert.True(t, strings.HasPrefix(whole, "address\tport\t"))
+	assert.True(t, strings.HasPrefix(whole, "\tprogram\taddress\tport\tlocal port\topened, UTC\t"))
 	e := push("Details")
 	require.Len(t, e, 1)
 	assert.IsType(t, FindFirst{}, e[0])
@@ -268,13 +268,14 @@ func TestRightClickFindsNearby(t *testing.T) {
 	assert.Contains(t, texts(&v), " · nothing is recorded\n")
 }
 
-func TestClickPinsDetails(t *testing.T) {
+func TestDetails(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0), conn(2, paris, 1))
 	st.Conns[0].Process.Exe, st.Conns[0].Process.Container = "/usr/bin/prog1", "c0ffee"
 	v.Update(noon, frame(""), st)
-	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
-	e := v.Update(noon, click(x, y), st)
+	v.open(newDetails(&v, st.Conns, 0))
+	e := v.effects
+	x, y := 0.0, 0.0
 	require.Equal(t, []Effect{FindFirst{st.Conns[0].Peer.Addr(), "prog1"}}, e)
 	v.Update(noon, mouse(x, y), st)
 	in := frame("")
@@ -313,7 +314,7 @@ func TestClickPinsDetails(t *testing.T) {
 func TestListCompares(t *testing.T) {
 	a, b := conn(1, paris, 0), conn(2, rio, 1)
 	b.Agent, b.Org, b.Direction, b.Rx, b.Tx, b.RTT, b.Opened = "zoo", "Zebra", conntrack.Unknown, a.Rx+1, a.Tx+1, a.RTT+1, a.Opened.Add(time.Second)
-	b.Peer = netip.MustParseAddrPort("203.0.113.2:444")
+	b.Peer, b.Local = netip.MustParseAddrPort("203.0.113.2:444"), netip.MustParseAddrPort("198.51.100.1:40001")
 	b.Place.City, b.Place.Country = "Zzz", ""
 	p := []live.Past{{Conn: *a, Label: "Web", Count: 2, Seen: noon.Add(-time.Hour)}, {Conn: *b, Label: "Mail", Count: 3, Seen: noon.Add(-time.Minute)}}
 	v := &View{}
@@ -321,6 +322,9 @@ func TestListCompares(t *testing.T) {
 	r := connRows{v: v, past: p}
 	for col := range listColumns {
 		want := -1
+		if col == colMark {
+			continue
+		}
 		if col == colRule { // Web before Mail, by name
 			want = 1
 		}

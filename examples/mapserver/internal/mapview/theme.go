@@ -16,6 +16,8 @@ type theme struct {
 	chosen                 color.NRGBA // a row
 	warning, wrong         color.NRGBA
 	mark                   color.NRGBA // places of the history
+	rim                    color.NRGBA // around discs
+	outline                color.NRGBA // of triangles
 }
 
 var dark = theme{
@@ -33,6 +35,8 @@ var dark = theme{
 	warning:   color.NRGBA{0xff, 0xc8, 0x5a, 0xff},
 	wrong:     color.NRGBA{0xff, 0x7b, 0x72, 0xff},
 	mark:      color.NRGBA{0xff, 0xff, 0xff, 0x1a},
+	rim:       worldmap.Dark.Sea,
+	outline:   white,
 }
 
 var light = theme{
@@ -50,6 +54,8 @@ var light = theme{
 	warning:   color.NRGBA{0x8a, 0x5a, 0x00, 0xff},
 	wrong:     color.NRGBA{0xb4, 0x23, 0x18, 0xff},
 	mark:      color.NRGBA{0x00, 0x00, 0x00, 0x1a},
+	rim:       color.NRGBA{0x4a, 0x56, 0x64, 0xff}, // pale colours would be lost on pale land
+	outline:   color.NRGBA{0x1a, 0x20, 0x28, 0xff},
 }
 
 // opaque returns c without transparency, for text and small marks.

@@ -31,20 +31,26 @@ type View struct {
 
 	now     time.Time
 	in      Input
-	st      *live.State
+	base    *live.State // what is shown, in the colours of the rules
+	st      *live.State // the same in the user's
 	effects []Effect
 	heard   sounds
 	theme   *theme
-	canvas  canvas
-	size    box // of the picture, density-independent like all boxes
-	world   worldmap.View
+
+	recolored recolored
+
+	canvas canvas
+	size   box // of the picture, density-independent like all boxes
+	world  worldmap.View
 
 	stacks   stacks
 	legend   legend
 	badges   []badge
 	taken    []box   // where there is more than map
 	bottom   float64 // free at the lower edge, left
+	edge     float64 // down to which things at the upper edge reach, left
 	problems box
+	bar      bar
 	next     time.Time
 	started  bool // there was an Update
 	again    bool // what was drawn has changed by being clicked
@@ -58,6 +64,7 @@ type View struct {
 	agents  agentsPanel
 	paused  pause
 	filter  filter
+	search  search
 	console *sqlPanel
 	curve   curvePanel
 	addrs   bool // of the history are asked for
@@ -88,9 +95,9 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	if v.TextSize > 0 {
 		in.Scale *= v.TextSize
 	}
-	v.now, v.in, v.st = now, in, st
+	v.now, v.in = now, in
 	v.effects = nil
-	v.st = v.paused.of(st)
+	v.show(v.paused.of(st))
 	v.size = v.pictureSize()
 	v.sound(st)
 	if !v.started {
@@ -124,6 +131,9 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	}
 	return v.effects
 }
+
+// show takes a state as the one that is shown.
+func (v *View) show(st *live.State) { v.base, v.st = st, v.colored(st) }
 
 // ask asks the caller for something.
 func (v *View) ask(e Effect) { v.effects = append(v.effects, e) }
@@ -184,7 +194,7 @@ func (v *View) drag() {
 // onSomething reports whether there is more than map at a point, in the scene
 // that the user saw when pressing.
 func (v *View) onSomething(x, y float64) bool {
-	return v.onPanel(x, y) || v.stacks.at(x, y) != nil
+	return v.onPanel(x, y) || v.stacks.over(x, y) != nil
 }
 
 // pointAtMap opens what a click on the map means.
@@ -193,8 +203,8 @@ func (v *View) pointAtMap() {
 	if !v.in.Inside || v.desk.over != nil || v.onPanel(x, y) {
 		return
 	}
-	if k := v.stacks.at(x, y); v.in.Press && k != nil {
-		v.open(newDetails(v, k.conns))
+	if k := v.stacks.over(x, y); v.in.Press && k != nil {
+		v.openPlace(k)
 	}
 	if v.in.Right {
 		v.openNearby(x, y)
@@ -223,6 +233,11 @@ func (v *View) compose() {
 	c.scale = v.in.Scale
 	c.items = v.spare[:0]
 	v.world = v.camera.view(v.size)
+	v.layoutBar()
+	v.edge = v.top().y - 6
+	v.searchHistory()
+	problems := v.layoutProblems()
+	filterAt := v.layoutFilter()
 
 	v.stacks.update(v)
 	hover := v.hovered()
@@ -230,6 +245,7 @@ func (v *View) compose() {
 	v.drawMarks()
 	v.drawHome()
 	v.drawLines()
+	v.drawFound()
 	v.drawStacks(hover)
 	v.drawPlots()
 	v.drawReplay()
@@ -239,17 +255,21 @@ func (v *View) compose() {
 	if status.x < 2*legendWidth {
 		v.bottom = 34
 	}
+	note := v.layoutNote(status)
 	rows, at := v.layoutLegend()
 	v.drawLabels(hover)
 	v.drawNowhere(hover)
 	v.drawLegend(rows, at)
 	v.drawStatus(status)
-	v.drawProblems()
+	v.drawNote(note)
+	v.drawProblems(problems)
 	v.drawReplayBar()
-	v.drawFilter()
+	v.drawFilter(filterAt)
+	v.drawBar()
 	v.drawHover(hover)
+	v.useBar()
 	v.drawPanels()
-	v.drawToast()
+	v.drawToast(note.box)
 
 	picture := v.world
 	picture.Zoom *= c.scale
@@ -293,7 +313,8 @@ func (v *View) home() (x, y float64, ok bool) {
 	return x, y, true
 }
 
-func (v *View) drawToast() {
+// drawToast draws the short message, above the note.
+func (v *View) drawToast(note box) {
 	if v.toast == "" || !v.before(v.toastUntil, toastTime) {
 		v.toast = ""
 		return
@@ -305,6 +326,9 @@ func (v *View) drawToast() {
 	b := box{(v.size.w - w) / 2, v.size.h - 84, w, 28}
 	if v.replay.ask != 0 {
 		b.y -= 38
+	}
+	if b.overlaps(note.grow(4)) {
+		b.y = note.y - 34
 	}
 	c.panel(b, v.theme)
 	c.text(b.x+12, b.y+18.5, typeface.Medium, 13, v.theme.text, s)

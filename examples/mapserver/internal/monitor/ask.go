@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	mostFound = 500 // stored connections of a list
-	replayTic = 40 * time.Millisecond
+	mostFound  = 500 // stored connections of a list
+	searchTime = 3 * time.Second
+	replayTic  = 40 * time.Millisecond
 )
 
 // Nearby returns the newest stored connections around a place, at most so many pixels of
@@ -48,6 +49,32 @@ func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past
 		found = append(found, m.past(r))
 	}
 	return found, history.WithinSQL(p, mostFound), nil
+}
+
+// Search returns the newest stored connections that fit. It looks through the history for
+// a few seconds at most: nothing older than since was looked at, zero if all was.
+func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found []live.Past, since time.Time, err error) {
+	if m.History == nil {
+		return nil, time.Time{}, errNotRecorded
+	}
+	timed, cancel := context.WithTimeout(ctx, searchTime)
+	defer cancel()
+	last := time.Now()
+	for r, err := range m.History.Newest(timed) {
+		if err != nil && timed.Err() != nil && ctx.Err() == nil {
+			return found, last, nil
+		}
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		last = r.Seen
+		if p := m.past(r); fits(&p) {
+			if found = append(found, p); len(found) == mostFound {
+				return found, last, nil
+			}
+		}
+	}
+	return found, time.Time{}, nil
 }
 
 // past makes a stored connection one that the window shows.

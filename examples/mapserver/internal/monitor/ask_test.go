@@ -72,8 +72,21 @@ func TestNearby(t *testing.T) {
 	assert.WithinDuration(t, time.Now().Add(-3*time.Hour), seen, time.Minute)
 	assert.EqualValues(t, 1, count)
 
+	// A search looks through all, the newest first.
+	found, since, err := m.Search(t.Context(), func(p *live.Past) bool { return p.Label == "Web" })
+	require.NoError(t, err)
+	assert.True(t, since.IsZero())
+	require.Len(t, found, 1)
+	assert.Equal(t, c, found[0])
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = m.Search(stopped, func(*live.Past) bool { return true })
+	assert.ErrorIs(t, err, context.Canceled)
+
 	// Without a history all of this says so.
 	none := newMonitor(t, "")
+	_, _, err = none.Search(t.Context(), nil)
+	assert.ErrorIs(t, err, errNotRecorded)
 	_, _, err = none.Nearby(t.Context(), 0, 0, 15)
 	assert.ErrorIs(t, err, errNotRecorded)
 	_, _, err = none.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))

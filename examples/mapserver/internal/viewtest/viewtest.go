@@ -5,6 +5,7 @@ package viewtest
 import (
 	"image"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -41,7 +42,8 @@ func Busy() *live.State {
 		Geo:  live.Source{Name: "embedded", Date: Noon, CountryLevel: true},
 		Agents: []live.Agent{
 			{Name: "nas", Backend: "ebpf", Since: Noon.Add(-time.Hour)},
-			{ID: 7, Name: "web1", Addr: "198.51.100.7:40112", Backend: "diag", Since: Noon.Add(-30 * time.Hour), Lost: 3},
+			{ID: 7, Name: "web1", Addr: "198.51.100.7:40112", Backend: "diag", Since: Noon.Add(-30 * time.Hour), Lost: 3,
+				Limited: "ebpf does not work here: it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; names of other users' programs need root"},
 		},
 		Kept: &live.Kept{Rows: 1_234_567, Bytes: 474e6, Oldest: Noon.Add(-100 * 24 * time.Hour), Retention: live.Retention{Bytes: 4e9}},
 	}
@@ -174,6 +176,9 @@ func Answers(e mapview.Effect) []mapview.Answer {
 	switch e := e.(type) {
 	case mapview.FindNearby:
 		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
+	case mapview.FindFiltered:
+		return []mapview.Answer{mapview.Found{Ask: e.Ask, Since: Noon.Add(-30 * 24 * time.Hour),
+			Past: slices.DeleteFunc(past(), func(p live.Past) bool { return !e.Filter.Fits(&p) })}}
 	case mapview.FindFirst:
 		return []mapview.Answer{mapview.First{Peer: e.Peer, Program: e.Program, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
 	case mapview.LookUp:
@@ -199,6 +204,7 @@ func past() (list []live.Past) {
 	for i, c := range Busy().Conns[:20] {
 		p := live.Past{Conn: *c, Label: rules.Default().Rules()[c.Rule].Label, Count: int64(i*i + 1), Seen: Noon.Add(-time.Duration(i) * time.Hour)}
 		p.ID = 0
+		p.Local = netip.AddrPortFrom(p.Local.Addr(), p.Local.Port()-1)
 		list = append(list, p)
 	}
 	return list
@@ -239,10 +245,15 @@ var Scenes = []struct {
 }{
 	{"map", func(*Screen) {}},
 	{"labels", func(s *Screen) { s.Do('t') }},
+	{"palette", func(s *Screen) { s.Do('v') }},
 	{"help", func(s *Screen) { s.Do('?') }},
 	{"hosts", func(s *Screen) { s.Do('i') }},
 	{"retention", func(s *Screen) { s.Do('p') }},
 	{"filter", func(s *Screen) { s.Type("/port:443 -country:fr\n") }},
+	{"search list", func(s *Screen) {
+		s.Type("/port:443 -country:fr\n")
+		s.Do(mapview.KeyEnter)
+	}},
 	{"nearby", func(s *Screen) {
 		s.RightClick(s.Place(cities[0]))
 		s.Do(mapview.KeyDown)
@@ -255,7 +266,12 @@ var Scenes = []struct {
 		s.Do(mapview.KeyDown)
 		s.Do(mapview.KeyRight)
 	}},
-	{"details", func(s *Screen) { s.Press(s.Place(cities[3])) }},
+	{"place", func(s *Screen) { s.Press(s.Place(cities[3])) }},
+	{"details", func(s *Screen) {
+		s.Press(s.Place(cities[3]))
+		s.Do(mapview.KeyDown)
+		s.Click("Details")
+	}},
 	{"whois", func(s *Screen) {
 		s.Do(mapview.KeyEnter)
 		s.Do(mapview.KeyDown)
@@ -265,8 +281,12 @@ var Scenes = []struct {
 		s.Do('q')
 		s.Do(mapview.Ctrl | mapview.KeyEnter)
 		s.Click("count")
-		s.Click("Plot on map")
 		s.Do(mapview.Ctrl | mapview.Shift | mapview.KeyHome)
+	}},
+	{"plots beside sql", func(s *Screen) {
+		s.Do('q')
+		s.Do(mapview.Ctrl | mapview.KeyEnter)
+		s.Click("Plot on map")
 	}},
 	{"sql error", func(s *Screen) {
 		s.Do('q')
@@ -290,6 +310,11 @@ var Scenes = []struct {
 		for range 6 {
 			s.Wheel(1)
 		}
+	}},
+	{"bar", func(s *Screen) { s.Point(image.Pt(890, 23)) }},
+	{"full panel", func(s *Screen) {
+		s.Press(image.Pt(890, 23))
+		s.Press(image.Pt(670, 21))
 	}},
 	{"lines", func(s *Screen) { s.Do('o') }},
 	{"several panels", func(s *Screen) {

@@ -1,0 +1,93 @@
+package gui
+
+import (
+	"image"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/jezek/xgb/xproto"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/viewtest"
+)
+
+// The codes of keys that all keyboards of PCs have.
+const (
+	codeQ, codeW, codeA, codeZ, codeC, codeSlash, codeControl, codeShift, codeEscape = 24, 25, 38, 52, 54, 61, 37, 50, 9
+)
+
+// TestLayouts presses keys on keyboards whose layouts type no ASCII: commands go by the
+// key, texts by what it types.
+func TestLayouts(t *testing.T) {
+	if _, err := exec.LookPath("setxkbmap"); err != nil {
+		t.Skip("needs setxkbmap (Debian package x11-xkb-utils): ", err)
+	}
+	for _, tt := range []struct{ layout, typed string }{{"ru", "йц"}, {"gr", ";ς"}, {"il", "/'"}, {"ara", "ضص"}, {"fr", "az"}} {
+		t.Run(tt.layout, func(t *testing.T) {
+			display := xvfb(t)
+			out, err := exec.Command("setxkbmap", "-display", display, tt.layout).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			anew := scenes(t, display)
+			d := newDesktop(t, display)
+			d.find()
+			anew("dark")
+			s := viewtest.NewScreen(image.Pt(1000, 500), 1, false)
+			d.expect(tt.layout, s)
+			// A display takes over another layout with the first keys from a keyboard.
+			d.code(codeShift)
+			d.code(codeShift)
+			latin := tt.layout == "fr"
+			q, c, a := byte(codeQ), byte(codeC), byte(codeA)
+			if tt.layout == "fr" {
+				q, a = codeA, codeQ // as the keys say there
+			}
+			d.code(q)
+			s.Do('q')
+			d.code(a, codeControl)
+			s.Do(mapview.Ctrl | 'a')
+			d.code(codeQ)
+			d.code(codeW)
+			s.Type(tt.typed)
+			d.expect(tt.layout, s)
+			if latin {
+				return
+			}
+			d.code(codeZ, codeControl)
+			s.Do(mapview.Ctrl | 'z')
+			d.code(c, codeControl)
+			s.Do(mapview.Ctrl | 'c')
+			d.expect(tt.layout, s)
+			d.code(codeEscape)
+			d.code(codeSlash)
+			d.code(codeQ)
+			s.Do(mapview.KeyEscape)
+			s.Do('/')
+			s.Type(tt.typed[:len(tt.typed)/2])
+			d.expect(tt.layout, s)
+		})
+	}
+}
+
+// code presses the key of a code while others are held.
+func (d *desktop) code(code byte, held ...byte) {
+	for _, h := range held {
+		d.fake(xproto.KeyPress, h, image.Point{})
+	}
+	d.fake(xproto.KeyPress, code, image.Point{})
+	time.Sleep(30 * time.Millisecond)
+	d.fake(xproto.KeyRelease, code, image.Point{})
+	for _, h := range held {
+		d.fake(xproto.KeyRelease, h, image.Point{})
+	}
+	time.Sleep(250 * time.Millisecond) // to be drawn, or the next key may be lost
+}
+
+func (d *desktop) expect(name string, s *viewtest.Screen) {
+	d.t.Helper()
+	want := image.NewRGBA(image.Rect(0, 0, 1000, 500))
+	paint.Draw(want, s.Scene())
+	d.shows(name, want)
+}

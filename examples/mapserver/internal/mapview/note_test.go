@@ -1,0 +1,81 @@
+package mapview
+
+import (
+	"fmt"
+	"image"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+)
+
+const reasons = "ebpf does not work here: it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; " +
+	"names of other users' programs need root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+
+// TestLimitationIsSaidOnce in plain words, until it is dismissed, and stands in full under i.
+func TestLimitationIsSaidOnce(t *testing.T) {
+	var v View
+	st := state(conn(1, paris, 0))
+	st.Agents[0].Limited = reasons
+	v.Update(noon, frame(""), st)
+	said := func() string { return strings.ReplaceAll(texts(&v), "\n", " ") }
+	const plain = "nas does not see connections shorter than a second and the names of other users' programs. i says why."
+	assert.Contains(t, said(), plain)
+	assert.NotContains(t, said(), "CAP_BPF")
+	n := v.layoutNote(v.layoutStatus())
+	v.Update(noon, click(n.box.x+n.box.w-12, n.box.y+11), st)
+	assert.NotContains(t, said(), "does not see")
+	assert.Equal(t, plain, v.Dismissed)
+	// Nor at the next start, but what is new is said.
+	v = View{Settings: v.Settings}
+	v.Update(noon, frame(""), st)
+	assert.NotContains(t, said(), "does not see")
+	st2 := *st
+	st2.Agents = []live.Agent{{Name: "nas", Limited: reasons}, {Name: "web1", Limited: reasons}, {Name: "db"}}
+	v.Update(noon, frame("i"), &st2)
+	assert.Contains(t, said(), "2 of 3 hosts do not see all connections or programs. i says why.")
+	assert.Contains(t, said(), "nas and 1 other host sees less: "+reasons)
+	assert.Contains(t, said(), "limited")
+}
+
+// TestNothingCoversTheLegend, at any size, whatever there is to say.
+func TestNothingCoversTheLegend(t *testing.T) {
+	for _, size := range []image.Point{{320, 160}, {400, 240}, {640, 320}, {1000, 500}, {1920, 1080}} {
+		for _, problem := range []string{"", strings.Repeat("what is wrong ", 30)} {
+			t.Run(fmt.Sprint(size, problem != ""), func(t *testing.T) {
+				var v View
+				st := state(conn(1, paris, 0), conn(2, rio, 1), conn(3, rio, 2))
+				st.Agents[0].Limited = reasons
+				if problem != "" {
+					st.Problems = []string{problem, problem}
+				}
+				in := press('/', 'p', KeyEnter)
+				in.Size = size
+				v.Update(noon, in, st)
+				status := v.layoutStatus()
+				_, legend := v.layoutLegend()
+				if size.Y >= 240 {
+					require.NotZero(t, legend.w)
+				}
+				v.taken = nil
+				v.edge = v.top().y - 6
+				v.layoutProblems()
+				v.layoutFilter()
+				n := v.layoutNote(status)
+				if size.X >= 640 {
+					assert.NotEmpty(t, n.lines)
+				}
+				all := append(v.taken, status)
+				for i, b := range all {
+					assert.False(t, b.overlaps(legend), "%v", b)
+					for _, o := range all[:i] {
+						assert.False(t, b.overlaps(o), "%v %v", b, o)
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package mapview
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+)
+
+// searchRest is how long a filter must be left alone before the history is searched: one
+// may still be typing.
+const searchRest = 400 * time.Millisecond
+
+// A search is what the history has for the filter.
+type search struct {
+	terms   []term
+	due     time.Time // when to ask; zero: it was asked
+	ask     int       // number of the question; zero: none yet
+	waiting bool
+	past    []live.Past
+	since   time.Time // nothing older was looked at; zero: all was
+	problem string
+
+	shown []live.Past // those of past that are shown
+	of    struct {
+		st    *live.State
+		first *live.Past
+		local bool
+		hosts int
+	}
+
+	chip box
+	text string // in it
+}
+
+// searchHistory asks the history for what the filter fits, when it is time.
+func (v *View) searchHistory() {
+	s := &v.search
+	if !slices.Equal(s.terms, v.filter.terms) {
+		if s.waiting {
+			v.ask(CancelQuery{Ask: s.ask})
+		}
+		*s = search{terms: v.filter.terms, due: v.now.Add(searchRest)}
+	}
+	if len(s.terms) == 0 || s.due.IsZero() {
+		return
+	}
+	if v.filter.editing && v.before(s.due, searchRest) {
+		v.wake(s.due)
+		return
+	}
+	v.asks++
+	s.due, s.ask, s.waiting = time.Time{}, v.asks, true
+	for _, p := range v.desk.panels {
+		if l, ok := p.body.(*connList); ok && l.searches {
+			l.heading, l.ask, l.waiting = "Search "+v.filter.text, s.ask, true
+		}
+	}
+	v.ask(FindFiltered{Ask: s.ask, Filter: Filter{filter{terms: s.terms}}})
+}
+
+// take takes in the answer.
+func (s *search) take(a Found) {
+	if s.waiting && a.Ask == s.ask {
+		s.waiting, s.past, s.since, s.problem = false, a.Past, a.Since, a.Problem
+		s.of.st = nil
+	}
+}
+
+// found returns the stored connections that the filter fits.
+func (v *View) found() []live.Past {
+	s := &v.search
+	of := s.of
+	of.st, of.local, of.hosts, of.first = v.st, v.Local, v.agents.changed, nil
+	if len(s.past) > 0 {
+		of.first = &s.past[0]
+	}
+	if of != s.of {
+		s.of, s.shown = of, v.onlyPast(s.past)
+	}
+	return s.shown
+}
+
+// searchText says what came of the search; empty: there is none.
+func (v *View) searchText() string {
+	s := &v.search
+	switch n := len(v.found()); {
+	case s.ask == 0:
+		return ""
+	case s.waiting:
+		return markPast + " looking into the history"
+	case s.problem != "":
+		return markPast + " " + s.problem
+	default:
+		return markPast + " " + thousands(int64(n)) + " past" + v.sinceText(s.since) + ": list"
+	}
+}
+
+// sinceText says how far back was looked.
+func (v *View) sinceText(since time.Time) string {
+	if since.IsZero() {
+		return ""
+	}
+	return " since " + v.timeText(since)
+}
+
+// drawFound marks the places of the past that the filter fits: with rings, for discs are
+// live.
+func (v *View) drawFound() {
+	type spot [2]int
+	taken := map[spot]bool{}
+	for _, p := range v.found() {
+		if p.Place.Precision == 0 {
+			continue
+		}
+		x, y := v.world.Pixel(p.Place.Lat, p.Place.Lon)
+		at := spot{int(math.Round(x)), int(math.Round(y))}
+		if taken[at] || !v.size.grow(8).contains(x, y) {
+			continue
+		}
+		taken[at] = true
+		col := v.colorOf(p.Label)
+		if col.A == 0 {
+			col = v.theme.text
+		}
+		v.canvas.ring(x, y, 7.5, 1.4, opaque(col))
+	}
+}
