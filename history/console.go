@@ -15,6 +15,26 @@ import (
 
 // A Console answers questions in SQL about a history. It cannot change anything.
 // It is safe for concurrent use: each question has a connection of its own.
+//
+// # Times and numbers of networks
+//
+// The columns timestamp, opened, last_opened and closed are numbers, and SQLite takes any
+// number for less than any text. So that timestamp > '2026-01-01' does not find nothing
+// without a word, a Console reads what such a column is compared with: numbers are Unix
+// seconds, also as text, and texts are '2026', '2026-01', '2026-01-01', '2026-01-01 12',
+// '2026-01-01 12:30', '2026-01-01 12:30:15' or '2026-01-01 12:30:15.250', also with T for
+// the space, and with Z or +02:00 after a time of day; without that they are UTC. Any other text is
+// an error that says what to write. This holds for = == <> != < <= > >= IS, BETWEEN and IN,
+// with lists and subqueries, for rows of values, parameters and the results of functions
+// such as datetime, and whether the column is qualified, quoted, in parentheses, in a sum, in
+// min, max, coalesce, ifnull, nullif, abs or round, or has got another name with AS. Date
+// functions of such a column take it for Unix seconds without being told so. LIKE, GLOB,
+// REGEXP and substr of one are errors.
+//
+// It does not hold where a column has got its name otherwise, as in WITH t(a) AS, nor
+// within CASE x WHEN, min and max of a column and a text, and other functions.
+//
+// In the same way asn is compared with 64496, '64496' and 'AS64496'.
 type Console struct {
 	path string
 	o    ConsoleOptions
@@ -41,7 +61,7 @@ const (
 // A Question is a query and how much of an answer is wanted.
 type Question struct {
 	SQL      string         // one statement that only reads
-	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time or nil
+	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time (Unix seconds) or nil
 	Timeout  time.Duration  // zero: 10 s, negative: none
 	MaxRows  int            // zero: 10,000, negative: no limit
 	MaxBytes int64          // of values; zero: 16 MiB, negative: no limit
@@ -51,6 +71,7 @@ type Question struct {
 type Column struct {
 	Name string
 	Type string // integer, real, text or blob, by the first row; empty: not known
+	Time bool   // its numbers are Unix seconds
 }
 
 // A Table is an answer. Values are int64, float64, string, []byte or nil.
@@ -121,7 +142,7 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 		return nil, nil, err
 	}
 	for id, n := range map[sqlite.Limit]int32{
-		sqlite.LimitLength: textLimit, sqlite.LimitSQLLength: sqlLimit, sqlite.LimitExprDepth: 100, sqlite.LimitCompoundSelect: 50,
+		sqlite.LimitLength: textLimit, sqlite.LimitSQLLength: 4 * sqlLimit, sqlite.LimitExprDepth: 100, sqlite.LimitCompoundSelect: 50,
 		sqlite.LimitVDBEOp: 100_000, sqlite.LimitFunctionArg: 16, sqlite.LimitAttached: 0, sqlite.LimitVariableNumber: 50,
 		sqlite.LimitLikePatternLength: 100, sqlite.LimitColumn: 200, sqlite.LimitTriggerDepth: 1, sqlite.LimitWorkerThreads: 0,
 	} {
@@ -193,7 +214,7 @@ func (c *Console) Each(ctx context.Context, q Question, begin func([]Column) err
 	case ended && ctx.Err() != nil:
 		return "", ctx.Err()
 	case ended:
-		return "", &QueryError{-1, fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= datetime('now', '-1 day')", timeout)}
+		return "", &QueryError{-1, fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= unixepoch('now', '-1 day')", timeout)}
 	}
 	return cut, queryError(err)
 }
@@ -251,12 +272,26 @@ func each(conn *sqlite.Conn, failed *failure, q Question, begin func([]Column) e
 	if next := end + blank(q.SQL[end:]); next < len(q.SQL) {
 		return "", &QueryError{next, "only one statement can be asked at a time"}
 	}
-	if err := bindParams(stmt, q.Params); err != nil {
+	meant, err := rewrite(q.SQL[:end])
+	if err != nil {
 		return "", err
 	}
 	columns := make([]Column, stmt.ColumnCount())
 	for i, name := range columnNames(conn, stmt, q.SQL[:end]) {
-		columns[i].Name = name
+		columns[i].Name, columns[i].Time = name, timeColumn(meant.times, name)
+	}
+	if meant.sql != q.SQL[:end] {
+		again, _, err := conn.PrepareTransient(meant.sql)
+		switch {
+		case err == nil:
+			defer again.Finalize()
+			stmt = again
+		case meant.dates:
+			return "", &QueryError{-1, "it is not clear what is compared with a date here: write unixepoch('2026-01-01') instead, for times are Unix seconds"}
+		}
+	}
+	if err := bindParams(stmt, q.Params); err != nil {
+		return "", err
 	}
 	rows, size := 0, int64(0)
 	for {
@@ -409,7 +444,7 @@ func bindParams(stmt *sqlite.Stmt, params map[string]any) error {
 		case bool:
 			stmt.BindBool(i, v)
 		case time.Time:
-			stmt.BindText(i, formatTime(v, time.DateTime))
+			bindSeconds(stmt, i, v)
 		default:
 			return &QueryError{-1, fmt.Sprintf("the parameter %s is a %T, want a text, a number or a time", name, v)}
 		}

@@ -57,7 +57,7 @@ func TestAsk(t *testing.T) {
 	c := console(t, db)
 	table, err := c.Ask(t.Context(), Question{SQL: `SELECT id, lat, programname, x'00ff' AS b, NULL AS n FROM detailed_history WHERE id <= :most;  -- done`, Params: map[string]any{"most": 2}})
 	require.NoError(t, err)
-	assert.Equal(t, []Column{{"id", "integer"}, {"lat", "real"}, {"programname", "text"}, {"b", "blob"}, {"n", ""}}, table.Columns)
+	assert.Equal(t, []Column{{Name: "id", Type: "integer"}, {Name: "lat", Type: "real"}, {Name: "programname", Type: "text"}, {Name: "b", Type: "blob"}, {Name: "n"}}, table.Columns)
 	assert.Equal(t, [][]any{{int64(1), 30.0, "curl", []byte{0, 0xff}, nil}, {int64(2), 49.19, "firefox", []byte{0, 0xff}, nil}}, table.Rows)
 	assert.Empty(t, table.Cut)
 	assert.Positive(t, table.Elapsed)
@@ -78,13 +78,13 @@ func TestAsk(t *testing.T) {
 	// Columns with one name are told apart.
 	table, err = c.Ask(t.Context(), Question{SQL: `SELECT a.ip, b.ip, a.port, a.ip, 1 AS "" FROM detailed_history AS a JOIN detailed_history AS b USING (id) LIMIT 1; -- x`})
 	require.NoError(t, err)
-	assert.Equal(t, []Column{{"ip", "text"}, {"ip:1", "text"}, {"port", "integer"}, {"ip:2", "text"}, {"", "integer"}}, table.Columns)
+	assert.Equal(t, []Column{{Name: "ip", Type: "text"}, {Name: "ip:1", Type: "text"}, {Name: "port", Type: "integer"}, {Name: "ip:2", Type: "text"}, {Type: "integer"}}, table.Columns)
 	table, err = c.Ask(t.Context(), Question{SQL: `SELECT 1, 1, 2 /* open`})
 	require.NoError(t, err)
-	assert.Equal(t, []Column{{"column 1", "integer"}, {"1", "integer"}, {"2 /* open", "integer"}}, table.Columns)
+	assert.Equal(t, []Column{{Name: "column 1", Type: "integer"}, {Name: "1", Type: "integer"}, {Name: "2 /* open", Type: "integer"}}, table.Columns)
 
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
-	assert.Equal(t, [][]any{{"2026-01-02 02:04:05", "x", 1.5, int64(1), []byte("b"), nil}},
+	assert.Equal(t, [][]any{{int64(1767319445), "x", 1.5, int64(1), []byte("b"), nil}},
 		ask(t, c, `VALUES (:time, :text, @real, $true, :blob, :null)`, map[string]any{"time": at, "text": "x", "real": 1.5, "true": true, "blob": []byte("b"), "null": nil}))
 	// What is recorded is seen at once.
 	require.NoError(t, db.Record(t.Context(), entries(200, 1)))
@@ -292,7 +292,7 @@ func TestAskCancelled(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.Less(t, time.Since(start), time.Second)
 	_, err = c.Ask(t.Context(), Question{SQL: `SELECT count(*) FROM detailed_history a, detailed_history b, detailed_history c`, Timeout: 50 * time.Millisecond})
-	assert.EqualError(t, err, "stopped after 50ms: ask for less, as by timestamp >= datetime('now', '-1 day')")
+	assert.EqualError(t, err, "stopped after 50ms: ask for less, as by timestamp >= unixepoch('now', '-1 day')")
 	// Each ends with its callers.
 	failure := errors.New("failure")
 	_, err = c.Each(t.Context(), Question{SQL: `SELECT id FROM detailed_history`}, func([]Column) error { return nil }, func([]any) error { return failure })

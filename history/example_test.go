@@ -74,7 +74,7 @@ func ExampleConsole_Ask() {
 		log.Fatal(err)
 	}
 	table, err := c.Ask(ctx, history.Question{
-		SQL:    `SELECT ip, programname FROM detailed_history WHERE cidr_match(ip, :prefix) AND timestamp > datetime('now', '-30 seconds')`,
+		SQL:    `SELECT ip, programname FROM detailed_history WHERE cidr_match(ip, :prefix) AND timestamp > unixepoch('now', '-30 seconds')`,
 		Params: map[string]any{"prefix": "198.51.100.0/31"},
 	})
 	if err != nil {

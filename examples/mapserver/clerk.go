@@ -352,7 +352,7 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 		return 0, err
 	}
 	defer os.Remove(f.Name()) // half an answer is none
-	w, err := history.NewRowWriter(e.Format, f)
+	w, err := history.NewRowWriter(e.Format, "", f)
 	if err == nil {
 		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: -1, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
 			n++

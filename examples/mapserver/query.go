@@ -16,8 +16,8 @@ import (
 
 // A question is what -query and its companions ask.
 type question struct {
-	sql, format string
-	params      params
+	sql, format, times string
+	params             params
 }
 
 // params are given as NAME=VALUE.
@@ -47,9 +47,9 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	if q.sql == "list" {
 		return listQueries(stdout)
 	}
-	w, err := history.NewRowWriter(q.format, stdout)
+	w, err := history.NewRowWriter(q.format, q.times, stdout)
 	if err != nil {
-		return fmt.Errorf("-format: want table, csv or json, found %q", q.format)
+		return fmt.Errorf("-format and -times: %s", strings.TrimPrefix(err.Error(), "history: "))
 	}
 	if cfg.history == "" {
 		return errors.New("-query needs a history: name one with -history FILE")

@@ -147,7 +147,7 @@ func TestOneRow(t *testing.T) {
 		assert.EqualValues(t, 5, m.LastRecorded(a.Run))
 	})
 	assert.Equal(t, [][]any{{"curl", int64(1), int64(20), int64(1)}}, rows())
-	assert.Equal(t, [][]any{{end.UTC().Format("2006-01-02 15:04:05.000"), end.UTC().Format(time.DateTime)}}, ask(`closed, timestamp`), "it ended when it did, however late that is told")
+	assert.Equal(t, [][]any{{float64(end.UnixMilli()) / 1000, end.Unix()}}, ask(`closed, timestamp`), "it ended when it did, however late that is told")
 	session(func(m *Monitor) {
 		assert.EqualValues(t, 5, m.LastRecorded(a.Run), "also after a restart")
 		assert.Zero(t, m.LastRecorded([16]byte{2}))
