@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,8 +37,10 @@ import (
 //
 // In the same way asn is compared with 64496, '64496' and 'AS64496'.
 type Console struct {
-	path string
-	o    ConsoleOptions
+	path   string // as it was named
+	uri    string // of what is read: it, or a copy
+	remove []func()
+	o      ConsoleOptions
 }
 
 // ConsoleOptions are the settings of OpenConsole. The zero value works.
@@ -45,6 +48,16 @@ type ConsoleOptions struct {
 	// Rule names the rule of a connection by its ports and program, for the
 	// function rule; nil: that is NULL.
 	Rule func(local, peer uint16, program, exe string) string
+
+	// The others are for a file of connmapperl or of an older version of this package, which
+	// is copied into one of this schema before it can be asked. It stays as it is.
+
+	// Complete and Progress are as in [Options].
+	Complete func(*Entry)
+	Progress func(done, total int64)
+	// Cache is a folder in which the copy is kept for the next Console, until the file or
+	// CacheKey changes; empty: Close removes it.
+	Cache, CacheKey string
 }
 
 const (
@@ -90,9 +103,13 @@ type QueryError struct {
 
 func (e *QueryError) Error() string { return e.Msg }
 
-// OpenConsole opens a history, also one that a DB has open. It takes no lock.
-// The file may be one of connmapperl.
-func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
+// OpenConsole opens a history, also one that a DB has open. It takes no lock, and needs no
+// right to write. Nothing may write into a file in a folder in which it cannot write.
+//
+// A file of connmapperl, also one that it has open, and one of an older version of this
+// package is copied first: see ConsoleOptions. The copy has the rows of that moment. The caller
+// must close the Console.
+func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
@@ -100,26 +117,60 @@ func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
-	c := &Console{path, o}
-	if _, err := identify(path); err != nil {
-		return nil, fmt.Errorf("history: %s: %w", path, err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), busyTimeout)
-	defer cancel()
-	conn, _, err := c.connect(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("history: %s: %w", path, err)
-	}
-	defer conn.Close()
-	if _, err := number(conn, `SELECT count(*) FROM (SELECT 1 FROM detailed_history LIMIT 1)`); err != nil {
-		return nil, fmt.Errorf("history: %s: not a history: %w", path, err)
+	c := &Console{path: path, o: o}
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
 	}
 	return c, nil
 }
 
+func (c *Console) open(ctx context.Context) error {
+	uri, remove, err := readable(ctx, c.path)
+	if remove != nil {
+		c.remove = append(c.remove, remove)
+	}
+	if err != nil {
+		return err
+	}
+	c.uri = uri
+	conn, err := openURI(ctx, uri)
+	if err != nil {
+		return err
+	}
+	from, err := identifyConn(conn)
+	if err == nil && from == current {
+		_, err = number(conn, `SELECT count(*) FROM (SELECT 1 FROM detailed_history LIMIT 1)`)
+		if err != nil {
+			err = fmt.Errorf("not a history: %w", err)
+		}
+	}
+	if err := errors.Join(err, conn.Close()); err != nil || from == current {
+		return err
+	}
+	name, remove, err := copyForConsole(ctx, c.path, uri, from, &c.o)
+	if remove != nil {
+		c.remove = append(c.remove, remove)
+	}
+	c.uri = fileURI(name, "mode=ro")
+	return err
+}
+
+// Close removes what the Console has copied. Nothing may be asked any more.
+func (c *Console) Close() error {
+	for _, f := range c.remove {
+		f()
+	}
+	c.remove = nil
+	return nil
+}
+
 // connect opens a connection that only reads, until ctx ends.
 func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure, err error) {
-	conn, err := sqlite.OpenConn(c.path, sqlite.OpenReadOnly)
+	conn, err := sqlite.OpenConn(c.uri, sqlite.OpenReadOnly, sqlite.OpenURI)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -128,7 +179,7 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 			conn.Close()
 		}
 	}()
-	// It also ends the waiting for a file of connmapperl that is locked.
+	// It also ends the waiting for a file that is locked.
 	conn.SetInterrupt(ctx.Done())
 	if err := conn.SetDefensive(true); err != nil {
 		return nil, nil, err

@@ -38,10 +38,11 @@ func recent(n int) []Entry {
 }
 
 func console(t testing.TB, db *DB) *Console {
-	c, err := OpenConsole(db.path, ConsoleOptions{Rule: func(local, peer uint16, program, exe string) string {
+	c, err := OpenConsole(t.Context(), db.path, ConsoleOptions{Rule: func(local, peer uint16, program, exe string) string {
 		return fmt.Sprint(local, " ", peer, " ", program, " ", exe)
 	}})
 	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -131,14 +132,14 @@ func TestAskErrors(t *testing.T) {
 
 func TestOpenConsoleRefuses(t *testing.T) {
 	missing := path(t)
-	_, err := OpenConsole(missing, ConsoleOptions{})
+	_, err := OpenConsole(t.Context(), missing, ConsoleOptions{})
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	assert.NoFileExists(t, missing)
 	for sql, want := range map[string]string{
 		`CREATE TABLE moz_cookies (id)`: "a database of another program",
 		perlTable:                       "",
 	} {
-		c, err := OpenConsole(foreign(t, sql), ConsoleOptions{})
+		c, err := OpenConsole(t.Context(), foreign(t, sql), ConsoleOptions{})
 		if want != "" {
 			assert.ErrorContains(t, err, want)
 			continue
@@ -148,7 +149,7 @@ func TestOpenConsoleRefuses(t *testing.T) {
 	}
 	text := filepath.Join(t.TempDir(), "x")
 	require.NoError(t, os.WriteFile(text, []byte(strings.Repeat("not a database ", 100)), 0o600))
-	_, err = OpenConsole(text, ConsoleOptions{})
+	_, err = OpenConsole(t.Context(), text, ConsoleOptions{})
 	assert.Error(t, err)
 }
 
@@ -301,24 +302,21 @@ func TestAskCancelled(t *testing.T) {
 	assert.ErrorIs(t, err, failure)
 }
 
-// TestAskLocked: also the wait for a file that another program has locked ends in
-// time.
-func TestAskLocked(t *testing.T) {
+// TestOpenConsoleLocked: the wait for a file that another program has locked ends.
+func TestOpenConsoleLocked(t *testing.T) {
 	name := foreign(t, perlTable)
-	c, err := OpenConsole(name, ConsoleOptions{})
-	require.NoError(t, err)
 	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, sqlitex.ExecuteTransient(conn, `BEGIN EXCLUSIVE`, nil))
-	start := time.Now()
-	_, err = c.Ask(t.Context(), Question{SQL: `SELECT count(*) FROM detailed_history`, Timeout: 100 * time.Millisecond})
-	assert.ErrorAs(t, err, new(*QueryError))
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err = c.Ask(ctx, Question{SQL: `SELECT count(*) FROM detailed_history`})
+	start := time.Now()
+	_, err = OpenConsole(ctx, name, ConsoleOptions{})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Less(t, time.Since(start), 2*time.Second)
+	_, err = OpenConsole(t.Context(), name, ConsoleOptions{})
+	assert.ErrorContains(t, err, "end the program that keeps it locked")
 }
 
 // TestAskFails: a question ends when a function fails, however many rows follow.
@@ -373,7 +371,7 @@ func TestFunctions(t *testing.T) {
 	} {
 		assert.Equal(t, [][]any{{want}}, ask(t, c, `SELECT `+sql, nil), sql)
 	}
-	none, err := OpenConsole(c.path, ConsoleOptions{})
+	none, err := OpenConsole(t.Context(), c.path, ConsoleOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, [][]any{{nil}}, ask(t, none, `SELECT rule(1, 2, '', '')`, nil))
 	// More prefixes than are remembered.
@@ -476,7 +474,7 @@ func FuzzAsk(f *testing.F) {
 			require.NoError(t, db.Record(t.Context(), entries(0, 50)))
 			require.NoError(t, db.Close())
 		}
-		c, err := OpenConsole(name, ConsoleOptions{})
+		c, err := OpenConsole(t.Context(), name, ConsoleOptions{})
 		require.NoError(t, err)
 		table, err := c.Ask(t.Context(), Question{SQL: sql, Timeout: 100 * time.Millisecond, MaxRows: 100})
 		if err != nil {

@@ -62,9 +62,12 @@
 //
 // Open takes over a history of connmapperl, and of older versions of this
 // package: it writes a new file beside it, with all rows, and puts it in its place
-// when that is whole. The old one is kept. What connmapperl did not know is empty;
-// its times are taken for UTC, and its connections for closed when they were
-// last seen.
+// when that is whole. The old one is kept. Rows keep their numbers, and NULL where
+// connmapperl has it, so that a query finds the same rows before and after. Its connections are
+// taken for closed when they were last seen, a timestamp that is no time for 1970, and one
+// that is a text without zone for UTC. Rule, country and direction are asked of
+// Options.Complete. A million rows take about 20 seconds of processor time, and at most two and a half
+// times the room (BenchmarkMigrate).
 //
 // # Asking
 //

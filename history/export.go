@@ -85,8 +85,8 @@ func (t *timeWriter) Begin(columns []Column) error {
 func (t *timeWriter) Row(row []any) error {
 	t.row = append(t.row[:0], row...)
 	for i, v := range t.row {
-		if at, ok := TimeOf(v); ok && t.columns[i] {
-			t.row[i] = at.Local().Format(LocalTime)
+		if at, ok := timeOf(v); ok && t.columns[i] {
+			t.row[i] = at.Local().Format(localTime)
 			if t.iso {
 				t.row[i] = at.Format("2006-01-02T15:04:05.999Z07:00")
 			}
@@ -95,12 +95,12 @@ func (t *timeWriter) Row(row []any) error {
 	return t.RowWriter.Row(t.row)
 }
 
-// LocalTime is the layout of times for people.
-const LocalTime = "2006-01-02 15:04:05 MST"
+// localTime is the layout of times for people.
+const localTime = "2006-01-02 15:04:05 MST"
 
-// TimeOf returns the time of a value of a column of times, in UTC. It is false for what
+// timeOf returns the time of a value of a column of times, in UTC. It is false for what
 // is not a number, or lies beyond the years 0 to 9999.
-func TimeOf(v any) (time.Time, bool) {
+func timeOf(v any) (time.Time, bool) {
 	var s float64
 	switch v := v.(type) {
 	case int64:

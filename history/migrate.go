@@ -148,7 +148,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 		return 0, err
 	}
 	defer end(&err)
-	values, err := source(conn, from, o.Complete != nil)
+	values, err := source(conn, from)
 	if err != nil {
 		return 0, err
 	}
@@ -159,14 +159,29 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if err := sqlitex.ExecuteTransient(conn, `CREATE TEMP VIEW source AS SELECT `+values+` FROM old.detailed_history`, nil); err != nil {
 		return 0, err
 	}
+	closed := "closed"
+	if from == perl {
+		closed = "timestamp"
+	}
+	ask := func(column int, name string) string {
+		if o.Complete == nil {
+			return name
+		}
+		// Also what an older version has taken over of connmapperl without it.
+		return fmt.Sprintf(`iif(agent = '' AND rule = '', connmap_complete(%d, id, ip, port, local_ip, local_port, programname, exe, lat, lon), %s)`, column, name)
+	}
+	// What is computed of the older table is so once for each row, as a subquery with a limit
+	// is not merged.
+	insert := `INSERT INTO detailed_history SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
+		lat, lon, x, y, count, agent, ` + ask(0, "direction") + `, protocol, exe, container, ` + ask(1, "country") + `, ` + ask(2, "rule") + `,
+		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key
+		FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
 	// In pieces, so that it can be told how far it is. Each begins after the
 	// last row of the one before: rowids may be negative, and far apart.
 	const piece = 20_000
 	told, logged := time.Now(), time.Now()
 	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
-		err := sqlitex.Execute(conn, `INSERT INTO detailed_history SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
-			lat, lon, x, y, count, agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before, key
-			FROM source WHERE id > ?1 ORDER BY id LIMIT ?2`, &sqlitex.ExecOptions{Args: []any{after, piece}})
+		err := sqlitex.Execute(conn, insert, &sqlitex.ExecOptions{Args: []any{after, piece}})
 		if err != nil {
 			return 0, err
 		}
@@ -187,9 +202,12 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if rows != before {
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
-	if err := sqlitex.ExecuteScript(conn, indexes+`
-		INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`, nil); err != nil {
+	// Before there is an index, by which rows would be read one by one.
+	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes, nil); err != nil {
 		return 0, err
+	}
+	if o.Progress != nil {
+		o.Progress(rows, before)
 	}
 	// Nothing goes before somebody says so.
 	if err := sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}}); err != nil || from == perl {
@@ -256,8 +274,8 @@ func registerMigration(conn *sqlite.Conn, complete func(*Entry)) error {
 }
 
 // source returns the columns of an older table as expressions of what they are
-// in this one. What connmapperl did not know of its rows is asked for if it can be told.
-func source(conn *sqlite.Conn, from origin, complete bool) (string, error) {
+// in this one. NULL is for opened and last_opened of connmapperl: timestamp.
+func source(conn *sqlite.Conn, from origin) (string, error) {
 	has := make(map[string]bool)
 	err := sqlitex.Execute(conn, `SELECT name FROM pragma_table_info('detailed_history', 'old')`, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error { has[strings.ToLower(stmt.ColumnText(0))] = true; return nil },
@@ -271,34 +289,11 @@ func source(conn *sqlite.Conn, from origin, complete bool) (string, error) {
 		}
 		return otherwise
 	}
-	number := func(c, limit string) string {
-		return or(c, `CASE WHEN `+c+` <> '' AND abs(CAST(`+c+` AS REAL)) <= `+limit+` THEN CAST(`+c+` AS REAL) END`, `NULL`)
-	}
-	located := func(value string) string {
-		return `iif(` + number("lat", "90") + ` IS NOT NULL AND ` + number("lon", "180") + ` IS NOT NULL, ` + value + `, NULL)`
-	}
-	ask := func(column int, otherwise string) string {
-		if !complete {
-			return otherwise
-		}
-		arg := func(c string) string { return or(c, c, `NULL`) }
-		return fmt.Sprintf(`connmap_complete(%d, rowid, ip, %s, %s, %s, %s, %s, %s, %s)`, column, arg("port"), arg("local_ip"), arg("local_port"),
-			arg("programname"), arg("exe"), located(number("lat", "90")), located(number("lon", "180")))
-	}
 	if from == older {
-		// Those of connmapperl have been taken over without what is asked for now.
-		ask := func(column int, c string) string {
-			if !complete {
-				return c
-			}
-			return `iif(agent = '' AND rule = '', ` + ask(column, c) + `, ` + c + `) AS ` + c
-		}
-		const seen = `coalesce(unixepoch(timestamp), 0)`
-		exact := func(c string) string { return `coalesce(unixepoch(` + c + `, 'subsec'), ` + seen + `)` }
-		return `id, ` + seen + ` AS timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
-			agent, ` + ask(0, "direction") + `, protocol, exe, container, ` + ask(1, "country") + `, ` + ask(2, "rule") + `,
-			` + exact("opened") + ` AS opened, ` + exact("last_opened") + ` AS last_opened,
-			iif(closed IS NULL, NULL, ` + exact("closed") + `) AS closed, tx, rx, tx_before, rx_before, ` +
+		return `id, coalesce(unixepoch(timestamp), 0) AS timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
+			agent, direction, protocol, exe, container, country, rule,
+			unixepoch(opened, 'subsec') AS opened, unixepoch(last_opened, 'subsec') AS last_opened,
+			iif(closed IS NULL, NULL, coalesce(unixepoch(closed, 'subsec'), unixepoch(timestamp), 0)) AS closed, tx, rx, tx_before, rx_before, ` +
 			or("key", "key", "connmap_key(agent, protocol, local_ip, local_port, port)") + ` AS key`, nil
 	}
 	for _, c := range []string{"timestamp", "ip"} {
@@ -309,17 +304,22 @@ func source(conn *sqlite.Conn, from origin, complete bool) (string, error) {
 	// NULL stays: conditions mean the same then.
 	text := func(c string) string { return or(c, `CAST(`+c+` AS TEXT)`, `NULL`) + ` AS ` + c + `, ` }
 	whole := func(c string) string { return or(c, `max(0, CAST(`+c+` AS INTEGER))`, `NULL`) + ` AS ` + c + `, ` }
+	number := func(c, limit string) string {
+		return or(c, `CASE WHEN `+c+` <> '' AND abs(CAST(`+c+` AS REAL)) <= `+limit+` THEN CAST(`+c+` AS REAL) END`, `NULL`)
+	}
+	located := func(value, other string) string { return `iif(` + other + ` IS NOT NULL, ` + value + `, NULL)` }
+	lat, lon := number("lat", "90"), number("lon", "180")
 	// Seconds or milliseconds since 1970, also as text, or a date as text.
 	const raw = `CASE WHEN typeof(timestamp) IN ('text', 'blob') AND (timestamp = '' OR timestamp GLOB '*[^0-9.]*') THEN unixepoch(timestamp)
 		ELSE CAST(timestamp AS NUMERIC) END`
-	seen := fmt.Sprintf(`coalesce(CAST(max(%d, min(%d, iif(abs(%[3]s) > 1e11, (%[3]s) / 1000, %[3]s))) AS INTEGER), 0)`, minTime.Unix(), maxTime.Unix(), raw)
+	seen := fmt.Sprintf(`CASE WHEN typeof(timestamp) = 'integer' AND timestamp BETWEEN 0 AND 1e11 THEN timestamp
+		ELSE coalesce(CAST(max(%d, min(%d, iif(abs(%[3]s) > 1e11, (%[3]s) / 1000, %[3]s))) AS INTEGER), 0) END`, minTime.Unix(), maxTime.Unix(), raw)
 	return `rowid AS id, ` + seen + ` AS timestamp, ` + text("ip") + whole("port") + text("local_ip") + whole("local_port") +
 		text("programname") + text("full_lookup") +
 		or("asn", `nullif(CAST(ltrim(upper(asn), 'AS ') AS INTEGER), 0)`, `NULL`) + ` AS asn, ` + text("orgname") +
-		located(number("lat", "90")) + ` AS lat, ` + located(number("lon", "180")) + ` AS lon, ` +
+		located(lat, lon) + ` AS lat, ` + located(lon, lat) + ` AS lon, ` +
 		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` +
 		or("count", `max(1, coalesce(CAST(count AS INTEGER), 0))`, `1`) + ` AS count,
-		'' AS agent, ` + ask(0, `'unknown'`) + ` AS direction, '' AS protocol, '' AS exe, '' AS container, ` + ask(1, `''`) + ` AS country, ` + ask(2, `''`) + ` AS rule, ` +
-		seen + ` AS opened, ` + seen + ` AS last_opened, ` + seen + ` AS closed,
-		0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
+		'' AS agent, 'unknown' AS direction, '' AS protocol, '' AS exe, '' AS container, '' AS country, '' AS rule,
+		NULL AS opened, NULL AS last_opened, NULL AS closed, 0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
 }

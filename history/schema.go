@@ -210,7 +210,10 @@ func identifyBy(path string, flags sqlite.OpenFlags) (origin, error) {
 	}
 	defer conn.Close()
 	conn.SetBusyTimeout(busyTimeout)
+	return identifyConn(conn)
+}
 
+func identifyConn(conn *sqlite.Conn) (origin, error) {
 	app, err := number(conn, `PRAGMA application_id`)
 	if err != nil {
 		return 0, err

@@ -59,13 +59,13 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	}
 	a.openTables()
 	a.setHome()
+	a.loadRules() // what is taken over gets its rules
 	if err := a.openHistory(ctx); err != nil {
 		if a.listener != nil {
 			a.listener.Close()
 		}
 		return nil, err
 	}
-	a.loadRules()
 	ctx, a.cancel = context.WithCancel(ctx)
 	if a.listener != nil {
 		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: log}
@@ -126,7 +126,7 @@ func (a *app) openHistory(ctx context.Context) error {
 	if a.cfg.history == "" {
 		return nil
 	}
-	db, err := history.Open(ctx, a.cfg.history, history.Options{Logger: a.log})
+	db, err := history.Open(ctx, a.cfg.history, history.Options{Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate)})
 	if errors.Is(err, history.ErrInUse) {
 		return fmt.Errorf("%w; -history none records nothing", err)
 	}

@@ -301,7 +301,7 @@ func (c *clerk) console() (*history.Console, error) {
 	if c.monitor.History == nil {
 		return nil, errors.New("nothing is recorded: start with -history FILE")
 	}
-	return history.OpenConsole(c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
+	return history.OpenConsole(c.ctx, c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
 }
 
 func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
@@ -311,6 +311,7 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 		if err != nil {
 			return nil, err
 		}
+		defer console.Close()
 		return console.Ask(ctx, history.Question{SQL: e.SQL})
 	}()
 	var mistake *history.QueryError
@@ -344,6 +345,7 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	defer console.Close()
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return 0, err
 	}

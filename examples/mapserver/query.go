@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/connmapgo/connmap/geoip"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -66,14 +69,18 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 			}
 		}
 	}
-	rule, err := ruleOf(cfg.rules)
+	set, err := rulesIn(cfg.rules)
 	if err != nil {
 		return err
 	}
-	c, err := history.OpenConsole(cfg.history, history.ConsoleOptions{Rule: rule})
+	c, err := history.OpenConsole(ctx, cfg.history, consoleOptions(cfg, set, stderr))
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	ask := history.Question{SQL: q.sql, Params: q.params, Timeout: -1, MaxRows: -1, MaxBytes: -1}
 	if q.format == "table" {
 		// It is written when all is there.
@@ -82,6 +89,9 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	cut, err := c.Each(ctx, ask, w.Begin, w.Row)
 	if mistake := (*history.QueryError)(nil); errors.As(err, &mistake) {
 		return errors.New(mistake.Msg + caret(q.sql, mistake.Offset))
+	}
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
 	if err != nil {
 		return err
@@ -127,21 +137,77 @@ func savedQuery(name string) (history.SavedQuery, error) {
 	return history.SavedQuery{}, fmt.Errorf("there is no saved query %q; mapserver -query list lists them", name)
 }
 
-// ruleOf returns the function that names the rule of a connection. Without the
-// file the default rules hold.
-func ruleOf(name string) (func(local, peer uint16, program, exe string) string, error) {
-	set := rules.Default()
+// rulesIn reads a rules file. Without it the default rules hold.
+func rulesIn(name string) (*rules.Set, error) {
 	f, err := os.Open(name)
-	if err == nil {
-		defer f.Close()
-		if set, err = rules.Parse(f); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+	if err != nil {
+		return rules.Default(), nil
+	}
+	defer f.Close()
+	set, err := rules.Parse(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return set, nil
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// consoleOptions has a history of connmapperl, if it is one, copied with what that does not
+// store, and the copy kept for the next question.
+func consoleOptions(cfg config, set *rules.Set, stderr io.Writer) history.ConsoleOptions {
+	// The tables are only opened for a copy.
+	var fill func(*history.Entry)
+	told := time.Time{}
+	o := history.ConsoleOptions{
+		Rule: func(local, peer uint16, program, exe string) string {
+			r, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
+			return r.Label
+		},
+		Complete: func(e *history.Entry) {
+			if fill == nil {
+				fill = complete(set, locator(cfg))
+			}
+			fill(e)
+		},
+		Progress: func(done, total int64) {
+			switch {
+			case told.IsZero() && done >= total:
+			case told.IsZero():
+				fmt.Fprintf(stderr, "mapserver: %s has not been taken over: it is copied with indexes, which is kept for the next question\n", cfg.history)
+				told = time.Now()
+			case done >= total, time.Since(told) > time.Second:
+				fmt.Fprintf(stderr, "mapserver: %d of %d rows are copied\n", done, total)
+				told = time.Now()
+			}
+		},
+		Cache: cfg.cacheDir,
+	}
+	for _, name := range []string{cfg.rules, cfg.geo} {
+		if info, err := os.Stat(name); err == nil {
+			o.CacheKey += fmt.Sprintf("%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 		}
 	}
-	return func(local, peer uint16, program, exe string) string {
-		r, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
-		return r.Label
-	}, nil
+	return o
+}
+
+// locator finds places by the table that is named, if it can be opened, and the embedded
+// one.
+func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
+	tables := []*geoip.DB{geoembedded.DB()}
+	if cfg.geo != "" {
+		if db, _ := geoip.OpenCached(cfg.cacheDir, nil, cfg.geo); db != nil {
+			tables = append([]*geoip.DB{db}, tables...)
+		}
+	}
+	return func(addr netip.Addr) (geoip.Place, bool) {
+		for _, db := range tables {
+			if p, ok := db.Lookup(addr); ok {
+				return p, true
+			}
+		}
+		return geoip.Place{}, false
+	}
 }
 
 // caret shows the line of a mistake, and where in it that is.

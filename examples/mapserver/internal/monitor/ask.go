@@ -87,12 +87,16 @@ func (m *Monitor) ruleIndex(label string) int {
 	return len(m.labels) - 1
 }
 
+// Rules returns the rules in use.
+func (m *Monitor) Rules() *rules.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rules
+}
+
 // Label names the rule of a connection by its ports and program.
 func (m *Monitor) Label(local, peer uint16, program, exe string) string {
-	m.mu.Lock()
-	set := m.rules
-	m.mu.Unlock()
-	r, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
+	r, _ := m.Rules().Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
 	return r.Label
 }
 
@@ -122,7 +126,7 @@ func (m *Monitor) Table(t *history.Table) live.Table {
 	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Labels: make([]string, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
 	column := make(map[string]int)
 	for i, c := range t.Columns {
-		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real"})
+		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real", Time: c.Time})
 		if _, ok := column[c.Name]; !ok {
 			column[c.Name] = i
 		}

@@ -73,7 +73,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 		m.Full(a, conns[ended:])
 	}
 	t.Logf("%d links", links)
-	c, err := history.OpenConsole(file, history.ConsoleOptions{})
+	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
 	require.NoError(t, err)
 	count := func(where string) any {
 		table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT count(*) FROM detailed_history WHERE ` + where})
@@ -114,7 +114,7 @@ func TestOneRow(t *testing.T) {
 		require.NoError(t, m.Writer.Close())
 	}
 	ask := func(columns string) [][]any {
-		con, err := history.OpenConsole(file, history.ConsoleOptions{})
+		con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
 		require.NoError(t, err)
 		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT ` + columns + ` FROM detailed_history`})
 		require.NoError(t, err)
