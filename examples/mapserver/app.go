@@ -126,7 +126,9 @@ func (a *app) openHistory(ctx context.Context) error {
 	if a.cfg.history == "" {
 		return nil
 	}
-	db, err := history.Open(ctx, a.cfg.history, history.Options{Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate)})
+	db, err := history.Open(ctx, a.cfg.history, history.Options{
+		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: progress(os.Stderr, filepath.Base(a.cfg.history)),
+	})
 	if errors.Is(err, history.ErrInUse) {
 		return fmt.Errorf("%w; -history none records nothing", err)
 	}
