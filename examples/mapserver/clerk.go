@@ -298,8 +298,8 @@ func (c *clerk) report(addr netip.Addr) string {
 // console opens the history for questions. Each sees the file that is recorded into now:
 // after damage that is another one.
 func (c *clerk) console() (*history.Console, error) {
-	if c.monitor.History == nil {
-		return nil, errors.New("nothing is recorded: start with -history FILE")
+	if err := c.monitor.Unrecorded(); err != nil {
+		return nil, err
 	}
 	return history.OpenConsole(c.ctx, c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
 }

@@ -18,9 +18,11 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/race"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -73,6 +75,53 @@ func TestTakenOver(t *testing.T) {
 	assert.Equal(t, "US", past[0].Place.Country)
 	assert.Equal(t, "in", past[0].Direction.String())
 	a.stop()
+}
+
+// TestTakenOverMeanwhile: the window need not wait until a large history has been taken
+// over, and says how far that is.
+func TestTakenOverMeanwhile(t *testing.T) {
+	ownFolders(t)
+	rows := 200_000
+	if race.Enabled {
+		rows = 30_000
+	}
+	name := originalFile(t, rows)
+	before, err := os.ReadFile(name)
+	require.NoError(t, err)
+	args := []string{"-history", name, "-demo", "3", "-listen", "127.0.0.1:0"}
+	cfg, err := parse(args, t.Output())
+	require.NoError(t, err)
+
+	// Who does not wait for it loses nothing.
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.True(t, a.monitor.Opening.Load())
+	a.stop()
+	after, err := os.ReadFile(name)
+	require.NoError(t, err)
+	assert.True(t, string(before) == string(after))
+
+	a, err = start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer a.stop()
+	require.True(t, a.monitor.Opening.Load())
+	assert.Regexp(t, `sqlite is taken over: \d+ %; connections are shown and recorded after that`, fmt.Sprint(a.monitor.State().Problems))
+	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	assert.EqualError(t, err, "the history is being taken over: wait until that is done")
+	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
+	a.monitor.ShowHistory(true)
+	a.monitor.ShowKept(true)
+	var out bytes.Buffer
+	a.greet(&out)
+	assert.Contains(t, out.String(), "Taking over "+name)
+	require.Eventually(t, func() bool { return !a.monitor.Opening.Load() }, 2*time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		st := a.monitor.State()
+		return len(st.Conns) == 3 && len(st.Marks) == 2 && len(st.Problems) == 0
+	}, 10*time.Second, 10*time.Millisecond)
+	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	require.NoError(t, err)
+	assert.Len(t, past, 1)
 }
 
 // originalFile makes a history of connmapperl of one connection to sshd and more others.

@@ -22,8 +22,8 @@ const (
 // Nearby returns the newest stored connections around a place, at most so many pixels of
 // the original's map away, and the question for them in SQL.
 func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found []live.Past, sql string, err error) {
-	if m.History == nil {
-		return nil, "", errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return nil, "", err
 	}
 	km := history.PixelsKm(lat, pixels)
 	for r, err := range m.History.Nearby(ctx, lat, lon, km, mostFound) {
@@ -38,8 +38,8 @@ func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found [
 // Within returns the newest stored connections to a prefix, and the question for them in
 // SQL.
 func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past, sql string, err error) {
-	if m.History == nil {
-		return nil, "", errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return nil, "", err
 	}
 	for r, err := range m.History.Within(ctx, p, mostFound) {
 		if err != nil {
@@ -181,8 +181,8 @@ func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 // in a time: events since the last call, the time in the history and the share
 // that is over, which ends at 1. It calls show until ctx ends.
 func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(events []live.Event, at time.Time, share float64)) error {
-	if m.History == nil {
-		return errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return err
 	}
 	first, last, err := m.History.Span(ctx)
 	if err != nil {
@@ -234,8 +234,8 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 // First tells since when a program's connections to an address are known, and how often
 // they were opened.
 func (m *Monitor) First(ctx context.Context, peer netip.Addr, program string) (time.Time, int64, error) {
-	if m.History == nil {
-		return time.Time{}, 0, errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return time.Time{}, 0, err
 	}
 	return m.History.First(ctx, peer, program)
 }
