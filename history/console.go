@@ -28,12 +28,12 @@ import (
 // an error that says what to write. This holds for = == <> != < <= > >= IS, BETWEEN and IN,
 // with lists and subqueries, for rows of values, parameters and the results of functions
 // such as datetime, and whether the column is qualified, quoted, in parentheses, in a sum, in
-// min, max, coalesce, ifnull, nullif, abs or round, or has got another name with AS. Date
+// min, max, coalesce, ifnull, nullif, abs or round, or has got another name with AS or WITH. Date
 // functions of such a column take it for Unix seconds without being told so. LIKE, GLOB,
 // REGEXP and substr of one are errors.
 //
-// It does not hold where a column has got its name otherwise, as in WITH t(a) AS, nor
-// within CASE x WHEN, min and max of a column and a text, and other functions.
+// It does not hold where a column has got its name otherwise, nor within CASE x WHEN, min and
+// max of a column and a text, and other functions.
 //
 // In the same way asn is compared with 64496, '64496' and 'AS64496'.
 type Console struct {

@@ -190,9 +190,9 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 			break
 		}
 		rows += n
-		if o.Progress != nil && time.Since(told) > progressEvery {
+		if o.Progress != nil && rows < before && time.Since(told) > progressEvery {
 			told = time.Now()
-			o.Progress(min(rows, before), before)
+			o.Progress(rows, before)
 		}
 		if time.Since(logged) > 2*time.Second {
 			logged = time.Now()

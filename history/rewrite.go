@@ -21,7 +21,7 @@ type rewriting struct {
 // connmap_asn what asn is, and tells SQLite's date functions that they are given Unix
 // seconds. It only adds text. It fails where a time is used as a text.
 //
-// It knows times by the names of their columns, and by those that AS gives to them and to
+// It knows times by the names of their columns, and by those that AS and WITH give to them and to
 // min, max, coalesce, ifnull, nullif, abs, round and sums with them.
 func rewrite(sql string) (*rewriting, error) {
 	r := &rewriter{sql: sql, tokens: tokenize(sql)}
@@ -321,12 +321,44 @@ func (r *rewriter) aliases(names map[string]bool, is func(map[string]bool, span)
 				names[next.text] = true
 				grown = true
 			}
+			if !r.tokens[i].is("as") {
+				continue
+			}
+			columns, list := r.common(i)
+			for k, c := range columns {
+				if !names[c] && is(names, list[k]) {
+					names[c] = true
+					grown = true
+				}
+			}
 		}
 		if !grown {
 			break
 		}
 	}
 	return names
+}
+
+// common returns the names of columns of WITH t(a, b) AS (SELECT c, d ...), by its AS, and
+// what they are.
+func (r *rewriter) common(as int) (columns []string, list []span) {
+	in := as + 1
+	for in < len(r.tokens) && r.tokens[in].is("not", "materialized") {
+		in++
+	}
+	if in >= len(r.tokens) || !r.tokens[in].is("(") || r.match[in] < 0 || !r.tokens[as-1].is(")") || r.match[as-1] < 0 {
+		return nil, nil
+	}
+	for _, p := range r.split(span{r.match[as-1] + 1, as - 1}) {
+		if p.to-p.from != 1 || !r.tokens[p.from].name() {
+			return nil, nil
+		}
+		columns = append(columns, r.tokens[p.from].text)
+	}
+	if list = r.selected(span{in + 1, r.match[in]}); len(list) != len(columns) {
+		return nil, nil
+	}
+	return columns, list
 }
 
 // shown returns the names of columns that are times, and not, say, durations.

@@ -121,6 +121,7 @@ func TestTimeComparisons(t *testing.T) {
 		`SELECT * FROM (SELECT timestamp AS t FROM detailed_history) WHERE t > '2026-07-01 12:00:00'`:                                               2,
 		`WITH a AS (SELECT opened AS o FROM detailed_history), b AS (SELECT o AS p FROM a) SELECT * FROM b WHERE p > '2026-07-01 12:00:00'`:         2,
 		`SELECT a.id FROM detailed_history AS a JOIN detailed_history AS b ON a.id = b.id AND a.timestamp > '2026-07-01 12:00:00' ORDER BY a.id`:    2,
+		`WITH a(i, o) AS NOT MATERIALIZED (SELECT id, opened FROM detailed_history) SELECT * FROM a WHERE o > '2026-07-01 12:00:00'`:                2,
 		`SELECT timestamp > '2026-07-01 12:00:00' AS late FROM detailed_history WHERE late`:                                                         2,
 		`SELECT count(*) FROM detailed_history GROUP BY timestamp > '2026-07-01 12:00:00'`:                                                          2,
 		`SELECT id FROM detailed_history ORDER BY timestamp > '2026-07-01' DESC, id LIMIT 3`:                                                        3,

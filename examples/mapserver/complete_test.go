@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
@@ -122,6 +124,36 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
 	require.NoError(t, err)
 	assert.Len(t, past, 1)
+}
+
+// TestSeedInWindow: what connmapperl's documentation asks is answered in the window as it
+// stands there.
+func TestSeedInWindow(t *testing.T) {
+	seed, err := os.ReadFile("../../../shared/seed/connmapperl.txt")
+	if err != nil {
+		t.Skip("needs the documentation of connmapperl: ", err)
+	}
+	queries := regexp.MustCompile(`(?ms)^SELECT \* FROM detailed_history.*?;$`).FindAllString(string(seed), -1)
+	require.Len(t, queries, 7)
+	ownFolders(t)
+	cfg, err := parse([]string{"-history", originalFile(t, 20), "-demo", "1", "-listen", "none"}, t.Output())
+	require.NoError(t, err)
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer a.stop()
+	c := &clerk{app: a, ctx: t.Context()}
+	for i, want := range []int{0, 1, 1, 20, 0, 0, 1} {
+		got := c.query(t.Context(), mapview.RunQuery{Ask: 1, SQL: queries[i]})
+		require.Empty(t, got.Problem, queries[i])
+		rows := 0
+		for j, row := range got.Table.Rows {
+			if n := row[0].(int64); n == 7 || n <= 27 { // and not what lives now
+				rows++
+				assert.NotEmpty(t, got.Table.Labels[j])
+			}
+		}
+		assert.Equal(t, want, rows, queries[i])
+	}
 }
 
 // originalFile makes a history of connmapperl of one connection to sshd and more others.
