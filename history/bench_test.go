@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // rowsEnv says how many rows the files of the benchmarks have; 10 million take
@@ -289,4 +291,61 @@ func questions(b *testing.B, db *DB, rows int) {
 		b.ReportMetric(float64(worst.Microseconds())/1000, "stall-ms")
 		b.ReportMetric(0, "ns/op")
 	})
+}
+
+// BenchmarkMigrate takes over a million rows of connmapperl.
+func BenchmarkMigrate(b *testing.B) {
+	if testing.Short() {
+		b.Skip("takes a while to fill")
+	}
+	const n = 1_000_000
+	name := perlMonths(b, n)
+	before, err := os.Stat(name)
+	require.NoError(b, err)
+	for b.Loop() {
+		b.StopTimer()
+		to := path(b)
+		require.NoError(b, copyFile(to, name))
+		b.StartTimer()
+		start := cpuTime()
+		db, err := Open(b.Context(), to, Options{Complete: func(e *Entry) { e.Direction, e.Country, e.Rule = "out", "DE", "Web Surfing" }})
+		require.NoError(b, err)
+		b.ReportMetric((cpuTime() - start).Seconds(), "cpu-s")
+		require.NoError(b, db.Close())
+		after, err := os.Stat(to)
+		require.NoError(b, err)
+		b.ReportMetric(float64(after.Size())/n, "B/row")
+		b.ReportMetric(float64(before.Size())/n, "B/row-before")
+		b.ReportMetric(float64(after.Size())/float64(before.Size()), "times-as-big")
+		os.Remove(to)
+	}
+}
+
+// perlMonths makes a file of connmapperl with the traffic of months.
+func perlMonths(b testing.TB, n int) string {
+	name := foreign(b, originalTables["integer"])
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(b, err)
+	defer conn.Close()
+	require.NoError(b, sqlitex.ExecuteTransient(conn, `BEGIN`, nil))
+	next := months(n)
+	stmt := conn.Prep(`INSERT INTO detailed_history VALUES (NULL, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?)`)
+	for range n {
+		e := next()
+		x, y := pixel(e.Lat, e.Lon)
+		for i, v := range []any{e.Seen.Unix(), e.Peer.Addr().String(), int64(e.Peer.Port()), e.Local.Addr().String(), int64(e.Local.Port()), e.Program,
+			fmt.Sprint("AS", e.ASN), e.Org, e.Lat, e.Lon, x, y, int64(1)} {
+			switch v := v.(type) {
+			case int64:
+				stmt.BindInt64(i+1, v)
+			case float64:
+				stmt.BindFloat(i+1, v)
+			case string:
+				stmt.BindText(i+1, v)
+			}
+		}
+		require.NoError(b, run(stmt))
+	}
+	require.NoError(b, sqlitex.ExecuteTransient(conn, `COMMIT`, nil))
+	return name
 }

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,9 +16,31 @@ import (
 
 // A Console answers questions in SQL about a history. It cannot change anything.
 // It is safe for concurrent use: each question has a connection of its own.
+//
+// # Times and numbers of networks
+//
+// The columns timestamp, opened, last_opened and closed are numbers, and SQLite takes any
+// number for less than any text. So that timestamp > '2026-01-01' does not find nothing
+// without a word, a Console reads what such a column is compared with: numbers are Unix
+// seconds, also as text, and texts are '2026', '2026-01', '2026-01-01', '2026-01-01 12',
+// '2026-01-01 12:30', '2026-01-01 12:30:15' or '2026-01-01 12:30:15.250', also with T for
+// the space, and with Z or +02:00 after a time of day; without that they are UTC. Any other text is
+// an error that says what to write. This holds for = == <> != < <= > >= IS, BETWEEN and IN,
+// with lists and subqueries, for rows of values, parameters and the results of functions
+// such as datetime, and whether the column is qualified, quoted, in parentheses, in a sum, in
+// min, max, coalesce, ifnull, nullif, abs or round, or has got another name with AS or WITH. Date
+// functions of such a column take it for Unix seconds without being told so. LIKE, GLOB,
+// REGEXP and substr of one are errors.
+//
+// It does not hold where a column has got its name otherwise, nor within CASE x WHEN, min and
+// max of a column and a text, and other functions.
+//
+// In the same way asn is compared with 64496, '64496' and 'AS64496'.
 type Console struct {
-	path string
-	o    ConsoleOptions
+	path   string // as it was named
+	uri    string // of what is read: it, or a copy
+	remove []func()
+	o      ConsoleOptions
 }
 
 // ConsoleOptions are the settings of OpenConsole. The zero value works.
@@ -25,6 +48,16 @@ type ConsoleOptions struct {
 	// Rule names the rule of a connection by its ports and program, for the
 	// function rule; nil: that is NULL.
 	Rule func(local, peer uint16, program, exe string) string
+
+	// The others are for a file of connmapperl or of an older version of this package, which
+	// is copied into one of this schema before it can be asked. It stays as it is.
+
+	// Complete and Progress are as in [Options].
+	Complete func(*Entry)
+	Progress func(done, total int64)
+	// Cache is a folder in which the copy is kept for the next Console, until the file or
+	// CacheKey changes; empty: Close removes it.
+	Cache, CacheKey string
 }
 
 const (
@@ -41,7 +74,7 @@ const (
 // A Question is a query and how much of an answer is wanted.
 type Question struct {
 	SQL      string         // one statement that only reads
-	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time or nil
+	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time (Unix seconds) or nil
 	Timeout  time.Duration  // zero: 10 s, negative: none
 	MaxRows  int            // zero: 10,000, negative: no limit
 	MaxBytes int64          // of values; zero: 16 MiB, negative: no limit
@@ -51,6 +84,7 @@ type Question struct {
 type Column struct {
 	Name string
 	Type string // integer, real, text or blob, by the first row; empty: not known
+	Time bool   // its numbers are Unix seconds
 }
 
 // A Table is an answer. Values are int64, float64, string, []byte or nil.
@@ -69,9 +103,13 @@ type QueryError struct {
 
 func (e *QueryError) Error() string { return e.Msg }
 
-// OpenConsole opens a history, also one that a DB has open. It takes no lock.
-// The file may be one of connmapperl.
-func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
+// OpenConsole opens a history, also one that a DB has open. It takes no lock, and needs no
+// right to write. Nothing may write into a file in a folder in which it cannot write.
+//
+// A file of connmapperl, also one that it has open, and one of an older version of this
+// package is copied first: see ConsoleOptions. The copy has the rows of that moment. The caller
+// must close the Console.
+func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
@@ -79,26 +117,60 @@ func OpenConsole(name string, o ConsoleOptions) (*Console, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
-	c := &Console{path, o}
-	if _, err := identify(path); err != nil {
-		return nil, fmt.Errorf("history: %s: %w", path, err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), busyTimeout)
-	defer cancel()
-	conn, _, err := c.connect(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("history: %s: %w", path, err)
-	}
-	defer conn.Close()
-	if _, err := number(conn, `SELECT count(*) FROM (SELECT 1 FROM detailed_history LIMIT 1)`); err != nil {
-		return nil, fmt.Errorf("history: %s: not a history: %w", path, err)
+	c := &Console{path: path, o: o}
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
 	}
 	return c, nil
 }
 
+func (c *Console) open(ctx context.Context) error {
+	uri, remove, err := readable(ctx, c.path)
+	if remove != nil {
+		c.remove = append(c.remove, remove)
+	}
+	if err != nil {
+		return err
+	}
+	c.uri = uri
+	conn, err := openURI(ctx, uri)
+	if err != nil {
+		return err
+	}
+	from, err := identifyConn(conn)
+	if err == nil && from == current {
+		_, err = number(conn, `SELECT count(*) FROM (SELECT 1 FROM detailed_history LIMIT 1)`)
+		if err != nil {
+			err = fmt.Errorf("not a history: %w", err)
+		}
+	}
+	if err := errors.Join(err, conn.Close()); err != nil || from == current {
+		return err
+	}
+	name, remove, err := copyForConsole(ctx, c.path, uri, from, &c.o)
+	if remove != nil {
+		c.remove = append(c.remove, remove)
+	}
+	c.uri = fileURI(name, "mode=ro")
+	return err
+}
+
+// Close removes what the Console has copied. Nothing may be asked any more.
+func (c *Console) Close() error {
+	for _, f := range c.remove {
+		f()
+	}
+	c.remove = nil
+	return nil
+}
+
 // connect opens a connection that only reads, until ctx ends.
 func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure, err error) {
-	conn, err := sqlite.OpenConn(c.path, sqlite.OpenReadOnly)
+	conn, err := sqlite.OpenConn(c.uri, sqlite.OpenReadOnly, sqlite.OpenURI)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -107,7 +179,7 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 			conn.Close()
 		}
 	}()
-	// It also ends the waiting for a file of connmapperl that is locked.
+	// It also ends the waiting for a file that is locked.
 	conn.SetInterrupt(ctx.Done())
 	if err := conn.SetDefensive(true); err != nil {
 		return nil, nil, err
@@ -121,7 +193,7 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 		return nil, nil, err
 	}
 	for id, n := range map[sqlite.Limit]int32{
-		sqlite.LimitLength: textLimit, sqlite.LimitSQLLength: sqlLimit, sqlite.LimitExprDepth: 100, sqlite.LimitCompoundSelect: 50,
+		sqlite.LimitLength: textLimit, sqlite.LimitSQLLength: 4 * sqlLimit, sqlite.LimitExprDepth: 100, sqlite.LimitCompoundSelect: 50,
 		sqlite.LimitVDBEOp: 100_000, sqlite.LimitFunctionArg: 16, sqlite.LimitAttached: 0, sqlite.LimitVariableNumber: 50,
 		sqlite.LimitLikePatternLength: 100, sqlite.LimitColumn: 200, sqlite.LimitTriggerDepth: 1, sqlite.LimitWorkerThreads: 0,
 	} {
@@ -193,7 +265,7 @@ func (c *Console) Each(ctx context.Context, q Question, begin func([]Column) err
 	case ended && ctx.Err() != nil:
 		return "", ctx.Err()
 	case ended:
-		return "", &QueryError{-1, fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= datetime('now', '-1 day')", timeout)}
+		return "", &QueryError{-1, fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= unixepoch('now', '-1 day')", timeout)}
 	}
 	return cut, queryError(err)
 }
@@ -251,12 +323,26 @@ func each(conn *sqlite.Conn, failed *failure, q Question, begin func([]Column) e
 	if next := end + blank(q.SQL[end:]); next < len(q.SQL) {
 		return "", &QueryError{next, "only one statement can be asked at a time"}
 	}
-	if err := bindParams(stmt, q.Params); err != nil {
+	meant, err := rewrite(q.SQL[:end])
+	if err != nil {
 		return "", err
 	}
 	columns := make([]Column, stmt.ColumnCount())
 	for i, name := range columnNames(conn, stmt, q.SQL[:end]) {
-		columns[i].Name = name
+		columns[i].Name, columns[i].Time = name, timeColumn(meant.times, name)
+	}
+	if meant.sql != q.SQL[:end] {
+		again, _, err := conn.PrepareTransient(meant.sql)
+		switch {
+		case err == nil:
+			defer again.Finalize()
+			stmt = again
+		case meant.dates:
+			return "", &QueryError{-1, "it is not clear what is compared with a date here: write unixepoch('2026-01-01') instead, for times are Unix seconds"}
+		}
+	}
+	if err := bindParams(stmt, q.Params); err != nil {
+		return "", err
 	}
 	rows, size := 0, int64(0)
 	for {
@@ -409,7 +495,7 @@ func bindParams(stmt *sqlite.Stmt, params map[string]any) error {
 		case bool:
 			stmt.BindBool(i, v)
 		case time.Time:
-			stmt.BindText(i, formatTime(v, time.DateTime))
+			bindSeconds(stmt, i, v)
 		default:
 			return &QueryError{-1, fmt.Sprintf("the parameter %s is a %T, want a text, a number or a time", name, v)}
 		}

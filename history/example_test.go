@@ -69,12 +69,13 @@ func ExampleConsole_Ask() {
 		}
 	}
 
-	c, err := history.OpenConsole(name, history.ConsoleOptions{})
+	c, err := history.OpenConsole(ctx, name, history.ConsoleOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer c.Close()
 	table, err := c.Ask(ctx, history.Question{
-		SQL:    `SELECT ip, programname FROM detailed_history WHERE cidr_match(ip, :prefix) AND timestamp > datetime('now', '-30 seconds')`,
+		SQL:    `SELECT ip, programname FROM detailed_history WHERE cidr_match(ip, :prefix) AND timestamp > unixepoch('now', '-30 seconds')`,
 		Params: map[string]any{"prefix": "198.51.100.0/31"},
 	})
 	if err != nil {

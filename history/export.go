@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -27,16 +29,91 @@ type RowWriter interface {
 //	json   an object a line; binary values in base64, and infinite numbers null
 //	table  columns for terminals, on which nothing can act that a text contains; it
 //	       is written by End
-func NewRowWriter(format string, w io.Writer) (RowWriter, error) {
+//
+// and with times, which are columns whose Time is true, in one of three ways:
+//
+//	number  Unix seconds, as they are stored; if times is empty, that of csv and json
+//	local   2026-07-01 14:00:00 CEST, in the zone of this computer; if times is empty,
+//	        that of table
+//	iso     2026-07-01T12:00:00Z, with milliseconds if it has some, in UTC (ISO 8601)
+func NewRowWriter(format, times string, w io.Writer) (RowWriter, error) {
+	if times == "" {
+		times = "number"
+		if format == "table" {
+			times = "local"
+		}
+	}
+	if times != "number" && times != "local" && times != "iso" {
+		return nil, fmt.Errorf("history: want times as number, local or iso, found %q", times)
+	}
+	var to RowWriter
 	switch format {
 	case "csv":
-		return &csvWriter{w: csv.NewWriter(w)}, nil
+		to = &csvWriter{w: csv.NewWriter(w)}
 	case "json":
-		return &jsonWriter{w: bufio.NewWriter(w)}, nil
+		to = &jsonWriter{w: bufio.NewWriter(w)}
 	case "table":
-		return &tableWriter{w: bufio.NewWriter(w)}, nil
+		to = &tableWriter{w: bufio.NewWriter(w)}
+	default:
+		return nil, fmt.Errorf("history: want the format table, csv or json, found %q", format)
 	}
-	return nil, fmt.Errorf("history: want the format table, csv or json, found %q", format)
+	if times == "number" {
+		return to, nil
+	}
+	return &timeWriter{RowWriter: to, iso: times == "iso"}, nil
+}
+
+// A timeWriter writes times as texts.
+type timeWriter struct {
+	RowWriter
+	iso     bool
+	columns []bool
+	row     []any
+}
+
+func (t *timeWriter) Begin(columns []Column) error {
+	texts := slices.Clone(columns)
+	for i, c := range columns {
+		t.columns = append(t.columns, c.Time)
+		if c.Time {
+			texts[i].Type = "text"
+		}
+	}
+	return t.RowWriter.Begin(texts)
+}
+
+func (t *timeWriter) Row(row []any) error {
+	t.row = append(t.row[:0], row...)
+	for i, v := range t.row {
+		if at, ok := timeOf(v); ok && t.columns[i] {
+			t.row[i] = at.Local().Format(localTime)
+			if t.iso {
+				t.row[i] = at.Format("2006-01-02T15:04:05.999Z07:00")
+			}
+		}
+	}
+	return t.RowWriter.Row(t.row)
+}
+
+// localTime is the layout of times for people.
+const localTime = "2006-01-02 15:04:05 MST"
+
+// timeOf returns the time of a value of a column of times, in UTC. It is false for what
+// is not a number, or lies beyond the years 0 to 9999.
+func timeOf(v any) (time.Time, bool) {
+	var s float64
+	switch v := v.(type) {
+	case int64:
+		s = float64(v)
+	case float64:
+		s = v
+	default:
+		return time.Time{}, false
+	}
+	if !(s >= minSeconds && s <= maxSeconds) {
+		return time.Time{}, false
+	}
+	return atSeconds(s), true
 }
 
 type csvWriter struct {

@@ -15,7 +15,7 @@ import (
 
 func write(t testing.TB, format string, columns []Column, rows ...[]any) string {
 	var b bytes.Buffer
-	w, err := NewRowWriter(format, &b)
+	w, err := NewRowWriter(format, "number", &b)
 	require.NoError(t, err)
 	require.NoError(t, w.Begin(columns))
 	for _, r := range rows {
@@ -25,7 +25,7 @@ func write(t testing.TB, format string, columns []Column, rows ...[]any) string 
 	return b.String()
 }
 
-var exported = []Column{{"n", "integer"}, {"text", "text"}, {"real", "real"}}
+var exported = []Column{{Name: "n", Type: "integer"}, {Name: "text", Type: "text"}, {Name: "real", Type: "real"}}
 
 func TestExport(t *testing.T) {
 	rows := [][]any{
@@ -49,14 +49,14 @@ func TestExport(t *testing.T) {
   7  `+strings.Repeat("Ω", 59)+`…  1e+21
 `, write(t, "table", exported, rows...))
 
-	blob := []Column{{"b", "blob"}}
+	blob := []Column{{Name: "b", Type: "blob"}}
 	assert.Equal(t, "{\"b\":\"AP8=\"}\n", write(t, "json", blob, []any{[]byte{0, 255}}))
 	assert.Equal(t, "b\n", write(t, "csv", blob))
 	assert.Empty(t, write(t, "json", blob))
-	_, err := NewRowWriter("xml", nil)
+	_, err := NewRowWriter("xml", "", nil)
 	assert.EqualError(t, err, `history: want the format table, csv or json, found "xml"`)
 	for _, format := range []string{"csv", "json", "table"} {
-		w, err := NewRowWriter(format, broken{})
+		w, err := NewRowWriter(format, "", broken{})
 		require.NoError(t, err)
 		require.NoError(t, w.Begin(blob))
 		w.Row([]any{"x"})
@@ -71,7 +71,7 @@ func (broken) Write([]byte) (int, error) { return 0, os.ErrClosed }
 func FuzzExport(f *testing.F) {
 	f.Add("a", "b\"\n", int64(1))
 	f.Fuzz(func(t *testing.T, a, b string, n int64) {
-		columns := []Column{{a, "text"}, {"n", "integer"}}
+		columns := []Column{{Name: a, Type: "text"}, {Name: "n", Type: "integer"}}
 		// What the readers of the formats do by themselves.
 		r := csv.NewReader(strings.NewReader(write(t, "csv", columns, []any{b, n})))
 		got, err := r.ReadAll()

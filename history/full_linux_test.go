@@ -137,3 +137,7 @@ func TestPruneOnFullDisk(t *testing.T) {
 	assert.FileExists(t, db.path+".reserve")
 	consistent(t, db)
 }
+
+func remountReadOnly(t *testing.T, dir string) {
+	require.NoError(t, syscall.Mount("history-test", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+}

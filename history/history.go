@@ -63,12 +63,22 @@ type Mark struct {
 // Options are the settings of Open. The zero value works.
 type Options struct {
 	Logger *slog.Logger // told of damaged files; nil: nobody
+
+	// Complete sets what connmapperl did not record of a connection: Rule, Country and
+	// Direction. It gets Peer, Local, Program, Exe and the place as far as they are known,
+	// and is called for each row that is taken over, one after another. What else it
+	// changes is ignored. nil: they stay empty, and the direction unknown.
+	Complete func(*Entry)
+	// Progress is told some times a second, while a history is taken over, how many rows are
+	// done, of how many; nil: nobody. It is not called by two goroutines at a time.
+	Progress func(done, total int64)
 }
 
 // A DB is an open history. It is safe for concurrent use: Record calls wait
 // for each other, readers wait for nobody.
 type DB struct {
 	path string
+	opts Options // with a logger
 	log  *slog.Logger
 	lock *os.File
 
@@ -114,10 +124,10 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 	if p, err := filepath.EvalSymlinks(path); err == nil {
 		path = p
 	}
-	db := &DB{path: path, log: opts.Logger}
-	if db.log == nil {
-		db.log = slog.New(slog.DiscardHandler)
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	db := &DB{path: path, opts: opts, log: opts.Logger}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("history: %w", hint(err))
 	}
@@ -167,7 +177,7 @@ func (db *DB) open(ctx context.Context) error {
 
 // tryOpen sets db.conn, and what depends on the file. On error it changes nothing.
 func (db *DB) tryOpen(ctx context.Context) error {
-	conn, err := openFile(ctx, db.path, db.log)
+	conn, err := openFile(ctx, db.path, &db.opts)
 	if err != nil {
 		return err
 	}
@@ -184,7 +194,7 @@ func (db *DB) tryOpen(ctx context.Context) error {
 }
 
 // openFile opens a file, or creates it, for writing.
-func openFile(ctx context.Context, path string, log *slog.Logger) (_ *sqlite.Conn, err error) {
+func openFile(ctx context.Context, path string, o *Options) (_ *sqlite.Conn, err error) {
 	// SQLite falls back to reading silently and creates files that everybody
 	// may read.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -205,7 +215,7 @@ func openFile(ctx context.Context, path string, log *slog.Logger) (_ *sqlite.Con
 			return nil, err
 		}
 		if from != current {
-			if err := migrate(ctx, path, from, log); err != nil {
+			if err := migrate(ctx, path, from, o); err != nil {
 				return nil, err
 			}
 		}

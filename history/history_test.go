@@ -133,7 +133,7 @@ func TestOpenAgain(t *testing.T) {
 		assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 	}
 	for pragma, want := range map[string]string{
-		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "3",
+		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "4",
 	} {
 		assert.Equal(t, want, query(t, db, "PRAGMA "+pragma)[0][0], pragma)
 	}
@@ -173,7 +173,7 @@ func TestForeignFiles(t *testing.T) {
 	tests := []struct{ name, sql, want string }{
 		{"other program", `CREATE TABLE moz_cookies (id)`, "a database of another program: choose another file, this one stays as it is"},
 		{"other program with an id", `PRAGMA application_id = 77`, "a database of another program: choose another file, this one stays as it is"},
-		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 4`, "written by a newer version of this program (schema 4, this one knows 3): update this one or choose another file"},
+		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 5`, "written by a newer version of this program (schema 5, this one knows 4): update this one or choose another file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -313,10 +313,10 @@ func TestDamagedIndex(t *testing.T) {
 	require.NoError(t, conn.Close())
 	bad, err := os.ReadFile(name)
 	require.NoError(t, err)
-	// An entry's header of 3 bytes, the second for a text of 19 bytes, becomes
+	// An entry's header of 3 bytes, the second for an integer of 4 bytes, becomes
 	// longer than the entry.
 	page := bad[(root-1)*4096 : root*4096]
-	copy(page, bytes.ReplaceAll(page, []byte{3, 13 + 2*19}, []byte{127, 13 + 2*19}))
+	copy(page, bytes.ReplaceAll(page, []byte{3, 4}, []byte{127, 4}))
 	require.NoError(t, os.WriteFile(name, bad, 0o600))
 
 	db = open(t, name)

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math"
+	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ type origin int
 const (
 	current origin = iota // this version, or nobody yet
 	perl                  // connmapperl
-	older                 // a schema of this package before its first release
+	older                 // a schema of this package before this one
 )
 
 func (o origin) String() string {
@@ -50,7 +51,7 @@ func aside(path, reason string) (string, error) {
 
 // migrate puts a file with the same rows in the place of an older one, which is
 // kept aside. On error, and if the process ends meanwhile, the older one stays.
-func migrate(ctx context.Context, path string, from origin, log *slog.Logger) (err error) {
+func migrate(ctx context.Context, path string, from origin, o *Options) (err error) {
 	fresh := path + ".migrating"
 	remove := func() {
 		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
@@ -74,8 +75,8 @@ func migrate(ctx context.Context, path string, from origin, log *slog.Logger) (e
 		return err
 	}
 	start := time.Now()
-	log.Info("history is migrated", "file", path, "kept", kept)
-	rows, err := copyRows(ctx, fresh, path, from, log)
+	o.Logger.Info("history is migrated", "file", path, "kept", kept)
+	rows, err := copyRows(ctx, fresh, fileURI(path, ""), from, o)
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func migrate(ctx context.Context, path string, from origin, log *slog.Logger) (e
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	log.Info("history has been migrated", "file", path, "rows", rows, "took", time.Since(start).Round(time.Millisecond))
+	o.Logger.Info("history has been migrated", "file", path, "rows", rows, "took", time.Since(start).Round(time.Millisecond))
 	return nil
 }
 
@@ -112,32 +113,36 @@ func copyFile(to, from string) error {
 	return err
 }
 
-// copyRows makes the schema in a file and copies the rows of an older one into it, in
-// one transaction.
-func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Logger) (rows int64, err error) {
-	conn, err := sqlite.OpenConn(fresh, sqlite.OpenReadWrite)
+// fileURI names a file to SQLite, with parameters such as mode=ro.
+func fileURI(path, query string) string {
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query}).String()
+}
+
+// copyRows makes the schema in a file and copies the rows of an older one, which is named
+// by its URI, into it, in one transaction.
+func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (rows int64, err error) {
+	conn, err := sqlite.OpenConn(fresh, sqlite.OpenReadWrite, sqlite.OpenURI)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	conn.SetInterrupt(ctx.Done())
 	conn.SetBusyTimeout(busyTimeout)
-	if err := create(conn); err != nil {
+	// Before all else: a BEGIN that has been compiled before does not lock it.
+	if err := sqlitex.Execute(conn, `ATTACH ? AS old`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
 		return 0, err
 	}
-	err = conn.CreateFunction("connmap_key", &sqlite.FunctionImpl{
-		NArgs: 5, Deterministic: true,
-		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
-			return sqlite.IntegerValue(keyHash(args[0].Text(), args[1].Text(), args[2].Text(), uint16(args[3].Int64()), uint16(args[4].Int64()))), nil
-		},
-	})
-	if err != nil {
+	if err := createTables(conn, schema); err != nil {
 		return 0, err
 	}
-	if err := sqlitex.Execute(conn, `ATTACH ? AS old`, &sqlitex.ExecOptions{Args: []any{path}}); err != nil {
+	// For the sorting of indexes, which else goes to the disk in small parts.
+	if err := sqlitex.ExecuteTransient(conn, `PRAGMA cache_size = -64000`, nil); err != nil {
 		return 0, err
 	}
-	// It also keeps others from writing into the older one.
+	if err := registerMigration(conn, o.Complete); err != nil {
+		return 0, err
+	}
+	// Unless the older one is only read, it also keeps others from writing into it.
 	end, err := sqlitex.ImmediateTransaction(conn)
 	if err != nil {
 		return 0, err
@@ -151,22 +156,32 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 	if err != nil {
 		return 0, err
 	}
-	for _, q := range []string{
-		`CREATE TEMP VIEW source AS SELECT ` + values + ` FROM old.detailed_history`,
-		`INSERT INTO places SELECT lat, lon, sum(count) FROM source WHERE lat IS NOT NULL GROUP BY lat, lon`,
-	} {
-		if err := sqlitex.ExecuteTransient(conn, q, nil); err != nil {
-			return 0, err
-		}
+	if err := sqlitex.ExecuteTransient(conn, `CREATE TEMP VIEW source AS SELECT `+values+` FROM old.detailed_history`, nil); err != nil {
+		return 0, err
 	}
+	closed := "closed"
+	if from == perl {
+		closed = "timestamp"
+	}
+	ask := func(column int, name string) string {
+		if o.Complete == nil {
+			return name
+		}
+		// Also what an older version has taken over of connmapperl without it.
+		return fmt.Sprintf(`iif(agent = '' AND rule = '', connmap_complete(%d, id, ip, port, local_ip, local_port, programname, exe, lat, lon), %s)`, column, name)
+	}
+	// What is computed of the older table is so once for each row, as a subquery with a limit
+	// is not merged.
+	insert := `INSERT INTO detailed_history SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
+		lat, lon, x, y, count, agent, ` + ask(0, "direction") + `, protocol, exe, container, ` + ask(1, "country") + `, ` + ask(2, "rule") + `,
+		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key
+		FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
 	// In pieces, so that it can be told how far it is. Each begins after the
 	// last row of the one before: rowids may be negative, and far apart.
-	const piece = 100_000
-	told := time.Now()
+	const piece = 20_000
+	told, logged := time.Now(), time.Now()
 	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
-		err := sqlitex.Execute(conn, `INSERT INTO detailed_history SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
-			lat, lon, x, y, count, agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before, key
-			FROM source WHERE id > ?1 ORDER BY id LIMIT ?2`, &sqlitex.ExecOptions{Args: []any{after, piece}})
+		err := sqlitex.Execute(conn, insert, &sqlitex.ExecOptions{Args: []any{after, piece}})
 		if err != nil {
 			return 0, err
 		}
@@ -175,22 +190,35 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 			break
 		}
 		rows += n
-		if time.Since(told) > 2*time.Second {
+		if o.Progress != nil && rows < before && time.Since(told) > progressEvery {
 			told = time.Now()
-			log.Info("history is migrated", "file", path, "done", fmt.Sprintf("%d %%", rows*100/max(1, before)))
+			o.Progress(rows, before)
+		}
+		if time.Since(logged) > 2*time.Second {
+			logged = time.Now()
+			o.Logger.Info("history is migrated", "done", fmt.Sprintf("%d %%", rows*100/max(1, before)))
 		}
 	}
 	if rows != before {
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
+	// Before there is an index, by which rows would be read one by one.
+	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes, nil); err != nil {
+		return 0, err
+	}
+	if o.Progress != nil {
+		o.Progress(rows, before)
+	}
 	// Nothing goes before somebody says so.
 	if err := sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}}); err != nil || from == perl {
 		return rows, err
 	}
-	for _, table := range []string{"settings", "reports", "losses"} {
+	for table, columns := range map[string]string{
+		"settings": `name, value`, "reports": `run, number, coalesce(unixepoch(timestamp), 0)`, "losses": `coalesce(unixepoch(timestamp), 0), agent, count`,
+	} {
 		has, err := number(conn, `SELECT count(*) FROM old.sqlite_schema WHERE name = '`+table+`'`)
 		if err == nil && has > 0 {
-			err = sqlitex.ExecuteTransient(conn, `INSERT OR REPLACE INTO `+table+` SELECT * FROM old.`+table, nil)
+			err = sqlitex.ExecuteTransient(conn, `INSERT OR REPLACE INTO `+table+` SELECT `+columns+` FROM old.`+table, nil)
 		}
 		if err != nil {
 			return 0, err
@@ -199,8 +227,54 @@ func copyRows(ctx context.Context, fresh, path string, from origin, log *slog.Lo
 	return rows, nil
 }
 
+// progressEvery is how often it is told how far a migration is.
+const progressEvery = 200 * time.Millisecond
+
+// registerMigration adds the functions that source uses to a connection:
+//
+//	connmap_key(agent, protocol, local_ip, local_port, port)   the column key
+//	connmap_complete(column, id, ip, port, local_ip, local_port, programname, exe, lat, lon)
+//	                                                    what complete says of a row's column
+func registerMigration(conn *sqlite.Conn, complete func(*Entry)) error {
+	err := conn.CreateFunction("connmap_key", &sqlite.FunctionImpl{
+		NArgs: 5, Deterministic: true,
+		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+			return sqlite.IntegerValue(keyHash(args[0].Text(), args[1].Text(), args[2].Text(), uint16(args[3].Int64()), uint16(args[4].Int64()))), nil
+		},
+	})
+	if err != nil || complete == nil {
+		return err
+	}
+	last, known := int64(0), false
+	var e Entry // of the row last
+	addr := func(ip, port sqlite.Value) netip.AddrPort {
+		a, _ := netip.ParseAddr(ip.Text())
+		return netip.AddrPortFrom(a.Unmap(), uint16(port.Int64()))
+	}
+	return conn.CreateFunction("connmap_complete", &sqlite.FunctionImpl{
+		NArgs: 10,
+		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+			if id := args[1].Int64(); !known || id != last {
+				last, known = id, true
+				e = Entry{
+					Direction: "unknown", Peer: addr(args[2], args[3]), Local: addr(args[4], args[5]), Program: args[6].Text(), Exe: args[7].Text(),
+					Lat: args[8].Float(), Lon: args[9].Float(), Located: args[8].Type() != sqlite.TypeNull,
+				}
+				complete(&e)
+			}
+			switch args[0].Int64() {
+			case 0:
+				return sqlite.TextValue(e.Direction), nil
+			case 1:
+				return sqlite.TextValue(e.Country), nil
+			}
+			return sqlite.TextValue(e.Rule), nil
+		},
+	})
+}
+
 // source returns the columns of an older table as expressions of what they are
-// in this one.
+// in this one. NULL is for opened and last_opened of connmapperl: timestamp.
 func source(conn *sqlite.Conn, from origin) (string, error) {
 	has := make(map[string]bool)
 	err := sqlitex.Execute(conn, `SELECT name FROM pragma_table_info('detailed_history', 'old')`, &sqlitex.ExecOptions{
@@ -209,41 +283,43 @@ func source(conn *sqlite.Conn, from origin) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if from == older {
-		return `id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
-			agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before,
-			connmap_key(agent, protocol, local_ip, local_port, port) AS key`, nil
-	}
-	for _, c := range []string{"timestamp", "ip"} {
-		if !has[c] {
-			return "", fmt.Errorf("its table detailed_history has no column %s", c)
-		}
-	}
 	or := func(column, expression, otherwise string) string {
 		if has[column] {
 			return expression
 		}
 		return otherwise
 	}
-	text := func(c string) string { return or(c, `coalesce(CAST(`+c+` AS TEXT), '')`, `''`) + ` AS ` + c + `, ` }
-	whole := func(c, least string) string {
-		return or(c, `max(`+least+`, coalesce(CAST(`+c+` AS INTEGER), 0))`, least) + ` AS ` + c + `, `
+	if from == older {
+		return `id, coalesce(unixepoch(timestamp), 0) AS timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
+			agent, direction, protocol, exe, container, country, rule,
+			unixepoch(opened, 'subsec') AS opened, unixepoch(last_opened, 'subsec') AS last_opened,
+			iif(closed IS NULL, NULL, coalesce(unixepoch(closed, 'subsec'), unixepoch(timestamp), 0)) AS closed, tx, rx, tx_before, rx_before, ` +
+			or("key", "key", "connmap_key(agent, protocol, local_ip, local_port, port)") + ` AS key`, nil
 	}
-	// Seconds or milliseconds since 1970, or text.
-	const seen = `coalesce(CASE typeof(timestamp) WHEN 'text' THEN datetime(timestamp)
-		ELSE datetime(CASE WHEN abs(timestamp) > 1e11 THEN timestamp / 1000 ELSE timestamp END, 'unixepoch') END, CAST(timestamp AS TEXT), '')`
+	for _, c := range []string{"timestamp", "ip"} {
+		if !has[c] {
+			return "", fmt.Errorf("its table detailed_history has no column %s", c)
+		}
+	}
+	// NULL stays: conditions mean the same then.
+	text := func(c string) string { return or(c, `CAST(`+c+` AS TEXT)`, `NULL`) + ` AS ` + c + `, ` }
+	whole := func(c string) string { return or(c, `max(0, CAST(`+c+` AS INTEGER))`, `NULL`) + ` AS ` + c + `, ` }
 	number := func(c, limit string) string {
 		return or(c, `CASE WHEN `+c+` <> '' AND abs(CAST(`+c+` AS REAL)) <= `+limit+` THEN CAST(`+c+` AS REAL) END`, `NULL`)
 	}
-	located := func(value string) string {
-		return `iif(` + number("lat", "90") + ` IS NOT NULL AND ` + number("lon", "180") + ` IS NOT NULL, ` + value + `, NULL)`
-	}
-	return `rowid AS id, ` + seen + ` AS timestamp, ` + text("ip") + whole("port", "0") + text("local_ip") + whole("local_port", "0") +
+	located := func(value, other string) string { return `iif(` + other + ` IS NOT NULL, ` + value + `, NULL)` }
+	lat, lon := number("lat", "90"), number("lon", "180")
+	// Seconds or milliseconds since 1970, also as text, or a date as text.
+	const raw = `CASE WHEN typeof(timestamp) IN ('text', 'blob') AND (timestamp = '' OR timestamp GLOB '*[^0-9.]*') THEN unixepoch(timestamp)
+		ELSE CAST(timestamp AS NUMERIC) END`
+	seen := fmt.Sprintf(`CASE WHEN typeof(timestamp) = 'integer' AND timestamp BETWEEN 0 AND 1e11 THEN timestamp
+		ELSE coalesce(CAST(max(%d, min(%d, iif(abs(%[3]s) > 1e11, (%[3]s) / 1000, %[3]s))) AS INTEGER), 0) END`, minTime.Unix(), maxTime.Unix(), raw)
+	return `rowid AS id, ` + seen + ` AS timestamp, ` + text("ip") + whole("port") + text("local_ip") + whole("local_port") +
 		text("programname") + text("full_lookup") +
 		or("asn", `nullif(CAST(ltrim(upper(asn), 'AS ') AS INTEGER), 0)`, `NULL`) + ` AS asn, ` + text("orgname") +
-		located(number("lat", "90")) + ` AS lat, ` + located(number("lon", "180")) + ` AS lon, ` +
-		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` + whole("count", "1") +
-		`'' AS agent, 'unknown' AS direction, '' AS protocol, '' AS exe, '' AS container, '' AS country, '' AS rule, ` +
-		seen + ` || '.000' AS opened, ` + seen + ` || '.000' AS last_opened, ` + seen + ` || '.000' AS closed,
-		0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
+		located(lat, lon) + ` AS lat, ` + located(lon, lat) + ` AS lon, ` +
+		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` +
+		or("count", `max(1, coalesce(CAST(count AS INTEGER), 0))`, `1`) + ` AS count,
+		'' AS agent, 'unknown' AS direction, '' AS protocol, '' AS exe, '' AS container, '' AS country, '' AS rule,
+		NULL AS opened, NULL AS last_opened, NULL AS closed, 0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
 }

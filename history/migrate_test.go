@@ -39,17 +39,20 @@ INSERT INTO detailed_history VALUES (4, '2024-02-03 04:05:06', '192.0.2.1', 443,
 INSERT INTO detailed_history VALUES (9, 1706933106, '192.0.2.2', '22', NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, NULL, NULL);
 INSERT INTO detailed_history VALUES (10, 1706933106500, x'00ff', 'x', '', -1, 'a''; DROP', '', '', '', 91, 500, -3, 9, 0);
 INSERT INTO detailed_history VALUES (12, 'yesterday', '2001:db8::1', 53, '::', 1, 'dig', '', 0, '', '0', '0', 1, 2, 1);
+INSERT INTO detailed_history VALUES (13, '1706933106', '192.0.2.3', 1, '', 0, '', '', NULL, '', NULL, 7, 1, 2, 1);
 INSERT INTO detailed_history VALUES (14, '2024-02-03T04:05:06Z', '192.0.2.3', 1, '', 0, '', '', NULL, '', NULL, 7, 1, 2, 1);
 `
+	const then = "1706933106"
 	want := [][]string{
-		{"3", "2024-02-03 04:05:06", "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "64496", "Example", "52.52", "13.405", "508", "154", "7", "2024-02-03 04:05:06.000"},
-		{"4", "2024-02-03 04:05:06", "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "64496", "Example", "52.52", "13.405", "508", "154", "2", "2024-02-03 04:05:06.000"},
-		{"9", "2024-02-03 04:05:06", "192.0.2.2", "22", "", "0", "", "", "NULL", "", "NULL", "NULL", "NULL", "NULL", "1", "2024-02-03 04:05:06.000"},
-		{"10", "2024-02-03 04:05:06", "\x00\xff", "0", "", "0", "a'; DROP", "", "NULL", "", "NULL", "NULL", "-3", "9", "1", "2024-02-03 04:05:06.000"},
-		{"12", "yesterday", "2001:db8::1", "53", "::", "1", "dig", "", "NULL", "", "0.0", "0.0", "1", "2", "1", "yesterday.000"},
-		{"14", "2024-02-03 04:05:06", "192.0.2.3", "1", "", "0", "", "", "NULL", "", "NULL", "NULL", "1", "2", "1", "2024-02-03 04:05:06.000"},
+		{"3", then, "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "64496", "Example", "52.52", "13.405", "508", "154", "7", then + ".0", then + ".0"},
+		{"4", then, "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "64496", "Example", "52.52", "13.405", "508", "154", "2", then + ".0", then + ".0"},
+		{"9", then, "192.0.2.2", "22", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "1", then + ".0", then + ".0"},
+		{"10", then, "\x00\xff", "0", "", "0", "a'; DROP", "", "NULL", "", "NULL", "NULL", "-3", "9", "1", then + ".0", then + ".0"},
+		{"12", "0", "2001:db8::1", "53", "::", "1", "dig", "", "NULL", "", "0.0", "0.0", "1", "2", "1", "0.0", "0.0"},
+		{"13", then, "192.0.2.3", "1", "", "0", "", "", "NULL", "", "NULL", "NULL", "1", "2", "1", then + ".0", then + ".0"},
+		{"14", then, "192.0.2.3", "1", "", "0", "", "", "NULL", "", "NULL", "NULL", "1", "2", "1", then + ".0", then + ".0"},
 	}
-	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count, opened FROM detailed_history ORDER BY id`
+	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count, opened, closed FROM detailed_history ORDER BY id`
 	for name, mode := range map[string]string{"rollback journal": "", "written ahead": "PRAGMA journal_mode = WAL;\n"} {
 		t.Run(name, func(t *testing.T) {
 			name := foreign(t, mode+perlTable+"\n"+strings.TrimSpace(rows))
@@ -62,8 +65,8 @@ INSERT INTO detailed_history VALUES (14, '2024-02-03T04:05:06Z', '192.0.2.3', 1,
 			assert.Equal(t, map[[2]float64]int64{{52.52, 13.405}: 9, {0, 0}: 1}, places(t, db))
 			s, err := db.Stats()
 			require.NoError(t, err)
-			assert.EqualValues(t, 6, s.Rows)
-			assert.Contains(t, log.String(), "rows=6")
+			assert.EqualValues(t, 7, s.Rows)
+			assert.Contains(t, log.String(), "rows=7")
 			kept, err := filepath.Glob(name + ".before-migration-*")
 			require.NoError(t, err)
 			require.Len(t, kept, 1)
@@ -75,7 +78,7 @@ INSERT INTO detailed_history VALUES (14, '2024-02-03T04:05:06Z', '192.0.2.3', 1,
 			require.NoError(t, db.Record(t.Context(), entries(0, 100)))
 			require.NoError(t, db.Close())
 			db = open(t, name)
-			assert.Equal(t, "106", count(t, db))
+			assert.Equal(t, "107", count(t, db))
 			kept, _ = filepath.Glob(name + ".*-*")
 			assert.Len(t, kept, 1)
 		})
@@ -119,7 +122,9 @@ func olderFile(t *testing.T, script string) (name string, rows [][]string) {
 	// A transaction of its own is in the script.
 	sql := strings.NewReplacer("BEGIN TRANSACTION;", "", "COMMIT;", "", "PRAGMA foreign_keys=OFF;", "").Replace(string(b))
 	require.NoError(t, sqlitex.ExecuteScript(conn, sql, nil))
-	require.NoError(t, sqlitex.Execute(conn, olderColumns, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
+	// Its times are texts.
+	columns := strings.ReplaceAll(olderColumns, ", 'unixepoch'", "")
+	require.NoError(t, sqlitex.Execute(conn, columns, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
 		rows = append(rows, texts(stmt))
 		return nil
 	}}))
@@ -127,8 +132,8 @@ func olderFile(t *testing.T, script string) (name string, rows [][]string) {
 	return name, rows
 }
 
-const olderColumns = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
-		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history ORDER BY id`
+const olderColumns = `SELECT ` + timeTexts + `, id, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
+		agent, direction, protocol, exe, container, country, rule, tx, rx, tx_before, rx_before FROM detailed_history ORDER BY id`
 
 func TestMigrateOlder(t *testing.T) {
 	name, want := olderFile(t, "schema1.sql")
@@ -158,7 +163,7 @@ func TestMigrateLater(t *testing.T) {
 	last, err := db.LastReport(t.Context(), [16]byte{1, 2})
 	require.NoError(t, err)
 	assert.EqualValues(t, 9, last)
-	assert.Equal(t, [][]string{{"nas", "7"}}, query(t, db, `SELECT agent, count FROM losses`))
+	assert.Equal(t, [][]string{{"0", "nas", "7"}}, query(t, db, `SELECT timestamp % 3600, agent, count FROM losses`))
 }
 
 // TestHotJournal: what a process that was killed had begun is rolled back.

@@ -16,7 +16,9 @@ import (
 // often; zero if there are none.
 func (db *DB) First(ctx context.Context, peer netip.Addr, program string) (opened time.Time, count int64, err error) {
 	err = db.read(ctx, `SELECT min(opened), sum(count) FROM detailed_history WHERE ip = ?1 AND programname = ?2`, func(stmt *sqlite.Stmt) error {
-		opened, _ = time.Parse(milliseconds, stmt.ColumnText(0))
+		if !stmt.ColumnIsNull(0) {
+			opened = atSeconds(stmt.ColumnFloat(0))
+		}
 		count = stmt.ColumnInt64(1)
 		return nil
 	}, peer.String(), program)

@@ -54,7 +54,7 @@ func TestWithin(t *testing.T) {
 			got = append(got, r.Peer.Addr().String())
 		}
 		assert.Equal(t, want, got, prefix)
-		c, err := OpenConsole(db.path, ConsoleOptions{})
+		c, err := OpenConsole(t.Context(), db.path, ConsoleOptions{})
 		require.NoError(t, err)
 		table, err := c.Ask(context.Background(), Question{SQL: WithinSQL(p, 100)})
 		require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"time"
 
@@ -121,7 +122,9 @@ func (db *DB) stats() (s Stats, err error) {
 func edge(conn *sqlite.Conn, which string) (t time.Time, err error) {
 	err = sqlitex.Execute(conn, `SELECT `+which+`(timestamp) FROM detailed_history`, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error {
-			t, _ = time.Parse(time.DateTime, stmt.ColumnText(0))
+			if !stmt.ColumnIsNull(0) {
+				t = atSeconds(stmt.ColumnFloat(0))
+			}
 			return nil
 		},
 	})
@@ -177,11 +180,11 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 		return 0, err
 	}
 	var clock error // that it cannot be trusted
-	cutoff := ""
+	cutoff := int64(math.MinInt64)
 	if r.Age > 0 {
 		db.mu.Lock()
 		if db.clock.trusted(r.Age) {
-			cutoff = formatTime(db.clock.now().Add(-r.Age), time.DateTime)
+			cutoff = wholeSeconds(db.clock.now().Add(-r.Age))
 		} else {
 			clock = ErrClock
 		}
@@ -298,7 +301,7 @@ func (db *DB) emptyLog() error {
 }
 
 // deleteOldest deletes n rows, and of those last seen before cutoff up to most.
-func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err error) {
+func (db *DB) deleteOldest(n, cutoff, most int64) (gone int64, err error) {
 	end, err := sqlitex.ImmediateTransaction(db.conn)
 	if err != nil {
 		return 0, err
@@ -336,7 +339,7 @@ func (db *DB) deleteOldest(n int64, cutoff string, most int64) (gone int64, err 
 		return 0, err
 	}
 	// Of runs that ended long ago. Nobody keeps for so long what was not acknowledged.
-	old := formatTime(db.clock.now().AddDate(0, -3, 0), time.DateTime)
+	old := wholeSeconds(db.clock.now().AddDate(0, -3, 0))
 	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
 		return 0, err
 	}

@@ -107,7 +107,7 @@ ON CONFLICT (timestamp, agent) DO UPDATE SET count = count + excluded.count`)
 	if err != nil {
 		return err
 	}
-	stmt.BindText(1, formatTime(e.Seen.Truncate(time.Hour), time.DateTime))
+	stmt.BindInt64(1, wholeSeconds(e.Seen.Truncate(time.Hour)))
 	stmt.BindText(2, e.Agent)
 	stmt.BindInt64(3, limitBytes(e.Lost))
 	return run(stmt)
@@ -122,7 +122,7 @@ ON CONFLICT (run) DO UPDATE SET number = max(number, excluded.number), timestamp
 	}
 	stmt.BindBytes(1, e.Report.Run[:])
 	stmt.BindInt64(2, int64(min(e.Report.Number, math.MaxInt64)))
-	stmt.BindText(3, formatTime(e.Seen, time.DateTime))
+	stmt.BindInt64(3, wholeSeconds(e.Seen))
 	return run(stmt)
 }
 
@@ -199,7 +199,7 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 	}
 	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx)}
 	bindAbout(stmt, e)
-	stmt.BindText(14, formatTime(e.Opened, milliseconds))
+	stmt.BindFloat(14, seconds(e.Opened))
 	stmt.BindInt64(15, r.tx)
 	stmt.BindInt64(16, r.rx)
 	bindTime(stmt, 17, e.Closed)
@@ -235,9 +235,8 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	} else if !found {
 		return errGone
 	}
-	opened, _ := time.Parse(milliseconds, stmt.ColumnText(2))
 	*r = remembered{
-		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: milli(opened),
+		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
 		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
 		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8),
 	}
@@ -268,7 +267,7 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 	if err != nil {
 		return err
 	}
-	stmt.BindText(1, formatTime(seen(e), time.DateTime))
+	stmt.BindInt64(1, wholeSeconds(seen(e)))
 	stmt.BindInt64(2, r.tx)
 	stmt.BindInt64(3, r.rx)
 	bindTime(stmt, 4, e.Closed)
@@ -300,7 +299,7 @@ WHERE id = ?18`)
 		return err
 	}
 	bindAbout(stmt, e)
-	stmt.BindText(14, formatTime(time.UnixMilli(r.opened), milliseconds))
+	stmt.BindFloat(14, float64(r.opened)/1000)
 	stmt.BindInt64(15, r.count)
 	stmt.BindInt64(16, r.txBefore)
 	stmt.BindInt64(17, r.rxBefore)
@@ -406,7 +405,7 @@ func located(e *Entry) bool {
 
 // bindAbout sets parameters 1 to 13.
 func bindAbout(stmt *sqlite.Stmt, e *Entry) {
-	stmt.BindText(1, formatTime(seen(e), time.DateTime))
+	stmt.BindInt64(1, wholeSeconds(seen(e)))
 	stmt.BindText(2, e.Lookup)
 	if e.ASN != 0 {
 		stmt.BindInt64(3, int64(e.ASN))
@@ -436,7 +435,7 @@ func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {
 	if t.IsZero() {
 		stmt.BindNull(i)
 	} else {
-		stmt.BindText(i, formatTime(t, milliseconds))
+		stmt.BindFloat(i, seconds(t))
 	}
 }
 
@@ -451,23 +450,6 @@ func addrText(a netip.AddrPort) string {
 	}
 	return ""
 }
-
-const milliseconds = "2006-01-02 15:04:05.000"
-
-// inRange keeps to the years 0 to 9999, all that SQLite's date functions know.
-func inRange(t time.Time) time.Time {
-	t = t.UTC()
-	if y := t.Year(); y < 0 {
-		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-	} else if y > 9999 {
-		return time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
-	}
-	return t
-}
-
-func formatTime(t time.Time, layout string) string { return inRange(t).Format(layout) }
-
-func milli(t time.Time) int64 { return inRange(t).UnixMilli() }
 
 // pixel returns where a place lies on connmapperl's map, a cut-out of a
 // Mercator map whose x repeats every 1000 pixels.

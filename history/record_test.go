@@ -30,17 +30,17 @@ func TestRow(t *testing.T) {
 	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
 		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history`
 	want := []string{
-		"1", "2026-07-01 12:00:03", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "a report", "64496", "Example Networks",
+		"1", "1782907203", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "a report", "64496", "Example Networks",
 		"52.52", "13.405", "508", "154", "1", "laptop", "in", "udp", "/usr/bin/curl", "c0ffee", "DE", "Other",
-		"2026-07-01 12:00:00.250", "2026-07-01 12:00:00.250", "NULL", "100", "1000", "0", "0",
+		"1782907200.25", "1782907200.25", "NULL", "100", "1000", "0", "0",
 	}
 	assert.Equal(t, [][]string{want}, query(t, db, all))
-	assert.Equal(t, [][]string{{"1"}}, query(t, db, `SELECT count(*) FROM detailed_history WHERE timestamp > datetime('2026-07-01 12:00:33', '-31 seconds')`))
+	assert.Equal(t, [][]string{{"1"}}, query(t, db, `SELECT count(*) FROM detailed_history WHERE timestamp > unixepoch('2026-07-01 12:00:33', '-31 seconds')`))
 
 	// An entry of which nothing is known has a row too.
 	require.NoError(t, db.Record(t.Context(), []Entry{{}}))
-	want = []string{"2", "0001-01-01 00:00:00", "", "0", "", "0", "", "", "NULL", "", "NULL", "NULL", "NULL", "NULL", "1",
-		"", "", "", "", "", "", "", "0001-01-01 00:00:00.000", "0001-01-01 00:00:00.000", "NULL", "0", "0", "0", "0"}
+	want = []string{"2", "-62135596800", "", "0", "", "0", "", "", "NULL", "", "NULL", "NULL", "NULL", "NULL", "1",
+		"", "", "", "", "", "", "", "-62135596800.0", "-62135596800.0", "NULL", "0", "0", "0", "0"}
 	assert.Equal(t, want, query(t, db, all)[1])
 }
 
@@ -91,8 +91,14 @@ func TestHostileValues(t *testing.T) {
 	f.Opened, f.Lat = noon, math.Inf(1)
 	require.NoError(t, db.Record(t.Context(), []Entry{e, f}))
 	assert.Equal(t, [][]string{{"9999-12-31 23:59:59", "0000-01-01 00:00:00.000", "2026-07-01 12:00:00.000", "1125899906842624", "NULL", "2"}},
-		query(t, db, `SELECT timestamp, opened, last_opened, tx, lat, count FROM detailed_history WHERE id = 9`))
+		query(t, db, `SELECT datetime(timestamp, 'unixepoch'), strftime('%F %H:%M:%f', opened, 'unixepoch'), strftime('%F %H:%M:%f', last_opened, 'unixepoch'), tx, lat, count FROM detailed_history WHERE id = 9`))
 }
+
+// milliseconds is the layout of what timeTexts selects.
+const milliseconds = "2006-01-02 15:04:05.000"
+
+// timeTexts are the times of a row as texts.
+const timeTexts = `datetime(timestamp, 'unixepoch'), strftime('%F %H:%M:%f', opened, 'unixepoch'), strftime('%F %H:%M:%f', last_opened, 'unixepoch'), strftime('%F %H:%M:%f', closed, 'unixepoch')`
 
 // A row is the part of a row that changes when a connection is recorded
 // again.
@@ -144,7 +150,7 @@ func (w *twin) record(e Entry) {
 func (w *twin) check(t testing.TB, db *DB) {
 	got := make(map[key]*row)
 	for _, c := range query(t, db, `SELECT agent, protocol, programname, local_ip, local_port, ip, port,
-			count, timestamp, opened, last_opened, closed, tx, rx, rule FROM detailed_history`) {
+			count, `+timeTexts+`, tx, rx, rule FROM detailed_history`) {
 		k := key{c[0], c[1], c[2], netip.MustParseAddrPort(c[3] + ":" + c[4]), netip.MustParseAddrPort(c[5] + ":" + c[6])}
 		r := &row{Seen: c[8], Opened: c[9], LastOpened: c[10], Closed: c[11], Rule: c[14]}
 		fmt.Sscan(c[7], &r.Count)
@@ -251,7 +257,7 @@ func TestLosses(t *testing.T) {
 		}
 	}
 	require.NoError(t, w.Close())
-	assert.Equal(t, [][]any{{"2026-05-01 12:00:00", "nas", int64(7)}, {"2026-05-01 12:00:00", "web", int64(1)}, {"2026-05-01 13:00:00", "nas", int64(9)}},
+	assert.Equal(t, [][]any{{int64(1777636800), "nas", int64(7)}, {int64(1777636800), "web", int64(1)}, {int64(1777640400), "nas", int64(9)}},
 		ask(t, console(t, db), `SELECT timestamp, agent, count FROM losses ORDER BY timestamp, agent`, nil))
 	s, err := db.Stats()
 	require.NoError(t, err)

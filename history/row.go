@@ -28,17 +28,19 @@ func scan(stmt *sqlite.Stmt) Row {
 		a, _ := netip.ParseAddr(stmt.ColumnText(i))
 		return netip.AddrPortFrom(a, uint16(stmt.ColumnInt64(i+1)))
 	}
-	at := func(i int, layout string) time.Time {
-		t, _ := time.Parse(layout, stmt.ColumnText(i))
-		return t
+	at := func(i int) time.Time {
+		if stmt.ColumnIsNull(i) {
+			return time.Time{}
+		}
+		return atSeconds(stmt.ColumnFloat(i))
 	}
-	return Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(12), LastOpened: at(21, milliseconds), Entry: Entry{
-		Seen: at(1, time.DateTime), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), Lookup: stmt.ColumnText(7),
+	return Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(12), LastOpened: at(21), Entry: Entry{
+		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), Lookup: stmt.ColumnText(7),
 		ASN: uint32(stmt.ColumnInt64(8)), Org: stmt.ColumnText(9),
 		Lat: stmt.ColumnFloat(10), Lon: stmt.ColumnFloat(11), Located: !stmt.ColumnIsNull(10),
 		Agent: stmt.ColumnText(13), Direction: stmt.ColumnText(14), Protocol: stmt.ColumnText(15), Exe: stmt.ColumnText(16),
 		Container: stmt.ColumnText(17), Country: stmt.ColumnText(18), Rule: stmt.ColumnText(19),
-		Opened: at(20, milliseconds), Closed: at(22, milliseconds),
+		Opened: at(20), Closed: at(22),
 		Tx: uint64(stmt.ColumnInt64(23)), Rx: uint64(stmt.ColumnInt64(24)),
 	}}
 }
@@ -49,7 +51,7 @@ func scan(stmt *sqlite.Stmt) Row {
 func (db *DB) Replay(ctx context.Context, from, to time.Time) iter.Seq2[Row, error] {
 	return rows(ctx, db, func(yield func(Row) error) error {
 		return db.read(ctx, `SELECT `+rowColumns+` FROM detailed_history WHERE opened >= ?1 AND opened < ?2 ORDER BY opened`,
-			func(stmt *sqlite.Stmt) error { return yield(scan(stmt)) }, formatTime(from, milliseconds), formatTime(to, milliseconds))
+			func(stmt *sqlite.Stmt) error { return yield(scan(stmt)) }, seconds(from), seconds(to))
 	})
 }
 
@@ -57,8 +59,9 @@ func (db *DB) Replay(ctx context.Context, from, to time.Time) iter.Seq2[Row, err
 // opened, the range for Replay; zero if there are none.
 func (db *DB) Span(ctx context.Context) (first, last time.Time, err error) {
 	err = db.read(ctx, `SELECT (SELECT min(opened) FROM detailed_history), (SELECT max(opened) FROM detailed_history)`, func(stmt *sqlite.Stmt) error {
-		first, _ = time.Parse(milliseconds, stmt.ColumnText(0))
-		last, _ = time.Parse(milliseconds, stmt.ColumnText(1))
+		if !stmt.ColumnIsNull(0) {
+			first, last = atSeconds(stmt.ColumnFloat(0)), atSeconds(stmt.ColumnFloat(1))
+		}
 		return nil
 	})
 	if err != nil {

@@ -58,16 +58,47 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	}
 	a.openTables()
 	a.setHome()
-	if err := a.openHistory(ctx); err != nil {
-		if a.listener != nil {
-			a.listener.Close()
-		}
-		return nil, err
-	}
-	a.loadRules()
+	a.loadRules() // what is taken over gets its rules
 	ctx, a.cancel = context.WithCancel(ctx)
+	m.Opening.Store(true)
+	opened, slow := make(chan error, 1), make(chan struct{})
+	a.work.Go(func() {
+		opened <- a.openHistory(ctx, sync.OnceFunc(func() { close(slow) }))
+	})
+	select {
+	case err := <-opened:
+		if err != nil {
+			a.cancel()
+			if a.listener != nil {
+				a.listener.Close()
+			}
+			return nil, err
+		}
+		a.begin(ctx)
+	case <-slow:
+		// The window is there meanwhile. Agents and this machine's connections wait, so that
+		// nothing is acknowledged that is not recorded.
+		m.Publish()
+		a.work.Go(func() {
+			if err := <-opened; err != nil {
+				a.problem("history", err)
+			}
+			if ctx.Err() == nil {
+				a.begin(ctx)
+			} else if a.listener != nil {
+				a.listener.Close()
+			}
+		})
+	}
+	return a, nil
+}
+
+// begin sets going what needs the history.
+func (a *app) begin(ctx context.Context) {
+	m := a.monitor
+	m.Opening.Store(false)
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
@@ -81,7 +112,6 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 		a.problem("local", fmt.Errorf("this machine's connections are not shown: %w", err))
 	}
 	a.work.Go(func() { m.Run(ctx) })
-	return a, nil
 }
 
 // stop ends everything in the order in which nothing is lost.
@@ -122,13 +152,26 @@ func (a *app) setHome() {
 	}
 }
 
-// openHistory fails only if another server records into the file: two of them would
-// count what the other's agents do.
-func (a *app) openHistory(ctx context.Context) error {
+// openHistory calls slow if an older history is taken over and that takes a while. It
+// fails only if another server records into the file: two of them would count what the
+// other's agents do.
+func (a *app) openHistory(ctx context.Context, slow func()) error {
 	if a.cfg.history == "" {
 		return nil
 	}
-	db, err := history.Open(ctx, a.cfg.history, history.Options{Logger: a.log})
+	db, err := history.Open(ctx, a.cfg.history, history.Options{
+		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
+			if done < total {
+				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown and recorded after that", a.cfg.history, 100*done/max(1, total)))
+				a.monitor.Publish()
+				slow()
+			}
+		},
+	})
+	a.monitor.Problem("taking over", "")
+	if err != nil && ctx.Err() != nil {
+		return nil // it ends before it has begun, and all stays as it was
+	}
 	if errors.Is(err, history.ErrInUse) {
 		return fmt.Errorf("%w; -history none records nothing", err)
 	}
@@ -258,7 +301,9 @@ func (a *app) greet(out io.Writer) {
 	if a.listener != nil {
 		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token())
 	}
-	if a.monitor.Writer != nil {
+	if a.monitor.Opening.Load() {
+		fmt.Fprintf(out, "Taking over %s\n", a.cfg.history)
+	} else if a.monitor.Writer != nil {
 		fmt.Fprintf(out, "Recording to %s\n", a.cfg.history)
 	}
 	src := a.rulesSource()
@@ -301,7 +346,7 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 // headless reports in words what the window would show, until ctx ends.
 func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
 	recorded := "recorded"
-	if a.monitor.Writer == nil {
+	if !a.monitor.Opening.Load() && a.monitor.Writer == nil {
 		recorded = "not recorded"
 	}
 	fmt.Fprintf(out, "Running headless, %s. Connections are collected and %s.\n"+

@@ -289,10 +289,10 @@ func (c *clerk) report(addr netip.Addr) string {
 // console opens the history for questions. Each sees the file that is recorded into now:
 // after damage that is another one.
 func (c *clerk) console() (*history.Console, error) {
-	if c.monitor.History == nil {
-		return nil, errors.New("nothing is recorded: start with -history FILE")
+	if err := c.monitor.Unrecorded(); err != nil {
+		return nil, err
 	}
-	return history.OpenConsole(c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
+	return history.OpenConsole(c.ctx, c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
 }
 
 func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
@@ -302,6 +302,7 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 		if err != nil {
 			return nil, err
 		}
+		defer console.Close()
 		return console.Ask(ctx, history.Question{SQL: e.SQL})
 	}()
 	var mistake *history.QueryError
@@ -335,6 +336,7 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	defer console.Close()
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return 0, err
 	}
@@ -343,7 +345,7 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 		return 0, err
 	}
 	defer os.Remove(f.Name()) // half an answer is none
-	w, err := history.NewRowWriter(e.Format, f)
+	w, err := history.NewRowWriter(e.Format, "", f)
 	if err == nil {
 		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: -1, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
 			n++

@@ -89,7 +89,8 @@ func (im *importer) run(ctx context.Context) error {
 			return fmt.Errorf("%s is connmap's own folder: name that of connmapperl", im.dir)
 		}
 	}
-	steps := []func(context.Context){im.rules, im.certificate, im.history, im.counts, im.tables, im.programs}
+	// The history gets its rules and countries from what was taken before it.
+	steps := []func(context.Context){im.rules, im.certificate, im.tables, im.history, im.counts, im.programs}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -318,7 +319,20 @@ func (im *importer) history(ctx context.Context) {
 		im.fail(perlHistory, err)
 		return
 	}
-	db, err := history.Open(ctx, copied, history.Options{Logger: im.log})
+	cfg := config{configDir: im.configDir, dataDir: im.data, cacheDir: filepath.Join(xdg.CacheHome, "connmap")}
+	cfg.rules, _ = cfg.ownRules()
+	cfg.geo = cfg.downloaded(geoFiles)
+	told := time.Now()
+	db, err := history.Open(ctx, copied, history.Options{
+		Logger:   im.log,
+		Complete: complete((&queryRules{cfg: cfg}).rules(), locator(cfg)),
+		Progress: func(done, total int64) {
+			if time.Since(told) > 2*time.Second {
+				told = time.Now()
+				im.log.Info("taking over "+perlHistory, "rows", done, "of", total)
+			}
+		},
+	})
 	if err != nil {
 		im.fail(perlHistory, errors.New(strings.ReplaceAll(err.Error(), copied, filepath.Join(im.dir, perlHistory))))
 		return
@@ -342,10 +356,11 @@ func historyRows(ctx context.Context, name string) (int64, error) {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	c, err := history.OpenConsole(name, history.ConsoleOptions{})
+	c, err := history.OpenConsole(ctx, name, history.ConsoleOptions{})
 	if err != nil {
 		return 0, err
 	}
+	defer c.Close()
 	table, err := c.Ask(ctx, history.Question{SQL: "SELECT count(*) FROM detailed_history"})
 	if err != nil {
 		return 0, err

@@ -136,6 +136,14 @@ func TestImport(t *testing.T) {
 		t.Log("without a GDBM file, which takes GDBM_File of perl")
 	}
 
+	// Its rows have rules, by those that were taken.
+	c, err := history.OpenConsole(t.Context(), filepath.Join(own, "history.sqlite"), history.ConsoleOptions{})
+	require.NoError(t, err)
+	table, err := c.Ask(t.Context(), history.Question{SQL: "SELECT count(*), sum(rule IN ('Pages', 'Links', 'Other')) FROM detailed_history"})
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	assert.Equal(t, [][]any{{int64(250), int64(250)}}, table.Rows)
+
 	// All of it is used from then on.
 	cfg, err := parse([]string{"-listen", "127.0.0.1:0", "-no-local", "-headless"}, io.Discard)
 	require.NoError(t, err)
@@ -260,8 +268,9 @@ func TestImportWhileOpen(t *testing.T) {
 			require.NoError(t, err, out)
 			assert.Equal(t, before, fingerprint(t, dir))
 			assert.Contains(t, out, ".connmap-history2.sqlite: 250 connections")
-			c, err := history.OpenConsole(filepath.Join(own, "history.sqlite"), history.ConsoleOptions{})
+			c, err := history.OpenConsole(t.Context(), filepath.Join(own, "history.sqlite"), history.ConsoleOptions{})
 			require.NoError(t, err)
+			defer c.Close()
 			table, err := c.Ask(t.Context(), history.Question{SQL: "SELECT min(count), max(count) FROM detailed_history"})
 			require.NoError(t, err)
 			assert.Equal(t, [][]any{{int64(5), int64(5)}}, table.Rows)

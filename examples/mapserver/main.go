@@ -136,6 +136,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&keep, "keep", "", "how much history is kept: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, some of them with commas between, or all (default what was set last, at first 4GB)")
 	f.StringVar(&cfg.question.sql, "query", "", "answer a question in `SQL` from the history and exit, also while a server runs; @NAME asks a saved one, list lists those")
 	f.StringVar(&cfg.question.format, "format", "table", "of the answer to -query: table, csv or json")
+	f.StringVar(&cfg.question.times, "times", "", "times in the answer to -query: number (Unix seconds), local (with the zone) or iso (ISO 8601, UTC); by default local in a table, else number")
 	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
 	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as the window had it last, at first this)")
 	f.BoolVar(&cfg.version, "version", false, "print the version and exit")

@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "rewrite the golden pictures")
 func ownFolders(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME"} {
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HOME"} {
 		t.Setenv(name, dir)
 	}
 	xdg.Reload()

@@ -5,17 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/connmapgo/connmap/geoip"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
 )
 
 // A question is what -query and its companions ask.
 type question struct {
-	sql, format string
-	params      params
+	sql, format, times string
+	params             params
 }
 
 // params are given as NAME=VALUE.
@@ -45,9 +49,9 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	if q.sql == "list" {
 		return listQueries(stdout)
 	}
-	w, err := history.NewRowWriter(q.format, stdout)
+	w, err := history.NewRowWriter(q.format, q.times, stdout)
 	if err != nil {
-		return fmt.Errorf("-format: want table, csv or json, found %q", q.format)
+		return fmt.Errorf("-format and -times: %s", strings.TrimPrefix(err.Error(), "history: "))
 	}
 	if cfg.history == "" {
 		return errors.New("-query needs a history: name one with -history FILE")
@@ -65,10 +69,14 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		}
 	}
 	rule := &queryRules{cfg: cfg}
-	c, err := history.OpenConsole(cfg.history, history.ConsoleOptions{Rule: rule.label})
+	c, err := history.OpenConsole(ctx, cfg.history, consoleOptions(cfg, rule, stderr))
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	ask := history.Question{SQL: q.sql, Params: q.params, Timeout: -1, MaxRows: -1, MaxBytes: -1}
 	if q.format == "table" {
 		// It is written when all is there.
@@ -82,6 +90,9 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	})
 	if mistake := (*history.QueryError)(nil); errors.As(err, &mistake) {
 		return errors.New(mistake.Msg + caret(q.sql, mistake.Offset))
+	}
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
 	if err != nil {
 		return err
@@ -131,6 +142,63 @@ func savedQuery(name string) (history.SavedQuery, error) {
 		}
 	}
 	return history.SavedQuery{}, fmt.Errorf("there is no saved query %q; mapserver -query list lists them", name)
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// consoleOptions has a history of connmapperl, if it is one, copied with what that does not
+// store, and the copy kept for the next question.
+func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) history.ConsoleOptions {
+	// The tables are only opened for a copy.
+	var fill func(*history.Entry)
+	told := time.Time{}
+	o := history.ConsoleOptions{
+		Rule: rule.label,
+		Complete: func(e *history.Entry) {
+			if fill == nil {
+				fill = complete(rule.rules(), locator(cfg))
+			}
+			fill(e)
+		},
+		Progress: func(done, total int64) {
+			switch {
+			case told.IsZero() && done >= total:
+			case told.IsZero():
+				fmt.Fprintf(stderr, "mapserver: %s has not been taken over: it is copied with indexes, which is kept for the next question\n", cfg.history)
+				told = time.Now()
+			case done >= total, time.Since(told) > time.Second:
+				fmt.Fprintf(stderr, "mapserver: %d of %d rows are copied\n", done, total)
+				told = time.Now()
+			}
+		},
+		Cache: cfg.cacheDir,
+	}
+	rules, _ := cfg.findRules()
+	for _, name := range []string{rules, cfg.geo} {
+		if info, err := os.Stat(name); err == nil {
+			o.CacheKey += fmt.Sprintf("%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return o
+}
+
+// locator finds places by the table that is named, if it can be opened, and the embedded
+// one.
+func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
+	tables := []*geoip.DB{geoembedded.DB()}
+	if cfg.geo != "" {
+		if db, _ := geoip.OpenCached(cfg.cacheDir, nil, cfg.geo); db != nil {
+			tables = append([]*geoip.DB{db}, tables...)
+		}
+	}
+	return func(addr netip.Addr) (geoip.Place, bool) {
+		for _, db := range tables {
+			if p, ok := db.Lookup(addr); ok {
+				return p, true
+			}
+		}
+		return geoip.Place{}, false
+	}
 }
 
 // caret shows the line of a mistake, and where in it that is.

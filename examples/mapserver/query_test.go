@@ -86,14 +86,14 @@ func TestQueryErrors(t *testing.T) {
 	name := someHistory(t)
 	missing := filepath.Join(t.TempDir(), "missing.sqlite")
 	for want, args := range map[string][]string{
-		"near \"FORM\": syntax error\n  FORM detailed_history\n  ^": {"-history", name, "-query", "SELECT *\nFORM detailed_history"},
-		"this console only reads":                                   {"-history", name, "-query", "DELETE FROM detailed_history"},
-		"there is no saved query \"x\"; mapserver -query list":      {"-history", name, "-query", "@x"},
-		"the parameter :a has no value":                             {"-history", name, "-query", "SELECT :a"},
-		"-format: want table, csv or json, found \"xml\"":           {"-history", name, "-query", "SELECT 1", "-format", "xml"},
-		"want NAME=VALUE":                                           {"-history", name, "-query", "SELECT 1", "-param", "x"},
-		missing:                                                     {"-history", missing, "-query", "SELECT 1"},
-		"-query needs a history":                                    {"-history", "none", "-query", "SELECT 1"},
+		"near \"FORM\": syntax error\n  FORM detailed_history\n  ^":             {"-history", name, "-query", "SELECT *\nFORM detailed_history"},
+		"this console only reads":                                               {"-history", name, "-query", "DELETE FROM detailed_history"},
+		"there is no saved query \"x\"; mapserver -query list":                  {"-history", name, "-query", "@x"},
+		"the parameter :a has no value":                                         {"-history", name, "-query", "SELECT :a"},
+		"-format and -times: want the format table, csv or json, found \"xml\"": {"-history", name, "-query", "SELECT 1", "-format", "xml"},
+		"want NAME=VALUE":        {"-history", name, "-query", "SELECT 1", "-param", "x"},
+		missing:                  {"-history", missing, "-query", "SELECT 1"},
+		"-query needs a history": {"-history", "none", "-query", "SELECT 1"},
 	} {
 		out, _, err := asked(t, args...)
 		assert.ErrorContains(t, err, want)

@@ -204,11 +204,19 @@ type queryRules struct {
 	err     error  // of a file that cannot be read
 }
 
-func (q *queryRules) label(local, peer uint16, program, exe string) string {
+// rules returns what the file says, or the default rules if it cannot be read.
+func (q *queryRules) rules() *rules.Set {
 	if q.set == nil && q.err == nil {
 		q.read()
 	}
-	r, _ := q.set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
+	if q.set == nil {
+		return rules.Default()
+	}
+	return q.set
+}
+
+func (q *queryRules) label(local, peer uint16, program, exe string) string {
+	r, _ := q.rules().Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
 	return r.Label
 }
 

@@ -52,7 +52,7 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	if err != nil && ctx.Err() == nil {
 		return a.headless(ctx, stdout, err.Error())
 	}
-	if a.monitor.Writer == nil {
+	if a.monitor.Unrecorded() != nil {
 		return nil
 	}
 	if _, err := a.saveMarks(context.Background()); err != nil {

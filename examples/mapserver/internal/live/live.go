@@ -127,10 +127,24 @@ func Number(cell any) float64 {
 	return math.NaN()
 }
 
+// Time is the value of a cell of a column of times, in UTC. It is false for what is none, or
+// lies beyond the year 9999.
+func Time(cell any) (time.Time, bool) {
+	s := Number(cell)
+	if !(math.Abs(s) < 253402300800) {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(int64(math.Round(s * 1000))).UTC(), true
+}
+
+// LocalTime is the layout of times for people.
+const LocalTime = "2006-01-02 15:04:05 MST"
+
 // A Column is one of a Table.
 type Column struct {
 	Name   string
 	Number bool
+	Time   bool // its numbers are Unix seconds
 }
 
 // An Event is a connection of the history that opened.

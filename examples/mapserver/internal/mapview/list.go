@@ -88,7 +88,7 @@ func newRuleList(label string) *connList {
 		return s == label
 	})
 	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nWHERE rule = " +
-		quote(label) + " AND timestamp >= datetime('now', '-7 days')\nORDER BY timestamp DESC LIMIT 500"
+		quote(label) + " AND timestamp >= unixepoch('now', '-7 days')\nORDER BY timestamp DESC LIMIT 500"
 	return l
 }
 

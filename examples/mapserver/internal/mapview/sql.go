@@ -26,6 +26,7 @@ type sqlPanel struct {
 	editor  editor
 	table   table
 	result  resultRows
+	numbers bool // times are shown as they are stored
 	inTable bool // keys go to the answer, which was clicked last
 	ask     int  // number of the question
 	running bool
@@ -120,7 +121,23 @@ func (a Answered) take(v *View) {
 		if c.Name == "ip" {
 			p.result.addr = i
 		}
-		p.table.columns = append(p.table.columns, column{title: c.Name, right: c.Number, mono: ip, link: c.Name == "ip"})
+		p.table.columns = append(p.table.columns, column{title: c.Name, right: c.Number && !c.Time, mono: ip, link: c.Name == "ip"})
+	}
+	p.showTimes(p.numbers)
+}
+
+// hasTimes reports whether the answer has times.
+func (p *sqlPanel) hasTimes() bool {
+	return slices.ContainsFunc(p.result.Columns, func(c live.Column) bool { return c.Time })
+}
+
+// showTimes shows times as numbers, or as local time.
+func (p *sqlPanel) showTimes(numbers bool) {
+	p.numbers, p.result.numbers, p.table.widths = numbers, numbers, nil
+	for i, c := range p.result.Columns {
+		if c.Time {
+			p.table.columns[i].right = numbers
+		}
 	}
 }
 
@@ -227,6 +244,9 @@ func (p *sqlPanel) showButtons(v *View, b box) {
 	if len(v.plots.list) > 0 {
 		labels = append(labels, map[bool]string{false: "Keep", true: "Clear"}[v.plots.until.IsZero()])
 	}
+	if p.hasTimes() {
+		labels = append(labels, map[bool]string{false: "Unix times", true: "Local times"}[p.numbers])
+	}
 	labels = append(labels, "CSV", "JSON", "Copy")
 	pressed, x := v.buttons(box{b.x + 112, b.y, b.w - 112, b.h}, labels...)
 	if pressed >= 0 {
@@ -254,6 +274,8 @@ func (p *sqlPanel) press(v *View, label string) {
 		v.plot(p.result)
 	case "Keep", "Clear":
 		v.keepPlots()
+	case "Unix times", "Local times":
+		p.showTimes(label == "Unix times")
 	case "CSV", "JSON":
 		v.ask(Export{SQL: p.editor.text, Format: strings.ToLower(label)})
 	case "Copy":
@@ -351,7 +373,8 @@ func (p *sqlPanel) key(v *View, k Key) bool {
 type resultRows struct {
 	v *View
 	live.Table
-	addr int // column of the peer's address, or -1
+	addr    int  // column of the peer's address, or -1
+	numbers bool // times are shown as they are stored
 }
 
 func (r resultRows) len() int { return len(r.Rows) }
@@ -363,6 +386,11 @@ func (r resultRows) color(row int) color.NRGBA {
 }
 
 func (r resultRows) cell(row, col int) string {
+	if r.Columns[col].Time && !r.numbers {
+		if t, ok := live.Time(r.Rows[row][col]); ok {
+			return t.In(r.v.now.Location()).Format(live.LocalTime)
+		}
+	}
 	switch x := r.Rows[row][col].(type) {
 	case int64:
 		return strconv.FormatInt(x, 10)

@@ -550,3 +550,26 @@ func TestAnswerByKeys(t *testing.T) {
 	v.Update(noon, press('x'), v.st)
 	assert.Equal(t, before+"x", v.sql().editor.text, "what is typed is typed")
 }
+
+// TestSQLTimes: times are local ones with their zone, or the numbers, as a button says;
+// they are sorted as times.
+func TestSQLTimes(t *testing.T) {
+	v, q := asked(t)
+	nan := [2]float64{math.NaN(), math.NaN()}
+	hand(v, Answered{Ask: q.Ask, Offset: -1, Table: live.Table{
+		Columns: []live.Column{{Name: "opened", Number: true, Time: true}, {Name: "what"}},
+		Rows:    [][]any{{1782907200.25, "b"}, {int64(-1), "a"}, {nil, "c"}, {"text", "d"}, {1e300, "e"}},
+		Labels:  make([]string, 5), Places: [][2]float64{nan, nan, nan, nan, nan},
+	}})
+	local := time.Unix(1782907200, 0).In(noon.Location()).Format("2006-01-02 15:04:05 MST")
+	assert.Contains(t, texts(v), local+"\nb\n1969-12-31 23:59:59 UTC\na\nc\ntext\nd\n1e+300\ne\n")
+	x, y := at(t, v, "opened")
+	v.Update(noon, click(x, y), v.st)
+	assert.Regexp(t, `(?s)c\n.*1969-.*2026-.*1e\+300.*text`, texts(v))
+	x, y = at(t, v, "Unix times")
+	v.Update(noon, click(x, y), v.st)
+	assert.Contains(t, texts(v), "-1\na\n1782907200.25\nb\n")
+	x, y = at(t, v, "Local times")
+	v.Update(noon, click(x, y), v.st)
+	assert.Contains(t, texts(v), local)
+}

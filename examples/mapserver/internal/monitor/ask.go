@@ -23,8 +23,8 @@ const (
 // Nearby returns the newest stored connections around a place, at most so many pixels of
 // the original's map away, and the question for them in SQL.
 func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found []live.Past, sql string, err error) {
-	if m.History == nil {
-		return nil, "", errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return nil, "", err
 	}
 	km := history.PixelsKm(lat, pixels)
 	for r, err := range m.History.Nearby(ctx, lat, lon, km, mostFound) {
@@ -39,8 +39,8 @@ func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found [
 // Within returns the newest stored connections to a prefix, and the question for them in
 // SQL.
 func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past, sql string, err error) {
-	if m.History == nil {
-		return nil, "", errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return nil, "", err
 	}
 	for r, err := range m.History.Within(ctx, p, mostFound) {
 		if err != nil {
@@ -114,12 +114,16 @@ func (m *Monitor) ruleIndex(label string) int {
 	return len(m.labels) - 1
 }
 
+// Rules returns the rules in use.
+func (m *Monitor) Rules() *rules.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rules
+}
+
 // Label names the rule of a connection by its ports and program.
 func (m *Monitor) Label(local, peer uint16, program, exe string) string {
-	m.mu.Lock()
-	set := m.rules
-	m.mu.Unlock()
-	r, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
+	r, _ := m.Rules().Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
 	return r.Label
 }
 
@@ -149,7 +153,7 @@ func (m *Monitor) Table(t *history.Table) live.Table {
 	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Labels: make([]string, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
 	column := make(map[string]int)
 	for i, c := range t.Columns {
-		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real"})
+		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real", Time: c.Time})
 		if _, ok := column[c.Name]; !ok {
 			column[c.Name] = i
 		}
@@ -204,8 +208,8 @@ func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 // in a time: events since the last call, the time in the history and the share
 // that is over, which ends at 1. It calls show until ctx ends.
 func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(events []live.Event, at time.Time, share float64)) error {
-	if m.History == nil {
-		return errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return err
 	}
 	first, last, err := m.History.Span(ctx)
 	if err != nil {
@@ -257,8 +261,8 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 // First tells since when a program's connections to an address are known, and how often
 // they were opened.
 func (m *Monitor) First(ctx context.Context, peer netip.Addr, program string) (time.Time, int64, error) {
-	if m.History == nil {
-		return time.Time{}, 0, errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return time.Time{}, 0, err
 	}
 	return m.History.First(ctx, peer, program)
 }

@@ -62,7 +62,7 @@ func (m *Monitor) ShowKept(on bool) {
 // readKept reads what is kept if it is wanted.
 func (m *Monitor) readKept() {
 	m.mu.Lock()
-	want := m.wantKept && m.Writer != nil
+	want := m.wantKept && m.Unrecorded() == nil
 	before := m.kept
 	m.mu.Unlock()
 	if !want {
@@ -87,8 +87,8 @@ func (m *Monitor) readKept() {
 
 // SetRetention keeps so much of the history from now on, and deletes the rest.
 func (m *Monitor) SetRetention(r live.Retention) error {
-	if m.Writer == nil {
-		return errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return err
 	}
 	if err := m.History.SetRetention(history.Retention(r)); err != nil {
 		return err
@@ -102,12 +102,26 @@ func (m *Monitor) SetRetention(r live.Retention) error {
 	return nil
 }
 
-var errNotRecorded = errors.New("nothing is recorded: start with -history FILE")
+var (
+	errNotRecorded = errors.New("nothing is recorded: start with -history FILE")
+	errOpening     = errors.New("the history is being taken over: wait until that is done")
+)
+
+// Unrecorded says why there is no history to be asked, if so.
+func (m *Monitor) Unrecorded() error {
+	switch {
+	case m.Opening.Load():
+		return errOpening
+	case m.History == nil:
+		return errNotRecorded
+	}
+	return nil
+}
 
 // ResetHistory deletes all that is stored.
 func (m *Monitor) ResetHistory(ctx context.Context) error {
-	if m.Writer == nil {
-		return errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	m.loaded = nil
@@ -129,7 +143,7 @@ func (m *Monitor) ResetHistory(ctx context.Context) error {
 // the live connections, into a file. It returns how many there are.
 func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error) {
 	marks := m.liveMarks()
-	if m.Writer != nil {
+	if m.Unrecorded() == nil {
 		marks = m.History.Places(ctx)
 	}
 	err = history.SaveMarks(name, func(yield func(history.Mark, error) bool) {

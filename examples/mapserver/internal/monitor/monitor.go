@@ -42,6 +42,9 @@ type Monitor struct {
 	ASN     []*asn.DB   // asked in order until one knows the address
 	History *history.DB // nil: nothing is recorded
 	Writer  *history.Writer
+	// Opening is true while History and Writer are not set yet, but are going to be before
+	// Run begins: a large history may have to be taken over. Nobody may touch them then.
+	Opening atomic.Bool
 	Home    geoip.Place
 	Source  live.Source // of Geo
 	Names   live.Source // of ASN
@@ -125,6 +128,16 @@ func (m *Monitor) State() *live.State {
 func (m *Monitor) Run(ctx context.Context) {
 	m.init()
 	m.touch()
+	// What somebody wants to see since before the history was there.
+	m.mu.Lock()
+	marks, addrs := m.marks.wanted, m.addrs.wanted
+	m.mu.Unlock()
+	if marks {
+		m.ShowHistory(true)
+	}
+	if addrs {
+		m.ShowAddrs(true)
+	}
 	write := time.NewTicker(writeEvery)
 	defer write.Stop()
 	defer m.writeAll()
@@ -198,7 +211,7 @@ func (m *Monitor) Publish() {
 	}
 	m.mu.Unlock()
 	slices.SortFunc(st.Agents, func(a, b live.Agent) int { return cmp.Compare(a.Name, b.Name) })
-	if m.Writer != nil {
+	if m.Unrecorded() == nil && m.Writer != nil {
 		if err := m.Writer.Problem(); err != nil {
 			st.Problems = append(st.Problems, err.Error())
 		}

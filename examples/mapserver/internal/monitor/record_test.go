@@ -73,7 +73,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 		m.Full(a, conns[ended:])
 	}
 	t.Logf("%d links", links)
-	c, err := history.OpenConsole(file, history.ConsoleOptions{})
+	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
 	require.NoError(t, err)
 	count := func(where string) any {
 		table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT count(*) FROM detailed_history WHERE ` + where})
@@ -114,7 +114,7 @@ func TestOneRow(t *testing.T) {
 		require.NoError(t, m.Writer.Close())
 	}
 	ask := func(columns string) [][]any {
-		con, err := history.OpenConsole(file, history.ConsoleOptions{})
+		con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
 		require.NoError(t, err)
 		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT ` + columns + ` FROM detailed_history`})
 		require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestOneRow(t *testing.T) {
 		assert.EqualValues(t, 5, m.LastRecorded(a.Run))
 	})
 	assert.Equal(t, [][]any{{"curl", int64(1), int64(20), int64(1)}}, rows())
-	assert.Equal(t, [][]any{{end.UTC().Format("2006-01-02 15:04:05.000"), end.UTC().Format(time.DateTime)}}, ask(`closed, timestamp`), "it ended when it did, however late that is told")
+	assert.Equal(t, [][]any{{float64(end.UnixMilli()) / 1000, end.Unix()}}, ask(`closed, timestamp`), "it ended when it did, however late that is told")
 	session(func(m *Monitor) {
 		assert.EqualValues(t, 5, m.LastRecorded(a.Run), "also after a restart")
 		assert.Zero(t, m.LastRecorded([16]byte{2}))

@@ -25,7 +25,7 @@ type shown[T any] struct {
 func show[T any](m *Monitor, s *shown[T], on bool) {
 	m.mu.Lock()
 	s.wanted = on
-	start := on && m.History != nil && !s.reading
+	start := on && !s.reading && m.Unrecorded() == nil
 	s.reading = s.reading || start
 	m.mu.Unlock()
 	m.touch()

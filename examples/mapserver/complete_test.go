@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/geoip"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/race"
+	"github.com/connmapgo/connmap/rules"
+)
+
+const someRules = `"Mail",peer,993,0,255,0,255,1,0
+"Ours",local,12000,255,0,0,255,1,0
+"Theirs",peer,12000,255,0,0,255,1,0
+"Torrents",app,"/usr/bin/deluge",0,0,255,255,1,0
+`
+
+func TestComplete(t *testing.T) {
+	set, err := rules.Parse(strings.NewReader(someRules))
+	require.NoError(t, err)
+	fill := complete(set, func(a netip.Addr) (geoip.Place, bool) { return geoembedded.DB().Lookup(a) })
+	for _, tt := range []struct {
+		local, peer, program     string
+		rule, country, direction string
+	}{
+		{"192.0.2.7:40000", "8.8.8.8:443", "firefox", "Other", "US", "out"},
+		{"192.0.2.7:22", "8.8.8.8:50000", "sshd", "Other", "US", "in"},
+		{"192.0.2.7:50000", "8.8.8.8:993", "", "Mail", "US", "out"},
+		{"192.0.2.7:12000", "8.8.8.8:50000", "", "Ours", "US", "in"},
+		{"192.0.2.7:50000", "8.8.8.8:12000", "", "Theirs", "US", "out"},
+		{"192.0.2.7:50000", "8.8.8.8:50001", "/usr/bin/deluge", "Torrents", "US", "unknown"},
+		{"192.0.2.7:123", "8.8.8.8:123", "", "Other", "US", "unknown"},
+		{"192.0.2.7:8080", "8.8.8.8:50001", "", "Other", "US", "in"},
+		{"192.0.2.7:50001", "8.8.8.8:8080", "", "Other", "US", "out"},
+		{"192.0.2.7:0", "8.8.8.8:443", "", "Other", "US", "unknown"},
+		{"192.0.2.7:40000", "192.168.1.1:443", "", "Other", "", "out"},
+	} {
+		e := history.Entry{Local: netip.MustParseAddrPort(tt.local), Peer: netip.MustParseAddrPort(tt.peer), Program: tt.program, Direction: "unknown"}
+		fill(&e)
+		assert.Equal(t, [3]string{tt.rule, tt.country, tt.direction}, [3]string{e.Rule, e.Country, e.Direction}, "%+v", tt)
+	}
+	e := history.Entry{Direction: "unknown"}
+	fill(&e)
+	assert.Equal(t, history.Entry{Direction: "unknown", Rule: "Other"}, e)
+}
+
+// TestTakenOver: what is taken over of connmapperl has its rule, country and direction.
+func TestTakenOver(t *testing.T) {
+	ownFolders(t)
+	cfg, err := parse([]string{"-history", originalFile(t, 0), "-rules", filepath.Join(t.TempDir(), "none"), "-no-local", "-listen", "none"}, t.Output())
+	require.NoError(t, err)
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	require.NoError(t, err)
+	require.Len(t, past, 1)
+	assert.Equal(t, "SSH In", past[0].Label)
+	assert.Equal(t, "US", past[0].Place.Country)
+	assert.Equal(t, "in", past[0].Direction.String())
+	a.stop()
+}
+
+// TestTakenOverMeanwhile: the window need not wait until a large history has been taken
+// over, and says how far that is.
+func TestTakenOverMeanwhile(t *testing.T) {
+	ownFolders(t)
+	rows := 200_000
+	if race.Enabled {
+		rows = 30_000
+	}
+	name := originalFile(t, rows)
+	before, err := os.ReadFile(name)
+	require.NoError(t, err)
+	args := []string{"-history", name, "-demo", "3", "-listen", "127.0.0.1:0"}
+	cfg, err := parse(args, t.Output())
+	require.NoError(t, err)
+
+	// Who does not wait for it loses nothing.
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.True(t, a.monitor.Opening.Load())
+	a.stop()
+	after, err := os.ReadFile(name)
+	require.NoError(t, err)
+	assert.True(t, string(before) == string(after))
+
+	a, err = start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer a.stop()
+	require.True(t, a.monitor.Opening.Load())
+	assert.Regexp(t, `sqlite is taken over: \d+ %; connections are shown and recorded after that`, fmt.Sprint(a.monitor.State().Problems))
+	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	assert.EqualError(t, err, "the history is being taken over: wait until that is done")
+	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
+	a.monitor.ShowHistory(true)
+	a.monitor.ShowKept(true)
+	var out bytes.Buffer
+	a.greet(&out)
+	assert.Contains(t, out.String(), "Taking over "+name)
+	require.Eventually(t, func() bool { return !a.monitor.Opening.Load() }, 2*time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		st := a.monitor.State()
+		return len(st.Conns) == 3 && len(st.Marks) == 2 && len(st.Problems) == 0
+	}, 10*time.Second, 10*time.Millisecond)
+	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	require.NoError(t, err)
+	assert.Len(t, past, 1)
+}
+
+// TestSeedInWindow: what connmapperl's documentation asks is answered in the window as it
+// stands there.
+func TestSeedInWindow(t *testing.T) {
+	seed, err := os.ReadFile("../../../shared/seed/connmapperl.txt")
+	if err != nil {
+		t.Skip("needs the documentation of connmapperl: ", err)
+	}
+	queries := regexp.MustCompile(`(?ms)^SELECT \* FROM detailed_history.*?;$`).FindAllString(string(seed), -1)
+	require.Len(t, queries, 7)
+	ownFolders(t)
+	cfg, err := parse([]string{"-history", originalFile(t, 20), "-demo", "1", "-listen", "none"}, t.Output())
+	require.NoError(t, err)
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer a.stop()
+	c := &clerk{app: a, ctx: t.Context()}
+	for i, want := range []int{0, 1, 1, 20, 0, 0, 1} {
+		got := c.query(t.Context(), mapview.RunQuery{Ask: 1, SQL: queries[i]})
+		require.Empty(t, got.Problem, queries[i])
+		rows := 0
+		for j, row := range got.Table.Rows {
+			if n := row[0].(int64); n == 7 || n <= 27 { // and not what lives now
+				rows++
+				assert.NotEmpty(t, got.Table.Labels[j])
+			}
+		}
+		assert.Equal(t, want, rows, queries[i])
+	}
+}
+
+// originalFile makes a history of connmapperl of one connection to sshd and more others.
+func originalFile(t *testing.T, more int) string {
+	name := filepath.Join(t.TempDir(), ".connmap-history2.sqlite")
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	require.NoError(t, err)
+	defer conn.Close()
+	now := time.Now().Unix()
+	for _, q := range []string{
+		`CREATE TABLE detailed_history (id INTEGER PRIMARY KEY, timestamp INTEGER, ip TEXT, port INTEGER, local_ip TEXT, local_port INTEGER, programname TEXT,
+			full_lookup TEXT, asn TEXT, orgname TEXT, lat REAL, lon REAL, x INTEGER, y INTEGER, count INTEGER)`,
+		fmt.Sprintf(`INSERT INTO detailed_history VALUES (7, %d, '8.8.8.8', 50000, '192.0.2.7', 22, 'sshd', '', 'AS64496', 'Example Networks', 52.52, 13.405, 508, 154, 3)`, now-600),
+		fmt.Sprintf(`WITH n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n LIMIT %d) INSERT INTO detailed_history
+			SELECT NULL, %d - i, '8.8.4.' || (i %% 250), 443, '192.0.2.7', 40000, 'firefox', '', 'AS64497', 'Cloudflare', 10, 10, 0, 0, 1 FROM n`, more, now-1000),
+	} {
+		require.NoError(t, sqlitex.ExecuteTransient(conn, q, nil))
+	}
+	return name
+}
+
+// TestQueryOriginal: a history of connmapperl answers without being taken over, and saved
+// queries too; that it is copied is told when it takes a while.
+func TestQueryOriginal(t *testing.T) {
+	name := originalFile(t, 0)
+	before, err := os.ReadFile(name)
+	require.NoError(t, err)
+	out, errs, err := asked(t, "-history", name, "-format", "csv", "-query", "SELECT id, rule, country, direction FROM detailed_history WHERE timestamp > (strftime('%s', 'now') - 3600) AND asn = 'AS64496'")
+	require.NoError(t, err)
+	assert.Empty(t, errs)
+	assert.Equal(t, "id,rule,country,direction\n7,SSH In,US,in\n", out)
+	for _, q := range history.SavedQueries() {
+		_, _, err := asked(t, "-history", name, "-query", "@"+q.Name)
+		assert.NoError(t, err, q.Name)
+	}
+	after, err := os.ReadFile(name)
+	require.NoError(t, err)
+	assert.True(t, string(before) == string(after))
+
+	many := originalFile(t, 200_000)
+	ownFolders(t)
+	ask := func(ctx context.Context) (string, string, error) {
+		var out, errs bytes.Buffer
+		err := run(ctx, []string{"-history", many, "-format", "csv", "-query", "SELECT count(*) FROM detailed_history"}, &out, &errs)
+		return out.String(), errs.String(), err
+	}
+	out, errs, err = ask(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "count(*)\n200001\n", out)
+	assert.Contains(t, errs, "mapserver: "+many+" has not been taken over: it is copied with indexes, which is kept for the next question\n")
+	assert.Contains(t, errs, "mapserver: 200001 of 200001 rows are copied\n")
+	out, errs, err = ask(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "count(*)\n200001\n", out)
+	assert.Empty(t, errs, "it is there")
+
+	ownFolders(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, _, err = ask(ctx)
+	assert.EqualError(t, err, "interrupted")
+}
+
+// TestQueryInterrupted: so does a question that takes long.
+func TestQueryInterrupted(t *testing.T) {
+	name := someHistory(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var out, errs bytes.Buffer
+	ownFolders(t)
+	err := run(ctx, []string{"-history", name, "-query", "WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a) SELECT max(x) FROM a"}, &out, &errs)
+	assert.EqualError(t, err, "interrupted")
+}
+
+func TestQueryTimes(t *testing.T) {
+	name := someHistory(t)
+	for _, tt := range []struct{ format, times, want string }{
+		{"table", "", `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z+0-9-]+$`}, {"table", "number", `^\d{10}$`}, {"csv", "", `^\d{10}$`}, {"csv", "local", `^\d{4}-.* [A-Z+0-9-]+$`},
+		{"csv", "iso", `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$`}, {"json", "", `^{"timestamp":\d{10}}$`}, {"json", "iso", `^{"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"}$`},
+	} {
+		out, _, err := asked(t, "-history", name, "-format", tt.format, "-times", tt.times, "-query", "SELECT timestamp FROM detailed_history LIMIT 1")
+		require.NoError(t, err)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		assert.Regexp(t, tt.want, lines[len(lines)-1], tt)
+	}
+	_, _, err := asked(t, "-history", name, "-times", "utc", "-query", "SELECT 1")
+	assert.EqualError(t, err, `-format and -times: want times as number, local or iso, found "utc"`)
+	// Milliseconds where there are some.
+	out, _, err := asked(t, "-history", name, "-format", "csv", "-times", "iso", "-query", "SELECT 1782907200.25 AS opened, 1782907200.0 AS closed, -1 AS timestamp, 'x' AS last_opened")
+	require.NoError(t, err)
+	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"2026-07-01T12:00:00.25Z", "2026-07-01T12:00:00Z", "1969-12-31T23:59:59Z", "x"}, rows[1])
+}

@@ -1,0 +1,567 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// timeColumns are those that hold Unix seconds.
+var timeColumns = []string{"timestamp", "opened", "last_opened", "closed"}
+
+// A rewriting is a question of which the comparisons of times and of asn mean what
+// they say, whether they are with numbers or with texts such as '2026-01-01' and 'AS64496'.
+type rewriting struct {
+	sql   string
+	times map[string]bool // names of columns of the answer that hold times, in lower case
+	dates bool            // it names a date in some way
+}
+
+// rewrite has the function connmap_time read what times are compared with, and
+// connmap_asn what asn is, and tells SQLite's date functions that they are given Unix
+// seconds. It only adds text. It fails where a time is used as a text.
+//
+// It knows times by the names of their columns, and by those that AS and WITH give to them and to
+// min, max, coalesce, ifnull, nullif, abs, round and sums with them.
+func rewrite(sql string) (*rewriting, error) {
+	r := &rewriter{sql: sql, tokens: tokenize(sql)}
+	r.pair()
+	asn := r.named([]string{"asn"})
+	times := r.named(timeColumns)
+	if err := r.refuseTexts(times); err != nil {
+		return nil, err
+	}
+	r.comparisons(times, "connmap_time")
+	r.comparisons(asn, "connmap_asn")
+	r.dateFunctions(times)
+	return &rewriting{r.apply(), r.shown(), r.dates}, nil
+}
+
+type tokenKind uint8
+
+const (
+	word   tokenKind = iota // name or keyword, in lower case
+	quoted                  // name in quotes, in lower case without them
+	text
+	numeral // not negative
+	blobLiteral
+	param
+	symbol
+)
+
+type token struct {
+	kind       tokenKind
+	text       string
+	start, end int // in bytes
+}
+
+func (t token) is(texts ...string) bool {
+	return (t.kind == word || t.kind == symbol) && slices.Contains(texts, t.text)
+}
+
+func (t token) name() bool { return t.kind == quoted || t.kind == word && !stops[t.text] }
+
+// stops are the keywords that no operand of a comparison contains, but in parentheses.
+var stops = func() map[string]bool {
+	m := make(map[string]bool)
+	for _, s := range strings.Fields(`and or not is in like glob regexp match between isnull notnull escape where group order having limit offset
+		union except intersect window from select distinct all as on using join left right full inner cross natural outer when then else
+		asc desc nulls by values with set indexed explain query plan`) {
+		m[s] = true
+	}
+	return m
+}()
+
+// symbols are the operators of more than one character, longer ones first.
+var symbols = []string{"->>", "->", "<<", ">>", "<=", ">=", "<>", "!=", "==", "||"}
+
+// tokenize never fails: what SQLite would refuse becomes some symbol.
+func tokenize(sql string) (tokens []token) {
+	for at := 0; at < len(sql); {
+		if n := blank(sql[at:]); n > 0 && sql[at] != ';' {
+			at += n
+			continue
+		}
+		start, c := at, sql[at]
+		t := token{kind: symbol, start: start}
+		switch {
+		case c == '\'' || c == '"' || c == '`' || c == '[':
+			closing := c
+			if c == '[' {
+				closing = ']'
+			}
+			var b strings.Builder
+			for at++; at < len(sql); at++ {
+				if sql[at] == closing {
+					if c == '[' || at+1 >= len(sql) || sql[at+1] != closing {
+						break
+					}
+					at++
+				}
+				b.WriteByte(sql[at])
+			}
+			at = min(at+1, len(sql))
+			t.kind, t.text = quoted, strings.ToLower(b.String())
+			if c == '\'' {
+				t.kind, t.text = text, b.String()
+			}
+		case (c == 'x' || c == 'X') && strings.HasPrefix(sql[at+1:], "'"):
+			end := strings.IndexByte(sql[at+2:], '\'')
+			if at = len(sql); end >= 0 {
+				at = start + 3 + end
+			}
+			t.kind = blobLiteral
+		case digit(c) || c == '.' && at+1 < len(sql) && digit(sql[at+1]):
+			for at++; at < len(sql) && (inName(sql[at]) || sql[at] == '.' || (sql[at] == '+' || sql[at] == '-') && (sql[at-1] == 'e' || sql[at-1] == 'E') && !strings.HasPrefix(sql[start:], "0x")); at++ {
+			}
+			t.kind = numeral
+		case strings.IndexByte("?:@$", c) >= 0:
+			for at++; at < len(sql) && inName(sql[at]); at++ {
+			}
+			t.kind = param
+		case inName(c):
+			for at++; at < len(sql) && inName(sql[at]); at++ {
+			}
+			t.kind, t.text = word, strings.ToLower(sql[start:at])
+		default:
+			at++
+			for _, s := range symbols {
+				if strings.HasPrefix(sql[start:], s) {
+					at = start + len(s)
+					break
+				}
+			}
+			t.text = sql[start:at]
+		}
+		t.end = at
+		tokens = append(tokens, t)
+	}
+	return tokens
+}
+
+func digit(c byte) bool { return c >= '0' && c <= '9' }
+
+func inName(c byte) bool {
+	return digit(c) || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == '$' || c >= 0x80
+}
+
+type rewriter struct {
+	sql    string
+	tokens []token
+	match  []int // of a parenthesis, CASE or END the other one; else -1
+	edits  []edit
+	dates  bool
+}
+
+// An edit inserts text at a byte.
+type edit struct {
+	at   int
+	text string
+}
+
+// A span is tokens from one until before another.
+type span struct{ from, to int }
+
+func (r *rewriter) pair() {
+	r.match = make([]int, len(r.tokens))
+	var open []int
+	for i, t := range r.tokens {
+		r.match[i] = -1
+		switch {
+		case t.is("(", "case"):
+			open = append(open, i)
+		case t.is(")", "end") && len(open) > 0:
+			o := open[len(open)-1]
+			if r.tokens[o].is("(") == t.is(")") {
+				open = open[:len(open)-1]
+				r.match[o], r.match[i] = i, o
+			}
+		}
+		r.dates = r.dates || t.is("date", "datetime", "current_timestamp", "current_date") || t.kind == text && dateLike.MatchString(t.text)
+	}
+}
+
+var (
+	comparing = []string{"=", "==", "<>", "!=", "<", "<=", ">", ">=", "is"}
+	matching  = []string{"like", "glob", "regexp", "match"}
+	valued    = []string{"min", "max", "coalesce", "ifnull", "nullif", "abs", "round"}
+)
+
+// stop reports whether an operand ends before a token, other than by a parenthesis.
+func (r *rewriter) stop(i int) bool {
+	t := r.tokens[i]
+	return t.kind == word && stops[t.text] || t.is(",", ";") || t.kind == symbol && slices.Contains(comparing, t.text)
+}
+
+// after returns the operand that begins at a token.
+func (r *rewriter) after(i int) span {
+	j := i
+	for j < len(r.tokens) && !r.stop(j) {
+		if t := r.tokens[j]; t.is(")", "end") || t.is("(", "case") && r.match[j] < 0 {
+			break
+		} else if t.is("(", "case") {
+			j = r.match[j]
+		}
+		j++
+	}
+	return span{i, j}
+}
+
+// before returns the operand that ends before a token.
+func (r *rewriter) before(i int) span {
+	j := i
+	for j > 0 && !r.stop(j-1) {
+		if t := r.tokens[j-1]; t.is("(", "case") || t.is(")", "end") && r.match[j-1] < 0 {
+			break
+		} else if t.is(")", "end") {
+			j = r.match[j-1] + 1
+		}
+		j--
+	}
+	return span{j, i}
+}
+
+// split returns the parts of a list between commas.
+func (r *rewriter) split(s span) (parts []span) {
+	from := s.from
+	for i := s.from; i < s.to; i++ {
+		switch t := r.tokens[i]; {
+		case t.is("(", "case") && r.match[i] > i:
+			i = r.match[i]
+		case t.is(","):
+			parts = append(parts, span{from, i})
+			from = i + 1
+		}
+	}
+	return append(parts, span{from, s.to})
+}
+
+// inside returns what a span has in parentheses if it is nothing else, and whether it is
+// a subquery.
+func (r *rewriter) inside(s span) (in span, query, ok bool) {
+	if s.from >= s.to || !r.tokens[s.from].is("(") || r.match[s.from] != s.to-1 {
+		return s, false, false
+	}
+	in = span{s.from + 1, s.to - 1}
+	return in, in.from < in.to && r.tokens[in.from].is("select", "with", "values"), true
+}
+
+// selected returns what the columns of a subquery are, or nothing.
+func (r *rewriter) selected(s span) []span {
+	if s.from >= s.to || !r.tokens[s.from].is("select") {
+		return nil
+	}
+	from := s.from + 1
+	if from < s.to && r.tokens[from].is("distinct", "all") {
+		from++
+	}
+	to := from
+	for ; to < s.to && !r.tokens[to].is("from", "where", "union", "order", "group", "limit"); to++ {
+		if r.tokens[to].is("(", "case") && r.match[to] > to {
+			to = r.match[to]
+		}
+	}
+	return r.split(span{from, to})
+}
+
+// has reports whether the value of an operand is one of the names, or computed from
+// one.
+func (r *rewriter) has(names map[string]bool, s span) bool {
+	for i := s.from; i < s.to; i++ {
+		t := r.tokens[i]
+		switch {
+		case t.is("as"):
+			return false // the type of a CAST, or the name, comes next
+		case t.is("case") && r.match[i] > i:
+			i = r.match[i]
+		case t.is("(") && r.match[i] > i:
+			in, query, _ := r.inside(span{i, r.match[i] + 1})
+			switch called := i > s.from && r.tokens[i-1].name(); {
+			case called && !r.tokens[i-1].is(valued...):
+			case query:
+				if list := r.selected(in); len(list) == 1 && r.has(names, list[0]) {
+					return true
+				}
+			case called:
+				for _, p := range r.split(in) {
+					if r.value(p) && r.has(names, p) {
+						return true
+					}
+				}
+			case len(r.split(in)) == 1 && r.value(in) && r.has(names, in):
+				return true
+			}
+			i = r.match[i]
+		case t.name() && names[t.text] && (i+1 >= len(r.tokens) || !r.tokens[i+1].is("(", ".")):
+			return true
+		}
+	}
+	return false
+}
+
+// value reports whether a span is an operand rather than a condition.
+func (r *rewriter) value(s span) bool { return r.after(s.from).to >= s.to }
+
+// named adds to names those that AS gives to them.
+func (r *rewriter) named(list []string) map[string]bool {
+	names := make(map[string]bool)
+	for _, n := range list {
+		names[n] = true
+	}
+	return r.aliases(names, r.has)
+}
+
+func (r *rewriter) aliases(names map[string]bool, is func(map[string]bool, span) bool) map[string]bool {
+	const most = 10 // names of names of names
+	for n := 0; n < most; n++ {
+		grown := false
+		for i := 1; i+1 < len(r.tokens); i++ {
+			next := r.tokens[i+1]
+			if r.tokens[i].is("as") && next.name() && !names[next.text] && is(names, r.before(i)) {
+				names[next.text] = true
+				grown = true
+			}
+			if !r.tokens[i].is("as") {
+				continue
+			}
+			columns, list := r.common(i)
+			for k, c := range columns {
+				if !names[c] && is(names, list[k]) {
+					names[c] = true
+					grown = true
+				}
+			}
+		}
+		if !grown {
+			break
+		}
+	}
+	return names
+}
+
+// common returns the names of columns of WITH t(a, b) AS (SELECT c, d ...), by its AS, and
+// what they are.
+func (r *rewriter) common(as int) (columns []string, list []span) {
+	in := as + 1
+	for in < len(r.tokens) && r.tokens[in].is("not", "materialized") {
+		in++
+	}
+	if in >= len(r.tokens) || !r.tokens[in].is("(") || r.match[in] < 0 || !r.tokens[as-1].is(")") || r.match[as-1] < 0 {
+		return nil, nil
+	}
+	for _, p := range r.split(span{r.match[as-1] + 1, as - 1}) {
+		if p.to-p.from != 1 || !r.tokens[p.from].name() {
+			return nil, nil
+		}
+		columns = append(columns, r.tokens[p.from].text)
+	}
+	if list = r.selected(span{in + 1, r.match[in]}); len(list) != len(columns) {
+		return nil, nil
+	}
+	return columns, list
+}
+
+// shown returns the names of columns that are times, and not, say, durations.
+func (r *rewriter) shown() map[string]bool {
+	names := make(map[string]bool)
+	for _, n := range timeColumns {
+		names[n] = true
+	}
+	return r.aliases(names, r.isTime)
+}
+
+// isTime reports whether a span is a column of a name, or the min or max of such ones.
+func (r *rewriter) isTime(names map[string]bool, s span) bool {
+	for s.from < s.to && r.tokens[s.from].is("+") {
+		s.from++
+	}
+	if in, query, ok := r.inside(s); ok && !query {
+		return r.isTime(names, in)
+	}
+	n := s.to - s.from
+	if n >= 3 && r.tokens[s.from].is("min", "max", "coalesce", "ifnull") {
+		in, query, ok := r.inside(span{s.from + 1, s.to})
+		if !ok || query {
+			return false
+		}
+		return !slices.ContainsFunc(r.split(in), func(p span) bool { return !r.isTime(names, p) })
+	}
+	for n >= 3 && r.tokens[s.from].name() && r.tokens[s.from+1].is(".") {
+		s.from, n = s.from+2, n-2
+	}
+	return n == 1 && r.tokens[s.from].name() && names[r.tokens[s.from].text]
+}
+
+// timeColumn reports whether the name that SQLite gives to a column of an answer is that
+// of a time.
+func timeColumn(names map[string]bool, name string) bool {
+	if i := strings.LastIndexByte(name, ':'); i > 0 && strings.Trim(name[i+1:], "0123456789") == "" {
+		name = name[:i] // the second of its name
+	}
+	if names[strings.ToLower(name)] {
+		return true
+	}
+	r := &rewriter{sql: name, tokens: tokenize(name)}
+	r.pair()
+	return len(name) < 200 && r.isTime(names, span{0, len(r.tokens)})
+}
+
+func (r *rewriter) insert(at int, text string) { r.edits = append(r.edits, edit{at, text}) }
+
+// wrap has a function read an operand, unless it is a number.
+func (r *rewriter) wrap(s span, function string) {
+	from := s.from
+	for from < s.to && r.tokens[from].is("+", "-") {
+		from++
+	}
+	if from == s.to || s.to-from == 1 && (r.tokens[from].kind == numeral || r.tokens[from].is("null", "true", "false")) {
+		return
+	}
+	r.insert(r.tokens[s.from].start, function+"(")
+	r.insert(r.tokens[s.to-1].end, ")")
+}
+
+// comparisons has a function read what the names are compared with.
+func (r *rewriter) comparisons(names map[string]bool, function string) {
+	for i, t := range r.tokens {
+		left := i
+		if i > 0 && r.tokens[i-1].is("not") && t.kind == word {
+			left--
+		}
+		switch {
+		case t.kind == symbol && slices.Contains(comparing, t.text), t.is("is"):
+			right := i + 1
+			for t.is("is") && right < len(r.tokens) && r.tokens[right].is("not", "distinct", "from") {
+				right++
+			}
+			r.compare(names, function, r.before(left), r.after(right))
+		case t.is("between"):
+			a := r.after(i + 1)
+			if a.to >= len(r.tokens) || !r.tokens[a.to].is("and") {
+				continue
+			}
+			x, b := r.before(left), r.after(a.to+1)
+			if r.has(names, x) {
+				r.compare(names, function, x, a)
+				r.compare(names, function, x, b)
+			} else if r.has(names, a) || r.has(names, b) {
+				r.wrap(x, function)
+			}
+		case t.is("in") && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
+			x := r.before(left)
+			in, query, _ := r.inside(span{i + 1, r.match[i+1] + 1})
+			switch {
+			case query && r.has(names, x):
+				if list := r.selected(in); len(list) == 1 && r.has(names, list[0]) {
+					continue
+				}
+				r.insert(r.tokens[i+1].end, "WITH connmap_in(v) AS (")
+				r.insert(r.tokens[in.to].start, ") SELECT "+function+"(v) FROM connmap_in")
+			case !query && in.from < in.to:
+				wrapped := false
+				for _, p := range r.split(in) {
+					if r.has(names, x) {
+						r.compare(names, function, x, p)
+					} else if r.has(names, p) && !wrapped {
+						r.wrap(x, function)
+						wrapped = true
+					}
+				}
+			}
+		}
+	}
+}
+
+// compare has a function read the one of two operands that the other, which has a name,
+// is compared with. Rows are compared one by one.
+func (r *rewriter) compare(names map[string]bool, function string, a, b span) {
+	in, query, ok := r.inside(a)
+	in2, query2, ok2 := r.inside(b)
+	if ok && ok2 && !query && !query2 {
+		list, list2 := r.split(in), r.split(in2)
+		if len(list) > 1 && len(list) == len(list2) {
+			for i := range list {
+				r.compare(names, function, list[i], list2[i])
+			}
+			return
+		}
+	}
+	switch left, right := r.has(names, a), r.has(names, b); {
+	case left && !right:
+		r.wrap(b, function)
+	case right && !left:
+		r.wrap(a, function)
+	}
+}
+
+// refuseTexts fails where a time is matched with a pattern, or cut like a text.
+func (r *rewriter) refuseTexts(times map[string]bool) error {
+	for i, t := range r.tokens {
+		var s span
+		switch {
+		case t.is(matching...) && i > 0 && !(i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.before(i).from == i):
+			left := i
+			if r.tokens[i-1].is("not") {
+				left--
+			}
+			s = r.before(left)
+		case t.is("substr", "substring") && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
+			s = r.split(span{i + 2, r.match[i+1]})[0]
+		default:
+			continue
+		}
+		if s.from < s.to && r.has(times, s) {
+			what := r.sql[r.tokens[s.from].start:r.tokens[s.to-1].end]
+			return &QueryError{r.tokens[s.from].start, fmt.Sprintf("%.60s is a number, Unix seconds: compare it as with unixepoch('2026-01-01'), or the text strftime('%%Y-%%m-%%d', %[1]s, 'unixepoch')", what)}
+		}
+	}
+	return nil
+}
+
+// dateFunctions adds the modifier unixepoch to functions of times that lack it.
+func (r *rewriter) dateFunctions(times map[string]bool) {
+	for i, t := range r.tokens {
+		at := 0
+		switch {
+		case i+1 >= len(r.tokens) || !r.tokens[i+1].is("(") || r.match[i+1] < 0:
+			continue
+		case t.is("date", "time", "datetime", "julianday", "unixepoch"):
+		case t.is("strftime"):
+			at = 1
+		default:
+			continue
+		}
+		args := r.split(span{i + 2, r.match[i+1]})
+		if at >= len(args) || !r.has(times, args[at]) {
+			continue
+		}
+		if at+1 < len(args) {
+			if m := args[at+1]; m.to-m.from == 1 && slices.Contains([]string{"unixepoch", "auto", "julianday"}, strings.ToLower(r.tokens[m.from].text)) {
+				continue
+			}
+		}
+		r.insert(r.tokens[args[at].to-1].end, ", 'unixepoch'")
+	}
+}
+
+func (r *rewriter) apply() string {
+	if len(r.edits) == 0 {
+		return r.sql
+	}
+	// What ends at a byte ends before others begin or go on there.
+	slices.SortStableFunc(r.edits, func(a, b edit) int {
+		if a.at == b.at && (a.text == ")") != (b.text == ")") {
+			return map[bool]int{true: -1, false: 1}[a.text == ")"]
+		}
+		return a.at - b.at
+	})
+	var b strings.Builder
+	at := 0
+	for _, e := range r.edits {
+		b.WriteString(r.sql[at:e.at])
+		b.WriteString(e.text)
+		at = e.at
+	}
+	b.WriteString(r.sql[at:])
+	return b.String()
+}
