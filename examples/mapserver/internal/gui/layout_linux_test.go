@@ -30,15 +30,22 @@ func TestLayouts(t *testing.T) {
 			display := xvfb(t)
 			out, err := exec.Command("setxkbmap", "-display", display, tt.layout).CombinedOutput()
 			require.NoError(t, err, "%s", out)
-			anew := scenes(t, display)
-			d := newDesktop(t, display)
+			w, anew := scenes(t, display)
+			d := newDesktop(t, display, w)
 			d.find()
 			anew("dark")
 			s := viewtest.NewScreen(image.Pt(1000, 500), 1, false)
 			d.expect(tt.layout, s)
 			// A display takes over another layout with the first keys from a keyboard.
-			d.code(codeShift)
-			d.code(codeShift)
+			for noticed := 0; noticed < 2; {
+				_, updates := d.now()
+				d.fake(xproto.KeyPress, codeShift, image.Point{})
+				d.fake(xproto.KeyRelease, codeShift, image.Point{})
+				time.Sleep(100 * time.Millisecond)
+				if _, n := d.now(); n > updates {
+					noticed++
+				}
+			}
 			latin := tt.layout == "fr"
 			q, c, a := byte(codeQ), byte(codeC), byte(codeA)
 			if tt.layout == "fr" {
@@ -76,13 +83,10 @@ func (d *desktop) code(code byte, held ...byte) {
 	for _, h := range held {
 		d.fake(xproto.KeyPress, h, image.Point{})
 	}
-	d.fake(xproto.KeyPress, code, image.Point{})
-	time.Sleep(30 * time.Millisecond)
-	d.fake(xproto.KeyRelease, code, image.Point{})
+	d.press(code)
 	for _, h := range held {
 		d.fake(xproto.KeyRelease, h, image.Point{})
 	}
-	time.Sleep(250 * time.Millisecond) // to be drawn, or the next key may be lost
 }
 
 func (d *desktop) expect(name string, s *viewtest.Screen) {

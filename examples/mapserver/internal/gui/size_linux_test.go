@@ -37,7 +37,7 @@ func TestFirstSizeFitsTheScreen(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			display := xvfb(t)
-			d := newDesktop(t, display)
+			d := newDesktop(t, display, nil)
 			dpi := fmt.Sprintf("Xft.dpi:\t%d\n", tt.dpi)
 			xproto.ChangeProperty(d.conn, xproto.PropModeReplace, d.root, xproto.AtomResourceManager, xproto.AtomString, 8, uint32(len(dpi)), []byte(dpi))
 			d.conn.Sync()

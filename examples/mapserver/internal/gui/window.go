@@ -62,8 +62,9 @@ type Window struct {
 	redraw  time.Time    // when to draw again what is drawn; zero: not at all
 	frames  atomic.Int64 // drawn so far, for tests
 	kept    remembered
-	clock   func() time.Time // time.Now but for tests
-	checked time.Time        // what is to be remembered
+	clock   func() time.Time    // time.Now but for tests
+	took    func(mapview.Input) // nil but for tests: told of what the view was given
+	checked time.Time           // what is to be remembered
 }
 
 // remembered is what outlives the window.
@@ -177,6 +178,9 @@ func (g *game) Update() error {
 		in.Answers = g.Answers()
 	}
 	effects := g.View.Update(now, in, g.State())
+	if g.took != nil {
+		g.took(in)
+	}
 	next := g.View.Next()
 	for _, e := range effects {
 		switch e := e.(type) {
