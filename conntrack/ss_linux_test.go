@@ -131,7 +131,7 @@ func TestSSIsCanceled(t *testing.T) {
 	start := time.Now()
 	_, err := c.Snapshot(ctx)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.Less(t, time.Since(start), 5*time.Second)
+	assert.Less(t, time.Since(start), 30*time.Second)
 }
 
 // ssConns lists what ss(8) sees, as "tcp local peer pid".

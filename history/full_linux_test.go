@@ -46,7 +46,7 @@ func TestDiskFull(t *testing.T) {
 	for _, e := range entries(1000, 3500) {
 		w.Add(e)
 	}
-	require.Eventually(t, func() bool { return w.Problem() != nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.Problem() != nil }, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, sqlite.ResultFull, sqlite.ErrCode(w.Problem()))
 	assert.ErrorContains(t, w.Problem(), "free some space on its disk; recording then resumes by itself, since ")
 
@@ -56,7 +56,7 @@ func TestDiskFull(t *testing.T) {
 
 	require.NoError(t, os.Remove(ballast))
 	freed := time.Now()
-	require.Eventually(t, func() bool { return w.Problem() == nil && count(t, db) == "4501" }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.Problem() == nil && count(t, db) == "4501" }, time.Minute, 10*time.Millisecond)
 	t.Logf("recorded again %v after space was freed", time.Since(freed).Round(time.Millisecond))
 	assert.Zero(t, w.Dropped())
 	require.NoError(t, w.Close())
@@ -115,7 +115,7 @@ func TestPruneOnFullDisk(t *testing.T) {
 	for _, e := range entries(30_000, 30_000) {
 		w.Add(e)
 	}
-	require.Eventually(t, func() bool { return w.Problem() != nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.Problem() != nil }, time.Minute, 10*time.Millisecond)
 	require.NoError(t, db.SetRetention(Retention{Rows: 10_000}))
 	deleted, err := db.Prune(t.Context())
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestPruneOnFullDisk(t *testing.T) {
 		// There is room for some of what waits at a time.
 		waiting, _ := w.waiting()
 		return assert.NoError(t, err) && w.Problem() == nil && waiting == 0
-	}, 20*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 	t.Logf("recording resumed %v after rows were deleted", time.Since(resumed).Round(time.Millisecond))
 	require.NoError(t, w.Close())
 	assert.Zero(t, w.Dropped())

@@ -333,7 +333,7 @@ func TestAttacks(t *testing.T) {
 			close(stop)
 			attackers.Wait()
 			t.Logf("%s: honest agents join within %v; %.1f MiB before, at most %.1f", a.name, longest.Round(time.Millisecond), before, most)
-			assert.Less(t, longest, 5*time.Second)
+			assert.Less(t, longest, 20*time.Second)
 			assert.Less(t, most-before, 50.0, "MiB")
 			log := v.log.String()
 			if a.refuse != "" {

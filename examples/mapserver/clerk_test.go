@@ -85,7 +85,7 @@ func TestClerkAnswersQuestions(t *testing.T) {
 	begin := time.Now()
 	c.handle(mapview.CancelQuery{Ask: 4})
 	assert.Equal(t, "cancelled", wait(t, c, any1[mapview.Answered]).Problem)
-	assert.Less(t, time.Since(begin), 5*time.Second)
+	assert.Less(t, time.Since(begin), 20*time.Second)
 	c.handle(mapview.CancelQuery{Ask: 99})
 }
 

@@ -214,7 +214,7 @@ func TestCancel(t *testing.T) {
 	start := time.Now()
 	_, err := scenario(t, "tcp-drip").Run(ctx, n, time.Minute)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.Less(t, time.Since(start), 2*time.Second)
+	assert.Less(t, time.Since(start), 20*time.Second)
 	exes, err := filepath.Glob("/proc/[0-9]*/exe")
 	require.NoError(t, err)
 	for _, exe := range exes {
