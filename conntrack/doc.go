@@ -63,6 +63,11 @@
 // what is there and what is gone. A connection whose opening was lost is still
 // told whole when it closes.
 //
+// The kernel does not call the programs of [EBPF] for some packets that come in an
+// interrupt. A close that no program saw so is told within two polls, without the
+// bytes since the last one: the collector asks the kernel which of the connections
+// that no process holds still exist.
+//
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a
@@ -74,5 +79,5 @@
 // The direction is exact with [EBPF]: who sent the first packet. Of connections
 // that are older than the collector, and with the other backends, it is decided
 // when they are first seen: they came in if their local port is one on which
-// the host listens, or did at the poll before.
+// the host listens, or did at the poll before, or does at the next one.
 package conntrack
