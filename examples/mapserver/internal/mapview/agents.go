@@ -77,11 +77,7 @@ func agentCells(a *live.Agent, now time.Time) [len(agentColumns)]string {
 	}
 	since := ""
 	if !a.Since.IsZero() {
-		layout := "15:04:05"
-		if now.Sub(a.Since) > 20*time.Hour {
-			layout = "2 Jan 15:04"
-		}
-		since = a.Since.In(now.Location()).Format(layout)
+		since = sinceText(a.Since, now)
 	}
 	capture := a.Backend
 	if a.Limited != "" {

@@ -38,8 +38,8 @@ func TestAgentsPanel(t *testing.T) {
 		assert.Empty(t, v.Update(noon, frame(key), st))
 		shown := texts(&v)
 		assert.Contains(t, shown, "3 hosts\nhost\naddress\nlink\nsince\ncapture\nconnections\nlost\n")
-		assert.Contains(t, shown, "host000\nthis machine\n12:00:00\nebpf\n1\n0\n")
-		assert.Contains(t, shown, "host002\n198.51.100.2\n2\n10:00:00\nebpf\n1\n2\n")
+		assert.Contains(t, shown, "host000\nthis machine\n12:00:00 UTC\nebpf\n1\n0\n")
+		assert.Contains(t, shown, "host002\n198.51.100.2\n2\n10:00:00 UTC\nebpf\n1\n2\n")
 
 		// A click hides the connections of a host, another shows them again.
 		x, y := at(t, &v, "host001")
@@ -115,7 +115,7 @@ func TestSpacePauses(t *testing.T) {
 	after.Problems = []string{"something is wrong"}
 	v.Update(noon, frame(""), before)
 	v.Update(noon, frame(" "), before)
-	assert.Contains(t, texts(&v), "paused at 12:00:00 · ")
+	assert.Contains(t, texts(&v), "paused at 12:00:00 UTC · ")
 	v.Update(noon.Add(time.Minute), frame(""), after)
 	shown := texts(&v)
 	assert.Contains(t, shown, "1 live")

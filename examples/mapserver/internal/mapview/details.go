@@ -164,7 +164,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 		add("coordinates", fmt.Sprintf("%.4f, %.4f%s", c.Place.Lat, c.Place.Lon, level))
 	}
 	if !c.Opened.IsZero() {
-		s := c.Opened.In(v.now.Location()).Format(time.DateTime)
+		s := c.Opened.In(v.now.Location()).Format(live.LocalTime)
 		if !p.open && c.ID != 0 {
 			s += ", closed"
 		}
@@ -178,7 +178,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	case p.first.Seen.IsZero():
 		add("first seen", "not in the history")
 	default:
-		add("first seen", p.first.Seen.In(v.now.Location()).Format(time.DateTime))
+		add("first seen", p.first.Seen.In(v.now.Location()).Format(live.LocalTime))
 		add("count", thousands(p.first.Count)+" openings by this program")
 	}
 	return list

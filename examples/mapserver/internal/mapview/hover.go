@@ -211,11 +211,7 @@ func (v *View) certainty(c *live.Conn) string {
 		parts = append(parts, "in none of the tables")
 	}
 	if !c.Opened.IsZero() {
-		layout := "15:04:05"
-		if v.now.Sub(c.Opened) > 20*time.Hour {
-			layout = "2 Jan 15:04"
-		}
-		parts = append(parts, "since "+c.Opened.In(v.now.Location()).Format(layout))
+		parts = append(parts, "since "+sinceText(c.Opened, v.now))
 	}
 	return strings.Join(parts, " · ")
 }
@@ -267,4 +263,13 @@ func bytesText(n uint64) string {
 		}
 	}
 	return fmt.Sprintf("%.3g EB", f/1000)
+}
+
+// sinceText writes when something began: by the clock, or by its date if that is long ago.
+func sinceText(t, now time.Time) string {
+	layout := "15:04:05 MST"
+	if now.Sub(t) > 20*time.Hour {
+		layout = "2 Jan 15:04 MST"
+	}
+	return t.In(now.Location()).Format(layout)
 }

@@ -129,7 +129,7 @@ func (v *View) drawReplayBar() {
 	v.taken = append(v.taken, b)
 	label := "replay"
 	if !r.at.IsZero() {
-		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04") + " · " + thousands(r.count)
+		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + thousands(r.count)
 	}
 	c.text(b.x+10, b.y+17, typeface.Regular, 12, t.text, c.elide(typeface.Regular, 12, label, w-80))
 	c.textRight(b.x+w-10, b.y+17, typeface.Regular, 12, t.dim, "g or Esc stops")

@@ -107,7 +107,7 @@ func (p *retentionPanel) lines(v *View) [][3]string {
 	}
 	since := ""
 	if !k.Oldest.IsZero() {
-		since = ", since " + k.Oldest.UTC().Format(time.DateOnly)
+		since = ", since " + k.Oldest.UTC().Format("2006-01-02 MST")
 	}
 	return [][3]string{
 		{"", "There are", fmt.Sprintf("%s connections, %s%s", thousands(k.Rows), bytesText(uint64(k.Bytes)), since)},

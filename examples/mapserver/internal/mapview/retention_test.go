@@ -27,7 +27,7 @@ func TestRetentionPanel(t *testing.T) {
 	v.Update(noon, frame(""), kept())
 	shown := texts(&v)
 	assert.Contains(t, shown, "How much history is kept\n")
-	assert.Contains(t, shown, "There are\n1,234,567 connections, 474 MB, since 2025-11-21\n")
+	assert.Contains(t, shown, "There are\n1,234,567 connections, 474 MB, since 2025-11-21 UTC\n")
 	assert.Contains(t, shown, "1\nAge at most\nno limit\n2\nConnections at most\nno limit\n3\nFile size at most\n4 GB\n4\nLimits are\non\n")
 
 	r := live.Retention{Bytes: 4e9}

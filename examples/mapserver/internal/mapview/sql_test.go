@@ -258,7 +258,7 @@ func TestReplay(t *testing.T) {
 	hand(&v, Replayed{Ask: 9, Events: []live.Event{event(rio, 0)}}, Replayed{Ask: 1, At: at, Share: 0.25, Events: []live.Event{event(paris, 0), event(paris, 1), event(rio, -1)}})
 	n, _ := triangles(&v)
 	assert.Equal(t, 2, n)
-	assert.Contains(t, texts(&v), "replay · 2026-01-30 12:00 · 3\n")
+	assert.Contains(t, texts(&v), "replay · 2026-01-30 12:00 UTC · 3\n")
 	assert.False(t, v.Next().IsZero())
 	// Each fades over two seconds.
 	alpha := func() uint8 { _, i := triangles(&v); return i.Color.A }

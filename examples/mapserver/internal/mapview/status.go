@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
@@ -50,7 +49,7 @@ func (v *View) statusText() string {
 		parts = append(parts, geo)
 	}
 	if v.paused.at != nil {
-		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format(time.TimeOnly)}, parts...)
+		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format("15:04:05 MST")}, parts...)
 	}
 	if v.camera.zoomed {
 		parts = append(parts, fmt.Sprintf("%.3gx, 0 shows all", v.camera.zoom))

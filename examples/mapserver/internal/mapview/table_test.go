@@ -284,7 +284,7 @@ func TestDetails(t *testing.T) {
 	shown := texts(&v)
 	for _, want := range []string{"203.0.113.1:443 · 1 of 2", "address\n203.0.113.1", "ports\n443, local 40000", "program\nprog1, pid 7", "exe\n/usr/bin/prog1",
 		"container\nc0ffee", "host\nnas", "bytes\n↓ 3.2 MB  ↑ 88 kB", "RTT\n41 ms", "organisation\nExample Networks", "ASN\nAS64500", "place\nParis, France",
-		"first seen\n2026-02-28 12:00:00", "count\n1,234 openings", "rule\nWeb", "protocol\ntcp, out", "coordinates\n48.8500, 2.3500", "opened\n2026-03-01 12:00:00\n"} {
+		"first seen\n2026-02-28 12:00:00", "count\n1,234 openings", "rule\nWeb", "protocol\ntcp, out", "coordinates\n48.8500, 2.3500", "opened\n2026-03-01 12:00:00 UTC\n"} {
 		assert.Contains(t, shown, want)
 	}
 	// Its bytes grow, and it says that it has closed.
@@ -293,7 +293,7 @@ func TestDetails(t *testing.T) {
 	v.Update(noon, frame(""), state(&more, st.Conns[1]))
 	assert.Contains(t, texts(&v), "↓ 5 MB")
 	v.Update(noon, frame(""), state(st.Conns[1]))
-	assert.Contains(t, texts(&v), "2026-03-01 12:00:00, closed\n")
+	assert.Contains(t, texts(&v), "2026-03-01 12:00:00 UTC, closed\n")
 	// The next one, and round.
 	assert.Empty(t, v.Update(noon, press(KeyRight), v.st), "not before one rests")
 	assert.Equal(t, []Effect{FindFirst{st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(v.Next(), frame(""), v.st))
