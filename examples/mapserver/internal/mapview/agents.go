@@ -67,7 +67,7 @@ var agentColumns = [...]struct {
 	title string
 	x     float64
 }{
-	{"host", 22}, {"address", 218}, {"link", 366}, {"since", 400}, {"capture", 498}, {"connections", -66}, {"lost", -14},
+	{"host", 22}, {"address", 196}, {"link", 344}, {"since", 378}, {"capture", 506}, {"connections", -66}, {"lost", -14},
 }
 
 func agentCells(a *live.Agent, now time.Time) [len(agentColumns)]string {
