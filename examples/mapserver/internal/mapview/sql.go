@@ -395,7 +395,7 @@ func (r resultRows) cell(row, col int) string {
 	case int64:
 		return strconv.FormatInt(x, 10)
 	case float64:
-		return strconv.FormatFloat(x, 'g', 12, 64)
+		return strconv.FormatFloat(x, 'g', 13, 64)
 	case string:
 		return oneLine.Replace(x)
 	case []byte:

@@ -124,7 +124,7 @@ func (m *Monitor) ResetHistory(ctx context.Context) error {
 		return err
 	}
 	m.mu.Lock()
-	m.loaded = nil
+	m.loaded, m.reset = nil, true
 	m.mu.Unlock()
 	err := m.History.Reset(ctx)
 	if err == nil {
@@ -140,15 +140,35 @@ func (m *Monitor) ResetHistory(ctx context.Context) error {
 }
 
 // SaveMarks writes the counts of all stored places, or without a history those of
-// the live connections, into a file. It returns how many there are.
+// the live connections, into a file. Places that the file has already are kept, unless
+// the history has been reset, with the larger of both counts. It returns how many
+// places the file has then.
 func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error) {
 	marks := m.liveMarks()
 	if m.Unrecorded() == nil {
 		marks = m.History.Places(ctx)
 	}
+	m.mu.Lock()
+	reset := m.reset
+	m.mu.Unlock()
+	kept := make(map[[2]float64]int64)
+	if !reset {
+		old, _ := history.LoadMarks(name) // what cannot be read is of no use
+		for _, mark := range old {
+			kept[[2]float64{mark.Lat, mark.Lon}] = mark.Count
+		}
+	}
 	err = history.SaveMarks(name, func(yield func(history.Mark, error) bool) {
 		for mark, err := range marks {
+			at := [2]float64{mark.Lat, mark.Lon}
+			mark.Count = max(mark.Count, kept[at])
+			delete(kept, at)
 			if n++; !yield(mark, err) {
+				return
+			}
+		}
+		for at, count := range kept {
+			if n++; !yield(history.Mark{Lat: at[0], Lon: at[1], Count: count}, nil) {
 				return
 			}
 		}
@@ -181,7 +201,7 @@ func (m *Monitor) LoadMarks(name string) (int, error) {
 		return 0, err
 	}
 	m.mu.Lock()
-	m.loaded = marks
+	m.loaded, m.reset = marks, false
 	m.marks.data = merged(slices.Clone(m.marks.data), marks) // that of before may be shown
 	m.mu.Unlock()
 	m.touch()

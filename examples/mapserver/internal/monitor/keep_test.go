@@ -118,6 +118,24 @@ func TestNothingKept(t *testing.T) {
 	marks, err := history.LoadMarks(file)
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, marks[0].Count)
+
+	// Places that others have saved, as by an import, are kept with the larger counts.
+	at := marks[0]
+	before := []history.Mark{{Lat: at.Lat, Lon: at.Lon, Count: 1}, {Lat: 1, Lon: 2, Count: 30}}
+	require.NoError(t, history.SaveMarks(file, func(yield func(history.Mark, error) bool) {
+		_ = yield(before[0], nil) && yield(before[1], nil)
+	}))
+	n, err = m.SaveMarks(t.Context(), file)
+	require.NoError(t, err)
+	assert.Equal(t, 2, n)
+	marks, err = history.LoadMarks(file)
+	require.NoError(t, err)
+	assert.Equal(t, []history.Mark{{Lat: at.Lat, Lon: at.Lon, Count: 2}, {Lat: 1, Lon: 2, Count: 30}}, marks)
+	m.reset = true
+	n, err = m.SaveMarks(t.Context(), file)
+	require.NoError(t, err)
+	assert.Equal(t, 1, n, "after a reset they are forgotten")
+
 	m.ShowHistory(true)
 	_, err = m.LoadMarks(file)
 	require.NoError(t, err)

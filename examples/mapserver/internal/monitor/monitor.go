@@ -65,6 +65,7 @@ type Monitor struct {
 	began              time.Time
 	marks              shown[live.Mark]
 	loaded             []history.Mark // of a file
+	reset              bool           // the history has been reset: places that were saved before are forgotten
 	addrs              shown[uint32]
 	kept               *live.Kept
 	wantKept           bool
