@@ -146,6 +146,10 @@ func plain(v any) string {
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case float64:
+		// As people write it, such as the times, unless it would be long.
+		if a := math.Abs(v); a >= 1e-4 && a < 1e15 {
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		}
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	case string:
 		return v

@@ -21,8 +21,8 @@ type rewriting struct {
 // connmap_asn what asn is, and tells SQLite's date functions that they are given Unix
 // seconds. It only adds text. It fails where a time is used as a text.
 //
-// It knows times by the names of their columns, and by those that AS and WITH give to them and to
-// min, max, coalesce, ifnull, nullif, abs, round and sums with them.
+// It knows times by the names of their columns, and by those that an alias and WITH give to them
+// and to min, max, coalesce, ifnull, nullif, iif, abs, round and sums with them.
 func rewrite(sql string) (*rewriting, error) {
 	r := &rewriter{sql: sql, tokens: tokenize(sql)}
 	r.pair()
@@ -184,7 +184,7 @@ func (r *rewriter) pair() {
 var (
 	comparing = []string{"=", "==", "<>", "!=", "<", "<=", ">", ">=", "is"}
 	matching  = []string{"like", "glob", "regexp", "match"}
-	valued    = []string{"min", "max", "coalesce", "ifnull", "nullif", "abs", "round"}
+	valued    = []string{"min", "max", "coalesce", "ifnull", "nullif", "iif", "if", "abs", "round"}
 )
 
 // stop reports whether an operand ends before a token, other than by a parenthesis.
@@ -321,6 +321,10 @@ func (r *rewriter) aliases(names map[string]bool, is func(map[string]bool, span)
 				names[next.text] = true
 				grown = true
 			}
+			if t := r.tokens[i]; r.bareAlias(i) && !names[t.text] && is(names, r.before(i)) {
+				names[t.text] = true
+				grown = true
+			}
 			if !r.tokens[i].is("as") {
 				continue
 			}
@@ -337,6 +341,16 @@ func (r *rewriter) aliases(names map[string]bool, is func(map[string]bool, span)
 		}
 	}
 	return names
+}
+
+// bareAlias reports whether a token is a name that an operand gets without AS: two names
+// stand side by side nowhere else.
+func (r *rewriter) bareAlias(i int) bool {
+	if !r.tokens[i].name() || i+1 < len(r.tokens) && !r.tokens[i+1].is(",", "from", ")", ";", "having", "order", "where", "limit", "union") {
+		return false
+	}
+	last := r.tokens[i-1]
+	return last.name() && !last.is("end") || last.is(")", "end") && r.match[i-1] >= 0
 }
 
 // common returns the names of columns of WITH t(a, b) AS (SELECT c, d ...), by its AS, and

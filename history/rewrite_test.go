@@ -119,6 +119,11 @@ func TestTimeComparisons(t *testing.T) {
 		`SELECT programname, min(opened) AS first FROM detailed_history GROUP BY id HAVING first >= '2026-07-01 12:00:00'`:                          3,
 		`SELECT ip, max(timestamp) FROM detailed_history GROUP BY id HAVING max(timestamp) > datetime('2026-07-01 12:00:00')`:                       2,
 		`SELECT * FROM (SELECT timestamp AS t FROM detailed_history) WHERE t > '2026-07-01 12:00:00'`:                                               2,
+		`SELECT * FROM (SELECT timestamp t FROM detailed_history) WHERE t > '2026-07-01 12:00:00'`:                                                  2,
+		`WITH c AS (SELECT timestamp t FROM detailed_history) SELECT * FROM c WHERE t < '2026-07-01 12:00'`:                                         1,
+		`WITH c AS (SELECT id, asn a, ip FROM detailed_history) SELECT * FROM c WHERE a = 'AS7'`:                                                    1,
+		`SELECT ip, max(timestamp) m FROM detailed_history GROUP BY id HAVING m > '2026-07-01 12:00:00'`:                                            2,
+		`SELECT id FROM detailed_history d WHERE iif(1, timestamp, 0) > '2026-07-01 12:00:00'`:                                                      2,
 		`WITH a AS (SELECT opened AS o FROM detailed_history), b AS (SELECT o AS p FROM a) SELECT * FROM b WHERE p > '2026-07-01 12:00:00'`:         2,
 		`SELECT a.id FROM detailed_history AS a JOIN detailed_history AS b ON a.id = b.id AND a.timestamp > '2026-07-01 12:00:00' ORDER BY a.id`:    2,
 		`WITH a(i, o) AS NOT MATERIALIZED (SELECT id, opened FROM detailed_history) SELECT * FROM a WHERE o > '2026-07-01 12:00:00'`:                2,
@@ -196,6 +201,9 @@ func TestTimeColumns(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []string{"timestamp", "closed", "a", "b", "max(d.opened)", "timestamp:1", "f"}, times)
+	table, err = c.Ask(t.Context(), Question{SQL: `SELECT max(timestamp) m, min(opened) first, count(*) n, max(port) port FROM detailed_history d WHERE ip <> ''`})
+	require.NoError(t, err)
+	assert.Equal(t, []bool{true, true, false, false}, []bool{table.Columns[0].Time, table.Columns[1].Time, table.Columns[2].Time, table.Columns[3].Time})
 }
 
 func TestParseDate(t *testing.T) {
