@@ -54,8 +54,8 @@ func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past
 // Search returns the newest stored connections that fit. It looks through the history for
 // a few seconds at most: nothing older than since was looked at, zero if all was.
 func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found []live.Past, since time.Time, err error) {
-	if m.History == nil {
-		return nil, time.Time{}, errNotRecorded
+	if err := m.Unrecorded(); err != nil {
+		return nil, time.Time{}, err
 	}
 	timed, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
