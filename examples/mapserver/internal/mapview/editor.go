@@ -288,6 +288,12 @@ func (e *editor) show(v *View, b box, focused bool, wrong int) {
 		e.top = max(min(e.top, at), at-e.page+1)
 		column := utf8.RuneCountInString(e.text[e.lineStart(e.at):e.at])
 		e.left = max(min(e.left, column), column-fit+1)
+		// Nothing stays scrolled out that has room.
+		longest := 0
+		for _, line := range lines {
+			longest = max(longest, utf8.RuneCountInString(line))
+		}
+		e.left = min(e.left, max(longest+1-fit, 0))
 	}
 	n := e.scroller.show(v, in, len(lines), editorRow)
 	e.mouse(v, box{in.x, in.y, in.w - barWidth, in.h}, char, n)

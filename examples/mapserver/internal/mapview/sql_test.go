@@ -42,6 +42,19 @@ func asked(t *testing.T) (*View, RunQuery) {
 	return v, e[0].(RunQuery)
 }
 
+// TestEditorShowsWhatFits: a long line that was typed leaves nothing scrolled out of a
+// short one that takes its place.
+func TestEditorShowsWhatFits(t *testing.T) {
+	v := &View{}
+	v.Update(noon, frame("q"), state())
+	v.Update(noon, press(Ctrl|'a'), v.st)
+	v.Update(noon, frame("SELECT '"+strings.Repeat("long ", 60)), v.st)
+	assert.NotContains(t, texts(v), "SELECT")
+	v.Update(noon, press(Ctrl|'a'), v.st)
+	v.Update(noon, frame("SELECT 1 FROM detailed_history"), v.st)
+	assert.Contains(t, texts(v), "SELECT")
+}
+
 func hand(v *View, a ...Answer) []Effect {
 	in := frame("")
 	in.Answers = a
