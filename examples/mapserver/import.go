@@ -573,6 +573,9 @@ func (im *importer) table(ctx context.Context, name string) {
 	f.Close()
 	what, err := examine(filepath.Join(im.dir, name))
 	switch {
+	case errors.Is(err, errUnknown) && slices.ContainsFunc(perlTableNames, func(pattern string) bool { ok, _ := filepath.Match(pattern, base); return ok }):
+		im.fail(name, errors.New("it does not hold what its name says"))
+		return
 	case errors.Is(err, errUnknown):
 		im.leave(name, "it is no table that connmap knows")
 		return
@@ -608,6 +611,9 @@ func (im *importer) table(ctx context.Context, name string) {
 }
 
 var errUnknown = errors.New("no table")
+
+// perlTableNames are those of the tables that connmapperl looks up in.
+var perlTableNames = []string{"sorted_all-rir-delegations.txt", "caida_asn_to_name.dbm", "*.as-org2info.txt", "GeoLite2-ASN-Blocks-IPv4.csv", "ipv4.csv", "*.db.aut-num"}
 
 // examine reads a table to its end and says what it holds.
 func examine(name string) (string, error) {

@@ -284,8 +284,10 @@ func TestImportDamaged(t *testing.T) {
 	for name, text := range map[string]string{
 		"connmapperl2rc.beep": "1\n2\n3\n4\n5\n", "server-key.pem": "nonsense", ".connmap-history2.sqlite": "no database at all, but some text that is long enough to be one",
 		".connmap-history2.dat": "pst0\x05\x0b\x03\x7f\xff\xff\xff", "resources/ipv4.csv": "1,2,3\nx,y\n",
-		"resources/20250701.as-org2info.txt":     "# format:org_id|changed|org_name|country|source\nORG|cut\n",
-		"resources/GeoLite2-ASN-Blocks-IPv4.csv": "network,autonomous_system_number,autonomous_system_organization\n203.0.113.0/99,x\n",
+		"resources/20250701.as-org2info.txt":       "# format:org_id|changed|org_name|country|source\nORG|cut\n",
+		"resources/sorted_all-rir-delegations.txt": "nothing of the registries\n",
+		"resources/apnic.db.aut-num":               "\x00\x01\x02",
+		"resources/GeoLite2-ASN-Blocks-IPv4.csv":   "network,autonomous_system_number,autonomous_system_organization\n203.0.113.0/99,x\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ownFolders(t)
