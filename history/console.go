@@ -28,14 +28,16 @@ import (
 // an error that says what to write. This holds for = == <> != < <= > >= IS, BETWEEN and IN,
 // with lists and subqueries, for rows of values, parameters and the results of functions
 // such as datetime, and whether the column is qualified, quoted, in parentheses, in a sum, in
-// min, max, coalesce, ifnull, nullif, abs or round, or has got another name with AS or WITH. Date
+// min, max, coalesce, ifnull, nullif, iif, abs or round, or has got another name by an alias or
+// WITH. Date
 // functions of such a column take it for Unix seconds without being told so. LIKE, GLOB,
 // REGEXP and substr of one are errors.
 //
 // It does not hold where a column has got its name otherwise, nor within CASE x WHEN, min and
 // max of a column and a text, and other functions.
 //
-// In the same way asn is compared with 64496, '64496' and 'AS64496'.
+// In the same way asn is compared with 64496, '64496' and 'AS64496'. LIKE, GLOB, REGEXP,
+// substr, lower, upper, instr and replace of it are errors: the text is 'AS' || asn.
 type Console struct {
 	path   string // as it was named
 	uri    string // of what is read: it, or a copy

@@ -19,7 +19,7 @@ type rewriting struct {
 
 // rewrite has the function connmap_time read what times are compared with, and
 // connmap_asn what asn is, and tells SQLite's date functions that they are given Unix
-// seconds. It only adds text. It fails where a time is used as a text.
+// seconds. It only adds text. It fails where a time or asn is used as a text.
 //
 // It knows times by the names of their columns, and by those that an alias and WITH give to them
 // and to min, max, coalesce, ifnull, nullif, iif, abs, round and sums with them.
@@ -28,7 +28,11 @@ func rewrite(sql string) (*rewriting, error) {
 	r.pair()
 	asn := r.named([]string{"asn"})
 	times := r.named(timeColumns)
-	if err := r.refuseTexts(times); err != nil {
+	err := r.refuseTexts(times, "%[1]s is a number, Unix seconds: compare it as with unixepoch('2026-01-01'), or the text strftime('%%Y-%%m-%%d', %[1]s, 'unixepoch')", "substr", "substring")
+	if err == nil {
+		err = r.refuseTexts(asn, "%[1]s is a number, 7 for AS7: compare it as with = 'AS7' or IN, or the text 'AS' || %[1]s", "substr", "substring", "lower", "upper", "instr", "replace")
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.comparisons(times, "connmap_time")
@@ -508,8 +512,9 @@ func (r *rewriter) compare(names map[string]bool, function string, a, b span) {
 	}
 }
 
-// refuseTexts fails where a time is matched with a pattern, or cut like a text.
-func (r *rewriter) refuseTexts(times map[string]bool) error {
+// refuseTexts fails where a number that people may take for a text is matched with a
+// pattern, or given to one of the functions of texts. The message has two verbs for it.
+func (r *rewriter) refuseTexts(names map[string]bool, message string, functions ...string) error {
 	for i, t := range r.tokens {
 		var s span
 		switch {
@@ -519,14 +524,15 @@ func (r *rewriter) refuseTexts(times map[string]bool) error {
 				left--
 			}
 			s = r.before(left)
-		case t.is("substr", "substring") && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
+		case t.is(functions...) && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
 			s = r.split(span{i + 2, r.match[i+1]})[0]
 		default:
 			continue
 		}
-		if s.from < s.to && r.has(times, s) {
-			what := r.sql[r.tokens[s.from].start:r.tokens[s.to-1].end]
-			return &QueryError{r.tokens[s.from].start, fmt.Sprintf("%.60s is a number, Unix seconds: compare it as with unixepoch('2026-01-01'), or the text strftime('%%Y-%%m-%%d', %[1]s, 'unixepoch')", what)}
+		made := slices.ContainsFunc(r.tokens[s.from:max(s.from, s.to)], func(t token) bool { return t.is("||") })
+		if s.from < s.to && !made && r.has(names, s) {
+			what := fmt.Sprintf("%.60s", r.sql[r.tokens[s.from].start:r.tokens[s.to-1].end])
+			return &QueryError{r.tokens[s.from].start, fmt.Sprintf(message, what)}
 		}
 	}
 	return nil

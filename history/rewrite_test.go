@@ -103,6 +103,9 @@ func TestTimeComparisons(t *testing.T) {
 		`asn IN ('AS7', 'as 8', 9)`:    3,
 		`asn BETWEEN 'AS7' AND 'AS8'`:  2,
 		`'AS7' = asn`:                  1,
+		`'AS' || asn LIKE 'AS7%'`:      1,
+		`upper('AS' || asn) = 'AS7'`:   1,
+		`orgname LIKE '%' AND asn = 7`: 1,
 		`asn <> 'AS7'`:                 3,
 		`detailed_history.asn = "asn"`: 4,
 	} {
@@ -163,6 +166,10 @@ func TestTimeComparisonsRefused(t *testing.T) {
 		`SELECT 1 FROM detailed_history WHERE closed REGEXP '^2026'`:                     `closed is a number`,
 		`SELECT substr(timestamp, 1, 10) FROM detailed_history`:                          `timestamp is a number`,
 		`SELECT 1 FROM detailed_history WHERE substring(opened, 12, 2) < '06'`:           `opened is a number`,
+		`SELECT 1 FROM detailed_history WHERE asn LIKE 'AS7%'`:                           `asn is a number, 7 for AS7: compare it as with = 'AS7' or IN, or the text 'AS' || asn`,
+		`SELECT 1 FROM detailed_history d WHERE d.asn NOT GLOB 'AS*'`:                    `d.asn is a number`,
+		`SELECT 1 FROM detailed_history WHERE lower(asn) = 'as7'`:                        `asn is a number`,
+		`SELECT substr(asn, 3) FROM detailed_history`:                                    `asn is a number`,
 		`SELECT timestamp = '2026-01-01' x FROM detailed_history`:                        `write unixepoch('2026-01-01') instead`,
 		`SELECT 1 FROM detailed_history WHERE timestamp > '2026-01-01' COLLATE nonesuch`: `no such collation`,
 	} {
