@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/adrg/xdg"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/storable"
+	"github.com/connmapgo/connmap/history"
+)
+
+// history takes over the detailed history: a copy is migrated.
+func (im *importer) history(ctx context.Context) {
+	if im.missing(perlHistory) {
+		return
+	}
+	target := filepath.Join(im.data, "history.sqlite")
+	rows, err := historyRows(ctx, target)
+	switch {
+	case err != nil:
+		im.leave(perlHistory, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
+		return
+	case rows > 0:
+		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, count(int(rows), "row", "rows"))
+		return
+	}
+	folder, err := os.MkdirTemp(im.data, "import-")
+	if err != nil {
+		im.fail(perlHistory, err)
+		return
+	}
+	defer os.RemoveAll(folder)
+	copied := filepath.Join(folder, "history.sqlite")
+	if err := im.copyDatabase(ctx, copied); err != nil {
+		im.fail(perlHistory, err)
+		return
+	}
+	cfg := config{configDir: im.configDir, dataDir: im.data, cacheDir: filepath.Join(xdg.CacheHome, "connmap")}
+	cfg.rules, _ = cfg.ownRules()
+	cfg.geo = cfg.downloaded(geoFiles)
+	told := time.Now()
+	db, err := history.Open(ctx, copied, history.Options{
+		Logger:   im.log,
+		Complete: complete((&queryRules{cfg: cfg}).rules(), locator(cfg)),
+		Progress: func(done, total int64) {
+			if time.Since(told) > 2*time.Second {
+				told = time.Now()
+				im.log.Info("taking over "+perlHistory, "rows", done, "of", total)
+			}
+		},
+	})
+	if err != nil {
+		im.fail(perlHistory, errors.New(strings.ReplaceAll(err.Error(), copied, filepath.Join(im.dir, perlHistory))))
+		return
+	}
+	stats, err := db.Stats()
+	if p := db.Problem(); p != "" {
+		err = errors.New("damaged; the program sqlite3 may read some of it: sqlite3 FILE .recover")
+	}
+	if err = errors.Join(err, db.Close()); err == nil {
+		err = im.place(ctx, copied, target)
+	}
+	if err != nil {
+		im.fail(perlHistory, err)
+		return
+	}
+	im.take(perlHistory, "%s to %s", count(int(stats.Rows), "connection", "connections"), target)
+}
+
+// historyRows returns how many rows a history has, zero if there is no such file.
+func historyRows(ctx context.Context, name string) (int64, error) {
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	c, err := history.OpenConsole(ctx, name, history.ConsoleOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	table, err := c.Ask(ctx, history.Question{SQL: "SELECT count(*) FROM detailed_history"})
+	if err != nil {
+		return 0, err
+	}
+	n, _ := table.Rows[0][0].(int64)
+	return n, nil
+}
+
+// copyDatabase copies the database with what SQLite keeps beside it. To open it where it
+// lies could change it; instead it must not change while it is copied.
+func (im *importer) copyDatabase(ctx context.Context, to string) error {
+	suffixes := []string{"", "-wal", "-journal"}
+	state := func() (s string) {
+		for _, suffix := range suffixes {
+			if info, err := os.Stat(filepath.Join(im.dir, perlHistory+suffix)); err == nil {
+				s += fmt.Sprint(suffix, info.Size(), info.ModTime().UnixNano(), ";")
+			}
+		}
+		return s
+	}
+	for range 5 {
+		before := state()
+		for _, suffix := range suffixes {
+			os.Remove(to + suffix)
+			if suffix != "" && im.missing(perlHistory+suffix) {
+				continue
+			}
+			if err := im.copy(ctx, perlHistory+suffix, to+suffix, 0o600); err != nil {
+				return err
+			}
+		}
+		if state() == before {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return errors.New("connmapperl writes into it: end that, and import again")
+}
+
+const largestFile = 1 << 40 // bytes
+
+func (im *importer) copy(ctx context.Context, name, to string, mode fs.FileMode) error {
+	in, err := im.open(name, largestFile)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, stoppable{ctx, in})
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		os.Remove(to)
+	}
+	return err
+}
+
+// A stoppable reads until ctx ends.
+type stoppable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s stoppable) Read(b []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(b)
+}
+
+// place moves a history where the server looks for it, if nobody uses one there.
+func (im *importer) place(ctx context.Context, from, target string) error {
+	if _, err := os.Stat(target); err == nil {
+		// It is empty. Whoever has it open is not to write into a file without a name.
+		db, err := history.Open(ctx, target, history.Options{})
+		if err != nil {
+			return err
+		}
+		stats, err := db.Stats()
+		if err = errors.Join(err, db.Close()); err != nil {
+			return err
+		}
+		if stats.Rows > 0 {
+			return fmt.Errorf("%s has begun to record meanwhile", target)
+		}
+	}
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if _, err := os.Lstat(from + suffix); err == nil {
+			return fmt.Errorf("%s is not closed", from)
+		}
+	}
+	return os.Rename(from, target)
+}
+
+// counts takes over the counts of places. What is there already and here is not added up.
+func (im *importer) counts(context.Context) {
+	if im.missing(perlCounts) {
+		return
+	}
+	b, err := im.read(perlCounts, storable.MaxBytes)
+	if err != nil {
+		im.fail(perlCounts, err)
+		return
+	}
+	tree, err := storable.Read(b)
+	var found []storable.Count
+	skipped := 0
+	if err == nil {
+		found, skipped, err = storable.Counts(tree)
+	}
+	if err == nil && len(found) == 0 && skipped > 0 {
+		err = errors.New("no place with a count is found in it, though it holds numbers")
+	}
+	if err != nil {
+		im.fail(perlCounts, err)
+		return
+	}
+	if len(found) == 0 {
+		im.leave(perlCounts, "it is empty")
+		return
+	}
+	target := filepath.Join(im.data, "places.txt")
+	marks := map[[2]float64]int64{}
+	old, err := history.LoadMarks(target)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		im.leave(perlCounts, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
+		return
+	}
+	for _, m := range old {
+		marks[[2]float64{m.Lat, m.Lon}] = m.Count
+	}
+	changed := false
+	for _, c := range found {
+		at := [2]float64{c.Lat, c.Lon}
+		if c.Count > marks[at] {
+			marks[at], changed = c.Count, true
+		}
+	}
+	if !changed {
+		im.leave(perlCounts, "%s has all of its %s already", target, count(len(found), "place", "places"))
+		return
+	}
+	said, err := keepBefore(target)
+	if err == nil {
+		err = history.SaveMarks(target, sorted(marks))
+	}
+	if err != nil {
+		im.fail(perlCounts, err)
+		return
+	}
+	if skipped > 0 {
+		said += fmt.Sprintf(", without %s that no place belongs to", count(skipped, "number", "numbers"))
+	}
+	im.take(perlCounts, "%s to %s, which l loads%s", count(len(found), "place", "places"), target, said)
+}
+
+// sorted yields places from south to north.
+func sorted(marks map[[2]float64]int64) func(yield func(history.Mark, error) bool) {
+	places := make([][2]float64, 0, len(marks))
+	for at := range marks {
+		places = append(places, at)
+	}
+	slices.SortFunc(places, func(a, b [2]float64) int { return slices.Compare(a[:], b[:]) })
+	return func(yield func(history.Mark, error) bool) {
+		for _, at := range places {
+			if !yield(history.Mark{Lat: at[0], Lon: at[1], Count: marks[at]}, nil) {
+				return
+			}
+		}
+	}
+}
