@@ -64,9 +64,9 @@
 // told whole when it closes.
 //
 // The kernel does not call the programs of [EBPF] for some packets that come in an
-// interrupt. A close that no program saw so is told within two polls, without the
-// bytes since the last one: the collector asks the kernel which of the connections
-// that no process holds still exist.
+// interrupt. The collector therefore asks the kernel, at each poll, which of the
+// connections that no process holds still exist. A close that no program saw is
+// reported within two polls; its bytes are those of the last poll.
 //
 // # Owners and directions
 //

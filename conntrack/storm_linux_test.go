@@ -295,8 +295,8 @@ func TestStormInASmallRing(t *testing.T) {
 	assert.GreaterOrEqual(t, seen.Lost, 2*(2*n-seen.Closes))
 }
 
-// TestUnseenClose: what does not exist any more is closed by the next pass, although
-// nobody told of its close, and is closed once.
+// TestUnseenClose: the next pass closes a connection that does not exist any more and
+// whose close no program saw. It closes it once.
 func TestUnseenClose(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Loopback: true, Interval: time.Hour}, 0)
 	e := c.backend.(*ebpf)

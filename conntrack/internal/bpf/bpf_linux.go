@@ -360,8 +360,8 @@ func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
 	}
 }
 
-// Drain calls visit for what the programs told before the call, and for no more:
-// in a storm the ring may never be empty.
+// Drain calls visit for each event that was in the ring when it was called. It does
+// not wait for the ring to be empty, since in a storm that may never happen.
 func (p *Probe) Drain(visit func(*Socket, *Process)) error {
 	for left := p.ring.AvailableBytes(); left > 0; {
 		if err := p.ring.ReadInto(&p.record); err != nil {
@@ -382,8 +382,8 @@ func recordSize(n int) int { return 8 + (n+7)&^7 }
 
 // Audit asks the kernel about sockets by their cookies: gone are those that do
 // not exist any more, closed the TCP sockets that do exist but are not connected
-// any more. It is exact with up to a million sockets on the machine. What the
-// programs have told of the sockets stands in the ring when Audit returns.
+// any more. It is exact with up to a million sockets on the machine. Events
+// about these sockets are in the ring when Audit returns; call Drain to read them.
 func (p *Probe) Audit(cookies []uint64) (gone, closed []uint64, err error) {
 	m := p.coll.Maps[connmapMapSuspects]
 	for chunk := range slices.Chunk(cookies, int(m.MaxEntries())) {
