@@ -509,7 +509,7 @@ func TestEBPFSnapshotAllocatesLittle(t *testing.T) {
 	}
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	var conns []Conn
-	allocs := testing.AllocsPerRun(20, func() {
+	allocs := leastAllocs(func() {
 		var err error
 		conns, err = c.backend.snapshot(t.Context(), conns[:0])
 		require.NoError(t, err)
