@@ -33,11 +33,12 @@ import (
 // functions of such a column take it for Unix seconds without being told so. LIKE, GLOB,
 // REGEXP and substr of one are errors.
 //
-// It does not hold where a column has got its name otherwise, nor within CASE x WHEN, min and
-// max of a column and a text, and other functions.
+// It also holds for CASE column WHEN. It does not hold where a column has got its name
+// otherwise, nor within min and max of a column and a text, and other functions.
 //
-// In the same way asn is compared with 64496, '64496' and 'AS64496'. LIKE, GLOB, REGEXP,
-// substr, lower, upper, instr and replace of it are errors: the text is 'AS' || asn.
+// In the same way asn is equal to 64496, '64496' and 'AS64496', and in the order of numbers
+// where < <= > >= or BETWEEN compare it with numbers in digits. With all else it is
+// compared as the text that it is.
 type Console struct {
 	path   string // as it was named
 	uri    string // of what is read: it, or a copy

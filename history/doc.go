@@ -14,7 +14,7 @@
 //	local_ip, local_port
 //	programname  empty if unknown
 //	full_lookup  report on the peer's address, empty if there is none
-//	asn          autonomous system number of the peer, NULL if unknown
+//	asn          autonomous system of the peer such as AS64496, empty if unknown
 //	orgname      its holder, empty if unknown
 //	lat, lon     where the peer is, in degrees; NULL if unknown
 //	x, y         the same in pixels of connmapperl's map of 1000x500, on

@@ -26,7 +26,7 @@ type failure struct {
 //	haversine(lat, lon, lat2, lon2)         the distance of two places in km
 //	regexp(pattern, text), text REGEXP pattern   in Go's syntax
 //	rule(local_port, port, programname, exe)     the rule's label
-//	connmap_time(value), connmap_asn(value)      what rewrite has read values
+//	connmap_time(value), connmap_asn(value), connmap_asn_number(asn)   for rewrite
 //
 // Each is NULL if an argument is. What failed, if something did, must be looked at
 // after each step: this version of the library takes the error of a function
@@ -57,8 +57,9 @@ func registerFunctions(conn *sqlite.Conn, o ConsoleOptions) (*failure, error) {
 			}
 			return boolean(re.MatchString(args[1].Text())), nil
 		}},
-		"connmap_time": {1, func(args []sqlite.Value) (sqlite.Value, error) { return timeValue(args[0]) }},
-		"connmap_asn":  {1, func(args []sqlite.Value) (sqlite.Value, error) { return asnValue(args[0]) }},
+		"connmap_time":       {1, func(args []sqlite.Value) (sqlite.Value, error) { return timeValue(args[0]) }},
+		"connmap_asn":        {1, func(args []sqlite.Value) (sqlite.Value, error) { return asnValue(args[0]) }},
+		"connmap_asn_number": {1, func(args []sqlite.Value) (sqlite.Value, error) { return asnNumber(args[0]) }},
 		"rule": {4, func(args []sqlite.Value) (sqlite.Value, error) {
 			if o.Rule == nil {
 				return sqlite.Value{}, nil

@@ -290,7 +290,7 @@ func source(conn *sqlite.Conn, from origin) (string, error) {
 		return otherwise
 	}
 	if from == older {
-		return `id, coalesce(unixepoch(timestamp), 0) AS timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
+		return `id, coalesce(unixepoch(timestamp), 0) AS timestamp, ip, port, local_ip, local_port, programname, full_lookup, coalesce('AS' || asn, '') AS asn, orgname, lat, lon, x, y, count,
 			agent, direction, protocol, exe, container, country, rule,
 			unixepoch(opened, 'subsec') AS opened, unixepoch(last_opened, 'subsec') AS last_opened,
 			iif(closed IS NULL, NULL, coalesce(unixepoch(closed, 'subsec'), unixepoch(timestamp), 0)) AS closed, tx, rx, tx_before, rx_before, ` +
@@ -316,7 +316,7 @@ func source(conn *sqlite.Conn, from origin) (string, error) {
 		ELSE coalesce(CAST(max(%d, min(%d, iif(abs(%[3]s) > 1e11, (%[3]s) / 1000, %[3]s))) AS INTEGER), 0) END`, minTime.Unix(), maxTime.Unix(), raw)
 	return `rowid AS id, ` + seen + ` AS timestamp, ` + text("ip") + whole("port") + text("local_ip") + whole("local_port") +
 		text("programname") + text("full_lookup") +
-		or("asn", `nullif(CAST(ltrim(upper(asn), 'AS ') AS INTEGER), 0)`, `NULL`) + ` AS asn, ` + text("orgname") +
+		or("asn", `iif(asn <> '' AND asn NOT GLOB '*[^0-9]*', 'AS' || asn, CAST(asn AS TEXT))`, `NULL`) + ` AS asn, ` + text("orgname") +
 		located(lat, lon) + ` AS lat, ` + located(lon, lat) + ` AS lon, ` +
 		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` +
 		or("count", `max(1, coalesce(CAST(count AS INTEGER), 0))`, `1`) + ` AS count,

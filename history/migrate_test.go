@@ -44,11 +44,11 @@ INSERT INTO detailed_history VALUES (14, '2024-02-03T04:05:06Z', '192.0.2.3', 1,
 `
 	const then = "1706933106"
 	want := [][]string{
-		{"3", then, "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "64496", "Example", "52.52", "13.405", "508", "154", "7", then + ".0", then + ".0"},
-		{"4", then, "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "64496", "Example", "52.52", "13.405", "508", "154", "2", then + ".0", then + ".0"},
+		{"3", then, "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "AS64496", "Example", "52.52", "13.405", "508", "154", "7", then + ".0", then + ".0"},
+		{"4", then, "192.0.2.1", "443", "10.0.0.5", "50000", "firefox", "a report", "AS64496", "Example", "52.52", "13.405", "508", "154", "2", then + ".0", then + ".0"},
 		{"9", then, "192.0.2.2", "22", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "1", then + ".0", then + ".0"},
-		{"10", then, "\x00\xff", "0", "", "0", "a'; DROP", "", "NULL", "", "NULL", "NULL", "-3", "9", "1", then + ".0", then + ".0"},
-		{"12", "0", "2001:db8::1", "53", "::", "1", "dig", "", "NULL", "", "0.0", "0.0", "1", "2", "1", "0.0", "0.0"},
+		{"10", then, "\x00\xff", "0", "", "0", "a'; DROP", "", "", "", "NULL", "NULL", "-3", "9", "1", then + ".0", then + ".0"},
+		{"12", "0", "2001:db8::1", "53", "::", "1", "dig", "", "AS0", "", "0.0", "0.0", "1", "2", "1", "0.0", "0.0"},
 		{"13", then, "192.0.2.3", "1", "", "0", "", "", "NULL", "", "NULL", "NULL", "1", "2", "1", then + ".0", then + ".0"},
 		{"14", then, "192.0.2.3", "1", "", "0", "", "", "NULL", "", "NULL", "NULL", "1", "2", "1", then + ".0", then + ".0"},
 	}
@@ -122,8 +122,8 @@ func olderFile(t *testing.T, script string) (name string, rows [][]string) {
 	// A transaction of its own is in the script.
 	sql := strings.NewReplacer("BEGIN TRANSACTION;", "", "COMMIT;", "", "PRAGMA foreign_keys=OFF;", "").Replace(string(b))
 	require.NoError(t, sqlitex.ExecuteScript(conn, sql, nil))
-	// Its times are texts.
-	columns := strings.ReplaceAll(olderColumns, ", 'unixepoch'", "")
+	// Its times are texts, and its asn is a number.
+	columns := strings.NewReplacer(", 'unixepoch'", "", " asn,", " coalesce('AS' || asn, ''),").Replace(olderColumns)
 	require.NoError(t, sqlitex.Execute(conn, columns, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
 		rows = append(rows, texts(stmt))
 		return nil

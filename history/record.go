@@ -407,11 +407,7 @@ func located(e *Entry) bool {
 func bindAbout(stmt *sqlite.Stmt, e *Entry) {
 	stmt.BindInt64(1, wholeSeconds(seen(e)))
 	stmt.BindText(2, e.Lookup)
-	if e.ASN != 0 {
-		stmt.BindInt64(3, int64(e.ASN))
-	} else {
-		stmt.BindNull(3)
-	}
+	stmt.BindText(3, formatASN(e.ASN))
 	stmt.BindText(4, e.Org)
 	if located(e) {
 		x, y := pixel(e.Lat, e.Lon)

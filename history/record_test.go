@@ -30,7 +30,7 @@ func TestRow(t *testing.T) {
 	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
 		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history`
 	want := []string{
-		"1", "1782907203", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "a report", "64496", "Example Networks",
+		"1", "1782907203", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "a report", "AS64496", "Example Networks",
 		"52.52", "13.405", "508", "154", "1", "laptop", "in", "udp", "/usr/bin/curl", "c0ffee", "DE", "Other",
 		"1782907200.25", "1782907200.25", "NULL", "100", "1000", "0", "0",
 	}
@@ -39,7 +39,7 @@ func TestRow(t *testing.T) {
 
 	// An entry of which nothing is known has a row too.
 	require.NoError(t, db.Record(t.Context(), []Entry{{}}))
-	want = []string{"2", "-62135596800", "", "0", "", "0", "", "", "NULL", "", "NULL", "NULL", "NULL", "NULL", "1",
+	want = []string{"2", "-62135596800", "", "0", "", "0", "", "", "", "", "NULL", "NULL", "NULL", "NULL", "1",
 		"", "", "", "", "", "", "", "-62135596800.0", "-62135596800.0", "NULL", "0", "0", "0", "0"}
 	assert.Equal(t, want, query(t, db, all)[1])
 }

@@ -19,7 +19,7 @@ type rewriting struct {
 
 // rewrite has the function connmap_time read what times are compared with, and
 // connmap_asn what asn is, and tells SQLite's date functions that they are given Unix
-// seconds. It only adds text. It fails where a time or asn is used as a text.
+// seconds. It only adds text. It fails where a time is used as a text.
 //
 // It knows times by the names of their columns, and by those that an alias and WITH give to them
 // and to min, max, coalesce, ifnull, nullif, iif, abs, round and sums with them.
@@ -28,15 +28,11 @@ func rewrite(sql string) (*rewriting, error) {
 	r.pair()
 	asn := r.named([]string{"asn"})
 	times := r.named(timeColumns)
-	err := r.refuseTexts(times, "%[1]s is a number, Unix seconds: compare it as with unixepoch('2026-01-01'), or the text strftime('%%Y-%%m-%%d', %[1]s, 'unixepoch')", "substr", "substring")
-	if err == nil {
-		err = r.refuseTexts(asn, "%[1]s is a number, 7 for AS7: compare it as with = 'AS7' or IN, or the text 'AS' || %[1]s", "substr", "substring", "lower", "upper", "instr", "replace")
-	}
-	if err != nil {
+	if err := r.refuseTexts(times); err != nil {
 		return nil, err
 	}
-	r.comparisons(times, "connmap_time")
-	r.comparisons(asn, "connmap_asn")
+	r.comparisons(times, comparison{value: "connmap_time"})
+	r.comparisons(asn, comparison{value: "connmap_asn", number: "connmap_asn_number"})
 	r.dateFunctions(times)
 	return &rewriting{r.apply(), r.shown(), r.dates}, nil
 }
@@ -426,21 +422,26 @@ func timeColumn(names map[string]bool, name string) bool {
 
 func (r *rewriter) insert(at int, text string) { r.edits = append(r.edits, edit{at, text}) }
 
-// wrap has a function read an operand, unless it is a number.
+// wrap has a function read an operand.
 func (r *rewriter) wrap(s span, function string) {
 	from := s.from
 	for from < s.to && r.tokens[from].is("+", "-") {
 		from++
 	}
-	if from == s.to || s.to-from == 1 && (r.tokens[from].kind == numeral || r.tokens[from].is("null", "true", "false")) {
+	if from == s.to || s.to-from == 1 && r.tokens[from].is("null", "true", "false") {
 		return
 	}
 	r.insert(r.tokens[s.from].start, function+"(")
 	r.insert(r.tokens[s.to-1].end, ")")
 }
 
+// A comparison names functions: value reads what a column is compared with, and number
+// the column itself where its order among numbers is asked for. Without number a column
+// is one.
+type comparison struct{ value, number string }
+
 // comparisons has a function read what the names are compared with.
-func (r *rewriter) comparisons(names map[string]bool, function string) {
+func (r *rewriter) comparisons(names map[string]bool, f comparison) {
 	for i, t := range r.tokens {
 		left := i
 		if i > 0 && r.tokens[i-1].is("not") && t.kind == word {
@@ -452,18 +453,28 @@ func (r *rewriter) comparisons(names map[string]bool, function string) {
 			for t.is("is") && right < len(r.tokens) && r.tokens[right].is("not", "distinct", "from") {
 				right++
 			}
-			r.compare(names, function, r.before(left), r.after(right))
+			a, b := r.before(left), r.after(right)
+			if t.text[0] == '<' && t.text != "<>" || t.text[0] == '>' {
+				r.order(names, f, a, b)
+			} else {
+				r.compare(names, f.value, a, b)
+			}
+		case t.is("case") && r.match[i] > i && !r.tokens[i+1].is("when"):
+			r.cases(names, f.value, span{i + 1, r.match[i]})
 		case t.is("between"):
 			a := r.after(i + 1)
 			if a.to >= len(r.tokens) || !r.tokens[a.to].is("and") {
 				continue
 			}
 			x, b := r.before(left), r.after(a.to+1)
-			if r.has(names, x) {
-				r.compare(names, function, x, a)
-				r.compare(names, function, x, b)
-			} else if r.has(names, a) || r.has(names, b) {
-				r.wrap(x, function)
+			switch {
+			case f.number != "" && r.has(names, x) && r.number(a) && r.number(b):
+				r.wrap(x, f.number)
+			case r.has(names, x):
+				r.compare(names, f.value, x, a)
+				r.compare(names, f.value, x, b)
+			case r.has(names, a) || r.has(names, b):
+				r.wrap(x, f.value)
 			}
 		case t.is("in") && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
 			x := r.before(left)
@@ -474,14 +485,14 @@ func (r *rewriter) comparisons(names map[string]bool, function string) {
 					continue
 				}
 				r.insert(r.tokens[i+1].end, "WITH connmap_in(v) AS (")
-				r.insert(r.tokens[in.to].start, ") SELECT "+function+"(v) FROM connmap_in")
+				r.insert(r.tokens[in.to].start, ") SELECT "+f.value+"(v) FROM connmap_in")
 			case !query && in.from < in.to:
 				wrapped := false
 				for _, p := range r.split(in) {
 					if r.has(names, x) {
-						r.compare(names, function, x, p)
+						r.compare(names, f.value, x, p)
 					} else if r.has(names, p) && !wrapped {
-						r.wrap(x, function)
+						r.wrap(x, f.value)
 						wrapped = true
 					}
 				}
@@ -512,9 +523,42 @@ func (r *rewriter) compare(names map[string]bool, function string, a, b span) {
 	}
 }
 
-// refuseTexts fails where a number that people may take for a text is matched with a
-// pattern, or given to one of the functions of texts. The message has two verbs for it.
-func (r *rewriter) refuseTexts(names map[string]bool, message string, functions ...string) error {
+// order is compare for operands of which one is less than the other.
+func (r *rewriter) order(names map[string]bool, f comparison, a, b span) {
+	switch {
+	case f.number != "" && r.has(names, a) && r.number(b):
+		r.wrap(a, f.number)
+	case f.number != "" && r.has(names, b) && r.number(a):
+		r.wrap(b, f.number)
+	default:
+		r.compare(names, f.value, a, b)
+	}
+}
+
+// number reports whether an operand is a number in digits.
+func (r *rewriter) number(s span) bool {
+	for s.from < s.to && r.tokens[s.from].is("+", "-") {
+		s.from++
+	}
+	return s.to-s.from == 1 && r.tokens[s.from].kind == numeral
+}
+
+// cases has a function read what CASE name WHEN compares a name with. The span is what
+// stands between CASE and END.
+func (r *rewriter) cases(names map[string]bool, function string, s span) {
+	x := r.after(s.from)
+	for i := x.to; i < s.to; i++ {
+		if r.tokens[i].is("(", "case") && r.match[i] > i {
+			i = r.match[i]
+		} else if r.tokens[i].is("when") {
+			r.compare(names, function, x, r.after(i+1))
+		}
+	}
+}
+
+// refuseTexts fails where a time, which people may take for a text, is matched with a
+// pattern or cut.
+func (r *rewriter) refuseTexts(names map[string]bool) error {
 	for i, t := range r.tokens {
 		var s span
 		switch {
@@ -524,7 +568,7 @@ func (r *rewriter) refuseTexts(names map[string]bool, message string, functions 
 				left--
 			}
 			s = r.before(left)
-		case t.is(functions...) && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
+		case t.is("substr", "substring") && i+1 < len(r.tokens) && r.tokens[i+1].is("(") && r.match[i+1] > i:
 			s = r.split(span{i + 2, r.match[i+1]})[0]
 		default:
 			continue
@@ -532,7 +576,7 @@ func (r *rewriter) refuseTexts(names map[string]bool, message string, functions 
 		made := slices.ContainsFunc(r.tokens[s.from:max(s.from, s.to)], func(t token) bool { return t.is("||") })
 		if s.from < s.to && !made && r.has(names, s) {
 			what := fmt.Sprintf("%.60s", r.sql[r.tokens[s.from].start:r.tokens[s.to-1].end])
-			return &QueryError{r.tokens[s.from].start, fmt.Sprintf(message, what)}
+			return &QueryError{r.tokens[s.from].start, fmt.Sprintf("%[1]s is a number, Unix seconds: compare it as with unixepoch('2026-01-01'), or the text strftime('%%Y-%%m-%%d', %[1]s, 'unixepoch')", what)}
 		}
 	}
 	return nil

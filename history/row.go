@@ -34,9 +34,10 @@ func scan(stmt *sqlite.Stmt) Row {
 		}
 		return atSeconds(stmt.ColumnFloat(i))
 	}
+	asn, _ := parseASN(stmt.ColumnText(8))
 	return Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(12), LastOpened: at(21), Entry: Entry{
-		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), Lookup: stmt.ColumnText(7),
-		ASN: uint32(stmt.ColumnInt64(8)), Org: stmt.ColumnText(9),
+		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), Lookup: stmt.ColumnText(7), ASN: asn,
+		Org: stmt.ColumnText(9),
 		Lat: stmt.ColumnFloat(10), Lon: stmt.ColumnFloat(11), Located: !stmt.ColumnIsNull(10),
 		Agent: stmt.ColumnText(13), Direction: stmt.ColumnText(14), Protocol: stmt.ColumnText(15), Exe: stmt.ColumnText(16),
 		Container: stmt.ColumnText(17), Country: stmt.ColumnText(18), Rule: stmt.ColumnText(19),

@@ -29,7 +29,7 @@ CREATE TABLE detailed_history (
 	local_port  INTEGER,
 	programname TEXT,
 	full_lookup TEXT,
-	asn         INTEGER,
+	asn         TEXT,
 	orgname     TEXT,
 	lat         REAL,
 	lon         REAL,

@@ -106,21 +106,6 @@ func numeric(n float64) sqlite.Value {
 	return sqlite.FloatValue(n)
 }
 
-// asnValue is what asn is compared with: AS64496 is its number.
-func asnValue(v sqlite.Value) (sqlite.Value, error) {
-	if v.Type() != sqlite.TypeText {
-		return v, nil
-	}
-	s := strings.TrimSpace(v.Text())
-	if len(s) > 2 && strings.EqualFold(s[:2], "AS") {
-		s = strings.TrimSpace(s[2:])
-	}
-	if n, err := strconv.ParseUint(s, 10, 32); err == nil {
-		return sqlite.IntegerValue(int64(n)), nil
-	}
-	return v, nil
-}
-
 // bindSeconds sets a parameter to Unix seconds.
 func bindSeconds(stmt *sqlite.Stmt, i int, t time.Time) {
 	if ms := milli(t); ms%1000 == 0 {

@@ -60,7 +60,7 @@ func TestQuery(t *testing.T) {
 	require.NoError(t, err)
 	var o map[string]any
 	require.NoError(t, json.Unmarshal([]byte(out), &o))
-	assert.Equal(t, map[string]any{"orgname": "Example Networks", "asn": nil, "connections": 30.0, "addresses": 1.0}, o)
+	assert.Equal(t, map[string]any{"orgname": "Example Networks", "asn": "", "connections": 30.0, "addresses": 1.0}, o)
 
 	out, _, err = asked(t, "-query", "list")
 	require.NoError(t, err)
