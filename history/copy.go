@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -91,7 +93,7 @@ func openURI(ctx context.Context, uri string) (*sqlite.Conn, error) {
 // copyForConsole returns the name of a file of this schema with the rows of an older one. It is in
 // o.Cache if it is set, and else in a folder that remove removes.
 func copyForConsole(ctx context.Context, path, uri string, from origin, o *ConsoleOptions) (name string, remove func(), err error) {
-	dir, stamp := o.Cache, ""
+	dir := o.Cache
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "connmap-history-"); err != nil {
 			return "", nil, err
@@ -108,11 +110,20 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 	sum := sha256.Sum256([]byte(path))
 	name = filepath.Join(dir, fmt.Sprintf("history-%x.sqlite", sum[:8]))
 	// Before its rows are read: what changes meanwhile is copied again.
-	if stamp, err = stampOf(path, o.CacheKey); err != nil {
+	now, err := stampOf(path, o.CacheKey)
+	if err != nil {
 		return "", nil, err
 	}
-	if o.Cache != "" && stampIn(ctx, name) == stamp {
-		return name, nil, nil
+	if o.Cache != "" {
+		switch kept := stampIn(ctx, name); {
+		case kept == now:
+			return name, nil, nil
+		case kept.key == now.key && from == perl:
+			// If it fails, as while others ask it for long, it is made anew.
+			if err := refresh(ctx, name, uri, now, o.Complete); err == nil || ctx.Err() != nil {
+				return name, nil, ctx.Err()
+			}
+		}
 	}
 	f, err := temp.Create(dir, filepath.Base(name)+".*.new")
 	if err != nil {
@@ -126,7 +137,7 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 	}()
 	_, err = copyRows(ctx, fresh, uri, from, &Options{Logger: slog.New(slog.DiscardHandler), Complete: o.Complete, Progress: o.Progress})
 	if err == nil {
-		err = writeStamp(ctx, fresh, stamp)
+		err = writeStamp(ctx, fresh, now)
 	}
 	if err == nil {
 		err = os.Rename(fresh, name)
@@ -137,49 +148,94 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 	return name, remove, nil
 }
 
-// stampOf changes when a file does.
-func stampOf(path, key string) (string, error) {
+// A stamp tells of what and of which moment a copy is.
+type stamp struct {
+	key  string // of the name of the file and of how its rows are completed
+	file string // of its content
+}
+
+func stampOf(path, key string) (stamp, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return stamp{}, err
 	}
 	defer f.Close()
 	head := make([]byte, 100) // with a counter of changes
 	if _, err := f.ReadAt(head, 0); err != nil {
-		return "", err
+		return stamp{}, err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %x", path, key, head)
+	h.Write(head)
 	for _, suffix := range []string{"", "-wal"} {
 		if info, err := os.Stat(path + suffix); err == nil {
 			fmt.Fprintf(h, " %s %d %d", suffix, info.Size(), info.ModTime().UnixNano())
 		}
 	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
+	return stamp{fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", path, key))), fmt.Sprintf("%x", h.Sum(nil))}, nil
 }
 
-func writeStamp(ctx context.Context, name, stamp string) error {
+func writeStamp(ctx context.Context, name string, s stamp) error {
 	conn, err := openURI(ctx, fileURI(name, "mode=rw"))
 	if err != nil {
 		return err
 	}
-	err = sqlitex.Execute(conn, `INSERT OR REPLACE INTO settings VALUES ('copy_of', ?)`, &sqlitex.ExecOptions{Args: []any{stamp}})
-	return errors.Join(err, conn.Close())
+	return errors.Join(s.write(conn), conn.Close())
+}
+
+func (s stamp) write(conn *sqlite.Conn) error {
+	return sqlitex.Execute(conn, `INSERT OR REPLACE INTO settings VALUES ('copy_key', ?), ('copy_of', ?)`, &sqlitex.ExecOptions{Args: []any{s.key, s.file}})
 }
 
 // stampIn is the stamp of the copy in a file; empty if it is none of this schema.
-func stampIn(ctx context.Context, name string) (stamp string) {
+func stampIn(ctx context.Context, name string) (s stamp) {
 	conn, err := openURI(ctx, fileURI(name, "mode=ro"))
 	if err != nil {
-		return ""
+		return s
 	}
 	defer conn.Close()
 	if from, err := identifyConn(conn); err != nil || from != current {
-		return ""
+		return s
 	}
-	sqlitex.Execute(conn, `SELECT value FROM settings WHERE name = 'copy_of'`, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
-		stamp = stmt.ColumnText(0)
-		return nil
-	}})
-	return stamp
+	sqlitex.Execute(conn, `SELECT (SELECT value FROM settings WHERE name = 'copy_key'), (SELECT value FROM settings WHERE name = 'copy_of')`, &sqlitex.ExecOptions{
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			s = stamp{stmt.ColumnText(0), stmt.ColumnText(1)}
+			return nil
+		},
+	})
+	return s
+}
+
+// refresh makes a copy of connmapperl's file what that is now: of a file to which rows are
+// added all the time it takes a small part of the time of another copy.
+func refresh(ctx context.Context, name, old string, now stamp, complete func(*Entry)) (err error) {
+	conn, err := openURI(ctx, fileURI(name, "mode=rw"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	conn.SetBusyTimeout(time.Second)
+	if err := sqlitex.Execute(conn, `ATTACH ? AS old`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
+		return err
+	}
+	end, err := sqlitex.ImmediateTransaction(conn)
+	if err != nil {
+		return err
+	}
+	defer end(&err)
+	values, err := source(conn, perl, complete)
+	if err != nil {
+		return err
+	}
+	columns := strings.Split(perlColumns, ", ")
+	return errors.Join(sqlitex.ExecuteScript(conn, `
+		CREATE TEMP TABLE gone AS SELECT id FROM main.detailed_history WHERE id NOT IN (SELECT rowid FROM old.detailed_history);
+		CREATE TEMP TABLE changed AS SELECT id FROM source AS s LEFT JOIN main.detailed_history AS c USING (id)
+			WHERE (s.`+strings.Join(columns[1:], `, s.`)+`) IS NOT (c.`+strings.Join(columns[1:], `, c.`)+`);
+		CREATE TEMP TABLE touched AS SELECT DISTINCT lat, lon FROM main.detailed_history WHERE id IN (SELECT id FROM gone UNION ALL SELECT id FROM changed);
+		DELETE FROM main.detailed_history WHERE id IN (SELECT id FROM gone UNION ALL SELECT id FROM changed);
+		INSERT INTO main.detailed_history SELECT `+values+` FROM (SELECT * FROM source WHERE id IN (SELECT id FROM changed) LIMIT -1);
+		INSERT INTO touched SELECT DISTINCT lat, lon FROM main.detailed_history WHERE id IN (SELECT id FROM changed);
+		DELETE FROM places WHERE (lat, lon) IN (SELECT lat, lon FROM touched);
+		INSERT INTO places SELECT lat, lon, sum(count) FROM main.detailed_history WHERE lat IS NOT NULL AND (lat, lon) IN (SELECT lat, lon FROM touched) GROUP BY lat, lon;
+		UPDATE settings SET value = (SELECT count(*) FROM main.detailed_history) WHERE name = 'rows'`, nil), now.write(conn))
 }

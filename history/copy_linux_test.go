@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/random"
 )
 
 // TestConsoleOfOlder: a file that has not been taken over is asked like one that has, and
@@ -96,6 +98,62 @@ func TestConsoleCache(t *testing.T) {
 			assert.EqualValues(t, 3, asked("c"))
 		})
 	}
+}
+
+// TestConsoleRefresh: a copy of a file that connmapperl goes on writing is like a new one,
+// and only what has changed is read into it.
+func TestConsoleRefresh(t *testing.T) {
+	random := random.For(t)
+	name := original(t, originalTables["typed"], true, 1000)
+	dir := t.TempDir()
+	completed := 0
+	complete := func(e *Entry) { completed++; e.Rule = "by " + e.Program }
+	rows := func(o ConsoleOptions) (string, int) {
+		o.Complete, completed = complete, 0
+		c, err := OpenConsole(t.Context(), name, o)
+		require.NoError(t, err)
+		defer c.Close()
+		all := fmt.Sprint(ask(t, c, `SELECT * FROM detailed_history ORDER BY id`, nil), ask(t, c, `SELECT * FROM places ORDER BY lat, lon`, nil), ask(t, c, `SELECT value FROM settings WHERE name = 'rows'`, nil))
+		return all, completed
+	}
+	_, n := rows(ConsoleOptions{Cache: dir})
+	assert.Equal(t, 1000, n)
+	// As it does, which has it open.
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer conn.Close()
+	for range 8 {
+		at := random.IntN(1000)
+		for _, q := range []string{
+			`INSERT INTO detailed_history (timestamp, ip, port, programname, lat, lon, count) SELECT timestamp, ip, port, programname, lat, lon, 1 FROM detailed_history WHERE id = ?1`,
+			`UPDATE detailed_history SET timestamp = timestamp + 1, count = count + 1 WHERE id = ?1 + 1`,
+			`UPDATE detailed_history SET lat = 1, lon = NULL, orgname = 'Example' WHERE id = ?1 + 2`,
+			`DELETE FROM detailed_history WHERE id = ?1 + 3`,
+		} {
+			if random.IntN(2) == 0 {
+				require.NoError(t, sqlitex.Execute(conn, q, &sqlitex.ExecOptions{Args: []any{at}}))
+			}
+		}
+		refreshed, n := rows(ConsoleOptions{Cache: dir})
+		assert.LessOrEqual(t, n, 3)
+		fresh, _ := rows(ConsoleOptions{})
+		require.Equal(t, fresh, refreshed)
+	}
+	// While somebody asks it for long, it is made anew.
+	kept, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, kept, 1)
+	reader, err := sqlite.OpenConn(kept[0], sqlite.OpenReadOnly)
+	require.NoError(t, err)
+	defer reader.Close()
+	stmt := reader.Prep(`SELECT id FROM detailed_history`)
+	defer stmt.Reset()
+	_, err = stmt.Step()
+	require.NoError(t, err)
+	require.NoError(t, sqlitex.ExecuteTransient(conn, `DELETE FROM detailed_history WHERE id > 500`, nil))
+	refreshed, _ := rows(ConsoleOptions{Cache: dir})
+	fresh, _ := rows(ConsoleOptions{})
+	assert.Equal(t, fresh, refreshed)
 }
 
 // TestConsoleInterrupted: nothing is left of a copy that was stopped.

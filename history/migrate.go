@@ -139,16 +139,13 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if err := sqlitex.ExecuteTransient(conn, `PRAGMA cache_size = -64000`, nil); err != nil {
 		return 0, err
 	}
-	if err := registerMigration(conn, o.Complete); err != nil {
-		return 0, err
-	}
 	// Unless the older one is only read, it also keeps others from writing into it.
 	end, err := sqlitex.ImmediateTransaction(conn)
 	if err != nil {
 		return 0, err
 	}
 	defer end(&err)
-	values, err := source(conn, from)
+	values, err := source(conn, from, o.Complete)
 	if err != nil {
 		return 0, err
 	}
@@ -156,26 +153,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if err != nil {
 		return 0, err
 	}
-	if err := sqlitex.ExecuteTransient(conn, `CREATE TEMP VIEW source AS SELECT `+values+` FROM old.detailed_history`, nil); err != nil {
-		return 0, err
-	}
-	closed := "closed"
-	if from == perl {
-		closed = "timestamp"
-	}
-	ask := func(column int, name string) string {
-		if o.Complete == nil {
-			return name
-		}
-		// Also what an older version has taken over of connmapperl without it.
-		return fmt.Sprintf(`iif(agent = '' AND rule = '', connmap_complete(%d, id, ip, port, local_ip, local_port, programname, exe, lat, lon), %s)`, column, name)
-	}
-	// What is computed of the older table is so once for each row, as a subquery with a limit
-	// is not merged.
-	insert := `INSERT INTO detailed_history SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname,
-		lat, lon, x, y, count, agent, ` + ask(0, "direction") + `, protocol, exe, container, ` + ask(1, "country") + `, ` + ask(2, "rule") + `,
-		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key
-		FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
+	insert := `INSERT INTO detailed_history SELECT ` + values + ` FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
 	// In pieces, so that it can be told how far it is. Each begins after the
 	// last row of the one before: rowids may be negative, and far apart.
 	const piece = 20_000
@@ -230,6 +208,38 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 // progressEvery is how often it is told how far a migration is.
 const progressEvery = 200 * time.Millisecond
 
+// source makes a view of that name of the table of old, with the columns of this schema, and
+// returns what is stored of them. What is computed must be so once for each row: by a
+// subquery that is not merged, as one with a limit.
+func source(conn *sqlite.Conn, from origin, complete func(*Entry)) (values string, err error) {
+	if err := registerMigration(conn, complete); err != nil {
+		return "", err
+	}
+	columns, err := sourceColumns(conn, from)
+	if err == nil {
+		err = sqlitex.ExecuteTransient(conn, `CREATE TEMP VIEW source AS SELECT `+columns+` FROM old.detailed_history`, nil)
+	}
+	if err != nil {
+		return "", err
+	}
+	closed := "closed"
+	if from == perl {
+		closed = "timestamp"
+	}
+	ask := func(column int, name string) string {
+		if complete == nil {
+			return name
+		}
+		// Also what an older version has taken over of connmapperl without it.
+		return fmt.Sprintf(`iif(agent = '' AND rule = '', connmap_complete(%d, id, ip, port, local_ip, local_port, programname, exe, lat, lon), %s)`, column, name)
+	}
+	return perlColumns + `, agent, ` + ask(0, "direction") + `, protocol, exe, container, ` + ask(1, "country") + `, ` + ask(2, "rule") + `,
+		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key`, nil
+}
+
+// perlColumns are those that connmapperl has.
+const perlColumns = `id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count`
+
 // registerMigration adds the functions that source uses to a connection:
 //
 //	connmap_key(agent, protocol, local_ip, local_port, port)   the column key
@@ -273,9 +283,9 @@ func registerMigration(conn *sqlite.Conn, complete func(*Entry)) error {
 	})
 }
 
-// source returns the columns of an older table as expressions of what they are
+// sourceColumns returns the columns of an older table as expressions of what they are
 // in this one. NULL is for opened and last_opened of connmapperl: timestamp.
-func source(conn *sqlite.Conn, from origin) (string, error) {
+func sourceColumns(conn *sqlite.Conn, from origin) (string, error) {
 	has := make(map[string]bool)
 	err := sqlitex.Execute(conn, `SELECT name FROM pragma_table_info('detailed_history', 'old')`, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error { has[strings.ToLower(stmt.ColumnText(0))] = true; return nil },
