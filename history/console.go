@@ -348,6 +348,11 @@ func each(conn *sqlite.Conn, failed *failure, q Question, begin func([]Column) e
 	if err := bindParams(stmt, q.Params); err != nil {
 		return "", err
 	}
+	for _, name := range meant.modifiers {
+		if err := checkModifier(conn, name, q.Params[name]); err != nil {
+			return "", err
+		}
+	}
 	rows, size := 0, int64(0)
 	for {
 		more, err := stmt.Step()
@@ -392,6 +397,24 @@ func each(conn *sqlite.Conn, failed *failure, q Question, begin func([]Column) e
 			return "", err
 		}
 	}
+}
+
+// checkModifier fails where a parameter makes a date function NULL, and with it the answer
+// empty without a word.
+func checkModifier(conn *sqlite.Conn, name string, v any) error {
+	s, ok := v.(string)
+	if !ok {
+		return nil
+	}
+	known := false
+	err := sqlitex.ExecuteTransient(conn, `SELECT coalesce(unixepoch('now', ?1), unixepoch(0, ?1)) IS NOT NULL`, &sqlitex.ExecOptions{Args: []any{s}, ResultFunc: func(stmt *sqlite.Stmt) error {
+		known = stmt.ColumnBool(0)
+		return nil
+	}})
+	if err == nil && !known {
+		err = &QueryError{-1, fmt.Sprintf("%s = %.40q is no modifier of a date function such as '-7 days' or 'start of month': a date is compared with, as by timestamp >= '2026-07-01'", name, s)}
+	}
+	return err
 }
 
 // columnNames returns the names of the columns of an answer. Of columns with one name

@@ -282,6 +282,22 @@ func TestHostileStatements(t *testing.T) {
 	require.NoError(t, db.Record(t.Context(), entries(2000, 1)))
 }
 
+// TestModifiers: a parameter that is no modifier of a date function is told.
+func TestModifiers(t *testing.T) {
+	c := console(t, timed(t))
+	const sql = `SELECT id FROM detailed_history WHERE timestamp >= unixepoch('now', 'utc', :since) AND strftime('%H', timestamp, 'unixepoch', $shift) > ''`
+	for since, problem := range map[string]string{
+		"-7 days": "", "start of year": "", "unixepoch": "", "localtime": "", "-00:30": "", "2026-07-01": "since = \"2026-07-01\" is no modifier", "": "no modifier", "7 dais": "no modifier",
+	} {
+		_, err := c.Ask(t.Context(), Question{SQL: sql, Params: map[string]any{"since": since, "shift": "+1 hour"}})
+		if problem == "" {
+			assert.NoError(t, err, since)
+		} else {
+			assert.ErrorContains(t, err, problem)
+		}
+	}
+}
+
 func TestAskCancelled(t *testing.T) {
 	db := open(t, path(t))
 	require.NoError(t, db.Record(t.Context(), entries(0, 2000)))

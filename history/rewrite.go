@@ -15,6 +15,8 @@ type rewriting struct {
 	sql   string
 	times map[string]bool // names of columns of the answer that hold times, in lower case
 	dates bool            // it names a date in some way
+	// modifiers are the names of parameters, without colon, that are modifiers of date functions.
+	modifiers []string
 }
 
 // rewrite has the function connmap_time read what times are compared with, and
@@ -34,7 +36,7 @@ func rewrite(sql string) (*rewriting, error) {
 	r.comparisons(times, comparison{value: "connmap_time"})
 	r.comparisons(asn, comparison{value: "connmap_asn", number: "connmap_asn_number"})
 	r.dateFunctions(times)
-	return &rewriting{r.apply(), r.shown(), r.dates}, nil
+	return &rewriting{r.apply(), r.shown(), r.dates, r.modifiers}, nil
 }
 
 type tokenKind uint8
@@ -151,6 +153,8 @@ type rewriter struct {
 	match  []int // of a parenthesis, CASE or END the other one; else -1
 	edits  []edit
 	dates  bool
+
+	modifiers []string
 }
 
 // An edit inserts text at a byte.
@@ -582,7 +586,8 @@ func (r *rewriter) refuseTexts(names map[string]bool) error {
 	return nil
 }
 
-// dateFunctions adds the modifier unixepoch to functions of times that lack it.
+// dateFunctions adds the modifier unixepoch to functions of times that lack it, and notes
+// which parameters are modifiers.
 func (r *rewriter) dateFunctions(times map[string]bool) {
 	for i, t := range r.tokens {
 		at := 0
@@ -596,6 +601,11 @@ func (r *rewriter) dateFunctions(times map[string]bool) {
 			continue
 		}
 		args := r.split(span{i + 2, r.match[i+1]})
+		for _, m := range args[min(at+1, len(args)):] {
+			if m.to-m.from == 1 && r.tokens[m.from].kind == param {
+				r.modifiers = append(r.modifiers, r.sql[r.tokens[m.from].start+1:r.tokens[m.from].end])
+			}
+		}
 		if at >= len(args) || !r.has(times, args[at]) {
 			continue
 		}
