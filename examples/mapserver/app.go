@@ -34,6 +34,7 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
+	geo      *geoip.DB // the table of a file at the start, or nil
 
 	mu    sync.Mutex // guards what follows
 	wake  func()     // of the window, if there is one
@@ -60,6 +61,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a.setHome()
 	a.loadRules() // what is taken over gets its rules
 	ctx, a.cancel = context.WithCancel(ctx)
+	if a.geo != nil {
+		a.work.Go(func() { a.watchTable(ctx, tableEvery) })
+	}
 	m.Opening.Store(true)
 	opened, slow := make(chan error, 1), make(chan struct{})
 	a.work.Go(func() {
@@ -104,9 +108,6 @@ func (a *app) begin(ctx context.Context) {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
 			}
 		})
-	}
-	for _, db := range m.Geo[:len(m.Geo)-1] { // the embedded table is no file
-		a.work.Go(func() { a.watchTable(ctx, db, tableEvery) })
 	}
 	if err := a.watchLocal(ctx); err != nil {
 		a.problem("local", fmt.Errorf("this machine's connections are not shown: %w", err))

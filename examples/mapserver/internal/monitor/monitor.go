@@ -79,6 +79,7 @@ type Monitor struct {
 	// capacity 1: there may be something to prune
 	pruneNow chan struct{}
 	state    atomic.Pointer[live.State]
+	replaced atomic.Pointer[[]*geoip.DB] // Geo from then on; nil: Geo itself
 }
 
 type agent struct {
