@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ func TestParseErrors(t *testing.T) {
 	const good = `"a",local,443,1,2,3,4,0,0`
 	tests := []struct{ name, text, want string }{
 		{"fields", "a,local,443", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 3 in "a,local,443"`},
-		{"one more", good + ",", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 10 in "\"a\",local,443,1,2,3,4,0,0,"`},
+		{"one more", good + ",,1", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 11 in "\"a\",local,443,1,2,3,4,0,0,,1"`},
 		{"label", `"",local,443,1,2,3,4,0,0`, "want a label, found an empty field"},
 		{"type", `a,remote,443,1,2,3,4,0,0`, `want the type local, peer or app, found "remote"`},
 		{"port", `a,local,http,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "http"`},
@@ -79,7 +80,11 @@ func TestParseErrors(t *testing.T) {
 		{"green", `a,app,x,1,256,3,4,0,0`, `want G from 0 to 1 or from 0 to 255, found "256"`},
 		{"opacity", `a,app,x,1,2,3,-1,0,0`, `want A from 0 to 1 or from 0 to 255, found "-1"`},
 		{"no number", `a,app,x,NaN,2,3,1,0,0`, `want R from 0 to 1 or from 0 to 255, found "NaN"`},
-		{"exponent", `a,app,x,1,2,1e2,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "1e2"`},
+		{"large exponent", `a,app,x,1,2,1e3,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "1e3"`},
+		{"only an exponent", `a,app,x,1,2,e1,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "e1"`},
+		{"below 0", `a,app,x,1,0.5,-1e-9,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "-1e-9"`},
+		{"hexadecimal", `a,app,x,1,2,0x1p1,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "0x1p1"`},
+		{"infinity", `a,app,x,1,2,+Inf,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "+Inf"`},
 		{"no component", `a,app,x,1,2,,1,0,0`, `want B from 0 to 1 or from 0 to 255, found ""`},
 		{"only a point", `a,app,x,1,2,.,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "."`},
 		{"too large a fraction", `a,app,x,1.5,0,0,1,0,0`, `want R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found "1.5,0,0,1"`},
@@ -198,6 +203,8 @@ func TestColors(t *testing.T) {
 		{"another line from 0 to 1", []string{one, "0.5,1,1,1"}, []color.NRGBA{{0, 255, 0, 255}, {128, 255, 255, 255}}},
 		{"another line from 0 to 255", []string{one, "2,1,1,1"}, []color.NRGBA{{0, 1, 0, 1}, {2, 1, 1, 1}}},
 		{"lines of both", []string{one, "2,1,1,1", "0.5,1,1,1"}, []color.NRGBA{{0, 255, 0, 255}, {2, 1, 1, 1}, {128, 255, 255, 255}}},
+		{"signs and exponents", []string{"1e-1,+.5,5E-1,-0", "1e0,0,0,1"}, []color.NRGBA{{26, 128, 128, 0}, {255, 0, 0, 255}}},
+		{"large exponent", []string{"1e2,+20,0,2.55e2"}, []color.NRGBA{{100, 20, 0, 255}}},
 		{"whole with a point", []string{"255.0,1.0,0.0,2."}, []color.NRGBA{{255, 1, 0, 2}}},
 	}
 	for _, tt := range tests {
@@ -220,6 +227,24 @@ func TestColors(t *testing.T) {
 	s, err = Parse(strings.NewReader("a,local,1," + one + ",0,0\na,local,2,2,2,2,2,0,0\na,local,0,0.5,1,1,1,0,0\n"))
 	assert.Error(t, err)
 	assert.Equal(t, color.NRGBA{0, 1, 0, 1}, s.Rules()[0].Color)
+}
+
+// TestLikePerl: numbers and commas at the end say what they say to connmapperl, which splits
+// a line at its commas and has Perl read the numbers.
+func TestLikePerl(t *testing.T) {
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, tail := range []string{"", ",", ",,,", ", "} {
+		for _, n := range []string{".5", "+0.5", "1e-1", "5E-1", "0.25", "1.", "1", "+1", "0", "-0", "00.5", "1e0", "1e+0", "0e5"} {
+			line := "a,peer,80," + n + ",0.5,0,1,1,0" + tail
+			out, err := exec.Command(perl, "-e", `my @f = split /,/, $ARGV[0]; print join " ", scalar @f, map { int(255 * $_ + 0.5) } @f[3 .. 6]`, line).Output()
+			require.NoError(t, err)
+			c := parse(t, line).Rules()[0].Color
+			assert.Regexp(t, fmt.Sprintf(`^(9|10) %d %d %d %d$`, c.R, c.G, c.B, c.A), string(out), line)
+		}
+	}
 }
 
 const some = `
@@ -567,6 +592,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("\ufeff\"a\"\"b\" , App , \"/usr/bin/deluge-gtk\",1,2,3,4,yes,0\r\nx", uint16(0), uint16(0), "/usr/bin/deluge", "")
 	f.Add("\"a\",local,80,0.2,0.5,1,0.8,1,0\nnonsense\n\"b\",app,\"/usr/bin/deluge\",1.0,0.4,0.7,0.8,0,0\nc,peer,9,1,0,0,1,0,1", uint16(80), uint16(9), "deluge", "/usr/bin/python3")
 	f.Add("caf\xe9,local,1,1,1,1,1,0,0\na,local,1,1,1,1,1,0,0\nb,local,0,0.5,1,1,1,0,0", uint16(1), uint16(2), "\x00", "")
+	f.Add("a,local,1,1e-1,+.5,5E-1,-0,0,0,,\nb,peer,2,0x1p1,1_0,Inf,1,0,0", uint16(1), uint16(2), "", "")
 	f.Add("location_x 20\nblack false\n", uint16(1), uint16(2), "", "")
 	f.Add("a,local,1-65535,1,2,3,4,0,0\na,peer,9,1,2,3,4,0,0", uint16(65535), uint16(9), "", "/")
 	f.Fuzz(func(t *testing.T, text string, local, peer uint16, comm, exe string) {
