@@ -353,6 +353,19 @@ func TestImportDamagedHistory(t *testing.T) {
 	assert.Regexp(t, `took    \.connmap-history2\.sqlite: [1-9]\d* connections to `, again)
 }
 
+// TestImportOtherNumbers: a Storable file with numbers that are no counts of places is
+// refused with the reason.
+func TestImportOtherNumbers(t *testing.T) {
+	own := ownFolders(t)
+	dir := connmapperl(t)
+	const array = "pst0\x05\x0b\x02\x00\x00\x00\x03\x08\x81\x08\x82\x08\x83" // [1, 2, 3]
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".connmap-history2.dat"), []byte(array), 0o644))
+	out, err := ask(t, "import", dir)
+	assert.ErrorContains(t, err, "1 file could not be taken over")
+	assert.Contains(t, out, "failed  .connmap-history2.dat: no place with a count is found in it, though it holds numbers\n")
+	assert.NoFileExists(t, filepath.Join(own, "places.txt"))
+}
+
 // TestImportNothing: a folder of something else is an error.
 func TestImportNothing(t *testing.T) {
 	ownFolders(t)
