@@ -32,7 +32,8 @@ const (
 )
 
 const (
-	handshakeTime = 10 * time.Second // for all of TLS, proofs and greetings
+	handshakeTime = 10 * time.Second       // for all of TLS, proofs and greetings
+	headStart     = 250 * time.Millisecond // of one address before the next (RFC 8305, section 5)
 	writeTime     = 10 * time.Second
 	lastWords     = 2 * time.Second // when Run ends
 	heartbeat     = 10 * time.Second
@@ -148,8 +149,8 @@ func (t *table) read(ctx context.Context, src Source) error {
 // A linker is a running Client.
 type linker struct {
 	*Client
-	addrs []string // to try in order; that which answered last comes first
-	addr  string   // that which is tried
+	addrs []string // to try, each headStart after the one before; that which answered last comes first
+	addr  string   // that of the last link or, while there is none, of the error
 	log   *slog.Logger
 	table *table
 	boot  []byte
@@ -252,67 +253,119 @@ func addresses(addr string) ([]string, error) {
 	return ports, nil
 }
 
-// firstOf calls f for one address after the other until it succeeds. Otherwise it returns
-// the error that tells most, and its index: where nothing listens is no news.
-func firstOf(addrs []string, f func(addr string) error) (int, error) {
-	best, at := f(addrs[0]), 0
-	for i := 1; i < len(addrs) && best != nil && !errors.Is(best, context.Canceled); i++ {
-		switch err := f(addrs[i]); {
-		case err == nil, hopeless(err) && !hopeless(best), refused(best) && !refused(err):
-			best, at = err, i
+// firstOf calls f for the first address, and for the next one when it fails or headStart
+// later, until a call succeeds. It returns what that returned and the index of its address,
+// once the other calls, whose context it cancels, have returned too. If none succeeds it
+// returns the error that helps most: one of a wrong token, else one of an address where
+// something listens, else the first.
+func firstOf[T any](ctx context.Context, addrs []string, f func(ctx context.Context, addr string) (T, error)) (value T, at int, err error) {
+	type result struct {
+		at    int
+		value T
+		err   error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan result)
+	begun, ended := 0, 0
+	begin := func() {
+		at := begun
+		begun++
+		go func() {
+			value, err := f(ctx, addrs[at])
+			results <- result{at, value, err}
+		}()
+	}
+	begin()
+	next := time.NewTimer(headStart)
+	defer next.Stop()
+	at = -1
+	errs := make([]error, len(addrs))
+	for ended < begun {
+		failed := false
+		select {
+		case r := <-results:
+			ended++
+			if errs[r.at] = r.err; r.err == nil && at < 0 {
+				value, at = r.value, r.at
+				cancel()
+			}
+			failed = r.err != nil
+		case <-next.C:
+			failed = true // so far
+		}
+		if failed && begun < len(addrs) && ctx.Err() == nil {
+			begin()
+			next.Reset(headStart)
 		}
 	}
-	return at, best
+	if at >= 0 {
+		return value, at, nil
+	}
+	for i, e := range errs[:begun] {
+		if i == 0 || hopeless(e) && !hopeless(err) || refused(err) && !refused(e) {
+			err, at = e, i
+		}
+	}
+	return value, at, err
 }
 
 func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
-// linkAny keeps a link to that of the addresses at which the server answers.
-func (l *linker) linkAny(ctx context.Context, joined func()) error {
-	linked := false
-	var broken error
-	at, err := firstOf(l.addrs, func(addr string) error {
-		l.addr = addr
-		err := l.link(ctx, func() {
-			linked = true
-			joined()
-		})
-		if linked || ctx.Err() != nil {
-			broken = err
-			return nil
-		}
-		return err
-	})
-	if err == nil {
-		err = broken
-	}
-	l.addr = l.addrs[at]
-	if linked {
-		// There it is asked first the next time.
-		l.addrs[0], l.addrs[at] = l.addrs[at], l.addrs[0]
-	}
-	return err
+// A channel is a connection on which client and server have greeted each other.
+type channel struct {
+	raw    net.Conn
+	conn   *tls.Conn
+	server welcome
 }
 
-// link connects, greets and reports until something breaks.
-func (l *linker) link(ctx context.Context, joined func()) error {
-	dial := l.dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	handshake, cancel := context.WithTimeout(ctx, handshakeTime)
-	defer cancel()
-	raw, err := dial(handshake, "tcp", l.addr)
+// linkAny keeps a link to the address at which the server answers first. Two servers that
+// take the token may listen at one host, and one server at both ports: so only one address
+// at a time is greeted, and no other after one that has answered.
+func (l *linker) linkAny(ctx context.Context, joined func()) error {
+	turn := make(chan bool, 1) // whose turn it is to greet, and whether one has been answered
+	turn <- false
+	c, at, err := firstOf(ctx, l.addrs, func(ctx context.Context, addr string) (channel, error) {
+		ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+		defer cancel()
+		raw, err := l.dialed(ctx, addr)
+		if err != nil {
+			return channel{}, err
+		}
+		conn, err := l.secure(ctx, raw, addr)
+		if err != nil {
+			raw.Close()
+			return channel{}, err
+		}
+		var server welcome
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case answered := <-turn:
+			if err = context.Canceled; !answered {
+				server, err = l.greet(ctx, raw, conn)
+			}
+			turn <- answered || err == nil
+		}
+		if err != nil {
+			raw.Close()
+			return channel{}, err
+		}
+		return channel{raw, conn, server}, nil
+	})
+	l.addr = l.addrs[at]
 	if err != nil {
 		return err
 	}
+	// There it is asked first the next time.
+	l.addrs[0], l.addrs[at] = l.addrs[at], l.addrs[0]
+	return l.use(ctx, c, joined)
+}
+
+// use reports on a link until something breaks.
+func (l *linker) use(ctx context.Context, c channel, joined func()) error {
+	raw, conn, server := c.raw, c.conn, c.server
 	defer raw.Close()
-	deadline, _ := handshake.Deadline()
-	raw.SetDeadline(deadline)
-	conn, server, err := l.greet(handshake, raw)
-	if err != nil {
-		return err
-	}
 	raw.SetDeadline(time.Time{})
 	l.table.acked(server.Recorded)
 	l.table.counted(server.Last)
@@ -332,9 +385,23 @@ func (l *linker) link(ctx context.Context, joined func()) error {
 	return l.report(ctx, conn, server, broken)
 }
 
-// greet makes a link and returns what the server says of itself.
-func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, error) {
-	var none welcome
+// dialed connects to an address. The deadline of ctx holds for what follows too.
+func (l *linker) dialed(ctx context.Context, addr string) (net.Conn, error) {
+	dial := l.dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	raw, err := dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	raw.SetDeadline(deadline)
+	return raw, nil
+}
+
+// secure makes sure that the server is the one that the token names.
+func (l *linker) secure(ctx context.Context, raw net.Conn, addr string) (*tls.Conn, error) {
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpn},
@@ -349,45 +416,49 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 				return errNoServer
 			}
 			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
-				return l.Token.misses(l.addr)
+				return l.Token.misses(addr)
 			}
 			return nil
 		},
 	})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, none, err
-	}
+	return conn, conn.HandshakeContext(ctx)
+}
+
+// greet shows the server that this host may join, and returns what the server says of
+// itself.
+func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn) (welcome, error) {
+	var none welcome
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	cs := conn.ConnectionState()
 	mine, err := proof(&cs, l.Token, roleAgent)
 	if err != nil {
-		return nil, none, err
+		return none, err
 	}
 	theirs, err := proof(&cs, l.Token, roleServer)
 	if err != nil {
-		return nil, none, err
+		return none, err
 	}
 	if err := writeFrame(conn, proofFrame{Type: frameProof, Proof: mine}); err != nil {
-		return nil, none, err
+		return none, err
 	}
 	kind, b, err := readFrame(conn, nil, smallFrame)
 	if err != nil {
-		return nil, none, err
+		return none, err
 	}
 	if kind == frameBye {
 		if err = farewell(b); err == ErrToken {
 			err = l.Token.wrong()
 		}
-		return nil, none, err
+		return none, err
 	}
 	var p proofFrame
 	if kind != frameProof || decode(b, &p) != nil {
-		return nil, none, l.Token.wrong()
+		return none, l.Token.wrong()
 	}
 	// A server that knows the key of this host needs no token, nor proves that it has one:
 	// its own key is right already.
 	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
-		return nil, none, l.Token.wrong()
+		return none, l.Token.wrong()
 	}
 	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
 	if l.Info != nil {
@@ -395,19 +466,19 @@ func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, e
 		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
 	}
 	if err := writeFrame(conn, helloFrame{Type: frameHello, Hello: h}); err != nil {
-		return nil, none, err
+		return none, err
 	}
 	if kind, b, err = readFrame(conn, b, smallFrame); err != nil {
-		return nil, none, err
+		return none, err
 	}
 	if kind == frameBye {
-		return nil, none, farewell(b)
+		return none, farewell(b)
 	}
 	var w welcomeFrame
 	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {
-		return nil, none, errors.New("feed: the server does not answer as one")
+		return none, errors.New("feed: the server does not answer as one")
 	}
-	return conn, w.Welcome, nil
+	return w.Welcome, nil
 }
 
 // farewell turns a server's reason for closing into an error.

@@ -183,6 +183,16 @@ func TestCountersAreCoalesced(t *testing.T) {
 	})
 }
 
+// securelyGreet joins on a connection.
+func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, welcome, error) {
+	conn, err := l.secure(context.Background(), raw, l.addr)
+	if err != nil {
+		return nil, welcome{}, err
+	}
+	server, err := l.greet(context.Background(), raw, conn)
+	return conn, server, err
+}
+
 // authenticated returns a link that has proven to know the token and has said
 // hello, to misbehave on.
 func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Conn {
@@ -192,7 +202,7 @@ func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Con
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
 	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, boot: boot}
-	conn, _, err := l.greet(context.Background(), raw)
+	conn, _, err := l.securelyGreet(raw)
 	require.NoError(t, err)
 	return conn
 }
@@ -229,7 +239,7 @@ func TestTooManyAgents(t *testing.T) {
 	raw, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer raw.Close()
-	_, _, err = (&linker{Client: &Client{Token: id.Token()}, boot: newBoot()}).greet(context.Background(), raw)
+	_, _, err = (&linker{Client: &Client{Token: id.Token()}, boot: newBoot()}).securelyGreet(raw)
 	assert.ErrorContains(t, err, "as many agents")
 	cancel()
 	assert.NoError(t, <-done)
@@ -463,9 +473,12 @@ func TestBothPorts(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			at, err := firstOf([]string{"1", "2"}, func(addr string) error {
-				return map[string]error{"1": test.first, "2": test.second}[addr]
+			value, at, err := firstOf(t.Context(), []string{"1", "2"}, func(_ context.Context, addr string) (string, error) {
+				return "of " + addr, map[string]error{"1": test.first, "2": test.second}[addr]
 			})
+			if test.want == nil {
+				assert.Equal(t, []string{"of 1", "of 2"}[test.at], value)
+			}
 			assert.Equal(t, test.want, err)
 			assert.Equal(t, test.at, at)
 		})
@@ -507,6 +520,71 @@ func TestBothPorts(t *testing.T) {
 	assert.Len(t, asked, 1)
 }
 
+// TestSilentPort: a port at which something accepts and says nothing costs a moment, not
+// the time of a handshake. A server that listens at both ports is joined once.
+func TestSilentPort(t *testing.T) {
+	id := identity(t)
+	for _, test := range []struct {
+		name          string
+		first, second func(ctx context.Context, l *pipeListener) (net.Conn, error)
+		after         time.Duration // of the join
+	}{
+		{"silent after it accepts", silentDial, serverDial, headStart},
+		{"a packet filter that drops", dropDial, serverDial, headStart},
+		{"the server at the first port", serverDial, silentDial, 0},
+		{"both are the server's", slowDial, slowDial, slowTime},
+		{"refused", refusedDial, serverDial, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				h, l := newHub(), newPipeListener()
+				var work sync.WaitGroup
+				work.Go(func() { assert.NoError(t, (&Server{Identity: id, Handler: h}).Serve(ctx, l)) })
+				begin := time.Now()
+				c := &Client{Addr: "server", Token: id.Token(), Source: make(script), dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
+					if strings.HasSuffix(addr, ":6789") {
+						return test.first(ctx, l)
+					}
+					return test.second(ctx, l)
+				}}
+				work.Go(func() { assert.NoError(t, c.Run(ctx)) })
+				time.Sleep(test.after + time.Millisecond)
+				synctest.Wait()
+				assert.Equal(t, 1, h.counts().joins, "after %v", time.Since(begin))
+				time.Sleep(time.Minute)
+				assert.Equal(t, 1, h.counts().joins, "and no second time")
+				cancel()
+				work.Wait()
+			})
+		})
+	}
+}
+
+const slowTime = time.Second
+
+func serverDial(ctx context.Context, l *pipeListener) (net.Conn, error) { return l.dial(ctx, "", "") }
+
+func slowDial(ctx context.Context, l *pipeListener) (net.Conn, error) {
+	time.Sleep(slowTime)
+	return l.dial(ctx, "", "")
+}
+
+func silentDial(ctx context.Context, _ *pipeListener) (net.Conn, error) {
+	near, far := net.Pipe()
+	go io.Copy(io.Discard, far)
+	return near, nil
+}
+
+func dropDial(ctx context.Context, _ *pipeListener) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func refusedDial(context.Context, *pipeListener) (net.Conn, error) {
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+}
+
 // TestTroubleIsPlain: what goes wrong is one line without a local port, which
 // would make it new each time.
 func TestTroubleIsPlain(t *testing.T) {
@@ -537,9 +615,9 @@ func TestTroubleIsPlain(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := &linker{Client: &Client{Token: id.Token()}, addr: tt.addr, table: newTable(), boot: newBoot()}
+			l := &linker{Client: &Client{Token: id.Token()}, addrs: []string{tt.addr}, table: newTable(), boot: newBoot()}
 			for range 3 {
-				assert.EqualError(t, explain(l.link(context.Background(), func() {})), tt.want)
+				assert.EqualError(t, explain(l.linkAny(context.Background(), func() {})), tt.want)
 			}
 		})
 	}

@@ -74,11 +74,7 @@ func FetchCertificate(ctx context.Context, addr string) (*x509.Certificate, erro
 	if err != nil {
 		return nil, err
 	}
-	var cert *x509.Certificate
-	_, err = firstOf(addrs, func(addr string) (err error) {
-		cert, err = fetchCertificate(ctx, addr)
-		return err
-	})
+	cert, _, err := firstOf(ctx, addrs, fetchCertificate)
 	if err != nil {
 		return nil, explain(err)
 	}

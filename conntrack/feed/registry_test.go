@@ -83,7 +83,7 @@ func join(t *testing.T, addr string, c *Client) (*tls.Conn, error) {
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	conn, _, err := l.greet(context.Background(), raw)
+	conn, _, err := l.securelyGreet(raw)
 	return conn, err
 }
 
