@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
@@ -204,6 +205,9 @@ func writeNew(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
+// safePassword is how many characters a password needs for no warning.
+const safePassword = 8
+
 func (a *app) listen() error {
 	if a.cfg.listen == "" {
 		return nil
@@ -216,6 +220,9 @@ func (a *app) listen() error {
 	if a.cfg.password != "" {
 		if err := id.SetPassword(a.cfg.password); err != nil {
 			a.problem("password", fmt.Errorf("no agent can join by password: %w", err))
+		} else if n := utf8.RuneCountInString(a.cfg.password); n < safePassword {
+			a.problem("password", fmt.Errorf("the password has %s only: whoever reaches the port can guess five times a minute, and much faster if others have server-key.pem too; take %d or more, or tokens alone",
+				count(n, "character", "characters"), safePassword))
 		}
 	}
 	if key, ok := id.Certificate().PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > 2048 {
