@@ -37,13 +37,13 @@ type app struct {
 	listener net.Listener
 	geo      *geoip.DB // the table of a file at the start, or nil
 
-	mu    sync.Mutex // guards what follows
-	wake  func()     // of the window, if there is one
-	rules rulesSource
-
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
+	mu      sync.Mutex // guards what follows
+	wake    func()     // of the window, if there is one
+	rules   rulesSource
 	closers []func() error // last first
+
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 }
 
 // start opens what the configuration names and sets everything going. What
@@ -81,27 +81,20 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 		}
 		a.begin(ctx)
 	case <-slow:
-		// The window is there meanwhile. Agents and this machine's connections wait, so that
-		// nothing is acknowledged that is not recorded.
-		m.Publish()
+		// The window is there meanwhile, and shows what agents and this machine do.
+		a.begin(ctx)
 		a.work.Go(func() {
 			if err := <-opened; err != nil {
 				a.problem("history", err)
-			}
-			if ctx.Err() == nil {
-				a.begin(ctx)
-			} else if a.listener != nil {
-				a.listener.Close()
 			}
 		})
 	}
 	return a, nil
 }
 
-// begin sets going what needs the history.
+// begin sets going what brings connections.
 func (a *app) begin(ctx context.Context) {
 	m := a.monitor
-	m.Opening.Store(false)
 	if a.listener != nil {
 		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: a.log}
 		a.work.Go(func() {
@@ -121,6 +114,12 @@ func (a *app) stop() {
 	a.cancel()
 	a.work.Wait()
 	a.close()
+}
+
+func (a *app) closeLater(f ...func() error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closers = append(a.closers, f...)
 }
 
 func (a *app) close() {
@@ -158,13 +157,16 @@ func (a *app) setHome() {
 // fails only if another server records into the file: two of them would count what the
 // other's agents do.
 func (a *app) openHistory(ctx context.Context, slow func()) error {
+	var db *history.DB
+	var w *history.Writer
+	defer func() { a.monitor.Opened(db, w) }()
 	if a.cfg.history == "" {
 		return nil
 	}
-	db, err := history.Open(ctx, a.cfg.history, history.Options{
+	h, err := history.Open(ctx, a.cfg.history, history.Options{
 		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
 			if done < total {
-				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown and recorded after that", a.cfg.history, 100*done/max(1, total)))
+				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown meanwhile and recorded after that", a.cfg.history, 100*done/max(1, total)))
 				a.monitor.Publish()
 				slow()
 			}
@@ -182,13 +184,12 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 		return nil
 	}
 	if a.cfg.keep != nil {
-		if err := db.SetRetention(*a.cfg.keep); err != nil {
+		if err := h.SetRetention(*a.cfg.keep); err != nil {
 			a.problem("retention", err)
 		}
 	}
-	w := db.Writer()
-	a.monitor.History, a.monitor.Writer = db, w
-	a.closers = append(a.closers, db.Close, w.Close)
+	db, w = h, h.Writer()
+	a.closeLater(db.Close, w.Close)
 	return nil
 }
 
@@ -270,7 +271,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.closers = append(a.closers, c.Close)
+	a.closeLater(c.Close)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "localhost"
