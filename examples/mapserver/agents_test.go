@@ -119,7 +119,7 @@ func TestAdminister(t *testing.T) {
 }
 
 // TestListenFallback: where another program has the default port, as connmapperl's server,
-// the other one is taken, and new machines need not be told.
+// the other one is taken, and an agent without a port finds it there.
 func TestListenFallback(t *testing.T) {
 	ownFolders(t)
 	cfg, err := parse(nil, io.Discard)
