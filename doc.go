@@ -38,7 +38,7 @@
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/unpack for compressed ones
 // and internal/whois for the sources of reports. internal/bench compares with other
-// programs, internal/race tells tests of the race detector, and internal/random gives them
+// programs, internal/race reports whether the race detector is on, and internal/random gives them
 // random numbers that can be repeated.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent

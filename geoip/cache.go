@@ -90,7 +90,7 @@ func (db *DB) write(name string) error {
 
 // openMapped opens a compiled table where it lies.
 func openMapped(name string) (*DB, error) {
-	data, err := mapFile(name)
+	data, mapped, err := mapFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func openMapped(name string) (*DB, error) {
 	if !unlessCut(data, func() {
 		if db, err = load(data); err == nil {
 			db.t.doubt()
-			db.cached = name
+			db.cached, db.mapped = name, mapped
 		}
 	}) {
 		return nil, errDamaged

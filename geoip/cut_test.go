@@ -112,6 +112,42 @@ func TestCutWhileInUse(t *testing.T) {
 	}
 }
 
+// TestChangedWhileInUse: a file that is written into is told, one that is removed or
+// replaced is not, since what is mapped stays; and what took its place is not removed.
+func TestChangedWhileInUse(t *testing.T) {
+	source := writeFile(t, "ipv4.csv", []byte(csvSample))
+	folder := t.TempDir()
+	_, err := OpenCached(folder, nil, source)
+	require.NoError(t, err)
+	file := cachedFiles(t, folder)[0]
+	then := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(file, then, then))
+	db, err := OpenCached(folder, nil, source)
+	require.NoError(t, err)
+	want := all(db)
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("\xff\xff"), headerSize+4)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	assert.EqualError(t, db.Err(), "geoip: "+file+" was changed while it was in use")
+
+	require.NoError(t, os.WriteFile(file, whole, 0o600))
+	require.NoError(t, os.Chtimes(file, then, then))
+	assert.NoError(t, db.Err())
+	require.NoError(t, os.Rename(file, file+".away"))
+	assert.NoError(t, db.Err())
+	require.NoError(t, os.WriteFile(file, whole[:100], 0o600))
+	assert.NoError(t, db.Err())
+	assert.Equal(t, want, all(db))
+	require.NoError(t, os.Truncate(file+".away", 0))
+	assert.Error(t, db.Verify())
+	assert.FileExists(t, file)
+}
+
 // TestOtherFaultsArePanics: what is not ours to catch goes on.
 func TestOtherFaultsArePanics(t *testing.T) {
 	for name, f := range map[string]func(){

@@ -21,7 +21,8 @@ type Range struct {
 // mapped as long as the program runs.
 type DB struct {
 	t      table
-	cached string // file that is mapped
+	cached string      // file that is mapped
+	mapped os.FileInfo // of it, then
 }
 
 // Info describes a DB.
@@ -51,12 +52,16 @@ func load(data string) (*DB, error) {
 }
 
 // Verify reads the whole table and reports whether it is undamaged. If it is
-// and comes from the folder of [OpenCached], it is removed there.
+// and comes from the folder of [OpenCached], it is removed there, so that
+// OpenCached compiles it anew.
 func (db *DB) Verify() error {
 	err := db.t.verify()
 	if err != nil && db.cached != "" {
-		err = fmt.Errorf("%w %s: it is compiled anew at the next start", err, db.cached)
-		os.Remove(db.cached)
+		err = fmt.Errorf("%w %s", err, db.cached)
+		// Another file may be in its place by now.
+		if now, e := os.Stat(db.cached); e == nil && (db.mapped == nil || os.SameFile(now, db.mapped)) {
+			os.Remove(db.cached)
+		}
 	}
 	return err
 }
@@ -72,13 +77,28 @@ func (db *DB) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// Err returns an error if a Lookup did not know an address because somebody has cut the
-// file in the folder of [OpenCached] meanwhile. Verify then removes that file.
+// Err returns an error if somebody has cut the file in the folder of [OpenCached] or
+// written into it since: Lookup then no longer knows all addresses, and OpenCached gives
+// another DB in place of this one. A file that was removed or replaced by another is no
+// error, since the DB keeps its own. Err asks the file system, and reads nothing.
 func (db *DB) Err() error {
-	if db.t.cut == nil || !db.t.cut.Load() {
+	if db.t.cut != nil && db.t.cut.Load() {
+		return fmt.Errorf("geoip: %s was cut while it was in use", db.cached)
+	}
+	if db.mapped == nil {
 		return nil
 	}
-	return fmt.Errorf("geoip: %s was cut while it was in use", db.cached)
+	now, err := os.Stat(db.cached)
+	if err != nil || !os.SameFile(now, db.mapped) {
+		return nil
+	}
+	switch was := db.mapped; {
+	case now.Size() < was.Size():
+		return fmt.Errorf("geoip: %s was cut while it was in use", db.cached)
+	case now.Size() != was.Size() || !now.ModTime().Equal(was.ModTime()):
+		return fmt.Errorf("geoip: %s was changed while it was in use", db.cached)
+	}
+	return nil
 }
 
 // Info describes the DB. That of the zero DB is the zero Info.

@@ -4,11 +4,12 @@ package geoip
 
 import "os"
 
-func mapFile(name string) (string, error) {
+func mapFile(name string) (string, os.FileInfo, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer f.Close()
-	return readFile(f)
+	s, err := readFile(f)
+	return s, nil, err
 }

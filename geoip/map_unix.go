@@ -8,20 +8,21 @@ import (
 )
 
 // mapFile returns the content of a file, which stays mapped into memory: places
-// that have been looked up point into it.
-func mapFile(name string) (string, error) {
+// that have been looked up point into it. The info is nil if it was read instead.
+func mapFile(name string) (string, os.FileInfo, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 || info.Size() != int64(int(info.Size())) {
-		return "", errDamaged
+		return "", nil, errDamaged
 	}
 	b, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
-		return readFile(f)
+		s, err := readFile(f)
+		return s, nil, err
 	}
-	return unsafeString(b), nil
+	return unsafeString(b), info, nil
 }

@@ -171,6 +171,10 @@ func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error
 	if err != nil {
 		return fail("%w", err)
 	}
+	// Perl's split, by which connmapperl reads a line, drops empty fields at its end.
+	for len(f) > 9 && f[len(f)-1] == "" {
+		f = f[:len(f)-1]
+	}
 	if len(f) != 9 {
 		return fail("want the 9 fields %s, found %d in %.60q", columns, len(f), text)
 	}
@@ -286,7 +290,7 @@ type scale uint8
 
 const (
 	either    scale = iota // all are 0 or 1
-	fractions              // from 0 to 1, and one has a decimal point
+	fractions              // from 0 to 1, and one has a decimal point or an exponent
 	bytes                  // from 0 to 255, and one is above 1
 )
 
@@ -310,7 +314,9 @@ func parseComponents(f [4]string) (c components, err error) {
 	whole := true
 	for i, s := range f {
 		v, err := strconv.ParseFloat(s, 64)
-		if err != nil || strings.Trim(s, "0123456789.") != "" || v > 255 {
+		// ParseFloat also knows hexadecimal numbers, infinity and underscores, which Perl reads
+		// as something else.
+		if err != nil || strings.Trim(s, "0123456789.eE+-") != "" || v < 0 || v > 255 {
 			return c, fmt.Errorf("want %c from 0 to 1 or from 0 to 255, found %.40q", "RGBA"[i], s)
 		}
 		c.value[i] = v
@@ -318,7 +324,7 @@ func parseComponents(f [4]string) (c components, err error) {
 		switch {
 		case v > 1:
 			c.scale = bytes
-		case c.scale == either && strings.Contains(s, "."):
+		case c.scale == either && strings.ContainsAny(s, ".eE"):
 			c.scale = fractions
 		}
 	}

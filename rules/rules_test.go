@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"image/color"
 	"io"
-	"math"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -67,7 +64,7 @@ func TestParseErrors(t *testing.T) {
 	const good = `"a",local,443,1,2,3,4,0,0`
 	tests := []struct{ name, text, want string }{
 		{"fields", "a,local,443", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 3 in "a,local,443"`},
-		{"one more", good + ",", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 10 in "\"a\",local,443,1,2,3,4,0,0,"`},
+		{"one more", good + ",,1", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 11 in "\"a\",local,443,1,2,3,4,0,0,,1"`},
 		{"label", `"",local,443,1,2,3,4,0,0`, "want a label, found an empty field"},
 		{"type", `a,remote,443,1,2,3,4,0,0`, `want the type local, peer or app, found "remote"`},
 		{"port", `a,local,http,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "http"`},
@@ -79,7 +76,11 @@ func TestParseErrors(t *testing.T) {
 		{"green", `a,app,x,1,256,3,4,0,0`, `want G from 0 to 1 or from 0 to 255, found "256"`},
 		{"opacity", `a,app,x,1,2,3,-1,0,0`, `want A from 0 to 1 or from 0 to 255, found "-1"`},
 		{"no number", `a,app,x,NaN,2,3,1,0,0`, `want R from 0 to 1 or from 0 to 255, found "NaN"`},
-		{"exponent", `a,app,x,1,2,1e2,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "1e2"`},
+		{"large exponent", `a,app,x,1,2,1e3,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "1e3"`},
+		{"only an exponent", `a,app,x,1,2,e1,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "e1"`},
+		{"below 0", `a,app,x,1,0.5,-1e-9,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "-1e-9"`},
+		{"hexadecimal", `a,app,x,1,2,0x1p1,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "0x1p1"`},
+		{"infinity", `a,app,x,1,2,+Inf,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "+Inf"`},
 		{"no component", `a,app,x,1,2,,1,0,0`, `want B from 0 to 1 or from 0 to 255, found ""`},
 		{"only a point", `a,app,x,1,2,.,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "."`},
 		{"too large a fraction", `a,app,x,1.5,0,0,1,0,0`, `want R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found "1.5,0,0,1"`},
@@ -179,48 +180,6 @@ func TestOtherFiles(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
-
-// TestColors: what a component means is seen by its line or, where that may be
-// either, by the whole file.
-func TestColors(t *testing.T) {
-	const one = "0,1,0,1"
-	tests := []struct {
-		name  string
-		lines []string
-		want  []color.NRGBA
-	}{
-		{"from 0 to 255", []string{"0,128,255,254"}, []color.NRGBA{{0, 128, 255, 254}}},
-		{"from 0 to 1", []string{"0.2,0.5,1,0.8"}, []color.NRGBA{{51, 128, 255, 204}}},
-		{"point first and last", []string{".2,1.,0.0,1.0"}, []color.NRGBA{{51, 255, 0, 255}}},
-		{"rounded", []string{"0.1,0.68,0.85,0.3"}, []color.NRGBA{{26, 173, 217, 77}}},
-		{"long", []string{"0.50000000000000000000000000000000,1,1,1"}, []color.NRGBA{{128, 255, 255, 255}}},
-		{"none above 1", []string{one, "1,1,1,1"}, []color.NRGBA{{0, 255, 0, 255}, {255, 255, 255, 255}}},
-		{"another line from 0 to 1", []string{one, "0.5,1,1,1"}, []color.NRGBA{{0, 255, 0, 255}, {128, 255, 255, 255}}},
-		{"another line from 0 to 255", []string{one, "2,1,1,1"}, []color.NRGBA{{0, 1, 0, 1}, {2, 1, 1, 1}}},
-		{"lines of both", []string{one, "2,1,1,1", "0.5,1,1,1"}, []color.NRGBA{{0, 255, 0, 255}, {2, 1, 1, 1}, {128, 255, 255, 255}}},
-		{"whole with a point", []string{"255.0,1.0,0.0,2."}, []color.NRGBA{{255, 1, 0, 2}}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			text := ""
-			for _, c := range tt.lines {
-				text += "a,local,1," + c + ",0,0\n"
-			}
-			var got []color.NRGBA
-			for _, r := range parse(t, text).Rules()[:len(tt.lines)] {
-				got = append(got, r.Color)
-			}
-			assert.Equal(t, tt.want, got)
-		})
-	}
-	// Bad lines have no say.
-	s, err := Parse(strings.NewReader("a,local,1," + one + ",0,0\na,local,0,2,2,2,2,0,0\n"))
-	assert.Error(t, err)
-	assert.Equal(t, color.NRGBA{0, 255, 0, 255}, s.Rules()[0].Color)
-	s, err = Parse(strings.NewReader("a,local,1," + one + ",0,0\na,local,2,2,2,2,2,0,0\na,local,0,0.5,1,1,1,0,0\n"))
-	assert.Error(t, err)
-	assert.Equal(t, color.NRGBA{0, 1, 0, 1}, s.Rules()[0].Color)
-}
 
 const some = `
 0,peer,443,1,1,1,1,0,0
@@ -371,202 +330,13 @@ func TestDefault(t *testing.T) {
 	}
 }
 
-// TestConnmapperl: the rules file that connmapperl's documentation prints means the same
-// here.
-func TestConnmapperl(t *testing.T) {
-	doc, err := os.ReadFile("../../shared/seed/connmapperl.txt")
-	if err != nil {
-		t.Skip("connmapperl's documentation is not here: ", err)
-	}
-	_, file, ok := strings.Cut(string(doc), "\nFormat\n\n")
-	require.True(t, ok)
-	file, _, ok = strings.Cut(file, "\nRule matching\n")
-	require.True(t, ok)
-	s := parse(t, file)
-	all := s.Rules()
-	require.Len(t, all, 21+1)
-
-	rgb := func(r, g, b uint8) color.NRGBA { return color.NRGBA{r, g, b, 204} }
-	colors := map[string]color.NRGBA{
-		"Webserver": rgb(51, 128, 255), "Web Surfing": rgb(173, 217, 255), "IRC": rgb(255, 255, 51), "SSH Out": rgb(153, 51, 204),
-		"SSH In": rgb(179, 51, 153), "IMAP/S": rgb(26, 230, 51), "smtpd": rgb(77, 153, 77), "Torrents": rgb(255, 102, 179),
-		"Shadowsocks": rgb(128, 128, 128), "connmap": rgb(128, 128, 26), "Bitcoin": rgb(230, 128, 51),
-	}
-	labels := map[string]bool{}
-	for _, r := range all[:21] {
-		assert.Equal(t, colors[r.Label], r.Color, r.Label)
-		assert.Equal(t, r.Label == "Webserver", r.ShowText, r.Label)
-		assert.False(t, r.Beep, r.Label)
-		labels[r.Label] = true
-	}
-	assert.Len(t, labels, len(colors))
-
-	const python = "/usr/bin/python3.11"
-	for _, tt := range []struct {
-		conn Conn
-		want string
-	}{
-		{Conn{Local: 80, Peer: 50000}, "Webserver"},
-		{Conn{Local: 443, Peer: 443}, "Webserver"}, // the first wins
-		{Conn{Local: 50000, Peer: 80}, "Web Surfing"},
-		{Conn{Local: 50000, Peer: 443, Comm: "/usr/bin/deluge"}, "Web Surfing"},
-		{Conn{Local: 50000, Peer: 6659}, "Other"},
-		{Conn{Local: 50000, Peer: 6660}, "IRC"},
-		{Conn{Local: 50000, Peer: 6697}, "IRC"},
-		{Conn{Local: 50000, Peer: 6698}, "Other"},
-		{Conn{Local: 6660, Peer: 50000}, "Other"},
-		{Conn{Local: 50000, Peer: 5555}, "IRC"},
-		{Conn{Local: 50000, Peer: 22}, "SSH Out"},
-		{Conn{Local: 22, Peer: 50000}, "SSH In"},
-		{Conn{Local: 22, Peer: 22}, "SSH Out"},
-		{Conn{Local: 50000, Peer: 993}, "IMAP/S"},
-		{Conn{Local: 143, Peer: 50000}, "IMAP/S"},
-		{Conn{Local: 50000, Peer: 143}, "Other"},
-		{Conn{Local: 587, Peer: 50000}, "smtpd"},
-		{Conn{Local: 12000, Peer: 50000}, "Torrents"},
-		{Conn{Local: 50000, Peer: 12000}, "Torrents"},
-		{Conn{Local: 50000, Peer: 50001, Comm: "/usr/bin/deluge", Exe: python}, "Torrents"},
-		{Conn{Local: 50000, Peer: 50001, Comm: "deluge", Exe: python}, "Torrents"},
-		{Conn{Local: 50000, Peer: 50001, Comm: "deluge", Exe: "/usr/bin/deluge"}, "Torrents"},
-		{Conn{Local: 50000, Peer: 50001, Comm: "deluge"}, "Torrents"},
-		{Conn{Local: 50000, Peer: 50001, Comm: "deluged", Exe: "/usr/bin/deluged"}, "Other"},
-		{Conn{Local: 50000, Peer: 31415}, "Shadowsocks"},
-		{Conn{Local: 31416, Peer: 50000}, "Shadowsocks"},
-		{Conn{Local: 6789, Peer: 50000}, "connmap"},
-		{Conn{Local: 50000, Peer: 6789}, "connmap"},
-		{Conn{Local: 50000, Peer: 8333, Comm: "bitcoin-qt", Exe: "/usr/bin/bitcoin-qt"}, "Bitcoin"},
-		{Conn{Local: 50000, Peer: 8333, Comm: "b-net", Exe: "/opt/bitcoin/bin/bitcoin-qt"}, "Bitcoin"}, // a thread
-		{Conn{Local: 50000, Peer: 8333}, "Other"},
-	} {
-		r, ok := s.Match(tt.conn)
-		assert.Equal(t, tt.want, r.Label, "%+v", tt.conn)
-		assert.Equal(t, tt.want != "Other", ok)
-	}
-
-	// Each line may be bad, and costs no other.
-	lines := strings.SplitAfter(file, "\n")
-	for _, r := range all[:21] {
-		for _, nonsense := range []string{"nonsense\n", "\"caf\xe9\",peer,443,1,2,3,255,0,0\n", "x,local,0,255,255,255,255,0,0\n", "\x00\x01\x02\n"} {
-			worse := slices.Clone(lines)
-			worse[r.Line-1] = nonsense
-			s, err := Parse(strings.NewReader(strings.Join(worse, "")))
-			var bad *SyntaxErrors
-			require.ErrorAs(t, err, &bad)
-			require.Len(t, bad.First, 1)
-			assert.Equal(t, r.Line, bad.First[0].Line)
-			assert.Equal(t, slices.DeleteFunc(slices.Clone(all), func(a Rule) bool { return a.Line == r.Line }), s.Rules())
-		}
-	}
-}
-
-// TestReadme: the rules that the project's README shows are rules.
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	require.NoError(t, err)
-	text := ""
-	for line := range strings.Lines(string(readme)) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, `"`) && strings.Count(line, ",") == 8 {
-			text += strings.Replace(line, `"Label"`, `#"Label"`, 1) + "\n"
-		}
-	}
-	r := parse(t, text).Rules()
-	require.Len(t, r, 2)
-	assert.Equal(t, Rule{"SSH Out", Peer, "22", color.NRGBA{153, 51, 204, 204}, false, false, r[0].Line}, r[0])
-}
-
-// TestInputs: files with mistakes that people make.
-func TestInputs(t *testing.T) {
-	const dir = "../../shared/inputs"
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("the inputs are not here: ", err)
-	}
-	for name, want := range map[string]struct {
-		labels []string
-		err    string
-	}{
-		"rules-good.rc":          {[]string{"MYRULE", "Other"}, ""},
-		"rules-onebad.rc":        {[]string{"MYRULE", "Other"}, "line 2: want the 9 fields"},
-		"rules-empty.rc":         {[]string{"Other"}, ""},
-		"rules-bom.rc":           {[]string{"Web", "Mail", "Other"}, ""},
-		"rules-latin1.rc":        {nil, `line 1: want text in UTF-8, found "\"Caf\xe9\"`},
-		"rules-utf16.rc":         {nil, "the file is in UTF-16"},
-		"connmaprc-of-C-connmap": {nil, "settings of the C program connmap"},
-		"city_de.mmdb":           {nil, "the file is binary"},
-		"window-big.json":        {nil, "line 1: "},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f, err := os.Open(filepath.Join(dir, name))
-			require.NoError(t, err)
-			defer f.Close()
-			s, err := Parse(f)
-			if want.err == "" {
-				assert.NoError(t, err)
-			} else {
-				assert.ErrorContains(t, err, want.err)
-			}
-			if want.labels == nil {
-				assert.Nil(t, s)
-				return
-			}
-			var labels []string
-			for _, r := range s.Rules() {
-				labels = append(labels, r.Label)
-			}
-			assert.Equal(t, want.labels, labels)
-		})
-	}
-}
-
-// TestDefaultColors proves that labels can be told apart, from Other too, and seen on the
-// map's dark and light grounds.
-func TestDefaultColors(t *testing.T) {
-	colors := map[string]color.NRGBA{}
-	for _, r := range Default().Rules() {
-		if c, ok := colors[r.Label]; ok {
-			assert.Equal(t, c, r.Color, "%s has two colours", r.Label)
-		}
-		colors[r.Label] = r.Color
-	}
-	grounds := []color.NRGBA{{0x0d, 0x10, 0x15, 255}, {0x1c, 0x22, 0x2a, 255}, {0xdf, 0xe6, 0xee, 255}, {0xf7, 0xf8, 0xfa, 255}}
-	for label, c := range colors {
-		for _, g := range grounds {
-			assert.Greater(t, distance(c, g), 25.0, "%s on %v", label, g)
-		}
-		for other, d := range colors {
-			if label != other {
-				assert.Greater(t, distance(c, d), 25.0, "%s and %s", label, other)
-			}
-		}
-	}
-}
-
-// distance is the CIE 1976 colour difference, of which 2.3 is just noticeable.
-func distance(a, b color.NRGBA) float64 {
-	la, lb := lab(a), lab(b)
-	return math.Hypot(math.Hypot(la[0]-lb[0], la[1]-lb[1]), la[2]-lb[2])
-}
-
-func lab(c color.NRGBA) [3]float64 {
-	linear := func(v uint8) float64 { return math.Pow(float64(v)/255, 2.2) }
-	r, g, b := linear(c.R), linear(c.G), linear(c.B)
-	f := func(t float64) float64 {
-		if t > 0.008856 {
-			return math.Cbrt(t)
-		}
-		return 7.787*t + 16.0/116
-	}
-	x := f((0.4124*r + 0.3576*g + 0.1805*b) / 0.9505)
-	y := f(0.2126*r + 0.7152*g + 0.0722*b)
-	z := f((0.0193*r + 0.1192*g + 0.9505*b) / 1.089)
-	return [3]float64{116*y - 16, 500 * (x - y), 200 * (y - z)}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(some, uint16(443), uint16(445), "firefox", "/usr/bin/firefox")
 	f.Add(DefaultFile, uint16(50000), uint16(6667), "transmission-da", "/usr/bin/python3")
 	f.Add("\ufeff\"a\"\"b\" , App , \"/usr/bin/deluge-gtk\",1,2,3,4,yes,0\r\nx", uint16(0), uint16(0), "/usr/bin/deluge", "")
 	f.Add("\"a\",local,80,0.2,0.5,1,0.8,1,0\nnonsense\n\"b\",app,\"/usr/bin/deluge\",1.0,0.4,0.7,0.8,0,0\nc,peer,9,1,0,0,1,0,1", uint16(80), uint16(9), "deluge", "/usr/bin/python3")
 	f.Add("caf\xe9,local,1,1,1,1,1,0,0\na,local,1,1,1,1,1,0,0\nb,local,0,0.5,1,1,1,0,0", uint16(1), uint16(2), "\x00", "")
+	f.Add("a,local,1,1e-1,+.5,5E-1,-0,0,0,,\nb,peer,2,0x1p1,1_0,Inf,1,0,0", uint16(1), uint16(2), "", "")
 	f.Add("location_x 20\nblack false\n", uint16(1), uint16(2), "", "")
 	f.Add("a,local,1-65535,1,2,3,4,0,0\na,peer,9,1,2,3,4,0,0", uint16(65535), uint16(9), "", "/")
 	f.Fuzz(func(t *testing.T, text string, local, peer uint16, comm, exe string) {

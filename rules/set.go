@@ -16,10 +16,12 @@
 //
 // Colours are from 0 to 1, as connmapperl writes them, or from 0 to 255. If
 // one of the four components is above 1, all four are from 0 to 255; if none
-// is and one has a decimal point, they are from 0 to 1. For lines of nothing
-// but 0 and 1 the whole file decides: they are from 0 to 255 if another line
-// is and no line is from 0 to 1 by its decimal point, otherwise from 0 to 1.
-// A colour from 0 to 1 is rounded to the nearest of 255 steps.
+// is and one has a decimal point or an exponent, they are from 0 to 1. For
+// lines of nothing but 0 and 1 the whole file decides: they are from 0 to 255
+// if another line is and no line is from 0 to 1 by its decimal point or
+// exponent, otherwise from 0 to 1. A colour from 0 to 1 is rounded to the
+// nearest of 255 steps. Numbers may be written in any way that Perl reads too,
+// such as .5, +0.5 and 5e-1, and a line may end in commas.
 package rules
 
 import (

@@ -21,6 +21,8 @@ const (
 	tokenFile   = "/etc/connmap/agent.token"
 	serverFile  = "/etc/connmap/server-cert.pem"
 	unitFile    = "/etc/systemd/system/connmap-agent.service"
+	// What systemctl enable makes, for a system that is not running.
+	wantsFile = "/etc/systemd/system/multi-user.target.wants/connmap-agent.service"
 )
 
 // unit is the service: a user of its own, no more rights than the agent needs, and
@@ -75,7 +77,7 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	f := flag.NewFlagSet("connmap-agent install", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	dryRun := f.Bool("dry-run", false, "show what would be done, and do nothing")
-	root := f.String("root", "", "`folder` to install under instead of /, for images; starts nothing")
+	root := f.String("root", "", "`folder` of another system to install into, such as an image, which starts the agent when it boots (default this system)")
 	name := f.String("name", "", "`name` of this machine on the map (default its host name)")
 	var o options
 	o.secretFlags(f)
@@ -155,9 +157,20 @@ capabilities, not root's rights.
 			return err
 		}
 	}
+	if *root != "" {
+		link := filepath.Join(*root, wantsFile)
+		fmt.Fprintf(stdout, "link %s to %s\n", link, unitFile)
+		if !*dryRun {
+			if err := replaceLink(link, unitFile); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(stdout, "The system in %s starts the agent when it boots, and makes a key of its own then. Nothing is started now.\n", *root)
+		return nil
+	}
 	for _, command := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "enable", "connmap-agent"}, {"systemctl", "restart", "connmap-agent"}} {
 		fmt.Fprintln(stdout, "run", strings.Join(command, " "))
-		if *dryRun || *root != "" {
+		if *dryRun {
 			continue
 		}
 		c := exec.CommandContext(ctx, command[0], command[1:]...)
@@ -167,6 +180,17 @@ capabilities, not root's rights.
 		}
 	}
 	return nil
+}
+
+// replaceLink makes a symbolic link, in place of an older one.
+func replaceLink(name, to string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(to, name)
 }
 
 // writeFile replaces a file in one go: a running program cannot be written over.

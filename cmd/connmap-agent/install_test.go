@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,9 +32,11 @@ func TestInstall(t *testing.T) {
 	left, err := os.ReadDir(root)
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing is done")
-	for _, want := range []string{"write " + root + programFile, "(mode 0600): the token", "ExecStart=/usr/local/bin/connmap-agent -token-file %d/token -name nas -- map.example:1234\n", "run systemctl restart connmap-agent"} {
+	for _, want := range []string{"write " + root + programFile, "(mode 0600): the token", "ExecStart=/usr/local/bin/connmap-agent -token-file %d/token -name nas -- map.example:1234\n", "link " + root + wantsFile + " to " + unitFile + "\n",
+		"The system in " + root + " starts the agent when it boots, and makes a key of its own then. Nothing is started now.\n"} {
 		assert.Contains(t, out.String(), want)
 	}
+	assert.NotContains(t, out.String(), "systemctl", "that of this system has no part in it")
 	assert.NotContains(t, out.String(), token, "it is a secret")
 
 	for range 2 { // also over an older one
@@ -44,9 +47,21 @@ func TestInstall(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, mode, info.Mode().Perm(), name)
 	}
+	to, err := os.Readlink(filepath.Join(root, wantsFile))
+	require.NoError(t, err)
+	assert.Equal(t, unitFile, to)
+	if _, err := exec.LookPath("systemctl"); err == nil {
+		b, err := exec.Command("systemctl", "--root", root, "is-enabled", "connmap-agent").CombinedOutput()
+		assert.NoError(t, err, string(b))
+		assert.Equal(t, "enabled\n", string(b))
+	}
 	b, err := os.ReadFile(filepath.Join(root, tokenFile))
 	require.NoError(t, err)
 	assert.Equal(t, token+"\n", string(b))
+	out.Reset()
+	require.NoError(t, run(t.Context(), []string{"install", "-dry-run", "map.example", token}, &out, io.Discard))
+	assert.Contains(t, out.String(), "run systemctl restart connmap-agent\n")
+	assert.NotContains(t, out.String(), "when it boots")
 	b, err = os.ReadFile(filepath.Join(root, unitFile))
 	require.NoError(t, err)
 	for _, line := range strings.Split(string(b), "\n") {
@@ -100,13 +115,11 @@ func TestInstallByPassword(t *testing.T) {
 
 func TestInstallRefuses(t *testing.T) {
 	token := newToken(t)
-	_, dir, _, _ := open(t)
-	cert := filepath.Join(dir, "server-cert.pem")
 	t.Setenv("CONNMAP_TOKEN", "")
 	t.Setenv("STATE_DIRECTORY", t.TempDir())
 	for name, args := range map[string][]string{
 		"no token": {"map"}, "nothing": nil, "damaged token": {"map", token[:20]},
-		"a password without certificate": {"map", "open sesame"}, "a short password": {"-cert", cert, "map", "sesame"}, "no certificate": {"-cert", "/dev/null", "map", "open sesame"},
+		"a password without certificate": {"map", "open sesame"}, "no certificate": {"-cert", "/dev/null", "map", "open sesame"},
 		"a host that is more": {"map; rm -rf /", token}, "a name that is more": {"-name", "a b", "map", token}, "more": {"map", token, "x"}, "flag": {"-nonsense"},
 	} {
 		root := t.TempDir()

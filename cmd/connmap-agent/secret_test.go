@@ -97,6 +97,17 @@ func TestOwnKey(t *testing.T) {
 	assert.Contains(t, stderr.String(), "needs the token each time")
 }
 
+// TestShortPassword: connmapperl's command line works with any password that it took.
+func TestShortPassword(t *testing.T) {
+	id, dir, addr, d := open(t)
+	t.Setenv("STATE_DIRECTORY", t.TempDir())
+	t.Chdir(dir) // where server-cert.pem is
+	for _, password := range []string{"x", "1234", "héé"} {
+		require.NoError(t, id.SetPassword(password))
+		comes(t, d, io.Discard, "-key", filepath.Join(t.TempDir(), "key"), addr, password)
+	}
+}
+
 // TestPassword: connmapperl's way to join.
 func TestPassword(t *testing.T) {
 	id, dir, addr, d := open(t)
@@ -141,7 +152,7 @@ func TestPassword(t *testing.T) {
 	require.NoError(t, other.SetPassword("open sesame"))
 	err = run(t.Context(), []string{"-tofu", elsewhere}, io.Discard, io.Discard)
 	assert.ErrorIs(t, err, feed.ErrToken)
-	for name, text := range map[string]string{"CONNMAP_CERT_B64": "nonsense", "CONNMAP_TOKEN": "short"} {
+	for name, text := range map[string]string{"CONNMAP_CERT_B64": "nonsense", "CONNMAP_TOKEN": "cm1_damaged"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, text)
 			assert.Error(t, run(t.Context(), []string{addr}, io.Discard, io.Discard))

@@ -30,7 +30,7 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 const batchSize = 64 << 10
 
 // bulk answers lines of stdin in their order, by all processors. What
-// is no address is told on stderr; the others are answered all the same.
+// is no address is named on stderr; the others are answered all the same.
 func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdout, stderr io.Writer) error {
 	queue := make(chan *batch, 2*runtime.GOMAXPROCS(0))
 	var readErr error // once queue is closed

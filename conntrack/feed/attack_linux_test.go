@@ -120,7 +120,7 @@ func (v *victim) from(source int) (net.Conn, error) {
 func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
 	raw.SetDeadline(time.Now().Add(time.Minute))
 	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, boot: newBoot()}
-	conn, _, err := l.greet(context.Background(), raw)
+	conn, _, err := l.securelyGreet(raw)
 	return conn, err
 }
 
@@ -293,13 +293,13 @@ func TestAttacks(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				joined := make(chan struct{})
-				l := &linker{Client: c, addr: v.addr, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}
+				l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}
 				l.cert, err = certOf(key)
 				require.NoError(t, err)
 				done := make(chan error, 1)
 				go func() {
 					for {
-						err := l.link(ctx, sync.OnceFunc(func() { close(joined); cancel() }))
+						err := l.linkAny(ctx, sync.OnceFunc(func() { close(joined); cancel() }))
 						if ctx.Err() != nil {
 							done <- nil
 							return

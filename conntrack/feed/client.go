@@ -3,36 +3,23 @@ package feed
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"iter"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
-	"net/netip"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
 )
 
-// DefaultPort is the TCP port of map servers, as it was of connmapperl's. Where that is
-// taken they listen at FallbackPort, which a client that is given no port tries next.
 const (
-	DefaultPort  = 6789
-	FallbackPort = 10789
-)
-
-const (
-	handshakeTime = 10 * time.Second // for all of TLS, proofs and greetings
+	handshakeTime = 10 * time.Second       // for all of TLS, proofs and greetings
+	headStart     = 250 * time.Millisecond // of one address before the next (RFC 8305, section 5)
 	writeTime     = 10 * time.Second
 	lastWords     = 2 * time.Second // when Run ends
 	heartbeat     = 10 * time.Second
@@ -45,21 +32,6 @@ const (
 	lastBackoff   = 5 * time.Minute
 	healthy       = time.Minute // a link this old resets the backoff
 )
-
-// ErrToken says that client and server do not belong together: the token is
-// not the server's. Errors of a token that a password made are ErrToken too,
-// but speak of the password.
-var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
-
-// ErrRevoked says that the server does not take this host any more.
-var ErrRevoked = errors.New("feed: the map server has revoked the key of this machine")
-
-// errShared is what an agent learns whose place another one took.
-var errShared = errors.New("feed: another agent with the same key has joined: if this machine is a copy of another one, remove the file of the key on one of them")
-
-var errNoServer = errors.New("feed: what answers is no map server of connmap")
-
-var errClosed = errors.New("feed: the map server closed the link")
 
 // A Source yields the connections of a host: an Open for each that is there,
 // then what changes. *conntrack.Collector is one.
@@ -148,8 +120,8 @@ func (t *table) read(ctx context.Context, src Source) error {
 // A linker is a running Client.
 type linker struct {
 	*Client
-	addrs []string // to try in order; that which answered last comes first
-	addr  string   // that which is tried
+	addrs []string // to try, each headStart after the one before; that which answered last comes first
+	addr  string   // that of the last link or, while there is none, of the error
 	log   *slog.Logger
 	table *table
 	boot  []byte
@@ -198,121 +170,10 @@ func (l *linker) run(ctx context.Context) error {
 	}
 }
 
-// hopeless reports whether another try is of no use as long as nobody changes anything.
-func hopeless(err error) bool { return errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked) }
-
-// explain turns what goes wrong on a network into the same words each time:
-// those of package net hold a local port that changes.
-func explain(err error) error {
-	var dns *net.DNSError
-	var op *net.OpError
-	var record tls.RecordHeaderError
-	switch {
-	case errors.Is(err, ErrToken), errors.Is(err, ErrRevoked):
-		return err
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Errorf("feed: there is no host %q: %w", dns.Name, err)
-	case errors.As(err, &dns):
-		return fmt.Errorf("feed: the address of %q cannot be found now: %s", dns.Name, dns.Err)
-	case refused(err):
-		return fmt.Errorf("feed: nothing listens there: %w", syscall.ECONNREFUSED)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return errors.New("feed: it does not answer")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return errClosed
-	case errors.As(err, &record):
-		return errNoServer
-	case errors.As(err, &op):
-		return fmt.Errorf("feed: %w", op.Err)
-	}
-	return err
-}
-
-// addresses returns where a server may listen: with the default ports, if there is none.
-func addresses(addr string) ([]string, error) {
-	ports := make([]string, 1, 2)
-	host, port, err := net.SplitHostPort(addr)
-	if ports[0] = port; err != nil {
-		// There is no port, or the whole is a bare IPv6 address.
-		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
-		ports = []string{strconv.Itoa(DefaultPort), strconv.Itoa(FallbackPort)}
-	}
-	n, err := strconv.ParseUint(ports[0], 10, 16)
-	bad := err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /[]")
-	if strings.Contains(host, ":") {
-		_, err := netip.ParseAddr(host)
-		bad = bad || err != nil
-	}
-	if bad {
-		return nil, fmt.Errorf("feed: expected the map server as HOST or HOST:PORT, found %q", addr)
-	}
-	for i, port := range ports {
-		ports[i] = net.JoinHostPort(host, port)
-	}
-	return ports, nil
-}
-
-// firstOf calls f for one address after the other until it succeeds. Otherwise it returns
-// the error that tells most, and its index: where nothing listens is no news.
-func firstOf(addrs []string, f func(addr string) error) (int, error) {
-	best, at := f(addrs[0]), 0
-	for i := 1; i < len(addrs) && best != nil && !errors.Is(best, context.Canceled); i++ {
-		switch err := f(addrs[i]); {
-		case err == nil, hopeless(err) && !hopeless(best), refused(best) && !refused(err):
-			best, at = err, i
-		}
-	}
-	return at, best
-}
-
-func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
-
-// linkAny keeps a link to that of the addresses at which the server answers.
-func (l *linker) linkAny(ctx context.Context, joined func()) error {
-	linked := false
-	var broken error
-	at, err := firstOf(l.addrs, func(addr string) error {
-		l.addr = addr
-		err := l.link(ctx, func() {
-			linked = true
-			joined()
-		})
-		if linked || ctx.Err() != nil {
-			broken = err
-			return nil
-		}
-		return err
-	})
-	if err == nil {
-		err = broken
-	}
-	l.addr = l.addrs[at]
-	if linked {
-		// There it is asked first the next time.
-		l.addrs[0], l.addrs[at] = l.addrs[at], l.addrs[0]
-	}
-	return err
-}
-
-// link connects, greets and reports until something breaks.
-func (l *linker) link(ctx context.Context, joined func()) error {
-	dial := l.dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	handshake, cancel := context.WithTimeout(ctx, handshakeTime)
-	defer cancel()
-	raw, err := dial(handshake, "tcp", l.addr)
-	if err != nil {
-		return err
-	}
+// use reports on a link until something breaks.
+func (l *linker) use(ctx context.Context, c channel, joined func()) error {
+	raw, conn, server := c.raw, c.conn, c.server
 	defer raw.Close()
-	deadline, _ := handshake.Deadline()
-	raw.SetDeadline(deadline)
-	conn, server, err := l.greet(handshake, raw)
-	if err != nil {
-		return err
-	}
 	raw.SetDeadline(time.Time{})
 	l.table.acked(server.Recorded)
 	l.table.counted(server.Last)
@@ -330,109 +191,6 @@ func (l *linker) link(ctx context.Context, joined func()) error {
 	}()
 	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Now().Add(lastWords)) })()
 	return l.report(ctx, conn, server, broken)
-}
-
-// greet makes a link and returns what the server says of itself.
-func (l *linker) greet(ctx context.Context, raw net.Conn) (*tls.Conn, welcome, error) {
-	var none welcome
-	conn := tls.Client(raw, &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{alpn},
-		ServerName: serverName,
-		// Not names and authorities are checked but the key itself, below.
-		InsecureSkipVerify: true,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return &l.cert, nil
-		},
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			if cs.NegotiatedProtocol != alpn {
-				return errNoServer
-			}
-			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
-				return l.Token.misses(l.addr)
-			}
-			return nil
-		},
-	})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, none, err
-	}
-	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	cs := conn.ConnectionState()
-	mine, err := proof(&cs, l.Token, roleAgent)
-	if err != nil {
-		return nil, none, err
-	}
-	theirs, err := proof(&cs, l.Token, roleServer)
-	if err != nil {
-		return nil, none, err
-	}
-	if err := writeFrame(conn, proofFrame{Type: frameProof, Proof: mine}); err != nil {
-		return nil, none, err
-	}
-	kind, b, err := readFrame(conn, nil, smallFrame)
-	if err != nil {
-		return nil, none, err
-	}
-	if kind == frameBye {
-		if err = farewell(b); err == ErrToken {
-			err = l.Token.wrong()
-		}
-		return nil, none, err
-	}
-	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil {
-		return nil, none, l.Token.wrong()
-	}
-	// A server that knows the key of this host needs no token, nor proves that it has one:
-	// its own key is right already.
-	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
-		return nil, none, l.Token.wrong()
-	}
-	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
-	if l.Info != nil {
-		info := l.Info()
-		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
-	}
-	if err := writeFrame(conn, helloFrame{Type: frameHello, Hello: h}); err != nil {
-		return nil, none, err
-	}
-	if kind, b, err = readFrame(conn, b, smallFrame); err != nil {
-		return nil, none, err
-	}
-	if kind == frameBye {
-		return nil, none, farewell(b)
-	}
-	var w welcomeFrame
-	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {
-		return nil, none, errors.New("feed: the server does not answer as one")
-	}
-	return conn, w.Welcome, nil
-}
-
-// farewell turns a server's reason for closing into an error.
-func farewell(b []byte) error {
-	var f goodbyeFrame
-	if err := decode(b, &f); err != nil {
-		return err
-	}
-	switch f.Code {
-	case byeToken:
-		return ErrToken
-	case byeAgents:
-		return errors.New("feed: the map server has as many agents as it takes")
-	case byeGuesses:
-		return errors.New("feed: too many wrong passwords or tokens came from this address: the map server takes none for a minute")
-	case byeRevoked:
-		return ErrRevoked
-	case byeReplaced:
-		return errShared
-	case byeTotal:
-		return errors.New("feed: the map server has as many connections as it takes, and this machine the most")
-	case byeFrame:
-		return errors.New("feed: the map server could not read what was sent; is it of the same version?")
-	}
-	return errClosed
 }
 
 // listen reads heartbeats and acknowledgements until the server falls silent or says

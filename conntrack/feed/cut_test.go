@@ -265,7 +265,7 @@ func (tr trial) run(t *testing.T, id *Identity) (links []*passage) {
 				return weather{}
 			},
 		}
-		c := &Client{Addr: "server", Token: id.Token(), Name: "nas", Source: s.src, dial: func(ctx context.Context, n, a string) (net.Conn, error) {
+		c := &Client{Addr: "server:1", Token: id.Token(), Name: "nas", Source: s.src, dial: func(ctx context.Context, n, a string) (net.Conn, error) {
 			time.Sleep(10 * time.Millisecond) // the first full is to have what opens first
 			return p.dial(ctx, n, a)
 		}}

@@ -374,7 +374,7 @@ func TestGuessing(t *testing.T) {
 		c := &linker{Client: &Client{Token: wrong}, addr: addr}
 		raw, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
-		_, _, err = c.greet(context.Background(), raw)
+		_, _, err = c.securelyGreet(raw)
 		raw.Close()
 		assert.Equal(t, n < mostFailures, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
 	}

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"log/slog"
@@ -188,7 +187,7 @@ func FuzzServer(f *testing.F) {
 			far.Close()
 		}()
 		l := &linker{Client: &Client{Token: id.Token()}, boot: make([]byte, bootLen)}
-		conn, _, err := l.greet(context.Background(), near)
+		conn, _, err := l.securelyGreet(near)
 		if err != nil {
 			t.Fatal(err)
 		}

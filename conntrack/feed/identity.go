@@ -71,7 +71,7 @@ func (id *Identity) NewToken(lifetime time.Duration, only bool) (Token, error) {
 }
 
 // SetPassword lets agents join also by a password and the server's certificate, until
-// the process ends. It has 8 characters at least.
+// the process ends. See [PasswordToken] about short ones; an empty one is an error.
 func (id *Identity) SetPassword(password string) error {
 	t, err := PasswordToken(password, id.cert.Leaf)
 	if err == nil {

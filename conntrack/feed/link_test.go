@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -183,6 +182,16 @@ func TestCountersAreCoalesced(t *testing.T) {
 	})
 }
 
+// securelyGreet joins on a connection.
+func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, welcome, error) {
+	conn, err := l.secure(context.Background(), raw, l.addr)
+	if err != nil {
+		return nil, welcome{}, err
+	}
+	server, err := l.greet(context.Background(), raw, conn)
+	return conn, server, err
+}
+
 // authenticated returns a link that has proven to know the token and has said
 // hello, to misbehave on.
 func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Conn {
@@ -192,7 +201,7 @@ func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Con
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
 	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, boot: boot}
-	conn, _, err := l.greet(context.Background(), raw)
+	conn, _, err := l.securelyGreet(raw)
 	require.NoError(t, err)
 	return conn
 }
@@ -229,7 +238,7 @@ func TestTooManyAgents(t *testing.T) {
 	raw, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer raw.Close()
-	_, _, err = (&linker{Client: &Client{Token: id.Token()}, boot: newBoot()}).greet(context.Background(), raw)
+	_, _, err = (&linker{Client: &Client{Token: id.Token()}, boot: newBoot()}).securelyGreet(raw)
 	assert.ErrorContains(t, err, "as many agents")
 	cancel()
 	assert.NoError(t, <-done)
@@ -420,139 +429,6 @@ func TestRowSize(t *testing.T) {
 	}
 	assert.Equal(t, len(conns), n)
 	assert.Greater(t, frames, 10)
-}
-
-func TestAddresses(t *testing.T) {
-	for in, want := range map[string][]string{
-		"map": {"map:6789", "map:10789"}, "192.0.2.1": {"192.0.2.1:6789", "192.0.2.1:10789"},
-		"map:1": {"map:1"}, "192.0.2.1:65535": {"192.0.2.1:65535"},
-		"2001:db8::1": {"[2001:db8::1]:6789", "[2001:db8::1]:10789"}, "[2001:db8::1]": {"[2001:db8::1]:6789", "[2001:db8::1]:10789"},
-		"[2001:db8::1]:2": {"[2001:db8::1]:2"}, "fe80::1%eth0": {"[fe80::1%eth0]:6789", "[fe80::1%eth0]:10789"},
-	} {
-		got, err := addresses(in)
-		require.NoError(t, err, in)
-		assert.Equal(t, want, got, in)
-	}
-	for _, in := range []string{"", ":1", "map:", "map:0", "map:65536", "map:http", "http://map", "map:1:2]", "map:1:2", "a b", "[]"} {
-		_, err := addresses(in)
-		assert.Error(t, err, in)
-	}
-}
-
-// TestBothPorts: without a port a server is found at either, and what is said of a failure
-// is of the port where something answers.
-func TestBothPorts(t *testing.T) {
-	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-	wrong := fmt.Errorf("%w (another server answers)", ErrToken)
-	tests := []struct {
-		name          string
-		first, second error
-		want          error
-		at            int
-	}{
-		{"the first", nil, refused, nil, 0},
-		{"the second", refused, nil, nil, 1},
-		{"another program at the first", errNoServer, nil, nil, 1},
-		{"nothing", refused, refused, refused, 0},
-		{"another program and nothing", errNoServer, refused, errNoServer, 0},
-		{"nothing and a wrong token", refused, wrong, wrong, 1},
-		{"a wrong token and nothing", wrong, refused, wrong, 0},
-		{"a wrong token and the right server", wrong, nil, nil, 1},
-		{"silence and a wrong token", os.ErrDeadlineExceeded, wrong, wrong, 1},
-		{"a wrong token and silence", wrong, os.ErrDeadlineExceeded, wrong, 0},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			at, err := firstOf([]string{"1", "2"}, func(addr string) error {
-				return map[string]error{"1": test.first, "2": test.second}[addr]
-			})
-			assert.Equal(t, test.want, err)
-			assert.Equal(t, test.at, at)
-		})
-	}
-
-	// A server at the second port behind one of another program at the first, as when
-	// connmapperl's still runs: the link comes up, and is asked for there first from then on.
-	id := identity(t)
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer other.Close()
-	asked := make(chan struct{}, 100)
-	go func() {
-		for {
-			c, err := other.Accept()
-			if err != nil {
-				return
-			}
-			asked <- struct{}{}
-			// Its protocol is TLS too, with the same certificate.
-			tls.Server(c, &tls.Config{Certificates: []tls.Certificate{id.cert}}).Handshake()
-			c.Close()
-		}
-	}()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	h := newHub()
-	ctx, cancel := context.WithCancel(t.Context())
-	var work sync.WaitGroup
-	work.Go(func() { assert.NoError(t, (&Server{Identity: id, Handler: h}).Serve(ctx, l)) })
-	to := map[string]string{"map.example.com:6789": other.Addr().String(), "map.example.com:10789": l.Addr().String()}
-	c := &Client{Addr: "map.example.com", Token: id.Token(), Source: make(script), dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, to[addr])
-	}}
-	work.Go(func() { assert.NoError(t, c.Run(ctx)) })
-	require.Eventually(t, func() bool { return h.counts().joins == 1 }, 10*time.Second, 5*time.Millisecond)
-	cancel()
-	work.Wait()
-	assert.Len(t, asked, 1)
-}
-
-// TestTroubleIsPlain: what goes wrong is one line without a local port, which
-// would make it new each time.
-func TestTroubleIsPlain(t *testing.T) {
-	id := identity(t)
-	answer := func(f func(net.Conn)) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				f(c)
-				c.Close()
-			}
-		}()
-		return l.Addr().String()
-	}
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	gone.Close()
-	tests := []struct{ name, addr, want string }{
-		{"down", gone.Addr().String(), "feed: nothing listens there: connection refused"},
-		{"closes", answer(func(net.Conn) {}), "feed: the map server closed the link"},
-		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server of connmap"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			l := &linker{Client: &Client{Token: id.Token()}, addr: tt.addr, table: newTable(), boot: newBoot()}
-			for range 3 {
-				assert.EqualError(t, explain(l.link(context.Background(), func() {})), tt.want)
-			}
-		})
-	}
-	assert.EqualError(t, explain(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}), "feed: it does not answer")
-	notFound := &net.DNSError{Err: "no such host", Name: "map.example.com", IsNotFound: true}
-	c := &Client{Addr: "map.example.com", Token: id.Token(), Source: make(script),
-		dial: func(context.Context, string, string) (net.Conn, error) { return nil, notFound }}
-	err = c.Run(context.Background())
-	assert.ErrorContains(t, err, `feed: there is no host "map.example.com"`)
-	assert.NotContains(t, err.Error(), "\n")
-	assert.ErrorContains(t, (&Client{Token: id.Token(), Source: make(script)}).Run(context.Background()), "HOST:PORT")
-	assert.ErrorContains(t, (&Client{Addr: "x", Source: make(script)}).Run(context.Background()), "no token")
-	assert.ErrorContains(t, (&Client{Addr: "x", Token: id.Token()}).Run(context.Background()), "no source")
 }
 
 // TestCleanedNames: hostile texts do not reach the Handler.

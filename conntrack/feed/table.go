@@ -32,7 +32,7 @@ const stallTime = 15 * time.Second
 // A table is the live connections of a source, the changes that the server which
 // follows does not know yet, and the ends of connections that no server has
 // acknowledged. An end tells all of its connection, so that nothing else has to be
-// kept: what lives is told to a new server anyway. What there is no room for counts
+// kept: what lives is reported to a new server anyway. What there is no room for counts
 // as lost.
 type table struct {
 	wake chan struct{} // capacity 1: something waits, or is more urgent than what did
@@ -287,7 +287,7 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 	}
 	d := sent{seq: seq, lost: lost}
 	if spooled {
-		// Of a batch whose ends are lost something is told, too.
+		// A batch whose close events are lost still reports the loss.
 		d.spooled = max(len(events), 1)
 	}
 	for _, e := range events {

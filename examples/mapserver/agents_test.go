@@ -29,6 +29,30 @@ func ask(t *testing.T, args ...string) (string, error) {
 	return out.String(), err
 }
 
+// TestShortPassword: one that can be guessed is taken, with a warning where it is set.
+func TestShortPassword(t *testing.T) {
+	for password, want := range map[string]string{
+		"":         "",
+		"1234567":  "the password has 7 characters only: whoever reaches the port can guess",
+		"x":        "the password has 1 character only: ",
+		"12345678": "",
+	} {
+		dir := t.TempDir()
+		var log bytes.Buffer
+		a, err := start(t.Context(), config{configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, rules: filepath.Join(dir, "connmaprc"), password: password}, slog.New(slog.NewTextHandler(&log, nil)))
+		require.NoError(t, err)
+		a.monitor.Publish()
+		problems := strings.Join(a.monitor.State().Problems, "\n")
+		a.stop()
+		if want == "" {
+			assert.NotContains(t, problems, "password")
+		} else {
+			assert.Contains(t, problems, want)
+			assert.Contains(t, log.String(), want)
+		}
+	}
+}
+
 // TestAdminister: who may report is changed while a server runs.
 func TestAdminister(t *testing.T) {
 	dir := t.TempDir()
@@ -95,7 +119,7 @@ func TestAdminister(t *testing.T) {
 }
 
 // TestListenFallback: where another program has the default port, as connmapperl's server,
-// the other one is taken, and new machines need not be told.
+// the other one is taken, and an agent without a port finds it there.
 func TestListenFallback(t *testing.T) {
 	ownFolders(t)
 	cfg, err := parse(nil, io.Discard)

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
@@ -34,14 +35,15 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
+	geo      *geoip.DB // the table of a file at the start, or nil
 
-	mu    sync.Mutex // guards what follows
-	wake  func()     // of the window, if there is one
-	rules rulesSource
-
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
+	mu      sync.Mutex // guards what follows
+	wake    func()     // of the window, if there is one
+	rules   rulesSource
 	closers []func() error // last first
+
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 }
 
 // start opens what the configuration names and sets everything going. What
@@ -60,6 +62,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a.setHome()
 	a.loadRules() // what is taken over gets its rules
 	ctx, a.cancel = context.WithCancel(ctx)
+	if a.geo != nil {
+		a.work.Go(func() { a.watchTable(ctx, tableEvery) })
+	}
 	m.Opening.Store(true)
 	opened, slow := make(chan error, 1), make(chan struct{})
 	a.work.Go(func() {
@@ -76,27 +81,20 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 		}
 		a.begin(ctx)
 	case <-slow:
-		// The window is there meanwhile. Agents and this machine's connections wait, so that
-		// nothing is acknowledged that is not recorded.
-		m.Publish()
+		// The window is there meanwhile, and shows what agents and this machine do.
+		a.begin(ctx)
 		a.work.Go(func() {
 			if err := <-opened; err != nil {
 				a.problem("history", err)
-			}
-			if ctx.Err() == nil {
-				a.begin(ctx)
-			} else if a.listener != nil {
-				a.listener.Close()
 			}
 		})
 	}
 	return a, nil
 }
 
-// begin sets going what needs the history.
+// begin sets going what brings connections.
 func (a *app) begin(ctx context.Context) {
 	m := a.monitor
-	m.Opening.Store(false)
 	if a.listener != nil {
 		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: a.log}
 		a.work.Go(func() {
@@ -104,9 +102,6 @@ func (a *app) begin(ctx context.Context) {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
 			}
 		})
-	}
-	for _, db := range m.Geo[:len(m.Geo)-1] { // the embedded table is no file
-		a.work.Go(func() { a.watchTable(ctx, db, tableEvery) })
 	}
 	if err := a.watchLocal(ctx); err != nil {
 		a.problem("local", fmt.Errorf("this machine's connections are not shown: %w", err))
@@ -119,6 +114,12 @@ func (a *app) stop() {
 	a.cancel()
 	a.work.Wait()
 	a.close()
+}
+
+func (a *app) closeLater(f ...func() error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closers = append(a.closers, f...)
 }
 
 func (a *app) close() {
@@ -156,13 +157,16 @@ func (a *app) setHome() {
 // fails only if another server records into the file: two of them would count what the
 // other's agents do.
 func (a *app) openHistory(ctx context.Context, slow func()) error {
+	var db *history.DB
+	var w *history.Writer
+	defer func() { a.monitor.Opened(db, w) }()
 	if a.cfg.history == "" {
 		return nil
 	}
-	db, err := history.Open(ctx, a.cfg.history, history.Options{
+	h, err := history.Open(ctx, a.cfg.history, history.Options{
 		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
 			if done < total {
-				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown and recorded after that", a.cfg.history, 100*done/max(1, total)))
+				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown meanwhile and recorded after that", a.cfg.history, 100*done/max(1, total)))
 				a.monitor.Publish()
 				slow()
 			}
@@ -180,13 +184,12 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 		return nil
 	}
 	if a.cfg.keep != nil {
-		if err := db.SetRetention(*a.cfg.keep); err != nil {
+		if err := h.SetRetention(*a.cfg.keep); err != nil {
 			a.problem("retention", err)
 		}
 	}
-	w := db.Writer()
-	a.monitor.History, a.monitor.Writer = db, w
-	a.closers = append(a.closers, db.Close, w.Close)
+	db, w = h, h.Writer()
+	a.closeLater(db.Close, w.Close)
 	return nil
 }
 
@@ -203,6 +206,9 @@ func writeNew(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
+// safePassword is how many characters a password needs for no warning.
+const safePassword = 8
+
 func (a *app) listen() error {
 	if a.cfg.listen == "" {
 		return nil
@@ -215,6 +221,9 @@ func (a *app) listen() error {
 	if a.cfg.password != "" {
 		if err := id.SetPassword(a.cfg.password); err != nil {
 			a.problem("password", fmt.Errorf("no agent can join by password: %w", err))
+		} else if n := utf8.RuneCountInString(a.cfg.password); n < safePassword {
+			a.problem("password", fmt.Errorf("the password has %s only: whoever reaches the port can guess five times a minute, and much faster if others have server-key.pem too; take %d or more, or tokens alone",
+				count(n, "character", "characters"), safePassword))
 		}
 	}
 	if key, ok := id.Certificate().PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > 2048 {
@@ -262,7 +271,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.closers = append(a.closers, c.Close)
+	a.closeLater(c.Close)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "localhost"

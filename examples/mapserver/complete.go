@@ -43,7 +43,7 @@ func complete(set *rules.Set, locate func(netip.Addr) (geoip.Place, bool)) func(
 	}
 }
 
-// direction tells who has opened a connection by its ports: those of services are below
+// direction guesses by the ports who has opened a connection: those of services are below
 // 1024 or in the rule that matches, and those of clients are what Linux takes by itself. It
 // is empty if both could be either.
 func direction(local, peer uint16, rule rules.Type) string {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/connmapgo/connmap/conntrack/conntracktest"
+	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/geoip"
@@ -107,12 +110,23 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	require.NoError(t, err)
 	defer a.stop()
 	require.True(t, a.monitor.Opening.Load())
-	assert.Regexp(t, `sqlite is taken over: \d+ %; connections are shown and recorded after that`, fmt.Sprint(a.monitor.State().Problems))
+	assert.Regexp(t, `sqlite is taken over: \d+ %; connections are shown meanwhile and recorded after that`, fmt.Sprint(a.monitor.State().Problems))
 	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
 	assert.EqualError(t, err, "the history is being taken over: wait until that is done")
 	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
 	a.monitor.ShowHistory(true)
 	a.monitor.ShowKept(true)
+	// Connections of this machine and of agents are on the map meanwhile.
+	ctx, cancel := context.WithCancel(t.Context())
+	agent := &feed.Client{Addr: a.listener.Addr().String(), Token: a.identity.Token(), Name: "nas", Source: conntracktest.Source{N: 5, Seed: 2}}
+	var work sync.WaitGroup
+	work.Go(func() { assert.NoError(t, agent.Run(ctx)) })
+	require.Eventually(t, func() bool { return len(a.monitor.State().Conns) >= 3+4 }, time.Minute, time.Millisecond)
+	if rows == 200_000 {
+		assert.True(t, a.monitor.Opening.Load(), "that is not done yet")
+	}
+	cancel()
+	work.Wait()
 	var out bytes.Buffer
 	a.greet(&out)
 	assert.Contains(t, out.String(), "Taking over "+name)

@@ -39,7 +39,7 @@ func (im *importer) history(ctx context.Context) {
 		return
 	}
 	defer os.RemoveAll(folder)
-	copied := filepath.Join(folder, "history.sqlite")
+	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder, "history.sqlite")
 	if err := im.copyDatabase(ctx, copied); err != nil {
 		im.fail(perlHistory, err)
 		return
@@ -48,8 +48,8 @@ func (im *importer) history(ctx context.Context) {
 	cfg.rules, _ = cfg.ownRules()
 	cfg.geo = cfg.downloaded(geoFiles)
 	told := time.Now()
+	// No Logger: it would speak of the copy, which nobody shall look for.
 	db, err := history.Open(ctx, copied, history.Options{
-		Logger:   im.log,
 		Complete: complete((&queryRules{cfg: cfg}).rules(), locator(cfg)),
 		Progress: func(done, total int64) {
 			if time.Since(told) > 2*time.Second {
@@ -59,12 +59,12 @@ func (im *importer) history(ctx context.Context) {
 		},
 	})
 	if err != nil {
-		im.fail(perlHistory, errors.New(strings.ReplaceAll(err.Error(), copied, filepath.Join(im.dir, perlHistory))))
+		im.fail(perlHistory, errors.New(strings.ReplaceAll(err.Error(), copied, original)))
 		return
 	}
 	stats, err := db.Stats()
 	if p := db.Problem(); p != "" {
-		err = errors.New("damaged; the program sqlite3 may read some of it: sqlite3 FILE .recover")
+		err = fmt.Errorf("it is damaged, and nothing of it was taken; save what can be read with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", original)
 	}
 	if err = errors.Join(err, db.Close()); err == nil {
 		err = im.place(ctx, copied, target)

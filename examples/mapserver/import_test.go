@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -312,6 +314,60 @@ func TestImportDamaged(t *testing.T) {
 			assert.ErrorContains(t, err, "1 file could not", "what is missing is no mistake")
 		})
 	}
+}
+
+// TestImportDamagedHistory: what is said names the file that is damaged, and no copy of it;
+// what it says to do gives back the rows that are whole.
+func TestImportDamagedHistory(t *testing.T) {
+	own := ownFolders(t)
+	dir := connmapperl(t)
+	original := filepath.Join(dir, ".connmap-history2.sqlite")
+	f, err := os.OpenFile(original, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte(strings.Repeat("nonsense", 512)), 4*4096)
+	require.NoError(t, errors.Join(err, f.Close()))
+	before := fingerprint(t, dir)
+	var out, errs bytes.Buffer
+	err = run(t.Context(), []string{"import", dir}, &out, &errs)
+	assert.ErrorContains(t, err, "1 file could not be taken over")
+	command := "sqlite3 " + original + " .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW"
+	assert.Contains(t, out.String(), "failed  .connmap-history2.sqlite: it is damaged, and nothing of it was taken; save what can be read with `"+command+"`, put NEW in its place, and import again\n")
+	for _, no := range []string{"import-", "a fresh one", "corrupt"} {
+		assert.NotContains(t, out.String()+errs.String(), no)
+	}
+	assert.Equal(t, before, fingerprint(t, dir))
+	assert.NoFileExists(t, filepath.Join(own, "history.sqlite"))
+	left, err := filepath.Glob(filepath.Join(own, "import-*"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+
+	if _, err := exec.LookPath("sqlite3"); err != nil {
+		t.Skip("no program sqlite3")
+	}
+	saved := filepath.Join(t.TempDir(), "saved")
+	b, err := exec.Command("sh", "-c", strings.ReplaceAll(command, "NEW", saved)).CombinedOutput()
+	require.NoError(t, err, string(b))
+	require.NoError(t, os.Rename(saved, original))
+	again, err := ask(t, "import", dir)
+	require.NoError(t, err, again)
+	assert.Regexp(t, `took    \.connmap-history2\.sqlite: [1-9]\d* connections to `, again)
+}
+
+// TestImportOtherNumbers: a Storable file with numbers that are no counts of places is
+// refused with the reason.
+func TestImportOtherNumbers(t *testing.T) {
+	own := ownFolders(t)
+	dir := connmapperl(t)
+	const array = "pst0\x05\x0b\x02\x00\x00\x00\x03\x08\x81\x08\x82\x08\x83" // [1, 2, 3]
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".connmap-history2.dat"), []byte(array), 0o644))
+	out, err := ask(t, "import", dir)
+	assert.ErrorContains(t, err, "1 file could not be taken over")
+	assert.Contains(t, out, "failed  .connmap-history2.dat: no place with a count is found in it, though it holds numbers\n")
+	assert.NoFileExists(t, filepath.Join(own, "places.txt"))
+}
+
+// TestImportNothing: a folder of something else is an error.
+func TestImportNothing(t *testing.T) {
 	ownFolders(t)
 	empty := t.TempDir()
 	_, err := ask(t, "import", empty)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 )
 
@@ -31,4 +34,15 @@ func TestReadmeListsAllKeys(t *testing.T) {
 		return
 	}
 	assert.Equal(t, want, table, "go test -run Readme -update writes it anew")
+}
+
+// TestReadmePort: the port that README says to open is the one at which a server listens
+// and to which an agent goes that is given no other.
+func TestReadmePort(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	assert.Contains(t, strings.ReplaceAll(string(b), "\n", " "), fmt.Sprintf("TCP port %d of the server must be open to it", feed.DefaultPort))
+	cfg, err := parse(nil, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, fmt.Sprintf(":%d", feed.DefaultPort), cfg.listen)
 }

@@ -50,11 +50,7 @@ func (a *app) openTables() {
 			m.Geo = append(m.Geo, db)
 			info := db.Info()
 			m.Source = live.Source{Name: name, Date: info.Date, CountryLevel: info.CountryLevel}
-			a.work.Go(func() {
-				if err := db.Verify(); err != nil {
-					a.problem("geo", fmt.Errorf("some places are unknown: %w", err))
-				}
-			})
+			a.geo = db
 		}
 	}
 	m.Geo = append(m.Geo, geoembedded.DB())
@@ -70,28 +66,68 @@ func (a *app) openTables() {
 	m.ASN = append(m.ASN, asnembedded.DB())
 }
 
-// tableEvery is how often a table in use is looked after.
+// tableEvery is how often a table in use is looked after, and the least time between two
+// attempts to compile it anew.
 const tableEvery = 5 * time.Second
 
-// watchTable says when somebody has cut the file of a table of places, until ctx ends.
-// Look-ups do not know what is missing; the next start compiles it anew.
-func (a *app) watchTable(ctx context.Context, db *geoip.DB, every time.Duration) {
+// watchTable verifies the table of places, and puts another in its place when it is damaged
+// or somebody cuts its file or writes into it, until ctx ends. Meanwhile the table inside
+// answers for the addresses that it no longer knows.
+func (a *app) watchTable(ctx context.Context, every time.Duration) {
+	db, seen := a.geo, time.Now()
+	fault := db.Verify()
+	if err := db.Err(); err != nil {
+		fault = err // which says more
+	}
+	tried := "" // the source when it could not be compiled
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
+		if fault == nil {
+			seen = time.Now()
+		} else if source := fileState(a.cfg.geo); source != tried {
+			fresh, err := a.compileAnew(db)
+			if err != nil {
+				tried = source
+				a.problem("geo", fmt.Errorf("%w; it cannot be compiled anew (%w), so that places are those of countries until %s can be read", fault, err, a.cfg.geo))
+			} else {
+				moved := a.monitor.ReplaceGeo(db, fresh)
+				a.problem("geo", fmt.Errorf("%w; it was compiled anew: %s open then moved to a better place, what ended within %s may be recorded with its country only",
+					fault, count(moved, "connection", "connections"), time.Since(seen).Round(time.Second)))
+				db, tried = fresh, ""
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if db.Err() == nil {
-			continue
+		fault = db.Err()
+	}
+}
+
+// compileAnew opens the table again, whose file is removed first unless it is whole.
+func (a *app) compileAnew(old *geoip.DB) (*geoip.DB, error) {
+	old.Verify()
+	for range 2 { // what was written there may be damaged
+		db, err := geoip.OpenCached(a.cfg.cacheDir, nil, a.cfg.geo)
+		if db == nil {
+			return nil, err
 		}
-		if err := db.Verify(); err != nil { // which removes it
-			a.problem("geo", fmt.Errorf("some places are unknown: %w", err))
-			return
+		if db.Verify() == nil {
+			return db, nil
 		}
 	}
+	return geoip.Open(a.cfg.geo)
+}
+
+// fileState differs when a file has changed.
+func fileState(name string) string {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 }
 
 // progress returns what shows on a terminal how much of a file has been read, if

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -129,12 +130,44 @@ func (m *Monitor) Label(local, peer uint16, program, exe string) string {
 
 // Locate returns where an address is, by the tables.
 func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
-	for _, db := range m.Geo {
+	for _, db := range *m.geo() {
 		if p, ok := db.Lookup(addr); ok {
 			return p, true
 		}
 	}
 	return geoip.Place{}, false
+}
+
+func (m *Monitor) geo() *[]*geoip.DB {
+	if p := m.replaced.Load(); p != nil {
+		return p
+	}
+	return &m.Geo
+}
+
+// ReplaceGeo asks a table in place of one of Geo from now on, and locates all connections
+// anew. It returns how many have another place by that.
+func (m *Monitor) ReplaceGeo(old, fresh *geoip.DB) (moved int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tables := slices.Clone(*m.geo())
+	if i := slices.Index(tables, old); i >= 0 {
+		tables[i] = fresh
+	}
+	m.replaced.Store(&tables)
+	for _, e := range m.order {
+		if e.conn.Scope != live.Internet {
+			continue
+		}
+		if p, _ := m.Locate(e.conn.Peer.Addr()); p != e.conn.Place {
+			n := *e.conn
+			n.Place = p
+			e.conn = &n
+			moved++
+		}
+	}
+	m.touch()
+	return moved
 }
 
 // Network names the network of an address, by the tables.

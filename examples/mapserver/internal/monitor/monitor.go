@@ -42,8 +42,8 @@ type Monitor struct {
 	ASN     []*asn.DB   // asked in order until one knows the address
 	History *history.DB // nil: nothing is recorded
 	Writer  *history.Writer
-	// Opening is true while History and Writer are not set yet, but are going to be before
-	// Run begins: a large history may have to be taken over. Nobody may touch them then.
+	// Opening is true while History and Writer are not set yet, but are going to be, by
+	// Opened: a large history may have to be taken over. Nobody may touch them then.
 	Opening atomic.Bool
 	Home    geoip.Place
 	Source  live.Source // of Geo
@@ -59,6 +59,7 @@ type Monitor struct {
 	agents             map[uint64]*agent
 	order              []*entry // by opening; closed ones are swept out when a state is made
 	closed             int      // entries in order that are closed
+	early              early
 	unwritten          []*entry // that the history does not know, but for some that closed
 	forgone            int      // of unwritten that closed
 	next, round        int      // index in order of what the history is told of next, and where the round ends
@@ -73,12 +74,14 @@ type Monitor struct {
 	asked              []string          // keys of problems in order of appearance
 	seq, beeps, others uint64
 
-	once  sync.Once
-	dirty chan struct{}              // capacity 1: there is something to publish
-	ask   chan func(context.Context) // capacity 2: what is to be read of the history
+	once   sync.Once
+	opened chan struct{}              // closed by Opened
+	dirty  chan struct{}              // capacity 1: there is something to publish
+	ask    chan func(context.Context) // capacity 2: what is to be read of the history
 	// capacity 1: there may be something to prune
 	pruneNow chan struct{}
 	state    atomic.Pointer[live.State]
+	replaced atomic.Pointer[[]*geoip.DB] // Geo from then on; nil: Geo itself
 }
 
 type agent struct {
@@ -109,6 +112,7 @@ func (m *Monitor) init() {
 	m.once.Do(func() {
 		m.agents = make(map[uint64]*agent)
 		m.problems = make(map[string]string)
+		m.opened = make(chan struct{})
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)
@@ -129,24 +133,33 @@ func (m *Monitor) State() *live.State {
 func (m *Monitor) Run(ctx context.Context) {
 	m.init()
 	m.touch()
-	// What somebody wants to see since before the history was there.
-	m.mu.Lock()
-	marks, addrs := m.marks.wanted, m.addrs.wanted
-	m.mu.Unlock()
-	if marks {
-		m.ShowHistory(true)
-	}
-	if addrs {
-		m.ShowAddrs(true)
-	}
 	write := time.NewTicker(writeEvery)
 	defer write.Stop()
 	defer m.writeAll()
 	var others sync.WaitGroup
 	defer others.Wait()
-	if m.Writer != nil {
-		others.Go(func() { m.keep(ctx) })
-	}
+	others.Go(func() {
+		if m.Opening.Load() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-m.opened:
+			}
+		}
+		// What somebody wants to see since before the history was there.
+		m.mu.Lock()
+		marks, addrs := m.marks.wanted, m.addrs.wanted
+		m.mu.Unlock()
+		if marks {
+			m.ShowHistory(true)
+		}
+		if addrs {
+			m.ShowAddrs(true)
+		}
+		if m.Writer != nil {
+			m.keep(ctx)
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -355,7 +368,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		e.resumed = ag.knows.IsZero() || time.Now().Before(ag.knows)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
-		if m.Writer != nil {
+		if m.records() {
 			m.unwritten = append(m.unwritten, e)
 		}
 		m.count(e.conn.Rule)
@@ -408,7 +421,7 @@ func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
 func (m *Monitor) drop(e *entry) {
 	e.closed = true
 	m.closed++
-	if m.Writer != nil && e.written == 0 {
+	if m.records() && e.written == 0 {
 		m.forgone++
 	}
 	// Publishing sweeps; without it, as when the window is hidden, churn

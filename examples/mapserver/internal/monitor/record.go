@@ -22,7 +22,7 @@ const (
 
 // record hands what is known of a connection to the history, and when it closed.
 func (m *Monitor) record(e *entry, closed time.Time) {
-	if m.Writer == nil {
+	if !m.records() {
 		return
 	}
 	c, opens, now := e.conn, e.written == 0, time.Now()
@@ -34,7 +34,7 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	if !closed.IsZero() {
 		seen = closed
 	}
-	m.Writer.Add(history.Entry{
+	m.add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
 		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
@@ -46,25 +46,31 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 
 // recordLoss hands to the history that an agent could not tell so many events.
 func (m *Monitor) recordLoss(agent string, n uint64) {
-	if m.Writer != nil && n > 0 {
-		m.Writer.Add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+	if m.records() && n > 0 {
+		m.add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
 	}
 }
 
 // Recorded implements feed.Recorder.
 func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
-	if m.Writer == nil {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.records() {
 		f()
 		return true
 	}
-	m.mu.Lock()
-	ag := m.agents[a.ID]
-	behind := ag == nil || ag.behind
-	m.mu.Unlock()
-	if behind {
+	if ag := m.agents[a.ID]; ag == nil || ag.behind {
 		return false
 	}
-	m.Writer.Add(history.Entry{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()})
+	report := history.Entry{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()}
+	if m.Opening.Load() {
+		if len(m.early.reports) >= mostEarly {
+			return false
+		}
+		m.early.reports = append(m.early.reports, earlyReport{report, f})
+		return true
+	}
+	m.Writer.Add(report)
 	m.Writer.Then(f)
 	return true
 }
@@ -73,6 +79,13 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 // events of an agent, which then has to tell them again: the map must go on.
 func (m *Monitor) falls(ag *agent, events int) bool {
 	// The kernel does not tell again, nor is there an end to waiting for a full disk.
+	if m.Opening.Load() {
+		// Half of the room is for this machine.
+		if ag.ID != 0 && len(m.early.entries)+events > mostEarly/2 {
+			ag.behind = true
+		}
+		return ag.behind
+	}
 	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && m.Writer.Problem() == nil {
 		ag.behind = true
 	}
@@ -81,7 +94,7 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 
 // LastRecorded implements feed.Recorder.
 func (m *Monitor) LastRecorded(run [16]byte) uint64 {
-	if m.Writer == nil {
+	if m.Opening.Load() || m.Writer == nil {
 		return 0
 	}
 	// If it cannot be read some are told again.
@@ -96,14 +109,17 @@ func locatedOnInternet(c *live.Conn) bool {
 // write tells the history of connections that it does not know yet, and in turn that the
 // others are alive. The table itself is the queue, so that nothing is lost of what lives.
 func (m *Monitor) write() {
-	if m.Writer == nil {
-		return
-	}
-	// What ends cannot be told later, so that most room is for that.
-	room := m.Writer.Room() - history.QueueLen*7/8
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.writeNew(min(room, writeMost), false)
+	if !m.records() {
+		return
+	}
+	room := 0
+	if !m.Opening.Load() {
+		// What ends cannot be told later, so that most room is for that.
+		room = m.Writer.Room() - history.QueueLen*7/8
+		m.writeNew(min(room, writeMost), false)
+	}
 	if m.forgone > 1000 && m.forgone > len(m.unwritten)/8 {
 		m.unwritten = slices.DeleteFunc(m.unwritten, func(e *entry) bool { return e.closed })
 		m.forgone = 0
@@ -157,7 +173,7 @@ func (m *Monitor) writeNew(n int, all bool) {
 
 // writeAll tells of all that the history does not know, when the monitor ends.
 func (m *Monitor) writeAll() {
-	for end := time.Now().Add(lastWords); m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(lastWords); !m.Opening.Load() && m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.mu.Lock()
 		m.writeNew(m.Writer.Room(), true)
 		left := len(m.unwritten)

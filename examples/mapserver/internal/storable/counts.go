@@ -22,9 +22,11 @@ const maxVisits = 2 * maxItems
 // Counts returns the places with their counts that it finds in what [Read] returned, by
 // latitude and longitude. It knows hashes from "LAT,LON" or "X,Y" to a count or to a hash
 // with one, hashes with lat and lon or x and y, hashes from latitude to a hash from
-// longitude to a count, and arrays of latitude, longitude and count. X and Y are pixels of
-// connmapperl's map of 1000x500, so that a place made of them may be 40 km away. What has
-// no count counts one. Skipped is how many numbers it has found that belong to no place.
+// longitude to a count, and arrays of arrays of latitude, longitude and count. X and Y are
+// pixels of connmapperl's map of 1000x500, so that a place made of them may be 40 km away.
+// A hash with lat and lon but no count counts one; one with x and y needs a count, since
+// it may be a point of a window. An array needs a coordinate with decimals, since any three
+// numbers would do otherwise. Skipped is how many numbers belong to no place.
 func Counts(tree any) (counts []Count, skipped int, err error) {
 	f := finder{sums: make(map[[2]float64]int64)}
 	if err := f.visit(tree, ""); err != nil {
@@ -86,11 +88,11 @@ func (f *finder) visit(v any, key string) error {
 	case map[string]any:
 		return f.hash(v, key)
 	case []any:
-		if lat, lon, n, ok := triple(v); ok {
-			f.add(lat, lon, n)
-			return nil
-		}
 		for _, item := range v {
+			if lat, lon, n, ok := triple(item); ok {
+				f.add(lat, lon, n)
+				continue
+			}
 			if err := f.visit(item, ""); err != nil {
 				return err
 			}
@@ -105,12 +107,12 @@ func (f *finder) visit(v any, key string) error {
 }
 
 func (f *finder) hash(m map[string]any, key string) error {
-	count := countOf(m)
+	count, counted := countOf(m)
 	if lat, lon, ok := fields(m, "lat", "latitude", "lon", "lng", "long", "longitude"); ok {
 		f.add(lat, lon, count)
 		return nil
 	}
-	if x, y, ok := fields(m, "x", "", "y"); ok {
+	if x, y, ok := fields(m, "x", "", "y"); ok && counted {
 		f.pixel(x, y, count)
 		return nil
 	}
@@ -226,25 +228,27 @@ func fields(m map[string]any, names ...string) (a, b float64, ok bool) {
 	return a, b, okA && okB
 }
 
-// countOf is the count that a hash has, or one.
-func countOf(m map[string]any) int64 {
+// countOf is the count that a hash has, or one, and whether it has one.
+func countOf(m map[string]any) (n int64, ok bool) {
 	for _, name := range []string{"count", "cnt", "hits", "freq", "frequency", "num", "n", "total"} {
 		if n, ok := whole(m[name]); ok {
-			return n
+			return n, true
 		}
 	}
-	return 1
+	return 1, false
 }
 
 // triple reads latitude, longitude and count.
-func triple(v []any) (lat, lon float64, count int64, ok bool) {
+func triple(item any) (lat, lon float64, count int64, ok bool) {
+	v, _ := item.([]any)
 	if len(v) < 3 {
 		return 0, 0, 0, false
 	}
 	lat, okLat := number(v[0])
 	lon, okLon := number(v[1])
 	count, okCount := whole(v[2])
-	return lat, lon, count, okLat && okLon && okCount && math.Abs(lat) <= 90 && math.Abs(lon) <= 180
+	decimals := lat != math.Trunc(lat) || lon != math.Trunc(lon)
+	return lat, lon, count, okLat && okLon && okCount && decimals && math.Abs(lat) <= 90 && math.Abs(lon) <= 180
 }
 
 // number reads a number, also one that Perl has as a text.

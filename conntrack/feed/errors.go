@@ -1,0 +1,84 @@
+package feed
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+)
+
+// ErrToken says that client and server do not belong together: the token is
+// not the server's. Errors of a token that a password made are ErrToken too,
+// but speak of the password.
+var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
+
+// ErrRevoked says that the server does not take this host any more.
+var ErrRevoked = errors.New("feed: the map server has revoked the key of this machine")
+
+// errShared is what an agent learns whose place another one took.
+var errShared = errors.New("feed: another agent with the same key has joined: if this machine is a copy of another one, remove the file of the key on one of them")
+
+var errNoServer = errors.New("feed: what answers is no map server of connmap")
+
+var errClosed = errors.New("feed: the map server closed the link")
+
+// hopeless reports whether another try is of no use as long as nobody changes anything.
+func hopeless(err error) bool { return errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked) }
+
+func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+
+// explain turns what goes wrong on a network into the same words each time:
+// those of package net hold a local port that changes.
+func explain(err error) error {
+	var dns *net.DNSError
+	var op *net.OpError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, ErrToken), errors.Is(err, ErrRevoked):
+		return err
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("feed: there is no host %q: %w", dns.Name, err)
+	case errors.As(err, &dns):
+		return fmt.Errorf("feed: the address of %q cannot be found now: %s", dns.Name, dns.Err)
+	case refused(err):
+		return fmt.Errorf("feed: nothing listens there: %w", syscall.ECONNREFUSED)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return errors.New("feed: it does not answer")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return errClosed
+	case errors.As(err, &record):
+		return errNoServer
+	case errors.As(err, &op):
+		return fmt.Errorf("feed: %w", op.Err)
+	}
+	return err
+}
+
+// farewell turns a server's reason for closing into an error.
+func farewell(b []byte) error {
+	var f goodbyeFrame
+	if err := decode(b, &f); err != nil {
+		return err
+	}
+	switch f.Code {
+	case byeToken:
+		return ErrToken
+	case byeAgents:
+		return errors.New("feed: the map server has as many agents as it takes")
+	case byeGuesses:
+		return errors.New("feed: too many wrong passwords or tokens came from this address: the map server takes none for a minute")
+	case byeRevoked:
+		return ErrRevoked
+	case byeReplaced:
+		return errShared
+	case byeTotal:
+		return errors.New("feed: the map server has as many connections as it takes, and this machine the most")
+	case byeFrame:
+		return errors.New("feed: the map server could not read what was sent; is it of the same version?")
+	}
+	return errClosed
+}

@@ -1,0 +1,156 @@
+package feed
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+)
+
+// A channel is a connection on which client and server have greeted each other.
+type channel struct {
+	raw    net.Conn
+	conn   *tls.Conn
+	server welcome
+}
+
+// linkAny keeps a link to the address at which the server answers first. Two servers that
+// take the token may listen at one host, and one server at both ports: so only one address
+// at a time is greeted, and no other after one that has answered.
+func (l *linker) linkAny(ctx context.Context, joined func()) error {
+	turn := make(chan bool, 1) // whose turn it is to greet, and whether one has been answered
+	turn <- false
+	c, at, err := firstOf(ctx, l.addrs, func(ctx context.Context, addr string) (channel, error) {
+		ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+		defer cancel()
+		raw, err := l.dialed(ctx, addr)
+		if err != nil {
+			return channel{}, err
+		}
+		conn, err := l.secure(ctx, raw, addr)
+		if err != nil {
+			raw.Close()
+			return channel{}, err
+		}
+		var server welcome
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case answered := <-turn:
+			if err = context.Canceled; !answered {
+				server, err = l.greet(ctx, raw, conn)
+			}
+			turn <- answered || err == nil
+		}
+		if err != nil {
+			raw.Close()
+			return channel{}, err
+		}
+		return channel{raw, conn, server}, nil
+	})
+	l.addr = l.addrs[at]
+	if err != nil {
+		return err
+	}
+	// There it is asked first the next time.
+	l.addrs[0], l.addrs[at] = l.addrs[at], l.addrs[0]
+	return l.use(ctx, c, joined)
+}
+
+// dialed connects to an address. The deadline of ctx holds for what follows too.
+func (l *linker) dialed(ctx context.Context, addr string) (net.Conn, error) {
+	dial := l.dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	raw, err := dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	raw.SetDeadline(deadline)
+	return raw, nil
+}
+
+// secure makes sure that the server is the one that the token names.
+func (l *linker) secure(ctx context.Context, raw net.Conn, addr string) (*tls.Conn, error) {
+	conn := tls.Client(raw, &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{alpn},
+		ServerName: serverName,
+		// Not names and authorities are checked but the key itself, below.
+		InsecureSkipVerify: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &l.cert, nil
+		},
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			if cs.NegotiatedProtocol != alpn {
+				return errNoServer
+			}
+			if len(cs.PeerCertificates) == 0 || pinOf(cs.PeerCertificates[0]) != l.Token.pin {
+				return l.Token.misses(addr)
+			}
+			return nil
+		},
+	})
+	return conn, conn.HandshakeContext(ctx)
+}
+
+// greet shows the server that this host may join, and returns what the server says of
+// itself.
+func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn) (welcome, error) {
+	var none welcome
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	cs := conn.ConnectionState()
+	mine, err := proof(&cs, l.Token, roleAgent)
+	if err != nil {
+		return none, err
+	}
+	theirs, err := proof(&cs, l.Token, roleServer)
+	if err != nil {
+		return none, err
+	}
+	if err := writeFrame(conn, proofFrame{Type: frameProof, Proof: mine}); err != nil {
+		return none, err
+	}
+	kind, b, err := readFrame(conn, nil, smallFrame)
+	if err != nil {
+		return none, err
+	}
+	if kind == frameBye {
+		if err = farewell(b); err == ErrToken {
+			err = l.Token.wrong()
+		}
+		return none, err
+	}
+	var p proofFrame
+	if kind != frameProof || decode(b, &p) != nil {
+		return none, l.Token.wrong()
+	}
+	// A server that knows the key of this host needs no token, nor proves that it has one:
+	// its own key is right already.
+	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
+		return none, l.Token.wrong()
+	}
+	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
+	if l.Info != nil {
+		info := l.Info()
+		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
+	}
+	if err := writeFrame(conn, helloFrame{Type: frameHello, Hello: h}); err != nil {
+		return none, err
+	}
+	if kind, b, err = readFrame(conn, b, smallFrame); err != nil {
+		return none, err
+	}
+	if kind == frameBye {
+		return none, farewell(b)
+	}
+	var w welcomeFrame
+	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {
+		return none, errors.New("feed: the server does not answer as one")
+	}
+	return w.Welcome, nil
+}

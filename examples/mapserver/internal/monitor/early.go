@@ -1,0 +1,69 @@
+package monitor
+
+import (
+	"time"
+
+	"github.com/connmapgo/connmap/history"
+)
+
+// mostEarly bounds both the entries and the reports that wait for a history that is being
+// opened. All of them fit into a Writer's queue.
+const mostEarly = history.QueueLen / 4
+
+// early is what is to be recorded once the history is open. What lives waits in the table
+// instead, and what agents have no room for here they keep, since it is not acknowledged.
+type early struct {
+	entries []history.Entry
+	reports []earlyReport
+	lost    map[string]uint64 // by agent: ends that there was no room for
+}
+
+type earlyReport struct {
+	entry history.Entry
+	ack   func()
+}
+
+// records reports whether there is a history, or is going to be.
+func (m *Monitor) records() bool { return m.Opening.Load() || m.Writer != nil }
+
+// add hands an entry to the history.
+func (m *Monitor) add(e history.Entry) {
+	switch {
+	case !m.Opening.Load():
+		m.Writer.Add(e)
+	case len(m.early.entries) < mostEarly:
+		m.early.entries = append(m.early.entries, e)
+	default:
+		if m.early.lost == nil {
+			m.early.lost = make(map[string]uint64)
+		}
+		m.early.lost[e.Agent] += max(1, e.Lost)
+	}
+}
+
+// Opened ends Opening: from now on things are recorded, or never if there is no history,
+// and db and w are nil. What came meanwhile is recorded first; what there was no room for
+// is recorded as lost.
+func (m *Monitor) Opened(db *history.DB, w *history.Writer) {
+	m.init()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiting := m.early
+	m.History, m.Writer, m.early = db, w, early{}
+	m.Opening.Store(false)
+	close(m.opened)
+	if w == nil {
+		m.unwritten, m.forgone = nil, 0
+		return // the next report acknowledges those before it, unless the server ends
+	}
+	for _, e := range waiting.entries {
+		w.Add(e)
+	}
+	for agent, n := range waiting.lost {
+		w.Add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+	}
+	for _, r := range waiting.reports {
+		w.Add(r.entry)
+		w.Then(r.ack)
+	}
+}
