@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -253,6 +254,21 @@ func hint(err error) error {
 	return err
 }
 
+// saving is the command that puts what can be read of a damaged file into the file NEW,
+// which this package then opens.
+func saving(name string) string {
+	version := uint32(schemaVersion)
+	if f, err := os.Open(name); err == nil {
+		// SQLite's header has the version of the schema here, and there whose it is.
+		b := make([]byte, 12)
+		if _, err := f.ReadAt(b, 60); err == nil && binary.BigEndian.Uint32(b[8:]) == applicationID {
+			version = binary.BigEndian.Uint32(b)
+		}
+		f.Close()
+	}
+	return fmt.Sprintf(`(sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/'; echo 'PRAGMA application_id = %d; PRAGMA user_version = %d;') | sqlite3 NEW`, name, applicationID, version)
+}
+
 // setAside renames the file, with its log, out of the way.
 func (db *DB) setAside(reason error) error {
 	kept, err := aside(db.path, "corrupt")
@@ -267,7 +283,7 @@ func (db *DB) setAside(reason error) error {
 			return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
 		}
 	}
-	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; `sqlite3 %[3]s .recover` may read its rows", db.path, reason, kept)
+	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; what can be read of it `%s` puts into the file NEW", db.path, reason, kept, saving(kept))
 	db.problem.Store(&problem)
 	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason)
 	return nil

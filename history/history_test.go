@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -289,12 +290,25 @@ func TestDamagedFiles(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, kept, 1)
 			assert.Contains(t, db.Problem(), name+" was damaged (")
-			assert.Contains(t, db.Problem(), "kept as "+kept[0]+"; `sqlite3 "+kept[0]+" .recover`")
+			assert.Contains(t, db.Problem(), "kept as "+kept[0]+"; what can be read of it `"+saving(kept[0])+"` puts")
 			got, err := os.ReadFile(kept[0])
 			require.NoError(t, err)
 			assert.Equal(t, bad, got)
 			require.NoError(t, db.Record(t.Context(), entries(0, 7)))
 			assert.Equal(t, "7", count(t, db))
+
+			if _, err := exec.LookPath("sqlite3"); err != nil || tt.name != "inner page" {
+				return
+			}
+			dir := t.TempDir()
+			save := exec.Command("sh", "-c", saving(kept[0]))
+			save.Dir = dir
+			out, err := save.CombinedOutput()
+			require.NoError(t, err, string(out))
+			saved := open(t, filepath.Join(dir, "NEW"))
+			assert.Empty(t, saved.Problem())
+			assert.NotEqual(t, "0", count(t, saved))
+			assert.Equal(t, "0", query(t, saved, `SELECT count(*) FROM detailed_history WHERE agent = '' OR protocol = ''`)[0][0])
 		})
 	}
 }
