@@ -34,6 +34,7 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
+	opened   chan struct{} // closed when the history can be asked, or there is none
 
 	mu    sync.Mutex // guards what follows
 	wake  func()     // of the window, if there is one
@@ -48,7 +49,7 @@ type app struct {
 // is damaged is said and done without; only what the user must decide, such
 // as a port in use, is an error.
 func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}}
+	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}, opened: make(chan struct{})}
 	m := a.monitor
 	m.Changed = a.changed
 	m.SetRules(rules.Default())
@@ -97,6 +98,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 func (a *app) begin(ctx context.Context) {
 	m := a.monitor
 	m.Opening.Store(false)
+	close(a.opened)
 	if a.listener != nil {
 		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: a.log}
 		a.work.Go(func() {

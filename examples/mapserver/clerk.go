@@ -114,8 +114,8 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.Whois:
 		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
 	case mapview.FindNearby:
-		c.work.Go(func() {
-			past, sql, err := c.monitor.Nearby(c.ctx, e.Lat, e.Lon, e.Pixels)
+		c.question(e.Ask, func(ctx context.Context) {
+			past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
 			c.found(e.Ask, past, sql, err)
 		})
 	case mapview.FindFiltered:
@@ -128,14 +128,14 @@ func (c *clerk) handle(e mapview.Effect) {
 			c.answer(f)
 		})
 	case mapview.FindWithin:
-		c.work.Go(func() {
-			past, sql, err := c.monitor.Within(c.ctx, e.Prefix)
+		c.question(e.Ask, func(ctx context.Context) {
+			past, sql, err := c.monitor.Within(ctx, e.Prefix)
 			c.found(e.Ask, past, sql, err)
 		})
 	case mapview.FindFirst:
-		c.work.Go(func() {
-			seen, count, err := c.monitor.First(c.ctx, e.Peer, e.Program)
-			a := mapview.First{Peer: e.Peer, Program: e.Program, Seen: seen, Count: count}
+		c.question(e.Ask, func(ctx context.Context) {
+			seen, count, err := c.monitor.First(ctx, e.Peer, e.Program)
+			a := mapview.First{Ask: e.Ask, Seen: seen, Count: count}
 			if err != nil {
 				a.Problem = err.Error()
 			}
@@ -150,7 +150,10 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.StopReplay:
 		c.cancel(e.Ask)
 	case mapview.Export:
-		c.work.Go(func() { c.export(e) })
+		c.work.Go(func() {
+			c.waitForHistory(c.ctx)
+			c.export(e)
+		})
 	default:
 		select {
 		case c.jobs <- e:
@@ -161,7 +164,16 @@ func (c *clerk) handle(e mapview.Effect) {
 	}
 }
 
-// question runs what the window can cancel.
+// waitForHistory returns when the history can be asked or ctx ends. An older history may
+// have to be taken over first.
+func (c *clerk) waitForHistory(ctx context.Context) {
+	select {
+	case <-c.opened:
+	case <-ctx.Done():
+	}
+}
+
+// question asks the history, as soon as it can be asked. The window can cancel it.
 func (c *clerk) question(ask int, run func(context.Context)) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()
@@ -169,6 +181,7 @@ func (c *clerk) question(ask int, run func(context.Context)) {
 	c.mu.Unlock()
 	c.work.Go(func() {
 		defer c.cancel(ask)
+		c.waitForHistory(ctx)
 		run(ctx)
 	})
 }

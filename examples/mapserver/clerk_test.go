@@ -135,7 +135,7 @@ func TestClerkFinds(t *testing.T) {
 	assert.NotEmpty(t, f.Past)
 	c.handle(mapview.FindWithin{Ask: 9, Prefix: netip.MustParsePrefix("2001:db8::/32")})
 	assert.NotEmpty(t, wait(t, c, any1[mapview.Found]).Problem)
-	c.handle(mapview.FindFirst{Peer: conn.Peer.Addr(), Program: conn.Process.Comm})
+	c.handle(mapview.FindFirst{Ask: 10, Peer: conn.Peer.Addr(), Program: conn.Process.Comm})
 	assert.Positive(t, wait(t, c, any1[mapview.First]).Count)
 	c.handle(mapview.LookUp{Addr: netip.MustParseAddr("8.8.8.8")})
 	assert.Contains(t, wait(t, c, any1[mapview.Named]).Text, "AS15169")

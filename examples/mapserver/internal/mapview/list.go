@@ -194,6 +194,22 @@ func (a Found) take(v *View) {
 	}
 }
 
+// looking says that there is no answer of the history yet.
+func (v *View) looking() string {
+	if v.st.Opening {
+		return "waiting until the history is taken over"
+	}
+	return "looking into the history"
+}
+
+// close drops the question of which nobody wants the answer any more. That of the filter
+// is not the list's.
+func (l *connList) close(v *View) {
+	if l.waiting && !l.searches {
+		v.ask(CancelQuery{Ask: l.ask})
+	}
+}
+
 func (l *connList) name() string { return l.kind }
 
 func (l *connList) title(v *View) string {
@@ -204,7 +220,7 @@ func (l *connList) title(v *View) string {
 	}
 	switch {
 	case l.waiting:
-		s += " · looking into the history"
+		s += " · " + v.looking()
 	case l.problem != "":
 		s += " · " + l.problem
 	case l.ask != 0:

@@ -104,7 +104,7 @@ func (v *View) drawReplay() {
 		col = opaque(col)
 		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(v.theme.outline, left))
 	}
-	if len(r.spots) > 0 || !r.ending {
+	if len(r.spots) > 0 || !r.ending && !v.st.Opening {
 		const frame = 50 * time.Millisecond
 		v.wake(v.now.Add(frame))
 	}
@@ -128,6 +128,9 @@ func (v *View) drawReplayBar() {
 	c.panel(b, t)
 	v.taken = append(v.taken, b)
 	label := "replay"
+	if v.st.Opening {
+		label += " · " + v.looking()
+	}
 	if !r.at.IsZero() {
 		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + thousands(r.count)
 	}

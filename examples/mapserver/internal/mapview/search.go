@@ -89,7 +89,7 @@ func (v *View) searchText() string {
 	case s.ask == 0:
 		return ""
 	case s.waiting:
-		return markPast + " looking into the history"
+		return markPast + " " + v.looking()
 	case s.problem != "":
 		return markPast + " " + s.problem
 	default:

@@ -284,6 +284,9 @@ func (p *sqlPanel) press(v *View, label string) {
 }
 
 func (p *sqlPanel) status(v *View) string {
+	if p.running && v.st.Opening {
+		return v.looking()
+	}
 	if p.running {
 		const tick = 100 * time.Millisecond
 		v.wake(v.now.Truncate(tick).Add(tick))
