@@ -17,6 +17,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/temp"
@@ -121,7 +122,7 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.FindFiltered:
 		c.question(e.Ask, func(ctx context.Context) {
 			past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
-			f := mapview.Found{Ask: e.Ask, Past: past, Since: since}
+			f := mapview.Found{Ask: e.Ask, Past: past, Since: since, Full: len(past) == monitor.MostFound}
 			if err != nil {
 				f.Problem = err.Error()
 			}
@@ -197,7 +198,7 @@ func (c *clerk) cancel(ask int) {
 }
 
 func (c *clerk) found(ask int, past []live.Past, sql string, err error) {
-	f := mapview.Found{Ask: ask, Past: past, SQL: sql}
+	f := mapview.Found{Ask: ask, Past: past, SQL: sql, Full: len(past) == monitor.MostFound}
 	if err != nil {
 		f.Problem = err.Error()
 	}

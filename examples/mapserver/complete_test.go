@@ -145,6 +145,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 			switch answer := answer.(type) {
 			case mapview.Found:
 				assert.Empty(t, answer.Problem)
+				assert.Equal(t, answer.Ask == 1, answer.Full)
 				got[answer.Ask] = len(answer.Past)
 			case mapview.First:
 				got[answer.Ask] = int(answer.Count)

@@ -1,6 +1,9 @@
 package mapview
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // A Binding is a key or a mouse action of the map, for people to read.
 type Binding struct {
@@ -103,7 +106,7 @@ func (v *View) key(k Key) {
 		return
 	}
 	if k != 'r' && at != 'r' {
-		v.asked = v.now
+		v.asked = time.Time{}
 	}
 	switch {
 	case v.filter.editing && k == Ctrl|'v':
@@ -135,7 +138,7 @@ func (v *View) key(k Key) {
 func (v *View) refuse() bool {
 	switch {
 	case v.before(v.asked, toastTime):
-		v.asked = v.now
+		v.asked = time.Time{}
 		v.say("nothing is deleted")
 	case v.replay.ask != 0:
 		v.stopReplay()
