@@ -58,7 +58,7 @@ func init() {
 		{"x", "keep what is plotted, or clear it", []Key{'x'}, (*View).keepPlots},
 		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(v.newShownList()) }},
 		{"i, k", "the hosts; shows and hides their connections", []Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
-		{"/", "show only what fits words such as port:443, live and past", []Key{'/'}, func(v *View) { v.filter.editing = true }},
+		{"/", "show what fits words such as port:443, live and past", []Key{'/'}, func(v *View) { v.filter.editing = true }},
 		{"space", "pause", []Key{' '}, func(v *View) { v.togglePause() }},
 		{"o", "lines from home, with direction and traffic", []Key{'o'}, func(v *View) {
 			v.Lines = !v.Lines

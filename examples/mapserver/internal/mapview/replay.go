@@ -120,10 +120,14 @@ func (v *View) drawReplayBar() {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	w := min(420, v.size.w-16)
-	b := box{(v.size.w - w) / 2, v.size.h - 88, w, 30}
-	if b.x < legendWidth+16 {
-		b.x = max(v.size.w-w-8, 8)
+	var b box
+	w := 0.0
+	for _, most := range [...]float64{420, 280, 200} {
+		w = min(most, v.size.w-16)
+		ok := false
+		if b, ok = v.overlay(box{(v.size.w - w) / 2, v.size.h - 88, w, 30}, append(v.solid(), v.taken...)); ok {
+			break
+		}
 	}
 	c.panel(b, t)
 	v.taken = append(v.taken, b)
