@@ -241,7 +241,9 @@ func (l *connList) title(v *View) string {
 
 func (l *connList) size(v *View) (w, h float64) {
 	l.update(v)
-	return 860, tableHead + float64(min(max(l.rows.len(), 3), 12))*tableRow + footHeight
+	// In a large window there is room for more columns and rows.
+	most := max(12, int(0.6*v.size.h/tableRow))
+	return min(max(860, v.size.w-240), 1380), tableHead + float64(min(max(l.rows.len(), 3), most))*tableRow + footHeight
 }
 
 // update takes in a new state.

@@ -58,7 +58,8 @@ func (v *View) overlay(b box, off []box) (box, bool) {
 // tip moves a box over the map that is about the place under the mouse. Where panels leave
 // no room they hide it rather than that it hides the legend.
 func (v *View) tip(b box, off ...box) box {
-	at, ok := v.overlay(b, append(off, v.solid()...))
+	off = off[:len(off):len(off)]
+	at, ok := v.overlay(b, append(append(off, v.nowhereBox()), v.solid()...))
 	if !ok {
 		at, _ = v.overlay(b, append(off, v.bar.box, v.legend.box))
 	}
@@ -77,7 +78,7 @@ func (v *View) drawToast() {
 	}
 	v.wake(v.toastUntil)
 	c, t := &v.canvas, v.theme
-	for _, off := range [][]box{v.taken, v.solid()} {
+	for _, off := range [][]box{append(v.taken[:len(v.taken):len(v.taken)], v.nowhereBox()), v.solid()} {
 		for _, most := range [...]float64{560, 360, 240, 160} {
 			lines := c.wrap(typeface.Medium, 13, v.toast, min(most, v.size.w-48), 5)
 			w := 0.0
