@@ -279,7 +279,7 @@ func (m *window) ends() {
 // Esc closes what is open before the bar ends the program.
 func TestMouseAlone(t *testing.T) {
 	m := openWindow(t, "-demo", "500")
-	m.sees("500 live|49. live")
+	m.sees("^1 host · [345][0-9][0-9] live")
 	m.drags(500, 430)
 
 	var board clipboard.Clipboard
