@@ -313,12 +313,15 @@ func TestMouseAlone(t *testing.T) {
 	// Esc answers a question with no, and stops a replay.
 	m.key("r")
 	m.sees("^r once more")
+	m.key("Escape")
+	m.sees("^nothing is deleted")
 	m.key("g")
 	m.sees("^replay")
 	m.key("r")
 	m.sees("^r once more")
 	m.key("Escape")
 	m.sees("^nothing is deleted")
+	m.sees("^replay")
 	m.key("Escape")
 	m.sees("^replay stopped")
 	// The cross of the bar ends the program.
