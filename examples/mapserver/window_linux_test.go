@@ -553,6 +553,18 @@ func TestHands(t *testing.T) {
 	// b makes a sound for what no rule fits.
 	m.key("b")
 	m.sees("^sound for unclassified connections on$")
+	// A text and its end count in the order in which they were typed, however fast.
+	for _, typed := range []string{"app:prog4", "port:22", "ip:203.0.113.3"} {
+		m.do("key", "slash", "type", "--delay", "0", typed)
+		m.sees("^" + typed + "$")
+		m.do("key", "--delay", "0", "s", "Return")
+		m.sees("^" + typed + "s$")
+		m.sees("^1 host · 0 live · ")
+		m.misses("^/$")
+		m.key("Escape")
+		m.misses("^" + typed)
+	}
+	m.misses("places saved in")
 	// g replays the history, and stops that.
 	m.key("g")
 	m.sees("^replay · .* · 4$")
