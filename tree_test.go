@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -64,4 +65,66 @@ func TestPackagesAreNamed(t *testing.T) {
 			assert.True(t, bytes.Contains(doc, []byte(p)), "doc.go does not name %s", p)
 		}
 	}
+}
+
+// TestConnmapperlTable: docs/connmapperl.md names tests that there are, and has a row for
+// each key, mouse action, file and column in the documentation of connmapperl.
+func TestConnmapperlTable(t *testing.T) {
+	b, err := os.ReadFile("docs/connmapperl.md")
+	require.NoError(t, err)
+	table := string(b)
+	tests := make(map[string]bool)
+	require.NoError(t, filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(name)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(source, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	}))
+	for _, name := range regexp.MustCompile(`\bTest\w+`).FindAllString(table, -1) {
+		assert.True(t, tests[name], "there is no %s", name)
+	}
+	for line := range strings.Lines(table) {
+		if strings.HasPrefix(line, "| ") && !strings.Contains(line, "| seen by |") {
+			assert.Contains(t, line, "Test", "nothing shows it")
+		}
+	}
+
+	b, err = os.ReadFile("../shared/seed/connmapperl.txt")
+	if err != nil {
+		t.Skip("needs the documentation of connmapperl: ", err)
+	}
+	seed := string(b)
+	part := func(from, to string) string {
+		_, s, ok := strings.Cut(seed, from)
+		require.True(t, ok, from)
+		s, _, ok = strings.Cut(s, to)
+		require.True(t, ok, to)
+		return s
+	}
+	var want []string
+	for line := range strings.Lines(part("KeyAction\n", "\nMouse")) {
+		if strings.HasPrefix(line, "Esc") {
+			want = append(want, "Esc")
+		} else if len(line) > 2 {
+			want = append(want, line[:1])
+		}
+	}
+	require.Len(t, want, 17)
+	want = append(want, strings.FieldsFunc(part("Schema\n\n", "//"), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })...)
+	require.Len(t, want, 32)
+	for _, m := range regexp.MustCompile(`(?m)── (resources/)?([\w.*-]+\.\w[\w.-]*)`).FindAllStringSubmatch(part("./\n", "\nrequired"), -1) {
+		if !strings.HasSuffix(m[2], ".pl") {
+			want = append(want, m[2])
+		}
+	}
+	require.Len(t, want, 45)
+	for _, w := range want {
+		assert.Regexp(t, "`(resources/)?"+regexp.QuoteMeta(w)+"`", table)
+	}
+	assert.Equal(t, strings.Count(part("ActionEffect\n", "\nHistory database"), "\n"), strings.Count(table[strings.Index(table, "## Mouse"):strings.Index(table, "## Command")], "\n| ")-2,
+		"as many mouse actions, and that on the curve")
 }

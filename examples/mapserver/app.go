@@ -35,7 +35,8 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
-	geo      *geoip.DB // the table of a file at the start, or nil
+	geo      *geoip.DB     // the table of a file at the start, or nil
+	opened   chan struct{} // closed when the history can be asked, or there is none
 
 	mu      sync.Mutex // guards what follows
 	wake    func()     // of the window, if there is one
@@ -50,7 +51,7 @@ type app struct {
 // is damaged is said and done without; only what the user must decide, such
 // as a port in use, is an error.
 func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}}
+	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}, opened: make(chan struct{})}
 	m := a.monitor
 	m.Changed = a.changed
 	m.SetRules(rules.Default())
@@ -159,7 +160,10 @@ func (a *app) setHome() {
 func (a *app) openHistory(ctx context.Context, slow func()) error {
 	var db *history.DB
 	var w *history.Writer
-	defer func() { a.monitor.Opened(db, w) }()
+	defer func() {
+		a.monitor.Opened(db, w)
+		close(a.opened)
+	}()
 	if a.cfg.history == "" {
 		return nil
 	}

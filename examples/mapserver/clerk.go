@@ -17,6 +17,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/temp"
@@ -114,28 +115,28 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.Whois:
 		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
 	case mapview.FindNearby:
-		c.work.Go(func() {
-			past, sql, err := c.monitor.Nearby(c.ctx, e.Lat, e.Lon, e.Pixels)
+		c.question(e.Ask, func(ctx context.Context) {
+			past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
 			c.found(e.Ask, past, sql, err)
 		})
 	case mapview.FindFiltered:
 		c.question(e.Ask, func(ctx context.Context) {
 			past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
-			f := mapview.Found{Ask: e.Ask, Past: past, Since: since}
+			f := mapview.Found{Ask: e.Ask, Past: past, Since: since, Full: len(past) == monitor.MostFound}
 			if err != nil {
 				f.Problem = err.Error()
 			}
 			c.answer(f)
 		})
 	case mapview.FindWithin:
-		c.work.Go(func() {
-			past, sql, err := c.monitor.Within(c.ctx, e.Prefix)
+		c.question(e.Ask, func(ctx context.Context) {
+			past, sql, err := c.monitor.Within(ctx, e.Prefix)
 			c.found(e.Ask, past, sql, err)
 		})
 	case mapview.FindFirst:
-		c.work.Go(func() {
-			seen, count, err := c.monitor.First(c.ctx, e.Peer, e.Program)
-			a := mapview.First{Peer: e.Peer, Program: e.Program, Seen: seen, Count: count}
+		c.question(e.Ask, func(ctx context.Context) {
+			seen, count, err := c.monitor.First(ctx, e.Peer, e.Program)
+			a := mapview.First{Ask: e.Ask, Seen: seen, Count: count}
 			if err != nil {
 				a.Problem = err.Error()
 			}
@@ -150,7 +151,10 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.StopReplay:
 		c.cancel(e.Ask)
 	case mapview.Export:
-		c.work.Go(func() { c.export(e) })
+		c.work.Go(func() {
+			c.waitForHistory(c.ctx)
+			c.export(e)
+		})
 	default:
 		select {
 		case c.jobs <- e:
@@ -161,7 +165,16 @@ func (c *clerk) handle(e mapview.Effect) {
 	}
 }
 
-// question runs what the window can cancel.
+// waitForHistory returns when the history can be asked or ctx ends. An older history may
+// have to be taken over first.
+func (c *clerk) waitForHistory(ctx context.Context) {
+	select {
+	case <-c.opened:
+	case <-ctx.Done():
+	}
+}
+
+// question asks the history, as soon as it can be asked. The window can cancel it.
 func (c *clerk) question(ask int, run func(context.Context)) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()
@@ -169,6 +182,7 @@ func (c *clerk) question(ask int, run func(context.Context)) {
 	c.mu.Unlock()
 	c.work.Go(func() {
 		defer c.cancel(ask)
+		c.waitForHistory(ctx)
 		run(ctx)
 	})
 }
@@ -184,7 +198,7 @@ func (c *clerk) cancel(ask int) {
 }
 
 func (c *clerk) found(ask int, past []live.Past, sql string, err error) {
-	f := mapview.Found{Ask: ask, Past: past, SQL: sql}
+	f := mapview.Found{Ask: ask, Past: past, SQL: sql, Full: len(past) == monitor.MostFound}
 	if err != nil {
 		f.Problem = err.Error()
 	}

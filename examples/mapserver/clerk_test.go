@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"image"
 	"io"
 	"log/slog"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
@@ -100,6 +103,59 @@ func TestClerkSearches(t *testing.T) {
 	assert.True(t, f.Since.IsZero())
 }
 
+// TestFilterInSQL: the question behind a search finds what the search does, whatever the
+// words, also where columns are NULL.
+func TestFilterInSQL(t *testing.T) {
+	name := originalFile(t, 20)
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	for _, q := range []string{
+		`INSERT INTO detailed_history (timestamp, ip) VALUES (1700000000, '203.0.113.1')`,
+		`INSERT INTO detailed_history (timestamp, ip, port, local_ip, local_port, programname, orgname, count)
+			VALUES (1700000001, '2001:db8::1', 443, '2001:db8::2', 4000, '100%_sure\x''', 'Åland Telekom', 1)`,
+	} {
+		require.NoError(t, sqlitex.ExecuteTransient(conn, q, nil))
+	}
+	require.NoError(t, conn.Close())
+	require.True(t, t.Run("record", func(t *testing.T) { recorded(t, serving(t, "-history", name)) }))
+	c := serving(t, "-history", name, "-demo", "0", "-no-local", "-listen", "none") // which stays as it is
+	found := 0
+	for _, text := range []string{
+		"-zzz", "port:443", "-port:443", "port:22 -app:sshd", "port:0443", "port:x", "ip:8.8.", "ip:2001:DB8", "ip:%", "host:demo", "-host:demo",
+		"app:FIREFOX", "-app:firefox", "app:%_", "app:x'", `\x`, "org:cloudflare", "-org:cloudflare", "org:ÅLAND", "-org:åland", "åland",
+		"as:as64497", "as:64497", "-as:64497", "as:0", "country:de", "country:united", "country:u", "-country:us", "germany", "rule:web", "-rule:other",
+		"proto:udp", "proto:quic", "dir:in", "-dir:out", "container:x", "-container:x", "8.8.8.8:50000", "[2001:db8::1]:443", "2001:db8", ":443", "443", "e", "-e",
+		"port:443 -app:firefox country:us -zzz", "8.8.8.8 ssh -port:23",
+	} {
+		var v mapview.View
+		in := mapview.Input{Size: image.Pt(1000, 500), Keys: []mapview.Key{'/'}}
+		for _, r := range text {
+			in.Keys = append(in.Keys, mapview.Key(r))
+		}
+		in.Keys = append(in.Keys, mapview.KeyEnter)
+		e := v.Update(time.Now(), in, c.monitor.State())
+		require.Len(t, e, 1)
+		filter := e[0].(mapview.FindFiltered).Filter
+		past, since, err := c.monitor.Search(t.Context(), filter.Fits)
+		require.NoError(t, err)
+		require.True(t, since.IsZero())
+		var want, got []string
+		for _, p := range past {
+			want = append(want, fmt.Sprintf("%v %d %s", p.Peer.Addr(), p.Peer.Port(), p.Process.Comm))
+		}
+		a := c.query(t.Context(), mapview.RunQuery{SQL: filter.SQL()})
+		require.Empty(t, a.Problem, filter.SQL())
+		for _, r := range a.Table.Rows {
+			port, _ := r[2].(int64)
+			program, _ := r[3].(string)
+			got = append(got, fmt.Sprintf("%v %d %s", r[1], port, program))
+		}
+		assert.ElementsMatch(t, want, got, "%s\n%s", text, filter.SQL())
+		found += len(got)
+	}
+	assert.Greater(t, found, 500, "there is something to find")
+}
+
 // TestSavedQueriesRun: each is right with its values in it.
 func TestSavedQueriesRun(t *testing.T) {
 	c := serving(t)
@@ -135,7 +191,7 @@ func TestClerkFinds(t *testing.T) {
 	assert.NotEmpty(t, f.Past)
 	c.handle(mapview.FindWithin{Ask: 9, Prefix: netip.MustParsePrefix("2001:db8::/32")})
 	assert.NotEmpty(t, wait(t, c, any1[mapview.Found]).Problem)
-	c.handle(mapview.FindFirst{Peer: conn.Peer.Addr(), Program: conn.Process.Comm})
+	c.handle(mapview.FindFirst{Ask: 10, Peer: conn.Peer.Addr(), Program: conn.Process.Comm})
 	assert.Positive(t, wait(t, c, any1[mapview.First]).Count)
 	c.handle(mapview.LookUp{Addr: netip.MustParseAddr("8.8.8.8")})
 	assert.Contains(t, wait(t, c, any1[mapview.Named]).Text, "AS15169")

@@ -24,6 +24,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
@@ -116,16 +117,32 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
 	a.monitor.ShowHistory(true)
 	a.monitor.ShowKept(true)
+	a.monitor.ShowAddrs(true)
+	// What the window asks meanwhile is answered when the history is there.
+	ctx, cancel := context.WithCancel(context.Background())
+	c := newClerk(ctx, a, &sound.Player{})
+	defer func() { cancel(); c.close() }()
+	for _, e := range []mapview.Effect{
+		mapview.FindFiltered{Ask: 1}, mapview.FindNearby{Ask: 2, Lat: 52.5, Lon: 13.4, Pixels: 15},
+		mapview.FindWithin{Ask: 3, Prefix: netip.MustParsePrefix("8.8.8.8/32")}, mapview.FindFirst{Ask: 4, Peer: netip.MustParseAddr("8.8.8.8"), Program: "sshd"},
+		mapview.RunQuery{Ask: 5, SQL: "SELECT count(*) FROM detailed_history WHERE ip = '8.8.8.8'"}, mapview.StartReplay{Ask: 6},
+		mapview.Export{SQL: "SELECT 1", Format: "csv"}, mapview.FindNearby{Ask: 7},
+	} {
+		c.handle(e)
+	}
+	assert.True(t, a.monitor.State().Opening)
+	c.handle(mapview.CancelQuery{Ask: 7})
+	assert.Equal(t, 7, wait(t, c, any1[mapview.Found]).Ask, "it does not wait")
 	// Connections of this machine and of agents are on the map meanwhile.
-	ctx, cancel := context.WithCancel(t.Context())
+	joined, leave := context.WithCancel(t.Context())
 	agent := &feed.Client{Addr: a.listener.Addr().String(), Token: a.identity.Token(), Name: "nas", Source: conntracktest.Source{N: 5, Seed: 2}}
 	var work sync.WaitGroup
-	work.Go(func() { assert.NoError(t, agent.Run(ctx)) })
+	work.Go(func() { assert.NoError(t, agent.Run(joined)) })
 	require.Eventually(t, func() bool { return len(a.monitor.State().Conns) >= 3+4 }, time.Minute, time.Millisecond)
 	if rows == 200_000 {
 		assert.True(t, a.monitor.Opening.Load(), "that is not done yet")
 	}
-	cancel()
+	leave()
 	work.Wait()
 	var out bytes.Buffer
 	a.greet(&out)
@@ -133,8 +150,31 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	require.Eventually(t, func() bool { return !a.monitor.Opening.Load() }, 2*time.Minute, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		st := a.monitor.State()
-		return len(st.Conns) == 3 && len(st.Marks) == 2 && len(st.Problems) == 0
+		return len(st.Conns) == 3 && len(st.Marks) == 2 && len(st.Addrs) > 0 && st.Kept != nil && len(st.Problems) == 0 && !st.Opening
 	}, 10*time.Second, 10*time.Millisecond)
+	got := map[int]int{}
+	replayed, said := false, ""
+	require.Eventually(t, func() bool {
+		for _, answer := range c.take() {
+			switch answer := answer.(type) {
+			case mapview.Found:
+				assert.Empty(t, answer.Problem)
+				assert.Equal(t, answer.Ask == 1, answer.Full)
+				got[answer.Ask] = len(answer.Past)
+			case mapview.First:
+				got[answer.Ask] = int(answer.Count)
+			case mapview.Answered:
+				got[answer.Ask] = int(answer.Table.Rows[0][0].(int64))
+			case mapview.Replayed:
+				assert.Empty(t, answer.Text)
+				replayed = true
+			case mapview.Said:
+				said += answer.Text
+			}
+		}
+		return len(got) == 5 && replayed && strings.Contains(said, "1 row written")
+	}, 20*time.Second, 10*time.Millisecond)
+	assert.Equal(t, map[int]int{1: 500, 2: 1, 3: 1, 4: 3, 5: 1}, got)
 	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
 	require.NoError(t, err)
 	assert.Len(t, past, 1)

@@ -13,6 +13,9 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 )
 
+// sceneDrawn, if not nil, is told of what the window has drawn: nil but for tests.
+var sceneDrawn func(*mapview.Scene)
+
 // window shows the map until it is closed, or goes headless without a display.
 func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	// Without a window system Ebitengine would draw on the console.
@@ -31,7 +34,7 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 		clerk.say(text)
 	}
 	w := &gui.Window{
-		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember,
+		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember, Drawn: sceneDrawn,
 		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, Saved: savedQueries()},
 	}
 	if r, ok := a.recall(); ok {

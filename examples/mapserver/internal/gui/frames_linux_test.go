@@ -23,6 +23,8 @@ import (
 
 const asFrames = "CONNMAP_TEST_FRAMES"
 
+func init() { programs[asFrames] = showFrames }
+
 // spread is a state of n connections to as many places.
 func spread(n int, seed uint64) *live.State {
 	st := viewtest.Busy()

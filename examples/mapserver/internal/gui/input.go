@@ -73,9 +73,14 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 	}
 	pressed := inpututil.AppendJustPressedKeys(nil)
 	places := placesOf(pressed, shift)
+	entered := false
 	for _, k := range pressed {
 		if s, ok := special[k]; ok {
-			typed = append(typed, s|held)
+			if s == mapview.KeyEnter && !ctrl {
+				entered = true
+			} else {
+				typed = append(typed, s|held)
+			}
 			*r = repeats{k, now.Add(repeatAfter)}
 		} else if at := places[k]; ctrl && at != 0 {
 			typed = append(typed, mapview.Key(at)|held)
@@ -102,6 +107,11 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 			k |= mapview.Repeat
 		}
 		typed = append(typed, k)
+	}
+	// Characters and other keys of one frame come without their order. Who types a text
+	// fast and ends it does not want its last letter to be a command.
+	if entered {
+		typed = append(typed, mapview.KeyEnter|held)
 	}
 	return typed
 }

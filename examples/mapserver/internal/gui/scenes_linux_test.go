@@ -76,6 +76,8 @@ func showScenes() {
 
 const asScenes = "CONNMAP_TEST_SCENES"
 
+func init() { programs[asScenes] = func(string) { showScenes() } }
+
 // A took is what the window of the scenes says of an input that it has given to its view.
 type took struct {
 	keys, press, release, right, wheel int

@@ -48,6 +48,9 @@ type Window struct {
 	// Handle is called on the window's goroutine with what the window does
 	// not do itself: everything but moving and quitting.
 	Handle func(mapview.Effect)
+	// Drawn, if not nil, is called on the window's goroutine with each scene that has been
+	// drawn. It must not keep it.
+	Drawn func(*mapview.Scene)
 
 	ctx     context.Context
 	running atomic.Bool
@@ -270,4 +273,7 @@ func (g *game) Draw(screen *ebiten.Image) {
 	g.painter.draw(screen, s)
 	g.drawn = s.Rev
 	g.frames.Add(1)
+	if g.Drawn != nil {
+		g.Drawn(s)
+	}
 }

@@ -64,22 +64,19 @@ func showSize(s string) {
 
 var noDisplay string
 
+// programs are what the test program does instead of testing, by the variable of the
+// environment that says so. It is handed the variable's value.
+var programs = map[string]func(arg string){
+	asSize:   showSize,
+	asWindow: func(string) { fmt.Println(watchWindow()) },
+}
+
 func TestMain(m *testing.M) {
-	if n := os.Getenv(asFrames); n != "" {
-		showFrames(n)
-		return
-	}
-	if os.Getenv(asScenes) != "" {
-		showScenes()
-		return
-	}
-	if s := os.Getenv(asSize); s != "" {
-		showSize(s)
-		return
-	}
-	if os.Getenv(asWindow) != "" {
-		fmt.Println(watchWindow())
-		return
+	for name, run := range programs {
+		if arg := os.Getenv(name); arg != "" {
+			run(arg)
+			return
+		}
 	}
 	t := &tests{m: m}
 	// Ebitengine would try the framebuffer device of the console.

@@ -103,6 +103,7 @@ type State struct {
 	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
 	Beeps    uint64   // connections so far whose rule wants a sound
 	Others   uint64   // connections so far that match no rule
+	Opening  bool     // the history is being taken over: what is asked of it waits
 	Problems []string // what is wrong and what to do, for people; newest last
 }
 

@@ -169,6 +169,7 @@ func (v *View) useBar() {
 	c, t := &v.canvas, v.theme
 	w, keyed := c.width(typeface.Regular, 12, k.what), c.width(typeface.Bold, 12, k.key)
 	tip := box{b.x + 4 + (float64(i)+0.5)*cell - (w+keyed+30)/2, b.y + b.h + 5, w + keyed + 30, 24}.clamp(v.size.grow(-8))
+	tip = v.tip(tip)
 	c.rect(tip, 6, opaque(t.panel))
 	c.frame(tip, 6, 1, t.edge)
 	c.text(tip.x+10, tip.y+16.5, typeface.Regular, 12, t.text, k.what)

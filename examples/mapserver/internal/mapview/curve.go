@@ -156,7 +156,7 @@ func (p *curvePanel) show(v *View, b box) {
 
 	s := p.scale(side)
 	point := image.Pt(int(p.x+mx/s), int(p.y+my/s))
-	lines := [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the addresses of the history; a right click lists the connections nearby."}
+	lines := [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the history's addresses; a right click lists what is near."}
 	if hot {
 		lines = p.about(v, point, s, near)
 		switch {

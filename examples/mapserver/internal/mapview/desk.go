@@ -74,6 +74,9 @@ func (v *View) open(b body) {
 			p.box, p.placed, p.sized = box{at[0], at[1], at[2], at[3]}, true, true
 		}
 	}
+	if c, ok := p.body.(closer); ok && p.body != b {
+		c.close(v)
+	}
 	p.body = b
 	d.raise(p)
 }
@@ -99,7 +102,7 @@ func (d *desk) without(p *panel) []*panel {
 	return slices.DeleteFunc(slices.Clone(d.panels), func(o *panel) bool { return o == p })
 }
 
-// A closer is a body that has something to do when it is closed.
+// A closer is a body that has something to do when it is closed, or another takes its place.
 type closer interface{ close(v *View) }
 
 func (v *View) closePanel(p *panel) {

@@ -2,7 +2,6 @@ package mapview
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -19,6 +18,7 @@ type detailsPanel struct {
 	st    *live.State // that conns were looked for in
 	open  bool        // the one that is shown is in st
 	first First       // of the one that is shown
+	ask   int         // number of the question for it
 	asked bool        // and there is no answer yet
 	due   time.Time   // when to ask; zero: it was asked
 }
@@ -34,6 +34,7 @@ func newDetails(v *View, conns []*live.Conn, at int) *detailsPanel {
 
 // turn shows another connection.
 func (p *detailsPanel) turn(v *View, by int) {
+	p.close(v)
 	n := len(p.conns)
 	p.at = ((p.at+by)%n + n) % n
 	p.first, p.asked, p.st, p.due = First{}, true, nil, v.now
@@ -41,6 +42,14 @@ func (p *detailsPanel) turn(v *View, by int) {
 		p.due = v.now.Add(turnRest)
 	}
 	p.look(v)
+}
+
+// close drops the question of which nobody wants the answer any more.
+func (p *detailsPanel) close(v *View) {
+	if p.asked && p.due.IsZero() {
+		v.ask(CancelQuery{Ask: p.ask})
+	}
+	p.asked = false
 }
 
 // turnRest is how long a connection must be shown before the history is asked: one may
@@ -58,14 +67,15 @@ func (p *detailsPanel) look(v *View) {
 	}
 	p.due = time.Time{}
 	c := p.conns[p.at]
-	v.ask(FindFirst{Peer: c.Peer.Addr(), Program: c.Process.Comm})
+	v.asks++
+	p.ask = v.asks
+	v.ask(FindFirst{Ask: p.ask, Peer: c.Peer.Addr(), Program: c.Process.Comm})
 }
 
 // First tells since when, and how often, a program's connections to an address were
 // seen.
 type First struct {
-	Peer    netip.Addr
-	Program string
+	Ask     int
 	Seen    time.Time // zero: never before
 	Count   int64
 	Problem string // for people, why that is not known
@@ -73,8 +83,7 @@ type First struct {
 
 func (a First) take(v *View) {
 	if p := v.desk.find(detailsName); p != nil {
-		d := p.body.(*detailsPanel)
-		if c := d.conns[d.at]; c.Peer.Addr() == a.Peer && c.Process.Comm == a.Program {
+		if d := p.body.(*detailsPanel); d.asked && a.Ask == d.ask {
 			d.first, d.asked = a, false
 		}
 	}
@@ -172,7 +181,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	}
 	switch {
 	case p.asked:
-		add("first seen", "looking")
+		add("first seen", v.looking())
 	case p.first.Problem != "":
 		add("first seen", p.first.Problem)
 	case p.first.Seen.IsZero():

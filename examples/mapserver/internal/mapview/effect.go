@@ -53,6 +53,7 @@ type (
 	// FindFirst asks since when a program's connections to an address are
 	// known, as First.
 	FindFirst struct {
+		Ask     int
 		Peer    netip.Addr
 		Program string
 	}
@@ -61,7 +62,7 @@ type (
 		Ask int
 		SQL string
 	}
-	// CancelQuery ends a question or a search; there is an answer all the same.
+	// CancelQuery ends a question of any kind; there is an answer all the same.
 	CancelQuery struct{ Ask int }
 	// Export asks to write the whole answer to a question into a file.
 	Export struct {

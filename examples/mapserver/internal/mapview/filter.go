@@ -182,14 +182,7 @@ func (v *View) layoutFilter() (at []box) {
 
 // chip is a term as it stands in its chip.
 func (v *View) chip(t term) string {
-	s := t.value
-	if t.key != "" {
-		s = t.key + ":" + s
-	}
-	if t.not {
-		s = "-" + s
-	}
-	return v.canvas.elide(typeface.Mono, 12, s, v.top().w-24)
+	return v.canvas.elide(typeface.Mono, 12, t.String(), v.top().w-24)
 }
 
 // drawFilter draws the terms as chips, or what is typed.

@@ -135,7 +135,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	assert.False(t, fits(&q))
 	v.Update(later, press(KeyEnter), st)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{live1, p}, Since: noon.Add(-48 * time.Hour)})
-	assert.Contains(t, texts(&v), "○ 1 past since 2026-02-27 12:00: list\n", "what lives is not past")
+	assert.Contains(t, texts(&v), "○ 1 past since 2026-02-27 12:00: list; older ones by its Query\n", "what lives is not past")
 	assert.Contains(t, texts(&v), "2 live")
 	// A ring on the map is past, a disc is live.
 	rings := func() (n int) {
@@ -149,10 +149,22 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	}
 	assert.Equal(t, 1, rings())
 	// The chip and Enter open the list.
-	x, y := at(t, &v, "○ 1 past since 2026-02-27 12:00: list")
+	x, y := at(t, &v, "○ 1 past since 2026-02-27 12:00: list; older ones by its Query")
 	v.Update(noon, click(x, y), st)
-	assert.Contains(t, texts(&v), "Search prog · 2 live · 1 of the history since 2026-02-27 12:00\n")
+	assert.Contains(t, texts(&v), "Search prog · 2 live · 1 of the history since 2026-02-27 12:00; older ones by Query\n")
 	assert.Contains(t, texts(&v), "○\noldprog\n")
+	// Query asks the same in SQL, without an end.
+	x, y = at(t, &v, "Query")
+	v.Update(noon, click(x, y), st)
+	assert.Equal(t, "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE (ip LIKE '%prog%'\n    OR port LIKE '%prog%'\n    OR programname LIKE '%prog%'\n    OR "+
+		"agent LIKE '%prog%'\n    OR orgname LIKE '%prog%'\n    OR rule LIKE '%prog%'\n    OR exe LIKE '%prog%'\n    OR container LIKE '%prog%')\nORDER BY timestamp DESC", v.console.editor.text)
+	v.Update(noon, press(KeyEscape), st)
+	// That there are no more than so many is said.
+	full := v.desk.find("connection list").body.(*connList)
+	full.full, v.search.full = true, true
+	v.Update(noon, frame(""), st)
+	assert.Contains(t, texts(&v), "○ the newest 1 past since 2026-02-27 12:00: list; older ones by its Query\n")
+	assert.Contains(t, texts(&v), "Search prog · 2 live · the newest 1 of the history since 2026-02-27 12:00; older ones by Query\n")
 	// Another filter is another question, also for the open list; the first is dropped.
 	v.Update(noon, press('/', KeyBackspace, KeyEnter), st)
 	again := v.search.ask
@@ -163,5 +175,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	assert.Zero(t, rings())
 	e = v.Update(noon, press('/', KeyEscape), st)
 	assert.Empty(t, e)
+	assert.Equal(t, "-- left out, for the history does not have it: -city:paris state:closing\nSELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\n"+
+		"FROM detailed_history\nWHERE (port = 443 OR local_port = 443)\nORDER BY timestamp DESC", Filter{filter{terms: parseFilter("-city:paris port:443 state:closing")}}.SQL())
 	assert.NotContains(t, texts(&v), "past since")
 }

@@ -6,51 +6,77 @@ import "github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 type helpPanel struct{ scroller }
 
 const (
-	helpRow   = 18.5
-	helpWidth = 440 // of a column
+	helpRow     = 18.5
+	helpWidth   = 470 // of a column
+	helpNarrow  = 340 // of one of two, at least
+	helpKeys    = 136 // of its keys
+	helpEntries = 6   // lines of an entry, at most
 )
 
 const helpName = "help"
 
 func (*helpPanel) name() string       { return helpName }
 func (*helpPanel) title(*View) string { return "Keys and mouse" }
-func (p *helpPanel) rows() (n []int) {
-	for i, b := range Bindings {
-		if b.What != "" {
-			n = append(n, i)
-		}
-	}
-	return n
-}
 
-// columns says in how many columns the list fits a width.
-func (*helpPanel) columns(w float64) int {
-	if w >= 2*helpWidth {
-		return 2
+// A helpLine is an entry, or what of it does not fit a line.
+type helpLine struct{ keys, what string }
+
+// lines lays the entries out in columns of a width.
+func (*helpPanel) lines(v *View, w float64) (columns [][]helpLine) {
+	n, high := 1, 0
+	if w >= 2*helpNarrow {
+		n = 2
 	}
-	return 1
+	w = (w - barWidth) / float64(n)
+	var entries [][]helpLine
+	for _, b := range Bindings {
+		if b.What == "" {
+			continue
+		}
+		var e []helpLine
+		for i, s := range v.canvas.wrap(typeface.Regular, 12.5, b.What, w-helpKeys-14, helpEntries) {
+			e = append(e, helpLine{what: s})
+			if i == 0 {
+				e[0].keys = b.Keys
+			}
+		}
+		entries = append(entries, e)
+		high += len(e)
+	}
+	columns = make([][]helpLine, n)
+	at := 0
+	for _, e := range entries {
+		if at < n-1 && 2*len(columns[at]) >= high {
+			at++
+		}
+		columns[at] = append(columns[at], e...)
+	}
+	return columns
 }
 
 func (p *helpPanel) size(v *View) (w, h float64) {
-	n := p.columns(v.size.w - 2*panelAir - 8)
-	return float64(n) * helpWidth, float64((len(p.rows())+n-1)/n) * helpRow
+	w = helpWidth
+	if room := v.size.w - 2*panelAir - 8; room >= 2*helpNarrow {
+		w = min(2*helpWidth, room)
+	}
+	return w, float64(len(p.lines(v, w)[0])) * helpRow
 }
 
 func (p *helpPanel) show(v *View, b box) {
-	c, t, rows := &v.canvas, v.theme, p.rows()
-	columns := p.columns(b.w)
-	high := (len(rows) + columns - 1) / columns
+	c, t, columns := &v.canvas, v.theme, p.lines(v, b.w)
+	high := 0
+	for _, lines := range columns {
+		high = max(high, len(lines))
+	}
 	n := p.scroller.show(v, b, high, helpRow)
-	width := (b.w - barWidth) / float64(columns)
-	for i := range columns * n {
-		at := i/n*high + p.top + i%n
-		if at >= len(rows) {
-			break
+	width := (b.w - barWidth) / float64(len(columns))
+	for i, lines := range columns {
+		x := b.x + float64(i)*width + 4
+		for row, l := range lines[min(p.top, len(lines)):min(p.top+n, len(lines))] {
+			y := b.y + 14 + float64(row)*helpRow
+			c.text(x, y, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, l.keys, helpKeys-6))
+			c.text(x+helpKeys, y, typeface.Regular, 12.5, t.text, l.what)
 		}
-		k := Bindings[rows[at]]
-		x, y := b.x+float64(i/n)*width+4, b.y+14+float64(i%n)*helpRow
-		c.text(x, y, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, k.Keys, min(130, width-8)))
-		c.text(x+136, y, typeface.Regular, 12.5, t.text, c.elide(typeface.Regular, 12.5, k.What, width-146))
 	}
 }
 

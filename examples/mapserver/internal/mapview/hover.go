@@ -72,6 +72,7 @@ func (v *View) drawHover(k *stack) {
 		b.x = k.x - 18 - w
 	}
 	b = b.clamp(v.size.grow(-4))
+	b = v.tip(b, box{k.x, k.y, 0, 0}.grow(k.radius()+6))
 	c.panel(b, t)
 	y := b.y + air + 10
 	for _, l := range lines {

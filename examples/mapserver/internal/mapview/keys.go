@@ -1,6 +1,9 @@
 package mapview
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // A Binding is a key or a mouse action of the map, for people to read.
 type Binding struct {
@@ -55,7 +58,7 @@ func init() {
 		{"x", "keep what is plotted, or clear it", []Key{'x'}, (*View).keepPlots},
 		{"Enter", "list all connections that are shown", []Key{KeyEnter}, func(v *View) { v.toggle(v.newShownList()) }},
 		{"i, k", "the hosts; shows and hides their connections", []Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
-		{"/", "show only what fits words such as port:443, live and past", []Key{'/'}, func(v *View) { v.filter.editing = true }},
+		{"/", "show what fits words such as port:443, live and past", []Key{'/'}, func(v *View) { v.filter.editing = true }},
 		{"space", "pause", []Key{' '}, func(v *View) { v.togglePause() }},
 		{"o", "lines from home, with direction and traffic", []Key{'o'}, func(v *View) {
 			v.Lines = !v.Lines
@@ -103,7 +106,7 @@ func (v *View) key(k Key) {
 		return
 	}
 	if k != 'r' && at != 'r' {
-		v.asked = v.now
+		v.asked = time.Time{}
 	}
 	switch {
 	case v.filter.editing && k == Ctrl|'v':
@@ -135,7 +138,7 @@ func (v *View) key(k Key) {
 func (v *View) refuse() bool {
 	switch {
 	case v.before(v.asked, toastTime):
-		v.asked = v.now
+		v.asked = time.Time{}
 		v.say("nothing is deleted")
 	case v.replay.ask != 0:
 		v.stopReplay()

@@ -23,9 +23,9 @@ func (v *View) drawLabels(hover *stack) {
 			taken = append(taken, box{k.x, k.y, 0, 0}.grow(k.radius()))
 		}
 	}
-	if v.stacks.elsewhere > 0 {
-		x, y := v.nowhere()
-		taken = append(taken, box{x - 50, y - 14, 100, 44})
+	taken = append(taken, v.nowhereBox())
+	if x, y, ok := v.home(); ok {
+		taken = append(taken, box{x, y, 0, 0}.grow(7))
 	}
 	placed := 0
 	for i := range v.stacks.list {

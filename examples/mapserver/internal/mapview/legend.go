@@ -126,6 +126,7 @@ func (v *View) legendMouse(g group, row box) {
 	s := "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
 	w := c.width(typeface.Regular, 11.5, s) + 16
 	b := box{row.x + row.w + 8, row.y, w, legendRow}.clamp(v.size)
+	b = v.tip(b)
 	c.panel(b, t)
 	c.text(b.x+8, b.y+14, typeface.Regular, 11.5, t.text, s)
 }

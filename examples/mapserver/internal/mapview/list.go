@@ -32,6 +32,7 @@ type connList struct {
 	waiting       bool
 	problem       string
 	since         time.Time // nothing older was looked at; zero: all was
+	full          bool      // there may be older ones than past
 	past          []live.Past
 
 	zone string // of the times
@@ -98,7 +99,8 @@ func (v *View) newShownList() *connList {
 	if s := &v.search; len(v.filter.terms) > 0 {
 		l := newList("connection list", "Search "+v.filter.text, func(*View, *live.Conn) bool { return true })
 		l.grouped, l.searches = true, true
-		l.past, l.ask, l.waiting, l.problem, l.since = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since
+		l.past, l.ask, l.waiting, l.problem, l.since, l.full = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since, s.full
+		l.sql = Filter{v.filter}.SQL()
 		return l
 	}
 	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
@@ -123,6 +125,7 @@ func (v *View) openPlace(k *stack) {
 	if k.nowhere {
 		l := newList("place list", "Place unknown", func(_ *View, c *live.Conn) bool { return c.Place.Precision == geoip.Unknown })
 		l.grouped = true
+		l.sql = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE lat IS NULL\nORDER BY timestamp DESC LIMIT 500"
 		v.open(l)
 		return
 	}
@@ -181,6 +184,7 @@ type Found struct {
 	Past    []live.Past // the newest first
 	SQL     string      // the same question for the SQL panel
 	Since   time.Time   // nothing older was looked at; zero: all was
+	Full    bool        // there may be older ones than Past: no more were wanted
 	Problem string      // for people
 }
 
@@ -188,9 +192,28 @@ func (a Found) take(v *View) {
 	v.search.take(a)
 	for _, p := range v.desk.panels {
 		if l, ok := p.body.(*connList); ok && l.ask == a.Ask && l.waiting {
-			l.past, l.sql, l.since, l.problem, l.waiting = a.Past, a.SQL, a.Since, a.Problem, false
+			l.past, l.since, l.full, l.problem, l.waiting = a.Past, a.Since, a.Full, a.Problem, false
+			if a.SQL != "" {
+				l.sql = a.SQL
+			}
 			l.from.st = nil
 		}
+	}
+}
+
+// looking says that there is no answer of the history yet.
+func (v *View) looking() string {
+	if v.st.Opening {
+		return "waiting until the history is taken over"
+	}
+	return "looking into the history"
+}
+
+// close drops the question of which nobody wants the answer any more. That of the filter
+// is not the list's.
+func (l *connList) close(v *View) {
+	if l.waiting && !l.searches {
+		v.ask(CancelQuery{Ask: l.ask})
 	}
 }
 
@@ -204,18 +227,23 @@ func (l *connList) title(v *View) string {
 	}
 	switch {
 	case l.waiting:
-		s += " · looking into the history"
+		s += " · " + v.looking()
 	case l.problem != "":
 		s += " · " + l.problem
 	case l.ask != 0:
-		s += " · " + thousands(int64(len(l.rows.past))) + " of the history" + v.sinceText(l.since)
+		s += " · " + v.pastText(len(l.rows.past), "of the history", l.since, l.full)
+		if l.full || !l.since.IsZero() {
+			s += "; older ones by Query"
+		}
 	}
 	return s
 }
 
 func (l *connList) size(v *View) (w, h float64) {
 	l.update(v)
-	return 860, tableHead + float64(min(max(l.rows.len(), 3), 12))*tableRow + footHeight
+	// In a large window there is room for more columns and rows.
+	most := max(12, int(0.6*v.size.h/tableRow))
+	return min(max(860, v.size.w-240), 1380), tableHead + float64(min(max(l.rows.len(), 3), most))*tableRow + footHeight
 }
 
 // update takes in a new state.
@@ -305,6 +333,10 @@ func (l *connList) show(v *View, b box) {
 	case 0:
 		l.details(v)
 	case 1:
+		if l.sql == "" {
+			v.say("the history has not answered yet")
+			break
+		}
 		v.openSQL(l.sql)
 	case 2:
 		l.copy(v, l.rows, copyCell)

@@ -1,8 +1,11 @@
 package mapview
 
 import (
+	"fmt"
 	"image/color"
 	"math"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -89,24 +92,98 @@ func TestCIEDE2000(t *testing.T) {
 	}
 }
 
+// cie76 is the older distance of two colours, that in CIE L*a*b*.
+func cie76(p, q [3]float64) float64 {
+	return math.Sqrt((p[0]-q[0])*(p[0]-q[0]) + (p[1]-q[1])*(p[1]-q[1]) + (p[2]-q[2])*(p[2]-q[2]))
+}
+
+// staysApart checks colours in the order of the legend: any two, and more so those that
+// are next to each other or have one between them.
+func staysApart(t *testing.T, names []string, colors []color.NRGBA) {
+	t.Helper()
+	for eye, m := range eyes {
+		for i, c := range colors {
+			for j, d := range colors[:i] {
+				least, least76 := float64(apartLeast), float64(apartLeast76)
+				if i-j <= 2 {
+					least, least76 = apartNear, apartNear76
+				}
+				assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(d, m)), least, "%s: %s %s", eye, names[j], names[i])
+				assert.GreaterOrEqual(t, cie76(lab(c, m), lab(d, m)), least76, "%s: %s %s", eye, names[j], names[i])
+			}
+		}
+	}
+}
+
 // TestColoursStayApart for all kinds of eyes, and on both maps.
 func TestColoursStayApart(t *testing.T) {
-	for name, m := range eyes {
-		for i, c := range apart {
-			for _, d := range apart[:i] {
-				assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(d, m)), float64(apartLeast), "%s: %v %v", name, c, d)
-			}
-			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(apartLeast), "%s on dark land: %v", name, c)
+	var names []string
+	for i, c := range apart {
+		names = append(names, fmt.Sprint(i))
+		for eye, m := range eyes {
+			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(apartLeast), "%s on dark land: %v", eye, c)
 		}
-		// On light land pale colours have an outline to be seen by.
-		assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Land), 4.5)
-		assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Sea), 4.5)
+		assert.GreaterOrEqual(t, contrast(c, dark.palette.Land), 2.0)
 	}
-	labels := map[string]bool{}
-	for _, r := range rules.Default().Rules() {
-		labels[r.Label] = true
+	staysApart(t, names, apart[:])
+	// On light land pale colours have an outline to be seen by.
+	assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Land), 4.5)
+	assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Sea), 4.5)
+}
+
+// homeRules have as many labels as connmapperl's, some of several rules.
+const homeRules = `"Pages",peer,80,0.7,0.8,1,0.8,0,0
+"Pages",peer,443,0.7,0.8,1,0.8,0,0
+"My site",local,443,0.2,0.5,1,0.8,1,0
+"Shell there",peer,22,0.6,0.2,0.8,0.8,0,0
+"Shell here",local,22,0.7,0.2,0.6,0.8,0,0
+"Chat",peer,6697,1,1,0.2,0.8,0,0
+"Post",peer,993,0.1,0.9,0.2,0.8,0,0
+"Post",local,25,0.3,0.6,0.3,0.8,0,0
+"Names",peer,53,0.5,0.5,0.5,0.8,0,0
+"Files",app,"/usr/bin/files",1,0.4,0.7,0.8,0,0
+"Games",peer,27000-27100,0.5,0.5,0.1,0.8,0,0
+"Backup",app,backup,0.9,0.5,0.2,0.8,0,0
+"Music",peer,4070,0.2,0.9,0.9,0.8,0,0
+`
+
+// TestRulesStayApart: with the palette the rules of each label have one colour, and
+// those of different labels colours that stay apart.
+func TestRulesStayApart(t *testing.T) {
+	files := map[string]string{"the default": rules.DefaultFile, "a home's": homeRules}
+	if doc, err := os.ReadFile("../../../../../shared/seed/connmapperl.txt"); err != nil {
+		t.Log("without the rules of connmapperl's documentation: ", err)
+	} else {
+		_, file, ok := strings.Cut(string(doc), "\nFormat\n\n")
+		require.True(t, ok)
+		file, _, ok = strings.Cut(file, "\nRule matching\n")
+		require.True(t, ok)
+		files["connmapperl's"] = file
 	}
-	assert.LessOrEqual(t, len(labels), len(apart), "each label of the rules that come with the program has its own")
+	for name, file := range files {
+		t.Run(name, func(t *testing.T) {
+			set, err := rules.Parse(strings.NewReader(file))
+			require.NoError(t, err)
+			st := state()
+			st.Rules = set.Rules()
+			v := View{Settings: Settings{Apart: true}}
+			v.Update(noon, frame(""), st)
+			var names []string
+			var colors []color.NRGBA
+			of := map[string]color.NRGBA{}
+			for _, r := range v.st.Rules {
+				if c, ok := of[r.Label]; ok {
+					assert.Equal(t, c, r.Color, "one colour for %s", r.Label)
+					continue
+				}
+				of[r.Label] = r.Color
+				names, colors = append(names, r.Label), append(colors, r.Color)
+			}
+			assert.GreaterOrEqual(t, len(names), 12)
+			assert.Equal(t, "Other", names[len(names)-1])
+			staysApart(t, names, colors)
+		})
+	}
 }
 
 // TestPaletteIsASetting: v exchanges the colours of all labels, and is remembered.

@@ -104,7 +104,7 @@ func (v *View) drawReplay() {
 		col = opaque(col)
 		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(v.theme.outline, left))
 	}
-	if len(r.spots) > 0 || !r.ending {
+	if len(r.spots) > 0 || !r.ending && !v.st.Opening {
 		const frame = 50 * time.Millisecond
 		v.wake(v.now.Add(frame))
 	}
@@ -120,14 +120,21 @@ func (v *View) drawReplayBar() {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	w := min(420, v.size.w-16)
-	b := box{(v.size.w - w) / 2, v.size.h - 88, w, 30}
-	if b.x < legendWidth+16 {
-		b.x = max(v.size.w-w-8, 8)
+	var b box
+	w := 0.0
+	for _, most := range [...]float64{420, 280, 200} {
+		w = min(most, v.size.w-16)
+		ok := false
+		if b, ok = v.overlay(box{(v.size.w - w) / 2, v.size.h - 88, w, 30}, append(v.solid(), v.taken...)); ok {
+			break
+		}
 	}
 	c.panel(b, t)
 	v.taken = append(v.taken, b)
 	label := "replay"
+	if v.st.Opening {
+		label += " · " + v.looking()
+	}
 	if !r.at.IsZero() {
 		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + thousands(r.count)
 	}

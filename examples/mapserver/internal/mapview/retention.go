@@ -183,7 +183,7 @@ func (p *retentionPanel) show(v *View, b box) {
 func (v *View) confirmReset() {
 	// Not in the same moment: the question must have been seen.
 	if v.before(v.asked, toastTime-50*time.Millisecond) {
-		v.asked = v.now
+		v.asked = time.Time{}
 		v.legend.extents = nil
 		v.ask(ResetHistory{})
 		return

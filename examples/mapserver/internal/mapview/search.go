@@ -20,6 +20,7 @@ type search struct {
 	waiting bool
 	past    []live.Past
 	since   time.Time // nothing older was looked at; zero: all was
+	full    bool      // there may be older ones than past
 	problem string
 
 	shown []live.Past // those of past that are shown
@@ -54,7 +55,7 @@ func (v *View) searchHistory() {
 	s.due, s.ask, s.waiting = time.Time{}, v.asks, true
 	for _, p := range v.desk.panels {
 		if l, ok := p.body.(*connList); ok && l.searches {
-			l.heading, l.ask, l.waiting = "Search "+v.filter.text, s.ask, true
+			l.heading, l.ask, l.waiting, l.sql = "Search "+v.filter.text, s.ask, true, Filter{v.filter}.SQL()
 		}
 	}
 	v.ask(FindFiltered{Ask: s.ask, Filter: Filter{filter{terms: s.terms}}})
@@ -63,7 +64,7 @@ func (v *View) searchHistory() {
 // take takes in the answer.
 func (s *search) take(a Found) {
 	if s.waiting && a.Ask == s.ask {
-		s.waiting, s.past, s.since, s.problem = false, a.Past, a.Since, a.Problem
+		s.waiting, s.past, s.since, s.full, s.problem = false, a.Past, a.Since, a.Full, a.Problem
 		s.of.st = nil
 	}
 }
@@ -89,20 +90,29 @@ func (v *View) searchText() string {
 	case s.ask == 0:
 		return ""
 	case s.waiting:
-		return markPast + " looking into the history"
+		return markPast + " " + v.looking()
 	case s.problem != "":
 		return markPast + " " + s.problem
 	default:
-		return markPast + " " + thousands(int64(n)) + " past" + v.sinceText(s.since) + ": list"
+		text := markPast + " " + v.pastText(n, "past", s.since, s.full) + ": list"
+		if s.full || !s.since.IsZero() {
+			text += "; older ones by its Query"
+		}
+		return text
 	}
 }
 
-// sinceText says how far back was looked.
-func (v *View) sinceText(since time.Time) string {
-	if since.IsZero() {
-		return ""
+// pastText counts stored connections, and says how far back was looked if not through
+// all of the history.
+func (v *View) pastText(n int, what string, since time.Time, full bool) string {
+	s := thousands(int64(n)) + " " + what
+	if full {
+		s = "the newest " + s
 	}
-	return " since " + v.timeText(since)
+	if !since.IsZero() {
+		s += " since " + v.timeText(since)
+	}
+	return s
 }
 
 // drawFound marks the places of the past that the filter fits: with rings, for discs are

@@ -76,9 +76,12 @@ func (p *sqlPanel) load(sql string) {
 
 const sqlName = "sql"
 
-func (*sqlPanel) name() string              { return sqlName }
-func (*sqlPanel) title(*View) string        { return "SQL" }
-func (*sqlPanel) size(*View) (w, h float64) { return 820, 390 }
+func (*sqlPanel) name() string       { return sqlName }
+func (*sqlPanel) title(*View) string { return "SQL" }
+func (*sqlPanel) size(v *View) (w, h float64) {
+	// Not so large that it finds no room beside what it plots.
+	return min(max(820, v.size.w-900), 1200), min(max(390, 0.45*v.size.h), 600)
+}
 
 func (p *sqlPanel) run(v *View) {
 	sql := strings.TrimSpace(p.editor.text)
@@ -284,6 +287,9 @@ func (p *sqlPanel) press(v *View, label string) {
 }
 
 func (p *sqlPanel) status(v *View) string {
+	if p.running && v.st.Opening {
+		return v.looking()
+	}
 	if p.running {
 		const tick = 100 * time.Millisecond
 		v.wake(v.now.Truncate(tick).Add(tick))

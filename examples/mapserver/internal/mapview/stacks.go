@@ -363,6 +363,15 @@ func (v *View) nowhere() (x, y float64) {
 	return min(legendWidth+8+60, v.size.w-20), v.size.h - 56
 }
 
+// nowhereBox is the room of that spot and its label; empty: there are no such peers.
+func (v *View) nowhereBox() box {
+	if v.stacks.elsewhere == 0 {
+		return box{}
+	}
+	x, y := v.nowhere()
+	return box{x - 50, y - 14, 100, 44}
+}
+
 func (v *View) drawNowhere(hover *stack) {
 	if v.stacks.elsewhere == 0 {
 		return

@@ -276,10 +276,10 @@ func TestDetails(t *testing.T) {
 	v.open(newDetails(&v, st.Conns, 0))
 	e := v.effects
 	x, y := 0.0, 0.0
-	require.Equal(t, []Effect{FindFirst{st.Conns[0].Peer.Addr(), "prog1"}}, e)
+	require.Equal(t, []Effect{FindFirst{1, st.Conns[0].Peer.Addr(), "prog1"}}, e)
 	v.Update(noon, mouse(x, y), st)
 	in := frame("")
-	in.Answers = []Answer{First{Peer: st.Conns[0].Peer.Addr(), Program: "prog1", Seen: noon.Add(-24 * time.Hour), Count: 1234}}
+	in.Answers = []Answer{First{Ask: 1, Seen: noon.Add(-24 * time.Hour), Count: 1234}}
 	v.Update(noon, in, st)
 	shown := texts(&v)
 	for _, want := range []string{"203.0.113.1:443 · 1 of 2", "address\n203.0.113.1", "ports\n443, local 40000", "program\nprog1, pid 7", "exe\n/usr/bin/prog1",
@@ -296,11 +296,11 @@ func TestDetails(t *testing.T) {
 	assert.Contains(t, texts(&v), "2026-03-01 12:00:00 UTC, closed\n")
 	// The next one, and round.
 	assert.Empty(t, v.Update(noon, press(KeyRight), v.st), "not before one rests")
-	assert.Equal(t, []Effect{FindFirst{st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(v.Next(), frame(""), v.st))
+	assert.Equal(t, []Effect{FindFirst{2, st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(v.Next(), frame(""), v.st))
 	assert.Contains(t, texts(&v), "203.0.113.2:443 · 2 of 2")
-	assert.Contains(t, texts(&v), "first seen\nlooking\n")
+	assert.Contains(t, texts(&v), "first seen\nlooking into the history\n")
 	in = frame("")
-	in.Answers = []Answer{First{Peer: st.Conns[1].Peer.Addr(), Program: "prog2"}}
+	in.Answers = []Answer{First{Ask: 1, Count: 7}, First{Ask: 2}}
 	v.Update(noon, in, v.st)
 	assert.Contains(t, texts(&v), "first seen\nnot in the history\n")
 	v.Update(noon, press(KeyRight), v.st)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -47,6 +46,7 @@ type View struct {
 	legend   legend
 	badges   []badge
 	taken    []box   // where there is more than map
+	overlays []box   // of what stands over the map for a moment
 	bottom   float64 // free at the lower edge, left
 	edge     float64 // down to which things at the upper edge reach, left
 	problems box
@@ -75,6 +75,7 @@ type View struct {
 
 	asked      time.Time // until when a second press of r counts
 	toast      string
+	toastAt    box // over the map; none in place of a title
 	toastUntil time.Time
 
 	scene Scene
@@ -228,7 +229,7 @@ func (v *View) compose() {
 	if v.Light {
 		v.theme = &light
 	}
-	v.taken = v.taken[:0]
+	v.taken, v.overlays = v.taken[:0], v.overlays[:0]
 	c := &v.canvas
 	c.scale = v.in.Scale
 	c.items = v.spare[:0]
@@ -249,6 +250,9 @@ func (v *View) compose() {
 	v.drawStacks(hover)
 	v.drawPlots()
 	v.drawReplay()
+	for _, p := range v.desk.panels {
+		v.layout(p)
+	}
 	status := v.layoutStatus()
 	// Where the status line reaches below the legend, that stands above it.
 	v.bottom = 22
@@ -269,7 +273,7 @@ func (v *View) compose() {
 	v.drawHover(hover)
 	v.useBar()
 	v.drawPanels()
-	v.drawToast(note.box)
+	v.drawToast()
 
 	picture := v.world
 	picture.Zoom *= c.scale
@@ -311,25 +315,4 @@ func (v *View) home() (x, y float64, ok bool) {
 	}
 	x, y = v.world.Pixel(v.st.Home.Lat, v.st.Home.Lon)
 	return x, y, true
-}
-
-// drawToast draws the short message, above the note.
-func (v *View) drawToast(note box) {
-	if v.toast == "" || !v.before(v.toastUntil, toastTime) {
-		v.toast = ""
-		return
-	}
-	v.wake(v.toastUntil)
-	c := &v.canvas
-	s := c.elide(typeface.Medium, 13, v.toast, v.size.w-48)
-	w := c.width(typeface.Medium, 13, s) + 24
-	b := box{(v.size.w - w) / 2, v.size.h - 84, w, 28}
-	if v.replay.ask != 0 {
-		b.y -= 38
-	}
-	if b.overlaps(note.grow(4)) {
-		b.y = note.y - 34
-	}
-	c.panel(b, v.theme)
-	c.text(b.x+12, b.y+18.5, typeface.Medium, 13, v.theme.text, s)
 }

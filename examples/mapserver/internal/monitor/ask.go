@@ -15,26 +15,29 @@ import (
 	"github.com/connmapgo/connmap/rules"
 )
 
+// MostFound is how many stored connections a list has at most.
+const MostFound = 500
+
 const (
-	mostFound  = 500 // stored connections of a list
+	mostAsked  = 10_000 // that the same question in SQL finds
 	searchTime = 3 * time.Second
 	replayTic  = 40 * time.Millisecond
 )
 
 // Nearby returns the newest stored connections around a place, at most so many pixels of
-// the original's map away, and the question for them in SQL.
+// the original's map away, and the question for them, and older ones, in SQL.
 func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found []live.Past, sql string, err error) {
 	if err := m.Unrecorded(); err != nil {
 		return nil, "", err
 	}
 	km := history.PixelsKm(lat, pixels)
-	for r, err := range m.History.Nearby(ctx, lat, lon, km, mostFound) {
+	for r, err := range m.History.Nearby(ctx, lat, lon, km, MostFound) {
 		if err != nil {
 			return nil, "", err
 		}
 		found = append(found, m.past(r))
 	}
-	return found, history.NearbySQL(lat, lon, km, mostFound), nil
+	return found, history.NearbySQL(lat, lon, km, mostAsked), nil
 }
 
 // Within returns the newest stored connections to a prefix, and the question for them in
@@ -43,13 +46,13 @@ func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past
 	if err := m.Unrecorded(); err != nil {
 		return nil, "", err
 	}
-	for r, err := range m.History.Within(ctx, p, mostFound) {
+	for r, err := range m.History.Within(ctx, p, MostFound) {
 		if err != nil {
 			return nil, "", err
 		}
 		found = append(found, m.past(r))
 	}
-	return found, history.WithinSQL(p, mostFound), nil
+	return found, history.WithinSQL(p, mostAsked), nil
 }
 
 // Search returns the newest stored connections that fit. It looks through the history for
@@ -70,7 +73,7 @@ func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found
 		}
 		last = r.Seen
 		if p := m.past(r); fits(&p) {
-			if found = append(found, p); len(found) == mostFound {
+			if found = append(found, p); len(found) == MostFound {
 				return found, last, nil
 			}
 		}

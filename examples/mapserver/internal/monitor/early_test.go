@@ -65,7 +65,9 @@ func TestEarly(t *testing.T) {
 		return table.Rows[0][0]
 	}
 	assert.EqualValues(t, 1, ask("SELECT count(*) FROM detailed_history WHERE port = 22 AND closed IS NOT NULL"))
-	require.Eventually(t, func() bool { return ask("SELECT count(*) FROM detailed_history WHERE port = 443 AND closed IS NULL") == int64(1) }, 30*time.Second, 50*time.Millisecond, "what lives")
+	require.Eventually(t, func() bool {
+		return ask("SELECT count(*) FROM detailed_history WHERE port = 443 AND closed IS NULL") == int64(1)
+	}, 30*time.Second, 50*time.Millisecond, "what lives")
 	cancel()
 	work.Wait()
 	require.NoError(t, w.Close())

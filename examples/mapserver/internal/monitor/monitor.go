@@ -201,7 +201,7 @@ func (m *Monitor) Publish() {
 		Conns: make([]*live.Conn, len(m.order)),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
-		Kept: m.kept, Beeps: m.beeps, Others: m.others,
+		Kept: m.kept, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
 	}
 	closing := map[string]int{} // by agent
 	for i, e := range m.order {

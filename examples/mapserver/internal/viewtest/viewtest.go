@@ -180,7 +180,7 @@ func Answers(e mapview.Effect) []mapview.Answer {
 		return []mapview.Answer{mapview.Found{Ask: e.Ask, Since: Noon.Add(-30 * 24 * time.Hour),
 			Past: slices.DeleteFunc(past(), func(p live.Past) bool { return !e.Filter.Fits(&p) })}}
 	case mapview.FindFirst:
-		return []mapview.Answer{mapview.First{Peer: e.Peer, Program: e.Program, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
+		return []mapview.Answer{mapview.First{Ask: e.Ask, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
 	case mapview.LookUp:
 		return []mapview.Answer{mapview.Named{Addr: e.Addr, Text: "AS64500 Example Networks"}}
 	case mapview.Whois:
