@@ -121,7 +121,7 @@ func TestClosingIsSaid(t *testing.T) {
 				}
 			}
 			return found != ""
-		}, 10*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 		return found
 	}
 	assert.Contains(t, line("-json"), `"state":"close-wait"`)

@@ -151,7 +151,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	require.Eventually(t, func() bool {
 		st := a.monitor.State()
 		return len(st.Conns) == 3 && len(st.Marks) == 2 && len(st.Addrs) > 0 && st.Kept != nil && len(st.Problems) == 0 && !st.Opening
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	got := map[int]int{}
 	replayed, said := false, ""
 	require.Eventually(t, func() bool {
@@ -173,7 +173,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 			}
 		}
 		return len(got) == 5 && replayed && strings.Contains(said, "1 row written")
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, map[int]int{1: 500, 2: 1, 3: 1, 4: 3, 5: 1}, got)
 	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
 	require.NoError(t, err)

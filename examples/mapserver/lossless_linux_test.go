@@ -91,21 +91,30 @@ func (s *stage) ghosts(t *testing.T, silent bool) {
 		// It is known to be gone when it has not been heard for 30 s.
 		after = 45 * time.Second
 	}
-	begin := time.Now()
-	// A picture says at once what a headless server says once a minute.
-	s.startServer("-history", s.history(), "-screenshot", filepath.Join(s.dir, "map.png"), "-after", after.String())
-	s.startAgent()
-	s.tell("hold")
-	conns := s.all()
-	held := conns[len(conns)-1]
-	require.True(t, poll(patient, 100*time.Millisecond, func() bool { return s.stored()[ends{held.Local, held.Peer}].open == 1 }), "the map knows a connection that lives")
-	if silent {
-		s.cut()
-		defer s.mend()
+	var gone time.Time
+	for {
+		begin := time.Now()
+		// A picture says at once what a headless server says once a minute.
+		s.startServer("-history", s.history(), "-screenshot", filepath.Join(s.dir, "map.png"), "-after", after.String())
+		s.startAgent()
+		s.tell("hold")
+		conns := s.all()
+		held := conns[len(conns)-1]
+		require.True(t, poll(patient, 100*time.Millisecond, func() bool { return s.stored()[ends{held.Local, held.Peer}].open == 1 }), "the map knows a connection that lives")
+		if silent {
+			s.cut()
+			defer s.mend()
+		}
+		s.agent.kill()
+		if gone = time.Now(); gone.Sub(begin) < after-2*time.Second {
+			break
+		}
+		// The picture was drawn too early, on a machine that is busy.
+		require.False(t, silent)
+		require.Less(t, after, 5*time.Minute)
+		s.server.kill()
+		after *= 2
 	}
-	s.agent.kill()
-	gone := time.Now()
-	require.Less(t, gone.Sub(begin), after-2*time.Second, "the picture is drawn later")
 	got := s.server.has(t, `map\.png: (.*)`, after+patient)[1]
 	t.Logf("%.0f s after the agent has gone: %s", time.Since(gone).Seconds(), got)
 	assert.Contains(t, got, "0 hosts, 0 live connections")

@@ -96,7 +96,7 @@ func TestOtherPrograms(t *testing.T) {
 		assert.Eventually(t, func() bool {
 			got, err := c.Read()
 			return err == nil && "theirs "+text == got
-		}, 5*time.Second, 20*time.Millisecond)
+		}, time.Minute, 20*time.Millisecond)
 	}
 	require.NoError(t, c.Write("x"))
 	out, err := exec.Command(xclip, "-out", "-selection", "clipboard", "-target", "TARGETS").Output()

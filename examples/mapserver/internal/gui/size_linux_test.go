@@ -65,7 +65,7 @@ func TestFirstSizeFitsTheScreen(t *testing.T) {
 				}
 				return false
 			}
-			assert.Eventually(t, near, 15*time.Second, 100*time.Millisecond)
+			assert.Eventually(t, near, time.Minute, 100*time.Millisecond)
 			// A pixel more is of rounding at a scale.
 			assert.True(t, got.In(image.Rect(-1, -1, 1281, 801)), "%v", got)
 		})
