@@ -64,7 +64,7 @@ func (t term) sql() (string, bool) {
 	case "org":
 		return sqlHas(t.value, "orgname"), true
 	case "as":
-		return sqlNumber(strings.TrimPrefix(t.value, "as"), "asn"), true
+		return sqlASN(strings.TrimPrefix(t.value, "as")), true
 	case "country":
 		return sqlCountries(func(code, name string) bool {
 			return strings.EqualFold(code, t.value) || len(t.value) > 2 && has(name, t.value)
@@ -90,10 +90,10 @@ func (t term) sql() (string, bool) {
 	return "", false // city and state
 }
 
-// sqlNumber says that one of some columns is a number, written without leading zeros.
+// sqlNumber says that one of some columns is a number.
 func sqlNumber(value string, columns ...string) string {
-	n, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || strconv.FormatUint(n, 10) != value {
+	n, ok := number(value)
+	if !ok {
 		return "FALSE"
 	}
 	for i, c := range columns {
@@ -103,6 +103,22 @@ func sqlNumber(value string, columns ...string) string {
 		columns[i] = c + " = " + value
 	}
 	return strings.Join(columns, " OR ")
+}
+
+func sqlASN(value string) string {
+	switch n, ok := number(value); {
+	case !ok:
+		return "FALSE"
+	case n == 0:
+		return "ifnull(asn, '') IN ('', 'AS0')"
+	}
+	return "asn = 'AS" + value + "'"
+}
+
+// number reads a number that is written without leading zeros.
+func number(value string) (n uint64, ok bool) {
+	n, err := strconv.ParseUint(value, 10, 32)
+	return n, err == nil && strconv.FormatUint(n, 10) == value
 }
 
 // sqlHas says that one of some columns contains a text, whatever its capitals.
