@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,9 +71,23 @@ func TestSpool(t *testing.T) {
 	// What comes while the agent is told to end is told.
 	src <- ended(1_000_000, 1)[0]
 	time.Sleep(10 * time.Millisecond)
-	go func() { time.Sleep(300 * time.Millisecond); told() }()
+	over := make(chan struct{})
+	var recording sync.WaitGroup
+	recording.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(50 * time.Millisecond):
+				told()
+			}
+		}
+	})
 	stop()
-	require.NoError(t, <-done)
+	err = <-done
+	close(over)
+	recording.Wait()
+	require.NoError(t, err)
 	assert.Equal(t, first+second+1, told())
 	left, err = os.ReadDir(dir)
 	require.NoError(t, err)
