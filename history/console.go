@@ -152,7 +152,7 @@ func (c *Console) open(ctx context.Context) error {
 			err = fmt.Errorf("not a history: %w", err)
 		}
 	}
-	if err := errors.Join(err, conn.Close()); err != nil || from == current {
+	if err := errors.Join(err, closeConn(conn)); err != nil || from == current {
 		return err
 	}
 	name, remove, err := copyForConsole(ctx, c.path, uri, from, &c.o)
@@ -174,13 +174,13 @@ func (c *Console) Close() error {
 
 // connect opens a connection that only reads, until ctx ends.
 func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure, err error) {
-	conn, err := sqlite.OpenConn(c.uri, sqlite.OpenReadOnly, sqlite.OpenURI)
+	conn, err := openConn(c.uri, sqlite.OpenReadOnly, sqlite.OpenURI)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
-			conn.Close()
+			closeConn(conn)
 		}
 	}()
 	// It also ends the waiting for a file that is locked.
@@ -257,7 +257,7 @@ func (c *Console) Each(ctx context.Context, q Question, begin func([]Column) err
 	conn, failed, err := c.connect(limited)
 	switch {
 	case err == nil:
-		defer conn.Close()
+		defer closeConn(conn)
 		failed.stop = cancel
 		cut, err = each(conn, failed, q, begin, row)
 	case limited.Err() == nil:

@@ -363,6 +363,24 @@ func TestConcurrentQuestions(t *testing.T) {
 	wg.Wait()
 }
 
+// TestConnectionsComeAndGo: what belongs to a connection does not go with another that
+// was closed at its address.
+func TestConnectionsComeAndGo(t *testing.T) {
+	c := console(t, open(t, path(t)))
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 200 {
+				table, err := c.Ask(t.Context(), Question{SQL: `SELECT cidr_match('10.1.2.3', '10.0.0.0/8')`})
+				if assert.NoError(t, err) {
+					assert.Equal(t, [][]any{{int64(1)}}, table.Rows)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestFunctions(t *testing.T) {
 	c := console(t, open(t, path(t)))
 	for sql, want := range map[string]any{

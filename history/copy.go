@@ -72,7 +72,7 @@ func probe(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer closeConn(conn)
 	_, err = number(conn, `SELECT count(*) FROM sqlite_schema`)
 	if err != nil && wait.Err() != nil && ctx.Err() == nil {
 		return errors.New("end the program that keeps it locked")
@@ -83,7 +83,7 @@ func probe(ctx context.Context, uri string) error {
 // openURI opens a file as its URI says, which must have a mode. It waits for locks until
 // ctx ends.
 func openURI(ctx context.Context, uri string) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadWrite, sqlite.OpenURI)
+	conn, err := openConn(uri, sqlite.OpenReadWrite, sqlite.OpenURI)
 	if err == nil {
 		conn.SetInterrupt(ctx.Done())
 	}
@@ -179,7 +179,7 @@ func writeStamp(ctx context.Context, name string, s stamp) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.write(conn), conn.Close())
+	return errors.Join(s.write(conn), closeConn(conn))
 }
 
 func (s stamp) write(conn *sqlite.Conn) error {
@@ -192,7 +192,7 @@ func stampIn(ctx context.Context, name string) (s stamp) {
 	if err != nil {
 		return s
 	}
-	defer conn.Close()
+	defer closeConn(conn)
 	if from, err := identifyConn(conn); err != nil || from != current {
 		return s
 	}
@@ -212,7 +212,7 @@ func refresh(ctx context.Context, name, old string, now stamp, complete func(*En
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { err = errors.Join(err, closeConn(conn)) }()
 	conn.SetBusyTimeout(time.Second)
 	if err := sqlitex.Execute(conn, `ATTACH ? AS old`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
 		return err

@@ -184,7 +184,7 @@ func (db *DB) tryOpen(ctx context.Context) error {
 	}
 	newest, err := edge(conn, "max")
 	if err != nil {
-		conn.Close()
+		closeConn(conn)
 		return err
 	}
 	db.conn = conn
@@ -226,13 +226,13 @@ func openFile(ctx context.Context, path string, o *Options) (_ *sqlite.Conn, err
 			}
 		}
 	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	conn, err := openConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, err
 	}
 	conn.SetBusyTimeout(busyTimeout)
 	if err := configure(ctx, conn, checkTime); err != nil {
-		conn.Close()
+		closeConn(conn)
 		return nil, err
 	}
 	return conn, nil
@@ -308,7 +308,7 @@ func (db *DB) Close() error {
 	db.closed.Store(true)
 	var err error
 	if db.conn != nil {
-		err = db.conn.Close()
+		err = closeConn(db.conn)
 	}
 	db.lock.Close()
 	if err != nil {
@@ -354,7 +354,7 @@ func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
 	if !damaged(err) {
 		return err
 	}
-	db.conn.Close()
+	closeConn(db.conn)
 	db.conn = nil
 	if err := db.setAside(err); err != nil {
 		return err
@@ -387,7 +387,7 @@ func (db *DB) reader(ctx context.Context) (*sqlite.Conn, error) {
 	if db.closed.Load() {
 		return nil, fs.ErrClosed
 	}
-	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadOnly)
+	conn, err := openConn(db.path, sqlite.OpenReadOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +402,7 @@ func (db *DB) read(ctx context.Context, query string, row func(*sqlite.Stmt) err
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer closeConn(conn)
 	return sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
 }
 

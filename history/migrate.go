@@ -121,11 +121,11 @@ func fileURI(path, query string) string {
 // copyRows makes the schema in a file and copies the rows of an older one, which is named
 // by its URI, into it, in one transaction.
 func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (rows int64, err error) {
-	conn, err := sqlite.OpenConn(fresh, sqlite.OpenReadWrite, sqlite.OpenURI)
+	conn, err := openConn(fresh, sqlite.OpenReadWrite, sqlite.OpenURI)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { err = errors.Join(err, closeConn(conn)) }()
 	conn.SetInterrupt(ctx.Done())
 	conn.SetBusyTimeout(busyTimeout)
 	// Before all else: a BEGIN that has been compiled before does not lock it.

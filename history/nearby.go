@@ -72,7 +72,7 @@ func (db *DB) Nearby(ctx context.Context, lat, lon, km float64, limit int) iter.
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
+		defer closeConn(conn)
 		if _, err := registerFunctions(conn, ConsoleOptions{}); err != nil {
 			return err
 		}

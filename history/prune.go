@@ -291,11 +291,11 @@ func (db *DB) makeRoom() error {
 // emptyLog has what is in the log go to its place, on a connection of its own: the
 // writer's would have to wait for it.
 func (db *DB) emptyLog() error {
-	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
+	conn, err := openConn(db.path, sqlite.OpenReadWrite)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer closeConn(conn)
 	conn.SetBusyTimeout(busyTimeout)
 	return sqlitex.ExecuteTransient(conn, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
 }

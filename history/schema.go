@@ -204,11 +204,11 @@ func identify(path string) (origin, error) {
 }
 
 func identifyBy(path string, flags sqlite.OpenFlags) (origin, error) {
-	conn, err := sqlite.OpenConn(path, flags)
+	conn, err := openConn(path, flags)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
+	defer closeConn(conn)
 	conn.SetBusyTimeout(busyTimeout)
 	return identifyConn(conn)
 }
