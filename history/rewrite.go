@@ -201,7 +201,7 @@ func (r *rewriter) stop(i int) bool {
 func (r *rewriter) after(i int) span {
 	j := i
 	for j < len(r.tokens) && !r.stop(j) {
-		if t := r.tokens[j]; t.is(")", "end") || t.is("(", "case") && r.match[j] < 0 {
+		if t := r.tokens[j]; t.is(")", "end") || t.is("(", "case") && r.match[j] < 0 || j > i && r.bareAlias(j) {
 			break
 		} else if t.is("(", "case") {
 			j = r.match[j]
@@ -354,7 +354,7 @@ func (r *rewriter) bareAlias(i int) bool {
 		return false
 	}
 	last := r.tokens[i-1]
-	return last.name() && !last.is("end") || last.is(")", "end") && r.match[i-1] >= 0
+	return last.name() && !last.is("end") || last.is(")", "end") && r.match[i-1] >= 0 || last.kind == text || last.kind == numeral || last.kind == param
 }
 
 // common returns the names of columns of WITH t(a, b) AS (SELECT c, d ...), by its AS, and
@@ -385,7 +385,20 @@ func (r *rewriter) shown() map[string]bool {
 	for _, n := range timeColumns {
 		names[n] = true
 	}
-	return r.aliases(names, r.isTime)
+	is := func(names map[string]bool, s span) bool { return r.whole(s) && r.isTime(names, s) }
+	r.aliases(names, is)
+	// A count may have got the name of a time.
+	for i := 1; i < len(r.tokens); i++ {
+		if t := r.tokens[i]; t.name() && names[t.text] && (r.tokens[i-1].is("as") && !is(names, r.before(i-1)) || r.bareAlias(i) && !is(names, r.before(i))) {
+			delete(names, t.text)
+		}
+	}
+	return names
+}
+
+// whole reports whether an operand is all that a column of an answer is, before its name.
+func (r *rewriter) whole(s span) bool {
+	return s.from > 0 && r.tokens[s.from-1].is("select", "distinct", "all", ",")
 }
 
 // isTime reports whether a span is a column of a name, or the min or max of such ones.
@@ -397,12 +410,16 @@ func (r *rewriter) isTime(names map[string]bool, s span) bool {
 		return r.isTime(names, in)
 	}
 	n := s.to - s.from
-	if n >= 3 && r.tokens[s.from].is("min", "max", "coalesce", "ifnull") {
+	if n >= 3 && r.tokens[s.from].is("min", "max", "coalesce", "ifnull", "nullif", "round") {
 		in, query, ok := r.inside(span{s.from + 1, s.to})
 		if !ok || query {
 			return false
 		}
-		return !slices.ContainsFunc(r.split(in), func(p span) bool { return !r.isTime(names, p) })
+		parts := r.split(in)
+		if r.tokens[s.from].is("nullif", "round") {
+			parts = parts[:1]
+		}
+		return r.isTime(names, parts[0]) && !slices.ContainsFunc(parts, func(p span) bool { return !r.number(p) && !r.isTime(names, p) })
 	}
 	for n >= 3 && r.tokens[s.from].name() && r.tokens[s.from+1].is(".") {
 		s.from, n = s.from+2, n-2

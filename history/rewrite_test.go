@@ -146,6 +146,13 @@ func TestTimeComparisons(t *testing.T) {
 		require.NoError(t, err, sql)
 		assert.Len(t, table.Rows, want, sql)
 	}
+	for sql, want := range map[string][]any{
+		`SELECT timestamp > '2026-01-01' a FROM detailed_history`:                                                                    {int64(1)},
+		`SELECT opened BETWEEN '2026-07-01' AND '2026-08-01' d, '2026-01-01' < timestamp, port p FROM detailed_history WHERE id = 2`: {int64(1), int64(1), int64(443)},
+		`SELECT timestamp > '2026-01-01' b, timestamp < '2026-01-02' c FROM detailed_history`:                                        {int64(1), int64(0)},
+	} {
+		assert.Equal(t, want, ask(t, c, sql, nil)[0], sql)
+	}
 	// Names are those of the question.
 	table, err := c.Ask(t.Context(), Question{SQL: `SELECT timestamp > '2026-07-01', date(opened) FROM detailed_history`})
 	require.NoError(t, err)
@@ -167,7 +174,6 @@ func TestTimeComparisonsRefused(t *testing.T) {
 		`SELECT 1 FROM detailed_history WHERE closed REGEXP '^2026'`:                     `closed is a number`,
 		`SELECT substr(timestamp, 1, 10) FROM detailed_history`:                          `timestamp is a number`,
 		`SELECT 1 FROM detailed_history WHERE substring(opened, 12, 2) < '06'`:           `opened is a number`,
-		`SELECT timestamp = '2026-01-01' x FROM detailed_history`:                        `write unixepoch('2026-01-01') instead`,
 		`SELECT 1 FROM detailed_history WHERE timestamp > '2026-01-01' COLLATE nonesuch`: `no such collation`,
 	} {
 		_, err := c.Ask(t.Context(), Question{SQL: sql})
@@ -208,6 +214,14 @@ func TestTimeColumns(t *testing.T) {
 	table, err = c.Ask(t.Context(), Question{SQL: `SELECT max(timestamp) m, min(opened) first, count(*) n, max(port) port FROM detailed_history d WHERE ip <> ''`})
 	require.NoError(t, err)
 	assert.Equal(t, []bool{true, true, false, false}, []bool{table.Columns[0].Time, table.Columns[1].Time, table.Columns[2].Time, table.Columns[3].Time})
+	for sql, want := range map[string]bool{
+		`'2026-01-01' < timestamp e`: false, `1 = timestamp x`: false, `NOT timestamp x`: false, `count(closed) closed`: false, `count(*) AS opened`: false, `id < timestamp AS x`: false,
+		`ifnull(closed, 0)`: true, `nullif(closed, 1) c`: true, `round(opened)`: true, `coalesce(closed, opened)`: true, `min(timestamp, opened) AS m`: true, `timestamp t`: true,
+	} {
+		table, err := c.Ask(t.Context(), Question{SQL: `SELECT ` + sql + ` FROM detailed_history`})
+		require.NoError(t, err, sql)
+		assert.Equal(t, want, table.Columns[0].Time, sql)
+	}
 }
 
 func TestParseDate(t *testing.T) {
