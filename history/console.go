@@ -36,6 +36,8 @@ import (
 // It also holds for CASE column WHEN. It does not hold where a column has got its name
 // otherwise, nor within min and max of a column and a text, and other functions.
 //
+// Rows that ORDER BY of a simple SELECT leaves equal come in the order of their ids.
+//
 // In the same way asn is equal to 64496, '64496' and 'AS64496', and in the order of numbers
 // where < <= > >= or BETWEEN compare it with numbers in digits. With all else it is
 // compared as the text that it is.
@@ -335,13 +337,17 @@ func each(conn *sqlite.Conn, failed *failure, q Question, begin func([]Column) e
 	for i, name := range columnNames(conn, stmt, q.SQL[:end]) {
 		columns[i].Name, columns[i].Time = name, timeColumn(meant.times, name)
 	}
-	if meant.sql != q.SQL[:end] {
-		again, _, err := conn.PrepareTransient(meant.sql)
-		switch {
-		case err == nil:
+	for _, sql := range []string{meant.tied, meant.sql} {
+		if sql == "" || sql == q.SQL[:end] {
+			continue
+		}
+		again, _, err := conn.PrepareTransient(sql)
+		if err == nil {
 			defer again.Finalize()
 			stmt = again
-		case meant.dates:
+			break
+		}
+		if meant.dates && sql == meant.sql {
 			return "", &QueryError{-1, "it is not clear what is compared with a date here: write unixepoch('2026-01-01') instead, for times are Unix seconds"}
 		}
 	}

@@ -12,7 +12,10 @@ var timeColumns = []string{"timestamp", "opened", "last_opened", "closed"}
 // A rewriting is a question of which the comparisons of times and of asn mean what
 // they say, whether they are with numbers or with texts such as '2026-01-01' and 'AS64496'.
 type rewriting struct {
-	sql   string
+	sql string
+	// tied is sql where rows that its order leaves equal come in that of their numbers, as
+	// they do in a file without indexes; empty, or wrong SQL, where there is no such order.
+	tied  string
 	times map[string]bool // names of columns of the answer that hold times, in lower case
 	dates bool            // it names a date in some way
 	// modifiers are the names of parameters, without colon, that are modifiers of date functions.
@@ -36,7 +39,12 @@ func rewrite(sql string) (*rewriting, error) {
 	r.comparisons(times, comparison{value: "connmap_time"})
 	r.comparisons(asn, comparison{value: "connmap_asn", number: "connmap_asn_number"})
 	r.dateFunctions(times)
-	return &rewriting{r.apply(), r.shown(), r.dates, r.modifiers}, nil
+	sql, tied := r.apply(), ""
+	if at := r.ordered(); at > 0 {
+		r.insert(at, ", rowid")
+		tied = r.apply()
+	}
+	return &rewriting{sql, tied, r.shown(), r.dates, r.modifiers}, nil
 }
 
 type tokenKind uint8
@@ -633,6 +641,30 @@ func (r *rewriter) dateFunctions(times map[string]bool) {
 		}
 		r.insert(r.tokens[args[at].to-1].end, ", 'unixepoch'")
 	}
+}
+
+// ordered returns where the last term of the order of a simple SELECT ends; 0: there is
+// none.
+func (r *rewriter) ordered() (at int) {
+	if len(r.tokens) == 0 || !r.tokens[0].is("select") {
+		return 0
+	}
+	for i := 0; i < len(r.tokens); i++ {
+		switch t := r.tokens[i]; {
+		case t.is("(", "case") && r.match[i] > i:
+			i = r.match[i]
+		case t.is("union", "intersect", "except", "group"):
+			return 0
+		case at > 0 && t.is("limit", ";"):
+			return at
+		case t.is("order"):
+			at = t.end
+		}
+		if at > 0 {
+			at = r.tokens[i].end
+		}
+	}
+	return at
 }
 
 func (r *rewriter) apply() string {

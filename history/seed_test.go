@@ -52,15 +52,16 @@ func original(t testing.TB, table string, texts bool, n int) string {
 	asns := []any{"AS64496", "64497", 64498, "", nil}
 	pick := func(list []any) any { return list[r.IntN(len(list))] }
 	for i := range n {
-		// Seconds, minutes and days, each its own.
-		age := -20 - i
+		// Seconds, minutes and days, each that of two rows.
+		n := i / 8 * 8
+		age := -20 - n
 		switch i % 4 {
 		case 1:
-			age = 90 + i%2500
+			age = 90 + n%2500
 		case 2:
-			age = 5000 + 60*i
+			age = 5000 + 60*n
 		case 3:
-			age = 86400 + 3600*i + 7
+			age = 86400 + 3600*n + 7
 		}
 		ip, program := fmt.Sprint("198.51.100.", r.IntN(50)), pick(programs)
 		if i%10 == 0 { // an address of its own
