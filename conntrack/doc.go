@@ -28,7 +28,12 @@
 //
 // A flow begins with its first packet and ends when its socket is closed, or
 // when nothing has been sent for a minute and the socket is not connected to
-// the peer. Of connections made by MPTCP each TCP subflow is one.
+// the peer; that is noticed within 75 seconds of the last packet. With [EBPF] it
+// may end earlier: of one unconnected socket 8,192 flows are followed at a time, of
+// all 16,384. A packet to a peer beyond that ends the flow that has been idle for
+// longest, of the same socket or of one that has most. Another packet opens a flow
+// anew, so that no byte is missed. Of connections made by MPTCP each TCP subflow is
+// one.
 //
 // # How sockets are read
 //
@@ -61,7 +66,10 @@
 // ring of 1 MiB, some 6,000 events, fills up. What finds no room is counted and
 // told by an event of kind [Lost]; within a second the collector finds again
 // what is there and what is gone. A connection whose opening was lost is still
-// told whole when it closes.
+// told whole when it closes. Flows are found by the next pass and not lost, unless
+// one socket opens more than 32,768 between two passes, or all more than the
+// kernel's table of 262,144 has room for. Such a socket counts as one lost event a
+// pass, and a warning names its program.
 //
 // The kernel does not call the programs of [EBPF] for some packets that come in an
 // interrupt. The collector therefore asks the kernel, at each poll, which of the

@@ -348,6 +348,7 @@ func TestConnectedFlowsEnd(t *testing.T) {
 	later := func() {
 		assert.NoError(t, e.findHolders())
 		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.endGone(2))
 		e.endIdle(time.Now().Add(2 * flowIdle))
 	}
 	const gone = 1 << 50 // the cookie of a socket that there is not
@@ -516,4 +517,96 @@ func TestEBPFSnapshotAllocatesLittle(t *testing.T) {
 	})
 	assert.GreaterOrEqual(t, len(conns), 1000)
 	assert.LessOrEqual(t, allocs, 50.0, "for 1000 sockets")
+}
+
+// TestManyFlows: a socket with more peers than are followed at a time loses no byte
+// and takes no more than its share, and others are told of as always.
+func TestManyFlows(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	e := c.backend.(*ebpf)
+	s, err := net.ListenPacket("udp4", "203.0.113.10:0")
+	require.NoError(t, err)
+	defer s.Close()
+	var mu sync.Mutex
+	opens, closes, bytes := 0, 0, uint64(0)
+	others := map[netip.AddrPort]bool{}
+	follow(t, c, func(ev Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case ev.Conn.Local.String() != s.LocalAddr().String():
+			others[ev.Conn.Local] = true
+		case ev.Kind == Open:
+			opens++
+		case ev.Kind == Close:
+			closes++
+			bytes += ev.Conn.Tx
+		}
+	})
+	own := func() (n int) {
+		for _, f := range e.flows {
+			if f.conn.Local.String() == s.LocalAddr().String() {
+				n++
+			}
+		}
+		return n
+	}
+	const peers, rounds, size = 20_000, 2, 10
+	for range rounds {
+		for port := range peers {
+			_, err := s.WriteTo(make([]byte, size), &net.UDPAddr{IP: net.IPv4(203, 0, 113, 10), Port: 1 + port})
+			require.NoError(t, err)
+		}
+		other, err := net.Dial("udp4", "198.51.100.20:9")
+		require.NoError(t, err)
+		other.Write([]byte{1})
+		assert.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return others[netip.MustParseAddrPort(other.LocalAddr().String())]
+		}, time.Minute, time.Millisecond)
+		require.NoError(t, other.Close())
+		require.NoError(t, e.do(func() { assert.LessOrEqual(t, own(), mostFlows/2) }))
+	}
+	require.NoError(t, s.Close())
+	assert.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return bytes >= peers*rounds*size
+	}, 10*time.Second, time.Millisecond)
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d opened, %d closed, %d bytes", opens, closes, bytes)
+	assert.Equal(t, uint64(peers*rounds*size), bytes)
+	assert.Equal(t, opens, closes)
+	assert.Zero(t, c.Info().Lost)
+	require.NoError(t, e.do(func() {
+		assert.Zero(t, own())
+		assert.LessOrEqual(t, e.idlest.n, len(e.flows))
+	}))
+}
+
+// TestIdleFlowsTakeTurns: many flows that end at once do not keep the pump from
+// other things.
+func TestIdleFlowsTakeTurns(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Interval: time.Hour}, 0)
+	e := c.backend.(*ebpf)
+	left := 0
+	require.NoError(t, e.do(func() {
+		for i := range mostFlows {
+			e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: 1 << 60, Local: netip.MustParseAddrPort("192.0.2.1:1"),
+				Peer: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(i))})
+		}
+		left = e.idlest.n
+		assert.Equal(t, mostFlows/2, left)
+		assert.False(t, e.endIdle(time.Now().Add(flowIdle/2)))
+		assert.True(t, e.endIdle(time.Now().Add(2*flowIdle)))
+		assert.Equal(t, left-mostEnds, e.idlest.n)
+		for e.endIdle(time.Now().Add(2 * flowIdle)) {
+		}
+		assert.Zero(t, e.idlest.n)
+	}))
 }

@@ -4,6 +4,7 @@ package conntrack
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"math/bits"
 	"slices"
@@ -18,18 +19,86 @@ import (
 // A tracked is a connection in the table.
 type tracked struct {
 	conn      Conn
-	opened    int64 // as the kernel's clock says
-	pass      uint32
-	misses    uint8     // passes that did not see it, one after the other
-	owner     uint32    // PID of the owner, as the kernel last told
-	held      uint64    // by whom, as the pass has seen: the owner and the sharers, a bit each
-	primary   Process   // the owner, if the pass has found it among those that hold it
-	holders   []Process // the others, found by the pass
+	opened    int64   // as the kernel's clock says
+	socket    *socket // flows of one socket share it
+	held      uint64  // by whom, as the pass has seen: the owner and the sharers, a bit each
 	flow      bool
 	connected bool
-	key       bpf.FlowKey
-	grown     time.Time // when the counters of a flow last were seen to grow
-	next      *tracked  // another flow of the same socket
+	cookie    uint64        // of a flow's socket
+	grown     time.Duration // when the counters of a flow last were seen to grow, after ebpf.started
+	links     [2]link       // in flowLists
+}
+
+func (t *tracked) key() bpf.FlowKey { return bpf.KeyOf(t.cookie, uint8(t.conn.Proto), t.conn.Peer) }
+
+// A socket is what passes have seen of one.
+type socket struct {
+	flows  flowList
+	pass   uint32
+	at     int    // its place in ebpf.touched
+	owner  uint32 // PID of the owner, as the kernel last told
+	misses uint8  // passes that did not see it, one after the other
+}
+
+// A holding is who holds a socket, as a pass finds it.
+type holding struct {
+	socket  *socket
+	conn    *tracked  // nil: the flows of the socket
+	primary Process   // the owner, if the pass has found it
+	holders []Process // the others
+}
+
+// A flowList is flows in the order in which they last grew. A flow can be in two
+// of them, one for each of its links.
+type flowList struct {
+	front, back *tracked
+	n           int
+}
+
+type link struct{ prev, next *tracked }
+
+const (
+	ofSocket = iota // index of tracked.links
+	ofAll
+)
+
+func (l *flowList) add(t *tracked, of int) {
+	t.links[of] = link{prev: l.back}
+	if l.back != nil {
+		l.back.links[of].next = t
+	} else {
+		l.front = t
+	}
+	l.back = t
+	l.n++
+}
+
+func (l *flowList) remove(t *tracked, of int) {
+	k := t.links[of]
+	if k.prev != nil {
+		k.prev.links[of].next = k.next
+	} else {
+		l.front = k.next
+	}
+	if k.next != nil {
+		k.next.links[of].prev = k.prev
+	} else {
+		l.back = k.prev
+	}
+	t.links[of] = link{}
+	l.n--
+}
+
+func (l *flowList) all() iter.Seq[*tracked] {
+	return func(yield func(*tracked) bool) {
+		for t := l.front; t != nil; {
+			next := t.links[ofSocket].next // t may be ended
+			if !yield(t) {
+				return
+			}
+			t = next
+		}
+	}
 }
 
 type endpointNS struct {
@@ -65,21 +134,31 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 			e.spare = append(e.spare, t)
 		}
 	case bpf.OwnerChanged:
-		t := e.sockets[s.Cookie]
-		if t == nil {
-			t = e.conns[s.Cookie]
-		}
-		for ; t != nil; t = t.next {
-			t.owner = s.Owner.PID
+		owned := func(t *tracked) {
+			t.socket.owner = s.Owner.PID
 			t.conn.Process = e.processes.of(&s.Owner)
 			t.conn.Sharers = without(t.conn.Sharers, t.conn.Process.PID)
 			e.emit(Update, e.wall(s.Time), &t.conn)
 			e.holdersAt = time.Time{} // does the one before still hold it?
 		}
+		if sock := e.sockets[s.Cookie]; sock != nil {
+			for t := range sock.flows.all() {
+				owned(t)
+			}
+		} else if t := e.conns[s.Cookie]; t != nil {
+			owned(t)
+		}
 	case bpf.FlowOpened:
 		e.openFlow(s)
 	case bpf.Released:
 		e.endFlows(s.Cookie, e.wall(s.Time))
+		if s.Untold && len(e.released) < mostReleased {
+			e.released[s.Cookie] = s.Time
+		}
+	case bpf.Refused:
+		p := e.processes.of(&s.Owner)
+		e.log.Warn("conntrack: a program has more new peers at once than are followed; some of its flows are not seen",
+			"program", p.Comm, "pid", p.PID, "exe", p.Exe)
 	}
 }
 
@@ -96,8 +175,13 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	if s.Opened == 0 {
 		s.Opened = s.Time
 	}
-	t = e.fresh()
-	*t = tracked{opened: s.Opened, owner: s.Owner.PID, conn: Conn{
+	t = e.unused()
+	sock := t.socket
+	if sock == nil {
+		sock = new(socket)
+	}
+	*sock = socket{owner: s.Owner.PID}
+	*t = tracked{opened: s.Opened, socket: sock, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -110,8 +194,8 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	return t
 }
 
-// fresh returns a tracked to fill: short connections are many.
-func (e *ebpf) fresh() *tracked {
+// unused returns a tracked to fill: short connections are many.
+func (e *ebpf) unused() *tracked {
 	n := len(e.spare)
 	if n == 0 {
 		return new(tracked)
@@ -169,12 +253,18 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if t := e.flows[key]; t != nil {
 		return t
 	}
+	sock := e.sockets[s.Cookie]
+	if sock == nil {
+		sock = &socket{owner: s.Owner.PID}
+		e.sockets[s.Cookie] = sock
+	}
 	id := s.Cookie
 	if s.Connected {
 		// A socket that connects anew has left its former peer.
-		for t := e.sockets[s.Cookie]; t != nil; t = t.next {
+		for t := range sock.flows.all() {
 			if t.connected {
 				e.endFlow(t, e.wall(s.Opened))
+				e.sockets[s.Cookie] = sock
 			}
 		}
 	}
@@ -182,8 +272,8 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		e.flowSeq++
 		id = 1<<63 | e.flowSeq
 	}
-	t := e.fresh()
-	*t = tracked{opened: s.Opened, owner: s.Owner.PID, flow: true, connected: s.Connected, key: key, grown: time.Now(), next: e.sockets[s.Cookie], conn: Conn{
+	t := new(tracked)
+	*t = tracked{opened: s.Opened, socket: sock, flow: true, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started), conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -194,46 +284,90 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if len(e.flows) == 0 && e.nextTick.IsZero() {
 		e.nextTick = time.Now()
 	}
-	e.conns[id], e.flows[key], e.sockets[s.Cookie] = t, t, t
+	e.conns[id], e.flows[key] = t, t
+	sock.flows.add(t, ofSocket)
+	e.fresh++
 	e.emit(Open, t.conn.Opened, &t.conn)
+	if !t.connected {
+		e.idlest.add(t, ofAll)
+		e.makeRoom(sock)
+	}
 	return t
+}
+
+// makeRoom ends an idle flow early, if a socket has too many or if there are too
+// many at all: then it is one of the socket with most of them. Connected flows do
+// not count, as their number is that of sockets.
+func (e *ebpf) makeRoom(sock *socket) {
+	if sock.flows.n <= mostFlows/2 {
+		if e.idlest.n <= mostFlows {
+			return
+		}
+		sock = e.largest()
+	}
+	t := e.idlest.front
+	if sock != nil {
+		for t = sock.flows.front; t.connected; t = t.links[ofSocket].next {
+		}
+	}
+	e.endFlow(t, time.Now().Round(0))
+}
+
+// largest returns a socket that has many flows, about the most of all; nil: none
+// has many. It looks at all sockets only when that which had most has lost half.
+func (e *ebpf) largest() *socket {
+	const many = 16
+	if e.most == nil && e.soughtAt == e.countedAt {
+		return nil // nor was there one a moment ago
+	}
+	if e.most == nil || e.most.flows.n <= e.mostAt/2 {
+		e.most, e.mostAt, e.soughtAt = nil, many, e.countedAt
+		for _, s := range e.sockets {
+			if s.flows.n > e.mostAt {
+				e.most, e.mostAt = s, s.flows.n
+			}
+		}
+	}
+	return e.most
 }
 
 // endFlow takes a flow out of the table and out of the kernel's.
 func (e *ebpf) endFlow(t *tracked, at time.Time) {
-	if tx, rx, ok := e.probe.EndFlow(t.key); ok {
+	key := t.key()
+	if tx, rx, ok := e.probe.EndFlow(key); ok {
 		t.conn.Tx, t.conn.Rx = tx, rx
 	}
-	delete(e.flows, t.key)
-	if first := e.sockets[t.key.Cookie]; first != t {
-		for ; first != nil; first = first.next {
-			if first.next == t {
-				first.next = t.next
-			}
-		}
-	} else if t.next != nil {
-		e.sockets[t.key.Cookie] = t.next
-	} else {
-		delete(e.sockets, t.key.Cookie)
+	delete(e.flows, key)
+	t.socket.flows.remove(t, ofSocket)
+	if !t.connected {
+		e.idlest.remove(t, ofAll)
+	}
+	if t.socket.flows.n == 0 {
+		delete(e.sockets, t.cookie)
 	}
 	e.end(t, at)
 }
 
 func (e *ebpf) endFlows(cookie uint64, at time.Time) {
-	for t := e.sockets[cookie]; t != nil; t = t.next {
-		e.endFlow(t, at)
+	if sock := e.sockets[cookie]; sock != nil {
+		for t := range sock.flows.all() {
+			e.endFlow(t, at)
+		}
 	}
 }
 
-// endIdle ends the flows on which nothing has been sent for a while. Those of
-// connected sockets end with the socket; if that was not seen, it is when no
-// process holds it.
-func (e *ebpf) endIdle(now time.Time) {
-	for _, t := range e.flows {
-		if now.Sub(t.grown) > flowIdle && (!t.connected || t.misses > 1) {
-			e.endFlow(t, now.Round(0))
+// endIdle ends flows on which nothing has been sent for a while, a number of them
+// at a time, and reports whether there are more. Those of connected sockets end
+// with the socket.
+func (e *ebpf) endIdle(now time.Time) (more bool) {
+	for range mostEnds {
+		t := e.idlest.front
+		if t == nil || now.Sub(e.started)-t.grown <= flowIdle {
+			return false
 		}
+		e.endFlow(t, now.Round(0))
 	}
+	return true
 }
 
 // refresh reads the counters of all connections, and who holds them if there
@@ -251,10 +385,10 @@ func (e *ebpf) refresh() error {
 		if t == nil || t.flow {
 			return // its opening is on its way, or was lost
 		}
-		if t.pass != e.pass {
-			t.pass, t.misses, t.held = e.pass, 0, 0
+		if t.socket.pass != e.pass {
+			t.socket.pass, t.socket.misses, t.held = e.pass, 0, 0
 			if len(t.conn.Sharers) > 0 {
-				e.touched = append(e.touched, t)
+				e.touched = append(e.touched, holding{conn: t})
 			}
 			changed := t.conn.Tx != c.Tx || t.conn.Rx != c.Rx || t.conn.State != State(c.State)
 			t.conn.Tx, t.conn.Rx, t.conn.RTT, t.conn.State = c.Tx, c.Rx, c.RTT, State(c.State)
@@ -269,14 +403,14 @@ func (e *ebpf) refresh() error {
 			look = look || i < 0
 		}
 		t.held |= 1 << (i + 1)
-		look = look || c.Owner != 0 && c.Owner != t.owner
+		look = look || c.Owner != 0 && c.Owner != t.socket.owner
 	})
 	if err != nil {
 		return err
 	}
 	e.countMisses(false)
-	for _, t := range e.touched {
-		look = look || bits.OnesCount64(t.held) != min(64, 1+len(t.conn.Sharers))
+	for _, h := range e.touched {
+		look = look || bits.OnesCount64(h.conn.held) != min(64, 1+len(h.conn.conn.Sharers))
 	}
 	if look {
 		if err := e.findHolders(); err != nil {
@@ -292,9 +426,19 @@ func (e *ebpf) refresh() error {
 // countMisses notes which connections the pass that has ended did not find, and
 // which flows if it looked for them.
 func (e *ebpf) countMisses(flows bool) {
+	missed := func(s *socket) {
+		if s.pass != e.pass && s.misses < math.MaxUint8 {
+			s.misses++
+		}
+	}
 	for _, t := range e.conns {
-		if (flows || !t.flow) && t.pass != e.pass && t.misses < math.MaxUint8 {
-			t.misses++
+		if !t.flow {
+			missed(t.socket)
+		}
+	}
+	if flows {
+		for _, s := range e.sockets {
+			missed(s)
 		}
 	}
 }
@@ -317,7 +461,7 @@ func (e *ebpf) findHolders() error {
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
 			if t := e.conns[s.Cookie]; t != nil && !t.flow && (t.opened == s.Opened || s.Opened == 0) {
-				e.holder(t, s)
+				e.holder(t.socket, t, s)
 			} else {
 				found = append(found, *s)
 			}
@@ -328,8 +472,8 @@ func (e *ebpf) findHolders() error {
 			fallthrough
 		default:
 			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP)
-			for t := e.sockets[s.Cookie]; t != nil; t = t.next {
-				e.holder(t, s)
+			if sock := e.sockets[s.Cookie]; sock != nil {
+				e.holder(sock, nil, s)
 			}
 		}
 	})
@@ -349,67 +493,102 @@ func (e *ebpf) findHolders() error {
 			}
 			t = e.openFlow(s)
 		}
-		e.holder(t, s)
+		if t.flow {
+			e.holder(t.socket, nil, s)
+		} else {
+			e.holder(t.socket, t, s)
+		}
 	}
 	e.countMisses(true)
-	for _, t := range e.touched {
-		if e.conns[t.conn.ID] != t {
-			continue // the pass has found another in its place
-		}
-		owner := t.conn.Process
-		switch {
-		case t.primary.PID != 0:
-			owner = t.primary
-		case len(t.holders) > 0:
-			// Its owner has let go of it.
-			owner, t.holders = t.holders[0], t.holders[1:]
-			if len(t.holders) == 0 {
-				t.holders = nil
+	for i := range e.touched {
+		h := &e.touched[i]
+		slices.SortFunc(h.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+		if h.conn == nil {
+			for t := range h.socket.flows.all() {
+				e.heldBy(t, h, now)
 			}
+		} else if e.conns[h.conn.conn.ID] == h.conn { // else the pass has found another in its place
+			e.heldBy(h.conn, h, now)
 		}
-		slices.SortFunc(t.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
-		if owner != t.conn.Process || !slices.Equal(t.holders, t.conn.Sharers) {
-			t.conn.Process, t.conn.Sharers = owner, t.holders
-			e.emit(Update, now, &t.conn)
-		}
-		t.holders, t.primary = nil, Process{}
 	}
+	clear(e.touched)
 	e.holdersAt = start.Add(max(holdersEvery, holdersShare*time.Since(start)))
 	return nil
 }
 
-// holder notes that a process holds a connection.
-func (e *ebpf) holder(t *tracked, s *bpf.Socket) {
-	if t.pass != e.pass {
-		t.pass, t.misses, t.primary, t.owner = e.pass, 0, Process{}, s.Primary
-		e.touched = append(e.touched, t)
+// heldBy takes in who holds a connection.
+func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
+	owner, holders := t.conn.Process, h.holders
+	switch {
+	case h.primary.PID != 0:
+		owner = h.primary
+	case len(holders) > 0:
+		// Its owner has let go of it.
+		owner, holders = holders[0], holders[1:]
 	}
-	p := e.processes.of(&s.Owner)
-	// A process may have several file descriptors of one socket.
-	if s.Primary == s.Owner.PID {
-		t.primary = p
-	} else if !holds(t.holders, p.PID) {
-		t.holders = append(t.holders, p)
+	if len(holders) == 0 {
+		holders = nil
+	}
+	if owner != t.conn.Process || !slices.Equal(holders, t.conn.Sharers) {
+		t.conn.Process, t.conn.Sharers = owner, holders
+		e.emit(Update, now, &t.conn)
 	}
 }
 
-// countFlows reads the counters of all flows, if some have grown or if it must.
+// holder notes that a process holds a socket, of a TCP connection or, without
+// one, of flows.
+func (e *ebpf) holder(sock *socket, conn *tracked, s *bpf.Socket) {
+	if sock.pass != e.pass {
+		sock.pass, sock.misses, sock.owner, sock.at = e.pass, 0, s.Primary, len(e.touched)
+		e.touched = append(e.touched, holding{socket: sock, conn: conn})
+	}
+	h := &e.touched[sock.at]
+	p := e.processes.of(&s.Owner)
+	// A process may have several file descriptors of one socket.
+	if s.Primary == s.Owner.PID {
+		h.primary = p
+	} else if !holds(h.holders, p.PID) {
+		h.holders = append(h.holders, p)
+	}
+}
+
+// countFlows reads the counters of the flows that have grown, or of all if it
+// must.
 func (e *ebpf) countFlows(must bool) error {
 	now := time.Now()
-	return e.probe.Flows(must, func(key bpf.FlowKey, s *bpf.Socket) {
+	e.countedAt, e.fresh = now, 0
+	whole := true
+	err := e.probe.Flows(must, func(key bpf.FlowKey, s *bpf.Socket) bool {
 		t := e.flows[key]
+		if t == nil && !e.probe.HasFlow(key) {
+			return true
+		}
 		if t == nil {
-			if !must {
-				return // its opening is on its way, or was lost
-			}
 			t = e.openFlow(s)
+			if at, gone := e.released[s.Cookie]; gone {
+				e.endFlow(t, e.wall(at))
+			}
+			whole = !e.full()
+			return whole
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
 			t.conn.Tx, t.conn.Rx = s.Tx, s.Rx
-			t.grown = now
 			e.emit(Update, now.Round(0), &t.conn)
+			t.grown = now.Sub(e.started)
+			t.socket.flows.remove(t, ofSocket)
+			t.socket.flows.add(t, ofSocket)
+			if !t.connected {
+				e.idlest.remove(t, ofAll)
+				e.idlest.add(t, ofAll)
+			}
 		}
+		whole = !e.full()
+		return whole
 	})
+	if err == nil && whole {
+		clear(e.released)
+	}
+	return err
 }
 
 // resync mends the table after events were lost.
@@ -430,12 +609,12 @@ func (e *ebpf) resync() error {
 func (e *ebpf) endGone(misses uint8) error {
 	e.suspects = e.suspects[:0]
 	for id, t := range e.conns {
-		if !t.flow && t.misses >= misses {
+		if !t.flow && t.socket.misses >= misses {
 			e.suspects = append(e.suspects, id)
 		}
 	}
-	for cookie, t := range e.sockets {
-		if t.misses >= misses {
+	for cookie, s := range e.sockets {
+		if s.misses >= misses {
 			e.suspects = append(e.suspects, cookie)
 		}
 	}

@@ -322,7 +322,7 @@ func TestUnseenClose(t *testing.T) {
 	// As if the close had not been seen: the table has it again.
 	forget := func(conn Conn) {
 		require.NoError(t, e.do(func() {
-			e.conns[conn.ID] = &tracked{conn: conn, misses: 2}
+			e.conns[conn.ID] = &tracked{conn: conn, socket: &socket{misses: 2}}
 			assert.NoError(t, e.endGone(2))
 		}))
 	}

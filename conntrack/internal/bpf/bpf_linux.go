@@ -36,6 +36,7 @@ type Probe struct {
 	held   *link.Iter
 	exists *link.Iter
 	ring   *ringbuf.Reader
+	grown  *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
 	// call would keep a thread, and the scheduler's watch, awake.
 	file *os.File
@@ -44,8 +45,10 @@ type Probe struct {
 	record ringbuf.Record
 	socket Socket
 	buf    []byte // of iterators
+	pass   uint32
 	keys   []connmapFlowKey
 	values []connmapFlow
+	value  connmapFlow
 }
 
 // The programs that some kernels lack, or refuse without a capability.
@@ -68,7 +71,7 @@ func Open(o Options) (*Probe, error) {
 		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
 	cgroup, noCgroup := cgroupRoot()
-	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10)}
+	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10), pass: 1}
 	err := p.start(o, cgroup)
 	if err != nil && p.NoPackets == nil {
 		p.NoPackets = err
@@ -102,7 +105,7 @@ func (p *Probe) start(o Options, cgroup string) error {
 	err := p.attach(cgroup)
 	if err != nil {
 		p.Close()
-		p.coll, p.links, p.held, p.exists, p.ring, p.file = nil, nil, nil, nil, nil, nil
+		p.coll, p.links, p.held, p.exists, p.ring, p.grown, p.file = nil, nil, nil, nil, nil, nil, nil
 	}
 	return err
 }
@@ -142,6 +145,10 @@ func (p *Probe) attach(cgroup string) error {
 		return err
 	}
 	p.ring.SetDeadline(time.Unix(1, 0))
+	if p.grown, err = ringbuf.NewReader(p.coll.Maps[connmapMapGrown]); err != nil {
+		return err
+	}
+	p.grown.SetDeadline(time.Unix(1, 0))
 	if err := p.watch(p.coll.Maps[connmapMapEvents].FD()); err != nil {
 		return err
 	}
@@ -220,8 +227,10 @@ func (p *Probe) Close() error {
 	if p.file != nil {
 		errs = append(errs, p.file.Close())
 	}
-	if p.ring != nil {
-		errs = append(errs, p.ring.Close())
+	for _, r := range []*ringbuf.Reader{p.ring, p.grown} {
+		if r != nil {
+			errs = append(errs, r.Close())
+		}
 	}
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
@@ -251,11 +260,11 @@ func (p *Probe) Unseen() (uint64, error) {
 	return s.RecursionMisses, nil
 }
 
-// Lost returns how many events were lost since Open, and how many packets were
-// not counted because there are too many flows.
-func (p *Probe) Lost() (events, packets uint64, err error) {
-	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&packets))
-	return events, packets, err
+// Lost returns how many events were lost since Open, and how many flows had no
+// room. Those of one socket that come between two calls of Flows count as one.
+func (p *Probe) Lost() (events, flows uint64, err error) {
+	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&flows))
+	return events, flows, err
 }
 
 // ErrEmpty is returned by Next if nothing was told.
@@ -428,22 +437,43 @@ type FlowKey = connmapFlowKey
 
 const batch = 512
 
-// Flows calls visit for each flow, if one has grown since the last call, or if
-// always is set.
-func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
-	seen := p.coll.Variables[connmapVarFlowSeen]
-	var grown uint32
-	if err := seen.Get(&grown); err != nil {
+// Flows calls visit for each flow that has grown since the last call, or for each
+// flow if all is set, or if more have grown than the programs can list. If visit
+// returns false, the next call goes on with the others.
+func (p *Probe) Flows(all bool, visit func(FlowKey, *Socket) bool) error {
+	// What the programs list from here on is for the next call.
+	left := p.grown.AvailableBytes()
+	var missed uint32
+	p.pass++
+	err := errors.Join(
+		p.coll.Variables[connmapVarPass].Set(p.pass),
+		p.coll.Variables[connmapVarMissed].Get(&missed))
+	if err == nil && missed != 0 {
+		err = p.coll.Variables[connmapVarMissed].Set(uint32(0))
+	}
+	if err != nil {
 		return err
 	}
-	if grown == 0 && !always {
-		return nil
-	}
-	if err := seen.Set(uint32(0)); err != nil {
-		return err
-	}
+	all = all || missed != 0
 	if p.keys == nil {
 		p.keys, p.values = make([]connmapFlowKey, batch), make([]connmapFlow, batch)
+	}
+	for left > 0 {
+		if err := p.grown.ReadInto(&p.record); err != nil {
+			return fmt.Errorf("list of flows: %w", err)
+		}
+		left -= recordSize(len(p.record.RawSample))
+		key, value := &p.keys[0], &p.values[0]
+		if all || !fill(key, p.record.RawSample) || p.coll.Maps[connmapMapFlows].Lookup(key, value) != nil {
+			continue // it is listed below, or has ended
+		}
+		p.socket.flow(key, value)
+		if !visit(*key, &p.socket) {
+			return nil // the rest of the list stays where it is
+		}
+	}
+	if !all {
+		return nil
 	}
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -455,7 +485,9 @@ func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
 		}
 		for i := range n {
 			p.socket.flow(&p.keys[i], &p.values[i])
-			visit(p.keys[i], &p.socket)
+			if !visit(p.keys[i], &p.socket) {
+				return p.coll.Variables[connmapVarMissed].Set(uint32(1))
+			}
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil
@@ -464,6 +496,12 @@ func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
 			return fmt.Errorf("list of flows: %w", err)
 		}
 	}
+}
+
+// HasFlow reports whether a flow is counted: that it was visited may be because it
+// was read just before it ended.
+func (p *Probe) HasFlow(key FlowKey) bool {
+	return p.coll.Maps[connmapMapFlows].Lookup(&key, &p.value) == nil
 }
 
 // AddFlow begins to count a flow that has been found.

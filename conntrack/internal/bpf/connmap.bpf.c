@@ -34,7 +34,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
 #define FLAG_ENDED 8		   // its connection has been, and is not any more
+#define FLAG_UNTOLD 16		   // has a flow that the ring had no room for
 #define OTHERS 3
+#define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
 
 enum kind {
@@ -47,6 +49,7 @@ enum kind {
 	HELD = 7,     // by the iterator: a process has a file descriptor of this socket
 	LISTENER = 8, // likewise, of a socket that listens
 	COUNTERS = 9, // likewise, in short
+	REFUSED = 10, // a flow of this socket has no room
 };
 
 struct owner {
@@ -64,7 +67,8 @@ struct sock_event {
 	__u8 state;
 	__u8 out; // 1: this host opened it, 2: the peer did, 0: not known
 	__u8 connected;
-	__u8 pad[2];
+	__u8 untold; // of RELEASE: the reader may not know all flows of the socket
+	__u8 pad;
 	__u8 local[16]; // 4 bytes if the family is AF_INET
 	__u8 peer[16];
 	__u16 local_port;
@@ -129,6 +133,8 @@ struct flow {
 	__u8 connected;
 	__u32 uid;
 	struct owner owner;
+	__u32 pass; // in which it was last put into grown
+	__u32 pad;
 };
 
 // What is known of a socket.
@@ -139,6 +145,10 @@ struct known {
 	__u8 out;
 	__u8 flags;
 	__u8 pad[2];
+	__u32 fresh;   // flows opened in the pass
+	__u32 pass;    // of the reader
+	__u32 refused; // the pass in which a refused flow was last reported
+	__u32 pad2;
 };
 
 struct process_key {
@@ -162,10 +172,17 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, 1 << 18);
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+// The keys of flows that have grown since the pass before, each once, so that a
+// pass does not read those that have not.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19); // 13,107 keys
+} grown SEC(".maps");
 
 // The processes whose paths have been sent, and of which executable.
 struct {
@@ -190,9 +207,10 @@ const volatile __u8 by_packet; // flows are counted by cgroup_skb
 const volatile __u32 wake_bytes = 1 << 18;
 
 __u64 lost;	   // events for which the ring had no room
-__u64 crowded;	   // packets of flows for which the map had none
+__u64 crowded;	   // flows for which the map had none, those of one socket once in a pass
 __u64 woken;	   // when the reader was last woken up
-__u32 flow_seen;   // a flow has grown since this was cleared
+__u32 pass = 1;	   // of the reader over the flows
+__u32 missed;	   // grown had no room since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
 __u8 brief;	   // the iterator tells counters alone where that is enough
 
@@ -455,6 +473,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 	e->kind = kind;
 	e->proto = proto;
 	e->cookie = cookie;
+	e->untold = (k->flags & FLAG_UNTOLD) != 0;
 	e->time = bpf_ktime_get_boot_ns();
 	e->owner = k->owner;
 	bpf_ringbuf_submit(e, wake(e->time));
@@ -624,11 +643,12 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 
 	if (!p || !f)
 		return 0;
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		__sync_fetch_and_add(&lost, 1);
+	// A flood of flows leaves room for others: the next pass finds this one.
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
 		return 0;
-	}
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 0;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->kind = FLOW;
 	e->proto = p->key.proto;
@@ -646,7 +666,35 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 	e->rx = f->rx;
 	e->owner = f->owner;
 	bpf_ringbuf_submit(e, wake(e->time));
+	return 1;
+}
+
+static __noinline int tell_grown(struct flow_key *key)
+{
+	if (key && bpf_ringbuf_output(&grown, key, sizeof(*key), BPF_RB_NO_WAKEUP))
+		missed = 1;
 	return 0;
+}
+
+// crowds reports whether a socket has opened as many flows as it may before the
+// reader, which has ended too many of them by the next pass. One socket alone
+// cannot fill the map.
+static __always_inline int crowds(struct known *k)
+{
+	if (k->pass != pass) {
+		k->pass = pass;
+		k->fresh = 0;
+	}
+	return ++k->fresh > MOST_NEW;
+}
+
+static __always_inline void refuse(struct packet *p, struct known *k)
+{
+	if (k->refused == pass)
+		return;
+	k->refused = pass;
+	__sync_fetch_and_add(&crowded, 1);
+	tell_socket(p->key.cookie, k, REFUSED, p->key.proto);
 }
 
 // count adds a packet to its flow, which it opens.
@@ -659,6 +707,8 @@ static __always_inline void count(struct packet *p, struct known *k)
 
 		if (p->counted_only)
 			return;
+		if (crowds(k))
+			return refuse(p, k);
 		fresh.opened = bpf_ktime_get_boot_ns();
 		__builtin_memcpy(fresh.local, p->local, 16);
 		fresh.local_port = p->local_port;
@@ -672,22 +722,25 @@ static __always_inline void count(struct packet *p, struct known *k)
 			fresh.rx = p->bytes;
 		k->flags |= FLAG_FLOWS;
 		if (!bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST)) {
-			tell_flow(p, &fresh);
+			if (!tell_flow(p, &fresh)) {
+				k->flags |= FLAG_UNTOLD;
+				tell_grown(&p->key);
+			}
 			return;
 		}
 		// Another processor was faster, or there is no room.
 		f = bpf_map_lookup_elem(&flows, &p->key);
-		if (!f) {
-			__sync_fetch_and_add(&crowded, 1);
-			return;
-		}
+		if (!f)
+			return refuse(p, k);
 	}
 	if (p->out == 1)
 		__sync_fetch_and_add(&f->tx, p->bytes);
 	else
 		__sync_fetch_and_add(&f->rx, p->bytes);
-	if (!flow_seen)
-		flow_seen = 1;
+	if (f->pass != pass) {
+		f->pass = pass;
+		tell_grown(&p->key);
+	}
 }
 
 // io is called in the context of the process that sends or receives.

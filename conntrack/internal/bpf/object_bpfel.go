@@ -43,6 +43,8 @@ type connmapFlow struct {
 		Pid   uint32
 		Pad   uint32
 	}
+	Pass uint32
+	Pad  uint32
 }
 
 type connmapFlowKey struct {
@@ -63,11 +65,15 @@ type connmapKnown struct {
 		Pid   uint32
 		Pad   uint32
 	}
-	Opened uint64
-	Others [3]uint32
-	Out    uint8
-	Flags  uint8
-	Pad    [2]uint8
+	Opened  uint64
+	Others  [3]uint32
+	Out     uint8
+	Flags   uint8
+	Pad     [2]uint8
+	Fresh   uint32
+	Pass    uint32
+	Refused uint32
+	Pad2    uint32
 }
 
 type connmapProcessEvent struct {
@@ -98,7 +104,8 @@ type connmapSockEvent struct {
 	State     uint8
 	Out       uint8
 	Connected uint8
-	Pad       [2]uint8
+	Untold    uint8
+	Pad       uint8
 	Local     [16]uint8
 	Peer      [16]uint8
 	LocalPort uint16
@@ -128,6 +135,7 @@ type connmapSockEvent struct {
 const (
 	connmapMapEvents       = "events"
 	connmapMapFlows        = "flows"
+	connmapMapGrown        = "grown"
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
@@ -144,8 +152,9 @@ const (
 	connmapVarBrief        = "brief"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
-	connmapVarFlowSeen     = "flow_seen"
 	connmapVarLost         = "lost"
+	connmapVarMissed       = "missed"
+	connmapVarPass         = "pass"
 	connmapVarTestPort     = "test_port"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
@@ -215,6 +224,7 @@ type connmapProgramSpecs struct {
 type connmapMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Grown     *ebpf.MapSpec `ebpf:"grown"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
 	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
@@ -227,8 +237,9 @@ type connmapVariableSpecs struct {
 	Brief        *ebpf.VariableSpec `ebpf:"brief"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
-	FlowSeen     *ebpf.VariableSpec `ebpf:"flow_seen"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
+	Missed       *ebpf.VariableSpec `ebpf:"missed"`
+	Pass         *ebpf.VariableSpec `ebpf:"pass"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
@@ -260,6 +271,7 @@ func (o *connmapObjects) Close() error {
 type connmapMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Flows     *ebpf.Map `ebpf:"flows"`
+	Grown     *ebpf.Map `ebpf:"grown"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
 	Suspects  *ebpf.Map `ebpf:"suspects"`
@@ -269,6 +281,7 @@ func (m *connmapMaps) Close() error {
 	return _ConnmapClose(
 		m.Events,
 		m.Flows,
+		m.Grown,
 		m.Processes,
 		m.Sockets,
 		m.Suspects,
@@ -282,8 +295,9 @@ type connmapVariables struct {
 	Brief        *ebpf.Variable `ebpf:"brief"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
-	FlowSeen     *ebpf.Variable `ebpf:"flow_seen"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
+	Missed       *ebpf.Variable `ebpf:"missed"`
+	Pass         *ebpf.Variable `ebpf:"pass"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`

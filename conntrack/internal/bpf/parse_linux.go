@@ -23,15 +23,16 @@ type Kind uint8
 
 // The kinds.
 const (
-	Opened       Kind = 1 // a TCP connection
-	Closed       Kind = 2 // of it
-	OwnerChanged Kind = 3 // another process sends or receives
-	FlowOpened   Kind = 4 // by the first packet between a socket and a peer
-	Released     Kind = 5 // a socket with flows was closed
-	process      Kind = 6 // a Process, no Socket
-	Held         Kind = 7 // a process holds this socket
-	Listening    Kind = 8 // likewise, and it listens
-	counters     Kind = 9 // a Counters, no Socket
+	Opened       Kind = 1  // a TCP connection
+	Closed       Kind = 2  // of it
+	OwnerChanged Kind = 3  // another process sends or receives
+	FlowOpened   Kind = 4  // by the first packet between a socket and a peer
+	Released     Kind = 5  // a socket with flows was closed
+	process      Kind = 6  // a Process, no Socket
+	Held         Kind = 7  // a process holds this socket
+	Listening    Kind = 8  // likewise, and it listens
+	counters     Kind = 9  // a Counters, no Socket
+	Refused      Kind = 10 // a flow of this socket has no room
 )
 
 // A Socket is what is told of a TCP connection, a flow or a socket.
@@ -41,6 +42,7 @@ type Socket struct {
 	State       uint8 // of TCP, before it closed if Kind is Closed
 	Direction   uint8 // 1: out, 2: in, 0: unknown
 	Connected   bool  // the socket has this peer only
+	Untold      bool  // if Kind is Released: it may have flows of which nothing was told
 	Local, Peer netip.AddrPort
 	UID         uint32
 	Cookie      uint64
@@ -105,7 +107,7 @@ func fill[T any](v *T, b []byte) bool {
 
 func (s *Socket) parse(b []byte) bool {
 	var r connmapSockEvent
-	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) > Listening {
+	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) == counters || Kind(r.Kind) > Refused {
 		return false
 	}
 	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
@@ -113,7 +115,7 @@ func (s *Socket) parse(b []byte) bool {
 		local, peer = netip.AddrFrom4([4]byte(r.Local[:4])), netip.AddrFrom4([4]byte(r.Peer[:4]))
 	}
 	*s = Socket{
-		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0,
+		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Untold: r.Untold != 0,
 		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
 		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
@@ -141,8 +143,11 @@ func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 }
 
 // Key returns the name of the flow that s tells of.
-func (s *Socket) Key() FlowKey {
-	return FlowKey{Cookie: s.Cookie, Peer: s.Peer.Addr().As16(), PeerPort: bits.ReverseBytes16(s.Peer.Port()), Proto: s.Proto}
+func (s *Socket) Key() FlowKey { return KeyOf(s.Cookie, s.Proto, s.Peer) }
+
+// KeyOf returns the name of the flow between a socket and a peer.
+func KeyOf(cookie uint64, proto uint8, peer netip.AddrPort) FlowKey {
+	return FlowKey{Cookie: cookie, Peer: peer.Addr().As16(), PeerPort: bits.ReverseBytes16(peer.Port()), Proto: proto}
 }
 
 func (s *Socket) value() connmapFlow {
