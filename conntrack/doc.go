@@ -47,8 +47,9 @@
 //     It needs BTF, the PID namespace of the host, and root or the capabilities
 //     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP
 //     and the others need 5.15, CAP_NET_ADMIN and the cgroup namespace of the
-//     host; to notice at once that a program takes over another's socket needs
-//     6.3. What is missing, Info says. Events are late by 0.1 seconds at most.
+//     host; to notice within an interval that a program takes over another's
+//     socket needs 6.3. What is missing, Info says. What opens and closes is
+//     reported within 0.1 seconds, what changes within an interval.
 //   - [Diag] polls the kernel's sock_diag, without privileges.
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.
@@ -72,15 +73,18 @@
 // pass, and a warning names its program.
 //
 // The kernel does not call the programs of [EBPF] for some packets that come in an
-// interrupt. The collector therefore asks the kernel, at each poll, which of the
-// connections that no process holds still exist. A close that no program saw is
-// reported within two polls; its bytes are those of the last poll.
+// interrupt. The collector therefore compares, at each poll, how many TCP connections
+// the kernel has with how many it knows, and looks for those that are gone. A close
+// that no program saw is reported within two polls, and in a storm of openings and
+// closes within 10 seconds; its bytes are those of the last poll.
 //
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a
 // connection that was accepted belongs to the process that listened until then.
-// [EBPF] tells the other processes that hold the socket too. The backends that
+// A close names the last owner, with the name, program and user that it had then.
+// [EBPF] also reports the other processes that hold the socket, within 10 seconds of
+// the fork. The backends that
 // poll take the first process found to hold it, and look again when that has
 // ended.
 //

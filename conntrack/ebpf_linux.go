@@ -59,6 +59,7 @@ type ebpf struct {
 	mostAt       int                      // so many
 	fresh        int                      // flows opened since they were counted
 	released     map[uint64]int64         // when sockets were closed that may have flows not told of yet
+	behind       bool                     // the ring may hold events of flows that a pass has found
 	started      time.Time
 	processes    processes
 	listening    map[endpointNS]bool
@@ -67,11 +68,15 @@ type ebpf struct {
 	spare        []*tracked
 	flowSeq      uint64
 	pass         uint32
-	touched      []holding // by the pass
-	countedAt    time.Time // when the flows were counted
-	soughtAt     time.Time // the countedAt of when largest last looked
-	idleAt       time.Time // when to look for idle flows
-	back         time.Time // when to look into the ring again, even if nothing wakes the pump
+	touched      []holding  // by the pass
+	late         []*tracked // whose changes are to be told when the followers have room
+	tcp          int        // of conns
+	excess       int        // of tcp over what the kernel's side knew at the last pass
+	lacking      bool       // that has grown
+	countedAt    time.Time  // when the flows were counted
+	soughtAt     time.Time  // the countedAt of when largest last looked
+	idleAt       time.Time  // when to look for idle flows
+	back         time.Time  // when to look into the ring again, even if nothing wakes the pump
 	nextTick     time.Time
 	holdersAt    time.Time // when they are due
 	resyncDue    bool      // events were lost
@@ -305,7 +310,7 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	err := e.do(func() {
 		// To a follower that is behind nothing more is told.
 		if !e.full() {
-			failed = e.refresh()
+			failed = e.refresh(true)
 		}
 		if failed != nil {
 			return
@@ -435,6 +440,7 @@ func (e *ebpf) comeBack() { e.back = time.Now().Add(bpf.Delay) }
 
 // rest is that of a turn after which the ring is empty.
 func (e *ebpf) rest(received bool, asked []func()) error {
+	e.behind = false
 	if err := e.due(); err != nil {
 		return err
 	}
@@ -549,7 +555,7 @@ func (e *ebpf) due() error {
 	}
 	e.nextTick = now.Add(e.interval)
 	if len(e.followers) > 0 {
-		e.passed(e.refresh())
+		e.passed(e.refresh(false))
 	}
 	return nil
 }

@@ -594,14 +594,14 @@ func TestManyFlows(t *testing.T) {
 func TestIdleFlowsTakeTurns(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Interval: time.Hour}, 0)
 	e := c.backend.(*ebpf)
-	left := 0
 	require.NoError(t, e.do(func() {
+		before := e.idlest.n
 		for i := range mostFlows {
 			e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: 1 << 60, Local: netip.MustParseAddrPort("192.0.2.1:1"),
 				Peer: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(i))})
 		}
-		left = e.idlest.n
-		assert.Equal(t, mostFlows/2, left)
+		left := e.idlest.n
+		assert.Equal(t, mostFlows/2, left-before)
 		assert.False(t, e.endIdle(time.Now().Add(flowIdle/2)))
 		assert.True(t, e.endIdle(time.Now().Add(2*flowIdle)))
 		assert.Equal(t, left-mostEnds, e.idlest.n)
@@ -609,4 +609,140 @@ func TestIdleFlowsTakeTurns(t *testing.T) {
 		}
 		assert.Zero(t, e.idlest.n)
 	}))
+}
+
+// TestLastOwner: a close tells what was true last: the process's name, its program if it
+// has executed another, and its user if it has become another before it accepted.
+func TestLastOwner(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	type end struct {
+		pid       int
+		direction Direction
+	}
+	var mu sync.Mutex
+	closes := map[end]Conn{}
+	follow(t, c, func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == Close && e.Conn.Proto == TCP {
+			closes[end{e.Conn.Process.PID, e.Conn.Direction}] = e.Conn
+		}
+	})
+	closeOf := func(pid int, d Direction) (conn Conn) {
+		require.Eventually(t, func() (ok bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			conn, ok = closes[end{pid, d}]
+			return ok
+		}, time.Minute, 10*time.Millisecond)
+		return conn
+	}
+	echo := func(l net.Listener) {
+		conn, err := l.Accept()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		io.Copy(conn, conn)
+	}
+	for _, how := range []string{"rename", "execute"} {
+		t.Run(how, func(t *testing.T) {
+			l := listen(t, "127.0.0.1:0")
+			go echo(l)
+			cmd, _, out := helperIn(t, "become "+how+" "+l.Addr().String(), nil)
+			exe, err := out.ReadString('\n')
+			require.NoError(t, err)
+			conn := closeOf(cmd.Process.Pid, Out)
+			assert.Equal(t, "after", conn.Process.Comm)
+			assert.Equal(t, strings.TrimSpace(exe), conn.Process.Exe)
+		})
+	}
+	t.Run("setuid", func(t *testing.T) {
+		cmd, in, out := helperIn(t, "become user -", nil)
+		addr, err := out.ReadString('\n')
+		require.NoError(t, err)
+		client, err := net.Dial("tcp", strings.TrimSpace(addr))
+		require.NoError(t, err)
+		_, err = client.Write([]byte{1})
+		require.NoError(t, err)
+		_, err = io.ReadFull(client, make([]byte, 1))
+		require.NoError(t, err)
+		client.Close()
+		assert.Equal(t, uint32(12345), closeOf(cmd.Process.Pid, In).UID)
+		in.(io.Closer).Close()
+	})
+}
+
+func init() { helpers["become"] = helpBecome }
+
+// helpBecome becomes another while it has a connection.
+func helpBecome(arg string) error {
+	how, addr, _ := strings.Cut(arg, " ")
+	ping := func(f io.ReadWriter) error {
+		if _, err := f.Write([]byte{1}); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(f, make([]byte, 1))
+		return err
+	}
+	// That of the whole process, which has started with this thread.
+	rename := func() error { return os.WriteFile("/proc/self/comm", []byte("after"), 0) }
+	switch how {
+	case "user":
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		if err := unix.Setuid(12345); err != nil {
+			return err
+		}
+		fmt.Println(l.Addr())
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = io.CopyN(conn, conn, 1)
+		return err
+	case "executed":
+		f := os.NewFile(3, "connection")
+		defer f.Close()
+		exe, err := os.Readlink("/proc/self/exe")
+		fmt.Println(exe)
+		return errors.Join(err, ping(f), os.RemoveAll(filepath.Dir(exe)))
+	}
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := ping(conn); err != nil {
+		return err
+	}
+	if how == "rename" {
+		exe, err := os.Readlink("/proc/self/exe")
+		fmt.Println(exe)
+		return errors.Join(err, rename(), ping(conn))
+	}
+	file, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "conntrack")
+	if err != nil {
+		return err
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, "after")
+	if err := os.WriteFile(name, self, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Dup3(int(file.Fd()), 3, 0); err != nil {
+		return err
+	}
+	os.Setenv(helperEnv, "become executed -")
+	return unix.Exec(name, []string{name}, os.Environ())
 }

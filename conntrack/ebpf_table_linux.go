@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"iter"
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 
@@ -21,9 +20,9 @@ type tracked struct {
 	conn      Conn
 	opened    int64   // as the kernel's clock says
 	socket    *socket // flows of one socket share it
-	held      uint64  // by whom, as the pass has seen: the owner and the sharers, a bit each
 	flow      bool
 	connected bool
+	late      bool          // its change is to be told when there is room
 	cookie    uint64        // of a flow's socket
 	grown     time.Duration // when the counters of a flow last were seen to grow, after ebpf.started
 	links     [2]link       // in flowLists
@@ -33,11 +32,11 @@ func (t *tracked) key() bpf.FlowKey { return bpf.KeyOf(t.cookie, uint8(t.conn.Pr
 
 // A socket is what passes have seen of one.
 type socket struct {
-	flows  flowList
-	pass   uint32
-	at     int    // its place in ebpf.touched
-	owner  uint32 // PID of the owner, as the kernel last told
-	misses uint8  // passes that did not see it, one after the other
+	flows   flowList
+	process *Process // the owner of those flows that grow from now on; nil: no other
+	at      int      // its place in ebpf.touched
+	pass    uint32
+	misses  uint8 // passes that did not see it, one after the other
 }
 
 // A holding is who holds a socket, as a pass finds it.
@@ -125,7 +124,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		// If its opening was lost, it is told now.
 		t := e.open(s)
 		t.count(s)
-		t.conn.State = Closed
+		t.conn.State, t.conn.UID = Closed, s.UID
 		if s.Owner.PID != 0 {
 			t.conn.Process = e.processes.of(&s.Owner)
 		}
@@ -133,24 +132,20 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		if len(e.spare) < mostSpare {
 			e.spare = append(e.spare, t)
 		}
-	case bpf.OwnerChanged:
-		owned := func(t *tracked) {
-			t.socket.owner = s.Owner.PID
-			t.conn.Process = e.processes.of(&s.Owner)
-			t.conn.Sharers = without(t.conn.Sharers, t.conn.Process.PID)
-			e.emit(Update, e.wall(s.Time), &t.conn)
-			e.holdersAt = time.Time{} // does the one before still hold it?
-		}
-		if sock := e.sockets[s.Cookie]; sock != nil {
-			for t := range sock.flows.all() {
-				owned(t)
-			}
-		} else if t := e.conns[s.Cookie]; t != nil {
-			owned(t)
-		}
 	case bpf.FlowOpened:
+		if e.behind && !e.probe.HasFlow(s.Key()) {
+			return // a pass has found it, and it has ended
+		}
 		e.openFlow(s)
 	case bpf.Released:
+		if sock := e.sockets[s.Cookie]; sock != nil {
+			p := e.processes.of(&s.Owner)
+			for t := range sock.flows.all() {
+				if sock.flows.n == 1 || t.conn.Process.PID == p.PID {
+					e.owns(t, p)
+				}
+			}
+		}
 		e.endFlows(s.Cookie, e.wall(s.Time))
 		if s.Untold && len(e.released) < mostReleased {
 			e.released[s.Cookie] = s.Time
@@ -180,7 +175,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	if sock == nil {
 		sock = new(socket)
 	}
-	*sock = socket{owner: s.Owner.PID}
+	*sock = socket{}
 	*t = tracked{opened: s.Opened, socket: sock, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
@@ -190,6 +185,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		t.conn.Direction = e.side(s)
 	}
 	e.conns[s.Cookie] = t
+	e.tcp++
 	e.emit(Open, t.conn.Opened, &t.conn)
 	return t
 }
@@ -230,6 +226,9 @@ func (t *tracked) count(s *bpf.Socket) {
 // end takes a connection out of the table.
 func (e *ebpf) end(t *tracked, at time.Time) {
 	delete(e.conns, t.conn.ID)
+	if !t.flow {
+		e.tcp--
+	}
 	if at.Before(t.conn.Opened) {
 		at = t.conn.Opened
 	}
@@ -255,7 +254,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	}
 	sock := e.sockets[s.Cookie]
 	if sock == nil {
-		sock = &socket{owner: s.Owner.PID}
+		sock = new(socket)
 		e.sockets[s.Cookie] = sock
 	}
 	id := s.Cookie
@@ -370,62 +369,108 @@ func (e *ebpf) endIdle(now time.Time) (more bool) {
 	return true
 }
 
-// refresh reads the counters of all connections, and who holds them if there
-// is reason to.
-func (e *ebpf) refresh() error {
+// refresh reads what has changed of the connections, and who holds them if there is
+// reason to, or if it must.
+func (e *ebpf) refresh(must bool) error {
 	now := time.Now().Round(0)
-	e.pass++
-	e.touched = e.touched[:0]
-	look := time.Now().After(e.holdersAt)
-	if len(e.conns) == 0 && !look {
-		return nil
+	late := e.late
+	e.late = nil
+	for _, t := range late {
+		t.late = false
+		if e.conns[t.conn.ID] == t {
+			e.update(t, now)
+		}
 	}
-	err := e.probe.Counters(func(c bpf.Counters) {
-		t := e.conns[c.Cookie]
-		if t == nil || t.flow {
-			return // its opening is on its way, or was lost
-		}
-		if t.socket.pass != e.pass {
-			t.socket.pass, t.socket.misses, t.held = e.pass, 0, 0
-			if len(t.conn.Sharers) > 0 {
-				e.touched = append(e.touched, holding{conn: t})
-			}
-			changed := t.conn.Tx != c.Tx || t.conn.Rx != c.Rx || t.conn.State != State(c.State)
-			t.conn.Tx, t.conn.Rx, t.conn.RTT, t.conn.State = c.Tx, c.Rx, c.RTT, State(c.State)
-			if changed {
-				e.emit(Update, now, &t.conn)
-			}
-		}
-		owner := t.conn.Process.PID
-		i := -1
-		if int(c.Holder) != owner {
-			i = slices.IndexFunc(t.conn.Sharers, func(p Process) bool { return p.PID == int(c.Holder) })
-			look = look || i < 0
-		}
-		t.held |= 1 << (i + 1)
-		look = look || c.Owner != 0 && c.Owner != t.socket.owner
-	})
+	present, err := e.probe.Changes(func(c *bpf.Change) { e.change(c, now) })
 	if err != nil {
 		return err
 	}
-	e.countMisses(false)
-	for _, h := range e.touched {
-		look = look || bits.OnesCount64(h.conn.held) != min(64, 1+len(h.conn.conn.Sharers))
-	}
-	if look {
+	if must || time.Now().After(e.holdersAt) || e.lacks(present) {
 		if err := e.findHolders(); err != nil {
 			return err
 		}
-	}
-	if err := e.endGone(2); err != nil {
-		return err
+		if err := e.endGone(1); err != nil {
+			return err
+		}
+		e.excess = max(0, e.tcp-present)
 	}
 	return e.countFlows(false)
 }
 
-// countMisses notes which connections the pass that has ended did not find, and
-// which flows if it looked for them.
-func (e *ebpf) countMisses(flows bool) {
+// lacks reports whether some connections of the table are missing in the kernel, for
+// the second time: at first their close may be on its way. Some may be there although
+// the kernel's side has nothing about them.
+func (e *ebpf) lacks(present int) bool {
+	excess := max(0, e.tcp-present)
+	if excess <= e.excess {
+		e.excess, e.lacking = excess, false
+		return false
+	}
+	before := e.lacking
+	e.lacking = !before
+	return before
+}
+
+// change takes in what has changed of a socket.
+func (e *ebpf) change(c *bpf.Change, now time.Time) {
+	if sock := e.sockets[c.Cookie]; sock != nil {
+		if c.Owned {
+			// That of a flow is the owner of when it last grew.
+			p := e.processes.of(&c.Owner)
+			sock.process = &p
+			if t := sock.flows.front; sock.flows.n == 1 && e.owns(t, p) {
+				e.update(t, now)
+			}
+		}
+		return
+	}
+	t := e.conns[c.Cookie]
+	if t == nil || t.flow {
+		return // its opening is on its way, or was lost
+	}
+	changed := c.Owned && e.owns(t, e.processes.of(&c.Owner))
+	if c.Counted {
+		k := &t.conn
+		changed = changed || k.Tx != c.Tx || k.Rx != c.Rx || k.State != State(c.State) || k.UID != c.UID
+		k.Tx, k.Rx, k.RTT, k.State, k.UID = c.Tx, c.Rx, c.RTT, State(c.State), c.UID
+	}
+	if changed {
+		e.update(t, now)
+	}
+}
+
+// owns makes a process the owner of a connection, and reports whether that is news.
+func (e *ebpf) owns(t *tracked, p Process) bool {
+	before := t.conn.Process
+	if p.PID == 0 || p == before {
+		return false
+	}
+	t.conn.Process = p
+	switch {
+	case p.PID == before.PID:
+	case holds(t.conn.Sharers, p.PID):
+		// They take turns.
+		sharers := append(without(t.conn.Sharers, p.PID), before)
+		slices.SortFunc(sharers, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+		t.conn.Sharers = sharers
+	default:
+		e.holdersAt = time.Time{} // does the one before still hold it?
+	}
+	return true
+}
+
+// update tells of a change, or will do so when the followers have room again.
+func (e *ebpf) update(t *tracked, at time.Time) {
+	if !e.full() {
+		e.emit(Update, at, &t.conn)
+	} else if !t.late {
+		t.late = true
+		e.late = append(e.late, t)
+	}
+}
+
+// countMisses notes which sockets the pass that has ended did not find.
+func (e *ebpf) countMisses() {
 	missed := func(s *socket) {
 		if s.pass != e.pass && s.misses < math.MaxUint8 {
 			s.misses++
@@ -436,10 +481,8 @@ func (e *ebpf) countMisses(flows bool) {
 			missed(t.socket)
 		}
 	}
-	if flows {
-		for _, s := range e.sockets {
-			missed(s)
-		}
+	for _, s := range e.sockets {
+		missed(s)
 	}
 }
 
@@ -499,7 +542,7 @@ func (e *ebpf) findHolders() error {
 			e.holder(t.socket, t, s)
 		}
 	}
-	e.countMisses(true)
+	e.countMisses()
 	for i := range e.touched {
 		h := &e.touched[i]
 		slices.SortFunc(h.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
@@ -531,7 +574,7 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 	}
 	if owner != t.conn.Process || !slices.Equal(holders, t.conn.Sharers) {
 		t.conn.Process, t.conn.Sharers = owner, holders
-		e.emit(Update, now, &t.conn)
+		e.update(t, now)
 	}
 }
 
@@ -539,7 +582,7 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 // one, of flows.
 func (e *ebpf) holder(sock *socket, conn *tracked, s *bpf.Socket) {
 	if sock.pass != e.pass {
-		sock.pass, sock.misses, sock.owner, sock.at = e.pass, 0, s.Primary, len(e.touched)
+		sock.pass, sock.misses, sock.at = e.pass, 0, len(e.touched)
 		e.touched = append(e.touched, holding{socket: sock, conn: conn})
 	}
 	h := &e.touched[sock.at]
@@ -557,11 +600,12 @@ func (e *ebpf) holder(sock *socket, conn *tracked, s *bpf.Socket) {
 func (e *ebpf) countFlows(must bool) error {
 	now := time.Now()
 	e.countedAt, e.fresh = now, 0
+	e.behind = e.behind || must
 	whole := true
 	err := e.probe.Flows(must, func(key bpf.FlowKey, s *bpf.Socket) bool {
 		t := e.flows[key]
-		if t == nil && !e.probe.HasFlow(key) {
-			return true
+		if t == nil && (!must && !s.Untold || !e.probe.HasFlow(key)) {
+			return true // its opening is on its way, or it has ended
 		}
 		if t == nil {
 			t = e.openFlow(s)
@@ -573,6 +617,9 @@ func (e *ebpf) countFlows(must bool) error {
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
 			t.conn.Tx, t.conn.Rx = s.Tx, s.Rx
+			if t.socket.process != nil {
+				e.owns(t, *t.socket.process)
+			}
 			e.emit(Update, now.Round(0), &t.conn)
 			t.grown = now.Sub(e.started)
 			t.socket.flows.remove(t, ofSocket)

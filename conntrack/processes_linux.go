@@ -20,18 +20,18 @@ const mostProcesses = 4096
 type processes struct{ young, old map[processKey]*Process }
 
 type processKey struct {
-	pid   uint32
-	start int64
+	pid, exec uint32
+	start     int64
 }
 
-// add takes in what the kernel tells once of each process, and again if it
-// executes another program.
+// add takes in what the kernel tells once of each process, and again when it has
+// executed another program.
 func (p *processes) add(t *bpf.Process) {
 	v := &Process{PID: int(t.PID), Exe: t.Exe, Container: container([]byte(t.Cgroup))}
 	if v.Exe == "" { // too long for the kernel's side
 		v = lookUp(t.PID, t.Start)
 	}
-	p.put(processKey{t.PID, t.Start}, v)
+	p.put(processKey{t.PID, t.Exec, t.Start}, v)
 }
 
 func (p *processes) put(k processKey, v *Process) {
@@ -46,7 +46,7 @@ func (p *processes) of(o *bpf.Owner) Process {
 	if o.PID == 0 {
 		return Process{}
 	}
-	k := processKey{o.PID, o.Start}
+	k := processKey{o.PID, o.Exec, o.Start}
 	v := p.young[k]
 	if v == nil {
 		if v = p.old[k]; v == nil {

@@ -342,6 +342,7 @@ func TestStorms(t *testing.T) {
 	}{
 		{"peers", "peers 200000", 190_000, true, 0},
 		{"clients", "clients 1500", 0, false, 0},
+		{"prefork", "prefork 500", 0, false, 500 * 2 * 30},
 	} {
 		t.Run(storm.name, func(t *testing.T) {
 			testStorm(t, storm.arg, storm.flows, storm.idle, storm.updates)

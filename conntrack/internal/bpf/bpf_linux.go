@@ -31,12 +31,13 @@ type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
 
-	coll   *ebpf.Collection
-	links  []link.Link // an unreferenced link is detached by the garbage collector
-	held   *link.Iter
-	exists *link.Iter
-	ring   *ringbuf.Reader
-	grown  *ringbuf.Reader // keys of flows
+	coll    *ebpf.Collection
+	links   []link.Link // an unreferenced link is detached by the garbage collector
+	held    *link.Iter
+	exists  *link.Iter
+	changed *link.Iter
+	ring    *ringbuf.Reader
+	grown   *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
 	// call would keep a thread, and the scheduler's watch, awake.
 	file *os.File
@@ -44,6 +45,7 @@ type Probe struct {
 
 	record ringbuf.Record
 	socket Socket
+	change Change
 	buf    []byte // of iterators
 	pass   uint32
 	keys   []connmapFlowKey
@@ -105,7 +107,7 @@ func (p *Probe) start(o Options, cgroup string) error {
 	err := p.attach(cgroup)
 	if err != nil {
 		p.Close()
-		p.coll, p.links, p.held, p.exists, p.ring, p.grown, p.file = nil, nil, nil, nil, nil, nil, nil
+		p.coll, p.links, p.held, p.exists, p.changed, p.ring, p.grown, p.file = nil, nil, nil, nil, nil, nil, nil, nil
 	}
 	return err
 }
@@ -175,8 +177,12 @@ func (p *Probe) attach(cgroup string) error {
 	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil {
 		return err
 	}
-	p.exists, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgExists], Map: p.coll.Maps[connmapMapSockets]})
-	return err
+	for name, l := range map[string]**link.Iter{connmapProgExists: &p.exists, connmapProgChanged: &p.changed} {
+		if *l, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[name], Map: p.coll.Maps[connmapMapSockets]}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watch prepares Wait.
@@ -235,7 +241,7 @@ func (p *Probe) Close() error {
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
-	for _, l := range []*link.Iter{p.held, p.exists} {
+	for _, l := range []*link.Iter{p.held, p.exists, p.changed} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
@@ -310,28 +316,28 @@ func (p *Probe) Wait() error {
 // Held calls visit for each TCP connection, listener, and socket of another
 // protocol, once for each process that holds it.
 func (p *Probe) Held(visit func(*Socket)) error {
-	return p.iterateHeld(false, socketSize, func(b []byte) {
+	return p.iterate(p.held, socketSize, func(b []byte) {
 		if p.socket.parse(b) {
 			visit(&p.socket)
 		}
 	})
 }
 
-// Counters calls visit for each TCP connection that was told of, once for each
-// process that holds it.
-func (p *Probe) Counters(visit func(Counters)) error {
-	return p.iterateHeld(true, countersSize, func(b []byte) {
-		if c, ok := parseCounters(b); ok {
-			visit(c)
+// Changes calls visit for each socket of which something has changed since the last
+// call, and was told of before. It returns how many TCP connections there are.
+func (p *Probe) Changes(visit func(*Change)) (present int, err error) {
+	v := p.coll.Variables[connmapVarPresent]
+	if err := v.Set(uint64(0)); err != nil {
+		return 0, fmt.Errorf("list of sockets: %w", err)
+	}
+	err = p.iterate(p.changed, changeSize, func(b []byte) {
+		if p.change.parse(b) {
+			visit(&p.change)
 		}
 	})
-}
-
-func (p *Probe) iterateHeld(brief bool, size int, visit func([]byte)) error {
-	if err := p.coll.Variables[connmapVarBrief].Set(brief); err != nil {
-		return fmt.Errorf("list of sockets: %w", err)
-	}
-	return p.iterate(p.held, size, visit)
+	var n uint64
+	err = errors.Join(err, v.Get(&n))
+	return int(n), err
 }
 
 func (p *Probe) iterate(l *link.Iter, size int, visit func([]byte)) error {

@@ -214,7 +214,7 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, size := range []int{0, 1, countersSize, socketSize, processSize, processSize + 8} {
+	for _, size := range []int{0, 1, changeSize, socketSize, processSize, processSize + 8} {
 		b := make([]byte, size)
 		if size > 0 {
 			b[0] = byte(process)
@@ -232,7 +232,7 @@ func FuzzParse(f *testing.F) {
 		if p, ok := parseProcess(b); ok && (len(p.Exe) > 641 || len(p.Cgroup) > 641) {
 			t.Fatalf("%+v", p)
 		}
-		parseCounters(b)
+		new(Change).parse(b)
 	})
 }
 

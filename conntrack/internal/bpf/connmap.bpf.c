@@ -35,20 +35,17 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_FLOWS 4		   // has or had flows
 #define FLAG_ENDED 8		   // its connection has been, and is not any more
 #define FLAG_UNTOLD 16		   // has a flow that the ring had no room for
-#define OTHERS 3
 #define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
 
 enum kind {
 	OPEN = 1,     // a TCP connection
 	CLOSE = 2,    // of it
-	OWNER = 3,    // another process sends or receives, or the same one under another name
 	FLOW = 4,     // the first packet between a socket and a peer
 	RELEASE = 5,  // of a socket with flows
 	PROCESS = 6,  // its paths
 	HELD = 7,     // by the iterator: a process has a file descriptor of this socket
 	LISTENER = 8, // likewise, of a socket that listens
-	COUNTERS = 9, // likewise, in short
 	REFUSED = 10, // a flow of this socket has no room
 };
 
@@ -56,7 +53,7 @@ struct owner {
 	__u64 start; // of the process, boot time in ns
 	char comm[16] __attribute__((aligned(8)));
 	__u32 pid;
-	__u32 pad; // the compiler's own would not be written
+	__u32 exec; // how often it has executed a program
 };
 
 // A sock_event is all that is known of a socket or flow.
@@ -94,27 +91,28 @@ struct process_event {
 	__u64 start;
 	__u16 exe_len;
 	__u16 cgroup_len;
-	__u32 pad2;
+	__u32 exec;
 	char exe[TEXT + NAME];
 	char cgroup[TEXT + NAME];
 };
 
-// Counters are those of a connection that was told of before.
-struct counters {
+// A change is what has changed of a socket since the pass before.
+struct change {
 	__u64 cookie;
 	__u64 tx, rx;
 	__u32 rtt;
-	__u32 holder; // process that has a file descriptor of it
-	__u32 owner;
-	__u8 kind;
+	__u32 uid;
 	__u8 state;
-	__u8 pad[2];
+	__u8 counted; // state and counters are those of now
+	__u8 owned;   // the owner is, and may be another one
+	__u8 pad[5];
+	struct owner owner;
 };
 
 // Keeps the types in the object's BTF, for bpf2go.
 const struct sock_event *unused1 __attribute__((unused));
 const struct process_event *unused2 __attribute__((unused));
-const struct counters *unused3 __attribute__((unused));
+const struct change *unused3 __attribute__((unused));
 
 struct flow_key {
 	__u64 cookie;
@@ -134,17 +132,21 @@ struct flow {
 	__u32 uid;
 	struct owner owner;
 	__u32 pass; // in which it was last put into grown
-	__u32 pad;
+	__u32 told; // an event has told of it
 };
 
 // What is known of a socket.
 struct known {
 	struct owner owner;
 	__u64 opened; // of the connection that was announced; 0: none
-	__u32 others[OTHERS]; // processes that owned it before
+	__u64 tx, rx; // as a pass last told
+	__u32 uid;    // likewise
+	__u32 owned;  // how often another process, or another program of it, became the owner
+	__u32 told;   // owned, as a pass last told
 	__u8 out;
 	__u8 flags;
-	__u8 pad[2];
+	__u8 state; // as a pass last told
+	__u8 pad;
 	__u32 fresh;   // flows opened in the pass
 	__u32 pass;    // of the reader
 	__u32 refused; // the pass in which a refused flow was last reported
@@ -154,7 +156,7 @@ struct known {
 struct process_key {
 	__u64 start;
 	__u32 pid;
-	__u32 pad;
+	__u32 exec;
 };
 
 struct {
@@ -184,12 +186,12 @@ struct {
 	__uint(max_entries, 1 << 19); // 13,107 keys
 } grown SEC(".maps");
 
-// The processes whose paths have been sent, and of which executable.
+// The processes whose paths have been sent.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 13);
 	__type(key, struct process_key);
-	__type(value, __u64);
+	__type(value, __u8);
 } processes SEC(".maps");
 
 // Cookies of sockets that the reader asks about. The program exists removes
@@ -212,7 +214,7 @@ __u64 woken;	   // when the reader was last woken up
 __u32 pass = 1;	   // of the reader over the flows
 __u32 missed;	   // grown had no room since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
-__u8 brief;	   // the iterator tells counters alone where that is enough
+__u64 present;	   // TCP connections that the pass has met
 
 static __always_inline __u64 wake(__u64 now)
 {
@@ -234,6 +236,7 @@ static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 
 	o->pid = task->tgid;
 	o->start = leader->start_boottime;
+	o->exec = leader->self_exec_id;
 	bpf_core_read(&o->comm, sizeof(o->comm), &leader->comm);
 }
 
@@ -325,7 +328,7 @@ static __noinline int tell_process(struct task_struct *task)
 	struct process_event *e;
 	struct mm_struct *mm;
 	struct file *exe;
-	__u64 *told, id;
+	__u8 told = 1;
 
 	if (!task)
 		return 0;
@@ -334,12 +337,9 @@ static __noinline int tell_process(struct task_struct *task)
 		return 0;
 	key.pid = task->tgid;
 	key.start = task->group_leader->start_boottime;
+	key.exec = task->group_leader->self_exec_id;
 	exe = mm->exe_file;
-	if (!exe)
-		return 0;
-	id = (__u64)exe;
-	told = bpf_map_lookup_elem(&processes, &key);
-	if (told && *told == id)
+	if (!exe || bpf_map_lookup_elem(&processes, &key))
 		return 0;
 	// Without room it is told the next time; the reader meanwhile looks in /proc.
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -348,10 +348,11 @@ static __noinline int tell_process(struct task_struct *task)
 	e->kind = PROCESS;
 	e->pid = key.pid;
 	e->start = key.start;
+	e->exec = key.exec;
 	e->exe_len = path_parts(e->exe, exe);
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-	bpf_map_update_elem(&processes, &key, &id, BPF_ANY);
+	bpf_map_update_elem(&processes, &key, &told, BPF_ANY);
 	return 0;
 }
 
@@ -514,35 +515,24 @@ static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 	k->flags |= FLAG_ENDED;
 }
 
-// owned makes the current process the owner, and reports whether that is news.
-static __always_inline int owned(struct known *k)
+// owned makes the current process the owner, under the name it has now. The next
+// pass tells if that is news.
+static __always_inline void owned(struct known *k)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 pid = k->owner.pid;
-	__u64 *comm = (void *)k->owner.comm, comm0 = comm[0], comm1 = comm[1];
+	struct task_struct *task = bpf_get_current_task_btf(), *leader = task->group_leader;
+	__u64 comm[2];
 
 	// A thread of the kernel works for somebody else.
 	if (!task->mm)
-		return 0;
-	owner_of(&k->owner, task);
+		return;
 	k->flags &= ~FLAG_PROVISIONAL;
+	bpf_core_read(&comm, sizeof(comm), &leader->comm);
+	if (k->owner.pid == task->tgid && k->owner.exec == (__u32)leader->self_exec_id &&
+	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1])
+		return;
+	owner_of(&k->owner, task);
 	tell_process(task);
-	return pid != k->owner.pid || comm0 != comm[0] || comm1 != comm[1];
-}
-
-// shared reports whether the current process owned the socket before, and
-// notes the last owner. Processes that take turns are no news each time.
-static __always_inline int shared(struct known *k, __u32 pid)
-{
-	__u32 last = k->owner.pid;
-	int before = k->others[0] == pid || k->others[1] == pid || k->others[2] == pid;
-
-	if (last && k->others[0] != last && k->others[1] != last && k->others[2] != last) {
-		k->others[2] = k->others[1];
-		k->others[1] = k->others[0];
-		k->others[0] = last;
-	}
-	return before;
+	k->owned++;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -561,7 +551,6 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
 		k->flags &= ~FLAG_ENDED;
-		k->others[0] = k->others[1] = k->others[2] = 0;
 		owned(k);
 		if (state == BPF_TCP_LISTEN)
 			k->flags |= FLAG_PROVISIONAL; // for its children
@@ -643,9 +632,6 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 
 	if (!p || !f)
 		return 0;
-	// A flood of flows leaves room for others: the next pass finds this one.
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
-		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
 		return 0;
@@ -721,11 +707,16 @@ static __always_inline void count(struct packet *p, struct known *k)
 		else
 			fresh.rx = p->bytes;
 		k->flags |= FLAG_FLOWS;
+		// A flood of flows leaves room for others: the next pass finds this one.
+		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
 		if (!bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST)) {
-			if (!tell_flow(p, &fresh)) {
-				k->flags |= FLAG_UNTOLD;
-				tell_grown(&p->key);
-			}
+			if (fresh.told && tell_flow(p, &fresh))
+				return;
+			k->flags |= FLAG_UNTOLD;
+			f = bpf_map_lookup_elem(&flows, &p->key);
+			if (f)
+				f->told = 0;
+			tell_grown(&p->key);
 			return;
 		}
 		// Another processor was faster, or there is no room.
@@ -746,7 +737,6 @@ static __always_inline void count(struct packet *p, struct known *k)
 // io is called in the context of the process that sends or receives.
 static __always_inline void io(struct sock *sk, int n, __u8 out)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	__u16 family = sk->__sk_common.skc_family;
 	struct known *k;
 	int state;
@@ -755,14 +745,12 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		return;
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		// The connection is its first subflow, the owner is noted here.
-		struct sock *first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
-
 		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (!k || !first || k->owner.pid == pid)
+		if (!k)
 			return;
-		if (!shared(k, pid) && owned(k))
-			tell_socket(cookie_of(first, 1), k, OWNER, IPPROTO_TCP);
-		k->opened = bpf_ktime_get_boot_ns();
+		owned(k);
+		if (!k->opened)
+			k->opened = bpf_ktime_get_boot_ns();
 		return;
 	}
 	state = sk->__sk_common.skc_state;
@@ -784,18 +772,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k)
 			return;
 	}
-	if (k->owner.pid == pid && k->flags & FLAG_PROVISIONAL) {
-		// Who listens has accepted, but may have taken another name since.
-		struct task_struct *leader = bpf_get_current_task_btf()->group_leader;
-
-		k->flags &= ~FLAG_PROVISIONAL;
-		bpf_core_read(&k->owner.comm, sizeof(k->owner.comm), &leader->comm);
-	} else if (k->owner.pid != pid) {
-		int known = shared(k, pid);
-
-		if (owned(k) && !known && !(k->flags & FLAG_HIDDEN) && (k->opened || k->flags & FLAG_FLOWS))
-			tell_socket(bpf_get_socket_cookie(sk), k, OWNER, sk->sk_protocol);
-	}
+	owned(k);
 	if (!by_packet && sk->sk_protocol == IPPROTO_UDP && state == BPF_TCP_ESTABLISHED) {
 		struct packet p = {};
 
@@ -963,27 +940,8 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 		return 0;
 	}
 	if (proto != IPPROTO_TCP) {
-		if (brief)
-			return 0;
 		if (state == BPF_TCP_ESTABLISHED)
 			k->flags |= FLAG_FLOWS; // the reader makes one of it
-	} else if (brief) {
-		struct counters c = {};
-		struct tcp_sock *tp;
-
-		// What has not been told of is on its way in the ring.
-		if (!k->opened || kind == LISTENER)
-			return 0;
-		c.kind = COUNTERS;
-		c.state = state;
-		c.cookie = cookie_of(sk, raw);
-		c.holder = task->tgid;
-		c.owner = k->owner.pid;
-		tp = tcp_of(sk, raw);
-		if (tp)
-			read_counters(&c.tx, &c.rx, &c.rtt, sk, tp, raw);
-		bpf_seq_write(ctx->meta->seq, &c, sizeof(c));
-		return 0;
 	} else if (!k->opened && kind == HELD) {
 		k->opened = bpf_ktime_get_boot_ns();
 	}
@@ -1026,6 +984,59 @@ int held(struct bpf_iter__task_file *ctx)
 	// Its listener and its connection are those of the first subflow.
 	first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
 	return first ? hold(ctx, task, first, 1, k) : 0;
+}
+
+// changed tells what has changed of the sockets, of all namespaces, whether or not a
+// process holds them.
+SEC("iter/bpf_sk_storage_map")
+int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk, *conn = sk;
+	struct known *k = ctx->value;
+	struct change c = {};
+	struct tcp_sock *tp;
+	__u32 owned;
+	int raw = 0;
+
+	if (!sk || !k)
+		return 0;
+	if (sk->sk_protocol == IPPROTO_MPTCP) {
+		conn = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+		raw = 1;
+		if (!conn)
+			return 0;
+	}
+	owned = k->owned;
+	c.uid = sk->sk_uid.val;
+	if (sk->sk_protocol == IPPROTO_TCP || raw) {
+		c.state = GET(conn, raw, __sk_common.skc_state);
+		// What has not been told of is on its way in the ring.
+		if (!k->opened || k->flags & FLAG_HIDDEN || c.state == BPF_TCP_CLOSE || c.state == BPF_TCP_LISTEN)
+			return 0;
+		tp = tcp_of(conn, raw);
+		if (!tp)
+			return 0;
+		read_counters(&c.tx, &c.rx, &c.rtt, conn, tp, raw);
+		c.counted = c.tx != k->tx || c.rx != k->rx || c.state != k->state || c.uid != k->uid;
+	} else if (!(k->flags & FLAG_FLOWS)) {
+		return 0;
+	}
+	c.owned = owned != k->told;
+	if (c.counted || c.owned) {
+		c.cookie = raw ? cookie_of(conn, 1) : sk->__sk_common.skc_cookie.counter;
+		c.owner = k->owner;
+		// Without room the kernel calls again for the same socket.
+		if (bpf_seq_write(ctx->meta->seq, &c, sizeof(c)))
+			return 0;
+		k->tx = c.tx;
+		k->rx = c.rx;
+		k->state = c.state;
+		k->uid = c.uid;
+		k->told = owned;
+	}
+	if (!raw && c.state)
+		present++;
+	return 0;
 }
 
 // exists visits every socket that has storage, of all namespaces, whether or not

@@ -164,6 +164,7 @@ struct task_struct {
 	int tgid;
 	__u64 start_boottime;
 	struct task_struct *group_leader;
+	__u64 self_exec_id;
 	char comm[16];
 	struct mm_struct *mm;
 	struct css_set *cgroups;
@@ -185,6 +186,7 @@ struct bpf_iter__task_file {
 struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct sock *sk;
+	void *value;
 };
 
 #pragma clang attribute pop

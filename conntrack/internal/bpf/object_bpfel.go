@@ -13,17 +13,18 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type connmapCounters struct {
-	_      structs.HostLayout
-	Cookie uint64
-	Tx     uint64
-	Rx     uint64
-	Rtt    uint32
-	Holder uint32
-	Owner  uint32
-	Kind   uint8
-	State  uint8
-	Pad    [2]uint8
+type connmapChange struct {
+	_       structs.HostLayout
+	Cookie  uint64
+	Tx      uint64
+	Rx      uint64
+	Rtt     uint32
+	Uid     uint32
+	State   uint8
+	Counted uint8
+	Owned   uint8
+	Pad     [5]uint8
+	Owner   connmapOwner
 }
 
 type connmapFlow struct {
@@ -36,15 +37,9 @@ type connmapFlow struct {
 	Out       uint8
 	Connected uint8
 	Uid       uint32
-	Owner     struct {
-		_     structs.HostLayout
-		Start uint64
-		Comm  [16]int8
-		Pid   uint32
-		Pad   uint32
-	}
-	Pass uint32
-	Pad  uint32
+	Owner     connmapOwner
+	Pass      uint32
+	Told      uint32
 }
 
 type connmapFlowKey struct {
@@ -57,23 +52,30 @@ type connmapFlowKey struct {
 }
 
 type connmapKnown struct {
-	_     structs.HostLayout
-	Owner struct {
-		_     structs.HostLayout
-		Start uint64
-		Comm  [16]int8
-		Pid   uint32
-		Pad   uint32
-	}
+	_       structs.HostLayout
+	Owner   connmapOwner
 	Opened  uint64
-	Others  [3]uint32
+	Tx      uint64
+	Rx      uint64
+	Uid     uint32
+	Owned   uint32
+	Told    uint32
 	Out     uint8
 	Flags   uint8
-	Pad     [2]uint8
+	State   uint8
+	Pad     uint8
 	Fresh   uint32
 	Pass    uint32
 	Refused uint32
 	Pad2    uint32
+}
+
+type connmapOwner struct {
+	_     structs.HostLayout
+	Start uint64
+	Comm  [16]int8
+	Pid   uint32
+	Exec  uint32
 }
 
 type connmapProcessEvent struct {
@@ -84,7 +86,7 @@ type connmapProcessEvent struct {
 	Start     uint64
 	ExeLen    uint16
 	CgroupLen uint16
-	Pad2      uint32
+	Exec      uint32
 	Exe       [640]int8
 	Cgroup    [640]int8
 }
@@ -93,7 +95,7 @@ type connmapProcessKey struct {
 	_     structs.HostLayout
 	Start uint64
 	Pid   uint32
-	Pad   uint32
+	Exec  uint32
 }
 
 type connmapSockEvent struct {
@@ -118,15 +120,9 @@ type connmapSockEvent struct {
 	Rx        uint64
 	Rtt       uint32
 	Netns     uint32
-	Owner     struct {
-		_     structs.HostLayout
-		Start uint64
-		Comm  [16]int8
-		Pid   uint32
-		Pad   uint32
-	}
-	Primary uint32
-	Pad2    uint32
+	Owner     connmapOwner
+	Primary   uint32
+	Pad2      uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -139,6 +135,7 @@ const (
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
+	connmapProgChanged     = "changed"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
 	connmapProgEgress      = "egress"
@@ -149,12 +146,12 @@ const (
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
 	connmapProgSetState    = "set_state"
-	connmapVarBrief        = "brief"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
 	connmapVarLost         = "lost"
 	connmapVarMissed       = "missed"
 	connmapVarPass         = "pass"
+	connmapVarPresent      = "present"
 	connmapVarTestPort     = "test_port"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
@@ -206,6 +203,7 @@ type connmapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapProgramSpecs struct {
+	Changed    *ebpf.ProgramSpec `ebpf:"changed"`
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
 	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
@@ -234,12 +232,12 @@ type connmapMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapVariableSpecs struct {
-	Brief        *ebpf.VariableSpec `ebpf:"brief"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
 	Missed       *ebpf.VariableSpec `ebpf:"missed"`
 	Pass         *ebpf.VariableSpec `ebpf:"pass"`
+	Present      *ebpf.VariableSpec `ebpf:"present"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
@@ -292,12 +290,12 @@ func (m *connmapMaps) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapVariables struct {
-	Brief        *ebpf.Variable `ebpf:"brief"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
 	Missed       *ebpf.Variable `ebpf:"missed"`
 	Pass         *ebpf.Variable `ebpf:"pass"`
+	Present      *ebpf.Variable `ebpf:"present"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
@@ -311,6 +309,7 @@ type connmapVariables struct {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapPrograms struct {
+	Changed    *ebpf.Program `ebpf:"changed"`
 	Created    *ebpf.Program `ebpf:"created"`
 	Destroyed  *ebpf.Program `ebpf:"destroyed"`
 	Egress     *ebpf.Program `ebpf:"egress"`
@@ -325,6 +324,7 @@ type connmapPrograms struct {
 
 func (p *connmapPrograms) Close() error {
 	return _ConnmapClose(
+		p.Changed,
 		p.Created,
 		p.Destroyed,
 		p.Egress,

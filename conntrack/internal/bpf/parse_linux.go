@@ -23,16 +23,14 @@ type Kind uint8
 
 // The kinds.
 const (
-	Opened       Kind = 1  // a TCP connection
-	Closed       Kind = 2  // of it
-	OwnerChanged Kind = 3  // another process sends or receives
-	FlowOpened   Kind = 4  // by the first packet between a socket and a peer
-	Released     Kind = 5  // a socket with flows was closed
-	process      Kind = 6  // a Process, no Socket
-	Held         Kind = 7  // a process holds this socket
-	Listening    Kind = 8  // likewise, and it listens
-	counters     Kind = 9  // a Counters, no Socket
-	Refused      Kind = 10 // a flow of this socket has no room
+	Opened     Kind = 1  // a TCP connection
+	Closed     Kind = 2  // of it
+	FlowOpened Kind = 4  // by the first packet between a socket and a peer
+	Released   Kind = 5  // a socket with flows was closed
+	process    Kind = 6  // a Process, no Socket
+	Held       Kind = 7  // a process holds this socket
+	Listening  Kind = 8  // likewise, and it listens
+	Refused    Kind = 10 // a flow of this socket has no room
 )
 
 // A Socket is what is told of a TCP connection, a flow or a socket.
@@ -42,7 +40,7 @@ type Socket struct {
 	State       uint8 // of TCP, before it closed if Kind is Closed
 	Direction   uint8 // 1: out, 2: in, 0: unknown
 	Connected   bool  // the socket has this peer only
-	Untold      bool  // if Kind is Released: it may have flows of which nothing was told
+	Untold      bool  // no event has told of this flow; of some flow, if Kind is Released
 	Local, Peer netip.AddrPort
 	UID         uint32
 	Cookie      uint64
@@ -58,7 +56,8 @@ type Socket struct {
 // An Owner is a process as it is told with each socket.
 type Owner struct {
 	PID   uint32
-	Start int64 // ns since boot
+	Exec  uint32 // how often it has executed a program, which tells those programs apart
+	Start int64  // ns since boot
 	Comm  [16]byte
 }
 
@@ -73,26 +72,28 @@ func (o *Owner) CommText() []byte {
 // A Process has what is told once of each.
 type Process struct {
 	PID    uint32
+	Exec   uint32
 	Start  int64
 	Exe    string // path of the executable
 	Cgroup string // path of its cgroup
 }
 
-// Counters are those of a TCP connection, as told once for each process that
-// holds it.
-type Counters struct {
-	Cookie uint64
-	Tx, Rx uint64
-	RTT    time.Duration
-	Holder uint32 // PID of a process that holds the socket
-	Owner  uint32 // PID of the owner; zero: unknown
-	State  uint8
+// A Change is what has changed of a socket.
+type Change struct {
+	Cookie  uint64
+	Counted bool // State, UID, Tx, Rx and RTT, of a TCP connection, are those of now
+	State   uint8
+	UID     uint32
+	Tx, Rx  uint64
+	RTT     time.Duration
+	Owned   bool // Owner may be another one
+	Owner   Owner
 }
 
 const (
-	socketSize   = int(unsafe.Sizeof(connmapSockEvent{}))
-	processSize  = int(unsafe.Sizeof(connmapProcessEvent{}))
-	countersSize = int(unsafe.Sizeof(connmapCounters{}))
+	socketSize  = int(unsafe.Sizeof(connmapSockEvent{}))
+	processSize = int(unsafe.Sizeof(connmapProcessEvent{}))
+	changeSize  = int(unsafe.Sizeof(connmapChange{}))
 )
 
 // fill copies b into a value without pointers, if their sizes agree.
@@ -107,7 +108,7 @@ func fill[T any](v *T, b []byte) bool {
 
 func (s *Socket) parse(b []byte) bool {
 	var r connmapSockEvent
-	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) == counters || Kind(r.Kind) > Refused {
+	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) > Refused {
 		return false
 	}
 	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
@@ -119,10 +120,14 @@ func (s *Socket) parse(b []byte) bool {
 		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
 		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
-		Owner:   Owner{PID: r.Owner.Pid, Start: int64(r.Owner.Start), Comm: name(r.Owner.Comm)},
+		Owner:   ownerOf(&r.Owner),
 		Primary: r.Primary,
 	}
 	return true
+}
+
+func ownerOf(o *connmapOwner) Owner {
+	return Owner{PID: o.Pid, Exec: o.Exec, Start: int64(o.Start), Comm: name(o.Comm)}
 }
 
 func name(c [16]int8) (b [16]byte) {
@@ -134,11 +139,11 @@ func name(c [16]int8) (b [16]byte) {
 
 func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 	*s = Socket{
-		Kind: FlowOpened, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
+		Kind: FlowOpened, Untold: f.Told == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
 		Local: netip.AddrPortFrom(netip.AddrFrom16(f.Local).Unmap(), bits.ReverseBytes16(f.LocalPort)),
 		Peer:  netip.AddrPortFrom(netip.AddrFrom16(k.Peer).Unmap(), bits.ReverseBytes16(k.PeerPort)),
 		UID:   f.Uid, Cookie: k.Cookie, Opened: int64(f.Opened), Tx: f.Tx, Rx: f.Rx,
-		Owner: Owner{PID: f.Owner.Pid, Start: int64(f.Owner.Start), Comm: name(f.Owner.Comm)},
+		Owner: ownerOf(&f.Owner),
 	}
 }
 
@@ -158,19 +163,23 @@ func (s *Socket) value() connmapFlow {
 	if s.Connected {
 		f.Connected = 1
 	}
-	f.Owner.Pid, f.Owner.Start = s.Owner.PID, uint64(s.Owner.Start)
+	f.Owner.Pid, f.Owner.Exec, f.Owner.Start = s.Owner.PID, s.Owner.Exec, uint64(s.Owner.Start)
 	for i, x := range s.Owner.Comm {
 		f.Owner.Comm[i] = int8(x)
 	}
 	return f
 }
 
-func parseCounters(b []byte) (Counters, bool) {
-	var r connmapCounters
-	if !fill(&r, b) || Kind(r.Kind) != counters {
-		return Counters{}, false
+func (c *Change) parse(b []byte) bool {
+	var r connmapChange
+	if !fill(&r, b) {
+		return false
 	}
-	return Counters{r.Cookie, r.Tx, r.Rx, time.Duration(r.Rtt) * time.Microsecond, r.Holder, r.Owner, r.State}, true
+	*c = Change{
+		Cookie: r.Cookie, Counted: r.Counted != 0, State: r.State, UID: r.Uid, Tx: r.Tx, Rx: r.Rx,
+		RTT: time.Duration(r.Rtt) * time.Microsecond, Owned: r.Owned != 0, Owner: ownerOf(&r.Owner),
+	}
+	return true
 }
 
 func parseProcess(b []byte) (Process, bool) {
@@ -181,7 +190,7 @@ func parseProcess(b []byte) (Process, bool) {
 	text := func(c *[640]int8, n uint16) string {
 		return joined(unsafe.Slice((*byte)(unsafe.Pointer(c)), len(c))[:min(int(n), len(c))])
 	}
-	return Process{r.Pid, int64(r.Start), text(&r.Exe, r.ExeLen), text(&r.Cgroup, r.CgroupLen)}, true
+	return Process{r.Pid, r.Exec, int64(r.Start), text(&r.Exe, r.ExeLen), text(&r.Cgroup, r.CgroupLen)}, true
 }
 
 // joined makes a path of its parts, of which the last stands first.
