@@ -399,33 +399,51 @@ func TestIPv6Extensions(t *testing.T) {
 	assert.Equal(t, []uint64{33, 33}, []uint64{out.Tx, in.Rx})
 }
 
-// TestLongPath: an executable whose path has no room in an event has it all the
-// same.
+// TestLongPath: the path of an executable is whole, however long it is and however
+// short the process lives.
 func TestLongPath(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	l := listen(t, "127.0.0.1:0")
-	dir := t.TempDir()
-	for range 8 {
-		dir = filepath.Join(dir, strings.Repeat("long", 25))
-	}
-	dir = filepath.Join(dir, strings.Repeat("n", 200))
-	require.NoError(t, os.MkdirAll(dir, 0o700))
 	self, err := os.ReadFile("/proc/self/exe")
 	require.NoError(t, err)
-	name := filepath.Join(dir, "dial")
-	require.NoError(t, os.WriteFile(name, self, 0o700))
-	cmd := exec.Command(name)
-	cmd.Env = append(os.Environ(), helperEnv+"=dial "+l.Addr().String())
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	defer func() { in.Close(); cmd.Wait() }()
-	accepted, err := l.Accept()
-	require.NoError(t, err)
-	defer accepted.Close()
-	conn, ok := find(snapshot(t, c), accepted.RemoteAddr(), accepted.LocalAddr())
-	require.True(t, ok)
-	assert.Equal(t, name, conn.Process.Exe)
+	base := t.TempDir()
+	used := strings.Count(base, "/")
+	long := strings.Repeat("n", 255) + "/"
+	var mu sync.Mutex
+	exes := map[int]string{}
+	follow(t, c, func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == Close && e.Conn.Direction == Out {
+			exes[e.Conn.Process.PID] = e.Conn.Process.Exe
+		}
+	})
+	for _, parts := range []string{
+		strings.Repeat("long", 25) + "/" + strings.Repeat("n", 200) + "/dial",
+		long + "dial",
+		strings.Repeat("p/", 64-used-1) + "d",
+		strings.Repeat(long, (4095-len(base)-1)/256) + strings.Repeat("d", (4095-len(base)-1)%256),
+	} {
+		name := filepath.Join(base, parts)
+		t.Logf("%d bytes, %d parts", len(name), strings.Count(name, "/"))
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		require.NoError(t, os.WriteFile(name, self, 0o700))
+		cmd := exec.Command(name)
+		cmd.Env = append(os.Environ(), helperEnv+"=dial "+l.Addr().String())
+		require.NoError(t, cmd.Start()) // it has no input, and ends at once
+		accepted, err := l.Accept()
+		require.NoError(t, err)
+		defer accepted.Close()
+		require.NoError(t, cmd.Wait())
+		var exe string
+		assert.Eventually(t, func() (ok bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			exe, ok = exes[cmd.Process.Pid]
+			return ok
+		}, time.Minute, time.Millisecond)
+		assert.Equal(t, name, exe)
+	}
 }
 
 func TestStartedAt(t *testing.T) {

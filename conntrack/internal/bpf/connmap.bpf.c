@@ -25,9 +25,12 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-#define TEXT 512		   // bytes of a path, a power of two
-#define NAME 128		   // bytes of a part of a path, a power of two
-#define PARTS 24		   // of a path
+#define TEXT 512		   // bytes of most paths, a power of two
+#define LONG_TEXT 4096		   // of any path
+#define NAME 256		   // bytes of a part of a path, with the zero at its end
+#define PARTS 24		   // of most paths
+#define LONG_PARTS 64
+#define MOUNTS 16		   // that a path may cross
 #define WAKE_AFTER 100000000ULL	   // ns
 #define WAKE_AGAIN 5000000ULL	   // ns; a wake-up costs more than an event, and the reader may not get to it at once
 #define FLAG_PROVISIONAL 1	   // the owner is the listener's; who accepts is not known yet
@@ -46,6 +49,7 @@ enum kind {
 	PROCESS = 6,  // its paths
 	HELD = 7,     // by the iterator: a process has a file descriptor of this socket
 	LISTENER = 8, // likewise, of a socket that listens
+	PATH = 9,     // the executable of a process, if its path had no room in PROCESS
 	REFUSED = 10, // a flow of this socket has no room
 };
 
@@ -96,6 +100,17 @@ struct process_event {
 	char cgroup[TEXT + NAME];
 };
 
+struct path_event {
+	__u8 kind;
+	__u8 pad[3];
+	__u32 pid;
+	__u64 start;
+	__u16 len;
+	__u16 pad2;
+	__u32 exec;
+	char exe[LONG_TEXT + NAME];
+};
+
 // A change is what has changed of a socket since the pass before.
 struct change {
 	__u64 cookie;
@@ -112,6 +127,7 @@ struct change {
 // Keeps the types in the object's BTF, for bpf2go.
 const struct sock_event *unused1 __attribute__((unused));
 const struct process_event *unused2 __attribute__((unused));
+const struct path_event *unused4 __attribute__((unused));
 const struct change *unused3 __attribute__((unused));
 
 struct flow_key {
@@ -240,30 +256,30 @@ static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 	bpf_core_read(&o->comm, sizeof(o->comm), &leader->comm);
 }
 
-// put_part writes a part of a path behind the others and returns their length,
-// or 0 if it has no room or cannot be read. One that fills NAME may be cut off.
-static __always_inline __u64 put_part(char *to, __u64 at, const void *part)
+// put_part writes a part of a path behind the others, which may take size bytes, and
+// returns their length, or 0 if it has no room or cannot be read.
+static __always_inline __u64 put_part(char *to, __u64 size, __u64 at, const void *part)
 {
 	long n;
 
-	if (at >= TEXT)
+	if (at >= size)
 		return 0;
 	barrier_var(at); // the verifier wants to see the bound where it is used
-	at &= TEXT - 1;
+	at &= size - 1;
 	n = bpf_probe_read_kernel_str(to + at, NAME, part);
-	return n > 0 && n < NAME ? at + n : 0;
+	return n > 0 ? at + n : 0;
 }
 
 // path_parts writes the path of a file and returns its length, or 0 if it has no
-// room: the reader then looks in /proc.
-static __always_inline __u16 path_parts(char *to, struct file *file)
+// room.
+static __always_inline __u16 path_parts(char *to, __u64 size, int parts, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *vfs = BPF_CORE_READ(file, f_path.mnt);
 	struct mount *mnt = (void *)vfs - bpf_core_field_offset(struct mount, mnt);
 	__u64 at = 0, next;
 
-	for (int i = 0; i < PARTS + 16; i++) {
+	for (int i = 0; i < parts + MOUNTS; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
 		if (dentry == parent || dentry == BPF_CORE_READ(mnt, mnt.mnt_root)) {
@@ -275,7 +291,7 @@ static __always_inline __u16 path_parts(char *to, struct file *file)
 			mnt = up;
 			continue;
 		}
-		next = put_part(to, at, BPF_CORE_READ(dentry, d_name.name));
+		next = put_part(to, size, at, BPF_CORE_READ(dentry, d_name.name));
 		if (!next)
 			break;
 		at = next;
@@ -310,7 +326,7 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 		parent = parent_of(kn);
 	}
 	for (int i = 0; i < PARTS && parent; i++) {
-		next = put_part(to, at, BPF_CORE_READ(kn, name));
+		next = put_part(to, TEXT, at, BPF_CORE_READ(kn, name));
 		if (!next)
 			break;
 		at = next;
@@ -318,6 +334,34 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 		parent = parent_of(kn);
 	}
 	return at;
+}
+
+// tell_path sends the path of the current process's executable, which has no room in
+// a process_event. If that has no room either, the reader looks in /proc. It is a
+// global function, which the verifier looks at once and not for each call.
+__noinline int tell_path(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct path_event *e;
+	struct mm_struct *mm;
+	struct file *exe;
+
+	mm = task->mm;
+	if (!mm)
+		return 0;
+	exe = mm->exe_file;
+	if (!exe)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 0;
+	e->kind = PATH;
+	e->pid = task->tgid;
+	e->start = task->group_leader->start_boottime;
+	e->exec = task->group_leader->self_exec_id;
+	e->len = path_parts(e->exe, LONG_TEXT, LONG_PARTS, exe);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return 0;
 }
 
 // tell_process sends the paths of a process unless they have been sent. Those of
@@ -349,7 +393,10 @@ static __noinline int tell_process(struct task_struct *task)
 	e->pid = key.pid;
 	e->start = key.start;
 	e->exec = key.exec;
-	e->exe_len = path_parts(e->exe, exe);
+	e->exe_len = path_parts(e->exe, TEXT, PARTS, exe);
+	// Read anew, so that the verifier does not follow each length.
+	if (!*(volatile __u16 *)&e->exe_len && key.pid == bpf_get_current_pid_tgid() >> 32)
+		tell_path();
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	bpf_map_update_elem(&processes, &key, &told, BPF_ANY);

@@ -78,6 +78,18 @@ type connmapOwner struct {
 	Exec  uint32
 }
 
+type connmapPathEvent struct {
+	_     structs.HostLayout
+	Kind  uint8
+	Pad   [3]uint8
+	Pid   uint32
+	Start uint64
+	Len   uint16
+	Pad2  uint16
+	Exec  uint32
+	Exe   [4352]int8
+}
+
 type connmapProcessEvent struct {
 	_         structs.HostLayout
 	Kind      uint8
@@ -87,8 +99,8 @@ type connmapProcessEvent struct {
 	ExeLen    uint16
 	CgroupLen uint16
 	Exec      uint32
-	Exe       [640]int8
-	Cgroup    [640]int8
+	Exe       [768]int8
+	Cgroup    [768]int8
 }
 
 type connmapProcessKey struct {
@@ -156,6 +168,7 @@ const (
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
 	connmapVarUnused3      = "unused3"
+	connmapVarUnused4      = "unused4"
 	connmapVarWakeBytes    = "wake_bytes"
 	connmapVarWithLoopback = "with_loopback"
 	connmapVarWoken        = "woken"
@@ -242,6 +255,7 @@ type connmapVariableSpecs struct {
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
 	Unused3      *ebpf.VariableSpec `ebpf:"unused3"`
+	Unused4      *ebpf.VariableSpec `ebpf:"unused4"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.VariableSpec `ebpf:"with_loopback"`
 	Woken        *ebpf.VariableSpec `ebpf:"woken"`
@@ -300,6 +314,7 @@ type connmapVariables struct {
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
 	Unused3      *ebpf.Variable `ebpf:"unused3"`
+	Unused4      *ebpf.Variable `ebpf:"unused4"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.Variable `ebpf:"with_loopback"`
 	Woken        *ebpf.Variable `ebpf:"woken"`

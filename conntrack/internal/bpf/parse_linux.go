@@ -30,6 +30,7 @@ const (
 	process    Kind = 6  // a Process, no Socket
 	Held       Kind = 7  // a process holds this socket
 	Listening  Kind = 8  // likewise, and it listens
+	path       Kind = 9  // a Process, no Socket
 	Refused    Kind = 10 // a flow of this socket has no room
 )
 
@@ -74,8 +75,8 @@ type Process struct {
 	PID    uint32
 	Exec   uint32
 	Start  int64
-	Exe    string // path of the executable
-	Cgroup string // path of its cgroup
+	Exe    string // path of the executable; empty: it is long, and told by another Process
+	Cgroup string // path of its cgroup; empty in that one
 }
 
 // A Change is what has changed of a socket.
@@ -93,6 +94,7 @@ type Change struct {
 const (
 	socketSize  = int(unsafe.Sizeof(connmapSockEvent{}))
 	processSize = int(unsafe.Sizeof(connmapProcessEvent{}))
+	pathSize    = int(unsafe.Sizeof(connmapPathEvent{}))
 	changeSize  = int(unsafe.Sizeof(connmapChange{}))
 )
 
@@ -108,7 +110,7 @@ func fill[T any](v *T, b []byte) bool {
 
 func (s *Socket) parse(b []byte) bool {
 	var r connmapSockEvent
-	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) > Refused {
+	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) == path || Kind(r.Kind) > Refused {
 		return false
 	}
 	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
@@ -163,6 +165,9 @@ func (s *Socket) value() connmapFlow {
 	if s.Connected {
 		f.Connected = 1
 	}
+	if !s.Untold {
+		f.Told = 1
+	}
 	f.Owner.Pid, f.Owner.Exec, f.Owner.Start = s.Owner.PID, s.Owner.Exec, uint64(s.Owner.Start)
 	for i, x := range s.Owner.Comm {
 		f.Owner.Comm[i] = int8(x)
@@ -184,17 +189,19 @@ func (c *Change) parse(b []byte) bool {
 
 func parseProcess(b []byte) (Process, bool) {
 	var r connmapProcessEvent
-	if !fill(&r, b) || Kind(r.Kind) != process {
-		return Process{}, false
+	var long connmapPathEvent
+	switch {
+	case fill(&r, b) && Kind(r.Kind) == process:
+		return Process{r.Pid, r.Exec, int64(r.Start), joined(r.Exe[:], r.ExeLen), joined(r.Cgroup[:], r.CgroupLen)}, true
+	case fill(&long, b) && Kind(long.Kind) == path:
+		return Process{long.Pid, long.Exec, int64(long.Start), joined(long.Exe[:], long.Len), ""}, true
 	}
-	text := func(c *[640]int8, n uint16) string {
-		return joined(unsafe.Slice((*byte)(unsafe.Pointer(c)), len(c))[:min(int(n), len(c))])
-	}
-	return Process{r.Pid, r.Exec, int64(r.Start), text(&r.Exe, r.ExeLen), text(&r.Cgroup, r.CgroupLen)}, true
+	return Process{}, false
 }
 
 // joined makes a path of its parts, of which the last stands first.
-func joined(b []byte) string {
+func joined(c []int8, n uint16) string {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c))), len(c))[:min(int(n), len(c))]
 	b = bytes.TrimSuffix(b, []byte{0})
 	if len(b) == 0 {
 		return ""
