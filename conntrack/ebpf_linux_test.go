@@ -764,3 +764,141 @@ func helpBecome(arg string) error {
 	os.Setenv(helperEnv, "become executed -")
 	return unix.Exec(name, []string{name}, os.Environ())
 }
+
+// TestTranslatedUDP: a flow has the ends that its socket knows, whatever the address
+// translation of this host makes of them.
+func TestTranslatedUDP(t *testing.T) {
+	if _, err := exec.LookPath("iptables"); err != nil {
+		t.Skip("needs iptables(8)")
+	}
+	if !inNamespace(t) {
+		return
+	}
+	for _, command := range []string{
+		"ip route add default dev lo src 203.0.113.10",
+		"iptables -t nat -A OUTPUT -p udp -d 192.0.2.53 --dport 53 -j DNAT --to-destination 198.51.100.20:7030",
+		"iptables -t nat -A POSTROUTING -p udp --dport 7030 -j SNAT --to-source 198.51.100.20",
+	} {
+		args := strings.Fields(command)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("needs a kernel that translates addresses: %s: %v: %s", command, err, out)
+		}
+	}
+	server, err := net.ListenPacket("udp4", "198.51.100.20:7030")
+	require.NoError(t, err)
+	defer server.Close()
+	go func() {
+		b := make([]byte, 500)
+		for {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			server.WriteTo(append(b[:n:n], b[:n]...), from)
+		}
+	}()
+	c := ebpfOrSkip(t, Options{}, 0)
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.53:53"))
+	for _, test := range []struct {
+		name    string
+		network string
+		connect bool
+	}{{"connected", "udp4", true}, {"unconnected", "udp4", false}, {"mapped", "udp", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			var client *net.UDPConn
+			send := func() (err error) { _, err = client.Write(make([]byte, 100)); return err }
+			if test.connect {
+				client, err = net.DialUDP("udp4", nil, to)
+			} else {
+				client, err = net.ListenUDP(test.network, nil)
+				send = func() (err error) { _, err = client.WriteTo(make([]byte, 100), to); return err }
+			}
+			require.NoError(t, err)
+			defer client.Close()
+			for range 3 {
+				require.NoError(t, send())
+				client.SetReadDeadline(time.Now().Add(time.Minute))
+				n, _, err := client.ReadFrom(make([]byte, 500))
+				require.NoError(t, err)
+				require.Equal(t, 200, n)
+			}
+			var flows []Conn
+			for _, conn := range snapshot(t, c) {
+				if port(client.LocalAddr()) == strconv.Itoa(int(conn.Local.Port())) && conn.Process.PID == os.Getpid() {
+					flows = append(flows, conn)
+				}
+			}
+			require.Len(t, flows, 1)
+			assert.Equal(t, to.AddrPort(), flows[0].Peer)
+			assert.Equal(t, []uint64{300, 600}, []uint64{flows[0].Tx, flows[0].Rx})
+			assert.Equal(t, Out, flows[0].Direction)
+			if test.connect {
+				assert.Equal(t, "203.0.113.10", flows[0].Local.Addr().String())
+			}
+		})
+	}
+}
+
+// TestRawSockets: what a raw socket overhears is not its traffic, and what it sends is,
+// also if it is TCP.
+func TestRawSockets(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	out, err := exec.Command("ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	old, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	require.NoError(t, err)
+	defer unix.Close(old) // older than the collector
+	c := ebpfOrSkip(t, Options{}, 0)
+	overhears, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	require.NoError(t, err)
+	defer unix.Close(overhears)
+	server, err := net.ListenPacket("udp4", "203.0.113.10:0")
+	require.NoError(t, err)
+	defer server.Close()
+	client, err := net.Dial("udp4", server.LocalAddr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write(make([]byte, 100))
+	require.NoError(t, err)
+	_, _, err = server.ReadFrom(make([]byte, 200))
+	require.NoError(t, err)
+	syn := make([]byte, 20)
+	copy(syn, []byte{0x9c, 0x41, 443 >> 8, 443 & 255, 0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, 2, 4})
+	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	require.NoError(t, err)
+	defer unix.Close(fresh)
+	for i := range 50 {
+		fd := []int{old, fresh}[i%2]
+		require.NoError(t, unix.Sendto(fd, syn, 0, &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, byte(1 + i)}}))
+	}
+	udp, scans := 0, map[netip.AddrPort]int{}
+	for _, conn := range own(snapshot(t, c)) {
+		switch {
+		case conn.Proto == UDP:
+			udp++
+		case conn.Proto == TCP && conn.Direction == Out && conn.Local.Port() == 40001:
+			scans[conn.Peer]++
+			assert.Equal(t, uint64(20), conn.Tx)
+			assert.Equal(t, State(0), conn.State)
+		}
+	}
+	assert.Equal(t, 2, udp, "one of each end")
+	assert.Len(t, scans, 50)
+	for peer, n := range scans {
+		assert.Equal(t, 1, n, peer)
+	}
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() {
+		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.endGone(1))
+	}))
+	n := 0
+	for _, conn := range own(snapshot(t, c)) {
+		if conn.Proto == TCP {
+			n++
+		}
+	}
+	assert.Equal(t, 50, n, "while the sockets live")
+}

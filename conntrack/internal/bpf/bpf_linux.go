@@ -59,6 +59,8 @@ var (
 	packetPrograms = map[string]ebpf.AttachType{
 		connmapProgEgress:   ebpf.AttachCGroupInetEgress,
 		connmapProgIngress:  ebpf.AttachCGroupInetIngress,
+		connmapProgSendTo4:  ebpf.AttachCGroupUDP4Sendmsg,
+		connmapProgSendTo6:  ebpf.AttachCGroupUDP6Sendmsg,
 		connmapProgCreated:  ebpf.AttachCGroupInetSockCreate,
 		connmapProgReleased: ebpf.AttachCgroupInetSockRelease,
 	}

@@ -166,7 +166,10 @@ struct known {
 	__u32 fresh;   // flows opened in the pass
 	__u32 pass;    // of the reader
 	__u32 refused; // the pass in which a refused flow was last reported
-	__u32 pad2;
+	__u16 to_port; // the peer of the datagram that a process is about to send
+	__u8 pad2[2];
+	__u8 to[16];
+	__u64 sender; // the task that sends it
 };
 
 struct process_key {
@@ -230,6 +233,7 @@ __u64 woken;	   // when the reader was last woken up
 __u32 pass = 1;	   // of the reader over the flows
 __u32 missed;	   // grown had no room since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
+__u8 raw_tcp;	   // a raw socket may send TCP
 __u64 present;	   // TCP connections that the pass has met
 
 static __always_inline __u64 wake(__u64 now)
@@ -424,6 +428,12 @@ static __always_inline int loopback16(const __u8 *a)
 // field. Its storage is out of reach.
 #define GET(sk, raw, field) ((raw) ? BPF_CORE_READ(sk, field) : (sk)->field)
 
+// is_tcp is false of raw sockets that send TCP.
+static __always_inline int is_tcp(struct sock *sk, int raw)
+{
+	return GET(sk, raw, sk_protocol) == IPPROTO_TCP && GET(sk, raw, sk_type) != SOCK_RAW;
+}
+
 static __always_inline __u16 local_port(struct sock *sk)
 {
 	// skc_num is zero when the socket has closed.
@@ -482,7 +492,7 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->cookie = cookie_of(sk, raw);
 	e->time = now;
 	e->opened = raw ? 0 : k->opened;
-	tp = e->proto == IPPROTO_TCP ? tcp_of(sk, raw) : 0;
+	tp = is_tcp(sk, raw) ? tcp_of(sk, raw) : 0;
 	if (tp) {
 		e->local_port = GET(tp, raw, inet_conn.icsk_inet.inet_sport);
 		read_counters(&e->tx, &e->rx, &e->rtt, sk, tp, raw);
@@ -801,7 +811,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		return;
 	}
 	state = sk->__sk_common.skc_state;
-	if (sk->sk_protocol == IPPROTO_TCP) {
+	if (is_tcp(sk, 0)) {
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
 			// Older than the programs, and accepted since, or not seen to open.
@@ -863,6 +873,35 @@ int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
 
 // ---- packets
 
+// as_seen_by names the ends of a datagram as its socket does: what is sent has been
+// through the address translation of this host already.
+static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, struct bpf_sock *sk, struct known *k, __u8 out)
+{
+	p->local_port = bpf_htons(sk->src_port);
+	if (sk->state == BPF_TCP_ESTABLISHED) {
+		p->key.peer_port = sk->dst_port;
+		if (sk->family == AF_INET) {
+			__be32 a = sk->dst_ip4;
+			to16(p->key.peer, AF_INET, &a);
+			a = sk->src_ip4;
+			to16(p->local, AF_INET, &a);
+		} else {
+			__u32 *peer = (void *)p->key.peer, *local = (void *)p->local;
+			peer[0] = sk->dst_ip6[0];
+			peer[1] = sk->dst_ip6[1];
+			peer[2] = sk->dst_ip6[2];
+			peer[3] = sk->dst_ip6[3];
+			local[0] = sk->src_ip6[0];
+			local[1] = sk->src_ip6[1];
+			local[2] = sk->src_ip6[2];
+			local[3] = sk->src_ip6[3];
+		}
+	} else if (out == 1 && k->sender == bpf_get_current_task()) {
+		__builtin_memcpy(p->key.peer, k->to, 16);
+		p->key.peer_port = k->to_port;
+	}
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -879,13 +918,13 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	// Most packets end here.
 	v4 = ip[0] >> 4 == 4;
 	proto = v4 ? ip[9] : ip[6];
-	if (proto == IPPROTO_TCP)
+	if (proto == IPPROTO_TCP && !raw_tcp)
 		return 1;
 	sk = skb->sk;
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol == IPPROTO_TCP)
+	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
 	// Sockets of the kernel itself have no storage.
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -912,19 +951,25 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			header += 8 * (1 + next[1]);
 		}
 	}
-	if (!with_loopback && loopback16(p.key.peer))
-		return 1;
-	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP) {
+	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP) {
 		__u16 ports[2] = {};
 
 		bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
 		p.local_port = ports[out != 1];
 		p.key.peer_port = ports[out == 1];
-		header += proto == IPPROTO_UDP ? 8 : 12;
-	} else {
-		// Each raw socket gets a copy of every answer, also of those to others.
-		p.counted_only = out != 1 && sk->type == SOCK_RAW && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6);
+		// The header of TCP is what a raw socket sends, as that of ICMP.
+		header += proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
 	}
+	if (sk->type == SOCK_RAW) {
+		// Each raw socket gets a copy of every packet of a protocol that the kernel
+		// delivers to others. Only the answers to its own are its traffic.
+		p.counted_only = out != 1 && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6 || proto == IPPROTO_TCP ||
+					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
+	} else if (proto == IPPROTO_UDP) {
+		as_seen_by(&p, skb, sk, k, out);
+	}
+	if (!with_loopback && loopback16(p.key.peer))
+		return 1;
 	p.key.cookie = bpf_get_socket_cookie(skb);
 	p.key.proto = proto;
 	p.out = out;
@@ -941,12 +986,51 @@ int egress(struct __sk_buff *skb) { return packet(skb, 1); }
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
 
+// sender notes who sends a datagram; its callers note to whom a datagram is sent, before it is translated.
+static __always_inline struct known *sender(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct known *k = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
+
+	if (k)
+		k->sender = bpf_get_current_task();
+	return k;
+}
+
+SEC("cgroup/sendmsg4")
+int send_to4(struct bpf_sock_addr *ctx)
+{
+	struct known *k = sender(ctx);
+	__be32 a = ctx->user_ip4;
+
+	if (k) {
+		to16(k->to, AF_INET, &a);
+		k->to_port = ctx->user_port;
+	}
+	return 1;
+}
+
+SEC("cgroup/sendmsg6")
+int send_to6(struct bpf_sock_addr *ctx)
+{
+	struct known *k = sender(ctx);
+	__u32 a[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
+
+	if (k) {
+		__builtin_memcpy(k->to, a, 16);
+		k->to_port = ctx->user_port;
+	}
+	return 1;
+}
+
 SEC("cgroup/sock_create")
 int created(struct bpf_sock *sk)
 {
 	struct known *k;
 
-	if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
+	if (sk->type == SOCK_RAW)
+		raw_tcp |= sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_RAW;
+	else if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (k)
@@ -959,7 +1043,7 @@ int released(struct bpf_sock *sk)
 {
 	struct known *k;
 
-	if (sk->protocol == IPPROTO_TCP)
+	if (sk->protocol == IPPROTO_TCP && sk->type != SOCK_RAW)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (k && k->flags & FLAG_FLOWS)
@@ -971,10 +1055,10 @@ int released(struct bpf_sock *sk)
 
 static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_struct *task, struct sock *sk, int raw, struct known *k)
 {
-	__u8 kind = HELD, state = GET(sk, raw, __sk_common.skc_state), proto = GET(sk, raw, sk_protocol);
+	__u8 kind = HELD, state = GET(sk, raw, __sk_common.skc_state), tcp = is_tcp(sk, raw);
 	struct sock_event e;
 
-	if (proto == IPPROTO_TCP) {
+	if (tcp) {
 		if (state == BPF_TCP_LISTEN)
 			kind = LISTENER;
 		else if (state == BPF_TCP_SYN_SENT || state == BPF_TCP_SYN_RECV || state == BPF_TCP_CLOSE || state == BPF_TCP_TIME_WAIT)
@@ -986,7 +1070,7 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 		k->flags |= FLAG_HIDDEN;
 		return 0;
 	}
-	if (proto != IPPROTO_TCP) {
+	if (!tcp) {
 		if (state == BPF_TCP_ESTABLISHED)
 			k->flags |= FLAG_FLOWS; // the reader makes one of it
 	} else if (!k->opened && kind == HELD) {
@@ -995,6 +1079,13 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 	tell_process(task);
 	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
 	e.connected = state == BPF_TCP_ESTABLISHED;
+	if (!tcp && e.proto == IPPROTO_TCP) {
+		e.proto = IPPROTO_RAW;
+		e.connected = 0;
+		raw_tcp = 1;
+	} else if (e.proto == IPPROTO_RAW) {
+		raw_tcp = 1;
+	}
 	owner_of(&e.owner, task);
 	e.primary = k->owner.pid;
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
@@ -1055,7 +1146,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 	}
 	owned = k->owned;
 	c.uid = sk->sk_uid.val;
-	if (sk->sk_protocol == IPPROTO_TCP || raw) {
+	if (raw || is_tcp(sk, 0)) {
 		c.state = GET(conn, raw, __sk_common.skc_state);
 		// What has not been told of is on its way in the ring.
 		if (!k->opened || k->flags & FLAG_HIDDEN || c.state == BPF_TCP_CLOSE || c.state == BPF_TCP_LISTEN)
@@ -1101,7 +1192,7 @@ int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
 	closed = bpf_map_lookup_elem(&suspects, &cookie);
 	if (!closed)
 		return 0;
-	if (sk->sk_protocol == IPPROTO_TCP && sk->__sk_common.skc_state == BPF_TCP_CLOSE)
+	if (is_tcp(sk, 0) && sk->__sk_common.skc_state == BPF_TCP_CLOSE)
 		*closed = 1;
 	else
 		bpf_map_delete_elem(&suspects, &cookie);

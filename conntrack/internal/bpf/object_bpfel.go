@@ -67,7 +67,10 @@ type connmapKnown struct {
 	Fresh   uint32
 	Pass    uint32
 	Refused uint32
-	Pad2    uint32
+	ToPort  uint16
+	Pad2    [2]uint8
+	To      [16]uint8
+	Sender  uint64
 }
 
 type connmapOwner struct {
@@ -157,6 +160,8 @@ const (
 	connmapProgRecvLength  = "recv_length"
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
+	connmapProgSendTo4     = "send_to4"
+	connmapProgSendTo6     = "send_to6"
 	connmapProgSetState    = "set_state"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
@@ -164,6 +169,7 @@ const (
 	connmapVarMissed       = "missed"
 	connmapVarPass         = "pass"
 	connmapVarPresent      = "present"
+	connmapVarRawTcp       = "raw_tcp"
 	connmapVarTestPort     = "test_port"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
@@ -226,6 +232,8 @@ type connmapProgramSpecs struct {
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
 	Released   *ebpf.ProgramSpec `ebpf:"released"`
 	SendLength *ebpf.ProgramSpec `ebpf:"send_length"`
+	SendTo4    *ebpf.ProgramSpec `ebpf:"send_to4"`
+	SendTo6    *ebpf.ProgramSpec `ebpf:"send_to6"`
 	SetState   *ebpf.ProgramSpec `ebpf:"set_state"`
 }
 
@@ -251,6 +259,7 @@ type connmapVariableSpecs struct {
 	Missed       *ebpf.VariableSpec `ebpf:"missed"`
 	Pass         *ebpf.VariableSpec `ebpf:"pass"`
 	Present      *ebpf.VariableSpec `ebpf:"present"`
+	RawTcp       *ebpf.VariableSpec `ebpf:"raw_tcp"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
@@ -310,6 +319,7 @@ type connmapVariables struct {
 	Missed       *ebpf.Variable `ebpf:"missed"`
 	Pass         *ebpf.Variable `ebpf:"pass"`
 	Present      *ebpf.Variable `ebpf:"present"`
+	RawTcp       *ebpf.Variable `ebpf:"raw_tcp"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
@@ -334,6 +344,8 @@ type connmapPrograms struct {
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
 	Released   *ebpf.Program `ebpf:"released"`
 	SendLength *ebpf.Program `ebpf:"send_length"`
+	SendTo4    *ebpf.Program `ebpf:"send_to4"`
+	SendTo6    *ebpf.Program `ebpf:"send_to6"`
 	SetState   *ebpf.Program `ebpf:"set_state"`
 }
 
@@ -349,6 +361,8 @@ func (p *connmapPrograms) Close() error {
 		p.RecvLength,
 		p.Released,
 		p.SendLength,
+		p.SendTo4,
+		p.SendTo6,
 		p.SetState,
 	)
 }
