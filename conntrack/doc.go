@@ -49,7 +49,9 @@
 //     and the others need 5.15, CAP_NET_ADMIN and the cgroup namespace of the
 //     host; to notice within an interval that a program takes over another's
 //     socket needs 6.3. What is missing, Info says. What opens and closes is
-//     reported within 0.1 seconds, what changes within an interval.
+//     reported within 0.1 seconds, what changes within an interval. The counters
+//     of a connection that was idle for ten intervals may take ten to move again,
+//     if no system call that sends or receives is seen, as with sendfile and splice.
 //   - [Diag] polls the kernel's sock_diag, without privileges.
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.

@@ -581,12 +581,23 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 // holder notes that a process holds a socket, of a TCP connection or, without
 // one, of flows.
 func (e *ebpf) holder(sock *socket, conn *tracked, s *bpf.Socket) {
-	if sock.pass != e.pass {
-		sock.pass, sock.misses, sock.at = e.pass, 0, len(e.touched)
-		e.touched = append(e.touched, holding{socket: sock, conn: conn})
+	p := e.processes.of(&s.Owner)
+	isNew := sock.pass != e.pass
+	if isNew {
+		sock.pass, sock.misses, sock.at = e.pass, 0, -1
+	}
+	if sock.at < 0 {
+		if conn != nil && s.Primary == s.Owner.PID && p == conn.conn.Process && conn.conn.Sharers == nil {
+			return // as before, unless another holds it too
+		}
+		sock.at = len(e.touched)
+		h := holding{socket: sock, conn: conn}
+		if conn != nil && !isNew {
+			h.primary = conn.conn.Process
+		}
+		e.touched = append(e.touched, h)
 	}
 	h := &e.touched[sock.at]
-	p := e.processes.of(&s.Owner)
 	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
 		h.primary = p

@@ -48,6 +48,7 @@ type Probe struct {
 	change Change
 	buf    []byte // of iterators
 	pass   uint32
+	visit  uint32
 	keys   []connmapFlowKey
 	values []connmapFlow
 	value  connmapFlow
@@ -126,6 +127,7 @@ func (p *Probe) load(o Options) error {
 	}
 	set(connmapVarWithLoopback, o.Loopback)
 	set(connmapVarByPacket, p.NoPackets == nil)
+	set(connmapVarByLength, p.NoLengths == nil)
 	if err != nil {
 		return err
 	}
@@ -329,7 +331,8 @@ func (p *Probe) Held(visit func(*Socket)) error {
 // call, and was told of before. It returns how many TCP connections there are.
 func (p *Probe) Changes(visit func(*Change)) (present int, err error) {
 	v := p.coll.Variables[connmapVarPresent]
-	if err := v.Set(uint64(0)); err != nil {
+	p.visit++
+	if err := errors.Join(v.Set(uint64(0)), p.coll.Variables[connmapVarVisit].Set(p.visit)); err != nil {
 		return 0, fmt.Errorf("list of sockets: %w", err)
 	}
 	err = p.iterate(p.changed, changeSize, func(b []byte) {

@@ -39,6 +39,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_ENDED 8		   // its connection has been, and is not any more
 #define FLAG_UNTOLD 16		   // has a flow that the ring had no room for
 #define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
+#define IDLE_VISITS 10		   // without a change, after which a connection is looked at only at each tenth
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
 
 enum kind {
@@ -153,7 +154,6 @@ struct flow {
 
 // What is known of a socket.
 struct known {
-	struct owner owner;
 	__u64 opened; // of the connection that was announced; 0: none
 	__u64 tx, rx; // as a pass last told
 	__u32 uid;    // likewise
@@ -163,11 +163,14 @@ struct known {
 	__u8 flags;
 	__u8 state; // as a pass last told
 	__u8 pad;
+	__u32 moved; // the visit at which something last had changed, or I/O was
+	struct owner owner;
 	__u32 fresh;   // flows opened in the pass
 	__u32 pass;    // of the reader
 	__u32 refused; // the pass in which a refused flow was last reported
+	__u32 pad3;
 	__u16 to_port; // the peer of the datagram that a process is about to send
-	__u8 pad2[2];
+	__u8 pad2[6];
 	__u8 to[16];
 	__u64 sender; // the task that sends it
 };
@@ -225,6 +228,7 @@ struct {
 
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
+const volatile __u8 by_length; // what is sent and received is seen
 const volatile __u32 wake_bytes = 1 << 18;
 
 __u64 lost;	   // events for which the ring had no room
@@ -234,6 +238,7 @@ __u32 pass = 1;	   // of the reader over the flows
 __u32 missed;	   // grown had no room since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
 __u8 raw_tcp;	   // a raw socket may send TCP
+__u32 visit;	   // of the reader to all sockets
 __u64 present;	   // TCP connections that the pass has met
 
 static __always_inline __u64 wake(__u64 now)
@@ -341,8 +346,9 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 }
 
 // tell_path sends the path of the current process's executable, which has no room in
-// a process_event. If that has no room either, the reader looks in /proc. It is a
-// global function, which the verifier looks at once and not for each call.
+// a process_event. If that has no room either, the reader looks in /proc. This is a
+// global function, as is tell_process, for those the verifier looks at once and not
+// for each call.
 __noinline int tell_path(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -368,18 +374,17 @@ __noinline int tell_path(void)
 	return 0;
 }
 
-// tell_process sends the paths of a process unless they have been sent. Those of
-// one that is about to go, and has no memory any more, are not known.
-static __noinline int tell_process(struct task_struct *task)
+// tell_process sends the paths of the current process unless they have been sent.
+// Those of one that is about to go, and has no memory any more, are not known.
+__noinline int tell_process(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key key = {};
 	struct process_event *e;
 	struct mm_struct *mm;
 	struct file *exe;
 	__u8 told = 1;
 
-	if (!task)
-		return 0;
 	mm = task->mm;
 	if (!mm)
 		return 0;
@@ -399,7 +404,7 @@ static __noinline int tell_process(struct task_struct *task)
 	e->exec = key.exec;
 	e->exe_len = path_parts(e->exe, TEXT, PARTS, exe);
 	// Read anew, so that the verifier does not follow each length.
-	if (!*(volatile __u16 *)&e->exe_len && key.pid == bpf_get_current_pid_tgid() >> 32)
+	if (!*(volatile __u16 *)&e->exe_len)
 		tell_path();
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
@@ -558,6 +563,8 @@ static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
 {
 	k->opened = bpf_ktime_get_boot_ns();
 	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED);
+	k->tx = k->rx = 0;
+	k->state = 0;
 	if (hidden(sk, 0))
 		k->flags |= FLAG_HIDDEN;
 	else
@@ -588,7 +595,7 @@ static __always_inline void owned(struct known *k)
 	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1])
 		return;
 	owner_of(&k->owner, task);
-	tell_process(task);
+	tell_process();
 	k->owned++;
 }
 
@@ -830,6 +837,8 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 			return;
 	}
 	owned(k);
+	if (k->moved != visit)
+		k->moved = visit;
 	if (!by_packet && sk->sk_protocol == IPPROTO_UDP && state == BPF_TCP_ESTABLISHED) {
 		struct packet p = {};
 
@@ -1076,7 +1085,6 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 	} else if (!k->opened && kind == HELD) {
 		k->opened = bpf_ktime_get_boot_ns();
 	}
-	tell_process(task);
 	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
 	e.connected = state == BPF_TCP_ESTABLISHED;
 	if (!tcp && e.proto == IPPROTO_TCP) {
@@ -1138,6 +1146,13 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !k)
 		return 0;
+	// A look at all that is read below would cost most of a visit.
+	if (by_length && k->state && k->state == sk->__sk_common.skc_state && k->owned == k->told && visit - k->moved >= IDLE_VISITS &&
+	    (visit + (__u32)(k->opened >> 8)) % IDLE_VISITS) {
+		if (k->opened && !(k->flags & FLAG_HIDDEN))
+			present++;
+		return 0;
+	}
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		conn = BPF_CORE_READ((struct mptcp_sock *)sk, first);
 		raw = 1;
@@ -1145,7 +1160,6 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 			return 0;
 	}
 	owned = k->owned;
-	c.uid = sk->sk_uid.val;
 	if (raw || is_tcp(sk, 0)) {
 		c.state = GET(conn, raw, __sk_common.skc_state);
 		// What has not been told of is on its way in the ring.
@@ -1155,6 +1169,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		if (!tp)
 			return 0;
 		read_counters(&c.tx, &c.rx, &c.rtt, conn, tp, raw);
+		c.uid = sk->sk_uid.val;
 		c.counted = c.tx != k->tx || c.rx != k->rx || c.state != k->state || c.uid != k->uid;
 	} else if (!(k->flags & FLAG_FLOWS)) {
 		return 0;
@@ -1171,6 +1186,9 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		k->state = c.state;
 		k->uid = c.uid;
 		k->told = owned;
+		k->moved = visit;
+	} else if (raw) {
+		k->moved = visit; // its own state says nothing
 	}
 	if (!raw && c.state)
 		present++;

@@ -53,7 +53,6 @@ type connmapFlowKey struct {
 
 type connmapKnown struct {
 	_       structs.HostLayout
-	Owner   connmapOwner
 	Opened  uint64
 	Tx      uint64
 	Rx      uint64
@@ -64,11 +63,15 @@ type connmapKnown struct {
 	Flags   uint8
 	State   uint8
 	Pad     uint8
+	Moved   uint32
+	_       [4]byte
+	Owner   connmapOwner
 	Fresh   uint32
 	Pass    uint32
 	Refused uint32
+	Pad3    uint32
 	ToPort  uint16
-	Pad2    [2]uint8
+	Pad2    [6]uint8
 	To      [16]uint8
 	Sender  uint64
 }
@@ -163,6 +166,7 @@ const (
 	connmapProgSendTo4     = "send_to4"
 	connmapProgSendTo6     = "send_to6"
 	connmapProgSetState    = "set_state"
+	connmapVarByLength     = "by_length"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
 	connmapVarLost         = "lost"
@@ -175,6 +179,7 @@ const (
 	connmapVarUnused2      = "unused2"
 	connmapVarUnused3      = "unused3"
 	connmapVarUnused4      = "unused4"
+	connmapVarVisit        = "visit"
 	connmapVarWakeBytes    = "wake_bytes"
 	connmapVarWithLoopback = "with_loopback"
 	connmapVarWoken        = "woken"
@@ -253,6 +258,7 @@ type connmapMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapVariableSpecs struct {
+	ByLength     *ebpf.VariableSpec `ebpf:"by_length"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
@@ -265,6 +271,7 @@ type connmapVariableSpecs struct {
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
 	Unused3      *ebpf.VariableSpec `ebpf:"unused3"`
 	Unused4      *ebpf.VariableSpec `ebpf:"unused4"`
+	Visit        *ebpf.VariableSpec `ebpf:"visit"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.VariableSpec `ebpf:"with_loopback"`
 	Woken        *ebpf.VariableSpec `ebpf:"woken"`
@@ -313,6 +320,7 @@ func (m *connmapMaps) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapVariables struct {
+	ByLength     *ebpf.Variable `ebpf:"by_length"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
@@ -325,6 +333,7 @@ type connmapVariables struct {
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
 	Unused3      *ebpf.Variable `ebpf:"unused3"`
 	Unused4      *ebpf.Variable `ebpf:"unused4"`
+	Visit        *ebpf.Variable `ebpf:"visit"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.Variable `ebpf:"with_loopback"`
 	Woken        *ebpf.Variable `ebpf:"woken"`
