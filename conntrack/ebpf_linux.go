@@ -27,7 +27,7 @@ const (
 	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
 	mostEnds     = 512             // idle flows that end in one turn of the pump
 	mostReleased = 1 << 14
-	mostQueued   = 4096 // events that wait for a follower: beyond it the pump waits
+	mostQueued   = 8192 // events that wait for a follower: beyond it the pump waits
 	mostSpare    = 1024
 )
 
@@ -363,7 +363,7 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			}
 		}
 		clear(batch)
-		if cap(batch) > 4*mostQueued {
+		if cap(batch) > 2*mostQueued {
 			batch = nil // the queue of a burst
 		}
 	}
