@@ -28,7 +28,12 @@
 //
 // A flow begins with its first packet and ends when its socket is closed, or
 // when nothing has been sent for a minute and the socket is not connected to
-// the peer. Of connections made by MPTCP each TCP subflow is one.
+// the peer; that is noticed within 75 seconds of the last packet. With [EBPF] it
+// may end earlier: of one unconnected socket 8,192 flows are followed at a time, of
+// all 16,384. A packet to a peer beyond that ends the flow that has been idle for
+// longest, of the same socket or of one that has most. Another packet opens a flow
+// anew, so that no byte is missed. Of connections made by MPTCP each TCP subflow is
+// one.
 //
 // # How sockets are read
 //
@@ -42,8 +47,11 @@
 //     It needs BTF, the PID namespace of the host, and root or the capabilities
 //     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP
 //     and the others need 5.15, CAP_NET_ADMIN and the cgroup namespace of the
-//     host; to notice at once that a program takes over another's socket needs
-//     6.3. What is missing, Info says. Events are late by 0.1 seconds at most.
+//     host; to notice within an interval that a program takes over another's
+//     socket needs 6.3. What is missing, Info says. What opens and closes is
+//     reported within 0.1 seconds, what changes within an interval. The counters
+//     of a connection that was idle for ten intervals may take ten to move again,
+//     if no system call that sends or receives is seen, as with sendfile and splice.
 //   - [Diag] polls the kernel's sock_diag, without privileges.
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.
@@ -61,18 +69,24 @@
 // ring of 1 MiB, some 6,000 events, fills up. What finds no room is counted and
 // told by an event of kind [Lost]; within a second the collector finds again
 // what is there and what is gone. A connection whose opening was lost is still
-// told whole when it closes.
+// told whole when it closes. Flows are found by the next pass and not lost, unless
+// one socket opens more than 32,768 between two passes, or all more than the
+// kernel's table of 262,144 has room for. Such a socket counts as one lost event a
+// pass, and a warning names its program.
 //
 // The kernel does not call the programs of [EBPF] for some packets that come in an
-// interrupt. The collector therefore asks the kernel, at each poll, which of the
-// connections that no process holds still exist. A close that no program saw is
-// reported within two polls; its bytes are those of the last poll.
+// interrupt. The collector therefore compares, at each poll, how many TCP connections
+// the kernel has with how many it knows, and looks for those that are gone. A close
+// that no program saw is reported within two polls, and in a storm of openings and
+// closes within 10 seconds; its bytes are those of the last poll.
 //
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a
 // connection that was accepted belongs to the process that listened until then.
-// [EBPF] tells the other processes that hold the socket too. The backends that
+// A close names the last owner, with the name, program and user that it had then.
+// [EBPF] also reports the other processes that hold the socket, within 10 seconds of
+// the fork. The backends that
 // poll take the first process found to hold it, and look again when that has
 // ended.
 //

@@ -23,7 +23,11 @@ const (
 	holdersEvery = 10 * time.Second // how often all processes are asked what they hold, at least
 	holdersShare = 300              // of the time between two such passes, one takes at most 1/300
 	resyncEvery  = 250 * time.Millisecond
-	mostQueued   = 8192 // events that wait for a follower
+	idleEvery    = 5 * time.Second // how often idle flows are looked for, at least
+	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
+	mostEnds     = 512             // idle flows that end in one turn of the pump
+	mostReleased = 1 << 14
+	mostQueued   = 8192 // events that wait for a follower: beyond it the pump waits
 	mostSpare    = 1024
 )
 
@@ -49,7 +53,14 @@ type ebpf struct {
 	// The pump's own.
 	conns        map[uint64]*tracked      // by Conn.ID
 	flows        map[bpf.FlowKey]*tracked // of conns
-	sockets      map[uint64]*tracked      // the first flow of each socket that has some
+	sockets      map[uint64]*socket       // those with flows, by cookie
+	idlest       flowList                 // flows of unconnected sockets
+	most         *socket                  // that had most flows when largest last looked
+	mostAt       int                      // so many
+	fresh        int                      // flows opened since they were counted
+	released     map[uint64]int64         // when sockets were closed that may have flows not told of yet
+	behind       bool                     // the ring may hold events of flows that a pass has found
+	started      time.Time
 	processes    processes
 	listening    map[endpointNS]bool
 	ignored      map[uint64]bool // cookies of the self-test
@@ -57,7 +68,14 @@ type ebpf struct {
 	spare        []*tracked
 	flowSeq      uint64
 	pass         uint32
-	touched      []*tracked // by the pass
+	touched      []holding  // by the pass
+	late         []*tracked // whose changes are to be told when the followers have room
+	tcp          int        // of conns
+	excess       int        // of tcp over what the kernel's side knew at the last pass
+	lacking      bool       // that has grown
+	countedAt    time.Time  // when the flows were counted
+	soughtAt     time.Time  // the countedAt of when largest last looked
+	idleAt       time.Time  // when to look for idle flows
 	back         time.Time  // when to look into the ring again, even if nothing wakes the pump
 	nextTick     time.Time
 	holdersAt    time.Time // when they are due
@@ -86,8 +104,8 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	e := &ebpf{
 		probe: probe, log: o.Logger, interval: o.Interval,
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
-		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*tracked),
-		ignored: make(map[uint64]bool),
+		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*socket),
+		released: make(map[uint64]int64), ignored: make(map[uint64]bool), started: time.Now(),
 	}
 	var limited []string
 	if probe.NoPackets != nil {
@@ -292,7 +310,7 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	err := e.do(func() {
 		// To a follower that is behind nothing more is told.
 		if !e.full() {
-			failed = e.refresh()
+			failed = e.refresh(true)
 		}
 		if failed != nil {
 			return
@@ -345,7 +363,7 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			}
 		}
 		clear(batch)
-		if cap(batch) > mostQueued {
+		if cap(batch) > 2*mostQueued {
 			batch = nil // the queue of a burst
 		}
 	}
@@ -403,7 +421,7 @@ func (e *ebpf) turn() error {
 	for n := range 1024 {
 		s, p, err := e.probe.Next()
 		if errors.Is(err, bpf.ErrEmpty) {
-			return e.idle(n > 0, asked)
+			return e.rest(n > 0, asked)
 		}
 		if err != nil {
 			return err
@@ -420,8 +438,9 @@ func (e *ebpf) turn() error {
 // programs do not wake it up again so soon.
 func (e *ebpf) comeBack() { e.back = time.Now().Add(bpf.Delay) }
 
-// idle is the rest of a turn after which the ring is empty.
-func (e *ebpf) idle(received bool, asked []func()) error {
+// rest is that of a turn after which the ring is empty.
+func (e *ebpf) rest(received bool, asked []func()) error {
+	e.behind = false
 	if err := e.due(); err != nil {
 		return err
 	}
@@ -485,8 +504,9 @@ func (e *ebpf) deadline() time.Time {
 	}
 	if len(e.followers) > 0 {
 		sooner(e.nextTick)
-	} else if len(e.flows) > 0 {
-		sooner(e.nextTick.Add(flowIdle / 2))
+	}
+	if e.idlest.n > 0 {
+		sooner(e.idleAt)
 	}
 	if e.resyncDue {
 		sooner(e.resyncAt)
@@ -524,17 +544,34 @@ func (e *ebpf) due() error {
 			e.passed(err)
 		}
 	}
+	if e.fresh >= mostFlows/2 {
+		e.passed(e.countFlows(false))
+	}
+	if e.idlest.n > 0 && !now.Before(e.idleAt) {
+		e.passed(e.idle(now))
+	}
 	if now.Before(e.nextTick) {
 		return nil
 	}
 	e.nextTick = now.Add(e.interval)
 	if len(e.followers) > 0 {
-		err = e.refresh()
-	} else {
-		err = e.countFlows(false)
+		e.passed(e.refresh(false))
 	}
-	e.passed(err)
-	e.endIdle(now)
+	return nil
+}
+
+// idle ends flows that are idle. Whether they are is known only from a count that
+// is not much older.
+func (e *ebpf) idle(now time.Time) error {
+	if now.Sub(e.countedAt) > idleEvery/2 {
+		if err := e.countFlows(false); err != nil {
+			return err
+		}
+	}
+	e.idleAt = now
+	if !e.endIdle(now) {
+		e.idleAt = now.Add(idleEvery)
+	}
 	return nil
 }
 

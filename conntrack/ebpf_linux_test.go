@@ -348,6 +348,7 @@ func TestConnectedFlowsEnd(t *testing.T) {
 	later := func() {
 		assert.NoError(t, e.findHolders())
 		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.endGone(2))
 		e.endIdle(time.Now().Add(2 * flowIdle))
 	}
 	const gone = 1 << 50 // the cookie of a socket that there is not
@@ -398,33 +399,51 @@ func TestIPv6Extensions(t *testing.T) {
 	assert.Equal(t, []uint64{33, 33}, []uint64{out.Tx, in.Rx})
 }
 
-// TestLongPath: an executable whose path has no room in an event has it all the
-// same.
+// TestLongPath: the path of an executable is whole, however long it is and however
+// short the process lives.
 func TestLongPath(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	l := listen(t, "127.0.0.1:0")
-	dir := t.TempDir()
-	for range 8 {
-		dir = filepath.Join(dir, strings.Repeat("long", 25))
-	}
-	dir = filepath.Join(dir, strings.Repeat("n", 200))
-	require.NoError(t, os.MkdirAll(dir, 0o700))
 	self, err := os.ReadFile("/proc/self/exe")
 	require.NoError(t, err)
-	name := filepath.Join(dir, "dial")
-	require.NoError(t, os.WriteFile(name, self, 0o700))
-	cmd := exec.Command(name)
-	cmd.Env = append(os.Environ(), helperEnv+"=dial "+l.Addr().String())
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	defer func() { in.Close(); cmd.Wait() }()
-	accepted, err := l.Accept()
-	require.NoError(t, err)
-	defer accepted.Close()
-	conn, ok := find(snapshot(t, c), accepted.RemoteAddr(), accepted.LocalAddr())
-	require.True(t, ok)
-	assert.Equal(t, name, conn.Process.Exe)
+	base := t.TempDir()
+	used := strings.Count(base, "/")
+	long := strings.Repeat("n", 255) + "/"
+	var mu sync.Mutex
+	exes := map[int]string{}
+	follow(t, c, func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == Close && e.Conn.Direction == Out {
+			exes[e.Conn.Process.PID] = e.Conn.Process.Exe
+		}
+	})
+	for _, parts := range []string{
+		strings.Repeat("long", 25) + "/" + strings.Repeat("n", 200) + "/dial",
+		long + "dial",
+		strings.Repeat("p/", 64-used-1) + "d",
+		strings.Repeat(long, (4095-len(base)-1)/256) + strings.Repeat("d", (4095-len(base)-1)%256),
+	} {
+		name := filepath.Join(base, parts)
+		t.Logf("%d bytes, %d parts", len(name), strings.Count(name, "/"))
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		require.NoError(t, os.WriteFile(name, self, 0o700))
+		cmd := exec.Command(name)
+		cmd.Env = append(os.Environ(), helperEnv+"=dial "+l.Addr().String())
+		require.NoError(t, cmd.Start()) // it has no input, and ends at once
+		accepted, err := l.Accept()
+		require.NoError(t, err)
+		defer accepted.Close()
+		require.NoError(t, cmd.Wait())
+		var exe string
+		assert.Eventually(t, func() (ok bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			exe, ok = exes[cmd.Process.Pid]
+			return ok
+		}, time.Minute, time.Millisecond)
+		assert.Equal(t, name, exe)
+	}
 }
 
 func TestStartedAt(t *testing.T) {
@@ -516,4 +535,370 @@ func TestEBPFSnapshotAllocatesLittle(t *testing.T) {
 	})
 	assert.GreaterOrEqual(t, len(conns), 1000)
 	assert.LessOrEqual(t, allocs, 50.0, "for 1000 sockets")
+}
+
+// TestManyFlows: a socket with more peers than are followed at a time loses no byte
+// and takes no more than its share, and others are told of as always.
+func TestManyFlows(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	e := c.backend.(*ebpf)
+	s, err := net.ListenPacket("udp4", "203.0.113.10:0")
+	require.NoError(t, err)
+	defer s.Close()
+	var mu sync.Mutex
+	opens, closes, bytes := 0, 0, uint64(0)
+	others := map[netip.AddrPort]bool{}
+	follow(t, c, func(ev Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case ev.Conn.Local.String() != s.LocalAddr().String():
+			others[ev.Conn.Local] = true
+		case ev.Kind == Open:
+			opens++
+		case ev.Kind == Close:
+			closes++
+			bytes += ev.Conn.Tx
+		}
+	})
+	own := func() (n int) {
+		for _, f := range e.flows {
+			if f.conn.Local.String() == s.LocalAddr().String() {
+				n++
+			}
+		}
+		return n
+	}
+	const peers, rounds, size = 20_000, 2, 10
+	for range rounds {
+		for port := range peers {
+			_, err := s.WriteTo(make([]byte, size), &net.UDPAddr{IP: net.IPv4(203, 0, 113, 10), Port: 1 + port})
+			require.NoError(t, err)
+		}
+		other, err := net.Dial("udp4", "198.51.100.20:9")
+		require.NoError(t, err)
+		other.Write([]byte{1})
+		assert.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return others[netip.MustParseAddrPort(other.LocalAddr().String())]
+		}, time.Minute, time.Millisecond)
+		require.NoError(t, other.Close())
+		require.NoError(t, e.do(func() { assert.LessOrEqual(t, own(), mostFlows/2) }))
+	}
+	require.NoError(t, s.Close())
+	assert.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return bytes >= peers*rounds*size
+	}, 10*time.Second, time.Millisecond)
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d opened, %d closed, %d bytes", opens, closes, bytes)
+	assert.Equal(t, uint64(peers*rounds*size), bytes)
+	assert.Equal(t, opens, closes)
+	assert.Zero(t, c.Info().Lost)
+	require.NoError(t, e.do(func() {
+		assert.Zero(t, own())
+		assert.LessOrEqual(t, e.idlest.n, len(e.flows))
+	}))
+}
+
+// TestIdleFlowsTakeTurns: many flows that end at once do not keep the pump from
+// other things.
+func TestIdleFlowsTakeTurns(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Interval: time.Hour}, 0)
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() {
+		before := e.idlest.n
+		for i := range mostFlows {
+			e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: 1 << 60, Local: netip.MustParseAddrPort("192.0.2.1:1"),
+				Peer: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(i))})
+		}
+		left := e.idlest.n
+		assert.Equal(t, mostFlows/2, left-before)
+		assert.False(t, e.endIdle(time.Now().Add(flowIdle/2)))
+		assert.True(t, e.endIdle(time.Now().Add(2*flowIdle)))
+		assert.Equal(t, left-mostEnds, e.idlest.n)
+		for e.endIdle(time.Now().Add(2 * flowIdle)) {
+		}
+		assert.Zero(t, e.idlest.n)
+	}))
+}
+
+// TestLastOwner: a close tells what was true last: the process's name, its program if it
+// has executed another, and its user if it has become another before it accepted.
+func TestLastOwner(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	type end struct {
+		pid       int
+		direction Direction
+	}
+	var mu sync.Mutex
+	closes := map[end]Conn{}
+	follow(t, c, func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == Close && e.Conn.Proto == TCP {
+			closes[end{e.Conn.Process.PID, e.Conn.Direction}] = e.Conn
+		}
+	})
+	closeOf := func(pid int, d Direction) (conn Conn) {
+		require.Eventually(t, func() (ok bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			conn, ok = closes[end{pid, d}]
+			return ok
+		}, time.Minute, 10*time.Millisecond)
+		return conn
+	}
+	echo := func(l net.Listener) {
+		conn, err := l.Accept()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		io.Copy(conn, conn)
+	}
+	for _, how := range []string{"rename", "execute"} {
+		t.Run(how, func(t *testing.T) {
+			l := listen(t, "127.0.0.1:0")
+			go echo(l)
+			cmd, _, out := helperIn(t, "become "+how+" "+l.Addr().String(), nil)
+			exe, err := out.ReadString('\n')
+			require.NoError(t, err)
+			conn := closeOf(cmd.Process.Pid, Out)
+			assert.Equal(t, "after", conn.Process.Comm)
+			assert.Equal(t, strings.TrimSpace(exe), conn.Process.Exe)
+		})
+	}
+	t.Run("setuid", func(t *testing.T) {
+		cmd, in, out := helperIn(t, "become user -", nil)
+		addr, err := out.ReadString('\n')
+		require.NoError(t, err)
+		client, err := net.Dial("tcp", strings.TrimSpace(addr))
+		require.NoError(t, err)
+		_, err = client.Write([]byte{1})
+		require.NoError(t, err)
+		_, err = io.ReadFull(client, make([]byte, 1))
+		require.NoError(t, err)
+		client.Close()
+		assert.Equal(t, uint32(12345), closeOf(cmd.Process.Pid, In).UID)
+		in.(io.Closer).Close()
+	})
+}
+
+func init() { helpers["become"] = helpBecome }
+
+// helpBecome becomes another while it has a connection.
+func helpBecome(arg string) error {
+	how, addr, _ := strings.Cut(arg, " ")
+	ping := func(f io.ReadWriter) error {
+		if _, err := f.Write([]byte{1}); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(f, make([]byte, 1))
+		return err
+	}
+	// That of the whole process, which has started with this thread.
+	rename := func() error { return os.WriteFile("/proc/self/comm", []byte("after"), 0) }
+	switch how {
+	case "user":
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		if err := unix.Setuid(12345); err != nil {
+			return err
+		}
+		fmt.Println(l.Addr())
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = io.CopyN(conn, conn, 1)
+		return err
+	case "executed":
+		f := os.NewFile(3, "connection")
+		defer f.Close()
+		exe, err := os.Readlink("/proc/self/exe")
+		fmt.Println(exe)
+		return errors.Join(err, ping(f), os.RemoveAll(filepath.Dir(exe)))
+	}
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := ping(conn); err != nil {
+		return err
+	}
+	if how == "rename" {
+		exe, err := os.Readlink("/proc/self/exe")
+		fmt.Println(exe)
+		return errors.Join(err, rename(), ping(conn))
+	}
+	file, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "conntrack")
+	if err != nil {
+		return err
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, "after")
+	if err := os.WriteFile(name, self, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Dup3(int(file.Fd()), 3, 0); err != nil {
+		return err
+	}
+	os.Setenv(helperEnv, "become executed -")
+	return unix.Exec(name, []string{name}, os.Environ())
+}
+
+// TestTranslatedUDP: a flow has the ends that its socket knows, whatever the address
+// translation of this host makes of them.
+func TestTranslatedUDP(t *testing.T) {
+	if _, err := exec.LookPath("iptables"); err != nil {
+		t.Skip("needs iptables(8)")
+	}
+	if !inNamespace(t) {
+		return
+	}
+	for _, command := range []string{
+		"ip route add default dev lo src 203.0.113.10",
+		"iptables -t nat -A OUTPUT -p udp -d 192.0.2.53 --dport 53 -j DNAT --to-destination 198.51.100.20:7030",
+		"iptables -t nat -A POSTROUTING -p udp --dport 7030 -j SNAT --to-source 198.51.100.20",
+	} {
+		args := strings.Fields(command)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("needs a kernel that translates addresses: %s: %v: %s", command, err, out)
+		}
+	}
+	server, err := net.ListenPacket("udp4", "198.51.100.20:7030")
+	require.NoError(t, err)
+	defer server.Close()
+	go func() {
+		b := make([]byte, 500)
+		for {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			server.WriteTo(append(b[:n:n], b[:n]...), from)
+		}
+	}()
+	c := ebpfOrSkip(t, Options{}, 0)
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.53:53"))
+	for _, test := range []struct {
+		name    string
+		network string
+		connect bool
+	}{{"connected", "udp4", true}, {"unconnected", "udp4", false}, {"mapped", "udp", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			var client *net.UDPConn
+			send := func() (err error) { _, err = client.Write(make([]byte, 100)); return err }
+			if test.connect {
+				client, err = net.DialUDP("udp4", nil, to)
+			} else {
+				client, err = net.ListenUDP(test.network, nil)
+				send = func() (err error) { _, err = client.WriteTo(make([]byte, 100), to); return err }
+			}
+			require.NoError(t, err)
+			defer client.Close()
+			for range 3 {
+				require.NoError(t, send())
+				client.SetReadDeadline(time.Now().Add(time.Minute))
+				n, _, err := client.ReadFrom(make([]byte, 500))
+				require.NoError(t, err)
+				require.Equal(t, 200, n)
+			}
+			var flows []Conn
+			for _, conn := range snapshot(t, c) {
+				if port(client.LocalAddr()) == strconv.Itoa(int(conn.Local.Port())) && conn.Process.PID == os.Getpid() {
+					flows = append(flows, conn)
+				}
+			}
+			require.Len(t, flows, 1)
+			assert.Equal(t, to.AddrPort(), flows[0].Peer)
+			assert.Equal(t, []uint64{300, 600}, []uint64{flows[0].Tx, flows[0].Rx})
+			assert.Equal(t, Out, flows[0].Direction)
+			if test.connect {
+				assert.Equal(t, "203.0.113.10", flows[0].Local.Addr().String())
+			}
+		})
+	}
+}
+
+// TestRawSockets: what a raw socket overhears is not its traffic, and what it sends is,
+// also if it is TCP.
+func TestRawSockets(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	out, err := exec.Command("ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	old, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	require.NoError(t, err)
+	defer unix.Close(old) // older than the collector
+	c := ebpfOrSkip(t, Options{}, 0)
+	overhears, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	require.NoError(t, err)
+	defer unix.Close(overhears)
+	server, err := net.ListenPacket("udp4", "203.0.113.10:0")
+	require.NoError(t, err)
+	defer server.Close()
+	client, err := net.Dial("udp4", server.LocalAddr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write(make([]byte, 100))
+	require.NoError(t, err)
+	_, _, err = server.ReadFrom(make([]byte, 200))
+	require.NoError(t, err)
+	syn := make([]byte, 20)
+	copy(syn, []byte{0x9c, 0x41, 443 >> 8, 443 & 255, 0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, 2, 4})
+	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	require.NoError(t, err)
+	defer unix.Close(fresh)
+	for i := range 50 {
+		fd := []int{old, fresh}[i%2]
+		require.NoError(t, unix.Sendto(fd, syn, 0, &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, byte(1 + i)}}))
+	}
+	udp, scans := 0, map[netip.AddrPort]int{}
+	for _, conn := range own(snapshot(t, c)) {
+		switch {
+		case conn.Proto == UDP:
+			udp++
+		case conn.Proto == TCP && conn.Direction == Out && conn.Local.Port() == 40001:
+			scans[conn.Peer]++
+			assert.Equal(t, uint64(20), conn.Tx)
+			assert.Equal(t, State(0), conn.State)
+		}
+	}
+	assert.Equal(t, 2, udp, "one of each end")
+	assert.Len(t, scans, 50)
+	for peer, n := range scans {
+		assert.Equal(t, 1, n, peer)
+	}
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() {
+		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.endGone(1))
+	}))
+	n := 0
+	for _, conn := range own(snapshot(t, c)) {
+		if conn.Proto == TCP {
+			n++
+		}
+	}
+	assert.Equal(t, 50, n, "while the sockets live")
 }

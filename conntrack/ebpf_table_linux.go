@@ -4,8 +4,8 @@ package conntrack
 
 import (
 	"cmp"
+	"iter"
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 
@@ -18,18 +18,86 @@ import (
 // A tracked is a connection in the table.
 type tracked struct {
 	conn      Conn
-	opened    int64 // as the kernel's clock says
-	pass      uint32
-	misses    uint8     // passes that did not see it, one after the other
-	owner     uint32    // PID of the owner, as the kernel last told
-	held      uint64    // by whom, as the pass has seen: the owner and the sharers, a bit each
-	primary   Process   // the owner, if the pass has found it among those that hold it
-	holders   []Process // the others, found by the pass
+	opened    int64   // as the kernel's clock says
+	socket    *socket // flows of one socket share it
 	flow      bool
 	connected bool
-	key       bpf.FlowKey
-	grown     time.Time // when the counters of a flow last were seen to grow
-	next      *tracked  // another flow of the same socket
+	late      bool          // its change is to be told when there is room
+	cookie    uint64        // of a flow's socket
+	grown     time.Duration // when the counters of a flow last were seen to grow, after ebpf.started
+	links     [2]link       // in flowLists
+}
+
+func (t *tracked) key() bpf.FlowKey { return bpf.KeyOf(t.cookie, uint8(t.conn.Proto), t.conn.Peer) }
+
+// A socket is what passes have seen of one.
+type socket struct {
+	flows   flowList
+	process *Process // the owner of those flows that grow from now on; nil: no other
+	at      int      // its place in ebpf.touched
+	pass    uint32
+	misses  uint8 // passes that did not see it, one after the other
+}
+
+// A holding is who holds a socket, as a pass finds it.
+type holding struct {
+	socket  *socket
+	conn    *tracked  // nil: the flows of the socket
+	primary Process   // the owner, if the pass has found it
+	holders []Process // the others
+}
+
+// A flowList is flows in the order in which they last grew. A flow can be in two
+// of them, one for each of its links.
+type flowList struct {
+	front, back *tracked
+	n           int
+}
+
+type link struct{ prev, next *tracked }
+
+const (
+	ofSocket = iota // index of tracked.links
+	ofAll
+)
+
+func (l *flowList) add(t *tracked, of int) {
+	t.links[of] = link{prev: l.back}
+	if l.back != nil {
+		l.back.links[of].next = t
+	} else {
+		l.front = t
+	}
+	l.back = t
+	l.n++
+}
+
+func (l *flowList) remove(t *tracked, of int) {
+	k := t.links[of]
+	if k.prev != nil {
+		k.prev.links[of].next = k.next
+	} else {
+		l.front = k.next
+	}
+	if k.next != nil {
+		k.next.links[of].prev = k.prev
+	} else {
+		l.back = k.prev
+	}
+	t.links[of] = link{}
+	l.n--
+}
+
+func (l *flowList) all() iter.Seq[*tracked] {
+	return func(yield func(*tracked) bool) {
+		for t := l.front; t != nil; {
+			next := t.links[ofSocket].next // t may be ended
+			if !yield(t) {
+				return
+			}
+			t = next
+		}
+	}
 }
 
 type endpointNS struct {
@@ -56,7 +124,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		// If its opening was lost, it is told now.
 		t := e.open(s)
 		t.count(s)
-		t.conn.State = Closed
+		t.conn.State, t.conn.UID = Closed, s.UID
 		if s.Owner.PID != 0 {
 			t.conn.Process = e.processes.of(&s.Owner)
 		}
@@ -64,22 +132,28 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		if len(e.spare) < mostSpare {
 			e.spare = append(e.spare, t)
 		}
-	case bpf.OwnerChanged:
-		t := e.sockets[s.Cookie]
-		if t == nil {
-			t = e.conns[s.Cookie]
-		}
-		for ; t != nil; t = t.next {
-			t.owner = s.Owner.PID
-			t.conn.Process = e.processes.of(&s.Owner)
-			t.conn.Sharers = without(t.conn.Sharers, t.conn.Process.PID)
-			e.emit(Update, e.wall(s.Time), &t.conn)
-			e.holdersAt = time.Time{} // does the one before still hold it?
-		}
 	case bpf.FlowOpened:
+		if e.behind && !e.probe.HasFlow(s.Key()) {
+			return // a pass has found it, and it has ended
+		}
 		e.openFlow(s)
 	case bpf.Released:
+		if sock := e.sockets[s.Cookie]; sock != nil {
+			p := e.processes.of(&s.Owner)
+			for t := range sock.flows.all() {
+				if sock.flows.n == 1 || t.conn.Process.PID == p.PID {
+					e.owns(t, p)
+				}
+			}
+		}
 		e.endFlows(s.Cookie, e.wall(s.Time))
+		if s.Untold && len(e.released) < mostReleased {
+			e.released[s.Cookie] = s.Time
+		}
+	case bpf.Refused:
+		p := e.processes.of(&s.Owner)
+		e.log.Warn("conntrack: a program has more new peers at once than are followed; some of its flows are not seen",
+			"program", p.Comm, "pid", p.PID, "exe", p.Exe)
 	}
 }
 
@@ -96,8 +170,13 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	if s.Opened == 0 {
 		s.Opened = s.Time
 	}
-	t = e.fresh()
-	*t = tracked{opened: s.Opened, owner: s.Owner.PID, conn: Conn{
+	t = e.unused()
+	sock := t.socket
+	if sock == nil {
+		sock = new(socket)
+	}
+	*sock = socket{}
+	*t = tracked{opened: s.Opened, socket: sock, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -106,12 +185,13 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		t.conn.Direction = e.side(s)
 	}
 	e.conns[s.Cookie] = t
+	e.tcp++
 	e.emit(Open, t.conn.Opened, &t.conn)
 	return t
 }
 
-// fresh returns a tracked to fill: short connections are many.
-func (e *ebpf) fresh() *tracked {
+// unused returns a tracked to fill: short connections are many.
+func (e *ebpf) unused() *tracked {
 	n := len(e.spare)
 	if n == 0 {
 		return new(tracked)
@@ -146,6 +226,9 @@ func (t *tracked) count(s *bpf.Socket) {
 // end takes a connection out of the table.
 func (e *ebpf) end(t *tracked, at time.Time) {
 	delete(e.conns, t.conn.ID)
+	if !t.flow {
+		e.tcp--
+	}
 	if at.Before(t.conn.Opened) {
 		at = t.conn.Opened
 	}
@@ -169,12 +252,18 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if t := e.flows[key]; t != nil {
 		return t
 	}
+	sock := e.sockets[s.Cookie]
+	if sock == nil {
+		sock = new(socket)
+		e.sockets[s.Cookie] = sock
+	}
 	id := s.Cookie
 	if s.Connected {
 		// A socket that connects anew has left its former peer.
-		for t := e.sockets[s.Cookie]; t != nil; t = t.next {
+		for t := range sock.flows.all() {
 			if t.connected {
 				e.endFlow(t, e.wall(s.Opened))
+				e.sockets[s.Cookie] = sock
 			}
 		}
 	}
@@ -182,8 +271,8 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		e.flowSeq++
 		id = 1<<63 | e.flowSeq
 	}
-	t := e.fresh()
-	*t = tracked{opened: s.Opened, owner: s.Owner.PID, flow: true, connected: s.Connected, key: key, grown: time.Now(), next: e.sockets[s.Cookie], conn: Conn{
+	t := new(tracked)
+	*t = tracked{opened: s.Opened, socket: sock, flow: true, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started), conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -194,108 +283,206 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if len(e.flows) == 0 && e.nextTick.IsZero() {
 		e.nextTick = time.Now()
 	}
-	e.conns[id], e.flows[key], e.sockets[s.Cookie] = t, t, t
+	e.conns[id], e.flows[key] = t, t
+	sock.flows.add(t, ofSocket)
+	e.fresh++
 	e.emit(Open, t.conn.Opened, &t.conn)
+	if !t.connected {
+		e.idlest.add(t, ofAll)
+		e.makeRoom(sock)
+	}
 	return t
+}
+
+// makeRoom ends an idle flow early, if a socket has too many or if there are too
+// many at all: then it is one of the socket with most of them. Connected flows do
+// not count, as their number is that of sockets.
+func (e *ebpf) makeRoom(sock *socket) {
+	if sock.flows.n <= mostFlows/2 {
+		if e.idlest.n <= mostFlows {
+			return
+		}
+		sock = e.largest()
+	}
+	t := e.idlest.front
+	if sock != nil {
+		for t = sock.flows.front; t.connected; t = t.links[ofSocket].next {
+		}
+	}
+	e.endFlow(t, time.Now().Round(0))
+}
+
+// largest returns a socket that has many flows, about the most of all; nil: none
+// has many. It looks at all sockets only when that which had most has lost half.
+func (e *ebpf) largest() *socket {
+	const many = 16
+	if e.most == nil && e.soughtAt == e.countedAt {
+		return nil // nor was there one a moment ago
+	}
+	if e.most == nil || e.most.flows.n <= e.mostAt/2 {
+		e.most, e.mostAt, e.soughtAt = nil, many, e.countedAt
+		for _, s := range e.sockets {
+			if s.flows.n > e.mostAt {
+				e.most, e.mostAt = s, s.flows.n
+			}
+		}
+	}
+	return e.most
 }
 
 // endFlow takes a flow out of the table and out of the kernel's.
 func (e *ebpf) endFlow(t *tracked, at time.Time) {
-	if tx, rx, ok := e.probe.EndFlow(t.key); ok {
+	key := t.key()
+	if tx, rx, ok := e.probe.EndFlow(key); ok {
 		t.conn.Tx, t.conn.Rx = tx, rx
 	}
-	delete(e.flows, t.key)
-	if first := e.sockets[t.key.Cookie]; first != t {
-		for ; first != nil; first = first.next {
-			if first.next == t {
-				first.next = t.next
-			}
-		}
-	} else if t.next != nil {
-		e.sockets[t.key.Cookie] = t.next
-	} else {
-		delete(e.sockets, t.key.Cookie)
+	delete(e.flows, key)
+	t.socket.flows.remove(t, ofSocket)
+	if !t.connected {
+		e.idlest.remove(t, ofAll)
+	}
+	if t.socket.flows.n == 0 {
+		delete(e.sockets, t.cookie)
 	}
 	e.end(t, at)
 }
 
 func (e *ebpf) endFlows(cookie uint64, at time.Time) {
-	for t := e.sockets[cookie]; t != nil; t = t.next {
-		e.endFlow(t, at)
-	}
-}
-
-// endIdle ends the flows on which nothing has been sent for a while. Those of
-// connected sockets end with the socket; if that was not seen, it is when no
-// process holds it.
-func (e *ebpf) endIdle(now time.Time) {
-	for _, t := range e.flows {
-		if now.Sub(t.grown) > flowIdle && (!t.connected || t.misses > 1) {
-			e.endFlow(t, now.Round(0))
+	if sock := e.sockets[cookie]; sock != nil {
+		for t := range sock.flows.all() {
+			e.endFlow(t, at)
 		}
 	}
 }
 
-// refresh reads the counters of all connections, and who holds them if there
-// is reason to.
-func (e *ebpf) refresh() error {
+// endIdle ends flows on which nothing has been sent for a while, a number of them
+// at a time, and reports whether there are more. Those of connected sockets end
+// with the socket.
+func (e *ebpf) endIdle(now time.Time) (more bool) {
+	for range mostEnds {
+		t := e.idlest.front
+		if t == nil || now.Sub(e.started)-t.grown <= flowIdle {
+			return false
+		}
+		e.endFlow(t, now.Round(0))
+	}
+	return true
+}
+
+// refresh reads what has changed of the connections, and who holds them if there is
+// reason to, or if it must.
+func (e *ebpf) refresh(must bool) error {
 	now := time.Now().Round(0)
-	e.pass++
-	e.touched = e.touched[:0]
-	look := time.Now().After(e.holdersAt)
-	if len(e.conns) == 0 && !look {
-		return nil
+	late := e.late
+	e.late = nil
+	for _, t := range late {
+		t.late = false
+		if e.conns[t.conn.ID] == t {
+			e.update(t, now)
+		}
 	}
-	err := e.probe.Counters(func(c bpf.Counters) {
-		t := e.conns[c.Cookie]
-		if t == nil || t.flow {
-			return // its opening is on its way, or was lost
-		}
-		if t.pass != e.pass {
-			t.pass, t.misses, t.held = e.pass, 0, 0
-			if len(t.conn.Sharers) > 0 {
-				e.touched = append(e.touched, t)
-			}
-			changed := t.conn.Tx != c.Tx || t.conn.Rx != c.Rx || t.conn.State != State(c.State)
-			t.conn.Tx, t.conn.Rx, t.conn.RTT, t.conn.State = c.Tx, c.Rx, c.RTT, State(c.State)
-			if changed {
-				e.emit(Update, now, &t.conn)
-			}
-		}
-		owner := t.conn.Process.PID
-		i := -1
-		if int(c.Holder) != owner {
-			i = slices.IndexFunc(t.conn.Sharers, func(p Process) bool { return p.PID == int(c.Holder) })
-			look = look || i < 0
-		}
-		t.held |= 1 << (i + 1)
-		look = look || c.Owner != 0 && c.Owner != t.owner
-	})
+	present, err := e.probe.Changes(func(c *bpf.Change) { e.change(c, now) })
 	if err != nil {
 		return err
 	}
-	e.countMisses(false)
-	for _, t := range e.touched {
-		look = look || bits.OnesCount64(t.held) != min(64, 1+len(t.conn.Sharers))
-	}
-	if look {
+	if must || time.Now().After(e.holdersAt) || e.lacks(present) {
 		if err := e.findHolders(); err != nil {
 			return err
 		}
-	}
-	if err := e.endGone(2); err != nil {
-		return err
+		if err := e.endGone(1); err != nil {
+			return err
+		}
+		e.excess = max(0, e.tcp-present)
 	}
 	return e.countFlows(false)
 }
 
-// countMisses notes which connections the pass that has ended did not find, and
-// which flows if it looked for them.
-func (e *ebpf) countMisses(flows bool) {
-	for _, t := range e.conns {
-		if (flows || !t.flow) && t.pass != e.pass && t.misses < math.MaxUint8 {
-			t.misses++
+// lacks reports whether some connections of the table are missing in the kernel, for
+// the second time: at first their close may be on its way. Some may be there although
+// the kernel's side has nothing about them.
+func (e *ebpf) lacks(present int) bool {
+	excess := max(0, e.tcp-present)
+	if excess <= e.excess {
+		e.excess, e.lacking = excess, false
+		return false
+	}
+	before := e.lacking
+	e.lacking = !before
+	return before
+}
+
+// change takes in what has changed of a socket.
+func (e *ebpf) change(c *bpf.Change, now time.Time) {
+	if sock := e.sockets[c.Cookie]; sock != nil {
+		if c.Owned {
+			// That of a flow is the owner of when it last grew.
+			p := e.processes.of(&c.Owner)
+			sock.process = &p
+			if t := sock.flows.front; sock.flows.n == 1 && e.owns(t, p) {
+				e.update(t, now)
+			}
 		}
+		return
+	}
+	t := e.conns[c.Cookie]
+	if t == nil || t.flow {
+		return // its opening is on its way, or was lost
+	}
+	changed := c.Owned && e.owns(t, e.processes.of(&c.Owner))
+	if c.Counted {
+		k := &t.conn
+		changed = changed || k.Tx != c.Tx || k.Rx != c.Rx || k.State != State(c.State) || k.UID != c.UID
+		k.Tx, k.Rx, k.RTT, k.State, k.UID = c.Tx, c.Rx, c.RTT, State(c.State), c.UID
+	}
+	if changed {
+		e.update(t, now)
+	}
+}
+
+// owns makes a process the owner of a connection, and reports whether that is news.
+func (e *ebpf) owns(t *tracked, p Process) bool {
+	before := t.conn.Process
+	if p.PID == 0 || p == before {
+		return false
+	}
+	t.conn.Process = p
+	switch {
+	case p.PID == before.PID:
+	case holds(t.conn.Sharers, p.PID):
+		// They take turns.
+		sharers := append(without(t.conn.Sharers, p.PID), before)
+		slices.SortFunc(sharers, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+		t.conn.Sharers = sharers
+	default:
+		e.holdersAt = time.Time{} // does the one before still hold it?
+	}
+	return true
+}
+
+// update tells of a change, or will do so when the followers have room again.
+func (e *ebpf) update(t *tracked, at time.Time) {
+	if !e.full() {
+		e.emit(Update, at, &t.conn)
+	} else if !t.late {
+		t.late = true
+		e.late = append(e.late, t)
+	}
+}
+
+// countMisses notes which sockets the pass that has ended did not find.
+func (e *ebpf) countMisses() {
+	missed := func(s *socket) {
+		if s.pass != e.pass && s.misses < math.MaxUint8 {
+			s.misses++
+		}
+	}
+	for _, t := range e.conns {
+		if !t.flow {
+			missed(t.socket)
+		}
+	}
+	for _, s := range e.sockets {
+		missed(s)
 	}
 }
 
@@ -317,7 +504,7 @@ func (e *ebpf) findHolders() error {
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
 			if t := e.conns[s.Cookie]; t != nil && !t.flow && (t.opened == s.Opened || s.Opened == 0) {
-				e.holder(t, s)
+				e.holder(t.socket, t, s)
 			} else {
 				found = append(found, *s)
 			}
@@ -328,8 +515,8 @@ func (e *ebpf) findHolders() error {
 			fallthrough
 		default:
 			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP)
-			for t := e.sockets[s.Cookie]; t != nil; t = t.next {
-				e.holder(t, s)
+			if sock := e.sockets[s.Cookie]; sock != nil {
+				e.holder(sock, nil, s)
 			}
 		}
 	})
@@ -349,67 +536,117 @@ func (e *ebpf) findHolders() error {
 			}
 			t = e.openFlow(s)
 		}
-		e.holder(t, s)
-	}
-	e.countMisses(true)
-	for _, t := range e.touched {
-		if e.conns[t.conn.ID] != t {
-			continue // the pass has found another in its place
+		if t.flow {
+			e.holder(t.socket, nil, s)
+		} else {
+			e.holder(t.socket, t, s)
 		}
-		owner := t.conn.Process
-		switch {
-		case t.primary.PID != 0:
-			owner = t.primary
-		case len(t.holders) > 0:
-			// Its owner has let go of it.
-			owner, t.holders = t.holders[0], t.holders[1:]
-			if len(t.holders) == 0 {
-				t.holders = nil
+	}
+	e.countMisses()
+	for i := range e.touched {
+		h := &e.touched[i]
+		slices.SortFunc(h.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+		if h.conn == nil {
+			for t := range h.socket.flows.all() {
+				e.heldBy(t, h, now)
 			}
+		} else if e.conns[h.conn.conn.ID] == h.conn { // else the pass has found another in its place
+			e.heldBy(h.conn, h, now)
 		}
-		slices.SortFunc(t.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
-		if owner != t.conn.Process || !slices.Equal(t.holders, t.conn.Sharers) {
-			t.conn.Process, t.conn.Sharers = owner, t.holders
-			e.emit(Update, now, &t.conn)
-		}
-		t.holders, t.primary = nil, Process{}
 	}
+	clear(e.touched)
 	e.holdersAt = start.Add(max(holdersEvery, holdersShare*time.Since(start)))
 	return nil
 }
 
-// holder notes that a process holds a connection.
-func (e *ebpf) holder(t *tracked, s *bpf.Socket) {
-	if t.pass != e.pass {
-		t.pass, t.misses, t.primary, t.owner = e.pass, 0, Process{}, s.Primary
-		e.touched = append(e.touched, t)
+// heldBy takes in who holds a connection.
+func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
+	owner, holders := t.conn.Process, h.holders
+	switch {
+	case h.primary.PID != 0:
+		owner = h.primary
+	case len(holders) > 0:
+		// Its owner has let go of it.
+		owner, holders = holders[0], holders[1:]
 	}
-	p := e.processes.of(&s.Owner)
-	// A process may have several file descriptors of one socket.
-	if s.Primary == s.Owner.PID {
-		t.primary = p
-	} else if !holds(t.holders, p.PID) {
-		t.holders = append(t.holders, p)
+	if len(holders) == 0 {
+		holders = nil
+	}
+	if owner != t.conn.Process || !slices.Equal(holders, t.conn.Sharers) {
+		t.conn.Process, t.conn.Sharers = owner, holders
+		e.update(t, now)
 	}
 }
 
-// countFlows reads the counters of all flows, if some have grown or if it must.
+// holder notes that a process holds a socket, of a TCP connection or, without
+// one, of flows.
+func (e *ebpf) holder(sock *socket, conn *tracked, s *bpf.Socket) {
+	p := e.processes.of(&s.Owner)
+	isNew := sock.pass != e.pass
+	if isNew {
+		sock.pass, sock.misses, sock.at = e.pass, 0, -1
+	}
+	if sock.at < 0 {
+		if conn != nil && s.Primary == s.Owner.PID && p == conn.conn.Process && conn.conn.Sharers == nil {
+			return // as before, unless another holds it too
+		}
+		sock.at = len(e.touched)
+		h := holding{socket: sock, conn: conn}
+		if conn != nil && !isNew {
+			h.primary = conn.conn.Process
+		}
+		e.touched = append(e.touched, h)
+	}
+	h := &e.touched[sock.at]
+	// A process may have several file descriptors of one socket.
+	if s.Primary == s.Owner.PID {
+		h.primary = p
+	} else if !holds(h.holders, p.PID) {
+		h.holders = append(h.holders, p)
+	}
+}
+
+// countFlows reads the counters of the flows that have grown, or of all if it
+// must.
 func (e *ebpf) countFlows(must bool) error {
 	now := time.Now()
-	return e.probe.Flows(must, func(key bpf.FlowKey, s *bpf.Socket) {
+	e.countedAt, e.fresh = now, 0
+	e.behind = e.behind || must
+	whole := true
+	err := e.probe.Flows(must, func(key bpf.FlowKey, s *bpf.Socket) bool {
 		t := e.flows[key]
+		if t == nil && (!must && !s.Untold || !e.probe.HasFlow(key)) {
+			return true // its opening is on its way, or it has ended
+		}
 		if t == nil {
-			if !must {
-				return // its opening is on its way, or was lost
-			}
 			t = e.openFlow(s)
+			if at, gone := e.released[s.Cookie]; gone {
+				e.endFlow(t, e.wall(at))
+			}
+			whole = !e.full()
+			return whole
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
 			t.conn.Tx, t.conn.Rx = s.Tx, s.Rx
-			t.grown = now
+			if t.socket.process != nil {
+				e.owns(t, *t.socket.process)
+			}
 			e.emit(Update, now.Round(0), &t.conn)
+			t.grown = now.Sub(e.started)
+			t.socket.flows.remove(t, ofSocket)
+			t.socket.flows.add(t, ofSocket)
+			if !t.connected {
+				e.idlest.remove(t, ofAll)
+				e.idlest.add(t, ofAll)
+			}
 		}
+		whole = !e.full()
+		return whole
 	})
+	if err == nil && whole {
+		clear(e.released)
+	}
+	return err
 }
 
 // resync mends the table after events were lost.
@@ -430,12 +667,12 @@ func (e *ebpf) resync() error {
 func (e *ebpf) endGone(misses uint8) error {
 	e.suspects = e.suspects[:0]
 	for id, t := range e.conns {
-		if !t.flow && t.misses >= misses {
+		if !t.flow && t.socket.misses >= misses {
 			e.suspects = append(e.suspects, id)
 		}
 	}
-	for cookie, t := range e.sockets {
-		if t.misses >= misses {
+	for cookie, s := range e.sockets {
+		if s.misses >= misses {
 			e.suspects = append(e.suspects, cookie)
 		}
 	}

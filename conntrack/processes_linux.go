@@ -20,18 +20,31 @@ const mostProcesses = 4096
 type processes struct{ young, old map[processKey]*Process }
 
 type processKey struct {
-	pid   uint32
-	start int64
+	pid, exec uint32
+	start     int64
 }
 
-// add takes in what the kernel tells once of each process, and again if it
-// executes another program.
+// add takes in what the kernel tells once of each process, and again when it has
+// executed another program.
 func (p *processes) add(t *bpf.Process) {
-	v := &Process{PID: int(t.PID), Exe: t.Exe, Container: container([]byte(t.Cgroup))}
-	if v.Exe == "" { // too long for the kernel's side
-		v = lookUp(t.PID, t.Start)
+	k := processKey{t.PID, t.Exec, t.Start}
+	if v := p.get(k); v != nil && t.Cgroup == "" && t.Exe != "" {
+		v.Exe = t.Exe
+		return
 	}
-	p.put(processKey{t.PID, t.Start}, v)
+	v := &Process{PID: int(t.PID), Exe: t.Exe, Container: container([]byte(t.Cgroup))}
+	if v.Exe == "" { // longer than any path may be, or the kernel had no room for it
+		v.Exe = lookUp(t.PID, t.Start).Exe
+	}
+	p.put(k, v)
+}
+
+// get returns what is known of a process, nil if nothing is.
+func (p *processes) get(k processKey) *Process {
+	if v := p.young[k]; v != nil {
+		return v
+	}
+	return p.old[k]
 }
 
 func (p *processes) put(k processKey, v *Process) {
@@ -46,7 +59,7 @@ func (p *processes) of(o *bpf.Owner) Process {
 	if o.PID == 0 {
 		return Process{}
 	}
-	k := processKey{o.PID, o.Start}
+	k := processKey{o.PID, o.Exec, o.Start}
 	v := p.young[k]
 	if v == nil {
 		if v = p.old[k]; v == nil {

@@ -33,13 +33,25 @@ func (d deaf) Full(_ feed.Agent, c []conntrack.Conn) {
 func (d deaf) Delta(feed.Agent, []conntrack.Event) {}
 func (d deaf) Leave(feed.Agent)                    {}
 
-// The test binary also holds connections for others to see.
+// The test binary also holds connections for others to see, and makes storms.
 func TestMain(m *testing.M) {
-	n, err := strconv.Atoi(os.Getenv("CONNMAP_HOLD"))
-	if err != nil {
+	var err error
+	switch {
+	case os.Getenv("CONNMAP_STORM") != "":
+		err = inStorm(os.Getenv("CONNMAP_STORM"))
+	case os.Getenv("CONNMAP_PROBE") != "":
+		err = runProbe(os.Getenv("CONNMAP_PROBE"))
+	case os.Getenv("CONNMAP_WORKER") != "":
+		stormWorker()
+	case os.Getenv("CONNMAP_HOLD") != "":
+		var n int
+		if n, err = strconv.Atoi(os.Getenv("CONNMAP_HOLD")); err == nil {
+			err = hold(n)
+		}
+	default:
 		os.Exit(m.Run())
 	}
-	if err := hold(n); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

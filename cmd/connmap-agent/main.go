@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -80,8 +79,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer c.Close()
-	// What loading programs into the kernel took is given back.
+	// What loading programs into the kernel took is given back. A daemon among others
+	// is small, and stays so.
 	debug.FreeOSMemory()
+	debug.SetGCPercent(30)
 	info := c.Info()
 	log.Info("reading sockets", "backend", string(info.Backend))
 	if info.Limited != "" {
@@ -101,18 +102,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return nil
 	case o.watch:
-		for e, err := range c.Events(ctx) {
-			if err == nil {
-				err = write(stdout, e, o.json)
-			}
-			if err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		return nil
+		return watch(ctx, c, stdout, o.json)
 	}
-	// A daemon among others: it is small, and stays so.
-	debug.SetMemoryLimit(12 << 20)
 	client := &feed.Client{
 		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Spool: o.spool, Logger: log,
 	}
@@ -203,10 +194,38 @@ func (o *options) secretFlags(f *flag.FlagSet) {
 	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder, or in connmap in your configuration folder)")
 }
 
+// watch prints events until ctx ends, even if nobody reads what it prints.
+func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON bool) error {
+	ended := make(chan error, 1)
+	go func() {
+		for e, err := range c.Events(ctx) {
+			if err == nil {
+				err = write(stdout, e, asJSON)
+			}
+			if err != nil && ctx.Err() == nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(time.Second):
+		return nil
+	}
+}
+
 // write prints an event as a line.
 func write(w io.Writer, e conntrack.Event, asJSON bool) error {
 	if asJSON {
-		b, err := json.Marshal(e)
+		b, err := e.MarshalJSON()
 		if err != nil {
 			return err
 		}

@@ -232,30 +232,31 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 			return nil
 		}
 		// All of it is noted first, for it may be that the first part breaks the link.
-		var frames []deltaFrame
-		for part := range parts(events, func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }) {
+		first, told := l.seq+1, lost
+		size := func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }
+		for part := range parts(events, size) {
 			l.seq++
-			f := deltaFrame{Type: frameDelta, Seq: l.seq, Events: make([]eventRow, len(part))}
-			if frames == nil {
-				f.Lost = lost
-			}
+			l.table.sending(l.seq, part, told, spooled)
+			told = 0
+		}
+		told = lost
+		if server.Acks {
+			lost = 0
+		}
+		seq := first
+		for part := range parts(events, size) {
+			f := deltaFrame{Type: frameDelta, Seq: seq, Lost: told, Events: make([]eventRow, len(part))}
 			for i, e := range part {
 				if !server.States {
 					e.Conn.State = 0
 				}
 				f.Events[i] = eventRowOf(e)
 			}
-			l.table.sending(f.Seq, part, f.Lost, spooled)
-			frames = append(frames, f)
-		}
-		if server.Acks {
-			lost = 0
-		}
-		for _, f := range frames {
 			if err := send(f); err != nil {
 				return err
 			}
-			lost = 0
+			lost, told = 0, 0
+			seq++
 		}
 		return nil
 	}

@@ -371,6 +371,9 @@ func (t *table) take(all bool) ([]conntrack.Event, uint64) {
 }
 
 func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
+	if all {
+		events = make([]conntrack.Event, 0, len(t.changes))
+	}
 	kept := t.changes[:0]
 	for _, c := range t.changes {
 		k := t.conns[c.Conn.ID]

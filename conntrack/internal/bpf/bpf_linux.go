@@ -31,11 +31,13 @@ type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
 
-	coll   *ebpf.Collection
-	links  []link.Link // an unreferenced link is detached by the garbage collector
-	held   *link.Iter
-	exists *link.Iter
-	ring   *ringbuf.Reader
+	coll    *ebpf.Collection
+	links   []link.Link // an unreferenced link is detached by the garbage collector
+	held    *link.Iter
+	exists  *link.Iter
+	changed *link.Iter
+	ring    *ringbuf.Reader
+	grown   *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
 	// call would keep a thread, and the scheduler's watch, awake.
 	file *os.File
@@ -43,9 +45,13 @@ type Probe struct {
 
 	record ringbuf.Record
 	socket Socket
+	change Change
 	buf    []byte // of iterators
+	pass   uint32
+	visit  uint32
 	keys   []connmapFlowKey
 	values []connmapFlow
+	value  connmapFlow
 }
 
 // The programs that some kernels lack, or refuse without a capability.
@@ -54,6 +60,8 @@ var (
 	packetPrograms = map[string]ebpf.AttachType{
 		connmapProgEgress:   ebpf.AttachCGroupInetEgress,
 		connmapProgIngress:  ebpf.AttachCGroupInetIngress,
+		connmapProgSendTo4:  ebpf.AttachCGroupUDP4Sendmsg,
+		connmapProgSendTo6:  ebpf.AttachCGroupUDP6Sendmsg,
 		connmapProgCreated:  ebpf.AttachCGroupInetSockCreate,
 		connmapProgReleased: ebpf.AttachCgroupInetSockRelease,
 	}
@@ -68,7 +76,7 @@ func Open(o Options) (*Probe, error) {
 		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
 	cgroup, noCgroup := cgroupRoot()
-	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10)}
+	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10), pass: 1}
 	err := p.start(o, cgroup)
 	if err != nil && p.NoPackets == nil {
 		p.NoPackets = err
@@ -102,7 +110,7 @@ func (p *Probe) start(o Options, cgroup string) error {
 	err := p.attach(cgroup)
 	if err != nil {
 		p.Close()
-		p.coll, p.links, p.held, p.exists, p.ring, p.file = nil, nil, nil, nil, nil, nil
+		p.coll, p.links, p.held, p.exists, p.changed, p.ring, p.grown, p.file = nil, nil, nil, nil, nil, nil, nil, nil
 	}
 	return err
 }
@@ -119,6 +127,7 @@ func (p *Probe) load(o Options) error {
 	}
 	set(connmapVarWithLoopback, o.Loopback)
 	set(connmapVarByPacket, p.NoPackets == nil)
+	set(connmapVarByLength, p.NoLengths == nil)
 	if err != nil {
 		return err
 	}
@@ -142,6 +151,10 @@ func (p *Probe) attach(cgroup string) error {
 		return err
 	}
 	p.ring.SetDeadline(time.Unix(1, 0))
+	if p.grown, err = ringbuf.NewReader(p.coll.Maps[connmapMapGrown]); err != nil {
+		return err
+	}
+	p.grown.SetDeadline(time.Unix(1, 0))
 	if err := p.watch(p.coll.Maps[connmapMapEvents].FD()); err != nil {
 		return err
 	}
@@ -168,8 +181,12 @@ func (p *Probe) attach(cgroup string) error {
 	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil {
 		return err
 	}
-	p.exists, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgExists], Map: p.coll.Maps[connmapMapSockets]})
-	return err
+	for name, l := range map[string]**link.Iter{connmapProgExists: &p.exists, connmapProgChanged: &p.changed} {
+		if *l, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[name], Map: p.coll.Maps[connmapMapSockets]}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watch prepares Wait.
@@ -220,13 +237,15 @@ func (p *Probe) Close() error {
 	if p.file != nil {
 		errs = append(errs, p.file.Close())
 	}
-	if p.ring != nil {
-		errs = append(errs, p.ring.Close())
+	for _, r := range []*ringbuf.Reader{p.ring, p.grown} {
+		if r != nil {
+			errs = append(errs, r.Close())
+		}
 	}
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
-	for _, l := range []*link.Iter{p.held, p.exists} {
+	for _, l := range []*link.Iter{p.held, p.exists, p.changed} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
@@ -251,11 +270,11 @@ func (p *Probe) Unseen() (uint64, error) {
 	return s.RecursionMisses, nil
 }
 
-// Lost returns how many events were lost since Open, and how many packets were
-// not counted because there are too many flows.
-func (p *Probe) Lost() (events, packets uint64, err error) {
-	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&packets))
-	return events, packets, err
+// Lost returns how many events were lost since Open, and how many flows had no
+// room. Those of one socket that come between two calls of Flows count as one.
+func (p *Probe) Lost() (events, flows uint64, err error) {
+	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&flows))
+	return events, flows, err
 }
 
 // ErrEmpty is returned by Next if nothing was told.
@@ -301,28 +320,29 @@ func (p *Probe) Wait() error {
 // Held calls visit for each TCP connection, listener, and socket of another
 // protocol, once for each process that holds it.
 func (p *Probe) Held(visit func(*Socket)) error {
-	return p.iterateHeld(false, socketSize, func(b []byte) {
+	return p.iterate(p.held, socketSize, func(b []byte) {
 		if p.socket.parse(b) {
 			visit(&p.socket)
 		}
 	})
 }
 
-// Counters calls visit for each TCP connection that was told of, once for each
-// process that holds it.
-func (p *Probe) Counters(visit func(Counters)) error {
-	return p.iterateHeld(true, countersSize, func(b []byte) {
-		if c, ok := parseCounters(b); ok {
-			visit(c)
+// Changes calls visit for each socket of which something has changed since the last
+// call, and was told of before. It returns how many TCP connections there are.
+func (p *Probe) Changes(visit func(*Change)) (present int, err error) {
+	v := p.coll.Variables[connmapVarPresent]
+	p.visit++
+	if err := errors.Join(v.Set(uint64(0)), p.coll.Variables[connmapVarVisit].Set(p.visit)); err != nil {
+		return 0, fmt.Errorf("list of sockets: %w", err)
+	}
+	err = p.iterate(p.changed, changeSize, func(b []byte) {
+		if p.change.parse(b) {
+			visit(&p.change)
 		}
 	})
-}
-
-func (p *Probe) iterateHeld(brief bool, size int, visit func([]byte)) error {
-	if err := p.coll.Variables[connmapVarBrief].Set(brief); err != nil {
-		return fmt.Errorf("list of sockets: %w", err)
-	}
-	return p.iterate(p.held, size, visit)
+	var n uint64
+	err = errors.Join(err, v.Get(&n))
+	return int(n), err
 }
 
 func (p *Probe) iterate(l *link.Iter, size int, visit func([]byte)) error {
@@ -428,22 +448,43 @@ type FlowKey = connmapFlowKey
 
 const batch = 512
 
-// Flows calls visit for each flow, if one has grown since the last call, or if
-// always is set.
-func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
-	seen := p.coll.Variables[connmapVarFlowSeen]
-	var grown uint32
-	if err := seen.Get(&grown); err != nil {
+// Flows calls visit for each flow that has grown since the last call, or for each
+// flow if all is set, or if more have grown than the programs can list. If visit
+// returns false, the next call goes on with the others.
+func (p *Probe) Flows(all bool, visit func(FlowKey, *Socket) bool) error {
+	// What the programs list from here on is for the next call.
+	left := p.grown.AvailableBytes()
+	var missed uint32
+	p.pass++
+	err := errors.Join(
+		p.coll.Variables[connmapVarPass].Set(p.pass),
+		p.coll.Variables[connmapVarMissed].Get(&missed))
+	if err == nil && missed != 0 {
+		err = p.coll.Variables[connmapVarMissed].Set(uint32(0))
+	}
+	if err != nil {
 		return err
 	}
-	if grown == 0 && !always {
-		return nil
-	}
-	if err := seen.Set(uint32(0)); err != nil {
-		return err
-	}
+	all = all || missed != 0
 	if p.keys == nil {
 		p.keys, p.values = make([]connmapFlowKey, batch), make([]connmapFlow, batch)
+	}
+	for left > 0 {
+		if err := p.grown.ReadInto(&p.record); err != nil {
+			return fmt.Errorf("list of flows: %w", err)
+		}
+		left -= recordSize(len(p.record.RawSample))
+		key, value := &p.keys[0], &p.values[0]
+		if all || !fill(key, p.record.RawSample) || p.coll.Maps[connmapMapFlows].Lookup(key, value) != nil {
+			continue // it is listed below, or has ended
+		}
+		p.socket.flow(key, value)
+		if !visit(*key, &p.socket) {
+			return nil // the rest of the list stays where it is
+		}
+	}
+	if !all {
+		return nil
 	}
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -455,7 +496,9 @@ func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
 		}
 		for i := range n {
 			p.socket.flow(&p.keys[i], &p.values[i])
-			visit(p.keys[i], &p.socket)
+			if !visit(p.keys[i], &p.socket) {
+				return p.coll.Variables[connmapVarMissed].Set(uint32(1))
+			}
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil
@@ -464,6 +507,12 @@ func (p *Probe) Flows(always bool, visit func(FlowKey, *Socket)) error {
 			return fmt.Errorf("list of flows: %w", err)
 		}
 	}
+}
+
+// HasFlow reports whether a flow is counted: that it was visited may be because it
+// was read just before it ended.
+func (p *Probe) HasFlow(key FlowKey) bool {
+	return p.coll.Maps[connmapMapFlows].Lookup(&key, &p.value) == nil
 }
 
 // AddFlow begins to count a flow that has been found.

@@ -209,12 +209,12 @@ func TestParse(t *testing.T) {
 	raw.Kind = uint8(process)
 	assert.False(t, s.parse(b))
 
-	assert.Equal(t, "/usr/bin/ssh", joined([]byte("ssh\x00bin\x00usr\x00")))
-	assert.Equal(t, "", joined(nil))
+	assert.Equal(t, "/usr/bin/ssh", joined([]int8{'s', 's', 'h', 0, 'b', 'i', 'n', 0, 'u', 's', 'r', 0}, 12))
+	assert.Equal(t, "", joined(nil, 9))
 }
 
 func FuzzParse(f *testing.F) {
-	for _, size := range []int{0, 1, countersSize, socketSize, processSize, processSize + 8} {
+	for _, size := range []int{0, 1, changeSize, socketSize, processSize, processSize + 8, pathSize} {
 		b := make([]byte, size)
 		if size > 0 {
 			b[0] = byte(process)
@@ -229,10 +229,10 @@ func FuzzParse(f *testing.F) {
 			}
 			s.Owner.CommText()
 		}
-		if p, ok := parseProcess(b); ok && (len(p.Exe) > 641 || len(p.Cgroup) > 641) {
+		if p, ok := parseProcess(b); ok && (len(p.Exe) > 4096+256+1 || len(p.Cgroup) > 512+256+1) {
 			t.Fatalf("%+v", p)
 		}
-		parseCounters(b)
+		new(Change).parse(b)
 	})
 }
 

@@ -25,35 +25,40 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-#define TEXT 512		   // bytes of a path, a power of two
-#define NAME 128		   // bytes of a part of a path, a power of two
-#define PARTS 24		   // of a path
+#define TEXT 512		   // bytes of most paths, a power of two
+#define LONG_TEXT 4096		   // of any path
+#define NAME 256		   // bytes of a part of a path, with the zero at its end
+#define PARTS 24		   // of most paths
+#define LONG_PARTS 64
+#define MOUNTS 16		   // that a path may cross
 #define WAKE_AFTER 100000000ULL	   // ns
 #define WAKE_AGAIN 5000000ULL	   // ns; a wake-up costs more than an event, and the reader may not get to it at once
 #define FLAG_PROVISIONAL 1	   // the owner is the listener's; who accepts is not known yet
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
 #define FLAG_ENDED 8		   // its connection has been, and is not any more
-#define OTHERS 3
+#define FLAG_UNTOLD 16		   // has a flow that the ring had no room for
+#define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
+#define IDLE_VISITS 10		   // without a change, after which a connection is looked at only at each tenth
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
 
 enum kind {
 	OPEN = 1,     // a TCP connection
 	CLOSE = 2,    // of it
-	OWNER = 3,    // another process sends or receives, or the same one under another name
 	FLOW = 4,     // the first packet between a socket and a peer
 	RELEASE = 5,  // of a socket with flows
 	PROCESS = 6,  // its paths
 	HELD = 7,     // by the iterator: a process has a file descriptor of this socket
 	LISTENER = 8, // likewise, of a socket that listens
-	COUNTERS = 9, // likewise, in short
+	PATH = 9,     // the executable of a process, if its path had no room in PROCESS
+	REFUSED = 10, // a flow of this socket has no room
 };
 
 struct owner {
 	__u64 start; // of the process, boot time in ns
 	char comm[16] __attribute__((aligned(8)));
 	__u32 pid;
-	__u32 pad; // the compiler's own would not be written
+	__u32 exec; // how often it has executed a program
 };
 
 // A sock_event is all that is known of a socket or flow.
@@ -64,7 +69,8 @@ struct sock_event {
 	__u8 state;
 	__u8 out; // 1: this host opened it, 2: the peer did, 0: not known
 	__u8 connected;
-	__u8 pad[2];
+	__u8 untold; // of RELEASE: the reader may not know all flows of the socket
+	__u8 pad;
 	__u8 local[16]; // 4 bytes if the family is AF_INET
 	__u8 peer[16];
 	__u16 local_port;
@@ -90,27 +96,40 @@ struct process_event {
 	__u64 start;
 	__u16 exe_len;
 	__u16 cgroup_len;
-	__u32 pad2;
+	__u32 exec;
 	char exe[TEXT + NAME];
 	char cgroup[TEXT + NAME];
 };
 
-// Counters are those of a connection that was told of before.
-struct counters {
+struct path_event {
+	__u8 kind;
+	__u8 pad[3];
+	__u32 pid;
+	__u64 start;
+	__u16 len;
+	__u16 pad2;
+	__u32 exec;
+	char exe[LONG_TEXT + NAME];
+};
+
+// A change is what has changed of a socket since the pass before.
+struct change {
 	__u64 cookie;
 	__u64 tx, rx;
 	__u32 rtt;
-	__u32 holder; // process that has a file descriptor of it
-	__u32 owner;
-	__u8 kind;
+	__u32 uid;
 	__u8 state;
-	__u8 pad[2];
+	__u8 counted; // state and counters are those of now
+	__u8 owned;   // the owner is, and may be another one
+	__u8 pad[5];
+	struct owner owner;
 };
 
 // Keeps the types in the object's BTF, for bpf2go.
 const struct sock_event *unused1 __attribute__((unused));
 const struct process_event *unused2 __attribute__((unused));
-const struct counters *unused3 __attribute__((unused));
+const struct path_event *unused4 __attribute__((unused));
+const struct change *unused3 __attribute__((unused));
 
 struct flow_key {
 	__u64 cookie;
@@ -129,22 +148,37 @@ struct flow {
 	__u8 connected;
 	__u32 uid;
 	struct owner owner;
+	__u32 pass; // in which it was last put into grown
+	__u32 told; // an event has told of it
 };
 
 // What is known of a socket.
 struct known {
-	struct owner owner;
 	__u64 opened; // of the connection that was announced; 0: none
-	__u32 others[OTHERS]; // processes that owned it before
+	__u64 tx, rx; // as a pass last told
+	__u32 uid;    // likewise
+	__u32 owned;  // how often another process, or another program of it, became the owner
+	__u32 told;   // owned, as a pass last told
 	__u8 out;
 	__u8 flags;
-	__u8 pad[2];
+	__u8 state; // as a pass last told
+	__u8 pad;
+	__u32 moved; // the visit at which something last had changed, or I/O was
+	struct owner owner;
+	__u32 fresh;   // flows opened in the pass
+	__u32 pass;    // of the reader
+	__u32 refused; // the pass in which a refused flow was last reported
+	__u32 pad3;
+	__u16 to_port; // the peer of the datagram that a process is about to send
+	__u8 pad2[6];
+	__u8 to[16];
+	__u64 sender; // the task that sends it
 };
 
 struct process_key {
 	__u64 start;
 	__u32 pid;
-	__u32 pad;
+	__u32 exec;
 };
 
 struct {
@@ -162,17 +196,24 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, 1 << 18);
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-// The processes whose paths have been sent, and of which executable.
+// The keys of flows that have grown since the pass before, each once, so that a
+// pass does not read those that have not.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19); // 13,107 keys
+} grown SEC(".maps");
+
+// The processes whose paths have been sent.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 13);
 	__type(key, struct process_key);
-	__type(value, __u64);
+	__type(value, __u8);
 } processes SEC(".maps");
 
 // Cookies of sockets that the reader asks about. The program exists removes
@@ -187,14 +228,18 @@ struct {
 
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
+const volatile __u8 by_length; // what is sent and received is seen
 const volatile __u32 wake_bytes = 1 << 18;
 
 __u64 lost;	   // events for which the ring had no room
-__u64 crowded;	   // packets of flows for which the map had none
+__u64 crowded;	   // flows for which the map had none, those of one socket once in a pass
 __u64 woken;	   // when the reader was last woken up
-__u32 flow_seen;   // a flow has grown since this was cleared
+__u32 pass = 1;	   // of the reader over the flows
+__u32 missed;	   // grown had no room since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
-__u8 brief;	   // the iterator tells counters alone where that is enough
+__u8 raw_tcp;	   // a raw socket may send TCP
+__u32 visit;	   // of the reader to all sockets
+__u64 present;	   // TCP connections that the pass has met
 
 static __always_inline __u64 wake(__u64 now)
 {
@@ -216,33 +261,34 @@ static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 
 	o->pid = task->tgid;
 	o->start = leader->start_boottime;
+	o->exec = leader->self_exec_id;
 	bpf_core_read(&o->comm, sizeof(o->comm), &leader->comm);
 }
 
-// put_part writes a part of a path behind the others and returns their length,
-// or 0 if it has no room or cannot be read. One that fills NAME may be cut off.
-static __always_inline __u64 put_part(char *to, __u64 at, const void *part)
+// put_part writes a part of a path behind the others, which may take size bytes, and
+// returns their length, or 0 if it has no room or cannot be read.
+static __always_inline __u64 put_part(char *to, __u64 size, __u64 at, const void *part)
 {
 	long n;
 
-	if (at >= TEXT)
+	if (at >= size)
 		return 0;
 	barrier_var(at); // the verifier wants to see the bound where it is used
-	at &= TEXT - 1;
+	at &= size - 1;
 	n = bpf_probe_read_kernel_str(to + at, NAME, part);
-	return n > 0 && n < NAME ? at + n : 0;
+	return n > 0 ? at + n : 0;
 }
 
 // path_parts writes the path of a file and returns its length, or 0 if it has no
-// room: the reader then looks in /proc.
-static __always_inline __u16 path_parts(char *to, struct file *file)
+// room.
+static __always_inline __u16 path_parts(char *to, __u64 size, int parts, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *vfs = BPF_CORE_READ(file, f_path.mnt);
 	struct mount *mnt = (void *)vfs - bpf_core_field_offset(struct mount, mnt);
 	__u64 at = 0, next;
 
-	for (int i = 0; i < PARTS + 16; i++) {
+	for (int i = 0; i < parts + MOUNTS; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
 		if (dentry == parent || dentry == BPF_CORE_READ(mnt, mnt.mnt_root)) {
@@ -254,7 +300,7 @@ static __always_inline __u16 path_parts(char *to, struct file *file)
 			mnt = up;
 			continue;
 		}
-		next = put_part(to, at, BPF_CORE_READ(dentry, d_name.name));
+		next = put_part(to, size, at, BPF_CORE_READ(dentry, d_name.name));
 		if (!next)
 			break;
 		at = next;
@@ -289,7 +335,7 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 		parent = parent_of(kn);
 	}
 	for (int i = 0; i < PARTS && parent; i++) {
-		next = put_part(to, at, BPF_CORE_READ(kn, name));
+		next = put_part(to, TEXT, at, BPF_CORE_READ(kn, name));
 		if (!next)
 			break;
 		at = next;
@@ -299,29 +345,54 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 	return at;
 }
 
-// tell_process sends the paths of a process unless they have been sent. Those of
-// one that is about to go, and has no memory any more, are not known.
-static __noinline int tell_process(struct task_struct *task)
+// tell_path sends the path of the current process's executable, which has no room in
+// a process_event. If that has no room either, the reader looks in /proc. This is a
+// global function, as is tell_process, for those the verifier looks at once and not
+// for each call.
+__noinline int tell_path(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct path_event *e;
+	struct mm_struct *mm;
+	struct file *exe;
+
+	mm = task->mm;
+	if (!mm)
+		return 0;
+	exe = mm->exe_file;
+	if (!exe)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 0;
+	e->kind = PATH;
+	e->pid = task->tgid;
+	e->start = task->group_leader->start_boottime;
+	e->exec = task->group_leader->self_exec_id;
+	e->len = path_parts(e->exe, LONG_TEXT, LONG_PARTS, exe);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+// tell_process sends the paths of the current process unless they have been sent.
+// Those of one that is about to go, and has no memory any more, are not known.
+__noinline int tell_process(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key key = {};
 	struct process_event *e;
 	struct mm_struct *mm;
 	struct file *exe;
-	__u64 *told, id;
+	__u8 told = 1;
 
-	if (!task)
-		return 0;
 	mm = task->mm;
 	if (!mm)
 		return 0;
 	key.pid = task->tgid;
 	key.start = task->group_leader->start_boottime;
+	key.exec = task->group_leader->self_exec_id;
 	exe = mm->exe_file;
-	if (!exe)
-		return 0;
-	id = (__u64)exe;
-	told = bpf_map_lookup_elem(&processes, &key);
-	if (told && *told == id)
+	if (!exe || bpf_map_lookup_elem(&processes, &key))
 		return 0;
 	// Without room it is told the next time; the reader meanwhile looks in /proc.
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -330,10 +401,14 @@ static __noinline int tell_process(struct task_struct *task)
 	e->kind = PROCESS;
 	e->pid = key.pid;
 	e->start = key.start;
-	e->exe_len = path_parts(e->exe, exe);
+	e->exec = key.exec;
+	e->exe_len = path_parts(e->exe, TEXT, PARTS, exe);
+	// Read anew, so that the verifier does not follow each length.
+	if (!*(volatile __u16 *)&e->exe_len)
+		tell_path();
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-	bpf_map_update_elem(&processes, &key, &id, BPF_ANY);
+	bpf_map_update_elem(&processes, &key, &told, BPF_ANY);
 	return 0;
 }
 
@@ -357,6 +432,12 @@ static __always_inline int loopback16(const __u8 *a)
 // an MPTCP socket, is no pointer that the verifier trusts: it is read field by
 // field. Its storage is out of reach.
 #define GET(sk, raw, field) ((raw) ? BPF_CORE_READ(sk, field) : (sk)->field)
+
+// is_tcp is false of raw sockets that send TCP.
+static __always_inline int is_tcp(struct sock *sk, int raw)
+{
+	return GET(sk, raw, sk_protocol) == IPPROTO_TCP && GET(sk, raw, sk_type) != SOCK_RAW;
+}
 
 static __always_inline __u16 local_port(struct sock *sk)
 {
@@ -416,7 +497,7 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->cookie = cookie_of(sk, raw);
 	e->time = now;
 	e->opened = raw ? 0 : k->opened;
-	tp = e->proto == IPPROTO_TCP ? tcp_of(sk, raw) : 0;
+	tp = is_tcp(sk, raw) ? tcp_of(sk, raw) : 0;
 	if (tp) {
 		e->local_port = GET(tp, raw, inet_conn.icsk_inet.inet_sport);
 		read_counters(&e->tx, &e->rx, &e->rtt, sk, tp, raw);
@@ -455,6 +536,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 	e->kind = kind;
 	e->proto = proto;
 	e->cookie = cookie;
+	e->untold = (k->flags & FLAG_UNTOLD) != 0;
 	e->time = bpf_ktime_get_boot_ns();
 	e->owner = k->owner;
 	bpf_ringbuf_submit(e, wake(e->time));
@@ -481,6 +563,8 @@ static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
 {
 	k->opened = bpf_ktime_get_boot_ns();
 	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED);
+	k->tx = k->rx = 0;
+	k->state = 0;
 	if (hidden(sk, 0))
 		k->flags |= FLAG_HIDDEN;
 	else
@@ -495,35 +579,24 @@ static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 	k->flags |= FLAG_ENDED;
 }
 
-// owned makes the current process the owner, and reports whether that is news.
-static __always_inline int owned(struct known *k)
+// owned makes the current process the owner, under the name it has now. The next
+// pass tells if that is news.
+static __always_inline void owned(struct known *k)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 pid = k->owner.pid;
-	__u64 *comm = (void *)k->owner.comm, comm0 = comm[0], comm1 = comm[1];
+	struct task_struct *task = bpf_get_current_task_btf(), *leader = task->group_leader;
+	__u64 comm[2];
 
 	// A thread of the kernel works for somebody else.
 	if (!task->mm)
-		return 0;
-	owner_of(&k->owner, task);
+		return;
 	k->flags &= ~FLAG_PROVISIONAL;
-	tell_process(task);
-	return pid != k->owner.pid || comm0 != comm[0] || comm1 != comm[1];
-}
-
-// shared reports whether the current process owned the socket before, and
-// notes the last owner. Processes that take turns are no news each time.
-static __always_inline int shared(struct known *k, __u32 pid)
-{
-	__u32 last = k->owner.pid;
-	int before = k->others[0] == pid || k->others[1] == pid || k->others[2] == pid;
-
-	if (last && k->others[0] != last && k->others[1] != last && k->others[2] != last) {
-		k->others[2] = k->others[1];
-		k->others[1] = k->others[0];
-		k->others[0] = last;
-	}
-	return before;
+	bpf_core_read(&comm, sizeof(comm), &leader->comm);
+	if (k->owner.pid == task->tgid && k->owner.exec == (__u32)leader->self_exec_id &&
+	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1])
+		return;
+	owner_of(&k->owner, task);
+	tell_process();
+	k->owned++;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -542,7 +615,6 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
 		k->flags &= ~FLAG_ENDED;
-		k->others[0] = k->others[1] = k->others[2] = 0;
 		owned(k);
 		if (state == BPF_TCP_LISTEN)
 			k->flags |= FLAG_PROVISIONAL; // for its children
@@ -625,10 +697,8 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 	if (!p || !f)
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		__sync_fetch_and_add(&lost, 1);
+	if (!e)
 		return 0;
-	}
 	__builtin_memset(e, 0, sizeof(*e));
 	e->kind = FLOW;
 	e->proto = p->key.proto;
@@ -646,7 +716,35 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 	e->rx = f->rx;
 	e->owner = f->owner;
 	bpf_ringbuf_submit(e, wake(e->time));
+	return 1;
+}
+
+static __noinline int tell_grown(struct flow_key *key)
+{
+	if (key && bpf_ringbuf_output(&grown, key, sizeof(*key), BPF_RB_NO_WAKEUP))
+		missed = 1;
 	return 0;
+}
+
+// crowds reports whether a socket has opened as many flows as it may before the
+// reader, which has ended too many of them by the next pass. One socket alone
+// cannot fill the map.
+static __always_inline int crowds(struct known *k)
+{
+	if (k->pass != pass) {
+		k->pass = pass;
+		k->fresh = 0;
+	}
+	return ++k->fresh > MOST_NEW;
+}
+
+static __always_inline void refuse(struct packet *p, struct known *k)
+{
+	if (k->refused == pass)
+		return;
+	k->refused = pass;
+	__sync_fetch_and_add(&crowded, 1);
+	tell_socket(p->key.cookie, k, REFUSED, p->key.proto);
 }
 
 // count adds a packet to its flow, which it opens.
@@ -659,6 +757,8 @@ static __always_inline void count(struct packet *p, struct known *k)
 
 		if (p->counted_only)
 			return;
+		if (crowds(k))
+			return refuse(p, k);
 		fresh.opened = bpf_ktime_get_boot_ns();
 		__builtin_memcpy(fresh.local, p->local, 16);
 		fresh.local_port = p->local_port;
@@ -671,29 +771,36 @@ static __always_inline void count(struct packet *p, struct known *k)
 		else
 			fresh.rx = p->bytes;
 		k->flags |= FLAG_FLOWS;
+		// A flood of flows leaves room for others: the next pass finds this one.
+		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
 		if (!bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST)) {
-			tell_flow(p, &fresh);
+			if (fresh.told && tell_flow(p, &fresh))
+				return;
+			k->flags |= FLAG_UNTOLD;
+			f = bpf_map_lookup_elem(&flows, &p->key);
+			if (f)
+				f->told = 0;
+			tell_grown(&p->key);
 			return;
 		}
 		// Another processor was faster, or there is no room.
 		f = bpf_map_lookup_elem(&flows, &p->key);
-		if (!f) {
-			__sync_fetch_and_add(&crowded, 1);
-			return;
-		}
+		if (!f)
+			return refuse(p, k);
 	}
 	if (p->out == 1)
 		__sync_fetch_and_add(&f->tx, p->bytes);
 	else
 		__sync_fetch_and_add(&f->rx, p->bytes);
-	if (!flow_seen)
-		flow_seen = 1;
+	if (f->pass != pass) {
+		f->pass = pass;
+		tell_grown(&p->key);
+	}
 }
 
 // io is called in the context of the process that sends or receives.
 static __always_inline void io(struct sock *sk, int n, __u8 out)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	__u16 family = sk->__sk_common.skc_family;
 	struct known *k;
 	int state;
@@ -702,18 +809,16 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		return;
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		// The connection is its first subflow, the owner is noted here.
-		struct sock *first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
-
 		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (!k || !first || k->owner.pid == pid)
+		if (!k)
 			return;
-		if (!shared(k, pid) && owned(k))
-			tell_socket(cookie_of(first, 1), k, OWNER, IPPROTO_TCP);
-		k->opened = bpf_ktime_get_boot_ns();
+		owned(k);
+		if (!k->opened)
+			k->opened = bpf_ktime_get_boot_ns();
 		return;
 	}
 	state = sk->__sk_common.skc_state;
-	if (sk->sk_protocol == IPPROTO_TCP) {
+	if (is_tcp(sk, 0)) {
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
 			// Older than the programs, and accepted since, or not seen to open.
@@ -731,18 +836,9 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k)
 			return;
 	}
-	if (k->owner.pid == pid && k->flags & FLAG_PROVISIONAL) {
-		// Who listens has accepted, but may have taken another name since.
-		struct task_struct *leader = bpf_get_current_task_btf()->group_leader;
-
-		k->flags &= ~FLAG_PROVISIONAL;
-		bpf_core_read(&k->owner.comm, sizeof(k->owner.comm), &leader->comm);
-	} else if (k->owner.pid != pid) {
-		int known = shared(k, pid);
-
-		if (owned(k) && !known && !(k->flags & FLAG_HIDDEN) && (k->opened || k->flags & FLAG_FLOWS))
-			tell_socket(bpf_get_socket_cookie(sk), k, OWNER, sk->sk_protocol);
-	}
+	owned(k);
+	if (k->moved != visit)
+		k->moved = visit;
 	if (!by_packet && sk->sk_protocol == IPPROTO_UDP && state == BPF_TCP_ESTABLISHED) {
 		struct packet p = {};
 
@@ -786,6 +882,35 @@ int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
 
 // ---- packets
 
+// as_seen_by names the ends of a datagram as its socket does: what is sent has been
+// through the address translation of this host already.
+static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, struct bpf_sock *sk, struct known *k, __u8 out)
+{
+	p->local_port = bpf_htons(sk->src_port);
+	if (sk->state == BPF_TCP_ESTABLISHED) {
+		p->key.peer_port = sk->dst_port;
+		if (sk->family == AF_INET) {
+			__be32 a = sk->dst_ip4;
+			to16(p->key.peer, AF_INET, &a);
+			a = sk->src_ip4;
+			to16(p->local, AF_INET, &a);
+		} else {
+			__u32 *peer = (void *)p->key.peer, *local = (void *)p->local;
+			peer[0] = sk->dst_ip6[0];
+			peer[1] = sk->dst_ip6[1];
+			peer[2] = sk->dst_ip6[2];
+			peer[3] = sk->dst_ip6[3];
+			local[0] = sk->src_ip6[0];
+			local[1] = sk->src_ip6[1];
+			local[2] = sk->src_ip6[2];
+			local[3] = sk->src_ip6[3];
+		}
+	} else if (out == 1 && k->sender == bpf_get_current_task()) {
+		__builtin_memcpy(p->key.peer, k->to, 16);
+		p->key.peer_port = k->to_port;
+	}
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -802,13 +927,13 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	// Most packets end here.
 	v4 = ip[0] >> 4 == 4;
 	proto = v4 ? ip[9] : ip[6];
-	if (proto == IPPROTO_TCP)
+	if (proto == IPPROTO_TCP && !raw_tcp)
 		return 1;
 	sk = skb->sk;
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol == IPPROTO_TCP)
+	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
 	// Sockets of the kernel itself have no storage.
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -835,19 +960,25 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			header += 8 * (1 + next[1]);
 		}
 	}
-	if (!with_loopback && loopback16(p.key.peer))
-		return 1;
-	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP) {
+	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP) {
 		__u16 ports[2] = {};
 
 		bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
 		p.local_port = ports[out != 1];
 		p.key.peer_port = ports[out == 1];
-		header += proto == IPPROTO_UDP ? 8 : 12;
-	} else {
-		// Each raw socket gets a copy of every answer, also of those to others.
-		p.counted_only = out != 1 && sk->type == SOCK_RAW && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6);
+		// The header of TCP is what a raw socket sends, as that of ICMP.
+		header += proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
 	}
+	if (sk->type == SOCK_RAW) {
+		// Each raw socket gets a copy of every packet of a protocol that the kernel
+		// delivers to others. Only the answers to its own are its traffic.
+		p.counted_only = out != 1 && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6 || proto == IPPROTO_TCP ||
+					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
+	} else if (proto == IPPROTO_UDP) {
+		as_seen_by(&p, skb, sk, k, out);
+	}
+	if (!with_loopback && loopback16(p.key.peer))
+		return 1;
 	p.key.cookie = bpf_get_socket_cookie(skb);
 	p.key.proto = proto;
 	p.out = out;
@@ -864,12 +995,51 @@ int egress(struct __sk_buff *skb) { return packet(skb, 1); }
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
 
+// sender notes who sends a datagram; its callers note to whom a datagram is sent, before it is translated.
+static __always_inline struct known *sender(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct known *k = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
+
+	if (k)
+		k->sender = bpf_get_current_task();
+	return k;
+}
+
+SEC("cgroup/sendmsg4")
+int send_to4(struct bpf_sock_addr *ctx)
+{
+	struct known *k = sender(ctx);
+	__be32 a = ctx->user_ip4;
+
+	if (k) {
+		to16(k->to, AF_INET, &a);
+		k->to_port = ctx->user_port;
+	}
+	return 1;
+}
+
+SEC("cgroup/sendmsg6")
+int send_to6(struct bpf_sock_addr *ctx)
+{
+	struct known *k = sender(ctx);
+	__u32 a[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
+
+	if (k) {
+		__builtin_memcpy(k->to, a, 16);
+		k->to_port = ctx->user_port;
+	}
+	return 1;
+}
+
 SEC("cgroup/sock_create")
 int created(struct bpf_sock *sk)
 {
 	struct known *k;
 
-	if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
+	if (sk->type == SOCK_RAW)
+		raw_tcp |= sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_RAW;
+	else if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (k)
@@ -882,7 +1052,7 @@ int released(struct bpf_sock *sk)
 {
 	struct known *k;
 
-	if (sk->protocol == IPPROTO_TCP)
+	if (sk->protocol == IPPROTO_TCP && sk->type != SOCK_RAW)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (k && k->flags & FLAG_FLOWS)
@@ -894,10 +1064,10 @@ int released(struct bpf_sock *sk)
 
 static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_struct *task, struct sock *sk, int raw, struct known *k)
 {
-	__u8 kind = HELD, state = GET(sk, raw, __sk_common.skc_state), proto = GET(sk, raw, sk_protocol);
+	__u8 kind = HELD, state = GET(sk, raw, __sk_common.skc_state), tcp = is_tcp(sk, raw);
 	struct sock_event e;
 
-	if (proto == IPPROTO_TCP) {
+	if (tcp) {
 		if (state == BPF_TCP_LISTEN)
 			kind = LISTENER;
 		else if (state == BPF_TCP_SYN_SENT || state == BPF_TCP_SYN_RECV || state == BPF_TCP_CLOSE || state == BPF_TCP_TIME_WAIT)
@@ -909,34 +1079,21 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 		k->flags |= FLAG_HIDDEN;
 		return 0;
 	}
-	if (proto != IPPROTO_TCP) {
-		if (brief)
-			return 0;
+	if (!tcp) {
 		if (state == BPF_TCP_ESTABLISHED)
 			k->flags |= FLAG_FLOWS; // the reader makes one of it
-	} else if (brief) {
-		struct counters c = {};
-		struct tcp_sock *tp;
-
-		// What has not been told of is on its way in the ring.
-		if (!k->opened || kind == LISTENER)
-			return 0;
-		c.kind = COUNTERS;
-		c.state = state;
-		c.cookie = cookie_of(sk, raw);
-		c.holder = task->tgid;
-		c.owner = k->owner.pid;
-		tp = tcp_of(sk, raw);
-		if (tp)
-			read_counters(&c.tx, &c.rx, &c.rtt, sk, tp, raw);
-		bpf_seq_write(ctx->meta->seq, &c, sizeof(c));
-		return 0;
 	} else if (!k->opened && kind == HELD) {
 		k->opened = bpf_ktime_get_boot_ns();
 	}
-	tell_process(task);
 	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
 	e.connected = state == BPF_TCP_ESTABLISHED;
+	if (!tcp && e.proto == IPPROTO_TCP) {
+		e.proto = IPPROTO_RAW;
+		e.connected = 0;
+		raw_tcp = 1;
+	} else if (e.proto == IPPROTO_RAW) {
+		raw_tcp = 1;
+	}
 	owner_of(&e.owner, task);
 	e.primary = k->owner.pid;
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
@@ -975,6 +1132,69 @@ int held(struct bpf_iter__task_file *ctx)
 	return first ? hold(ctx, task, first, 1, k) : 0;
 }
 
+// changed tells what has changed of the sockets, of all namespaces, whether or not a
+// process holds them.
+SEC("iter/bpf_sk_storage_map")
+int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk, *conn = sk;
+	struct known *k = ctx->value;
+	struct change c = {};
+	struct tcp_sock *tp;
+	__u32 owned;
+	int raw = 0;
+
+	if (!sk || !k)
+		return 0;
+	// A look at all that is read below would cost most of a visit.
+	if (by_length && k->state && k->state == sk->__sk_common.skc_state && k->owned == k->told && visit - k->moved >= IDLE_VISITS &&
+	    (visit + (__u32)(k->opened >> 8)) % IDLE_VISITS) {
+		if (k->opened && !(k->flags & FLAG_HIDDEN))
+			present++;
+		return 0;
+	}
+	if (sk->sk_protocol == IPPROTO_MPTCP) {
+		conn = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+		raw = 1;
+		if (!conn)
+			return 0;
+	}
+	owned = k->owned;
+	if (raw || is_tcp(sk, 0)) {
+		c.state = GET(conn, raw, __sk_common.skc_state);
+		// What has not been told of is on its way in the ring.
+		if (!k->opened || k->flags & FLAG_HIDDEN || c.state == BPF_TCP_CLOSE || c.state == BPF_TCP_LISTEN)
+			return 0;
+		tp = tcp_of(conn, raw);
+		if (!tp)
+			return 0;
+		read_counters(&c.tx, &c.rx, &c.rtt, conn, tp, raw);
+		c.uid = sk->sk_uid.val;
+		c.counted = c.tx != k->tx || c.rx != k->rx || c.state != k->state || c.uid != k->uid;
+	} else if (!(k->flags & FLAG_FLOWS)) {
+		return 0;
+	}
+	c.owned = owned != k->told;
+	if (c.counted || c.owned) {
+		c.cookie = raw ? cookie_of(conn, 1) : sk->__sk_common.skc_cookie.counter;
+		c.owner = k->owner;
+		// Without room the kernel calls again for the same socket.
+		if (bpf_seq_write(ctx->meta->seq, &c, sizeof(c)))
+			return 0;
+		k->tx = c.tx;
+		k->rx = c.rx;
+		k->state = c.state;
+		k->uid = c.uid;
+		k->told = owned;
+		k->moved = visit;
+	} else if (raw) {
+		k->moved = visit; // its own state says nothing
+	}
+	if (!raw && c.state)
+		present++;
+	return 0;
+}
+
 // exists visits every socket that has storage, of all namespaces, whether or not
 // a process holds it. It writes nothing, so the kernel makes the visit in one
 // go and no socket is left out.
@@ -990,7 +1210,7 @@ int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
 	closed = bpf_map_lookup_elem(&suspects, &cookie);
 	if (!closed)
 		return 0;
-	if (sk->sk_protocol == IPPROTO_TCP && sk->__sk_common.skc_state == BPF_TCP_CLOSE)
+	if (is_tcp(sk, 0) && sk->__sk_common.skc_state == BPF_TCP_CLOSE)
 		*closed = 1;
 	else
 		bpf_map_delete_elem(&suspects, &cookie);

@@ -14,12 +14,14 @@ enum {
 
 	IPPROTO_HOPOPTS = 0,
 	IPPROTO_ICMP = 1,
+	IPPROTO_IGMP = 2,
 	IPPROTO_TCP = 6,
 	IPPROTO_UDP = 17,
 	IPPROTO_ROUTING = 43,
 	IPPROTO_ICMPV6 = 58,
 	IPPROTO_DSTOPTS = 60,
 	IPPROTO_SCTP = 132,
+	IPPROTO_RAW = 255,
 	IPPROTO_MPTCP = 262,
 
 	SOCK_DONE = 1, // bit of sk_flags: the peer's FIN has been received
@@ -164,6 +166,7 @@ struct task_struct {
 	int tgid;
 	__u64 start_boottime;
 	struct task_struct *group_leader;
+	__u64 self_exec_id;
 	char comm[16];
 	struct mm_struct *mm;
 	struct css_set *cgroups;
@@ -185,6 +188,7 @@ struct bpf_iter__task_file {
 struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct sock *sk;
+	void *value;
 };
 
 #pragma clang attribute pop

@@ -13,17 +13,18 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type connmapCounters struct {
-	_      structs.HostLayout
-	Cookie uint64
-	Tx     uint64
-	Rx     uint64
-	Rtt    uint32
-	Holder uint32
-	Owner  uint32
-	Kind   uint8
-	State  uint8
-	Pad    [2]uint8
+type connmapChange struct {
+	_       structs.HostLayout
+	Cookie  uint64
+	Tx      uint64
+	Rx      uint64
+	Rtt     uint32
+	Uid     uint32
+	State   uint8
+	Counted uint8
+	Owned   uint8
+	Pad     [5]uint8
+	Owner   connmapOwner
 }
 
 type connmapFlow struct {
@@ -36,13 +37,9 @@ type connmapFlow struct {
 	Out       uint8
 	Connected uint8
 	Uid       uint32
-	Owner     struct {
-		_     structs.HostLayout
-		Start uint64
-		Comm  [16]int8
-		Pid   uint32
-		Pad   uint32
-	}
+	Owner     connmapOwner
+	Pass      uint32
+	Told      uint32
 }
 
 type connmapFlowKey struct {
@@ -55,19 +52,48 @@ type connmapFlowKey struct {
 }
 
 type connmapKnown struct {
+	_       structs.HostLayout
+	Opened  uint64
+	Tx      uint64
+	Rx      uint64
+	Uid     uint32
+	Owned   uint32
+	Told    uint32
+	Out     uint8
+	Flags   uint8
+	State   uint8
+	Pad     uint8
+	Moved   uint32
+	_       [4]byte
+	Owner   connmapOwner
+	Fresh   uint32
+	Pass    uint32
+	Refused uint32
+	Pad3    uint32
+	ToPort  uint16
+	Pad2    [6]uint8
+	To      [16]uint8
+	Sender  uint64
+}
+
+type connmapOwner struct {
 	_     structs.HostLayout
-	Owner struct {
-		_     structs.HostLayout
-		Start uint64
-		Comm  [16]int8
-		Pid   uint32
-		Pad   uint32
-	}
-	Opened uint64
-	Others [3]uint32
-	Out    uint8
-	Flags  uint8
-	Pad    [2]uint8
+	Start uint64
+	Comm  [16]int8
+	Pid   uint32
+	Exec  uint32
+}
+
+type connmapPathEvent struct {
+	_     structs.HostLayout
+	Kind  uint8
+	Pad   [3]uint8
+	Pid   uint32
+	Start uint64
+	Len   uint16
+	Pad2  uint16
+	Exec  uint32
+	Exe   [4352]int8
 }
 
 type connmapProcessEvent struct {
@@ -78,16 +104,16 @@ type connmapProcessEvent struct {
 	Start     uint64
 	ExeLen    uint16
 	CgroupLen uint16
-	Pad2      uint32
-	Exe       [640]int8
-	Cgroup    [640]int8
+	Exec      uint32
+	Exe       [768]int8
+	Cgroup    [768]int8
 }
 
 type connmapProcessKey struct {
 	_     structs.HostLayout
 	Start uint64
 	Pid   uint32
-	Pad   uint32
+	Exec  uint32
 }
 
 type connmapSockEvent struct {
@@ -98,7 +124,8 @@ type connmapSockEvent struct {
 	State     uint8
 	Out       uint8
 	Connected uint8
-	Pad       [2]uint8
+	Untold    uint8
+	Pad       uint8
 	Local     [16]uint8
 	Peer      [16]uint8
 	LocalPort uint16
@@ -111,15 +138,9 @@ type connmapSockEvent struct {
 	Rx        uint64
 	Rtt       uint32
 	Netns     uint32
-	Owner     struct {
-		_     structs.HostLayout
-		Start uint64
-		Comm  [16]int8
-		Pid   uint32
-		Pad   uint32
-	}
-	Primary uint32
-	Pad2    uint32
+	Owner     connmapOwner
+	Primary   uint32
+	Pad2      uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -128,9 +149,11 @@ type connmapSockEvent struct {
 const (
 	connmapMapEvents       = "events"
 	connmapMapFlows        = "flows"
+	connmapMapGrown        = "grown"
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
+	connmapProgChanged     = "changed"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
 	connmapProgEgress      = "egress"
@@ -140,16 +163,23 @@ const (
 	connmapProgRecvLength  = "recv_length"
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
+	connmapProgSendTo4     = "send_to4"
+	connmapProgSendTo6     = "send_to6"
 	connmapProgSetState    = "set_state"
-	connmapVarBrief        = "brief"
+	connmapVarByLength     = "by_length"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
-	connmapVarFlowSeen     = "flow_seen"
 	connmapVarLost         = "lost"
+	connmapVarMissed       = "missed"
+	connmapVarPass         = "pass"
+	connmapVarPresent      = "present"
+	connmapVarRawTcp       = "raw_tcp"
 	connmapVarTestPort     = "test_port"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
 	connmapVarUnused3      = "unused3"
+	connmapVarUnused4      = "unused4"
+	connmapVarVisit        = "visit"
 	connmapVarWakeBytes    = "wake_bytes"
 	connmapVarWithLoopback = "with_loopback"
 	connmapVarWoken        = "woken"
@@ -197,6 +227,7 @@ type connmapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapProgramSpecs struct {
+	Changed    *ebpf.ProgramSpec `ebpf:"changed"`
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
 	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
@@ -206,6 +237,8 @@ type connmapProgramSpecs struct {
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
 	Released   *ebpf.ProgramSpec `ebpf:"released"`
 	SendLength *ebpf.ProgramSpec `ebpf:"send_length"`
+	SendTo4    *ebpf.ProgramSpec `ebpf:"send_to4"`
+	SendTo6    *ebpf.ProgramSpec `ebpf:"send_to6"`
 	SetState   *ebpf.ProgramSpec `ebpf:"set_state"`
 }
 
@@ -215,6 +248,7 @@ type connmapProgramSpecs struct {
 type connmapMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Grown     *ebpf.MapSpec `ebpf:"grown"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
 	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
@@ -224,15 +258,20 @@ type connmapMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapVariableSpecs struct {
-	Brief        *ebpf.VariableSpec `ebpf:"brief"`
+	ByLength     *ebpf.VariableSpec `ebpf:"by_length"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
-	FlowSeen     *ebpf.VariableSpec `ebpf:"flow_seen"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
+	Missed       *ebpf.VariableSpec `ebpf:"missed"`
+	Pass         *ebpf.VariableSpec `ebpf:"pass"`
+	Present      *ebpf.VariableSpec `ebpf:"present"`
+	RawTcp       *ebpf.VariableSpec `ebpf:"raw_tcp"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
 	Unused3      *ebpf.VariableSpec `ebpf:"unused3"`
+	Unused4      *ebpf.VariableSpec `ebpf:"unused4"`
+	Visit        *ebpf.VariableSpec `ebpf:"visit"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.VariableSpec `ebpf:"with_loopback"`
 	Woken        *ebpf.VariableSpec `ebpf:"woken"`
@@ -260,6 +299,7 @@ func (o *connmapObjects) Close() error {
 type connmapMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Flows     *ebpf.Map `ebpf:"flows"`
+	Grown     *ebpf.Map `ebpf:"grown"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
 	Suspects  *ebpf.Map `ebpf:"suspects"`
@@ -269,6 +309,7 @@ func (m *connmapMaps) Close() error {
 	return _ConnmapClose(
 		m.Events,
 		m.Flows,
+		m.Grown,
 		m.Processes,
 		m.Sockets,
 		m.Suspects,
@@ -279,15 +320,20 @@ func (m *connmapMaps) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapVariables struct {
-	Brief        *ebpf.Variable `ebpf:"brief"`
+	ByLength     *ebpf.Variable `ebpf:"by_length"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
-	FlowSeen     *ebpf.Variable `ebpf:"flow_seen"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
+	Missed       *ebpf.Variable `ebpf:"missed"`
+	Pass         *ebpf.Variable `ebpf:"pass"`
+	Present      *ebpf.Variable `ebpf:"present"`
+	RawTcp       *ebpf.Variable `ebpf:"raw_tcp"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
 	Unused3      *ebpf.Variable `ebpf:"unused3"`
+	Unused4      *ebpf.Variable `ebpf:"unused4"`
+	Visit        *ebpf.Variable `ebpf:"visit"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.Variable `ebpf:"with_loopback"`
 	Woken        *ebpf.Variable `ebpf:"woken"`
@@ -297,6 +343,7 @@ type connmapVariables struct {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapPrograms struct {
+	Changed    *ebpf.Program `ebpf:"changed"`
 	Created    *ebpf.Program `ebpf:"created"`
 	Destroyed  *ebpf.Program `ebpf:"destroyed"`
 	Egress     *ebpf.Program `ebpf:"egress"`
@@ -306,11 +353,14 @@ type connmapPrograms struct {
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
 	Released   *ebpf.Program `ebpf:"released"`
 	SendLength *ebpf.Program `ebpf:"send_length"`
+	SendTo4    *ebpf.Program `ebpf:"send_to4"`
+	SendTo6    *ebpf.Program `ebpf:"send_to6"`
 	SetState   *ebpf.Program `ebpf:"set_state"`
 }
 
 func (p *connmapPrograms) Close() error {
 	return _ConnmapClose(
+		p.Changed,
 		p.Created,
 		p.Destroyed,
 		p.Egress,
@@ -320,6 +370,8 @@ func (p *connmapPrograms) Close() error {
 		p.RecvLength,
 		p.Released,
 		p.SendLength,
+		p.SendTo4,
+		p.SendTo6,
 		p.SetState,
 	)
 }

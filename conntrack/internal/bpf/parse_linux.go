@@ -23,15 +23,15 @@ type Kind uint8
 
 // The kinds.
 const (
-	Opened       Kind = 1 // a TCP connection
-	Closed       Kind = 2 // of it
-	OwnerChanged Kind = 3 // another process sends or receives
-	FlowOpened   Kind = 4 // by the first packet between a socket and a peer
-	Released     Kind = 5 // a socket with flows was closed
-	process      Kind = 6 // a Process, no Socket
-	Held         Kind = 7 // a process holds this socket
-	Listening    Kind = 8 // likewise, and it listens
-	counters     Kind = 9 // a Counters, no Socket
+	Opened     Kind = 1  // a TCP connection
+	Closed     Kind = 2  // of it
+	FlowOpened Kind = 4  // by the first packet between a socket and a peer
+	Released   Kind = 5  // a socket with flows was closed
+	process    Kind = 6  // a Process, no Socket
+	Held       Kind = 7  // a process holds this socket
+	Listening  Kind = 8  // likewise, and it listens
+	path       Kind = 9  // a Process, no Socket
+	Refused    Kind = 10 // a flow of this socket has no room
 )
 
 // A Socket is what is told of a TCP connection, a flow or a socket.
@@ -41,6 +41,7 @@ type Socket struct {
 	State       uint8 // of TCP, before it closed if Kind is Closed
 	Direction   uint8 // 1: out, 2: in, 0: unknown
 	Connected   bool  // the socket has this peer only
+	Untold      bool  // no event has told of this flow; of some flow, if Kind is Released
 	Local, Peer netip.AddrPort
 	UID         uint32
 	Cookie      uint64
@@ -56,7 +57,8 @@ type Socket struct {
 // An Owner is a process as it is told with each socket.
 type Owner struct {
 	PID   uint32
-	Start int64 // ns since boot
+	Exec  uint32 // how often it has executed a program, which tells those programs apart
+	Start int64  // ns since boot
 	Comm  [16]byte
 }
 
@@ -71,26 +73,29 @@ func (o *Owner) CommText() []byte {
 // A Process has what is told once of each.
 type Process struct {
 	PID    uint32
+	Exec   uint32
 	Start  int64
-	Exe    string // path of the executable
-	Cgroup string // path of its cgroup
+	Exe    string // path of the executable; empty: it is long, and told by another Process
+	Cgroup string // path of its cgroup; empty in that one
 }
 
-// Counters are those of a TCP connection, as told once for each process that
-// holds it.
-type Counters struct {
-	Cookie uint64
-	Tx, Rx uint64
-	RTT    time.Duration
-	Holder uint32 // PID of a process that holds the socket
-	Owner  uint32 // PID of the owner; zero: unknown
-	State  uint8
+// A Change is what has changed of a socket.
+type Change struct {
+	Cookie  uint64
+	Counted bool // State, UID, Tx, Rx and RTT, of a TCP connection, are those of now
+	State   uint8
+	UID     uint32
+	Tx, Rx  uint64
+	RTT     time.Duration
+	Owned   bool // Owner may be another one
+	Owner   Owner
 }
 
 const (
-	socketSize   = int(unsafe.Sizeof(connmapSockEvent{}))
-	processSize  = int(unsafe.Sizeof(connmapProcessEvent{}))
-	countersSize = int(unsafe.Sizeof(connmapCounters{}))
+	socketSize  = int(unsafe.Sizeof(connmapSockEvent{}))
+	processSize = int(unsafe.Sizeof(connmapProcessEvent{}))
+	pathSize    = int(unsafe.Sizeof(connmapPathEvent{}))
+	changeSize  = int(unsafe.Sizeof(connmapChange{}))
 )
 
 // fill copies b into a value without pointers, if their sizes agree.
@@ -105,7 +110,7 @@ func fill[T any](v *T, b []byte) bool {
 
 func (s *Socket) parse(b []byte) bool {
 	var r connmapSockEvent
-	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) > Listening {
+	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) == path || Kind(r.Kind) > Refused {
 		return false
 	}
 	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
@@ -113,14 +118,18 @@ func (s *Socket) parse(b []byte) bool {
 		local, peer = netip.AddrFrom4([4]byte(r.Local[:4])), netip.AddrFrom4([4]byte(r.Peer[:4]))
 	}
 	*s = Socket{
-		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0,
+		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Untold: r.Untold != 0,
 		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
 		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
-		Owner:   Owner{PID: r.Owner.Pid, Start: int64(r.Owner.Start), Comm: name(r.Owner.Comm)},
+		Owner:   ownerOf(&r.Owner),
 		Primary: r.Primary,
 	}
 	return true
+}
+
+func ownerOf(o *connmapOwner) Owner {
+	return Owner{PID: o.Pid, Exec: o.Exec, Start: int64(o.Start), Comm: name(o.Comm)}
 }
 
 func name(c [16]int8) (b [16]byte) {
@@ -132,17 +141,20 @@ func name(c [16]int8) (b [16]byte) {
 
 func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 	*s = Socket{
-		Kind: FlowOpened, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
+		Kind: FlowOpened, Untold: f.Told == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
 		Local: netip.AddrPortFrom(netip.AddrFrom16(f.Local).Unmap(), bits.ReverseBytes16(f.LocalPort)),
 		Peer:  netip.AddrPortFrom(netip.AddrFrom16(k.Peer).Unmap(), bits.ReverseBytes16(k.PeerPort)),
 		UID:   f.Uid, Cookie: k.Cookie, Opened: int64(f.Opened), Tx: f.Tx, Rx: f.Rx,
-		Owner: Owner{PID: f.Owner.Pid, Start: int64(f.Owner.Start), Comm: name(f.Owner.Comm)},
+		Owner: ownerOf(&f.Owner),
 	}
 }
 
 // Key returns the name of the flow that s tells of.
-func (s *Socket) Key() FlowKey {
-	return FlowKey{Cookie: s.Cookie, Peer: s.Peer.Addr().As16(), PeerPort: bits.ReverseBytes16(s.Peer.Port()), Proto: s.Proto}
+func (s *Socket) Key() FlowKey { return KeyOf(s.Cookie, s.Proto, s.Peer) }
+
+// KeyOf returns the name of the flow between a socket and a peer.
+func KeyOf(cookie uint64, proto uint8, peer netip.AddrPort) FlowKey {
+	return FlowKey{Cookie: cookie, Peer: peer.Addr().As16(), PeerPort: bits.ReverseBytes16(peer.Port()), Proto: proto}
 }
 
 func (s *Socket) value() connmapFlow {
@@ -153,34 +165,43 @@ func (s *Socket) value() connmapFlow {
 	if s.Connected {
 		f.Connected = 1
 	}
-	f.Owner.Pid, f.Owner.Start = s.Owner.PID, uint64(s.Owner.Start)
+	if !s.Untold {
+		f.Told = 1
+	}
+	f.Owner.Pid, f.Owner.Exec, f.Owner.Start = s.Owner.PID, s.Owner.Exec, uint64(s.Owner.Start)
 	for i, x := range s.Owner.Comm {
 		f.Owner.Comm[i] = int8(x)
 	}
 	return f
 }
 
-func parseCounters(b []byte) (Counters, bool) {
-	var r connmapCounters
-	if !fill(&r, b) || Kind(r.Kind) != counters {
-		return Counters{}, false
+func (c *Change) parse(b []byte) bool {
+	var r connmapChange
+	if !fill(&r, b) {
+		return false
 	}
-	return Counters{r.Cookie, r.Tx, r.Rx, time.Duration(r.Rtt) * time.Microsecond, r.Holder, r.Owner, r.State}, true
+	*c = Change{
+		Cookie: r.Cookie, Counted: r.Counted != 0, State: r.State, UID: r.Uid, Tx: r.Tx, Rx: r.Rx,
+		RTT: time.Duration(r.Rtt) * time.Microsecond, Owned: r.Owned != 0, Owner: ownerOf(&r.Owner),
+	}
+	return true
 }
 
 func parseProcess(b []byte) (Process, bool) {
 	var r connmapProcessEvent
-	if !fill(&r, b) || Kind(r.Kind) != process {
-		return Process{}, false
+	var long connmapPathEvent
+	switch {
+	case fill(&r, b) && Kind(r.Kind) == process:
+		return Process{r.Pid, r.Exec, int64(r.Start), joined(r.Exe[:], r.ExeLen), joined(r.Cgroup[:], r.CgroupLen)}, true
+	case fill(&long, b) && Kind(long.Kind) == path:
+		return Process{long.Pid, long.Exec, int64(long.Start), joined(long.Exe[:], long.Len), ""}, true
 	}
-	text := func(c *[640]int8, n uint16) string {
-		return joined(unsafe.Slice((*byte)(unsafe.Pointer(c)), len(c))[:min(int(n), len(c))])
-	}
-	return Process{r.Pid, int64(r.Start), text(&r.Exe, r.ExeLen), text(&r.Cgroup, r.CgroupLen)}, true
+	return Process{}, false
 }
 
 // joined makes a path of its parts, of which the last stands first.
-func joined(b []byte) string {
+func joined(c []int8, n uint16) string {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c))), len(c))[:min(int(n), len(c))]
 	b = bytes.TrimSuffix(b, []byte{0})
 	if len(b) == 0 {
 		return ""
