@@ -24,16 +24,8 @@ type file struct {
 
 // openFile opens a file. Its errors name the file, but not the package.
 func openFile(name string) (*file, error) {
-	f, err := os.Open(name)
+	f, stat, err := unpack.Open(name)
 	if err != nil {
-		return nil, err
-	}
-	stat, err := f.Stat()
-	if err == nil && stat.IsDir() {
-		err = fmt.Errorf("%s: is a folder, want a file", name)
-	}
-	if err != nil {
-		f.Close()
 		return nil, err
 	}
 	br, err := unpack.Reader(f)

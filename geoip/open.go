@@ -90,18 +90,11 @@ func compileFiles(names []string, progress func(done, size int64)) (*DB, error) 
 
 // file adds the rows of a file and returns its date, or the DB that it is.
 func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, error) {
-	f, err := os.Open(name)
+	f, info, err := unpack.Open(name)
 	if err != nil {
 		return nil, time.Time{}, pathless(err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, time.Time{}, pathless(err)
-	}
-	if info.IsDir() {
-		return nil, time.Time{}, errors.New("is a folder, want a file")
-	}
 	r, err := unpack.Reader(&counted{r: f, tell: progress})
 	if err != nil {
 		return nil, time.Time{}, pathless(err)

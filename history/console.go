@@ -120,14 +120,21 @@ func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
-	if _, err := os.Stat(path); err != nil {
+	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("history: %s: not a file: choose another one", path)
 	}
 	c := &Console{path: path, o: o}
 	if err := c.open(ctx); err != nil {
 		c.Close()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case sqlite.ErrCode(err).ToPrimary() == sqlite.ResultNotADB:
+			err = errors.New("not a database: choose another file")
+		case damaged(err):
+			err = fmt.Errorf("damaged (%w); what can be read of it `%s` puts into the file NEW", err, saving(path))
 		}
 		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
 	}

@@ -257,16 +257,17 @@ func hint(err error) error {
 // saving is the command that puts what can be read of a damaged file into the file NEW,
 // which this package then opens.
 func saving(name string) string {
-	version := uint32(schemaVersion)
+	// SQLite's header has the version of the schema here, and then whose it is.
+	b := make([]byte, 12)
 	if f, err := os.Open(name); err == nil {
-		// SQLite's header has the version of the schema here, and there whose it is.
-		b := make([]byte, 12)
-		if _, err := f.ReadAt(b, 60); err == nil && binary.BigEndian.Uint32(b[8:]) == applicationID {
-			version = binary.BigEndian.Uint32(b)
-		}
+		f.ReadAt(b, 60)
 		f.Close()
 	}
-	return fmt.Sprintf(`(sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/'; echo 'PRAGMA application_id = %d; PRAGMA user_version = %d;') | sqlite3 NEW`, name, applicationID, version)
+	dump := fmt.Sprintf(`sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/'`, name)
+	if binary.BigEndian.Uint32(b[8:]) == applicationID {
+		dump = fmt.Sprintf(`(%s; echo 'PRAGMA application_id = %d; PRAGMA user_version = %d;')`, dump, applicationID, binary.BigEndian.Uint32(b))
+	}
+	return dump + ` | sqlite3 NEW`
 }
 
 // setAside renames the file, with its log, out of the way.

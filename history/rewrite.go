@@ -395,10 +395,19 @@ func (r *rewriter) shown() map[string]bool {
 	}
 	is := func(names map[string]bool, s span) bool { return r.whole(s) && r.isTime(names, s) }
 	r.aliases(names, is)
-	// A count may have got the name of a time.
+	// A count, or what a comparison says, may have got the name of a time.
 	for i := 1; i < len(r.tokens); i++ {
-		if t := r.tokens[i]; t.name() && names[t.text] && (r.tokens[i-1].is("as") && !is(names, r.before(i-1)) || r.bareAlias(i) && !is(names, r.before(i))) {
-			delete(names, t.text)
+		s := span{}
+		switch t := r.tokens[i]; {
+		case t.name() && names[t.text] && r.tokens[i-1].is("as"):
+			s = r.before(i - 1)
+		case t.name() && names[t.text] && r.bareAlias(i):
+			s = r.before(i)
+		default:
+			continue
+		}
+		if !r.whole(s) || s.from < s.to && r.tokens[s.from].is("count", "sum", "total", "length") {
+			delete(names, r.tokens[i].text)
 		}
 	}
 	return names

@@ -190,7 +190,7 @@ own programs only.
 // secretFlags are those of what lets this machine join.
 func (o *options) secretFlags(f *flag.FlagSet) {
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token, or the password (default CONNMAP_TOKEN, else agent.token in connmap in your configuration folder)")
-	f.StringVar(&o.tokenFile, "password-file", "", "the same")
+	f.StringVar(&o.tokenFile, "password-file", "", "`file` that holds the password: the same as -token-file")
 	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder, or in connmap in your configuration folder)")
 }
 

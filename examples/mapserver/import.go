@@ -13,8 +13,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/adrg/xdg"
 
@@ -41,6 +43,7 @@ type importer struct {
 	out               io.Writer
 	log               *slog.Logger
 	took, left, fails int // files
+	told              map[string]bool
 }
 
 // takeOver imports a folder of connmapperl.
@@ -88,7 +91,7 @@ func (im *importer) run(ctx context.Context) error {
 		}
 	}
 	// The history gets its rules and countries from what was taken before it.
-	steps := []func(context.Context){im.rules, im.certificate, im.tables, im.history, im.counts, im.programs}
+	steps := []func(context.Context){im.rules, im.certificate, im.tables, im.history, im.counts, im.programs, im.others}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -96,7 +99,7 @@ func (im *importer) run(ctx context.Context) error {
 		step(ctx)
 	}
 	if im.took+im.left+im.fails == 0 {
-		return fmt.Errorf("%s holds nothing of connmapperl", im.dir)
+		return fmt.Errorf("%s holds nothing of connmapperl: name the folder in which its programs are, above resources", im.dir)
 	}
 	if im.took > 0 {
 		fmt.Fprint(im.out, "\nconnmapperl's password is in its program: write it into a file, and start with\n\n    mapserver -password-file FILE\n\n")
@@ -109,6 +112,13 @@ func (im *importer) run(ctx context.Context) error {
 
 // say tells of one file.
 func (im *importer) say(what, name, format string, args ...any) {
+	if im.told == nil {
+		im.told = make(map[string]bool)
+	}
+	im.told[name] = true
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = strconv.Quote(name)
+	}
 	fmt.Fprintf(im.out, "%-7s %s: %s\n", what, name, fmt.Sprintf(format, args...))
 }
 
@@ -438,5 +448,23 @@ func (im *importer) programs(context.Context) {
 		case strings.Contains(name, "server"):
 			im.leave(name, "mapserver does what it did")
 		}
+	}
+}
+
+// others tells of what else is in the folder.
+func (im *importer) others(context.Context) {
+	const most = 10
+	entries, _ := os.ReadDir(im.dir)
+	n := 0
+	for _, e := range entries {
+		// What SQLite keeps beside a history belongs to it.
+		if name := e.Name(); !im.told[name] && name != "resources" && !strings.HasPrefix(name, perlHistory+"-") {
+			if n++; n <= most {
+				im.say("left", name, "it is nothing of connmapperl")
+			}
+		}
+	}
+	if n > most {
+		fmt.Fprintf(im.out, "%-7s %s more: nothing of connmapperl\n", "left", count(n-most, "file", "files"))
 	}
 }

@@ -59,6 +59,7 @@ func connmapperl(t *testing.T) string {
 	write("connmapperl-server-ssl.pl", "#!/usr/bin/perl\n")
 	write("connmapperl-client-ssl.pl", "#!/usr/bin/perl\n")
 	write("ip2asn.pl", "#!/usr/bin/perl\n")
+	write("notes\x1b.txt", "mine")
 	exec.Command("perl", "-MGDBM_File", "-e", `tie(my %h, "GDBM_File", $ARGV[0], GDBM_WRCREAT, 0644) or die; $h{AS64496} = "Example Networks"; untie %h`, filepath.Join(dir, "resources", "caida_asn_to_name.dbm")).Run()
 	return dir
 }
@@ -128,6 +129,7 @@ func TestImport(t *testing.T) {
 		"left    connmapperl-server-ssl.pl: mapserver does what it did\n",
 		"left    connmapperl-client-ssl.pl: connmap-agent does what it did\n",
 		"left    ip2asn.pl: ip2asn does what it did\n",
+		`left    "notes\x1b.txt": it is nothing of connmapperl`,
 		"mapserver -password-file FILE",
 	} {
 		assert.Contains(t, out, want)

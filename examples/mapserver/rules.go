@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/connmapgo/connmap/internal/unpack"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -69,15 +70,11 @@ func (c config) findRules() (name string, notes []string) {
 
 // readRules parses a rules file. Errors name it.
 func readRules(name string) (*rules.Set, fs.FileInfo, error) {
-	f, err := os.Open(name)
+	f, info, err := unpack.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
 	set, err := rules.Parse(f)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", name, err)

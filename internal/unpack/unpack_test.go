@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -81,4 +83,21 @@ func FuzzReader(f *testing.F) {
 			io.CopyN(io.Discard, r, 1<<20)
 		}
 	})
+}
+
+// TestOpen: a pipe and a folder are no files.
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	_, _, err := Open(dir)
+	assert.ErrorContains(t, err, dir+": is a folder, want a file")
+	_, _, err = Open(os.DevNull)
+	assert.ErrorContains(t, err, os.DevNull+": is not a regular file")
+	_, _, err = Open(filepath.Join(dir, "none"))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	name := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(name, []byte("text"), 0o600))
+	f, info, err := Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	assert.EqualValues(t, 4, info.Size())
 }

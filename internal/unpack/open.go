@@ -1,0 +1,23 @@
+package unpack
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// Open opens a regular file to read it: the opening of a pipe could wait for ever. Errors
+// are of type [*fs.PathError].
+func Open(name string) (*os.File, fs.FileInfo, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case info.IsDir():
+		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a folder, want a file")}
+	case !info.Mode().IsRegular():
+		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+	}
+	f, err := os.Open(name)
+	return f, info, err
+}
