@@ -56,7 +56,7 @@ func TestConnmapperl(t *testing.T) {
 	labels := map[string]bool{}
 	for _, r := range all[:21] {
 		assert.Equal(t, colors[r.Label], r.Color, r.Label)
-		assert.Equal(t, r.Label == "Webserver", r.ShowText, r.Label)
+		assert.Equal(t, r.Label == "Webserver" || r.Label == "Other", r.ShowText, r.Label)
 		assert.False(t, r.Beep, r.Label)
 		labels[r.Label] = true
 	}

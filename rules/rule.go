@@ -24,7 +24,7 @@ type Rule struct {
 }
 
 // Other is what connections that match no rule get.
-var Other = Rule{Label: "Other", Color: color.NRGBA{R: 255, A: 255}}
+var Other = Rule{Label: "Other", Color: color.NRGBA{R: 255, A: 255}, ShowText: true}
 
 // A Conn is what rules look at in a connection.
 type Conn struct {

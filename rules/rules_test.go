@@ -325,7 +325,7 @@ func TestDefault(t *testing.T) {
 		assert.Equal(t, tt.want, r.Label, "%+v", tt.conn)
 	}
 	for _, r := range s.Rules() {
-		assert.False(t, r.ShowText, r.Label)
+		assert.Equal(t, r.Label == "Other", r.ShowText, r.Label)
 		assert.False(t, r.Beep, r.Label)
 	}
 }

@@ -491,9 +491,9 @@ func TestHands(t *testing.T) {
 	// The keys. t and a write labels, f shows badges at all stacks.
 	away()
 	m.key("t")
-	m.sees("^prog1 203.0.113.1:443 \\+2$")
+	m.sees("^Other: prog3 203.0.113.3:9 \\+2$")
 	m.key("t")
-	m.misses("^prog1 203")
+	m.misses("prog3 203")
 	m.key("a")
 	m.sees("^Alpha \\+2$")
 	m.key("a")

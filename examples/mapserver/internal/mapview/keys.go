@@ -30,7 +30,7 @@ func init() {
 			v.sayOnOff("connection labels", v.Labels)
 		}},
 		{"a", "rule labels of all places", []Key{'a'}, func(v *View) {
-			v.RuleLabels = !v.RuleLabels
+			v.writeAll(!v.RuleLabels)
 			v.sayOnOff("rule labels", v.RuleLabels)
 		}},
 		{"f", "cycle the colours of stacked places", []Key{'f'}, func(v *View) {

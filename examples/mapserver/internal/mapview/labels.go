@@ -3,10 +3,12 @@ package mapview
 import (
 	"fmt"
 	"image/color"
+	"slices"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/rules"
 )
 
 // mostLabels bounds the work of placing labels; a picture holds fewer.
@@ -73,15 +75,14 @@ func (v *View) free(b box, taken []box) bool {
 func (v *View) label(k *stack) (string, color.NRGBA) {
 	first := k.conns[0]
 	rule := ""
-	if v.RuleLabels {
-		rule = v.stacks.groups[k.shares[0].group].label
-	} else {
-		for _, c := range k.conns {
-			if r := c.Rule; r < len(v.st.Rules) && (v.st.Rules[r].ShowText || v.legend.labelled[v.st.Rules[r].Label]) {
-				rule = v.st.Rules[r].Label
-				break
-			}
+	for _, s := range k.shares {
+		if g := v.stacks.groups[s.group]; v.written(g.label) {
+			rule = g.label
+			break
 		}
+	}
+	if i := slices.IndexFunc(k.conns, func(c *live.Conn) bool { return c.Rule < len(v.st.Rules) && v.st.Rules[c.Rule].Label == rule }); i > 0 {
+		first = k.conns[i]
 	}
 	text := ""
 	if v.Labels {
@@ -99,6 +100,26 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 		}
 	}
 	return text, v.theme.text
+}
+
+// written reports whether a rule's label stands beside its places: as was said last by the
+// mouse or by all rules at once, else as the rules file has it.
+func (v *View) written(label string) bool {
+	if on, said := v.legend.labelled[label]; said {
+		return on
+	}
+	return v.RuleLabels || slices.ContainsFunc(v.st.Rules, func(r rules.Rule) bool { return r.Label == label && r.ShowText })
+}
+
+// writeAll has the labels of all rules written, or none.
+func (v *View) writeAll(on bool) {
+	v.RuleLabels = on
+	v.legend.labelled = nil
+	if !on {
+		for _, r := range v.st.Rules {
+			v.legend.write(r.Label, false)
+		}
+	}
 }
 
 // program names the program of a connection as well as it is known.

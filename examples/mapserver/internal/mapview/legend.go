@@ -15,7 +15,7 @@ const (
 // legend is what the legend remembers.
 type legend struct {
 	extents  map[string][2]int // fewest and most connections seen of a label
-	labelled map[string]bool   // labels that are written beside their places
+	labelled map[string]bool   // which labels are written beside their places, if that was said
 	st       *live.State       // that the extents have
 	box      box
 }
@@ -92,7 +92,7 @@ func (v *View) drawLegend(rows []group, at box) {
 			if v.Light {
 				c.frame(square, 2.5, 0.8, t.rim)
 			}
-			if v.legend.labelled[g.label] {
+			if v.written(g.label) {
 				c.frame(square.grow(2.5), 4, 1.2, t.text)
 			}
 		}
@@ -114,7 +114,7 @@ func (v *View) legendMouse(g group, row box) {
 	x, _ := v.cursor()
 	if x < row.x+20 {
 		if v.in.Press {
-			v.legend.toggle(g.label)
+			v.legend.write(g.label, !v.written(g.label))
 			v.again = true
 		}
 		return
@@ -131,13 +131,9 @@ func (v *View) legendMouse(g group, row box) {
 	c.text(b.x+8, b.y+14, typeface.Regular, 11.5, t.text, s)
 }
 
-func (l *legend) toggle(label string) {
+func (l *legend) write(label string, on bool) {
 	if l.labelled == nil {
 		l.labelled = make(map[string]bool)
 	}
-	if l.labelled[label] {
-		delete(l.labelled, label)
-	} else {
-		l.labelled[label] = true
-	}
+	l.labelled[label] = on
 }

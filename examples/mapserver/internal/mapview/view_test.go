@@ -217,11 +217,20 @@ func TestLabels(t *testing.T) {
 	assert.Contains(t, texts(&v), "prog1 203.0.113.1:443")
 	v.Update(noon, frame("ta"), st)
 	assert.Equal(t, 2, strings.Count(texts(&v), "Web"), "in the legend and at the place")
-	v.Update(noon, frame("a"), st)
+	// What a rule asks for holds until somebody says otherwise.
 	shown := *st
-	shown.Rules = []rules.Rule{{Label: "Web", ShowText: true}, green, rules.Other}
-	v.Update(noon, frame(""), &shown)
-	assert.Equal(t, 2, strings.Count(texts(&v), "Web"), "the rule asks for text")
+	shown.Rules = []rules.Rule{{Label: "Web", Color: blue.Color, ShowText: true}, green, rules.Other}
+	count := func(keys string) int {
+		v.Update(noon, frame(keys), &shown)
+		return strings.Count(texts(&v), "Web")
+	}
+	v = View{}
+	assert.Equal(t, 2, count(""), "the rule asks for text")
+	v.legend.write("Web", false)
+	assert.Equal(t, 1, count("h"), "in the legend alone")
+	assert.Equal(t, 2, count("a"), "all")
+	assert.Equal(t, 1, count("a"), "none")
+	assert.Equal(t, 2, count("a"), "all again")
 }
 
 func TestLabelsNeverOverlap(t *testing.T) {
