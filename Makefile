@@ -7,7 +7,7 @@ BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
 
-.PHONY: run build agents test test-busy bench soak fuzz generate deps-run deps-test clean
+.PHONY: run build agents test test-busy bench soak storms fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -35,6 +35,10 @@ bench: deps-test build
 # Half an hour; writes docs/soak.txt.
 soak: deps-test
 	CONNMAP_SOAK=30 CONNMAP_SOAK_REPORT=$(CURDIR)/docs/soak.txt scripts/with-display go test -run Soak -v -timeout 60m ./examples/mapserver
+
+# The agent's memory and time while others open flows as fast as they can; five minutes.
+storms: deps-test
+	CONNMAP_STORMS=1 go test -count=1 -run Storms -v -timeout 20m ./cmd/connmap-agent
 
 # What it finds it adds to testdata/fuzz, and make test tries that from then on.
 fuzz:
