@@ -11,13 +11,15 @@ import (
 func Open(name string) (*os.File, fs.FileInfo, error) {
 	info, err := os.Stat(name)
 	switch {
-	case err != nil:
-		return nil, nil, err
+	case err != nil: // which the opening tells as well
 	case info.IsDir():
 		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a folder, want a file")}
 	case !info.Mode().IsRegular():
 		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
 	}
 	f, err := os.Open(name)
+	if err == nil && info == nil {
+		info, err = f.Stat()
+	}
 	return f, info, err
 }
