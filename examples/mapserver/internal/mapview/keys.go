@@ -105,8 +105,8 @@ func (v *View) key(k Key) {
 	if k == KeyEscape && !v.filter.editing && v.refuse() {
 		return
 	}
-	if k != 'r' && at != 'r' {
-		v.asked = time.Time{}
+	if k != 'r' && at != 'r' && v.before(v.asked, toastTime) {
+		v.refuse()
 	}
 	switch {
 	case v.filter.editing && k == Ctrl|'v':

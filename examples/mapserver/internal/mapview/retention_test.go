@@ -89,6 +89,11 @@ func TestResetAsksFirst(t *testing.T) {
 	assert.Empty(t, v.Update(noon, frame("r"), st))
 	assert.Contains(t, texts(&v), "r once more deletes all stored connections and counts; Esc does not\n")
 	assert.Equal(t, []Effect{ResetHistory{}}, v.Update(noon.Add(time.Second), frame("r"), st))
+	// No is an answer too.
+	v.Update(noon.Add(2*time.Second), frame("r"), st)
+	v.Update(noon.Add(2*time.Second), frame("n"), st)
+	assert.Contains(t, texts(&v), "nothing is deleted")
+	assert.NotContains(t, texts(&v), "r once more")
 	// Too late, or another key in between, asks anew.
 	assert.Empty(t, v.Update(noon.Add(2*time.Second), frame("r"), st))
 	assert.Empty(t, v.Update(noon.Add(time.Minute), frame("r"), st))

@@ -274,6 +274,10 @@ func (p *sqlPanel) press(v *View, label string) {
 		}
 		p.menu, p.list.top = want, 0
 	case "Plot on map":
+		if p.problem != "" {
+			v.say("the last question failed: there is nothing to plot")
+			return
+		}
 		v.plot(p.result)
 	case "Keep", "Clear":
 		v.keepPlots()

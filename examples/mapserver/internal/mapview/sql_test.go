@@ -131,6 +131,12 @@ func TestSQLMistake(t *testing.T) {
 	// An offset beyond the text is not trusted.
 	e = v.Update(noon, press(Ctrl|KeyEnter), v.st)
 	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no", Offset: 1 << 30})
+	// The answer before is not plotted in its place.
+	p.result.Rows = [][]any{{"203.0.113.1"}}
+	x, y := at(t, v, "Plot on map")
+	v.Update(noon, click(x, y), v.st)
+	assert.Empty(t, v.plots.list)
+	assert.Contains(t, texts(v), "the last question failed: there is nothing to plot")
 }
 
 func TestSQLMenus(t *testing.T) {
