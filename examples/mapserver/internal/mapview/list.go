@@ -275,6 +275,16 @@ func (l *connList) update(v *View) {
 		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
 		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })
 	}
+	// What is being closed comes after what lives.
+	if l.closing > 0 {
+		last := func(c *live.Conn) int {
+			if c.State.BeingClosed() {
+				return 1
+			}
+			return 0
+		}
+		slices.SortStableFunc(l.live, func(a, b *live.Conn) int { return last(a) - last(b) })
+	}
 	l.rows = connRows{v: v, live: l.live, past: shown}
 	l.changed = true
 }
