@@ -69,7 +69,7 @@
 // ring of 1 MiB, some 6,000 events, fills up. What finds no room is counted and
 // told by an event of kind [Lost]; within a second the collector finds again
 // what is there and what is gone. A connection whose opening was lost is still
-// told whole when it closes. Flows are found by the next pass and not lost, unless
+// reported in full when it closes. Flows are found by the next pass, not lost, unless
 // one socket opens more than 32,768 between two passes, or all more than the
 // kernel's table of 262,144 has room for. Such a socket counts as one lost event a
 // pass, and a warning names its program.

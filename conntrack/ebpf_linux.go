@@ -58,7 +58,7 @@ type ebpf struct {
 	most         *socket                  // that had most flows when largest last looked
 	mostAt       int                      // so many
 	fresh        int                      // flows opened since they were counted
-	released     map[uint64]int64         // when sockets were closed that may have flows not told of yet
+	released     map[uint64]int64         // close times of sockets whose flows may not be reported yet
 	behind       bool                     // the ring may hold events of flows that a pass has found
 	started      time.Time
 	processes    processes
@@ -69,7 +69,7 @@ type ebpf struct {
 	flowSeq      uint64
 	pass         uint32
 	touched      []holding  // by the pass
-	late         []*tracked // whose changes are to be told when the followers have room
+	late         []*tracked // whose updates wait until the followers have room
 	tcp          int        // of conns
 	excess       int        // of tcp over what the kernel's side knew at the last pass
 	lacking      bool       // that has grown

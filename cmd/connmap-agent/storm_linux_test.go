@@ -447,7 +447,7 @@ func TestUnreadOutput(t *testing.T) {
 }
 
 // TestStormsToServer: an agent that reports to a server stays small too, whether the
-// server records what it is told or not.
+// server acknowledges its reports or not.
 func TestStormsToServer(t *testing.T) {
 	needsQuiet(t)
 	for arg, most := range map[string]int{

@@ -1,0 +1,368 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package conntrack
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/connmapgo/connmap/conntrack/internal/bpf"
+)
+
+// TestFlowsOfOneSocket: a socket has a connection for each peer, with an ID of
+// its own, until nothing is sent for a while or the socket is closed.
+func TestFlowsOfOneSocket(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	var peers []net.Addr
+	for range 3 {
+		p, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer p.Close()
+		peers = append(peers, p.LocalAddr())
+	}
+	s, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer s.Close()
+	ids := map[uint64]bool{}
+	sent := func() (n int) {
+		for _, p := range peers {
+			if conn, ok := find(snapshot(t, c), s.LocalAddr(), p); ok {
+				assert.Equal(t, Out, conn.Direction)
+				assert.Equal(t, uint64(4), conn.Tx)
+				ids[conn.ID] = true
+				n++
+			}
+		}
+		return n
+	}
+	send := func() {
+		for _, p := range peers {
+			_, err := s.WriteTo(make([]byte, 4), p)
+			require.NoError(t, err)
+		}
+	}
+	send()
+	assert.Equal(t, 3, sent())
+	assert.Len(t, ids, 3)
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(flowIdle / 2)) }))
+	assert.Equal(t, 3, sent())
+	require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(2 * flowIdle)) }))
+	assert.Zero(t, sent())
+	send()
+	assert.Equal(t, 3, sent(), "anew")
+	assert.Len(t, ids, 6)
+	require.NoError(t, s.Close())
+	assert.Zero(t, sent())
+}
+
+// TestConnectedFlowsEnd: a connected flow lives as long as its socket, also if
+// nothing is sent and if the end of the socket was not seen.
+func TestConnectedFlowsEnd(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer u.Close()
+	fixed, err := net.Dial("udp4", u.LocalAddr().String())
+	require.NoError(t, err)
+	defer fixed.Close()
+	_, err = fixed.Write([]byte{1})
+	require.NoError(t, err)
+	before, ok := find(snapshot(t, c), fixed.LocalAddr(), fixed.RemoteAddr())
+	require.True(t, ok)
+	e := c.backend.(*ebpf)
+	later := func() {
+		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.endGone(2))
+		e.endIdle(time.Now().Add(2 * flowIdle))
+	}
+	const gone = 1 << 50 // the cookie of a socket that there is not
+	var still bool
+	require.NoError(t, e.do(func() {
+		e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: gone, Connected: true, Local: netip.MustParseAddrPort("127.0.0.1:1"), Peer: netip.MustParseAddrPort("127.0.0.1:2")})
+		later()
+		still = e.conns[gone] != nil
+	}))
+	assert.False(t, still)
+	after, ok := find(snapshot(t, c), fixed.LocalAddr(), fixed.RemoteAddr())
+	require.True(t, ok)
+	assert.Equal(t, before.Opened, after.Opened)
+}
+
+// TestIPv6Extensions: what stands behind extension headers is counted as what it
+// is.
+func TestIPv6Extensions(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	u, err := net.ListenPacket("udp6", "[::1]:0")
+	require.NoError(t, err)
+	defer u.Close()
+	s, err := net.ListenPacket("udp6", "[::1]:0")
+	require.NoError(t, err)
+	defer s.Close()
+	raw, err := s.(*net.UDPConn).SyscallConn()
+	require.NoError(t, err)
+	var set error
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		// Padding alone: next header, length, PadN of four bytes.
+		option := string([]byte{0, 0, 1, 4, 0, 0, 0, 0})
+		set = errors.Join(unix.SetsockoptString(int(fd), unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, option),
+			unix.SetsockoptString(int(fd), unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, option))
+	}))
+	if errors.Is(set, unix.EPERM) {
+		t.Skip("needs CAP_NET_RAW")
+	}
+	require.NoError(t, set)
+	_, err = s.WriteTo(make([]byte, 33), u.LocalAddr())
+	require.NoError(t, err)
+	_, _, err = u.ReadFrom(make([]byte, 100))
+	require.NoError(t, err)
+	conns := snapshot(t, c)
+	out, ok := find(conns, s.LocalAddr(), u.LocalAddr())
+	require.True(t, ok)
+	in, ok := find(conns, u.LocalAddr(), s.LocalAddr())
+	require.True(t, ok)
+	assert.Equal(t, []uint64{33, 33}, []uint64{out.Tx, in.Rx})
+}
+
+// TestManyFlows: a socket with more peers than are followed at a time loses no byte
+// and takes no more than its share, and other connections are reported as always.
+func TestManyFlows(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	e := c.backend.(*ebpf)
+	s, err := net.ListenPacket("udp4", "203.0.113.10:0")
+	require.NoError(t, err)
+	defer s.Close()
+	var mu sync.Mutex
+	opens, closes, bytes := 0, 0, uint64(0)
+	others := map[netip.AddrPort]bool{}
+	follow(t, c, func(ev Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case ev.Conn.Local.String() != s.LocalAddr().String():
+			others[ev.Conn.Local] = true
+		case ev.Kind == Open:
+			opens++
+		case ev.Kind == Close:
+			closes++
+			bytes += ev.Conn.Tx
+		}
+	})
+	own := func() (n int) {
+		for _, f := range e.flows {
+			if f.conn.Local.String() == s.LocalAddr().String() {
+				n++
+			}
+		}
+		return n
+	}
+	const peers, rounds, size = 20_000, 2, 10
+	for range rounds {
+		for port := range peers {
+			_, err := s.WriteTo(make([]byte, size), &net.UDPAddr{IP: net.IPv4(203, 0, 113, 10), Port: 1 + port})
+			require.NoError(t, err)
+		}
+		other, err := net.Dial("udp4", "198.51.100.20:9")
+		require.NoError(t, err)
+		other.Write([]byte{1})
+		assert.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return others[netip.MustParseAddrPort(other.LocalAddr().String())]
+		}, time.Minute, time.Millisecond)
+		require.NoError(t, other.Close())
+		require.NoError(t, e.do(func() { assert.LessOrEqual(t, own(), mostFlows/2) }))
+	}
+	require.NoError(t, s.Close())
+	assert.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return bytes >= peers*rounds*size
+	}, 10*time.Second, time.Millisecond)
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d opened, %d closed, %d bytes", opens, closes, bytes)
+	assert.Equal(t, uint64(peers*rounds*size), bytes)
+	assert.Equal(t, opens, closes)
+	assert.Zero(t, c.Info().Lost)
+	require.NoError(t, e.do(func() {
+		assert.Zero(t, own())
+		assert.LessOrEqual(t, e.idlest.n, len(e.flows))
+	}))
+}
+
+// TestIdleFlowsTakeTurns: many flows that end at once do not keep the pump from
+// other things.
+func TestIdleFlowsTakeTurns(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Interval: time.Hour}, 0)
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() {
+		before := e.idlest.n
+		for i := range mostFlows {
+			e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: 1 << 60, Local: netip.MustParseAddrPort("192.0.2.1:1"),
+				Peer: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(i))})
+		}
+		left := e.idlest.n
+		assert.Equal(t, mostFlows/2, left-before)
+		assert.False(t, e.endIdle(time.Now().Add(flowIdle/2)))
+		assert.True(t, e.endIdle(time.Now().Add(2*flowIdle)))
+		assert.Equal(t, left-mostEnds, e.idlest.n)
+		for e.endIdle(time.Now().Add(2 * flowIdle)) {
+		}
+		assert.Zero(t, e.idlest.n)
+	}))
+}
+
+// TestTranslatedUDP: a flow has the ends that its socket knows, whatever the address
+// translation of this host makes of them.
+func TestTranslatedUDP(t *testing.T) {
+	if _, err := exec.LookPath("iptables"); err != nil {
+		t.Skip("needs iptables(8)")
+	}
+	if !inNamespace(t) {
+		return
+	}
+	for _, command := range []string{
+		"ip route add default dev lo src 203.0.113.10",
+		"iptables -t nat -A OUTPUT -p udp -d 192.0.2.53 --dport 53 -j DNAT --to-destination 198.51.100.20:7030",
+		"iptables -t nat -A POSTROUTING -p udp --dport 7030 -j SNAT --to-source 198.51.100.20",
+	} {
+		args := strings.Fields(command)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("needs a kernel that translates addresses: %s: %v: %s", command, err, out)
+		}
+	}
+	server, err := net.ListenPacket("udp4", "198.51.100.20:7030")
+	require.NoError(t, err)
+	defer server.Close()
+	go func() {
+		b := make([]byte, 500)
+		for {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			server.WriteTo(append(b[:n:n], b[:n]...), from)
+		}
+	}()
+	c := ebpfOrSkip(t, Options{}, 0)
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.53:53"))
+	for _, test := range []struct {
+		name    string
+		network string
+		connect bool
+	}{{"connected", "udp4", true}, {"unconnected", "udp4", false}, {"mapped", "udp", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			var client *net.UDPConn
+			send := func() (err error) { _, err = client.Write(make([]byte, 100)); return err }
+			if test.connect {
+				client, err = net.DialUDP("udp4", nil, to)
+			} else {
+				client, err = net.ListenUDP(test.network, nil)
+				send = func() (err error) { _, err = client.WriteTo(make([]byte, 100), to); return err }
+			}
+			require.NoError(t, err)
+			defer client.Close()
+			for range 3 {
+				require.NoError(t, send())
+				client.SetReadDeadline(time.Now().Add(time.Minute))
+				n, _, err := client.ReadFrom(make([]byte, 500))
+				require.NoError(t, err)
+				require.Equal(t, 200, n)
+			}
+			var flows []Conn
+			for _, conn := range snapshot(t, c) {
+				if port(client.LocalAddr()) == strconv.Itoa(int(conn.Local.Port())) && conn.Process.PID == os.Getpid() {
+					flows = append(flows, conn)
+				}
+			}
+			require.Len(t, flows, 1)
+			assert.Equal(t, to.AddrPort(), flows[0].Peer)
+			assert.Equal(t, []uint64{300, 600}, []uint64{flows[0].Tx, flows[0].Rx})
+			assert.Equal(t, Out, flows[0].Direction)
+			if test.connect {
+				assert.Equal(t, "203.0.113.10", flows[0].Local.Addr().String())
+			}
+		})
+	}
+}
+
+// TestRawSockets: what a raw socket overhears is not its traffic, and what it sends is,
+// also if it is TCP.
+func TestRawSockets(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	out, err := exec.Command("ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	old, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	require.NoError(t, err)
+	defer unix.Close(old) // older than the collector
+	c := ebpfOrSkip(t, Options{}, 0)
+	overhears, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	require.NoError(t, err)
+	defer unix.Close(overhears)
+	server, err := net.ListenPacket("udp4", "203.0.113.10:0")
+	require.NoError(t, err)
+	defer server.Close()
+	client, err := net.Dial("udp4", server.LocalAddr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write(make([]byte, 100))
+	require.NoError(t, err)
+	_, _, err = server.ReadFrom(make([]byte, 200))
+	require.NoError(t, err)
+	syn := make([]byte, 20)
+	copy(syn, []byte{0x9c, 0x41, 443 >> 8, 443 & 255, 0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, 2, 4})
+	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	require.NoError(t, err)
+	defer unix.Close(fresh)
+	for i := range 50 {
+		fd := []int{old, fresh}[i%2]
+		require.NoError(t, unix.Sendto(fd, syn, 0, &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, byte(1 + i)}}))
+	}
+	udp, scans := 0, map[netip.AddrPort]int{}
+	for _, conn := range own(snapshot(t, c)) {
+		switch {
+		case conn.Proto == UDP:
+			udp++
+		case conn.Proto == TCP && conn.Direction == Out && conn.Local.Port() == 40001:
+			scans[conn.Peer]++
+			assert.Equal(t, uint64(20), conn.Tx)
+			assert.Equal(t, State(0), conn.State)
+		}
+	}
+	assert.Equal(t, 2, udp, "one of each end")
+	assert.Len(t, scans, 50)
+	for peer, n := range scans {
+		assert.Equal(t, 1, n, peer)
+	}
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() {
+		assert.NoError(t, e.findHolders())
+		assert.NoError(t, e.endGone(1))
+	}))
+	n := 0
+	for _, conn := range own(snapshot(t, c)) {
+		if conn.Proto == TCP {
+			n++
+		}
+	}
+	assert.Equal(t, 50, n, "while the sockets live")
+}
