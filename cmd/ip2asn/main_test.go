@@ -258,6 +258,7 @@ func TestDamaged(t *testing.T) {
 			files[name] = "junk\n"
 		}
 	}
+	files["places.txt"] = "connmap places 1\n1.5\t2.5\t9\n" // of a map server, no table
 	files["delegated-arin-extended-latest"] = whole["delegated-arin-extended-latest"]
 	dir := folder(t, files)
 	out, errs, err := ask(t, dir, "", "8.0.0.1")

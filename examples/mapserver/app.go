@@ -271,7 +271,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.noLocal {
 		return nil
 	}
-	c, err := conntrack.New(conntrack.Options{Logger: a.log})
+	c, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
 	if err != nil {
 		return err
 	}

@@ -212,9 +212,9 @@ func (c *clerk) do(e mapview.Effect) {
 	var err error
 	switch e := e.(type) {
 	case mapview.ReloadRules:
-		said, err = c.loadRules()
-		if err != nil {
-			return // it is among the problems
+		var bad error // which is among the problems
+		if said, bad = c.loadRules(); bad != nil {
+			said = "the rules in use stay"
 		}
 	case mapview.ShowKept:
 		m.ShowKept(e.On)

@@ -6,10 +6,12 @@ import (
 	"image"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
@@ -308,4 +311,25 @@ func TestNoClipboard(t *testing.T) {
 		c.handle(e)
 		wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, "the clipboard does not work: ") })
 	}
+}
+
+// TestLoopback: with -loopback a connection of this machine to itself is among those of the
+// local network.
+func TestLoopback(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	a, err := l.Accept()
+	require.NoError(t, err)
+	defer a.Close()
+	c := serving(t, "-demo", "0", "-listen", "none", "-history", "none", "-loopback")
+	require.Eventually(t, func() bool {
+		c.monitor.Publish()
+		return slices.ContainsFunc(c.monitor.State().Conns, func(x *live.Conn) bool {
+			return x.Peer.String() == l.Addr().String() && x.Scope == live.Host
+		})
+	}, time.Minute, 50*time.Millisecond)
 }

@@ -57,7 +57,7 @@ type config struct {
 	history            string // empty: record nothing
 	geo, asn           string // empty: only the embedded tables
 	home               geoip.Place
-	noLocal            bool
+	noLocal, loopback  bool
 	headless           bool
 	screenshot         string
 	after              time.Duration
@@ -127,6 +127,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded or import has taken over, else that alone)")
 	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default found by public address or time zone)")
 	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default they are shown)")
+	f.BoolVar(&cfg.loopback, "loopback", false, "of this machine, also show connections to itself, which m shows (default left out)")
 	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default with one, if there is a display)")
 	f.StringVar(&cfg.screenshot, "screenshot", "", "draw the map into `file`.png without a display, then exit; listens and records only if -listen and -history are given (default a window)")
 	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects first")

@@ -127,6 +127,9 @@ func (a *app) loadRules() (string, error) {
 		}
 	}
 	set, info, err := readRules(src.name)
+	if err == nil && info.Size() == 0 && src.name == a.rulesSource().name {
+		err = fmt.Errorf("%s is empty, as while an editor writes it; a comment makes it a file without rules", src.name)
+	}
 	if own, _ := a.cfg.ownRules(); errors.Is(err, fs.ErrNotExist) && src.name == own {
 		if err := writeNew(own, rules.DefaultFile); err != nil {
 			a.log.Warn("the default rules are used, but not written for you to edit", "error", err)

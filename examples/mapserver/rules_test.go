@@ -187,7 +187,14 @@ func TestBadLines(t *testing.T) {
 		assert.Equal(t, text, string(b), "it stays as it is")
 	}
 
+	// An editor may empty a file before it writes it.
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	c.handle(mapview.ReloadRules{})
+	wait(t, c, func(s mapview.Said) bool { return s.Text == "the rules in use stay" })
+	assert.Contains(t, problems(), name+" is empty")
+	assert.Equal(t, "Mine", label())
+
+	require.NoError(t, os.WriteFile(name, []byte("# no rules\n"), 0o600))
 	said, err := c.loadRules()
 	require.NoError(t, err)
 	assert.Equal(t, "0 rules read from "+name+": all connections are Other", said)

@@ -18,8 +18,14 @@ func Open(name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
 	}
 	f, err := os.Open(name)
-	if err == nil && info == nil {
-		info, err = f.Stat()
+	if err != nil {
+		return nil, nil, err
 	}
-	return f, info, err
+	if info == nil { // it has come since
+		if info, err = f.Stat(); err != nil {
+			f.Close()
+			return nil, nil, err
+		}
+	}
+	return f, info, nil
 }

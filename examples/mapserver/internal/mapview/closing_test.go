@@ -1,6 +1,8 @@
 package mapview
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -41,6 +43,11 @@ func TestClosing(t *testing.T) {
 	} {
 		var v View
 		v.Update(noon, frame("/"+filter), st)
+		closing := strings.Trim(want, "1")
+		assert.Contains(t, texts(&v), fmt.Sprintf(" · %d live", len(want)-len(closing)), filter)
+		if v.filter.states {
+			assert.Equal(t, closing != "", strings.Contains(texts(&v), fmt.Sprintf("live · %d closing", len(closing))), filter)
+		}
 		got := ""
 		for _, c := range st.Conns {
 			if v.fits(c) {

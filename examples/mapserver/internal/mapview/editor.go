@@ -45,15 +45,9 @@ func (e *editor) set(text string) {
 	e.typing, e.reveal = false, true
 }
 
-// clip returns a text as an editor can hold it.
+// clip returns a text as an editor can hold it, without what does not fit.
 func clip(s string) string {
-	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
-	s = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || Key(r).char() != 0 && !unicode.Is(unicode.Bidi_Control, r) {
-			return r
-		}
-		return -1
-	}, strings.ToValidUTF8(s, "?"))
+	s = plain(s)
 	if len(s) > longestText {
 		end := longestText
 		for !utf8.RuneStart(s[end]) {
@@ -62,6 +56,17 @@ func clip(s string) string {
 		s = s[:end]
 	}
 	return s
+}
+
+// plain returns a text with the line ends of an editor and without control characters.
+func plain(s string) string {
+	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || Key(r).char() != 0 && !unicode.Is(unicode.Bidi_Control, r) {
+			return r
+		}
+		return -1
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 func (e *editor) save() {
@@ -74,12 +79,16 @@ func (e *editor) save() {
 
 func (e *editor) selection() (from, to int) { return min(e.at, e.mark), max(e.at, e.mark) }
 
-// insert puts a text in place of the selection.
-func (e *editor) insert(s string, typed bool) {
+// insert puts a text in place of the selection. It reports false if all would be too
+// long, and changes nothing then.
+func (e *editor) insert(s string, typed bool) (fits bool) {
 	from, to := e.selection()
-	s = clip(s)
-	if len(e.text)-(to-from)+len(s) > longestText || s == "" && from == to {
-		return
+	s = plain(s)
+	if len(e.text)-(to-from)+len(s) > longestText {
+		return false
+	}
+	if s == "" && from == to {
+		return true
 	}
 	if !typed || !e.typing || from != to {
 		e.save()
@@ -88,6 +97,7 @@ func (e *editor) insert(s string, typed bool) {
 	e.text = e.text[:from] + s + e.text[to:]
 	e.at, e.mark = from+len(s), from+len(s)
 	e.reveal = true
+	return true
 }
 
 // restore moves an edit from one stack to the other.

@@ -91,13 +91,25 @@ func TestEditorIsBounded(t *testing.T) {
 	assert.LessOrEqual(t, len(e.text), longestText)
 	assert.True(t, utf8.ValidString(e.text))
 	n := len(e.text)
-	e.insert(strings.Repeat("x", 100), false)
+	assert.False(t, e.insert(strings.Repeat("x", 100), false))
 	assert.Equal(t, n, len(e.text))
 	for range 1000 {
 		e.key(v, KeyBackspace)
 		e.key(v, 'x')
 	}
 	assert.LessOrEqual(t, len(e.undos), mostUndos)
+}
+
+// TestPasteTooMuch: what has no room is not pasted in part, and that is said.
+func TestPasteTooMuch(t *testing.T) {
+	v := &View{}
+	v.Update(noon, frame("q"), state())
+	before := v.console.editor.text
+	in := frame("")
+	in.Answers = []Answer{Pasted{strings.Repeat("SELECT 1 ", longestText/9+1)}}
+	v.Update(noon, in, v.st)
+	assert.Equal(t, before, v.console.editor.text)
+	assert.Contains(t, texts(v), "not pasted: a question has at most 64 KiB")
 }
 
 // TestEditorLikeTwin compares with an editor that holds runes and knows no lines.

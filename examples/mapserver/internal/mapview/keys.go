@@ -161,7 +161,7 @@ func (v *View) escape() {
 	case v.paused.at != nil:
 		v.togglePause()
 	case len(v.plots.list) > 0:
-		v.plots = plots{}
+		v.clearPlots()
 	default:
 		v.ask(Quit{})
 	}

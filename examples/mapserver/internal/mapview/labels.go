@@ -105,7 +105,7 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 // written reports whether a rule's label stands beside its places: as was said last by the
 // mouse or by all rules at once, else as the rules file has it.
 func (v *View) written(label string) bool {
-	if on, said := v.legend.labelled[label]; said {
+	if on, said := v.Labelled[label]; said {
 		return on
 	}
 	return v.RuleLabels || slices.ContainsFunc(v.st.Rules, func(r rules.Rule) bool { return r.Label == label && r.ShowText })
@@ -113,13 +113,29 @@ func (v *View) written(label string) bool {
 
 // writeAll has the labels of all rules written, or none.
 func (v *View) writeAll(on bool) {
-	v.RuleLabels = on
-	v.legend.labelled = nil
+	v.RuleLabels, v.Labelled = on, nil
 	if !on {
+		var labels []string
 		for _, r := range v.st.Rules {
-			v.legend.write(r.Label, false)
+			labels = append(labels, r.Label)
+		}
+		v.write(false, labels...)
+	}
+}
+
+// write has labels written or not. What was said of labels that no rule has any more is
+// forgotten.
+func (v *View) write(on bool, labels ...string) {
+	said := make(map[string]bool)
+	for _, r := range v.st.Rules {
+		if before, ok := v.Labelled[r.Label]; ok {
+			said[r.Label] = before
 		}
 	}
+	for _, label := range labels {
+		said[label] = on
+	}
+	v.Labelled = said
 }
 
 // program names the program of a connection as well as it is known.

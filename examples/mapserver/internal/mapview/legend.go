@@ -14,10 +14,9 @@ const (
 
 // legend is what the legend remembers.
 type legend struct {
-	extents  map[string][2]int // fewest and most connections seen of a label
-	labelled map[string]bool   // which labels are written beside their places, if that was said
-	st       *live.State       // that the extents have
-	box      box
+	extents map[string][2]int // fewest and most connections seen of a label
+	st      *live.State       // that the extents have
+	box     box
 }
 
 // count takes in how many connections there are of each label.
@@ -114,7 +113,7 @@ func (v *View) legendMouse(g group, row box) {
 	x, _ := v.cursor()
 	if x < row.x+20 {
 		if v.in.Press {
-			v.legend.write(g.label, !v.written(g.label))
+			v.write(!v.written(g.label), g.label)
 			v.again = true
 		}
 		return
@@ -129,11 +128,4 @@ func (v *View) legendMouse(g group, row box) {
 	b = v.tip(b)
 	c.panel(b, t)
 	c.text(b.x+8, b.y+14, typeface.Regular, 11.5, t.text, s)
-}
-
-func (l *legend) write(label string, on bool) {
-	if l.labelled == nil {
-		l.labelled = make(map[string]bool)
-	}
-	l.labelled[label] = on
 }

@@ -61,12 +61,15 @@ func (v *View) keepPlots() {
 	case len(v.plots.list) == 0:
 		v.say("nothing is plotted: q asks a question, whose answer has Plot on map")
 	case v.plots.until.IsZero():
-		v.plots = plots{}
+		v.clearPlots()
 	default:
 		v.plots.until = time.Time{}
 		v.say("the plotted places stay; x clears them")
 	}
 }
+
+// clearPlots clears the triangles, and what was said of them.
+func (v *View) clearPlots() { v.plots, v.toast = plots{}, "" }
 
 func (v *View) drawPlots() {
 	p := &v.plots

@@ -13,6 +13,9 @@ type Settings struct {
 	Lines      bool    // from home to all places
 	Beep       bool    // for connections that match no rule
 	TextSize   float64 // of everything but the map, over the usual; zero means 1
+	// Labelled says of rules' labels whether they stand beside their places, where the
+	// user has switched one of them.
+	Labelled map[string]bool `json:",omitempty"`
 	// Dismissed is the limitation of capture that the user has read and does not want to
 	// be told again.
 	Dismissed string `json:",omitempty"`

@@ -149,7 +149,9 @@ type Pasted struct{ Text string }
 
 func (a Pasted) take(v *View) {
 	if p := v.desk.focus; p != nil && p.body == body(v.console) {
-		v.console.editor.insert(a.Text, false)
+		if !v.console.editor.insert(a.Text, false) {
+			v.say(fmt.Sprintf("not pasted: a question has at most %d KiB", longestText>>10))
+		}
 	} else if v.filter.editing {
 		for _, r := range a.Text {
 			v.filter.typed(Key(r))

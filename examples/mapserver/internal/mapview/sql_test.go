@@ -257,9 +257,11 @@ func TestPlot(t *testing.T) {
 	v.Update(noon.Add(time.Hour), click(5, 250), v.st)
 	n, _ = triangles(v)
 	assert.Equal(t, 2, n)
+	v.say("2 places plotted")
 	v.Update(noon.Add(time.Hour), frame("x"), v.st)
 	n, _ = triangles(v)
 	assert.Zero(t, n)
+	assert.Empty(t, v.toast, "what was said of them is gone too")
 	v.Update(noon.Add(time.Hour), frame("x"), v.st)
 	assert.Contains(t, texts(v), "nothing is plotted")
 }

@@ -88,11 +88,13 @@ func (s *stacks) update(v *View) {
 	clear(s.list) // lets go of the old state's connections
 	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.closing, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0, 0
 	for _, c := range v.st.Conns {
-		if c.State.BeingClosed() && !v.filter.states {
+		if c.State.BeingClosed() {
 			if v.shows(c) {
 				s.closing++
 			}
-			continue
+			if !v.filter.states {
+				continue
+			}
 		}
 		s.groups[s.groupOf[min(c.Rule, len(s.groupOf)-1)]].all++
 		switch {
@@ -245,7 +247,6 @@ func (s *stacks) at(x, y float64) *stack {
 }
 
 func (v *View) drawStacks(hover *stack) {
-	x, y := v.cursor()
 	v.badges = v.badges[:0]
 	// Counts lie over discs, or they could not be read.
 	for _, counted := range [2]bool{false, true} {
@@ -254,8 +255,7 @@ func (v *View) drawStacks(hover *stack) {
 			if k == hover || k.nowhere || k.counted() != counted {
 				continue
 			}
-			near := v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach
-			v.drawStack(k, len(k.conns) > 1 && (v.Cycle || near))
+			v.drawStack(k, v.cycles(k))
 		}
 	}
 	if hover != nil && !hover.nowhere {
@@ -270,6 +270,12 @@ func (v *View) drawStacks(hover *stack) {
 		v.canvas.rect(b.box, 4, v.theme.panel)
 		v.canvas.text(b.x+4, b.y+11.5, typeface.Medium, 11, v.theme.text, b.text)
 	}
+}
+
+// cycles reports whether a stack goes through its colours: near the mouse, or everywhere.
+func (v *View) cycles(k *stack) bool {
+	x, y := v.cursor()
+	return len(k.conns) > 1 && (v.Cycle || v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach)
 }
 
 // A badge says how many connections a cycling stack holds.
@@ -325,7 +331,9 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		v.drawCount(k, on)
 	default:
 		c.disc(k.x, k.y, 4.5, col)
-		v.addBadge(k)
+		if !k.nowhere { // whose count stands below it
+			v.addBadge(k)
+		}
 	}
 }
 
@@ -369,7 +377,7 @@ func (v *View) nowhereBox() box {
 		return box{}
 	}
 	x, y := v.nowhere()
-	return box{x - 50, y - 14, 100, 44}
+	return box{x - 50, y - 16, 100, 46}
 }
 
 func (v *View) drawNowhere(hover *stack) {
@@ -382,14 +390,13 @@ func (v *View) drawNowhere(hover *stack) {
 		return
 	}
 	k := &v.stacks.list[i]
-	c.disc(k.x, k.y, 11, fade(t.panel, 0.9))
+	c.disc(k.x, k.y, 13, fade(t.panel, 0.9))
 	for n := range 12 {
-		c.arc(k.x, k.y, 11, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
+		c.arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
 	}
-	c.disc(k.x, k.y, k.radius()+1, t.rim)
-	c.disc(k.x, k.y, k.radius(), opaque(v.stacks.groups[k.shares[0].group].color))
+	v.drawStack(k, v.cycles(k))
 	if hover == k {
-		c.ring(k.x, k.y, 14, 1.2, t.text)
+		c.ring(k.x, k.y, 15, 1.2, t.text)
 	}
 	s := plural(len(k.conns), "unknown place")
 	w := c.width(typeface.Regular, 11, s)

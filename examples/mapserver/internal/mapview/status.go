@@ -12,7 +12,11 @@ import (
 func (v *View) statusText() string {
 	st := v.st
 	var parts []string
-	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", v.stacks.shown))
+	live := v.stacks.shown
+	if v.filter.states {
+		live -= v.stacks.closing // which are on the map too
+	}
+	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", live))
 	if v.stacks.hidden > 0 {
 		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.hidden))
 	}

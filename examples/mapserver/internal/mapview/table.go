@@ -175,7 +175,9 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 			c.rect(line, 3, th.alternate)
 		}
 		if col := r.color(at); col.A > 0 {
-			c.rect(box{line.x + 2, line.y + 5, 3, tableRow - 10}, 1.5, opaque(col))
+			bar := box{line.x + 2, line.y + 5, 3, tableRow - 10}
+			c.rect(bar.grow(1), 2, th.rim)
+			c.rect(bar, 1.5, opaque(col))
 		}
 		for _, p := range places {
 			k := t.columns[p.col]
@@ -268,7 +270,7 @@ func (t *table) keys(v *View, k Key, r rows) bool {
 	default:
 		return false
 	}
-	if t.chosen == nil {
+	if t.chosen == nil && k != KeyHome && k != KeyEnd {
 		row = t.row // the first key only shows the cursor
 	}
 	t.row, t.col = max(0, min(row, len(t.order)-1)), max(0, min(col, len(t.columns)-1))

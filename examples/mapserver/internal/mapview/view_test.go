@@ -1,6 +1,7 @@
 package mapview
 
 import (
+	"encoding/json"
 	"fmt"
 	"image"
 	"image/color"
@@ -168,6 +169,31 @@ func TestUnknownPlacesAreShown(t *testing.T) {
 	v.Update(noon, mouse(x+2, y), state(conn(1, geoip.Place{}, 0)))
 	assert.Contains(t, texts(&v), "203.0.113.1:443")
 	assert.Contains(t, texts(&v), "place unknown")
+
+	// They are a stack like others: its rules are to be seen, and cycle near the mouse.
+	st := state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 1))
+	colors := func() map[color.NRGBA]bool {
+		seen := map[color.NRGBA]bool{}
+		for _, i := range v.Scene().Items {
+			if bx, by := float64(i.X), float64(i.Y); math.Hypot(bx-x, by-y) < 1 && (i.Color == blue.Color || i.Color == green.Color) && i.Shape == Disc {
+				seen[i.Color] = true
+			}
+		}
+		return seen
+	}
+	in := frame("")
+	in.Inside = false
+	v.Update(noon, in, st)
+	assert.Equal(t, map[color.NRGBA]bool{blue.Color: true}, colors())
+	seen := map[color.NRGBA]bool{}
+	for n := range 4 {
+		v.Update(noon.Add(time.Duration(n)*cycleTime), mouse(x+20, y), st)
+		for c := range colors() {
+			seen[c] = true
+		}
+		assert.NotContains(t, texts(&v), "2x", "the count stands below")
+	}
+	assert.Equal(t, map[color.NRGBA]bool{blue.Color: true, green.Color: true}, seen)
 }
 
 func TestHoverNamesAll(t *testing.T) {
@@ -226,8 +252,13 @@ func TestLabels(t *testing.T) {
 	}
 	v = View{}
 	assert.Equal(t, 2, count(""), "the rule asks for text")
-	v.legend.write("Web", false)
+	v.write(false, "Web")
 	assert.Equal(t, 1, count("h"), "in the legend alone")
+	b, err := json.Marshal(v.Settings)
+	require.NoError(t, err)
+	v = View{}
+	require.NoError(t, json.Unmarshal(b, &v.Settings))
+	assert.Equal(t, 1, count(""), "also after a restart")
 	assert.Equal(t, 2, count("a"), "all")
 	assert.Equal(t, 1, count("a"), "none")
 	assert.Equal(t, 2, count("a"), "all again")
