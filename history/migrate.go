@@ -226,14 +226,16 @@ func source(conn *sqlite.Conn, from origin, complete func(*Entry)) (values strin
 	if from == perl {
 		closed = "timestamp"
 	}
-	ask := func(column int, name string) string {
+	ask := func(name, question string) string {
 		if complete == nil {
 			return name
 		}
 		// Also what an older version has taken over of connmapperl without it.
-		return fmt.Sprintf(`iif(agent = '' AND rule = '', connmap_complete(%d, id, ip, port, local_ip, local_port, programname, exe, lat, lon), %s)`, column, name)
+		return `iif(agent = '' AND rule = '', ` + question + `, ` + name + `)`
 	}
-	return perlColumns + `, agent, ` + ask(0, "direction") + `, protocol, exe, container, ` + ask(1, "country") + `, ` + ask(2, "rule") + `,
+	// Each argument costs time: the first of the columns has them all.
+	return perlColumns + `, agent, ` + ask("direction", "connmap_complete(id, ip, port, local_ip, local_port, programname, exe, lat, lon)") +
+		`, protocol, exe, container, ` + ask("country", "connmap_completed(id, 1)") + `, ` + ask("rule", "connmap_completed(id, 2)") + `,
 		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key`, nil
 }
 
@@ -243,8 +245,9 @@ const perlColumns = `id, timestamp, ip, port, local_ip, local_port, programname,
 // registerMigration adds the functions that source uses to a connection:
 //
 //	connmap_key(agent, protocol, local_ip, local_port, port)   the column key
-//	connmap_complete(column, id, ip, port, local_ip, local_port, programname, exe, lat, lon)
-//	                                                    what complete says of a row's column
+//	connmap_complete(id, ip, port, local_ip, local_port, programname, exe, lat, lon)
+//	                                                    the direction of a row, as complete says
+//	connmap_completed(id, column)                       its country (1) or rule (2)
 func registerMigration(conn *sqlite.Conn, complete func(*Entry)) error {
 	err := conn.CreateFunction("connmap_key", &sqlite.FunctionImpl{
 		NArgs: 5, Deterministic: true,
@@ -261,21 +264,28 @@ func registerMigration(conn *sqlite.Conn, complete func(*Entry)) error {
 		a, _ := netip.ParseAddr(ip.Text())
 		return netip.AddrPortFrom(a.Unmap(), uint16(port.Int64()))
 	}
-	return conn.CreateFunction("connmap_complete", &sqlite.FunctionImpl{
-		NArgs: 10,
+	err = conn.CreateFunction("connmap_complete", &sqlite.FunctionImpl{
+		NArgs: 9,
 		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
-			if id := args[1].Int64(); !known || id != last {
-				last, known = id, true
-				e = Entry{
-					Direction: "unknown", Peer: addr(args[2], args[3]), Local: addr(args[4], args[5]), Program: args[6].Text(), Exe: args[7].Text(),
-					Lat: args[8].Float(), Lon: args[9].Float(), Located: args[8].Type() != sqlite.TypeNull,
-				}
-				complete(&e)
+			last, known = args[0].Int64(), true
+			e = Entry{
+				Direction: "unknown", Peer: addr(args[1], args[2]), Local: addr(args[3], args[4]), Program: args[5].Text(), Exe: args[6].Text(),
+				Lat: args[7].Float(), Lon: args[8].Float(), Located: args[7].Type() != sqlite.TypeNull,
 			}
-			switch args[0].Int64() {
-			case 0:
-				return sqlite.TextValue(e.Direction), nil
-			case 1:
+			complete(&e)
+			return sqlite.TextValue(e.Direction), nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return conn.CreateFunction("connmap_completed", &sqlite.FunctionImpl{
+		NArgs: 2,
+		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+			if !known || args[0].Int64() != last {
+				return sqlite.Value{}, errors.New("connmap_completed before connmap_complete of the same row")
+			}
+			if args[1].Int64() == 1 {
 				return sqlite.TextValue(e.Country), nil
 			}
 			return sqlite.TextValue(e.Rule), nil
