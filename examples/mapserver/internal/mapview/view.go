@@ -69,6 +69,7 @@ type View struct {
 	curve   curvePanel
 	addrs   bool // of the history are asked for
 	plots   plots
+	turned  map[string]int // of rows of buttons that have no room, the first that is shown, by the label of their first
 	replay  replay
 	panning bool
 	panFrom image.Point

@@ -33,21 +33,42 @@ func (v *View) button(b box, label string, main bool) bool {
 }
 
 // buttons lays out a row of buttons and returns the one that is pressed, or -1, and
-// where the row ends.
+// where the row ends. Where there is no room for all of them, the last one shows others.
 func (v *View) buttons(b box, labels ...string) (pressed int, x float64) {
+	const gap = 8
+	width := func(s string) float64 { return v.canvas.width(typeface.Regular, 12.5, s) + 22 }
+	all := -float64(gap)
+	for _, s := range labels {
+		all += width(s) + gap
+	}
+	from, more, room := 0, width(moreButtons), b.w
+	if all > b.w {
+		from = v.turned[labels[0]] % len(labels)
+		room -= gap + more
+	}
 	pressed, x = -1, b.x
-	for i, s := range labels {
-		w := v.canvas.width(typeface.Regular, 12.5, s) + 22
-		if x+w > b.x+b.w {
-			break
+	next := from
+	for ; next < len(labels) && x+width(labels[next]) <= b.x+room; next++ {
+		w := width(labels[next])
+		if v.button(box{x, b.y, w, b.h}, labels[next], false) {
+			pressed = next
 		}
-		if v.button(box{x, b.y, w, b.h}, s, false) {
-			pressed = i
+		x += w + gap
+	}
+	if all > b.w && x+more <= b.x+b.w {
+		if v.button(box{x, b.y, more, b.h}, moreButtons, false) {
+			if v.turned == nil {
+				v.turned = make(map[string]int)
+			}
+			v.turned[labels[0]] = max(next, from+1)
+			v.again = true
 		}
-		x += w + 8
+		x += more + gap
 	}
 	return pressed, x
 }
+
+const moreButtons = "»"
 
 // A scroller shows a part of many rows.
 type scroller struct {
