@@ -146,6 +146,8 @@ func TestPassword(t *testing.T) {
 	assert.ErrorIs(t, err, feed.ErrToken)
 	assert.ErrorContains(t, err, "wrong password")
 	assert.NotContains(t, err.Error(), "token")
+	// Who has joined is known by its key.
+	comes(t, d, io.Discard, "-cert", cert, "-name", "known", addr, "close sesame")
 
 	// Another server in its place is not believed.
 	other, _, elsewhere, _ := open(t)
