@@ -3,38 +3,9 @@ package conntrack
 import (
 	"encoding/json"
 	"net/netip"
+	"strconv"
 	"time"
 )
-
-// eventJSON is an event as one line of JSON. Its field names are read by other
-// programs and do not change.
-type eventJSON struct {
-	Event     string         `json:"event"`
-	Time      string         `json:"time"`
-	Proto     string         `json:"proto,omitzero"`
-	State     string         `json:"state,omitzero"`
-	Direction string         `json:"direction,omitzero"`
-	Local     netip.AddrPort `json:"local,omitzero"`
-	Peer      netip.AddrPort `json:"peer,omitzero"`
-	PID       int            `json:"pid,omitzero"`
-	Comm      string         `json:"comm,omitzero"`
-	Exe       string         `json:"exe,omitzero"`
-	UID       *uint32        `json:"uid,omitzero"`
-	Container string         `json:"container,omitzero"`
-	Sharers   []processJSON  `json:"sharers,omitempty"`
-	TxBytes   *uint64        `json:"tx_bytes,omitzero"`
-	RxBytes   *uint64        `json:"rx_bytes,omitzero"`
-	RTT       int64          `json:"rtt_us,omitzero"`
-	Opened    string         `json:"opened,omitzero"`
-	Lost      *uint64        `json:"lost,omitzero"`
-}
-
-type processJSON struct {
-	PID       int    `json:"pid"`
-	Comm      string `json:"comm,omitzero"`
-	Exe       string `json:"exe,omitzero"`
-	Container string `json:"container,omitzero"`
-}
 
 // MarshalJSON returns the event as one flat object without line breaks, in this
 // order and with these names only:
@@ -59,30 +30,85 @@ type processJSON struct {
 //
 // What is unknown is absent. Events of kind Lost have event, time and lost, the
 // number of events lost. Bytes of comm and exe that are not UTF-8 become U+FFFD.
-func (e Event) MarshalJSON() ([]byte, error) {
-	j := eventJSON{Event: e.Kind.String(), Time: e.Time.UTC().Format(time.RFC3339Nano)}
+func (e Event) MarshalJSON() ([]byte, error) { return e.appendJSON(make([]byte, 0, 512)), nil }
+
+// appendJSON is written out, since an agent may print tens of thousands of events a second.
+func (e *Event) appendJSON(b []byte) []byte {
+	b = append(b, `{"event":"`...)
+	b = append(b, e.Kind.String()...)
+	b = appendTime(append(b, `","time":`...), e.Time)
 	if e.Kind == Lost {
-		j.Lost = &e.Lost
-		return json.Marshal(j)
+		b = strconv.AppendUint(append(b, `,"lost":`...), e.Lost, 10)
+		return append(b, '}')
 	}
 	c := &e.Conn
-	j.Proto = c.Proto.String()
+	b = appendField(b, "proto", c.Proto.String())
+	b = appendField(b, "state", c.State.String())
 	if c.Direction != Unknown {
-		j.Direction = c.Direction.String()
+		b = appendField(b, "direction", c.Direction.String())
 	}
-	j.Local, j.Peer = c.Local, c.Peer
-	j.State = c.State.String()
-	j.PID, j.Comm, j.Exe, j.Container = c.Process.PID, c.Process.Comm, c.Process.Exe, c.Process.Container
-	for _, p := range c.Sharers {
-		j.Sharers = append(j.Sharers, processJSON(p))
+	b = appendAddr(b, "local", c.Local)
+	b = appendAddr(b, "peer", c.Peer)
+	if c.Process.PID != 0 {
+		b = strconv.AppendInt(append(b, `,"pid":`...), int64(c.Process.PID), 10)
 	}
-	j.UID = &c.UID
+	b = appendField(b, "comm", c.Process.Comm)
+	b = appendField(b, "exe", c.Process.Exe)
+	b = strconv.AppendUint(append(b, `,"uid":`...), uint64(c.UID), 10)
+	b = appendField(b, "container", c.Process.Container)
+	for i, p := range c.Sharers {
+		if i == 0 {
+			b = append(b, `,"sharers":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(append(b, `{"pid":`...), int64(p.PID), 10)
+		b = appendField(b, "comm", p.Comm)
+		b = appendField(b, "exe", p.Exe)
+		b = append(appendField(b, "container", p.Container), '}')
+	}
+	if len(c.Sharers) > 0 {
+		b = append(b, ']')
+	}
 	if c.Tx != 0 || c.Rx != 0 {
-		j.TxBytes, j.RxBytes = &c.Tx, &c.Rx
+		b = strconv.AppendUint(append(b, `,"tx_bytes":`...), c.Tx, 10)
+		b = strconv.AppendUint(append(b, `,"rx_bytes":`...), c.Rx, 10)
 	}
-	j.RTT = c.RTT.Microseconds()
+	if us := c.RTT.Microseconds(); us != 0 {
+		b = strconv.AppendInt(append(b, `,"rtt_us":`...), us, 10)
+	}
 	if !c.Opened.IsZero() {
-		j.Opened = c.Opened.UTC().Format(time.RFC3339Nano)
+		b = appendTime(append(b, `,"opened":`...), c.Opened)
 	}
-	return json.Marshal(j)
+	return append(b, '}')
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}
+
+func appendAddr(b []byte, name string, a netip.AddrPort) []byte {
+	switch {
+	case !a.IsValid():
+		return b
+	case a.Addr().Zone() != "": // a device has nearly any name
+		return appendField(b, name, a.String())
+	}
+	b = append(append(append(b, `,"`...), name...), `":"`...)
+	return append(a.AppendTo(b), '"')
+}
+
+// appendField appends a field with a text, unless that is empty.
+func appendField(b []byte, name, s string) []byte {
+	if s == "" {
+		return b
+	}
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) // a string has no error
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }

@@ -17,9 +17,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -94,13 +97,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
+		now, p := time.Now(), &printer{w: stdout, json: o.json}
 		for _, conn := range conns {
-			if err := write(stdout, conntrack.Event{Kind: conntrack.Open, Time: now, Conn: conn}, o.json); err != nil {
+			if err := p.print(conntrack.Event{Kind: conntrack.Open, Time: now, Conn: conn}); err != nil {
 				return err
 			}
 		}
-		return nil
+		return p.flush()
 	case o.watch:
 		return watch(ctx, c, stdout, o.json)
 	}
@@ -196,18 +199,19 @@ func (o *options) secretFlags(f *flag.FlagSet) {
 
 // watch prints events until ctx ends, even if nobody reads what it prints.
 func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON bool) error {
+	p := &printer{w: stdout, json: asJSON}
 	ended := make(chan error, 1)
 	go func() {
 		for e, err := range c.Events(ctx) {
 			if err == nil {
-				err = write(stdout, e, asJSON)
+				err = p.print(e)
 			}
 			if err != nil && ctx.Err() == nil {
 				ended <- err
 				return
 			}
 		}
-		ended <- nil
+		ended <- p.flush()
 	}()
 	select {
 	case err := <-ended:
@@ -222,31 +226,108 @@ func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON
 	}
 }
 
-// write prints an event as a line.
-func write(w io.Writer, e conntrack.Event, asJSON bool) error {
-	if asJSON {
-		b, err := e.MarshalJSON()
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(append(b, '\n'))
+const (
+	printDelay = 10 * time.Millisecond // that lines wait at most for others
+	printSize  = 32 << 10              // bytes of lines that are written at once
+)
+
+// A printer prints events as lines, many at a time when many come: a system call for each
+// would cost as much as all else.
+type printer struct {
+	w    io.Writer
+	json bool
+
+	mu    sync.Mutex
+	lines []byte
+	err   error // of a write
+
+	process conntrack.Process // that was named last
+	name    string
+}
+
+func (p *printer) print(e conntrack.Event) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
+	if len(p.lines) == 0 {
+		time.AfterFunc(printDelay, func() { p.flush() })
+	}
+	var err error
+	if p.lines, err = p.line(p.lines, e); err != nil {
 		return err
 	}
+	if len(p.lines) >= printSize {
+		p.write()
+	}
+	return p.err
+}
+
+func (p *printer) flush() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.write()
+	return p.err
+}
+
+func (p *printer) write() {
+	if len(p.lines) > 0 && p.err == nil {
+		_, p.err = p.w.Write(p.lines)
+		p.lines = p.lines[:0]
+	}
+}
+
+// nameOf names a process, often that of the line before.
+func (p *printer) nameOf(q conntrack.Process) string {
+	switch {
+	case q.PID == 0:
+		return "?"
+	case q != p.process:
+		p.process, p.name = q, fmt.Sprintf("%s[%d]", feed.CleanProcess(q).Comm, q.PID)
+	}
+	return p.name
+}
+
+// line appends an event as a line.
+func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
+	if p.json {
+		line, err := e.MarshalJSON()
+		return append(append(b, line...), '\n'), err
+	}
+	b = e.Time.AppendFormat(b, "15:04:05")
 	if e.Kind == conntrack.Lost {
-		_, err := fmt.Fprintf(w, "%s  lost %d events\n", e.Time.Format("15:04:05"), e.Lost)
-		return err
+		return fmt.Appendf(b, "  lost %d events\n", e.Lost), nil
 	}
-	c := e.Conn
-	c.Process = feed.CleanProcess(c.Process)
-	program := "?"
-	if c.Process.PID != 0 {
-		program = fmt.Sprintf("%s[%d]", c.Process.Comm, c.Process.PID)
+	c := &e.Conn
+	start := len(b)
+	// column fills the one before up to a width in characters.
+	column := func(width int) {
+		for n := utf8.RuneCount(b[start:]); n < width; n++ {
+			b = append(b, ' ')
+		}
+		b = append(b, ' ')
+		start = len(b)
 	}
-	state := ""
+	column(1)
+	b = append(b, e.Kind.String()...)
+	column(6)
+	b = append(b, c.Proto.String()...)
+	column(6)
+	b = append(b, c.Direction.String()...)
+	column(7)
+	b = c.Local.AppendTo(b)
+	column(28)
+	b = c.Peer.AppendTo(b)
+	column(28)
+	b = append(b, p.nameOf(c.Process)...)
+	column(24)
+	b = append(b, "tx "...)
+	b = strconv.AppendUint(b, c.Tx, 10)
+	b = append(b, " rx "...)
+	b = strconv.AppendUint(b, c.Rx, 10)
 	if c.State.BeingClosed() {
-		state = "  " + c.State.String()
+		b = append(append(b, "  "...), c.State.String()...)
 	}
-	_, err := fmt.Fprintf(w, "%s  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d%s\n",
-		e.Time.Format("15:04:05"), e.Kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx, state)
-	return err
+	return append(b, '\n'), nil
 }

@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 )
 
@@ -206,3 +209,42 @@ func TestVersion(t *testing.T) {
 	require.NoError(t, run(context.Background(), []string{"-version"}, &out, io.Discard))
 	assert.Equal(t, "connmap-agent development\n", out.String())
 }
+
+// TestLines: lines are those of a format for columns, in the order of the events.
+func TestLines(t *testing.T) {
+	var out bytes.Buffer
+	p := &printer{w: &out}
+	at := time.Date(2026, 3, 1, 9, 5, 7, 0, time.UTC)
+	var want strings.Builder
+	for i, comm := range []string{"sshd", "sshd", "é漢字", "a name of fifteen", "x\x1b[2J"} {
+		c := conntrack.Conn{
+			Proto: []conntrack.Proto{conntrack.TCP, conntrack.UDP, 132, 200, conntrack.ICMPv6}[i], Direction: conntrack.Direction(i % 3), Tx: uint64(i) << 50, Rx: 7,
+			Local: netip.MustParseAddrPort("192.0.2.1:443"), Peer: netip.MustParseAddrPort("[2001:db8:1234:5678:9abc:def0:1234:5678]:65535"),
+			Process: conntrack.Process{PID: i * 1000, Comm: comm},
+		}
+		state, program := "", "?"
+		if i == 3 {
+			c.State, state = conntrack.FinWait2, "  fin-wait-2"
+		}
+		if i > 0 {
+			program = fmt.Sprintf("%s[%d]", feed.CleanProcess(c.Process).Comm, i*1000)
+		}
+		kind := []conntrack.Kind{conntrack.Open, conntrack.Update, conntrack.Close}[i%3]
+		require.NoError(t, p.print(conntrack.Event{Kind: kind, Time: at, Conn: c}))
+		fmt.Fprintf(&want, "09:05:07  %-6s %-6s %-7s %-28s %-28s %-24s tx %d rx %d%s\n", kind, c.Proto, c.Direction, c.Local, c.Peer, program, c.Tx, c.Rx, state)
+	}
+	require.NoError(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 3}))
+	require.NoError(t, p.flush())
+	assert.Equal(t, want.String()+"09:05:07  lost 3 events\n", out.String())
+	assert.NotContains(t, out.String(), "\x1b")
+
+	// A write that fails is told, if only with a later line.
+	p = &printer{w: failing{}}
+	assert.NoError(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 1}))
+	assert.ErrorIs(t, p.flush(), os.ErrClosed)
+	assert.ErrorIs(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 1}), os.ErrClosed)
+}
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, os.ErrClosed }
