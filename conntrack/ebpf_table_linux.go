@@ -128,9 +128,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 			t.conn.Process = e.processes.of(&s.Owner)
 		}
 		e.end(t, e.wall(s.Time))
-		if len(e.spare) < mostSpare {
-			e.spare = append(e.spare, t)
-		}
+		e.putAside(t)
 	case bpf.FlowOpened:
 		if e.behind && !e.probe.HasFlow(s.Key()) {
 			return // a pass has found it, and it has ended
@@ -198,6 +196,13 @@ func (e *ebpf) unused() *tracked {
 	t := e.spare[n-1]
 	e.spare = e.spare[:n-1]
 	return t
+}
+
+// putAside keeps a tracked that has ended, to be filled again.
+func (e *ebpf) putAside(t *tracked) {
+	if len(e.spare) < mostSpare {
+		e.spare = append(e.spare, t)
+	}
 }
 
 func direction(out uint8) Direction {
@@ -270,7 +275,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		e.flowSeq++
 		id = 1<<63 | e.flowSeq
 	}
-	t := new(tracked)
+	t := e.unused()
 	*t = tracked{opened: s.Opened, socket: sock, flow: true, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started), conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
@@ -344,6 +349,8 @@ func (e *ebpf) endFlow(t *tracked, at time.Time) {
 		delete(e.sockets, t.cookie)
 	}
 	e.end(t, at)
+	t.socket = nil // which other flows may have
+	e.putAside(t)
 }
 
 func (e *ebpf) endFlows(cookie uint64, at time.Time) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -244,14 +245,16 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 			lost = 0
 		}
 		seq := first
+		rows := make([]eventRow, 0, min(len(events), mostItems)) // also of none: nil is not an array
 		for part := range parts(events, size) {
-			f := deltaFrame{Type: frameDelta, Seq: seq, Lost: told, Events: make([]eventRow, len(part))}
+			rows = slices.Grow(rows[:0], len(part))[:len(part)]
 			for i, e := range part {
 				if !server.States {
 					e.Conn.State = 0
 				}
-				f.Events[i] = eventRowOf(e)
+				rows[i] = eventRowOf(e)
 			}
+			f := deltaFrame{Type: frameDelta, Seq: seq, Lost: told, Events: rows}
 			if err := send(f); err != nil {
 				return err
 			}
@@ -318,6 +321,7 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 				events, gone = l.table.take(all)
 				lost += gone
 				err = delta(events, false)
+				l.table.giveBack(events)
 				lastDelta = now
 				if all {
 					lastCounters = now

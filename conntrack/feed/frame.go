@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -186,7 +188,12 @@ func eventRowOf(e conntrack.Event) eventRow {
 
 // addrBytes leaves out zones, which mean something on their host only.
 func addrBytes(a netip.AddrPort) []byte {
-	return binary.BigEndian.AppendUint16(a.Addr().AsSlice(), a.Port())
+	if a.Addr().Is4() {
+		b := a.Addr().As4()
+		return binary.BigEndian.AppendUint16(append(make([]byte, 0, 6), b[:]...), a.Port())
+	}
+	b := a.Addr().As16()
+	return binary.BigEndian.AppendUint16(append(make([]byte, 0, 18), b[:]...), a.Port())
 }
 
 func addrOf(b []byte) (netip.AddrPort, bool) {
@@ -332,16 +339,32 @@ func parts[T any](all []T, size func(*T) int) iter.Seq2[[]T, bool] {
 
 // writeFrame sends a frame with one write.
 func writeFrame(w io.Writer, frame any) error {
-	b, err := cbor.Marshal(frame)
-	if err != nil {
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	b.Write(make([]byte, 4)) // of the length
+	if err := encoder.MarshalToBuffer(frame, b); err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	if len(b) > largeFrame {
-		return fmt.Errorf("feed: frame of %d bytes is too large", len(b))
+	n := b.Len() - 4
+	if n > largeFrame {
+		return fmt.Errorf("feed: frame of %d bytes is too large", n)
 	}
-	_, err = w.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b))), b...))
+	binary.BigEndian.PutUint32(b.Bytes(), uint32(n))
+	_, err := w.Write(b.Bytes())
 	return err
 }
+
+// buffers are for frames that are sent.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+var encoder = func() cbor.UserBufferEncMode {
+	m, err := cbor.EncOptions{}.UserBufferEncMode()
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	return m
+}()
 
 // readFrame reads a frame of at most limit bytes, into buf if it has room,
 // and its type.

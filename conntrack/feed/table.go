@@ -43,7 +43,10 @@ type table struct {
 	follows bool              // a server was given all and follows the changes
 	most    int               // connections that it takes
 	told    int               // of conns, those that it knows or that wait in changes
-	changes []change          // in order
+	changes []conntrack.Event // in order
+	urgent  []bool            // of changes, which are more than counters
+	spare   []conntrack.Event // room for changes
+	unused  []*known          // to be filled again
 	kept    []conntrack.Event // ends that are to be told to the next server that follows
 	flight  []sent            // what was told and is not acknowledged yet
 	flying  int               // ends in flight
@@ -71,10 +74,10 @@ type sent struct {
 	spooled int // ends that the spool has
 }
 
-type change struct {
-	conntrack.Event
-	urgent bool // more than counters
-}
+const (
+	mostUnused = 1024
+	mostSpare  = 1 << 14
+)
 
 func newTable() *table {
 	return &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known)}
@@ -110,7 +113,14 @@ func (t *table) add(e conntrack.Event) {
 }
 
 func (t *table) open(e conntrack.Event) {
-	k := &known{conn: e.Conn}
+	var k *known
+	if n := len(t.unused); n > 0 {
+		k = t.unused[n-1]
+		t.unused = t.unused[:n-1]
+	} else {
+		k = new(known)
+	}
+	*k = known{conn: e.Conn}
 	t.conns[e.Conn.ID] = k
 	switch {
 	case !t.follows:
@@ -135,9 +145,11 @@ func (t *table) update(k *known, e conntrack.Event) {
 		t.change(k, e, urgent)
 		return
 	}
-	c := &t.changes[k.last-1]
-	c.Conn, c.urgent = e.Conn, c.urgent || urgent
-	if c.urgent {
+	t.changes[k.last-1].Conn = e.Conn
+	if urgent {
+		t.urgent[k.last-1] = true
+	}
+	if t.urgent[k.last-1] {
 		t.waits(soon)
 	}
 }
@@ -153,16 +165,23 @@ func (t *table) close(k *known, e conntrack.Event) {
 		t.change(&known{}, e, true)
 	case k.last > 0 && t.changes[k.last-1].Kind == conntrack.Update:
 		t.told--
-		t.changes[k.last-1] = change{e, true}
+		t.changes[k.last-1], t.urgent[k.last-1] = e, true
 		t.waits(soon)
 	default:
 		t.told--
 		t.change(k, e, true)
 	}
+	if k != nil && len(t.unused) < mostUnused {
+		*k = known{}
+		t.unused = append(t.unused, k)
+	}
 }
 
 func (t *table) change(k *known, e conntrack.Event, urgent bool) {
-	t.changes = append(t.changes, change{e, urgent})
+	if t.changes == nil {
+		t.changes, t.spare = t.spare, nil
+	}
+	t.changes, t.urgent = append(t.changes, e), append(t.urgent, urgent)
 	k.last = len(t.changes)
 	if urgent {
 		t.waits(soon)
@@ -289,10 +308,12 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 	if spooled {
 		// A batch whose close events are lost still reports the loss.
 		d.spooled = max(len(events), 1)
-	}
-	for _, e := range events {
-		if e.Kind == conntrack.Close && !spooled {
-			d.ends = append(d.ends, e)
+	} else if n := countEnds(events); n > 0 {
+		d.ends = make([]conntrack.Event, 0, n)
+		for _, e := range events {
+			if e.Kind == conntrack.Close {
+				d.ends = append(d.ends, e)
+			}
 		}
 	}
 	if d.ends == nil && lost == 0 && !spooled {
@@ -363,39 +384,65 @@ func (t *table) counted(seq uint64) {
 	}
 }
 
-// take returns what changed; changes of counters alone only if asked for.
+func countEnds(events []conntrack.Event) (n int) {
+	for i := range events {
+		if events[i].Kind == conntrack.Close {
+			n++
+		}
+	}
+	return n
+}
+
+// take returns what changed; changes of counters alone only if asked for. The events are
+// the caller's until it gives them back.
 func (t *table) take(all bool) ([]conntrack.Event, uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.taken(all)
 }
 
-func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
-	if all {
-		events = make([]conntrack.Event, 0, len(t.changes))
+// giveBack lets the table use the room of events again, unless they were of a burst.
+func (t *table) giveBack(events []conntrack.Event) {
+	busy := cap(events) <= 4*len(events)+64
+	clear(events)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if busy && cap(events) <= mostSpare && t.spare == nil {
+		t.spare = events[:0]
 	}
-	kept := t.changes[:0]
-	for _, c := range t.changes {
-		k := t.conns[c.Conn.ID]
-		if !all && !c.urgent {
-			kept = append(kept, c)
+}
+
+func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
+	lost = t.lost
+	t.lost, t.urgency = 0, idle
+	if all || !slices.Contains(t.urgent, false) {
+		for i := range t.changes {
+			if k := t.conns[t.changes[i].Conn.ID]; k != nil {
+				k.last = 0
+			}
+		}
+		events = t.changes
+		t.changes, t.urgent = nil, t.urgent[:0]
+		return events, lost
+	}
+	kept := 0
+	for i := range t.changes {
+		k := t.conns[t.changes[i].Conn.ID]
+		if t.urgent[i] {
+			events = append(events, t.changes[i])
 			if k != nil {
-				k.last = len(kept)
+				k.last = 0
 			}
 			continue
 		}
-		events = append(events, c.Event)
+		t.changes[kept], t.urgent[kept] = t.changes[i], false
+		kept++
 		if k != nil {
-			k.last = 0
+			k.last = kept
 		}
 	}
-	lost = t.lost
-	t.lost, t.changes, t.urgency = 0, kept, idle
-	if len(kept) > 0 {
-		t.urgency = counters
-	} else {
-		t.changes = nil // a burst must not hold its room
-	}
+	clear(t.changes[kept:])
+	t.changes, t.urgent, t.urgency = t.changes[:kept], t.urgent[:kept], counters
 	return events, lost
 }
 
@@ -457,13 +504,13 @@ func (t *table) unfollow(lost uint64) {
 
 // forget drops what waits, but for ends.
 func (t *table) forget() {
-	for _, c := range t.changes {
-		if c.Kind == conntrack.Close {
-			t.keep(c.Event)
+	for _, e := range t.changes {
+		if e.Kind == conntrack.Close {
+			t.keep(e)
 		}
 	}
 	for _, k := range t.conns {
 		k.last, k.told = 0, false
 	}
-	t.changes, t.follows, t.urgency = nil, false, idle
+	t.changes, t.urgent, t.follows, t.urgency = nil, nil, false, idle
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	mathrand "math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -236,4 +237,35 @@ func TestMuchInFlight(t *testing.T) {
 	_, before, lost = tb.follow(40_000, true)
 	assert.EqualValues(t, told+mostKept, uint64(len(before))+lost)
 	assert.NotZero(t, lost)
+}
+
+// TestGiveBack: what was taken stays as it is until it is given back, whatever comes.
+func TestGiveBack(t *testing.T) {
+	tb := newTable()
+	tb.follow(1000, true)
+	for round := range uint16(50) {
+		for i := range uint64(20 * (1 + round%3)) {
+			tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(i, round)})
+			if i%2 == 0 {
+				tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(i, round)})
+			}
+		}
+		events, _ := tb.take(true)
+		want := slices.Clone(events)
+		for i := range uint64(70) {
+			tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(i, round+1)})
+		}
+		assert.Equal(t, want, events)
+		tb.giveBack(events)
+	}
+	// Room of a burst is let go of when the burst is over.
+	for i := range uint64(5000) {
+		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(i, 1)})
+	}
+	for range 3 {
+		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(1, 1)})
+		events, _ := tb.take(true)
+		tb.giveBack(events)
+	}
+	assert.LessOrEqual(t, cap(tb.spare), 1000)
 }
