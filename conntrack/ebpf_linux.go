@@ -26,6 +26,7 @@ const (
 	idleEvery    = 5 * time.Second // how often idle flows are looked for, at least
 	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
 	mostEnds     = 512             // idle flows that end in one turn of the pump
+	mostEvicted  = 64              // flows that end early at a time: one by one, each costs a system call
 	mostReleased = 1 << 14
 	mostQueued   = 8192 // events that wait for a follower: beyond it the pump waits
 	mostSpare    = 1024
@@ -78,13 +79,14 @@ type ebpf struct {
 	idleAt       time.Time  // when to look for idle flows
 	back         time.Time  // when to look into the ring again, even if nothing wakes the pump
 	nextTick     time.Time
-	holdersAt    time.Time // when they are due
-	resyncDue    bool      // events were lost
-	resyncAt     time.Time // not before
-	lostEvents   uint64    // of lost
-	closesUnseen int       // that endGone has found
-	suspects     []uint64  // of endGone
-	failing      string    // why the last pass failed
+	holdersAt    time.Time     // when they are due
+	resyncDue    bool          // events were lost
+	resyncAt     time.Time     // not before
+	lostEvents   uint64        // of lost
+	closesUnseen int           // that endGone has found
+	suspects     []uint64      // of endGone
+	keys         []bpf.FlowKey // of endAll
+	failing      string        // why the last pass failed
 }
 
 type follower struct {

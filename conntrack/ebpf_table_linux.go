@@ -298,8 +298,8 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	return t
 }
 
-// makeRoom ends an idle flow early, if a socket has too many or if there are too
-// many at all: then it is one of the socket with most of them. Connected flows do
+// makeRoom ends some idle flows early, if a socket has too many or if there are too
+// many at all: then they are of the socket with most of them. Connected flows do
 // not count, as their number is that of sockets.
 func (e *ebpf) makeRoom(sock *socket) {
 	if sock.flows.n <= mostFlows/2 {
@@ -308,12 +308,22 @@ func (e *ebpf) makeRoom(sock *socket) {
 		}
 		sock = e.largest()
 	}
-	t := e.idlest.front
+	var list []*tracked
 	if sock != nil {
-		for t = sock.flows.front; t.connected; t = t.links[ofSocket].next {
+		for t := range sock.flows.all() {
+			if !t.connected {
+				list = append(list, t)
+			}
+			if len(list) == min(mostEvicted, sock.flows.n/4) {
+				break
+			}
+		}
+	} else {
+		for t := e.idlest.front; t != nil && len(list) < mostEvicted; t = t.links[ofAll].next {
+			list = append(list, t)
 		}
 	}
-	e.endFlow(t, time.Now().Round(0))
+	e.endAll(list, time.Now().Round(0))
 }
 
 // largest returns a socket that has many flows, about the most of all; nil: none
@@ -335,29 +345,40 @@ func (e *ebpf) largest() *socket {
 }
 
 // endFlow takes a flow out of the table and out of the kernel's.
-func (e *ebpf) endFlow(t *tracked, at time.Time) {
-	key := t.key()
-	if tx, rx, ok := e.probe.EndFlow(key); ok {
-		t.conn.Tx, t.conn.Rx = tx, rx
+func (e *ebpf) endFlow(t *tracked, at time.Time) { e.endAll([]*tracked{t}, at) }
+
+// endAll takes flows out of the table and out of the kernel's.
+func (e *ebpf) endAll(list []*tracked, at time.Time) {
+	e.keys = e.keys[:0]
+	for _, t := range list {
+		e.keys = append(e.keys, t.key())
 	}
-	delete(e.flows, key)
-	t.socket.flows.remove(t, ofSocket)
-	if !t.connected {
-		e.idlest.remove(t, ofAll)
+	counted := func(i int, tx, rx uint64) { list[i].conn.Tx, list[i].conn.Rx = tx, rx }
+	if err := e.probe.EndFlows(e.keys, counted); err != nil {
+		// As for want of a file descriptor.
+		e.log.Debug("conntrack: flows are ended one by one", "error", err)
+		for i := range e.keys {
+			e.probe.EndFlows(e.keys[i:i+1], func(_ int, tx, rx uint64) { counted(i, tx, rx) })
+		}
 	}
-	if t.socket.flows.n == 0 {
-		delete(e.sockets, t.cookie)
+	for i, t := range list {
+		delete(e.flows, e.keys[i])
+		t.socket.flows.remove(t, ofSocket)
+		if !t.connected {
+			e.idlest.remove(t, ofAll)
+		}
+		if t.socket.flows.n == 0 {
+			delete(e.sockets, t.cookie)
+		}
+		e.end(t, at)
+		t.socket = nil // which other flows may have
+		e.putAside(t)
 	}
-	e.end(t, at)
-	t.socket = nil // which other flows may have
-	e.putAside(t)
 }
 
 func (e *ebpf) endFlows(cookie uint64, at time.Time) {
 	if sock := e.sockets[cookie]; sock != nil {
-		for t := range sock.flows.all() {
-			e.endFlow(t, at)
-		}
+		e.endAll(slices.Collect(sock.flows.all()), at)
 	}
 }
 
@@ -365,14 +386,16 @@ func (e *ebpf) endFlows(cookie uint64, at time.Time) {
 // at a time, and reports whether there are more. Those of connected sockets end
 // with the socket.
 func (e *ebpf) endIdle(now time.Time) (more bool) {
-	for range mostEnds {
-		t := e.idlest.front
-		if t == nil || now.Sub(e.started)-t.grown <= flowIdle {
-			return false
+	var list []*tracked
+	for t := e.idlest.front; t != nil && now.Sub(e.started)-t.grown > flowIdle; t = t.links[ofAll].next {
+		if len(list) == mostEnds {
+			more = true
+			break
 		}
-		e.endFlow(t, now.Round(0))
+		list = append(list, t)
 	}
-	return true
+	e.endAll(list, now.Round(0))
+	return more
 }
 
 // owns makes a process the owner of a connection, and reports whether that is news.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -36,6 +37,7 @@ type Probe struct {
 	held    *link.Iter
 	exists  *link.Iter
 	changed *link.Iter
+	ends    *link.Iter
 	ring    *ringbuf.Reader
 	grown   *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
@@ -52,6 +54,7 @@ type Probe struct {
 	keys   []connmapFlowKey
 	values []connmapFlow
 	value  connmapFlow
+	places []uint32 // in the list of flows to end
 }
 
 // The programs that some kernels lack, or refuse without a capability.
@@ -110,7 +113,7 @@ func (p *Probe) start(o Options, cgroup string) error {
 	err := p.attach(cgroup)
 	if err != nil {
 		p.Close()
-		p.coll, p.links, p.held, p.exists, p.changed, p.ring, p.grown, p.file = nil, nil, nil, nil, nil, nil, nil, nil
+		p.coll, p.links, p.held, p.exists, p.changed, p.ends, p.ring, p.grown, p.file = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	}
 	return err
 }
@@ -186,7 +189,8 @@ func (p *Probe) attach(cgroup string) error {
 			return err
 		}
 	}
-	return nil
+	p.ends, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgEndFlows], Map: p.coll.Maps[connmapMapEnding]})
+	return err
 }
 
 // watch prepares Wait.
@@ -245,7 +249,7 @@ func (p *Probe) Close() error {
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
-	for _, l := range []*link.Iter{p.held, p.exists, p.changed} {
+	for _, l := range []*link.Iter{p.held, p.exists, p.changed, p.ends} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
@@ -525,11 +529,43 @@ func (p *Probe) AddFlow(s *Socket) error {
 	return err
 }
 
-// EndFlow forgets a flow and returns its counters; false: there was none.
-func (p *Probe) EndFlow(key FlowKey) (tx, rx uint64, ok bool) {
-	var f connmapFlow
-	ok = take(p.coll.Maps[connmapMapFlows], &key, &f)
-	return f.Tx, f.Rx, ok
+// EndFlows forgets flows and calls visit for each that there was, with its place in keys and
+// what it had counted.
+func (p *Probe) EndFlows(keys []FlowKey, visit func(i int, tx, rx uint64)) error {
+	if len(keys) == 1 { // as most often
+		if take(p.coll.Maps[connmapMapFlows], &keys[0], &p.value) {
+			visit(0, p.value.Tx, p.value.Rx)
+		}
+		return nil
+	}
+	m := p.coll.Maps[connmapMapEnding]
+	from := 0
+	for chunk := range slices.Chunk(keys, int(m.MaxEntries())) {
+		if p.places == nil {
+			p.places = make([]uint32, m.MaxEntries())
+			for i := range p.places {
+				p.places[i] = uint32(i)
+			}
+		}
+		_, err := m.BatchUpdate(p.places[:len(chunk)], chunk, nil)
+		if err == nil {
+			err = p.coll.Variables[connmapVarToEnd].Set(uint32(len(chunk)))
+		}
+		if err != nil {
+			return fmt.Errorf("list of flows: %w", err)
+		}
+		var e connmapEnded
+		err = p.iterate(p.ends, int(unsafe.Sizeof(e)), func(b []byte) {
+			if fill(&e, b) {
+				visit(from+int(e.Index), e.Tx, e.Rx)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		from += len(chunk)
+	}
+	return nil
 }
 
 // cgroupRoot returns where the hierarchy of cgroups, version 2, is mounted.

@@ -19,6 +19,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -44,6 +45,8 @@ func TestObjectIsOfThisSource(t *testing.T) {
 func open(t *testing.T, o Options) *Probe {
 	t.Helper()
 	p, err := Open(o)
+	var refused *ebpf.VerifierError
+	require.False(t, errors.As(err, &refused), "the kernel does not accept the programs: %v", err)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
 		t.Skip("needs a kernel that takes the programs: ", err)
 	}
@@ -309,5 +312,36 @@ func TestExplain(t *testing.T) {
 		assert.ErrorIs(t, err, fs.ErrPermission)
 		assert.NotErrorIs(t, err, errors.ErrUnsupported)
 		assert.ErrorContains(t, err, "missing: CAP_BPF")
+	}
+}
+
+// TestEndFlows: each flow that there is ends, with what it has counted, more of them than
+// the programs take at a time.
+func TestEndFlows(t *testing.T) {
+	p := open(t, Options{})
+	defer p.Close()
+	for _, n := range []int{0, 1, 2, 128, 300} {
+		var keys []FlowKey
+		for i := range n {
+			s := Socket{Proto: unix.IPPROTO_UDP, Cookie: 1<<50 + uint64(i), Local: netip.MustParseAddrPort("192.0.2.1:1"),
+				Peer: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), uint16(i))}
+			key, value := s.Key(), s.value()
+			value.Tx, value.Rx = uint64(i), uint64(n)
+			if i%3 != 2 { // else there is none
+				require.NoError(t, p.coll.Maps[connmapMapFlows].Update(&key, &value, ebpf.UpdateNoExist))
+			}
+			keys = append(keys, key)
+		}
+		ended := map[int]bool{}
+		require.NoError(t, p.EndFlows(keys, func(i int, tx, rx uint64) {
+			assert.False(t, ended[i])
+			ended[i] = true
+			assert.Equal(t, [2]uint64{uint64(i), uint64(n)}, [2]uint64{tx, rx})
+		}))
+		for i, key := range keys {
+			assert.Equal(t, i%3 != 2, ended[i], "%d of %d", i, n)
+			assert.False(t, p.HasFlow(key))
+		}
+		require.NoError(t, p.EndFlows(keys, func(int, uint64, uint64) { assert.Fail(t, "there are none any more") }))
 	}
 }

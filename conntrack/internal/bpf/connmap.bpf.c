@@ -125,11 +125,19 @@ struct change {
 	struct owner owner;
 };
 
+// An ended is what a flow had counted when it was ended.
+struct ended {
+	__u64 tx, rx;
+	__u32 index; // in ending
+	__u32 pad;
+};
+
 // Keeps the types in the object's BTF, for bpf2go.
 const struct sock_event *unused1 __attribute__((unused));
 const struct process_event *unused2 __attribute__((unused));
 const struct path_event *unused4 __attribute__((unused));
 const struct change *unused3 __attribute__((unused));
+const struct ended *unused5 __attribute__((unused));
 
 struct flow_key {
 	__u64 cookie;
@@ -208,6 +216,14 @@ struct {
 	__uint(max_entries, 1 << 19); // 13,107 keys
 } grown SEC(".maps");
 
+// The keys of flows that the reader ends at a time.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 128);
+	__type(key, __u32);
+	__type(value, struct flow_key);
+} ending SEC(".maps");
+
 // The processes whose paths have been sent.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -235,6 +251,7 @@ __u64 lost;	   // events for which the ring had no room
 __u64 crowded;	   // flows for which the map had none, those of one socket once in a pass
 __u64 woken;	   // when the reader was last woken up
 __u32 pass = 1;	   // of the reader over the flows
+__u32 to_end;	   // entries of ending
 __u32 missed;	   // grown had no room since this was cleared
 __u16 test_port;   // of the self-test, which loopback does not hide
 __u8 raw_tcp;	   // a raw socket may send TCP
@@ -1214,5 +1231,31 @@ int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
 		*closed = 1;
 	else
 		bpf_map_delete_elem(&suspects, &cookie);
+	return 0;
+}
+
+// end_flows forgets the flows that the reader has listed and tells what they have counted.
+// All of that has room in what the kernel reads at a time: it calls for each once.
+SEC("iter/bpf_map_elem")
+int end_flows(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *index = ctx->key;
+	struct flow_key *listed = ctx->value, key;
+	struct ended e = {};
+	struct flow *f;
+
+	if (!index || !listed)
+		return 0;
+	e.index = *index;
+	if (e.index >= to_end)
+		return 0;
+	key = *listed;
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (!f)
+		return 0;
+	e.tx = f->tx;
+	e.rx = f->rx;
+	if (!bpf_map_delete_elem(&flows, &key))
+		bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;
 }

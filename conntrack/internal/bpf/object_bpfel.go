@@ -27,6 +27,14 @@ type connmapChange struct {
 	Owner   connmapOwner
 }
 
+type connmapEnded struct {
+	_     structs.HostLayout
+	Tx    uint64
+	Rx    uint64
+	Index uint32
+	Pad   uint32
+}
+
 type connmapFlow struct {
 	_         structs.HostLayout
 	Tx        uint64
@@ -147,6 +155,7 @@ type connmapSockEvent struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	connmapMapEnding       = "ending"
 	connmapMapEvents       = "events"
 	connmapMapFlows        = "flows"
 	connmapMapGrown        = "grown"
@@ -157,6 +166,7 @@ const (
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
 	connmapProgEgress      = "egress"
+	connmapProgEndFlows    = "end_flows"
 	connmapProgExists      = "exists"
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
@@ -175,10 +185,12 @@ const (
 	connmapVarPresent      = "present"
 	connmapVarRawTcp       = "raw_tcp"
 	connmapVarTestPort     = "test_port"
+	connmapVarToEnd        = "to_end"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
 	connmapVarUnused3      = "unused3"
 	connmapVarUnused4      = "unused4"
+	connmapVarUnused5      = "unused5"
 	connmapVarVisit        = "visit"
 	connmapVarWakeBytes    = "wake_bytes"
 	connmapVarWithLoopback = "with_loopback"
@@ -231,6 +243,7 @@ type connmapProgramSpecs struct {
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
 	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
+	EndFlows   *ebpf.ProgramSpec `ebpf:"end_flows"`
 	Exists     *ebpf.ProgramSpec `ebpf:"exists"`
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
@@ -246,6 +259,7 @@ type connmapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapMapSpecs struct {
+	Ending    *ebpf.MapSpec `ebpf:"ending"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Grown     *ebpf.MapSpec `ebpf:"grown"`
@@ -267,10 +281,12 @@ type connmapVariableSpecs struct {
 	Present      *ebpf.VariableSpec `ebpf:"present"`
 	RawTcp       *ebpf.VariableSpec `ebpf:"raw_tcp"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
+	ToEnd        *ebpf.VariableSpec `ebpf:"to_end"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
 	Unused3      *ebpf.VariableSpec `ebpf:"unused3"`
 	Unused4      *ebpf.VariableSpec `ebpf:"unused4"`
+	Unused5      *ebpf.VariableSpec `ebpf:"unused5"`
 	Visit        *ebpf.VariableSpec `ebpf:"visit"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.VariableSpec `ebpf:"with_loopback"`
@@ -297,6 +313,7 @@ func (o *connmapObjects) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapMaps struct {
+	Ending    *ebpf.Map `ebpf:"ending"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Grown     *ebpf.Map `ebpf:"grown"`
@@ -307,6 +324,7 @@ type connmapMaps struct {
 
 func (m *connmapMaps) Close() error {
 	return _ConnmapClose(
+		m.Ending,
 		m.Events,
 		m.Flows,
 		m.Grown,
@@ -329,10 +347,12 @@ type connmapVariables struct {
 	Present      *ebpf.Variable `ebpf:"present"`
 	RawTcp       *ebpf.Variable `ebpf:"raw_tcp"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
+	ToEnd        *ebpf.Variable `ebpf:"to_end"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
 	Unused3      *ebpf.Variable `ebpf:"unused3"`
 	Unused4      *ebpf.Variable `ebpf:"unused4"`
+	Unused5      *ebpf.Variable `ebpf:"unused5"`
 	Visit        *ebpf.Variable `ebpf:"visit"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.Variable `ebpf:"with_loopback"`
@@ -347,6 +367,7 @@ type connmapPrograms struct {
 	Created    *ebpf.Program `ebpf:"created"`
 	Destroyed  *ebpf.Program `ebpf:"destroyed"`
 	Egress     *ebpf.Program `ebpf:"egress"`
+	EndFlows   *ebpf.Program `ebpf:"end_flows"`
 	Exists     *ebpf.Program `ebpf:"exists"`
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
@@ -364,6 +385,7 @@ func (p *connmapPrograms) Close() error {
 		p.Created,
 		p.Destroyed,
 		p.Egress,
+		p.EndFlows,
 		p.Exists,
 		p.Held,
 		p.Ingress,
