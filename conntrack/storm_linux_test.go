@@ -178,8 +178,17 @@ func (n *tally) add(e Event, pid int) {
 	}
 }
 
-// The collector sees all namespaces: the address is that of storms alone.
-var stormAddr = netip.MustParseAddr("203.0.113.77")
+// stormAddr is that of the storms of this run alone, for the collector sees all namespaces.
+// The processes that make them inherit it.
+var stormAddr = func() netip.Addr {
+	const name = "CONNMAP_STORM_ADDR"
+	if a, err := netip.ParseAddr(os.Getenv(name)); err == nil {
+		return a
+	}
+	a := netip.AddrFrom4([4]byte{10, byte(os.Getpid() >> 16), byte(os.Getpid() >> 8), byte(os.Getpid())})
+	os.Setenv(name, a.String())
+	return a
+}()
 
 // startStorm prepares a storm, which finish unleashes. The argument is that of
 // helpStorm.
