@@ -30,6 +30,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // A Set is an immutable list of rules. It is safe for concurrent use. Of the
@@ -62,13 +63,16 @@ const (
 var DefaultFile string
 
 // Default returns the rules of DefaultFile.
-func Default() *Set {
+func Default() *Set { return parsed() }
+
+// parsed takes a megabyte and a millisecond.
+var parsed = sync.OnceValue(func() *Set {
 	s, err := Parse(strings.NewReader(DefaultFile))
 	if err != nil {
 		panic("rules: default file: " + err.Error())
 	}
 	return s
-}
+})
 
 // newSet indexes rules whose targets are valid: ports has, for each that is
 // not of type App, its range.
