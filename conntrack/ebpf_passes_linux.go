@@ -70,7 +70,7 @@ func (e *ebpf) change(c *bpf.Change, now time.Time) {
 		return
 	}
 	t := e.conns[c.Cookie]
-	if t == nil || t.flow {
+	if t == nil || t.flow != nil {
 		return // its opening is on its way, or was lost
 	}
 	changed := c.Owned && e.owns(t, e.processes.of(&c.Owner))
@@ -86,18 +86,18 @@ func (e *ebpf) change(c *bpf.Change, now time.Time) {
 
 // countMisses notes which sockets the pass that has ended did not find.
 func (e *ebpf) countMisses() {
-	missed := func(s *socket) {
+	missed := func(s *presence) {
 		if s.pass != e.pass && s.misses < math.MaxUint8 {
 			s.misses++
 		}
 	}
 	for _, t := range e.conns {
-		if !t.flow {
-			missed(t.socket)
+		if t.flow == nil {
+			missed(&t.presence)
 		}
 	}
 	for _, s := range e.sockets {
-		missed(s)
+		missed(&s.presence)
 	}
 }
 
@@ -118,8 +118,8 @@ func (e *ebpf) findHolders() error {
 		case s.Cookie == 0:
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
-			if t := e.conns[s.Cookie]; t != nil && !t.flow && (t.opened == s.Opened || s.Opened == 0) {
-				e.holder(t.socket, t, s)
+			if t := e.conns[s.Cookie]; t != nil && t.flow == nil && (t.opened == s.Opened || s.Opened == 0) {
+				e.holder(&t.presence, holding{conn: t}, s)
 			} else {
 				found = append(found, *s)
 			}
@@ -131,7 +131,7 @@ func (e *ebpf) findHolders() error {
 		default:
 			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP)
 			if sock := e.sockets[s.Cookie]; sock != nil {
-				e.holder(sock, nil, s)
+				e.holder(&sock.presence, holding{socket: sock}, s)
 			}
 		}
 	})
@@ -151,10 +151,10 @@ func (e *ebpf) findHolders() error {
 			}
 			t = e.openFlow(s)
 		}
-		if t.flow {
-			e.holder(t.socket, nil, s)
+		if t.flow != nil {
+			e.holder(&t.flow.socket.presence, holding{socket: t.flow.socket}, s)
 		} else {
-			e.holder(t.socket, t, s)
+			e.holder(&t.presence, holding{conn: t}, s)
 		}
 	}
 	e.countMisses()
@@ -193,31 +193,29 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 	}
 }
 
-// holder notes that a process holds a socket, of a TCP connection or, without
-// one, of flows.
-func (e *ebpf) holder(sock *socket, conn *tracked, s *bpf.Socket) {
+// holder notes that a process holds a socket, which k is about and h names.
+func (e *ebpf) holder(k *presence, h holding, s *bpf.Socket) {
 	p := e.processes.of(&s.Owner)
-	isNew := sock.pass != e.pass
+	isNew := k.pass != e.pass
 	if isNew {
-		sock.pass, sock.misses, sock.at = e.pass, 0, -1
+		k.pass, k.misses, k.at = e.pass, 0, -1
 	}
-	if sock.at < 0 {
-		if conn != nil && s.Primary == s.Owner.PID && p == conn.conn.Process && conn.conn.Sharers == nil {
+	if k.at < 0 {
+		if h.conn != nil && s.Primary == s.Owner.PID && p == h.conn.conn.Process && h.conn.conn.Sharers == nil {
 			return // as before, unless another holds it too
 		}
-		sock.at = len(e.touched)
-		h := holding{socket: sock, conn: conn}
-		if conn != nil && !isNew {
-			h.primary = conn.conn.Process
+		k.at = int32(len(e.touched))
+		if h.conn != nil && !isNew {
+			h.primary = h.conn.conn.Process
 		}
 		e.touched = append(e.touched, h)
 	}
-	h := &e.touched[sock.at]
+	found := &e.touched[k.at]
 	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
-		h.primary = p
-	} else if !holds(h.holders, p.PID) {
-		h.holders = append(h.holders, p)
+		found.primary = p
+	} else if !holds(found.holders, p.PID) {
+		found.holders = append(found.holders, p)
 	}
 }
 
@@ -243,14 +241,14 @@ func (e *ebpf) countFlows(must bool) error {
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
 			t.conn.Tx, t.conn.Rx = s.Tx, s.Rx
-			if t.socket.process != nil {
-				e.owns(t, *t.socket.process)
+			if t.flow.socket.process != nil {
+				e.owns(t, *t.flow.socket.process)
 			}
 			e.emit(Update, now.Round(0), &t.conn)
-			t.grown = now.Sub(e.started)
-			t.socket.flows.remove(t, ofSocket)
-			t.socket.flows.add(t, ofSocket)
-			if !t.connected {
+			t.flow.grown = now.Sub(e.started)
+			t.flow.socket.flows.remove(t, ofSocket)
+			t.flow.socket.flows.add(t, ofSocket)
+			if !t.flow.connected {
 				e.idlest.remove(t, ofAll)
 				e.idlest.add(t, ofAll)
 			}
@@ -282,7 +280,7 @@ func (e *ebpf) resync() error {
 func (e *ebpf) endGone(misses uint8) error {
 	e.suspects = e.suspects[:0]
 	for id, t := range e.conns {
-		if !t.flow && t.socket.misses >= misses {
+		if t.flow == nil && t.misses >= misses {
 			e.suspects = append(e.suspects, id)
 		}
 	}
@@ -314,7 +312,7 @@ func (e *ebpf) endGone(misses uint8) error {
 		if e.sockets[cookie] != nil {
 			e.endFlows(cookie, now)
 			e.closesUnseen++
-		} else if t := e.conns[cookie]; t != nil && !t.flow {
+		} else if t := e.conns[cookie]; t != nil && t.flow == nil {
 			t.conn.State = Closed
 			e.end(t, now)
 			e.closesUnseen++

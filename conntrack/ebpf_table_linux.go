@@ -14,34 +14,47 @@ import (
 // This file is the table of connections of the backend ebpf. All of it belongs
 // to the pump.
 
-// A tracked is a connection in the table.
+// A tracked is a connection in the table. There may be hundreds of thousands: what only
+// flows need is apart.
 type tracked struct {
-	conn      Conn
-	opened    int64   // as the kernel's clock says
-	socket    *socket // flows of one socket share it
-	flow      bool
+	conn     Conn
+	opened   int64 // as the kernel's clock says
+	flow     *flow // nil of a TCP connection
+	presence       // of its socket; of a flow, that of the socket has it
+	late     bool  // its update waits until there is room
+}
+
+// A flow is what a tracked that is one has besides.
+type flow struct {
+	socket    *socket
+	cookie    uint64 // of the socket
 	connected bool
-	late      bool          // its update waits until there is room
-	cookie    uint64        // of a flow's socket
-	grown     time.Duration // when the counters of a flow last were seen to grow, after ebpf.started
+	grown     time.Duration // when the counters last were seen to grow, after ebpf.started
 	links     [2]link       // in flowLists
 }
 
-func (t *tracked) key() bpf.FlowKey { return bpf.KeyOf(t.cookie, uint8(t.conn.Proto), t.conn.Peer) }
+func (t *tracked) key() bpf.FlowKey {
+	return bpf.KeyOf(t.flow.cookie, uint8(t.conn.Proto), t.conn.Peer)
+}
 
-// A socket is what passes have seen of one.
+// A presence is when passes last found a socket.
+type presence struct {
+	pass   uint32
+	at     int32 // its place in ebpf.touched
+	misses uint8 // passes that did not find it, one after the other
+}
+
+// A socket is one with flows.
 type socket struct {
+	presence
 	flows   flowList
 	process *Process // the owner of those flows that grow from now on; nil: no other
-	at      int      // its place in ebpf.touched
-	pass    uint32
-	misses  uint8 // passes that did not see it, one after the other
 }
 
 // A holding is who holds a socket, as a pass finds it.
 type holding struct {
-	socket  *socket
-	conn    *tracked  // nil: the flows of the socket
+	socket  *socket   // nil: conn is held
+	conn    *tracked  // nil: the flows of socket are
 	primary Process   // the owner, if the pass has found it
 	holders []Process // the others
 }
@@ -61,9 +74,9 @@ const (
 )
 
 func (l *flowList) add(t *tracked, of int) {
-	t.links[of] = link{prev: l.back}
+	t.flow.links[of] = link{prev: l.back}
 	if l.back != nil {
-		l.back.links[of].next = t
+		l.back.flow.links[of].next = t
 	} else {
 		l.front = t
 	}
@@ -72,25 +85,25 @@ func (l *flowList) add(t *tracked, of int) {
 }
 
 func (l *flowList) remove(t *tracked, of int) {
-	k := t.links[of]
+	k := t.flow.links[of]
 	if k.prev != nil {
-		k.prev.links[of].next = k.next
+		k.prev.flow.links[of].next = k.next
 	} else {
 		l.front = k.next
 	}
 	if k.next != nil {
-		k.next.links[of].prev = k.prev
+		k.next.flow.links[of].prev = k.prev
 	} else {
 		l.back = k.prev
 	}
-	t.links[of] = link{}
+	t.flow.links[of] = link{}
 	l.n--
 }
 
 func (l *flowList) all() iter.Seq[*tracked] {
 	return func(yield func(*tracked) bool) {
 		for t := l.front; t != nil; {
-			next := t.links[ofSocket].next // t may be ended
+			next := t.flow.links[ofSocket].next // t may be ended
 			if !yield(t) {
 				return
 			}
@@ -157,7 +170,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 // open returns the TCP connection that s tells of, and adds it if it is new.
 func (e *ebpf) open(s *bpf.Socket) *tracked {
 	t := e.conns[s.Cookie]
-	if t != nil && !t.flow {
+	if t != nil && t.flow == nil {
 		if t.opened == s.Opened || s.Opened == 0 {
 			return t
 		}
@@ -168,12 +181,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		s.Opened = s.Time
 	}
 	t = e.unused()
-	sock := t.socket
-	if sock == nil {
-		sock = new(socket)
-	}
-	*sock = socket{}
-	*t = tracked{opened: s.Opened, socket: sock, conn: Conn{
+	*t = tracked{opened: s.Opened, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -230,7 +238,7 @@ func (t *tracked) count(s *bpf.Socket) {
 // end takes a connection out of the table.
 func (e *ebpf) end(t *tracked, at time.Time) {
 	delete(e.conns, t.conn.ID)
-	if !t.flow {
+	if t.flow == nil {
 		e.tcp--
 	}
 	if at.Before(t.conn.Opened) {
@@ -265,7 +273,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if s.Connected {
 		// A socket that connects anew has left its former peer.
 		for t := range sock.flows.all() {
-			if t.connected {
+			if t.flow.connected {
 				e.endFlow(t, e.wall(s.Opened))
 				e.sockets[s.Cookie] = sock
 			}
@@ -276,7 +284,12 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		id = 1<<63 | e.flowSeq
 	}
 	t := e.unused()
-	*t = tracked{opened: s.Opened, socket: sock, flow: true, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started), conn: Conn{
+	f := t.flow
+	if f == nil {
+		f = new(flow)
+	}
+	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started)}
+	*t = tracked{opened: s.Opened, flow: f, conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -291,7 +304,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	sock.flows.add(t, ofSocket)
 	e.fresh++
 	e.emit(Open, t.conn.Opened, &t.conn)
-	if !t.connected {
+	if !t.flow.connected {
 		e.idlest.add(t, ofAll)
 		e.makeRoom(sock)
 	}
@@ -311,7 +324,7 @@ func (e *ebpf) makeRoom(sock *socket) {
 	var list []*tracked
 	if sock != nil {
 		for t := range sock.flows.all() {
-			if !t.connected {
+			if !t.flow.connected {
 				list = append(list, t)
 			}
 			if len(list) == min(mostEvicted, sock.flows.n/4) {
@@ -319,7 +332,7 @@ func (e *ebpf) makeRoom(sock *socket) {
 			}
 		}
 	} else {
-		for t := e.idlest.front; t != nil && len(list) < mostEvicted; t = t.links[ofAll].next {
+		for t := e.idlest.front; t != nil && len(list) < mostEvicted; t = t.flow.links[ofAll].next {
 			list = append(list, t)
 		}
 	}
@@ -363,15 +376,15 @@ func (e *ebpf) endAll(list []*tracked, at time.Time) {
 	}
 	for i, t := range list {
 		delete(e.flows, e.keys[i])
-		t.socket.flows.remove(t, ofSocket)
-		if !t.connected {
+		t.flow.socket.flows.remove(t, ofSocket)
+		if !t.flow.connected {
 			e.idlest.remove(t, ofAll)
 		}
-		if t.socket.flows.n == 0 {
-			delete(e.sockets, t.cookie)
+		if t.flow.socket.flows.n == 0 {
+			delete(e.sockets, t.flow.cookie)
 		}
 		e.end(t, at)
-		t.socket = nil // which other flows may have
+		*t.flow = flow{} // lets go of the socket
 		e.putAside(t)
 	}
 }
@@ -387,7 +400,7 @@ func (e *ebpf) endFlows(cookie uint64, at time.Time) {
 // with the socket.
 func (e *ebpf) endIdle(now time.Time) (more bool) {
 	var list []*tracked
-	for t := e.idlest.front; t != nil && now.Sub(e.started)-t.grown > flowIdle; t = t.links[ofAll].next {
+	for t := e.idlest.front; t != nil && now.Sub(e.started)-t.flow.grown > flowIdle; t = t.flow.links[ofAll].next {
 		if len(list) == mostEnds {
 			more = true
 			break

@@ -332,7 +332,7 @@ func TestUnseenClose(t *testing.T) {
 	// As if the close had not been seen: the table has it again.
 	forget := func(conn Conn) {
 		require.NoError(t, e.do(func() {
-			e.conns[conn.ID] = &tracked{conn: conn, socket: &socket{misses: 2}}
+			e.conns[conn.ID] = &tracked{conn: conn, presence: presence{misses: 2}}
 			assert.NoError(t, e.endGone(2))
 		}))
 	}
@@ -406,7 +406,7 @@ func TestUnseenCloseByCount(t *testing.T) {
 		for e.holdersAt = time.Now().Add(time.Hour); passes < 2; passes++ {
 			assert.NoError(t, e.refresh(false)) // what others do beside this test
 		}
-		e.conns[id] = &tracked{conn: Conn{ID: id, Proto: TCP, Local: netip.MustParseAddrPort("192.0.2.1:1")}, socket: new(socket)}
+		e.conns[id] = &tracked{conn: Conn{ID: id, Proto: TCP, Local: netip.MustParseAddrPort("192.0.2.1:1")}}
 		e.tcp += 1000 // more than what may be on its way
 		for passes = 0; e.conns[id] != nil && passes < 5; passes++ {
 			assert.NoError(t, e.refresh(false))
