@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -92,6 +93,11 @@ type ebpf struct {
 type follower struct {
 	queue []Event
 	wake  chan struct{} // capacity 1: the queue is not empty
+	// The connections that were there when it came and are not in the queue yet: all of
+	// them at once would be a burst of memory.
+	present map[uint64]struct{} // by Conn.ID
+	order   []uint64            // of present and of some that are no longer in it
+	since   time.Time
 }
 
 func openEBPF(o Options) (backend, error) {
@@ -326,14 +332,15 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 }
 
 func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bool) error {
-	f := &follower{wake: make(chan struct{}, 1)}
+	f := &follower{wake: make(chan struct{}, 1), present: make(map[uint64]struct{}), since: time.Now().Round(0)}
 	err := e.do(func() {
-		now := time.Now().Round(0)
-		for _, t := range e.conns {
-			f.queue = append(f.queue, Event{Kind: Open, Time: now, Conn: t.conn})
+		all := slices.Collect(maps.Values(e.conns))
+		slices.SortFunc(all, func(a, b *tracked) int { return a.conn.Opened.Compare(b.conn.Opened) })
+		for _, t := range all {
+			f.order = append(f.order, t.conn.ID)
+			f.present[t.conn.ID] = struct{}{}
 		}
-		slices.SortFunc(f.queue, func(a, b Event) int { return a.Conn.Opened.Compare(b.Conn.Opened) })
-		f.wake <- struct{}{}
+		e.tellPresent(f)
 		e.followers = append(e.followers, f)
 		e.nextTick = time.Now().Add(e.interval)
 	})
@@ -368,6 +375,34 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 		if cap(batch) > 2*mostQueued {
 			batch = nil // the queue of a burst
 		}
+		if f.order != nil {
+			if err := e.do(func() { e.tellPresent(f) }); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// tellPresent puts some of the connections that were there when a follower came into its
+// queue.
+func (e *ebpf) tellPresent(f *follower) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for ; n < len(f.order) && len(f.queue) < mostQueued/2; n++ {
+		id := f.order[n]
+		if _, ok := f.present[id]; ok { // else it has ended meanwhile
+			delete(f.present, id)
+			f.queue = append(f.queue, Event{Kind: Open, Time: f.since, Conn: e.conns[id].conn})
+		}
+	}
+	f.order = f.order[n:]
+	if len(f.order) == 0 {
+		f.order, f.present = nil, nil
+	}
+	select {
+	case f.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -382,6 +417,13 @@ func (e *ebpf) tell(ev Event) {
 	}
 	e.mu.Lock()
 	for _, f := range e.followers {
+		if _, ok := f.present[ev.Conn.ID]; ok {
+			if ev.Kind == Update {
+				continue // its opening will tell
+			}
+			delete(f.present, ev.Conn.ID)
+			f.queue = append(f.queue, Event{Kind: Open, Time: f.since, Conn: ev.Conn})
+		}
 		f.queue = append(f.queue, ev)
 		select {
 		case f.wake <- struct{}{}:

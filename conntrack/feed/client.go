@@ -264,19 +264,22 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 		return nil
 	}
 	full := func() error {
-		conns, before, gone := l.table.follow(server.Most, server.Acks)
+		ids, before, gone := l.table.follow(server.Most, server.Acks)
 		lost += gone
 		if err := delta(before, false); err != nil {
 			return err
 		}
 		l.seq++
-		for part, more := range parts(conns, rowSize) {
-			f := fullFrame{Type: frameFull, Seq: l.seq, More: more, Rows: make([]row, len(part))}
-			for i, c := range part {
+		f := fullFrame{Type: frameFull, Seq: l.seq, More: true, Rows: []row{}} // nil is not an array
+		var conns []conntrack.Conn
+		for f.More {
+			conns, ids = l.table.part(conns[:0], ids)
+			f.More, f.Rows = len(ids) > 0, f.Rows[:0]
+			for _, c := range conns {
 				if !server.States {
 					c.State = 0
 				}
-				f.Rows[i] = rowOf(c)
+				f.Rows = append(f.Rows, rowOf(c))
 			}
 			if err := send(f); err != nil {
 				return err

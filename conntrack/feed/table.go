@@ -11,7 +11,7 @@ import (
 
 // mostChanges bounds what waits for a link that is slow; beyond it the whole
 // table is sent.
-const mostChanges = 40_000
+const mostChanges = 20_000
 
 // An urgency says how soon what waits is to be sent.
 type urgency uint8
@@ -446,10 +446,10 @@ func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
 	return events, lost
 }
 
-// follow returns all connections, those that opened first at most, for a
-// server that follows from here on. What it has to know before are the
-// changes, if it did follow, or the ends that were kept, and losses.
-func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []conntrack.Event, lost uint64) {
+// follow returns the IDs of all connections, those that opened first at most, for a
+// server that follows from here on: it is to be given them, a part at a time. What it has
+// to know before are the changes, if it did follow, or the ends that were kept, and losses.
+func (t *table) follow(most int, acks bool) (ids []uint64, before []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before, lost = t.taken(true)
@@ -479,10 +479,10 @@ func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []co
 		return cmp.Or(a.conn.Opened.Compare(b.conn.Opened), cmp.Compare(a.conn.ID, b.conn.ID))
 	})
 	t.follows, t.most, t.told = true, most, min(most, len(all))
-	conns = make([]conntrack.Conn, t.told)
+	ids = make([]uint64, t.told)
 	for i, k := range all[:t.told] {
 		k.told = true
-		conns[i] = k.conn
+		ids[i] = k.conn.ID
 	}
 	for _, k := range all[t.told:] {
 		if !k.lost {
@@ -490,7 +490,27 @@ func (t *table) follow(most int, acks bool) (conns []conntrack.Conn, before []co
 			lost++
 		}
 	}
-	return conns, before, lost
+	return ids, before, lost
+}
+
+// part appends to conns the first of some connections, as many as go into a frame, and
+// returns the others. One that has ended meanwhile is left out: its end waits in changes,
+// and tells all of it.
+func (t *table) part(conns []conntrack.Conn, ids []uint64) ([]conntrack.Conn, []uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	bytes := frameExtra
+	for n, id := range ids {
+		k := t.conns[id]
+		if k == nil || !k.told || k.last > 0 && t.changes[k.last-1].Kind == conntrack.Open {
+			continue // the last is another one with the same ID, which opens in a change
+		}
+		if bytes += rowSize(&k.conn); len(conns) == mostItems || bytes > largeFrame {
+			return conns, ids[n:]
+		}
+		conns = append(conns, k.conn)
+	}
+	return conns, nil
 }
 
 // unfollow is for when a link ends: lost are the losses that were taken but

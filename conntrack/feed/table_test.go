@@ -57,7 +57,9 @@ func TestTableAgainstNaive(t *testing.T) {
 			transit = append(transit, delta{seq, events})
 		}
 		follow := func() {
-			conns, before, missed := tb.follow(100, true)
+			ids, before, missed := tb.follow(100, true)
+			conns, ids := tb.part(nil, ids)
+			require.Empty(t, ids)
 			send(before, missed)
 			deliver(len(transit))
 			clear(server)
@@ -199,14 +201,17 @@ func TestMuchInFlight(t *testing.T) {
 	tb := newTable()
 	tb.follow(40_000, true)
 	const n = 35_000
-	for id := range uint64(n) {
-		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(id+1, 1)})
+	var events []conntrack.Event
+	for _, kind := range []conntrack.Kind{conntrack.Open, conntrack.Close} {
+		events = nil
+		for id := range uint64(n) {
+			tb.add(conntrack.Event{Kind: kind, Conn: testConn(id+1, 1)})
+			if id%(mostChanges/2) == 0 || id == n-1 {
+				taken, _ := tb.take(true)
+				events = append(events, taken...)
+			}
+		}
 	}
-	tb.take(true)
-	for id := range uint64(n) {
-		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(id+1, 1)})
-	}
-	events, _ := tb.take(true)
 	seq, last := uint64(0), 0
 	for part := range parts(events, func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }) {
 		seq, last = seq+1, len(part)
@@ -268,4 +273,78 @@ func TestGiveBack(t *testing.T) {
 		tb.giveBack(events)
 	}
 	assert.LessOrEqual(t, cap(tb.spare), 1000)
+}
+
+// TestFollowInParts: a server is given all in parts, and has what is true when it also
+// knows what has changed meanwhile, even of IDs that another connection has by then.
+func TestFollowInParts(t *testing.T) {
+	tb, truth, server := newTable(), map[uint64]conntrack.Conn{}, map[uint64]conntrack.Conn{}
+	add := func(kind conntrack.Kind, c conntrack.Conn) {
+		tb.add(conntrack.Event{Kind: kind, Conn: c})
+		if truth[c.ID] = c; kind == conntrack.Close {
+			delete(truth, c.ID)
+		}
+	}
+	const n = 10_000
+	for id := range uint64(n) {
+		add(conntrack.Open, testConn(id, 1))
+	}
+	ids, _, _ := tb.follow(1<<20, true)
+	require.Len(t, ids, n)
+	ended, reopened := 0, map[uint64]bool{}
+	for round := 0; ids != nil; round++ {
+		var conns []conntrack.Conn
+		conns, ids = tb.part(nil, ids)
+		require.LessOrEqual(t, len(conns), mostItems)
+		for _, c := range conns {
+			_, twice := server[c.ID]
+			require.False(t, twice, c.ID)
+			server[c.ID] = c
+		}
+		if round > 0 {
+			continue
+		}
+		for id := range uint64(n) {
+			switch id % 5 {
+			case 1:
+				c := truth[id]
+				c.Tx++
+				add(conntrack.Update, c)
+			case 2:
+				add(conntrack.Close, truth[id])
+				ended++
+			case 3:
+				add(conntrack.Close, truth[id])
+				ended++
+				add(conntrack.Open, testConn(id, 2))
+				reopened[id] = true
+			}
+		}
+		for id := range uint64(100) {
+			add(conntrack.Open, testConn(n+id, 3))
+		}
+	}
+	events, lost := tb.take(true)
+	assert.Zero(t, lost)
+	for _, e := range events {
+		had, ok := server[e.Conn.ID]
+		switch {
+		case e.Kind == conntrack.Close:
+			ended--
+			assert.True(t, !ok || had.Peer == e.Conn.Peer, "it is not the end of another")
+			delete(server, e.Conn.ID)
+		case e.Kind == conntrack.Open:
+			assert.False(t, ok, e.Conn.ID)
+			delete(reopened, e.Conn.ID)
+			fallthrough
+		default:
+			server[e.Conn.ID] = e.Conn
+		}
+	}
+	assert.Zero(t, ended)
+	assert.Empty(t, reopened)
+	assert.Equal(t, len(truth), len(server))
+	for id, c := range truth {
+		require.True(t, c.Equal(server[id]), id)
+	}
 }
