@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,6 +87,7 @@ type window struct {
 	id    string
 	ended chan error
 	said  bytes.Buffer // after it has ended
+	stops func(bool)   // it does not run, or goes on
 
 	mu    sync.Mutex
 	shown scene
@@ -121,6 +123,14 @@ func openWindow(t *testing.T, args ...string) *window {
 	c.Env = append(os.Environ(), "CONNMAP_TRAFFIC=map", "CONNMAP_SCENES=1", "LIBGL_ALWAYS_SOFTWARE=1")
 	c.ExtraFiles = []*os.File{w}
 	m := &window{t: t, ended: make(chan error, 1)}
+	m.stops = func(on bool) {
+		t.Helper()
+		signal := syscall.SIGCONT
+		if on {
+			signal = syscall.SIGSTOP
+		}
+		require.NoError(t, c.Process.Signal(signal))
+	}
 	c.Stdout = m
 	c.Stderr = &m.said
 	require.NoError(t, c.Start())
@@ -164,7 +174,7 @@ func (m *window) now() *scene {
 // wait waits until something is so, and fails if the window ends before.
 func (m *window) wait(what string, ok func() bool) {
 	m.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		select {
 		case err := <-m.ended:
 			require.Fail(m.t, "it has ended", "%s: %v\n%s", what, err, m.said.String())
@@ -273,6 +283,31 @@ func (m *window) ends() {
 	case <-time.After(20 * time.Second):
 		assert.Fail(m.t, "it goes on")
 	}
+}
+
+// TestKeysOfASlowFrame: what is typed while the machine is busy comes all at once. None of
+// it is lost, nor is what goes with Ctrl before and after it.
+func TestKeysOfASlowFrame(t *testing.T) {
+	m := openWindow(t, "-demo", "5")
+	m.sees("^1 host · ")
+	m.key("q")
+	m.sees("^Run Ctrl")
+	m.ctrl("a")
+	m.stops(true)
+	m.do("type", "--delay", "1", "SELECT 6*7 AS answer, 'Done DURING' AS text")
+	m.key("ctrl+Return")
+	m.stops(false)
+	m.sees("^42$")
+	m.sees("^Done DURING$")
+	assert.Equal(t, "answer", m.now().texts("^answer$")[0])
+	// A text alone, and one with Enter at its end.
+	m.key("Escape")
+	m.misses("^Run Ctrl")
+	m.stops(true)
+	m.do("type", "--delay", "1", "/port:443")
+	m.key("Return")
+	m.stops(false)
+	m.until("a chip of the filter", func(s *scene) bool { return s.has("^port:443$") && !s.has("^/$") })
 }
 
 // TestMouseAlone uses the real window by the mouse: it lists and copies by the bar, and

@@ -2,6 +2,7 @@ package gui
 
 import (
 	"image"
+	"slices"
 	"time"
 	"unicode"
 
@@ -66,27 +67,38 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 	if shift {
 		held |= mapview.Shift
 	}
-	// The key at the right that types third characters is both on some systems.
+	chars := ebiten.AppendInputChars(nil)
+	if len(chars) > 0 {
+		held = 0 // it was for one of them
+	}
+	pressed := inpututil.AppendJustPressedKeys(nil)
+	places := placesOf(pressed, shift)
+	// The key at the right that types third characters is both on some systems. In a slow
+	// frame Ctrl counts as held if it was so at any time.
 	ctrl := ebiten.IsKeyPressed(ebiten.KeyControl) && !ebiten.IsKeyPressed(ebiten.KeyAlt)
 	if ctrl {
 		held |= mapview.Ctrl
 	}
-	pressed := inpututil.AppendJustPressedKeys(nil)
-	places := placesOf(pressed, shift)
+	var text []mapview.Key
+	for _, c := range chars {
+		k := mapview.Key(c).At(placeOf(c, places))
+		if len(pressed) == 0 {
+			k |= mapview.Repeat
+		}
+		text = append(text, k)
+	}
 	entered := false
 	for _, k := range pressed {
 		if s, ok := special[k]; ok {
-			if s == mapview.KeyEnter && !ctrl {
+			if s == mapview.KeyEnter && (!ctrl || len(chars) > 0) {
 				entered = true
 			} else {
 				typed = append(typed, s|held)
 			}
 			*r = repeats{k, now.Add(repeatAfter)}
-		} else if at := places[k]; ctrl && at != 0 {
-			typed = append(typed, mapview.Key(at)|held)
 		} else if ctrl {
-			if name := ebiten.KeyName(k); len(name) == 1 {
-				typed = append(typed, mapview.Key(name[0])|held)
+			if c := withCtrl(k, places, chars); c != 0 {
+				typed = append(typed, mapview.Key(c)|held)
 			}
 		}
 	}
@@ -98,22 +110,41 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 		typed = append(typed, special[r.key]|held|mapview.Repeat)
 		r.next = now.Add(repeatEvery)
 	}
-	if ctrl {
-		return typed
+	// Characters and other keys of one frame come without their order. With Ctrl no
+	// character comes: those of a frame at whose end it is held came before.
+	if ctrl && !released(ebiten.KeyControlLeft, ebiten.KeyControlRight) {
+		typed = append(text, typed...)
+	} else {
+		typed = append(typed, text...)
 	}
-	for _, c := range ebiten.AppendInputChars(nil) {
-		k := mapview.Key(c).At(placeOf(c, places))
-		if len(pressed) == 0 {
-			k |= mapview.Repeat
-		}
-		typed = append(typed, k)
-	}
-	// Characters and other keys of one frame come without their order. Who types a text
-	// fast and ends it does not want its last letter to be a command.
+	// Who types a text fast and ends it does not want its last letter to be a command.
 	if entered {
 		typed = append(typed, mapview.KeyEnter|held)
 	}
 	return typed
+}
+
+func released(keys ...ebiten.Key) bool {
+	return slices.ContainsFunc(keys, inpututil.IsKeyJustReleased)
+}
+
+// withCtrl returns what a key means with Ctrl; zero if it has typed one of the characters
+// of its frame, so that Ctrl came later or before.
+func withCtrl(k ebiten.Key, places map[ebiten.Key]rune, chars []rune) rune {
+	name := []rune(ebiten.KeyName(k))
+	shifted := us[k][1]
+	if slices.ContainsFunc(chars, func(c rune) bool {
+		return c == shifted || len(name) == 1 && unicode.ToLower(c) == unicode.ToLower(name[0])
+	}) {
+		return 0
+	}
+	if at := places[k]; at != 0 {
+		return at
+	}
+	if len(name) == 1 && name[0] < unicode.MaxASCII {
+		return name[0]
+	}
+	return 0
 }
 
 // us is what a US keyboard types, without and with Shift.

@@ -38,6 +38,16 @@ func TestClosing(t *testing.T) {
 	assert.Contains(t, v.about(c), "closing")
 	assert.NotContains(t, v.about(a), "closing")
 
+	// The history has no states: that nothing of it is found has a reason.
+	v = View{}
+	v.Update(noon, frame("/state:closing"), st)
+	v.Update(noon, press(KeyEnter), st)
+	v.Update(noon, press(KeyEnter), st)
+	in := frame("")
+	in.Answers = []Answer{Found{Ask: v.search.ask}}
+	v.Update(noon, in, st)
+	assert.Contains(t, texts(&v), "Search state:closing · 0 live · 2 closing · the history has no states\n")
+
 	for filter, want := range map[string]string{
 		"state:closing": "23", "state:close-wait": "2", "state:fin": "3", "state:established": "1", "-state:closing": "1", "closing": "", "state:listen": "",
 	} {

@@ -3,28 +3,23 @@ package mapview
 import (
 	"strconv"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
 
 const (
 	legendWidth = 158
 	legendRow   = 20
+	labelWidth  = 88
 )
 
 // legend is what the legend remembers.
 type legend struct {
 	extents map[string][2]int // fewest and most connections seen of a label
-	st      *live.State       // that the extents have
 	box     box
 }
 
 // count takes in how many connections there are of each label.
 func (l *legend) count(v *View) {
-	if l.st == v.st && l.extents != nil {
-		return
-	}
-	l.st = v.st
 	if l.extents == nil {
 		l.extents = make(map[string][2]int)
 	}
@@ -96,7 +91,7 @@ func (v *View) drawLegend(rows []group, at box) {
 			}
 		}
 		n := strconv.Itoa(g.count)
-		c.text(at.x+28, y+14.5, typeface.Regular, 12.5, text, c.elide(typeface.Regular, 12.5, g.label, 88))
+		c.text(at.x+28, y+14.5, typeface.Regular, 12.5, text, c.elide(typeface.Regular, 12.5, g.label, labelWidth))
 		c.textRight(at.x+at.w-10, y+14.5, typeface.Regular, 12.5, t.dim, n)
 		y += legendRow
 	}
@@ -122,7 +117,11 @@ func (v *View) legendMouse(g group, row box) {
 		v.open(newRuleList(g.label))
 	}
 	e := v.legend.extents[g.label]
-	s := "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
+	s := ""
+	if c.elide(typeface.Regular, 12.5, g.label, labelWidth) != g.label {
+		s = g.label + ": "
+	}
+	s += "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
 	w := c.width(typeface.Regular, 11.5, s) + 16
 	b := box{row.x + row.w + 8, row.y, w, legendRow}.clamp(v.size)
 	b = v.tip(b)

@@ -105,6 +105,9 @@ func (v *View) searchText() string {
 // pastText counts stored connections, and says how far back was looked if not through
 // all of the history.
 func (v *View) pastText(n int, what string, since time.Time, full bool) string {
+	if v.filter.states {
+		return "the history has no states"
+	}
 	s := thousands(int64(n)) + " " + what
 	if full {
 		s = "the newest " + s

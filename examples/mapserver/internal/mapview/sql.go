@@ -305,14 +305,17 @@ func (p *sqlPanel) status(v *View) string {
 		return ""
 	}
 	s := thousands(int64(len(p.result.Rows))) + " rows"
-	if len(p.result.Rows) == 1 {
+	switch {
+	case p.result.Cut != "":
+		s = p.result.Cut // how many they are is said there
+	case len(p.result.Rows) == 1:
 		s = "1 row"
 	}
-	s += fmt.Sprintf(" · %.3g ms", float64(p.result.Elapsed.Microseconds())/1000)
-	if p.result.Cut != "" {
-		s += " · " + p.result.Cut
+	took := fmt.Sprintf("%.3g ms", float64(p.result.Elapsed.Microseconds())/1000)
+	if p.result.Elapsed >= time.Second {
+		took = fmt.Sprintf("%.1f s", p.result.Elapsed.Seconds())
 	}
-	return s
+	return s + " · " + took
 }
 
 // showMenu lists questions to choose from.

@@ -614,3 +614,14 @@ func TestManyButtons(t *testing.T) {
 		}
 	}
 }
+
+// TestSQLStatus: that rows are missing is read first, and times have their unit.
+func TestSQLStatus(t *testing.T) {
+	v, q := asked(t)
+	a := answered(q.Ask)
+	a.Table.Cut, a.Table.Elapsed = "only the first 10,000 rows", 1900*time.Millisecond
+	hand(v, a)
+	v.Update(noon, frame(""), v.st)
+	assert.Contains(t, texts(v), "only the first 10,000 rows")
+	assert.Equal(t, "only the first 10,000 rows · 1.9 s", v.console.status(v))
+}

@@ -155,6 +155,7 @@ func TestLocalPeersAreHiddenUntilM(t *testing.T) {
 	assert.Contains(t, texts(&v), "1 live · 1 local hidden")
 	v.Update(noon, frame("m"), st)
 	assert.Contains(t, texts(&v), "2 live ·")
+	assert.Contains(t, texts(&v), "\nMail\n1\n", "in the legend at once")
 	d, ok := discAt(&v, st.Home)
 	require.True(t, ok)
 	assert.Equal(t, green.Color, d.Color)
