@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,11 +26,13 @@ func readable(ctx context.Context, path string) (uri string, remove func(), err 
 	err = probe(ctx, uri)
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultReadOnly, sqlite.ResultCantOpen:
+	case sqlite.ResultIOErr: // as where a full disk has no room for what is shared
 	default:
 		return uri, nil, err
 	}
-	// A process that was killed has left something to be rolled back.
-	if probe(ctx, fileURI(path, "mode=rw")) == nil {
+	// A process that was killed has left something to be rolled back. Not in what is not
+	// ours.
+	if ours(path) && probe(ctx, fileURI(path, "mode=rw")) == nil {
 		return uri, nil, probe(ctx, uri)
 	}
 	logs := []string{"-wal", "-journal"}
@@ -64,6 +67,18 @@ func readable(ctx context.Context, path string) (uri string, remove func(), err 
 	return uri, nil, probe(ctx, uri)
 }
 
+// ours reports whether a file says that this package made it.
+func ours(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var id [4]byte
+	_, err = f.ReadAt(id[:], 68) // application ID, https://sqlite.org/fileformat2.html
+	return err == nil && binary.BigEndian.Uint32(id[:]) == applicationID
+}
+
 // probe reads from a file, and waits a while if it is locked.
 func probe(ctx context.Context, uri string) error {
 	wait, cancel := context.WithTimeout(ctx, busyTimeout)
@@ -90,11 +105,21 @@ func openURI(ctx context.Context, uri string) (*sqlite.Conn, error) {
 	return conn, err
 }
 
+func canWrite(dir string) bool {
+	f, err := temp.Create(dir, "history-*.new")
+	if err != nil {
+		return false
+	}
+	f.Close()
+	os.Remove(f.Name())
+	return true
+}
+
 // copyForConsole returns the name of a file of this schema with the rows of an older one. It is in
-// o.Cache if it is set, and else in a folder that remove removes.
+// o.Cache if that is set and can be written, and else in a folder that remove removes.
 func copyForConsole(ctx context.Context, path, uri string, from origin, o *ConsoleOptions) (name string, remove func(), err error) {
 	dir := o.Cache
-	if dir == "" {
+	if dir == "" || os.MkdirAll(dir, 0o700) != nil || !canWrite(dir) {
 		if dir, err = os.MkdirTemp("", "connmap-history-"); err != nil {
 			return "", nil, err
 		}
@@ -104,8 +129,6 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 				remove()
 			}
 		}()
-	} else if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, err
 	}
 	sum := sha256.Sum256([]byte(path))
 	name = filepath.Join(dir, fmt.Sprintf("history-%x.sqlite", sum[:8]))
@@ -114,7 +137,7 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 	if err != nil {
 		return "", nil, err
 	}
-	if o.Cache != "" {
+	if remove == nil {
 		switch kept := stampIn(ctx, name); {
 		case kept == now:
 			return name, nil, nil

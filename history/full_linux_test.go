@@ -35,6 +35,26 @@ func fill(t *testing.T, dir string) string {
 	return name
 }
 
+// TestAskOnFullDisk: a history answers where there is no room even for what its readers
+// share.
+func TestAskOnFullDisk(t *testing.T) {
+	dir := mount(t)
+	name := filepath.Join(dir, "history.sqlite")
+	db := open(t, name)
+	require.NoError(t, db.Record(t.Context(), entries(0, 1000)))
+	require.NoError(t, db.Close())
+	for _, suffix := range []string{"-wal", "-shm"} {
+		os.Remove(name + suffix)
+	}
+	fill(t, dir)
+	c, err := OpenConsole(t.Context(), name, ConsoleOptions{})
+	require.NoError(t, err)
+	defer c.Close()
+	table, err := c.Ask(t.Context(), Question{SQL: `SELECT count(*) FROM detailed_history`})
+	require.NoError(t, err)
+	assert.Equal(t, [][]any{{int64(1000)}}, table.Rows)
+}
+
 func TestDiskFull(t *testing.T) {
 	dir := mount(t)
 	db := open(t, filepath.Join(dir, "history.sqlite"))

@@ -193,8 +193,39 @@ func TestHotJournal(t *testing.T) {
 	for _, suffix := range []string{"", "-journal"} {
 		require.NoError(t, copyFile(left+suffix, name+suffix))
 	}
+	// Who only asks leaves it as it is.
+	before := stateOf(t, left, left+"-journal")
+	c, err := OpenConsole(t.Context(), left, ConsoleOptions{})
+	require.NoError(t, err)
+	defer c.Close()
+	table, err := c.Ask(t.Context(), Question{SQL: `SELECT ip FROM detailed_history`})
+	require.NoError(t, err)
+	assert.Equal(t, [][]any{{"192.0.2.1"}}, table.Rows)
+	assert.Equal(t, before, stateOf(t, left, left+"-journal"))
+
 	db := open(t, left)
 	assert.Equal(t, [][]string{{"192.0.2.1"}}, query(t, db, `SELECT ip FROM detailed_history`))
+}
+
+// stateOf is the content of files.
+func stateOf(t *testing.T, names ...string) (s string) {
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		s += string(b)
+	}
+	return s
+}
+
+// TestConsoleWithoutCache: where no copy can be kept, one is made for this time.
+func TestConsoleWithoutCache(t *testing.T) {
+	name := foreign(t, perlTable+"\nINSERT INTO detailed_history (ip) VALUES ('192.0.2.1');")
+	c, err := OpenConsole(t.Context(), name, ConsoleOptions{Cache: filepath.Join(name, "cache")})
+	require.NoError(t, err)
+	defer c.Close()
+	table, err := c.Ask(t.Context(), Question{SQL: `SELECT ip FROM detailed_history`})
+	require.NoError(t, err)
+	assert.Equal(t, [][]any{{"192.0.2.1"}}, table.Rows)
 }
 
 // TestMigrateSparse: pieces do not depend on where the numbers of rows lie.

@@ -172,6 +172,13 @@ func (r *rewriter) selected(s span) []span {
 // one.
 func (r *rewriter) has(names map[string]bool, s span) bool {
 	for i := s.from; i < s.to; i++ {
+		if r.tokens[i].is("||") {
+			return false // a text is made of it
+		} else if r.tokens[i].is("(", "case") && r.match[i] > i {
+			i = r.match[i]
+		}
+	}
+	for i := s.from; i < s.to; i++ {
 		t := r.tokens[i]
 		switch {
 		case t.is("as"):
@@ -503,8 +510,7 @@ func (r *rewriter) refuseTexts(names map[string]bool) error {
 		default:
 			continue
 		}
-		made := slices.ContainsFunc(r.tokens[s.from:max(s.from, s.to)], func(t token) bool { return t.is("||") })
-		if s.from < s.to && !made && r.has(names, s) {
+		if s.from < s.to && r.has(names, s) {
 			what := fmt.Sprintf("%.60s", r.sql[r.tokens[s.from].start:r.tokens[s.to-1].end])
 			return &QueryError{r.tokens[s.from].start, fmt.Sprintf("%[1]s is a number, Unix seconds: compare it as with unixepoch('2026-01-01'), or the text strftime('%%Y-%%m-%%d', %[1]s, 'unixepoch')", what)}
 		}

@@ -82,6 +82,9 @@ func (im *importer) run(ctx context.Context) error {
 	case !info.IsDir():
 		return fmt.Errorf("%s is a file: unpack it and name the folder", im.dir)
 	}
+	if _, err := os.ReadDir(im.dir); err != nil {
+		return fmt.Errorf("%w: import as a user who may read it", err)
+	}
 	for _, dir := range []string{im.configDir, im.data} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -115,7 +118,9 @@ func (im *importer) say(what, name, format string, args ...any) {
 	if im.told == nil {
 		im.told = make(map[string]bool)
 	}
-	im.told[name] = true
+	for _, one := range strings.Split(name, ", ") {
+		im.told[one] = true
+	}
 	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		name = strconv.Quote(name)
 	}

@@ -23,6 +23,12 @@ func (im *importer) history(ctx context.Context) {
 	if im.missing(perlHistory) {
 		return
 	}
+	if f, err := im.open(perlHistory, largestFile); err != nil {
+		im.fail(perlHistory, err)
+		return
+	} else {
+		f.Close()
+	}
 	target := filepath.Join(im.data, "history.sqlite")
 	rows, err := historyRows(ctx, target)
 	switch {

@@ -114,6 +114,7 @@ func TestImport(t *testing.T) {
 	out, err := ask(t, "import", dir)
 	require.NoError(t, err, out)
 	assert.Equal(t, before, fingerprint(t, dir))
+	assert.Equal(t, 1, strings.Count(out, "server-cert.pem"), "told once")
 	for _, want := range []string{
 		"took    connmapperl2rc.beep: 2 rules to " + own + "/connmaprc\n",
 		"took    server-cert.pem, server-key.pem: to " + own + "\n",
@@ -366,6 +367,14 @@ func TestImportOtherNumbers(t *testing.T) {
 	assert.ErrorContains(t, err, "1 file could not be taken over")
 	assert.Contains(t, out, "failed  .connmap-history2.dat: no place with a count is found in it, though it holds numbers\n")
 	assert.NoFileExists(t, filepath.Join(own, "places.txt"))
+
+	// Nor is a folder a history, whatever there is already.
+	name := filepath.Join(dir, ".connmap-history2.sqlite")
+	require.NoError(t, os.Remove(name))
+	require.NoError(t, os.Mkdir(name, 0o700))
+	out, err = ask(t, "import", dir)
+	assert.Error(t, err)
+	assert.Contains(t, out, "failed  .connmap-history2.sqlite: not a regular file\n")
 }
 
 // TestImportNothing: a folder of something else is an error.

@@ -172,6 +172,14 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for _, name := range []string{"format", "times", "param"} {
+		if given[name] && !given["query"] {
+			return cfg, fmt.Errorf("-%s is of the answer to -query, which asks for nothing: mapserver -query SQL -%[1]s ...", name)
+		}
+	}
+	if given["query"] && strings.TrimSpace(cfg.question.sql) == "" {
+		return cfg, errors.New("-query: nothing is asked; mapserver -query list lists saved questions")
+	}
 	cfg.themed, cfg.sized = given["theme"], given["size"]
 	cfg.fallback = !given["listen"]
 	// A demonstration or a single picture must neither mix with the real
