@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -343,5 +344,25 @@ func TestEndFlows(t *testing.T) {
 			assert.False(t, p.HasFlow(key))
 		}
 		require.NoError(t, p.EndFlows(keys, func(int, uint64, uint64) { assert.Fail(t, "there are none any more") }))
+	}
+}
+
+// TestVerified: the verifier looks at a program in little time, and far from the million
+// instructions after which it refuses one; other kernels may need more.
+func TestVerified(t *testing.T) {
+	open(t, Options{}).Close()
+	spec, err := loadConnmap()
+	require.NoError(t, err)
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+	require.NoError(t, err)
+	defer c.Close()
+	for name, p := range c.Programs {
+		_, stats, ok := strings.Cut(p.VerifierLog, "processed ")
+		if !ok {
+			t.Skip("this kernel does not say: ", p.VerifierLog)
+		}
+		n, err := strconv.Atoi(strings.Fields(stats)[0])
+		require.NoError(t, err)
+		assert.Less(t, n, 100_000, name)
 	}
 }

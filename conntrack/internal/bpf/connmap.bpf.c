@@ -296,15 +296,17 @@ static __always_inline __u64 put_part(char *to, __u64 size, __u64 at, const void
 	return n > 0 ? at + n : 0;
 }
 
-// path_parts writes the path of a file and returns its length, or 0 if it has no
-// room.
-static __always_inline __u16 path_parts(char *to, __u64 size, int parts, struct file *file)
+// path_parts writes the path of a file and its length, 0 if it has no room. The length is
+// read anew for each part: what the verifier knows of it would make each number of parts
+// and mounts a state of its own.
+static __always_inline void path_parts(char *to, __u64 size, int parts, struct file *file, volatile __u16 *len)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *vfs = BPF_CORE_READ(file, f_path.mnt);
 	struct mount *mnt = (void *)vfs - bpf_core_field_offset(struct mount, mnt);
-	__u64 at = 0, next;
+	__u64 next;
 
+	*len = 0;
 	for (int i = 0; i < parts + MOUNTS; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
@@ -312,18 +314,18 @@ static __always_inline __u16 path_parts(char *to, __u64 size, int parts, struct 
 			struct mount *up = BPF_CORE_READ(mnt, mnt_parent);
 
 			if (up == mnt || !up)
-				return at;
+				return;
 			dentry = BPF_CORE_READ(mnt, mnt_mountpoint);
 			mnt = up;
 			continue;
 		}
-		next = put_part(to, size, at, BPF_CORE_READ(dentry, d_name.name));
+		next = put_part(to, size, *len, BPF_CORE_READ(dentry, d_name.name));
 		if (!next)
 			break;
-		at = next;
+		*len = next;
 		dentry = parent;
 	}
-	return 0;
+	*len = 0;
 }
 
 static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
@@ -386,7 +388,7 @@ __noinline int tell_path(void)
 	e->pid = task->tgid;
 	e->start = task->group_leader->start_boottime;
 	e->exec = task->group_leader->self_exec_id;
-	e->len = path_parts(e->exe, LONG_TEXT, LONG_PARTS, exe);
+	path_parts(e->exe, LONG_TEXT, LONG_PARTS, exe, &e->len);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;
 }
@@ -419,8 +421,7 @@ __noinline int tell_process(void)
 	e->pid = key.pid;
 	e->start = key.start;
 	e->exec = key.exec;
-	e->exe_len = path_parts(e->exe, TEXT, PARTS, exe);
-	// Read anew, so that the verifier does not follow each length.
+	path_parts(e->exe, TEXT, PARTS, exe, &e->exe_len);
 	if (!*(volatile __u16 *)&e->exe_len)
 		tell_path();
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
