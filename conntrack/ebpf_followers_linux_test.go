@@ -1,0 +1,75 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package conntrack
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestPresentInParts: connections that are there when a follower comes open once each and
+// before all else about them, though they are told in parts and change meanwhile.
+func TestPresentInParts(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, 0)
+	e := c.backend.(*ebpf)
+	const n, first = 20_000, 1 << 60
+	start := time.Now().Add(-time.Hour)
+	require.NoError(t, e.do(func() {
+		e.holdersAt = time.Now().Add(time.Hour) // no pass is to find that they are not there
+		for i := range uint64(n) {
+			e.conns[first+i] = &tracked{conn: Conn{ID: first + i, Proto: TCP, Opened: start.Add(time.Duration(i) * time.Millisecond)}}
+		}
+	}))
+	told := map[uint64][]Kind{}
+	last := uint64(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for ev, err := range c.Events(ctx) {
+		require.NoError(t, err)
+		id := ev.Conn.ID
+		if id < first || id >= first+n {
+			continue
+		}
+		told[id] = append(told[id], ev.Kind)
+		switch {
+		case len(told) == 1 && ev.Kind == Open:
+			// The others are not all in the queue yet.
+			require.NoError(t, e.do(func() {
+				assert.Less(t, len(e.followers[len(e.followers)-1].queue), mostQueued)
+				for i := uint64(1); i < n; i += 2 {
+					switch k := e.conns[first+i]; i % 3 {
+					case 0:
+						e.end(k, time.Now())
+					case 1:
+						e.emit(Update, time.Now(), &k.conn)
+					}
+				}
+				e.tcp += n / 6 // that end has counted
+				e.emit(Update, time.Now(), &e.conns[first].conn)
+			}))
+		case ev.Kind == Open && id%2 == 0:
+			assert.GreaterOrEqual(t, id, last, "the oldest first")
+			last = id
+		}
+		if last == first+n-2 && len(told) == n {
+			break
+		}
+	}
+	assert.Len(t, told, n)
+	for id, kinds := range told {
+		require.Equal(t, Open, kinds[0], id)
+		require.NotContains(t, kinds[1:], Open, id)
+		if i := id - first; i%2 == 1 && i%3 == 0 {
+			require.Equal(t, []Kind{Open, Close}, kinds, id)
+		}
+	}
+	require.NoError(t, e.do(func() {
+		for i := range uint64(n) {
+			delete(e.conns, first+i)
+		}
+	}))
+}
