@@ -174,7 +174,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for _, name := range []string{"format", "times", "param"} {
 		if given[name] && !given["query"] {
-			return cfg, fmt.Errorf("-%s is of the answer to -query, which asks for nothing: mapserver -query SQL -%[1]s ...", name)
+			return cfg, fmt.Errorf("-%s is of the answer to -query, which is not given", name)
 		}
 	}
 	if given["query"] && strings.TrimSpace(cfg.question.sql) == "" {

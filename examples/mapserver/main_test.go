@@ -213,3 +213,16 @@ func TestZonePlace(t *testing.T) {
 		assert.False(t, ok, zone)
 	}
 }
+
+// poll reports whether something comes true in time. Unlike require.Eventually it stays
+// on the goroutine of the test.
+func poll(within, every time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(within); ; time.Sleep(every) {
+		if ok() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}

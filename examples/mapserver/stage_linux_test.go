@@ -383,18 +383,5 @@ func (s *stage) integrity() (answer string) {
 	return answer
 }
 
-// poll reports whether something comes true in time. Unlike require.Eventually it stays
-// on the goroutine of the test.
-func poll(within, every time.Duration, ok func() bool) bool {
-	for end := time.Now().Add(within); ; time.Sleep(every) {
-		if ok() {
-			return true
-		}
-		if time.Now().After(end) {
-			return false
-		}
-	}
-}
-
 // upTo waits at random.
 func (s *stage) upTo(d time.Duration) { time.Sleep(time.Duration(s.random.Int64N(int64(d)))) }
