@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// This file is how those who follow are told of what happens.
+// This file sends events to those who called Events.
 
-// A follower is one that is told.
+// A follower is a running call of Events, with the events that wait for it.
 type follower struct {
 	queue []Event
 	wake  chan struct{} // capacity 1: the queue is not empty
@@ -97,7 +97,7 @@ func (e *ebpf) tellPresent(f *follower) {
 	}
 }
 
-// emit tells the followers of a change.
+// emit sends an event of a connection to all followers.
 func (e *ebpf) emit(kind Kind, at time.Time, c *Conn) {
 	e.tell(Event{Kind: kind, Time: at, Conn: *c})
 }

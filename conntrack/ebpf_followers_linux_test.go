@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPresentInParts: connections that are there when a follower comes open once each and
-// before all else about them, though they are told in parts and change meanwhile.
+// TestPresentInParts: each connection that exists when Events is called has one Open event,
+// the first about it, although these events are queued in parts and connections change.
 func TestPresentInParts(t *testing.T) {
 	c := ebpfOrSkip(t, Options{}, 0)
 	e := c.backend.(*ebpf)

@@ -238,7 +238,7 @@ func TestLines(t *testing.T) {
 	assert.Equal(t, want.String()+"09:05:07  lost 3 events\n", out.String())
 	assert.NotContains(t, out.String(), "\x1b")
 
-	// A write that fails is told, if only with a later line.
+	// The error of a write is returned, by a later call at the latest.
 	p = &printer{w: failing{}}
 	assert.NoError(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 1}))
 	assert.ErrorIs(t, p.flush(), os.ErrClosed)

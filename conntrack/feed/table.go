@@ -494,8 +494,8 @@ func (t *table) follow(most int, acks bool) (ids []uint64, before []conntrack.Ev
 }
 
 // part appends to conns the first of some connections, as many as go into a frame, and
-// returns the others. One that has ended meanwhile is left out: its end waits in changes,
-// and tells all of it.
+// returns the others. One that has closed since is left out: its Close event waits in
+// changes, and holds the whole connection.
 func (t *table) part(conns []conntrack.Conn, ids []uint64) ([]conntrack.Conn, []uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

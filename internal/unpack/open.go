@@ -11,7 +11,7 @@ import (
 func Open(name string) (*os.File, fs.FileInfo, error) {
 	info, err := os.Stat(name)
 	switch {
-	case err != nil: // which the opening tells as well
+	case err != nil: // os.Open below returns it
 	case info.IsDir():
 		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a folder, want a file")}
 	case !info.Mode().IsRegular():
