@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -14,8 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
-
-func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // tableLines are of a machine whose lowest byte comes first.
 var tableLines = []struct {
@@ -195,15 +192,6 @@ func TestIDsWithoutCookies(t *testing.T) {
 	assert.NotZero(t, queued.ID&(1<<62))
 	assert.NotEqual(t, queued.Opened, snapshot(6, stateEstablished).Opened)
 }
-
-type listFunc func(add func(Proto, *sock))
-
-func (f listFunc) list(_ context.Context, add func(Proto, *sock)) error {
-	f(add)
-	return nil
-}
-
-func (listFunc) close() error { return nil }
 
 // Proc also sees the sockets of protocols without ports.
 func TestSnapshotRaw(t *testing.T) {
