@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -82,6 +83,9 @@ func TestTold(t *testing.T) {
 	running[40] = 2
 	running[48] = 1
 	socks = []sock{of("1000", 48), of("1002", 40)}
+	for !time.Now().Round(0).After(first[1000].Opened) {
+		time.Sleep(time.Millisecond) // the clock of Windows goes in steps
+	}
 	last := conns()
 	assert.Equal(t, Process{PID: 40, Exe: `C:\second.exe`}, last[1002].Process)
 	assert.Equal(t, Process{PID: 48, Exe: `C:\first.exe`}, last[1000].Process)
