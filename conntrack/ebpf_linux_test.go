@@ -31,6 +31,21 @@ import (
 // ebpfOrSkip opens the backend EBPF with a ring of a size; zero is the default.
 func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
 	t.Helper()
+	return ebpfWith(t, o, bpf.Options{Ring: ring})
+}
+
+// visitingOrSkip is ebpfOrSkip where the kernel lets its programs visit sockets.
+func visitingOrSkip(t testing.TB, o Options) *Collector {
+	t.Helper()
+	c := ebpfOrSkip(t, o, 0)
+	if err := c.backend.(*ebpf).probe.NoVisits; err != nil {
+		t.Skip(err)
+	}
+	return c
+}
+
+func ebpfWith(t testing.TB, o Options, with bpf.Options) *Collector {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to load programs into the kernel")
 	}
@@ -38,7 +53,8 @@ func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
 		o.Interval = time.Second
 	}
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	probe, err := bpf.Open(bpf.Options{Loopback: o.Loopback, Ring: ring})
+	with.Loopback = o.Loopback
+	probe, err := bpf.Open(with)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
 		t.Skip("needs a kernel that takes the programs: ", err)
 	}

@@ -137,8 +137,8 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		t := e.open(s)
 		t.count(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
-		if s.Owner.PID != 0 {
-			t.conn.Process = e.processes.of(&s.Owner)
+		if p := e.processes.of(&s.Owner); p != (Process{}) {
+			t.conn.Process = p
 		}
 		e.end(t, e.wall(s.Time))
 		e.putAside(t)
@@ -233,6 +233,15 @@ func (e *ebpf) side(s *bpf.Socket) Direction {
 
 func (t *tracked) count(s *bpf.Socket) {
 	t.conn.Tx, t.conn.Rx, t.conn.RTT = s.Tx, s.Rx, s.RTT
+}
+
+// recount takes in the counters and the state of now, and reports whether one is another.
+// The round-trip time alone is no news.
+func (t *tracked) recount(tx, rx uint64, rtt time.Duration, state State, uid uint32) bool {
+	k := &t.conn
+	news := k.Tx != tx || k.Rx != rx || k.State != state || k.UID != uid
+	k.Tx, k.Rx, k.RTT, k.State, k.UID = tx, rx, rtt, state, uid
+	return news
 }
 
 // end takes a connection out of the table.
@@ -414,7 +423,7 @@ func (e *ebpf) endIdle(now time.Time) (more bool) {
 // owns makes a process the owner of a connection, and reports whether that is news.
 func (e *ebpf) owns(t *tracked, p Process) bool {
 	before := t.conn.Process
-	if p.PID == 0 || p == before {
+	if p == (Process{}) || p == before {
 		return false
 	}
 	t.conn.Process = p

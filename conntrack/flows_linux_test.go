@@ -71,7 +71,7 @@ func TestFlowsOfOneSocket(t *testing.T) {
 // TestConnectedFlowsEnd: a connected flow lives as long as its socket, also if
 // nothing is sent and if the end of the socket was not seen.
 func TestConnectedFlowsEnd(t *testing.T) {
-	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	c := visitingOrSkip(t, Options{Loopback: true})
 	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer u.Close()

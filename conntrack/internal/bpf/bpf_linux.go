@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ import (
 type Options struct {
 	Loopback bool // also report connections to loopback addresses
 	Ring     int  // bytes of the ring of events, a power of two and multiple of the page size; zero: 1 MiB
+	NoVisits bool // do without them even if the kernel does not, as tests of that do
 }
 
 // A Probe is the programs in the kernel and what they tell. Wake may be called
@@ -30,6 +32,7 @@ type Options struct {
 type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
+	NoVisits  error // why Changes and Audit cannot visit sockets; nil: they can
 
 	coll    *ebpf.Collection
 	links   []link.Link // an unreferenced link is detached by the garbage collector
@@ -59,6 +62,7 @@ type Probe struct {
 // The programs that some kernels lack, or refuse without a capability.
 var (
 	lengthPrograms = []string{connmapProgSendLength, connmapProgRecvLength}
+	visitPrograms  = []string{connmapProgChanged, connmapProgExists, connmapProgEndFlows}
 	packetPrograms = map[string]ebpf.AttachType{
 		connmapProgEgress:   ebpf.AttachCGroupInetEgress,
 		connmapProgIngress:  ebpf.AttachCGroupInetIngress,
@@ -69,8 +73,8 @@ var (
 	}
 )
 
-// Open loads and attaches the programs. If packets, or sends and receives,
-// cannot be seen, it does without; the Probe says why. Its error wraps
+// Open loads and attaches the programs. If packets, or sends and receives, cannot be
+// seen, or sockets not be visited, it does without; the Probe says why. Its error wraps
 // [errors.ErrUnsupported] where the kernel cannot do it, and
 // [fs.ErrPermission] where it does not allow it.
 func Open(o Options) (*Probe, error) {
@@ -78,7 +82,7 @@ func Open(o Options) (*Probe, error) {
 		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
 	cgroup, noCgroup := cgroupRoot()
-	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10), pass: 1}
+	p := &Probe{NoPackets: noCgroup, NoVisits: visits(o), buf: make([]byte, 64<<10), pass: 1}
 	err := p.start(o, cgroup)
 	if err != nil && p.NoPackets == nil {
 		p.NoPackets = err
@@ -101,7 +105,26 @@ func Open(o Options) (*Probe, error) {
 	if p.NoPackets != nil {
 		p.NoPackets = explain(p.NoPackets, lacks)
 	}
+	if p.NoVisits != nil {
+		p.NoVisits = explain(p.NoVisits, lacks)
+	}
 	return p, nil
+}
+
+// visits reports why the kernel takes no programs that visit the elements of a map: some
+// that are locked down do not, whoever asks.
+func visits(o Options) error {
+	if o.NoVisits {
+		return errors.ErrUnsupported
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "bpf_map_elem", License: "Dual MIT/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return err
+	}
+	return prog.Close()
 }
 
 // start loads and attaches the programs that are not known to fail.
@@ -143,6 +166,11 @@ func (p *Probe) load(o Options) error {
 			delete(spec.Programs, name)
 		}
 	}
+	if p.NoVisits != nil {
+		for _, name := range visitPrograms {
+			delete(spec.Programs, name)
+		}
+	}
 	p.coll, err = ebpf.NewCollection(spec)
 	return err
 }
@@ -180,7 +208,7 @@ func (p *Probe) attach(cgroup string) error {
 			p.links = append(p.links, l)
 		}
 	}
-	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil {
+	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil || p.NoVisits != nil {
 		return err
 	}
 	for name, l := range map[string]**link.Iter{connmapProgExists: &p.exists, connmapProgChanged: &p.changed} {
@@ -331,7 +359,8 @@ func (p *Probe) Held(visit func(*Socket)) error {
 }
 
 // Changes calls visit for each socket of which something has changed since the last
-// call, and was told of before. It returns how many TCP connections there are.
+// call, and was told of before. It returns how many TCP connections there are. Like
+// Audit, it needs NoVisits to be nil.
 func (p *Probe) Changes(visit func(*Change)) (present int, err error) {
 	v := p.coll.Variables[connmapVarPresent]
 	p.visit++

@@ -597,21 +597,52 @@ static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 	k->flags |= FLAG_ENDED;
 }
 
+// of_kernel reports whether the kernel itself has opened a socket, as for a network file
+// system. So it has those of MPTCP, which are of the process that has the MPTCP socket.
+static __always_inline int of_kernel(struct sock *sk)
+{
+	struct tcp_sock *tp;
+
+	if (!BPF_CORE_READ_BITFIELD(sk, sk_kern_sock))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	return !tp || !bpf_core_field_exists(tp->is_mptcp) || !tp->is_mptcp;
+}
+
+// kernel_owns makes the kernel the owner: no process, but a name.
+static __always_inline void kernel_owns(struct known *k)
+{
+	if (k->owner.comm[0] && !k->owner.pid)
+		return;
+	__builtin_memset(&k->owner, 0, sizeof(k->owner));
+	__builtin_memcpy(k->owner.comm, "kernel", 7);
+	k->flags &= ~FLAG_PROVISIONAL;
+	k->owned++;
+}
+
 // owned makes the current process the owner, under the name it has now. The next
-// pass tells if that is news.
-static __always_inline void owned(struct known *k)
+// pass tells if that is news. Without sk no kernel's is meant.
+static __always_inline void owned(struct known *k, struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf(), *leader = task->group_leader;
 	__u64 comm[2];
 
-	// A thread of the kernel works for somebody else.
-	if (!task->mm)
+	if (!task->mm) {
+		// A thread of the kernel works for somebody else, unless the socket is the kernel's.
+		if (sk && of_kernel(sk))
+			kernel_owns(k);
 		return;
-	k->flags &= ~FLAG_PROVISIONAL;
+	}
 	bpf_core_read(&comm, sizeof(comm), &leader->comm);
 	if (k->owner.pid == task->tgid && k->owner.exec == (__u32)leader->self_exec_id &&
-	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1])
+	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1]) {
+		k->flags &= ~FLAG_PROVISIONAL;
 		return;
+	}
+	// What a process asks of a file system may send in its context.
+	if (sk && k->owner.comm[0] && !k->owner.pid && of_kernel(sk))
+		return;
+	k->flags &= ~FLAG_PROVISIONAL;
 	owner_of(&k->owner, task);
 	tell_process();
 	k->owned++;
@@ -633,7 +664,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
 		k->flags &= ~FLAG_ENDED;
-		owned(k);
+		owned(k, sk);
 		if (state == BPF_TCP_LISTEN)
 			k->flags |= FLAG_PROVISIONAL; // for its children
 		return 0;
@@ -658,7 +689,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		// Who closes holds the socket, but only who sent or received owns it.
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (k && k->flags & FLAG_PROVISIONAL && bpf_get_current_pid_tgid() >> 32)
-			owned(k);
+			owned(k, sk);
 		return 0;
 	case BPF_TCP_CLOSE:
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -830,7 +861,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!k)
 			return;
-		owned(k);
+		owned(k, 0);
 		if (!k->opened)
 			k->opened = bpf_ktime_get_boot_ns();
 		return;
@@ -845,7 +876,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 			k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 			if (!k)
 				return;
-			owned(k);
+			owned(k, sk);
 			opens(sk, k, state);
 			return;
 		}
@@ -854,7 +885,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k)
 			return;
 	}
-	owned(k);
+	owned(k, sk);
 	if (k->moved != visit)
 		k->moved = visit;
 	if (!by_packet && sk->sk_protocol == IPPROTO_UDP && state == BPF_TCP_ESTABLISHED) {
@@ -953,8 +984,8 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
-	// Sockets of the kernel itself have no storage.
-	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	// Sockets of the kernel itself have no storage yet: the next pass names the owner.
+	k = bpf_sk_storage_get(&sockets, sk, 0, sk->protocol == IPPROTO_UDP ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 	if (!k)
 		return 1;
 	if (v4) {
@@ -1061,7 +1092,7 @@ int created(struct bpf_sock *sk)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (k)
-		owned(k);
+		owned(k, 0);
 	return 1;
 }
 
@@ -1191,6 +1222,9 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		c.counted = c.tx != k->tx || c.rx != k->rx || c.state != k->state || c.uid != k->uid;
 	} else if (!(k->flags & FLAG_FLOWS)) {
 		return 0;
+	} else if (!k->owner.pid && BPF_CORE_READ_BITFIELD(sk, sk_kern_sock)) {
+		kernel_owns(k);
+		owned = k->owned;
 	}
 	c.owned = owned != k->told;
 	if (c.counted || c.owned) {
