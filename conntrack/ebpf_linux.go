@@ -456,6 +456,9 @@ func (e *ebpf) due() error {
 		return err
 	}
 	now := time.Now()
+	if err := e.probe.Frames(now.UnixNano() - e.offset); err != nil {
+		e.log.Warn("conntrack: " + err.Error())
+	}
 	if lost := events + packets; lost != e.lost {
 		e.tell(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
 		e.mu.Lock()

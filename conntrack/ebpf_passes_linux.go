@@ -306,7 +306,8 @@ func (e *ebpf) endGone(misses uint8) error {
 		}
 	}
 	for cookie, s := range e.sockets {
-		if suspect(&s.presence, s.flows.front.opened) {
+		// Those of unconnected sockets end when they are idle.
+		if first := s.flows.front; (asks || first.flow.connected) && suspect(&s.presence, first.opened) {
 			e.suspects = append(e.suspects, cookie)
 		}
 	}

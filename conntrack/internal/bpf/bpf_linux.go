@@ -40,6 +40,7 @@ type Probe struct {
 	exists  *link.Iter
 	changed *link.Iter
 	ends    *link.Iter
+	frames  link.Link // nil: no packet socket sends
 	ring    *ringbuf.Reader
 	grown   *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
@@ -57,6 +58,8 @@ type Probe struct {
 	values []connmapFlow
 	value  connmapFlow
 	places []uint32 // in the list of flows to end
+
+	noFrames bool // the kernel does not take that program
 }
 
 // The programs that some kernels lack, or refuse without a capability.
@@ -156,6 +159,7 @@ func (p *Probe) load(o Options) error {
 	if err != nil {
 		return err
 	}
+	delete(spec.Programs, connmapProgQueued) // see Frames
 	if p.NoLengths != nil {
 		for _, name := range lengthPrograms {
 			delete(spec.Programs, name)
@@ -275,6 +279,9 @@ func (p *Probe) Close() error {
 	}
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
+	}
+	if p.frames != nil {
+		errs = append(errs, p.frames.Close())
 	}
 	for _, l := range []*link.Iter{p.held, p.exists, p.changed, p.ends} {
 		if l != nil {

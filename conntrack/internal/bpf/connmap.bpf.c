@@ -176,7 +176,7 @@ struct known {
 	__u32 fresh;   // flows opened in the pass
 	__u32 pass;    // of the reader
 	__u32 refused; // the pass in which a refused flow was last reported
-	__u32 pad3;
+	__u32 noted;   // owned, as mptcp has it
 	__u16 to_port; // the peer of the datagram that a process is about to send
 	__u8 pad2[6];
 	__u8 to[16];
@@ -232,6 +232,14 @@ struct {
 	__type(value, __u8);
 } processes SEC(".maps");
 
+// The owners of MPTCP sockets, by their address, for subflows that the kernel opens later.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 12);
+	__type(key, __u64);
+	__type(value, struct owner);
+} mptcp SEC(".maps");
+
 // Cookies of sockets that the reader asks about. The program exists removes
 // those that are there, and marks those that are there but closed.
 struct {
@@ -257,6 +265,8 @@ __u16 test_port;   // of the self-test, which loopback does not hide
 __u8 raw_tcp;	   // a raw socket may send TCP
 __u32 visit;	   // of the reader to all sockets
 __u64 present;	   // TCP connections that the pass has met
+__u32 framed;	   // when a packet socket last sent, in units of 2^30 ns
+__u8 framing;	   // the program queued is attached
 
 static __always_inline __u64 wake(__u64 now)
 {
@@ -597,16 +607,16 @@ static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 	k->flags |= FLAG_ENDED;
 }
 
+static __always_inline int is_subflow(struct tcp_sock *tp)
+{
+	return tp && bpf_core_field_exists(tp->is_mptcp) && tp->is_mptcp;
+}
+
 // of_kernel reports whether the kernel itself has opened a socket, as for a network file
-// system. So it has those of MPTCP, which are of the process that has the MPTCP socket.
+// system. So it has subflows of MPTCP, which are of the process that has the MPTCP socket.
 static __always_inline int of_kernel(struct sock *sk)
 {
-	struct tcp_sock *tp;
-
-	if (!BPF_CORE_READ_BITFIELD(sk, sk_kern_sock))
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	return !tp || !bpf_core_field_exists(tp->is_mptcp) || !tp->is_mptcp;
+	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && !is_subflow(bpf_skc_to_tcp_sock(sk));
 }
 
 // kernel_owns makes the kernel the owner: no process, but a name.
@@ -648,13 +658,50 @@ static __always_inline void owned(struct known *k, struct sock *sk)
 	k->owned++;
 }
 
+// mptcp_of returns the address of the MPTCP socket of a subflow; 0: it is none.
+static __always_inline __u64 mptcp_of(struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct mptcp_subflow_context *subflow;
+
+	if (!is_subflow(tp))
+		return 0;
+	subflow = tp->inet_conn.icsk_ulp_data;
+	return (__u64)BPF_CORE_READ(subflow, conn);
+}
+
+// note_mptcp remembers the owner of an MPTCP socket.
+static __always_inline void note_mptcp(__u64 mp, struct known *k)
+{
+	bpf_map_update_elem(&mptcp, &mp, &k->owner, BPF_ANY);
+	k->noted = k->owned;
+}
+
+// joins gives a subflow the owner of its MPTCP socket, if that is known.
+static __always_inline void joins(struct sock *sk, struct known *k)
+{
+	__u64 mp = mptcp_of(sk);
+	struct owner *o = mp ? bpf_map_lookup_elem(&mptcp, &mp) : 0;
+
+	if (!o)
+		return;
+	k->owner = *o;
+	k->flags &= ~FLAG_PROVISIONAL;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(set_state, struct sock *sk, int old, int state)
 {
 	struct known *k;
+	__u64 mp;
 
-	if (sk->sk_protocol != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP) {
+		if (sk->sk_protocol == IPPROTO_MPTCP && state == BPF_TCP_CLOSE) {
+			mp = (__u64)sk;
+			bpf_map_delete_elem(&mptcp, &mp);
+		}
 		return 0;
+	}
 	switch (state) {
 	case BPF_TCP_SYN_SENT:
 	case BPF_TCP_LISTEN:
@@ -665,8 +712,15 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->opened = 0;
 		k->flags &= ~FLAG_ENDED;
 		owned(k, sk);
-		if (state == BPF_TCP_LISTEN)
+		if (state == BPF_TCP_LISTEN) {
 			k->flags |= FLAG_PROVISIONAL; // for its children
+		} else if (!k->owner.pid) {
+			joins(sk, k);
+		} else {
+			mp = mptcp_of(sk);
+			if (mp)
+				note_mptcp(mp, k);
+		}
 		return 0;
 	case BPF_TCP_SYN_RECV:
 		// From here on the storage is the child's own copy.
@@ -679,10 +733,13 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		return 0;
 	case BPF_TCP_ESTABLISHED:
 		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (k)
-			opens(sk, k, state);
-		else
+		if (!k) {
 			__sync_fetch_and_add(&lost, 1);
+			return 0;
+		}
+		if (k->flags & FLAG_PROVISIONAL)
+			joins(sk, k);
+		opens(sk, k, state);
 		return 0;
 	case BPF_TCP_FIN_WAIT1:
 	case BPF_TCP_LAST_ACK:
@@ -847,6 +904,24 @@ static __always_inline void count(struct packet *p, struct known *k)
 	}
 }
 
+// frames tells the reader that a packet socket sends, and makes its cookie, which the
+// program queued can only read.
+static __always_inline void frames(struct sock *sk)
+{
+	__u32 now = bpf_ktime_get_boot_ns() >> 30;
+	void *nothing;
+
+	bpf_get_socket_cookie(sk);
+	if (framed == now)
+		return;
+	framed = now;
+	if (framing)
+		return;
+	nothing = bpf_ringbuf_reserve(&events, 8, 0);
+	if (nothing)
+		bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+}
+
 // io is called in the context of the process that sends or receives.
 static __always_inline void io(struct sock *sk, int n, __u8 out)
 {
@@ -854,14 +929,21 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 	struct known *k;
 	int state;
 
-	if (n < 0 || (family != AF_INET && family != AF_INET6))
+	if (n < 0)
 		return;
+	if (family != AF_INET && family != AF_INET6) {
+		if (family == AF_PACKET && out == 1)
+			frames(sk);
+		return;
+	}
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		// The connection is its first subflow, the owner is noted here.
 		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!k)
 			return;
 		owned(k, 0);
+		if (k->noted != k->owned)
+			note_mptcp((__u64)sk, k);
 		if (!k->opened)
 			k->opened = bpf_ktime_get_boot_ns();
 		return;
@@ -960,6 +1042,30 @@ static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, 
 	}
 }
 
+// ends_of takes the two ends of a packet from its IP header.
+static __always_inline void ends_of(struct packet *p, const __u8 *ip, int v4, __u8 out)
+{
+	if (v4) {
+		to16(p->local, AF_INET, ip + (out == 1 ? 12 : 16));
+		to16(p->key.peer, AF_INET, ip + (out == 1 ? 16 : 12));
+	} else {
+		__builtin_memcpy(p->local, ip + (out == 1 ? 8 : 24), 16);
+		__builtin_memcpy(p->key.peer, ip + (out == 1 ? 24 : 8), 16);
+	}
+}
+
+static __always_inline int has_ports(__u8 proto)
+{
+	return proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP;
+}
+
+// header_of is the length of the header that is no payload. That of TCP is what a raw
+// socket sends, as that of ICMP.
+static __always_inline __u32 header_of(__u8 proto)
+{
+	return proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -990,14 +1096,12 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 		return 1;
 	if (v4) {
 		header = (ip[0] & 15) * 4;
-		to16(p.local, AF_INET, ip + (out == 1 ? 12 : 16));
-		to16(p.key.peer, AF_INET, ip + (out == 1 ? 16 : 12));
+		ends_of(&p, ip, 1, out);
 	} else {
 		header = 40;
 		if (data + 40 > end)
 			return 1;
-		__builtin_memcpy(p.local, ip + (out == 1 ? 8 : 24), 16);
-		__builtin_memcpy(p.key.peer, ip + (out == 1 ? 24 : 8), 16);
+		ends_of(&p, ip, 0, out);
 		for (int i = 0; i < EXTENSIONS; i++) {
 			__u8 next[2];
 
@@ -1009,14 +1113,13 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			header += 8 * (1 + next[1]);
 		}
 	}
-	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP) {
+	if (has_ports(proto)) {
 		__u16 ports[2] = {};
 
 		bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
 		p.local_port = ports[out != 1];
 		p.key.peer_port = ports[out == 1];
-		// The header of TCP is what a raw socket sends, as that of ICMP.
-		header += proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
+		header += header_of(proto);
 	}
 	if (sk->type == SOCK_RAW) {
 		// Each raw socket gets a copy of every packet of a protocol that the kernel
@@ -1043,6 +1146,68 @@ int egress(struct __sk_buff *skb) { return packet(skb, 1); }
 
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
+
+// queued counts what packet sockets send, as some scanners and DHCP clients do, by the
+// headers of IP that they make themselves. It is attached only while one sends, since it
+// is called for each packet of this host.
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(queued, struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+	__u64 frame = (__u64)skb, dev;
+	struct packet p = {};
+	__u32 header, length;
+	struct known *k;
+	__u8 *data, ip[40];
+	__u64 room;
+	int v4;
+
+	if (!sk || sk->__sk_common.skc_family != AF_PACKET)
+		return 0;
+	p.key.cookie = sk->__sk_common.skc_cookie.counter;
+	if (!p.key.cookie)
+		return 0; // the first that it sends
+	v4 = skb->protocol == bpf_htons(ETH_P_IP);
+	if (!v4 && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return 0;
+	data = (__u8 *)skb->head + skb->network_header;
+	room = skb->len - ((__u64)data - (__u64)skb->data);
+	if (room < (v4 ? 20 : 40) || room > skb->len)
+		return 0;
+	if (bpf_probe_read_kernel(ip, v4 ? 20 : 40, data) || ip[0] >> 4 != (v4 ? 4 : 6))
+		return 0;
+	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!k)
+		return 0;
+	// A device on top of another, as a VLAN, passes the same frame on.
+	dev = (__u64)skb->dev;
+	if (k->sender == frame && *(__u64 *)k->to != dev)
+		return 0;
+	k->sender = frame;
+	*(__u64 *)k->to = dev;
+	owned(k, 0);
+	ends_of(&p, ip, v4, 1);
+	p.key.proto = v4 ? ip[9] : ip[6];
+	header = v4 ? (ip[0] & 15) * 4 : 40;
+	length = v4 ? ip[2] << 8 | ip[3] : 40 + (ip[4] << 8 | ip[5]);
+	if (length > room)
+		length = room;
+	if (has_ports(p.key.proto)) {
+		__u16 ports[2] = {};
+
+		bpf_probe_read_kernel(ports, sizeof(ports), data + header);
+		p.local_port = ports[0];
+		p.key.peer_port = ports[1];
+		header += header_of(p.key.proto);
+	}
+	if (!with_loopback && loopback16(p.key.peer))
+		return 0;
+	p.out = 1;
+	p.uid = sk->sk_uid.val;
+	p.bytes = length > header ? length - header : 0;
+	count(&p, k);
+	return 0;
+}
 
 // sender notes who sends a datagram; its callers note to whom a datagram is sent, before it is translated.
 static __always_inline struct known *sender(struct bpf_sock_addr *ctx)

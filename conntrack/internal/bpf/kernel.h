@@ -90,10 +90,10 @@ struct sk_buff {
 	struct sock *sk;
 	struct net_device *dev;
 	unsigned char *head;
+	unsigned char *data;
 	unsigned int len;
 	__be16 protocol;
 	__u16 network_header;
-	__u16 mac_header;
 };
 
 struct inet_sock {

@@ -77,7 +77,7 @@ type connmapKnown struct {
 	Fresh   uint32
 	Pass    uint32
 	Refused uint32
-	Pad3    uint32
+	Noted   uint32
 	ToPort  uint16
 	Pad2    [6]uint8
 	To      [16]uint8
@@ -159,6 +159,7 @@ const (
 	connmapMapEvents       = "events"
 	connmapMapFlows        = "flows"
 	connmapMapGrown        = "grown"
+	connmapMapMptcp        = "mptcp"
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
@@ -170,6 +171,7 @@ const (
 	connmapProgExists      = "exists"
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
+	connmapProgQueued      = "queued"
 	connmapProgRecvLength  = "recv_length"
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
@@ -179,6 +181,8 @@ const (
 	connmapVarByLength     = "by_length"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
+	connmapVarFramed       = "framed"
+	connmapVarFraming      = "framing"
 	connmapVarLost         = "lost"
 	connmapVarMissed       = "missed"
 	connmapVarPass         = "pass"
@@ -247,6 +251,7 @@ type connmapProgramSpecs struct {
 	Exists     *ebpf.ProgramSpec `ebpf:"exists"`
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
+	Queued     *ebpf.ProgramSpec `ebpf:"queued"`
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
 	Released   *ebpf.ProgramSpec `ebpf:"released"`
 	SendLength *ebpf.ProgramSpec `ebpf:"send_length"`
@@ -263,6 +268,7 @@ type connmapMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Grown     *ebpf.MapSpec `ebpf:"grown"`
+	Mptcp     *ebpf.MapSpec `ebpf:"mptcp"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
 	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
@@ -275,6 +281,8 @@ type connmapVariableSpecs struct {
 	ByLength     *ebpf.VariableSpec `ebpf:"by_length"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
+	Framed       *ebpf.VariableSpec `ebpf:"framed"`
+	Framing      *ebpf.VariableSpec `ebpf:"framing"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
 	Missed       *ebpf.VariableSpec `ebpf:"missed"`
 	Pass         *ebpf.VariableSpec `ebpf:"pass"`
@@ -317,6 +325,7 @@ type connmapMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Grown     *ebpf.Map `ebpf:"grown"`
+	Mptcp     *ebpf.Map `ebpf:"mptcp"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
 	Suspects  *ebpf.Map `ebpf:"suspects"`
@@ -328,6 +337,7 @@ func (m *connmapMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.Grown,
+		m.Mptcp,
 		m.Processes,
 		m.Sockets,
 		m.Suspects,
@@ -341,6 +351,8 @@ type connmapVariables struct {
 	ByLength     *ebpf.Variable `ebpf:"by_length"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
+	Framed       *ebpf.Variable `ebpf:"framed"`
+	Framing      *ebpf.Variable `ebpf:"framing"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
 	Missed       *ebpf.Variable `ebpf:"missed"`
 	Pass         *ebpf.Variable `ebpf:"pass"`
@@ -371,6 +383,7 @@ type connmapPrograms struct {
 	Exists     *ebpf.Program `ebpf:"exists"`
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
+	Queued     *ebpf.Program `ebpf:"queued"`
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
 	Released   *ebpf.Program `ebpf:"released"`
 	SendLength *ebpf.Program `ebpf:"send_length"`
@@ -389,6 +402,7 @@ func (p *connmapPrograms) Close() error {
 		p.Exists,
 		p.Held,
 		p.Ingress,
+		p.Queued,
 		p.RecvLength,
 		p.Released,
 		p.SendLength,
