@@ -432,6 +432,15 @@ __noinline int tell_process(void)
 
 // ---- sockets
 
+// known_of returns what is known of a socket, which it makes if nothing is.
+static __always_inline struct known *known_of(void *sk)
+{
+	struct known *k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	// That fails if another processor makes it at the same time, as for a pass.
+	return k ? k : bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
 static __always_inline int loopback4(__be32 a)
 {
 	return (a & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
@@ -627,7 +636,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	switch (state) {
 	case BPF_TCP_SYN_SENT:
 	case BPF_TCP_LISTEN:
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
 			return 0;
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
@@ -639,7 +648,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		return 0;
 	case BPF_TCP_SYN_RECV:
 		// From here on the storage is the child's own copy.
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
 			return 0;
 		k->out = 2;
@@ -647,7 +656,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->flags = FLAG_PROVISIONAL;
 		return 0;
 	case BPF_TCP_ESTABLISHED:
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (k)
 			opens(sk, k, state);
 		else
@@ -817,23 +826,23 @@ static __always_inline void count(struct packet *p, struct known *k)
 }
 
 // io is called in the context of the process that sends or receives.
-static __always_inline void io(struct sock *sk, int n, __u8 out)
+static __noinline int io(struct sock *sk, int n, __u8 out)
 {
 	__u16 family = sk->__sk_common.skc_family;
 	struct known *k;
 	int state;
 
 	if (n < 0 || (family != AF_INET && family != AF_INET6))
-		return;
+		return 0;
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		// The connection is its first subflow, the owner is noted here.
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
-			return;
+			return 0;
 		owned(k);
 		if (!k->opened)
 			k->opened = bpf_ktime_get_boot_ns();
-		return;
+		return 0;
 	}
 	state = sk->__sk_common.skc_state;
 	if (is_tcp(sk, 0)) {
@@ -841,18 +850,18 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
 			// Older than the programs, and accepted since, or not seen to open.
 			if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
-				return;
-			k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+				return 0;
+			k = known_of(sk);
 			if (!k)
-				return;
+				return 0;
 			owned(k);
 			opens(sk, k, state);
-			return;
+			return 0;
 		}
 	} else {
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
-			return;
+			return 0;
 	}
 	owned(k);
 	if (k->moved != visit)
@@ -861,7 +870,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		struct packet p = {};
 
 		if (hidden(sk, 0))
-			return;
+			return 0;
 		p.key.cookie = bpf_get_socket_cookie(sk);
 		p.key.proto = IPPROTO_UDP;
 		p.key.peer_port = sk->__sk_common.skc_dport;
@@ -881,21 +890,45 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		p.bytes = n;
 		count(&p, k);
 	}
+	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(send_length, struct sock *sk, int n, int flags)
 {
-	io(sk, n, 1);
-	return 0;
+	return io(sk, n, 1);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
 {
-	if (!(flags & MSG_PEEK))
-		io(sk, n, 2);
-	return 0;
+	return flags & MSG_PEEK ? 0 : io(sk, n, 2);
+}
+
+// Where there are no such tracepoints, the ends of these functions tell the same.
+
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(sent4, struct socket *socket, void *msg, __u64 size, int n)
+{
+	return io(socket->sk, n, 1);
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(sent6, struct socket *socket, void *msg, __u64 size, int n)
+{
+	return io(socket->sk, n, 1);
+}
+
+SEC("fexit/inet_recvmsg")
+int BPF_PROG(received4, struct socket *socket, void *msg, __u64 size, int flags, int n)
+{
+	return flags & MSG_PEEK ? 0 : io(socket->sk, n, 2);
+}
+
+SEC("fexit/inet6_recvmsg")
+int BPF_PROG(received6, struct socket *socket, void *msg, __u64 size, int flags, int n)
+{
+	return flags & MSG_PEEK ? 0 : io(socket->sk, n, 2);
 }
 
 // ---- packets
@@ -1059,7 +1092,7 @@ int created(struct bpf_sock *sk)
 		raw_tcp |= sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_RAW;
 	else if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return 1;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (k)
 		owned(k);
 	return 1;
@@ -1140,7 +1173,7 @@ int held(struct bpf_iter__task_file *ctx)
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (!k)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_MPTCP)

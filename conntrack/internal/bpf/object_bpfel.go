@@ -170,11 +170,15 @@ const (
 	connmapProgExists      = "exists"
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
+	connmapProgReceived4   = "received4"
+	connmapProgReceived6   = "received6"
 	connmapProgRecvLength  = "recv_length"
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
 	connmapProgSendTo4     = "send_to4"
 	connmapProgSendTo6     = "send_to6"
+	connmapProgSent4       = "sent4"
+	connmapProgSent6       = "sent6"
 	connmapProgSetState    = "set_state"
 	connmapVarByLength     = "by_length"
 	connmapVarByPacket     = "by_packet"
@@ -247,11 +251,15 @@ type connmapProgramSpecs struct {
 	Exists     *ebpf.ProgramSpec `ebpf:"exists"`
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
+	Received4  *ebpf.ProgramSpec `ebpf:"received4"`
+	Received6  *ebpf.ProgramSpec `ebpf:"received6"`
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
 	Released   *ebpf.ProgramSpec `ebpf:"released"`
 	SendLength *ebpf.ProgramSpec `ebpf:"send_length"`
 	SendTo4    *ebpf.ProgramSpec `ebpf:"send_to4"`
 	SendTo6    *ebpf.ProgramSpec `ebpf:"send_to6"`
+	Sent4      *ebpf.ProgramSpec `ebpf:"sent4"`
+	Sent6      *ebpf.ProgramSpec `ebpf:"sent6"`
 	SetState   *ebpf.ProgramSpec `ebpf:"set_state"`
 }
 
@@ -371,11 +379,15 @@ type connmapPrograms struct {
 	Exists     *ebpf.Program `ebpf:"exists"`
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
+	Received4  *ebpf.Program `ebpf:"received4"`
+	Received6  *ebpf.Program `ebpf:"received6"`
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
 	Released   *ebpf.Program `ebpf:"released"`
 	SendLength *ebpf.Program `ebpf:"send_length"`
 	SendTo4    *ebpf.Program `ebpf:"send_to4"`
 	SendTo6    *ebpf.Program `ebpf:"send_to6"`
+	Sent4      *ebpf.Program `ebpf:"sent4"`
+	Sent6      *ebpf.Program `ebpf:"sent6"`
 	SetState   *ebpf.Program `ebpf:"set_state"`
 }
 
@@ -389,11 +401,15 @@ func (p *connmapPrograms) Close() error {
 		p.Exists,
 		p.Held,
 		p.Ingress,
+		p.Received4,
+		p.Received6,
 		p.RecvLength,
 		p.Released,
 		p.SendLength,
 		p.SendTo4,
 		p.SendTo6,
+		p.Sent4,
+		p.Sent6,
 		p.SetState,
 	)
 }
