@@ -232,6 +232,15 @@ struct {
 	__type(value, __u8);
 } processes SEC(".maps");
 
+// What has been received of associations of SCTP that are not accepted. The cookie of
+// a key is the local port: they have no socket yet.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 10);
+	__type(key, struct flow_key);
+	__type(value, __u64);
+} unaccepted SEC(".maps");
+
 // Cookies of sockets that the reader asks about. The program exists removes
 // those that are there, and marks those that are there but closed.
 struct {
@@ -711,10 +720,12 @@ struct packet {
 	__u8 local[16];
 	__u16 local_port;
 	__u8 out;
+	__u8 opener; // flow.out, if it opens one
 	__u8 connected;
 	__u8 counted_only; // does not open a flow
+	__u8 last;	   // after it there is no association of SCTP any more
 	__u32 uid;
-	__u64 bytes;
+	__u64 tx, rx;
 };
 
 static __noinline int tell_flow(struct packet *p, struct flow *f)
@@ -789,14 +800,12 @@ static __always_inline void count(struct packet *p, struct known *k)
 		fresh.opened = bpf_ktime_get_boot_ns();
 		__builtin_memcpy(fresh.local, p->local, 16);
 		fresh.local_port = p->local_port;
-		fresh.out = p->out;
+		fresh.out = p->opener;
 		fresh.connected = p->connected;
 		fresh.uid = p->uid;
 		fresh.owner = k->owner;
-		if (p->out == 1)
-			fresh.tx = p->bytes;
-		else
-			fresh.rx = p->bytes;
+		fresh.tx = p->tx;
+		fresh.rx = p->rx;
 		k->flags |= FLAG_FLOWS;
 		// A flood of flows leaves room for others: the next pass finds this one.
 		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
@@ -815,10 +824,10 @@ static __always_inline void count(struct packet *p, struct known *k)
 		if (!f)
 			return refuse(p, k);
 	}
-	if (p->out == 1)
-		__sync_fetch_and_add(&f->tx, p->bytes);
-	else
-		__sync_fetch_and_add(&f->rx, p->bytes);
+	if (p->tx)
+		__sync_fetch_and_add(&f->tx, p->tx);
+	if (p->rx)
+		__sync_fetch_and_add(&f->rx, p->rx);
 	if (f->pass != pass) {
 		f->pass = pass;
 		tell_grown(&p->key);
@@ -884,10 +893,13 @@ static __noinline int io(struct sock *sk, int n, __u8 out)
 			bpf_core_read(p.key.peer, 16, &sk->__sk_common.skc_v6_daddr);
 			bpf_core_read(p.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		}
-		p.out = out;
+		p.out = p.opener = out;
 		p.connected = 1;
 		p.uid = sk->sk_uid.val;
-		p.bytes = n;
+		if (out == 1)
+			p.tx = n;
+		else
+			p.rx = n;
 		count(&p, k);
 	}
 	return 0;
@@ -962,6 +974,54 @@ static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, 
 	}
 }
 
+// sctp takes in what the first chunk of a packet says, and returns 0 if the packet is not
+// the socket's own: a socket that listens in the style of TCP hands each association
+// over to a new one, which has no other.
+static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chunk)
+{
+	__u8 one = sk->type == SOCK_STREAM;
+	struct flow_key key = p->key;
+	__u64 *received, rx = 0;
+
+	switch (chunk) {
+	case SCTP_DATA:
+	case SCTP_SACK:
+	case SCTP_I_DATA:
+		p->opener = one ? 2 : 0; // whoever connects has sent a cookie before
+		break;
+	case SCTP_COOKIE_ECHO:
+		break;
+	case SCTP_COOKIE_ACK:
+		p->opener = 3 - p->out;
+		break;
+	case SCTP_ABORT:
+	case SCTP_SHUTDOWN_COMPLETE:
+		p->last = one;
+	default:
+		p->counted_only = 1;
+	}
+	if (!one)
+		return 1;
+	p->connected = 1;
+	key.cookie = p->local_port;
+	received = bpf_map_lookup_elem(&unaccepted, &key);
+	if (received)
+		rx = *received;
+	if (sk->state == BPF_TCP_LISTEN) {
+		rx += p->rx;
+		if (p->last)
+			bpf_map_delete_elem(&unaccepted, &key);
+		else if (p->rx && !p->counted_only)
+			bpf_map_update_elem(&unaccepted, &key, &rx, BPF_ANY);
+		return 0;
+	}
+	if (received && p->opener == 2 && !p->counted_only) {
+		bpf_map_delete_elem(&unaccepted, &key);
+		p->rx += rx;
+	}
+	return 1;
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -969,7 +1029,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	struct packet p = {};
 	struct bpf_sock *sk;
 	struct known *k;
-	__u32 header;
+	__u32 header, bytes;
 	__u8 proto;
 	int v4;
 
@@ -986,8 +1046,11 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
-	// Sockets of the kernel itself have no storage.
+	// Sockets of the kernel itself have no storage. One of SCTP that was accepted has none
+	// at first.
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!k && sk->protocol == IPPROTO_SCTP && sk->state == BPF_TCP_ESTABLISHED)
+		k = known_of(sk);
 	if (!k)
 		return 1;
 	if (v4) {
@@ -1011,6 +1074,9 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			header += 8 * (1 + next[1]);
 		}
 	}
+	p.key.proto = proto;
+	p.out = p.opener = out;
+	p.connected = sk->state == BPF_TCP_ESTABLISHED;
 	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP) {
 		__u16 ports[2] = {};
 
@@ -1020,6 +1086,11 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 		// The header of TCP is what a raw socket sends, as that of ICMP.
 		header += proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
 	}
+	bytes = skb->len > header ? skb->len - header : 0;
+	if (out == 1)
+		p.tx = bytes;
+	else
+		p.rx = bytes;
 	if (sk->type == SOCK_RAW) {
 		// Each raw socket gets a copy of every packet of a protocol that the kernel
 		// delivers to others. Only the answers to its own are its traffic.
@@ -1027,16 +1098,22 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
 	} else if (proto == IPPROTO_UDP) {
 		as_seen_by(&p, skb, sk, k, out);
+	} else if (proto == IPPROTO_SCTP) {
+		__u8 chunk = 0;
+
+		bpf_skb_load_bytes(skb, header, &chunk, 1);
+		if (!sctp(&p, sk, chunk))
+			return 1;
 	}
 	if (!with_loopback && loopback16(p.key.peer))
 		return 1;
 	p.key.cookie = bpf_get_socket_cookie(skb);
-	p.key.proto = proto;
-	p.out = out;
-	p.connected = sk->state == BPF_TCP_ESTABLISHED;
 	p.uid = bpf_get_socket_uid(skb);
-	p.bytes = skb->len > header ? skb->len - header : 0;
 	count(&p, k);
+	if (p.last && k->flags & FLAG_FLOWS) {
+		k->flags &= ~FLAG_FLOWS;
+		tell_socket(p.key.cookie, k, RELEASE, proto);
+	}
 	return 1;
 }
 
@@ -1104,6 +1181,9 @@ int released(struct bpf_sock *sk)
 	struct known *k;
 
 	if (sk->protocol == IPPROTO_TCP && sk->type != SOCK_RAW)
+		return 1;
+	// An association of SCTP that a socket of the style of TCP has ends later.
+	if (sk->protocol == IPPROTO_SCTP && sk->type == SOCK_STREAM)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (k && k->flags & FLAG_FLOWS)

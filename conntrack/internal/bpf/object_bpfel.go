@@ -162,6 +162,7 @@ const (
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
+	connmapMapUnaccepted   = "unaccepted"
 	connmapProgChanged     = "changed"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
@@ -267,13 +268,14 @@ type connmapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapMapSpecs struct {
-	Ending    *ebpf.MapSpec `ebpf:"ending"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Grown     *ebpf.MapSpec `ebpf:"grown"`
-	Processes *ebpf.MapSpec `ebpf:"processes"`
-	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
-	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
+	Ending     *ebpf.MapSpec `ebpf:"ending"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Grown      *ebpf.MapSpec `ebpf:"grown"`
+	Processes  *ebpf.MapSpec `ebpf:"processes"`
+	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
+	Suspects   *ebpf.MapSpec `ebpf:"suspects"`
+	Unaccepted *ebpf.MapSpec `ebpf:"unaccepted"`
 }
 
 // connmapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -321,13 +323,14 @@ func (o *connmapObjects) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapMaps struct {
-	Ending    *ebpf.Map `ebpf:"ending"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Flows     *ebpf.Map `ebpf:"flows"`
-	Grown     *ebpf.Map `ebpf:"grown"`
-	Processes *ebpf.Map `ebpf:"processes"`
-	Sockets   *ebpf.Map `ebpf:"sockets"`
-	Suspects  *ebpf.Map `ebpf:"suspects"`
+	Ending     *ebpf.Map `ebpf:"ending"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Flows      *ebpf.Map `ebpf:"flows"`
+	Grown      *ebpf.Map `ebpf:"grown"`
+	Processes  *ebpf.Map `ebpf:"processes"`
+	Sockets    *ebpf.Map `ebpf:"sockets"`
+	Suspects   *ebpf.Map `ebpf:"suspects"`
+	Unaccepted *ebpf.Map `ebpf:"unaccepted"`
 }
 
 func (m *connmapMaps) Close() error {
@@ -339,6 +342,7 @@ func (m *connmapMaps) Close() error {
 		m.Processes,
 		m.Sockets,
 		m.Suspects,
+		m.Unaccepted,
 	)
 }
 
