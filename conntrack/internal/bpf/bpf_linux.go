@@ -264,7 +264,7 @@ func explain(err error, lacks, since string) error {
 		return fmt.Errorf("the kernel forbids it (%w), as in a sandbox: %w", fs.ErrPermission, err)
 	}
 	if _, noTypes := btf.LoadKernelSpec(); noTypes != nil {
-		return fmt.Errorf("%w: the kernel (Linux %s) does not describe its types: it needs DEBUG_INFO_BTF, and /sys", errors.ErrUnsupported, release())
+		return fmt.Errorf("%w: the kernel (Linux %s) does not describe its types in /sys/kernel/btf: it must be built with DEBUG_INFO_BTF", errors.ErrUnsupported, release())
 	}
 	return fmt.Errorf("%w: this kernel (Linux %s) lacks a part of what Linux has since %s, as one built without CGROUP_BPF: %w", errors.ErrUnsupported, release(), since, err)
 }
