@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -194,6 +195,34 @@ func TestSharers(t *testing.T) {
 		return ok && conn.Process.PID == sleep.Process.Pid
 	}, time.Minute, 10*time.Millisecond, "%+v", conn)
 	assert.Nil(t, conn.Sharers)
+}
+
+// TestFoundBeforeItsOpening: a pass may find the first subflow of an MPTCP socket, of which
+// it does not learn the opening, while that is on its way.
+func TestFoundBeforeItsOpening(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	e := c.backend.(*ebpf)
+	const id = 1 << 61
+	opens, found := make(chan Conn, 8), bpf.Socket{Proto: uint8(TCP), State: uint8(Established), Cookie: id, Time: 200,
+		Local: netip.MustParseAddrPort("192.0.2.1:80"), Peer: netip.MustParseAddrPort("198.51.100.1:4000")}
+	follow(t, c, func(ev Event) {
+		if ev.Conn.ID == id && ev.Kind != Update {
+			opens <- ev.Conn
+		}
+	})
+	require.NoError(t, e.do(func() {
+		s := found
+		assert.Equal(t, Out, e.open(&s).conn.Direction, "as far as is known")
+		s = found
+		s.Kind, s.Opened, s.Direction = bpf.Opened, 100, 2
+		e.handle(&s, nil)
+		s.Kind, s.Tx = bpf.Closed, 7
+		e.handle(&s, nil)
+	}))
+	<-opens
+	closed := <-opens
+	assert.Equal(t, []any{In, Closed, uint64(7), e.wall(100).Unix()}, []any{closed.Direction, closed.State, closed.Tx, closed.Opened.Unix()})
+	assert.Empty(t, opens)
 }
 
 func TestEBPFClosed(t *testing.T) {

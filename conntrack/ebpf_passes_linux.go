@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
@@ -135,7 +137,7 @@ func (e *ebpf) findHolders() error {
 			}
 			fallthrough
 		default:
-			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP)
+			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP) || s.Proto == uint8(SCTP) && s.State == unix.BPF_TCP_LISTEN
 			if sock := e.sockets[s.Cookie]; sock != nil {
 				e.holder(&sock.presence, holding{socket: sock}, s)
 			}

@@ -19,6 +19,7 @@ import (
 type tracked struct {
 	conn     Conn
 	opened   int64 // as the kernel's clock says
+	guessed  bool  // opened is when a pass found it
 	flow     *flow // nil of a TCP connection
 	presence       // of its socket; of a flow, that of the socket has it
 	late     bool  // its update waits until there is room
@@ -174,14 +175,23 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		if t.opened == s.Opened || s.Opened == 0 {
 			return t
 		}
+		if t.guessed && s.Opened < t.opened {
+			// A pass has found it before its opening was read.
+			t.opened, t.guessed, t.conn.Opened = s.Opened, false, e.wall(s.Opened)
+			if s.Direction != 0 {
+				t.conn.Direction = direction(s.Direction)
+			}
+			return t
+		}
 		// The end of the one before was lost.
 		e.end(t, e.wall(s.Opened))
 	}
-	if s.Opened == 0 {
+	guessed := s.Opened == 0
+	if guessed {
 		s.Opened = s.Time
 	}
 	t = e.unused()
-	*t = tracked{opened: s.Opened, conn: Conn{
+	*t = tracked{opened: s.Opened, guessed: guessed, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}

@@ -240,6 +240,15 @@ struct {
 	__type(value, struct owner);
 } mptcp SEC(".maps");
 
+// What has been received of associations of SCTP that are not accepted. The cookie of
+// a key is the local port: they have no socket yet.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 10);
+	__type(key, struct flow_key);
+	__type(value, __u64);
+} unaccepted SEC(".maps");
+
 // Cookies of sockets that the reader asks about. The program exists removes
 // those that are there, and marks those that are there but closed.
 struct {
@@ -441,6 +450,15 @@ __noinline int tell_process(void)
 }
 
 // ---- sockets
+
+// known_of returns what is known of a socket, which it makes if nothing is.
+static __always_inline struct known *known_of(void *sk)
+{
+	struct known *k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	// That fails if another processor makes it at the same time, as for a pass.
+	return k ? k : bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
 
 static __always_inline int loopback4(__be32 a)
 {
@@ -705,7 +723,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	switch (state) {
 	case BPF_TCP_SYN_SENT:
 	case BPF_TCP_LISTEN:
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
 			return 0;
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
@@ -724,7 +742,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		return 0;
 	case BPF_TCP_SYN_RECV:
 		// From here on the storage is the child's own copy.
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
 			return 0;
 		k->out = 2;
@@ -732,7 +750,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->flags = FLAG_PROVISIONAL;
 		return 0;
 	case BPF_TCP_ESTABLISHED:
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k) {
 			__sync_fetch_and_add(&lost, 1);
 			return 0;
@@ -790,10 +808,12 @@ struct packet {
 	__u8 local[16];
 	__u16 local_port;
 	__u8 out;
+	__u8 opener; // flow.out, if it opens one
 	__u8 connected;
 	__u8 counted_only; // does not open a flow
+	__u8 last;	   // after it there is no association of SCTP any more
 	__u32 uid;
-	__u64 bytes;
+	__u64 tx, rx;
 };
 
 static __noinline int tell_flow(struct packet *p, struct flow *f)
@@ -868,14 +888,12 @@ static __always_inline void count(struct packet *p, struct known *k)
 		fresh.opened = bpf_ktime_get_boot_ns();
 		__builtin_memcpy(fresh.local, p->local, 16);
 		fresh.local_port = p->local_port;
-		fresh.out = p->out;
+		fresh.out = p->opener;
 		fresh.connected = p->connected;
 		fresh.uid = p->uid;
 		fresh.owner = k->owner;
-		if (p->out == 1)
-			fresh.tx = p->bytes;
-		else
-			fresh.rx = p->bytes;
+		fresh.tx = p->tx;
+		fresh.rx = p->rx;
 		k->flags |= FLAG_FLOWS;
 		// A flood of flows leaves room for others: the next pass finds this one.
 		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
@@ -894,10 +912,10 @@ static __always_inline void count(struct packet *p, struct known *k)
 		if (!f)
 			return refuse(p, k);
 	}
-	if (p->out == 1)
-		__sync_fetch_and_add(&f->tx, p->bytes);
-	else
-		__sync_fetch_and_add(&f->rx, p->bytes);
+	if (p->tx)
+		__sync_fetch_and_add(&f->tx, p->tx);
+	if (p->rx)
+		__sync_fetch_and_add(&f->rx, p->rx);
 	if (f->pass != pass) {
 		f->pass = pass;
 		tell_grown(&p->key);
@@ -923,30 +941,30 @@ static __always_inline void frames(struct sock *sk)
 }
 
 // io is called in the context of the process that sends or receives.
-static __always_inline void io(struct sock *sk, int n, __u8 out)
+static __noinline int io(struct sock *sk, int n, __u8 out)
 {
 	__u16 family = sk->__sk_common.skc_family;
 	struct known *k;
 	int state;
 
 	if (n < 0)
-		return;
+		return 0;
 	if (family != AF_INET && family != AF_INET6) {
 		if (family == AF_PACKET && out == 1)
 			frames(sk);
-		return;
+		return 0;
 	}
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		// The connection is its first subflow, the owner is noted here.
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
-			return;
+			return 0;
 		owned(k, 0);
 		if (k->noted != k->owned)
 			note_mptcp((__u64)sk, k);
 		if (!k->opened)
 			k->opened = bpf_ktime_get_boot_ns();
-		return;
+		return 0;
 	}
 	state = sk->__sk_common.skc_state;
 	if (is_tcp(sk, 0)) {
@@ -954,18 +972,18 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
 			// Older than the programs, and accepted since, or not seen to open.
 			if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
-				return;
-			k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+				return 0;
+			k = known_of(sk);
 			if (!k)
-				return;
+				return 0;
 			owned(k, sk);
 			opens(sk, k, state);
-			return;
+			return 0;
 		}
 	} else {
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
-			return;
+			return 0;
 	}
 	owned(k, sk);
 	if (k->moved != visit)
@@ -974,7 +992,7 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		struct packet p = {};
 
 		if (hidden(sk, 0))
-			return;
+			return 0;
 		p.key.cookie = bpf_get_socket_cookie(sk);
 		p.key.proto = IPPROTO_UDP;
 		p.key.peer_port = sk->__sk_common.skc_dport;
@@ -988,27 +1006,54 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 			bpf_core_read(p.key.peer, 16, &sk->__sk_common.skc_v6_daddr);
 			bpf_core_read(p.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		}
-		p.out = out;
+		p.out = p.opener = out;
 		p.connected = 1;
 		p.uid = sk->sk_uid.val;
-		p.bytes = n;
+		if (out == 1)
+			p.tx = n;
+		else
+			p.rx = n;
 		count(&p, k);
 	}
+	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(send_length, struct sock *sk, int n, int flags)
 {
-	io(sk, n, 1);
-	return 0;
+	return io(sk, n, 1);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
 {
-	if (!(flags & MSG_PEEK))
-		io(sk, n, 2);
-	return 0;
+	return flags & MSG_PEEK ? 0 : io(sk, n, 2);
+}
+
+// Where there are no such tracepoints, the ends of these functions tell the same.
+
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(sent4, struct socket *socket, void *msg, __u64 size, int n)
+{
+	return io(socket->sk, n, 1);
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(sent6, struct socket *socket, void *msg, __u64 size, int n)
+{
+	return io(socket->sk, n, 1);
+}
+
+SEC("fexit/inet_recvmsg")
+int BPF_PROG(received4, struct socket *socket, void *msg, __u64 size, int flags, int n)
+{
+	return flags & MSG_PEEK ? 0 : io(socket->sk, n, 2);
+}
+
+SEC("fexit/inet6_recvmsg")
+int BPF_PROG(received6, struct socket *socket, void *msg, __u64 size, int flags, int n)
+{
+	return flags & MSG_PEEK ? 0 : io(socket->sk, n, 2);
 }
 
 // ---- packets
@@ -1066,6 +1111,54 @@ static __always_inline __u32 header_of(__u8 proto)
 	return proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
 }
 
+// sctp takes in what the first chunk of a packet says, and returns 0 if the packet is not
+// the socket's own: a socket that listens in the style of TCP hands each association
+// over to a new one, which has no other.
+static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chunk)
+{
+	__u8 one = sk->type == SOCK_STREAM;
+	struct flow_key key = p->key;
+	__u64 *received, rx = 0;
+
+	switch (chunk) {
+	case SCTP_DATA:
+	case SCTP_SACK:
+	case SCTP_I_DATA:
+		p->opener = one ? 2 : 0; // whoever connects has sent a cookie before
+		break;
+	case SCTP_COOKIE_ECHO:
+		break;
+	case SCTP_COOKIE_ACK:
+		p->opener = 3 - p->out;
+		break;
+	case SCTP_ABORT:
+	case SCTP_SHUTDOWN_COMPLETE:
+		p->last = one;
+	default:
+		p->counted_only = 1;
+	}
+	if (!one)
+		return 1;
+	p->connected = 1;
+	key.cookie = p->local_port;
+	received = bpf_map_lookup_elem(&unaccepted, &key);
+	if (received)
+		rx = *received;
+	if (sk->state == BPF_TCP_LISTEN) {
+		rx += p->rx;
+		if (p->last)
+			bpf_map_delete_elem(&unaccepted, &key);
+		else if (p->rx && !p->counted_only)
+			bpf_map_update_elem(&unaccepted, &key, &rx, BPF_ANY);
+		return 0;
+	}
+	if (received && p->opener == 2 && !p->counted_only) {
+		bpf_map_delete_elem(&unaccepted, &key);
+		p->rx += rx;
+	}
+	return 1;
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -1073,7 +1166,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	struct packet p = {};
 	struct bpf_sock *sk;
 	struct known *k;
-	__u32 header;
+	__u32 header, bytes;
 	__u8 proto;
 	int v4;
 
@@ -1090,8 +1183,11 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
-	// Sockets of the kernel itself have no storage yet: the next pass names the owner.
-	k = bpf_sk_storage_get(&sockets, sk, 0, sk->protocol == IPPROTO_UDP ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	// Sockets of the kernel itself have no storage yet: the next pass names the owner. One
+	// of SCTP that was accepted has none either.
+	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!k && (sk->protocol == IPPROTO_UDP || (sk->protocol == IPPROTO_SCTP && sk->state == BPF_TCP_ESTABLISHED)))
+		k = known_of(sk);
 	if (!k)
 		return 1;
 	if (v4) {
@@ -1113,6 +1209,9 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			header += 8 * (1 + next[1]);
 		}
 	}
+	p.key.proto = proto;
+	p.out = p.opener = out;
+	p.connected = sk->state == BPF_TCP_ESTABLISHED;
 	if (has_ports(proto)) {
 		__u16 ports[2] = {};
 
@@ -1121,6 +1220,11 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 		p.key.peer_port = ports[out == 1];
 		header += header_of(proto);
 	}
+	bytes = skb->len > header ? skb->len - header : 0;
+	if (out == 1)
+		p.tx = bytes;
+	else
+		p.rx = bytes;
 	if (sk->type == SOCK_RAW) {
 		// Each raw socket gets a copy of every packet of a protocol that the kernel
 		// delivers to others. Only the answers to its own are its traffic.
@@ -1128,16 +1232,22 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
 	} else if (proto == IPPROTO_UDP) {
 		as_seen_by(&p, skb, sk, k, out);
+	} else if (proto == IPPROTO_SCTP) {
+		__u8 chunk = 0;
+
+		bpf_skb_load_bytes(skb, header, &chunk, 1);
+		if (!sctp(&p, sk, chunk))
+			return 1;
 	}
 	if (!with_loopback && loopback16(p.key.peer))
 		return 1;
 	p.key.cookie = bpf_get_socket_cookie(skb);
-	p.key.proto = proto;
-	p.out = out;
-	p.connected = sk->state == BPF_TCP_ESTABLISHED;
 	p.uid = bpf_get_socket_uid(skb);
-	p.bytes = skb->len > header ? skb->len - header : 0;
 	count(&p, k);
+	if (p.last && k->flags & FLAG_FLOWS) {
+		k->flags &= ~FLAG_FLOWS;
+		tell_socket(p.key.cookie, k, RELEASE, proto);
+	}
 	return 1;
 }
 
@@ -1176,7 +1286,7 @@ int BPF_PROG(queued, struct sk_buff *skb)
 		return 0;
 	if (bpf_probe_read_kernel(ip, v4 ? 20 : 40, data) || ip[0] >> 4 != (v4 ? 4 : 6))
 		return 0;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (!k)
 		return 0;
 	// A device on top of another, as a VLAN, passes the same frame on.
@@ -1202,9 +1312,9 @@ int BPF_PROG(queued, struct sk_buff *skb)
 	}
 	if (!with_loopback && loopback16(p.key.peer))
 		return 0;
-	p.out = 1;
+	p.out = p.opener = 1;
 	p.uid = sk->sk_uid.val;
-	p.bytes = length > header ? length - header : 0;
+	p.tx = length > header ? length - header : 0;
 	count(&p, k);
 	return 0;
 }
@@ -1255,7 +1365,7 @@ int created(struct bpf_sock *sk)
 		raw_tcp |= sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_RAW;
 	else if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return 1;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (k)
 		owned(k, 0);
 	return 1;
@@ -1267,6 +1377,9 @@ int released(struct bpf_sock *sk)
 	struct known *k;
 
 	if (sk->protocol == IPPROTO_TCP && sk->type != SOCK_RAW)
+		return 1;
+	// An association of SCTP that a socket of the style of TCP has ends later.
+	if (sk->protocol == IPPROTO_SCTP && sk->type == SOCK_STREAM)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (k && k->flags & FLAG_FLOWS)
@@ -1336,7 +1449,7 @@ int held(struct bpf_iter__task_file *ctx)
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (!k)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_MPTCP)

@@ -11,6 +11,7 @@ enum {
 	AF_INET6 = 10,
 	AF_PACKET = 17,
 
+	SOCK_STREAM = 1,
 	SOCK_RAW = 3,
 
 	ETH_P_IP = 0x0800,
@@ -27,6 +28,15 @@ enum {
 	IPPROTO_SCTP = 132,
 	IPPROTO_RAW = 255,
 	IPPROTO_MPTCP = 262,
+
+	// First chunks of packets of SCTP, RFC 9260 and RFC 8260.
+	SCTP_DATA = 0,
+	SCTP_SACK = 3,
+	SCTP_ABORT = 6,
+	SCTP_COOKIE_ECHO = 10,
+	SCTP_COOKIE_ACK = 11,
+	SCTP_SHUTDOWN_COMPLETE = 14,
+	SCTP_I_DATA = 64,
 
 	SOCK_DONE = 1, // bit of sk_flags: the peer's FIN has been received
 	MSG_PEEK = 2,

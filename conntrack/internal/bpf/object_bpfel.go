@@ -163,6 +163,7 @@ const (
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
+	connmapMapUnaccepted   = "unaccepted"
 	connmapProgChanged     = "changed"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
@@ -172,11 +173,15 @@ const (
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
 	connmapProgQueued      = "queued"
+	connmapProgReceived4   = "received4"
+	connmapProgReceived6   = "received6"
 	connmapProgRecvLength  = "recv_length"
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
 	connmapProgSendTo4     = "send_to4"
 	connmapProgSendTo6     = "send_to6"
+	connmapProgSent4       = "sent4"
+	connmapProgSent6       = "sent6"
 	connmapProgSetState    = "set_state"
 	connmapVarByLength     = "by_length"
 	connmapVarByPacket     = "by_packet"
@@ -252,11 +257,15 @@ type connmapProgramSpecs struct {
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
 	Queued     *ebpf.ProgramSpec `ebpf:"queued"`
+	Received4  *ebpf.ProgramSpec `ebpf:"received4"`
+	Received6  *ebpf.ProgramSpec `ebpf:"received6"`
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
 	Released   *ebpf.ProgramSpec `ebpf:"released"`
 	SendLength *ebpf.ProgramSpec `ebpf:"send_length"`
 	SendTo4    *ebpf.ProgramSpec `ebpf:"send_to4"`
 	SendTo6    *ebpf.ProgramSpec `ebpf:"send_to6"`
+	Sent4      *ebpf.ProgramSpec `ebpf:"sent4"`
+	Sent6      *ebpf.ProgramSpec `ebpf:"sent6"`
 	SetState   *ebpf.ProgramSpec `ebpf:"set_state"`
 }
 
@@ -264,14 +273,15 @@ type connmapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapMapSpecs struct {
-	Ending    *ebpf.MapSpec `ebpf:"ending"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Grown     *ebpf.MapSpec `ebpf:"grown"`
-	Mptcp     *ebpf.MapSpec `ebpf:"mptcp"`
-	Processes *ebpf.MapSpec `ebpf:"processes"`
-	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
-	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
+	Ending     *ebpf.MapSpec `ebpf:"ending"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Grown      *ebpf.MapSpec `ebpf:"grown"`
+	Mptcp      *ebpf.MapSpec `ebpf:"mptcp"`
+	Processes  *ebpf.MapSpec `ebpf:"processes"`
+	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
+	Suspects   *ebpf.MapSpec `ebpf:"suspects"`
+	Unaccepted *ebpf.MapSpec `ebpf:"unaccepted"`
 }
 
 // connmapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -321,14 +331,15 @@ func (o *connmapObjects) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapMaps struct {
-	Ending    *ebpf.Map `ebpf:"ending"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Flows     *ebpf.Map `ebpf:"flows"`
-	Grown     *ebpf.Map `ebpf:"grown"`
-	Mptcp     *ebpf.Map `ebpf:"mptcp"`
-	Processes *ebpf.Map `ebpf:"processes"`
-	Sockets   *ebpf.Map `ebpf:"sockets"`
-	Suspects  *ebpf.Map `ebpf:"suspects"`
+	Ending     *ebpf.Map `ebpf:"ending"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Flows      *ebpf.Map `ebpf:"flows"`
+	Grown      *ebpf.Map `ebpf:"grown"`
+	Mptcp      *ebpf.Map `ebpf:"mptcp"`
+	Processes  *ebpf.Map `ebpf:"processes"`
+	Sockets    *ebpf.Map `ebpf:"sockets"`
+	Suspects   *ebpf.Map `ebpf:"suspects"`
+	Unaccepted *ebpf.Map `ebpf:"unaccepted"`
 }
 
 func (m *connmapMaps) Close() error {
@@ -341,6 +352,7 @@ func (m *connmapMaps) Close() error {
 		m.Processes,
 		m.Sockets,
 		m.Suspects,
+		m.Unaccepted,
 	)
 }
 
@@ -384,11 +396,15 @@ type connmapPrograms struct {
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
 	Queued     *ebpf.Program `ebpf:"queued"`
+	Received4  *ebpf.Program `ebpf:"received4"`
+	Received6  *ebpf.Program `ebpf:"received6"`
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
 	Released   *ebpf.Program `ebpf:"released"`
 	SendLength *ebpf.Program `ebpf:"send_length"`
 	SendTo4    *ebpf.Program `ebpf:"send_to4"`
 	SendTo6    *ebpf.Program `ebpf:"send_to6"`
+	Sent4      *ebpf.Program `ebpf:"sent4"`
+	Sent6      *ebpf.Program `ebpf:"sent6"`
 	SetState   *ebpf.Program `ebpf:"set_state"`
 }
 
@@ -403,11 +419,15 @@ func (p *connmapPrograms) Close() error {
 		p.Held,
 		p.Ingress,
 		p.Queued,
+		p.Received4,
+		p.Received6,
 		p.RecvLength,
 		p.Released,
 		p.SendLength,
 		p.SendTo4,
 		p.SendTo6,
+		p.Sent4,
+		p.Sent6,
 		p.SetState,
 	)
 }
