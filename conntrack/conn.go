@@ -12,14 +12,15 @@ type Proto uint8
 
 // The protocols with a name. Sockets of others are reported too.
 const (
-	ICMP   Proto = 1
-	TCP    Proto = 6
-	UDP    Proto = 17
-	ICMPv6 Proto = 58
-	SCTP   Proto = 132
+	ICMP    Proto = 1
+	TCP     Proto = 6
+	UDP     Proto = 17
+	ICMPv6  Proto = 58
+	SCTP    Proto = 132
+	UDPLite Proto = 136
 )
 
-// String returns "tcp", "udp", "icmp", "icmpv6", "sctp" or the number.
+// String returns "tcp", "udp", "icmp", "icmpv6", "sctp", "udplite" or the number.
 func (p Proto) String() string {
 	switch p {
 	case ICMP:
@@ -32,6 +33,8 @@ func (p Proto) String() string {
 		return "icmpv6"
 	case SCTP:
 		return "sctp"
+	case UDPLite:
+		return "udplite"
 	}
 	return strconv.Itoa(int(p))
 }
@@ -154,7 +157,7 @@ const (
 	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
 	Update                 // its owners, direction, state or counters changed; a new round-trip time alone is no event
 	Close                  // it ended; the Conn holds the last counters known
-	Lost                   // events were lost: Event.Lost says how many
+	Lost                   // of some connections nothing was told: Event.Lost says of how many
 )
 
 // String returns "open", "update", "close" or "lost".
@@ -177,5 +180,5 @@ type Event struct {
 	Kind Kind
 	Time time.Time
 	Conn Conn   // zero if Kind is Lost
-	Lost uint64 // number of events lost, if Kind is Lost
+	Lost uint64 // number of connections lost, if Kind is Lost; see [Info]
 }

@@ -69,12 +69,13 @@
 // # What is lost
 //
 // If more happens than a consumer of [Collector.Events] can take, the kernel's
-// ring of 1 MiB, some 6,000 events, fills up. What finds no room is counted and
-// told by an event of kind [Lost]; within a second the collector finds again
-// what is there and what is gone. A connection whose opening was lost is still
-// reported in full when it closes. Flows are found by the next pass, not lost, unless
+// ring of 1 MiB, some 6,000 events, fills up. An opening or an end that finds no room is
+// late, which [Info] counts: within a second the collector finds what is there and what is
+// gone, and a connection whose opening found no room is reported in full when it closes.
+// A connection is lost if that finds no room either; those are counted and told by an
+// event of kind [Lost]. Flows are found by the next pass, not lost, unless
 // one socket opens more than 32,768 between two passes, or all more than the
-// kernel's table of 262,144 has room for. Such a socket counts as one lost event a
+// kernel's table of 262,144 has room for. Such a socket counts as one lost connection a
 // pass, and a warning names its program.
 //
 // The kernel does not call the programs of [EBPF] for some packets that come in an

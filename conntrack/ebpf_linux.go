@@ -50,7 +50,8 @@ type ebpf struct {
 	asked  []func()
 	closed bool
 	failed error  // why the pump has ended by itself
-	lost   uint64 // events, and packets of flows for which there was no room
+	lost   uint64 // connections and flows
+	tardy  uint64 // events
 
 	followers []*follower // appended to by the pump; their queues are guarded by mu
 
@@ -85,7 +86,7 @@ type ebpf struct {
 	holdersAt    time.Time     // when they are due
 	resyncDue    bool          // events were lost
 	resyncAt     time.Time     // not before
-	lostEvents   uint64        // of lost
+	lostEvents   uint64        // those without room in the ring
 	lossAt       int64         // when some last were, as the kernel's clock says
 	closesUnseen int           // that endGone has found
 	suspects     []uint64      // of endGone
@@ -246,7 +247,7 @@ func (l *loopback) close() {
 func (e *ebpf) info() Info {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost}
+	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost, Late: e.tardy}
 }
 
 func (e *ebpf) close() error {
@@ -451,7 +452,7 @@ func (e *ebpf) deadline() time.Time {
 // due does what it is time for. What fails is tried again.
 func (e *ebpf) due() error {
 	e.setClock()
-	events, packets, err := e.probe.Lost()
+	connections, late, flows, err := e.probe.Lost()
 	if err != nil {
 		return err
 	}
@@ -459,13 +460,16 @@ func (e *ebpf) due() error {
 	if err := e.probe.Frames(now.UnixNano() - e.offset); err != nil {
 		e.log.Warn("conntrack: " + err.Error())
 	}
-	if lost := events + packets; lost != e.lost {
+	if lost := connections + flows; lost != e.lost {
 		e.tell(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
 		e.mu.Lock()
 		e.lost = lost
 		e.mu.Unlock()
 	}
-	if events != e.lostEvents {
+	if events := connections + late; events != e.lostEvents {
+		e.mu.Lock()
+		e.tardy = late
+		e.mu.Unlock()
 		e.lostEvents, e.lossAt = events, now.UnixNano()-e.offset
 		e.resyncDue = true
 	}

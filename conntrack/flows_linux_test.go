@@ -433,6 +433,40 @@ func TestPacketSockets(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond)
 }
 
+// TestUDPLite: it has ports and bytes as UDP has.
+func TestUDPLite(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	var fds [2]int
+	var at [2]*unix.SockaddrInet4
+	for i := range fds {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(UDPLite))
+		if err != nil {
+			t.Skip("needs a kernel with UDP-Lite: ", err)
+		}
+		defer unix.Close(fd)
+		at[i] = &unix.SockaddrInet4{Port: 7001 + i, Addr: [4]byte{203, 0, 113, 10}}
+		require.NoError(t, unix.Bind(fd, at[i]))
+		fds[i] = fd
+	}
+	for range 3 {
+		require.NoError(t, unix.Sendto(fds[0], make([]byte, 100), 0, at[1]))
+		_, _, err := unix.Recvfrom(fds[1], make([]byte, 200), 0)
+		require.NoError(t, err)
+	}
+	got := map[uint16]Conn{}
+	for _, conn := range own(snapshot(t, c)) {
+		if conn.Proto == UDPLite {
+			got[conn.Local.Port()] = conn
+		}
+	}
+	require.Len(t, got, 2)
+	assert.Equal(t, []any{Out, uint16(7002), uint64(300), uint64(0)}, []any{got[7001].Direction, got[7001].Peer.Port(), got[7001].Tx, got[7001].Rx})
+	assert.Equal(t, []any{In, uint16(7001), uint64(0), uint64(300)}, []any{got[7002].Direction, got[7002].Peer.Port(), got[7002].Tx, got[7002].Rx})
+}
+
 // datagram is a packet of IP with a datagram of UDP of so many bytes.
 func datagram(local, peer string, payload int) []byte {
 	from, to := netip.MustParseAddrPort(local), netip.MustParseAddrPort(peer)

@@ -297,7 +297,7 @@ func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
 	}
 	b = e.Time.AppendFormat(b, "15:04:05")
 	if e.Kind == conntrack.Lost {
-		return fmt.Appendf(b, "  lost %d events\n", e.Lost), nil
+		return fmt.Appendf(b, "  lost %d connections\n", e.Lost), nil
 	}
 	c := &e.Conn
 	start := len(b)

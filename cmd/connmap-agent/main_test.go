@@ -235,7 +235,7 @@ func TestLines(t *testing.T) {
 	}
 	require.NoError(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 3}))
 	require.NoError(t, p.flush())
-	assert.Equal(t, want.String()+"09:05:07  lost 3 events\n", out.String())
+	assert.Equal(t, want.String()+"09:05:07  lost 3 connections\n", out.String())
 	assert.NotContains(t, out.String(), "\x1b")
 
 	// The error of a write is returned, by a later call at the latest.

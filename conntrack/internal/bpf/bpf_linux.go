@@ -373,11 +373,12 @@ func (p *Probe) Unseen() (uint64, error) {
 	return s.RecursionMisses, nil
 }
 
-// Lost returns how many events were lost since Open, and how many flows had no
-// room. Those of one socket that come between two calls of Flows count as one.
-func (p *Probe) Lost() (events, flows uint64, err error) {
-	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&flows))
-	return events, flows, err
+// Lost returns how many connections since Open nothing was told of, how many other events
+// the ring had no room for, and how many flows had no room. Those of one socket that come
+// between two calls of Flows count as one.
+func (p *Probe) Lost() (lost, late, flows uint64, err error) {
+	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&lost), p.coll.Variables[connmapVarLate].Get(&late), p.coll.Variables[connmapVarCrowded].Get(&flows))
+	return lost, late, flows, err
 }
 
 // ErrEmpty is returned by Next if nothing was told.

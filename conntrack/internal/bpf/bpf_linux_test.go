@@ -108,9 +108,10 @@ func TestTells(t *testing.T) {
 		}
 		assert.Equal(t, map[Kind]int{Opened: 2, Closed: 2}, got)
 	}
-	lost, crowded, err := p.Lost()
+	lost, late, crowded, err := p.Lost()
 	assert.NoError(t, err)
 	assert.Zero(t, lost)
+	assert.Zero(t, late)
 	assert.Zero(t, crowded)
 }
 

@@ -37,7 +37,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
 #define FLAG_ENDED 8		   // its connection has been, and is not any more
-#define FLAG_UNTOLD 16		   // has a flow that the ring had no room for
+#define FLAG_UNTOLD 16		   // has a flow, or an opening, that the ring had no room for
 #define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
 #define IDLE_VISITS 10		   // without a change, after which a connection is looked at only at each tenth
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
@@ -264,7 +264,8 @@ const volatile __u8 by_packet; // flows are counted by cgroup_skb
 const volatile __u8 by_length; // what is sent and received is seen
 const volatile __u32 wake_bytes = 1 << 18;
 
-__u64 lost;	   // events for which the ring had no room
+__u64 lost;	   // connections of which nothing is told: the ring had no room for any event
+__u64 late;	   // other events without room: what they were to tell a pass finds, or the close tells
 __u64 crowded;	   // flows for which the map had none, those of one socket once in a pass
 __u64 woken;	   // when the reader was last woken up
 __u32 pass = 1;	   // of the reader over the flows
@@ -554,16 +555,16 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->owner = k->owner;
 }
 
-static __always_inline void tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
+// tell reports whether there was room.
+static __always_inline int tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
 {
 	struct sock_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
-	if (!e) {
-		__sync_fetch_and_add(&lost, 1);
-		return;
-	}
+	if (!e)
+		return 0;
 	describe(e, sk, 0, k, kind, state, now);
 	bpf_ringbuf_submit(e, wake(e->time));
+	return 1;
 }
 
 // tell_socket tells of a socket by its cookie and owner alone.
@@ -575,7 +576,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		__sync_fetch_and_add(&lost, 1);
+		__sync_fetch_and_add(&late, 1);
 		return 0;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
@@ -608,19 +609,21 @@ static __always_inline int hidden(struct sock *sk, int raw)
 static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
 {
 	k->opened = bpf_ktime_get_boot_ns();
-	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED);
+	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED | FLAG_UNTOLD);
 	k->tx = k->rx = 0;
 	k->state = 0;
-	if (hidden(sk, 0))
+	if (hidden(sk, 0)) {
 		k->flags |= FLAG_HIDDEN;
-	else
-		tell(sk, k, OPEN, state, k->opened);
+	} else if (!tell(sk, k, OPEN, state, k->opened)) {
+		k->flags |= FLAG_UNTOLD;
+		__sync_fetch_and_add(&late, 1);
+	}
 }
 
 static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 {
-	if (!(k->flags & FLAG_HIDDEN))
-		tell(sk, k, CLOSE, state, bpf_ktime_get_boot_ns());
+	if (!(k->flags & FLAG_HIDDEN) && !tell(sk, k, CLOSE, state, bpf_ktime_get_boot_ns()))
+		__sync_fetch_and_add(k->flags & FLAG_UNTOLD ? &lost : &late, 1);
 	k->opened = 0;
 	k->flags |= FLAG_ENDED;
 }
@@ -741,6 +744,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		}
 		return 0;
 	case BPF_TCP_SYN_RECV:
+		if (old == BPF_TCP_SYN_SENT)
+			return 0; // both ends connect at once
 		// From here on the storage is the child's own copy.
 		k = known_of(sk);
 		if (!k)
@@ -1101,14 +1106,14 @@ static __always_inline void ends_of(struct packet *p, const __u8 *ip, int v4, __
 
 static __always_inline int has_ports(__u8 proto)
 {
-	return proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP;
+	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE || proto == IPPROTO_SCTP || proto == IPPROTO_TCP;
 }
 
 // header_of is the length of the header that is no payload. That of TCP is what a raw
 // socket sends, as that of ICMP.
 static __always_inline __u32 header_of(__u8 proto)
 {
-	return proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
+	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
 }
 
 // sctp takes in what the first chunk of a packet says, and returns 0 if the packet is not
@@ -1230,7 +1235,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 		// delivers to others. Only the answers to its own are its traffic.
 		p.counted_only = out != 1 && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6 || proto == IPPROTO_TCP ||
 					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
-	} else if (proto == IPPROTO_UDP) {
+	} else if (proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE) {
 		as_seen_by(&p, skb, sk, k, out);
 	} else if (proto == IPPROTO_SCTP) {
 		__u8 chunk = 0;
@@ -1412,6 +1417,8 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 	} else if (!k->opened && kind == HELD) {
 		k->opened = bpf_ktime_get_boot_ns();
 	}
+	if (tcp)
+		k->flags &= ~FLAG_UNTOLD;
 	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
 	e.connected = state == BPF_TCP_ESTABLISHED;
 	if (!tcp && e.proto == IPPROTO_TCP) {

@@ -188,6 +188,7 @@ const (
 	connmapVarCrowded      = "crowded"
 	connmapVarFramed       = "framed"
 	connmapVarFraming      = "framing"
+	connmapVarLate         = "late"
 	connmapVarLost         = "lost"
 	connmapVarMissed       = "missed"
 	connmapVarPass         = "pass"
@@ -293,6 +294,7 @@ type connmapVariableSpecs struct {
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
 	Framed       *ebpf.VariableSpec `ebpf:"framed"`
 	Framing      *ebpf.VariableSpec `ebpf:"framing"`
+	Late         *ebpf.VariableSpec `ebpf:"late"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
 	Missed       *ebpf.VariableSpec `ebpf:"missed"`
 	Pass         *ebpf.VariableSpec `ebpf:"pass"`
@@ -365,6 +367,7 @@ type connmapVariables struct {
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
 	Framed       *ebpf.Variable `ebpf:"framed"`
 	Framing      *ebpf.Variable `ebpf:"framing"`
+	Late         *ebpf.Variable `ebpf:"late"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
 	Missed       *ebpf.Variable `ebpf:"missed"`
 	Pass         *ebpf.Variable `ebpf:"pass"`
