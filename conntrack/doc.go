@@ -90,6 +90,9 @@
 // them first sends until a minute after the last; the first packet of each socket, what
 // they receive, and what leaves by AF_XDP is not.
 //
+// Datagrams that a socket has no room for do not count as received; before Linux 6.10
+// they do.
+//
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a

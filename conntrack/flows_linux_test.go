@@ -467,6 +467,44 @@ func TestUDPLite(t *testing.T) {
 	assert.Equal(t, []any{In, uint16(7001), uint64(0), uint64(300)}, []any{got[7002].Direction, got[7002].Peer.Port(), got[7002].Tx, got[7002].Rx})
 }
 
+// TestDroppedDatagrams: those that a socket has no room for are not received.
+func TestDroppedDatagrams(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	if !c.backend.(*ebpf).probe.Drops() {
+		t.Skip("needs Linux 6.10")
+	}
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		u, err := net.ListenPacket("udp", at)
+		require.NoError(t, err)
+		defer u.Close()
+		require.NoError(t, u.(*net.UDPConn).SetReadBuffer(4<<10))
+		s, err := net.Dial("udp", u.LocalAddr().String())
+		require.NoError(t, err)
+		defer s.Close()
+		for range 100 {
+			_, err := s.Write(make([]byte, 1000))
+			require.NoError(t, err)
+		}
+		var read uint64
+		u.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		for {
+			n, _, err := u.ReadFrom(make([]byte, 2000))
+			if err != nil {
+				break
+			}
+			read += uint64(n)
+		}
+		require.Positive(t, read)
+		require.Less(t, read, uint64(100_000))
+		got, ok := find(snapshot(t, c), u.LocalAddr(), s.LocalAddr())
+		require.True(t, ok)
+		assert.Equal(t, read, got.Rx)
+		sent, ok := find(snapshot(t, c), s.LocalAddr(), u.LocalAddr())
+		require.True(t, ok)
+		assert.Equal(t, uint64(100_000), sent.Tx)
+	}
+}
+
 // datagram is a packet of IP with a datagram of UDP of so many bytes.
 func datagram(local, peer string, payload int) []byte {
 	from, to := netip.MustParseAddrPort(local), netip.MustParseAddrPort(peer)

@@ -38,6 +38,7 @@ type Probe struct {
 	NoVisits  error // why Changes and Audit cannot visit sockets; nil: they can
 
 	lengths []string // the programs that see sends and receives
+	drops   bool     // datagrams without room are seen
 	coll    *ebpf.Collection
 	links   []link.Link // an unreferenced link is detached by the garbage collector
 	held    *link.Iter
@@ -91,7 +92,8 @@ func Open(o Options) (*Probe, error) {
 		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
 	cgroup, noCgroup := cgroupRoot()
-	p := &Probe{NoPackets: noCgroup, NoVisits: visits(o), lengths: programsForLengths(), buf: make([]byte, 64<<10), pass: 1}
+	p := &Probe{NoPackets: noCgroup, NoVisits: visits(o), buf: make([]byte, 64<<10), pass: 1}
+	p.lengths, p.drops = tracing()
 	err := p.start(o, cgroup)
 	if err != nil && p.NoPackets == nil {
 		p.NoPackets = err
@@ -136,17 +138,26 @@ func visits(o Options) error {
 	return prog.Close()
 }
 
-// programsForLengths names the programs that see sends and receives in this kernel.
-func programsForLengths() []string {
+// tracing returns the programs that see sends and receives in this kernel, and whether it
+// tells which datagram a socket had no room for, as Linux does since 6.10.
+func tracing() (lengths []string, drops bool) {
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
-		return lengthPrograms // Open will say why
+		return lengthPrograms, false // Open will say why
 	}
 	var tracepoint *btf.Typedef
-	if kernel.TypeByName("btf_trace_sock_send_length", &tracepoint) != nil {
-		return functionPrograms
+	if kernel.TypeByName("btf_trace_sock_send_length", &tracepoint) == nil {
+		lengths = lengthPrograms
+	} else {
+		lengths = functionPrograms
 	}
-	return lengthPrograms
+	if kernel.TypeByName("btf_trace_udp_fail_queue_rcv_skb", &tracepoint) == nil {
+		if p, ok := tracepoint.Type.(*btf.Pointer); ok {
+			f, ok := p.Target.(*btf.FuncProto)
+			drops = ok && len(f.Params) == 1+3 // the first is the kernel's own
+		}
+	}
+	return lengths, drops
 }
 
 // start loads and attaches the programs that are not known to fail.
@@ -189,6 +200,9 @@ func (p *Probe) spec(o Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	delete(spec.Programs, connmapProgQueued) // see Frames
+	if !p.drops || p.NoPackets != nil {
+		delete(spec.Programs, connmapProgDropped)
+	}
 	for _, name := range slices.Concat(lengthPrograms, functionPrograms) {
 		if p.NoLengths != nil || !slices.Contains(p.lengths, name) {
 			delete(spec.Programs, name)
@@ -222,7 +236,7 @@ func (p *Probe) attach(cgroup string) error {
 	}
 	// Lengths first: once states are seen, the first send of a connection must
 	// be seen too.
-	for _, name := range append(slices.Clone(p.lengths), connmapProgSetState, connmapProgDestroyed) {
+	for _, name := range append(slices.Clone(p.lengths), connmapProgSetState, connmapProgDestroyed, connmapProgDropped) {
 		if prog := p.coll.Programs[name]; prog != nil {
 			l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 			if err != nil {
@@ -362,6 +376,10 @@ func (p *Probe) Close() error {
 func (p *Probe) TestPort(port uint16) error {
 	return p.coll.Variables[connmapVarTestPort].Set(port<<8 | port>>8)
 }
+
+// Drops reports whether datagrams that a socket has no room for are seen: they are not
+// counted as received.
+func (p *Probe) Drops() bool { return p.coll.Programs[connmapProgDropped] != nil }
 
 // Unseen returns how many changes of state the program for them was not called
 // for, because it was running already.

@@ -1262,6 +1262,41 @@ int egress(struct __sk_buff *skb) { return packet(skb, 1); }
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
 
+// read_headers takes ends, protocol and payload of a packet of IP, other than of TCP, from
+// its headers, and returns 0 if it is none.
+static __always_inline int read_headers(struct sk_buff *skb, struct packet *p, __u8 out)
+{
+	__u8 *data = (__u8 *)skb->head + skb->network_header, ip[40];
+	__s64 room = skb->len - (data - (__u8 *)skb->data);
+	int v4 = skb->protocol == bpf_htons(ETH_P_IP);
+	__u32 header, length, bytes;
+
+	if (!v4 && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return 0;
+	if (room < (v4 ? 20 : 40) || bpf_probe_read_kernel(ip, v4 ? 20 : 40, data) || ip[0] >> 4 != (v4 ? 4 : 6))
+		return 0;
+	ends_of(p, ip, v4, out);
+	p->key.proto = v4 ? ip[9] : ip[6];
+	header = v4 ? (ip[0] & 15) * 4 : 40;
+	length = v4 ? ip[2] << 8 | ip[3] : 40 + (ip[4] << 8 | ip[5]);
+	if (length > room)
+		length = room;
+	if (has_ports(p->key.proto)) {
+		__u16 ports[2] = {};
+
+		bpf_probe_read_kernel(ports, sizeof(ports), data + header);
+		p->local_port = ports[out != 1];
+		p->key.peer_port = ports[out == 1];
+		header += header_of(p->key.proto);
+	}
+	bytes = length > header ? length - header : 0;
+	if (out == 1)
+		p->tx = bytes;
+	else
+		p->rx = bytes;
+	return 1;
+}
+
 // queued counts what packet sockets send, as some scanners and DHCP clients do, by the
 // headers of IP that they make themselves. It is attached only while one sends, since it
 // is called for each packet of this host.
@@ -1271,25 +1306,13 @@ int BPF_PROG(queued, struct sk_buff *skb)
 	struct sock *sk = skb->sk;
 	__u64 frame = (__u64)skb, dev;
 	struct packet p = {};
-	__u32 header, length;
 	struct known *k;
-	__u8 *data, ip[40];
-	__u64 room;
-	int v4;
 
 	if (!sk || sk->__sk_common.skc_family != AF_PACKET)
 		return 0;
 	p.key.cookie = sk->__sk_common.skc_cookie.counter;
-	if (!p.key.cookie)
-		return 0; // the first that it sends
-	v4 = skb->protocol == bpf_htons(ETH_P_IP);
-	if (!v4 && skb->protocol != bpf_htons(ETH_P_IPV6))
-		return 0;
-	data = (__u8 *)skb->head + skb->network_header;
-	room = skb->len - ((__u64)data - (__u64)skb->data);
-	if (room < (v4 ? 20 : 40) || room > skb->len)
-		return 0;
-	if (bpf_probe_read_kernel(ip, v4 ? 20 : 40, data) || ip[0] >> 4 != (v4 ? 4 : 6))
+	// The first that it sends has no cookie.
+	if (!p.key.cookie || !read_headers(skb, &p, 1) || (!with_loopback && loopback16(p.key.peer)))
 		return 0;
 	k = known_of(sk);
 	if (!k)
@@ -1301,26 +1324,30 @@ int BPF_PROG(queued, struct sk_buff *skb)
 	k->sender = frame;
 	*(__u64 *)k->to = dev;
 	owned(k, 0);
-	ends_of(&p, ip, v4, 1);
-	p.key.proto = v4 ? ip[9] : ip[6];
-	header = v4 ? (ip[0] & 15) * 4 : 40;
-	length = v4 ? ip[2] << 8 | ip[3] : 40 + (ip[4] << 8 | ip[5]);
-	if (length > room)
-		length = room;
-	if (has_ports(p.key.proto)) {
-		__u16 ports[2] = {};
-
-		bpf_probe_read_kernel(ports, sizeof(ports), data + header);
-		p.local_port = ports[0];
-		p.key.peer_port = ports[1];
-		header += header_of(p.key.proto);
-	}
-	if (!with_loopback && loopback16(p.key.peer))
-		return 0;
 	p.out = p.opener = 1;
 	p.uid = sk->sk_uid.val;
-	p.tx = length > header ? length - header : 0;
 	count(&p, k);
+	return 0;
+}
+
+// dropped takes back what was counted of a datagram for which its socket has no room.
+SEC("tp_btf/udp_fail_queue_rcv_skb")
+int BPF_PROG(dropped, int rc, struct sock *sk, struct sk_buff *skb)
+{
+	struct packet p = {};
+	struct flow *f;
+
+	if (!read_headers(skb, &p, 2))
+		return 0;
+	p.key.cookie = bpf_get_socket_cookie(sk);
+	f = bpf_map_lookup_elem(&flows, &p.key);
+	if (!f)
+		return 0;
+	__sync_fetch_and_add(&f->rx, -p.rx);
+	if (f->pass != pass) {
+		f->pass = pass;
+		tell_grown(&p.key);
+	}
 	return 0;
 }
 

@@ -167,6 +167,7 @@ const (
 	connmapProgChanged     = "changed"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
+	connmapProgDropped     = "dropped"
 	connmapProgEgress      = "egress"
 	connmapProgEndFlows    = "end_flows"
 	connmapProgExists      = "exists"
@@ -252,6 +253,7 @@ type connmapProgramSpecs struct {
 	Changed    *ebpf.ProgramSpec `ebpf:"changed"`
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
 	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
+	Dropped    *ebpf.ProgramSpec `ebpf:"dropped"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
 	EndFlows   *ebpf.ProgramSpec `ebpf:"end_flows"`
 	Exists     *ebpf.ProgramSpec `ebpf:"exists"`
@@ -393,6 +395,7 @@ type connmapPrograms struct {
 	Changed    *ebpf.Program `ebpf:"changed"`
 	Created    *ebpf.Program `ebpf:"created"`
 	Destroyed  *ebpf.Program `ebpf:"destroyed"`
+	Dropped    *ebpf.Program `ebpf:"dropped"`
 	Egress     *ebpf.Program `ebpf:"egress"`
 	EndFlows   *ebpf.Program `ebpf:"end_flows"`
 	Exists     *ebpf.Program `ebpf:"exists"`
@@ -416,6 +419,7 @@ func (p *connmapPrograms) Close() error {
 		p.Changed,
 		p.Created,
 		p.Destroyed,
+		p.Dropped,
 		p.Egress,
 		p.EndFlows,
 		p.Exists,
