@@ -7,7 +7,7 @@ BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
 
-.PHONY: run build agents test test-busy bench soak storms fuzz generate deps-run deps-test clean
+.PHONY: run build agents test test-busy bench soak storms adversary fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -39,6 +39,11 @@ soak: deps-test
 # The agent's memory and time while others open flows as fast as they can; five minutes.
 storms: deps-test
 	CONNMAP_STORMS=1 go test -count=1 -run Storms -v -timeout 20m ./cmd/connmap-agent
+
+# An hour of connections that open and end unseen, faster than they can be told, beside
+# busy loops: all is told or counted, and nothing stays.
+adversary: deps-test
+	CONNMAP_ADVERSARY=1h go test -count=1 -run Adversary -v -timeout 90m ./conntrack
 
 # What it finds it adds to testdata/fuzz, and make test tries that from then on.
 fuzz:
