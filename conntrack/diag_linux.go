@@ -34,7 +34,7 @@ type diag struct {
 }
 
 func openDiag(o Options) (backend, error) {
-	n, err := openNetlink(unix.NETLINK_SOCK_DIAG, 256<<10)
+	n, err := openNetlink(unix.NETLINK_SOCK_DIAG, make([]byte, 256<<10))
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, fmt.Errorf("%w: the kernel has no sock_diag (%w): load the module inet_diag, or use a kernel with CONFIG_INET_DIAG", errors.ErrUnsupported, err)
 	}

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"encoding/binary"
 	"errors"
+	"iter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +23,9 @@ type netlink struct {
 	buf []byte
 }
 
-// openNetlink opens a netlink in the network namespace of the calling thread. Its buffer
-// has room for the longest message.
-func openNetlink(protocol, buffer int) (*netlink, error) {
+// openNetlink opens a netlink in the network namespace of the calling thread. A message
+// longer than buf is malformed.
+func openNetlink(protocol int, buf []byte) (*netlink, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func openNetlink(protocol, buffer int) (*netlink, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &netlink{fd: fd, buf: make([]byte, buffer)}, nil
+	return &netlink{fd: fd, buf: buf}, nil
 }
 
 func (n *netlink) close() error { return unix.Close(n.fd) }
@@ -121,4 +122,27 @@ func messages(b []byte, seq uint32, visit func([]byte)) (done, interrupted bool,
 		}
 	}
 	return false, interrupted, nil
+}
+
+// attributes yields the attributes in b up to the first that is malformed.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(typ uint16, value []byte) bool) {
+		ne := binary.NativeEndian
+		for len(b) >= unix.SizeofRtAttr {
+			size := int(ne.Uint16(b))
+			// Two bits are no part of the type: they say how the value is written.
+			typ := ne.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+			if size < unix.SizeofRtAttr || size > len(b) || !yield(typ, b[unix.SizeofRtAttr:size]) {
+				return
+			}
+			b = b[min((size+3)&^3, len(b)):]
+		}
+	}
+}
+
+// appendAttribute appends an attribute to a request.
+func appendAttribute(b []byte, typ uint16, value []byte) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value)))
+	b = append(binary.NativeEndian.AppendUint16(b, typ), value...)
+	return append(b, make([]byte, -len(b)&3)...)
 }
