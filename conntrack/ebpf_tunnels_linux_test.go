@@ -3,14 +3,20 @@
 package conntrack
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -241,6 +247,7 @@ func TestTunnels(t *testing.T) {
 			a.send(t, b)
 			again, _ := log.until(t, ofA, true, tunnelBytes, 0)
 			assert.NotEqual(t, connA.ID, again.ID)
+			log.until(t, ofB, true, 0, received)
 
 			// It ends with its device.
 			for _, x := range []*tunnelEnd{a, b} {
@@ -251,4 +258,182 @@ func TestTunnels(t *testing.T) {
 		})
 	}
 	assert.NoError(t, e.do(func() { assert.Empty(t, e.tunnels.namespaces) }))
+}
+
+// TestTunnelRemotes: of several remotes of a VXLAN device those are told to which it sends,
+// without bytes.
+func TestTunnelRemotes(t *testing.T) {
+	if _, err := exec.LookPath("bridge"); err != nil {
+		t.Skip("needs bridge(8)")
+	}
+	c := ebpfOrSkip(t, Options{Interval: 100 * time.Millisecond}, 0)
+	e := c.backend.(*ebpf)
+	n := newNet(t)
+	log := logTunnels(t, c)
+	const device, third, thirdMAC = "remotes", "198.51.100.99", "02:00:00:00:01:0c"
+	a, b := tunnelEnds(n, 1, false)
+	for _, x := range []*tunnelEnd{a, b} {
+		if err := command(n, x.ns, "ip link add "+device+" address "+x.mac+" type vxlan id 21 dstport 4789"); err != nil {
+			t.Skip("needs a kernel with VXLAN: ", err)
+		}
+		mustCommand(t, n, x.ns, fmt.Sprintf("bridge fdb append 00:00:00:00:00:00 dev %s dst %v", device, x.other))
+	}
+	a.up(t, n, device, b)
+	b.up(t, n, device, a)
+	mustCommand(t, n, a.ns, fmt.Sprintf("bridge fdb append %s dev %s dst %s port 8472", thirdMAC, device, third))
+	mustCommand(t, n, a.ns, fmt.Sprintf("ip route add %s dev vA src %v", third, a.outer))
+	mustCommand(t, n, a.ns, fmt.Sprintf("ip neigh add %s lladdr 02:00:00:00:00:0b dev vA nud permanent", third))
+	mustCommand(t, n, a.ns, fmt.Sprintf("ip neigh add 192.0.2.99 lladdr %s dev %s nud permanent", thirdMAC, device))
+	mustCommand(t, n, a.ns, fmt.Sprintf("ip route add 192.0.2.99 dev %s src %v", device, a.inner.Addr()))
+	lookForTunnels(t, e)
+
+	a.send(t, b)
+	toB := tunnelFlow{device, netip.AddrPortFrom(b.outer, 4789)}
+	toThird := tunnelFlow{device, netip.MustParseAddrPort(third + ":8472")}
+	conn, _ := log.until(t, toB, true, 0, 0)
+	assert.Equal(t, Out, conn.Direction)
+	assert.Equal(t, netip.AddrPortFrom(a.outer, 4789), conn.Local)
+	assert.Empty(t, log.of(toThird))
+	// B has one remote.
+	log.until(t, tunnelFlow{device, netip.AddrPortFrom(a.outer, 4789)}, true, 0, tunnelBytes)
+
+	_, err := a.socket.WriteTo([]byte{1}, net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.99:9")))
+	require.NoError(t, err)
+	log.until(t, toThird, true, 0, 0)
+	mustCommand(t, n, a.ns, "ip link del "+device)
+	log.until(t, toB, false, 0, 0)
+	log.until(t, toThird, false, 0, 0)
+}
+
+func init() { helpers["tunnel"] = helpTunnel }
+
+// helpTunnel sends through a tunnel whenever it is told to.
+func helpTunnel(arg string) error {
+	for line := range strings.Lines(`link set lo up
+		link add below type dummy
+		link set below up
+		addr add 203.0.113.10/24 dev below
+		link add unnamed type vxlan id 5 remote 203.0.113.20 dstport 4789
+		link set unnamed addrgenmode none
+		link set unnamed up
+		addr add 192.0.2.1/24 dev unnamed
+		neigh add 192.0.2.2 lladdr 02:00:00:00:01:0a dev unnamed nud permanent
+	`) {
+		if f := strings.Fields(line); len(f) > 0 {
+			if out, err := exec.Command("ip", f...).CombinedOutput(); err != nil {
+				fmt.Printf("ip %v: %s\n", f, strings.ReplaceAll(string(out), "\n", " "))
+				return nil
+			}
+		}
+	}
+	c, err := net.Dial("udp4", "192.0.2.2:9")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for in := bufio.NewReader(os.Stdin); ; {
+		if _, err := c.Write(make([]byte, tunnelPayload)); err != nil {
+			return err
+		}
+		fmt.Println("sent")
+		if _, err := in.ReadString('\n'); err != nil {
+			return nil
+		}
+	}
+}
+
+// TestOlderTunnel: of a tunnel that is older than the collector the bytes before are not
+// told. Its network namespace has no name, only processes, and ends with them.
+func TestOlderTunnel(t *testing.T) {
+	requireRootAndIP(t)
+	_, in, out := helperIn(t, "tunnel -", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
+	sent := func() string {
+		line, err := out.ReadString('\n')
+		require.NoError(t, err)
+		return line
+	}
+	if line := sent(); line != "sent\n" {
+		t.Skip("needs a kernel with VXLAN: ", line)
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	told := func() *Conn {
+		for _, c := range snapshot(t, c) {
+			if c.Process.Exe == "unnamed" && c.Process.Comm == "kernel" {
+				return &c
+			}
+		}
+		return nil
+	}
+	assert.Nil(t, told())
+	_, err := in.Write([]byte("\n"))
+	require.NoError(t, err)
+	require.Equal(t, "sent\n", sent())
+	conn := told()
+	require.NotNil(t, conn)
+	assert.Equal(t, netip.MustParseAddrPort("203.0.113.10:4789"), conn.Local)
+	assert.Equal(t, netip.MustParseAddrPort("203.0.113.20:4789"), conn.Peer)
+	assert.Equal(t, []uint64{tunnelPayload + 28, 0}, []uint64{conn.Tx, conn.Rx})
+	in.(io.Closer).Close()
+	require.Eventually(t, func() bool { return told() == nil }, time.Minute, 100*time.Millisecond)
+}
+
+// TestWireGuard: the peers of a WireGuard device are told with the bytes of its packets.
+func TestWireGuard(t *testing.T) {
+	if _, err := exec.LookPath("wg"); err != nil {
+		t.Skip("needs wg(8)")
+	}
+	c := ebpfOrSkip(t, Options{Interval: 100 * time.Millisecond}, 0)
+	e := c.backend.(*ebpf)
+	n := newNet(t)
+	log := logTunnels(t, c)
+	const device, port = "wire", 51820
+	a, b := tunnelEnds(n, 1, false)
+	a.mac, b.mac = "", ""
+	var keys, public [2]string
+	for i := range keys {
+		key, err := exec.Command("wg", "genkey").Output()
+		require.NoError(t, err)
+		keys[i] = filepath.Join(t.TempDir(), "key")
+		require.NoError(t, os.WriteFile(keys[i], key, 0o600))
+		cmd := exec.Command("wg", "pubkey")
+		cmd.Stdin = bytes.NewReader(key)
+		name, err := cmd.Output()
+		require.NoError(t, err)
+		public[i] = strings.TrimSpace(string(name))
+	}
+	for i, x := range []*tunnelEnd{a, b} {
+		if err := command(n, x.ns, "ip link add "+device+" type wireguard"); err != nil {
+			t.Skip("needs a kernel with WireGuard: ", err)
+		}
+		line := fmt.Sprintf("wg set %s listen-port %d private-key %s peer %s allowed-ips 192.0.2.0/24", device, port, keys[i], public[1-i])
+		if x == a { // B learns from the first packet where A is
+			line += fmt.Sprintf(" endpoint %v:%d", x.other, port)
+		}
+		mustCommand(t, n, x.ns, line)
+	}
+	a.up(t, n, device, b)
+	b.up(t, n, device, a)
+	lookForTunnels(t, e)
+	a.send(t, b)
+	last := func(f tunnelFlow) (c Conn) {
+		if list := log.of(f); len(list) > 0 {
+			c = list[len(list)-1].Conn
+		}
+		return c
+	}
+	ofA, ofB := tunnelFlow{device, netip.AddrPortFrom(a.other, port)}, tunnelFlow{device, netip.AddrPortFrom(b.other, port)}
+	require.Eventually(t, func() bool { return last(ofA).Tx >= tunnelBytes && last(ofB).Rx >= tunnelBytes }, time.Minute, 10*time.Millisecond)
+	connA, connB := last(ofA), last(ofB)
+	assert.Less(t, connA.Tx, uint64(tunnelBytes*5/4))
+	assert.Equal(t, UDP, connA.Proto)
+	assert.Equal(t, Out, connA.Direction)
+	assert.Equal(t, netip.AddrPortFrom(a.outer, port), connA.Local)
+	assert.Equal(t, netip.AddrPortFrom(b.outer, port), connB.Local)
+	assert.Positive(t, connA.Rx) // the answer of the handshake
+	for _, x := range []*tunnelEnd{a, b} {
+		mustCommand(t, n, x.ns, "ip link del "+device)
+	}
+	for _, f := range []tunnelFlow{ofA, ofB} {
+		require.Eventually(t, func() bool { list := log.of(f); return list[len(list)-1].Kind == Close }, time.Minute, 10*time.Millisecond)
+	}
 }
