@@ -107,8 +107,9 @@ func (s State) String() string {
 	return strconv.Itoa(int(s))
 }
 
-// A Process is the program that owns a socket. The zero Process is unknown:
-// the socket belongs to the kernel, or to a process this one may not look at.
+// A Process is the program that owns a socket. The zero Process is unknown, such as one
+// that this process may not look at. The kernel itself, as for a network file system, has
+// the PID 0 and the Comm "kernel"; only the backend EBPF knows it.
 type Process struct {
 	PID       int
 	Comm      string // the kernel's name of the process, 15 bytes at most

@@ -41,8 +41,8 @@
 // asked for, and [Info] says why it is not a better one.
 //
 //   - [EBPF] loads programs into the Linux kernel that tell of each connection
-//     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP
-//     and raw IP sockets, with bytes. It sees connections however short, and
+//     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP,
+//     raw IP and packet sockets, with bytes. It sees connections however short, and
 //     whatever system calls send: also sendfile, splice, sendmmsg and io_uring.
 //     It needs BTF, the PID namespace of the host, and root or the capabilities
 //     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP
@@ -52,6 +52,9 @@
 //     reported within 0.1 seconds, what changes within an interval. The counters
 //     of a connection that was idle for ten intervals may take ten to move again,
 //     if no system call that sends or receives is seen, as with sendfile and splice.
+//     Some kernels that are locked down do not let sockets be visited: there the
+//     counters come from a walk over all open files, at each interval if that takes
+//     a twentieth of it or less.
 //   - [Diag] polls the kernel's sock_diag, without privileges.
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.
@@ -78,13 +81,21 @@
 // interrupt. The collector therefore compares, at each poll, how many TCP connections
 // the kernel has with how many it knows, and looks for those that are gone. A close
 // that no program saw is reported within two polls, and in a storm of openings and
-// closes within 10 seconds; its bytes are those of the last poll.
+// closes within 10 seconds; its bytes are those of the last poll. Where sockets cannot
+// be visited, it is reported when 120 polls, or three if events were lost, have found no
+// process that holds the connection.
+//
+// What a program sends by packet sockets (AF_PACKET) is seen from a moment after one of
+// them first sends until a minute after the last; the first packet of each socket, what
+// they receive, and what leaves by AF_XDP is not.
 //
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a
 // connection that was accepted belongs to the process that listened until then.
 // A close names the last owner, with the name, program and user that it had then.
+// What the kernel sends for itself, as for a network file system, has the owner
+// "kernel" with [EBPF], and a subflow of MPTCP the owner of the connection.
 // [EBPF] also reports the other processes that hold the socket, within 10 seconds of
 // the fork. The backends that
 // poll take the first process found to hold it, and look again when that has

@@ -22,6 +22,9 @@ const (
 	flowIdle     = time.Minute      // after which a flow has ended, if its socket may have others
 	holdersEvery = 10 * time.Second // how often all processes are asked what they hold, at least
 	holdersShare = 300              // of the time between two such passes, one takes at most 1/300
+	countShare   = 20               // likewise if such passes must count, too
+	mostUnheld   = 120              // such passes in which nobody held a connection: it is gone, if the kernel cannot be asked
+	fewUnheld    = 3                // likewise, if its close may be among events that were lost
 	resyncEvery  = 250 * time.Millisecond
 	idleEvery    = 5 * time.Second // how often idle flows are looked for, at least
 	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
@@ -83,6 +86,7 @@ type ebpf struct {
 	resyncDue    bool          // events were lost
 	resyncAt     time.Time     // not before
 	lostEvents   uint64        // of lost
+	lossAt       int64         // when some last were, as the kernel's clock says
 	closesUnseen int           // that endGone has found
 	suspects     []uint64      // of endGone
 	keys         []bpf.FlowKey // of endAll
@@ -116,6 +120,9 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	}
 	if probe.NoLengths != nil {
 		limited = append(limited, fmt.Sprintf("a program that takes over another's socket is noticed late: %v", probe.NoLengths))
+	}
+	if probe.NoVisits != nil {
+		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and an end that is not seen is told after minutes: %v", probe.NoVisits))
 	}
 	e.limited = strings.Join(limited, "; ")
 	e.setClock()
@@ -453,6 +460,9 @@ func (e *ebpf) due() error {
 		return err
 	}
 	now := time.Now()
+	if err := e.probe.Frames(now.UnixNano() - e.offset); err != nil {
+		e.log.Warn("conntrack: " + err.Error())
+	}
 	if lost := events + packets; lost != e.lost {
 		e.tell(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
 		e.mu.Lock()
@@ -460,7 +470,7 @@ func (e *ebpf) due() error {
 		e.mu.Unlock()
 	}
 	if events != e.lostEvents {
-		e.lostEvents = events
+		e.lostEvents, e.lossAt = events, now.UnixNano()-e.offset
 		e.resyncDue = true
 	}
 	if e.resyncDue && !now.Before(e.resyncAt) {

@@ -308,7 +308,7 @@ func TestStormInASmallRing(t *testing.T) {
 // TestUnseenClose: the next pass closes a connection that does not exist any more and
 // whose close no program saw. It closes it once.
 func TestUnseenClose(t *testing.T) {
-	c := ebpfOrSkip(t, Options{Loopback: true, Interval: time.Hour}, 0)
+	c := visitingOrSkip(t, Options{Loopback: true, Interval: time.Hour})
 	e := c.backend.(*ebpf)
 	l := listen(t, "127.0.0.1:0")
 	events := make(chan Event, 1000)
@@ -398,7 +398,7 @@ func TestSlowFollower(t *testing.T) {
 // TestUnseenCloseByCount: the second pass notices that the kernel has one connection
 // less than the table, without looking at all files.
 func TestUnseenCloseByCount(t *testing.T) {
-	c := ebpfOrSkip(t, Options{Loopback: true, Interval: time.Hour}, 0)
+	c := visitingOrSkip(t, Options{Loopback: true, Interval: time.Hour})
 	e := c.backend.(*ebpf)
 	const id = 1 << 61
 	passes := 0
