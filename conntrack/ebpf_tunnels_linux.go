@@ -314,7 +314,9 @@ func (e *ebpf) tunnelGrew(n *netlink, t *tunnel, d *device, peer netip.AddrPort,
 		local = netip.IPv6Unspecified()
 	}
 	s.Local = netip.AddrPortFrom(local, t.port)
-	e.addFlow(&s, Process{Comm: "kernel", Exe: t.name})
+	owner := kernel
+	owner.Exe = t.name
+	e.addFlow(&s, owner)
 }
 
 // networkNamespaces lists the network namespaces that have a name or a process which this

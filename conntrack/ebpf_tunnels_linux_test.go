@@ -310,8 +310,9 @@ func init() { helpers["tunnel"] = helpTunnel }
 // helpTunnel sends through a tunnel whenever it is told to.
 func helpTunnel(arg string) error {
 	for line := range strings.Lines(`link set lo up
-		link add below type dummy
+		link add below type veth peer name beside
 		link set below up
+		link set beside up
 		addr add 203.0.113.10/24 dev below
 		link add unnamed type vxlan id 5 remote 203.0.113.20 dstport 4789
 		link set unnamed addrgenmode none
