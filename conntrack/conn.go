@@ -112,7 +112,8 @@ func (s State) String() string {
 
 // A Process is the program that owns a socket. The zero Process is unknown, such as one
 // that this process may not look at. The kernel itself, as for a network file system, has
-// the PID 0 and the Comm "kernel"; only the backend EBPF knows it.
+// the PID 0 and the Comm "kernel", and of a tunnel the name of the device as Exe; only the
+// backend EBPF knows it.
 type Process struct {
 	PID       int
 	Comm      string // the kernel's name of the process, 15 bytes at most

@@ -93,6 +93,37 @@
 // Datagrams that a socket has no room for do not count as received; before Linux 6.10
 // they do.
 //
+// # Tunnels
+//
+// The packets that a tunnel sends and receives pass no socket of a program, and [EBPF]
+// knows them from its device: VXLAN, GENEVE, WireGuard, GRE (gre, gretap, ip6gre,
+// ip6gretap) and IP in IP (ipip, sit, ip6tnl). Each peer of such a device is a flow, with
+// the owner "kernel" and the device's name as its Exe. What goes through the tunnel is
+// told besides, as ever.
+//
+//   - Counters are read once in an interval. New devices are looked for every 10 seconds
+//     or more seldom; what such a device has sent until then counts. A flow ends with its
+//     device, and what that sent since the last poll is not told.
+//   - Bytes are those of the packets inside, with their IP headers, as the device counts
+//     them; gretap also counts the Ethernet headers of what it receives. WireGuard counts
+//     its own packets instead, without headers of IP and UDP.
+//   - Ports are those on which the two listen. VXLAN and GENEVE vary the ports they send from.
+//   - The direction is out if the device has sent something by the poll at which the
+//     flow opens: who sent first is not known.
+//   - If no local address is set, it is that of the route to the peer; an unspecified one
+//     is not known, as of a device that was moved out of the network namespace from which
+//     it sends.
+//   - If a VXLAN device has several remotes, those that it sends to, or has learned from,
+//     are told without bytes.
+//   - Network namespaces are found by their processes and in /run/netns. Up to 256, with
+//     1,024 tunnels, are looked into, and 1,024 remotes of each; the log says of more. Those
+//     of others than the collector need CAP_SYS_PTRACE and CAP_SYS_ADMIN, which Info does
+//     not say.
+//
+// Not told are tunnels whose packets bring the peer along (external devices, as of Open
+// vSwitch or Cilium), groups of next hops, GRE and IP in IP without a remote or inside UDP
+// (FOU, GUE), IPsec, L2TP, PPTP and others.
+//
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a

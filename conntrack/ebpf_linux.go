@@ -91,7 +91,8 @@ type ebpf struct {
 	closesUnseen int           // that endGone has found
 	suspects     []uint64      // of endGone
 	keys         []bpf.FlowKey // of endAll
-	failing      string        // why the last pass failed
+	failing      failure       // of the last pass
+	tunnels      tunnels
 }
 
 func openEBPF(o Options) (backend, error) {
@@ -108,6 +109,7 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*socket),
 		released: make(map[uint64]int64), ignored: make(map[uint64]bool), started: time.Now(),
+		tunnels: tunnels{loopback: o.Loopback},
 	}
 	var limited []string
 	if probe.NoPackets != nil {
@@ -136,6 +138,8 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		probe.Close()
 		return nil, err
 	}
+	e.findTunnels()
+	e.countTunnels()
 	e.comeBack()
 	go e.pump()
 	return e, nil
@@ -502,7 +506,7 @@ func (e *ebpf) due() error {
 // is not much older.
 func (e *ebpf) idle(now time.Time) error {
 	if now.Sub(e.countedAt) > idleEvery/2 {
-		if err := e.countFlows(false); err != nil {
+		if err := e.count(); err != nil {
 			return err
 		}
 	}
@@ -515,15 +519,21 @@ func (e *ebpf) idle(now time.Time) error {
 
 // passed takes note of whether a pass over all sockets has failed, as for want of
 // memory or of file descriptors.
-func (e *ebpf) passed(err error) {
-	failing := ""
+func (e *ebpf) passed(err error) { e.failing.set(e.log, err) }
+
+// A failure is why something did not work that is tried again; empty: it did.
+type failure string
+
+// set takes in how the last try went, and logs what is not as before.
+func (f *failure) set(log *slog.Logger, err error) {
+	before := *f
+	*f = ""
 	if err != nil {
-		failing = err.Error()
+		*f = failure(err.Error())
 	}
-	if failing != "" && failing != e.failing {
-		e.log.Warn("conntrack: trying again", "error", err)
+	if *f != "" && *f != before {
+		log.Warn("conntrack: trying again", "error", err)
 	}
-	e.failing = failing
 }
 
 // setClock learns how far the wall clock is from the kernel's, which is that of

@@ -46,6 +46,15 @@ func (e *ebpf) refresh(must bool) error {
 		}
 		e.excess = max(0, e.tcp-present)
 	}
+	if !time.Now().Before(e.tunnels.findAt) {
+		e.findTunnels()
+	}
+	return e.count()
+}
+
+// count reads the counters of all that is no TCP connection.
+func (e *ebpf) count() error {
+	e.countTunnels()
 	return e.countFlows(false)
 }
 
@@ -101,8 +110,10 @@ func (e *ebpf) countMisses() {
 			missed(&t.presence)
 		}
 	}
-	for _, s := range e.sockets {
-		missed(&s.presence)
+	for cookie, s := range e.sockets {
+		if cookie&ofTunnel == 0 {
+			missed(&s.presence)
+		}
 	}
 }
 
@@ -252,18 +263,7 @@ func (e *ebpf) countFlows(must bool) error {
 			return whole
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
-			t.conn.Tx, t.conn.Rx = s.Tx, s.Rx
-			if t.flow.socket.process != nil {
-				e.owns(t, *t.flow.socket.process)
-			}
-			e.emit(Update, now.Round(0), &t.conn)
-			t.flow.grown = now.Sub(e.started)
-			t.flow.socket.flows.remove(t, ofSocket)
-			t.flow.socket.flows.add(t, ofSocket)
-			if !t.flow.connected {
-				e.idlest.remove(t, ofAll)
-				e.idlest.add(t, ofAll)
-			}
+			e.grow(t, s.Tx, s.Rx, now)
 		}
 		whole = !e.full()
 		return whole

@@ -279,10 +279,15 @@ func without(list []Process, pid int) []Process {
 
 // openFlow returns the flow that s tells of, and adds it if it is new.
 func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
-	key := s.Key()
-	if t := e.flows[key]; t != nil {
+	if t := e.flows[s.Key()]; t != nil {
 		return t
 	}
+	return e.addFlow(s, e.processes.of(&s.Owner))
+}
+
+// addFlow adds the flow that s tells of, which is new.
+func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
+	key := s.Key()
 	sock := e.sockets[s.Cookie]
 	if sock == nil {
 		sock = new(socket)
@@ -310,7 +315,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started)}
 	*t = tracked{opened: s.Opened, flow: f, conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
-		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
+		Process: owner, UID: s.UID, Opened: e.wall(s.Opened),
 	}}
 	t.count(s)
 	if t.conn.Direction == Unknown {
@@ -328,6 +333,24 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		e.makeRoom(sock)
 	}
 	return t
+}
+
+// grow takes in the counters of a flow that was not idle.
+func (e *ebpf) grow(t *tracked, tx, rx uint64, now time.Time) {
+	if t.conn.Tx != tx || t.conn.Rx != rx {
+		t.conn.Tx, t.conn.Rx = tx, rx
+		if t.flow.socket.process != nil {
+			e.owns(t, *t.flow.socket.process)
+		}
+		e.emit(Update, now.Round(0), &t.conn)
+	}
+	t.flow.grown = now.Sub(e.started)
+	t.flow.socket.flows.remove(t, ofSocket)
+	t.flow.socket.flows.add(t, ofSocket)
+	if !t.flow.connected {
+		e.idlest.remove(t, ofAll)
+		e.idlest.add(t, ofAll)
+	}
 }
 
 // makeRoom ends some idle flows early, if a socket has too many or if there are too

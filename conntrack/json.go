@@ -19,7 +19,7 @@ import (
 //	peer       likewise
 //	pid        process ID
 //	comm       the kernel's name of the process
-//	exe        path of its executable
+//	exe        path of its executable, or the device of a tunnel of the kernel
 //	uid        user that owns the socket
 //	container  64 hexadecimal digits
 //	sharers    other processes that hold the socket, an array of objects with pid, comm, exe and container
