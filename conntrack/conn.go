@@ -133,8 +133,8 @@ type Conn struct {
 	Proto     Proto
 	State     State
 	Direction Direction
-	Local     netip.AddrPort // never an IPv4-mapped IPv6 address
-	Peer      netip.AddrPort // never an IPv4-mapped IPv6 address
+	Local     netip.AddrPort // never an IPv4-mapped IPv6 address, and without a zone
+	Peer      netip.AddrPort // likewise
 	Process   Process        // the last known to send or receive
 	Sharers   []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
 	UID       uint32         // user that owns the socket
