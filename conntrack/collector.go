@@ -11,13 +11,15 @@ import (
 // A Backend is a way to read sockets.
 type Backend string
 
-// The backends, the best first.
+// The backends, the best of each system first.
 const (
-	Auto Backend = ""     // the best that works here
-	EBPF Backend = "ebpf" // programs in the Linux kernel that report each connection as it opens and closes
-	Diag Backend = "diag" // Linux sock_diag over netlink, polled
-	Proc Backend = "proc" // the tables in /proc/net, polled
-	SS   Backend = "ss"   // the output of ss(8), polled
+	Auto     Backend = ""         // the best that works here
+	EBPF     Backend = "ebpf"     // programs in the Linux kernel that report each connection as it opens and closes
+	Diag     Backend = "diag"     // Linux sock_diag over netlink, polled
+	Proc     Backend = "proc"     // the tables in Linux's /proc/net, polled
+	SS       Backend = "ss"       // the output of Linux's ss(8), polled
+	IPHelper Backend = "iphelper" // Windows' table of TCP sockets from iphlpapi.dll, polled; experimental
+	PCBList  Backend = "pcblist"  // macOS' lists of protocol control blocks from sysctl, polled; experimental
 )
 
 // Options say how to collect. The zero Options work.
@@ -56,13 +58,14 @@ type backend interface {
 // New returns a Collector. It needs no privileges, but sees less without: see
 // [Info]. Backends that poll see the network namespace of the calling thread.
 // The error wraps [errors.ErrUnsupported] where there is no backend, which is
-// everywhere but on Linux, or if the backend asked for needs what this kernel
-// has not, and [io/fs.ErrPermission] if it needs a capability.
+// everywhere but on Linux, Windows and macOS, or if the backend asked for is another
+// system's or needs what this kernel has not, and [io/fs.ErrPermission] if it needs a
+// capability.
 func New(o Options) (*Collector, error) {
 	switch o.Backend {
-	case Auto, EBPF, Diag, Proc, SS:
+	case Auto, EBPF, Diag, Proc, SS, IPHelper, PCBList:
 	default:
-		return nil, fmt.Errorf("conntrack: there is no backend %q: use %s, %s, %s or %s, or none for the best", o.Backend, EBPF, Diag, Proc, SS)
+		return nil, fmt.Errorf("conntrack: there is no backend %q: use %s, %s, %s or %s on Linux, %s on Windows, %s on macOS, or none for the best", o.Backend, EBPF, Diag, Proc, SS, IPHelper, PCBList)
 	}
 	if o.Interval < 0 {
 		return nil, fmt.Errorf("conntrack: the interval %v is negative", o.Interval)

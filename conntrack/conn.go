@@ -116,7 +116,7 @@ func (s State) String() string {
 // backend EBPF knows it.
 type Process struct {
 	PID       int
-	Comm      string // the kernel's name of the process, 15 bytes at most
+	Comm      string // the kernel's name of the process, 15 bytes at most, 16 on macOS; on Windows the name of its executable
 	Exe       string // path of the executable, empty if unreadable
 	Container string // 64 hexadecimal digits, empty outside containers
 }
@@ -127,8 +127,9 @@ type Conn struct {
 	// ID is unique among the connections of the host at one time, and stable
 	// while the connection lives. It is the socket cookie, or, for the flows
 	// of a socket with several peers, a number from 1<<63 on. A socket that
-	// connects anew keeps its cookie. The backend Proc knows no cookies and
-	// makes other numbers, from the inode and the addresses.
+	// connects anew keeps its cookie. With PCBList it is the generation count
+	// of the socket. The backends Proc and IPHelper know no cookies and make
+	// other numbers, from the addresses, and Proc from the inode.
 	ID        uint64
 	Proto     Proto
 	State     State
@@ -137,7 +138,7 @@ type Conn struct {
 	Peer      netip.AddrPort // likewise
 	Process   Process        // the last known to send or receive
 	Sharers   []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
-	UID       uint32         // user that owns the socket
+	UID       uint32         // user that owns the socket; 1<<32 - 1: not known, as on Windows, whose users have no numbers
 	Tx, Rx    uint64         // payload bytes sent and received; both zero: none, or not known
 	RTT       time.Duration  // smoothed round-trip time; zero: unknown
 	Opened    time.Time      // when it opened, or when the collector first saw it if that was later
@@ -175,6 +176,8 @@ func (k Kind) String() string {
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
+
+const unknownUID = 1<<32 - 1 // which POSIX lets no user have
 
 // An Event is a change of one connection.
 type Event struct {

@@ -55,7 +55,7 @@ func openDiag(o Options) (backend, error) {
 		d.log.Warn("conntrack: the kernel refused to list UDP sockets", "error", err)
 		d.noUDP = true
 	}
-	return newPoller(Diag, o, d, limited...), nil
+	return newLinuxPoller(Diag, o, d, limited...), nil
 }
 
 func (d *diag) list(ctx context.Context, add func(Proto, *sock)) error {

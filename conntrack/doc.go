@@ -37,8 +37,9 @@
 //
 // # How sockets are read
 //
-// There are four backends; New takes the best that works, or the one that is
-// asked for, and [Info] says why it is not a better one.
+// There are four backends on Linux, and one each on Windows and macOS; New takes the
+// best that works, or the one that is asked for, and [Info] says why it is not a better
+// one.
 //
 //   - [EBPF] loads programs into the Linux kernel that tell of each connection
 //     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP,
@@ -59,11 +60,19 @@
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.
 //   - [SS] polls by running ss(8).
+//   - [IPHelper] polls the tables of TCP sockets that GetExtendedTcpTable of Windows
+//     gives, with the process of each. It is experimental: it has run under wine, not
+//     on Windows. It sees no UDP, since Windows' table of UDP sockets has no peers, no
+//     bytes and no users. Programs of other users have a path only for administrators.
+//   - [PCBList] polls the lists of macOS' sysctl net.inet.tcp.pcblist_n and
+//     net.inet.udp.pcblist_n, with the process that used each socket last. It is
+//     experimental: it is written from Apple's published source and has not run on a
+//     Mac. It sees no bytes.
 //
 // Backends that poll miss what opens and closes between two polls, and cannot
-// know how much that is. They see the network namespace in which New was
-// called, as ss(8) does, and neither unconnected UDP sockets nor the bytes of
-// UDP. Programs of other users have a name only for root, or with the
+// know how much that is. They see neither unconnected UDP sockets nor the bytes of
+// UDP, and on Linux the network namespace in which New was called, as ss(8) does;
+// there programs of other users have a name only for root, or with the
 // capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
 //
 // # What is lost
@@ -134,7 +143,7 @@
 // [EBPF] also reports the other processes that hold the socket, within 10 seconds of
 // the fork. The backends that
 // poll take the first process found to hold it, and look again when that has
-// ended.
+// ended, or the one that the system's table names.
 //
 // The direction is exact with [EBPF]: who sent the first packet. Of connections
 // that are older than the collector, and with the other backends, it is decided

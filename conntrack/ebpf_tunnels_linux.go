@@ -352,7 +352,7 @@ func networkNamespaces() (list []netns, left int, err error) {
 			}
 		}
 	}
-	var o owners
+	var o holders
 	if err := o.open("/proc"); err != nil {
 		return list, left, err
 	}

@@ -54,7 +54,9 @@ func (e *Event) appendJSON(b []byte) []byte {
 	}
 	b = appendField(b, "comm", c.Process.Comm)
 	b = appendField(b, "exe", c.Process.Exe)
-	b = strconv.AppendUint(append(b, `,"uid":`...), uint64(c.UID), 10)
+	if c.UID != unknownUID {
+		b = strconv.AppendUint(append(b, `,"uid":`...), uint64(c.UID), 10)
+	}
 	b = appendField(b, "container", c.Process.Container)
 	for i, p := range c.Sharers {
 		if i == 0 {

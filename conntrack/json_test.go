@@ -31,6 +31,8 @@ func TestEventMarshalJSON(t *testing.T) {
 			`{"event":"update","time":"2024-02-29T12:00:00.000001Z","proto":"tcp","state":"close-wait","direction":"in","local":"[2001:db8::1]:443","peer":"[2001:db8::2]:50000","pid":7,"comm":"nginx","exe":"/usr/sbin/nginx","uid":33,"container":"` + strings.Repeat("0a", 32) + `","sharers":[{"pid":8,"comm":"nginx"}],"tx_bytes":1152921504606846976,"rx_bytes":2,"rtt_us":1234,"opened":"2024-02-29T12:00:00.000001Z"}`},
 		{"unknown is absent, root is not", Event{Kind: Close, Time: at, Conn: Conn{Proto: UDP, Local: full.Local, Peer: full.Peer}},
 			`{"event":"close","time":"2024-02-29T12:00:00.000001Z","proto":"udp","local":"[2001:db8::1]:443","peer":"[2001:db8::2]:50000","uid":0}`},
+		{"unknown user", Event{Kind: Open, Time: at, Conn: Conn{Proto: UDP, Local: full.Local, Peer: full.Peer, UID: unknownUID}},
+			`{"event":"open","time":"2024-02-29T12:00:00.000001Z","proto":"udp","local":"[2001:db8::1]:443","peer":"[2001:db8::2]:50000"}`},
 		{"lost", Event{Kind: Lost, Time: at, Lost: 3},
 			`{"event":"lost","time":"2024-02-29T12:00:00.000001Z","lost":3}`},
 		{"hostile name", Event{Kind: Open, Time: at, Conn: Conn{Proto: UDP, Process: Process{PID: 1, Comm: "a\n\"\xff"}}},

@@ -7,10 +7,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+const ownerTries = 5 // walks of /proc for a socket: at once, then 1, 4, 16 and 64 seconds after the last
 
 // A process is a Process that is known to hold a connection.
 type process struct {
@@ -19,10 +22,10 @@ type process struct {
 	gone bool   // it has ended
 }
 
-// owners finds the processes that hold sockets in a proc file system. It makes
+// holders are the owners found in a proc file system. It makes
 // the system calls itself because a walk reads every link of every process:
 // package os would cost an allocation and a lookup by path for each.
-type owners struct {
+type holders struct {
 	root   int // directory
 	usable bool
 	denied bool // a process could not be looked at
@@ -32,26 +35,113 @@ type owners struct {
 	file   []byte // contents of a file or link
 }
 
-func (o *owners) open(name string) error {
+func (o *holders) open(name string) error {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", name, err)
 	}
-	*o = owners{root: fd, usable: true, known: make(map[int32]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
+	*o = holders{root: fd, usable: true, known: make(map[int32]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
 	return nil
 }
 
-func (o *owners) close() {
+func (o *holders) close() {
 	if o.usable {
 		unix.Close(o.root)
 		o.usable = false
 	}
 }
 
+func (o *holders) of(pid int32) Process {
+	if p := o.known[pid]; p != nil {
+		return p.Process
+	}
+	return Process{}
+}
+
+func (o *holders) limited() string {
+	if o.denied {
+		return "names of other users' programs need root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+	}
+	return ""
+}
+
+// find gives each entry of p.live its process. It walks /proc only if
+// there is a socket that it has not looked for before, or not for a while.
+func (o *holders) find(p *poller) {
+	due := 0
+	for _, i := range p.live {
+		e := p.entry(i)
+		if owner := o.known[e.pid]; owner != nil {
+			owner.gen = p.gen
+		}
+		if p.due(e) {
+			due++
+		}
+	}
+	if o.forget(p.gen) {
+		due = 0
+		for _, i := range p.live {
+			e := p.entry(i)
+			if owner := o.known[e.pid]; e.found && owner.gone {
+				e.found, e.tries, e.retry = false, 0, 0
+			}
+			if p.due(e) {
+				due++
+			}
+		}
+	}
+	if due == 0 || !o.usable {
+		return
+	}
+
+	// The walk also looks for sockets that are not due: it costs nothing more.
+	// It ends when those are found that are.
+	want := make(map[uint32]int32, due)
+	for _, i := range p.live {
+		e := p.entry(i)
+		if e.found || e.inode == 0 {
+			continue
+		}
+		e.next = -1
+		if other, ok := want[e.inode]; ok {
+			e.next = other
+		}
+		want[e.inode] = i
+	}
+	o.walk(func(pid int32, inode uint32) bool {
+		i, ok := want[inode]
+		if !ok {
+			return true
+		}
+		for e := p.entry(i); !e.found; e = p.entry(i) {
+			if p.due(e) {
+				due--
+			}
+			o.process(pid).gen = p.gen
+			e.found, e.pid = true, pid
+			if i = e.next; i < 0 {
+				break
+			}
+		}
+		return due > 0
+	})
+	for _, i := range p.live {
+		if e := p.entry(i); p.due(e) {
+			e.retry = p.now.Add(time.Second << (2 * e.tries)).UnixNano()
+			e.tries++
+		}
+	}
+}
+
+// due says whether e is worth a walk of /proc.
+func (p *poller) due(e *entry) bool {
+	return !e.found && e.inode != 0 && e.tries < ownerTries && p.now.UnixNano() >= e.retry
+}
+
 // forget drops the processes without connections in snapshot gen, so that a
 // process that gets the number of an earlier one is read anew, and marks those
 // that have ended. It reports whether there are any new ones of the latter.
-func (o *owners) forget(gen uint64) (gone bool) {
+func (o *holders) forget(gen uint64) (gone bool) {
 	var name [12]byte
 	for pid, p := range o.known {
 		if p.gen != gen {
@@ -66,7 +156,7 @@ func (o *owners) forget(gen uint64) (gone bool) {
 // walk calls found for each socket of each process until found returns false.
 // It begins with the processes known to hold connections, because most new
 // connections are theirs too, and goes on with the youngest.
-func (o *owners) walk(found func(pid int32, inode uint32) bool) {
+func (o *holders) walk(found func(pid int32, inode uint32) bool) {
 	if _, err := unix.Seek(o.root, 0, unix.SEEK_SET); err != nil {
 		return
 	}
@@ -93,7 +183,7 @@ func (o *owners) walk(found func(pid int32, inode uint32) bool) {
 
 // sockets calls found for each socket of a process, and reports whether found
 // never returned false.
-func (o *owners) sockets(pid int32, found func(pid int32, inode uint32) bool) bool {
+func (o *holders) sockets(pid int32, found func(pid int32, inode uint32) bool) bool {
 	fd, err := unix.Openat(o.root, strconv.Itoa(int(pid))+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		o.deny(err)
@@ -112,7 +202,7 @@ func (o *owners) sockets(pid int32, found func(pid int32, inode uint32) bool) bo
 	})
 }
 
-func (o *owners) deny(err error) {
+func (o *holders) deny(err error) {
 	if err == unix.EACCES || err == unix.EPERM {
 		o.denied = true
 	}
@@ -120,7 +210,7 @@ func (o *owners) deny(err error) {
 
 // entries calls visit with the names in a directory, each followed by a zero
 // byte in its capacity, until visit returns false.
-func (o *owners) entries(fd int, visit func(name []byte) bool) bool {
+func (o *holders) entries(fd int, visit func(name []byte) bool) bool {
 	for {
 		n, err := unix.Getdents(fd, o.dir)
 		if err == unix.EINTR {
@@ -141,7 +231,7 @@ func (o *owners) entries(fd int, visit func(name []byte) bool) bool {
 
 // process returns what is known of a process, reading it if it is new. Fields
 // that cannot be read stay empty.
-func (o *owners) process(pid int32) *process {
+func (o *holders) process(pid int32) *process {
 	if p := o.known[pid]; p != nil && !p.gone {
 		return p
 	}
@@ -160,7 +250,7 @@ func (o *owners) process(pid int32) *process {
 }
 
 // read returns the beginning of a file, valid until the next call.
-func (o *owners) read(name string) []byte {
+func (o *holders) read(name string) []byte {
 	fd, err := unix.Openat(o.root, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil

@@ -145,7 +145,7 @@ func TestSeesAll(t *testing.T) {
 }
 
 // fakeProc is a directory that looks like /proc.
-func fakeProc(t *testing.T, files map[string]string) *owners {
+func fakeProc(t *testing.T, files map[string]string) *holders {
 	dir := t.TempDir()
 	for name, content := range files {
 		name = filepath.Join(dir, name)
@@ -156,7 +156,7 @@ func fakeProc(t *testing.T, files map[string]string) *owners {
 			require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
 		}
 	}
-	o := new(owners)
+	o := new(holders)
 	require.NoError(t, o.open(dir))
 	t.Cleanup(o.close)
 	return o
@@ -233,7 +233,7 @@ func TestWalkAgainstNaive(t *testing.T) {
 			unix.Close(fd)
 		}
 	}()
-	var o owners
+	var o holders
 	require.NoError(t, o.open("/proc"))
 	defer o.close()
 	got, want := map[uint32]bool{}, map[uint32]bool{}

@@ -416,8 +416,9 @@ func TestUnprivileged(t *testing.T) {
 // Sockets without an owner must not cost a walk of /proc each time.
 func TestOwnerBackoff(t *testing.T) {
 	var p poller
-	require.NoError(t, p.owners.open("/proc"))
-	defer p.owners.close()
+	var o holders
+	require.NoError(t, o.open("/proc"))
+	defer o.close()
 	p.live = []int32{p.alloc()}
 	e := p.entry(p.live[0])
 	e.inode = 1<<32 - 1
@@ -425,7 +426,7 @@ func TestOwnerBackoff(t *testing.T) {
 	for s := range 3600 {
 		p.now = start.Add(time.Duration(s) * time.Second)
 		tries := e.tries
-		p.findOwners()
+		o.find(&p)
 		walks += int(e.tries - tries)
 	}
 	assert.Equal(t, ownerTries, walks)
@@ -575,7 +576,7 @@ func TestDirectionOfNewListener(t *testing.T) {
 		{"another takes the port later", steps{{conn}, {conn}, {listener, conn}}, []Direction{Out, Out, Out}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := newPoller(Diag, Options{Logger: slog.New(slog.DiscardHandler)}, &tt.steps)
+			p := newLinuxPoller(Diag, Options{Logger: slog.New(slog.DiscardHandler)}, &tt.steps)
 			defer p.close()
 			var got []Direction
 			for range tt.want {

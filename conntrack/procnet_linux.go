@@ -33,7 +33,7 @@ func openProc(o Options) (backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPoller(Proc, o, p, "bytes and round-trip times are not in /proc/net"), nil
+	return newLinuxPoller(Proc, o, p, "bytes and round-trip times are not in /proc/net"), nil
 }
 
 func openProcnet(dir string) (*procnet, error) {

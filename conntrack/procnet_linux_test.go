@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -14,8 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
-
-func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // tableLines are of a machine whose lowest byte comes first.
 var tableLines = []struct {
@@ -116,7 +113,7 @@ func TestProcnetTables(t *testing.T) {
 	}
 	l, err := procnetOf(t, tables)
 	require.NoError(t, err)
-	p := &poller{name: Proc, lister: l, table: make(map[uint64]int32)}
+	p := &poller{name: Proc, lister: l, owners: new(holders), table: make(map[uint64]int32)}
 	for range 2 {
 		conns, err := p.snapshot(t.Context(), nil)
 		require.NoError(t, err)
@@ -157,7 +154,7 @@ func TestProcnetErrors(t *testing.T) {
 // An ID stays when a process accepts a connection, and when it closes it; it
 // does not stay when another connection takes the same ends.
 func TestIDsWithoutCookies(t *testing.T) {
-	p := &poller{table: make(map[uint64]int32)}
+	p := &poller{owners: new(holders), table: make(map[uint64]int32)}
 	s := sock{state: stateEstablished, local: addrPort("192.0.2.1:443"), peer: addrPort("198.51.100.2:50000")}
 	snapshot := func(inode uint32, state uint8) Conn {
 		p.lister = listFunc(func(add func(Proto, *sock)) {
@@ -195,15 +192,6 @@ func TestIDsWithoutCookies(t *testing.T) {
 	assert.NotZero(t, queued.ID&(1<<62))
 	assert.NotEqual(t, queued.Opened, snapshot(6, stateEstablished).Opened)
 }
-
-type listFunc func(add func(Proto, *sock))
-
-func (f listFunc) list(_ context.Context, add func(Proto, *sock)) error {
-	f(add)
-	return nil
-}
-
-func (listFunc) close() error { return nil }
 
 // Proc also sees the sockets of protocols without ports.
 func TestSnapshotRaw(t *testing.T) {

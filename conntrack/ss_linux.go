@@ -44,7 +44,7 @@ func openSS(o Options) (backend, error) {
 		s.close()
 		return nil, fmt.Errorf("%w: %w: %s", errors.ErrUnsupported, err, install)
 	}
-	return newPoller(SS, o, s, "ss(8) shows bytes and round-trip times of TCP only, and no other protocols than TCP and UDP"), nil
+	return newLinuxPoller(SS, o, s, "ss(8) shows bytes and round-trip times of TCP only, and no other protocols than TCP and UDP"), nil
 }
 
 func (s *ss) close() error { return s.namespace.Close() }

@@ -15,86 +15,41 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// Where install puts things.
-const (
-	programFile = "/usr/local/bin/connmap-agent"
-	tokenFile   = "/etc/connmap/agent.token"
-	serverFile  = "/etc/connmap/server-cert.pem"
-	unitFile    = "/etc/systemd/system/connmap-agent.service"
-	// What systemctl enable makes, for a system that is not running.
-	wantsFile = "/etc/systemd/system/multi-user.target.wants/connmap-agent.service"
-)
+// An installer makes the agent a service of this system, or ends that. How is in the files
+// service_*.go: they name the files of the service and what starts it.
+type installer struct {
+	root           string // of another system; empty: this one
+	dryRun         bool
+	host, name     string
+	program        []byte
+	secret         []byte // the token, or the password
+	cert           []byte // the server's, if the secret is a password
+	stdout, stderr io.Writer
+}
 
-// unit is the service: a user of its own, no more rights than the agent needs, and
-// nothing of the system that it could change. The token, or the password and the server's
-// certificate, are handed over by systemd, since that user could not read them.
-const unit = `[Unit]
-Description=connmap agent: reports where network connections go
-Documentation=https://github.com/connmapgo/connmap
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-ExecStart=` + programFile + ` -token-file %%d/token%s -- %s
-LoadCredential=token:` + tokenFile + `
-%sRestart=always
-RestartSec=5
-DynamicUser=yes
-# Holds the key that this machine makes for itself, and what the server was not told yet.
-StateDirectory=connmap-agent
-# To follow the kernel's sockets by its programs, and to ask it for all sockets.
-AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
-CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
-LimitMEMLOCK=infinity
-MemoryMax=128M
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectControlGroups=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service bpf perf_event_open
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
-`
-
-// install makes this machine's agent a service of systemd.
+// install makes this machine's agent a service.
 func install(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	in := installer{stdout: stdout, stderr: stderr}
 	f := flag.NewFlagSet("connmap-agent install", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	dryRun := f.Bool("dry-run", false, "show what would be done, and do nothing")
-	root := f.String("root", "", "`folder` of another system to install into, such as an image, which starts the agent when it boots (default this system)")
-	name := f.String("name", "", "`name` of this machine on the map (default its host name)")
+	f.BoolVar(&in.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	if installsElsewhere {
+		f.StringVar(&in.root, "root", "", "`folder` of another system to install into, such as an image, which starts the agent when it boots (default this system)")
+	}
+	f.StringVar(&in.name, "name", "", "`name` of this machine on the map (default its host name)")
 	var o options
 	o.secretFlags(f)
 	f.Usage = func() {
-		fmt.Fprintf(stderr, `connmap-agent install makes the agent a service that systemd starts, as root:
+		fmt.Fprintf(stderr, `connmap-agent install makes the agent a service that %s:
 
   connmap-agent install HOST[:PORT] TOKEN   the two words that the map server prints
   connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
                                             where it lets in by password
+  connmap-agent uninstall                   ends that
 
-It copies this program to %s, writes the token or the password, for
-root alone, to %s and the unit to
-%s, and starts it. A certificate goes to
-%s, for root alone. The service has a user of its own and three
-capabilities, not root's rights.
+%s
 
-`, programFile, tokenFile, unitFile, serverFile)
+`, serviceStarter, installHelp())
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -103,94 +58,140 @@ capabilities, not root's rights.
 		}
 		return fmt.Errorf("%w; connmap-agent install -h lists the flags", err)
 	}
-	host := f.Arg(0)
+	in.host = f.Arg(0)
 	o.token = f.Arg(1)
 	switch {
 	case f.NArg() < 1 || f.NArg() > 2:
 		return errors.New("want HOST and TOKEN, as the map server prints them: connmap-agent install HOST TOKEN; flags stand before them")
-	// They become words of a unit.
-	case strings.ContainsAny(host+*name, " \t\n\r\"'\\%$;"):
-		return fmt.Errorf("%q and %q must be plain words", host, *name)
+	// They become words of a unit or of a command line.
+	case strings.ContainsAny(in.host+in.name, " \t\n\r\"'\\%$;"):
+		return fmt.Errorf("%q and %q must be plain words", in.host, in.name)
 	}
 	if _, err := o.readToken(ctx, stderr); err != nil {
 		return err
+	}
+	in.secret = []byte(o.token + "\n")
+	if o.server != nil {
+		in.cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: o.server.Raw})
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	program, err := os.ReadFile(self)
-	if err != nil {
+	if in.program, err = os.ReadFile(self); err != nil {
 		return err
 	}
-	type file struct {
-		name, shown string
-		mode        os.FileMode
-		data        []byte
+	return in.install(ctx)
+}
+
+// uninstall ends what install has made. The key of this machine, and what the server was not
+// told yet, stay.
+func uninstall(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	in := installer{stdout: stdout, stderr: stderr}
+	f := flag.NewFlagSet("connmap-agent uninstall", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.BoolVar(&in.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	f.Usage = func() {
+		fmt.Fprint(stderr, "connmap-agent uninstall ends the service that connmap-agent install has made, and removes its\nfiles. The key of this machine stays, so that the server knows it when it comes back.\n\n")
+		f.PrintDefaults()
 	}
-	files := []file{{programFile, "this program", 0o755, program}, {tokenFile, "the token", 0o600, []byte(o.token + "\n")}}
-	flags, credential := "", ""
-	if o.server != nil {
-		files[1].shown = "the password"
-		files = append(files, file{serverFile, "the map server's certificate", 0o600, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: o.server.Raw})})
-		flags, credential = " -cert %d/cert", "LoadCredential=cert:"+serverFile+"\n"
-	}
-	if *name != "" {
-		flags += " -name " + *name
-	}
-	files = append(files, file{unitFile, "", 0o644, fmt.Appendf(nil, unit, flags, host, credential)})
-	for _, file := range files {
-		name := filepath.Join(*root, file.name)
-		fmt.Fprintf(stdout, "write %s (mode %04o)", name, file.mode)
-		if file.shown != "" {
-			fmt.Fprintf(stdout, ": %s\n", file.shown)
-		} else {
-			fmt.Fprintf(stdout, ":\n\n    %s\n", strings.ReplaceAll(strings.TrimSpace(string(file.data)), "\n", "\n    "))
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
 		}
-		if *dryRun {
+		return fmt.Errorf("%w; connmap-agent uninstall -h lists the flags", err)
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: uninstall takes none", f.Arg(0))
+	}
+	return in.uninstall(ctx)
+}
+
+// A file is one that install writes.
+type file struct {
+	name, shown string // shown says what is in it; empty: data is shown
+	mode        os.FileMode
+	data        []byte
+}
+
+// files are those that every service has.
+func (in *installer) files() []file {
+	files := []file{{programFile, "this program", 0o755, in.program}, {tokenFile, "the token", 0o600, in.secret}}
+	if in.cert != nil {
+		files[1].shown = "the password"
+		files = append(files, file{serverFile, "the map server's certificate", 0o600, in.cert})
+	}
+	return files
+}
+
+// agentArgs are the arguments of an agent that is started without anything of its own in
+// its environment, and keeps its state in a folder.
+func (in *installer) agentArgs(state string) []string {
+	args := []string{"-token-file", tokenFile, "-key", filepath.Join(state, "agent-key.pem"), "-spool", filepath.Join(state, "spool")}
+	if in.cert != nil {
+		args = append(args, "-cert", serverFile)
+	}
+	if in.name != "" {
+		args = append(args, "-name", in.name)
+	}
+	return append(args, "--", in.host)
+}
+
+// write writes files, and says so.
+func (in *installer) write(files []file) error {
+	for _, file := range files {
+		name := filepath.Join(in.root, file.name)
+		fmt.Fprintf(in.stdout, "write %s (mode %04o)", name, file.mode)
+		if file.shown != "" {
+			fmt.Fprintf(in.stdout, ": %s\n", file.shown)
+		} else {
+			fmt.Fprintf(in.stdout, ":\n\n    %s\n", strings.ReplaceAll(strings.TrimSpace(string(file.data)), "\n", "\n    "))
+		}
+		if in.dryRun {
 			continue
 		}
 		if err := writeFile(name, file.mode, file.data); err != nil {
 			if errors.Is(err, os.ErrPermission) {
-				err = fmt.Errorf("%w; install as root, or see what it would do with -dry-run", err)
+				err = fmt.Errorf("%w; install as %s, or see what it would do with -dry-run", err, whoInstalls)
 			}
 			return err
-		}
-	}
-	if *root != "" {
-		link := filepath.Join(*root, wantsFile)
-		fmt.Fprintf(stdout, "link %s to %s\n", link, unitFile)
-		if !*dryRun {
-			if err := replaceLink(link, unitFile); err != nil {
-				return err
-			}
-		}
-		fmt.Fprintf(stdout, "The system in %s starts the agent when it boots, and makes a key of its own then. Nothing is started now.\n", *root)
-		return nil
-	}
-	for _, command := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "enable", "connmap-agent"}, {"systemctl", "restart", "connmap-agent"}} {
-		fmt.Fprintln(stdout, "run", strings.Join(command, " "))
-		if *dryRun {
-			continue
-		}
-		c := exec.CommandContext(ctx, command[0], command[1:]...)
-		c.Stdout, c.Stderr = stdout, stderr
-		if err := c.Run(); err != nil {
-			return fmt.Errorf("%s: %w; the files are written, start %s by what this system has instead of systemd", strings.Join(command, " "), err, programFile)
 		}
 	}
 	return nil
 }
 
-// replaceLink makes a symbolic link, in place of an older one.
-func replaceLink(name, to string) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
+// remove removes the files that there are, and says so.
+func (in *installer) remove(names ...string) error {
+	for _, name := range names {
+		if !exists(name) {
+			continue
+		}
+		fmt.Fprintln(in.stdout, "remove", name)
+		if in.dryRun {
+			continue
+		}
+		if err := os.Remove(name); err != nil {
+			if errors.Is(err, os.ErrPermission) {
+				err = fmt.Errorf("%w; uninstall as %s", err, whoInstalls)
+			}
+			return err
+		}
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	return nil
+}
+
+// run runs a command, and says so.
+func (in *installer) run(ctx context.Context, command ...string) error {
+	fmt.Fprintln(in.stdout, "run", strings.Join(command, " "))
+	if in.dryRun {
+		return nil
 	}
-	return os.Symlink(to, name)
+	c := exec.CommandContext(ctx, command[0], command[1:]...)
+	c.Stdout, c.Stderr = in.stdout, in.stderr
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(command, " "), err)
+	}
+	return nil
 }
 
 // writeFile replaces a file in one go: a running program cannot be written over.

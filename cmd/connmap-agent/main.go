@@ -36,7 +36,9 @@ func main() {
 	// scheduler wakes threads for each other.
 	runtime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := service(ctx, os.Args[1:], func(ctx context.Context, args []string, stderr io.Writer) error {
+		return run(ctx, args, os.Stdout, stderr)
+	})
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "connmap-agent:", strings.TrimPrefix(err.Error(), "feed: "))
@@ -56,6 +58,9 @@ type options struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "install" {
 		return install(ctx, args[1:], stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == "uninstall" {
+		return uninstall(ctx, args[1:], stdout, stderr)
 	}
 	o, err := parse(args, stdout, stderr)
 	if err != nil || o.print {

@@ -1,0 +1,144 @@
+//go:build !windows && !darwin
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Where install puts things.
+const (
+	programFile = "/usr/local/bin/connmap-agent"
+	tokenFile   = "/etc/connmap/agent.token"
+	serverFile  = "/etc/connmap/server-cert.pem"
+	stateFolder = "/var/lib/private/connmap-agent" // of the dynamic user; it stays
+	unitFile    = "/etc/systemd/system/connmap-agent.service"
+	// What systemctl enable makes, for a system that is not running.
+	wantsFile = "/etc/systemd/system/multi-user.target.wants/connmap-agent.service"
+)
+
+const (
+	serviceStarter    = "systemd starts, as root"
+	whoInstalls       = "root"
+	installsElsewhere = true
+)
+
+func installHelp() string {
+	return fmt.Sprintf(`It copies this program to %s, writes the token or the password, for
+root alone, to %s and the unit to
+%s, and starts it. A certificate goes to
+%s, for root alone. The service has a user of its own and three
+capabilities, not root's rights.`, programFile, tokenFile, unitFile, serverFile)
+}
+
+// unit is the service: a user of its own, no more rights than the agent needs, and
+// nothing of the system that it could change. The token, or the password and the server's
+// certificate, are handed over by systemd, since that user could not read them.
+const unit = `[Unit]
+Description=connmap agent: reports where network connections go
+Documentation=https://github.com/connmapgo/connmap
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=` + programFile + ` -token-file %%d/token%s -- %s
+LoadCredential=token:` + tokenFile + `
+%sRestart=always
+RestartSec=5
+DynamicUser=yes
+# Holds the key that this machine makes for itself, and what the server was not told yet.
+StateDirectory=connmap-agent
+# To follow the kernel's sockets by its programs, and to ask it for all sockets.
+AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
+CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
+LimitMEMLOCK=infinity
+MemoryMax=128M
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service bpf perf_event_open
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// service runs the agent: systemd wants nothing else of it.
+func service(ctx context.Context, args []string, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
+	return agent(ctx, args, os.Stderr)
+}
+
+func (in *installer) install(ctx context.Context) error {
+	flags, credential := "", ""
+	if in.cert != nil {
+		flags, credential = " -cert %d/cert", "LoadCredential=cert:"+serverFile+"\n"
+	}
+	if in.name != "" {
+		flags += " -name " + in.name
+	}
+	if err := in.write(append(in.files(), file{unitFile, "", 0o644, fmt.Appendf(nil, unit, flags, in.host, credential)})); err != nil {
+		return err
+	}
+	if in.root != "" {
+		link := filepath.Join(in.root, wantsFile)
+		fmt.Fprintf(in.stdout, "link %s to %s\n", link, unitFile)
+		if !in.dryRun {
+			if err := replaceLink(link, unitFile); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(in.stdout, "The system in %s starts the agent when it boots, and makes a key of its own then. Nothing is started now.\n", in.root)
+		return nil
+	}
+	for _, command := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "enable", "connmap-agent"}, {"systemctl", "restart", "connmap-agent"}} {
+		if err := in.run(ctx, command...); err != nil {
+			return fmt.Errorf("%w; the files are written, start %s by what this system has instead of systemd", err, programFile)
+		}
+	}
+	return nil
+}
+
+func (in *installer) uninstall(ctx context.Context) error {
+	if exists(unitFile) {
+		// Where systemd does not run, nothing of its is running either.
+		if err := in.run(ctx, "systemctl", "disable", "--now", "connmap-agent"); err != nil {
+			fmt.Fprintln(in.stderr, "connmap-agent:", err)
+		}
+	}
+	if err := in.remove(wantsFile, unitFile, tokenFile, serverFile, programFile); err != nil {
+		return err
+	}
+	fmt.Fprintf(in.stdout, "The key of this machine, if it had one, stays in %s.\n", stateFolder)
+	return nil
+}
+
+// replaceLink makes a symbolic link, in place of an older one.
+func replaceLink(name, to string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(to, name)
+}
