@@ -7,7 +7,7 @@ BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
 
-.PHONY: run build agents test test-busy test-windows bench soak storms fuzz generate deps-run deps-test clean
+.PHONY: run build agents test test-busy test-windows bench soak storms adversary fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -46,6 +46,11 @@ storms: deps-test
 test-windows:
 	@scripts/install /usr/lib/wine/wine64=wine64 x86_64-w64-mingw32-gcc=gcc-mingw-w64-x86-64
 	go test -count=1 -run Windows -v -timeout 20m ./cmd/connmap-agent
+
+# An hour of connections that open and end unseen, faster than they can be told, beside
+# busy loops: all is told or counted, and nothing stays.
+adversary: deps-test
+	CONNMAP_ADVERSARY=1h go test -count=1 -run Adversary -v -timeout 90m ./conntrack
 
 # What it finds it adds to testdata/fuzz, and make test tries that from then on.
 fuzz:

@@ -34,7 +34,8 @@ type Options struct {
 type Info struct {
 	Backend Backend // in use, never Auto
 	Limited string  // what it does not see and why there is no better backend, for people; empty: it sees all
-	Lost    uint64  // events lost since New, and flows that were not followed, of one socket once in an interval; zero for backends that poll, which cannot know
+	Lost    uint64  // connections since New of which nothing was told, and flows that were not followed, of one socket once in an interval; zero for backends that poll, which cannot know
+	Late    uint64  // other events since New that there was no room for: what they were to tell is told late
 }
 
 // A Collector reports the connections of the local host. It comes from New

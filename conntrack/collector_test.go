@@ -156,9 +156,9 @@ func TestEventsEndWithContext(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	got := []string{TCP.String(), UDP.String(), ICMP.String(), ICMPv6.String(), SCTP.String(), Proto(47).String(), State(0).String(), FinWait1.String(), State(2).String(), Unknown.String(), In.String(), Out.String(),
+	got := []string{TCP.String(), UDP.String(), ICMP.String(), ICMPv6.String(), SCTP.String(), UDPLite.String(), Proto(47).String(), State(0).String(), FinWait1.String(), State(2).String(), Unknown.String(), In.String(), Out.String(),
 		Open.String(), Update.String(), Close.String(), Lost.String(), Kind(9).String()}
-	assert.True(t, slices.Equal(got, []string{"tcp", "udp", "icmp", "icmpv6", "sctp", "47", "", "fin-wait-1", "2", "unknown", "in", "out", "open", "update", "close", "lost", "kind 9"}), "%q", got)
+	assert.True(t, slices.Equal(got, []string{"tcp", "udp", "icmp", "icmpv6", "sctp", "udplite", "47", "", "fin-wait-1", "2", "unknown", "in", "out", "open", "update", "close", "lost", "kind 9"}), "%q", got)
 }
 
 func TestBeingClosed(t *testing.T) {

@@ -12,14 +12,15 @@ type Proto uint8
 
 // The protocols with a name. Sockets of others are reported too.
 const (
-	ICMP   Proto = 1
-	TCP    Proto = 6
-	UDP    Proto = 17
-	ICMPv6 Proto = 58
-	SCTP   Proto = 132
+	ICMP    Proto = 1
+	TCP     Proto = 6
+	UDP     Proto = 17
+	ICMPv6  Proto = 58
+	SCTP    Proto = 132
+	UDPLite Proto = 136
 )
 
-// String returns "tcp", "udp", "icmp", "icmpv6", "sctp" or the number.
+// String returns "tcp", "udp", "icmp", "icmpv6", "sctp", "udplite" or the number.
 func (p Proto) String() string {
 	switch p {
 	case ICMP:
@@ -32,6 +33,8 @@ func (p Proto) String() string {
 		return "icmpv6"
 	case SCTP:
 		return "sctp"
+	case UDPLite:
+		return "udplite"
 	}
 	return strconv.Itoa(int(p))
 }
@@ -107,8 +110,10 @@ func (s State) String() string {
 	return strconv.Itoa(int(s))
 }
 
-// A Process is the program that owns a socket. The zero Process is unknown:
-// the socket belongs to the kernel, or to a process this one may not look at.
+// A Process is the program that owns a socket. The zero Process is unknown, such as one
+// that this process may not look at. The kernel itself, as for a network file system, has
+// the PID 0 and the Comm "kernel", and of a tunnel the name of the device as Exe; only the
+// backend EBPF knows it.
 type Process struct {
 	PID       int
 	Comm      string // the kernel's name of the process, 15 bytes at most, 16 on macOS; on Windows the name of its executable
@@ -129,8 +134,8 @@ type Conn struct {
 	Proto     Proto
 	State     State
 	Direction Direction
-	Local     netip.AddrPort // never an IPv4-mapped IPv6 address
-	Peer      netip.AddrPort // never an IPv4-mapped IPv6 address
+	Local     netip.AddrPort // never an IPv4-mapped IPv6 address, and without a zone
+	Peer      netip.AddrPort // likewise
 	Process   Process        // the last known to send or receive
 	Sharers   []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
 	UID       uint32         // user that owns the socket; 1<<32 - 1: not known, as on Windows, whose users have no numbers
@@ -154,7 +159,7 @@ const (
 	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
 	Update                 // its owners, direction, state or counters changed; a new round-trip time alone is no event
 	Close                  // it ended; the Conn holds the last counters known
-	Lost                   // events were lost: Event.Lost says how many
+	Lost                   // of some connections nothing was told: Event.Lost says of how many
 )
 
 // String returns "open", "update", "close" or "lost".
@@ -179,5 +184,5 @@ type Event struct {
 	Kind Kind
 	Time time.Time
 	Conn Conn   // zero if Kind is Lost
-	Lost uint64 // number of events lost, if Kind is Lost
+	Lost uint64 // number of connections lost, if Kind is Lost; see [Info]
 }

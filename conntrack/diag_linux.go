@@ -24,41 +24,26 @@ const (
 
 const dumpTries = 4 // an interrupted dump is asked for again
 
-// errInterrupted says that the tables changed too often, or too much came at
-// once, for a complete answer.
-var errInterrupted = errors.New("the list of sockets was interrupted by changes")
-
-var errMalformed = errors.New("the kernel's list of sockets is malformed")
-
 // A diag is the lister of the backend Diag: a sock_diag socket and its buffer.
 type diag struct {
+	*netlink
 	log   *slog.Logger
 	noUDP bool
-	fd    int
-	seq   uint32
-	size  int // of the request
 	req   [sizeofRequest]byte
-	buf   []byte
 	sock  sock // one for all: a sock of its own for each call of add would be allocated
 }
 
 func openDiag(o Options) (backend, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	n, err := openNetlink(unix.NETLINK_SOCK_DIAG, make([]byte, 256<<10))
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, fmt.Errorf("%w: the kernel has no sock_diag (%w): load the module inet_diag, or use a kernel with CONFIG_INET_DIAG", errors.ErrUnsupported, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket for sock_diag: %w: a sandbox may forbid it", err)
 	}
-	d := &diag{log: o.Logger, fd: fd, buf: make([]byte, 256<<10)}
-	// A kernel that does not answer is an error, not a hang.
-	timeout := unix.NsecToTimeval(int64(5 * time.Second))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("netlink socket for sock_diag: %w", err)
-	}
+	d := &diag{log: o.Logger, netlink: n}
 	if err := d.dumpTCP(1<<stateListen, func([]byte) {}); err != nil {
-		unix.Close(fd)
+		d.close()
 		if errors.Is(err, unix.ENOENT) {
 			return nil, fmt.Errorf("%w: the kernel's sock_diag does not know TCP (%w): load the module tcp_diag, or use a kernel with CONFIG_INET_TCP_DIAG", errors.ErrUnsupported, err)
 		}
@@ -72,8 +57,6 @@ func openDiag(o Options) (backend, error) {
 	}
 	return newLinuxPoller(Diag, o, d, limited...), nil
 }
-
-func (d *diag) close() error { return unix.Close(d.fd) }
 
 func (d *diag) list(ctx context.Context, add func(Proto, *sock)) error {
 	err := d.complete(ctx, TCP, func() error {
@@ -124,107 +107,21 @@ func (d *diag) complete(ctx context.Context, proto Proto, dump func() error) err
 // It sends a struct inet_diag_req because that lists both families in one pass
 // over the kernel's table, which a struct inet_diag_req_v2 cannot.
 func (d *diag) dumpTCP(states uint32, visit func([]byte)) error {
-	req := d.request(tcpDiagGetSock, 60)
+	clear(d.req[:])
+	req := d.req[unix.SizeofNlMsghdr:]
 	req[3] = 1 << (extInfo - 1)
 	binary.NativeEndian.PutUint32(req[52:], states)
-	return d.dump(visit)
+	return d.ask(tcpDiagGetSock, unix.NLM_F_DUMP, d.req[:], visit)
 }
 
 // dumpUDP does the same for the UDP sockets of one family.
 func (d *diag) dumpUDP(family uint8, states uint32, visit func([]byte)) error {
-	req := d.request(sockDiagByFamily, 56)
+	clear(d.req[:])
+	req := d.req[unix.SizeofNlMsghdr:]
 	req[0] = family
 	req[1] = unix.IPPROTO_UDP
 	binary.NativeEndian.PutUint32(req[4:], states)
-	return d.dump(visit)
-}
-
-// request prepares d.req and returns where its payload goes.
-func (d *diag) request(typ uint16, size int) []byte {
-	d.seq++
-	d.size = unix.SizeofNlMsghdr + size
-	clear(d.req[:])
-	ne := binary.NativeEndian
-	ne.PutUint32(d.req[0:], uint32(d.size))
-	ne.PutUint16(d.req[4:], typ)
-	ne.PutUint16(d.req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	ne.PutUint32(d.req[8:], d.seq)
-	return d.req[unix.SizeofNlMsghdr:d.size]
-}
-
-// dump sends the request and reads the answer.
-func (d *diag) dump(visit func([]byte)) error {
-	for {
-		_, err := unix.Write(d.fd, d.req[:d.size])
-		if err == nil {
-			break
-		}
-		if err != unix.EINTR {
-			return err
-		}
-	}
-	interrupted := false
-	for {
-		n, err := unix.Read(d.fd, d.buf)
-		switch err {
-		case nil:
-		case unix.EINTR:
-			continue
-		case unix.ENOBUFS:
-			// The rest must be read all the same: the kernel refuses a second
-			// dump while one is under way.
-			interrupted = true
-			continue
-		case unix.EAGAIN:
-			return errors.New("the kernel does not answer")
-		default:
-			return err
-		}
-		done, intr, err := messages(d.buf[:n], d.seq, visit)
-		interrupted = interrupted || intr
-		if err != nil {
-			return err
-		}
-		if done {
-			break
-		}
-	}
-	if interrupted {
-		return errInterrupted
-	}
-	return nil
-}
-
-// messages takes a datagram of netlink messages apart and calls visit with the
-// payload of each that answers request seq. It reports whether the answer is
-// complete and whether it is inconsistent.
-func messages(b []byte, seq uint32, visit func([]byte)) (done, interrupted bool, err error) {
-	ne := binary.NativeEndian
-	for len(b) >= unix.SizeofNlMsghdr {
-		size := int(ne.Uint32(b))
-		if size < unix.SizeofNlMsghdr || size > len(b) {
-			return false, interrupted, errMalformed
-		}
-		typ, flags, body := ne.Uint16(b[4:]), ne.Uint16(b[6:]), b[unix.SizeofNlMsghdr:size]
-		answer := ne.Uint32(b[8:]) == seq
-		b = b[min((size+3)&^3, len(b)):]
-		if !answer {
-			continue // the rest of an earlier dump that failed
-		}
-		interrupted = interrupted || flags&unix.NLM_F_DUMP_INTR != 0
-		switch typ {
-		case sockDiagByFamily, tcpDiagGetSock:
-			visit(body)
-		case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-			if len(body) >= 4 {
-				if errno := int32(ne.Uint32(body)); errno < 0 && errno > -4096 {
-					return true, interrupted, unix.Errno(-errno)
-				}
-			}
-			return true, interrupted, nil
-		}
-	}
-	return false, interrupted, nil
+	return d.ask(sockDiagByFamily, unix.NLM_F_DUMP, d.req[:unix.SizeofNlMsghdr+56], visit)
 }
 
 // parse reads a struct inet_diag_msg and the attributes that follow it.

@@ -29,15 +29,9 @@ func encodeSock(family uint8, s sock, mapped bool) []byte {
 	ne.PutUint32(b[48:], uint32(s.cookie>>32))
 	ne.PutUint32(b[64:], s.uid)
 	ne.PutUint32(b[68:], s.inode)
-	b = append(b, attribute(8, []byte{1})...) // INET_DIAG_SHUTDOWN, one byte padded to four
+	b = appendAttribute(b, 8, []byte{1}) // INET_DIAG_SHUTDOWN, one byte padded to four
 	info := unix.TCPInfo{Rtt: uint32(s.rtt / time.Microsecond), Bytes_received: s.rx, Bytes_sent: s.tx + 7, Bytes_retrans: 7}
-	return append(b, attribute(extInfo, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofTCPInfo))...)
-}
-
-func attribute(typ uint16, value []byte) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
-	b = append(binary.NativeEndian.AppendUint16(b, typ), value...)
-	return append(b, make([]byte, -len(b)&3)...)
+	return appendAttribute(b, extInfo, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofTCPInfo))
 }
 
 func message(typ, flags uint16, seq uint32, body []byte) []byte {

@@ -42,8 +42,8 @@
 // one.
 //
 //   - [EBPF] loads programs into the Linux kernel that tell of each connection
-//     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP
-//     and raw IP sockets, with bytes. It sees connections however short, and
+//     of every network namespace as it opens and closes, of TCP, UDP, ICMP, SCTP,
+//     raw IP and packet sockets, with bytes. It sees connections however short, and
 //     whatever system calls send: also sendfile, splice, sendmmsg and io_uring.
 //     It needs BTF, the PID namespace of the host, and root or the capabilities
 //     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP
@@ -53,6 +53,9 @@
 //     reported within 0.1 seconds, what changes within an interval. The counters
 //     of a connection that was idle for ten intervals may take ten to move again,
 //     if no system call that sends or receives is seen, as with sendfile and splice.
+//     Some kernels that are locked down do not let sockets be visited: there the
+//     counters come from a walk over all open files, at each interval if that takes
+//     a twentieth of it or less.
 //   - [Diag] polls the kernel's sock_diag, without privileges.
 //   - [Proc] polls the tables in /proc/net, for kernels without sock_diag and
 //     sandboxes without netlink.
@@ -75,25 +78,68 @@
 // # What is lost
 //
 // If more happens than a consumer of [Collector.Events] can take, the kernel's
-// ring of 1 MiB, some 6,000 events, fills up. What finds no room is counted and
-// told by an event of kind [Lost]; within a second the collector finds again
-// what is there and what is gone. A connection whose opening was lost is still
-// reported in full when it closes. Flows are found by the next pass, not lost, unless
+// ring of 1 MiB, some 6,000 events, fills up. An opening or an end that finds no room is
+// late, which [Info] counts: within a second the collector finds what is there and what is
+// gone, and a connection whose opening found no room is reported in full when it closes.
+// A connection is lost if that finds no room either; those are counted and told by an
+// event of kind [Lost]. Flows are found by the next pass, not lost, unless
 // one socket opens more than 32,768 between two passes, or all more than the
-// kernel's table of 262,144 has room for. Such a socket counts as one lost event a
+// kernel's table of 262,144 has room for. Such a socket counts as one lost connection a
 // pass, and a warning names its program.
 //
 // The kernel does not call the programs of [EBPF] for some packets that come in an
 // interrupt. The collector therefore compares, at each poll, how many TCP connections
 // the kernel has with how many it knows, and looks for those that are gone. A close
 // that no program saw is reported within two polls, and in a storm of openings and
-// closes within 10 seconds; its bytes are those of the last poll.
+// closes within 10 seconds; its bytes are those of the last poll. Where sockets cannot
+// be visited, it is reported when 120 polls, or three if events were lost, have found no
+// process that holds the connection.
+//
+// What a program sends by packet sockets (AF_PACKET) is seen from a moment after one of
+// them first sends until a minute after the last; the first packet of each socket, what
+// they receive, and what leaves by AF_XDP is not.
+//
+// Datagrams that a socket has no room for do not count as received; before Linux 6.10
+// they do.
+//
+// # Tunnels
+//
+// The packets that a tunnel sends and receives pass no socket of a program, and [EBPF]
+// knows them from its device: VXLAN, GENEVE, WireGuard, GRE (gre, gretap, ip6gre,
+// ip6gretap) and IP in IP (ipip, sit, ip6tnl). Each peer of such a device is a flow, with
+// the owner "kernel" and the device's name as its Exe. What goes through the tunnel is
+// told besides, as ever.
+//
+//   - Counters are read once in an interval. New devices are looked for every 10 seconds
+//     or more seldom; what such a device has sent until then counts. A flow ends with its
+//     device, and what that sent since the last poll is not told.
+//   - Bytes are those of the packets inside, with their IP headers, as the device counts
+//     them; gretap also counts the Ethernet headers of what it receives. WireGuard counts
+//     its own packets instead, without headers of IP and UDP.
+//   - Ports are those on which the two listen. VXLAN and GENEVE vary the ports they send from.
+//   - The direction is out if the device has sent something by the poll at which the
+//     flow opens: who sent first is not known.
+//   - If no local address is set, it is that of the route to the peer; an unspecified one
+//     is not known, as of a device that was moved out of the network namespace from which
+//     it sends.
+//   - If a VXLAN device has several remotes, those that it sends to, or has learned from,
+//     are told without bytes.
+//   - Network namespaces are found by their processes and in /run/netns. Up to 256, with
+//     1,024 tunnels, are looked into, and 1,024 remotes of each; the log says of more. Those
+//     of others than the collector need CAP_SYS_PTRACE and CAP_SYS_ADMIN, which Info does
+//     not say.
+//
+// Not told are tunnels whose packets bring the peer along (external devices, as of Open
+// vSwitch or Cilium), groups of next hops, GRE and IP in IP without a remote or inside UDP
+// (FOU, GUE), IPsec, L2TP, PPTP and others.
 //
 // # Owners and directions
 //
 // The owner of a connection is the process that last sent or received; a
 // connection that was accepted belongs to the process that listened until then.
 // A close names the last owner, with the name, program and user that it had then.
+// What the kernel sends for itself, as for a network file system, has the owner
+// "kernel" with [EBPF], and a subflow of MPTCP the owner of the connection.
 // [EBPF] also reports the other processes that hold the socket, within 10 seconds of
 // the fork. The backends that
 // poll take the first process found to hold it, and look again when that has

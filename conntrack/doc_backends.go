@@ -18,6 +18,7 @@
 //	tcp-splice                 all         all         all -b      all
 //	tcp-splice-echo            all         all         all -b      all
 //	tcp-io_uring               all         all         all -b      all
+//	tcp-io_uring-direct        all         all -p      all -pb     all -p
 //	tcp-sequence               all         by chance   by chance   by chance
 //	tcp-burst                  all         all         all -b      all
 //	tcp-processes              all         by chance   by chance   by chance

@@ -22,6 +22,9 @@ const (
 	flowIdle     = time.Minute      // after which a flow has ended, if its socket may have others
 	holdersEvery = 10 * time.Second // how often all processes are asked what they hold, at least
 	holdersShare = 300              // of the time between two such passes, one takes at most 1/300
+	countShare   = 20               // likewise if such passes must count, too
+	mostUnheld   = 120              // such passes in which nobody held a connection: it is gone, if the kernel cannot be asked
+	fewUnheld    = 3                // likewise, if its close may be among events that were lost
 	resyncEvery  = 250 * time.Millisecond
 	idleEvery    = 5 * time.Second // how often idle flows are looked for, at least
 	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
@@ -47,7 +50,8 @@ type ebpf struct {
 	asked  []func()
 	closed bool
 	failed error  // why the pump has ended by itself
-	lost   uint64 // events, and packets of flows for which there was no room
+	lost   uint64 // connections and flows
+	tardy  uint64 // events
 
 	followers []*follower // appended to by the pump; their queues are guarded by mu
 
@@ -82,11 +86,13 @@ type ebpf struct {
 	holdersAt    time.Time     // when they are due
 	resyncDue    bool          // events were lost
 	resyncAt     time.Time     // not before
-	lostEvents   uint64        // of lost
+	lostEvents   uint64        // those without room in the ring
+	lossAt       int64         // when some last were, as the kernel's clock says
 	closesUnseen int           // that endGone has found
 	suspects     []uint64      // of endGone
 	keys         []bpf.FlowKey // of endAll
-	failing      string        // why the last pass failed
+	failing      failure       // of the last pass
+	tunnels      tunnels
 }
 
 func openEBPF(o Options) (backend, error) {
@@ -103,6 +109,7 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*socket),
 		released: make(map[uint64]int64), ignored: make(map[uint64]bool), started: time.Now(),
+		tunnels: tunnels{loopback: o.Loopback},
 	}
 	var limited []string
 	if probe.NoPackets != nil {
@@ -114,6 +121,9 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	}
 	if probe.NoLengths != nil {
 		limited = append(limited, fmt.Sprintf("a program that takes over another's socket is noticed late: %v", probe.NoLengths))
+	}
+	if probe.NoVisits != nil {
+		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and an end that is not seen is told after minutes: %v", probe.NoVisits))
 	}
 	e.limited = strings.Join(limited, "; ")
 	e.setClock()
@@ -128,6 +138,8 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		probe.Close()
 		return nil, err
 	}
+	e.findTunnels()
+	e.countTunnels()
 	e.comeBack()
 	go e.pump()
 	return e, nil
@@ -239,7 +251,7 @@ func (l *loopback) close() {
 func (e *ebpf) info() Info {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost}
+	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost, Late: e.tardy}
 }
 
 func (e *ebpf) close() error {
@@ -444,19 +456,25 @@ func (e *ebpf) deadline() time.Time {
 // due does what it is time for. What fails is tried again.
 func (e *ebpf) due() error {
 	e.setClock()
-	events, packets, err := e.probe.Lost()
+	connections, late, flows, err := e.probe.Lost()
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	if lost := events + packets; lost != e.lost {
+	if err := e.probe.Frames(now.UnixNano() - e.offset); err != nil {
+		e.log.Warn("conntrack: " + err.Error())
+	}
+	if lost := connections + flows; lost != e.lost {
 		e.tell(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
 		e.mu.Lock()
 		e.lost = lost
 		e.mu.Unlock()
 	}
-	if events != e.lostEvents {
-		e.lostEvents = events
+	if events := connections + late; events != e.lostEvents {
+		e.mu.Lock()
+		e.tardy = late
+		e.mu.Unlock()
+		e.lostEvents, e.lossAt = events, now.UnixNano()-e.offset
 		e.resyncDue = true
 	}
 	if e.resyncDue && !now.Before(e.resyncAt) {
@@ -488,7 +506,7 @@ func (e *ebpf) due() error {
 // is not much older.
 func (e *ebpf) idle(now time.Time) error {
 	if now.Sub(e.countedAt) > idleEvery/2 {
-		if err := e.countFlows(false); err != nil {
+		if err := e.count(); err != nil {
 			return err
 		}
 	}
@@ -501,15 +519,21 @@ func (e *ebpf) idle(now time.Time) error {
 
 // passed takes note of whether a pass over all sockets has failed, as for want of
 // memory or of file descriptors.
-func (e *ebpf) passed(err error) {
-	failing := ""
+func (e *ebpf) passed(err error) { e.failing.set(e.log, err) }
+
+// A failure is why something did not work that is tried again; empty: it did.
+type failure string
+
+// set takes in how the last try went, and logs what is not as before.
+func (f *failure) set(log *slog.Logger, err error) {
+	before := *f
+	*f = ""
 	if err != nil {
-		failing = err.Error()
+		*f = failure(err.Error())
 	}
-	if failing != "" && failing != e.failing {
-		e.log.Warn("conntrack: trying again", "error", err)
+	if *f != "" && *f != before {
+		log.Warn("conntrack: trying again", "error", err)
 	}
-	e.failing = failing
 }
 
 // setClock learns how far the wall clock is from the kernel's, which is that of

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,21 @@ import (
 // ebpfOrSkip opens the backend EBPF with a ring of a size; zero is the default.
 func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
 	t.Helper()
+	return ebpfWith(t, o, bpf.Options{Ring: ring})
+}
+
+// visitingOrSkip is ebpfOrSkip where the kernel lets its programs visit sockets.
+func visitingOrSkip(t testing.TB, o Options) *Collector {
+	t.Helper()
+	c := ebpfOrSkip(t, o, 0)
+	if err := c.backend.(*ebpf).probe.NoVisits; err != nil {
+		t.Skip(err)
+	}
+	return c
+}
+
+func ebpfWith(t testing.TB, o Options, with bpf.Options) *Collector {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to load programs into the kernel")
 	}
@@ -38,7 +54,8 @@ func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
 		o.Interval = time.Second
 	}
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	probe, err := bpf.Open(bpf.Options{Loopback: o.Loopback, Ring: ring})
+	with.Loopback = o.Loopback
+	probe, err := bpf.Open(with)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
 		t.Skip("needs a kernel that takes the programs: ", err)
 	}
@@ -178,6 +195,34 @@ func TestSharers(t *testing.T) {
 		return ok && conn.Process.PID == sleep.Process.Pid
 	}, time.Minute, 10*time.Millisecond, "%+v", conn)
 	assert.Nil(t, conn.Sharers)
+}
+
+// TestFoundBeforeItsOpening: a pass may find the first subflow of an MPTCP socket, of which
+// it does not learn the opening, while that is on its way.
+func TestFoundBeforeItsOpening(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	e := c.backend.(*ebpf)
+	const id = 1 << 61
+	opens, found := make(chan Conn, 8), bpf.Socket{Proto: uint8(TCP), State: uint8(Established), Cookie: id, Time: 200,
+		Local: netip.MustParseAddrPort("192.0.2.1:80"), Peer: netip.MustParseAddrPort("198.51.100.1:4000")}
+	follow(t, c, func(ev Event) {
+		if ev.Conn.ID == id && ev.Kind != Update {
+			opens <- ev.Conn
+		}
+	})
+	require.NoError(t, e.do(func() {
+		s := found
+		assert.Equal(t, Out, e.open(&s).conn.Direction, "as far as is known")
+		s = found
+		s.Kind, s.Opened, s.Direction = bpf.Opened, 100, 2
+		e.handle(&s, nil)
+		s.Kind, s.Tx = bpf.Closed, 7
+		e.handle(&s, nil)
+	}))
+	<-opens
+	closed := <-opens
+	assert.Equal(t, []any{In, Closed, uint64(7), e.wall(100).Unix()}, []any{closed.Direction, closed.State, closed.Tx, closed.Opened.Unix()})
+	assert.Empty(t, opens)
 }
 
 func TestEBPFClosed(t *testing.T) {

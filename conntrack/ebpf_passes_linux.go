@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
@@ -26,11 +28,16 @@ func (e *ebpf) refresh(must bool) error {
 			e.update(t, now)
 		}
 	}
-	present, err := e.probe.Changes(func(c *bpf.Change) { e.change(c, now) })
-	if err != nil {
-		return err
+	must = must || time.Now().After(e.holdersAt)
+	present := 0
+	if e.probe.NoVisits == nil {
+		var err error
+		if present, err = e.probe.Changes(func(c *bpf.Change) { e.change(c, now) }); err != nil {
+			return err
+		}
+		must = must || e.lacks(present)
 	}
-	if must || time.Now().After(e.holdersAt) || e.lacks(present) {
+	if must {
 		if err := e.findHolders(); err != nil {
 			return err
 		}
@@ -39,6 +46,15 @@ func (e *ebpf) refresh(must bool) error {
 		}
 		e.excess = max(0, e.tcp-present)
 	}
+	if !time.Now().Before(e.tunnels.findAt) {
+		e.findTunnels()
+	}
+	return e.count()
+}
+
+// count reads the counters of all that is no TCP connection.
+func (e *ebpf) count() error {
+	e.countTunnels()
 	return e.countFlows(false)
 }
 
@@ -75,9 +91,7 @@ func (e *ebpf) change(c *bpf.Change, now time.Time) {
 	}
 	changed := c.Owned && e.owns(t, e.processes.of(&c.Owner))
 	if c.Counted {
-		k := &t.conn
-		changed = changed || k.Tx != c.Tx || k.Rx != c.Rx || k.State != State(c.State) || k.UID != c.UID
-		k.Tx, k.Rx, k.RTT, k.State, k.UID = c.Tx, c.Rx, c.RTT, State(c.State), c.UID
+		changed = t.recount(c.Tx, c.Rx, c.RTT, State(c.State), c.UID) || changed
 	}
 	if changed {
 		e.update(t, now)
@@ -96,8 +110,10 @@ func (e *ebpf) countMisses() {
 			missed(&t.presence)
 		}
 	}
-	for _, s := range e.sockets {
-		missed(&s.presence)
+	for cookie, s := range e.sockets {
+		if cookie&ofTunnel == 0 {
+			missed(&s.presence)
+		}
 	}
 }
 
@@ -119,6 +135,9 @@ func (e *ebpf) findHolders() error {
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
 			if t := e.conns[s.Cookie]; t != nil && t.flow == nil && (t.opened == s.Opened || s.Opened == 0) {
+				if e.probe.NoVisits != nil && t.recount(s.Tx, s.Rx, s.RTT, State(s.State), s.UID) {
+					e.update(t, now)
+				}
 				e.holder(&t.presence, holding{conn: t}, s)
 			} else {
 				found = append(found, *s)
@@ -129,7 +148,7 @@ func (e *ebpf) findHolders() error {
 			}
 			fallthrough
 		default:
-			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP)
+			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP) || s.Proto == uint8(SCTP) && s.State == unix.BPF_TCP_LISTEN
 			if sock := e.sockets[s.Cookie]; sock != nil {
 				e.holder(&sock.presence, holding{socket: sock}, s)
 			}
@@ -170,7 +189,11 @@ func (e *ebpf) findHolders() error {
 		}
 	}
 	clear(e.touched)
-	e.holdersAt = start.Add(max(holdersEvery, holdersShare*time.Since(start)))
+	every, share := holdersEvery, time.Duration(holdersShare)
+	if e.probe.NoVisits != nil {
+		every, share = 0, countShare
+	}
+	e.holdersAt = start.Add(max(every, share*time.Since(start)))
 	return nil
 }
 
@@ -240,18 +263,7 @@ func (e *ebpf) countFlows(must bool) error {
 			return whole
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
-			t.conn.Tx, t.conn.Rx = s.Tx, s.Rx
-			if t.flow.socket.process != nil {
-				e.owns(t, *t.flow.socket.process)
-			}
-			e.emit(Update, now.Round(0), &t.conn)
-			t.flow.grown = now.Sub(e.started)
-			t.flow.socket.flows.remove(t, ofSocket)
-			t.flow.socket.flows.add(t, ofSocket)
-			if !t.flow.connected {
-				e.idlest.remove(t, ofAll)
-				e.idlest.add(t, ofAll)
-			}
+			e.grow(t, s.Tx, s.Rx, now)
 		}
 		whole = !e.full()
 		return whole
@@ -276,27 +288,45 @@ func (e *ebpf) resync() error {
 // endGone ends the connections and flows that do not exist any more although no
 // close was seen. Their bytes are those of the last pass that found them. It asks
 // about those that the last passes, at least misses of them, did not find held by
-// any process.
+// any process. If the kernel cannot be asked, those that nobody has held for longer
+// are taken for gone.
 func (e *ebpf) endGone(misses uint8) error {
+	asks := e.probe.NoVisits == nil
+	suspect := func(p *presence, opened int64) bool {
+		switch {
+		case asks:
+			return p.misses >= misses
+		case opened < e.lossAt:
+			return p.misses >= fewUnheld
+		}
+		return p.misses >= mostUnheld
+	}
 	e.suspects = e.suspects[:0]
 	for id, t := range e.conns {
-		if t.flow == nil && t.misses >= misses {
+		if t.flow == nil && suspect(&t.presence, t.opened) && (asks || t.conn.Process != kernel) {
 			e.suspects = append(e.suspects, id)
 		}
 	}
 	for cookie, s := range e.sockets {
-		if s.misses >= misses {
+		// Those of unconnected sockets end when they are idle.
+		if first := s.flows.front; (asks || first.flow.connected) && suspect(&s.presence, first.opened) {
 			e.suspects = append(e.suspects, cookie)
 		}
 	}
 	if len(e.suspects) == 0 {
 		return nil
 	}
-	for cookie := range e.ignored {
-		e.suspects = append(e.suspects, cookie)
-	}
 	now := time.Now().Round(0)
-	gone, closed, err := e.probe.Audit(e.suspects)
+	gone, closed := []uint64(nil), e.suspects
+	var err error
+	if asks {
+		for cookie := range e.ignored {
+			e.suspects = append(e.suspects, cookie)
+		}
+		gone, closed, err = e.probe.Audit(e.suspects)
+	} else if len(e.ignored) > mostReleased {
+		clear(e.ignored)
+	}
 	if err == nil {
 		// Of most of them the close stands in the ring.
 		err = e.probe.Drain(e.handle)

@@ -19,6 +19,7 @@ import (
 type tracked struct {
 	conn     Conn
 	opened   int64 // as the kernel's clock says
+	guessed  bool  // opened is when a pass found it
 	flow     *flow // nil of a TCP connection
 	presence       // of its socket; of a flow, that of the socket has it
 	late     bool  // its update waits until there is room
@@ -137,8 +138,8 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		t := e.open(s)
 		t.count(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
-		if s.Owner.PID != 0 {
-			t.conn.Process = e.processes.of(&s.Owner)
+		if p := e.processes.of(&s.Owner); p != (Process{}) {
+			t.conn.Process = p
 		}
 		e.end(t, e.wall(s.Time))
 		e.putAside(t)
@@ -174,14 +175,23 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		if t.opened == s.Opened || s.Opened == 0 {
 			return t
 		}
+		if t.guessed && s.Opened < t.opened {
+			// A pass has found it before its opening was read.
+			t.opened, t.guessed, t.conn.Opened = s.Opened, false, e.wall(s.Opened)
+			if s.Direction != 0 {
+				t.conn.Direction = direction(s.Direction)
+			}
+			return t
+		}
 		// The end of the one before was lost.
 		e.end(t, e.wall(s.Opened))
 	}
-	if s.Opened == 0 {
+	guessed := s.Opened == 0
+	if guessed {
 		s.Opened = s.Time
 	}
 	t = e.unused()
-	*t = tracked{opened: s.Opened, conn: Conn{
+	*t = tracked{opened: s.Opened, guessed: guessed, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -235,6 +245,15 @@ func (t *tracked) count(s *bpf.Socket) {
 	t.conn.Tx, t.conn.Rx, t.conn.RTT = s.Tx, s.Rx, s.RTT
 }
 
+// recount takes in the counters and the state of now, and reports whether one is another.
+// The round-trip time alone is no news.
+func (t *tracked) recount(tx, rx uint64, rtt time.Duration, state State, uid uint32) bool {
+	k := &t.conn
+	news := k.Tx != tx || k.Rx != rx || k.State != state || k.UID != uid
+	k.Tx, k.Rx, k.RTT, k.State, k.UID = tx, rx, rtt, state, uid
+	return news
+}
+
 // end takes a connection out of the table.
 func (e *ebpf) end(t *tracked, at time.Time) {
 	delete(e.conns, t.conn.ID)
@@ -260,10 +279,15 @@ func without(list []Process, pid int) []Process {
 
 // openFlow returns the flow that s tells of, and adds it if it is new.
 func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
-	key := s.Key()
-	if t := e.flows[key]; t != nil {
+	if t := e.flows[s.Key()]; t != nil {
 		return t
 	}
+	return e.addFlow(s, e.processes.of(&s.Owner))
+}
+
+// addFlow adds the flow that s tells of, which is new.
+func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
+	key := s.Key()
 	sock := e.sockets[s.Cookie]
 	if sock == nil {
 		sock = new(socket)
@@ -291,7 +315,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started)}
 	*t = tracked{opened: s.Opened, flow: f, conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
-		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
+		Process: owner, UID: s.UID, Opened: e.wall(s.Opened),
 	}}
 	t.count(s)
 	if t.conn.Direction == Unknown {
@@ -309,6 +333,24 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 		e.makeRoom(sock)
 	}
 	return t
+}
+
+// grow takes in the counters of a flow that was not idle.
+func (e *ebpf) grow(t *tracked, tx, rx uint64, now time.Time) {
+	if t.conn.Tx != tx || t.conn.Rx != rx {
+		t.conn.Tx, t.conn.Rx = tx, rx
+		if t.flow.socket.process != nil {
+			e.owns(t, *t.flow.socket.process)
+		}
+		e.emit(Update, now.Round(0), &t.conn)
+	}
+	t.flow.grown = now.Sub(e.started)
+	t.flow.socket.flows.remove(t, ofSocket)
+	t.flow.socket.flows.add(t, ofSocket)
+	if !t.flow.connected {
+		e.idlest.remove(t, ofAll)
+		e.idlest.add(t, ofAll)
+	}
 }
 
 // makeRoom ends some idle flows early, if a socket has too many or if there are too
@@ -414,7 +456,7 @@ func (e *ebpf) endIdle(now time.Time) (more bool) {
 // owns makes a process the owner of a connection, and reports whether that is news.
 func (e *ebpf) owns(t *tracked, p Process) bool {
 	before := t.conn.Process
-	if p.PID == 0 || p == before {
+	if p == (Process{}) || p == before {
 		return false
 	}
 	t.conn.Process = p

@@ -3,7 +3,9 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -71,7 +73,7 @@ func TestFlowsOfOneSocket(t *testing.T) {
 // TestConnectedFlowsEnd: a connected flow lives as long as its socket, also if
 // nothing is sent and if the end of the socket was not seen.
 func TestConnectedFlowsEnd(t *testing.T) {
-	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	c := visitingOrSkip(t, Options{Loopback: true})
 	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer u.Close()
@@ -365,4 +367,215 @@ func TestRawSockets(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 50, n, "while the sockets live")
+}
+
+// TestPacketSockets: what a program sends past the protocols of IP is a flow of each peer,
+// once, whatever devices it passes; what is no IP is none.
+func TestPacketSockets(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	for _, args := range []string{"link add d0 type veth peer name d1", "link set d0 up", "link set d1 up", "link add link d0 name m0 type macvlan", "link set m0 up"} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Skipf("needs a kernel with veth and macvlan devices: ip %s: %s", args, out)
+		}
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	send := func(device string, proto uint16, packet []byte) {
+		d, err := net.InterfaceByName(device)
+		require.NoError(t, err)
+		require.NoError(t, unix.Sendto(fd, packet, 0, &unix.SockaddrLinklayer{Protocol: proto<<8 | proto>>8, Ifindex: d.Index, Halen: 6}))
+	}
+	to := func(peer string) (flows []Conn) {
+		for _, conn := range own(snapshot(t, c)) {
+			if conn.Peer.String() == peer {
+				flows = append(flows, conn)
+			}
+		}
+		return flows
+	}
+	// That one sends is noticed when it does.
+	require.Eventually(t, func() bool {
+		send("d0", unix.ETH_P_IP, datagram("192.0.2.1:9", "198.51.100.1:53", 100))
+		return len(to("198.51.100.1:53")) == 1
+	}, time.Minute, 10*time.Millisecond)
+	for range 10 {
+		send("d0", unix.ETH_P_IP, datagram("192.0.2.1:9", "198.51.100.2:53", 100))
+		send("m0", unix.ETH_P_IP, datagram("192.0.2.1:9", "198.51.100.3:53", 200))
+		send("m0", unix.ETH_P_IPV6, datagram("[2001:db8:a::1]:9", "[2001:db8:b::1]:53", 300))
+		send("d0", unix.ETH_P_ARP, datagram("192.0.2.1:9", "198.51.100.4:53", 100))
+		send("d0", unix.ETH_P_IP, datagram("192.0.2.1:9", "198.51.100.5:53", 100)[:19])
+		send("d0", unix.ETH_P_IP, datagram("192.0.2.1:9", "198.51.100.6:53", 1000)[:128]) // cut, and says that it is longer
+		send("lo", unix.ETH_P_IP, datagram("127.0.0.1:9", "127.0.0.1:53", 100))           // not asked for
+	}
+	for peer, bytes := range map[string]uint64{"198.51.100.2:53": 1000, "198.51.100.3:53": 2000, "[2001:db8:b::1]:53": 3000, "198.51.100.6:53": 1000} {
+		flows := to(peer)
+		if assert.Len(t, flows, 1, peer) {
+			assert.Equal(t, UDP, flows[0].Proto)
+			assert.Equal(t, Out, flows[0].Direction)
+			assert.Equal(t, uint16(9), flows[0].Local.Port())
+			assert.Equal(t, []uint64{bytes, 0}, []uint64{flows[0].Tx, flows[0].Rx}, peer)
+			assert.Equal(t, uint32(os.Getuid()), flows[0].UID)
+		}
+	}
+	for _, peer := range []string{"198.51.100.4:53", "198.51.100.5:53", "127.0.0.1:53"} {
+		assert.Empty(t, to(peer))
+	}
+	// When none has sent for a while the program goes, and comes again.
+	e := c.backend.(*ebpf)
+	require.NoError(t, e.do(func() { assert.NoError(t, e.probe.Frames(time.Now().Add(2*time.Minute).UnixNano()-e.offset)) }))
+	require.Eventually(t, func() bool {
+		send("d0", unix.ETH_P_IP, datagram("192.0.2.1:9", "198.51.100.7:53", 100))
+		return len(to("198.51.100.7:53")) == 1
+	}, time.Minute, 10*time.Millisecond)
+}
+
+// TestUDPLite: it has ports and bytes as UDP has.
+func TestUDPLite(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	var fds [2]int
+	var at [2]*unix.SockaddrInet4
+	for i := range fds {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(UDPLite))
+		if err != nil {
+			t.Skip("needs a kernel with UDP-Lite: ", err)
+		}
+		defer unix.Close(fd)
+		at[i] = &unix.SockaddrInet4{Port: 7001 + i, Addr: [4]byte{203, 0, 113, 10}}
+		require.NoError(t, unix.Bind(fd, at[i]))
+		fds[i] = fd
+	}
+	for range 3 {
+		require.NoError(t, unix.Sendto(fds[0], make([]byte, 100), 0, at[1]))
+		_, _, err := unix.Recvfrom(fds[1], make([]byte, 200), 0)
+		require.NoError(t, err)
+	}
+	got := map[uint16]Conn{}
+	for _, conn := range own(snapshot(t, c)) {
+		if conn.Proto == UDPLite {
+			got[conn.Local.Port()] = conn
+		}
+	}
+	require.Len(t, got, 2)
+	assert.Equal(t, []any{Out, uint16(7002), uint64(300), uint64(0)}, []any{got[7001].Direction, got[7001].Peer.Port(), got[7001].Tx, got[7001].Rx})
+	assert.Equal(t, []any{In, uint16(7001), uint64(0), uint64(300)}, []any{got[7002].Direction, got[7002].Peer.Port(), got[7002].Tx, got[7002].Rx})
+}
+
+// TestDroppedDatagrams: those that a socket has no room for are not received.
+func TestDroppedDatagrams(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	if !c.backend.(*ebpf).probe.Drops() {
+		t.Skip("needs Linux 6.10")
+	}
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		u, err := net.ListenPacket("udp", at)
+		require.NoError(t, err)
+		defer u.Close()
+		require.NoError(t, u.(*net.UDPConn).SetReadBuffer(4<<10))
+		s, err := net.Dial("udp", u.LocalAddr().String())
+		require.NoError(t, err)
+		defer s.Close()
+		for range 100 {
+			_, err := s.Write(make([]byte, 1000))
+			require.NoError(t, err)
+		}
+		var read uint64
+		u.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		for {
+			n, _, err := u.ReadFrom(make([]byte, 2000))
+			if err != nil {
+				break
+			}
+			read += uint64(n)
+		}
+		require.Positive(t, read)
+		require.Less(t, read, uint64(100_000))
+		got, ok := find(snapshot(t, c), u.LocalAddr(), s.LocalAddr())
+		require.True(t, ok)
+		assert.Equal(t, read, got.Rx)
+		sent, ok := find(snapshot(t, c), s.LocalAddr(), u.LocalAddr())
+		require.True(t, ok)
+		assert.Equal(t, uint64(100_000), sent.Tx)
+	}
+}
+
+// datagram is a packet of IP with a datagram of UDP of so many bytes.
+func datagram(local, peer string, payload int) []byte {
+	from, to := netip.MustParseAddrPort(local), netip.MustParseAddrPort(peer)
+	var b []byte
+	if from.Addr().Is4() {
+		b = append(b, 0x45, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(20+8+payload))
+		b = append(b, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0)
+	} else {
+		b = append(b, 0x60, 0, 0, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(8+payload))
+		b = append(b, unix.IPPROTO_UDP, 64)
+	}
+	b = append(append(b, from.Addr().AsSlice()...), to.Addr().AsSlice()...)
+	for _, n := range []uint16{from.Port(), to.Port(), uint16(8 + payload), 0} {
+		b = binary.BigEndian.AppendUint16(b, n)
+	}
+	return append(b, make([]byte, payload)...)
+}
+
+// TestSubflows: each subflow of MPTCP has the program that has the connection, also those
+// that the kernel opens later.
+func TestSubflows(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	for _, args := range []string{"mptcp limits set subflow 2 add_addr_accepted 2", "mptcp endpoint add 198.51.100.20 dev lo subflow"} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Skipf("needs a kernel with MPTCP: ip %s: %s", args, out)
+		}
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	var mu sync.Mutex
+	first := map[netip.AddrPort]Process{} // at both ends, when it opened
+	follow(t, c, func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == Open {
+			first[e.Conn.Local] = e.Conn.Process
+		}
+	})
+	l := listen(t, "203.0.113.10:0")
+	var d net.Dialer
+	d.SetMultipathTCP(true)
+	client, server := pair(t, l, l.Addr().String(), d)
+	if on, _ := client.(*net.TCPConn).MultipathTCP(); !on {
+		t.Skip("needs a kernel with MPTCP")
+	}
+	for _, c := range []net.Conn{client, server} {
+		_, err := c.Write(make([]byte, 1000))
+		require.NoError(t, err)
+	}
+	for _, c := range []net.Conn{client, server} {
+		_, err := io.ReadFull(c, make([]byte, 1000))
+		require.NoError(t, err)
+	}
+	subflows := func() (n int) {
+		for _, conn := range snapshot(t, c) {
+			if conn.Local.Port() == netip.MustParseAddrPort(l.Addr().String()).Port() || conn.Peer.Port() == netip.MustParseAddrPort(l.Addr().String()).Port() {
+				n++
+				assert.Equal(t, os.Getpid(), conn.Process.PID, "%+v", conn)
+			}
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return subflows() == 4 }, time.Minute, 10*time.Millisecond)
+	mu.Lock()
+	defer mu.Unlock()
+	for local, p := range first {
+		if local.Addr().String() == "198.51.100.20" {
+			assert.Equal(t, os.Getpid(), p.PID, "from the first on")
+		}
+	}
 }

@@ -12,14 +12,14 @@ import (
 //
 //	event      "open", "update", "close" or "lost"
 //	time       when that happened, RFC 3339 in UTC, with fractions of a second
-//	proto      "tcp", "udp", "icmp", "icmpv6", "sctp" or the number
+//	proto      "tcp", "udp", "icmp", "icmpv6", "sctp", "udplite" or the number
 //	state      of TCP, such as "established" or "close-wait"
 //	direction  "in" or "out"
 //	local      address and port, such as "192.0.2.1:443" or "[2001:db8::1]:443"
 //	peer       likewise
 //	pid        process ID
 //	comm       the kernel's name of the process
-//	exe        path of its executable
+//	exe        path of its executable, or the device of a tunnel of the kernel
 //	uid        user that owns the socket
 //	container  64 hexadecimal digits
 //	sharers    other processes that hold the socket, an array of objects with pid, comm, exe and container
@@ -29,7 +29,7 @@ import (
 //	opened     when the connection opened or was first seen, as time
 //
 // What is unknown is absent. Events of kind Lost have event, time and lost, the
-// number of events lost. Bytes of comm and exe that are not UTF-8 become U+FFFD.
+// number of connections lost. Bytes of comm and exe that are not UTF-8 become U+FFFD.
 func (e Event) MarshalJSON() ([]byte, error) { return e.appendJSON(make([]byte, 0, 512)), nil }
 
 // appendJSON is written out, since an agent may print tens of thousands of events a second.

@@ -197,7 +197,7 @@ func (o *holders) sockets(pid int32, found func(pid int32, inode uint32) bool) b
 			o.deny(err)
 			return true
 		}
-		inode, ok := socketInode(link[:n])
+		inode, ok := inodeOf(link[:n], "socket")
 		return !ok || found(pid, inode)
 	})
 }
@@ -306,13 +306,13 @@ func dirent(b []byte) (name, rest []byte) {
 	return name[:end], rest
 }
 
-// socketInode returns the number in "socket:[number]".
-func socketInode(link []byte) (uint32, bool) {
-	const prefix = "socket:["
-	if len(link) < len(prefix)+2 || string(link[:len(prefix)]) != prefix || link[len(link)-1] != ']' {
+// inodeOf returns the number in a link such as "socket:[number]".
+func inodeOf(link []byte, kind string) (uint32, bool) {
+	size := len(kind) + len(":[")
+	if len(link) <= size || string(link[:len(kind)]) != kind || string(link[len(kind):size]) != ":[" || link[len(link)-1] != ']' {
 		return 0, false
 	}
-	n, ok := number(link[len(prefix) : len(link)-1])
+	n, ok := number(link[size : len(link)-1])
 	return uint32(n), ok && n <= 1<<32-1
 }
 

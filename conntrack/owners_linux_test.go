@@ -76,7 +76,7 @@ func TestSocketInode(t *testing.T) {
 		{"/tmp/socket:[1]", 0, false},
 		{"", 0, false},
 	} {
-		got, ok := socketInode([]byte(tt.link))
+		got, ok := inodeOf([]byte(tt.link), "socket")
 		assert.Equal(t, tt.ok, ok, tt.link)
 		if ok {
 			assert.Equal(t, tt.want, got, tt.link)
@@ -98,8 +98,8 @@ func FuzzSocketInode(f *testing.F) {
 			want, err = strconv.ParseUint(text, 10, 32)
 			ok = err == nil && len(text) <= 18
 		}
-		if got, gotOK := socketInode(b); gotOK != ok || ok && uint64(got) != want {
-			t.Errorf("socketInode(%q) = %d, %v, want %d, %v", b, got, gotOK, want, ok)
+		if got, gotOK := inodeOf(b, "socket"); gotOK != ok || ok && uint64(got) != want {
+			t.Errorf("inodeOf(%q) = %d, %v, want %d, %v", b, got, gotOK, want, ok)
 		}
 	})
 }

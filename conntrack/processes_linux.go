@@ -54,9 +54,15 @@ func (p *processes) put(k processKey, v *Process) {
 	p.young[k] = v
 }
 
+// kernel is the owner of what the kernel does for itself.
+var kernel = Process{Comm: "kernel"}
+
 // of returns the process that owns a socket.
 func (p *processes) of(o *bpf.Owner) Process {
 	if o.PID == 0 {
+		if o.Comm[0] != 0 {
+			return kernel
+		}
 		return Process{}
 	}
 	k := processKey{o.PID, o.Exec, o.Start}

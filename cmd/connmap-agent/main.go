@@ -287,10 +287,20 @@ func (p *printer) write() {
 // nameOf names a process, often that of the line before.
 func (p *printer) nameOf(q conntrack.Process) string {
 	switch {
-	case q.PID == 0:
+	case q == conntrack.Process{}:
 		return "?"
-	case q != p.process:
-		p.process, p.name = q, fmt.Sprintf("%s[%d]", feed.CleanProcess(q).Comm, q.PID)
+	case q == p.process:
+		return p.name
+	}
+	p.process = q
+	q = feed.CleanProcess(q)
+	switch {
+	case q.PID != 0:
+		p.name = fmt.Sprintf("%s[%d]", q.Comm, q.PID)
+	case q.Exe != "":
+		p.name = fmt.Sprintf("%s[%s]", q.Comm, q.Exe)
+	default:
+		p.name = q.Comm
 	}
 	return p.name
 }
@@ -303,7 +313,7 @@ func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
 	}
 	b = e.Time.AppendFormat(b, "15:04:05")
 	if e.Kind == conntrack.Lost {
-		return fmt.Appendf(b, "  lost %d events\n", e.Lost), nil
+		return fmt.Appendf(b, "  lost %d connections\n", e.Lost), nil
 	}
 	c := &e.Conn
 	start := len(b)

@@ -216,7 +216,7 @@ func TestLines(t *testing.T) {
 	p := &printer{w: &out}
 	at := time.Date(2026, 3, 1, 9, 5, 7, 0, time.UTC)
 	var want strings.Builder
-	for i, comm := range []string{"sshd", "sshd", "é漢字", "a name of fifteen", "x\x1b[2J"} {
+	for i, comm := range []string{"", "sshd", "é漢字", "a name of fifteen", "x\x1b[2J"} {
 		c := conntrack.Conn{
 			Proto: []conntrack.Proto{conntrack.TCP, conntrack.UDP, 132, 200, conntrack.ICMPv6}[i], Direction: conntrack.Direction(i % 3), Tx: uint64(i) << 50, Rx: 7,
 			Local: netip.MustParseAddrPort("192.0.2.1:443"), Peer: netip.MustParseAddrPort("[2001:db8:1234:5678:9abc:def0:1234:5678]:65535"),
@@ -235,7 +235,7 @@ func TestLines(t *testing.T) {
 	}
 	require.NoError(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 3}))
 	require.NoError(t, p.flush())
-	assert.Equal(t, want.String()+"09:05:07  lost 3 events\n", out.String())
+	assert.Equal(t, want.String()+"09:05:07  lost 3 connections\n", out.String())
 	assert.NotContains(t, out.String(), "\x1b")
 
 	// The error of a write is returned, by a later call at the latest.
@@ -243,6 +243,23 @@ func TestLines(t *testing.T) {
 	assert.NoError(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 1}))
 	assert.ErrorIs(t, p.flush(), os.ErrClosed)
 	assert.ErrorIs(t, p.print(conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 1}), os.ErrClosed)
+}
+
+func TestNameOf(t *testing.T) {
+	for _, tt := range []struct {
+		process conntrack.Process
+		want    string
+	}{
+		{conntrack.Process{}, "?"},
+		{conntrack.Process{PID: 42, Comm: "sshd", Exe: "/usr/sbin/sshd"}, "sshd[42]"},
+		{conntrack.Process{Comm: "kernel"}, "kernel"},
+		{conntrack.Process{Comm: "kernel", Exe: "vxlan0\x1b"}, "kernel[vxlan0]"},
+	} {
+		p := &printer{}
+		for range 2 {
+			assert.Equal(t, tt.want, p.nameOf(tt.process))
+		}
+	}
 }
 
 type failing struct{}

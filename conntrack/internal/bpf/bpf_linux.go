@@ -3,10 +3,12 @@
 package bpf
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -14,6 +16,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -23,6 +27,7 @@ import (
 type Options struct {
 	Loopback bool // also report connections to loopback addresses
 	Ring     int  // bytes of the ring of events, a power of two and multiple of the page size; zero: 1 MiB
+	NoVisits bool // do without them even if the kernel does not, as tests of that do
 }
 
 // A Probe is the programs in the kernel and what they tell. Wake may be called
@@ -30,13 +35,17 @@ type Options struct {
 type Probe struct {
 	NoLengths error // why sends and receives are not seen; nil: they are
 	NoPackets error // why packets are not seen; nil: they are
+	NoVisits  error // why Changes and Audit cannot visit sockets; nil: they can
 
+	lengths []string // the programs that see sends and receives
+	drops   bool     // datagrams without room are seen
 	coll    *ebpf.Collection
 	links   []link.Link // an unreferenced link is detached by the garbage collector
 	held    *link.Iter
 	exists  *link.Iter
 	changed *link.Iter
 	ends    *link.Iter
+	frames  link.Link // nil: no packet socket sends
 	ring    *ringbuf.Reader
 	grown   *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
@@ -54,12 +63,17 @@ type Probe struct {
 	values []connmapFlow
 	value  connmapFlow
 	places []uint32 // in the list of flows to end
+
+	noFrames bool // the kernel does not take that program
 }
 
 // The programs that some kernels lack, or refuse without a capability.
 var (
 	lengthPrograms = []string{connmapProgSendLength, connmapProgRecvLength}
-	packetPrograms = map[string]ebpf.AttachType{
+	visitPrograms  = []string{connmapProgChanged, connmapProgExists, connmapProgEndFlows}
+	// Instead of lengthPrograms, where the kernel has no such tracepoints.
+	functionPrograms = []string{connmapProgSent4, connmapProgSent6, connmapProgReceived4, connmapProgReceived6}
+	packetPrograms   = map[string]ebpf.AttachType{
 		connmapProgEgress:   ebpf.AttachCGroupInetEgress,
 		connmapProgIngress:  ebpf.AttachCGroupInetIngress,
 		connmapProgSendTo4:  ebpf.AttachCGroupUDP4Sendmsg,
@@ -69,8 +83,8 @@ var (
 	}
 )
 
-// Open loads and attaches the programs. If packets, or sends and receives,
-// cannot be seen, it does without; the Probe says why. Its error wraps
+// Open loads and attaches the programs. If packets, or sends and receives, cannot be
+// seen, or sockets not be visited, it does without; the Probe says why. Its error wraps
 // [errors.ErrUnsupported] where the kernel cannot do it, and
 // [fs.ErrPermission] where it does not allow it.
 func Open(o Options) (*Probe, error) {
@@ -78,7 +92,8 @@ func Open(o Options) (*Probe, error) {
 		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
 	cgroup, noCgroup := cgroupRoot()
-	p := &Probe{NoPackets: noCgroup, buf: make([]byte, 64<<10), pass: 1}
+	p := &Probe{NoPackets: noCgroup, NoVisits: visits(o), buf: make([]byte, 64<<10), pass: 1}
+	p.lengths, p.drops = tracing()
 	err := p.start(o, cgroup)
 	if err != nil && p.NoPackets == nil {
 		p.NoPackets = err
@@ -93,15 +108,56 @@ func Open(o Options) (*Probe, error) {
 	}
 	lacks, _ := missingCapabilities()
 	if err != nil {
-		return nil, explain(err, lacks)
+		return nil, explain(err, lacks, firstLinux)
 	}
 	if p.NoLengths != nil {
-		p.NoLengths = explain(p.NoLengths, lacks)
+		p.NoLengths = explain(p.NoLengths, lacks, firstLinuxLengths)
 	}
 	if p.NoPackets != nil {
-		p.NoPackets = explain(p.NoPackets, lacks)
+		p.NoPackets = explain(p.NoPackets, lacks, firstLinuxPackets)
+	}
+	if p.NoVisits != nil {
+		p.NoVisits = explain(p.NoVisits, lacks, firstLinux)
 	}
 	return p, nil
+}
+
+// visits reports why the kernel takes no programs that visit the elements of a map: some
+// that are locked down do not, whoever asks.
+func visits(o Options) error {
+	if o.NoVisits {
+		return errors.ErrUnsupported
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "bpf_map_elem", License: "Dual MIT/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return err
+	}
+	return prog.Close()
+}
+
+// tracing returns the programs that see sends and receives in this kernel, and whether it
+// tells which datagram a socket had no room for, as Linux does since 6.10.
+func tracing() (lengths []string, drops bool) {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return lengthPrograms, false // Open will say why
+	}
+	var tracepoint *btf.Typedef
+	if kernel.TypeByName("btf_trace_sock_send_length", &tracepoint) == nil {
+		lengths = lengthPrograms
+	} else {
+		lengths = functionPrograms
+	}
+	if kernel.TypeByName("btf_trace_udp_fail_queue_rcv_skb", &tracepoint) == nil {
+		if p, ok := tracepoint.Type.(*btf.Pointer); ok {
+			f, ok := p.Target.(*btf.FuncProto)
+			drops = ok && len(f.Params) == 1+3 // the first is the kernel's own
+		}
+	}
+	return lengths, drops
 }
 
 // start loads and attaches the programs that are not known to fail.
@@ -118,9 +174,19 @@ func (p *Probe) start(o Options, cgroup string) error {
 }
 
 func (p *Probe) load(o Options) error {
-	spec, err := loadConnmap()
+	spec, err := p.spec(o)
 	if err != nil {
 		return err
+	}
+	p.coll, err = ebpf.NewCollection(spec)
+	return err
+}
+
+// spec has the programs that are not known to fail.
+func (p *Probe) spec(o Options) (*ebpf.CollectionSpec, error) {
+	spec, err := loadConnmap()
+	if err != nil {
+		return nil, err
 	}
 	set := func(name string, value any) { err = errors.Join(err, spec.Variables[name].Set(value)) }
 	if o.Ring > 0 {
@@ -131,10 +197,14 @@ func (p *Probe) load(o Options) error {
 	set(connmapVarByPacket, p.NoPackets == nil)
 	set(connmapVarByLength, p.NoLengths == nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if p.NoLengths != nil {
-		for _, name := range lengthPrograms {
+	delete(spec.Programs, connmapProgQueued) // see Frames
+	if !p.drops || p.NoPackets != nil {
+		delete(spec.Programs, connmapProgDropped)
+	}
+	for _, name := range slices.Concat(lengthPrograms, functionPrograms) {
+		if p.NoLengths != nil || !slices.Contains(p.lengths, name) {
 			delete(spec.Programs, name)
 		}
 	}
@@ -143,8 +213,12 @@ func (p *Probe) load(o Options) error {
 			delete(spec.Programs, name)
 		}
 	}
-	p.coll, err = ebpf.NewCollection(spec)
-	return err
+	if p.NoVisits != nil {
+		for _, name := range visitPrograms {
+			delete(spec.Programs, name)
+		}
+	}
+	return spec, nil
 }
 
 func (p *Probe) attach(cgroup string) error {
@@ -162,7 +236,7 @@ func (p *Probe) attach(cgroup string) error {
 	}
 	// Lengths first: once states are seen, the first send of a connection must
 	// be seen too.
-	for _, name := range append(slices.Clone(lengthPrograms), connmapProgSetState, connmapProgDestroyed) {
+	for _, name := range append(slices.Clone(p.lengths), connmapProgSetState, connmapProgDestroyed, connmapProgDropped) {
 		if prog := p.coll.Programs[name]; prog != nil {
 			l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 			if err != nil {
@@ -180,7 +254,7 @@ func (p *Probe) attach(cgroup string) error {
 			p.links = append(p.links, l)
 		}
 	}
-	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil {
+	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil || p.NoVisits != nil {
 		return err
 	}
 	for name, l := range map[string]**link.Iter{connmapProgExists: &p.exists, connmapProgChanged: &p.changed} {
@@ -207,23 +281,60 @@ func (p *Probe) watch(ring int) error {
 	return err
 }
 
-// explain says in an error what to do about it. A process may lack capabilities.
-func explain(err error, lacks string) error {
+// The first versions of Linux that have what the programs need.
+const (
+	firstLinux        = "5.12" // bpf_get_socket_cookie in tracing programs
+	firstLinuxPackets = "5.15" // bpf_get_current_task in programs of cgroups
+	firstLinuxLengths = "6.3"  // the tracepoints; functions can be traced earlier on some processors
+)
+
+// explain says in an error why the kernel does not do something, which Linux has
+// since a version. A process may lack capabilities.
+func explain(err error, lacks, since string) error {
 	forbidden := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	unsupported := errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)
-	// Without capabilities a kernel also seems to lack what it has.
-	if lacks != "" && (forbidden || unsupported) {
-		return fmt.Errorf("it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: %s (%w)", lacks, fs.ErrPermission)
-	}
 	switch {
-	case forbidden:
-		return fmt.Errorf("the kernel forbids it (%w), as in lockdown or a sandbox: %w", fs.ErrPermission, err)
 	case errors.Is(err, unix.ENOMEM):
 		return fmt.Errorf("no memory for it: raise the memory limit of this service or container: %w", err)
-	case unsupported:
-		return fmt.Errorf("%w by this kernel (Linux %s), which must be 5.12 or later, with BTF, BPF_SYSCALL and CGROUP_BPF: %w", errors.ErrUnsupported, release(), err)
+	case !forbidden && !unsupported:
+		return err
+	case lacks != "": // then a kernel also seems to lack what it has
+		return fmt.Errorf("it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: %s (%w)", lacks, fs.ErrPermission)
+	case lockedDown():
+		return fmt.Errorf("the kernel is locked down for confidentiality, so that no program may read its memory (%w)", fs.ErrPermission)
+	case noSyscall():
+		return fmt.Errorf("%w: no system call bpf, for the kernel is built without BPF_SYSCALL or a sandbox refuses it", errors.ErrUnsupported)
+	case older(release(), since):
+		return fmt.Errorf("%w: Linux %s is too old, it must be %s or later", errors.ErrUnsupported, release(), since)
+	case forbidden:
+		return fmt.Errorf("the kernel forbids it (%w), as in a sandbox: %w", fs.ErrPermission, err)
 	}
-	return err
+	if _, noTypes := btf.LoadKernelSpec(); noTypes != nil {
+		return fmt.Errorf("%w: the kernel (Linux %s) does not describe its types in /sys/kernel/btf: it must be built with DEBUG_INFO_BTF", errors.ErrUnsupported, release())
+	}
+	return fmt.Errorf("%w: this kernel (Linux %s) lacks a part of what Linux has since %s, as one built without CGROUP_BPF: %w", errors.ErrUnsupported, release(), since, err)
+}
+
+// lockedDown reports whether the kernel hides its memory from root too.
+func lockedDown() bool {
+	b, err := os.ReadFile("/sys/kernel/security/lockdown")
+	return err == nil && bytes.Contains(b, []byte("[confidentiality]"))
+}
+
+// noSyscall asks for a command that there is not.
+func noSyscall() bool {
+	_, _, errno := unix.Syscall(unix.SYS_BPF, math.MaxInt32, 0, 0)
+	return errno == unix.ENOSYS
+}
+
+// older compares the first two numbers of versions. What has none is not older.
+func older(release, than string) bool {
+	var a, b [2]int
+	if _, err := fmt.Sscanf(release, "%d.%d", &a[0], &a[1]); err != nil {
+		return false
+	}
+	_, err := fmt.Sscanf(than, "%d.%d", &b[0], &b[1])
+	return err == nil && slices.Compare(a[:], b[:]) < 0
 }
 
 func release() string {
@@ -248,6 +359,9 @@ func (p *Probe) Close() error {
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
+	if p.frames != nil {
+		errs = append(errs, p.frames.Close())
+	}
 	for _, l := range []*link.Iter{p.held, p.exists, p.changed, p.ends} {
 		if l != nil {
 			errs = append(errs, l.Close())
@@ -263,6 +377,10 @@ func (p *Probe) TestPort(port uint16) error {
 	return p.coll.Variables[connmapVarTestPort].Set(port<<8 | port>>8)
 }
 
+// Drops reports whether datagrams that a socket has no room for are seen: they are not
+// counted as received.
+func (p *Probe) Drops() bool { return p.coll.Programs[connmapProgDropped] != nil }
+
 // Unseen returns how many changes of state the program for them was not called
 // for, because it was running already.
 func (p *Probe) Unseen() (uint64, error) {
@@ -273,11 +391,12 @@ func (p *Probe) Unseen() (uint64, error) {
 	return s.RecursionMisses, nil
 }
 
-// Lost returns how many events were lost since Open, and how many flows had no
-// room. Those of one socket that come between two calls of Flows count as one.
-func (p *Probe) Lost() (events, flows uint64, err error) {
-	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&events), p.coll.Variables[connmapVarCrowded].Get(&flows))
-	return events, flows, err
+// Lost returns how many connections since Open nothing was told of, how many other events
+// the ring had no room for, and how many flows had no room. Those of one socket that come
+// between two calls of Flows count as one.
+func (p *Probe) Lost() (lost, late, flows uint64, err error) {
+	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&lost), p.coll.Variables[connmapVarLate].Get(&late), p.coll.Variables[connmapVarCrowded].Get(&flows))
+	return lost, late, flows, err
 }
 
 // ErrEmpty is returned by Next if nothing was told.
@@ -331,7 +450,8 @@ func (p *Probe) Held(visit func(*Socket)) error {
 }
 
 // Changes calls visit for each socket of which something has changed since the last
-// call, and was told of before. It returns how many TCP connections there are.
+// call, and was told of before. It returns how many TCP connections there are. Like
+// Audit, it needs NoVisits to be nil.
 func (p *Probe) Changes(visit func(*Change)) (present int, err error) {
 	v := p.coll.Variables[connmapVarPresent]
 	p.visit++

@@ -55,6 +55,17 @@ func open(t *testing.T, o Options) *Probe {
 	return p
 }
 
+// visiting is open where the kernel lets programs visit what maps hold.
+func visiting(t *testing.T, o Options) *Probe {
+	t.Helper()
+	p := open(t, o)
+	if p.NoVisits != nil {
+		p.Close()
+		t.Skip(p.NoVisits)
+	}
+	return p
+}
+
 // listenTCP makes a socket that listens and returns its end and its port.
 func listenTCP(t *testing.T) (end func(), port uint16) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -97,16 +108,17 @@ func TestTells(t *testing.T) {
 		}
 		assert.Equal(t, map[Kind]int{Opened: 2, Closed: 2}, got)
 	}
-	lost, crowded, err := p.Lost()
+	lost, late, crowded, err := p.Lost()
 	assert.NoError(t, err)
 	assert.Zero(t, lost)
+	assert.Zero(t, late)
 	assert.Zero(t, crowded)
 }
 
 // TestAudit: the kernel says which sockets are gone, and which are closed though a
 // process still holds them.
 func TestAudit(t *testing.T) {
-	p := open(t, Options{Loopback: true})
+	p := visiting(t, Options{Loopback: true})
 	defer p.Close()
 	end, port := listenTCP(t)
 	defer end()
@@ -303,17 +315,44 @@ func FuzzMissing(f *testing.F) {
 }
 
 func TestExplain(t *testing.T) {
-	assert.ErrorIs(t, explain(unix.EPERM, ""), fs.ErrPermission)
-	assert.ErrorIs(t, explain(fs.ErrNotExist, ""), errors.ErrUnsupported)
-	assert.ErrorContains(t, explain(unix.ENOMEM, "CAP_BPF"), "memory limit")
-	assert.Equal(t, io.EOF, explain(io.EOF, "CAP_BPF"))
+	assert.ErrorIs(t, explain(unix.EPERM, "", "2.0"), fs.ErrPermission)
+	assert.ErrorIs(t, explain(fs.ErrNotExist, "", "2.0"), errors.ErrUnsupported)
+	assert.ErrorContains(t, explain(unix.ENOMEM, "CAP_BPF", "2.0"), "memory limit")
+	assert.ErrorContains(t, explain(unix.EINVAL, "", "999.0"), "is too old, it must be 999.0 or later")
+	assert.Equal(t, io.EOF, explain(io.EOF, "CAP_BPF", "2.0"))
 	// Without capabilities a kernel also seems to lack what it has.
 	for _, err := range []error{unix.EPERM, fs.ErrNotExist, unix.EINVAL} {
-		err = explain(err, "CAP_BPF")
+		err = explain(err, "CAP_BPF", "2.0")
 		assert.ErrorIs(t, err, fs.ErrPermission)
 		assert.NotErrorIs(t, err, errors.ErrUnsupported)
 		assert.ErrorContains(t, err, "missing: CAP_BPF")
 	}
+}
+
+func TestOlder(t *testing.T) {
+	for _, tt := range []struct {
+		release, than string
+		want          bool
+	}{
+		{"5.10.0-46-cloud-amd64", "5.12", true},
+		{"4.18.0-553.el8_10.x86_64", "5.12", true},
+		{"5.12.0", "5.12", false},
+		{"5.9", "5.12", true},
+		{"6.1", "5.12", false},
+		{"?", "5.12", false},
+		{"", "5.12", false},
+	} {
+		assert.Equal(t, tt.want, older(tt.release, tt.than), "%q before %q", tt.release, tt.than)
+	}
+}
+
+func FuzzOlder(f *testing.F) {
+	f.Add("6.1.0-56-amd64", "5.12")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if older(a, b) && older(b, a) {
+			t.Fatalf("%q and %q", a, b)
+		}
+	})
 }
 
 // TestEndFlows: each flow that there is ends, with what it has counted, more of them than
@@ -350,8 +389,9 @@ func TestEndFlows(t *testing.T) {
 // TestVerified: the verifier looks at a program in little time, and far from the million
 // instructions after which it refuses one; other kernels may need more.
 func TestVerified(t *testing.T) {
-	open(t, Options{}).Close()
-	spec, err := loadConnmap()
+	p := visiting(t, Options{})
+	require.NoError(t, p.Close())
+	spec, err := p.spec(Options{})
 	require.NoError(t, err)
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	require.NoError(t, err)

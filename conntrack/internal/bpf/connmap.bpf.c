@@ -37,7 +37,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_HIDDEN 2		   // loopback, not asked for
 #define FLAG_FLOWS 4		   // has or had flows
 #define FLAG_ENDED 8		   // its connection has been, and is not any more
-#define FLAG_UNTOLD 16		   // has a flow that the ring had no room for
+#define FLAG_UNTOLD 16		   // has a flow, or an opening, that the ring had no room for
 #define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
 #define IDLE_VISITS 10		   // without a change, after which a connection is looked at only at each tenth
 #define EXTENSIONS 4		   // headers of IPv6 that are skipped
@@ -176,7 +176,7 @@ struct known {
 	__u32 fresh;   // flows opened in the pass
 	__u32 pass;    // of the reader
 	__u32 refused; // the pass in which a refused flow was last reported
-	__u32 pad3;
+	__u32 noted;   // owned, as mptcp has it
 	__u16 to_port; // the peer of the datagram that a process is about to send
 	__u8 pad2[6];
 	__u8 to[16];
@@ -232,6 +232,23 @@ struct {
 	__type(value, __u8);
 } processes SEC(".maps");
 
+// The owners of MPTCP sockets, by their address, for subflows that the kernel opens later.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 12);
+	__type(key, __u64);
+	__type(value, struct owner);
+} mptcp SEC(".maps");
+
+// What has been received of associations of SCTP that are not accepted. The cookie of
+// a key is the local port: they have no socket yet.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 10);
+	__type(key, struct flow_key);
+	__type(value, __u64);
+} unaccepted SEC(".maps");
+
 // Cookies of sockets that the reader asks about. The program exists removes
 // those that are there, and marks those that are there but closed.
 struct {
@@ -247,7 +264,8 @@ const volatile __u8 by_packet; // flows are counted by cgroup_skb
 const volatile __u8 by_length; // what is sent and received is seen
 const volatile __u32 wake_bytes = 1 << 18;
 
-__u64 lost;	   // events for which the ring had no room
+__u64 lost;	   // connections of which nothing is told: the ring had no room for any event
+__u64 late;	   // other events without room: what they were to tell a pass finds, or the close tells
 __u64 crowded;	   // flows for which the map had none, those of one socket once in a pass
 __u64 woken;	   // when the reader was last woken up
 __u32 pass = 1;	   // of the reader over the flows
@@ -257,6 +275,8 @@ __u16 test_port;   // of the self-test, which loopback does not hide
 __u8 raw_tcp;	   // a raw socket may send TCP
 __u32 visit;	   // of the reader to all sockets
 __u64 present;	   // TCP connections that the pass has met
+__u32 framed;	   // when a packet socket last sent, in units of 2^30 ns
+__u8 framing;	   // the program queued is attached
 
 static __always_inline __u64 wake(__u64 now)
 {
@@ -432,6 +452,15 @@ __noinline int tell_process(void)
 
 // ---- sockets
 
+// known_of returns what is known of a socket, which it makes if nothing is.
+static __always_inline struct known *known_of(void *sk)
+{
+	struct known *k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	// That fails if another processor makes it at the same time, as for a pass.
+	return k ? k : bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
 static __always_inline int loopback4(__be32 a)
 {
 	return (a & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
@@ -526,16 +555,16 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->owner = k->owner;
 }
 
-static __always_inline void tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
+// tell reports whether there was room.
+static __always_inline int tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
 {
 	struct sock_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
-	if (!e) {
-		__sync_fetch_and_add(&lost, 1);
-		return;
-	}
+	if (!e)
+		return 0;
 	describe(e, sk, 0, k, kind, state, now);
 	bpf_ringbuf_submit(e, wake(e->time));
+	return 1;
 }
 
 // tell_socket tells of a socket by its cookie and owner alone.
@@ -547,7 +576,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		__sync_fetch_and_add(&lost, 1);
+		__sync_fetch_and_add(&late, 1);
 		return 0;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
@@ -580,66 +609,145 @@ static __always_inline int hidden(struct sock *sk, int raw)
 static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
 {
 	k->opened = bpf_ktime_get_boot_ns();
-	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED);
+	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED | FLAG_UNTOLD);
 	k->tx = k->rx = 0;
 	k->state = 0;
-	if (hidden(sk, 0))
+	if (hidden(sk, 0)) {
 		k->flags |= FLAG_HIDDEN;
-	else
-		tell(sk, k, OPEN, state, k->opened);
+	} else if (!tell(sk, k, OPEN, state, k->opened)) {
+		k->flags |= FLAG_UNTOLD;
+		__sync_fetch_and_add(&late, 1);
+	}
 }
 
 static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 {
-	if (!(k->flags & FLAG_HIDDEN))
-		tell(sk, k, CLOSE, state, bpf_ktime_get_boot_ns());
+	if (!(k->flags & FLAG_HIDDEN) && !tell(sk, k, CLOSE, state, bpf_ktime_get_boot_ns()))
+		__sync_fetch_and_add(k->flags & FLAG_UNTOLD ? &lost : &late, 1);
 	k->opened = 0;
 	k->flags |= FLAG_ENDED;
 }
 
+static __always_inline int is_subflow(struct tcp_sock *tp)
+{
+	return tp && bpf_core_field_exists(tp->is_mptcp) && tp->is_mptcp;
+}
+
+// of_kernel reports whether the kernel itself has opened a socket, as for a network file
+// system. So it has subflows of MPTCP, which are of the process that has the MPTCP socket.
+static __always_inline int of_kernel(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && !is_subflow(bpf_skc_to_tcp_sock(sk));
+}
+
+// kernel_owns makes the kernel the owner: no process, but a name.
+static __always_inline void kernel_owns(struct known *k)
+{
+	if (k->owner.comm[0] && !k->owner.pid)
+		return;
+	__builtin_memset(&k->owner, 0, sizeof(k->owner));
+	__builtin_memcpy(k->owner.comm, "kernel", 7);
+	k->flags &= ~FLAG_PROVISIONAL;
+	k->owned++;
+}
+
 // owned makes the current process the owner, under the name it has now. The next
-// pass tells if that is news.
-static __always_inline void owned(struct known *k)
+// pass tells if that is news. Without sk no kernel's is meant.
+static __always_inline void owned(struct known *k, struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf(), *leader = task->group_leader;
 	__u64 comm[2];
 
-	// A thread of the kernel works for somebody else.
-	if (!task->mm)
+	if (!task->mm) {
+		// A thread of the kernel works for somebody else, unless the socket is the kernel's.
+		if (sk && of_kernel(sk))
+			kernel_owns(k);
 		return;
-	k->flags &= ~FLAG_PROVISIONAL;
+	}
 	bpf_core_read(&comm, sizeof(comm), &leader->comm);
 	if (k->owner.pid == task->tgid && k->owner.exec == (__u32)leader->self_exec_id &&
-	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1])
+	    ((__u64 *)k->owner.comm)[0] == comm[0] && ((__u64 *)k->owner.comm)[1] == comm[1]) {
+		k->flags &= ~FLAG_PROVISIONAL;
 		return;
+	}
+	// What a process asks of a file system may send in its context.
+	if (sk && k->owner.comm[0] && !k->owner.pid && of_kernel(sk))
+		return;
+	k->flags &= ~FLAG_PROVISIONAL;
 	owner_of(&k->owner, task);
 	tell_process();
 	k->owned++;
+}
+
+// mptcp_of returns the address of the MPTCP socket of a subflow; 0: it is none.
+static __always_inline __u64 mptcp_of(struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct mptcp_subflow_context *subflow;
+
+	if (!is_subflow(tp))
+		return 0;
+	subflow = tp->inet_conn.icsk_ulp_data;
+	return (__u64)BPF_CORE_READ(subflow, conn);
+}
+
+// note_mptcp remembers the owner of an MPTCP socket.
+static __always_inline void note_mptcp(__u64 mp, struct known *k)
+{
+	bpf_map_update_elem(&mptcp, &mp, &k->owner, BPF_ANY);
+	k->noted = k->owned;
+}
+
+// joins gives a subflow the owner of its MPTCP socket, if that is known.
+static __always_inline void joins(struct sock *sk, struct known *k)
+{
+	__u64 mp = mptcp_of(sk);
+	struct owner *o = mp ? bpf_map_lookup_elem(&mptcp, &mp) : 0;
+
+	if (!o)
+		return;
+	k->owner = *o;
+	k->flags &= ~FLAG_PROVISIONAL;
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(set_state, struct sock *sk, int old, int state)
 {
 	struct known *k;
+	__u64 mp;
 
-	if (sk->sk_protocol != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP) {
+		if (sk->sk_protocol == IPPROTO_MPTCP && state == BPF_TCP_CLOSE) {
+			mp = (__u64)sk;
+			bpf_map_delete_elem(&mptcp, &mp);
+		}
 		return 0;
+	}
 	switch (state) {
 	case BPF_TCP_SYN_SENT:
 	case BPF_TCP_LISTEN:
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
 			return 0;
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
 		k->flags &= ~FLAG_ENDED;
-		owned(k);
-		if (state == BPF_TCP_LISTEN)
+		owned(k, sk);
+		if (state == BPF_TCP_LISTEN) {
 			k->flags |= FLAG_PROVISIONAL; // for its children
+		} else if (!k->owner.pid) {
+			joins(sk, k);
+		} else {
+			mp = mptcp_of(sk);
+			if (mp)
+				note_mptcp(mp, k);
+		}
 		return 0;
 	case BPF_TCP_SYN_RECV:
+		if (old == BPF_TCP_SYN_SENT)
+			return 0; // both ends connect at once
 		// From here on the storage is the child's own copy.
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
 			return 0;
 		k->out = 2;
@@ -647,18 +755,21 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->flags = FLAG_PROVISIONAL;
 		return 0;
 	case BPF_TCP_ESTABLISHED:
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (k)
-			opens(sk, k, state);
-		else
+		k = known_of(sk);
+		if (!k) {
 			__sync_fetch_and_add(&lost, 1);
+			return 0;
+		}
+		if (k->flags & FLAG_PROVISIONAL)
+			joins(sk, k);
+		opens(sk, k, state);
 		return 0;
 	case BPF_TCP_FIN_WAIT1:
 	case BPF_TCP_LAST_ACK:
 		// Who closes holds the socket, but only who sent or received owns it.
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (k && k->flags & FLAG_PROVISIONAL && bpf_get_current_pid_tgid() >> 32)
-			owned(k);
+			owned(k, sk);
 		return 0;
 	case BPF_TCP_CLOSE:
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -702,10 +813,12 @@ struct packet {
 	__u8 local[16];
 	__u16 local_port;
 	__u8 out;
+	__u8 opener; // flow.out, if it opens one
 	__u8 connected;
 	__u8 counted_only; // does not open a flow
+	__u8 last;	   // after it there is no association of SCTP any more
 	__u32 uid;
-	__u64 bytes;
+	__u64 tx, rx;
 };
 
 static __noinline int tell_flow(struct packet *p, struct flow *f)
@@ -780,14 +893,12 @@ static __always_inline void count(struct packet *p, struct known *k)
 		fresh.opened = bpf_ktime_get_boot_ns();
 		__builtin_memcpy(fresh.local, p->local, 16);
 		fresh.local_port = p->local_port;
-		fresh.out = p->out;
+		fresh.out = p->opener;
 		fresh.connected = p->connected;
 		fresh.uid = p->uid;
 		fresh.owner = k->owner;
-		if (p->out == 1)
-			fresh.tx = p->bytes;
-		else
-			fresh.rx = p->bytes;
+		fresh.tx = p->tx;
+		fresh.rx = p->rx;
 		k->flags |= FLAG_FLOWS;
 		// A flood of flows leaves room for others: the next pass finds this one.
 		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
@@ -806,34 +917,59 @@ static __always_inline void count(struct packet *p, struct known *k)
 		if (!f)
 			return refuse(p, k);
 	}
-	if (p->out == 1)
-		__sync_fetch_and_add(&f->tx, p->bytes);
-	else
-		__sync_fetch_and_add(&f->rx, p->bytes);
+	if (p->tx)
+		__sync_fetch_and_add(&f->tx, p->tx);
+	if (p->rx)
+		__sync_fetch_and_add(&f->rx, p->rx);
 	if (f->pass != pass) {
 		f->pass = pass;
 		tell_grown(&p->key);
 	}
 }
 
+// frames tells the reader that a packet socket sends, and makes its cookie, which the
+// program queued can only read.
+static __always_inline void frames(struct sock *sk)
+{
+	__u32 now = bpf_ktime_get_boot_ns() >> 30;
+	void *nothing;
+
+	bpf_get_socket_cookie(sk);
+	if (framed == now)
+		return;
+	framed = now;
+	if (framing)
+		return;
+	nothing = bpf_ringbuf_reserve(&events, 8, 0);
+	if (nothing)
+		bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+}
+
 // io is called in the context of the process that sends or receives.
-static __always_inline void io(struct sock *sk, int n, __u8 out)
+static __noinline int io(struct sock *sk, int n, __u8 out)
 {
 	__u16 family = sk->__sk_common.skc_family;
 	struct known *k;
 	int state;
 
-	if (n < 0 || (family != AF_INET && family != AF_INET6))
-		return;
+	if (n < 0)
+		return 0;
+	if (family != AF_INET && family != AF_INET6) {
+		if (family == AF_PACKET && out == 1)
+			frames(sk);
+		return 0;
+	}
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
 		// The connection is its first subflow, the owner is noted here.
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
-			return;
-		owned(k);
+			return 0;
+		owned(k, 0);
+		if (k->noted != k->owned)
+			note_mptcp((__u64)sk, k);
 		if (!k->opened)
 			k->opened = bpf_ktime_get_boot_ns();
-		return;
+		return 0;
 	}
 	state = sk->__sk_common.skc_state;
 	if (is_tcp(sk, 0)) {
@@ -841,27 +977,27 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
 			// Older than the programs, and accepted since, or not seen to open.
 			if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
-				return;
-			k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+				return 0;
+			k = known_of(sk);
 			if (!k)
-				return;
-			owned(k);
+				return 0;
+			owned(k, sk);
 			opens(sk, k, state);
-			return;
+			return 0;
 		}
 	} else {
-		k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		k = known_of(sk);
 		if (!k)
-			return;
+			return 0;
 	}
-	owned(k);
+	owned(k, sk);
 	if (k->moved != visit)
 		k->moved = visit;
 	if (!by_packet && sk->sk_protocol == IPPROTO_UDP && state == BPF_TCP_ESTABLISHED) {
 		struct packet p = {};
 
 		if (hidden(sk, 0))
-			return;
+			return 0;
 		p.key.cookie = bpf_get_socket_cookie(sk);
 		p.key.proto = IPPROTO_UDP;
 		p.key.peer_port = sk->__sk_common.skc_dport;
@@ -875,27 +1011,54 @@ static __always_inline void io(struct sock *sk, int n, __u8 out)
 			bpf_core_read(p.key.peer, 16, &sk->__sk_common.skc_v6_daddr);
 			bpf_core_read(p.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		}
-		p.out = out;
+		p.out = p.opener = out;
 		p.connected = 1;
 		p.uid = sk->sk_uid.val;
-		p.bytes = n;
+		if (out == 1)
+			p.tx = n;
+		else
+			p.rx = n;
 		count(&p, k);
 	}
+	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(send_length, struct sock *sk, int n, int flags)
 {
-	io(sk, n, 1);
-	return 0;
+	return io(sk, n, 1);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
 {
-	if (!(flags & MSG_PEEK))
-		io(sk, n, 2);
-	return 0;
+	return flags & MSG_PEEK ? 0 : io(sk, n, 2);
+}
+
+// Where there are no such tracepoints, the ends of these functions tell the same.
+
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(sent4, struct socket *socket, void *msg, __u64 size, int n)
+{
+	return io(socket->sk, n, 1);
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(sent6, struct socket *socket, void *msg, __u64 size, int n)
+{
+	return io(socket->sk, n, 1);
+}
+
+SEC("fexit/inet_recvmsg")
+int BPF_PROG(received4, struct socket *socket, void *msg, __u64 size, int flags, int n)
+{
+	return flags & MSG_PEEK ? 0 : io(socket->sk, n, 2);
+}
+
+SEC("fexit/inet6_recvmsg")
+int BPF_PROG(received6, struct socket *socket, void *msg, __u64 size, int flags, int n)
+{
+	return flags & MSG_PEEK ? 0 : io(socket->sk, n, 2);
 }
 
 // ---- packets
@@ -929,6 +1092,78 @@ static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, 
 	}
 }
 
+// ends_of takes the two ends of a packet from its IP header.
+static __always_inline void ends_of(struct packet *p, const __u8 *ip, int v4, __u8 out)
+{
+	if (v4) {
+		to16(p->local, AF_INET, ip + (out == 1 ? 12 : 16));
+		to16(p->key.peer, AF_INET, ip + (out == 1 ? 16 : 12));
+	} else {
+		__builtin_memcpy(p->local, ip + (out == 1 ? 8 : 24), 16);
+		__builtin_memcpy(p->key.peer, ip + (out == 1 ? 24 : 8), 16);
+	}
+}
+
+static __always_inline int has_ports(__u8 proto)
+{
+	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE || proto == IPPROTO_SCTP || proto == IPPROTO_TCP;
+}
+
+// header_of is the length of the header that is no payload. That of TCP is what a raw
+// socket sends, as that of ICMP.
+static __always_inline __u32 header_of(__u8 proto)
+{
+	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
+}
+
+// sctp takes in what the first chunk of a packet says, and returns 0 if the packet is not
+// the socket's own: a socket that listens in the style of TCP hands each association
+// over to a new one, which has no other.
+static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chunk)
+{
+	__u8 one = sk->type == SOCK_STREAM;
+	struct flow_key key = p->key;
+	__u64 *received, rx = 0;
+
+	switch (chunk) {
+	case SCTP_DATA:
+	case SCTP_SACK:
+	case SCTP_I_DATA:
+		p->opener = one ? 2 : 0; // whoever connects has sent a cookie before
+		break;
+	case SCTP_COOKIE_ECHO:
+		break;
+	case SCTP_COOKIE_ACK:
+		p->opener = 3 - p->out;
+		break;
+	case SCTP_ABORT:
+	case SCTP_SHUTDOWN_COMPLETE:
+		p->last = one;
+	default:
+		p->counted_only = 1;
+	}
+	if (!one)
+		return 1;
+	p->connected = 1;
+	key.cookie = p->local_port;
+	received = bpf_map_lookup_elem(&unaccepted, &key);
+	if (received)
+		rx = *received;
+	if (sk->state == BPF_TCP_LISTEN) {
+		rx += p->rx;
+		if (p->last)
+			bpf_map_delete_elem(&unaccepted, &key);
+		else if (p->rx && !p->counted_only)
+			bpf_map_update_elem(&unaccepted, &key, &rx, BPF_ANY);
+		return 0;
+	}
+	if (received && p->opener == 2 && !p->counted_only) {
+		bpf_map_delete_elem(&unaccepted, &key);
+		p->rx += rx;
+	}
+	return 1;
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -936,7 +1171,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	struct packet p = {};
 	struct bpf_sock *sk;
 	struct known *k;
-	__u32 header;
+	__u32 header, bytes;
 	__u8 proto;
 	int v4;
 
@@ -953,20 +1188,21 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
-	// Sockets of the kernel itself have no storage.
+	// Sockets of the kernel itself have no storage yet: the next pass names the owner. One
+	// of SCTP that was accepted has none either.
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!k && (sk->protocol == IPPROTO_UDP || (sk->protocol == IPPROTO_SCTP && sk->state == BPF_TCP_ESTABLISHED)))
+		k = known_of(sk);
 	if (!k)
 		return 1;
 	if (v4) {
 		header = (ip[0] & 15) * 4;
-		to16(p.local, AF_INET, ip + (out == 1 ? 12 : 16));
-		to16(p.key.peer, AF_INET, ip + (out == 1 ? 16 : 12));
+		ends_of(&p, ip, 1, out);
 	} else {
 		header = 40;
 		if (data + 40 > end)
 			return 1;
-		__builtin_memcpy(p.local, ip + (out == 1 ? 8 : 24), 16);
-		__builtin_memcpy(p.key.peer, ip + (out == 1 ? 24 : 8), 16);
+		ends_of(&p, ip, 0, out);
 		for (int i = 0; i < EXTENSIONS; i++) {
 			__u8 next[2];
 
@@ -978,32 +1214,45 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 			header += 8 * (1 + next[1]);
 		}
 	}
-	if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_TCP) {
+	p.key.proto = proto;
+	p.out = p.opener = out;
+	p.connected = sk->state == BPF_TCP_ESTABLISHED;
+	if (has_ports(proto)) {
 		__u16 ports[2] = {};
 
 		bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
 		p.local_port = ports[out != 1];
 		p.key.peer_port = ports[out == 1];
-		// The header of TCP is what a raw socket sends, as that of ICMP.
-		header += proto == IPPROTO_UDP ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
+		header += header_of(proto);
 	}
+	bytes = skb->len > header ? skb->len - header : 0;
+	if (out == 1)
+		p.tx = bytes;
+	else
+		p.rx = bytes;
 	if (sk->type == SOCK_RAW) {
 		// Each raw socket gets a copy of every packet of a protocol that the kernel
 		// delivers to others. Only the answers to its own are its traffic.
 		p.counted_only = out != 1 && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6 || proto == IPPROTO_TCP ||
 					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
-	} else if (proto == IPPROTO_UDP) {
+	} else if (proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE) {
 		as_seen_by(&p, skb, sk, k, out);
+	} else if (proto == IPPROTO_SCTP) {
+		__u8 chunk = 0;
+
+		bpf_skb_load_bytes(skb, header, &chunk, 1);
+		if (!sctp(&p, sk, chunk))
+			return 1;
 	}
 	if (!with_loopback && loopback16(p.key.peer))
 		return 1;
 	p.key.cookie = bpf_get_socket_cookie(skb);
-	p.key.proto = proto;
-	p.out = out;
-	p.connected = sk->state == BPF_TCP_ESTABLISHED;
 	p.uid = bpf_get_socket_uid(skb);
-	p.bytes = skb->len > header ? skb->len - header : 0;
 	count(&p, k);
+	if (p.last && k->flags & FLAG_FLOWS) {
+		k->flags &= ~FLAG_FLOWS;
+		tell_socket(p.key.cookie, k, RELEASE, proto);
+	}
 	return 1;
 }
 
@@ -1012,6 +1261,95 @@ int egress(struct __sk_buff *skb) { return packet(skb, 1); }
 
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
+
+// read_headers takes ends, protocol and payload of a packet of IP, other than of TCP, from
+// its headers, and returns 0 if it is none.
+static __always_inline int read_headers(struct sk_buff *skb, struct packet *p, __u8 out)
+{
+	__u8 *data = (__u8 *)skb->head + skb->network_header, ip[40];
+	__s64 room = skb->len - (data - (__u8 *)skb->data);
+	int v4 = skb->protocol == bpf_htons(ETH_P_IP);
+	__u32 header, length, bytes;
+
+	if (!v4 && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return 0;
+	if (room < (v4 ? 20 : 40) || bpf_probe_read_kernel(ip, v4 ? 20 : 40, data) || ip[0] >> 4 != (v4 ? 4 : 6))
+		return 0;
+	ends_of(p, ip, v4, out);
+	p->key.proto = v4 ? ip[9] : ip[6];
+	header = v4 ? (ip[0] & 15) * 4 : 40;
+	length = v4 ? ip[2] << 8 | ip[3] : 40 + (ip[4] << 8 | ip[5]);
+	if (length > room)
+		length = room;
+	if (has_ports(p->key.proto)) {
+		__u16 ports[2] = {};
+
+		bpf_probe_read_kernel(ports, sizeof(ports), data + header);
+		p->local_port = ports[out != 1];
+		p->key.peer_port = ports[out == 1];
+		header += header_of(p->key.proto);
+	}
+	bytes = length > header ? length - header : 0;
+	if (out == 1)
+		p->tx = bytes;
+	else
+		p->rx = bytes;
+	return 1;
+}
+
+// queued counts what packet sockets send, as some scanners and DHCP clients do, by the
+// headers of IP that they make themselves. It is attached only while one sends, since it
+// is called for each packet of this host.
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(queued, struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+	__u64 frame = (__u64)skb, dev;
+	struct packet p = {};
+	struct known *k;
+
+	if (!sk || sk->__sk_common.skc_family != AF_PACKET)
+		return 0;
+	p.key.cookie = sk->__sk_common.skc_cookie.counter;
+	// The first that it sends has no cookie.
+	if (!p.key.cookie || !read_headers(skb, &p, 1) || (!with_loopback && loopback16(p.key.peer)))
+		return 0;
+	k = known_of(sk);
+	if (!k)
+		return 0;
+	// A device on top of another, as a VLAN, passes the same frame on.
+	dev = (__u64)skb->dev;
+	if (k->sender == frame && *(__u64 *)k->to != dev)
+		return 0;
+	k->sender = frame;
+	*(__u64 *)k->to = dev;
+	owned(k, 0);
+	p.out = p.opener = 1;
+	p.uid = sk->sk_uid.val;
+	count(&p, k);
+	return 0;
+}
+
+// dropped takes back what was counted of a datagram for which its socket has no room.
+SEC("tp_btf/udp_fail_queue_rcv_skb")
+int BPF_PROG(dropped, int rc, struct sock *sk, struct sk_buff *skb)
+{
+	struct packet p = {};
+	struct flow *f;
+
+	if (!read_headers(skb, &p, 2))
+		return 0;
+	p.key.cookie = bpf_get_socket_cookie(sk);
+	f = bpf_map_lookup_elem(&flows, &p.key);
+	if (!f)
+		return 0;
+	__sync_fetch_and_add(&f->rx, -p.rx);
+	if (f->pass != pass) {
+		f->pass = pass;
+		tell_grown(&p.key);
+	}
+	return 0;
+}
 
 // sender notes who sends a datagram; its callers note to whom a datagram is sent, before it is translated.
 static __always_inline struct known *sender(struct bpf_sock_addr *ctx)
@@ -1059,9 +1397,9 @@ int created(struct bpf_sock *sk)
 		raw_tcp |= sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_RAW;
 	else if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return 1;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (k)
-		owned(k);
+		owned(k, 0);
 	return 1;
 }
 
@@ -1071,6 +1409,9 @@ int released(struct bpf_sock *sk)
 	struct known *k;
 
 	if (sk->protocol == IPPROTO_TCP && sk->type != SOCK_RAW)
+		return 1;
+	// An association of SCTP that a socket of the style of TCP has ends later.
+	if (sk->protocol == IPPROTO_SCTP && sk->type == SOCK_STREAM)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (k && k->flags & FLAG_FLOWS)
@@ -1103,6 +1444,8 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 	} else if (!k->opened && kind == HELD) {
 		k->opened = bpf_ktime_get_boot_ns();
 	}
+	if (tcp)
+		k->flags &= ~FLAG_UNTOLD;
 	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
 	e.connected = state == BPF_TCP_ESTABLISHED;
 	if (!tcp && e.proto == IPPROTO_TCP) {
@@ -1140,7 +1483,7 @@ int held(struct bpf_iter__task_file *ctx)
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	k = known_of(sk);
 	if (!k)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_MPTCP)
@@ -1191,6 +1534,9 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		c.counted = c.tx != k->tx || c.rx != k->rx || c.state != k->state || c.uid != k->uid;
 	} else if (!(k->flags & FLAG_FLOWS)) {
 		return 0;
+	} else if (!k->owner.pid && BPF_CORE_READ_BITFIELD(sk, sk_kern_sock)) {
+		kernel_owns(k);
+		owned = k->owned;
 	}
 	c.owned = owned != k->told;
 	if (c.counted || c.owned) {

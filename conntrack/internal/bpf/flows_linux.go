@@ -97,9 +97,11 @@ func (p *Probe) AddFlow(s *Socket) error {
 // EndFlows forgets flows and calls visit for each that there was, with its place in keys and
 // what it had counted.
 func (p *Probe) EndFlows(keys []FlowKey, visit func(i int, tx, rx uint64)) error {
-	if len(keys) == 1 { // as most often
-		if take(p.coll.Maps[connmapMapFlows], &keys[0], &p.value) {
-			visit(0, p.value.Tx, p.value.Rx)
+	if len(keys) == 1 || p.NoVisits != nil { // one, as most often
+		for i := range keys {
+			if take(p.coll.Maps[connmapMapFlows], &keys[i], &p.value) {
+				visit(i, p.value.Tx, p.value.Rx)
+			}
 		}
 		return nil
 	}

@@ -9,8 +9,13 @@
 enum {
 	AF_INET = 2,
 	AF_INET6 = 10,
+	AF_PACKET = 17,
 
+	SOCK_STREAM = 1,
 	SOCK_RAW = 3,
+
+	ETH_P_IP = 0x0800,
+	ETH_P_IPV6 = 0x86dd,
 
 	IPPROTO_HOPOPTS = 0,
 	IPPROTO_ICMP = 1,
@@ -21,8 +26,18 @@ enum {
 	IPPROTO_ICMPV6 = 58,
 	IPPROTO_DSTOPTS = 60,
 	IPPROTO_SCTP = 132,
+	IPPROTO_UDPLITE = 136,
 	IPPROTO_RAW = 255,
 	IPPROTO_MPTCP = 262,
+
+	// First chunks of packets of SCTP, RFC 9260 and RFC 8260.
+	SCTP_DATA = 0,
+	SCTP_SACK = 3,
+	SCTP_ABORT = 6,
+	SCTP_COOKIE_ECHO = 10,
+	SCTP_COOKIE_ACK = 11,
+	SCTP_SHUTDOWN_COMPLETE = 14,
+	SCTP_I_DATA = 64,
 
 	SOCK_DONE = 1, // bit of sk_flags: the peer's FIN has been received
 	MSG_PEEK = 2,
@@ -75,8 +90,21 @@ typedef struct {
 struct sock {
 	struct sock_common __sk_common;
 	kuid_t sk_uid;
+	__u8 sk_kern_sock : 1;
 	__u16 sk_protocol;
 	__u16 sk_type;
+};
+
+struct net_device;
+
+struct sk_buff {
+	struct sock *sk;
+	struct net_device *dev;
+	unsigned char *head;
+	unsigned char *data;
+	unsigned int len;
+	__be16 protocol;
+	__u16 network_header;
 };
 
 struct inet_sock {
@@ -85,6 +113,7 @@ struct inet_sock {
 
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
+	void *icsk_ulp_data;
 };
 
 struct tcp_sock {
@@ -93,6 +122,11 @@ struct tcp_sock {
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
 	__u32 srtt_us;
+	_Bool is_mptcp;
+};
+
+struct mptcp_subflow_context {
+	struct sock *conn;
 };
 
 struct mptcp_sock {

@@ -77,7 +77,7 @@ type connmapKnown struct {
 	Fresh   uint32
 	Pass    uint32
 	Refused uint32
-	Pad3    uint32
+	Noted   uint32
 	ToPort  uint16
 	Pad2    [6]uint8
 	To      [16]uint8
@@ -159,26 +159,37 @@ const (
 	connmapMapEvents       = "events"
 	connmapMapFlows        = "flows"
 	connmapMapGrown        = "grown"
+	connmapMapMptcp        = "mptcp"
 	connmapMapProcesses    = "processes"
 	connmapMapSockets      = "sockets"
 	connmapMapSuspects     = "suspects"
+	connmapMapUnaccepted   = "unaccepted"
 	connmapProgChanged     = "changed"
 	connmapProgCreated     = "created"
 	connmapProgDestroyed   = "destroyed"
+	connmapProgDropped     = "dropped"
 	connmapProgEgress      = "egress"
 	connmapProgEndFlows    = "end_flows"
 	connmapProgExists      = "exists"
 	connmapProgHeld        = "held"
 	connmapProgIngress     = "ingress"
+	connmapProgQueued      = "queued"
+	connmapProgReceived4   = "received4"
+	connmapProgReceived6   = "received6"
 	connmapProgRecvLength  = "recv_length"
 	connmapProgReleased    = "released"
 	connmapProgSendLength  = "send_length"
 	connmapProgSendTo4     = "send_to4"
 	connmapProgSendTo6     = "send_to6"
+	connmapProgSent4       = "sent4"
+	connmapProgSent6       = "sent6"
 	connmapProgSetState    = "set_state"
 	connmapVarByLength     = "by_length"
 	connmapVarByPacket     = "by_packet"
 	connmapVarCrowded      = "crowded"
+	connmapVarFramed       = "framed"
+	connmapVarFraming      = "framing"
+	connmapVarLate         = "late"
 	connmapVarLost         = "lost"
 	connmapVarMissed       = "missed"
 	connmapVarPass         = "pass"
@@ -242,16 +253,22 @@ type connmapProgramSpecs struct {
 	Changed    *ebpf.ProgramSpec `ebpf:"changed"`
 	Created    *ebpf.ProgramSpec `ebpf:"created"`
 	Destroyed  *ebpf.ProgramSpec `ebpf:"destroyed"`
+	Dropped    *ebpf.ProgramSpec `ebpf:"dropped"`
 	Egress     *ebpf.ProgramSpec `ebpf:"egress"`
 	EndFlows   *ebpf.ProgramSpec `ebpf:"end_flows"`
 	Exists     *ebpf.ProgramSpec `ebpf:"exists"`
 	Held       *ebpf.ProgramSpec `ebpf:"held"`
 	Ingress    *ebpf.ProgramSpec `ebpf:"ingress"`
+	Queued     *ebpf.ProgramSpec `ebpf:"queued"`
+	Received4  *ebpf.ProgramSpec `ebpf:"received4"`
+	Received6  *ebpf.ProgramSpec `ebpf:"received6"`
 	RecvLength *ebpf.ProgramSpec `ebpf:"recv_length"`
 	Released   *ebpf.ProgramSpec `ebpf:"released"`
 	SendLength *ebpf.ProgramSpec `ebpf:"send_length"`
 	SendTo4    *ebpf.ProgramSpec `ebpf:"send_to4"`
 	SendTo6    *ebpf.ProgramSpec `ebpf:"send_to6"`
+	Sent4      *ebpf.ProgramSpec `ebpf:"sent4"`
+	Sent6      *ebpf.ProgramSpec `ebpf:"sent6"`
 	SetState   *ebpf.ProgramSpec `ebpf:"set_state"`
 }
 
@@ -259,13 +276,15 @@ type connmapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connmapMapSpecs struct {
-	Ending    *ebpf.MapSpec `ebpf:"ending"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Grown     *ebpf.MapSpec `ebpf:"grown"`
-	Processes *ebpf.MapSpec `ebpf:"processes"`
-	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
-	Suspects  *ebpf.MapSpec `ebpf:"suspects"`
+	Ending     *ebpf.MapSpec `ebpf:"ending"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Grown      *ebpf.MapSpec `ebpf:"grown"`
+	Mptcp      *ebpf.MapSpec `ebpf:"mptcp"`
+	Processes  *ebpf.MapSpec `ebpf:"processes"`
+	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
+	Suspects   *ebpf.MapSpec `ebpf:"suspects"`
+	Unaccepted *ebpf.MapSpec `ebpf:"unaccepted"`
 }
 
 // connmapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -275,6 +294,9 @@ type connmapVariableSpecs struct {
 	ByLength     *ebpf.VariableSpec `ebpf:"by_length"`
 	ByPacket     *ebpf.VariableSpec `ebpf:"by_packet"`
 	Crowded      *ebpf.VariableSpec `ebpf:"crowded"`
+	Framed       *ebpf.VariableSpec `ebpf:"framed"`
+	Framing      *ebpf.VariableSpec `ebpf:"framing"`
+	Late         *ebpf.VariableSpec `ebpf:"late"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
 	Missed       *ebpf.VariableSpec `ebpf:"missed"`
 	Pass         *ebpf.VariableSpec `ebpf:"pass"`
@@ -313,13 +335,15 @@ func (o *connmapObjects) Close() error {
 //
 // It can be passed to loadConnmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connmapMaps struct {
-	Ending    *ebpf.Map `ebpf:"ending"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Flows     *ebpf.Map `ebpf:"flows"`
-	Grown     *ebpf.Map `ebpf:"grown"`
-	Processes *ebpf.Map `ebpf:"processes"`
-	Sockets   *ebpf.Map `ebpf:"sockets"`
-	Suspects  *ebpf.Map `ebpf:"suspects"`
+	Ending     *ebpf.Map `ebpf:"ending"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Flows      *ebpf.Map `ebpf:"flows"`
+	Grown      *ebpf.Map `ebpf:"grown"`
+	Mptcp      *ebpf.Map `ebpf:"mptcp"`
+	Processes  *ebpf.Map `ebpf:"processes"`
+	Sockets    *ebpf.Map `ebpf:"sockets"`
+	Suspects   *ebpf.Map `ebpf:"suspects"`
+	Unaccepted *ebpf.Map `ebpf:"unaccepted"`
 }
 
 func (m *connmapMaps) Close() error {
@@ -328,9 +352,11 @@ func (m *connmapMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.Grown,
+		m.Mptcp,
 		m.Processes,
 		m.Sockets,
 		m.Suspects,
+		m.Unaccepted,
 	)
 }
 
@@ -341,6 +367,9 @@ type connmapVariables struct {
 	ByLength     *ebpf.Variable `ebpf:"by_length"`
 	ByPacket     *ebpf.Variable `ebpf:"by_packet"`
 	Crowded      *ebpf.Variable `ebpf:"crowded"`
+	Framed       *ebpf.Variable `ebpf:"framed"`
+	Framing      *ebpf.Variable `ebpf:"framing"`
+	Late         *ebpf.Variable `ebpf:"late"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
 	Missed       *ebpf.Variable `ebpf:"missed"`
 	Pass         *ebpf.Variable `ebpf:"pass"`
@@ -366,16 +395,22 @@ type connmapPrograms struct {
 	Changed    *ebpf.Program `ebpf:"changed"`
 	Created    *ebpf.Program `ebpf:"created"`
 	Destroyed  *ebpf.Program `ebpf:"destroyed"`
+	Dropped    *ebpf.Program `ebpf:"dropped"`
 	Egress     *ebpf.Program `ebpf:"egress"`
 	EndFlows   *ebpf.Program `ebpf:"end_flows"`
 	Exists     *ebpf.Program `ebpf:"exists"`
 	Held       *ebpf.Program `ebpf:"held"`
 	Ingress    *ebpf.Program `ebpf:"ingress"`
+	Queued     *ebpf.Program `ebpf:"queued"`
+	Received4  *ebpf.Program `ebpf:"received4"`
+	Received6  *ebpf.Program `ebpf:"received6"`
 	RecvLength *ebpf.Program `ebpf:"recv_length"`
 	Released   *ebpf.Program `ebpf:"released"`
 	SendLength *ebpf.Program `ebpf:"send_length"`
 	SendTo4    *ebpf.Program `ebpf:"send_to4"`
 	SendTo6    *ebpf.Program `ebpf:"send_to6"`
+	Sent4      *ebpf.Program `ebpf:"sent4"`
+	Sent6      *ebpf.Program `ebpf:"sent6"`
 	SetState   *ebpf.Program `ebpf:"set_state"`
 }
 
@@ -384,16 +419,22 @@ func (p *connmapPrograms) Close() error {
 		p.Changed,
 		p.Created,
 		p.Destroyed,
+		p.Dropped,
 		p.Egress,
 		p.EndFlows,
 		p.Exists,
 		p.Held,
 		p.Ingress,
+		p.Queued,
+		p.Received4,
+		p.Received6,
 		p.RecvLength,
 		p.Released,
 		p.SendLength,
 		p.SendTo4,
 		p.SendTo6,
+		p.Sent4,
+		p.Sent6,
 		p.SetState,
 	)
 }

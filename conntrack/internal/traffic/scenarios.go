@@ -42,6 +42,7 @@ func tcpScenarios() []Scenario {
 		tcp{up: 100, down: half, client: requestSplice, server: answerSplice}.as("tcp-splice", "splice"),
 		tcp{up: half, down: half, client: duplex, server: echoSplice}.as("tcp-splice-echo", "relay"),
 		tcp{up: half, down: half, client: requestURing, server: answerURing}.as("tcp-io_uring", "tcpuring"),
+		tcp{up: half, down: half, client: directly(true), server: directly(false)}.as("tcp-io_uring-direct", "tcpdirect"),
 
 		tcp{up: 200, down: 500, conns: 2000, sequence: true}.as("tcp-sequence", "sequence").short(),
 		tcp{up: 2000, down: 10_000, conns: 200}.as("tcp-burst", "burst"),

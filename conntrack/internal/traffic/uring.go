@@ -20,6 +20,8 @@ const (
 	uringOffSQEs = 0x10000000
 
 	uringEnterGetEvents = 1
+	uringRegisterFiles  = 2
+	uringFixedFile      = 1 // flag of an operation: fd is a place in the table
 
 	uringSendMsg = 9
 	uringRecvMsg = 10
@@ -65,6 +67,7 @@ type ring struct {
 	sqes     []byte
 	memory   []byte // of the operations, where the kernel may write at any time
 	messages int    // bytes of memory before the buffer
+	flags    uint8  // of each operation
 }
 
 func newRing() (_ *ring, err error) {
@@ -114,6 +117,22 @@ func (u *ring) Close() error {
 	return errors.Join(append(errs, unix.Close(u.fd))...)
 }
 
+// take puts the file of a descriptor into the ring's own table, as place 0, and out of the
+// process's, where something else takes its place. Operations are on that table from then on.
+func (u *ring) take(fd int) error {
+	table := int32(fd)
+	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(u.fd), uringRegisterFiles, uintptr(unsafe.Pointer(&table)), 1, 0, 0); errno != 0 {
+		return os.NewSyscallError("io_uring_register", errno)
+	}
+	u.flags = uringFixedFile
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	return os.NewSyscallError("dup3", unix.Dup3(int(null.Fd()), fd, unix.O_CLOEXEC))
+}
+
 func (u *ring) buffer() []byte { return u.memory[u.messages:] }
 
 // do does one operation on fd and waits for its result.
@@ -125,7 +144,7 @@ func (u *ring) do(opcode uint8, fd int, addr unsafe.Pointer, n, flags int) (int,
 	tail := word(u.sq, u.params.sq.tail)
 	slot := *tail & *word(u.sq, u.params.sq.ringMask)
 	sqe := (*uringSQE)(unsafe.Pointer(&u.sqes[slot*uint32(unsafe.Sizeof(uringSQE{}))]))
-	*sqe = uringSQE{opcode: opcode, fd: int32(fd), addr: uint64(uintptr(addr)), len: uint32(n), opFlags: uint32(flags)}
+	*sqe = uringSQE{opcode: opcode, flags: u.flags, fd: int32(fd), addr: uint64(uintptr(addr)), len: uint32(n), opFlags: uint32(flags)}
 	*word(u.sq, u.params.sq.array+slot*4) = slot
 	atomic.StoreUint32(tail, *tail+1)
 

@@ -33,6 +33,40 @@ func (s uringStream) Read(b []byte) (int, error) {
 	return copy(b, s.buffer()[:n]), err
 }
 
+// directly is requestURing or answerURing on a socket that is in no table but the ring's,
+// which is left open: it is what keeps the socket until the process ends.
+func directly(sends bool) mover {
+	return func(c *net.TCPConn, tx, rx uint64) (sent, got uint64, err error) {
+		u, err := newRing()
+		if err != nil {
+			return 0, 0, err
+		}
+		raw, err := c.SyscallConn()
+		if err != nil {
+			return 0, 0, err
+		}
+		err2 := raw.Control(func(fd uintptr) {
+			if err = unix.SetNonblock(int(fd), false); err == nil {
+				err = u.take(int(fd))
+			}
+		})
+		if err = errors.Join(err, err2); err != nil {
+			return 0, 0, err
+		}
+		s := uringStream{u, 0}
+		if sends {
+			sent, err = write(s, tx)
+		}
+		if err == nil {
+			got, err = read(s, rx)
+		}
+		if err == nil && !sends {
+			sent, err = write(s, tx)
+		}
+		return sent, got, err
+	}
+}
+
 // requestURing sends first and then receives, by io_uring.
 func requestURing(c *net.TCPConn, tx, rx uint64) (sent, got uint64, err error) {
 	err = onURing(c, func(s uringStream) error {

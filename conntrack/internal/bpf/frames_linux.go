@@ -1,0 +1,60 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package bpf
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// framesIdle is how long the program that sees what packet sockets send stays attached
+// when none sends, in units of 2^30 ns.
+const framesIdle = 60
+
+// Frames attaches the program that counts what packet sockets send once one of them has
+// sent something, and detaches it when none has for a minute. now is in ns since boot.
+// A kernel that does not take the program is asked once.
+func (p *Probe) Frames(now int64) error {
+	var last uint32
+	if err := p.coll.Variables[connmapVarFramed].Get(&last); err != nil {
+		return err
+	}
+	wanted := last != 0 && uint32(now>>30)-last < framesIdle
+	switch {
+	case wanted && p.frames == nil && !p.noFrames:
+		var err error
+		if p.frames, err = p.attachFrames(); err != nil {
+			p.noFrames = true
+			return fmt.Errorf("what programs send by packet sockets is not seen: %w", err)
+		}
+		return p.coll.Variables[connmapVarFraming].Set(uint8(1))
+	case !wanted && p.frames != nil:
+		l := p.frames
+		p.frames = nil
+		if err := p.coll.Variables[connmapVarFraming].Set(uint8(0)); err != nil {
+			return err
+		}
+		return l.Close()
+	}
+	return nil
+}
+
+// attachFrames loads the program beside the others, with their maps.
+func (p *Probe) attachFrames() (link.Link, error) {
+	spec, err := loadConnmap()
+	if err != nil {
+		return nil, err
+	}
+	spec.Programs = map[string]*ebpf.ProgramSpec{connmapProgQueued: spec.Programs[connmapProgQueued]}
+	for name, m := range p.coll.Maps {
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: p.coll.Maps})
+	if err != nil {
+		return nil, err
+	}
+	defer coll.Close() // the link keeps the program
+	return link.AttachTracing(link.TracingOptions{Program: coll.Programs[connmapProgQueued]})
+}
