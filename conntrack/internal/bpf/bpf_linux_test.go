@@ -51,7 +51,7 @@ func TestObject(t *testing.T) {
 	spec, err := loadConnmap()
 	require.NoError(t, err)
 	names := slices.Concat(lengthPrograms, functionPrograms, slices.Collect(maps.Keys(packetPrograms)),
-		[]string{connmapProgSetState, connmapProgDestroyed, connmapProgHeld, connmapProgExists, connmapProgChanged, connmapProgEndFlows})
+		[]string{connmapProgSetState, connmapProgDestroyed, connmapProgHeld, connmapProgExists, connmapProgChanged, connmapProgEndFlows, connmapProgDropped, connmapProgQueued})
 	assert.ElementsMatch(t, names, slices.Collect(maps.Keys(spec.Programs)))
 	for name, p := range spec.Programs {
 		assert.Equal(t, binary.LittleEndian, p.ByteOrder, name)
