@@ -33,7 +33,8 @@
 // all 16,384. A packet to a peer beyond that ends the flow that has been idle for
 // longest, of the same socket or of one that has most. Another packet opens a flow
 // anew, so that no byte is missed. Of connections made by MPTCP each TCP subflow is
-// one.
+// one. What two sockets of SCTP in the style of TCP have is a flow until they shut it
+// down or abort it.
 //
 // # How sockets are read
 //
@@ -46,13 +47,15 @@
 //     raw IP and packet sockets, with bytes. It sees connections however short, and
 //     whatever system calls send: also sendfile, splice, sendmmsg and io_uring.
 //     It needs BTF, the PID namespace of the host, and root or the capabilities
-//     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP
-//     and the others need 5.15, CAP_NET_ADMIN and the cgroup namespace of the
-//     host; to notice within an interval that a program takes over another's
-//     socket needs 6.3. What is missing, Info says. What opens and closes is
-//     reported within 0.1 seconds, what changes within an interval. The counters
-//     of a connection that was idle for ten intervals may take ten to move again,
-//     if no system call that sends or receives is seen, as with sendfile and splice.
+//     CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN. It runs from Linux 5.12 on. UDP and
+//     the others need 5.15, CAP_NET_ADMIN and the cgroup namespace of the host;
+//     to notice within an interval that a program takes over another's socket
+//     needs 6.3, or functions that can be traced, as on amd64. What is missing,
+//     Info says. Bytes of SCTP include the headers of its chunks and its
+//     acknowledgements. What opens and closes is reported within 0.1 seconds,
+//     what changes within an interval. The counters of a connection that was idle
+//     for ten intervals may take ten to move again, if no system call that sends
+//     or receives is seen, as with sendfile and splice.
 //     Some kernels that are locked down do not let sockets be visited: there the
 //     counters come from a walk over all open files, at each interval if that takes
 //     a twentieth of it or less.

@@ -284,7 +284,7 @@ func (p *Probe) watch(ring int) error {
 // The first versions of Linux that have what the programs need.
 const (
 	firstLinux        = "5.12" // bpf_get_socket_cookie in tracing programs
-	firstLinuxPackets = "5.15" // bpf_get_current_task in programs of cgroups
+	firstLinuxPackets = "5.15" // bpf_get_current_task_btf in programs of cgroups
 	firstLinuxLengths = "6.3"  // the tracepoints; functions can be traced earlier on some processors
 )
 

@@ -5,10 +5,12 @@ package bpf
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"runtime"
@@ -41,6 +43,21 @@ func TestObjectIsOfThisSource(t *testing.T) {
 		lines++
 	}
 	assert.Equal(t, 3, lines)
+}
+
+// TestObject: the object can be read on every processor that has it, without a kernel that
+// takes it, and has what the loader names.
+func TestObject(t *testing.T) {
+	spec, err := loadConnmap()
+	require.NoError(t, err)
+	names := slices.Concat(lengthPrograms, functionPrograms, slices.Collect(maps.Keys(packetPrograms)),
+		[]string{connmapProgSetState, connmapProgDestroyed, connmapProgHeld, connmapProgExists, connmapProgChanged, connmapProgEndFlows, connmapProgDropped, connmapProgQueued})
+	assert.ElementsMatch(t, names, slices.Collect(maps.Keys(spec.Programs)))
+	for name, p := range spec.Programs {
+		assert.Equal(t, binary.LittleEndian, p.ByteOrder, name)
+		assert.Equal(t, "Dual MIT/GPL", p.License, name)
+		assert.NotEmpty(t, p.Instructions, name)
+	}
 }
 
 func open(t *testing.T, o Options) *Probe {
