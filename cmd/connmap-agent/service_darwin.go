@@ -17,6 +17,7 @@ const (
 	plistFile   = "/Library/LaunchDaemons/" + launchdLabel + ".plist"
 	stateFolder = "/var/db/connmap-agent" // it stays
 	logFile     = "/var/log/connmap-agent.log"
+	biggestLog  = 1 << 20 // bytes at the start of an agent
 )
 
 const (
@@ -34,8 +35,14 @@ root alone, to %s and the property list to
 %s. This is experimental.`, programFile, tokenFile, plistFile, serverFile, stateFolder, logFile)
 }
 
-// service runs the agent: launchd wants nothing else of it.
+// service runs the agent. As a service it empties a log that has grown: launchd would let
+// it grow for ever, by a line each time that it starts an agent whose token is wrong.
 func service(ctx context.Context, args []string, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
+	if log, err := os.Stat(logFile); err == nil && log.Size() > biggestLog {
+		if ours, err := os.Stderr.Stat(); err == nil && os.SameFile(ours, log) {
+			os.Stderr.Truncate(0)
+		}
+	}
 	return agent(ctx, args, os.Stderr)
 }
 
