@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,19 @@ func TestInstallRefuses(t *testing.T) {
 func TestUninstallRefuses(t *testing.T) {
 	for name, args := range map[string][]string{"an argument": {"now"}, "flag": {"-nonsense"}} {
 		assert.Error(t, run(t.Context(), append([]string{"uninstall"}, args...), io.Discard, io.Discard), name)
+	}
+}
+
+// TestRemove: what there is goes, but in a dry run, and what there is not is no error.
+func TestRemove(t *testing.T) {
+	there, gone := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "gone")
+	require.NoError(t, os.WriteFile(there, nil, 0o600))
+	for _, dry := range []bool{true, false} {
+		var out strings.Builder
+		in := installer{dryRun: dry, stdout: &out}
+		require.NoError(t, in.remove(gone, there))
+		assert.Equal(t, "remove "+there+"\n", out.String())
+		assert.Equal(t, dry, exists(there))
 	}
 }
 

@@ -97,6 +97,7 @@ func (w *wine) start(t *testing.T, args ...string) (stdout io.Reader) {
 func (w *wine) run(t *testing.T, args ...string) string {
 	cmd := exec.CommandContext(t.Context(), w.loader, append([]string{w.agent}, args...)...)
 	cmd.Env = w.env
+	cmd.WaitDelay = time.Minute // a service may hold what it writes to
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s: %s", args, out)
 	t.Logf("connmap-agent %s: %s", args[0], out)
