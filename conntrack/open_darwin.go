@@ -31,13 +31,13 @@ func (pcbLists) close() error { return nil }
 
 func (pcbLists) list(ctx context.Context, add func(Proto, *sock)) error {
 	for _, proto := range [...]Proto{TCP, UDP} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		name := "net.inet." + proto.String() + ".pcblist_n"
 		b, err := unix.SysctlRaw(name)
 		for try := 1; err == unix.ENOMEM && try < listTries; try++ {
 			b, err = unix.SysctlRaw(name)
-		}
-		if err == nil {
-			err = ctx.Err()
 		}
 		if err == nil {
 			err = parsePCBList(b, proto, func(s *sock) { add(proto, s) })

@@ -81,7 +81,7 @@ func openProcess(pid int32) (windows.Handle, error) {
 	return windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid))
 }
 
-// processStarted returns when a process started, in units of 100 ns.
+// processStarted returns when a process started, in nanoseconds.
 func processStarted(pid int32) int64 {
 	h, err := openProcess(pid)
 	if err != nil {

@@ -64,15 +64,6 @@ type sock struct {
 	rtt          time.Duration
 }
 
-// received sets rx from the kernel's count, in which the peer's FIN is a byte.
-func (s *sock) received(n uint64) {
-	switch s.state {
-	case stateCloseWait, stateLastAck, stateClosing:
-		n -= min(n, 1)
-	}
-	s.rx = n
-}
-
 // A poller is the backend that remembers what a lister has found, and finds the
 // processes.
 type poller struct {

@@ -13,3 +13,12 @@ func newLinuxPoller(name Backend, o Options, l lister, limited ...string) *polle
 	}
 	return newPoller(name, o, l, h, "UDP sockets without a fixed peer, the bytes of UDP, other protocols and other network namespaces", limited...)
 }
+
+// received sets rx from the kernel's count, in which the peer's FIN is a byte.
+func (s *sock) received(n uint64) {
+	switch s.state {
+	case stateCloseWait, stateLastAck, stateClosing:
+		n -= min(n, 1)
+	}
+	s.rx = n
+}

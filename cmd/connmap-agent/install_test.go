@@ -5,7 +5,9 @@ import (
 	"encoding/xml"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,6 +42,29 @@ func TestInstallRefuses(t *testing.T) {
 func TestUninstallRefuses(t *testing.T) {
 	for name, args := range map[string][]string{"an argument": {"now"}, "flag": {"-nonsense"}} {
 		assert.Error(t, run(t.Context(), append([]string{"uninstall"}, args...), io.Discard, io.Discard), name)
+	}
+}
+
+// TestAgentArgs: an agent takes the arguments that a service gives it as they are meant.
+func TestAgentArgs(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		in   installer
+		want options
+	}{
+		{"token", installer{host: "map.example:1234"}, options{host: "map.example:1234"}},
+		{"password", installer{host: "-map", name: "nas", cert: []byte("a certificate")}, options{host: "-map", name: "nas", cert: serverFile}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := parse(tt.in.agentArgs("state"), io.Discard, io.Discard)
+			require.NoError(t, err)
+			want := tt.want
+			want.tokenFile, want.key, want.spool, want.interval = tokenFile, filepath.Join("state", "agent-key.pem"), filepath.Join("state", "spool"), time.Second
+			if want.name == "" {
+				want.name, _ = os.Hostname()
+			}
+			assert.Equal(t, want, got)
+		})
 	}
 }
 

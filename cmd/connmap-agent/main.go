@@ -130,7 +130,7 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.StringVar(&o.spool, "spool", "", "`folder` for 64 MB of what memory has no room for while the map server is away, and of what it was not told when the agent ends; none: no such folder (default spool in the state folder of the service, else none)")
 	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server shows now, and keep it in the file that -cert names or server-cert.pem")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
-	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag, proc or ss (default the best that works here)")
+	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag, proc or ss on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
 	f.DurationVar(&o.interval, "interval", time.Second, "how often counters are read, and sockets if they are polled")
 	f.BoolVar(&o.loopback, "loopback", false, "include connections of this machine to itself (default left out)")
 	f.BoolVar(&o.v, "v", false, "log connects too (default only trouble)")
@@ -151,7 +151,8 @@ for itself. Without a port, 6789 and 10789 are tried.
 As root it sees every connection, however short, of all users and containers, with
 its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
 do instead. Without, or on Linux before 5.12, it polls; without root it names your
-own programs only.
+own programs only. On Windows and macOS, which are experimental, it polls and tells
+no bytes, and on Windows TCP only.
 
 `)
 		f.PrintDefaults()

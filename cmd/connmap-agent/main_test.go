@@ -42,7 +42,7 @@ func connected(t *testing.T) (client net.Conn, ports [2]string) {
 func needsLinux(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("sockets can be read on Linux only")
+		t.Skip("knows what Linux tells of sockets")
 	}
 }
 

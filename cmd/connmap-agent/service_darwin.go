@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Where install puts things.
+// Where install puts things. The program is where root alone may write: /usr/local/bin may
+// belong to a user.
 const (
-	programFile = "/usr/local/bin/connmap-agent"
+	programFile = "/Library/PrivilegedHelperTools/connmap-agent"
 	tokenFile   = "/etc/connmap/agent.token"
 	serverFile  = "/etc/connmap/server-cert.pem"
 	plistFile   = "/Library/LaunchDaemons/" + launchdLabel + ".plist"

@@ -145,8 +145,10 @@ func mapServer(t *testing.T) (host, token string, v *visitors, stop func()) {
 // next returns what comes next, within two minutes: wine is slow at times.
 func next[T any](t *testing.T, from <-chan T) (v T) {
 	t.Helper()
+	var ok bool
 	select {
-	case v = <-from:
+	case v, ok = <-from:
+		require.True(t, ok, "no more comes, or not JSON")
 	case <-time.After(2 * time.Minute):
 		require.FailNow(t, "nothing comes")
 	}
@@ -159,19 +161,21 @@ type winEvent struct {
 	UID                                                    *uint32
 }
 
-// TestWindows: the agent for Windows, run by wine, tells of the connections of another one
-// to a map server as they open and close, which that one reports, and of connections over IPv6. It runs as a
-// service too.
+// TestWindows: the agent for Windows, run by wine, tells of another one's connection to a map
+// server as it opens and closes, which that one reports, and of connections over IPv6. It
+// runs as a service too.
 func TestWindows(t *testing.T) {
 	w := newWine(t)
 	stdout := w.start(t, "-watch", "-json", "-loopback", "-interval", "50ms")
 	events := make(chan winEvent, 1000)
 	go func() {
+		defer close(events)
 		for sc := bufio.NewScanner(stdout); sc.Scan(); {
 			var e winEvent
-			if assert.NoError(t, json.Unmarshal(sc.Bytes(), &e), sc.Text()) {
-				events <- e
+			if json.Unmarshal(sc.Bytes(), &e) != nil {
+				return
 			}
+			events <- e
 		}
 	}()
 	// told returns the first event that matches, of those that came and will come.
