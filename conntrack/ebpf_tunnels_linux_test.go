@@ -314,6 +314,33 @@ func TestTunnelRemotes(t *testing.T) {
 	log.until(t, toThird, false, 0, 0)
 }
 
+// TestTooManyTunnels: what is beyond the bound is counted, and followed when there is room.
+func TestTooManyTunnels(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, 0)
+	e := c.backend.(*ebpf)
+	n := newNet(t)
+	if err := command(n, n.A, "ip link add "+deviceOf(n, "many")+" type vxlan id 3 dstport 4789"); err != nil {
+		t.Skip("needs a kernel with VXLAN: ", err)
+	}
+	require.NoError(t, e.do(func() {
+		for inode, ns := range e.tunnels.namespaces {
+			for index := range ns.devices {
+				e.dropDevice(ns, index)
+			}
+			delete(e.tunnels.namespaces, inode)
+		}
+		assert.Zero(t, e.tunnels.n)
+		e.tunnels.n = mostTunnels
+		e.findTunnels()
+		assert.Positive(t, e.tunnels.leftOut.tunnels)
+		assert.Empty(t, e.tunnels.namespaces)
+		e.tunnels.n = 0
+		e.findTunnels()
+		assert.Zero(t, e.tunnels.leftOut.tunnels)
+		assert.Positive(t, e.tunnels.n)
+	}))
+}
+
 func init() { helpers["tunnel"] = helpTunnel }
 
 // helpTunnel sends through a tunnel, a device of a name, whenever it is told to.
