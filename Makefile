@@ -42,15 +42,15 @@ soak: deps-test
 storms: deps-test
 	CONNMAP_STORMS=1 go test -count=1 -run Storms -v -timeout 20m ./cmd/connmap-agent
 
-# The agent for Windows under wine, for which this installs 1.3 GB in a minute; two minutes.
-test-windows:
-	@scripts/install /usr/lib/wine/wine64=wine64 x86_64-w64-mingw32-gcc=gcc-mingw-w64-x86-64
-	go test -count=1 -run Windows -v -timeout 20m ./cmd/connmap-agent
-
 # An hour of connections that open and end unseen, faster than they can be told, beside
 # busy loops: all is told or counted, and nothing stays.
 adversary: deps-test
 	CONNMAP_ADVERSARY=1h go test -count=1 -run Adversary -v -timeout 90m ./conntrack
+
+# The agent for Windows under wine, for which this installs 1.3 GB in a minute; two minutes.
+test-windows:
+	@scripts/install /usr/lib/wine/wine64=wine64 x86_64-w64-mingw32-gcc=gcc-mingw-w64-x86-64
+	go test -count=1 -run Windows -v -timeout 20m ./cmd/connmap-agent
 
 # What it finds it adds to testdata/fuzz, and make test tries that from then on.
 fuzz:

@@ -25,7 +25,7 @@ func TestAdversary(t *testing.T) {
 		t.Skip("takes as long as CONNMAP_ADVERSARY says, such as 1h")
 	}
 	requireRootAndIP(t)
-	c := ebpfOrSkip(t, Options{Loopback: true}, 64<<10)
+	c := ebpfOrSkip(t, Options{Loopback: true}, 256<<10)
 	var over atomic.Bool
 	for range runtime.NumCPU() + 1 {
 		go func() {

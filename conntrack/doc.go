@@ -128,9 +128,9 @@
 //   - If a VXLAN device has several remotes, those that it sends to, or has learned from,
 //     are told without bytes.
 //   - Network namespaces are found by their processes and in /run/netns. Up to 256, with
-//     1,024 tunnels, are looked into, and 1,024 remotes of each; the log says of more. Those
-//     of others than the collector need CAP_SYS_PTRACE and CAP_SYS_ADMIN, which Info does
-//     not say.
+//     1,024 tunnels, are looked into, and the log says if there are more; of one tunnel
+//     1,024 peers are told. Namespaces other than the collector's need CAP_SYS_PTRACE and
+//     CAP_SYS_ADMIN, which Info does not say.
 //
 // Not told are tunnels whose packets bring the peer along (external devices, as of Open
 // vSwitch or Cilium), groups of next hops, GRE and IP in IP without a remote or inside UDP

@@ -162,6 +162,9 @@ func (x *tunnelEnd) send(t *testing.T, to *tunnelEnd) {
 	}
 }
 
+// deviceOf makes a name of a device that no test at the same time has.
+func deviceOf(n *traffic.Net, name string) string { return name + n.A[len(n.A)-6:len(n.A)-2] }
+
 // lookForTunnels has the pump look for tunnels with the next poll.
 func lookForTunnels(t *testing.T, e *ebpf) {
 	require.NoError(t, e.do(func() { e.tunnels.findAt = time.Time{} }))
@@ -193,8 +196,9 @@ func TestTunnels(t *testing.T) {
 		{kind: "ip6tnl", options: "mode ipip6 local L remote R", v6: true, flat: true, proto: 4},
 		{kind: "sit", options: "mode ipip local L remote R", flat: true, proto: 4},
 	} {
-		device := fmt.Sprintf("%s%d", tt.kind, i+1)
-		t.Run(device, func(t *testing.T) {
+		name := fmt.Sprintf("%s%d", tt.kind, i+1)
+		t.Run(name, func(t *testing.T) {
+			device := deviceOf(n, name)
 			a, b := tunnelEnds(n, byte(i+1), tt.v6)
 			if tt.flat {
 				a.mac, b.mac = "", ""
@@ -257,7 +261,11 @@ func TestTunnels(t *testing.T) {
 			log.until(t, ofB, false, 0, received)
 		})
 	}
-	assert.NoError(t, e.do(func() { assert.Empty(t, e.tunnels.namespaces) }))
+	assert.NoError(t, e.do(func() {
+		for _, ns := range e.tunnels.namespaces {
+			assert.NotContains(t, []string{n.A, n.B}, filepath.Base(ns.path))
+		}
+	}))
 }
 
 // TestTunnelRemotes: of several remotes of a VXLAN device those are told to which it sends,
@@ -270,7 +278,8 @@ func TestTunnelRemotes(t *testing.T) {
 	e := c.backend.(*ebpf)
 	n := newNet(t)
 	log := logTunnels(t, c)
-	const device, third, thirdMAC = "remotes", "198.51.100.99", "02:00:00:00:01:0c"
+	const third, thirdMAC = "198.51.100.99", "02:00:00:00:01:0c"
+	device := deviceOf(n, "remotes")
 	a, b := tunnelEnds(n, 1, false)
 	for _, x := range []*tunnelEnd{a, b} {
 		if err := command(n, x.ns, "ip link add "+device+" address "+x.mac+" type vxlan id 21 dstport 4789"); err != nil {
@@ -305,21 +314,49 @@ func TestTunnelRemotes(t *testing.T) {
 	log.until(t, toThird, false, 0, 0)
 }
 
+// TestTooManyTunnels: what is beyond the bound is counted, and followed when there is room.
+func TestTooManyTunnels(t *testing.T) {
+	c := ebpfOrSkip(t, Options{}, 0)
+	e := c.backend.(*ebpf)
+	n := newNet(t)
+	if err := command(n, n.A, "ip link add "+deviceOf(n, "many")+" type vxlan id 3 dstport 4789"); err != nil {
+		t.Skip("needs a kernel with VXLAN: ", err)
+	}
+	require.NoError(t, e.do(func() {
+		for inode, ns := range e.tunnels.namespaces {
+			for index := range ns.devices {
+				e.dropDevice(ns, index)
+			}
+			delete(e.tunnels.namespaces, inode)
+		}
+		assert.Zero(t, e.tunnels.n)
+		e.tunnels.n = mostTunnels
+		e.findTunnels()
+		assert.Positive(t, e.tunnels.leftOut.tunnels)
+		assert.Empty(t, e.tunnels.namespaces)
+		e.tunnels.n = 0
+		e.findTunnels()
+		assert.Zero(t, e.tunnels.leftOut.tunnels)
+		assert.Positive(t, e.tunnels.n)
+	}))
+}
+
 func init() { helpers["tunnel"] = helpTunnel }
 
-// helpTunnel sends through a tunnel whenever it is told to.
+// helpTunnel sends through a tunnel, a device of a name, whenever it is told to.
 func helpTunnel(arg string) error {
-	for line := range strings.Lines(`link set lo up
+	lines := strings.ReplaceAll(`link set lo up
 		link add below type veth peer name beside
 		link set below up
 		link set beside up
 		addr add 203.0.113.10/24 dev below
-		link add unnamed type vxlan id 5 remote 203.0.113.20 dstport 4789
-		link set unnamed addrgenmode none
-		link set unnamed up
-		addr add 192.0.2.1/24 dev unnamed
-		neigh add 192.0.2.2 lladdr 02:00:00:00:01:0a dev unnamed nud permanent
-	`) {
+		link add DEVICE type vxlan id 5 remote 203.0.113.20 dstport 4789
+		link set DEVICE addrgenmode none
+		link set DEVICE up
+		addr add 192.0.2.1/24 dev DEVICE
+		neigh add 192.0.2.2 lladdr 02:00:00:00:01:0a dev DEVICE nud permanent
+	`, "DEVICE", arg)
+	for line := range strings.Lines(lines) {
 		if f := strings.Fields(line); len(f) > 0 {
 			if out, err := exec.Command("ip", f...).CombinedOutput(); err != nil {
 				fmt.Printf("ip %v: %s\n", f, strings.ReplaceAll(string(out), "\n", " "))
@@ -347,7 +384,8 @@ func helpTunnel(arg string) error {
 // told. Its network namespace has no name, only processes, and ends with them.
 func TestOlderTunnel(t *testing.T) {
 	requireRootAndIP(t)
-	_, in, out := helperIn(t, "tunnel -", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
+	device := fmt.Sprintf("older%d", os.Getpid())
+	_, in, out := helperIn(t, "tunnel "+device, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
 	sent := func() string {
 		line, err := out.ReadString('\n')
 		require.NoError(t, err)
@@ -359,7 +397,7 @@ func TestOlderTunnel(t *testing.T) {
 	c := ebpfOrSkip(t, Options{}, 0)
 	told := func() *Conn {
 		for _, c := range snapshot(t, c) {
-			if c.Process.Exe == "unnamed" && c.Process.Comm == "kernel" {
+			if c.Process.Exe == device && c.Process.Comm == "kernel" {
 				return &c
 			}
 		}
@@ -387,7 +425,8 @@ func TestWireGuard(t *testing.T) {
 	e := c.backend.(*ebpf)
 	n := newNet(t)
 	log := logTunnels(t, c)
-	const device, port = "wire", 51820
+	const port = 51820
+	device := deviceOf(n, "wire")
 	a, b := tunnelEnds(n, 1, false)
 	a.mac, b.mac = "", ""
 	var keys, public [2]string
