@@ -65,7 +65,7 @@ func TestTold(t *testing.T) {
 	assert.Equal(t, Process{PID: 40, Exe: `C:\first.exe`}, first[1000].Process)
 	assert.Equal(t, Out, first[1000].Direction)
 	assert.Equal(t, In, first[2000].Direction)
-	assert.EqualValues(t, unknownUID, first[1000].UID)
+	assert.Equal(t, uint32(unknownUID), first[1000].UID)
 	assert.Equal(t, 1, asked)
 	assert.NotContains(t, p.info().Limited, "not allowed")
 	assert.Equal(t, first, conns())

@@ -82,6 +82,9 @@ func TestRefused(t *testing.T) {
 			require.NoError(t, json.NewDecoder(out).Decode(&i))
 			assert.Equal(t, Diag, i.Backend)
 			reason, _, _ := strings.Cut(i.Limited, ";")
+			if strings.Contains(reason, "is too old") {
+				t.Skip(reason)
+			}
 			assert.True(t, strings.HasPrefix(reason, "ebpf does not work here: "), reason)
 			assert.Contains(t, reason, tt.want)
 			t.Log(reason)

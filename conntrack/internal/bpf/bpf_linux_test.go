@@ -112,7 +112,7 @@ func TestTells(t *testing.T) {
 		got := map[Kind]int{}
 		for end := time.Now().Add(time.Minute); got[Opened] < 2 || got[Closed] < 2; {
 			s, _, err := p.Next()
-			if err == ErrEmpty && time.Now().Before(end) {
+			if errors.Is(err, ErrEmpty) && time.Now().Before(end) {
 				require.NoError(t, p.Sleep(time.Now().Add(Delay)))
 				require.NoError(t, p.Wait())
 				continue

@@ -1520,6 +1520,8 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		if (!conn)
 			return 0;
 	}
+	// Asked for the protocol again instead, verifiers before Linux 6.2 forget the answer.
+	barrier_var(raw);
 	owned = k->owned;
 	if (raw || is_tcp(sk, 0)) {
 		c.state = GET(conn, raw, __sk_common.skc_state);
