@@ -26,7 +26,8 @@
 // (TIME_WAIT) are none. A connection of the host to itself over addresses other
 // than loopback is two connections, one for each socket.
 //
-// A flow begins with its first packet and ends when its socket is closed, or
+// A flow begins with its first packet, or when its connected socket is first found by a
+// poll, and ends when its socket is closed, or
 // when nothing has been sent for a minute and the socket is not connected to
 // the peer; that is noticed within 75 seconds of the last packet. With [EBPF] it
 // may end earlier: of one unconnected socket 8,192 flows are followed at a time, of
@@ -95,15 +96,19 @@
 // the kernel has with how many it knows, and looks for those that are gone. A close
 // that no program saw is reported within two polls, and in a storm of openings and
 // closes within 10 seconds; its bytes are those of the last poll. Where sockets cannot
-// be visited, it is reported when 120 polls, or three if events were lost, have found no
-// process that holds the connection.
+// be visited, sock_diag is asked, every 10 seconds or more seldom, about connections
+// that no process is found to hold, and for their counters.
 //
 // What a program sends by packet sockets (AF_PACKET) is seen from a moment after one of
 // them first sends until a minute after the last; the first packet of each socket, what
-// they receive, and what leaves by AF_XDP is not.
+// they receive, frames with a VLAN tag of their own, and what leaves past the queues of
+// devices (PACKET_QDISC_BYPASS, AF_XDP) is not. Their flows end a minute after the last
+// packet, not with the socket.
 //
 // Datagrams that a socket has no room for do not count as received; before Linux 6.10
-// they do.
+// they do, and so do those that a filter of the socket drops or cuts. A raw socket that
+// sends echo requests counts all echo replies of that peer, and an unconnected UDP socket
+// whose source address is translated has the address that leaves.
 //
 // # Tunnels
 //

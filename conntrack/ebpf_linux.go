@@ -23,8 +23,8 @@ const (
 	holdersEvery = 10 * time.Second // how often all processes are asked what they hold, at least
 	holdersShare = 300              // of the time between two such passes, one takes at most 1/300
 	countShare   = 20               // likewise if such passes must count, too
-	mostUnheld   = 120              // such passes in which nobody held a connection: it is gone, if the kernel cannot be asked
-	fewUnheld    = 3                // likewise, if its close may be among events that were lost
+	fewUnheld    = 3                // such passes in which nobody held a connection, after which sock_diag is asked whether it is there
+	mostUnheld   = 120              // likewise, after which it is gone if that cannot be asked
 	resyncEvery  = 250 * time.Millisecond
 	idleEvery    = 5 * time.Second // how often idle flows are looked for, at least
 	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
@@ -86,8 +86,8 @@ type ebpf struct {
 	holdersAt    time.Time     // when they are due
 	resyncDue    bool          // events were lost
 	resyncAt     time.Time     // not before
+	auditAt      time.Time     // when sock_diag may be asked again
 	lostEvents   uint64        // those without room in the ring
-	lossAt       int64         // when some last were, as the kernel's clock says
 	closesUnseen int           // that endGone has found
 	suspects     []uint64      // of endGone
 	keys         []bpf.FlowKey // of endAll
@@ -474,7 +474,7 @@ func (e *ebpf) due() error {
 		e.mu.Lock()
 		e.tardy = late
 		e.mu.Unlock()
-		e.lostEvents, e.lossAt = events, now.UnixNano()-e.offset
+		e.lostEvents = events
 		e.resyncDue = true
 	}
 	if e.resyncDue && !now.Before(e.resyncAt) {

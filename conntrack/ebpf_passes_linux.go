@@ -143,13 +143,18 @@ func (e *ebpf) findHolders() error {
 				found = append(found, *s)
 			}
 		case s.Connected:
-			if t := e.flows[s.Key()]; t == nil && (s.Peer.Port() != 0 || s.Proto != uint8(UDP)) {
+			if t := e.flows[s.Key()]; t != nil {
+				e.connect(t)
+			} else if s.Peer.Port() != 0 || s.Proto != uint8(UDP) {
 				found = append(found, *s)
 			}
 			fallthrough
 		default:
 			listening[local] = listening[local] || !s.Connected && s.Proto == uint8(UDP) || s.Proto == uint8(SCTP) && s.State == unix.BPF_TCP_LISTEN
 			if sock := e.sockets[s.Cookie]; sock != nil {
+				if !s.Connected {
+					e.disconnect(sock)
+				}
 				e.holder(&sock.presence, holding{socket: sock}, s)
 			}
 		}
@@ -162,6 +167,7 @@ func (e *ebpf) findHolders() error {
 		s := &found[i]
 		var t *tracked
 		if s.Proto == uint8(TCP) {
+			delete(e.ignored, s.Cookie) // it is there
 			t = e.open(s)
 		} else {
 			s.Opened = s.Time
@@ -203,8 +209,10 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 	switch {
 	case h.primary.PID != 0:
 		owner = h.primary
+		t.letGo = 0
 	case len(holders) > 0:
 		// Its owner has let go of it.
+		t.letGo = int32(h.named)
 		owner, holders = holders[0], holders[1:]
 	}
 	if len(holders) == 0 {
@@ -234,6 +242,7 @@ func (e *ebpf) holder(k *presence, h holding, s *bpf.Socket) {
 		e.touched = append(e.touched, h)
 	}
 	found := &e.touched[k.at]
+	found.named = s.Primary
 	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
 		found.primary = p
@@ -288,44 +297,38 @@ func (e *ebpf) resync() error {
 // endGone ends the connections and flows that do not exist any more although no
 // close was seen. Their bytes are those of the last pass that found them. It asks
 // about those that the last passes, at least misses of them, did not find held by
-// any process. If the kernel cannot be asked, those that nobody has held for longer
-// are taken for gone.
+// any process.
 func (e *ebpf) endGone(misses uint8) error {
 	asks := e.probe.NoVisits == nil
-	suspect := func(p *presence, opened int64) bool {
-		switch {
-		case asks:
-			return p.misses >= misses
-		case opened < e.lossAt:
-			return p.misses >= fewUnheld
-		}
-		return p.misses >= mostUnheld
+	if !asks {
+		misses = fewUnheld
 	}
 	e.suspects = e.suspects[:0]
 	for id, t := range e.conns {
-		if t.flow == nil && suspect(&t.presence, t.opened) && (asks || t.conn.Process != kernel) {
+		if t.flow == nil && t.misses >= misses {
 			e.suspects = append(e.suspects, id)
 		}
 	}
 	for cookie, s := range e.sockets {
-		// Those of unconnected sockets end when they are idle.
-		if first := s.flows.front; (asks || first.flow.connected) && suspect(&s.presence, first.opened) {
+		// Without a visit those of unconnected sockets end when they are idle.
+		if s.misses >= misses && (asks || s.fixed != nil) {
 			e.suspects = append(e.suspects, cookie)
 		}
-	}
-	if len(e.suspects) == 0 {
-		return nil
 	}
 	now := time.Now().Round(0)
-	gone, closed := []uint64(nil), e.suspects
+	if len(e.suspects) == 0 || now.Before(e.auditAt) {
+		return nil
+	}
+	for cookie := range e.ignored {
+		e.suspects = append(e.suspects, cookie)
+	}
+	var gone, closed []uint64
 	var err error
 	if asks {
-		for cookie := range e.ignored {
-			e.suspects = append(e.suspects, cookie)
-		}
 		gone, closed, err = e.probe.Audit(e.suspects)
-	} else if len(e.ignored) > mostReleased {
-		clear(e.ignored)
+	} else {
+		gone, err = e.absent(e.suspects, now)
+		e.auditAt = now.Add(max(holdersEvery, holdersShare*time.Since(now)))
 	}
 	if err == nil {
 		// Of most of them the close stands in the ring.

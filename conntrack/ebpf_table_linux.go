@@ -23,6 +23,7 @@ type tracked struct {
 	flow     *flow // nil of a TCP connection
 	presence       // of its socket; of a flow, that of the socket has it
 	late     bool  // its update waits until there is room
+	letGo    int32 // PID of the owner that the kernel names, if a pass has found that it holds it no more
 }
 
 // A flow is what a tracked that is one has besides.
@@ -49,6 +50,7 @@ type presence struct {
 type socket struct {
 	presence
 	flows   flowList
+	fixed   *tracked // the flow that is connected
 	process *Process // the owner of those flows that grow from now on; nil: no other
 }
 
@@ -57,6 +59,7 @@ type holding struct {
 	socket  *socket   // nil: conn is held
 	conn    *tracked  // nil: the flows of socket are
 	primary Process   // the owner, if the pass has found it
+	named   uint32    // PID of the owner that the kernel names
 	holders []Process // the others
 }
 
@@ -138,7 +141,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		t := e.open(s)
 		t.count(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
-		if p := e.processes.of(&s.Owner); p != (Process{}) {
+		if p := e.processes.of(&s.Owner); p != (Process{}) && int32(p.PID) != t.letGo {
 			t.conn.Process = p
 		}
 		e.end(t, e.wall(s.Time))
@@ -152,7 +155,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		if sock := e.sockets[s.Cookie]; sock != nil {
 			p := e.processes.of(&s.Owner)
 			for t := range sock.flows.all() {
-				if sock.flows.n == 1 || t.conn.Process.PID == p.PID {
+				if (sock.flows.n == 1 || t.conn.Process.PID == p.PID) && int32(p.PID) != t.letGo {
 					e.owns(t, p)
 				}
 			}
@@ -296,11 +299,9 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	id := s.Cookie
 	if s.Connected {
 		// A socket that connects anew has left its former peer.
-		for t := range sock.flows.all() {
-			if t.flow.connected {
-				e.endFlow(t, e.wall(s.Opened))
-				e.sockets[s.Cookie] = sock
-			}
+		if sock.fixed != nil {
+			e.endFlow(sock.fixed, e.wall(s.Opened))
+			e.sockets[s.Cookie] = sock
 		}
 	}
 	if e.conns[id] != nil || !s.Connected {
@@ -328,11 +329,35 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	sock.flows.add(t, ofSocket)
 	e.fresh++
 	e.emit(Open, t.conn.Opened, &t.conn)
-	if !t.flow.connected {
+	if t.flow.connected {
+		sock.fixed = t
+	} else {
 		e.idlest.add(t, ofAll)
 		e.makeRoom(sock)
 	}
 	return t
+}
+
+// connect takes in that the socket of a flow has been connected to its peer.
+func (e *ebpf) connect(t *tracked) {
+	sock := t.flow.socket
+	if sock.fixed == t {
+		return
+	}
+	e.disconnect(sock)
+	e.idlest.remove(t, ofAll)
+	t.flow.connected, sock.fixed = true, t
+}
+
+// disconnect takes in that a socket is not connected any more: its flow ends when it is idle.
+func (e *ebpf) disconnect(sock *socket) {
+	t := sock.fixed
+	if t == nil {
+		return
+	}
+	t.flow.connected, sock.fixed = false, nil
+	t.flow.grown = time.Since(e.started)
+	e.idlest.add(t, ofAll)
 }
 
 // grow takes in the counters of a flow that was not idle.
@@ -419,7 +444,9 @@ func (e *ebpf) endAll(list []*tracked, at time.Time) {
 	for i, t := range list {
 		delete(e.flows, e.keys[i])
 		t.flow.socket.flows.remove(t, ofSocket)
-		if !t.flow.connected {
+		if t.flow.connected {
+			t.flow.socket.fixed = nil
+		} else {
 			e.idlest.remove(t, ofAll)
 		}
 		if t.flow.socket.flows.n == 0 {
@@ -459,7 +486,7 @@ func (e *ebpf) owns(t *tracked, p Process) bool {
 	if p == (Process{}) || p == before {
 		return false
 	}
-	t.conn.Process = p
+	t.conn.Process, t.letGo = p, 0
 	switch {
 	case p.PID == before.PID:
 	case holds(t.conn.Sharers, p.PID):

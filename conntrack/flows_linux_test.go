@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -305,6 +306,47 @@ func TestTranslatedUDP(t *testing.T) {
 	}
 }
 
+// TestConnectLater: a flow does not end when it is idle after its socket has been connected
+// to the peer, and does again when it is not any more.
+func TestConnectLater(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	e := c.backend.(*ebpf)
+	peer, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer peer.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	to := netip.MustParseAddrPort(peer.LocalAddr().String())
+	at := &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	require.NoError(t, unix.Sendto(fd, make([]byte, 11), 0, at))
+	flow := func() (flows []Conn) {
+		for _, conn := range own(snapshot(t, c)) {
+			if conn.Peer == to {
+				flows = append(flows, conn)
+			}
+		}
+		return flows
+	}
+	idle := func() { require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(2 * flowIdle)) })) }
+	require.Len(t, flow(), 1)
+	require.NoError(t, unix.Connect(fd, at))
+	before := flow()
+	idle()
+	assert.Equal(t, before, flow())
+	_, err = unix.Write(fd, make([]byte, 5))
+	require.NoError(t, err)
+	if after := flow(); assert.Len(t, after, 1) {
+		assert.Equal(t, uint64(16), after[0].Tx)
+		assert.Equal(t, before[0].ID, after[0].ID)
+	}
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unix.RawSockaddr{Family: unix.AF_UNSPEC})), unix.SizeofSockaddrInet4)
+	require.Zero(t, errno)
+	assert.Len(t, flow(), 1)
+	idle()
+	assert.Empty(t, flow())
+}
+
 // TestRawSockets: what a raw socket overhears is not its traffic, and what it sends is,
 // also if it is TCP.
 func TestRawSockets(t *testing.T) {
@@ -423,6 +465,15 @@ func TestPacketSockets(t *testing.T) {
 	}
 	for _, peer := range []string{"198.51.100.4:53", "198.51.100.5:53", "127.0.0.1:53"} {
 		assert.Empty(t, to(peer))
+	}
+	// One socket may send by several devices, frame by frame.
+	for i := range 100 {
+		send([]string{"d0", "d1"}[i%2], unix.ETH_P_IP, datagram("192.0.2.1:9", []string{"198.51.100.8:53", "198.51.100.9:53"}[i%2], 10))
+	}
+	for _, peer := range []string{"198.51.100.8:53", "198.51.100.9:53"} {
+		if flows := to(peer); assert.Len(t, flows, 1, peer) {
+			assert.Equal(t, uint64(500), flows[0].Tx)
+		}
 	}
 	// When none has sent for a while the program goes, and comes again.
 	e := c.backend.(*ebpf)

@@ -330,6 +330,11 @@ static __always_inline void path_parts(char *to, __u64 size, int parts, struct f
 	for (int i = 0; i < parts + MOUNTS; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
+		// A file in memory has a name, but no place.
+		if (!i && dentry == parent && dentry != BPF_CORE_READ(mnt, mnt.mnt_root)) {
+			*len = put_part(to, size, 0, BPF_CORE_READ(dentry, d_name.name));
+			return;
+		}
 		if (dentry == parent || dentry == BPF_CORE_READ(mnt, mnt.mnt_root)) {
 			struct mount *up = BPF_CORE_READ(mnt, mnt_parent);
 
@@ -698,7 +703,7 @@ static __always_inline void note_mptcp(__u64 mp, struct known *k)
 	k->noted = k->owned;
 }
 
-// joins gives a subflow the owner of its MPTCP socket, if that is known.
+// joins gives a subflow the owner of its MPTCP socket, if that is known and this is one.
 static __always_inline void joins(struct sock *sk, struct known *k)
 {
 	__u64 mp = mptcp_of(sk);
@@ -768,13 +773,17 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	case BPF_TCP_LAST_ACK:
 		// Who closes holds the socket, but only who sent or received owns it.
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
-		if (k && k->flags & FLAG_PROVISIONAL && bpf_get_current_pid_tgid() >> 32)
+		if (!k)
+			return 0;
+		joins(sk, k);
+		if (k->flags & FLAG_PROVISIONAL && bpf_get_current_pid_tgid() >> 32)
 			owned(k, sk);
 		return 0;
 	case BPF_TCP_CLOSE:
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!k || k->flags & FLAG_ENDED)
 			return 0;
+		joins(sk, k);
 		if (!k->opened) {
 			if (old == BPF_TCP_SYN_SENT || old == BPF_TCP_SYN_RECV || old == BPF_TCP_LISTEN || old == BPF_TCP_CLOSE)
 				return 0;
@@ -917,6 +926,9 @@ static __always_inline void count(struct packet *p, struct known *k)
 		if (!f)
 			return refuse(p, k);
 	}
+	// What answers another's packets, which a raw socket gets too.
+	if (p->counted_only && f->local_port != p->local_port)
+		return;
 	if (p->tx)
 		__sync_fetch_and_add(&f->tx, p->tx);
 	if (p->rx)
@@ -931,9 +943,12 @@ static __always_inline void count(struct packet *p, struct known *k)
 // program queued can only read.
 static __always_inline void frames(struct sock *sk)
 {
+	struct known *k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	__u32 now = bpf_ktime_get_boot_ns() >> 30;
 	void *nothing;
 
+	if (k)
+		k->sender = 0; // what it sends next may have the same address
 	bpf_get_socket_cookie(sk);
 	if (framed == now)
 		return;
@@ -1278,6 +1293,15 @@ static __always_inline int read_headers(struct sk_buff *skb, struct packet *p, _
 	ends_of(p, ip, v4, out);
 	p->key.proto = v4 ? ip[9] : ip[6];
 	header = v4 ? (ip[0] & 15) * 4 : 40;
+	for (int i = 0; i < EXTENSIONS && !v4; i++) {
+		__u8 next[2] = {};
+
+		if (p->key.proto != IPPROTO_HOPOPTS && p->key.proto != IPPROTO_ROUTING && p->key.proto != IPPROTO_DSTOPTS)
+			break;
+		bpf_probe_read_kernel(next, sizeof(next), data + header);
+		p->key.proto = next[0];
+		header += 8 * (1 + next[1]);
+	}
 	length = v4 ? ip[2] << 8 | ip[3] : 40 + (ip[4] << 8 | ip[5]);
 	if (length > room)
 		length = room;

@@ -21,7 +21,7 @@ func (p *Probe) Frames(now int64) error {
 	if err := p.coll.Variables[connmapVarFramed].Get(&last); err != nil {
 		return err
 	}
-	wanted := last != 0 && uint32(now>>30)-last < framesIdle
+	wanted := last != 0 && int32(uint32(now>>30)-last) < framesIdle // last may be later than now
 	switch {
 	case wanted && p.frames == nil && !p.noFrames:
 		var err error
