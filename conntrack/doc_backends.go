@@ -57,5 +57,6 @@
 //	udp-mapped-connected       all         some -b     some -b     some -b
 //	icmp-ping                  all         -           -           -
 //	icmp-raw                   all         -           -           -
+//	sctp                       all         -           -           -
 //	ip-raw                     all         -           -           -
 package conntrack
