@@ -346,17 +346,8 @@ func TestLongPath(t *testing.T) {
 			exes[e.Conn.Process.PID] = e.Conn.Process.Exe
 		}
 	})
-	for _, parts := range []string{
-		strings.Repeat("long", 25) + "/" + strings.Repeat("n", 200) + "/dial",
-		long + "dial",
-		strings.Repeat("p/", 64-used-1) + "d",
-		strings.Repeat(long, (4095-len(base)-1)/256) + strings.Repeat("d", (4095-len(base)-1)%256),
-	} {
-		name := filepath.Join(base, parts)
-		t.Logf("%d bytes, %d parts", len(name), strings.Count(name, "/"))
-		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
-		require.NoError(t, os.WriteFile(name, self, 0o700))
-		cmd := exec.Command(name)
+	dialsAs := func(name, path string) {
+		cmd := exec.Command(path)
 		cmd.Env = append(os.Environ(), helperEnv+"=dial "+l.Addr().String())
 		require.NoError(t, cmd.Start()) // it has no input, and ends at once
 		accepted, err := l.Accept()
@@ -372,6 +363,24 @@ func TestLongPath(t *testing.T) {
 		}, time.Minute, time.Millisecond)
 		assert.Equal(t, name, exe)
 	}
+	for _, parts := range []string{
+		strings.Repeat("long", 25) + "/" + strings.Repeat("n", 200) + "/dial",
+		long + "dial",
+		strings.Repeat("p/", 64-used-1) + "d",
+		strings.Repeat(long, (4095-len(base)-1)/256) + strings.Repeat("d", (4095-len(base)-1)%256),
+	} {
+		name := filepath.Join(base, parts)
+		t.Logf("%d bytes, %d parts", len(name), strings.Count(name, "/"))
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		require.NoError(t, os.WriteFile(name, self, 0o700))
+		dialsAs(name, name)
+	}
+	memory, err := unix.MemfdCreate("program", 0)
+	require.NoError(t, err)
+	defer unix.Close(memory)
+	_, err = unix.Write(memory, self)
+	require.NoError(t, err)
+	dialsAs("/memfd:program", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), memory))
 }
 
 func TestStartedAt(t *testing.T) {
