@@ -99,8 +99,8 @@
 // be visited, sock_diag is asked, every 10 seconds or more seldom, about connections
 // that no process is found to hold, and for their counters.
 //
-// What a program sends by packet sockets (AF_PACKET) is seen from a moment after one of
-// them first sends until a minute after the last; the first packet of each socket, what
+// Since Linux 6.3, what a program sends by packet sockets (AF_PACKET) is seen from a
+// moment after one of them first sends until a minute after the last; the first packet of each socket, what
 // they receive, frames with a VLAN tag of their own, and what leaves past the queues of
 // devices (PACKET_QDISC_BYPASS, AF_XDP) is not. Their flows end a minute after the last
 // packet, not with the socket.

@@ -33,6 +33,8 @@ const (
 	mostReleased = 1 << 14
 	mostQueued   = 8192 // events that wait for a follower: beyond it the pump waits
 	mostSpare    = 1024
+
+	selfTestTries = 5
 )
 
 // An ebpf is the backend EBPF. One goroutine, the pump, reads what the programs
@@ -146,8 +148,20 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 }
 
 // selfTest makes a connection and waits for the programs to tell of it: links
-// can be attached and yet not work.
+// can be attached and yet not work. In a storm the ring may have had no room for that.
 func (e *ebpf) selfTest() error {
+	for try := 1; ; try++ {
+		err := e.tryConnection()
+		if !errors.Is(err, bpf.ErrEmpty) || try == selfTestTries {
+			return err
+		}
+		if lost, late, _, noLoss := e.probe.Lost(); noLoss != nil || lost+late == 0 {
+			return err
+		}
+	}
+}
+
+func (e *ebpf) tryConnection() error {
 	l, err := listenLoopback()
 	if err != nil {
 		return e.noSelfTest(err)

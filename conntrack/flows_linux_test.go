@@ -423,6 +423,9 @@ func TestPacketSockets(t *testing.T) {
 		}
 	}
 	c := ebpfOrSkip(t, Options{}, 0)
+	if !c.backend.(*ebpf).probe.SeesFrames() {
+		t.Skip("needs Linux 6.3")
+	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)

@@ -13,6 +13,9 @@ import (
 // when none sends, in units of 2^30 ns.
 const framesIdle = 60
 
+// SeesFrames reports whether it is seen when packet sockets send, as it is since Linux 6.3.
+func (p *Probe) SeesFrames() bool { return p.coll.Programs[connmapProgSendLength] != nil }
+
 // Frames attaches the program that counts what packet sockets send once one of them has
 // sent something, and detaches it when none has for a minute. now is in ns since boot.
 // A kernel that does not take the program is asked once.
