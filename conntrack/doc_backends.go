@@ -4,9 +4,10 @@
 //
 // Both ends of connections that live for 2.5 seconds, polled once a second by
 // those that poll. All means that each end is seen, with its direction, its
-// program and its bytes, which may err by 1 % for TCP and connected UDP and by
-// 10 % for others; -d, -p and -b that some direction, program or bytes are
-// wrong or unknown. Connections that are shorter than a poll are seen by chance.
+// program and its bytes, which may err by 1 % for TCP and connected UDP, by half
+// for MPTCP, which sends again what is late, and by 10 % for others; -d, -p and
+// -b that some direction, program or bytes are wrong or unknown. Connections that
+// are shorter than a poll are seen by chance.
 //
 //	                           ebpf        diag        proc        ss
 //	tcp-download               all         all         all -b      all
@@ -33,6 +34,7 @@
 //	tcp-shared                 all         all -d      all -db     all -d
 //	tcp-mptcp-listener         all         all         all -b      all
 //	mptcp                      all         all         all -b      all
+//	mptcp-handed-over          all         all -d      all -db     all -d
 //	udp-upload                 all         some -b     some -b     some -b
 //	udp-download               all         some -b     some -b     some -b
 //	udp-443                    all         -           -           -

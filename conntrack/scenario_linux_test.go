@@ -346,9 +346,10 @@ func TestBackends(t *testing.T) {
 	doc.WriteString("// # What each backend sees\n//\n")
 	doc.WriteString("// Both ends of connections that live for 2.5 seconds, polled once a second by\n")
 	doc.WriteString("// those that poll. All means that each end is seen, with its direction, its\n")
-	doc.WriteString("// program and its bytes, which may err by 1 % for TCP and connected UDP and by\n")
-	doc.WriteString("// 10 % for others; -d, -p and -b that some direction, program or bytes are\n")
-	doc.WriteString("// wrong or unknown. Connections that are shorter than a poll are seen by chance.\n//\n")
+	doc.WriteString("// program and its bytes, which may err by 1 % for TCP and connected UDP, by half\n")
+	doc.WriteString("// for MPTCP, which sends again what is late, and by 10 % for others; -d, -p and\n")
+	doc.WriteString("// -b that some direction, program or bytes are wrong or unknown. Connections that\n")
+	doc.WriteString("// are shorter than a poll are seen by chance.\n//\n")
 	fmt.Fprintf(&doc, "//\t%-26s %-11s %-11s %-11s %s\n", "", backends[0], backends[1], backends[2], backends[3])
 	for _, row := range rows {
 		doc.WriteString("//\t" + row + "\n")

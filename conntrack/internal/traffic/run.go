@@ -29,6 +29,7 @@ type Scenario struct {
 	// Tolerance is the relative error of the bytes that a collector may make:
 	// the largest one of its flows, see Flow.
 	Tolerance float64
+	mptcp     bool // that of all flows, too
 
 	// Loopback: client and server are both in namespace A and use 127.0.0.1
 	// or ::1.
@@ -144,7 +145,12 @@ func (s Scenario) Run(ctx context.Context, n *Net, hold time.Duration) ([]Flow, 
 	}
 	for _, c := range children {
 		<-c.ended
-		flows = append(flows, c.flows...)
+		for _, f := range c.flows {
+			if s.mptcp {
+				f.Tolerance = s.Tolerance
+			}
+			flows = append(flows, f)
+		}
 	}
 	if ctx.Err() != nil {
 		return nil, s.failure(ctx, "")

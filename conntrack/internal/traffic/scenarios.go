@@ -115,7 +115,15 @@ func otherScenarios() []Scenario {
 }
 
 func (t tcp) as(name, key string) Scenario {
-	return Scenario{Name: name, key: key, client: t.dial, server: t.serve}
+	return t.tolerant(Scenario{Name: name, key: key, client: t.dial, server: t.serve})
+}
+
+// tolerant lets MPTCP send again by another subflow, or the same, what is late.
+func (t tcp) tolerant(s Scenario) Scenario {
+	if t.dialMPTCP {
+		s.Tolerance, s.mptcp = 0.5, true
+	}
+	return s
 }
 
 func (u udp) as(name, key string) Scenario {
@@ -126,7 +134,7 @@ func (u udp) as(name, key string) Scenario {
 // client does not wait for either to read what it sends.
 func (t tcp) shared(name, key string, keep, both bool) Scenario {
 	t.up, t.down, t.client = shareUp, shareDown, duplex
-	return Scenario{Name: name, key: key, client: t.dial, server: t.serveByWorker(keep, both), worker: work}
+	return t.tolerant(Scenario{Name: name, key: key, client: t.dial, server: t.serveByWorker(keep, both), worker: work})
 }
 
 func (s Scenario) over6() Scenario     { s.ipv6 = true; return s }
