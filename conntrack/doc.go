@@ -145,7 +145,8 @@
 //
 // The owner of a connection is the process that last sent or received; a
 // connection that was accepted belongs to the process that listened until then.
-// A close names the last owner, with the name, program and user that it had then.
+// A close names the last owner, with the name, program and user that it had then, also
+// if that has ended since and another process held the connection to its end.
 // What the kernel sends for itself, as for a network file system, has the owner
 // "kernel" with [EBPF], and a subflow of MPTCP the owner of the connection.
 // [EBPF] also reports the other processes that hold the socket, within 10 seconds of

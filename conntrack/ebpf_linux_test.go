@@ -520,33 +520,6 @@ func TestLastOwner(t *testing.T) {
 			assert.Equal(t, strings.TrimSpace(exe), conn.Process.Exe)
 		})
 	}
-	// Who has sent has ended; who holds the socket is the last that was told.
-	t.Run("left to another", func(t *testing.T) {
-		l := listen(t, "127.0.0.1:0")
-		client, server := pair(t, l, l.Addr().String(), net.Dialer{})
-		file, err := client.(*net.TCPConn).File()
-		require.NoError(t, err)
-		require.NoError(t, client.Close())
-		sends := exec.Command("sh", "-c", "echo x >&3; exec sleep 1000 3>&-")
-		holds := exec.Command("sleep", "1000")
-		for _, cmd := range []*exec.Cmd{holds, sends} {
-			cmd.ExtraFiles = []*os.File{file}
-			require.NoError(t, cmd.Start())
-			defer cmd.Process.Kill()
-		}
-		file.Close()
-		_, err = io.ReadFull(server, make([]byte, 2))
-		require.NoError(t, err)
-		held := func() (p int) {
-			conn, _ := find(snapshot(t, c), server.RemoteAddr(), server.LocalAddr())
-			return conn.Process.PID
-		}
-		assert.Eventually(t, func() bool { return held() == holds.Process.Pid }, time.Minute, 10*time.Millisecond)
-		server.Close()
-		holds.Process.Kill()
-		holds.Wait()
-		closeOf(holds.Process.Pid, Out)
-	})
 	t.Run("setuid", func(t *testing.T) {
 		cmd, in, out := helperIn(t, "become user -", nil)
 		addr, err := out.ReadString('\n')

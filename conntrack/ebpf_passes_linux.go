@@ -209,10 +209,8 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 	switch {
 	case h.primary.PID != 0:
 		owner = h.primary
-		t.letGo = 0
 	case len(holders) > 0:
 		// Its owner has let go of it.
-		t.letGo = int32(h.named)
 		owner, holders = holders[0], holders[1:]
 	}
 	if len(holders) == 0 {
@@ -242,7 +240,6 @@ func (e *ebpf) holder(k *presence, h holding, s *bpf.Socket) {
 		e.touched = append(e.touched, h)
 	}
 	found := &e.touched[k.at]
-	found.named = s.Primary
 	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
 		found.primary = p

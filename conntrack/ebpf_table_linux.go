@@ -23,7 +23,6 @@ type tracked struct {
 	flow     *flow // nil of a TCP connection
 	presence       // of its socket; of a flow, that of the socket has it
 	late     bool  // its update waits until there is room
-	letGo    int32 // PID of the owner that the kernel names, if a pass has found that it holds it no more
 }
 
 // A flow is what a tracked that is one has besides.
@@ -59,7 +58,6 @@ type holding struct {
 	socket  *socket   // nil: conn is held
 	conn    *tracked  // nil: the flows of socket are
 	primary Process   // the owner, if the pass has found it
-	named   uint32    // PID of the owner that the kernel names
 	holders []Process // the others
 }
 
@@ -141,7 +139,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		t := e.open(s)
 		t.count(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
-		if p := e.processes.of(&s.Owner); p != (Process{}) && int32(p.PID) != t.letGo {
+		if p := e.processes.of(&s.Owner); p != (Process{}) {
 			t.conn.Process = p
 		}
 		e.end(t, e.wall(s.Time))
@@ -155,7 +153,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		if sock := e.sockets[s.Cookie]; sock != nil {
 			p := e.processes.of(&s.Owner)
 			for t := range sock.flows.all() {
-				if (sock.flows.n == 1 || t.conn.Process.PID == p.PID) && int32(p.PID) != t.letGo {
+				if sock.flows.n == 1 || t.conn.Process.PID == p.PID {
 					e.owns(t, p)
 				}
 			}
@@ -486,7 +484,7 @@ func (e *ebpf) owns(t *tracked, p Process) bool {
 	if p == (Process{}) || p == before {
 		return false
 	}
-	t.conn.Process, t.letGo = p, 0
+	t.conn.Process = p
 	switch {
 	case p.PID == before.PID:
 	case holds(t.conn.Sharers, p.PID):

@@ -58,13 +58,12 @@ func tcpScenarios() []Scenario {
 		tcp{up: 1 << 20, down: 1 << 20, anyAddr: true}.as("tcp-mapped", "tcpmapped"),
 		tcp{up: 1 << 20, down: 1 << 20, bind: true}.as("tcp-bound", "tcpbound"),
 
-		tcp{}.shared("tcp-handed-over", "handover", false, false),
-		tcp{}.shared("tcp-handed-over-kept", "handkept", true, false),
-		tcp{}.shared("tcp-shared", "shared", true, true),
+		shared("tcp-handed-over", "handover", false, false),
+		shared("tcp-handed-over-kept", "handkept", true, false),
+		shared("tcp-shared", "shared", true, true),
 
 		tcp{up: 1 << 20, down: 1 << 20, listenMPTCP: true}.as("tcp-mptcp-listener", "mptcplsn"),
 		tcp{up: half, down: half, listenMPTCP: true, dialMPTCP: true}.as("mptcp", "mptcp"),
-		tcp{listenMPTCP: true, dialMPTCP: true}.shared("mptcp-handed-over", "mptcphand", false, false),
 	}
 }
 
@@ -115,13 +114,9 @@ func otherScenarios() []Scenario {
 }
 
 func (t tcp) as(name, key string) Scenario {
-	return t.tolerant(Scenario{Name: name, key: key, client: t.dial, server: t.serve})
-}
-
-// tolerant lets MPTCP send again by another subflow, or the same, what is late.
-func (t tcp) tolerant(s Scenario) Scenario {
-	if t.dialMPTCP {
-		s.Tolerance, s.mptcp = 0.5, true
+	s := Scenario{Name: name, key: key, client: t.dial, server: t.serve, mptcp: t.dialMPTCP}
+	if s.mptcp {
+		s.Tolerance = 0.5 // what is late is sent again, by another subflow or the same
 	}
 	return s
 }
@@ -132,9 +127,9 @@ func (u udp) as(name, key string) Scenario {
 
 // shared is a connection whose server end a worker uses, see serveByWorker. The
 // client does not wait for either to read what it sends.
-func (t tcp) shared(name, key string, keep, both bool) Scenario {
-	t.up, t.down, t.client = shareUp, shareDown, duplex
-	return t.tolerant(Scenario{Name: name, key: key, client: t.dial, server: t.serveByWorker(keep, both), worker: work})
+func shared(name, key string, keep, both bool) Scenario {
+	t := tcp{up: shareUp, down: shareDown, client: duplex}
+	return Scenario{Name: name, key: key, client: t.dial, server: serveByWorker(keep, both), worker: work}
 }
 
 func (s Scenario) over6() Scenario     { s.ipv6 = true; return s }
