@@ -210,7 +210,9 @@ func TestFoundBeforeItsOpening(t *testing.T) {
 			opens <- ev.Conn
 		}
 	})
+	var opened time.Time
 	require.NoError(t, e.do(func() {
+		opened = e.wall(100)
 		s := found
 		assert.Equal(t, Out, e.open(&s).conn.Direction, "as far as is known")
 		s = found
@@ -221,7 +223,7 @@ func TestFoundBeforeItsOpening(t *testing.T) {
 	}))
 	<-opens
 	closed := <-opens
-	assert.Equal(t, []any{In, Closed, uint64(7), e.wall(100).Unix()}, []any{closed.Direction, closed.State, closed.Tx, closed.Opened.Unix()})
+	assert.Equal(t, []any{In, Closed, uint64(7), opened.Unix()}, []any{closed.Direction, closed.State, closed.Tx, closed.Opened.Unix()})
 	assert.Empty(t, opens)
 }
 
