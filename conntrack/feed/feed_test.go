@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,7 +129,14 @@ func (f failing) Events(context.Context) iter.Seq2[conntrack.Event, error] {
 
 func serve(t *testing.T, id *Identity, h Handler, addr string) (string, func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", addr)
+	var l net.Listener
+	var err error
+	// Somebody else may try the port at this moment, to find a free one.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if l, err = net.Listen("tcp", addr); !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			break
+		}
+	}
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
