@@ -18,7 +18,7 @@ import (
 
 // TestAdversary: for as long as CONNMAP_ADVERSARY says, connections open and end in
 // interrupts, others faster than the ring can hold, and flows come and go, while loops take
-// all processors. After each round everything is told of or counted, and nothing stays.
+// all processors. After each round every connection is reported or counted, and none stays.
 func TestAdversary(t *testing.T) {
 	long, err := time.ParseDuration(os.Getenv("CONNMAP_ADVERSARY"))
 	if err != nil {

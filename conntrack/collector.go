@@ -34,8 +34,11 @@ type Options struct {
 type Info struct {
 	Backend Backend // in use, never Auto
 	Limited string  // what it does not see and why there is no better backend, for people; empty: it sees all
-	Lost    uint64  // connections since New of which nothing was told, and flows that were not followed, of one socket once in an interval; zero for backends that poll, which cannot know
-	Late    uint64  // other events since New that there was no room for: what they were to tell is told late
+	// Connections since New that were never reported, and flows that were not followed, of
+	// one socket once in an interval; zero for backends that poll, which cannot know.
+	Lost uint64
+	// Other events since New that were dropped for want of room: they are reported late.
+	Late uint64
 }
 
 // A Collector reports the connections of the local host. It comes from New

@@ -159,7 +159,7 @@ const (
 	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
 	Update                 // its owners, direction, state or counters changed; a new round-trip time alone is no event
 	Close                  // it ended; the Conn holds the last counters known
-	Lost                   // of some connections nothing was told: Event.Lost says of how many
+	Lost                   // connections were dropped that are never reported: Event.Lost says how many
 )
 
 // String returns "open", "update", "close" or "lost".

@@ -125,7 +125,7 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		limited = append(limited, fmt.Sprintf("a program that takes over another's socket is noticed late: %v", probe.NoLengths))
 	}
 	if probe.NoVisits != nil {
-		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and an end that is not seen is told after minutes: %v", probe.NoVisits))
+		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and a close that is not seen is reported within half a minute: %v", probe.NoVisits))
 	}
 	e.limited = strings.Join(limited, "; ")
 	e.setClock()
