@@ -224,7 +224,9 @@ func TestStorm(t *testing.T) {
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	r := finish()
 	assert.Eventually(t, func() bool { return got.now().Closes >= 2*n }, time.Minute, 100*time.Millisecond)
-	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v", n, r.Short, r.Elapsed, got.now())
+	missed, err := c.backend.(*ebpf).probe.Unseen()
+	require.NoError(t, err)
+	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v; %d changes of state missed, %d events late", n, r.Short, r.Elapsed, got.now(), missed, c.Info().Late)
 	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n, Whole: 2 * n}, got.now())
 	assert.Zero(t, c.Info().Lost)
 }
