@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -116,10 +115,11 @@ func (e *QueryError) Error() string { return e.Msg }
 // package is copied first: see ConsoleOptions. The copy has the rows of that moment. The caller
 // must close the Console.
 func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
-	path, err := filepath.Abs(name)
+	path, err := realPath(name)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
+	path = trueName(path)
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	} else if !info.Mode().IsRegular() {
@@ -142,6 +142,11 @@ func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console
 }
 
 func (c *Console) open(ctx context.Context) error {
+	if info, err := os.Stat(c.path); err == nil && info.Size() > 0 {
+		if err := refuseNamed(c.path); err != nil {
+			return err
+		}
+	}
 	uri, remove, err := readable(ctx, c.path)
 	if remove != nil {
 		c.remove = append(c.remove, remove)

@@ -3,7 +3,6 @@ package history
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,9 +73,9 @@ func ours(path string) bool {
 		return false
 	}
 	defer f.Close()
-	var id [4]byte
-	_, err = f.ReadAt(id[:], 68) // application ID, https://sqlite.org/fileformat2.html
-	return err == nil && binary.BigEndian.Uint32(id[:]) == applicationID
+	head := make([]byte, headerSize)
+	_, err = f.ReadAt(head, 0)
+	return err == nil && isOurs(head)
 }
 
 // probe reads from a file, and waits a while if it is locked.
@@ -183,7 +182,7 @@ func stampOf(path, key string) (stamp, error) {
 		return stamp{}, err
 	}
 	defer f.Close()
-	head := make([]byte, 100) // with a counter of changes
+	head := make([]byte, headerSize) // with a counter of changes
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return stamp{}, err
 	}

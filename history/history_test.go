@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -265,11 +266,6 @@ func TestDamagedFiles(t *testing.T) {
 		{"magic only", zero(3, 1)},
 		{"schema", zero(100, 3000)},
 		{"inner page", zero(20*4096, 4096)},
-		{"text", func(t *testing.T, f *os.File) {
-			require.NoError(t, f.Truncate(0))
-			_, err := f.WriteAt([]byte("dear diary\n"), 0)
-			require.NoError(t, err)
-		}},
 		{"cut short", func(t *testing.T, f *os.File) { require.NoError(t, f.Truncate(50_000)) }},
 	}
 	for _, tt := range tests {
@@ -348,12 +344,14 @@ func TestDamagedIndex(t *testing.T) {
 // A second damaged file within the same second does not replace the first.
 func TestDamagedTwice(t *testing.T) {
 	name := path(t)
+	require.NoError(t, open(t, name).Close())
 	for range 3 {
-		require.NoError(t, os.WriteFile(name, []byte("not a database, not a database"), 0o600))
+		require.NoError(t, os.Truncate(name, 5000))
 		open(t, name).Close()
 	}
 	kept, err := filepath.Glob(name + ".corrupt-*")
 	require.NoError(t, err)
+	kept = slices.DeleteFunc(kept, func(s string) bool { return strings.HasSuffix(s, "-wal") || strings.HasSuffix(s, "-shm") })
 	assert.Len(t, kept, 3)
 }
 

@@ -9,11 +9,14 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // An origin is what wrote a file.
@@ -52,24 +55,27 @@ func aside(path, reason string) (string, error) {
 // migrate puts a file with the same rows in the place of an older one, which is
 // kept aside. On error, and if the process ends meanwhile, the older one stays.
 func migrate(ctx context.Context, path string, from origin, o *Options) (err error) {
-	fresh := path + ".migrating"
-	remove := func() {
-		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-			os.Remove(fresh + suffix)
-		}
-	}
-	remove() // of a try that did not end
+	fresh := ""
 	defer func() {
 		if err != nil {
-			remove()
+			if fresh != "" {
+				os.Remove(fresh)
+				os.Remove(fresh + "-journal")
+			}
 			err = fmt.Errorf("a history %v, which cannot be taken over; it stays as it is: %w", from, err)
 		}
 	}()
-	f, err := os.OpenFile(fresh, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	// Of tries that did not end: nobody else writes one while this DB has the file.
+	folder, pattern := filepath.Dir(path), filepath.Base(path)+".*.migrating"
+	for _, suffix := range []string{"", "-journal"} {
+		temp.Sweep(folder, pattern+suffix, 0)
+	}
+	f, err := os.CreateTemp(folder, pattern)
 	if err != nil {
 		return err
 	}
 	f.Close()
+	fresh = f.Name()
 	kept, err := aside(path, "before-migration")
 	if err != nil {
 		return err

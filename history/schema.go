@@ -240,7 +240,7 @@ func identifyConn(conn *sqlite.Conn) (origin, error) {
 	case app == 0 && ours == 1:
 		return perl, nil
 	}
-	return 0, &foreignError{"a database of another program: choose another file, this one stays as it is"}
+	return 0, errForeign
 }
 
 // A foreignError says that a file is not to be written.
