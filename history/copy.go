@@ -259,5 +259,5 @@ func refresh(ctx context.Context, name, old string, now stamp, complete func(*En
 		INSERT INTO touched SELECT DISTINCT lat, lon FROM main.detailed_history WHERE id IN (SELECT id FROM changed);
 		DELETE FROM places WHERE (lat, lon) IN (SELECT lat, lon FROM touched);
 		INSERT INTO places SELECT lat, lon, sum(count) FROM main.detailed_history WHERE lat IS NOT NULL AND (lat, lon) IN (SELECT lat, lon FROM touched) GROUP BY lat, lon;
-		UPDATE settings SET value = (SELECT count(*) FROM main.detailed_history) WHERE name = 'rows'`, nil), now.write(conn))
+		UPDATE settings SET value = (SELECT count(*) FROM main.detailed_history) WHERE name = 'rows';`+countShares, nil), now.write(conn))
 }

@@ -187,7 +187,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
 	// Before there is an index, by which rows would be read one by one.
-	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes, nil); err != nil {
+	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes+countShares, nil); err != nil {
 		return 0, err
 	}
 	if o.Progress != nil {
@@ -345,7 +345,7 @@ func sourceColumns(conn *sqlite.Conn, from origin) (string, error) {
 		or("asn", `iif(asn <> '' AND asn NOT GLOB '*[^0-9]*', 'AS' || asn, CAST(asn AS TEXT))`, `NULL`) + ` AS asn, ` + text("orgname") +
 		located(lat, lon) + ` AS lat, ` + located(lon, lat) + ` AS lon, ` +
 		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` +
-		or("count", `max(1, coalesce(CAST(count AS INTEGER), 0))`, `1`) + ` AS count,
+		or("count", fmt.Sprintf(`max(1, min(%d, coalesce(CAST(count AS INTEGER), 0)))`, int64(mostCount)), `1`) + ` AS count,
 		'' AS agent, 'unknown' AS direction, '' AS protocol, '' AS exe, '' AS container, '' AS country, '' AS rule,
 		NULL AS opened, NULL AS last_opened, NULL AS closed, 0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
 }
