@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -79,7 +78,7 @@ const (
 
 // A Question is a query and how much of an answer is wanted.
 type Question struct {
-	SQL      string         // one statement that only reads
+	SQL      string         // one statement that only reads, with at most 256 MB in temporary files
 	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time (Unix seconds) or nil
 	Timeout  time.Duration  // zero: 10 s, negative: none
 	MaxRows  int            // zero: 10,000, negative: no limit
@@ -116,10 +115,11 @@ func (e *QueryError) Error() string { return e.Msg }
 // package is copied first: see ConsoleOptions. The copy has the rows of that moment. The caller
 // must close the Console.
 func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
-	path, err := filepath.Abs(name)
+	path, err := realPath(name)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
+	path = trueName(path)
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	} else if !info.Mode().IsRegular() {
@@ -142,6 +142,11 @@ func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console
 }
 
 func (c *Console) open(ctx context.Context) error {
+	if info, err := os.Stat(c.path); err == nil && info.Size() > 0 {
+		if err := refuseNamed(c.path); err != nil {
+			return err
+		}
+	}
 	uri, remove, err := readable(ctx, c.path)
 	if remove != nil {
 		c.remove = append(c.remove, remove)
@@ -183,7 +188,10 @@ func (c *Console) Close() error {
 
 // connect opens a connection that only reads, until ctx ends.
 func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure, err error) {
-	conn, err := openConn(c.uri, sqlite.OpenReadOnly, sqlite.OpenURI)
+	if err := registerSpill(); err != nil {
+		return nil, nil, err
+	}
+	conn, err := openConn(c.uri+"&vfs="+spillVFS, sqlite.OpenReadOnly, sqlite.OpenURI)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -294,11 +302,16 @@ func queryError(err error) error {
 		offset = -1
 	}
 	msg := noise.ReplaceAllString(err.Error(), "")
+	if msg == "integer overflow" {
+		msg = "a sum is larger than integers go: write total() in the place of sum()"
+	}
 	switch code.ToPrimary() {
 	case sqlite.ResultAuth, sqlite.ResultReadOnly:
 		msg = "this console only reads: ask with SELECT, WITH, VALUES or EXPLAIN"
 	case sqlite.ResultTooBig:
 		msg = fmt.Sprintf("a text has more than %d KiB: leave its column out, or its rows, as by octet_length(full_lookup) < %d", textLimit>>10, textLimit)
+	case sqlite.ResultNoLFS:
+		msg = fmt.Sprintf("to sort or group it takes more than %d MB on the disk: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or only for the columns you need", maxSpill>>20)
 	case sqlite.ResultNoMem:
 		msg = "it needs too much memory: ask for less"
 	}

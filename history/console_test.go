@@ -473,6 +473,7 @@ func TestSavedQueries(t *testing.T) {
 			assert.False(t, strings.HasPrefix(plan, "SCAN detailed_history") && !strings.Contains(plan, "USING INDEX"), "%s: %s", q.Name, plan)
 			assert.False(t, plan == "SCAN a" || plan == "SCAN b", "%s: %s", q.Name, plan)
 			assert.NotContains(t, plan, "SCAN detailed_history USING INDEX detailed_history_key", q.Name)
+			assert.NotContains(t, plan, "SCAN detailed_history USING INDEX detailed_history_agent", q.Name)
 			assert.NotContains(t, plan, "INDEX detailed_history_opened (opened<", q.Name)
 			assert.NotContains(t, plan, "SCAN detailed_history USING INDEX detailed_history_opened", q.Name)
 		}

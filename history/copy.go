@@ -3,7 +3,6 @@ package history
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,9 +73,9 @@ func ours(path string) bool {
 		return false
 	}
 	defer f.Close()
-	var id [4]byte
-	_, err = f.ReadAt(id[:], 68) // application ID, https://sqlite.org/fileformat2.html
-	return err == nil && binary.BigEndian.Uint32(id[:]) == applicationID
+	head := make([]byte, headerSize)
+	_, err = f.ReadAt(head, 0)
+	return err == nil && isOurs(head)
 }
 
 // probe reads from a file, and waits a while if it is locked.
@@ -183,7 +182,7 @@ func stampOf(path, key string) (stamp, error) {
 		return stamp{}, err
 	}
 	defer f.Close()
-	head := make([]byte, 100) // with a counter of changes
+	head := make([]byte, headerSize) // with a counter of changes
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return stamp{}, err
 	}
@@ -260,5 +259,5 @@ func refresh(ctx context.Context, name, old string, now stamp, complete func(*En
 		INSERT INTO touched SELECT DISTINCT lat, lon FROM main.detailed_history WHERE id IN (SELECT id FROM changed);
 		DELETE FROM places WHERE (lat, lon) IN (SELECT lat, lon FROM touched);
 		INSERT INTO places SELECT lat, lon, sum(count) FROM main.detailed_history WHERE lat IS NOT NULL AND (lat, lon) IN (SELECT lat, lon FROM touched) GROUP BY lat, lon;
-		UPDATE settings SET value = (SELECT count(*) FROM main.detailed_history) WHERE name = 'rows'`, nil), now.write(conn))
+		UPDATE settings SET value = (SELECT count(*) FROM main.detailed_history) WHERE name = 'rows';`+countShares, nil), now.write(conn))
 }

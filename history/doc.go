@@ -44,19 +44,27 @@
 //
 // Agent, protocol, both addresses and ports and the program together are
 // unique. The table places has the sum of count for each lat and lon. Indexes lead from
-// timestamp, opened, ip with programname, and lat with lon to rows; all other
+// timestamp, opened, agent, ip with programname, and lat with lon to rows; all other
 // conditions go through the whole table, which takes a second for about two
 // million rows.
 //
 // The table losses has how many events agents could not tell, with the beginning of the hour
 // in which the server learnt of it as timestamp, the agent and the count. The table reports has the
-// last one of each run of an agent, so that what is told twice is recorded once.
+// last one of each run of an agent, so that what is told twice is recorded once. The table
+// agents has what each agent has of the history: rows, about how many bytes they take, and how
+// many of its rows [DB.Prune] has deleted. The table settings has, beside the limits, the path
+// and the id of the file.
 //
 // The file is written ahead (FILE-wal, FILE-shm), so that readers and the
 // writer do not wait for each other. FILE.lock keeps a second writing program
 // out, and FILE.reserve is room to delete rows when the disk is full. A process
 // that is killed loses nothing that Record has acknowledged; a
 // computer that loses power may lose the last seconds, but stays consistent.
+//
+// Only what is a history, or what is left of a damaged one, is ever written, renamed or
+// replaced. A DB looks every five seconds, and with the next entries, whether somebody has
+// removed, replaced, overwritten or cut its file, or removed its log; recording then goes on
+// in a fresh file, and without loss if it was the log alone.
 //
 // # Taking over
 //

@@ -25,7 +25,9 @@ type RowWriter interface {
 // NewRowWriter returns a RowWriter of a format:
 //
 //	csv    comma-separated values (RFC 4180) after a line of names; NULL is empty, and
-//	       texts are as they are, also those that a spreadsheet takes for formulas
+//	       a text that a spreadsheet may take for a formula, since it begins with one of
+//	       = + - @ after white space or with a tab or carriage return, gets a ' before it
+//	rawcsv the same with texts as they are
 //	json   an object a line; binary values in base64, and infinite numbers null
 //	table  columns for terminals, on which nothing can act that a text contains; it
 //	       is written by End
@@ -49,13 +51,15 @@ func NewRowWriter(format, times string, w io.Writer) (RowWriter, error) {
 	var to RowWriter
 	switch format {
 	case "csv":
-		to = &csvWriter{w: csv.NewWriter(w)}
+		to = &csvWriter{w: csv.NewWriter(w), disarm: disarm}
+	case "rawcsv":
+		to = &csvWriter{w: csv.NewWriter(w), disarm: func(s string) string { return s }}
 	case "json":
 		to = &jsonWriter{w: bufio.NewWriter(w)}
 	case "table":
 		to = &tableWriter{w: bufio.NewWriter(w)}
 	default:
-		return nil, fmt.Errorf("history: want the format table, csv or json, found %q", format)
+		return nil, fmt.Errorf("history: want the format table, csv, rawcsv or json, found %q", format)
 	}
 	if times == "number" {
 		return to, nil
@@ -118,12 +122,27 @@ func timeOf(v any) (time.Time, bool) {
 
 type csvWriter struct {
 	w      *csv.Writer
+	disarm func(string) string
 	fields []string
+}
+
+// disarm marks a text that programs might take for a formula as one: whoever connects here
+// chooses some of what is stored. Half-width and full-width signs count.
+func disarm(s string) string {
+	if s == "" {
+		return s
+	}
+	start := strings.TrimLeftFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+	first, _ := utf8.DecodeRuneInString(start)
+	if s[0] == '\t' || s[0] == '\r' || start != "" && strings.ContainsRune("=+-@＝＋－＠", first) {
+		return "'" + s
+	}
+	return s
 }
 
 func (c *csvWriter) Begin(columns []Column) error {
 	for _, col := range columns {
-		c.fields = append(c.fields, col.Name)
+		c.fields = append(c.fields, c.disarm(col.Name))
 	}
 	return c.w.Write(c.fields)
 }
@@ -131,6 +150,10 @@ func (c *csvWriter) Begin(columns []Column) error {
 func (c *csvWriter) Row(row []any) error {
 	for i, v := range row {
 		c.fields[i] = plain(v)
+		switch v.(type) {
+		case string, []byte:
+			c.fields[i] = c.disarm(c.fields[i])
+		}
 	}
 	return c.w.Write(c.fields)
 }

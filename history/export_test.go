@@ -54,13 +54,44 @@ func TestExport(t *testing.T) {
 	assert.Equal(t, "b\n", write(t, "csv", blob))
 	assert.Empty(t, write(t, "json", blob))
 	_, err := NewRowWriter("xml", "", nil)
-	assert.EqualError(t, err, `history: want the format table, csv or json, found "xml"`)
+	assert.EqualError(t, err, `history: want the format table, csv, rawcsv or json, found "xml"`)
 	for _, format := range []string{"csv", "json", "table"} {
 		w, err := NewRowWriter(format, "", broken{})
 		require.NoError(t, err)
 		require.NoError(t, w.Begin(blob))
 		w.Row([]any{"x"})
 		assert.ErrorIs(t, w.End(), os.ErrClosed, format)
+	}
+}
+
+// TestFormulas: in CSV no text is a formula, unless it is wanted as it is. Numbers stay numbers.
+func TestFormulas(t *testing.T) {
+	columns := []Column{{Name: "=name", Type: "text"}, {Name: "n", Type: "integer"}}
+	for text, want := range map[string]string{
+		"":                         "",
+		"curl":                     "curl",
+		"a=1":                      "a=1",
+		"'=1":                      "'=1",
+		"=HYPERLINK(\"http://x\")": "'=HYPERLINK(\"http://x\")",
+		"+1":                       "'+1",
+		"-bash":                    "'-bash",
+		"@SUM(1)":                  "'@SUM(1)",
+		"\t=1":                     "'\t=1",
+		"\rx":                      "'\rx",
+		"\n=1":                     "'\n=1",
+		" \u00a0=1":                "' \u00a0=1",
+		"\x00=1":                   "'\x00=1",
+		"＝1":                       "'＝1",
+		"－1":                       "'－1",
+	} {
+		r := csv.NewReader(strings.NewReader(write(t, "csv", columns, []any{text, int64(-5)})))
+		got, err := r.ReadAll()
+		require.NoError(t, err)
+		assert.Equal(t, [][]string{{"'=name", "n"}, {want, "-5"}}, got)
+		r = csv.NewReader(strings.NewReader(write(t, "rawcsv", columns, []any{[]byte(text), -0.5})))
+		got, err = r.ReadAll()
+		require.NoError(t, err)
+		assert.Equal(t, [][]string{{"=name", "n"}, {text, "-0.5"}}, got)
 	}
 }
 
@@ -73,11 +104,16 @@ func FuzzExport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string, n int64) {
 		columns := []Column{{Name: a, Type: "text"}, {Name: "n", Type: "integer"}}
 		// What the readers of the formats do by themselves.
-		r := csv.NewReader(strings.NewReader(write(t, "csv", columns, []any{b, n})))
+		r := csv.NewReader(strings.NewReader(write(t, "rawcsv", columns, []any{b, n})))
 		got, err := r.ReadAll()
 		require.NoError(t, err)
 		require.Len(t, got, 2)
 		require.Equal(t, strings.ReplaceAll(b, "\r\n", "\n"), got[1][0])
+		got, err = csv.NewReader(strings.NewReader(write(t, "csv", columns, []any{b, n}))).ReadAll()
+		require.NoError(t, err)
+		for _, field := range []string{got[0][0], got[1][0]} {
+			require.NotRegexp(t, `^[\s\x00-\x1f\x7f-\x9f]*[=+@-]`, field)
+		}
 		var o map[string]any
 		require.NoError(t, json.Unmarshal([]byte(write(t, "json", columns, []any{b, n})), &o))
 		for _, c := range write(t, "table", columns, []any{b, n}) {

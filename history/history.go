@@ -13,12 +13,11 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
-
-	"github.com/connmapgo/connmap/internal/lock"
 )
 
 // An Entry is what is known of a connection at one moment. Agent, Protocol,
@@ -81,13 +80,16 @@ type DB struct {
 	path string
 	opts Options // with a logger
 	log  *slog.Logger
-	lock *os.File
 
-	closed  atomic.Bool // set with mu held
-	problem atomic.Pointer[string]
+	closed   atomic.Bool // set with mu held
+	problem  atomic.Pointer[string]
+	emptying sync.Mutex // held while the log goes to its place beside mu
 
 	mu     sync.Mutex // guards what follows, for as long as a transaction takes
+	lock   *os.File   // nil: not yet
+	claim  *claim     // of the file that conn has; nil if conn is
 	conn   *sqlite.Conn
+	watch  watch
 	memory memory
 	clock  clock
 }
@@ -102,140 +104,138 @@ const (
 )
 
 // Open opens the history in the named file. It creates the file, readable by
-// its owner only, and the folder if they do not exist.
+// its owner only, and the folder if they do not exist. Of a symbolic link it opens what that
+// leads to, and of a file with several names, which are hard links, the one under which it
+// was recorded last.
 //
-// A damaged file is renamed to NAME.corrupt-TIME and a fresh one started;
+// A history that is damaged is renamed to NAME.corrupt-TIME and a fresh one started;
 // Problem then tells. A history of connmapperl, or of an older version of this
 // package, is taken over with all its rows, and kept as NAME.before-migration-TIME;
 // this takes some seconds for a million rows, of which the logger is told.
 //
-// Open fails, and leaves the file as it is, if another DB has it open, be it of
-// this process or another, if it is a database of another program or of a newer
-// version of this package, and if it or its folder cannot be written. The
+// Open fails, and leaves the file as it is, if another DB has it open by any name, be it of
+// this process or another (between processes, other names than links are only noticed on
+// Linux), if it was no history, such as a text or the database of another program, or that of
+// a newer version of this package, and if it or its folder cannot be written. The
 // caller must close the DB.
 func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 	if name == "" {
 		return nil, errors.New("history: no file named")
 	}
-	path, err := filepath.Abs(name)
-	if err != nil {
-		return nil, fmt.Errorf("history: %w", err)
-	}
 	// SQLite keeps its log beside the file that a link leads to.
-	if p, err := filepath.EvalSymlinks(path); err == nil {
-		path = p
+	path, err := realPath(name)
+	if err != nil {
+		return nil, fmt.Errorf("history: %w", hint(err))
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{path: path, opts: opts, log: opts.Logger}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	db := &DB{path: trueName(path), opts: opts, log: opts.Logger}
+	if db.path != path {
+		db.log.Info("history has several names: it is opened by that under which it was recorded last", "file", path, "as", db.path)
+	}
+	if err := os.MkdirAll(filepath.Dir(db.path), 0o700); err != nil {
 		return nil, fmt.Errorf("history: %w", hint(err))
 	}
-	// The lock comes first: to open and close a file that this process has
-	// already open would cancel SQLite's own locks.
-	if db.lock, err = lockFile(path + ".lock"); err != nil {
-		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
-	}
 	if err := db.open(ctx); err != nil {
-		if foreign := (*foreignError)(nil); errors.As(err, &foreign) {
-			os.Remove(path + ".lock")
+		if db.lock != nil {
+			db.lock.Close()
 		}
-		db.lock.Close()
-		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
+		return nil, fmt.Errorf("history: %s: %w", db.path, hint(err))
 	}
 	return db, nil
 }
 
-// lockFile locks a file of the given name until the result is closed. It is not the
-// database: SQLite's own locks would end when it is closed.
-func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := lock.Try(f); err != nil {
-		f.Close()
-		if errors.Is(err, lock.ErrLocked) {
-			err = ErrInUse
-		}
-		return nil, err
-	}
-	return f, nil
-}
-
-// open sets db.conn. A damaged file is set aside.
+// open sets db.conn and db.claim. A damaged history is set aside.
 func (db *DB) open(ctx context.Context) error {
-	err := db.tryOpen(ctx)
-	if damaged(err) {
-		if err := db.setAside(err); err != nil {
+	for again := false; ; again = true {
+		c, err := claimFile(db.path)
+		if err != nil {
 			return err
 		}
-		err = db.tryOpen(ctx)
+		if c, err = db.openClaimed(ctx, c); err == nil {
+			db.claim = c
+			return nil
+		}
+		if damaged(err) && !again {
+			if !isHistory(c.file) {
+				err = errNoHistory
+			} else if err = db.setAside(err); err == nil {
+				c.release()
+				continue
+			}
+		}
+		c.release()
+		return err
 	}
-	return err
 }
 
-// tryOpen sets db.conn, and what depends on the file. On error it changes nothing.
-func (db *DB) tryOpen(ctx context.Context) error {
-	conn, err := openFile(ctx, db.path, &db.opts)
-	if err != nil {
-		return err
+// openClaimed sets db.conn, and what depends on the file. It returns the claim of the file,
+// which may be another one after a migration. On error it sets nothing.
+func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
+	if c.info.Size() > 0 {
+		if err := refuse(c.file, db.path); err != nil {
+			return c, err
+		}
+		from, err := identify(db.path)
+		if err != nil {
+			return c, err
+		}
+		if err := db.lockName(); err != nil {
+			return c, err
+		}
+		if from != current {
+			if err := migrate(ctx, db.path, from, &db.opts); err != nil {
+				return c, err
+			}
+			migrated, err := claimFile(db.path)
+			if err != nil {
+				return c, err
+			}
+			c.release()
+			c = migrated
+		}
+		if c.info.Mode().Perm()&0o077 != 0 {
+			if err := os.Chmod(db.path, 0o600); err != nil {
+				return c, err
+			}
+		}
 	}
-	newest, err := edge(conn, "max")
+	if err := db.lockName(); err != nil {
+		return c, err
+	}
+	conn, err := openConn(db.path, sqlite.OpenReadWrite)
+	if err != nil {
+		return c, err
+	}
+	conn.SetBusyTimeout(busyTimeout)
+	err = configure(ctx, conn, checkTime)
+	id := ""
+	if err == nil {
+		id, err = sign(conn, db.path)
+	}
+	newest := time.Time{}
+	if err == nil {
+		newest, err = edge(conn, "max")
+	}
 	if err != nil {
 		closeConn(conn)
-		return err
+		return c, err
 	}
 	db.conn = conn
+	db.watched(id)
 	db.memory.forget()
 	db.makeReserve()
 	db.clock = clock{now: time.Now, ran: sinceNow(), opened: time.Now(), newest: newest}
-	return nil
+	return c, nil
 }
 
-// openFile opens a file, or creates it, for writing.
-func openFile(ctx context.Context, path string, o *Options) (_ *sqlite.Conn, err error) {
-	// SQLite falls back to reading silently and creates files that everybody
-	// may read.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+// lockName takes the lock beside the file, which it makes only for a history.
+func (db *DB) lockName() (err error) {
+	if db.lock == nil {
+		db.lock, err = lockFile(db.path + ".lock")
 	}
-	info, err := f.Stat()
-	f.Close()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a file: choose another one")
-	}
-	if info.Size() > 0 {
-		from, err := identify(path)
-		if err != nil {
-			return nil, err
-		}
-		if from != current {
-			if err := migrate(ctx, path, from, o); err != nil {
-				return nil, err
-			}
-		}
-		if info.Mode().Perm()&0o077 != 0 {
-			if err := os.Chmod(path, 0o600); err != nil {
-				return nil, err
-			}
-		}
-	}
-	conn, err := openConn(path, sqlite.OpenReadWrite)
-	if err != nil {
-		return nil, err
-	}
-	conn.SetBusyTimeout(busyTimeout)
-	if err := configure(ctx, conn, checkTime); err != nil {
-		closeConn(conn)
-		return nil, err
-	}
-	return conn, nil
+	return err
 }
 
 // hint adds what to do about a file that cannot be opened or written.
@@ -243,6 +243,8 @@ func hint(err error) error {
 	switch code := sqlite.ErrCode(err); {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: give this user the right to write there, or choose another file", err)
+	case errors.Is(err, syscall.EMFILE), code.ToPrimary() == sqlite.ResultCantOpen && tooManyOpen():
+		return fmt.Errorf("%w: too many files are open: allow more by ulimit -n", err)
 	case errors.As(err, new(*fs.PathError)):
 		return fmt.Errorf("%w: choose another file", err)
 	// SHMSize: there is no room for the log's index.
@@ -252,6 +254,15 @@ func hint(err error) error {
 		return fmt.Errorf("%w: end the program that keeps it locked", err)
 	}
 	return err
+}
+
+// tooManyOpen reports whether the process may open no more files, which SQLite does not say.
+func tooManyOpen() bool {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, syscall.EMFILE)
 }
 
 // saving is the command that puts what can be read of a damaged file into the file NEW,
@@ -299,6 +310,17 @@ func (db *DB) Problem() string {
 	return ""
 }
 
+// closeFile closes what open has opened.
+func (db *DB) closeFile() error {
+	if db.conn == nil {
+		return nil
+	}
+	err := closeConn(db.conn)
+	db.claim.release()
+	db.conn, db.claim = nil, nil
+	return err
+}
+
 // Close closes the history. Readers that are under way go on.
 func (db *DB) Close() error {
 	db.mu.Lock()
@@ -307,10 +329,7 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.closed.Store(true)
-	var err error
-	if db.conn != nil {
-		err = closeConn(db.conn)
-	}
+	err := db.closeFile()
 	db.lock.Close()
 	if err != nil {
 		return fmt.Errorf("history: %s: %w", db.path, err)
@@ -351,16 +370,14 @@ func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
 			return err
 		}
 	}
+	if err := db.look(ctx); err != nil {
+		return err
+	}
 	err := db.record(ctx, entries)
 	if !damaged(err) {
 		return err
 	}
-	closeConn(db.conn)
-	db.conn = nil
-	if err := db.setAside(err); err != nil {
-		return err
-	}
-	if err := db.open(ctx); err != nil {
+	if err := db.replace(ctx, err); err != nil {
 		return err
 	}
 	return db.record(ctx, entries)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,7 +135,7 @@ func TestOpenAgain(t *testing.T) {
 		assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 	}
 	for pragma, want := range map[string]string{
-		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "4",
+		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "5",
 	} {
 		assert.Equal(t, want, query(t, db, "PRAGMA "+pragma)[0][0], pragma)
 	}
@@ -174,7 +175,7 @@ func TestForeignFiles(t *testing.T) {
 	tests := []struct{ name, sql, want string }{
 		{"other program", `CREATE TABLE moz_cookies (id)`, "a database of another program: choose another file, this one stays as it is"},
 		{"other program with an id", `PRAGMA application_id = 77`, "a database of another program: choose another file, this one stays as it is"},
-		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 5`, "written by a newer version of this program (schema 5, this one knows 4): update this one or choose another file"},
+		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 6`, "written by a newer version of this program (schema 6, this one knows 5): update this one or choose another file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -265,11 +266,6 @@ func TestDamagedFiles(t *testing.T) {
 		{"magic only", zero(3, 1)},
 		{"schema", zero(100, 3000)},
 		{"inner page", zero(20*4096, 4096)},
-		{"text", func(t *testing.T, f *os.File) {
-			require.NoError(t, f.Truncate(0))
-			_, err := f.WriteAt([]byte("dear diary\n"), 0)
-			require.NoError(t, err)
-		}},
 		{"cut short", func(t *testing.T, f *os.File) { require.NoError(t, f.Truncate(50_000)) }},
 	}
 	for _, tt := range tests {
@@ -348,12 +344,14 @@ func TestDamagedIndex(t *testing.T) {
 // A second damaged file within the same second does not replace the first.
 func TestDamagedTwice(t *testing.T) {
 	name := path(t)
+	require.NoError(t, open(t, name).Close())
 	for range 3 {
-		require.NoError(t, os.WriteFile(name, []byte("not a database, not a database"), 0o600))
+		require.NoError(t, os.Truncate(name, 5000))
 		open(t, name).Close()
 	}
 	kept, err := filepath.Glob(name + ".corrupt-*")
 	require.NoError(t, err)
+	kept = slices.DeleteFunc(kept, func(s string) bool { return strings.HasSuffix(s, "-wal") || strings.HasSuffix(s, "-shm") })
 	assert.Len(t, kept, 3)
 }
 

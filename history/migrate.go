@@ -9,11 +9,14 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // An origin is what wrote a file.
@@ -52,24 +55,27 @@ func aside(path, reason string) (string, error) {
 // migrate puts a file with the same rows in the place of an older one, which is
 // kept aside. On error, and if the process ends meanwhile, the older one stays.
 func migrate(ctx context.Context, path string, from origin, o *Options) (err error) {
-	fresh := path + ".migrating"
-	remove := func() {
-		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-			os.Remove(fresh + suffix)
-		}
-	}
-	remove() // of a try that did not end
+	fresh := ""
 	defer func() {
 		if err != nil {
-			remove()
+			if fresh != "" {
+				os.Remove(fresh)
+				os.Remove(fresh + "-journal")
+			}
 			err = fmt.Errorf("a history %v, which cannot be taken over; it stays as it is: %w", from, err)
 		}
 	}()
-	f, err := os.OpenFile(fresh, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	// Of tries that did not end: nobody else writes one while this DB has the file.
+	folder, pattern := filepath.Dir(path), filepath.Base(path)+".*.migrating"
+	for _, suffix := range []string{"", "-journal"} {
+		temp.Sweep(folder, pattern+suffix, 0)
+	}
+	f, err := os.CreateTemp(folder, pattern)
 	if err != nil {
 		return err
 	}
 	f.Close()
+	fresh = f.Name()
 	kept, err := aside(path, "before-migration")
 	if err != nil {
 		return err
@@ -181,7 +187,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
 	// Before there is an index, by which rows would be read one by one.
-	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes, nil); err != nil {
+	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes+countShares, nil); err != nil {
 		return 0, err
 	}
 	if o.Progress != nil {
@@ -339,7 +345,7 @@ func sourceColumns(conn *sqlite.Conn, from origin) (string, error) {
 		or("asn", `iif(asn <> '' AND asn NOT GLOB '*[^0-9]*', 'AS' || asn, CAST(asn AS TEXT))`, `NULL`) + ` AS asn, ` + text("orgname") +
 		located(lat, lon) + ` AS lat, ` + located(lon, lat) + ` AS lon, ` +
 		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` +
-		or("count", `max(1, coalesce(CAST(count AS INTEGER), 0))`, `1`) + ` AS count,
+		or("count", fmt.Sprintf(`max(1, min(%d, coalesce(CAST(count AS INTEGER), 0)))`, int64(mostCount)), `1`) + ` AS count,
 		'' AS agent, 'unknown' AS direction, '' AS protocol, '' AS exe, '' AS container, '' AS country, '' AS rule,
 		NULL AS opened, NULL AS last_opened, NULL AS closed, 0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
 }

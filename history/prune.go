@@ -19,8 +19,10 @@ const (
 	logSize  = 8 << 20               // half of what the writer lets it grow to
 )
 
-// A Retention says how much of the past is kept. What was seen longest ago goes
-// first. Zero limits nothing, and so does the zero Retention.
+// A Retention says how much of the past is kept. By age, what was seen longest ago goes
+// first. By rows and bytes each agent has a share: rows go from the one that has most, and
+// of its rows those that were seen longest ago, so that no agent can make those of others go
+// before it has as few. Zero limits nothing, and so does the zero Retention.
 type Retention struct {
 	Age      time.Duration // since a connection was last seen
 	Rows     int64
@@ -167,8 +169,8 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// Prune deletes what the retention does not keep, oldest first, and makes the
-// file smaller by it. It returns how many rows went, also on error.
+// Prune deletes what the retention does not keep, and makes the file smaller by it. The
+// table agents has how many rows went of each agent. It returns how many rows went, also on error.
 //
 // It works in small steps, between which Record goes on, and can be called at
 // any time. If the disk is full it frees a reserve first. Rows go by age only
@@ -193,12 +195,8 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	n := int64(100) // rows of a step, as many as its time allows
 	for {
 		var gone int64
-		took, err := db.step(ctx, func() error {
-			want, err := db.excess(r)
-			if err != nil {
-				return err
-			}
-			gone, err = db.deleteOldest(min(n, want), cutoff, n)
+		took, err := db.step(ctx, func() (err error) {
+			gone, err = db.deleteStep(r, cutoff, n)
 			return err
 		})
 		deleted += gone
@@ -222,30 +220,30 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 
 func isFull(err error) bool { return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull }
 
-// excess returns about how many rows are too many.
-func (db *DB) excess(r Retention) (n int64, err error) {
-	rows, err := number(db.conn, countedRows)
+// excess returns how many rows are too many, and which part of the rows' bytes.
+func (db *DB) excess(r Retention) (rows int64, part float64, err error) {
+	all, err := number(db.conn, countedRows)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if r.Rows > 0 {
-		n = max(0, rows-r.Rows)
+		rows = max(0, all-r.Rows)
 	}
-	if r.Bytes <= 0 || rows <= 0 {
-		return n, nil
+	if r.Bytes <= 0 {
+		return rows, 0, nil
 	}
 	used, err := db.pages("page_count")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	free, err := db.pages("freelist_count")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if used -= free; used > r.Bytes {
-		n = max(n, (used-r.Bytes)/max(1, used/rows)+1)
+		part = float64(used-r.Bytes) / float64(used)
 	}
-	return n, nil
+	return rows, part, nil
 }
 
 // adapt changes how much a step does by how long the last one took.
@@ -291,6 +289,8 @@ func (db *DB) makeRoom() error {
 // emptyLog has what is in the log go to its place, on a connection of its own: the
 // writer's would have to wait for it.
 func (db *DB) emptyLog() error {
+	db.emptying.Lock()
+	defer db.emptying.Unlock()
 	conn, err := openConn(db.path, sqlite.OpenReadWrite)
 	if err != nil {
 		return err
@@ -300,13 +300,14 @@ func (db *DB) emptyLog() error {
 	return sqlitex.ExecuteTransient(conn, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
 }
 
-// deleteOldest deletes n rows, and of those last seen before cutoff up to most.
-func (db *DB) deleteOldest(n, cutoff, most int64) (gone int64, err error) {
+// deleteStep deletes up to n rows: of those last seen before cutoff, else of those that are
+// too many.
+func (db *DB) deleteStep(r Retention, cutoff, n int64) (gone int64, err error) {
 	end, err := sqlitex.ImmediateTransaction(db.conn)
 	if err != nil {
 		return 0, err
 	}
-	ch := changes{places: make(map[place]int64)}
+	ch := newChanges()
 	defer func() {
 		end(&err)
 		if err != nil {
@@ -314,24 +315,11 @@ func (db *DB) deleteOldest(n, cutoff, most int64) (gone int64, err error) {
 			db.memory.forget()
 		}
 	}()
-	for _, q := range []struct {
-		where string
-		limit int64
-	}{{`timestamp < ?2`, most}, {`?2 IS NOT NULL`, n}} {
-		if q.limit -= gone; q.limit <= 0 {
-			continue
-		}
-		err := sqlitex.Execute(db.conn, `DELETE FROM detailed_history WHERE id IN (
-			SELECT id FROM detailed_history INDEXED BY detailed_history_timestamp WHERE `+q.where+` ORDER BY timestamp LIMIT ?1)
-			RETURNING count, lat, lon`, &sqlitex.ExecOptions{
-			Args: []any{q.limit, cutoff},
-			ResultFunc: func(stmt *sqlite.Stmt) error {
-				gone++
-				ch.count(columnPlace(stmt, 1), -stmt.ColumnInt64(0))
-				return nil
-			},
-		})
-		if err != nil {
+	if gone, err = db.deleteRows(`timestamp < ?2 ORDER BY timestamp`, "detailed_history_timestamp", n, cutoff, ch); err != nil {
+		return 0, err
+	}
+	if gone == 0 {
+		if gone, err = db.deleteExcess(r, n, ch); err != nil {
 			return 0, err
 		}
 	}
@@ -343,8 +331,24 @@ func (db *DB) deleteOldest(n, cutoff, most int64) (gone int64, err error) {
 	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
 		return 0, err
 	}
-	ch.rows = -gone
-	return gone, db.settle(&ch)
+	return gone, db.settle(ch)
+}
+
+// deleteRows deletes the first n rows of an index that fit, which is a condition on ?2.
+func (db *DB) deleteRows(fit, index string, n int64, arg any, ch *changes) (gone int64, err error) {
+	err = sqlitex.Execute(db.conn, `DELETE FROM detailed_history WHERE id IN (
+		SELECT id FROM detailed_history INDEXED BY `+index+` WHERE `+fit+` LIMIT ?1)
+		RETURNING count, lat, lon, agent, `+rowSizeSQL, &sqlitex.ExecOptions{
+		Args: []any{n, arg},
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			gone++
+			ch.rows--
+			ch.count(columnPlace(stmt, 1), -stmt.ColumnInt64(0))
+			ch.share(stmt.ColumnText(3), share{rows: -1, bytes: -stmt.ColumnInt64(4), pruned: 1})
+			return nil
+		},
+	})
+	return gone, err
 }
 
 // shrink gives what is free in the file back to the disk.
@@ -392,7 +396,7 @@ func (db *DB) Reset(ctx context.Context) error {
 		defer end(&err)
 		// Without a condition SQLite empties a table at once.
 		for _, q := range []string{
-			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM losses`, `DELETE FROM reports`,
+			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM losses`, `DELETE FROM reports`, `DELETE FROM agents`,
 			`UPDATE settings SET value = 0 WHERE name = 'rows'`,
 		} {
 			if err := sqlitex.ExecuteTransient(db.conn, q, nil); err != nil {

@@ -30,6 +30,7 @@ func consistent(t testing.TB, db *DB) {
 	assert.Equal(t, query(t, db, `SELECT count(*) FROM detailed_history`), query(t, db, `SELECT value FROM settings WHERE name = 'rows'`))
 	assert.Empty(t, query(t, db, `SELECT * FROM places AS p WHERE count <> (SELECT sum(count) FROM detailed_history WHERE lat = p.lat AND lon = p.lon)`))
 	assert.Empty(t, query(t, db, `SELECT * FROM detailed_history WHERE lat IS NOT NULL AND (lat, lon) NOT IN (SELECT lat, lon FROM places)`))
+	assert.Equal(t, query(t, db, `SELECT agent, count(*), sum(`+rowSizeSQL+`) FROM detailed_history GROUP BY agent ORDER BY agent`), query(t, db, `SELECT agent, rows, bytes FROM agents ORDER BY agent`))
 	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
 }
 

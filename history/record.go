@@ -21,6 +21,9 @@ const (
 	// there.
 	maxBytes = 1 << 50
 
+	// mostCount is how many openings are taken over of a row.
+	mostCount = 1 << 32
+
 	mostRemembered = 1 << 17 // rows
 )
 
@@ -56,6 +59,7 @@ type remembered struct {
 	about                      uint64
 	place                      place
 	tx, rx, txBefore, rxBefore int64
+	size                       int64 // by rowSize
 	closed                     bool
 }
 
@@ -67,7 +71,18 @@ func (m *memory) forget() {
 type changes struct {
 	rows    int64
 	places  map[place]int64
+	shares  map[string]share    // what is to be added, by agent
 	reports map[[16]byte]*Entry // the last of each run
+}
+
+func newChanges() *changes {
+	return &changes{places: make(map[place]int64), shares: make(map[string]share)}
+}
+
+// share adds to what an agent has.
+func (ch *changes) share(agent string, more share) {
+	s := ch.shares[agent]
+	ch.shares[agent] = share{agent, s.rows + more.rows, s.bytes + more.bytes, s.pruned + more.pruned}
 }
 
 // count adds to how often connections to a place were opened.
@@ -91,13 +106,13 @@ func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
 			db.memory.forget()
 		}
 	}()
-	ch := changes{places: make(map[place]int64)}
+	ch := newChanges()
 	for i := range entries {
-		if err := db.put(&entries[i], &ch); err != nil {
+		if err := db.put(&entries[i], ch); err != nil {
 			return err
 		}
 	}
-	return db.settle(&ch)
+	return db.settle(ch)
 }
 
 // putLoss adds to what was lost of an agent in an hour.
@@ -197,7 +212,7 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
-	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx)}
+	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx), size: rowSize(e)}
 	bindAbout(stmt, e)
 	stmt.BindFloat(14, seconds(e.Opened))
 	stmt.BindInt64(15, r.tx)
@@ -215,13 +230,14 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 	r.id = db.conn.LastInsertRowID()
 	ch.rows++
 	ch.count(r.place, 1)
+	ch.share(e.Agent, share{rows: 1, bytes: r.size})
 	return true, nil
 }
 
 // find reads what there is to remember of a row that insert has met.
 func (db *DB) find(e *Entry, r *remembered) error {
 	stmt, err := db.conn.Prepare(`
-SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon
+SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL + `
 FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	if err != nil {
 		return err
@@ -238,7 +254,7 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	*r = remembered{
 		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
 		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
-		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8),
+		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
 	}
 	return nil
 }
@@ -289,6 +305,10 @@ func (db *DB) rewrite(e *Entry, r *remembered, ch *changes) error {
 		ch.count(p, r.count)
 		r.place = p
 	}
+	if n := rowSize(e); n != r.size {
+		ch.share(e.Agent, share{bytes: n - r.size})
+		r.size = n
+	}
 	stmt, err := db.conn.Prepare(`
 UPDATE detailed_history SET
 	timestamp = ?1, full_lookup = ?2, asn = ?3, orgname = ?4, lat = ?5, lon = ?6, x = ?7, y = ?8,
@@ -307,7 +327,7 @@ WHERE id = ?18`)
 	return run(stmt)
 }
 
-// settle writes reports and the counts of places and rows. A place without rows goes.
+// settle writes reports and the counts of places, agents and rows. What has no rows goes.
 func (db *DB) settle(ch *changes) error {
 	for _, e := range ch.reports {
 		if err := db.putReport(e); err != nil {
@@ -340,6 +360,11 @@ ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
 			return err
 		}
 	}
+	for _, s := range ch.shares {
+		if err := db.putShare(s); err != nil {
+			return err
+		}
+	}
 	if ch.rows == 0 {
 		return nil
 	}
@@ -348,6 +373,29 @@ ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
 		return err
 	}
 	stmt.BindInt64(1, ch.rows)
+	return run(stmt)
+}
+
+// putShare adds to what an agent has. One without rows goes.
+func (db *DB) putShare(s share) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO agents VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
+	rows = max(0, rows + excluded.rows), bytes = max(0, bytes + excluded.bytes), pruned = pruned + excluded.pruned RETURNING rows <= 0`)
+	if err != nil {
+		return err
+	}
+	stmt.BindText(1, s.agent)
+	stmt.BindInt64(2, s.rows)
+	stmt.BindInt64(3, s.bytes)
+	stmt.BindInt64(4, s.pruned)
+	_, err = stmt.Step()
+	empty := err == nil && stmt.ColumnBool(0)
+	if err := errors.Join(err, stmt.Reset()); err != nil || !empty {
+		return err
+	}
+	if stmt, err = db.conn.Prepare(`DELETE FROM agents WHERE agent = ?1`); err != nil {
+		return err
+	}
+	stmt.BindText(1, s.agent)
 	return run(stmt)
 }
 

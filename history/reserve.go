@@ -21,5 +21,9 @@ func (db *DB) makeReserve() {
 	}
 }
 
-// dropReserve reports whether there was a reserve.
-func (db *DB) dropReserve() bool { return os.Remove(db.path+".reserve") == nil }
+// dropReserve reports whether there was a reserve. Another file of its name stays.
+func (db *DB) dropReserve() bool {
+	name := db.path + ".reserve"
+	info, err := os.Lstat(name)
+	return err == nil && info.Mode().IsRegular() && info.Size() == reserveSize && os.Remove(name) == nil
+}

@@ -50,7 +50,9 @@ ORDER BY timestamp DESC LIMIT 500`, with(day, "lat", "52.5", "lon", "13.4", "km"
 
 		{"losses", "how much agents could not tell, by hour", `SELECT timestamp AS hour, agent, count
 FROM losses WHERE timestamp >= unixepoch('now', :since) ORDER BY timestamp DESC LIMIT 500`, week},
-		{"busiest", "organisations by bytes", `SELECT orgname, country, sum(tx) AS sent, sum(rx) AS received, sum(count) AS connections
+		{"shares", "how much of the history each agent has, and how many of its connections went to keep the limits", `SELECT agent, rows, bytes, pruned
+FROM agents ORDER BY bytes DESC LIMIT 500`, nil},
+		{"busiest", "organisations by bytes", `SELECT orgname, country, CAST(total(tx) AS INTEGER) AS sent, CAST(total(rx) AS INTEGER) AS received, sum(count) AS connections
 FROM detailed_history WHERE timestamp >= unixepoch('now', :since)
 GROUP BY orgname, country ORDER BY sent + received DESC LIMIT 100`, day},
 		{"new-programs", "what programs first connected to since", `SELECT programname, count(*) AS connections, count(DISTINCT ip) AS addresses, min(opened) AS first
@@ -74,10 +76,10 @@ FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND direction 
 GROUP BY +ip HAVING ports >= 3 ORDER BY ports DESC LIMIT 100`, day},
 		{"longest", "what is open longest", `SELECT opened, timestamp, ip, port, programname, orgname, agent, tx, rx FROM detailed_history
 WHERE timestamp >= unixepoch('now', '-1 minute') AND closed IS NULL ORDER BY +opened LIMIT 100`, nil},
-		{"programs", "programs by bytes", `SELECT programname, sum(tx) AS sent, sum(rx) AS received, sum(count) AS connections, count(DISTINCT orgname) AS organisations
+		{"programs", "programs by bytes", `SELECT programname, CAST(total(tx) AS INTEGER) AS sent, CAST(total(rx) AS INTEGER) AS received, sum(count) AS connections, count(DISTINCT orgname) AS organisations
 FROM detailed_history WHERE timestamp >= unixepoch('now', :since)
 GROUP BY programname ORDER BY sent + received DESC LIMIT 100`, day},
-		{"countries", "countries by bytes", `SELECT country, sum(tx) AS sent, sum(rx) AS received, sum(count) AS connections
+		{"countries", "countries by bytes", `SELECT country, CAST(total(tx) AS INTEGER) AS sent, CAST(total(rx) AS INTEGER) AS received, sum(count) AS connections
 FROM detailed_history WHERE timestamp >= unixepoch('now', :since)
 GROUP BY country ORDER BY sent + received DESC`, day},
 		{"ipv6", "how much goes by IPv6, by hour", `SELECT strftime('%Y-%m-%dT%H:00Z', timestamp, 'unixepoch') AS hour, count(*) AS connections, round(100.0 * avg(ip LIKE '%:%'), 1) AS percent
@@ -90,7 +92,7 @@ FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND rule = 'Ot
 		{"ports", "the ports that we connect to", `SELECT port, protocol, sum(count) AS connections, count(DISTINCT ip) AS addresses, group_concat(DISTINCT programname) AS programs
 FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND direction = 'out'
 GROUP BY port, protocol ORDER BY connections DESC LIMIT 100`, day},
-		{"agents", "what each agent did", `SELECT agent, sum(count) AS connections, count(DISTINCT ip) AS addresses, sum(tx) AS sent, sum(rx) AS received, max(timestamp) AS last
-FROM detailed_history WHERE timestamp >= unixepoch('now', :since) GROUP BY agent ORDER BY agent`, day},
+		{"agents", "what each agent did", `SELECT agent, sum(count) AS connections, count(DISTINCT ip) AS addresses, CAST(total(tx) AS INTEGER) AS sent, CAST(total(rx) AS INTEGER) AS received, max(timestamp) AS last
+FROM detailed_history WHERE timestamp >= unixepoch('now', :since) GROUP BY +agent ORDER BY +agent`, day},
 	}
 }

@@ -12,7 +12,8 @@ import (
 
 const (
 	applicationID = 0x636d6170 // "cmap"
-	schemaVersion = 4
+	schemaVersion = 5
+	sameColumns   = 4 // from this one on detailed_history is as it is now
 )
 
 // The index of detailed_history's key begins with ip and programname because
@@ -77,6 +78,17 @@ CREATE TABLE losses (
 	count     INTEGER NOT NULL,
 	PRIMARY KEY (timestamp, agent)
 ) WITHOUT ROWID;
+` + agentsTable
+
+// agentsTable has what each agent has of the history: rows, about how many bytes they take,
+// and how many of its rows have been pruned while it had some.
+const agentsTable = `
+CREATE TABLE agents (
+	agent  TEXT    PRIMARY KEY,
+	rows   INTEGER NOT NULL,
+	bytes  INTEGER NOT NULL,
+	pruned INTEGER NOT NULL
+) WITHOUT ROWID;
 `
 
 // Indexes are made of many rows at a time when they are there: this takes a third of the
@@ -86,6 +98,10 @@ CREATE UNIQUE INDEX detailed_history_key ON detailed_history (ip, programname, k
 CREATE INDEX detailed_history_timestamp ON detailed_history (timestamp);
 CREATE INDEX detailed_history_opened ON detailed_history (opened);
 CREATE INDEX detailed_history_place ON detailed_history (lat, lon) WHERE lat IS NOT NULL;
+` + agentsIndex
+
+const agentsIndex = `
+CREATE INDEX detailed_history_agent ON detailed_history (agent, timestamp);
 `
 
 // configure prepares a connection for the writer. It creates the schema if
@@ -104,6 +120,13 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 		}
 	} else {
 		if err := check(ctx, conn, checkTime); err != nil {
+			return err
+		}
+		version, err := number(conn, `PRAGMA user_version`)
+		if err == nil && version < schemaVersion {
+			err = upgrade(ctx, conn)
+		}
+		if err != nil {
 			return err
 		}
 		conn.SetInterrupt(ctx.Done())
@@ -231,7 +254,7 @@ func identifyConn(conn *sqlite.Conn) (origin, error) {
 		return 0, err
 	}
 	switch {
-	case tables == 0 && app == 0 && version == 0, app == applicationID && version == schemaVersion && ours == 1:
+	case tables == 0 && app == 0 && version == 0, app == applicationID && version >= sameColumns && version <= schemaVersion && ours == 1:
 		return current, nil
 	case app == applicationID && version > schemaVersion:
 		return 0, &foreignError{fmt.Sprintf("written by a newer version of this program (schema %d, this one knows %d): update this one or choose another file", version, schemaVersion)}
@@ -240,7 +263,7 @@ func identifyConn(conn *sqlite.Conn) (origin, error) {
 	case app == 0 && ours == 1:
 		return perl, nil
 	}
-	return 0, &foreignError{"a database of another program: choose another file, this one stays as it is"}
+	return 0, errForeign
 }
 
 // A foreignError says that a file is not to be written.

@@ -197,7 +197,11 @@ func (w *Writer) run() {
 				w.db.releaseMemory()
 				released = time.Now()
 			}
-			<-w.wake
+			select {
+			case <-w.wake:
+			case <-time.After(lookEvery):
+				w.db.lookIdle()
+			}
 			continue
 		case n < batchLen && !closed:
 			w.pause(batchDelay, batchLen)

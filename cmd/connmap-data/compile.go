@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 func (a *app) runCompile(args []string) error {
@@ -31,6 +33,10 @@ without reading it whole. It does not go to the network.`)
 	}
 	if same(source, target) {
 		return errors.New("the compiled file would replace its source: name another with -o")
+	}
+	err = temp.Replaceable(target, "compiled table", func(head []byte) bool { return bytes.HasPrefix(head, []byte("cmgeoip\x00")) })
+	if err != nil {
+		return err
 	}
 	began := time.Now()
 	b := &bar{w: a.stderr, terminal: a.terminal, name: "compile", delay: time.Second}

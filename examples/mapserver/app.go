@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rsa"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +28,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -346,17 +351,39 @@ func (a *app) picture(out io.Writer) error {
 	return paint.PNG(out, view.Scene())
 }
 
+// pngMark is what tells a picture of this program from others: a chunk of text of the PNG
+// specification (https://www.w3.org/TR/png-3/#11textinfo).
+const pngMark = "tEXtSoftware\x00connmap"
+
+// marked adds pngMark to a picture, before the first of its own chunks but the header.
+func marked(picture []byte) []byte {
+	const header = 8 + 4 + 4 + 13 + 4 // the signature and a chunk of 13 bytes
+	chunk := binary.BigEndian.AppendUint32(nil, uint32(len(pngMark)-4))
+	chunk = append(chunk, pngMark...)
+	chunk = binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE([]byte(pngMark)))
+	return slices.Concat(picture[:header], chunk, picture[header:])
+}
+
+// mayDraw fails if the file for the picture must not be replaced.
+func mayDraw(name string) error {
+	return temp.Replaceable(name, "picture of connmap", func(head []byte) bool { return bytes.Contains(head, []byte(pngMark)) })
+}
+
 func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-time.After(a.cfg.after):
 	}
-	f, err := os.Create(a.cfg.screenshot)
-	if err != nil {
-		return fmt.Errorf("screenshot: %w", err)
+	var b bytes.Buffer
+	err := a.picture(&b)
+	if err == nil {
+		err = mayDraw(a.cfg.screenshot)
 	}
-	if err := errors.Join(a.picture(f), f.Close()); err != nil {
+	if err == nil {
+		err = os.WriteFile(a.cfg.screenshot, marked(b.Bytes()), 0o644)
+	}
+	if err != nil {
 		return fmt.Errorf("screenshot: %w", err)
 	}
 	st := a.monitor.State()

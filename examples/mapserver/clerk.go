@@ -337,7 +337,7 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 func (c *clerk) export(e mapview.Export) {
 	name := filepath.Join(c.cfg.dataDir, "exports", "connmap-"+time.Now().Format("20060102-150405")+"."+e.Format)
 	c.say("writing " + name)
-	n, err := c.exportTo(name, e)
+	name, n, err := c.exportTo(name, e)
 	if err != nil {
 		c.say("export: " + err.Error())
 		return
@@ -345,23 +345,24 @@ func (c *clerk) export(e mapview.Export) {
 	c.say(fmt.Sprintf("%s written to %s", count(n, "row", "rows"), name))
 }
 
-func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
+// exportTo returns the name that the file has got: another one if there is one by that name.
+func (c *clerk) exportTo(name string, e mapview.Export) (as string, n int, err error) {
 	console, err := c.console()
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	defer console.Close()
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	f, err := temp.Create(filepath.Dir(name), filepath.Base(name)+".*.part")
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	defer os.Remove(f.Name()) // half an answer is none
 	w, err := history.NewRowWriter(e.Format, "", f)
 	if err == nil {
-		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: -1, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
+		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: exportTimeout, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
 			n++
 			return w.Row(row)
 		})
@@ -369,10 +370,17 @@ func (c *clerk) exportTo(name string, e mapview.Export) (n int, err error) {
 	if err == nil {
 		err = w.End()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", n, err
 	}
-	return n, err
+	as = name
+	for i := 2; ; i++ {
+		if err := temp.Place(f.Name(), as); !errors.Is(err, fs.ErrExist) {
+			return as, n, err
+		}
+		ending := filepath.Ext(name)
+		as = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, ending), i, ending)
+	}
 }
 
 func (c *clerk) replay(ctx context.Context, ask int) {

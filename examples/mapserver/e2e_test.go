@@ -48,6 +48,8 @@ func TestMain(m *testing.M) {
 		churn(os.Args[1:])
 	case "map":
 		showMap(os.Args[1:])
+	case "server":
+		main()
 	default:
 		os.Exit(m.Run())
 	}

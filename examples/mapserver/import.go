@@ -362,14 +362,17 @@ func (im *importer) table(ctx context.Context, name string) {
 		}
 		return
 	}
-	part := filepath.Join(im.data, base+".part")
-	os.Remove(part) // of an import that did not end
-	if err = im.copy(ctx, name, part, 0o644); err == nil {
+	part, err := temp.Create(im.data, base+".*.import")
+	if err == nil {
+		defer os.Remove(part.Name())
+		err = errors.Join(im.copy(ctx, name, part), part.Chmod(0o644), part.Close())
+	}
+	if err == nil {
 		if info, statErr := os.Stat(filepath.Join(im.dir, name)); statErr == nil {
 			// The time is the date of those that do not say theirs.
-			os.Chtimes(part, info.ModTime(), info.ModTime())
+			os.Chtimes(part.Name(), info.ModTime(), info.ModTime())
 		}
-		err = os.Rename(part, target)
+		err = temp.Place(part.Name(), target)
 	}
 	if err != nil {
 		im.fail(name, err)

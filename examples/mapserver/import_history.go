@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/storable"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/lock"
 )
 
 // history takes over the detailed history: a copy is migrated.
@@ -39,13 +41,14 @@ func (im *importer) history(ctx context.Context) {
 		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, count(int(rows), "row", "rows"))
 		return
 	}
-	folder, err := os.MkdirTemp(im.data, "import-")
+	folder, err := importFolder(im.data)
 	if err != nil {
 		im.fail(perlHistory, err)
 		return
 	}
-	defer os.RemoveAll(folder)
-	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder, "history.sqlite")
+	defer folder.Close()
+	defer os.RemoveAll(folder.Name())
+	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder.Name(), "history.sqlite")
 	if err := im.copyDatabase(ctx, copied); err != nil {
 		im.fail(perlHistory, err)
 		return
@@ -80,6 +83,29 @@ func (im *importer) history(ctx context.Context) {
 		return
 	}
 	im.take(perlHistory, "%s to %s", count(int(stats.Rows), "connection", "connections"), target)
+}
+
+// importFolder makes a folder in another for an import, and locks it. Those of imports that
+// were killed go: nobody has them locked.
+func importFolder(in string) (*os.File, error) {
+	const pattern = "import-"
+	old, _ := filepath.Glob(filepath.Join(in, pattern+"*"))
+	for _, name := range old {
+		if _, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(name), pattern), 10, 64); err != nil {
+			continue
+		}
+		if f, err := os.Open(name); err == nil {
+			if lock.Try(f) == nil {
+				os.RemoveAll(name)
+			}
+			f.Close()
+		}
+	}
+	name, err := os.MkdirTemp(in, pattern)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Folder(name)
 }
 
 // historyRows returns how many rows a history has, zero if there is no such file.
@@ -119,7 +145,11 @@ func (im *importer) copyDatabase(ctx context.Context, to string) error {
 			if suffix != "" && im.missing(perlHistory+suffix) {
 				continue
 			}
-			if err := im.copy(ctx, perlHistory+suffix, to+suffix, 0o600); err != nil {
+			out, err := os.OpenFile(to+suffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(im.copy(ctx, perlHistory+suffix, out), out.Close()); err != nil {
 				return err
 			}
 		}
@@ -137,21 +167,15 @@ func (im *importer) copyDatabase(ctx context.Context, to string) error {
 
 const largestFile = 1 << 40 // bytes
 
-func (im *importer) copy(ctx context.Context, name, to string, mode fs.FileMode) error {
+// copy writes a file of the folder into another.
+func (im *importer) copy(ctx context.Context, name string, to *os.File) error {
 	in, err := im.open(name, largestFile)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, stoppable{ctx, in})
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		os.Remove(to)
-	}
-	return err
+	_, err = io.Copy(to, stoppable{ctx, in})
+	return errors.Join(err, to.Sync())
 }
 
 // A stoppable reads until ctx ends.
@@ -188,7 +212,7 @@ func (im *importer) place(ctx context.Context, from, target string) error {
 			return fmt.Errorf("%s is not closed", from)
 		}
 	}
-	return os.Rename(from, target)
+	return os.Rename(from, target) // which is not there, or has been opened as an empty history
 }
 
 // counts takes over the counts of places. What is there already and here is not added up.

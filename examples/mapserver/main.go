@@ -36,12 +36,29 @@ func main() {
 		debug.SetGCPercent(40)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go endSoon(ctx, os.Stderr, os.Exit)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "mapserver:", strings.TrimPrefix(err.Error(), "feed: "))
 		os.Exit(1)
 	}
+}
+
+// leastFiles is how many files a map server has to be allowed to have open: what it has
+// without agents, and room for questions and a few agents.
+const leastFiles = 128
+
+// lastSecond is how long the program may take to end when it is asked to by a signal.
+const lastSecond = 800 * time.Millisecond
+
+// endSoon ends the program if it does not end by itself in time after ctx. The history stays
+// whole, and agents tell again what is not recorded.
+func endSoon(ctx context.Context, stderr io.Writer, exit func(int)) {
+	<-ctx.Done()
+	time.Sleep(lastSecond)
+	fmt.Fprintln(stderr, "mapserver: ended in the midst of its work, for it was to end at once: the last connections of this machine may not be recorded")
+	exit(1)
 }
 
 // A config is what the user asked for.
@@ -92,6 +109,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if cfg.question.sql != "" {
 		return query(ctx, cfg, stdout, stderr)
 	}
+	if cfg.screenshot != "" {
+		if err := mayDraw(cfg.screenshot); err != nil {
+			return fmt.Errorf("screenshot: %w", err)
+		}
+	}
+	if n := mostFiles(); n > 0 && n < leastFiles {
+		return fmt.Errorf("only %d files may be open at the same time, which is too few for a map server: allow %d or more by ulimit -n, or LimitNOFILE of its service", n, leastFiles)
+	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	a, err := start(ctx, cfg, log)
 	if err != nil {
@@ -140,6 +165,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.question.sql, "query", "", "answer a question in `SQL` from the history and exit, also while a server runs; @NAME asks a saved one, list lists those")
 	f.StringVar(&cfg.question.format, "format", "table", "of the answer to -query: table, csv or json")
 	f.StringVar(&cfg.question.times, "times", "", "times in the answer to -query: number (Unix seconds), local (with the zone) or iso (ISO 8601, UTC); by default local in a table, else number")
+	f.BoolVar(&cfg.question.raw, "raw", false, "in the csv of the answer to -query, texts as they are (default those that a spreadsheet takes for formulas get a ' before them)")
+	f.DurationVar(&cfg.question.timeout, "timeout", 0, "how long the answer to -query may take, such as 1h; 0: as long as it takes (default 1m for a table, 10m for csv and json)")
 	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
 	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as the window had it last, at first this)")
 	f.BoolVar(&cfg.version, "version", false, "print the version and exit")
@@ -174,13 +201,29 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for _, name := range []string{"format", "times", "param"} {
+	for _, name := range []string{"format", "times", "param", "raw", "timeout"} {
 		if given[name] && !given["query"] {
 			return cfg, fmt.Errorf("-%s is of the answer to -query, which is not given", name)
 		}
 	}
 	if given["query"] && strings.TrimSpace(cfg.question.sql) == "" {
 		return cfg, errors.New("-query: nothing is asked; mapserver -query list lists saved questions")
+	}
+	switch q := &cfg.question; {
+	case q.timeout < 0:
+		return cfg, fmt.Errorf("-timeout: expected a time such as 1h, or 0, found %v", q.timeout)
+	case !given["timeout"] && q.format == "table":
+		q.timeout = time.Minute
+	case !given["timeout"]:
+		q.timeout = exportTimeout
+	case q.timeout == 0:
+		q.timeout = -1
+	}
+	if cfg.question.raw {
+		if cfg.question.format != "csv" {
+			return cfg, errors.New("-raw is of -format csv, which is not given")
+		}
+		cfg.question.format = "rawcsv"
 	}
 	cfg.themed, cfg.sized = given["theme"], given["size"]
 	cfg.fallback = !given["listen"]

@@ -20,7 +20,12 @@ import (
 type question struct {
 	sql, format, times string
 	params             params
+	raw                bool
+	timeout            time.Duration // negative: none
 }
+
+// exportTimeout is how long an answer may take that is written row by row.
+const exportTimeout = 10 * time.Minute
 
 // params are given as NAME=VALUE.
 type params map[string]any
@@ -77,10 +82,10 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer c.Close()
-	ask := history.Question{SQL: q.sql, Params: q.params, Timeout: -1, MaxRows: -1, MaxBytes: -1}
+	ask := history.Question{SQL: q.sql, Params: q.params, Timeout: q.timeout, MaxRows: -1, MaxBytes: -1}
 	if q.format == "table" {
 		// It is written when all is there.
-		ask = history.Question{SQL: q.sql, Params: q.params, Timeout: time.Minute}
+		ask = history.Question{SQL: q.sql, Params: q.params, Timeout: q.timeout}
 	}
 	cut, err := c.Each(ctx, ask, w.Begin, func(row []any) error {
 		if rule.err != nil {
@@ -89,6 +94,9 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		return w.Row(row)
 	})
 	if mistake := (*history.QueryError)(nil); errors.As(err, &mistake) {
+		if strings.HasPrefix(mistake.Msg, "stopped after") {
+			return fmt.Errorf("%s, or give it longer with -timeout", mistake.Msg)
+		}
 		return errors.New(mistake.Msg + caret(q.sql, mistake.Offset))
 	}
 	if ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -82,15 +83,43 @@ func TestQuery(t *testing.T) {
 	assert.Empty(t, errs)
 }
 
+// endless is a question without an end.
+const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+// TestQueryLimits: what is written row by row has a limit too, which can be lifted.
+func TestQueryLimits(t *testing.T) {
+	for args, want := range map[string]time.Duration{
+		"": time.Minute, "-format csv": 10 * time.Minute, "-format json": 10 * time.Minute,
+		"-timeout 1h": time.Hour, "-format csv -timeout 5s": 5 * time.Second, "-format csv -timeout 0": -1, "-timeout 0s": -1,
+	} {
+		cfg, err := parse(append([]string{"-query", "list"}, strings.Fields(args)...), io.Discard)
+		require.NoError(t, err)
+		assert.Equal(t, want, cfg.question.timeout, args)
+	}
+}
+
+// TestQueryFormulas: texts that a spreadsheet would run get a mark, unless they are wanted raw.
+func TestQueryFormulas(t *testing.T) {
+	name := someHistory(t)
+	args := []string{"-history", name, "-format", "csv", "-query", "SELECT '=1' AS a, -1 AS b"}
+	out, _, err := asked(t, args...)
+	require.NoError(t, err)
+	assert.Equal(t, "a,b\n'=1,-1\n", out)
+	out, _, err = asked(t, append(args, "-raw")...)
+	require.NoError(t, err)
+	assert.Equal(t, "a,b\n=1,-1\n", out)
+}
+
 func TestQueryErrors(t *testing.T) {
 	name := someHistory(t)
 	missing := filepath.Join(t.TempDir(), "missing.sqlite")
 	for want, args := range map[string][]string{
-		"near \"FORM\": syntax error\n  FORM detailed_history\n  ^":             {"-history", name, "-query", "SELECT *\nFORM detailed_history"},
-		"this console only reads":                                               {"-history", name, "-query", "DELETE FROM detailed_history"},
-		"there is no saved query \"x\"; mapserver -query list":                  {"-history", name, "-query", "@x"},
-		"the parameter :a has no value":                                         {"-history", name, "-query", "SELECT :a"},
-		"-format and -times: want the format table, csv or json, found \"xml\"": {"-history", name, "-query", "SELECT 1", "-format", "xml"},
+		"near \"FORM\": syntax error\n  FORM detailed_history\n  ^":                                                       {"-history", name, "-query", "SELECT *\nFORM detailed_history"},
+		"this console only reads":                                                                                         {"-history", name, "-query", "DELETE FROM detailed_history"},
+		"there is no saved query \"x\"; mapserver -query list":                                                            {"-history", name, "-query", "@x"},
+		"the parameter :a has no value":                                                                                   {"-history", name, "-query", "SELECT :a"},
+		"-format and -times: want the format table, csv, rawcsv or json, found \"xml\"":                                   {"-history", name, "-query", "SELECT 1", "-format", "xml"},
+		"stopped after 1ms: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or give it longer with -timeout": {"-history", name, "-query", endless, "-format", "csv", "-timeout", "1ms"},
 		"want NAME=VALUE":        {"-history", name, "-query", "SELECT 1", "-param", "x"},
 		missing:                  {"-history", missing, "-query", "SELECT 1"},
 		"-query needs a history": {"-history", "none", "-query", "SELECT 1"},

@@ -14,6 +14,11 @@ var ErrLocked = errors.New("locked by another process")
 // Try locks an open file or folder until it is closed, or fails with ErrLocked.
 func Try(f *os.File) error { return try(f) }
 
+// Inode locks what an open file is, by whatever name it was opened, until that is closed, or
+// fails with ErrLocked. The file must be open for writing. Other locks on the same file are
+// neither seen nor touched. It does nothing but on Linux.
+func Inode(f *os.File) error { return inode(f) }
+
 // Folder locks a folder until the result is closed. It waits for others.
 func Folder(dir string) (*os.File, error) {
 	f, err := os.Open(dir)

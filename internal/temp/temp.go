@@ -1,8 +1,12 @@
-// Package temp makes temporary files beside those they are to replace.
+// Package temp makes temporary files beside those they are to replace, and keeps what
+// others made from being replaced.
 package temp
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +20,13 @@ const Old = 24 * time.Hour
 // Create makes a temporary file as os.CreateTemp does, and removes those of the
 // same folder and pattern that were left behind by processes that were killed.
 func Create(folder, pattern string) (*os.File, error) {
+	Sweep(folder, pattern, Old)
+	return os.CreateTemp(folder, pattern)
+}
+
+// Sweep removes the files of a folder that Create may have made with a pattern and that are
+// older than an age.
+func Sweep(folder, pattern string, age time.Duration) {
 	before, after, _ := strings.Cut(pattern, "*")
 	entries, _ := os.ReadDir(folder)
 	for _, e := range entries {
@@ -24,11 +35,10 @@ func Create(folder, pattern string) (*os.File, error) {
 		if _, err := strconv.ParseUint(name, 10, 64); err != nil || !ok || !also {
 			continue
 		}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > Old {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) >= age {
 			os.Remove(filepath.Join(folder, e.Name()))
 		}
 	}
-	return os.CreateTemp(folder, pattern)
 }
 
 // Write replaces a file in one go, or leaves it as it is. The folder must exist.
@@ -46,4 +56,50 @@ func Write(name string, mode os.FileMode, data []byte) error {
 		os.Remove(f.Name())
 	}
 	return err
+}
+
+// Place renames a file unless something has the new name already: its error is fs.ErrExist
+// then.
+func Place(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil {
+		return os.Remove(from)
+	}
+	// Not all file systems have links.
+	if _, e := os.Lstat(to); e == nil {
+		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
+	} else if errors.Is(err, fs.ErrExist) || !errors.Is(e, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// Replaceable fails with a sentence if what has a name must not be replaced: all but an
+// empty file, and one of whose first 64 KiB at most ours is true. What a link leads to counts.
+// kind is what ours looks for, such as "picture of connmap".
+func Replaceable(name, kind string, ours func(head []byte) bool) error {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no file: name another", name)
+	case info.Size() == 0:
+		return nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return err
+	}
+	if !ours(head) {
+		return fmt.Errorf("%s is there already and is no %s: name another file, or move it away", name, kind)
+	}
+	return nil
 }

@@ -3,6 +3,8 @@ package monitor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
 	"slices"
 	"time"
@@ -152,8 +154,11 @@ func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error)
 	reset := m.reset
 	m.mu.Unlock()
 	kept := make(map[[2]float64]int64)
+	old, err := history.LoadMarks(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("%w: it stays as it is; move it away to have the places saved", err)
+	}
 	if !reset {
-		old, _ := history.LoadMarks(name) // what cannot be read is of no use
 		for _, mark := range old {
 			kept[[2]float64{mark.Lat, mark.Lon}] = mark.Count
 		}

@@ -362,6 +362,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 
 // put takes in a new or changed connection.
 func (m *Monitor) put(ag *agent, c conntrack.Conn) {
+	c.Tx, c.Rx = carried(c.Tx, c.Opened), carried(c.Rx, c.Opened)
 	old := ag.conns[c.ID]
 	if old == nil {
 		e := &entry{conn: m.enrich(ag, c), came: time.Since(start)}
@@ -396,6 +397,13 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		}
 	}
 	old.conn = &n
+}
+
+// carried is how many bytes a connection may have told of since it opened: no more than
+// links carry, 100 GB a second, and than the history keeps.
+func carried(n uint64, opened time.Time) uint64 {
+	const rate, most = 100e9, 1 << 50 // bytes a second, and bytes
+	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, most)))
 }
 
 // count counts a new connection if the window may sound for it.
