@@ -99,10 +99,7 @@ func (w *Writer) Add(e Entry) {
 		w.dropped++
 		w.lastDrop = time.Now()
 		if !e.Closed.IsZero() || e.Lost > 0 {
-			if w.lost == nil {
-				w.lost = make(map[string]uint64)
-			}
-			w.lost[e.Agent] += max(e.Lost, 1)
+			w.lose(e.Agent, max(e.Lost, 1))
 		}
 		return
 	}
@@ -113,6 +110,14 @@ func (w *Writer) Add(e Entry) {
 	if n := len(w.queue); n == 1 || n == batchLen {
 		w.signal()
 	}
+}
+
+// lose counts what was dropped for good. w.mu is held.
+func (w *Writer) lose(agent string, n uint64) {
+	if w.lost == nil {
+		w.lost = make(map[string]uint64)
+	}
+	w.lost[agent] += n
 }
 
 func keyOf(e *Entry) key {
@@ -147,6 +152,13 @@ func (w *Writer) Dropped() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dropped
+}
+
+// Failing reports whether entries cannot be recorded at the moment.
+func (w *Writer) Failing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problem != nil
 }
 
 // Problem returns, for people, why entries cannot be recorded at the moment
@@ -257,9 +269,19 @@ func (w *Writer) flush() error {
 	w.mu.Lock()
 	w.flying = min(len(w.queue), w.most)
 	batch := w.queue[:w.flying:w.flying]
+	// Before all that waits, so that who is told that something is recorded is not told
+	// before what was dropped until then is counted.
+	entries, lost := batch, w.lost
+	if w.lost = nil; len(lost) > 0 {
+		entries = make([]Entry, 0, len(lost)+len(batch))
+		for agent, n := range lost {
+			entries = append(entries, Entry{Agent: agent, Lost: n, Seen: time.Now()})
+		}
+		entries = append(entries, batch...)
+	}
 	w.mu.Unlock()
 
-	err := w.db.Record(context.Background(), batch)
+	err := w.db.Record(context.Background(), entries)
 
 	var due []marker
 	defer func() {
@@ -271,6 +293,9 @@ func (w *Writer) flush() error {
 	defer w.mu.Unlock()
 	w.flying = 0
 	if err != nil {
+		for agent, n := range lost {
+			w.lose(agent, n)
+		}
 		w.report(err)
 		w.most = cautious
 		return err
@@ -285,10 +310,6 @@ func (w *Writer) flush() error {
 	clear(batch)
 	w.first += uint64(len(batch))
 	w.queue = w.queue[len(batch):]
-	for agent, n := range w.lost {
-		w.queue = append(w.queue, Entry{Agent: agent, Lost: n, Seen: time.Now()})
-	}
-	clear(w.lost)
 	n := 0
 	for n < len(w.then) && w.then[n].number <= w.first {
 		n++

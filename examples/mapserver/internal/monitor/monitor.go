@@ -320,9 +320,19 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 	if ag.knows.IsZero() {
 		ag.knows = time.Now()
 	}
+	behind, unknown := len(gone) > 0 && m.falls(ag, len(gone)), uint64(0)
 	for id, e := range gone {
-		m.end(ag, id, e, time.Now())
+		if !behind {
+			m.end(ag, id, e, time.Now())
+			continue
+		}
+		// Nobody tells of these ends again.
+		if delete(ag.conns, id); e.written == 0 {
+			unknown++
+		}
+		m.drop(e)
 	}
+	m.recordLoss(ag.name, unknown)
 	m.touch()
 }
 
@@ -354,7 +364,9 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			}
 		case conntrack.Lost:
 			ag.lost += e.Lost
-			m.recordLoss(ag.name, e.Lost)
+			if !behind {
+				m.recordLoss(ag.name, e.Lost)
+			}
 		}
 	}
 	m.touch()

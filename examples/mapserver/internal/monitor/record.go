@@ -86,7 +86,7 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 		}
 		return ag.behind
 	}
-	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && m.Writer.Problem() == nil {
+	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && !m.Writer.Failing() {
 		ag.behind = true
 	}
 	return ag.behind

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -193,4 +195,40 @@ func TestClosingIsNotSeen(t *testing.T) {
 	for _, e := range m.order {
 		assert.Equal(t, e.conn.ID == 1, e.written != told[e.conn.ID], "connection %d", e.conn.ID)
 	}
+}
+
+// TestFullDoesNotFillTheQueue: what an agent leaves out of a Full takes no room that others
+// need to tell of ends. What is not recorded of it counts as lost.
+func TestFullDoesNotFillTheQueue(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "h.sqlite")
+	db, err := history.Open(t.Context(), file, history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	other, err := sqlite.OpenConn(file, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	for i := range history.QueueLen * 4 / 5 {
+		m.Writer.Add(history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true})
+	}
+	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	m.Join(a)
+	m.Full(a, nil)
+	assert.True(t, m.Recorded(a, 1, func() {}), "nothing was left out")
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22"), conn(3, "8.8.8.8:25")})
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443")})
+	assert.Len(t, m.agents[1].conns, 1)
+	room := m.Writer.Room()
+	assert.False(t, m.Recorded(a, 2, func() {}))
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Lost, Lost: 5}})
+	assert.Equal(t, room, m.Writer.Room(), "that is told again")
+	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
+	require.NoError(t, m.Writer.Close())
+	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, err)
+	table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT (SELECT sum(count) FROM losses), (SELECT count(*) FROM detailed_history WHERE agent = 'nas')`})
+	require.NoError(t, err)
+	assert.Equal(t, [][]any{{int64(2), int64(0)}}, table.Rows)
 }
