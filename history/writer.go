@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -40,7 +41,8 @@ type Writer struct {
 	closed bool
 	err    error // of Close
 
-	then []marker // what is to be called, by number
+	then     []marker // what is to be called, by number
+	together []group  // entries that are recorded together, by number
 
 	lost          map[string]uint64 // what was dropped for good, by agent
 	dropped       uint64
@@ -55,6 +57,9 @@ type marker struct {
 	number uint64
 	f      func()
 }
+
+// A group is entries by their numbers.
+type group struct{ begin, end uint64 } // end is not one of them
 
 // A key identifies a connection.
 type key struct {
@@ -82,33 +87,86 @@ func (db *DB) Writer() *Writer {
 // of a connection that lives is made good by its next entry, but for the count of an
 // opening. What tells of an end is not, and is recorded as lost as soon as that can be.
 func (w *Writer) Add(e Entry) {
-	k := keyOf(&e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	of := e.Lost == 0 && e.Report == Report{} // of a connection
-	if n, ok := w.latest[k]; ok && of && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
-		old := &w.queue[n-w.first]
-		e.New, e.Opened, e.Resumed = old.New, old.Opened, old.Resumed
-		if e.Closed.IsZero() {
-			e.Closed = old.Closed
-		}
+	if old := w.waits(&e); old != nil && !w.closed {
+		e.join(old)
 		*old = e
 		return
 	}
 	if len(w.queue) >= QueueLen || w.closed {
-		w.dropped++
-		w.lastDrop = time.Now()
-		if !e.Closed.IsZero() || e.Lost > 0 {
-			w.lose(e.Agent, max(e.Lost, 1))
-		}
+		w.drop(&e)
 		return
 	}
-	if of {
-		w.latest[k] = w.first + uint64(len(w.queue))
+	w.push(e)
+}
+
+// AddAll queues entries that are to be recorded together or not at all, such as what an
+// agent has told and its Report, and then does what Then does. Unlike by Add, what waits
+// of a connection is recorded with them. If there is no room for all, all are dropped.
+func (w *Writer) AddAll(entries []Entry, f func()) {
+	w.mu.Lock()
+	begin := w.first + uint64(len(w.queue))
+	room := len(w.queue)+len(entries) <= QueueLen && !w.closed
+	for _, e := range entries {
+		if !room {
+			w.drop(&e)
+			continue
+		}
+		if old := w.waits(&e); old != nil {
+			e.join(old)
+			*old = Entry{}
+		}
+		w.push(e)
+	}
+	if end := w.first + uint64(len(w.queue)); end > begin+1 {
+		w.together = append(w.together, group{begin, end})
+	}
+	w.mu.Unlock()
+	w.Then(f)
+}
+
+// waits returns the entry in the queue that one of the same connection updates; nil: none.
+func (w *Writer) waits(e *Entry) *Entry {
+	if e.Lost > 0 || e.Report != (Report{}) || e.New {
+		return nil
+	}
+	n, ok := w.latest[keyOf(e)]
+	if !ok || n < w.first+uint64(w.flying) {
+		return nil
+	}
+	// Another connection may have the same ends by now.
+	if old := &w.queue[n-w.first]; old.Opened.Equal(e.Opened) {
+		return old
+	}
+	return nil
+}
+
+// join takes over what an earlier entry of the same connection says.
+func (e *Entry) join(old *Entry) {
+	e.New, e.Resumed = old.New, old.Resumed
+	if e.Closed.IsZero() {
+		e.Closed = old.Closed
+	}
+}
+
+// push queues an entry. w.mu is held.
+func (w *Writer) push(e Entry) {
+	if e.Lost == 0 && e.Report == (Report{}) {
+		w.latest[keyOf(&e)] = w.first + uint64(len(w.queue))
 	}
 	w.queue = append(w.queue, e)
 	if n := len(w.queue); n == 1 || n == batchLen {
 		w.signal()
+	}
+}
+
+// drop counts an entry for which there is no room. w.mu is held.
+func (w *Writer) drop(e *Entry) {
+	w.dropped++
+	w.lastDrop = time.Now()
+	if !e.Closed.IsZero() || e.Lost > 0 {
+		w.lose(e.Agent, max(e.Lost, 1))
 	}
 }
 
@@ -268,6 +326,11 @@ func (w *Writer) waiting() (n int, closed bool) {
 func (w *Writer) flush() error {
 	w.mu.Lock()
 	w.flying = min(len(w.queue), w.most)
+	for _, g := range w.together {
+		if end := w.first + uint64(w.flying); g.begin < end && end < g.end {
+			w.flying = int(g.end - w.first)
+		}
+	}
 	batch := w.queue[:w.flying:w.flying]
 	// Before all that waits, so that who is told that something is recorded is not told
 	// before what was dropped until then is counted.
@@ -310,6 +373,7 @@ func (w *Writer) flush() error {
 	clear(batch)
 	w.first += uint64(len(batch))
 	w.queue = w.queue[len(batch):]
+	w.together = slices.DeleteFunc(w.together, func(g group) bool { return g.end <= w.first })
 	n := 0
 	for n < len(w.then) && w.then[n].number <= w.first {
 		n++

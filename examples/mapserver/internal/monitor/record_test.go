@@ -232,3 +232,47 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, [][]any{{int64(2), int64(0)}}, table.Rows)
 }
+
+// TestDeltaGoesWithItsNumber: what an agent tells in one go is recorded together with its
+// number, or not at all: what is told again was not recorded before, or is known to be.
+func TestDeltaGoesWithItsNumber(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "h.sqlite")
+	db, err := history.Open(t.Context(), file, history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	defer m.Writer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { m.Run(ctx) })
+	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, err)
+	rows := func() [][]any {
+		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL, (SELECT sum(count) FROM losses) FROM detailed_history`})
+		require.NoError(t, err)
+		return table.Rows
+	}
+	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	m.Join(a)
+	// The same ends twice, one after the other. The program has a name: else it may still come.
+	one := conn(1, "8.8.8.8:443")
+	one.Process.Comm, one.Tx = "curl", 10
+	two := one
+	two.ID, two.Opened, two.Tx = 2, one.Opened.Add(time.Second), 5
+	m.Full(a, []conntrack.Conn{one})
+	require.Eventually(t, func() bool { return len(rows()) == 1 }, time.Minute, 10*time.Millisecond)
+	one.Tx = 30
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: time.Now(), Conn: one}, {Kind: conntrack.Lost, Lost: 3}, {Kind: conntrack.Open, Conn: two}})
+	time.Sleep(4 * writeEvery)
+	assert.Equal(t, [][]any{{int64(1), int64(10), int64(0), nil}}, rows())
+	acked := make(chan struct{})
+	require.True(t, m.Recorded(a, 9, func() { close(acked) }))
+	<-acked
+	assert.EqualValues(t, 9, m.LastRecorded(a.Run))
+	require.Eventually(t, func() bool {
+		return assert.ObjectsAreEqual([][]any{{int64(2), int64(35), int64(0), int64(3)}}, rows())
+	}, time.Minute, 10*time.Millisecond, "%v", rows())
+}
