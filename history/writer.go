@@ -37,6 +37,7 @@ type Writer struct {
 	first  uint64         // number of queue[0]; entries are numbered as they come
 	flying int            // entries at the head of queue that are being recorded
 	most   int            // entries of the next transaction
+	moved  bool           // some in queue are empty: later ones say the same
 	latest map[key]uint64 // number of a connection's last entry in queue
 	closed bool
 	err    error // of Close
@@ -115,7 +116,7 @@ func (w *Writer) AddAll(entries []Entry, f func()) {
 		}
 		if old := w.waits(&e); old != nil {
 			e.join(old)
-			*old = Entry{}
+			*old, w.moved = Entry{}, true
 		}
 		w.push(e)
 	}
@@ -335,13 +336,18 @@ func (w *Writer) flush() error {
 	// Before all that waits, so that who is told that something is recorded is not told
 	// before what was dropped until then is counted.
 	entries, lost := batch, w.lost
-	if w.lost = nil; len(lost) > 0 {
+	if len(lost) > 0 || w.moved {
 		entries = make([]Entry, 0, len(lost)+len(batch))
 		for agent, n := range lost {
 			entries = append(entries, Entry{Agent: agent, Lost: n, Seen: time.Now()})
 		}
-		entries = append(entries, batch...)
+		for i := range batch {
+			if batch[i] != (Entry{}) {
+				entries = append(entries, batch[i])
+			}
+		}
 	}
+	w.lost = nil
 	w.mu.Unlock()
 
 	err := w.db.Record(context.Background(), entries)
@@ -380,7 +386,7 @@ func (w *Writer) flush() error {
 	}
 	due, w.then = w.then[:n:n], w.then[n:]
 	if len(w.queue) == 0 {
-		w.queue = nil
+		w.queue, w.moved = nil, false
 	}
 	if w.problem != nil {
 		w.db.log.Info("history is recorded again", "file", w.db.path, "lost", w.dropped-w.droppedBefore)
