@@ -106,7 +106,8 @@ func (c *Collector) Snapshot(ctx context.Context) ([]Conn, error) {
 // each connection present, then what changes. Counters are told once in an
 // interval. A consumer that does not keep up makes the backend EBPF lose events,
 // for all consumers, and others poll less often. The sequence ends
-// without an error when ctx ends, and after the first error otherwise. Each
+// without an error when ctx ends, with EBPF after what happened until then, and after the
+// first error otherwise. Each
 // range over it starts anew.
 func (c *Collector) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {

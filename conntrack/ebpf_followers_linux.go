@@ -45,7 +45,7 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return e.last(f, yield)
 		case <-e.done:
 			return e.do(func() {})
 		case <-f.wake:
@@ -58,7 +58,7 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			e.wake()
 		}
 		for i := range batch {
-			if ctx.Err() != nil || !yield(batch[i]) {
+			if !yield(batch[i]) {
 				return nil
 			}
 		}
@@ -72,6 +72,22 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			}
 		}
 	}
+}
+
+// last yields what happened before now, of which the kernel may not have told yet.
+func (e *ebpf) last(f *follower, yield func(Event) bool) error {
+	var events []Event
+	err := e.do(func() {
+		e.mu.Lock()
+		events, f.queue = f.queue, nil
+		e.mu.Unlock()
+	})
+	for i := range events {
+		if !yield(events[i]) {
+			return nil
+		}
+	}
+	return err
 }
 
 // tellPresent puts some of the connections that were there when a follower came into its

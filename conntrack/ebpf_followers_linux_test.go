@@ -4,6 +4,8 @@ package conntrack
 
 import (
 	"context"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,4 +74,47 @@ func TestPresentInParts(t *testing.T) {
 			delete(e.conns, first+i)
 		}
 	}))
+}
+
+// TestEventsToTheEnd: what happens before a follower's context ends is yielded, though the
+// kernel may not have told of it yet.
+func TestEventsToTheEnd(t *testing.T) {
+	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
+	l := listen(t, "127.0.0.1:0")
+	const n = 300
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		begun, closed := make(chan struct{}), make(chan map[string]int)
+		go func() {
+			begin, told := sync.OnceFunc(func() { close(begun) }), map[string]int{}
+			for e, err := range c.Events(ctx) {
+				assert.NoError(t, err)
+				begin()
+				if e.Kind == Close && e.Conn.Direction == Out {
+					told[e.Conn.Local.String()]++
+				}
+			}
+			closed <- told
+		}()
+		first, peer := pair(t, l, l.Addr().String(), net.Dialer{})
+		<-begun
+		var made []string
+		for range n {
+			client, server := pair(t, l, l.Addr().String(), net.Dialer{})
+			made = append(made, client.LocalAddr().String())
+			client.Close()
+			server.Close()
+		}
+		cancel()
+		told := <-closed
+		missing := 0
+		for _, local := range made {
+			if told[local] == 0 {
+				missing++
+			}
+		}
+		assert.Zero(t, missing, "of %d ends", n)
+		first.Close()
+		peer.Close()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,11 +37,13 @@ type Writer struct {
 	first  uint64         // number of queue[0]; entries are numbered as they come
 	flying int            // entries at the head of queue that are being recorded
 	most   int            // entries of the next transaction
+	moved  bool           // some in queue are empty: later ones say the same
 	latest map[key]uint64 // number of a connection's last entry in queue
 	closed bool
 	err    error // of Close
 
-	then []marker // what is to be called, by number
+	then     []marker // what is to be called, by number
+	together []group  // entries that are recorded together, by number
 
 	lost          map[string]uint64 // what was dropped for good, by agent
 	dropped       uint64
@@ -55,6 +58,9 @@ type marker struct {
 	number uint64
 	f      func()
 }
+
+// A group is entries by their numbers.
+type group struct{ begin, end uint64 } // end is not one of them
 
 // A key identifies a connection.
 type key struct {
@@ -82,37 +88,95 @@ func (db *DB) Writer() *Writer {
 // of a connection that lives is made good by its next entry, but for the count of an
 // opening. What tells of an end is not, and is recorded as lost as soon as that can be.
 func (w *Writer) Add(e Entry) {
-	k := keyOf(&e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	of := e.Lost == 0 && e.Report == Report{} // of a connection
-	if n, ok := w.latest[k]; ok && of && n >= w.first+uint64(w.flying) && !w.closed && !e.New {
-		old := &w.queue[n-w.first]
-		e.New, e.Opened, e.Resumed = old.New, old.Opened, old.Resumed
-		if e.Closed.IsZero() {
-			e.Closed = old.Closed
-		}
+	if old := w.waits(&e); old != nil && !w.closed {
+		e.join(old)
 		*old = e
 		return
 	}
 	if len(w.queue) >= QueueLen || w.closed {
-		w.dropped++
-		w.lastDrop = time.Now()
-		if !e.Closed.IsZero() || e.Lost > 0 {
-			if w.lost == nil {
-				w.lost = make(map[string]uint64)
-			}
-			w.lost[e.Agent] += max(e.Lost, 1)
-		}
+		w.drop(&e)
 		return
 	}
-	if of {
-		w.latest[k] = w.first + uint64(len(w.queue))
+	w.push(e)
+}
+
+// AddAll queues entries that are to be recorded together or not at all, such as what an
+// agent has told and its Report, and then does what Then does. Unlike by Add, what waits
+// of a connection is recorded with them. If there is no room for all, all are dropped.
+func (w *Writer) AddAll(entries []Entry, f func()) {
+	w.mu.Lock()
+	begin := w.first + uint64(len(w.queue))
+	room := len(w.queue)+len(entries) <= QueueLen && !w.closed
+	for _, e := range entries {
+		if !room {
+			w.drop(&e)
+			continue
+		}
+		if old := w.waits(&e); old != nil {
+			e.join(old)
+			*old, w.moved = Entry{}, true
+		}
+		w.push(e)
+	}
+	if end := w.first + uint64(len(w.queue)); end > begin+1 {
+		w.together = append(w.together, group{begin, end})
+	}
+	w.mu.Unlock()
+	w.Then(f)
+}
+
+// waits returns the entry in the queue that one of the same connection updates; nil: none.
+func (w *Writer) waits(e *Entry) *Entry {
+	if e.Lost > 0 || e.Report != (Report{}) || e.New {
+		return nil
+	}
+	n, ok := w.latest[keyOf(e)]
+	if !ok || n < w.first+uint64(w.flying) {
+		return nil
+	}
+	// Another connection may have the same ends by now.
+	if old := &w.queue[n-w.first]; old.Opened.Equal(e.Opened) {
+		return old
+	}
+	return nil
+}
+
+// join takes over what an earlier entry of the same connection says.
+func (e *Entry) join(old *Entry) {
+	e.New, e.Resumed = old.New, old.Resumed
+	if e.Closed.IsZero() {
+		e.Closed = old.Closed
+	}
+}
+
+// push queues an entry. w.mu is held.
+func (w *Writer) push(e Entry) {
+	if e.Lost == 0 && e.Report == (Report{}) {
+		w.latest[keyOf(&e)] = w.first + uint64(len(w.queue))
 	}
 	w.queue = append(w.queue, e)
 	if n := len(w.queue); n == 1 || n == batchLen {
 		w.signal()
 	}
+}
+
+// drop counts an entry for which there is no room. w.mu is held.
+func (w *Writer) drop(e *Entry) {
+	w.dropped++
+	w.lastDrop = time.Now()
+	if !e.Closed.IsZero() || e.Lost > 0 {
+		w.lose(e.Agent, max(e.Lost, 1))
+	}
+}
+
+// lose counts what was dropped for good. w.mu is held.
+func (w *Writer) lose(agent string, n uint64) {
+	if w.lost == nil {
+		w.lost = make(map[string]uint64)
+	}
+	w.lost[agent] += n
 }
 
 func keyOf(e *Entry) key {
@@ -147,6 +211,13 @@ func (w *Writer) Dropped() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dropped
+}
+
+// Failing reports whether entries cannot be recorded at the moment.
+func (w *Writer) Failing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problem != nil
 }
 
 // Problem returns, for people, why entries cannot be recorded at the moment
@@ -260,10 +331,30 @@ func (w *Writer) waiting() (n int, closed bool) {
 func (w *Writer) flush() error {
 	w.mu.Lock()
 	w.flying = min(len(w.queue), w.most)
+	for _, g := range w.together {
+		if end := w.first + uint64(w.flying); g.begin < end && end < g.end {
+			w.flying = int(g.end - w.first)
+		}
+	}
 	batch := w.queue[:w.flying:w.flying]
+	// Before all that waits, so that who is told that something is recorded is not told
+	// before what was dropped until then is counted.
+	entries, lost := batch, w.lost
+	if len(lost) > 0 || w.moved {
+		entries = make([]Entry, 0, len(lost)+len(batch))
+		for agent, n := range lost {
+			entries = append(entries, Entry{Agent: agent, Lost: n, Seen: time.Now()})
+		}
+		for i := range batch {
+			if batch[i] != (Entry{}) {
+				entries = append(entries, batch[i])
+			}
+		}
+	}
+	w.lost = nil
 	w.mu.Unlock()
 
-	err := w.db.Record(context.Background(), batch)
+	err := w.db.Record(context.Background(), entries)
 
 	var due []marker
 	defer func() {
@@ -275,6 +366,9 @@ func (w *Writer) flush() error {
 	defer w.mu.Unlock()
 	w.flying = 0
 	if err != nil {
+		for agent, n := range lost {
+			w.lose(agent, n)
+		}
 		w.report(err)
 		w.most = cautious
 		return err
@@ -289,17 +383,14 @@ func (w *Writer) flush() error {
 	clear(batch)
 	w.first += uint64(len(batch))
 	w.queue = w.queue[len(batch):]
-	for agent, n := range w.lost {
-		w.queue = append(w.queue, Entry{Agent: agent, Lost: n, Seen: time.Now()})
-	}
-	clear(w.lost)
+	w.together = slices.DeleteFunc(w.together, func(g group) bool { return g.end <= w.first })
 	n := 0
 	for n < len(w.then) && w.then[n].number <= w.first {
 		n++
 	}
 	due, w.then = w.then[:n:n], w.then[n:]
 	if len(w.queue) == 0 {
-		w.queue = nil
+		w.queue, w.moved = nil, false
 	}
 	if w.problem != nil {
 		w.db.log.Info("history is recorded again", "file", w.db.path, "lost", w.dropped-w.droppedBefore)

@@ -66,6 +66,36 @@ func TestWriterLikeTwin(t *testing.T) {
 	want.check(t, db)
 }
 
+// TestWriterCountsFirst: who is told that all is recorded is not told before what there was
+// no room for is counted, for the process may end then.
+func TestWriterCountsFirst(t *testing.T) {
+	db := open(t, path(t))
+	db.conn.SetBusyTimeout(10 * time.Millisecond)
+	other, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	w := db.Writer()
+	defer w.Close()
+	all := entries(0, QueueLen+100)
+	for i := range all {
+		all[i].Closed = all[i].Seen
+		w.Add(all[i])
+	}
+	require.Eventually(t, w.Failing, time.Minute, time.Millisecond)
+	counted := make(chan int64, 1)
+	w.Then(func() {
+		var n int64
+		assert.NoError(t, sqlitex.ExecuteTransient(other, `SELECT sum(count) FROM losses`, &sqlitex.ExecOptions{
+			ResultFunc: func(row *sqlite.Stmt) error { n = row.ColumnInt64(0); return nil },
+		}))
+		counted <- n
+	})
+	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
+	assert.EqualValues(t, 100, <-counted)
+	assert.False(t, w.Failing())
+}
+
 // While another program holds the file, Add does not wait, what is seen again
 // and again takes no more space, and what is too much is dropped and counted.
 func TestWriterOverload(t *testing.T) {

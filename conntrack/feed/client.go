@@ -53,6 +53,7 @@ type Client struct {
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
+	room int                                                               // ends that memory has room for; zero: mostKept
 }
 
 // Run reports until ctx ends, which is no error. If the link breaks, it tries
@@ -73,7 +74,10 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &linker{Client: c, addrs: addrs, log: c.Logger, table: newTable(), boot: make([]byte, bootLen)}
+	l := &linker{Client: c, addrs: addrs, log: c.Logger, table: newTable(), read: make(chan struct{}), boot: make([]byte, bootLen)}
+	if c.room > 0 {
+		l.table.room = c.room
+	}
 	if c.Spool != "" {
 		if l.table.spool, err = openSpool(c.Spool); err != nil {
 			return err
@@ -90,6 +94,7 @@ func (c *Client) Run(ctx context.Context) error {
 	rand.Read(l.boot)
 	source := make(chan error, 1)
 	go func() {
+		defer close(l.read)
 		err := l.table.read(ctx, c.Source)
 		cancel()
 		source <- err
@@ -99,18 +104,17 @@ func (c *Client) Run(ctx context.Context) error {
 	return errors.Join(<-source, err, l.table.store())
 }
 
-// read follows a source until ctx ends.
+// read follows a source until it ends, as it does soon after ctx: what happened before that
+// is told.
 func (t *table) read(ctx context.Context, src Source) error {
 	for e, err := range src.Events(ctx) {
-		if err == nil {
-			t.add(e)
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
+		if err != nil {
+			return nil
+		}
+		t.add(e)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -125,6 +129,7 @@ type linker struct {
 	addr  string   // that of the last link or, while there is none, of the error
 	log   *slog.Logger
 	table *table
+	read  chan struct{} // closed when the source has ended
 	boot  []byte
 	cert  tls.Certificate // empty: there is no key
 	seq   uint64
@@ -176,8 +181,7 @@ func (l *linker) use(ctx context.Context, c channel, joined func()) error {
 	raw, conn, server := c.raw, c.conn, c.server
 	defer raw.Close()
 	raw.SetDeadline(time.Time{})
-	l.table.acked(server.Recorded)
-	l.table.counted(server.Last)
+	l.table.joined(server.Recorded, server.Heard)
 	joined()
 
 	broken := make(chan error, 1)
@@ -299,6 +303,10 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 	for {
 		select {
 		case <-ctx.Done():
+			select {
+			case <-l.read:
+			case <-time.After(lastWords / 2):
+			}
 			return l.finish(ctx, broken, func() error {
 				events, gone := l.table.take(true)
 				lost += gone

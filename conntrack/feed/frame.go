@@ -92,6 +92,7 @@ type (
 
 		Recorded uint64 `cbor:"5,keyasint,omitempty"`
 		States   bool   `cbor:"6,keyasint,omitempty"`
+		Heard    uint64 `cbor:"7,keyasint,omitempty"`
 	}
 	fullFrame struct {
 		_    struct{} `cbor:",toarray"`

@@ -65,8 +65,8 @@ type Handler interface {
 type Recorder interface {
 	// Recorded calls f, at once or later and from any goroutine, when all that the
 	// Handler was told before by an agent is safe, up to a Delta that bears a number. f
-	// does not block. It returns false if that cannot be, since something had to be left
-	// out: the agent is then asked after a while to join again, and tells it again.
+	// does not block. It returns false if that cannot be, since ends and losses had to be
+	// left out: the agent is then asked after a while to join again, and tells them again.
 	Recorded(a Agent, number uint64, f func()) bool
 	// LastRecorded returns the number of the last Delta of an agent's run that is safe, or
 	// zero: none is, or it is not known any more. It is asked before Join.
@@ -220,6 +220,7 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 	defer s.part(l)
 	s.leave(w)
 	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, States: true, Last: s.last(l.boot)}
+	greeting.Heard = greeting.Last
 	if r, ok := s.Handler.(Recorder); ok {
 		greeting.Recorded = r.LastRecorded(l.boot)
 	}
@@ -234,7 +235,7 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
 	}
 	s.Handler.Join(a)
-	err = s.serve(conn, a, skew, l, log)
+	err = s.serve(conn, a, skew, greeting.Heard, l, log)
 	s.Handler.Leave(a)
 	code := byeCode(l.code.Load())
 	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
@@ -261,7 +262,7 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 }
 
 // serve takes in frames until the link breaks.
-func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link, log *slog.Logger) error {
+func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64, l *link, log *slog.Logger) error {
 	most := s.maxConns()
 	defer func() { s.count(l, 0) }()
 	known := make(map[uint64]struct{}) // connections handed to the Handler
@@ -272,6 +273,10 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link, log
 	fast := false   // it was told of
 	acks := newAcks(conn)
 	defer acks.stop()
+	if r, ok := s.Handler.(Recorder); ok && heard > 0 {
+		// What the links before have told, and does not come again.
+		r.Recorded(a, heard, func() { acks.acked(heard) })
+	}
 	credit, last := float64(framesBurst), time.Now()
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
@@ -361,17 +366,19 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, l *link, log
 			if len(events) > 0 {
 				s.Handler.Delta(a, events)
 			}
-			s.handle(l.boot, seq)
-			if !slices.ContainsFunc(events, final) {
-				continue // nothing that the agent keeps
+			if slices.ContainsFunc(events, final) { // else there is nothing that the agent keeps
+				switch r, ok := s.Handler.(Recorder); {
+				case !ok:
+					acks.acked(f.Seq)
+				case !r.Recorded(a, f.Seq, func() { acks.acked(f.Seq) }) && !behind:
+					behind = true
+					again := time.AfterFunc(tellAgain+rand.N(tellAgain), func() { l.end(byeChanged) })
+					defer again.Stop()
+				}
 			}
-			switch r, ok := s.Handler.(Recorder); {
-			case !ok:
-				acks.acked(f.Seq)
-			case !r.Recorded(a, f.Seq, func() { acks.acked(f.Seq) }) && !behind:
-				behind = true
-				again := time.AfterFunc(tellAgain+rand.N(tellAgain), func() { l.end(byeChanged) })
-				defer again.Stop()
+			// What was left out, and all after it, is as if it had not come.
+			if !behind {
+				s.handle(l.boot, seq)
 			}
 		}
 	}

@@ -31,21 +31,15 @@ type spool struct {
 }
 
 type spooled struct {
+	name               string
 	number, ends, lost uint64
 	bytes              int64
-	counted            bool // the server knows of lost
+	toldBy             uint64 // number of the last delta that told of lost; zero: none did
+	counted            bool   // that is recorded
 }
 
-// losses returns how many losses are to be told besides the ends.
-func (b spooled) losses() uint64 {
-	if b.counted {
-		return 0
-	}
-	return b.lost
-}
-
-func (b spooled) name() string {
-	return fmt.Sprintf("%012d-%d-%d%s", b.number, b.ends, b.lost, spoolMark)
+func spooledName(number, ends, lost uint64) string {
+	return fmt.Sprintf("%012d-%d-%d%s", number, ends, lost, spoolMark)
 }
 
 // openSpool finds what an earlier run has left.
@@ -59,44 +53,44 @@ func openSpool(dir string) (*spool, error) {
 	}
 	s := &spool{dir: dir}
 	for _, e := range entries {
-		var b spooled
+		b := spooled{name: e.Name()}
 		info, err := e.Info()
 		if err != nil || !strings.HasSuffix(e.Name(), spoolMark) {
 			continue
 		}
-		if _, err := fmt.Sscanf(e.Name(), "%d-%d-%d", &b.number, &b.ends, &b.lost); err != nil || b.name() != e.Name() {
+		if _, err := fmt.Sscanf(e.Name(), "%d-%d-%d", &b.number, &b.ends, &b.lost); err != nil || spooledName(b.number, b.ends, b.lost) != b.name {
 			continue
 		}
 		b.bytes = info.Size()
 		s.batches = append(s.batches, b)
 		s.bytes += b.bytes
 	}
-	slices.SortFunc(s.batches, func(a, b spooled) int { return strings.Compare(a.name(), b.name()) })
+	slices.SortFunc(s.batches, func(a, b spooled) int { return strings.Compare(a.name, b.name) })
 	return s, nil
 }
 
 // put adds a batch, and reports whether older ones had to make room for it: their ends are
 // among its losses. It fails if the disk does not take it, and drops nothing then.
 func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err error) {
-	rows := make([]eventRow, len(ends))
-	for i := range ends {
-		rows[i] = eventRowOf(ends[i])
-	}
-	data, err := cbor.Marshal(rows)
-	if err != nil {
-		return false, fmt.Errorf("feed: %w", err)
-	}
-	b := spooled{ends: uint64(len(ends)), lost: lost, bytes: int64(len(data))}
+	number := uint64(0)
 	if n := len(s.batches); n > 0 {
-		b.number = s.batches[n-1].number + 1
+		number = s.batches[n-1].number + 1
 	}
-	n, room := 0, s.bytes+b.bytes-mostSpooled
+	bytes := int64(0)
+	for i := range ends {
+		bytes += int64(rowSize(&ends[i].Conn)) + eventExtra
+	}
+	n, room := 0, s.bytes+bytes-mostSpooled
 	for ; n < len(s.batches) && room > 0; n++ {
-		b.lost += s.batches[n].ends + s.batches[n].losses()
-		room -= s.batches[n].bytes
+		old := &s.batches[n]
+		lost, room = lost+old.ends, room-old.bytes
+		if !old.counted {
+			lost += old.lost
+		}
 	}
-	if err := temp.Write(filepath.Join(s.dir, b.name()), 0o600, data); err != nil {
-		return false, fmt.Errorf("feed: %w", err)
+	b, err := s.write(number, ends, lost)
+	if err != nil {
+		return false, err
 	}
 	for range n {
 		s.drop()
@@ -106,18 +100,66 @@ func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err erro
 	return n > 0, nil
 }
 
-// first reads the oldest batch. If that is damaged all of it is lost.
-func (s *spool) first() (ends []conntrack.Event, lost uint64) {
-	b := s.batches[0]
-	data, err := os.ReadFile(filepath.Join(s.dir, b.name()))
+// first reads the oldest batch, for a process that was told all deltas up to one. If the
+// batch is damaged all of it is lost.
+func (s *spool) first(heard uint64) (ends []conntrack.Event, lost uint64) {
+	b := &s.batches[0]
+	data, err := os.ReadFile(filepath.Join(s.dir, b.name))
+	if err == nil {
+		ends, err = decodeEvents(data, clock{now: time.Now().Round(0)})
+	}
+	if b.ends > 0 && (err != nil || uint64(len(ends)) != b.ends) {
+		if b.counted {
+			b.lost = 0
+		}
+		b.lost, b.ends, b.toldBy, b.counted = b.lost+b.ends, 0, 0, false
+	}
+	if b.ends == 0 {
+		ends = nil
+	}
+	if b.counted || b.toldBy != 0 && b.toldBy <= heard {
+		return ends, 0
+	}
+	return ends, b.lost
+}
+
+// cut takes the first ends out of the oldest batch, and its losses if they are recorded,
+// so that the next run does not tell them again.
+func (s *spool) cut(done int) error {
+	ends, lost := s.first(0)
+	old := s.batches[0]
+	if done = min(done, len(ends)); done == 0 && !old.counted {
+		return nil
+	}
+	if ends = ends[done:]; len(ends) == 0 && lost == 0 {
+		s.drop()
+		return nil
+	}
+	b, err := s.write(old.number, ends, lost)
 	if err != nil {
-		return nil, b.ends + b.losses()
+		return err
 	}
-	ends, err = decodeEvents(data, clock{now: time.Now().Round(0)})
-	if err != nil || uint64(len(ends)) != b.ends {
-		return nil, b.ends + b.losses()
+	s.drop()
+	s.batches = append([]spooled{b}, s.batches...)
+	s.bytes += b.bytes
+	return nil
+}
+
+// write makes the file of a batch.
+func (s *spool) write(number uint64, ends []conntrack.Event, lost uint64) (spooled, error) {
+	rows := make([]eventRow, len(ends))
+	for i := range ends {
+		rows[i] = eventRowOf(ends[i])
 	}
-	return ends, b.losses()
+	data, err := cbor.Marshal(rows)
+	b := spooled{name: spooledName(number, uint64(len(ends)), lost), number: number, ends: uint64(len(ends)), lost: lost, bytes: int64(len(data))}
+	if err == nil {
+		err = temp.Write(filepath.Join(s.dir, b.name), 0o600, data)
+	}
+	if err != nil {
+		return b, fmt.Errorf("feed: %w", err)
+	}
+	return b, nil
 }
 
 // drop removes the oldest batch.
@@ -125,8 +167,9 @@ func (s *spool) drop() {
 	b := s.batches[0]
 	s.batches = s.batches[1:]
 	s.bytes -= b.bytes
-	if err := os.Remove(filepath.Join(s.dir, b.name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	name := filepath.Join(s.dir, b.name)
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		// It would be told again by the next run; without its content it is nothing.
-		os.Truncate(filepath.Join(s.dir, b.name()), 0)
+		os.Truncate(name, 0)
 	}
 }

@@ -118,7 +118,7 @@ func TestSpoolIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, s.batches, again.batches)
 	assert.Equal(t, s.bytes, again.bytes)
-	got, lost := again.first()
+	got, lost := again.first(0)
 	assert.EqualValues(t, 1, lost)
 	require.Len(t, got, 15_000)
 	for i, e := range got {
@@ -126,19 +126,27 @@ func TestSpoolIsBounded(t *testing.T) {
 		assert.Equal(t, conntrack.Close, e.Kind)
 	}
 	for _, damage := range [][]byte{nil, []byte("damaged"), {0x99, 0x3a, 0x98}} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, again.batches[0].name()), damage, 0o600))
-		got, lost = again.first()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, again.batches[0].name), damage, 0o600))
+		got, lost = again.first(0)
 		assert.Empty(t, got)
 		assert.EqualValues(t, 15_001, lost)
-		again.batches[0].counted = true
-		_, lost = again.first()
-		assert.EqualValues(t, 15_000, lost)
 		again.drop()
 	}
-	require.NoError(t, os.Remove(filepath.Join(dir, again.batches[0].name())))
-	got, lost = again.first()
-	assert.Empty(t, got)
-	assert.EqualValues(t, 15_001, lost)
+	again.batches[0].counted = true
+	got, lost = again.first(0)
+	assert.Len(t, got, 15_000)
+	assert.Zero(t, lost, "that is recorded")
+	require.NoError(t, os.Remove(filepath.Join(dir, again.batches[0].name)))
+	for range 2 {
+		got, lost = again.first(0)
+		assert.Empty(t, got)
+		assert.EqualValues(t, 15_000, lost)
+	}
+	again.batches[0].toldBy = 5
+	_, lost = again.first(4)
+	assert.EqualValues(t, 15_000, lost)
+	_, lost = again.first(5)
+	assert.Zero(t, lost, "the server knows")
 	again.drop()
 	assert.Equal(t, kept-4, len(again.batches))
 

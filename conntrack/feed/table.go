@@ -2,6 +2,7 @@ package feed
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -11,7 +12,7 @@ import (
 
 // mostChanges bounds what waits for a link that is slow; beyond it the whole
 // table is sent.
-const mostChanges = 20_000
+const mostChanges = mostKept * 2 / 3
 
 // An urgency says how soon what waits is to be sent.
 type urgency uint8
@@ -26,6 +27,9 @@ const (
 // acknowledgement. They take about 8 MiB.
 const mostKept = 30_000
 
+// otherID is what the ID of an end out of the spool differs by from that of its connection.
+const otherID = 1 << 61
+
 // stallTime is how long a server may take to acknowledge before nothing waits for it.
 const stallTime = 15 * time.Second
 
@@ -39,6 +43,7 @@ type table struct {
 
 	mu      sync.Mutex
 	conns   map[uint64]*known // by Conn.ID
+	room    int               // mostKept
 	lost    uint64            // events that the server will not see, and does not know of
 	follows bool              // a server was given all and follows the changes
 	most    int               // connections that it takes
@@ -47,14 +52,15 @@ type table struct {
 	urgent  []bool            // of changes, which are more than counters
 	spare   []conntrack.Event // room for changes
 	unused  []*known          // to be filled again
-	kept    []conntrack.Event // ends that are to be told to the next server that follows
-	flight  []sent            // what was told and is not acknowledged yet
+	kept    []conntrack.Event // ends that are to be told when a server follows
+	flight  []sent            // what was told and is not acknowledged yet, in order
 	flying  int               // ends in flight
 	spool   *spool            // where ends go that memory has no room for; nil: nowhere
 	full    int               // ends for which the spool need not be asked
 	reading bool              // the oldest batch of the spool is in flight
 	done    int               // ends of it that are acknowledged
 	acks    bool              // the server acknowledges
+	heard   uint64            // the last delta that the server's process was told by the links before this one
 	ackedAt time.Time         // last, or when it began to follow
 	urgency urgency           // of what waits
 }
@@ -70,8 +76,8 @@ type known struct {
 type sent struct {
 	seq     uint64
 	ends    []conntrack.Event // but for those that the spool has
-	lost    uint64
-	spooled int // ends that the spool has
+	lost    uint64            // told with it, likewise
+	spooled int               // ends that the spool has
 }
 
 const (
@@ -80,7 +86,7 @@ const (
 )
 
 func newTable() *table {
-	return &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known)}
+	return &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known), room: mostKept}
 }
 
 // add takes in an event of the source.
@@ -106,7 +112,7 @@ func (t *table) add(e conntrack.Event) {
 		e.Kind = conntrack.Update
 		t.update(k, e)
 	}
-	if len(t.changes) > mostChanges {
+	if len(t.changes) > t.room*2/3 {
 		t.forget()
 		t.waits(soon)
 	}
@@ -157,7 +163,7 @@ func (t *table) update(k *known, e conntrack.Event) {
 func (t *table) close(k *known, e conntrack.Event) {
 	delete(t.conns, e.Conn.ID)
 	switch {
-	case k != nil && k.lost:
+	case k != nil && k.lost && !k.told:
 		// It was counted when it opened.
 	case !t.follows:
 		t.keep(e)
@@ -205,7 +211,7 @@ func (t *table) waits(u urgency) {
 func (t *table) waiting() (urgency, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.flying >= mostKept && t.follows && !t.stalled() {
+	if t.flying >= t.room && t.follows && !t.stalled() {
 		return idle, true
 	}
 	return t.urgency, t.follows
@@ -215,23 +221,34 @@ func (t *table) waiting() (urgency, bool) {
 // disk is full: it is to show what lives all the same.
 func (t *table) stalled() bool { return time.Since(t.ackedAt) > stallTime }
 
-// keep has the next server that follows be told of an end.
+// keep has an end told when a server follows.
 func (t *table) keep(e conntrack.Event) {
 	t.kept = append(t.kept, e)
-	for len(t.kept)+t.flying > mostKept {
-		if t.spool != nil && len(t.kept) > mostKept/2 && t.spill() {
+	for len(t.kept)+t.flying > t.room {
+		if t.spool != nil && len(t.kept) > t.room/2 && t.spill() {
 			continue
 		}
-		if len(t.flight) > 0 {
-			if d := t.flight[0]; d.spooled == 0 {
-				t.lost += uint64(len(d.ends)) + d.lost
-			}
-			t.landed()
-		} else {
+		if !t.shed() {
 			t.kept = t.kept[1:]
 			t.lost++
 		}
 	}
+}
+
+// shed counts the oldest ends in flight as lost, if there are any. The losses that were
+// told with them are not acknowledged either.
+func (t *table) shed() bool {
+	i := slices.IndexFunc(t.flight, func(d sent) bool { return len(d.ends) > 0 })
+	if i < 0 {
+		return false
+	}
+	d := &t.flight[i]
+	t.lost += uint64(len(d.ends))
+	t.flying -= len(d.ends)
+	if d.ends = nil; d.lost == 0 {
+		t.flight = slices.Delete(t.flight, i, i+1)
+	}
+	return true
 }
 
 // spill moves the older half of what is kept to the spool, and reports whether that was
@@ -241,14 +258,12 @@ func (t *table) spill() bool {
 		t.full--
 		return false
 	}
-	n := mostKept / 2
+	n := t.room / 2
 	dropped, err := t.spool.put(t.kept[:n], 0)
 	if dropped {
 		// The batch that was being told may be gone.
 		t.reading, t.done = false, 0
-		for i := range t.flight {
-			t.flight[i].spooled = 0
-		}
+		t.flight = slices.DeleteFunc(t.flight, func(d sent) bool { return d.spooled > 0 })
 	}
 	if err != nil {
 		t.full = n / 10
@@ -266,15 +281,20 @@ func (t *table) store() error {
 	lost := t.lost
 	for _, d := range t.flight {
 		ends = append(ends, d.ends...)
-		if d.spooled == 0 {
-			lost += d.lost
-		}
+		lost += d.lost
 	}
 	ends = append(ends, t.kept...)
-	if t.spool == nil || len(ends) == 0 && lost == 0 {
+	if t.spool == nil {
 		return nil
 	}
-	_, err := t.spool.put(ends, lost)
+	var err error
+	if len(t.spool.batches) > 0 {
+		err = t.spool.cut(t.done)
+	}
+	if len(ends) > 0 || lost > 0 {
+		_, failed := t.spool.put(ends, lost)
+		err = errors.Join(err, failed)
+	}
 	return err
 }
 
@@ -284,10 +304,17 @@ func (t *table) unspool() (ends []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
-		ends, lost = t.spool.first()
-		ends = ends[min(t.done, len(ends)):]
-		if len(ends) > 0 || lost > 0 {
-			t.reading = true
+		ends, lost = t.spool.first(t.heard)
+		told := t.done
+		for _, d := range t.flight {
+			told += d.spooled
+		}
+		ends = ends[min(told, len(ends)):]
+		if t.reading = len(ends) > 0 || lost > 0 || told > t.done; t.reading {
+			for i := range ends {
+				// Another connection may have its ID by now.
+				ends[i].Conn.ID ^= otherID
+			}
 			return ends, lost
 		}
 		t.spool.drop()
@@ -308,6 +335,9 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 	if spooled {
 		// A batch whose close events are lost still reports the loss.
 		d.spooled = max(len(events), 1)
+		if d.lost = 0; lost > 0 {
+			t.spool.batches[0].toldBy = seq
+		}
 	} else if n := countEnds(events); n > 0 {
 		d.ends = make([]conntrack.Event, 0, n)
 		for _, e := range events {
@@ -319,10 +349,15 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 	if d.ends == nil && lost == 0 && !spooled {
 		return
 	}
+	if n := len(t.flight); n >= t.room && d.ends == nil && !spooled {
+		// Of a server that never acknowledges too many losses would be noted one by one.
+		if last := &t.flight[n-1]; last.ends == nil && last.spooled == 0 {
+			last.seq, last.lost = seq, last.lost+lost
+			return
+		}
+	}
 	t.flight = append(t.flight, d)
-	for t.flying += len(d.ends); t.flying > mostKept && t.stalled(); {
-		t.lost += uint64(len(t.flight[0].ends))
-		t.landed()
+	for t.flying += len(d.ends); t.flying > t.room && t.stalled() && t.shed(); {
 	}
 }
 
@@ -333,32 +368,37 @@ func (t *table) landedAll() bool {
 	return len(t.flight) == 0
 }
 
-// landed forgets the oldest delta in flight.
-func (t *table) landed() {
-	t.flying -= len(t.flight[0].ends)
-	t.flight = t.flight[1:]
-}
-
 // acked notes that the server has recorded all deltas up to one.
 func (t *table) acked(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before := t.flying
 	t.ackedAt = time.Now()
+	t.landed(seq)
+}
+
+func (t *table) landed(seq uint64) {
+	before := t.flying
 	for len(t.flight) > 0 && t.flight[0].seq <= seq {
+		t.flying -= len(t.flight[0].ends)
 		t.done += t.flight[0].spooled
-		t.landed()
+		t.flight = t.flight[1:]
 	}
 	if len(t.flight) == 0 {
 		t.flight = nil
 	}
-	if before >= mostKept && t.flying < mostKept {
+	if before >= t.room && t.flying < t.room {
 		if u := t.urgency; u != idle {
 			t.urgency = idle
 			t.waits(u)
 		}
 	}
-	if t.reading && !slices.ContainsFunc(t.flight, func(d sent) bool { return d.spooled > 0 }) {
+	if !t.reading {
+		return
+	}
+	if b := &t.spool.batches[0]; b.toldBy != 0 && b.toldBy <= seq {
+		b.counted = true
+	}
+	if !slices.ContainsFunc(t.flight, func(d sent) bool { return d.spooled > 0 }) {
 		t.spool.drop()
 		t.reading, t.done = false, 0
 		if len(t.spool.batches) > 0 {
@@ -367,21 +407,27 @@ func (t *table) acked(seq uint64) {
 	}
 }
 
-// counted notes that the server was told all deltas up to one before the link broke: it
-// has counted their losses, though it may not have recorded the ends yet.
-func (t *table) counted(seq uint64) {
+// joined notes that there is a new link, to a server that has recorded all deltas up to
+// one, and whose process has taken in all up to another. Those wait on for their
+// acknowledgement; what else was in flight is to be told again.
+func (t *table) joined(recorded, heard uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range t.flight {
-		d := &t.flight[i]
-		if d.seq > seq {
+	t.landed(recorded)
+	var again []conntrack.Event
+	for len(t.flight) > 0 {
+		d := t.flight[len(t.flight)-1]
+		if d.seq <= heard {
 			break
 		}
-		if d.spooled > 0 && d.lost > 0 && t.reading {
-			t.spool.batches[0].counted = true
-		}
-		d.lost = 0
+		t.flight = t.flight[:len(t.flight)-1]
+		t.flying -= len(d.ends)
+		t.lost += d.lost
+		again = append(slices.Clone(d.ends), again...)
 	}
+	// What flew was before what was kept.
+	t.kept = append(again, t.kept...)
+	t.heard, t.reading = heard, false // what was not heard of the batch is read again
 }
 
 func countEnds(events []conntrack.Event) (n int) {
@@ -454,17 +500,7 @@ func (t *table) follow(most int, acks bool) (ids []uint64, before []conntrack.Ev
 	defer t.mu.Unlock()
 	before, lost = t.taken(true)
 	if !t.follows {
-		// In the order in which they came: what flew was before what was kept.
-		var again []conntrack.Event
-		for _, d := range t.flight {
-			again = append(again, d.ends...)
-			if d.spooled == 0 {
-				lost += d.lost
-			}
-		}
-		t.reading = false // it is read again
-		before = append(append(again, t.kept...), before...)
-		t.flight, t.flying, t.kept = nil, 0, nil
+		before, t.kept = append(t.kept, before...), nil
 	}
 	t.acks = acks
 	if !t.follows {

@@ -57,6 +57,9 @@ func TestTableAgainstNaive(t *testing.T) {
 			transit = append(transit, delta{seq, events})
 		}
 		follow := func() {
+			if !tb.follows {
+				tb.joined(0, 0)
+			}
 			ids, before, missed := tb.follow(100, true)
 			conns, ids := tb.part(nil, ids)
 			require.Empty(t, ids)
@@ -187,6 +190,7 @@ func TestTableIsBounded(t *testing.T) {
 	// Losses that were told but not acknowledged are told again.
 	tb.sending(1, nil, 5, false)
 	tb.unfollow(2)
+	tb.joined(0, 0)
 	_, _, lost = tb.follow(10, true)
 	assert.EqualValues(t, 7, lost)
 	// A server that does not acknowledge is told once.
@@ -225,6 +229,7 @@ func TestMuchInFlight(t *testing.T) {
 	urgency, _ = tb.waiting()
 	assert.Equal(t, soon, urgency)
 	tb.unfollow(0)
+	tb.joined(0, 0)
 	_, before, lost := tb.follow(40_000, true)
 	told := 0
 	for _, e := range before {
@@ -239,9 +244,87 @@ func TestMuchInFlight(t *testing.T) {
 	for id := range uint64(mostKept) {
 		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+10+id, 1)})
 	}
+	tb.joined(0, 0)
 	_, before, lost = tb.follow(40_000, true)
 	assert.EqualValues(t, told+mostKept, uint64(len(before))+lost)
 	assert.NotZero(t, lost)
+}
+
+// TestToldUntilItIsSafe: a server's process is told of an end or a loss once, and another
+// process once more, as long as nobody has acknowledged it.
+func TestToldUntilItIsSafe(t *testing.T) {
+	tb := newTable()
+	follow := func(recorded, heard uint64) (ends int, lost uint64) {
+		tb.unfollow(0)
+		tb.joined(recorded, heard)
+		_, before, lost := tb.follow(10, true)
+		return countEnds(before), lost
+	}
+	for _, spooled := range []bool{false, true} {
+		follow(0, 0)
+		if tb.sending(1, ended(1, 2), 17, false); spooled {
+			var err error
+			tb.spool, err = openSpool(t.TempDir())
+			require.NoError(t, err)
+			_, err = tb.spool.put(ended(1, 2), 17)
+			require.NoError(t, err)
+			tb.acked(1)
+			ends, lost := tb.unspool()
+			tb.sending(1, ends, lost, true)
+		}
+		again := func(recorded, heard uint64) (int, uint64) {
+			ends, lost := follow(recorded, heard)
+			if spooled {
+				events, more := tb.unspool()
+				ends, lost = ends+len(events), lost+more
+			}
+			return ends, lost
+		}
+		ends, lost := again(0, 1)
+		assert.Zero(t, ends, "the process knows of them")
+		assert.Zero(t, lost)
+		ends, lost = again(0, 0)
+		assert.Equal(t, 2, ends, "another process does not")
+		assert.EqualValues(t, 17, lost)
+		tb.sending(3, ended(1, 2), lost, spooled)
+		ends, lost = again(3, 0)
+		assert.Zero(t, ends)
+		assert.Zero(t, lost)
+		assert.Empty(t, tb.flight)
+	}
+}
+
+// TestBatchIsKeptUntilItIsSafe: that memory has no room for what is in flight must not cost
+// what the spool has of it.
+func TestBatchIsKeptUntilItIsSafe(t *testing.T) {
+	tb := newTable()
+	tb.room = 100
+	var err error
+	tb.spool, err = openSpool(t.TempDir())
+	require.NoError(t, err)
+	_, err = tb.spool.put(ended(1, 10), 0)
+	require.NoError(t, err)
+	tb.joined(0, 0)
+	tb.follow(10, true)
+	ends, _ := tb.unspool()
+	require.Len(t, ends, 10)
+	tb.sending(1, ends, 0, true)
+	tb.unfollow(0)
+	for _, e := range ended(100, 1000) {
+		tb.add(e)
+	}
+	tb.joined(0, 0)
+	_, before, lost := tb.follow(10, true)
+	told := len(before)
+	for seq := uint64(2); len(tb.spool.batches) > 0; seq++ {
+		ends, more := tb.unspool()
+		require.NotEmpty(t, ends)
+		told, lost = told+len(ends), lost+more
+		tb.sending(seq, ends, more, true)
+		tb.acked(seq)
+	}
+	assert.Equal(t, 1010, told)
+	assert.Zero(t, lost)
 }
 
 // TestGiveBack: what was taken stays as it is until it is given back, whatever comes.

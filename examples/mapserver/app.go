@@ -159,20 +159,58 @@ func (a *app) setHome() {
 	}
 }
 
-// openHistory calls slow if an older history is taken over and that takes a while. It
+// openHistory calls slow if an older history is taken over and that takes a while, or if
+// the history cannot be opened now: agents then keep what is not recorded, until it can. It
 // fails only if another server records into the file: two of them would count what the
 // other's agents do.
 func (a *app) openHistory(ctx context.Context, slow func()) error {
-	var db *history.DB
-	var w *history.Writer
-	defer func() {
-		a.monitor.Opened(db, w)
-		close(a.opened)
-	}()
+	asked := sync.OnceFunc(func() { close(a.opened) })
+	defer asked()
 	if a.cfg.history == "" {
+		a.monitor.Opened(nil, nil)
 		return nil
 	}
-	h, err := history.Open(ctx, a.cfg.history, history.Options{
+	h, err := a.openFile(ctx, slow)
+	if errors.Is(err, history.ErrInUse) {
+		return fmt.Errorf("%w; -history none records nothing", err)
+	}
+	for said, wait := "", firstOpening; err != nil && ctx.Err() == nil; wait = min(2*wait, lastOpening) {
+		if err.Error() != said {
+			said = err.Error()
+			a.problem("history", fmt.Errorf("%w; nothing is recorded until it can be opened", err))
+		}
+		asked() // questions are told the same
+		slow()
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		h, err = a.openFile(ctx, slow)
+	}
+	if err != nil {
+		return nil // it ends before it has begun, and agents tell again what they told
+	}
+	a.monitor.Problem("history", "")
+	if a.cfg.keep != nil {
+		if err := h.SetRetention(*a.cfg.keep); err != nil {
+			a.problem("retention", err)
+		}
+	}
+	w := h.Writer()
+	a.closeLater(h.Close, w.Close)
+	a.monitor.Opened(h, w)
+	return nil
+}
+
+// How long it is until a history that cannot be opened is tried again.
+const (
+	firstOpening = time.Second
+	lastOpening  = time.Minute
+)
+
+func (a *app) openFile(ctx context.Context, slow func()) (*history.DB, error) {
+	defer a.monitor.Problem("taking over", "")
+	return history.Open(ctx, a.cfg.history, history.Options{
 		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
 			if done < total {
 				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown meanwhile and recorded after that", a.cfg.history, 100*done/max(1, total)))
@@ -181,25 +219,6 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 			}
 		},
 	})
-	a.monitor.Problem("taking over", "")
-	if err != nil && ctx.Err() != nil {
-		return nil // it ends before it has begun, and all stays as it was
-	}
-	if errors.Is(err, history.ErrInUse) {
-		return fmt.Errorf("%w; -history none records nothing", err)
-	}
-	if err != nil {
-		a.problem("history", fmt.Errorf("%w; nothing is recorded", err))
-		return nil
-	}
-	if a.cfg.keep != nil {
-		if err := h.SetRetention(*a.cfg.keep); err != nil {
-			a.problem("retention", err)
-		}
-	}
-	db, w = h, h.Writer()
-	a.closeLater(db.Close, w.Close)
-	return nil
 }
 
 // writeNew writes a file that does not exist yet, and its folder.
@@ -328,7 +347,12 @@ func (a *app) greet(out io.Writer) {
 		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token())
 	}
 	if a.monitor.Opening.Load() {
-		fmt.Fprintf(out, "Taking over %s\n", a.cfg.history)
+		select {
+		case <-a.opened:
+			fmt.Fprintf(out, "Not recording yet to %s\n", a.cfg.history)
+		default:
+			fmt.Fprintf(out, "Taking over %s\n", a.cfg.history)
+		}
 	} else if a.monitor.Writer != nil {
 		fmt.Fprintf(out, "Recording to %s\n", a.cfg.history)
 	}

@@ -113,7 +113,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	require.True(t, a.monitor.Opening.Load())
 	assert.Regexp(t, `sqlite is taken over: \d+ %; connections are shown meanwhile and recorded after that`, fmt.Sprint(a.monitor.State().Problems))
 	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
-	assert.EqualError(t, err, "the history is being taken over: wait until that is done")
+	assert.EqualError(t, err, "the history cannot be asked yet: wait until it is taken over or can be opened")
 	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
 	a.monitor.ShowHistory(true)
 	a.monitor.ShowKept(true)

@@ -27,6 +27,14 @@ var value = sync.OnceValue(func() uint64 {
 // number. It is for one goroutine.
 func New() *rand.Rand { return rand.New(rand.NewPCG(value(), 0)) }
 
+// Seed returns the seed itself, for a test that counts on from there, and says in its log
+// how to repeat it.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	t.Logf("%s=%d repeats it", Variable, value())
+	return value()
+}
+
 // For is New for a test, in whose log it says how to repeat it.
 func For(t testing.TB) *rand.Rand {
 	t.Helper()

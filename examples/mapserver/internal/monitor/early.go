@@ -29,6 +29,8 @@ func (m *Monitor) records() bool { return m.Opening.Load() || m.Writer != nil }
 // add hands an entry to the history.
 func (m *Monitor) add(e history.Entry) {
 	switch {
+	case m.telling != nil:
+		m.telling.told = append(m.telling.told, e)
 	case !m.Opening.Load():
 		m.Writer.Add(e)
 	case len(m.early.entries) < mostEarly:
@@ -63,7 +65,6 @@ func (m *Monitor) Opened(db *history.DB, w *history.Writer) {
 		w.Add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
 	}
 	for _, r := range waiting.reports {
-		w.Add(r.entry)
-		w.Then(r.ack)
+		w.AddAll([]history.Entry{r.entry}, r.ack)
 	}
 }

@@ -106,7 +106,7 @@ func (m *Monitor) SetRetention(r live.Retention) error {
 
 var (
 	errNotRecorded = errors.New("nothing is recorded: start with -history FILE")
-	errOpening     = errors.New("the history is being taken over: wait until that is done")
+	errOpening     = errors.New("the history cannot be asked yet: wait until it is taken over or can be opened")
 )
 
 // Unrecorded says why there is no history to be asked, if so.

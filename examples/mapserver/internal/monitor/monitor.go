@@ -60,6 +60,7 @@ type Monitor struct {
 	order              []*entry // by opening; closed ones are swept out when a state is made
 	closed             int      // entries in order that are closed
 	early              early
+	telling            *agent   // whose Delta is under way; nil: none is, or that of this machine
 	unwritten          []*entry // that the history does not know, but for some that closed
 	forgone            int      // of unwritten that closed
 	next, round        int      // index in order of what the history is told of next, and where the round ends
@@ -91,7 +92,9 @@ type agent struct {
 	conns map[uint64]*entry
 	// What has ended since is to be told again, by another link.
 	behind bool
-	knows  time.Time // what is new from then on has opened since; zero: its first Full is still to come
+	// What its last Delta ends and loses, which is recorded together with its number.
+	told  []history.Entry
+	knows time.Time // what is new from then on has opened since; zero: its first Full is still to come
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
@@ -291,6 +294,7 @@ func (m *Monitor) Leave(a feed.Agent) {
 	if ag == nil {
 		return
 	}
+	m.release(ag)
 	// The link ended, not the connections: the history keeps when they were
 	// last seen, and only the live table forgets them.
 	for _, e := range ag.conns {
@@ -320,9 +324,19 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 	if ag.knows.IsZero() {
 		ag.knows = time.Now()
 	}
+	behind, unknown := len(gone) > 0 && m.falls(ag, len(gone)), uint64(0)
 	for id, e := range gone {
-		m.end(ag, id, e, time.Now())
+		if !behind {
+			m.end(ag, id, e, time.Now())
+			continue
+		}
+		// Nobody tells of these ends again.
+		if delete(ag.conns, id); e.written == 0 {
+			unknown++
+		}
+		m.drop(e)
 	}
+	m.recordLoss(ag.name, unknown)
 	m.touch()
 }
 
@@ -335,6 +349,16 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 		return
 	}
 	behind := m.falls(ag, len(events))
+	m.release(ag)
+	if a.ID != 0 {
+		m.telling = ag
+		defer func() {
+			// Else Recorded comes next.
+			if m.telling = nil; behind || !slices.ContainsFunc(events, func(e conntrack.Event) bool { return e.Kind >= conntrack.Close }) {
+				m.release(ag)
+			}
+		}()
+	}
 	for _, e := range events {
 		switch e.Kind {
 		case conntrack.Open, conntrack.Update:
@@ -354,7 +378,9 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			}
 		case conntrack.Lost:
 			ag.lost += e.Lost
-			m.recordLoss(ag.name, e.Lost)
+			if !behind {
+				m.recordLoss(ag.name, e.Lost)
+			}
 		}
 	}
 	m.touch()

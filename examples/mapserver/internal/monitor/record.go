@@ -64,15 +64,25 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	}
 	report := history.Entry{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()}
 	if m.Opening.Load() {
+		m.release(m.agents[a.ID])
 		if len(m.early.reports) >= mostEarly {
 			return false
 		}
 		m.early.reports = append(m.early.reports, earlyReport{report, f})
 		return true
 	}
-	m.Writer.Add(report)
-	m.Writer.Then(f)
+	ag := m.agents[a.ID]
+	m.Writer.AddAll(append(ag.told, report), f)
+	ag.told = nil
 	return true
+}
+
+// release hands to the history what an agent has told without a number.
+func (m *Monitor) release(ag *agent) {
+	for _, e := range ag.told {
+		m.add(e)
+	}
+	ag.told = nil
 }
 
 // falls reports whether the history is so far behind that it is not told of the ends among
@@ -86,7 +96,7 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 		}
 		return ag.behind
 	}
-	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && m.Writer.Problem() == nil {
+	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && !m.Writer.Failing() {
 		ag.behind = true
 	}
 	return ag.behind
@@ -147,8 +157,16 @@ func (m *Monitor) write() {
 
 // writeNew tells of up to n connections that the history does not know. Those without a
 // program wait a while for it, unless all are to be told: by it the history tells them
-// apart, under the first that it is told of.
+// apart, under the first that it is told of. Those of an agent whose number is still to come
+// wait for that: others with the same ends have ended before them.
 func (m *Monitor) writeNew(n int, all bool) {
+	telling := make(map[string]bool)
+	for _, ag := range m.agents {
+		if len(ag.told) > 0 && all {
+			m.release(ag)
+		}
+		telling[ag.name] = len(ag.told) > 0
+	}
 	var later []*entry
 	i := 0
 	for ; i < len(m.unwritten) && n > 0; i++ {
@@ -157,6 +175,8 @@ func (m *Monitor) writeNew(n int, all bool) {
 		case e.closed:
 			m.forgone--
 		case e.written > 0:
+		case telling[e.conn.Agent]:
+			later = append(later, e)
 		case e.conn.Process.Comm == "" && time.Since(start)-e.came < unnamed && !all:
 			later = append(later, e)
 		default:

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -193,4 +195,84 @@ func TestClosingIsNotSeen(t *testing.T) {
 	for _, e := range m.order {
 		assert.Equal(t, e.conn.ID == 1, e.written != told[e.conn.ID], "connection %d", e.conn.ID)
 	}
+}
+
+// TestFullDoesNotFillTheQueue: what an agent leaves out of a Full takes no room that others
+// need to tell of ends. What is not recorded of it counts as lost.
+func TestFullDoesNotFillTheQueue(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "h.sqlite")
+	db, err := history.Open(t.Context(), file, history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	other, err := sqlite.OpenConn(file, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	for i := range history.QueueLen * 4 / 5 {
+		m.Writer.Add(history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true})
+	}
+	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	m.Join(a)
+	m.Full(a, nil)
+	assert.True(t, m.Recorded(a, 1, func() {}), "nothing was left out")
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22"), conn(3, "8.8.8.8:25")})
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443")})
+	assert.Len(t, m.agents[1].conns, 1)
+	room := m.Writer.Room()
+	assert.False(t, m.Recorded(a, 2, func() {}))
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Lost, Lost: 5}})
+	assert.Equal(t, room, m.Writer.Room(), "that is told again")
+	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
+	require.NoError(t, m.Writer.Close())
+	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, err)
+	table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT (SELECT sum(count) FROM losses), (SELECT count(*) FROM detailed_history WHERE agent = 'nas')`})
+	require.NoError(t, err)
+	assert.Equal(t, [][]any{{int64(2), int64(0)}}, table.Rows)
+}
+
+// TestDeltaGoesWithItsNumber: what an agent tells in one go is recorded together with its
+// number, or not at all: what is told again was not recorded before, or is known to be.
+func TestDeltaGoesWithItsNumber(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "h.sqlite")
+	db, err := history.Open(t.Context(), file, history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	defer m.Writer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { m.Run(ctx) })
+	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, err)
+	rows := func() [][]any {
+		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL, (SELECT sum(count) FROM losses) FROM detailed_history`})
+		require.NoError(t, err)
+		return table.Rows
+	}
+	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	m.Join(a)
+	// The same ends twice, one after the other. The program has a name: else it may still come.
+	one := conn(1, "8.8.8.8:443")
+	one.Process.Comm, one.Tx = "curl", 10
+	two := one
+	two.ID, two.Opened, two.Tx = 2, one.Opened.Add(time.Second), 5
+	m.Full(a, []conntrack.Conn{one})
+	require.Eventually(t, func() bool { return len(rows()) == 1 }, time.Minute, 10*time.Millisecond)
+	one.Tx = 30
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: time.Now(), Conn: one}, {Kind: conntrack.Lost, Lost: 3}, {Kind: conntrack.Open, Conn: two}})
+	time.Sleep(4 * writeEvery)
+	assert.Equal(t, [][]any{{int64(1), int64(10), int64(0), nil}}, rows())
+	acked := make(chan struct{})
+	require.True(t, m.Recorded(a, 9, func() { close(acked) }))
+	<-acked
+	assert.EqualValues(t, 9, m.LastRecorded(a.Run))
+	require.Eventually(t, func() bool {
+		return assert.ObjectsAreEqual([][]any{{int64(2), int64(35), int64(0), int64(3)}}, rows())
+	}, time.Minute, 10*time.Millisecond, "%v", rows())
 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed"
+)
+
+// TestHistoryThatOpensLater: while the history cannot be opened nothing is acknowledged, and
+// what came meanwhile is recorded as soon as it can.
+func TestHistoryThatOpensLater(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "h.sqlite")
+	require.NoError(t, os.Mkdir(name, 0o700)) // as a disk that is full, or not there yet
+	cfg := config{configDir: dir, dataDir: dir, noLocal: true, rules: filepath.Join(dir, "connmaprc"), history: name}
+	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer a.stop()
+	problems := func() string {
+		a.monitor.Publish()
+		return fmt.Sprint(a.monitor.State().Problems)
+	}
+	assert.Contains(t, problems(), "nothing is recorded until it can be opened")
+	var out bytes.Buffer
+	a.greet(&out)
+	assert.Contains(t, out.String(), "Not recording yet to "+name)
+	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	assert.ErrorContains(t, err, "can be opened")
+
+	agent := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	a.monitor.Join(agent)
+	c := conntrack.Conn{ID: 1, Proto: conntrack.TCP, Local: netip.MustParseAddrPort("192.0.2.1:1000"), Peer: netip.MustParseAddrPort("8.8.8.8:443"), Tx: 5, Opened: time.Now()}
+	a.monitor.Delta(agent, []conntrack.Event{{Kind: conntrack.Close, Time: time.Now(), Conn: c}})
+	acked := make(chan struct{})
+	assert.True(t, a.monitor.Recorded(agent, 7, func() { close(acked) }))
+	select {
+	case <-acked:
+		require.Fail(t, "it is not recorded")
+	case <-time.After(2 * firstOpening):
+	}
+	require.NoError(t, os.Remove(name))
+	select {
+	case <-acked:
+	case <-time.After(2 * lastOpening):
+		require.Fail(t, "it is not opened")
+	}
+	assert.EqualValues(t, 7, a.monitor.LastRecorded(agent.Run))
+	assert.True(t, poll(time.Minute, 10*time.Millisecond, func() bool { return problems() == "[]" }), "%s", problems())
+}
