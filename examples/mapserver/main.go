@@ -24,6 +24,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // version is set by the linker for releases.
@@ -36,10 +37,11 @@ func main() {
 		debug.SetGCPercent(40)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stderr := &terminal.Writer{W: os.Stderr}
+	err := run(ctx, os.Args[1:], terminal.Output(os.Stdout), stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "mapserver:", strings.TrimPrefix(err.Error(), "feed: "))
+		fmt.Fprintln(stderr, "mapserver:", strings.TrimPrefix(err.Error(), "feed: "))
 		os.Exit(1)
 	}
 }
