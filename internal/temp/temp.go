@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -28,7 +30,44 @@ func Create(folder, pattern string) (*os.File, error) {
 			os.Remove(filepath.Join(folder, e.Name()))
 		}
 	}
-	return os.CreateTemp(folder, pattern)
+	f, err := os.CreateTemp(folder, pattern)
+	if err == nil {
+		begun.add(f.Name())
+	}
+	return f, err
+}
+
+// begun are the files that Create has made and that may still be there.
+var begun unfinished
+
+type unfinished struct {
+	mu    sync.Mutex
+	names []string
+}
+
+func (u *unfinished) add(name string) {
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// Those that are finished have other names, or are gone.
+	u.names = slices.DeleteFunc(u.names, func(name string) bool {
+		_, err := os.Lstat(name)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	u.names = append(u.names, name)
+}
+
+// RemoveUnfinished removes all files that Create has made and that have still the name it
+// gave them: for a program that ends in the midst of its work.
+func RemoveUnfinished() {
+	begun.mu.Lock()
+	defer begun.mu.Unlock()
+	for _, name := range begun.names {
+		os.Remove(name)
+	}
+	begun.names = nil
 }
 
 // Write replaces a file in one go, or leaves it as it is. The folder must exist.
