@@ -38,8 +38,8 @@ func New(info Info, prefixes iter.Seq2[netip.Prefix, AS]) (*DB, error) {
 
 const (
 	maxASes  = 1<<24 - 1
-	maxName  = math.MaxUint16 // bytes of a name
-	maxNames = 256 << 20      // bytes of all names
+	maxName  = 1<<16 - 1 // bytes of a name
+	maxNames = 256 << 20 // bytes of all names
 )
 
 // A builder collects the rows of a table.

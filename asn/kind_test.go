@@ -46,7 +46,7 @@ func TestRecognise(t *testing.T) {
 		"SQLite format 3\x00":                                       Unknown,
 		"a|b|ipv4|x|1||allocated\n":                                 Unknown,
 		"# nothing else\n":                                          Unknown,
-		"junk\xab\xcd\xefMaxMind.comjunk\x00":                              Unknown,
+		"junk\xab\xcd\xefMaxMind.comjunk\x00":                       Unknown,
 	} {
 		for _, content := range []string{text, gzipped(t, text)} {
 			got, err := Recognise(write(t, filepath.Join(t.TempDir(), "x"), content))

@@ -45,13 +45,12 @@ func TestEnds(t *testing.T) {
 			defer r.Close()
 			defer w.Close()
 			full := make([]byte, 1<<16)
-			require.NoError(t, syscall.SetNonblock(int(w.Fd()), true))
-			for {
-				if _, err := syscall.Write(int(w.Fd()), full); err != nil {
-					break
-				}
+			fd := int(w.Fd()) // which may block from here on
+			require.NoError(t, syscall.SetNonblock(fd, true))
+			for err = nil; err == nil; {
+				_, err = syscall.Write(fd, full)
 			}
-			require.NoError(t, syscall.SetNonblock(int(w.Fd()), false))
+			require.NoError(t, syscall.SetNonblock(fd, false))
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			defer l.Close()
