@@ -77,7 +77,7 @@
 // A server takes 1,000 agents with 20,000 connections each and a million together; when
 // that is exceeded the agent that has the most goes. Whoever sends more than 20 frames a
 // second, after a burst of 60, waits. A handshake takes at most 10 s. Of those that have not
-// said who they are there are 512; one more displaces the oldest of the IPv4 address or
+// said who they are there are 256; one more displaces the oldest of the IPv4 address or
 // IPv6 /64 that has the most. After 5 wrong tokens or passwords in a minute an address needs a known key. Refusals are
 // logged once a minute for each reason, with their count. Texts are cut to 256 bytes and
 // cleaned of what cannot be shown. What a frame allocates is in proportion to its bytes.
