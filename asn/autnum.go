@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
@@ -33,9 +34,9 @@ type AutNums struct {
 type dump struct {
 	info    Info
 	texts   *os.File
-	entries []autNumEntry // by last number
-	widest  uint32        // the most numbers of an entry, less one
-	temp    bool          // nobody else uses texts
+	entries []autNumEntry
+	starts  []ranges.Start[ranges.V4] // of numbers, with the place of their entry plus one
+	temp    bool                      // nobody else uses texts
 }
 
 // An autNumEntry tells where the record of some AS numbers is.
@@ -57,7 +58,9 @@ type autNumEntry struct {
 // size or time of change is another one. If cache is empty these files
 // are temporary. Close the AutNums to free them.
 //
-// A dump that is cut off or damaged is an error, unlike a damaged file in
+// A dump may have 17,179,869,184 bytes of content; its records, of which there may be
+// 16,777,216, may have 2,147,483,648 bytes and each 16,777,216. More is an error, but a
+// longer record is cut. A dump that is cut off or damaged is an error, unlike a damaged file in
 // cache, which is made again.
 func OpenAutNums(cache string, names ...string) (*AutNums, error) {
 	a := &AutNums{}
@@ -94,7 +97,7 @@ func (d dump) close() error {
 // first. It is false if there is none, or on an error.
 func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 	for _, d := range a.dumps {
-		e, ok := findAutNum(d.entries, d.widest, number)
+		e, ok := d.find(number)
 		if !ok {
 			continue
 		}
@@ -107,23 +110,25 @@ func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 	return AutNum{}, false, nil
 }
 
-// findAutNum searches entries sorted by last, where those of several numbers
-// may lie around others.
-func findAutNum(entries []autNumEntry, widest, number uint32) (autNumEntry, bool) {
-	i, _ := slices.BinarySearchFunc(entries, number, func(e autNumEntry, n uint32) int { return cmp.Compare(e.last, n) })
-	var best autNumEntry
-	found := false
-	for _, e := range entries[i:] {
-		// What ends further behind the number has more numbers, if it holds it.
-		if e.last-number > widest {
-			break
-		}
-		if e.first <= number && (!found || e.last-e.first < widest) {
-			best, found = e, true
-			widest = e.last - e.first
-		}
+func (d *dump) find(number uint32) (autNumEntry, bool) {
+	i, ok := slices.BinarySearchFunc(d.starts, ranges.V4(number), func(s ranges.Start[ranges.V4], n ranges.V4) int { return s.First.Compare(n) })
+	if !ok {
+		i--
 	}
-	return best, found
+	if i < 0 || d.starts[i].ID == 0 {
+		return autNumEntry{}, false
+	}
+	return d.entries[d.starts[i].ID-1], true
+}
+
+// arrange makes starts of entries, which may lie around others in any way.
+func (d *dump) arrange() {
+	rows := make([]ranges.Row[ranges.V4], 0, len(d.entries))
+	// Of equal rows the later wins, of equal entries the first.
+	for i, e := range slices.Backward(d.entries) {
+		rows = append(rows, ranges.Row[ranges.V4]{First: ranges.V4(e.first), Last: ranges.V4(e.last), ID: uint32(i + 1)})
+	}
+	d.starts = ranges.Resolve(rows)
 }
 
 // The file in the cache: texts, then the entries as they stand in autNumEntry,
@@ -137,7 +142,7 @@ const (
 
 // openDump opens a dump. Its errors name the file.
 func openDump(cache, name string) (dump, error) {
-	f, err := openFile(name)
+	f, err := openFile(name, maxDump)
 	if err != nil {
 		return dump{}, err
 	}
@@ -173,7 +178,7 @@ func openDump(cache, name string) (dump, error) {
 		// Where an open file cannot be renamed it stays temporary.
 		d.temp = os.Rename(texts.Name(), cached) != nil
 	}
-	d.measure()
+	d.arrange()
 	return d, nil
 }
 
@@ -189,14 +194,8 @@ func (d *dump) load(cached string, f *file) bool {
 		return false
 	}
 	d.texts = texts
-	d.measure()
+	d.arrange()
 	return true
-}
-
-func (d *dump) measure() {
-	for _, e := range d.entries {
-		d.widest = max(d.widest, e.last-e.first)
-	}
 }
 
 func readIndex(texts *os.File, f *file) ([]autNumEntry, error) {
@@ -210,7 +209,7 @@ func readIndex(texts *os.File, f *file) ([]autNumEntry, error) {
 		return nil, err
 	}
 	n := binary.LittleEndian.Uint64(tail[len(tail)-16:])
-	if n > uint64(size)/uint64(autNumEntryLn) || int64(n)*int64(autNumEntryLn) > size-int64(autNumTail) {
+	if n > ranges.Max || int64(n)*int64(autNumEntryLn) > size-int64(autNumTail) {
 		return nil, wrong
 	}
 	index := make([]byte, int(n)*autNumEntryLn)
@@ -226,7 +225,7 @@ func readIndex(texts *os.File, f *file) ([]autNumEntry, error) {
 		b, le := index[i*autNumEntryLn:], binary.LittleEndian
 		e := autNumEntry{le.Uint32(b), le.Uint32(b[4:]), le.Uint64(b[8:]), le.Uint32(b[16:])}
 		entries[i] = e
-		if e.size == 0 || e.offset+uint64(e.size) > uint64(end) || e.offset > uint64(end) || i > 0 && e.last < entries[i-1].last || e.last < e.first {
+		if e.size == 0 || e.size > maxAutNum || e.offset+uint64(e.size) > uint64(end) || e.offset > uint64(end) || i > 0 && e.last < entries[i-1].last || e.last < e.first {
 			return nil, wrong
 		}
 	}
@@ -248,8 +247,13 @@ func (d *dump) index(f *file) error {
 	w := bufio.NewWriterSize(d.texts, 256<<10)
 	var offset uint64
 	err := readAutNums(f, func(first, last uint32, text []byte) error {
+		if len(d.entries) == ranges.Max {
+			return ranges.ErrTooMany
+		}
 		d.entries = append(d.entries, autNumEntry{first, last, offset, uint32(len(text))})
-		offset += uint64(len(text))
+		if offset += uint64(len(text)); offset > maxAutNums {
+			return fmt.Errorf("records of more than %d bytes, which no registry has", int64(maxAutNums))
+		}
 		_, err := w.Write(text)
 		return err
 	})
@@ -271,9 +275,10 @@ func (d *dump) index(f *file) error {
 	return w.Flush()
 }
 
-// maxAutNum is the size of the largest record, several times what is seen. What
-// is longer is cut.
-const maxAutNum = 16 << 20
+const (
+	maxAutNum  = 16 << 20 // bytes of the largest record, several times what is seen; what is longer is cut
+	maxAutNums = 2 << 30  // bytes of all, which are kept on disk
+)
 
 // readAutNums calls record for each record of AS numbers of a dump; text is valid until
 // it returns. Objects are separated by empty lines; in and between them lines

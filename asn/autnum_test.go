@@ -186,7 +186,7 @@ func FuzzIndex(f *testing.F) {
 	require.NoError(f, a.Close())
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, cached []byte) {
-		of, err := openFile(name)
+		of, err := openFile(name, maxDump)
 		require.NoError(t, err)
 		defer of.Close()
 		index := filepath.Join(t.TempDir(), "index")

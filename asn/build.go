@@ -10,13 +10,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // New returns a DB of prefixes. They may be in any order and nested: the
 // longest prefix that holds an address decides, and of equal ones the last. A
 // prefix whose AS has number 0 has no AS, even inside one that has. It fails
-// if a prefix is invalid, a name longer than 65,535 bytes or the table larger than
-// its form allows (16,777,215 different ASes).
+// if a prefix is invalid, a name longer than 65,535 bytes, all names than 268,435,456,
+// or if there are more than 16,777,216 prefixes or 16,777,215 different ASes.
 func New(info Info, prefixes iter.Seq2[netip.Prefix, AS]) (*DB, error) {
 	b := newBuilder()
 	for p, as := range prefixes {
@@ -35,139 +37,97 @@ func New(info Info, prefixes iter.Seq2[netip.Prefix, AS]) (*DB, error) {
 }
 
 const (
-	maxASes = 1<<24 - 1
-	maxName = math.MaxUint16
+	maxASes  = 1<<24 - 1
+	maxName  = 1<<16 - 1 // bytes of a name
+	maxNames = 256 << 20 // bytes of all names
 )
-
-// A row is a prefix and the id of its AS.
-type row struct {
-	prefix netip.Prefix
-	id     uint32
-}
-
-// A start is the first address of a range and the id of its AS.
-type start struct {
-	addr netip.Addr
-	id   uint32
-}
 
 // A builder collects the rows of a table.
 type builder struct {
-	rows []row
-	ids  map[AS]uint32 // number 0: no AS
-	ases []AS          // by id
+	rows4 []ranges.Row[ranges.V4]
+	rows6 []ranges.Row[ranges.V6]
+	ids   map[AS]uint32 // number 0: no AS
+	ases  []AS          // by id
+	names int           // bytes of those of ases
 }
 
 func newBuilder() *builder {
 	return &builder{ids: map[AS]uint32{{}: 0}, ases: []AS{{}}}
 }
 
+// add adds a prefix.
 func (b *builder) add(p netip.Prefix, as AS) error {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	p = p.Masked()
+	return b.addRange(Range{p.Addr(), ranges.Last(p)}, as)
+}
+
+// addRange adds a range, both ends of which must be of the same family.
+func (b *builder) addRange(r Range, as AS) error {
+	if len(b.rows4)+len(b.rows6) >= ranges.Max {
+		return ranges.ErrTooMany
+	}
+	id, err := b.id(as)
+	if err != nil {
+		return err
+	}
+	if r.First.Is4() {
+		b.rows4 = append(b.rows4, ranges.Row[ranges.V4]{First: ranges.Key4(r.First), Last: ranges.Key4(r.Last), ID: id})
+	} else {
+		b.rows6 = append(b.rows6, ranges.Row[ranges.V6]{First: ranges.Key6(r.First), Last: ranges.Key6(r.Last), ID: id})
+	}
+	return nil
+}
+
+func (b *builder) empty() bool { return len(b.rows4)+len(b.rows6) == 0 }
+
+// id returns the id of an AS.
+func (b *builder) id(as AS) (uint32, error) {
 	if as.Number == 0 {
 		as = AS{}
 	}
 	as.Org = strings.ToValidUTF8(as.Org, "\uFFFD")
 	id, ok := b.ids[as]
-	if !ok {
-		if len(b.ases) > maxASes {
-			return fmt.Errorf("more than %d different ASes", maxASes)
-		}
-		if len(as.Org) > maxName {
-			return fmt.Errorf("name of AS%d has %d bytes, more than %d", as.Number, len(as.Org), maxName)
-		}
-		id = uint32(len(b.ases))
-		as.Org = strings.Clone(as.Org) // it may be part of a line of the file
-		b.ids[as] = id
-		b.ases = append(b.ases, as)
+	if ok {
+		return id, nil
 	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	if len(b.ases) > maxASes {
+		return 0, fmt.Errorf("more than %d different ASes", maxASes)
 	}
-	b.rows = append(b.rows, row{p.Masked(), id})
-	return nil
+	if len(as.Org) > maxName {
+		return 0, fmt.Errorf("name of AS%d has %d bytes, more than %d", as.Number, len(as.Org), maxName)
+	}
+	if b.names += len(as.Org); b.names > maxNames {
+		return 0, fmt.Errorf("names of more than %d bytes", maxNames)
+	}
+	id = uint32(len(b.ases))
+	as.Org = strings.Clone(as.Org) // it may be part of a line of the file
+	b.ids[as] = id
+	b.ases = append(b.ases, as)
+	return id, nil
 }
 
 func (b *builder) db(info Info) (*DB, error) {
-	byPrefix := func(a, b row) int { return a.prefix.Compare(b.prefix) }
-	if !slices.IsSortedFunc(b.rows, byPrefix) {
-		slices.SortStableFunc(b.rows, byPrefix)
-	}
-	n := 0
-	for n < len(b.rows) && b.rows[n].prefix.Addr().Is4() {
-		n++
-	}
-	v4 := flatten(b.rows[:n], netip.IPv4Unspecified())
-	v6 := flatten(b.rows[n:], netip.IPv6Unspecified())
-	table, err := encode(info, v4, v6, b.ases)
+	table, err := encode(info, cover(ranges.Resolve(b.rows4)), cover(ranges.Resolve(b.rows6)), b.ases)
 	if err != nil {
 		return nil, err
 	}
 	return Load(table)
 }
 
-// flatten turns sorted, maybe nested prefixes of one family into the starts of
-// ranges that cover the family from its first address on.
-func flatten(rows []row, first netip.Addr) []start {
-	type open struct {
-		last netip.Addr
-		id   uint32
+// cover returns starts that cover their family from its first address on.
+func cover[K comparable](starts []ranges.Start[K]) []ranges.Start[K] {
+	var first ranges.Start[K]
+	if len(starts) > 0 && starts[0].First == first.First {
+		return starts
 	}
-	starts := make([]start, 0, len(rows)+1)
-	from := func(addr netip.Addr, id uint32) {
-		// A prefix begins where one around it begins or another one has ended.
-		if n := len(starts) - 1; n >= 0 && starts[n].addr == addr {
-			starts = starts[:n]
-		}
-		if n := len(starts) - 1; n >= 0 && starts[n].id == id {
-			return
-		}
-		starts = append(starts, start{addr, id})
-	}
-	from(first, 0)
-	var nest []open // each inside the one before
-	leave := func() {
-		after := nest[len(nest)-1].last.Next()
-		nest = nest[:len(nest)-1]
-		if !after.IsValid() {
-			return
-		}
-		outer := uint32(0)
-		if len(nest) > 0 {
-			outer = nest[len(nest)-1].id
-		}
-		from(after, outer)
-	}
-	for _, r := range rows {
-		for len(nest) > 0 && nest[len(nest)-1].last.Less(r.prefix.Addr()) {
-			leave()
-		}
-		from(r.prefix.Addr(), r.id)
-		nest = append(nest, open{last(r.prefix), r.id})
-	}
-	for len(nest) > 0 {
-		leave()
-	}
-	return starts
-}
-
-// last returns the last address of a masked prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Addr().As16()
-	bits := p.Bits()
-	if p.Addr().Is4() {
-		bits += 96
-	}
-	for i := bits; i < 128; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	if p.Addr().Is4() {
-		return netip.AddrFrom16(b).Unmap()
-	}
-	return netip.AddrFrom16(b)
+	return slices.Insert(starts, 0, first)
 }
 
 // encode writes the table; its form is told in table.go.
-func encode(info Info, v4, v6 []start, ases []AS) (string, error) {
+func encode(info Info, v4 []ranges.Start[ranges.V4], v6 []ranges.Start[ranges.V6], ases []AS) (string, error) {
 	le := binary.LittleEndian
 
 	// Equal rows must give equal tables whatever their order.
@@ -210,7 +170,7 @@ func encode(info Info, v4, v6 []start, ases []AS) (string, error) {
 
 	width := 1
 	for _, s := range v6 {
-		b := s.addr.As16()
+		b := s.First.Addr().As16()
 		for i := 15; i >= width; i-- {
 			if b[i] != 0 {
 				width = i + 1
@@ -237,22 +197,20 @@ func encode(info Info, v4, v6 []start, ases []AS) (string, error) {
 	n := 0
 	for high := range 65536 {
 		for ; n < len(v4); n++ {
-			b := v4[n].addr.As4()
-			if int(binary.BigEndian.Uint16(b[:])) != high {
+			if int(v4[n].First>>16) != high {
 				break
 			}
 		}
 		t = le.AppendUint32(t, uint32(n))
 	}
 	for _, s := range v4 {
-		b := s.addr.As4()
-		t = le.AppendUint16(t, binary.BigEndian.Uint16(b[2:]))
-		t = append24(t, ids[s.id])
+		t = le.AppendUint16(t, uint16(s.First))
+		t = append24(t, ids[s.ID])
 	}
 	for _, s := range v6 {
-		b := s.addr.As16()
+		b := s.First.Addr().As16()
 		t = append(t, b[:width]...)
-		t = append24(t, ids[s.id])
+		t = append24(t, ids[s.ID])
 	}
 	t = append(t, records...)
 	t = append(t, names...)

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // An ASRange is the AS numbers from First to Last, both included. It is a
@@ -85,7 +87,8 @@ type holder struct {
 //
 // Lines that are no records are left out, and of a file that was cut off what is
 // there is used: Warnings tells of both. It is an error if a file cannot be read,
-// or has no record at all.
+// or has no record at all, or more than 536,870,912 bytes of content, 16,777,216 records
+// or 100 registries.
 //
 // The form: https://www.apnic.net/about-apnic/corporate-documents/documents/resource-guidelines/rir-statistics-exchange-format/
 // with an opaque id and, from the NRO, more columns behind. A source's date is
@@ -93,7 +96,7 @@ type holder struct {
 func OpenDelegations(names ...string) (*Delegations, error) {
 	dr := newDelegationReader()
 	for _, name := range names {
-		f, err := openFile(name)
+		f, err := openFile(name, maxDelegations)
 		if err != nil {
 			return nil, fmt.Errorf("asn: %w", err)
 		}
@@ -229,15 +232,18 @@ func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
 	var firstBad string
 	var file []*source // few: the registries of this file
 	number := len(dr.sources)
-	sourceOf := func(registry string) (*source, int) {
+	sourceOf := func(registry string) (*source, int, error) {
 		for i, s := range file {
 			if s.registry == registry {
-				return s, number + i
+				return s, number + i, nil
 			}
+		}
+		if len(file) == maxRegistries {
+			return nil, 0, errManyRegistries
 		}
 		s := &source{registry: registry, info: info, promised: make(map[string]int), found: make(map[string]int)}
 		file = append(file, s)
-		return s, number + len(file) - 1
+		return s, number + len(file) - 1, nil
 	}
 	cut := ""
 	for {
@@ -261,26 +267,31 @@ func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
 		fields := split(f[:], line)
 		switch {
 		case fields >= 6 && isNumber(f[0]):
-			s, _ := sourceOf(dr.word(f[1]))
+			s, _, err := sourceOf(dr.word(f[1]))
+			if err != nil {
+				return fmt.Errorf("line %d: %w", lr.number, err)
+			}
 			if end, err := time.Parse("20060102", string(f[5])); err == nil {
 				s.info.Date = end
 			}
 			continue
 		case fields >= 6 && string(f[1]) == "*":
-			s, _ := sourceOf(dr.word(f[0]))
-			if n, err := strconv.Atoi(string(f[4])); err == nil {
+			s, _, err := sourceOf(dr.word(f[0]))
+			if err != nil {
+				return fmt.Errorf("line %d: %w", lr.number, err)
+			}
+			if n, err := strconv.Atoi(string(f[4])); err == nil && slices.Contains(recordKinds, string(f[2])) {
 				s.promised[string(f[2])] += n
 			}
 			continue
-		}
-		if len(file) > maxRegistries {
-			return fmt.Errorf("line %d: more than %d registries: not a file of delegations", lr.number, maxRegistries)
 		}
 		if !lr.ended && isCut(file) {
 			cut = fmt.Sprintf("line %d is not whole", lr.number)
 			break
 		}
-		if err := dr.record(f[:fields], sourceOf); err != nil {
+		if err := dr.record(f[:fields], sourceOf); errors.Is(err, errManyRegistries) || errors.Is(err, ranges.ErrTooMany) {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		} else if err != nil {
 			if bad++; bad == 1 {
 				firstBad = fmt.Sprintf("line %d: %v", lr.number, err)
 			}
@@ -304,7 +315,7 @@ func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
 		warn("file is cut off: %s", cut)
 	}
 	for _, s := range file {
-		for _, kind := range []string{"asn", "ipv4", "ipv6"} {
+		for _, kind := range recordKinds {
 			if found, want := s.found[kind], s.promised[kind]; found < want {
 				warn("file is cut off or incomplete: %d of %d %s records of %s", found, want, kind, s.registry)
 			}
@@ -316,6 +327,11 @@ func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
 
 // maxRegistries is more than the world has.
 const maxRegistries = 100
+
+var (
+	errManyRegistries = fmt.Errorf("more than %d registries: not a file of delegations", maxRegistries)
+	recordKinds       = []string{"asn", "ipv4", "ipv6"}
+)
 
 // isCut reports whether records are missing that summaries promise.
 func isCut(file []*source) bool {
@@ -331,7 +347,7 @@ func isCut(file []*source) bool {
 
 // record adds one record: registry, country, type, start, value, date, status
 // and maybe an opaque id.
-func (dr *delegationReader) record(f [][]byte, sourceOf func(string) (*source, int)) error {
+func (dr *delegationReader) record(f [][]byte, sourceOf func(string) (*source, int, error)) error {
 	if len(f) < 7 {
 		return fmt.Errorf("want 7 or more columns separated by |, found %d", len(f))
 	}
@@ -378,7 +394,13 @@ func (dr *delegationReader) record(f [][]byte, sourceOf func(string) (*source, i
 		}
 		last = first + value - 1
 	}
-	s, number := sourceOf(dr.word(f[0]))
+	if len(dr.v4)+len(dr.v6)+len(dr.asns) >= ranges.Max {
+		return ranges.ErrTooMany
+	}
+	s, number, err := sourceOf(dr.word(f[0]))
+	if err != nil {
+		return err
+	}
 	s.found[kind]++
 	t := tag{source: number, registry: s.registry, status: dr.word(f[6])}
 	if c := string(f[1]); len(c) == 2 && c != "ZZ" {

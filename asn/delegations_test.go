@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -178,7 +179,7 @@ func realLines(t *testing.T, name string) []string {
 	f, err := os.Open(data(t, name))
 	require.NoError(t, err)
 	defer f.Close()
-	r, err := unpack.Reader(f)
+	r, err := unpack.Reader(f, 1<<32)
 	require.NoError(t, err)
 	text, err := io.ReadAll(r)
 	require.NoError(t, err)
@@ -260,7 +261,7 @@ func checkRows(t *testing.T, d *Delegations, lines []string) int {
 		var end, inside netip.Addr
 		if f[2] == "ipv6" {
 			p := netip.PrefixFrom(first, int(value))
-			end = last(p)
+			end = ranges.Last(p)
 			b := first.As16()
 			for i, e := range end.As16() {
 				b[i] |= byte(r.Uint32()) & (e ^ b[i])

@@ -22,13 +22,14 @@ type file struct {
 	info Info // with the date of the last change
 }
 
-// openFile opens a file. Its errors name the file, but not the package.
-func openFile(name string) (*file, error) {
+// openFile opens a file, of whose content it reads max bytes at most. Its errors name the
+// file, but not the package.
+func openFile(name string, max int64) (*file, error) {
 	f, stat, err := unpack.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	br, err := unpack.Reader(f)
+	br, err := unpack.Reader(f, max)
 	if err == nil {
 		if head, _ := br.Peek(3); string(head) == "\xef\xbb\xbf" {
 			br.Discard(3)
@@ -46,10 +47,30 @@ func openFile(name string) (*file, error) {
 
 func (f *file) Close() error { return f.f.Close() }
 
-// packed reports whether the file is compressed.
-func (f *file) packed() bool {
+// end returns the last n bytes of the content. What is compressed is read to its end.
+func (f *file) end(n int) ([]byte, error) {
 	var head [6]byte
-	n, _ := f.f.ReadAt(head[:], 0)
-	h := string(head[:n])
-	return strings.HasPrefix(h, "\x1f\x8b") || h == "\xfd7zXZ\x00"
+	k, _ := f.f.ReadAt(head[:], 0)
+	if h := string(head[:k]); !strings.HasPrefix(h, "\x1f\x8b") && h != "\xfd7zXZ\x00" {
+		b := make([]byte, min(int64(n), f.stat.Size()))
+		k, err := f.f.ReadAt(b, f.stat.Size()-int64(len(b)))
+		if err == io.EOF {
+			err = nil
+		}
+		return b[:k], err
+	}
+	b := make([]byte, 0, 4*n)
+	for {
+		k, err := f.Read(b[len(b):cap(b)])
+		b = b[:len(b)+k]
+		if err == io.EOF {
+			return b[max(0, len(b)-n):], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(b) == cap(b) {
+			b = b[:copy(b, b[len(b)-n:])]
+		}
+	}
 }

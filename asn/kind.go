@@ -3,12 +3,13 @@ package asn
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 
-	"github.com/oschwald/maxminddb-golang/v2"
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // A Kind says which function opens a file.
@@ -32,7 +33,7 @@ func (k Kind) String() string {
 // DB also by its end, for which a compressed one is read whole. It fails if the file cannot
 // be read. What it recognises may still be damaged.
 func Recognise(name string) (Kind, error) {
-	f, err := openFile(name)
+	f, err := openFile(name, maxTable)
 	if err != nil {
 		return Unknown, fmt.Errorf("asn: %w", err)
 	}
@@ -40,24 +41,15 @@ func Recognise(name string) (Kind, error) {
 	if k := recognise(f.Reader); k != Unknown || !isBinary(f.Reader) {
 		return k, nil
 	}
-	isNetworks := func(r *maxminddb.Reader, err error) bool {
-		if err != nil {
-			return false // not a MaxMind DB
-		}
-		defer r.Close()
-		return strings.Contains(strings.ToUpper(r.Metadata.DatabaseType), "ASN")
+	end, err := f.end(mmdb.MaxMeta)
+	if errors.Is(err, unpack.ErrTooLarge) {
+		return Unknown, nil // of no kind that this package reads
 	}
-	if isNetworks(maxminddb.Open(name)) {
+	if err != nil {
+		return Unknown, fmt.Errorf("asn: %s: %w", name, err)
+	}
+	if strings.Contains(strings.ToUpper(mmdb.Type(end)), "ASN") {
 		return TableFile, nil
-	}
-	if f.packed() {
-		all, err := io.ReadAll(f)
-		if err != nil {
-			return Unknown, fmt.Errorf("asn: %s: %w", name, err)
-		}
-		if isNetworks(maxminddb.OpenBytes(all)) {
-			return TableFile, nil
-		}
 	}
 	return Unknown, nil
 }

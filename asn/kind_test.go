@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/mmdb"
 )
 
 func gzipped(t testing.TB, s string) string {
@@ -44,7 +46,7 @@ func TestRecognise(t *testing.T) {
 		"SQLite format 3\x00":                                       Unknown,
 		"a|b|ipv4|x|1||allocated\n":                                 Unknown,
 		"# nothing else\n":                                          Unknown,
-		"junk" + mmdbMark + "junk\x00":                              Unknown,
+		"junk\xab\xcd\xefMaxMind.comjunk\x00":                       Unknown,
 	} {
 		for _, content := range []string{text, gzipped(t, text)} {
 			got, err := Recognise(write(t, filepath.Join(t.TempDir(), "x"), content))
@@ -96,7 +98,7 @@ func FuzzRecognise(f *testing.F) {
 	f.Add([]byte("1.1.1.0\t1.1.1.0\t13335\tUS\tC\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		kind := recognise(bufio.NewReaderSize(bytes.NewReader(text), 64<<10))
-		if isMMDB(text) {
+		if mmdb.Is(text) {
 			return
 		}
 		if _, err := read(bufio.NewReaderSize(bytes.NewReader(text), 64<<10), Info{}); err == nil {

@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/oschwald/maxminddb-golang/v2"
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // Open reads a table from a file:
@@ -28,12 +29,17 @@ import (
 //   - a table written by [DB.WriteTo].
 //
 // The format is told by the content, not by the name, and may be compressed
-// with gzip or xz.
+// with gzip or xz. Where lines overlap the smallest range decides, and of equal ones
+// the last.
+//
+// A file may have 1,073,741,824 bytes of content and 16,777,216 ranges, and what is
+// compressed 250 times its size beyond 16 MiB. More is an error: nobody who hands over a
+// file decides what memory and time it costs.
 //
 // The table is read whole: the file may change or vanish afterwards. Its date
 // is that in an .mmdb file or written table, else that of the file's last change.
 func Open(name string) (*DB, error) {
-	f, err := openFile(name)
+	f, err := openFile(name, maxTable)
 	if err != nil {
 		return nil, fmt.Errorf("asn: %w", err)
 	}
@@ -61,8 +67,14 @@ const (
 	csvWanted = "a line that names the columns " + networkColumn + ", " + numberColumn + " and " + orgColumn
 )
 
-// mmdbMark begins the metadata, in the last 128 KiB of an .mmdb file.
-const mmdbMark = "\xab\xcd\xefMaxMind.com"
+// Bytes of content that the files may have, which are held in memory, but for the dumps.
+// Those that are published have a tenth of that and less.
+const (
+	maxTable       = 1 << 30
+	maxDelegations = 512 << 20
+	maxOrgs        = 512 << 20
+	maxDump        = 16 << 30
+)
 
 // read reads a table of any format that Open knows. Its errors do not say the
 // file's name.
@@ -75,11 +87,11 @@ func read(br *bufio.Reader, info Info) (*DB, error) {
 	b := newBuilder()
 	switch {
 	case bytes.HasPrefix(head, []byte(magic)):
-		var table strings.Builder
-		if _, err := io.Copy(&table, br); err != nil {
+		table, err := unpack.All(br, 0, maxTable)
+		if err != nil {
 			return nil, damaged(err)
 		}
-		db, err := Load(table.String())
+		db, err := Load(string(table))
 		if err != nil {
 			return nil, err
 		}
@@ -90,10 +102,10 @@ func read(br *bufio.Reader, info Info) (*DB, error) {
 		err = readTSV(br, b)
 	default:
 		var all []byte
-		if all, err = io.ReadAll(br); err != nil {
+		if all, err = unpack.All(br, 0, maxTable); err != nil {
 			return nil, damaged(err)
 		}
-		if !isMMDB(all) {
+		if !mmdb.Is(all) {
 			line = bytes.TrimSpace(clip(line))
 			return nil, fmt.Errorf("line 1: want %s, an .mmdb file, or lines of iptoasn, found %q", csvWanted, line)
 		}
@@ -102,15 +114,10 @@ func read(br *bufio.Reader, info Info) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(b.rows) == 0 {
+	if b.empty() {
 		return nil, errors.New("has no networks: the file is cut off or of another kind")
 	}
 	return b.db(info)
-}
-
-// isMMDB reports whether a file has the metadata of a MaxMind DB.
-func isMMDB(all []byte) bool {
-	return bytes.Contains(all[max(0, len(all)-128<<10):], []byte(mmdbMark))
 }
 
 // damaged explains an error of reading a file that could be opened.
@@ -119,7 +126,9 @@ func damaged(err error) error {
 }
 
 func readCSV(r io.Reader, b *builder) error {
-	cr := csv.NewReader(r)
+	// What a quotation mark begins may go on over any number of lines.
+	limited := &recordReader{r: r}
+	cr := csv.NewReader(limited)
 	cr.ReuseRecord = true
 	header, err := cr.Read()
 	if err != nil {
@@ -130,9 +139,10 @@ func readCSV(r io.Reader, b *builder) error {
 	}
 	network, number, org := column(networkColumn), column(numberColumn), column(orgColumn)
 	if network < 0 || number < 0 || org < 0 {
-		return fmt.Errorf("line 1: want %s, found %q", csvWanted, strings.Join(header, ","))
+		return fmt.Errorf("line 1: want %s, found %.200q", csvWanted, strings.Join(header, ","))
 	}
 	for line := 2; ; {
+		limited.ended = cr.InputOffset()
 		fields, err := cr.Read()
 		if err == io.EOF {
 			return nil
@@ -143,13 +153,13 @@ func readCSV(r io.Reader, b *builder) error {
 		line, _ = cr.FieldPos(0)
 		prefix, err := netip.ParsePrefix(fields[network])
 		if err != nil {
-			return fmt.Errorf("line %d: want a network such as 192.0.2.0/24, found %q", line, fields[network])
+			return fmt.Errorf("line %d: want a network such as 192.0.2.0/24, found %.60q", line, fields[network])
 		}
 		as := AS{Org: fields[org]}
 		if s := fields[number]; s != "" {
 			n, err := strconv.ParseUint(s, 10, 32)
 			if err != nil {
-				return fmt.Errorf("line %d: want an AS number from 0 to 4294967295, found %q", line, s)
+				return fmt.Errorf("line %d: want an AS number from 0 to 4294967295, found %.60q", line, s)
 			}
 			as.Number = uint32(n)
 		}
@@ -157,6 +167,21 @@ func readCSV(r io.Reader, b *builder) error {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
+}
+
+// A recordReader fails when it has read more than maxLine bytes of a record of CSV.
+type recordReader struct {
+	r     io.Reader
+	n     int64
+	ended int64 // where the last record did
+}
+
+func (l *recordReader) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if l.n += int64(n); l.n-l.ended > maxLine {
+		return 0, fmt.Errorf("a row has more than %d bytes: is a quotation mark missing?", maxLine)
+	}
+	return n, err
 }
 
 // csvError adds the line, unless the reader stopped at or after a line for
@@ -214,70 +239,47 @@ func readTSV(r io.Reader, b *builder) error {
 			continue // no lines overlap, so there is nothing to take out
 		}
 		as := AS{uint32(number), utf8Text(string(f[4]))}
-		for p := range prefixes(Range{first, last}) {
-			if err := b.add(p, as); err != nil {
-				return fmt.Errorf("line %d: %w", lr.number, err)
-			}
-		}
-	}
-}
-
-// prefixes reports the fewest prefixes that are exactly a range.
-func prefixes(r Range) iter.Seq[netip.Prefix] {
-	return func(yield func(netip.Prefix) bool) {
-		for first := r.First; first.IsValid() && !r.Last.Less(first); {
-			bits := first.BitLen()
-			p := netip.PrefixFrom(first, bits)
-			for bits > 0 {
-				wider := netip.PrefixFrom(first, bits-1)
-				if wider.Masked().Addr() != first || r.Last.Less(last(wider)) {
-					break
-				}
-				bits--
-				p = wider
-			}
-			if !yield(p) {
-				return
-			}
-			first = last(p).Next()
+		if err := b.addRange(Range{first, last}, as); err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
 		}
 	}
 }
 
 // readMMDB returns the date of the data.
 func readMMDB(file []byte, b *builder) (time.Time, error) {
-	r, err := maxminddb.OpenBytes(file)
+	r, err := mmdb.Open(file)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("damaged .mmdb file: %w", err)
 	}
-	defer r.Close()
 	// Most networks share their record with others.
-	records := make(map[uintptr]AS)
-	for result := range r.Networks() {
-		if err := result.Err(); err != nil {
+	records := make(map[int]AS)
+	for n, err := range r.Networks() {
+		if err != nil {
 			return time.Time{}, fmt.Errorf("damaged .mmdb file: %w", err)
 		}
-		as, ok := records[result.Offset()]
+		as, ok := records[n.Record]
 		if !ok {
-			var record struct {
-				Number uint32 `maxminddb:"autonomous_system_number"`
-				Org    string `maxminddb:"autonomous_system_organization"`
+			m, err := r.Record(n.Record, mmdb.Fields{numberColumn: nil, orgColumn: nil})
+			if err != nil {
+				return time.Time{}, fmt.Errorf("damaged .mmdb file: network %s: %w", n.Prefix, err)
 			}
-			if err := result.Decode(&record); err != nil {
-				return time.Time{}, fmt.Errorf("damaged .mmdb file: network %s: %w", result.Prefix(), err)
+			number, _ := m[numberColumn].(uint64)
+			org, _ := m[orgColumn].(string)
+			if number > math.MaxUint32 {
+				return time.Time{}, fmt.Errorf("damaged .mmdb file: network %s: AS number %d", n.Prefix, number)
 			}
-			as = AS{record.Number, record.Org}
-			records[result.Offset()] = as
+			as = AS{uint32(number), org}
+			records[n.Record] = as
 		}
 		if as.Number == 0 {
 			continue
 		}
-		if err := b.add(result.Prefix(), as); err != nil {
+		if err := b.add(n.Prefix, as); err != nil {
 			return time.Time{}, err
 		}
 	}
-	if len(b.rows) == 0 {
-		return time.Time{}, fmt.Errorf("an .mmdb file of type %q has no %s: want one such as GeoLite2-ASN", r.Metadata.DatabaseType, numberColumn)
+	if b.empty() {
+		return time.Time{}, fmt.Errorf("an .mmdb file of type %.60q has no %s: want one such as GeoLite2-ASN", r.Type, numberColumn)
 	}
-	return r.Metadata.BuildTime().UTC(), nil
+	return r.Built, nil
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // An Org is the organisation that holds an autonomous system. It is a
@@ -40,11 +42,12 @@ type orgAS struct {
 // JSON lines (as-org2info.jsonl), or a GDBM file that maps AS numbers to
 // names, such as caida_asn_to_name.dbm. The format is told by the content, which may be
 // compressed with gzip or xz. Names that are no UTF-8 are taken for
-// ISO 8859-1. The date is that of the file's last change.
+// ISO 8859-1. The date is that of the file's last change. It may have 536,870,912
+// bytes of content.
 //
 // The form: https://www.caida.org/catalog/datasets/as-organizations/
 func OpenOrgs(name string) (*Orgs, error) {
-	f, err := openFile(name)
+	f, err := openFile(name, maxOrgs)
 	if err != nil {
 		return nil, fmt.Errorf("asn: %w", err)
 	}
@@ -237,7 +240,7 @@ func (b *orgBuilder) json(r io.Reader) error {
 
 // gdbm reads a GDBM file that maps AS numbers to names. Other keys are left out.
 func (b *orgBuilder) gdbm(r io.Reader) error {
-	data, err := io.ReadAll(r)
+	data, err := unpack.All(r, 0, maxOrgs)
 	if err != nil {
 		return err
 	}

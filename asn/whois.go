@@ -1,14 +1,19 @@
 package asn
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // A Whois answers from files what the whois servers of the registries answer. It
@@ -215,14 +220,16 @@ func (w *Whois) holder(r *Report) error {
 // maxNumbers bounds the search among all numbers of one holder.
 const maxNumbers = 100
 
-// numbers reports the numbers of ranges, first before all others if it is one of
+// numbers reports the numbers of ascending ranges, first before all others if it is one of
 // them, but not more than maxNumbers.
 func numbers(ranges []ASRange, first uint32) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		for _, r := range ranges {
-			if r.First <= first && first <= r.Last && !yield(first) {
-				return
-			}
+		i, ok := slices.BinarySearchFunc(ranges, first, func(r ASRange, n uint32) int { return cmp.Compare(r.First, n) })
+		if !ok {
+			i--
+		}
+		if i >= 0 && first <= ranges[i].Last && !yield(first) {
+			return
 		}
 		left := maxNumbers
 		for _, r := range ranges {
@@ -316,14 +323,14 @@ func (r Report) WriteText(out io.Writer) error {
 			}
 			continue
 		}
-		text := clean(r.text(i), false)
+		text := terminal.Mask(r.text(i), false)
 		if i == partAutNum {
 			text = "as follows"
 		}
-		fmt.Fprintf(&b, "  %d %-13s %s  [%s]\n", i+1, title, text, clean(source.text(), false))
+		fmt.Fprintf(&b, "  %d %-13s %s  [%s]\n", i+1, title, text, terminal.Mask(source.text(), false))
 	}
 	if r.AutNum.Text != "" {
-		b.WriteString("\n" + clean(r.AutNum.Text, true))
+		b.WriteString("\n" + terminal.Mask(r.AutNum.Text, true))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -422,7 +429,7 @@ func (r Report) WriteLine(out io.Writer) error {
 		b = strconv.AppendUint(b, uint64(r.AS.Number), 10)
 	}
 	for _, s := range [...]string{r.AS.Org, country, r.Delegation.Registry, r.Delegation.block(), r.Delegation.Status, org} {
-		b = append(append(b, '\t'), clean(s, false)...)
+		b = append(append(b, '\t'), terminal.Mask(s, false)...)
 	}
 	_, err := out.Write(append(b, '\n'))
 	return err
@@ -539,9 +546,10 @@ func appendString(b []byte, s string) []byte {
 			b = append(b, `\n`...)
 		case r == '\t':
 			b = append(b, `\t`...)
-		case commands(r):
-			// All of these have 16 bits.
-			b = fmt.Appendf(b, `\u%04x`, r)
+		case terminal.Harmful(r):
+			for _, half := range utf16.AppendRune(nil, r) {
+				b = fmt.Appendf(b, `\u%04x`, half)
+			}
 		case r < utf8.RuneSelf:
 			b = append(b, byte(r))
 		default:

@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // city4 is a table of 3,802,720 ranges of IPv4 and its source, unpacked once.
@@ -162,7 +164,7 @@ func (d *dir) size() int {
 }
 
 func (d *dir) lookup(a netip.Addr) (Place, bool) {
-	ip := uint32(key4(a.Unmap()))
+	ip := uint32(ranges.Key4(a.Unmap()))
 	id := d.first[ip>>8]
 	if id>>31 != 0 {
 		id = d.more[id&^(1<<31)][ip&0xff]
@@ -184,7 +186,7 @@ func newBisection(rows []testRow) *bisection {
 		d.rows = append(d.rows, struct {
 			first, last uint32
 			lat, lon    float64
-		}{uint32(key4(r.First)), uint32(key4(r.Last)), r.place.Lat, r.place.Lon})
+		}{uint32(ranges.Key4(r.First)), uint32(ranges.Key4(r.Last)), r.place.Lat, r.place.Lon})
 	}
 	return d
 }
@@ -192,7 +194,7 @@ func newBisection(rows []testRow) *bisection {
 func (d *bisection) size() int { return len(d.rows) * int(unsafe.Sizeof(d.rows[0])) }
 
 func (d *bisection) search(a netip.Addr) (Place, bool) {
-	ip := uint32(key4(a.Unmap()))
+	ip := uint32(ranges.Key4(a.Unmap()))
 	i := sort.Search(len(d.rows), func(i int) bool { return d.rows[i].last >= ip })
 	if i == len(d.rows) || d.rows[i].first > ip {
 		return Place{}, false
@@ -202,7 +204,7 @@ func (d *bisection) search(a netip.Addr) (Place, bool) {
 
 // recursive is how the map written in C looks up.
 func (d *bisection) recursive(a netip.Addr) (Place, bool) {
-	return d.between(0, len(d.rows)-1, uint32(key4(a.Unmap())))
+	return d.between(0, len(d.rows)-1, uint32(ranges.Key4(a.Unmap())))
 }
 
 func (d *bisection) between(l, r int, ip uint32) (Place, bool) {

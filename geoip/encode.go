@@ -75,12 +75,12 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 	}
 	align(t.hi6)
 	for _, s := range hi6 {
-		b = le.AppendUint64(b, s.first.hi)
+		b = le.AppendUint64(b, s.First.Hi)
 	}
 	align(t.fine)
 	for _, s := range fine {
-		b = le.AppendUint64(b, s.first.hi)
-		b = le.AppendUint64(b, s.first.lo)
+		b = le.AppendUint64(b, s.First.Hi)
+		b = le.AppendUint64(b, s.First.Lo)
 	}
 	appendID := func(id uint32) {
 		for range t.width {
@@ -90,11 +90,11 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 	}
 	align(t.id6)
 	for _, s := range hi6 {
-		appendID(s.id)
+		appendID(s.ID)
 	}
 	align(t.idf)
 	for _, s := range fine {
-		appendID(s.id)
+		appendID(s.ID)
 	}
 	align(t.places)
 	for _, p := range places {
@@ -118,7 +118,7 @@ func encode(starts4 []start[v4], starts6 []start[v6], places []Place, date int64
 // known counts the ranges that have a place.
 func known[K any](starts []start[K]) (n int) {
 	for _, s := range starts {
-		if s.id != 0 {
+		if s.ID != 0 {
 			n++
 		}
 	}
@@ -139,28 +139,28 @@ func grow(starts []start[v4]) *tree {
 	id, i := uint32(0), 0 // what goes on, and the next start
 	for h := range uint64(rootSize) {
 		after := (h + 1) << 16
-		if i < len(starts) && uint64(starts[i].first) == h<<16 {
-			id = starts[i].id
+		if i < len(starts) && uint64(starts[i].First) == h<<16 {
+			id = starts[i].ID
 			i++
 		}
-		if i == len(starts) || uint64(starts[i].first) >= after {
+		if i == len(starts) || uint64(starts[i].First) >= after {
 			t.root[h] = id
 			continue
 		}
 		for p := range uint64(256) {
 			from := h<<16 | p<<8
-			if i < len(starts) && uint64(starts[i].first) == from {
-				id = starts[i].id
+			if i < len(starts) && uint64(starts[i].First) == from {
+				id = starts[i].ID
 				i++
 			}
-			if i == len(starts) || uint64(starts[i].first) >= from+256 {
+			if i == len(starts) || uint64(starts[i].First) >= from+256 {
 				parts[p] = id
 				continue
 			}
 			var small [256]uint32
 			for q := range uint64(256) {
-				if i < len(starts) && uint64(starts[i].first) == from|q {
-					id = starts[i].id
+				if i < len(starts) && uint64(starts[i].First) == from|q {
+					id = starts[i].ID
 					i++
 				}
 				small[q] = id
@@ -196,8 +196,10 @@ func (t *tree) add(parts *[256]uint32) uint32 {
 	return uint32(t.nn - 1)
 }
 
-// mostStarts6 is how many starts are bisected rather than get a node.
-const mostStarts6 = 64
+const (
+	mostStarts6 = 64      // that are bisected rather than get a node
+	mostNodes6  = 1 << 18 // so that no choice of starts makes a table of nodes: 270 MB
+)
 
 // index6 makes the sections root6 and nodes6.
 func index6(starts []start[v6]) (root []uint32, nodes [][257]uint32) {
@@ -209,10 +211,10 @@ func index6(starts []start[v6]) (root []uint32, nodes [][257]uint32) {
 	var below func(prefix uint64, shift, most int) uint32
 	below = func(prefix uint64, shift, most int) uint32 {
 		j := i
-		for j < len(starts) && starts[j].first.hi>>shift == prefix {
+		for j < len(starts) && starts[j].First.Hi>>shift == prefix {
 			j++
 		}
-		if j-i <= most || shift == 0 {
+		if j-i <= most || shift == 0 || len(nodes) == mostNodes6 {
 			first := i
 			i = j
 			return uint32(first)
@@ -236,22 +238,22 @@ func index6(starts []start[v6]) (root []uint32, nodes [][257]uint32) {
 func split(starts []start[v6], mark uint32) (hi6, fine []start[v6]) {
 	before := uint32(0) // the place of what precedes the /64
 	for i := 0; i < len(starts); {
-		hi := starts[i].first.hi
+		hi := starts[i].First.Hi
 		j := i + 1
-		for j < len(starts) && starts[j].first.hi == hi {
+		for j < len(starts) && starts[j].First.Hi == hi {
 			j++
 		}
-		last := starts[j-1].id
-		if j == i+1 && starts[i].first.lo == 0 {
+		last := starts[j-1].ID
+		if j == i+1 && starts[i].First.Lo == 0 {
 			hi6 = append(hi6, starts[i])
 		} else {
-			hi6 = append(hi6, start[v6]{v6{hi, 0}, mark})
-			if starts[i].first.lo != 0 {
-				fine = append(fine, start[v6]{v6{hi, 0}, before})
+			hi6 = append(hi6, start[v6]{First: v6{Hi: hi}, ID: mark})
+			if starts[i].First.Lo != 0 {
+				fine = append(fine, start[v6]{First: v6{Hi: hi}, ID: before})
 			}
 			fine = append(fine, starts[i:j]...)
-			if hi != math.MaxUint64 && (j == len(starts) || starts[j].first.hi != hi+1) {
-				hi6 = append(hi6, start[v6]{v6{hi + 1, 0}, last})
+			if hi != math.MaxUint64 && (j == len(starts) || starts[j].First.Hi != hi+1) {
+				hi6 = append(hi6, start[v6]{First: v6{Hi: hi + 1}, ID: last})
 			}
 		}
 		before, i = last, j

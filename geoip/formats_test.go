@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 func countryPlace(t *testing.T, code string) Place {
@@ -251,11 +253,11 @@ func abs(x float64) float64 { return max(x, -x) }
 // between returns a random address from first to last.
 func between(r *rand.Rand, first, last netip.Addr) netip.Addr {
 	if first.Is4() {
-		x, y := key4(first), key4(last)
+		x, y := ranges.Key4(first), ranges.Key4(last)
 		return addr4(uint32(x) + uint32(r.Uint64N(uint64(y-x)+1)))
 	}
-	x, y := key6(first), key6(last)
-	a := addr6(v6{x.hi + r.Uint64N(y.hi-x.hi+1), r.Uint64()})
+	x, y := ranges.Key6(first), ranges.Key6(last)
+	a := v6{Hi: x.Hi + r.Uint64N(y.Hi-x.Hi+1), Lo: r.Uint64()}.Addr()
 	if a.Less(first) || last.Less(a) {
 		return first
 	}
@@ -285,7 +287,7 @@ func visitRows(t *testing.T, name string, visit func(first, last netip.Addr, wan
 			visit(first, last, naivePoint(t, f[2], f[3]))
 		default:
 			p := netip.MustParsePrefix(f[0])
-			visit(p.Addr(), lastOf(p), naivePoint(t, f[7], f[8]))
+			visit(p.Addr(), ranges.Last(p), naivePoint(t, f[7], f[8]))
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -45,7 +46,7 @@ func unpacked(tb testing.TB, name string) []byte {
 	f, err := os.Open(name)
 	require.NoError(tb, err)
 	defer f.Close()
-	r, err := unpack.Reader(f)
+	r, err := unpack.Reader(f, 1<<32)
 	require.NoError(tb, err)
 	data, err := io.ReadAll(r)
 	require.NoError(tb, err)
@@ -87,7 +88,7 @@ func linear(rows []testRow, a netip.Addr) (Place, bool) {
 		}
 		if best >= 0 {
 			size, old := distance(r.Range), distance(rows[best].Range)
-			if c := size.compare(old); c > 0 || c == 0 && r.First.Less(rows[best].First) {
+			if c := size.Compare(old); c > 0 || c == 0 && r.First.Less(rows[best].First) {
 				continue
 			}
 		}
@@ -101,9 +102,9 @@ func linear(rows []testRow, a netip.Addr) (Place, bool) {
 
 func distance(r Range) v6 {
 	if r.First.Is4() {
-		return v6{0, uint64(key4(r.Last) - key4(r.First))}
+		return v6{Lo: uint64(ranges.Key4(r.Last) - ranges.Key4(r.First))}
 	}
-	return key6(r.Last).minus(key6(r.First))
+	return ranges.Key6(r.Last).Minus(ranges.Key6(r.First))
 }
 
 // places are what rows of tests have; of precision City, since Lookup scatters
@@ -130,10 +131,10 @@ func fuzzRows(data []byte) []testRow {
 		first, last := step(base, data[1]&31), step(base, data[2]&31)
 		// Some rows end or begin in other /64 networks.
 		if !base.Is4() && data[1]&0x80 != 0 {
-			first = addr6(v6{key6(first).hi + uint64(data[1]>>5&3), 0})
+			first = v6{Hi: ranges.Key6(first).Hi + uint64(data[1]>>5&3)}.Addr()
 		}
 		if !base.Is4() && data[2]&0x80 != 0 {
-			last = addr6(v6{key6(last).hi + uint64(data[2]>>5&3), math.MaxUint64})
+			last = v6{Hi: ranges.Key6(last).Hi + uint64(data[2]>>5&3), Lo: math.MaxUint64}.Addr()
 		}
 		if last.Less(first) {
 			first, last = last, first
@@ -536,7 +537,7 @@ func TestConcurrentLookups(t *testing.T) {
 	for i := range uint64(1000) {
 		rows = append(rows,
 			testRow{Range{addr4(uint32(i << 22)), addr4(uint32(i<<22 + 1<<22 - 1))}, places[1+i%4]},
-			testRow{Range{addr6(v6{i << 48, 0}), addr6(v6{i<<48 + 1<<48 - 1, math.MaxUint64})}, places[1+i%4]})
+			testRow{Range{v6{Hi: i << 48}.Addr(), v6{Hi: i<<48 + 1<<48 - 1, Lo: math.MaxUint64}.Addr()}, places[1+i%4]})
 	}
 	db := compileRows(t, rows)
 	var wg sync.WaitGroup

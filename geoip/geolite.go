@@ -90,7 +90,7 @@ func locationsOf(blocks string) string {
 func openLocations(blocks string) (where string, all map[string]location, err error) {
 	name := filepath.Join(filepath.Dir(blocks), locationsOf(filepath.Base(blocks)))
 	for _, suffix := range []string{"", ".gz", ".xz"} {
-		f, err := os.Open(name + suffix)
+		f, _, err := unpack.Open(name + suffix)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -98,7 +98,7 @@ func openLocations(blocks string) (where string, all map[string]location, err er
 			return "", nil, err
 		}
 		defer f.Close()
-		r, err := unpack.Reader(f)
+		r, err := unpack.Reader(f, maxLocations)
 		if err == nil {
 			all, err = readLocations(r)
 		}
@@ -109,6 +109,9 @@ func openLocations(blocks string) (where string, all map[string]location, err er
 	}
 	return "", nil, nil
 }
+
+// maxLocations is how many bytes a file of locations has at most; that of all cities has 20 MB.
+const maxLocations = 256 << 20
 
 func readLocations(r *bufio.Reader) (map[string]location, error) {
 	l := &lines{r: r}

@@ -1,87 +1,57 @@
 package geoip
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"time"
 
-	"github.com/oschwald/maxminddb-golang/v2"
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// isMMDB reports whether data ends with the metadata of a MaxMind DB file,
-// which begin within the last 128 KiB.
-// See https://maxmind.github.io/MaxMind-DB/.
-func isMMDB(data []byte) bool {
-	return bytes.Contains(data[max(0, len(data)-128<<10):], []byte("\xab\xcd\xefMaxMind.com"))
+// mmdbFields are what mmdbPlace looks at.
+var mmdbFields = mmdb.Fields{
+	"city":         {"names": {"en": nil}},
+	"country":      {"iso_code": nil},
+	"country_code": nil, "registered_country": {"iso_code": nil},
+	"postal": {"code": nil}, "postal_code": nil, "postcode": nil, "region": nil, "state1": nil, "subdivisions": nil,
+	"location": {"latitude": nil, "longitude": nil, "lat": nil, "lng": nil, "lon": nil},
+	"latitude": nil, "longitude": nil, "lat": nil, "lng": nil, "lon": nil,
 }
 
 // readMMDB adds the networks of a MaxMind DB file and returns when it was built.
 func readMMDB(b *builder, data []byte) (time.Time, error) {
-	r, err := maxminddb.OpenBytes(data)
+	r, err := mmdb.Open(data)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("damaged MaxMind DB: %w", err)
 	}
-	defer r.Close()
-	ids := make(map[uintptr]uint32)
-	n := uint(0)
-	for result := range r.Networks() {
-		// Every node of the tree has two records. More networks come from nodes
-		// that share others, and there could be 2^128.
-		if n++; n > 2*r.Metadata.NodeCount+2 {
-			return time.Time{}, errors.New("damaged MaxMind DB: more networks than the tree has records")
-		}
-		if err := result.Err(); err != nil {
+	ids := make(map[int]uint32)
+	for network, err := range r.Networks() {
+		if err != nil {
 			return time.Time{}, fmt.Errorf("damaged MaxMind DB: %w", err)
 		}
-		network := result.Prefix()
-		id, ok := ids[result.Offset()]
+		id, ok := ids[network.Record]
 		if !ok {
-			var v any
-			if err := result.Decode(&v); err != nil {
-				return time.Time{}, fmt.Errorf("damaged MaxMind DB: network %v: %w", network, err)
+			m, err := r.Record(network.Record, mmdbFields)
+			if err != nil {
+				return time.Time{}, fmt.Errorf("damaged MaxMind DB: network %v: %w", network.Prefix, err)
 			}
-			m, _ := v.(map[string]any)
 			if id, err = b.place(mmdbPlace(m)); err != nil {
-				return time.Time{}, fmt.Errorf("network %v: %w", network, err)
+				return time.Time{}, fmt.Errorf("network %v: %w", network.Prefix, err)
 			}
-			ids[result.Offset()] = id
+			ids[network.Record] = id
 		}
 		if id == 0 {
 			continue
 		}
-		if err := b.add(Range{network.Addr(), lastOf(network)}, id); err != nil {
-			return time.Time{}, fmt.Errorf("damaged MaxMind DB: %w", err)
+		if err := b.add(Range{network.Prefix.Addr(), ranges.Last(network.Prefix)}, id); err != nil {
+			return time.Time{}, fmt.Errorf("network %v: %w", network.Prefix, err)
 		}
 	}
 	if len(b.places) == 1 {
-		return time.Time{}, fmt.Errorf("no record of this %q database has coordinates or a country: not a table of places", r.Metadata.DatabaseType)
+		return time.Time{}, fmt.Errorf("no record of this %.60q database has coordinates or a country: not a table of places", r.Type)
 	}
-	if r.Metadata.BuildEpoch == 0 {
-		return time.Time{}, nil
-	}
-	return r.Metadata.BuildTime(), nil
-}
-
-// lastOf returns the last address of a network.
-func lastOf(p netip.Prefix) netip.Addr {
-	if p.Addr().Is4() {
-		k := key4(p.Addr()) | v4(1<<(32-p.Bits())-1)
-		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], uint32(k))
-		return netip.AddrFrom4(b)
-	}
-	k := key6(p.Addr())
-	if n := p.Bits(); n < 64 {
-		k.hi |= 1<<(64-n) - 1
-		k.lo = ^uint64(0)
-	} else {
-		k.lo |= 1<<(128-n) - 1
-	}
-	return addr6(k)
+	return r.Built, nil
 }
 
 // mmdbPlace returns the place of a record. MaxMind and DB-IP nest their fields,
@@ -145,8 +115,6 @@ func number(v any) (float64, bool) {
 	switch v := v.(type) {
 	case float64:
 		return v, true
-	case float32:
-		return float64(v), true
 	case string:
 		f, err := strconv.ParseFloat(v, 64)
 		return f, err == nil

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -159,23 +161,6 @@ func TestMMDBPlace(t *testing.T) {
 	}
 }
 
-func TestLastOf(t *testing.T) {
-	for prefix, want := range map[string]string{
-		"0.0.0.0/0":         "255.255.255.255",
-		"192.0.2.0/24":      "192.0.2.255",
-		"192.0.2.1/32":      "192.0.2.1",
-		"::/0":              "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-		"2001:db8::/32":     "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
-		"2001:db8::/64":     "2001:db8::ffff:ffff:ffff:ffff",
-		"2001:db8::/65":     "2001:db8::7fff:ffff:ffff:ffff",
-		"2001:db8::/127":    "2001:db8::1",
-		"2001:db8::ff/128":  "2001:db8::ff",
-		"2001:db8:0:1::/63": "2001:db8:0:1:ffff:ffff:ffff:ffff",
-	} {
-		assert.Equal(t, addr(want), lastOf(netip.MustParsePrefix(prefix).Masked()), prefix)
-	}
-}
-
 func TestOpenSharedNodes(t *testing.T) {
 	record := appendMMDB(nil, map[string]any{"country": "NL"})
 	// Both records of every node lead to the next one: 2^20 networks.
@@ -200,7 +185,7 @@ func FuzzReadMMDB(f *testing.F) {
 		f.Add(bad)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if !isMMDB(data) {
+		if !mmdb.Is(data) {
 			return
 		}
 		b := newBuilder()
@@ -257,7 +242,7 @@ func TestOpenCountryMMDB(t *testing.T) {
 	f, err := os.Open(name)
 	require.NoError(t, err)
 	defer f.Close()
-	z, err := unpack.Reader(f)
+	z, err := unpack.Reader(f, 1<<32)
 	require.NoError(t, err)
 	data, err := io.ReadAll(z)
 	require.NoError(t, err)
@@ -279,7 +264,7 @@ func TestOpenCountryMMDB(t *testing.T) {
 		if code == "" {
 			code = record.Registered.ISOCode
 		}
-		for _, a := range []netip.Addr{result.Prefix().Addr(), lastOf(result.Prefix())} {
+		for _, a := range []netip.Addr{result.Prefix().Addr(), ranges.Last(result.Prefix())} {
 			got, ok := db.Lookup(a)
 			if code == "" {
 				require.False(t, ok, "%v", a)

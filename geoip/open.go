@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -40,6 +43,10 @@ const understood = "understood are MaxMind DB files (.mmdb) of cities or countri
 //
 // Info.Date is what the files say of themselves, else when they were modified,
 // and the oldest of several.
+//
+// A text may have 4,294,967,296 bytes, an .mmdb file 1,073,741,824, all together
+// 16,777,216 rows, and what is compressed 250 times its size beyond 16 MiB. More is an
+// error: nobody who hands over a file decides what memory and time it costs.
 //
 // The files are read and compiled into memory, and may be changed or removed
 // afterwards; [OpenCached] does not compile again what it has compiled before.
@@ -95,7 +102,7 @@ func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, 
 		return nil, time.Time{}, pathless(err)
 	}
 	defer f.Close()
-	r, err := unpack.Reader(&counted{r: f, tell: progress})
+	r, err := unpack.Reader(&counted{r: f, tell: progress}, maxText)
 	if err != nil {
 		return nil, time.Time{}, pathless(err)
 	}
@@ -116,7 +123,7 @@ func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, 
 			said, err = readText(b, r, format)
 		}
 	case bytes.HasPrefix(head, []byte(magic)):
-		db, err := readCompiled(r)
+		db, err := readCompiled(r, info.Size())
 		return db, time.Time{}, err
 	default:
 		said, err = b.whole(r, info.Size())
@@ -128,27 +135,29 @@ func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, 
 	return nil, date, err
 }
 
+const (
+	maxText = 4 << 30 // bytes of a text; the largest that are published have 1 GB
+	maxDB   = 1 << 30 // bytes of a MaxMind DB file, which is held in memory
+)
+
 // expect makes room for the rows of a text of a size that begins with head: to
 // grow again and again costs more than to read. Where the text is compressed it
 // is too little.
 func (b *builder) expect(head []byte, size int64) {
-	if n := int64(bytes.Count(head, []byte("\n"))); n > 0 && int64(len(head)) < size {
-		b.rows4 = slices.Grow(b.rows4, int(min(size*n/int64(len(head)), 1<<24)))
+	if n := int64(bytes.Count(head, []byte("\n"))); n > 0 && int64(len(head)) < min(size, maxText) {
+		b.rows4 = slices.Grow(b.rows4, int(min(min(size, maxText)*n/int64(len(head)), ranges.Max)))
 	}
 }
 
 // whole adds the networks of a MaxMind DB file, which can only be told by its
 // end.
 func (b *builder) whole(r *bufio.Reader, size int64) (time.Time, error) {
-	var buf bytes.Buffer
-	// ReadFrom wants room to find the end of the file without growing.
-	buf.Grow(int(min(size, 1<<30)) + bytes.MinRead)
-	if _, err := buf.ReadFrom(r); err != nil {
+	data, err := unpack.All(r, size, maxDB)
+	if err != nil {
 		return time.Time{}, pathless(err)
 	}
-	data := buf.Bytes()
 	switch {
-	case isMMDB(data):
+	case mmdb.Is(data):
 		return readMMDB(b, data)
 	case bytes.IndexByte(data[:min(len(data), 4096)], 0) >= 0:
 		return time.Time{}, errors.New("binary data without the metadata that ends a MaxMind DB file: cut short, or not a table of places; " + understood)
@@ -156,8 +165,8 @@ func (b *builder) whole(r *bufio.Reader, size int64) (time.Time, error) {
 	return time.Time{}, errors.New("not a table of places; " + understood)
 }
 
-func readCompiled(r io.Reader) (*DB, error) {
-	data, err := io.ReadAll(r)
+func readCompiled(r io.Reader, size int64) (*DB, error) {
+	data, err := unpack.All(r, size, math.MaxInt32) // as large as encode makes one
 	if err != nil {
 		return nil, pathless(err)
 	}

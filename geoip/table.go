@@ -500,13 +500,13 @@ func (t *table) starts6(yield func(netip.Addr, uint32) bool) bool {
 	for i := range t.n6 {
 		hi, id := t.u64(t.hi6+8*i), t.id(t.id6, i)
 		if id != uint32(t.np) {
-			if !yield(addr6(v6{hi, 0}), id) {
+			if !yield(v6{Hi: hi}.Addr(), id) {
 				return false
 			}
 			continue
 		}
 		for ; f < t.nf && t.u64(t.fine+16*f) == hi; f++ {
-			if !yield(addr6(v6{hi, t.u64(t.fine + 16*f + 8)}), t.id(t.idf, f)) {
+			if !yield(v6{Hi: hi, Lo: t.u64(t.fine + 16*f + 8)}.Addr(), t.id(t.idf, f)) {
 				return false
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // A textFormat is how a table of lines is read.
@@ -214,8 +216,10 @@ func (l *lines) next() ([]byte, error) {
 func readText(b *builder, r *bufio.Reader, format *textFormat) (date time.Time, err error) {
 	l := &lines{r: r}
 	found := false
-	// Rows of one place say the same behind the addresses.
+	// Rows of one place say the same behind the addresses. So many and short ones are
+	// remembered that no text fills the memory with them.
 	ids := make(map[string]uint32)
+	const maxIDs, maxRest = 1 << 20, 512
 	var fields [][]byte
 	for {
 		line, err := l.next()
@@ -258,7 +262,7 @@ func readText(b *builder, r *bufio.Reader, format *textFormat) (date time.Time, 
 			if err != nil {
 				return date, fmt.Errorf("line %d: %w", l.n, err)
 			}
-			if addresses != nil {
+			if addresses != nil && len(ids) < maxIDs && len(rest) <= maxRest {
 				ids[string(rest)] = id
 			}
 		}
@@ -301,7 +305,7 @@ func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 		if id == 0 {
 			return nil
 		}
-		return b.add(Range{p.Masked().Addr(), lastOf(p.Masked())}, id)
+		return b.add(Range{p.Masked().Addr(), ranges.Last(p.Masked())}, id)
 	}
 	one, two, _ := bytes.Cut(addresses, []byte{format.sep})
 	one, two = bytes.Trim(one, `"`), bytes.Trim(two, `"`)
@@ -330,8 +334,7 @@ func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 	if format.hosts {
 		first, last = repair(first, last)
 	}
-	b.rows4 = append(b.rows4, row[v4]{v4(first), v4(last), id})
-	return nil
+	return b.add4(v4(first), v4(last), id)
 }
 
 // repair widens a range that was a network without its first and last address
@@ -345,9 +348,7 @@ func repair(first, last uint32) (uint32, uint32) {
 	return first, last
 }
 
-func addr4(ip uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte{byte(ip >> 24), byte(ip >> 16), byte(ip >> 8), byte(ip)})
-}
+func addr4(ip uint32) netip.Addr { return v4(ip).Addr() }
 
 // parseAddr parses an address, which may be IPv4 in decimal.
 func parseAddr(s []byte) (netip.Addr, bool) {

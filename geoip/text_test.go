@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 func TestOpenCSV(t *testing.T) {
@@ -87,7 +89,7 @@ func naiveCSV(data []byte) []testRow {
 		// The first and the last host of a network stand for it all.
 		for bits := 30; bits >= 0; bits-- {
 			p := netip.PrefixFrom(addr4(uint32(first)), bits).Masked()
-			if p.Addr().Next() == addr4(uint32(first)) && lastOf(p).Prev() == addr4(uint32(last)) {
+			if p.Addr().Next() == addr4(uint32(first)) && ranges.Last(p).Prev() == addr4(uint32(last)) {
 				first, last = first-1, last+1
 				break
 			}

@@ -13,19 +13,17 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/internal/program"
 )
 
 // version is set by the linker for releases.
@@ -35,15 +33,11 @@ func main() {
 	// An agent is to be cheap while nothing happens: with more processors the
 	// scheduler wakes threads for each other.
 	runtime.GOMAXPROCS(1)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := service(ctx, os.Args[1:], func(ctx context.Context, args []string, stderr io.Writer) error {
-		return run(ctx, args, os.Stdout, stderr)
-	})
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "connmap-agent:", strings.TrimPrefix(err.Error(), "feed: "))
-		os.Exit(1)
-	}
+	program.Main("connmap-agent", func(ctx context.Context, stdout, stderr io.Writer) error {
+		return service(ctx, os.Args[1:], stderr, func(ctx context.Context, args []string, stderr io.Writer) error {
+			return run(ctx, args, stdout, stderr)
+		})
+	}, "feed")
 }
 
 // options is what the command line says.
@@ -227,7 +221,7 @@ func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON
 	select {
 	case err := <-ended:
 		return err
-	case <-time.After(time.Second):
+	case <-time.After(500 * time.Millisecond):
 		return nil
 	}
 }

@@ -37,13 +37,13 @@ root alone, to %s and the property list to
 
 // service runs the agent. As a service it empties a log that has grown: launchd would let
 // it grow for ever, by a line each time that it starts an agent whose token is wrong.
-func service(ctx context.Context, args []string, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
+func service(ctx context.Context, args []string, stderr io.Writer, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
 	if log, err := os.Stat(logFile); err == nil && log.Size() > biggestLog {
 		if ours, err := os.Stderr.Stat(); err == nil && os.SameFile(ours, log) {
 			os.Stderr.Truncate(0)
 		}
 	}
-	return agent(ctx, args, os.Stderr)
+	return agent(ctx, args, stderr)
 }
 
 func (in *installer) install(ctx context.Context) error {

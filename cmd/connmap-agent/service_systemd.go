@@ -84,8 +84,8 @@ WantedBy=multi-user.target
 `
 
 // service runs the agent: systemd wants nothing else of it.
-func service(ctx context.Context, args []string, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
-	return agent(ctx, args, os.Stderr)
+func service(ctx context.Context, args []string, stderr io.Writer, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
+	return agent(ctx, args, stderr)
 }
 
 func (in *installer) install(ctx context.Context) error {

@@ -66,9 +66,9 @@ folder and writes what goes wrong to the event log. This is experimental.`, prog
 const asService = "service"
 
 // service runs the agent, as a service if Windows has started it as one.
-func service(ctx context.Context, args []string, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
+func service(ctx context.Context, args []string, stderr io.Writer, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
 	if len(args) == 0 || args[0] != asService {
-		return agent(ctx, args, os.Stderr)
+		return agent(ctx, args, stderr)
 	}
 	events, err := eventlog.Open(serviceName)
 	if err != nil {

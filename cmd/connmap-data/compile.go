@@ -39,7 +39,7 @@ without reading it whole. It does not go to the network.`)
 		return err
 	}
 	began := time.Now()
-	b := &bar{w: a.stderr, terminal: a.terminal, name: "compile", delay: time.Second}
+	b := &bar{w: a.stderr, screen: a.screen, name: "compile", delay: time.Second}
 	info, err := geoip.CompileFile(source, target, func(done, size int64) {
 		if b.begin.IsZero() {
 			b.start(0, size)

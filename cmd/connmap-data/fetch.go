@@ -12,29 +12,39 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // A fetcher downloads files. All that this program does on the network is in
 // this file.
 type fetcher struct {
 	client func() *http.Client
-	stall  time.Duration // without a byte for so long, a connection is given up
+	stall  time.Duration // after which a connection is given up that has brought less than minRate
+	most   time.Duration // for all tries of a data set
 	pause  time.Duration // before the first retry, doubled for each further one
 }
 
-// retries is how often a download goes on after its connection broke.
-const retries = 3
+const (
+	minRate   = 1024     // bytes a second: of a modem
+	retries   = 3        // how often a download goes on after its connection broke
+	stretch   = 1 << 20  // bytes after which it counts as a first try again
+	maxHeader = 64 << 10 // bytes of a response's header
+)
 
 var (
 	errUnchanged = errors.New("unchanged")
 	errNotFound  = errors.New("not found (404)")
 	errStalled   = errors.New("no data for too long")
-	errRedirect  = errors.New("redirected from https to http: refused")
-	errCircle    = errors.New("redirected 10 times: refused")
+	errSlow      = fmt.Errorf("less than %s a second", size(minRate))
+	errLong      = errors.New("not done in time; the next update goes on from there")
+	errRefused   = errors.New("refused") // a redirect
 )
 
 // passing is an error that may be gone at the next try.
@@ -47,63 +57,129 @@ func newClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = (&net.Dialer{Timeout: 15 * time.Second}).DialContext
 	t.TLSHandshakeTimeout = 15 * time.Second
-	return &http.Client{Transport: t, CheckRedirect: checkRedirect}
+	t.MaxResponseHeaderBytes = maxHeader
+	return &http.Client{Transport: t}
 }
 
-func checkRedirect(r *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return errCircle
+// do sends a request, and follows redirects to the same server or, by https alone, to one of
+// hosts.
+func do(client *http.Client, req *http.Request, hosts []string) (*http.Response, error) {
+	c := *client
+	c.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		from := via[0].URL
+		switch {
+		case len(via) >= 10:
+			return fmt.Errorf("redirected 10 times: %w", errRefused)
+		case r.URL.Scheme == "http" && from.Scheme == "https":
+			return fmt.Errorf("redirected from https to http: %w", errRefused)
+		case r.URL.Host == from.Host && (r.URL.Scheme == "http" || r.URL.Scheme == "https"):
+		case r.URL.Scheme != "https" || r.URL.Port() != "" && r.URL.Port() != "443" ||
+			r.URL.Hostname() != from.Hostname() && !slices.Contains(hosts, r.URL.Hostname()):
+			return fmt.Errorf("redirected to %.*q, which is no server of this data set: %w", terminal.Reply, r.URL.Scheme+"://"+r.URL.Host, errRefused)
+		}
+		// It may hold a key.
+		r.Header.Del("Referer")
+		return nil
 	}
-	if via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
-		return errRedirect
-	}
-	// It may hold a key.
-	r.Header.Del("Referer")
-	return nil
+	return c.Do(req)
 }
 
 // A download is one file on its way.
 type download struct {
 	url   string
+	hosts []string            // to which the server may redirect
 	sign  func(*http.Request) // may be nil
 	part  string              // name of the file that grows
 	limit int64
 	rec   *record
 	save  func() error // keeps rec
 	bar   *bar
+
+	received int64 // in all tries
 }
 
 // fetch downloads what is new into the part file, going on where an earlier
 // run stopped. errUnchanged says that the file in use is the newest.
-func (f *fetcher) fetch(ctx context.Context, client *http.Client, d *download) error {
+func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download) error {
+	ctx, cancel := context.WithTimeoutCause(parent, f.most, errLong)
+	defer cancel()
 	pause := f.pause
 	for try := 0; ; try++ {
+		before := d.received
 		err := f.attempt(ctx, client, d)
-		if ctx.Err() != nil && err != nil {
-			return ctx.Err()
+		switch {
+		case err != nil && parent.Err() != nil:
+			return parent.Err()
+		case err != nil && ctx.Err() != nil:
+			return passing{errLong}
 		}
 		var p passing
 		if !errors.As(err, &p) {
 			return err
 		}
+		if d.received-before >= stretch {
+			try, pause = 0, f.pause
+		}
 		if try == retries {
-			return fmt.Errorf("%w; tried %d times", p.error, try+1)
+			return passing{fmt.Errorf("%w; tried %d times", p.error, try+1)}
 		}
 		d.bar.note("%v; trying again", p.error)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-time.After(pause):
 		}
 		pause *= 2
 	}
 }
 
+// A watch gives a connection up that brings less than minRate.
+type watch struct {
+	mu     sync.Mutex
+	timer  *time.Timer
+	window time.Duration
+	got    int64 // in this window
+	ended  bool
+}
+
+func startWatch(window time.Duration, giveUp context.CancelCauseFunc) *watch {
+	w := &watch{window: window}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(window, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case w.ended:
+		case w.got == 0:
+			giveUp(errStalled)
+		case float64(w.got) < minRate*window.Seconds():
+			giveUp(errSlow)
+		default:
+			w.got = 0
+			w.timer.Reset(window)
+		}
+	})
+	return w
+}
+
+func (w *watch) add(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.got += int64(n)
+}
+
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.timer.Stop()
+}
+
 func (f *fetcher) attempt(parent context.Context, client *http.Client, d *download) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	watch := time.AfterFunc(f.stall, func() { cancel(errStalled) })
-	defer watch.Stop()
+	watch := startWatch(f.stall, cancel)
+	defer watch.stop()
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url, nil)
 	if err != nil {
@@ -134,11 +210,15 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		}
 	}
 
-	resp, err := client.Do(req)
+	resp, err := do(client, req, d.hosts)
 	if err != nil {
 		return broken(ctx, err)
 	}
 	defer resp.Body.Close()
+	total := int64(-1)
+	if resp.ContentLength >= 0 {
+		total = resp.ContentLength
+	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusNotModified && have == 0 && d.rec.File != nil:
 		return errUnchanged
@@ -150,25 +230,22 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 	case code == http.StatusOK:
 		have = 0
 	case code == http.StatusPartialContent && have > 0:
-		start, total, ok := contentRange(resp.Header.Get("Content-Range"))
-		if !ok || start != have || d.rec.Part.Size >= 0 && total != d.rec.Part.Size {
+		start, all, ok := contentRange(resp.Header.Get("Content-Range"))
+		if !ok || start != have || all < have || d.rec.Part.Size >= 0 && all != d.rec.Part.Size {
 			return d.restart("the server sends another part of the file than asked for")
 		}
+		total = all
 	case code == http.StatusNotFound:
 		return errNotFound
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return fmt.Errorf("the server refuses: %s", resp.Status)
+		return fmt.Errorf("the server refuses: %s", status(resp))
 	case code >= 500 || code == http.StatusTooManyRequests:
-		return passing{fmt.Errorf("the server answers %s", resp.Status)}
+		return passing{fmt.Errorf("the server answers %s", status(resp))}
 	default:
-		return fmt.Errorf("the server answers %s", resp.Status)
+		return fmt.Errorf("the server answers %s", status(resp))
 	}
 	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); t == "text/html" || t == "application/xhtml+xml" {
 		return errWebPage
-	}
-	total := int64(-1)
-	if resp.ContentLength >= 0 {
-		total = have + resp.ContentLength
 	}
 	if total > d.limit {
 		return d.tooLarge()
@@ -176,14 +253,27 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 	if have == 0 {
 		d.rec.Part = &revision{
 			URL: origin, Size: total,
-			ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
+			ETag: tag(resp, "ETag"), LastModified: tag(resp, "Last-Modified"),
 		}
 	}
-	return d.receive(ctx, resp.Body, have, total, func() { watch.Reset(f.stall) })
+	return d.receive(ctx, resp.Body, have, total, watch.add)
 }
 
+// tag is a field of a response that is sent back to the server the next time; empty if it is
+// longer than any.
+func tag(r *http.Response, name string) string {
+	s := r.Header.Get(name)
+	if len(s) > terminal.Reply || terminal.Clean(s, len(s)) != s {
+		return ""
+	}
+	return s
+}
+
+// status is what a server says of a request.
+func status(r *http.Response) string { return terminal.Clean(r.Status, terminal.Reply) }
+
 // receive writes the body to the part file, from offset have on.
-func (d *download) receive(ctx context.Context, body io.Reader, have, total int64, alive func()) (err error) {
+func (d *download) receive(ctx context.Context, body io.Reader, have, total int64, came func(n int)) (err error) {
 	defer func() {
 		if errors.Is(err, syscall.ENOSPC) {
 			err = d.full(have, total)
@@ -213,8 +303,9 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 	for {
 		n, readErr := body.Read(buf)
 		if n > 0 {
-			alive()
-			if have+int64(n) > d.limit {
+			came(n)
+			// A file that always begins anew is not paid for either.
+			if d.received += int64(n); have+int64(n) > d.limit || d.received > 2*d.limit {
 				return d.tooLarge()
 			}
 			written, err := file.Write(buf[:n])
@@ -225,13 +316,20 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 			d.bar.set(have)
 		}
 		if readErr == io.EOF {
-			return file.Sync()
+			if total >= 0 && have != total {
+				readErr = io.ErrUnexpectedEOF
+			} else {
+				return file.Sync()
+			}
 		}
 		if readErr != nil {
 			return broken(ctx, readErr)
 		}
 	}
 }
+
+// resumable reports whether the next update can go on from the part file.
+func (d *download) resumable() bool { return d.rec.Part != nil && d.rec.Part.validator() != "" }
 
 // discard removes the part file, which is of no more use.
 func (d *download) discard() {
@@ -267,7 +365,7 @@ func fullError(name string, have, total int64) error {
 
 // broken says what broke a connection, and whether to try again.
 func broken(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause == errStalled {
+	if cause := context.Cause(ctx); cause == errStalled || cause == errSlow {
 		return passing{cause}
 	} else if cause != nil {
 		return cause
@@ -278,12 +376,13 @@ func broken(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &dns) && !dns.IsTimeout && !dns.IsTemporary, errors.As(err, &cert),
 		// Of a resolver that cannot be reached, only the text is passed on.
-		strings.Contains(err.Error(), syscall.ENETUNREACH.Error()), errors.Is(err, errRedirect), errors.Is(err, errCircle):
+		strings.Contains(err.Error(), syscall.ENETUNREACH.Error()), errors.Is(err, errRefused):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return passing{errors.New("the connection broke")}
 	}
-	return passing{err}
+	// It may quote what a server sent.
+	return passing{errors.New(terminal.Clean(err.Error(), terminal.Reply))}
 }
 
 // unwrapURL takes the URL out of an error: it may hold a key.
@@ -313,26 +412,26 @@ func contentRange(s string) (start, total int64, ok bool) {
 }
 
 // fetchText downloads a few lines, such as a checksum.
-func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address string, sign func(*http.Request)) (string, error) {
+func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address string, d *download) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.stall, errStalled)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return "", unwrapURL(err)
 	}
-	if sign != nil {
-		sign(req)
+	if d.sign != nil {
+		d.sign(req)
 	}
-	resp, err := client.Do(req)
+	resp, err := do(client, req, d.hosts)
 	if err != nil {
 		return "", broken(ctx, err)
 	}
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode >= 500:
-		return "", passing{fmt.Errorf("the server answers %s", resp.Status)}
+		return "", passing{fmt.Errorf("the server answers %s", status(resp))}
 	case resp.StatusCode != http.StatusOK:
-		return "", fmt.Errorf("the server answers %s", resp.Status)
+		return "", fmt.Errorf("the server answers %s", status(resp))
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	if err != nil {

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/oschwald/maxminddb-golang/v2"
-
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/terminal"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -34,18 +33,17 @@ var errWebPage = errors.New("a web page, not data: is there a login or captive p
 
 // inspect reads a file to its end, recognises it by its content, counts its
 // rows and checks the form of each. Damage, gzip's included, is an error that
-// says where; a file of an unknown kind is not.
-func inspect(name string) (content, error) {
-	f, err := os.Open(name)
+// says where, and so is more than most bytes of content; a file of an unknown kind is not.
+func inspect(name string, most int64) (content, error) {
+	f, info, err := unpack.Open(name)
 	if err != nil {
 		return content{}, err
 	}
 	defer f.Close()
-	r, err := unpack.Reader(f)
+	r, err := unpack.Reader(f, most)
 	if err != nil {
 		return content{}, err
 	}
-	r = bufio.NewReaderSize(&capped{r, unpackedLimit}, 256<<10)
 	head, err := r.Peek(64 << 10)
 	switch {
 	case err != nil && err != io.EOF:
@@ -57,23 +55,9 @@ func inspect(name string) (content, error) {
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
 		return content{kind: "SQLite database"}, nil
 	case bytes.IndexByte(head, 0) >= 0:
-		return inspectBinary(name, r, head)
+		return inspectBinary(name, r, info.Size(), head)
 	}
 	return inspectText(r, head)
-}
-
-// A capped reader fails after a number of bytes.
-type capped struct {
-	io.Reader
-	left int64
-}
-
-func (c *capped) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	if c.left -= int64(n); c.left < 0 {
-		return 0, errors.New("unpacks to more than any data set has")
-	}
-	return n, err
 }
 
 // cutOff reports that a file has clearly fewer rows than it says.
@@ -93,7 +77,7 @@ func isWebPage(head []byte) bool {
 	return bytes.HasPrefix(head, []byte("<!doctype html")) || bytes.HasPrefix(head, []byte("<html"))
 }
 
-func inspectBinary(name string, r io.Reader, head []byte) (content, error) {
+func inspectBinary(name string, r io.Reader, size int64, head []byte) (content, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("\xcf\x9a\x57\x13")):
 		_, err := io.Copy(io.Discard, r)
@@ -112,30 +96,23 @@ func inspectBinary(name string, r io.Reader, head []byte) (content, error) {
 		info := db.Info()
 		return content{kind: "compiled places", rows: int64(info.Ranges), date: info.Date}, nil
 	}
-	all, err := io.ReadAll(&capped{r, 1 << 30})
+	all, err := unpack.All(r, size, maxDB)
 	if err != nil {
 		return content{}, damaged(err)
 	}
-	if !bytes.Contains(all[max(0, len(all)-128<<10):], []byte("\xab\xcd\xefMaxMind.com")) {
+	if !mmdb.Is(all) {
 		return content{}, nil
 	}
-	db, err := maxminddb.OpenBytes(all)
+	db, err := mmdb.Open(all)
 	if err != nil {
 		return content{}, damaged(err)
 	}
-	defer db.Close()
-	c := content{kind: "MaxMind DB " + db.Metadata.DatabaseType}
-	if db.Metadata.BuildEpoch != 0 {
-		c.date = db.Metadata.BuildTime().UTC()
-	}
-	for n := range db.Networks() {
-		if err := n.Err(); err != nil {
+	c := content{kind: "MaxMind DB " + terminal.Clean(db.Type, terminal.Reply), date: db.Built}
+	for _, err := range db.Networks() {
+		if err != nil {
 			return content{}, damaged(err)
 		}
-		// A damaged tree may seem to have 2^128 networks.
-		if c.rows++; c.rows > 2*int64(db.Metadata.NodeCount)+2 {
-			return content{}, errors.New("damaged: more networks than the tree has records")
-		}
+		c.rows++
 	}
 	return c, nil
 }
@@ -284,7 +261,7 @@ func inspectText(r io.Reader, head []byte) (content, error) {
 		c.kind, count = "CAIDA as-org2info", orgRows()
 	case strings.HasPrefix(line, "2") && strings.Count(line, "|") == 6:
 		field := strings.Split(line, "|")
-		c.kind, count = "delegations of "+field[1], delegation
+		c.kind, count = "delegations of "+terminal.Clean(field[1], 20), delegation
 		c.promised, _ = strconv.ParseInt(field[3], 10, 64)
 		for _, date := range []string{field[5], field[2]} {
 			if t, err := time.Parse("20060102", date); err == nil {
@@ -317,6 +294,9 @@ func inspectText(r io.Reader, head []byte) (content, error) {
 			continue
 		}
 		ok, err := count(line)
+		if e := lines.Err(); e != nil {
+			err = damaged(e) // so that the line is not whole
+		}
 		if err != nil {
 			return c, fmt.Errorf("line %d: %w", n, err)
 		}

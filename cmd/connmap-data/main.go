@@ -12,33 +12,33 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/adrg/xdg"
+
+	"github.com/connmapgo/connmap/internal/program"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // version is set by the linker for releases.
 var version = "development"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "connmap-data:", strings.TrimPrefix(err.Error(), "geoip: "))
-		os.Exit(1)
-	}
+	program.Main("connmap-data", func(ctx context.Context, stdout, stderr io.Writer) error {
+		return run(ctx, os.Args[1:], stdout, stderr)
+	}, "geoip")
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	a := &app{
-		stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
+		stdout: stdout, stderr: stderr,
 		sets: sets(), now: time.Now, getenv: os.Getenv,
-		network: fetcher{client: newClient, stall: 30 * time.Second, pause: time.Second},
+		network: fetcher{client: newClient, stall: 30 * time.Second, most: 2 * time.Hour, pause: time.Second},
+	}
+	if terminal.Is(os.Stderr) {
+		a.screen = os.Stderr
 	}
 	return a.run(ctx, args)
 }
@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // An app is one run of the command. Tests change what it knows of the world.
 type app struct {
 	stdout, stderr io.Writer
-	terminal       bool // stderr is one
+	screen         io.Writer // the terminal, for what is drawn again and again; nil: there is none
 	sets           []set
 	now            func() time.Time
 	getenv         func(string) string
@@ -115,7 +115,9 @@ func (a *app) runUpdate(ctx context.Context, args []string) error {
 Downloads the default data sets, or those that are named, into the data folder,
 if there is something newer. A file is replaced only by one that was read whole
 and found good; until then, and after any failure, the old one stays in use.
-An interrupted download goes on where it stopped. connmap-data -h lists the names.`)
+An interrupted download goes on where it stopped, for a week. One that brings
+less than 1 kB a second, or takes more than two hours, is given up until the
+next update. connmap-data -h lists the names.`)
 	dir := dataFlag(f)
 	from := f.String("from", "", "`URL` of a mirror that has the same paths, instead of the sites themselves; keys are not sent to it")
 	names, err := parse(f, args)

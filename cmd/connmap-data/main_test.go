@@ -334,7 +334,7 @@ func archive(t *testing.T) []byte {
 func TestMaxMind(t *testing.T) {
 	const path = "/geoip/databases/GeoLite2-ASN/download?suffix=tar.gz"
 	s, to := serve(t), newTool(t)
-	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}, CheckRedirect: checkRedirect} }
+	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}} }
 	// The content is not what this test is about.
 	for i := range to.sets {
 		if to.sets[i].name == "maxmind-asn" {
@@ -378,7 +378,7 @@ func TestMaxMind(t *testing.T) {
 
 func TestIPinfo(t *testing.T) {
 	s, to := serve(t), newTool(t)
-	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}, CheckRedirect: checkRedirect} }
+	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}} }
 	text := "network,country,country_code,continent,continent_code,asn,as_name,as_domain\n" +
 		strings.Repeat("192.0.2.0/24,Germany,DE,Europe,EU,AS64496,\"Example, Inc.\",example.com\n198.51.100.7,,,,,,,\n", 5)
 	s.files["/moved"] = pack(t, text)
@@ -388,7 +388,7 @@ func TestIPinfo(t *testing.T) {
 			return false
 		}
 		if r.URL.Query().Get("token") == "geheim" {
-			http.Redirect(w, r, "https://files.example.com/moved", http.StatusFound)
+			http.Redirect(w, r, "https://dl.assets.ipinfo.io/moved", http.StatusFound)
 		} else {
 			w.WriteHeader(http.StatusForbidden)
 		}
@@ -446,6 +446,7 @@ func TestStatus(t *testing.T) {
 	require.NoError(t, to.update(s, "dbip-city", "rir-apnic"))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "mine.csv"), []byte("16777217,16777470,-33.6629,151.3986\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "notes.txt"), []byte("Dear diary\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "\x1b[2Jnotes.txt"), []byte("network,geoname_id\n\x1b[2J\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "history.sqlite"), []byte("SQLite format 3\x00"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "old.csv.gz"), pack(t, dbip(9))[:300], 0o644))
 	to.now = func() time.Time { return today.AddDate(0, 0, 10) }
@@ -479,6 +480,8 @@ func TestStatus(t *testing.T) {
 	to.out.Reset()
 	require.NoError(t, to.run(t.Context(), []string{"status", "-data", to.dir}))
 	assert.Contains(t, to.out.String(), "dbip-city: CC BY 4.0\n  "+s.URL+dbipPath+"\n  IP Geolocation by DB-IP, https://db-ip.com\n")
+	assert.NotContains(t, to.out.String(), "\x1b")
+	assert.Contains(t, to.out.String(), "\uFFFD[2Jnotes.txt")
 	assert.Regexp(t, `rir-apnic +delegated-apnic-extended-latest +2026-11-24 +11 days +100 +\S+ kB +update due`, to.out.String())
 }
 
@@ -490,7 +493,7 @@ func TestCompile(t *testing.T) {
 	require.NoError(t, os.WriteFile(source, pack(t, dbip(20)), 0o644))
 	require.NoError(t, to.run(t.Context(), []string{"compile", source}))
 	assert.Regexp(t, `/dbip\.cmgeo: \d+ rows of 20`, to.out.String())
-	c, err := inspect(filepath.Join(to.dir, "dbip.cmgeo"))
+	c, err := inspect(filepath.Join(to.dir, "dbip.cmgeo"), unpackedLimit)
 	require.NoError(t, err)
 	assert.Equal(t, "compiled places", c.kind)
 	assert.Positive(t, c.rows)

@@ -3,34 +3,18 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 )
 
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	// The null device is a character device too.
-	null, err := os.Stat(os.DevNull)
-	return err != nil || !os.SameFile(info, null)
-}
-
 // A bar shows how far a piece of work is: on a terminal in a line that is
 // drawn again, at most 10 times a second, elsewhere in one line at its start.
 type bar struct {
-	w        io.Writer
-	terminal bool
-	name     string
-	from     string        // where the data come from; empty: there is no line at the start
-	delay    time.Duration // on a terminal, before it appears
+	w      io.Writer
+	screen io.Writer // the terminal; nil: there is none
+	name   string
+	from   string        // where the data come from; empty: there is no line at the start
+	delay  time.Duration // on a terminal, before it appears
 
 	begin, drawn time.Time
 	began        int64 // bytes that were there at the start
@@ -41,7 +25,7 @@ type bar struct {
 // start begins anew with have of total bytes done.
 func (b *bar) start(have, total int64) {
 	b.begin, b.began, b.total = time.Now(), have, total
-	if b.terminal || b.from == "" {
+	if b.screen != nil || b.from == "" {
 		return
 	}
 	line := b.name + ": downloading " + b.from
@@ -57,11 +41,11 @@ func (b *bar) start(have, total int64) {
 // set says how many bytes are done.
 func (b *bar) set(done int64) {
 	now := time.Now()
-	if !b.terminal || now.Sub(b.drawn) < 100*time.Millisecond || now.Sub(b.begin) < b.delay {
+	if b.screen == nil || now.Sub(b.drawn) < 100*time.Millisecond || now.Sub(b.begin) < b.delay {
 		return
 	}
 	b.drawn, b.shown = now, true
-	fmt.Fprintf(b.w, "\r\x1b[K%s", b.line(done, now.Sub(b.begin)))
+	fmt.Fprintf(b.screen, "\r\x1b[K%s", b.line(done, now.Sub(b.begin)))
 }
 
 // line is the bar after a time, in at most 79 columns.
@@ -95,16 +79,16 @@ func (b *bar) note(format string, args ...any) {
 
 // busy says what is being done that has no measure.
 func (b *bar) busy(what string) {
-	if b.terminal {
+	if b.screen != nil {
 		b.shown = true
-		fmt.Fprintf(b.w, "\r\x1b[K%-15s %s", b.name, what)
+		fmt.Fprintf(b.screen, "\r\x1b[K%-15s %s", b.name, what)
 	}
 }
 
 // clear takes the bar off the terminal.
 func (b *bar) clear() {
 	if b.shown {
-		fmt.Fprint(b.w, "\r\x1b[K")
+		fmt.Fprint(b.screen, "\r\x1b[K")
 		b.shown = false
 	}
 }

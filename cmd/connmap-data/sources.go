@@ -15,7 +15,8 @@ type set struct {
 	file string // in the data folder
 	// url holds {LAYOUT} where the month stands, a layout of package time.
 	url    string
-	months int // how many months before the current one to try
+	months int      // how many months before the current one to try
+	hosts  []string // others to which its server redirects, by https
 	key    key
 	kinds  []string // what the content may be, as inspect says it
 	// archive means that a .tar.gz is downloaded, with a checksum beside it,
@@ -188,6 +189,7 @@ func sets() []set {
 	} {
 		all = append(all, set{
 			name: m.name, file: m.edition + ".mmdb", optIn: true, archive: true, key: maxmindKey,
+			hosts:   []string{"mm-prod-geoip-databases.a2649acb697e2c09b632799562c076f2.r2.cloudflarestorage.com"},
 			url:     "https://download.maxmind.com/geoip/databases/" + m.edition + "/download?suffix=tar.gz",
 			kinds:   []string{"MaxMind DB " + m.edition},
 			minRows: m.minRows, limit: 512 * mb, stale: 7 * day,
@@ -199,6 +201,7 @@ func sets() []set {
 	}
 	return append(all, set{
 		name: "ipinfo-lite", file: "ipinfo_lite.csv.gz", optIn: true, key: ipinfoKey,
+		hosts:   []string{"dl.assets.ipinfo.io"},
 		url:     "https://ipinfo.io/data/ipinfo_lite.csv.gz",
 		kinds:   []string{"IPinfo Lite CSV"},
 		minRows: 500_000, limit: 512 * mb, stale: 7 * day,
@@ -215,6 +218,9 @@ func registry(name string) string {
 	}
 	return strings.ToUpper(name)
 }
+
+// content is how many bytes a file may have when it is unpacked.
+func (s set) content() int64 { return min(16*s.limit, unpackedLimit) }
 
 // matches reports whether content of a kind is of the set.
 func (s set) matches(kind string) bool { return slices.Contains(s.kinds, kind) }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // A state is what status tells of a data set.
@@ -105,7 +107,7 @@ func (st *state) describe(name string, known *revision) {
 		st.Date = &date
 		return
 	}
-	c, err := inspect(name)
+	c, err := inspect(name, unpackedLimit)
 	if err == nil {
 		err = c.cutOff()
 	}
@@ -128,8 +130,10 @@ func (a *app) stale(s set, date *time.Time, known *revision) bool {
 }
 
 func (a *app) printStatus(dir string, states []state) error {
-	fmt.Fprintf(a.stdout, "%s\n\n", dir)
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	// Files and what they hold may have any names.
+	out := &terminal.Writer{W: a.stdout}
+	fmt.Fprintf(out, "%s\n\n", dir)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DATA SET\tFILE\tDATE\tAGE\tROWS\tSIZE\t")
 	for _, st := range states {
 		date, age := "", ""
@@ -155,7 +159,7 @@ func (a *app) printStatus(dir string, states []state) error {
 		if st.Set == "" || st.Missing {
 			continue
 		}
-		fmt.Fprintf(a.stdout, "%s%s: %s\n  %s\n  %s\n", heading, st.Set, st.Licence, st.Source, st.Attribution)
+		fmt.Fprintf(out, "%s%s: %s\n  %s\n  %s\n", heading, st.Set, st.Licence, st.Source, st.Attribution)
 		heading = ""
 	}
 	return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/internal/lock"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // lockFolder locks a folder against other updates until the result is closed.
@@ -49,10 +49,11 @@ func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []
 		return err
 	}
 	defer locked.Close()
+	a.tidy(dir)
 	client := a.network.client()
 	var failed []string
 	for _, s := range chosen {
-		b := &bar{w: a.stderr, terminal: a.terminal, name: s.name}
+		b := &bar{w: a.stderr, screen: a.screen, name: s.name}
 		done, err := a.updateOne(ctx, client, filepath.Join(dir, s.file), mirror, s, b)
 		b.clear()
 		if ctx.Err() != nil {
@@ -81,7 +82,7 @@ func prepare(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("the data folder cannot be made: %w; -data names another", err)
 	}
-	f, err := os.CreateTemp(dir, ".connmap-data-*")
+	f, err := os.CreateTemp(dir, probe+"*")
 	if err == nil {
 		err = errors.Join(f.Close(), os.Remove(f.Name()))
 	}
@@ -90,6 +91,35 @@ func prepare(dir string) error {
 	}
 	return nil
 }
+
+// partTime is how long a download that was interrupted is kept for the next update.
+const partTime = 7 * day
+
+// tidy removes what earlier updates have left that is of no use: parts from which none can
+// go on, or that are old, and files that were being made when one was killed.
+func (a *app) tidy(dir string) {
+	for _, s := range a.sets {
+		target := filepath.Join(dir, s.file)
+		os.Remove(target + ".new")
+		os.Remove(target + ".meta.new")
+		info, err := os.Stat(target + ".part")
+		if err != nil {
+			continue
+		}
+		rec := readRecord(target)
+		d := &download{part: target + ".part", rec: rec, save: func() error { return writeRecord(target, rec) }}
+		if !d.resumable() || a.now().Sub(info.ModTime()) > partTime {
+			d.discard()
+		}
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, probe+"*"))
+	for _, name := range left {
+		os.Remove(name)
+	}
+}
+
+// probe begins the names of files that are made to see whether one can be.
+const probe = ".connmap-data-"
 
 // updateOne brings one data set up to date and says what was done.
 func (a *app) updateOne(ctx context.Context, client *http.Client, target string, mirror *url.URL, s set, b *bar) (string, error) {
@@ -107,7 +137,7 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	}
 	rec := readRecord(target)
 	d := &download{
-		sign: sign, part: target + ".part", limit: s.limit, bar: b,
+		hosts: s.hosts, sign: sign, part: target + ".part", limit: s.limit, bar: b,
 		rec: rec, save: func() error { return writeRecord(target, rec) },
 	}
 	for _, d.url = range addresses {
@@ -115,6 +145,10 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 		if err = a.network.fetch(ctx, client, d); !errors.Is(err, errNotFound) {
 			break
 		}
+	}
+	// What is no trouble of the connection ends the download.
+	if p := (passing{}); err != nil && (!d.resumable() || ctx.Err() == nil && !errors.As(err, &p)) {
+		d.discard()
 	}
 	switch {
 	case errors.Is(err, errUnchanged):
@@ -180,7 +214,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 		return nil, fewer(c.rows, old.Rows, target)
 	} else if old == nil {
 		// Somebody else put it there, or what was known of it is lost.
-		if in, err := inspect(target); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
+		if in, err := inspect(target, s.content()); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
 			return nil, fewer(c.rows, in.rows, target)
 		}
 	}
@@ -212,7 +246,7 @@ func fewer(found, old int64, target string) error {
 
 // check reads a file to its end and decides whether it is what s should be.
 func (s set) check(name string) (content, error) {
-	c, err := inspect(name)
+	c, err := inspect(name, s.content())
 	switch {
 	case err != nil:
 	case c.kind == "":
@@ -234,7 +268,7 @@ func (s set) check(name string) (content, error) {
 
 // verify compares the downloaded archive with the checksum beside it.
 func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) error {
-	text, err := f.fetchText(ctx, client, d.url+".sha256", d.sign)
+	text, err := f.fetchText(ctx, client, d.url+".sha256", d)
 	if err != nil {
 		return fmt.Errorf("checksum %s.sha256: %w", shown(d.url), err)
 	}
@@ -257,6 +291,9 @@ func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) 
 	return nil
 }
 
+// maxDB is how many bytes an .mmdb file has at most.
+const maxDB = 1 << 30
+
 // extract takes the .mmdb file out of an archive.
 func extract(archive, target string) error {
 	file, err := os.Open(archive)
@@ -264,11 +301,11 @@ func extract(archive, target string) error {
 		return err
 	}
 	defer file.Close()
-	z, err := gzip.NewReader(file)
+	z, err := unpack.Reader(file, 2*maxDB)
 	if err != nil {
 		return damaged(err)
 	}
-	for t := tar.NewReader(&capped{z, 4 << 30}); ; {
+	for t := tar.NewReader(z); ; {
 		h, err := t.Next()
 		if err == io.EOF {
 			return errors.New("the archive has no .mmdb file")
@@ -283,9 +320,13 @@ func extract(archive, target string) error {
 		if err != nil {
 			return err
 		}
-		n, err := io.Copy(out, t)
+		// What an archive leaves out as zeros takes no bytes of it.
+		n, err := io.Copy(out, io.LimitReader(t, maxDB+1))
 		if e := out.Close(); err == nil {
 			err = e
+		}
+		if n > maxDB {
+			err = unpack.ErrTooLarge
 		}
 		var p *fs.PathError
 		switch {

@@ -11,13 +11,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/adrg/xdg"
 
+	"github.com/connmapgo/connmap/internal/program"
+	"github.com/connmapgo/connmap/internal/terminal"
 	"github.com/connmapgo/connmap/internal/whois"
 )
 
@@ -25,16 +25,9 @@ import (
 var version = "development"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted")
-	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "ip2asn:", strings.TrimPrefix(err.Error(), "asn: "))
-		os.Exit(1)
-	}
+	program.Main("ip2asn", func(ctx context.Context, stdout, stderr io.Writer) error {
+		return run(ctx, os.Args[1:], os.Stdin, stdout, stderr)
+	}, "asn")
 }
 
 // options is what the command line says.
@@ -59,7 +52,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		_, err := fmt.Fprintln(stdout, "ip2asn", version)
 		return err
 	}
-	if len(o.questions) == 0 && isTerminal(stdin) {
+	if len(o.questions) == 0 && terminal.Is(stdin) {
 		return errors.New("no address named: ip2asn 192.0.2.1, or addresses on standard input; ip2asn -h tells more")
 	}
 	// A line has no room for the record.
@@ -152,13 +145,4 @@ update downloads these files.
 		}
 	}
 	return o, nil
-}
-
-func isTerminal(r io.Reader) bool {
-	f, ok := r.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

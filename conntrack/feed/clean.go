@@ -1,12 +1,10 @@
 package feed
 
 import (
-	"strings"
-	"unicode"
-	"unicode/utf8"
 	"unique"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // mostText is how long a text from an agent may be, in bytes.
@@ -15,43 +13,11 @@ const mostText = 256
 // clean makes a text from another host safe to show and to log: valid UTF-8
 // of at most 256 bytes without control, formatting, bidirectional and
 // invisible characters.
-func clean(s string) string {
-	if len(s) <= mostText && strings.IndexFunc(s, harmful) < 0 {
-		return s
-	}
-	s = strings.Map(func(r rune) rune {
-		if harmful(r) {
-			return -1
-		}
-		return r
-	}, s[:min(len(s), 4*mostText)])
-	return strings.Clone(cut(s))
-}
+func clean(s string) string { return terminal.Clean(s, mostText) }
 
 // cut returns the beginning of s, at most 256 bytes that end with a whole
 // character if s is UTF-8.
-func cut(s string) string {
-	if len(s) <= mostText {
-		return s
-	}
-	n := mostText
-	for n > mostText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
-
-// harmful reports whether a character may not be shown. Cf are the formatting
-// characters, most bidirectional and zero-width ones among them; the other
-// default-ignorable ones are invisible as well. Go decodes what is not UTF-8
-// as U+FFFD.
-func harmful(r rune) bool {
-	if r < utf8.RuneSelf {
-		return r < ' ' || r == 0x7f
-	}
-	return r == utf8.RuneError ||
-		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
-}
+func cut(s string) string { return terminal.Cut(s, mostText) }
 
 // CleanProcess returns p with texts that are safe to show: a program chooses
 // its own name.

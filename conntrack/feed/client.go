@@ -22,7 +22,7 @@ const (
 	handshakeTime = 10 * time.Second       // for all of TLS, proofs and greetings
 	headStart     = 250 * time.Millisecond // of one address before the next (RFC 8305, section 5)
 	writeTime     = 10 * time.Second
-	lastWords     = 2 * time.Second // when Run ends
+	lastWords     = 500 * time.Millisecond // when Run ends; programs end within a second
 	heartbeat     = 10 * time.Second
 	silence       = 30 * time.Second      // after which the other side is gone
 	gatherTime    = 25 * time.Millisecond // a poll yields many events at once

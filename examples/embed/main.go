@@ -12,6 +12,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
+	"syscall"
+	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -22,15 +25,18 @@ func main() {
 	key := flag.String("key", "embed-key.pem", "`file` of this daemon's own key, made when it is missing")
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` to serve at")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Whatever it is doing then, it ends within a second.
+	context.AfterFunc(ctx, func() { time.Sleep(800 * time.Millisecond); os.Exit(1) })
+	var reported sync.WaitGroup
 	if *server != "" {
-		go func() {
+		reported.Go(func() {
 			// The daemon has its own work to do, whatever becomes of this.
 			if err := report(ctx, *server, os.Getenv("CONNMAP_TOKEN"), *key); err != nil {
 				log.Print(err)
 			}
-		}()
+		})
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
 	s := &http.Server{Addr: *listen}
@@ -38,6 +44,7 @@ func main() {
 	if err := s.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
+	reported.Wait() // for it tells the map what it has not told yet
 }
 
 // report tells a map server of all connections of this machine until ctx ends. It joins

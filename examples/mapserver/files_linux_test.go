@@ -16,7 +16,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -213,27 +212,6 @@ func TestSignals(t *testing.T) {
 	left, err := filepath.Glob(old + ".*.migrating")
 	require.NoError(t, err)
 	assert.Empty(t, left)
-}
-
-// TestEndSoon: within a second of a signal the program ends even if it cannot end by itself.
-func TestEndSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var ended time.Time
-		code := 0
-		var out printed
-		go endSoon(ctx, &out, func(n int) { ended, code = time.Now(), n })
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		assert.Zero(t, ended)
-		asked := time.Now()
-		cancel()
-		time.Sleep(time.Second)
-		synctest.Wait()
-		assert.Less(t, ended.Sub(asked), time.Second)
-		assert.Equal(t, 1, code)
-		assert.Contains(t, out.String(), "ended in the midst of its work")
-	})
 }
 
 func some(pattern string) bool {

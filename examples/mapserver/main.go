@@ -12,11 +12,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/adrg/xdg"
@@ -24,6 +22,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/program"
 )
 
 // version is set by the linker for releases.
@@ -35,31 +34,14 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(40)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go endSoon(ctx, os.Stderr, os.Exit)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "mapserver:", strings.TrimPrefix(err.Error(), "feed: "))
-		os.Exit(1)
-	}
+	program.Main("mapserver", func(ctx context.Context, stdout, stderr io.Writer) error {
+		return run(ctx, os.Args[1:], stdout, stderr)
+	}, "feed")
 }
 
 // leastFiles is how many files a map server has to be allowed to have open: what it has
 // without agents, and room for questions and a few agents.
 const leastFiles = 128
-
-// lastSecond is how long the program may take to end when it is asked to by a signal.
-const lastSecond = 800 * time.Millisecond
-
-// endSoon ends the program if it does not end by itself in time after ctx. The history stays
-// whole, and agents tell again what is not recorded.
-func endSoon(ctx context.Context, stderr io.Writer, exit func(int)) {
-	<-ctx.Done()
-	time.Sleep(lastSecond)
-	fmt.Fprintln(stderr, "mapserver: ended in the midst of its work, for it was to end at once: the last connections of this machine may not be recorded")
-	exit(1)
-}
 
 // A config is what the user asked for.
 type config struct {

@@ -15,6 +15,8 @@ import (
 	"os/signal"
 	"strconv"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -26,8 +28,10 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Whatever it is doing then, it ends within a second.
+	context.AfterFunc(ctx, func() { time.Sleep(800 * time.Millisecond); os.Exit(1) })
 	if err := run(ctx, os.Args[1:], os.Stderr); err != nil && err != flag.ErrHelp {
 		fmt.Fprintln(os.Stderr, "prometheus:", err)
 		os.Exit(1)

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,7 +23,11 @@ const Old = 24 * time.Hour
 // same folder and pattern that were left behind by processes that were killed.
 func Create(folder, pattern string) (*os.File, error) {
 	Sweep(folder, pattern, Old)
-	return os.CreateTemp(folder, pattern)
+	f, err := os.CreateTemp(folder, pattern)
+	if err == nil {
+		begun.add(f.Name())
+	}
+	return f, err
 }
 
 // Sweep removes the files of a folder that Create may have made with a pattern and that are
@@ -39,6 +45,39 @@ func Sweep(folder, pattern string, age time.Duration) {
 			os.Remove(filepath.Join(folder, e.Name()))
 		}
 	}
+}
+
+// begun are the files that Create has made and that may still be there.
+var begun unfinished
+
+type unfinished struct {
+	mu    sync.Mutex
+	names []string
+}
+
+func (u *unfinished) add(name string) {
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// Those that are finished have other names, or are gone.
+	u.names = slices.DeleteFunc(u.names, func(name string) bool {
+		_, err := os.Lstat(name)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	u.names = append(u.names, name)
+}
+
+// RemoveUnfinished removes all files that Create has made and that have still the name it
+// gave them: for a program that ends in the midst of its work.
+func RemoveUnfinished() {
+	begun.mu.Lock()
+	defer begun.mu.Unlock()
+	for _, name := range begun.names {
+		os.Remove(name)
+	}
+	begun.names = nil
 }
 
 // Write replaces a file in one go, or leaves it as it is. The folder must exist.

@@ -1,40 +1,48 @@
 // Package unpack reads files that may be compressed. It tells gzip and xz by
 // their first bytes and not by the name of the file, and passes all else on as
-// it is.
+// it is. It does not trust them: little that would become much is an error.
 package unpack
 
 import (
 	"bufio"
-	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/ulikunitz/xz"
 )
 
-const size = 256 << 10 // of buffers
+const (
+	size = 256 << 10 // of buffers
+
+	// Content may have MaxRatio times as many bytes as its compressed form, beyond Free.
+	// Tables have 5 to 30 times as many.
+	MaxRatio = 250
+	Free     = 16 << 20
+)
+
+// ErrTooLarge is wrapped by errors of content that has more bytes than it may have.
+var ErrTooLarge = errors.New("too large")
 
 // Reader returns the content of r, unpacked if it is compressed. Errors of
-// damaged data say how much of the content came before.
-func Reader(r io.Reader) (*bufio.Reader, error) {
-	br := bufio.NewReaderSize(r, size)
+// damaged data say how much of the content came before. It fails with ErrTooLarge
+// when there is more content than max bytes, or more than MaxRatio allows.
+func Reader(r io.Reader, max int64) (*bufio.Reader, error) {
+	in := &counter{r: r}
+	br := bufio.NewReaderSize(in, size)
 	head, err := br.Peek(6)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	p := &packed{}
+	p := &content{r: br, max: max}
 	switch {
 	case len(head) >= 2 && string(head[:2]) == "\x1f\x8b":
-		p.format = "gzip"
+		p.format, p.packed = "gzip", in
 		p.r, err = gzip.NewReader(br)
-	case string(head) == "\xfd7zXZ\x00":
-		p.format = "xz"
-		p.end = &tail{r: br}
-		p.r, err = xz.NewReader(p.end)
+	case string(head) == xzMagic:
+		p.format, p.packed = "xz", in
+		p.r, err = newXZ(br)
 	default:
-		return br, nil
+		err = nil
 	}
 	if err != nil {
 		return nil, p.damaged(err)
@@ -42,45 +50,73 @@ func Reader(r io.Reader) (*bufio.Reader, error) {
 	return bufio.NewReaderSize(p, size), nil
 }
 
-// A packed is the content of compressed data.
-type packed struct {
-	format string
-	r      io.Reader
-	n      int64
-	end    *tail // of xz
+// All reads what is left of r, but not more than max bytes. It is quick if that
+// has size bytes.
+func All(r io.Reader, size, max int64) ([]byte, error) {
+	// One byte more, so that the end is found without growing.
+	b := make([]byte, 0, min(size, max, 1<<30)+1)
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case int64(len(b)) > max:
+			return nil, tooLarge("there are more than %d bytes", max)
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			return nil, err
+		}
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+	}
 }
 
-func (p *packed) Read(b []byte) (int, error) {
+func tooLarge(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format+", which no such file has", append([]any{ErrTooLarge}, args...)...)
+}
+
+// A counter counts the bytes read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// A content is what data hold, which may be compressed.
+type content struct {
+	format string // empty: as they are
+	r      io.Reader
+	packed *counter
+	n, max int64
+	err    error // for ever
+}
+
+func (p *content) Read(b []byte) (int, error) {
+	if p.err != nil {
+		return 0, p.err
+	}
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 	switch {
-	case err == nil:
-	case err != io.EOF:
+	case p.n > p.max:
+		n, err = 0, tooLarge("there are more than %d bytes", p.max)
+	case p.format == "":
+	case p.n > Free && p.n-Free > MaxRatio*p.packed.n:
+		n, err = 0, tooLarge("the %s data unpack to more than %d times their size", p.format, MaxRatio)
+	case err != nil && err != io.EOF:
 		err = p.damaged(err)
-	case p.end != nil && string(p.end.last[:]) != "YZ":
-		// The reader of xz takes some cuts for the end.
-		err = p.damaged(io.ErrUnexpectedEOF)
 	}
+	p.err = err
 	return n, err
 }
 
-// A tail remembers the last two bytes read, padding apart.
-type tail struct {
-	r    io.Reader
-	last [2]byte
-}
-
-func (t *tail) Read(b []byte) (int, error) {
-	n, err := t.r.Read(b)
-	if end := bytes.TrimRight(b[:n], "\x00"); len(end) > 1 {
-		t.last = [2]byte(end[len(end)-2:])
-	} else if len(end) == 1 {
-		t.last = [2]byte{t.last[1], end[0]}
-	}
-	return n, err
-}
-
-func (p *packed) damaged(err error) error {
+func (p *content) damaged(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return fmt.Errorf("the %s data are cut off after %d bytes of content: %w", p.format, p.n, io.ErrUnexpectedEOF)
 	}

@@ -34,7 +34,7 @@ func pack(tb testing.TB, format, content string) []byte {
 }
 
 func unpacked(b []byte) (string, error) {
-	r, err := Reader(bytes.NewReader(b))
+	r, err := Reader(bytes.NewReader(b), 1<<30)
 	if err != nil {
 		return "", err
 	}
@@ -79,7 +79,7 @@ func FuzzReader(f *testing.F) {
 		f.Add(pack(f, format, "content\n"))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := Reader(bytes.NewReader(b)); err == nil {
+		if r, err := Reader(bytes.NewReader(b), 1<<30); err == nil {
 			io.CopyN(io.Discard, r, 1<<20)
 		}
 	})

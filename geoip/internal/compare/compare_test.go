@@ -28,7 +28,7 @@ func data(b *testing.B, name string) string {
 		b.Skip("test data absent: ", err)
 	}
 	defer f.Close()
-	r, err := unpack.Reader(f)
+	r, err := unpack.Reader(f, 1<<32)
 	require.NoError(b, err)
 	out, err := os.Create(filepath.Join(b.TempDir(), "data"))
 	require.NoError(b, err)

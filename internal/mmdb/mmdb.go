@@ -1,0 +1,458 @@
+// Package mmdb reads all networks and records of MaxMind DB files, whoever has made them:
+// what that may cost follows from the size of the file. It does not look addresses up.
+//
+// The form: https://maxmind.github.io/MaxMind-DB/
+package mmdb
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// MaxMeta is how many bytes at the end of a file have all of its metadata.
+const MaxMeta = 128 << 10
+
+const (
+	marker    = "\xab\xcd\xefMaxMind.com" // before the metadata
+	separator = 16                        // bytes between tree and data
+)
+
+// Is reports whether a file has metadata at its end as a MaxMind DB has.
+func Is(file []byte) bool {
+	return bytes.Contains(file[max(0, len(file)-MaxMeta):], []byte(marker))
+}
+
+// A DB is a file. It is not safe for concurrent use.
+type DB struct {
+	Type  string    // of the database, such as GeoLite2-City
+	Built time.Time // zero: unknown
+
+	tree   []byte
+	nodes  int
+	record int // bits of half a node
+	six    bool
+	data   section
+}
+
+// Open returns the DB of a file, which must not change as long as that is in use.
+func Open(file []byte) (*DB, error) {
+	fields, end, err := metadata(file)
+	if err != nil {
+		return nil, err
+	}
+	number := func(name string) uint64 {
+		n, _ := fields[name].(uint64)
+		return n
+	}
+	if n := number("binary_format_major_version"); n != 2 {
+		return nil, fmt.Errorf("metadata: version %d of the format, want 2", n)
+	}
+	db := &DB{six: number("ip_version") == 6}
+	db.Type, _ = fields["database_type"].(string)
+	if s := number("build_epoch"); s > 0 && s < 1<<40 {
+		db.Built = time.Unix(int64(s), 0).UTC()
+	}
+	switch n := number("record_size"); n {
+	case 24, 28, 32:
+		db.record = int(n)
+	default:
+		return nil, fmt.Errorf("metadata: records of %d bits, want 24, 28 or 32", n)
+	}
+	// Each node has two records.
+	nodes := number("node_count")
+	if nodes > uint64(end) || nodes*uint64(db.record)/4+separator > uint64(end) {
+		return nil, fmt.Errorf("metadata: a tree of %d nodes does not fit into the file", nodes)
+	}
+	db.nodes = int(nodes)
+	size := db.nodes * db.record / 4
+	// What is honest takes two steps for a byte at most.
+	budget := 16*int64(len(file)) + 1<<20
+	db.tree, db.data = file[:size], section{file[size+separator : end], &budget}
+	return db, nil
+}
+
+// Type returns the type of the database of which the last MaxMeta bytes, or more, are given;
+// it is empty if they are not those of a MaxMind DB.
+func Type(end []byte) string {
+	fields, _, err := metadata(end)
+	if err != nil {
+		return ""
+	}
+	s, _ := fields["database_type"].(string)
+	return s
+}
+
+// metadata returns those of a file, and where they begin.
+func metadata(file []byte) (fields map[string]any, end int, err error) {
+	from := max(0, len(file)-MaxMeta)
+	at := bytes.LastIndex(file[from:], []byte(marker))
+	if at < 0 {
+		return nil, 0, errors.New("the metadata that end a MaxMind DB file are missing")
+	}
+	end = from + at
+	left := int64(MaxMeta)
+	v, _, err := section{file[end+len(marker):], &left}.value(0, Fields{
+		"node_count": nil, "record_size": nil, "ip_version": nil,
+		"database_type": nil, "build_epoch": nil, "binary_format_major_version": nil,
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("metadata: %w", err)
+	}
+	fields, _ = v.(map[string]any)
+	return fields, end, nil
+}
+
+// A Network is a network and where in the data its record begins. Many networks share one.
+type Network struct {
+	Prefix netip.Prefix
+	Record int
+}
+
+// Networks yields the networks that have a record in the order of their addresses, those of
+// IPv4 once. It ends with the first error: a tree with clearly more networks than it has
+// nodes, since many lead to the same one, is damaged.
+func (db *DB) Networks() iter.Seq2[Network, error] {
+	return func(yield func(Network, error) bool) {
+		if db.nodes == 0 {
+			return
+		}
+		width := 32
+		if db.six {
+			width = 128
+		}
+		four := db.four()
+		type branch struct {
+			record uint32
+			bits   int
+			addr   [16]byte
+		}
+		stack := []branch{{}}
+		visits := 0
+		for len(stack) > 0 {
+			b := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			under4 := [12]byte(b.addr[:12]) == [12]byte{}
+			switch {
+			case int64(b.record) == int64(db.nodes): // nothing there
+				continue
+			case int64(b.record) > int64(db.nodes):
+				n, err := db.network(b.addr, b.bits, b.record)
+				if !yield(n, err) || err != nil {
+					return
+				}
+				continue
+			case four > 0 && int(b.record) == four && !under4:
+				continue // IPv4 by another of its names
+			case b.bits == width:
+				yield(Network{}, errors.New("the tree is deeper than addresses are long"))
+				return
+			}
+			if visits++; visits > 2*db.nodes {
+				yield(Network{}, errors.New("more networks than the tree has records"))
+				return
+			}
+			left, right := db.node(int(b.record))
+			b.bits++
+			b.record = right
+			b.addr[(b.bits-1)/8] |= 0x80 >> ((b.bits - 1) % 8)
+			stack = append(stack, b)
+			b.record = left
+			b.addr[(b.bits-1)/8] &^= 0x80 >> ((b.bits - 1) % 8)
+			stack = append(stack, b)
+		}
+	}
+}
+
+// four returns the node below which IPv4 is in a tree of IPv6, at ::/96; else 0.
+func (db *DB) four() int {
+	if !db.six {
+		return 0
+	}
+	at := uint32(0)
+	for range 96 {
+		if int64(at) >= int64(db.nodes) {
+			return 0
+		}
+		at, _ = db.node(int(at))
+	}
+	if int64(at) >= int64(db.nodes) {
+		return 0
+	}
+	return int(at)
+}
+
+// node returns the records of a node.
+func (db *DB) node(i int) (left, right uint32) {
+	b := db.tree[i*db.record/4:]
+	switch db.record {
+	case 24:
+		return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]), uint32(b[3])<<16 | uint32(b[4])<<8 | uint32(b[5])
+	case 28:
+		return uint32(b[3]&0xf0)<<20 | uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]),
+			uint32(b[3]&0xf)<<24 | uint32(b[4])<<16 | uint32(b[5])<<8 | uint32(b[6])
+	}
+	return binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+}
+
+func (db *DB) network(addr [16]byte, bits int, record uint32) (Network, error) {
+	var p netip.Prefix
+	switch {
+	case !db.six:
+		p = netip.PrefixFrom(netip.AddrFrom4([4]byte(addr[:4])), bits)
+	case bits >= 96 && [12]byte(addr[:12]) == [12]byte{}:
+		p = netip.PrefixFrom(netip.AddrFrom4([4]byte(addr[12:])), bits-96)
+	default:
+		p = netip.PrefixFrom(netip.AddrFrom16(addr), bits)
+	}
+	at := int64(record) - int64(db.nodes) - separator
+	if at < 0 || at >= int64(len(db.data.b)) {
+		return Network{}, fmt.Errorf("network %v: its record does not lie in the file", p)
+	}
+	return Network{p, int(at)}, nil
+}
+
+// Fields are the keys of a map that are wanted and, for each that leads to a map, those that
+// are wanted there.
+type Fields map[string]Fields
+
+// Record returns what is wanted of a record. Texts are string, numbers without a sign uint64
+// and those with a point float64; of an array there is a slice that is as empty as it is; all
+// else is nil. It fails if the record is damaged, or if all records so far are clearly more
+// than the file holds, since many lead to the same data.
+func (db *DB) Record(at int, want Fields) (map[string]any, error) {
+	v, _, err := db.data.value(at, want)
+	m, _ := v.(map[string]any)
+	return m, err
+}
+
+// The types of values.
+const (
+	extended = iota
+	pointer
+	text
+	double
+	binaries
+	uint16s
+	uint32s
+	maps
+	int32s
+	uint64s
+	uint128s
+	arrays
+	_ // a container of caches, which no file has
+	_ // an end marker, likewise
+	booleans
+	floats
+)
+
+var (
+	errCut  = errors.New("cut off")
+	errWork = errors.New("its records are clearly more than the file holds")
+)
+
+// A section is encoded values, and how many may still be visited.
+type section struct {
+	b    []byte
+	left *int64
+}
+
+// pay takes the cost of n values from what is left.
+func (s section) pay(n int) error {
+	if *s.left -= int64(n); *s.left < 0 {
+		return errWork
+	}
+	return nil
+}
+
+// take returns n bytes.
+func (s section) take(at, n int) ([]byte, int, error) {
+	if at < 0 || at > len(s.b) || n > len(s.b)-at {
+		return nil, 0, fmt.Errorf("at offset %d: %w", at, errCut)
+	}
+	return s.b[at : at+n], at + n, nil
+}
+
+// head reads what is before a value: its type, and its size or, of a pointer, where it leads.
+func (s section) head(at int) (kind, size, next int, err error) {
+	if err := s.pay(1); err != nil {
+		return 0, 0, 0, err
+	}
+	b, next, err := s.take(at, 1)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	kind, size = int(b[0]>>5), int(b[0]&31)
+	if kind == pointer {
+		n := size>>3 + 1
+		if b, next, err = s.take(next, n); err != nil {
+			return 0, 0, 0, err
+		}
+		v := size & 7
+		if n == 4 {
+			v = 0
+		}
+		for _, c := range b {
+			v = v<<8 | int(c)
+		}
+		return kind, v + [...]int{0, 2048, 526336, 0}[n-1], next, nil
+	}
+	if kind == extended {
+		if b, next, err = s.take(next, 1); err != nil {
+			return 0, 0, 0, err
+		}
+		if kind = 7 + int(b[0]); kind <= maps || kind > floats {
+			return 0, 0, 0, fmt.Errorf("at offset %d: unknown type %d", at, kind)
+		}
+	}
+	if size >= 29 {
+		n := size - 28
+		if b, next, err = s.take(next, n); err != nil {
+			return 0, 0, 0, err
+		}
+		size = 0
+		for _, c := range b {
+			size = size<<8 | int(c)
+		}
+		size += [...]int{29, 285, 65821}[n-1]
+	}
+	return kind, size, next, nil
+}
+
+// follow is head of the value that a pointer leads to. next is behind the pointer, and
+// inside where the value goes on.
+func (s section) follow(at int) (kind, size, inside, next int, err error) {
+	kind, size, next, err = s.head(at)
+	if err != nil || kind != pointer {
+		return kind, size, next, next, err
+	}
+	to := size
+	if kind, size, inside, err = s.head(to); err == nil && kind == pointer {
+		err = fmt.Errorf("at offset %d: a pointer to a pointer", at)
+	}
+	return kind, size, inside, next, err
+}
+
+// skip returns what is behind n values, of which none is looked into.
+func (s section) skip(at, values int) (next int, err error) {
+	for n := int64(values); n > 0; n-- {
+		kind, size, next, err := s.head(at)
+		if err != nil {
+			return 0, err
+		}
+		switch kind {
+		case maps:
+			n += 2 * int64(size)
+		case arrays:
+			n += int64(size)
+		case pointer, booleans:
+		default:
+			if _, next, err = s.take(next, size); err != nil {
+				return 0, err
+			}
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// value returns a value, and what is behind it. It goes as deep as want does.
+func (s section) value(at int, want Fields) (v any, next int, err error) {
+	kind, size, inside, next, err := s.follow(at)
+	if err != nil {
+		return nil, 0, err
+	}
+	here := inside == next // and not behind a pointer
+	switch kind {
+	case maps:
+		if want == nil {
+			break
+		}
+		m := make(map[string]any)
+		for range size {
+			var key []byte
+			if key, inside, err = s.text(inside); err != nil {
+				return nil, 0, err
+			}
+			deeper, ok := want[string(key)]
+			if !ok {
+				inside, err = s.skip(inside, 1)
+			} else {
+				m[string(key)], inside, err = s.value(inside, deeper)
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+		}
+		if here {
+			next = inside
+		}
+		return m, next, nil
+	case arrays:
+		v = make([]any, min(size, 1))
+	case booleans:
+		return nil, next, nil
+	default:
+		b, behind, err := s.take(inside, size)
+		if err != nil {
+			return nil, 0, err
+		}
+		if here {
+			next = behind
+		}
+		v, err = s.scalar(at, kind, b)
+		return v, next, err
+	}
+	if here {
+		n := size
+		if kind == maps {
+			n *= 2
+		}
+		next, err = s.skip(inside, n)
+	}
+	return v, next, err
+}
+
+// text returns a text, which may be elsewhere, and what is behind it.
+func (s section) text(at int) ([]byte, int, error) {
+	kind, size, inside, next, err := s.follow(at)
+	if err != nil {
+		return nil, 0, err
+	}
+	if kind != text {
+		return nil, 0, fmt.Errorf("at offset %d: want a text as a key", at)
+	}
+	b, behind, err := s.take(inside, size)
+	if err == nil {
+		err = s.pay(size / 8)
+	}
+	if inside == next {
+		next = behind
+	}
+	return b, next, err
+}
+
+func (s section) scalar(at, kind int, b []byte) (any, error) {
+	switch {
+	case kind == text:
+		return string(b), s.pay(len(b) / 8)
+	case kind == double && len(b) == 8:
+		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
+	case kind == floats && len(b) == 4:
+		return float64(math.Float32frombits(binary.BigEndian.Uint32(b))), nil
+	case kind == uint16s && len(b) <= 2, kind == uint32s && len(b) <= 4, kind == uint64s && len(b) <= 8:
+		n := uint64(0)
+		for _, c := range b {
+			n = n<<8 | uint64(c)
+		}
+		return n, nil
+	case kind == binaries, kind == int32s && len(b) <= 4, kind == uint128s && len(b) <= 16:
+		return nil, nil
+	}
+	return nil, fmt.Errorf("at offset %d: %d bytes for a value of type %d", at, len(b), kind)
+}

@@ -1,0 +1,56 @@
+// Package program runs the programs: whatever one is doing, it ends when it is asked to.
+package program
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/connmapgo/connmap/internal/temp"
+	"github.com/connmapgo/connmap/internal/terminal"
+)
+
+// Grace is how long a program may take to end by itself after SIGINT or SIGTERM. Work that
+// cannot be interrupted, such as sorting a table or waiting for a disk, is then left.
+const Grace = 800 * time.Millisecond
+
+var errInterrupted = errors.New("interrupted")
+
+// Main runs run, in the goroutine that calls it, and ends the program: with status 1 and a
+// message if there is an error. At SIGINT or SIGTERM ctx ends; if run has not returned after
+// Grace, the program ends without it, and the temporary files of package temp that were not
+// finished are removed. What is written to stderr is masked for terminals, and what to stdout
+// if that is one. prefixes are the names of packages with which errors begin, which are left
+// out.
+func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) error, prefixes ...string) {
+	stderr := &terminal.Writer{W: os.Stderr}
+	fail := func(err error) {
+		text := err.Error()
+		if errors.Is(err, context.Canceled) {
+			text = errInterrupted.Error()
+		}
+		for _, p := range prefixes {
+			text = strings.TrimPrefix(text, p+": ")
+		}
+		fmt.Fprintln(stderr, name+": "+text)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // who asks again does not wait
+		time.Sleep(Grace)
+		temp.RemoveUnfinished()
+		fail(errInterrupted)
+	}()
+	if err := run(ctx, terminal.Output(os.Stdout), stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fail(err)
+	}
+}

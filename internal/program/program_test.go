@@ -1,0 +1,71 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/program/programtest"
+	"github.com/connmapgo/connmap/internal/temp"
+)
+
+const asProgram = "CONNMAP_PROGRAM_TEST"
+
+func TestMain(m *testing.M) {
+	dir := os.Getenv(asProgram)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	Main("example", func(ctx context.Context, stdout, stderr io.Writer) error {
+		f, err := temp.Create(dir, "table.*.tmp")
+		if err != nil {
+			return err
+		}
+		if os.Args[1] == "good" {
+			<-ctx.Done()
+			fmt.Fprintln(stdout, "farewell")
+			f.Close()
+			return os.Rename(f.Name(), filepath.Join(dir, "whole"))
+		}
+		for { // work that looks at no context
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// TestEnds: what does not end by itself is ended, and leaves no temporary files.
+func TestEnds(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		for _, how := range []string{"good", "deaf"} {
+			t.Run(fmt.Sprint(how, " ", signal), func(t *testing.T) {
+				dir := t.TempDir()
+				cmd := exec.Command(os.Args[0], how)
+				cmd.Env = append(os.Environ(), asProgram+"="+dir)
+				out := programtest.Ends(t, cmd, signal, func(int) bool {
+					left, _ := filepath.Glob(filepath.Join(dir, "*.tmp"))
+					return len(left) == 1
+				})
+				left, err := filepath.Glob(filepath.Join(dir, "*"))
+				require.NoError(t, err)
+				if how == "good" {
+					assert.Equal(t, "farewell\n", out)
+					assert.Equal(t, 0, cmd.ProcessState.ExitCode())
+					assert.Equal(t, []string{filepath.Join(dir, "whole")}, left)
+				} else {
+					assert.Equal(t, "example: interrupted\n", out)
+					assert.Equal(t, 1, cmd.ProcessState.ExitCode())
+					assert.Empty(t, left)
+				}
+			})
+		}
+	}
+}

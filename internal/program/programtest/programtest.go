@@ -1,0 +1,112 @@
+// Package programtest tests that programs end when they are asked to, whatever they do.
+package programtest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Build compiles the package of a program and returns the name of its file.
+func Build(t testing.TB, pkg string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), filepath.Base(pkg)+".exe")
+	cmd := exec.Command("go", "build", "-o", name, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return name
+}
+
+// patience is how long a program may take to end. A second is what is promised; a machine
+// that is busy with other tests gets more, and work in the tests takes much longer.
+const patience = 4 * time.Second
+
+// Ends starts a program, waits until it is in the midst of its work, as begun says of its
+// process, sends a signal and requires that it ends soon. It returns what was written to
+// standard output, unless that goes elsewhere, and to standard error.
+func Ends(t testing.TB, cmd *exec.Cmd, signal os.Signal, begun func(pid int) bool) string {
+	t.Helper()
+	var out bytes.Buffer
+	if cmd.Stderr = &out; cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer cmd.Process.Kill()
+	for limit := time.After(time.Minute); !begun(cmd.Process.Pid); {
+		select {
+		case err := <-ended:
+			require.FailNow(t, "it ended before it was in the midst of its work", "%v: %s", err, out.String())
+		case <-limit:
+			require.FailNow(t, "it never came to its work")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	at := time.Now()
+	require.NoError(t, cmd.Process.Signal(signal))
+	select {
+	case <-ended:
+		t.Logf("%v after %v", cmd.ProcessState, time.Since(at).Round(time.Millisecond))
+	case <-time.After(patience):
+		cmd.Process.Kill()
+		<-ended
+		assert.Fail(t, "it does not end", "%v after %v", signal, patience)
+	}
+	return out.String()
+}
+
+// Reads reports whether a process has a file open. It skips the test where that cannot be
+// seen.
+func Reads(t testing.TB, file string) func(pid int) bool {
+	if runtime.GOOS != "linux" {
+		t.Skip("open files of others are seen on Linux only")
+	}
+	return func(pid int) bool {
+		open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, fd := range open {
+			if name, err := os.Readlink(fd); err == nil && name == file {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// Writes reports whether a process waits for somebody to read a pipe. It is false where that
+// cannot be seen.
+func Writes(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+	for _, task := range tasks {
+		if b, _ := os.ReadFile(task); bytes.Contains(b, []byte("pipe_write")) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lines makes a file of many lines that takes long to read: a head and then one line again
+// and again.
+func Lines(t testing.TB, name, head, line string, size int) string {
+	t.Helper()
+	f, err := os.Create(name)
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteString(head)
+	require.NoError(t, err)
+	chunk := bytes.Repeat([]byte(line), 1<<20/len(line))
+	for n := 0; n < size; n += len(chunk) {
+		_, err := f.Write(chunk)
+		require.NoError(t, err)
+	}
+	return name
+}

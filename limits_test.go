@@ -1,0 +1,249 @@
+package connmap_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/build"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// constants evaluates expressions of the constants of a package's source.
+type constants struct {
+	fset *token.FileSet
+	pkg  *types.Package
+}
+
+// noImports has nothing of other packages but the units of time: what else constants are made
+// of they say themselves.
+type noImports struct{}
+
+func (noImports) Import(path string) (*types.Package, error) {
+	p := types.NewPackage(path, filepath.Base(path))
+	if path == "time" {
+		named := types.NewNamed(types.NewTypeName(token.NoPos, p, "Duration", nil), types.Typ[types.Int64], nil)
+		p.Scope().Insert(named.Obj())
+		for name, n := range map[string]int64{"Millisecond": 1e6, "Second": 1e9, "Minute": 60e9, "Hour": 3600e9} {
+			p.Scope().Insert(types.NewConst(token.NoPos, p, name, named, constant.MakeInt64(n)))
+		}
+	}
+	p.MarkComplete()
+	return p, nil
+}
+
+func constantsOf(t *testing.T, dir string) constants {
+	t.Helper()
+	ctx := build.Default
+	ctx.GOOS, ctx.GOARCH = "linux", "amd64"
+	info, err := ctx.ImportDir(dir, 0)
+	require.NoError(t, err)
+	c := constants{fset: token.NewFileSet()}
+	var files []*ast.File
+	for _, name := range info.GoFiles {
+		f, err := parser.ParseFile(c.fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		files = append(files, f)
+	}
+	// All that needs other packages is an error, which does not matter here.
+	config := types.Config{Importer: noImports{}, Error: func(error) {}, IgnoreFuncBodies: true}
+	c.pkg, _ = config.Check(dir, c.fset, files, nil)
+	return c
+}
+
+func (c constants) value(t *testing.T, expr string) int64 {
+	t.Helper()
+	v, err := types.Eval(c.fset, c.pkg, token.NoPos, expr)
+	require.NoError(t, err, expr)
+	require.NotNil(t, v.Value, "%s is not constant", expr)
+	n, exact := constant.Int64Val(constant.ToInt(v.Value))
+	require.True(t, exact, "%s is %v", expr, v.Value)
+	return n
+}
+
+// thousands writes a number as texts have it.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// text is a file with its lines joined, and those of comments without what marks them.
+func text(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	s := string(b)
+	if strings.HasSuffix(name, ".go") {
+		s = regexp.MustCompile(`(?m)^\s*//`).ReplaceAllString(s, "")
+	}
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// A limit is a sentence that has numbers, each of them an expression of the constants of a
+// package, in braces: {dir: expression}, or {dir: expression | unit}.
+type limit struct{ file, sentence string }
+
+var limits = []limit{
+	{"README.md", "Of one UDP socket {conntrack: mostFlows/2} peers are followed at a time, of all {conntrack: mostFlows}:"},
+	{"README.md", "it keeps the ends of {conntrack/feed: mostKept} connections"},
+	{"README.md", "it tells what it can in half a second"},
+	{"asn/autnum.go", "A dump may have {asn: maxDump} bytes of content; its records, of which there may be {internal/ranges: Max}, may have {asn: maxAutNums} bytes and each {asn: maxAutNum}."},
+	{"asn/build.go", "a name longer than {asn: maxName} bytes, all names than {asn: maxNames}, or if there are more than {internal/ranges: Max} prefixes or {asn: maxASes} different ASes."},
+	{"asn/delegations.go", "more than {asn: maxDelegations} bytes of content, {internal/ranges: Max} records or {asn: maxRegistries} registries."},
+	{"asn/open.go", "A file may have {asn: maxTable} bytes of content and {internal/ranges: Max} ranges, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},
+	{"asn/orgs.go", "It may have {asn: maxOrgs} bytes of content."},
+	{"geoip/compile.go", "names of cities to {geoip: maxCity} bytes. There may be {internal/ranges: Max} rows, {geoip: mostIDs-1} places and {geoip: maxNames} bytes of names;"},
+	{"geoip/open.go", "A text may have {geoip: maxText} bytes, an .mmdb file {geoip: maxDB}, all together {internal/ranges: Max} rows, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},
+	{"internal/ranges/ranges.go", `errors.New("more than {internal/ranges: Max} ranges,`},
+	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},
+	{"conntrack/doc.go", "of one unconnected socket {conntrack: mostFlows/2} flows are followed at a time, of all {conntrack: mostFlows}."},
+	{"conntrack/doc.go", "Up to {conntrack: mostNamespaces}, with {conntrack: mostTunnels} tunnels, are looked into, and the log says if there are more; of one tunnel {conntrack: mostRemotes} peers are told."},
+	{"conntrack/feed/doc.go", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
+	{"conntrack/feed/doc.go", "texts of at most {conntrack/feed: mostText} bytes."},
+	{"conntrack/feed/doc.go", "A client keeps {conntrack/feed: mostKept} of them, and if it has a spool {conntrack/feed: mostSpooled>>20} MiB more on disk"},
+	{"conntrack/feed/doc.go", "Who hears nothing for {conntrack/feed: silence/1000000000} s closes."},
+	{"conntrack/feed/doc.go", "A server takes {conntrack/feed: mostAgents} agents with {conntrack/feed: mostConns} connections each and a million together;"},
+	{"conntrack/feed/doc.go", "more than {conntrack/feed: framesASecond} frames a second, after a burst of {conntrack/feed: framesBurst}, waits."},
+	{"conntrack/feed/doc.go", "Of those that have not said who they are there are {conntrack/feed: mostWaiting};"},
+	{"conntrack/feed/doc.go", "A handshake takes at most {conntrack/feed: handshakeTime/1000000000} s."},
+	{"conntrack/feed/doc.go", "After {conntrack/feed: mostFailures} wrong tokens or passwords in a minute"},
+	{"conntrack/feed/doc.go", "Texts are cut to {conntrack/feed: mostText} bytes"},
+	{"conntrack/feed/client.go", "folder for {conntrack/feed: mostSpooled>>20} MiB of what memory has no room for"},
+	{"conntrack/feed/server.go", "linked at the same time; zero: {conntrack/feed: mostAgents}"},
+	{"conntrack/feed/server.go", "of an agent; zero: {conntrack/feed: mostConns}"},
+	{"conntrack/feed/server.go", "for each of which to reckon 1 KB; zero: {conntrack/feed: mostTotal}"},
+	{"hilbert/hilbert.go", "a power of two up to {hilbert: 1<<finest}."},
+	{"history/console.go", "zero: {history: defaultMaxRows}, negative: no limit"},
+	{"history/writer.go", "if {history: QueueLen} are waiting or the Writer is closed"},
+	{"rules/parse.go", "for each of the first {rules: maxErrors} bad lines and the number of the others."},
+	{"rules/parse.go", "or has more than {rules: maxSize>>20} MiB."},
+	{"rules/parse.go", "the first {rules: maxErrors}, in the order of the file"},
+}
+
+// kernelLimits are those of the programs in the kernel, whose source is C.
+var kernelLimits = map[string]string{
+	"unless one socket opens more than 32,768 between two passes": "#define MOST_NEW (1 << 15)",
+	"the kernel's table of 262,144 has room for":                  "__uint(max_entries, 1 << 18);",
+}
+
+// TestLimits: what is promised of limits is what the constants say.
+func TestLimits(t *testing.T) {
+	packages := make(map[string]constants)
+	claimed := make(map[string]int) // numbers with commas, by file and number
+	for _, l := range limits {
+		sentence := regexp.MustCompile(`\{([^:{}]+): ([^{}]+)\}`).ReplaceAllStringFunc(l.sentence, func(s string) string {
+			dir, expr, _ := strings.Cut(strings.Trim(s, "{}"), ": ")
+			if packages[dir].pkg == nil {
+				packages[dir] = constantsOf(t, dir)
+			}
+			return thousands(packages[dir].value(t, expr))
+		})
+		assert.Contains(t, text(t, l.file), sentence, "%s says something else", l.file)
+		for _, n := range largeNumbers(sentence) {
+			claimed[l.file+" "+n]++
+		}
+	}
+	source := text(t, "conntrack/internal/bpf/connmap.bpf.c")
+	for sentence, line := range kernelLimits {
+		assert.Contains(t, text(t, "conntrack/doc.go"), sentence)
+		assert.Contains(t, source, line)
+		for _, n := range largeNumbers(sentence) {
+			claimed["conntrack/doc.go "+n]++
+		}
+	}
+	// Numbers that are no limits but measured, or approximate.
+	for _, n := range []string{"conntrack/doc.go 6,000", "README.md 300,000"} {
+		claimed[n]++
+	}
+
+	// Nobody adds a large number to what users read without a line above.
+	for _, p := range append(public(t), ".") {
+		files, err := filepath.Glob(filepath.Join(p, "*.go"))
+		require.NoError(t, err)
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+			require.NoError(t, err)
+			for _, doc := range docs(f) {
+				for _, n := range largeNumbers(doc) {
+					assert.NotZero(t, claimed[name+" "+n], "%s: %s is in no line of limits", name, n)
+				}
+			}
+		}
+	}
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, today, ok := strings.Cut(string(readme), "## Limits of today")
+	require.True(t, ok)
+	today, _, _ = strings.Cut(today, "\n## ")
+	for _, n := range largeNumbers(today) {
+		assert.NotZero(t, claimed["README.md "+n], "README.md: %s is in no line of limits", n)
+	}
+}
+
+var largeNumber = regexp.MustCompile(`(?:^|[^\d,])(\d{1,3}(?:,\d{3})+)(?:[^\d,]|,\D|$)`)
+
+// largeNumbers are those of a text that are written with commas.
+func largeNumbers(s string) (all []string) {
+	for _, m := range largeNumber.FindAllStringSubmatch(s, -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// docs are the comments that go doc shows: of the package and of what it exports.
+func docs(f *ast.File) []string {
+	all := []string{f.Doc.Text()}
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Name.IsExported() {
+				all = append(all, d.Doc.Text())
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.TypeSpec:
+					if !s.Name.IsExported() {
+						continue
+					}
+					all = append(all, d.Doc.Text(), s.Doc.Text(), s.Comment.Text())
+					if st, ok := s.Type.(*ast.StructType); ok {
+						for _, field := range st.Fields.List {
+							all = append(all, field.Doc.Text(), field.Comment.Text())
+						}
+					}
+				case *ast.ValueSpec:
+					if slices.ContainsFunc(s.Names, (*ast.Ident).IsExported) {
+						all = append(all, d.Doc.Text(), s.Doc.Text(), s.Comment.Text())
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// TestThousands: the test above reads numbers as it writes them.
+func TestThousands(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1 << 20: "1,048,576"} {
+		assert.Equal(t, want, thousands(n), fmt.Sprint(n))
+	}
+	assert.Equal(t, []string{"8,192", "16,384", "1,048,576"}, largeNumbers("of one 8,192, of all (16,384) or 1,048,576. 255,0,0 and 443,47,129"))
+}
