@@ -36,7 +36,8 @@
 // Ebitengine, history alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
-// for those that one process at a time may change, internal/unpack for compressed ones
+// for those that one process at a time may change, internal/private for those that hold
+// secrets, internal/unpack for compressed ones
 // and internal/whois for the sources of reports. internal/bench compares with other
 // programs, internal/race reports whether the race detector is on, and internal/random gives them
 // random numbers that can be repeated.
