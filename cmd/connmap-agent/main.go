@@ -26,6 +26,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/internal/private"
 )
 
 // version is set by the linker for releases.
@@ -35,6 +36,7 @@ func main() {
 	// An agent is to be cheap while nothing happens: with more processors the
 	// scheduler wakes threads for each other.
 	runtime.GOMAXPROCS(1)
+	private.NoCoreDumps()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := service(ctx, os.Args[1:], func(ctx context.Context, args []string, stderr io.Writer) error {
 		return run(ctx, args, os.Stdout, stderr)
@@ -77,9 +79,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if token, err = o.readToken(ctx, stderr); err != nil {
 			return err
 		}
-		if key, err = o.readKey(); err != nil {
+		var notice string
+		if key, notice, err = o.readKey(); err != nil {
 			// It reports all the same, but for good only as long as the token works.
 			log.Warn("this machine has no key of its own and needs the token each time; -key names a file that can be kept", "error", err)
+		}
+		if notice != "" {
+			log.Warn(notice)
 		}
 	}
 	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Logger: log})
@@ -138,8 +144,10 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.Usage = func() {
 		fmt.Fprint(stderr, `connmap-agent reports where this machine's network connections go.
 
-  connmap-agent HOST[:PORT] TOKEN   report to a map server, which prints this line
+  connmap-agent HOST[:PORT] -       report to a map server: asks for the token, or reads it
+                                    from standard input
   connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
+  connmap-agent HOST[:PORT] TOKEN   the same, where other users may see the token
   connmap-agent -once -json         print the connections of now
   connmap-agent -watch              print connections as they open and close
   connmap-agent install -h          tells how to make it a service
@@ -175,15 +183,18 @@ no bytes, and on Windows TCP only.
 	case o.json && !local:
 		return o, errors.New("-json goes with -once or -watch")
 	case local && f.NArg() > 0:
-		return o, fmt.Errorf("unexpected argument %q: -once and -watch take no server", f.Arg(0))
+		return o, errors.New("-once and -watch take no server, and no token")
 	case !local && f.NArg() == 0:
-		return o, errors.New("no server named: connmap-agent HOST TOKEN, as the map server prints it; -once prints connections without a server")
+		return o, errors.New("no server named: connmap-agent HOST - asks for the token that mapserver token prints; -once prints connections without a server")
 	case f.NArg() > 2:
-		return o, fmt.Errorf("unexpected argument %q; flags stand before HOST and TOKEN", f.Arg(2))
+		return o, errors.New(tooManyWords) // one of them may be a secret
+	case isToken(f.Arg(0)):
+		return o, errors.New(wrongOrder)
 	case o.interval < 10*time.Millisecond:
 		return o, fmt.Errorf("-interval: expected 10ms or more, found %v", o.interval)
 	}
-	o.host, o.token = f.Arg(0), f.Arg(1)
+	o.host = f.Arg(0)
+	o.takeToken(f.Arg(1))
 	if state := os.Getenv("STATE_DIRECTORY"); o.spool == "" && state != "" { // systemd sets it for services
 		o.spool = filepath.Join(state, "spool")
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -217,6 +218,12 @@ func (a *app) listen() error {
 	if a.cfg.listen == "" {
 		return nil
 	}
+	for _, name := range []string{"server-key.pem", "server-secret"} {
+		// Of an error LoadIdentity tells.
+		if notice, _ := private.Close(filepath.Join(a.cfg.configDir, name), private.Own); notice != "" {
+			a.problem(name, errors.New(notice))
+		}
+	}
 	id, err := feed.LoadIdentity(a.cfg.configDir)
 	if err != nil {
 		a.problem("identity", fmt.Errorf("%w; until then no agent can join", err))
@@ -312,7 +319,7 @@ func (a *app) changed() {
 // greet says how agents join and where things are.
 func (a *app) greet(out io.Writer) {
 	if a.listener != nil {
-		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token())
+		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token(), isTerminal(out))
 	}
 	if a.monitor.Opening.Load() {
 		fmt.Fprintf(out, "Taking over %s\n", a.cfg.history)
