@@ -37,7 +37,7 @@
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/private for those that hold
-// secrets, internal/unpack for compressed ones
+// secrets, internal/unpack for compressed ones, internal/confine for the rights of a process
 // and internal/whois for the sources of reports. internal/bench compares with other
 // programs, internal/race reports whether the race detector is on, and internal/random gives them
 // random numbers that can be repeated.

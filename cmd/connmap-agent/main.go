@@ -26,6 +26,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/internal/confine"
 	"github.com/connmapgo/connmap/internal/private"
 )
 
@@ -37,6 +38,7 @@ func main() {
 	// scheduler wakes threads for each other.
 	runtime.GOMAXPROCS(1)
 	private.NoCoreDumps()
+	dropsRights = true
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := service(ctx, os.Args[1:], func(ctx context.Context, args []string, stderr io.Writer) error {
 		return run(ctx, args, os.Stdout, stderr)
@@ -46,6 +48,30 @@ func main() {
 		fmt.Fprintln(os.Stderr, "connmap-agent:", strings.TrimPrefix(err.Error(), "feed: "))
 		os.Exit(1)
 	}
+}
+
+// dropsRights is false in tests, whose process goes on.
+var dropsRights bool
+
+// dropRights takes from this process, if it is root's, what it does not need to read sockets
+// and to report.
+func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
+	if !dropsRights || !confine.Root() {
+		return
+	}
+	keep := confine.Keep{Capabilities: confine.Polling, Programs: backend == conntrack.SS}
+	if backend == conntrack.EBPF {
+		keep.Capabilities = confine.Following
+	}
+	if !o.once && !o.watch && o.spool != "" {
+		keep.Folders = []string{o.spool}
+	}
+	r := confine.Process(keep)
+	attrs := []any{"user", r.User, "capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Filtered}
+	if r.Missing != nil {
+		attrs = append(attrs, "not_dropped", errors.Join(r.Missing...))
+	}
+	log.Info("rights", attrs...)
 }
 
 // options is what the command line says.
@@ -99,6 +125,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	debug.SetGCPercent(30)
 	info := c.Info()
 	log.Info("reading sockets", "backend", string(info.Backend))
+	o.dropRights(info.Backend, log)
 	if info.Limited != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", info.Limited)
 	}
@@ -159,7 +186,7 @@ for itself. Without a port, 6789 and 10789 are tried.
 As root it sees every connection, however short, of all users and containers, with
 its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
 do instead. Without, or on Linux before 5.12, it polls; without root it names your
-own programs only. On Windows and macOS, which are experimental, it polls and tells
+own programs only. From root's rights it keeps what it needs, see -v. On Windows and macOS, which are experimental, it polls and tells
 no bytes, and on Windows TCP only.
 
 `)
