@@ -164,7 +164,7 @@ func TestReportsWithoutRights(t *testing.T) {
 func TestReadmeRights(t *testing.T) {
 	b, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
-	for _, s := range []confine.Set{confine.Following, confine.Polling} {
+	for _, s := range []confine.Set{confine.Following, confine.Polling, confine.Serving} {
 		assert.Contains(t, string(b), "| "+s.String()+" |")
 	}
 }

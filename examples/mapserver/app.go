@@ -264,6 +264,12 @@ func (a *app) listen() error {
 	return nil
 }
 
+// A source is a collector, of this process or of another one.
+type source interface {
+	feed.Source
+	Info() conntrack.Info
+}
+
 // watchLocal has the monitor follow this machine's connections, or synthetic
 // ones.
 func (a *app) watchLocal(ctx context.Context) error {
@@ -278,11 +284,17 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.noLocal {
 		return nil
 	}
-	c, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
-	if err != nil {
+	var c source = a.cfg.collector
+	if a.cfg.collector == nil {
+		own, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
+		if err != nil {
+			return err
+		}
+		a.closeLater(own.Close)
+		c = own
+	} else if err := a.cfg.collector.begin(ctx); err != nil {
 		return err
 	}
-	a.closeLater(c.Close)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "localhost"

@@ -32,6 +32,7 @@ var version = "development"
 
 func main() {
 	private.NoCoreDumps()
+	dropRights(os.Args[1:])
 	// Much of what is allocated is gone at once, and memory is dearer here than the
 	// little time that it takes to collect it more often.
 	if os.Getenv("GOGC") == "" {
@@ -72,6 +73,7 @@ type config struct {
 	keep               *history.Retention // nil: as it was set before
 	question           question
 	version            bool
+	collector          *remote // nil: this process collects itself
 }
 
 // readPassword reads the password, if there is one.
@@ -101,6 +103,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && (args[0] == "agents" || args[0] == "token") {
 		return administer(args[0], args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == collectWord {
+		return collect(ctx, args[1:], stderr)
+	}
 	if len(args) > 0 && args[0] == "import" {
 		return takeOver(ctx, args[1:], stdout, stderr)
 	}
@@ -118,7 +123,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := cfg.readPassword(stderr); err != nil {
 		return err
 	}
+	cfg.collector = inherited
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if confinedWithout != "" {
+		log.Info("this process was started as root and has more rights than it needs", "reason", confinedWithout)
+	}
 	a, err := start(ctx, cfg, log)
 	if err != nil {
 		return err
