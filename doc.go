@@ -36,10 +36,12 @@
 // Ebitengine, history alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
-// for those that one process at a time may change, internal/unpack for compressed ones,
+// for those that one process at a time may change, internal/private for those that hold
+// secrets, internal/unpack for compressed ones,
 // internal/mmdb for those of MaxMind's form, internal/ranges for ranges of addresses that
 // overlap, and internal/whois for the sources of reports. internal/terminal makes texts of
-// others safe to show, and internal/program ends programs that are asked to. internal/bench compares with other
+// others safe to show, internal/confine takes rights from a process, and internal/program
+// ends programs that are asked to. internal/bench compares with other
 // programs, internal/race reports whether the race detector is on, and internal/random gives them
 // random numbers that can be repeated.
 //

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"math"
 	"net/netip"
 	"os"
@@ -70,7 +71,9 @@ func (w *witness) of(p pairing, pid int) (best *seen) {
 	return best
 }
 
-func watchAs(t *testing.T, collectors ...*Collector) *witness {
+func watchAs(t *testing.T, collectors ...interface {
+	Events(context.Context) iter.Seq2[Event, error]
+}) *witness {
 	w := &witness{conns: make(map[pairing]map[uint64]*seen), sharers: make(map[pairing][]Process)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -256,6 +259,12 @@ func TestScenarios(t *testing.T) {
 	})
 	defer passes.Wait()
 	defer cancel()
+	runScenarios(t, n, w)
+	assert.Zero(t, c.Info().Lost)
+}
+
+// runScenarios runs all scenarios one after another, of which everything is to be seen.
+func runScenarios(t *testing.T, n *traffic.Net, w *witness) {
 	whole, all, skipped := 0, 0, 0
 	for _, s := range traffic.Scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
@@ -283,7 +292,6 @@ func TestScenarios(t *testing.T) {
 		})
 	}
 	t.Logf("total: %d of %d scenarios whole, %d skipped", whole, all, skipped)
-	assert.Zero(t, c.Info().Lost)
 }
 
 // TestBackends runs all scenarios before all backends at once, and compares what they

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/connmapgo/connmap/internal/temp"
@@ -42,9 +43,13 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	f.Usage = func() {
 		fmt.Fprintf(stderr, `connmap-agent install makes the agent a service that %s:
 
-  connmap-agent install HOST[:PORT] TOKEN   the two words that the map server prints
+  connmap-agent install HOST[:PORT] -       asks for the token that mapserver token prints,
+                                            or reads it from standard input
+  connmap-agent install -token-file FILE HOST[:PORT]
+                                            takes it from a file
+  connmap-agent install HOST[:PORT] TOKEN   takes it from where other users may see it
   connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
-                                            where it lets in by password
+                                            where the map server lets in by password
   connmap-agent uninstall                   ends that
 
 %s
@@ -59,13 +64,20 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return fmt.Errorf("%w; connmap-agent install -h lists the flags", err)
 	}
 	in.host = f.Arg(0)
-	o.token = f.Arg(1)
-	switch {
-	case f.NArg() < 1 || f.NArg() > 2:
-		return errors.New("want HOST and TOKEN, as the map server prints them: connmap-agent install HOST TOKEN; flags stand before them")
+	o.takeToken(f.Arg(1))
 	// They become words of a unit or of a command line.
-	case strings.ContainsAny(in.host+in.name, " \t\n\r\"'\\%$;"):
-		return fmt.Errorf("%q and %q must be plain words", in.host, in.name)
+	const special = " \t\n\r\"'\\%$;"
+	switch {
+	case f.NArg() < 1:
+		return errors.New("no server named: connmap-agent install HOST - asks for the token that mapserver token prints; flags stand before HOST")
+	case f.NArg() > 2:
+		return errors.New(tooManyWords)
+	case isToken(in.host):
+		return errors.New(wrongOrder)
+	case strings.ContainsAny(in.host, special): // it may be a password in the wrong place
+		return errors.New("HOST must be a plain word: an address or a name, perhaps with a port")
+	case strings.ContainsAny(in.name, special):
+		return fmt.Errorf("-name: %q must be a plain word", in.name)
 	}
 	if _, err := o.readToken(ctx, stderr); err != nil {
 		return err
@@ -150,7 +162,13 @@ func (in *installer) write(files []file) error {
 		if in.dryRun {
 			continue
 		}
-		if err := writeFile(name, file.mode, file.data); err != nil {
+		var err error
+		if in.root != "" {
+			err = writeBelow(in.root, file.name, file.mode, file.data)
+		} else {
+			err = writeFile(name, file.mode, file.data)
+		}
+		if err != nil {
 			if errors.Is(err, os.ErrPermission) {
 				err = fmt.Errorf("%w; install as %s, or see what it would do with -dry-run", err, whoInstalls)
 			}
@@ -188,10 +206,16 @@ func (in *installer) run(ctx context.Context, command ...string) error {
 	}
 	c := exec.CommandContext(ctx, command[0], command[1:]...)
 	c.Stdout, c.Stderr = in.stdout, in.stderr
+	c.Env = withoutSecrets(os.Environ())
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(command, " "), err)
 	}
 	return nil
+}
+
+// withoutSecrets returns an environment for other programs.
+func withoutSecrets(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "CONNMAP_") })
 }
 
 // writeFile replaces a file in one go: a running program cannot be written over.
@@ -200,4 +224,41 @@ func writeFile(name string, mode os.FileMode, data []byte) error {
 		return err
 	}
 	return temp.Write(name, mode, data)
+}
+
+// writeBelow replaces a file of the system in a folder. Links there that lead out of the
+// folder, as absolute ones do, are not followed: they would lead into this system.
+func writeBelow(folder, name string, mode os.FileMode, data []byte) error {
+	return below(folder, name, func(root *os.Root, name string) error {
+		f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	})
+}
+
+// below has make make a file in the place of another one, in a folder.
+func below(folder, name string, make func(root *os.Root, name string) error) error {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name = strings.TrimPrefix(name, "/")
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	fresh := name + ".new"
+	if err := root.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err = make(root, fresh); err == nil {
+		err = root.Rename(fresh, name)
+	}
+	if err != nil {
+		root.Remove(fresh)
+	}
+	return err
 }

@@ -23,6 +23,8 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/internal/confine"
+	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
 )
 
@@ -33,11 +35,37 @@ func main() {
 	// An agent is to be cheap while nothing happens: with more processors the
 	// scheduler wakes threads for each other.
 	runtime.GOMAXPROCS(1)
+	private.NoCoreDumps()
+	dropsRights = true
 	program.Main("connmap-agent", func(ctx context.Context, stdout, stderr io.Writer) error {
 		return service(ctx, os.Args[1:], stderr, func(ctx context.Context, args []string, stderr io.Writer) error {
 			return run(ctx, args, stdout, stderr)
 		})
 	}, "feed")
+}
+
+// dropsRights is false in tests, whose process goes on.
+var dropsRights bool
+
+// dropRights takes from this process, if it is root's, what it does not need to read sockets
+// and to report.
+func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
+	if !dropsRights || !confine.Root() {
+		return
+	}
+	keep := confine.Keep{Capabilities: confine.Polling, Programs: backend == conntrack.SS}
+	if backend == conntrack.EBPF {
+		keep.Capabilities = confine.Following
+	}
+	if !o.once && !o.watch && o.spool != "" {
+		keep.Folders = []string{o.spool}
+	}
+	r := confine.Process(keep)
+	attrs := []any{"user", r.User, "capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Filtered}
+	if r.Missing != nil {
+		attrs = append(attrs, "not_dropped", errors.Join(r.Missing...))
+	}
+	log.Info("rights", attrs...)
 }
 
 // options is what the command line says.
@@ -71,9 +99,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if token, err = o.readToken(ctx, stderr); err != nil {
 			return err
 		}
-		if key, err = o.readKey(); err != nil {
+		var notice string
+		if key, notice, err = o.readKey(); err != nil {
 			// It reports all the same, but for good only as long as the token works.
 			log.Warn("this machine has no key of its own and needs the token each time; -key names a file that can be kept", "error", err)
+		}
+		if notice != "" {
+			log.Warn(notice)
 		}
 	}
 	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Logger: log})
@@ -87,6 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	debug.SetGCPercent(30)
 	info := c.Info()
 	log.Info("reading sockets", "backend", string(info.Backend))
+	o.dropRights(info.Backend, log)
 	if info.Limited != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", info.Limited)
 	}
@@ -132,8 +165,10 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.Usage = func() {
 		fmt.Fprint(stderr, `connmap-agent reports where this machine's network connections go.
 
-  connmap-agent HOST[:PORT] TOKEN   report to a map server, which prints this line
+  connmap-agent HOST[:PORT] -       report to a map server: asks for the token, or reads it
+                                    from standard input
   connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
+  connmap-agent HOST[:PORT] TOKEN   the same, where other users may see the token
   connmap-agent -once -json         print the connections of now
   connmap-agent -watch              print connections as they open and close
   connmap-agent install -h          tells how to make it a service
@@ -145,7 +180,7 @@ for itself. Without a port, 6789 and 10789 are tried.
 As root it sees every connection, however short, of all users and containers, with
 its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
 do instead. Without, or on Linux before 5.12, it polls; without root it names your
-own programs only. On Windows and macOS, which are experimental, it polls and tells
+own programs only. From root's rights it keeps what it needs, see -v. On Windows and macOS, which are experimental, it polls and tells
 no bytes, and on Windows TCP only.
 
 `)
@@ -169,15 +204,18 @@ no bytes, and on Windows TCP only.
 	case o.json && !local:
 		return o, errors.New("-json goes with -once or -watch")
 	case local && f.NArg() > 0:
-		return o, fmt.Errorf("unexpected argument %q: -once and -watch take no server", f.Arg(0))
+		return o, errors.New("-once and -watch take no server, and no token")
 	case !local && f.NArg() == 0:
-		return o, errors.New("no server named: connmap-agent HOST TOKEN, as the map server prints it; -once prints connections without a server")
+		return o, errors.New("no server named: connmap-agent HOST - asks for the token that mapserver token prints; -once prints connections without a server")
 	case f.NArg() > 2:
-		return o, fmt.Errorf("unexpected argument %q; flags stand before HOST and TOKEN", f.Arg(2))
+		return o, errors.New(tooManyWords) // one of them may be a secret
+	case isToken(f.Arg(0)):
+		return o, errors.New(wrongOrder)
 	case o.interval < 10*time.Millisecond:
 		return o, fmt.Errorf("-interval: expected 10ms or more, found %v", o.interval)
 	}
-	o.host, o.token = f.Arg(0), f.Arg(1)
+	o.host = f.Arg(0)
+	o.takeToken(f.Arg(1))
 	if state := os.Getenv("STATE_DIRECTORY"); o.spool == "" && state != "" { // systemd sets it for services
 		o.spool = filepath.Join(state, "spool")
 	}

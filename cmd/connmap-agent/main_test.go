@@ -155,8 +155,12 @@ func TestBadInput(t *testing.T) {
 		{"no such file", []string{"-token-file", "/nonexistent", "192.0.2.1"}, "/nonexistent"},
 		{"both", []string{"-once", "-watch"}, "exclude each other"},
 		{"json to a server", []string{"-json", "192.0.2.1", token}, "-json goes with"},
-		{"server and once", []string{"-once", "192.0.2.1"}, "unexpected argument"},
-		{"too many", []string{"192.0.2.1", token, "x"}, "unexpected argument"},
+		{"server and once", []string{"-once", "192.0.2.1"}, "take no server"},
+		{"token and once", []string{"-once", token}, "take no server"},
+		{"too many", []string{"192.0.2.1", token, "x"}, "no more than HOST"},
+		{"a port apart", []string{"192.0.2.1", "6789", token}, "no more than HOST"},
+		{"wrong order", []string{token, "192.0.2.1"}, "the host comes first"},
+		{"nothing to read", []string{"192.0.2.1", "-"}, "standard input has no token"},
 		{"interval", []string{"-interval", "0s", "-once"}, "expected 10ms"},
 		{"flag", []string{"-nonsense"}, "-h lists the flags"},
 		{"wrong token", []string{l.Addr().String(), other.Token().String()}, "wrong token"},
@@ -168,6 +172,7 @@ func TestBadInput(t *testing.T) {
 			err := run(context.Background(), tt.args, io.Discard, io.Discard)
 			assert.ErrorContains(t, err, tt.want)
 			assert.NotContains(t, err.Error(), "\n")
+			assert.NotContains(t, err.Error(), token, "it is a secret")
 		})
 	}
 	assert.ErrorIs(t, run(context.Background(), []string{"-h"}, io.Discard, io.Discard), flag.ErrHelp)

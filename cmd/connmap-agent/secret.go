@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
@@ -14,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/internal/private"
 )
 
 // certFile is where connmapperl's agents look for the certificate of the server.
@@ -25,9 +27,32 @@ const secretFile = "agent.token"
 
 const largestSecret = 4 << 10 // bytes
 
+// fromInput stands for a token, or a password, that is read from standard input.
+const fromInput = "-"
+
+const (
+	tooManyWords = "want no more than HOST and -, or HOST and TOKEN; flags stand before them"
+	wrongOrder   = "the host comes first, then the token"
+)
+
+// isToken reports whether a word is a token, perhaps a damaged one.
+func isToken(word string) bool { return strings.HasPrefix(word, "cm1_") }
+
+// takeToken takes the token, or the password, from the command line, and hides it there.
+func (o *options) takeToken(word string) {
+	o.token = strings.Clone(word)
+	if o.token != fromInput {
+		hideArgument(word)
+	}
+}
+
 // readSecret returns the token, or the password, as it was given.
-func (o *options) readSecret() (string, error) {
+func (o *options) readSecret(ctx context.Context, stderr io.Writer) (string, error) {
+	if o.token == fromInput {
+		return askSecret(ctx, os.Stdin, stderr)
+	}
 	if s := strings.TrimSpace(o.token); s != "" {
+		fmt.Fprintln(stderr, "connmap-agent: the secret was in the command line, which other users could see and shells keep: next time, - in its place reads it from standard input")
 		return s, nil
 	}
 	name := o.tokenFile
@@ -39,32 +64,70 @@ func (o *options) readSecret() (string, error) {
 			name = filepath.Join(dir, secretFile)
 		}
 	}
-	f, err := os.Open(name)
-	if o.tokenFile == "" && err != nil {
-		return "", fmt.Errorf("no token: give it after the host, in CONNMAP_TOKEN, with -token-file or in %s; the map server prints it", name)
-	}
+	notice, err := private.Close(name, private.Given)
 	if err != nil {
-		return "", err
+		notice = err.Error() // it may be as its owner wants it
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, largestSecret))
+	if notice != "" {
+		fmt.Fprintln(stderr, "connmap-agent:", notice)
+	}
+	b, err := private.Read(name)
+	if o.tokenFile == "" && err != nil {
+		return "", fmt.Errorf("no token: connmap-agent HOST - reads it from standard input; CONNMAP_TOKEN, -token-file or %s may hold it too. mapserver token prints it", name)
+	}
 	if err != nil {
 		return "", err
 	}
 	s := strings.TrimSpace(string(b))
 	if s == "" {
-		return "", fmt.Errorf("%s is empty: it is to hold the token that the map server prints, or its password", name)
+		return "", fmt.Errorf("%s is empty: it is to hold the token that mapserver token prints, or the password", name)
 	}
 	return s, nil
+}
+
+// askSecret reads the first line of an input. A terminal does not show it.
+func askSecret(ctx context.Context, in *os.File, stderr io.Writer) (string, error) {
+	if show, terminal := hideTyping(in); terminal {
+		fmt.Fprint(stderr, "The token, or the password (it is not shown): ")
+		defer func() {
+			show()
+			fmt.Fprintln(stderr)
+		}()
+	}
+	type line struct {
+		text string
+		err  error
+	}
+	// If ctx ends first this reads on: nothing interrupts it, and the program ends.
+	read := make(chan line, 1)
+	go func() {
+		text, err := bufio.NewReader(io.LimitReader(in, largestSecret)).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		read <- line{strings.TrimSpace(text), err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("no token was given: %w", ctx.Err())
+	case l := <-read:
+		switch {
+		case l.err != nil:
+			return "", fmt.Errorf("standard input: %w", l.err)
+		case l.text == "":
+			return "", errors.New("standard input has no token: its first line is to be what mapserver token prints, or the password")
+		}
+		return l.text, nil
+	}
 }
 
 // readToken returns the token, or that which a password and a certificate make. It
 // leaves what it has found in o.token and o.server.
 func (o *options) readToken(ctx context.Context, stderr io.Writer) (token feed.Token, err error) {
-	if o.token, err = o.readSecret(); err != nil {
+	if o.token, err = o.readSecret(ctx, stderr); err != nil {
 		return token, err
 	}
-	if strings.HasPrefix(o.token, "cm1_") {
+	if isToken(o.token) {
 		return feed.ParseToken(o.token)
 	}
 	if o.server, err = o.readCert(ctx, stderr); err != nil {
@@ -142,15 +205,19 @@ func (*options) folder() (string, error) {
 	return filepath.Join(config, "connmap"), err
 }
 
-// readKey returns the key of this machine.
-func (o *options) readKey() (ed25519.PrivateKey, error) {
+// readKey returns the key of this machine. A notice says what was wrong with its file.
+func (o *options) readKey() (key ed25519.PrivateKey, notice string, err error) {
 	name := o.key
 	if name == "" {
 		dir, err := o.folder()
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		name = filepath.Join(dir, "agent-key.pem")
 	}
-	return feed.LoadKey(name)
+	if notice, err = private.Close(name, private.Own); err != nil {
+		return nil, "", err
+	}
+	key, err = feed.LoadKey(name)
+	return key, notice, err
 }

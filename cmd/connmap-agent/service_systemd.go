@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -50,6 +49,7 @@ ExecStart=` + programFile + ` -token-file %%d/token%s -- %s
 LoadCredential=token:` + tokenFile + `
 %sRestart=always
 RestartSec=5
+LimitCORE=0
 DynamicUser=yes
 # Holds the key that this machine makes for itself, and what the server was not told yet.
 StateDirectory=connmap-agent
@@ -103,7 +103,7 @@ func (in *installer) install(ctx context.Context) error {
 		link := filepath.Join(in.root, wantsFile)
 		fmt.Fprintf(in.stdout, "link %s to %s\n", link, unitFile)
 		if !in.dryRun {
-			if err := replaceLink(link, unitFile); err != nil {
+			if err := below(in.root, wantsFile, func(root *os.Root, name string) error { return root.Symlink(unitFile, name) }); err != nil {
 				return err
 			}
 		}
@@ -130,15 +130,4 @@ func (in *installer) uninstall(ctx context.Context) error {
 	}
 	fmt.Fprintf(in.stdout, "The key of this machine, if it had one, stays in %s.\n", stateFolder)
 	return nil
-}
-
-// replaceLink makes a symbolic link, in place of an older one.
-func replaceLink(name, to string) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return os.Symlink(to, name)
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,4 +116,72 @@ func TestUninstall(t *testing.T) {
 		require.NoError(t, run(t.Context(), args, &out, io.Discard))
 		assert.Equal(t, "The key of this machine, if it had one, stays in "+stateFolder+".\n", out.String())
 	}
+}
+
+// TestInstallTakesTokens: a token comes into the service whichever way it comes to install,
+// and is in no file but its own.
+func TestInstallTakesTokens(t *testing.T) {
+	token := newToken(t)
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte(token+"\n"), 0o600))
+	for _, tt := range []struct {
+		name, env string
+		args      []string
+	}{
+		{"the command line", "", []string{"map.example", token}},
+		{"standard input", "", []string{"map.example", "-"}},
+		{"a file", "", []string{"-token-file", file, "map.example"}},
+		{"the environment", token, []string{"map.example"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("CONNMAP_TOKEN", tt.env)
+			input, err := os.Open(file)
+			require.NoError(t, err)
+			defer input.Close()
+			defer func(before *os.File) { os.Stdin = before }(os.Stdin)
+			os.Stdin = input
+			root := t.TempDir()
+			var out bytes.Buffer
+			require.NoError(t, run(t.Context(), append([]string{"install", "-root", root}, tt.args...), &out, &out))
+			assert.NotContains(t, out.String(), token)
+			seen := 0
+			require.NoError(t, filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+				if err != nil || !d.Type().IsRegular() {
+					return err
+				}
+				b, err := os.ReadFile(name)
+				if err == nil && bytes.Contains(b, []byte(token)) {
+					seen++
+					info, _ := d.Info()
+					assert.Equal(t, filepath.Join(root, tokenFile), name)
+					assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+				}
+				return err
+			}))
+			assert.Equal(t, 1, seen)
+		})
+	}
+}
+
+// TestInstallStaysBelowRoot: links in another system's folders do not lead into this one.
+func TestInstallStaysBelowRoot(t *testing.T) {
+	token := newToken(t)
+	for _, at := range []string{"etc", "usr", "etc/systemd", "usr/local/bin"} {
+		t.Run(at, func(t *testing.T) {
+			root, here := t.TempDir(), t.TempDir()
+			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, at)), 0o755))
+			require.NoError(t, os.Symlink(here, filepath.Join(root, at)))
+			assert.Error(t, run(t.Context(), []string{"install", "-root", root, "map.example", token}, io.Discard, io.Discard))
+			left, err := os.ReadDir(here)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+	// One that stays in it is followed, as in a system whose folders were merged.
+	root := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "var/local"), 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(root, "usr"), 0o755))
+	require.NoError(t, os.Symlink("../var/local", filepath.Join(root, "usr/local")))
+	require.NoError(t, run(t.Context(), []string{"install", "-root", root, "map.example", token}, io.Discard, io.Discard))
+	assert.FileExists(t, filepath.Join(root, "var/local/bin/connmap-agent"))
 }

@@ -195,12 +195,7 @@ func buildAgent(t *testing.T) string {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("needs ip(8)")
 	}
-	bin := filepath.Join(t.TempDir(), "connmap-agent")
-	build := exec.Command("go", "build", "-o", bin, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return bin
+	return buildLinux(t)
 }
 
 func watchStorm(t *testing.T) *watched {

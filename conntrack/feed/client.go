@@ -68,7 +68,7 @@ func (c *Client) Run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case c.Token == Token{}:
-		return errors.New("feed: there is no token; the map server prints it when it starts")
+		return errors.New("feed: there is no token; mapserver token prints it")
 	case c.Source == nil:
 		return errors.New("feed: there is no source of connections")
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/internal/lock"
+	"github.com/connmapgo/connmap/internal/private"
 )
 
 // An Identity is what makes a map server the one that its agents know. It is safe for
@@ -33,7 +34,8 @@ type Identity struct {
 // folder. What is missing it makes: the folder, an ECDSA P-256 key, a
 // certificate for the key, a random secret. It never overwrites a file: if
 // one is damaged, cannot be read or does not fit to the others, it fails and
-// names the file.
+// names the file. From the key and the secret it takes the rights that others
+// have to them, and fails if it cannot.
 func LoadIdentity(dir string) (*Identity, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
@@ -86,11 +88,11 @@ func (id *Identity) Certificate() *x509.Certificate { return id.cert.Leaf }
 const putRight = "restore it from a copy, or move server-cert.pem and server-key.pem away: then new ones are made and all agents need the new token"
 
 func loadCert(certFile, keyFile string) (cert tls.Certificate, err error) {
-	certPEM, err := os.ReadFile(certFile)
+	certPEM, err := private.Read(certFile)
 	if err != nil {
 		return cert, fmt.Errorf("feed: %w; %s", err, putRight)
 	}
-	keyPEM, err := os.ReadFile(keyFile)
+	keyPEM, err := readOwn(keyFile)
 	if err != nil {
 		return cert, fmt.Errorf("feed: %w; %s", err, putRight)
 	}
@@ -136,7 +138,7 @@ func makeCert(certFile, keyFile string) error {
 
 // loadKey reads a key in PKCS #8, or makes one.
 func loadKey(name string) (crypto.Signer, error) {
-	b, err := os.ReadFile(name)
+	b, err := readOwn(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		var key *ecdsa.PrivateKey
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -145,7 +147,7 @@ func loadKey(name string) (crypto.Signer, error) {
 		if err := writeKey(name, key); err != nil {
 			return nil, err
 		}
-		b, err = os.ReadFile(name) // another server may have been first
+		b, err = readOwn(name) // another server may have been first
 	}
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w; %s", err, putRight)

@@ -1,13 +1,17 @@
 package feed
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -92,4 +96,66 @@ func TestIdentityAfterPowerFailure(t *testing.T) {
 	for _, token := range tokens {
 		assert.Equal(t, tokens[0], token, "servers that start at the same time agree")
 	}
+}
+
+// TestSecretsAreClosed: a key or a secret that others may read is closed to them, or refused.
+func TestSecretsAreClosed(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no modes here")
+	}
+	dir := t.TempDir()
+	_, err := LoadIdentity(dir)
+	require.NoError(t, err)
+	key := filepath.Join(dir, "agent-key.pem")
+	want, err := LoadKey(key)
+	require.NoError(t, err)
+	for _, name := range []string{key, filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "server-secret")} {
+		require.NoError(t, os.Chmod(name, 0o664))
+		_, err := LoadIdentity(dir)
+		require.NoError(t, err)
+		got, err := LoadKey(key)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm(), name)
+	}
+
+	const others = "/proc/self/status" // for all to read, and nobody may change that
+	if _, err := os.Stat(others); err != nil {
+		t.Skip(err)
+	}
+	_, err = LoadKey(others)
+	assert.ErrorContains(t, err, "feed: /proc/self/status may be used by others (mode 0444)")
+	link := t.TempDir()
+	require.NoError(t, os.Symlink(others, filepath.Join(link, "server-secret")))
+	_, err = LoadIdentity(link)
+	assert.ErrorContains(t, err, "may be used by others")
+}
+
+// TestLinkIsNotWrittenThrough: a symbolic link in the place of a key has nothing made where
+// it leads.
+func TestLinkIsNotWrittenThrough(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	for _, name := range []string{"agent-key.pem", "server-key.pem", "server-secret"} {
+		dir := t.TempDir()
+		if err := os.Symlink(elsewhere, filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+		_, noKey := LoadKey(filepath.Join(dir, "agent-key.pem"))
+		_, noIdentity := LoadIdentity(dir)
+		assert.Error(t, errors.Join(noKey, noIdentity), name)
+		assert.NoFileExists(t, elsewhere, name)
+	}
+}
+
+// TestTokenIsNotLogged: neither as a value nor in what holds it.
+func TestTokenIsNotLogged(t *testing.T) {
+	token := identity(t).Token()
+	var out bytes.Buffer
+	for _, log := range []*slog.Logger{slog.New(slog.NewTextHandler(&out, nil)), slog.New(slog.NewJSONHandler(&out, nil))} {
+		log.Info("token", "token", token)
+	}
+	assert.Contains(t, out.String(), "cm1_...")
+	assert.NotContains(t, out.String(), token.String()[:10])
 }

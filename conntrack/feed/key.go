@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/private"
 )
 
 // A Key is the public Ed25519 key by which a server knows an agent. The zero Key is none.
@@ -37,10 +39,11 @@ func (k *Key) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// LoadKey reads the key of an agent from a file, which only its owner may read. If there
-// is none it makes one, and the folder too.
+// LoadKey reads the key of an agent from a file, which only its owner may read: it takes
+// the right from others, and fails if it cannot. If there is no file it makes one, and the
+// folder too.
 func LoadKey(name string) (ed25519.PrivateKey, error) {
-	b, err := os.ReadFile(name)
+	b, err := readOwn(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			return nil, fmt.Errorf("feed: %w", err)
@@ -52,7 +55,7 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 		if err := writeKey(name, key); err != nil {
 			return nil, err
 		}
-		b, err = os.ReadFile(name) // another agent may have been first
+		b, err = readOwn(name) // another agent may have been first
 		if err != nil {
 			return nil, fmt.Errorf("feed: %w", err)
 		}
@@ -67,6 +70,15 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 		}
 	}
 	return nil, fmt.Errorf("feed: %s: damaged; restore it from a copy, or remove it: then this machine joins as a new one", name)
+}
+
+// readOwn reads a file with a secret that this package has made, after it has closed it to
+// others: a copy or an archive may have opened it.
+func readOwn(name string) ([]byte, error) {
+	if _, err := private.Close(name, private.Own); err != nil {
+		return nil, err
+	}
+	return private.Read(name)
 }
 
 // certOf makes the certificate by which a client shows its key. Nobody looks at

@@ -68,7 +68,7 @@ func (s *secrets) read() error {
 	if s.file != nil && os.SameFile(info, s.file) && info.ModTime().Equal(s.file.ModTime()) && info.Size() == s.file.Size() {
 		return nil
 	}
-	b, err := os.ReadFile(s.name)
+	b, err := readOwn(s.name)
 	if err != nil {
 		return fmt.Errorf("feed: %w; %s", err, secretPutRight)
 	}

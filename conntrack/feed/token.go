@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 )
 
@@ -54,19 +55,22 @@ func (t Token) String() string {
 	return tokenHead + base64.RawURLEncoding.EncodeToString(append(b, checksum(b)...))
 }
 
+// LogValue implements [slog.LogValuer]: a log has no token.
+func (Token) LogValue() slog.Value { return slog.StringValue(tokenHead + "...") }
+
 // ParseToken reads a token as String writes it; blanks around it do not
 // matter. Its errors never quote the text: it may be a secret.
 func ParseToken(s string) (Token, error) {
 	s = strings.TrimSpace(s)
 	switch {
 	case s == "":
-		return Token{}, errors.New("feed: the token is empty; the map server prints it when it starts")
+		return Token{}, errors.New("feed: the token is empty; mapserver token prints it")
 	case strings.HasPrefix(tokenHead, s):
 		return Token{}, fmt.Errorf("feed: the token is cut off after %d of %d characters; copy it again", len(s), tokenLen)
 	case otherVersion(s):
 		return Token{}, errors.New("feed: the token is of another version of connmap: it does not begin with cm1_; use an agent of the map server's version")
 	case !strings.HasPrefix(s, tokenHead):
-		return Token{}, errors.New("feed: this is no token: one begins with cm1_; the map server prints it when it starts")
+		return Token{}, errors.New("feed: this is no token: one begins with cm1_; mapserver token prints it")
 	case len(s) < tokenLen:
 		return Token{}, fmt.Errorf("feed: the token is cut off after %d of %d characters; copy it again", len(s), tokenLen)
 	case len(s) > tokenLen:

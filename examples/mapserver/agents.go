@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"text/tabwriter"
 	"time"
@@ -152,7 +153,7 @@ func token(f *flag.FlagSet, dir *string, args []string, stdout, stderr io.Writer
 		}
 	}
 	addr, _ := netip.AddrFromSlice(at.IP)
-	greetAgents(stdout, netip.AddrPortFrom(addr, uint16(at.Port)), t)
+	greetAgents(stdout, netip.AddrPortFrom(addr, uint16(at.Port)), t, true)
 	if *expires > 0 {
 		fmt.Fprintf(stdout, "This token works until %s.\n", shortTime(time.Now().Add(*expires)))
 	}
@@ -160,8 +161,9 @@ func token(f *flag.FlagSet, dir *string, args []string, stdout, stderr io.Writer
 	return nil
 }
 
-// greetAgents prints how machines join a server that listens at an address.
-func greetAgents(out io.Writer, at netip.AddrPort, t feed.Token) {
+// greetAgents prints how machines join a server that listens at an address. The token is a
+// secret, and shown only where somebody has asked for it or is there to see it.
+func greetAgents(out io.Writer, at netip.AddrPort, t feed.Token, show bool) {
 	if t == (feed.Token{}) {
 		fmt.Fprint(out, "No token works any more, so that no new machine can join: mapserver token -rotate makes one.\n\n")
 		return
@@ -170,7 +172,22 @@ func greetAgents(out io.Writer, at netip.AddrPort, t feed.Token) {
 	if at.Port() != feed.DefaultPort && at.Port() != feed.FallbackPort {
 		host = net.JoinHostPort(host, fmt.Sprint(at.Port()))
 	}
-	fmt.Fprintf(out, "Other machines join with:\n\n    connmap-agent %s %s\n\n", host, t)
+	fmt.Fprintf(out, "Other machines join with:\n\n    connmap-agent %s -\n\n", host)
+	if show {
+		fmt.Fprintf(out, "It asks for this token, which is a secret:\n\n    %s\n\n", t)
+	} else {
+		fmt.Fprint(out, "It asks for the token that mapserver token prints.\n\n")
+	}
+}
+
+// isTerminal reports whether somebody is likely to read what is written.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // joinHost returns an address by which other machines are likely to reach a server that

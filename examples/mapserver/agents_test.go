@@ -66,7 +66,7 @@ func TestAdminister(t *testing.T) {
 	line := func(args ...string) feed.Token {
 		out, err := ask(t, append([]string{"token", "-config", dir, "-listen", app.listener.Addr().String()}, args...)...)
 		require.NoError(t, err)
-		found := regexp.MustCompile(`connmap-agent ` + regexp.QuoteMeta(app.listener.Addr().String()) + ` (cm1_\S+)\n`).FindStringSubmatch(out)
+		found := regexp.MustCompile(`connmap-agent ` + regexp.QuoteMeta(app.listener.Addr().String()) + ` -\n(?s:.*)\n    (cm1_\S+)\n`).FindStringSubmatch(out)
 		require.NotNil(t, found, out)
 		assert.Contains(t, out, feed.Fingerprint(app.identity.Certificate()))
 		assert.Equal(t, strings.Contains(strings.Join(args, " "), "-expires"), strings.Contains(out, "works until"))

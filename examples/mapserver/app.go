@@ -28,6 +28,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -241,6 +242,12 @@ func (a *app) listen() error {
 	if a.cfg.listen == "" {
 		return nil
 	}
+	for _, name := range []string{"server-key.pem", "server-secret"} {
+		// Of an error LoadIdentity tells.
+		if notice, _ := private.Close(filepath.Join(a.cfg.configDir, name), private.Own); notice != "" {
+			a.problem(name, errors.New(notice))
+		}
+	}
 	id, err := feed.LoadIdentity(a.cfg.configDir)
 	if err != nil {
 		a.problem("identity", fmt.Errorf("%w; until then no agent can join", err))
@@ -293,6 +300,12 @@ func (a *app) localName() string {
 	return name
 }
 
+// A source is a collector, of this process or of another one.
+type source interface {
+	feed.Source
+	Info() conntrack.Info
+}
+
 // watchLocal has the monitor follow this machine's connections, or synthetic
 // ones.
 func (a *app) watchLocal(ctx context.Context) error {
@@ -307,11 +320,17 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.noLocal {
 		return nil
 	}
-	c, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
-	if err != nil {
+	var c source = a.cfg.collector
+	if a.cfg.collector == nil {
+		own, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
+		if err != nil {
+			return err
+		}
+		a.closeLater(own.Close)
+		c = own
+	} else if err := a.cfg.collector.begin(ctx); err != nil {
 		return err
 	}
-	a.closeLater(c.Close)
 	info := c.Info()
 	agent := feed.Agent{Name: a.localName(), Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
 	a.monitor.Join(agent)
@@ -344,7 +363,7 @@ func (a *app) changed() {
 // greet says how agents join and where things are.
 func (a *app) greet(out io.Writer) {
 	if a.listener != nil {
-		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token())
+		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token(), isTerminal(out))
 	}
 	if a.monitor.Opening.Load() {
 		select {

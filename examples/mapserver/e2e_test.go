@@ -177,7 +177,7 @@ const peer6 = "2001:4860:4860::8888"
 
 // command starts a program in a namespace and ends it with the test. Closing
 // the returned writer ends its standard input.
-func command(t *testing.T, namespace string, env []string, name string, args ...string) (io.Closer, io.Reader) {
+func command(t *testing.T, namespace string, env []string, name string, args ...string) (io.WriteCloser, io.Reader) {
 	t.Helper()
 	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + namespace, name}, args...)...)
 	cmd.Env = append(os.Environ(), env...)
@@ -238,12 +238,15 @@ func TestEndToEnd(t *testing.T) {
 		}
 	}()
 
-	// The agent joins with the line that the server prints.
+	// The agent joins with the line that the server prints, which asks for the token.
 	var greeting bytes.Buffer
 	app.greet(&greeting)
-	line := regexp.MustCompile(`connmap-agent (\S+) (cm1_\S+)`).FindStringSubmatch(greeting.String())
+	line := regexp.MustCompile(`connmap-agent (\S+) -\n`).FindStringSubmatch(greeting.String())
 	require.NotNil(t, line, greeting.String())
-	command(t, a, []string{"STATE_DIRECTORY=" + dir}, agent, "-name", "nas", line[1], line[2])
+	assert.NotContains(t, greeting.String(), "cm1_", "nobody may be there to see it")
+	paste, _ := command(t, a, []string{"STATE_DIRECTORY=" + dir}, agent, "-name", "nas", line[1], "-")
+	_, err = fmt.Fprintln(paste, app.identity.Token())
+	require.NoError(t, err)
 	state := func(what string, ok func(*live.State) bool) *live.State {
 		t.Helper()
 		require.Eventually(t, func() bool { return ok(app.monitor.State()) }, time.Minute, 50*time.Millisecond, what)

@@ -22,6 +22,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
 )
 
@@ -29,6 +30,8 @@ import (
 var version = "development"
 
 func main() {
+	private.NoCoreDumps()
+	dropRights(os.Args[1:])
 	// Much of what is allocated is gone at once, and memory is dearer here than the
 	// little time that it takes to collect it more often.
 	if os.Getenv("GOGC") == "" {
@@ -52,6 +55,7 @@ type config struct {
 	agents             int    // that may be linked at the same time
 	approve            bool   // take only agents that somebody has approved
 	password           string // by which agents join too; empty: by none
+	passwordFile       string // that holds it; empty: none
 	rules              string // empty: found by findRules
 	homeDir            string // where connmapperl's files may be; empty: none
 	history            string // empty: record nothing
@@ -69,6 +73,28 @@ type config struct {
 	keep               *history.Retention // nil: as it was set before
 	question           question
 	version            bool
+	collector          *remote // nil: this process collects itself
+}
+
+// readPassword reads the password, if there is one.
+func (c *config) readPassword(stderr io.Writer) error {
+	if c.passwordFile == "" {
+		c.password = os.Getenv("CONNMAP_PASSWORD")
+		return nil
+	}
+	notice, err := private.Close(c.passwordFile, private.Given)
+	if err != nil {
+		notice = err.Error() // it may be as its owner wants it
+	}
+	if notice != "" {
+		fmt.Fprintln(stderr, "mapserver:", notice)
+	}
+	b, err := private.Read(c.passwordFile)
+	if err != nil {
+		return fmt.Errorf("-password-file: %w", err)
+	}
+	c.password = strings.TrimSpace(string(b))
+	return nil
 }
 
 var leastSize = image.Pt(160, 80)
@@ -76,6 +102,9 @@ var leastSize = image.Pt(160, 80)
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && (args[0] == "agents" || args[0] == "token") {
 		return administer(args[0], args[1:], stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == collectWord {
+		return collect(ctx, args[1:], stderr)
 	}
 	if len(args) > 0 && args[0] == "import" {
 		return takeOver(ctx, args[1:], stdout, stderr)
@@ -99,7 +128,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if n := mostFiles(); n > 0 && n < leastFiles {
 		return fmt.Errorf("only %d files may be open at the same time, which is too few for a map server: allow %d or more by ulimit -n, or LimitNOFILE of its service", n, leastFiles)
 	}
+	if err := cfg.readPassword(stderr); err != nil {
+		return err
+	}
+	cfg.collector = inherited
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if confinedWithout != "" {
+		log.Info("this process was started as root and has more rights than it needs", "reason", confinedWithout)
+	}
 	a, err := start(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -123,13 +159,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	cfg.homeDir, _ = os.UserHomeDir()
 	cfg.question.params = params{}
-	var home, theme, size, keep, password string
+	var home, theme, size, keep string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join, by default :%d where another program has that one; none: no agents", feed.FallbackPort))
 	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
 	f.BoolVar(&cfg.approve, "approve", false, "a new agent reports only after mapserver agents approve (default when it has shown the token)")
-	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
+	f.StringVar(&cfg.passwordFile, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, written with defaults if missing; before it has been edited, connmapperl2rc.beep or .connmaprc in the working directory or the home folder)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
 	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded or import has taken over, else those alone)")
@@ -172,14 +208,6 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if f.NArg() > 0 {
 		return cfg, fmt.Errorf("unexpected argument %q; mapserver -h lists the flags", f.Arg(0))
-	}
-	cfg.password = os.Getenv("CONNMAP_PASSWORD")
-	if password != "" {
-		b, err := os.ReadFile(password)
-		if err != nil {
-			return cfg, fmt.Errorf("-password-file: %w", err)
-		}
-		cfg.password = strings.TrimSpace(string(b))
 	}
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })

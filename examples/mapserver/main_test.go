@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 )
@@ -35,6 +36,14 @@ func ownFolders(t *testing.T) string {
 	xdg.Reload()
 	t.Cleanup(xdg.Reload)
 	return filepath.Join(dir, "connmap")
+}
+
+// tokenOf returns the token of a server whose XDG_CONFIG_HOME is a folder.
+func tokenOf(t *testing.T, config string) feed.Token {
+	t.Helper()
+	id, err := feed.LoadIdentity(filepath.Join(config, "connmap"))
+	require.NoError(t, err)
+	return id.Token()
 }
 
 func TestGoldenDemo(t *testing.T) {

@@ -98,12 +98,12 @@ func TestSoak(t *testing.T) {
 	lines := bufio.NewScanner(greeting)
 	var join []string
 	for join == nil && lines.Scan() {
-		join = regexp.MustCompile(`connmap-agent (\S+) (cm1_\S+)`).FindStringSubmatch(lines.Text())
+		join = regexp.MustCompile(`connmap-agent (\S+) -$`).FindStringSubmatch(lines.Text())
 	}
 	require.NotNil(t, join)
 	go io.Copy(io.Discard, greeting)
 
-	load := exec.Command(exe, join[1], join[2], t.TempDir(), fmt.Sprint(agents), fmt.Sprint(conns), fmt.Sprint(speed))
+	load := exec.Command(exe, join[1], tokenOf(t, dir).String(), t.TempDir(), fmt.Sprint(agents), fmt.Sprint(conns), fmt.Sprint(speed))
 	load.Env = append(os.Environ(), "CONNMAP_TRAFFIC=load")
 	load.Stderr = os.Stderr
 	end, err := load.StdinPipe()

@@ -106,8 +106,10 @@ func newStage(t *testing.T, mptcp string) *stage {
 	launch(t, third, []string{"CONNMAP_TRAFFIC=serve", "GODEBUG=multipathtcp=" + mptcp}, nil, s.programs+"echo", echo...).has(t, "ready", patient)
 	s.traffic = launch(t, host, []string{"CONNMAP_TRAFFIC=churn"}, s.told, s.programs+"churn", peers...)
 	s.startServer("-headless")
-	line := s.server.has(t, `connmap-agent (\S+) (cm1_\S+)`, patient)
-	s.join = line[1:]
+	line := s.server.has(t, `connmap-agent (\S+) -\n`, patient)
+	token := filepath.Join(s.dir, "token")
+	require.NoError(t, os.WriteFile(token, []byte(tokenOf(t, s.dir).String()), 0o600))
+	s.join = []string{"-token-file", token, line[1]}
 	s.startAgent()
 	return s
 }

@@ -133,11 +133,7 @@ func fileState(name string) string {
 // progress returns what shows on a terminal how much of a file has been read, if
 // that takes longer than a second.
 func progress(w io.Writer, name string) func(done, size int64) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return nil
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !isTerminal(w) {
 		return nil
 	}
 	begin, drawn := time.Now(), time.Time{}

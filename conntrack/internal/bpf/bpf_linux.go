@@ -42,7 +42,8 @@ type Probe struct {
 	exists  *link.Iter
 	changed *link.Iter
 	ends    *link.Iter
-	frames  link.Link // nil: no packet socket sends
+	queued  *ebpf.Program // see Frames
+	frames  link.Link     // nil: no packet socket sends
 	ring    *ringbuf.Reader
 	grown   *ringbuf.Reader // keys of flows
 	// The ring's file waits in Go's poller: a goroutine that waited in a system
@@ -61,7 +62,8 @@ type Probe struct {
 	value  connmapFlow
 	places []uint32 // in the list of flows to end
 
-	noFrames bool // the kernel does not take that program
+	noQueued error // why the program of Frames is not loaded
+	noFrames bool  // the kernel does not take it, as Frames has said
 }
 
 // The programs that some kernels lack, or refuse without a capability.
@@ -106,6 +108,9 @@ func Open(o Options) (*Probe, error) {
 	lacks, _ := missingCapabilities()
 	if err != nil {
 		return nil, explain(err, lacks, firstLinux)
+	}
+	if p.noFrames = !p.SeesFrames(); !p.noFrames {
+		p.queued, p.noQueued = p.loadFrames()
 	}
 	if p.NoLengths != nil {
 		p.NoLengths = explain(p.NoLengths, lacks, firstLinuxLengths)
@@ -294,6 +299,9 @@ func (p *Probe) Close() error {
 	}
 	if p.frames != nil {
 		errs = append(errs, p.frames.Close())
+	}
+	if p.queued != nil {
+		errs = append(errs, p.queued.Close())
 	}
 	for _, l := range []*link.Iter{p.held, p.exists, p.changed, p.ends} {
 		if l != nil {

@@ -18,7 +18,8 @@ func (p *Probe) SeesFrames() bool { return p.coll.Programs[connmapProgSendLength
 
 // Frames attaches the program that counts what packet sockets send once one of them has
 // sent something, and detaches it when none has for a minute. now is in ns since boot.
-// A kernel that does not take the program is asked once.
+// It is loaded from the start on, so that a process which may no longer load programs can go
+// on. A kernel that does not take it is asked once.
 func (p *Probe) Frames(now int64) error {
 	var last uint32
 	if err := p.coll.Variables[connmapVarFramed].Get(&last); err != nil {
@@ -27,8 +28,11 @@ func (p *Probe) Frames(now int64) error {
 	wanted := last != 0 && int32(uint32(now>>30)-last) < framesIdle // last may be later than now
 	switch {
 	case wanted && p.frames == nil && !p.noFrames:
-		var err error
-		if p.frames, err = p.attachFrames(); err != nil {
+		err := p.noQueued
+		if err == nil {
+			p.frames, err = link.AttachTracing(link.TracingOptions{Program: p.queued})
+		}
+		if err != nil {
 			p.noFrames = true
 			return fmt.Errorf("what programs send by packet sockets is not seen: %w", err)
 		}
@@ -44,8 +48,8 @@ func (p *Probe) Frames(now int64) error {
 	return nil
 }
 
-// attachFrames loads the program beside the others, with their maps.
-func (p *Probe) attachFrames() (link.Link, error) {
+// loadFrames loads the program beside the others, with their maps.
+func (p *Probe) loadFrames() (*ebpf.Program, error) {
 	spec, err := loadConnmap()
 	if err != nil {
 		return nil, err
@@ -58,6 +62,6 @@ func (p *Probe) attachFrames() (link.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer coll.Close() // the link keeps the program
-	return link.AttachTracing(link.TracingOptions{Program: coll.Programs[connmapProgQueued]})
+	defer coll.Close()
+	return coll.DetachProgram(connmapProgQueued), nil
 }

@@ -1,0 +1,9 @@
+//go:build !linux && !darwin && !windows
+
+package main
+
+import "os"
+
+func hideTyping(*os.File) (show func(), terminal bool) { return nil, false }
+
+func hideArgument(string) {}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// buildMap builds the program.
+func buildMap(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	program := filepath.Join(t.TempDir(), "mapserver")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return program
+}
+
+// statusOf returns what /proc tells of a process under some keys.
+func statusOf(t *testing.T, pid int, keys ...string) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	got := make(map[string]string)
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		for _, k := range keys {
+			if k == key {
+				got[k] = strings.Join(strings.Fields(value), " ")
+			}
+		}
+	}
+	return got
+}
+
+// childrenOf returns the processes that a process has started.
+func childrenOf(t *testing.T, pid int) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	require.NoError(t, err)
+	for _, name := range all {
+		b, _ := os.ReadFile(name)
+		for _, f := range strings.Fields(string(b)) {
+			var child int
+			fmt.Sscan(f, &child)
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+// A voice collects what a program says.
+type voice struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (v *voice) Write(p []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.b.Write(p)
+}
+
+func (v *voice) String() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.b.String()
+}
+
+const servingCaps = "0000000000000402"
+
+// TestRootsMap: a map server that root has started has root's rights no more, what collects
+// for it has its own, and works: connections of others are seen, recorded and asked for.
+func TestRootsMap(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, whose rights are dropped")
+	}
+	program := buildMap(t)
+	dir := t.TempDir()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	history := filepath.Join(dir, "elsewhere", "h.sqlite")
+	server := exec.Command(program, "-headless", "-listen", "127.0.0.1:0", "-loopback", "-history", history)
+	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
+	var said voice
+	server.Stdout, server.Stderr = &said, &said
+	require.NoError(t, server.Start())
+	var ended sync.Once
+	end := func() {
+		ended.Do(func() {
+			server.Process.Signal(os.Interrupt)
+			assert.NoError(t, server.Wait())
+		})
+	}
+	defer end()
+	defer func() {
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	}()
+	has := func(pattern string) {
+		t.Helper()
+		re := regexp.MustCompile(pattern)
+		require.Eventually(t, func() bool { return re.MatchString(said.String()) }, time.Minute, 20*time.Millisecond, pattern)
+	}
+	has("Recording to " + regexp.QuoteMeta(history))
+	has("1 host,")
+	require.NotContains(t, said.String(), "more rights than it needs")
+	assert.Equal(t, map[string]string{"Uid": "0 0 0 0", "CapEff": servingCaps, "CapPrm": servingCaps, "CapBnd": servingCaps, "NoNewPrivs": "1", "Seccomp": "2"},
+		statusOf(t, server.Process.Pid, "Uid", "CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Seccomp"))
+
+	children := childrenOf(t, server.Process.Pid)
+	require.Len(t, children, 1)
+	child := statusOf(t, children[0], "Uid", "CapEff", "NoNewPrivs", "Seccomp")
+	assert.Equal(t, map[string]string{"Uid": "2100006789 2100006789 2100006789 2100006789", "CapEff": "000000c000281004", "NoNewPrivs": "1", "Seccomp": "2"}, child)
+
+	// A connection of another user's program is recorded, and asked for meanwhile.
+	holder := exec.Command("/proc/self/exe", listener.Addr().Network(), listener.Addr().String())
+	holder.Env = append(os.Environ(), "CONNMAP_TRAFFIC=dial")
+	holder.Dir = "/"
+	holder.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	in, err := holder.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, holder.Start())
+	defer func() { in.Close(); holder.Wait() }()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	sql := fmt.Sprintf("SELECT exe FROM detailed_history WHERE port = %d", listener.Addr().(*net.TCPAddr).Port)
+	require.Eventually(t, func() bool {
+		out, err := exec.Command(program, "-history", history, "-query", sql, "-format", "csv").CombinedOutput()
+		return assert.NoError(t, err, string(out)) && strings.Contains(string(out), self)
+	}, time.Minute, 200*time.Millisecond)
+
+	end()
+	require.Eventually(t, func() bool { return syscall.Kill(children[0], 0) != nil }, time.Minute, 10*time.Millisecond, "the collector ends with it")
+	assert.NotContains(t, said.String(), "no longer shown")
+}
+
+// TestRootsMapWithoutCollector: what collects may be killed; the map says so and goes on.
+func TestRootsMapWithoutCollector(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, whose rights are dropped")
+	}
+	program := buildMap(t)
+	dir := t.TempDir()
+	server := exec.Command(program, "-headless", "-listen", "127.0.0.1:0", "-history", "none")
+	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
+	var said voice
+	server.Stdout, server.Stderr = &said, &said
+	require.NoError(t, server.Start())
+	defer func() {
+		server.Process.Signal(os.Interrupt)
+		assert.NoError(t, server.Wait())
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(said.String(), "1 host,") }, time.Minute, 20*time.Millisecond)
+	children := childrenOf(t, server.Process.Pid)
+	require.Len(t, children, 1)
+	require.NoError(t, syscall.Kill(children[0], syscall.SIGKILL))
+	require.Eventually(t, func() bool {
+		return strings.Contains(said.String(), "no longer shown: the collector's process has ended (signal: killed)")
+	}, time.Minute, 20*time.Millisecond, said.String())
+	assert.Empty(t, childrenOf(t, server.Process.Pid), "it was waited for")
+}
+
+// TestRootsWindow: the window opens for root, too.
+func TestRootsWindow(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, whose rights are dropped")
+	}
+	for _, name := range []string{"Xvfb", "xdotool"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
+	program := buildMap(t)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	screen := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
+	screen.ExtraFiles = []*os.File{w}
+	require.NoError(t, screen.Start())
+	defer func() { screen.Process.Kill(); screen.Wait() }()
+	w.Close()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	require.NoError(t, err)
+	r.Close()
+	display := "DISPLAY=:" + strings.TrimSpace(line)
+
+	dir := t.TempDir()
+	server := exec.Command(program, "-listen", "none", "-loopback", "-history", filepath.Join(dir, "h.sqlite"))
+	server.Env = append(os.Environ(), display, "LIBGL_ALWAYS_SOFTWARE=1", "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
+	var said voice
+	server.Stdout, server.Stderr = &said, &said
+	require.NoError(t, server.Start())
+	defer func() {
+		server.Process.Signal(os.Interrupt)
+		server.Wait()
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	}()
+	do := func(args ...string) (string, error) {
+		c := exec.Command("xdotool", args...)
+		c.Env = append(os.Environ(), display)
+		out, err := c.CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	var window string
+	require.Eventually(t, func() bool {
+		window, err = do("search", "--onlyvisible", "--name", "^connmap$")
+		return err == nil && window != ""
+	}, time.Minute, 100*time.Millisecond, "no window")
+	assert.NotContains(t, said.String(), "headless")
+	assert.Equal(t, map[string]string{"CapEff": servingCaps, "NoNewPrivs": "1", "Seccomp": "2"}, statusOf(t, server.Process.Pid, "CapEff", "NoNewPrivs", "Seccomp"))
+	// s saves the places of now in its folder.
+	do("windowfocus", "--sync", window)
+	require.Eventually(t, func() bool {
+		do("key", "--window", window, "s")
+		_, err := os.Stat(filepath.Join(dir, "connmap", "places.txt"))
+		return err == nil
+	}, time.Minute, 200*time.Millisecond)
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// pty returns the two ends of a terminal.
+func pty(t *testing.T) (user, program *os.File) {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("needs pseudo terminals: ", err)
+	}
+	t.Cleanup(func() { user.Close() })
+	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0))
+	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { program.Close() })
+	return user, program
+}
+
+// TestGreetingShowsNoToken: what is written into a file or a log for others holds no token. A
+// terminal shows it, and the command that is for it.
+func TestGreetingShowsNoToken(t *testing.T) {
+	dir := t.TempDir()
+	var log bytes.Buffer
+	a, err := start(t.Context(), config{configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, rules: filepath.Join(dir, "connmaprc")}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	require.NoError(t, err)
+	defer a.stop()
+	token := a.identity.Token().String()
+
+	file, err := os.Create(filepath.Join(dir, "log"))
+	require.NoError(t, err)
+	defer file.Close()
+	a.greet(file)
+	b, err := os.ReadFile(file.Name())
+	require.NoError(t, err)
+	assert.NotContains(t, string(b), token)
+	assert.Contains(t, string(b), "connmap-agent "+a.listener.Addr().String()+" -\n")
+	assert.Contains(t, string(b), "mapserver token prints")
+	var pipe bytes.Buffer
+	a.greet(&pipe)
+	assert.Equal(t, string(b), pipe.String())
+	assert.NotContains(t, log.String(), token)
+
+	user, program := pty(t)
+	a.greet(program)
+	require.NoError(t, program.Close())
+	shown, _ := io.ReadAll(user) // ends with an error, as the other end is closed
+	assert.Contains(t, string(shown), token)
+	assert.NotContains(t, strings.ReplaceAll(string(shown), "\r", ""), "connmap-agent "+a.listener.Addr().String()+" "+token, "it is no word of a command line")
+}
+
+// TestExposedFiles: the server's secrets are closed to others, the window says so, and a
+// password for all to read is told of.
+func TestExposedFiles(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config{configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, rules: filepath.Join(dir, "connmaprc")}
+	open := func() (problems string) {
+		a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		defer a.stop()
+		a.monitor.Publish()
+		return strings.Join(a.monitor.State().Problems, "\n")
+	}
+	assert.NotContains(t, open(), "others could use")
+	for _, name := range []string{"server-key.pem", "server-secret"} {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.Chmod(name, 0o644))
+		assert.Contains(t, open(), "others could use "+name+" (mode 0644)")
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+		assert.NotContains(t, open(), "others could use")
+	}
+
+	password := filepath.Join(dir, "password")
+	require.NoError(t, os.WriteFile(password, []byte("open sesame\n"), 0o644))
+	var said bytes.Buffer
+	got, err := parse([]string{"-password-file", password}, io.Discard)
+	require.NoError(t, err)
+	require.NoError(t, got.readPassword(&said))
+	assert.Equal(t, "open sesame", got.password)
+	assert.Contains(t, said.String(), "mapserver: others could use "+password)
+	assert.NotContains(t, said.String(), "sesame")
+}
