@@ -20,19 +20,17 @@ const spillVFS = "connmap-spill"
 var spill struct {
 	once   sync.Once
 	err    error
-	system *lib.Tsqlite3_vfs
-	vfs    lib.Tsqlite3_vfs // a copy of system
-	name   [len(spillVFS) + 1]byte
+	system uintptr // *lib.Tsqlite3_vfs
 
-	mu      sync.Mutex // guards what follows
-	methods map[uintptr]*lib.Tsqlite3_io_methods
+	mu      sync.Mutex           // guards what follows
+	methods map[uintptr]uintptr  // ours by the system's, both *lib.Tsqlite3_io_methods
 	files   map[uintptr]*spilled // by SQLite's address
 	used    map[*libc.TLS]int64  // by connection: the library gives each a TLS of its own
 }
 
 // A spilled is a temporary file.
 type spilled struct {
-	system *lib.Tsqlite3_io_methods
+	system uintptr // *lib.Tsqlite3_io_methods
 	tls    *libc.TLS
 	size   int64
 }
@@ -43,25 +41,36 @@ func registerSpill() error {
 	spill.once.Do(func() {
 		tls := libc.NewTLS()
 		defer tls.Close()
-		address := lib.Xsqlite3_vfs_find(tls, 0)
-		if address == 0 {
-			spill.err = errors.New("SQLite has no interface to the operating system")
+		spill.system = lib.Xsqlite3_vfs_find(tls, 0)
+		// SQLite keeps them for good, in its own memory.
+		vfs, name := kept(tls, lib.Tsqlite3_vfs{}), kept(tls, [len(spillVFS) + 1]byte{})
+		if spill.system == 0 || vfs == 0 || name == 0 {
+			spill.err = errNoSpill
 			return
 		}
-		spill.system = at[lib.Tsqlite3_vfs](address)
-		spill.methods = make(map[uintptr]*lib.Tsqlite3_io_methods)
+		spill.methods = make(map[uintptr]uintptr)
 		spill.files = make(map[uintptr]*spilled)
 		spill.used = make(map[*libc.TLS]int64)
-		copy(spill.name[:], spillVFS)
-		spill.vfs = *spill.system
-		spill.vfs.FpNext = 0
-		spill.vfs.FzName = uintptr(unsafe.Pointer(&spill.name))
-		spill.vfs.FxOpen = pointer(spillOpen)
-		if rc := lib.Xsqlite3_vfs_register(tls, uintptr(unsafe.Pointer(&spill.vfs)), 0); rc != lib.SQLITE_OK {
-			spill.err = errors.New("SQLite takes no other interface to the operating system")
+		copy(at[[len(spillVFS) + 1]byte](name)[:], spillVFS)
+		v := at[lib.Tsqlite3_vfs](vfs)
+		*v = *at[lib.Tsqlite3_vfs](spill.system)
+		v.FpNext, v.FzName, v.FxOpen = 0, name, pointer(spillOpen)
+		if lib.Xsqlite3_vfs_register(tls, vfs, 0) != lib.SQLITE_OK {
+			spill.err = errNoSpill
 		}
 	})
 	return spill.err
+}
+
+var errNoSpill = errors.New("SQLite's temporary files cannot be bounded")
+
+// kept puts a value into SQLite's memory; zero: there is none left.
+func kept[T any](tls *libc.TLS, v T) uintptr {
+	address := lib.Xsqlite3_malloc(tls, int32(unsafe.Sizeof(v)))
+	if address != 0 {
+		*at[T](address) = v
+	}
+	return address
 }
 
 // at is what SQLite has at an address.
@@ -75,8 +84,8 @@ func pointer[T any](f T) uintptr { return *(*uintptr)(unsafe.Pointer(&f)) }
 func function[T any](address uintptr) T { return *(*T)(unsafe.Pointer(&address)) }
 
 func spillOpen(tls *libc.TLS, _, name, file uintptr, flags int32, out uintptr) int32 {
-	open := function[func(*libc.TLS, uintptr, uintptr, uintptr, int32, uintptr) int32](spill.system.FxOpen)
-	rc := open(tls, uintptr(unsafe.Pointer(spill.system)), name, file, flags, out)
+	open := function[func(*libc.TLS, uintptr, uintptr, uintptr, int32, uintptr) int32](at[lib.Tsqlite3_vfs](spill.system).FxOpen)
+	rc := open(tls, spill.system, name, file, flags, out)
 	const temporary = lib.SQLITE_OPEN_TEMP_DB | lib.SQLITE_OPEN_TRANSIENT_DB | lib.SQLITE_OPEN_TEMP_JOURNAL | lib.SQLITE_OPEN_SUBJOURNAL
 	f := at[lib.Tsqlite3_file](file)
 	if rc != lib.SQLITE_OK || flags&temporary == 0 || f.FpMethods == 0 {
@@ -84,15 +93,19 @@ func spillOpen(tls *libc.TLS, _, name, file uintptr, flags int32, out uintptr) i
 	}
 	spill.mu.Lock()
 	defer spill.mu.Unlock()
-	m := spill.methods[f.FpMethods]
-	if m == nil {
-		m = new(lib.Tsqlite3_io_methods) // kept for good by methods
-		*m = *at[lib.Tsqlite3_io_methods](f.FpMethods)
+	ours := spill.methods[f.FpMethods]
+	if ours == 0 {
+		m := *at[lib.Tsqlite3_io_methods](f.FpMethods)
 		m.FxWrite, m.FxTruncate, m.FxClose = pointer(spillWrite), pointer(spillTruncate), pointer(spillClose)
-		spill.methods[f.FpMethods] = m
+		if ours = kept(tls, m); ours == 0 {
+			function[func(*libc.TLS, uintptr) int32](at[lib.Tsqlite3_io_methods](f.FpMethods).FxClose)(tls, file)
+			f.FpMethods = 0
+			return lib.SQLITE_NOMEM
+		}
+		spill.methods[f.FpMethods] = ours
 	}
-	spill.files[file] = &spilled{system: at[lib.Tsqlite3_io_methods](f.FpMethods), tls: tls}
-	f.FpMethods = uintptr(unsafe.Pointer(m))
+	spill.files[file] = &spilled{system: f.FpMethods, tls: tls}
+	f.FpMethods = ours
 	return rc
 }
 
@@ -111,7 +124,7 @@ func spillTo(file uintptr, size int64, shrink bool) *lib.Tsqlite3_io_methods {
 		}
 		f.size = size
 	}
-	return f.system
+	return at[lib.Tsqlite3_io_methods](f.system)
 }
 
 // spillWrite fails with SQLITE_NOLFS, which means files that are too large and which nothing
@@ -135,8 +148,8 @@ func spillTruncate(tls *libc.TLS, file uintptr, size int64) int32 {
 func spillClose(tls *libc.TLS, file uintptr) int32 {
 	m := spillTo(file, 0, true)
 	spill.mu.Lock()
+	at[lib.Tsqlite3_file](file).FpMethods = spill.files[file].system
 	delete(spill.files, file)
 	spill.mu.Unlock()
-	at[lib.Tsqlite3_file](file).FpMethods = uintptr(unsafe.Pointer(m))
 	return function[func(*libc.TLS, uintptr) int32](m.FxClose)(tls, file)
 }
