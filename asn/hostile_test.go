@@ -140,7 +140,7 @@ func TestManyAutNums(t *testing.T) {
 	const n = 20_000
 	var b strings.Builder
 	for i := range n {
-		fmt.Fprintf(&b, "ASHandle: AS%d\nASNumber: %d - %d\n\n", i, i, 1<<31-i)
+		fmt.Fprintf(&b, "ASHandle: AS%d\nASNumber: %d - %d\n\n", i, i, uint32(1<<31)-uint32(i))
 	}
 	b.WriteString("ASHandle: AS0\nASNumber: 0 - 4294967295\n\nASHandle: twin\nASNumber: 0 - 4294967295\n\n")
 	a, err := OpenAutNums("", write(t, filepath.Join(t.TempDir(), "arin.txt"), b.String()))
