@@ -288,6 +288,12 @@ func (a *app) listen() error {
 	return nil
 }
 
+// A source is a collector, of this process or of another one.
+type source interface {
+	feed.Source
+	Info() conntrack.Info
+}
+
 // localName is what this machine is called on the map; empty: it is not shown.
 func (a *app) localName() string {
 	if a.cfg.demo > 0 || a.cfg.noLocal {
@@ -298,12 +304,6 @@ func (a *app) localName() string {
 		return "localhost"
 	}
 	return name
-}
-
-// A source is a collector, of this process or of another one.
-type source interface {
-	feed.Source
-	Info() conntrack.Info
 }
 
 // watchLocal has the monitor follow this machine's connections, or synthetic

@@ -38,15 +38,13 @@ func Process(k Keep) (r Rights) {
 		miss("capabilities", err)
 	} else {
 		miss("capabilities", dropBounding(keep))
-		becomes := -1
-		if err := handOver(k.Folders); err != nil {
-			miss("user", err)
-		} else if err := become(nobodyElse); err != nil {
-			miss("user", err)
-		} else {
-			becomes = nobodyElse
+		err := handOver(k.Folders)
+		if err == nil {
+			err = become(nobodyElse)
 		}
-		miss("capabilities", setCapabilities(keep, k.Programs && becomes >= 0))
+		miss("user", err)
+		// Programs that root starts have root's capabilities anyway, as far as they are bound.
+		miss("capabilities", setCapabilities(keep, k.Programs && err == nil))
 	}
 	miss("memory", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 	miss("filter of system calls", filter(k, keep))
@@ -122,15 +120,13 @@ func dropBounding(keep Set) error {
 
 // become makes the process another user's. Its permitted capabilities stay.
 func become(user int) error {
+	if !mapped("/proc/self/uid_map", user) || !mapped("/proc/self/gid_map", user) {
+		return fmt.Errorf("%w in a user namespace without such a user", errors.ErrUnsupported)
+	}
 	if err := prctl(unix.PR_SET_KEEPCAPS, 1); err != nil {
 		return err
 	}
 	defer prctl(unix.PR_SET_KEEPCAPS, 0)
-	// In a user namespace there may be no such user: that is tried on a thread alone first,
-	// since nothing must differ between threads.
-	if !mapped("/proc/self/uid_map", user) || !mapped("/proc/self/gid_map", user) {
-		return fmt.Errorf("%w in a user namespace without such a user", errors.ErrUnsupported)
-	}
 	if err := syscall.Setgroups(nil); err != nil {
 		return err
 	}
