@@ -48,6 +48,8 @@ func TestMain(m *testing.M) {
 		churn(os.Args[1:])
 	case "map":
 		showMap(os.Args[1:])
+	case "proxy":
+		cutter(os.Args[1], os.Args[2])
 	default:
 		os.Exit(m.Run())
 	}
