@@ -170,7 +170,7 @@ func (tr *trial) endAgent(kill bool) {
 }
 
 // unheard is how long the kernel may take to tell an agent of an end.
-const unheard = time.Second
+const unheard = 200 * time.Millisecond
 
 func (tr *trial) beginAgent() {
 	tr.tell("pause")
