@@ -6,8 +6,9 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null)
 BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
+PROVETIME = 1h
 
-.PHONY: run build agents test test-busy test-windows bench soak storms adversary fuzz generate deps-run deps-test clean
+.PHONY: run build agents test test-busy test-windows bench soak storms adversary prove fuzz generate deps-run deps-test clean
 
 run: deps-run build
 	bin/mapserver $(ARGS)
@@ -51,6 +52,12 @@ adversary: deps-test
 test-windows:
 	@scripts/install /usr/lib/wine/wine64=wine64 x86_64-w64-mingw32-gcc=gcc-mingw-w64-x86-64
 	go test -count=1 -run Windows -v -timeout 20m ./cmd/connmap-agent
+
+# Thousands of simulated worlds in some minutes, then an hour of faults that befall real
+# programs: each connection is recorded once, or counted as lost.
+prove: deps-test
+	CONNMAP_WORLDS=3000 go test -count=1 -run Simulation -v -timeout 60m ./conntrack/feed
+	CONNMAP_PROVE=$(PROVETIME) go test -count=1 -run Prove -v -timeout 24h ./examples/mapserver
 
 # What it finds it adds to testdata/fuzz, and make test tries that from then on.
 fuzz:

@@ -35,7 +35,7 @@
 //
 //	1 proof   [1, proof]                       both, first; empty from a server that knows the key
 //	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
-//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded, 6: states}] server
+//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded, 6: states, 7: heard}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
 //	5 delta   [5, seq, [[kind, time, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
@@ -62,13 +62,16 @@
 // most 256 bytes.
 //
 // A client keeps each close, which tells all of its connection, until it is
-// acknowledged, if acks in welcome is true. After a break it sends those that were not,
-// and what closed meanwhile, in a delta before the full: a server may be told of an end
-// twice, and of one whose opening it has not seen. A client keeps 30,000 of them, and if
-// it has a spool 64 MiB more on disk, also from one run to the next; those that it has no
-// room for it counts in lost. last is the number of the last delta of this boot that the
-// server was told: losses up to there it has counted. recorded is that of the last one that
-// it has recorded, also before it was started anew: it counts as acknowledged.
+// acknowledged, if acks in welcome is true, and so it does with what it told as lost.
+// recorded is the number of the last delta of this boot that the server has recorded, also
+// before it was started anew: it counts as acknowledged. heard is that of the last one
+// that the server's process has taken in: up to there it acknowledges later, by this link.
+// What comes after both, and what closed meanwhile, the client sends in a delta before the
+// full: a server that was started anew may be told of an end twice, and of one whose
+// opening it has not seen. last is heard for clients that do not know that: they send ends
+// that were heard again, but not losses. A client keeps 30,000 ends, and if it has a spool
+// 64 MiB more on disk, also from one run to the next; those that it has no room for it
+// counts in lost. Ends out of the spool are told under other ids than they had.
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.

@@ -414,7 +414,7 @@ func (w *world) settled() error {
 		switch {
 		case len(got) > 0 && !l.ended:
 			wrong("connection %d lives, and its end is recorded", n)
-		case len(got) > 1 && w.flavor != restarts:
+		case len(got) > 1 && (w.flavor == strict || w.flavor == tight):
 			wrong("the end of connection %d is recorded %d times", n, len(got))
 		case len(got) == 0 && l.ended && !l.perhaps:
 			if missing++; first == 0 {

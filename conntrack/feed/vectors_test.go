@@ -51,6 +51,7 @@ func TestVectors(t *testing.T) {
 		{"welcome", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3}}},
 		{"full", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(v4), rowOf(v6)}}},
 		{"welcome of a server that takes states", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, States: true}}},
+		{"welcome of a server that says what it has heard", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}}},
 		{"full with a state", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(waits)}}},
 		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{
 			eventRowOf(conntrack.Event{Kind: conntrack.Open, Time: at, Conn: v6}),

@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 		showMap(os.Args[1:])
 	case "server":
 		main()
+	case "proxy":
+		cutter(os.Args[1], os.Args[2])
 	default:
 		os.Exit(m.Run())
 	}
