@@ -499,9 +499,16 @@ func TestCompile(t *testing.T) {
 	assert.Positive(t, c.rows)
 	require.NoError(t, to.run(t.Context(), []string{"compile", source, "-o", filepath.Join(to.dir, "out")}))
 	assert.ErrorContains(t, to.run(t.Context(), []string{"compile", source, "-o", source}), "would replace its source")
+	letter := filepath.Join(to.dir, "letter")
+	require.NoError(t, os.WriteFile(letter, []byte("dear diary"), 0o644))
+	assert.ErrorContains(t, to.run(t.Context(), []string{"compile", source, "-o", letter}), "letter is there already and is no compiled table: name another file, or move it away")
+	b, err := os.ReadFile(letter)
+	require.NoError(t, err)
+	assert.Equal(t, "dear diary", string(b))
+	require.NoError(t, to.run(t.Context(), []string{"compile", source, "-o", filepath.Join(to.dir, "out")}), "what it has made it makes anew")
 	assert.ErrorContains(t, to.run(t.Context(), []string{"compile"}), "wants one FILE")
 	assert.Error(t, to.run(t.Context(), []string{"compile", "missing"}))
-	assert.ElementsMatch(t, []string{"dbip.csv.gz", "dbip.cmgeo", "out"}, to.files(t))
+	assert.ElementsMatch(t, []string{"dbip.csv.gz", "dbip.cmgeo", "out", "letter"}, to.files(t))
 }
 
 // Only fetch.go can go to the network, and only update calls it.
