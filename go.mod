@@ -16,7 +16,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 	github.com/ulikunitz/xz v0.5.17
 	golang.org/x/image v0.45.0
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.50.0
 	zombiezen.com/go/sqlite v1.4.2
 )
 
