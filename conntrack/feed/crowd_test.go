@@ -79,7 +79,7 @@ func TestManySources(t *testing.T) {
 		require.True(t, ok, "there is room")
 		rude = append(rude, w)
 	}
-	late, ok := open("2001:db8::ffff")
+	_, ok = open("2001:db8::ffff")
 	assert.False(t, ok, "all of this network have just come")
 	other, ok := open("198.51.100.2")
 	assert.True(t, ok)
@@ -98,7 +98,7 @@ func TestManySources(t *testing.T) {
 		w.since = w.since.Add(-patience)
 		w.heard.Store(w != rude[10])
 	}
-	if late, ok = open("2001:db8::ffff"); assert.True(t, ok, "others of its source have had their time") {
+	if late, ok := open("2001:db8::ffff"); assert.True(t, ok, "others of its source have had their time") {
 		assert.True(t, in(late))
 	}
 	for n := range 3 * mostWaiting {

@@ -420,7 +420,9 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 	require.NoError(t, err)
 	send(modest, 1, 1000, 20)
 	eventually(t, "only the modest one is left", func() bool { n, agents := h.total(); return n == 20 && agents == 1 })
-	assert.Contains(t, log.String(), `agent \"greedy\": feed: all agents together have more connections`)
+	eventually(t, "which is said", func() bool {
+		return strings.Contains(log.String(), `agent \"greedy\": feed: all agents together have more connections`)
+	})
 	send(modest, 2, 1000, 99)
 	eventually(t, "there is room again", func() bool { n, _ := h.total(); return n == 99 })
 }
