@@ -134,14 +134,25 @@ type Conn struct {
 	Proto     Proto
 	State     State
 	Direction Direction
-	Local     netip.AddrPort // never an IPv4-mapped IPv6 address, and without a zone
-	Peer      netip.AddrPort // likewise
-	Process   Process        // the last known to send or receive
-	Sharers   []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
-	UID       uint32         // user that owns the socket; 1<<32 - 1: not known, as on Windows, whose users have no numbers
-	Tx, Rx    uint64         // payload bytes sent and received; both zero: none, or not known
-	RTT       time.Duration  // smoothed round-trip time; zero: unknown
-	Opened    time.Time      // when it opened, or when the collector first saw it if that was later
+	// Local is never an IPv4-mapped IPv6 address. A link-local one has as its zone the
+	// index of the network device in the namespace of the socket, in decimal digits. Proc
+	// and IPHelper do not know it.
+	Local   netip.AddrPort
+	Peer    netip.AddrPort // likewise
+	Process Process        // the last known to send or receive
+	Sharers []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
+	UID     uint32         // user that owns the socket; 1<<32 - 1: not known, as on Windows, whose users have no numbers
+	Tx, Rx  uint64         // payload bytes sent and received; both zero: none, or not known
+	RTT     time.Duration  // smoothed round-trip time; zero: unknown
+	Opened  time.Time      // when it opened, or when the collector first saw it if that was later
+}
+
+// zoned returns a link-local address of IPv6 with the index of its device; zero: not known.
+func zoned(a netip.Addr, device uint32) netip.Addr {
+	if device == 0 || !a.Is6() || !a.IsLinkLocalUnicast() && !a.IsLinkLocalMulticast() {
+		return a
+	}
+	return a.WithZone(strconv.FormatUint(uint64(device), 10))
 }
 
 // Equal reports whether c and d are the same in every field.

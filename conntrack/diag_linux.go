@@ -138,8 +138,9 @@ func (s *sock) parse(b []byte) bool {
 		peer = netip.AddrFrom4([4]byte(b[24:28]))
 	case unix.AF_INET6:
 		// Sockets of dual-stack servers have IPv4 peers as ::ffff:a.b.c.d.
-		local = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
-		peer = netip.AddrFrom16([16]byte(b[24:40])).Unmap()
+		device := ne.Uint32(b[40:])
+		local = zoned(netip.AddrFrom16([16]byte(b[8:24])).Unmap(), device)
+		peer = zoned(netip.AddrFrom16([16]byte(b[24:40])).Unmap(), device)
 	default:
 		return false
 	}

@@ -23,21 +23,24 @@ const (
 	mostNamespaces = 256     // that are looked into
 	mostTunnels    = 1024
 	mostRemotes    = 1024 // of one tunnel
+	remoteSlack    = 50 * time.Millisecond
 )
 
 // A tunnels is what is known of the tunnels of all network namespaces.
 type tunnels struct {
-	loopback   bool                  // tell of peers on loopback addresses
-	namespaces map[uint32]*namespace // those with tunnels, by inode
-	n          int                   // tunnels in them
-	seq        uint64                // of cookies
-	findAt     time.Time             // when to look for others
-	foundAt    time.Time             // when that was last done
-	cost       time.Duration         // and how long it took
-	leftOut    leftOut               // by it
-	finding    failure               // of it
-	counting   failure               // of the last count
-	buf        []byte                // of netlink
+	loopback   bool                   // tell of peers on loopback addresses
+	namespaces map[uint32]*namespace  // those with tunnels, by inode
+	n          int                    // tunnels in them
+	seq        uint64                 // of cookies
+	findAt     time.Time              // when to look for others
+	foundAt    time.Time              // when that was last done
+	cost       time.Duration          // and how long it took
+	leftOut    leftOut                // by it
+	gone       map[deviceName]*device // that were found the last time, and are not there any more
+	arrived    map[deviceName]*device // that are new, and come from another namespace
+	finding    failure                // of it
+	counting   failure                // of the last count
+	buf        []byte                 // of netlink
 }
 
 // A leftOut says how much there is beyond what is followed.
@@ -56,9 +59,13 @@ type namespace struct {
 	devices map[int32]*device // by index
 }
 
+// A deviceName is what a device keeps when it moves to another namespace.
+type deviceName struct{ kind, name string }
+
 // A device is a tunnel that is followed. In the table it is a socket with a flow for
 // each peer.
 type device struct {
+	deviceName
 	cookie  uint64
 	older   bool                   // than the collector: what it has sent before is not told
 	meter   meter                  // as told
@@ -82,6 +89,7 @@ func (m meter) since(before meter) meter {
 func (e *ebpf) findTunnels() {
 	ts := &e.tunnels
 	start := time.Now()
+	ts.arrived = nil
 	list, left, failed := networkNamespaces()
 	out := leftOut{namespaces: left}
 	there := make(map[uint32]bool, len(list))
@@ -113,6 +121,13 @@ func (e *ebpf) findTunnels() {
 			delete(ts.namespaces, inode)
 		}
 	}
+	// What a device has sent in one namespace is not told once more in another.
+	for name, d := range ts.arrived {
+		if before := ts.gone[name]; before != nil {
+			d.meter, d.meters, d.older, d.askedAt = before.meter, before.meters, before.older, before.askedAt
+		}
+	}
+	ts.gone, ts.arrived = nil, nil
 	if out != ts.leftOut && out != (leftOut{}) {
 		e.log.Warn("conntrack: there are more tunnels than are followed", "namespaces", out.namespaces, "tunnels", out.tunnels)
 	}
@@ -143,7 +158,14 @@ func (e *ebpf) lookInto(ns *namespace) (left int, err error) {
 			there[t.index] = true
 			ts.seq++
 			ts.n++
-			ns.devices[t.index] = &device{cookie: ofTunnel | ts.seq, older: ts.foundAt.IsZero()}
+			d := &device{deviceName: deviceName{t.kind, t.name}, cookie: ofTunnel | ts.seq, older: ts.foundAt.IsZero()}
+			ns.devices[t.index] = d
+			if t.moved {
+				if ts.arrived == nil {
+					ts.arrived = make(map[deviceName]*device)
+				}
+				ts.arrived[d.deviceName] = d
+			}
 		}
 	})
 	if err != nil {
@@ -161,9 +183,17 @@ func (e *ebpf) lookInto(ns *namespace) (left int, err error) {
 }
 
 func (e *ebpf) dropDevice(ns *namespace, index int32) {
-	e.endFlows(ns.devices[index].cookie, time.Now().Round(0))
+	d := ns.devices[index]
+	e.endFlows(d.cookie, time.Now().Round(0))
 	delete(ns.devices, index)
-	e.tunnels.n--
+	ts := &e.tunnels
+	ts.n--
+	if len(ts.gone) < mostTunnels {
+		if ts.gone == nil {
+			ts.gone = make(map[deviceName]*device)
+		}
+		ts.gone[d.deviceName] = d
+	}
 }
 
 // countTunnels reads the counters of the tunnels that are known.
@@ -222,8 +252,11 @@ func (e *ebpf) countTunnel(n *netlink, ns *namespace, index int32, d *device) er
 	default:
 		e.tunnelGrew(n, &t, d, netip.AddrPortFrom(t.remote, t.port), growth, growth.tx > 0, now)
 	}
-	if err == nil {
+	switch err {
+	case nil:
 		d.meter, d.askedAt = m, now
+	case errInterrupted: // what it lacks is asked for the next time
+		d.meter, err = m, nil
 	}
 	return err
 }
@@ -242,16 +275,18 @@ func (e *ebpf) countRemotes(n *netlink, t *tunnel, d *device, growth meter, now 
 	if err != nil && err != errInterrupted {
 		return err
 	}
-	since := now.Sub(d.askedAt)
+	// When a remote was used is asked after the counters, and known to within some hundredths
+	// of a second.
+	since := time.Since(d.askedAt)
 	for remote, ago := range remotes {
 		switch {
-		case len(remotes) == 1:
+		case len(remotes) == 1 && err == nil:
 			e.tunnelGrew(n, t, d, remote, growth, growth.tx > 0, now)
-		case ago < since:
+		case ago != never && ago-remoteSlack < since:
 			e.tunnelGrew(n, t, d, remote, meter{}, growth.tx > 0, now)
 		}
 	}
-	return nil
+	return err
 }
 
 // countPeers tells what the peers of a WireGuard device have received and sent, if what

@@ -30,12 +30,12 @@ func TestSubflows(t *testing.T) {
 	}
 	c := ebpfOrSkip(t, Options{}, 0)
 	var mu sync.Mutex
-	first := map[netip.AddrPort]Process{} // at both ends, when it opened
+	var opened []Conn
 	follow(t, c, func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.Kind == Open {
-			first[e.Conn.Local] = e.Conn.Process
+			opened = append(opened, e.Conn)
 		}
 	})
 	l := listen(t, "203.0.113.10:0")
@@ -53,9 +53,10 @@ func TestSubflows(t *testing.T) {
 		_, err := io.ReadFull(c, make([]byte, 1000))
 		require.NoError(t, err)
 	}
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
 	subflows := func() (n int) {
 		for _, conn := range snapshot(t, c) {
-			if conn.Local.Port() == netip.MustParseAddrPort(l.Addr().String()).Port() || conn.Peer.Port() == netip.MustParseAddrPort(l.Addr().String()).Port() {
+			if conn.Local.Port() == port || conn.Peer.Port() == port {
 				n++
 				assert.Equal(t, os.Getpid(), conn.Process.PID, "%+v", conn)
 			}
@@ -65,9 +66,9 @@ func TestSubflows(t *testing.T) {
 	require.Eventually(t, func() bool { return subflows() == 4 }, time.Minute, 10*time.Millisecond)
 	mu.Lock()
 	defer mu.Unlock()
-	for local, p := range first {
-		if local.Addr().String() == "198.51.100.20" {
-			assert.Equal(t, os.Getpid(), p.PID, "from the first on")
+	for _, conn := range opened { // in other namespaces too
+		if conn.Local.Addr().String() == "198.51.100.20" && conn.Peer.Port() == port {
+			assert.Equal(t, os.Getpid(), conn.Process.PID, "from the first on")
 		}
 	}
 }

@@ -148,9 +148,10 @@ func pcbAddr(a [16]byte, v6 bool) netip.Addr {
 	}
 	addr := netip.AddrFrom16(a).Unmap()
 	if addr.IsLinkLocalUnicast() && addr.Is6() {
-		// The kernel keeps the number of the interface here.
+		// The kernel keeps the index of the device here.
+		device := binary.BigEndian.Uint16(a[2:])
 		a[2], a[3] = 0, 0
-		addr = netip.AddrFrom16(a)
+		addr = zoned(netip.AddrFrom16(a), uint32(device))
 	}
 	return addr
 }

@@ -93,7 +93,7 @@ func TestPCBList(t *testing.T) {
 		{"listener for both", TCP, pcbList(TCP, pcb{3, "[::]:22", "[::]:0", 9, 0, 1, 1}), []sock{{state: stateListen, local: addrPort("[::]:22"), peer: addrPort("[::]:0"), cookie: 18, pid: 1}}},
 		{"IPv6", TCP, pcbList(TCP, pcb{2, "[2001:db8::1]:50000", "[2001:db8::2]:443", 1, 0, -1, 4}, pcb{2, "[fe80:4::1]:50000", "[fe80:4::2]:443", 2, 0, 5, 4}, pcb{2, "[::ffff:192.0.2.1]:80", "[::ffff:198.51.100.2]:81", 0, 0, 5, 4}), []sock{
 			{state: stateEstablished, local: addrPort("[2001:db8::1]:50000"), peer: addrPort("[2001:db8::2]:443"), cookie: 2},
-			{state: stateEstablished, local: addrPort("[fe80::1]:50000"), peer: addrPort("[fe80::2]:443"), cookie: 4, pid: 5},
+			{state: stateEstablished, local: addrPort("[fe80::1%4]:50000"), peer: addrPort("[fe80::2%4]:443"), cookie: 4, pid: 5},
 			{state: stateEstablished, local: addrPort("192.0.2.1:80"), peer: addrPort("198.51.100.2:81"), pid: 5}}},
 		{"UDP", UDP, pcbList(UDP, conn(0), pcb{1, "0.0.0.0:5353", "0.0.0.0:0", 8, 65, 200, 0}), []sock{
 			{state: stateEstablished, local: addrPort("192.0.2.1:50000"), peer: addrPort("198.51.100.2:443"), cookie: 15, uid: 501, pid: 300},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -118,14 +119,22 @@ type entry struct {
 
 // An endpoint is a netip.AddrPort without pointers.
 type endpoint struct {
-	addr [16]byte
-	port uint16
+	addr   [16]byte
+	port   uint16
+	device uint32 // see zoned
 }
 
-func endpointOf(a netip.AddrPort) endpoint { return endpoint{a.Addr().As16(), a.Port()} }
+func endpointOf(a netip.AddrPort) endpoint {
+	e := endpoint{addr: a.Addr().As16(), port: a.Port()}
+	if zone := a.Addr().Zone(); zone != "" {
+		n, _ := strconv.ParseUint(zone, 10, 32)
+		e.device = uint32(n)
+	}
+	return e
+}
 
 func (e endpoint) addrPort() netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom16(e.addr).Unmap(), e.port)
+	return netip.AddrPortFrom(zoned(netip.AddrFrom16(e.addr).Unmap(), e.device), e.port)
 }
 
 const blockSize = 256

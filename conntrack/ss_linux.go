@@ -188,6 +188,9 @@ func (s *sock) parseSS(line []byte) (proto Proto, ok bool) {
 	var ok1, ok2 bool
 	s.local, ok1 = ssAddr(fields[4])
 	s.peer, ok2 = ssAddr(fields[5])
+	if z := s.local.Addr().Zone(); z != "" && s.peer.Addr().IsLinkLocalUnicast() && s.peer.Addr().Is6() {
+		s.peer = netip.AddrPortFrom(s.peer.Addr().WithZone(z), s.peer.Port()) // which ss leaves out
+	}
 	s.tx = sent - min(sent, again)
 	s.received(received)
 	return proto, ok1 && ok2
@@ -206,7 +209,7 @@ func ssAddr(b []byte) (a netip.AddrPort, ok bool) {
 	if i < 0 {
 		return a, false
 	}
-	host, _, _ := bytes.Cut(b[:i], []byte{'%'})
+	host, device, _ := bytes.Cut(b[:i], []byte{'%'})
 	ip, err := netip.IPv6Unspecified(), error(nil)
 	if string(host) != "*" {
 		ip, err = netip.ParseAddr(string(bytes.Trim(host, "[]")))
@@ -215,5 +218,25 @@ func ssAddr(b []byte) (a netip.AddrPort, ok bool) {
 	if string(b[i+1:]) != "*" {
 		port, ok = number(b[i+1:])
 	}
-	return netip.AddrPortFrom(ip.Unmap(), uint16(port)), err == nil && ok && port <= 1<<16-1
+	if ip = ip.Unmap(); len(device) > 0 && ip.Is6() && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast()) {
+		ip = zoned(ip, deviceIndex(string(device)))
+	}
+	return netip.AddrPortFrom(ip, uint16(port)), err == nil && ok && port <= 1<<16-1
+}
+
+// deviceIndex returns the index of a network device; zero: there is none of that name.
+func deviceIndex(name string) uint32 {
+	r, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	if unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, r) != nil {
+		return 0
+	}
+	return r.Uint32()
 }

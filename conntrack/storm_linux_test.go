@@ -207,6 +207,11 @@ func startStorm(t testing.TB, arg string) (pid int, finish func() stormReport) {
 	}
 }
 
+// mostUnseen is how many closes in a storm may be seen by no program: some kernels call none
+// in interrupts of certain protected processes. It was two, of both ends of a connection,
+// in three storms of thirty.
+const mostUnseen = 8
+
 func stormSize() int {
 	if testing.Short() || race.Enabled {
 		return 10_000
@@ -224,8 +229,15 @@ func TestStorm(t *testing.T) {
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	r := finish()
 	assert.Eventually(t, func() bool { return got.now().Closes >= 2*n }, time.Minute, 100*time.Millisecond)
-	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v", n, r.Short, r.Elapsed, got.now())
-	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n, Whole: 2 * n}, got.now())
+	var found int
+	require.NoError(t, c.backend.(*ebpf).do(func() { found = c.backend.(*ebpf).closesUnseen }))
+	seen := got.now()
+	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v; %d closes found by a pass", n, r.Short, r.Elapsed, seen, found)
+	// Of a close that no program was called for the last bytes are not known.
+	assert.LessOrEqual(t, found, mostUnseen)
+	assert.GreaterOrEqual(t, seen.Whole, 2*n-found)
+	seen.Whole = 0
+	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n}, seen)
 	assert.Zero(t, c.Info().Lost)
 }
 
@@ -301,8 +313,9 @@ func TestStormInASmallRing(t *testing.T) {
 	assert.Positive(t, seen.Lost)
 	assert.LessOrEqual(t, uint64(seen.Lost), c.Info().Lost)
 	assert.GreaterOrEqual(t, uint64(got.now().Lost), c.Info().Lost-untold)
-	// Each connection is told of or counted, as are those of others.
-	assert.GreaterOrEqual(t, seen.Lost, 2*n-seen.Closes)
+	// Each connection is told of or counted, as are those of others, but for one of which
+	// the ring had no room for the opening, and no program was called for the close.
+	assert.GreaterOrEqual(t, seen.Lost, 2*n-seen.Closes-mostUnseen)
 	assert.Positive(t, c.Info().Late)
 }
 

@@ -36,6 +36,9 @@ const (
 
 const gre Proto = 47
 
+// never is for how long a remote has not been used to which nothing was sent.
+const never = time.Duration(math.MaxInt64)
+
 // A tunnelKind says which attributes of a device have what; zero: none.
 type tunnelKind struct {
 	proto                                  Proto
@@ -180,7 +183,7 @@ func parseRemote(b []byte, t *tunnel) (peer netip.AddrPort, ago time.Duration, o
 	static := ne.Uint16(b[8:])&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
 	var addr netip.Addr
 	port := t.port
-	ago = math.MaxInt64
+	ago = never
 	for typ, v := range attributes(b[size:]) {
 		switch {
 		case typ == unix.NDA_DST:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -122,6 +125,160 @@ func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
 	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, boot: newBoot()}
 	conn, _, err := l.securelyGreet(raw)
 	return conn, err
+}
+
+// joins returns how long an agent needs to join from an address of loopback, however often
+// it has to try.
+func (v *victim) joins(t *testing.T, c *Client) time.Duration { return v.joinsFrom(t, "127.0.0.1", c) }
+
+func (v *victim) joinsFrom(t *testing.T, source string, c *Client) time.Duration {
+	t.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	joined := false
+	l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}
+	l.dial = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext
+	if c.Key != nil {
+		var err error
+		l.cert, err = certOf(c.Key)
+		require.NoError(t, err)
+	}
+	for ctx.Err() == nil {
+		if err := l.linkAny(ctx, func() { joined = true; cancel() }); ctx.Err() == nil {
+			t.Log("again: ", err)
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	assert.True(t, joined, "the honest agent is kept out")
+	return time.Since(began)
+}
+
+// files returns how many file descriptors the server has.
+func (v *victim) files(t *testing.T) int {
+	t.Helper()
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", v.pid))
+	require.NoError(t, err)
+	return len(names)
+}
+
+// TestHalfOpen: twenty thousand connections that say nothing, each from another address,
+// take neither descriptors nor memory, and keep nobody out.
+func TestHalfOpen(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector takes memory of its own")
+	}
+	const n = 20_000
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	held := int(min(limit.Cur/2, n)) // at a time; the server has ended most of them by then
+	v := startVictim(t)
+	known := &Client{Token: v.token, Key: newKey(t), Name: "known", Source: make(script)}
+	v.joins(t, known)
+	before, files := v.resident(t), v.files(t)
+	conns := make(chan net.Conn, held)
+	var opened atomic.Int64
+	var attackers sync.WaitGroup
+	for worker := range 8 {
+		attackers.Go(func() {
+			for i := worker; i < n; i += 8 {
+				c, err := v.from(i)
+				if err != nil {
+					continue
+				}
+				opened.Add(1)
+				for kept := false; !kept; {
+					select {
+					case conns <- c:
+						kept = true
+					case old := <-conns:
+						old.Close()
+					}
+				}
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() { attackers.Wait(); close(over) }()
+	most, mostFiles, longest, longestNew := before, files, time.Duration(0), time.Duration(0)
+	look := func() {
+		most, mostFiles = max(most, v.resident(t)), max(mostFiles, v.files(t))
+	}
+	began := time.Now()
+	for going := true; going; {
+		select {
+		case <-over:
+			going = false
+		default:
+		}
+		longest = max(longest, v.joins(t, known))
+		look()
+		longestNew = max(longestNew, v.joinsFrom(t, "127.100.0.1", &Client{Token: v.token, Name: "new", Source: make(script)}))
+		look()
+	}
+	attack := time.Since(began)
+	close(conns)
+	for c := range conns {
+		c.Close()
+	}
+	recovered := v.joinsFrom(t, "127.100.0.2", &Client{Token: v.token, Name: "later", Source: make(script)})
+	t.Logf("%d half-open connections in %v: a known agent joins within %v, a new one within %v, after the attack within %v; %d descriptors before, at most %d; %.1f MiB before, at most %.1f",
+		opened.Load(), attack.Round(time.Millisecond), longest.Round(time.Millisecond), longestNew.Round(time.Millisecond), recovered.Round(time.Millisecond), files, mostFiles, before, most)
+	assert.Greater(t, opened.Load(), int64(n*9/10))
+	assert.Less(t, mostFiles-files, 2*mostWaiting+50)
+	assert.Less(t, most-before, 30.0, "MiB")
+	assert.Less(t, longest, 20*time.Second)
+	assert.NotContains(t, v.log.String(), "panic")
+}
+
+// TestManyGuessers: thousands of addresses guess no faster than is counted for each, and
+// not as fast as they can in all.
+func TestManyGuessers(t *testing.T) {
+	v := startVictim(t)
+	wrong := v.token
+	wrong.secret[0]++
+	const sources, each = 120, mostFailures + 3
+	var mu sync.Mutex
+	guesses := map[int]int{}
+	total := 0
+	stop := make(chan struct{})
+	var attackers sync.WaitGroup
+	for source := range sources {
+		attackers.Go(func() {
+			for range each {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c, err := v.from(source)
+				if err != nil {
+					continue
+				}
+				_, err = v.greet(c, wrong)
+				c.Close()
+				mu.Lock()
+				if errors.Is(err, ErrToken) {
+					guesses[source]++
+					total++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	began := time.Now()
+	time.Sleep(3 * time.Second)
+	took := v.joinsFrom(t, "127.100.0.1", &Client{Token: v.token, Name: "new", Source: make(script)})
+	close(stop)
+	attackers.Wait()
+	elapsed := time.Since(began)
+	for source, n := range guesses {
+		assert.LessOrEqual(t, n, mostFailures, "source %d", source)
+	}
+	t.Logf("%d guesses from %d addresses in %v; a new agent joins within %v", total, sources, elapsed.Round(time.Millisecond), took.Round(time.Millisecond))
+	assert.Greater(t, total, crowdedGuesses)
+	// Each of those at work at a time needs guessTime when there are many.
+	assert.LessOrEqual(t, total, crowdedGuesses+sources*(2+int(elapsed/guessTime)))
 }
 
 // TestAttacks: whatever others do, an honest agent joins within seconds, the server's
@@ -288,36 +445,8 @@ func TestAttacks(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			v := startVictim(t)
 			key := newKey(t)
-			joins := func(c *Client) time.Duration {
-				began := time.Now()
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				joined := make(chan struct{})
-				l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}
-				l.cert, err = certOf(key)
-				require.NoError(t, err)
-				done := make(chan error, 1)
-				go func() {
-					for {
-						err := l.linkAny(ctx, sync.OnceFunc(func() { close(joined); cancel() }))
-						if ctx.Err() != nil {
-							done <- nil
-							return
-						}
-						t.Log("again: ", err)
-						time.Sleep(500 * time.Millisecond)
-					}
-				}()
-				<-done
-				select {
-				case <-joined:
-				default:
-					t.Error("the honest agent is kept out")
-				}
-				return time.Since(began)
-			}
 			honest := &Client{Token: v.token, Key: key, Name: "honest", Source: make(script)}
-			joins(honest)
+			v.joins(t, honest)
 			before := v.resident(t)
 			stop := make(chan struct{})
 			var attackers sync.WaitGroup
@@ -326,7 +455,7 @@ func TestAttacks(t *testing.T) {
 			}
 			most, longest := before, time.Duration(0)
 			for began := time.Now(); time.Since(began) < 4*time.Second; {
-				longest = max(longest, joins(honest))
+				longest = max(longest, v.joins(t, honest))
 				most = max(most, v.resident(t))
 				time.Sleep(100 * time.Millisecond)
 			}

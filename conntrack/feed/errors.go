@@ -71,6 +71,10 @@ func farewell(b []byte) error {
 		return errors.New("feed: the map server has as many agents as it takes")
 	case byeGuesses:
 		return errors.New("feed: too many wrong passwords or tokens came from this address: the map server takes none for a minute")
+	case byeApproval:
+		return errors.New("feed: the map server takes an agent only after somebody has approved it there: mapserver agents approve; one without a key it does not take")
+	case byeEnrolments:
+		return errors.New("feed: too many new agents have joined the map server within a minute, from this address or in all")
 	case byeRevoked:
 		return ErrRevoked
 	case byeReplaced:

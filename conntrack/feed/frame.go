@@ -56,6 +56,8 @@ const (
 	byeTotal
 	byeChanged
 	byeGuesses
+	byeApproval
+	byeEnrolments
 )
 
 type (

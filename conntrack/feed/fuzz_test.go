@@ -183,7 +183,9 @@ func FuzzServer(f *testing.F) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			s.accept(far, config, slog.New(slog.DiscardHandler))
+			waiting := newWaiter(far)
+			s.enter(waiting)
+			s.accept(waiting, config, slog.New(slog.DiscardHandler))
 			far.Close()
 		}()
 		l := &linker{Client: &Client{Token: id.Token()}, boot: make([]byte, bootLen)}

@@ -15,16 +15,18 @@ const refusalsEvery = time.Minute
 
 // Why agents are refused or dismissed.
 var (
-	errGuesses  = errors.New("feed: too many wrong passwords or tokens from one address: for a minute it needs a known key")
-	errAgents   = errors.New("feed: there are as many agents as may be")
-	errRevoked  = errors.New("feed: its key is revoked")
-	errTotal    = errors.New("feed: all agents together have more connections than may be, and it has the most")
-	errCrowded  = errors.New("feed: its place was needed for a newer one, as it had not said who it is")
-	errReplaced = errors.New("feed: it has joined anew")
-	errTrouble  = errors.New("feed: this server cannot take in agents now")
-	errEnded    = errors.New("feed: the server ends the link")
-	errFast     = errors.New("feed: it sends faster than is taken, and has to wait")
-	errKnock    = errors.New("feed: it is no agent, or gave up")
+	errGuesses    = errors.New("feed: too many wrong passwords or tokens from one address: for a minute it needs a known key")
+	errAgents     = errors.New("feed: there are as many agents as may be")
+	errApproval   = errors.New("feed: nobody has approved it yet")
+	errEnrolments = errors.New("feed: too many agents are new within a minute, from its address or in all")
+	errRevoked    = errors.New("feed: its key is revoked")
+	errTotal      = errors.New("feed: all agents together have more connections than may be, and it has the most")
+	errCrowded    = errors.New("feed: its place was needed for a newer one, as it had not said who it is")
+	errReplaced   = errors.New("feed: it has joined anew")
+	errTrouble    = errors.New("feed: this server cannot take in agents now")
+	errEnded      = errors.New("feed: the server ends the link")
+	errFast       = errors.New("feed: it sends faster than is taken, and has to wait")
+	errKnock      = errors.New("feed: it is no agent, or gave up")
 )
 
 // refusals are counted, and logged rarely: anybody can knock, as often as he likes. So are
@@ -43,7 +45,7 @@ type refusal struct {
 
 // reasonOf returns one of few reasons.
 func reasonOf(err error) (level slog.Level, reason error) {
-	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errTotal, errFast, errFrame, errRow} {
+	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errApproval, errEnrolments, errTotal, errFast, errFrame, errRow} {
 		if errors.Is(err, r) {
 			return slog.LevelWarn, r
 		}
@@ -159,8 +161,13 @@ func (s *Server) dismissChanged() {
 		switch r, known := s.Registry.of(key); {
 		case known && !r.Revoked.IsZero():
 			l.end(byeRevoked)
-		case r.Name != l.name:
+		case r.Name != l.Name:
 			l.end(byeChanged)
+		}
+	}
+	for _, l := range s.keyless.members {
+		if s.Registry.named(l.Name) {
+			l.end(byeChanged) // an agent with a key has the name now
 		}
 	}
 }

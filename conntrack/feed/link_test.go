@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -472,51 +471,6 @@ func TestSourceFails(t *testing.T) {
 				assert.ErrorIs(t, err, want)
 			}
 		})
-	}
-}
-
-// TestManySources: the slots before authentication are shared fairly.
-func TestManySources(t *testing.T) {
-	s := &Server{}
-	open := func(source string) *waiter {
-		a, b := net.Pipe()
-		t.Cleanup(func() { b.Close() })
-		w := &waiter{conn: a, source: sourceOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(source)))}
-		s.enter(w)
-		return w
-	}
-	closed := func(w *waiter) bool {
-		w.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-		_, err := w.conn.Read(make([]byte, 1))
-		return errors.Is(err, io.ErrClosedPipe)
-	}
-	honest := open("198.51.100.1:1")
-	var rude []*waiter
-	for n := range mostWaiting - 1 {
-		rude = append(rude, open(fmt.Sprintf("[2001:db8::%x]:%d", n, 1000+n)))
-	}
-	assert.False(t, closed(rude[0]), "there is room")
-	late := open("[2001:db8::ffff]:1")
-	assert.True(t, closed(late), "all of this network have just come")
-	assert.False(t, closed(rude[0]))
-	other := open("198.51.100.2:1")
-	assert.True(t, closed(rude[0]), "one /64 is one source")
-	assert.False(t, closed(rude[1]))
-	for _, w := range rude {
-		w.since = w.since.Add(-patience)
-	}
-	late = open("[2001:db8::ffff]:1")
-	assert.False(t, closed(late))
-	assert.True(t, closed(rude[1]), "it is silent")
-	assert.Len(t, s.waiting, mostWaiting)
-	for n := range mostWaiting {
-		open(fmt.Sprintf("203.0.113.%d:1", n%250))
-	}
-	assert.Len(t, s.waiting, mostWaiting)
-	assert.False(t, closed(honest), "who has few slots keeps them")
-	assert.False(t, closed(other))
-	for len(s.waiting) > 0 {
-		s.leave(s.waiting[0])
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,8 @@ import (
 
 const (
 	mostRegistered = 100_000
-	leastKeyDigits = 8 // by which an agent may be named
+	mostUnapproved = 1000 // of them that wait for approval
+	leastKeyDigits = 8    // by which an agent may be named
 )
 
 // A Registered is an agent that has joined with a key of its own.
@@ -31,6 +33,7 @@ type Registered struct {
 	Joined  time.Time `json:"joined"`
 	Seen    time.Time `json:"seen"`             // by a server, to within ten minutes
 	Revoked time.Time `json:"revoked,omitzero"` // zero: it may report
+	Waiting bool      `json:"waiting,omitzero"` // it may not yet, where a [Server] asks for approval
 }
 
 // A Registry is the agents that have joined with a key of their own, in a file. It is
@@ -43,7 +46,9 @@ type Registry struct {
 
 	mu      sync.Mutex
 	agents  agents
-	file    fs.FileInfo // when it was read last; nil: there was none
+	names   map[string]bool       // of those not revoked, in lower case
+	places  map[netip.Prefix]bool // where they joined from
+	file    fs.FileInfo           // when it was read last; nil: there was none
 	pending []enrolment
 	saving  bool
 }
@@ -52,6 +57,7 @@ type agents map[Key]*Registered
 
 type enrolment struct {
 	Registered
+	own  string // name of the server's machine
 	done chan error
 }
 
@@ -102,8 +108,40 @@ func (r *Registry) read() (bool, error) {
 			a.Seen, a.Addr = old.Seen, old.Addr
 		}
 	}
-	r.agents, r.file = list, info
+	r.set(list, info)
 	return true, nil
+}
+
+// set takes in what the file holds.
+func (r *Registry) set(list agents, info fs.FileInfo) {
+	r.agents, r.file = list, info
+	r.names, r.places = make(map[string]bool, len(list)), make(map[netip.Prefix]bool, len(list))
+	for _, a := range list {
+		if a.Revoked.IsZero() && !a.Waiting {
+			r.names[strings.ToLower(a.Name)] = true
+			r.place(a)
+		}
+	}
+}
+
+func (r *Registry) place(a *Registered) {
+	if ip, err := netip.ParseAddr(a.Addr); err == nil {
+		r.places[originOfAddr(ip).source] = true
+	}
+}
+
+// knows reports whether an agent that may report joined from a source last.
+func (r *Registry) knows(source netip.Prefix) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.places[source]
+}
+
+// named reports whether an agent has a name, in whatever case.
+func (r *Registry) named(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.names[strings.ToLower(name)]
 }
 
 func parseRegistry(b []byte) (agents, error) {
@@ -160,7 +198,7 @@ func (r *Registry) update(f func(agents) (bool, error)) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.agents, r.file = list, info
+	r.set(list, info)
 	return nil
 }
 
@@ -227,6 +265,33 @@ func (r *Registry) Revoke(who string) (a Registered, err error) {
 	return a, err
 }
 
+// Approve lets an agent report that waits for it, named by its name or the beginning of its
+// key, and returns it. It is no error if it may report already.
+func (r *Registry) Approve(who string) (a Registered, err error) {
+	err = r.update(func(l agents) (changed bool, err error) {
+		found, err := l.find(who)
+		if err != nil {
+			return false, err
+		}
+		changed, found.Waiting = found.Waiting, false
+		a = *found
+		return changed, nil
+	})
+	return a, err
+}
+
+// approve lets an agent report that has joined where nobody has to approve it.
+func (r *Registry) approve(key Key) error {
+	return r.update(func(l agents) (bool, error) {
+		a := l[key]
+		if a == nil || !a.Waiting {
+			return false, nil
+		}
+		a.Waiting = false
+		return true, nil
+	})
+}
+
 // Rename gives an agent, named by its name or the beginning of its key, another name on
 // the map. What history holds keeps the old one.
 func (r *Registry) Rename(who, name string) error {
@@ -257,13 +322,14 @@ func (l agents) named(name string) *Registered {
 }
 
 func (l agents) find(who string) (*Registered, error) {
-	if a := l.named(who); a != nil {
-		return a, nil
-	}
-	var found *Registered
+	named := l.named(who)
+	found := named
 	for key, a := range l {
 		if len(who) >= leastKeyDigits && strings.HasPrefix(key.String(), strings.ToLower(who)) && a.Revoked.IsZero() {
-			if found != nil {
+			if found != nil && found != a {
+				if found == named {
+					return nil, fmt.Errorf("feed: an agent is called %q, and the key of another one begins so: say more of a key", who)
+				}
 				return nil, fmt.Errorf("feed: several keys begin with %q", who)
 			}
 			found = a
@@ -292,8 +358,11 @@ func (r *Registry) saw(key Key, addr string, now time.Time) {
 	defer r.mu.Unlock()
 	if a := r.agents[key]; a != nil {
 		a.Seen = now.UTC().Truncate(time.Second)
-		if addr != "" {
+		if addr != "" && addr != a.Addr {
 			a.Addr = addr
+			if !a.Waiting {
+				r.place(a)
+			}
 		}
 	}
 }
@@ -304,13 +373,15 @@ func (r *Registry) save() error {
 }
 
 // enrol takes in a new agent, under the name that it asks for or, if that is taken, one
-// like it. It returns when the file is written; many at once share one writing.
-func (r *Registry) enrol(key Key, name, addr string, now time.Time) (Registered, error) {
-	now = now.UTC().Truncate(time.Second)
-	if name = cut(name); len(name) > mostText-10 {
-		name = clean(name[:mostText-10]) // there is to be room for a number
+// like it; so if it is own. It returns when the file is written; many at once share one
+// writing.
+func (r *Registry) enrol(a Registered, own string) (Registered, error) {
+	a.Joined = a.Joined.UTC().Truncate(time.Second)
+	a.Seen = a.Joined
+	if a.Name = cut(a.Name); len(a.Name) > mostText-10 {
+		a.Name = clean(a.Name[:mostText-10]) // there is to be room for a number
 	}
-	e := enrolment{Registered{Key: key, Name: name, Addr: addr, Joined: now, Seen: now}, make(chan error, 1)}
+	e := enrolment{a, own, make(chan error, 1)}
 	r.mu.Lock()
 	r.pending = append(r.pending, e)
 	lead := !r.saving
@@ -322,7 +393,12 @@ func (r *Registry) enrol(key Key, name, addr string, now time.Time) (Registered,
 	if err := <-e.done; err != nil {
 		return Registered{}, err
 	}
-	a, _ := r.of(key)
+	if known, ok := r.of(a.Key); ok {
+		return known, nil
+	}
+	if !a.Waiting { // else others that wait came behind it
+		return Registered{}, errors.New("feed: the agent has been removed meanwhile")
+	}
 	return a, nil
 }
 
@@ -337,25 +413,40 @@ func (r *Registry) enrolAll() {
 			return
 		}
 		err := r.update(func(l agents) (bool, error) {
-			names := make(map[string]bool, len(l))
+			names, waiting := make(map[string]bool, len(l)), []*Registered(nil)
+			numbers := make(map[string]int) // of those that ask for one name
 			for _, a := range l {
 				if a.Revoked.IsZero() {
 					names[a.Name] = true
 				}
+				if a.Waiting && a.Revoked.IsZero() {
+					waiting = append(waiting, a)
+				}
 			}
+			slices.SortFunc(waiting, func(a, b *Registered) int { return a.Joined.Compare(b.Joined) })
 			for _, e := range some {
 				if l[e.Key] != nil {
 					continue
+				}
+				if e.Waiting {
+					if len(waiting) >= mostUnapproved { // the oldest makes room
+						delete(l, waiting[0].Key)
+						waiting = waiting[1:]
+					}
 				}
 				if len(l) >= mostRegistered {
 					return false, fmt.Errorf("feed: %s has as many agents as it may: revoke or remove old ones", r.name)
 				}
 				a := e.Registered
-				for n := 2; names[a.Name]; n++ {
-					a.Name = fmt.Sprintf("%s #%d", e.Name, n)
+				for names[a.Name] || strings.EqualFold(a.Name, e.own) {
+					numbers[e.Name]++
+					a.Name = fmt.Sprintf("%s #%d", e.Name, numbers[e.Name]+1)
 				}
 				names[a.Name] = true
 				l[a.Key] = &a
+				if a.Waiting {
+					waiting = append(waiting, &a)
+				}
 			}
 			return true, nil
 		})

@@ -220,7 +220,7 @@ func TestManyEnrol(t *testing.T) {
 			if i%2 == 1 {
 				where = other
 			}
-			a, err := where.enrol(Key{byte(i), 1}, "host", "192.0.2.1", time.Now())
+			a, err := where.enrol(Registered{Key: Key{byte(i), 1}, Name: "host", Addr: "192.0.2.1", Joined: time.Now()}, "")
 			assert.NoError(t, err)
 			assert.True(t, strings.HasPrefix(a.Name, "host"), a.Name)
 			if i%50 == 3 {
@@ -243,9 +243,9 @@ func TestManyEnrol(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 4, revoked)
-	a, err := r.enrol(Key{1, 2, 3}, strings.Repeat("é", 200), "", time.Now())
+	a, err := r.enrol(Registered{Key: Key{1, 2, 3}, Name: strings.Repeat("é", 200), Joined: time.Now()}, "")
 	require.NoError(t, err)
-	b, err := r.enrol(Key{1, 2, 4}, strings.Repeat("é", 200), "", time.Now())
+	b, err := r.enrol(Registered{Key: Key{1, 2, 4}, Name: strings.Repeat("é", 200), Joined: time.Now()}, "")
 	require.NoError(t, err)
 	assert.NotEqual(t, a.Name, b.Name)
 	_, err = OpenRegistry(r.name)

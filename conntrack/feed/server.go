@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,18 +17,20 @@ import (
 )
 
 const (
-	mostAgents    = 1000
-	mostConns     = 20_000    // per agent
-	mostWaiting   = 256       // connections before authentication
-	mostSource    = 8         // of them from one IPv4 address or IPv6 /64
-	mostFailures  = 5         // wrong tokens per address and minute
-	mostTotal     = 1_000_000 // connections of all agents
-	framesASecond = 20
-	framesBurst   = 60
-	bootLen       = 16
+	mostAgents     = 1000
+	mostConns      = 20_000    // per agent
+	mostWaiting    = 256       // connections that have not joined yet; as many more from where agents have joined before
+	mostFailures   = 5         // wrong tokens per address and minute
+	mostGuesses    = 10_000    // of all addresses
+	crowdedGuesses = 100       // of all addresses and in a minute, after which each takes guessTime
+	mostTotal      = 1_000_000 // connections of all agents
+	framesASecond  = 20
+	framesBurst    = 60
+	bootLen        = 16
 
 	tellAgain     = 30 * time.Second // after it could not be recorded, at least
-	patience      = 2 * time.Second  // with who is not authenticated while others wait
+	patience      = 2 * time.Second  // with who has not joined while others of its source wait
+	guessTime     = 2 * time.Second
 	registryEvery = 2 * time.Second  // looked at for what others changed
 	seenEvery     = 10 * time.Minute // written
 	alive         = heartbeat + 5*time.Second
@@ -78,6 +79,8 @@ type Recorder interface {
 type Server struct {
 	Identity  *Identity
 	Registry  *Registry // of agents that are known by their keys; nil: all need a token each time
+	Approve   bool      // take only agents that Registry knows and somebody has approved
+	Name      string    // of this machine, which no other agent gets; empty: none
 	Handler   Handler
 	MaxAgents int          // linked at the same time; zero: 1,000
 	MaxConns  int          // of an agent; zero: 20,000
@@ -88,31 +91,17 @@ type Server struct {
 	total    atomic.Int64 // connections of all links
 	refusals refusals
 
-	mu       sync.Mutex
-	waiting  []*waiter // oldest first
-	failures map[netip.Prefix]failure
-	links    map[[bootLen]byte]*link
-	keys     map[Key]*link
-	handled  map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
-}
-
-// A link is that of an agent that said hello.
-type link struct {
-	conn  net.Conn
-	boot  [bootLen]byte
-	key   Key           // zero: it has joined by the token alone
-	name  string        // in the registry
-	heard atomic.Int64  // when, Unix time in ns
-	conns atomic.Int64  // that are held
-	code  atomic.Uint32 // why the server ends it, if it does
-	left  chan struct{} // closed when the Handler knows that it ended
-}
-
-// end closes a link and says why.
-func (l *link) end(code byeCode) {
-	l.code.CompareAndSwap(0, uint32(code))
-	// Whoever reads from it is woken, and says farewell.
-	l.conn.SetReadDeadline(time.Now())
+	mu         sync.Mutex
+	strangers  crowd[*waiter]
+	neighbours crowd[*waiter] // from where agents have joined before
+	guesses    rate           // wrong tokens
+	enrolments rate           // new keys
+	links      map[[bootLen]byte]*link
+	keys       map[Key]*link
+	keyed      crowd[*link]             // links with a key
+	keyless    crowd[*link]             // and without
+	shed       *link                    // ends because all have too many connections; nil: none does
+	handled    map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
 }
 
 // Serve accepts agents until ctx ends, which is no error, or the listener
@@ -158,9 +147,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("feed: %w", err)
 			}
-			// Such as no file descriptors left: wait for better times.
+			// Such as no file descriptors left: whoever has not joined yet gives way, else
+			// wait for better times.
 			if delay == 0 {
 				log.Warn("cannot accept agents now", "error", err)
+			}
+			if s.makeRoom() {
+				delay = time.Nanosecond // it has been said
+				continue
 			}
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 			select {
@@ -170,11 +164,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		delay = 0
+		raw.SetDeadline(time.Now().Add(handshakeTime))
+		w := newWaiter(raw)
+		if !s.enter(w) {
+			raw.Close()
+			s.refusals.add(log, w.source.Addr(), errCrowded, time.Now())
+			continue
+		}
 		links.Go(func() {
 			defer raw.Close()
 			defer context.AfterFunc(ctx, func() { raw.Close() })()
-			if err := s.accept(raw, config, log); err != nil && ctx.Err() == nil {
-				s.refusals.add(log, sourceOf(raw.RemoteAddr()).Addr(), err, time.Now())
+			if err := s.accept(w, config, log); err != nil && ctx.Err() == nil {
+				s.refusals.add(log, w.source.Addr(), err, time.Now())
 			}
 		})
 	}
@@ -182,52 +183,42 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // accept authenticates an agent and serves it. Its error says why it was refused, or
 // dismissed.
-func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) error {
-	w := &waiter{conn: raw, source: sourceOf(raw.RemoteAddr())}
-	guesses := s.enter(w)
+func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 	defer s.leave(w)
-	raw.SetDeadline(time.Now().Add(handshakeTime))
-	conn := tls.Server(raw, config)
-	key, err := s.authenticate(conn, w.source, guesses)
+	conn := tls.Server(w, config)
+	key, err := s.authenticate(conn, w)
+	var h hello
+	if err == nil {
+		h, err = readHello(conn)
+	}
 	if err != nil {
-		if errors.Is(err, net.ErrClosed) {
-			err = errCrowded
+		select {
+		case <-w.displaced:
+			return errCrowded
+		default:
+			return err
 		}
-		return err
-	}
-	s.leave(w)
-	kind, b, err := readFrame(conn, nil, largeFrame)
-	if err != nil {
-		return err
-	}
-	var f helloFrame
-	if kind != frameHello || decode(b, &f) != nil || f.Hello.Version < 1 || len(f.Hello.Boot) != bootLen {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeFrame})
-		return errFrame
 	}
 	now := time.Now().Round(0)
-	a := Agent{
-		Name: clean(f.Hello.Name), Backend: clean(f.Hello.Backend), Limited: clean(f.Hello.Limited), Since: now, Run: [bootLen]byte(f.Hello.Boot),
-	}
-	if t, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
+	a := Agent{Name: clean(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: [bootLen]byte(h.Boot)}
+	if t, ok := w.RemoteAddr().(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap().String()
 	}
 	if a.Name == "" {
 		a.Name = a.Addr
 	}
-	l := &link{conn: raw, boot: a.Run, key: key, left: make(chan struct{})}
-	l.heard.Store(now.UnixNano())
-	if key != (Key{}) {
-		if l.name, err = s.register(key, a, log); err != nil {
-			return fmt.Errorf("%w: %w", errTrouble, err)
-		}
-		a.Name = l.name
+	known, err := s.admit(key, a, w, log)
+	if err != nil {
+		return bye(conn, err)
 	}
-	if !s.join(l, log) {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: byeAgents})
-		return errAgents
+	a.Name = known.Name
+	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, Registered: known, since: now, left: make(chan struct{})}
+	l.heard.Store(now.UnixNano())
+	if err := s.join(l, log); err != nil {
+		return bye(conn, err)
 	}
 	defer s.part(l)
+	s.leave(w)
 	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, States: true, Last: s.last(l.boot)}
 	greeting.Heard = greeting.Last
 	if r, ok := s.Handler.(Recorder); ok {
@@ -236,10 +227,10 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: greeting}); err != nil {
 		return err
 	}
-	raw.SetDeadline(time.Time{})
+	w.SetDeadline(time.Time{})
 	a.ID = s.ids.Add(1)
 	log.Info("agent joined", "agent", a.Name, "addr", a.Addr)
-	skew := skewOf(now, f.Hello.Wall)
+	skew := skewOf(now, h.Wall)
 	if skew != 0 {
 		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
 	}
@@ -261,96 +252,13 @@ func (s *Server) accept(raw net.Conn, config *tls.Config, log *slog.Logger) erro
 		return fmt.Errorf("agent %q: %w", a.Name, errRevoked)
 	case byeTotal:
 		return fmt.Errorf("agent %q: %w", a.Name, errTotal)
+	case byeAgents:
+		return fmt.Errorf("agent %q: %w", a.Name, errAgents)
 	case byeReplaced:
 		err = errReplaced
 	}
 	log.Info("agent left", "agent", a.Name, "addr", a.Addr, "error", explainAgent(err))
 	return nil
-}
-
-func (s *Server) maxConns() int {
-	if s.MaxConns == 0 {
-		return mostConns
-	}
-	return s.MaxConns
-}
-
-func (s *Server) maxTotal() int64 {
-	if s.MaxTotal == 0 {
-		return mostTotal
-	}
-	return int64(s.MaxTotal)
-}
-
-// join enters a link, in place of an older one of the same run of an agent, or of the
-// same key: a network that failed may have left it half open.
-func (s *Server) join(l *link, log *slog.Logger) bool {
-	most := s.MaxAgents
-	if most == 0 {
-		most = mostAgents
-	}
-	s.mu.Lock()
-	old := []*link{s.links[l.boot]}
-	if k := s.keys[l.key]; k != nil && k != old[0] {
-		old = append(old, k)
-		if time.Since(time.Unix(0, k.heard.Load())) < alive {
-			log.Warn("an agent has joined anew while it was there; if that goes on, two machines share one key: remove its file on one of them", "agent", l.name)
-		}
-	}
-	if old[0] == nil {
-		old = old[1:]
-	}
-	if len(old) == 0 && len(s.links) >= most {
-		s.mu.Unlock()
-		return false
-	}
-	if s.links == nil {
-		s.links, s.keys = make(map[[bootLen]byte]*link), make(map[Key]*link)
-	}
-	s.links[l.boot] = l
-	if l.key != (Key{}) {
-		s.keys[l.key] = l
-	}
-	s.mu.Unlock()
-	for _, o := range old {
-		o.end(byeReplaced)
-		select {
-		case <-o.left:
-		case <-time.After(time.Second):
-			o.conn.Close() // it may be that its farewell is stuck
-			<-o.left
-		}
-	}
-	return true
-}
-
-// last returns the number of the last delta of a run of an agent that the Handler was
-// told, zero if that is not known.
-func (s *Server) last(boot [bootLen]byte) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.handled[boot]
-}
-
-func (s *Server) handle(boot [bootLen]byte, seq uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.handled == nil || len(s.handled) > 10*mostAgents {
-		s.handled = make(map[[bootLen]byte]uint64) // of those that left it is as if the server were new
-	}
-	s.handled[boot] = seq
-}
-
-func (s *Server) part(l *link) {
-	s.mu.Lock()
-	if s.links[l.boot] == l {
-		delete(s.links, l.boot)
-	}
-	if s.keys[l.key] == l {
-		delete(s.keys, l.key)
-	}
-	s.mu.Unlock()
-	close(l.left)
 }
 
 // serve takes in frames until the link breaks.
@@ -391,7 +299,7 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 			// Who sends too fast waits; nobody else does.
 			if !fast {
 				fast = true
-				s.refusals.add(log, sourceOf(conn.RemoteAddr()).Addr(), fmt.Errorf("agent %q: %w", a.Name, errFast), now)
+				s.refusals.add(log, l.source.Addr(), fmt.Errorf("agent %q: %w", a.Name, errFast), now)
 			}
 			time.Sleep(time.Second / framesASecond)
 		}
@@ -482,21 +390,3 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 
 // final reports whether an event cannot be told again by what lives.
 func final(e conntrack.Event) bool { return e.Kind == conntrack.Close || e.Kind == conntrack.Lost }
-
-// count notes how many connections of a link are held. If all are more than there is
-// room for, the link that has the most must go.
-func (s *Server) count(l *link, n int) {
-	total := s.total.Add(int64(n) - l.conns.Swap(int64(n)))
-	if total <= s.maxTotal() || n == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	most := l
-	for _, o := range s.links {
-		if o.conns.Load() > most.conns.Load() {
-			most = o
-		}
-	}
-	most.end(byeTotal) // it may be on its way out already
-}

@@ -33,6 +33,7 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprint(stderr, `mapserver agents tells which agents have joined, and changes it.
 
   mapserver agents list              who may report, since when, seen when
+  mapserver agents approve AGENT     let one report that waits (see -approve)
   mapserver agents revoke AGENT      turn one away, by its name or the beginning of its key
   mapserver agents rename AGENT NAME give one another name on the map
 
@@ -49,6 +50,13 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 	switch f.Arg(0) + fmt.Sprint(f.NArg()) {
 	case "list1":
 		return list(r, stdout)
+	case "approve2":
+		a, err := r.Approve(f.Arg(1))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "%s may report; it tries again within five minutes.\n", a.Name)
+		return nil
 	case "revoke2":
 		a, err := r.Revoke(f.Arg(1))
 		if err != nil {
@@ -60,7 +68,7 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 	case "rename3":
 		return r.Rename(f.Arg(1), f.Arg(2))
 	}
-	return errors.New("expected list, revoke AGENT or rename AGENT NAME; mapserver agents -h tells more")
+	return errors.New("expected list, approve AGENT, revoke AGENT or rename AGENT NAME; mapserver agents -h tells more")
 }
 
 // parseCommand takes flags also behind other words.
@@ -93,8 +101,11 @@ func list(r *feed.Registry, out io.Writer) error {
 	fmt.Fprintln(w, "AGENT\tADDRESS\tJOINED\tSEEN\tKEY\tSTATE")
 	for _, a := range all {
 		state := "may report"
-		if !a.Revoked.IsZero() {
+		switch {
+		case !a.Revoked.IsZero():
 			state = "revoked " + shortTime(a.Revoked)
+		case a.Waiting:
+			state = "waits for approval"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.12s\t%s\n", a.Name, a.Addr, shortTime(a.Joined), shortTime(a.Seen), a.Key, state)
 	}

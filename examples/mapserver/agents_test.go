@@ -118,6 +118,40 @@ func TestAdminister(t *testing.T) {
 	}
 }
 
+// TestApproveAgents: with -approve a new agent reports when somebody lets it.
+func TestApproveAgents(t *testing.T) {
+	dir := t.TempDir()
+	cfg, err := parse([]string{"-approve"}, io.Discard)
+	require.NoError(t, err)
+	cfg.configDir, cfg.dataDir, cfg.history, cfg.listen, cfg.fallback = dir, dir, "", "127.0.0.1:0", false
+	cfg.noLocal, cfg.rules = true, filepath.Join(dir, "connmaprc")
+	app, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer app.stop()
+	key, err := feed.LoadKey(filepath.Join(dir, "key"))
+	require.NoError(t, err)
+	c := &feed.Client{Addr: app.listener.Addr().String(), Token: app.identity.Token(), Key: key, Name: "nas", Source: conntracktest.Source{N: 3, Seed: 1}}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	var out string
+	require.Eventually(t, func() bool {
+		out, err = ask(t, "agents", "list", "-config", dir)
+		return err == nil && strings.Contains(out, "waits for approval")
+	}, time.Minute, 10*time.Millisecond)
+	assert.Empty(t, app.monitor.State().Agents)
+	out, err = ask(t, "agents", "approve", "nas", "-config", dir)
+	require.NoError(t, err)
+	assert.Contains(t, out, "nas may report")
+	require.Eventually(t, func() bool { return len(app.monitor.State().Agents) == 1 }, time.Minute, 10*time.Millisecond)
+	out, err = ask(t, "agents", "list", "-config", dir)
+	require.NoError(t, err)
+	assert.Contains(t, out, "may report")
+	_, err = ask(t, "agents", "approve", "nobody", "-config", dir)
+	assert.ErrorContains(t, err, "no agent is called")
+}
+
 // TestListenFallback: where another program has the default port, as connmapperl's server,
 // the other one is taken, and an agent without a port finds it there.
 func TestListenFallback(t *testing.T) {

@@ -97,7 +97,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 func (a *app) begin(ctx context.Context) {
 	m := a.monitor
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Logger: a.log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Approve: a.cfg.approve, Name: a.localName(), Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
@@ -276,6 +276,18 @@ func (a *app) listen() error {
 	return nil
 }
 
+// localName is what this machine is called on the map; empty: it is not shown.
+func (a *app) localName() string {
+	if a.cfg.demo > 0 || a.cfg.noLocal {
+		return ""
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
+}
+
 // watchLocal has the monitor follow this machine's connections, or synthetic
 // ones.
 func (a *app) watchLocal(ctx context.Context) error {
@@ -295,12 +307,8 @@ func (a *app) watchLocal(ctx context.Context) error {
 		return err
 	}
 	a.closeLater(c.Close)
-	name, err := os.Hostname()
-	if err != nil {
-		name = "localhost"
-	}
 	info := c.Info()
-	agent := feed.Agent{Name: name, Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
+	agent := feed.Agent{Name: a.localName(), Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
 	a.monitor.Join(agent)
 	a.work.Go(func() {
 		// What a collector does not see it knows after it has looked.

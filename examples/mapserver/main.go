@@ -51,6 +51,7 @@ type config struct {
 	listen             string
 	fallback           bool   // to feed.FallbackPort, if what listen names is taken
 	agents             int    // that may be linked at the same time
+	approve            bool   // take only agents that somebody has approved
 	password           string // by which agents join too; empty: by none
 	rules              string // empty: found by findRules
 	homeDir            string // where connmapperl's files may be; empty: none
@@ -120,6 +121,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join, by default :%d where another program has that one; none: no agents", feed.FallbackPort))
 	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
+	f.BoolVar(&cfg.approve, "approve", false, "a new agent reports only after mapserver agents approve (default when it has shown the token)")
 	f.StringVar(&password, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, written with defaults if missing; before it has been edited, connmapperl2rc.beep or .connmaprc in the working directory or the home folder)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
@@ -144,10 +146,10 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.Usage = func() {
 		fmt.Fprint(stderr, `mapserver shows on a world map where this machine's and its agents' connections go.
 
-  mapserver [flags]                        run the map
-  mapserver token [-rotate] [-expires 1h]  what lets agents join
-  mapserver agents list|revoke|rename      who has joined
-  mapserver import DIR                     take over a folder of connmapperl
+  mapserver [flags]                            run the map
+  mapserver token [-rotate] [-expires 1h]      what lets agents join
+  mapserver agents list|approve|revoke|rename  who has joined
+  mapserver import DIR                         take over a folder of connmapperl
 
 `)
 		f.PrintDefaults()

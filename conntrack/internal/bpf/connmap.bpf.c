@@ -84,7 +84,7 @@ struct sock_event {
 	__u32 netns;
 	struct owner owner;
 	__u32 primary; // the owner, where owner is who holds the socket
-	__u32 pad2;
+	__u32 device;  // index of that which the socket, or the packet of a flow, belongs to; 0: of none
 };
 
 // A process_event has the path of the executable and that of the cgroup, each
@@ -158,6 +158,8 @@ struct flow {
 	struct owner owner;
 	__u32 pass; // in which it was last put into grown
 	__u32 told; // an event has told of it
+	__u32 device;
+	__u32 pad;
 };
 
 // What is known of a socket.
@@ -518,6 +520,7 @@ static __always_inline void addresses(struct sock_event *e, struct sock *sk, int
 		bpf_core_read(e->peer, 16, &sk->__sk_common.skc_v6_daddr);
 	}
 	e->peer_port = GET(sk, raw, __sk_common.skc_dport);
+	e->device = GET(sk, raw, __sk_common.skc_bound_dev_if);
 }
 
 static __always_inline void read_counters(__u64 *tx, __u64 *rx, __u32 *rtt, struct sock *sk, struct tcp_sock *tp, int raw)
@@ -722,7 +725,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	__u64 mp;
 
 	if (sk->sk_protocol != IPPROTO_TCP) {
-		if (sk->sk_protocol == IPPROTO_MPTCP && state == BPF_TCP_CLOSE) {
+		// A new one, which may lie where another one did: subflows close after theirs.
+		if (sk->sk_protocol == IPPROTO_MPTCP && state == BPF_TCP_SYN_RECV) {
 			mp = (__u64)sk;
 			bpf_map_delete_elem(&mptcp, &mp);
 		}
@@ -827,6 +831,7 @@ struct packet {
 	__u8 counted_only; // does not open a flow
 	__u8 last;	   // after it there is no association of SCTP any more
 	__u32 uid;
+	__u32 device;
 	__u64 tx, rx;
 };
 
@@ -855,6 +860,7 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 	e->tx = f->tx;
 	e->rx = f->rx;
 	e->owner = f->owner;
+	e->device = f->device;
 	bpf_ringbuf_submit(e, wake(e->time));
 	return 1;
 }
@@ -905,6 +911,7 @@ static __always_inline void count(struct packet *p, struct known *k)
 		fresh.out = p->opener;
 		fresh.connected = p->connected;
 		fresh.uid = p->uid;
+		fresh.device = p->device;
 		fresh.owner = k->owner;
 		fresh.tx = p->tx;
 		fresh.rx = p->rx;
@@ -1029,6 +1036,7 @@ static __noinline int io(struct sock *sk, int n, __u8 out)
 		p.out = p.opener = out;
 		p.connected = 1;
 		p.uid = sk->sk_uid.val;
+		p.device = sk->__sk_common.skc_bound_dev_if;
 		if (out == 1)
 			p.tx = n;
 		else
@@ -1263,6 +1271,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 		return 1;
 	p.key.cookie = bpf_get_socket_cookie(skb);
 	p.uid = bpf_get_socket_uid(skb);
+	p.device = sk->bound_dev_if ? sk->bound_dev_if : skb->ifindex;
 	count(&p, k);
 	if (p.last && k->flags & FLAG_FLOWS) {
 		k->flags &= ~FLAG_FLOWS;
@@ -1350,6 +1359,7 @@ int BPF_PROG(queued, struct sk_buff *skb)
 	owned(k, 0);
 	p.out = p.opener = 1;
 	p.uid = sk->sk_uid.val;
+	p.device = skb->dev->ifindex;
 	count(&p, k);
 	return 0;
 }

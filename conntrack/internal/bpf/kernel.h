@@ -76,6 +76,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	int skc_bound_dev_if;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -95,7 +96,9 @@ struct sock {
 	__u16 sk_type;
 };
 
-struct net_device;
+struct net_device {
+	int ifindex;
+};
 
 struct sk_buff {
 	struct sock *sk;

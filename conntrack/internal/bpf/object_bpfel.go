@@ -48,6 +48,8 @@ type connmapFlow struct {
 	Owner     connmapOwner
 	Pass      uint32
 	Told      uint32
+	Device    uint32
+	Pad       uint32
 }
 
 type connmapFlowKey struct {
@@ -148,7 +150,7 @@ type connmapSockEvent struct {
 	Netns     uint32
 	Owner     connmapOwner
 	Primary   uint32
-	Pad2      uint32
+	Device    uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -116,6 +116,8 @@ func (s *Socket) parse(b []byte) bool {
 	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
 	if r.Family == unix.AF_INET {
 		local, peer = netip.AddrFrom4([4]byte(r.Local[:4])), netip.AddrFrom4([4]byte(r.Peer[:4]))
+	} else {
+		local, peer = zoned(local, r.Device), zoned(peer, r.Device)
 	}
 	*s = Socket{
 		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Untold: r.Untold != 0,
@@ -126,6 +128,20 @@ func (s *Socket) parse(b []byte) bool {
 		Primary: r.Primary,
 	}
 	return true
+}
+
+// zoned returns a link-local address of IPv6 with the index of its device.
+func zoned(a netip.Addr, device uint32) netip.Addr {
+	if device == 0 || !a.Is6() || !a.IsLinkLocalUnicast() && !a.IsLinkLocalMulticast() {
+		return a
+	}
+	return a.WithZone(strconv.FormatUint(uint64(device), 10))
+}
+
+// device undoes zoned.
+func device(a netip.Addr) uint32 {
+	n, _ := strconv.ParseUint(a.Zone(), 10, 32)
+	return uint32(n)
 }
 
 func ownerOf(o *connmapOwner) Owner {
@@ -142,8 +158,8 @@ func name(c [16]int8) (b [16]byte) {
 func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 	*s = Socket{
 		Kind: FlowOpened, Untold: f.Told == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
-		Local: netip.AddrPortFrom(netip.AddrFrom16(f.Local).Unmap(), bits.ReverseBytes16(f.LocalPort)),
-		Peer:  netip.AddrPortFrom(netip.AddrFrom16(k.Peer).Unmap(), bits.ReverseBytes16(k.PeerPort)),
+		Local: netip.AddrPortFrom(zoned(netip.AddrFrom16(f.Local).Unmap(), f.Device), bits.ReverseBytes16(f.LocalPort)),
+		Peer:  netip.AddrPortFrom(zoned(netip.AddrFrom16(k.Peer).Unmap(), f.Device), bits.ReverseBytes16(k.PeerPort)),
 		UID:   f.Uid, Cookie: k.Cookie, Opened: int64(f.Opened), Tx: f.Tx, Rx: f.Rx,
 		Owner: ownerOf(&f.Owner),
 	}
@@ -160,7 +176,7 @@ func KeyOf(cookie uint64, proto uint8, peer netip.AddrPort) FlowKey {
 func (s *Socket) value() connmapFlow {
 	f := connmapFlow{
 		Opened: uint64(s.Opened), Local: s.Local.Addr().As16(), LocalPort: bits.ReverseBytes16(s.Local.Port()),
-		Out: s.Direction, Uid: s.UID,
+		Out: s.Direction, Uid: s.UID, Device: max(device(s.Local.Addr()), device(s.Peer.Addr())),
 	}
 	if s.Connected {
 		f.Connected = 1

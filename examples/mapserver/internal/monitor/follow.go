@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
@@ -17,7 +18,16 @@ func (m *Monitor) Follow(ctx context.Context, a feed.Agent, src feed.Source) err
 			return err
 		}
 		e.Conn.Process = feed.CleanProcess(e.Conn.Process)
+		e.Conn.Local, e.Conn.Peer = withoutZone(e.Conn.Local), withoutZone(e.Conn.Peer)
 		m.Delta(a, []conntrack.Event{e})
 	}
 	return nil
+}
+
+// withoutZone leaves out the device of a link-local address, as the link of an agent does.
+func withoutZone(a netip.AddrPort) netip.AddrPort {
+	if a.Addr().Zone() == "" {
+		return a
+	}
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }

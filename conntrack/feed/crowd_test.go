@@ -1,0 +1,188 @@
+package feed
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestCrowdAgainstNaive: whoever comes and goes, the counts are right and each member is
+// where it believes to be.
+func TestCrowdAgainstNaive(t *testing.T) {
+	var c crowd[*waiter]
+	inside := map[*waiter]bool{}
+	for range 20_000 {
+		if len(inside) == 0 || len(inside) < 100 && rand.IntN(2) == 0 {
+			ip := netip.AddrFrom4([4]byte{192, 0, byte(rand.IntN(3)), byte(rand.IntN(4))})
+			if rand.IntN(3) == 0 {
+				ip = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 5: byte(rand.IntN(2)), 7: byte(rand.IntN(2)), 15: byte(rand.IntN(9))})
+			}
+			w := &waiter{origin: originOfAddr(ip)}
+			c.add(w)
+			inside[w] = true
+			continue
+		}
+		for w := range inside { // any
+			c.remove(w)
+			c.remove(w)
+			delete(inside, w)
+			break
+		}
+	}
+	sources, networks := map[netip.Prefix]int{}, map[netip.Prefix]int{}
+	for w := range inside {
+		sources[w.source]++
+		networks[w.network]++
+	}
+	assert.Equal(t, sources, c.ofSource)
+	assert.Equal(t, networks, c.ofNetwork)
+	require.Len(t, c.members, len(inside))
+	for i, w := range c.members {
+		assert.True(t, inside[w])
+		assert.Equal(t, i+1, w.at)
+	}
+	first := func(a, b *waiter) bool { return false }
+	crowded := 0
+	for _, n := range networks {
+		crowded = max(crowded, n)
+	}
+	most := 0
+	for range 1000 {
+		most = max(most, networks[c.candidate(first).network])
+	}
+	assert.Equal(t, crowded, most, "one of the most crowded network is found")
+}
+
+// TestManySources: places before joining are shared fairly, and are never more than there
+// are.
+func TestManySources(t *testing.T) {
+	s := &Server{}
+	open := func(source string) (*waiter, bool) {
+		a, b := net.Pipe()
+		t.Cleanup(func() { a.Close(); b.Close() })
+		w := newWaiter(a)
+		w.origin = originOfAddr(netip.MustParseAddr(source))
+		return w, s.enter(w)
+	}
+	in := func(w *waiter) bool { return w.at != 0 }
+	honest, ok := open("198.51.100.1")
+	require.True(t, ok)
+	var rude []*waiter
+	for n := range mostWaiting - 1 {
+		w, ok := open(fmt.Sprintf("2001:db8::%x", n))
+		require.True(t, ok, "there is room")
+		rude = append(rude, w)
+	}
+	late, ok := open("2001:db8::ffff")
+	assert.False(t, ok, "all of this network have just come")
+	other, ok := open("198.51.100.2")
+	assert.True(t, ok)
+	gone := 0
+	for _, w := range rude {
+		if !in(w) {
+			gone++
+			_, open := <-w.displaced
+			assert.False(t, open)
+			_, err := w.Conn.Read(make([]byte, 1))
+			assert.Error(t, err, "it is closed")
+		}
+	}
+	assert.Equal(t, 1, gone, "one /64 is one source")
+	for _, w := range rude {
+		w.since = w.since.Add(-patience)
+		w.heard.Store(w != rude[10])
+	}
+	if late, ok = open("2001:db8::ffff"); assert.True(t, ok, "others of its source have had their time") {
+		assert.True(t, in(late))
+	}
+	for n := range 3 * mostWaiting {
+		open(fmt.Sprintf("2001:db8:%x:%x::1", n%3, n))
+		assert.LessOrEqual(t, len(s.strangers.members), mostWaiting)
+	}
+	assert.True(t, in(honest), "who is alone keeps his place")
+	assert.True(t, in(other))
+	for n := range 10 * mostWaiting { // each from a network of its own
+		_, ok := open(netip.AddrFrom4([4]byte{203, byte(n >> 8), byte(n), 1}).String())
+		assert.True(t, ok, "whoever is new gets a place: nobody is kept out")
+	}
+	assert.Len(t, s.strangers.members, mostWaiting)
+	for s.makeRoom() {
+	}
+	assert.Empty(t, s.strangers.members)
+	assert.Empty(t, s.strangers.ofNetwork)
+}
+
+// TestQuieter: of those alike who says nothing gives way first.
+func TestQuieter(t *testing.T) {
+	now := time.Now()
+	silent, older, newer := &waiter{since: now}, &waiter{since: now}, &waiter{since: now.Add(1)}
+	older.heard.Store(true)
+	newer.heard.Store(true)
+	assert.True(t, quieter(silent, older))
+	assert.False(t, quieter(older, silent))
+	assert.True(t, quieter(older, newer))
+	assert.False(t, quieter(newer, older))
+}
+
+// TestRateAgainstNaive: no source has more than it may within a minute of its first.
+func TestRateAgainstNaive(t *testing.T) {
+	const most, mostOfAll = 3, 8
+	var r rate
+	type window struct {
+		n     int
+		until time.Time
+	}
+	naive := map[netip.Prefix]*window{}
+	now := time.Unix(1e9, 0)
+	of := func(p netip.Prefix) *window {
+		w := naive[p]
+		if w == nil || !now.Before(w.until) {
+			return &window{until: now.Add(time.Minute)} // from the first that is taken
+		}
+		return w
+	}
+	for range 100_000 {
+		now = now.Add(time.Duration(rand.Int64N(int64(4 * time.Second))))
+		if rand.IntN(500) == 0 {
+			now = now.Add(time.Duration(rand.Int64N(int64(5 * time.Minute))))
+		}
+		p := originOfAddr(netip.AddrFrom4([4]byte{192, 0, 2, byte(rand.IntN(5))})).source
+		one, every := of(p), of(everySource)
+		want := one.n < most && every.n < mostOfAll
+		require.Equal(t, want, r.take(p, most, mostOfAll, now))
+		if !want {
+			continue
+		}
+		naive[p], naive[everySource] = one, every
+		one.n++
+		every.n++
+		if rand.IntN(3) == 0 {
+			r.give(p, now)
+			one.n--
+			every.n--
+		}
+	}
+}
+
+// TestRateIsBounded: more sources than are counted do not count at all.
+func TestRateIsBounded(t *testing.T) {
+	var r rate
+	now := time.Now()
+	taken := 0
+	for n := range 2 * mostCounted {
+		ip := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		if r.take(originOfAddr(ip).source, 5, 1<<30, now) {
+			taken++
+		}
+	}
+	assert.InDelta(t, mostCounted, taken, 1)
+	assert.LessOrEqual(t, len(r.young), mostCounted+1)
+	later := now.Add(time.Minute)
+	assert.True(t, r.take(originOfAddr(netip.MustParseAddr("192.0.2.1")).source, 5, 1<<30, later), "a minute later there is room again")
+}

@@ -1,0 +1,262 @@
+package feed
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// joinFrom tries to join once, from an address of loopback.
+func joinFrom(t *testing.T, source, addr string, c *Client) (*tls.Conn, error) {
+	t.Helper()
+	l := &linker{Client: c, addr: addr, boot: newBoot()}
+	if c.Key != nil {
+		var err error
+		l.cert, err = certOf(c.Key)
+		require.NoError(t, err)
+	}
+	raw, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { raw.Close() })
+	raw.SetDeadline(time.Now().Add(time.Minute))
+	conn, _, err := l.securelyGreet(raw)
+	return conn, err
+}
+
+// names returns what the agents that are linked are called.
+func (h *hub) names() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	names := map[string]int{}
+	for _, a := range h.agents {
+		names[a.Name]++
+	}
+	return names
+}
+
+// TestGuessesAtOnce: many guesses at the same time are as many as one after the other.
+func TestGuessesAtOnce(t *testing.T) {
+	id, h, r := identity(t), newHub(), newRegistry(t)
+	addr, _ := start(t, &Server{Identity: id, Registry: r, Handler: h})
+	key := newKey(t)
+	_, err := joinFrom(t, "127.0.0.3", addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
+	require.NoError(t, err)
+	wrong := id.Token()
+	wrong.secret[3]++
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	guesses := 0
+	for range 40 {
+		all.Go(func() {
+			_, err := joinFrom(t, "127.0.0.3", addr, &Client{Token: wrong, Name: "thief"})
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, ErrToken) {
+				guesses++
+			}
+		})
+	}
+	all.Wait()
+	assert.Equal(t, mostFailures, guesses)
+	_, err = joinFrom(t, "127.0.0.3", addr, &Client{Token: wrong, Key: key, Name: "nas"})
+	assert.NoError(t, err, "who has a known key needs no token")
+	_, err = joinFrom(t, "127.0.0.4", addr, &Client{Token: id.Token(), Name: "other"})
+	assert.NoError(t, err, "another address may try")
+}
+
+// TestRightTokensAreNoGuesses: however many join from one address at once.
+func TestRightTokensAreNoGuesses(t *testing.T) {
+	id, h := identity(t), newHub()
+	addr, _ := start(t, &Server{Identity: id, Handler: h})
+	for range 3 * mostFailures {
+		_, err := join(t, addr, &Client{Token: id.Token(), Name: "nas"})
+		require.NoError(t, err)
+	}
+}
+
+// TestKeylessGiveWay: who has the token alone can take all places, but keeps none that an
+// agent with a key, or one from elsewhere, needs.
+func TestKeylessGiveWay(t *testing.T) {
+	id, h, r := identity(t), newHub(), newRegistry(t)
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 6})
+	key := newKey(t)
+	conn, err := joinFrom(t, "127.0.1.9", addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
+	require.NoError(t, err)
+	conn.Close()
+	eventually(t, "it left", func() bool { return len(h.names()) == 0 })
+	for range 6 {
+		_, err := joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Name: "rogue"})
+		require.NoError(t, err)
+	}
+	_, err = joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Name: "rogue"})
+	assert.ErrorContains(t, err, "as many agents as it takes", "its own do not give way")
+	_, err = joinFrom(t, "127.0.1.9", addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
+	require.NoError(t, err)
+	_, err = joinFrom(t, "127.0.3.1", addr, &Client{Token: id.Token(), Name: "guest"})
+	require.NoError(t, err)
+	eventually(t, "the crowd has made room", func() bool {
+		n := h.names()
+		return n["nas"] == 1 && n["guest"] == 1 && n["rogue"] == 4
+	})
+	assert.Contains(t, log.String(), "as many agents as may be")
+}
+
+// TestNewKeysGiveWay: whoever has the token can make keys, but not take the place of those
+// known for longer.
+func TestNewKeysGiveWay(t *testing.T) {
+	id, h, r := identity(t), newHub(), newRegistry(t)
+	addr, _ := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 4})
+	old := newKey(t)
+	conn, err := joinFrom(t, "127.0.1.9", addr, &Client{Token: id.Token(), Key: old, Name: "nas"})
+	require.NoError(t, err)
+	conn.Close()
+	eventually(t, "it left", func() bool { return len(h.names()) == 0 })
+	require.NoError(t, r.update(func(l agents) (bool, error) {
+		l[Key(old.Public().(ed25519.PublicKey))].Joined = time.Now().Add(-time.Hour)
+		return true, nil
+	}))
+	for i := range 3 {
+		_, err := joinFrom(t, []string{"127.0.2.1", "127.0.3.1", "127.0.3.1"}[i], addr, &Client{Token: id.Token(), Key: newKey(t), Name: "rogue"})
+		require.NoError(t, err)
+	}
+	_, err = joinFrom(t, "127.0.5.1", addr, &Client{Token: id.Token(), Name: "keyless"})
+	require.NoError(t, err)
+	_, err = joinFrom(t, "127.0.1.9", addr, &Client{Token: id.Token(), Key: old, Name: "nas"})
+	require.NoError(t, err)
+	eventually(t, "who has no key goes first", func() bool { n := h.names(); return n["nas"] == 1 && n["keyless"] == 0 && len(n) == 4 })
+	_, err = joinFrom(t, "127.0.6.1", addr, &Client{Token: id.Token(), Name: "keyless"})
+	assert.ErrorContains(t, err, "as many agents as it takes")
+	assert.Len(t, h.names(), 4)
+}
+
+// TestNewKeysAreLimited: from one source half as many within a minute as agents may be.
+func TestNewKeysAreLimited(t *testing.T) {
+	id, h, r := identity(t), newHub(), newRegistry(t)
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 6})
+	first := newKey(t)
+	for i := range 5 {
+		key := newKey(t)
+		if i == 0 {
+			key = first
+		}
+		conn, err := joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Key: key, Name: "many"})
+		if i < 3 {
+			require.NoError(t, err)
+			conn.Close()
+		} else {
+			assert.ErrorContains(t, err, "too many new agents")
+		}
+	}
+	_, err := joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Key: first, Name: "many"})
+	assert.NoError(t, err, "it is known")
+	_, err = joinFrom(t, "127.0.3.1", addr, &Client{Token: id.Token(), Key: newKey(t), Name: "other"})
+	assert.NoError(t, err)
+	all, err := r.All()
+	require.NoError(t, err)
+	assert.Len(t, all, 4)
+	assert.Contains(t, log.String(), "too many agents are new")
+}
+
+// TestKeylessNames: who has no key does not bear the name of who has one, also if that one
+// joins later, nor that of the server's machine.
+func TestKeylessNames(t *testing.T) {
+	id, h, r := identity(t), newHub(), newRegistry(t)
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Name: "map"})
+	report(t, &Client{Addr: addr, Token: id.Token(), Name: "Nas", Source: make(script)})
+	eventually(t, "nobody else has the name", func() bool { return h.names()["Nas"] == 1 })
+	_, err := join(t, addr, &Client{Token: id.Token(), Key: newKey(t), Name: "nas"})
+	require.NoError(t, err)
+	eventually(t, "both are there", func() bool {
+		n := h.names()
+		return n["nas"] == 1 && n["Nas (no key)"] == 1 && n["Nas"] == 0
+	})
+	_, err = join(t, addr, &Client{Token: id.Token(), Name: "map"})
+	require.NoError(t, err)
+	_, err = join(t, addr, &Client{Token: id.Token(), Key: newKey(t), Name: "map"})
+	require.NoError(t, err)
+	eventually(t, "the machine of the server", func() bool {
+		n := h.names()
+		return n["map (no key)"] == 1 && n["map #2"] == 1 && n["map"] == 0
+	})
+	assert.Contains(t, log.String(), "has the name of a known one")
+}
+
+// TestApprove: where that is asked for nobody reports before somebody has approved it.
+func TestApprove(t *testing.T) {
+	id, h, r := identity(t), newHub(), newRegistry(t)
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Approve: true})
+	key := newKey(t)
+	_, err := join(t, addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
+	assert.ErrorContains(t, err, "approved")
+	_, err = join(t, addr, &Client{Token: id.Token(), Name: "keyless"})
+	assert.ErrorContains(t, err, "approved")
+	assert.Contains(t, log.String(), "a new agent waits")
+	wrong := id.Token()
+	wrong.secret[0]++
+	_, err = join(t, addr, &Client{Token: wrong, Key: key, Name: "nas"})
+	assert.ErrorIs(t, err, ErrToken, "who waits needs a token each time")
+	all, err := r.All()
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.True(t, all[0].Waiting)
+
+	other, err := OpenRegistry(r.name) // as another process
+	require.NoError(t, err)
+	a, err := other.Approve("nas")
+	require.NoError(t, err)
+	assert.Equal(t, all[0].Key, a.Key)
+	_, err = other.Approve("nas")
+	assert.NoError(t, err)
+	_, err = other.Approve("nobody")
+	assert.Error(t, err)
+	eventually(t, "the server learns of it", func() bool {
+		_, err := join(t, addr, &Client{Token: wrong, Key: key, Name: "nas"})
+		return err == nil
+	})
+	eventually(t, "it reports", func() bool { return h.names()["nas"] >= 1 })
+}
+
+// TestUnapprovedAreBounded: of those that wait the oldest makes room.
+func TestUnapprovedAreBounded(t *testing.T) {
+	r := newRegistry(t)
+	now := time.Now()
+	var all sync.WaitGroup
+	for i := range mostUnapproved + 20 {
+		all.Go(func() {
+			_, err := r.enrol(Registered{Key: Key{1, byte(i), byte(i >> 8)}, Name: "nas", Joined: now.Add(time.Duration(i) * time.Second), Waiting: true}, "")
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	list, err := r.All()
+	require.NoError(t, err)
+	assert.Len(t, list, mostUnapproved)
+	names := map[string]bool{}
+	for _, a := range list {
+		assert.False(t, names[a.Name], a.Name)
+		names[a.Name] = true
+	}
+}
+
+// TestNameLikeAKey: an agent cannot be taken for another one by calling itself as that
+// one's key begins.
+func TestNameLikeAKey(t *testing.T) {
+	r := newRegistry(t)
+	key := Key{0xab, 0xcd, 0xef, 0x01, 0x23}
+	_, err := r.enrol(Registered{Key: key, Name: "nas", Joined: time.Now(), Waiting: true}, "")
+	require.NoError(t, err)
+	_, err = r.enrol(Registered{Key: Key{9}, Name: key.String()[:10], Joined: time.Now(), Waiting: true}, "")
+	require.NoError(t, err)
+	_, err = r.Approve(key.String()[:10])
+	assert.ErrorContains(t, err, "another one begins so")
+	a, err := r.Approve(key.String()[:12])
+	require.NoError(t, err)
+	assert.Equal(t, "nas", a.Name)
+}
