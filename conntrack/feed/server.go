@@ -273,8 +273,12 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 	fast := false   // it was told of
 	acks := newAcks(conn)
 	defer acks.stop()
-	if r, ok := s.Handler.(Recorder); ok && heard > 0 {
-		// What the links before have told, and does not come again.
+	// What the links before have told does not come again.
+	switch r, ok := s.Handler.(Recorder); {
+	case heard == 0:
+	case !ok:
+		acks.acked(heard)
+	default:
 		r.Recorded(a, heard, func() { acks.acked(heard) })
 	}
 	credit, last := float64(framesBurst), time.Now()
