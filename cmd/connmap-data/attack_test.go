@@ -32,7 +32,8 @@ func TestTrickle(t *testing.T) {
 		return true
 	}
 	require.Error(t, to.update(s, "iptoasn"))
-	assert.Contains(t, to.err.String(), "less than 1.0 kB a second; tried 4 times")
+	// On a machine that is busy nothing at all may come in time.
+	assert.Regexp(t, "(less than 1.0 kB a second|no data for too long); tried 4 times", to.err.String())
 }
 
 // TestTotalTime: a download that does not end is given up, and goes on the next time.

@@ -287,7 +287,7 @@ func TestRetry(t *testing.T) {
 // Slow is not broken, as long as something comes.
 func TestSlow(t *testing.T) {
 	s, to := full(t), newTool(t)
-	to.network.stall = 300 * time.Millisecond
+	to.network.stall = 2 * time.Second
 	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		for part := range 10 {
 			w.Write(file[part*len(file)/10 : (part+1)*len(file)/10])
@@ -299,8 +299,7 @@ func TestSlow(t *testing.T) {
 	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
 
 	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
-		w.Write([]byte("abc"))
-		http.NewResponseController(w).Flush()
+		http.NewResponseController(w).Flush() // the header alone
 		<-r.Context().Done()
 		return true
 	}
