@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -14,36 +14,67 @@ import (
 // one that another agent has.
 const keyless = " (no key)"
 
-// guess reports whether a source may show a token that may be wrong, which is counted as
-// if it were: many that come at once are no more than as many that come one by one. After
-// crowdedGuesses of all sources each has to wait a while.
-func (s *Server) guess(w *waiter) error {
+// prove returns the token that an agent has proven to have. A wrong one is counted, at the
+// moment that it is found to be wrong: many at once are no more than many one by one, and
+// right ones are no guesses. Whoever has had his guesses does not learn whether he is right.
+func (s *Server) prove(cs *tls.ConnectionState, w *waiter, theirs []byte) (Token, error) {
+	if s.hasGuessed(w.source) {
+		return Token{}, errGuesses
+	}
+	secrets := &s.Identity.secrets
+	t, err := secrets.proven(cs, theirs, false)
+	if errors.Is(err, ErrToken) && secrets.hasPassword() {
+		// A token has more secrets than anybody can try, a password has not.
+		if !s.mayTryPassword(-1) {
+			return Token{}, errBusy
+		}
+		if t, err = secrets.proven(cs, theirs, true); err == nil {
+			s.mayTryPassword(1)
+		}
+	}
+	if err != nil && !errors.Is(err, ErrToken) {
+		return Token{}, fmt.Errorf("%w: %w", errTrouble, err)
+	}
 	now := time.Now()
 	s.mu.Lock()
-	ok := s.guesses.take(w.source, mostFailures, mostGuesses, now)
+	switch {
+	case s.guesses.of(w.source, now) >= mostFailures:
+		err = errGuesses
+	case err != nil && !s.guesses.take(w.source, mostFailures, math.MaxInt, now):
+		err = errGuesses
+	}
 	slow := s.guesses.of(everySource, now) > crowdedGuesses
 	s.mu.Unlock()
-	if !ok {
-		return errGuesses
+	if errors.Is(err, ErrToken) && slow {
+		wait := time.NewTimer(guessTime)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-w.displaced:
+		}
 	}
-	if !slow {
-		return nil
-	}
-	t := time.NewTimer(guessTime)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-w.displaced:
-		return errCrowded
-	}
+	return t, err
 }
 
-// guessed takes back that a token was counted as wrong.
-func (s *Server) guessed(source netip.Prefix) {
+func (s *Server) hasGuessed(source netip.Prefix) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guesses.give(source, time.Now())
+	return s.guesses.of(source, time.Now()) >= mostFailures
+}
+
+// mayTryPassword takes or gives back one of the passwords that may be tried at the moment,
+// and reports whether there was one.
+func (s *Server) mayTryPassword(n float64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.passwords = min(s.passwords+now.Sub(s.passwordsAt).Seconds()*passwordsASecond, passwordsBurst)
+	s.passwordsAt = now
+	if s.passwords+n < 0 {
+		return false
+	}
+	s.passwords += n
+	return true
 }
 
 // authenticate returns the key that an agent has shown, zero if none that matters. The
@@ -63,6 +94,9 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 			known, _ = s.Registry.of(key)
 		}
 	}
+	if known.Key != (Key{}) && known.Revoked.IsZero() && !known.Waiting {
+		w.stage.Store(isKnown)
+	}
 	kind, b, err := readFrame(conn, nil, smallFrame)
 	if err != nil {
 		return Key{}, err
@@ -77,16 +111,9 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 	if known.Key != (Key{}) && !known.Waiting {
 		return key, writeFrame(conn, proofFrame{Type: frameProof})
 	}
-	if err := s.guess(w); err != nil {
-		return Key{}, bye(conn, err)
-	}
-	token, err := s.Identity.secrets.proven(&cs, p.Proof)
-	if errors.Is(err, ErrToken) {
-		return Key{}, bye(conn, err)
-	}
-	s.guessed(w.source)
+	token, err := s.prove(&cs, w, p.Proof)
 	if err != nil {
-		return Key{}, fmt.Errorf("%w: %w", errTrouble, err)
+		return Key{}, bye(conn, err)
 	}
 	mine, err := proof(&cs, token, roleServer)
 	if err != nil {
@@ -100,7 +127,7 @@ func bye(conn *tls.Conn, err error) error {
 	code := byeCode(0)
 	for reason, c := range map[error]byeCode{
 		ErrToken: byeToken, errGuesses: byeGuesses, errRevoked: byeRevoked, errAgents: byeAgents,
-		errApproval: byeApproval, errEnrolments: byeEnrolments, errFrame: byeFrame,
+		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, errFrame: byeFrame,
 	} {
 		if errors.Is(err, reason) {
 			code = c
@@ -120,7 +147,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 			return Registered{}, errApproval
 		}
 		r := Registered{Name: a.Name}
-		if s.Registry != nil && s.Registry.named(a.Name) || strings.EqualFold(a.Name, s.Name) {
+		if s.Registry != nil && s.Registry.named(a.Name) || folded(a.Name) == folded(s.Name) {
 			r.Name = clean(a.Name[:min(len(a.Name), mostText-len(keyless))]) + keyless
 			log.Warn("an agent without a key has the name of a known one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
 		}
@@ -130,7 +157,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 	if known && (!r.Waiting || s.Approve) {
 		s.Registry.saw(key, a.Addr, a.Since)
 		if r.Waiting {
-			return r, fmt.Errorf("agent %q: %w", r.Name, errApproval)
+			return r, fmt.Errorf("agent %q, key %.12s: %w", r.Name, key, errApproval)
 		}
 		return r, nil
 	}
@@ -141,7 +168,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 		return r, nil
 	}
 	s.mu.Lock()
-	ok := s.enrolments.take(w.source, max(s.maxAgents()/2, 1), s.maxAgents(), a.Since)
+	ok := s.enrolments.take(w.source, max(s.maxAgents()/2, leastNew), max(s.maxAgents(), 2*leastNew), a.Since)
 	s.mu.Unlock()
 	if !ok {
 		return Registered{}, errEnrolments
@@ -152,8 +179,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 	}
 	switch {
 	case r.Waiting:
-		log.Warn("a new agent waits: mapserver agents approve lets it report", "agent", r.Name, "addr", a.Addr, "key", key.String())
-		return r, fmt.Errorf("agent %q: %w", r.Name, errApproval)
+		return r, fmt.Errorf("agent %q, key %.12s: %w", r.Name, key, errApproval)
 	case r.Name != a.Name:
 		log.Warn("a new agent has the name of another one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
 	default:

@@ -96,7 +96,7 @@ func TestManySources(t *testing.T) {
 	assert.Equal(t, 1, gone, "one /64 is one source")
 	for _, w := range rude {
 		w.since = w.since.Add(-patience)
-		w.heard.Store(w != rude[10])
+		w.stage.Store(isHeard)
 	}
 	if late, ok := open("2001:db8::ffff"); assert.True(t, ok, "others of its source have had their time") {
 		assert.True(t, in(late))
@@ -118,12 +118,47 @@ func TestManySources(t *testing.T) {
 	assert.Empty(t, s.strangers.ofNetwork)
 }
 
+// TestPlaces: with few file descriptors fewer may wait, but never none.
+func TestPlaces(t *testing.T) {
+	for files, want := range map[int]int{0: mostWaiting, 1 << 20: mostWaiting, 128: 32, 12: leastWaiting} {
+		assert.Equal(t, want, (&Server{MaxFiles: files}).places(), files)
+	}
+	assert.Equal(t, 128-ownFiles-2*leastWaiting, (&Server{MaxFiles: 128}).maxAgents())
+	assert.Equal(t, mostAgents, (&Server{MaxFiles: 1 << 20}).maxAgents())
+}
+
+// TestNeighboursWaitElsewhereToo: addresses of agents have places of their own besides those
+// of all.
+func TestNeighboursWaitElsewhereToo(t *testing.T) {
+	r := newRegistry(t)
+	s := &Server{Registry: r}
+	for i := range 3 {
+		_, err := r.enrol(Registered{Key: Key{byte(i + 1)}, Name: "nas", Addr: fmt.Sprintf("192.0.2.%d", i), Joined: time.Now()}, "")
+		require.NoError(t, err)
+	}
+	come := func(source string) bool {
+		a, b := net.Pipe()
+		t.Cleanup(func() { a.Close(); b.Close() })
+		w := newWaiter(a)
+		w.origin = originOfAddr(netip.MustParseAddr(source))
+		return s.enter(w)
+	}
+	for range mostWaiting {
+		require.True(t, come("192.0.2.0"))
+	}
+	assert.Len(t, s.neighbours.members, mostWaiting)
+	assert.True(t, come("192.0.2.0"), "where all are")
+	assert.Len(t, s.strangers.members, 1)
+	assert.True(t, come("192.0.2.1"), "it has one place of those that the other has")
+	assert.Len(t, s.neighbours.members, mostWaiting)
+}
+
 // TestQuieter: of those alike who says nothing gives way first.
 func TestQuieter(t *testing.T) {
 	now := time.Now()
 	silent, older, newer := &waiter{since: now}, &waiter{since: now}, &waiter{since: now.Add(1)}
-	older.heard.Store(true)
-	newer.heard.Store(true)
+	older.stage.Store(isHeard)
+	newer.stage.Store(isHeard)
 	assert.True(t, quieter(silent, older))
 	assert.False(t, quieter(older, silent))
 	assert.True(t, quieter(older, newer))
@@ -162,11 +197,6 @@ func TestRateAgainstNaive(t *testing.T) {
 		naive[p], naive[everySource] = one, every
 		one.n++
 		every.n++
-		if rand.IntN(3) == 0 {
-			r.give(p, now)
-			one.n--
-			every.n--
-		}
 	}
 }
 

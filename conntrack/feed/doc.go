@@ -51,7 +51,7 @@
 // code is 1: wrong token or password, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
 // client with the same key took the place, 6: too many connections of all agents, 7: join
 // again, 8: too many wrong tokens or passwords came from this address, 9: not approved, 10: too
-// many new keys. A conn is
+// many new keys, 11: too many passwords are tried. A conn is
 //
 //	[id, proto, direction, local, peer, pid, comm, exe, container, uid, tx, rx, rtt, opened]
 //
@@ -82,21 +82,25 @@
 // that is exceeded the agent that has the most goes. Whoever sends more than 20 frames a
 // second, after a burst of 60, waits.
 //
-// Joining takes at most 10 s. 256 connections at a time may be about to join, and as many
-// more from addresses from where an agent with a key joined last. One more displaces
-// another: of some that are picked at random one of the network (IPv4 /24 or IPv6 /48), and
-// there of the source (IPv4 address or IPv6 /64), that has most of them, and of those one
-// that has sent nothing. If that source is its own it is turned away itself, unless the
-// other one has been there for two seconds. If there are no file descriptors any more, who
-// has not joined gives way too. After 5 wrong tokens or passwords in a minute a source needs
-// a known key; after 100 of all sources each try takes two seconds, and after 10,000 there
-// is none for the rest of the minute.
+// Joining takes at most 10 s. 512 connections at a time may be about to join, and as many
+// more from addresses from where an agent with a key joined last; fewer if there are few file
+// descriptors (field MaxFiles). One more displaces another: of some that are picked at random
+// one of the network (IPv4 /24 or IPv6 /48), and there of the source (IPv4 address or IPv6
+// /64), that has most of them, and of those one that has sent nothing, then one whose key is
+// not known. If that source is its own it is turned away itself, unless the other one has been
+// there for two seconds.
+//
+// After 5 wrong tokens or passwords in a minute a source needs a known key. After 100 of all
+// sources each wrong one is answered after two seconds. All sources together may try 150
+// passwords a second, after a burst of 1,000; tokens, which cannot be guessed, are not limited
+// so.
 //
 // Where there are as many agents as may be, links without a key give way to those that have
 // one, and to those of a source that has fewer of them; keys give way to keys that are known
 // for longer. New keys within a minute are at most as many as agents may be, and half of
-// that from one source. A server may ask that somebody approves new keys (field Approve):
-// of those that wait there are at most 1,000, and the oldest makes room. An agent without
+// that, or 8, from one source. A server may ask that somebody approves new keys (field
+// Approve): of those that wait there are at most 1,000, and the oldest of the network that has
+// most makes room. Names differ in more than blanks and the case of letters; an agent without
 // a key that calls itself as another one is called bears that name with " (no key)". Refusals are
 // logged once a minute for each reason, with their count. Texts are cut to 256 bytes and
 // cleaned of what cannot be shown. What a frame allocates is in proportion to its bytes.

@@ -24,6 +24,8 @@ var errShared = errors.New("feed: another agent with the same key has joined: if
 
 var errNoServer = errors.New("feed: what answers is no map server of connmap")
 
+var errApproveThere = errors.New("feed: the map server takes an agent only after somebody has approved it there by mapserver agents approve, and none without a key")
+
 var errClosed = errors.New("feed: the map server closed the link")
 
 // hopeless reports whether another try is of no use as long as nobody changes anything.
@@ -72,7 +74,9 @@ func farewell(b []byte) error {
 	case byeGuesses:
 		return errors.New("feed: too many wrong passwords or tokens came from this address: the map server takes none for a minute")
 	case byeApproval:
-		return errors.New("feed: the map server takes an agent only after somebody has approved it there: mapserver agents approve; one without a key it does not take")
+		return errApproveThere
+	case byeBusy:
+		return errors.New("feed: the map server is tried with so many wrong passwords that it could not look at this one: it is tried again")
 	case byeEnrolments:
 		return errors.New("feed: too many new agents have joined the map server within a minute, from this address or in all")
 	case byeRevoked:

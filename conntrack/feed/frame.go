@@ -58,6 +58,7 @@ const (
 	byeGuesses
 	byeApproval
 	byeEnrolments
+	byeBusy
 )
 
 type (

@@ -2,9 +2,11 @@ package feed
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 )
@@ -146,7 +148,10 @@ func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn) (welco
 		return none, err
 	}
 	if kind == frameBye {
-		return none, farewell(b)
+		if err = farewell(b); err == errApproveThere && l.Key != nil {
+			err = fmt.Errorf("feed: somebody has to approve this agent where the map server runs: mapserver agents approve %.12s", Key(l.Key.Public().(ed25519.PublicKey)))
+		}
+		return none, err
 	}
 	var w welcomeFrame
 	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {

@@ -17,12 +17,14 @@ const refusalsEvery = time.Minute
 var (
 	errGuesses    = errors.New("feed: too many wrong passwords or tokens from one address: for a minute it needs a known key")
 	errAgents     = errors.New("feed: there are as many agents as may be")
-	errApproval   = errors.New("feed: nobody has approved it yet")
+	errApproval   = errors.New("feed: nobody has approved it yet: mapserver agents approve")
 	errEnrolments = errors.New("feed: too many agents are new within a minute, from its address or in all")
 	errRevoked    = errors.New("feed: its key is revoked")
 	errTotal      = errors.New("feed: all agents together have more connections than may be, and it has the most")
 	errCrowded    = errors.New("feed: its place was needed for a newer one, as it had not said who it is")
 	errReplaced   = errors.New("feed: it has joined anew")
+	errBusy       = errors.New("feed: so many wrong passwords come from everywhere that not all are tried")
+	errAccept     = errors.New("feed: a connection could not be accepted")
 	errTrouble    = errors.New("feed: this server cannot take in agents now")
 	errEnded      = errors.New("feed: the server ends the link")
 	errFast       = errors.New("feed: it sends faster than is taken, and has to wait")
@@ -45,7 +47,7 @@ type refusal struct {
 
 // reasonOf returns one of few reasons.
 func reasonOf(err error) (level slog.Level, reason error) {
-	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errApproval, errEnrolments, errTotal, errFast, errFrame, errRow} {
+	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errApproval, errEnrolments, errBusy, errAccept, errTotal, errFast, errFrame, errRow} {
 		if errors.Is(err, r) {
 			return slog.LevelWarn, r
 		}

@@ -28,10 +28,14 @@ func (l *link) end(code byeCode) {
 }
 
 func (s *Server) maxAgents() int {
-	if s.MaxAgents == 0 {
-		return mostAgents
+	n := s.MaxAgents
+	if n == 0 {
+		n = mostAgents
 	}
-	return s.MaxAgents
+	if s.MaxFiles > 0 {
+		n = min(n, max(s.MaxFiles-ownFiles-2*leastWaiting, 1))
+	}
+	return n
 }
 
 func (s *Server) maxConns() int {

@@ -54,30 +54,22 @@ func (r *rate) take(source netip.Prefix, most, mostOfAll int, now time.Time) boo
 	if _, ok := r.young[source]; !ok && len(r.young) >= mostCounted {
 		return false // whoever it is may come again
 	}
-	r.add(source, 1, now)
-	r.add(everySource, 1, now)
+	r.add(source, now)
+	r.add(everySource, now)
 	return true
 }
 
-// give takes back what take has counted.
-func (r *rate) give(source netip.Prefix, now time.Time) {
-	r.add(source, -1, now)
-	r.add(everySource, -1, now)
-}
-
-func (r *rate) add(source netip.Prefix, n int, now time.Time) {
+func (r *rate) add(source netip.Prefix, now time.Time) {
 	c, ok := r.young[source]
 	if ok && now.Before(c.until) {
-		c.n = max(c.n+n, 0)
+		c.n++
 		r.young[source] = c
 		return
 	}
 	if c, ok = r.old[source]; ok && now.Before(c.until) {
-		c.n = max(c.n+n, 0)
+		c.n++
 		r.old[source] = c
 		return
 	}
-	if n > 0 {
-		r.young[source] = count{n, now.Add(time.Minute)}
-	}
+	r.young[source] = count{1, now.Add(time.Minute)}
 }

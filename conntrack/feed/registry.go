@@ -118,7 +118,7 @@ func (r *Registry) set(list agents, info fs.FileInfo) {
 	r.names, r.places = make(map[string]bool, len(list)), make(map[netip.Prefix]bool, len(list))
 	for _, a := range list {
 		if a.Revoked.IsZero() && !a.Waiting {
-			r.names[strings.ToLower(a.Name)] = true
+			r.names[folded(a.Name)] = true
 			r.place(a)
 		}
 	}
@@ -141,7 +141,7 @@ func (r *Registry) knows(source netip.Prefix) bool {
 func (r *Registry) named(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.names[strings.ToLower(name)]
+	return r.names[folded(name)]
 }
 
 func parseRegistry(b []byte) (agents, error) {
@@ -295,7 +295,7 @@ func (r *Registry) approve(key Key) error {
 // Rename gives an agent, named by its name or the beginning of its key, another name on
 // the map. What history holds keeps the old one.
 func (r *Registry) Rename(who, name string) error {
-	if name == "" || clean(name) != name {
+	if name == "" || cleanName(name) != name {
 		return fmt.Errorf("feed: %q cannot be the name of an agent", name)
 	}
 	return r.update(func(l agents) (bool, error) {
@@ -303,8 +303,10 @@ func (r *Registry) Rename(who, name string) error {
 		if err != nil {
 			return false, err
 		}
-		if other := l.named(name); other != nil && other != found {
-			return false, fmt.Errorf("feed: an agent is called %q already: rename or revoke that one first", name)
+		for _, other := range l {
+			if other != found && other.Revoked.IsZero() && folded(other.Name) == folded(name) {
+				return false, fmt.Errorf("feed: an agent is called %q already: rename or revoke that one first", other.Name)
+			}
 		}
 		found.Name = name
 		return true, nil
@@ -336,6 +338,11 @@ func (l agents) find(who string) (*Registered, error) {
 		}
 	}
 	if found == nil {
+		for _, a := range l {
+			if a.Name == who {
+				return nil, fmt.Errorf("feed: %q is revoked for good: on its machine remove the key, and it joins anew with a token", who)
+			}
+		}
 		return nil, fmt.Errorf("feed: no agent is called %q", who)
 	}
 	return found, nil
@@ -367,6 +374,37 @@ func (r *Registry) saw(key Key, addr string, now time.Time) {
 	}
 }
 
+// dropUnapproved forgets one of those that wait: the oldest of the network from which most
+// have come. They are sorted by their age.
+func (l agents) dropUnapproved(waiting []*Registered) []*Registered {
+	network := func(a *Registered) netip.Prefix {
+		ip, _ := netip.ParseAddr(a.Addr)
+		return originOfAddr(ip).network
+	}
+	count, most := make(map[netip.Prefix]int), netip.Prefix{}
+	for _, a := range waiting {
+		n := network(a)
+		if count[n]++; count[n] > count[most] {
+			most = n
+		}
+	}
+	i := slices.IndexFunc(waiting, func(a *Registered) bool { return network(a) == most })
+	delete(l, waiting[i].Key)
+	return slices.Delete(waiting, i, i+1)
+}
+
+// unapproved returns how many wait for approval.
+func (r *Registry) unapproved() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.agents {
+		if a.Waiting && a.Revoked.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 // save writes when agents were seen.
 func (r *Registry) save() error {
 	return r.update(func(l agents) (bool, error) { return len(l) > 0, nil })
@@ -378,8 +416,9 @@ func (r *Registry) save() error {
 func (r *Registry) enrol(a Registered, own string) (Registered, error) {
 	a.Joined = a.Joined.UTC().Truncate(time.Second)
 	a.Seen = a.Joined
-	if a.Name = cut(a.Name); len(a.Name) > mostText-10 {
-		a.Name = clean(a.Name[:mostText-10]) // there is to be room for a number
+	a.Name = strings.TrimSuffix(cleanName(a.Name), keyless)
+	if len(a.Name) > mostText-10 {
+		a.Name = cleanName(a.Name[:mostText-10]) // there is to be room for a number
 	}
 	e := enrolment{a, own, make(chan error, 1)}
 	r.mu.Lock()
@@ -417,7 +456,7 @@ func (r *Registry) enrolAll() {
 			numbers := make(map[string]int) // of those that ask for one name
 			for _, a := range l {
 				if a.Revoked.IsZero() {
-					names[a.Name] = true
+					names[folded(a.Name)] = true
 				}
 				if a.Waiting && a.Revoked.IsZero() {
 					waiting = append(waiting, a)
@@ -429,20 +468,19 @@ func (r *Registry) enrolAll() {
 					continue
 				}
 				if e.Waiting {
-					if len(waiting) >= mostUnapproved { // the oldest makes room
-						delete(l, waiting[0].Key)
-						waiting = waiting[1:]
+					if len(waiting) >= mostUnapproved {
+						waiting = l.dropUnapproved(waiting)
 					}
 				}
 				if len(l) >= mostRegistered {
 					return false, fmt.Errorf("feed: %s has as many agents as it may: revoke or remove old ones", r.name)
 				}
 				a := e.Registered
-				for names[a.Name] || strings.EqualFold(a.Name, e.own) {
+				for names[folded(a.Name)] || folded(a.Name) == folded(e.own) {
 					numbers[e.Name]++
 					a.Name = fmt.Sprintf("%s #%d", e.Name, numbers[e.Name]+1)
 				}
-				names[a.Name] = true
+				names[folded(a.Name)] = true
 				l[a.Key] = &a
 				if a.Waiting {
 					waiting = append(waiting, &a)

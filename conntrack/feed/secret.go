@@ -178,24 +178,33 @@ func (s *secrets) setPassword(value [secretLen]byte) {
 	s.password = &value
 }
 
-// proven returns the token by which an agent has proven on a channel that it may join.
-// It is ErrToken if there is none, other errors are those of the file.
-func (s *secrets) proven(cs *tls.ConnectionState, theirs []byte) (Token, error) {
+// hasPassword reports whether agents may join by a password.
+func (s *secrets) hasPassword() bool {
 	s.mu.Lock()
-	err := s.read()
+	defer s.mu.Unlock()
+	return s.password != nil
+}
+
+// proven returns the token by which an agent has proven on a channel that it may join: one
+// of those in the file, or that of the password. It is ErrToken if there is none, other
+// errors are those of the file.
+func (s *secrets) proven(cs *tls.ConnectionState, theirs []byte, password bool) (Token, error) {
+	s.mu.Lock()
+	wrong := error(ErrToken)
+	if s.password != nil {
+		wrong = tokenError("feed: wrong password or token")
+	}
 	var values [][secretLen]byte
-	if err == nil {
+	var err error
+	if password && s.password != nil {
+		values = append(values, *s.password)
+	} else if err = s.read(); err == nil {
 		now := time.Now()
 		for _, n := range s.list {
 			if n.works(now) {
 				values = append(values, n.value)
 			}
 		}
-	}
-	wrong := error(ErrToken)
-	if s.password != nil {
-		values = append(values, *s.password)
-		wrong = tokenError("feed: wrong password or token")
 	}
 	s.mu.Unlock()
 	for _, value := range values {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,16 +18,22 @@ import (
 )
 
 const (
-	mostAgents     = 1000
-	mostConns      = 20_000    // per agent
-	mostWaiting    = 256       // connections that have not joined yet; as many more from where agents have joined before
-	mostFailures   = 5         // wrong tokens per address and minute
-	mostGuesses    = 10_000    // of all addresses
-	crowdedGuesses = 100       // of all addresses and in a minute, after which each takes guessTime
-	mostTotal      = 1_000_000 // connections of all agents
-	framesASecond  = 20
-	framesBurst    = 60
-	bootLen        = 16
+	mostAgents   = 1000
+	mostConns    = 20_000 // per agent
+	mostWaiting  = 512    // connections that have not joined yet; as many more from where agents have joined before
+	leastWaiting = 4      // likewise, however few file descriptors there are
+	ownFiles     = 64     // file descriptors that the program needs besides
+	leastNew     = 8      // keys within a minute from one source, whatever MaxAgents is
+
+	mostFailures     = 5    // wrong tokens per source and minute
+	crowdedGuesses   = 100  // of all sources, after which the answer to each takes guessTime
+	passwordsASecond = 150  // that may be tried by all sources together
+	passwordsBurst   = 1000 // likewise
+
+	mostTotal     = 1_000_000 // connections of all agents
+	framesASecond = 20
+	framesBurst   = 60
+	bootLen       = 16
 
 	tellAgain     = 30 * time.Second // after it could not be recorded, at least
 	patience      = 2 * time.Second  // with who has not joined while others of its source wait
@@ -83,6 +90,7 @@ type Server struct {
 	Name      string    // of this machine, which no other agent gets; empty: none
 	Handler   Handler
 	MaxAgents int          // linked at the same time; zero: 1,000
+	MaxFiles  int          // file descriptors that the process may have; zero: enough for all
 	MaxConns  int          // of an agent; zero: 20,000
 	MaxTotal  int          // connections of all agents, for each of which to reckon 1 KB; zero: 1,000,000
 	Logger    *slog.Logger // nil: discard
@@ -91,17 +99,19 @@ type Server struct {
 	total    atomic.Int64 // connections of all links
 	refusals refusals
 
-	mu         sync.Mutex
-	strangers  crowd[*waiter]
-	neighbours crowd[*waiter] // from where agents have joined before
-	guesses    rate           // wrong tokens
-	enrolments rate           // new keys
-	links      map[[bootLen]byte]*link
-	keys       map[Key]*link
-	keyed      crowd[*link]             // links with a key
-	keyless    crowd[*link]             // and without
-	shed       *link                    // ends because all have too many connections; nil: none does
-	handled    map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
+	mu          sync.Mutex
+	strangers   crowd[*waiter]
+	neighbours  crowd[*waiter] // from where agents have joined before
+	guesses     rate           // wrong tokens
+	passwords   float64        // that may be tried at passwordsAt
+	passwordsAt time.Time
+	enrolments  rate // new keys
+	links       map[[bootLen]byte]*link
+	keys        map[Key]*link
+	keyed       crowd[*link]             // links with a key
+	keyless     crowd[*link]             // and without
+	shed        *link                    // ends because all have too many connections; nil: none does
+	handled     map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
 }
 
 // Serve accepts agents until ctx ends, which is no error, or the listener
@@ -114,6 +124,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	log := s.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
+	}
+	if s.Approve && s.Registry == nil {
+		return errors.New("feed: a Server that approves agents needs a Registry")
+	}
+	if s.Registry != nil && !s.Approve {
+		if n := s.Registry.unapproved(); n > 0 {
+			log.Warn("agents wait for approval, and this server does not ask for it: they may report for good when they come with a token that works", "count", n)
+		}
 	}
 	// The house is kept until the last link has ended.
 	kept := make(chan struct{})
@@ -149,11 +167,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			// Such as no file descriptors left: whoever has not joined yet gives way, else
 			// wait for better times.
-			if delay == 0 {
-				log.Warn("cannot accept agents now", "error", err)
-			}
+			s.refusals.add(log, netip.Addr{}, fmt.Errorf("%w: %w", errAccept, err), time.Now())
 			if s.makeRoom() {
-				delay = time.Nanosecond // it has been said
 				continue
 			}
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
@@ -200,7 +215,7 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 		}
 	}
 	now := time.Now().Round(0)
-	a := Agent{Name: clean(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: [bootLen]byte(h.Boot)}
+	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: [bootLen]byte(h.Boot)}
 	if t, ok := w.RemoteAddr().(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap().String()
 	}

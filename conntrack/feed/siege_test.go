@@ -4,7 +4,9 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,9 +77,40 @@ func TestGuessesAtOnce(t *testing.T) {
 func TestRightTokensAreNoGuesses(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, _ := start(t, &Server{Identity: id, Handler: h})
-	for range 3 * mostFailures {
-		_, err := join(t, addr, &Client{Token: id.Token(), Name: "nas"})
-		require.NoError(t, err)
+	var all sync.WaitGroup
+	for range 60 {
+		all.Go(func() {
+			_, err := join(t, addr, &Client{Token: id.Token(), Name: "nas"})
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+}
+
+// TestPasswordsAreTriedSlowly: all sources together try a number of passwords a second;
+// meanwhile tokens are as good as ever.
+func TestPasswordsAreTriedSlowly(t *testing.T) {
+	id, h := identity(t), newHub()
+	require.NoError(t, id.SetPassword("open sesame"))
+	s := &Server{Identity: id, Handler: h}
+	addr, _ := start(t, s)
+	password, err := PasswordToken("open sesame", id.Certificate())
+	require.NoError(t, err)
+	_, err = join(t, addr, &Client{Token: password, Name: "old"})
+	require.NoError(t, err)
+	s.mu.Lock()
+	s.passwords, s.passwordsAt = -1, time.Now().Add(time.Minute) // as after many wrong ones
+	s.mu.Unlock()
+	_, err = join(t, addr, &Client{Token: password, Name: "old"})
+	assert.ErrorContains(t, err, "so many wrong passwords")
+	_, err = join(t, addr, &Client{Token: id.Token(), Name: "new"})
+	assert.NoError(t, err)
+	s.mu.Lock()
+	s.passwords = 1
+	s.mu.Unlock()
+	for range 3 {
+		_, err = join(t, addr, &Client{Token: password, Name: "old"})
+		assert.NoError(t, err, "a right one is given back")
 	}
 }
 
@@ -139,15 +172,15 @@ func TestNewKeysGiveWay(t *testing.T) {
 // TestNewKeysAreLimited: from one source half as many within a minute as agents may be.
 func TestNewKeysAreLimited(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
-	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 6})
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 20})
 	first := newKey(t)
-	for i := range 5 {
+	for i := range 12 {
 		key := newKey(t)
 		if i == 0 {
 			key = first
 		}
 		conn, err := joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Key: key, Name: "many"})
-		if i < 3 {
+		if i < 10 {
 			require.NoError(t, err)
 			conn.Close()
 		} else {
@@ -160,7 +193,7 @@ func TestNewKeysAreLimited(t *testing.T) {
 	assert.NoError(t, err)
 	all, err := r.All()
 	require.NoError(t, err)
-	assert.Len(t, all, 4)
+	assert.Len(t, all, 11)
 	assert.Contains(t, log.String(), "too many agents are new")
 }
 
@@ -194,10 +227,10 @@ func TestApprove(t *testing.T) {
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Approve: true})
 	key := newKey(t)
 	_, err := join(t, addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
-	assert.ErrorContains(t, err, "approved")
+	assert.ErrorContains(t, err, "mapserver agents approve "+Key(key.Public().(ed25519.PublicKey)).String()[:12])
 	_, err = join(t, addr, &Client{Token: id.Token(), Name: "keyless"})
 	assert.ErrorContains(t, err, "approved")
-	assert.Contains(t, log.String(), "a new agent waits")
+	eventually(t, "the log says so", func() bool { return strings.Contains(log.String(), "mapserver agents approve") })
 	wrong := id.Token()
 	wrong.secret[0]++
 	_, err = join(t, addr, &Client{Token: wrong, Key: key, Name: "nas"})
@@ -238,11 +271,46 @@ func TestUnapprovedAreBounded(t *testing.T) {
 	list, err := r.All()
 	require.NoError(t, err)
 	assert.Len(t, list, mostUnapproved)
+	for i := range 30 { // a flood from elsewhere does not push them out
+		_, err := r.enrol(Registered{Key: Key{2, byte(i)}, Name: "flood", Addr: fmt.Sprintf("198.51.100.%d", i), Joined: now.Add(-time.Hour), Waiting: true}, "")
+		require.NoError(t, err)
+	}
+	list, err = r.All()
+	require.NoError(t, err)
+	assert.Len(t, list, mostUnapproved)
 	names := map[string]bool{}
 	for _, a := range list {
 		assert.False(t, names[a.Name], a.Name)
 		names[a.Name] = true
 	}
+}
+
+// TestNamesThatLookAlike: nor does a blank or the case of letters make a name another one.
+func TestNamesThatLookAlike(t *testing.T) {
+	r := newRegistry(t)
+	for i, name := range []string{"NAS", " nas", "NAS\u00a0", "Nas  ", "nas (no key)", "two  words"} {
+		_, err := r.enrol(Registered{Key: Key{byte(i + 1)}, Name: name, Joined: time.Now()}, "Map")
+		require.NoError(t, err)
+	}
+	all, err := r.All()
+	require.NoError(t, err)
+	seen := map[string]bool{}
+	for _, a := range all {
+		assert.False(t, seen[folded(a.Name)], a.Name)
+		seen[folded(a.Name)] = true
+	}
+	assert.True(t, seen["two words"])
+	assert.Error(t, r.Rename("two words", "nas"))
+	assert.Error(t, r.Rename("two words", "x "))
+	assert.NoError(t, r.Rename("two words", "Two Words"))
+	assert.True(t, r.named("\tNAS  "))
+	a, err := r.enrol(Registered{Key: Key{99}, Name: "map", Joined: time.Now()}, "Map")
+	require.NoError(t, err)
+	assert.Equal(t, "map #2", a.Name)
+	_, err = r.Revoke("Two Words")
+	require.NoError(t, err)
+	_, err = r.Approve("Two Words")
+	assert.ErrorContains(t, err, "revoked")
 }
 
 // TestNameLikeAKey: an agent cannot be taken for another one by calling itself as that

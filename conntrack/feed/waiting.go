@@ -12,9 +12,16 @@ type waiter struct {
 	origin
 	room      *crowd[*waiter]
 	since     time.Time
-	heard     atomic.Bool   // it has sent something
+	stage     atomic.Int32  // see isSilent
 	displaced chan struct{} // closed when another one needed its place
 }
+
+// How far a waiter has come.
+const (
+	isSilent = iota
+	isHeard  // it has sent something
+	isKnown  // it has a key that the registry knows
+)
 
 func newWaiter(c net.Conn) *waiter {
 	return &waiter{Conn: c, origin: originOf(c.RemoteAddr()), displaced: make(chan struct{})}
@@ -23,8 +30,8 @@ func newWaiter(c net.Conn) *waiter {
 // Read notes that something came.
 func (w *waiter) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
-	if n > 0 && !w.heard.Load() {
-		w.heard.Store(true)
+	if n > 0 {
+		w.stage.CompareAndSwap(isSilent, isHeard)
 	}
 	return n, err
 }
@@ -32,35 +39,45 @@ func (w *waiter) Read(b []byte) (int, error) {
 // quieter reports whether one waiter gives way rather than another of its source: one that
 // says nothing, or has been there for longer.
 func quieter(a, b *waiter) bool {
-	if x, y := a.heard.Load(), b.heard.Load(); x != y {
-		return y
+	if x, y := a.stage.Load(), b.stage.Load(); x != y {
+		return x < y
 	}
 	return a.since.Before(b.since)
 }
 
 // enter gives a connection a place to wait at until it has joined, and reports whether
-// there is one. Whoever comes from an address from which an agent has joined before waits
-// apart from all others. If so many come from one source that all of them are new, who has
-// begun is to end: none would get in otherwise, and the others will come again.
+// there is one. Whoever comes from an address from which an agent has joined before has
+// places apart from all others, and those of others too.
 func (s *Server) enter(w *waiter) bool {
 	known := s.Registry != nil && s.Registry.knows(w.source)
-	now := time.Now()
+	w.since = time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	room := &s.strangers
-	if known {
-		room = &s.neighbours
-	}
-	if len(room.members) >= mostWaiting {
+	return known && s.wait(w, &s.neighbours) || s.wait(w, &s.strangers)
+}
+
+// wait gives a connection one of the places of a room. If so many come from one source
+// that all of them are new, who has begun is to end: none would get in otherwise, and the
+// others will come again.
+func (s *Server) wait(w *waiter, room *crowd[*waiter]) bool {
+	if len(room.members) >= s.places() {
 		old := room.candidate(quieter)
-		if !room.yields(old, &w.origin) && (old.source != w.source || now.Sub(old.since) < patience) {
+		if !room.yields(old, &w.origin) && (old.source != w.source || w.since.Sub(old.since) < patience) {
 			return false
 		}
 		s.displace(old)
 	}
-	w.room, w.since = room, now
+	w.room = room
 	room.add(w)
 	return true
+}
+
+// places returns how many connections may wait in one of the two rooms.
+func (s *Server) places() int {
+	if s.MaxFiles == 0 {
+		return mostWaiting
+	}
+	return min(max((s.MaxFiles-ownFiles-len(s.links))/2, leastWaiting), mostWaiting)
 }
 
 // displace ends the connection of a waiter.

@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -103,7 +104,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 func (a *app) begin(ctx context.Context) {
 	m := a.monitor
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, Approve: a.cfg.approve, Name: a.localName(), Logger: a.log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(mostFiles(), math.MaxInt32)), Approve: a.cfg.approve, Name: a.localName(), Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
