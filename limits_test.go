@@ -114,7 +114,7 @@ var limits = []limit{
 	{"conntrack/doc.go", "Up to {conntrack: mostNamespaces}, with {conntrack: mostTunnels} tunnels, are looked into, and the log says if there are more; of one tunnel {conntrack: mostRemotes} peers are told."},
 	{"conntrack/feed/doc.go", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
 	{"conntrack/feed/doc.go", "texts of at most {conntrack/feed: mostText} bytes."},
-	{"conntrack/feed/doc.go", "A client keeps {conntrack/feed: mostKept} of them, and if it has a spool {conntrack/feed: mostSpooled>>20} MiB more on disk"},
+	{"conntrack/feed/doc.go", "A client keeps {conntrack/feed: mostKept} ends, and if it has a spool {conntrack/feed: mostSpooled>>20} MiB more on disk"},
 	{"conntrack/feed/doc.go", "Who hears nothing for {conntrack/feed: silence/1000000000} s closes."},
 	{"conntrack/feed/doc.go", "A server takes {conntrack/feed: mostAgents} agents with {conntrack/feed: mostConns} connections each and a million together;"},
 	{"conntrack/feed/doc.go", "more than {conntrack/feed: framesASecond} frames a second, after a burst of {conntrack/feed: framesBurst}, waits."},
