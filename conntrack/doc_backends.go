@@ -34,7 +34,6 @@
 //	tcp-shared                 all         all -d      all -db     all -d
 //	tcp-mptcp-listener         all         all         all -b      all
 //	mptcp                      all         all         all -b      all
-//	mptcp-handed-over          all         all -d      all -db     all -d
 //	udp-upload                 all         some -b     some -b     some -b
 //	udp-download               all         some -b     some -b     some -b
 //	udp-443                    all         -           -           -

@@ -102,6 +102,7 @@ func TestEventsToTheEnd(t *testing.T) {
 		for range n {
 			client, server := pair(t, l, l.Addr().String(), net.Dialer{})
 			made = append(made, client.LocalAddr().String())
+			require.NoError(t, client.(*net.TCPConn).SetLinger(0)) // so that it has ended when Close returns
 			client.Close()
 			server.Close()
 		}

@@ -26,7 +26,7 @@ import (
 )
 
 // several are the scenarios in which more than one process holds a socket.
-var several = regexp.MustCompile(`^\s*(tcp|mptcp)-(handed-over|shared)`)
+var several = regexp.MustCompile(`^\s*tcp-(handed-over|shared)`)
 
 var update = flag.Bool("update", false, "write what each backend sees into the package's documentation")
 

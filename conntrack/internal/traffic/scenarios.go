@@ -64,7 +64,6 @@ func tcpScenarios() []Scenario {
 
 		tcp{up: 1 << 20, down: 1 << 20, listenMPTCP: true}.as("tcp-mptcp-listener", "mptcplsn"),
 		tcp{up: half, down: half, listenMPTCP: true, dialMPTCP: true}.as("mptcp", "mptcp"),
-		sharedMPTCP("mptcp-handed-over", "mptcphand"),
 	}
 }
 
@@ -130,13 +129,7 @@ func (u udp) as(name, key string) Scenario {
 // client does not wait for either to read what it sends.
 func shared(name, key string, keep, both bool) Scenario {
 	t := tcp{up: shareUp, down: shareDown, client: duplex}
-	return Scenario{Name: name, key: key, client: t.dial, server: serveByWorker(keep, both, false), worker: work}
-}
-
-func sharedMPTCP(name, key string) Scenario {
-	s := tcp{up: shareUp, down: shareDown, client: duplex, dialMPTCP: true}.as(name, key)
-	s.server, s.worker = serveByWorker(false, false, true), work
-	return s
+	return Scenario{Name: name, key: key, client: t.dial, server: serveByWorker(keep, both), worker: work}
 }
 
 func (s Scenario) over6() Scenario     { s.ipv6 = true; return s }

@@ -20,9 +20,9 @@ const (
 // serveByWorker accepts a connection and hands it to a worker, who alone has it
 // from then on unless keep. If both is set, which implies keep, the server does
 // half of the work first.
-func serveByWorker(keep, both, mptcp bool) func(*role) error {
+func serveByWorker(keep, both bool) func(*role) error {
 	return func(r *role) error {
-		c, err := acceptOne(r, mptcp)
+		c, err := acceptOne(r)
 		if err != nil {
 			return err
 		}
@@ -44,8 +44,8 @@ func serveByWorker(keep, both, mptcp bool) func(*role) error {
 	}
 }
 
-func acceptOne(r *role, mptcp bool) (*net.TCPConn, error) {
-	l, err := listen(netip.AddrPortFrom(r.self, 0), mptcp)
+func acceptOne(r *role) (*net.TCPConn, error) {
+	l, err := listen(netip.AddrPortFrom(r.self, 0), false)
 	if err != nil {
 		return nil, err
 	}
