@@ -98,6 +98,11 @@ func TestEventsToTheEnd(t *testing.T) {
 		}()
 		first, peer := pair(t, l, l.Addr().String(), net.Dialer{})
 		<-begun
+		// Nobody reads the ring meanwhile.
+		e := c.backend.(*ebpf)
+		busy, free := make(chan struct{}), make(chan struct{})
+		go e.do(func() { close(busy); <-free })
+		<-busy
 		var made []string
 		for range n {
 			client, server := pair(t, l, l.Addr().String(), net.Dialer{})
@@ -107,6 +112,8 @@ func TestEventsToTheEnd(t *testing.T) {
 			server.Close()
 		}
 		cancel()
+		require.Eventually(t, e.asks, time.Minute, time.Millisecond)
+		close(free)
 		told := <-closed
 		missing := 0
 		for _, local := range made {

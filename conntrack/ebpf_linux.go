@@ -34,6 +34,8 @@ const (
 	mostQueued   = 8192 // events that wait for a follower: beyond it the pump waits
 	mostSpare    = 1024
 
+	mostTurn      = 1024    // events of the ring in one turn of the pump
+	mostInRing    = 1 << 13 // more than it can hold
 	selfTestTries = 5
 )
 
@@ -367,8 +369,12 @@ func (e *ebpf) turn() error {
 		call(asked)
 		return nil
 	}
-	// In between, time passes.
-	for n := range 1024 {
+	// In between, time passes. Who has asked gets all that the ring held by then.
+	most := mostTurn
+	if len(asked) > 0 {
+		most = mostInRing
+	}
+	for n := range most {
 		s, p, err := e.probe.Next()
 		if errors.Is(err, bpf.ErrEmpty) {
 			return e.rest(n > 0, asked)
