@@ -98,7 +98,7 @@
 // Where there are as many agents as may be, links without a key give way to those that have
 // one, and to those of a source that has fewer of them; keys give way to keys that are known
 // for longer. New keys within a minute are at most as many as agents may be, and half of
-// that, or 8, from one source. A server may ask that somebody approves new keys (field
+// that, or 100, from one source. A server may ask that somebody approves new keys (field
 // Approve): of those that wait there are at most 1,000, and the oldest of the network that has
 // most makes room. Names differ in more than blanks and the case of letters; an agent without
 // a key that calls itself as another one is called bears that name with " (no key)". Refusals are

@@ -23,7 +23,7 @@ const (
 	mostWaiting  = 512    // connections that have not joined yet; as many more from where agents have joined before
 	leastWaiting = 4      // likewise, however few file descriptors there are
 	ownFiles     = 64     // file descriptors that the program needs besides
-	leastNew     = 8      // keys within a minute from one source, whatever MaxAgents is
+	leastNew     = 100    // keys within a minute from one source, whatever MaxAgents is
 
 	mostFailures     = 5    // wrong tokens per source and minute
 	crowdedGuesses   = 100  // of all sources, after which the answer to each takes guessTime

@@ -172,15 +172,15 @@ func TestNewKeysGiveWay(t *testing.T) {
 // TestNewKeysAreLimited: from one source half as many within a minute as agents may be.
 func TestNewKeysAreLimited(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
-	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 20})
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 2 * leastNew})
 	first := newKey(t)
-	for i := range 12 {
+	for i := range leastNew + 2 {
 		key := newKey(t)
 		if i == 0 {
 			key = first
 		}
 		conn, err := joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Key: key, Name: "many"})
-		if i < 10 {
+		if i < leastNew {
 			require.NoError(t, err)
 			conn.Close()
 		} else {
@@ -193,7 +193,7 @@ func TestNewKeysAreLimited(t *testing.T) {
 	assert.NoError(t, err)
 	all, err := r.All()
 	require.NoError(t, err)
-	assert.Len(t, all, 11)
+	assert.Len(t, all, leastNew+1)
 	assert.Contains(t, log.String(), "too many agents are new")
 }
 
