@@ -22,7 +22,7 @@ import (
 func TestTrickle(t *testing.T) {
 	s, to := full(t), newTool(t)
 	to.network.stall = 300 * time.Millisecond
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		tagged(w, file)
 		for r.Context().Err() == nil {
 			w.Write([]byte{0})
@@ -30,7 +30,7 @@ func TestTrickle(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		return true
-	}
+	})
 	require.Error(t, to.update(s, "iptoasn"))
 	// On a machine that is busy nothing at all may come in time.
 	assert.Regexp(t, "(less than 1.0 kB a second|no data for too long); tried 4 times", to.err.String())
@@ -41,17 +41,18 @@ func TestTotalTime(t *testing.T) {
 	s, to := full(t), newTool(t)
 	to.network.most = 300 * time.Millisecond
 	half := len(s.files[asnPath]) / 2
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		tagged(w, file)
 		w.Header().Set("Content-Length", fmt.Sprint(len(file)))
 		w.Write(file[:half])
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		return true
-	}
+	})
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.Contains(t, to.err.String(), "not done in time; the next update goes on from there")
-	s.odd, to.network.most = nil, time.Hour
+	s.behave(nil)
+	to.network.most = time.Hour
 	before := s.bytes(asnPath)
 	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
 	assert.Equal(t, len(s.files[asnPath])-half, s.bytes(asnPath)-before)
@@ -64,14 +65,14 @@ func TestAlwaysAnew(t *testing.T) {
 		to.sets[i].limit = 2 << 20
 	}
 	n := 0
-	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		n++
 		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
 		w.Header().Set("Content-Length", fmt.Sprint(2<<20))
 		w.Write(make([]byte, 3<<19))
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
-	}
+	})
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.Contains(t, to.err.String(), "larger than 2.1 MB")
 	assert.LessOrEqual(t, s.bytes(asnPath), 4<<20+3<<19)
@@ -98,14 +99,14 @@ func TestRedirects(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, to := serve(t), newTool(t)
 			s.files["/moved"] = pack(t, ip2asn(1000))
-			s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 				if r.URL.Path == "/moved" {
 					return false
 				}
 				w.Header().Set("Location", tt.to)
 				w.WriteHeader(http.StatusFound)
 				return true
-			}
+			})
 			args := []string{"update", "-data", to.dir, "iptoasn"}
 			if tt.from != "" {
 				args = append(args, "-from", s.URL)
@@ -130,7 +131,7 @@ func TestStatusLine(t *testing.T) {
 	evil := "\x1b]0;" + strings.Repeat("evil ", 1000) + "\x07\u202e"
 	for _, code := range []int{200, 403, 418, 503} {
 		s, to := full(t), newTool(t)
-		s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			conn, _, err := http.NewResponseController(w.(counter).ResponseWriter).Hijack()
 			if !assert.NoError(t, err) {
 				return true
@@ -138,7 +139,7 @@ func TestStatusLine(t *testing.T) {
 			defer conn.Close()
 			fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Length: 4\r\nETag: %s\r\n\r\n\x1b[2J", code, evil, evil)
 			return true
-		}
+		})
 		require.Error(t, to.update(s, "iptoasn"))
 		for line := range strings.Lines(to.err.String()) {
 			assert.Equal(t, strings.TrimSuffix(line, "\n"), terminal.Mask(strings.TrimSuffix(line, "\n"), false))
@@ -161,17 +162,17 @@ func TestPartsGo(t *testing.T) {
 		}
 		return names
 	}
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		w.Header().Set("Content-Length", "1000")
 		w.Write([]byte("abc")) // of nobody knows what
 		panic(http.ErrAbortHandler)
-	}
+	})
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.Empty(t, left(), "nothing can go on from a part without a tag")
 
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		return r.URL.Path == asnPath && cut(w, r, file)
-	}
+	})
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.ElementsMatch(t, []string{"ip2asn-combined.tsv.gz.part", "ip2asn-combined.tsv.gz.meta"}, left())
 	require.NoError(t, os.Chtimes(name+".part", time.Time{}, today.Add(-6*day)))

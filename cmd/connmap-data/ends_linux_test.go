@@ -40,14 +40,14 @@ func TestEnds(t *testing.T) {
 		})
 		t.Run("update, that waits for the server/"+signal.String(), func(t *testing.T) {
 			dir := t.TempDir()
-			s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 				w.Header().Set("ETag", `"1"`)
 				w.Header().Set("Content-Length", "1000")
 				w.Write([]byte("some"))
 				http.NewResponseController(w).Flush()
 				<-r.Context().Done()
 				return true
-			}
+			})
 			part := filepath.Join(dir, "dbip-city-lite.csv.gz.part")
 			out := programtest.Ends(t, exec.Command(binary, "update", "-data", dir, "-from", s.URL, "dbip-city"), signal, programtest.Reads(t, part))
 			assert.Contains(t, out, "connmap-data: interrupted; the next update goes on from here\n")
@@ -56,12 +56,12 @@ func TestEnds(t *testing.T) {
 			dir := t.TempDir()
 			text, err := os.ReadFile(big)
 			require.NoError(t, err)
-			s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 				w.Header().Set("ETag", `"1"`)
 				w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 				w.Write(text)
 				return true
-			}
+			})
 			part := filepath.Join(dir, "dbip-city-lite.csv.gz.part")
 			reads := programtest.Reads(t, part)
 			out := programtest.Ends(t, exec.Command(binary, "update", "-data", dir, "-from", s.URL, "dbip-city"), signal, func(pid int) bool {

@@ -118,9 +118,9 @@ func TestUpdateFailures(t *testing.T) {
 			before, meta := to.read(t, "dbip-city-lite.csv.gz"), to.read(t, "dbip-city-lite.csv.gz.meta")
 			to.now = func() time.Time { return today.AddDate(0, 0, 1) }
 			s.files[asnPath] = pack(t, ip2asn(1200))
-			s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+			s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 				return strings.HasPrefix(r.URL.Path, "/free/") && tt.odd(w, r, file)
-			}
+			})
 			assert.EqualError(t, to.update(s), "1 of 7 data sets not updated: dbip-city")
 			assert.Contains(t, to.err.String(), tt.want)
 			assert.Contains(t, to.err.String(), "; the old file stays in use\n")
@@ -130,7 +130,7 @@ func TestUpdateFailures(t *testing.T) {
 				assert.NotContains(t, to.files(t), "dbip-city-lite.csv.gz.part")
 				assert.JSONEq(t, meta, to.read(t, "dbip-city-lite.csv.gz.meta"))
 			}
-			s.odd = nil
+			s.behave(nil)
 			require.NoError(t, to.update(s), to.err.String())
 		})
 	}
@@ -143,14 +143,14 @@ func TestUpdateLimit(t *testing.T) {
 	for i := range to.sets {
 		to.sets[i].limit = 100_000
 	}
-	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		for range 1000 {
 			if _, err := w.Write(make([]byte, 10_000)); err != nil {
 				break
 			}
 		}
 		return true
-	}
+	})
 	require.Error(t, to.update(s, "dbip-city"))
 	assert.Contains(t, to.err.String(), "larger than 100.0 kB")
 	assert.Equal(t, before, to.read(t, "dbip-city-lite.csv.gz"))
@@ -186,9 +186,9 @@ func cut(w http.ResponseWriter, r *http.Request, file []byte) bool {
 func TestResume(t *testing.T) {
 	s, to := full(t), newTool(t)
 	whole := len(s.files[dbipPath])
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		return r.Header.Get("Range") == "" && cut(w, r, file)
-	}
+	})
 	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
 	assert.Contains(t, to.err.String(), "the connection broke; trying again")
 	assert.Contains(t, to.err.String(), "going on at ")
@@ -207,10 +207,10 @@ func TestResumeNextRun(t *testing.T) {
 		{"same", func(*site, *tool) {}, false},
 		{"file changed", func(s *site, to *tool) { s.files[dbipPath] = pack(t, dbip(2500)) }, true},
 		{"Range ignored", func(s *site, to *tool) {
-			s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+			s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 				w.Write(file)
 				return true
-			}
+			})
 		}, true},
 		{"record lost", func(s *site, to *tool) { os.Remove(filepath.Join(to.dir, "dbip-city-lite.csv.gz.meta")) }, true},
 		{"part lost", func(s *site, to *tool) { os.Remove(filepath.Join(to.dir, "dbip-city-lite.csv.gz.part")) }, true},
@@ -218,7 +218,7 @@ func TestResumeNextRun(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, to := full(t), newTool(t)
 			ctx, cancel := context.WithCancel(t.Context())
-			s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+			s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 				tagged(w, file)
 				w.Header().Set("Content-Length", fmt.Sprint(len(file)))
 				w.Write(file[:len(file)/2])
@@ -232,7 +232,7 @@ func TestResumeNextRun(t *testing.T) {
 				cancel()
 				<-r.Context().Done()
 				return true
-			}
+			})
 			half := int64(len(s.files[dbipPath]) / 2)
 			err := to.run(ctx, []string{"update", "-data", to.dir, "-from", s.URL, "dbip-city"})
 			assert.EqualError(t, err, "interrupted; the next update goes on from here")
@@ -241,7 +241,7 @@ func TestResumeNextRun(t *testing.T) {
 			assert.Equal(t, half, info.Size())
 
 			before := s.bytes(dbipPath)
-			s.odd = nil
+			s.behave(nil)
 			tt.change(s, to)
 			require.NoError(t, to.update(s, "dbip-city"), to.err.String())
 			file := s.files[dbipPath]
@@ -273,13 +273,13 @@ func TestResumeComplete(t *testing.T) {
 func TestRetry(t *testing.T) {
 	s, to := full(t), newTool(t)
 	tries := 0
-	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		if tries++; tries > 2 {
 			return false
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
-	}
+	})
 	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
 	assert.Contains(t, to.err.String(), "503 Service Unavailable; trying again")
 }
@@ -288,21 +288,21 @@ func TestRetry(t *testing.T) {
 func TestSlow(t *testing.T) {
 	s, to := full(t), newTool(t)
 	to.network.stall = 2 * time.Second
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		for part := range 10 {
 			w.Write(file[part*len(file)/10 : (part+1)*len(file)/10])
 			http.NewResponseController(w).Flush()
 			time.Sleep(50 * time.Millisecond)
 		}
 		return true
-	}
+	})
 	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
 
-	s.odd = func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		http.NewResponseController(w).Flush() // the header alone
 		<-r.Context().Done()
 		return true
-	}
+	})
 	to.network.stall = 50 * time.Millisecond
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.Contains(t, to.err.String(), "no data for too long; tried 4 times")
@@ -342,13 +342,13 @@ func TestMaxMind(t *testing.T) {
 	}
 	s.files[path] = archive(t)
 	s.files[path+".sha256"] = fmt.Appendf(nil, "%x  GeoLite2-ASN_20261124.tar.gz\n", sha256.Sum256(s.files[path]))
-	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		if user, password, _ := r.BasicAuth(); user != "123456" || password != "geheim" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return true
 		}
 		return false
-	}
+	})
 	update := func() error {
 		to.out.Reset()
 		to.err.Reset()
@@ -381,7 +381,7 @@ func TestIPinfo(t *testing.T) {
 	text := "network,country,country_code,continent,continent_code,asn,as_name,as_domain\n" +
 		strings.Repeat("192.0.2.0/24,Germany,DE,Europe,EU,AS64496,\"Example, Inc.\",example.com\n198.51.100.7,,,,,,,\n", 5)
 	s.files["/moved"] = pack(t, text)
-	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		assert.NotContains(t, r.Header.Get("Referer"), "geheim")
 		if r.URL.Path == "/moved" {
 			return false
@@ -392,14 +392,14 @@ func TestIPinfo(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 		}
 		return true
-	}
+	})
 	to.env["IPINFO_TOKEN"] = "geheim"
 	require.NoError(t, to.run(t.Context(), []string{"update", "-data", to.dir, "ipinfo-lite"}), to.err.String())
 	assert.Contains(t, to.out.String(), "10 rows")
-	s.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		http.Redirect(w, r, "http://files.example.com/moved", http.StatusFound)
 		return true
-	}
+	})
 	require.Error(t, to.run(t.Context(), []string{"update", "-data", to.dir, "ipinfo-lite"}))
 	assert.Contains(t, to.err.String(), "redirected from https to http: refused")
 	s.Close()
@@ -410,11 +410,11 @@ func TestIPinfo(t *testing.T) {
 	// A mirror gets no key.
 	mirror := serve(t)
 	to.network.client = newClient
-	mirror.odd = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	mirror.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		assert.NotContains(t, r.URL.RawQuery, "token")
 		assert.Empty(t, r.Header.Get("Authorization"))
 		return false
-	}
+	})
 	require.Error(t, to.update(mirror, "ipinfo-lite", "maxmind-city"))
 	assert.Contains(t, to.err.String(), "not found (404)")
 }

@@ -32,6 +32,13 @@ type site struct {
 	odd   func(w http.ResponseWriter, r *http.Request, file []byte) bool
 }
 
+// behave has the site call odd for each request from now on; nil: nothing.
+func (s *site) behave(odd func(w http.ResponseWriter, r *http.Request, file []byte) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.odd = odd
+}
+
 func serve(t *testing.T) *site {
 	s := &site{files: map[string][]byte{}, sent: map[string]int{}, seen: map[string][]string{}}
 	s.Server = httptest.NewServer(s)
