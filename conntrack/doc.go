@@ -148,7 +148,8 @@
 // A close names the last owner, with the name, program and user that it had then, also
 // if that has ended since and another process held the connection to its end.
 // What the kernel sends for itself, as for a network file system, has the owner
-// "kernel" with [EBPF], and a subflow of MPTCP the owner of the connection.
+// "kernel" with [EBPF], and a subflow of MPTCP the owner of the connection. If that was
+// handed to another process, the close may name the one that accepted it.
 // [EBPF] also reports the other processes that hold the socket, within 10 seconds of
 // the fork. The backends that
 // poll take the first process found to hold it, and look again when that has
