@@ -36,6 +36,7 @@ const (
 
 	mostTurn      = 1024    // events of the ring in one turn of the pump
 	mostInRing    = 1 << 13 // more than it can hold
+	mostWaits     = 50      // for what is being written, when somebody has asked for all before
 	selfTestTries = 5
 )
 
@@ -370,12 +371,17 @@ func (e *ebpf) turn() error {
 		return nil
 	}
 	// In between, time passes. Who has asked gets all that the ring held by then.
-	most := mostTurn
+	most, waits := mostTurn, 0
 	if len(asked) > 0 {
 		most = mostInRing
 	}
 	for n := range most {
 		s, p, err := e.probe.Next()
+		if errors.Is(err, bpf.ErrEmpty) && len(asked) > 0 && waits < mostWaits && e.probe.Unread() {
+			waits++
+			time.Sleep(100 * time.Microsecond)
+			continue
+		}
 		if errors.Is(err, bpf.ErrEmpty) {
 			return e.rest(n > 0, asked)
 		}

@@ -343,6 +343,10 @@ func (p *Probe) Lost() (lost, late, flows uint64, err error) {
 // ErrEmpty is returned by Next if nothing was told.
 var ErrEmpty = os.ErrDeadlineExceeded
 
+// Unread reports whether the ring holds something, such as what a program is writing at
+// the moment: what stands behind that Next does not return before.
+func (p *Probe) Unread() bool { return p.ring.AvailableBytes() > 0 }
+
 // Next returns what the programs have told, one thing at a time, of which one
 // pointer is nil. The Socket is valid until the next call. It does not wait, but
 // returns ErrEmpty.
