@@ -29,7 +29,7 @@ import (
 
 func init() { helpers["confined"] = helpConfined }
 
-// helpConfined is a collector that gives its rights away once it is open, and then tells its
+// helpConfined is a collector that gives its rights away once it is open, and then reports its
 // rights and its events until standard input ends.
 func helpConfined(arg string) error {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,7 +114,7 @@ func TestScenariosConfined(t *testing.T) {
 	}
 }
 
-// told reports whether a connection with a peer was told, of a tunnel's device or, if that is
+// told reports whether an event of a connection with a peer came, of a tunnel's device or, if that is
 // empty, of anybody.
 func (w *witness) told(peer netip.AddrPort, device string) bool {
 	w.mu.Lock()
@@ -129,7 +129,7 @@ func (w *witness) told(peer netip.AddrPort, device string) bool {
 	return false
 }
 
-// sendPackets waits until it is told that a packet socket sends. The program for that is
+// sendPackets waits until an event says that a packet socket sends. The program for that is
 // attached when it does.
 func sendPackets(t *testing.T, n *traffic.Net, w *witness) {
 	leave, err := n.Enter(n.A)
@@ -147,7 +147,7 @@ func sendPackets(t *testing.T, n *traffic.Net, w *witness) {
 	}, time.Minute, 10*time.Millisecond)
 }
 
-// sendByTunnel waits until it is told that a tunnel in another network namespace sends. The
+// sendByTunnel waits until an event says that a tunnel in another network namespace sends. The
 // namespace has to be found and entered for that.
 func sendByTunnel(t *testing.T, n *traffic.Net, w *witness) {
 	device := deviceOf(n, "vxlan1")

@@ -74,7 +74,7 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 	}
 }
 
-// last yields what happened before now, of which the kernel may not have told yet.
+// last yields what happened before now, which the kernel may not have reported yet.
 func (e *ebpf) last(f *follower, yield func(Event) bool) error {
 	var events []Event
 	err := e.do(func() {

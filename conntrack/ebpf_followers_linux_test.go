@@ -77,7 +77,7 @@ func TestPresentInParts(t *testing.T) {
 }
 
 // TestEventsToTheEnd: what happens before a follower's context ends is yielded, though the
-// kernel may not have told of it yet.
+// kernel may not have reported it yet.
 func TestEventsToTheEnd(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	l := listen(t, "127.0.0.1:0")

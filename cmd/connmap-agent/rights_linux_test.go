@@ -22,7 +22,7 @@ import (
 	"github.com/connmapgo/connmap/internal/confine"
 )
 
-// statusOf returns what /proc tells of the threads of a process under some keys: of each what
+// statusOf returns what /proc says of the threads of a process under some keys: of each what
 // they have in common, or all if they differ.
 func statusOf(t *testing.T, pid int, keys ...string) map[string]string {
 	t.Helper()
@@ -94,7 +94,7 @@ func TestDropsRights(t *testing.T) {
 				}
 			}
 			defer end()
-			// From here on it has dropped them: it tells nothing before.
+			// It has dropped them from here on: it reports nothing before.
 			found, opened := false, false
 			var mine net.Conn
 			scan := bufio.NewScanner(lines)

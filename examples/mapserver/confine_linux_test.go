@@ -33,7 +33,7 @@ func buildMap(t *testing.T) string {
 	return program
 }
 
-// statusOf returns what /proc tells of a process under some keys.
+// statusOf returns what /proc says of a process under some keys.
 func statusOf(t *testing.T, pid int, keys ...string) map[string]string {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
