@@ -285,6 +285,24 @@ func TestUnapprovedAreBounded(t *testing.T) {
 	}
 }
 
+// TestFloodPushesNobodyOut: of those that wait one of the network that has most makes room.
+func TestFloodPushesNobodyOut(t *testing.T) {
+	waiting := []*Registered{{Key: Key{1}, Addr: "192.0.2.1"}} // the oldest
+	l := agents{waiting[0].Key: waiting[0]}
+	for i := range mostUnapproved {
+		a := &Registered{Key: Key{2, byte(i), byte(i >> 8)}, Addr: fmt.Sprintf("198.51.100.%d", i%250)}
+		l[a.Key] = a
+		waiting = append(waiting, a)
+	}
+	for range 10 {
+		waiting = l.dropUnapproved(waiting)
+	}
+	assert.Contains(t, l, Key{1})
+	assert.NotContains(t, l, Key{2, 9})
+	assert.Contains(t, l, Key{2, 10})
+	assert.Len(t, waiting, mostUnapproved-9)
+}
+
 // TestNamesThatLookAlike: nor does a blank or the case of letters make a name another one.
 func TestNamesThatLookAlike(t *testing.T) {
 	r := newRegistry(t)
