@@ -16,24 +16,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-)
 
-// pty returns the two ends of a terminal.
-func pty(t *testing.T) (user, program *os.File) {
-	t.Helper()
-	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("needs pseudo terminals: ", err)
-	}
-	t.Cleanup(func() { user.Close() })
-	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	require.NoError(t, unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0))
-	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { program.Close() })
-	return user, program
-}
+	"github.com/connmapgo/connmap/internal/program/programtest"
+)
 
 // TestAskSecret: a terminal shows a question and not what is typed, and is as before then,
 // also if nobody answers.
@@ -43,7 +28,7 @@ func TestAskSecret(t *testing.T) {
 		require.NoError(t, err)
 		return mode.Lflag&unix.ECHO != 0
 	}
-	user, program := pty(t)
+	user, program := programtest.Terminal(t)
 	require.True(t, echoes(program))
 	var said bytes.Buffer
 	done := make(chan error, 1)
@@ -64,7 +49,7 @@ func TestAskSecret(t *testing.T) {
 	shown, _ := io.ReadAll(user)
 	assert.NotContains(t, string(shown), "sesame")
 
-	_, program = pty(t)
+	_, program = programtest.Terminal(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		_, err := askSecret(ctx, program, io.Discard)

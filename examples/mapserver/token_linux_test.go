@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -12,25 +11,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
-)
 
-// pty returns the two ends of a terminal.
-func pty(t *testing.T) (user, program *os.File) {
-	t.Helper()
-	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("needs pseudo terminals: ", err)
-	}
-	t.Cleanup(func() { user.Close() })
-	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	require.NoError(t, unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0))
-	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { program.Close() })
-	return user, program
-}
+	"github.com/connmapgo/connmap/internal/program/programtest"
+)
 
 // TestGreetingShowsNoToken: what is written into a file or a log for others holds no token. A
 // terminal shows it, and the command that is for it.
@@ -56,7 +39,7 @@ func TestGreetingShowsNoToken(t *testing.T) {
 	assert.Equal(t, string(b), pipe.String())
 	assert.NotContains(t, log.String(), token)
 
-	user, program := pty(t)
+	user, program := programtest.Terminal(t)
 	a.greet(program)
 	require.NoError(t, program.Close())
 	shown, _ := io.ReadAll(user) // ends with an error, as the other end is closed
