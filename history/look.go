@@ -162,7 +162,7 @@ func (db *DB) replace(ctx context.Context, reason error) error {
 	return db.open(ctx)
 }
 
-// renew opens what has the name now, and says what has happened.
+// renew opens what has the name now, and says afterwards what has happened.
 func (db *DB) renew(ctx context.Context, what string) error {
 	gone := db.claim.info
 	db.closeFile()
@@ -174,8 +174,9 @@ func (db *DB) renew(ctx context.Context, what string) error {
 			}
 		}
 	}
+	err := db.open(ctx)
 	problem := fmt.Sprintf("history: %s %s", db.path, what)
 	db.problem.Store(&problem)
 	db.log.Error("history "+what, "file", db.path)
-	return db.open(ctx)
+	return err
 }
