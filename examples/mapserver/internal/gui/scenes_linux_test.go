@@ -125,14 +125,11 @@ func (w *watcher) now() (took, int) {
 	return w.total, w.updates
 }
 
-// until waits for the window to have taken something in. What comes too late shows in the
-// picture.
-func (w *watcher) until(ok func(n took, updates int) bool) {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		if ok(w.now()) {
-			return
-		}
-	}
+// until waits for the window to have taken something in, which it must without anything
+// else happening.
+func (d *desktop) until(what string, ok func(n took, updates int) bool) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool { return ok(d.now()) }, 20*time.Second, 2*time.Millisecond, "the window does not notice: %s", what)
 }
 
 // xvfb starts a display of the test's own, since input goes to what has the focus.
@@ -253,37 +250,41 @@ func (d *desktop) key(k mapview.Key) {
 // press presses a key that types, and waits for the window to have noticed that, and that
 // it is not held any more.
 func (d *desktop) press(code byte) {
+	d.t.Helper()
 	before, _ := d.now()
 	d.fake(xproto.KeyPress, code, image.Point{})
-	d.until(func(n took, _ int) bool { return n.keys > before.keys })
+	d.until("a key", func(n took, _ int) bool { return n.keys > before.keys })
 	_, updates := d.now()
 	d.fake(xproto.KeyRelease, code, image.Point{})
-	d.until(func(_ took, n int) bool { return n > updates })
+	d.until("a key's release", func(_ took, n int) bool { return n > updates })
 }
 
 // mirror does with mouse and keyboard what an Input says.
 func (d *desktop) mirror(in mapview.Input) {
+	d.t.Helper()
 	if in.Inside && in.Cursor != d.cursor {
 		d.cursor = in.Cursor
 		d.fake(xproto.MotionNotify, 0, d.at.Add(in.Cursor))
-		d.until(func(n took, _ int) bool { return n.cursor == in.Cursor })
+		d.until("the pointer", func(n took, _ int) bool { return n.cursor == in.Cursor })
 	}
 	for _, k := range in.Keys {
 		d.key(k)
 	}
 	button := func(kind, n byte, ok bool, noticed func(took) int) {
+		d.t.Helper()
 		if !ok {
 			return
 		}
-		before, _ := d.now()
+		before, updates := d.now()
 		d.fake(kind, n, image.Point{})
-		d.until(func(n took, _ int) bool { return noticed(n) > noticed(before) })
+		d.until("a button", func(now took, n int) bool {
+			return noticed == nil && n > updates || noticed != nil && noticed(now) > noticed(before)
+		})
 	}
-	anything := func(took) int { _, updates := d.now(); return updates }
 	button(xproto.ButtonPress, 1, in.Press, func(n took) int { return n.press })
 	button(xproto.ButtonRelease, 1, in.Release, func(n took) int { return n.release })
 	button(xproto.ButtonPress, 3, in.Right, func(n took) int { return n.right })
-	button(xproto.ButtonRelease, 3, in.Right, anything)
+	button(xproto.ButtonRelease, 3, in.Right, nil)
 	for n, ok := range map[byte]bool{4: in.Wheel > 0, 5: in.Wheel < 0} {
 		button(xproto.ButtonPress, n, ok, func(n took) int { return n.wheel })
 		if ok {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"math"
 	"reflect"
 	"sync/atomic"
@@ -265,7 +266,18 @@ func (g *game) wakeAt(at time.Time) {
 	}
 }
 
+// inOrder has Ebitengine bring a frame to the window before it waits for the next event.
+// Else another thread does that meanwhile, which reads from the same connection with the
+// display, and the wait does not end for events that it reads: a key does nothing until the
+// pointer moves. A frame in which an image is made is waited for.
+func inOrder() {
+	m := ebiten.NewImageWithOptions(image.Rect(0, 0, 1, 1), &ebiten.NewImageOptions{Unmanaged: true})
+	m.Fill(color.White)
+	m.Deallocate()
+}
+
 func (g *game) Draw(screen *ebiten.Image) {
+	inOrder()
 	s := g.View.Scene()
 	if s.Rev == g.drawn {
 		return
