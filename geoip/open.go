@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/internal/mmdb"
@@ -145,7 +144,10 @@ const (
 // is too little.
 func (b *builder) expect(head []byte, size int64) {
 	if n := int64(bytes.Count(head, []byte("\n"))); n > 0 && int64(len(head)) < min(size, maxText) {
-		b.rows4 = slices.Grow(b.rows4, int(min(min(size, maxText)*n/int64(len(head)), ranges.Max)))
+		// Room that is made anew is not cleared before it is used; slices.Grow would do so,
+		// and nothing can interrupt that.
+		n = min(min(size, maxText)*n/int64(len(head)), ranges.Max)
+		b.rows4 = append(make([]ranges.Row[v4], 0, len(b.rows4)+int(n)), b.rows4...)
 	}
 }
 
