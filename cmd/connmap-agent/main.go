@@ -29,7 +29,7 @@ import (
 )
 
 // version is set by the linker for releases.
-var version = "development"
+var version string
 
 func main() {
 	// An agent is to be cheap while nothing happens: with more processors the
@@ -194,7 +194,7 @@ no bytes, and on Windows TCP only.
 	}
 	if *showVersion {
 		o.print = true
-		fmt.Fprintln(stdout, "connmap-agent", version)
+		fmt.Fprintln(stdout, "connmap-agent", program.Version(version))
 		return o, nil
 	}
 	local := o.once || o.watch

@@ -23,7 +23,7 @@ import (
 )
 
 // version is set by the linker for releases.
-var version = "development"
+var version string
 
 func main() {
 	program.Main("connmap-data", func(ctx context.Context, stdout, stderr io.Writer) error {
@@ -69,7 +69,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 		a.usage()
 		return flag.ErrHelp
 	case "-version", "--version":
-		fmt.Fprintln(a.stdout, "connmap-data", version)
+		fmt.Fprintln(a.stdout, "connmap-data", program.Version(version))
 		return nil
 	}
 	return fmt.Errorf("unknown command %q: want update, status or compile; connmap-data -h explains them", args[0])

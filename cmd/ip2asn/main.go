@@ -22,7 +22,7 @@ import (
 )
 
 // version is set by the linker for releases.
-var version = "development"
+var version string
 
 func main() {
 	program.Main("ip2asn", func(ctx context.Context, stdout, stderr io.Writer) error {
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return err
 	}
 	if o.version {
-		_, err := fmt.Fprintln(stdout, "ip2asn", version)
+		_, err := fmt.Fprintln(stdout, "ip2asn", program.Version(version))
 		return err
 	}
 	if len(o.questions) == 0 && terminal.Is(stdin) {

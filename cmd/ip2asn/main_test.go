@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -318,4 +320,29 @@ func TestArguments(t *testing.T) {
 
 	err = run(context.Background(), []string{"-data", dir, "192.0.2.1"}, strings.NewReader(""), full{}, io.Discard)
 	assert.ErrorIs(t, err, os.ErrClosed)
+}
+
+// TestVersion: a program says which commit or version it was made of, however it was built.
+func TestVersion(t *testing.T) {
+	build := func(args ...string) string {
+		binary := filepath.Join(t.TempDir(), "ip2asn")
+		out, err := exec.Command("go", append(append([]string{"build", "-o", binary}, args...), ".")...).CombinedOutput()
+		if err != nil && strings.Contains(string(out), "VCS status") {
+			t.Skip("needs git and a checkout: ", string(out))
+		}
+		require.NoError(t, err, string(out))
+		return binary
+	}
+	version := func(binary string) string {
+		out, err := exec.Command(binary, "-version").Output()
+		require.NoError(t, err)
+		return string(out)
+	}
+	assert.Equal(t, "ip2asn v1.2.3\n", version(build("-buildvcs=false", "-ldflags=-X main.version=v1.2.3")))
+	assert.Equal(t, "ip2asn development\n", version(build("-buildvcs=false")))
+	binary := build("-buildvcs=true")
+	info, err := buildinfo.ReadFile(binary)
+	require.NoError(t, err)
+	assert.Regexp(t, `^v\d`, info.Main.Version)
+	assert.Equal(t, "ip2asn "+info.Main.Version+"\n", version(binary))
 }

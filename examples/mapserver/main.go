@@ -27,7 +27,7 @@ import (
 )
 
 // version is set by the linker for releases.
-var version = "development"
+var version string
 
 func main() {
 	private.NoCoreDumps()
@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if cfg.version {
-		_, err := fmt.Fprintln(stdout, "mapserver", version)
+		_, err := fmt.Fprintln(stdout, "mapserver", program.Version(version))
 		return err
 	}
 	if cfg.question.sql != "" {

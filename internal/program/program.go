@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -53,4 +54,16 @@ func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) e
 	if err := run(ctx, terminal.Output(os.Stdout), stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fail(err)
 	}
+}
+
+// Version returns what a program says of its version: what the linker has set, else the
+// version or the commit that the Go command has noted, else "development".
+func Version(set string) string {
+	if set != "" {
+		return set
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "development"
 }
