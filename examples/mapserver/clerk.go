@@ -228,6 +228,8 @@ func (c *clerk) do(e mapview.Effect) {
 		said, err = c.saveMarks(c.ctx)
 	case mapview.LoadHistory:
 		said, err = c.loadMarks()
+	default:
+		err = fmt.Errorf("nobody does %T", e)
 	}
 	if err != nil {
 		said = err.Error()

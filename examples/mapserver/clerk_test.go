@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -332,4 +333,29 @@ func TestLoopback(t *testing.T) {
 			return x.Peer.String() == l.Addr().String() && x.Scope == live.Host
 		})
 	}, time.Minute, 50*time.Millisecond)
+}
+
+// TestEveryEffectIsDone: for each thing that the view asks for, the window or the clerk has
+// a case.
+func TestEveryEffectIsDone(t *testing.T) {
+	read := func(pattern string) string {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		var all strings.Builder
+		for _, f := range files {
+			if strings.HasSuffix(f, "_test.go") {
+				continue
+			}
+			b, err := os.ReadFile(f)
+			require.NoError(t, err)
+			all.Write(b)
+		}
+		return all.String()
+	}
+	done := read("*.go") + read("internal/gui/*.go")
+	effects := regexp.MustCompile(`(?m)^func \((\w+)\) +effect\(\)`).FindAllStringSubmatch(read("internal/mapview/*.go"), -1)
+	require.Greater(t, len(effects), 10)
+	for _, e := range effects {
+		assert.Contains(t, done, "case mapview."+e[1]+":")
+	}
 }
