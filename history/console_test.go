@@ -3,14 +3,17 @@ package history
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,6 +283,43 @@ func TestHostileStatements(t *testing.T) {
 	assert.NoFileExists(t, "/tmp/connmap-hostile")
 	assert.Equal(t, "2000", count(t, db))
 	require.NoError(t, db.Record(t.Context(), entries(2000, 1)))
+}
+
+// TestAggregates: each of SQLite's functions that look at many rows keeps little of them, or is
+// refused; and what is said in place of those refused answers the same.
+func TestAggregates(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 3)))
+	// These keep a number, one value, or a text that fails beyond textLimit as it grows.
+	bounded := []string{"avg", "count", "cume_dist", "dense_rank", "first_value", "geopoly_group_bbox", "group_concat", "lag", "last_value", "lead", "max", "min",
+		"nth_value", "ntile", "percent_rank", "rank", "row_number", "string_agg", "sum", "total"}
+	var all []string
+	require.NoError(t, db.read(t.Context(), `SELECT DISTINCT name FROM pragma_function_list WHERE type <> 's' ORDER BY 1`, func(stmt *sqlite.Stmt) error {
+		all = append(all, stmt.ColumnText(0))
+		return nil
+	}))
+	assert.ElementsMatch(t, append(slices.Collect(maps.Keys(unbounded)), bounded...), all)
+	c := console(t, db)
+	for name, args := range unbounded {
+		call := name + `(` + strings.TrimSuffix(strings.Repeat("ip, ", args), ", ") + `)`
+		for _, sql := range []string{
+			`SELECT ` + call + ` FROM detailed_history`,
+			`SELECT ` + call + ` FROM detailed_history WHERE id < 0`,
+			`SELECT upper(` + call + ` OVER (ORDER BY id ROWS 1 PRECEDING)) FROM detailed_history`,
+			`SELECT id FROM detailed_history GROUP BY id HAVING ` + call + ` <> ''`,
+		} {
+			_, err := c.Ask(t.Context(), Question{SQL: sql})
+			assert.ErrorContains(t, err, name+" takes memory without limit", sql)
+		}
+	}
+	var ips []string
+	for _, row := range ask(t, c, `SELECT ip FROM detailed_history`, nil) {
+		ips = append(ips, row[0].(string))
+	}
+	text := ask(t, c, `SELECT '[' || group_concat(json_quote(ip)) || ']' FROM detailed_history`, nil)[0][0].(string)
+	var got []string
+	require.NoError(t, json.Unmarshal([]byte(text), &got))
+	assert.Equal(t, ips, got)
 }
 
 // TestModifiers: a parameter that is no modifier of a date function is told.

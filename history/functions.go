@@ -87,8 +87,34 @@ func registerFunctions(conn *sqlite.Conn, o ConsoleOptions) (*failure, error) {
 			return nil, err
 		}
 	}
+	for name, args := range unbounded {
+		err := conn.CreateFunction(name, &sqlite.FunctionImpl{
+			NArgs: args,
+			MakeAggregate: func(sqlite.Context) (sqlite.AggregateFunction, error) {
+				return refused(func() {
+					failed.err = &QueryError{-1, name + " takes memory without limit: write '[' || group_concat(json_quote(ip)) || ']', or have the answer as JSON"}
+					failed.stop()
+				}), nil
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	return failed, nil
 }
+
+// unbounded are the functions of SQLite, with their numbers of arguments, that collect what
+// they find in memory and look at textLimit only when they have all.
+var unbounded = map[string]int{"json_group_array": 1, "jsonb_group_array": 1, "json_group_object": 2, "jsonb_group_object": 2}
+
+// refused is a function in place of one that must not be called.
+type refused func()
+
+func (r refused) Step(sqlite.Context, []sqlite.Value) error          { r(); return nil }
+func (r refused) WindowInverse(sqlite.Context, []sqlite.Value) error { return nil }
+func (r refused) WindowValue(sqlite.Context) (sqlite.Value, error)   { r(); return sqlite.Value{}, nil }
+func (r refused) Finalize(sqlite.Context)                            {}
 
 const (
 	mostPattern = 1000 // bytes

@@ -141,6 +141,9 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 		if db.lock != nil {
 			db.lock.Close()
 		}
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		return nil, fmt.Errorf("history: %s: %w", db.path, hint(err))
 	}
 	return db, nil
@@ -209,7 +212,7 @@ func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
 		return c, err
 	}
 	conn.SetBusyTimeout(busyTimeout)
-	err = configure(ctx, conn, checkTime)
+	err = configure(ctx, conn, checkTime, db.log)
 	id := ""
 	if err == nil {
 		id, err = sign(conn, db.path)

@@ -21,6 +21,7 @@ const lookEvery = 5 * time.Second
 type watch struct {
 	looked   time.Time
 	id       string      // of the file, among its settings
+	real     string      // where its name led: SQLite has the log and its index beside that
 	log, shm fs.FileInfo // of the log and its index; nil: not known
 	changes  uint32      // SQLite's counter in the header, which only grows
 }
@@ -28,12 +29,13 @@ type watch struct {
 // watched begins a watch of the file that is open.
 func (db *DB) watched(id string) {
 	db.watch = watch{looked: time.Now(), id: id}
-	db.watch.log, _ = os.Stat(db.path + "-wal")
-	db.watch.shm, _ = os.Stat(db.path + "-shm")
+	db.watch.real, _ = realPath(db.path)
+	db.watch.log, _ = os.Stat(db.watch.real + "-wal")
+	db.watch.shm, _ = os.Stat(db.watch.real + "-shm")
 }
 
 // look notices, each lookEvery, that somebody has removed, replaced, overwritten or cut the
-// file, or removed its log, and has recording go on in one that is whole. db.mu is held.
+// file, or removed its log or parted them, and has recording go on in one that is whole. db.mu is held.
 func (db *DB) look(ctx context.Context) error {
 	if db.conn == nil || time.Since(db.watch.looked) < lookEvery {
 		return nil
@@ -62,8 +64,12 @@ func (db *DB) look(ctx context.Context) error {
 		}
 		time.Sleep(100 * time.Millisecond) // another program may be emptying the log
 	}
-	if !db.logLost() {
+	const lost = "has lost its log (-wal or -shm), or was moved away from it, while it was recorded into: what was in it has been saved"
+	switch db.logState() {
+	case logWhole:
 		return nil
+	case indexCut:
+		return db.renew(ctx, lost) // made anew from the log
 	}
 	// SQLite has them open still: all goes to its place in the file, of which nothing is lost.
 	busy := true
@@ -81,7 +87,7 @@ func (db *DB) look(ctx context.Context) error {
 	case busy:
 		return nil // it is being read: the next time
 	}
-	return db.renew(ctx, "has lost its log (-wal or -shm), which somebody removed while it was recorded into: what was in it has been saved")
+	return db.renew(ctx, lost)
 }
 
 // lookIdle looks while nothing is recorded. What is wrong then is told by the next
@@ -129,10 +135,19 @@ func (db *DB) spoilt() error {
 	return nil
 }
 
-// logLost reports whether somebody has removed what SQLite keeps beside the file.
-func (db *DB) logLost() bool {
+const (
+	logWhole = iota
+	logLost  // SQLite goes on with what nobody else finds
+	indexCut // the log's index is shorter than SQLite has mapped
+)
+
+// logState tells what somebody has done to what SQLite keeps beside the file.
+func (db *DB) logState() int {
+	if real, err := realPath(db.path); err == nil && real != db.watch.real {
+		return logLost
+	}
 	for suffix, known := range map[string]*fs.FileInfo{"-wal": &db.watch.log, "-shm": &db.watch.shm} {
-		info, err := os.Stat(db.path + suffix)
+		info, err := os.Stat(db.watch.real + suffix)
 		switch {
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 		case *known == nil:
@@ -140,10 +155,12 @@ func (db *DB) logLost() bool {
 				*known = info
 			}
 		case err != nil || !os.SameFile(info, *known):
-			return true
+			return logLost
+		case suffix == "-shm" && info.Size() < (*known).Size():
+			return indexCut
 		}
 	}
-	return false
+	return logWhole
 }
 
 // replace sets the damaged file aside and opens a fresh one.
@@ -164,13 +181,13 @@ func (db *DB) replace(ctx context.Context, reason error) error {
 
 // renew opens what has the name now, and says afterwards what has happened.
 func (db *DB) renew(ctx context.Context, what string) error {
-	gone := db.claim.info
+	gone, real := db.claim.info, db.watch.real
 	db.closeFile()
 	if info, err := os.Stat(db.path); err != nil || !os.SameFile(info, gone) {
 		// What SQLite has left of the file before, as while that is read, is none of the next.
 		for suffix, known := range map[string]fs.FileInfo{"-wal": db.watch.log, "-shm": db.watch.shm} {
-			if info, err := os.Stat(db.path + suffix); err == nil && known != nil && os.SameFile(info, known) {
-				os.Remove(db.path + suffix)
+			if info, err := os.Stat(real + suffix); err == nil && known != nil && os.SameFile(info, known) {
+				os.Remove(real + suffix)
 			}
 		}
 	}

@@ -74,6 +74,11 @@ func TestFilesChangedBelow(t *testing.T) {
 			require.NoError(t, os.Remove(name+"-wal"))
 			require.NoError(t, os.WriteFile(name+"-wal", nil, 0o600))
 		}, 3010, "has lost its log", ""},
+		{"the log's index emptied", func(t *testing.T, name string) { require.NoError(t, os.Truncate(name+"-shm", 0)) }, 3010, "has lost its log", ""},
+		{"moved, with a link in its place", func(t *testing.T, name string) {
+			require.NoError(t, os.Rename(name, name+".moved"))
+			require.NoError(t, os.Symlink(filepath.Base(name)+".moved", name))
+		}, 3010, "was moved away from it", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			db := open(t, path(t))

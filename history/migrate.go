@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"net/netip"
 	"net/url"
@@ -178,7 +179,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 			told = time.Now()
 			o.Progress(rows, before)
 		}
-		if time.Since(logged) > 2*time.Second {
+		if time.Since(logged) > sayEvery {
 			logged = time.Now()
 			o.Logger.Info("history is migrated", "done", fmt.Sprintf("%d %%", rows*100/max(1, before)))
 		}
@@ -186,6 +187,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if rows != before {
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
 	}
+	defer saying(o.Logger, "history is migrated: its indexes are made")()
 	// Before there is an index, by which rows would be read one by one.
 	if err := sqlitex.ExecuteScript(conn, `INSERT INTO places SELECT lat, lon, sum(count) FROM detailed_history WHERE lat IS NOT NULL GROUP BY lat, lon;`+indexes+countShares, nil); err != nil {
 		return 0, err
@@ -209,6 +211,29 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 		}
 	}
 	return rows, nil
+}
+
+// sayEvery is how often a logger is told of what takes long.
+const sayEvery = 2 * time.Second
+
+// saying has a logger told for how long something has been going on, until the result is
+// called.
+func saying(log *slog.Logger, what string) (end func()) {
+	start, ends, ended := time.Now(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(sayEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ends:
+				return
+			case <-ticker.C:
+				log.Info(what, "for", time.Since(start).Round(time.Second))
+			}
+		}
+	}()
+	return func() { close(ends); <-ended }
 }
 
 // progressEvery is how often it is told how far a migration is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -106,7 +107,7 @@ CREATE INDEX detailed_history_agent ON detailed_history (agent, timestamp);
 
 // configure prepares a connection for the writer. It creates the schema if
 // the file holds nothing. Of a big file it checks what it can in checkTime.
-func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) error {
+func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration, log *slog.Logger) error {
 	conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(nil)
 
@@ -124,7 +125,10 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration) 
 		}
 		version, err := number(conn, `PRAGMA user_version`)
 		if err == nil && version < schemaVersion {
-			err = upgrade(ctx, conn)
+			start := time.Now()
+			if err = upgrade(ctx, conn, log); err == nil {
+				log.Info("history has been upgraded", "took", time.Since(start).Round(time.Millisecond))
+			}
 		}
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -48,9 +49,11 @@ INSERT OR REPLACE INTO agents SELECT agent, count(*), sum(` + rowSizeSQL + `), c
 `
 
 // upgrade gives the shares to a file of schema 4, which is as this one but for them.
-func upgrade(ctx context.Context, conn *sqlite.Conn) (err error) {
+func upgrade(ctx context.Context, conn *sqlite.Conn, log *slog.Logger) (err error) {
 	conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(nil)
+	log.Info("history is upgraded", "schema", schemaVersion)
+	defer saying(log, "history is upgraded")()
 	end, err := sqlitex.ImmediateTransaction(conn)
 	if err != nil {
 		return err

@@ -1,12 +1,15 @@
 package history
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -242,10 +245,64 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, [][]any{{"nas", int64(300)}, {"pi", int64(20)}}, table.Rows)
 	require.NoError(t, c.Close())
-	db := open(t, name)
+	var log strings.Builder
+	db, err := Open(t.Context(), name, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	defer db.Close()
+	assert.Regexp(t, `(?s)history is upgraded.*schema=5.*history has been upgraded.*took=`, log.String())
 	assert.Equal(t, [][]string{{"nas", "300", "0"}, {"pi", "20", "0"}}, query(t, db, `SELECT agent, rows, pruned FROM agents`))
 	assert.Equal(t, [][]string{{"5"}}, query(t, db, `PRAGMA user_version`))
 	consistent(t, db)
 	require.NoError(t, db.Record(t.Context(), of("nas", 400, noon)))
 	consistent(t, db)
 }
+
+// TestSaying: what takes long is said again and again, until it ends.
+func TestSaying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		end := saying(slog.New(slog.NewTextHandler(&log, nil)), "history is upgraded")
+		time.Sleep(2*sayEvery + time.Second)
+		end()
+		assert.Equal(t, 2, strings.Count(log.String(), "history is upgraded"), log.String())
+		assert.Contains(t, log.String(), "for=4s")
+	})
+}
+
+// TestUpgradeInterrupted: an upgrade that is ended leaves the file as it was, or as it is to be,
+// and the next one makes up for it.
+func TestUpgradeInterrupted(t *testing.T) {
+	name := version4(t, of("nas", 5000, noon))
+	for wait := time.Duration(0); ; wait = 2*wait + time.Millisecond {
+		ctx, cancel := context.WithCancel(t.Context())
+		db, err := Open(ctx, name, Options{Logger: slog.New(slog.NewTextHandler(writerFunc(func(b []byte) (int, error) {
+			// It has begun.
+			if wait == 0 {
+				cancel()
+			}
+			time.AfterFunc(wait, cancel)
+			return len(b), nil
+		}), nil))})
+		cancel()
+		if wait == 0 || err != nil {
+			require.ErrorIs(t, err, context.Canceled)
+			conn, err := sqlite.OpenConn(name, sqlite.OpenReadOnly)
+			require.NoError(t, err)
+			version, err := number(conn, `PRAGMA user_version`)
+			require.NoError(t, err)
+			shares, err := number(conn, `SELECT count(*) FROM sqlite_schema WHERE name IN ('agents', 'detailed_history_agent')`)
+			require.NoError(t, err)
+			assert.Equal(t, map[int64]int64{4: 0, 5: 2}[version], shares, "all or nothing of it is there")
+			require.NoError(t, conn.Close())
+			continue
+		}
+		defer db.Close()
+		assert.Equal(t, [][]string{{"nas", "5000", "0"}}, query(t, db, `SELECT agent, rows, pruned FROM agents`))
+		consistent(t, db)
+		return
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

@@ -161,8 +161,8 @@ func (a *app) setHome() {
 	}
 }
 
-// openHistory calls slow if an older history is taken over and that takes a while, or if
-// the history cannot be opened now: agents then keep what is not recorded, until it can. It
+// openHistory calls slow if to open the history takes a while, such as to take over an older
+// one, or if it cannot be opened now: agents then keep what is not recorded, until it can. It
 // fails only if another server records into the file: two of them would count what the
 // other's agents do.
 func (a *app) openHistory(ctx context.Context, slow func()) error {
@@ -204,6 +204,9 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 	return nil
 }
 
+// slowOpening is how long the window waits for the history, which may have to be upgraded.
+const slowOpening = time.Second
+
 // How long it is until a history that cannot be opened is tried again.
 const (
 	firstOpening = time.Second
@@ -211,11 +214,14 @@ const (
 )
 
 func (a *app) openFile(ctx context.Context, slow func()) (*history.DB, error) {
+	const meanwhile = "; connections are shown meanwhile and recorded after that"
+	a.monitor.Problem("taking over", a.cfg.history+" is being opened"+meanwhile)
 	defer a.monitor.Problem("taking over", "")
+	defer time.AfterFunc(slowOpening, slow).Stop()
 	return history.Open(ctx, a.cfg.history, history.Options{
 		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
 			if done < total {
-				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%; connections are shown meanwhile and recorded after that", a.cfg.history, 100*done/max(1, total)))
+				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%", a.cfg.history, 100*done/max(1, total))+meanwhile)
 				a.monitor.Publish()
 				slow()
 			}

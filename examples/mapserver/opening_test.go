@@ -12,10 +12,40 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/history"
 )
+
+// TestHistoryThatOpensSlowly: while a history is being opened, for as long as that takes, the
+// server is there and says so.
+func TestHistoryThatOpensSlowly(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "h.sqlite")
+	db, err := history.Open(t.Context(), name, history.Options{})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	// As long as this has it locked, less than the 5 seconds after which it is given up.
+	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, sqlitex.ExecuteScript(conn, `PRAGMA locking_mode = EXCLUSIVE; CREATE TABLE other (a);`, nil))
+	var log bytes.Buffer
+	a, err := start(t.Context(), config{configDir: dir, dataDir: dir, noLocal: true, rules: filepath.Join(dir, "connmaprc"), history: name}, slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(t, err)
+	defer a.stop()
+	assert.NotContains(t, log.String(), "until it can be opened")
+	problems := func() string {
+		a.monitor.Publish()
+		return fmt.Sprint(a.monitor.State().Problems)
+	}
+	assert.Contains(t, problems(), name+" is being opened; connections are shown meanwhile and recorded after that")
+	require.NoError(t, conn.Close())
+	assert.True(t, poll(time.Minute, 10*time.Millisecond, func() bool { return problems() == "[]" }), "%s", problems())
+}
 
 // TestHistoryThatOpensLater: while the history cannot be opened nothing is acknowledged, and
 // what came meanwhile is recorded as soon as it can.

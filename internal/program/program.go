@@ -20,7 +20,7 @@ import (
 
 // Grace is how long a program may take to end by itself after SIGINT or SIGTERM. Work that
 // cannot be interrupted, such as sorting a table or waiting for a disk, is then left.
-const Grace = 800 * time.Millisecond
+const Grace = 700 * time.Millisecond
 
 var errInterrupted = errors.New("interrupted")
 
