@@ -266,16 +266,16 @@ func (r *Registry) Revoke(who string) (a Registered, err error) {
 }
 
 // Approve lets an agent report that waits for it, named by its name or the beginning of its
-// key, and returns it. It is no error if it may report already.
+// key, and returns it as it was: it is no error if it did not wait.
 func (r *Registry) Approve(who string) (a Registered, err error) {
 	err = r.update(func(l agents) (changed bool, err error) {
 		found, err := l.find(who)
 		if err != nil {
 			return false, err
 		}
-		changed, found.Waiting = found.Waiting, false
 		a = *found
-		return changed, nil
+		found.Waiting = false
+		return a.Waiting, nil
 	})
 	return a, err
 }

@@ -245,8 +245,10 @@ func TestApprove(t *testing.T) {
 	a, err := other.Approve("nas")
 	require.NoError(t, err)
 	assert.Equal(t, all[0].Key, a.Key)
-	_, err = other.Approve("nas")
+	assert.True(t, a.Waiting, "it had waited")
+	a, err = other.Approve("nas")
 	assert.NoError(t, err)
+	assert.False(t, a.Waiting, "it waits no more")
 	_, err = other.Approve("nobody")
 	assert.Error(t, err)
 	eventually(t, "the server learns of it", func() bool {

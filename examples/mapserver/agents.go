@@ -56,6 +56,10 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
+		if !a.Waiting {
+			fmt.Fprintf(stdout, "%s did not wait for it; mapserver agents list shows who does.\n", a.Name)
+			return nil
+		}
 		fmt.Fprintf(stdout, "%s may report; it tries again within five minutes.\n", a.Name)
 		return nil
 	case "revoke2":
