@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -189,6 +190,19 @@ func TestApprovalIsRemembered(t *testing.T) {
 		require.NoError(t, a.listen())
 		assert.Nil(t, a.listener, "asked for %v", asked)
 	}
+}
+
+// TestLongNamesInList: an agent cannot push what the list says of others out of sight.
+func TestLongNamesInList(t *testing.T) {
+	dir := t.TempDir()
+	line := `[{"key":"%s","name":"%s","addr":"192.0.2.1","joined":"2026-01-01T00:00:00Z","seen":"2026-01-01T00:00:00Z"}]`
+	key := strings.Repeat("ab", 32)
+	require.NoError(t, os.WriteFile(registryFile(dir), fmt.Appendf(nil, line, key, strings.Repeat("é", 120)), 0o600))
+	out, err := ask(t, "agents", "list", "-config", dir)
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^`+strings.Repeat("é", 39)+`…  192\.0\.2\.1 .* abababababab  may report$`, out)
+	_, err = ask(t, "agents", "revoke", key[:12], "-config", dir)
+	assert.NoError(t, err)
 }
 
 // TestListenFallback: where another program has the default port, as connmapperl's server,

@@ -23,7 +23,8 @@ func Harmful(r rune) bool {
 	}
 	// Cf are the formatting characters, most bidirectional and zero-width ones among them;
 	// the other default-ignorable ones are invisible as well.
-	return r == utf8.RuneError ||
+	// The empty pattern of Braille is no blank, but looks like one.
+	return r == utf8.RuneError || r == 0x2800 ||
 		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
