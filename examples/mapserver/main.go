@@ -81,7 +81,11 @@ type config struct {
 func (c *config) readPassword(stderr io.Writer) error {
 	if c.passwordFile == "" {
 		c.password = os.Getenv("CONNMAP_PASSWORD")
-		return nil
+		return os.Unsetenv("CONNMAP_PASSWORD") // the command of -sound need not know it
+	}
+	var err error
+	if c.password, err = private.ReadLine(c.passwordFile); err != nil {
+		return fmt.Errorf("-password-file: %w", err)
 	}
 	notice, err := private.Close(c.passwordFile, private.Given)
 	if err != nil {
@@ -90,11 +94,6 @@ func (c *config) readPassword(stderr io.Writer) error {
 	if notice != "" {
 		fmt.Fprintln(stderr, "mapserver:", notice)
 	}
-	b, err := private.Read(c.passwordFile)
-	if err != nil {
-		return fmt.Errorf("-password-file: %w", err)
-	}
-	c.password = strings.TrimSpace(string(b))
 	return nil
 }
 
