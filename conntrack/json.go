@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // MarshalJSON returns the event as one flat object without line breaks, in this
@@ -109,7 +111,7 @@ func appendField(b []byte, name, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			quoted, _ := json.Marshal(s) // a string has no error
-			return append(b, quoted...)
+			return terminal.EscapeJSON(b, quoted)
 		}
 	}
 	return append(append(append(b, '"'), s...), '"')

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 func TestEventMarshalJSON(t *testing.T) {
@@ -78,7 +80,7 @@ type processJSON struct {
 // TestEventJSONLikeTwin compares with what encoding/json makes of a struct.
 func TestEventJSONLikeTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	texts := []string{"", "sshd", "a b", "<x>&y", "q\"\\", "tab\t", "\x7f", "é漢", "bad\xff", "\u2028", "/usr/bin/long name"}
+	texts := []string{"", "sshd", "a b", "<x>&y", "q\"\\", "tab\t", "\x7f", "é漢", "bad\xff", "\u2028", "\u009b31m\u202e\U000e0001", "\ufffd", "/usr/bin/long name"}
 	process := func() Process {
 		p := Process{PID: r.IntN(3), Comm: texts[r.IntN(len(texts))], Exe: texts[r.IntN(len(texts))]}
 		if r.IntN(3) == 0 {
@@ -124,6 +126,8 @@ func TestEventJSONLikeTwin(t *testing.T) {
 		require.NoError(t, err)
 		got, err := e.MarshalJSON()
 		require.NoError(t, err)
-		require.Equal(t, string(b), string(got))
+		require.Equal(t, string(terminal.EscapeJSON(nil, b)), string(got))
+		require.False(t, strings.ContainsFunc(string(got), terminal.Harmful), "%q", got)
+		require.JSONEq(t, string(b), string(got))
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // A RowWriter writes an answer. Begin, then Row for each row, then End.
@@ -185,6 +187,7 @@ func plain(v any) string {
 type jsonWriter struct {
 	w    *bufio.Writer
 	keys []string
+	text []byte
 }
 
 func (j *jsonWriter) Begin(columns []Column) error {
@@ -197,7 +200,7 @@ func (j *jsonWriter) Begin(columns []Column) error {
 		if i == 0 {
 			sep = "{"
 		}
-		j.keys = append(j.keys, sep+string(key)+":")
+		j.keys = append(j.keys, sep+string(terminal.EscapeJSON(nil, key))+":")
 	}
 	return nil
 }
@@ -212,7 +215,8 @@ func (j *jsonWriter) Row(row []any) error {
 			return err
 		}
 		j.w.WriteString(j.keys[i])
-		j.w.Write(b)
+		j.text = terminal.EscapeJSON(j.text[:0], b)
+		j.w.Write(j.text)
 	}
 	_, err := j.w.WriteString("}\n")
 	return err

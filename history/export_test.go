@@ -38,7 +38,7 @@ func TestExport(t *testing.T) {
 		write(t, "csv", exported, rows...))
 	assert.Equal(t, `{"n":1,"text":"plain","real":0.5}
 {"n":-20,"text":"a \"quoted\", text\nof two lines","real":null}
-{"n":null,"text":"\u001b[2J`+"\u202e"+`evil\ufffd=1+1","real":null}
+{"n":null,"text":"\u001b[2J\u202eevil\ufffd=1+1","real":null}
 {"n":7,"text":"`+strings.Repeat("Ω", 100)+`","real":1e+21}
 `, write(t, "json", exported, rows...))
 	assert.Equal(t, `  n  text                                                           real
@@ -51,6 +51,7 @@ func TestExport(t *testing.T) {
 
 	blob := []Column{{Name: "b", Type: "blob"}}
 	assert.Equal(t, "{\"b\":\"AP8=\"}\n", write(t, "json", blob, []any{[]byte{0, 255}}))
+	assert.Equal(t, "{\"\\u009b\":\"\\u009b31m\\u007f\\u202e\"}\n", write(t, "json", []Column{{Name: "\u009b"}}, []any{"\u009b31m\x7f\u202e"}), "no terminal at the end of a pipe obeys it")
 	assert.Equal(t, "b\n", write(t, "csv", blob))
 	assert.Empty(t, write(t, "json", blob))
 	_, err := NewRowWriter("xml", "", nil)

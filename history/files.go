@@ -260,11 +260,14 @@ func textOf(conn *sqlite.Conn, query string) (s string, err error) {
 	return s, err
 }
 
-// lockFile locks a file of the given name until the result is closed. It is not the
+// lockFile locks a file beside a history until the result is closed. It is not the
 // database: SQLite's own locks would end when it is closed.
-func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+func lockFile(history string) (*os.File, error) {
+	name := history + ".lock"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		giveTo(f, history)
+	} else if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()

@@ -236,7 +236,7 @@ func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
 // lockName takes the lock beside the file, which it makes only for a history.
 func (db *DB) lockName() (err error) {
 	if db.lock == nil {
-		db.lock, err = lockFile(db.path + ".lock")
+		db.lock, err = lockFile(db.path)
 	}
 	return err
 }

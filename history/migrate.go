@@ -75,6 +75,7 @@ func migrate(ctx context.Context, path string, from origin, o *Options) (err err
 	if err != nil {
 		return err
 	}
+	giveTo(f, path)
 	f.Close()
 	fresh = f.Name()
 	kept, err := aside(path, "before-migration")

@@ -14,6 +14,7 @@ func (db *DB) makeReserve() {
 	if err != nil {
 		return // it is there, or cannot be
 	}
+	giveTo(f, db.path)
 	err = allocate(f, reserveSize)
 	f.Close()
 	if err != nil {

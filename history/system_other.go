@@ -20,3 +20,5 @@ func allocate(f *os.File, size int64) error {
 
 // links returns how many names a file has, as far as that is known.
 func links(fs.FileInfo) uint64 { return 1 }
+
+func giveTo(*os.File, string) {}

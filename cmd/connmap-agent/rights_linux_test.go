@@ -167,4 +167,5 @@ func TestReadmeRights(t *testing.T) {
 	for _, s := range []confine.Set{confine.Following, confine.Polling, confine.Serving} {
 		assert.Contains(t, string(b), "| "+s.String()+" |")
 	}
+	assert.Contains(t, string(b), "`mapserver` keeps "+confine.Set(confine.Giving).String()+" too")
 }

@@ -64,23 +64,22 @@ func (o *options) readSecret(ctx context.Context, stderr io.Writer) (string, err
 			name = filepath.Join(dir, secretFile)
 		}
 	}
+	s, err := private.ReadLine(name)
+	if o.tokenFile == "" && errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("no token: connmap-agent HOST - reads it from standard input; CONNMAP_TOKEN, -token-file or %s may hold it too. mapserver token prints it", name)
+	}
+	if err != nil {
+		return "", err
+	}
+	if s == "" {
+		return "", fmt.Errorf("%s is empty: it is to hold the token that mapserver token prints, or the password", name)
+	}
 	notice, err := private.Close(name, private.Given)
 	if err != nil {
 		notice = err.Error() // it may be as its owner wants it
 	}
 	if notice != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", notice)
-	}
-	b, err := private.Read(name)
-	if o.tokenFile == "" && err != nil {
-		return "", fmt.Errorf("no token: connmap-agent HOST - reads it from standard input; CONNMAP_TOKEN, -token-file or %s may hold it too. mapserver token prints it", name)
-	}
-	if err != nil {
-		return "", err
-	}
-	s := strings.TrimSpace(string(b))
-	if s == "" {
-		return "", fmt.Errorf("%s is empty: it is to hold the token that mapserver token prints, or the password", name)
 	}
 	return s, nil
 }
@@ -215,9 +214,9 @@ func (o *options) readKey() (key ed25519.PrivateKey, notice string, err error) {
 		}
 		name = filepath.Join(dir, "agent-key.pem")
 	}
-	if notice, err = private.Close(name, private.Own); err != nil {
+	notice = private.Look(name, private.Own)
+	if key, err = feed.LoadKey(name); err != nil {
 		return nil, "", err
 	}
-	key, err = feed.LoadKey(name)
-	return key, notice, err
+	return key, notice, nil
 }

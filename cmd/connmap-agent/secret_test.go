@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -95,6 +96,26 @@ func TestOwnKey(t *testing.T) {
 	var stderr bytes.Buffer
 	comes(t, d, &stderr, "-key", "/dev/null/key", "-name", "odd", addr, id.Token().String())
 	assert.Contains(t, stderr.String(), "needs the token each time")
+}
+
+// TestOtherFilesAreLeftAlone: what is no token, no password and no key keeps its mode: a file
+// of the system that is named by mistake is not closed to all other users.
+func TestOtherFilesAreLeftAlone(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no modes here")
+	}
+	name := filepath.Join(t.TempDir(), "hosts")
+	require.NoError(t, os.WriteFile(name, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644))
+	require.NoError(t, os.Chmod(name, 0o644))
+	var said bytes.Buffer
+	_, err := (&options{tokenFile: name}).readSecret(t.Context(), &said)
+	assert.ErrorContains(t, err, name+" is no file with a token or a password")
+	_, notice, err := (&options{key: name}).readKey()
+	assert.ErrorContains(t, err, "damaged")
+	assert.Empty(t, said.String()+notice)
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o644), info.Mode().Perm())
 }
 
 // TestShortPassword: connmapperl's command line works with any password that it took.

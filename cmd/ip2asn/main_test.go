@@ -200,6 +200,18 @@ func TestContent(t *testing.T) {
 	assert.NotContains(t, strings.SplitAfter(out, "\n")[0], "missing")
 }
 
+// TestHistoryInDataFolder: the files of a history, which servers keep there, are no tables.
+func TestHistoryInDataFolder(t *testing.T) {
+	dir := t.TempDir()
+	for _, suffix := range []string{"", ".lock", ".reserve", "-wal", "-shm", ".corrupt-2026-01-02T03-04-05Z", ".before-migration-2026-01-02T03-04-05Z"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "history.sqlite"+suffix), make([]byte, 1<<12), 0o600))
+	}
+	out, errs, err := ask(t, dir, "", "8.0.0.1")
+	require.NoError(t, err)
+	assert.Empty(t, errs)
+	assert.Contains(t, out, "8.0.0.1")
+}
+
 // BenchmarkBulk answers a million addresses with all real data there are, as the
 // command does; files are opened anew each time.
 func BenchmarkBulk(b *testing.B) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -147,7 +148,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 			return Registered{}, errApproval
 		}
 		r := Registered{Name: a.Name}
-		if s.Registry != nil && s.Registry.named(a.Name) || folded(a.Name) == folded(s.Name) {
+		if s.Registry != nil && s.Registry.named(a.Name) || alike(a.Name, s.Name) {
 			r.Name = clean(a.Name[:min(len(a.Name), mostText-len(keyless))]) + keyless
 			log.Warn("an agent without a key has the name of a known one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
 		}
@@ -180,7 +181,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 	switch {
 	case r.Waiting:
 		return r, fmt.Errorf("agent %q, key %.12s: %w", r.Name, key, errApproval)
-	case r.Name != a.Name:
+	case !strings.HasPrefix(a.Name, r.Name): // one that is too long is cut
 		log.Warn("a new agent has the name of another one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
 	default:
 		log.Info("a new agent has joined", "agent", r.Name, "addr", a.Addr, "key", key.String())

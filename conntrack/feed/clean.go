@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"strings"
 	"unique"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -15,13 +14,6 @@ const mostText = 256
 // of at most 256 bytes without control, formatting, bidirectional and
 // invisible characters.
 func clean(s string) string { return terminal.Clean(s, mostText) }
-
-// cleanName makes a name from another host safe to show, and hard to take for another one:
-// without blanks but single spaces between words.
-func cleanName(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
-
-// folded returns what two names have in common that are taken for the same.
-func folded(name string) string { return strings.ToLower(cleanName(name)) }
 
 // cut returns the beginning of s, at most 256 bytes that end with a whole
 // character if s is UTF-8.

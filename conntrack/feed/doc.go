@@ -100,7 +100,8 @@
 // for longer. New keys within a minute are at most as many as agents may be, and half of
 // that, or 100, from one source. A server may ask that somebody approves new keys (field
 // Approve): of those that wait there are at most 1,000, and the oldest of the network that has
-// most makes room. Names differ in more than blanks and the case of letters; an agent without
+// most makes room. Names differ in more than blanks, the case of letters, marks on them, and
+// letters of Greek, Cyrillic and the like that look like Latin ones; an agent without
 // a key that calls itself as another one is called bears that name with " (no key)". Refusals are
 // logged once a minute for each reason, with their count. Texts are cut to 256 bytes and
 // cleaned of what cannot be shown. What a frame allocates is in proportion to its bytes.

@@ -125,12 +125,32 @@ func TestSecretsAreClosed(t *testing.T) {
 	if _, err := os.Stat(others); err != nil {
 		t.Skip(err)
 	}
-	_, err = LoadKey(others)
-	assert.ErrorContains(t, err, "feed: /proc/self/status may be used by others (mode 0444)")
 	link := t.TempDir()
 	require.NoError(t, os.Symlink(others, filepath.Join(link, "server-secret")))
 	_, err = LoadIdentity(link)
 	assert.ErrorContains(t, err, "may be used by others")
+}
+
+// TestNoKeyIsLeftAlone: what is no key of an agent keeps its mode, whoever has named it.
+func TestNoKeyIsLeftAlone(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no modes here")
+	}
+	name := filepath.Join(t.TempDir(), "hosts")
+	id, err := LoadIdentity(filepath.Dir(name))
+	require.NoError(t, err)
+	require.NotNil(t, id)
+	another, err := os.ReadFile(filepath.Join(filepath.Dir(name), "server-key.pem"))
+	require.NoError(t, err)
+	for _, text := range []string{"127.0.0.1 localhost\n", string(another), ""} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o644))
+		require.NoError(t, os.Chmod(name, 0o644))
+		_, err := LoadKey(name)
+		assert.ErrorContains(t, err, "damaged")
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o644), info.Mode().Perm(), text)
+	}
 }
 
 // TestLinkIsNotWrittenThrough: a symbolic link in the place of a key has nothing made where

@@ -43,7 +43,7 @@ func (k *Key) UnmarshalText(text []byte) error {
 // the right from others, and fails if it cannot. If there is no file it makes one, and the
 // folder too.
 func LoadKey(name string) (ed25519.PrivateKey, error) {
-	b, err := readOwn(name)
+	b, err := private.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			return nil, fmt.Errorf("feed: %w", err)
@@ -55,7 +55,7 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 		if err := writeKey(name, key); err != nil {
 			return nil, err
 		}
-		b, err = readOwn(name) // another agent may have been first
+		b, err = private.Read(name) // another agent may have been first
 		if err != nil {
 			return nil, fmt.Errorf("feed: %w", err)
 		}
@@ -65,6 +65,10 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 	if block, _ := pem.Decode(b); block != nil {
 		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
 			if key, ok := key.(ed25519.PrivateKey); ok {
+				// A copy or an archive may have opened it to others.
+				if _, err := private.Close(name, private.Own); err != nil {
+					return nil, fmt.Errorf("feed: %w", err)
+				}
 				return key, nil
 			}
 		}

@@ -434,7 +434,7 @@ func TestRowSize(t *testing.T) {
 func TestCleanedNames(t *testing.T) {
 	for in, want := range map[string]string{
 		"ssh": "ssh", "Grüße 東京 🎉": "Grüße 東京 🎉", "\x1b[31mred\a": "[31mred", "a\u202eb\u2066c": "abc", "\u200b\u200d\ufeffx\u2060": "x",
-		"a\u0085b\u009bc": "abc", "\xff\xfeok\xc3": "ok", "line\r\nbreak\u2028": "linebreak", "\u3164\u115f\ufe0fblank\u034f": "blank",
+		"a\u0085b\u009bc": "abc", "\xff\xfeok\xc3": "ok", "line\r\nbreak\u2028": "linebreak", "\u3164\u115f\ufe0fblank\u034f\u2800": "blank",
 		strings.Repeat("é", 200): strings.Repeat("é", 128), "x" + strings.Repeat("é", 200): "x" + strings.Repeat("é", 127),
 		strings.Repeat("\x00", 1024) + "far": "",
 	} {

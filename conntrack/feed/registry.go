@@ -46,7 +46,7 @@ type Registry struct {
 
 	mu      sync.Mutex
 	agents  agents
-	names   map[string]bool       // of those not revoked, in lower case
+	names   names                 // of those that may report
 	places  map[netip.Prefix]bool // where they joined from
 	file    fs.FileInfo           // when it was read last; nil: there was none
 	pending []enrolment
@@ -115,10 +115,10 @@ func (r *Registry) read() (bool, error) {
 // set takes in what the file holds.
 func (r *Registry) set(list agents, info fs.FileInfo) {
 	r.agents, r.file = list, info
-	r.names, r.places = make(map[string]bool, len(list)), make(map[netip.Prefix]bool, len(list))
+	r.names, r.places = make(names, 2*len(list)), make(map[netip.Prefix]bool, len(list))
 	for _, a := range list {
 		if a.Revoked.IsZero() && !a.Waiting {
-			r.names[folded(a.Name)] = true
+			r.names.add(a.Name)
 			r.place(a)
 		}
 	}
@@ -137,11 +137,11 @@ func (r *Registry) knows(source netip.Prefix) bool {
 	return r.places[source]
 }
 
-// named reports whether an agent has a name, in whatever case.
+// named reports whether an agent has a name, or one that is taken for it.
 func (r *Registry) named(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.names[folded(name)]
+	return r.names.has(name)
 }
 
 func parseRegistry(b []byte) (agents, error) {
@@ -152,7 +152,7 @@ func parseRegistry(b []byte) (agents, error) {
 	if len(list) > mostRegistered {
 		return nil, fmt.Errorf("it has more than %d agents", mostRegistered)
 	}
-	all, names := make(agents, len(list)), make(map[string]bool, len(list))
+	all, taken := make(agents, len(list)), make(map[string]bool, len(list))
 	for i := range list {
 		a := &list[i]
 		a.Name, a.Addr = clean(a.Name), clean(a.Addr)
@@ -160,10 +160,10 @@ func parseRegistry(b []byte) (agents, error) {
 			return nil, fmt.Errorf("agent %d: no key, or one of another agent", i+1)
 		}
 		if a.Revoked.IsZero() {
-			if a.Name == "" || names[a.Name] {
+			if a.Name == "" || taken[a.Name] {
 				return nil, fmt.Errorf("agent %d: no name, or one of another agent", i+1)
 			}
-			names[a.Name] = true
+			taken[a.Name] = true
 		}
 		all[a.Key] = a
 	}
@@ -266,16 +266,16 @@ func (r *Registry) Revoke(who string) (a Registered, err error) {
 }
 
 // Approve lets an agent report that waits for it, named by its name or the beginning of its
-// key, and returns it. It is no error if it may report already.
+// key, and returns it as it was: it is no error if it did not wait.
 func (r *Registry) Approve(who string) (a Registered, err error) {
 	err = r.update(func(l agents) (changed bool, err error) {
 		found, err := l.find(who)
 		if err != nil {
 			return false, err
 		}
-		changed, found.Waiting = found.Waiting, false
 		a = *found
-		return changed, nil
+		found.Waiting = false
+		return a.Waiting, nil
 	})
 	return a, err
 }
@@ -304,8 +304,8 @@ func (r *Registry) Rename(who, name string) error {
 			return false, err
 		}
 		for _, other := range l {
-			if other != found && other.Revoked.IsZero() && folded(other.Name) == folded(name) {
-				return false, fmt.Errorf("feed: an agent is called %q already: rename or revoke that one first", other.Name)
+			if other != found && other.Revoked.IsZero() && alike(other.Name, name) {
+				return false, fmt.Errorf("feed: an agent is called %q, which looks the same: rename or revoke that one first", other.Name)
 			}
 		}
 		found.Name = name
@@ -452,11 +452,11 @@ func (r *Registry) enrolAll() {
 			return
 		}
 		err := r.update(func(l agents) (bool, error) {
-			names, waiting := make(map[string]bool, len(l)), []*Registered(nil)
+			taken, waiting := make(names, 2*len(l)), []*Registered(nil)
 			numbers := make(map[string]int) // of those that ask for one name
 			for _, a := range l {
 				if a.Revoked.IsZero() {
-					names[folded(a.Name)] = true
+					taken.add(a.Name)
 				}
 				if a.Waiting && a.Revoked.IsZero() {
 					waiting = append(waiting, a)
@@ -476,11 +476,11 @@ func (r *Registry) enrolAll() {
 					return false, fmt.Errorf("feed: %s has as many agents as it may: revoke or remove old ones", r.name)
 				}
 				a := e.Registered
-				for names[folded(a.Name)] || folded(a.Name) == folded(e.own) {
+				for taken.has(a.Name) || alike(a.Name, e.own) {
 					numbers[e.Name]++
 					a.Name = fmt.Sprintf("%s #%d", e.Name, numbers[e.Name]+1)
 				}
-				names[folded(a.Name)] = true
+				taken.add(a.Name)
 				l[a.Key] = &a
 				if a.Waiting {
 					waiting = append(waiting, &a)

@@ -245,8 +245,10 @@ func TestApprove(t *testing.T) {
 	a, err := other.Approve("nas")
 	require.NoError(t, err)
 	assert.Equal(t, all[0].Key, a.Key)
-	_, err = other.Approve("nas")
+	assert.True(t, a.Waiting, "it had waited")
+	a, err = other.Approve("nas")
 	assert.NoError(t, err)
+	assert.False(t, a.Waiting, "it waits no more")
 	_, err = other.Approve("nobody")
 	assert.Error(t, err)
 	eventually(t, "the server learns of it", func() bool {
@@ -303,25 +305,35 @@ func TestFloodPushesNobodyOut(t *testing.T) {
 	assert.Len(t, waiting, mostUnapproved-9)
 }
 
-// TestNamesThatLookAlike: nor does a blank or the case of letters make a name another one.
+// TestNamesThatLookAlike: nor does a blank, the case of letters or another alphabet make a
+// name another one.
 func TestNamesThatLookAlike(t *testing.T) {
 	r := newRegistry(t)
-	for i, name := range []string{"NAS", " nas", "NAS\u00a0", "Nas  ", "nas (no key)", "two  words"} {
+	for i, name := range []string{"NAS", " nas", "NAS\u00a0", "Nas  ", "nas (no key)", "two  words",
+		"N\u0410S", "\u039d\u0391S", "\uff2e\uff21\uff33", "\U0001d40d\U0001d41aS", "NAS\u2800", "nas\u0301", "n\u00e1s", "na\u0455", "N\u0332A\u0332S\u0332"} {
 		_, err := r.enrol(Registered{Key: Key{byte(i + 1)}, Name: name, Joined: time.Now()}, "Map")
 		require.NoError(t, err)
 	}
 	all, err := r.All()
 	require.NoError(t, err)
-	seen := map[string]bool{}
+	require.Len(t, all, 15)
+	seen, numbered := names{}, 0
 	for _, a := range all {
-		assert.False(t, seen[folded(a.Name)], a.Name)
-		seen[folded(a.Name)] = true
+		assert.False(t, seen.has(a.Name), a.Name)
+		seen.add(a.Name)
+		if strings.Contains(a.Name, "#") {
+			numbered++
+		}
 	}
-	assert.True(t, seen["two words"])
+	assert.Equal(t, 13, numbered, "of those that look like NAS all but one")
+	assert.True(t, seen.has("two words"))
+	assert.False(t, seen.has("nass"))
 	assert.Error(t, r.Rename("two words", "nas"))
 	assert.Error(t, r.Rename("two words", "x "))
 	assert.NoError(t, r.Rename("two words", "Two Words"))
+	assert.Error(t, r.Rename("two words", "n\u0430s"))
 	assert.True(t, r.named("\tNAS  "))
+	assert.True(t, r.named("N\u0410\u0405"))
 	a, err := r.enrol(Registered{Key: Key{99}, Name: "map", Joined: time.Now()}, "Map")
 	require.NoError(t, err)
 	assert.Equal(t, "map #2", a.Name)

@@ -17,6 +17,8 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 )
 
+const longestName = 40 // of an agent in a table, in characters
+
 func configDir() string { return filepath.Join(xdg.ConfigHome, "connmap") }
 
 func registryFile(dir string) string { return filepath.Join(dir, "agents.json") }
@@ -55,6 +57,10 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 		a, err := r.Approve(f.Arg(1))
 		if err != nil {
 			return err
+		}
+		if !a.Waiting {
+			fmt.Fprintf(stdout, "%s did not wait for it; mapserver agents list shows who does.\n", a.Name)
+			return nil
 		}
 		fmt.Fprintf(stdout, "%s may report; it tries again within five minutes.\n", a.Name)
 		return nil
@@ -108,9 +114,17 @@ func list(r *feed.Registry, out io.Writer) error {
 		case a.Waiting:
 			state = "waits for approval"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.12s\t%s\n", a.Name, a.Addr, shortTime(a.Joined), shortTime(a.Seen), a.Key, state)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.12s\t%s\n", shortName(a.Name), a.Addr, shortTime(a.Joined), shortTime(a.Seen), a.Key, state)
 	}
 	return w.Flush()
+}
+
+// shortName leaves room for what else a line says; the beginning of a key names an agent too.
+func shortName(name string) string {
+	if r := []rune(name); len(r) > longestName {
+		return string(r[:longestName-1]) + "…"
+	}
+	return name
 }
 
 func shortTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }

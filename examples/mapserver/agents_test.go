@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -148,8 +150,59 @@ func TestApproveAgents(t *testing.T) {
 	out, err = ask(t, "agents", "list", "-config", dir)
 	require.NoError(t, err)
 	assert.Contains(t, out, "may report")
+	out, err = ask(t, "agents", "approve", "nas", "-config", dir)
+	require.NoError(t, err)
+	assert.Contains(t, out, "nas did not wait for it")
 	_, err = ask(t, "agents", "approve", "nobody", "-config", dir)
 	assert.ErrorContains(t, err, "no agent is called")
+}
+
+// TestApprovalIsRemembered: a server that was started with -approve once asks for approval
+// until somebody ends that, however it is started meanwhile.
+func TestApprovalIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	for i, tt := range []struct {
+		args []string
+		want bool
+	}{
+		{nil, false}, {[]string{"-approve"}, true}, {nil, true}, {[]string{"-max-agents", "7"}, true},
+		{[]string{"-approve=false"}, false}, {nil, false}, {[]string{"-approve=true"}, true}, {nil, true},
+	} {
+		cfg, err := parse(tt.args, io.Discard)
+		require.NoError(t, err)
+		cfg.configDir, cfg.listen, cfg.fallback = dir, "127.0.0.1:0", false
+		a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+		require.NoError(t, a.listen())
+		require.NotNil(t, a.listener)
+		a.listener.Close()
+		assert.Equal(t, tt.want, a.approve, "start %d, %v", i+1, tt.args)
+		var out bytes.Buffer
+		a.greet(&out)
+		assert.Equal(t, tt.want, strings.Contains(out.String(), "A new one waits for mapserver agents approve; -approve=false ends that."), out.String())
+	}
+	_, err := parse([]string{"-approve=perhaps"}, io.Discard)
+	assert.ErrorContains(t, err, "approve")
+	// What cannot be known or kept lets nobody in.
+	require.NoError(t, os.Remove(filepath.Join(dir, "agents-approve")))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "agents-approve", "full"), 0o700))
+	for _, asked := range []bool{false, true} {
+		a := &app{cfg: config{configDir: dir, listen: "127.0.0.1:0", approve: &asked}, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+		require.NoError(t, a.listen())
+		assert.Nil(t, a.listener, "asked for %v", asked)
+	}
+}
+
+// TestLongNamesInList: an agent cannot push what the list says of others out of sight.
+func TestLongNamesInList(t *testing.T) {
+	dir := t.TempDir()
+	line := `[{"key":"%s","name":"%s","addr":"192.0.2.1","joined":"2026-01-01T00:00:00Z","seen":"2026-01-01T00:00:00Z"}]`
+	key := strings.Repeat("ab", 32)
+	require.NoError(t, os.WriteFile(registryFile(dir), fmt.Appendf(nil, line, key, strings.Repeat("é", 120)), 0o600))
+	out, err := ask(t, "agents", "list", "-config", dir)
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^`+strings.Repeat("é", 39)+`…  192\.0\.2\.1 .* abababababab  may report$`, out)
+	_, err = ask(t, "agents", "revoke", key[:12], "-config", dir)
+	assert.NoError(t, err)
 }
 
 // TestListenFallback: where another program has the default port, as connmapperl's server,

@@ -42,6 +42,7 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
+	approve  bool          // take only agents that somebody has approved
 	geo      *geoip.DB     // the table of a file at the start, or nil
 	opened   chan struct{} // closed when the history can be asked, or there is none
 
@@ -104,7 +105,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 func (a *app) begin(ctx context.Context) {
 	m := a.monitor
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(mostFiles(), math.MaxInt32)), Approve: a.cfg.approve, Name: a.localName(), Logger: a.log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(mostFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
@@ -275,6 +276,10 @@ func (a *app) listen() error {
 		a.problem("registry", fmt.Errorf("%w; until then no agent can join", err))
 		return nil
 	}
+	if a.approve, err = a.cfg.approval(); err != nil {
+		a.problem("approve", fmt.Errorf("whether agents need approval cannot be read or kept: %w; until then no agent can join", err))
+		return nil
+	}
 	l, err := net.Listen("tcp", a.cfg.listen)
 	if a.cfg.fallback && errors.Is(err, syscall.EADDRINUSE) {
 		// Most likely connmapperl's server runs. Agents try both.
@@ -371,6 +376,9 @@ func (a *app) changed() {
 func (a *app) greet(out io.Writer) {
 	if a.listener != nil {
 		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token(), isTerminal(out))
+		if a.approve {
+			fmt.Fprint(out, "A new one waits for mapserver agents approve; -approve=false ends that.\n\n")
+		}
 	}
 	if a.monitor.Opening.Load() {
 		select {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +52,11 @@ func dropRights(args []string) {
 		env = append(env, fmt.Sprintf("%s=%d:%d", collectorVar, link, pid))
 		collector = &remote{link: os.NewFile(uintptr(link), "link to the collector"), pid: pid}
 	}
-	confinedWithout = "root's rights are kept: " + confine.Restart(confine.Serving, files, env).Error()
+	keep := confine.Set(confine.Serving)
+	if info, err := os.Stat(cfg.history); err == nil && info.Sys().(*syscall.Stat_t).Uid != 0 {
+		keep |= confine.Giving // else its owner could not record into it any more
+	}
+	confinedWithout = "root's rights are kept: " + confine.Restart(keep, files, env).Error()
 	if collector != nil {
 		collector.over(nil)
 	}

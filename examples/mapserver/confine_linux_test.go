@@ -154,6 +154,57 @@ func TestRootsMap(t *testing.T) {
 	assert.NotContains(t, said.String(), "no longer shown")
 }
 
+// TestRootsMapOfAnothersHistory: who asks or records the history of another user as root
+// leaves nothing beside it that keeps that user from it.
+func TestRootsMapOfAnothersHistory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, whose rights are dropped")
+	}
+	const other = 65534
+	program := buildMap(t)
+	dir := t.TempDir()
+	history := filepath.Join(dir, "h.sqlite")
+	env := append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
+	record := func(meanwhile func(pid int)) {
+		server := exec.Command(program, "-headless", "-listen", "none", "-no-local", "-history", history)
+		server.Env = env
+		var said voice
+		server.Stdout, server.Stderr = &said, &said
+		require.NoError(t, server.Start())
+		defer func() {
+			server.Process.Signal(os.Interrupt)
+			assert.NoError(t, server.Wait(), said.String())
+		}()
+		require.Eventually(t, func() bool { return strings.Contains(said.String(), "0 hosts,") }, time.Minute, 20*time.Millisecond, said.String())
+		meanwhile(server.Process.Pid)
+	}
+	files := func(least int) {
+		all, err := filepath.Glob(history + "*")
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, len(all), least)
+		for _, name := range all {
+			info, err := os.Stat(name)
+			require.NoError(t, err)
+			assert.EqualValues(t, other, info.Sys().(*syscall.Stat_t).Uid, name)
+		}
+	}
+	record(func(int) {})
+	for _, name := range []string{".lock", ".reserve"} {
+		require.NoError(t, os.Remove(history+name))
+	}
+	require.NoError(t, os.Chown(history, other, other))
+	ask := exec.Command(program, "-history", history, "-query", "SELECT 1")
+	ask.Env = env
+	out, err := ask.CombinedOutput()
+	require.NoError(t, err, string(out))
+	files(1)
+	record(func(pid int) {
+		files(5) // the log, its index, the lock and the reserve too
+		assert.Equal(t, map[string]string{"CapEff": "0000000000000403"}, statusOf(t, pid, "CapEff"))
+	})
+	files(3)
+}
+
 // TestRootsMapWithoutCollector: what collects may be killed; the map says so and goes on.
 func TestRootsMapWithoutCollector(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ type config struct {
 	listen             string
 	fallback           bool   // to feed.FallbackPort, if what listen names is taken
 	agents             int    // that may be linked at the same time
-	approve            bool   // take only agents that somebody has approved
+	approve            *bool  // take only agents that somebody has approved; nil: as it was set before
 	password           string // by which agents join too; empty: by none
 	passwordFile       string // that holds it; empty: none
 	rules              string // empty: found by findRules
@@ -80,7 +81,11 @@ type config struct {
 func (c *config) readPassword(stderr io.Writer) error {
 	if c.passwordFile == "" {
 		c.password = os.Getenv("CONNMAP_PASSWORD")
-		return nil
+		return os.Unsetenv("CONNMAP_PASSWORD") // the command of -sound need not know it
+	}
+	var err error
+	if c.password, err = private.ReadLine(c.passwordFile); err != nil {
+		return fmt.Errorf("-password-file: %w", err)
 	}
 	notice, err := private.Close(c.passwordFile, private.Given)
 	if err != nil {
@@ -89,11 +94,6 @@ func (c *config) readPassword(stderr io.Writer) error {
 	if notice != "" {
 		fmt.Fprintln(stderr, "mapserver:", notice)
 	}
-	b, err := private.Read(c.passwordFile)
-	if err != nil {
-		return fmt.Errorf("-password-file: %w", err)
-	}
-	c.password = strings.TrimSpace(string(b))
 	return nil
 }
 
@@ -164,7 +164,11 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join, by default :%d where another program has that one; none: no agents", feed.FallbackPort))
 	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
-	f.BoolVar(&cfg.approve, "approve", false, "a new agent reports only after mapserver agents approve (default when it has shown the token)")
+	f.BoolFunc("approve", "a new agent reports only after mapserver agents approve, from now on and until -approve=false (default as it was set last, at first when it has shown the token)", func(s string) error {
+		yes, err := strconv.ParseBool(s)
+		cfg.approve = &yes
+		return err
+	})
 	f.StringVar(&cfg.passwordFile, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
 	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, written with defaults if missing; before it has been edited, connmapperl2rc.beep or .connmaprc in the working directory or the home folder)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")

@@ -46,3 +46,24 @@ func (a *app) remember(s mapview.Settings, position, size image.Point) {
 		a.log.Warn("the window's settings are not remembered", "error", err)
 	}
 }
+
+// approval reports whether new agents need somebody's approval, and remembers what it was
+// told: whoever starts the server by a unit, or by hand without the flag, is not to let in
+// those who wait.
+func (c config) approval() (bool, error) {
+	name := filepath.Join(c.configDir, "agents-approve")
+	if c.approve == nil {
+		_, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return true, err
+	}
+	if *c.approve {
+		return true, temp.Write(name, 0o600, []byte("New agents wait for mapserver agents approve, until mapserver -approve=false.\n"))
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return true, err
+	}
+	return false, nil
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,4 +80,24 @@ func TestExposedFiles(t *testing.T) {
 	assert.Equal(t, "open sesame", got.password)
 	assert.Contains(t, said.String(), "mapserver: others could use "+password)
 	assert.NotContains(t, said.String(), "sesame")
+
+	// What is no password keeps its mode.
+	require.NoError(t, os.WriteFile(password, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644))
+	require.NoError(t, os.Chmod(password, 0o644))
+	assert.ErrorContains(t, got.readPassword(&said), "-password-file: "+password+" is no file with a token or a password")
+	info, err := os.Stat(password)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o644), info.Mode().Perm())
+}
+
+// TestPasswordIsNotPassedOn: the command of -sound is not told the password.
+func TestPasswordIsNotPassedOn(t *testing.T) {
+	t.Setenv("CONNMAP_PASSWORD", "open sesame")
+	cfg, err := parse(nil, io.Discard)
+	require.NoError(t, err)
+	require.NoError(t, cfg.readPassword(io.Discard))
+	assert.Equal(t, "open sesame", cfg.password)
+	env, err := exec.Command("env").Output()
+	require.NoError(t, err)
+	assert.NotContains(t, string(env), "sesame")
 }

@@ -19,6 +19,7 @@ const (
 
 // From linux/capability.h.
 const (
+	chown          = 0
 	dacOverride    = 1
 	dacReadSearch  = 2
 	setPcap        = 8
@@ -34,8 +35,11 @@ const (
 // the user who has started it by sudo.
 const Serving = 1<<dacOverride | 1<<netBindService
 
+// Giving has files that are made beside those of another user be that one's.
+const Giving = 1 << chown
+
 var names = map[int]string{
-	dacOverride: "CAP_DAC_OVERRIDE", dacReadSearch: "CAP_DAC_READ_SEARCH", netBindService: "CAP_NET_BIND_SERVICE", netAdmin: "CAP_NET_ADMIN",
+	chown: "CAP_CHOWN", dacOverride: "CAP_DAC_OVERRIDE", dacReadSearch: "CAP_DAC_READ_SEARCH", netBindService: "CAP_NET_BIND_SERVICE", netAdmin: "CAP_NET_ADMIN",
 	sysPtrace: "CAP_SYS_PTRACE", sysAdmin: "CAP_SYS_ADMIN", perfmon: "CAP_PERFMON", bpf: "CAP_BPF",
 }
 

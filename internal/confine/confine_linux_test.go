@@ -404,11 +404,11 @@ func TestHandOver(t *testing.T) {
 func TestSetString(t *testing.T) {
 	assert.Equal(t, "none", Set(0).String())
 	assert.Equal(t, "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SYS_ADMIN CAP_PERFMON CAP_BPF", Set(Following).String())
-	for c, name := range map[int]string{dacOverride: "DAC_OVERRIDE", dacReadSearch: "DAC_READ_SEARCH", netBindService: "NET_BIND_SERVICE"} {
+	for c, name := range map[int]string{chown: "CHOWN", dacOverride: "DAC_OVERRIDE", dacReadSearch: "DAC_READ_SEARCH", netBindService: "NET_BIND_SERVICE"} {
 		assert.Equal(t, "CAP_"+name, Set(1<<c).String())
 	}
-	assert.Equal(t, [...]int{unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN, unix.CAP_PERFMON, unix.CAP_BPF},
-		[...]int{dacOverride, dacReadSearch, netBindService, netAdmin, sysPtrace, sysAdmin, perfmon, bpf})
+	assert.Equal(t, [...]int{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN, unix.CAP_PERFMON, unix.CAP_BPF},
+		[...]int{chown, dacOverride, dacReadSearch, netBindService, netAdmin, sysPtrace, sysAdmin, perfmon, bpf})
 }
 
 // run is what the kernel does with a program, see bpf(4) of BSD: stupid, and for the four

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 const (
@@ -25,26 +26,38 @@ const largest = 1 << 20
 
 // Close takes bits away from the mode of a regular file, and returns a sentence about what
 // it found, or "" if all was well. It fails if the bits cannot be taken away. What is not
-// there, and what is no regular file, such as a pipe, is left alone.
+// there, and what is no regular file, such as a pipe, is left alone. Whoever calls it knows
+// that the file holds a secret, and not by its name alone: a file of the system that somebody
+// has named by mistake is to stay as it is.
 func Close(name string, bits fs.FileMode) (notice string, err error) {
-	info, err := os.Stat(name)
-	if !hasModes || errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", nil
-	}
-	if info.Mode()&bits != 0 {
-		mode := info.Mode().Perm()
+	notice, mode, err := look(name, bits)
+	if err == nil && mode&bits != 0 {
 		if err := takeAway(name, bits); err != nil {
 			return "", fmt.Errorf("%s may be used by others (mode %04o), and that cannot be ended: %w; as its owner, chmod %04o it", name, mode, err, mode&^bits)
 		}
+	}
+	return notice, err
+}
+
+// Look returns the sentence that Close would return, and changes nothing.
+func Look(name string, bits fs.FileMode) string {
+	notice, _, _ := look(name, bits)
+	return notice
+}
+
+func look(name string, bits fs.FileMode) (notice string, mode fs.FileMode, err error) {
+	info, err := os.Stat(name)
+	if !hasModes || errors.Is(err, fs.ErrNotExist) {
+		return "", 0, nil
+	}
+	if err != nil || !info.Mode().IsRegular() {
+		return "", 0, err
+	}
+	mode = info.Mode().Perm()
+	if mode&bits != 0 {
 		notice = fmt.Sprintf("others could use %s (mode %04o): it is closed to them now (%04o), but who has read it before still knows what it holds", name, mode, mode&^bits)
 	}
-	return join(notice, folder(name)), nil
+	return join(notice, folder(name)), mode, nil
 }
 
 // takeAway changes the file that it has looked at, whatever its name has become meanwhile.
@@ -91,4 +104,18 @@ func Read(name string) ([]byte, error) {
 		err = fmt.Errorf("%s: larger than %d bytes", name, largest)
 	}
 	return b, err
+}
+
+// ReadLine reads a file that holds a token or a password: one line. A file with more of them
+// is something else.
+func ReadLine(name string) (string, error) {
+	b, err := Read(name)
+	if err != nil {
+		return "", err
+	}
+	line := strings.TrimSpace(string(b))
+	if strings.ContainsAny(line, "\n\x00") {
+		return "", fmt.Errorf("%s is no file with a token or a password, which are a line each", name)
+	}
+	return line, nil
 }

@@ -39,15 +39,20 @@ func TestClose(t *testing.T) {
 			require.NoError(t, os.WriteFile(name, []byte("secret"), 0o600))
 			require.NoError(t, os.Chmod(name, tt.mode))
 			require.NoError(t, os.Chmod(dir, tt.folder))
+			seen := Look(name, tt.bits)
+			info, err := os.Stat(name)
+			require.NoError(t, err)
+			assert.Equal(t, tt.mode, info.Mode().Perm(), "looking changes nothing")
 			notice, err := Close(name, tt.bits)
 			require.NoError(t, err)
+			assert.Equal(t, notice, seen)
 			if tt.notice == "" {
 				assert.Empty(t, notice)
 			} else {
 				assert.Contains(t, notice, tt.notice)
 			}
 			assert.NotContains(t, notice, "\n")
-			info, err := os.Stat(name)
+			info, err = os.Stat(name)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, info.Mode().Perm())
 		})
@@ -87,5 +92,24 @@ func TestRead(t *testing.T) {
 		}
 	}
 	_, err := Read(filepath.Join(t.TempDir(), "nothing"))
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestReadLine(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	for text, want := range map[string]string{
+		"": "", "secret": "secret", " two words\r\n\n": "two words", "caf\xe9": "caf\xe9",
+		"two\nlines": "no", "a\x00b": "no", "\x7fELF\x00\x00": "no",
+	} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		got, err := ReadLine(name)
+		if want == "no" {
+			assert.ErrorContains(t, err, name+" is no file with a token or a password", "%q", text)
+			continue
+		}
+		assert.NoError(t, err, "%q", text)
+		assert.Equal(t, want, got)
+	}
+	_, err := ReadLine(filepath.Join(t.TempDir(), "nothing"))
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }

@@ -4,11 +4,13 @@
 package terminal
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -23,7 +25,8 @@ func Harmful(r rune) bool {
 	}
 	// Cf are the formatting characters, most bidirectional and zero-width ones among them;
 	// the other default-ignorable ones are invisible as well.
-	return r == utf8.RuneError ||
+	// The empty pattern of Braille is no blank, but looks like one.
+	return r == utf8.RuneError || r == 0x2800 ||
 		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
@@ -73,6 +76,24 @@ func Mask(s string, lines bool) string {
 		}
 		return r
 	}, s)
+}
+
+// EscapeJSON appends a JSON text to b, with the harmful characters that JSON lets stand as
+// they are escaped: what reads it sees the same, and a terminal at the end of a pipe nothing
+// of them.
+func EscapeJSON(b, text []byte) []byte {
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		if r < ' ' || !Harmful(r) {
+			b = append(b, text[:n]...)
+		} else {
+			for _, half := range utf16.AppendRune(nil, r) {
+				b = fmt.Appendf(b, `\u%04x`, half)
+			}
+		}
+		text = text[n:]
+	}
+	return b
 }
 
 // Is reports whether f, if it is a file, is a terminal.

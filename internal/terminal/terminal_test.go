@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -32,6 +33,24 @@ func TestClean(t *testing.T) {
 	} {
 		assert.Equal(t, want, Clean(in, Reply), "%q", in)
 	}
+}
+
+// FuzzEscapeJSON: a text reads as before, and nothing of it reaches a terminal.
+func FuzzEscapeJSON(f *testing.F) {
+	f.Add("plain \"é\" 世界")
+	f.Add("\x1b]52;c;aGk=\x07\u009b31m\u202e\U000e0001\x7f\u2028\xff\ufffd\u2800")
+	f.Fuzz(func(t *testing.T, s string) {
+		text, err := json.Marshal(map[string]string{s: s})
+		require.NoError(t, err)
+		got := EscapeJSON([]byte("x"), text)[1:]
+		if i := strings.IndexFunc(string(got), Harmful); i >= 0 {
+			t.Fatalf("%q has %q", got, got[i:])
+		}
+		var want, read map[string]string
+		require.NoError(t, json.Unmarshal(text, &want))
+		require.NoError(t, json.Unmarshal(got, &read), string(got))
+		require.Equal(t, want, read)
+	})
 }
 
 func FuzzClean(f *testing.F) {

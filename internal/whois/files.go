@@ -27,7 +27,7 @@ func (o *Sources) files(warn func(string)) map[asn.Kind][]string {
 		name := filepath.Join(o.Data, e.Name())
 		// Not the files of connmap-data and of the history beside them.
 		switch ext := filepath.Ext(name); {
-		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.HasPrefix(ext, ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
+		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
 			continue
 		}
 		// A pipe has no end perhaps.

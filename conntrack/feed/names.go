@@ -1,0 +1,89 @@
+package feed
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// cleanName makes a name from another host safe to show, and hard to take for another one:
+// without blanks but single spaces between words.
+func cleanName(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
+
+// names are those that agents bear, and all that are taken for them.
+type names map[string]bool
+
+func (n names) add(name string) {
+	for _, face := range faces(name) {
+		n[face] = true
+	}
+}
+
+func (n names) has(name string) bool {
+	for _, face := range faces(name) {
+		if n[face] {
+			return true
+		}
+	}
+	return false
+}
+
+// alike reports whether one of two names is taken for the other one.
+func alike(a, b string) bool {
+	n := names{}
+	n.add(a)
+	return n.has(b)
+}
+
+// faces returns what a name has in common with those that are taken for it: the letters in
+// lower case, and what they look like.
+func faces(name string) [2]string {
+	name = cleanName(name)
+	return [2]string{strings.ToLower(name), strings.Map(latin, name)}
+}
+
+// latin returns the lower case of the Latin letter or the digit that a character looks like,
+// and of other characters the lower case. Marks on letters do not count: some stand in
+// the letter, some behind it.
+func latin(r rune) rune {
+	switch {
+	case r < utf8.RuneSelf:
+		return unicode.ToLower(r)
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return -1
+	case r >= 0xff01 && r <= 0xff5e: // full-width
+		r -= 0xff01 - '!'
+	case r >= 0x1d400 && r <= 0x1d6a3: // mathematical, in alphabets of 52 letters
+		if r = (r - 0x1d400) % 52; r < 26 {
+			return 'a' + r
+		}
+		return 'a' + r - 26
+	case r >= 0x1d7ce && r <= 0x1d7ff:
+		return '0' + (r-0x1d7ce)%10
+	}
+	if l, ok := lookalikes[r]; ok {
+		return l
+	}
+	r = unicode.ToLower(r)
+	if l, ok := lookalikes[r]; ok {
+		return l
+	}
+	return r
+}
+
+// lookalikes are letters of Greek, Cyrillic and other alphabets, and Latin ones with marks,
+// with the Latin letters that they look like. A capital letter stands there if it looks like
+// another one than its small letter.
+var lookalikes = func() map[rune]rune {
+	m := make(map[rune]rune)
+	for group := range strings.FieldsSeq(`
+		aàáâãäåāăąǎạảаΑαɑ bВΒЬьɓ cçćĉċčсϲ dďđḍԁ eèéêëēĕėęěẹеёΕєε fƒ gĝğġģɡԍ hĥħһНΗ iìíîïĩīĭįıіїΙι
+		jĵј kķкΚκ lĺļľŀłӏӀ mМмΜ nñńņňΝηո oòóôõöøōŏőơоΟοσօ pрΡρ qԛ rŕŗřг sśŝşšșѕ tţťŧțтΤτ
+		uùúûüũūŭůűųưυս vνѵ wŵԝω xхΧχ yýÿŷỳуΥγү zźżžΖ 3Зз`) {
+		first, others := group[:1], group[1:]
+		for _, r := range others {
+			m[r] = rune(first[0])
+		}
+	}
+	return m
+}()
