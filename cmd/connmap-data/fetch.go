@@ -34,7 +34,7 @@ type fetcher struct {
 const (
 	minRate   = 1024     // bytes a second: of a modem
 	retries   = 3        // how often a download goes on after its connection broke
-	stretch   = 1 << 20  // bytes after which it counts as a first try again
+	stretch   = 1 << 20  // bytes further than ever, after which it counts as a first try again
 	maxHeader = 64 << 10 // bytes of a response's header
 )
 
@@ -96,6 +96,7 @@ type download struct {
 	bar   *bar
 
 	received int64 // in all tries
+	furthest int64 // how far one of them came
 }
 
 // fetch downloads what is new into the part file, going on where an earlier
@@ -105,7 +106,7 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 	defer cancel()
 	pause := f.pause
 	for try := 0; ; try++ {
-		before := d.received
+		before := d.furthest
 		err := f.attempt(ctx, client, d)
 		switch {
 		case err != nil && parent.Err() != nil:
@@ -117,7 +118,7 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 		if !errors.As(err, &p) {
 			return err
 		}
-		if d.received-before >= stretch {
+		if d.furthest-before >= stretch {
 			try, pause = 0, f.pause
 		}
 		if try == retries {
@@ -310,6 +311,7 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 			}
 			written, err := file.Write(buf[:n])
 			have += int64(written)
+			d.furthest = max(d.furthest, have)
 			if err != nil {
 				return err
 			}
