@@ -91,7 +91,7 @@ func TestAlwaysAnew(t *testing.T) {
 }
 
 // TestWrongRanges: a server that sends other parts than those asked for is not asked without
-// end.
+// end, and no file is made of what does not belong together.
 func TestWrongRanges(t *testing.T) {
 	file := []byte(delegated("apnic", 100_000, 100_000))
 	half := len(file) / 2
@@ -113,6 +113,12 @@ func TestWrongRanges(t *testing.T) {
 		{"none", func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 		}, "tried 4 times"},
+		{"the rest of another version", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", half, len(file)-1, len(file)))
+			w.Header().Set("ETag", `"other"`)
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(bytes.ReplaceAll(file[half:], []byte("|ZZ|"), []byte("|YY|")))
+		}, "the server's file has changed; tried 4 times"},
 		{"all", func(w http.ResponseWriter) { w.Write(file) }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -230,6 +230,8 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		return d.restart("the server's file has changed")
 	case code == http.StatusOK:
 		have = 0
+	case code == http.StatusPartialContent && have > 0 && d.rec.Part.differs(resp):
+		return d.restart("the server's file has changed") // and it has not heeded If-Range
 	case code == http.StatusPartialContent && have > 0:
 		start, all, ok := contentRange(resp.Header.Get("Content-Range"))
 		if !ok || start != have || all < have || d.rec.Part.Size >= 0 && all != d.rec.Part.Size {
@@ -258,6 +260,14 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		}
 	}
 	return d.receive(ctx, resp.Body, have, total, watch.add)
+}
+
+// differs reports whether a response is of another version of the file.
+func (v *revision) differs(r *http.Response) bool {
+	if v.ETag != "" && r.Header.Get("ETag") != "" {
+		return tag(r, "ETag") != v.ETag
+	}
+	return v.LastModified != "" && r.Header.Get("Last-Modified") != "" && tag(r, "Last-Modified") != v.LastModified
 }
 
 // tag is a field of a response that is sent back to the server the next time; empty if it is
