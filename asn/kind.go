@@ -71,7 +71,7 @@ func recognise(r *bufio.Reader) Kind {
 	first := true
 	for line := range bytes.Lines(head) {
 		line = bytes.TrimRight(line, "\r\n")
-		if first && (bytes.Contains(line, []byte(numberColumn)) || isTSV(line)) {
+		if first && (isHeader(line) || isTSV(line)) {
 			return TableFile
 		}
 		first = false

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"net/netip"
 	"path/filepath"
 	"testing"
 
@@ -20,6 +21,32 @@ func gzipped(t testing.TB, s string) string {
 	w.Write([]byte(s))
 	require.NoError(t, w.Close())
 	return b.String()
+}
+
+// smallMMDB is a MaxMind DB file with AS64496 for all addresses, so small that the names of
+// its fields are among its first bytes.
+const smallMMDB = "\x00\x00\x00\x11\x00\x00\x00\x11" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+	"\xe2\x58autonomous_system_number\xc2\xfb\xf0\x5d\x01autonomous_system_organization\x47Example" +
+	"\xab\xcd\xefMaxMind.com\xe6" +
+	"\x5bbinary_format_major_version\xa1\x02" +
+	"\x4bbuild_epoch\x04\x02\x65\x53\xf1\x00" +
+	"\x4ddatabase_type\x4cGeoLite2-ASN" +
+	"\x4aip_version\xa1\x04" +
+	"\x4anode_count\xc1\x01" +
+	"\x4brecord_size\xa1\x20"
+
+func TestSmallMMDB(t *testing.T) {
+	for _, content := range []string{smallMMDB, gzipped(t, smallMMDB)} {
+		name := write(t, filepath.Join(t.TempDir(), "x"), content)
+		kind, err := Recognise(name)
+		require.NoError(t, err)
+		assert.Equal(t, TableFile, kind)
+		db, err := Open(name)
+		require.NoError(t, err)
+		as, ok := db.Lookup(netip.MustParseAddr("198.51.100.7"))
+		assert.True(t, ok)
+		assert.Equal(t, AS{64496, "Example"}, as)
+	}
 }
 
 func TestRecognise(t *testing.T) {

@@ -96,7 +96,7 @@ func read(br *bufio.Reader, info Info) (*DB, error) {
 			return nil, err
 		}
 		return db, db.Verify()
-	case bytes.Contains(line, []byte(numberColumn)):
+	case isHeader(line):
 		err = readCSV(br, b)
 	case isTSV(line):
 		err = readTSV(br, b)
@@ -191,6 +191,12 @@ func csvError(err error, line int) error {
 		return fmt.Errorf("line %d: %w", pe.Line, pe.Err)
 	}
 	return fmt.Errorf("line %d or after: %w", line, damaged(err))
+}
+
+// isHeader reports whether the first line of a file names the columns of GeoLite2-ASN. A
+// small MaxMind DB file has the same name near its beginning.
+func isHeader(line []byte) bool {
+	return bytes.Contains(line, []byte(numberColumn)) && bytes.IndexByte(line, 0) < 0
 }
 
 // isTSV reports whether the first line of a file is one of iptoasn.

@@ -115,9 +115,12 @@ func FuzzReadCSV(f *testing.F) {
 		}
 		db, err := b.compile(time.Time{})
 		require.NoError(t, err)
+		if bytes.ContainsAny(data, "\"#") {
+			return // naiveCSV knows neither quotation marks nor comments
+		}
 		rows := naiveCSV(data)
 		require.NotEmpty(t, rows, "%q", data)
-		if bytes.ContainsAny(data, "\"#") || len(rows) > 100 {
+		if len(rows) > 100 {
 			return
 		}
 		for _, r := range rows {

@@ -60,23 +60,89 @@ func TestTotalTime(t *testing.T) {
 
 // TestAlwaysAnew: a server cannot have a file sent again and again without end.
 func TestAlwaysAnew(t *testing.T) {
-	s, to := full(t), newTool(t)
-	for i := range to.sets {
-		to.sets[i].limit = 2 << 20
+	for _, tt := range []struct {
+		name  string
+		sends func(try int) int // bytes
+		want  string
+		total int // bytes at most
+	}{
+		{"as far as before", func(int) int { return 3 << 19 }, "tried 4 times", 4 * 3 << 19},
+		{"further each time", func(try int) int { return try * 9 << 17 }, "larger than 10.5 MB", 20<<20 + 10<<20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			for i := range to.sets {
+				to.sets[i].limit = 10 << 20
+			}
+			n := 0
+			s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+				n++
+				w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
+				w.Header().Set("Content-Length", fmt.Sprint(10<<20))
+				w.Write(make([]byte, tt.sends(n)))
+				http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			})
+			require.Error(t, to.update(s, "iptoasn"))
+			assert.Contains(t, to.err.String(), tt.want)
+			assert.LessOrEqual(t, s.bytes(asnPath), tt.total)
+		})
 	}
-	n := 0
-	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
-		n++
-		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
-		w.Header().Set("Content-Length", fmt.Sprint(2<<20))
-		w.Write(make([]byte, 3<<19))
-		http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
-	require.Error(t, to.update(s, "iptoasn"))
-	assert.Contains(t, to.err.String(), "larger than 2.1 MB")
-	assert.LessOrEqual(t, s.bytes(asnPath), 4<<20+3<<19)
-	assert.NotContains(t, to.files(t), "ip2asn-combined.tsv.gz.part")
+}
+
+// TestWrongRanges: a server that sends other parts than those asked for is not asked without
+// end, and no file is made of what does not belong together.
+func TestWrongRanges(t *testing.T) {
+	file := []byte(delegated("apnic", 100_000, 100_000))
+	half := len(file) / 2
+	require.Greater(t, half, stretch)
+	for _, tt := range []struct {
+		name   string
+		answer func(w http.ResponseWriter)
+		want   string // empty: the file
+	}{
+		{"from the beginning", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(file)-1, len(file)))
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(file)
+		}, "tried 4 times"},
+		{"without saying which", func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(file[half:])
+		}, "tried 4 times"},
+		{"none", func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}, "tried 4 times"},
+		{"the rest of another version", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", half, len(file)-1, len(file)))
+			w.Header().Set("ETag", `"other"`)
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(bytes.ReplaceAll(file[half:], []byte("|ZZ|"), []byte("|YY|")))
+		}, "the server's file has changed; tried 4 times"},
+		{"all", func(w http.ResponseWriter) { w.Write(file) }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			s.files[apnicPath] = file
+			s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+				if r.Header.Get("Range") == "" {
+					return cut(w, r, file)
+				}
+				tt.answer(w)
+				return true
+			})
+			err := to.update(s, "rir-apnic")
+			if tt.want == "" {
+				require.NoError(t, err, to.err.String())
+				assert.Equal(t, string(file), to.read(t, "delegated-apnic-extended-latest"))
+				return
+			}
+			require.Error(t, err)
+			assert.Contains(t, to.err.String(), tt.want)
+			assert.LessOrEqual(t, len(s.seen[apnicPath]), 4)
+			assert.NotContains(t, to.files(t), "delegated-apnic-extended-latest")
+		})
+	}
 }
 
 // TestRedirects: nobody sends the program to servers that are not the data set's.

@@ -34,7 +34,7 @@ type fetcher struct {
 const (
 	minRate   = 1024     // bytes a second: of a modem
 	retries   = 3        // how often a download goes on after its connection broke
-	stretch   = 1 << 20  // bytes after which it counts as a first try again
+	stretch   = 1 << 20  // bytes further than ever, after which it counts as a first try again
 	maxHeader = 64 << 10 // bytes of a response's header
 )
 
@@ -96,6 +96,7 @@ type download struct {
 	bar   *bar
 
 	received int64 // in all tries
+	furthest int64 // how far one of them came
 }
 
 // fetch downloads what is new into the part file, going on where an earlier
@@ -105,7 +106,7 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 	defer cancel()
 	pause := f.pause
 	for try := 0; ; try++ {
-		before := d.received
+		before := d.furthest
 		err := f.attempt(ctx, client, d)
 		switch {
 		case err != nil && parent.Err() != nil:
@@ -117,7 +118,7 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 		if !errors.As(err, &p) {
 			return err
 		}
-		if d.received-before >= stretch {
+		if d.furthest-before >= stretch {
 			try, pause = 0, f.pause
 		}
 		if try == retries {
@@ -229,6 +230,8 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		return d.restart("the server's file has changed")
 	case code == http.StatusOK:
 		have = 0
+	case code == http.StatusPartialContent && have > 0 && d.rec.Part.differs(resp):
+		return d.restart("the server's file has changed") // and it has not heeded If-Range
 	case code == http.StatusPartialContent && have > 0:
 		start, all, ok := contentRange(resp.Header.Get("Content-Range"))
 		if !ok || start != have || all < have || d.rec.Part.Size >= 0 && all != d.rec.Part.Size {
@@ -257,6 +260,14 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		}
 	}
 	return d.receive(ctx, resp.Body, have, total, watch.add)
+}
+
+// differs reports whether a response is of another version of the file.
+func (v *revision) differs(r *http.Response) bool {
+	if v.ETag != "" && r.Header.Get("ETag") != "" {
+		return tag(r, "ETag") != v.ETag
+	}
+	return v.LastModified != "" && r.Header.Get("Last-Modified") != "" && tag(r, "Last-Modified") != v.LastModified
 }
 
 // tag is a field of a response that is sent back to the server the next time; empty if it is
@@ -310,6 +321,7 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 			}
 			written, err := file.Write(buf[:n])
 			have += int64(written)
+			d.furthest = max(d.furthest, have)
 			if err != nil {
 				return err
 			}
