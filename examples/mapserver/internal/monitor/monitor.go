@@ -364,9 +364,10 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 		case conntrack.Open, conntrack.Update:
 			m.put(ag, e.Conn)
 		case conntrack.Close:
-			// A connection may be too short for its opening to arrive
-			// apart from its end.
-			known := ag.conns[e.Conn.ID] != nil
+			// A connection may be too short for its opening to arrive apart from its
+			// end. But what ends before the agent has told what lives may be what the
+			// history has as open.
+			known := ag.conns[e.Conn.ID] != nil || ag.knows.IsZero()
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
 			n.resumed = n.resumed && known
