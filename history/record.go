@@ -262,8 +262,7 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 // update refreshes a row.
 func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
-	if reopened && e.Resumed && !r.closed {
-		// Who looks anew cannot know when it opened.
+	if reopened && r.goesOn(e) {
 		r.opened = micro(e.Opened)
 	} else if reopened {
 		r.count++
@@ -296,6 +295,17 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 		return errGone
 	}
 	return nil
+}
+
+// clockStep is what the times of an agent whose clock is wrong are corrected by, in µs, or a
+// multiple of it.
+const clockStep = 10e6
+
+// goesOn reports whether an opening at another time may be the one that a row has. Who looks
+// anew cannot know when it opened. But what is told as ended may have been there before that.
+func (r *remembered) goesOn(e *Entry) bool {
+	later := micro(e.Opened) - r.opened
+	return e.Resumed && !r.closed && (e.Closed.IsZero() || later >= 0 || later%clockStep == 0)
 }
 
 // rewrite refreshes what seldom changes in a row.

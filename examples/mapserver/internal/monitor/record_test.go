@@ -162,10 +162,18 @@ func TestOneRow(t *testing.T) {
 	assert.Equal(t, [][]any{{"curl", int64(2), int64(21), int64(1)}}, rows())
 }
 
-// TestEndOfOpenRow: what an agent tells as ended before it tells what lives is the connection
-// whose opening was told by an older link, though by another time: a clock was set since, or
-// the agent began anew. What follows with the same ends is another one.
+// TestEndOfOpenRow: what an agent tells as ended before it tells what lives, or later from its
+// spool, is the connection whose opening was told by an older link, though by another time: a
+// clock was set since, or the agent began anew. What follows with the same ends is another one.
 func TestEndOfOpenRow(t *testing.T) {
+	for _, shift := range []time.Duration{10 * time.Minute, -10 * time.Minute, 7 * time.Second} {
+		for _, spooled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, spooled: %v", shift, spooled), func(t *testing.T) { testEndOfOpenRow(t, shift, spooled) })
+		}
+	}
+}
+
+func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	file := filepath.Join(t.TempDir(), "h.sqlite")
 	db, err := history.Open(t.Context(), file, history.Options{})
 	require.NoError(t, err)
@@ -180,8 +188,11 @@ func TestEndOfOpenRow(t *testing.T) {
 	m.Leave(a)
 	a.ID = 2
 	m.Join(a)
+	if spooled {
+		m.Full(a, nil)
+	}
 	later := c
-	c.Opened, c.Tx = c.Opened.Add(10*time.Minute), 30
+	c.Opened, c.Tx = c.Opened.Add(shift), 30
 	later.ID, later.Opened, later.Tx = 2, c.Opened.Add(time.Minute), 5
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened.Add(time.Minute), Conn: c}, {Kind: conntrack.Close, Time: time.Now(), Conn: later}})
 	m.Full(a, nil)
