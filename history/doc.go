@@ -35,7 +35,7 @@
 //	key          a hash that tells the rows of one ip and programname apart
 //
 // Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed
-// are real numbers with milliseconds. Therefore
+// are real numbers with microseconds. Therefore
 //
 //	WHERE timestamp > (strftime('%s', 'now') - 30)
 //	WHERE timestamp > unixepoch('now', '-30 seconds')

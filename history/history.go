@@ -39,7 +39,7 @@ type Entry struct {
 	Located   bool           // Lat and Lon are known
 	Rule      string         // label of its rule
 	New       bool           // tells of an opening; else of one already told of
-	Opened    time.Time      // tells openings of one connection apart, by milliseconds
+	Opened    time.Time      // tells openings of one connection apart, by microseconds
 	Seen      time.Time      // when this was so; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB

@@ -55,7 +55,7 @@ func columnPlace(stmt *sqlite.Stmt, i int) place {
 type remembered struct {
 	id                         int64
 	count                      int64
-	opened                     int64 // the last opening, Unix time in ms
+	opened                     int64 // the last opening, Unix time in µs
 	about                      uint64
 	place                      place
 	tx, rx, txBefore, rxBefore int64
@@ -212,7 +212,7 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
-	*r = remembered{count: 1, opened: milli(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx), size: rowSize(e)}
+	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx), size: rowSize(e)}
 	bindAbout(stmt, e)
 	stmt.BindFloat(14, seconds(e.Opened))
 	stmt.BindInt64(15, r.tx)
@@ -261,13 +261,12 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 
 // update refreshes a row.
 func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
-	reopened := e.New && r.opened != milli(e.Opened)
-	if reopened && e.Resumed && !r.closed {
-		// Who looks anew cannot know when it opened.
-		r.opened = milli(e.Opened)
+	reopened := e.New && r.opened != micro(e.Opened)
+	if reopened && r.goesOn(e) {
+		r.opened = micro(e.Opened)
 	} else if reopened {
 		r.count++
-		r.opened = milli(e.Opened)
+		r.opened = micro(e.Opened)
 		r.txBefore, r.rxBefore = r.tx, r.rx
 		ch.count(r.place, 1)
 	}
@@ -298,6 +297,17 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 	return nil
 }
 
+// clockStep is what the times of an agent whose clock is wrong are corrected by, in µs, or a
+// multiple of it.
+const clockStep = 10e6
+
+// goesOn reports whether an opening at another time may be the one that a row has. Who looks
+// anew cannot know when it opened. But what is told as ended may have been there before that.
+func (r *remembered) goesOn(e *Entry) bool {
+	later := micro(e.Opened) - r.opened
+	return e.Resumed && !r.closed && (e.Closed.IsZero() || later >= 0 || later%clockStep == 0)
+}
+
 // rewrite refreshes what seldom changes in a row.
 func (db *DB) rewrite(e *Entry, r *remembered, ch *changes) error {
 	if p := placeOf(e); p != r.place {
@@ -319,7 +329,7 @@ WHERE id = ?18`)
 		return err
 	}
 	bindAbout(stmt, e)
-	stmt.BindFloat(14, float64(r.opened)/1000)
+	stmt.BindFloat(14, float64(r.opened)/1e6)
 	stmt.BindInt64(15, r.count)
 	stmt.BindInt64(16, r.txBefore)
 	stmt.BindInt64(17, r.rxBefore)

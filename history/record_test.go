@@ -44,6 +44,25 @@ func TestRow(t *testing.T) {
 	assert.Equal(t, want, query(t, db, all)[1])
 }
 
+// TestSameMillisecond: connections with the same ends that opened within a millisecond are
+// told apart, also by a history that was closed meanwhile.
+func TestSameMillisecond(t *testing.T) {
+	name := path(t)
+	db := open(t, name)
+	for i := range 4 {
+		if i == 2 {
+			require.NoError(t, db.Close())
+			db = open(t, name)
+		}
+		e := entry(0)
+		e.New, e.Tx, e.Rx = true, 10, 20
+		e.Opened = noon.Add(time.Duration(i/2*3+i) * 100 * time.Microsecond)
+		e.Closed = e.Opened.Add(50 * time.Microsecond)
+		require.NoError(t, db.Record(t.Context(), []Entry{e, e}))
+	}
+	assert.Equal(t, [][]string{{"4", "40", "80", "0"}}, query(t, db, `SELECT count, tx, rx, closed < last_opened FROM detailed_history`))
+}
+
 func TestPixel(t *testing.T) {
 	tests := []struct {
 		lat, lon float64

@@ -12,22 +12,22 @@ import (
 )
 
 // Times are stored as Unix seconds: timestamp as an integer, the others with a
-// fraction of milliseconds, so that SQLite compares all of them as numbers.
+// fraction of microseconds, so that SQLite compares all of them as numbers.
 
 // wholeSeconds is a time as a whole number of seconds.
 func wholeSeconds(t time.Time) int64 { return inRange(t).Unix() }
 
-// seconds is a time with its milliseconds.
-func seconds(t time.Time) float64 { return float64(milli(t)) / 1000 }
+// seconds is a time with its microseconds.
+func seconds(t time.Time) float64 { return float64(micro(t)) / 1e6 }
 
 // atSeconds is the time of a number of seconds.
-func atSeconds(s float64) time.Time { return time.UnixMilli(fromSeconds(s)).UTC() }
+func atSeconds(s float64) time.Time { return time.UnixMicro(fromSeconds(s)).UTC() }
 
-func fromSeconds(s float64) (milli int64) {
-	return int64(math.Round(max(minSeconds, min(s, maxSeconds)) * 1000))
+func fromSeconds(s float64) (micro int64) {
+	return int64(math.Round(max(minSeconds, min(s, maxSeconds)) * 1e6))
 }
 
-func milli(t time.Time) int64 { return inRange(t).UnixMilli() }
+func micro(t time.Time) int64 { return inRange(t).UnixMicro() }
 
 // The years 0 to 9999 are all that SQLite's date functions know.
 var (
@@ -108,9 +108,9 @@ func numeric(n float64) sqlite.Value {
 
 // bindSeconds sets a parameter to Unix seconds.
 func bindSeconds(stmt *sqlite.Stmt, i int, t time.Time) {
-	if ms := milli(t); ms%1000 == 0 {
-		stmt.BindInt64(i, ms/1000)
+	if us := micro(t); us%1e6 == 0 {
+		stmt.BindInt64(i, us/1e6)
 	} else {
-		stmt.BindFloat(i, float64(ms)/1000)
+		stmt.BindFloat(i, float64(us)/1e6)
 	}
 }

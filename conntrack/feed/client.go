@@ -53,7 +53,7 @@ type Client struct {
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
-	room int                                                               // ends that memory has room for; zero: mostKept
+	tune func(*table)                                                      // gives it less room; nil: nobody
 }
 
 // Run reports until ctx ends, which is no error. If the link breaks, it tries
@@ -75,13 +75,13 @@ func (c *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &linker{Client: c, addrs: addrs, log: c.Logger, table: newTable(), read: make(chan struct{}), boot: make([]byte, bootLen)}
-	if c.room > 0 {
-		l.table.room = c.room
-	}
 	if c.Spool != "" {
 		if l.table.spool, err = openSpool(c.Spool); err != nil {
 			return err
 		}
+	}
+	if c.tune != nil {
+		c.tune(l.table)
 	}
 	if c.Key != nil {
 		if l.cert, err = certOf(c.Key); err != nil {

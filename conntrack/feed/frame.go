@@ -226,11 +226,15 @@ func skewOf(now time.Time, wall int64) time.Duration {
 }
 
 // time is not in the future, but for what a clock may be ahead unnoticed, nor so far in
-// the past that it cannot be true.
+// the past that it cannot be true. What cannot is one of the last seconds, but different
+// times stay different: by them connections with the same ends are told apart.
 func (c clock) time(micro int64) time.Time {
 	t := time.UnixMicro(micro).Add(c.skew)
 	if t.After(c.now.Add(2*skewBelieved)) || t.Before(c.now.AddDate(-20, 0, 0)) {
-		return c.now
+		const within = int64(2 * skewBelieved / time.Microsecond)
+		now := c.now.UnixMicro()
+		ago := (now%within - micro%within + 2*within) % within
+		return time.UnixMicro(now - ago)
 	}
 	return t
 }

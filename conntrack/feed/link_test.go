@@ -368,7 +368,12 @@ func TestClock(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := clock{now, skewOf(now, tt.wall.UnixMicro())}
-			assert.WithinDuration(t, tt.want, c.time(tt.opened.UnixMicro()), skewBelieved)
+			got := c.time(tt.opened.UnixMicro())
+			assert.WithinDuration(t, tt.want, got, 2*skewBelieved)
+			assert.False(t, got.After(now.Add(2*skewBelieved)))
+			for later := time.Microsecond; later < 2*skewBelieved; later *= 7 {
+				assert.NotEqual(t, got, c.time(tt.opened.UnixMicro()-later.Microseconds()), "%v before", later)
+			}
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -56,9 +57,12 @@ type world struct {
 	flavor flavor
 	rng    *mathrand.Rand
 	id     *Identity
-	dir    string // of the spool; empty: none
-	room   int    // of the agent's table
-	most   int    // connections that the server takes; zero: the default
+	dir    string      // of the spool; empty: none
+	room   int         // of the agent's table
+	spool  int64       // bytes that the spool has room for
+	fat    bool        // connections have long texts: fewer go into a frame
+	full   atomic.Bool // the spool's disk
+	most   int         // connections that the server takes; zero: the default
 	began  time.Time
 	log    []string
 
@@ -93,6 +97,10 @@ func simulate(t *testing.T, id *Identity, f flavor, seed uint64, steps int) (log
 		w := &world{flavor: f, rng: mathrand.New(mathrand.NewPCG(seed, uint64(f))), id: id, dir: dir, room: mostKept, began: time.Now(), disk: newSimDisk()}
 		if f != strict {
 			w.room = 40 + w.rng.IntN(300)
+			if w.fat = w.rng.IntN(2) == 0; w.fat && w.rng.IntN(2) == 0 {
+				w.room = 1000 // some frames
+			}
+			w.spool = 8 << w.rng.IntN(24)
 			if w.rng.IntN(3) == 0 {
 				w.dir = ""
 			}
@@ -186,12 +194,42 @@ func (w *world) startAgent() {
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(context.Background())
 	w.src, w.over = make(script), make(chan error, 1)
-	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, room: w.room}
+	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, tune: w.tune}
 	over := w.over
 	go func() { over <- c.Run(ctx) }()
 	for _, l := range w.living {
 		w.send(conntrack.Event{Kind: conntrack.Open, Conn: l.conn})
 	}
+}
+
+// tune gives an agent less room than it would have.
+func (w *world) tune(t *table) {
+	t.room = w.room
+	if s := t.spool; s != nil && w.spool > 0 {
+		s.most = w.spool
+		save := s.save
+		s.save = func(name string, data []byte) error {
+			if w.full.Load() {
+				return syscall.ENOSPC
+			}
+			return save(name, data)
+		}
+	}
+}
+
+// damage has one of the spool's files be cut off, or go.
+func (w *world) damage() error {
+	names, err := filepath.Glob(filepath.Join(w.dir, "*"+spoolMark))
+	if len(names) == 0 || err != nil {
+		return err
+	}
+	name := names[w.rng.IntN(len(names))]
+	w.say("damage to %s", filepath.Base(name))
+	if w.rng.IntN(2) == 0 {
+		w.forgive() // its name would have said how many ends it had
+		return os.Remove(name)
+	}
+	return os.Truncate(name, w.rng.Int64N(200))
 }
 
 // stopAgent ends the agent, which leaves what was not acknowledged to the next, or nobody.
@@ -214,7 +252,9 @@ func (w *world) killAgent() error {
 	if w.dir != "" {
 		err = errors.Join(os.RemoveAll(kept), os.CopyFS(kept, os.DirFS(w.dir)))
 	}
-	err = errors.Join(err, w.stopAgent())
+	if e := w.stopAgent(); !errors.Is(e, syscall.ENOSPC) {
+		err = errors.Join(err, e)
+	}
 	if w.dir != "" {
 		err = errors.Join(err, os.RemoveAll(w.dir), os.Rename(kept, w.dir))
 	}
@@ -251,6 +291,9 @@ func (w *world) open() *simLife {
 	l := &simLife{conn: testConn(id, uint16(id))}
 	l.conn.Local = netip.AddrPortFrom(l.conn.Local.Addr(), 1000)
 	l.conn.Tx, l.conn.Rx = 0, uint64(len(w.lives)+1)
+	if w.fat {
+		l.conn.Process.Exe, l.conn.Process.Container = strings.Repeat("x", mostText), strings.Repeat("y", mostText)
+	}
 	w.lives, w.living = append(w.lives, l), append(w.living, l)
 	w.send(conntrack.Event{Kind: conntrack.Open, Time: time.Now(), Conn: l.conn})
 	return l
@@ -287,7 +330,7 @@ func (w *world) step() {
 			w.server.mu.Unlock()
 		}
 	}
-	switch n := w.rng.IntN(30); {
+	switch n := w.rng.IntN(32); {
 	case n < 12:
 		for range 1 + w.rng.IntN(8) {
 			switch w.rng.IntN(4) {
@@ -328,9 +371,20 @@ func (w *world) step() {
 		set(func(s *simServer) { s.refusing = !s.refusing; w.say("the server leaves out ends: %v", s.refusing) })
 	case n < 28 && w.flavor != strict:
 		k := 1 + w.rng.IntN(2*w.room)
+		if w.rng.IntN(5) == 0 {
+			k = min(k, 400)
+			w.say("%d that last, of %d", k, len(w.living))
+			for range k {
+				w.open()
+			}
+			break
+		}
 		w.say("%d short ones", k)
 		for range k {
 			w.close(w.open())
+		}
+		for len(w.living) > 500 {
+			w.close(w.any())
 		}
 	case n == 28 && w.flavor == restarts:
 		w.say("the agent is killed")
@@ -340,12 +394,23 @@ func (w *world) step() {
 		w.startAgent()
 	case n == 29 && w.flavor == restarts:
 		w.say("the agent ends")
-		w.wrong = append(w.wrong, w.stopAgent())
-		if w.dir == "" {
+		err := w.stopAgent()
+		if w.dir == "" || w.full.Load() && errors.Is(err, syscall.ENOSPC) {
 			w.forgive()
+			err = nil
 		}
+		w.wrong = append(w.wrong, err)
 		time.Sleep(w.upTo(10 * time.Second))
 		w.startAgent()
+	case n == 30 && w.flavor != strict:
+		full := !w.full.Load()
+		w.say("the agent's disk is full: %v", full)
+		w.full.Store(full)
+	case n == 31 && w.flavor == restarts && w.dir != "":
+		w.wrong = append(w.wrong, w.damage())
+	case n == 31:
+		w.say("nothing happens for long")
+		time.Sleep(w.upTo(12 * time.Minute))
 	}
 	switch w.rng.IntN(10) {
 	case 0, 1, 2, 3:
@@ -365,6 +430,7 @@ func (w *world) calm() {
 	w.proxy.link = func(int) weather { return weather{} }
 	w.proxy.mu.Unlock()
 	w.cut()
+	w.full.Store(false)
 	if w.server == nil {
 		w.startServer()
 	}

@@ -26,6 +26,8 @@ const (
 // counted without them.
 type spool struct {
 	dir     string
+	most    int64                                // bytes; mostSpooled
+	save    func(name string, data []byte) error // to a file
 	batches []spooled
 	bytes   int64
 }
@@ -51,7 +53,7 @@ func openSpool(dir string) (*spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	s := &spool{dir: dir}
+	s := &spool{dir: dir, most: mostSpooled, save: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
 	for _, e := range entries {
 		b := spooled{name: e.Name()}
 		info, err := e.Info()
@@ -80,7 +82,7 @@ func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err erro
 	for i := range ends {
 		bytes += int64(rowSize(&ends[i].Conn)) + eventExtra
 	}
-	n, room := 0, s.bytes+bytes-mostSpooled
+	n, room := 0, s.bytes+bytes-s.most
 	for ; n < len(s.batches) && room > 0; n++ {
 		old := &s.batches[n]
 		lost, room = lost+old.ends, room-old.bytes
@@ -154,7 +156,7 @@ func (s *spool) write(number uint64, ends []conntrack.Event, lost uint64) (spool
 	data, err := cbor.Marshal(rows)
 	b := spooled{name: spooledName(number, uint64(len(ends)), lost), number: number, ends: uint64(len(ends)), lost: lost, bytes: int64(len(data))}
 	if err == nil {
-		err = temp.Write(filepath.Join(s.dir, b.name), 0o600, data)
+		err = s.save(filepath.Join(s.dir, b.name), data)
 	}
 	if err != nil {
 		return b, fmt.Errorf("feed: %w", err)

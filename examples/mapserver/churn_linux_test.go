@@ -2,8 +2,11 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -22,8 +25,9 @@ import (
 )
 
 const (
-	spoken  = 10     // bytes that go forth on a connection of the tests, and come back
-	again   = 20_001 // local port that is used again and again
+	spoken  = 10     // bytes that go forth on most connections of the tests, and come back
+	again   = 20_001 // local port that is used again and again, after a reset
+	anew    = 20_002 // likewise, after the peer has closed
 	patient = time.Minute
 	// lastWait is a little more than what an agent waits at most until it tries again.
 	lastWait = 6 * time.Minute
@@ -36,12 +40,14 @@ func long() bool { return os.Getenv("CONNMAP_LONG") != "" }
 type made struct {
 	Local, Peer netip.AddrPort // zero: it has done what it was told
 	Begin, End  time.Time      // before it was dialled, and after it was closed; zero: it lives
+	Bytes       int64          // that went forth, and came back
+	Reset       bool           // the kernel may have forgotten bytes
 	Probe       bool
 }
 
-// churn makes short connections, as it is told by lines of standard input, and tells
-// each that has ended in a line of JSON.
-func churn(peers []string) {
+// churn makes connections, as it is told by lines of standard input, and tells each that
+// has ended in a line of JSON. The peer closer closes first, the others echo.
+func churn(closer string, peers []string) {
 	var mu sync.Mutex
 	out := json.NewEncoder(os.Stdout)
 	tell := func(m made) {
@@ -50,22 +56,39 @@ func churn(peers []string) {
 		must(out.Encode(m))
 	}
 	var (
-		open sync.WaitGroup
-		stop chan struct{}
-		held []net.Conn
+		open, lasting sync.WaitGroup
+		stop, last    chan struct{}
+		held          []net.Conn
 	)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch in.Text() {
 		case "go":
 			until := make(chan struct{})
 			stop = until
-			open.Go(func() { flow(peers, until, &open, tell) })
+			open.Go(func() { flow(closer, peers, until, &open, tell) })
 		case "pause":
 			if stop != nil {
 				close(stop)
 				stop = nil
 			}
 			open.Wait()
+			tell(made{})
+		case "last":
+			until := make(chan struct{})
+			last = until
+			for lane := range lanes {
+				lasting.Go(func() { grow(peers[lane%len(peers)], uint64(lane), until, tell) })
+			}
+			tell(made{})
+		case "end":
+			if last != nil {
+				close(last)
+				last = nil
+			}
+			lasting.Wait()
+			tell(made{})
+		case "burst":
+			burst(closer, tell)
 			tell(made{})
 		case "probe":
 			c, m := meet(peers[0], 0)
@@ -88,19 +111,38 @@ func churn(peers []string) {
 }
 
 // flow makes some fifty connections a second until it is stopped. Of each hundred four
-// are longer, and some forty come in threes that have the same ends, one after the other.
-func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(made)) {
+// are longer, and some forty come in threes that have the same ends, one after the other;
+// others that have that come in eights at most, with different numbers of bytes.
+func flow(closer string, peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(made)) {
 	chance := random.New()
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(chance.Int64N(int64(most-least)))
 	}
 	free := make(chan struct{}, 1) // the port again
 	free <- struct{}{}
+	closed := make(chan struct{}, 1) // the port anew
+	closed <- struct{}{}
 	for {
 		select {
 		case <-stop:
 			return
 		case <-time.After(between(10*time.Millisecond, 50*time.Millisecond)):
+		}
+		if chance.IntN(15) == 0 {
+			select {
+			case <-closed:
+				var sizes []int64
+				for range 2 + chance.IntN(7) {
+					sizes = append(sizes, 4+chance.Int64N(1<<(2+chance.IntN(14))))
+				}
+				open.Go(func() {
+					for _, n := range sizes {
+						tell(answered(closer, anew, n))
+					}
+					closed <- struct{}{}
+				})
+			default:
+			}
 		}
 		life := between(3*time.Millisecond, 60*time.Millisecond)
 		if chance.IntN(25) == 0 {
@@ -127,7 +169,7 @@ func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(
 					must(c.(*net.TCPConn).SetLinger(0))
 				}
 				must(c.Close())
-				m.End = time.Now()
+				m.End, m.Reset = time.Now(), port != 0
 				tell(m)
 			}
 			if port != 0 {
@@ -137,20 +179,95 @@ func flow(peers []string, stop <-chan struct{}, open *sync.WaitGroup, tell func(
 	}
 }
 
+// lanes is how many connections that last are there at a time.
+const lanes = 6
+
+// grow has one connection after the other, on which bytes go forth and back now and then,
+// until it is stopped.
+func grow(peer string, lane uint64, stop <-chan struct{}, tell func(made)) {
+	chance := rand.New(rand.NewPCG(random.New().Uint64(), lane))
+	for {
+		c, m := meet(peer, 0)
+		over := time.After(time.Duration(chance.Int64N(int64(40 * time.Second))))
+		for talks := true; talks; {
+			select {
+			case <-stop:
+				talks = false
+			case <-over:
+				talks = false
+			case <-time.After(time.Duration(chance.Int64N(int64(400 * time.Millisecond)))):
+				m.Bytes += talk(c, 1+chance.Int64N(1<<chance.IntN(17)))
+			}
+		}
+		must(c.Close())
+		m.End = time.Now()
+		tell(m)
+		select {
+		case <-stop:
+			return
+		default:
+		}
+	}
+}
+
+// burst makes more connections at once than an agent keeps in memory.
+func burst(closer string, tell func(made)) {
+	const workers, each = 20, 800
+	var work sync.WaitGroup
+	for range workers {
+		work.Go(func() {
+			for range each {
+				tell(answered(closer, 0, spoken))
+			}
+		})
+	}
+	work.Wait()
+}
+
+// talk has bytes go forth and back.
+func talk(c net.Conn, n int64) int64 {
+	_, err := c.Write(make([]byte, n))
+	must(err)
+	_, err = io.ReadFull(c, make([]byte, n))
+	must(err)
+	return n
+}
+
 // meet makes a connection on which spoken bytes have gone forth and back.
 func meet(peer string, port int) (net.Conn, made) {
+	c, m := reach(peer, port)
+	m.Bytes = talk(c, spoken)
+	return c, m
+}
+
+// answered makes a connection to the peer closer. The kernel keeps the ends of who closes
+// first for a minute, but lets them be used by one that the other opens.
+func answered(closer string, port int, n int64) made {
+	c, m := reach(closer, port)
+	b := make([]byte, n)
+	binary.BigEndian.PutUint32(b, uint32(n))
+	_, err := c.Write(b)
+	must(err)
+	m.Bytes, err = io.Copy(io.Discard, c)
+	must(err)
+	must(c.Close())
+	m.End = time.Now()
+	return m
+}
+
+// reach makes a connection.
+func reach(peer string, port int) (net.Conn, made) {
 	d := net.Dialer{Timeout: 10 * time.Second}
 	if port != 0 {
 		d.LocalAddr = &net.TCPAddr{Port: port}
 	}
 	m := made{Peer: netip.MustParseAddrPort(peer), Begin: time.Now()}
 	c, err := d.Dial("tcp", peer)
+	for end := m.Begin.Add(patient); port != 0 && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); c, err = d.Dial("tcp", peer) {
+		time.Sleep(time.Millisecond) // the kernel awaits the last acknowledgement
+	}
 	must(err)
 	m.Local = c.LocalAddr().(*net.TCPAddr).AddrPort()
-	_, err = c.Write(make([]byte, spoken))
-	must(err)
-	_, err = io.ReadFull(c, make([]byte, spoken))
-	must(err)
 	return c, m
 }
 

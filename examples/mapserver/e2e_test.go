@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"image"
 	"image/color"
@@ -49,21 +50,26 @@ func TestMain(m *testing.M) {
 	case "soak":
 		soaked(os.Args[1:])
 	case "churn":
-		churn(os.Args[1:])
+		churn(os.Args[1], os.Args[2:])
 	case "map":
 		showMap(os.Args[1:])
 	case "server":
 		main()
 	case "proxy":
-		cutter(os.Args[1], os.Args[2])
+		cut(os.Args[1], os.Args[2])
 	default:
 		os.Exit(m.Run())
 	}
 }
 
-// serve echoes on addresses given as network, address pairs.
+// serve echoes on addresses given as network, address pairs. On one given as "closer" it
+// closes after as many bytes as the first four say.
 func serve(args []string) {
 	for i := 0; i+1 < len(args); i += 2 {
+		echo, network := func(c net.Conn) { io.Copy(c, c) }, args[i]
+		if network == "closer" {
+			echo, network = answer, "tcp"
+		}
 		if strings.HasPrefix(args[i], "udp") {
 			c, err := net.ListenPacket(args[i], args[i+1])
 			must(err)
@@ -77,18 +83,27 @@ func serve(args []string) {
 			}()
 			continue
 		}
-		l, err := net.Listen(args[i], args[i+1])
+		l, err := net.Listen(network, args[i+1])
 		must(err)
 		go func() {
 			for {
 				c, err := l.Accept()
 				must(err)
-				go func() { io.Copy(c, c); c.Close() }()
+				go func() { echo(c); c.Close() }()
 			}
 		}()
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
+}
+
+// answer sends back as many bytes as the first four say.
+func answer(c net.Conn) {
+	size := make([]byte, 4)
+	if _, err := io.ReadFull(c, size); err == nil {
+		c.Write(size)
+		io.CopyN(c, c, int64(binary.BigEndian.Uint32(size))-4)
+	}
 }
 
 // dial keeps one connection busy until standard input ends.

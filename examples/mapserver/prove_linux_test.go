@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,58 +16,6 @@ import (
 
 	"github.com/connmapgo/connmap/internal/random"
 )
-
-// cutter is a proxy from one address to another, which is told by lines of standard input
-// to cut its links, now or each after some bytes at random, and to be calm.
-func cutter(from, to string) {
-	l, err := net.Listen("tcp", from)
-	must(err)
-	chance := random.New()
-	var mu sync.Mutex
-	links, cutting := make(map[net.Conn]bool), false
-	lead := func(to, from net.Conn, most int64) {
-		if most == 0 {
-			io.Copy(to, from)
-		} else {
-			io.CopyN(to, from, most)
-		}
-		to.Close()
-		from.Close()
-		mu.Lock()
-		delete(links, from)
-		mu.Unlock()
-	}
-	go func() {
-		for {
-			near, err := l.Accept()
-			must(err)
-			far, err := net.DialTimeout("tcp", to, 5*time.Second)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			mu.Lock()
-			links[near], links[far] = true, true
-			var most [2]int64 // bytes in each direction
-			if cutting {
-				most[chance.IntN(2)] = 1 + chance.Int64N(60_000)
-			}
-			mu.Unlock()
-			go lead(far, near, most[0])
-			go lead(near, far, most[1])
-		}
-	}()
-	fmt.Println("ready")
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		mu.Lock()
-		if cutting = in.Text() == "cutting"; !cutting {
-			for c := range links {
-				c.Close()
-			}
-		}
-		mu.Unlock()
-	}
-}
 
 // terminate asks a program to end, and waits for it.
 func (p *process) terminate(t *testing.T) {
@@ -213,6 +157,23 @@ var faults = []func(*trial){
 		tr.beginServer()
 		tr.beginAgent()
 	},
+	func(tr *trial) { // the agent starts while there is no server
+		kill := tr.random.IntN(2) == 0
+		if kill {
+			tr.endAgent(true)
+		}
+		tr.endServer(true)
+		if !kill {
+			tr.upTo(3 * time.Second)
+			tr.endAgent(false)
+		}
+		tr.launchAgent()
+		tr.say("the agent starts")
+		tr.upTo(10 * time.Second)
+		tr.beginServer()
+		tr.followAgent()
+		tr.say("the agent sees all")
+	},
 	func(tr *trial) { // both at once
 		tr.endAgent(true)
 		tr.endServer(true)
@@ -228,11 +189,47 @@ var faults = []func(*trial){
 	},
 	func(tr *trial) {
 		tr.say("links break after a while, and one does now")
-		fmt.Fprintln(tr.proxy.in, "now")
-		fmt.Fprintln(tr.proxy.in, "cutting")
+		tr.order("now")
+		tr.order("cutting")
 		tr.upTo(15 * time.Second)
 		tr.say("links do not break any more")
-		fmt.Fprintln(tr.proxy.in, "now")
+		tr.order("now")
+	},
+	func(tr *trial) {
+		spoils := []string{slowly, nothingForth, nothingBack, nothingForth + nothingBack, jammed}
+		spoil := spoils[tr.random.IntN(len(spoils))]
+		tr.say("links are spoilt: %s", spoil)
+		tr.order(spoil)
+		tr.upTo(15 * time.Second)
+		tr.say("links are well")
+		tr.order("well")
+	},
+	func(tr *trial) { tr.jump("agent") },
+	func(tr *trial) { tr.jump("server") },
+	func(tr *trial) { // links that begin before and after
+		tr.jump([]string{"agent", "server"}[tr.random.IntN(2)])
+		tr.say("the link breaks")
+		tr.cut()
+		tr.order("now")
+		tr.upTo(5 * time.Second)
+		tr.mend()
+	},
+	func(tr *trial) { // more than memory has room for
+		tr.endServer(tr.random.IntN(2) == 0)
+		tr.say("very many connections")
+		tr.tell("burst")
+		tr.say("that is over")
+		tr.beginServer()
+	},
+	func(tr *trial) { // somebody removes what lies beside the history
+		tr.server.has(tr.t, "Recording", patient)
+		tr.say("the history's log is removed")
+		said := len(tr.server.text())
+		for _, suffix := range []string{"-wal", "-shm", ".reserve"} {
+			os.Remove(tr.history() + suffix)
+		}
+		noticed := func() bool { return strings.Contains(tr.server.text()[said:], "lost its log") }
+		require.True(tr.t, poll(patient, 100*time.Millisecond, noticed), "the server notices")
 	},
 	func(tr *trial) {
 		tr.fill(diskOfServer)
@@ -285,7 +282,9 @@ func prove(t *testing.T, chance *rand.Rand) {
 	})
 	tr.mount(diskOfServer, 128<<20)
 	tr.mount(diskOfAgent, 16<<20)
+	tr.setClocks()
 	tr.begin("0")
+	tr.tell("last")
 	tr.tell("go")
 	for range 6 {
 		tr.upTo(3 * time.Second)
@@ -296,14 +295,14 @@ func prove(t *testing.T, chance *rand.Rand) {
 	}
 	tr.upTo(3 * time.Second)
 	tr.tell("pause")
+	tr.tell("end")
 	tr.say("no more connections")
 	tr.recorded(time.Now(), 2*lastWait)
 	tr.check()
 }
 
 // TestProve: whatever goes wrong, each connection is in the history once, with its bytes,
-// or is counted as lost. It runs for as long as CONNMAP_PROVE says. Clocks do not jump
-// here: only that of the whole machine could.
+// or is counted as lost. It runs for as long as CONNMAP_PROVE says.
 func TestProve(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("CONNMAP_PROVE"))
 	if err != nil {

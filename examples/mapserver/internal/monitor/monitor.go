@@ -364,12 +364,16 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 		case conntrack.Open, conntrack.Update:
 			m.put(ag, e.Conn)
 		case conntrack.Close:
-			// A connection may be too short for its opening to arrive
-			// apart from its end.
+			// A connection may be too short for its opening to arrive apart from its
+			// end. But what opened before the agent has told what lives may be what the
+			// history has as open; of its end the spool may tell late.
 			known := ag.conns[e.Conn.ID] != nil
+			before := ag.knows.IsZero() || e.Conn.Opened.Before(ag.knows)
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
-			n.resumed = n.resumed && known
+			if !known {
+				n.resumed = before
+			}
 			if behind {
 				delete(ag.conns, e.Conn.ID)
 				m.drop(n)

@@ -162,6 +162,49 @@ func TestOneRow(t *testing.T) {
 	assert.Equal(t, [][]any{{"curl", int64(2), int64(21), int64(1)}}, rows())
 }
 
+// TestEndOfOpenRow: what an agent tells as ended before it tells what lives, or later from its
+// spool, is the connection whose opening was told by an older link, though by another time: a
+// clock was set since, or the agent began anew. What follows with the same ends is another one.
+func TestEndOfOpenRow(t *testing.T) {
+	for _, shift := range []time.Duration{10 * time.Minute, -10 * time.Minute, 7 * time.Second} {
+		for _, spooled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, spooled: %v", shift, spooled), func(t *testing.T) { testEndOfOpenRow(t, shift, spooled) })
+		}
+	}
+}
+
+func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
+	file := filepath.Join(t.TempDir(), "h.sqlite")
+	db, err := history.Open(t.Context(), file, history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	m := newMonitor(t, "")
+	m.History, m.Writer = db, db.Writer()
+	c := conn(1, "8.8.8.8:443")
+	c.Local, c.Opened, c.Tx = netip.MustParseAddrPort("192.0.2.1:1000"), time.Now().Add(-time.Hour), 10
+	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
+	m.Join(a)
+	m.Full(a, []conntrack.Conn{c})
+	m.Leave(a)
+	a.ID = 2
+	m.Join(a)
+	if spooled {
+		m.Full(a, nil)
+	}
+	later := c
+	c.Opened, c.Tx = c.Opened.Add(shift), 30
+	later.ID, later.Opened, later.Tx = 2, c.Opened.Add(time.Minute), 5
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened.Add(time.Minute), Conn: c}, {Kind: conntrack.Close, Time: time.Now(), Conn: later}})
+	m.Full(a, nil)
+	m.Leave(a)
+	require.NoError(t, m.Writer.Close())
+	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, err)
+	table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL FROM detailed_history`})
+	require.NoError(t, err)
+	assert.Equal(t, [][]any{{int64(2), int64(35), int64(1)}}, table.Rows)
+}
+
 // TestClosingIsNotSeen: the history does not call alive what is being closed, nor do hosts
 // count it.
 func TestClosingIsNotSeen(t *testing.T) {
