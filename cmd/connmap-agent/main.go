@@ -53,7 +53,8 @@ func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 	if !dropsRights || !confine.Root() {
 		return
 	}
-	keep := confine.Keep{Capabilities: confine.Polling, Programs: backend == conntrack.SS}
+	ss := backend == conntrack.SS // it asks for devices by a local socket
+	keep := confine.Keep{Capabilities: confine.Polling, Programs: ss, Services: ss}
 	if backend == conntrack.EBPF {
 		keep.Capabilities = confine.Following
 	}

@@ -26,7 +26,8 @@ func dropRights(args []string) {
 	if without, is := os.LookupEnv(confine.Without); is {
 		os.Unsetenv(confine.Without)
 		inherited = inheritCollector()
-		keep := confine.Keep{Capabilities: confine.Serving, Folders: []string{"/"}, Programs: true} // which folders, Restart has said
+		cfg, err := parse(args, io.Discard)
+		keep := confine.Keep{Capabilities: confine.Serving, Folders: []string{"/"}, Programs: true, Services: err == nil && cfg.hasWindow()} // which folders, Restart has said
 		if err := confine.Filter(keep); err != nil {
 			without = strings.TrimPrefix(without+"; system calls are not refused: "+err.Error(), "; ")
 		}
@@ -60,6 +61,12 @@ func dropRights(args []string) {
 	if collector != nil {
 		collector.over(nil)
 	}
+}
+
+// hasWindow reports whether a window may be opened, which needs a display and sound. What
+// serves without one has no need for D-Bus and the like, which do for root whatever it asks.
+func (c config) hasWindow() bool {
+	return !c.headless && c.screenshot == "" && c.question.sql == "" && os.Getenv("DISPLAY") != ""
 }
 
 // startCollector starts the process that collects, as a user of its own with the rights that

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -152,6 +153,21 @@ func TestRootsMap(t *testing.T) {
 	end()
 	require.Eventually(t, func() bool { return syscall.Kill(children[0], 0) != nil }, time.Minute, 10*time.Millisecond, "the collector ends with it")
 	assert.NotContains(t, said.String(), "no longer shown")
+}
+
+// TestHasWindow: only a map server with a window may ask services of this machine.
+func TestHasWindow(t *testing.T) {
+	for _, tt := range []struct {
+		display, args string
+		want          bool
+	}{
+		{":0", "", true}, {"", "", false}, {":0", "-headless", false}, {":0", "-screenshot x.png", false}, {":0", "-query list", false}, {":0", "-demo 3", true},
+	} {
+		t.Setenv("DISPLAY", tt.display)
+		cfg, err := parse(strings.Fields(tt.args), io.Discard)
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, cfg.hasWindow(), "%q %s", tt.display, tt.args)
+	}
 }
 
 // TestRootsMapOfAnothersHistory: who asks or records the history of another user as root

@@ -64,6 +64,9 @@ type Keep struct {
 	// there is none, it makes and changes no files at all.
 	Folders  []string
 	Programs bool // it starts other programs
+	// Services: it connects to services of this machine by sockets that are files. Those are
+	// displays and sound, but also D-Bus and others that do whatever root asks them.
+	Services bool
 }
 
 // Files are those that a program goes on working with. What is not there is passed over, and

@@ -473,6 +473,7 @@ func TestAssemble(t *testing.T) {
 		{"bpf load", unix.SYS_BPF, []uint64{unix.BPF_PROG_LOAD}, refused, refused},
 		{"bpf attach", unix.SYS_BPF, []uint64{unix.BPF_PROG_ATTACH}, refused, refused},
 		{"TCP", unix.SYS_SOCKET, []uint64{unix.AF_INET, unix.SOCK_STREAM}, allow, allow},
+		{"a service of this machine", unix.SYS_SOCKET, []uint64{unix.AF_UNIX, unix.SOCK_STREAM}, refused, refused},
 		{"netlink", unix.SYS_SOCKET, []uint64{unix.AF_NETLINK}, allow, allow},
 		{"packets", unix.SYS_SOCKET, []uint64{unix.AF_PACKET}, refused, refused},
 		{"open to read", unix.SYS_OPENAT, []uint64{0, 0, unix.O_RDONLY | unix.O_CLOEXEC | unix.O_DIRECTORY}, allow, allow},
@@ -489,6 +490,9 @@ func TestAssemble(t *testing.T) {
 		assert.Equal(t, tt.servant, serves.run(arch, uint32(tt.call), tt.args...), tt.name)
 		assert.Equal(t, refused, follows.run(arch+1, uint32(tt.call), tt.args...), "%s by another table", tt.name)
 	}
+	window := assemble(Keep{Folders: []string{"/"}, Programs: true, Services: true}, Serving)
+	assert.Equal(t, allow, window.run(arch, uint32(unix.SYS_SOCKET), unix.AF_UNIX))
+	assert.Equal(t, refused, window.run(arch, uint32(unix.SYS_SOCKET), unix.AF_VSOCK))
 	if otherCalls != 0 {
 		assert.Equal(t, refused, follows.run(arch, otherCalls|read))
 	}

@@ -135,7 +135,11 @@ func assemble(k Keep, keep Set) (p program) {
 	} else {
 		p.call(refused, unix.SYS_BPF)
 	}
-	p.only(unix.SYS_SOCKET, 0, unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK)
+	families := []uint32{unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}
+	if k.Services {
+		families = append(families, unix.AF_UNIX)
+	}
+	p.only(unix.SYS_SOCKET, 0, families...)
 	p.call(unknown, unix.SYS_OPENAT2) // whose flags are in memory
 	if len(k.Folders) == 0 {
 		p.not(unix.SYS_OPENAT, 2, unix.O_WRONLY|unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC)
