@@ -43,3 +43,18 @@ func TestLyingCounters(t *testing.T) {
 	assert.EqualError(t, err, "a sum is larger than integers go: write total() in the place of sum()")
 	assert.Equal(t, [][]any{{10_000 * float64(1<<50)}}, ask(t, c, `SELECT total(tx) FROM detailed_history`, nil))
 }
+
+// TestLyingLosses: what an agent says that it has lost adds up to no more than a counter
+// holds, however often it says so.
+func TestLyingLosses(t *testing.T) {
+	db := open(t, path(t))
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	var all []Entry
+	for i := range 10 {
+		all = append(all, Entry{Agent: "liar", Lost: math.MaxUint64 - uint64(i), Seen: now}, Entry{Agent: "nas", Lost: 3, Seen: now})
+	}
+	require.NoError(t, db.Record(t.Context(), all))
+	require.NoError(t, db.Record(t.Context(), all))
+	rows := ask(t, console(t, db), `SELECT agent, count, typeof(count) FROM losses ORDER BY agent`, nil)
+	assert.Equal(t, [][]any{{"liar", int64(1 << 50), "integer"}, {"nas", int64(60), "integer"}}, rows)
+}

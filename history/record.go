@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// maxBytes is where byte counters stop: high enough for any connection,
-	// low enough for sum() over thousands of rows that a lying agent drove
-	// there.
-	maxBytes = 1 << 50
+	// maxCounter is where counters of bytes and losses stop: high enough for any
+	// connection, low enough for sum() over thousands of rows that a lying agent
+	// drove there.
+	maxCounter = 1 << 50
 
 	// mostCount is how many openings are taken over of a row.
 	mostCount = 1 << 32
@@ -118,13 +118,14 @@ func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
 // putLoss adds to what was lost of an agent in an hour.
 func (db *DB) putLoss(e *Entry) error {
 	stmt, err := db.conn.Prepare(`INSERT INTO losses VALUES (?1, ?2, ?3)
-ON CONFLICT (timestamp, agent) DO UPDATE SET count = count + excluded.count`)
+ON CONFLICT (timestamp, agent) DO UPDATE SET count = min(count + excluded.count, ?4)`)
 	if err != nil {
 		return err
 	}
 	stmt.BindInt64(1, wholeSeconds(e.Seen.Truncate(time.Hour)))
 	stmt.BindText(2, e.Agent)
-	stmt.BindInt64(3, limitBytes(e.Lost))
+	stmt.BindInt64(3, limitCounter(e.Lost))
+	stmt.BindInt64(4, maxCounter)
 	return run(stmt)
 }
 
@@ -212,7 +213,7 @@ ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
-	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitBytes(e.Tx), rx: limitBytes(e.Rx), size: rowSize(e)}
+	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: rowSize(e)}
 	bindAbout(stmt, e)
 	stmt.BindFloat(14, seconds(e.Opened))
 	stmt.BindInt64(15, r.tx)
@@ -270,7 +271,7 @@ func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 		r.txBefore, r.rxBefore = r.tx, r.rx
 		ch.count(r.place, 1)
 	}
-	r.tx, r.rx = min(maxBytes, r.txBefore+limitBytes(e.Tx)), min(maxBytes, r.rxBefore+limitBytes(e.Rx))
+	r.tx, r.rx = min(maxCounter, r.txBefore+limitCounter(e.Tx)), min(maxCounter, r.rxBefore+limitCounter(e.Rx))
 	if a := about(e); a != r.about || reopened {
 		r.about = a
 		if err := db.rewrite(e, r, ch); err != nil {
@@ -448,7 +449,7 @@ func keyHash(agent, protocol, local string, localPort, port uint16) int64 {
 	return int64(binary.LittleEndian.Uint64(sum[:]))
 }
 
-func limitBytes(n uint64) int64 { return int64(min(n, maxBytes)) }
+func limitCounter(n uint64) int64 { return int64(min(n, maxCounter)) }
 
 func seen(e *Entry) time.Time {
 	if e.Seen.IsZero() {

@@ -148,12 +148,16 @@ func cuts(shares []share, rows int64, part float64) (out []reduction) {
 			break
 		}
 	}
+	above := sum - level*int64(high) - want // how many stay one above the level
 	for _, s := range shares[:high] {
-		over := min(size(s)-level, want)
-		if over <= 0 {
-			break
+		over := size(s) - level
+		if above > 0 {
+			above--
+			over--
 		}
-		want -= over
+		if over <= 0 {
+			continue
+		}
 		if rows == 0 {
 			over = min(s.rows, int64(math.Ceil(float64(over)/float64(size(s))*float64(s.rows))))
 		}

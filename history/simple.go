@@ -101,7 +101,7 @@ func parseMark(line string) (m Mark, err error) {
 		return m, fmt.Errorf("want a latitude from -90 to 90 and a longitude from -180 to 180, found %.40q", f[0]+" "+f[1])
 	}
 	count, err := strconv.ParseInt(f[2], 10, 64)
-	if err != nil || count < 1 || count > maxBytes {
+	if err != nil || count < 1 || count > maxCounter {
 		return m, fmt.Errorf("want a positive count, found %.40q", f[2])
 	}
 	return Mark{lat, lon, count}, nil

@@ -43,3 +43,23 @@ func TestCounters(t *testing.T) {
 		}
 	}
 }
+
+// TestLyingLosses: an agent cannot make losses vanish, its own or those of others, by saying
+// that there were more than a number holds.
+func TestLyingLosses(t *testing.T) {
+	m := newMonitor(t, "")
+	liar, nas := feed.Agent{ID: 1, Name: "liar"}, feed.Agent{ID: 2, Name: "nas"}
+	m.Join(liar)
+	m.Join(nas)
+	for _, n := range []uint64{math.MaxUint64, 1, math.MaxUint64, math.MaxUint64 - 5} {
+		m.Delta(liar, []conntrack.Event{{Kind: conntrack.Lost, Lost: n}})
+	}
+	m.Delta(nas, []conntrack.Event{{Kind: conntrack.Lost, Lost: 3}})
+	st, _ := published(m)
+	lost := make(map[string]uint64)
+	for _, a := range st.Agents {
+		lost[a.Name] = a.Lost
+	}
+	assert.EqualValues(t, 1<<50, lost["liar"])
+	assert.EqualValues(t, 3, lost["nas"])
+}

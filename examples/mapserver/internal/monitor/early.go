@@ -39,7 +39,7 @@ func (m *Monitor) add(e history.Entry) {
 		if m.early.lost == nil {
 			m.early.lost = make(map[string]uint64)
 		}
-		m.early.lost[e.Agent] += max(1, e.Lost)
+		m.early.lost[e.Agent] = addLost(m.early.lost[e.Agent], max(1, e.Lost))
 	}
 }
 

@@ -381,7 +381,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 				m.end(ag, e.Conn.ID, n, e.Time)
 			}
 		case conntrack.Lost:
-			ag.lost += e.Lost
+			ag.lost = addLost(ag.lost, e.Lost)
 			if !behind {
 				m.recordLoss(ag.name, e.Lost)
 			}
@@ -432,9 +432,15 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 // carried is how many bytes a connection may have told of since it opened: no more than
 // links carry, 100 GB a second, and than the history keeps.
 func carried(n uint64, opened time.Time) uint64 {
-	const rate, most = 100e9, 1 << 50 // bytes a second, and bytes
-	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, most)))
+	const rate = 100e9 // bytes a second
+	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, maxCounter)))
 }
+
+// maxCounter is where counters stop, so that the sum over all agents does not overflow.
+const maxCounter = 1 << 50
+
+// addLost adds what an agent says that it has lost.
+func addLost(lost, n uint64) uint64 { return min(lost+min(n, maxCounter), maxCounter) }
 
 // count counts a new connection if the window may sound for it.
 func (m *Monitor) count(rule int) {
