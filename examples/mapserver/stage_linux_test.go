@@ -219,7 +219,14 @@ func (s *stage) followAgent() {
 		return s.anyOf(start)
 	})
 	require.True(s.t, ok, "the agent sees a connection")
-	s.runs[len(s.runs)-1].follows = time.Now()
+	s.follows()
+}
+
+// follows notes that the agent sees what opens.
+func (s *stage) follows() {
+	if r := &s.runs[len(s.runs)-1]; r.follows.IsZero() {
+		r.follows = time.Now()
+	}
 }
 
 func (s *stage) all() []made {
