@@ -43,7 +43,7 @@ type Entry struct {
 	Seen      time.Time      // when this was so; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
-	Resumed   bool           // if New: it may have been there before, when nobody looked: a row that is open goes on
+	Resumed   bool           // if New: it may have been there before, when nobody looked: a row that is open goes on; if Closed, unless that opened later, but by whole tens of seconds
 	Lost      uint64         // not zero: so many events of Agent were lost until Seen, and nothing else counts
 	Report    Report         // not zero: all that it stands for is recorded before this, and nothing else counts
 }

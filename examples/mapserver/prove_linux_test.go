@@ -169,6 +169,9 @@ var faults = []func(*trial){
 		}
 		tr.launchAgent()
 		tr.say("the agent starts")
+		tr.agent.has(tr.t, "not connected", patient)
+		time.Sleep(time.Second)
+		tr.follows()
 		tr.upTo(10 * time.Second)
 		tr.beginServer()
 		tr.followAgent()
