@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +29,8 @@ type RowWriter interface {
 //
 //	csv    comma-separated values (RFC 4180) after a line of names; NULL is empty, and
 //	       a text that a spreadsheet may take for a formula, since it begins with one of
-//	       = + - @ after white space or with a tab or carriage return, gets a ' before it
+//	       = + - @ after white space or with a tab or carriage return, gets a ' before it,
+//	       and so does what follows on a semicolon, tab or line break in it
 //	rawcsv the same with texts as they are
 //	json   an object a line; binary values in base64, and infinite numbers null
 //	table  columns for terminals, on which nothing can act that a text contains; it
@@ -128,18 +130,32 @@ type csvWriter struct {
 	fields []string
 }
 
-// disarm marks a text that programs might take for a formula as one: whoever connects here
-// chooses some of what is stored. Half-width and full-width signs count.
+// formula is where a text, or a part of it that programs may take for a field, begins as a
+// formula, with half-width or full-width signs. Where the decimal separator is a comma, fields
+// are separated by semicolons and a quote in their midst is none.
+var formula = regexp.MustCompile(`(?:^|[;\t\r\n]"*)[\s\pZ\p{Cc}\p{Cf}]*[=+\-@＝＋－＠]|^[\t\r]`)
+
+// disarm marks a text that programs might take for a formula as one, with a ' before it and
+// before each such part of it: whoever connects here chooses some of what is stored.
 func disarm(s string) string {
-	if s == "" {
+	if !strings.ContainsAny(s, "=+-@\t\r＝＋－＠") {
 		return s
 	}
-	start := strings.TrimLeftFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
-	first, _ := utf8.DecodeRuneInString(start)
-	if s[0] == '\t' || s[0] == '\r' || start != "" && strings.ContainsRune("=+-@＝＋－＠", first) {
-		return "'" + s
+	var b strings.Builder
+	done := 0
+	for _, at := range formula.FindAllStringIndex(s, -1) {
+		if at[0] == 0 && s[0] != ';' {
+			b.WriteByte('\'')
+		}
+		field := at[0] + strings.LastIndexAny(s[at[0]:at[1]], ";\t\r\n") + 1
+		if at[0] < field && field < at[1] {
+			b.WriteString(s[done:field])
+			b.WriteByte('\'')
+			done = field
+		}
 	}
-	return s
+	b.WriteString(s[done:])
+	return b.String()
 }
 
 func (c *csvWriter) Begin(columns []Column) error {

@@ -77,13 +77,22 @@ func TestFormulas(t *testing.T) {
 		"+1":                       "'+1",
 		"-bash":                    "'-bash",
 		"@SUM(1)":                  "'@SUM(1)",
-		"\t=1":                     "'\t=1",
+		"\t=1":                     "'\t'=1",
 		"\rx":                      "'\rx",
-		"\n=1":                     "'\n=1",
+		"\n=1":                     "'\n'=1",
 		" \u00a0=1":                "' \u00a0=1",
 		"\x00=1":                   "'\x00=1",
 		"＝1":                       "'＝1",
 		"－1":                       "'－1",
+		"\ufeff=1":                 "'\ufeff=1",
+		"a;=1":                     "a;'=1",
+		";=1;b;+2":                 ";'=1;b;'+2",
+		"a; @x; y":                 "a;' @x; y",
+		"a;\"=1\"":                 "a;'\"=1\"",
+		"a\n\n=1":                  "a\n\n'=1",
+		"a\t-1\r＝1":                "a\t'-1\r'＝1",
+		"=1;=2":                    "'=1;'=2",
+		"a=1; b=2;c\nd":            "a=1; b=2;c\nd",
 	} {
 		r := csv.NewReader(strings.NewReader(write(t, "csv", columns, []any{text, int64(-5)})))
 		got, err := r.ReadAll()
@@ -114,6 +123,10 @@ func FuzzExport(f *testing.F) {
 		require.NoError(t, err)
 		for _, field := range []string{got[0][0], got[1][0]} {
 			require.NotRegexp(t, `^[\s\x00-\x1f\x7f-\x9f]*[=+@-]`, field)
+			// As those read it who separate by semicolons, and whom no quote in the midst stops.
+			for _, part := range strings.FieldsFunc(field, func(r rune) bool { return strings.ContainsRune(";\t\r\n", r) }) {
+				require.NotRegexp(t, `^"?\s*[=+@-]`, strings.TrimPrefix(part, "\""))
+			}
 		}
 		var o map[string]any
 		require.NoError(t, json.Unmarshal([]byte(write(t, "json", columns, []any{b, n})), &o))

@@ -59,7 +59,7 @@ func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 		keep.Capabilities = confine.Following
 	}
 	if !o.once && !o.watch && o.spool != "" {
-		keep.Folders = []string{o.spool}
+		keep.Folders, keep.Mark = []string{o.spool}, ".ends"
 	}
 	r := confine.Process(keep)
 	attrs := []any{"user", r.User, "capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Filtered}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -232,6 +233,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		q.timeout = exportTimeout
 	case q.timeout == 0:
 		q.timeout = -1
+	}
+	if f := cfg.question.format; !slices.Contains([]string{"table", "csv", "json"}, f) {
+		return cfg, fmt.Errorf("-format: want table, csv or json, found %q", f)
 	}
 	if cfg.question.raw {
 		if cfg.question.format != "csv" {

@@ -114,11 +114,11 @@ func TestQueryErrors(t *testing.T) {
 	name := someHistory(t)
 	missing := filepath.Join(t.TempDir(), "missing.sqlite")
 	for want, args := range map[string][]string{
-		"near \"FORM\": syntax error\n  FORM detailed_history\n  ^":                                                       {"-history", name, "-query", "SELECT *\nFORM detailed_history"},
-		"this console only reads":                                                                                         {"-history", name, "-query", "DELETE FROM detailed_history"},
-		"there is no saved query \"x\"; mapserver -query list":                                                            {"-history", name, "-query", "@x"},
-		"the parameter :a has no value":                                                                                   {"-history", name, "-query", "SELECT :a"},
-		"-format and -times: want the format table, csv, rawcsv or json, found \"xml\"":                                   {"-history", name, "-query", "SELECT 1", "-format", "xml"},
+		"near \"FORM\": syntax error\n  FORM detailed_history\n  ^": {"-history", name, "-query", "SELECT *\nFORM detailed_history"},
+		"this console only reads":                                   {"-history", name, "-query", "DELETE FROM detailed_history"},
+		"there is no saved query \"x\"; mapserver -query list":      {"-history", name, "-query", "@x"},
+		"the parameter :a has no value":                             {"-history", name, "-query", "SELECT :a"},
+		"-format: want table, csv or json, found \"rawcsv\"":        {"-history", name, "-query", "SELECT 1", "-format", "rawcsv"},
 		"stopped after 1ms: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or give it longer with -timeout": {"-history", name, "-query", endless, "-format", "csv", "-timeout", "1ms"},
 		"want NAME=VALUE":        {"-history", name, "-query", "SELECT 1", "-param", "x"},
 		missing:                  {"-history", missing, "-query", "SELECT 1"},

@@ -60,9 +60,11 @@ func (s Set) String() string {
 // A Keep says what a process goes on needing.
 type Keep struct {
 	Capabilities Set
-	// Folders are those it writes to, and all in them becomes the user's that it becomes. If
-	// there is none, it makes and changes no files at all.
+	// Folders are those it writes to, and all in them becomes the user's that it becomes,
+	// unless something in them has no Mark in its name, and is not its own. If there is no
+	// folder, it makes and changes no files at all.
 	Folders  []string
+	Mark     string
 	Programs bool // it starts other programs
 	// Services: it connects to services of this machine by sockets that are files. Those are
 	// displays and sound, but also D-Bus and others that do whatever root asks them.

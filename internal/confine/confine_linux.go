@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -38,7 +39,7 @@ func Process(k Keep) (r Rights) {
 		miss("capabilities", err)
 	} else {
 		miss("capabilities", dropBounding(keep))
-		err := handOver(k.Folders)
+		err := handOver(k.Folders, k.Mark)
 		if err == nil {
 			err = become(nobodyElse)
 		}
@@ -188,8 +189,9 @@ func setCapabilities(keep Set, inherited bool) error {
 }
 
 // handOver gives folders, and the files of root's in them, to the user that this process
-// becomes. It fails if that user could not come to them.
-func handOver(folders []string) error {
+// becomes. It fails if that user could not come to them, and gives nothing away of a folder in
+// which something is that has no mark in its name: somebody has named a wrong one.
+func handOver(folders []string, mark string) error {
 	for _, folder := range folders {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return err
@@ -218,10 +220,13 @@ func handOver(folders []string) error {
 			return err
 		}
 		for _, e := range entries {
-			if e.Type().IsRegular() {
-				if err := give(filepath.Join(folder, e.Name()), 0); err != nil {
-					return err
-				}
+			if !e.Type().IsRegular() || !strings.Contains(e.Name(), mark) {
+				return fmt.Errorf("%s is not for this program alone: %q is there too", folder, e.Name())
+			}
+		}
+		for _, e := range entries {
+			if err := give(filepath.Join(folder, e.Name()), 0); err != nil {
+				return err
 			}
 		}
 		if err := give(folder, unix.O_DIRECTORY); err != nil {

@@ -374,31 +374,46 @@ func TestHandOver(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, nil, 0o600))
 		return name
 	}
+	const mark = ".ends"
 	elsewhere := file("elsewhere")
-	own := file("spool/own")
-	below := file("spool/folder/below")
+	own, unfinished := file("spool/000000000001-2-0.ends"), file("spool/000000000002-2-0.ends.1.new")
 	spool := filepath.Join(dir, "spool")
-	link, linked := filepath.Join(spool, "link"), filepath.Join(spool, "linked")
-	require.NoError(t, os.Symlink(elsewhere, link))
+	linked := filepath.Join(spool, "000000000003-2-0.ends")
 	require.NoError(t, os.Link(elsewhere, linked))
 	for range 2 { // the second time nothing is left to do
-		require.NoError(t, handOver([]string{spool, filepath.Join(dir, "made")}))
+		require.NoError(t, handOver([]string{spool, filepath.Join(dir, "made")}, mark))
 	}
-	for _, name := range []string{spool, own, filepath.Join(dir, "made")} {
+	for _, name := range []string{spool, own, unfinished, filepath.Join(dir, "made")} {
 		assert.EqualValues(t, nobodyElse, owner(name), name)
 	}
-	for _, name := range []string{elsewhere, link, linked, below, filepath.Join(spool, "folder"), dir} {
+	for _, name := range []string{elsewhere, linked, dir} {
 		assert.Zero(t, owner(name), name)
 	}
 
-	closed := file("closed/spool/file")
+	// Somebody has named a folder of something else, such as /etc.
+	for name, make := range map[string]func(name string) error{
+		"passwd":   func(name string) error { return os.WriteFile(name, nil, 0o600) },
+		"folder":   func(name string) error { return os.Mkdir(name, 0o755) },
+		"a.ends":   func(name string) error { return os.Symlink(elsewhere, name) },
+		"b.ends":   func(name string) error { return os.Mkdir(name, 0o755) },
+		"pipe.end": func(name string) error { return syscall.Mkfifo(name, 0o600) },
+	} {
+		theirs := filepath.Dir(file(name + " is there/000000000001-2-0.ends"))
+		require.NoError(t, make(filepath.Join(theirs, name)))
+		assert.ErrorContains(t, handOver([]string{theirs}, mark), fmt.Sprintf("is not for this program alone: %q is there too", name))
+		for _, name := range []string{theirs, filepath.Join(theirs, name), filepath.Join(theirs, "000000000001-2-0.ends")} {
+			assert.Zero(t, owner(name), name)
+		}
+	}
+
+	closed := file("closed/spool/file.ends")
 	require.NoError(t, os.Chmod(filepath.Join(dir, "closed"), 0o700))
-	assert.ErrorContains(t, handOver([]string{filepath.Dir(closed)}), "lets only root come to")
+	assert.ErrorContains(t, handOver([]string{filepath.Dir(closed)}, mark), "lets only root come to")
 	assert.Zero(t, owner(closed))
-	others := file("others/file")
+	others := file("others/file.ends")
 	require.NoError(t, os.Chown(others, 65534, 65534))
-	assert.ErrorContains(t, handOver([]string{filepath.Dir(others)}), "is another user's")
-	assert.Error(t, handOver([]string{elsewhere}), "a file")
+	assert.ErrorContains(t, handOver([]string{filepath.Dir(others)}, mark), "is another user's")
+	assert.Error(t, handOver([]string{elsewhere}, mark), "a file")
 }
 
 func TestSetString(t *testing.T) {
