@@ -275,7 +275,7 @@ func (p *poller) add(proto Proto, s *sock) {
 	default:
 		// The inode of a TCP connection comes with accept and goes with close,
 		// and subflows of MPTCP share one. But no two have the same ends.
-		id = maphash.Comparable(seed, tuple{proto, local, peer})>>2 | 1<<62
+		id = maphash.Comparable(seed, tuple{proto, local, peer})>>3 | 1<<62
 	}
 	i, ok := p.table[id]
 	if !ok {

@@ -28,7 +28,13 @@ const (
 const mostKept = 30_000
 
 // otherID is what the ID of an end out of the spool differs by from that of its connection.
+// A Collector makes none that has it.
 const otherID = 1 << 61
+
+// Spooled reports whether the end of a connection comes out of an agent's spool: it is told
+// late, perhaps by another run than that which saw it, and of one that may have been told as
+// open before.
+func Spooled(c conntrack.Conn) bool { return c.ID&otherID != 0 }
 
 // stallTime is how long a server may take to acknowledge before nothing waits for it.
 const stallTime = 15 * time.Second

@@ -365,10 +365,10 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			m.put(ag, e.Conn)
 		case conntrack.Close:
 			// A connection may be too short for its opening to arrive apart from its
-			// end. But what opened before the agent has told what lives may be what the
-			// history has as open; of its end the spool may tell late.
+			// end. But what ended before the agent tells what lives may be what the
+			// history has as open.
 			known := ag.conns[e.Conn.ID] != nil
-			before := ag.knows.IsZero() || e.Conn.Opened.Before(ag.knows)
+			before := ag.knows.IsZero() || feed.Spooled(e.Conn)
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
 			if !known {

@@ -188,10 +188,12 @@ func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	m.Leave(a)
 	a.ID = 2
 	m.Join(a)
+	later := c
 	if spooled {
 		m.Full(a, nil)
+		c.ID |= 1 << 61
+		require.True(t, feed.Spooled(c))
 	}
-	later := c
 	c.Opened, c.Tx = c.Opened.Add(shift), 30
 	later.ID, later.Opened, later.Tx = 2, c.Opened.Add(time.Minute), 5
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened.Add(time.Minute), Conn: c}, {Kind: conntrack.Close, Time: time.Now(), Conn: later}})
