@@ -305,7 +305,7 @@ func (r *Registry) Rename(who, name string) error {
 		}
 		for _, other := range l {
 			if other != found && other.Revoked.IsZero() && alike(other.Name, name) {
-				return false, fmt.Errorf("feed: an agent is called %q, which looks the same: rename or revoke that one first", other.Name)
+				return false, fmt.Errorf("feed: an agent is called %q already, which looks the same: rename or revoke that one first", other.Name)
 			}
 		}
 		found.Name = name
