@@ -27,16 +27,17 @@ type witness struct {
 	pause  time.Duration // after which it records
 	wmu    sync.Mutex
 	link   uint64                    // zero: there is none
-	full   bool                      // it was told all connections
+	full   time.Time                 // when it was told all connections; zero: not yet
 	opened map[uint64]bool           // told as new, or in full, by this link
 	ended  map[uint64]bool           // told as ended by this link
 	last   map[uint64]conntrack.Conn // as told at the end, by any link
 	since  map[uint64]time.Time      // its end is recorded
+	during map[uint64]time.Time      // one ended that was not in the full of that time
 	wrong  []string
 }
 
 func newWitness(pause time.Duration) *witness {
-	return &witness{recorder: newRecorder(), pause: pause, last: map[uint64]conntrack.Conn{}, since: map[uint64]time.Time{}}
+	return &witness{recorder: newRecorder(), pause: pause, last: map[uint64]conntrack.Conn{}, since: map[uint64]time.Time{}, during: map[uint64]time.Time{}}
 }
 
 func (w *witness) note(ok bool, format string, args ...any) {
@@ -49,7 +50,7 @@ func (w *witness) Join(a Agent) {
 	w.wmu.Lock()
 	defer w.wmu.Unlock()
 	w.note(w.link == 0, "link %d joins while %d is there", a.ID, w.link)
-	w.link, w.full, w.opened, w.ended = a.ID, false, map[uint64]bool{}, map[uint64]bool{}
+	w.link, w.full, w.opened, w.ended = a.ID, time.Time{}, map[uint64]bool{}, map[uint64]bool{}
 	w.recorder.Join(a)
 }
 
@@ -62,7 +63,9 @@ func (w *witness) Full(a Agent, conns []conntrack.Conn) {
 		w.note(!gone, "full has connection %d, which ended", c.ID)
 		w.opened[c.ID] = true
 	}
-	w.full = true
+	if w.full.IsZero() {
+		w.full = time.Now()
+	}
 	w.recorder.Full(a, conns)
 }
 
@@ -74,14 +77,16 @@ func (w *witness) Delta(a Agent, events []conntrack.Event) {
 		id := e.Conn.ID
 		switch e.Kind {
 		case conntrack.Open:
-			w.note(w.full, "connection %d opens before the first full", id)
+			w.note(!w.full.IsZero(), "connection %d opens before the first full", id)
 			w.note(!w.opened[id], "connection %d is told as new twice by one link", id)
 			w.opened[id] = true
 		case conntrack.Update:
-			w.note(w.full && w.opened[id] && !w.ended[id], "update of connection %d, which is not there", id)
+			w.note(!w.full.IsZero() && w.opened[id] && !w.ended[id], "update of connection %d, which is not there", id)
 		case conntrack.Close:
 			w.note(!w.ended[id], "connection %d is told as ended twice by one link", id)
-			w.note(!w.full || w.opened[id], "connection %d ends, which this link has not told", id)
+			if !w.full.IsZero() && !w.opened[id] {
+				w.during[id] = w.full
+			}
 			w.ended[id], w.last[id] = true, e.Conn
 		}
 	}
@@ -141,6 +146,10 @@ func (w *witness) settled(s *story, links int, acked time.Time) error {
 		check(w.ends[id] <= 1 || !w.since[id].Before(acked), "the end of %d is told again though it was acknowledged", id)
 		check(w.last[id].Equal(c), "the end of %d told of %v, not of %v", id, w.last[id], c)
 	}
+	for id, full := range w.during {
+		// It may end while the full is on its way.
+		check(s.opened[id].Before(full), "connection %d ends, which this link has not told", id)
+	}
 	check(w.lost == s.lost, "%d are lost, not %d", w.lost, s.lost)
 	for _, s := range w.wrong {
 		errs = append(errs, errors.New(s))
@@ -154,12 +163,13 @@ type story struct {
 	t          *testing.T
 	src        script
 	live, gone map[uint64]conntrack.Conn
+	opened     map[uint64]time.Time
 	lost       uint64 // by the source
 	stuck      bool
 }
 
 func newStory(t *testing.T) *story {
-	return &story{t: t, src: make(script), live: map[uint64]conntrack.Conn{}, gone: map[uint64]conntrack.Conn{}}
+	return &story{t: t, src: make(script), live: map[uint64]conntrack.Conn{}, gone: map[uint64]conntrack.Conn{}, opened: map[uint64]time.Time{}}
 }
 
 func (s *story) send(e conntrack.Event) {
@@ -178,6 +188,7 @@ func (s *story) tell(kind conntrack.Kind, id uint64) {
 	c, ok := s.live[id]
 	if !ok {
 		c = testConn(id, uint16(id))
+		s.opened[id] = time.Now()
 	}
 	c.Tx++
 	if s.live[id] = c; kind == conntrack.Close {
