@@ -91,7 +91,9 @@ func (l *tunnelLog) of(f tunnelFlow) []Event {
 // bytes. It returns it and the first event.
 func (l *tunnelLog) until(t *testing.T, f tunnelFlow, open bool, tx, rx uint64) (last Conn, first Event) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	// A search for devices takes no more than its share of the time: on a busy machine the next
+	// one comes late.
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		list := l.of(f)
 		if n := len(list); n > 0 {
 			e := list[n-1]
