@@ -119,8 +119,8 @@ func TestScenariosConfined(t *testing.T) {
 	}
 }
 
-// told reports whether an event of a connection with a peer came, of a tunnel's device or, if that is
-// empty, of anybody.
+// told reports whether an event of a connection with peer came. If device is not empty, the
+// connection must be of that tunnel's device.
 func (w *witness) told(peer netip.AddrPort, device string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -27,7 +27,7 @@ type witness struct {
 	pause  time.Duration // after which it records
 	wmu    sync.Mutex
 	link   uint64                    // zero: there is none
-	full   time.Time                 // when it was told all connections; zero: not yet
+	full   time.Time                 // when the first full frame came; zero: not yet
 	opened map[uint64]bool           // told as new, or in full, by this link
 	ended  map[uint64]bool           // told as ended by this link
 	last   map[uint64]conntrack.Conn // as told at the end, by any link

@@ -71,8 +71,8 @@
 // opening it has not seen. last is heard for clients that do not know that: they send ends
 // that were heard again, but not losses. A client keeps 30,000 ends, and if it has a spool
 // 64 MiB more on disk, also from one run to the next; those that it has no room for it
-// counts in lost. Ends out of the spool are told under other ids than they had, and those of
-// an earlier run perhaps a second time: it may have ended before they were acknowledged.
+// counts in lost. Ends from the spool have other ids than before. Those of an earlier run may
+// come a second time, if it was killed before they were acknowledged.
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.

@@ -226,8 +226,9 @@ func skewOf(now time.Time, wall int64) time.Duration {
 }
 
 // time is not in the future, but for what a clock may be ahead unnoticed, nor so far in
-// the past that it cannot be true. What cannot is one of the last seconds, but different
-// times stay different: by them connections with the same ends are told apart.
+// the past that it cannot be true. A time that cannot be true becomes one of the last 10 s.
+// Two of them stay different if they are less than 10 s apart: the history distinguishes
+// connections with the same ends by their times.
 func (c clock) time(micro int64) time.Time {
 	t := time.UnixMicro(micro).Add(c.skew)
 	if t.After(c.now.Add(2*skewBelieved)) || t.Before(c.now.AddDate(-20, 0, 0)) {

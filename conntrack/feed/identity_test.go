@@ -131,7 +131,7 @@ func TestSecretsAreClosed(t *testing.T) {
 	assert.ErrorContains(t, err, "may be used by others")
 }
 
-// TestNoKeyIsLeftAlone: what is no key of an agent keeps its mode, whoever has named it.
+// TestNoKeyIsLeftAlone: a file that holds no key keeps its mode, even if it is given as one.
 func TestNoKeyIsLeftAlone(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no modes here")

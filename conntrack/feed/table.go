@@ -31,9 +31,9 @@ const mostKept = 30_000
 // A Collector makes none that has it.
 const otherID = 1 << 61
 
-// Spooled reports whether the end of a connection comes out of an agent's spool: it is told
-// late, perhaps by another run than that which saw it, and of one that may have been told as
-// open before.
+// Spooled reports whether the close event of c comes from an agent's spool. Such an event is
+// late: an earlier run of the agent may have seen it, and the server may know the connection
+// as open under another ID.
 func Spooled(c conntrack.Conn) bool { return c.ID&otherID != 0 }
 
 // stallTime is how long a server may take to acknowledge before nothing waits for it.
