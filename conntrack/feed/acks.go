@@ -2,6 +2,7 @@ package feed
 
 import (
 	"crypto/tls"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -9,15 +10,17 @@ import (
 // acks tells an agent what is recorded. It does not keep those waiting who say it.
 type acks struct {
 	conn *tls.Conn
-	seq  atomic.Uint64 // recorded last
-	wake chan struct{} // capacity 1
+	last func(run [bootLen]byte) uint64 // recorded of a run
+	seq  atomic.Uint64                  // recorded last
+	run  atomic.Pointer[[bootLen]byte]  // asked for; nil: none
+	wake chan struct{}                  // capacity 1
 	end  chan struct{}
 	done chan struct{}
 }
 
-func newAcks(conn *tls.Conn) *acks {
-	a := &acks{conn: conn, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
-	go a.run()
+func newAcks(conn *tls.Conn, last func(run [bootLen]byte) uint64) *acks {
+	a := &acks{conn: conn, last: last, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
+	go a.write()
 	return a
 }
 
@@ -32,14 +35,25 @@ func (a *acks) acked(seq uint64) {
 			break
 		}
 	}
+	a.signal()
+}
+
+// answer has the agent be told what is recorded of a run.
+func (a *acks) answer(run [bootLen]byte) {
+	a.run.Store(&run)
+	a.signal()
+}
+
+func (a *acks) signal() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (a *acks) run() {
+func (a *acks) write() {
 	defer close(a.done)
+	told := uint64(0)
 	for {
 		select {
 		case <-a.end:
@@ -47,7 +61,14 @@ func (a *acks) run() {
 		case <-a.wake:
 		}
 		a.conn.SetWriteDeadline(time.Now().Add(writeTime))
-		if writeFrame(a.conn, ackFrame{Type: frameAck, Seq: a.seq.Load()}) != nil {
+		var err error
+		if seq := a.seq.Load(); seq > told {
+			err, told = writeFrame(a.conn, ackFrame{Type: frameAck, Seq: seq}), seq
+		}
+		if run := a.run.Swap(nil); run != nil {
+			err = errors.Join(err, writeFrame(a.conn, answerFrame{Type: frameAnswer, Run: run[:], Recorded: a.last(*run)}))
+		}
+		if err != nil {
 			return // who reads from the agent learns of it too
 		}
 	}

@@ -122,7 +122,7 @@ func (v *victim) from(source int) (net.Conn, error) {
 // greet joins on a connection as a client with the token would.
 func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, boot: newBoot()}
+	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, table: newTable()}
 	conn, _, err := l.securelyGreet(raw)
 	return conn, err
 }
@@ -137,7 +137,7 @@ func (v *victim) joinsFrom(t *testing.T, source string, c *Client) time.Duration
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	joined := false
-	l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(), boot: newBoot(), log: slog.New(slog.DiscardHandler)}
+	l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(), log: slog.New(slog.DiscardHandler)}
 	l.dial = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext
 	if c.Key != nil {
 		var err error

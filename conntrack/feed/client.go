@@ -3,7 +3,6 @@ package feed
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"iter"
@@ -74,11 +73,12 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &linker{Client: c, addrs: addrs, log: c.Logger, table: newTable(), read: make(chan struct{}), boot: make([]byte, bootLen)}
+	l := &linker{Client: c, addrs: addrs, log: c.Logger, table: newTable(), read: make(chan struct{})}
 	if c.Spool != "" {
 		if l.table.spool, err = openSpool(c.Spool); err != nil {
 			return err
 		}
+		l.before = l.table.spool.begin(l.table.run)
 	}
 	if c.tune != nil {
 		c.tune(l.table)
@@ -91,7 +91,6 @@ func (c *Client) Run(ctx context.Context) error {
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
-	rand.Read(l.boot)
 	source := make(chan error, 1)
 	go func() {
 		defer close(l.read)
@@ -125,14 +124,14 @@ func (t *table) read(ctx context.Context, src Source) error {
 // A linker is a running Client.
 type linker struct {
 	*Client
-	addrs []string // to try, each headStart after the one before; that which answered last comes first
-	addr  string   // that of the last link or, while there is none, of the error
-	log   *slog.Logger
-	table *table
-	read  chan struct{} // closed when the source has ended
-	boot  []byte
-	cert  tls.Certificate // empty: there is no key
-	seq   uint64
+	addrs  []string // to try, each headStart after the one before; that which answered last comes first
+	addr   string   // that of the last link or, while there is none, of the error
+	log    *slog.Logger
+	table  *table
+	read   chan struct{}   // closed when the source has ended
+	before []byte          // the run before this one; nil: it is not known
+	cert   tls.Certificate // empty: there is no key
+	seq    uint64
 }
 
 // run keeps a link up.
@@ -186,7 +185,7 @@ func (l *linker) use(ctx context.Context, c channel, joined func()) error {
 
 	broken := make(chan error, 1)
 	var reader sync.WaitGroup
-	reader.Go(func() { broken <- listen(conn, l.table.acked) })
+	reader.Go(func() { broken <- listen(conn, l.table) })
 	defer reader.Wait()
 	defer raw.Close()
 	defer func() {
@@ -198,9 +197,9 @@ func (l *linker) use(ctx context.Context, c channel, joined func()) error {
 	return l.report(ctx, conn, server, broken)
 }
 
-// listen reads heartbeats and acknowledgements until the server falls silent or says
-// farewell.
-func listen(conn *tls.Conn, acked func(seq uint64)) error {
+// listen reads heartbeats, acknowledgements and answers until the server falls silent or
+// says farewell.
+func listen(conn *tls.Conn, t *table) error {
 	var buf []byte
 	for {
 		conn.SetReadDeadline(time.Now().Add(silence))
@@ -217,7 +216,13 @@ func listen(conn *tls.Conn, acked func(seq uint64)) error {
 			if err := decode(b, &f); err != nil {
 				return err
 			}
-			acked(f.Seq)
+			t.acked(f.Seq)
+		case frameAnswer:
+			var f answerFrame
+			if err := decode(b, &f); err != nil {
+				return err
+			}
+			t.answered(f.Run, f.Recorded)
 		}
 	}
 }
@@ -232,45 +237,65 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 		}
 		return writeFrame(conn, frame)
 	}
-	delta := func(events []conntrack.Event, spooled bool) error {
+	buf := make([]eventRow, 0, 1) // also of none: nil is not an array
+	rows := func(events []conntrack.Event) []eventRow {
+		buf = slices.Grow(buf[:0], len(events))[:len(events)]
+		for i, e := range events {
+			if !server.States {
+				e.Conn.State = 0
+			}
+			buf[i] = eventRowOf(e)
+		}
+		return buf
+	}
+	delta := func(events []conntrack.Event) error {
 		if len(events) == 0 && lost == 0 {
 			return nil
 		}
 		// All of it is noted first, for it may be that the first part breaks the link.
-		first, told := l.seq+1, lost
-		size := func(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }
-		for part := range parts(events, size) {
+		seq, told := l.seq, lost
+		for part := range parts(events, eventSize) {
 			l.seq++
-			l.table.sending(l.seq, part, told, spooled)
+			l.table.sending(l.seq, part, told)
 			told = 0
 		}
 		told = lost
 		if server.Acks {
 			lost = 0
 		}
-		seq := first
-		rows := make([]eventRow, 0, min(len(events), mostItems)) // also of none: nil is not an array
-		for part := range parts(events, size) {
-			rows = slices.Grow(rows[:0], len(part))[:len(part)]
-			for i, e := range part {
-				if !server.States {
-					e.Conn.State = 0
-				}
-				rows[i] = eventRowOf(e)
-			}
-			f := deltaFrame{Type: frameDelta, Seq: seq, Lost: told, Events: rows}
-			if err := send(f); err != nil {
+		for part := range parts(events, eventSize) {
+			seq++
+			if err := send(deltaFrame{Type: frameDelta, Seq: seq, Lost: told, Events: rows(part)}); err != nil {
 				return err
 			}
 			lost, told = 0, 0
+		}
+		return nil
+	}
+	// again tells what the spool has, or asks what is to be told of it.
+	again := func() error {
+		run, deltas := l.table.unspool(l.seq, server.Runs)
+		if deltas == nil && run != nil {
+			return send(askFrame{Type: frameAsk, Run: run})
+		}
+		seq := l.seq
+		l.seq += uint64(len(deltas))
+		for _, d := range deltas {
 			seq++
+			frame := any(deltaFrame{Type: frameDelta, Seq: seq, Lost: d.lost, Events: rows(d.ends)})
+			if server.Runs {
+				frame = againFrame{Type: frameAgain, Seq: seq, Lost: d.lost, Events: rows(d.ends), Run: run, Number: d.number}
+			}
+			if err := send(frame); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
 	full := func() error {
 		ids, before, gone := l.table.follow(server.Most, server.Acks)
 		lost += gone
-		if err := delta(before, false); err != nil {
+		if err := delta(before); err != nil {
 			return err
 		}
 		l.seq++
@@ -294,9 +319,9 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 	if err := full(); err != nil {
 		return err
 	}
-	ping, again := time.NewTicker(heartbeat), time.NewTicker(fullEvery)
+	ping, anew := time.NewTicker(heartbeat), time.NewTicker(fullEvery)
 	defer ping.Stop()
-	defer again.Stop()
+	defer anew.Stop()
 	flush := time.NewTimer(0)
 	defer flush.Stop()
 	var lastDelta, lastCounters time.Time
@@ -310,13 +335,13 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 			return l.finish(ctx, broken, func() error {
 				events, gone := l.table.take(true)
 				lost += gone
-				return delta(events, false)
+				return delta(events)
 			})
 		case err := <-broken:
 			return err
 		case <-ping.C:
 			err = send(pingFrame{Type: framePing})
-		case <-again.C:
+		case <-anew.C:
 			err = full()
 		case <-l.table.wake:
 		case <-flush.C:
@@ -331,16 +356,15 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 				var gone uint64
 				events, gone = l.table.take(all)
 				lost += gone
-				err = delta(events, false)
+				err = delta(events)
 				l.table.giveBack(events)
 				lastDelta = now
 				if all {
 					lastCounters = now
 				}
 			}
-			if events, gone := l.table.unspool(); err == nil && (len(events) > 0 || gone > 0) {
-				lost += gone
-				err = delta(events, true)
+			if err == nil {
+				err = again()
 			}
 		}
 		if err != nil {

@@ -34,18 +34,21 @@
 // type. Before authentication a frame holds at most 64 bytes, then 256 KiB.
 //
 //	1 proof   [1, proof]                       both, first; empty from a server that knows the key
-//	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited}]   client
-//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded, 6: states, 7: heard}] server
+//	2 hello   [2, {1: version, 2: name, 3: boot, 4: wall, 5: backend, 6: limited, 7: before}] client
+//	3 welcome [3, {1: version, 2: connections, 3: acks, 4: last, 5: recorded, 6: states, 7: heard, 8: runs}] server
 //	4 full    [4, seq, more, [conn, ...]]       client: all connections; more: it goes on
 //	5 delta   [5, seq, [[kind, time, conn], ...], lost] client: what changed, and events lost
 //	6 ping    [6]                              client every 10 s, answered by the same
 //	7 bye     [7, code]                        server, before it closes
 //	8 ack     [8, seq]                         server: all deltas up to seq are recorded
+//	9 ask     [9, run]                         client: what of a run is recorded?
+//	10 answer [10, run, number]                server: all its deltas up to number; zero: none
+//	11 again  [11, seq, [[kind, time, conn], ...], lost, run, number] client: delta number of another run
 //
 // Frames of each kind, byte for byte, are in testdata/vectors.txt.
 //
-// The version is 1. boot is 16 random bytes, new with each run of a client:
-// a link with the boot of an older one takes its place. wall is the client's
+// The version is 1. boot is 16 random bytes, new with each run of a client, and before that of
+// the run before, if it is known: a link takes the place of an older one with one of them. wall is the client's
 // clock, seq grows with each full and delta of one boot, connections is how
 // many the server takes. kind is 1 for open, 2 for update and 3 for close.
 // code is 1: wrong token or password, 2: too many agents, 3: damaged frame, 4: revoked, 5: another
@@ -71,8 +74,15 @@
 // opening it has not seen. last is heard for clients that do not know that: they send ends
 // that were heard again, but not losses. A client keeps 30,000 ends, and if it has a spool
 // 64 MiB more on disk, also from one run to the next; those that it has no room for it
-// counts in lost. Ends from the spool have other ids than before. Those of an earlier run may
-// come a second time, if it was killed before they were acknowledged.
+// counts in lost. Ends from the spool have other ids than before.
+//
+// What a run has told and has not seen acknowledged when it ended, or was killed, may be
+// recorded all the same. So the spool keeps deltas with the run that told them and their number
+// in it, or with a random run of their own if none did; a batch of them is a CBOR sequence
+// (RFC 8742) of [number, lost, [[kind, time, conn], ...]]. If runs in welcome is true the client
+// asks what of a run is recorded, and tells the rest by again. The server answers when all that
+// it heard of that run is recorded, and notes both numbers of an again. To a server that does
+// not know that, a client tells all of it by deltas: they may come a second time.
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.

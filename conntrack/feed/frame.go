@@ -43,6 +43,9 @@ const (
 	framePing
 	frameBye
 	frameAck
+	frameAsk
+	frameAnswer
+	frameAgain
 )
 
 type byeCode uint8
@@ -79,6 +82,7 @@ type (
 		Wall    int64  `cbor:"4,keyasint"`
 		Backend string `cbor:"5,keyasint,omitempty"`
 		Limited string `cbor:"6,keyasint,omitempty"`
+		Before  []byte `cbor:"7,keyasint,omitempty"`
 	}
 	welcomeFrame struct {
 		_       struct{} `cbor:",toarray"`
@@ -94,6 +98,7 @@ type (
 		Recorded uint64 `cbor:"5,keyasint,omitempty"`
 		States   bool   `cbor:"6,keyasint,omitempty"`
 		Heard    uint64 `cbor:"7,keyasint,omitempty"`
+		Runs     bool   `cbor:"8,keyasint,omitempty"`
 	}
 	fullFrame struct {
 		_    struct{} `cbor:",toarray"`
@@ -117,6 +122,32 @@ type (
 		_    struct{} `cbor:",toarray"`
 		Type frameType
 		Seq  uint64
+	}
+	askFrame struct {
+		_    struct{} `cbor:",toarray"`
+		Type frameType
+		Run  []byte
+	}
+	answerFrame struct {
+		_        struct{} `cbor:",toarray"`
+		Type     frameType
+		Run      []byte
+		Recorded uint64
+	}
+	againFrame struct {
+		_      struct{} `cbor:",toarray"`
+		Type   frameType
+		Seq    uint64
+		Events []eventRow
+		Lost   uint64
+		Run    []byte
+		Number uint64
+	}
+	spooledFrame struct { // of a file
+		_      struct{} `cbor:",toarray"`
+		Number uint64
+		Lost   uint64
+		Events []eventRow
 	}
 	goodbyeFrame struct {
 		_    struct{} `cbor:",toarray"`
@@ -157,6 +188,21 @@ type (
 		Seq    uint64
 		Events cbor.RawMessage
 		Lost   uint64
+	}
+	againHead struct {
+		_      struct{} `cbor:",toarray"`
+		Type   frameType
+		Seq    uint64
+		Events cbor.RawMessage
+		Lost   uint64
+		Run    []byte
+		Number uint64
+	}
+	spooledHead struct {
+		_      struct{} `cbor:",toarray"`
+		Number uint64
+		Lost   uint64
+		Events cbor.RawMessage
 	}
 )
 
@@ -326,6 +372,9 @@ func rowSize(c *conntrack.Conn) int {
 	p := &c.Process
 	return largestRow + min(len(p.Comm), mostText) + min(len(p.Exe), mostText) + min(len(p.Container), mostText)
 }
+
+// eventSize is likewise of an event.
+func eventSize(e *conntrack.Event) int { return rowSize(&e.Conn) + eventExtra }
 
 // parts splits items so that each part fits into a frame, and says of each
 // whether there is more. There is always one part.

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +54,8 @@ func frameSeeds() [][]byte {
 		proofFrame{Type: frameProof, Proof: make([]byte, 32)}, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: 1, Most: 9, Acks: true, Last: 7}},
 		fullFrame{Type: frameFull, Seq: 3, More: true, Rows: []row{rowOf(testConn(2, 2))}},
 		pingFrame{Type: framePing}, goodbyeFrame{Type: frameBye, Code: 1}, ackFrame{Type: frameAck, Seq: 2},
+		askFrame{Type: frameAsk, Run: make([]byte, bootLen)}, answerFrame{Type: frameAnswer, Run: make([]byte, bootLen), Recorded: 3},
+		againFrame{Type: frameAgain, Seq: 4, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1, Run: make([]byte, bootLen), Number: 5},
 	} {
 		b, _ := cbor.Marshal(f)
 		seeds = append(seeds, b)
@@ -188,7 +192,7 @@ func FuzzServer(f *testing.F) {
 			s.accept(waiting, config, slog.New(slog.DiscardHandler))
 			far.Close()
 		}()
-		l := &linker{Client: &Client{Token: id.Token()}, boot: make([]byte, bootLen)}
+		l := &linker{Client: &Client{Token: id.Token()}, table: newTable()}
 		conn, _, err := l.securelyGreet(near)
 		if err != nil {
 			t.Fatal(err)
@@ -207,6 +211,34 @@ func FuzzServer(f *testing.F) {
 		<-served
 		if w.joined || len(s.links) > 0 || s.total.Load() != 0 {
 			t.Fatal("something is left of an agent that has gone")
+		}
+	})
+}
+
+// FuzzSpool is a file of the spool that holds anything.
+func FuzzSpool(f *testing.F) {
+	b, err := cbor.Marshal(spooledFrame{Number: 1, Lost: 2, Events: []eventRow{eventRowOf(ended(1, 1)[0])}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(append(b, b...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		b := batch{ends: 2, lost: 4}
+		if err := os.WriteFile(filepath.Join(dir, b.fileName()), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := openSpool(dir)
+		if err != nil || len(s.batches) != 1 {
+			t.Fatal(s, err)
+		}
+		ends, lost := 0, uint64(0)
+		for _, d := range s.first() {
+			ends, lost = ends+len(d.ends), lost+d.lost
+		}
+		if ends+int(lost) != 6 {
+			t.Fatalf("%d ends and %d lost of 2 and 4", ends, lost)
 		}
 	})
 }
@@ -237,8 +269,8 @@ func FuzzClient(f *testing.F) {
 		}
 		table := newTable()
 		table.follow(10, true)
-		table.sending(1, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0, false)
-		if err := listen(conn, table.acked); err == nil {
+		table.sending(1, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0)
+		if err := listen(conn, table); err == nil {
 			t.Fatal("it does not end")
 		}
 		near.Close()

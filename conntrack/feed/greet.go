@@ -136,7 +136,7 @@ func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn) (welco
 	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
 		return none, l.Token.wrong()
 	}
-	h := hello{Version: version, Name: cut(l.Name), Boot: l.boot, Wall: time.Now().UnixMicro()}
+	h := hello{Version: version, Name: cut(l.Name), Boot: l.table.run[:], Wall: time.Now().UnixMicro(), Before: l.before}
 	if l.Info != nil {
 		info := l.Info()
 		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)

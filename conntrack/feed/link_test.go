@@ -193,13 +193,16 @@ func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, welcome, error) {
 
 // authenticated returns a link that has proven to know the token and has said
 // hello, to misbehave on.
-func authenticated(t *testing.T, addr string, token Token, boot []byte) *tls.Conn {
+func authenticated(t *testing.T, addr string, token Token, boot []byte, before ...[]byte) *tls.Conn {
 	t.Helper()
 	raw, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, boot: boot}
+	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, table: &table{run: [bootLen]byte(boot)}}
+	if len(before) > 0 {
+		l.before = before[0]
+	}
 	conn, _, err := l.securelyGreet(raw)
 	require.NoError(t, err)
 	return conn
@@ -221,8 +224,13 @@ func TestHalfOpenLinkIsReplaced(t *testing.T) {
 		authenticated(t, addr, id.Token(), boot)
 	}
 	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 3 })
-	authenticated(t, addr, id.Token(), newBoot())
+	other := newBoot()
+	authenticated(t, addr, id.Token(), other)
 	eventually(t, "another one", func() bool { _, n := h.total(); return n == 2 })
+	authenticated(t, addr, id.Token(), newBoot(), other)
+	eventually(t, "the next run of it", func() bool { _, n := h.total(); return n == 2 && h.counts().joins == 5 })
+	authenticated(t, addr, id.Token(), boot, boot)
+	eventually(t, "once more", func() bool { _, n := h.total(); return n == 2 && h.counts().joins == 6 })
 }
 
 func TestTooManyAgents(t *testing.T) {
@@ -237,7 +245,7 @@ func TestTooManyAgents(t *testing.T) {
 	raw, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer raw.Close()
-	_, _, err = (&linker{Client: &Client{Token: id.Token()}, boot: newBoot()}).securelyGreet(raw)
+	_, _, err = (&linker{Client: &Client{Token: id.Token()}, table: newTable()}).securelyGreet(raw)
 	assert.ErrorContains(t, err, "as many agents")
 	cancel()
 	assert.NoError(t, <-done)

@@ -3,14 +3,16 @@ package feed
 import (
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
 // A link is that of an agent that said hello.
 type link struct {
-	conn net.Conn
-	boot [bootLen]byte
+	conn   net.Conn
+	boot   [bootLen]byte
+	before [bootLen]byte // the run before that; zero: it is not known
 	origin
 	Registered // what the registry knows; if Key is zero, the name alone
 	since      time.Time
@@ -60,8 +62,9 @@ func (s *Server) crowd(l *link) *crowd[*link] {
 	return &s.keyed
 }
 
-// join enters a link, in place of an older one of the same run of an agent, or of the
-// same key: a network that failed may have left it half open.
+// join enters a link, in place of an older one of the same run of an agent, of the run before
+// or of the same key: a network that failed may have left it half open, and what comes by it
+// is to be known before the agent is told what is.
 func (s *Server) join(l *link, log *slog.Logger) error {
 	s.mu.Lock()
 	var old []*link
@@ -69,7 +72,10 @@ func (s *Server) join(l *link, log *slog.Logger) error {
 	if o := s.links[l.boot]; o != nil {
 		old = append(old, o)
 	}
-	if k := s.keys[l.Key]; k != nil && k != s.links[l.boot] {
+	if o := s.links[l.before]; o != nil && l.before != l.boot {
+		old = append(old, o)
+	}
+	if k := s.keys[l.Key]; k != nil && !slices.Contains(old, k) {
 		old = append(old, k)
 		if time.Since(time.Unix(0, k.heard.Load())) < alive {
 			log.Warn("an agent has joined anew while it was there; if that goes on, two machines share one key: remove its file on one of them", "agent", l.Name)

@@ -73,7 +73,7 @@ func start(t *testing.T, s *Server) (addr string, log *logBook) {
 // join tries to join once.
 func join(t *testing.T, addr string, c *Client) (*tls.Conn, error) {
 	t.Helper()
-	l := &linker{Client: c, addr: addr, boot: newBoot()}
+	l := &linker{Client: c, addr: addr, table: newTable()}
 	if c.Key != nil {
 		var err error
 		l.cert, err = certOf(c.Key)
@@ -202,7 +202,7 @@ func TestOneKeyTwice(t *testing.T) {
 	require.NoError(t, err)
 	_, err = join(t, addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
 	require.NoError(t, err)
-	assert.ErrorIs(t, listen(first, func(uint64) {}), errShared)
+	assert.ErrorIs(t, listen(first, newTable()), errShared)
 	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 2 })
 	assert.Contains(t, log.String(), "two machines share one key")
 }

@@ -71,12 +71,14 @@ type Handler interface {
 // it is recorded, and tell it again if the link or the server fails before.
 type Recorder interface {
 	// Recorded calls f, at once or later and from any goroutine, when all that the
-	// Handler was told before by an agent is safe, up to a Delta that bears a number. f
-	// does not block. It returns false if that cannot be, since ends and losses had to be
-	// left out: the agent is then asked after a while to join again, and tells them again.
+	// Handler was told before by an agent is safe, up to a Delta that bears a number in
+	// the run a.Run, which may be an earlier one of the agent. f does not block. It returns
+	// false if that cannot be, since ends and losses had to be left out: the agent is then
+	// asked after a while to join again, and tells them again.
 	Recorded(a Agent, number uint64, f func()) bool
 	// LastRecorded returns the number of the last Delta of an agent's run that is safe, or
-	// zero: none is, or it is not known any more. It is asked before Join.
+	// zero: none is, or it is not known any more. It is asked before Join, and after
+	// Recorded has called its f.
 	LastRecorded(run [16]byte) uint64
 }
 
@@ -228,13 +230,16 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 	}
 	a.Name = known.Name
 	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, Registered: known, since: now, left: make(chan struct{})}
+	if len(h.Before) == bootLen {
+		l.before = [bootLen]byte(h.Before)
+	}
 	l.heard.Store(now.UnixNano())
 	if err := s.join(l, log); err != nil {
 		return bye(conn, err)
 	}
 	defer s.part(l)
 	s.leave(w)
-	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, States: true, Last: s.last(l.boot)}
+	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, States: true, Runs: true, Last: s.last(l.boot)}
 	greeting.Heard = greeting.Last
 	if r, ok := s.Handler.(Recorder); ok {
 		greeting.Recorded = r.LastRecorded(l.boot)
@@ -286,15 +291,37 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 	var seq uint64
 	behind := false // something is to be told again
 	fast := false   // it was told of
-	acks := newAcks(conn)
+	recorder, records := s.Handler.(Recorder)
+	acks := newAcks(conn, func(run [bootLen]byte) uint64 {
+		last := s.last(run)
+		if records {
+			last = max(last, recorder.LastRecorded(run))
+		}
+		return last
+	})
 	defer acks.stop()
+	var again *time.Timer
+	defer func() {
+		if again != nil {
+			again.Stop()
+		}
+	}()
+	// recorded calls f when all that was told up to a delta of a run is recorded.
+	recorded := func(run [bootLen]byte, number uint64, f func()) {
+		if !records {
+			f()
+			return
+		}
+		of := a
+		if of.Run = run; recorder.Recorded(of, number, f) || behind {
+			return
+		}
+		behind = true
+		again = time.AfterFunc(tellAgain+rand.N(tellAgain), func() { l.end(byeChanged) })
+	}
 	// What the links before have told does not come again.
-	switch r, ok := s.Handler.(Recorder); {
-	case heard == 0:
-	case !ok:
-		acks.acked(heard)
-	default:
-		r.Recorded(a, heard, func() { acks.acked(heard) })
+	if heard > 0 {
+		recorded(a.Run, heard, func() { acks.acked(heard) })
 	}
 	credit, last := float64(framesBurst), time.Now()
 	for {
@@ -355,9 +382,19 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 			s.Handler.Full(a, full)
 			full = nil
 			s.count(l, len(known))
-		case frameDelta:
-			var f deltaHead
+		case frameAsk:
+			var f askFrame
 			if err := decode(b, &f); err != nil {
+				return err
+			}
+			if len(f.Run) != bootLen {
+				return errFrame
+			}
+			run := [bootLen]byte(f.Run)
+			recorded(run, s.last(run), func() { acks.answer(run) })
+		case frameDelta, frameAgain:
+			f, err := decodeDelta(kind, b)
+			if err != nil {
 				return err
 			}
 			if f.Seq <= seq || full != nil {
@@ -386,21 +423,34 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 				s.Handler.Delta(a, events)
 			}
 			if slices.ContainsFunc(events, final) { // else there is nothing that the agent keeps
-				switch r, ok := s.Handler.(Recorder); {
-				case !ok:
-					acks.acked(f.Seq)
-				case !r.Recorded(a, f.Seq, func() { acks.acked(f.Seq) }) && !behind:
-					behind = true
-					again := time.AfterFunc(tellAgain+rand.N(tellAgain), func() { l.end(byeChanged) })
-					defer again.Stop()
+				if kind == frameAgain {
+					// Before that of this run, so that none is told again of which only that is known.
+					recorded([bootLen]byte(f.Run), f.Number, func() {})
 				}
+				recorded(l.boot, f.Seq, func() { acks.acked(f.Seq) })
 			}
 			// What was left out, and all after it, is as if it had not come.
 			if !behind {
 				s.handle(l.boot, seq)
+				if kind == frameAgain {
+					s.handle([bootLen]byte(f.Run), f.Number)
+				}
 			}
 		}
 	}
+}
+
+// decodeDelta decodes a delta, and one of another run.
+func decodeDelta(kind frameType, b []byte) (f againHead, err error) {
+	if kind == frameAgain {
+		if err = decode(b, &f); err == nil && (len(f.Run) != bootLen || f.Number == 0) {
+			err = errFrame
+		}
+		return f, err
+	}
+	var d deltaHead
+	err = decode(b, &d)
+	return againHead{Seq: d.Seq, Events: d.Events, Lost: d.Lost}, err
 }
 
 // final reports whether an event cannot be told again by what lives.

@@ -167,7 +167,7 @@ func (s *simServer) Delta(a Agent, events []conntrack.Event) {
 	defer s.pause(100 * time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &simReport{run: a.Run}
+	r := &simReport{}
 	s.behind[a.ID] = s.behind[a.ID] || s.refusing
 	for _, e := range events {
 		switch e.Kind {
@@ -205,9 +205,9 @@ func (s *simServer) Recorded(a Agent, number uint64, f func()) bool {
 	}
 	r := s.told[a.ID]
 	if r == nil {
-		r = &simReport{run: a.Run} // of what other links have told
+		r = &simReport{} // of what other links have told
 	}
-	r.number, r.safe, s.told[a.ID] = number, f, nil
+	r.run, r.number, r.safe, s.told[a.ID] = a.Run, number, f, nil
 	if !s.dead {
 		s.queue = append(s.queue, r)
 	}

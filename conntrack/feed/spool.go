@@ -1,9 +1,12 @@
 package feed
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,30 +21,57 @@ import (
 
 const (
 	mostSpooled = 64 << 20 // bytes of all batches
-	spoolMark   = ".ends"  // of the names of batches
+	spoolMark   = ".ends"  // of the names of files
 )
 
 // A spool keeps batches of ends in a folder, a file each, oldest first. The name of a
-// file says its place in the order and how many ends it holds, so that their loss can be
-// counted without them.
+// file says its place in the order and what it holds, so that its loss can be counted
+// without it.
 type spool struct {
 	dir     string
 	most    int64                                // bytes; mostSpooled
 	save    func(name string, data []byte) error // to a file
-	batches []spooled
+	batches []batch
 	bytes   int64
 }
 
-type spooled struct {
-	name               string
-	number, ends, lost uint64
-	bytes              int64
-	toldBy             uint64 // number of the last delta that told of lost; zero: none did
-	counted            bool   // that is recorded
+// A batch is deltas of one run: of the agent's, that were told and are not acknowledged, or
+// of a run of its own, which nobody has told.
+type batch struct {
+	name         string
+	number       uint64 // place in the order
+	ends, lost   uint64 // of all deltas
+	run          [bootLen]byte
+	old          bool // as older versions wrote it: ends that are of no run
+	bytes        int64
+	told         uint64 // number of the last delta that is in flight, or recorded
+	asked, known bool   // what the server has recorded of this run
 }
 
-func spooledName(number, ends, lost uint64) string {
-	return fmt.Sprintf("%012d-%d-%d%s", number, ends, lost, spoolMark)
+// A spooledDelta is a delta as its run numbers it.
+type spooledDelta struct {
+	number, lost uint64
+	ends         []conntrack.Event
+}
+
+// beyond is the number of what is lost besides, as all of a batch that is damaged.
+const beyond = math.MaxInt64
+
+func (b *batch) fileName() string {
+	return fmt.Sprintf("%012d-%d-%d-%x%s", b.number, b.ends, b.lost, b.run, spoolMark)
+}
+
+// parseName reads the name of a file.
+func (b *batch) parseName() bool {
+	var run []byte
+	n, _ := fmt.Sscanf(b.name, "%d-%d-%d-%x"+spoolMark, &b.number, &b.ends, &b.lost, &run)
+	if n == 4 && len(run) == bootLen {
+		b.run = [bootLen]byte(run)
+		return b.name == b.fileName()
+	}
+	b.old, b.known = true, true
+	rand.Read(b.run[:])
+	return n == 3 && b.name == fmt.Sprintf("%012d-%d-%d%s", b.number, b.ends, b.lost, spoolMark)
 }
 
 // openSpool finds what an earlier run has left.
@@ -55,44 +85,84 @@ func openSpool(dir string) (*spool, error) {
 	}
 	s := &spool{dir: dir, most: mostSpooled, save: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
 	for _, e := range entries {
-		b := spooled{name: e.Name()}
-		info, err := e.Info()
-		if err != nil || !strings.HasSuffix(e.Name(), spoolMark) {
-			continue
+		b := batch{name: e.Name()}
+		if info, err := e.Info(); err == nil && b.parseName() {
+			b.bytes = info.Size()
+			s.batches = append(s.batches, b)
+			s.bytes += b.bytes
 		}
-		if _, err := fmt.Sscanf(e.Name(), "%d-%d-%d", &b.number, &b.ends, &b.lost); err != nil || spooledName(b.number, b.ends, b.lost) != b.name {
-			continue
-		}
-		b.bytes = info.Size()
-		s.batches = append(s.batches, b)
-		s.bytes += b.bytes
 	}
-	slices.SortFunc(s.batches, func(a, b spooled) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(s.batches, func(a, b batch) int { return strings.Compare(a.name, b.name) })
 	return s, nil
+}
+
+// begin notes the run that uses the spool, and returns the one before; nil: it is not known.
+func (s *spool) begin(run [bootLen]byte) (before []byte) {
+	name := filepath.Join(s.dir, "run"+spoolMark)
+	if text, err := os.ReadFile(name); err == nil {
+		before, _ = hex.DecodeString(strings.TrimSpace(string(text)))
+	}
+	if len(before) != bootLen {
+		before = nil
+	}
+	// On a disk that is full the next one does not know this one.
+	s.save(name, fmt.Appendf(nil, "%x\n", run))
+	return before
+}
+
+// putNew adds a batch of what nobody has told yet.
+func (s *spool) putNew(ends []conntrack.Event, lost uint64) (full bool, err error) {
+	b := batch{known: true}
+	rand.Read(b.run[:])
+	return s.put(b, spooledDeltas(ends, lost))
+}
+
+// spooledDeltas are those of a run that nobody has told.
+func spooledDeltas(ends []conntrack.Event, lost uint64) (deltas []spooledDelta) {
+	for part := range parts(ends, eventSize) {
+		deltas = append(deltas, spooledDelta{uint64(len(deltas)) + 1, lost, part})
+		lost = 0
+	}
+	return deltas
 }
 
 // put adds a batch, and reports whether older ones had to make room for it: their ends are
 // among its losses. It fails if the disk does not take it, and drops nothing then.
-func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err error) {
-	number := uint64(0)
+func (s *spool) put(b batch, deltas []spooledDelta) (full bool, err error) {
 	if n := len(s.batches); n > 0 {
-		number = s.batches[n-1].number + 1
+		b.number = s.batches[n-1].number + 1
 	}
-	bytes := int64(0)
-	for i := range ends {
-		bytes += int64(rowSize(&ends[i].Conn)) + eventExtra
-	}
-	n, room := 0, s.bytes+bytes-s.most
-	for ; n < len(s.batches) && room > 0; n++ {
-		old := &s.batches[n]
-		lost, room = lost+old.ends, room-old.bytes
-		if !old.counted {
-			lost += old.lost
+	for _, d := range deltas {
+		b.ends, b.lost = b.ends+uint64(len(d.ends)), b.lost+d.lost
+		for i := range d.ends {
+			b.bytes += int64(eventSize(&d.ends[i]))
 		}
 	}
-	b, err := s.write(number, ends, lost)
-	if err != nil {
-		return false, err
+	n, dropped := 0, uint64(0)
+	for room := s.bytes + b.bytes - s.most; n < len(s.batches) && room > 0; n++ {
+		old := &s.batches[n]
+		dropped += old.ends + old.lost
+		room -= old.bytes
+	}
+	if dropped > 0 {
+		b.lost += dropped
+		deltas = append(deltas, spooledDelta{number: beyond, lost: dropped})
+	}
+	var data []byte
+	for _, d := range deltas {
+		f := spooledFrame{Number: d.number, Lost: d.lost, Events: make([]eventRow, len(d.ends))}
+		for i := range d.ends {
+			f.Events[i] = eventRowOf(d.ends[i])
+		}
+		more, err := cbor.Marshal(f)
+		if err != nil {
+			return false, fmt.Errorf("feed: %w", err)
+		}
+		data = append(data, more...)
+	}
+	b.name, b.bytes = b.fileName(), int64(len(data))
+	if err := s.save(filepath.Join(s.dir, b.name), data); err != nil {
+		return false, fmt.Errorf("feed: %w", err)
 	}
 	for range n {
 		s.drop()
@@ -102,66 +172,44 @@ func (s *spool) put(ends []conntrack.Event, lost uint64) (dropped bool, err erro
 	return n > 0, nil
 }
 
-// first reads the oldest batch, for a process that was told all deltas up to one. If the
-// batch is damaged all of it is lost.
-func (s *spool) first(heard uint64) (ends []conntrack.Event, lost uint64) {
+// first reads what is to be told of the oldest batch. If that is damaged all of it is lost.
+func (s *spool) first() (deltas []spooledDelta) {
 	b := &s.batches[0]
 	data, err := os.ReadFile(filepath.Join(s.dir, b.name))
-	if err == nil {
-		ends, err = decodeEvents(data, clock{now: time.Now().Round(0)})
+	switch {
+	case err != nil:
+	case b.old:
+		var all []conntrack.Event
+		all, err = decodeEvents(data, clock{now: time.Now().Round(0)})
+		deltas = spooledDeltas(all, b.lost)
+	default:
+		deltas, err = decodeSpooled(data)
 	}
-	if b.ends > 0 && (err != nil || uint64(len(ends)) != b.ends) {
-		if b.counted {
-			b.lost = 0
+	ends, lost := uint64(0), uint64(0)
+	for _, d := range deltas {
+		ends, lost = ends+uint64(len(d.ends)), lost+d.lost
+	}
+	if err != nil || ends != b.ends || lost != b.lost {
+		deltas = []spooledDelta{{number: beyond, lost: b.ends + b.lost}}
+	}
+	return slices.DeleteFunc(deltas, func(d spooledDelta) bool { return d.number <= b.told })
+}
+
+// decodeSpooled decodes a batch.
+func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
+	c := clock{now: time.Now().Round(0)}
+	for len(data) > 0 {
+		var f spooledHead
+		if data, err = decoder.UnmarshalFirst(data, &f); err != nil {
+			return nil, err
 		}
-		b.lost, b.ends, b.toldBy, b.counted = b.lost+b.ends, 0, 0, false
+		d := spooledDelta{number: f.Number, lost: f.Lost}
+		if d.ends, err = decodeEvents(f.Events, c); err != nil {
+			return nil, err
+		}
+		deltas = append(deltas, d)
 	}
-	if b.ends == 0 {
-		ends = nil
-	}
-	if b.counted || b.toldBy != 0 && b.toldBy <= heard {
-		return ends, 0
-	}
-	return ends, b.lost
-}
-
-// cut takes the first ends out of the oldest batch, and its losses if they are recorded,
-// so that the next run does not tell them again.
-func (s *spool) cut(done int) error {
-	ends, lost := s.first(0)
-	old := s.batches[0]
-	if done = min(done, len(ends)); done == 0 && !old.counted {
-		return nil
-	}
-	if ends = ends[done:]; len(ends) == 0 && lost == 0 {
-		s.drop()
-		return nil
-	}
-	b, err := s.write(old.number, ends, lost)
-	if err != nil {
-		return err
-	}
-	s.drop()
-	s.batches = append([]spooled{b}, s.batches...)
-	s.bytes += b.bytes
-	return nil
-}
-
-// write makes the file of a batch.
-func (s *spool) write(number uint64, ends []conntrack.Event, lost uint64) (spooled, error) {
-	rows := make([]eventRow, len(ends))
-	for i := range ends {
-		rows[i] = eventRowOf(ends[i])
-	}
-	data, err := cbor.Marshal(rows)
-	b := spooled{name: spooledName(number, uint64(len(ends)), lost), number: number, ends: uint64(len(ends)), lost: lost, bytes: int64(len(data))}
-	if err == nil {
-		err = s.save(filepath.Join(s.dir, b.name), data)
-	}
-	if err != nil {
-		return b, fmt.Errorf("feed: %w", err)
-	}
-	return b, nil
+	return deltas, nil
 }
 
 // drop removes the oldest batch.

@@ -1,7 +1,9 @@
 package feed
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"slices"
 	"sync"
@@ -45,6 +47,7 @@ const stallTime = 15 * time.Second
 // kept: what lives is reported to a new server anyway. What there is no room for counts
 // as lost.
 type table struct {
+	run  [bootLen]byte // of the agent
 	wake chan struct{} // capacity 1: something waits, or is more urgent than what did
 
 	mu      sync.Mutex
@@ -64,9 +67,7 @@ type table struct {
 	spool   *spool            // where ends go that memory has no room for; nil: nowhere
 	full    int               // ends for which the spool need not be asked
 	reading bool              // the oldest batch of the spool is in flight
-	done    int               // ends of it that are acknowledged
 	acks    bool              // the server acknowledges
-	heard   uint64            // the last delta that the server's process was told by the links before this one
 	ackedAt time.Time         // last, or when it began to follow
 	urgency urgency           // of what waits
 }
@@ -83,8 +84,10 @@ type sent struct {
 	seq     uint64
 	ends    []conntrack.Event // but for those that the spool has
 	lost    uint64            // told with it, likewise
-	spooled int               // ends that the spool has
+	spooled uint64            // number in the oldest batch of the spool; zero: it is not from there
 }
+
+func (d sent) isSpooled() bool { return d.spooled > 0 }
 
 const (
 	mostUnused = 1024
@@ -92,7 +95,9 @@ const (
 )
 
 func newTable() *table {
-	return &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known), room: mostKept}
+	t := &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known), room: mostKept}
+	rand.Read(t.run[:])
+	return t
 }
 
 // add takes in an event of the source.
@@ -265,11 +270,11 @@ func (t *table) spill() bool {
 		return false
 	}
 	n := t.room / 2
-	dropped, err := t.spool.put(t.kept[:n], 0)
-	if dropped {
+	full, err := t.spool.putNew(t.kept[:n], 0)
+	if full {
 		// The batch that was being told may be gone.
-		t.reading, t.done = false, 0
-		t.flight = slices.DeleteFunc(t.flight, func(d sent) bool { return d.spooled > 0 })
+		t.reading = false
+		t.flight = slices.DeleteFunc(t.flight, sent.isSpooled)
 	}
 	if err != nil {
 		t.full = n / 10
@@ -283,68 +288,83 @@ func (t *table) spill() bool {
 func (t *table) store() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var ends []conntrack.Event
-	lost := t.lost
-	for _, d := range t.flight {
-		ends = append(ends, d.ends...)
-		lost += d.lost
-	}
-	ends = append(ends, t.kept...)
 	if t.spool == nil {
 		return nil
 	}
-	var err error
-	if len(t.spool.batches) > 0 {
-		err = t.spool.cut(t.done)
+	var told []spooledDelta
+	for _, d := range t.flight {
+		if !d.isSpooled() {
+			told = append(told, spooledDelta{d.seq, d.lost, d.ends})
+		}
 	}
-	if len(ends) > 0 || lost > 0 {
-		_, failed := t.spool.put(ends, lost)
-		err = errors.Join(err, failed)
+	var err, failed error
+	if len(told) > 0 {
+		_, err = t.spool.put(batch{run: t.run}, told)
 	}
-	return err
+	if len(t.kept) > 0 || t.lost > 0 {
+		_, failed = t.spool.putNew(t.kept, t.lost)
+	}
+	return errors.Join(err, failed)
 }
 
-// unspool returns a batch of the spool that is to be told now, if any. The next comes
-// when the server has recorded it.
-func (t *table) unspool() (ends []conntrack.Event, lost uint64) {
+// unspool returns what is to be told now out of the spool, if anything, and its run, and
+// notes that it is in flight, by numbers from seq+1 on. It is one batch: the next comes when
+// the server has recorded it. A server that can say what is recorded of a run is to be asked
+// that first: deltas is nil then.
+func (t *table) unspool(seq uint64, asks bool) (run []byte, deltas []spooledDelta) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
-		ends, lost = t.spool.first(t.heard)
-		told := t.done
-		for _, d := range t.flight {
-			told += d.spooled
-		}
-		ends = ends[min(told, len(ends)):]
-		if t.reading = len(ends) > 0 || lost > 0 || told > t.done; t.reading {
-			for i := range ends {
-				// Another connection may have its ID by now.
-				ends[i].Conn.ID ^= otherID
+		b := &t.spool.batches[0]
+		if asks && !b.known {
+			if b.asked {
+				return nil, nil
 			}
-			return ends, lost
+			b.asked = true
+			return slices.Clone(b.run[:]), nil
 		}
-		t.spool.drop()
-		t.done = 0
+		deltas = t.spool.first()
+		for i, d := range deltas {
+			b.told = d.number
+			t.flight = append(t.flight, sent{seq: seq + 1 + uint64(i), spooled: d.number})
+			for i := range d.ends {
+				// Another connection may have its ID by now.
+				d.ends[i].Conn.ID ^= otherID
+			}
+		}
+		if len(deltas) > 0 {
+			t.reading = true
+			return slices.Clone(b.run[:]), deltas
+		}
+		if t.reading = slices.ContainsFunc(t.flight, sent.isSpooled); !t.reading {
+			t.spool.drop()
+		}
 	}
-	return nil, 0
+	return nil, nil
 }
 
-// sending notes a delta that is about to be sent. What the spool has too needs no room
-// in memory.
-func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spooled bool) {
+// answered notes what a server has recorded of a run.
+func (t *table) answered(run []byte, recorded uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.spool == nil || len(t.spool.batches) == 0 {
+		return
+	}
+	if b := &t.spool.batches[0]; b.asked && bytes.Equal(run, b.run[:]) {
+		b.told, b.known = max(b.told, recorded), true
+		t.waits(soon)
+	}
+}
+
+// sending notes a delta that is about to be sent.
+func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.acks {
 		return
 	}
 	d := sent{seq: seq, lost: lost}
-	if spooled {
-		// A batch whose close events are lost still reports the loss.
-		d.spooled = max(len(events), 1)
-		if d.lost = 0; lost > 0 {
-			t.spool.batches[0].toldBy = seq
-		}
-	} else if n := countEnds(events); n > 0 {
+	if n := countEnds(events); n > 0 {
 		d.ends = make([]conntrack.Event, 0, n)
 		for _, e := range events {
 			if e.Kind == conntrack.Close {
@@ -352,10 +372,10 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64, spool
 			}
 		}
 	}
-	if d.ends == nil && lost == 0 && !spooled {
+	if d.ends == nil && lost == 0 {
 		return
 	}
-	if n := len(t.flight); n >= t.room && d.ends == nil && !spooled {
+	if n := len(t.flight); n >= t.room && d.ends == nil {
 		// Of a server that never acknowledges too many losses would be noted one by one.
 		if last := &t.flight[n-1]; last.ends == nil && last.spooled == 0 {
 			last.seq, last.lost = seq, last.lost+lost
@@ -386,7 +406,6 @@ func (t *table) landed(seq uint64) {
 	before := t.flying
 	for len(t.flight) > 0 && t.flight[0].seq <= seq {
 		t.flying -= len(t.flight[0].ends)
-		t.done += t.flight[0].spooled
 		t.flight = t.flight[1:]
 	}
 	if len(t.flight) == 0 {
@@ -401,12 +420,9 @@ func (t *table) landed(seq uint64) {
 	if !t.reading {
 		return
 	}
-	if b := &t.spool.batches[0]; b.toldBy != 0 && b.toldBy <= seq {
-		b.counted = true
-	}
-	if !slices.ContainsFunc(t.flight, func(d sent) bool { return d.spooled > 0 }) {
+	if !slices.ContainsFunc(t.flight, sent.isSpooled) {
 		t.spool.drop()
-		t.reading, t.done = false, 0
+		t.reading = false
 		if len(t.spool.batches) > 0 {
 			t.waits(soon)
 		}
@@ -429,11 +445,19 @@ func (t *table) joined(recorded, heard uint64) {
 		t.flight = t.flight[:len(t.flight)-1]
 		t.flying -= len(d.ends)
 		t.lost += d.lost
+		if d.isSpooled() {
+			// It may be that the server has recorded it, and not that this run has told it.
+			b := &t.spool.batches[0]
+			b.told, b.known = d.spooled-1, false
+		}
 		again = append(slices.Clone(d.ends), again...)
 	}
 	// What flew was before what was kept.
 	t.kept = append(again, t.kept...)
-	t.heard, t.reading = heard, false // what was not heard of the batch is read again
+	t.reading = false // what was not heard of the batch is read again
+	if t.spool != nil && len(t.spool.batches) > 0 {
+		t.spool.batches[0].asked = false
+	}
 }
 
 func countEnds(events []conntrack.Event) (n int) {

@@ -58,6 +58,13 @@ func TestVectors(t *testing.T) {
 			eventRowOf(conntrack.Event{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4}),
 			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
 		}, Lost: 9}},
+		{"hello of a client that names its run before", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Before: bytes.Repeat([]byte{2}, bootLen)}}},
+		{"welcome of a server that knows runs", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, States: true, Runs: true}}},
+		{"ask", askFrame{Type: frameAsk, Run: bytes.Repeat([]byte{2}, bootLen)}},
+		{"answer", answerFrame{Type: frameAnswer, Run: bytes.Repeat([]byte{2}, bootLen), Recorded: 4}},
+		{"again", againFrame{Type: frameAgain, Seq: 3, Events: []eventRow{
+			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
+		}, Lost: 9, Run: bytes.Repeat([]byte{2}, bootLen), Number: 5}},
 		{"ack", ackFrame{Type: frameAck, Seq: 2}},
 		{"ping", pingFrame{Type: framePing}},
 		{"bye", goodbyeFrame{Type: frameBye, Code: byeAgents}},

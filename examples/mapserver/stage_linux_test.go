@@ -249,30 +249,6 @@ type record struct {
 type bound struct {
 	made, least, most     int
 	leastBytes, mostBytes int64
-	// An agent that has ended may not have known that the last it told was recorded, so that
-	// the next tells it again. The history knows that, unless others with the same ends have
-	// followed.
-	twice      int
-	twiceBytes int64
-}
-
-// recent is how long it may take until an agent knows that something is recorded.
-const recent = time.Minute
-
-// times is how often it may be in the history.
-func (n bound) times() int {
-	if n.made > 1 {
-		return n.most + n.twice
-	}
-	return n.most
-}
-
-// bytes is likewise with how many bytes.
-func (n bound) bytes() int64 {
-	if n.made > 1 {
-		return n.mostBytes + n.twiceBytes
-	}
-	return n.mostBytes
 }
 
 // bounds says what is to be in the history when all that ended before a time is
@@ -294,9 +270,6 @@ func (s *stage) bounds(until time.Time) map[ends]bound {
 				continue
 			}
 			n.most, n.mostBytes = 1, m.Bytes
-			if m.End.Before(r.dead) && m.End.After(r.dead.Add(-recent)) {
-				n.twice, n.twiceBytes = n.twice+1, n.twiceBytes+m.Bytes
-			}
 			if !r.follows.IsZero() && m.End.After(r.follows) && m.End.Before(safe) {
 				n.least = 1
 				if !m.Reset {
@@ -307,8 +280,7 @@ func (s *stage) bounds(until time.Time) map[ends]bound {
 		// The agent sees both sides.
 		for _, e := range []ends{{m.Local, m.Peer}, {m.Peer, m.Local}} {
 			w := want[e]
-			want[e] = bound{w.made + n.made, w.least + n.least, w.most + n.most, w.leastBytes + n.leastBytes, w.mostBytes + n.mostBytes,
-				w.twice + n.twice, w.twiceBytes + n.twiceBytes}
+			want[e] = bound{w.made + n.made, w.least + n.least, w.most + n.most, w.leastBytes + n.leastBytes, w.mostBytes + n.mostBytes}
 		}
 	}
 	return want
@@ -408,8 +380,8 @@ func (s *stage) differences(until time.Time, got map[ends]record) string {
 	for e, n := range want {
 		r := got[e]
 		ended := r.open == 0 || n.least < n.most
-		whole := max(r.tx, r.rx) <= n.bytes() && (s.declared > 0 || min(r.tx, r.rx) >= n.leastBytes)
-		if n.least <= r.count && r.count <= n.times() && ended && whole {
+		whole := max(r.tx, r.rx) <= n.mostBytes && (s.declared > 0 || min(r.tx, r.rx) >= n.leastBytes)
+		if n.least <= r.count && r.count <= n.most && ended && whole {
 			continue
 		}
 		var when []string
@@ -439,7 +411,7 @@ func (s *stage) differences(until time.Time, got map[ends]record) string {
 func (s *stage) more(until time.Time, got map[ends]record) string {
 	var out []string
 	for e, n := range s.bounds(until) {
-		if r := got[e]; r.count > n.times() && len(out) < 20 {
+		if r := got[e]; r.count > n.most && len(out) < 20 {
 			out = append(out, fmt.Sprintf("%v to %v: got %+v, want %+v", e.local, e.peer, r, n))
 		}
 	}
@@ -459,7 +431,7 @@ func (s *stage) check() {
 		perhaps += n.most - n.least
 		missing += max(0, n.least-r.count)
 		lost += max(0, n.most-r.count)
-		doubled += max(0, r.count-n.times())
+		doubled += max(0, r.count-n.most)
 		rows += r.rows
 	}
 	s.t.Logf("%d connections made; %d agents could see %d of their ends, and may have been killed before they told %d; lost %d, doubled %d; %d rows, %d declared lost",
