@@ -76,6 +76,26 @@ func TestEarly(t *testing.T) {
 	assert.EqualValues(t, 11, ask("SELECT sum(count) FROM losses WHERE agent = 'here'"))
 }
 
+// TestLastRecordedWaits: an agent that comes back while the history is being opened is told
+// what is recorded all the same, or it would tell it again.
+func TestLastRecordedWaits(t *testing.T) {
+	db, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	run := [16]byte{1}
+	require.NoError(t, db.Record(t.Context(), []history.Entry{{Agent: "nas", Report: history.Report{Run: run, Number: 7}, Seen: time.Now()}}))
+	m := newMonitor(t, "")
+	m.Opening.Store(true)
+	told := make(chan uint64, 1)
+	go func() { told <- m.LastRecorded(run) }()
+	time.Sleep(50 * time.Millisecond)
+	assert.Empty(t, told)
+	w := db.Writer()
+	m.Opened(db, w)
+	assert.EqualValues(t, 7, <-told)
+	require.NoError(t, w.Close())
+}
+
 // TestEarlyWithoutHistory: where it cannot be opened, nothing waits for it any more.
 func TestEarlyWithoutHistory(t *testing.T) {
 	m := newMonitor(t, "")
