@@ -17,6 +17,8 @@ const (
 	stepTime = 15 * time.Millisecond // that recording waits for pruning, if the disk is as fast as it was
 	mostStep = 5000                  // rows of a step, or pages
 	logSize  = 8 << 20               // half of what the writer lets it grow to
+
+	mostReports = 100_000 // that are kept; an agent can make many
 )
 
 // A Retention says how much of the past is kept. By age, what was seen longest ago goes
@@ -328,7 +330,9 @@ func (db *DB) deleteStep(r Retention, cutoff, n int64) (gone int64, err error) {
 	}
 	// Of runs that ended long ago. Nobody keeps for so long what was not acknowledged.
 	old := wholeSeconds(db.clock.now().AddDate(0, -3, 0))
-	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
+	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1 OR run IN (
+		SELECT run FROM reports ORDER BY timestamp LIMIT min(?3, max(0, (SELECT count(*) FROM reports) - ?2)))`,
+		&sqlitex.ExecOptions{Args: []any{old, mostReports, mostStep}}); err != nil {
 		return 0, err
 	}
 	return gone, db.settle(ch)

@@ -108,6 +108,24 @@ func TestPruneBytes(t *testing.T) {
 	consistent(t, db)
 }
 
+// TestPruneReports: of the reports of runs the newest are kept.
+func TestPruneReports(t *testing.T) {
+	db := open(t, path(t))
+	for from := 0; from < mostReports+2*mostStep; from += mostStep {
+		var all []Entry
+		for i := range mostStep {
+			n := from + i
+			all = append(all, Entry{Agent: "a", Report: Report{Run: [16]byte{byte(n), byte(n >> 8), byte(n >> 16)}, Number: 1}, Seen: time.Unix(1_800_000_000+int64(n), 0)})
+		}
+		require.NoError(t, db.Record(t.Context(), all))
+	}
+	for _, left := range []int{mostReports + mostStep, mostReports, mostReports} {
+		_, err := db.Prune(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, [][]string{{fmt.Sprint(left), fmt.Sprint(1_800_000_000 + mostReports + 2*mostStep - left)}}, query(t, db, `SELECT count(*), min(timestamp) FROM reports`))
+	}
+}
+
 func TestRetentionRefuses(t *testing.T) {
 	db := open(t, path(t))
 	r, err := db.Retention()
