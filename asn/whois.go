@@ -2,6 +2,7 @@ package asn
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -25,8 +26,9 @@ type Whois struct {
 	Orgs        *Orgs
 	ASNs        []*DB // the first that knows an address counts
 	AutNums     *AutNums
-	// Place tells where an address is; it may be nil.
-	Place func(netip.Addr) (Place, bool)
+	// Place tells where an address is, as far as it is known, or why that cannot be told;
+	// Place may be nil.
+	Place func(netip.Addr) (Place, error)
 }
 
 // A Place is where an address is.
@@ -115,7 +117,7 @@ func (w *Whois) Ask(question string) (Report, error) {
 }
 
 // Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. On an
-// error, which only the files of AutNums can cause, the rest of the report holds.
+// error, which only Place and the files of AutNums can cause, the rest of the report holds.
 func (w *Whois) Report(addr netip.Addr) (Report, error) {
 	addr = addr.Unmap().WithZone("")
 	r := Report{Addr: addr, Special: Special(addr)}
@@ -128,13 +130,11 @@ func (w *Whois) Report(addr netip.Addr) (Report, error) {
 			break
 		}
 	}
+	var err error
 	if w.Place != nil {
-		if p, ok := w.Place(addr); ok {
-			r.Place = p
-		}
+		r.Place, err = w.Place(addr)
 	}
-	err := w.holder(&r)
-	return r, err
+	return r, errors.Join(err, w.holder(&r))
 }
 
 // ReportAS reports on an AS number, as Report does on an address.

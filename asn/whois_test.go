@@ -43,8 +43,11 @@ func exampleWhois(t testing.TB) *Whois {
 	require.NoError(t, err)
 	t.Cleanup(func() { a.Close() })
 	a.dumps[0].info.Date = day
-	return &Whois{Delegations: d, Orgs: o, ASNs: []*DB{{}, db}, AutNums: a, Place: func(addr netip.Addr) (Place, bool) {
-		return Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: "city", Source: Info{"places", day}}, addr == netip.MustParseAddr("8.0.0.1")
+	return &Whois{Delegations: d, Orgs: o, ASNs: []*DB{{}, db}, AutNums: a, Place: func(addr netip.Addr) (Place, error) {
+		if addr != netip.MustParseAddr("8.0.0.1") {
+			return Place{}, nil
+		}
+		return Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: "city", Source: Info{"places", day}}, nil
 	}}
 }
 

@@ -361,3 +361,41 @@ func TestVersion(t *testing.T) {
 	assert.Regexp(t, `^v\d`, info.Main.Version)
 	assert.Equal(t, "ip2asn "+info.Main.Version+"\n", version(binary))
 }
+
+// TestCutWhileInUse: a compiled table that somebody cuts is told of, and no other table
+// answers in its place.
+func TestCutWhileInUse(t *testing.T) {
+	var places strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&places, "8.%d.%d.0,8.%d.%d.255,OC,AU,Queensland,Town %d,-27.4767,%d\n", i>>8, i&255, i>>8, i&255, i, i%180)
+	}
+	data, cache := folder(t, map[string]string{"dbip-city-lite.csv": places.String()}), filepath.Join(t.TempDir(), "cache")
+	in, typing, err := os.Pipe()
+	require.NoError(t, err)
+	defer in.Close()
+	answers, out, err := os.Pipe()
+	require.NoError(t, err)
+	defer answers.Close()
+	var errs bytes.Buffer
+	done := make(chan error, 1)
+	go func() {
+		done <- run(t.Context(), []string{"-data", data, "-cache", cache, "-json"}, in, out, &errs)
+		out.Close()
+	}()
+	lines := bufio.NewScanner(answers)
+	ask := func(addr string) string {
+		fmt.Fprintln(typing, addr)
+		require.True(t, lines.Scan())
+		return lines.Text()
+	}
+	assert.Contains(t, ask("8.0.1.1"), "Town 1")
+	files, err := filepath.Glob(filepath.Join(cache, "*"))
+	require.NoError(t, err)
+	for _, name := range files {
+		require.NoError(t, os.Truncate(name, 100))
+	}
+	assert.NotContains(t, ask("8.100.1.1"), `"lat"`)
+	typing.Close()
+	assert.ErrorContains(t, <-done, "1 lines could not be answered, or not wholly")
+	assert.Contains(t, errs.String(), "was cut while it was in use")
+}

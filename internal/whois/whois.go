@@ -71,7 +71,7 @@ func (o *Sources) Open(warn func(string)) (*asn.Whois, error) {
 	}
 	embedded := geoembedded.DB()
 	places = append(places, geoTable{embedded, asn.Info{Name: "embedded countries", Date: embedded.Info().Date}})
-	w.Place = func(addr netip.Addr) (asn.Place, bool) { return place(places, addr) }
+	w.Place = func(addr netip.Addr) (asn.Place, error) { return place(places, addr) }
 
 	err = try(o.ASN, found[asn.TableFile], func(name string) error {
 		if len(o.ASN) == 0 && covers(w.ASNs) {
@@ -174,12 +174,16 @@ type geoTable struct {
 	info asn.Info
 }
 
-// place asks the tables in turn.
-func place(tables []geoTable, addr netip.Addr) (asn.Place, bool) {
+// place asks the tables in turn. One that was damaged while it was in use may know less than
+// the next, which is not asked then.
+func place(tables []geoTable, addr netip.Addr) (asn.Place, error) {
 	for _, t := range tables {
 		if p, ok := t.db.Lookup(addr); ok {
-			return asn.Place{Lat: p.Lat, Lon: p.Lon, Country: p.Country, City: p.City, Precision: p.Precision.String(), Source: t.info}, true
+			return asn.Place{Lat: p.Lat, Lon: p.Lon, Country: p.Country, City: p.City, Precision: p.Precision.String(), Source: t.info}, nil
+		}
+		if err := t.db.Err(); err != nil {
+			return asn.Place{}, err
 		}
 	}
-	return asn.Place{}, false
+	return asn.Place{}, nil
 }
