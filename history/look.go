@@ -44,10 +44,12 @@ func (db *DB) look(ctx context.Context) error {
 	info, err := os.Stat(db.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		db.emptyInto()
 		return db.renew(ctx, "was removed while it was recorded into: a fresh one was started")
 	case err != nil:
 		return nil // such as too many open files, which recording tells of
 	case !os.SameFile(info, db.claim.info):
+		db.emptyInto()
 		return db.renew(ctx, "was replaced by another file while it was recorded into: what is there now is recorded into if it is a history")
 	}
 	if !db.emptying.TryLock() {
@@ -71,14 +73,7 @@ func (db *DB) look(ctx context.Context) error {
 	case indexCut:
 		return db.renew(ctx, lost) // made anew from the log
 	}
-	// SQLite has them open still: all goes to its place in the file, of which nothing is lost.
-	busy := true
-	err = sqlitex.ExecuteTransient(db.conn, `PRAGMA wal_checkpoint(TRUNCATE)`, &sqlitex.ExecOptions{
-		ResultFunc: func(stmt *sqlite.Stmt) error {
-			busy = stmt.ColumnBool(0)
-			return nil
-		},
-	})
+	busy, err := db.emptyInto()
 	switch {
 	case damaged(err):
 		return db.replace(ctx, err)
@@ -88,6 +83,19 @@ func (db *DB) look(ctx context.Context) error {
 		return nil // it is being read: the next time
 	}
 	return db.renew(ctx, lost)
+}
+
+// emptyInto has all that is in the log go to its place in the file, whatever its name is now:
+// SQLite has both open still. busy is whether it could not, since they are being read.
+func (db *DB) emptyInto() (busy bool, err error) {
+	busy = true
+	err = sqlitex.ExecuteTransient(db.conn, `PRAGMA wal_checkpoint(TRUNCATE)`, &sqlitex.ExecOptions{
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			busy = stmt.ColumnBool(0)
+			return nil
+		},
+	})
+	return busy, err
 }
 
 // lookIdle looks while nothing is recorded. What is wrong then is told by the next

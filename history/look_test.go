@@ -3,6 +3,7 @@
 package history
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,6 +36,20 @@ func overwrite(t *testing.T, name, from string) {
 	t.Helper()
 	out, err := exec.Command("sh", "-c", `cat "$1" > "$2"`, "sh", from, name).CombinedOutput()
 	require.NoError(t, err, "%s", out)
+}
+
+// readSlowly has another process read a history until the result is called.
+func readSlowly(t *testing.T, name string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command("sqlite3", "-readonly", name, "BEGIN; SELECT count(*) FROM detailed_history;", ".shell echo reads; sleep 60")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	if err := cmd.Start(); err != nil {
+		t.Skip("needs sqlite3: ", err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "reads"; {
+	}
+	return func() { cmd.Process.Kill(); cmd.Wait() }
 }
 
 // TestFilesChangedBelow: what somebody does to the files of a history that is recorded into is
@@ -111,6 +126,41 @@ func TestFilesChangedBelow(t *testing.T) {
 			assert.Equal(t, fmt.Sprint(tt.rows+10), count(t, db))
 			assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
 		})
+	}
+}
+
+// TestMovedAway: a file that was moved away while it was recorded into has all of its rows, as
+// has the fresh one that takes its place; and so has one that was replaced by another.
+func TestMovedAway(t *testing.T) {
+	slow(t)
+	for _, replaced := range []bool{false, true} {
+		for _, read := range []bool{false, true} {
+			t.Run(fmt.Sprintf("replaced %v, read %v", replaced, read), func(t *testing.T) {
+				db := open(t, path(t))
+				require.NoError(t, db.Record(t.Context(), entries(0, 3000)))
+				if read {
+					rows := readSlowly(t, db.path)
+					defer rows()
+				}
+				moved, other := db.path+".moved", otherHistory(t, 300)
+				require.NoError(t, os.Rename(db.path, moved))
+				if replaced {
+					require.NoError(t, os.Rename(other, db.path))
+				}
+				lookNow(db)
+				require.NoError(t, db.Record(t.Context(), entries(10_000, 10)))
+				assert.Contains(t, db.Problem(), "while it was recorded into")
+				want := "10"
+				if replaced {
+					want = "310"
+				}
+				assert.Equal(t, want, count(t, db))
+				require.NoError(t, db.Close())
+				old := open(t, moved)
+				assert.Equal(t, "3000", count(t, old))
+				consistent(t, old)
+			})
+		}
 	}
 }
 
