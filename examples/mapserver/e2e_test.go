@@ -178,6 +178,7 @@ func twoHosts(t *testing.T) (a, b string) {
 		fmt.Sprintf("link add v%da netns %s type veth peer name v%db netns %s", id, a, id, b),
 		fmt.Sprintf("-n %s addr add 203.0.113.10/32 dev v%da", a, id),
 		fmt.Sprintf("-n %s addr add 198.51.100.20/32 dev v%db", b, id),
+		fmt.Sprintf("-n %s addr add 198.51.100.78/32 dev v%db", b, id),
 		fmt.Sprintf("-n %s addr add 2001:db8:a::10/128 dev v%da nodad", a, id),
 		fmt.Sprintf("-n %s addr add %s/128 dev v%db nodad", b, peer6, id),
 		"-n " + a + " link set lo up", "-n " + b + " link set lo up",
@@ -235,11 +236,12 @@ func TestEndToEnd(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		return name
 	}
-	// 198.51.100.0/24 lies in Rio de Janeiro, written as connmap does.
+	// Of those addresses that tests have only one lies in Rio de Janeiro, and no other test has
+	// that: they may run at the same time. The file is written as connmap does.
 	cfg := config{
 		configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, size: image.Pt(1000, 500),
 		history: filepath.Join(dir, "history.sqlite"),
-		geo:     write("ipv4.csv", "3325256705,3325256958,-22.9068,-43.1729\n"),
+		geo:     write("ipv4.csv", "3325256782,3325256782,-22.9068,-43.1729\n"),
 		rules:   write("connmaprc", "\"Web\",peer,443,10,200,30,255,0,0\n\"Mail\",peer,993,200,20,220,255,0,0\n\"Names\",app,cm-dns,240,160,0,255,0,0\n"),
 	}
 	cfg.home, err = parseHome("52.5,13.4")
@@ -276,13 +278,13 @@ func TestEndToEnd(t *testing.T) {
 	state("the agent joins", func(st *live.State) bool { return len(st.Agents) == 1 && st.Agents[0].Name == "nas" })
 
 	_, ready := command(t, b, []string{"CONNMAP_TRAFFIC=serve"}, filepath.Join(dir, "cm-serve"),
-		"tcp", "198.51.100.20:443", "tcp", "["+peer6+"]:993", "udp", "198.51.100.20:53", "udp", "["+peer6+"]:443")
+		"tcp", "198.51.100.78:443", "tcp", "["+peer6+"]:993", "udp", "198.51.100.78:53", "udp", "["+peer6+"]:443")
 	_, err = io.ReadAtLeast(ready, make([]byte, 6), 6)
 	require.NoError(t, err)
 	conns := []struct{ program, network, peer, rule string }{
-		{"cm-web", "tcp", "198.51.100.20:443", "Web"},
+		{"cm-web", "tcp", "198.51.100.78:443", "Web"},
 		{"cm-mail", "tcp", "[" + peer6 + "]:993", "Mail"},
-		{"cm-dns", "udp", "198.51.100.20:53", "Names"},
+		{"cm-dns", "udp", "198.51.100.78:53", "Names"},
 		{"cm-quic", "udp", "[" + peer6 + "]:443", "Web"},
 	}
 	var ends []io.Closer
@@ -327,7 +329,7 @@ func TestEndToEnd(t *testing.T) {
 		assert.Equal(t, "nas", got.Agent, c.program)
 	}
 	state("bytes and round-trip time arrive", func(st *live.State) bool {
-		c := find(st, "cm-web", "198.51.100.20:443")
+		c := find(st, "cm-web", "198.51.100.78:443")
 		return c != nil && c.Tx > 0 && c.Rx > 0 && c.RTT > 0
 	})
 
