@@ -217,6 +217,9 @@ func command(t *testing.T, namespace string, env []string, name string, args ...
 	return in, out
 }
 
+// own makes of a name one that no other process of tests uses, for a program.
+func own(name string) string { return fmt.Sprintf("%s-%d", name, os.Getpid()) }
+
 func TestEndToEnd(t *testing.T) {
 	a, b := twoHosts(t)
 	dir := t.TempDir()
@@ -228,7 +231,9 @@ func TestEndToEnd(t *testing.T) {
 	// A program's name is that of the file it was started by.
 	self, err := os.Executable()
 	require.NoError(t, err)
-	for _, name := range []string{"cm-web", "cm-mail", "cm-dns", "cm-quic", "cm-serve"} {
+	// Others may run this test at the same time.
+	web, mail, dns, quic, serve := own("web"), own("mail"), own("dns"), own("quic"), own("serve")
+	for _, name := range []string{web, mail, dns, quic, serve} {
 		require.NoError(t, os.Symlink(self, filepath.Join(dir, name)))
 	}
 	write := func(name, text string) string {
@@ -242,7 +247,7 @@ func TestEndToEnd(t *testing.T) {
 		configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, size: image.Pt(1000, 500),
 		history: filepath.Join(dir, "history.sqlite"),
 		geo:     write("ipv4.csv", "3325256782,3325256782,-22.9068,-43.1729\n"),
-		rules:   write("connmaprc", "\"Web\",peer,443,10,200,30,255,0,0\n\"Mail\",peer,993,200,20,220,255,0,0\n\"Names\",app,cm-dns,240,160,0,255,0,0\n"),
+		rules:   write("connmaprc", "\"Web\",peer,443,10,200,30,255,0,0\n\"Mail\",peer,993,200,20,220,255,0,0\n\"Names\",app,"+dns+",240,160,0,255,0,0\n"),
 	}
 	cfg.home, err = parseHome("52.5,13.4")
 	require.NoError(t, err)
@@ -277,15 +282,15 @@ func TestEndToEnd(t *testing.T) {
 	}
 	state("the agent joins", func(st *live.State) bool { return len(st.Agents) == 1 && st.Agents[0].Name == "nas" })
 
-	_, ready := command(t, b, []string{"CONNMAP_TRAFFIC=serve"}, filepath.Join(dir, "cm-serve"),
+	_, ready := command(t, b, []string{"CONNMAP_TRAFFIC=serve"}, filepath.Join(dir, serve),
 		"tcp", "198.51.100.78:443", "tcp", "["+peer6+"]:993", "udp", "198.51.100.78:53", "udp", "["+peer6+"]:443")
 	_, err = io.ReadAtLeast(ready, make([]byte, 6), 6)
 	require.NoError(t, err)
 	conns := []struct{ program, network, peer, rule string }{
-		{"cm-web", "tcp", "198.51.100.78:443", "Web"},
-		{"cm-mail", "tcp", "[" + peer6 + "]:993", "Mail"},
-		{"cm-dns", "udp", "198.51.100.78:53", "Names"},
-		{"cm-quic", "udp", "[" + peer6 + "]:443", "Web"},
+		{web, "tcp", "198.51.100.78:443", "Web"},
+		{mail, "tcp", "[" + peer6 + "]:993", "Mail"},
+		{dns, "udp", "198.51.100.78:53", "Names"},
+		{quic, "udp", "[" + peer6 + "]:443", "Web"},
 	}
 	var ends []io.Closer
 	for _, c := range conns {
@@ -329,7 +334,7 @@ func TestEndToEnd(t *testing.T) {
 		assert.Equal(t, "nas", got.Agent, c.program)
 	}
 	state("bytes and round-trip time arrive", func(st *live.State) bool {
-		c := find(st, "cm-web", "198.51.100.78:443")
+		c := find(st, web, "198.51.100.78:443")
 		return c != nil && c.Tx > 0 && c.Rx > 0 && c.RTT > 0
 	})
 
