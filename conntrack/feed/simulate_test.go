@@ -90,7 +90,7 @@ func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng
 // simulate runs a world for some steps, and says what is wrong when it has calmed down.
 func simulate(t *testing.T, id *Identity, f flavor, seed uint64, steps int) (log []string, err error) {
 	dir := ""
-	if f != strict {
+	if f >= tight {
 		dir = filepath.Join(t.TempDir(), "spool")
 	}
 	synctest.Test(t, func(t *testing.T) {
