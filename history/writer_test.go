@@ -54,11 +54,11 @@ func TestWriterLikeTwin(t *testing.T) {
 	w := db.Writer()
 	rng := rand.New(rand.NewPCG(3, 4))
 	want := newTwin()
-	for i := range 20_000 {
+	for i := range fewer(20_000) {
 		e := small(binary.LittleEndian.AppendUint32(nil, rng.Uint32()))
 		want.record(e)
 		w.Add(e)
-		if i%5000 == 0 {
+		if i%fewer(5000) == 0 {
 			time.Sleep(batchDelay + 50*time.Millisecond)
 		}
 	}

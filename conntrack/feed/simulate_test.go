@@ -508,7 +508,10 @@ func (w *world) settled() error {
 // worlds are tried; of the others it is a third as many each. What fails is tried again with fewer steps.
 func TestSimulation(t *testing.T) {
 	worlds := 90
-	if race.Enabled || testing.Short() {
+	switch {
+	case race.Enabled:
+		worlds = 10
+	case testing.Short():
 		worlds = 30
 	}
 	if n, err := strconv.Atoi(os.Getenv("CONNMAP_WORLDS")); err == nil {
