@@ -184,11 +184,14 @@ func keyOf(e *Entry) key {
 }
 
 // Then calls f, at once or from the Writer's goroutine, when all that was added before
-// is recorded. It is not called if the Writer is closed before that. f must not block.
+// is recorded. It is not called if the Writer is closed before that, or if 65,536 others wait.
+// f must not block.
 func (w *Writer) Then(f func()) {
 	w.mu.Lock()
 	if len(w.queue) > 0 {
-		w.then = append(w.then, marker{w.first + uint64(len(w.queue)), f})
+		if len(w.then) < QueueLen {
+			w.then = append(w.then, marker{w.first + uint64(len(w.queue)), f})
+		}
 		w.mu.Unlock()
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,6 +147,25 @@ func TestWriterOutlivesDB(t *testing.T) {
 }
 
 // TestThen: what is to follow a recording follows it, in order, and not before.
+// TestMostThen: those that wait to be called are bounded, as while the disk is full.
+func TestMostThen(t *testing.T) {
+	db := open(t, path(t))
+	db.conn.SetBusyTimeout(10 * time.Millisecond)
+	other, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	w := db.Writer()
+	defer w.Close()
+	w.Add(entry(1))
+	var called atomic.Int64
+	for range QueueLen + 100 {
+		w.Then(func() { called.Add(1) })
+	}
+	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
+	require.Eventually(t, func() bool { return called.Load() == QueueLen }, time.Minute, time.Millisecond)
+}
+
 func TestThen(t *testing.T) {
 	db := open(t, path(t))
 	defer db.Close()

@@ -79,4 +79,5 @@ func (a *acks) stop() {
 	close(a.end)
 	a.conn.NetConn().SetWriteDeadline(time.Now())
 	<-a.done
+	a.conn = nil // who may still call acked does not keep it
 }

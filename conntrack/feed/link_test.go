@@ -233,6 +233,24 @@ func TestHalfOpenLinkIsReplaced(t *testing.T) {
 	eventually(t, "once more", func() bool { _, n := h.total(); return n == 2 && h.counts().joins == 6 })
 }
 
+// TestNoRun: of what is no run nothing can be asked or told.
+func TestNoRun(t *testing.T) {
+	id, l := identity(t), newLedger()
+	addr, _ := serve(t, id, l, "127.0.0.1:0")
+	for _, frame := range []any{
+		askFrame{Type: frameAsk, Run: make([]byte, bootLen)}, askFrame{Type: frameAsk, Run: []byte{1}},
+		againFrame{Type: frameAgain, Seq: 1, Events: []eventRow{}, Lost: 1, Run: make([]byte, bootLen), Number: 1},
+		againFrame{Type: frameAgain, Seq: 1, Events: []eventRow{}, Lost: 1, Run: newBoot()},
+	} {
+		conn := authenticated(t, addr, id.Token(), newBoot())
+		require.NoError(t, writeFrame(conn, frame))
+		kind, _, err := readFrame(conn, nil, smallFrame)
+		require.NoError(t, err)
+		assert.Equal(t, frameBye, kind)
+	}
+	assert.Empty(t, l.pages)
+}
+
 func TestTooManyAgents(t *testing.T) {
 	id, h := identity(t), newHub()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (s *Server) join(l *link, log *slog.Logger) error {
 	if o := s.links[l.boot]; o != nil {
 		old = append(old, o)
 	}
-	if o := s.links[l.before]; o != nil && l.before != l.boot {
+	if o := s.links[l.before]; o != nil && l.before != l.boot && l.before != ([bootLen]byte{}) {
 		old = append(old, o)
 	}
 	if k := s.keys[l.Key]; k != nil && !slices.Contains(old, k) {
@@ -164,8 +165,12 @@ func (s *Server) last(boot [bootLen]byte) uint64 {
 func (s *Server) handle(boot [bootLen]byte, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.handled == nil || len(s.handled) > 10*mostAgents {
-		s.handled = make(map[[bootLen]byte]uint64) // of those that left it is as if the server were new
+	if s.handled == nil {
+		s.handled = make(map[[bootLen]byte]uint64)
+	}
+	if len(s.handled) > 10*max(mostAgents, s.maxAgents()) {
+		// Of those that left it is as if the server were new.
+		maps.DeleteFunc(s.handled, func(run [bootLen]byte, _ uint64) bool { return s.links[run] == nil })
 	}
 	s.handled[boot] = seq
 }

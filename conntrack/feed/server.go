@@ -230,7 +230,7 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 	}
 	a.Name = known.Name
 	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, Registered: known, since: now, left: make(chan struct{})}
-	if len(h.Before) == bootLen {
+	if isRun(h.Before) {
 		l.before = [bootLen]byte(h.Before)
 	}
 	l.heard.Store(now.UnixNano())
@@ -387,7 +387,7 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 			if err := decode(b, &f); err != nil {
 				return err
 			}
-			if len(f.Run) != bootLen {
+			if !isRun(f.Run) {
 				return errFrame
 			}
 			run := [bootLen]byte(f.Run)
@@ -427,7 +427,8 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 					// Before that of this run, so that none is told again of which only that is known.
 					recorded([bootLen]byte(f.Run), f.Number, func() {})
 				}
-				recorded(l.boot, f.Seq, func() { acks.acked(f.Seq) })
+				told := f.Seq // of f nothing else is to be kept until then
+				recorded(l.boot, told, func() { acks.acked(told) })
 			}
 			// What was left out, and all after it, is as if it had not come.
 			if !behind {
@@ -440,10 +441,13 @@ func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64
 	}
 }
 
+// isRun reports whether bytes can name a run of an agent.
+func isRun(b []byte) bool { return len(b) == bootLen && [bootLen]byte(b) != [bootLen]byte{} }
+
 // decodeDelta decodes a delta, and one of another run.
 func decodeDelta(kind frameType, b []byte) (f againHead, err error) {
 	if kind == frameAgain {
-		if err = decode(b, &f); err == nil && (len(f.Run) != bootLen || f.Number == 0) {
+		if err = decode(b, &f); err == nil && (!isRun(f.Run) || f.Number == 0) {
 			err = errFrame
 		}
 		return f, err

@@ -22,6 +22,7 @@ import (
 const (
 	mostSpooled = 64 << 20 // bytes of all batches
 	spoolMark   = ".ends"  // of the names of files
+	mostInName  = 1 << 50  // of a number in a name
 )
 
 // A spool keeps batches of ends in a folder, a file each, oldest first. The name of a
@@ -65,6 +66,9 @@ func (b *batch) fileName() string {
 func (b *batch) parseName() bool {
 	var run []byte
 	n, _ := fmt.Sscanf(b.name, "%d-%d-%d-%x"+spoolMark, &b.number, &b.ends, &b.lost, &run)
+	if max(b.number, b.ends, b.lost) > mostInName {
+		return false
+	}
 	if n == 4 && len(run) == bootLen {
 		b.run = [bootLen]byte(run)
 		return b.name == b.fileName()
@@ -86,7 +90,7 @@ func openSpool(dir string) (*spool, error) {
 	s := &spool{dir: dir, most: mostSpooled, save: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
 	for _, e := range entries {
 		b := batch{name: e.Name()}
-		if info, err := e.Info(); err == nil && b.parseName() {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && b.parseName() {
 			b.bytes = info.Size()
 			s.batches = append(s.batches, b)
 			s.bytes += b.bytes
@@ -99,7 +103,8 @@ func openSpool(dir string) (*spool, error) {
 // begin notes the run that uses the spool, and returns the one before; nil: it is not known.
 func (s *spool) begin(run [bootLen]byte) (before []byte) {
 	name := filepath.Join(s.dir, "run"+spoolMark)
-	if text, err := os.ReadFile(name); err == nil {
+	if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == 2*bootLen+1 {
+		text, _ := os.ReadFile(name)
 		before, _ = hex.DecodeString(strings.TrimSpace(string(text)))
 	}
 	if len(before) != bootLen {
@@ -172,10 +177,25 @@ func (s *spool) put(b batch, deltas []spooledDelta) (full bool, err error) {
 	return n > 0, nil
 }
 
+// putLost notes that a batch is lost, since the disk does not take it: the name of an empty
+// file says how much it was.
+func (s *spool) putLost(ends, lost uint64) {
+	b := batch{ends: ends, lost: lost}
+	rand.Read(b.run[:])
+	if n := len(s.batches); n > 0 {
+		b.number = s.batches[n-1].number + 1
+	}
+	os.WriteFile(filepath.Join(s.dir, b.fileName()), nil, 0o600)
+}
+
 // first reads what is to be told of the oldest batch. If that is damaged all of it is lost.
 func (s *spool) first() (deltas []spooledDelta) {
 	b := &s.batches[0]
-	data, err := os.ReadFile(filepath.Join(s.dir, b.name))
+	var data []byte
+	err := errFrame
+	if b.bytes <= mostSpooled {
+		data, err = os.ReadFile(filepath.Join(s.dir, b.name))
+	}
 	switch {
 	case err != nil:
 	case b.old:
@@ -202,6 +222,9 @@ func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
 		var f spooledHead
 		if data, err = decoder.UnmarshalFirst(data, &f); err != nil {
 			return nil, err
+		}
+		if n := len(deltas); f.Number == 0 || n > 0 && f.Number <= deltas[n-1].number {
+			return nil, errFrame
 		}
 		d := spooledDelta{number: f.Number, lost: f.Lost}
 		if d.ends, err = decodeEvents(f.Events, c); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +193,27 @@ func TestSpoolOnAFullDisk(t *testing.T) {
 	}
 	assert.Len(t, table.kept, mostKept)
 	assert.EqualValues(t, 500, table.lost)
+}
+
+// TestStoreOnAFullDisk: what a disk does not take when the agent ends its next run knows as
+// lost.
+func TestStoreOnAFullDisk(t *testing.T) {
+	tb, dir := newTable(), t.TempDir()
+	var err error
+	tb.spool, err = openSpool(dir)
+	require.NoError(t, err)
+	tb.spool.save = func(string, []byte) error { return syscall.ENOSPC }
+	tb.follow(10, true)
+	tb.sending(1, ended(1, 3), 4)
+	tb.unfollow(5)
+	for _, e := range ended(10, 6) {
+		tb.add(e)
+	}
+	assert.ErrorIs(t, tb.store(), syscall.ENOSPC)
+	s, err := openSpool(dir)
+	require.NoError(t, err)
+	require.Len(t, s.batches, 1)
+	assert.Equal(t, []spooledDelta{{number: beyond, lost: 3 + 4 + 5 + 6}}, s.first())
 }
 
 // TestSpoolOfOlderVersions: what an older version has left is told.

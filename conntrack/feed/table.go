@@ -297,14 +297,26 @@ func (t *table) store() error {
 			told = append(told, spooledDelta{d.seq, d.lost, d.ends})
 		}
 	}
-	var err, failed error
+	var errs error
+	ends, lost := uint64(0), uint64(0) // that the disk does not take
 	if len(told) > 0 {
-		_, err = t.spool.put(batch{run: t.run}, told)
+		if _, err := t.spool.put(batch{run: t.run}, told); err != nil {
+			errs = err
+			for _, d := range told {
+				ends, lost = ends+uint64(len(d.ends)), lost+d.lost
+			}
+		}
 	}
 	if len(t.kept) > 0 || t.lost > 0 {
-		_, failed = t.spool.putNew(t.kept, t.lost)
+		if _, err := t.spool.putNew(t.kept, t.lost); err != nil {
+			errs = errors.Join(errs, err)
+			ends, lost = ends+uint64(len(t.kept)), lost+t.lost
+		}
 	}
-	return errors.Join(err, failed)
+	if errs != nil {
+		t.spool.putLost(ends, lost)
+	}
+	return errs
 }
 
 // unspool returns what is to be told now out of the spool, if anything, and its run, and

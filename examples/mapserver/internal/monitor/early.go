@@ -19,8 +19,8 @@ type early struct {
 }
 
 type earlyReport struct {
-	entry history.Entry
-	ack   func()
+	report []history.Entry // one, or none
+	ack    func()
 }
 
 // records reports whether there is a history, or is going to be.
@@ -54,17 +54,23 @@ func (m *Monitor) Opened(db *history.DB, w *history.Writer) {
 	m.History, m.Writer, m.early = db, w, early{}
 	m.Opening.Store(false)
 	close(m.opened)
+	acknowledge := func() {
+		for _, r := range waiting.reports {
+			r.ack()
+		}
+	}
 	if w == nil {
 		m.unwritten, m.forgone = nil, 0
-		return // the next report acknowledges those before it, unless the server ends
+		acknowledge()
+		return
 	}
-	for _, e := range waiting.entries {
-		w.Add(e)
-	}
+	// Together: what is recorded without its report would be told again.
+	all := waiting.entries
 	for agent, n := range waiting.lost {
-		w.Add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+		all = append(all, history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
 	}
 	for _, r := range waiting.reports {
-		w.AddAll([]history.Entry{r.entry}, r.ack)
+		all = append(all, r.report...)
 	}
+	w.AddAll(all, acknowledge)
 }

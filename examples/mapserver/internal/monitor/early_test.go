@@ -35,6 +35,8 @@ func TestEarly(t *testing.T) {
 	}
 	m.Delta(agent, end(conn(2, "8.8.8.8:22")))
 	var acked atomic.Int64
+	asked := make(chan struct{})
+	require.True(t, m.Recorded(agent, 0, func() { close(asked) }))
 	require.True(t, m.Recorded(agent, 7, func() { acked.Store(7) }))
 	assert.Zero(t, m.LastRecorded(agent.Run))
 	st, peers := published(m)
@@ -56,6 +58,10 @@ func TestEarly(t *testing.T) {
 	w := db.Writer()
 	m.Opened(db, w)
 	require.Eventually(t, func() bool { return acked.Load() == 7 }, time.Minute, time.Millisecond)
+	<-asked
+	asked = make(chan struct{})
+	require.True(t, m.Recorded(local, 0, func() { close(asked) }), "of a run of which nothing is known")
+	<-asked
 	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
 	require.NoError(t, err)
 	defer c.Close()
@@ -74,6 +80,7 @@ func TestEarly(t *testing.T) {
 	assert.Zero(t, w.Dropped())
 	assert.EqualValues(t, mostEarly-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
 	assert.EqualValues(t, 11, ask("SELECT sum(count) FROM losses WHERE agent = 'here'"))
+	assert.EqualValues(t, 0, ask("SELECT count(*) FROM detailed_history WHERE ip = ''"))
 }
 
 // TestLastRecordedWaits: an agent that comes back while the history is being opened is told

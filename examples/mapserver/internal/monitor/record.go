@@ -63,18 +63,23 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	if ag := m.agents[a.ID]; ag == nil || ag.behind {
 		return false
 	}
-	report := history.Entry{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()}
-	if m.Opening.Load() {
-		m.release(m.agents[a.ID])
-		if len(m.early.reports) >= mostEarly {
-			return false
-		}
-		m.early.reports = append(m.early.reports, earlyReport{report, f})
+	ag := m.agents[a.ID]
+	var report []history.Entry
+	if number > 0 {
+		report = []history.Entry{{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()}}
+	}
+	if !m.Opening.Load() {
+		m.Writer.AddAll(append(ag.told, report...), f)
+		ag.told = nil
 		return true
 	}
-	ag := m.agents[a.ID]
-	m.Writer.AddAll(append(ag.told, report), f)
-	ag.told = nil
+	if len(m.early.reports) >= mostEarly {
+		// It has to tell that again, and all that follows.
+		ag.behind, ag.told = true, nil
+		return false
+	}
+	m.release(ag)
+	m.early.reports = append(m.early.reports, earlyReport{report, f})
 	return true
 }
 

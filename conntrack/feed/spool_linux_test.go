@@ -1,0 +1,43 @@
+package feed
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestSpoolOfOthers: what somebody else has put into the folder harms nobody, and hides no
+// loss.
+func TestSpoolOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	name := func(b batch) string { return filepath.Join(dir, b.fileName()) }
+	delta := func(number uint64) []byte {
+		b, err := cbor.Marshal(spooledFrame{Number: number, Events: []eventRow{eventRowOf(ended(1, 1)[0])}})
+		require.NoError(t, err)
+		return b
+	}
+	require.NoError(t, syscall.Mkfifo(name(batch{number: 1, ends: 1}), 0o600))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "run"+spoolMark), 0o600))
+	require.NoError(t, os.WriteFile(name(batch{number: 2, ends: 1 << 63, lost: 1 << 63}), nil, 0o600))
+	require.NoError(t, os.WriteFile(name(batch{number: 3, ends: 1}), delta(0), 0o600))
+	require.NoError(t, os.WriteFile(name(batch{number: 4, ends: 2}), append(delta(2), delta(2)...), 0o600))
+	require.NoError(t, os.WriteFile(name(batch{number: 5, ends: 5}), nil, 0o600))
+	require.NoError(t, os.Truncate(name(batch{number: 5, ends: 5}), 1<<40))
+	s, err := openSpool(dir)
+	require.NoError(t, err)
+	assert.Nil(t, s.begin([bootLen]byte{1}))
+	var lost []uint64
+	for len(s.batches) > 0 {
+		for _, d := range s.first() {
+			assert.Empty(t, d.ends)
+			lost = append(lost, d.lost)
+		}
+		s.drop()
+	}
+	assert.Equal(t, []uint64{1, 2, 5}, lost)
+}
