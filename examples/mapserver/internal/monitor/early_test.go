@@ -92,6 +92,7 @@ func TestLastRecordedWaits(t *testing.T) {
 	run := [16]byte{1}
 	require.NoError(t, db.Record(t.Context(), []history.Entry{{Agent: "nas", Report: history.Report{Run: run, Number: 7}, Seen: time.Now()}}))
 	m := newMonitor(t, "")
+	m.openTime = time.Minute
 	m.Opening.Store(true)
 	told := make(chan uint64, 1)
 	go func() { told <- m.LastRecorded(run) }()

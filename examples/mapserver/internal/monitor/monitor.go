@@ -75,10 +75,11 @@ type Monitor struct {
 	asked              []string          // keys of problems in order of appearance
 	seq, beeps, others uint64
 
-	once   sync.Once
-	opened chan struct{}              // closed by Opened
-	dirty  chan struct{}              // capacity 1: there is something to publish
-	ask    chan func(context.Context) // capacity 2: what is to be read of the history
+	once     sync.Once
+	openTime time.Duration              // see the constant
+	opened   chan struct{}              // closed by Opened
+	dirty    chan struct{}              // capacity 1: there is something to publish
+	ask      chan func(context.Context) // capacity 2: what is to be read of the history
 	// capacity 1: there may be something to prune
 	pruneNow chan struct{}
 	state    atomic.Pointer[live.State]
@@ -116,6 +117,9 @@ func (m *Monitor) init() {
 		m.agents = make(map[uint64]*agent)
 		m.problems = make(map[string]string)
 		m.opened = make(chan struct{})
+		if m.openTime == 0 {
+			m.openTime = openTime
+		}
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)

@@ -17,7 +17,7 @@ const (
 	refreshEvery = 12 * time.Second // of what is alive, in the history
 	refreshMost  = 250              // at a time, so that of very many it takes longer
 	lastWords    = 20 * time.Second // of the monitor to the history, at most
-	openTime     = 3 * time.Second  // that an agent waits for a history that is being opened
+	openTime     = time.Second / 2  // that an agent waits for a history that is being opened
 	unnamed      = 2 * time.Second  // that a connection's program has to become known
 )
 
@@ -115,7 +115,7 @@ func (m *Monitor) LastRecorded(run [16]byte) uint64 {
 		// Most histories open within this time. An agent is not to wait for others.
 		select {
 		case <-m.opened:
-		case <-time.After(openTime):
+		case <-time.After(m.openTime):
 			return 0
 		}
 	}
