@@ -26,8 +26,8 @@ type Whois struct {
 	Orgs        *Orgs
 	ASNs        []*DB // the first that knows an address counts
 	AutNums     *AutNums
-	// Place tells where an address is, as far as it is known, or why that cannot be told;
-	// Place may be nil.
+	// Place returns where an address is; the zero Place if that is not known. It fails if a
+	// table was damaged while in use. Place may be nil.
 	Place func(netip.Addr) (Place, error)
 }
 

@@ -362,8 +362,8 @@ func TestVersion(t *testing.T) {
 	assert.Equal(t, "ip2asn "+info.Main.Version+"\n", version(binary))
 }
 
-// TestCutWhileInUse: a compiled table that somebody cuts is told of, and no other table
-// answers in its place.
+// TestCutWhileInUse: if somebody cuts a compiled table, ip2asn reports an error, and does not
+// answer from another table.
 func TestCutWhileInUse(t *testing.T) {
 	var places strings.Builder
 	for i := range 60_000 {

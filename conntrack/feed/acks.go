@@ -38,7 +38,7 @@ func (a *acks) acked(seq uint64) {
 	a.signal()
 }
 
-// answer has the agent be told what is recorded of a run.
+// answer sends what is recorded of a run, from the goroutine of write.
 func (a *acks) answer(run [bootLen]byte) {
 	a.run.Store(&run)
 	a.signal()

@@ -272,7 +272,7 @@ func (l *linker) report(ctx context.Context, conn *tls.Conn, server welcome, bro
 		}
 		return nil
 	}
-	// again tells what the spool has, or asks what is to be told of it.
+	// again sends the oldest batch of the spool, or first asks what is recorded of its run.
 	again := func() error {
 		run, deltas := l.table.unspool(l.seq, server.Runs)
 		if deltas == nil && run != nil {

@@ -76,13 +76,15 @@
 // 64 MiB more on disk, also from one run to the next; those that it has no room for it
 // counts in lost. Ends from the spool have other ids than before.
 //
-// What a run has told and has not seen acknowledged when it ended, or was killed, may be
-// recorded all the same. So the spool keeps deltas with the run that told them and their number
-// in it, or with a random run of their own if none did; a batch of them is a CBOR sequence
-// (RFC 8742) of [number, lost, [[kind, time, conn], ...]]. If runs in welcome is true the client
-// asks what of a run is recorded, and tells the rest by again. The server answers when all that
-// it heard of that run is recorded, and notes both numbers of an again. To a server that does
-// not know that, a client tells all of it by deltas: they may come a second time.
+// A client may end, or be killed, before the server acknowledges what it has recorded. The
+// spool therefore keeps each delta with its run and its number in that run. Deltas that were
+// never sent have a random run of their own. A file of the spool is a CBOR sequence (RFC 8742)
+// of [number, lost, [[kind, time, conn], ...]].
+//
+// If runs in welcome is true, the next run of the client asks what is recorded of a run, and
+// sends the rest as again. The server answers once all that it received of that run is
+// recorded. Of an again it records both numbers: that of the link and that of the earlier run.
+// To other servers a client sends all of the spool as deltas, which may repeat.
 //
 // Frames of other types and other keys of hello and welcome are
 // skipped. Who hears nothing for 30 s closes.

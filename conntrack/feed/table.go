@@ -1,10 +1,8 @@
 package feed
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/rand"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -260,112 +258,6 @@ func (t *table) shed() bool {
 		t.flight = slices.Delete(t.flight, i, i+1)
 	}
 	return true
-}
-
-// spill moves the older half of what is kept to the spool, and reports whether that was
-// done. A disk that does not take it is not asked again at once.
-func (t *table) spill() bool {
-	if t.full > 0 {
-		t.full--
-		return false
-	}
-	n := t.room / 2
-	full, err := t.spool.putNew(t.kept[:n], 0)
-	if full {
-		// The batch that was being told may be gone.
-		t.reading = false
-		t.flight = slices.DeleteFunc(t.flight, sent.isSpooled)
-	}
-	if err != nil {
-		t.full = n / 10
-		return false
-	}
-	t.kept = append([]conntrack.Event(nil), t.kept[n:]...)
-	return true
-}
-
-// store puts all that no server has acknowledged into the spool, for the next run.
-func (t *table) store() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.spool == nil {
-		return nil
-	}
-	var told []spooledDelta
-	for _, d := range t.flight {
-		if !d.isSpooled() {
-			told = append(told, spooledDelta{d.seq, d.lost, d.ends})
-		}
-	}
-	var errs error
-	ends, lost := uint64(0), uint64(0) // that the disk does not take
-	if len(told) > 0 {
-		if _, err := t.spool.put(batch{run: t.run}, told); err != nil {
-			errs = err
-			for _, d := range told {
-				ends, lost = ends+uint64(len(d.ends)), lost+d.lost
-			}
-		}
-	}
-	if len(t.kept) > 0 || t.lost > 0 {
-		if _, err := t.spool.putNew(t.kept, t.lost); err != nil {
-			errs = errors.Join(errs, err)
-			ends, lost = ends+uint64(len(t.kept)), lost+t.lost
-		}
-	}
-	if errs != nil {
-		t.spool.putLost(ends, lost)
-	}
-	return errs
-}
-
-// unspool returns what is to be told now out of the spool, if anything, and its run, and
-// notes that it is in flight, by numbers from seq+1 on. It is one batch: the next comes when
-// the server has recorded it. A server that can say what is recorded of a run is to be asked
-// that first: deltas is nil then.
-func (t *table) unspool(seq uint64, asks bool) (run []byte, deltas []spooledDelta) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
-		b := &t.spool.batches[0]
-		if asks && !b.known {
-			if b.asked {
-				return nil, nil
-			}
-			b.asked = true
-			return slices.Clone(b.run[:]), nil
-		}
-		deltas = t.spool.first()
-		for i, d := range deltas {
-			b.told = d.number
-			t.flight = append(t.flight, sent{seq: seq + 1 + uint64(i), spooled: d.number})
-			for i := range d.ends {
-				// Another connection may have its ID by now.
-				d.ends[i].Conn.ID ^= otherID
-			}
-		}
-		if len(deltas) > 0 {
-			t.reading = true
-			return slices.Clone(b.run[:]), deltas
-		}
-		if t.reading = slices.ContainsFunc(t.flight, sent.isSpooled); !t.reading {
-			t.spool.drop()
-		}
-	}
-	return nil, nil
-}
-
-// answered notes what a server has recorded of a run.
-func (t *table) answered(run []byte, recorded uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.spool == nil || len(t.spool.batches) == 0 {
-		return
-	}
-	if b := &t.spool.batches[0]; b.asked && bytes.Equal(run, b.run[:]) {
-		b.told, b.known = max(b.told, recorded), true
-		t.waits(soon)
-	}
 }
 
 // sending notes a delta that is about to be sent.
