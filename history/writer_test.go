@@ -67,15 +67,22 @@ func TestWriterLikeTwin(t *testing.T) {
 	want.check(t, db)
 }
 
-// TestWriterCountsFirst: who is told that all is recorded is not told before what there was
-// no room for is counted, for the process may end then.
-func TestWriterCountsFirst(t *testing.T) {
-	db := open(t, path(t))
+// blocked returns a history that nobody can write into until other rolls back.
+func blocked(t *testing.T) (db *DB, other *sqlite.Conn) {
+	t.Helper()
+	db = open(t, path(t))
 	db.conn.SetBusyTimeout(10 * time.Millisecond)
 	other, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
 	require.NoError(t, err)
-	defer other.Close()
+	t.Cleanup(func() { other.Close() })
 	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	return db, other
+}
+
+// TestWriterCountsFirst: who is told that all is recorded is not told before what there was
+// no room for is counted, for the process may end then.
+func TestWriterCountsFirst(t *testing.T) {
+	db, other := blocked(t)
 	w := db.Writer()
 	defer w.Close()
 	all := entries(0, QueueLen+100)
@@ -100,12 +107,7 @@ func TestWriterCountsFirst(t *testing.T) {
 // While another program holds the file, Add does not wait, what is seen again
 // and again takes no more space, and what is too much is dropped and counted.
 func TestWriterOverload(t *testing.T) {
-	db := open(t, path(t))
-	db.conn.SetBusyTimeout(10 * time.Millisecond)
-	other, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
-	require.NoError(t, err)
-	defer other.Close()
-	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	db, other := blocked(t)
 
 	w := db.Writer()
 	for _, e := range entries(0, QueueLen+100) {
@@ -146,15 +148,9 @@ func TestWriterOutlivesDB(t *testing.T) {
 	require.NoError(t, w.Close())
 }
 
-// TestThen: what is to follow a recording follows it, in order, and not before.
 // TestMostThen: those that wait to be called are bounded, as while the disk is full.
 func TestMostThen(t *testing.T) {
-	db := open(t, path(t))
-	db.conn.SetBusyTimeout(10 * time.Millisecond)
-	other, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
-	require.NoError(t, err)
-	defer other.Close()
-	require.NoError(t, sqlitex.ExecuteTransient(other, `BEGIN IMMEDIATE`, nil))
+	db, other := blocked(t)
 	w := db.Writer()
 	defer w.Close()
 	w.Add(entry(1))
@@ -166,6 +162,7 @@ func TestMostThen(t *testing.T) {
 	require.Eventually(t, func() bool { return called.Load() == QueueLen }, time.Minute, time.Millisecond)
 }
 
+// TestThen: what is to follow a recording follows it, in order, and not before.
 func TestThen(t *testing.T) {
 	db := open(t, path(t))
 	defer db.Close()
