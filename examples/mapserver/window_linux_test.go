@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"image/color"
+	"io"
 	"iter"
 	"net/netip"
 	"os"
@@ -30,6 +31,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+	"github.com/connmapgo/connmap/internal/program"
 )
 
 // showMap is the map server with its window, for the test that uses it by the mouse.
@@ -44,7 +46,9 @@ func showMap(args []string) {
 			must(out.Encode(now))
 		}
 	}
-	must(run(context.Background(), args, os.Stdout, os.Stderr))
+	program.Main("mapserver", func(ctx context.Context, stdout, stderr io.Writer) error {
+		return run(ctx, args, stdout, stderr)
+	})
 }
 
 // A scene is what the window has drawn, but for pictures.
@@ -88,6 +92,7 @@ type window struct {
 	ended chan error
 	said  bytes.Buffer // after it has ended
 	stops func(bool)   // it does not run, or goes on
+	send  func(syscall.Signal)
 
 	mu    sync.Mutex
 	shown scene
@@ -129,6 +134,10 @@ func openWindow(t *testing.T, args ...string) *window {
 		if on {
 			signal = syscall.SIGSTOP
 		}
+		require.NoError(t, c.Process.Signal(signal))
+	}
+	m.send = func(signal syscall.Signal) {
+		t.Helper()
 		require.NoError(t, c.Process.Signal(signal))
 	}
 	c.Stdout = m
@@ -589,4 +598,60 @@ func TestHands(t *testing.T) {
 	m.key("Escape")
 	m.ends()
 	assert.FileExists(t, saved)
+}
+
+// TestWindowEnds: the real window ends at once when it is told to, also while it answers or
+// exports, and what it exported by its buttons before is whole.
+func TestWindowEnds(t *testing.T) {
+	const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+	for i, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			m := openWindow(t, "-demo", "300", "-listen", "none")
+			m.sees("live")
+			m.key("q")
+			m.sees("^CSV$")
+			press := func(label string) {
+				t.Helper()
+				x, y, _ := m.now().text("^" + label + "$")
+				m.at(x+4, y-4, "1")
+			}
+			write := func(sql string) {
+				t.Helper()
+				m.key("ctrl+a", "BackSpace")
+				m.misses("^(FROM|AS|n)$")
+				m.do("type", "--delay", "0", sql)
+				m.sees("^AS$")
+			}
+			exports := filepath.Join(os.Getenv("XDG_DATA_HOME"), "connmap", "exports")
+			write("SELECT 7 AS a, '=1+1' AS b")
+			for label, want := range map[string]string{"CSV": "a,b\n7,'=1+1\n", "JSON": "{\"a\":7,\"b\":\"=1+1\"}\n"} {
+				press(label)
+				m.sees("1 row written to .*" + strings.ToLower(label))
+				names, err := filepath.Glob(filepath.Join(exports, "*."+strings.ToLower(label)))
+				require.NoError(t, err)
+				require.Len(t, names, 1)
+				b, err := os.ReadFile(names[0])
+				require.NoError(t, err)
+				assert.Equal(t, want, string(b))
+			}
+			switch i {
+			case 1:
+				write(endless)
+				m.key("ctrl+Return")
+				m.sees("^Cancel$")
+			case 2:
+				write(endless)
+				press("CSV")
+				m.sees("export")
+			}
+			start := time.Now()
+			m.send(signal)
+			m.ends()
+			// A second, and what a busy machine takes.
+			assert.Less(t, time.Since(start), 3*time.Second)
+			left, err := os.ReadDir(exports)
+			require.NoError(t, err)
+			assert.Len(t, left, 2, "nothing of an export that was cut short is left")
+		})
+	}
 }

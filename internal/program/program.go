@@ -18,18 +18,19 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// Grace is how long a program may take to end by itself after SIGINT or SIGTERM. Work that
+// Grace is how long a program may take to end by itself after a signal. Work that
 // cannot be interrupted, such as sorting a table or waiting for a disk, is then left.
 const Grace = 700 * time.Millisecond
 
 var errInterrupted = errors.New("interrupted")
 
 // Main runs run, in the goroutine that calls it, and ends the program: with status 1 and a
-// message if there is an error. At SIGINT or SIGTERM ctx ends; if run has not returned after
-// Grace, the program ends without it, and the temporary files of package temp that were not
-// finished are removed. What is written to stderr is masked for terminals, and what to stdout
-// if that is one. prefixes are the names of packages with which errors begin, which are left
-// out.
+// message if there is an error. ctx ends at SIGINT, SIGTERM and SIGHUP; a SIGHUP that was
+// ignored when the program started, as nohup has it, stays ignored. If run has not returned
+// after Grace, the program ends without it, and the temporary files of package temp that were
+// not finished are removed. What is written to stderr is masked for terminals, and what to
+// stdout if that is one. prefixes are the names of packages with which errors begin, which
+// are left out.
 func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) error, prefixes ...string) {
 	stderr := &terminal.Writer{W: os.Stderr}
 	fail := func(err error) {
@@ -43,7 +44,11 @@ func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) e
 		fmt.Fprintln(stderr, name+": "+text)
 		os.Exit(1)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP) // the terminal is closed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	go func() {
 		<-ctx.Done()
 		stop() // who asks again does not wait

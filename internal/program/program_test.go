@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 // TestEnds: what does not end by itself is ended, and leaves no temporary files.
 func TestEnds(t *testing.T) {
-	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		for _, how := range []string{"good", "deaf"} {
 			t.Run(fmt.Sprint(how, " ", signal), func(t *testing.T) {
 				dir := t.TempDir()
@@ -68,4 +68,22 @@ func TestEnds(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestNohup: a program that nohup has started goes on when its terminal is closed.
+func TestNohup(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", `trap "" HUP; exec "$0" good`, os.Args[0])
+	cmd.Env = append(os.Environ(), asProgram+"="+dir)
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool {
+		left, _ := filepath.Glob(filepath.Join(dir, "*.tmp"))
+		return len(left) == 1
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
+	time.Sleep(100 * time.Millisecond)
+	assert.NoFileExists(t, filepath.Join(dir, "whole"))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	assert.NoError(t, cmd.Wait())
+	assert.FileExists(t, filepath.Join(dir, "whole"))
 }
