@@ -52,6 +52,7 @@ func showFrames(arg string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	w := &Window{Title: "connmap frames", View: &mapview.View{}}
+	w.limit.used = func() time.Duration { return 0 } // frames as fast as they can be made
 	used := func() time.Duration {
 		var u syscall.Rusage
 		syscall.Getrusage(syscall.RUSAGE_SELF, &u)
@@ -91,6 +92,58 @@ func showFrames(arg string) {
 	if err := w.Run(ctx); err != nil {
 		fmt.Println(err)
 	}
+}
+
+const asResting = "CONNMAP_TEST_RESTING"
+
+func init() { programs[asResting] = rest }
+
+// rest opens a window whose frames cost much and whose state changes all the time, and says
+// how many frames it has made in five seconds without input.
+func rest(string) {
+	attention = time.Second
+	states := [2]*live.State{spread(10, 1), spread(10, 2)}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w := &Window{Title: "connmap resting", View: &mapview.View{}}
+	w.limit.used = func() time.Duration { return time.Duration(w.frames.Load()) * time.Second }
+	i := 0
+	w.State = func() *live.State { i++; return states[i%2] }
+	go func() {
+		defer cancel()
+		for w.frames.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		begin, frames := time.Now(), int64(0)
+		for ; time.Since(begin) < 8*time.Second; time.Sleep(5 * time.Millisecond) {
+			if time.Since(begin) < 3*time.Second {
+				frames = w.frames.Load()
+			}
+			w.Wake()
+		}
+		fmt.Println(w.frames.Load() - frames)
+	}()
+	if err := w.Run(ctx); err != nil {
+		fmt.Println(err)
+	}
+}
+
+// TestResting: a window that nobody uses is drawn about once a second if that costs much,
+// however often its state changes.
+func TestResting(t *testing.T) {
+	if noDisplay != "" {
+		t.Skip(noDisplay)
+	}
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), asResting+"=1")
+	out, err := c.Output()
+	require.NoError(t, err)
+	var frames int
+	_, err = fmt.Sscan(string(out), &frames)
+	require.NoError(t, err, "%s", out)
+	// On a busy machine fewer come.
+	require.Greater(t, frames, 0)
+	require.LessOrEqual(t, frames, 7)
 }
 
 // BenchmarkFrame measures frames of a real window.

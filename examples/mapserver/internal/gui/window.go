@@ -55,9 +55,12 @@ type Window struct {
 
 	ctx     context.Context
 	running atomic.Bool
-	woken   atomic.Bool // by Wake since the last Update
+	woken   atomic.Bool  // by Wake since the last Update
+	due     atomic.Int64 // when the frame may be made for which it was woken, in ns after begun
 	painter painter
 	timer   *time.Timer
+	limit   throttle
+	cursor  image.Point // in the last Update
 	scale   float64
 	picture image.Point
 	edge    resize
@@ -86,6 +89,9 @@ func (w *Window) Run(ctx context.Context) error {
 	if w.clock == nil {
 		w.clock = time.Now
 	}
+	if w.limit.used == nil {
+		w.limit.used = cpuTime
+	}
 	if w.Size == (image.Point{}) {
 		w.Size = image.Pt(1000, 500)
 	}
@@ -110,7 +116,11 @@ func (w *Window) Run(ctx context.Context) error {
 	// Otherwise input waits for the tick after the next frame.
 	ebiten.SetTPS(ebiten.SyncWithFPS)
 
-	stop := context.AfterFunc(ctx, w.Wake)
+	stop := context.AfterFunc(ctx, func() {
+		w.due.Store(0) // it is to end now
+		w.woken.Store(true)
+		w.schedule()
+	})
 	defer stop()
 	defer w.running.Store(false)
 	err := ebiten.RunGameWithOptions((*game)(w), &ebiten.RunGameOptions{X11ClassName: "connmap", X11InstanceName: "connmap"})
@@ -135,17 +145,27 @@ func (w *Window) fit(screen image.Point) {
 	}
 }
 
-// Wake has the window look at the state again. It may be called at any time
-// from any goroutine.
+var begun = time.Now() // of whose monotonic clock times are counted
+
+// Wake has the window look at the state again, at once while somebody uses it, else
+// within a second: it then takes little processor time however much changes. It may be
+// called at any time from any goroutine.
 func (w *Window) Wake() {
-	if w.running.Load() && !w.woken.Swap(true) {
-		w.schedule()
+	if !w.running.Load() || w.woken.Swap(true) {
+		return
 	}
+	wait := max(w.limit.wait(time.Now()), 0)
+	w.due.Store(int64(time.Since(begun) + wait))
+	if wait > 0 {
+		time.AfterFunc(wait, w.schedule)
+		return
+	}
+	w.schedule()
 }
 
 // schedule has a frame made. Ebitengine loses it while it changes the window's size.
 func (w *Window) schedule() {
-	if w.running.Load() && w.woken.Load() {
+	if w.running.Load() && w.woken.Load() && int64(time.Since(begun)) >= w.due.Load() {
 		ebiten.ScheduleFrame() //lint:ignore SA1019 it belongs to that mode
 		time.AfterFunc(rescheduleAfter, w.schedule)
 	}
@@ -175,6 +195,10 @@ func (g *game) Update() error {
 	}
 	byEvent := !g.woken.Swap(false)
 	in := g.input(now)
+	if in.Cursor != g.cursor || in.Held || in.MiddleHeld || in.Right || in.Wheel != 0 || len(in.Keys) > 0 || in.Arrows != (image.Point{}) || g.View.Playing() {
+		g.limit.input(time.Now())
+	}
+	g.cursor = in.Cursor
 	if g.edge.update(&in) {
 		in.Press, in.Held, in.Inside = false, false, false
 	}
@@ -282,6 +306,7 @@ func (g *game) Draw(screen *ebiten.Image) {
 	if s.Rev == g.drawn {
 		return
 	}
+	g.limit.frame(time.Now())
 	g.painter.draw(screen, s)
 	g.drawn = s.Rev
 	g.frames.Add(1)

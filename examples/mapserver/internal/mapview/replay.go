@@ -25,6 +25,9 @@ type spot struct {
 	since    time.Time
 }
 
+// Playing reports whether a replay runs, which is watched without input.
+func (v *View) Playing() bool { return v.replay.ask != 0 }
+
 // toggleReplay starts or stops the replay.
 func (v *View) toggleReplay() {
 	if v.replay.ask != 0 && !v.replay.ending {
