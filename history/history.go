@@ -343,7 +343,8 @@ func (db *DB) Close() error {
 // Record stores entries in one transaction, in their order: all, or on error
 // none. The first entry of a connection becomes a row. A new one with another
 // Opened than the last counts up, so that openings may be told again when in
-// doubt. All others refresh the row; only a new one takes back that the
+// doubt. If it is Resumed, closed, and opened before the last, its bytes are added, and the
+// row goes on with the last. All others refresh the row; only a new one takes back that the
 // connection was closed.
 //
 // If the file turns out to be damaged, it is set aside as in Open and the

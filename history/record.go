@@ -265,6 +265,8 @@ func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
 	if reopened && r.goesOn(e) {
 		r.opened = micro(e.Opened)
+	} else if reopened && e.Resumed && !e.Closed.IsZero() && micro(e.Opened) < r.opened {
+		return db.addEarlier(e, r, ch)
 	} else if reopened {
 		r.count++
 		r.opened = micro(e.Opened)
@@ -289,6 +291,37 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 	bindTime(stmt, 4, e.Closed)
 	stmt.BindBool(5, e.New)
 	stmt.BindInt64(6, r.id)
+	if err := run(stmt); err != nil {
+		return err
+	}
+	if db.conn.Changes() == 0 {
+		return errGone
+	}
+	return nil
+}
+
+// addEarlier adds an opening that has ended, and opened before the last one, such as one that
+// an agent reports late. The row goes on with the last opening.
+func (db *DB) addEarlier(e *Entry, r *remembered, ch *changes) error {
+	tx, rx := limitCounter(e.Tx), limitCounter(e.Rx)
+	r.count++
+	r.tx, r.txBefore = min(maxCounter, r.tx+tx), min(maxCounter, r.txBefore+tx)
+	r.rx, r.rxBefore = min(maxCounter, r.rx+rx), min(maxCounter, r.rxBefore+rx)
+	ch.count(r.place, 1)
+	stmt, err := db.conn.Prepare(`
+UPDATE detailed_history SET count = ?1, tx = ?2, rx = ?3, tx_before = ?4, rx_before = ?5,
+	opened = min(opened, ?6), timestamp = max(timestamp, ?7), closed = max(closed, ?8) -- NULL stays
+WHERE id = ?9`)
+	if err != nil {
+		return err
+	}
+	for i, n := range []int64{r.count, r.tx, r.rx, r.txBefore, r.rxBefore} {
+		stmt.BindInt64(i+1, n)
+	}
+	stmt.BindFloat(6, seconds(e.Opened))
+	stmt.BindInt64(7, wholeSeconds(seen(e)))
+	bindTime(stmt, 8, e.Closed)
+	stmt.BindInt64(9, r.id)
 	if err := run(stmt); err != nil {
 		return err
 	}

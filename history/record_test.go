@@ -245,6 +245,30 @@ func TestRecordLikeTwin(t *testing.T) {
 	want.check(t, db)
 }
 
+// TestEarlierOpening: a connection that is reported late does not disturb the one that has
+// its addresses and ports by now, whose bytes are all counted.
+func TestEarlierOpening(t *testing.T) {
+	for _, lives := range []bool{true, false} {
+		db := open(t, path(t))
+		now := entry(1)
+		now.New, now.Opened, now.Seen, now.Tx, now.Rx = true, noon.Add(63*time.Second), noon.Add(63*time.Second), 1, 2
+		closed := now
+		closed.New, closed.Seen, closed.Closed, closed.Tx, closed.Rx = false, noon.Add(2*time.Minute), noon.Add(2*time.Minute), 10, 20
+		before := now
+		before.Resumed = true
+		before.Opened, before.Seen, before.Closed, before.Tx, before.Rx = noon, noon.Add(time.Second), noon.Add(time.Second), 100, 200
+		order := []Entry{now, before, closed}
+		if !lives {
+			order = []Entry{now, closed, before}
+		}
+		for _, e := range order {
+			require.NoError(t, db.Record(t.Context(), []Entry{e}))
+		}
+		assert.Equal(t, [][]string{{"2026-07-01 12:02:00", "2026-07-01 12:00:00.000", "2026-07-01 12:01:03.000", "2026-07-01 12:02:00.000", "2", "110", "220"}},
+			query(t, db, `SELECT `+timeTexts+`, count, tx, rx FROM detailed_history`))
+	}
+}
+
 func TestRecordIsAllOrNothing(t *testing.T) {
 	db := open(t, path(t))
 	ctx, cancel := context.WithCancel(t.Context())
