@@ -254,7 +254,8 @@ func addrOf(b []byte) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(b[len(b)-2:])), true
 }
 
-// A clock turns the times of an agent into those of the server.
+// A clock turns the times of an agent into those of the server. The zero clock leaves them
+// as they are.
 type clock struct {
 	now  time.Time     // of the server, without monotonic reading
 	skew time.Duration // to add to the agent's
@@ -277,6 +278,9 @@ func skewOf(now time.Time, wall int64) time.Duration {
 // connections with the same ends by their times.
 func (c clock) time(micro int64) time.Time {
 	t := time.UnixMicro(micro).Add(c.skew)
+	if c.now.IsZero() {
+		return t
+	}
 	if t.After(c.now.Add(2*skewBelieved)) || t.Before(c.now.AddDate(-20, 0, 0)) {
 		const within = int64(2 * skewBelieved / time.Microsecond)
 		now := c.now.UnixMicro()

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -201,7 +200,7 @@ func (s *spool) first() (deltas []spooledDelta) {
 	case err != nil:
 	case b.old:
 		var all []conntrack.Event
-		all, err = decodeEvents(data, clock{now: time.Now().Round(0)})
+		all, err = decodeEvents(data, clock{})
 		deltas = spooledDeltas(all, b.lost)
 	default:
 		deltas, err = decodeSpooled(data)
@@ -218,7 +217,6 @@ func (s *spool) first() (deltas []spooledDelta) {
 
 // decodeSpooled decodes a batch.
 func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
-	c := clock{now: time.Now().Round(0)}
 	for len(data) > 0 {
 		var f spooledHead
 		if data, err = decoder.UnmarshalFirst(data, &f); err != nil {
@@ -228,7 +226,7 @@ func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
 			return nil, errFrame
 		}
 		d := spooledDelta{number: f.Number, lost: f.Lost}
-		if d.ends, err = decodeEvents(f.Events, c); err != nil {
+		if d.ends, err = decodeEvents(f.Events, clock{}); err != nil {
 			return nil, err
 		}
 		deltas = append(deltas, d)

@@ -106,6 +106,25 @@ func TestSpool(t *testing.T) {
 }
 
 // TestSpoolIsBounded: what there is no room for is counted, and so is what is damaged.
+// TestSpoolKeepsTimes: a connection out of the spool has the times with which it went there,
+// though the clock was set back meanwhile: by them the history knows it again.
+func TestSpoolKeepsTimes(t *testing.T) {
+	tb := newTable()
+	var err error
+	tb.spool, err = openSpool(t.TempDir())
+	require.NoError(t, err)
+	e := ended(1, 1)[0]
+	e.Conn.Opened = time.Now().Add(time.Hour).Round(time.Microsecond)
+	e.Time = e.Conn.Opened.Add(time.Second)
+	tb.add(e)
+	require.NoError(t, tb.store())
+	tb.follow(10, true)
+	_, deltas := tb.unspool(0, false)
+	require.Len(t, deltas, 1)
+	got := deltas[0].ends[0]
+	assert.True(t, e.Conn.Opened.Equal(got.Conn.Opened) && e.Time.Equal(got.Time), "%v to %v, not %v to %v", got.Conn.Opened, got.Time, e.Conn.Opened, e.Time)
+}
+
 func TestSpoolIsBounded(t *testing.T) {
 	if race.Enabled {
 		t.Skip("slow with the race detector, which finds nothing in one goroutine")
