@@ -27,12 +27,18 @@ const (
 	mostRemembered = 1 << 17 // rows
 )
 
-// A memory is what the writer remembers of rows, so that a connection that is
-// seen again costs an update by the number of its row. It is never needed: what
-// it lacks is in the file.
+// A memory is what the writer remembers of rows.
 type memory struct {
+	// So that a connection that is seen again costs an update by the number of its row.
+	// What it lacks is in the file.
 	rows map[key]*remembered
+	// Openings that another one has followed although no end of them was reported. It may
+	// come late, and is no opening more.
+	unended map[key]opening
 }
+
+// An opening is what a row has counted of it.
+type opening struct{ opened, tx, rx int64 }
 
 // A place is where rows are, if that is known.
 type place struct {
@@ -64,7 +70,7 @@ type remembered struct {
 }
 
 func (m *memory) forget() {
-	m.rows = make(map[key]*remembered)
+	m.rows, m.unended = make(map[key]*remembered), make(map[key]opening)
 }
 
 // changes are what a transaction writes at its end.
@@ -102,7 +108,7 @@ func (db *DB) record(ctx context.Context, entries []Entry) (err error) {
 	defer func() {
 		end(&err)
 		// What is remembered may not have come to be.
-		if err != nil || len(db.memory.rows) > mostRemembered {
+		if err != nil || max(len(db.memory.rows), len(db.memory.unended)) > mostRemembered {
 			db.memory.forget()
 		}
 	}()
@@ -263,16 +269,31 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 // update refreshes a row.
 func (db *DB) update(e *Entry, r *remembered, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
+	late := reopened && e.Resumed && !e.Closed.IsZero()
+	var before opening
+	unended := false
+	if late {
+		before, unended = db.memory.unended[keyOf(e)]
+	}
 	if reopened && r.goesOn(e) {
 		r.opened = micro(e.Opened)
-	} else if reopened && e.Resumed && !e.Closed.IsZero() && micro(e.Opened) < r.opened {
-		return db.addEarlier(e, r, ch)
+	} else if late && unended && same(before.opened, micro(e.Opened)) {
+		delete(db.memory.unended, keyOf(e))
+		return db.addEarlier(e, r, before, ch)
+	} else if late && micro(e.Opened) < r.opened {
+		r.count++
+		ch.count(r.place, 1)
+		return db.addEarlier(e, r, opening{}, ch)
 	} else if reopened {
+		if !r.closed {
+			db.memory.unended[keyOf(e)] = opening{r.opened, r.tx - r.txBefore, r.rx - r.rxBefore}
+		}
 		r.count++
 		r.opened = micro(e.Opened)
 		r.txBefore, r.rxBefore = r.tx, r.rx
 		ch.count(r.place, 1)
 	}
+	r.closed = !e.Closed.IsZero() || r.closed && !e.New
 	r.tx, r.rx = min(maxCounter, r.txBefore+limitCounter(e.Tx)), min(maxCounter, r.rxBefore+limitCounter(e.Rx))
 	if a := about(e); a != r.about || reopened {
 		r.about = a
@@ -300,14 +321,13 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 	return nil
 }
 
-// addEarlier adds an opening that has ended, and opened before the last one, such as one that
-// an agent reports late. The row goes on with the last opening.
-func (db *DB) addEarlier(e *Entry, r *remembered, ch *changes) error {
-	tx, rx := limitCounter(e.Tx), limitCounter(e.Rx)
-	r.count++
+// addEarlier adds the bytes of an opening that has ended, and opened before the last one, such
+// as one that an agent reports late. counted is what the row has of it. The row goes on with
+// the last opening.
+func (db *DB) addEarlier(e *Entry, r *remembered, counted opening, ch *changes) error {
+	tx, rx := max(limitCounter(e.Tx)-counted.tx, 0), max(limitCounter(e.Rx)-counted.rx, 0)
 	r.tx, r.txBefore = min(maxCounter, r.tx+tx), min(maxCounter, r.txBefore+tx)
 	r.rx, r.rxBefore = min(maxCounter, r.rx+rx), min(maxCounter, r.rxBefore+rx)
-	ch.count(r.place, 1)
 	stmt, err := db.conn.Prepare(`
 UPDATE detailed_history SET count = ?1, tx = ?2, rx = ?3, tx_before = ?4, rx_before = ?5,
 	opened = min(opened, ?6), timestamp = max(timestamp, ?7), closed = max(closed, ?8) -- NULL stays
@@ -338,9 +358,12 @@ const clockStep = 10e6
 // goesOn reports whether an opening at another time may be the one that a row has. Who looks
 // anew cannot know when it opened. But what is told as ended may have been there before that.
 func (r *remembered) goesOn(e *Entry) bool {
-	later := micro(e.Opened) - r.opened
-	return e.Resumed && !r.closed && (e.Closed.IsZero() || later >= 0 || later%clockStep == 0)
+	opened := micro(e.Opened)
+	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || same(opened, r.opened))
 }
+
+// same reports whether two times of opening may be one, corrected differently.
+func same(a, b int64) bool { return (a-b)%clockStep == 0 }
 
 // rewrite refreshes what seldom changes in a row.
 func (db *DB) rewrite(e *Entry, r *remembered, ch *changes) error {

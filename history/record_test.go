@@ -269,6 +269,40 @@ func TestEarlierOpening(t *testing.T) {
 	}
 }
 
+// TestEndOfAnotherBefore: of a connection that was reported as open, its end is reported after
+// another one has had its addresses and ports: each counts once, with its bytes.
+func TestEndOfAnotherBefore(t *testing.T) {
+	for _, corrected := range []time.Duration{0, 20 * time.Second} {
+		db := open(t, path(t))
+		first := entry(1)
+		first.New, first.Opened, first.Seen, first.Tx, first.Rx = true, noon, noon, 1, 2
+		second := first
+		second.Opened, second.Seen, second.Closed = noon.Add(7*time.Second), noon.Add(8*time.Second), noon.Add(8*time.Second)
+		second.Tx, second.Rx = 10, 20
+		end := first
+		end.Resumed, end.Opened, end.Seen, end.Closed, end.Tx, end.Rx = true, noon.Add(corrected), noon.Add(3*time.Second), noon.Add(3*time.Second), 100, 200
+		for _, e := range []Entry{first, second, end} {
+			require.NoError(t, db.Record(t.Context(), []Entry{e}))
+		}
+		assert.Equal(t, [][]string{{"2", "110", "220"}}, query(t, db, `SELECT count, tx, rx FROM detailed_history`))
+	}
+}
+
+// TestClockOfAgentCorrected: a connection that goes on while the clock of its agent is
+// corrected is not another one.
+func TestClockOfAgentCorrected(t *testing.T) {
+	db := open(t, path(t))
+	e := entry(1)
+	e.New, e.Opened, e.Seen, e.Closed = true, noon, noon, noon.Add(time.Second)
+	require.NoError(t, db.Record(t.Context(), []Entry{e}))
+	e.Closed = time.Time{}
+	for i, d := range []time.Duration{15 * time.Second, 25 * time.Second, 5 * time.Second} {
+		e.Opened, e.Seen, e.Resumed = noon.Add(d), noon.Add(d), i > 0
+		require.NoError(t, db.Record(t.Context(), []Entry{e}))
+	}
+	assert.Equal(t, [][]string{{"2"}}, query(t, db, `SELECT count FROM detailed_history`))
+}
+
 func TestRecordIsAllOrNothing(t *testing.T) {
 	db := open(t, path(t))
 	ctx, cancel := context.WithCancel(t.Context())
