@@ -3,7 +3,8 @@
 
 export CGO_ENABLED = 0
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null)
-BUILD = go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
+# The version comes from git if that answers; where the clone is somebody else's it does not.
+BUILD = go build -buildvcs=false -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 FUZZTIME = 60s
 PROVETIME = 1h
@@ -14,6 +15,7 @@ run: deps-run build
 	bin/mapserver $(ARGS)
 
 build:
+	@command -v go >/dev/null || { echo "Go 1.26 or later is needed, and not found"; exit 1; }
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/... ./examples/mapserver
 
