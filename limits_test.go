@@ -98,7 +98,7 @@ func text(t *testing.T, name string) string {
 type limit struct{ file, sentence string }
 
 var limits = []limit{
-	{"README.md", "Of one UDP socket {conntrack: mostFlows/2} peers are followed at a time, of all {conntrack: mostFlows}:"},
+	{"README.md", "Of one UDP socket {conntrack: maxFlows/2} peers are followed at a time, of all {conntrack: maxFlows}:"},
 	{"README.md", "it keeps the ends of {conntrack/feed: mostKept} connections"},
 	{"README.md", "it tells what it can in half a second"},
 	{"README.md", "unpacks to more than {internal/unpack: MaxRatio} times its size, is an error."},
@@ -115,8 +115,8 @@ var limits = []limit{
 	{"geoip/open.go", "A text may have {geoip: maxText} bytes, an .mmdb file {geoip: maxDB}, all together {internal/ranges: Max} rows, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},
 	{"internal/ranges/ranges.go", `errors.New("more than {internal/ranges: Max} ranges,`},
 	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},
-	{"conntrack/doc.go", "of one unconnected socket {conntrack: mostFlows/2} flows are followed at a time, of all {conntrack: mostFlows}."},
-	{"conntrack/doc.go", "Up to {conntrack: mostNamespaces}, with {conntrack: mostTunnels} tunnels, are looked into, and the log says if there are more; of one tunnel {conntrack: mostRemotes} peers are told."},
+	{"conntrack/doc.go", "of one unconnected socket {conntrack: maxFlows/2} flows are followed at a time, of all {conntrack: maxFlows}."},
+	{"conntrack/doc.go", "Up to {conntrack: maxNamespaces}, with {conntrack: maxTunnels} tunnels, are read, and the log says if there are more; of one tunnel {conntrack: maxRemotes} peers are reported."},
 	{"conntrack/feed/doc.go", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
 	{"conntrack/feed/doc.go", "texts of at most {conntrack/feed: mostText} bytes."},
 	{"conntrack/feed/doc.go", "A client keeps {conntrack/feed: mostKept} ends, and if it has a spool {conntrack/feed: mostSpooled>>20} MiB more on disk"},
@@ -143,8 +143,8 @@ var limits = []limit{
 
 // kernelLimits are those of the programs in the kernel, whose source is C.
 var kernelLimits = map[string]string{
-	"unless one socket opens more than 32,768 between two passes": "#define MOST_NEW (1 << 15)",
-	"the kernel's table of 262,144 has room for":                  "__uint(max_entries, 1 << 18);",
+	"only if one socket opens more than 32,768 between two passes": "#define MOST_NEW (1 << 15)",
+	"the kernel's table of 262,144 has room for":                   "__uint(max_entries, 1 << 18);",
 }
 
 // TestLimits: what is promised of limits is what the constants say.

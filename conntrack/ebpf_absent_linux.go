@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// absent returns those of some sockets that no network namespace has any more, for where
-// the programs in the kernel cannot visit sockets. It asks sock_diag, and takes in the
-// counters of the TCP connections that there are. What it cannot ask about, such as what
-// is neither of TCP nor of UDP, is absent when nobody has held it for long.
+// absent returns those of some sockets that no network namespace has any more. It is for
+// kernels whose programs cannot visit sockets. It asks sock_diag, and updates the counters of
+// the TCP connections that exist. A socket that sock_diag does not list, as it is neither of
+// TCP nor of UDP, is absent when no process has held it for maxUnheld passes.
 func (e *ebpf) absent(cookies []uint64, now time.Time) (gone []uint64, err error) {
 	there := make(map[uint64]bool, len(cookies))
 	for _, cookie := range cookies {
@@ -39,7 +39,7 @@ func (e *ebpf) absent(cookies []uint64, now time.Time) (gone []uint64, err error
 			}
 			there[s.cookie] = true
 			t := e.conns[s.cookie]
-			if proto == TCP && t != nil && t.flow == nil && t.recount(s.tx, s.rx, s.rtt, State(s.state), s.uid) {
+			if proto == TCP && t != nil && t.flow == nil && t.updateCounters(s.tx, s.rx, s.rtt, State(s.state), s.uid) {
 				e.update(t, now)
 			}
 		})
@@ -49,7 +49,7 @@ func (e *ebpf) absent(cookies []uint64, now time.Time) (gone []uint64, err error
 		}
 	}
 	for _, cookie := range cookies {
-		if !there[cookie] && (whole && e.isListed(cookie) || e.misses(cookie) >= mostUnheld) {
+		if !there[cookie] && (whole && e.isListed(cookie) || e.missesOf(cookie) >= maxUnheld) {
 			gone = append(gone, cookie)
 		}
 	}
@@ -59,10 +59,11 @@ func (e *ebpf) absent(cookies []uint64, now time.Time) (gone []uint64, err error
 // isListed reports whether sock_diag lists sockets of this kind.
 func (e *ebpf) isListed(cookie uint64) bool {
 	s := e.sockets[cookie]
-	return s == nil || s.fixed.conn.Proto == UDP
+	return s == nil || s.connected.conn.Proto == UDP
 }
 
-func (e *ebpf) misses(cookie uint64) uint8 {
+// missesOf returns how many consecutive passes have not found a socket.
+func (e *ebpf) missesOf(cookie uint64) uint8 {
 	if s := e.sockets[cookie]; s != nil {
 		return s.misses
 	}

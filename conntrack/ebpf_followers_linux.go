@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// This file sends events to those who called Events.
+// This file sends events to the callers of Events.
 
-// A follower is a running call of Events, with the events that wait for it.
+// A follower is a running call of Events, with its queue.
 type follower struct {
 	queue []Event
 	wake  chan struct{} // capacity 1: the queue is not empty
-	// The connections that were there when it came and are not in the queue yet: all of
-	// them at once would be a burst of memory.
+	// The connections that existed when it came and are not queued yet. They are queued in
+	// parts, since all at once would take much memory.
 	present map[uint64]struct{} // by Conn.ID
-	order   []uint64            // of present and of some that are no longer in it
+	order   []uint64            // of those, and of some that are no longer in present
 	since   time.Time
 }
 
@@ -31,7 +31,7 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			f.order = append(f.order, t.conn.ID)
 			f.present[t.conn.ID] = struct{}{}
 		}
-		e.tellPresent(f)
+		e.queuePresent(f)
 		e.followers = append(e.followers, f)
 		e.nextTick = time.Now().Add(e.interval)
 	})
@@ -45,13 +45,13 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 	for {
 		select {
 		case <-ctx.Done():
-			return e.last(f, yield)
+			return e.drainFollower(f, yield)
 		case <-e.done:
 			return e.do(func() {})
 		case <-f.wake:
 		}
 		e.mu.Lock()
-		full := len(f.queue) >= mostQueued
+		full := len(f.queue) >= maxQueue
 		batch, f.queue = f.queue, batch[:0]
 		e.mu.Unlock()
 		if full {
@@ -63,19 +63,19 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			}
 		}
 		clear(batch)
-		if cap(batch) > 2*mostQueued {
-			batch = nil // the queue of a burst
+		if cap(batch) > 2*maxQueue {
+			batch = nil // do not keep the memory of a burst
 		}
 		if f.order != nil {
-			if err := e.do(func() { e.tellPresent(f) }); err != nil {
+			if err := e.do(func() { e.queuePresent(f) }); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// last yields what happened before now, which the kernel may not have reported yet.
-func (e *ebpf) last(f *follower, yield func(Event) bool) error {
+// drainFollower yields all events from before now, also those that are still in the ring.
+func (e *ebpf) drainFollower(f *follower, yield func(Event) bool) error {
 	var events []Event
 	err := e.do(func() {
 		e.mu.Lock()
@@ -90,15 +90,14 @@ func (e *ebpf) last(f *follower, yield func(Event) bool) error {
 	return err
 }
 
-// tellPresent puts some of the connections that were there when a follower came into its
-// queue.
-func (e *ebpf) tellPresent(f *follower) {
+// queuePresent queues, for a follower, some of the connections that existed when it came.
+func (e *ebpf) queuePresent(f *follower) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
-	for ; n < len(f.order) && len(f.queue) < mostQueued/2; n++ {
+	for ; n < len(f.order) && len(f.queue) < maxQueue/2; n++ {
 		id := f.order[n]
-		if _, ok := f.present[id]; ok { // else it has ended meanwhile
+		if _, ok := f.present[id]; ok { // else it is closed
 			delete(f.present, id)
 			f.queue = append(f.queue, Event{Kind: Open, Time: f.since, Conn: e.conns[id].conn})
 		}
@@ -113,12 +112,12 @@ func (e *ebpf) tellPresent(f *follower) {
 	}
 }
 
-// emit sends an event of a connection to all followers.
+// emit queues an event of a connection for all followers.
 func (e *ebpf) emit(kind Kind, at time.Time, c *Conn) {
-	e.tell(Event{Kind: kind, Time: at, Conn: *c})
+	e.publish(Event{Kind: kind, Time: at, Conn: *c})
 }
 
-func (e *ebpf) tell(ev Event) {
+func (e *ebpf) publish(ev Event) {
 	if len(e.followers) == 0 {
 		return
 	}
@@ -126,7 +125,7 @@ func (e *ebpf) tell(ev Event) {
 	for _, f := range e.followers {
 		if _, ok := f.present[ev.Conn.ID]; ok {
 			if ev.Kind == Update {
-				continue // its opening will tell
+				continue // its Open event will have it
 			}
 			delete(f.present, ev.Conn.ID)
 			f.queue = append(f.queue, Event{Kind: Open, Time: f.since, Conn: ev.Conn})
@@ -140,9 +139,9 @@ func (e *ebpf) tell(ev Event) {
 	e.mu.Unlock()
 }
 
-// full reports whether a follower is behind.
-func (e *ebpf) full() bool {
+// hasFullQueue reports whether the queue of a follower is full.
+func (e *ebpf) hasFullQueue() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.ContainsFunc(e.followers, func(f *follower) bool { return len(f.queue) >= mostQueued })
+	return slices.ContainsFunc(e.followers, func(f *follower) bool { return len(f.queue) >= maxQueue })
 }

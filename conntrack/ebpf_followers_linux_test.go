@@ -21,7 +21,7 @@ func TestPresentInParts(t *testing.T) {
 	const n, first = 20_000, 1 << 60
 	start := time.Now().Add(-time.Hour)
 	require.NoError(t, e.do(func() {
-		e.holdersAt = time.Now().Add(time.Hour) // no pass is to find that they are not there
+		e.nextHolderPass = time.Now().Add(time.Hour) // no pass is to find that they are not there
 		for i := range uint64(n) {
 			e.conns[first+i] = &tracked{conn: Conn{ID: first + i, Proto: TCP, Opened: start.Add(time.Duration(i) * time.Millisecond)}}
 		}
@@ -41,11 +41,11 @@ func TestPresentInParts(t *testing.T) {
 		case len(told) == 1 && ev.Kind == Open:
 			// The others are not all in the queue yet.
 			require.NoError(t, e.do(func() {
-				assert.Less(t, len(e.followers[len(e.followers)-1].queue), mostQueued)
+				assert.Less(t, len(e.followers[len(e.followers)-1].queue), maxQueue)
 				for i := uint64(1); i < n; i += 2 {
 					switch k := e.conns[first+i]; i % 3 {
 					case 0:
-						e.end(k, time.Now())
+						e.closeConn(k, time.Now())
 					case 1:
 						e.emit(Update, time.Now(), &k.conn)
 					}
@@ -112,7 +112,7 @@ func TestEventsToTheEnd(t *testing.T) {
 			server.Close()
 		}
 		cancel()
-		require.Eventually(t, e.asks, time.Minute, time.Millisecond)
+		require.Eventually(t, e.hasRequests, time.Minute, time.Millisecond)
 		close(free)
 		told := <-closed
 		missing := 0

@@ -19,85 +19,91 @@ import (
 )
 
 const (
-	flowIdle     = time.Minute      // after which a flow has ended, if its socket may have others
-	holdersEvery = 10 * time.Second // how often all processes are asked what they hold, at least
-	holdersShare = 300              // of the time between two such passes, one takes at most 1/300
-	countShare   = 20               // likewise if such passes must count, too
-	fewUnheld    = 3                // such passes in which nobody held a connection, after which sock_diag is asked whether it is there
-	mostUnheld   = 120              // likewise, after which it is gone if that cannot be asked
-	resyncEvery  = 250 * time.Millisecond
-	idleEvery    = 5 * time.Second // how often idle flows are looked for, at least
-	mostFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
-	mostEnds     = 512             // idle flows that end in one turn of the pump
-	mostEvicted  = 64              // flows that end early at a time: one by one, each costs a system call
-	mostReleased = 1 << 14
-	mostQueued   = 8192 // events that wait for a follower: beyond it the pump waits
-	mostSpare    = 1024
+	flowIdle    = time.Minute // after the last packet an unconnected flow is closed
+	resyncEvery = 250 * time.Millisecond
+	idleEvery   = 5 * time.Second // at least, between two checks for idle flows
+	maxFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
+	maxEvicted  = 64              // flows closed early at a time: each costs a system call
+	maxReleased = 1 << 14
+	maxQueue    = 8192 // events queued for a follower; at that length the pump stops reading
+	maxSpare    = 1024
 
-	mostTurn      = 1024    // events of the ring in one turn of the pump
-	mostInRing    = 1 << 13 // more than it can hold
-	mostWaits     = 50      // for what is being written, when somebody has asked for all before
-	selfTestTries = 5
+	holdersEvery = 10 * time.Second // at least, between two passes over the files of all processes
+	holdersShare = 300              // such a pass may take 1/300 of the time until the next
+	countShare   = 20               // 1/20 where the pass is also needed for the counters
+	minUnheld    = 3                // passes without a holder, after which sock_diag is asked about a connection
+	maxUnheld    = 120              // likewise, after which it is closed if sock_diag cannot be asked
+
+	maxEventsPerTurn = 1024
+	maxClosesPerTurn = 512     // of idle flows
+	maxInRing        = 1 << 13 // events; more than the ring can hold
+	maxWaits         = 50      // for events that are being written, if a request needs them
+	selfTestTries    = 5
 )
 
-// An ebpf is the backend EBPF. One goroutine, the pump, reads what the programs
-// in the kernel tell and owns the table of connections; others have it do
-// things for them.
+// An ebpf is the backend EBPF. One goroutine, the pump, reads the events of the kernel
+// programs and owns the table of connections. Others send it requests.
 type ebpf struct {
 	probe    *bpf.Probe
 	log      *slog.Logger
 	interval time.Duration
 	limited  string
-	kick     chan struct{} // capacity 1: something was asked, or a follower has room again
+	kick     chan struct{} // capacity 1: there is a request, or a follower has room again
 	done     chan struct{} // closed when the pump has ended
 
-	mu     sync.Mutex
-	asked  []func()
-	closed bool
-	failed error  // why the pump has ended by itself
-	lost   uint64 // connections and flows
-	tardy  uint64 // events
+	mu         sync.Mutex
+	requests   []func()
+	closed     bool
+	failed     error  // why the pump has ended by itself
+	lost       uint64 // connections and flows
+	lateEvents uint64
 
-	followers []*follower // appended to by the pump; their queues are guarded by mu
+	followers []*follower // changed by the pump only; their queues are guarded by mu
 
-	// The pump's own.
-	conns        map[uint64]*tracked      // by Conn.ID
-	flows        map[bpf.FlowKey]*tracked // of conns
-	sockets      map[uint64]*socket       // those with flows, by cookie
-	idlest       flowList                 // flows of unconnected sockets
-	most         *socket                  // that had most flows when largest last looked
-	mostAt       int                      // so many
-	fresh        int                      // flows opened since they were counted
-	released     map[uint64]int64         // close times of sockets whose flows may not be reported yet
-	behind       bool                     // the ring may hold events of flows that a pass has found
-	started      time.Time
-	processes    processes
-	listening    map[endpointNS]bool
-	ignored      map[uint64]bool // cookies of the self-test
-	offset       int64           // of wall clock time from the kernel's, ns
-	spare        []*tracked
-	flowSeq      uint64
+	// The fields below belong to the pump.
+	conns       map[uint64]*tracked      // by Conn.ID
+	flows       map[bpf.FlowKey]*tracked // of conns
+	sockets     map[uint64]*socket       // those with flows, by cookie
+	tcp         int                      // TCP connections in conns
+	idlest      flowList                 // flows of unconnected sockets, the idlest first
+	newFlows    int                      // flows opened since the last count
+	lateUpdates []*tracked               // connections whose Update waits for room in the queues
+	ignored     map[uint64]bool          // cookies of the self-test
+	processes   processes
+	listening   map[endpointNS]bool
+	tunnels     tunnels
+	spare       []*tracked
+	flowSeq     uint64
+	started     time.Time
+	offset      int64 // wall clock minus the kernel's clock, in ns
+
+	// The socket that had most flows when [ebpf.largest] last searched, and how many.
+	largestSocket   *socket
+	largestSize     int
+	largestSoughtAt time.Time // countedAt at that time
+
+	// Passes, which compare the table with the kernel.
 	pass         uint32
-	touched      []holding  // by the pass
-	late         []*tracked // whose updates wait until the followers have room
-	tcp          int        // of conns
-	excess       int        // of tcp over what the kernel's side knew at the last pass
-	lacking      bool       // that has grown
-	countedAt    time.Time  // when the flows were counted
-	soughtAt     time.Time  // the countedAt of when largest last looked
-	idleAt       time.Time  // when to look for idle flows
-	back         time.Time  // when to look into the ring again, even if nothing wakes the pump
-	nextTick     time.Time
-	holdersAt    time.Time     // when they are due
-	resyncDue    bool          // events were lost
-	resyncAt     time.Time     // not before
-	auditAt      time.Time     // when sock_diag may be asked again
-	lostEvents   uint64        // those without room in the ring
-	closesUnseen int           // that endGone has found
-	suspects     []uint64      // of endGone
-	keys         []bpf.FlowKey // of endAll
-	failing      failure       // of the last pass
-	tunnels      tunnels
+	held         []holding        // found by the pass that runs
+	missingTCP   int              // TCP connections of the table that the last pass did not find
+	missingGrew  bool             // it found fewer than the pass before
+	behind       bool             // the ring may hold events of flows that a pass has found
+	released     map[uint64]int64 // close times of sockets whose flows may not be reported yet
+	closesUnseen int              // connections that closeGone has closed
+	suspects     []uint64         // buffer of closeGone
+	keys         []bpf.FlowKey    // buffer of closeFlows
+	failing      failure          // of the last pass
+
+	// Times at which something is due.
+	nextTick       time.Time // counters
+	nextRead       time.Time // the ring, even if the kernel does not wake the pump
+	nextIdleCheck  time.Time
+	nextHolderPass time.Time
+	nextAudit      time.Time // sock_diag may be asked again
+	nextResync     time.Time // not before
+	countedAt      time.Time // when the flows were last counted
+	resyncDue      bool      // events were dropped
+	droppedEvents  uint64    // for want of room in the ring
 }
 
 func openEBPF(o Options) (backend, error) {
@@ -145,13 +151,13 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	}
 	e.findTunnels()
 	e.countTunnels()
-	e.comeBack()
+	e.readAgainSoon()
 	go e.pump()
 	return e, nil
 }
 
-// selfTest makes a connection and waits for the programs to tell of it: links
-// can be attached and yet not work. In a storm the ring may have had no room for that.
+// selfTest makes a connection and waits until the programs report it: they can be attached
+// and yet not run. It tries again if the ring was full.
 func (e *ebpf) selfTest() error {
 	for try := 1; ; try++ {
 		err := e.tryConnection()
@@ -197,8 +203,8 @@ func (e *ebpf) tryConnection() error {
 	return nil
 }
 
-// noSelfTest goes without, such as in a network namespace whose loopback device
-// is down, or behind a firewall that does not let even that pass.
+// noSelfTest skips the test, such as in a network namespace whose loopback device is down
+// or filtered.
 func (e *ebpf) noSelfTest(err error) error {
 	e.log.Debug("conntrack: no self-test, for loopback does not work", "error", err)
 	return nil
@@ -231,7 +237,7 @@ func listenLoopback() (*loopback, error) {
 	return l, nil
 }
 
-// connect does not wait for long: a firewall may swallow what is sent.
+// connect waits for one second at most: a firewall may drop the packets.
 func (l *loopback) connect() error {
 	err := unix.Connect(l.client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(l.port)})
 	if err != unix.EINPROGRESS {
@@ -268,7 +274,7 @@ func (l *loopback) close() {
 func (e *ebpf) info() Info {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost, Late: e.tardy}
+	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost, Late: e.lateEvents}
 }
 
 func (e *ebpf) close() error {
@@ -284,15 +290,15 @@ func (e *ebpf) close() error {
 	return e.probe.Close()
 }
 
-// do has the pump call f when it has handled what happened before.
+// do has the pump call f after all events that happened before, and waits for it.
 func (e *ebpf) do(f func()) error {
 	ran := make(chan struct{})
 	e.mu.Lock()
 	if e.closed {
 		defer e.mu.Unlock()
-		return e.over()
+		return e.endReason()
 	}
-	e.asked = append(e.asked, func() { f(); close(ran) })
+	e.requests = append(e.requests, func() { f(); close(ran) })
 	e.mu.Unlock()
 	e.wake()
 	select {
@@ -307,19 +313,18 @@ func (e *ebpf) do(f func()) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.over()
+	return e.endReason()
 }
 
-// over says why the pump has ended. mu is held.
-func (e *ebpf) over() error {
+// endReason returns why the pump has ended. The caller holds mu.
+func (e *ebpf) endReason() error {
 	if e.failed != nil {
 		return e.failed
 	}
 	return fmt.Errorf("collector: %w", os.ErrClosed)
 }
 
-// wake has the pump look around, whether it waits for the programs or for a
-// follower.
+// wake ends the pump's wait, be it for the kernel programs or for a follower.
 func (e *ebpf) wake() {
 	e.probe.Wake()
 	select {
@@ -334,8 +339,8 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	}
 	var failed error
 	err := e.do(func() {
-		// To a follower that is behind nothing more is told.
-		if !e.full() {
+		// While a queue is full, counters stand still.
+		if !e.hasFullQueue() {
 			failed = e.refresh(true)
 		}
 		if failed != nil {
@@ -349,82 +354,80 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	return dst, errors.Join(err, failed)
 }
 
-// pump reads what the programs tell until Close.
+// pump reads the events of the kernel programs until Close.
 func (e *ebpf) pump() {
 	defer close(e.done)
-	for !e.ended(e.turn()) {
+	for !e.hasEnded(e.turn()) {
 	}
 }
 
-// turn reads what the programs have told, does what others have asked for, and
-// waits if there was neither.
+// turn reads events, runs requests, and waits if there was neither.
 func (e *ebpf) turn() error {
-	// What happened before it was asked for must be read before it is done.
-	asked := e.takeAsked()
-	if e.full() {
-		// The ring is left to fill up: what is lost is counted there, and
-		// found again as after any other loss.
-		if len(asked) == 0 {
+	// Events from before a request must be handled before it.
+	requests := e.takeRequests()
+	if e.hasFullQueue() {
+		// The ring may fill up: what it drops is counted, and found again by a pass.
+		if len(requests) == 0 {
 			<-e.kick
 		}
-		call(asked)
+		runAll(requests)
 		return nil
 	}
-	// In between, time passes. Who has asked gets all that the ring held by then.
-	most, waits := mostTurn, 0
-	if len(asked) > 0 {
-		most = mostInRing
+	// A request needs all events that the ring holds now.
+	limit, waits := maxEventsPerTurn, 0
+	if len(requests) > 0 {
+		limit = maxInRing
 	}
-	for n := range most {
+	for n := range limit {
 		s, p, err := e.probe.Next()
-		if errors.Is(err, bpf.ErrEmpty) && len(asked) > 0 && waits < mostWaits && e.probe.Unread() {
+		if errors.Is(err, bpf.ErrEmpty) && len(requests) > 0 && waits < maxWaits && e.probe.Unread() {
 			waits++
 			time.Sleep(100 * time.Microsecond)
 			continue
 		}
 		if errors.Is(err, bpf.ErrEmpty) {
-			return e.rest(n > 0, asked)
+			return e.finishTurn(n > 0, requests)
 		}
 		if err != nil {
 			return err
 		}
 		e.handle(s, p)
 	}
-	e.comeBack()
-	err := e.due()
-	call(asked) // in a storm the ring may never be empty
+	e.readAgainSoon()
+	err := e.runDue()
+	runAll(requests) // in a storm the ring may never be empty
 	return err
 }
 
-// comeBack has the pump look again soon, after it has received something: the
-// programs do not wake it up again so soon.
-func (e *ebpf) comeBack() { e.back = time.Now().Add(bpf.Delay) }
+// readAgainSoon has the pump read the ring again after bpf.Delay: until then the programs
+// do not wake it.
+func (e *ebpf) readAgainSoon() { e.nextRead = time.Now().Add(bpf.Delay) }
 
-// rest is that of a turn after which the ring is empty.
-func (e *ebpf) rest(received bool, asked []func()) error {
+// finishTurn ends a turn that has emptied the ring.
+func (e *ebpf) finishTurn(received bool, requests []func()) error {
 	e.behind = false
-	if err := e.due(); err != nil {
+	if err := e.runDue(); err != nil {
 		return err
 	}
 	if received {
-		e.comeBack()
+		e.readAgainSoon()
 	}
-	if len(asked) > 0 {
-		call(asked)
+	if len(requests) > 0 {
+		runAll(requests)
 		return nil
 	}
 	if err := e.probe.Sleep(e.deadline()); err != nil {
 		return err
 	}
-	// Who asks from here on wakes up what waits.
-	if e.asks() {
+	// A request from here on ends the wait.
+	if e.hasRequests() {
 		return nil
 	}
 	return e.probe.Wait()
 }
 
-// ended reports whether the pump is to end, because of an error or of Close.
-func (e *ebpf) ended(err error) bool {
+// hasEnded reports whether the pump is to end, because of an error or of Close.
+func (e *ebpf) hasEnded(err error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil && !e.closed {
@@ -434,29 +437,29 @@ func (e *ebpf) ended(err error) bool {
 	return e.closed
 }
 
-// takeAsked returns what others have asked the pump to do.
-func (e *ebpf) takeAsked() []func() {
+// takeRequests removes and returns the requests.
+func (e *ebpf) takeRequests() []func() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	asked := e.asked
-	e.asked = nil
-	return asked
+	requests := e.requests
+	e.requests = nil
+	return requests
 }
 
-// asks reports whether somebody has asked for something, Close included.
-func (e *ebpf) asks() bool {
+// hasRequests reports whether there is a request, or a Close.
+func (e *ebpf) hasRequests() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.asked) > 0 || e.closed
+	return len(e.requests) > 0 || e.closed
 }
 
-func call(asked []func()) {
-	for _, f := range asked {
+func runAll(requests []func()) {
+	for _, f := range requests {
 		f()
 	}
 }
 
-// deadline says until when the pump may sleep; zero: until something happens.
+// deadline returns until when the pump may sleep; zero: until an event or a request.
 func (e *ebpf) deadline() time.Time {
 	var d time.Time
 	sooner := func(t time.Time) {
@@ -468,19 +471,19 @@ func (e *ebpf) deadline() time.Time {
 		sooner(e.nextTick)
 	}
 	if e.idlest.n > 0 {
-		sooner(e.idleAt)
+		sooner(e.nextIdleCheck)
 	}
 	if e.resyncDue {
-		sooner(e.resyncAt)
+		sooner(e.nextResync)
 	}
-	if e.back.After(time.Now()) {
-		sooner(e.back)
+	if e.nextRead.After(time.Now()) {
+		sooner(e.nextRead)
 	}
 	return d
 }
 
-// due does what it is time for. What fails is tried again.
-func (e *ebpf) due() error {
+// runDue does all that is due. What fails is tried again later.
+func (e *ebpf) runDue() error {
 	e.setClock()
 	connections, late, flows, err := e.probe.Lost()
 	if err != nil {
@@ -491,66 +494,66 @@ func (e *ebpf) due() error {
 		e.log.Warn("conntrack: " + err.Error())
 	}
 	if lost := connections + flows; lost != e.lost {
-		e.tell(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
+		e.publish(Event{Kind: Lost, Time: now.Round(0), Lost: lost - e.lost})
 		e.mu.Lock()
 		e.lost = lost
 		e.mu.Unlock()
 	}
-	if events := connections + late; events != e.lostEvents {
+	if events := connections + late; events != e.droppedEvents {
 		e.mu.Lock()
-		e.tardy = late
+		e.lateEvents = late
 		e.mu.Unlock()
-		e.lostEvents = events
+		e.droppedEvents = events
 		e.resyncDue = true
 	}
-	if e.resyncDue && !now.Before(e.resyncAt) {
+	if e.resyncDue && !now.Before(e.nextResync) {
 		e.resyncDue = false
-		e.resyncAt = now.Add(resyncEvery)
+		e.nextResync = now.Add(resyncEvery)
 		if err := e.resync(); err != nil {
 			e.resyncDue = true
-			e.resyncAt = now.Add(e.interval)
-			e.passed(err)
+			e.nextResync = now.Add(e.interval)
+			e.notePass(err)
 		}
 	}
-	if e.fresh >= mostFlows/2 {
-		e.passed(e.countFlows(false))
+	if e.newFlows >= maxFlows/2 {
+		e.notePass(e.countFlows(false))
 	}
-	if e.idlest.n > 0 && !now.Before(e.idleAt) {
-		e.passed(e.idle(now))
+	if e.idlest.n > 0 && !now.Before(e.nextIdleCheck) {
+		e.notePass(e.endIdleFlows(now))
 	}
 	if now.Before(e.nextTick) {
 		return nil
 	}
 	e.nextTick = now.Add(e.interval)
 	if len(e.followers) > 0 {
-		e.passed(e.refresh(false))
+		e.notePass(e.refresh(false))
 	}
 	return nil
 }
 
-// idle ends flows that are idle. Whether they are is known only from a count that
+// endIdleFlows ends flows that are endIdleFlows. Whether they are is known only from a count that
 // is not much older.
-func (e *ebpf) idle(now time.Time) error {
+func (e *ebpf) endIdleFlows(now time.Time) error {
 	if now.Sub(e.countedAt) > idleEvery/2 {
 		if err := e.count(); err != nil {
 			return err
 		}
 	}
-	e.idleAt = now
-	if !e.endIdle(now) {
-		e.idleAt = now.Add(idleEvery)
+	e.nextIdleCheck = now
+	if !e.closeIdle(now) {
+		e.nextIdleCheck = now.Add(idleEvery)
 	}
 	return nil
 }
 
-// passed takes note of whether a pass over all sockets has failed, as for want of
-// memory or of file descriptors.
-func (e *ebpf) passed(err error) { e.failing.set(e.log, err) }
+// notePass notes whether a pass has failed, such as for want of memory or of file
+// descriptors.
+func (e *ebpf) notePass(err error) { e.failing.set(e.log, err) }
 
-// A failure is why something did not work that is tried again; empty: it did.
+// A failure is why the last try of something failed; empty: it worked.
 type failure string
 
-// set takes in how the last try went, and logs what is not as before.
+// set notes the result of a try, and logs an error that is not that of the try before.
 func (f *failure) set(log *slog.Logger, err error) {
 	before := *f
 	*f = ""
@@ -562,8 +565,8 @@ func (f *failure) set(log *slog.Logger, err error) {
 	}
 }
 
-// setClock learns how far the wall clock is from the kernel's, which is that of
-// boot: it may be set at any time.
+// setClock computes the difference of the wall clock, which may be set at any time, and the
+// kernel's clock, which counts from boot.
 func (e *ebpf) setClock() {
 	var ts unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) == nil {

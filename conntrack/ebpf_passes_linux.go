@@ -13,73 +13,72 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// This file is the passes that compare the table with the kernel. All of it belongs to
-// the pump.
+// This file has the passes that compare the table with the kernel. Only the pump uses it.
 
-// refresh reads what has changed of the connections, and who holds them if there is
-// reason to, or if it must.
-func (e *ebpf) refresh(must bool) error {
+// refresh reads the counters that have changed. It also looks for the holders of sockets if
+// that is due, if connections are missing, or if all is true.
+func (e *ebpf) refresh(all bool) error {
 	now := time.Now().Round(0)
-	late := e.late
-	e.late = nil
+	late := e.lateUpdates
+	e.lateUpdates = nil
 	for _, t := range late {
 		t.late = false
 		if e.conns[t.conn.ID] == t {
 			e.update(t, now)
 		}
 	}
-	must = must || time.Now().After(e.holdersAt)
+	all = all || time.Now().After(e.nextHolderPass)
 	present := 0
 	if e.probe.NoVisits == nil {
 		var err error
 		if present, err = e.probe.Changes(func(c *bpf.Change) { e.change(c, now) }); err != nil {
 			return err
 		}
-		must = must || e.lacks(present)
+		all = all || e.missesConnections(present)
 	}
-	if must {
+	if all {
 		if err := e.findHolders(); err != nil {
 			return err
 		}
-		if err := e.endGone(1); err != nil {
+		if err := e.closeGone(1); err != nil {
 			return err
 		}
-		e.excess = max(0, e.tcp-present)
+		e.missingTCP = max(0, e.tcp-present)
 	}
-	if !time.Now().Before(e.tunnels.findAt) {
+	if !time.Now().Before(e.tunnels.nextFind) {
 		e.findTunnels()
 	}
 	return e.count()
 }
 
-// count reads the counters of all that is no TCP connection.
+// count reads the counters of tunnels and flows.
 func (e *ebpf) count() error {
 	e.countTunnels()
 	return e.countFlows(false)
 }
 
-// lacks reports whether some connections of the table are missing in the kernel, for
-// the second time: at first their close may be on its way. Some may be there although
-// the kernel's side has nothing about them.
-func (e *ebpf) lacks(present int) bool {
-	excess := max(0, e.tcp-present)
-	if excess <= e.excess {
-		e.excess, e.lacking = excess, false
+// missesConnections reports whether the kernel lacks more connections of the table than
+// before, for the second time: at first their Close events may be in the ring. Some of the
+// missing may exist, since the kernel programs do not know all.
+func (e *ebpf) missesConnections(present int) bool {
+	missing := max(0, e.tcp-present)
+	if missing <= e.missingTCP {
+		e.missingTCP, e.missingGrew = missing, false
 		return false
 	}
-	before := e.lacking
-	e.lacking = !before
+	before := e.missingGrew
+	e.missingGrew = !before
 	return before
 }
 
-// change takes in what has changed of a socket.
+// change applies what has changed of a socket.
 func (e *ebpf) change(c *bpf.Change, now time.Time) {
 	if sock := e.sockets[c.Cookie]; sock != nil {
 		if c.Owned {
-			// That of a flow is the owner of when it last grew.
+			// A flow's owner is the socket's at the time when the flow last grew.
 			p := e.processes.of(&c.Owner)
 			sock.process = &p
-			if t := sock.flows.front; sock.flows.n == 1 && e.owns(t, p) {
+			if t := sock.flows.front; sock.flows.n == 1 && e.setOwner(t, p) {
 				e.update(t, now)
 			}
 		}
@@ -87,18 +86,18 @@ func (e *ebpf) change(c *bpf.Change, now time.Time) {
 	}
 	t := e.conns[c.Cookie]
 	if t == nil || t.flow != nil {
-		return // its opening is on its way, or was lost
+		return // its Open event is in the ring, or was dropped
 	}
-	changed := c.Owned && e.owns(t, e.processes.of(&c.Owner))
+	changed := c.Owned && e.setOwner(t, e.processes.of(&c.Owner))
 	if c.Counted {
-		changed = t.recount(c.Tx, c.Rx, c.RTT, State(c.State), c.UID) || changed
+		changed = t.updateCounters(c.Tx, c.Rx, c.RTT, State(c.State), c.UID) || changed
 	}
 	if changed {
 		e.update(t, now)
 	}
 }
 
-// countMisses notes which sockets the pass that has ended did not find.
+// countMisses counts, for each socket that the pass did not find, one more miss.
 func (e *ebpf) countMisses() {
 	missed := func(s *presence) {
 		if s.pass != e.pass && s.misses < math.MaxUint8 {
@@ -117,13 +116,13 @@ func (e *ebpf) countMisses() {
 	}
 }
 
-// findHolders asks which process holds which socket. It finds connections that
-// are older than the programs, or whose opening was lost.
+// findHolders finds the processes that hold each socket. It adds connections that are older
+// than the programs, or whose Open event was dropped.
 func (e *ebpf) findHolders() error {
 	start := time.Now()
 	now := start.Round(0)
 	e.pass++
-	e.touched = e.touched[:0]
+	e.held = e.held[:0]
 	listening := make(map[endpointNS]bool)
 	var found []bpf.Socket
 	err := e.probe.Held(func(s *bpf.Socket) {
@@ -135,10 +134,10 @@ func (e *ebpf) findHolders() error {
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
 			if t := e.conns[s.Cookie]; t != nil && t.flow == nil && (t.opened == s.Opened || s.Opened == 0) {
-				if e.probe.NoVisits != nil && t.recount(s.Tx, s.Rx, s.RTT, State(s.State), s.UID) {
+				if e.probe.NoVisits != nil && t.updateCounters(s.Tx, s.Rx, s.RTT, State(s.State), s.UID) {
 					e.update(t, now)
 				}
-				e.holder(&t.presence, holding{conn: t}, s)
+				e.addHolder(&t.presence, holding{conn: t}, s)
 			} else {
 				found = append(found, *s)
 			}
@@ -155,7 +154,7 @@ func (e *ebpf) findHolders() error {
 				if !s.Connected {
 					e.disconnect(sock)
 				}
-				e.holder(&sock.presence, holding{socket: sock}, s)
+				e.addHolder(&sock.presence, holding{socket: sock}, s)
 			}
 		}
 	})
@@ -167,7 +166,7 @@ func (e *ebpf) findHolders() error {
 		s := &found[i]
 		var t *tracked
 		if s.Proto == uint8(TCP) {
-			delete(e.ignored, s.Cookie) // it is there
+			delete(e.ignored, s.Cookie) // its socket exists
 			t = e.open(s)
 		} else {
 			s.Opened = s.Time
@@ -177,40 +176,40 @@ func (e *ebpf) findHolders() error {
 			t = e.openFlow(s)
 		}
 		if t.flow != nil {
-			e.holder(&t.flow.socket.presence, holding{socket: t.flow.socket}, s)
+			e.addHolder(&t.flow.socket.presence, holding{socket: t.flow.socket}, s)
 		} else {
-			e.holder(&t.presence, holding{conn: t}, s)
+			e.addHolder(&t.presence, holding{conn: t}, s)
 		}
 	}
 	e.countMisses()
-	for i := range e.touched {
-		h := &e.touched[i]
+	for i := range e.held {
+		h := &e.held[i]
 		slices.SortFunc(h.holders, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 		if h.conn == nil {
 			for t := range h.socket.flows.all() {
-				e.heldBy(t, h, now)
+				e.setHolders(t, h, now)
 			}
 		} else if e.conns[h.conn.conn.ID] == h.conn { // else the pass has found another in its place
-			e.heldBy(h.conn, h, now)
+			e.setHolders(h.conn, h, now)
 		}
 	}
-	clear(e.touched)
+	clear(e.held)
 	every, share := holdersEvery, time.Duration(holdersShare)
 	if e.probe.NoVisits != nil {
 		every, share = 0, countShare
 	}
-	e.holdersAt = start.Add(max(every, share*time.Since(start)))
+	e.nextHolderPass = start.Add(max(every, share*time.Since(start)))
 	return nil
 }
 
-// heldBy takes in who holds a connection.
-func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
+// setHolders sets the owner and the sharers of a connection.
+func (e *ebpf) setHolders(t *tracked, h *holding, now time.Time) {
 	owner, holders := t.conn.Process, h.holders
 	switch {
 	case h.primary.PID != 0:
 		owner = h.primary
 	case len(holders) > 0:
-		// Its owner has let go of it.
+		// Its owner has closed it.
 		owner, holders = holders[0], holders[1:]
 	}
 	if len(holders) == 0 {
@@ -222,8 +221,8 @@ func (e *ebpf) heldBy(t *tracked, h *holding, now time.Time) {
 	}
 }
 
-// holder notes that a process holds a socket, which k is about and h names.
-func (e *ebpf) holder(k *presence, h holding, s *bpf.Socket) {
+// addHolder notes that the process of s holds the socket of h, whose presence is k.
+func (e *ebpf) addHolder(k *presence, h holding, s *bpf.Socket) {
 	p := e.processes.of(&s.Owner)
 	isNew := k.pass != e.pass
 	if isNew {
@@ -231,47 +230,47 @@ func (e *ebpf) holder(k *presence, h holding, s *bpf.Socket) {
 	}
 	if k.at < 0 {
 		if h.conn != nil && s.Primary == s.Owner.PID && p == h.conn.conn.Process && h.conn.conn.Sharers == nil {
-			return // as before, unless another holds it too
+			return // unchanged, unless another process holds it too
 		}
-		k.at = int32(len(e.touched))
+		k.at = int32(len(e.held))
 		if h.conn != nil && !isNew {
 			h.primary = h.conn.conn.Process
 		}
-		e.touched = append(e.touched, h)
+		e.held = append(e.held, h)
 	}
-	found := &e.touched[k.at]
+	found := &e.held[k.at]
 	// A process may have several file descriptors of one socket.
 	if s.Primary == s.Owner.PID {
 		found.primary = p
-	} else if !holds(found.holders, p.PID) {
+	} else if !containsPID(found.holders, p.PID) {
 		found.holders = append(found.holders, p)
 	}
 }
 
-// countFlows reads the counters of the flows that have grown, or of all if it
-// must.
-func (e *ebpf) countFlows(must bool) error {
+// countFlows reads the counters of the flows that have grown since the last count, or of
+// all flows.
+func (e *ebpf) countFlows(all bool) error {
 	now := time.Now()
-	e.countedAt, e.fresh = now, 0
-	e.behind = e.behind || must
+	e.countedAt, e.newFlows = now, 0
+	e.behind = e.behind || all
 	whole := true
-	err := e.probe.Flows(must, func(key bpf.FlowKey, s *bpf.Socket) bool {
+	err := e.probe.Flows(all, func(key bpf.FlowKey, s *bpf.Socket) bool {
 		t := e.flows[key]
-		if t == nil && (!must && !s.Untold || !e.probe.HasFlow(key)) {
-			return true // its opening is on its way, or it has ended
+		if t == nil && (!all && !s.Untold || !e.probe.HasFlow(key)) {
+			return true // its Open event is in the ring, or it is closed
 		}
 		if t == nil {
 			t = e.openFlow(s)
 			if at, gone := e.released[s.Cookie]; gone {
-				e.endFlow(t, e.wall(at))
+				e.closeFlow(t, e.wall(at))
 			}
-			whole = !e.full()
+			whole = !e.hasFullQueue()
 			return whole
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
-			e.grow(t, s.Tx, s.Rx, now)
+			e.growFlow(t, s.Tx, s.Rx, now)
 		}
-		whole = !e.full()
+		whole = !e.hasFullQueue()
 		return whole
 	})
 	if err == nil && whole {
@@ -280,25 +279,24 @@ func (e *ebpf) countFlows(must bool) error {
 	return err
 }
 
-// resync mends the table after events were lost.
+// resync corrects the table after events were dropped.
 func (e *ebpf) resync() error {
 	if err := e.findHolders(); err != nil {
 		return err
 	}
-	if err := e.endGone(1); err != nil {
+	if err := e.closeGone(1); err != nil {
 		return err
 	}
 	return e.countFlows(true)
 }
 
-// endGone ends the connections and flows that do not exist any more although no
-// close was seen. Their bytes are those of the last pass that found them. It asks
-// about those that the last passes, at least misses of them, did not find held by
-// any process.
-func (e *ebpf) endGone(misses uint8) error {
-	asks := e.probe.NoVisits == nil
-	if !asks {
-		misses = fewUnheld
+// closeGone closes the connections and flows that do not exist any more although no close
+// was seen. Their bytes are those of the last pass that found them. It checks those that
+// no process held in the last passes, at least misses of them.
+func (e *ebpf) closeGone(misses uint8) error {
+	visits := e.probe.NoVisits == nil
+	if !visits {
+		misses = minUnheld
 	}
 	e.suspects = e.suspects[:0]
 	for id, t := range e.conns {
@@ -307,13 +305,13 @@ func (e *ebpf) endGone(misses uint8) error {
 		}
 	}
 	for cookie, s := range e.sockets {
-		// Without a visit those of unconnected sockets end when they are idle.
-		if s.misses >= misses && (asks || s.fixed != nil) {
+		// Without visits, flows of unconnected sockets are closed when they are idle.
+		if s.misses >= misses && (visits || s.connected != nil) {
 			e.suspects = append(e.suspects, cookie)
 		}
 	}
 	now := time.Now().Round(0)
-	if len(e.suspects) == 0 || now.Before(e.auditAt) {
+	if len(e.suspects) == 0 || now.Before(e.nextAudit) {
 		return nil
 	}
 	for cookie := range e.ignored {
@@ -321,14 +319,14 @@ func (e *ebpf) endGone(misses uint8) error {
 	}
 	var gone, closed []uint64
 	var err error
-	if asks {
+	if visits {
 		gone, closed, err = e.probe.Audit(e.suspects)
 	} else {
 		gone, err = e.absent(e.suspects, now)
-		e.auditAt = now.Add(max(holdersEvery, holdersShare*time.Since(now)))
+		e.nextAudit = now.Add(max(holdersEvery, holdersShare*time.Since(now)))
 	}
 	if err == nil {
-		// Of most of them the close stands in the ring.
+		// The Close events of most of them are in the ring.
 		err = e.probe.Drain(e.handle)
 	}
 	if err != nil {
@@ -340,14 +338,14 @@ func (e *ebpf) endGone(misses uint8) error {
 			delete(e.ignored, cookie)
 		}
 		if e.sockets[cookie] != nil {
-			e.endFlows(cookie, now)
+			e.closeFlowsOf(cookie, now)
 			e.closesUnseen++
 		} else if t := e.conns[cookie]; t != nil && t.flow == nil {
 			t.conn.State = Closed
-			e.end(t, now)
+			e.closeConn(t, now)
 			e.closesUnseen++
 			if i >= len(gone) {
-				e.ignored[cookie] = true // its close comes when it is destroyed
+				e.ignored[cookie] = true // the kernel reports its close when the socket is freed
 			}
 		}
 	}

@@ -11,26 +11,25 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// This file is the table of connections of the backend ebpf. All of it belongs
-// to the pump.
+// This file has the table of connections of the backend ebpf. Only the pump uses it.
 
-// A tracked is a connection in the table. There may be hundreds of thousands: what only
-// flows need is apart.
+// A tracked is a connection in the table. There may be hundreds of thousands, so the
+// fields that only flows need are in a struct of their own.
 type tracked struct {
 	conn     Conn
-	opened   int64 // as the kernel's clock says
-	guessed  bool  // opened is when a pass found it
-	flow     *flow // nil of a TCP connection
-	presence       // of its socket; of a flow, that of the socket has it
-	late     bool  // its update waits until there is room
+	opened   int64 // by the kernel's clock, in ns
+	guessed  bool  // opened is the time at which a pass found it
+	flow     *flow // nil for a TCP connection
+	presence       // of a TCP connection's socket; a flow has flow.socket.presence
+	late     bool  // it is in ebpf.lateUpdates
 }
 
-// A flow is what a tracked that is one has besides.
+// A flow holds the fields of a tracked that is a flow.
 type flow struct {
 	socket    *socket
 	cookie    uint64 // of the socket
 	connected bool
-	grown     time.Duration // when the counters last were seen to grow, after ebpf.started
+	grown     time.Duration // when its counters last grew, after ebpf.started
 	links     [2]link       // in flowLists
 }
 
@@ -38,22 +37,22 @@ func (t *tracked) key() bpf.FlowKey {
 	return bpf.KeyOf(t.flow.cookie, uint8(t.conn.Proto), t.conn.Peer)
 }
 
-// A presence is when passes last found a socket.
+// A presence says when passes last found a socket.
 type presence struct {
 	pass   uint32
 	at     int32 // its place in ebpf.touched
-	misses uint8 // passes that did not find it, one after the other
+	misses uint8 // consecutive passes that did not find it
 }
 
 // A socket is one with flows.
 type socket struct {
 	presence
-	flows   flowList
-	fixed   *tracked // the flow that is connected
-	process *Process // the owner of those flows that grow from now on; nil: no other
+	flows     flowList
+	connected *tracked // the flow that is connected
+	process   *Process // new owner, of each flow that grows from now on; nil: none
 }
 
-// A holding is who holds a socket, as a pass finds it.
+// A holding lists the processes that hold a socket, as a pass finds them.
 type holding struct {
 	socket  *socket   // nil: conn is held
 	conn    *tracked  // nil: the flows of socket are
@@ -61,8 +60,8 @@ type holding struct {
 	holders []Process // the others
 }
 
-// A flowList is flows in the order in which they last grew. A flow can be in two
-// of them, one for each of its links.
+// A flowList is a list of flows in the order in which they last grew. A flow can be in
+// two lists, one for each of its links.
 type flowList struct {
 	front, back *tracked
 	n           int
@@ -105,7 +104,7 @@ func (l *flowList) remove(t *tracked, of int) {
 func (l *flowList) all() iter.Seq[*tracked] {
 	return func(yield func(*tracked) bool) {
 		for t := l.front; t != nil; {
-			next := t.flow.links[ofSocket].next // t may be ended
+			next := t.flow.links[ofSocket].next // yield may close t
 			if !yield(t) {
 				return
 			}
@@ -120,7 +119,7 @@ type endpointNS struct {
 	port  uint16
 }
 
-// handle takes in what the programs tell.
+// handle applies an event of the kernel programs to the table.
 func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 	if p != nil {
 		e.processes.add(p)
@@ -135,15 +134,15 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 			delete(e.ignored, s.Cookie)
 			return
 		}
-		// If its opening was lost, it is told now.
+		// If its Open event was dropped, it is reported now.
 		t := e.open(s)
 		t.count(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
 		if p := e.processes.of(&s.Owner); p != (Process{}) {
 			t.conn.Process = p
 		}
-		e.end(t, e.wall(s.Time))
-		e.putAside(t)
+		e.closeConn(t, e.wall(s.Time))
+		e.recycle(t)
 	case bpf.FlowOpened:
 		if e.behind && !e.probe.HasFlow(s.Key()) {
 			return // a pass has found it, and it has ended
@@ -154,12 +153,12 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 			p := e.processes.of(&s.Owner)
 			for t := range sock.flows.all() {
 				if sock.flows.n == 1 || t.conn.Process.PID == p.PID {
-					e.owns(t, p)
+					e.setOwner(t, p)
 				}
 			}
 		}
-		e.endFlows(s.Cookie, e.wall(s.Time))
-		if s.Untold && len(e.released) < mostReleased {
+		e.closeFlowsOf(s.Cookie, e.wall(s.Time))
+		if s.Untold && len(e.released) < maxReleased {
 			e.released[s.Cookie] = s.Time
 		}
 	case bpf.Refused:
@@ -169,7 +168,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 	}
 }
 
-// open returns the TCP connection that s tells of, and adds it if it is new.
+// open returns the TCP connection of s, and adds it if it is new.
 func (e *ebpf) open(s *bpf.Socket) *tracked {
 	t := e.conns[s.Cookie]
 	if t != nil && t.flow == nil {
@@ -177,28 +176,28 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 			return t
 		}
 		if t.guessed && s.Opened < t.opened {
-			// A pass has found it before its opening was read.
+			// A pass found it before its Open event was read.
 			t.opened, t.guessed, t.conn.Opened = s.Opened, false, e.wall(s.Opened)
 			if s.Direction != 0 {
 				t.conn.Direction = direction(s.Direction)
 			}
 			return t
 		}
-		// The end of the one before was lost.
-		e.end(t, e.wall(s.Opened))
+		// The Close event of the connection before was dropped.
+		e.closeConn(t, e.wall(s.Opened))
 	}
 	guessed := s.Opened == 0
 	if guessed {
 		s.Opened = s.Time
 	}
-	t = e.unused()
+	t = e.newTracked()
 	*t = tracked{opened: s.Opened, guessed: guessed, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
 	t.count(s)
 	if t.conn.Direction == Unknown {
-		t.conn.Direction = e.side(s)
+		t.conn.Direction = e.guessDirection(s)
 	}
 	e.conns[s.Cookie] = t
 	e.tcp++
@@ -206,8 +205,9 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	return t
 }
 
-// unused returns a tracked to fill: short connections are many.
-func (e *ebpf) unused() *tracked {
+// newTracked returns a tracked to fill in. It reuses those of closed connections, since
+// short connections are many.
+func (e *ebpf) newTracked() *tracked {
 	n := len(e.spare)
 	if n == 0 {
 		return new(tracked)
@@ -217,9 +217,9 @@ func (e *ebpf) unused() *tracked {
 	return t
 }
 
-// putAside keeps a tracked that has ended, to be filled again.
-func (e *ebpf) putAside(t *tracked) {
-	if len(e.spare) < mostSpare {
+// recycle keeps the tracked of a closed connection for newTracked.
+func (e *ebpf) recycle(t *tracked) {
+	if len(e.spare) < maxSpare {
 		e.spare = append(e.spare, t)
 	}
 }
@@ -234,8 +234,9 @@ func direction(out uint8) Direction {
 	return Unknown
 }
 
-// side guesses the direction of a connection that is older than the programs.
-func (e *ebpf) side(s *bpf.Socket) Direction {
+// guessDirection returns the likely direction of a connection that is older than the
+// programs.
+func (e *ebpf) guessDirection(s *bpf.Socket) Direction {
 	if e.listening[endpointNS{s.NetNS, Proto(s.Proto), s.Local.Port()}] {
 		return In
 	}
@@ -246,17 +247,17 @@ func (t *tracked) count(s *bpf.Socket) {
 	t.conn.Tx, t.conn.Rx, t.conn.RTT = s.Tx, s.Rx, s.RTT
 }
 
-// recount takes in the counters and the state of now, and reports whether one is another.
-// The round-trip time alone is no news.
-func (t *tracked) recount(tx, rx uint64, rtt time.Duration, state State, uid uint32) bool {
+// updateCounters sets the counters and the state, and reports whether one has changed. The
+// round-trip time does not count.
+func (t *tracked) updateCounters(tx, rx uint64, rtt time.Duration, state State, uid uint32) bool {
 	k := &t.conn
-	news := k.Tx != tx || k.Rx != rx || k.State != state || k.UID != uid
+	changed := k.Tx != tx || k.Rx != rx || k.State != state || k.UID != uid
 	k.Tx, k.Rx, k.RTT, k.State, k.UID = tx, rx, rtt, state, uid
-	return news
+	return changed
 }
 
-// end takes a connection out of the table.
-func (e *ebpf) end(t *tracked, at time.Time) {
+// closeConn removes a connection from the table and reports its close.
+func (e *ebpf) closeConn(t *tracked, at time.Time) {
 	delete(e.conns, t.conn.ID)
 	if t.flow == nil {
 		e.tcp--
@@ -267,18 +268,18 @@ func (e *ebpf) end(t *tracked, at time.Time) {
 	e.emit(Close, at, &t.conn)
 }
 
-func holds(list []Process, pid int) bool {
+func containsPID(list []Process, pid int) bool {
 	return slices.ContainsFunc(list, func(p Process) bool { return p.PID == pid })
 }
 
-func without(list []Process, pid int) []Process {
-	if !holds(list, pid) {
+func removePID(list []Process, pid int) []Process {
+	if !containsPID(list, pid) {
 		return list
 	}
 	return slices.DeleteFunc(slices.Clone(list), func(p Process) bool { return p.PID == pid })
 }
 
-// openFlow returns the flow that s tells of, and adds it if it is new.
+// openFlow returns the flow of s, and adds it if it is new.
 func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if t := e.flows[s.Key()]; t != nil {
 		return t
@@ -286,7 +287,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	return e.addFlow(s, e.processes.of(&s.Owner))
 }
 
-// addFlow adds the flow that s tells of, which is new.
+// addFlow adds the flow of s, which is new.
 func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	key := s.Key()
 	sock := e.sockets[s.Cookie]
@@ -297,8 +298,8 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	id := s.Cookie
 	if s.Connected {
 		// A socket that connects anew has left its former peer.
-		if sock.fixed != nil {
-			e.endFlow(sock.fixed, e.wall(s.Opened))
+		if sock.connected != nil {
+			e.closeFlow(sock.connected, e.wall(s.Opened))
 			e.sockets[s.Cookie] = sock
 		}
 	}
@@ -306,7 +307,7 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 		e.flowSeq++
 		id = 1<<63 | e.flowSeq
 	}
-	t := e.unused()
+	t := e.newTracked()
 	f := t.flow
 	if f == nil {
 		f = new(flow)
@@ -318,17 +319,17 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	}}
 	t.count(s)
 	if t.conn.Direction == Unknown {
-		t.conn.Direction = e.side(s)
+		t.conn.Direction = e.guessDirection(s)
 	}
 	if len(e.flows) == 0 && e.nextTick.IsZero() {
 		e.nextTick = time.Now()
 	}
 	e.conns[id], e.flows[key] = t, t
 	sock.flows.add(t, ofSocket)
-	e.fresh++
+	e.newFlows++
 	e.emit(Open, t.conn.Opened, &t.conn)
 	if t.flow.connected {
-		sock.fixed = t
+		sock.connected = t
 	} else {
 		e.idlest.add(t, ofAll)
 		e.makeRoom(sock)
@@ -336,34 +337,35 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	return t
 }
 
-// connect takes in that the socket of a flow has been connected to its peer.
+// connect notes that the socket of a flow has been connected to the flow's peer.
 func (e *ebpf) connect(t *tracked) {
 	sock := t.flow.socket
-	if sock.fixed == t {
+	if sock.connected == t {
 		return
 	}
 	e.disconnect(sock)
 	e.idlest.remove(t, ofAll)
-	t.flow.connected, sock.fixed = true, t
+	t.flow.connected, sock.connected = true, t
 }
 
-// disconnect takes in that a socket is not connected any more: its flow ends when it is idle.
+// disconnect notes that a socket is not connected any more. Its flow is then closed when
+// it is idle.
 func (e *ebpf) disconnect(sock *socket) {
-	t := sock.fixed
+	t := sock.connected
 	if t == nil {
 		return
 	}
-	t.flow.connected, sock.fixed = false, nil
+	t.flow.connected, sock.connected = false, nil
 	t.flow.grown = time.Since(e.started)
 	e.idlest.add(t, ofAll)
 }
 
-// grow takes in the counters of a flow that was not idle.
-func (e *ebpf) grow(t *tracked, tx, rx uint64, now time.Time) {
+// growFlow sets the counters of a flow that was not idle.
+func (e *ebpf) growFlow(t *tracked, tx, rx uint64, now time.Time) {
 	if t.conn.Tx != tx || t.conn.Rx != rx {
 		t.conn.Tx, t.conn.Rx = tx, rx
 		if t.flow.socket.process != nil {
-			e.owns(t, *t.flow.socket.process)
+			e.setOwner(t, *t.flow.socket.process)
 		}
 		e.emit(Update, now.Round(0), &t.conn)
 	}
@@ -376,12 +378,12 @@ func (e *ebpf) grow(t *tracked, tx, rx uint64, now time.Time) {
 	}
 }
 
-// makeRoom ends some idle flows early, if a socket has too many or if there are too
-// many at all: then they are of the socket with most of them. Connected flows do
-// not count, as their number is that of sockets.
+// makeRoom closes some idle flows early if a socket has too many of them, or if all sockets
+// together have: then those of the socket that has most. Connected flows do not count, since
+// there is one for each socket at most.
 func (e *ebpf) makeRoom(sock *socket) {
-	if sock.flows.n <= mostFlows/2 {
-		if e.idlest.n <= mostFlows {
+	if sock.flows.n <= maxFlows/2 {
+		if e.idlest.n <= maxFlows {
 			return
 		}
 		sock = e.largest()
@@ -392,48 +394,48 @@ func (e *ebpf) makeRoom(sock *socket) {
 			if !t.flow.connected {
 				list = append(list, t)
 			}
-			if len(list) == min(mostEvicted, sock.flows.n/4) {
+			if len(list) == min(maxEvicted, sock.flows.n/4) {
 				break
 			}
 		}
 	} else {
-		for t := e.idlest.front; t != nil && len(list) < mostEvicted; t = t.flow.links[ofAll].next {
+		for t := e.idlest.front; t != nil && len(list) < maxEvicted; t = t.flow.links[ofAll].next {
 			list = append(list, t)
 		}
 	}
-	e.endAll(list, time.Now().Round(0))
+	e.closeFlows(list, time.Now().Round(0))
 }
 
-// largest returns a socket that has many flows, about the most of all; nil: none
-// has many. It looks at all sockets only when that which had most has lost half.
+// largest returns a socket that has about the most flows of all; nil: none has many. It
+// searches all sockets only when the one it found before has lost half of its flows.
 func (e *ebpf) largest() *socket {
 	const many = 16
-	if e.most == nil && e.soughtAt == e.countedAt {
-		return nil // nor was there one a moment ago
+	if e.largestSocket == nil && e.largestSoughtAt == e.countedAt {
+		return nil // the last search, since the last count, found none
 	}
-	if e.most == nil || e.most.flows.n <= e.mostAt/2 {
-		e.most, e.mostAt, e.soughtAt = nil, many, e.countedAt
+	if e.largestSocket == nil || e.largestSocket.flows.n <= e.largestSize/2 {
+		e.largestSocket, e.largestSize, e.largestSoughtAt = nil, many, e.countedAt
 		for _, s := range e.sockets {
-			if s.flows.n > e.mostAt {
-				e.most, e.mostAt = s, s.flows.n
+			if s.flows.n > e.largestSize {
+				e.largestSocket, e.largestSize = s, s.flows.n
 			}
 		}
 	}
-	return e.most
+	return e.largestSocket
 }
 
-// endFlow takes a flow out of the table and out of the kernel's.
-func (e *ebpf) endFlow(t *tracked, at time.Time) { e.endAll([]*tracked{t}, at) }
+// closeFlow removes a flow from the table and from the kernel's table.
+func (e *ebpf) closeFlow(t *tracked, at time.Time) { e.closeFlows([]*tracked{t}, at) }
 
-// endAll takes flows out of the table and out of the kernel's.
-func (e *ebpf) endAll(list []*tracked, at time.Time) {
+// closeFlows removes flows from the table and from the kernel's table.
+func (e *ebpf) closeFlows(list []*tracked, at time.Time) {
 	e.keys = e.keys[:0]
 	for _, t := range list {
 		e.keys = append(e.keys, t.key())
 	}
 	counted := func(i int, tx, rx uint64) { list[i].conn.Tx, list[i].conn.Rx = tx, rx }
 	if err := e.probe.EndFlows(e.keys, counted); err != nil {
-		// As for want of a file descriptor.
+		// Such as for want of a file descriptor.
 		e.log.Debug("conntrack: flows are ended one by one", "error", err)
 		for i := range e.keys {
 			e.probe.EndFlows(e.keys[i:i+1], func(_ int, tx, rx uint64) { counted(i, tx, rx) })
@@ -443,43 +445,42 @@ func (e *ebpf) endAll(list []*tracked, at time.Time) {
 		delete(e.flows, e.keys[i])
 		t.flow.socket.flows.remove(t, ofSocket)
 		if t.flow.connected {
-			t.flow.socket.fixed = nil
+			t.flow.socket.connected = nil
 		} else {
 			e.idlest.remove(t, ofAll)
 		}
 		if t.flow.socket.flows.n == 0 {
 			delete(e.sockets, t.flow.cookie)
 		}
-		e.end(t, at)
+		e.closeConn(t, at)
 		*t.flow = flow{} // lets go of the socket
-		e.putAside(t)
+		e.recycle(t)
 	}
 }
 
-func (e *ebpf) endFlows(cookie uint64, at time.Time) {
+func (e *ebpf) closeFlowsOf(cookie uint64, at time.Time) {
 	if sock := e.sockets[cookie]; sock != nil {
-		e.endAll(slices.Collect(sock.flows.all()), at)
+		e.closeFlows(slices.Collect(sock.flows.all()), at)
 	}
 }
 
-// endIdle ends flows on which nothing has been sent for a while, a number of them
-// at a time, and reports whether there are more. Those of connected sockets end
-// with the socket.
-func (e *ebpf) endIdle(now time.Time) (more bool) {
+// closeIdle closes flows on which nothing has been sent for flowIdle, some at a time, and
+// reports whether there are more. Flows of connected sockets are closed with the socket.
+func (e *ebpf) closeIdle(now time.Time) (more bool) {
 	var list []*tracked
 	for t := e.idlest.front; t != nil && now.Sub(e.started)-t.flow.grown > flowIdle; t = t.flow.links[ofAll].next {
-		if len(list) == mostEnds {
+		if len(list) == maxClosesPerTurn {
 			more = true
 			break
 		}
 		list = append(list, t)
 	}
-	e.endAll(list, now.Round(0))
+	e.closeFlows(list, now.Round(0))
 	return more
 }
 
-// owns makes a process the owner of a connection, and reports whether that is news.
-func (e *ebpf) owns(t *tracked, p Process) bool {
+// setOwner sets the owner of a connection, and reports whether it has changed.
+func (e *ebpf) setOwner(t *tracked, p Process) bool {
 	before := t.conn.Process
 	if p == (Process{}) || p == before {
 		return false
@@ -487,23 +488,23 @@ func (e *ebpf) owns(t *tracked, p Process) bool {
 	t.conn.Process = p
 	switch {
 	case p.PID == before.PID:
-	case holds(t.conn.Sharers, p.PID):
+	case containsPID(t.conn.Sharers, p.PID):
 		// They take turns.
-		sharers := append(without(t.conn.Sharers, p.PID), before)
+		sharers := append(removePID(t.conn.Sharers, p.PID), before)
 		slices.SortFunc(sharers, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 		t.conn.Sharers = sharers
 	default:
-		e.holdersAt = time.Time{} // does the one before still hold it?
+		e.nextHolderPass = time.Time{} // to learn whether the owner before still holds it
 	}
 	return true
 }
 
-// update reports a change, or queues it until the followers have room.
+// update reports a change of a connection, as soon as the followers have room.
 func (e *ebpf) update(t *tracked, at time.Time) {
-	if !e.full() {
+	if !e.hasFullQueue() {
 		e.emit(Update, at, &t.conn)
 	} else if !t.late {
 		t.late = true
-		e.late = append(e.late, t)
+		e.lateUpdates = append(e.lateUpdates, t)
 	}
 }

@@ -19,11 +19,11 @@ import (
 // to the pump.
 
 const (
-	ofTunnel       = 1 << 62 // a bit of the cookie of what is no socket: the kernel's count from one
-	mostNamespaces = 256     // that are looked into
-	mostTunnels    = 1024
-	mostRemotes    = 1024 // of one tunnel
-	remoteSlack    = 50 * time.Millisecond
+	ofTunnel      = 1 << 62 // a bit of the cookie of what is no socket: the kernel's count from one
+	maxNamespaces = 256     // that are looked into
+	maxTunnels    = 1024
+	maxRemotes    = 1024 // of one tunnel
+	remoteSlack   = 50 * time.Millisecond
 )
 
 // A tunnels is what is known of the tunnels of all network namespaces.
@@ -32,10 +32,10 @@ type tunnels struct {
 	namespaces map[uint32]*namespace  // those with tunnels, by inode
 	n          int                    // tunnels in them
 	seq        uint64                 // of cookies
-	findAt     time.Time              // when to look for others
-	foundAt    time.Time              // when that was last done
+	nextFind   time.Time              // when to look for others
+	lastFind   time.Time              // when that was last done
 	cost       time.Duration          // and how long it took
-	leftOut    leftOut                // by it
+	overflow   overflow               // by it
 	gone       map[deviceName]*device // that were found the last time, and are not there any more
 	arrived    map[deviceName]*device // that are new, and come from another namespace
 	finding    failure                // of it
@@ -43,8 +43,8 @@ type tunnels struct {
 	buf        []byte                 // of netlink
 }
 
-// A leftOut says how much there is beyond what is followed.
-type leftOut struct{ namespaces, tunnels int }
+// A overflow says how much there is beyond what is followed.
+type overflow struct{ namespaces, tunnels int }
 
 // A netns is a network namespace, as a file that names it.
 type netns struct {
@@ -91,7 +91,7 @@ func (e *ebpf) findTunnels() {
 	start := time.Now()
 	ts.arrived = nil
 	list, left, failed := networkNamespaces()
-	out := leftOut{namespaces: left}
+	out := overflow{namespaces: left}
 	there := make(map[uint32]bool, len(list))
 	for _, at := range list {
 		ns := ts.namespaces[at.inode]
@@ -128,14 +128,14 @@ func (e *ebpf) findTunnels() {
 		}
 	}
 	ts.gone, ts.arrived = nil, nil
-	if out != ts.leftOut && out != (leftOut{}) {
+	if out != ts.overflow && out != (overflow{}) {
 		e.log.Warn("conntrack: there are more tunnels than are followed", "namespaces", out.namespaces, "tunnels", out.tunnels)
 	}
-	ts.leftOut = out
+	ts.overflow = out
 	ts.finding.set(e.log, failed)
-	ts.foundAt = time.Now()
-	ts.cost = ts.foundAt.Sub(start)
-	ts.findAt = start.Add(max(holdersEvery, holdersShare*ts.cost))
+	ts.lastFind = time.Now()
+	ts.cost = ts.lastFind.Sub(start)
+	ts.nextFind = start.Add(max(holdersEvery, holdersShare*ts.cost))
 }
 
 // lookInto looks for tunnels in a network namespace, and returns for how many there was no
@@ -152,13 +152,13 @@ func (e *ebpf) lookInto(ns *namespace) (left int, err error) {
 		switch {
 		case ns.devices[t.index] != nil:
 			there[t.index] = true
-		case ts.n == mostTunnels:
+		case ts.n == maxTunnels:
 			left++
 		default:
 			there[t.index] = true
 			ts.seq++
 			ts.n++
-			d := &device{deviceName: deviceName{t.kind, t.name}, cookie: ofTunnel | ts.seq, older: ts.foundAt.IsZero()}
+			d := &device{deviceName: deviceName{t.kind, t.name}, cookie: ofTunnel | ts.seq, older: ts.lastFind.IsZero()}
 			ns.devices[t.index] = d
 			if t.moved {
 				if ts.arrived == nil {
@@ -184,11 +184,11 @@ func (e *ebpf) lookInto(ns *namespace) (left int, err error) {
 
 func (e *ebpf) dropDevice(ns *namespace, index int32) {
 	d := ns.devices[index]
-	e.endFlows(d.cookie, time.Now().Round(0))
+	e.closeFlowsOf(d.cookie, time.Now().Round(0))
 	delete(ns.devices, index)
 	ts := &e.tunnels
 	ts.n--
-	if len(ts.gone) < mostTunnels {
+	if len(ts.gone) < maxTunnels {
 		if ts.gone == nil {
 			ts.gone = make(map[deviceName]*device)
 		}
@@ -225,7 +225,7 @@ func (e *ebpf) countTunnels() {
 	}
 	ts.counting.set(e.log, failed)
 	// The process that named a namespace has ended; another may name it.
-	if lost && time.Since(ts.foundAt) > holdersShare*ts.cost {
+	if lost && time.Since(ts.lastFind) > holdersShare*ts.cost {
 		e.findTunnels()
 	}
 }
@@ -267,7 +267,7 @@ func (e *ebpf) countRemotes(n *netlink, t *tunnel, d *device, growth meter, now 
 	remotes := make(map[netip.AddrPort]time.Duration)
 	err := n.remotes(t, func(remote netip.AddrPort, ago time.Duration) {
 		before, ok := remotes[remote]
-		if ok && ago < before || !ok && len(remotes) < mostRemotes {
+		if ok && ago < before || !ok && len(remotes) < maxRemotes {
 			remotes[remote] = ago
 		}
 	})
@@ -299,7 +299,7 @@ func (e *ebpf) countPeers(n *netlink, ns *namespace, t *tunnel, d *device, known
 	defer g.close()
 	var peers []wireGuardPeer
 	t.port, err = g.wireGuard(t.index, func(p *wireGuardPeer) {
-		if len(peers) < mostRemotes {
+		if len(peers) < maxRemotes {
 			peers = append(peers, *p)
 		}
 	})
@@ -331,7 +331,7 @@ func (e *ebpf) tunnelGrew(n *netlink, t *tunnel, d *device, peer netip.AddrPort,
 		Opened: now.UnixNano() - e.offset, Tx: growth.tx, Rx: growth.rx,
 	}
 	if f := e.flows[s.Key()]; f != nil {
-		e.grow(f, f.conn.Tx+growth.tx, f.conn.Rx+growth.rx, now)
+		e.growFlow(f, f.conn.Tx+growth.tx, f.conn.Rx+growth.rx, now)
 		return
 	}
 	if sent {
@@ -362,7 +362,7 @@ func networkNamespaces() (list []netns, left int, err error) {
 		switch {
 		case known[inode]:
 			return
-		case len(list) == mostNamespaces:
+		case len(list) == maxNamespaces:
 			left++
 		default:
 			list = append(list, netns{inode, path})
@@ -377,7 +377,7 @@ func networkNamespaces() (list []netns, left int, err error) {
 	add(uint32(own.Ino), self)
 	const named = "/run/netns" // see ip-netns(8)
 	if dir, err := os.Open(named); err == nil {
-		names, _ := dir.Readdirnames(2 * mostNamespaces)
+		names, _ := dir.Readdirnames(2 * maxNamespaces)
 		dir.Close()
 		for _, name := range names {
 			path := filepath.Join(named, name)

@@ -169,7 +169,7 @@ func deviceOf(n *traffic.Net, name string) string { return name + n.A[len(n.A)-6
 
 // lookForTunnels has the pump look for tunnels with the next poll.
 func lookForTunnels(t *testing.T, e *ebpf) {
-	require.NoError(t, e.do(func() { e.tunnels.findAt = time.Time{} }))
+	require.NoError(t, e.do(func() { e.tunnels.nextFind = time.Time{} }))
 }
 
 // TestTunnels: what a tunnel sends is a connection of the kernel with the other end.
@@ -241,13 +241,13 @@ func TestTunnels(t *testing.T) {
 			// Passes do not take it for a socket that is gone.
 			require.NoError(t, e.do(func() {
 				for range 3 {
-					assert.NoError(t, errors.Join(e.findHolders(), e.endGone(1)))
+					assert.NoError(t, errors.Join(e.findHolders(), e.closeGone(1)))
 				}
 			}))
 			log.until(t, ofA, true, tunnelBytes, received)
 
 			// After a minute without packets it ends, and opens with the next one.
-			require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(2 * flowIdle)) }))
+			require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(2 * flowIdle)) }))
 			log.until(t, ofA, false, tunnelBytes, received)
 			log.until(t, ofB, false, tunnelBytes, received)
 			a.send(t, b)
@@ -332,13 +332,13 @@ func TestTooManyTunnels(t *testing.T) {
 			delete(e.tunnels.namespaces, inode)
 		}
 		assert.Zero(t, e.tunnels.n)
-		e.tunnels.n = mostTunnels
+		e.tunnels.n = maxTunnels
 		e.findTunnels()
-		assert.Positive(t, e.tunnels.leftOut.tunnels)
+		assert.Positive(t, e.tunnels.overflow.tunnels)
 		assert.Empty(t, e.tunnels.namespaces)
 		e.tunnels.n = 0
 		e.findTunnels()
-		assert.Zero(t, e.tunnels.leftOut.tunnels)
+		assert.Zero(t, e.tunnels.overflow.tunnels)
 		assert.Positive(t, e.tunnels.n)
 	}))
 }

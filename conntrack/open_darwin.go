@@ -23,7 +23,7 @@ func openPCBList(o Options) (backend, error) {
 	if err := l.list(context.Background(), func(Proto, *sock) {}); err != nil {
 		return nil, err
 	}
-	w := &told{describe: describeProcess, started: processStarted, refused: "the system does not tell the paths of some programs"}
+	w := &listedOwners{describe: describeProcess, started: processStarted, refused: "the system does not tell the paths of some programs"}
 	return newPoller(PCBList, o, l, w, "UDP sockets without a fixed peer, the bytes of UDP and other protocols", "bytes and round-trip times are not read on macOS"), nil
 }
 

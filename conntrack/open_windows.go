@@ -35,7 +35,7 @@ func openIPHelper(o Options) (backend, error) {
 	if err := l.list(context.Background(), func(Proto, *sock) {}); err != nil {
 		return nil, err
 	}
-	w := &told{describe: describeProcess, started: processStarted, refused: "paths of other users' programs need administrator's rights"}
+	w := &listedOwners{describe: describeProcess, started: processStarted, refused: "paths of other users' programs need administrator's rights"}
 	return newPoller(IPHelper, o, l, w, "UDP, since Windows' table of UDP sockets has no peers, and other protocols", "bytes and round-trip times are not in Windows' tables"), nil
 }
 

@@ -1,8 +1,8 @@
 package conntrack
 
-// told are the owners of sockets of which the table of the system names the process:
+// listedOwners are the owners of sockets of which the table of the system names the process:
 // only what that process is has to be asked.
-type told struct {
+type listedOwners struct {
 	// describe asks the system what a process is, and whether it refused a part of that.
 	describe func(pid int32) (p Process, denied bool)
 	// started returns when a process started, in whatever unit, and zero if the system
@@ -12,11 +12,11 @@ type told struct {
 	refused string
 
 	denied bool
-	known  map[int32]*toldProcess
+	known  map[int32]*listedProcess
 }
 
-// A toldProcess is what is known of a process while it has connections.
-type toldProcess struct {
+// A listedProcess is what is known of a process while it has connections.
+type listedProcess struct {
 	Process
 	started int64
 	gen     uint64 // snapshot that saw a connection of it last
@@ -24,9 +24,9 @@ type toldProcess struct {
 
 // find forgets the processes without connections. Another process that has got the
 // number of one that ended is asked for anew.
-func (t *told) find(p *poller) {
+func (t *listedOwners) find(p *poller) {
 	if t.known == nil {
-		t.known = make(map[int32]*toldProcess)
+		t.known = make(map[int32]*listedProcess)
 	}
 	for _, i := range p.live {
 		pid := p.entry(i).pid
@@ -36,7 +36,7 @@ func (t *told) find(p *poller) {
 		}
 		started := t.started(pid)
 		if k == nil || started != 0 && started != k.started {
-			k = &toldProcess{started: started}
+			k = &listedProcess{started: started}
 			var denied bool
 			k.Process, denied = t.describe(pid)
 			t.denied = t.denied || denied
@@ -51,18 +51,18 @@ func (t *told) find(p *poller) {
 	}
 }
 
-func (t *told) of(pid int32) Process {
+func (t *listedOwners) of(pid int32) Process {
 	if k := t.known[pid]; k != nil {
 		return k.Process
 	}
 	return Process{}
 }
 
-func (t *told) limited() string {
+func (t *listedOwners) limited() string {
 	if t.denied {
 		return t.refused
 	}
 	return ""
 }
 
-func (t *told) close() {}
+func (t *listedOwners) close() {}

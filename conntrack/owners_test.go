@@ -27,7 +27,7 @@ func (listFunc) close() error { return nil }
 func TestTold(t *testing.T) {
 	running := map[int32]int64{40: 1, 44: 1} // when they started
 	asked := 0
-	w := &told{
+	w := &listedOwners{
 		describe: func(pid int32) (Process, bool) {
 			asked++
 			if running[pid] == 0 {

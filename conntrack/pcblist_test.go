@@ -143,7 +143,7 @@ func TestIDsOfPCBs(t *testing.T) {
 			require.NoError(t, parsePCBList(pcbList(proto, one), proto, func(s *sock) { add(proto, s) }))
 		}
 	})
-	w := &told{describe: func(pid int32) (Process, bool) { return Process{PID: int(pid)}, false }, started: func(int32) int64 { return 1 }}
+	w := &listedOwners{describe: func(pid int32) (Process, bool) { return Process{PID: int(pid)}, false }, started: func(int32) int64 { return 1 }}
 	p := newPoller(PCBList, Options{}, l, w, "what is short")
 	conns, err := p.snapshot(t.Context(), nil)
 	require.NoError(t, err)

@@ -12,8 +12,8 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// mostProcesses is how many a generation of processes holds.
-const mostProcesses = 4096
+// maxProcesses is how many a generation of processes holds.
+const maxProcesses = 4096
 
 // processes remembers what the kernel has told of processes. It forgets in
 // generations those that nothing was heard of.
@@ -48,7 +48,7 @@ func (p *processes) get(k processKey) *Process {
 }
 
 func (p *processes) put(k processKey, v *Process) {
-	if p.young == nil || len(p.young) >= mostProcesses {
+	if p.young == nil || len(p.young) >= maxProcesses {
 		p.old, p.young = p.young, make(map[processKey]*Process)
 	}
 	p.young[k] = v

@@ -70,7 +70,7 @@ func TestRawSockets(t *testing.T) {
 	e := c.backend.(*ebpf)
 	require.NoError(t, e.do(func() {
 		assert.NoError(t, e.findHolders())
-		assert.NoError(t, e.endGone(1))
+		assert.NoError(t, e.closeGone(1))
 	}))
 	n := 0
 	for _, conn := range own(snapshot(t, c)) {

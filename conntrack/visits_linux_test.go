@@ -63,20 +63,20 @@ func TestWithoutVisits(t *testing.T) {
 	require.NoError(t, err)
 	const gone = 1 << 61
 	require.NoError(t, e.do(func() {
-		e.conns[gone] = &tracked{conn: Conn{ID: gone, Proto: TCP}, presence: presence{misses: fewUnheld - 1}}
+		e.conns[gone] = &tracked{conn: Conn{ID: gone, Proto: TCP}, presence: presence{misses: minUnheld - 1}}
 		e.tcp++
-		assert.NoError(t, e.endGone(1))
+		assert.NoError(t, e.closeGone(1))
 		assert.NotNil(t, e.conns[gone])
-		for range 2 * fewUnheld {
+		for range 2 * minUnheld {
 			assert.NoError(t, e.findHolders())
 		}
-		e.auditAt = time.Time{}
-		assert.NoError(t, e.endGone(1))
+		e.nextAudit = time.Time{}
+		assert.NoError(t, e.closeGone(1))
 		assert.Nil(t, e.conns[gone])
 		n := 0
 		for _, k := range e.conns {
 			if k.conn.Peer.String() == queued.LocalAddr().String() {
-				assert.GreaterOrEqual(t, k.misses, uint8(fewUnheld))
+				assert.GreaterOrEqual(t, k.misses, uint8(minUnheld))
 				assert.Equal(t, uint64(77), k.conn.Rx, "as sock_diag tells")
 				n++
 			}
