@@ -58,9 +58,9 @@ func TestFlowsOfOneSocket(t *testing.T) {
 	assert.Equal(t, 3, sent())
 	assert.Len(t, ids, 3)
 	e := c.backend.(*ebpf)
-	require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(flowIdle / 2)) }))
+	require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(flowIdle / 2)) }))
 	assert.Equal(t, 3, sent())
-	require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(2 * flowIdle)) }))
+	require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(2 * flowIdle)) }))
 	assert.Zero(t, sent())
 	send()
 	assert.Equal(t, 3, sent(), "anew")
@@ -87,8 +87,8 @@ func TestConnectedFlowsEnd(t *testing.T) {
 	later := func() {
 		assert.NoError(t, e.findHolders())
 		assert.NoError(t, e.findHolders())
-		assert.NoError(t, e.endGone(2))
-		e.endIdle(time.Now().Add(2 * flowIdle))
+		assert.NoError(t, e.closeGone(2))
+		e.closeIdle(time.Now().Add(2 * flowIdle))
 	}
 	const gone = 1 << 50 // the cookie of a socket that there is not
 	var still bool
@@ -108,7 +108,9 @@ func TestConnectedFlowsEnd(t *testing.T) {
 func TestIPv6Extensions(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	u, err := net.ListenPacket("udp6", "[::1]:0")
-	require.NoError(t, err)
+	if err != nil {
+		t.Skip("needs IPv6: ", err)
+	}
 	defer u.Close()
 	s, err := net.ListenPacket("udp6", "[::1]:0")
 	require.NoError(t, err)
@@ -188,7 +190,7 @@ func TestManyFlows(t *testing.T) {
 			return others[netip.MustParseAddrPort(other.LocalAddr().String())]
 		}, time.Minute, time.Millisecond)
 		require.NoError(t, other.Close())
-		require.NoError(t, e.do(func() { assert.LessOrEqual(t, own(), mostFlows/2) }))
+		require.NoError(t, e.do(func() { assert.LessOrEqual(t, own(), maxFlows/2) }))
 	}
 	require.NoError(t, s.Close())
 	assert.Eventually(t, func() bool {
@@ -215,16 +217,16 @@ func TestIdleFlowsTakeTurns(t *testing.T) {
 	e := c.backend.(*ebpf)
 	require.NoError(t, e.do(func() {
 		before := e.idlest.n
-		for i := range mostFlows {
+		for i := range maxFlows {
 			e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: 1 << 60, Local: netip.MustParseAddrPort("192.0.2.1:1"),
 				Peer: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(i))})
 		}
 		left := e.idlest.n
-		assert.Equal(t, mostFlows/2, left-before)
-		assert.False(t, e.endIdle(time.Now().Add(flowIdle/2)))
-		assert.True(t, e.endIdle(time.Now().Add(2*flowIdle)))
-		assert.Equal(t, left-mostEnds, e.idlest.n)
-		for e.endIdle(time.Now().Add(2 * flowIdle)) {
+		assert.Equal(t, maxFlows/2, left-before)
+		assert.False(t, e.closeIdle(time.Now().Add(flowIdle/2)))
+		assert.True(t, e.closeIdle(time.Now().Add(2*flowIdle)))
+		assert.Equal(t, left-maxClosesPerTurn, e.idlest.n)
+		for e.closeIdle(time.Now().Add(2 * flowIdle)) {
 		}
 		assert.Zero(t, e.idlest.n)
 	}))
@@ -326,7 +328,7 @@ func TestConnectLater(t *testing.T) {
 		}
 		return flows
 	}
-	idle := func() { require.NoError(t, e.do(func() { e.endIdle(time.Now().Add(2 * flowIdle)) })) }
+	idle := func() { require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(2 * flowIdle)) })) }
 	require.Len(t, flow(), 1)
 	require.NoError(t, unix.Connect(fd, at))
 	before := flow()
@@ -387,6 +389,10 @@ func TestDroppedDatagrams(t *testing.T) {
 	}
 	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
 		u, err := net.ListenPacket("udp", at)
+		if err != nil && at == "[::1]:0" {
+			t.Log("not of IPv6: ", err)
+			continue
+		}
 		require.NoError(t, err)
 		defer u.Close()
 		require.NoError(t, u.(*net.UDPConn).SetReadBuffer(4<<10))

@@ -256,10 +256,12 @@ func TestInterruptedStorm(t *testing.T) {
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	r := finish()
 	// A connection may wait for an answer that was dropped: it has not ended yet.
+	// What others on this machine do at the same time may fill the ring too: then it is
+	// counted, and not told.
 	assert.Eventually(t, func() bool {
 		// The last events may be on their way.
 		seen := got.now()
-		return seen.Opens >= 2*(n-r.Reset) && seen.Closes == seen.Opens-remaining(t, pid)
+		return seen.Opens+seen.Lost >= 2*(n-r.Reset) && seen.Closes == seen.Opens-remaining(t, pid)
 	}, time.Minute, 100*time.Millisecond)
 	missed, err := c.backend.(*ebpf).probe.Unseen()
 	require.NoError(t, err)
@@ -267,11 +269,12 @@ func TestInterruptedStorm(t *testing.T) {
 	require.NoError(t, c.backend.(*ebpf).do(func() { found = c.backend.(*ebpf).closesUnseen }))
 	seen := got.now()
 	t.Logf("%d connections, %d of them reset, %d changes of state missed, %d closes found by a pass, in %v: %+v", n, r.Reset, missed, found, r.Elapsed, seen)
-	assert.Equal(t, n, seen.Out)
-	assert.Zero(t, seen.Lost)
+	assert.LessOrEqual(t, seen.Out, n)
+	assert.GreaterOrEqual(t, seen.Out+seen.Lost, n)
 	if r.Reset == 0 { // else perhaps before they were accepted
-		assert.Equal(t, 2*n, seen.Opens)
-		assert.GreaterOrEqual(t, seen.Whole, seen.Closes-found, "what closes is whole, but for what a pass has found")
+		assert.LessOrEqual(t, seen.Opens, 2*n)
+		assert.GreaterOrEqual(t, seen.Opens+seen.Lost, 2*n)
+		assert.GreaterOrEqual(t, seen.Whole+seen.Lost, seen.Closes-found, "what closes is whole, but for what a pass has found")
 	}
 }
 
@@ -307,12 +310,13 @@ func TestStormInASmallRing(t *testing.T) {
 	took := time.Since(end)
 	time.Sleep(500 * time.Millisecond)
 	assert.Zero(t, ofStorm(), "and stays so")
+	counted := c.Info().Lost
+	assert.Eventually(t, func() bool { return uint64(got.now().Lost) >= counted-untold }, time.Minute, time.Millisecond)
 	seen := got.now()
 	t.Logf("%d connections in %v: %+v; right again after %v", n, r.Elapsed, seen, took)
 	assert.Equal(t, seen.Opens, seen.Closes)
 	assert.Positive(t, seen.Lost)
 	assert.LessOrEqual(t, uint64(seen.Lost), c.Info().Lost)
-	assert.GreaterOrEqual(t, uint64(got.now().Lost), c.Info().Lost-untold)
 	// Each connection is told of or counted, as are those of others, but for one of which
 	// the ring had no room for the opening, and no program was called for the close.
 	assert.GreaterOrEqual(t, seen.Lost, 2*n-seen.Closes-mostUnseen)
@@ -436,7 +440,7 @@ func TestUnseenClose(t *testing.T) {
 	forget := func(conn Conn) {
 		require.NoError(t, e.do(func() {
 			e.conns[conn.ID] = &tracked{conn: conn, presence: presence{misses: 2}}
-			assert.NoError(t, e.endGone(2))
+			assert.NoError(t, e.closeGone(2))
 		}))
 	}
 	gone, peer := pair(t, l, l.Addr().String(), net.Dialer{})
@@ -485,7 +489,7 @@ func TestSlowFollower(t *testing.T) {
 		got.add(e, pid)
 	})
 	finish()
-	assert.Eventually(t, func() bool { return c.backend.(*ebpf).full() }, time.Minute, time.Millisecond)
+	assert.Eventually(t, func() bool { return c.backend.(*ebpf).hasFullQueue() }, time.Minute, time.Millisecond)
 	for _, conn := range snapshot(t, c) {
 		assert.NotZero(t, conn.ID)
 	}
@@ -506,7 +510,7 @@ func TestUnseenCloseByCount(t *testing.T) {
 	const id = 1 << 61
 	passes := 0
 	require.NoError(t, e.do(func() {
-		for e.holdersAt = time.Now().Add(time.Hour); passes < 2; passes++ {
+		for e.nextHolderPass = time.Now().Add(time.Hour); passes < 2; passes++ {
 			assert.NoError(t, e.refresh(false)) // what others do beside this test
 		}
 		e.conns[id] = &tracked{conn: Conn{ID: id, Proto: TCP, Local: netip.MustParseAddrPort("192.0.2.1:1")}}

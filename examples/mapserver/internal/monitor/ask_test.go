@@ -168,14 +168,15 @@ func TestSoundsAndRates(t *testing.T) {
 	assert.EqualValues(t, 1, st.Beeps)
 	assert.EqualValues(t, 1, st.Others)
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: s}})
+	st, _ = published(m)
+	before := st.Conns[0].Counted
 	time.Sleep(100 * time.Millisecond)
 	c.Rx, c.Tx = 100_000, 500
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Update, Conn: c}})
 	st, _ = published(m)
 	assert.EqualValues(t, 1, st.Beeps, "an update is no new connection")
 	got := st.Conns[0]
-	assert.Greater(t, got.RxRate, float32(100_000))
-	assert.Less(t, got.RxRate, float32(1_100_000))
+	assert.InEpsilon(t, 100_000/got.Counted.Sub(before).Seconds(), got.RxRate, 0.001)
 	assert.InDelta(t, got.RxRate/200, got.TxRate, 1)
 	assert.WithinDuration(t, time.Now(), got.Counted, time.Minute)
 }
