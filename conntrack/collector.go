@@ -17,7 +17,6 @@ const (
 	EBPF     Backend = "ebpf"     // programs in the Linux kernel that report each connection as it opens and closes
 	Diag     Backend = "diag"     // Linux sock_diag over netlink, polled
 	Proc     Backend = "proc"     // the tables in Linux's /proc/net, polled
-	SS       Backend = "ss"       // the output of Linux's ss(8), polled
 	IPHelper Backend = "iphelper" // Windows' table of TCP sockets from iphlpapi.dll, polled; experimental
 	PCBList  Backend = "pcblist"  // macOS' lists of protocol control blocks from sysctl, polled; experimental
 )
@@ -66,9 +65,9 @@ type backend interface {
 // capability.
 func New(o Options) (*Collector, error) {
 	switch o.Backend {
-	case Auto, EBPF, Diag, Proc, SS, IPHelper, PCBList:
+	case Auto, EBPF, Diag, Proc, IPHelper, PCBList:
 	default:
-		return nil, fmt.Errorf("conntrack: there is no backend %q: use %s, %s, %s or %s on Linux, %s on Windows, %s on macOS, or none for the best", o.Backend, EBPF, Diag, Proc, SS, IPHelper, PCBList)
+		return nil, fmt.Errorf("conntrack: there is no backend %q: use %s, %s or %s on Linux, %s on Windows, %s on macOS, or none for the best", o.Backend, EBPF, Diag, Proc, IPHelper, PCBList)
 	}
 	if o.Interval < 0 {
 		return nil, fmt.Errorf("conntrack: the interval %v is negative", o.Interval)

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -588,4 +590,63 @@ func TestDirectionOfNewListener(t *testing.T) {
 			assert.Equal(t, tt.want, got)
 		})
 	}
+}
+
+// ssConns lists what ss(8) sees, as "tcp local peer pid".
+func ssConns(t *testing.T) map[string]bool {
+	out, err := exec.Command("ss", "-tunpHO").Output()
+	require.NoError(t, err)
+	pid := regexp.MustCompile(`pid=(\d+)`)
+	found := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		require.GreaterOrEqual(t, len(f), 6, line)
+		local, peer := netip.MustParseAddrPort(f[4]), netip.MustParseAddrPort(f[5])
+		owner := "0"
+		if m := pid.FindStringSubmatch(line); m != nil {
+			owner = m[1]
+		}
+		found[fmt.Sprintln(f[0], unmapped(local), unmapped(peer), owner)] = true
+	}
+	return found
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func TestSnapshotAgainstSS(t *testing.T) {
+	if _, err := exec.LookPath("ss"); err != nil {
+		t.Skip("needs ss(8)")
+	}
+	if !inNamespace(t) {
+		return
+	}
+	eachPolled(t, func(t *testing.T, b Backend) {
+		var halves []net.Conn
+		for _, addr := range []string{"203.0.113.10", "[2001:db8:a::10]", "127.0.0.1"} {
+			any := listen(t, "[::]:0")
+			own := listen(t, addr+":0")
+			helper(t, "dial "+addr+":"+port(any.Addr()), nil)
+			for range 20 {
+				pair(t, any, addr+":"+port(any.Addr()), net.Dialer{})
+				client, _ := pair(t, own, own.Addr().String(), net.Dialer{})
+				halves = append(halves, client)
+			}
+			udp, err := net.Dial("udp", addr+":53")
+			require.NoError(t, err)
+			defer udp.Close()
+		}
+		for i, c := range halves {
+			if i%3 == 0 {
+				require.NoError(t, c.(*net.TCPConn).CloseWrite())
+			}
+		}
+		got := map[string]bool{}
+		for _, c := range snapshot(t, newCollector(t, Options{Backend: b, Loopback: true})) {
+			got[fmt.Sprintln(c.Proto, c.Local, c.Peer, c.Process.PID)] = true
+		}
+		assert.Len(t, got, 2*3*40+3+3+3)
+		assert.Equal(t, ssConns(t), got)
+	})
 }

@@ -53,8 +53,7 @@ func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 	if !dropsRights || !confine.Root() {
 		return
 	}
-	ss := backend == conntrack.SS // it asks for devices by a local socket
-	keep := confine.Keep{Capabilities: confine.Polling, Programs: ss, Services: ss}
+	keep := confine.Keep{Capabilities: confine.Polling}
 	if backend == conntrack.EBPF {
 		keep.Capabilities = confine.Following
 	}
@@ -158,7 +157,7 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.StringVar(&o.spool, "spool", "", "`folder` for 64 MB of what memory has no room for while the map server is away, and of what it was not told when the agent ends; none: no such folder (default spool in the state folder of the service, else none)")
 	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server shows now, and keep it in the file that -cert names or server-cert.pem")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
-	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag, proc or ss on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
+	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag or proc on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
 	f.DurationVar(&o.interval, "interval", time.Second, "how often counters are read, and sockets if they are polled")
 	f.BoolVar(&o.loopback, "loopback", false, "include connections of this machine to itself (default left out)")
 	f.BoolVar(&o.v, "v", false, "log connects too (default only trouble)")

@@ -74,7 +74,7 @@ func TestDropsRights(t *testing.T) {
 
 	const user = "2100006789"
 	for _, tt := range []struct{ backend, caps string }{
-		{"ebpf", "000000c000281000"}, {"diag", "0000000000080004"}, {"proc", "0000000000080004"}, {"ss", "0000000000080004"},
+		{"ebpf", "000000c000281000"}, {"diag", "0000000000080004"}, {"proc", "0000000000080004"},
 	} {
 		t.Run(tt.backend, func(t *testing.T) {
 			agent := exec.Command(program, "-v", "-watch", "-json", "-loopback", "-backend", tt.backend, "-interval", "100ms")

@@ -124,8 +124,7 @@ func collect(ctx context.Context, args []string, stderr io.Writer) error {
 		return l.flush()
 	}
 	defer c.Close()
-	ss := c.Info().Backend == conntrack.SS // it asks for devices by a local socket
-	confine.Process(confine.Keep{Capabilities: confine.Following | confine.Polling, Programs: ss, Services: ss})
+	confine.Process(confine.Keep{Capabilities: confine.Following | confine.Polling})
 	tellInfo := func() {
 		info := c.Info()
 		l.tell(told{Info: &info})

@@ -42,7 +42,7 @@ func (v *View) limitation() string {
 	}
 	var misses []string
 	switch one.Backend {
-	case "diag", "proc", "ss":
+	case "diag", "proc":
 		misses = append(misses, "connections shorter than a second")
 	}
 	if strings.Contains(one.Limited, "names of other users") {
