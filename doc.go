@@ -30,9 +30,9 @@
 // lines of addresses.
 //
 // In the map server, monitor is the core without drawing, live its published state,
-// mapview the view model without a window, typeface and worldmap what it measures and
-// projects with, sound its beep, clipboard what it copies, storable the reader of
-// connmapperl's simple history and viewtest the scenes of its tests; gui alone imports
+// mapview the view model without a window, ui its widgets, typeface and worldmap what it
+// measures and projects with, sound its beep, clipboard what it copies, storable the reader
+// of connmapperl's simple history and viewtest the scenes of its tests; gui alone imports
 // Ebitengine, history alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock

@@ -25,6 +25,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/history"
 )
 
@@ -132,11 +133,11 @@ func TestFilterInSQL(t *testing.T) {
 		"port:443 -app:firefox country:us -zzz", "8.8.8.8 ssh -port:23",
 	} {
 		var v mapview.View
-		in := mapview.Input{Size: image.Pt(1000, 500), Keys: []mapview.Key{'/'}}
+		in := mapview.Input{Size: image.Pt(1000, 500), Keys: []ui.Key{'/'}}
 		for _, r := range text {
-			in.Keys = append(in.Keys, mapview.Key(r))
+			in.Keys = append(in.Keys, ui.Key(r))
 		}
-		in.Keys = append(in.Keys, mapview.KeyEnter)
+		in.Keys = append(in.Keys, ui.KeyEnter)
 		e := v.Update(time.Now(), in, c.monitor.State())
 		require.Len(t, e, 1)
 		filter := e[0].(mapview.FindFiltered).Filter

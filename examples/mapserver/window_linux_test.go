@@ -29,6 +29,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -50,14 +51,14 @@ func showMap(args []string) {
 // A scene is what the window has drawn, but for pictures.
 type scene struct {
 	View  worldmap.View
-	Items []mapview.Item
+	Items []ui.Item
 }
 
 // text returns where the last text that fits stands, and the text.
 func (s *scene) text(pattern string) (x, y int, text string) {
 	fits := regexp.MustCompile(pattern)
 	for _, i := range slices.Backward(s.Items) {
-		if i.Shape == mapview.Text && fits.MatchString(i.Text) {
+		if i.Shape == ui.Text && fits.MatchString(i.Text) {
 			return int(i.X), int(i.Y), i.Text
 		}
 	}
@@ -73,7 +74,7 @@ func (s *scene) has(pattern string) bool {
 func (s *scene) texts(from string) (list []string) {
 	fits := regexp.MustCompile(from)
 	for _, i := range s.Items {
-		if i.Shape == mapview.Text && (list != nil || fits.MatchString(i.Text)) {
+		if i.Shape == ui.Text && (list != nil || fits.MatchString(i.Text)) {
 			list = append(list, i.Text)
 		}
 	}
@@ -420,9 +421,9 @@ func TestHands(t *testing.T) {
 				continue
 			}
 			switch {
-			case i.Shape == mapview.Arc && i.R == 8:
+			case i.Shape == ui.Arc && i.R == 8:
 				arcs[i.Color], ring = true, true
-			case i.Shape == mapview.Disc && i.R == 4.5 && ring:
+			case i.Shape == ui.Disc && i.R == 4.5 && ring:
 				colors[i.Color] = true
 			}
 		}
@@ -440,7 +441,7 @@ func TestHands(t *testing.T) {
 		m.until(fmt.Sprint(want, " labels"), func(s *scene) bool {
 			n := 0
 			for _, i := range s.Items {
-				if i.Shape == mapview.Text && i.Text == "Alpha" && i.X > 170 {
+				if i.Shape == ui.Text && i.Text == "Alpha" && i.X > 170 {
 					n++
 				}
 			}
@@ -476,12 +477,12 @@ func TestHands(t *testing.T) {
 	m.misses("^Near ")
 	m.key("z")
 	m.sees("^IPv4 on a Hilbert curve")
-	var dot *mapview.Item
+	var dot *ui.Item
 	m.until("a dot for each of two blocks", func(s *scene) bool {
 		n, curve := 0, false
 		for _, i := range s.Items {
 			curve = curve || strings.HasPrefix(i.Text, "IPv4 on a Hilbert")
-			if curve && i.Shape == mapview.Disc && i.R == 3 {
+			if curve && i.Shape == ui.Disc && i.R == 3 {
 				if n++; n == 2 {
 					dot = &i
 				}
@@ -523,8 +524,8 @@ func TestHands(t *testing.T) {
 	marks := func(want bool) {
 		t.Helper()
 		m.until(fmt.Sprint("marks ", want), func(s *scene) bool {
-			return want == slices.ContainsFunc(s.Items, func(i mapview.Item) bool {
-				return i.Shape == mapview.Disc && i.Color == color.NRGBA{255, 255, 255, 0x1a}
+			return want == slices.ContainsFunc(s.Items, func(i ui.Item) bool {
+				return i.Shape == ui.Disc && i.Color == color.NRGBA{255, 255, 255, 0x1a}
 			})
 		})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // agentsPanel lists the agents, and shows or hides their connections.
@@ -57,8 +58,8 @@ func (p *agentsPanel) size(v *View) (w, h float64) {
 	return agentWidth, float64(n)*agentRowHeight + agentHead + agentFoot
 }
 
-func (p *agentsPanel) key(v *View, k Key) bool {
-	return (k == KeyUp || k == KeyDown || k == KeyPageUp || k == KeyPageDown || k == KeyHome || k == KeyEnd) && p.keys(k, 15)
+func (p *agentsPanel) key(v *View, k ui.Key) bool {
+	return (k == ui.KeyUp || k == ui.KeyDown || k == ui.KeyPageUp || k == ui.KeyPageDown || k == ui.KeyHome || k == ui.KeyEnd) && p.keys(k, 15)
 }
 
 // agentColumns are the columns of the panel: titles, and where they begin or, if
@@ -86,62 +87,62 @@ func agentCells(a *live.Agent, now time.Time) [len(agentColumns)]string {
 	return [...]string{a.Name, addr, id, since, capture, strconv.Itoa(a.Conns), strconv.FormatUint(a.Lost, 10)}
 }
 
-func (p *agentsPanel) show(v *View, b box) {
+func (p *agentsPanel) show(v *View, b ui.Box) {
 	c, t, list := &v.canvas, v.theme, v.st.Agents
 	cell := func(i int, y float64, s string, size float64, col color.NRGBA) {
 		const counts = 150 // room of the columns at the right
 		at := agentColumns[i].x
 		if at < 0 {
-			c.textRight(b.x+b.w+at, y, typeface.Regular, size, col, s)
+			c.TextRight(b.X+b.W+at, y, typeface.Regular, size, col, s)
 			return
 		}
-		end := b.w - counts
+		end := b.W - counts
 		if next := agentColumns[i+1].x; next > 0 {
 			end = min(next, end)
 		}
 		if room := end - at - 8; room > 10 {
-			c.text(b.x+at, y, typeface.Regular, size, col, c.elide(typeface.Regular, size, s, room))
+			c.Text(b.X+at, y, typeface.Regular, size, col, c.Elide(typeface.Regular, size, s, room))
 		}
 	}
 	for i, col := range agentColumns {
-		cell(i, b.y+12, col.title, 11.5, t.dim)
+		cell(i, b.Y+12, col.title, 11.5, t.Dim)
 	}
-	rows := box{b.x - 6, b.y + agentHead, b.w + 12, b.h - agentHead - agentFoot}
-	why := p.reasons(v, b.w)
+	rows := ui.At(b.X-6, b.Y+agentHead, b.W+12, b.H-agentHead-agentFoot)
+	why := p.reasons(v, b.W)
 	n := p.scroller.show(v, rows, len(list)+len(why), agentRowHeight)
-	y := rows.y
+	y := rows.Y
 	for i := p.top; i < p.top+n; i++ {
 		if i >= len(list) {
-			c.text(b.x+2, y+16, typeface.Regular, 12.5, t.dim, why[i-len(list)])
+			c.Text(b.X+2, y+16, typeface.Regular, 12.5, t.Dim, why[i-len(list)])
 			y += agentRowHeight
 			continue
 		}
 		a := &list[i]
-		row := box{rows.x, y, rows.w - barWidth, agentRowHeight}
+		row := ui.At(rows.X, y, rows.W-barWidth, agentRowHeight)
 		if v.hot(row) {
-			c.rect(row, 4, t.edge)
+			c.Rect(row, 4, t.Edge)
 			if v.in.Press {
 				p.toggle(a.Name)
 				v.again = true
 			}
 		}
-		text := t.text
+		text := t.Text
 		if p.hidden[a.Name] {
-			text = t.dim
+			text = t.Dim
 		} else {
-			c.disc(b.x+8, y+12, 3.2, t.accent)
+			c.Disc(b.X+8, y+12, 3.2, t.Accent)
 		}
-		c.ring(b.x+8, y+12, 4.5, 1.4, t.accent)
+		c.Ring(b.X+8, y+12, 4.5, 1.4, t.Accent)
 		for k, s := range agentCells(a, v.now) {
 			cell(k, y+16, s, 12.5, text)
 		}
 		y += agentRowHeight
 	}
-	if rows.h < agentRowHeight {
+	if rows.H < agentRowHeight {
 		return
 	}
 	hint := "A click shows or hides a host's connections."
-	c.text(b.x+2, b.y+b.h-2, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, hint, b.w-4))
+	c.Text(b.X+2, b.Y+b.H-2, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, hint, b.W-4))
 }
 
 // reasons are the lines that say in full why hosts see less.
@@ -172,7 +173,7 @@ func (p *agentsPanel) reasons(v *View, w float64) []string {
 		if n := len(hosts[why]) - 1; n > 0 {
 			who += fmt.Sprintf(" and %s", plural(n, "other host"))
 		}
-		p.why = append(p.why, v.canvas.wrap(typeface.Regular, 12.5, who+" sees less: "+why, w-barWidth-8, 6)...)
+		p.why = append(p.why, v.canvas.Wrap(typeface.Regular, 12.5, who+" sees less: "+why, w-barWidth-8, 6)...)
 	}
 	return p.why
 }

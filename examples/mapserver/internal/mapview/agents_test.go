@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 func hosts(n int) *live.State {
@@ -58,7 +59,7 @@ func TestAgentsPanel(t *testing.T) {
 		in := mouse(x+90, y)
 		in.Held = true
 		assert.Empty(t, v.Update(noon, in, st))
-		assert.Empty(t, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
+		assert.Empty(t, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []ui.Key{ui.KeyEscape}}, st))
 		assert.NotContains(t, texts(&v), "capture")
 	}
 }
@@ -82,7 +83,7 @@ func TestManyAgents(t *testing.T) {
 	}
 	assert.Contains(t, texts(&v), "host001\n")
 	assert.NotContains(t, texts(&v), "host499\n")
-	v.Update(noon, press(KeyEnd), st)
+	v.Update(noon, press(ui.KeyEnd), st)
 	assert.Contains(t, texts(&v), "host499\n")
 	// In windows of any size all stays in the panel, and there may be no host.
 	for _, size := range []image.Point{{200, 100}, {3840, 2160}, {500, 700}} {
@@ -99,10 +100,10 @@ func within(t *testing.T, v *View) {
 	s := v.Scene()
 	for _, i := range s.Items {
 		x0, y0, x1, y1 := i.Box()
-		if i.Shape == Text {
-			x0, y0, x1, y1 = i.X, i.Y-i.Size, i.X+float32(v.canvas.width(i.Font, float64(i.Size)/v.in.Scale, i.Text)*v.in.Scale), i.Y
+		if i.Shape == ui.Text {
+			x0, y0, x1, y1 = i.X, i.Y-i.Size, i.X+float32(v.canvas.Width(i.Font, float64(i.Size)/v.in.Scale, i.Text)*v.in.Scale), i.Y
 		}
-		if i.Shape == Rect || i.Shape == Frame || i.Shape == Text {
+		if i.Shape == ui.Rect || i.Shape == ui.Frame || i.Shape == ui.Text {
 			assert.True(t, x0 >= -1 && y0 >= -20 && x1 <= float32(s.Size.X)+1 && y1 <= float32(s.Size.Y)+1, "%v: %+v", s.Size, i)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -19,7 +20,7 @@ import (
 func plotted(t *testing.T, size image.Point, places ...geoip.Place) (v *View, in Input, st *live.State) {
 	t.Helper()
 	v, st = &View{}, state()
-	in = press('q', Ctrl|KeyEnter)
+	in = press('q', ui.Ctrl|ui.KeyEnter)
 	in.Size = size
 	e := v.Update(noon, in, st)
 	q := e[len(e)-1].(RunQuery)
@@ -68,13 +69,13 @@ func TestPlotsShowBesideSQL(t *testing.T) {
 			assert.Equal(t, tt.small, p.aside.small)
 			n := 0
 			for _, i := range v.Scene().Items {
-				if i.Shape == Triangle && i.W == 0 {
+				if i.Shape == ui.Triangle && i.W == 0 {
 					n++
-					assert.False(t, p.box.contains(float64(i.X), float64(i.Y)))
+					assert.False(t, p.box.Contains(float64(i.X), float64(i.Y)))
 				}
 			}
 			assert.Equal(t, len(tt.places), n)
-			assert.False(t, p.box.overlaps(v.bar.box), "%v %v", p.box, v.bar.box)
+			assert.False(t, p.box.Overlaps(v.bar.box), "%v %v", p.box, v.bar.box)
 			// It comes back by itself when they go.
 			v.Update(noon.Add(plotTime), in, st)
 			assert.Nil(t, p.aside)
@@ -84,7 +85,7 @@ func TestPlotsShowBesideSQL(t *testing.T) {
 	}
 	// Or when one asks for it, while they stay.
 	v, in, st := plotted(t, image.Pt(1000, 500), world...)
-	in.Keys = []Key{'h', 'x', KeyEscape}
+	in.Keys = []ui.Key{'h', 'x', ui.KeyEscape}
 	assert.Equal(t, []Effect{ShowHistory{On: true}}, v.Update(noon, in, st), "keys are the map's")
 	at(t, v, "Clear")
 	assert.NotEmpty(t, v.plots.list)
@@ -103,7 +104,7 @@ func TestPlotsShowBesideSQL(t *testing.T) {
 	x, y = at(t, v, "Plot on map")
 	v.Update(noon, click(x, y), st)
 	assert.False(t, p.full)
-	in.Keys = []Key{KeyEnter}
+	in.Keys = []ui.Key{ui.KeyEnter}
 	v.Update(noon, in, st)
 	assert.True(t, p.full)
 	// One that covers nothing stays.

@@ -53,7 +53,7 @@ func TestWheelZoomsToThePointer(t *testing.T) {
 			// At the northern and southern edge the map stays in the window.
 			c := v.camera
 			c.keep(v.size)
-			h := v.size.h / 2 / v.world.Zoom
+			h := v.size.H / 2 / v.world.Zoom
 			if c.y > northEdge+h+1e-6 && c.y < southEdge-h-1e-6 {
 				require.InDelta(t, lat, lat2, 1e-6)
 			}
@@ -83,7 +83,7 @@ func TestZoomHasLimits(t *testing.T) {
 	assert.Equal(t, worldmap.Fit(image.Pt(1000, 500)), v.Scene().View)
 	// The wheel over a panel is the panel's.
 	panel := v.taken[len(v.taken)-1]
-	v.Update(noon, wheel(panel.x+panel.w/2, panel.y+panel.h/2, 3), st)
+	v.Update(noon, wheel(panel.X+panel.W/2, panel.Y+panel.H/2, 3), st)
 	assert.Equal(t, worldmap.Fit(image.Pt(1000, 500)), v.Scene().View)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/hilbert"
 )
 
@@ -84,7 +85,7 @@ func (p *curvePanel) title(v *View) string {
 }
 
 func (*curvePanel) size(v *View) (w, h float64) {
-	side := min(v.size.w-2*panelAir-16, v.size.h-titleHeight-curveFoot-panelAir-8, 768)
+	side := min(v.size.W-2*panelAir-16, v.size.H-titleHeight-curveFoot-panelAir-8, 768)
 	return side, side + curveFoot
 }
 
@@ -109,7 +110,7 @@ func (p *curvePanel) keep() {
 	p.x, p.y = min(max(p.x, 0), most), min(max(p.y, 0), most)
 }
 
-func (p *curvePanel) key(_ *View, k Key) bool {
+func (p *curvePanel) key(_ *View, k ui.Key) bool {
 	switch k {
 	case '0':
 		if p.zoom <= 1 {
@@ -120,9 +121,9 @@ func (p *curvePanel) key(_ *View, k Key) bool {
 		p.zoomAt(0.5, 0.5, 1, 2)
 	case '-':
 		p.zoomAt(0.5, 0.5, 1, 0.5)
-	case KeyLeft, KeyRight, KeyUp, KeyDown:
+	case ui.KeyLeft, ui.KeyRight, ui.KeyUp, ui.KeyDown:
 		step := curveSide / max(p.zoom, 1) / 8
-		by := map[Key][2]float64{KeyLeft: {-step, 0}, KeyRight: {step, 0}, KeyUp: {0, -step}, KeyDown: {0, step}}[k]
+		by := map[ui.Key][2]float64{ui.KeyLeft: {-step, 0}, ui.KeyRight: {step, 0}, ui.KeyUp: {0, -step}, ui.KeyDown: {0, step}}[k]
 		p.x, p.y = p.x+by[0], p.y+by[1]
 		p.keep()
 	default:
@@ -131,28 +132,28 @@ func (p *curvePanel) key(_ *View, k Key) bool {
 	return true
 }
 
-func (p *curvePanel) show(v *View, b box) {
+func (p *curvePanel) show(v *View, b ui.Box) {
 	c, t := &v.canvas, v.theme
 	// A whole number of the screen's pixels, as the picture has.
-	pixels := int(min(b.w, b.h-curveFoot) * c.scale)
+	pixels := int(min(b.W, b.H-curveFoot) * c.Scale)
 	if pixels < 16 {
 		return
 	}
-	side := float64(pixels) / c.scale
-	left := b.x + max(b.w-side, 0)/2
-	sq := box{math.Round(left*c.scale) / c.scale, math.Round(b.y*c.scale) / c.scale, side, side}
+	side := float64(pixels) / c.Scale
+	left := b.X + max(b.W-side, 0)/2
+	sq := ui.At(math.Round(left*c.Scale)/c.Scale, math.Round(b.Y*c.Scale)/c.Scale, side, side)
 	mx, my := v.cursor()
-	mx, my = mx-sq.x, my-sq.y
+	mx, my = mx-sq.X, my-sq.Y
 	hot := v.hot(sq)
 	if hot && v.in.Wheel != 0 {
 		p.zoomAt(mx, my, side, math.Pow(1.5, min(max(v.in.Wheel, -4), 4)))
 	}
 	p.drag(v, sq, mx, my)
 	p.paintGround(v, pixels)
-	c.picture(sq.x, sq.y, p.img)
+	c.Picture(sq.X, sq.Y, p.img)
 	p.drawGrid(v, sq)
 	near := p.drawDots(v, sq, mx, my, hot)
-	c.frame(sq, 0, 1, t.edge)
+	c.Frame(sq, 0, 1, t.Edge)
 
 	s := p.scale(side)
 	point := image.Pt(int(p.x+mx/s), int(p.y+my/s))
@@ -167,15 +168,15 @@ func (p *curvePanel) show(v *View, b box) {
 		}
 	}
 	for i, l := range lines {
-		col := t.text
+		col := t.Text
 		if !hot {
-			col = t.dim
+			col = t.Dim
 		}
-		c.text(sq.x, sq.y+side+17+float64(i)*17, typeface.Regular, 12, col, c.elide(typeface.Regular, 12, l, b.x+b.w-sq.x))
+		c.Text(sq.X, sq.Y+side+17+float64(i)*17, typeface.Regular, 12, col, c.Elide(typeface.Regular, 12, l, b.X+b.W-sq.X))
 	}
 }
 
-func (p *curvePanel) drag(v *View, sq box, mx, my float64) {
+func (p *curvePanel) drag(v *View, sq ui.Box, mx, my float64) {
 	if !v.in.Held && !v.in.MiddleHeld {
 		p.dragged = false
 		return
@@ -187,7 +188,7 @@ func (p *curvePanel) drag(v *View, sq box, mx, my float64) {
 		}
 		return
 	}
-	s := p.scale(sq.w)
+	s := p.scale(sq.W)
 	p.x, p.y = p.x-(mx-p.from[0])/s, p.y-(my-p.from[1])/s
 	p.from = [2]float64{mx, my}
 	p.keep()
@@ -218,7 +219,7 @@ func (p *curvePanel) paintGround(v *View, side int) {
 		}
 	}
 	if k.n > 0 {
-		p.paintAddrs(v.st.Addrs, s, v.theme.text)
+		p.paintAddrs(v.st.Addrs, s, v.theme.Text)
 	}
 }
 
@@ -260,29 +261,29 @@ func octetColors(light bool) (list [256]color.NRGBA) {
 
 // drawGrid draws the borders and names of the blocks of 8, 16 and 24 bits that are large
 // enough.
-func (p *curvePanel) drawGrid(v *View, sq box) {
+func (p *curvePanel) drawGrid(v *View, sq ui.Box) {
 	c, t := &v.canvas, v.theme
-	s := p.scale(sq.w)
+	s := p.scale(sq.W)
 	for _, bits := range [...]int{8, 16, 24} {
 		unit := 1 << (16 - bits/2) // points along a side
 		cell := float64(unit) * s
 		if cell < 20 {
 			return
 		}
-		edge := fade(t.text, 0.18)
-		for n := int(p.x)/unit + 1; float64(n*unit) < p.x+sq.w/s && n*unit < curveSide; n++ {
-			c.rect(box{sq.x + (float64(n*unit)-p.x)*s, sq.y, 1 / c.scale, sq.h}, 0, edge)
+		edge := ui.Fade(t.Text, 0.18)
+		for n := int(p.x)/unit + 1; float64(n*unit) < p.x+sq.W/s && n*unit < curveSide; n++ {
+			c.Rect(ui.At(sq.X+(float64(n*unit)-p.x)*s, sq.Y, 1/c.Scale, sq.H), 0, edge)
 		}
-		for n := int(p.y)/unit + 1; float64(n*unit) < p.y+sq.h/s && n*unit < curveSide; n++ {
-			c.rect(box{sq.x, sq.y + (float64(n*unit)-p.y)*s, sq.w, 1 / c.scale}, 0, edge)
+		for n := int(p.y)/unit + 1; float64(n*unit) < p.y+sq.H/s && n*unit < curveSide; n++ {
+			c.Rect(ui.At(sq.X, sq.Y+(float64(n*unit)-p.y)*s, sq.W, 1/c.Scale), 0, edge)
 		}
 		// Names of the finest blocks that have room for them.
 		if bits < 24 && cell/16 >= leastNamed || bits > 8 && cell < leastNamed {
 			continue
 		}
-		for gy := int(p.y) / unit; gy*unit < curveSide && float64(gy*unit) < p.y+sq.h/s; gy++ {
-			for gx := int(p.x) / unit; gx*unit < curveSide && float64(gx*unit) < p.x+sq.w/s; gx++ {
-				at := box{sq.x + (float64(gx*unit)-p.x)*s, sq.y + (float64(gy*unit)-p.y)*s, cell, cell}
+		for gy := int(p.y) / unit; gy*unit < curveSide && float64(gy*unit) < p.y+sq.H/s; gy++ {
+			for gx := int(p.x) / unit; gx*unit < curveSide && float64(gx*unit) < p.x+sq.W/s; gx++ {
+				at := ui.At(sq.X+(float64(gx*unit)-p.x)*s, sq.Y+(float64(gy*unit)-p.y)*s, cell, cell)
 				p.drawName(v, sq, at, curve.Distance(image.Pt(gx*unit, gy*unit)), bits)
 			}
 		}
@@ -290,20 +291,20 @@ func (p *curvePanel) drawGrid(v *View, sq box) {
 }
 
 // drawName writes the name of a block into its square, as far as it is in view.
-func (p *curvePanel) drawName(v *View, sq, at box, addr uint32, bits int) {
+func (p *curvePanel) drawName(v *View, sq, at ui.Box, addr uint32, bits int) {
 	c, t := &v.canvas, v.theme
 	name := strconv.Itoa(int(addr >> 24))
 	for shift := 16; shift >= 32-bits; shift -= 8 {
 		name += "." + strconv.Itoa(int(addr>>shift&255))
 	}
-	x, y := max(at.x, sq.x)+3, max(at.y, sq.y)+11
-	right, low := min(at.x+at.w, sq.x+sq.w)-2, min(at.y+at.h, sq.y+sq.h)-3
-	if c.width(typeface.Regular, 10, name) > right-x || y > low {
+	x, y := max(at.X, sq.X)+3, max(at.Y, sq.Y)+11
+	right, low := min(at.X+at.W, sq.X+sq.W)-2, min(at.Y+at.H, sq.Y+sq.H)-3
+	if c.Width(typeface.Regular, 10, name) > right-x || y > low {
 		return
 	}
-	c.text(x, y, typeface.Regular, 10, fade(t.text, 0.8), name)
-	if at.w > 44 && y+12 < low {
-		c.text(x, y+12, typeface.Regular, 10, fade(t.text, 0.62), c.elide(typeface.Regular, 10, blocks[addr>>24], right-x))
+	c.Text(x, y, typeface.Regular, 10, ui.Fade(t.Text, 0.8), name)
+	if at.W > 44 && y+12 < low {
+		c.Text(x, y+12, typeface.Regular, 10, ui.Fade(t.Text, 0.62), c.Elide(typeface.Regular, 10, blocks[addr>>24], right-x))
 	}
 }
 
@@ -317,9 +318,9 @@ func ipv4(a netip.Addr) (uint32, bool) {
 }
 
 // drawDots draws the live connections, and returns that under the mouse.
-func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *live.Conn) {
+func (p *curvePanel) drawDots(v *View, sq ui.Box, mx, my float64, hot bool) (near *live.Conn) {
 	c := &v.canvas
-	s := p.scale(sq.w)
+	s := p.scale(sq.W)
 	if p.dots == nil {
 		p.dots = make(map[[2]int32]bool)
 	}
@@ -332,7 +333,7 @@ func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *
 		}
 		at := curve.Point(addr)
 		x, y := (float64(at.X)+0.5-p.x)*s, (float64(at.Y)+0.5-p.y)*s
-		if x < 0 || y < 0 || x > sq.w || y > sq.h {
+		if x < 0 || y < 0 || x > sq.W || y > sq.H {
 			continue
 		}
 		if d := math.Hypot(x-mx, y-my); hot && d < reach {
@@ -344,8 +345,8 @@ func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *
 		}
 		p.dots[spot] = true
 		_, col := v.ruleOf(conn)
-		c.disc(sq.x+x, sq.y+y, 4, v.theme.rim)
-		c.disc(sq.x+x, sq.y+y, 3, col)
+		c.Disc(sq.X+x, sq.Y+y, 4, v.theme.Rim)
+		c.Disc(sq.X+x, sq.Y+y, 3, col)
 	}
 	return near
 }

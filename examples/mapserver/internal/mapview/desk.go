@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -25,19 +26,19 @@ type body interface {
 	// size returns how large the panel wants to be inside, as long as the user
 	// has not said.
 	size(v *View) (w, h float64)
-	show(v *View, b box)
+	show(v *View, b ui.Box)
 	// key takes in a key and reports whether it means something to the panel.
-	key(v *View, k Key) bool
+	key(v *View, k ui.Key) bool
 }
 
 // A panel is a window in the window.
 type panel struct {
 	body
-	box    box
+	box    ui.Box
 	placed bool   // has a place
 	sized  bool   // has a size of the user's
 	full   bool   // is as large as the window
-	before box    // it was
+	before ui.Box // it was
 	aside  *aside // it makes way for what is on the map
 }
 
@@ -71,7 +72,7 @@ func (v *View) open(b body) {
 	if p == nil {
 		p = &panel{}
 		if at, ok := v.Panels[b.name()]; ok {
-			p.box, p.placed, p.sized = box{at[0], at[1], at[2], at[3]}, true, true
+			p.box, p.placed, p.sized = ui.At(at[0], at[1], at[2], at[3]), true, true
 		}
 	}
 	if c, ok := p.body.(closer); ok && p.body != b {
@@ -122,7 +123,7 @@ func (v *View) closePanel(p *panel) {
 // at returns the front panel at a point, or nil.
 func (d *desk) at(x, y float64) *panel {
 	for i := len(d.panels) - 1; i >= 0; i-- {
-		if d.panels[i].box.contains(x, y) {
+		if d.panels[i].box.Contains(x, y) {
 			return d.panels[i]
 		}
 	}
@@ -151,11 +152,11 @@ func (d *desk) mouse(v *View) {
 		d.raise(p)
 		d.held = true
 		switch b := p.box; {
-		case p.full, p.aside != nil && p.aside.small && y >= b.y+titleHeight:
-		case x > b.x+b.w-gripReach && y > b.y+b.h-gripReach:
-			d.resize, d.grab = true, [2]float64{b.x + b.w - x, b.y + b.h - y}
-		case y < b.y+titleHeight && !closeBox(b).contains(x, y) && !fullBox(b).contains(x, y):
-			d.move, d.grab = true, [2]float64{x - b.x, y - b.y}
+		case p.full, p.aside != nil && p.aside.small && y >= b.Y+titleHeight:
+		case x > b.X+b.W-gripReach && y > b.Y+b.H-gripReach:
+			d.resize, d.grab = true, [2]float64{b.X + b.W - x, b.Y + b.H - y}
+		case y < b.Y+titleHeight && !closeBox(b).Contains(x, y) && !fullBox(b).Contains(x, y):
+			d.move, d.grab = true, [2]float64{x - b.X, y - b.Y}
 		}
 	}
 	if p == nil {
@@ -166,31 +167,31 @@ func (d *desk) mouse(v *View) {
 	}
 	switch {
 	case d.move:
-		p.box.x, p.box.y = x-d.grab[0], y-d.grab[1]
+		p.box.X, p.box.Y = x-d.grab[0], y-d.grab[1]
 	case d.resize:
 		p.sized = true
-		p.box.w = min(max(x+d.grab[0]-p.box.x, leastWidth), v.size.w-4-p.box.x)
-		p.box.h = min(max(y+d.grab[1]-p.box.y, leastHeight), v.size.h-4-p.box.y)
+		p.box.W = min(max(x+d.grab[0]-p.box.X, leastWidth), v.size.W-4-p.box.X)
+		p.box.H = min(max(y+d.grab[1]-p.box.Y, leastHeight), v.size.H-4-p.box.Y)
 	default:
 		return
 	}
-	p.box = p.box.clamp(v.size)
+	p.box = p.box.Clamp(v.size)
 	if p.sized {
 		places := maps.Clone(v.Panels)
 		if places == nil {
 			places = make(map[string][4]float64)
 		}
-		places[p.name()] = [4]float64{p.box.x, p.box.y, p.box.w, p.box.h}
+		places[p.name()] = [4]float64{p.box.X, p.box.Y, p.box.W, p.box.H}
 		v.Panels = places
 	}
 }
 
-func closeBox(b box) box { return box{b.x + b.w - 31, b.y + 5, 24, 24} }
-func fullBox(b box) box  { return box{b.x + b.w - 57, b.y + 5, 24, 24} }
+func closeBox(b ui.Box) ui.Box { return ui.At(b.X+b.W-31, b.Y+5, 24, 24) }
+func fullBox(b ui.Box) ui.Box  { return ui.At(b.X+b.W-57, b.Y+5, 24, 24) }
 
 // An aside is how a panel was before it made way.
 type aside struct {
-	box   box
+	box   ui.Box
 	full  bool
 	small bool // it is but a strip of buttons for now
 }
@@ -207,9 +208,9 @@ const stripWidth, stripHeight = 310, titleHeight + 26 + panelAir
 // makeWay moves a panel off points of the map, or makes it a strip if it covers some
 // wherever it is.
 func (v *View) makeWay(p *panel, points [][2]float64) {
-	covers := func(b box) (n float64) {
+	covers := func(b ui.Box) (n float64) {
 		for _, q := range points {
-			if b.grow(plotRadius).contains(q[0], q[1]) {
+			if b.Grow(plotRadius).Contains(q[0], q[1]) {
 				n++
 			}
 		}
@@ -221,18 +222,18 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 	}
 	old := aside{box: p.box, full: p.full}
 	upper := v.edge + 6
-	if b := v.bar.box; b.w > 0 {
-		upper = max(upper, b.y+b.h+6)
+	if b := v.bar.box; b.W > 0 {
+		upper = max(upper, b.Y+b.H+6)
 	}
 	// place puts a box of a size where it covers least.
-	place := func(w, h float64) (best box, least float64) {
+	place := func(w, h float64) (best ui.Box, least float64) {
 		least = math.Inf(1)
-		low, right := max(v.size.h-34-h-upper, 0), max(v.size.w-16-w, 0)
+		low, right := max(v.size.H-34-h-upper, 0), max(v.size.W-16-w, 0)
 		const steps = 10
 		try := func(x, y float64) {
-			b := box{8 + right*x/steps, upper + low*y/steps, w, h}.clamp(v.size.grow(-4))
+			b := ui.At(8+right*x/steps, upper+low*y/steps, w, h).Clamp(v.size.Grow(-4))
 			n := covers(b)
-			if b.overlaps(v.legend.box) {
+			if b.Overlaps(v.legend.box) {
 				n += 0.5 // rather that than a place
 			}
 			if n < least {
@@ -250,9 +251,9 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 		}
 		return best, least
 	}
-	b, n := place(p.box.w, p.box.h)
+	b, n := place(p.box.W, p.box.H)
 	if p.full || n > 0 {
-		b, _ = place(min(stripWidth, v.size.w-16), stripHeight)
+		b, _ = place(min(stripWidth, v.size.W-16), stripHeight)
 		old.small = true
 	}
 	p.box, p.full, p.aside = b, false, &old
@@ -272,12 +273,12 @@ func (v *View) fill(p *panel) {
 
 // layout gives panels their place and size.
 func (v *View) layout(p *panel) {
-	room := v.size.grow(-4)
+	room := v.size.Grow(-4)
 	if p.aside != nil && len(v.plots.list) == 0 {
 		p.back()
 	}
 	if p.aside != nil {
-		p.box = p.box.clamp(room)
+		p.box = p.box.Clamp(room)
 		return
 	}
 	if p.full {
@@ -286,21 +287,21 @@ func (v *View) layout(p *panel) {
 	}
 	if !p.sized {
 		w, h := p.size(v)
-		p.box.w, p.box.h = w+2*panelAir, h+titleHeight+panelAir
+		p.box.W, p.box.H = w+2*panelAir, h+titleHeight+panelAir
 	}
 	// Also if what was remembered is no number.
-	p.box.w, p.box.h = min(max(p.box.w, leastWidth), room.w), min(max(p.box.h, leastHeight), room.h)
+	p.box.W, p.box.H = min(max(p.box.W, leastWidth), room.W), min(max(p.box.H, leastHeight), room.H)
 	if !p.placed {
-		p.box.x, p.box.y = (v.size.w-p.box.w)/2, (v.size.h-p.box.h)/2
+		p.box.X, p.box.Y = (v.size.W-p.box.W)/2, (v.size.H-p.box.H)/2
 		// Not just over another one.
 		for _, o := range v.desk.panels {
-			if o != p && o.placed && o.box.x == p.box.x {
-				p.box.x, p.box.y = o.box.x+24, o.box.y+24
+			if o != p && o.placed && o.box.X == p.box.X {
+				p.box.X, p.box.Y = o.box.X+24, o.box.Y+24
 			}
 		}
 		p.placed = true
 	}
-	p.box = p.box.clamp(room)
+	p.box = p.box.Clamp(room)
 }
 
 func (v *View) drawPanels() {
@@ -310,45 +311,45 @@ func (v *View) drawPanels() {
 		b := p.box
 		v.taken = append(v.taken, b)
 		d.shown = p
-		c.rect(b, 6, opaque(t.panel)) // text below would show through text
-		c.frame(b, 6, 1, t.edge)
-		title := t.dim
+		c.Rect(b, 6, ui.Opaque(t.Panel)) // text below would show through text
+		c.Frame(b, 6, 1, t.Edge)
+		title := t.Dim
 		if d.focus == p {
-			title = t.text
+			title = t.Text
 		}
-		c.text(b.x+panelAir+2, b.y+22.5, typeface.Bold, 13, title, c.elide(typeface.Bold, 13, p.title(v), b.w-86))
-		inner := box{b.x + panelAir, b.y + titleHeight, b.w - 2*panelAir, b.h - titleHeight - panelAir}
-		if inner.w > 20 && inner.h > 10 {
+		c.Text(b.X+panelAir+2, b.Y+22.5, typeface.Bold, 13, title, c.Elide(typeface.Bold, 13, p.title(v), b.W-86))
+		inner := ui.At(b.X+panelAir, b.Y+titleHeight, b.W-2*panelAir, b.H-titleHeight-panelAir)
+		if inner.W > 20 && inner.H > 10 {
 			p.show(v, inner)
 		}
 		x := closeBox(b)
 		if v.hot(x) {
-			c.rect(x, 4, t.edge)
+			c.Rect(x, 4, t.Edge)
 			if v.in.Press {
 				v.closePanel(p)
 			}
 		}
-		c.cross(x.x+12, x.y+12, 4, 1.4, t.dim)
+		c.Cross(x.X+12, x.Y+12, 4, 1.4, t.Dim)
 		if p.aside != nil {
 			continue
 		}
 		x = fullBox(b)
 		if v.hot(x) {
-			c.rect(x, 4, t.edge)
+			c.Rect(x, 4, t.Edge)
 			if v.in.Press {
 				v.fill(p)
 			}
 		}
-		c.frame(box{x.x + 7.5, x.y + 7.5, 9, 9}, 1, 1.3, t.dim)
+		c.Frame(ui.At(x.X+7.5, x.Y+7.5, 9, 9), 1, 1.3, t.Dim)
 		if p.full {
-			c.frame(box{x.x + 9.5, x.y + 9.5, 5, 5}, 1, 1.1, t.dim)
+			c.Frame(ui.At(x.X+9.5, x.Y+9.5, 5, 5), 1, 1.1, t.Dim)
 		}
 		for i := range 2 {
 			if p.full || p.aside != nil {
 				break
 			}
 			by := float64(4 + 4*i)
-			c.line(b.x+b.w-3-by, b.y+b.h-3, b.x+b.w-3, b.y+b.h-3-by, 1, t.edge)
+			c.Line(b.X+b.W-3-by, b.Y+b.H-3, b.X+b.W-3, b.Y+b.H-3-by, 1, t.Edge)
 		}
 	}
 	d.shown = nil
@@ -356,14 +357,14 @@ func (v *View) drawPanels() {
 
 // hot reports whether the mouse is over a part of what is being drawn: of a
 // panel, or of the map.
-func (v *View) hot(b box) bool {
+func (v *View) hot(b ui.Box) bool {
 	d := &v.desk
 	x, y := v.cursor()
-	return v.in.Inside && d.over == d.shown && !d.move && !d.resize && b.contains(x, y)
+	return v.in.Inside && d.over == d.shown && !d.move && !d.resize && b.Contains(x, y)
 }
 
 // clicked reports whether a part of what is being drawn is pressed.
-func (v *View) clicked(b box) bool { return v.in.Press && v.hot(b) }
+func (v *View) clicked(b ui.Box) bool { return v.in.Press && v.hot(b) }
 
 // focused reports whether keys go to what is being drawn.
 func (v *View) focused() bool { return v.desk.shown != nil && v.desk.focus == v.desk.shown }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // drag presses the left button at one point, moves to another and lets go.
@@ -24,7 +26,7 @@ func drag(v *View, from, to image.Point) []Effect {
 	return append(e, v.Update(noon, in, st)...)
 }
 
-func corner(p *panel) image.Point { return image.Pt(int(p.box.x+p.box.w-4), int(p.box.y+p.box.h-4)) }
+func corner(p *panel) image.Point { return image.Pt(int(p.box.X+p.box.W-4), int(p.box.Y+p.box.H-4)) }
 
 func TestPanelsMoveAndResize(t *testing.T) {
 	var v View
@@ -34,24 +36,24 @@ func TestPanelsMoveAndResize(t *testing.T) {
 	before := p.box
 	x, y := at(t, &v, "3 hosts")
 	assert.Empty(t, drag(&v, image.Pt(int(x), int(y)), image.Pt(int(x)+50, int(y)+40)), "the window does not move")
-	assert.Equal(t, box{before.x + 50, before.y + 40, before.w, before.h}, p.box)
+	assert.Equal(t, ui.At(before.X+50, before.Y+40, before.W, before.H), p.box)
 	assert.Empty(t, v.Panels, "its size is its own")
 
 	drag(&v, corner(p), corner(p).Add(image.Pt(-200, 60)))
-	assert.Equal(t, before.w-200, p.box.w)
-	assert.Equal(t, before.h+60, p.box.h)
-	assert.Equal(t, [4]float64{p.box.x, p.box.y, p.box.w, p.box.h}, v.Panels["hosts"])
+	assert.Equal(t, before.W-200, p.box.W)
+	assert.Equal(t, before.H+60, p.box.H)
+	assert.Equal(t, [4]float64{p.box.X, p.box.Y, p.box.W, p.box.H}, v.Panels["hosts"])
 	// Not out of the window, and not to nothing.
 	drag(&v, corner(p), image.Pt(5000, 5000))
-	assert.LessOrEqual(t, p.box.x+p.box.w, 1000.0)
-	assert.LessOrEqual(t, p.box.y+p.box.h, 500.0)
+	assert.LessOrEqual(t, p.box.X+p.box.W, 1000.0)
+	assert.LessOrEqual(t, p.box.Y+p.box.H, 500.0)
 	drag(&v, corner(p), image.Pt(0, 0))
-	assert.Equal(t, float64(leastWidth), p.box.w)
-	assert.Equal(t, float64(leastHeight), p.box.h)
-	x, y = p.box.x+20, p.box.y+10
+	assert.Equal(t, float64(leastWidth), p.box.W)
+	assert.Equal(t, float64(leastHeight), p.box.H)
+	x, y = p.box.X+20, p.box.Y+10
 	drag(&v, image.Pt(int(x), int(y)), image.Pt(-3000, -3000))
-	assert.GreaterOrEqual(t, p.box.x, 0.0)
-	assert.GreaterOrEqual(t, p.box.y, 0.0)
+	assert.GreaterOrEqual(t, p.box.X, 0.0)
+	assert.GreaterOrEqual(t, p.box.Y, 0.0)
 	within(t, &v)
 	// It comes back where and as it was.
 	was := p.box
@@ -71,18 +73,18 @@ func TestSeveralPanels(t *testing.T) {
 	assert.Same(t, retention, v.desk.focus)
 	assert.NotEqual(t, hosts.box, retention.box)
 	// A press on one brings it to the front, and keys go to it.
-	x, y := hosts.box.x+30, hosts.box.y+8
-	require.False(t, retention.box.contains(x, y))
+	x, y := hosts.box.X+30, hosts.box.Y+8
+	require.False(t, retention.box.Contains(x, y))
 	v.Update(noon, click(x, y), st)
 	assert.Same(t, hosts, v.desk.focus)
 	assert.Same(t, hosts, v.desk.panels[1])
 	assert.Empty(t, v.Update(noon, frame("1"), st), "1 is the other's")
 	// Esc closes the front one, then the other, then asks to quit.
 	v.Update(noon, frame(""), st)
-	assert.Empty(t, v.Update(noon, press(KeyEscape), st))
+	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st))
 	assert.Nil(t, v.desk.find("hosts"))
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(KeyEscape), st))
-	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(KeyEscape), st))
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(ui.KeyEscape), st))
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), st))
 }
 
 func TestPanelsClose(t *testing.T) {
@@ -90,7 +92,7 @@ func TestPanelsClose(t *testing.T) {
 	st := kept()
 	v.Update(noon, frame("p"), st)
 	b := closeBox(v.desk.find("retention").box)
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.x+10, b.y+10), st))
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.X+10, b.Y+10), st))
 	assert.Nil(t, v.desk.find("retention"))
 	assert.NotContains(t, texts(&v), "How much history", "at once")
 }
@@ -99,7 +101,7 @@ func TestFocusIsWhereOnePointed(t *testing.T) {
 	var v View
 	st := hosts(50)
 	v.Update(noon, frame("i"), st)
-	in := press(KeyDown)
+	in := press(ui.KeyDown)
 	in.Arrows = image.Pt(0, 1)
 	v.Update(noon, in, st)
 	assert.Equal(t, 1, v.agents.top)
@@ -114,10 +116,10 @@ func TestFocusIsWhereOnePointed(t *testing.T) {
 
 func TestRepeatedKeysOnlyType(t *testing.T) {
 	var v View
-	v.Update(noon, press('t'|Repeat), state())
+	v.Update(noon, press('t'|ui.Repeat), state())
 	assert.False(t, v.Labels)
 	v.Update(noon, frame("/"), state())
-	v.Update(noon, press('t'|Repeat, 't'|Repeat), state())
+	v.Update(noon, press('t'|ui.Repeat, 't'|ui.Repeat), state())
 	assert.Equal(t, "tt", v.filter.text)
 }
 
@@ -143,29 +145,29 @@ func TestTextSize(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	size := func() float32 {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Text {
+			if i.Shape == ui.Text {
 				return i.Size
 			}
 		}
 		return 0
 	}
 	before := size()
-	v.Update(noon, press(Ctrl|'+'), st)
+	v.Update(noon, press(ui.Ctrl|'+'), st)
 	assert.Greater(t, size(), before, "at once")
 	for range 40 {
-		v.Update(noon, press(Ctrl|'+'), st)
+		v.Update(noon, press(ui.Ctrl|'+'), st)
 	}
 	assert.EqualValues(t, mostText, v.TextSize)
 	within(t, &v)
 	for range 40 {
-		v.Update(noon, press(Ctrl|'-'), st)
+		v.Update(noon, press(ui.Ctrl|'-'), st)
 	}
 	assert.InDelta(t, leastText, v.TextSize, 1e-9)
-	v.Update(noon, press(Ctrl|'0'), st)
+	v.Update(noon, press(ui.Ctrl|'0'), st)
 	v.Update(noon, frame(""), st)
 	assert.Equal(t, before, size())
 	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
-	v.Update(noon, press(Ctrl|'+'), st)
+	v.Update(noon, press(ui.Ctrl|'+'), st)
 	x2, y2 := v.Scene().View.Pixel(paris.Lat, paris.Lon)
 	assert.InDelta(t, x, x2, 1, "the map stays")
 	assert.InDelta(t, y, y2, 1)
@@ -197,19 +199,19 @@ func TestTheme(t *testing.T) {
 func TestContrast(t *testing.T) {
 	for name, th := range map[string]theme{"dark": dark, "light": light} {
 		for what, pair := range map[string][2]color.NRGBA{
-			"text":      {th.text, th.panel},
-			"dim":       {th.dim, th.panel},
-			"accent":    {th.accent, th.panel},
-			"onAccent":  {th.onAccent, th.accent},
-			"keyword":   {th.keyword, th.alternate},
-			"literal":   {th.literal, th.alternate},
-			"comment":   {th.dim, th.alternate},
-			"wrong":     {th.wrong, th.panel},
-			"chosen":    {th.text, th.chosen},
-			"alternate": {th.text, th.alternate},
-			"edge":      {th.text, th.edge},
+			"text":      {th.Text, th.Panel},
+			"dim":       {th.Dim, th.Panel},
+			"accent":    {th.Accent, th.Panel},
+			"onAccent":  {th.OnAccent, th.Accent},
+			"keyword":   {th.Keyword, th.Alternate},
+			"literal":   {th.Literal, th.Alternate},
+			"comment":   {th.Dim, th.Alternate},
+			"wrong":     {th.Wrong, th.Panel},
+			"chosen":    {th.Text, th.Chosen},
+			"alternate": {th.Text, th.Alternate},
+			"edge":      {th.Text, th.Edge},
 		} {
-			assert.GreaterOrEqual(t, contrast(pair[0], pair[1]), 4.5, "%s %s", name, what)
+			assert.GreaterOrEqual(t, ui.Contrast(pair[0], pair[1]), 4.5, "%s %s", name, what)
 		}
 	}
 }
@@ -238,12 +240,12 @@ func TestPanelStaysWhereItIsResized(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
 	p := v.desk.find("hosts")
-	left, top := p.box.x, p.box.y
+	left, top := p.box.X, p.box.Y
 	for range 3 {
 		drag(&v, corner(p), image.Pt(1200, 900))
 	}
-	assert.Equal(t, left, p.box.x)
-	assert.Equal(t, top, p.box.y)
+	assert.Equal(t, left, p.box.X)
+	assert.Equal(t, top, p.box.Y)
 }
 
 // TestTypingGoesWhereOnePointed: a click into a panel ends the typing of the filter.
@@ -253,12 +255,12 @@ func TestTypingGoesWhereOnePointed(t *testing.T) {
 	x, y := at(t, &v, "SELECT")
 	v.Update(noon, click(5, 250), v.st)
 	v.Update(noon, frame("/a"), v.st)
-	assert.Equal(t, []Effect{Paste{}}, v.Update(noon, press(Ctrl|'v'), v.st))
+	assert.Equal(t, []Effect{Paste{}}, v.Update(noon, press(ui.Ctrl|'v'), v.st))
 	v.Update(noon, click(x, y), v.st)
 	v.Update(noon, frame("b"), v.st)
 	assert.Equal(t, "a", v.filter.text)
 	assert.Contains(t, v.sql().editor.text, "b")
 	v.sql().editor.set("AB")
-	v.Update(noon, press(Shift|KeyBackspace), v.st)
+	v.Update(noon, press(ui.Shift|ui.KeyBackspace), v.st)
 	assert.Equal(t, "A", v.sql().editor.text, "Shift is held for capitals")
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -193,17 +194,17 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	return list
 }
 
-func (p *detailsPanel) show(v *View, b box) {
+func (p *detailsPanel) show(v *View, b ui.Box) {
 	p.look(v)
 	c, t := &v.canvas, v.theme
-	y := b.y
+	y := b.Y
 	for _, f := range p.fields(v) {
-		row := box{b.x - 4, y, b.w + 8, detailRow}
-		if row.y+row.h > b.y+b.h-footHeight+6 {
+		row := ui.At(b.X-4, y, b.W+8, detailRow)
+		if row.Y+row.H > b.Y+b.H-footHeight+6 {
 			break
 		}
 		if v.hot(row) {
-			c.rect(row, 4, t.edge)
+			c.Rect(row, 4, t.Edge)
 			if v.in.Press {
 				v.ask(Copy{Text: f[1]})
 			}
@@ -212,15 +213,15 @@ func (p *detailsPanel) show(v *View, b box) {
 		if f[0] == "address" || f[0] == "ports" || f[0] == "local" || f[0] == "coordinates" {
 			font = typeface.Mono
 		}
-		c.text(b.x, y+14, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, f[0], 84))
-		c.text(b.x+92, y+14, font, 12.5, t.text, c.elide(font, 12.5, f[1], b.w-94))
+		c.Text(b.X, y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, f[0], 84))
+		c.Text(b.X+92, y+14, font, 12.5, t.Text, c.Elide(font, 12.5, f[1], b.W-94))
 		y += detailRow
 	}
 	labels := []string{"Whois", "Copy"}
 	if len(p.conns) > 1 {
 		labels = append(labels, "Previous", "Next")
 	}
-	switch pressed, _ := v.buttons(box{b.x, b.y + b.h - 24, b.w, 26}, labels...); pressed {
+	switch pressed, _ := v.buttons(ui.At(b.X, b.Y+b.H-24, b.W, 26), labels...); pressed {
 	case 0:
 		v.openReport(p.conns[p.at])
 	case 1:
@@ -242,15 +243,15 @@ func (p *detailsPanel) copy(v *View) {
 	v.ask(Copy{Text: s})
 }
 
-func (p *detailsPanel) key(v *View, k Key) bool {
+func (p *detailsPanel) key(v *View, k ui.Key) bool {
 	switch k {
-	case KeyEnter:
+	case ui.KeyEnter:
 		v.openReport(p.conns[p.at])
-	case KeyLeft:
+	case ui.KeyLeft:
 		p.turn(v, -1)
-	case KeyRight:
+	case ui.KeyRight:
 		p.turn(v, 1)
-	case Ctrl | 'c', Ctrl | 'a':
+	case ui.Ctrl | 'c', ui.Ctrl | 'a':
 		p.copy(v)
 	default:
 		return false

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -62,7 +63,7 @@ func clip(s string) string {
 func plain(s string) string {
 	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || Key(r).char() != 0 && !unicode.Is(unicode.Bidi_Control, r) {
+		if r == '\n' || r == '\t' || ui.Key(r).Rune() != 0 && !unicode.Is(unicode.Bidi_Control, r) {
 			return r
 		}
 		return -1
@@ -179,83 +180,83 @@ func (e *editor) line(at, by int) int {
 }
 
 // key takes in a key and reports whether it means something to an editor.
-func (e *editor) key(v *View, k Key) bool {
-	extend := k&Shift != 0
-	if plain := k &^ Shift &^ Ctrl; plain == KeyBackspace || plain == KeyDelete {
-		k &^= Shift // held for a capital
+func (e *editor) key(v *View, k ui.Key) bool {
+	extend := k&ui.Shift != 0
+	if plain := k &^ ui.Shift &^ ui.Ctrl; plain == ui.KeyBackspace || plain == ui.KeyDelete {
+		k &^= ui.Shift // held for a capital
 	}
-	ctrl := k&Ctrl != 0
+	ctrl := k&ui.Ctrl != 0
 	to := -1
-	switch plain := k &^ Shift &^ Ctrl; {
-	case k == KeyEnter || k == Shift|KeyEnter:
+	switch plain := k &^ ui.Shift &^ ui.Ctrl; {
+	case k == ui.KeyEnter || k == ui.Shift|ui.KeyEnter:
 		e.insert("\n", true)
-	case k == KeyTab:
+	case k == ui.KeyTab:
 		e.insert("  ", true)
-	case k == KeyBackspace || k == KeyDelete || k == Ctrl|KeyBackspace || k == Ctrl|KeyDelete:
+	case k == ui.KeyBackspace || k == ui.KeyDelete || k == ui.Ctrl|ui.KeyBackspace || k == ui.Ctrl|ui.KeyDelete:
 		if from, end := e.selection(); from == end {
 			switch k {
-			case KeyBackspace:
+			case ui.KeyBackspace:
 				e.mark = e.before(e.at)
-			case KeyDelete:
+			case ui.KeyDelete:
 				e.mark = e.after(e.at)
-			case Ctrl | KeyBackspace:
+			case ui.Ctrl | ui.KeyBackspace:
 				e.mark = e.word(e.at, false)
-			case Ctrl | KeyDelete:
+			case ui.Ctrl | ui.KeyDelete:
 				e.mark = e.word(e.at, true)
 			}
 		}
 		e.insert("", false)
-	case plain == KeyLeft && ctrl:
+	case plain == ui.KeyLeft && ctrl:
 		to = e.word(e.at, false)
-	case plain == KeyRight && ctrl:
+	case plain == ui.KeyRight && ctrl:
 		to = e.word(e.at, true)
-	case plain == KeyLeft:
+	case plain == ui.KeyLeft:
 		if from, end := e.selection(); from != end && !extend {
 			to = from
 		} else {
 			to = e.before(e.at)
 		}
-	case plain == KeyRight:
+	case plain == ui.KeyRight:
 		if from, end := e.selection(); from != end && !extend {
 			to = end
 		} else {
 			to = e.after(e.at)
 		}
-	case plain == KeyUp:
+	case plain == ui.KeyUp:
 		to = e.line(e.at, -1)
-	case plain == KeyDown:
+	case plain == ui.KeyDown:
 		to = e.line(e.at, 1)
-	case plain == KeyPageUp:
+	case plain == ui.KeyPageUp:
 		to = e.line(e.at, -max(e.page-1, 1))
-	case plain == KeyPageDown:
+	case plain == ui.KeyPageDown:
 		to = e.line(e.at, max(e.page-1, 1))
-	case plain == KeyHome && ctrl:
+	case plain == ui.KeyHome && ctrl:
 		to = 0
-	case plain == KeyEnd && ctrl:
+	case plain == ui.KeyEnd && ctrl:
 		to = len(e.text)
-	case plain == KeyHome:
+	case plain == ui.KeyHome:
 		to = e.lineStart(e.at)
-	case plain == KeyEnd:
+	case plain == ui.KeyEnd:
 		to = e.lineEnd(e.at)
-	case k == Ctrl|'a':
+	case k == ui.Ctrl|'a':
 		e.mark, e.at = 0, len(e.text)
-	case k == Ctrl|'c', k == Ctrl|'x':
+	case k == ui.Ctrl|'c', k == ui.Ctrl|'x':
 		from, end := e.selection()
 		if from == end {
 			break
 		}
 		v.ask(Copy{Text: e.text[from:end]})
-		if k == Ctrl|'x' {
+		if k == ui.Ctrl|'x' {
 			e.insert("", false)
 		}
-	case k == Ctrl|'v':
+	case k == ui.Ctrl|'v':
 		v.ask(Paste{})
-	case k == Ctrl|'z':
+	case k == ui.Ctrl|'z':
 		e.restore(&e.undos, &e.redos)
-	case k == Ctrl|'y', k == Ctrl|Shift|'z':
+	case k == ui.Ctrl|'y', k == ui.Ctrl|ui.Shift|'z':
 		e.restore(&e.redos, &e.undos)
-	case k.char() != 0:
-		e.insert(string(k.char()), true)
+	case k.Rune() != 0:
+		e.insert(string(k.Rune()), true)
 	default:
 		return false
 	}
@@ -276,22 +277,22 @@ type span struct {
 }
 
 // show draws the text, with a cursor if keys go to it. wrong is where a mistake is, or negative.
-func (e *editor) show(v *View, b box, focused bool, wrong int) {
+func (e *editor) show(v *View, b ui.Box, focused bool, wrong int) {
 	c, t := &v.canvas, v.theme
-	c.rect(b, 5, t.alternate)
-	edge := t.edge
+	c.Rect(b, 5, t.Alternate)
+	edge := t.Edge
 	if focused {
-		edge = t.dim
+		edge = t.Dim
 	}
-	c.frame(b, 5, 1, edge)
-	in := box{b.x + 8, b.y + 5, b.w - 8, b.h - 8}
-	if in.h < editorRow || in.w < 40 {
+	c.Frame(b, 5, 1, edge)
+	in := ui.At(b.X+8, b.Y+5, b.W-8, b.H-8)
+	if in.H < editorRow || in.W < 40 {
 		return
 	}
-	char := c.width(typeface.Mono, editorSize, "m")
-	fit := max(int((in.w-barWidth-6)/char), 4)
+	char := c.Width(typeface.Mono, editorSize, "m")
+	fit := max(int((in.W-barWidth-6)/char), 4)
 	lines := strings.Split(e.text, "\n")
-	e.page = max(int(in.h/editorRow), 1)
+	e.page = max(int(in.H/editorRow), 1)
 	if e.reveal {
 		e.reveal = false
 		at := strings.Count(e.text[:e.at], "\n")
@@ -306,13 +307,13 @@ func (e *editor) show(v *View, b box, focused bool, wrong int) {
 		e.left = min(e.left, max(longest+1-fit, 0))
 	}
 	n := e.scroller.show(v, in, len(lines), editorRow)
-	e.mouse(v, box{in.x, in.y, in.w - barWidth, in.h}, char, n)
+	e.mouse(v, ui.At(in.X, in.Y, in.W-barWidth, in.H), char, n)
 	spans := colorSQL(e.text, t)
 	start := 0
 	for i, line := range lines {
 		if i >= e.top && i < e.top+n {
-			y := in.y + float64(i-e.top)*editorRow
-			e.showLine(v, in.x, y, char, fit, start, line, spans, focused, wrong)
+			y := in.Y + float64(i-e.top)*editorRow
+			e.showLine(v, in.X, y, char, fit, start, line, spans, focused, wrong)
 		}
 		start += len(line) + 1
 	}
@@ -329,7 +330,7 @@ func (e *editor) showLine(v *View, x, y, char float64, fit, start int, line stri
 			r += char / 2
 		}
 		if r > l {
-			c.rect(box{l, y, r - l, editorRow}, 0, t.chosen)
+			c.Rect(ui.At(l, y, r-l, editorRow), 0, t.Chosen)
 		}
 	}
 	for _, s := range spans {
@@ -347,7 +348,7 @@ func (e *editor) showLine(v *View, x, y, char float64, fit, start int, line stri
 			continue
 		}
 		text = text[:min(len(text), fit-col)]
-		c.text(place(col), y+13.5, typeface.Mono, editorSize, s.color, strings.ReplaceAll(string(text), "\t", " "))
+		c.Text(place(col), y+13.5, typeface.Mono, editorSize, s.color, strings.ReplaceAll(string(text), "\t", " "))
 	}
 	if wrong >= start && wrong <= end {
 		to := wrong
@@ -355,17 +356,17 @@ func (e *editor) showLine(v *View, x, y, char float64, fit, start int, line stri
 			to++
 		}
 		l := place(column(wrong))
-		c.rect(box{l, y + editorRow - 2.5, max(place(column(to))-l, char), 2}, 0, t.wrong)
+		c.Rect(ui.At(l, y+editorRow-2.5, max(place(column(to))-l, char), 2), 0, t.Wrong)
 	}
 	if focused && e.at >= start && e.at <= end {
 		if col := column(e.at); col >= 0 && col <= fit {
-			c.rect(box{place(col) - 0.5, y + 1, 1.5, editorRow - 2}, 0, t.accent)
+			c.Rect(ui.At(place(col)-0.5, y+1, 1.5, editorRow-2), 0, t.Accent)
 		}
 	}
 }
 
 // mouse sets the cursor and selects.
-func (e *editor) mouse(v *View, in box, char float64, rows int) {
+func (e *editor) mouse(v *View, in ui.Box, char float64, rows int) {
 	if !v.in.Held {
 		e.selecting = false
 	}
@@ -374,13 +375,13 @@ func (e *editor) mouse(v *View, in box, char float64, rows int) {
 		return
 	}
 	x, y := v.cursor()
-	row := e.top + max(min(int((y-in.y)/editorRow), rows-1), 0)
+	row := e.top + max(min(int((y-in.Y)/editorRow), rows-1), 0)
 	at := 0
 	for ; row > 0; row-- {
 		at = min(e.lineEnd(at)+1, len(e.text))
 	}
 	end := e.lineEnd(at)
-	for col := int((x-in.x)/char+0.5) + e.left; col > 0 && at < end; col-- {
+	for col := int((x-in.X)/char+0.5) + e.left; col > 0 && at < end; col-- {
 		at = e.after(at)
 	}
 	e.at = at
@@ -409,33 +410,33 @@ var keywords = func() map[string]bool {
 func colorSQL(s string, t *theme) (spans []span) {
 	for i := 0; i < len(s); {
 		from := i
-		col := t.text
+		col := t.Text
 		switch ch := s[i]; {
 		case ch == '\'' || ch == '"' || ch == '`':
-			col = t.literal
+			col = t.Literal
 			for i++; i < len(s) && s[i] != ch; i++ {
 			}
 			i = min(i+1, len(s))
 		case strings.HasPrefix(s[i:], "--"):
-			col = t.dim
+			col = t.Dim
 			for ; i < len(s) && s[i] != '\n'; i++ {
 			}
 		case strings.HasPrefix(s[i:], "/*"):
-			col = t.dim
+			col = t.Dim
 			if n := strings.Index(s[i+2:], "*/"); n >= 0 {
 				i += n + 4
 			} else {
 				i = len(s)
 			}
 		case ch >= '0' && ch <= '9':
-			col = t.literal
+			col = t.Literal
 			for ; i < len(s) && (wordRune(rune(s[i])) || s[i] == '.'); i++ {
 			}
 		case ch == ':' || wordRune(rune(ch)) || ch >= utf8.RuneSelf:
 			for i++; i < len(s) && (wordRune(rune(s[i])) || s[i] >= utf8.RuneSelf); i++ {
 			}
 			if keywords[strings.ToLower(s[from:i])] {
-				col = t.keyword
+				col = t.Keyword
 			}
 		default:
 			for i++; i < len(s) && strings.IndexByte("'\"`-/:", s[i]) < 0 && !wordRune(rune(s[i])) && s[i] < utf8.RuneSelf; i++ {

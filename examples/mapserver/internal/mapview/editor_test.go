@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 func editing(text string) (*View, *editor) {
@@ -22,34 +23,34 @@ func editing(text string) (*View, *editor) {
 
 func TestEditorKeys(t *testing.T) {
 	tests := []struct {
-		keys []Key
+		keys []ui.Key
 		want string // with | for the cursor and [ ] around the selection
 	}{
-		{[]Key{KeyHome, 'x'}, "one two\nx|three"},
-		{[]Key{KeyUp, 'x'}, "one tx|wo\nthree"},
-		{[]Key{KeyLeft, KeyBackspace}, "one two\nthr|e"},
-		{[]Key{KeyLeft, KeyLeft, KeyDelete}, "one two\nthr|e"},
-		{[]Key{Ctrl | KeyHome, KeyEnter}, "\n|one two\nthree"},
-		{[]Key{Ctrl | KeyLeft, Ctrl | KeyLeft, 'x'}, "one x|two\nthree"},
-		{[]Key{Ctrl | KeyHome, Ctrl | KeyRight, 'x'}, "onex| two\nthree"},
-		{[]Key{Ctrl | KeyBackspace}, "one two\n|"},
-		{[]Key{Ctrl | KeyHome, Ctrl | KeyDelete}, "| two\nthree"},
-		{[]Key{Shift | KeyHome}, "one two\n|[three]"},
-		{[]Key{Shift | KeyHome, 'x'}, "one two\nx|"},
-		{[]Key{Shift | KeyUp}, "one t|[wo\nthree]"},
-		{[]Key{Shift | KeyLeft, KeyRight}, "one two\nthree|"},
-		{[]Key{Shift | KeyLeft, Shift | KeyLeft, KeyLeft}, "one two\nthr|ee"},
-		{[]Key{Ctrl | 'a', KeyDelete}, "|"},
-		{[]Key{Ctrl | 'a', KeyDelete, Ctrl | 'z'}, "[one two\nthree|]"},
-		{[]Key{'a', 'b', Ctrl | 'z'}, "one two\nthree|"},
-		{[]Key{'a', 'b', Ctrl | 'z', Ctrl | 'y'}, "one two\nthreeab|"},
-		{[]Key{'a', KeyEnter, 'b', Ctrl | 'z', Ctrl | 'z', Ctrl | Shift | 'z'}, "one two\nthreea\n|"},
-		{[]Key{KeyTab}, "one two\nthree  |"},
-		{[]Key{KeyUp, KeyUp, KeyDown}, "one two\n|three"},
-		{[]Key{Ctrl | KeyHome, KeyDown, KeyDown}, "one two\nthree|"},
-		{[]Key{Shift | Ctrl | KeyHome}, "|[one two\nthree]"},
-		{[]Key{Ctrl | KeyHome, Shift | Ctrl | KeyEnd}, "[one two\nthree|]"},
-		{[]Key{'ß', 'Ω', '漢', KeyBackspace, KeyLeft}, "one two\nthreeß|Ω"},
+		{[]ui.Key{ui.KeyHome, 'x'}, "one two\nx|three"},
+		{[]ui.Key{ui.KeyUp, 'x'}, "one tx|wo\nthree"},
+		{[]ui.Key{ui.KeyLeft, ui.KeyBackspace}, "one two\nthr|e"},
+		{[]ui.Key{ui.KeyLeft, ui.KeyLeft, ui.KeyDelete}, "one two\nthr|e"},
+		{[]ui.Key{ui.Ctrl | ui.KeyHome, ui.KeyEnter}, "\n|one two\nthree"},
+		{[]ui.Key{ui.Ctrl | ui.KeyLeft, ui.Ctrl | ui.KeyLeft, 'x'}, "one x|two\nthree"},
+		{[]ui.Key{ui.Ctrl | ui.KeyHome, ui.Ctrl | ui.KeyRight, 'x'}, "onex| two\nthree"},
+		{[]ui.Key{ui.Ctrl | ui.KeyBackspace}, "one two\n|"},
+		{[]ui.Key{ui.Ctrl | ui.KeyHome, ui.Ctrl | ui.KeyDelete}, "| two\nthree"},
+		{[]ui.Key{ui.Shift | ui.KeyHome}, "one two\n|[three]"},
+		{[]ui.Key{ui.Shift | ui.KeyHome, 'x'}, "one two\nx|"},
+		{[]ui.Key{ui.Shift | ui.KeyUp}, "one t|[wo\nthree]"},
+		{[]ui.Key{ui.Shift | ui.KeyLeft, ui.KeyRight}, "one two\nthree|"},
+		{[]ui.Key{ui.Shift | ui.KeyLeft, ui.Shift | ui.KeyLeft, ui.KeyLeft}, "one two\nthr|ee"},
+		{[]ui.Key{ui.Ctrl | 'a', ui.KeyDelete}, "|"},
+		{[]ui.Key{ui.Ctrl | 'a', ui.KeyDelete, ui.Ctrl | 'z'}, "[one two\nthree|]"},
+		{[]ui.Key{'a', 'b', ui.Ctrl | 'z'}, "one two\nthree|"},
+		{[]ui.Key{'a', 'b', ui.Ctrl | 'z', ui.Ctrl | 'y'}, "one two\nthreeab|"},
+		{[]ui.Key{'a', ui.KeyEnter, 'b', ui.Ctrl | 'z', ui.Ctrl | 'z', ui.Ctrl | ui.Shift | 'z'}, "one two\nthreea\n|"},
+		{[]ui.Key{ui.KeyTab}, "one two\nthree  |"},
+		{[]ui.Key{ui.KeyUp, ui.KeyUp, ui.KeyDown}, "one two\n|three"},
+		{[]ui.Key{ui.Ctrl | ui.KeyHome, ui.KeyDown, ui.KeyDown}, "one two\nthree|"},
+		{[]ui.Key{ui.Shift | ui.Ctrl | ui.KeyHome}, "|[one two\nthree]"},
+		{[]ui.Key{ui.Ctrl | ui.KeyHome, ui.Shift | ui.Ctrl | ui.KeyEnd}, "[one two\nthree|]"},
+		{[]ui.Key{'ß', 'Ω', '漢', ui.KeyBackspace, ui.KeyLeft}, "one two\nthreeß|Ω"},
 	}
 	for _, tt := range tests {
 		v, e := editing("one two\nthree")
@@ -68,21 +69,21 @@ func TestEditorKeys(t *testing.T) {
 
 func TestEditorClipboard(t *testing.T) {
 	v, e := editing("one two")
-	e.key(v, Ctrl|'c')
+	e.key(v, ui.Ctrl|'c')
 	assert.Empty(t, v.effects, "nothing is selected")
-	e.key(v, Shift|Ctrl|KeyLeft)
-	e.key(v, Ctrl|'c')
+	e.key(v, ui.Shift|ui.Ctrl|ui.KeyLeft)
+	e.key(v, ui.Ctrl|'c')
 	assert.Equal(t, []Effect{Copy{"two"}}, v.effects)
 	v.effects = nil
-	e.key(v, Ctrl|'x')
+	e.key(v, ui.Ctrl|'x')
 	assert.Equal(t, []Effect{Copy{"two"}}, v.effects)
 	assert.Equal(t, "one ", e.text)
 	v.effects = nil
-	e.key(v, Ctrl|'v')
+	e.key(v, ui.Ctrl|'v')
 	assert.Equal(t, []Effect{Paste{}}, v.effects)
 	e.insert("a\r\nb\x00\x1b\u202ec\xff", false)
 	assert.Equal(t, "one a\nbc?", e.text, "what is pasted is text")
-	e.key(v, Ctrl|'z')
+	e.key(v, ui.Ctrl|'z')
 	assert.Equal(t, "one ", e.text)
 }
 
@@ -94,7 +95,7 @@ func TestEditorIsBounded(t *testing.T) {
 	assert.False(t, e.insert(strings.Repeat("x", 100), false))
 	assert.Equal(t, n, len(e.text))
 	for range 1000 {
-		e.key(v, KeyBackspace)
+		e.key(v, ui.KeyBackspace)
 		e.key(v, 'x')
 	}
 	assert.LessOrEqual(t, len(e.undos), mostUndos)
@@ -115,7 +116,7 @@ func TestPasteTooMuch(t *testing.T) {
 // TestEditorLikeTwin compares with an editor that holds runes and knows no lines.
 func TestEditorLikeTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	keys := []Key{'a', 'é', '漢', KeyEnter, KeyBackspace, KeyDelete, KeyLeft, KeyRight, KeyHome, KeyEnd, Ctrl | KeyHome, Ctrl | KeyEnd, Shift | KeyLeft, Shift | KeyRight, Ctrl | 'a'}
+	keys := []ui.Key{'a', 'é', '漢', ui.KeyEnter, ui.KeyBackspace, ui.KeyDelete, ui.KeyLeft, ui.KeyRight, ui.KeyHome, ui.KeyEnd, ui.Ctrl | ui.KeyHome, ui.Ctrl | ui.KeyEnd, ui.Shift | ui.KeyLeft, ui.Shift | ui.KeyRight, ui.Ctrl | 'a'}
 	v, e := editing("")
 	var text []rune
 	at, mark := 0, 0
@@ -131,47 +132,47 @@ func TestEditorLikeTwin(t *testing.T) {
 		switch k {
 		case 'a', 'é', '漢':
 			put(rune(k))
-		case KeyEnter:
+		case ui.KeyEnter:
 			put('\n')
-		case KeyBackspace:
+		case ui.KeyBackspace:
 			if from == to {
 				from = max(from-1, 0)
 			}
 			put()
-		case KeyDelete:
+		case ui.KeyDelete:
 			if from == to {
 				to = min(to+1, len(text))
 			}
 			put()
-		case KeyLeft, KeyRight, Shift | KeyLeft, Shift | KeyRight:
+		case ui.KeyLeft, ui.KeyRight, ui.Shift | ui.KeyLeft, ui.Shift | ui.KeyRight:
 			switch {
-			case k == KeyLeft && from != to:
+			case k == ui.KeyLeft && from != to:
 				at = from
-			case k == KeyRight && from != to:
+			case k == ui.KeyRight && from != to:
 				at = to
-			case k&^Shift == KeyLeft:
+			case k&^ui.Shift == ui.KeyLeft:
 				at = max(at-1, 0)
 			default:
 				at = min(at+1, len(text))
 			}
-			if k&Shift == 0 {
+			if k&ui.Shift == 0 {
 				mark = at
 			}
-		case KeyHome:
+		case ui.KeyHome:
 			for at > 0 && text[at-1] != '\n' {
 				at--
 			}
 			mark = at
-		case KeyEnd:
+		case ui.KeyEnd:
 			for at < len(text) && text[at] != '\n' {
 				at++
 			}
 			mark = at
-		case Ctrl | KeyHome:
+		case ui.Ctrl | ui.KeyHome:
 			at, mark = 0, 0
-		case Ctrl | KeyEnd:
+		case ui.Ctrl | ui.KeyEnd:
 			at, mark = len(text), len(text)
-		case Ctrl | 'a':
+		case ui.Ctrl | 'a':
 			at, mark = len(text), 0
 		}
 		require.Equal(t, string(text), e.text)
@@ -187,11 +188,11 @@ func FuzzEditor(f *testing.F) {
 		v.Update(noon, frame("q"), state())
 		p := v.sql()
 		p.editor.set(text)
-		special := []Key{KeyEnter, KeyBackspace, KeyDelete, KeyTab, KeyLeft, KeyRight, KeyUp, KeyDown, KeyHome, KeyEnd, KeyPageUp, KeyPageDown, Ctrl | 'a', Ctrl | 'x', Ctrl | 'z', Ctrl | 'y'}
+		special := []ui.Key{ui.KeyEnter, ui.KeyBackspace, ui.KeyDelete, ui.KeyTab, ui.KeyLeft, ui.KeyRight, ui.KeyUp, ui.KeyDown, ui.KeyHome, ui.KeyEnd, ui.KeyPageUp, ui.KeyPageDown, ui.Ctrl | 'a', ui.Ctrl | 'x', ui.Ctrl | 'z', ui.Ctrl | 'y'}
 		for i, b := range typed[:min(len(typed), 200)] {
-			k := Key(b & 0x7f)
+			k := ui.Key(b & 0x7f)
 			if b&0x80 != 0 {
-				k = special[b&15] | Key(b>>4&1)*Shift | Key(b>>5&1)*Ctrl
+				k = special[b&15] | ui.Key(b>>4&1)*ui.Shift | ui.Key(b>>5&1)*ui.Ctrl
 			}
 			in := press(k)
 			in.Inside, in.Cursor = true, image.Pt(100+int(b)*3, 60+i)
@@ -210,11 +211,11 @@ func TestColorSQL(t *testing.T) {
 	sql := "SELECT 'it''s', \"x\", 12.5e3, a_b -- end\n/* two\nlines */ FROM t:x ORDER by 'open"
 	got := ""
 	for _, s := range colorSQL(sql, &dark) {
-		kind := map[bool]string{true: "k"}[s.color == dark.keyword]
+		kind := map[bool]string{true: "k"}[s.color == dark.Keyword]
 		switch s.color {
-		case dark.literal:
+		case dark.Literal:
 			kind = "l"
-		case dark.dim:
+		case dark.Dim:
 			kind = "c"
 		}
 		got += kind + "<" + sql[s.from:s.to] + ">"
@@ -239,7 +240,7 @@ func TestEditorMouse(t *testing.T) {
 	p.editor.set("one two\nthree")
 	v.Update(noon, frame(""), v.st)
 	x, y := at(t, &v, "one")
-	char := v.canvas.width(typeface.Mono, editorSize, "m")
+	char := v.canvas.Width(typeface.Mono, editorSize, "m")
 	left := int(x) - 3
 	drag(&v, image.Pt(left+int(4.1*char), int(y)), image.Pt(left+int(2.1*char), int(y)+editorRow))
 	e := &p.editor

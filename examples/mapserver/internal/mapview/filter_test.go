@@ -10,6 +10,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -48,12 +49,12 @@ func TestTypingAFilter(t *testing.T) {
 	assert.Contains(t, texts(&v), "0 live · 2 filtered out")
 	in := frame("")
 	for range 20 {
-		in.Keys = append(in.Keys, KeyBackspace)
+		in.Keys = append(in.Keys, ui.KeyBackspace)
 	}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), "2 live")
 	in = frame("country:br -zzz")
-	in.Keys = append(in.Keys, KeyEnter)
+	in.Keys = append(in.Keys, ui.KeyEnter)
 	v.Update(noon, in, st)
 	shown := texts(&v)
 	assert.Contains(t, shown, "1 live · 1 filtered out")
@@ -63,7 +64,7 @@ func TestTypingAFilter(t *testing.T) {
 	v.Update(noon, frame("t"), st)
 	assert.Contains(t, texts(&v), "connection labels on", "keys are keys again")
 	esc := frame("")
-	esc.Keys = []Key{KeyEscape}
+	esc.Keys = []ui.Key{ui.KeyEscape}
 	assert.Equal(t, []Effect{CancelQuery{Ask: 1}}, v.Update(noon, esc, st))
 	assert.Contains(t, texts(&v), "2 live")
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, esc, st))
@@ -82,12 +83,12 @@ func FuzzFilter(f *testing.F) {
 		var v View
 		in := frame("/")
 		for _, r := range text {
-			in.Keys = append(in.Keys, Key(r))
+			in.Keys = append(in.Keys, ui.Key(r))
 		}
 		st := state(conn(1, paris, 0), conn(2, rio, 1))
 		v.Update(noon, in, st)
 		in = frame("")
-		in.Keys = []Key{KeyEnter}
+		in.Keys = []ui.Key{ui.KeyEnter}
 		v.Update(noon, in, st)
 		require.LessOrEqual(t, len(v.filter.text), longest)
 		require.Equal(t, 2, v.stacks.shown+v.stacks.filtered)
@@ -133,7 +134,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	assert.True(t, fits(&p))
 	q := stored(other, "Web", noon)
 	assert.False(t, fits(&q))
-	v.Update(later, press(KeyEnter), st)
+	v.Update(later, press(ui.KeyEnter), st)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{live1, p}, Since: noon.Add(-48 * time.Hour)})
 	assert.Contains(t, texts(&v), "○ 1 past since 2026-02-27 12:00: list; older ones by its Query\n", "what lives is not past")
 	assert.Contains(t, texts(&v), "2 live")
@@ -141,7 +142,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	rings := func() (n int) {
 		x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
 		for _, i := range v.Scene().Items {
-			if i.Shape == Ring && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color == green.Color {
+			if i.Shape == ui.Ring && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color == green.Color {
 				n++
 			}
 		}
@@ -158,7 +159,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	v.Update(noon, click(x, y), st)
 	assert.Equal(t, "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE (ip LIKE '%prog%'\n    OR port LIKE '%prog%'\n    OR programname LIKE '%prog%'\n    OR "+
 		"agent LIKE '%prog%'\n    OR orgname LIKE '%prog%'\n    OR rule LIKE '%prog%'\n    OR exe LIKE '%prog%'\n    OR container LIKE '%prog%')\nORDER BY timestamp DESC", v.console.editor.text)
-	v.Update(noon, press(KeyEscape), st)
+	v.Update(noon, press(ui.KeyEscape), st)
 	// That there are no more than so many is said.
 	full := v.desk.find("connection list").body.(*connList)
 	full.full, v.search.full = true, true
@@ -166,14 +167,14 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	assert.Contains(t, texts(&v), "○ the newest 1 past since 2026-02-27 12:00: list; older ones by its Query\n")
 	assert.Contains(t, texts(&v), "Search prog · 2 live · the newest 1 of the history since 2026-02-27 12:00; older ones by Query\n")
 	// Another filter is another question, also for the open list; the first is dropped.
-	v.Update(noon, press('/', KeyBackspace, KeyEnter), st)
+	v.Update(noon, press('/', ui.KeyBackspace, ui.KeyEnter), st)
 	again := v.search.ask
 	assert.NotEqual(t, f.Ask, again)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{p, p}}, Found{Ask: again, Problem: "nothing is recorded"})
 	assert.Contains(t, texts(&v), "○ nothing is recorded\n")
 	assert.Contains(t, texts(&v), "Search pro · 2 live · nothing is recorded\n")
 	assert.Zero(t, rings())
-	e = v.Update(noon, press('/', KeyEscape), st)
+	e = v.Update(noon, press('/', ui.KeyEscape), st)
 	assert.Empty(t, e)
 	assert.Equal(t, "-- left out, for the history does not have it: -city:paris state:closing\nSELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\n"+
 		"FROM detailed_history\nWHERE (port = 443 OR local_port = 443)\nORDER BY timestamp DESC", Filter{filter{terms: parseFilter("-city:paris port:443 state:closing")}}.SQL())

@@ -1,6 +1,9 @@
 package mapview
 
-import "github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+import (
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+)
 
 // helpPanel lists every key and mouse action.
 type helpPanel struct{ scroller }
@@ -34,7 +37,7 @@ func (*helpPanel) lines(v *View, w float64) (columns [][]helpLine) {
 			continue
 		}
 		var e []helpLine
-		for i, s := range v.canvas.wrap(typeface.Regular, 12.5, b.What, w-helpKeys-14, helpEntries) {
+		for i, s := range v.canvas.Wrap(typeface.Regular, 12.5, b.What, w-helpKeys-14, helpEntries) {
 			e = append(e, helpLine{what: s})
 			if i == 0 {
 				e[0].keys = b.Keys
@@ -56,31 +59,31 @@ func (*helpPanel) lines(v *View, w float64) (columns [][]helpLine) {
 
 func (p *helpPanel) size(v *View) (w, h float64) {
 	w = helpWidth
-	if room := v.size.w - 2*panelAir - 8; room >= 2*helpNarrow {
+	if room := v.size.W - 2*panelAir - 8; room >= 2*helpNarrow {
 		w = min(2*helpWidth, room)
 	}
 	return w, float64(len(p.lines(v, w)[0])) * helpRow
 }
 
-func (p *helpPanel) show(v *View, b box) {
-	c, t, columns := &v.canvas, v.theme, p.lines(v, b.w)
+func (p *helpPanel) show(v *View, b ui.Box) {
+	c, t, columns := &v.canvas, v.theme, p.lines(v, b.W)
 	high := 0
 	for _, lines := range columns {
 		high = max(high, len(lines))
 	}
 	n := p.scroller.show(v, b, high, helpRow)
-	width := (b.w - barWidth) / float64(len(columns))
+	width := (b.W - barWidth) / float64(len(columns))
 	for i, lines := range columns {
-		x := b.x + float64(i)*width + 4
+		x := b.X + float64(i)*width + 4
 		for row, l := range lines[min(p.top, len(lines)):min(p.top+n, len(lines))] {
-			y := b.y + 14 + float64(row)*helpRow
-			c.text(x, y, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, l.keys, helpKeys-6))
-			c.text(x+helpKeys, y, typeface.Regular, 12.5, t.text, l.what)
+			y := b.Y + 14 + float64(row)*helpRow
+			c.Text(x, y, typeface.Medium, 12.5, t.Accent, c.Elide(typeface.Medium, 12.5, l.keys, helpKeys-6))
+			c.Text(x+helpKeys, y, typeface.Regular, 12.5, t.Text, l.what)
 		}
 	}
 }
 
-func (p *helpPanel) key(_ *View, k Key) bool {
+func (p *helpPanel) key(_ *View, k ui.Key) bool {
 	// Arrows and letters are the map's, of which the panel speaks.
-	return (k == KeyPageUp || k == KeyPageDown) && p.keys(k, 10)
+	return (k == ui.KeyPageUp || k == ui.KeyPageDown) && p.keys(k, 10)
 }

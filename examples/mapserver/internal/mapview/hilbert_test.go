@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 func TestHilbert(t *testing.T) {
@@ -21,9 +23,9 @@ func TestHilbert(t *testing.T) {
 	assert.Contains(t, texts(&v), "IPv4 on a Hilbert curve\n")
 	assert.Contains(t, texts(&v), "255\n")
 	p := v.desk.find("hilbert")
-	dots := func() (list []Item) {
+	dots := func() (list []ui.Item) {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Disc && i.R == 3 && p.box.contains(float64(i.X), float64(i.Y)) {
+			if i.Shape == ui.Disc && i.R == 3 && p.box.Contains(float64(i.X), float64(i.Y)) {
 				list = append(list, i)
 			}
 		}
@@ -96,7 +98,7 @@ func TestHilbert(t *testing.T) {
 	assert.Greater(t, v.curve.x, before)
 	require.Same(t, p, v.desk.focus)
 	for range 1000 {
-		v.Update(noon, press(KeyLeft, KeyUp), st)
+		v.Update(noon, press(ui.KeyLeft, ui.KeyUp), st)
 	}
 	assert.Zero(t, v.curve.x)
 	assert.Zero(t, v.curve.y)

@@ -10,6 +10,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -51,51 +52,51 @@ func (v *View) drawHover(k *stack) {
 	if len(k.conns) > 1 {
 		lines = v.cardOfMany(k)
 	}
-	c, t := &v.canvas, v.theme
+	c := &v.canvas
 	const air, row = 12, 18
-	most := min(380, v.size.w-16)
+	most := min(380, v.size.W-16)
 	w := 200.0
 	for _, l := range lines {
-		need := c.width(l.font, l.size, l.left)
+		need := c.Width(l.font, l.size, l.left)
 		if l.right != "" {
-			need += 24 + c.width(typeface.Regular, 12.5, l.right)
+			need += 24 + c.Width(typeface.Regular, 12.5, l.right)
 		}
 		w = max(w, need+2*air)
 	}
 	w = min(w, most)
 	h := float64(len(lines))*row + 2*air - 6
-	b := box{k.x + 18, k.y - h - 14, w, h}
-	if b.y < 4 {
-		b.y = k.y + 18
+	b := ui.At(k.x+18, k.y-h-14, w, h)
+	if b.Y < 4 {
+		b.Y = k.y + 18
 	}
-	if b.x+b.w > v.size.w-4 {
-		b.x = k.x - 18 - w
+	if b.X+b.W > v.size.W-4 {
+		b.X = k.x - 18 - w
 	}
-	b = b.clamp(v.size.grow(-4))
-	b = v.tip(b, box{k.x, k.y, 0, 0}.grow(k.radius()+6))
-	c.panel(b, t)
-	y := b.y + air + 10
+	b = b.Clamp(v.size.Grow(-4))
+	b = v.tip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6))
+	c.Panel(b)
+	y := b.Y + air + 10
 	for _, l := range lines {
-		room := b.w - 2*air
+		room := b.W - 2*air
 		if l.right != "" {
-			r := c.elide(typeface.Regular, 12.5, l.right, room*0.6)
-			c.textRight(b.x+b.w-air, y, typeface.Regular, 12.5, l.rightColor, r)
-			room -= c.width(typeface.Regular, 12.5, r) + 12
+			r := c.Elide(typeface.Regular, 12.5, l.right, room*0.6)
+			c.TextRight(b.X+b.W-air, y, typeface.Regular, 12.5, l.rightColor, r)
+			room -= c.Width(typeface.Regular, 12.5, r) + 12
 		}
 		if l.bar.A > 0 {
-			c.rect(box{b.x + 5, y - 11, 3, 14}, 1.5, l.bar)
+			c.Rect(ui.At(b.X+5, y-11, 3, 14), 1.5, l.bar)
 		}
-		c.text(b.x+air, y, l.font, l.size, l.color, c.elide(l.font, l.size, l.left, room))
+		c.Text(b.X+air, y, l.font, l.size, l.color, c.Elide(l.font, l.size, l.left, room))
 		y += row
 	}
 }
 
 func (v *View) ruleOf(c *live.Conn) (string, color.NRGBA) {
 	if c.Rule >= len(v.st.Rules) {
-		return "", v.theme.text
+		return "", v.theme.Text
 	}
 	r := v.st.Rules[c.Rule]
-	return r.Label, opaque(r.Color)
+	return r.Label, ui.Opaque(r.Color)
 }
 
 // colorOf returns the colour of the rules of a label, transparent if there is none.
@@ -112,41 +113,24 @@ func (v *View) cardOfOne(c *live.Conn) []cardLine {
 	t := v.theme
 	label, col := v.ruleOf(c)
 	lines := []cardLine{
-		{font: typeface.Mono, size: 13, left: peer(c), color: t.text, right: label, rightColor: v.legible(col)},
-		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.text},
+		{font: typeface.Mono, size: 13, left: peer(c), color: t.Text, right: label, rightColor: v.legible(col)},
+		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.Text},
 	}
 	if s := holder(c); s != "" {
-		lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: s, color: t.dim})
+		lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: s, color: t.Dim})
 	}
 	return append(lines,
-		cardLine{font: typeface.Regular, size: 12.5, left: placeText(c), color: t.dim},
-		cardLine{font: typeface.Regular, size: 11.5, left: v.certainty(c), color: t.dim})
+		cardLine{font: typeface.Regular, size: 12.5, left: placeText(c), color: t.Dim},
+		cardLine{font: typeface.Regular, size: 11.5, left: v.certainty(c), color: t.Dim})
 }
 
 // legible returns the colour of a rule if text in it can be read, else that
 // of text: rules may be dark.
 func (v *View) legible(col color.NRGBA) color.NRGBA {
-	if contrast(col, v.theme.panel) < 4.5 {
-		return v.theme.text
+	if ui.Contrast(col, v.theme.Panel) < 4.5 {
+		return v.theme.Text
 	}
 	return col
-}
-
-// contrast is the contrast ratio of WCAG 2, 1 to 21.
-func contrast(a, b color.NRGBA) float64 {
-	la, lb := luminance(a), luminance(b)
-	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
-}
-
-func luminance(c color.NRGBA) float64 {
-	f := func(v uint8) float64 {
-		x := float64(v) / 255
-		if x <= 0.04045 {
-			return x / 12.92
-		}
-		return math.Pow((x+0.055)/1.055, 2.4)
-	}
-	return 0.2126*f(c.R) + 0.7152*f(c.G) + 0.0722*f(c.B)
 }
 
 func (v *View) about(c *live.Conn) []string {
@@ -229,16 +213,16 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 	if k.conns[0].Place.Precision == geoip.Country && k.conns[0].Scope == live.Internet {
 		where += ", country level"
 	}
-	lines := []cardLine{{font: typeface.Medium, size: 13, left: fmt.Sprintf("%dx", len(k.conns)), color: t.text, right: where, rightColor: t.dim}}
+	lines := []cardLine{{font: typeface.Medium, size: 13, left: fmt.Sprintf("%dx", len(k.conns)), color: t.Text, right: where, rightColor: t.Dim}}
 	org := ""
 	for i, c := range k.conns {
 		if i == cardRows {
-			lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: fmt.Sprintf("and %d more", len(k.conns)-cardRows), color: t.dim})
+			lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: fmt.Sprintf("and %d more", len(k.conns)-cardRows), color: t.Dim})
 			break
 		}
 		_, col := v.ruleOf(c)
-		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.text,
-			right: program(c) + " on " + c.Agent, rightColor: t.dim, bar: col})
+		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.Text,
+			right: program(c) + " on " + c.Agent, rightColor: t.Dim, bar: col})
 		if h := holder(c); h != "" && org == "" {
 			org = h
 		} else if h != org {
@@ -246,7 +230,7 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 		}
 	}
 	if org != "" {
-		lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: org, color: t.dim})
+		lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: org, color: t.Dim})
 	}
 	return lines
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -19,15 +20,15 @@ const mostLabels = 400
 // over another.
 func (v *View) drawLabels(hover *stack) {
 	c := &v.canvas
-	taken := append([]box(nil), v.taken...)
+	taken := append([]ui.Box(nil), v.taken...)
 	for i := range v.stacks.list {
 		if k := &v.stacks.list[i]; !k.nowhere && len(v.stacks.list) < 2000 {
-			taken = append(taken, box{k.x, k.y, 0, 0}.grow(k.radius()))
+			taken = append(taken, ui.At(k.x, k.y, 0, 0).Grow(k.radius()))
 		}
 	}
 	taken = append(taken, v.nowhereBox())
 	if x, y, ok := v.home(); ok {
-		taken = append(taken, box{x, y, 0, 0}.grow(7))
+		taken = append(taken, ui.At(x, y, 0, 0).Grow(7))
 	}
 	placed := 0
 	for i := range v.stacks.list {
@@ -42,29 +43,29 @@ func (v *View) drawLabels(hover *stack) {
 		if placed++; placed > mostLabels {
 			return
 		}
-		s = c.elide(typeface.Regular, 11, s, 180)
-		w := c.width(typeface.Regular, 11, s)
+		s = c.Elide(typeface.Regular, 11, s, 180)
+		w := c.Width(typeface.Regular, 11, s)
 		r := k.radius() + 3
-		for _, b := range [...]box{
-			{k.x + r, k.y - 7, w, 14}, {k.x - r - w, k.y - 7, w, 14},
-			{k.x - w/2, k.y - r - 14, w, 14}, {k.x - w/2, k.y + r, w, 14},
+		for _, b := range [...]ui.Box{
+			ui.At(k.x+r, k.y-7, w, 14), ui.At(k.x-r-w, k.y-7, w, 14),
+			ui.At(k.x-w/2, k.y-r-14, w, 14), ui.At(k.x-w/2, k.y+r, w, 14),
 		} {
 			if v.free(b, taken) {
 				taken = append(taken, b)
-				c.rect(b.grow(1.5), 3, fade(v.theme.palette.Sea, 0.7))
-				c.text(b.x, b.y+11, typeface.Regular, 11, col, s)
+				c.Rect(b.Grow(1.5), 3, ui.Fade(v.theme.palette.Sea, 0.7))
+				c.Text(b.X, b.Y+11, typeface.Regular, 11, col, s)
 				break
 			}
 		}
 	}
 }
 
-func (v *View) free(b box, taken []box) bool {
-	if b.x < 2 || b.y < 2 || b.x+b.w > v.size.w-2 || b.y+b.h > v.size.h-2 {
+func (v *View) free(b ui.Box, taken []ui.Box) bool {
+	if b.X < 2 || b.Y < 2 || b.X+b.W > v.size.W-2 || b.Y+b.H > v.size.H-2 {
 		return false
 	}
 	for _, t := range taken {
-		if b.overlaps(t) {
+		if b.Overlaps(t) {
 			return false
 		}
 	}
@@ -99,7 +100,7 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 			text += fmt.Sprintf(" +%d", n-1)
 		}
 	}
-	return text, v.theme.text
+	return text, v.theme.Text
 }
 
 // written reports whether a rule's label stands beside its places: as was said last by the

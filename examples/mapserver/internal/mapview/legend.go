@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -15,7 +16,7 @@ const (
 // legend is what the legend remembers.
 type legend struct {
 	extents map[string][2]int // fewest and most connections seen of a label
-	box     box
+	box     ui.Box
 }
 
 // count takes in how many connections there are of each label.
@@ -37,9 +38,9 @@ func (l *legend) count(v *View) {
 // layoutLegend chooses the lines of the legend: labels that have connections
 // or had some, in the order of the rules. A label that stays when its last
 // connection closes keeps the legend from jumping.
-func (v *View) layoutLegend() (rows []group, at box) {
+func (v *View) layoutLegend() (rows []group, at ui.Box) {
 	v.legend.count(v)
-	v.legend.box = box{}
+	v.legend.box = ui.Box{}
 	for _, g := range v.stacks.groups {
 		if _, seen := v.legend.extents[g.label]; seen {
 			rows = append(rows, g)
@@ -47,9 +48,9 @@ func (v *View) layoutLegend() (rows []group, at box) {
 	}
 	// What does not fit is summed up in the last line. What stands at the upper edge has
 	// its room first.
-	if most := int((v.size.h - v.bottom - 18 - max(v.edge, 2)) / legendRow); len(rows) > most {
+	if most := int((v.size.H - v.bottom - 18 - max(v.edge, 2)) / legendRow); len(rows) > most {
 		if most < 1 {
-			return nil, box{}
+			return nil, ui.Box{}
 		}
 		rest := group{label: strconv.Itoa(len(rows)-most+1) + " more"}
 		for _, g := range rows[most-1:] {
@@ -58,55 +59,55 @@ func (v *View) layoutLegend() (rows []group, at box) {
 		rows = append(rows[:most-1:most-1], rest)
 	}
 	if len(rows) == 0 {
-		return nil, box{}
+		return nil, ui.Box{}
 	}
 	h := float64(len(rows))*legendRow + 12
-	at = box{8, v.size.h - h - v.bottom, min(legendWidth, v.size.w-16), h}
+	at = ui.At(8, v.size.H-h-v.bottom, min(legendWidth, v.size.W-16), h)
 	v.legend.box = at
 	v.taken = append(v.taken, at)
 	return rows, at
 }
 
-func (v *View) drawLegend(rows []group, at box) {
+func (v *View) drawLegend(rows []group, at ui.Box) {
 	if len(rows) == 0 {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	c.rect(at, 6, fade(t.panel, 0.93))
-	y := at.y + 6
+	c.Rect(at, 6, ui.Fade(t.Panel, 0.93))
+	y := at.Y + 6
 	for _, g := range rows {
-		text, square := t.text, box{at.x + 8, y + 4.5, 11, 11}
+		text, square := t.Text, ui.At(at.X+8, y+4.5, 11, 11)
 		if g.count == 0 {
-			text = t.dim
+			text = t.Dim
 		}
-		row := box{at.x + 4, y, at.w - 8, legendRow}
+		row := ui.At(at.X+4, y, at.W-8, legendRow)
 		if g.color.A > 0 {
 			v.legendMouse(g, row)
-			c.rect(square, 2.5, opaque(g.color))
+			c.Rect(square, 2.5, ui.Opaque(g.color))
 			if v.Light {
-				c.frame(square, 2.5, 0.8, t.rim)
+				c.Frame(square, 2.5, 0.8, t.Rim)
 			}
 			if v.written(g.label) {
-				c.frame(square.grow(2.5), 4, 1.2, t.text)
+				c.Frame(square.Grow(2.5), 4, 1.2, t.Text)
 			}
 		}
 		n := strconv.Itoa(g.count)
-		c.text(at.x+28, y+14.5, typeface.Regular, 12.5, text, c.elide(typeface.Regular, 12.5, g.label, labelWidth))
-		c.textRight(at.x+at.w-10, y+14.5, typeface.Regular, 12.5, t.dim, n)
+		c.Text(at.X+28, y+14.5, typeface.Regular, 12.5, text, c.Elide(typeface.Regular, 12.5, g.label, labelWidth))
+		c.TextRight(at.X+at.W-10, y+14.5, typeface.Regular, 12.5, t.Dim, n)
 		y += legendRow
 	}
 }
 
 // legendMouse has the square of a line switch the label, and its text list the
 // connections and tell the extent.
-func (v *View) legendMouse(g group, row box) {
+func (v *View) legendMouse(g group, row ui.Box) {
 	if !v.hot(row) {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	c.rect(row, 4, t.edge)
+	c.Rect(row, 4, t.Edge)
 	x, _ := v.cursor()
-	if x < row.x+20 {
+	if x < row.X+20 {
 		if v.in.Press {
 			v.write(!v.written(g.label), g.label)
 			v.again = true
@@ -118,13 +119,13 @@ func (v *View) legendMouse(g group, row box) {
 	}
 	e := v.legend.extents[g.label]
 	s := ""
-	if c.elide(typeface.Regular, 12.5, g.label, labelWidth) != g.label {
+	if c.Elide(typeface.Regular, 12.5, g.label, labelWidth) != g.label {
 		s = g.label + ": "
 	}
 	s += "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
-	w := c.width(typeface.Regular, 11.5, s) + 16
-	b := box{row.x + row.w + 8, row.y, w, legendRow}.clamp(v.size)
+	w := c.Width(typeface.Regular, 11.5, s) + 16
+	b := ui.At(row.X+row.W+8, row.Y, w, legendRow).Clamp(v.size)
 	b = v.tip(b)
-	c.panel(b, t)
-	c.text(b.x+8, b.y+14, typeface.Regular, 11.5, t.text, s)
+	c.Panel(b)
+	c.Text(b.X+8, b.Y+14, typeface.Regular, 11.5, t.Text, s)
 }

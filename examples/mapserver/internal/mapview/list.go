@@ -13,6 +13,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
 )
@@ -242,8 +243,8 @@ func (l *connList) title(v *View) string {
 func (l *connList) size(v *View) (w, h float64) {
 	l.update(v)
 	// In a large window there is room for more columns and rows.
-	most := max(12, int(0.6*v.size.h/tableRow))
-	return min(max(860, v.size.w-240), 1380), tableHead + float64(min(max(l.rows.len(), 3), most))*tableRow + footHeight
+	most := max(12, int(0.6*v.size.H/tableRow))
+	return min(max(860, v.size.W-240), 1380), tableHead + float64(min(max(l.rows.len(), 3), most))*tableRow + footHeight
 }
 
 // update takes in a new state.
@@ -326,18 +327,18 @@ func byProgram[T any](list []T, about func(T) (string, time.Time)) {
 
 const footHeight = 38
 
-func (l *connList) show(v *View, b box) {
+func (l *connList) show(v *View, b ui.Box) {
 	l.update(v)
 	l.nameTimes(v)
-	foot := box{b.x, b.y + b.h - 24, b.w, 26}
-	if row, col := l.table.show(v, box{b.x, b.y, b.w, b.h - footHeight}, l.rows); row >= 0 && col == colAddress {
+	foot := ui.At(b.X, b.Y+b.H-24, b.W, 26)
+	if row, col := l.table.show(v, ui.At(b.X, b.Y, b.W, b.H-footHeight), l.rows); row >= 0 && col == colAddress {
 		v.openReport(l.rows.conn(row))
 	}
 	if v.in.Wheel != 0 || l.holding {
 		l.pace.rest(v)
 	}
 	if l.rows.len() == 0 && !l.waiting {
-		v.canvas.text(b.x+10, b.y+tableHead+20, typeface.Regular, 12.5, v.theme.dim, v.canvas.elide(typeface.Regular, 12.5, "no connections", b.w-20))
+		v.canvas.Text(b.X+10, b.Y+tableHead+20, typeface.Regular, 12.5, v.theme.Dim, v.canvas.Elide(typeface.Regular, 12.5, "no connections", b.W-20))
 	}
 	switch pressed, _ := v.buttons(foot, "Details", "Query", "Copy cell", "Copy row", "Copy all"); pressed {
 	case 0:
@@ -382,9 +383,9 @@ func (l *connList) details(v *View) {
 	v.open(newDetails(v, conns, l.row))
 }
 
-func (l *connList) key(v *View, k Key) bool {
+func (l *connList) key(v *View, k ui.Key) bool {
 	l.update(v)
-	if k == KeyEnter {
+	if k == ui.KeyEnter {
 		if at := l.selected(); at >= 0 {
 			v.openReport(l.rows.conn(at))
 			return true

@@ -6,6 +6,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -16,7 +17,7 @@ const (
 
 // A note is a box with a sentence over the map.
 type note struct {
-	box   box
+	box   ui.Box
 	lines []string
 	// limit is the sentence, if it is about a limitation of capture: then it can be
 	// dismissed. A note without is about this moment.
@@ -51,7 +52,7 @@ func (v *View) limitation() string {
 	if misses == nil {
 		misses = []string{"all connections"}
 	}
-	return v.canvas.elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". i says why."
+	return v.canvas.Elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". i says why."
 }
 
 // noteText is what to know besides the status, and whether it is a limitation.
@@ -70,16 +71,16 @@ func (v *View) noteText() (s string, limit bool) {
 
 // layoutNote places the note where it covers neither the legend nor what is at the upper
 // edge.
-func (v *View) layoutNote(status box) note {
+func (v *View) layoutNote(status ui.Box) note {
 	s, limit := v.noteText()
 	if s == "" {
 		return note{}
 	}
 	c := &v.canvas
-	room := v.size.w - legendWidth - 32
+	room := v.size.W - legendWidth - 32
 	above := room < noteLeast
 	if above {
-		room = v.size.w - 16
+		room = v.size.W - 16
 	}
 	air := 16.0
 	if limit {
@@ -89,21 +90,21 @@ func (v *View) layoutNote(status box) note {
 	if limit {
 		n.limit = s
 	}
-	n.lines = c.wrap(typeface.Regular, 12, s, min(noteWidth, room)-air, 5)
+	n.lines = c.Wrap(typeface.Regular, 12, s, min(noteWidth, room)-air, 5)
 	w := 0.0
 	for _, l := range n.lines {
-		w = max(w, c.width(typeface.Regular, 12, l))
+		w = max(w, c.Width(typeface.Regular, 12, l))
 	}
 	h := float64(len(n.lines))*noteRow + 6
-	n.box = box{v.size.w - w - air - 8, status.y - h - 4, w + air, h}
+	n.box = ui.At(v.size.W-w-air-8, status.Y-h-4, w+air, h)
 	if above {
-		n.box.x, n.box.y = 8, v.edge+6
-		if n.box.y+n.box.h+legendRow+18 > status.y {
+		n.box.X, n.box.Y = 8, v.edge+6
+		if n.box.Y+n.box.H+legendRow+18 > status.Y {
 			return note{} // i says it too
 		}
 		v.edge += h + 6
 	}
-	if !above && n.box.y < v.edge+4 {
+	if !above && n.box.Y < v.edge+4 {
 		return note{}
 	}
 	v.taken = append(v.taken, n.box)
@@ -115,22 +116,22 @@ func (v *View) drawNote(n note) {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	c.rect(n.box, 5, fade(t.panel, 0.93))
-	col := t.dim
+	c.Rect(n.box, 5, ui.Fade(t.Panel, 0.93))
+	col := t.Dim
 	if n.limit != "" {
-		col = t.text
-		c.frame(n.box, 5, 1, t.edge)
-		x := box{n.box.x + n.box.w - 22, n.box.y + 2, 20, 20}
+		col = t.Text
+		c.Frame(n.box, 5, 1, t.Edge)
+		x := ui.At(n.box.X+n.box.W-22, n.box.Y+2, 20, 20)
 		if v.hot(x) {
-			c.rect(x, 4, t.edge)
+			c.Rect(x, 4, t.Edge)
 			if v.in.Press {
 				v.Dismissed = n.limit
 				v.again = true
 			}
 		}
-		c.cross(x.x+10, x.y+9, 3.5, 1.3, t.dim)
+		c.Cross(x.X+10, x.Y+9, 3.5, 1.3, t.Dim)
 	}
 	for i, l := range n.lines {
-		c.text(n.box.x+8, n.box.y+14+float64(i)*noteRow, typeface.Regular, 12, col, l)
+		c.Text(n.box.X+8, n.box.Y+14+float64(i)*noteRow, typeface.Regular, 12, col, l)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const reasons = "ebpf does not work here: it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; " +
@@ -26,7 +27,7 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	assert.Contains(t, said(), plain)
 	assert.NotContains(t, said(), "CAP_BPF")
 	n := v.layoutNote(v.layoutStatus())
-	v.Update(noon, click(n.box.x+n.box.w-12, n.box.y+11), st)
+	v.Update(noon, click(n.box.X+n.box.W-12, n.box.Y+11), st)
 	assert.NotContains(t, said(), "does not see")
 	assert.Equal(t, plain, v.Dismissed)
 	// Nor at the next start, but what is new is said.
@@ -52,16 +53,16 @@ func TestNothingCoversTheLegend(t *testing.T) {
 				if problem != "" {
 					st.Problems = []string{problem, problem}
 				}
-				in := press('/', 'p', KeyEnter)
+				in := press('/', 'p', ui.KeyEnter)
 				in.Size = size
 				v.Update(noon, in, st)
 				status := v.layoutStatus()
 				_, legend := v.layoutLegend()
 				if size.Y >= 240 {
-					require.NotZero(t, legend.w)
+					require.NotZero(t, legend.W)
 				}
 				v.taken = nil
-				v.edge = v.top().y - 6
+				v.edge = v.top().Y - 6
 				v.layoutProblems()
 				v.layoutFilter()
 				n := v.layoutNote(status)
@@ -70,9 +71,9 @@ func TestNothingCoversTheLegend(t *testing.T) {
 				}
 				all := append(v.taken, status)
 				for i, b := range all {
-					assert.False(t, b.overlaps(legend), "%v", b)
+					assert.False(t, b.Overlaps(legend), "%v", b)
 					for _, o := range all[:i] {
-						assert.False(t, b.overlaps(o), "%v %v", b, o)
+						assert.False(t, b.Overlaps(o), "%v %v", b, o)
 					}
 				}
 			})

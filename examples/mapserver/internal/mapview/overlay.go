@@ -4,11 +4,12 @@ import (
 	"math"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // solid is what nothing over the map may cover: the bar, the legend and open panels.
-func (v *View) solid() []box {
-	list := []box{v.bar.box, v.legend.box}
+func (v *View) solid() []ui.Box {
+	list := []ui.Box{v.bar.box, v.legend.box}
 	for _, p := range v.desk.panels {
 		list = append(list, p.box)
 	}
@@ -20,28 +21,28 @@ const overlayAir = 4
 
 // overlay moves a box over the map as little as may be, so that it is in the window and
 // off some others. It is false, and the box as it was, if there is no room.
-func (v *View) overlay(b box, off []box) (box, bool) {
-	room := v.size.grow(-overlayAir)
+func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
+	room := v.size.Grow(-overlayAir)
 	off = append(off[:len(off):len(off)], v.overlays...)
 	// What is nearest touches an edge of something, or is where it wants to be.
-	xs, ys := []float64{b.clamp(room).x}, []float64{b.clamp(room).y}
+	xs, ys := []float64{b.Clamp(room).X}, []float64{b.Clamp(room).Y}
 	for _, o := range off {
-		if o.w > 0 {
-			xs = append(xs, o.x-b.w-overlayAir, o.x+o.w+overlayAir)
-			ys = append(ys, o.y-b.h-overlayAir, o.y+o.h+overlayAir)
+		if o.W > 0 {
+			xs = append(xs, o.X-b.W-overlayAir, o.X+o.W+overlayAir)
+			ys = append(ys, o.Y-b.H-overlayAir, o.Y+o.H+overlayAir)
 		}
 	}
 	best, least := b, math.Inf(1)
 	for _, x := range xs {
 	next:
 		for _, y := range ys {
-			at := box{x, y, b.w, b.h}
-			far := math.Hypot(x-b.x, y-b.y)
-			if far >= least || at.clamp(room) != at || b.w > room.w || b.h > room.h {
+			at := ui.At(x, y, b.W, b.H)
+			far := math.Hypot(x-b.X, y-b.Y)
+			if far >= least || at.Clamp(room) != at || b.W > room.W || b.H > room.H {
 				continue
 			}
 			for _, o := range off {
-				if at.overlaps(o) {
+				if at.Overlaps(o) {
 					continue next
 				}
 			}
@@ -57,7 +58,7 @@ func (v *View) overlay(b box, off []box) (box, bool) {
 
 // tip moves a box over the map that is about the place under the mouse. Where panels leave
 // no room they hide it rather than that it hides the legend.
-func (v *View) tip(b box, off ...box) box {
+func (v *View) tip(b ui.Box, off ...ui.Box) ui.Box {
 	off = off[:len(off):len(off)]
 	at, ok := v.overlay(b, append(append(off, v.nowhereBox()), v.solid()...))
 	if !ok {
@@ -71,38 +72,38 @@ const toastRow = 18
 // drawToast draws the short message where it covers nothing that matters. With no room
 // for it, it stands for a while in place of the front panel's title.
 func (v *View) drawToast() {
-	v.toastAt = box{}
+	v.toastAt = ui.Box{}
 	if v.toast == "" || !v.before(v.toastUntil, toastTime) {
 		v.toast = ""
 		return
 	}
 	v.wake(v.toastUntil)
 	c, t := &v.canvas, v.theme
-	for _, off := range [][]box{append(v.taken[:len(v.taken):len(v.taken)], v.nowhereBox()), v.solid()} {
+	for _, off := range [][]ui.Box{append(v.taken[:len(v.taken):len(v.taken)], v.nowhereBox()), v.solid()} {
 		for _, most := range [...]float64{560, 360, 240, 160} {
-			lines := c.wrap(typeface.Medium, 13, v.toast, min(most, v.size.w-48), 5)
+			lines := c.Wrap(typeface.Medium, 13, v.toast, min(most, v.size.W-48), 5)
 			w := 0.0
 			for _, l := range lines {
-				w = max(w, c.width(typeface.Medium, 13, l)+24)
+				w = max(w, c.Width(typeface.Medium, 13, l)+24)
 			}
 			h := float64(len(lines))*toastRow + 10
-			b, ok := v.overlay(box{(v.size.w - w) / 2, v.size.h - 56 - h, w, h}, off)
+			b, ok := v.overlay(ui.At((v.size.W-w)/2, v.size.H-56-h, w, h), off)
 			if !ok {
 				continue
 			}
 			v.toastAt = b
-			c.panel(b, t)
+			c.Panel(b)
 			for i, l := range lines {
-				c.text(b.x+12, b.y+18.5+float64(i)*toastRow, typeface.Medium, 13, t.text, l)
+				c.Text(b.X+12, b.Y+18.5+float64(i)*toastRow, typeface.Medium, 13, t.Text, l)
 			}
 			return
 		}
 	}
-	b := box{8, v.size.h - 28, v.size.w - 16, 24} // over the status
+	b := ui.At(8, v.size.H-28, v.size.W-16, 24) // over the status
 	if n := len(v.desk.panels); n > 0 {
 		p := v.desk.panels[n-1].box
-		b = box{p.x + 4, p.y + 4, p.w - 66, titleHeight - 8}
+		b = ui.At(p.X+4, p.Y+4, p.W-66, titleHeight-8)
 	}
-	c.rect(b, 4, opaque(t.alternate))
-	c.text(b.x+10, b.y+b.h/2+5, typeface.Medium, 13, t.accent, c.elide(typeface.Medium, 13, v.toast, b.w-16))
+	c.Rect(b, 4, ui.Opaque(t.Alternate))
+	c.Text(b.X+10, b.Y+b.H/2+5, typeface.Medium, 13, t.Accent, c.Elide(typeface.Medium, 13, v.toast, b.W-16))
 }

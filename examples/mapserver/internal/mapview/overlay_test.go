@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -25,7 +26,7 @@ func TestOverlaysKeepOff(t *testing.T) {
 	st.Agents[0].Limited = reasons
 	shown := 0
 	for _, size := range []image.Point{{320, 160}, {400, 240}, {640, 400}, {800, 450}, {1000, 500}, {1920, 1080}} {
-		for _, keys := range [][]Key{nil, {'?'}, {'q'}, {'p', 'i'}, {'z'}, {KeyEnter}, {'g'}, {'/', 'p', KeyEnter}} {
+		for _, keys := range [][]ui.Key{nil, {'?'}, {'q'}, {'p', 'i'}, {'z'}, {ui.KeyEnter}, {'g'}, {'/', 'p', ui.KeyEnter}} {
 			for _, said := range []string{"", "copied", strings.Repeat("a file with a long name ", 12)} {
 				t.Run(fmt.Sprint(size, keys, len(said)), func(t *testing.T) {
 					var v View
@@ -45,13 +46,13 @@ func TestOverlaysKeepOff(t *testing.T) {
 						}
 						v.Update(noon, in, st)
 						for _, p := range v.desk.panels {
-							require.False(t, v.toastAt.overlaps(p.box), "a message over a panel")
+							require.False(t, v.toastAt.Overlaps(p.box), "a message over a panel")
 						}
 						for i, b := range v.overlays {
 							shown++
-							assert.Equal(t, b, b.clamp(v.size), "in the window")
-							for _, o := range append([]box{v.bar.box, v.legend.box}, v.overlays[:i]...) {
-								require.False(t, b.overlaps(o), "%v over %v, mouse at %v", b, o, p)
+							assert.Equal(t, b, b.Clamp(v.size), "in the window")
+							for _, o := range append([]ui.Box{v.bar.box, v.legend.box}, v.overlays[:i]...) {
+								require.False(t, b.Overlaps(o), "%v over %v, mouse at %v", b, o, p)
 							}
 						}
 					}
@@ -81,7 +82,7 @@ func TestMessagesAreSeen(t *testing.T) {
 		v.Update(noon, in, st)
 		x, y := at(t, &v, "copied")
 		assert.Less(t, y, float64(titleHeight))
-		assert.Less(t, x, closeBox(v.desk.panels[0].box).x)
+		assert.Less(t, x, closeBox(v.desk.panels[0].box).X)
 		v.Update(noon.Add(toastTime), in, st)
 		assert.NotContains(t, texts(&v), "copied")
 	}
@@ -100,8 +101,8 @@ func TestHelpIsWhole(t *testing.T) {
 			in.Keys = nil
 			shown := texts(&v)
 			p := v.desk.find(helpName)
-			assert.Equal(t, p.box, p.box.clamp(v.size))
-			in.Inside, in.Cursor = true, image.Pt(int(p.box.x+p.box.w-panelAir-3), int(p.box.y+titleHeight+3))
+			assert.Equal(t, p.box, p.box.Clamp(v.size))
+			in.Inside, in.Cursor = true, image.Pt(int(p.box.X+p.box.W-panelAir-3), int(p.box.Y+titleHeight+3))
 			if how == "bar" {
 				in.Press, in.Held = true, true
 			}
@@ -110,9 +111,9 @@ func TestHelpIsWhole(t *testing.T) {
 				case "wheel":
 					in.Wheel = -1
 				case "bar":
-					in.Cursor.Y += int(p.box.h / 30)
+					in.Cursor.Y += int(p.box.H / 30)
 				case "page":
-					in.Keys = []Key{KeyPageDown}
+					in.Keys = []ui.Key{ui.KeyPageDown}
 				}
 				v.Update(noon, in, st)
 				in.Press = false

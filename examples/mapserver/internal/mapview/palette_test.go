@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -123,12 +124,12 @@ func TestColoursStayApart(t *testing.T) {
 		for eye, m := range eyes {
 			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(apartLeast), "%s on dark land: %v", eye, c)
 		}
-		assert.GreaterOrEqual(t, contrast(c, dark.palette.Land), 2.0)
+		assert.GreaterOrEqual(t, ui.Contrast(c, dark.palette.Land), 2.0)
 	}
 	staysApart(t, names, apart[:])
 	// On light land pale colours have an outline to be seen by.
-	assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Land), 4.5)
-	assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Sea), 4.5)
+	assert.GreaterOrEqual(t, ui.Contrast(light.Rim, light.palette.Land), 4.5)
+	assert.GreaterOrEqual(t, ui.Contrast(light.Rim, light.palette.Sea), 4.5)
 }
 
 // homeRules have as many labels as connmapperl's, some of several rules.
@@ -221,13 +222,13 @@ func TestLightDiscsHaveAnOutline(t *testing.T) {
 	v := View{Settings: Settings{Light: true}}
 	v.Update(noon, frame(""), state(conn(1, paris, 0)))
 	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
-	var discs []Item
+	var discs []ui.Item
 	for _, i := range v.Scene().Items {
-		if i.Shape == Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
+		if i.Shape == ui.Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
 			discs = append(discs, i)
 		}
 	}
 	require.Len(t, discs, 2)
-	assert.Equal(t, light.rim, discs[0].Color)
+	assert.Equal(t, light.Rim, discs[0].Color)
 	assert.InDelta(t, 1, discs[0].R-discs[1].R, 1e-5)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -53,14 +54,14 @@ func TestClickOnAPlaceListsIt(t *testing.T) {
 	assert.Contains(t, texts(&v), "opened, UTC\n")
 	colors := map[string]color.NRGBA{}
 	for _, i := range v.Scene().Items {
-		if i.Shape == Text {
+		if i.Shape == ui.Text {
 			colors[i.Text] = i.Color
 		}
 	}
-	assert.Equal(t, dark.text, colors["sshd"])
-	assert.Equal(t, dark.dim, colors["wget"])
+	assert.Equal(t, dark.Text, colors["sshd"])
+	assert.Equal(t, dark.Dim, colors["wget"])
 	// Details go through the list as it is sorted.
-	v.Update(noon, press(KeyDown, KeyDown, KeyDown), st)
+	v.Update(noon, press(ui.KeyDown, ui.KeyDown, ui.KeyDown), st)
 	bx, by := at(t, &v, "Details")
 	v.Update(noon, click(bx, by), st)
 	assert.Contains(t, texts(&v), "203.0.113.3:443 · 3 of 6\n")

@@ -4,6 +4,8 @@ import (
 	"image/color"
 	"math"
 	"time"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -36,9 +38,9 @@ func (v *View) plot(r resultRows) {
 		seen[p] = true
 		col := r.color(i)
 		if col.A == 0 {
-			col = v.theme.accent
+			col = v.theme.Accent
 		}
-		v.plots.list = append(v.plots.list, plot{p[0], p[1], opaque(col)})
+		v.plots.list = append(v.plots.list, plot{p[0], p[1], ui.Opaque(col)})
 	}
 	if len(v.plots.list) == 0 {
 		v.say("no row of the answer has a place: it needs lat and lon, or ip")
@@ -87,9 +89,9 @@ func (v *View) drawPlots() {
 	for _, q := range p.list {
 		x, y := v.world.Pixel(q.lat, q.lon)
 		at := [2]int{int(math.Round(x)), int(math.Round(y))}
-		if v.size.grow(plotRadius).contains(x, y) && !taken[at] {
+		if v.size.Grow(plotRadius).Contains(x, y) && !taken[at] {
 			taken[at] = true
-			v.canvas.triangle(x, y, plotRadius, q.color, v.theme.outline)
+			v.canvas.Triangle(x, y, plotRadius, q.color, v.theme.outline)
 		}
 	}
 }

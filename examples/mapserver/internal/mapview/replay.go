@@ -6,6 +6,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // A replay shows the stored history run through in half a minute.
@@ -93,16 +94,16 @@ func (v *View) drawReplay() {
 			continue
 		}
 		x, y := v.world.Pixel(s.lat, s.lon)
-		if !v.size.grow(plotRadius).contains(x, y) {
+		if !v.size.Grow(plotRadius).Contains(x, y) {
 			continue
 		}
 		left := 1 - float64(age)/float64(replayFade)
 		col := v.colorOf(s.label)
 		if col.A == 0 {
-			col = v.theme.accent
+			col = v.theme.Accent
 		}
-		col = opaque(col)
-		v.canvas.triangle(x, y, plotRadius, fade(col, left), fade(v.theme.outline, left))
+		col = ui.Opaque(col)
+		v.canvas.Triangle(x, y, plotRadius, ui.Fade(col, left), ui.Fade(v.theme.outline, left))
 	}
 	if len(r.spots) > 0 || !r.ending && !v.st.Opening {
 		const frame = 50 * time.Millisecond
@@ -120,16 +121,16 @@ func (v *View) drawReplayBar() {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	var b box
+	var b ui.Box
 	w := 0.0
 	for _, most := range [...]float64{420, 280, 200} {
-		w = min(most, v.size.w-16)
+		w = min(most, v.size.W-16)
 		ok := false
-		if b, ok = v.overlay(box{(v.size.w - w) / 2, v.size.h - 88, w, 30}, append(v.solid(), v.taken...)); ok {
+		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.taken...)); ok {
 			break
 		}
 	}
-	c.panel(b, t)
+	c.Panel(b)
 	v.taken = append(v.taken, b)
 	label := "replay"
 	if v.st.Opening {
@@ -138,8 +139,8 @@ func (v *View) drawReplayBar() {
 	if !r.at.IsZero() {
 		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + thousands(r.count)
 	}
-	c.text(b.x+10, b.y+17, typeface.Regular, 12, t.text, c.elide(typeface.Regular, 12, label, w-80))
-	c.textRight(b.x+w-10, b.y+17, typeface.Regular, 12, t.dim, "g or Esc stops")
-	c.rect(box{b.x + 10, b.y + 23, w - 20, 3}, 1.5, t.edge)
-	c.rect(box{b.x + 10, b.y + 23, (w - 20) * r.share, 3}, 1.5, t.accent)
+	c.Text(b.X+10, b.Y+17, typeface.Regular, 12, t.Text, c.Elide(typeface.Regular, 12, label, w-80))
+	c.TextRight(b.X+w-10, b.Y+17, typeface.Regular, 12, t.Dim, "g or Esc stops")
+	c.Rect(ui.At(b.X+10, b.Y+23, w-20, 3), 1.5, t.Edge)
+	c.Rect(ui.At(b.X+10, b.Y+23, (w-20)*r.share, 3), 1.5, t.Accent)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // A reportPanel shows the whois report on an address.
@@ -47,36 +48,36 @@ func (r *reportPanel) title(*View) string { return "whois " + r.addr.String() }
 func (r *reportPanel) size(v *View) (w, h float64) {
 	w = 420
 	for _, l := range r.lines {
-		w = max(w, min(v.canvas.width(typeface.Mono, 12, v.canvas.elide(typeface.Mono, 12, l, 760))+barWidth+8, 760))
+		w = max(w, min(v.canvas.Width(typeface.Mono, 12, v.canvas.Elide(typeface.Mono, 12, l, 760))+barWidth+8, 760))
 	}
 	return w, float64(min(max(len(r.lines), 4), 24))*reportRow + footHeight
 }
 
-func (r *reportPanel) show(v *View, b box) {
+func (r *reportPanel) show(v *View, b ui.Box) {
 	c, t := &v.canvas, v.theme
-	text := box{b.x, b.y, b.w, b.h - footHeight}
+	text := ui.At(b.X, b.Y, b.W, b.H-footHeight)
 	if r.lines == nil {
-		c.text(b.x+2, b.y+13, typeface.Regular, 12.5, t.dim, c.elide(typeface.Regular, 12.5, "looking it up", b.w))
-	} else if text.h >= reportRow {
+		c.Text(b.X+2, b.Y+13, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, "looking it up", b.W))
+	} else if text.H >= reportRow {
 		n := r.scroller.show(v, text, len(r.lines), reportRow)
 		r.page = n
 		for i, l := range r.lines[r.top : r.top+n] {
-			col := t.text
+			col := t.Text
 			if strings.HasPrefix(l, "%") || strings.HasPrefix(l, "#") {
-				col = t.dim
+				col = t.Dim
 			}
-			c.text(b.x+2, b.y+13+float64(i)*reportRow, typeface.Mono, 12, col, c.elide(typeface.Mono, 12, l, b.w-barWidth-4))
+			c.Text(b.X+2, b.Y+13+float64(i)*reportRow, typeface.Mono, 12, col, c.Elide(typeface.Mono, 12, l, b.W-barWidth-4))
 		}
 	}
-	if pressed, _ := v.buttons(box{b.x, b.y + b.h - 24, b.w, 26}, "Copy"); pressed == 0 {
+	if pressed, _ := v.buttons(ui.At(b.X, b.Y+b.H-24, b.W, 26), "Copy"); pressed == 0 {
 		r.copy(v)
 	}
 }
 
 func (r *reportPanel) copy(v *View) { v.ask(Copy{Text: strings.Join(r.lines, "\n") + "\n"}) }
 
-func (r *reportPanel) key(v *View, k Key) bool {
-	if k == Ctrl|'c' || k == Ctrl|'a' {
+func (r *reportPanel) key(v *View, k ui.Key) bool {
+	if k == ui.Ctrl|'c' || k == ui.Ctrl|'a' {
 		r.copy(v)
 		return true
 	}

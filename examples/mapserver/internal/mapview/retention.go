@@ -7,6 +7,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const day = 24 * time.Hour
@@ -52,7 +53,7 @@ func (p *retentionPanel) retention(v *View) live.Retention {
 	return v.st.Kept.Retention
 }
 
-func (p *retentionPanel) key(v *View, k Key) bool {
+func (p *retentionPanel) key(v *View, k ui.Key) bool {
 	if v.st.Kept == nil {
 		return false
 	}
@@ -66,12 +67,12 @@ func (p *retentionPanel) key(v *View, k Key) bool {
 		r.Bytes = after(sizeChoices, r.Bytes)
 	case '4':
 		r.Disabled = !r.Disabled
-	case KeyEscape:
+	case ui.KeyEscape:
 		if p.chosen == nil {
 			return false
 		}
 		r = v.st.Kept.Retention
-	case KeyEnter:
+	case ui.KeyEnter:
 		if p.chosen == nil {
 			return false
 		}
@@ -137,45 +138,45 @@ func thousands(n int64) string {
 	return s
 }
 
-func (p *retentionPanel) show(v *View, b box) {
+func (p *retentionPanel) show(v *View, b ui.Box) {
 	c, t := &v.canvas, v.theme
-	y := b.y
+	y := b.Y
 	line := func(l [3]string, col color.NRGBA) {
-		row := box{b.x - 4, y, b.w + 8, retentionRow}
-		if y += retentionRow; y > b.y+b.h+1 {
+		row := ui.At(b.X-4, y, b.W+8, retentionRow)
+		if y += retentionRow; y > b.Y+b.H+1 {
 			return
 		}
 		if l[0] != "" && v.hot(row) {
-			c.rect(row, 4, t.edge)
+			c.Rect(row, 4, t.Edge)
 			if v.in.Press {
-				p.key(v, Key(l[0][0]))
+				p.key(v, ui.Key(l[0][0]))
 			}
 		}
-		c.text(b.x+4, row.y+17, typeface.Medium, 12.5, t.accent, l[0])
-		x, room := b.x+28, b.w-32
+		c.Text(b.X+4, row.Y+17, typeface.Medium, 12.5, t.Accent, l[0])
+		x, room := b.X+28, b.W-32
 		if l[0] == "" && l[2] == "" {
-			x, room = b.x+4, b.w-8
+			x, room = b.X+4, b.W-8
 		}
-		c.text(x, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[1], room))
-		c.text(b.x+168, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[2], b.w-172))
+		c.Text(x, row.Y+17, typeface.Regular, 12.5, col, c.Elide(typeface.Regular, 12.5, l[1], room))
+		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, col, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
 	}
 	for _, l := range p.lines(v) {
-		line(l, t.text)
+		line(l, t.Text)
 	}
 	if v.st.Kept == nil {
 		return
 	}
-	hint, foot := "A click or 1 to 4 chooses; what is over a limit goes, oldest first.", box{b.x, b.y + b.h - 24, b.w, 26}
+	hint, foot := "A click or 1 to 4 chooses; what is over a limit goes, oldest first.", ui.At(b.X, b.Y+b.H-24, b.W, 26)
 	if p.chosen == nil {
-		c.text(b.x+4, foot.y+17, typeface.Regular, 12.5, t.dim, c.elide(typeface.Regular, 12.5, hint, b.w-8))
+		c.Text(b.X+4, foot.Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
 		return
 	}
 	switch pressed, _ := v.buttons(foot, "Apply (Enter): what is over goes", "Leave it (Esc)"); pressed {
 	case 0:
-		p.key(v, KeyEnter)
+		p.key(v, ui.KeyEnter)
 		v.again = true
 	case 1:
-		p.key(v, KeyEscape)
+		p.key(v, ui.KeyEscape)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // searchRest is how long a filter must be left alone before the history is searched: one
@@ -31,7 +32,7 @@ type search struct {
 		hosts int
 	}
 
-	chip box
+	chip ui.Box
 	text string // in it
 }
 
@@ -129,14 +130,14 @@ func (v *View) drawFound() {
 		}
 		x, y := v.world.Pixel(p.Place.Lat, p.Place.Lon)
 		at := spot{int(math.Round(x)), int(math.Round(y))}
-		if taken[at] || !v.size.grow(8).contains(x, y) {
+		if taken[at] || !v.size.Grow(8).Contains(x, y) {
 			continue
 		}
 		taken[at] = true
 		col := v.colorOf(p.Label)
 		if col.A == 0 {
-			col = v.theme.text
+			col = v.theme.Text
 		}
-		v.canvas.ring(x, y, 7.5, 1.4, opaque(col))
+		v.canvas.Ring(x, y, 7.5, 1.4, ui.Opaque(col))
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // A Query is a question that comes with the program.
@@ -80,7 +81,7 @@ func (*sqlPanel) name() string       { return sqlName }
 func (*sqlPanel) title(*View) string { return "SQL" }
 func (*sqlPanel) size(v *View) (w, h float64) {
 	// Not so large that it finds no room beside what it plots.
-	return min(max(820, v.size.w-900), 1200), min(max(390, 0.45*v.size.h), 600)
+	return min(max(820, v.size.W-900), 1200), min(max(390, 0.45*v.size.H), 600)
 }
 
 func (p *sqlPanel) run(v *View) {
@@ -154,30 +155,30 @@ func (a Pasted) take(v *View) {
 		}
 	} else if v.filter.editing {
 		for _, r := range a.Text {
-			v.filter.typed(Key(r))
+			v.filter.typed(ui.Key(r))
 		}
 	}
 }
 
-func (p *sqlPanel) show(v *View, b box) {
+func (p *sqlPanel) show(v *View, b ui.Box) {
 	if p.small(v) {
 		p.showStrip(v, b)
 		return
 	}
 	c, t := &v.canvas, v.theme
-	edit := box{b.x, b.y, b.w, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.h*0.45, 40))}
+	edit := ui.At(b.X, b.Y, b.W, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.H*0.45, 40)))
 	if v.clicked(edit) {
 		p.inTable = false
 	}
 	p.editor.show(v, edit, v.focused() && !p.inTable, p.wrong)
-	y := edit.y + edit.h + 8
-	if y+26 > b.y+b.h+panelAir {
+	y := edit.Y + edit.H + 8
+	if y+26 > b.Y+b.H+panelAir {
 		return
 	}
-	p.showButtons(v, box{b.x, y, b.w, 26})
+	p.showButtons(v, ui.At(b.X, y, b.W, 26))
 	y += 34
-	rest := box{b.x, y, b.w, b.y + b.h - y}
-	if rest.h < 20 {
+	rest := ui.At(b.X, y, b.W, b.Y+b.H-y)
+	if rest.H < 20 {
 		return
 	}
 	switch {
@@ -189,8 +190,8 @@ func (p *sqlPanel) show(v *View, b box) {
 			return "", oneLine.Replace(s), s
 		})
 	case p.problem != "":
-		for i, s := range c.wrap(typeface.Regular, 12.5, p.problem, rest.w-8, 4) {
-			c.text(rest.x+2, rest.y+14+float64(i)*17, typeface.Regular, 12.5, t.wrong, s)
+		for i, s := range c.Wrap(typeface.Regular, 12.5, p.problem, rest.W-8, 4) {
+			c.Text(rest.X+2, rest.Y+14+float64(i)*17, typeface.Regular, 12.5, t.Wrong, s)
 		}
 	case len(p.table.columns) > 0:
 		if v.clicked(rest) {
@@ -209,7 +210,7 @@ func (*sqlPanel) small(v *View) bool {
 }
 
 // showStrip offers the way back, and what to do with what is plotted.
-func (p *sqlPanel) showStrip(v *View, b box) {
+func (p *sqlPanel) showStrip(v *View, b ui.Box) {
 	keep := map[bool]string{false: "Keep", true: "Clear"}[v.plots.until.IsZero()]
 	pressed, x := v.buttons(b, "Back to the answer", keep)
 	switch pressed {
@@ -220,8 +221,8 @@ func (p *sqlPanel) showStrip(v *View, b box) {
 		v.keepPlots()
 		v.again = true
 	}
-	s := v.canvas.elide(typeface.Regular, 12, plural(len(v.plots.list), "place"), b.x+b.w-x-4)
-	v.canvas.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, v.theme.dim, s)
+	s := v.canvas.Elide(typeface.Regular, 12, plural(len(v.plots.list), "place"), b.X+b.W-x-4)
+	v.canvas.TextRight(b.X+b.W-2, b.Y+17, typeface.Regular, 12, v.theme.Dim, s)
 }
 
 // openReport opens the report on the address of a row.
@@ -234,9 +235,9 @@ func (p *sqlPanel) openReport(v *View, row int) {
 	}
 }
 
-func (p *sqlPanel) showButtons(v *View, b box) {
+func (p *sqlPanel) showButtons(v *View, b ui.Box) {
 	c, t := &v.canvas, v.theme
-	run := box{b.x, b.y, 104, b.h}
+	run := ui.At(b.X, b.Y, 104, b.H)
 	if p.running {
 		if v.button(run, "Cancel", false) {
 			v.ask(CancelQuery{Ask: p.ask})
@@ -253,14 +254,14 @@ func (p *sqlPanel) showButtons(v *View, b box) {
 		labels = append(labels, map[bool]string{false: "Unix times", true: "Local times"}[p.numbers])
 	}
 	labels = append(labels, "CSV", "JSON", "Copy")
-	pressed, x := v.buttons(box{b.x + 112, b.y, b.w - 112, b.h}, labels...)
+	pressed, x := v.buttons(ui.At(b.X+112, b.Y, b.W-112, b.H), labels...)
 	if pressed >= 0 {
 		p.press(v, labels[pressed])
 		v.again = true
 	}
 	s := p.status(v)
-	s = c.elide(typeface.Regular, 12, s, b.x+b.w-x-4)
-	c.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, t.dim, s)
+	s = c.Elide(typeface.Regular, 12, s, b.X+b.W-x-4)
+	c.TextRight(b.X+b.W-2, b.Y+17, typeface.Regular, 12, t.Dim, s)
 }
 
 // press does what a button says.
@@ -319,55 +320,55 @@ func (p *sqlPanel) status(v *View) string {
 }
 
 // showMenu lists questions to choose from.
-func (p *sqlPanel) showMenu(v *View, b box, n int, item func(int) (name, about, sql string)) {
+func (p *sqlPanel) showMenu(v *View, b ui.Box, n int, item func(int) (name, about, sql string)) {
 	c, t := &v.canvas, v.theme
 	if n == 0 {
-		c.text(b.x+2, b.y+14, typeface.Regular, 12.5, t.dim, "none yet")
+		c.Text(b.X+2, b.Y+14, typeface.Regular, 12.5, t.Dim, "none yet")
 		return
 	}
 	shown := p.list.show(v, b, n, tableRow)
 	for i := p.list.top; i < p.list.top+shown; i++ {
 		name, about, sql := item(i)
-		row := box{b.x, b.y + float64(i-p.list.top)*tableRow, b.w - barWidth, tableRow}
+		row := ui.At(b.X, b.Y+float64(i-p.list.top)*tableRow, b.W-barWidth, tableRow)
 		if v.hot(row) {
-			c.rect(row, 4, t.edge)
+			c.Rect(row, 4, t.Edge)
 			if v.in.Press {
 				p.load(sql)
 				v.again = true
 			}
 		}
-		x := row.x + 8
+		x := row.X + 8
 		if name != "" {
-			c.text(x, row.y+17, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, name, 140))
+			c.Text(x, row.Y+17, typeface.Medium, 12.5, t.Accent, c.Elide(typeface.Medium, 12.5, name, 140))
 			x += 150
 		}
-		c.text(x, row.y+17, typeface.Regular, 12.5, t.text, c.elide(typeface.Regular, 12.5, about, row.x+row.w-x-4))
+		c.Text(x, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, about, row.X+row.W-x-4))
 	}
 }
 
-func (p *sqlPanel) key(v *View, k Key) bool {
+func (p *sqlPanel) key(v *View, k ui.Key) bool {
 	if p.small(v) {
-		if k != KeyEscape && k != KeyEnter && k != Ctrl|KeyEnter {
+		if k != ui.KeyEscape && k != ui.KeyEnter && k != ui.Ctrl|ui.KeyEnter {
 			return false // the map is looked at
 		}
 		v.desk.find(sqlName).back()
-		if k != Ctrl|KeyEnter {
+		if k != ui.Ctrl|ui.KeyEnter {
 			return true
 		}
 	}
 	switch k {
-	case KeyEscape:
+	case ui.KeyEscape:
 		if p.menu != noMenu {
 			p.menu = noMenu
 			return true
 		}
 		return false
-	case Ctrl | KeyEnter:
+	case ui.Ctrl | ui.KeyEnter:
 		p.run(v)
 		return true
 	}
 	if p.inTable && p.menu == noMenu && len(p.result.Rows) > 0 {
-		if at := p.table.selected(); k == KeyEnter && at >= 0 {
+		if at := p.table.selected(); k == ui.KeyEnter && at >= 0 {
 			p.openReport(v, at)
 			return true
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -35,7 +36,7 @@ func answered(ask int) Answered {
 func asked(t *testing.T) (*View, RunQuery) {
 	v := &View{}
 	assert.Empty(t, v.Update(noon, frame("q"), state()))
-	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	e := v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	require.Len(t, e, 1)
 	return v, e[0].(RunQuery)
 }
@@ -45,10 +46,10 @@ func asked(t *testing.T) (*View, RunQuery) {
 func TestEditorShowsWhatFits(t *testing.T) {
 	v := &View{}
 	v.Update(noon, frame("q"), state())
-	v.Update(noon, press(Ctrl|'a'), v.st)
+	v.Update(noon, press(ui.Ctrl|'a'), v.st)
 	v.Update(noon, frame("SELECT '"+strings.Repeat("long ", 60)), v.st)
 	assert.NotContains(t, texts(v), "SELECT")
-	v.Update(noon, press(Ctrl|'a'), v.st)
+	v.Update(noon, press(ui.Ctrl|'a'), v.st)
 	v.Update(noon, frame("SELECT 1 FROM detailed_history"), v.st)
 	assert.Contains(t, texts(v), "SELECT")
 }
@@ -65,7 +66,7 @@ func TestSQLAnswer(t *testing.T) {
 	assert.Equal(t, []string{firstQuery}, v.Queries)
 	assert.Contains(t, texts(v), "running, 0.0 s\n")
 	assert.False(t, v.Next().IsZero(), "the time goes on")
-	assert.Empty(t, v.Update(noon.Add(1500*time.Millisecond), press(Ctrl|KeyEnter), v.st), "one at a time")
+	assert.Empty(t, v.Update(noon.Add(1500*time.Millisecond), press(ui.Ctrl|ui.KeyEnter), v.st), "one at a time")
 	assert.Contains(t, texts(v), "running, 1.5 s\n")
 	hand(v, Answered{Ask: q.Ask + 1, Problem: "another's"}, answered(q.Ask))
 	shown := texts(v)
@@ -112,12 +113,12 @@ func TestSQLMistake(t *testing.T) {
 	p := v.sql()
 	p.running = false
 	p.load("SELECT x\nFROM nothing")
-	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	e := v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no such table", Offset: 14})
 	assert.Contains(t, texts(v), "no such table\n")
 	marked := func() bool {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Rect && i.Color == v.theme.wrong {
+			if i.Shape == ui.Rect && i.Color == v.theme.Wrong {
 				return true
 			}
 		}
@@ -127,7 +128,7 @@ func TestSQLMistake(t *testing.T) {
 	v.Update(noon, press('x'), v.st)
 	assert.False(t, marked(), "it may have moved")
 	// An offset beyond the text is not trusted.
-	e = v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	e = v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no", Offset: 1 << 30})
 	// The answer before is not plotted in its place.
 	p.result.Rows = [][]any{{"203.0.113.1"}}
@@ -153,25 +154,25 @@ func TestSQLMenus(t *testing.T) {
 	push("Previous")
 	assert.Contains(t, texts(v), "none yet\n")
 	push("Previous")
-	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	v.sql().running = false
 	v.sql().load("SELECT 3")
-	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	v.sql().running = false
 	v.Update(noon, frame(""), v.st)
 	push("Previous")
 	assert.Contains(t, texts(v), "SELECT 3\nSELECT 2\n", "the newest first")
 	assert.Equal(t, []string{"SELECT 2", "SELECT 3"}, v.Queries)
-	v.Update(noon, press(KeyEscape), v.st)
+	v.Update(noon, press(ui.KeyEscape), v.st)
 	assert.NotNil(t, v.desk.find("sql"), "Esc closes the menu first")
 	push("Previous")
 	push("SELECT 2")
-	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	assert.Equal(t, []string{"SELECT 3", "SELECT 2"}, v.Queries, "each once")
 	v.sql().running = false
 	for i := range 100 {
 		v.sql().load(fmt.Sprint("SELECT ", i))
-		v.Update(noon, press(Ctrl|KeyEnter), v.st)
+		v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 		v.sql().running = false
 	}
 	assert.Len(t, v.Queries, mostQueries)
@@ -180,9 +181,9 @@ func TestSQLMenus(t *testing.T) {
 func TestSQLKeepsItsText(t *testing.T) {
 	v := &View{}
 	v.Update(noon, frame("q"), state())
-	v.Update(noon, press(Ctrl|'a', KeyDelete), v.st)
+	v.Update(noon, press(ui.Ctrl|'a', ui.KeyDelete), v.st)
 	assert.Empty(t, v.Update(noon, frame("qhtr?"), v.st), "keys are letters")
-	v.Update(noon, press(KeyEscape), v.st)
+	v.Update(noon, press(ui.KeyEscape), v.st)
 	assert.Nil(t, v.desk.find("sql"))
 	v.Update(noon, frame("q"), v.st)
 	assert.Equal(t, "qhtr?", v.sql().editor.text)
@@ -194,7 +195,7 @@ func TestSQLKeepsItsText(t *testing.T) {
 	assert.Equal(t, "app:xy", v.filter.text, "what is pasted goes where one types")
 	v.openSQL("SELECT 9")
 	assert.Equal(t, "SELECT 9", v.sql().editor.text)
-	v.sql().editor.key(v, Ctrl|'z')
+	v.sql().editor.key(v, ui.Ctrl|'z')
 	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text, "what was there can be had back")
 }
 
@@ -209,9 +210,9 @@ func TestExport(t *testing.T) {
 }
 
 // triangles counts the filled triangles and returns the last one.
-func triangles(v *View) (n int, last Item) {
+func triangles(v *View) (n int, last ui.Item) {
 	for _, i := range v.Scene().Items {
-		if i.Shape == Triangle && i.W == 0 {
+		if i.Shape == ui.Triangle && i.W == 0 {
 			n++
 			last = i
 		}
@@ -232,7 +233,7 @@ func TestPlot(t *testing.T) {
 	assert.Equal(t, 2, n, "each place once")
 	outlines := 0
 	for _, i := range v.Scene().Items {
-		if i.Shape == Triangle && i.W > 0 && i.Color == white {
+		if i.Shape == ui.Triangle && i.W > 0 && i.Color == white {
 			outlines++
 		}
 	}
@@ -321,7 +322,7 @@ func TestLines(t *testing.T) {
 	var v View
 	lines := func() (n int, wide float32) {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Line && !v.bar.box.contains(float64(i.X), float64(i.Y)) {
+			if i.Shape == ui.Line && !v.bar.box.Contains(float64(i.X), float64(i.Y)) {
 				n++
 				wide = max(wide, i.W)
 			}
@@ -422,14 +423,14 @@ func TestAnswerByKeys(t *testing.T) {
 	assert.NotContains(t, texts(v), "column29\n")
 	x, y := at(t, v, "b")
 	v.Update(noon, click(x, y), v.st)
-	assert.Equal(t, []Effect{Copy{"b"}}, v.Update(noon, press(Ctrl|'c'), v.st))
+	assert.Equal(t, []Effect{Copy{"b"}}, v.Update(noon, press(ui.Ctrl|'c'), v.st))
 	before := v.sql().editor.text
 	for range 40 {
-		v.Update(noon, press(KeyRight), v.st)
+		v.Update(noon, press(ui.KeyRight), v.st)
 	}
 	assert.Contains(t, texts(v), "column29\n", "columns beyond the edge")
-	v.Update(noon, press(KeyDown), v.st)
-	e := v.Update(noon, press(KeyEnter), v.st)
+	v.Update(noon, press(ui.KeyDown), v.st)
+	e := v.Update(noon, press(ui.KeyEnter), v.st)
 	require.Len(t, e, 1)
 	assert.Equal(t, "192.0.2.1", e[0].(Whois).Addr.String())
 	assert.Equal(t, before, v.sql().editor.text)

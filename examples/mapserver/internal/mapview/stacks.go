@@ -9,6 +9,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
 )
@@ -68,7 +69,7 @@ type stacks struct {
 func (s *stacks) update(v *View) {
 	nx, ny := v.nowhere()
 	from := s.from
-	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.Local, nx, ny, v.in.Scale
+	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.W, v.size.H, v.Local, nx, ny, v.in.Scale
 	from.world, from.agents, from.filter = v.world, v.agents.changed, v.filter.text
 	if from == s.from && s.spot != nil {
 		return
@@ -117,7 +118,7 @@ func (s *stacks) update(v *View) {
 			s.elsewhere++
 		} else {
 			x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
-			if v.camera.zoomed && !v.size.grow(12).contains(x, y) {
+			if v.camera.zoomed && !v.size.Grow(12).Contains(x, y) {
 				g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
 				s.groups[g].count++
 				continue
@@ -125,7 +126,7 @@ func (s *stacks) update(v *View) {
 			if !v.camera.zoomed {
 				// Out of the picture is not out of the program: at the edge
 				// the disc says that there is something beyond.
-				x, y = min(max(x, 4), v.size.w-4), min(max(y, 4), v.size.h-4)
+				x, y = min(max(x, 4), v.size.W-4), min(max(y, 4), v.size.H-4)
 			}
 		}
 		key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
@@ -264,11 +265,11 @@ func (v *View) drawStacks(hover *stack) {
 		if len(hover.conns) > 1 {
 			r = max(r, 13)
 		}
-		v.canvas.ring(hover.x, hover.y, r, 1.2, v.theme.text)
+		v.canvas.Ring(hover.x, hover.y, r, 1.2, v.theme.Text)
 	}
 	for _, b := range v.badges {
-		v.canvas.rect(b.box, 4, v.theme.panel)
-		v.canvas.text(b.x+4, b.y+11.5, typeface.Medium, 11, v.theme.text, b.text)
+		v.canvas.Rect(b.Box, 4, v.theme.Panel)
+		v.canvas.Text(b.X+4, b.Y+11.5, typeface.Medium, 11, v.theme.Text, b.text)
 	}
 }
 
@@ -280,15 +281,15 @@ func (v *View) cycles(k *stack) bool {
 
 // A badge says how many connections a cycling stack holds.
 type badge struct {
-	box
+	ui.Box
 	text string
 }
 
 // addBadge keeps a badge to be drawn over all stacks, if it hides no other.
 func (v *View) addBadge(k *stack) {
 	s := strconv.Itoa(len(k.conns)) + "x"
-	b := box{k.x + 8, k.y - 20, v.canvas.width(typeface.Medium, 11, s) + 8, 15}.clamp(v.size)
-	if !slices.ContainsFunc(v.badges, func(o badge) bool { return o.overlaps(b) }) {
+	b := ui.At(k.x+8, k.y-20, v.canvas.Width(typeface.Medium, 11, s)+8, 15).Clamp(v.size)
+	if !slices.ContainsFunc(v.badges, func(o badge) bool { return o.Overlaps(b) }) {
 		v.badges = append(v.badges, badge{b, s})
 	}
 }
@@ -298,17 +299,17 @@ func (v *View) drawStack(k *stack, cycling bool) {
 	if !cycling {
 		if k.counted() {
 			v.drawShares(k, 8, 4)
-			v.drawCount(k, t.text)
+			v.drawCount(k, t.Text)
 			return
 		}
 		r := k.radius()
-		c.disc(k.x, k.y, r+1, t.rim)
-		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
+		c.Disc(k.x, k.y, r+1, t.Rim)
+		c.Disc(k.x, k.y, r, ui.Opaque(v.stacks.groups[k.shares[0].group].color))
 		// The shares of other rules lie over that of the first.
 		from := float64(k.shares[0].count) / float64(len(k.conns))
 		for _, sh := range k.shares[1:] {
 			to := from + float64(sh.count)/float64(len(k.conns))
-			c.arc(k.x, k.y, r/2, r, from, to, opaque(v.stacks.groups[sh.group].color))
+			c.Arc(k.x, k.y, r/2, r, from, to, ui.Opaque(v.stacks.groups[sh.group].color))
 			from = to
 		}
 		return
@@ -318,19 +319,19 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		v.wake(v.now.Truncate(cycleTime).Add(cycleTime))
 	}
 	step := int(v.now.UnixNano()/int64(cycleTime)) % len(k.shares)
-	col := opaque(v.stacks.groups[k.shares[step].group].color)
+	col := ui.Opaque(v.stacks.groups[k.shares[step].group].color)
 	switch {
 	case k.counted() && len(k.shares) == 1:
-		v.drawCount(k, t.text)
+		v.drawCount(k, t.Text)
 	case k.counted():
-		c.disc(k.x, k.y, 6, col)
+		c.Disc(k.x, k.y, 6, col)
 		on := dark.palette.Sea
-		if contrast(white, col) > contrast(on, col) {
+		if ui.Contrast(white, col) > ui.Contrast(on, col) {
 			on = white
 		}
 		v.drawCount(k, on)
 	default:
-		c.disc(k.x, k.y, 4.5, col)
+		c.Disc(k.x, k.y, 4.5, col)
 		if !k.nowhere { // whose count stands below it
 			v.addBadge(k)
 		}
@@ -339,16 +340,16 @@ func (v *View) drawStack(k *stack, cycling bool) {
 
 // drawShares draws the ring that shows the rules of a stack.
 func (v *View) drawShares(k *stack, r, w float64) {
-	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.rim)
-	v.canvas.disc(k.x, k.y, r, v.theme.palette.Sea)
+	v.canvas.Disc(k.x, k.y, r+w/2+1, v.theme.Rim)
+	v.canvas.Disc(k.x, k.y, r, v.theme.palette.Sea)
 	from := 0.0
 	for _, sh := range k.shares {
 		to := from + float64(sh.count)/float64(len(k.conns))
-		col := opaque(v.stacks.groups[sh.group].color)
+		col := ui.Opaque(v.stacks.groups[sh.group].color)
 		if len(k.shares) == 1 {
-			v.canvas.ring(k.x, k.y, r, w, col)
+			v.canvas.Ring(k.x, k.y, r, w, col)
 		} else {
-			v.canvas.arc(k.x, k.y, r, w, from, to, col)
+			v.canvas.Arc(k.x, k.y, r, w, from, to, col)
 		}
 		from = to
 	}
@@ -362,22 +363,22 @@ func (v *View) drawCount(k *stack, col color.NRGBA) {
 		size = 7
 	}
 	c := &v.canvas
-	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
+	c.Text(k.x-c.Width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
 }
 
 // nowhere returns the spot for peers that no table knows: in the South
 // Pacific of the usual window, always beside the legend.
 func (v *View) nowhere() (x, y float64) {
-	return min(legendWidth+8+60, v.size.w-20), v.size.h - 56
+	return min(legendWidth+8+60, v.size.W-20), v.size.H - 56
 }
 
 // nowhereBox is the room of that spot and its label; empty: there are no such peers.
-func (v *View) nowhereBox() box {
+func (v *View) nowhereBox() ui.Box {
 	if v.stacks.elsewhere == 0 {
-		return box{}
+		return ui.Box{}
 	}
 	x, y := v.nowhere()
-	return box{x - 50, y - 16, 100, 46}
+	return ui.At(x-50, y-16, 100, 46)
 }
 
 func (v *View) drawNowhere(hover *stack) {
@@ -390,15 +391,15 @@ func (v *View) drawNowhere(hover *stack) {
 		return
 	}
 	k := &v.stacks.list[i]
-	c.disc(k.x, k.y, 13, fade(t.panel, 0.9))
+	c.Disc(k.x, k.y, 13, ui.Fade(t.Panel, 0.9))
 	for n := range 12 {
-		c.arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
+		c.Arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.Dim)
 	}
 	v.drawStack(k, v.cycles(k))
 	if hover == k {
-		c.ring(k.x, k.y, 15, 1.2, t.text)
+		c.Ring(k.x, k.y, 15, 1.2, t.Text)
 	}
 	s := plural(len(k.conns), "unknown place")
-	w := c.width(typeface.Regular, 11, s)
-	c.text(max(min(k.x-w/2, v.size.w-w-4), 4), k.y+25, typeface.Regular, 11, t.dim, s)
+	w := c.Width(typeface.Regular, 11, s)
+	c.Text(max(min(k.x-w/2, v.size.W-w-4), 4), k.y+25, typeface.Regular, 11, t.Dim, s)
 }

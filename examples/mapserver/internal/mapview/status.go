@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // statusText says what is shown and how far it can be trusted.
@@ -68,27 +69,27 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func (v *View) layoutStatus() box {
+func (v *View) layoutStatus() ui.Box {
 	c := &v.canvas
 	s := v.statusText()
-	w := min(c.width(typeface.Regular, 12, s)+16, v.size.w-16)
-	b := box{v.size.w - w - 8, v.size.h - 28, w, 20}
+	w := min(c.Width(typeface.Regular, 12, s)+16, v.size.W-16)
+	b := ui.At(v.size.W-w-8, v.size.H-28, w, 20)
 	v.taken = append(v.taken, b)
 	return b
 }
 
-func (v *View) drawStatus(b box) {
+func (v *View) drawStatus(b ui.Box) {
 	c, t := &v.canvas, v.theme
-	if b.w < 40 {
+	if b.W < 40 {
 		return
 	}
-	c.rect(b, 5, fade(t.panel, 0.93))
-	c.text(b.x+8, b.y+14, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, v.statusText(), b.w-16))
+	c.Rect(b, 5, ui.Fade(t.Panel, 0.93))
+	c.Text(b.X+8, b.Y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, v.statusText(), b.W-16))
 }
 
 // layoutProblems places what is wrong, the newest at the bottom.
 func (v *View) layoutProblems() (lines []string) {
-	v.problems = box{}
+	v.problems = ui.Box{}
 	list := v.st.Problems
 	const most = 3
 	if len(list) > most {
@@ -98,25 +99,25 @@ func (v *View) layoutProblems() (lines []string) {
 		return nil
 	}
 	top := v.top()
-	width := min(top.w, 560)
+	width := min(top.W, 560)
 	for _, p := range list {
 		head, rest, _ := strings.Cut(p, "\n")
-		lines = append(lines, v.canvas.wrap(typeface.Regular, 12, head, width-34, 3)...)
+		lines = append(lines, v.canvas.Wrap(typeface.Regular, 12, head, width-34, 3)...)
 		// Each of several bad lines of a file.
 		for part := range strings.Lines(rest) {
-			lines = append(lines, v.canvas.wrap(typeface.Regular, 12, part, width-34, 1)...)
+			lines = append(lines, v.canvas.Wrap(typeface.Regular, 12, part, width-34, 1)...)
 		}
 	}
-	room := v.size.h - top.y - 80 // of the legend, the status and the filter
+	room := v.size.H - top.Y - 80 // of the legend, the status and the filter
 	if v.filter.editing || len(v.filter.terms) > 0 {
 		room -= 34
 	}
-	if most := max(int(min(room, v.size.h/2-14)/16), 1); len(lines) > most {
+	if most := max(int(min(room, v.size.H/2-14)/16), 1); len(lines) > most {
 		lines = lines[len(lines)-most:]
 	}
-	v.problems = box{top.x, top.y, width, float64(len(lines))*16 + 14}
+	v.problems = ui.At(top.X, top.Y, width, float64(len(lines))*16+14)
 	v.taken = append(v.taken, v.problems)
-	v.edge = v.problems.y + v.problems.h
+	v.edge = v.problems.Y + v.problems.H
 	return lines
 }
 
@@ -126,16 +127,16 @@ func (v *View) drawProblems(lines []string) {
 		return
 	}
 	c, t, b := &v.canvas, v.theme, v.problems
-	c.panel(b, t)
+	c.Panel(b)
 	if v.hot(b) {
-		c.frame(b, 6, 1.2, t.dim)
+		c.Frame(b, 6, 1.2, t.Dim)
 		if v.in.Press {
 			v.open(&problemsPanel{})
 		}
 	}
-	c.rect(box{b.x + 8, b.y + 9, 3, b.h - 18}, 1.5, t.warning)
+	c.Rect(ui.At(b.X+8, b.Y+9, 3, b.H-18), 1.5, t.warning)
 	for i, s := range lines {
-		c.text(b.x+20, b.y+19.5+float64(i)*16, typeface.Regular, 12, t.text, s)
+		c.Text(b.X+20, b.Y+19.5+float64(i)*16, typeface.Regular, 12, t.Text, s)
 	}
 }
 
@@ -153,7 +154,7 @@ func (p *problemsPanel) lines(v *View, w float64) (lines []string) {
 			lines = append(lines, "")
 		}
 		for _, s := range strings.Split(problem, "\n") {
-			lines = append(lines, v.canvas.wrap(typeface.Regular, 12.5, s, w-barWidth-4, 20)...)
+			lines = append(lines, v.canvas.Wrap(typeface.Regular, 12.5, s, w-barWidth-4, 20)...)
 		}
 	}
 	if lines == nil {
@@ -166,45 +167,20 @@ func (p *problemsPanel) size(v *View) (w, h float64) {
 	return 560, float64(min(len(p.lines(v, 560)), 20))*problemRow + footHeight
 }
 
-func (p *problemsPanel) show(v *View, b box) {
-	lines := p.lines(v, b.w)
-	text := box{b.x, b.y, b.w, b.h - footHeight}
-	if text.h >= problemRow {
+func (p *problemsPanel) show(v *View, b ui.Box) {
+	lines := p.lines(v, b.W)
+	text := ui.At(b.X, b.Y, b.W, b.H-footHeight)
+	if text.H >= problemRow {
 		n := p.scroller.show(v, text, len(lines), problemRow)
 		for i, s := range lines[p.top : p.top+n] {
-			v.canvas.text(b.x+2, b.y+13+float64(i)*problemRow, typeface.Regular, 12.5, v.theme.text, s)
+			v.canvas.Text(b.X+2, b.Y+13+float64(i)*problemRow, typeface.Regular, 12.5, v.theme.Text, s)
 		}
 	}
-	if pressed, _ := v.buttons(box{b.x, b.y + b.h - 24, b.w, 26}, "Copy"); pressed == 0 {
+	if pressed, _ := v.buttons(ui.At(b.X, b.Y+b.H-24, b.W, 26), "Copy"); pressed == 0 {
 		v.ask(Copy{Text: strings.Join(v.st.Problems, "\n") + "\n"})
 	}
 }
 
-func (p *problemsPanel) key(_ *View, k Key) bool {
-	return (k == KeyUp || k == KeyDown || k == KeyPageUp || k == KeyPageDown || k == KeyHome || k == KeyEnd) && p.keys(k, 10)
-}
-
-// wrap breaks a text at blanks into at most n lines of a width; the last is
-// cut with an ellipsis.
-func (c *canvas) wrap(f typeface.Font, size float64, s string, w float64, n int) []string {
-	var lines []string
-	line := ""
-	words := strings.Fields(s)
-	for i, word := range words {
-		next := word
-		if line != "" {
-			next = line + " " + word
-		}
-		if line == "" || c.width(f, size, next) <= w {
-			line = next
-			continue
-		}
-		if len(lines) == n-1 {
-			line = strings.Join(append([]string{line}, words[i:]...), " ")
-			break
-		}
-		lines = append(lines, c.elide(f, size, line, w))
-		line = word
-	}
-	return append(lines, c.elide(f, size, line, w))
+func (p *problemsPanel) key(_ *View, k ui.Key) bool {
+	return (k == ui.KeyUp || k == ui.KeyDown || k == ui.KeyPageUp || k == ui.KeyPageDown || k == ui.KeyHome || k == ui.KeyEnd) && p.keys(k, 10)
 }

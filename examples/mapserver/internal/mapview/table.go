@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -87,21 +88,21 @@ func (t *table) selected() int {
 
 // show draws the table and returns the row and column of a link that was clicked, or
 // -1, -1.
-func (t *table) show(v *View, b box, r rows) (row, col int) {
+func (t *table) show(v *View, b ui.Box, r rows) (row, col int) {
 	row, col = -1, -1
 	t.arrange(r)
 	c, th := &v.canvas, v.theme
 	if len(t.widths) != len(t.columns) {
 		t.widths = make([]float64, len(t.columns))
 		for i, k := range t.columns {
-			t.widths[i] = max(narrowCell, c.width(typeface.Medium, 12, k.title)+14)
+			t.widths[i] = max(narrowCell, c.Width(typeface.Medium, 12, k.title)+14)
 		}
 	}
-	body := box{b.x, b.y + tableHead, b.w, b.h - tableHead}
-	if body.h < tableRow {
+	body := ui.At(b.X, b.Y+tableHead, b.W, b.H-tableHead)
+	if body.H < tableRow {
 		return
 	}
-	t.page = max(int(body.h/tableRow), 1)
+	t.page = max(int(body.H/tableRow), 1)
 	if t.reveal {
 		t.reveal = false
 		t.top = max(min(t.top, t.row), t.row-t.page+1)
@@ -110,7 +111,7 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 	n := t.scroller.show(v, body, len(t.order), tableRow)
 	for _, i := range t.order[t.top : t.top+n] {
 		for k := range t.columns {
-			t.widths[k] = max(t.widths[k], min(widestCell, c.width(t.font(k), cellSize, c.elide(t.font(k), cellSize, r.cell(int(i), k), widestCell))))
+			t.widths[k] = max(t.widths[k], min(widestCell, c.Width(t.font(k), cellSize, c.Elide(t.font(k), cellSize, r.cell(int(i), k), widestCell))))
 		}
 	}
 	// The last column that is shown takes what is left.
@@ -119,7 +120,7 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 		x, w float64
 	}
 	var places []place
-	x, end := b.x+10, b.x+b.w-barWidth-4
+	x, end := b.X+10, b.X+b.W-barWidth-4
 	t.first = max(0, min(t.first, len(t.columns)-1))
 	for k := t.first; k < len(t.columns); k++ {
 		w := t.widths[k]
@@ -144,56 +145,56 @@ func (t *table) show(v *View, b box, r rows) (row, col int) {
 	}
 	for _, p := range places {
 		k := t.columns[p.col]
-		head := box{p.x - cellGap/2, b.y, p.w + cellGap, tableHead}
-		title, colour := k.title, th.dim
+		head := ui.At(p.x-cellGap/2, b.Y, p.w+cellGap, tableHead)
+		title, colour := k.title, th.Dim
 		switch t.sort {
 		case p.col + 1:
-			title, colour = title+" ↑", th.text
+			title, colour = title+" ↑", th.Text
 		case -p.col - 1:
-			title, colour = title+" ↓", th.text
+			title, colour = title+" ↓", th.Text
 		}
 		if v.hot(head) {
-			colour = th.accent
+			colour = th.Accent
 			if v.in.Press {
 				t.sortBy(p.col)
 				v.again = true
 			}
 		}
-		t.cell(c, p.x, b.y+15, p.w, typeface.Medium, 12, colour, title, k.right)
+		t.cell(c, p.x, b.Y+15, p.w, typeface.Medium, 12, colour, title, k.right)
 	}
-	c.rect(box{b.x, b.y + tableHead - 2, b.w - barWidth, 1}, 0, th.edge)
+	c.Rect(ui.At(b.X, b.Y+tableHead-2, b.W-barWidth, 1), 0, th.Edge)
 	for i := t.top; i < t.top+n; i++ {
-		line := box{b.x, body.y + float64(i-t.top)*tableRow, b.w - barWidth, tableRow}
+		line := ui.At(b.X, body.Y+float64(i-t.top)*tableRow, b.W-barWidth, tableRow)
 		at := int(t.order[i])
 		chosen := t.chosen != nil && i == t.row
 		switch {
 		case chosen:
-			c.rect(line, 3, th.chosen)
+			c.Rect(line, 3, th.Chosen)
 		case v.hot(line):
-			c.rect(line, 3, th.edge)
+			c.Rect(line, 3, th.Edge)
 		case i%2 == 1:
-			c.rect(line, 3, th.alternate)
+			c.Rect(line, 3, th.Alternate)
 		}
 		if col := r.color(at); col.A > 0 {
-			bar := box{line.x + 2, line.y + 5, 3, tableRow - 10}
-			c.rect(bar.grow(1), 2, th.rim)
-			c.rect(bar, 1.5, opaque(col))
+			bar := ui.At(line.X+2, line.Y+5, 3, tableRow-10)
+			c.Rect(bar.Grow(1), 2, th.Rim)
+			c.Rect(bar, 1.5, ui.Opaque(col))
 		}
 		for _, p := range places {
 			k := t.columns[p.col]
-			here := box{p.x - cellGap/2, line.y, p.w + cellGap, tableRow}
-			colour := th.text
+			here := ui.At(p.x-cellGap/2, line.Y, p.w+cellGap, tableRow)
+			colour := th.Text
 			if f, ok := r.(interface{ faded(row int) bool }); ok && f.faded(at) {
-				colour = th.dim
+				colour = th.Dim
 			}
 			hot := v.hot(here)
 			if hot && k.link {
-				colour = th.accent
+				colour = th.Accent
 			}
 			if chosen && p.col == t.col && v.focused() {
-				c.frame(box{p.x - 5, line.y + 2, p.w + 10, tableRow - 4}, 3, 1, th.accent)
+				c.Frame(ui.At(p.x-5, line.Y+2, p.w+10, tableRow-4), 3, 1, th.Accent)
 			}
-			t.cell(c, p.x, line.y+17, p.w, t.font(p.col), cellSize, colour, r.cell(at, p.col), k.right)
+			t.cell(c, p.x, line.Y+17, p.w, t.font(p.col), cellSize, colour, r.cell(at, p.col), k.right)
 			if hot && v.in.Press {
 				t.row, t.col, t.chosen = i, p.col, r.key(at)
 				v.again = true
@@ -213,12 +214,12 @@ func (t *table) font(col int) typeface.Font {
 	return typeface.Regular
 }
 
-func (t *table) cell(c *canvas, x, y, w float64, f typeface.Font, size float64, col color.NRGBA, s string, right bool) {
-	s = c.elide(f, size, s, w)
+func (t *table) cell(c *ui.Canvas, x, y, w float64, f typeface.Font, size float64, col color.NRGBA, s string, right bool) {
+	s = c.Elide(f, size, s, w)
 	if right {
-		c.textRight(x+w, y, f, size, col, s)
+		c.TextRight(x+w, y, f, size, col, s)
 	} else {
-		c.text(x, y, f, size, col, s)
+		c.Text(x, y, f, size, col, s)
 	}
 }
 
@@ -235,42 +236,42 @@ func (t *table) sortBy(col int) {
 }
 
 // keys moves the cursor and copies, and reports whether it was a key for that.
-func (t *table) keys(v *View, k Key, r rows) bool {
+func (t *table) keys(v *View, k ui.Key, r rows) bool {
 	t.arrange(r)
 	if len(t.order) == 0 {
 		return false
 	}
 	row, col := t.row, t.col
 	switch k {
-	case KeyUp:
+	case ui.KeyUp:
 		row--
-	case KeyDown:
+	case ui.KeyDown:
 		row++
-	case KeyPageUp:
+	case ui.KeyPageUp:
 		row -= max(t.page-1, 1)
-	case KeyPageDown:
+	case ui.KeyPageDown:
 		row += max(t.page-1, 1)
-	case KeyHome:
+	case ui.KeyHome:
 		row = 0
-	case KeyEnd:
+	case ui.KeyEnd:
 		row = len(t.order) - 1
-	case KeyLeft:
+	case ui.KeyLeft:
 		col--
-	case KeyRight:
+	case ui.KeyRight:
 		col++
-	case Ctrl | 'c':
+	case ui.Ctrl | 'c':
 		t.copy(v, r, copyCell)
 		return true
-	case Ctrl | Shift | 'c':
+	case ui.Ctrl | ui.Shift | 'c':
 		t.copy(v, r, copyRow)
 		return true
-	case Ctrl | 'a':
+	case ui.Ctrl | 'a':
 		t.copy(v, r, copyAll)
 		return true
 	default:
 		return false
 	}
-	if t.chosen == nil && k != KeyHome && k != KeyEnd {
+	if t.chosen == nil && k != ui.KeyHome && k != ui.KeyEnd {
 		row = t.row // the first key only shows the cursor
 	}
 	t.row, t.col = max(0, min(row, len(t.order)-1)), max(0, min(col, len(t.columns)-1))

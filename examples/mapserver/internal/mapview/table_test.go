@@ -14,6 +14,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -33,9 +34,9 @@ func TestTableSortsAndKeepsTheCursor(t *testing.T) {
 	var v View
 	tb := table{columns: []column{{title: "n"}, {title: "rest"}}}
 	rows := numbers{31, 12, 25, 42, 11}
-	require.True(t, tb.keys(&v, KeyDown, rows))
+	require.True(t, tb.keys(&v, ui.KeyDown, rows))
 	assert.Equal(t, 0, tb.selected(), "the first key shows the cursor")
-	tb.keys(&v, KeyDown, rows)
+	tb.keys(&v, ui.KeyDown, rows)
 	assert.Equal(t, 12, rows[tb.selected()])
 	order := func() (list []int) {
 		tb.arrange(rows)
@@ -61,21 +62,21 @@ func TestTableSortsAndKeepsTheCursor(t *testing.T) {
 	rows, tb.changed = numbers{5}, true
 	tb.arrange(rows)
 	assert.Equal(t, -1, tb.selected(), "not the one that stands there now")
-	tb.keys(&v, KeyDown, rows)
+	tb.keys(&v, ui.KeyDown, rows)
 	assert.Equal(t, 0, tb.selected())
 	rows, tb.changed = nil, true
 	tb.arrange(rows)
 	assert.Equal(t, -1, tb.selected())
-	assert.False(t, tb.keys(&v, KeyDown, rows))
+	assert.False(t, tb.keys(&v, ui.KeyDown, rows))
 }
 
 func TestTableCopies(t *testing.T) {
 	var v View
 	tb := table{columns: []column{{title: "n"}, {title: "rest"}}}
 	rows := numbers{31, 12}
-	tb.keys(&v, Ctrl|'c', rows)
+	tb.keys(&v, ui.Ctrl|'c', rows)
 	assert.Empty(t, v.effects)
-	for _, k := range []Key{KeyEnd, KeyRight, KeyRight, KeyRight, Ctrl | 'c', Ctrl | Shift | 'c', Ctrl | 'a'} {
+	for _, k := range []ui.Key{ui.KeyEnd, ui.KeyRight, ui.KeyRight, ui.KeyRight, ui.Ctrl | 'c', ui.Ctrl | ui.Shift | 'c', ui.Ctrl | 'a'} {
 		tb.keys(&v, k, rows)
 	}
 	assert.Equal(t, []Effect{Copy{"2"}, Copy{"12\t2"}, Copy{"n\trest\n31\t1\n12\t2\n"}}, v.effects)
@@ -90,7 +91,7 @@ func opened(t testing.TB, n int) (*View, *live.State) {
 		conns = append(conns, c)
 	}
 	v, st := &View{}, state(conns...)
-	v.Update(noon, press(KeyEnter), st)
+	v.Update(noon, press(ui.KeyEnter), st)
 	require.NotNil(t, v.desk.find("connection list"))
 	return v, st
 }
@@ -98,18 +99,18 @@ func opened(t testing.TB, n int) (*View, *live.State) {
 func TestListOfConnections(t *testing.T) {
 	v, st := opened(t, 1000)
 	assert.Contains(t, texts(v), "All connections · 1,000 live\n")
-	v.Update(noon, press(KeyEnd), st)
+	v.Update(noon, press(ui.KeyEnd), st)
 	l := v.desk.find("connection list").body.(*connList)
 	assert.Equal(t, 999, l.row)
 	assert.Contains(t, texts(v), "prog000000\n", "the newest are above")
 	x, y := at(t, v, "program")
 	v.Update(noon, click(x, y), st)
 	assert.Contains(t, texts(v), "program ↑\n")
-	v.Update(noon, press(KeyHome), st)
+	v.Update(noon, press(ui.KeyHome), st)
 	shown := texts(v)
 	assert.Less(t, strings.Index(shown, "prog000000"), strings.Index(shown, "prog000001"))
 	// Enter opens the report on the address; the answer to another is not its.
-	e := v.Update(noon, press(KeyEnter), st)
+	e := v.Update(noon, press(ui.KeyEnter), st)
 	require.Len(t, e, 1)
 	addr := e[0].(Whois).Addr
 	assert.Contains(t, texts(v), "whois "+addr.String()+"\nlooking it up\n")
@@ -118,7 +119,7 @@ func TestListOfConnections(t *testing.T) {
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(v), "one\n    two\n")
 	assert.NotContains(t, texts(v), "wrong")
-	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, press(Ctrl|'c'), st))
+	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, press(ui.Ctrl|'c'), st))
 	x, y = at(t, v, "Copy")
 	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, click(x, y), st))
 }
@@ -133,7 +134,7 @@ func TestListButtons(t *testing.T) {
 	}
 	assert.Empty(t, push("Copy row"))
 	assert.Contains(t, texts(v), "choose a row first")
-	v.Update(noon, press(KeyDown), st)
+	v.Update(noon, press(ui.KeyDown), st)
 	assert.Equal(t, []Effect{Copy{"203.0.113.19"}}, push("Copy cell"))
 	row := push("Copy row")
 	require.Len(t, row, 1)
@@ -175,7 +176,7 @@ func TestListFollowsFilter(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	v.Update(noon, frame("/rule:mail"), st)
 	assert.Contains(t, texts(v), "All connections · 7 live\n")
-	v.Update(noon, press(KeyEscape), st)
+	v.Update(noon, press(ui.KeyEscape), st)
 	assert.Contains(t, texts(v), "All connections · 20 live\n")
 }
 
@@ -294,7 +295,7 @@ func TestDetails(t *testing.T) {
 	v.Update(noon, frame(""), state(st.Conns[1]))
 	assert.Contains(t, texts(&v), "2026-03-01 12:00:00 UTC, closed\n")
 	// The next one, and round.
-	assert.Empty(t, v.Update(noon, press(KeyRight), v.st), "not before one rests")
+	assert.Empty(t, v.Update(noon, press(ui.KeyRight), v.st), "not before one rests")
 	assert.Equal(t, []Effect{FindFirst{2, st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(v.Next(), frame(""), v.st))
 	assert.Contains(t, texts(&v), "203.0.113.2:443 · 2 of 2")
 	assert.Contains(t, texts(&v), "first seen\nlooking into the history\n")
@@ -302,12 +303,12 @@ func TestDetails(t *testing.T) {
 	in.Answers = []Answer{First{Ask: 1, Count: 7}, First{Ask: 2}}
 	v.Update(noon, in, v.st)
 	assert.Contains(t, texts(&v), "first seen\nnot in the history\n")
-	v.Update(noon, press(KeyRight), v.st)
+	v.Update(noon, press(ui.KeyRight), v.st)
 	assert.Contains(t, texts(&v), "1 of 2")
 	// What is clicked is copied, and Enter opens the report.
 	x, y = at(t, &v, "/usr/bin/prog1")
 	assert.Equal(t, []Effect{Copy{"/usr/bin/prog1"}}, v.Update(noon, click(x, y), v.st))
-	assert.Equal(t, []Effect{Whois{st.Conns[0].Peer.Addr()}}, v.Update(noon, press(KeyEnter), v.st))
+	assert.Equal(t, []Effect{Whois{st.Conns[0].Peer.Addr()}}, v.Update(noon, press(ui.KeyEnter), v.st))
 }
 
 func TestListCompares(t *testing.T) {

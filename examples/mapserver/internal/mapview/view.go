@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -38,18 +39,18 @@ type View struct {
 
 	recolored recolored
 
-	canvas canvas
-	size   box // of the picture, density-independent like all boxes
+	canvas ui.Canvas
+	size   ui.Box // of the picture, density-independent like all boxes
 	world  worldmap.View
 
 	stacks   stacks
 	legend   legend
 	badges   []badge
-	taken    []box   // where there is more than map
-	overlays []box   // of what stands over the map for a moment
-	bottom   float64 // free at the lower edge, left
-	edge     float64 // down to which things at the upper edge reach, left
-	problems box
+	taken    []ui.Box // where there is more than map
+	overlays []ui.Box // of what stands over the map for a moment
+	bottom   float64  // free at the lower edge, left
+	edge     float64  // down to which things at the upper edge reach, left
+	problems ui.Box
 	bar      bar
 	next     time.Time
 	started  bool // there was an Update
@@ -76,11 +77,11 @@ type View struct {
 
 	asked      time.Time // until when a second press of r counts
 	toast      string
-	toastAt    box // over the map; none in place of a title
+	toastAt    ui.Box // over the map; none in place of a title
 	toastUntil time.Time
 
 	scene Scene
-	spare []Item
+	spare []ui.Item
 }
 
 var noState = &live.State{}
@@ -232,11 +233,11 @@ func (v *View) compose() {
 	}
 	v.taken, v.overlays = v.taken[:0], v.overlays[:0]
 	c := &v.canvas
-	c.scale = v.in.Scale
-	c.items = v.spare[:0]
+	c.Scale, c.Theme = v.in.Scale, &v.theme.Theme
+	c.Items = v.spare[:0]
 	v.world = v.camera.view(v.size)
 	v.layoutBar()
-	v.edge = v.top().y - 6
+	v.edge = v.top().Y - 6
 	v.searchHistory()
 	problems := v.layoutProblems()
 	filterAt := v.layoutFilter()
@@ -257,7 +258,7 @@ func (v *View) compose() {
 	status := v.layoutStatus()
 	// Where the status line reaches below the legend, that stands above it.
 	v.bottom = 22
-	if status.x < 2*legendWidth {
+	if status.X < 2*legendWidth {
 		v.bottom = 34
 	}
 	note := v.layoutNote(status)
@@ -277,15 +278,15 @@ func (v *View) compose() {
 	v.drawToast()
 
 	picture := v.world
-	picture.Zoom *= c.scale
+	picture.Zoom *= c.Scale
 	palette := v.theme.palette
-	palette.Scale = c.scale
+	palette.Scale = c.Scale
 	if v.scene.Size != v.in.Size || v.scene.View != picture || v.scene.Palette != palette ||
-		!slices.Equal(v.scene.Items, c.items) {
+		!slices.Equal(v.scene.Items, c.Items) {
 		v.scene.Rev++
 	}
 	v.spare = v.scene.Items
-	v.scene.Size, v.scene.View, v.scene.Palette, v.scene.Items = v.in.Size, picture, palette, c.items
+	v.scene.Size, v.scene.View, v.scene.Palette, v.scene.Items = v.in.Size, picture, palette, c.Items
 }
 
 // drawMarks draws the stored history: a faint disc per place, its radius by
@@ -296,8 +297,8 @@ func (v *View) drawMarks() {
 	}
 	for _, m := range v.st.Marks {
 		x, y := v.world.Pixel(m.Lat, m.Lon)
-		if v.size.grow(20).contains(x, y) {
-			v.canvas.disc(x, y, 6+1.8*math.Log1p(float64(m.Count)), v.theme.mark)
+		if v.size.Grow(20).Contains(x, y) {
+			v.canvas.Disc(x, y, 6+1.8*math.Log1p(float64(m.Count)), v.theme.mark)
 		}
 	}
 }
@@ -305,8 +306,8 @@ func (v *View) drawMarks() {
 // drawHome draws the ring that marks where this machine is.
 func (v *View) drawHome() {
 	if x, y, ok := v.home(); ok {
-		v.canvas.disc(x, y, 6.5, v.theme.palette.Sea)
-		v.canvas.ring(x, y, 4.5, 2, v.theme.text)
+		v.canvas.Disc(x, y, 6.5, v.theme.palette.Sea)
+		v.canvas.Ring(x, y, 4.5, 2, v.theme.Text)
 	}
 }
 

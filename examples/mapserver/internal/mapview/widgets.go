@@ -4,59 +4,60 @@ import (
 	"math"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // button draws a button, the main one of its panel in colour, and reports whether it is
 // pressed.
-func (v *View) button(b box, label string, main bool) bool {
-	if p := v.desk.shown; p != nil && b.y+b.h > p.box.y+p.box.h {
+func (v *View) button(b ui.Box, label string, main bool) bool {
+	if p := v.desk.shown; p != nil && b.Y+b.H > p.box.Y+p.box.H {
 		return false // the panel is too low for it
 	}
 	c, t := &v.canvas, v.theme
 	hot := v.hot(b)
-	text := t.text
+	text := t.Text
 	if main {
-		c.rect(b, 5, t.accent)
-		text = t.onAccent
+		c.Rect(b, 5, t.Accent)
+		text = t.OnAccent
 	} else {
 		if hot {
-			c.rect(b, 5, t.alternate)
+			c.Rect(b, 5, t.Alternate)
 		}
-		c.frame(b, 5, 1, t.edge)
+		c.Frame(b, 5, 1, t.Edge)
 	}
 	if hot {
-		c.frame(b, 5, 1.4, t.text)
+		c.Frame(b, 5, 1.4, t.Text)
 	}
-	s := c.elide(typeface.Regular, 12.5, label, b.w-8)
-	c.text(b.x+(b.w-c.width(typeface.Regular, 12.5, s))/2, b.y+b.h/2+4.5, typeface.Regular, 12.5, text, s)
+	s := c.Elide(typeface.Regular, 12.5, label, b.W-8)
+	c.Text(b.X+(b.W-c.Width(typeface.Regular, 12.5, s))/2, b.Y+b.H/2+4.5, typeface.Regular, 12.5, text, s)
 	return hot && v.in.Press
 }
 
 // buttons lays out a row of buttons and returns the one that is pressed, or -1, and
 // where the row ends. Where there is no room for all of them, the last one shows others.
-func (v *View) buttons(b box, labels ...string) (pressed int, x float64) {
+func (v *View) buttons(b ui.Box, labels ...string) (pressed int, x float64) {
 	const gap = 8
-	width := func(s string) float64 { return v.canvas.width(typeface.Regular, 12.5, s) + 22 }
+	width := func(s string) float64 { return v.canvas.Width(typeface.Regular, 12.5, s) + 22 }
 	all := -float64(gap)
 	for _, s := range labels {
 		all += width(s) + gap
 	}
-	from, more, room := 0, width(moreButtons), b.w
-	if all > b.w {
+	from, more, room := 0, width(moreButtons), b.W
+	if all > b.W {
 		from = v.turned[labels[0]] % len(labels)
 		room -= gap + more
 	}
-	pressed, x = -1, b.x
+	pressed, x = -1, b.X
 	next := from
-	for ; next < len(labels) && x+width(labels[next]) <= b.x+room; next++ {
+	for ; next < len(labels) && x+width(labels[next]) <= b.X+room; next++ {
 		w := width(labels[next])
-		if v.button(box{x, b.y, w, b.h}, labels[next], false) {
+		if v.button(ui.At(x, b.Y, w, b.H), labels[next], false) {
 			pressed = next
 		}
 		x += w + gap
 	}
-	if all > b.w && x+more <= b.x+b.w {
-		if v.button(box{x, b.y, more, b.h}, moreButtons, false) {
+	if all > b.W && x+more <= b.X+b.W {
+		if v.button(ui.At(x, b.Y, more, b.H), moreButtons, false) {
 			if v.turned == nil {
 				v.turned = make(map[string]int)
 			}
@@ -81,8 +82,8 @@ const barWidth = 8
 
 // show takes in the wheel over b and the bar at its right edge, and returns how many
 // whole rows there are.
-func (s *scroller) show(v *View, b box, n int, row float64) (shown int) {
-	fit := max(int(b.h/row), 1)
+func (s *scroller) show(v *View, b ui.Box, n int, row float64) (shown int) {
+	fit := max(int(b.H/row), 1)
 	if v.in.Wheel != 0 && v.hot(b) {
 		s.moved -= 3 * v.in.Wheel
 		by := math.Trunc(s.moved)
@@ -91,9 +92,9 @@ func (s *scroller) show(v *View, b box, n int, row float64) (shown int) {
 	}
 	if n > fit {
 		c, t := &v.canvas, v.theme
-		track := box{b.x + b.w - barWidth, b.y, barWidth, b.h}
+		track := ui.At(b.X+b.W-barWidth, b.Y, barWidth, b.H)
 		knob := track
-		knob.h = max(b.h*float64(fit)/float64(n), min(24, b.h))
+		knob.H = max(b.H*float64(fit)/float64(n), min(24, b.H))
 		if v.clicked(track) {
 			s.holding = true
 		}
@@ -102,36 +103,36 @@ func (s *scroller) show(v *View, b box, n int, row float64) (shown int) {
 		}
 		if s.holding {
 			_, y := v.cursor()
-			share := (y - b.y - knob.h/2) / max(b.h-knob.h, 1)
+			share := (y - b.Y - knob.H/2) / max(b.H-knob.H, 1)
 			s.top = int(math.Round(min(max(share, 0), 1) * float64(n-fit)))
 		}
 		s.top = max(0, min(s.top, n-fit))
-		knob.y += (b.h - knob.h) * float64(s.top) / float64(n-fit)
-		c.rect(box{track.x + 3, track.y, barWidth - 4, track.h}, 2, t.alternate)
-		col := t.edge
+		knob.Y += (b.H - knob.H) * float64(s.top) / float64(n-fit)
+		c.Rect(ui.At(track.X+3, track.Y, barWidth-4, track.H), 2, t.Alternate)
+		col := t.Edge
 		if s.holding || v.hot(track) {
-			col = t.dim
+			col = t.Dim
 		}
-		c.rect(box{knob.x + 3, knob.y, barWidth - 4, knob.h}, 2, col)
+		c.Rect(ui.At(knob.X+3, knob.Y, barWidth-4, knob.H), 2, col)
 	}
 	s.top = max(0, min(s.top, n-fit))
 	return min(fit, n-s.top)
 }
 
 // keys moves by keys as readers do, and reports whether it was one of those.
-func (s *scroller) keys(k Key, page int) bool {
+func (s *scroller) keys(k ui.Key, page int) bool {
 	switch k {
-	case KeyUp:
+	case ui.KeyUp:
 		s.top--
-	case KeyDown:
+	case ui.KeyDown:
 		s.top++
-	case KeyPageUp:
+	case ui.KeyPageUp:
 		s.top -= page
-	case KeyPageDown, ' ':
+	case ui.KeyPageDown, ' ':
 		s.top += page
-	case KeyHome:
+	case ui.KeyHome:
 		s.top = 0
-	case KeyEnd:
+	case ui.KeyEnd:
 		s.top = math.MaxInt32
 	default:
 		return false
