@@ -111,9 +111,9 @@ func (c *clerk) handle(e mapview.Effect) {
 	case mapview.ShowAddrs:
 		c.monitor.ShowAddrs(e.On)
 	case mapview.LookUp:
-		c.answer(mapview.Named{Addr: e.Addr, Text: c.monitor.Network(e.Addr)})
+		c.answer(mapview.Named{Ask: e.Ask, Text: c.monitor.Network(e.Addr)})
 	case mapview.Whois:
-		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
+		c.work.Go(func() { c.answer(mapview.Report{Ask: e.Ask, Text: c.report(e.Addr)}) })
 	case mapview.FindNearby:
 		c.question(e.Ask, func(ctx context.Context) {
 			past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
@@ -148,8 +148,6 @@ func (c *clerk) handle(e mapview.Effect) {
 		c.cancel(e.Ask)
 	case mapview.StartReplay:
 		c.question(e.Ask, func(ctx context.Context) { c.replay(ctx, e.Ask) })
-	case mapview.StopReplay:
-		c.cancel(e.Ask)
 	case mapview.Export:
 		c.work.Go(func() {
 			c.waitForHistory(c.ctx)

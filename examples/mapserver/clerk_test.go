@@ -245,7 +245,7 @@ func TestClerkKeepsTheHistory(t *testing.T) {
 	r := wait(t, c, any1[mapview.Replayed])
 	assert.Equal(t, 5, r.Ask)
 	assert.Empty(t, r.Text)
-	c.handle(mapview.StopReplay{Ask: 5})
+	c.handle(mapview.CancelQuery{Ask: 5})
 }
 
 func TestClerkWithoutHistory(t *testing.T) {

@@ -43,7 +43,7 @@ var tools = []tool{
 		c.Line(x, y-3.4, x, y, 1.4, col)
 		c.Line(x, y, x+2.6, y+1.4, 1.4, col)
 	}},
-	{"replay of the history", "g", 'g', func(v *View) bool { return v.replay.ask != 0 }, func(c *ui.Canvas, x, y float64, col color.NRGBA) {
+	{"replay of the history", "g", 'g', func(v *View) bool { return v.replay.runs() }, func(c *ui.Canvas, x, y float64, col color.NRGBA) {
 		c.Line(x-3.5, y-5, x+5, y, 1.5, col)
 		c.Line(x+5, y, x-3.5, y+5, 1.5, col)
 		c.Line(x-3.5, y+5, x-3.5, y-5, 1.5, col)

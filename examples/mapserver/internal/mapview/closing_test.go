@@ -45,7 +45,7 @@ func TestClosing(t *testing.T) {
 	v.Update(noon, press(ui.KeyEnter), st)
 	v.Update(noon, press(ui.KeyEnter), st)
 	in := frame("")
-	in.Answers = []Answer{Found{Ask: v.search.ask}}
+	in.Answers = []Answer{Found{Ask: v.search.number}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), "Search state:closing · 0 live · 2 closing · the history has no states\n")
 

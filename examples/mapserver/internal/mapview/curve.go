@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -45,8 +46,9 @@ type curvePanel struct {
 
 	ground groundKey
 	img    *image.RGBA // of ground
-	named  Named       // what is under the mouse, as it is known
-	asked  netip.Addr  // about which was asked
+	lookup question    // for the network under the mouse
+	about  netip.Addr  // which it is about
+	named  string      // the answer
 	dots   map[[2]int32]bool
 }
 
@@ -61,14 +63,17 @@ type groundKey struct {
 
 // Named tells the network of an address.
 type Named struct {
-	Addr netip.Addr
+	Ask  int
 	Text string // such as AS64500 Example Networks, empty: unknown
 }
 
-func (a Named) take(v *View) {
-	if v.curve.asked == a.Addr {
-		v.curve.named = a
-	}
+func (a Named) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (p *curvePanel) answered(_ *View, a Answer) { p.named = a.(Named).Text }
+
+func (p *curvePanel) needs(v *View, n *needs) {
+	n.addrs = v.History
+	n.questions = append(n.questions, &p.lookup)
 }
 
 func (*curvePanel) name() string { return "hilbert" }
@@ -159,7 +164,7 @@ func (p *curvePanel) show(v *View, b ui.Box) {
 	point := image.Pt(int(p.x+mx/s), int(p.y+my/s))
 	lines := [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the history's addresses; a right click lists what is near."}
 	if hot {
-		lines = p.about(v, point, s, near)
+		lines = p.under(v, point, s, near)
 		switch {
 		case v.in.Right:
 			p.openNearby(v, point, s)
@@ -351,29 +356,29 @@ func (p *curvePanel) drawDots(v *View, sq ui.Box, mx, my float64, hot bool) (nea
 	return near
 }
 
-// about names what is under the mouse.
-func (p *curvePanel) about(v *View, at image.Point, s float64, near *live.Conn) [2]string {
+// under names what is under the mouse.
+func (p *curvePanel) under(v *View, at image.Point, s float64, near *live.Conn) [2]string {
 	// As many bits as a pixel tells apart.
 	bits := 32
 	for side := 1.0; side*s < 1 && bits > 8; side *= 2 {
 		bits -= 2
 	}
-	addr := curve.Distance(at)
+	n := curve.Distance(at)
 	var raw [4]byte
-	binary.BigEndian.PutUint32(raw[:], addr)
+	binary.BigEndian.PutUint32(raw[:], n)
 	prefix, _ := netip.AddrFrom4(raw).Prefix(bits)
-	lines := [2]string{prefix.String() + " · " + blocks[addr>>24]}
-	ask := prefix.Addr()
+	addr, holder8 := prefix.Addr(), blocks[n>>24]
+	lines := [2]string{prefix.String() + " · " + holder8}
 	if near != nil {
-		lines[0] = peerText(near) + " · " + program(near) + " on " + near.Agent + " · " + blocks[addr>>24]
+		lines[0] = peerText(near) + " · " + program(near) + " on " + near.Agent + " · " + holder8
 		lines[1] = holder(near)
 		return lines
 	}
-	if p.asked != ask {
-		p.asked, p.named = ask, Named{}
-		v.ask(LookUp{Addr: ask})
+	if p.about != addr {
+		p.about, p.named = addr, ""
+		p.lookup.pose(p, LookUp{Addr: addr}, time.Time{})
 	}
-	lines[1] = p.named.Text
+	lines[1] = p.named
 	return lines
 }
 
@@ -391,7 +396,6 @@ func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	// Live ones and stored ones by the same rule: their block.
 	l := newList("nearby list", "Block "+prefix.String(), func(_ *View, c *live.Conn) bool { return prefix.Contains(c.Peer.Addr()) })
 	l.grouped = true
-	v.find(l)
-	v.ask(FindWithin{Ask: l.ask, Prefix: prefix})
+	l.pose(l, FindWithin{Prefix: prefix}, time.Time{})
 	v.open(l)
 }

@@ -225,7 +225,7 @@ func TestClockGoesBack(t *testing.T) {
 	assert.NotContains(t, texts(&v), "r once more")
 	assert.Empty(t, v.Update(noon.Add(-time.Hour), frame("r"), state()), "it asks again")
 	v.plots = plots{list: []plot{{1, 2, white}}, until: noon.Add(plotTime)}
-	v.replay = replay{ask: 1, spots: map[[2]int]spot{{}: {lat: 1, since: noon}}}
+	v.replay = replay{question: question{effect: StartReplay{}}, spots: map[[2]int]spot{{}: {lat: 1, since: noon}}}
 	v.Update(noon, frame(""), state())
 	n, _ := triangles(&v)
 	assert.Equal(t, 2, n)

@@ -18,10 +18,8 @@ type detailsPanel struct {
 	at    int
 	st    *live.State // that conns were looked for in
 	open  bool        // the one that is shown is in st
-	first First       // of the one that is shown
-	ask   int         // number of the question for it
-	asked bool        // and there is no answer yet
-	due   time.Time   // when to ask; zero: it was asked
+	question
+	first First // of the one that is shown
 }
 
 const detailRow = 20
@@ -35,43 +33,20 @@ func newDetails(v *View, conns []*live.Conn, at int) *detailsPanel {
 
 // turn shows another connection.
 func (p *detailsPanel) turn(v *View, by int) {
-	p.close(v)
 	n := len(p.conns)
 	p.at = ((p.at+by)%n + n) % n
-	p.first, p.asked, p.st, p.due = First{}, true, nil, v.now
+	p.st = nil
+	var due time.Time
 	if by != 0 {
-		p.due = v.now.Add(turnRest)
+		due = v.now.Add(turnRest)
 	}
-	p.look(v)
-}
-
-// close drops the question of which nobody wants the answer any more.
-func (p *detailsPanel) close(v *View) {
-	if p.asked && p.due.IsZero() {
-		v.ask(CancelQuery{Ask: p.ask})
-	}
-	p.asked = false
+	c := p.conns[p.at]
+	p.pose(p, FindFirst{Peer: c.Peer.Addr(), Program: c.Process.Comm}, due)
 }
 
 // turnRest is how long a connection must be shown before the history is asked: one may
 // turn fast.
 const turnRest = 150 * time.Millisecond
-
-// look asks the history about the connection when it is time.
-func (p *detailsPanel) look(v *View) {
-	if p.due.IsZero() {
-		return
-	}
-	if v.before(p.due, turnRest) {
-		v.wake(p.due)
-		return
-	}
-	p.due = time.Time{}
-	c := p.conns[p.at]
-	v.asks++
-	p.ask = v.asks
-	v.ask(FindFirst{Ask: p.ask, Peer: c.Peer.Addr(), Program: c.Process.Comm})
-}
 
 // First tells since when, and how often, a program's connections to an address were
 // seen.
@@ -82,13 +57,11 @@ type First struct {
 	Problem string // for people, why that is not known
 }
 
-func (a First) take(v *View) {
-	if p := v.desk.find(detailsName); p != nil {
-		if d := p.body.(*detailsPanel); d.asked && a.Ask == d.ask {
-			d.first, d.asked = a, false
-		}
-	}
-}
+func (a First) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (p *detailsPanel) answered(_ *View, a Answer) { p.first = a.(First) }
+
+func (p *detailsPanel) needs(_ *View, n *needs) { n.questions = append(n.questions, &p.question) }
 
 const detailsName = "details"
 
@@ -181,7 +154,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 		add("opened", s)
 	}
 	switch {
-	case p.asked:
+	case p.waiting:
 		add("first seen", v.looking())
 	case p.first.Problem != "":
 		add("first seen", p.first.Problem)
@@ -195,7 +168,6 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 }
 
 func (p *detailsPanel) show(v *View, b ui.Box) {
-	p.look(v)
 	c, t := &v.canvas, v.theme
 	y := b.Y
 	for _, f := range p.fields(v) {

@@ -7,7 +7,8 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 )
 
-// An Effect is what a View asks its caller to do.
+// An Effect is what a View asks its caller to do. One with a number, Ask, is answered with
+// the same number.
 type Effect interface{ effect() }
 
 type (
@@ -33,7 +34,10 @@ type (
 	// Paste asks for the text that is on the clipboard, as Pasted.
 	Paste struct{}
 	// Whois asks for the report on an address, as Report.
-	Whois struct{ Addr netip.Addr }
+	Whois struct {
+		Ask  int
+		Addr netip.Addr
+	}
 	// FindNearby asks for stored connections around a place, as Found.
 	FindNearby struct {
 		Ask      int
@@ -72,13 +76,14 @@ type (
 	// StartReplay asks for the stored history run through in half a minute, as
 	// Replayed.
 	StartReplay struct{ Ask int }
-	// StopReplay asks for no more of it.
-	StopReplay struct{ Ask int }
 	// ShowAddrs asks to put the addresses of the stored history into the State,
 	// or to leave them out.
 	ShowAddrs struct{ On bool }
 	// LookUp asks for the network of an address, as Named.
-	LookUp struct{ Addr netip.Addr }
+	LookUp struct {
+		Ask  int
+		Addr netip.Addr
+	}
 	// Beep asks for the sound.
 	Beep struct{}
 	// LoadHistory asks to put the places of the simple history into the State
@@ -106,10 +111,18 @@ func (RunQuery) effect()     {}
 func (CancelQuery) effect()  {}
 func (Export) effect()       {}
 func (StartReplay) effect()  {}
-func (StopReplay) effect()   {}
 func (Beep) effect()         {}
 func (ShowAddrs) effect()    {}
 func (LookUp) effect()       {}
+
+func (e Whois) numbered(n int) Effect        { e.Ask = n; return e }
+func (e FindNearby) numbered(n int) Effect   { e.Ask = n; return e }
+func (e FindWithin) numbered(n int) Effect   { e.Ask = n; return e }
+func (e FindFiltered) numbered(n int) Effect { e.Ask = n; return e }
+func (e FindFirst) numbered(n int) Effect    { e.Ask = n; return e }
+func (e RunQuery) numbered(n int) Effect     { e.Ask = n; return e }
+func (e StartReplay) numbered(n int) Effect  { e.Ask = n; return e }
+func (e LookUp) numbered(n int) Effect       { e.Ask = n; return e }
 
 // An Answer is what came of an Effect, or what else the caller has to say.
 type Answer interface{ take(v *View) }

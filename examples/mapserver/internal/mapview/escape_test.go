@@ -33,7 +33,7 @@ func TestEscIsSafe(t *testing.T) {
 	assert.Contains(t, texts(&v), "nothing is deleted")
 	assert.Empty(t, v.Update(now, frame("r"), st), "it asks, and deletes nothing")
 	assert.Empty(t, esc())
-	assert.Equal(t, []Effect{StopReplay{Ask: v.asks}}, esc())
+	assert.Equal(t, []Effect{CancelQuery{Ask: v.requests.last}}, esc())
 	assert.NotContains(t, texts(&v), "g or Esc stops")
 	// What was chosen is dropped first, then the panel goes.
 	assert.Contains(t, texts(&v), "Apply (Enter)")
@@ -63,7 +63,7 @@ func TestEscWhileTheLastOfAReplayFades(t *testing.T) {
 	v.Update(noon, frame("g"), state())
 	hand(&v, Replayed{Ask: 1, Share: 1, Done: true, Events: []live.Event{{Lat: 1, Lon: 2}}})
 	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), state()))
-	assert.Zero(t, v.replay.ask)
+	assert.False(t, v.replay.runs())
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), state()))
 }
 
@@ -72,5 +72,5 @@ func TestEscLeavesTheFilter(t *testing.T) {
 	var v View
 	v.Update(noon, press('g', '/', 'x', ui.KeyEscape), state())
 	assert.Empty(t, v.filter.text)
-	assert.NotZero(t, v.replay.ask)
+	assert.True(t, v.replay.runs())
 }

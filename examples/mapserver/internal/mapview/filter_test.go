@@ -162,13 +162,13 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	v.Update(noon, press(ui.KeyEscape), st)
 	// That there are no more than so many is said.
 	full := v.desk.find("connection list").body.(*connList)
-	full.full, v.search.full = true, true
+	full.found.Full, v.search.found.Full = true, true
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "○ the newest 1 past since 2026-02-27 12:00: list; older ones by its Query\n")
 	assert.Contains(t, texts(&v), "Search prog · 2 live · the newest 1 of the history since 2026-02-27 12:00; older ones by Query\n")
 	// Another filter is another question, also for the open list; the first is dropped.
 	v.Update(noon, press('/', ui.KeyBackspace, ui.KeyEnter), st)
-	again := v.search.ask
+	again := v.search.number
 	assert.NotEqual(t, f.Ask, again)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{p, p}}, Found{Ask: again, Problem: "nothing is recorded"})
 	assert.Contains(t, texts(&v), "○ nothing is recorded\n")

@@ -46,11 +46,11 @@ func TestHilbert(t *testing.T) {
 	x, y := at(t, &v, "255")
 	e = v.Update(noon, mouse(x+4, y+6), st)
 	require.Len(t, e, 1)
-	asked := e[0].(LookUp).Addr
-	assert.Equal(t, byte(255), asked.As4()[0])
+	asked := e[0].(LookUp)
+	assert.Equal(t, byte(255), asked.Addr.As4()[0])
 	assert.Empty(t, v.Update(noon, mouse(x+4, y+6), st))
 	in := mouse(x+4, y+6)
-	in.Answers = []Answer{Named{Addr: asked, Text: "AS1 Somebody"}, Named{Addr: asked.Prev(), Text: "wrong"}}
+	in.Answers = []Answer{Named{Ask: asked.Ask, Text: "AS1 Somebody"}, Named{Ask: asked.Ask + 1, Text: "wrong"}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), "Future use\nAS1 Somebody\n")
 	// A right click lists what is near and asks for the block's history.

@@ -24,7 +24,6 @@ func init() {
 	Bindings = []Binding{
 		{"h", "places of the stored history", []ui.Key{'h'}, func(v *View) {
 			v.History = !v.History
-			v.ask(ShowHistory{On: v.History})
 			v.sayOnOff("history", v.History)
 		}},
 		{"t", "labels of all connections", []ui.Key{'t'}, func(v *View) {
@@ -47,13 +46,10 @@ func init() {
 		{"s", "save the counts of all places in a file", []ui.Key{'s'}, func(v *View) { v.ask(SaveHistory{}) }},
 		{"l", "load them", []ui.Key{'l'}, func(v *View) {
 			v.ask(LoadHistory{})
-			if !v.History {
-				v.History = true
-				v.ask(ShowHistory{On: true})
-			}
+			v.History = true
 		}},
 		{"r", "delete the stored history; asks first", []ui.Key{'r'}, (*View).confirmReset},
-		{"p", "how much history is kept", []ui.Key{'p'}, func(v *View) { v.ask(ShowKept{On: v.toggle(&retentionPanel{})}) }},
+		{"p", "how much history is kept", []ui.Key{'p'}, func(v *View) { v.toggle(&retentionPanel{}) }},
 		{"z", "the addresses of IPv4 on a Hilbert curve", []ui.Key{'z'}, func(v *View) { v.toggle(&v.curve) }},
 		{"q", "questions in SQL about the history", []ui.Key{'q'}, func(v *View) { v.toggle(v.sql()) }},
 		{"g", "start or stop a replay of the history in 30 s", []ui.Key{'g'}, (*View).toggleReplay},
@@ -142,7 +138,7 @@ func (v *View) refuse() bool {
 	case v.before(v.asked, toastTime):
 		v.asked = time.Time{}
 		v.say("nothing is deleted")
-	case v.replay.ask != 0:
+	case v.replay.runs():
 		v.stopReplay()
 	default:
 		return false

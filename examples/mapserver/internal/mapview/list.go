@@ -29,12 +29,8 @@ type connList struct {
 	searches      bool // has the stored ones that the filter fits
 	wants         func(v *View, c *live.Conn) bool
 	sql           string // the question behind it, for the SQL panel
-	ask           int    // number of the question for stored ones; zero: none
-	waiting       bool
-	problem       string
-	since         time.Time // nothing older was looked at; zero: all was
-	full          bool      // there may be older ones than past
-	past          []live.Past
+	question             // for stored ones
+	found         Found  // the answer
 
 	zone string // of the times
 	pace pace
@@ -97,11 +93,10 @@ func newRuleList(label string) *connList {
 // newShownList lists all connections that are shown, with a filter also those of the
 // history that fit.
 func (v *View) newShownList() *connList {
-	if s := &v.search; len(v.filter.terms) > 0 {
-		l := newList("connection list", "Search "+v.filter.text, func(*View, *live.Conn) bool { return true })
+	if len(v.filter.terms) > 0 {
+		l := newList("connection list", "", func(*View, *live.Conn) bool { return true })
 		l.grouped, l.searches = true, true
-		l.past, l.ask, l.waiting, l.problem, l.since, l.full = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since, s.full
-		l.sql = Filter{v.filter}.SQL()
+		l.follow(v)
 		return l
 	}
 	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
@@ -139,8 +134,7 @@ func (v *View) openPlace(k *stack) {
 	}
 	l := newList("place list", heading, around(cx, cy, reach))
 	l.grouped = true
-	v.find(l)
-	v.ask(FindNearby{Ask: l.ask, Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)})
+	l.pose(l, FindNearby{Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)}, time.Time{})
 	v.open(l)
 }
 
@@ -168,15 +162,8 @@ func (v *View) openNearby(x, y float64) {
 	reach := nearbyReach / v.world.Zoom
 	l := newList("nearby list", fmt.Sprintf("Near %.2f, %.2f", lat, lon), around(cx, cy, reach))
 	l.grouped = true
-	v.find(l)
-	v.ask(FindNearby{Ask: l.ask, Lat: lat, Lon: lon, Pixels: reach})
+	l.pose(l, FindNearby{Lat: lat, Lon: lon, Pixels: reach}, time.Time{})
 	v.open(l)
-}
-
-// find has a list wait for stored connections.
-func (v *View) find(l *connList) {
-	v.asks++
-	l.ask, l.waiting = v.asks, true
 }
 
 // Found is the answer to questions for stored connections.
@@ -189,16 +176,30 @@ type Found struct {
 	Problem string      // for people
 }
 
-func (a Found) take(v *View) {
-	v.search.take(a)
-	for _, p := range v.desk.panels {
-		if l, ok := p.body.(*connList); ok && l.ask == a.Ask && l.waiting {
-			l.past, l.since, l.full, l.problem, l.waiting = a.Past, a.Since, a.Full, a.Problem, false
-			if a.SQL != "" {
-				l.sql = a.SQL
-			}
-			l.from.st = nil
-		}
+func (a Found) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (l *connList) needs(_ *View, n *needs) { n.questions = append(n.questions, &l.question) }
+
+func (l *connList) answered(_ *View, a Answer) {
+	l.found = a.(Found)
+	if l.found.SQL != "" {
+		l.sql = l.found.SQL
+	}
+	l.from.st = nil
+}
+
+// follow takes in what the history has for the filter, as long as there is one.
+func (l *connList) follow(v *View) {
+	s := &v.search
+	if len(v.filter.terms) == 0 {
+		return
+	}
+	if heading := "Search " + v.filter.text; heading != l.heading && (l.heading == "" || !s.resting(v)) {
+		l.heading, l.sql = heading, Filter{v.filter}.SQL()
+	}
+	if l.waiting = s.waiting; !s.waiting && l.found.Ask != s.found.Ask {
+		l.found = s.found
+		l.from.st = nil
 	}
 }
 
@@ -208,14 +209,6 @@ func (v *View) looking() string {
 		return "waiting until the history is taken over"
 	}
 	return "looking into the history"
-}
-
-// close drops the question of which nobody wants the answer any more. That of the filter
-// is not the list's.
-func (l *connList) close(v *View) {
-	if l.waiting && !l.searches {
-		v.ask(CancelQuery{Ask: l.ask})
-	}
 }
 
 func (l *connList) name() string { return l.kind }
@@ -229,11 +222,11 @@ func (l *connList) title(v *View) string {
 	switch {
 	case l.waiting:
 		s += " · " + v.looking()
-	case l.problem != "":
-		s += " · " + l.problem
-	case l.ask != 0:
-		s += " · " + v.pastText(len(l.rows.past), "of the history", l.since, l.full)
-		if l.full || !l.since.IsZero() {
+	case l.found.Problem != "":
+		s += " · " + l.found.Problem
+	case l.searches || l.effect != nil:
+		s += " · " + v.pastText(len(l.rows.past), "of the history", l.found.Since, l.found.Full)
+		if l.found.Full || !l.found.Since.IsZero() {
 			s += "; older ones by Query"
 		}
 	}
@@ -249,6 +242,9 @@ func (l *connList) size(v *View) (w, h float64) {
 
 // update takes in a new state.
 func (l *connList) update(v *View) {
+	if l.searches {
+		l.follow(v)
+	}
 	now := l.from
 	now.st, now.agents, now.filter, now.local = v.st, v.agents.changed, v.filter.text, v.Local
 	if now == l.from && l.rows.v != nil {
@@ -271,7 +267,7 @@ func (l *connList) update(v *View) {
 			}
 		}
 	}
-	shown := v.onlyPast(l.past)
+	shown := v.onlyPast(l.found.Past)
 	if l.grouped {
 		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
 		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })

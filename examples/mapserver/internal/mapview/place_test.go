@@ -118,7 +118,8 @@ func TestBlockCountsLiveAndStoredAlike(t *testing.T) {
 	v.Update(noon, frame("z"), st)
 	p := v.desk.find("hilbert").body.(*curvePanel)
 	p.openNearby(&v, curve.Point(9<<24|1), p.scale(400))
-	f := v.effects[len(v.effects)-1].(FindWithin)
+	e := v.Update(noon, frame(""), st)
+	f := e[len(e)-1].(FindWithin)
 	require.Equal(t, "9.0.0.0/8", f.Prefix.String())
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{stored(to(0, "9.0.0.2:443"), "Web", noon), stored(to(0, "9.0.0.3:80"), "Web", noon)}})
 	assert.Contains(t, texts(&v), "Block 9.0.0.0/8 · 2 live · 2 of the history\n")
@@ -131,7 +132,7 @@ func TestBlockCountsLiveAndStoredAlike(t *testing.T) {
 	lan := stored(to(0, "9.0.0.2:443"), "Web", noon)
 	lan.Scope = live.LAN
 	l := v.desk.find("nearby list").body.(*connList)
-	l.past = []live.Past{lan}
+	l.found.Past = []live.Past{lan}
 	v.desk.focus = nil
 	v.Update(noon, frame(""), &again)
 	assert.Contains(t, texts(&v), "Block 9.0.0.0/8 · 1 live · 0 of the history\n")

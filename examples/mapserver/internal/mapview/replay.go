@@ -11,13 +11,15 @@ import (
 
 // A replay shows the stored history run through in half a minute.
 type replay struct {
-	ask    int // number of the question; zero: none runs
-	share  float64
-	at     time.Time // in the history
-	count  int64     // of events so far
-	spots  map[[2]int]spot
-	ending bool // no more will come
+	question
+	share float64
+	at    time.Time // in the history
+	count int64     // of events so far
+	spots map[[2]int]spot
 }
+
+// runs reports whether there is a replay, if only the end of it that fades.
+func (r *replay) runs() bool { return r.effect != nil }
 
 // A spot is a place whose last event fades.
 type spot struct {
@@ -28,19 +30,15 @@ type spot struct {
 
 // toggleReplay starts or stops the replay.
 func (v *View) toggleReplay() {
-	if v.replay.ask != 0 && !v.replay.ending {
+	if v.replay.waiting {
 		v.stopReplay()
 		return
 	}
-	v.asks++
-	v.replay = replay{ask: v.asks}
-	v.ask(StartReplay{Ask: v.asks})
+	v.replay = replay{}
+	v.replay.pose(&v.replay, StartReplay{}, time.Time{})
 }
 
 func (v *View) stopReplay() {
-	if !v.replay.ending {
-		v.ask(StopReplay{Ask: v.replay.ask})
-	}
 	v.replay = replay{}
 	v.say("replay stopped")
 }
@@ -55,17 +53,16 @@ type Replayed struct {
 	Text   string // for people, why there is nothing; ends the replay
 }
 
-func (a Replayed) take(v *View) {
-	r := &v.replay
-	if a.Ask != r.ask || r.ending {
-		return
-	}
+func (a Replayed) take(v *View) { v.answer(a.Ask, a, a.Done || a.Text != "") }
+
+func (r *replay) answered(v *View, answer Answer) {
+	a := answer.(Replayed)
 	if a.Text != "" {
 		v.replay = replay{}
 		v.say(a.Text)
 		return
 	}
-	r.share, r.at, r.ending = 0, a.At, a.Done
+	r.share, r.at = 0, a.At
 	if a.Share > 0 {
 		r.share = min(a.Share, 1)
 	}
@@ -84,7 +81,7 @@ func (a Replayed) take(v *View) {
 
 func (v *View) drawReplay() {
 	r := &v.replay
-	if r.ask == 0 {
+	if !r.runs() {
 		return
 	}
 	for at, s := range r.spots {
@@ -105,11 +102,11 @@ func (v *View) drawReplay() {
 		col = ui.Opaque(col)
 		v.canvas.Triangle(x, y, plotRadius, ui.Fade(col, left), ui.Fade(v.theme.outline, left))
 	}
-	if len(r.spots) > 0 || !r.ending && !v.st.Opening {
+	if len(r.spots) > 0 || r.waiting && !v.st.Opening {
 		const frame = 50 * time.Millisecond
 		v.wake(v.now.Add(frame))
 	}
-	if r.ending && len(r.spots) == 0 {
+	if !r.waiting && len(r.spots) == 0 {
 		v.replay = replay{}
 	}
 }
@@ -117,7 +114,7 @@ func (v *View) drawReplay() {
 // drawReplayBar says how far the replay is.
 func (v *View) drawReplayBar() {
 	r := &v.replay
-	if r.ask == 0 {
+	if !r.runs() {
 		return
 	}
 	c, t := &v.canvas, v.theme

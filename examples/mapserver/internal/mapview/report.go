@@ -3,6 +3,7 @@ package mapview
 import (
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -12,6 +13,7 @@ import (
 // A reportPanel shows the whois report on an address.
 type reportPanel struct {
 	scroller
+	question
 	addr  netip.Addr
 	lines []string // nil: not there yet
 	page  int
@@ -21,23 +23,23 @@ const reportRow = 17
 
 // openReport asks for the report on the peer of a connection.
 func (v *View) openReport(c *live.Conn) {
-	addr := c.Peer.Addr()
-	v.open(&reportPanel{addr: addr})
-	v.ask(Whois{Addr: addr})
+	p := &reportPanel{addr: c.Peer.Addr()}
+	p.pose(p, Whois{Addr: p.addr}, time.Time{})
+	v.open(p)
 }
 
 // Report is the whois report on an address.
 type Report struct {
-	Addr netip.Addr
+	Ask  int
 	Text string // lines
 }
 
-func (a Report) take(v *View) {
-	if p := v.desk.find(reportName); p != nil {
-		if r := p.body.(*reportPanel); r.addr == a.Addr {
-			r.lines = strings.Split(strings.TrimRight(strings.ReplaceAll(a.Text, "\t", "    "), "\n"), "\n")
-		}
-	}
+func (a Report) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (r *reportPanel) needs(_ *View, n *needs) { n.questions = append(n.questions, &r.question) }
+
+func (r *reportPanel) answered(_ *View, a Answer) {
+	r.lines = strings.Split(strings.TrimRight(strings.ReplaceAll(a.(Report).Text, "\t", "    "), "\n"), "\n")
 }
 
 const reportName = "whois"

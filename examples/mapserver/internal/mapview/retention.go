@@ -37,9 +37,9 @@ type retentionPanel struct {
 
 const retentionRow = 26
 
-func (*retentionPanel) name() string       { return "retention" }
-func (*retentionPanel) title(*View) string { return "How much history is kept" }
-func (*retentionPanel) close(v *View)      { v.ask(ShowKept{}) }
+func (*retentionPanel) name() string            { return "retention" }
+func (*retentionPanel) title(*View) string      { return "How much history is kept" }
+func (*retentionPanel) needs(_ *View, n *needs) { n.kept = true }
 
 func (p *retentionPanel) size(v *View) (w, h float64) {
 	return 500, float64(len(p.lines(v)))*retentionRow + footHeight

@@ -15,16 +15,11 @@ const searchRest = 400 * time.Millisecond
 
 // A search is what the history has for the filter.
 type search struct {
-	terms   []term
-	due     time.Time // when to ask; zero: it was asked
-	ask     int       // number of the question; zero: none yet
-	waiting bool
-	past    []live.Past
-	since   time.Time // nothing older was looked at; zero: all was
-	full    bool      // there may be older ones than past
-	problem string
+	question
+	terms []term
+	found Found // the answer
 
-	shown []live.Past // those of past that are shown
+	shown []live.Past // those of found that are shown
 	of    struct {
 		st    *live.State
 		first *live.Past
@@ -36,38 +31,22 @@ type search struct {
 	text string // in it
 }
 
-// searchHistory asks the history for what the filter fits, when it is time.
-func (v *View) searchHistory() {
-	s := &v.search
+// update asks the history for what the filter fits, once that rests.
+func (s *search) update(v *View) {
 	if !slices.Equal(s.terms, v.filter.terms) {
-		if s.waiting {
-			v.ask(CancelQuery{Ask: s.ask})
-		}
-		*s = search{terms: v.filter.terms, due: v.now.Add(searchRest)}
-	}
-	if len(s.terms) == 0 || s.due.IsZero() {
-		return
-	}
-	if v.filter.editing && v.before(s.due, searchRest) {
-		v.wake(s.due)
-		return
-	}
-	v.asks++
-	s.due, s.ask, s.waiting = time.Time{}, v.asks, true
-	for _, p := range v.desk.panels {
-		if l, ok := p.body.(*connList); ok && l.searches {
-			l.heading, l.ask, l.waiting, l.sql = "Search "+v.filter.text, s.ask, true, Filter{v.filter}.SQL()
+		*s = search{terms: v.filter.terms}
+		if len(s.terms) > 0 {
+			s.pose(s, FindFiltered{Filter: Filter{filter{terms: s.terms}}}, v.now.Add(searchRest))
 		}
 	}
-	v.ask(FindFiltered{Ask: s.ask, Filter: Filter{filter{terms: s.terms}}})
+	if !v.filter.editing {
+		s.due = time.Time{}
+	}
 }
 
-// take takes in the answer.
-func (s *search) take(a Found) {
-	if s.waiting && a.Ask == s.ask {
-		s.waiting, s.past, s.since, s.full, s.problem = false, a.Past, a.Since, a.Full, a.Problem
-		s.of.st = nil
-	}
+func (s *search) answered(_ *View, a Answer) {
+	s.found = a.(Found)
+	s.of.st = nil
 }
 
 // found returns the stored connections that the filter fits.
@@ -75,11 +54,11 @@ func (v *View) found() []live.Past {
 	s := &v.search
 	of := s.of
 	of.st, of.local, of.hosts, of.first = v.st, v.Local, v.agents.changed, nil
-	if len(s.past) > 0 {
-		of.first = &s.past[0]
+	if len(s.found.Past) > 0 {
+		of.first = &s.found.Past[0]
 	}
 	if of != s.of {
-		s.of, s.shown = of, v.onlyPast(s.past)
+		s.of, s.shown = of, v.onlyPast(s.found.Past)
 	}
 	return s.shown
 }
@@ -88,15 +67,15 @@ func (v *View) found() []live.Past {
 func (v *View) searchText() string {
 	s := &v.search
 	switch n := len(v.found()); {
-	case s.ask == 0:
+	case s.effect == nil || s.resting(v):
 		return ""
 	case s.waiting:
 		return markPast + " " + v.looking()
-	case s.problem != "":
-		return markPast + " " + s.problem
+	case s.found.Problem != "":
+		return markPast + " " + s.found.Problem
 	default:
-		text := markPast + " " + v.pastText(n, "past", s.since, s.full) + ": list"
-		if s.full || !s.since.IsZero() {
+		text := markPast + " " + v.pastText(n, "past", s.found.Since, s.found.Full) + ": list"
+		if s.found.Full || !s.found.Since.IsZero() {
 			text += "; older ones by its Query"
 		}
 		return text

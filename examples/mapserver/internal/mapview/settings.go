@@ -34,9 +34,6 @@ func (v *View) restore() {
 	if n := len(v.Queries); n > mostQueries {
 		v.Queries = v.Queries[n-mostQueries:]
 	}
-	if v.History {
-		v.ask(ShowHistory{On: true})
-	}
 }
 
 const (

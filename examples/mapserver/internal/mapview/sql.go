@@ -24,18 +24,17 @@ const mostQueries = 50 // that are remembered
 
 // sqlPanel asks questions in SQL about the stored history.
 type sqlPanel struct {
-	editor  editor
-	table   table
-	result  resultRows
-	numbers bool // times are shown as they are stored
-	inTable bool // keys go to the answer, which was clicked last
-	ask     int  // number of the question
-	running bool
-	since   time.Time
-	problem string
-	wrong   int // where in the text, negative: nowhere
-	menu    sqlMenu
-	list    scroller // of the menu
+	editor   editor
+	table    table
+	result   resultRows
+	numbers  bool // times are shown as they are stored
+	inTable  bool // keys go to the answer, which was clicked last
+	question      // that runs, if waiting
+	since    time.Time
+	problem  string
+	wrong    int // where in the text, negative: nowhere
+	menu     sqlMenu
+	list     scroller // of the menu
 }
 
 // A sqlMenu is what is offered in place of the answer.
@@ -86,18 +85,17 @@ func (*sqlPanel) size(v *View) (w, h float64) {
 
 func (p *sqlPanel) run(v *View) {
 	sql := strings.TrimSpace(p.editor.text)
-	if p.running || sql == "" {
+	if p.waiting || sql == "" {
 		return
 	}
-	v.asks++
-	p.ask, p.running, p.since, p.menu, p.problem, p.wrong = v.asks, true, v.now, noMenu, "", -1
+	p.since, p.menu, p.problem, p.wrong = v.now, noMenu, "", -1
 	v.Queries = slices.DeleteFunc(slices.Clone(v.Queries), func(s string) bool { return s == sql })
 	v.Queries = append(v.Queries, sql)
 	if n := len(v.Queries); n > mostQueries {
 		v.Queries = v.Queries[n-mostQueries:]
 	}
 	// As it is in the editor, for the place of a mistake.
-	v.ask(RunQuery{Ask: p.ask, SQL: p.editor.text})
+	p.pose(p, RunQuery{SQL: p.editor.text}, time.Time{})
 }
 
 // Answered is the answer to RunQuery.
@@ -108,12 +106,12 @@ type Answered struct {
 	Offset  int    // of the mistake in the SQL, in bytes, negative: unknown
 }
 
-func (a Answered) take(v *View) {
-	p := v.console
-	if p == nil || a.Ask != p.ask || !p.running {
-		return
-	}
-	p.running = false
+func (a Answered) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (p *sqlPanel) needs(_ *View, n *needs) { n.questions = append(n.questions, &p.question) }
+
+func (p *sqlPanel) answered(v *View, answer Answer) {
+	a := answer.(Answered)
 	if a.Problem != "" {
 		p.problem, p.wrong = a.Problem, min(a.Offset, len(p.editor.text))
 		return
@@ -238,9 +236,9 @@ func (p *sqlPanel) openReport(v *View, row int) {
 func (p *sqlPanel) showButtons(v *View, b ui.Box) {
 	c, t := &v.canvas, v.theme
 	run := ui.At(b.X, b.Y, 104, b.H)
-	if p.running {
+	if p.waiting {
 		if v.button(run, "Cancel", false) {
-			v.ask(CancelQuery{Ask: p.ask})
+			v.ask(CancelQuery{Ask: p.number})
 		}
 	} else if v.button(run, "Run Ctrl+Enter", true) {
 		p.run(v)
@@ -294,10 +292,10 @@ func (p *sqlPanel) press(v *View, label string) {
 }
 
 func (p *sqlPanel) status(v *View) string {
-	if p.running && v.st.Opening {
+	if p.waiting && v.st.Opening {
 		return v.looking()
 	}
-	if p.running {
+	if p.waiting {
 		const tick = 100 * time.Millisecond
 		v.wake(v.now.Truncate(tick).Add(tick))
 		return fmt.Sprintf("running, %.1f s", v.now.Sub(p.since).Seconds())

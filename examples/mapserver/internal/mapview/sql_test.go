@@ -109,9 +109,9 @@ func TestSQLCancel(t *testing.T) {
 }
 
 func TestSQLMistake(t *testing.T) {
-	v, _ := asked(t)
+	v, q := asked(t)
 	p := v.sql()
-	p.running = false
+	hand(v, answered(q.Ask))
 	p.load("SELECT x\nFROM nothing")
 	e := v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no such table", Offset: 14})
@@ -154,12 +154,13 @@ func TestSQLMenus(t *testing.T) {
 	push("Previous")
 	assert.Contains(t, texts(v), "none yet\n")
 	push("Previous")
-	v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
-	v.sql().running = false
+	run := func() {
+		v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
+		hand(v, Answered{Ask: v.requests.last})
+	}
+	run()
 	v.sql().load("SELECT 3")
-	v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
-	v.sql().running = false
-	v.Update(noon, frame(""), v.st)
+	run()
 	push("Previous")
 	assert.Contains(t, texts(v), "SELECT 3\nSELECT 2\n", "the newest first")
 	assert.Equal(t, []string{"SELECT 2", "SELECT 3"}, v.Queries)
@@ -167,13 +168,11 @@ func TestSQLMenus(t *testing.T) {
 	assert.NotNil(t, v.desk.find("sql"), "Esc closes the menu first")
 	push("Previous")
 	push("SELECT 2")
-	v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
+	run()
 	assert.Equal(t, []string{"SELECT 3", "SELECT 2"}, v.Queries, "each once")
-	v.sql().running = false
 	for i := range 100 {
 		v.sql().load(fmt.Sprint("SELECT ", i))
-		v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
-		v.sql().running = false
+		run()
 	}
 	assert.Len(t, v.Queries, mostQueries)
 }
@@ -300,7 +299,7 @@ func TestReplay(t *testing.T) {
 	assert.True(t, v.Next().IsZero(), "nothing is drawn when nothing changes")
 	// g stops it, and what comes late is not shown.
 	v.Update(noon.Add(time.Minute), frame("g"), st)
-	assert.Equal(t, []Effect{StopReplay{Ask: 2}}, v.Update(noon.Add(time.Minute), frame("g"), st))
+	assert.Equal(t, []Effect{CancelQuery{Ask: 2}}, v.Update(noon.Add(time.Minute), frame("g"), st))
 	hand(&v, Replayed{Ask: 2, Events: []live.Event{event(rio, 0)}})
 	n, _ = triangles(&v)
 	assert.Zero(t, n)

@@ -112,10 +112,11 @@ func TestListOfConnections(t *testing.T) {
 	// Enter opens the report on the address; the answer to another is not its.
 	e := v.Update(noon, press(ui.KeyEnter), st)
 	require.Len(t, e, 1)
-	addr := e[0].(Whois).Addr
+	q := e[0].(Whois)
+	addr := q.Addr
 	assert.Contains(t, texts(v), "whois "+addr.String()+"\nlooking it up\n")
 	in := frame("")
-	in.Answers = []Answer{Report{Addr: addr.Next(), Text: "wrong"}, Report{Addr: addr, Text: "one\n\ttwo\n"}}
+	in.Answers = []Answer{Report{Ask: q.Ask + 1, Text: "wrong"}, Report{Ask: q.Ask, Text: "one\n\ttwo\n"}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(v), "one\n    two\n")
 	assert.NotContains(t, texts(v), "wrong")
@@ -274,10 +275,8 @@ func TestDetails(t *testing.T) {
 	st.Conns[0].Process.Exe, st.Conns[0].Process.Container = "/usr/bin/prog1", "c0ffee"
 	v.Update(noon, frame(""), st)
 	v.open(newDetails(&v, st.Conns, 0))
-	e := v.effects
 	x, y := 0.0, 0.0
-	require.Equal(t, []Effect{FindFirst{1, st.Conns[0].Peer.Addr(), "prog1"}}, e)
-	v.Update(noon, mouse(x, y), st)
+	require.Equal(t, []Effect{FindFirst{1, st.Conns[0].Peer.Addr(), "prog1"}}, v.Update(noon, mouse(x, y), st))
 	in := frame("")
 	in.Answers = []Answer{First{Ask: 1, Seen: noon.Add(-24 * time.Hour), Count: 1234}}
 	v.Update(noon, in, st)
@@ -308,7 +307,7 @@ func TestDetails(t *testing.T) {
 	// What is clicked is copied, and Enter opens the report.
 	x, y = at(t, &v, "/usr/bin/prog1")
 	assert.Equal(t, []Effect{Copy{"/usr/bin/prog1"}}, v.Update(noon, click(x, y), v.st))
-	assert.Equal(t, []Effect{Whois{st.Conns[0].Peer.Addr()}}, v.Update(noon, press(ui.KeyEnter), v.st))
+	assert.Equal(t, []Effect{Whois{Ask: 3, Addr: st.Conns[0].Peer.Addr()}}, v.Update(noon, press(ui.KeyEnter), v.st))
 }
 
 func TestListCompares(t *testing.T) {

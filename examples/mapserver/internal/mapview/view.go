@@ -55,25 +55,24 @@ type View struct {
 	next     time.Time
 	started  bool // there was an Update
 	again    bool // what was drawn has changed by being clicked
-	asks     int  // the number of the last question to the caller
 
 	pressed, dragging bool
 	from              image.Point
 
-	camera  camera
-	desk    desk
-	agents  agentsPanel
-	paused  pause
-	filter  filter
-	search  search
-	console *sqlPanel
-	curve   curvePanel
-	addrs   bool // of the history are asked for
-	plots   plots
-	turned  map[string]int // of rows of buttons that have no room, the first that is shown, by the label of their first
-	replay  replay
-	panning bool
-	panFrom image.Point
+	camera   camera
+	desk     desk
+	agents   agentsPanel
+	paused   pause
+	filter   filter
+	search   search
+	console  *sqlPanel
+	requests requests
+	curve    curvePanel
+	plots    plots
+	turned   map[string]int // of rows of buttons that have no room, the first that is shown, by the label of their first
+	replay   replay
+	panning  bool
+	panFrom  image.Point
 
 	asked      time.Time // until when a second press of r counts
 	toast      string
@@ -115,6 +114,7 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	}
 	if in.Hidden {
 		v.next = time.Time{}
+		v.request()
 		return v.effects
 	}
 	v.desk.mouse(v)
@@ -128,10 +128,7 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 		v.in.Press, v.in.Right, v.in.Wheel, v.in.Keys = false, false, 0, nil
 		v.compose()
 	}
-	if want := v.History && v.desk.find(v.curve.name()) != nil; want != v.addrs {
-		v.addrs = want
-		v.ask(ShowAddrs{On: want})
-	}
+	v.request()
 	return v.effects
 }
 
@@ -238,7 +235,7 @@ func (v *View) compose() {
 	v.world = v.camera.view(v.size)
 	v.layoutBar()
 	v.edge = v.top().Y - 6
-	v.searchHistory()
+	v.search.update(v)
 	problems := v.layoutProblems()
 	filterAt := v.layoutFilter()
 

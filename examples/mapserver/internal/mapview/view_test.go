@@ -406,7 +406,7 @@ func TestHostileStates(t *testing.T) {
 				Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}, Cut: long,
 			}}}
 		case Whois:
-			return []Answer{Report{Addr: e.Addr, Text: long}}
+			return []Answer{Report{Ask: e.Ask, Text: long}}
 		case FindNearby:
 			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}, SQL: long}}
 		case FindFiltered:
@@ -416,7 +416,7 @@ func TestHostileStates(t *testing.T) {
 		case StartReplay:
 			return []Answer{Replayed{Ask: e.Ask, Share: math.NaN(), Events: []live.Event{{Lat: 90, Lon: 1e300, Label: long}, {Lat: math.NaN()}}}}
 		case LookUp:
-			return []Answer{Named{Addr: e.Addr, Text: long}}
+			return []Answer{Named{Ask: e.Ask, Text: long}}
 		case Copy:
 			return []Answer{Said{long}, Pasted{long}}
 		}

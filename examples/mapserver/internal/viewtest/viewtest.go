@@ -183,9 +183,9 @@ func Answers(e mapview.Effect) []mapview.Answer {
 	case mapview.FindFirst:
 		return []mapview.Answer{mapview.First{Ask: e.Ask, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
 	case mapview.LookUp:
-		return []mapview.Answer{mapview.Named{Addr: e.Addr, Text: "AS64500 Example Networks"}}
+		return []mapview.Answer{mapview.Named{Ask: e.Ask, Text: "AS64500 Example Networks"}}
 	case mapview.Whois:
-		return []mapview.Answer{mapview.Report{Addr: e.Addr, Text: report}}
+		return []mapview.Answer{mapview.Report{Ask: e.Ask, Text: report}}
 	case mapview.RunQuery:
 		if at := strings.Index(e.SQL, "nothing"); at >= 0 {
 			return []mapview.Answer{mapview.Answered{Ask: e.Ask, Problem: "no such table: nothing", Offset: at}}

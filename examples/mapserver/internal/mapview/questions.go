@@ -1,0 +1,124 @@
+package mapview
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// needs is what the map and the open panels want of the caller in a frame. What they do not
+// name any more is ended.
+type needs struct {
+	marks, addrs, kept bool // of the history, in the State
+	questions          []*question
+}
+
+// An asker is a body that needs something.
+type asker interface{ needs(v *View, n *needs) }
+
+// A question is one that takes the caller time to answer. The zero question asks nothing.
+type question struct {
+	effect  numbered // what is asked; nil: nothing
+	owner   answerer
+	due     time.Time // when it is asked; zero: at once
+	number  int       // that its answers have; zero: it has not been asked yet
+	waiting bool      // for the answer, or the last of several
+}
+
+// A numbered effect is a question.
+type numbered interface {
+	Effect
+	numbered(n int) Effect // the effect with its number
+}
+
+// An answerer takes in answers to its question.
+type answerer interface{ answered(v *View, a Answer) }
+
+// maxRest is how long a question may be put off.
+const maxRest = searchRest
+
+// pose replaces the question.
+func (q *question) pose(owner answerer, e numbered, due time.Time) {
+	*q = question{effect: e, owner: owner, due: due, waiting: true}
+}
+
+// resting reports whether a question is put off.
+func (q *question) resting(v *View) bool { return q.number == 0 && v.before(q.due, maxRest) }
+
+// requests are what the caller has been asked for.
+type requests struct {
+	last               int // number of a question
+	marks, addrs, kept bool
+	open               map[int]*question // that have no answer yet, by number
+	needs              needs
+}
+
+// request asks the caller for what is needed and has not been asked for, and ends what is
+// not needed any more.
+func (v *View) request() {
+	r := &v.requests
+	n := &r.needs
+	*n = needs{marks: v.History, questions: append(n.questions[:0], &v.search.question, &v.replay.question)}
+	if v.console != nil {
+		v.console.needs(v, n) // also while it is closed
+	}
+	for _, p := range v.desk.panels {
+		if b, ok := p.body.(asker); ok {
+			b.needs(v, n)
+		}
+	}
+	if r.marks != n.marks {
+		v.ask(ShowHistory{On: n.marks})
+	}
+	if r.addrs != n.addrs {
+		v.ask(ShowAddrs{On: n.addrs})
+	}
+	if r.kept != n.kept {
+		v.ask(ShowKept{On: n.kept})
+	}
+	r.marks, r.addrs, r.kept = n.marks, n.addrs, n.kept
+	r.cancel(v)
+	for _, q := range n.questions {
+		switch {
+		case q.effect == nil || q.number != 0:
+		case q.resting(v):
+			v.wake(q.due)
+		default:
+			r.send(v, q)
+		}
+	}
+}
+
+// cancel cancels the questions whose answer is not wanted any more.
+func (r *requests) cancel(v *View) {
+	for _, number := range slices.Sorted(maps.Keys(r.open)) {
+		if q := r.open[number]; q.number != number || !slices.Contains(r.needs.questions, q) {
+			v.ask(CancelQuery{Ask: number})
+			delete(r.open, number)
+		}
+	}
+}
+
+func (r *requests) send(v *View, q *question) {
+	r.last++
+	q.number = r.last
+	if r.open == nil {
+		r.open = make(map[int]*question)
+	}
+	r.open[q.number] = q
+	v.ask(q.effect.numbered(q.number))
+}
+
+// answer hands an answer to whoever has asked, if it still wants it. last says that there
+// will be no more.
+func (v *View) answer(number int, a Answer, last bool) {
+	q := v.requests.open[number]
+	if q == nil || q.number != number {
+		return
+	}
+	if last {
+		delete(v.requests.open, number)
+		q.waiting = false
+	}
+	q.owner.answered(v, a)
+}
