@@ -9,7 +9,37 @@ import (
 
 // An Effect is what a View asks its caller to do. One with a number, Ask, is answered with
 // the same number.
-type Effect interface{ effect() }
+type Effect interface {
+	// Do has a handler do it. Quit and MoveWindow are the window's: it does nothing with
+	// them.
+	Do(h Handler)
+}
+
+// A Handler does what a View asks for, but for what the window does itself. No method waits.
+type Handler interface {
+	Beep()
+	Copy(Copy)
+	Paste()
+	ReloadRules()
+	ShowHistory(ShowHistory)
+	ShowAddrs(ShowAddrs)
+	ShowKept(ShowKept)
+	SetRetention(SetRetention)
+	ResetHistory()
+	SaveHistory()
+	LoadHistory()
+	Export(Export)
+
+	LookUp(LookUp)
+	Whois(Whois)
+	FindNearby(FindNearby)
+	FindWithin(FindWithin)
+	FindFiltered(FindFiltered)
+	FindFirst(FindFirst)
+	RunQuery(RunQuery)
+	StartReplay(StartReplay)
+	CancelQuery(CancelQuery)
+}
 
 type (
 	// MoveWindow asks to move the window.
@@ -91,29 +121,29 @@ type (
 	LoadHistory struct{}
 )
 
-func (MoveWindow) effect()   {}
-func (Quit) effect()         {}
-func (ReloadRules) effect()  {}
-func (ShowHistory) effect()  {}
-func (ShowKept) effect()     {}
-func (SetRetention) effect() {}
-func (ResetHistory) effect() {}
-func (SaveHistory) effect()  {}
-func (LoadHistory) effect()  {}
-func (Copy) effect()         {}
-func (Paste) effect()        {}
-func (Whois) effect()        {}
-func (FindNearby) effect()   {}
-func (FindWithin) effect()   {}
-func (FindFiltered) effect() {}
-func (FindFirst) effect()    {}
-func (RunQuery) effect()     {}
-func (CancelQuery) effect()  {}
-func (Export) effect()       {}
-func (StartReplay) effect()  {}
-func (Beep) effect()         {}
-func (ShowAddrs) effect()    {}
-func (LookUp) effect()       {}
+func (MoveWindow) Do(Handler)       {}
+func (Quit) Do(Handler)             {}
+func (ReloadRules) Do(h Handler)    { h.ReloadRules() }
+func (e ShowHistory) Do(h Handler)  { h.ShowHistory(e) }
+func (e ShowKept) Do(h Handler)     { h.ShowKept(e) }
+func (e SetRetention) Do(h Handler) { h.SetRetention(e) }
+func (ResetHistory) Do(h Handler)   { h.ResetHistory() }
+func (SaveHistory) Do(h Handler)    { h.SaveHistory() }
+func (LoadHistory) Do(h Handler)    { h.LoadHistory() }
+func (e Copy) Do(h Handler)         { h.Copy(e) }
+func (Paste) Do(h Handler)          { h.Paste() }
+func (e Whois) Do(h Handler)        { h.Whois(e) }
+func (e FindNearby) Do(h Handler)   { h.FindNearby(e) }
+func (e FindWithin) Do(h Handler)   { h.FindWithin(e) }
+func (e FindFiltered) Do(h Handler) { h.FindFiltered(e) }
+func (e FindFirst) Do(h Handler)    { h.FindFirst(e) }
+func (e RunQuery) Do(h Handler)     { h.RunQuery(e) }
+func (e CancelQuery) Do(h Handler)  { h.CancelQuery(e) }
+func (e Export) Do(h Handler)       { h.Export(e) }
+func (e StartReplay) Do(h Handler)  { h.StartReplay(e) }
+func (Beep) Do(h Handler)           { h.Beep() }
+func (e ShowAddrs) Do(h Handler)    { h.ShowAddrs(e) }
+func (e LookUp) Do(h Handler)       { h.LookUp(e) }
 
 func (e Whois) numbered(n int) Effect        { e.Ask = n; return e }
 func (e FindNearby) numbered(n int) Effect   { e.Ask = n; return e }
