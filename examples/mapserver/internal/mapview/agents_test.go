@@ -94,6 +94,50 @@ func TestManyAgents(t *testing.T) {
 	}
 }
 
+// TestAgentsAreATable: they are sorted and copied like other rows, and keys show and hide.
+func TestAgentsAreATable(t *testing.T) {
+	var v View
+	st := hosts(3)
+	v.Update(noon, frame("i"), st)
+	order := func() string {
+		shown := texts(&v)
+		var names []string
+		for line := range strings.Lines(shown) {
+			if strings.HasPrefix(line, "host0") {
+				names = append(names, strings.TrimSpace(line))
+			}
+		}
+		return strings.Join(names, " ")
+	}
+	assert.Equal(t, "host000 host001 host002", order())
+	x, y := at(t, &v, "lost")
+	v.Update(noon, click(x, y), st)
+	v.Update(noon, click(x, y), st)
+	assert.Equal(t, "host002 host001 host000", order(), "the most lost first")
+	x, y = at(t, &v, "since")
+	v.Update(noon, click(x, y), st)
+	assert.Equal(t, "host002 host001 host000", order(), "by time, not by text")
+	// The first key shows the cursor.
+	v.Update(noon, press(ui.KeyDown), st)
+	assert.Equal(t, []Effect{Copy{"●\thost002\t198.51.100.2\t2\t10:00:00 UTC\tebpf\t1\t2"}}, v.Update(noon, press(ui.Ctrl|ui.Shift|'c'), st))
+	v.Update(noon, press(ui.KeyEnter), st)
+	assert.Contains(t, texts(&v), "3 hosts, 1 hidden\n")
+	assert.Equal(t, 2, v.stacks.shown)
+	assert.Equal(t, []Effect{Copy{"○"}}, v.Update(noon, press(ui.Ctrl|'c'), st))
+	x, y = at(t, &v, "Show or hide")
+	v.Update(noon, click(x, y), st)
+	assert.Equal(t, 3, v.stacks.shown)
+	// A click elsewhere chooses a cell.
+	v.Update(noon, mouse(x, y), st)
+	x, y = at(t, &v, "198.51.100.1")
+	v.Update(noon, click(x, y), st)
+	assert.Equal(t, 3, v.stacks.shown)
+	assert.Equal(t, []Effect{Copy{"198.51.100.1"}}, v.Update(noon, press(ui.Ctrl|'c'), st))
+	for col := range agentColumns {
+		assert.Equal(t, v.agents.rows.compare(0, 2, col), -v.agents.rows.compare(2, 0, col), agentColumns[col].title)
+	}
+}
+
 // A panel's scene lies in the window.
 func within(t *testing.T, v *View) {
 	t.Helper()

@@ -104,11 +104,11 @@ func TestFocusIsWhereOnePointed(t *testing.T) {
 	in := press(ui.KeyDown)
 	in.Arrows = image.Pt(0, 1)
 	v.Update(noon, in, st)
-	assert.Equal(t, 1, v.agents.top)
+	assert.Equal(t, 0, v.agents.selected())
 	assert.False(t, v.camera.zoomed, "arrows are the panel's")
 	v.Update(noon, click(990, 250), st) // the map
 	v.Update(noon, in, st)
-	assert.Equal(t, 1, v.agents.top)
+	assert.Equal(t, 0, v.agents.selected())
 	assert.True(t, v.camera.zoomed, "arrows are the map's")
 	v.Update(noon, frame("t"), st)
 	assert.True(t, v.Labels)
