@@ -14,15 +14,16 @@ import (
 
 // agentsPanel lists the agents, and shows or hides their connections.
 type agentsPanel struct {
-	table
+	table    ui.Table
 	rows     agentRows
+	buttons  ui.Buttons
 	throttle pace
 	hidden   map[string]bool // by name
 	changed  int             // grows with hidden
 
-	reasons  []string // agents see less, of reasonsOf
-	scroller scroller // of reasons
-	of       struct {
+	text    ui.Lines // why agents see less
+	reasons []string // in lines
+	of      struct {
 		st *live.State
 		w  float64
 	}
@@ -36,9 +37,9 @@ const (
 
 // agentColumns are the columns of the panel. A click on the mark or the name shows or hides
 // the connections of an agent.
-var agentColumns = []column{
-	{title: "", link: true}, {title: "host", link: true}, {title: "address", mono: true}, {title: "link", right: true},
-	{title: "since"}, {title: "capture"}, {title: "connections", right: true}, {title: "lost", right: true},
+var agentColumns = []ui.Column{
+	{Title: "", Link: true}, {Title: "host", Link: true}, {Title: "address", Mono: true}, {Title: "link", Right: true},
+	{Title: "since"}, {Title: "capture"}, {Title: "connections", Right: true}, {Title: "lost", Right: true},
 }
 
 const (
@@ -64,9 +65,9 @@ func (p *agentsPanel) toggle(name string) {
 	p.changed++
 }
 
-func (*agentsPanel) name() string { return "hosts" }
+func (*agentsPanel) Name() string { return "hosts" }
 
-func (p *agentsPanel) title(v *View) string {
+func (p *agentsPanel) Title(v *View) string {
 	title := plural(len(v.st.Agents), "host")
 	if n := len(p.hidden); n > 0 {
 		title += fmt.Sprintf(", %d hidden", n)
@@ -74,85 +75,82 @@ func (p *agentsPanel) title(v *View) string {
 	return title
 }
 
-func (p *agentsPanel) size(v *View) (w, h float64) {
+func (p *agentsPanel) Size(v *View) (w, h float64) {
 	p.update(v)
-	n := min(max(p.rows.len(), 1), 16)
-	return agentWidth, tableHead + float64(n)*tableRow + footHeight + p.reasonsHeight(v, agentWidth, v.size.H)
+	n := min(max(p.rows.Len(), 1), 16)
+	return agentWidth, ui.TableHead + float64(n)*ui.TableRow + footHeight + p.reasonsHeight(v, agentWidth, v.size.H)
 }
 
 // update takes in a new state.
 func (p *agentsPanel) update(v *View) {
-	p.columns = agentColumns
+	p.table.Columns = agentColumns
 	if p.rows.st == v.st || p.rows.st != nil && p.throttle.early(v) {
 		return
 	}
 	p.throttle.made(v)
-	p.rows, p.table.changed = agentRows{v: v, st: v.st, hidden: &p.hidden}, true
+	p.rows, p.table.Changed = agentRows{v: v, st: v.st, hidden: &p.hidden}, true
 }
 
-func (p *agentsPanel) show(v *View, b ui.Box) {
+func (p *agentsPanel) Layout(v *View, b ui.Box) {
 	p.update(v)
-	foot := ui.At(b.X, b.Y+b.H-24, b.W, 26)
-	h := p.reasonsHeight(v, b.W, b.H/2)
-	if row, col := p.table.show(v, ui.At(b.X, b.Y, b.W, b.H-footHeight-h), p.rows); row >= 0 && col <= agentName {
+	foot, h := foot(b), p.reasonsHeight(v, b.W, b.H/2)
+	p.table.Layout(&v.canvas, ui.At(b.X, b.Y, b.W, b.H-footHeight-h), p.rows)
+	p.text.Font, p.text.Size, p.text.Row = typeface.Regular, 12.5, reasonRow
+	p.text.Layout(ui.At(b.X, foot.Y-8-h, b.W, h), p.explain(v, b.W))
+	p.buttons.Layout(&v.canvas, foot, "Show or hide", "Copy cell", "Copy row", "Copy all")
+}
+
+func (p *agentsPanel) Mouse(v *View, m ui.Mouse) {
+	if row, col := p.table.Mouse(m, p.rows); row >= 0 && col <= agentName {
 		p.toggle(p.rows.agent(row).Name)
 	}
-	if v.in.Wheel != 0 || p.holding {
+	if p.table.Moves(m) {
 		p.throttle.rest(v)
 	}
-	p.showReasons(v, ui.At(b.X, foot.Y-8-h, b.W, h))
-	pressed, x := v.buttons(foot, "Show or hide", "Copy cell", "Copy row", "Copy all")
-	switch pressed {
-	case 0:
+	p.text.Mouse(m)
+	switch label := p.buttons.Mouse(m); label {
+	case "":
+	case "Show or hide":
 		p.toggleSelected(v)
-	case 1:
-		p.copy(v, p.rows, copyCell)
-	case 2:
-		p.copy(v, p.rows, copyRow)
-	case 3:
-		p.copy(v, p.rows, copyAll)
+	default:
+		v.copyOf(&p.table, p.rows, copyButtons[label])
 	}
+}
+
+func (p *agentsPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	p.table.Draw(c, p.rows)
+	p.text.Draw(c, func(string) color.NRGBA { return v.theme.Dim })
+	p.buttons.Draw(c)
 	const hint = "A click on a name, or Enter, shows or hides its connections."
-	v.canvas.TextRight(b.X+b.W-2, foot.Y+17, typeface.Regular, 12, v.theme.Dim, v.canvas.Elide(typeface.Regular, 12, hint, b.X+b.W-x-4))
+	right := b.X + b.W
+	c.TextRight(right-2, foot(b).Y+17, typeface.Regular, 12, v.theme.Dim, c.Elide(typeface.Regular, 12, hint, right-p.buttons.End()-4))
 }
 
 // toggleSelected shows or hides the connections of the agent at the cursor.
 func (p *agentsPanel) toggleSelected(v *View) {
-	if at := p.selected(); at >= 0 {
+	if at := p.table.Selected(); at >= 0 {
 		p.toggle(p.rows.agent(at).Name)
-		v.again = true
 	} else {
 		v.say("choose a row first")
 	}
 }
 
-func (p *agentsPanel) key(v *View, k ui.Key) bool {
+func (p *agentsPanel) Key(v *View, k ui.Key) bool {
 	p.update(v)
-	if k == ui.KeyEnter && p.selected() >= 0 {
+	if k == ui.KeyEnter && p.table.Selected() >= 0 {
 		p.toggleSelected(v)
 		return true
 	}
-	return p.keys(v, k, p.rows)
+	return v.tableKey(&p.table, k, p.rows)
 }
 
 // reasonsHeight is the room for the reasons: for all of them, or at most so much.
-func (p *agentsPanel) reasonsHeight(v *View, w, most float64) float64 {
-	n := min(float64(len(p.explain(v, w))), max(float64(int(most/reasonRow)), 1))
+func (p *agentsPanel) reasonsHeight(v *View, w, limit float64) float64 {
+	n := min(float64(len(p.explain(v, w))), max(float64(int(limit/reasonRow)), 1))
 	if n == 0 {
 		return 0
 	}
 	return n*reasonRow + 8
-}
-
-func (p *agentsPanel) showReasons(v *View, b ui.Box) {
-	lines := p.explain(v, b.W)
-	if len(lines) == 0 {
-		return
-	}
-	n := p.scroller.show(v, b, len(lines), reasonRow)
-	for i, s := range lines[p.scroller.top : p.scroller.top+n] {
-		v.canvas.Text(b.X+2, b.Y+14+float64(i)*reasonRow, typeface.Regular, 12.5, v.theme.Dim, s)
-	}
 }
 
 // explain returns the lines that say in full why agents see less.
@@ -183,7 +181,7 @@ func (p *agentsPanel) explain(v *View, w float64) []string {
 		if n := len(names[reason]) - 1; n > 0 {
 			who += fmt.Sprintf(" and %s", plural(n, "other host"))
 		}
-		p.reasons = append(p.reasons, v.canvas.Wrap(typeface.Regular, 12.5, who+" sees less: "+reason, w-barWidth-8, 6)...)
+		p.reasons = append(p.reasons, v.canvas.Wrap(typeface.Regular, 12.5, who+" sees less: "+reason, w-ui.BarWidth-8, 6)...)
 	}
 	return p.reasons
 }
@@ -195,7 +193,7 @@ type agentRows struct {
 	hidden *map[string]bool
 }
 
-func (r agentRows) len() int {
+func (r agentRows) Len() int {
 	if r.st == nil {
 		return 0
 	}
@@ -204,7 +202,7 @@ func (r agentRows) len() int {
 
 func (r agentRows) agent(row int) *live.Agent { return &r.st.Agents[row] }
 
-func (r agentRows) key(row int) any {
+func (r agentRows) Key(row int) any {
 	a := r.agent(row)
 	return agentKey{a.ID, a.Name}
 }
@@ -215,16 +213,16 @@ type agentKey struct {
 	name string
 }
 
-func (agentRows) color(int) color.NRGBA { return color.NRGBA{} }
+func (agentRows) Color(int) color.NRGBA { return color.NRGBA{} }
 
-// faded reports whether the connections of an agent are hidden.
-func (r agentRows) faded(row int) bool { return (*r.hidden)[r.agent(row).Name] }
+// Faded reports whether the connections of an agent are hidden.
+func (r agentRows) Faded(row int) bool { return (*r.hidden)[r.agent(row).Name] }
 
-func (r agentRows) cell(row, col int) string {
+func (r agentRows) Cell(row, col int) string {
 	a := r.agent(row)
 	switch col {
 	case agentMark:
-		if r.faded(row) {
+		if r.Faded(row) {
 			return markPast
 		}
 		return markLive
@@ -258,7 +256,7 @@ func (r agentRows) cell(row, col int) string {
 	return ""
 }
 
-func (r agentRows) compare(a, b, col int) int {
+func (r agentRows) Compare(a, b, col int) int {
 	x, y := r.agent(a), r.agent(b)
 	switch col {
 	case agentAddress:
@@ -274,5 +272,5 @@ func (r agentRows) compare(a, b, col int) int {
 	case agentLost:
 		return cmp.Compare(x.Lost, y.Lost)
 	}
-	return cmp.Compare(r.cell(a, col), r.cell(b, col))
+	return cmp.Compare(r.Cell(a, col), r.Cell(b, col))
 }

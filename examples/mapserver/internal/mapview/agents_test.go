@@ -134,7 +134,7 @@ func TestAgentsAreATable(t *testing.T) {
 	assert.Equal(t, 3, v.stacks.shown)
 	assert.Equal(t, []Effect{Copy{"198.51.100.1"}}, v.Update(noon, press(ui.Ctrl|'c'), st))
 	for col := range agentColumns {
-		assert.Equal(t, v.agents.rows.compare(0, 2, col), -v.agents.rows.compare(2, 0, col), agentColumns[col].title)
+		assert.Equal(t, v.agents.rows.Compare(0, 2, col), -v.agents.rows.Compare(2, 0, col), agentColumns[col].Title)
 	}
 }
 

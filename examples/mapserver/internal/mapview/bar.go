@@ -48,7 +48,7 @@ var tools = []tool{
 		c.Line(x+5, y, x-3.5, y+5, 1.5, col)
 		c.Line(x-3.5, y+5, x-3.5, y-5, 1.5, col)
 	}},
-	{"Hilbert curve", "z", 'z', isOpen("hilbert"), func(c *ui.Canvas, x, y float64, col color.NRGBA) {
+	{"Hilbert curve", "z", 'z', isOpen(curveName), func(c *ui.Canvas, x, y float64, col color.NRGBA) {
 		c.Frame(ui.At(x-5.5, y-5.5, 11, 11), 1, 1.2, col)
 		for _, d := range [...]float64{-1.8, 1.8} {
 			c.Line(x+d, y-5, x+d, y+5, 1, col)
@@ -67,25 +67,29 @@ var tools = []tool{
 }
 
 func isOpen(name string) func(v *View) bool {
-	return func(v *View) bool { return v.desk.find(name) != nil }
+	return func(v *View) bool { return v.panels.Find(name) != nil }
 }
 
 // A bar is the row of buttons in the upper right corner.
 type bar struct {
 	box   ui.Box
-	seen  bool // the mouse was over the window
+	tip   ui.Box // that names the button under the mouse
+	seen  bool   // the mouse was over the window
 	at    [2]float64
 	moved time.Time // the mouse
 }
 
-// layoutBar places the bar, and notes whether the mouse moves.
-func (v *View) layoutBar() {
-	b := &v.bar
-	x, y := v.cursor()
-	if v.in.Inside && (!b.seen || b.at != [2]float64{x, y}) {
+// mouse notes whether the mouse moves.
+func (b *bar) mouse(v *View, m ui.Mouse) {
+	if v.in.Inside && (!b.seen || b.at != [2]float64{m.X, m.Y}) {
 		b.moved = v.now
 	}
-	b.seen, b.at = v.in.Inside, [2]float64{x, y}
+	b.seen, b.at = v.in.Inside, [2]float64{m.X, m.Y}
+}
+
+// layoutBar places the bar.
+func (v *View) layoutBar() {
+	b := &v.bar
 	cell := min(barCell, (v.size.W-24)/float64(len(tools)))
 	b.box = ui.Box{}
 	if cell < barLeast || v.size.H < 5*barHeight {
@@ -116,7 +120,7 @@ func (v *View) drawBar() {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	over := v.hot(b)
+	over := c.Hot(b)
 	bright := over || v.in.Inside && v.before(v.bar.moved.Add(barTime), barTime)
 	if bright {
 		c.Panel(b)
@@ -131,12 +135,12 @@ func (v *View) drawBar() {
 		switch {
 		case k.on(v):
 			col = t.Accent
-		case v.hot(at):
+		case c.Hot(at):
 			col = t.Text
 		case !bright:
 			col = ui.Fade(t.Dim, 0.55)
 		}
-		if v.hot(at) {
+		if c.Hot(at) {
 			c.Rect(at, 4, t.Edge)
 		}
 		x, y := math.Round(at.X+at.W/2), at.Y+at.H/2
@@ -144,32 +148,49 @@ func (v *View) drawBar() {
 	}
 }
 
-// useBar presses what is under the mouse, and names it over all else on the map.
-func (v *View) useBar() {
-	b := v.bar.box
-	if b.W == 0 || !v.hot(b) {
+// tool returns the button at a point.
+func (b *bar) tool(x, y float64) (i int, ok bool) {
+	if b.box.W == 0 || !b.box.Contains(x, y) {
+		return 0, false
+	}
+	i = int((x - b.box.X - 4) / ((b.box.W - 8) / float64(len(tools))))
+	return i, i >= 0 && i < len(tools)
+}
+
+// layoutToolTip places the name of the button under the mouse.
+func (v *View) layoutToolTip() {
+	v.bar.tip = ui.Box{}
+	i, ok := v.bar.tool(v.cursor())
+	if !ok || !v.onMap() {
 		return
 	}
-	x, _ := v.cursor()
+	b, k, c := v.bar.box, tools[i], &v.canvas
 	cell := (b.W - 8) / float64(len(tools))
-	i := int((x - b.X - 4) / cell)
-	if i < 0 || i >= len(tools) {
+	w := c.Width(typeface.Regular, 12, k.what) + c.Width(typeface.Bold, 12, k.key) + 30
+	v.bar.tip = v.tip(ui.At(b.X+4+(float64(i)+0.5)*cell-w/2, b.Y+b.H+5, w, 24).Clamp(v.size.Grow(-8)))
+}
+
+// drawToolTip names the button under the mouse, over all else on the map.
+func (v *View) drawToolTip() {
+	tip := v.bar.tip
+	if tip.W == 0 {
 		return
 	}
-	k := tools[i]
-	c, t := &v.canvas, v.theme
-	w, keyed := c.Width(typeface.Regular, 12, k.what), c.Width(typeface.Bold, 12, k.key)
-	tip := ui.At(b.X+4+(float64(i)+0.5)*cell-(w+keyed+30)/2, b.Y+b.H+5, w+keyed+30, 24).Clamp(v.size.Grow(-8))
-	tip = v.tip(tip)
+	i, _ := v.bar.tool(v.cursor())
+	c, t, k := &v.canvas, v.theme, tools[i]
 	c.Rect(tip, 6, ui.Opaque(t.Panel))
 	c.Frame(tip, 6, 1, t.Edge)
 	c.Text(tip.X+10, tip.Y+16.5, typeface.Regular, 12, t.Text, k.what)
-	c.Text(tip.X+20+w, tip.Y+16.5, typeface.Bold, 12, t.Accent, k.key)
-	if !v.in.Press {
+	c.Text(tip.X+20+c.Width(typeface.Regular, 12, k.what), tip.Y+16.5, typeface.Bold, 12, t.Accent, k.key)
+}
+
+// pressTool does what the button under the mouse says.
+func (v *View) pressTool(m ui.Mouse) {
+	i, ok := v.bar.tool(m.X, m.Y)
+	if !ok {
 		return
 	}
-	v.again = true
-	switch {
+	switch k := tools[i]; {
 	case k.does == 0:
 		v.ask(Quit{})
 	case k.does == '/' && k.on(v):

@@ -91,7 +91,7 @@ func TestBarHidesNothing(t *testing.T) {
 		in.Size = size
 		v.Update(noon, in, st)
 		require.NotZero(t, v.bar.box.W, "%v", size)
-		assert.False(t, v.problems.Overlaps(v.bar.box), "%v", size)
+		assert.False(t, v.problems.box.Overlaps(v.bar.box), "%v", size)
 		for i, a := range v.taken {
 			for _, b := range v.taken[:i] {
 				assert.False(t, a.Overlaps(b) && size.X >= 560, "%v %v %v", size, a, b)
@@ -103,7 +103,7 @@ func TestBarHidesNothing(t *testing.T) {
 		x, y := v.tool(0)
 		in.Cursor = image.Pt(int(x), int(y))
 		v.Update(noon, in, st)
-		assert.NotNil(t, v.desk.find(helpName), "%v", size)
+		assert.NotNil(t, v.panels.Find(helpName), "%v", size)
 	}
 }
 
@@ -112,21 +112,21 @@ func TestPanelsFillTheWindow(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0))
 	v.Update(noon, frame("z"), st)
-	p := v.desk.find("hilbert")
-	before := p.box
-	at := fullBox(p.box)
+	p := v.panels.Find("hilbert")
+	before := p.Box
+	at := p.FillBox()
 	v.Update(noon, click(at.X+8, at.Y+8), st)
-	assert.Equal(t, v.size.Grow(-4), p.box)
+	assert.Equal(t, v.size.Grow(-4), p.Box)
 	// It does not move, and follows the window.
 	drag(&v, image.Pt(300, 15), image.Pt(400, 90))
 	in := frame("")
 	in.Size = image.Pt(1600, 1200)
 	v.Update(noon, in, st)
-	assert.Equal(t, v.size.Grow(-4), p.box)
+	assert.Equal(t, v.size.Grow(-4), p.Box)
 	assert.Greater(t, v.curve.img.Rect.Dx(), 1000, "the curve is as large")
 	v.Update(noon, frame(""), st)
-	at = fullBox(p.box)
+	at = p.FillBox()
 	v.Update(noon, click(at.X+8, at.Y+8), st)
 	v.Update(noon, frame(""), st)
-	assert.Equal(t, before, p.box)
+	assert.Equal(t, before, p.Box)
 }

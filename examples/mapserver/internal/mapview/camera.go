@@ -87,14 +87,13 @@ func (c *camera) keep(size ui.Box) {
 }
 
 // move takes in the wheel, the middle button and the arrow keys.
-func (v *View) move() {
-	x, y := v.cursor()
+func (v *View) move(m ui.Mouse, taken bool) {
 	size := v.pictureSize()
 	c := &v.camera
-	if w := v.in.Wheel; w != 0 && v.in.Inside && v.desk.over == nil && !v.onPanel(x, y) {
-		c.zoomAt(size, x, y, math.Pow(wheelZoom, min(max(w, -8), 8)))
+	if w := m.Wheel; w != 0 && v.in.Inside && !taken && !v.onPanel(m.X, m.Y) {
+		c.zoomAt(size, m.X, m.Y, math.Pow(wheelZoom, min(max(w, -8), 8)))
 	}
-	if v.in.MiddleHeld && v.desk.over == nil {
+	if m.Middle && !taken {
 		if v.panning {
 			by := v.in.Cursor.Sub(v.panFrom)
 			if by != (image.Point{}) {
@@ -103,7 +102,7 @@ func (v *View) move() {
 		}
 		v.panFrom = v.in.Cursor
 	}
-	v.panning = v.in.MiddleHeld && v.desk.over == nil
+	v.panning = m.Middle && !taken
 	if a := v.in.Arrows; a != (image.Point{}) && v.mapHasArrows() {
 		// A tap moves by a thirtieth of a second.
 		dt := time.Second / 30
@@ -120,8 +119,8 @@ func (v *View) move() {
 
 // mapHasArrows reports whether no panel takes the arrow keys. The help does not.
 func (v *View) mapHasArrows() bool {
-	f := v.desk.focus
-	return !v.filter.editing && (f == nil || f.name() == helpName)
+	f := v.panels.Focus
+	return !v.filter.editing && (f == nil || f.Name() == helpName)
 }
 
 // zoomKey zooms about the middle.

@@ -27,9 +27,9 @@ func TestClosing(t *testing.T) {
 
 	v.Update(noon, press(ui.KeyEnter), st)
 	assert.Contains(t, texts(&v), "All connections · 1 live · 2 closing\n")
-	l := v.desk.find("connection list").body.(*connList)
-	assert.Equal(t, []string{"live", "closing", "closing"}, []string{l.rows.cell(0, colSeen), l.rows.cell(1, colSeen), l.rows.cell(2, colSeen)})
-	assert.Equal(t, []string{"tcp out", "tcp out, closing"}, []string{l.rows.cell(0, colDirection), l.rows.cell(2, colDirection)})
+	l := v.panels.Find("connection list").Body.(*connList)
+	assert.Equal(t, []string{"live", "closing", "closing"}, []string{l.rows.Cell(0, colSeen), l.rows.Cell(1, colSeen), l.rows.Cell(2, colSeen)})
+	assert.Equal(t, []string{"tcp out", "tcp out, closing"}, []string{l.rows.Cell(0, colDirection), l.rows.Cell(2, colDirection)})
 	v.Update(noon, press(ui.KeyHome), st)
 	v.Update(noon, press(ui.KeyDown), st)
 	x, y := at(t, &v, "Details")

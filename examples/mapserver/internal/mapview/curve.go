@@ -37,6 +37,8 @@ const (
 	fadeAddress = 150 // opacity of an address of the history
 )
 
+const curveName = "hilbert"
+
 // curvePanel shows the addresses of IPv4 on a Hilbert curve.
 type curvePanel struct {
 	x, y    float64 // upper left corner, in points of the curve
@@ -49,7 +51,18 @@ type curvePanel struct {
 	lookup question    // for the network under the mouse
 	about  netip.Addr  // which it is about
 	named  string      // the answer
-	dots   map[[2]int32]bool
+
+	square ui.Box            // where the curve is; empty: there is no room
+	dots   []dot             // live connections
+	spots  map[[2]int32]bool // of dots
+	near   *live.Conn        // under the mouse
+	lines  [2]string         // that name what is under the mouse
+}
+
+// A dot is a live connection, in density-independent pixels from the square's corner.
+type dot struct {
+	x, y  float64
+	color color.NRGBA
 }
 
 // A groundKey says what the picture below the dots shows.
@@ -76,9 +89,9 @@ func (p *curvePanel) needs(v *View, n *needs) {
 	n.questions = append(n.questions, &p.lookup)
 }
 
-func (*curvePanel) name() string { return "hilbert" }
+func (*curvePanel) Name() string { return curveName }
 
-func (p *curvePanel) title(v *View) string {
+func (p *curvePanel) Title(v *View) string {
 	s := "IPv4 on a Hilbert curve"
 	if v.History {
 		s += " · " + thousands(int64(len(v.st.Addrs))) + " addresses of the history"
@@ -89,13 +102,13 @@ func (p *curvePanel) title(v *View) string {
 	return s
 }
 
-func (*curvePanel) size(v *View) (w, h float64) {
-	side := min(v.size.W-2*panelAir-16, v.size.H-titleHeight-curveFoot-panelAir-8, 768)
+func (*curvePanel) Size(v *View) (w, h float64) {
+	side := min(v.size.W-2*ui.PanelAir-16, v.size.H-ui.TitleHeight-curveFoot-ui.PanelAir-8, 768)
 	return side, side + curveFoot
 }
 
-// close lets go of the picture, and of the history's addresses.
-func (p *curvePanel) close(*View) { p.img, p.ground = nil, groundKey{} }
+// release lets go of the picture, and of the history's addresses.
+func (p *curvePanel) release() { p.img, p.ground = nil, groundKey{} }
 
 // scale is density-independent pixels a point of the curve.
 func (p *curvePanel) scale(side float64) float64 { return side * max(p.zoom, 1) / curveSide }
@@ -115,7 +128,7 @@ func (p *curvePanel) keep() {
 	p.x, p.y = min(max(p.x, 0), most), min(max(p.y, 0), most)
 }
 
-func (p *curvePanel) key(_ *View, k ui.Key) bool {
+func (p *curvePanel) Key(_ *View, k ui.Key) bool {
 	switch k {
 	case '0':
 		if p.zoom <= 1 {
@@ -137,8 +150,9 @@ func (p *curvePanel) key(_ *View, k ui.Key) bool {
 	return true
 }
 
-func (p *curvePanel) show(v *View, b ui.Box) {
-	c, t := &v.canvas, v.theme
+func (p *curvePanel) Layout(v *View, b ui.Box) {
+	c := &v.canvas
+	p.square = ui.Box{}
 	// A whole number of the screen's pixels, as the picture has.
 	pixels := int(min(b.W, b.H-curveFoot) * c.Scale)
 	if pixels < 16 {
@@ -146,56 +160,83 @@ func (p *curvePanel) show(v *View, b ui.Box) {
 	}
 	side := float64(pixels) / c.Scale
 	left := b.X + max(b.W-side, 0)/2
-	sq := ui.At(math.Round(left*c.Scale)/c.Scale, math.Round(b.Y*c.Scale)/c.Scale, side, side)
-	mx, my := v.cursor()
-	mx, my = mx-sq.X, my-sq.Y
-	hot := v.hot(sq)
-	if hot && v.in.Wheel != 0 {
-		p.zoomAt(mx, my, side, math.Pow(1.5, min(max(v.in.Wheel, -4), 4)))
-	}
-	p.drag(v, sq, mx, my)
+	p.square = ui.At(math.Round(left*c.Scale)/c.Scale, math.Round(b.Y*c.Scale)/c.Scale, side, side)
 	p.paintGround(v, pixels)
-	c.Picture(sq.X, sq.Y, p.img)
-	p.drawGrid(v, sq)
-	near := p.drawDots(v, sq, mx, my, hot)
-	c.Frame(sq, 0, 1, t.Edge)
-
-	s := p.scale(side)
-	point := image.Pt(int(p.x+mx/s), int(p.y+my/s))
-	lines := [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the history's addresses; a right click lists what is near."}
-	if hot {
-		lines = p.under(v, point, s, near)
-		switch {
-		case v.in.Right:
-			p.openNearby(v, point, s)
-		case v.in.Press && near != nil:
-			v.open(newDetails(v, []*live.Conn{near}, 0))
-		}
-	}
-	for i, l := range lines {
-		col := t.Text
-		if !hot {
-			col = t.Dim
-		}
-		c.Text(sq.X, sq.Y+side+17+float64(i)*17, typeface.Regular, 12, col, c.Elide(typeface.Regular, 12, l, b.X+b.W-sq.X))
+	p.findDots(v)
+	p.lines = [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the history's addresses; a right click lists what is near."}
+	if p.hot(v) {
+		p.lines = p.under(v)
 	}
 }
 
-func (p *curvePanel) drag(v *View, sq ui.Box, mx, my float64) {
-	if !v.in.Held && !v.in.MiddleHeld {
+// hot reports whether the mouse is over the curve.
+func (p *curvePanel) hot(v *View) bool {
+	o := v.panels.Over
+	return o != nil && o.Body == body(p) && p.square.Contains(v.cursor())
+}
+
+// point returns the point of the curve under the mouse.
+func (p *curvePanel) point(x, y float64) image.Point {
+	s := p.scale(p.square.W)
+	return image.Pt(int(p.x+(x-p.square.X)/s), int(p.y+(y-p.square.Y)/s))
+}
+
+func (p *curvePanel) Mouse(v *View, m ui.Mouse) {
+	sq := p.square
+	if sq.W == 0 {
+		return
+	}
+	over := m.Over(sq)
+	if over && m.Wheel != 0 {
+		p.zoomAt(m.X-sq.X, m.Y-sq.Y, sq.W, math.Pow(1.5, min(max(m.Wheel, -4), 4)))
+	}
+	p.drag(m)
+	switch {
+	case !over:
+	case m.Right:
+		p.openNearby(v, p.point(m.X, m.Y), p.scale(sq.W))
+	case m.Press && p.near != nil:
+		v.open(newDetails(v, []*live.Conn{p.near}, 0))
+	}
+}
+
+func (p *curvePanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	sq, t := p.square, v.theme
+	if sq.W == 0 {
+		return
+	}
+	c.Picture(sq.X, sq.Y, p.img)
+	p.drawGrid(v, sq)
+	for _, d := range p.dots {
+		c.Disc(sq.X+d.x, sq.Y+d.y, 4, t.Rim)
+		c.Disc(sq.X+d.x, sq.Y+d.y, 3, d.color)
+	}
+	c.Frame(sq, 0, 1, t.Edge)
+	col := t.Dim
+	if c.Hot(sq) {
+		col = t.Text
+	}
+	for i, l := range p.lines {
+		c.Text(sq.X, sq.Y+sq.H+17+float64(i)*17, typeface.Regular, 12, col, c.Elide(typeface.Regular, 12, l, b.X+b.W-sq.X))
+	}
+}
+
+func (p *curvePanel) drag(m ui.Mouse) {
+	x, y := m.X-p.square.X, m.Y-p.square.Y
+	if !m.Held && !m.Middle {
 		p.dragged = false
 		return
 	}
 	if !p.dragged {
-		if v.hot(sq) && (v.in.Press || v.in.MiddleHeld) {
+		if m.Over(p.square) && (m.Press || m.Middle) {
 			p.dragged = true
-			p.from = [2]float64{mx, my}
+			p.from = [2]float64{x, y}
 		}
 		return
 	}
-	s := p.scale(sq.W)
-	p.x, p.y = p.x-(mx-p.from[0])/s, p.y-(my-p.from[1])/s
-	p.from = [2]float64{mx, my}
+	s := p.scale(p.square.W)
+	p.x, p.y = p.x-(x-p.from[0])/s, p.y-(y-p.from[1])/s
+	p.from = [2]float64{x, y}
 	p.keep()
 }
 
@@ -322,14 +363,16 @@ func ipv4(a netip.Addr) (uint32, bool) {
 	return binary.BigEndian.Uint32(b[:]), true
 }
 
-// drawDots draws the live connections, and returns that under the mouse.
-func (p *curvePanel) drawDots(v *View, sq ui.Box, mx, my float64, hot bool) (near *live.Conn) {
-	c := &v.canvas
-	s := p.scale(sq.W)
-	if p.dots == nil {
-		p.dots = make(map[[2]int32]bool)
+// findDots places the live connections, and finds that under the mouse.
+func (p *curvePanel) findDots(v *View) {
+	s, hot := p.scale(p.square.W), p.hot(v)
+	mx, my := v.cursor()
+	mx, my = mx-p.square.X, my-p.square.Y
+	if p.spots == nil {
+		p.spots = make(map[[2]int32]bool)
 	}
-	clear(p.dots)
+	clear(p.spots)
+	p.dots, p.near = p.dots[:0], nil
 	reach := float64(curveReach)
 	for _, conn := range v.st.Conns {
 		addr, ok := ipv4(conn.Peer.Addr())
@@ -338,38 +381,37 @@ func (p *curvePanel) drawDots(v *View, sq ui.Box, mx, my float64, hot bool) (nea
 		}
 		at := curve.Point(addr)
 		x, y := (float64(at.X)+0.5-p.x)*s, (float64(at.Y)+0.5-p.y)*s
-		if x < 0 || y < 0 || x > sq.W || y > sq.H {
+		if x < 0 || y < 0 || x > p.square.W || y > p.square.H {
 			continue
 		}
 		if d := math.Hypot(x-mx, y-my); hot && d < reach {
-			near, reach = conn, d
+			p.near, reach = conn, d
 		}
 		spot := [2]int32{int32(x), int32(y)}
-		if p.dots[spot] {
+		if p.spots[spot] {
 			continue
 		}
-		p.dots[spot] = true
+		p.spots[spot] = true
 		_, col := v.ruleOf(conn)
-		c.Disc(sq.X+x, sq.Y+y, 4, v.theme.Rim)
-		c.Disc(sq.X+x, sq.Y+y, 3, col)
+		p.dots = append(p.dots, dot{x, y, col})
 	}
-	return near
 }
 
 // under names what is under the mouse.
-func (p *curvePanel) under(v *View, at image.Point, s float64, near *live.Conn) [2]string {
+func (p *curvePanel) under(v *View) [2]string {
+	s := p.scale(p.square.W)
 	// As many bits as a pixel tells apart.
 	bits := 32
 	for side := 1.0; side*s < 1 && bits > 8; side *= 2 {
 		bits -= 2
 	}
-	n := curve.Distance(at)
+	n := curve.Distance(p.point(v.cursor()))
 	var raw [4]byte
 	binary.BigEndian.PutUint32(raw[:], n)
 	prefix, _ := netip.AddrFrom4(raw).Prefix(bits)
 	addr, holder8 := prefix.Addr(), blocks[n>>24]
 	lines := [2]string{prefix.String() + " · " + holder8}
-	if near != nil {
+	if near := p.near; near != nil {
 		lines[0] = peerText(near) + " · " + program(near) + " on " + near.Agent + " · " + holder8
 		lines[1] = holder(near)
 		return lines

@@ -20,6 +20,11 @@ type detailsPanel struct {
 	open  bool        // the one that is shown is in st
 	question
 	first First // of the one that is shown
+
+	lines   [][2]string // names and what they are
+	box     ui.Box
+	shown   int // lines
+	buttons ui.Buttons
 }
 
 const detailRow = 20
@@ -65,10 +70,9 @@ func (p *detailsPanel) needs(_ *View, n *needs) { n.questions = append(n.questio
 
 const detailsName = "details"
 
-func (p *detailsPanel) name() string { return detailsName }
+func (p *detailsPanel) Name() string { return detailsName }
 
-func (p *detailsPanel) title(v *View) string {
-	p.update(v)
+func (p *detailsPanel) Title(*View) string {
 	s := peerText(p.conns[p.at])
 	if len(p.conns) > 1 {
 		s += fmt.Sprintf(" · %d of %d", p.at+1, len(p.conns))
@@ -76,7 +80,7 @@ func (p *detailsPanel) title(v *View) string {
 	return s
 }
 
-func (p *detailsPanel) size(v *View) (w, h float64) {
+func (p *detailsPanel) Size(v *View) (w, h float64) {
 	return 430, float64(len(p.fields(v)))*detailRow + footHeight + 4
 }
 
@@ -167,55 +171,65 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	return list
 }
 
-func (p *detailsPanel) show(v *View, b ui.Box) {
-	c, t := &v.canvas, v.theme
-	y := b.Y
-	for _, f := range p.fields(v) {
-		row := ui.At(b.X-4, y, b.W+8, detailRow)
-		if row.Y+row.H > b.Y+b.H-footHeight+6 {
-			break
+func (p *detailsPanel) Layout(v *View, b ui.Box) {
+	p.lines, p.box = p.fields(v), b
+	p.shown = max(0, min(len(p.lines), int((b.H-footHeight+6)/detailRow)))
+	labels := []string{"Whois", "Copy", "Previous", "Next"}
+	if len(p.conns) == 1 {
+		labels = labels[:2]
+	}
+	p.buttons.Layout(&v.canvas, foot(b), labels...)
+}
+
+// row is where a line is.
+func (p *detailsPanel) row(i int) ui.Box {
+	return ui.At(p.box.X-4, p.box.Y+float64(i)*detailRow, p.box.W+8, detailRow)
+}
+
+func (p *detailsPanel) Mouse(v *View, m ui.Mouse) {
+	for i, f := range p.lines[:p.shown] {
+		if m.Clicked(p.row(i)) {
+			v.ask(Copy{Text: f[1]})
 		}
-		if v.hot(row) {
+	}
+	switch p.buttons.Mouse(m) {
+	case "Whois":
+		v.openReport(p.conns[p.at])
+	case "Copy":
+		p.copy(v)
+	case "Previous":
+		p.turn(v, -1)
+	case "Next":
+		p.turn(v, 1)
+	}
+}
+
+func (p *detailsPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	t := v.theme
+	for i, f := range p.lines[:p.shown] {
+		row := p.row(i)
+		if c.Hot(row) {
 			c.Rect(row, 4, t.Edge)
-			if v.in.Press {
-				v.ask(Copy{Text: f[1]})
-			}
 		}
 		font := typeface.Regular
 		if f[0] == "address" || f[0] == "ports" || f[0] == "local" || f[0] == "coordinates" {
 			font = typeface.Mono
 		}
-		c.Text(b.X, y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, f[0], 84))
-		c.Text(b.X+92, y+14, font, 12.5, t.Text, c.Elide(font, 12.5, f[1], b.W-94))
-		y += detailRow
+		c.Text(b.X, row.Y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, f[0], 84))
+		c.Text(b.X+92, row.Y+14, font, 12.5, t.Text, c.Elide(font, 12.5, f[1], b.W-94))
 	}
-	labels := []string{"Whois", "Copy"}
-	if len(p.conns) > 1 {
-		labels = append(labels, "Previous", "Next")
-	}
-	switch pressed, _ := v.buttons(ui.At(b.X, b.Y+b.H-24, b.W, 26), labels...); pressed {
-	case 0:
-		v.openReport(p.conns[p.at])
-	case 1:
-		p.copy(v)
-	case 2:
-		p.turn(v, -1)
-		v.again = true
-	case 3:
-		p.turn(v, 1)
-		v.again = true
-	}
+	p.buttons.Draw(c)
 }
 
 func (p *detailsPanel) copy(v *View) {
 	s := ""
 	for _, f := range p.fields(v) {
-		s += f[0] + "\t" + oneLine.Replace(f[1]) + "\n"
+		s += f[0] + "\t" + ui.OneLine(f[1]) + "\n"
 	}
 	v.ask(Copy{Text: s})
 }
 
-func (p *detailsPanel) key(v *View, k ui.Key) bool {
+func (p *detailsPanel) Key(v *View, k ui.Key) bool {
 	switch k {
 	case ui.KeyEnter:
 		v.openReport(p.conns[p.at])

@@ -16,6 +16,7 @@ import (
 type filter struct {
 	text    string
 	editing bool
+	boxes   []ui.Box // of the terms, or of what is typed
 	terms   []term
 	states  bool // a term asks for states, so that what is being closed is on the map too
 }
@@ -139,12 +140,13 @@ func (f *filter) typed(k ui.Key) {
 }
 
 // layoutFilter places what is typed, or a chip for each term.
-func (v *View) layoutFilter() (at []ui.Box) {
+func (v *View) layoutFilter() {
 	f := &v.filter
+	at := f.boxes[:0]
 	top := v.top()
 	top.Y = v.edge + 6
 	if f.editing {
-		at = []ui.Box{ui.At(top.X, top.Y, min(520, top.W), 28)}
+		at = append(at, ui.At(top.X, top.Y, min(520, top.W), 28))
 		top.Y += 34
 	}
 	b := ui.At(top.X, top.Y, 0, 22)
@@ -178,7 +180,14 @@ func (v *View) layoutFilter() (at []ui.Box) {
 		v.edge = max(v.edge, b.Y+b.H)
 	}
 	v.taken = append(v.taken, at...)
-	return at
+	f.boxes = at
+}
+
+// pressFilter opens the list of what the filter fits.
+func (v *View) pressFilter(m ui.Mouse) {
+	if m.Over(v.search.chip) {
+		v.open(v.newShownList())
+	}
 }
 
 // chip is a term as it stands in its chip.
@@ -187,30 +196,26 @@ func (v *View) chip(t term) string {
 }
 
 // drawFilter draws the terms as chips, or what is typed.
-func (v *View) drawFilter(at []ui.Box) {
+func (v *View) drawFilter() {
 	f := &v.filter
 	c, t := &v.canvas, v.theme
 	if b := v.search.chip; b.W > 0 {
 		c.Panel(b)
 		col := t.Dim
-		if v.hot(b) {
+		if c.Hot(b) {
 			col = t.Accent
-			if v.in.Press {
-				v.open(v.newShownList())
-				v.again = true
-			}
 		}
 		c.Text(b.X+8, b.Y+15, typeface.Regular, 12, col, v.search.text)
 	}
 	if !f.editing {
-		for i, b := range at {
+		for i, b := range f.boxes {
 			c.Panel(b)
 			c.Text(b.X+8, b.Y+15, typeface.Mono, 12, t.Accent, v.chip(f.terms[i]))
 		}
 		return
 	}
 	const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
-	b := at[0]
+	b := f.boxes[0]
 	c.Panel(b)
 	c.Text(b.X+10, b.Y+18.5, typeface.Medium, 13, t.Accent, "/")
 	text, col := f.text, t.Text

@@ -158,10 +158,10 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	x, y = at(t, &v, "Query")
 	v.Update(noon, click(x, y), st)
 	assert.Equal(t, "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE (ip LIKE '%prog%'\n    OR port LIKE '%prog%'\n    OR programname LIKE '%prog%'\n    OR "+
-		"agent LIKE '%prog%'\n    OR orgname LIKE '%prog%'\n    OR rule LIKE '%prog%'\n    OR exe LIKE '%prog%'\n    OR container LIKE '%prog%')\nORDER BY timestamp DESC", v.console.editor.text)
+		"agent LIKE '%prog%'\n    OR orgname LIKE '%prog%'\n    OR rule LIKE '%prog%'\n    OR exe LIKE '%prog%'\n    OR container LIKE '%prog%')\nORDER BY timestamp DESC", v.console.editor.Text())
 	v.Update(noon, press(ui.KeyEscape), st)
 	// That there are no more than so many is said.
-	full := v.desk.find("connection list").body.(*connList)
+	full := v.panels.Find("connection list").Body.(*connList)
 	full.found.Full, v.search.found.Full = true, true
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "○ the newest 1 past since 2026-02-27 12:00: list; older ones by its Query\n")

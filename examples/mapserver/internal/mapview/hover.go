@@ -16,7 +16,7 @@ import (
 
 // hovered returns the stack under the mouse, or nil.
 func (v *View) hovered() *stack {
-	if !v.in.Inside || v.dragging && v.in.Held || v.desk.over != nil {
+	if !v.onMap() || v.dragging && v.in.Held {
 		return nil
 	}
 	return v.stacks.over(v.cursor())
@@ -32,7 +32,13 @@ func (s *stacks) over(x, y float64) *stack {
 	return s.at(x, y)
 }
 
-// A cardLine is a line of the card that names what is under the mouse.
+// A card names what is under the mouse. Without lines it is not shown.
+type card struct {
+	box   ui.Box
+	lines []cardLine
+}
+
+// A cardLine is a line of a card.
 type cardLine struct {
 	font        typeface.Font
 	size        float64
@@ -44,7 +50,15 @@ type cardLine struct {
 
 const cardRows = 8 // connections of a stack that are named
 
-func (v *View) drawHover(k *stack) {
+const (
+	cardAir = 12
+	cardRow = 18
+)
+
+// layoutCard places the card of the stack under the mouse.
+func (v *View) layoutCard() {
+	v.card = card{}
+	k := v.hover
 	if k == nil {
 		return
 	}
@@ -53,18 +67,16 @@ func (v *View) drawHover(k *stack) {
 		lines = v.cardOfMany(k)
 	}
 	c := &v.canvas
-	const air, row = 12, 18
-	most := min(380, v.size.W-16)
 	w := 200.0
 	for _, l := range lines {
 		need := c.Width(l.font, l.size, l.left)
 		if l.right != "" {
 			need += 24 + c.Width(typeface.Regular, 12.5, l.right)
 		}
-		w = max(w, need+2*air)
+		w = max(w, need+2*cardAir)
 	}
-	w = min(w, most)
-	h := float64(len(lines))*row + 2*air - 6
+	w = min(w, min(380, v.size.W-16))
+	h := float64(len(lines))*cardRow + 2*cardAir - 6
 	b := ui.At(k.x+18, k.y-h-14, w, h)
 	if b.Y < 4 {
 		b.Y = k.y + 18
@@ -73,21 +85,29 @@ func (v *View) drawHover(k *stack) {
 		b.X = k.x - 18 - w
 	}
 	b = b.Clamp(v.size.Grow(-4))
-	b = v.tip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6))
+	v.card = card{v.tip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6)), lines}
+}
+
+func (v *View) drawCard() {
+	b := v.card.box
+	if v.card.lines == nil {
+		return
+	}
+	c := &v.canvas
 	c.Panel(b)
-	y := b.Y + air + 10
-	for _, l := range lines {
-		room := b.W - 2*air
+	y := b.Y + cardAir + 10
+	for _, l := range v.card.lines {
+		room := b.W - 2*cardAir
 		if l.right != "" {
 			r := c.Elide(typeface.Regular, 12.5, l.right, room*0.6)
-			c.TextRight(b.X+b.W-air, y, typeface.Regular, 12.5, l.rightColor, r)
+			c.TextRight(b.X+b.W-cardAir, y, typeface.Regular, 12.5, l.rightColor, r)
 			room -= c.Width(typeface.Regular, 12.5, r) + 12
 		}
 		if l.bar.A > 0 {
 			c.Rect(ui.At(b.X+5, y-11, 3, 14), 1.5, l.bar)
 		}
-		c.Text(b.X+air, y, l.font, l.size, l.color, c.Elide(l.font, l.size, l.left, room))
-		y += row
+		c.Text(b.X+cardAir, y, l.font, l.size, l.color, c.Elide(l.font, l.size, l.left, room))
+		y += cardRow
 	}
 }
 

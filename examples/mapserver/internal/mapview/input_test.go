@@ -32,10 +32,10 @@ func TestKeysByPlace(t *testing.T) {
 	}
 	var v View
 	v.Update(noon, press(ui.Key('/').At('q')), state())
-	require.NotNil(t, v.desk.find("sql"))
+	require.NotNil(t, v.panels.Find("sql"))
 	// A text takes what was typed.
 	v.Update(noon, press(ui.Ctrl|'a', ui.Key('й').At('q'), ui.Key('/').At('q')), state())
-	assert.Equal(t, "й/", v.console.editor.text)
+	assert.Equal(t, "й/", v.console.editor.Text())
 	v.Update(noon, press(ui.KeyEscape), state())
 	v.Update(noon, press(ui.Key('.').At('/'), ui.Key('й').At('q'), ui.Key('Й').At('Q')), state())
 	assert.Equal(t, "йЙ", v.filter.text)

@@ -114,7 +114,7 @@ func (v *View) key(k ui.Key) {
 		v.filter.typed(k)
 		return
 	}
-	if p := v.desk.focus; p != nil && (p.key(v, k) || at != 0 && p.key(v, at)) {
+	if p := v.panels.Focus; p != nil && (p.Key(v, k) || at != 0 && p.Key(v, at)) {
 		return
 	}
 	if held {
@@ -149,11 +149,11 @@ func (v *View) refuse() bool {
 // escape closes the front panel, or what else is open. Only with nothing open it quits:
 // one press too many must not end the program.
 func (v *View) escape() {
-	switch d := &v.desk; {
-	case d.focus != nil:
-		v.closePanel(d.focus)
-	case len(d.panels) > 0:
-		v.closePanel(d.panels[len(d.panels)-1])
+	switch p := &v.panels; {
+	case p.Focus != nil:
+		p.Close(p.Focus)
+	case p.Front() != nil:
+		p.Close(p.Front())
 	case len(v.filter.terms) > 0:
 		v.filter = filter{}
 	case v.paused.at != nil:

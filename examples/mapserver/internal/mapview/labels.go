@@ -12,14 +12,22 @@ import (
 	"github.com/connmapgo/connmap/rules"
 )
 
-// mostLabels bounds the work of placing labels; a picture holds fewer.
-const mostLabels = 400
+// maxLabels bounds the work of placing labels; a picture holds fewer.
+const maxLabels = 400
 
-// drawLabels writes beside the stacks what the user asked for, or what a rule
+// A label stands beside a stack.
+type label struct {
+	box   ui.Box
+	text  string
+	color color.NRGBA
+}
+
+// layoutLabels places beside the stacks what the user asked for, or what a rule
 // asks for. A label that finds no free place is left out rather than drawn
 // over another.
-func (v *View) drawLabels(hover *stack) {
+func (v *View) layoutLabels() {
 	c := &v.canvas
+	v.labels = v.labels[:0]
 	taken := append([]ui.Box(nil), v.taken...)
 	for i := range v.stacks.list {
 		if k := &v.stacks.list[i]; !k.nowhere && len(v.stacks.list) < 2000 {
@@ -30,17 +38,17 @@ func (v *View) drawLabels(hover *stack) {
 	if x, y, ok := v.home(); ok {
 		taken = append(taken, ui.At(x, y, 0, 0).Grow(7))
 	}
-	placed := 0
+	tried := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
-		if k.nowhere || k == hover {
+		if k.nowhere || k == v.hover {
 			continue
 		}
 		s, col := v.label(k)
 		if s == "" {
 			continue
 		}
-		if placed++; placed > mostLabels {
+		if tried++; tried > maxLabels {
 			return
 		}
 		s = c.Elide(typeface.Regular, 11, s, 180)
@@ -52,11 +60,18 @@ func (v *View) drawLabels(hover *stack) {
 		} {
 			if v.free(b, taken) {
 				taken = append(taken, b)
-				c.Rect(b.Grow(1.5), 3, ui.Fade(v.theme.palette.Sea, 0.7))
-				c.Text(b.X, b.Y+11, typeface.Regular, 11, col, s)
+				v.labels = append(v.labels, label{b, s, col})
 				break
 			}
 		}
+	}
+}
+
+func (v *View) drawLabels() {
+	c := &v.canvas
+	for _, l := range v.labels {
+		c.Rect(l.box.Grow(1.5), 3, ui.Fade(v.theme.palette.Sea, 0.7))
+		c.Text(l.box.X, l.box.Y+11, typeface.Regular, 11, l.color, l.text)
 	}
 }
 

@@ -17,6 +17,14 @@ const (
 type legend struct {
 	extents map[string][2]int // fewest and most connections seen of a label
 	box     ui.Box
+	rows    []group
+	extent  extent
+}
+
+// An extent says what was seen of the label under the mouse.
+type extent struct {
+	box  ui.Box // empty: there is none
+	text string
 }
 
 // count takes in how many connections there are of each label.
@@ -38,11 +46,13 @@ func (l *legend) count(v *View) {
 // layoutLegend chooses the lines of the legend: labels that have connections
 // or had some, in the order of the rules. A label that stays when its last
 // connection closes keeps the legend from jumping.
-func (v *View) layoutLegend() (rows []group, at ui.Box) {
-	v.legend.count(v)
-	v.legend.box = ui.Box{}
+func (v *View) layoutLegend() {
+	l := &v.legend
+	l.count(v)
+	l.box, l.rows = ui.Box{}, l.rows[:0]
+	rows := l.rows
 	for _, g := range v.stacks.groups {
-		if _, seen := v.legend.extents[g.label]; seen {
+		if _, seen := l.extents[g.label]; seen {
 			rows = append(rows, g)
 		}
 	}
@@ -50,39 +60,71 @@ func (v *View) layoutLegend() (rows []group, at ui.Box) {
 	// its room first.
 	if most := int((v.size.H - v.bottom - 18 - max(v.edge, 2)) / legendRow); len(rows) > most {
 		if most < 1 {
-			return nil, ui.Box{}
+			return
 		}
 		rest := group{label: strconv.Itoa(len(rows)-most+1) + " more"}
 		for _, g := range rows[most-1:] {
 			rest.count += g.count
 		}
-		rows = append(rows[:most-1:most-1], rest)
+		rows = append(rows[:most-1], rest)
 	}
-	if len(rows) == 0 {
-		return nil, ui.Box{}
-	}
-	h := float64(len(rows))*legendRow + 12
-	at = ui.At(8, v.size.H-h-v.bottom, min(legendWidth, v.size.W-16), h)
-	v.legend.box = at
-	v.taken = append(v.taken, at)
-	return rows, at
-}
-
-func (v *View) drawLegend(rows []group, at ui.Box) {
+	l.rows = rows
 	if len(rows) == 0 {
 		return
 	}
+	h := float64(len(rows))*legendRow + 12
+	l.box = ui.At(8, v.size.H-h-v.bottom, min(legendWidth, v.size.W-16), h)
+	v.taken = append(v.taken, l.box)
+}
+
+// row is where a line of the legend is.
+func (l *legend) row(i int) ui.Box {
+	return ui.At(l.box.X+4, l.box.Y+6+float64(i)*legendRow, l.box.W-8, legendRow)
+}
+
+// at returns the line of a label at a point, or -1.
+func (l *legend) at(x, y float64) int {
+	for i, g := range l.rows {
+		if g.color.A > 0 && l.row(i).Contains(x, y) {
+			return i
+		}
+	}
+	return -1
+}
+
+// onSquare reports whether a point is at the square of its line.
+func (l *legend) onSquare(x float64) bool { return x < l.row(0).X+20 }
+
+// pressLegend has the square of a line switch the label, and its text list the connections.
+func (v *View) pressLegend(m ui.Mouse) {
+	i := v.legend.at(m.X, m.Y)
+	if i < 0 {
+		return
+	}
+	if label := v.legend.rows[i].label; v.legend.onSquare(m.X) {
+		v.write(!v.written(label), label)
+	} else {
+		v.open(newRuleList(label))
+	}
+}
+
+func (v *View) drawLegend() {
+	l := &v.legend
+	if len(l.rows) == 0 {
+		return
+	}
 	c, t := &v.canvas, v.theme
-	c.Rect(at, 6, ui.Fade(t.Panel, 0.93))
-	y := at.Y + 6
-	for _, g := range rows {
-		text, square := t.Text, ui.At(at.X+8, y+4.5, 11, 11)
+	c.Rect(l.box, 6, ui.Fade(t.Panel, 0.93))
+	for i, g := range l.rows {
+		row := l.row(i)
+		text, square := t.Text, ui.At(row.X+4, row.Y+4.5, 11, 11)
 		if g.count == 0 {
 			text = t.Dim
 		}
-		row := ui.At(at.X+4, y, at.W-8, legendRow)
 		if g.color.A > 0 {
-			v.legendMouse(g, row)
+			if c.Hot(row) {
+				c.Rect(row, 4, t.Edge)
+			}
 			c.Rect(square, 2.5, ui.Opaque(g.color))
 			if v.Light {
 				c.Frame(square, 2.5, 0.8, t.Rim)
@@ -91,41 +133,32 @@ func (v *View) drawLegend(rows []group, at ui.Box) {
 				c.Frame(square.Grow(2.5), 4, 1.2, t.Text)
 			}
 		}
-		n := strconv.Itoa(g.count)
-		c.Text(at.X+28, y+14.5, typeface.Regular, 12.5, text, c.Elide(typeface.Regular, 12.5, g.label, labelWidth))
-		c.TextRight(at.X+at.W-10, y+14.5, typeface.Regular, 12.5, t.Dim, n)
-		y += legendRow
+		c.Text(row.X+24, row.Y+14.5, typeface.Regular, 12.5, text, c.Elide(typeface.Regular, 12.5, g.label, labelWidth))
+		c.TextRight(row.X+row.W-6, row.Y+14.5, typeface.Regular, 12.5, t.Dim, strconv.Itoa(g.count))
+	}
+	if b := l.extent.box; b.W > 0 {
+		c.Panel(b)
+		c.Text(b.X+8, b.Y+14, typeface.Regular, 11.5, t.Text, l.extent.text)
 	}
 }
 
-// legendMouse has the square of a line switch the label, and its text list the
-// connections and tell the extent.
-func (v *View) legendMouse(g group, row ui.Box) {
-	if !v.hot(row) {
+// layoutExtent places the extent of the label whose text is under the mouse.
+func (v *View) layoutExtent() {
+	l := &v.legend
+	l.extent = extent{}
+	x, y := v.cursor()
+	i := l.at(x, y)
+	if !v.onMap() || i < 0 || l.onSquare(x) {
 		return
 	}
-	c, t := &v.canvas, v.theme
-	c.Rect(row, 4, t.Edge)
-	x, _ := v.cursor()
-	if x < row.X+20 {
-		if v.in.Press {
-			v.write(!v.written(g.label), g.label)
-			v.again = true
-		}
-		return
-	}
-	if v.in.Press {
-		v.open(newRuleList(g.label))
-	}
-	e := v.legend.extents[g.label]
+	c, label := &v.canvas, l.rows[i].label
 	s := ""
-	if c.Elide(typeface.Regular, 12.5, g.label, labelWidth) != g.label {
-		s = g.label + ": "
+	if c.Elide(typeface.Regular, 12.5, label, labelWidth) != label {
+		s = label + ": "
 	}
-	s += "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
-	w := c.Width(typeface.Regular, 11.5, s) + 16
-	b := ui.At(row.X+row.W+8, row.Y, w, legendRow).Clamp(v.size)
-	b = v.tip(b)
-	c.Panel(b)
-	c.Text(b.X+8, b.Y+14, typeface.Regular, 11.5, t.Text, s)
+	seen := l.extents[label]
+	s += "least " + strconv.Itoa(seen[0]) + ", most " + strconv.Itoa(seen[1])
+	row := l.row(i)
+	b := ui.At(row.X+row.W+8, row.Y, c.Width(typeface.Regular, 11.5, s)+16, legendRow).Clamp(v.size)
+	l.extent = extent{v.tip(b), s}
 }

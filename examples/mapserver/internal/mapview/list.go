@@ -23,7 +23,8 @@ const nearbyReach = 15
 
 // A connList is a panel with live connections and, if it was asked for, stored ones.
 type connList struct {
-	table
+	table         ui.Table
+	buttons       ui.Buttons
 	kind, heading string
 	grouped       bool // by program
 	searches      bool // has the stored ones that the filter fits
@@ -47,10 +48,10 @@ type connList struct {
 }
 
 // listColumns are the columns of lists. A click on an address opens the report on it.
-var listColumns = []column{
-	{title: ""}, {title: "program"}, {title: "address", mono: true, link: true}, {title: "port", right: true}, {title: "local port", right: true},
-	{title: "opened"}, {title: "last seen"}, {title: "organisation"}, {title: "host"}, {title: "direction"}, {title: "place"}, {title: "rule"},
-	{title: "received", right: true}, {title: "sent", right: true}, {title: "RTT ms", right: true}, {title: "count", right: true},
+var listColumns = []ui.Column{
+	{Title: ""}, {Title: "program"}, {Title: "address", Mono: true, Link: true}, {Title: "port", Right: true}, {Title: "local port", Right: true},
+	{Title: "opened"}, {Title: "last seen"}, {Title: "organisation"}, {Title: "host"}, {Title: "direction"}, {Title: "place"}, {Title: "rule"},
+	{Title: "received", Right: true}, {Title: "sent", Right: true}, {Title: "RTT ms", Right: true}, {Title: "count", Right: true},
 }
 
 const (
@@ -76,7 +77,7 @@ const (
 const markLive, markPast = "●", "○"
 
 func newList(kind, heading string, wants func(*View, *live.Conn) bool) *connList {
-	return &connList{table: table{columns: listColumns, col: colAddress}, kind: kind, heading: heading, wants: wants}
+	return &connList{table: ui.NewTable(listColumns, colAddress), kind: kind, heading: heading, wants: wants}
 }
 
 // newRuleList lists the connections of a label.
@@ -211,10 +212,9 @@ func (v *View) looking() string {
 	return "looking into the history"
 }
 
-func (l *connList) name() string { return l.kind }
+func (l *connList) Name() string { return l.kind }
 
-func (l *connList) title(v *View) string {
-	l.update(v)
+func (l *connList) Title(v *View) string {
 	s := l.heading + " · " + thousands(int64(len(l.live)-l.closing)) + " live"
 	if l.closing > 0 {
 		s += " · " + thousands(int64(l.closing)) + " closing"
@@ -233,11 +233,11 @@ func (l *connList) title(v *View) string {
 	return s
 }
 
-func (l *connList) size(v *View) (w, h float64) {
+func (l *connList) Size(v *View) (w, h float64) {
 	l.update(v)
 	// In a large window there is room for more columns and rows.
-	most := max(12, int(0.6*v.size.H/tableRow))
-	return min(max(860, v.size.W-240), 1380), tableHead + float64(min(max(l.rows.len(), 3), most))*tableRow + footHeight
+	most := max(12, int(0.6*v.size.H/ui.TableRow))
+	return min(max(860, v.size.W-240), 1380), ui.TableHead + float64(min(max(l.rows.Len(), 3), most))*ui.TableRow + footHeight
 }
 
 // update takes in a new state.
@@ -283,7 +283,7 @@ func (l *connList) update(v *View) {
 		slices.SortStableFunc(l.live, func(a, b *live.Conn) int { return last(a) - last(b) })
 	}
 	l.rows = connRows{v: v, live: l.live, past: shown}
-	l.changed = true
+	l.table.Changed = true
 }
 
 // onlyPast returns the stored connections that are shown and no longer open: what is
@@ -321,37 +321,41 @@ func byProgram[T any](list []T, about func(T) (string, time.Time)) {
 	})
 }
 
-const footHeight = 38
-
-func (l *connList) show(v *View, b ui.Box) {
+func (l *connList) Layout(v *View, b ui.Box) {
 	l.update(v)
 	l.nameTimes(v)
-	foot := ui.At(b.X, b.Y+b.H-24, b.W, 26)
-	if row, col := l.table.show(v, ui.At(b.X, b.Y, b.W, b.H-footHeight), l.rows); row >= 0 && col == colAddress {
+	l.table.Layout(&v.canvas, ui.At(b.X, b.Y, b.W, b.H-footHeight), l.rows)
+	l.buttons.Layout(&v.canvas, foot(b), "Details", "Query", "Copy cell", "Copy row", "Copy all")
+}
+
+func (l *connList) Mouse(v *View, m ui.Mouse) {
+	if row, col := l.table.Mouse(m, l.rows); row >= 0 && col == colAddress {
 		v.openReport(l.rows.conn(row))
 	}
-	if v.in.Wheel != 0 || l.holding {
+	if l.table.Moves(m) {
 		l.pace.rest(v)
 	}
-	if l.rows.len() == 0 && !l.waiting {
-		v.canvas.Text(b.X+10, b.Y+tableHead+20, typeface.Regular, 12.5, v.theme.Dim, v.canvas.Elide(typeface.Regular, 12.5, "no connections", b.W-20))
-	}
-	switch pressed, _ := v.buttons(foot, "Details", "Query", "Copy cell", "Copy row", "Copy all"); pressed {
-	case 0:
+	switch label := l.buttons.Mouse(m); label {
+	case "":
+	case "Details":
 		l.details(v)
-	case 1:
+	case "Query":
 		if l.sql == "" {
 			v.say("the history has not answered yet")
 			break
 		}
 		v.openSQL(l.sql)
-	case 2:
-		l.copy(v, l.rows, copyCell)
-	case 3:
-		l.copy(v, l.rows, copyRow)
-	case 4:
-		l.copy(v, l.rows, copyAll)
+	default:
+		v.copyOf(&l.table, l.rows, copyButtons[label])
 	}
+}
+
+func (l *connList) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	l.table.Draw(c, l.rows)
+	if l.rows.Len() == 0 && !l.waiting {
+		c.Text(b.X+10, b.Y+ui.TableHead+20, typeface.Regular, 12.5, v.theme.Dim, c.Elide(typeface.Regular, 12.5, "no connections", b.W-20))
+	}
+	l.buttons.Draw(c)
 }
 
 // nameTimes says in which zone the times are.
@@ -359,35 +363,36 @@ func (l *connList) nameTimes(v *View) {
 	zone, _ := v.now.Zone()
 	if zone != l.zone {
 		l.zone = zone
-		l.columns = slices.Clone(l.columns)
+		l.table.Columns = slices.Clone(l.table.Columns)
 		for _, col := range [...]int{colOpened, colSeen} {
-			l.columns[col].title = listColumns[col].title + ", " + zone
+			l.table.Columns[col].Title = listColumns[col].Title + ", " + zone
 		}
-		l.widths = nil
+		l.table.Remeasure()
 	}
 }
 
 func (l *connList) details(v *View) {
-	if l.selected() < 0 {
+	if l.table.Selected() < 0 {
 		v.say("choose a row first")
 		return
 	}
-	conns := make([]*live.Conn, len(l.order))
-	for i, row := range l.order {
+	order := l.table.Order()
+	conns := make([]*live.Conn, len(order))
+	for i, row := range order {
 		conns[i] = l.rows.conn(int(row))
 	}
-	v.open(newDetails(v, conns, l.row))
+	v.open(newDetails(v, conns, l.table.Position()))
 }
 
-func (l *connList) key(v *View, k ui.Key) bool {
+func (l *connList) Key(v *View, k ui.Key) bool {
 	l.update(v)
 	if k == ui.KeyEnter {
-		if at := l.selected(); at >= 0 {
+		if at := l.table.Selected(); at >= 0 {
 			v.openReport(l.rows.conn(at))
 			return true
 		}
 	}
-	return l.keys(v, k, l.rows)
+	return v.tableKey(&l.table, k, l.rows)
 }
 
 // connRows are live connections, and below them stored ones.
@@ -397,7 +402,7 @@ type connRows struct {
 	past []live.Past
 }
 
-func (r connRows) len() int { return len(r.live) + len(r.past) }
+func (r connRows) Len() int { return len(r.live) + len(r.past) }
 
 func (r connRows) stored(row int) *live.Past {
 	if row < len(r.live) {
@@ -413,7 +418,7 @@ func (r connRows) conn(row int) *live.Conn {
 	return r.live[row]
 }
 
-func (r connRows) key(row int) any {
+func (r connRows) Key(row int) any {
 	if p := r.stored(row); p != nil {
 		return pastKey{p.Peer, p.Local, p.Agent, p.Process.Comm}
 	}
@@ -433,10 +438,10 @@ type connKey struct {
 	id    uint64
 }
 
-// faded reports whether a row is of the past.
-func (r connRows) faded(row int) bool { return row >= len(r.live) }
+// Faded reports whether a row is of the past.
+func (r connRows) Faded(row int) bool { return row >= len(r.live) }
 
-func (r connRows) color(row int) color.NRGBA {
+func (r connRows) Color(row int) color.NRGBA {
 	if p := r.stored(row); p != nil {
 		return r.v.colorOf(p.Label)
 	}
@@ -444,7 +449,7 @@ func (r connRows) color(row int) color.NRGBA {
 	return col
 }
 
-func (r connRows) cell(row, col int) string {
+func (r connRows) Cell(row, col int) string {
 	c, p := r.conn(row), r.stored(row)
 	switch col {
 	case colMark:
@@ -511,7 +516,7 @@ func (r connRows) cell(row, col int) string {
 	return ""
 }
 
-func (r connRows) compare(a, b, col int) int {
+func (r connRows) Compare(a, b, col int) int {
 	x, y := r.conn(a), r.conn(b)
 	switch col {
 	case colAddress:
@@ -535,7 +540,7 @@ func (r connRows) compare(a, b, col int) int {
 	case colCount:
 		return cmp.Compare(r.count(a), r.count(b))
 	}
-	return cmp.Compare(r.cell(a, col), r.cell(b, col))
+	return cmp.Compare(r.Cell(a, col), r.Cell(b, col))
 }
 
 func (r connRows) seen(row int) time.Time {

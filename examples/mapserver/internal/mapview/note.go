@@ -71,10 +71,11 @@ func (v *View) noteText() (s string, limit bool) {
 
 // layoutNote places the note where it covers neither the legend nor what is at the upper
 // edge.
-func (v *View) layoutNote(status ui.Box) note {
+func (v *View) layoutNote() {
+	v.note = note{}
 	s, limit := v.noteText()
 	if s == "" {
-		return note{}
+		return
 	}
 	c := &v.canvas
 	room := v.size.W - legendWidth - 32
@@ -95,39 +96,50 @@ func (v *View) layoutNote(status ui.Box) note {
 	for _, l := range n.lines {
 		w = max(w, c.Width(typeface.Regular, 12, l))
 	}
+	status := v.status.box
 	h := float64(len(n.lines))*noteRow + 6
 	n.box = ui.At(v.size.W-w-air-8, status.Y-h-4, w+air, h)
 	if above {
 		n.box.X, n.box.Y = 8, v.edge+6
 		if n.box.Y+n.box.H+legendRow+18 > status.Y {
-			return note{} // i says it too
+			return // i says it too
 		}
 		v.edge += h + 6
 	}
 	if !above && n.box.Y < v.edge+4 {
-		return note{}
+		return
 	}
 	v.taken = append(v.taken, n.box)
-	return n
+	v.note = n
 }
 
-func (v *View) drawNote(n note) {
+// cross is where the note is dismissed; empty: it cannot be.
+func (n *note) cross() ui.Box {
+	if n.limit == "" {
+		return ui.Box{}
+	}
+	return ui.At(n.box.X+n.box.W-22, n.box.Y+2, 20, 20)
+}
+
+func (v *View) pressNote(m ui.Mouse) {
+	if m.Over(v.note.cross()) {
+		v.Dismissed = v.note.limit
+	}
+}
+
+func (v *View) drawNote() {
+	n := &v.note
 	if n.lines == nil {
 		return
 	}
 	c, t := &v.canvas, v.theme
 	c.Rect(n.box, 5, ui.Fade(t.Panel, 0.93))
 	col := t.Dim
-	if n.limit != "" {
+	if x := n.cross(); x.W > 0 {
 		col = t.Text
 		c.Frame(n.box, 5, 1, t.Edge)
-		x := ui.At(n.box.X+n.box.W-22, n.box.Y+2, 20, 20)
-		if v.hot(x) {
+		if c.Hot(x) {
 			c.Rect(x, 4, t.Edge)
-			if v.in.Press {
-				v.Dismissed = n.limit
-				v.again = true
-			}
 		}
 		c.Cross(x.X+10, x.Y+9, 3.5, 1.3, t.Dim)
 	}

@@ -26,7 +26,7 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	const plain = "nas does not see connections shorter than a second and the names of other users' programs. i says why."
 	assert.Contains(t, said(), plain)
 	assert.NotContains(t, said(), "CAP_BPF")
-	n := v.layoutNote(v.layoutStatus())
+	n := v.note
 	v.Update(noon, click(n.box.X+n.box.W-12, n.box.Y+11), st)
 	assert.NotContains(t, said(), "does not see")
 	assert.Equal(t, plain, v.Dismissed)
@@ -56,20 +56,14 @@ func TestNothingCoversTheLegend(t *testing.T) {
 				in := press('/', 'p', ui.KeyEnter)
 				in.Size = size
 				v.Update(noon, in, st)
-				status := v.layoutStatus()
-				_, legend := v.layoutLegend()
+				legend := v.legend.box
 				if size.Y >= 240 {
 					require.NotZero(t, legend.W)
 				}
-				v.taken = nil
-				v.edge = v.top().Y - 6
-				v.layoutProblems()
-				v.layoutFilter()
-				n := v.layoutNote(status)
 				if size.X >= 640 {
-					assert.NotEmpty(t, n.lines)
+					assert.NotEmpty(t, v.note.lines)
 				}
-				all := append(v.taken, status)
+				all := append([]ui.Box{v.problems.box, v.search.chip, v.note.box, v.status.box}, v.filter.boxes...)
 				for i, b := range all {
 					assert.False(t, b.Overlaps(legend), "%v", b)
 					for _, o := range all[:i] {

@@ -10,8 +10,8 @@ import (
 // solid is what nothing over the map may cover: the bar, the legend and open panels.
 func (v *View) solid() []ui.Box {
 	list := []ui.Box{v.bar.box, v.legend.box}
-	for _, p := range v.desk.panels {
-		list = append(list, p.box)
+	for _, p := range v.panels.List {
+		list = append(list, p.Box)
 	}
 	return list
 }
@@ -69,16 +69,14 @@ func (v *View) tip(b ui.Box, off ...ui.Box) ui.Box {
 
 const toastRow = 18
 
-// drawToast draws the short message where it covers nothing that matters. With no room
+// layoutToast places the short message where it covers nothing that matters. With no room
 // for it, it stands for a while in place of the front panel's title.
-func (v *View) drawToast() {
-	v.toastAt = ui.Box{}
-	if v.toast == "" || !v.before(v.toastUntil, toastTime) {
-		v.toast = ""
+func (v *View) layoutToast() {
+	v.toastAt, v.toastLines = ui.Box{}, nil
+	if v.toast == "" {
 		return
 	}
-	v.wake(v.toastUntil)
-	c, t := &v.canvas, v.theme
+	c := &v.canvas
 	for _, off := range [][]ui.Box{append(v.taken[:len(v.taken):len(v.taken)], v.nowhereBox()), v.solid()} {
 		for _, most := range [...]float64{560, 360, 240, 160} {
 			lines := c.Wrap(typeface.Medium, 13, v.toast, min(most, v.size.W-48), 5)
@@ -87,22 +85,30 @@ func (v *View) drawToast() {
 				w = max(w, c.Width(typeface.Medium, 13, l)+24)
 			}
 			h := float64(len(lines))*toastRow + 10
-			b, ok := v.overlay(ui.At((v.size.W-w)/2, v.size.H-56-h, w, h), off)
-			if !ok {
-				continue
+			if b, ok := v.overlay(ui.At((v.size.W-w)/2, v.size.H-56-h, w, h), off); ok {
+				v.toastAt, v.toastLines = b, lines
+				return
 			}
-			v.toastAt = b
-			c.Panel(b)
-			for i, l := range lines {
-				c.Text(b.X+12, b.Y+18.5+float64(i)*toastRow, typeface.Medium, 13, t.Text, l)
-			}
-			return
 		}
 	}
+}
+
+func (v *View) drawToast() {
+	if v.toast == "" {
+		return
+	}
+	v.wake(v.toastUntil)
+	c, t := &v.canvas, v.theme
+	if v.toastLines != nil {
+		c.Panel(v.toastAt)
+		for i, l := range v.toastLines {
+			c.Text(v.toastAt.X+12, v.toastAt.Y+18.5+float64(i)*toastRow, typeface.Medium, 13, t.Text, l)
+		}
+		return
+	}
 	b := ui.At(8, v.size.H-28, v.size.W-16, 24) // over the status
-	if n := len(v.desk.panels); n > 0 {
-		p := v.desk.panels[n-1].box
-		b = ui.At(p.X+4, p.Y+4, p.W-66, titleHeight-8)
+	if p := v.panels.Front(); p != nil {
+		b = ui.At(p.Box.X+4, p.Box.Y+4, p.Box.W-66, ui.TitleHeight-8)
 	}
 	c.Rect(b, 4, ui.Opaque(t.Alternate))
 	c.Text(b.X+10, b.Y+b.H/2+5, typeface.Medium, 13, t.Accent, c.Elide(typeface.Medium, 13, v.toast, b.W-16))

@@ -45,8 +45,8 @@ func TestOverlaysKeepOff(t *testing.T) {
 							v.toast = ""
 						}
 						v.Update(noon, in, st)
-						for _, p := range v.desk.panels {
-							require.False(t, v.toastAt.Overlaps(p.box), "a message over a panel")
+						for _, p := range v.panels.List {
+							require.False(t, v.toastAt.Overlaps(p.Box), "a message over a panel")
 						}
 						for i, b := range v.overlays {
 							shown++
@@ -77,12 +77,12 @@ func TestMessagesAreSeen(t *testing.T) {
 		v.Update(noon, in, st)
 		assert.Contains(t, strings.ReplaceAll(texts(&v), "\n", " "), long, "%v", size)
 		v.open(&helpPanel{})
-		v.fill(v.desk.find(helpName))
+		v.panels.Find(helpName).Fill()
 		v.say("copied")
 		v.Update(noon, in, st)
 		x, y := at(t, &v, "copied")
-		assert.Less(t, y, float64(titleHeight))
-		assert.Less(t, x, closeBox(v.desk.panels[0].box).X)
+		assert.Less(t, y, float64(ui.TitleHeight))
+		assert.Less(t, x, v.panels.List[0].CloseBox().X)
 		v.Update(noon.Add(toastTime), in, st)
 		assert.NotContains(t, texts(&v), "copied")
 	}
@@ -100,9 +100,9 @@ func TestHelpIsWhole(t *testing.T) {
 			v.Update(noon, in, st)
 			in.Keys = nil
 			shown := texts(&v)
-			p := v.desk.find(helpName)
-			assert.Equal(t, p.box, p.box.Clamp(v.size))
-			in.Inside, in.Cursor = true, image.Pt(int(p.box.X+p.box.W-panelAir-3), int(p.box.Y+titleHeight+3))
+			p := v.panels.Find(helpName)
+			assert.Equal(t, p.Box, p.Box.Clamp(v.size))
+			in.Inside, in.Cursor = true, image.Pt(int(p.Box.X+p.Box.W-ui.PanelAir-3), int(p.Box.Y+ui.TitleHeight+3))
 			if how == "bar" {
 				in.Press, in.Held = true, true
 			}
@@ -111,7 +111,7 @@ func TestHelpIsWhole(t *testing.T) {
 				case "wheel":
 					in.Wheel = -1
 				case "bar":
-					in.Cursor.Y += int(p.box.H / 30)
+					in.Cursor.Y += int(p.Box.H / 30)
 				case "page":
 					in.Keys = []ui.Key{ui.KeyPageDown}
 				}
@@ -127,7 +127,7 @@ func TestHelpIsWhole(t *testing.T) {
 			}
 			assert.NotContains(t, texts(&v), "…", "%v", size)
 			if size.X >= 1000 {
-				assert.Zero(t, p.body.(*helpPanel).top, "it fits")
+				assert.Zero(t, p.Body.(*helpPanel).scroller.Top, "it fits")
 			}
 		}
 	}

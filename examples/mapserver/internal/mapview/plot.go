@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	plotTime    = 15 * time.Second
-	plotRadius  = 8
-	replayFade  = 2 * time.Second
-	mostReplays = 4000 // places that fade at a time
+	plotTime   = 15 * time.Second
+	plotRadius = 8
+	replayFade = 2 * time.Second
+	maxReplays = 4000 // places that fade at a time
 )
 
 // plots are triangles on the map: places of an answer, for a while or until they are
@@ -36,7 +36,7 @@ func (v *View) plot(r resultRows) {
 			continue
 		}
 		seen[p] = true
-		col := r.color(i)
+		col := r.Color(i)
 		if col.A == 0 {
 			col = v.theme.Accent
 		}
@@ -46,7 +46,7 @@ func (v *View) plot(r resultRows) {
 		v.say("no row of the answer has a place: it needs lat and lon, or ip")
 		return
 	}
-	if p := v.desk.find(sqlName); p != nil {
+	if p := v.panels.Find(sqlName); p != nil {
 		var points [][2]float64
 		for _, q := range v.plots.list {
 			x, y := v.world.Pixel(q.lat, q.lon)
@@ -73,16 +73,19 @@ func (v *View) keepPlots() {
 // clearPlots clears the triangles, and what was said of them.
 func (v *View) clearPlots() { v.plots, v.toast = plots{}, "" }
 
+// expire clears triangles that were not kept.
+func (p *plots) expire(v *View) {
+	if !p.until.IsZero() && !v.before(p.until, plotTime) {
+		*p = plots{}
+	}
+}
+
 func (v *View) drawPlots() {
 	p := &v.plots
 	if len(p.list) == 0 {
 		return
 	}
 	if !p.until.IsZero() {
-		if !v.before(p.until, plotTime) {
-			*p = plots{}
-			return
-		}
 		v.wake(p.until)
 	}
 	taken := make(map[[2]int]bool)

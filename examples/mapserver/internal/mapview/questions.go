@@ -62,8 +62,8 @@ func (v *View) request() {
 	if v.console != nil {
 		v.console.needs(v, n) // also while it is closed
 	}
-	for _, p := range v.desk.panels {
-		if b, ok := p.body.(asker); ok {
+	for _, p := range v.panels.List {
+		if b, ok := p.Body.(asker); ok {
 			b.needs(v, n)
 		}
 	}

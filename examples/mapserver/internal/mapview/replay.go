@@ -2,6 +2,7 @@ package mapview
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -15,7 +16,9 @@ type replay struct {
 	share float64
 	at    time.Time // in the history
 	count int64     // of events so far
-	spots map[[2]int]spot
+	spots []spot
+	index map[[2]int]int // of spots, by what is one place
+	bar   ui.Box
 }
 
 // runs reports whether there is a replay, if only the end of it that fades.
@@ -23,6 +26,7 @@ func (r *replay) runs() bool { return r.effect != nil }
 
 // A spot is a place whose last event fades.
 type spot struct {
+	place    [2]int
 	lat, lon float64
 	label    string
 	since    time.Time
@@ -67,15 +71,30 @@ func (r *replay) answered(v *View, answer Answer) {
 		r.share = min(a.Share, 1)
 	}
 	r.count += int64(len(a.Events))
-	if r.spots == nil {
-		r.spots = make(map[[2]int]spot)
+	if r.index == nil {
+		r.index = make(map[[2]int]int)
 	}
 	for _, e := range a.Events {
 		// Places nearer than a twentieth of a degree are one: there may be very many.
-		at := [2]int{int(math.Round(e.Lat * 20)), int(math.Round(e.Lon * 20))}
-		if _, ok := r.spots[at]; ok || len(r.spots) < mostReplays {
-			r.spots[at] = spot{e.Lat, e.Lon, e.Label, v.now}
+		s := spot{[2]int{int(math.Round(e.Lat * 20)), int(math.Round(e.Lon * 20))}, e.Lat, e.Lon, e.Label, v.now}
+		if i, ok := r.index[s.place]; ok {
+			r.spots[i] = s
+		} else if len(r.spots) < maxReplays {
+			r.index[s.place] = len(r.spots)
+			r.spots = append(r.spots, s)
 		}
+	}
+}
+
+// expire lets go of what has faded, and of a replay that is over.
+func (r *replay) expire(v *View) {
+	r.spots = slices.DeleteFunc(r.spots, func(s spot) bool { return v.now.Sub(s.since) >= replayFade })
+	clear(r.index)
+	for i, s := range r.spots {
+		r.index[s.place] = i
+	}
+	if r.runs() && !r.waiting && len(r.spots) == 0 {
+		*r = replay{}
 	}
 }
 
@@ -84,17 +103,12 @@ func (v *View) drawReplay() {
 	if !r.runs() {
 		return
 	}
-	for at, s := range r.spots {
-		age := max(v.now.Sub(s.since), 0)
-		if age >= replayFade {
-			delete(r.spots, at)
-			continue
-		}
+	for _, s := range r.spots {
 		x, y := v.world.Pixel(s.lat, s.lon)
 		if !v.size.Grow(plotRadius).Contains(x, y) {
 			continue
 		}
-		left := 1 - float64(age)/float64(replayFade)
+		left := 1 - float64(max(v.now.Sub(s.since), 0))/float64(replayFade)
 		col := v.colorOf(s.label)
 		if col.A == 0 {
 			col = v.theme.Accent
@@ -106,9 +120,22 @@ func (v *View) drawReplay() {
 		const frame = 50 * time.Millisecond
 		v.wake(v.now.Add(frame))
 	}
-	if !r.waiting && len(r.spots) == 0 {
-		v.replay = replay{}
+}
+
+// layoutReplay places what says how far the replay is.
+func (v *View) layoutReplay() {
+	if !v.replay.runs() {
+		return
 	}
+	var b ui.Box
+	for _, most := range [...]float64{420, 280, 200} {
+		w, ok := min(most, v.size.W-16), false
+		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.taken...)); ok {
+			break
+		}
+	}
+	v.replay.bar = b
+	v.taken = append(v.taken, b)
 }
 
 // drawReplayBar says how far the replay is.
@@ -117,18 +144,8 @@ func (v *View) drawReplayBar() {
 	if !r.runs() {
 		return
 	}
-	c, t := &v.canvas, v.theme
-	var b ui.Box
-	w := 0.0
-	for _, most := range [...]float64{420, 280, 200} {
-		w = min(most, v.size.W-16)
-		ok := false
-		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.taken...)); ok {
-			break
-		}
-	}
+	c, t, b, w := &v.canvas, v.theme, r.bar, r.bar.W
 	c.Panel(b)
-	v.taken = append(v.taken, b)
 	label := "replay"
 	if v.st.Opening {
 		label += " · " + v.looking()

@@ -1,6 +1,7 @@
 package mapview
 
 import (
+	"image/color"
 	"net/netip"
 	"strings"
 	"time"
@@ -12,11 +13,11 @@ import (
 
 // A reportPanel shows the whois report on an address.
 type reportPanel struct {
-	scroller
 	question
-	addr  netip.Addr
-	lines []string // nil: not there yet
-	page  int
+	addr    netip.Addr
+	lines   []string // nil: not there yet
+	text    ui.Lines // of lines
+	buttons ui.Buttons
 }
 
 const reportRow = 17
@@ -44,44 +45,49 @@ func (r *reportPanel) answered(_ *View, a Answer) {
 
 const reportName = "whois"
 
-func (r *reportPanel) name() string       { return reportName }
-func (r *reportPanel) title(*View) string { return "whois " + r.addr.String() }
+func (r *reportPanel) Name() string       { return reportName }
+func (r *reportPanel) Title(*View) string { return "whois " + r.addr.String() }
 
-func (r *reportPanel) size(v *View) (w, h float64) {
+func (r *reportPanel) Size(v *View) (w, h float64) {
 	w = 420
 	for _, l := range r.lines {
-		w = max(w, min(v.canvas.Width(typeface.Mono, 12, v.canvas.Elide(typeface.Mono, 12, l, 760))+barWidth+8, 760))
+		w = max(w, min(v.canvas.Width(typeface.Mono, 12, v.canvas.Elide(typeface.Mono, 12, l, 760))+ui.BarWidth+8, 760))
 	}
 	return w, float64(min(max(len(r.lines), 4), 24))*reportRow + footHeight
 }
 
-func (r *reportPanel) show(v *View, b ui.Box) {
-	c, t := &v.canvas, v.theme
-	text := ui.At(b.X, b.Y, b.W, b.H-footHeight)
-	if r.lines == nil {
-		c.Text(b.X+2, b.Y+13, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, "looking it up", b.W))
-	} else if text.H >= reportRow {
-		n := r.scroller.show(v, text, len(r.lines), reportRow)
-		r.page = n
-		for i, l := range r.lines[r.top : r.top+n] {
-			col := t.Text
-			if strings.HasPrefix(l, "%") || strings.HasPrefix(l, "#") {
-				col = t.Dim
-			}
-			c.Text(b.X+2, b.Y+13+float64(i)*reportRow, typeface.Mono, 12, col, c.Elide(typeface.Mono, 12, l, b.W-barWidth-4))
-		}
-	}
-	if pressed, _ := v.buttons(ui.At(b.X, b.Y+b.H-24, b.W, 26), "Copy"); pressed == 0 {
+func (r *reportPanel) Layout(v *View, b ui.Box) {
+	r.text.Font, r.text.Size, r.text.Row = typeface.Mono, 12, reportRow
+	r.text.Layout(ui.At(b.X, b.Y, b.W, b.H-footHeight), r.lines)
+	r.buttons.Layout(&v.canvas, foot(b), "Copy")
+}
+
+func (r *reportPanel) Mouse(v *View, m ui.Mouse) {
+	r.text.Mouse(m)
+	if r.buttons.Mouse(m) == "Copy" {
 		r.copy(v)
 	}
 }
 
+func (r *reportPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	if r.lines == nil {
+		c.Text(b.X+2, b.Y+13, typeface.Regular, 12.5, v.theme.Dim, c.Elide(typeface.Regular, 12.5, "looking it up", b.W))
+	}
+	r.text.Draw(c, func(line string) color.NRGBA {
+		if strings.HasPrefix(line, "%") || strings.HasPrefix(line, "#") {
+			return v.theme.Dim
+		}
+		return v.theme.Text
+	})
+	r.buttons.Draw(c)
+}
+
 func (r *reportPanel) copy(v *View) { v.ask(Copy{Text: strings.Join(r.lines, "\n") + "\n"}) }
 
-func (r *reportPanel) key(v *View, k ui.Key) bool {
+func (r *reportPanel) Key(v *View, k ui.Key) bool {
 	if k == ui.Ctrl|'c' || k == ui.Ctrl|'a' {
 		r.copy(v)
 		return true
 	}
-	return r.keys(k, max(r.page-1, 1))
+	return r.text.Key(k)
 }

@@ -2,7 +2,6 @@ package mapview
 
 import (
 	"fmt"
-	"image/color"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -32,17 +31,20 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 // retentionPanel shows and changes how much history is kept. What is chosen holds when
 // it is confirmed: by it much may be deleted.
 type retentionPanel struct {
-	chosen *live.Retention // nil: as it is
+	chosen  *live.Retention // nil: as it is
+	lines   [][3]string
+	box     ui.Box
+	buttons ui.Buttons
 }
 
 const retentionRow = 26
 
-func (*retentionPanel) name() string            { return "retention" }
-func (*retentionPanel) title(*View) string      { return "How much history is kept" }
+func (*retentionPanel) Name() string            { return "retention" }
+func (*retentionPanel) Title(*View) string      { return "How much history is kept" }
 func (*retentionPanel) needs(_ *View, n *needs) { n.kept = true }
 
-func (p *retentionPanel) size(v *View) (w, h float64) {
-	return 500, float64(len(p.lines(v)))*retentionRow + footHeight
+func (p *retentionPanel) Size(v *View) (w, h float64) {
+	return 500, float64(len(p.texts(v)))*retentionRow + footHeight
 }
 
 // retention is what is chosen, or how it is.
@@ -53,7 +55,7 @@ func (p *retentionPanel) retention(v *View) live.Retention {
 	return v.st.Kept.Retention
 }
 
-func (p *retentionPanel) key(v *View, k ui.Key) bool {
+func (p *retentionPanel) Key(v *View, k ui.Key) bool {
 	if v.st.Kept == nil {
 		return false
 	}
@@ -85,12 +87,11 @@ func (p *retentionPanel) key(v *View, k ui.Key) bool {
 	if p.chosen = &r; r == v.st.Kept.Retention {
 		p.chosen = nil
 	}
-	v.again = true
 	return true
 }
 
-// lines are what the panel says: a key, what it changes and how that stands.
-func (p *retentionPanel) lines(v *View) [][3]string {
+// texts are what the panel says: a key, what it changes and how that stands.
+func (p *retentionPanel) texts(v *View) [][3]string {
 	k := v.st.Kept
 	if k == nil {
 		return [][3]string{{"", "Nothing is recorded: start with -history FILE", ""}}
@@ -138,46 +139,61 @@ func thousands(n int64) string {
 	return s
 }
 
-func (p *retentionPanel) show(v *View, b ui.Box) {
-	c, t := &v.canvas, v.theme
-	y := b.Y
-	line := func(l [3]string, col color.NRGBA) {
-		row := ui.At(b.X-4, y, b.W+8, retentionRow)
-		if y += retentionRow; y > b.Y+b.H+1 {
-			return
+func (p *retentionPanel) Layout(v *View, b ui.Box) {
+	p.box, p.lines = b, p.texts(v)
+	var labels []string
+	if v.st.Kept != nil && p.chosen != nil {
+		labels = []string{applyLabel, leaveLabel}
+	}
+	p.buttons.Layout(&v.canvas, foot(b), labels...)
+}
+
+const applyLabel, leaveLabel = "Apply (Enter): what is over goes", "Leave it (Esc)"
+
+// row is where a line is.
+func (p *retentionPanel) row(i int) ui.Box {
+	return ui.At(p.box.X-4, p.box.Y+float64(i)*retentionRow, p.box.W+8, retentionRow)
+}
+
+func (p *retentionPanel) Mouse(v *View, m ui.Mouse) {
+	switch p.buttons.Mouse(m) {
+	case applyLabel:
+		p.Key(v, ui.KeyEnter)
+		return
+	case leaveLabel:
+		p.Key(v, ui.KeyEscape)
+		return
+	}
+	for i, l := range p.lines {
+		if row := p.row(i); l[0] != "" && row.Y+row.H <= p.box.Y+p.box.H+1 && m.Clicked(row) {
+			p.Key(v, ui.Key(l[0][0]))
 		}
-		if l[0] != "" && v.hot(row) {
+	}
+}
+
+func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	t := v.theme
+	for i, l := range p.lines {
+		row := p.row(i)
+		if row.Y+row.H > b.Y+b.H+1 {
+			break
+		}
+		if l[0] != "" && c.Hot(row) {
 			c.Rect(row, 4, t.Edge)
-			if v.in.Press {
-				p.key(v, ui.Key(l[0][0]))
-			}
 		}
 		c.Text(b.X+4, row.Y+17, typeface.Medium, 12.5, t.Accent, l[0])
 		x, room := b.X+28, b.W-32
 		if l[0] == "" && l[2] == "" {
 			x, room = b.X+4, b.W-8
 		}
-		c.Text(x, row.Y+17, typeface.Regular, 12.5, col, c.Elide(typeface.Regular, 12.5, l[1], room))
-		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, col, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
+		c.Text(x, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[1], room))
+		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
 	}
-	for _, l := range p.lines(v) {
-		line(l, t.Text)
+	if v.st.Kept != nil && p.chosen == nil {
+		const hint = "A click or 1 to 4 chooses; what is over a limit goes, oldest first."
+		c.Text(b.X+4, foot(b).Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
 	}
-	if v.st.Kept == nil {
-		return
-	}
-	hint, foot := "A click or 1 to 4 chooses; what is over a limit goes, oldest first.", ui.At(b.X, b.Y+b.H-24, b.W, 26)
-	if p.chosen == nil {
-		c.Text(b.X+4, foot.Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
-		return
-	}
-	switch pressed, _ := v.buttons(foot, "Apply (Enter): what is over goes", "Leave it (Esc)"); pressed {
-	case 0:
-		p.key(v, ui.KeyEnter)
-		v.again = true
-	case 1:
-		p.key(v, ui.KeyEscape)
-	}
+	p.buttons.Draw(c)
 }
 
 // confirmReset asks before it deletes the history: r must be pressed again.

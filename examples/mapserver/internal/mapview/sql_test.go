@@ -87,13 +87,13 @@ func TestSQLRows(t *testing.T) {
 	v, q := asked(t)
 	hand(v, answered(q.Ask))
 	r := v.sql().result
-	assert.Equal(t, green.Color, r.color(0))
-	assert.Zero(t, r.color(1))
-	assert.Zero(t, r.color(3), "a rule that is no more")
+	assert.Equal(t, green.Color, r.Color(0))
+	assert.Zero(t, r.Color(1))
+	assert.Zero(t, r.Color(3), "a rule that is no more")
 	for a := range 4 {
 		for b := range 4 {
 			for c := range 3 {
-				assert.Equal(t, r.compare(a, b, c), -r.compare(b, a, c))
+				assert.Equal(t, r.Compare(a, b, c), -r.Compare(b, a, c))
 			}
 		}
 	}
@@ -149,7 +149,7 @@ func TestSQLMenus(t *testing.T) {
 	push("Saved")
 	assert.Contains(t, texts(v), "alive\nwhat is alive\nnewest\nwhat is new\n")
 	push("what is new")
-	assert.Equal(t, "SELECT 2", v.sql().editor.text)
+	assert.Equal(t, "SELECT 2", v.sql().editor.Text())
 	assert.NotContains(t, texts(v), "what is alive")
 	push("Previous")
 	assert.Contains(t, texts(v), "none yet\n")
@@ -165,7 +165,7 @@ func TestSQLMenus(t *testing.T) {
 	assert.Contains(t, texts(v), "SELECT 3\nSELECT 2\n", "the newest first")
 	assert.Equal(t, []string{"SELECT 2", "SELECT 3"}, v.Queries)
 	v.Update(noon, press(ui.KeyEscape), v.st)
-	assert.NotNil(t, v.desk.find("sql"), "Esc closes the menu first")
+	assert.NotNil(t, v.panels.Find("sql"), "Esc closes the menu first")
 	push("Previous")
 	push("SELECT 2")
 	run()
@@ -183,19 +183,19 @@ func TestSQLKeepsItsText(t *testing.T) {
 	v.Update(noon, press(ui.Ctrl|'a', ui.KeyDelete), v.st)
 	assert.Empty(t, v.Update(noon, frame("qhtr?"), v.st), "keys are letters")
 	v.Update(noon, press(ui.KeyEscape), v.st)
-	assert.Nil(t, v.desk.find("sql"))
+	assert.Nil(t, v.panels.Find("sql"))
 	v.Update(noon, frame("q"), v.st)
-	assert.Equal(t, "qhtr?", v.sql().editor.text)
+	assert.Equal(t, "qhtr?", v.sql().editor.Text())
 	hand(v, Pasted{"SELECT 1"})
-	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text)
+	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.Text())
 	v.Update(noon, click(5, 250), v.st)
 	v.Update(noon, frame("/"), v.st)
 	hand(v, Pasted{"app:x\ny"})
 	assert.Equal(t, "app:xy", v.filter.text, "what is pasted goes where one types")
 	v.openSQL("SELECT 9")
-	assert.Equal(t, "SELECT 9", v.sql().editor.text)
-	v.sql().editor.key(v, ui.Ctrl|'z')
-	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text, "what was there can be had back")
+	assert.Equal(t, "SELECT 9", v.sql().editor.Text())
+	v.sql().editor.Key(ui.Ctrl | 'z')
+	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.Text(), "what was there can be had back")
 }
 
 func TestExport(t *testing.T) {
@@ -314,7 +314,7 @@ func TestReplay(t *testing.T) {
 		many = append(many, live.Event{Lat: float64(i%170) - 85, Lon: float64(i%359) - 179, Label: "Web"})
 	}
 	hand(&v, Replayed{Ask: 4, Events: many})
-	assert.LessOrEqual(t, len(v.replay.spots), mostReplays)
+	assert.LessOrEqual(t, len(v.replay.spots), maxReplays)
 }
 
 func TestLines(t *testing.T) {
@@ -423,7 +423,7 @@ func TestAnswerByKeys(t *testing.T) {
 	x, y := at(t, v, "b")
 	v.Update(noon, click(x, y), v.st)
 	assert.Equal(t, []Effect{Copy{"b"}}, v.Update(noon, press(ui.Ctrl|'c'), v.st))
-	before := v.sql().editor.text
+	before := v.sql().editor.Text()
 	for range 40 {
 		v.Update(noon, press(ui.KeyRight), v.st)
 	}
@@ -432,10 +432,10 @@ func TestAnswerByKeys(t *testing.T) {
 	e := v.Update(noon, press(ui.KeyEnter), v.st)
 	require.Len(t, e, 1)
 	assert.Equal(t, "192.0.2.1", e[0].(Whois).Addr.String())
-	assert.Equal(t, before, v.sql().editor.text)
-	v.closePanel(v.desk.find("whois"))
+	assert.Equal(t, before, v.sql().editor.Text())
+	v.panels.Close(v.panels.Find("whois"))
 	v.Update(noon, press('x'), v.st)
-	assert.Equal(t, before+"x", v.sql().editor.text, "what is typed is typed")
+	assert.Equal(t, before+"x", v.sql().editor.Text(), "what is typed is typed")
 }
 
 // TestSQLTimes: times are local ones with their zone, or the numbers, as a button says;
@@ -470,4 +470,31 @@ func TestSQLStatus(t *testing.T) {
 	v.Update(noon, frame(""), v.st)
 	assert.Contains(t, texts(v), "only the first 10,000 rows")
 	assert.Equal(t, "only the first 10,000 rows · 1.9 s", v.console.status(v))
+}
+
+// TestSQLClipboard: what is selected in the question is copied and cut.
+func TestSQLClipboard(t *testing.T) {
+	var v View
+	v.Update(noon, frame("q"), state())
+	e := &v.sql().editor
+	e.Set("one two")
+	do := func(k ui.Key) []Effect { return v.Update(noon, press(k), v.st) }
+	assert.Empty(t, do(ui.Ctrl|'c'), "nothing is selected")
+	do(ui.Shift | ui.Ctrl | ui.KeyLeft)
+	assert.Equal(t, []Effect{Copy{"two"}}, do(ui.Ctrl|'c'))
+	assert.Equal(t, []Effect{Copy{"two"}}, do(ui.Ctrl|'x'))
+	assert.Equal(t, "one ", e.Text())
+	assert.Equal(t, []Effect{Paste{}}, do(ui.Ctrl|'v'))
+}
+
+// TestPasteTooMuch: what has no room is not pasted in part, and that is said.
+func TestPasteTooMuch(t *testing.T) {
+	v := &View{}
+	v.Update(noon, frame("q"), state())
+	before := v.console.editor.Text()
+	in := frame("")
+	in.Answers = []Answer{Pasted{strings.Repeat("SELECT 1 ", ui.MaxText/9+1)}}
+	v.Update(noon, in, v.st)
+	assert.Equal(t, before, v.console.editor.Text())
+	assert.Contains(t, texts(v), "not pasted: a question has at most 64 KiB")
 }

@@ -247,7 +247,8 @@ func (s *stacks) at(x, y float64) *stack {
 	return best
 }
 
-func (v *View) drawStacks(hover *stack) {
+func (v *View) drawStacks() {
+	hover := v.hover
 	v.badges = v.badges[:0]
 	// Counts lie over discs, or they could not be read.
 	for _, counted := range [2]bool{false, true} {
@@ -381,7 +382,7 @@ func (v *View) nowhereBox() ui.Box {
 	return ui.At(x-50, y-16, 100, 46)
 }
 
-func (v *View) drawNowhere(hover *stack) {
+func (v *View) drawNowhere() {
 	if v.stacks.elsewhere == 0 {
 		return
 	}
@@ -396,7 +397,7 @@ func (v *View) drawNowhere(hover *stack) {
 		c.Arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.Dim)
 	}
 	v.drawStack(k, v.cycles(k))
-	if hover == k {
+	if v.hover == k {
 		c.Ring(k.x, k.y, 15, 1.2, t.Text)
 	}
 	s := plural(len(k.conns), "unknown place")

@@ -2,12 +2,19 @@ package mapview
 
 import (
 	"fmt"
+	"image/color"
 	"slices"
 	"strings"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
+
+// A status is the line at the lower right.
+type status struct {
+	box  ui.Box
+	text string
+}
 
 // statusText says what is shown and how far it can be trusted.
 func (v *View) statusText() string {
@@ -69,35 +76,45 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func (v *View) layoutStatus() ui.Box {
-	c := &v.canvas
+func (v *View) layoutStatus() {
 	s := v.statusText()
-	w := min(c.Width(typeface.Regular, 12, s)+16, v.size.W-16)
-	b := ui.At(v.size.W-w-8, v.size.H-28, w, 20)
-	v.taken = append(v.taken, b)
-	return b
+	w := min(v.canvas.Width(typeface.Regular, 12, s)+16, v.size.W-16)
+	v.status = status{ui.At(v.size.W-w-8, v.size.H-28, w, 20), s}
+	v.taken = append(v.taken, v.status.box)
+	// Where the status line reaches below the legend, that stands above it.
+	v.bottom = 22
+	if v.status.box.X < 2*legendWidth {
+		v.bottom = 34
+	}
 }
 
-func (v *View) drawStatus(b ui.Box) {
-	c, t := &v.canvas, v.theme
+func (v *View) drawStatus() {
+	c, t, b := &v.canvas, v.theme, v.status.box
 	if b.W < 40 {
 		return
 	}
 	c.Rect(b, 5, ui.Fade(t.Panel, 0.93))
-	c.Text(b.X+8, b.Y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, v.statusText(), b.W-16))
+	c.Text(b.X+8, b.Y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, v.status.text, b.W-16))
+}
+
+// problems are what is wrong, over the map.
+type problems struct {
+	box   ui.Box
+	lines []string
 }
 
 // layoutProblems places what is wrong, the newest at the bottom.
-func (v *View) layoutProblems() (lines []string) {
-	v.problems = ui.Box{}
+func (v *View) layoutProblems() {
+	v.problems = problems{}
 	list := v.st.Problems
 	const most = 3
 	if len(list) > most {
 		list = list[len(list)-most:]
 	}
 	if len(list) == 0 {
-		return nil
+		return
 	}
+	var lines []string
 	top := v.top()
 	width := min(top.W, 560)
 	for _, p := range list {
@@ -115,46 +132,53 @@ func (v *View) layoutProblems() (lines []string) {
 	if most := max(int(min(room, v.size.H/2-14)/16), 1); len(lines) > most {
 		lines = lines[len(lines)-most:]
 	}
-	v.problems = ui.At(top.X, top.Y, width, float64(len(lines))*16+14)
-	v.taken = append(v.taken, v.problems)
-	v.edge = v.problems.Y + v.problems.H
-	return lines
+	b := ui.At(top.X, top.Y, width, float64(len(lines))*16+14)
+	v.problems = problems{b, lines}
+	v.taken = append(v.taken, b)
+	v.edge = b.Y + b.H
 }
 
-// drawProblems lists what is wrong. A click shows all of it.
-func (v *View) drawProblems(lines []string) {
-	if len(lines) == 0 {
+// pressProblems shows all that is wrong.
+func (v *View) pressProblems(m ui.Mouse) {
+	if m.Over(v.problems.box) {
+		v.open(&problemsPanel{})
+	}
+}
+
+// drawProblems lists what is wrong.
+func (v *View) drawProblems() {
+	if v.problems.lines == nil {
 		return
 	}
-	c, t, b := &v.canvas, v.theme, v.problems
+	c, t, b := &v.canvas, v.theme, v.problems.box
 	c.Panel(b)
-	if v.hot(b) {
+	if c.Hot(b) {
 		c.Frame(b, 6, 1.2, t.Dim)
-		if v.in.Press {
-			v.open(&problemsPanel{})
-		}
 	}
 	c.Rect(ui.At(b.X+8, b.Y+9, 3, b.H-18), 1.5, t.warning)
-	for i, s := range lines {
+	for i, s := range v.problems.lines {
 		c.Text(b.X+20, b.Y+19.5+float64(i)*16, typeface.Regular, 12, t.Text, s)
 	}
 }
 
 // problemsPanel shows all that is wrong, in full.
-type problemsPanel struct{ scroller }
+type problemsPanel struct {
+	text    ui.Lines
+	buttons ui.Buttons
+}
 
 const problemRow = 17
 
-func (*problemsPanel) name() string       { return "problems" }
-func (*problemsPanel) title(*View) string { return "Problems" }
+func (*problemsPanel) Name() string       { return "problems" }
+func (*problemsPanel) Title(*View) string { return "Problems" }
 
-func (p *problemsPanel) lines(v *View, w float64) (lines []string) {
+func (*problemsPanel) lines(v *View, w float64) (lines []string) {
 	for i, problem := range v.st.Problems {
 		if i > 0 {
 			lines = append(lines, "")
 		}
 		for _, s := range strings.Split(problem, "\n") {
-			lines = append(lines, v.canvas.Wrap(typeface.Regular, 12.5, s, w-barWidth-4, 20)...)
+			lines = append(lines, v.canvas.Wrap(typeface.Regular, 12.5, s, w-ui.BarWidth-4, 20)...)
 		}
 	}
 	if lines == nil {
@@ -163,24 +187,26 @@ func (p *problemsPanel) lines(v *View, w float64) (lines []string) {
 	return lines
 }
 
-func (p *problemsPanel) size(v *View) (w, h float64) {
+func (p *problemsPanel) Size(v *View) (w, h float64) {
 	return 560, float64(min(len(p.lines(v, 560)), 20))*problemRow + footHeight
 }
 
-func (p *problemsPanel) show(v *View, b ui.Box) {
-	lines := p.lines(v, b.W)
-	text := ui.At(b.X, b.Y, b.W, b.H-footHeight)
-	if text.H >= problemRow {
-		n := p.scroller.show(v, text, len(lines), problemRow)
-		for i, s := range lines[p.top : p.top+n] {
-			v.canvas.Text(b.X+2, b.Y+13+float64(i)*problemRow, typeface.Regular, 12.5, v.theme.Text, s)
-		}
-	}
-	if pressed, _ := v.buttons(ui.At(b.X, b.Y+b.H-24, b.W, 26), "Copy"); pressed == 0 {
+func (p *problemsPanel) Layout(v *View, b ui.Box) {
+	p.text.Font, p.text.Size, p.text.Row = typeface.Regular, 12.5, problemRow
+	p.text.Layout(ui.At(b.X, b.Y, b.W, b.H-footHeight), p.lines(v, b.W))
+	p.buttons.Layout(&v.canvas, foot(b), "Copy")
+}
+
+func (p *problemsPanel) Mouse(v *View, m ui.Mouse) {
+	p.text.Mouse(m)
+	if p.buttons.Mouse(m) == "Copy" {
 		v.ask(Copy{Text: strings.Join(v.st.Problems, "\n") + "\n"})
 	}
 }
 
-func (p *problemsPanel) key(_ *View, k ui.Key) bool {
-	return (k == ui.KeyUp || k == ui.KeyDown || k == ui.KeyPageUp || k == ui.KeyPageDown || k == ui.KeyHome || k == ui.KeyEnd) && p.keys(k, 10)
+func (p *problemsPanel) Draw(v *View, c *ui.Canvas, _ ui.Box) {
+	p.text.Draw(c, func(string) color.NRGBA { return v.theme.Text })
+	p.buttons.Draw(c)
 }
+
+func (p *problemsPanel) Key(_ *View, k ui.Key) bool { return k != ' ' && p.text.Key(k) }

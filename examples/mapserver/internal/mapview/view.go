@@ -50,17 +50,21 @@ type View struct {
 	overlays []ui.Box // of what stands over the map for a moment
 	bottom   float64  // free at the lower edge, left
 	edge     float64  // down to which things at the upper edge reach, left
-	problems ui.Box
+	problems problems
+	status   status
+	note     note
+	hover    *stack // under the mouse
+	card     card   // that names it
+	labels   []label
 	bar      bar
 	next     time.Time
 	started  bool // there was an Update
-	again    bool // what was drawn has changed by being clicked
 
 	pressed, dragging bool
 	from              image.Point
 
 	camera   camera
-	desk     desk
+	panels   ui.Panels[*View]
 	agents   agentsPanel
 	paused   pause
 	filter   filter
@@ -69,14 +73,14 @@ type View struct {
 	requests requests
 	curve    curvePanel
 	plots    plots
-	turned   map[string]int // of rows of buttons that have no room, the first that is shown, by the label of their first
 	replay   replay
 	panning  bool
 	panFrom  image.Point
 
 	asked      time.Time // until when a second press of r counts
 	toast      string
-	toastAt    ui.Box // over the map; none in place of a title
+	toastLines []string // in toastAt; none: it stands in place of a title
+	toastAt    ui.Box   // over the map
 	toastUntil time.Time
 
 	scene Scene
@@ -112,24 +116,49 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	for _, k := range in.Keys {
 		v.key(k)
 	}
+	v.next = time.Time{}
 	if in.Hidden {
-		v.next = time.Time{}
 		v.request()
 		return v.effects
 	}
-	v.desk.mouse(v)
-	v.pointAtMap()
-	v.drag()
-	v.move()
-	v.compose()
-	// A click may change what was drawn before, and a cursor go beyond many columns.
-	for n := 0; v.again && n < 50; n++ {
-		v.again = false
-		v.in.Press, v.in.Right, v.in.Wheel, v.in.Keys = false, false, 0, nil
-		v.compose()
-	}
+	v.mouse()
+	v.layout()
 	v.request()
+	v.compose()
 	return v.effects
+}
+
+// mouse takes in what the mouse did to what was laid out last, as the user has seen it.
+func (v *View) mouse() {
+	m := ui.Mouse{Press: v.in.Press, Right: v.in.Right, Held: v.in.Held, Middle: v.in.MiddleHeld, Shift: v.in.Shift, Wheel: v.in.Wheel}
+	m.X, m.Y = v.cursor()
+	v.bar.mouse(v, m)
+	taken := v.mousePanels(m)
+	if !taken && v.in.Inside {
+		v.mouseOnMap(m)
+	}
+	v.drag(m, taken)
+	v.move(m, taken)
+}
+
+// mouseOnMap takes in what the mouse did where no panel is.
+func (v *View) mouseOnMap(m ui.Mouse) {
+	if m.Press {
+		v.pressTool(m)
+		v.pressLegend(m)
+		v.pressNote(m)
+		v.pressProblems(m)
+		v.pressFilter(m)
+	}
+	if v.onPanel(m.X, m.Y) {
+		return
+	}
+	if k := v.stacks.over(m.X, m.Y); m.Press && k != nil {
+		v.openPlace(k)
+	}
+	if m.Right {
+		v.openNearby(m.X, m.Y)
+	}
 }
 
 // show takes a state as the one that is shown.
@@ -167,14 +196,13 @@ func (v *View) sayOnOff(what string, on bool) {
 
 // drag turns a drag of the map into moves of the window. The window follows
 // the mouse, so the cursor's place in it stays that of the press.
-func (v *View) drag() {
-	if v.in.Press {
-		x, y := v.cursor()
-		v.pressed = v.desk.over == nil && !v.onSomething(x, y)
+func (v *View) drag(m ui.Mouse, taken bool) {
+	if m.Press {
+		v.pressed = !taken && !v.onSomething(m.X, m.Y)
 		v.dragging = false
 		v.from = v.in.Cursor
 	}
-	if !v.in.Held || v.in.Release {
+	if !m.Held || v.in.Release {
 		v.pressed = false
 	}
 	if !v.pressed {
@@ -197,20 +225,6 @@ func (v *View) onSomething(x, y float64) bool {
 	return v.onPanel(x, y) || v.stacks.over(x, y) != nil
 }
 
-// pointAtMap opens what a click on the map means.
-func (v *View) pointAtMap() {
-	x, y := v.cursor()
-	if !v.in.Inside || v.desk.over != nil || v.onPanel(x, y) {
-		return
-	}
-	if k := v.stacks.over(x, y); v.in.Press && k != nil {
-		v.openPlace(k)
-	}
-	if v.in.Right {
-		v.openNearby(x, y)
-	}
-}
-
 func (v *View) cursor() (x, y float64) {
 	return float64(v.in.Cursor.X) / v.in.Scale, float64(v.in.Cursor.Y) / v.in.Scale
 }
@@ -222,56 +236,77 @@ func (v *View) wake(at time.Time) {
 	}
 }
 
-func (v *View) compose() {
-	v.next = time.Time{}
+// layout takes in the state, and gives everything its place.
+func (v *View) layout() {
 	v.theme = &dark
 	if v.Light {
 		v.theme = &light
 	}
-	v.taken, v.overlays = v.taken[:0], v.overlays[:0]
 	c := &v.canvas
 	c.Scale, c.Theme = v.in.Scale, &v.theme.Theme
-	c.Items = v.spare[:0]
+	v.expire()
+	v.taken, v.overlays = v.taken[:0], v.overlays[:0]
 	v.world = v.camera.view(v.size)
 	v.layoutBar()
 	v.edge = v.top().Y - 6
 	v.search.update(v)
-	problems := v.layoutProblems()
-	filterAt := v.layoutFilter()
-
+	v.layoutProblems()
+	v.layoutFilter()
 	v.stacks.update(v)
-	hover := v.hovered()
+	v.hover = v.hovered()
+	v.layoutPanels()
+	v.layoutStatus()
+	v.layoutNote()
+	v.layoutLegend()
+	v.layoutLabels()
+	// What stands over the map for a moment comes last, each off those before.
+	v.layoutExtent()
+	v.layoutReplay()
+	v.layoutCard()
+	v.layoutToolTip()
+	for _, p := range v.panels.List {
+		v.taken = append(v.taken, p.Box)
+	}
+	v.layoutToast()
+}
 
+// expire ends what has been shown long enough.
+func (v *View) expire() {
+	v.plots.expire(v)
+	v.replay.expire(v)
+	if !v.before(v.toastUntil, toastTime) {
+		v.toast = ""
+	}
+}
+
+// onMap reports whether the mouse is over the map, and not over a panel.
+func (v *View) onMap() bool { return v.in.Inside && v.panels.Over == nil }
+
+// compose computes the scene of what was laid out. It changes nothing else.
+func (v *View) compose() {
+	c := &v.canvas
+	c.Items = v.spare[:0]
+	c.MouseX, c.MouseY = v.cursor()
+	c.Hover, c.Focused = v.onMap(), false
 	v.drawMarks()
 	v.drawHome()
 	v.drawLines()
 	v.drawFound()
-	v.drawStacks(hover)
+	v.drawStacks()
 	v.drawPlots()
 	v.drawReplay()
-	for _, p := range v.desk.panels {
-		v.layout(p)
-	}
-	status := v.layoutStatus()
-	// Where the status line reaches below the legend, that stands above it.
-	v.bottom = 22
-	if status.X < 2*legendWidth {
-		v.bottom = 34
-	}
-	note := v.layoutNote(status)
-	rows, at := v.layoutLegend()
-	v.drawLabels(hover)
-	v.drawNowhere(hover)
-	v.drawLegend(rows, at)
-	v.drawStatus(status)
-	v.drawNote(note)
-	v.drawProblems(problems)
+	v.drawLabels()
+	v.drawNowhere()
+	v.drawLegend()
+	v.drawStatus()
+	v.drawNote()
+	v.drawProblems()
 	v.drawReplayBar()
-	v.drawFilter(filterAt)
+	v.drawFilter()
 	v.drawBar()
-	v.drawHover(hover)
-	v.useBar()
-	v.drawPanels()
+	v.drawCard()
+	v.drawToolTip()
+	v.panels.Draw(v, c)
 	v.drawToast()
 
 	picture := v.world

@@ -14,9 +14,14 @@ import (
 // A Canvas collects items. It takes density-independent pixels and stores
 // pixels of the picture.
 type Canvas struct {
-	Items  []Item
-	Scale  float64 // pixels of the picture per density-independent pixel
-	Theme  *Theme
+	Items []Item
+	Scale float64 // pixels of the picture per density-independent pixel
+	Theme *Theme
+
+	MouseX, MouseY float64
+	Hover          bool // the mouse is over the panel that is drawn
+	Focused        bool // keys go to the panel that is drawn
+
 	widths map[textKey]float64
 }
 
@@ -53,6 +58,9 @@ func (b Box) Clamp(o Box) Box {
 	b.Y = max(min(b.Y, o.Y+o.H-b.H), o.Y)
 	return b
 }
+
+// Hot reports whether the mouse is over a box of the panel that is drawn.
+func (c *Canvas) Hot(b Box) bool { return c.Hover && b.Contains(c.MouseX, c.MouseY) }
 
 func (c *Canvas) px(v float64) float32 { return float32(v * c.Scale) }
 

@@ -26,63 +26,63 @@ func drag(v *View, from, to image.Point) []Effect {
 	return append(e, v.Update(noon, in, st)...)
 }
 
-func corner(p *panel) image.Point { return image.Pt(int(p.box.X+p.box.W-4), int(p.box.Y+p.box.H-4)) }
+func corner(p *panel) image.Point { return image.Pt(int(p.Box.X+p.Box.W-4), int(p.Box.Y+p.Box.H-4)) }
 
 func TestPanelsMoveAndResize(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
-	p := v.desk.find("hosts")
+	p := v.panels.Find("hosts")
 	require.NotNil(t, p)
-	before := p.box
+	before := p.Box
 	x, y := at(t, &v, "3 hosts")
 	assert.Empty(t, drag(&v, image.Pt(int(x), int(y)), image.Pt(int(x)+50, int(y)+40)), "the window does not move")
-	assert.Equal(t, ui.At(before.X+50, before.Y+40, before.W, before.H), p.box)
+	assert.Equal(t, ui.At(before.X+50, before.Y+40, before.W, before.H), p.Box)
 	assert.Empty(t, v.Panels, "its size is its own")
 
 	drag(&v, corner(p), corner(p).Add(image.Pt(-200, 60)))
-	assert.Equal(t, before.W-200, p.box.W)
-	assert.Equal(t, before.H+60, p.box.H)
-	assert.Equal(t, [4]float64{p.box.X, p.box.Y, p.box.W, p.box.H}, v.Panels["hosts"])
+	assert.Equal(t, before.W-200, p.Box.W)
+	assert.Equal(t, before.H+60, p.Box.H)
+	assert.Equal(t, [4]float64{p.Box.X, p.Box.Y, p.Box.W, p.Box.H}, v.Panels["hosts"])
 	// Not out of the window, and not to nothing.
 	drag(&v, corner(p), image.Pt(5000, 5000))
-	assert.LessOrEqual(t, p.box.X+p.box.W, 1000.0)
-	assert.LessOrEqual(t, p.box.Y+p.box.H, 500.0)
+	assert.LessOrEqual(t, p.Box.X+p.Box.W, 1000.0)
+	assert.LessOrEqual(t, p.Box.Y+p.Box.H, 500.0)
 	drag(&v, corner(p), image.Pt(0, 0))
-	assert.Equal(t, float64(leastWidth), p.box.W)
-	assert.Equal(t, float64(leastHeight), p.box.H)
-	x, y = p.box.X+20, p.box.Y+10
+	assert.Equal(t, float64(ui.MinWidth), p.Box.W)
+	assert.Equal(t, float64(ui.MinHeight), p.Box.H)
+	x, y = p.Box.X+20, p.Box.Y+10
 	drag(&v, image.Pt(int(x), int(y)), image.Pt(-3000, -3000))
-	assert.GreaterOrEqual(t, p.box.X, 0.0)
-	assert.GreaterOrEqual(t, p.box.Y, 0.0)
+	assert.GreaterOrEqual(t, p.Box.X, 0.0)
+	assert.GreaterOrEqual(t, p.Box.Y, 0.0)
 	within(t, &v)
 	// It comes back where and as it was.
-	was := p.box
+	was := p.Box
 	v.Update(noon, frame("i"), v.st)
-	assert.Nil(t, v.desk.find("hosts"))
+	assert.Nil(t, v.panels.Find("hosts"))
 	v.Update(noon, frame("i"), v.st)
-	assert.Equal(t, was, v.desk.find("hosts").box)
+	assert.Equal(t, was, v.panels.Find("hosts").Box)
 }
 
 func TestSeveralPanels(t *testing.T) {
 	var v View
 	st := kept()
 	v.Update(noon, frame("ip"), st)
-	hosts, retention := v.desk.find("hosts"), v.desk.find("retention")
+	hosts, retention := v.panels.Find("hosts"), v.panels.Find("retention")
 	require.NotNil(t, hosts)
 	require.NotNil(t, retention)
-	assert.Same(t, retention, v.desk.focus)
-	assert.NotEqual(t, hosts.box, retention.box)
+	assert.Same(t, retention, v.panels.Focus)
+	assert.NotEqual(t, hosts.Box, retention.Box)
 	// A press on one brings it to the front, and keys go to it.
-	x, y := hosts.box.X+30, hosts.box.Y+8
-	require.False(t, retention.box.Contains(x, y))
+	x, y := hosts.Box.X+30, hosts.Box.Y+8
+	require.False(t, retention.Box.Contains(x, y))
 	v.Update(noon, click(x, y), st)
-	assert.Same(t, hosts, v.desk.focus)
-	assert.Same(t, hosts, v.desk.panels[1])
+	assert.Same(t, hosts, v.panels.Focus)
+	assert.Same(t, hosts, v.panels.List[1])
 	assert.Empty(t, v.Update(noon, frame("1"), st), "1 is the other's")
 	// Esc closes the front one, then the other, then asks to quit.
 	v.Update(noon, frame(""), st)
 	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st))
-	assert.Nil(t, v.desk.find("hosts"))
+	assert.Nil(t, v.panels.Find("hosts"))
 	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(ui.KeyEscape), st))
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), st))
 }
@@ -91,9 +91,9 @@ func TestPanelsClose(t *testing.T) {
 	var v View
 	st := kept()
 	v.Update(noon, frame("p"), st)
-	b := closeBox(v.desk.find("retention").box)
+	b := v.panels.Find("retention").CloseBox()
 	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.X+10, b.Y+10), st))
-	assert.Nil(t, v.desk.find("retention"))
+	assert.Nil(t, v.panels.Find("retention"))
 	assert.NotContains(t, texts(&v), "How much history", "at once")
 }
 
@@ -104,11 +104,11 @@ func TestFocusIsWhereOnePointed(t *testing.T) {
 	in := press(ui.KeyDown)
 	in.Arrows = image.Pt(0, 1)
 	v.Update(noon, in, st)
-	assert.Equal(t, 0, v.agents.selected())
+	assert.Equal(t, 0, v.agents.table.Selected())
 	assert.False(t, v.camera.zoomed, "arrows are the panel's")
 	v.Update(noon, click(990, 250), st) // the map
 	v.Update(noon, in, st)
-	assert.Equal(t, 0, v.agents.selected())
+	assert.Equal(t, 0, v.agents.table.Selected())
 	assert.True(t, v.camera.zoomed, "arrows are the map's")
 	v.Update(noon, frame("t"), st)
 	assert.True(t, v.Labels)
@@ -225,7 +225,7 @@ func TestClockGoesBack(t *testing.T) {
 	assert.NotContains(t, texts(&v), "r once more")
 	assert.Empty(t, v.Update(noon.Add(-time.Hour), frame("r"), state()), "it asks again")
 	v.plots = plots{list: []plot{{1, 2, white}}, until: noon.Add(plotTime)}
-	v.replay = replay{question: question{effect: StartReplay{}}, spots: map[[2]int]spot{{}: {lat: 1, since: noon}}}
+	v.replay = replay{question: question{effect: StartReplay{}}, spots: []spot{{lat: 1, since: noon}}, index: map[[2]int]int{}}
 	v.Update(noon, frame(""), state())
 	n, _ := triangles(&v)
 	assert.Equal(t, 2, n)
@@ -239,13 +239,13 @@ func TestClockGoesBack(t *testing.T) {
 func TestPanelStaysWhereItIsResized(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
-	p := v.desk.find("hosts")
-	left, top := p.box.X, p.box.Y
+	p := v.panels.Find("hosts")
+	left, top := p.Box.X, p.Box.Y
 	for range 3 {
 		drag(&v, corner(p), image.Pt(1200, 900))
 	}
-	assert.Equal(t, left, p.box.X)
-	assert.Equal(t, top, p.box.Y)
+	assert.Equal(t, left, p.Box.X)
+	assert.Equal(t, top, p.Box.Y)
 }
 
 // TestTypingGoesWhereOnePointed: a click into a panel ends the typing of the filter.
@@ -259,8 +259,8 @@ func TestTypingGoesWhereOnePointed(t *testing.T) {
 	v.Update(noon, click(x, y), v.st)
 	v.Update(noon, frame("b"), v.st)
 	assert.Equal(t, "a", v.filter.text)
-	assert.Contains(t, v.sql().editor.text, "b")
-	v.sql().editor.set("AB")
+	assert.Contains(t, v.sql().editor.Text(), "b")
+	v.sql().editor.Set("AB")
 	v.Update(noon, press(ui.Shift|ui.KeyBackspace), v.st)
-	assert.Equal(t, "A", v.sql().editor.text, "Shift is held for capitals")
+	assert.Equal(t, "A", v.sql().editor.Text(), "Shift is held for capitals")
 }

@@ -1,0 +1,147 @@
+package mapview
+
+import (
+	"maps"
+	"math"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+)
+
+// A body is what a panel of the map shows.
+type body = ui.Body[*View]
+
+// A panel shows a body.
+type panel = ui.Panel[*View]
+
+// footHeight is the room below what a panel shows, for its buttons.
+const footHeight = 38
+
+// foot is where the buttons are.
+func foot(b ui.Box) ui.Box { return ui.At(b.X, b.Y+b.H-24, b.W, 26) }
+
+// copyOf copies a part of a table.
+func (v *View) copyOf(t *ui.Table, r ui.Rows, part ui.Part) {
+	text, err := t.Text(r, part)
+	if err != nil {
+		v.say(err.Error())
+		return
+	}
+	v.ask(Copy{Text: text})
+}
+
+// tableKey moves the cursor of a table, or copies.
+func (v *View) tableKey(t *ui.Table, k ui.Key, r ui.Rows) bool {
+	if part := ui.CopyKey(k); part != 0 && r.Len() > 0 {
+		v.copyOf(t, r, part)
+		return true
+	}
+	return t.Key(k, r)
+}
+
+// copyButtons are the buttons of a panel with a table.
+var copyButtons = map[string]ui.Part{"Copy cell": ui.Cell, "Copy row": ui.Row, "Copy all": ui.All}
+
+// open shows a panel in front of all others, in place of one of its kind.
+func (v *View) open(b body) {
+	p := v.panels.Open(b)
+	if at, ok := v.Panels[b.Name()]; ok && !p.Placed {
+		p.Box, p.Placed, p.Sized = ui.At(at[0], at[1], at[2], at[3]), true, true
+	}
+}
+
+// toggle opens a panel, or closes the one of its kind.
+func (v *View) toggle(b body) {
+	if p := v.panels.Find(b.Name()); p != nil {
+		v.panels.Close(p)
+		return
+	}
+	v.open(b)
+}
+
+// mousePanels takes in what the mouse does to panels, and reports whether one has it.
+func (v *View) mousePanels(m ui.Mouse) bool {
+	v.panels.Point(v, m, v.in.Inside)
+	has := v.panels.Over != nil
+	if m.Press {
+		v.filter.editing = v.filter.editing && !has
+	}
+	if p := v.panels.Mouse(v, m, v.size); p != nil && p.Sized {
+		// A copy, since settings are values.
+		places := maps.Clone(v.Panels)
+		if places == nil {
+			places = make(map[string][4]float64)
+		}
+		places[p.Name()] = [4]float64{p.Box.X, p.Box.Y, p.Box.W, p.Box.H}
+		v.Panels = places
+	}
+	return has
+}
+
+// layoutPanels gives panels their place. One that made way for plotted places comes back when
+// they are gone.
+func (v *View) layoutPanels() {
+	if len(v.plots.list) == 0 {
+		for _, p := range v.panels.List {
+			p.GoBack()
+		}
+	}
+	if v.panels.Find(curveName) == nil {
+		v.curve.release()
+	}
+	v.panels.Layout(v, v.size)
+}
+
+const stripWidth, stripHeight = 310, ui.TitleHeight + 26 + ui.PanelAir
+
+// makeWay moves a panel off points of the map, or makes it a strip if it covers some
+// wherever it is.
+func (v *View) makeWay(p *panel, points [][2]float64) {
+	covers := func(b ui.Box) (n float64) {
+		for _, q := range points {
+			if b.Grow(plotRadius).Contains(q[0], q[1]) {
+				n++
+			}
+		}
+		return n
+	}
+	p.GoBack()
+	if covers(p.Box) == 0 {
+		return
+	}
+	upper := v.edge + 6
+	if b := v.bar.box; b.W > 0 {
+		upper = max(upper, b.Y+b.H+6)
+	}
+	// place puts a box of a size where it covers least.
+	place := func(w, h float64) (best ui.Box, least float64) {
+		least = math.Inf(1)
+		low, right := max(v.size.H-34-h-upper, 0), max(v.size.W-16-w, 0)
+		const steps = 10
+		try := func(x, y float64) {
+			b := ui.At(8+right*x/steps, upper+low*y/steps, w, h).Clamp(v.size.Grow(-4))
+			n := covers(b)
+			if b.Overlaps(v.legend.box) {
+				n += 0.5 // rather that than a place
+			}
+			if n < least {
+				best, least = b, n
+			}
+		}
+		// The corners first, where it is the least in the way.
+		for _, at := range [...][2]float64{{steps, 0}, {0, 0}, {steps, steps}, {2, steps}} {
+			try(at[0], at[1])
+		}
+		for y := range steps + 1 {
+			for x := range steps + 1 {
+				try(float64(x), float64(y))
+			}
+		}
+		return best, least
+	}
+	b, n := place(p.Box.W, p.Box.H)
+	strip := p.Full || n > 0
+	if strip {
+		b, _ = place(min(stripWidth, v.size.W-16), stripHeight)
+	}
+	p.MakeWay(b, strip)
+}
