@@ -17,7 +17,7 @@ type agentsPanel struct {
 	table    ui.Table
 	rows     agentRows
 	buttons  ui.Buttons
-	throttle pace
+	throttle throttle
 	hidden   map[string]bool // by name
 	changed  int             // grows with hidden
 
@@ -87,7 +87,7 @@ func (p *agentsPanel) update(v *View) {
 	if p.rows.st == v.st || p.rows.st != nil && p.throttle.early(v) {
 		return
 	}
-	p.throttle.made(v)
+	p.throttle.ran(v)
 	p.rows, p.table.Changed = agentRows{v: v, st: v.st, hidden: &p.hidden}, true
 }
 
@@ -105,7 +105,7 @@ func (p *agentsPanel) Mouse(v *View, m ui.Mouse) {
 		p.toggle(p.rows.agent(row).Name)
 	}
 	if p.table.Moves(m) {
-		p.throttle.rest(v)
+		p.throttle.postpone(v)
 	}
 	p.text.Mouse(m)
 	switch label := p.buttons.Mouse(m); label {
@@ -136,7 +136,9 @@ func (p *agentsPanel) toggleSelected(v *View) {
 }
 
 func (p *agentsPanel) Key(v *View, k ui.Key) bool {
-	p.update(v)
+	if p.rows.st == nil {
+		p.update(v) // it was opened by the key before
+	}
 	if k == ui.KeyEnter && p.table.Selected() >= 0 {
 		p.toggleSelected(v)
 		return true

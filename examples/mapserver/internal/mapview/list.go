@@ -33,10 +33,10 @@ type connList struct {
 	question             // for stored ones
 	found         Found  // the answer
 
-	zone string // of the times
-	pace pace
-	live []*live.Conn // the newest first
-	from struct {
+	zone     string // of the times
+	throttle throttle
+	live     []*live.Conn // the newest first
+	from     struct {
 		st     *live.State
 		agents int
 		filter string
@@ -252,11 +252,11 @@ func (l *connList) update(v *View) {
 	}
 	before := l.from
 	before.st = now.st
-	if before == now && l.from.st != nil && l.pace.early(v) {
+	if before == now && l.from.st != nil && l.throttle.early(v) {
 		return
 	}
 	l.from = now
-	l.pace.made(v)
+	l.throttle.ran(v)
 	clear(l.live)
 	l.live, l.closing = l.live[:0], 0
 	for i := len(v.st.Conns) - 1; i >= 0; i-- {
@@ -333,7 +333,7 @@ func (l *connList) Mouse(v *View, m ui.Mouse) {
 		v.openReport(l.rows.conn(row))
 	}
 	if l.table.Moves(m) {
-		l.pace.rest(v)
+		l.throttle.postpone(v)
 	}
 	switch label := l.buttons.Mouse(m); label {
 	case "":
@@ -385,7 +385,9 @@ func (l *connList) details(v *View) {
 }
 
 func (l *connList) Key(v *View, k ui.Key) bool {
-	l.update(v)
+	if l.rows.v == nil {
+		l.update(v) // it was opened by the key before
+	}
 	if k == ui.KeyEnter {
 		if at := l.table.Selected(); at >= 0 {
 			v.openReport(l.rows.conn(at))

@@ -63,7 +63,7 @@ func (v *View) noteText() (s string, limit bool) {
 		return "no agent reports yet", false
 	case s != "" && s != v.Dismissed:
 		return s, true
-	case len(v.st.Agents) > 0 && v.stacks.shown+v.stacks.filtered+v.stacks.hosts == 0:
+	case len(v.st.Agents) > 0 && v.stacks.shown+v.stacks.filtered+v.stacks.ofHidden == 0:
 		return "no connections to the Internet at the moment", false
 	}
 	return "", false

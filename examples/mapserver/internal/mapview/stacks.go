@@ -42,120 +42,155 @@ type group struct {
 // stacks is what is shown of a state, grouped by place and by label. It is
 // computed again only when what it depends on changes.
 type stacks struct {
-	from struct {
-		st     *live.State
-		world  worldmap.View
-		w, h   float64
-		local  bool
-		nowx   float64
-		nowy   float64
-		scaled float64
-		agents int
-		filter string
+	of struct {
+		st                 *live.State
+		world              worldmap.View
+		size               ui.Box
+		local              bool
+		nowhereX, nowhereY float64
+		scale              float64
+		agents             int
+		filter             string
 	}
-	pace      pace
-	list      []stack // the most connections first, so that small discs lie on top
-	groups    []group
-	groupOf   []int // by rule
-	shown     int   // connections
-	hidden    int   // local connections not shown
-	hosts     int   // connections of hosts that are not shown
-	filtered  int   // connections that the filter leaves out
-	closing   int   // connections that are being closed, which lists show
-	spot      map[[2]int32]int
-	elsewhere int // peers without a place
+	throttle throttle
+	list     []stack // the most connections first, so that small discs lie on top
+	groups   []group
+	groupOf  []int            // by rule
+	index    map[[2]int32]int // of list, by place
+	badges   []badge          // of the stacks that are drawn
+	counts
 }
 
+// counts are numbers of connections.
+type counts struct {
+	shown     int
+	local     int // peers, not shown
+	ofHidden  int // agents
+	filtered  int // that the filter leaves out
+	closing   int // are being closed, which lists show
+	elsewhere int // shown, of peers without a place
+}
+
+// update groups the connections of the state anew, if anything has changed.
 func (s *stacks) update(v *View) {
-	nx, ny := v.nowhere()
-	from := s.from
-	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.W, v.size.H, v.Local, nx, ny, v.in.Scale
-	from.world, from.agents, from.filter = v.world, v.agents.changed, v.filter.text
-	if from == s.from && s.spot != nil {
+	if !s.stale(v) {
 		return
 	}
-	before := s.from
-	before.st = from.st
-	if before == from && s.spot != nil && s.pace.early(v) {
-		return
-	}
-	s.from = from
-	s.pace.made(v)
-	s.group(v.st)
-	if s.spot == nil {
-		s.spot = make(map[[2]int32]int)
-	}
-	clear(s.spot)
-	clear(s.list) // lets go of the old state's connections
-	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.closing, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0, 0
+	s.throttle.ran(v)
+	s.reset(v.st)
 	for _, c := range v.st.Conns {
-		if c.State.BeingClosed() {
-			if v.shows(c) {
-				s.closing++
-			}
-			if !v.filter.states {
-				continue
-			}
-		}
-		s.groups[s.groupOf[min(c.Rule, len(s.groupOf)-1)]].all++
-		switch {
-		case v.shows(c):
-		case v.agents.hidden[c.Agent]:
-			s.hosts++
-			continue
-		case !v.fits(c):
-			s.filtered++
-			continue
-		default:
-			s.hidden++
-			continue
-		}
-		s.shown++
-		var x, y float64
-		nowhere := false
-		if c.Place.Precision == geoip.Unknown {
-			x, y, nowhere = nx, ny, true
-			s.elsewhere++
-		} else {
-			x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
-			if v.camera.zoomed && !v.size.Grow(12).Contains(x, y) {
-				g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
-				s.groups[g].count++
-				continue
-			}
-			if !v.camera.zoomed {
-				// Out of the picture is not out of the program: at the edge
-				// the disc says that there is something beyond.
-				x, y = min(max(x, 4), v.size.W-4), min(max(y, 4), v.size.H-4)
-			}
-		}
-		key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
-		if nowhere {
-			key = [2]int32{math.MinInt32, math.MinInt32} // not a place that others have
-		}
-		i, ok := s.spot[key]
-		if !ok {
-			i = len(s.list)
-			s.spot[key] = i
-			s.list = append(s.list, stack{x: x, y: y, nowhere: nowhere})
-		}
-		s.list[i].conns = append(s.list[i].conns, c)
 		g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
+		if !s.count(v, c, g) {
+			continue
+		}
 		s.groups[g].count++
-		s.list[i].add(g, 1)
+		if x, y, nowhere, ok := v.spot(c); ok {
+			s.put(x, y, nowhere, c, g)
+		}
 	}
-	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+	largestFirst := func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) }
+	slices.SortStableFunc(s.list, largestFirst)
 	s.cluster()
 	for i := range s.list {
 		slices.SortFunc(s.list[i].shares, func(a, b share) int { return cmp.Compare(a.group, b.group) })
 	}
-	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+	slices.SortStableFunc(s.list, largestFirst)
+}
+
+// stale reports whether what the stacks depend on has changed. A new state alone is taken in
+// at the pace of the throttle.
+func (s *stacks) stale(v *View) bool {
+	of := s.of
+	of.st, of.size, of.local, of.scale = v.st, v.size, v.Local, v.in.Scale
+	of.world, of.agents, of.filter = v.world, v.agents.changed, v.filter.text
+	of.nowhereX, of.nowhereY = v.nowhere()
+	if of == s.of && s.index != nil {
+		return false
+	}
+	before := s.of
+	before.st = of.st
+	if before == of && s.index != nil && s.throttle.early(v) {
+		return false
+	}
+	s.of = of
+	return true
+}
+
+// reset lets go of the old state's connections.
+func (s *stacks) reset(st *live.State) {
+	s.group(st)
+	if s.index == nil {
+		s.index = make(map[[2]int32]int)
+	}
+	clear(s.index)
+	clear(s.list)
+	s.list, s.counts = s.list[:0], counts{}
+}
+
+// count counts a connection of a group, and reports whether the map shows it.
+func (s *stacks) count(v *View, c *live.Conn, g int) bool {
+	shown := v.shows(c)
+	if c.State.BeingClosed() {
+		if shown {
+			s.closing++
+		}
+		if !v.filter.states {
+			return false
+		}
+	}
+	s.groups[g].all++
+	switch {
+	case shown:
+		s.shown++
+		if c.Place.Precision == geoip.Unknown {
+			s.elsewhere++
+		}
+	case v.agents.hidden[c.Agent]:
+		s.ofHidden++
+	case !v.fits(c):
+		s.filtered++
+	default:
+		s.local++
+	}
+	return shown
+}
+
+// spot returns where in the picture a connection is shown. ok is false if that is beyond its
+// edge.
+func (v *View) spot(c *live.Conn) (x, y float64, nowhere, ok bool) {
+	if c.Place.Precision == geoip.Unknown {
+		x, y = v.nowhere()
+		return x, y, true, true
+	}
+	x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
+	if v.camera.zoomed {
+		return x, y, false, v.size.Grow(12).Contains(x, y)
+	}
+	// Out of the picture is not out of the program: at the edge the disc says that there
+	// is something beyond.
+	return min(max(x, 4), v.size.W-4), min(max(y, 4), v.size.H-4), false, true
+}
+
+// put adds a connection of a group to the stack at a spot.
+func (s *stacks) put(x, y float64, nowhere bool, c *live.Conn, g int) {
+	key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
+	if nowhere {
+		key = [2]int32{math.MinInt32, math.MinInt32} // not a place that others have
+	}
+	i, ok := s.index[key]
+	if !ok {
+		i = len(s.list)
+		s.index[key] = i
+		s.list = append(s.list, stack{x: x, y: y, nowhere: nowhere})
+	}
+	s.list[i].conns = append(s.list[i].conns, c)
+	s.list[i].add(g, 1)
 }
 
 // cluster adds stacks that would be hidden by a larger one to that one. As the map is
 // zoomed they come apart.
 func (s *stacks) cluster() {
-	clear(s.spot)
+	clear(s.index)
 	kept := s.list[:0]
 	cell := func(k *stack) [2]int32 {
 		return [2]int32{int32(math.Floor(k.x / clusterReach)), int32(math.Floor(k.y / clusterReach))}
@@ -165,7 +200,7 @@ next:
 		at := cell(&k)
 		for dx := int32(-1); dx <= 1 && !k.nowhere; dx++ {
 			for dy := int32(-1); dy <= 1; dy++ {
-				i, ok := s.spot[[2]int32{at[0] + dx, at[1] + dy}]
+				i, ok := s.index[[2]int32{at[0] + dx, at[1] + dy}]
 				if ok && math.Hypot(kept[i].x-k.x, kept[i].y-k.y) < clusterReach {
 					kept[i].conns = append(kept[i].conns, k.conns...)
 					for _, sh := range k.shares {
@@ -176,7 +211,7 @@ next:
 			}
 		}
 		if !k.nowhere {
-			s.spot[at] = len(kept)
+			s.index[at] = len(kept)
 		}
 		kept = append(kept, k)
 	}
@@ -249,7 +284,7 @@ func (s *stacks) at(x, y float64) *stack {
 
 func (v *View) drawStacks() {
 	hover := v.hover
-	v.badges = v.badges[:0]
+	v.stacks.badges = v.stacks.badges[:0]
 	// Counts lie over discs, or they could not be read.
 	for _, counted := range [2]bool{false, true} {
 		for i := range v.stacks.list {
@@ -268,7 +303,7 @@ func (v *View) drawStacks() {
 		}
 		v.canvas.Ring(hover.x, hover.y, r, 1.2, v.theme.Text)
 	}
-	for _, b := range v.badges {
+	for _, b := range v.stacks.badges {
 		v.canvas.Rect(b.Box, 4, v.theme.Panel)
 		v.canvas.Text(b.X+4, b.Y+11.5, typeface.Medium, 11, v.theme.Text, b.text)
 	}
@@ -290,8 +325,8 @@ type badge struct {
 func (v *View) addBadge(k *stack) {
 	s := strconv.Itoa(len(k.conns)) + "x"
 	b := ui.At(k.x+8, k.y-20, v.canvas.Width(typeface.Medium, 11, s)+8, 15).Clamp(v.size)
-	if !slices.ContainsFunc(v.badges, func(o badge) bool { return o.Overlaps(b) }) {
-		v.badges = append(v.badges, badge{b, s})
+	if !slices.ContainsFunc(v.stacks.badges, func(o badge) bool { return o.Overlaps(b) }) {
+		v.stacks.badges = append(v.stacks.badges, badge{b, s})
 	}
 }
 

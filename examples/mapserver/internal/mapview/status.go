@@ -25,11 +25,11 @@ func (v *View) statusText() string {
 		live -= v.stacks.closing // which are on the map too
 	}
 	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", live))
-	if v.stacks.hidden > 0 {
-		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.hidden))
+	if v.stacks.local > 0 {
+		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.local))
 	}
-	if v.stacks.hosts > 0 {
-		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.hosts))
+	if v.stacks.ofHidden > 0 {
+		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.ofHidden))
 	}
 	if v.stacks.closing > 0 {
 		parts = append(parts, fmt.Sprintf("%d closing", v.stacks.closing))

@@ -267,18 +267,18 @@ func TestListCompares(t *testing.T) {
 	}
 }
 
-// TestManyConnectionsAreShownAtTheirPace: a new state of very many is not computed
+// TestManyConnectionsAreThrottled: a new state of very many is not computed
 // while one scrolls, but in the end it is.
-func TestManyConnectionsAreShownAtTheirPace(t *testing.T) {
-	v, st := opened(t, calm+1)
+func TestManyConnectionsAreThrottled(t *testing.T) {
+	v, st := opened(t, freshConns+1)
 	l := v.panels.Find("connection list").Body.(*connList)
 	more := *st
 	more.Conns = append(more.Conns[:len(more.Conns):len(more.Conns)], conn(1_000_000, rio, 1))
 	in := mouse(500, 250)
 	in.Wheel = -1
 	v.Update(noon.Add(10*time.Millisecond), in, &more)
-	assert.Len(t, l.live, calm+1)
-	assert.Equal(t, calm+1, v.stacks.shown)
+	assert.Len(t, l.live, freshConns+1)
+	assert.Equal(t, freshConns+1, v.stacks.shown)
 	require.False(t, v.Next().IsZero(), "it will be")
 	at := v.Next()
 	for range 5 {
@@ -287,11 +287,11 @@ func TestManyConnectionsAreShownAtTheirPace(t *testing.T) {
 			break
 		}
 	}
-	assert.Len(t, l.live, calm+2)
-	assert.Equal(t, calm+2, v.stacks.shown)
+	assert.Len(t, l.live, freshConns+2)
+	assert.Equal(t, freshConns+2, v.stacks.shown)
 	// What the user asks for is done at once.
 	v.Update(at.Add(time.Millisecond), frame("/rule:mail"), &more)
-	assert.Less(t, v.stacks.shown, calm)
+	assert.Less(t, v.stacks.shown, freshConns)
 }
 
 // BenchmarkTable scrolls a list of 100,000 connections, a frame each.

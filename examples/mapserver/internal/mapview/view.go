@@ -45,7 +45,6 @@ type View struct {
 
 	stacks   stacks
 	legend   legend
-	badges   []badge
 	taken    []ui.Box // where there is more than map
 	overlays []ui.Box // of what stands over the map for a moment
 	bottom   float64  // free at the lower edge, left
