@@ -97,7 +97,7 @@ func (v *View) layoutBar() {
 	}
 	w := cell*float64(len(tools)) + 8
 	b.box = ui.At(v.size.W-w-8, 8, w, barHeight)
-	v.taken = append(v.taken, b.box)
+	v.room.taken = append(v.room.taken, b.box)
 }
 
 // top is the room at the upper edge that the bar leaves.

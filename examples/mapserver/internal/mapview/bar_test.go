@@ -92,8 +92,8 @@ func TestBarHidesNothing(t *testing.T) {
 		v.Update(noon, in, st)
 		require.NotZero(t, v.bar.box.W, "%v", size)
 		assert.False(t, v.problems.box.Overlaps(v.bar.box), "%v", size)
-		for i, a := range v.taken {
-			for _, b := range v.taken[:i] {
+		for i, a := range v.room.taken {
+			for _, b := range v.room.taken[:i] {
 				assert.False(t, a.Overlaps(b) && size.X >= 560, "%v %v %v", size, a, b)
 			}
 		}

@@ -24,6 +24,12 @@ type camera struct {
 	arrows time.Time
 }
 
+// A pan is a drag of the map under the window.
+type pan struct {
+	on   bool
+	from image.Point
+}
+
 // The world's own edges: Mercator's square.
 const (
 	northEdge = 250 + 76 - worldmap.FrameWidth/2
@@ -94,15 +100,15 @@ func (v *View) move(m ui.Mouse, taken bool) {
 		c.zoomAt(size, m.X, m.Y, math.Pow(wheelZoom, min(max(w, -8), 8)))
 	}
 	if m.Middle && !taken {
-		if v.panning {
-			by := v.in.Cursor.Sub(v.panFrom)
+		if v.pan.on {
+			by := v.in.Cursor.Sub(v.pan.from)
 			if by != (image.Point{}) {
 				c.pan(size, float64(by.X)/v.in.Scale, float64(by.Y)/v.in.Scale)
 			}
 		}
-		v.panFrom = v.in.Cursor
+		v.pan.from = v.in.Cursor
 	}
-	v.panning = m.Middle && !taken
+	v.pan.on = m.Middle && !taken
 	if a := v.in.Arrows; a != (image.Point{}) && v.mapHasArrows() {
 		// A tap moves by a thirtieth of a second.
 		dt := time.Second / 30
@@ -134,7 +140,7 @@ func (v *View) pictureSize() ui.Box {
 }
 
 func (v *View) onPanel(x, y float64) bool {
-	for _, b := range v.taken {
+	for _, b := range v.room.taken {
 		if b.Contains(x, y) {
 			return true
 		}

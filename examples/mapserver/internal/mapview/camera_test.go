@@ -82,7 +82,7 @@ func TestZoomHasLimits(t *testing.T) {
 	v.Update(noon, frame("0"), st)
 	assert.Equal(t, worldmap.Fit(image.Pt(1000, 500)), v.Scene().View)
 	// The wheel over a panel is the panel's.
-	panel := v.taken[len(v.taken)-1]
+	panel := v.room.taken[len(v.room.taken)-1]
 	v.Update(noon, wheel(panel.X+panel.W/2, panel.Y+panel.H/2, 3), st)
 	assert.Equal(t, worldmap.Fit(image.Pt(1000, 500)), v.Scene().View)
 }

@@ -144,7 +144,7 @@ func (v *View) layoutFilter() {
 	f := &v.filter
 	at := f.boxes[:0]
 	top := v.top()
-	top.Y = v.edge + 6
+	top.Y = v.room.edge + 6
 	if f.editing {
 		at = append(at, ui.At(top.X, top.Y, min(520, top.W), 28))
 		top.Y += 34
@@ -172,14 +172,14 @@ func (v *View) layoutFilter() {
 		}
 		if b.Y+b.H <= v.size.H {
 			v.search.chip, v.search.text = b, s
-			v.edge = b.Y + b.H
-			v.taken = append(v.taken, b)
+			v.room.edge = b.Y + b.H
+			v.room.taken = append(v.room.taken, b)
 		}
 	}
 	for _, b := range at {
-		v.edge = max(v.edge, b.Y+b.H)
+		v.room.edge = max(v.room.edge, b.Y+b.H)
 	}
-	v.taken = append(v.taken, at...)
+	v.room.taken = append(v.room.taken, at...)
 	f.boxes = at
 }
 

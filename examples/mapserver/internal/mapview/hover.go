@@ -16,7 +16,7 @@ import (
 
 // hovered returns the stack under the mouse, or nil.
 func (v *View) hovered() *stack {
-	if !v.onMap() || v.dragging && v.in.Held {
+	if !v.onMap() || v.window.moves && v.in.Held {
 		return nil
 	}
 	return v.stacks.over(v.cursor())
@@ -30,6 +30,12 @@ func (s *stacks) over(x, y float64) *stack {
 		}
 	}
 	return s.at(x, y)
+}
+
+// A hover is what is under the mouse.
+type hover struct {
+	stack *stack // nil: nothing
+	card  card
 }
 
 // A card names what is under the mouse. Without lines it is not shown.
@@ -57,8 +63,8 @@ const (
 
 // layoutCard places the card of the stack under the mouse.
 func (v *View) layoutCard() {
-	v.card = card{}
-	k := v.hover
+	v.hover.card = card{}
+	k := v.hover.stack
 	if k == nil {
 		return
 	}
@@ -85,18 +91,18 @@ func (v *View) layoutCard() {
 		b.X = k.x - 18 - w
 	}
 	b = b.Clamp(v.size.Grow(-4))
-	v.card = card{v.tip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6)), lines}
+	v.hover.card = card{v.tip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6)), lines}
 }
 
 func (v *View) drawCard() {
-	b := v.card.box
-	if v.card.lines == nil {
+	b := v.hover.card.box
+	if v.hover.card.lines == nil {
 		return
 	}
 	c := &v.canvas
 	c.Panel(b)
 	y := b.Y + cardAir + 10
-	for _, l := range v.card.lines {
+	for _, l := range v.hover.card.lines {
 		room := b.W - 2*cardAir
 		if l.right != "" {
 			r := c.Elide(typeface.Regular, 12.5, l.right, room*0.6)

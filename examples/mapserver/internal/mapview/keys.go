@@ -69,7 +69,7 @@ func init() {
 		{"d", "dark or light", []ui.Key{'d'}, func(v *View) { v.Light = !v.Light }},
 		{"v", "colours that colour-blind eyes tell apart", []ui.Key{'v'}, func(v *View) {
 			v.Apart = !v.Apart
-			v.show(v.base)
+			v.show(v.states.base)
 			v.sayOnOff("colours for colour-blind eyes", v.Apart)
 		}},
 		{"?", "this list", []ui.Key{'?'}, func(v *View) { v.toggle(&helpPanel{}) }},
@@ -103,7 +103,7 @@ func (v *View) key(k ui.Key) {
 	if k == ui.KeyEscape && !v.filter.editing && v.refuse() {
 		return
 	}
-	if k != 'r' && at != 'r' && v.before(v.asked, toastTime) {
+	if k != 'r' && at != 'r' && v.before(v.resetUntil, toastTime) {
 		v.refuse()
 	}
 	switch {
@@ -135,8 +135,8 @@ func (v *View) key(k ui.Key) {
 // was one.
 func (v *View) refuse() bool {
 	switch {
-	case v.before(v.asked, toastTime):
-		v.asked = time.Time{}
+	case v.before(v.resetUntil, toastTime):
+		v.resetUntil = time.Time{}
 		v.say("nothing is deleted")
 	case v.replay.runs():
 		v.stopReplay()
@@ -156,7 +156,7 @@ func (v *View) escape() {
 		p.Close(p.Front())
 	case len(v.filter.terms) > 0:
 		v.filter = filter{}
-	case v.paused.at != nil:
+	case v.states.paused.at != nil:
 		v.togglePause()
 	case len(v.plots.list) > 0:
 		v.clearPlots()

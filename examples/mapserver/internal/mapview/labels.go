@@ -28,7 +28,7 @@ type label struct {
 func (v *View) layoutLabels() {
 	c := &v.canvas
 	v.labels = v.labels[:0]
-	taken := append([]ui.Box(nil), v.taken...)
+	taken := append([]ui.Box(nil), v.room.taken...)
 	for i := range v.stacks.list {
 		if k := &v.stacks.list[i]; !k.nowhere && len(v.stacks.list) < 2000 {
 			taken = append(taken, ui.At(k.x, k.y, 0, 0).Grow(k.radius()))
@@ -41,7 +41,7 @@ func (v *View) layoutLabels() {
 	tried := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
-		if k.nowhere || k == v.hover {
+		if k.nowhere || k == v.hover.stack {
 			continue
 		}
 		s, col := v.label(k)

@@ -58,7 +58,7 @@ func (v *View) layoutLegend() {
 	}
 	// What does not fit is summed up in the last line. What stands at the upper edge has
 	// its room first.
-	if most := int((v.size.H - v.bottom - 18 - max(v.edge, 2)) / legendRow); len(rows) > most {
+	if most := int((v.size.H - v.room.bottom - 18 - max(v.room.edge, 2)) / legendRow); len(rows) > most {
 		if most < 1 {
 			return
 		}
@@ -73,8 +73,8 @@ func (v *View) layoutLegend() {
 		return
 	}
 	h := float64(len(rows))*legendRow + 12
-	l.box = ui.At(8, v.size.H-h-v.bottom, min(legendWidth, v.size.W-16), h)
-	v.taken = append(v.taken, l.box)
+	l.box = ui.At(8, v.size.H-h-v.room.bottom, min(legendWidth, v.size.W-16), h)
+	v.room.taken = append(v.room.taken, l.box)
 }
 
 // row is where a line of the legend is.

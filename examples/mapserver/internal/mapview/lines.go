@@ -29,7 +29,7 @@ func (v *View) drawLines() {
 		return
 	}
 	now := v.now
-	if v.paused.at != nil {
+	if v.states.paused.at != nil {
 		now = v.st.Time
 	}
 	n := 0

@@ -100,16 +100,16 @@ func (v *View) layoutNote() {
 	h := float64(len(n.lines))*noteRow + 6
 	n.box = ui.At(v.size.W-w-air-8, status.Y-h-4, w+air, h)
 	if above {
-		n.box.X, n.box.Y = 8, v.edge+6
+		n.box.X, n.box.Y = 8, v.room.edge+6
 		if n.box.Y+n.box.H+legendRow+18 > status.Y {
 			return // i says it too
 		}
-		v.edge += h + 6
+		v.room.edge += h + 6
 	}
-	if !above && n.box.Y < v.edge+4 {
+	if !above && n.box.Y < v.room.edge+4 {
 		return
 	}
-	v.taken = append(v.taken, n.box)
+	v.room.taken = append(v.room.taken, n.box)
 	v.note = n
 }
 

@@ -30,11 +30,11 @@ type recolored struct{ from, shown *live.State }
 // label has one, in the order of the rules.
 func (v *View) colored(st *live.State) *live.State {
 	if !v.Apart {
-		v.recolored = recolored{}
+		v.states.recolored = recolored{}
 		return st
 	}
-	if v.recolored.from == st {
-		return v.recolored.shown
+	if v.states.recolored.from == st {
+		return v.states.recolored.shown
 	}
 	s := *st
 	s.Rules = slices.Clone(st.Rules)
@@ -47,6 +47,6 @@ func (v *View) colored(st *live.State) *live.State {
 		}
 		s.Rules[i].Color = c
 	}
-	v.recolored = recolored{st, &s}
+	v.states.recolored = recolored{st, &s}
 	return &s
 }

@@ -108,7 +108,7 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 	if covers(p.Box) == 0 {
 		return
 	}
-	upper := v.edge + 6
+	upper := v.room.edge + 6
 	if b := v.bar.box; b.W > 0 {
 		upper = max(upper, b.Y+b.H+6)
 	}

@@ -2,6 +2,13 @@ package mapview
 
 import "github.com/connmapgo/connmap/examples/mapserver/internal/live"
 
+// states are what the state that is shown was made of.
+type states struct {
+	base      *live.State // in the colours of the rules
+	recolored recolored
+	paused    pause
+}
+
 // A pause holds the connections of one moment. The zero pause is none.
 type pause struct {
 	at    *live.State // nil: nothing is held
@@ -10,13 +17,13 @@ type pause struct {
 }
 
 func (v *View) togglePause() {
-	if v.paused.at != nil {
-		from := v.paused.from
-		v.paused = pause{}
+	if v.states.paused.at != nil {
+		from := v.states.paused.from
+		v.states.paused = pause{}
 		v.show(from)
 	} else {
-		v.paused = pause{at: v.base}
-		v.show(v.paused.of(v.base))
+		v.states.paused = pause{at: v.states.base}
+		v.show(v.states.paused.of(v.states.base))
 	}
 }
 

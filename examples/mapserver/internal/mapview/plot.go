@@ -71,7 +71,7 @@ func (v *View) keepPlots() {
 }
 
 // clearPlots clears the triangles, and what was said of them.
-func (v *View) clearPlots() { v.plots, v.toast = plots{}, "" }
+func (v *View) clearPlots() { v.plots, v.toast.text = plots{}, "" }
 
 // expire clears triangles that were not kept.
 func (p *plots) expire(v *View) {

@@ -130,12 +130,12 @@ func (v *View) layoutReplay() {
 	var b ui.Box
 	for _, most := range [...]float64{420, 280, 200} {
 		w, ok := min(most, v.size.W-16), false
-		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.taken...)); ok {
+		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.room.taken...)); ok {
 			break
 		}
 	}
 	v.replay.bar = b
-	v.taken = append(v.taken, b)
+	v.room.taken = append(v.room.taken, b)
 }
 
 // drawReplayBar says how far the replay is.

@@ -199,12 +199,12 @@ func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 // confirmReset asks before it deletes the history: r must be pressed again.
 func (v *View) confirmReset() {
 	// Not in the same moment: the question must have been seen.
-	if v.before(v.asked, toastTime-50*time.Millisecond) {
-		v.asked = time.Time{}
+	if v.before(v.resetUntil, toastTime-50*time.Millisecond) {
+		v.resetUntil = time.Time{}
 		v.legend.extents = nil
 		v.ask(ResetHistory{})
 		return
 	}
-	v.asked = v.now.Add(toastTime)
+	v.resetUntil = v.now.Add(toastTime)
 	v.say("r once more deletes all stored connections and counts; Esc does not")
 }

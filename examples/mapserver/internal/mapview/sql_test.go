@@ -259,7 +259,7 @@ func TestPlot(t *testing.T) {
 	v.Update(noon.Add(time.Hour), frame("x"), v.st)
 	n, _ = triangles(v)
 	assert.Zero(t, n)
-	assert.Empty(t, v.toast, "what was said of them is gone too")
+	assert.Empty(t, v.toast.text, "what was said of them is gone too")
 	v.Update(noon.Add(time.Hour), frame("x"), v.st)
 	assert.Contains(t, texts(v), "nothing is plotted")
 }

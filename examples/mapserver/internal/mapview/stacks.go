@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -14,8 +15,12 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 )
 
-// clusterReach is how near places must be to share a disc.
-const clusterReach = 6
+const (
+	clusterReach = 6                      // how near places must be to share a disc
+	hoverReach   = 8                      // how far from a disc's edge the mouse still means it
+	cycleReach   = 28                     // how far from a stack the mouse makes it cycle
+	cycleTime    = 600 * time.Millisecond // one colour of a cycling stack
+)
 
 // A stack is all shown connections at one place of the picture, or so near to it that
 // their discs would lie on one another.
@@ -283,7 +288,7 @@ func (s *stacks) at(x, y float64) *stack {
 }
 
 func (v *View) drawStacks() {
-	hover := v.hover
+	hover := v.hover.stack
 	v.stacks.badges = v.stacks.badges[:0]
 	// Counts lie over discs, or they could not be read.
 	for _, counted := range [2]bool{false, true} {
@@ -432,7 +437,7 @@ func (v *View) drawNowhere() {
 		c.Arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.Dim)
 	}
 	v.drawStack(k, v.cycles(k))
-	if v.hover == k {
+	if v.hover.stack == k {
 		c.Ring(k.x, k.y, 15, 1.2, t.Text)
 	}
 	s := plural(len(k.conns), "unknown place")

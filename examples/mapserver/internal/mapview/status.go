@@ -60,7 +60,7 @@ func (v *View) statusText() string {
 		}
 		parts = append(parts, geo)
 	}
-	if v.paused.at != nil {
+	if v.states.paused.at != nil {
 		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format("15:04:05 MST")}, parts...)
 	}
 	if v.camera.zoomed {
@@ -80,11 +80,11 @@ func (v *View) layoutStatus() {
 	s := v.statusText()
 	w := min(v.canvas.Width(typeface.Regular, 12, s)+16, v.size.W-16)
 	v.status = status{ui.At(v.size.W-w-8, v.size.H-28, w, 20), s}
-	v.taken = append(v.taken, v.status.box)
+	v.room.taken = append(v.room.taken, v.status.box)
 	// Where the status line reaches below the legend, that stands above it.
-	v.bottom = 22
+	v.room.bottom = 22
 	if v.status.box.X < 2*legendWidth {
-		v.bottom = 34
+		v.room.bottom = 34
 	}
 }
 
@@ -134,8 +134,8 @@ func (v *View) layoutProblems() {
 	}
 	b := ui.At(top.X, top.Y, width, float64(len(lines))*16+14)
 	v.problems = problems{b, lines}
-	v.taken = append(v.taken, b)
-	v.edge = b.Y + b.H
+	v.room.taken = append(v.room.taken, b)
+	v.room.edge = b.Y + b.H
 }
 
 // pressProblems shows all that is wrong.

@@ -3,9 +3,16 @@ package mapview
 import (
 	"math"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
+
+// A room is where there is more than map.
+type room struct {
+	taken    []ui.Box // by what does not move
+	overlays []ui.Box // by what stands over the map for a moment
+	bottom   float64  // free at the lower edge, left
+	edge     float64  // down to which things at the upper edge reach, left
+}
 
 // solid is what nothing over the map may cover: the bar, the legend and open panels.
 func (v *View) solid() []ui.Box {
@@ -23,7 +30,7 @@ const overlayAir = 4
 // off some others. It is false, and the box as it was, if there is no room.
 func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 	room := v.size.Grow(-overlayAir)
-	off = append(off[:len(off):len(off)], v.overlays...)
+	off = append(off[:len(off):len(off)], v.room.overlays...)
 	// What is nearest touches an edge of something, or is where it wants to be.
 	xs, ys := []float64{b.Clamp(room).X}, []float64{b.Clamp(room).Y}
 	for _, o := range off {
@@ -52,7 +59,7 @@ func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 	if math.IsInf(least, 1) {
 		return b, false
 	}
-	v.overlays = append(v.overlays, best)
+	v.room.overlays = append(v.room.overlays, best)
 	return best, true
 }
 
@@ -65,51 +72,4 @@ func (v *View) tip(b ui.Box, off ...ui.Box) ui.Box {
 		at, _ = v.overlay(b, append(off, v.bar.box, v.legend.box))
 	}
 	return at
-}
-
-const toastRow = 18
-
-// layoutToast places the short message where it covers nothing that matters. With no room
-// for it, it stands for a while in place of the front panel's title.
-func (v *View) layoutToast() {
-	v.toastAt, v.toastLines = ui.Box{}, nil
-	if v.toast == "" {
-		return
-	}
-	c := &v.canvas
-	for _, off := range [][]ui.Box{append(v.taken[:len(v.taken):len(v.taken)], v.nowhereBox()), v.solid()} {
-		for _, most := range [...]float64{560, 360, 240, 160} {
-			lines := c.Wrap(typeface.Medium, 13, v.toast, min(most, v.size.W-48), 5)
-			w := 0.0
-			for _, l := range lines {
-				w = max(w, c.Width(typeface.Medium, 13, l)+24)
-			}
-			h := float64(len(lines))*toastRow + 10
-			if b, ok := v.overlay(ui.At((v.size.W-w)/2, v.size.H-56-h, w, h), off); ok {
-				v.toastAt, v.toastLines = b, lines
-				return
-			}
-		}
-	}
-}
-
-func (v *View) drawToast() {
-	if v.toast == "" {
-		return
-	}
-	v.wake(v.toastUntil)
-	c, t := &v.canvas, v.theme
-	if v.toastLines != nil {
-		c.Panel(v.toastAt)
-		for i, l := range v.toastLines {
-			c.Text(v.toastAt.X+12, v.toastAt.Y+18.5+float64(i)*toastRow, typeface.Medium, 13, t.Text, l)
-		}
-		return
-	}
-	b := ui.At(8, v.size.H-28, v.size.W-16, 24) // over the status
-	if p := v.panels.Front(); p != nil {
-		b = ui.At(p.Box.X+4, p.Box.Y+4, p.Box.W-66, ui.TitleHeight-8)
-	}
-	c.Rect(b, 4, ui.Opaque(t.Alternate))
-	c.Text(b.X+10, b.Y+b.H/2+5, typeface.Medium, 13, t.Accent, c.Elide(typeface.Medium, 13, v.toast, b.W-16))
 }

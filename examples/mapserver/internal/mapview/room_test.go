@@ -42,16 +42,16 @@ func TestOverlaysKeepOff(t *testing.T) {
 						in := frame("")
 						in.Size, in.Inside, in.Cursor = size, true, p
 						if v.say(said); said == "" {
-							v.toast = ""
+							v.toast.text = ""
 						}
 						v.Update(noon, in, st)
 						for _, p := range v.panels.List {
-							require.False(t, v.toastAt.Overlaps(p.Box), "a message over a panel")
+							require.False(t, v.toast.box.Overlaps(p.Box), "a message over a panel")
 						}
-						for i, b := range v.overlays {
+						for i, b := range v.room.overlays {
 							shown++
 							assert.Equal(t, b, b.Clamp(v.size), "in the window")
-							for _, o := range append([]ui.Box{v.bar.box, v.legend.box}, v.overlays[:i]...) {
+							for _, o := range append([]ui.Box{v.bar.box, v.legend.box}, v.room.overlays[:i]...) {
 								require.False(t, b.Overlaps(o), "%v over %v, mouse at %v", b, o, p)
 							}
 						}
