@@ -40,10 +40,10 @@
 // secrets, internal/unpack for compressed ones,
 // internal/mmdb for those of MaxMind's form, internal/ranges for ranges of addresses that
 // overlap, and internal/whois for the sources of reports. internal/terminal makes texts of
-// others safe to show, internal/confine takes rights from a process, and internal/program
-// ends programs that are asked to. internal/bench compares with other
-// programs, internal/race reports whether the race detector is on, and internal/random gives them
-// random numbers that can be repeated.
+// others safe to show, internal/numbers writes numbers for people, internal/confine takes
+// rights from a process, and internal/program ends programs that are asked to. internal/bench
+// compares with other programs, internal/race reports whether the race detector is on, and
+// internal/random gives them random numbers that can be repeated.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

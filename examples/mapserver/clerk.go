@@ -20,6 +20,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/internal/whois"
 )
@@ -288,7 +289,7 @@ func (a *app) saveMarks(ctx context.Context) (string, error) {
 		return "", err
 	}
 	n, err := a.monitor.SaveMarks(ctx, a.simpleHistory())
-	return fmt.Sprintf("%s saved in %s", count(n, "place", "places"), a.simpleHistory()), err
+	return fmt.Sprintf("%s saved in %s", numbers.Count(n, "place", "places"), a.simpleHistory()), err
 }
 
 func (a *app) loadMarks() (string, error) {
@@ -296,7 +297,7 @@ func (a *app) loadMarks() (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not there: s saves it", a.simpleHistory())
 	}
-	return fmt.Sprintf("%s loaded from %s", count(n, "place", "places"), a.simpleHistory()), err
+	return fmt.Sprintf("%s loaded from %s", numbers.Count(n, "place", "places"), a.simpleHistory()), err
 }
 
 // report is the whois report on an address. What it is made of is opened when it is
@@ -372,7 +373,7 @@ func (c *clerk) export(e mapview.Export) {
 		c.say("export: " + err.Error())
 		return
 	}
-	c.say(fmt.Sprintf("%s written to %s", count(n, "row", "rows"), name))
+	c.say(fmt.Sprintf("%s written to %s", numbers.Count(n, "row", "rows"), name))
 }
 
 // exportTo returns the name that the file has got: another one if there is one by that name.

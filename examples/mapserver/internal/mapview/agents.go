@@ -10,6 +10,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // agentsPanel lists the agents, and shows or hides their connections.
@@ -68,7 +69,7 @@ func (p *agentsPanel) toggle(name string) {
 func (*agentsPanel) Name() string { return "hosts" }
 
 func (p *agentsPanel) Title(v *View) string {
-	title := plural(len(v.st.Agents), "host")
+	title := numbers.Count(len(v.st.Agents), "host", "hosts")
 	if n := len(p.hidden); n > 0 {
 		title += fmt.Sprintf(", %d hidden", n)
 	}
@@ -181,7 +182,7 @@ func (p *agentsPanel) explain(v *View, w float64) []string {
 	for _, reason := range order {
 		who := names[reason][0]
 		if n := len(names[reason]) - 1; n > 0 {
-			who += fmt.Sprintf(" and %s", plural(n, "other host"))
+			who += fmt.Sprintf(" and %s", numbers.Count(n, "other host", "other hosts"))
 		}
 		p.reasons = append(p.reasons, v.canvas.Wrap(typeface.Regular, 12.5, who+" sees less: "+reason, w-ui.BarWidth-8, 6)...)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/hilbert"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 //go:generate go run ./gen ipv4-address-space.csv
@@ -94,7 +95,7 @@ func (*curvePanel) Name() string { return curveName }
 func (p *curvePanel) Title(v *View) string {
 	s := "IPv4 on a Hilbert curve"
 	if v.History {
-		s += " · " + thousands(int64(len(v.st.Addrs))) + " addresses of the history"
+		s += " · " + numbers.Thousands(int64(len(v.st.Addrs))) + " addresses of the history"
 	}
 	if p.zoom > 1 {
 		s += fmt.Sprintf(" · %.3gx, 0 shows all", p.zoom)

@@ -10,6 +10,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A detailsPanel shows all that is known of the connections at a place, one at a time.
@@ -134,7 +135,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	add("exe", c.Process.Exe)
 	add("container", c.Process.Container)
 	add("host", c.Agent)
-	add("bytes", "↓ "+bytesText(c.Rx)+"  ↑ "+bytesText(c.Tx))
+	add("bytes", "↓ "+numbers.Bytes(c.Rx)+"  ↑ "+numbers.Bytes(c.Tx))
 	if c.RTT > 0 {
 		add("RTT", fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))
 	}
@@ -166,7 +167,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 		add("first seen", "not in the history")
 	default:
 		add("first seen", p.first.Seen.In(v.now.Location()).Format(live.LocalTime))
-		add("count", thousands(p.first.Count)+" openings by this program")
+		add("count", numbers.Thousands(p.first.Count)+" openings by this program")
 	}
 	return list
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // hovered returns the stack under the mouse, or nil.
@@ -174,7 +175,7 @@ func (v *View) about(c *live.Conn) []string {
 		parts = append(parts, fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))
 	}
 	if c.Rx > 0 || c.Tx > 0 {
-		parts = append(parts, "↓ "+bytesText(c.Rx)+" ↑ "+bytesText(c.Tx))
+		parts = append(parts, "↓ "+numbers.Bytes(c.Rx)+" ↑ "+numbers.Bytes(c.Tx))
 	}
 	return parts
 }
@@ -259,21 +260,6 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 		lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: org, color: t.Dim})
 	}
 	return lines
-}
-
-// bytesText writes a count of bytes with three digits and a decimal unit.
-func bytesText(n uint64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f := float64(n)
-	for _, unit := range []string{"kB", "MB", "GB", "TB", "PB"} {
-		f /= 1000
-		if f < 999.5 {
-			return fmt.Sprintf("%.3g %s", f, unit)
-		}
-	}
-	return fmt.Sprintf("%.3g EB", f/1000)
 }
 
 // sinceText writes when something began: by the clock, or by its date if that is long ago.

@@ -16,6 +16,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // nearbyReach is how many pixels around the mouse a right click means.
@@ -215,9 +216,9 @@ func (v *View) looking() string {
 func (l *connList) Name() string { return l.kind }
 
 func (l *connList) Title(v *View) string {
-	s := l.heading + " · " + thousands(int64(len(l.live)-l.closing)) + " live"
+	s := l.heading + " · " + numbers.Thousands(int64(len(l.live)-l.closing)) + " live"
 	if l.closing > 0 {
-		s += " · " + thousands(int64(l.closing)) + " closing"
+		s += " · " + numbers.Thousands(int64(l.closing)) + " closing"
 	}
 	switch {
 	case l.waiting:
@@ -492,9 +493,9 @@ func (r connRows) Cell(row, col int) string {
 		s, _ := r.v.ruleOf(c)
 		return s
 	case colRx:
-		return bytesText(c.Rx)
+		return numbers.Bytes(c.Rx)
 	case colTx:
-		return bytesText(c.Tx)
+		return numbers.Bytes(c.Tx)
 	case colRTT:
 		if c.RTT == 0 {
 			return ""
@@ -512,7 +513,7 @@ func (r connRows) Cell(row, col int) string {
 		return "live"
 	case colCount:
 		if p != nil {
-			return thousands(p.Count)
+			return numbers.Thousands(p.Count)
 		}
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 const (
@@ -54,7 +55,7 @@ func (v *View) plot(r resultRows) {
 		}
 		v.makeWay(p, points)
 	}
-	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; Keep or x keeps them")
+	v.say(numbers.Count(len(v.plots.list), "place", "places") + " plotted for 15 s; Keep or x keeps them")
 }
 
 // keepPlots has the triangles stay, or clears those that stay.

@@ -8,6 +8,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A replay shows the stored history run through in half a minute.
@@ -151,7 +152,7 @@ func (v *View) drawReplayBar() {
 		label += " · " + v.looking()
 	}
 	if !r.at.IsZero() {
-		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + thousands(r.count)
+		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + numbers.Thousands(r.count)
 	}
 	c.Text(b.X+10, b.Y+17, typeface.Regular, 12, t.Text, c.Elide(typeface.Regular, 12, label, w-80))
 	c.TextRight(b.X+w-10, b.Y+17, typeface.Regular, 12, t.Dim, "g or Esc stops")

@@ -7,6 +7,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 const day = 24 * time.Hour
@@ -112,10 +113,10 @@ func (p *retentionPanel) texts(v *View) [][3]string {
 		since = ", since " + k.Oldest.UTC().Format("2006-01-02 MST")
 	}
 	return [][3]string{
-		{"", "There are", fmt.Sprintf("%s connections, %s%s", thousands(k.Rows), bytesText(uint64(k.Bytes)), since)},
+		{"", "There are", fmt.Sprintf("%s connections, %s%s", numbers.Thousands(k.Rows), numbers.Bytes(k.Bytes), since)},
 		{"1", "Age at most", limit(r.Age > 0, ageText(r.Age))},
-		{"2", "Connections at most", limit(r.Rows > 0, thousands(r.Rows))},
-		{"3", "File size at most", limit(r.Bytes > 0, bytesText(uint64(r.Bytes)))},
+		{"2", "Connections at most", limit(r.Rows > 0, numbers.Thousands(r.Rows))},
+		{"3", "File size at most", limit(r.Bytes > 0, numbers.Bytes(r.Bytes))},
 		{"4", "Limits are", on},
 	}
 }
@@ -123,20 +124,11 @@ func (p *retentionPanel) texts(v *View) [][3]string {
 func ageText(d time.Duration) string {
 	switch {
 	case d%(365*day) == 0:
-		return plural(int(d/(365*day)), "year")
+		return numbers.Count(int(d/(365*day)), "year", "years")
 	case d%day == 0:
-		return plural(int(d/day), "day")
+		return numbers.Count(int(d/day), "day", "days")
 	}
 	return d.String()
-}
-
-// thousands writes a number with commas.
-func thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 func (p *retentionPanel) Layout(v *View, b ui.Box) {

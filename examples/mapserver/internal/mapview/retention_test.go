@@ -1,9 +1,7 @@
 package mapview
 
 import (
-	"fmt"
 	"image"
-	"strings"
 	"testing"
 	"time"
 
@@ -108,11 +106,4 @@ func TestSaveAndLoad(t *testing.T) {
 	assert.Equal(t, []Effect{SaveHistory{}}, v.Update(noon, frame("s"), state()))
 	assert.Equal(t, []Effect{LoadHistory{}, ShowHistory{On: true}}, v.Update(noon, frame("l"), state()), "what is loaded is shown")
 	assert.Equal(t, []Effect{LoadHistory{}}, v.Update(noon, frame("l"), state()))
-}
-
-func TestThousands(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567"} {
-		assert.Equal(t, want, thousands(n))
-		assert.Equal(t, fmt.Sprint(n), strings.ReplaceAll(want, ",", ""))
-	}
 }

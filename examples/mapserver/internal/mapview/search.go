@@ -7,6 +7,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // searchRest is how long a filter must be left alone before the history is searched: one
@@ -88,7 +89,7 @@ func (v *View) pastText(n int, what string, since time.Time, full bool) string {
 	if v.filter.states {
 		return "the history has no states"
 	}
-	s := thousands(int64(n)) + " " + what
+	s := numbers.Thousands(int64(n)) + " " + what
 	if full {
 		s = "the newest " + s
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A Query is a question that comes with the program.
@@ -255,7 +256,7 @@ func (p *sqlPanel) item(i int) ui.Box {
 func (p *sqlPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 	if p.strip(v) {
 		p.buttons.Draw(c)
-		p.drawStatus(c, b, plural(len(v.plots.list), "place"))
+		p.drawStatus(c, b, numbers.Count(len(v.plots.list), "place", "places"))
 		return
 	}
 	p.editor.Draw(c, p.edit, c.Focused && !p.inTable, p.wrong)
@@ -366,7 +367,7 @@ func (p *sqlPanel) status(v *View) string {
 	if len(p.table.Columns) == 0 || p.problem != "" {
 		return ""
 	}
-	s := thousands(int64(len(p.result.Rows))) + " rows"
+	s := numbers.Thousands(int64(len(p.result.Rows))) + " rows"
 	switch {
 	case p.result.Cut != "":
 		s = p.result.Cut // how many they are is said there

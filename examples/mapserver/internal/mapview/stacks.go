@@ -13,6 +13,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 const (
@@ -440,7 +441,7 @@ func (v *View) drawNowhere() {
 	if v.hover.stack == k {
 		c.Ring(k.x, k.y, 15, 1.2, t.Text)
 	}
-	s := plural(len(k.conns), "unknown place")
+	s := numbers.Count(len(k.conns), "unknown place", "unknown places")
 	w := c.Width(typeface.Regular, 11, s)
 	c.Text(max(min(k.x-w/2, v.size.W-w-4), 4), k.y+25, typeface.Regular, 11, t.Dim, s)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A status is the line at the lower right.
@@ -24,7 +25,7 @@ func (v *View) statusText() string {
 	if v.filter.states {
 		live -= v.stacks.closing // which are on the map too
 	}
-	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", live))
+	parts = append(parts, numbers.Count(len(st.Agents), "host", "hosts"), fmt.Sprintf("%d live", live))
 	if v.stacks.local > 0 {
 		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.local))
 	}
@@ -67,13 +68,6 @@ func (v *View) statusText() string {
 		parts = append(parts, fmt.Sprintf("%.3gx, 0 shows all", v.camera.zoom))
 	}
 	return strings.Join(append(parts, "? keys"), " · ")
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (v *View) layoutStatus() {

@@ -479,12 +479,6 @@ func TestManyAgentNames(t *testing.T) {
 	assert.Contains(t, texts(&v), "100000 hosts")
 }
 
-func TestBytesText(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 88_000: "88 kB", 3_200_000: "3.2 MB", 999_499: "999 kB", 999_501: "1 MB", 1 << 63: "9.22 EB"} {
-		assert.Equal(t, want, bytesText(n), n)
-	}
-}
-
 func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{500, 10_000} {
 		var conns []*live.Conn
