@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	barTime   = 3 * time.Second // that the bar is bright after the mouse has moved
-	barHeight = 30
-	barCell   = 28 // at most, of a button
-	barLeast  = 14 // at least
-	topLeast  = 260
+	barTime    = 3 * time.Second // that the bar is bright after the mouse has moved
+	barHeight  = 30
+	barCell    = 28 // at most, of a button
+	minBarCell = 14 // at least
+	minTop     = 260
 )
 
 // A tool is a button of the bar: a key for who has only a mouse.
@@ -92,7 +92,7 @@ func (v *View) layoutBar() {
 	b := &v.bar
 	cell := min(barCell, (v.size.W-24)/float64(len(tools)))
 	b.box = ui.Box{}
-	if cell < barLeast || v.size.H < 5*barHeight {
+	if cell < minBarCell || v.size.H < 5*barHeight {
 		return
 	}
 	w := cell*float64(len(tools)) + 8
@@ -103,7 +103,7 @@ func (v *View) layoutBar() {
 // top is the room at the upper edge that the bar leaves.
 func (v *View) top() ui.Box {
 	b := v.bar.box
-	if b.W == 0 || b.X-16 >= topLeast {
+	if b.W == 0 || b.X-16 >= minTop {
 		w := v.size.W - 16
 		if b.W > 0 {
 			w = b.X - 16

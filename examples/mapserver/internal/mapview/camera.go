@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	mostZoom  = 64   // beyond, the outlines have no more detail
+	maxZoom   = 64   // beyond, the outlines have no more detail
 	wheelZoom = 1.25 // of a notch of the wheel
 	panSpeed  = 600  // density-independent pixels in a second, of an arrow key that is held
 )
@@ -60,7 +60,7 @@ func (c *camera) start(size ui.Box) {
 func (c *camera) zoomAt(size ui.Box, x, y, factor float64) {
 	c.start(size)
 	before := c.view(size)
-	c.zoom = min(max(c.zoom*factor, 1), mostZoom)
+	c.zoom = min(max(c.zoom*factor, 1), maxZoom)
 	after := c.view(size)
 	c.x += x/before.Zoom - x/after.Zoom - (size.W/2/before.Zoom - size.W/2/after.Zoom)
 	c.y += y/before.Zoom - y/after.Zoom - (size.H/2/before.Zoom - size.H/2/after.Zoom)

@@ -68,7 +68,7 @@ func TestZoomHasLimits(t *testing.T) {
 	for range 50 {
 		v.Update(noon, wheel(500, 200, 3), st)
 	}
-	assert.InDelta(t, mostZoom, v.camera.zoom, 1e-9)
+	assert.InDelta(t, maxZoom, v.camera.zoom, 1e-9)
 	assert.Contains(t, texts(&v), "64x, 0 shows all")
 	v.Update(noon, wheel(500, 200, math.Inf(1)), st)
 	for range 50 {

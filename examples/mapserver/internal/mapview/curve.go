@@ -28,14 +28,14 @@ var blocksText string
 var blocks = strings.Split(strings.TrimSuffix(blocksText, "\n"), "\n")
 
 const (
-	curve       = hilbert.Order(16) // an address a point
-	curveSide   = 1 << 16
-	mostCurve   = 512 // zoom, at which a /24 is as wide as a word
-	curveFoot   = 40  // two lines below the square
-	curveReach  = 6   // of the mouse, to a dot
-	leastCell   = 13  // of a block that a right click means
-	leastNamed  = 38  // of a block, but for the largest, to be named
-	fadeAddress = 150 // opacity of an address of the history
+	curve          = hilbert.Order(16) // an address a point
+	curveSide      = 1 << 16
+	maxCurveZoom   = 512 // zoom, at which a /24 is as wide as a word
+	curveFoot      = 40  // two lines below the square
+	curveReach     = 6   // of the mouse, to a dot
+	minCell        = 13  // of a block that a right click means
+	minNamed       = 38  // of a block, but for the largest, to be named
+	addressOpacity = 150 // opacity of an address of the history
 )
 
 const curveName = "hilbert"
@@ -117,7 +117,7 @@ func (p *curvePanel) scale(side float64) float64 { return side * max(p.zoom, 1) 
 func (p *curvePanel) zoomAt(mx, my, side, factor float64) {
 	before := p.scale(side)
 	px, py := p.x+mx/before, p.y+my/before
-	p.zoom = min(max(max(p.zoom, 1)*factor, 1), mostCurve)
+	p.zoom = min(max(max(p.zoom, 1)*factor, 1), maxCurveZoom)
 	after := p.scale(side)
 	p.x, p.y = px-mx/after, py-my/after
 	p.keep()
@@ -125,8 +125,8 @@ func (p *curvePanel) zoomAt(mx, my, side, factor float64) {
 
 // keep keeps the view inside the square.
 func (p *curvePanel) keep() {
-	most := curveSide - curveSide/max(p.zoom, 1)
-	p.x, p.y = min(max(p.x, 0), most), min(max(p.y, 0), most)
+	limit := curveSide - curveSide/max(p.zoom, 1)
+	p.x, p.y = min(max(p.x, 0), limit), min(max(p.y, 0), limit)
 }
 
 func (p *curvePanel) Key(_ *View, k ui.Key) bool {
@@ -281,7 +281,7 @@ func (p *curvePanel) paintAddrs(addrs []uint32, s float64, col color.NRGBA) {
 			for i := max(x, 0); i < min(x+size, side); i++ {
 				pix := p.img.Pix[j*p.img.Stride+4*i:]
 				for n, v := range [3]uint8{col.R, col.G, col.B} {
-					pix[n] = uint8((int(pix[n])*(255-fadeAddress) + int(v)*fadeAddress) / 255)
+					pix[n] = uint8((int(pix[n])*(255-addressOpacity) + int(v)*addressOpacity) / 255)
 				}
 			}
 		}
@@ -325,7 +325,7 @@ func (p *curvePanel) drawGrid(v *View, sq ui.Box) {
 			c.Rect(ui.At(sq.X, sq.Y+(float64(n*unit)-p.y)*s, sq.W, 1/c.Scale), 0, edge)
 		}
 		// Names of the finest blocks that have room for them.
-		if bits < 24 && cell/16 >= leastNamed || bits > 8 && cell < leastNamed {
+		if bits < 24 && cell/16 >= minNamed || bits > 8 && cell < minNamed {
 			continue
 		}
 		for gy := int(p.y) / unit; gy*unit < curveSide && float64(gy*unit) < p.y+sq.H/s; gy++ {
@@ -429,7 +429,7 @@ func (p *curvePanel) under(v *View) [2]string {
 func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	bits := 8
 	for _, n := range [...]int{16, 24} {
-		if float64(int(1)<<(16-n/2))*s >= leastCell {
+		if float64(int(1)<<(16-n/2))*s >= minCell {
 			bits = n
 		}
 	}

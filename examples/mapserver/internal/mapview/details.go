@@ -44,15 +44,15 @@ func (p *detailsPanel) turn(v *View, by int) {
 	p.st = nil
 	var due time.Time
 	if by != 0 {
-		due = v.now.Add(turnRest)
+		due = v.now.Add(turnDelay)
 	}
 	c := p.conns[p.at]
 	p.pose(p, FindFirst{Peer: c.Peer.Addr(), Program: c.Process.Comm}, due)
 }
 
-// turnRest is how long a connection must be shown before the history is asked: one may
+// turnDelay is how long a connection must be shown before the history is asked: one may
 // turn fast.
-const turnRest = 150 * time.Millisecond
+const turnDelay = 150 * time.Millisecond
 
 // First tells since when, and how often, a program's connections to an address were
 // seen.

@@ -16,7 +16,6 @@ import (
 type filter struct {
 	text    string
 	editing bool
-	boxes   []ui.Box // of the terms, or of what is typed
 	terms   []term
 	states  bool // a term asks for states, so that what is being closed is on the map too
 }
@@ -29,7 +28,7 @@ type term struct {
 }
 
 // longest is how long a filter may be, in bytes.
-const longest = 200
+const maxFilter = 200
 
 // The keys of terms, each with what it is about.
 var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
@@ -130,7 +129,7 @@ func (f *filter) typed(k ui.Key) {
 	case k == ui.KeyBackspace:
 		_, n := utf8.DecodeLastRuneInString(f.text)
 		f.text = f.text[:len(f.text)-n]
-	case k.Rune() != 0 && len(f.text)+utf8.RuneLen(k.Rune()) <= longest:
+	case k.Rune() != 0 && len(f.text)+utf8.RuneLen(k.Rune()) <= maxFilter:
 		f.text += string(k.Rune())
 	default:
 		return
@@ -142,7 +141,7 @@ func (f *filter) typed(k ui.Key) {
 // layoutFilter places what is typed, or a chip for each term.
 func (v *View) layoutFilter() {
 	f := &v.filter
-	at := f.boxes[:0]
+	at := v.chips[:0]
 	top := v.top()
 	top.Y = v.room.edge + 6
 	if f.editing {
@@ -180,7 +179,7 @@ func (v *View) layoutFilter() {
 		v.room.edge = max(v.room.edge, b.Y+b.H)
 	}
 	v.room.taken = append(v.room.taken, at...)
-	f.boxes = at
+	v.chips = at
 }
 
 // pressFilter opens the list of what the filter fits.
@@ -208,14 +207,14 @@ func (v *View) drawFilter() {
 		c.Text(b.X+8, b.Y+15, typeface.Regular, 12, col, v.search.text)
 	}
 	if !f.editing {
-		for i, b := range f.boxes {
+		for i, b := range v.chips {
 			c.Panel(b)
 			c.Text(b.X+8, b.Y+15, typeface.Mono, 12, t.Accent, v.chip(f.terms[i]))
 		}
 		return
 	}
 	const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
-	b := f.boxes[0]
+	b := v.chips[0]
 	c.Panel(b)
 	c.Text(b.X+10, b.Y+18.5, typeface.Medium, 13, t.Accent, "/")
 	text, col := f.text, t.Text

@@ -74,7 +74,7 @@ func TestTypingAFilter(t *testing.T) {
 	assert.Contains(t, texts(&v), "2 live")
 	// It has an end.
 	v.Update(noon, frame("/"+strings.Repeat("Ω", 1000)), st)
-	assert.LessOrEqual(t, len(v.filter.text), longest)
+	assert.LessOrEqual(t, len(v.filter.text), maxFilter)
 }
 
 func FuzzFilter(f *testing.F) {
@@ -90,7 +90,7 @@ func FuzzFilter(f *testing.F) {
 		in = frame("")
 		in.Keys = []ui.Key{ui.KeyEnter}
 		v.Update(noon, in, st)
-		require.LessOrEqual(t, len(v.filter.text), longest)
+		require.LessOrEqual(t, len(v.filter.text), maxFilter)
 		require.Equal(t, 2, v.stacks.shown+v.stacks.filtered)
 		for _, i := range v.Scene().Items {
 			require.False(t, strings.ContainsAny(i.Text, "\x00\n\x1b"))
@@ -120,9 +120,9 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	old.Process.Comm, other.Process.Comm = "oldprog", "oldtoo"
 	// Not while one types, but when it rests.
 	assert.Empty(t, v.Update(noon, frame("/pro"), st))
-	assert.Equal(t, noon.Add(searchRest), v.Next())
-	assert.Empty(t, v.Update(noon.Add(searchRest/2), frame("g"), st))
-	later := noon.Add(searchRest * 2)
+	assert.Equal(t, noon.Add(searchDelay), v.Next())
+	assert.Empty(t, v.Update(noon.Add(searchDelay/2), frame("g"), st))
+	later := noon.Add(searchDelay * 2)
 	e := v.Update(later, frame(""), st)
 	require.Len(t, e, 1)
 	f := e[0].(FindFiltered)

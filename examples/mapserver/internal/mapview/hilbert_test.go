@@ -77,7 +77,7 @@ func TestHilbert(t *testing.T) {
 		x, y := aim()
 		v.Update(noon, wheel(x, y, 1), st)
 	}
-	assert.EqualValues(t, mostCurve, v.curve.zoom)
+	assert.EqualValues(t, maxCurveZoom, v.curve.zoom)
 	require.Len(t, dots(), 1)
 	x, y = aim()
 	assert.InDelta(t, d.X, x, 6)

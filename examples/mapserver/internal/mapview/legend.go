@@ -58,15 +58,15 @@ func (v *View) layoutLegend() {
 	}
 	// What does not fit is summed up in the last line. What stands at the upper edge has
 	// its room first.
-	if most := int((v.size.H - v.room.bottom - 18 - max(v.room.edge, 2)) / legendRow); len(rows) > most {
-		if most < 1 {
+	if fit := int((v.size.H - v.room.bottom - 18 - max(v.room.edge, 2)) / legendRow); len(rows) > fit {
+		if fit < 1 {
 			return
 		}
-		rest := group{label: strconv.Itoa(len(rows)-most+1) + " more"}
-		for _, g := range rows[most-1:] {
+		rest := group{label: strconv.Itoa(len(rows)-fit+1) + " more"}
+		for _, g := range rows[fit-1:] {
 			rest.count += g.count
 		}
-		rows = append(rows[:most-1], rest)
+		rows = append(rows[:fit-1], rest)
 	}
 	l.rows = rows
 	if len(rows) == 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	mostLines  = 300 // to the places with the most connections
+	maxLines   = 300 // to the places with the most connections
 	dashLength = 7.0
 	dashGap    = 5.0
 	rateValid  = 5 * time.Second // since the bytes of a connection were counted
@@ -38,7 +38,7 @@ func (v *View) drawLines() {
 		if k.nowhere || math.Hypot(k.x-hx, k.y-hy) < 12 {
 			continue
 		}
-		if n++; n > mostLines {
+		if n++; n > maxLines {
 			break
 		}
 		rate, outward := traffic(now, k.conns)

@@ -29,7 +29,7 @@ type connList struct {
 	kind, heading string
 	grouped       bool // by program
 	searches      bool // has the stored ones that the filter fits
-	wants         func(v *View, c *live.Conn) bool
+	fits          func(v *View, c *live.Conn) bool
 	sql           string // the question behind it, for the SQL panel
 	question             // for stored ones
 	found         Found  // the answer
@@ -37,7 +37,7 @@ type connList struct {
 	zone     string // of the times
 	throttle throttle
 	live     []*live.Conn // the newest first
-	from     struct {
+	of       struct {
 		st     *live.State
 		agents int
 		filter string
@@ -78,7 +78,7 @@ const (
 const markLive, markPast = "●", "○"
 
 func newList(kind, heading string, wants func(*View, *live.Conn) bool) *connList {
-	return &connList{table: ui.NewTable(listColumns, colAddress), kind: kind, heading: heading, wants: wants}
+	return &connList{table: ui.NewTable(listColumns, colAddress), kind: kind, heading: heading, fits: wants}
 }
 
 // newRuleList lists the connections of a label.
@@ -187,7 +187,7 @@ func (l *connList) answered(_ *View, a Answer) {
 	if l.found.SQL != "" {
 		l.sql = l.found.SQL
 	}
-	l.from.st = nil
+	l.of.st = nil
 }
 
 // follow takes in what the history has for the filter, as long as there is one.
@@ -196,12 +196,12 @@ func (l *connList) follow(v *View) {
 	if len(v.filter.terms) == 0 {
 		return
 	}
-	if heading := "Search " + v.filter.text; heading != l.heading && (l.heading == "" || !s.resting(v)) {
+	if heading := "Search " + v.filter.text; heading != l.heading && (l.heading == "" || !s.delayed(v)) {
 		l.heading, l.sql = heading, Filter{v.filter}.SQL()
 	}
 	if l.waiting = s.waiting; !s.waiting && l.found.Ask != s.found.Ask {
 		l.found = s.found
-		l.from.st = nil
+		l.of.st = nil
 	}
 }
 
@@ -237,8 +237,8 @@ func (l *connList) Title(v *View) string {
 func (l *connList) Size(v *View) (w, h float64) {
 	l.update(v)
 	// In a large window there is room for more columns and rows.
-	most := max(12, int(0.6*v.size.H/ui.TableRow))
-	return min(max(860, v.size.W-240), 1380), ui.TableHead + float64(min(max(l.rows.Len(), 3), most))*ui.TableRow + footHeight
+	limit := max(12, int(0.6*v.size.H/ui.TableRow))
+	return min(max(860, v.size.W-240), 1380), ui.TableHead + float64(min(max(l.rows.Len(), 3), limit))*ui.TableRow + footHeight
 }
 
 // update takes in a new state.
@@ -246,22 +246,22 @@ func (l *connList) update(v *View) {
 	if l.searches {
 		l.follow(v)
 	}
-	now := l.from
+	now := l.of
 	now.st, now.agents, now.filter, now.local = v.st, v.agents.changed, v.filter.text, v.Local
-	if now == l.from && l.rows.v != nil {
+	if now == l.of && l.rows.v != nil {
 		return
 	}
-	before := l.from
+	before := l.of
 	before.st = now.st
-	if before == now && l.from.st != nil && l.throttle.early(v) {
+	if before == now && l.of.st != nil && l.throttle.early(v) {
 		return
 	}
-	l.from = now
+	l.of = now
 	l.throttle.ran(v)
 	clear(l.live)
 	l.live, l.closing = l.live[:0], 0
 	for i := len(v.st.Conns) - 1; i >= 0; i-- {
-		if c := v.st.Conns[i]; v.shows(c) && l.wants(v, c) {
+		if c := v.st.Conns[i]; v.shows(c) && l.fits(v, c) {
 			l.live = append(l.live, c)
 			if c.State.BeingClosed() {
 				l.closing++

@@ -11,7 +11,7 @@ import (
 
 const (
 	noteWidth = 460 // at most
-	noteLeast = 200 // beside the legend; with less room it stands at the upper edge
+	minNote   = 200 // beside the legend; with less room it stands at the upper edge
 	noteRow   = 16
 )
 
@@ -79,7 +79,7 @@ func (v *View) layoutNote() {
 	}
 	c := &v.canvas
 	room := v.size.W - legendWidth - 32
-	above := room < noteLeast
+	above := room < minNote
 	if above {
 		room = v.size.W - 16
 	}

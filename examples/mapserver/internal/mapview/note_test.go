@@ -63,7 +63,7 @@ func TestNothingCoversTheLegend(t *testing.T) {
 				if size.X >= 640 {
 					assert.NotEmpty(t, v.note.lines)
 				}
-				all := append([]ui.Box{v.problems.box, v.search.chip, v.note.box, v.status.box}, v.filter.boxes...)
+				all := append([]ui.Box{v.problems.box, v.search.chip, v.note.box, v.status.box}, v.chips...)
 				for i, b := range all {
 					assert.False(t, b.Overlaps(legend), "%v", b)
 					for _, o := range all[:i] {

@@ -105,9 +105,9 @@ func staysApart(t *testing.T, names []string, colors []color.NRGBA) {
 	for eye, m := range eyes {
 		for i, c := range colors {
 			for j, d := range colors[:i] {
-				least, least76 := float64(apartLeast), float64(apartLeast76)
+				least, least76 := float64(minDistance), float64(minDistance76)
 				if i-j <= 2 {
-					least, least76 = apartNear, apartNear76
+					least, least76 = minNear, minNear76
 				}
 				assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(d, m)), least, "%s: %s %s", eye, names[j], names[i])
 				assert.GreaterOrEqual(t, cie76(lab(c, m), lab(d, m)), least76, "%s: %s %s", eye, names[j], names[i])
@@ -119,14 +119,14 @@ func staysApart(t *testing.T, names []string, colors []color.NRGBA) {
 // TestColoursStayApart for all kinds of eyes, and on both maps.
 func TestColoursStayApart(t *testing.T) {
 	var names []string
-	for i, c := range apart {
+	for i, c := range distinctColors {
 		names = append(names, fmt.Sprint(i))
 		for eye, m := range eyes {
-			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(apartLeast), "%s on dark land: %v", eye, c)
+			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(minDistance), "%s on dark land: %v", eye, c)
 		}
 		assert.GreaterOrEqual(t, ui.Contrast(c, dark.palette.Land), 2.0)
 	}
-	staysApart(t, names, apart[:])
+	staysApart(t, names, distinctColors[:])
 	// On light land pale colours have an outline to be seen by.
 	assert.GreaterOrEqual(t, ui.Contrast(light.Rim, light.palette.Land), 4.5)
 	assert.GreaterOrEqual(t, ui.Contrast(light.Rim, light.palette.Sea), 4.5)
@@ -195,10 +195,10 @@ func TestPaletteIsASetting(t *testing.T) {
 	assert.True(t, v.Apart)
 	d, ok := discAt(&v, paris)
 	require.True(t, ok)
-	assert.Equal(t, apart[0], d.Color)
+	assert.Equal(t, distinctColors[0], d.Color)
 	d, _ = discAt(&v, rio)
-	assert.Equal(t, apart[1], d.Color)
-	assert.Equal(t, apart[1], v.colorOf("Mail"), "of what is stored too")
+	assert.Equal(t, distinctColors[1], d.Color)
+	assert.Equal(t, distinctColors[1], v.colorOf("Mail"), "of what is stored too")
 	assert.Equal(t, blue.Color, st.Rules[0].Color, "the state is not changed")
 	rev := v.Scene().Rev
 	v.Update(noon, frame(""), st)
@@ -210,11 +210,11 @@ func TestPaletteIsASetting(t *testing.T) {
 	assert.Equal(t, blue.Color, d.Color)
 	v.Update(noon, frame(" v"), st)
 	d, _ = discAt(&v, paris)
-	assert.Equal(t, apart[0], d.Color)
+	assert.Equal(t, distinctColors[0], d.Color)
 	again := View{Settings: v.Settings}
 	again.Update(noon, frame(""), st)
 	d, _ = discAt(&again, paris)
-	assert.Equal(t, apart[0], d.Color)
+	assert.Equal(t, distinctColors[0], d.Color)
 }
 
 // TestLightDiscsHaveAnOutline that can be seen whatever the rule's colour.

@@ -113,8 +113,8 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 		upper = max(upper, b.Y+b.H+6)
 	}
 	// place puts a box of a size where it covers least.
-	place := func(w, h float64) (best ui.Box, least float64) {
-		least = math.Inf(1)
+	place := func(w, h float64) (best ui.Box, covered float64) {
+		covered = math.Inf(1)
 		low, right := max(v.size.H-34-h-upper, 0), max(v.size.W-16-w, 0)
 		const steps = 10
 		try := func(x, y float64) {
@@ -123,8 +123,8 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 			if b.Overlaps(v.legend.box) {
 				n += 0.5 // rather that than a place
 			}
-			if n < least {
-				best, least = b, n
+			if n < covered {
+				best, covered = b, n
 			}
 		}
 		// The corners first, where it is the least in the way.
@@ -136,7 +136,7 @@ func (v *View) makeWay(p *panel, points [][2]float64) {
 				try(float64(x), float64(y))
 			}
 		}
-		return best, least
+		return best, covered
 	}
 	b, n := place(p.Box.W, p.Box.H)
 	strip := p.Full || n > 0

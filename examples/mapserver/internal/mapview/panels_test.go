@@ -157,12 +157,12 @@ func TestTextSize(t *testing.T) {
 	for range 40 {
 		v.Update(noon, press(ui.Ctrl|'+'), st)
 	}
-	assert.EqualValues(t, mostText, v.TextSize)
+	assert.EqualValues(t, maxText, v.TextSize)
 	within(t, &v)
 	for range 40 {
 		v.Update(noon, press(ui.Ctrl|'-'), st)
 	}
-	assert.InDelta(t, leastText, v.TextSize, 1e-9)
+	assert.InDelta(t, minText, v.TextSize, 1e-9)
 	v.Update(noon, press(ui.Ctrl|'0'), st)
 	v.Update(noon, frame(""), st)
 	assert.Equal(t, before, size())
@@ -182,7 +182,7 @@ func TestRestoredSettings(t *testing.T) {
 	}
 	assert.Equal(t, []Effect{ShowHistory{On: true}}, v.Update(noon, frame("i"), hosts(3)))
 	assert.Empty(t, v.Update(noon, frame(""), hosts(3)))
-	assert.Len(t, v.Queries, mostQueries)
+	assert.Len(t, v.Queries, maxQueries)
 	assert.Zero(t, v.TextSize)
 	within(t, &v)
 }

@@ -34,16 +34,16 @@ type numbered interface {
 // An answerer takes in answers to its question.
 type answerer interface{ answered(v *View, a Answer) }
 
-// maxRest is how long a question may be put off.
-const maxRest = searchRest
+// maxDelay is how long a question may be put off.
+const maxDelay = searchDelay
 
 // pose replaces the question.
 func (q *question) pose(owner answerer, e numbered, due time.Time) {
 	*q = question{effect: e, owner: owner, due: due, waiting: true}
 }
 
-// resting reports whether a question is put off.
-func (q *question) resting(v *View) bool { return q.number == 0 && v.before(q.due, maxRest) }
+// delayed reports whether a question is put off.
+func (q *question) delayed(v *View) bool { return q.number == 0 && v.before(q.due, maxDelay) }
 
 // requests are what the caller has been asked for.
 type requests struct {
@@ -81,7 +81,7 @@ func (v *View) request() {
 	for _, q := range n.questions {
 		switch {
 		case q.effect == nil || q.number != 0:
-		case q.resting(v):
+		case q.delayed(v):
 			v.wake(q.due)
 		default:
 			r.send(v, q)

@@ -129,8 +129,8 @@ func (v *View) layoutReplay() {
 		return
 	}
 	var b ui.Box
-	for _, most := range [...]float64{420, 280, 200} {
-		w, ok := min(most, v.size.W-16), false
+	for _, width := range [...]float64{420, 280, 200} {
+		w, ok := min(width, v.size.W-16), false
 		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.room.taken...)); ok {
 			break
 		}

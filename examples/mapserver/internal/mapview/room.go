@@ -39,13 +39,13 @@ func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 			ys = append(ys, o.Y-b.H-overlayAir, o.Y+o.H+overlayAir)
 		}
 	}
-	best, least := b, math.Inf(1)
+	best, nearest := b, math.Inf(1)
 	for _, x := range xs {
 	next:
 		for _, y := range ys {
 			at := ui.At(x, y, b.W, b.H)
 			far := math.Hypot(x-b.X, y-b.Y)
-			if far >= least || at.Clamp(room) != at || b.W > room.W || b.H > room.H {
+			if far >= nearest || at.Clamp(room) != at || b.W > room.W || b.H > room.H {
 				continue
 			}
 			for _, o := range off {
@@ -53,10 +53,10 @@ func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 					continue next
 				}
 			}
-			best, least = at, far
+			best, nearest = at, far
 		}
 	}
-	if math.IsInf(least, 1) {
+	if math.IsInf(nearest, 1) {
 		return b, false
 	}
 	v.room.overlays = append(v.room.overlays, best)

@@ -10,9 +10,9 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// searchRest is how long a filter must be left alone before the history is searched: one
+// searchDelay is how long a filter must be left alone before the history is searched: one
 // may still be typing.
-const searchRest = 400 * time.Millisecond
+const searchDelay = 400 * time.Millisecond
 
 // A search is what the history has for the filter.
 type search struct {
@@ -22,10 +22,10 @@ type search struct {
 
 	shown []live.Past // those of found that are shown
 	of    struct {
-		st    *live.State
-		first *live.Past
-		local bool
-		hosts int
+		st     *live.State
+		first  *live.Past
+		local  bool
+		agents int
 	}
 
 	chip ui.Box
@@ -37,7 +37,7 @@ func (s *search) update(v *View) {
 	if !slices.Equal(s.terms, v.filter.terms) {
 		*s = search{terms: v.filter.terms}
 		if len(s.terms) > 0 {
-			s.pose(s, FindFiltered{Filter: Filter{filter{terms: s.terms}}}, v.now.Add(searchRest))
+			s.pose(s, FindFiltered{Filter: Filter{filter{terms: s.terms}}}, v.now.Add(searchDelay))
 		}
 	}
 	if !v.filter.editing {
@@ -54,7 +54,7 @@ func (s *search) answered(_ *View, a Answer) {
 func (v *View) found() []live.Past {
 	s := &v.search
 	of := s.of
-	of.st, of.local, of.hosts, of.first = v.st, v.Local, v.agents.changed, nil
+	of.st, of.local, of.agents, of.first = v.st, v.Local, v.agents.changed, nil
 	if len(s.found.Past) > 0 {
 		of.first = &s.found.Past[0]
 	}
@@ -68,7 +68,7 @@ func (v *View) found() []live.Past {
 func (v *View) searchText() string {
 	s := &v.search
 	switch n := len(v.found()); {
-	case s.effect == nil || s.resting(v):
+	case s.effect == nil || s.delayed(v):
 		return ""
 	case s.waiting:
 		return markPast + " " + v.looking()

@@ -18,7 +18,7 @@ type sounds struct {
 // sound asks for the sound if a state has new connections that want it. What was there
 // at the start does not.
 func (v *View) sound(st *live.State) {
-	h := &v.heard
+	h := &v.sounds
 	if st.Seq == 0 {
 		return
 	}

@@ -21,7 +21,7 @@ import (
 // A Query is a question that comes with the program.
 type Query struct{ Name, About, SQL string }
 
-const mostQueries = 50 // that are remembered
+const maxQueries = 50 // that are remembered
 
 // sqlPanel asks questions in SQL about the stored history.
 type sqlPanel struct {
@@ -98,8 +98,8 @@ func (p *sqlPanel) ask(v *View) {
 	p.since, p.menu, p.problem, p.wrong = v.now, noMenu, "", -1
 	v.Queries = slices.DeleteFunc(slices.Clone(v.Queries), func(s string) bool { return s == sql })
 	v.Queries = append(v.Queries, sql)
-	if n := len(v.Queries); n > mostQueries {
-		v.Queries = v.Queries[n-mostQueries:]
+	if n := len(v.Queries); n > maxQueries {
+		v.Queries = v.Queries[n-maxQueries:]
 	}
 	// As it is in the editor, for the place of a mistake.
 	p.pose(p, RunQuery{SQL: p.editor.Text()}, time.Time{})

@@ -97,14 +97,14 @@ type problems struct {
 	lines []string
 }
 
+// maxProblems is how many problems are shown over the map.
+const maxProblems = 3
+
 // layoutProblems places what is wrong, the newest at the bottom.
 func (v *View) layoutProblems() {
 	v.problems = problems{}
 	list := v.st.Problems
-	const most = 3
-	if len(list) > most {
-		list = list[len(list)-most:]
-	}
+	list = list[max(len(list)-maxProblems, 0):]
 	if len(list) == 0 {
 		return
 	}
@@ -123,9 +123,7 @@ func (v *View) layoutProblems() {
 	if v.filter.editing || len(v.filter.terms) > 0 {
 		room -= 34
 	}
-	if most := max(int(min(room, v.size.H/2-14)/16), 1); len(lines) > most {
-		lines = lines[len(lines)-most:]
-	}
+	lines = lines[max(len(lines)-max(int(min(room, v.size.H/2-14)/16), 1), 0):]
 	b := ui.At(top.X, top.Y, width, float64(len(lines))*16+14)
 	v.problems = problems{b, lines}
 	v.room.taken = append(v.room.taken, b)

@@ -42,8 +42,8 @@ func (v *View) layoutToast() {
 	}
 	c := &v.canvas
 	for _, off := range [][]ui.Box{append(v.room.taken[:len(v.room.taken):len(v.room.taken)], v.nowhereBox()), v.solid()} {
-		for _, most := range [...]float64{560, 360, 240, 160} {
-			lines := c.Wrap(typeface.Medium, 13, v.toast.text, min(most, v.size.W-48), 5)
+		for _, width := range [...]float64{560, 360, 240, 160} {
+			lines := c.Wrap(typeface.Medium, 13, v.toast.text, min(width, v.size.W-48), 5)
 			w := 0.0
 			for _, l := range lines {
 				w = max(w, c.Width(typeface.Medium, 13, l)+24)

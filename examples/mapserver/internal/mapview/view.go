@@ -22,7 +22,7 @@ type View struct {
 	moment
 	started bool // there was an Update
 	states  states
-	heard   sounds
+	sounds  sounds
 
 	layers
 	borders
@@ -76,6 +76,7 @@ type borders struct {
 	status   status
 	note     note
 	legend   legend
+	chips    []ui.Box // of the filter's terms, or of what is typed
 }
 
 var noState = &live.State{}
