@@ -496,7 +496,7 @@ func summary(st *live.State) string {
 	// Unknown programs are none, and a table of coordinates names no country.
 	delete(programs, "")
 	delete(countries, "")
-	s := fmt.Sprintf("%s, %s of %s to %s", numbers.Count(len(st.Agents), "host", "hosts"), numbers.Count(open, "live connection", "live connections"),
+	s := fmt.Sprintf("%s, %s of %s to %s", numbers.Count(len(st.Agents), "agent", "agents"), numbers.Count(open, "live connection", "live connections"),
 		numbers.Count(len(programs), "program", "programs"), numbers.Count(len(countries), "country", "countries"))
 	if unknown > 0 {
 		s += fmt.Sprintf(", %d to unknown places", unknown)

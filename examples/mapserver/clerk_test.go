@@ -126,7 +126,7 @@ func TestFilterInSQL(t *testing.T) {
 	c := serving(t, "-history", name, "-demo", "0", "-no-local", "-listen", "none") // which stays as it is
 	found := 0
 	for _, text := range []string{
-		"-zzz", "port:443", "-port:443", "port:22 -app:sshd", "port:0443", "port:x", "ip:8.8.", "ip:2001:DB8", "ip:%", "host:demo", "-host:demo",
+		"-zzz", "port:443", "-port:443", "port:22 -app:sshd", "port:0443", "port:x", "ip:8.8.", "ip:2001:DB8", "ip:%", "host:demo", "agent:demo", "-agent:demo",
 		"app:FIREFOX", "-app:firefox", "app:%_", "app:x'", `\x`, "org:cloudflare", "-org:cloudflare", "org:ÅLAND", "-org:åland", "åland",
 		"as:as64497", "as:64497", "-as:64497", "as:0", "country:de", "country:united", "country:u", "-country:us", "germany", "rule:web", "-rule:other",
 		"proto:udp", "proto:quic", "dir:in", "-dir:out", "container:x", "-container:x", "8.8.8.8:50000", "[2001:db8::1]:443", "2001:db8", ":443", "443", "e", "-e",

@@ -290,7 +290,7 @@ func (m *window) ends() {
 // Esc closes what is open before the bar ends the program.
 func TestMouseAlone(t *testing.T) {
 	m := openWindow(t, "-demo", "500")
-	m.sees("^1 host · [345][0-9][0-9] live")
+	m.sees("^1 agent · [345][0-9][0-9] live")
 	m.drags(500, 430)
 
 	var board clipboard.Clipboard
@@ -395,7 +395,7 @@ func TestHands(t *testing.T) {
 	reported := make(chan error, 1)
 	go func() { reported <- agent.Run(ctx) }()
 	defer func() { cancel(); assert.NoError(t, <-reported) }()
-	m.sees("^1 host · 4 live · 1 local hidden")
+	m.sees("^1 agent · 4 live · 1 local hidden")
 
 	pixel := func(p [2]float64) (x, y int) {
 		a, b := m.now().View.Pixel(p[0], p[1])
@@ -465,7 +465,7 @@ func TestHands(t *testing.T) {
 		m.sees(title + ".* · 1 live · [0-9]+ of the history")
 		list := m.now().texts(title)[1:]
 		return slices.DeleteFunc(list, func(s string) bool {
-			return !slices.Contains([]string{"program", "address", "port", "local port", "organisation", "host",
+			return !slices.Contains([]string{"program", "address", "port", "local port", "organisation", "agent",
 				"198.51.100.1", "prog4", "live", "nas", "Details", "Query", "Copy cell", "Copy row", "Copy all"}, s)
 		})
 	}
@@ -513,9 +513,9 @@ func TestHands(t *testing.T) {
 	m.misses("^3x$")
 	// m shows local peers.
 	m.key("m")
-	m.sees("^1 host · 5 live · ")
+	m.sees("^1 agent · 5 live · ")
 	m.key("m")
-	m.sees("^1 host · 4 live · 1 local hidden")
+	m.sees("^1 agent · 4 live · 1 local hidden")
 	// c reads the rules again.
 	file("rules", alpha+"\"Gamma\",peer,22,255,0,200,255,0,0\n")
 	m.key("c")
@@ -568,7 +568,7 @@ func TestHands(t *testing.T) {
 		m.sees("^" + typed + "$")
 		m.do("key", "--delay", "0", "s", "Return")
 		m.sees("^" + typed + "s$")
-		m.sees("^1 host · 0 live · ")
+		m.sees("^1 agent · 0 live · ")
 		m.misses("^/$")
 		m.key("Escape")
 		m.misses("^" + typed)

@@ -13,6 +13,8 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
+const agentsName = "agents"
+
 // agentsPanel lists the agents, and shows or hides their connections.
 type agentsPanel struct {
 	table    ui.Table
@@ -39,7 +41,7 @@ const (
 // agentColumns are the columns of the panel. A click on the mark or the name shows or hides
 // the connections of an agent.
 var agentColumns = []ui.Column{
-	{Title: "", Link: true}, {Title: "host", Link: true}, {Title: "address", Mono: true}, {Title: "link", Right: true},
+	{Title: "", Link: true}, {Title: "agent", Link: true}, {Title: "address", Mono: true}, {Title: "link", Right: true},
 	{Title: "since"}, {Title: "capture"}, {Title: "connections", Right: true}, {Title: "lost", Right: true},
 }
 
@@ -66,10 +68,10 @@ func (p *agentsPanel) toggle(name string) {
 	p.changed++
 }
 
-func (*agentsPanel) Name() string { return "hosts" }
+func (*agentsPanel) Name() string { return agentsName }
 
 func (p *agentsPanel) Title(v *View) string {
-	title := numbers.Count(len(v.st.Agents), "host", "hosts")
+	title := numbers.Count(len(v.st.Agents), "agent", "agents")
 	if n := len(p.hidden); n > 0 {
 		title += fmt.Sprintf(", %d hidden", n)
 	}
@@ -182,7 +184,7 @@ func (p *agentsPanel) explain(v *View, w float64) []string {
 	for _, reason := range order {
 		who := names[reason][0]
 		if n := len(names[reason]) - 1; n > 0 {
-			who += fmt.Sprintf(" and %s", numbers.Count(n, "other host", "other hosts"))
+			who += fmt.Sprintf(" and %s", numbers.Count(n, "other agent", "other agents"))
 		}
 		p.reasons = append(p.reasons, v.canvas.Wrap(typeface.Regular, 12.5, who+" sees less: "+reason, w-ui.BarWidth-8, 6)...)
 	}

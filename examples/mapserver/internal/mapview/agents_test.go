@@ -38,16 +38,16 @@ func TestAgentsPanel(t *testing.T) {
 		st := hosts(3)
 		assert.Empty(t, v.Update(noon, frame(key), st))
 		shown := texts(&v)
-		assert.Contains(t, shown, "3 hosts\nhost\naddress\nlink\nsince\ncapture\nconnections\nlost\n")
+		assert.Contains(t, shown, "3 agents\nagent\naddress\nlink\nsince\ncapture\nconnections\nlost\n")
 		assert.Contains(t, shown, "host000\nthis machine\n12:00:00 UTC\nebpf\n1\n0\n")
 		assert.Contains(t, shown, "host002\n198.51.100.2\n2\n10:00:00 UTC\nebpf\n1\n2\n")
 
-		// A click hides the connections of a host, another shows them again.
+		// A click hides the connections of an agent, another shows them again.
 		x, y := at(t, &v, "host001")
 		assert.Empty(t, v.Update(noon, click(x, y), st))
 		shown = texts(&v)
-		assert.Contains(t, shown, "3 hosts, 1 hidden\n")
-		assert.Contains(t, shown, "2 live · 1 of hidden hosts")
+		assert.Contains(t, shown, "3 agents, 1 hidden\n")
+		assert.Contains(t, shown, "2 live · 1 of hidden agents")
 		assert.Equal(t, 2, v.stacks.shown)
 		assert.Contains(t, shown, "Web\n2\n", "the legend counts what is shown")
 		v.Update(noon, mouse(x, y), st)
@@ -85,7 +85,7 @@ func TestManyAgents(t *testing.T) {
 	assert.NotContains(t, texts(&v), "host499\n")
 	v.Update(noon, press(ui.KeyEnd), st)
 	assert.Contains(t, texts(&v), "host499\n")
-	// In windows of any size all stays in the panel, and there may be no host.
+	// In windows of any size all stays in the panel, and there may be no agent.
 	for _, size := range []image.Point{{200, 100}, {3840, 2160}, {500, 700}} {
 		for _, s := range []*live.State{st, hosts(0)} {
 			v.Update(noon, Input{Size: size, Scale: 1}, s)
@@ -121,7 +121,7 @@ func TestAgentsAreATable(t *testing.T) {
 	v.Update(noon, press(ui.KeyDown), st)
 	assert.Equal(t, []Effect{Copy{"●\thost002\t198.51.100.2\t2\t10:00:00 UTC\tebpf\t1\t2"}}, v.Update(noon, press(ui.Ctrl|ui.Shift|'c'), st))
 	v.Update(noon, press(ui.KeyEnter), st)
-	assert.Contains(t, texts(&v), "3 hosts, 1 hidden\n")
+	assert.Contains(t, texts(&v), "3 agents, 1 hidden\n")
 	assert.Equal(t, 2, v.stacks.shown)
 	assert.Equal(t, []Effect{Copy{"○"}}, v.Update(noon, press(ui.Ctrl|'c'), st))
 	x, y = at(t, &v, "Show or hide")

@@ -55,7 +55,7 @@ var tools = []tool{
 			c.Line(x-5, y+d, x+5, y+d, 1, col)
 		}
 	}},
-	{"hosts", "i", 'i', isOpen("hosts"), func(c *ui.Canvas, x, y float64, col color.NRGBA) {
+	{"agents", "i", 'i', isOpen(agentsName), func(c *ui.Canvas, x, y float64, col color.NRGBA) {
 		c.Frame(ui.At(x-6, y-5.5, 12, 8.5), 1.5, 1.3, col)
 		c.Line(x-3, y+5.5, x+3, y+5.5, 1.4, col)
 	}},

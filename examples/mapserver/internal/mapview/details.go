@@ -134,7 +134,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	add("program", prog)
 	add("exe", c.Process.Exe)
 	add("container", c.Process.Container)
-	add("host", c.Agent)
+	add("agent", c.Agent)
 	add("bytes", "↓ "+numbers.Bytes(c.Rx)+"  ↑ "+numbers.Bytes(c.Tx))
 	if c.RTT > 0 {
 		add("RTT", fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))

@@ -38,7 +38,8 @@ var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
 	"ip": func(c *live.Conn, _, value string) bool {
 		return strings.HasPrefix(c.Peer.Addr().String(), value)
 	},
-	"host": func(c *live.Conn, _, value string) bool { return has(c.Agent, value) },
+	"agent": fitsAgent,
+	"host":  fitsAgent,
 	"app": func(c *live.Conn, _, value string) bool {
 		return has(c.Process.Comm, value) || has(c.Process.Exe, value)
 	},
@@ -59,6 +60,8 @@ var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
 	},
 	"dir": func(c *live.Conn, _, value string) bool { return c.Direction.String() == value },
 }
+
+func fitsAgent(c *live.Conn, _, value string) bool { return has(c.Agent, value) }
 
 // has reports whether s contains a text that is in lower case.
 func has(s, lower string) bool { return strings.Contains(strings.ToLower(s), lower) }
@@ -213,7 +216,7 @@ func (v *View) drawFilter() {
 		}
 		return
 	}
-	const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
+	const hint = "port:443 org:hetzner agent:nas app:ssh country:DE -text"
 	b := v.chips[0]
 	c.Panel(b)
 	c.Text(b.X+10, b.Y+18.5, typeface.Medium, 13, t.Accent, "/")

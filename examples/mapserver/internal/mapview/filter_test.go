@@ -20,7 +20,7 @@ func TestFilter(t *testing.T) {
 	b.Process.Exe, b.Process.Container = "/usr/bin/nginx", "c0ffee"
 	for text, want := range map[string]string{
 		"": "12", "port:443": "12", "port:40000": "12", "port:44": "", "ip:203.0.113.2": "2", "ip:203": "12",
-		"host:NAS": "1", "host:web": "2", "app:nginx": "2", "app:prog1": "1", "org:hetzner": "2", "as:64501": "2", "as:AS64501": "2", "as:64": "",
+		"agent:NAS": "1", "agent:web": "2", "host:web": "2", "app:nginx": "2", "app:prog1": "1", "org:hetzner": "2", "as:64501": "2", "as:AS64501": "2", "as:64": "",
 		"country:FR": "1", "country:fr": "1", "country:brazil": "2", "country:b": "", "city:par": "1", "rule:mail": "2", "proto:udp": "2", "dir:in": "2", "container:c0": "2",
 		"hetzner": "2", "paris": "1", "203.0.113": "12", "web": "12", "nothing": "",
 		"port:443 country:BR": "2", "-host:nas": "2", "-hetzner port:443": "1", "country:BR host:nas": "",

@@ -55,7 +55,7 @@ func init() {
 		{"g", "start or stop a replay of the history in 30 s", []ui.Key{'g'}, (*View).toggleReplay},
 		{"x", "keep what is plotted, or clear it", []ui.Key{'x'}, (*View).keepPlots},
 		{"Enter", "list all connections that are shown", []ui.Key{ui.KeyEnter}, func(v *View) { v.toggle(v.newShownList()) }},
-		{"i, k", "the hosts; shows and hides their connections", []ui.Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
+		{"i, k", "the agents; shows and hides their connections", []ui.Key{'i', 'k'}, func(v *View) { v.toggle(&v.agents) }},
 		{"/", "show what fits words such as port:443, live and past", []ui.Key{'/'}, func(v *View) { v.filter.editing = true }},
 		{"space", "pause", []ui.Key{' '}, func(v *View) { v.togglePause() }},
 		{"o", "lines from home, with direction and traffic", []ui.Key{'o'}, func(v *View) {

@@ -51,7 +51,7 @@ type connList struct {
 // listColumns are the columns of lists. A click on an address opens the report on it.
 var listColumns = []ui.Column{
 	{Title: ""}, {Title: "program"}, {Title: "address", Mono: true, Link: true}, {Title: "port", Right: true}, {Title: "local port", Right: true},
-	{Title: "opened"}, {Title: "last seen"}, {Title: "organisation"}, {Title: "host"}, {Title: "direction"}, {Title: "place"}, {Title: "rule"},
+	{Title: "opened"}, {Title: "last seen"}, {Title: "organisation"}, {Title: "agent"}, {Title: "direction"}, {Title: "place"}, {Title: "rule"},
 	{Title: "received", Right: true}, {Title: "sent", Right: true}, {Title: "RTT ms", Right: true}, {Title: "count", Right: true},
 }
 
@@ -64,7 +64,7 @@ const (
 	colOpened
 	colSeen
 	colOrg
-	colHost
+	colAgent
 	colDirection
 	colPlace
 	colRule
@@ -474,7 +474,7 @@ func (r connRows) Cell(row, col int) string {
 		return strconv.Itoa(int(c.Peer.Port()))
 	case colProgram:
 		return program(c)
-	case colHost:
+	case colAgent:
 		return c.Agent
 	case colDirection:
 		s := c.Proto.String() + " " + c.Direction.String()

@@ -24,7 +24,7 @@ type note struct {
 	limit string
 }
 
-// limitation says in plain words what hosts do not see; empty: they see all.
+// limitation says in plain words what agents do not see; empty: they see all.
 func (v *View) limitation() string {
 	agents := v.st.Agents
 	var one *live.Agent
@@ -39,7 +39,7 @@ func (v *View) limitation() string {
 	case n == 0:
 		return ""
 	case n > 1:
-		return fmt.Sprintf("%d of %d hosts do not see all connections or programs. i says why.", n, len(agents))
+		return fmt.Sprintf("%d of %d agents do not see all connections or programs. i says why.", n, len(agents))
 	}
 	var misses []string
 	switch one.Backend {

@@ -31,10 +31,10 @@ func corner(p *panel) image.Point { return image.Pt(int(p.Box.X+p.Box.W-4), int(
 func TestPanelsMoveAndResize(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
-	p := v.panels.Find("hosts")
+	p := v.panels.Find(agentsName)
 	require.NotNil(t, p)
 	before := p.Box
-	x, y := at(t, &v, "3 hosts")
+	x, y := at(t, &v, "3 agents")
 	assert.Empty(t, drag(&v, image.Pt(int(x), int(y)), image.Pt(int(x)+50, int(y)+40)), "the window does not move")
 	assert.Equal(t, ui.At(before.X+50, before.Y+40, before.W, before.H), p.Box)
 	assert.Empty(t, v.Panels, "its size is its own")
@@ -42,7 +42,7 @@ func TestPanelsMoveAndResize(t *testing.T) {
 	drag(&v, corner(p), corner(p).Add(image.Pt(-200, 60)))
 	assert.Equal(t, before.W-200, p.Box.W)
 	assert.Equal(t, before.H+60, p.Box.H)
-	assert.Equal(t, [4]float64{p.Box.X, p.Box.Y, p.Box.W, p.Box.H}, v.Panels["hosts"])
+	assert.Equal(t, [4]float64{p.Box.X, p.Box.Y, p.Box.W, p.Box.H}, v.Panels[agentsName])
 	// Not out of the window, and not to nothing.
 	drag(&v, corner(p), image.Pt(5000, 5000))
 	assert.LessOrEqual(t, p.Box.X+p.Box.W, 1000.0)
@@ -58,31 +58,31 @@ func TestPanelsMoveAndResize(t *testing.T) {
 	// It comes back where and as it was.
 	was := p.Box
 	v.Update(noon, frame("i"), v.st)
-	assert.Nil(t, v.panels.Find("hosts"))
+	assert.Nil(t, v.panels.Find(agentsName))
 	v.Update(noon, frame("i"), v.st)
-	assert.Equal(t, was, v.panels.Find("hosts").Box)
+	assert.Equal(t, was, v.panels.Find(agentsName).Box)
 }
 
 func TestSeveralPanels(t *testing.T) {
 	var v View
 	st := kept()
 	v.Update(noon, frame("ip"), st)
-	hosts, retention := v.panels.Find("hosts"), v.panels.Find("retention")
-	require.NotNil(t, hosts)
+	agents, retention := v.panels.Find(agentsName), v.panels.Find("retention")
+	require.NotNil(t, agents)
 	require.NotNil(t, retention)
 	assert.Same(t, retention, v.panels.Focus)
-	assert.NotEqual(t, hosts.Box, retention.Box)
+	assert.NotEqual(t, agents.Box, retention.Box)
 	// A press on one brings it to the front, and keys go to it.
-	x, y := hosts.Box.X+30, hosts.Box.Y+8
+	x, y := agents.Box.X+30, agents.Box.Y+8
 	require.False(t, retention.Box.Contains(x, y))
 	v.Update(noon, click(x, y), st)
-	assert.Same(t, hosts, v.panels.Focus)
-	assert.Same(t, hosts, v.panels.List[1])
+	assert.Same(t, agents, v.panels.Focus)
+	assert.Same(t, agents, v.panels.List[1])
 	assert.Empty(t, v.Update(noon, frame("1"), st), "1 is the other's")
 	// Esc closes the front one, then the other, then asks to quit.
 	v.Update(noon, frame(""), st)
 	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st))
-	assert.Nil(t, v.panels.Find("hosts"))
+	assert.Nil(t, v.panels.Find(agentsName))
 	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(ui.KeyEscape), st))
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), st))
 }
@@ -176,7 +176,7 @@ func TestTextSize(t *testing.T) {
 func TestRestoredSettings(t *testing.T) {
 	var v View
 	v.History, v.TextSize = true, -5
-	v.Panels = map[string][4]float64{"hosts": {9000, -9000, 1, 1e9}}
+	v.Panels = map[string][4]float64{agentsName: {9000, -9000, 1, 1e9}}
 	for range 100 {
 		v.Queries = append(v.Queries, "SELECT 1")
 	}
@@ -239,7 +239,7 @@ func TestClockGoesBack(t *testing.T) {
 func TestPanelStaysWhereItIsResized(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
-	p := v.panels.Find("hosts")
+	p := v.panels.Find(agentsName)
 	left, top := p.Box.X, p.Box.Y
 	for range 3 {
 		drag(&v, corner(p), image.Pt(1200, 900))

@@ -25,12 +25,12 @@ func (v *View) statusText() string {
 	if v.filter.states {
 		live -= v.stacks.closing // which are on the map too
 	}
-	parts = append(parts, numbers.Count(len(st.Agents), "host", "hosts"), fmt.Sprintf("%d live", live))
+	parts = append(parts, numbers.Count(len(st.Agents), "agent", "agents"), fmt.Sprintf("%d live", live))
 	if v.stacks.local > 0 {
 		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.local))
 	}
 	if v.stacks.ofHidden > 0 {
-		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.ofHidden))
+		parts = append(parts, fmt.Sprintf("%d of hidden agents", v.stacks.ofHidden))
 	}
 	if v.stacks.closing > 0 {
 		parts = append(parts, fmt.Sprintf("%d closing", v.stacks.closing))

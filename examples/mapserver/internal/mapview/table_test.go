@@ -216,7 +216,7 @@ func TestDetails(t *testing.T) {
 	v.Update(noon, in, st)
 	shown := texts(&v)
 	for _, want := range []string{"203.0.113.1:443 · 1 of 2", "address\n203.0.113.1", "ports\n443, local 40000", "program\nprog1, pid 7", "exe\n/usr/bin/prog1",
-		"container\nc0ffee", "host\nnas", "bytes\n↓ 3.2 MB  ↑ 88 kB", "RTT\n41 ms", "organisation\nExample Networks", "ASN\nAS64500", "place\nParis, France",
+		"container\nc0ffee", "agent\nnas", "bytes\n↓ 3.2 MB  ↑ 88 kB", "RTT\n41 ms", "organisation\nExample Networks", "ASN\nAS64500", "place\nParis, France",
 		"first seen\n2026-02-28 12:00:00", "count\n1,234 openings", "rule\nWeb", "protocol\ntcp, out", "coordinates\n48.8500, 2.3500", "opened\n2026-03-01 12:00:00 UTC\n"} {
 		assert.Contains(t, shown, want)
 	}
@@ -343,5 +343,5 @@ func TestStoredRowsAreFiltered(t *testing.T) {
 	v.Update(noon, click(990, 480), st)
 	v.Update(noon, frame("/host:other"), st)
 	require.Equal(t, 1, l.rows.Len())
-	assert.Equal(t, "other", l.rows.Cell(0, colHost))
+	assert.Equal(t, "other", l.rows.Cell(0, colAgent))
 }

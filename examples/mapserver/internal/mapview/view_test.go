@@ -372,7 +372,7 @@ func TestProblemsAndNotes(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "rules\nline 2: want a label\nline 9: long long ")
 	assert.Contains(t, texts(&v), "…\nand 4 more bad lines\n")
-	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
+	assert.Contains(t, texts(&v), "1 agent · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
 }
 
 // TestHostileStates: nothing panics and nothing leaves the picture, whatever agents
@@ -468,7 +468,7 @@ func TestHostileStates(t *testing.T) {
 	}
 }
 
-// TestManyAgentNames: a hundred thousand hosts.
+// TestManyAgentNames: a hundred thousand agents.
 func TestManyAgentNames(t *testing.T) {
 	var v View
 	st := hosts(100_000)
@@ -476,7 +476,7 @@ func TestManyAgentNames(t *testing.T) {
 	v.Update(noon, frame("i"), st)
 	v.Update(noon, press(ui.KeyEnd), st)
 	assert.Contains(t, texts(&v), "host99999\n")
-	assert.Contains(t, texts(&v), "100000 hosts")
+	assert.Contains(t, texts(&v), "100000 agents")
 }
 
 func BenchmarkUpdate(b *testing.B) {

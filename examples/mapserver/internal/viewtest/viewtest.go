@@ -248,7 +248,7 @@ var Scenes = []struct {
 	{"labels", func(s *Screen) { s.Do('t') }},
 	{"palette", func(s *Screen) { s.Do('v') }},
 	{"help", func(s *Screen) { s.Do('?') }},
-	{"hosts", func(s *Screen) { s.Do('i') }},
+	{"agents", func(s *Screen) { s.Do('i') }},
 	{"retention", func(s *Screen) { s.Do('p') }},
 	{"filter", func(s *Screen) { s.Type("/port:443 -country:fr\n") }},
 	{"search list", func(s *Screen) {
