@@ -65,7 +65,7 @@ func (c *camera) zoomAt(size ui.Box, x, y, factor float64) {
 	c.x += x/before.Zoom - x/after.Zoom - (size.W/2/before.Zoom - size.W/2/after.Zoom)
 	c.y += y/before.Zoom - y/after.Zoom - (size.H/2/before.Zoom - size.H/2/after.Zoom)
 	if c.zoom == 1 && factor < 1 {
-		*c = camera{} // all the way out is home
+		*c = camera{} // all the way out is the whole map
 		return
 	}
 	c.keep(size)

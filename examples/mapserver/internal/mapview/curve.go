@@ -28,13 +28,13 @@ var blocksText string
 var blocks = strings.Split(strings.TrimSuffix(blocksText, "\n"), "\n")
 
 const (
-	curve          = hilbert.Order(16) // an address a point
+	curve          = hilbert.Order(16) // each point is an address
 	curveSide      = 1 << 16
-	maxCurveZoom   = 512 // zoom, at which a /24 is as wide as a word
-	curveFoot      = 40  // two lines below the square
-	curveReach     = 6   // of the mouse, to a dot
-	minCell        = 13  // of a block that a right click means
-	minNamed       = 38  // of a block, but for the largest, to be named
+	maxCurveZoom   = 512 // a /24 is as wide as a word then
+	curveFoot      = 40  // height of the two lines below the square
+	curveReach     = 6   // how near to a dot the mouse means it
+	minCell        = 13  // width of a block that a right click means
+	minNamed       = 38  // width of a block that has its name, but for the largest
 	addressOpacity = 150 // opacity of an address of the history
 )
 
@@ -241,8 +241,8 @@ func (p *curvePanel) drag(m ui.Mouse) {
 	p.keep()
 }
 
-// paintGround paints the blocks and the addresses of the history, if they are others
-// than before.
+// paintGround paints the blocks and the addresses of the history, unless they are as
+// before.
 func (p *curvePanel) paintGround(v *View, side int) {
 	k := groundKey{x: p.x, y: p.y, zoom: max(p.zoom, 1), side: side, light: v.Light}
 	if v.History && len(v.st.Addrs) > 0 {
@@ -252,7 +252,7 @@ func (p *curvePanel) paintGround(v *View, side int) {
 		return
 	}
 	p.ground = k
-	// Another one, since the old one may still be drawn.
+	// A new picture, since the old one may still be drawn.
 	p.img = image.NewRGBA(image.Rect(0, 0, side, side))
 	s := float64(side) * k.zoom / curveSide
 	hues := octetColors(v.Light)
@@ -364,7 +364,7 @@ func ipv4(a netip.Addr) (uint32, bool) {
 	return binary.BigEndian.Uint32(b[:]), true
 }
 
-// findDots places the live connections, and finds that under the mouse.
+// findDots places the live connections, and finds the one under the mouse.
 func (p *curvePanel) findDots(v *View) {
 	s, hot := p.scale(p.square.W), p.hot(v)
 	mx, my := v.cursor()
@@ -401,7 +401,7 @@ func (p *curvePanel) findDots(v *View) {
 // under names what is under the mouse.
 func (p *curvePanel) under(v *View) [2]string {
 	s := p.scale(p.square.W)
-	// As many bits as a pixel tells apart.
+	// A pixel may be several addresses: their common prefix is named.
 	bits := 32
 	for side := 1.0; side*s < 1 && bits > 8; side *= 2 {
 		bits -= 2

@@ -17,7 +17,7 @@ import (
 type detailsPanel struct {
 	conns []*live.Conn
 	at    int
-	st    *live.State // that conns were looked for in
+	st    *live.State // the connections were updated from
 	open  bool        // the one that is shown is in st
 	question
 	first First // of the one that is shown
@@ -50,8 +50,8 @@ func (p *detailsPanel) turn(v *View, by int) {
 	p.pose(p, FindFirst{Peer: c.Peer.Addr(), Program: c.Process.Comm}, due)
 }
 
-// turnDelay is how long a connection must be shown before the history is asked: one may
-// turn fast.
+// turnDelay is how long a connection must have been shown before the history is asked about
+// it, since a user may turn pages fast.
 const turnDelay = 150 * time.Millisecond
 
 // First tells since when, and how often, a program's connections to an address were
@@ -66,8 +66,6 @@ type First struct {
 func (a First) take(v *View) { v.answer(a.Ask, a, true) }
 
 func (p *detailsPanel) answered(_ *View, a Answer) { p.first = a.(First) }
-
-func (p *detailsPanel) needs(_ *View, n *needs) { n.questions = append(n.questions, &p.question) }
 
 const detailsName = "details"
 

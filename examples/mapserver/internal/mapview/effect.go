@@ -10,12 +10,12 @@ import (
 // An Effect is what a View asks its caller to do. One with a number, Ask, is answered with
 // the same number.
 type Effect interface {
-	// Do has a handler do it. Quit and MoveWindow are the window's: it does nothing with
-	// them.
+	// Do calls the handler's method for the effect. Quit and MoveWindow have none: the
+	// window does them itself.
 	Do(h Handler)
 }
 
-// A Handler does what a View asks for, but for what the window does itself. No method waits.
+// A Handler does what a View asks for. Its methods return at once.
 type Handler interface {
 	Beep()
 	Copy(Copy)

@@ -27,7 +27,7 @@ type term struct {
 	not        bool
 }
 
-// longest is how long a filter may be, in bytes.
+// maxFilter is how long a filter may be, in bytes.
 const maxFilter = 200
 
 // The keys of terms, each with what it is about.
@@ -74,7 +74,7 @@ func parseFilter(text string) (terms []term) {
 		if key, value, ok := strings.Cut(word, ":"); ok && filterKeys[key] != nil {
 			t.key, t.value = key, value
 		}
-		// What is not typed to its end filters nothing yet.
+		// A word without a value is still being typed.
 		if t.value != "" {
 			terms = append(terms, t)
 		}

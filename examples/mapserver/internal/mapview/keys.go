@@ -19,7 +19,8 @@ type Binding struct {
 // those of the map.
 var Bindings []Binding
 
-// Not where it is declared, since the help that a key shows lists the keys.
+// In init, since the help that a key opens lists the keys: an initializer would depend on
+// itself.
 func init() {
 	Bindings = []Binding{
 		{"h", "places of the stored history", []ui.Key{'h'}, func(v *View) {
@@ -118,9 +119,9 @@ func (v *View) key(k ui.Key) {
 		return
 	}
 	if held {
-		return // or what it switches would flicker
+		return // what it switches would flicker
 	}
-	// The place counts before the character: on a Hebrew keyboard the key q types a slash.
+	// The place of the key counts first: on a Hebrew keyboard the key q types a slash.
 	for _, k := range [...]ui.Key{at, k} {
 		for _, b := range Bindings {
 			if k != 0 && slices.Contains(b.keys, k) {
@@ -131,8 +132,8 @@ func (v *View) key(k ui.Key) {
 	}
 }
 
-// refuse answers a question with no, or else stops a replay. It reports whether there
-// was one.
+// refuse answers the question about deleting with no, or else stops a replay. It reports
+// whether there was one of them.
 func (v *View) refuse() bool {
 	switch {
 	case v.before(v.resetUntil, toastTime):

@@ -118,8 +118,8 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 	return text, v.theme.Text
 }
 
-// written reports whether a rule's label stands beside its places: as was said last by the
-// mouse or by all rules at once, else as the rules file has it.
+// written reports whether a rule's label stands beside its places: as the user has switched
+// it last, alone or with all others, else as the rules file has it.
 func (v *View) written(label string) bool {
 	if on, said := v.Labelled[label]; said {
 		return on
@@ -127,7 +127,7 @@ func (v *View) written(label string) bool {
 	return v.RuleLabels || slices.ContainsFunc(v.st.Rules, func(r rules.Rule) bool { return r.Label == label && r.ShowText })
 }
 
-// writeAll has the labels of all rules written, or none.
+// writeAll switches the labels of all rules.
 func (v *View) writeAll(on bool) {
 	v.RuleLabels, v.Labelled = on, nil
 	if !on {
@@ -139,8 +139,7 @@ func (v *View) writeAll(on bool) {
 	}
 }
 
-// write has labels written or not. What was said of labels that no rule has any more is
-// forgotten.
+// write switches labels. It forgets those that no rule has any more.
 func (v *View) write(on bool, labels ...string) {
 	said := make(map[string]bool)
 	for _, r := range v.st.Rules {

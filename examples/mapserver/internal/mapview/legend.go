@@ -13,7 +13,7 @@ const (
 	labelWidth  = 88
 )
 
-// legend is what the legend remembers.
+// A legend counts connections by label, at the lower left.
 type legend struct {
 	extents map[string][2]int // fewest and most connections seen of a label
 	box     ui.Box
@@ -56,8 +56,8 @@ func (v *View) layoutLegend() {
 			rows = append(rows, g)
 		}
 	}
-	// What does not fit is summed up in the last line. What stands at the upper edge has
-	// its room first.
+	// The last line sums up what does not fit. The problems and the filter at the upper
+	// edge have their room first.
 	if fit := int((v.size.H - v.room.bottom - 18 - max(v.room.edge, 2)) / legendRow); len(rows) > fit {
 		if fit < 1 {
 			return

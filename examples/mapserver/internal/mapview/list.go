@@ -28,7 +28,7 @@ type connList struct {
 	buttons       ui.Buttons
 	kind, heading string
 	grouped       bool // by program
-	searches      bool // has the stored ones that the filter fits
+	searches      bool // its stored connections are those of the search
 	fits          func(v *View, c *live.Conn) bool
 	sql           string // the question behind it, for the SQL panel
 	question             // for stored ones
@@ -127,7 +127,7 @@ func (v *View) openPlace(k *stack) {
 		v.open(l)
 		return
 	}
-	// A stack also holds places beside its own, and at the edge those beyond.
+	// A stack also holds places near its own, and at the edge of the picture those beyond.
 	at := k.conns[0].Place
 	cx, cy := worldmap.Point(at.Lat, at.Lon)
 	reach := 0.5 / v.world.Zoom
@@ -147,7 +147,7 @@ func distance(p geoip.Place, x, y float64) float64 {
 	return math.Hypot(min(dx, worldmap.FrameWidth-dx), py-y)
 }
 
-// around wants the connections around a point of the original's map.
+// around selects the connections around a point of the original's map.
 func around(x, y, reach float64) func(*View, *live.Conn) bool {
 	return func(_ *View, c *live.Conn) bool {
 		return c.Place.Precision != geoip.Unknown && distance(c.Place, x, y) <= reach
@@ -180,8 +180,6 @@ type Found struct {
 
 func (a Found) take(v *View) { v.answer(a.Ask, a, true) }
 
-func (l *connList) needs(_ *View, n *needs) { n.questions = append(n.questions, &l.question) }
-
 func (l *connList) answered(_ *View, a Answer) {
 	l.found = a.(Found)
 	if l.found.SQL != "" {
@@ -190,7 +188,7 @@ func (l *connList) answered(_ *View, a Answer) {
 	l.of.st = nil
 }
 
-// follow takes in what the history has for the filter, as long as there is one.
+// follow takes the answer of the search for the filter, as long as there is a filter.
 func (l *connList) follow(v *View) {
 	s := &v.search
 	if len(v.filter.terms) == 0 {
@@ -205,7 +203,7 @@ func (l *connList) follow(v *View) {
 	}
 }
 
-// looking says that there is no answer of the history yet.
+// looking is what stands in place of an answer that has not come yet.
 func (v *View) looking() string {
 	if v.st.Opening {
 		return "waiting until the history is taken over"
@@ -273,7 +271,7 @@ func (l *connList) update(v *View) {
 		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
 		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })
 	}
-	// What is being closed comes after what lives.
+	// Connections that are being closed come last.
 	if l.closing > 0 {
 		last := func(c *live.Conn) int {
 			if c.State.BeingClosed() {
@@ -287,8 +285,8 @@ func (l *connList) update(v *View) {
 	l.table.Changed = true
 }
 
-// onlyPast returns the stored connections that are shown and no longer open: what is
-// open has been recorded too.
+// onlyPast returns the stored connections that are shown and not open any more. Open ones
+// are in the history too.
 func (v *View) onlyPast(past []live.Past) []live.Past {
 	shown := make([]live.Past, 0, len(past))
 	if len(past) == 0 {

@@ -8,7 +8,7 @@ import (
 
 const dragSlack = 3 // a press that moves no farther than this is a click
 
-// mouse takes in what the mouse did to what was laid out last, as the user has seen it.
+// mouse handles the mouse, by the layout that the user has seen.
 func (v *View) mouse() {
 	m := ui.Mouse{Press: v.in.Press, Right: v.in.Right, Held: v.in.Held, Middle: v.in.MiddleHeld, Shift: v.in.Shift, Wheel: v.in.Wheel}
 	m.X, m.Y = v.cursor()
@@ -21,7 +21,7 @@ func (v *View) mouse() {
 	v.move(m, taken)
 }
 
-// mouseOnMap takes in what the mouse did where no panel is.
+// mouseOnMap handles the mouse where no panel is.
 func (v *View) mouseOnMap(m ui.Mouse) {
 	if m.Press {
 		v.pressTool(m)
@@ -41,7 +41,7 @@ func (v *View) mouseOnMap(m ui.Mouse) {
 	}
 }
 
-// A windowDrag is a press on the map, that may move the window.
+// A windowDrag is a press on the map, which moves the window once the mouse moves.
 type windowDrag struct {
 	pressed, moves bool
 	from           image.Point
@@ -72,8 +72,8 @@ func (v *View) dragWindow(m ui.Mouse, taken bool) {
 	}
 }
 
-// onSomething reports whether there is more than map at a point, in the scene
-// that the user saw when pressing.
+// onSomething reports whether something stands at a point of the map, in the scene that
+// the user saw when pressing.
 func (v *View) onSomething(x, y float64) bool {
 	return v.onPanel(x, y) || v.stacks.over(x, y) != nil
 }

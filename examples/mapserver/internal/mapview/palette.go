@@ -17,7 +17,7 @@ var distinctColors = [...]color.NRGBA{
 	{0xff, 0xff, 0x33, 0xff}, {0xff, 0x33, 0x88, 0xff}, {0xbb, 0x99, 0xff, 0xff},
 }
 
-// The least distances of two of them, by CIEDE2000 and in CIE L*a*b*, whoever sees them.
+// The minimum distances of two of them, by CIEDE2000 and in CIE L*a*b*, whoever sees them.
 const (
 	minDistance, minDistance76 = 15, 20
 	minNear, minNear76         = 19, 30 // with at most one between them in the legend

@@ -58,7 +58,7 @@ func (v *View) toggle(b body) {
 	v.open(b)
 }
 
-// mousePanels takes in what the mouse does to panels, and reports whether one has it.
+// mousePanels hands the mouse to the panel under it, and reports whether there is one.
 func (v *View) mousePanels(m ui.Mouse) bool {
 	v.panels.Point(v, m, v.in.Inside)
 	has := v.panels.Over != nil
@@ -77,8 +77,8 @@ func (v *View) mousePanels(m ui.Mouse) bool {
 	return has
 }
 
-// layoutPanels gives panels their place. One that made way for plotted places comes back when
-// they are gone.
+// layoutPanels places the panels. One that made way for plotted places goes back when they
+// are gone.
 func (v *View) layoutPanels() {
 	if len(v.plots.list) == 0 {
 		for _, p := range v.panels.List {
@@ -93,8 +93,8 @@ func (v *View) layoutPanels() {
 
 const stripWidth, stripHeight = 310, ui.TitleHeight + 26 + ui.PanelAir
 
-// makeWay moves a panel off points of the map, or makes it a strip if it covers some
-// wherever it is.
+// makeWay moves a panel to where it covers none of some points of the map. If there is no
+// such place, the panel becomes a strip.
 func (v *View) makeWay(p *panel, points [][2]float64) {
 	covers := func(b ui.Box) (n float64) {
 		for _, q := range points {

@@ -2,9 +2,9 @@ package mapview
 
 import "github.com/connmapgo/connmap/examples/mapserver/internal/live"
 
-// states are what the state that is shown was made of.
+// states are those that the state that is shown is made from.
 type states struct {
-	base      *live.State // in the colours of the rules
+	base      *live.State // with the colours of the rules
 	recolored recolored
 	paused    pause
 }
@@ -27,7 +27,7 @@ func (v *View) togglePause() {
 	}
 }
 
-// of returns what is shown of a state: while connections are held, all else goes on.
+// of returns a state with the connections that are held. All else is that of now.
 func (p *pause) of(st *live.State) *live.State {
 	if p.at == nil {
 		return st

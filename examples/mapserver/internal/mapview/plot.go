@@ -58,7 +58,7 @@ func (v *View) plot(r resultRows) {
 	v.say(numbers.Count(len(v.plots.list), "place", "places") + " plotted for 15 s; Keep or x keeps them")
 }
 
-// keepPlots has the triangles stay, or clears those that stay.
+// keepPlots lets the triangles stay, or clears those that stay already.
 func (v *View) keepPlots() {
 	switch {
 	case len(v.plots.list) == 0:

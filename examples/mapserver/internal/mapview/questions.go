@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// needs is what the map and the open panels want of the caller in a frame. What they do not
-// name any more is ended.
+// needs is what the map and the open panels want of the caller. They name it anew in every
+// frame: what is not named any more is cancelled.
 type needs struct {
 	marks, addrs, kept bool // of the history, in the State
 	questions          []*question
@@ -16,13 +16,13 @@ type needs struct {
 // An asker is a body that needs something.
 type asker interface{ needs(v *View, n *needs) }
 
-// A question is one that takes the caller time to answer. The zero question asks nothing.
+// A question is asked of the caller, and answered later. The zero question asks nothing.
 type question struct {
 	effect  numbered // what is asked; nil: nothing
 	owner   answerer
 	due     time.Time // when it is asked; zero: at once
-	number  int       // that its answers have; zero: it has not been asked yet
-	waiting bool      // for the answer, or the last of several
+	number  int       // its answers have the same; zero: it has not been asked yet
+	waiting bool      // the last answer has not come yet
 }
 
 // A numbered effect is a question.
@@ -37,7 +37,10 @@ type answerer interface{ answered(v *View, a Answer) }
 // maxDelay is how long a question may be put off.
 const maxDelay = searchDelay
 
-// pose replaces the question.
+// needs names the question, for the body that it is embedded in.
+func (q *question) needs(_ *View, n *needs) { n.questions = append(n.questions, q) }
+
+// pose replaces the question by another.
 func (q *question) pose(owner answerer, e numbered, due time.Time) {
 	*q = question{effect: e, owner: owner, due: due, waiting: true}
 }
@@ -45,22 +48,24 @@ func (q *question) pose(owner answerer, e numbered, due time.Time) {
 // delayed reports whether a question is put off.
 func (q *question) delayed(v *View) bool { return q.number == 0 && v.before(q.due, maxDelay) }
 
-// requests are what the caller has been asked for.
+// requests is what the caller has been asked for.
 type requests struct {
-	last               int // number of a question
+	last               int // number of the last question
 	marks, addrs, kept bool
-	open               map[int]*question // that have no answer yet, by number
+	open               map[int]*question // without their last answer, by number
 	needs              needs
 }
 
-// request asks the caller for what is needed and has not been asked for, and ends what is
-// not needed any more.
+// request asks the caller for what is needed and has not been asked for yet, and cancels what
+// is not needed any more.
 func (v *View) request() {
 	r := &v.requests
 	n := &r.needs
-	*n = needs{marks: v.History, questions: append(n.questions[:0], &v.search.question, &v.replay.question)}
+	*n = needs{marks: v.History, questions: n.questions[:0]}
+	v.search.needs(v, n)
+	v.replay.needs(v, n)
 	if v.console != nil {
-		v.console.needs(v, n) // also while it is closed
+		v.console.needs(v, n) // its question runs on while the panel is closed
 	}
 	for _, p := range v.panels.List {
 		if b, ok := p.Body.(asker); ok {
@@ -109,8 +114,8 @@ func (r *requests) send(v *View, q *question) {
 	v.ask(q.effect.numbered(q.number))
 }
 
-// answer hands an answer to whoever has asked, if it still wants it. last says that there
-// will be no more.
+// answer hands an answer to the owner of its question, if that is still needed. last says
+// that no more will come.
 func (v *View) answer(number int, a Answer, last bool) {
 	q := v.requests.open[number]
 	if q == nil || q.number != number {

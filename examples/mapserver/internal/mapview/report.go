@@ -37,8 +37,6 @@ type Report struct {
 
 func (a Report) take(v *View) { v.answer(a.Ask, a, true) }
 
-func (r *reportPanel) needs(_ *View, n *needs) { n.questions = append(n.questions, &r.question) }
-
 func (r *reportPanel) answered(_ *View, a Answer) {
 	r.lines = strings.Split(strings.TrimRight(strings.ReplaceAll(a.(Report).Text, "\t", "    "), "\n"), "\n")
 }

@@ -32,7 +32,7 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 // retentionPanel shows and changes how much history is kept. What is chosen holds when
 // it is confirmed: by it much may be deleted.
 type retentionPanel struct {
-	chosen  *live.Retention // nil: as it is
+	chosen  *live.Retention // what the user has chosen; nil: nothing new
 	lines   [][3]string
 	box     ui.Box
 	buttons ui.Buttons
@@ -48,7 +48,7 @@ func (p *retentionPanel) Size(v *View) (w, h float64) {
 	return 500, float64(len(p.texts(v)))*retentionRow + footHeight
 }
 
-// retention is what is chosen, or how it is.
+// retention is what is chosen, or else what is in force.
 func (p *retentionPanel) retention(v *View) live.Retention {
 	if p.chosen != nil {
 		return *p.chosen
@@ -190,7 +190,7 @@ func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 
 // confirmReset asks before it deletes the history: r must be pressed again.
 func (v *View) confirmReset() {
-	// Not in the same moment: the question must have been seen.
+	// A key that repeats does not count: the question must have been seen.
 	if v.before(v.resetUntil, toastTime-50*time.Millisecond) {
 		v.resetUntil = time.Time{}
 		v.legend.extents = nil

@@ -6,12 +6,12 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
-// A room is where there is more than map.
+// A room says which parts of the window are taken, so that nothing covers them.
 type room struct {
-	taken    []ui.Box // by what does not move
-	overlays []ui.Box // by what stands over the map for a moment
-	bottom   float64  // free at the lower edge, left
-	edge     float64  // down to which things at the upper edge reach, left
+	taken    []ui.Box // by panels and by what stands at the edges
+	overlays []ui.Box // by tips, cards and messages
+	bottom   float64  // height of what stands at the lower edge, at its left end
+	edge     float64  // where what stands at the upper edge ends, at its left end
 }
 
 // solid is what nothing over the map may cover: the bar, the legend and open panels.
@@ -23,15 +23,15 @@ func (v *View) solid() []ui.Box {
 	return list
 }
 
-// overlayAir is the least room between what stands over the map.
+// overlayAir is the minimum distance between overlays.
 const overlayAir = 4
 
-// overlay moves a box over the map as little as may be, so that it is in the window and
-// off some others. It is false, and the box as it was, if there is no room.
+// overlay moves a box by the shortest way to where it is in the window and covers none of
+// some others. It returns false, and the box as it was, if there is no such place.
 func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 	room := v.size.Grow(-overlayAir)
 	off = append(off[:len(off):len(off)], v.room.overlays...)
-	// What is nearest touches an edge of something, or is where it wants to be.
+	// The nearest such place is where the box is, or beside an edge of another.
 	xs, ys := []float64{b.Clamp(room).X}, []float64{b.Clamp(room).Y}
 	for _, o := range off {
 		if o.W > 0 {
@@ -63,8 +63,8 @@ func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 	return best, true
 }
 
-// tip moves a box over the map that is about the place under the mouse. Where panels leave
-// no room they hide it rather than that it hides the legend.
+// tip places a box that is about what is under the mouse. Without room beside the panels it
+// lies under them, but never over the legend or the bar.
 func (v *View) tip(b ui.Box, off ...ui.Box) ui.Box {
 	off = off[:len(off):len(off)]
 	at, ok := v.overlay(b, append(append(off, v.nowhereBox()), v.solid()...))

@@ -10,8 +10,8 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// searchDelay is how long a filter must be left alone before the history is searched: one
-// may still be typing.
+// searchDelay is how long nobody must have typed in the filter before the history is
+// searched.
 const searchDelay = 400 * time.Millisecond
 
 // A search is what the history has for the filter.
@@ -32,7 +32,7 @@ type search struct {
 	text string // in it
 }
 
-// update asks the history for what the filter fits, once that rests.
+// update asks the history for what the filter fits, once nobody types in it any more.
 func (s *search) update(v *View) {
 	if !slices.Equal(s.terms, v.filter.terms) {
 		*s = search{terms: v.filter.terms}
@@ -99,8 +99,8 @@ func (v *View) pastText(n int, what string, since time.Time, full bool) string {
 	return s
 }
 
-// drawFound marks the places of the past that the filter fits: with rings, for discs are
-// live.
+// drawFound draws rings at the places of stored connections that the filter fits. Discs are
+// live ones.
 func (v *View) drawFound() {
 	type spot [2]int
 	taken := map[spot]bool{}

@@ -115,8 +115,6 @@ type Answered struct {
 
 func (a Answered) take(v *View) { v.answer(a.Ask, a, true) }
 
-func (p *sqlPanel) needs(_ *View, n *needs) { n.questions = append(n.questions, &p.question) }
-
 func (p *sqlPanel) answered(v *View, answer Answer) {
 	a := answer.(Answered)
 	if a.Problem != "" {

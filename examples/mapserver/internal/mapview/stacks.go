@@ -27,7 +27,7 @@ const (
 // their discs would lie on one another.
 type stack struct {
 	x, y    float64 // density-independent pixels
-	nowhere bool    // no table knows where these peers are
+	nowhere bool    // it holds the peers whose place is unknown
 	conns   []*live.Conn
 	shares  []share // by rule, in the order of the rules
 }
@@ -69,12 +69,12 @@ type stacks struct {
 
 // counts are numbers of connections.
 type counts struct {
-	shown     int
-	local     int // peers, not shown
-	ofHidden  int // agents
-	filtered  int // that the filter leaves out
-	closing   int // are being closed, which lists show
-	elsewhere int // shown, of peers without a place
+	shown     int // on the map
+	local     int // not shown, since their peer is local
+	ofHidden  int // not shown, since their agent is hidden
+	filtered  int // not shown, since the filter leaves them out
+	closing   int // being closed: shown in lists alone
+	elsewhere int // shown, but their place is unknown
 }
 
 // update groups the connections of the state anew, if anything has changed.
@@ -103,8 +103,8 @@ func (s *stacks) update(v *View) {
 	slices.SortStableFunc(s.list, largestFirst)
 }
 
-// stale reports whether what the stacks depend on has changed. A new state alone is taken in
-// at the pace of the throttle.
+// stale reports whether anything that the stacks depend on has changed. The throttle limits
+// how often a new state alone counts.
 func (s *stacks) stale(v *View) bool {
 	of := s.of
 	of.st, of.size, of.local, of.scale = v.st, v.size, v.Local, v.in.Scale
@@ -172,8 +172,7 @@ func (v *View) spot(c *live.Conn) (x, y float64, nowhere, ok bool) {
 	if v.camera.zoomed {
 		return x, y, false, v.size.Grow(12).Contains(x, y)
 	}
-	// Out of the picture is not out of the program: at the edge the disc says that there
-	// is something beyond.
+	// A place beyond the picture is shown at its edge, or it would not be seen at all.
 	return min(max(x, 4), v.size.W-4), min(max(y, 4), v.size.H-4), false, true
 }
 
@@ -231,7 +230,8 @@ func (v *View) shows(c *live.Conn) bool {
 	return !v.agents.hidden[c.Agent] && v.fits(c) && (c.Scope == live.Internet || v.Local)
 }
 
-// showsPast is shows for a connection of the history, by the rule that it had.
+// showsPast reports whether a connection of the history is shown, by the rule that it was
+// recorded with.
 func (v *View) showsPast(p *live.Past) bool {
 	return !v.agents.hidden[p.Agent] && v.filter.fits(&p.Conn, p.Label) && (p.Scope == live.Internet || v.Local)
 }
@@ -408,13 +408,13 @@ func (v *View) drawCount(k *stack, col color.NRGBA) {
 	c.Text(k.x-c.Width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
 }
 
-// nowhere returns the spot for peers that no table knows: in the South
-// Pacific of the usual window, always beside the legend.
+// nowhere returns where peers of unknown place are shown: in the South Pacific of the usual
+// window, always beside the legend.
 func (v *View) nowhere() (x, y float64) {
 	return min(legendWidth+8+60, v.size.W-20), v.size.H - 56
 }
 
-// nowhereBox is the room of that spot and its label; empty: there are no such peers.
+// nowhereBox is the box of those peers and their label; empty: there are none.
 func (v *View) nowhereBox() ui.Box {
 	if v.stacks.elsewhere == 0 {
 		return ui.Box{}

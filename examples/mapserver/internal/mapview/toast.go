@@ -33,8 +33,8 @@ func (v *View) sayOnOff(what string, on bool) {
 	}
 }
 
-// layoutToast places the short message where it covers nothing that matters. With no room
-// for it, it stands for a while in place of the front panel's title.
+// layoutToast places the message where it covers as little as possible. Without room it
+// stands in place of the front panel's title.
 func (v *View) layoutToast() {
 	v.toast.box, v.toast.lines = ui.Box{}, nil
 	if v.toast.text == "" {
