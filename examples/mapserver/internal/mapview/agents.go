@@ -17,12 +17,10 @@ const agentsName = "agents"
 
 // agentsPanel lists the agents, and shows or hides their connections.
 type agentsPanel struct {
-	table    ui.Table
-	rows     agentRows
-	buttons  ui.Buttons
-	throttle throttle
-	hidden   map[string]bool // by name
-	changed  int             // grows with hidden
+	tablePanel
+	rows    agentRows
+	hidden  map[string]bool // by name
+	changed int             // grows with hidden
 
 	text    ui.Lines // why agents see less
 	reasons []string // in lines
@@ -104,26 +102,19 @@ func (p *agentsPanel) Layout(v *View, b ui.Box) {
 }
 
 func (p *agentsPanel) Mouse(v *View, m ui.Mouse) {
-	if row, col := p.table.Mouse(m, p.rows); row >= 0 && col <= agentName {
-		p.toggle(p.rows.agent(row).Name)
-	}
-	if p.table.Moves(m) {
-		p.throttle.postpone(v)
-	}
 	p.text.Mouse(m)
-	switch label := p.buttons.Mouse(m); label {
-	case "":
-	case "Show or hide":
+	row, col, label := p.mouse(v, m, p.rows)
+	switch {
+	case row >= 0 && col <= agentName:
+		p.toggle(p.rows.agent(row).Name)
+	case label == "Show or hide":
 		p.toggleSelected(v)
-	default:
-		v.copyOf(&p.table, p.rows, copyButtons[label])
 	}
 }
 
 func (p *agentsPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
-	p.table.Draw(c, p.rows)
+	p.draw(c, p.rows)
 	p.text.Draw(c, func(string) color.NRGBA { return v.theme.Dim })
-	p.buttons.Draw(c)
 	const hint = "A click on a name, or Enter, shows or hides its connections."
 	right := b.X + b.W
 	c.TextRight(right-2, foot(b).Y+17, typeface.Regular, 12, v.theme.Dim, c.Elide(typeface.Regular, 12, hint, right-p.buttons.End()-4))

@@ -140,9 +140,7 @@ func (v *View) drawBar() {
 		case !bright:
 			col = ui.Fade(t.Dim, 0.55)
 		}
-		if c.Hot(at) {
-			c.Rect(at, 4, t.Edge)
-		}
+		c.Highlight(at)
 		x, y := math.Round(at.X+at.W/2), at.Y+at.H/2
 		k.icon(c, x, y, col)
 	}

@@ -207,9 +207,7 @@ func (p *detailsPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 	t := v.theme
 	for i, f := range p.lines[:p.shown] {
 		row := p.row(i)
-		if c.Hot(row) {
-			c.Rect(row, 4, t.Edge)
-		}
+		c.Highlight(row)
 		font := typeface.Regular
 		if f[0] == "address" || f[0] == "ports" || f[0] == "local" || f[0] == "coordinates" {
 			font = typeface.Mono

@@ -122,9 +122,7 @@ func (v *View) drawLegend() {
 			text = t.Dim
 		}
 		if g.color.A > 0 {
-			if c.Hot(row) {
-				c.Rect(row, 4, t.Edge)
-			}
+			c.Highlight(row)
 			c.Rect(square, 2.5, ui.Opaque(g.color))
 			if v.Light {
 				c.Frame(square, 2.5, 0.8, t.Rim)

@@ -24,8 +24,7 @@ const nearbyReach = 15
 
 // A connList is a panel with live connections and, if it was asked for, stored ones.
 type connList struct {
-	table         ui.Table
-	buttons       ui.Buttons
+	tablePanel
 	kind, heading string
 	grouped       bool // by program
 	searches      bool // its stored connections are those of the search
@@ -34,10 +33,9 @@ type connList struct {
 	question             // for stored ones
 	found         Found  // the answer
 
-	zone     string // of the times
-	throttle throttle
-	live     []*live.Conn // the newest first
-	of       struct {
+	zone string       // of the times
+	live []*live.Conn // the newest first
+	of   struct {
 		st     *live.State
 		agents int
 		filter string
@@ -78,7 +76,7 @@ const (
 const markLive, markPast = "●", "○"
 
 func newList(kind, heading string, wants func(*View, *live.Conn) bool) *connList {
-	return &connList{table: ui.NewTable(listColumns, colAddress), kind: kind, heading: heading, fits: wants}
+	return &connList{tablePanel: tablePanel{table: ui.NewTable(listColumns, colAddress)}, kind: kind, heading: heading, fits: wants}
 }
 
 // newRuleList lists the connections of a label.
@@ -328,33 +326,24 @@ func (l *connList) Layout(v *View, b ui.Box) {
 }
 
 func (l *connList) Mouse(v *View, m ui.Mouse) {
-	if row, col := l.table.Mouse(m, l.rows); row >= 0 && col == colAddress {
+	row, col, label := l.mouse(v, m, l.rows)
+	switch {
+	case row >= 0 && col == colAddress:
 		v.openReport(l.rows.conn(row))
-	}
-	if l.table.Moves(m) {
-		l.throttle.postpone(v)
-	}
-	switch label := l.buttons.Mouse(m); label {
-	case "":
-	case "Details":
+	case label == "Details":
 		l.details(v)
-	case "Query":
-		if l.sql == "" {
-			v.say("the history has not answered yet")
-			break
-		}
+	case label == "Query" && l.sql == "":
+		v.say("the history has not answered yet")
+	case label == "Query":
 		v.openSQL(l.sql)
-	default:
-		v.copyOf(&l.table, l.rows, copyButtons[label])
 	}
 }
 
 func (l *connList) Draw(v *View, c *ui.Canvas, b ui.Box) {
-	l.table.Draw(c, l.rows)
+	l.draw(c, l.rows)
 	if l.rows.Len() == 0 && !l.waiting {
 		c.Text(b.X+10, b.Y+ui.TableHead+20, typeface.Regular, 12.5, v.theme.Dim, c.Elide(typeface.Regular, 12.5, "no connections", b.W-20))
 	}
-	l.buttons.Draw(c)
 }
 
 // nameTimes says in which zone the times are.

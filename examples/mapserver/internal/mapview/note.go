@@ -138,9 +138,7 @@ func (v *View) drawNote() {
 	if x := n.cross(); x.W > 0 {
 		col = t.Text
 		c.Frame(n.box, 5, 1, t.Edge)
-		if c.Hot(x) {
-			c.Rect(x, 4, t.Edge)
-		}
+		c.Highlight(x)
 		c.Cross(x.X+10, x.Y+9, 3.5, 1.3, t.Dim)
 	}
 	for i, l := range n.lines {

@@ -19,6 +19,63 @@ const footHeight = 38
 // foot is where the buttons are.
 func foot(b ui.Box) ui.Box { return ui.At(b.X, b.Y+b.H-24, b.W, 26) }
 
+// A textPanel shows lines, and copies a text.
+type textPanel struct {
+	text    ui.Lines
+	buttons ui.Buttons
+	whole   string // what is copied
+}
+
+func (p *textPanel) layout(v *View, b ui.Box, lines []string, whole string) {
+	p.whole = whole
+	p.text.Layout(ui.At(b.X, b.Y, b.W, b.H-footHeight), lines)
+	p.buttons.Layout(&v.canvas, foot(b), "Copy")
+}
+
+func (p *textPanel) Mouse(v *View, m ui.Mouse) {
+	p.text.Mouse(m)
+	if p.buttons.Mouse(m) == "Copy" {
+		v.ask(Copy{Text: p.whole})
+	}
+}
+
+func (p *textPanel) Key(v *View, k ui.Key) bool {
+	if k == ui.Ctrl|'c' || k == ui.Ctrl|'a' {
+		v.ask(Copy{Text: p.whole})
+		return true
+	}
+	return p.text.Key(k)
+}
+
+// A tablePanel shows a table above a row of buttons. Some of them copy.
+type tablePanel struct {
+	table    ui.Table
+	buttons  ui.Buttons
+	throttle throttle // of its rows
+}
+
+// copyLabels are the buttons that copy a part of the table.
+var copyLabels = map[string]ui.Part{"Copy cell": ui.Cell, "Copy row": ui.Row, "Copy all": ui.All}
+
+// mouse returns the link in the table that is pressed, or -1, -1, and the button that is
+// pressed, if that does not copy.
+func (p *tablePanel) mouse(v *View, m ui.Mouse, r ui.Rows) (row, col int, label string) {
+	row, col = p.table.Mouse(m, r)
+	if p.table.Moves(m) {
+		p.throttle.postpone(v)
+	}
+	label = p.buttons.Mouse(m)
+	if part := copyLabels[label]; part != 0 {
+		v.copyOf(&p.table, r, part)
+	}
+	return row, col, label
+}
+
+func (p *tablePanel) draw(c *ui.Canvas, r ui.Rows) {
+	p.table.Draw(c, r)
+	p.buttons.Draw(c)
+}
+
 // copyOf copies a part of a table.
 func (v *View) copyOf(t *ui.Table, r ui.Rows, part ui.Part) {
 	text, err := t.Text(r, part)
@@ -37,9 +94,6 @@ func (v *View) tableKey(t *ui.Table, k ui.Key, r ui.Rows) bool {
 	}
 	return t.Key(k, r)
 }
-
-// copyButtons are the buttons of a panel with a table.
-var copyButtons = map[string]ui.Part{"Copy cell": ui.Cell, "Copy row": ui.Row, "Copy all": ui.All}
 
 // open shows a panel in front of all others, in place of one of its kind.
 func (v *View) open(b body) {

@@ -14,10 +14,9 @@ import (
 // A reportPanel shows the whois report on an address.
 type reportPanel struct {
 	question
-	addr    netip.Addr
-	lines   []string // nil: not there yet
-	text    ui.Lines // of lines
-	buttons ui.Buttons
+	textPanel
+	addr  netip.Addr
+	lines []string // nil: not there yet
 }
 
 const reportRow = 17
@@ -56,15 +55,7 @@ func (r *reportPanel) Size(v *View) (w, h float64) {
 
 func (r *reportPanel) Layout(v *View, b ui.Box) {
 	r.text.Font, r.text.Size, r.text.Row = typeface.Mono, 12, reportRow
-	r.text.Layout(ui.At(b.X, b.Y, b.W, b.H-footHeight), r.lines)
-	r.buttons.Layout(&v.canvas, foot(b), "Copy")
-}
-
-func (r *reportPanel) Mouse(v *View, m ui.Mouse) {
-	r.text.Mouse(m)
-	if r.buttons.Mouse(m) == "Copy" {
-		r.copy(v)
-	}
+	r.layout(v, b, r.lines, strings.Join(r.lines, "\n")+"\n")
 }
 
 func (r *reportPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
@@ -78,14 +69,4 @@ func (r *reportPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 		return v.theme.Text
 	})
 	r.buttons.Draw(c)
-}
-
-func (r *reportPanel) copy(v *View) { v.ask(Copy{Text: strings.Join(r.lines, "\n") + "\n"}) }
-
-func (r *reportPanel) Key(v *View, k ui.Key) bool {
-	if k == ui.Ctrl|'c' || k == ui.Ctrl|'a' {
-		r.copy(v)
-		return true
-	}
-	return r.text.Key(k)
 }

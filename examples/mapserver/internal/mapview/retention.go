@@ -170,8 +170,8 @@ func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 		if row.Y+row.H > b.Y+b.H+1 {
 			break
 		}
-		if l[0] != "" && c.Hot(row) {
-			c.Rect(row, 4, t.Edge)
+		if l[0] != "" {
+			c.Highlight(row)
 		}
 		c.Text(b.X+4, row.Y+17, typeface.Medium, 12.5, t.Accent, l[0])
 		x, room := b.X+28, b.W-32

@@ -389,9 +389,7 @@ func (p *sqlPanel) drawMenu(c *ui.Canvas) {
 	p.list.Draw(c)
 	for i, q := range p.items[p.list.Top : p.list.Top+p.shown] {
 		row := p.item(i)
-		if c.Hot(row) {
-			c.Rect(row, 4, t.Edge)
-		}
+		c.Highlight(row)
 		x := row.X + 8
 		if q.Name != "" {
 			c.Text(x, row.Y+17, typeface.Medium, 12.5, t.Accent, c.Elide(typeface.Medium, 12.5, q.Name, 140))

@@ -154,10 +154,7 @@ func (v *View) drawProblems() {
 }
 
 // problemsPanel shows all that is wrong, in full.
-type problemsPanel struct {
-	text    ui.Lines
-	buttons ui.Buttons
-}
+type problemsPanel struct{ textPanel }
 
 const problemRow = 17
 
@@ -185,15 +182,7 @@ func (p *problemsPanel) Size(v *View) (w, h float64) {
 
 func (p *problemsPanel) Layout(v *View, b ui.Box) {
 	p.text.Font, p.text.Size, p.text.Row = typeface.Regular, 12.5, problemRow
-	p.text.Layout(ui.At(b.X, b.Y, b.W, b.H-footHeight), p.lines(v, b.W))
-	p.buttons.Layout(&v.canvas, foot(b), "Copy")
-}
-
-func (p *problemsPanel) Mouse(v *View, m ui.Mouse) {
-	p.text.Mouse(m)
-	if p.buttons.Mouse(m) == "Copy" {
-		v.ask(Copy{Text: strings.Join(v.st.Problems, "\n") + "\n"})
-	}
+	p.layout(v, b, p.lines(v, b.W), strings.Join(v.st.Problems, "\n")+"\n")
 }
 
 func (p *problemsPanel) Draw(v *View, c *ui.Canvas, _ ui.Box) {
@@ -201,4 +190,4 @@ func (p *problemsPanel) Draw(v *View, c *ui.Canvas, _ ui.Box) {
 	p.buttons.Draw(c)
 }
 
-func (p *problemsPanel) Key(_ *View, k ui.Key) bool { return k != ' ' && p.text.Key(k) }
+func (p *problemsPanel) Key(v *View, k ui.Key) bool { return k != ' ' && p.textPanel.Key(v, k) }

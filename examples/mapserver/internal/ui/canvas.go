@@ -62,6 +62,13 @@ func (b Box) Clamp(o Box) Box {
 // Hot reports whether the mouse is over a box of the panel that is drawn.
 func (c *Canvas) Hot(b Box) bool { return c.Hover && b.Contains(c.MouseX, c.MouseY) }
 
+// Highlight draws the ground of a box that the mouse is over, and can press.
+func (c *Canvas) Highlight(b Box) {
+	if c.Hot(b) {
+		c.Rect(b, 4, c.Theme.Edge)
+	}
+}
+
 func (c *Canvas) px(v float64) float32 { return float32(v * c.Scale) }
 
 // Disc draws a filled circle.

@@ -303,17 +303,13 @@ func (p *Panel[V]) drawFrame(c *Canvas, title string) {
 func (p *Panel[V]) drawControls(c *Canvas) {
 	b, t := p.Box, c.Theme
 	x := p.CloseBox()
-	if c.Hot(x) {
-		c.Rect(x, 4, t.Edge)
-	}
+	c.Highlight(x)
 	c.Cross(x.X+12, x.Y+12, 4, 1.4, t.Dim)
 	if p.Aside != nil {
 		return
 	}
 	x = p.FillBox()
-	if c.Hot(x) {
-		c.Rect(x, 4, t.Edge)
-	}
+	c.Highlight(x)
 	c.Frame(At(x.X+7.5, x.Y+7.5, 9, 9), 1, 1.3, t.Dim)
 	if p.Full {
 		c.Frame(At(x.X+9.5, x.Y+9.5, 5, 5), 1, 1.1, t.Dim)
