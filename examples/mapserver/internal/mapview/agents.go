@@ -20,7 +20,7 @@ type agentsPanel struct {
 	tablePanel
 	rows    agentRows
 	hidden  map[string]bool // by name
-	changed int             // grows with hidden
+	version int             // grows with hidden
 
 	text    ui.Lines // why agents see less
 	reasons []string // in lines
@@ -63,7 +63,7 @@ func (p *agentsPanel) toggle(name string) {
 	if !p.hidden[name] {
 		delete(p.hidden, name)
 	}
-	p.changed++
+	p.version++
 }
 
 func (*agentsPanel) Name() string { return agentsName }

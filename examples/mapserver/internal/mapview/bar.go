@@ -165,7 +165,7 @@ func (v *View) layoutToolTip() {
 	b, k, c := v.bar.box, tools[i], &v.canvas
 	cell := (b.W - 8) / float64(len(tools))
 	w := c.Width(typeface.Regular, 12, k.what) + c.Width(typeface.Bold, 12, k.key) + 30
-	v.bar.tip = v.tip(ui.At(b.X+4+(float64(i)+0.5)*cell-w/2, b.Y+b.H+5, w, 24).Clamp(v.size.Grow(-8)))
+	v.bar.tip = v.placeTip(ui.At(b.X+4+(float64(i)+0.5)*cell-w/2, b.Y+b.H+5, w, 24).Clamp(v.size.Grow(-8)))
 }
 
 // drawToolTip names the button under the mouse, over all else on the map.

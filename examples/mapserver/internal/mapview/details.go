@@ -158,7 +158,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	}
 	switch {
 	case p.waiting:
-		add("first seen", v.looking())
+		add("first seen", v.pendingText())
 	case p.first.Problem != "":
 		add("first seen", p.first.Problem)
 	case p.first.Seen.IsZero():

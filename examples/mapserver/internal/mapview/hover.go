@@ -26,7 +26,7 @@ func (v *View) hovered() *stack {
 // over returns the stack that a point means, also that of unknown places, or nil.
 func (s *stacks) over(x, y float64) *stack {
 	for i := range s.list {
-		if k := &s.list[i]; k.nowhere && math.Hypot(k.x-x, k.y-y) < 20 {
+		if k := &s.list[i]; k.unknown && math.Hypot(k.x-x, k.y-y) < 20 {
 			return k
 		}
 	}
@@ -92,7 +92,7 @@ func (v *View) layoutCard() {
 		b.X = k.x - 18 - w
 	}
 	b = b.Clamp(v.size.Grow(-4))
-	v.hover.card = card{v.tip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6)), lines}
+	v.hover.card = card{v.placeTip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6)), lines}
 }
 
 func (v *View) drawCard() {

@@ -101,11 +101,11 @@ func (v *View) key(k ui.Key) {
 	k, at := k.Split()
 	held := k&ui.Repeat != 0
 	k, at = k&^ui.Repeat, at&^ui.Repeat
-	if k == ui.KeyEscape && !v.filter.editing && v.refuse() {
+	if k == ui.KeyEscape && !v.filter.editing && v.decline() {
 		return
 	}
 	if k != 'r' && at != 'r' && v.before(v.resetUntil, toastTime) {
-		v.refuse()
+		v.decline()
 	}
 	switch {
 	case v.filter.editing && k == ui.Ctrl|'v':
@@ -132,9 +132,9 @@ func (v *View) key(k ui.Key) {
 	}
 }
 
-// refuse answers the question about deleting with no, or else stops a replay. It reports
+// decline answers the question about deleting with no, or else stops a replay. It reports
 // whether there was one of them.
-func (v *View) refuse() bool {
+func (v *View) decline() bool {
 	switch {
 	case v.before(v.resetUntil, toastTime):
 		v.resetUntil = time.Time{}

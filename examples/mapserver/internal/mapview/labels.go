@@ -30,18 +30,18 @@ func (v *View) layoutLabels() {
 	v.labels = v.labels[:0]
 	taken := append([]ui.Box(nil), v.room.taken...)
 	for i := range v.stacks.list {
-		if k := &v.stacks.list[i]; !k.nowhere && len(v.stacks.list) < 2000 {
+		if k := &v.stacks.list[i]; !k.unknown && len(v.stacks.list) < 2000 {
 			taken = append(taken, ui.At(k.x, k.y, 0, 0).Grow(k.radius()))
 		}
 	}
-	taken = append(taken, v.nowhereBox())
+	taken = append(taken, v.unknownBox())
 	if x, y, ok := v.home(); ok {
 		taken = append(taken, ui.At(x, y, 0, 0).Grow(7))
 	}
 	tried := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
-		if k.nowhere || k == v.hover.stack {
+		if k.unknown || k == v.hover.stack {
 			continue
 		}
 		s, col := v.label(k)

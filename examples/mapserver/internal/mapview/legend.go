@@ -158,5 +158,5 @@ func (v *View) layoutExtent() {
 	s += "least " + strconv.Itoa(seen[0]) + ", most " + strconv.Itoa(seen[1])
 	row := l.row(i)
 	b := ui.At(row.X+row.W+8, row.Y, c.Width(typeface.Regular, 11.5, s)+16, legendRow).Clamp(v.size)
-	l.extent = extent{v.tip(b), s}
+	l.extent = extent{v.placeTip(b), s}
 }

@@ -35,7 +35,7 @@ func (v *View) drawLines() {
 	n := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
-		if k.nowhere || math.Hypot(k.x-hx, k.y-hy) < 12 {
+		if k.unknown || math.Hypot(k.x-hx, k.y-hy) < 12 {
 			continue
 		}
 		if n++; n > maxLines {

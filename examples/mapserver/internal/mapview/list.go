@@ -118,7 +118,7 @@ func (v *View) openPlace(k *stack) {
 			break
 		}
 	}
-	if k.nowhere {
+	if k.unknown {
 		l := newList("place list", "Place unknown", func(_ *View, c *live.Conn) bool { return c.Place.Precision == geoip.Unknown })
 		l.grouped = true
 		l.sql = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE lat IS NULL\nORDER BY timestamp DESC LIMIT 500"
@@ -201,8 +201,8 @@ func (l *connList) follow(v *View) {
 	}
 }
 
-// looking is what stands in place of an answer that has not come yet.
-func (v *View) looking() string {
+// pendingText is what stands in place of an answer that has not come yet.
+func (v *View) pendingText() string {
 	if v.st.Opening {
 		return "waiting until the history is taken over"
 	}
@@ -218,7 +218,7 @@ func (l *connList) Title(v *View) string {
 	}
 	switch {
 	case l.waiting:
-		s += " · " + v.looking()
+		s += " · " + v.pendingText()
 	case l.found.Problem != "":
 		s += " · " + l.found.Problem
 	case l.searches || l.effect != nil:
@@ -243,7 +243,7 @@ func (l *connList) update(v *View) {
 		l.follow(v)
 	}
 	now := l.of
-	now.st, now.agents, now.filter, now.local = v.st, v.agents.changed, v.filter.text, v.Local
+	now.st, now.agents, now.filter, now.local = v.st, v.agents.version, v.filter.text, v.Local
 	if now == l.of && l.rows.v != nil {
 		return
 	}

@@ -86,7 +86,7 @@ func TestClickOnUnknownPlaces(t *testing.T) {
 	var v View
 	st := state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 0), conn(3, paris, 0))
 	v.Update(noon, frame(""), st)
-	x, y := v.nowhere()
+	x, y := v.unknownSpot()
 	assert.Empty(t, v.Update(noon, click(x, y), st))
 	assert.Contains(t, texts(&v), "Place unknown · 2 live\n")
 }

@@ -131,7 +131,7 @@ func (v *View) layoutReplay() {
 	var b ui.Box
 	for _, width := range [...]float64{420, 280, 200} {
 		w, ok := min(width, v.size.W-16), false
-		if b, ok = v.overlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.solid(), v.room.taken...)); ok {
+		if b, ok = v.placeOverlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.uncovered(), v.room.taken...)); ok {
 			break
 		}
 	}
@@ -149,7 +149,7 @@ func (v *View) drawReplayBar() {
 	c.Panel(b)
 	label := "replay"
 	if v.st.Opening {
-		label += " · " + v.looking()
+		label += " · " + v.pendingText()
 	}
 	if !r.at.IsZero() {
 		label += " · " + r.at.In(v.now.Location()).Format("2006-01-02 15:04 MST") + " · " + numbers.Thousands(r.count)

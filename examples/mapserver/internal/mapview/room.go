@@ -14,8 +14,8 @@ type room struct {
 	edge     float64  // where what stands at the upper edge ends, at its left end
 }
 
-// solid is what nothing over the map may cover: the bar, the legend and open panels.
-func (v *View) solid() []ui.Box {
+// uncovered is what nothing over the map may cover: the bar, the legend and open panels.
+func (v *View) uncovered() []ui.Box {
 	list := []ui.Box{v.bar.box, v.legend.box}
 	for _, p := range v.panels.List {
 		list = append(list, p.Box)
@@ -26,9 +26,9 @@ func (v *View) solid() []ui.Box {
 // overlayAir is the minimum distance between overlays.
 const overlayAir = 4
 
-// overlay moves a box by the shortest way to where it is in the window and covers none of
+// placeOverlay moves a box by the shortest way to where it is in the window and covers none of
 // some others. It returns false, and the box as it was, if there is no such place.
-func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
+func (v *View) placeOverlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 	room := v.size.Grow(-overlayAir)
 	off = append(off[:len(off):len(off)], v.room.overlays...)
 	// The nearest such place is where the box is, or beside an edge of another.
@@ -63,13 +63,13 @@ func (v *View) overlay(b ui.Box, off []ui.Box) (ui.Box, bool) {
 	return best, true
 }
 
-// tip places a box that is about what is under the mouse. Without room beside the panels it
+// placeTip places a box that is about what is under the mouse. Without room beside the panels it
 // lies under them, but never over the legend or the bar.
-func (v *View) tip(b ui.Box, off ...ui.Box) ui.Box {
+func (v *View) placeTip(b ui.Box, off ...ui.Box) ui.Box {
 	off = off[:len(off):len(off)]
-	at, ok := v.overlay(b, append(append(off, v.nowhereBox()), v.solid()...))
+	at, ok := v.placeOverlay(b, append(append(off, v.unknownBox()), v.uncovered()...))
 	if !ok {
-		at, _ = v.overlay(b, append(off, v.bar.box, v.legend.box))
+		at, _ = v.placeOverlay(b, append(off, v.bar.box, v.legend.box))
 	}
 	return at
 }

@@ -54,7 +54,7 @@ func (s *search) answered(_ *View, a Answer) {
 func (v *View) found() []live.Past {
 	s := &v.search
 	of := s.of
-	of.st, of.local, of.agents, of.first = v.st, v.Local, v.agents.changed, nil
+	of.st, of.local, of.agents, of.first = v.st, v.Local, v.agents.version, nil
 	if len(s.found.Past) > 0 {
 		of.first = &s.found.Past[0]
 	}
@@ -71,7 +71,7 @@ func (v *View) searchText() string {
 	case s.effect == nil || s.delayed(v):
 		return ""
 	case s.waiting:
-		return markPast + " " + v.looking()
+		return markPast + " " + v.pendingText()
 	case s.found.Problem != "":
 		return markPast + " " + s.found.Problem
 	default:

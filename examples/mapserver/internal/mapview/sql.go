@@ -355,7 +355,7 @@ func (p *sqlPanel) press(v *View, label string) {
 
 func (p *sqlPanel) status(v *View) string {
 	if p.waiting && v.st.Opening {
-		return v.looking()
+		return v.pendingText()
 	}
 	if p.waiting {
 		const tick = 100 * time.Millisecond

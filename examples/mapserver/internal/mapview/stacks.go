@@ -27,7 +27,7 @@ const (
 // their discs would lie on one another.
 type stack struct {
 	x, y    float64 // density-independent pixels
-	nowhere bool    // it holds the peers whose place is unknown
+	unknown bool    // it holds the peers whose place is unknown
 	conns   []*live.Conn
 	shares  []share // by rule, in the order of the rules
 }
@@ -53,7 +53,7 @@ type stacks struct {
 		world              worldmap.View
 		size               ui.Box
 		local              bool
-		nowhereX, nowhereY float64
+		unknownX, unknownY float64
 		scale              float64
 		agents             int
 		filter             string
@@ -69,12 +69,12 @@ type stacks struct {
 
 // counts are numbers of connections.
 type counts struct {
-	shown     int // on the map
-	local     int // not shown, since their peer is local
-	ofHidden  int // not shown, since their agent is hidden
-	filtered  int // not shown, since the filter leaves them out
-	closing   int // being closed: shown in lists alone
-	elsewhere int // shown, but their place is unknown
+	shown    int // on the map
+	local    int // not shown, since their peer is local
+	ofHidden int // not shown, since their agent is hidden
+	filtered int // not shown, since the filter leaves them out
+	closing  int // being closed: shown in lists alone
+	unknown  int // shown, but their place is unknown
 }
 
 // update groups the connections of the state anew, if anything has changed.
@@ -90,8 +90,8 @@ func (s *stacks) update(v *View) {
 			continue
 		}
 		s.groups[g].count++
-		if x, y, nowhere, ok := v.spot(c); ok {
-			s.put(x, y, nowhere, c, g)
+		if x, y, unknown, ok := v.spot(c); ok {
+			s.put(x, y, unknown, c, g)
 		}
 	}
 	largestFirst := func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) }
@@ -108,8 +108,8 @@ func (s *stacks) update(v *View) {
 func (s *stacks) stale(v *View) bool {
 	of := s.of
 	of.st, of.size, of.local, of.scale = v.st, v.size, v.Local, v.in.Scale
-	of.world, of.agents, of.filter = v.world, v.agents.changed, v.filter.text
-	of.nowhereX, of.nowhereY = v.nowhere()
+	of.world, of.agents, of.filter = v.world, v.agents.version, v.filter.text
+	of.unknownX, of.unknownY = v.unknownSpot()
 	if of == s.of && s.index != nil {
 		return false
 	}
@@ -149,7 +149,7 @@ func (s *stacks) count(v *View, c *live.Conn, g int) bool {
 	case shown:
 		s.shown++
 		if c.Place.Precision == geoip.Unknown {
-			s.elsewhere++
+			s.unknown++
 		}
 	case v.agents.hidden[c.Agent]:
 		s.ofHidden++
@@ -163,9 +163,9 @@ func (s *stacks) count(v *View, c *live.Conn, g int) bool {
 
 // spot returns where in the picture a connection is shown. ok is false if that is beyond its
 // edge.
-func (v *View) spot(c *live.Conn) (x, y float64, nowhere, ok bool) {
+func (v *View) spot(c *live.Conn) (x, y float64, unknown, ok bool) {
 	if c.Place.Precision == geoip.Unknown {
-		x, y = v.nowhere()
+		x, y = v.unknownSpot()
 		return x, y, true, true
 	}
 	x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
@@ -177,16 +177,16 @@ func (v *View) spot(c *live.Conn) (x, y float64, nowhere, ok bool) {
 }
 
 // put adds a connection of a group to the stack at a spot.
-func (s *stacks) put(x, y float64, nowhere bool, c *live.Conn, g int) {
+func (s *stacks) put(x, y float64, unknown bool, c *live.Conn, g int) {
 	key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
-	if nowhere {
+	if unknown {
 		key = [2]int32{math.MinInt32, math.MinInt32} // not a place that others have
 	}
 	i, ok := s.index[key]
 	if !ok {
 		i = len(s.list)
 		s.index[key] = i
-		s.list = append(s.list, stack{x: x, y: y, nowhere: nowhere})
+		s.list = append(s.list, stack{x: x, y: y, unknown: unknown})
 	}
 	s.list[i].conns = append(s.list[i].conns, c)
 	s.list[i].add(g, 1)
@@ -203,7 +203,7 @@ func (s *stacks) cluster() {
 next:
 	for _, k := range s.list {
 		at := cell(&k)
-		for dx := int32(-1); dx <= 1 && !k.nowhere; dx++ {
+		for dx := int32(-1); dx <= 1 && !k.unknown; dx++ {
 			for dy := int32(-1); dy <= 1; dy++ {
 				i, ok := s.index[[2]int32{at[0] + dx, at[1] + dy}]
 				if ok && math.Hypot(kept[i].x-k.x, kept[i].y-k.y) < clusterReach {
@@ -215,7 +215,7 @@ next:
 				}
 			}
 		}
-		if !k.nowhere {
+		if !k.unknown {
 			s.index[at] = len(kept)
 		}
 		kept = append(kept, k)
@@ -270,7 +270,7 @@ func (k *stack) radius() float64 {
 }
 
 // counted reports whether the stack is drawn as a ring with its count inside.
-func (k *stack) counted() bool { return len(k.conns) >= 10 && !k.nowhere }
+func (k *stack) counted() bool { return len(k.conns) >= 10 && !k.unknown }
 
 // at returns the stack that a point means, or nil.
 func (s *stacks) at(x, y float64) *stack {
@@ -278,7 +278,7 @@ func (s *stacks) at(x, y float64) *stack {
 	reach := math.Inf(1)
 	for i := range s.list {
 		k := &s.list[i]
-		if k.nowhere {
+		if k.unknown {
 			continue
 		}
 		if d := math.Hypot(k.x-x, k.y-y) - k.radius(); d <= hoverReach && d <= reach {
@@ -295,13 +295,13 @@ func (v *View) drawStacks() {
 	for _, counted := range [2]bool{false, true} {
 		for i := range v.stacks.list {
 			k := &v.stacks.list[i]
-			if k == hover || k.nowhere || k.counted() != counted {
+			if k == hover || k.unknown || k.counted() != counted {
 				continue
 			}
 			v.drawStack(k, v.cycles(k))
 		}
 	}
-	if hover != nil && !hover.nowhere {
+	if hover != nil && !hover.unknown {
 		v.drawStack(hover, len(hover.conns) > 1)
 		r := hover.radius() + 3.5
 		if len(hover.conns) > 1 {
@@ -374,7 +374,7 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		v.drawCount(k, on)
 	default:
 		c.Disc(k.x, k.y, 4.5, col)
-		if !k.nowhere { // whose count stands below it
+		if !k.unknown { // whose count stands below it
 			v.addBadge(k)
 		}
 	}
@@ -408,27 +408,27 @@ func (v *View) drawCount(k *stack, col color.NRGBA) {
 	c.Text(k.x-c.Width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
 }
 
-// nowhere returns where peers of unknown place are shown: in the South Pacific of the usual
+// unknownSpot returns where peers of unknown place are shown: in the South Pacific of the usual
 // window, always beside the legend.
-func (v *View) nowhere() (x, y float64) {
+func (v *View) unknownSpot() (x, y float64) {
 	return min(legendWidth+8+60, v.size.W-20), v.size.H - 56
 }
 
-// nowhereBox is the box of those peers and their label; empty: there are none.
-func (v *View) nowhereBox() ui.Box {
-	if v.stacks.elsewhere == 0 {
+// unknownBox is the box of those peers and their label; empty: there are none.
+func (v *View) unknownBox() ui.Box {
+	if v.stacks.unknown == 0 {
 		return ui.Box{}
 	}
-	x, y := v.nowhere()
+	x, y := v.unknownSpot()
 	return ui.At(x-50, y-16, 100, 46)
 }
 
-func (v *View) drawNowhere() {
-	if v.stacks.elsewhere == 0 {
+func (v *View) drawUnknown() {
+	if v.stacks.unknown == 0 {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	i := slices.IndexFunc(v.stacks.list, func(k stack) bool { return k.nowhere })
+	i := slices.IndexFunc(v.stacks.list, func(k stack) bool { return k.unknown })
 	if i < 0 {
 		return
 	}

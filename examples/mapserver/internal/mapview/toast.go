@@ -41,7 +41,7 @@ func (v *View) layoutToast() {
 		return
 	}
 	c := &v.canvas
-	for _, off := range [][]ui.Box{append(v.room.taken[:len(v.room.taken):len(v.room.taken)], v.nowhereBox()), v.solid()} {
+	for _, off := range [][]ui.Box{append(v.room.taken[:len(v.room.taken):len(v.room.taken)], v.unknownBox()), v.uncovered()} {
 		for _, width := range [...]float64{560, 360, 240, 160} {
 			lines := c.Wrap(typeface.Medium, 13, v.toast.text, min(width, v.size.W-48), 5)
 			w := 0.0
@@ -49,7 +49,7 @@ func (v *View) layoutToast() {
 				w = max(w, c.Width(typeface.Medium, 13, l)+24)
 			}
 			h := float64(len(lines))*toastRow + 10
-			if b, ok := v.overlay(ui.At((v.size.W-w)/2, v.size.H-56-h, w, h), off); ok {
+			if b, ok := v.placeOverlay(ui.At((v.size.W-w)/2, v.size.H-56-h, w, h), off); ok {
 				v.toast.box, v.toast.lines = b, lines
 				return
 			}

@@ -204,7 +204,7 @@ func (v *View) compose() {
 	v.drawPlots()
 	v.drawReplay()
 	v.drawLabels()
-	v.drawNowhere()
+	v.drawUnknown()
 	v.drawLegend()
 	v.drawStatus()
 	v.drawNote()

@@ -167,7 +167,7 @@ func TestUnknownPlacesAreShown(t *testing.T) {
 	v.Update(noon, frame(""), state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 0)))
 	assert.Contains(t, texts(&v), "2 unknown places")
 	assert.Contains(t, texts(&v), "2 live")
-	x, y := v.nowhere()
+	x, y := v.unknownSpot()
 	v.Update(noon, mouse(x+2, y), state(conn(1, geoip.Place{}, 0)))
 	assert.Contains(t, texts(&v), "203.0.113.1:443")
 	assert.Contains(t, texts(&v), "place unknown")
@@ -519,7 +519,7 @@ func TestUnknownPlaceAtAKnownOne(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		var v View
 		v.Update(noon, frame(""), state())
-		x, y := v.nowhere()
+		x, y := v.unknownSpot()
 		lat, lon := v.world.Place(x, y)
 		known := conn(1, geoip.Place{Lat: lat, Lon: lon, Precision: geoip.City}, 0)
 		conns := []*live.Conn{known, conn(2, geoip.Place{}, 1)}
