@@ -63,7 +63,7 @@ type stacks struct {
 	groups   []group
 	groupOf  []int            // by rule
 	index    map[[2]int32]int // of list, by place
-	badges   []badge          // of the stacks that are drawn
+	badges   []badge
 	counts
 }
 
@@ -290,7 +290,6 @@ func (s *stacks) at(x, y float64) *stack {
 
 func (v *View) drawStacks() {
 	hover := v.hover.stack
-	v.stacks.badges = v.stacks.badges[:0]
 	// Counts lie over discs, or they could not be read.
 	for _, counted := range [2]bool{false, true} {
 		for i := range v.stacks.list {
@@ -321,14 +320,30 @@ func (v *View) cycles(k *stack) bool {
 	return len(k.conns) > 1 && (v.Cycle || v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach)
 }
 
-// A badge says how many connections a cycling stack holds.
+// A badge says how many connections a cycling stack holds, unless that stands in or below it.
 type badge struct {
 	ui.Box
 	text string
 }
 
-// addBadge keeps a badge to be drawn over all stacks, if it hides no other.
-func (v *View) addBadge(k *stack) {
+// layoutBadges places the badges, that of the stack under the mouse last.
+func (v *View) layoutBadges() {
+	v.stacks.badges = v.stacks.badges[:0]
+	for i := range v.stacks.list {
+		if k := &v.stacks.list[i]; k != v.hover.stack {
+			v.layoutBadge(k)
+		}
+	}
+	if v.hover.stack != nil {
+		v.layoutBadge(v.hover.stack)
+	}
+}
+
+// layoutBadge places the badge of a stack, if it has one and that hides no other.
+func (v *View) layoutBadge(k *stack) {
+	if k.unknown || k.counted() || !v.cycles(k) {
+		return
+	}
 	s := strconv.Itoa(len(k.conns)) + "x"
 	b := ui.At(k.x+8, k.y-20, v.canvas.Width(typeface.Medium, 11, s)+8, 15).Clamp(v.size)
 	if !slices.ContainsFunc(v.stacks.badges, func(o badge) bool { return o.Overlaps(b) }) {
@@ -374,9 +389,6 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		v.drawCount(k, on)
 	default:
 		c.Disc(k.x, k.y, 4.5, col)
-		if !k.unknown { // whose count stands below it
-			v.addBadge(k)
-		}
 	}
 }
 

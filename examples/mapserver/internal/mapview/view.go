@@ -169,6 +169,7 @@ func (v *View) layout() {
 	v.layoutStatus()
 	v.layoutNote()
 	v.layoutLegend()
+	v.layoutBadges()
 	v.layoutLabels()
 	// What stands over the map for a moment comes last, each off those before.
 	v.layoutExtent()

@@ -22,8 +22,8 @@ type Body[V any] interface {
 	// Name says which kind of panel it is. It is kept with the panel's place.
 	Name() string
 	Title(v V) string
-	// Size returns how large the panel wants to be inside, as long as the user has not
-	// said.
+	// Size takes in what v is now, and returns how large the panel wants to be inside. It is
+	// not called for one that the user has resized.
 	Size(v V) (w, h float64)
 	// Layout takes in what v is now. b is where the body is drawn.
 	Layout(v V, b Box)
