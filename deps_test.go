@@ -77,6 +77,17 @@ func TestConntrackImports(t *testing.T) {
 	assert.Equal(t, map[string]bool{strings.TrimSuffix(module, "/"): true, "github.com/cilium/ebpf": true, "golang.org/x/sys": true}, modules)
 }
 
+// TestWidgets: the widgets of the window know no map, no state and no connections.
+func TestWidgets(t *testing.T) {
+	var own []string
+	for _, dep := range list(t, "-deps", "./examples/mapserver/internal/ui") {
+		if name, ok := strings.CutPrefix(dep, module); ok {
+			own = append(own, name)
+		}
+	}
+	assert.ElementsMatch(t, []string{"examples/mapserver/internal/ui", "examples/mapserver/internal/typeface"}, own)
+}
+
 // TestOnlyImporter checks that what is heavy has one door.
 func TestOnlyImporter(t *testing.T) {
 	for heavy, door := range map[string]string{

@@ -30,9 +30,9 @@
 // lines of addresses.
 //
 // In the map server, monitor is the core without drawing, live its published state,
-// mapview the view model without a window, typeface and worldmap what it measures and
-// projects with, sound its beep, clipboard what it copies, storable the reader of
-// connmapperl's simple history and viewtest the scenes of its tests; gui alone imports
+// mapview the view model without a window, ui its widgets, typeface and worldmap what it
+// measures and projects with, sound its beep, clipboard what it copies, storable the reader
+// of connmapperl's simple history and viewtest the scenes of its tests; gui alone imports
 // Ebitengine, history alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
@@ -40,10 +40,10 @@
 // secrets, internal/unpack for compressed ones,
 // internal/mmdb for those of MaxMind's form, internal/ranges for ranges of addresses that
 // overlap, and internal/whois for the sources of reports. internal/terminal makes texts of
-// others safe to show, internal/confine takes rights from a process, and internal/program
-// ends programs that are asked to. internal/bench compares with other
-// programs, internal/race reports whether the race detector is on, and internal/random gives them
-// random numbers that can be repeated.
+// others safe to show, internal/numbers writes numbers for people, internal/confine takes
+// rights from a process, and internal/program ends programs that are asked to. internal/bench
+// compares with other programs, internal/race reports whether the race detector is on, and
+// internal/random gives them random numbers that can be repeated.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

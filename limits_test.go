@@ -12,12 +12,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // constants evaluates expressions of the constants of a package's source.
@@ -70,15 +71,6 @@ func (c constants) value(t *testing.T, expr string) int64 {
 	n, exact := constant.Int64Val(constant.ToInt(v.Value))
 	require.True(t, exact, "%s is %v", expr, v.Value)
 	return n
-}
-
-// thousands writes a number as texts have it.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 // text is a file with its lines joined, and those of comments without what marks them.
@@ -157,7 +149,7 @@ func TestLimits(t *testing.T) {
 			if packages[dir].pkg == nil {
 				packages[dir] = constantsOf(t, dir)
 			}
-			return thousands(packages[dir].value(t, expr))
+			return numbers.Thousands(packages[dir].value(t, expr))
 		})
 		assert.Contains(t, text(t, l.file), sentence, "%s says something else", l.file)
 		for _, n := range largeNumbers(sentence) {
@@ -250,7 +242,7 @@ func docs(f *ast.File) []string {
 // TestThousands: the test above reads numbers as it writes them.
 func TestThousands(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1 << 20: "1,048,576"} {
-		assert.Equal(t, want, thousands(n), fmt.Sprint(n))
+		assert.Equal(t, want, numbers.Thousands(n), fmt.Sprint(n))
 	}
 	assert.Equal(t, []string{"8,192", "16,384", "1,048,576"}, largeNumbers("of one 8,192, of all (16,384) or 1,048,576. 255,0,0 and 443,47,129"))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
@@ -58,8 +59,8 @@ without reading it whole. It does not go to the network.`)
 	if info.CountryLevel {
 		level = ", countries only"
 	}
-	fmt.Fprintf(a.stdout, "%s: %s rows of %s%s, %s, in %v\n", target, thousands(int64(info.Ranges)), dateOf(info.Date), level,
-		size(written.Size()), time.Since(began).Round(10*time.Millisecond))
+	fmt.Fprintf(a.stdout, "%s: %s rows of %s%s, %s, in %v\n", target, numbers.Thousands(int64(info.Ranges)), dateOf(info.Date), level,
+		numbers.Bytes(written.Size()), time.Since(began).Round(10*time.Millisecond))
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
@@ -42,7 +43,7 @@ var (
 	errUnchanged = errors.New("unchanged")
 	errNotFound  = errors.New("not found (404)")
 	errStalled   = errors.New("no data for too long")
-	errSlow      = fmt.Errorf("less than %s a second", size(minRate))
+	errSlow      = fmt.Errorf("less than %s a second", numbers.Bytes(minRate))
 	errLong      = errors.New("not done in time; the next update goes on from there")
 	errRefused   = errors.New("refused") // a redirect
 )
@@ -357,7 +358,7 @@ func (d *download) restart(why string) error {
 
 func (d *download) tooLarge() error {
 	d.discard()
-	return fmt.Errorf("larger than %s, which this data set never is: refused", size(d.limit))
+	return fmt.Errorf("larger than %s, which this data set never is: refused", numbers.Bytes(d.limit))
 }
 
 // full explains a full disk. The part is removed, since others need the space
@@ -370,7 +371,7 @@ func (d *download) full(have, total int64) error {
 func fullError(name string, have, total int64) error {
 	need := "more"
 	if total > 0 {
-		need = size(total) + ", of which " + size(have) + " fitted,"
+		need = numbers.Bytes(total) + ", of which " + numbers.Bytes(have) + " fitted,"
 	}
 	return fmt.Errorf("no space left in %s: %s must be free there, beside the file in use", filepath.Dir(name), need)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/terminal"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
@@ -63,7 +64,7 @@ func inspect(name string, most int64) (content, error) {
 // cutOff reports that a file has clearly fewer rows than it says.
 func (c content) cutOff() error {
 	if c.rows*10 < c.promised*9 {
-		return fmt.Errorf("cut off: %s of %s records", thousands(c.rows), thousands(c.promised))
+		return fmt.Errorf("cut off: %s of %s records", numbers.Thousands(c.rows), numbers.Thousands(c.promised))
 	}
 	return nil
 }

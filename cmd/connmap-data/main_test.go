@@ -98,7 +98,7 @@ func TestUpdateFailures(t *testing.T) {
 		{"announced too large", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			w.Header().Set("Content-Length", "99999999999")
 			return true
-		}, "larger than 1.1 GB, which this data set never is"},
+		}, "larger than 1.07 GB, which this data set never is"},
 		{"redirects in a circle", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 			return true
@@ -152,7 +152,7 @@ func TestUpdateLimit(t *testing.T) {
 		return true
 	})
 	require.Error(t, to.update(s, "dbip-city"))
-	assert.Contains(t, to.err.String(), "larger than 100.0 kB")
+	assert.Contains(t, to.err.String(), "larger than 100 kB")
 	assert.Equal(t, before, to.read(t, "dbip-city-lite.csv.gz"))
 	assert.NotContains(t, to.files(t), "dbip-city-lite.csv.gz.part")
 }
@@ -571,7 +571,7 @@ func TestBar(t *testing.T) {
 		line := b.line(done, 7*time.Second)
 		assert.LessOrEqual(t, len(line), 79, line)
 	}
-	assert.Equal(t, "autnum-ripencc  [##########..........]  50 % of 123.4 MB    8.8 MB/s 0:07 left", b.line(61_700_000, 7*time.Second))
+	assert.Equal(t, "autnum-ripencc  [##########..........]  50 % of   123 MB   8.81 MB/s 0:07 left", b.line(61_700_000, 7*time.Second))
 }
 
 func FuzzInspectText(f *testing.F) {

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A bar shows how far a piece of work is: on a terminal in a line that is
@@ -30,10 +32,10 @@ func (b *bar) start(have, total int64) {
 	}
 	line := b.name + ": downloading " + b.from
 	if total >= 0 {
-		line += ", " + size(total)
+		line += ", " + numbers.Bytes(total)
 	}
 	if have > 0 {
-		line += ", going on at " + size(have)
+		line += ", going on at " + numbers.Bytes(have)
 	}
 	fmt.Fprintln(b.w, line)
 }
@@ -55,13 +57,13 @@ func (b *bar) line(done int64, after time.Duration) string {
 		speed = float64(done-b.began) / s
 	}
 	if b.total <= 0 {
-		return fmt.Sprintf("%-15s %s  %s/s", b.name, size(done), size(int64(speed)))
+		return fmt.Sprintf("%-15s %s  %s/s", b.name, numbers.Bytes(done), numbers.Bytes(int64(speed)))
 	}
 	const width = 20
 	share := min(1, float64(done)/float64(b.total))
 	full := int(share * width)
 	line := fmt.Sprintf("%-15s [%s%s] %3.0f %% of %8s %9s/s", b.name,
-		strings.Repeat("#", full), strings.Repeat(".", width-full), 100*share, size(b.total), size(int64(speed)))
+		strings.Repeat("#", full), strings.Repeat(".", width-full), 100*share, numbers.Bytes(b.total), numbers.Bytes(int64(speed)))
 	if speed > 0 {
 		left := time.Duration(float64(b.total-done) / speed * float64(time.Second)).Round(time.Second)
 		if left < 100*time.Hour {
@@ -91,26 +93,4 @@ func (b *bar) clear() {
 		fmt.Fprint(b.screen, "\r\x1b[K")
 		b.shown = false
 	}
-}
-
-// size writes a number of bytes for people.
-func size(n int64) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d B", n)
-	case n < 1000*1000:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	case n < 1000*1000*1000:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-}
-
-// thousands writes a number with commas.
-func thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
@@ -65,7 +66,7 @@ func (a *app) status(dir string) ([]state, error) {
 			st.Hint = "missing: connmap-data update " + s.name
 		}
 		if info, err := os.Stat(name + ".part"); err == nil {
-			part := fmt.Sprintf("a download stopped at %s, update goes on", size(info.Size()))
+			part := fmt.Sprintf("a download stopped at %s, update goes on", numbers.Bytes(info.Size()))
 			st.Hint = strings.TrimPrefix(st.Hint+"; "+part, "; ")
 		}
 		states = append(states, st)
@@ -141,7 +142,7 @@ func (a *app) printStatus(dir string, states []state) error {
 			date = dateOf(*st.Date)
 			age = fmt.Sprintf("%d days", max(0, int(a.now().Sub(*st.Date)/day)))
 		}
-		rows, bytes := thousands(st.Rows), size(st.Size)
+		rows, bytes := numbers.Thousands(st.Rows), numbers.Bytes(st.Size)
 		if st.Missing {
 			rows, bytes = "", ""
 		}

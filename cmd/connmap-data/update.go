@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/internal/lock"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -155,7 +156,7 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 		rec.File.Checked = a.now().UTC().Truncate(time.Second)
 		// What is lost if this cannot be kept is a date in status.
 		d.save()
-		return fmt.Sprintf("up to date, %s rows of %s", thousands(rec.File.Rows), dateOf(rec.File.Date)), nil
+		return fmt.Sprintf("up to date, %s rows of %s", numbers.Thousands(rec.File.Rows), dateOf(rec.File.Date)), nil
 	case err != nil:
 		return "", fmt.Errorf("%s: %w", b.from, err)
 	}
@@ -173,7 +174,7 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	if err := d.save(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s rows of %s, %s, in %v", thousands(rev.Rows), dateOf(rev.Date), size(rev.Size), time.Since(began).Round(100*time.Millisecond)), nil
+	return fmt.Sprintf("%s rows of %s, %s, in %v", numbers.Thousands(rev.Rows), dateOf(rev.Date), numbers.Bytes(rev.Size), time.Since(began).Round(100*time.Millisecond)), nil
 }
 
 // signer returns what adds the keys of a source to a request. A mirror gets none.
@@ -241,7 +242,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 }
 
 func fewer(found, old int64, target string) error {
-	return fmt.Errorf("has %s rows, less than half of the %s in use: refused; remove %s to have it nevertheless", thousands(found), thousands(old), target)
+	return fmt.Errorf("has %s rows, less than half of the %s in use: refused; remove %s to have it nevertheless", numbers.Thousands(found), numbers.Thousands(old), target)
 }
 
 // check reads a file to its end and decides whether it is what s should be.
@@ -256,7 +257,7 @@ func (s set) check(name string) (content, error) {
 	case c.cutOff() != nil:
 		err = c.cutOff()
 	case c.rows < s.minRows:
-		err = fmt.Errorf("has %s rows: want at least %s", thousands(c.rows), thousands(s.minRows))
+		err = fmt.Errorf("has %s rows: want at least %s", numbers.Thousands(c.rows), numbers.Thousands(s.minRows))
 	default:
 		err = open(name, c.kind)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/rules"
@@ -266,7 +267,7 @@ func (a *app) listen() error {
 			a.problem("password", fmt.Errorf("no agent can join by password: %w", err))
 		} else if n := utf8.RuneCountInString(a.cfg.password); n < safePassword {
 			a.problem("password", fmt.Errorf("the password has %s only: whoever reaches the port can guess five times a minute, and much faster if others have server-key.pem too; take %d or more, or tokens alone",
-				count(n, "character", "characters"), safePassword))
+				numbers.Count(n, "character", "characters"), safePassword))
 		}
 	}
 	if key, ok := id.Certificate().PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > 2048 {
@@ -495,17 +496,10 @@ func summary(st *live.State) string {
 	// Unknown programs are none, and a table of coordinates names no country.
 	delete(programs, "")
 	delete(countries, "")
-	s := fmt.Sprintf("%s, %s of %s to %s", count(len(st.Agents), "host", "hosts"), count(open, "live connection", "live connections"),
-		count(len(programs), "program", "programs"), count(len(countries), "country", "countries"))
+	s := fmt.Sprintf("%s, %s of %s to %s", numbers.Count(len(st.Agents), "agent", "agents"), numbers.Count(open, "live connection", "live connections"),
+		numbers.Count(len(programs), "program", "programs"), numbers.Count(len(countries), "country", "countries"))
 	if unknown > 0 {
 		s += fmt.Sprintf(", %d to unknown places", unknown)
 	}
 	return s
-}
-
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/internal/whois"
 )
@@ -34,7 +35,7 @@ type clerk struct {
 	ctx  context.Context // ends with the window
 	beep *sound.Player
 	work sync.WaitGroup
-	jobs chan mapview.Effect // to be done one after another
+	jobs chan func() (said string, err error) // done one after another
 
 	clipboard clipboard.Clipboard
 
@@ -47,7 +48,7 @@ type clerk struct {
 }
 
 func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
-	c := &clerk{app: a, ctx: ctx, beep: beep, jobs: make(chan mapview.Effect, 100), cancels: make(map[int]context.CancelFunc)}
+	c := &clerk{app: a, ctx: ctx, beep: beep, jobs: make(chan func() (string, error), 100), cancels: make(map[int]context.CancelFunc)}
 	c.work.Go(func() {
 		look := time.NewTicker(2 * time.Second)
 		defer look.Stop()
@@ -55,8 +56,8 @@ func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
 			select {
 			case <-ctx.Done():
 				return
-			case e := <-c.jobs:
-				c.do(e)
+			case job := <-c.jobs:
+				c.do(job)
 			case <-look.C:
 				a.offerRules()
 			}
@@ -95,73 +96,124 @@ func (c *clerk) take() []mapview.Answer {
 }
 
 // handle sets going what the window asks for. It does not wait.
-func (c *clerk) handle(e mapview.Effect) {
-	switch e := e.(type) {
-	case mapview.Beep:
-		c.beep.Play()
-	case mapview.Copy:
-		c.useClipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, c.clipboard.Write(e.Text) })
-	case mapview.Paste:
-		c.useClipboard(func() (mapview.Answer, error) {
-			text, err := c.clipboard.Read()
-			return mapview.Pasted{Text: text}, err
-		})
-	case mapview.ShowHistory:
-		c.monitor.ShowHistory(e.On)
-	case mapview.ShowAddrs:
-		c.monitor.ShowAddrs(e.On)
-	case mapview.LookUp:
-		c.answer(mapview.Named{Addr: e.Addr, Text: c.monitor.Network(e.Addr)})
-	case mapview.Whois:
-		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
-	case mapview.FindNearby:
-		c.question(e.Ask, func(ctx context.Context) {
-			past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
-			c.found(e.Ask, past, sql, err)
-		})
-	case mapview.FindFiltered:
-		c.question(e.Ask, func(ctx context.Context) {
-			past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
-			f := mapview.Found{Ask: e.Ask, Past: past, Since: since, Full: len(past) == monitor.MostFound}
-			if err != nil {
-				f.Problem = err.Error()
-			}
-			c.answer(f)
-		})
-	case mapview.FindWithin:
-		c.question(e.Ask, func(ctx context.Context) {
-			past, sql, err := c.monitor.Within(ctx, e.Prefix)
-			c.found(e.Ask, past, sql, err)
-		})
-	case mapview.FindFirst:
-		c.question(e.Ask, func(ctx context.Context) {
-			seen, count, err := c.monitor.First(ctx, e.Peer, e.Program)
-			a := mapview.First{Ask: e.Ask, Seen: seen, Count: count}
-			if err != nil {
-				a.Problem = err.Error()
-			}
-			c.answer(a)
-		})
-	case mapview.RunQuery:
-		c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
-	case mapview.CancelQuery:
-		c.cancel(e.Ask)
-	case mapview.StartReplay:
-		c.question(e.Ask, func(ctx context.Context) { c.replay(ctx, e.Ask) })
-	case mapview.StopReplay:
-		c.cancel(e.Ask)
-	case mapview.Export:
-		c.work.Go(func() {
-			c.waitForHistory(c.ctx)
-			c.export(e)
-		})
-	default:
-		select {
-		case c.jobs <- e:
-		case <-c.ctx.Done():
-		default:
-			c.answer(mapview.Said{Text: "too much at once: wait a moment"})
+func (c *clerk) handle(e mapview.Effect) { e.Do(c) }
+
+var _ mapview.Handler = (*clerk)(nil)
+
+func (c *clerk) Beep() { c.beep.Play() }
+
+func (c *clerk) Copy(e mapview.Copy) {
+	c.useClipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, c.clipboard.Write(e.Text) })
+}
+
+func (c *clerk) Paste() {
+	c.useClipboard(func() (mapview.Answer, error) {
+		text, err := c.clipboard.Read()
+		return mapview.Pasted{Text: text}, err
+	})
+}
+
+func (c *clerk) ShowHistory(e mapview.ShowHistory) { c.monitor.ShowHistory(e.On) }
+
+func (c *clerk) ShowAddrs(e mapview.ShowAddrs) { c.monitor.ShowAddrs(e.On) }
+
+func (c *clerk) LookUp(e mapview.LookUp) {
+	c.answer(mapview.Named{Ask: e.Ask, Text: c.monitor.Network(e.Addr)})
+}
+
+func (c *clerk) Whois(e mapview.Whois) {
+	c.work.Go(func() { c.answer(mapview.Report{Ask: e.Ask, Text: c.report(e.Addr)}) })
+}
+
+func (c *clerk) FindNearby(e mapview.FindNearby) {
+	c.question(e.Ask, func(ctx context.Context) {
+		past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
+		c.found(e.Ask, past, sql, err)
+	})
+}
+
+func (c *clerk) FindFiltered(e mapview.FindFiltered) {
+	c.question(e.Ask, func(ctx context.Context) {
+		past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
+		f := mapview.Found{Ask: e.Ask, Past: past, Since: since, Full: len(past) == monitor.MostFound}
+		if err != nil {
+			f.Problem = err.Error()
 		}
+		c.answer(f)
+	})
+}
+
+func (c *clerk) FindWithin(e mapview.FindWithin) {
+	c.question(e.Ask, func(ctx context.Context) {
+		past, sql, err := c.monitor.Within(ctx, e.Prefix)
+		c.found(e.Ask, past, sql, err)
+	})
+}
+
+func (c *clerk) FindFirst(e mapview.FindFirst) {
+	c.question(e.Ask, func(ctx context.Context) {
+		seen, count, err := c.monitor.First(ctx, e.Peer, e.Program)
+		a := mapview.First{Ask: e.Ask, Seen: seen, Count: count}
+		if err != nil {
+			a.Problem = err.Error()
+		}
+		c.answer(a)
+	})
+}
+
+func (c *clerk) RunQuery(e mapview.RunQuery) {
+	c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
+}
+
+func (c *clerk) CancelQuery(e mapview.CancelQuery) { c.cancel(e.Ask) }
+
+func (c *clerk) StartReplay(e mapview.StartReplay) {
+	c.question(e.Ask, func(ctx context.Context) { c.replay(ctx, e.Ask) })
+}
+
+func (c *clerk) Export(e mapview.Export) {
+	c.work.Go(func() {
+		c.waitForHistory(c.ctx)
+		c.export(e)
+	})
+}
+
+func (c *clerk) ReloadRules() {
+	c.queue(func() (string, error) {
+		said, err := c.loadRules()
+		if err != nil { // which is among the problems
+			said = "the rules in use stay"
+		}
+		return said, nil
+	})
+}
+
+func (c *clerk) ShowKept(e mapview.ShowKept) {
+	c.queue(func() (string, error) { c.monitor.ShowKept(e.On); return "", nil })
+}
+
+func (c *clerk) SetRetention(e mapview.SetRetention) {
+	c.queue(func() (string, error) { return "", c.monitor.SetRetention(e.Retention) })
+}
+
+func (c *clerk) ResetHistory() {
+	c.queue(func() (string, error) { return "the stored history has been deleted", c.monitor.ResetHistory(c.ctx) })
+}
+
+func (c *clerk) SaveHistory() {
+	c.queue(func() (string, error) { return c.saveMarks(c.ctx) })
+}
+
+func (c *clerk) LoadHistory() { c.queue(c.loadMarks) }
+
+// queue has something done after what was queued before. The job returns what is said to the
+// user.
+func (c *clerk) queue(job func() (said string, err error)) {
+	select {
+	case c.jobs <- job:
+	case <-c.ctx.Done():
+	default:
+		c.say("too much at once: wait a moment")
 	}
 }
 
@@ -205,32 +257,9 @@ func (c *clerk) found(ask int, past []live.Past, sql string, err error) {
 	c.answer(f)
 }
 
-// do does one of the things that change something.
-func (c *clerk) do(e mapview.Effect) {
-	m := c.monitor
-	var said string
-	var err error
-	switch e := e.(type) {
-	case mapview.ReloadRules:
-		var bad error // which is among the problems
-		if said, bad = c.loadRules(); bad != nil {
-			said = "the rules in use stay"
-		}
-	case mapview.ShowKept:
-		m.ShowKept(e.On)
-	case mapview.SetRetention:
-		err = m.SetRetention(e.Retention)
-	case mapview.ResetHistory:
-		if err = m.ResetHistory(c.ctx); err == nil {
-			said = "the stored history has been deleted"
-		}
-	case mapview.SaveHistory:
-		said, err = c.saveMarks(c.ctx)
-	case mapview.LoadHistory:
-		said, err = c.loadMarks()
-	default:
-		err = fmt.Errorf("nobody does %T", e)
-	}
+// do does a job, and says what came of it.
+func (c *clerk) do(job func() (string, error)) {
+	said, err := job()
 	if err != nil {
 		said = err.Error()
 		c.log.Warn(said)
@@ -260,7 +289,7 @@ func (a *app) saveMarks(ctx context.Context) (string, error) {
 		return "", err
 	}
 	n, err := a.monitor.SaveMarks(ctx, a.simpleHistory())
-	return fmt.Sprintf("%s saved in %s", count(n, "place", "places"), a.simpleHistory()), err
+	return fmt.Sprintf("%s saved in %s", numbers.Count(n, "place", "places"), a.simpleHistory()), err
 }
 
 func (a *app) loadMarks() (string, error) {
@@ -268,7 +297,7 @@ func (a *app) loadMarks() (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not there: s saves it", a.simpleHistory())
 	}
-	return fmt.Sprintf("%s loaded from %s", count(n, "place", "places"), a.simpleHistory()), err
+	return fmt.Sprintf("%s loaded from %s", numbers.Count(n, "place", "places"), a.simpleHistory()), err
 }
 
 // report is the whois report on an address. What it is made of is opened when it is
@@ -344,7 +373,7 @@ func (c *clerk) export(e mapview.Export) {
 		c.say("export: " + err.Error())
 		return
 	}
-	c.say(fmt.Sprintf("%s written to %s", count(n, "row", "rows"), name))
+	c.say(fmt.Sprintf("%s written to %s", numbers.Count(n, "row", "rows"), name))
 }
 
 // exportTo returns the name that the file has got: another one if there is one by that name.

@@ -123,7 +123,7 @@ func TestRootsMap(t *testing.T) {
 		require.Eventually(t, func() bool { return re.MatchString(said.String()) }, time.Minute, 20*time.Millisecond, pattern)
 	}
 	has("Recording to " + regexp.QuoteMeta(history))
-	has("1 host,")
+	has("1 agent,")
 	require.NotContains(t, said.String(), "more rights than it needs")
 	assert.Equal(t, map[string]string{"Uid": "0 0 0 0", "CapEff": servingCaps, "CapPrm": servingCaps, "CapBnd": servingCaps, "NoNewPrivs": "1", "Seccomp": "2"},
 		statusOf(t, server.Process.Pid, "Uid", "CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Seccomp"))
@@ -191,7 +191,7 @@ func TestRootsMapOfAnothersHistory(t *testing.T) {
 			server.Process.Signal(os.Interrupt)
 			assert.NoError(t, server.Wait(), said.String())
 		}()
-		require.Eventually(t, func() bool { return strings.Contains(said.String(), "0 hosts,") }, time.Minute, 20*time.Millisecond, said.String())
+		require.Eventually(t, func() bool { return strings.Contains(said.String(), "0 agents,") }, time.Minute, 20*time.Millisecond, said.String())
 		meanwhile(server.Process.Pid)
 	}
 	files := func(least int) {
@@ -237,7 +237,7 @@ func TestRootsMapWithoutCollector(t *testing.T) {
 		server.Process.Signal(os.Interrupt)
 		assert.NoError(t, server.Wait())
 	}()
-	require.Eventually(t, func() bool { return strings.Contains(said.String(), "1 host,") }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(said.String(), "1 agent,") }, time.Minute, 20*time.Millisecond)
 	children := childrenOf(t, server.Process.Pid)
 	require.Len(t, children, 1)
 	require.NoError(t, syscall.Kill(children[0], syscall.SIGKILL))

@@ -18,6 +18,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // TestDay runs a day of traffic through monitor, history and window, as fast as it goes:
@@ -40,7 +41,7 @@ func TestDay(t *testing.T) {
 	in := mapview.Input{Size: image.Pt(500, 250), Scale: 1, Inside: true}
 	picture := image.NewRGBA(image.Rectangle{Max: in.Size})
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	keys := []mapview.Key{'h', 't', 'z', 'q', mapview.KeyEscape, mapview.KeyEnter, mapview.KeyDown, mapview.KeyEscape, 'i', 'k', 'o', 'o', 'g', 'g', 'f', 'f', ' ', ' ', 'a', 'a', 't', mapview.KeyEscape, 'h'}
+	keys := []ui.Key{'h', 't', 'z', 'q', ui.KeyEscape, ui.KeyEnter, ui.KeyDown, ui.KeyEscape, 'i', 'k', 'o', 'o', 'g', 'g', 'f', 'f', ' ', ' ', 'a', 'a', 't', ui.KeyEscape, 'h'}
 	var heap []uint64
 	const step = 4 * time.Second
 	const steps = int(24 * time.Hour / step)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -108,7 +109,7 @@ func (im *importer) run(ctx context.Context) error {
 		fmt.Fprint(im.out, "\nconnmapperl's password is in its program: write it into a file, and start with\n\n    mapserver -password-file FILE\n\n")
 	}
 	if im.fails > 0 {
-		return fmt.Errorf("%s could not be taken over, as said above; import again when that is mended", count(im.fails, "file", "files"))
+		return fmt.Errorf("%s could not be taken over, as said above; import again when that is mended", numbers.Count(im.fails, "file", "files"))
 	}
 	return nil
 }
@@ -260,7 +261,7 @@ func (im *importer) rules(context.Context) {
 			im.fail(name, err)
 			continue
 		}
-		im.take(name, "%s to %s%s%s%s", count(n, "rule", "rules"), target, wrong, said, note)
+		im.take(name, "%s to %s%s%s%s", numbers.Count(n, "rule", "rules"), target, wrong, said, note)
 	}
 }
 
@@ -473,6 +474,6 @@ func (im *importer) others(context.Context) {
 		}
 	}
 	if n > most {
-		fmt.Fprintf(im.out, "%-7s %s more: nothing of connmapperl\n", "left", count(n-most, "file", "files"))
+		fmt.Fprintf(im.out, "%-7s %s more: nothing of connmapperl\n", "left", numbers.Count(n-most, "file", "files"))
 	}
 }

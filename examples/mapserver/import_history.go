@@ -18,6 +18,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/storable"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/lock"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // history takes over the detailed history: a copy is migrated.
@@ -38,7 +39,7 @@ func (im *importer) history(ctx context.Context) {
 		im.leave(perlHistory, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
 		return
 	case rows > 0:
-		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, count(int(rows), "row", "rows"))
+		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, numbers.Count(int(rows), "row", "rows"))
 		return
 	}
 	folder, err := importFolder(im.data)
@@ -82,7 +83,7 @@ func (im *importer) history(ctx context.Context) {
 		im.fail(perlHistory, err)
 		return
 	}
-	im.take(perlHistory, "%s to %s", count(int(stats.Rows), "connection", "connections"), target)
+	im.take(perlHistory, "%s to %s", numbers.Count(int(stats.Rows), "connection", "connections"), target)
 }
 
 // importFolder makes a folder in another for an import, and locks it. Those of imports that
@@ -260,7 +261,7 @@ func (im *importer) counts(context.Context) {
 		}
 	}
 	if !changed {
-		im.leave(perlCounts, "%s has all of its %s already", target, count(len(found), "place", "places"))
+		im.leave(perlCounts, "%s has all of its %s already", target, numbers.Count(len(found), "place", "places"))
 		return
 	}
 	said, err := keepBefore(target)
@@ -272,9 +273,9 @@ func (im *importer) counts(context.Context) {
 		return
 	}
 	if skipped > 0 {
-		said += fmt.Sprintf(", without %s that no place belongs to", count(skipped, "number", "numbers"))
+		said += fmt.Sprintf(", without %s that no place belongs to", numbers.Count(skipped, "number", "numbers"))
 	}
-	im.take(perlCounts, "%s to %s, which l loads%s", count(len(found), "place", "places"), target, said)
+	im.take(perlCounts, "%s to %s, which l loads%s", numbers.Count(len(found), "place", "places"), target, said)
 }
 
 // sorted yields places from south to north.

@@ -10,7 +10,7 @@ import (
 // it is lost, nor is what goes with Ctrl before and after it.
 func TestKeysOfASlowFrame(t *testing.T) {
 	m := openWindow(t, "-demo", "5")
-	m.sees("^1 host · ")
+	m.sees("^1 agent · ")
 	m.key("q")
 	m.sees("^Run Ctrl")
 	m.ctrl("a")

@@ -123,7 +123,7 @@ func (s *stage) ghosts(t *testing.T, silent bool) {
 	}
 	got := s.server.has(t, `map\.png: (.*)`, after+patient)[1]
 	t.Logf("%.0f s after the agent has gone: %s", time.Since(gone).Seconds(), got)
-	assert.Contains(t, got, "0 hosts, 0 live connections")
+	assert.Contains(t, got, "0 agents, 0 live connections")
 }
 
 // anyOf reports whether something that opened after a time is recorded.
@@ -162,7 +162,7 @@ func TestPartition(t *testing.T) {
 	away := 10 * time.Second
 	if long() {
 		away = 5 * time.Minute
-		s.server.has(t, "1 host, [1-9]", 2*patient)
+		s.server.has(t, "1 agent, [1-9]", 2*patient)
 	}
 	time.Sleep(2 * time.Second)
 	s.cut()
@@ -170,7 +170,7 @@ func TestPartition(t *testing.T) {
 	if long() {
 		s.server.has(t, "agent left", 35*time.Second)
 		t.Logf("the agent has gone %v after the cut", time.Since(begin).Round(time.Second))
-		s.server.has(t, "(?s)agent left.* 0 hosts, 0 live connections", 2*patient)
+		s.server.has(t, "(?s)agent left.* 0 agents, 0 live connections", 2*patient)
 	}
 	time.Sleep(time.Until(begin.Add(away)))
 	assert.False(t, s.anyOf(begin), "the link is cut")

@@ -178,7 +178,7 @@ func TestHeadlessReports(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, out.String(), "connmap-agent 127.0.0.1:")
 	assert.Contains(t, out.String(), "Running headless")
-	assert.Contains(t, out.String(), "1 host, ")
+	assert.Contains(t, out.String(), "1 agent, ")
 	assert.Contains(t, out.String(), " live connections of ")
 }
 
@@ -205,7 +205,7 @@ func TestSummaryCountsWhatIsKnown(t *testing.T) {
 		{Scope: live.LAN},
 		{Conn: conntrack.Conn{State: conntrack.LastAck, Process: conntrack.Process{Comm: "curl"}}}, // no longer live
 	}}
-	assert.Equal(t, "1 host, 4 live connections of 1 program to 1 country, 1 to unknown places", summary(st))
+	assert.Equal(t, "1 agent, 4 live connections of 1 program to 1 country, 1 to unknown places", summary(st))
 }
 
 func TestZonePlace(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/unpack"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -97,8 +98,8 @@ func complain(name string, set *rules.Set, err error) (text string, ok bool) {
 	if set == nil || !errors.As(err, &bad) {
 		return "", false
 	}
-	return fmt.Sprintf("rules: %s, %s; mend %s\n%v", count(len(bad.First)+bad.More, "bad line", "bad lines"),
-		count(len(set.Rules())-1, "other rule holds", "other rules hold"), name, bad), true
+	return fmt.Sprintf("rules: %s, %s; mend %s\n%v", numbers.Count(len(bad.First)+bad.More, "bad line", "bad lines"),
+		numbers.Count(len(set.Rules())-1, "other rule holds", "other rules hold"), name, bad), true
 }
 
 // A rulesSource is where the rules were read from last. Of the zero one they
@@ -158,7 +159,7 @@ func (a *app) loadRules() (string, error) {
 		return "", err
 	}
 	a.monitor.SetRules(set)
-	said := fmt.Sprintf("%s read from %s", count(len(set.Rules())-1, "rule", "rules"), src.name)
+	said := fmt.Sprintf("%s read from %s", numbers.Count(len(set.Rules())-1, "rule", "rules"), src.name)
 	if len(set.Rules()) == 1 {
 		said += ": all connections are Other"
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -206,7 +207,7 @@ func TestBadLines(t *testing.T) {
 func drawn(v *mapview.View) string {
 	var b strings.Builder
 	for _, i := range v.Scene().Items {
-		if i.Shape == mapview.Text {
+		if i.Shape == ui.Text {
 			fmt.Fprintln(&b, i.Text)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // The tables that connmap-data downloads, the best first, and those of connmapperl.
@@ -93,7 +94,7 @@ func (a *app) watchTable(ctx context.Context, every time.Duration) {
 			} else {
 				moved := a.monitor.ReplaceGeo(db, fresh)
 				a.problem("geo", fmt.Errorf("%w; it was compiled anew: %s open then moved to a better place, what ended within %s may be recorded with its country only",
-					fault, count(moved, "connection", "connections"), time.Since(seen).Round(time.Second)))
+					fault, numbers.Count(moved, "connection", "connections"), time.Since(seen).Round(time.Second)))
 				db, tried = fresh, ""
 			}
 		}

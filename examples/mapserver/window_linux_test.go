@@ -30,6 +30,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/internal/program"
 )
@@ -54,14 +55,14 @@ func showMap(args []string) {
 // A scene is what the window has drawn, but for pictures.
 type scene struct {
 	View  worldmap.View
-	Items []mapview.Item
+	Items []ui.Item
 }
 
 // text returns where the last text that fits stands, and the text.
 func (s *scene) text(pattern string) (x, y int, text string) {
 	fits := regexp.MustCompile(pattern)
 	for _, i := range slices.Backward(s.Items) {
-		if i.Shape == mapview.Text && fits.MatchString(i.Text) {
+		if i.Shape == ui.Text && fits.MatchString(i.Text) {
 			return int(i.X), int(i.Y), i.Text
 		}
 	}
@@ -77,7 +78,7 @@ func (s *scene) has(pattern string) bool {
 func (s *scene) texts(from string) (list []string) {
 	fits := regexp.MustCompile(from)
 	for _, i := range s.Items {
-		if i.Shape == mapview.Text && (list != nil || fits.MatchString(i.Text)) {
+		if i.Shape == ui.Text && (list != nil || fits.MatchString(i.Text)) {
 			list = append(list, i.Text)
 		}
 	}
@@ -298,7 +299,7 @@ func (m *window) ends() {
 // Esc closes what is open before the bar ends the program.
 func TestMouseAlone(t *testing.T) {
 	m := openWindow(t, "-demo", "500")
-	m.sees("^1 host · [345][0-9][0-9] live")
+	m.sees("^1 agent · [345][0-9][0-9] live")
 	m.drags(500, 430)
 
 	var board clipboard.Clipboard
@@ -403,7 +404,7 @@ func TestHands(t *testing.T) {
 	reported := make(chan error, 1)
 	go func() { reported <- agent.Run(ctx) }()
 	defer func() { cancel(); assert.NoError(t, <-reported) }()
-	m.sees("^1 host · 4 live · 1 local hidden")
+	m.sees("^1 agent · 4 live · 1 local hidden")
 
 	pixel := func(p [2]float64) (x, y int) {
 		a, b := m.now().View.Pixel(p[0], p[1])
@@ -429,9 +430,9 @@ func TestHands(t *testing.T) {
 				continue
 			}
 			switch {
-			case i.Shape == mapview.Arc && i.R == 8:
+			case i.Shape == ui.Arc && i.R == 8:
 				arcs[i.Color], ring = true, true
-			case i.Shape == mapview.Disc && i.R == 4.5 && ring:
+			case i.Shape == ui.Disc && i.R == 4.5 && ring:
 				colors[i.Color] = true
 			}
 		}
@@ -449,7 +450,7 @@ func TestHands(t *testing.T) {
 		m.until(fmt.Sprint(want, " labels"), func(s *scene) bool {
 			n := 0
 			for _, i := range s.Items {
-				if i.Shape == mapview.Text && i.Text == "Alpha" && i.X > 170 {
+				if i.Shape == ui.Text && i.Text == "Alpha" && i.X > 170 {
 					n++
 				}
 			}
@@ -473,7 +474,7 @@ func TestHands(t *testing.T) {
 		m.sees(title + ".* · 1 live · [0-9]+ of the history")
 		list := m.now().texts(title)[1:]
 		return slices.DeleteFunc(list, func(s string) bool {
-			return !slices.Contains([]string{"program", "address", "port", "local port", "organisation", "host",
+			return !slices.Contains([]string{"program", "address", "port", "local port", "organisation", "agent",
 				"198.51.100.1", "prog4", "live", "nas", "Details", "Query", "Copy cell", "Copy row", "Copy all"}, s)
 		})
 	}
@@ -485,12 +486,12 @@ func TestHands(t *testing.T) {
 	m.misses("^Near ")
 	m.key("z")
 	m.sees("^IPv4 on a Hilbert curve")
-	var dot *mapview.Item
+	var dot *ui.Item
 	m.until("a dot for each of two blocks", func(s *scene) bool {
 		n, curve := 0, false
 		for _, i := range s.Items {
 			curve = curve || strings.HasPrefix(i.Text, "IPv4 on a Hilbert")
-			if curve && i.Shape == mapview.Disc && i.R == 3 {
+			if curve && i.Shape == ui.Disc && i.R == 3 {
 				if n++; n == 2 {
 					dot = &i
 				}
@@ -521,9 +522,9 @@ func TestHands(t *testing.T) {
 	m.misses("^3x$")
 	// m shows local peers.
 	m.key("m")
-	m.sees("^1 host · 5 live · ")
+	m.sees("^1 agent · 5 live · ")
 	m.key("m")
-	m.sees("^1 host · 4 live · 1 local hidden")
+	m.sees("^1 agent · 4 live · 1 local hidden")
 	// c reads the rules again.
 	file("rules", alpha+"\"Gamma\",peer,22,255,0,200,255,0,0\n")
 	m.key("c")
@@ -532,8 +533,8 @@ func TestHands(t *testing.T) {
 	marks := func(want bool) {
 		t.Helper()
 		m.until(fmt.Sprint("marks ", want), func(s *scene) bool {
-			return want == slices.ContainsFunc(s.Items, func(i mapview.Item) bool {
-				return i.Shape == mapview.Disc && i.Color == color.NRGBA{255, 255, 255, 0x1a}
+			return want == slices.ContainsFunc(s.Items, func(i ui.Item) bool {
+				return i.Shape == ui.Disc && i.Color == color.NRGBA{255, 255, 255, 0x1a}
 			})
 		})
 	}
@@ -559,14 +560,14 @@ func TestHands(t *testing.T) {
 	m.key("Escape")
 	m.misses("^Run Ctrl")
 	m.key("i")
-	m.sees("^A click shows or hides")
+	m.sees("^A click on a name")
 	m.sees("^127.0.0.1")
 	m.key("i")
-	m.misses("^A click shows or hides")
+	m.misses("^A click on a name")
 	m.key("k")
-	m.sees("^A click shows or hides")
+	m.sees("^A click on a name")
 	m.key("k")
-	m.misses("^A click shows or hides")
+	m.misses("^A click on a name")
 	// b makes a sound for what no rule fits.
 	m.key("b")
 	m.sees("^sound for unclassified connections on$")
@@ -576,7 +577,7 @@ func TestHands(t *testing.T) {
 		m.sees("^" + typed + "$")
 		m.do("key", "--delay", "0", "s", "Return")
 		m.sees("^" + typed + "s$")
-		m.sees("^1 host · 0 live · ")
+		m.sees("^1 agent · 0 live · ")
 		m.misses("^/$")
 		m.key("Escape")
 		m.misses("^" + typed)

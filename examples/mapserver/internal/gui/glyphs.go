@@ -7,8 +7,8 @@ import (
 	"github.com/hajimehoshi/ebiten/v2"
 	"golang.org/x/image/math/fixed"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -90,7 +90,7 @@ func (g *glyphs) reset() {
 }
 
 // text draws as font.Drawer does, which paint uses.
-func (p *painter) text(dst *ebiten.Image, it *mapview.Item) {
+func (p *painter) text(dst *ebiten.Image, it *ui.Item) {
 	if !(it.Size > 0 && it.Size < 1000 && abs(it.X) < 1e5 && abs(it.Y) < 1e5) {
 		return
 	}

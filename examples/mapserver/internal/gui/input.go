@@ -10,6 +10,7 @@ import (
 	"github.com/hajimehoshi/ebiten/v2/inpututil"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -18,11 +19,11 @@ const (
 )
 
 // special are the keys that type no character.
-var special = map[ebiten.Key]mapview.Key{
-	ebiten.KeyEscape: mapview.KeyEscape, ebiten.KeyEnter: mapview.KeyEnter, ebiten.KeyNumpadEnter: mapview.KeyEnter,
-	ebiten.KeyBackspace: mapview.KeyBackspace, ebiten.KeyDelete: mapview.KeyDelete, ebiten.KeyTab: mapview.KeyTab,
-	ebiten.KeyArrowLeft: mapview.KeyLeft, ebiten.KeyArrowRight: mapview.KeyRight, ebiten.KeyArrowUp: mapview.KeyUp, ebiten.KeyArrowDown: mapview.KeyDown,
-	ebiten.KeyHome: mapview.KeyHome, ebiten.KeyEnd: mapview.KeyEnd, ebiten.KeyPageUp: mapview.KeyPageUp, ebiten.KeyPageDown: mapview.KeyPageDown,
+var special = map[ebiten.Key]ui.Key{
+	ebiten.KeyEscape: ui.KeyEscape, ebiten.KeyEnter: ui.KeyEnter, ebiten.KeyNumpadEnter: ui.KeyEnter,
+	ebiten.KeyBackspace: ui.KeyBackspace, ebiten.KeyDelete: ui.KeyDelete, ebiten.KeyTab: ui.KeyTab,
+	ebiten.KeyArrowLeft: ui.KeyLeft, ebiten.KeyArrowRight: ui.KeyRight, ebiten.KeyArrowUp: ui.KeyUp, ebiten.KeyArrowDown: ui.KeyDown,
+	ebiten.KeyHome: ui.KeyHome, ebiten.KeyEnd: ui.KeyEnd, ebiten.KeyPageUp: ui.KeyPageUp, ebiten.KeyPageDown: ui.KeyPageDown,
 }
 
 // repeats is which special key is held, and when it counts as pressed again. Frames
@@ -62,10 +63,10 @@ func (g *game) input(now time.Time) mapview.Input {
 }
 
 // keys returns what was typed, in the order in which it is known.
-func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
-	var held mapview.Key
+func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
+	var held ui.Key
 	if shift {
-		held |= mapview.Shift
+		held |= ui.Shift
 	}
 	chars := ebiten.AppendInputChars(nil)
 	if len(chars) > 0 {
@@ -77,20 +78,20 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 	// frame Ctrl counts as held if it was so at any time.
 	ctrl := ebiten.IsKeyPressed(ebiten.KeyControl) && !ebiten.IsKeyPressed(ebiten.KeyAlt)
 	if ctrl {
-		held |= mapview.Ctrl
+		held |= ui.Ctrl
 	}
-	var text []mapview.Key
+	var text []ui.Key
 	for _, c := range chars {
-		k := mapview.Key(c).At(placeOf(c, places))
+		k := ui.Key(c).At(placeOf(c, places))
 		if len(pressed) == 0 {
-			k |= mapview.Repeat
+			k |= ui.Repeat
 		}
 		text = append(text, k)
 	}
 	entered := false
 	for _, k := range pressed {
 		if s, ok := special[k]; ok {
-			if s == mapview.KeyEnter && (!ctrl || len(chars) > 0) {
+			if s == ui.KeyEnter && (!ctrl || len(chars) > 0) {
 				entered = true
 			} else {
 				typed = append(typed, s|held)
@@ -98,7 +99,7 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 			*r = repeats{k, now.Add(repeatAfter)}
 		} else if ctrl {
 			if c := withCtrl(k, places, chars); c != 0 {
-				typed = append(typed, mapview.Key(c)|held)
+				typed = append(typed, ui.Key(c)|held)
 			}
 		}
 	}
@@ -107,7 +108,7 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 	case !ebiten.IsKeyPressed(r.key):
 		*r = repeats{}
 	case !now.Before(r.next):
-		typed = append(typed, special[r.key]|held|mapview.Repeat)
+		typed = append(typed, special[r.key]|held|ui.Repeat)
 		r.next = now.Add(repeatEvery)
 	}
 	// Characters and other keys of one frame come without their order. With Ctrl no
@@ -119,7 +120,7 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []mapview.Key) {
 	}
 	// Who types a text fast and ends it does not want its last letter to be a command.
 	if entered {
-		typed = append(typed, mapview.KeyEnter|held)
+		typed = append(typed, ui.KeyEnter|held)
 	}
 	return typed
 }

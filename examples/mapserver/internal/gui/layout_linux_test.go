@@ -9,8 +9,8 @@ import (
 	"github.com/jezek/xgb/xproto"
 	"github.com/stretchr/testify/require"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/viewtest"
 )
 
@@ -54,7 +54,7 @@ func TestLayouts(t *testing.T) {
 			d.code(q)
 			s.Do('q')
 			d.code(a, codeControl)
-			s.Do(mapview.Ctrl | 'a')
+			s.Do(ui.Ctrl | 'a')
 			d.code(codeQ)
 			d.code(codeW)
 			s.Type(tt.typed)
@@ -63,14 +63,14 @@ func TestLayouts(t *testing.T) {
 				return
 			}
 			d.code(codeZ, codeControl)
-			s.Do(mapview.Ctrl | 'z')
+			s.Do(ui.Ctrl | 'z')
 			d.code(c, codeControl)
-			s.Do(mapview.Ctrl | 'c')
+			s.Do(ui.Ctrl | 'c')
 			d.expect(tt.layout, s)
 			d.code(codeEscape)
 			d.code(codeSlash)
 			d.code(codeQ)
-			s.Do(mapview.KeyEscape)
+			s.Do(ui.KeyEscape)
 			s.Do('/')
 			s.Type(tt.typed[:len(tt.typed)/2])
 			d.expect(tt.layout, s)

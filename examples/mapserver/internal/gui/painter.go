@@ -10,6 +10,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -43,12 +44,12 @@ func (p *painter) draw(dst *ebiten.Image, s *mapview.Scene) {
 	painted := p.drawMap(dst, s)
 	for i := painted; i < len(s.Items); i++ {
 		switch it := &s.Items[i]; it.Shape {
-		case mapview.Text:
+		case ui.Text:
 			p.text(dst, it)
-		case mapview.Picture:
+		case ui.Picture:
 			p.flush(dst)
 			p.picture(dst, it)
-		case mapview.Line:
+		case ui.Line:
 			p.line(it)
 		default:
 			p.shape(it)
@@ -70,7 +71,7 @@ type picture struct {
 	used bool // in the frame that is drawn
 }
 
-func (p *painter) picture(dst *ebiten.Image, it *mapview.Item) {
+func (p *painter) picture(dst *ebiten.Image, it *ui.Item) {
 	if it.Picture.Bounds().Empty() {
 		return
 	}
@@ -89,7 +90,7 @@ func (p *painter) picture(dst *ebiten.Image, it *mapview.Item) {
 }
 
 // line adds a line: a rectangle with round corners that is turned.
-func (p *painter) line(it *mapview.Item) {
+func (p *painter) line(it *ui.Item) {
 	dx, dy := it.X2-it.X, it.Y2-it.Y
 	length := float32(math.Hypot(float64(dx), float64(dy)))
 	ux, uy := float32(1), float32(0)
@@ -157,7 +158,7 @@ func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) (painted int) {
 }
 
 // shape hands the numbers of a shape to the shader, in the vertices.
-func (p *painter) shape(it *mapview.Item) {
+func (p *painter) shape(it *ui.Item) {
 	x0, y0, x1, y1 := it.Box()
 	cx, cy, hx, hy := (x0+x1)/2, (y0+y1)/2, (x1-x0)/2, (y1-y0)/2
 	if !(hx >= 0 && hy >= 0) {
@@ -165,13 +166,13 @@ func (p *painter) shape(it *mapview.Item) {
 	}
 	a, width := min(it.R, hx, hy), it.W
 	switch it.Shape {
-	case mapview.Disc, mapview.Rect:
+	case ui.Disc, ui.Rect:
 		width = 0
-	case mapview.Ring:
+	case ui.Ring:
 		a = hx
-	case mapview.Arc:
+	case ui.Arc:
 		a, hy = it.From, -1-it.To
-	case mapview.Triangle:
+	case ui.Triangle:
 		a, hy = 0, -0.5
 	}
 	color := premultiplied(it.Color)

@@ -28,6 +28,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/viewtest"
 )
 
@@ -215,16 +216,16 @@ func (d *desktop) find() {
 	require.Fail(d.t, "no window appeared")
 }
 
-var keysyms = map[mapview.Key]uint32{
-	mapview.KeyEscape: 0xff1b, mapview.KeyEnter: 0xff0d, mapview.KeyBackspace: 0xff08, mapview.KeyDelete: 0xffff, mapview.KeyTab: 0xff09,
-	mapview.KeyLeft: 0xff51, mapview.KeyUp: 0xff52, mapview.KeyRight: 0xff53, mapview.KeyDown: 0xff54,
-	mapview.KeyHome: 0xff50, mapview.KeyEnd: 0xff57, mapview.KeyPageUp: 0xff55, mapview.KeyPageDown: 0xff56,
+var keysyms = map[ui.Key]uint32{
+	ui.KeyEscape: 0xff1b, ui.KeyEnter: 0xff0d, ui.KeyBackspace: 0xff08, ui.KeyDelete: 0xffff, ui.KeyTab: 0xff09,
+	ui.KeyLeft: 0xff51, ui.KeyUp: 0xff52, ui.KeyRight: 0xff53, ui.KeyDown: 0xff54,
+	ui.KeyHome: 0xff50, ui.KeyEnd: 0xff57, ui.KeyPageUp: 0xff55, ui.KeyPageDown: 0xff56,
 }
 
 // key presses a key on the keyboard.
-func (d *desktop) key(k mapview.Key) {
+func (d *desktop) key(k ui.Key) {
 	d.t.Helper()
-	plain := k &^ mapview.Shift &^ mapview.Ctrl
+	plain := k &^ ui.Shift &^ ui.Ctrl
 	sym, ok := keysyms[plain]
 	if !ok {
 		sym = uint32(plain)
@@ -232,10 +233,10 @@ func (d *desktop) key(k mapview.Key) {
 	code, ok := d.codes[sym]
 	require.True(d.t, ok, "no key for %#x", sym)
 	var held []byte
-	if k&mapview.Ctrl != 0 {
+	if k&ui.Ctrl != 0 {
 		held = append(held, d.codes[0xffe3][0])
 	}
-	if k&mapview.Shift != 0 || code[1] != 0 {
+	if k&ui.Shift != 0 || code[1] != 0 {
 		held = append(held, d.codes[0xffe1][0])
 	}
 	for _, h := range held {

@@ -21,6 +21,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/viewtest"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
@@ -153,7 +154,7 @@ func TestNoDisplayIsAnError(t *testing.T) {
 
 // compare draws a scene here and with paint, and returns the mean and the
 // worst difference of their bytes.
-func compare(t *testing.T, p *painter, items ...mapview.Item) (mean float64, worst int) {
+func compare(t *testing.T, p *painter, items ...ui.Item) (mean float64, worst int) {
 	t.Helper()
 	size := image.Pt(400, 200)
 	s := &mapview.Scene{Size: size, View: worldmap.Fit(size), Palette: worldmap.Dark, Items: items}
@@ -192,50 +193,50 @@ func TestLikePaint(t *testing.T) {
 	white := color.NRGBA{255, 255, 255, 255}
 	tests := []struct {
 		name  string
-		items []mapview.Item
+		items []ui.Item
 		worst int
 	}{
 		{"map", nil, 0},
-		{"discs", []mapview.Item{
-			{Shape: mapview.Disc, X: 40.5, Y: 40, R: 3.2, Color: color.NRGBA{255, 0, 0, 255}},
-			{Shape: mapview.Disc, X: 80.3, Y: 40.7, R: 20, Color: color.NRGBA{255, 255, 255, 26}},
+		{"discs", []ui.Item{
+			{Shape: ui.Disc, X: 40.5, Y: 40, R: 3.2, Color: color.NRGBA{255, 0, 0, 255}},
+			{Shape: ui.Disc, X: 80.3, Y: 40.7, R: 20, Color: color.NRGBA{255, 255, 255, 26}},
 		}, 2},
-		{"rings", []mapview.Item{
-			{Shape: mapview.Ring, X: 130, Y: 40, R: 12, W: 1.2, Color: white},
-			{Shape: mapview.Ring, X: 160.3, Y: 40.2, R: 4.5, W: 2, Color: white},
+		{"rings", []ui.Item{
+			{Shape: ui.Ring, X: 130, Y: 40, R: 12, W: 1.2, Color: white},
+			{Shape: ui.Ring, X: 160.3, Y: 40.2, R: 4.5, W: 2, Color: white},
 		}, 2},
-		{"arcs", []mapview.Item{
-			{Shape: mapview.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.1, To: 0.45, Color: color.NRGBA{0, 255, 0, 255}},
-			{Shape: mapview.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.45, To: 1.1, Color: color.NRGBA{0, 0, 255, 255}},
+		{"arcs", []ui.Item{
+			{Shape: ui.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.1, To: 0.45, Color: color.NRGBA{0, 255, 0, 255}},
+			{Shape: ui.Arc, X: 180, Y: 40, R: 12, W: 4, From: 0.45, To: 1.1, Color: color.NRGBA{0, 0, 255, 255}},
 		}, 2},
-		{"rectangles", []mapview.Item{
-			{Shape: mapview.Rect, X: 10.5, Y: 100, X2: 120, Y2: 60, R: 6, Color: color.NRGBA{18, 22, 28, 242}},
-			{Shape: mapview.Frame, X: 10, Y: 100, X2: 120, Y2: 60, R: 6, W: 1, Color: color.NRGBA{49, 58, 70, 255}},
-			{Shape: mapview.Rect, X: 200, Y: 100, X2: 11, Y2: 11, R: 2.5, Color: color.NRGBA{255, 200, 0, 128}},
+		{"rectangles", []ui.Item{
+			{Shape: ui.Rect, X: 10.5, Y: 100, X2: 120, Y2: 60, R: 6, Color: color.NRGBA{18, 22, 28, 242}},
+			{Shape: ui.Frame, X: 10, Y: 100, X2: 120, Y2: 60, R: 6, W: 1, Color: color.NRGBA{49, 58, 70, 255}},
+			{Shape: ui.Rect, X: 200, Y: 100, X2: 11, Y2: 11, R: 2.5, Color: color.NRGBA{255, 200, 0, 128}},
 		}, 2},
-		{"lines", []mapview.Item{
-			{Shape: mapview.Line, X: 20, Y: 20, X2: 120.5, Y2: 90, W: 2.6, Color: white},
-			{Shape: mapview.Line, X: 150, Y: 20, X2: 150, Y2: 90, W: 1, Color: color.NRGBA{255, 0, 0, 77}},
-			{Shape: mapview.Line, X: 180, Y: 20, X2: 180, Y2: 20, W: 6, Color: white},
+		{"lines", []ui.Item{
+			{Shape: ui.Line, X: 20, Y: 20, X2: 120.5, Y2: 90, W: 2.6, Color: white},
+			{Shape: ui.Line, X: 150, Y: 20, X2: 150, Y2: 90, W: 1, Color: color.NRGBA{255, 0, 0, 77}},
+			{Shape: ui.Line, X: 180, Y: 20, X2: 180, Y2: 20, W: 6, Color: white},
 		}, 3},
-		{"triangles", []mapview.Item{
-			{Shape: mapview.Triangle, X: 100, Y: 100, R: 9, Color: color.NRGBA{255, 0, 0, 200}},
-			{Shape: mapview.Triangle, X: 150.4, Y: 100.7, R: 12, W: 1.5, Color: white},
+		{"triangles", []ui.Item{
+			{Shape: ui.Triangle, X: 100, Y: 100, R: 9, Color: color.NRGBA{255, 0, 0, 200}},
+			{Shape: ui.Triangle, X: 150.4, Y: 100.7, R: 12, W: 1.5, Color: white},
 		}, 3},
-		{"a picture between shapes", []mapview.Item{
-			{Shape: mapview.Disc, X: 60, Y: 60, R: 20, Color: white},
-			{Shape: mapview.Picture, X: 50, Y: 50, Picture: testPicture()},
-			{Shape: mapview.Disc, X: 80, Y: 60, R: 9, Color: white},
+		{"a picture between shapes", []ui.Item{
+			{Shape: ui.Disc, X: 60, Y: 60, R: 20, Color: white},
+			{Shape: ui.Picture, X: 50, Y: 50, Picture: testPicture()},
+			{Shape: ui.Disc, X: 80, Y: 60, R: 9, Color: white},
 		}, 2},
 		// Letters are placed by quarters of a pixel.
-		{"texts", []mapview.Item{
-			{Shape: mapview.Text, X: 20, Y: 130, Text: "203.0.113.77:443 · ↓", Font: typeface.Mono, Size: 13, Color: white},
-			{Shape: mapview.Text, X: 20.4, Y: 150.6, Text: "AVATAR To. example.com", Font: typeface.Regular, Size: 12.5, Color: white},
-			{Shape: mapview.Text, X: 20, Y: 170, Text: "漢字 \n\t\xff Ж", Font: typeface.Bold, Size: 11, Color: white},
+		{"texts", []ui.Item{
+			{Shape: ui.Text, X: 20, Y: 130, Text: "203.0.113.77:443 · ↓", Font: typeface.Mono, Size: 13, Color: white},
+			{Shape: ui.Text, X: 20.4, Y: 150.6, Text: "AVATAR To. example.com", Font: typeface.Regular, Size: 12.5, Color: white},
+			{Shape: ui.Text, X: 20, Y: 170, Text: "漢字 \n\t\xff Ж", Font: typeface.Bold, Size: 11, Color: white},
 		}, 40},
-		{"a text below a shape", []mapview.Item{
-			{Shape: mapview.Text, X: 20, Y: 130, Text: "hidden", Font: typeface.Bold, Size: 20, Color: white},
-			{Shape: mapview.Rect, X: 10, Y: 100, X2: 120, Y2: 60, Color: color.NRGBA{18, 22, 28, 255}},
+		{"a text below a shape", []ui.Item{
+			{Shape: ui.Text, X: 20, Y: 130, Text: "hidden", Font: typeface.Bold, Size: 20, Color: white},
+			{Shape: ui.Rect, X: 10, Y: 100, X2: 120, Y2: 60, Color: color.NRGBA{18, 22, 28, 255}},
 		}, 2},
 	}
 	var p painter
@@ -257,10 +258,10 @@ func TestMoreGlyphsThanRoom(t *testing.T) {
 		t.Skip(noDisplay)
 	}
 	var p painter
-	var items []mapview.Item
+	var items []ui.Item
 	for i := range 80 {
-		items = append(items, mapview.Item{Shape: mapview.Text, X: 5, Y: 190, Text: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Size: 20 + float32(i), Color: color.NRGBA{255, 255, 255, 255}},
-			mapview.Item{Shape: mapview.Rect, X2: 400, Y2: 200, Color: color.NRGBA{18, 22, 28, 200}})
+		items = append(items, ui.Item{Shape: ui.Text, X: 5, Y: 190, Text: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Size: 20 + float32(i), Color: color.NRGBA{255, 255, 255, 255}},
+			ui.Item{Shape: ui.Rect, X2: 400, Y2: 200, Color: color.NRGBA{18, 22, 28, 200}})
 	}
 	_, worst := compare(t, &p, items...)
 	assert.LessOrEqual(t, worst, 40)
@@ -308,7 +309,7 @@ func BenchmarkPainter(b *testing.B) {
 		b.Skip(noDisplay)
 	}
 	size := image.Pt(1000, 500)
-	run := func(name string, items []mapview.Item) {
+	run := func(name string, items []ui.Item) {
 		b.Run(name, func(b *testing.B) {
 			s := &mapview.Scene{Size: size, View: worldmap.Fit(size), Palette: worldmap.Dark, Items: items}
 			dst := ebiten.NewImage(size.X, size.Y)
@@ -323,9 +324,9 @@ func BenchmarkPainter(b *testing.B) {
 	}
 	for _, n := range []int{0, 1000, 10_000} {
 		r := rand.New(rand.NewPCG(1, 2))
-		var items []mapview.Item
+		var items []ui.Item
 		for range n {
-			items = append(items, mapview.Item{Shape: mapview.Disc, X: r.Float32() * 1000, Y: r.Float32() * 500, R: 4, Color: color.NRGBA{255, 0, 0, 255}})
+			items = append(items, ui.Item{Shape: ui.Disc, X: r.Float32() * 1000, Y: r.Float32() * 500, R: 4, Color: color.NRGBA{255, 0, 0, 255}})
 		}
 		run(fmt.Sprintf("discs=%d", n), items)
 	}
@@ -343,12 +344,12 @@ func BenchmarkPainter(b *testing.B) {
 			dst.SubImage(image.Rect(0, 0, 1, 1)).(*ebiten.Image).ReadPixels(one)
 		}
 	})
-	var labels []mapview.Item
+	var labels []ui.Item
 	for i := range 400 {
 		x, y := float32(i%8*120), float32(i/8*10)
 		labels = append(labels,
-			mapview.Item{Shape: mapview.Rect, X: x, Y: y, X2: 110, Y2: 10, R: 3, Color: color.NRGBA{13, 16, 21, 178}},
-			mapview.Item{Shape: mapview.Text, X: x + 0.3, Y: y + 9, Text: fmt.Sprintf("203.0.113.%d:443", i%256), Size: 11, Color: color.NRGBA{255, 255, 255, 255}})
+			ui.Item{Shape: ui.Rect, X: x, Y: y, X2: 110, Y2: 10, R: 3, Color: color.NRGBA{13, 16, 21, 178}},
+			ui.Item{Shape: ui.Text, X: x + 0.3, Y: y + 9, Text: fmt.Sprintf("203.0.113.%d:443", i%256), Size: 11, Color: color.NRGBA{255, 255, 255, 255}})
 	}
 	run("labels=400", labels)
 }
@@ -367,7 +368,7 @@ func BenchmarkTable(b *testing.B) {
 		st.Conns = append(st.Conns, &c)
 	}
 	var v mapview.View
-	in := mapview.Input{Size: image.Pt(1000, 500), Scale: 1, Cursor: image.Pt(500, 250), Inside: true, Keys: []mapview.Key{mapview.KeyEnter}}
+	in := mapview.Input{Size: image.Pt(1000, 500), Scale: 1, Cursor: image.Pt(500, 250), Inside: true, Keys: []ui.Key{ui.KeyEnter}}
 	v.Update(viewtest.Noon, in, st)
 	in.Keys = nil
 	dst := ebiten.NewImage(1000, 500)

@@ -9,12 +9,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // tool returns where a button of the bar is.
 func (v *View) tool(i int) (x, y float64) {
-	cell := (v.bar.box.w - 8) / float64(len(tools))
-	return v.bar.box.x + 4 + (float64(i)+0.5)*cell, v.bar.box.y + 12
+	cell := (v.bar.box.W - 8) / float64(len(tools))
+	return v.bar.box.X + 4 + (float64(i)+0.5)*cell, v.bar.box.Y + 12
 }
 
 // TestBarDoesWhatKeysDo: each button names its key and does the same.
@@ -31,7 +33,7 @@ func TestBarDoesWhatKeysDo(t *testing.T) {
 			pressed.Update(noon, frame(""), st)
 			key := k.does
 			if key == 0 {
-				key = KeyEscape
+				key = ui.KeyEscape
 			}
 			assert.Equal(t, keyed.Update(noon, press(key), st), effects)
 			keyed.Update(noon, frame(""), st)
@@ -54,7 +56,7 @@ func TestBarIsDimUntilTheMouseMoves(t *testing.T) {
 	st := state()
 	bright := func() bool {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Frame && i.X == float32(v.bar.box.x) && i.Y == float32(v.bar.box.y) {
+			if i.Shape == ui.Frame && i.X == float32(v.bar.box.X) && i.Y == float32(v.bar.box.Y) {
 				return true
 			}
 		}
@@ -85,14 +87,14 @@ func TestBarHidesNothing(t *testing.T) {
 		var v View
 		st := state(conn(1, paris, 0))
 		st.Problems = []string{strings.Repeat("what is wrong ", 20)}
-		in := press('/', 'p', 'o', KeyEnter)
+		in := press('/', 'p', 'o', ui.KeyEnter)
 		in.Size = size
 		v.Update(noon, in, st)
-		require.NotZero(t, v.bar.box.w, "%v", size)
-		assert.False(t, v.problems.overlaps(v.bar.box), "%v", size)
-		for i, a := range v.taken {
-			for _, b := range v.taken[:i] {
-				assert.False(t, a.overlaps(b) && size.X >= 560, "%v %v %v", size, a, b)
+		require.NotZero(t, v.bar.box.W, "%v", size)
+		assert.False(t, v.problems.box.Overlaps(v.bar.box), "%v", size)
+		for i, a := range v.room.taken {
+			for _, b := range v.room.taken[:i] {
+				assert.False(t, a.Overlaps(b) && size.X >= 560, "%v %v %v", size, a, b)
 			}
 		}
 		in = frame("")
@@ -101,7 +103,7 @@ func TestBarHidesNothing(t *testing.T) {
 		x, y := v.tool(0)
 		in.Cursor = image.Pt(int(x), int(y))
 		v.Update(noon, in, st)
-		assert.NotNil(t, v.desk.find(helpName), "%v", size)
+		assert.NotNil(t, v.panels.Find(helpName), "%v", size)
 	}
 }
 
@@ -110,21 +112,21 @@ func TestPanelsFillTheWindow(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0))
 	v.Update(noon, frame("z"), st)
-	p := v.desk.find("hilbert")
-	before := p.box
-	at := fullBox(p.box)
-	v.Update(noon, click(at.x+8, at.y+8), st)
-	assert.Equal(t, v.size.grow(-4), p.box)
+	p := v.panels.Find("hilbert")
+	before := p.Box
+	at := p.FillBox()
+	v.Update(noon, click(at.X+8, at.Y+8), st)
+	assert.Equal(t, v.size.Grow(-4), p.Box)
 	// It does not move, and follows the window.
 	drag(&v, image.Pt(300, 15), image.Pt(400, 90))
 	in := frame("")
 	in.Size = image.Pt(1600, 1200)
 	v.Update(noon, in, st)
-	assert.Equal(t, v.size.grow(-4), p.box)
+	assert.Equal(t, v.size.Grow(-4), p.Box)
 	assert.Greater(t, v.curve.img.Rect.Dx(), 1000, "the curve is as large")
 	v.Update(noon, frame(""), st)
-	at = fullBox(p.box)
-	v.Update(noon, click(at.x+8, at.y+8), st)
+	at = p.FillBox()
+	v.Update(noon, click(at.X+8, at.Y+8), st)
 	v.Update(noon, frame(""), st)
-	assert.Equal(t, before, p.box)
+	assert.Equal(t, before, p.Box)
 }

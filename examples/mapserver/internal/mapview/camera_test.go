@@ -53,7 +53,7 @@ func TestWheelZoomsToThePointer(t *testing.T) {
 			// At the northern and southern edge the map stays in the window.
 			c := v.camera
 			c.keep(v.size)
-			h := v.size.h / 2 / v.world.Zoom
+			h := v.size.H / 2 / v.world.Zoom
 			if c.y > northEdge+h+1e-6 && c.y < southEdge-h-1e-6 {
 				require.InDelta(t, lat, lat2, 1e-6)
 			}
@@ -68,7 +68,7 @@ func TestZoomHasLimits(t *testing.T) {
 	for range 50 {
 		v.Update(noon, wheel(500, 200, 3), st)
 	}
-	assert.InDelta(t, mostZoom, v.camera.zoom, 1e-9)
+	assert.InDelta(t, maxZoom, v.camera.zoom, 1e-9)
 	assert.Contains(t, texts(&v), "64x, 0 shows all")
 	v.Update(noon, wheel(500, 200, math.Inf(1)), st)
 	for range 50 {
@@ -82,8 +82,8 @@ func TestZoomHasLimits(t *testing.T) {
 	v.Update(noon, frame("0"), st)
 	assert.Equal(t, worldmap.Fit(image.Pt(1000, 500)), v.Scene().View)
 	// The wheel over a panel is the panel's.
-	panel := v.taken[len(v.taken)-1]
-	v.Update(noon, wheel(panel.x+panel.w/2, panel.y+panel.h/2, 3), st)
+	panel := v.room.taken[len(v.room.taken)-1]
+	v.Update(noon, wheel(panel.X+panel.W/2, panel.Y+panel.H/2, 3), st)
 	assert.Equal(t, worldmap.Fit(image.Pt(1000, 500)), v.Scene().View)
 }
 

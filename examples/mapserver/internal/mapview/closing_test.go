@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // TestClosing: a connection that is being closed is no disc and not counted as live; lists,
@@ -24,13 +25,13 @@ func TestClosing(t *testing.T) {
 	_, ok = discAt(&v, rio)
 	assert.False(t, ok, "it is not on the map")
 
-	v.Update(noon, press(KeyEnter), st)
+	v.Update(noon, press(ui.KeyEnter), st)
 	assert.Contains(t, texts(&v), "All connections · 1 live · 2 closing\n")
-	l := v.desk.find("connection list").body.(*connList)
-	assert.Equal(t, []string{"live", "closing", "closing"}, []string{l.rows.cell(0, colSeen), l.rows.cell(1, colSeen), l.rows.cell(2, colSeen)})
-	assert.Equal(t, []string{"tcp out", "tcp out, closing"}, []string{l.rows.cell(0, colDirection), l.rows.cell(2, colDirection)})
-	v.Update(noon, press(KeyHome), st)
-	v.Update(noon, press(KeyDown), st)
+	l := v.panels.Find("connection list").Body.(*connList)
+	assert.Equal(t, []string{"live", "closing", "closing"}, []string{l.rows.Cell(0, colSeen), l.rows.Cell(1, colSeen), l.rows.Cell(2, colSeen)})
+	assert.Equal(t, []string{"tcp out", "tcp out, closing"}, []string{l.rows.Cell(0, colDirection), l.rows.Cell(2, colDirection)})
+	v.Update(noon, press(ui.KeyHome), st)
+	v.Update(noon, press(ui.KeyDown), st)
 	x, y := at(t, &v, "Details")
 	v.Update(noon, click(x, y), st)
 	v.Update(noon, frame(""), st)
@@ -41,10 +42,10 @@ func TestClosing(t *testing.T) {
 	// The history has no states: that nothing of it is found has a reason.
 	v = View{}
 	v.Update(noon, frame("/state:closing"), st)
-	v.Update(noon, press(KeyEnter), st)
-	v.Update(noon, press(KeyEnter), st)
+	v.Update(noon, press(ui.KeyEnter), st)
+	v.Update(noon, press(ui.KeyEnter), st)
 	in := frame("")
-	in.Answers = []Answer{Found{Ask: v.search.ask}}
+	in.Answers = []Answer{Found{Ask: v.search.number}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), "Search state:closing · 0 live · 2 closing · the history has no states\n")
 

@@ -10,10 +10,13 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/hilbert"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 //go:generate go run ./gen ipv4-address-space.csv
@@ -25,15 +28,17 @@ var blocksText string
 var blocks = strings.Split(strings.TrimSuffix(blocksText, "\n"), "\n")
 
 const (
-	curve       = hilbert.Order(16) // an address a point
-	curveSide   = 1 << 16
-	mostCurve   = 512 // zoom, at which a /24 is as wide as a word
-	curveFoot   = 40  // two lines below the square
-	curveReach  = 6   // of the mouse, to a dot
-	leastCell   = 13  // of a block that a right click means
-	leastNamed  = 38  // of a block, but for the largest, to be named
-	fadeAddress = 150 // opacity of an address of the history
+	curve          = hilbert.Order(16) // each point is an address
+	curveSide      = 1 << 16
+	maxCurveZoom   = 512 // a /24 is as wide as a word then
+	curveFoot      = 40  // height of the two lines below the square
+	curveReach     = 6   // how near to a dot the mouse means it
+	minCell        = 13  // width of a block that a right click means
+	minNamed       = 38  // width of a block that has its name, but for the largest
+	addressOpacity = 150 // opacity of an address of the history
 )
+
+const curveName = "hilbert"
 
 // curvePanel shows the addresses of IPv4 on a Hilbert curve.
 type curvePanel struct {
@@ -44,9 +49,21 @@ type curvePanel struct {
 
 	ground groundKey
 	img    *image.RGBA // of ground
-	named  Named       // what is under the mouse, as it is known
-	asked  netip.Addr  // about which was asked
-	dots   map[[2]int32]bool
+	lookup question    // for the network under the mouse
+	about  netip.Addr  // which it is about
+	named  string      // the answer
+
+	square ui.Box            // where the curve is; empty: there is no room
+	dots   []dot             // live connections
+	spots  map[[2]int32]bool // of dots
+	near   *live.Conn        // under the mouse
+	lines  [2]string         // that name what is under the mouse
+}
+
+// A dot is a live connection, in density-independent pixels from the square's corner.
+type dot struct {
+	x, y  float64
+	color color.NRGBA
 }
 
 // A groundKey says what the picture below the dots shows.
@@ -60,22 +77,25 @@ type groundKey struct {
 
 // Named tells the network of an address.
 type Named struct {
-	Addr netip.Addr
+	Ask  int
 	Text string // such as AS64500 Example Networks, empty: unknown
 }
 
-func (a Named) take(v *View) {
-	if v.curve.asked == a.Addr {
-		v.curve.named = a
-	}
+func (a Named) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (p *curvePanel) answered(_ *View, a Answer) { p.named = a.(Named).Text }
+
+func (p *curvePanel) needs(v *View, n *needs) {
+	n.addrs = v.History
+	n.questions = append(n.questions, &p.lookup)
 }
 
-func (*curvePanel) name() string { return "hilbert" }
+func (*curvePanel) Name() string { return curveName }
 
-func (p *curvePanel) title(v *View) string {
+func (p *curvePanel) Title(v *View) string {
 	s := "IPv4 on a Hilbert curve"
 	if v.History {
-		s += " · " + thousands(int64(len(v.st.Addrs))) + " addresses of the history"
+		s += " · " + numbers.Thousands(int64(len(v.st.Addrs))) + " addresses of the history"
 	}
 	if p.zoom > 1 {
 		s += fmt.Sprintf(" · %.3gx, 0 shows all", p.zoom)
@@ -83,13 +103,13 @@ func (p *curvePanel) title(v *View) string {
 	return s
 }
 
-func (*curvePanel) size(v *View) (w, h float64) {
-	side := min(v.size.w-2*panelAir-16, v.size.h-titleHeight-curveFoot-panelAir-8, 768)
+func (*curvePanel) Size(v *View) (w, h float64) {
+	side := min(v.size.W-2*ui.PanelAir-16, v.size.H-ui.TitleHeight-curveFoot-ui.PanelAir-8, 768)
 	return side, side + curveFoot
 }
 
-// close lets go of the picture, and of the history's addresses.
-func (p *curvePanel) close(*View) { p.img, p.ground = nil, groundKey{} }
+// release lets go of the picture, and of the history's addresses.
+func (p *curvePanel) release() { p.img, p.ground = nil, groundKey{} }
 
 // scale is density-independent pixels a point of the curve.
 func (p *curvePanel) scale(side float64) float64 { return side * max(p.zoom, 1) / curveSide }
@@ -97,7 +117,7 @@ func (p *curvePanel) scale(side float64) float64 { return side * max(p.zoom, 1) 
 func (p *curvePanel) zoomAt(mx, my, side, factor float64) {
 	before := p.scale(side)
 	px, py := p.x+mx/before, p.y+my/before
-	p.zoom = min(max(max(p.zoom, 1)*factor, 1), mostCurve)
+	p.zoom = min(max(max(p.zoom, 1)*factor, 1), maxCurveZoom)
 	after := p.scale(side)
 	p.x, p.y = px-mx/after, py-my/after
 	p.keep()
@@ -105,11 +125,11 @@ func (p *curvePanel) zoomAt(mx, my, side, factor float64) {
 
 // keep keeps the view inside the square.
 func (p *curvePanel) keep() {
-	most := curveSide - curveSide/max(p.zoom, 1)
-	p.x, p.y = min(max(p.x, 0), most), min(max(p.y, 0), most)
+	limit := curveSide - curveSide/max(p.zoom, 1)
+	p.x, p.y = min(max(p.x, 0), limit), min(max(p.y, 0), limit)
 }
 
-func (p *curvePanel) key(_ *View, k Key) bool {
+func (p *curvePanel) Key(_ *View, k ui.Key) bool {
 	switch k {
 	case '0':
 		if p.zoom <= 1 {
@@ -120,9 +140,9 @@ func (p *curvePanel) key(_ *View, k Key) bool {
 		p.zoomAt(0.5, 0.5, 1, 2)
 	case '-':
 		p.zoomAt(0.5, 0.5, 1, 0.5)
-	case KeyLeft, KeyRight, KeyUp, KeyDown:
+	case ui.KeyLeft, ui.KeyRight, ui.KeyUp, ui.KeyDown:
 		step := curveSide / max(p.zoom, 1) / 8
-		by := map[Key][2]float64{KeyLeft: {-step, 0}, KeyRight: {step, 0}, KeyUp: {0, -step}, KeyDown: {0, step}}[k]
+		by := map[ui.Key][2]float64{ui.KeyLeft: {-step, 0}, ui.KeyRight: {step, 0}, ui.KeyUp: {0, -step}, ui.KeyDown: {0, step}}[k]
 		p.x, p.y = p.x+by[0], p.y+by[1]
 		p.keep()
 	default:
@@ -131,70 +151,98 @@ func (p *curvePanel) key(_ *View, k Key) bool {
 	return true
 }
 
-func (p *curvePanel) show(v *View, b box) {
-	c, t := &v.canvas, v.theme
+func (p *curvePanel) Layout(v *View, b ui.Box) {
+	c := &v.canvas
+	p.square = ui.Box{}
 	// A whole number of the screen's pixels, as the picture has.
-	pixels := int(min(b.w, b.h-curveFoot) * c.scale)
+	pixels := int(min(b.W, b.H-curveFoot) * c.Scale)
 	if pixels < 16 {
 		return
 	}
-	side := float64(pixels) / c.scale
-	left := b.x + max(b.w-side, 0)/2
-	sq := box{math.Round(left*c.scale) / c.scale, math.Round(b.y*c.scale) / c.scale, side, side}
-	mx, my := v.cursor()
-	mx, my = mx-sq.x, my-sq.y
-	hot := v.hot(sq)
-	if hot && v.in.Wheel != 0 {
-		p.zoomAt(mx, my, side, math.Pow(1.5, min(max(v.in.Wheel, -4), 4)))
-	}
-	p.drag(v, sq, mx, my)
+	side := float64(pixels) / c.Scale
+	left := b.X + max(b.W-side, 0)/2
+	p.square = ui.At(math.Round(left*c.Scale)/c.Scale, math.Round(b.Y*c.Scale)/c.Scale, side, side)
 	p.paintGround(v, pixels)
-	c.picture(sq.x, sq.y, p.img)
-	p.drawGrid(v, sq)
-	near := p.drawDots(v, sq, mx, my, hot)
-	c.frame(sq, 0, 1, t.edge)
-
-	s := p.scale(side)
-	point := image.Pt(int(p.x+mx/s), int(p.y+my/s))
-	lines := [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the history's addresses; a right click lists what is near."}
-	if hot {
-		lines = p.about(v, point, s, near)
-		switch {
-		case v.in.Right:
-			p.openNearby(v, point, s)
-		case v.in.Press && near != nil:
-			v.open(newDetails(v, []*live.Conn{near}, 0))
-		}
-	}
-	for i, l := range lines {
-		col := t.text
-		if !hot {
-			col = t.dim
-		}
-		c.text(sq.x, sq.y+side+17+float64(i)*17, typeface.Regular, 12, col, c.elide(typeface.Regular, 12, l, b.x+b.w-sq.x))
+	p.findDots(v)
+	p.lines = [2]string{"The mouse names what is there; the wheel zooms, a drag moves.", "h shows the history's addresses; a right click lists what is near."}
+	if p.hot(v) {
+		p.lines = p.under(v)
 	}
 }
 
-func (p *curvePanel) drag(v *View, sq box, mx, my float64) {
-	if !v.in.Held && !v.in.MiddleHeld {
+// hot reports whether the mouse is over the curve.
+func (p *curvePanel) hot(v *View) bool {
+	o := v.panels.Over
+	return o != nil && o.Body == body(p) && p.square.Contains(v.cursor())
+}
+
+// point returns the point of the curve under the mouse.
+func (p *curvePanel) point(x, y float64) image.Point {
+	s := p.scale(p.square.W)
+	return image.Pt(int(p.x+(x-p.square.X)/s), int(p.y+(y-p.square.Y)/s))
+}
+
+func (p *curvePanel) Mouse(v *View, m ui.Mouse) {
+	sq := p.square
+	if sq.W == 0 {
+		return
+	}
+	over := m.Over(sq)
+	if over && m.Wheel != 0 {
+		p.zoomAt(m.X-sq.X, m.Y-sq.Y, sq.W, math.Pow(1.5, min(max(m.Wheel, -4), 4)))
+	}
+	p.drag(m)
+	switch {
+	case !over:
+	case m.Right:
+		p.openNearby(v, p.point(m.X, m.Y), p.scale(sq.W))
+	case m.Press && p.near != nil:
+		v.open(newDetails(v, []*live.Conn{p.near}, 0))
+	}
+}
+
+func (p *curvePanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	sq, t := p.square, v.theme
+	if sq.W == 0 {
+		return
+	}
+	c.Picture(sq.X, sq.Y, p.img)
+	p.drawGrid(v, sq)
+	for _, d := range p.dots {
+		c.Disc(sq.X+d.x, sq.Y+d.y, 4, t.Rim)
+		c.Disc(sq.X+d.x, sq.Y+d.y, 3, d.color)
+	}
+	c.Frame(sq, 0, 1, t.Edge)
+	col := t.Dim
+	if c.Hot(sq) {
+		col = t.Text
+	}
+	for i, l := range p.lines {
+		c.Text(sq.X, sq.Y+sq.H+17+float64(i)*17, typeface.Regular, 12, col, c.Elide(typeface.Regular, 12, l, b.X+b.W-sq.X))
+	}
+}
+
+func (p *curvePanel) drag(m ui.Mouse) {
+	x, y := m.X-p.square.X, m.Y-p.square.Y
+	if !m.Held && !m.Middle {
 		p.dragged = false
 		return
 	}
 	if !p.dragged {
-		if v.hot(sq) && (v.in.Press || v.in.MiddleHeld) {
+		if m.Over(p.square) && (m.Press || m.Middle) {
 			p.dragged = true
-			p.from = [2]float64{mx, my}
+			p.from = [2]float64{x, y}
 		}
 		return
 	}
-	s := p.scale(sq.w)
-	p.x, p.y = p.x-(mx-p.from[0])/s, p.y-(my-p.from[1])/s
-	p.from = [2]float64{mx, my}
+	s := p.scale(p.square.W)
+	p.x, p.y = p.x-(x-p.from[0])/s, p.y-(y-p.from[1])/s
+	p.from = [2]float64{x, y}
 	p.keep()
 }
 
-// paintGround paints the blocks and the addresses of the history, if they are others
-// than before.
+// paintGround paints the blocks and the addresses of the history, unless they are as
+// before.
 func (p *curvePanel) paintGround(v *View, side int) {
 	k := groundKey{x: p.x, y: p.y, zoom: max(p.zoom, 1), side: side, light: v.Light}
 	if v.History && len(v.st.Addrs) > 0 {
@@ -204,7 +252,7 @@ func (p *curvePanel) paintGround(v *View, side int) {
 		return
 	}
 	p.ground = k
-	// Another one, since the old one may still be drawn.
+	// A new picture, since the old one may still be drawn.
 	p.img = image.NewRGBA(image.Rect(0, 0, side, side))
 	s := float64(side) * k.zoom / curveSide
 	hues := octetColors(v.Light)
@@ -218,7 +266,7 @@ func (p *curvePanel) paintGround(v *View, side int) {
 		}
 	}
 	if k.n > 0 {
-		p.paintAddrs(v.st.Addrs, s, v.theme.text)
+		p.paintAddrs(v.st.Addrs, s, v.theme.Text)
 	}
 }
 
@@ -233,7 +281,7 @@ func (p *curvePanel) paintAddrs(addrs []uint32, s float64, col color.NRGBA) {
 			for i := max(x, 0); i < min(x+size, side); i++ {
 				pix := p.img.Pix[j*p.img.Stride+4*i:]
 				for n, v := range [3]uint8{col.R, col.G, col.B} {
-					pix[n] = uint8((int(pix[n])*(255-fadeAddress) + int(v)*fadeAddress) / 255)
+					pix[n] = uint8((int(pix[n])*(255-addressOpacity) + int(v)*addressOpacity) / 255)
 				}
 			}
 		}
@@ -260,29 +308,29 @@ func octetColors(light bool) (list [256]color.NRGBA) {
 
 // drawGrid draws the borders and names of the blocks of 8, 16 and 24 bits that are large
 // enough.
-func (p *curvePanel) drawGrid(v *View, sq box) {
+func (p *curvePanel) drawGrid(v *View, sq ui.Box) {
 	c, t := &v.canvas, v.theme
-	s := p.scale(sq.w)
+	s := p.scale(sq.W)
 	for _, bits := range [...]int{8, 16, 24} {
 		unit := 1 << (16 - bits/2) // points along a side
 		cell := float64(unit) * s
 		if cell < 20 {
 			return
 		}
-		edge := fade(t.text, 0.18)
-		for n := int(p.x)/unit + 1; float64(n*unit) < p.x+sq.w/s && n*unit < curveSide; n++ {
-			c.rect(box{sq.x + (float64(n*unit)-p.x)*s, sq.y, 1 / c.scale, sq.h}, 0, edge)
+		edge := ui.Fade(t.Text, 0.18)
+		for n := int(p.x)/unit + 1; float64(n*unit) < p.x+sq.W/s && n*unit < curveSide; n++ {
+			c.Rect(ui.At(sq.X+(float64(n*unit)-p.x)*s, sq.Y, 1/c.Scale, sq.H), 0, edge)
 		}
-		for n := int(p.y)/unit + 1; float64(n*unit) < p.y+sq.h/s && n*unit < curveSide; n++ {
-			c.rect(box{sq.x, sq.y + (float64(n*unit)-p.y)*s, sq.w, 1 / c.scale}, 0, edge)
+		for n := int(p.y)/unit + 1; float64(n*unit) < p.y+sq.H/s && n*unit < curveSide; n++ {
+			c.Rect(ui.At(sq.X, sq.Y+(float64(n*unit)-p.y)*s, sq.W, 1/c.Scale), 0, edge)
 		}
 		// Names of the finest blocks that have room for them.
-		if bits < 24 && cell/16 >= leastNamed || bits > 8 && cell < leastNamed {
+		if bits < 24 && cell/16 >= minNamed || bits > 8 && cell < minNamed {
 			continue
 		}
-		for gy := int(p.y) / unit; gy*unit < curveSide && float64(gy*unit) < p.y+sq.h/s; gy++ {
-			for gx := int(p.x) / unit; gx*unit < curveSide && float64(gx*unit) < p.x+sq.w/s; gx++ {
-				at := box{sq.x + (float64(gx*unit)-p.x)*s, sq.y + (float64(gy*unit)-p.y)*s, cell, cell}
+		for gy := int(p.y) / unit; gy*unit < curveSide && float64(gy*unit) < p.y+sq.H/s; gy++ {
+			for gx := int(p.x) / unit; gx*unit < curveSide && float64(gx*unit) < p.x+sq.W/s; gx++ {
+				at := ui.At(sq.X+(float64(gx*unit)-p.x)*s, sq.Y+(float64(gy*unit)-p.y)*s, cell, cell)
 				p.drawName(v, sq, at, curve.Distance(image.Pt(gx*unit, gy*unit)), bits)
 			}
 		}
@@ -290,20 +338,20 @@ func (p *curvePanel) drawGrid(v *View, sq box) {
 }
 
 // drawName writes the name of a block into its square, as far as it is in view.
-func (p *curvePanel) drawName(v *View, sq, at box, addr uint32, bits int) {
+func (p *curvePanel) drawName(v *View, sq, at ui.Box, addr uint32, bits int) {
 	c, t := &v.canvas, v.theme
 	name := strconv.Itoa(int(addr >> 24))
 	for shift := 16; shift >= 32-bits; shift -= 8 {
 		name += "." + strconv.Itoa(int(addr>>shift&255))
 	}
-	x, y := max(at.x, sq.x)+3, max(at.y, sq.y)+11
-	right, low := min(at.x+at.w, sq.x+sq.w)-2, min(at.y+at.h, sq.y+sq.h)-3
-	if c.width(typeface.Regular, 10, name) > right-x || y > low {
+	x, y := max(at.X, sq.X)+3, max(at.Y, sq.Y)+11
+	right, low := min(at.X+at.W, sq.X+sq.W)-2, min(at.Y+at.H, sq.Y+sq.H)-3
+	if c.Width(typeface.Regular, 10, name) > right-x || y > low {
 		return
 	}
-	c.text(x, y, typeface.Regular, 10, fade(t.text, 0.8), name)
-	if at.w > 44 && y+12 < low {
-		c.text(x, y+12, typeface.Regular, 10, fade(t.text, 0.62), c.elide(typeface.Regular, 10, blocks[addr>>24], right-x))
+	c.Text(x, y, typeface.Regular, 10, ui.Fade(t.Text, 0.8), name)
+	if at.W > 44 && y+12 < low {
+		c.Text(x, y+12, typeface.Regular, 10, ui.Fade(t.Text, 0.62), c.Elide(typeface.Regular, 10, blocks[addr>>24], right-x))
 	}
 }
 
@@ -316,14 +364,16 @@ func ipv4(a netip.Addr) (uint32, bool) {
 	return binary.BigEndian.Uint32(b[:]), true
 }
 
-// drawDots draws the live connections, and returns that under the mouse.
-func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *live.Conn) {
-	c := &v.canvas
-	s := p.scale(sq.w)
-	if p.dots == nil {
-		p.dots = make(map[[2]int32]bool)
+// findDots places the live connections, and finds the one under the mouse.
+func (p *curvePanel) findDots(v *View) {
+	s, hot := p.scale(p.square.W), p.hot(v)
+	mx, my := v.cursor()
+	mx, my = mx-p.square.X, my-p.square.Y
+	if p.spots == nil {
+		p.spots = make(map[[2]int32]bool)
 	}
-	clear(p.dots)
+	clear(p.spots)
+	p.dots, p.near = p.dots[:0], nil
 	reach := float64(curveReach)
 	for _, conn := range v.st.Conns {
 		addr, ok := ipv4(conn.Peer.Addr())
@@ -332,47 +382,46 @@ func (p *curvePanel) drawDots(v *View, sq box, mx, my float64, hot bool) (near *
 		}
 		at := curve.Point(addr)
 		x, y := (float64(at.X)+0.5-p.x)*s, (float64(at.Y)+0.5-p.y)*s
-		if x < 0 || y < 0 || x > sq.w || y > sq.h {
+		if x < 0 || y < 0 || x > p.square.W || y > p.square.H {
 			continue
 		}
 		if d := math.Hypot(x-mx, y-my); hot && d < reach {
-			near, reach = conn, d
+			p.near, reach = conn, d
 		}
 		spot := [2]int32{int32(x), int32(y)}
-		if p.dots[spot] {
+		if p.spots[spot] {
 			continue
 		}
-		p.dots[spot] = true
+		p.spots[spot] = true
 		_, col := v.ruleOf(conn)
-		c.disc(sq.x+x, sq.y+y, 4, v.theme.rim)
-		c.disc(sq.x+x, sq.y+y, 3, col)
+		p.dots = append(p.dots, dot{x, y, col})
 	}
-	return near
 }
 
-// about names what is under the mouse.
-func (p *curvePanel) about(v *View, at image.Point, s float64, near *live.Conn) [2]string {
-	// As many bits as a pixel tells apart.
+// under names what is under the mouse.
+func (p *curvePanel) under(v *View) [2]string {
+	s := p.scale(p.square.W)
+	// A pixel may be several addresses: their common prefix is named.
 	bits := 32
 	for side := 1.0; side*s < 1 && bits > 8; side *= 2 {
 		bits -= 2
 	}
-	addr := curve.Distance(at)
+	n := curve.Distance(p.point(v.cursor()))
 	var raw [4]byte
-	binary.BigEndian.PutUint32(raw[:], addr)
+	binary.BigEndian.PutUint32(raw[:], n)
 	prefix, _ := netip.AddrFrom4(raw).Prefix(bits)
-	lines := [2]string{prefix.String() + " · " + blocks[addr>>24]}
-	ask := prefix.Addr()
-	if near != nil {
-		lines[0] = peerText(near) + " · " + program(near) + " on " + near.Agent + " · " + blocks[addr>>24]
+	addr, holder8 := prefix.Addr(), blocks[n>>24]
+	lines := [2]string{prefix.String() + " · " + holder8}
+	if near := p.near; near != nil {
+		lines[0] = peerText(near) + " · " + program(near) + " on " + near.Agent + " · " + holder8
 		lines[1] = holder(near)
 		return lines
 	}
-	if p.asked != ask {
-		p.asked, p.named = ask, Named{}
-		v.ask(LookUp{Addr: ask})
+	if p.about != addr {
+		p.about, p.named = addr, ""
+		p.lookup.pose(p, LookUp{Addr: addr}, time.Time{})
 	}
-	lines[1] = p.named.Text
+	lines[1] = p.named
 	return lines
 }
 
@@ -380,7 +429,7 @@ func (p *curvePanel) about(v *View, at image.Point, s float64, near *live.Conn) 
 func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	bits := 8
 	for _, n := range [...]int{16, 24} {
-		if float64(int(1)<<(16-n/2))*s >= leastCell {
+		if float64(int(1)<<(16-n/2))*s >= minCell {
 			bits = n
 		}
 	}
@@ -390,7 +439,6 @@ func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	// Live ones and stored ones by the same rule: their block.
 	l := newList("nearby list", "Block "+prefix.String(), func(_ *View, c *live.Conn) bool { return prefix.Contains(c.Peer.Addr()) })
 	l.grouped = true
-	v.find(l)
-	v.ask(FindWithin{Ask: l.ask, Prefix: prefix})
+	l.pose(l, FindWithin{Prefix: prefix}, time.Time{})
 	v.open(l)
 }

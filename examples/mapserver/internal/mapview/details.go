@@ -8,19 +8,24 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A detailsPanel shows all that is known of the connections at a place, one at a time.
 type detailsPanel struct {
 	conns []*live.Conn
 	at    int
-	st    *live.State // that conns were looked for in
+	st    *live.State // the connections were updated from
 	open  bool        // the one that is shown is in st
-	first First       // of the one that is shown
-	ask   int         // number of the question for it
-	asked bool        // and there is no answer yet
-	due   time.Time   // when to ask; zero: it was asked
+	question
+	first First // of the one that is shown
+
+	lines   [][2]string // names and what they are
+	box     ui.Box
+	shown   int // lines
+	buttons ui.Buttons
 }
 
 const detailRow = 20
@@ -34,43 +39,20 @@ func newDetails(v *View, conns []*live.Conn, at int) *detailsPanel {
 
 // turn shows another connection.
 func (p *detailsPanel) turn(v *View, by int) {
-	p.close(v)
 	n := len(p.conns)
 	p.at = ((p.at+by)%n + n) % n
-	p.first, p.asked, p.st, p.due = First{}, true, nil, v.now
+	p.st = nil
+	var due time.Time
 	if by != 0 {
-		p.due = v.now.Add(turnRest)
+		due = v.now.Add(turnDelay)
 	}
-	p.look(v)
-}
-
-// close drops the question of which nobody wants the answer any more.
-func (p *detailsPanel) close(v *View) {
-	if p.asked && p.due.IsZero() {
-		v.ask(CancelQuery{Ask: p.ask})
-	}
-	p.asked = false
-}
-
-// turnRest is how long a connection must be shown before the history is asked: one may
-// turn fast.
-const turnRest = 150 * time.Millisecond
-
-// look asks the history about the connection when it is time.
-func (p *detailsPanel) look(v *View) {
-	if p.due.IsZero() {
-		return
-	}
-	if v.before(p.due, turnRest) {
-		v.wake(p.due)
-		return
-	}
-	p.due = time.Time{}
 	c := p.conns[p.at]
-	v.asks++
-	p.ask = v.asks
-	v.ask(FindFirst{Ask: p.ask, Peer: c.Peer.Addr(), Program: c.Process.Comm})
+	p.pose(p, FindFirst{Peer: c.Peer.Addr(), Program: c.Process.Comm}, due)
 }
+
+// turnDelay is how long a connection must have been shown before the history is asked about
+// it, since a user may turn pages fast.
+const turnDelay = 150 * time.Millisecond
 
 // First tells since when, and how often, a program's connections to an address were
 // seen.
@@ -81,20 +63,15 @@ type First struct {
 	Problem string // for people, why that is not known
 }
 
-func (a First) take(v *View) {
-	if p := v.desk.find(detailsName); p != nil {
-		if d := p.body.(*detailsPanel); d.asked && a.Ask == d.ask {
-			d.first, d.asked = a, false
-		}
-	}
-}
+func (a First) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (p *detailsPanel) answered(_ *View, a Answer) { p.first = a.(First) }
 
 const detailsName = "details"
 
-func (p *detailsPanel) name() string { return detailsName }
+func (p *detailsPanel) Name() string { return detailsName }
 
-func (p *detailsPanel) title(v *View) string {
-	p.update(v)
+func (p *detailsPanel) Title(*View) string {
 	s := peerText(p.conns[p.at])
 	if len(p.conns) > 1 {
 		s += fmt.Sprintf(" · %d of %d", p.at+1, len(p.conns))
@@ -102,7 +79,7 @@ func (p *detailsPanel) title(v *View) string {
 	return s
 }
 
-func (p *detailsPanel) size(v *View) (w, h float64) {
+func (p *detailsPanel) Size(v *View) (w, h float64) {
 	return 430, float64(len(p.fields(v)))*detailRow + footHeight + 4
 }
 
@@ -155,8 +132,8 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	add("program", prog)
 	add("exe", c.Process.Exe)
 	add("container", c.Process.Container)
-	add("host", c.Agent)
-	add("bytes", "↓ "+bytesText(c.Rx)+"  ↑ "+bytesText(c.Tx))
+	add("agent", c.Agent)
+	add("bytes", "↓ "+numbers.Bytes(c.Rx)+"  ↑ "+numbers.Bytes(c.Tx))
 	if c.RTT > 0 {
 		add("RTT", fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))
 	}
@@ -180,77 +157,84 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 		add("opened", s)
 	}
 	switch {
-	case p.asked:
-		add("first seen", v.looking())
+	case p.waiting:
+		add("first seen", v.pendingText())
 	case p.first.Problem != "":
 		add("first seen", p.first.Problem)
 	case p.first.Seen.IsZero():
 		add("first seen", "not in the history")
 	default:
 		add("first seen", p.first.Seen.In(v.now.Location()).Format(live.LocalTime))
-		add("count", thousands(p.first.Count)+" openings by this program")
+		add("count", numbers.Thousands(p.first.Count)+" openings by this program")
 	}
 	return list
 }
 
-func (p *detailsPanel) show(v *View, b box) {
-	p.look(v)
-	c, t := &v.canvas, v.theme
-	y := b.y
-	for _, f := range p.fields(v) {
-		row := box{b.x - 4, y, b.w + 8, detailRow}
-		if row.y+row.h > b.y+b.h-footHeight+6 {
-			break
+func (p *detailsPanel) Layout(v *View, b ui.Box) {
+	p.lines, p.box = p.fields(v), b
+	p.shown = max(0, min(len(p.lines), int((b.H-footHeight+6)/detailRow)))
+	labels := []string{"Whois", "Copy", "Previous", "Next"}
+	if len(p.conns) == 1 {
+		labels = labels[:2]
+	}
+	p.buttons.Layout(&v.canvas, foot(b), labels...)
+}
+
+// row is where a line is.
+func (p *detailsPanel) row(i int) ui.Box {
+	return ui.At(p.box.X-4, p.box.Y+float64(i)*detailRow, p.box.W+8, detailRow)
+}
+
+func (p *detailsPanel) Mouse(v *View, m ui.Mouse) {
+	for i, f := range p.lines[:p.shown] {
+		if m.Clicked(p.row(i)) {
+			v.ask(Copy{Text: f[1]})
 		}
-		if v.hot(row) {
-			c.rect(row, 4, t.edge)
-			if v.in.Press {
-				v.ask(Copy{Text: f[1]})
-			}
-		}
+	}
+	switch p.buttons.Mouse(m) {
+	case "Whois":
+		v.openReport(p.conns[p.at])
+	case "Copy":
+		p.copy(v)
+	case "Previous":
+		p.turn(v, -1)
+	case "Next":
+		p.turn(v, 1)
+	}
+}
+
+func (p *detailsPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	t := v.theme
+	for i, f := range p.lines[:p.shown] {
+		row := p.row(i)
+		c.Highlight(row)
 		font := typeface.Regular
 		if f[0] == "address" || f[0] == "ports" || f[0] == "local" || f[0] == "coordinates" {
 			font = typeface.Mono
 		}
-		c.text(b.x, y+14, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, f[0], 84))
-		c.text(b.x+92, y+14, font, 12.5, t.text, c.elide(font, 12.5, f[1], b.w-94))
-		y += detailRow
+		c.Text(b.X, row.Y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, f[0], 84))
+		c.Text(b.X+92, row.Y+14, font, 12.5, t.Text, c.Elide(font, 12.5, f[1], b.W-94))
 	}
-	labels := []string{"Whois", "Copy"}
-	if len(p.conns) > 1 {
-		labels = append(labels, "Previous", "Next")
-	}
-	switch pressed, _ := v.buttons(box{b.x, b.y + b.h - 24, b.w, 26}, labels...); pressed {
-	case 0:
-		v.openReport(p.conns[p.at])
-	case 1:
-		p.copy(v)
-	case 2:
-		p.turn(v, -1)
-		v.again = true
-	case 3:
-		p.turn(v, 1)
-		v.again = true
-	}
+	p.buttons.Draw(c)
 }
 
 func (p *detailsPanel) copy(v *View) {
 	s := ""
 	for _, f := range p.fields(v) {
-		s += f[0] + "\t" + oneLine.Replace(f[1]) + "\n"
+		s += f[0] + "\t" + ui.OneLine(f[1]) + "\n"
 	}
 	v.ask(Copy{Text: s})
 }
 
-func (p *detailsPanel) key(v *View, k Key) bool {
+func (p *detailsPanel) Key(v *View, k ui.Key) bool {
 	switch k {
-	case KeyEnter:
+	case ui.KeyEnter:
 		v.openReport(p.conns[p.at])
-	case KeyLeft:
+	case ui.KeyLeft:
 		p.turn(v, -1)
-	case KeyRight:
+	case ui.KeyRight:
 		p.turn(v, 1)
-	case Ctrl | 'c', Ctrl | 'a':
+	case ui.Ctrl | 'c', ui.Ctrl | 'a':
 		p.copy(v)
 	default:
 		return false

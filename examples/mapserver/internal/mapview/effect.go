@@ -7,8 +7,39 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 )
 
-// An Effect is what a View asks its caller to do.
-type Effect interface{ effect() }
+// An Effect is what a View asks its caller to do. One with a number, Ask, is answered with
+// the same number.
+type Effect interface {
+	// Do calls the handler's method for the effect. Quit and MoveWindow have none: the
+	// window does them itself.
+	Do(h Handler)
+}
+
+// A Handler does what a View asks for. Its methods return at once.
+type Handler interface {
+	Beep()
+	Copy(Copy)
+	Paste()
+	ReloadRules()
+	ShowHistory(ShowHistory)
+	ShowAddrs(ShowAddrs)
+	ShowKept(ShowKept)
+	SetRetention(SetRetention)
+	ResetHistory()
+	SaveHistory()
+	LoadHistory()
+	Export(Export)
+
+	LookUp(LookUp)
+	Whois(Whois)
+	FindNearby(FindNearby)
+	FindWithin(FindWithin)
+	FindFiltered(FindFiltered)
+	FindFirst(FindFirst)
+	RunQuery(RunQuery)
+	StartReplay(StartReplay)
+	CancelQuery(CancelQuery)
+}
 
 type (
 	// MoveWindow asks to move the window.
@@ -33,7 +64,10 @@ type (
 	// Paste asks for the text that is on the clipboard, as Pasted.
 	Paste struct{}
 	// Whois asks for the report on an address, as Report.
-	Whois struct{ Addr netip.Addr }
+	Whois struct {
+		Ask  int
+		Addr netip.Addr
+	}
 	// FindNearby asks for stored connections around a place, as Found.
 	FindNearby struct {
 		Ask      int
@@ -72,13 +106,14 @@ type (
 	// StartReplay asks for the stored history run through in half a minute, as
 	// Replayed.
 	StartReplay struct{ Ask int }
-	// StopReplay asks for no more of it.
-	StopReplay struct{ Ask int }
 	// ShowAddrs asks to put the addresses of the stored history into the State,
 	// or to leave them out.
 	ShowAddrs struct{ On bool }
 	// LookUp asks for the network of an address, as Named.
-	LookUp struct{ Addr netip.Addr }
+	LookUp struct {
+		Ask  int
+		Addr netip.Addr
+	}
 	// Beep asks for the sound.
 	Beep struct{}
 	// LoadHistory asks to put the places of the simple history into the State
@@ -86,30 +121,38 @@ type (
 	LoadHistory struct{}
 )
 
-func (MoveWindow) effect()   {}
-func (Quit) effect()         {}
-func (ReloadRules) effect()  {}
-func (ShowHistory) effect()  {}
-func (ShowKept) effect()     {}
-func (SetRetention) effect() {}
-func (ResetHistory) effect() {}
-func (SaveHistory) effect()  {}
-func (LoadHistory) effect()  {}
-func (Copy) effect()         {}
-func (Paste) effect()        {}
-func (Whois) effect()        {}
-func (FindNearby) effect()   {}
-func (FindWithin) effect()   {}
-func (FindFiltered) effect() {}
-func (FindFirst) effect()    {}
-func (RunQuery) effect()     {}
-func (CancelQuery) effect()  {}
-func (Export) effect()       {}
-func (StartReplay) effect()  {}
-func (StopReplay) effect()   {}
-func (Beep) effect()         {}
-func (ShowAddrs) effect()    {}
-func (LookUp) effect()       {}
+func (MoveWindow) Do(Handler)       {}
+func (Quit) Do(Handler)             {}
+func (ReloadRules) Do(h Handler)    { h.ReloadRules() }
+func (e ShowHistory) Do(h Handler)  { h.ShowHistory(e) }
+func (e ShowKept) Do(h Handler)     { h.ShowKept(e) }
+func (e SetRetention) Do(h Handler) { h.SetRetention(e) }
+func (ResetHistory) Do(h Handler)   { h.ResetHistory() }
+func (SaveHistory) Do(h Handler)    { h.SaveHistory() }
+func (LoadHistory) Do(h Handler)    { h.LoadHistory() }
+func (e Copy) Do(h Handler)         { h.Copy(e) }
+func (Paste) Do(h Handler)          { h.Paste() }
+func (e Whois) Do(h Handler)        { h.Whois(e) }
+func (e FindNearby) Do(h Handler)   { h.FindNearby(e) }
+func (e FindWithin) Do(h Handler)   { h.FindWithin(e) }
+func (e FindFiltered) Do(h Handler) { h.FindFiltered(e) }
+func (e FindFirst) Do(h Handler)    { h.FindFirst(e) }
+func (e RunQuery) Do(h Handler)     { h.RunQuery(e) }
+func (e CancelQuery) Do(h Handler)  { h.CancelQuery(e) }
+func (e Export) Do(h Handler)       { h.Export(e) }
+func (e StartReplay) Do(h Handler)  { h.StartReplay(e) }
+func (Beep) Do(h Handler)           { h.Beep() }
+func (e ShowAddrs) Do(h Handler)    { h.ShowAddrs(e) }
+func (e LookUp) Do(h Handler)       { h.LookUp(e) }
+
+func (e Whois) numbered(n int) Effect        { e.Ask = n; return e }
+func (e FindNearby) numbered(n int) Effect   { e.Ask = n; return e }
+func (e FindWithin) numbered(n int) Effect   { e.Ask = n; return e }
+func (e FindFiltered) numbered(n int) Effect { e.Ask = n; return e }
+func (e FindFirst) numbered(n int) Effect    { e.Ask = n; return e }
+func (e RunQuery) numbered(n int) Effect     { e.Ask = n; return e }
+func (e StartReplay) numbered(n int) Effect  { e.Ask = n; return e }
+func (e LookUp) numbered(n int) Effect       { e.Ask = n; return e }
 
 // An Answer is what came of an Effect, or what else the caller has to say.
 type Answer interface{ take(v *View) }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // TestEscIsSafe: each press of Esc ends one thing, and quits only when nothing is left.
@@ -15,11 +16,11 @@ func TestEscIsSafe(t *testing.T) {
 	st := state(conn(1, paris, 0))
 	st.Kept = &live.Kept{Rows: 5}
 	now := noon.Add(time.Second)
-	esc := func() []Effect { return v.Update(now, press(KeyEscape), st) }
+	esc := func() []Effect { return v.Update(now, press(ui.KeyEscape), st) }
 	v.Update(noon, frame("h"), st)
 	v.Update(noon, frame(" "), st)
 	v.plots = plots{list: []plot{{lat: 1, lon: 2}}}
-	v.Update(noon, press('/', 'p', KeyEnter), st)
+	v.Update(noon, press('/', 'p', ui.KeyEnter), st)
 	v.Update(noon, frame("i"), st)
 	v.Update(noon, frame("?"), st)
 	v.Update(noon, frame("p"), st)
@@ -32,7 +33,7 @@ func TestEscIsSafe(t *testing.T) {
 	assert.Contains(t, texts(&v), "nothing is deleted")
 	assert.Empty(t, v.Update(now, frame("r"), st), "it asks, and deletes nothing")
 	assert.Empty(t, esc())
-	assert.Equal(t, []Effect{StopReplay{Ask: v.asks}}, esc())
+	assert.Equal(t, []Effect{CancelQuery{Ask: v.requests.last}}, esc())
 	assert.NotContains(t, texts(&v), "g or Esc stops")
 	// What was chosen is dropped first, then the panel goes.
 	assert.Contains(t, texts(&v), "Apply (Enter)")
@@ -47,9 +48,9 @@ func TestEscIsSafe(t *testing.T) {
 	assert.NotEmpty(t, v.filter.terms)
 	assert.Equal(t, []Effect{CancelQuery{Ask: 1}}, esc(), "the search in the history ends with it")
 	assert.Empty(t, v.filter.terms)
-	assert.NotNil(t, v.paused.at)
+	assert.NotNil(t, v.states.paused.at)
 	assert.Empty(t, esc())
-	assert.Nil(t, v.paused.at)
+	assert.Nil(t, v.states.paused.at)
 	assert.NotEmpty(t, v.plots.list)
 	assert.Empty(t, esc())
 	assert.Empty(t, v.plots.list)
@@ -61,15 +62,15 @@ func TestEscWhileTheLastOfAReplayFades(t *testing.T) {
 	var v View
 	v.Update(noon, frame("g"), state())
 	hand(&v, Replayed{Ask: 1, Share: 1, Done: true, Events: []live.Event{{Lat: 1, Lon: 2}}})
-	assert.Empty(t, v.Update(noon, press(KeyEscape), state()))
-	assert.Zero(t, v.replay.ask)
-	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(KeyEscape), state()))
+	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), state()))
+	assert.False(t, v.replay.runs())
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), state()))
 }
 
 // TestEscLeavesTheFilter: while it is typed, Esc is about nothing else.
 func TestEscLeavesTheFilter(t *testing.T) {
 	var v View
-	v.Update(noon, press('g', '/', 'x', KeyEscape), state())
+	v.Update(noon, press('g', '/', 'x', ui.KeyEscape), state())
 	assert.Empty(t, v.filter.text)
-	assert.NotZero(t, v.replay.ask)
+	assert.True(t, v.replay.runs())
 }

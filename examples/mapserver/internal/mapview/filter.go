@@ -8,6 +8,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -26,8 +27,8 @@ type term struct {
 	not        bool
 }
 
-// longest is how long a filter may be, in bytes.
-const longest = 200
+// maxFilter is how long a filter may be, in bytes.
+const maxFilter = 200
 
 // The keys of terms, each with what it is about.
 var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
@@ -37,7 +38,8 @@ var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
 	"ip": func(c *live.Conn, _, value string) bool {
 		return strings.HasPrefix(c.Peer.Addr().String(), value)
 	},
-	"host": func(c *live.Conn, _, value string) bool { return has(c.Agent, value) },
+	"agent": fitsAgent,
+	"host":  fitsAgent,
 	"app": func(c *live.Conn, _, value string) bool {
 		return has(c.Process.Comm, value) || has(c.Process.Exe, value)
 	},
@@ -59,6 +61,8 @@ var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
 	"dir": func(c *live.Conn, _, value string) bool { return c.Direction.String() == value },
 }
 
+func fitsAgent(c *live.Conn, _, value string) bool { return has(c.Agent, value) }
+
 // has reports whether s contains a text that is in lower case.
 func has(s, lower string) bool { return strings.Contains(strings.ToLower(s), lower) }
 
@@ -70,7 +74,7 @@ func parseFilter(text string) (terms []term) {
 		if key, value, ok := strings.Cut(word, ":"); ok && filterKeys[key] != nil {
 			t.key, t.value = key, value
 		}
-		// What is not typed to its end filters nothing yet.
+		// A word without a value is still being typed.
 		if t.value != "" {
 			terms = append(terms, t)
 		}
@@ -116,20 +120,20 @@ func (t term) fits(c *live.Conn, label string) bool {
 }
 
 // typed takes in a key while the filter is typed.
-func (f *filter) typed(k Key) {
-	k &^= Shift // held for a capital
+func (f *filter) typed(k ui.Key) {
+	k &^= ui.Shift // held for a capital
 	switch {
-	case k == KeyEscape:
+	case k == ui.KeyEscape:
 		*f = filter{}
 		return
-	case k == KeyEnter:
+	case k == ui.KeyEnter:
 		f.editing = false
 		return
-	case k == KeyBackspace:
+	case k == ui.KeyBackspace:
 		_, n := utf8.DecodeLastRuneInString(f.text)
 		f.text = f.text[:len(f.text)-n]
-	case k.char() != 0 && len(f.text)+utf8.RuneLen(k.char()) <= longest:
-		f.text += string(k.char())
+	case k.Rune() != 0 && len(f.text)+utf8.RuneLen(k.Rune()) <= maxFilter:
+		f.text += string(k.Rune())
 	default:
 		return
 	}
@@ -138,91 +142,95 @@ func (f *filter) typed(k Key) {
 }
 
 // layoutFilter places what is typed, or a chip for each term.
-func (v *View) layoutFilter() (at []box) {
+func (v *View) layoutFilter() {
 	f := &v.filter
+	at := v.chips[:0]
 	top := v.top()
-	top.y = v.edge + 6
+	top.Y = v.room.edge + 6
 	if f.editing {
-		at = []box{{top.x, top.y, min(520, top.w), 28}}
-		top.y += 34
+		at = append(at, ui.At(top.X, top.Y, min(520, top.W), 28))
+		top.Y += 34
 	}
-	b := box{top.x, top.y, 0, 22}
+	b := ui.At(top.X, top.Y, 0, 22)
 	if !f.editing {
 		for _, term := range f.terms {
-			b.w = v.canvas.width(typeface.Mono, 12, v.chip(term)) + 16
-			if b.x+b.w > top.x+top.w && b.x > top.x {
-				b.x, b.y = top.x, b.y+26
+			b.W = v.canvas.Width(typeface.Mono, 12, v.chip(term)) + 16
+			if b.X+b.W > top.X+top.W && b.X > top.X {
+				b.X, b.Y = top.X, b.Y+26
 			}
-			if b.y+b.h > v.size.h {
+			if b.Y+b.H > v.size.H {
 				break
 			}
 			at = append(at, b)
-			b.x += b.w + 6
+			b.X += b.W + 6
 		}
 	}
-	v.search.chip = box{}
+	v.search.chip = ui.Box{}
 	if s := v.searchText(); s != "" {
-		s = v.canvas.elide(typeface.Regular, 12, s, top.w-16)
-		b.w = v.canvas.width(typeface.Regular, 12, s) + 16
-		if b.x+b.w > top.x+top.w && b.x > top.x {
-			b.x, b.y = top.x, b.y+26
+		s = v.canvas.Elide(typeface.Regular, 12, s, top.W-16)
+		b.W = v.canvas.Width(typeface.Regular, 12, s) + 16
+		if b.X+b.W > top.X+top.W && b.X > top.X {
+			b.X, b.Y = top.X, b.Y+26
 		}
-		if b.y+b.h <= v.size.h {
+		if b.Y+b.H <= v.size.H {
 			v.search.chip, v.search.text = b, s
-			v.edge = b.y + b.h
-			v.taken = append(v.taken, b)
+			v.room.edge = b.Y + b.H
+			v.room.taken = append(v.room.taken, b)
 		}
 	}
 	for _, b := range at {
-		v.edge = max(v.edge, b.y+b.h)
+		v.room.edge = max(v.room.edge, b.Y+b.H)
 	}
-	v.taken = append(v.taken, at...)
-	return at
+	v.room.taken = append(v.room.taken, at...)
+	v.chips = at
+}
+
+// pressFilter opens the list of what the filter fits.
+func (v *View) pressFilter(m ui.Mouse) {
+	if m.Over(v.search.chip) {
+		v.open(v.newShownList())
+	}
 }
 
 // chip is a term as it stands in its chip.
 func (v *View) chip(t term) string {
-	return v.canvas.elide(typeface.Mono, 12, t.String(), v.top().w-24)
+	return v.canvas.Elide(typeface.Mono, 12, t.String(), v.top().W-24)
 }
 
 // drawFilter draws the terms as chips, or what is typed.
-func (v *View) drawFilter(at []box) {
+func (v *View) drawFilter() {
 	f := &v.filter
 	c, t := &v.canvas, v.theme
-	if b := v.search.chip; b.w > 0 {
-		c.panel(b, t)
-		col := t.dim
-		if v.hot(b) {
-			col = t.accent
-			if v.in.Press {
-				v.open(v.newShownList())
-				v.again = true
-			}
+	if b := v.search.chip; b.W > 0 {
+		c.Panel(b)
+		col := t.Dim
+		if c.Hot(b) {
+			col = t.Accent
 		}
-		c.text(b.x+8, b.y+15, typeface.Regular, 12, col, v.search.text)
+		c.Text(b.X+8, b.Y+15, typeface.Regular, 12, col, v.search.text)
 	}
 	if !f.editing {
-		for i, b := range at {
-			c.panel(b, t)
-			c.text(b.x+8, b.y+15, typeface.Mono, 12, t.accent, v.chip(f.terms[i]))
+		for i, b := range v.chips {
+			c.Panel(b)
+			c.Text(b.X+8, b.Y+15, typeface.Mono, 12, t.Accent, v.chip(f.terms[i]))
 		}
 		return
 	}
-	const hint = "port:443 org:hetzner host:nas app:ssh country:DE -text"
-	b := at[0]
-	c.panel(b, t)
-	c.text(b.x+10, b.y+18.5, typeface.Medium, 13, t.accent, "/")
-	text, col := f.text, t.text
+	const hint = "port:443 org:hetzner agent:nas app:ssh country:DE -text"
+	b := v.chips[0]
+	c.Panel(b)
+	c.Text(b.X+10, b.Y+18.5, typeface.Medium, 13, t.Accent, "/")
+	text, col := f.text, t.Text
 	if text == "" {
-		text, col = hint, t.dim
+		text, col = hint, t.Dim
 	}
 	// The end is what is being typed.
-	for c.width(typeface.Mono, 12.5, text) > b.w-46 && text != "" {
+	for c.Width(typeface.Mono, 12.5, text) > b.W-46 && text != "" {
 		_, n := utf8.DecodeRuneInString(text)
 		text = text[n:]
 	}
-	c.text(b.x+22, b.y+18.5, typeface.Mono, 12.5, col, text)
+	c.Text(b.X+22, b.Y+18.5, typeface.Mono, 12.5, col, text)
 	if f.text != "" {
-		c.rect(box{b.x + 23 + c.width(typeface.Mono, 12.5, text), b.y + 7, 1.5, 14}, 0, t.accent)
+		c.Rect(ui.At(b.X+23+c.Width(typeface.Mono, 12.5, text), b.Y+7, 1.5, 14), 0, t.Accent)
 	}
 }

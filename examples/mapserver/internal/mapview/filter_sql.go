@@ -57,7 +57,7 @@ func (t term) sql() (string, bool) {
 		return sqlNumber(t.value, "port", "local_port"), true
 	case "ip":
 		return sqlLike("ip", "", t.value), true
-	case "host":
+	case "agent", "host":
 		return sqlHas(t.value, "agent"), true
 	case "app":
 		return sqlHas(t.value, "programname", "exe"), true

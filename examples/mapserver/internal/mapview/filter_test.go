@@ -10,6 +10,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -19,7 +20,7 @@ func TestFilter(t *testing.T) {
 	b.Process.Exe, b.Process.Container = "/usr/bin/nginx", "c0ffee"
 	for text, want := range map[string]string{
 		"": "12", "port:443": "12", "port:40000": "12", "port:44": "", "ip:203.0.113.2": "2", "ip:203": "12",
-		"host:NAS": "1", "host:web": "2", "app:nginx": "2", "app:prog1": "1", "org:hetzner": "2", "as:64501": "2", "as:AS64501": "2", "as:64": "",
+		"agent:NAS": "1", "agent:web": "2", "host:web": "2", "app:nginx": "2", "app:prog1": "1", "org:hetzner": "2", "as:64501": "2", "as:AS64501": "2", "as:64": "",
 		"country:FR": "1", "country:fr": "1", "country:brazil": "2", "country:b": "", "city:par": "1", "rule:mail": "2", "proto:udp": "2", "dir:in": "2", "container:c0": "2",
 		"hetzner": "2", "paris": "1", "203.0.113": "12", "web": "12", "nothing": "",
 		"port:443 country:BR": "2", "-host:nas": "2", "-hetzner port:443": "1", "country:BR host:nas": "",
@@ -48,12 +49,12 @@ func TestTypingAFilter(t *testing.T) {
 	assert.Contains(t, texts(&v), "0 live · 2 filtered out")
 	in := frame("")
 	for range 20 {
-		in.Keys = append(in.Keys, KeyBackspace)
+		in.Keys = append(in.Keys, ui.KeyBackspace)
 	}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), "2 live")
 	in = frame("country:br -zzz")
-	in.Keys = append(in.Keys, KeyEnter)
+	in.Keys = append(in.Keys, ui.KeyEnter)
 	v.Update(noon, in, st)
 	shown := texts(&v)
 	assert.Contains(t, shown, "1 live · 1 filtered out")
@@ -63,7 +64,7 @@ func TestTypingAFilter(t *testing.T) {
 	v.Update(noon, frame("t"), st)
 	assert.Contains(t, texts(&v), "connection labels on", "keys are keys again")
 	esc := frame("")
-	esc.Keys = []Key{KeyEscape}
+	esc.Keys = []ui.Key{ui.KeyEscape}
 	assert.Equal(t, []Effect{CancelQuery{Ask: 1}}, v.Update(noon, esc, st))
 	assert.Contains(t, texts(&v), "2 live")
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, esc, st))
@@ -73,7 +74,7 @@ func TestTypingAFilter(t *testing.T) {
 	assert.Contains(t, texts(&v), "2 live")
 	// It has an end.
 	v.Update(noon, frame("/"+strings.Repeat("Ω", 1000)), st)
-	assert.LessOrEqual(t, len(v.filter.text), longest)
+	assert.LessOrEqual(t, len(v.filter.text), maxFilter)
 }
 
 func FuzzFilter(f *testing.F) {
@@ -82,14 +83,14 @@ func FuzzFilter(f *testing.F) {
 		var v View
 		in := frame("/")
 		for _, r := range text {
-			in.Keys = append(in.Keys, Key(r))
+			in.Keys = append(in.Keys, ui.Key(r))
 		}
 		st := state(conn(1, paris, 0), conn(2, rio, 1))
 		v.Update(noon, in, st)
 		in = frame("")
-		in.Keys = []Key{KeyEnter}
+		in.Keys = []ui.Key{ui.KeyEnter}
 		v.Update(noon, in, st)
-		require.LessOrEqual(t, len(v.filter.text), longest)
+		require.LessOrEqual(t, len(v.filter.text), maxFilter)
 		require.Equal(t, 2, v.stacks.shown+v.stacks.filtered)
 		for _, i := range v.Scene().Items {
 			require.False(t, strings.ContainsAny(i.Text, "\x00\n\x1b"))
@@ -119,9 +120,9 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	old.Process.Comm, other.Process.Comm = "oldprog", "oldtoo"
 	// Not while one types, but when it rests.
 	assert.Empty(t, v.Update(noon, frame("/pro"), st))
-	assert.Equal(t, noon.Add(searchRest), v.Next())
-	assert.Empty(t, v.Update(noon.Add(searchRest/2), frame("g"), st))
-	later := noon.Add(searchRest * 2)
+	assert.Equal(t, noon.Add(searchDelay), v.Next())
+	assert.Empty(t, v.Update(noon.Add(searchDelay/2), frame("g"), st))
+	later := noon.Add(searchDelay * 2)
 	e := v.Update(later, frame(""), st)
 	require.Len(t, e, 1)
 	f := e[0].(FindFiltered)
@@ -133,7 +134,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	assert.True(t, fits(&p))
 	q := stored(other, "Web", noon)
 	assert.False(t, fits(&q))
-	v.Update(later, press(KeyEnter), st)
+	v.Update(later, press(ui.KeyEnter), st)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{live1, p}, Since: noon.Add(-48 * time.Hour)})
 	assert.Contains(t, texts(&v), "○ 1 past since 2026-02-27 12:00: list; older ones by its Query\n", "what lives is not past")
 	assert.Contains(t, texts(&v), "2 live")
@@ -141,7 +142,7 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	rings := func() (n int) {
 		x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
 		for _, i := range v.Scene().Items {
-			if i.Shape == Ring && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color == green.Color {
+			if i.Shape == ui.Ring && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color == green.Color {
 				n++
 			}
 		}
@@ -157,23 +158,23 @@ func TestFilterSearchesTheHistory(t *testing.T) {
 	x, y = at(t, &v, "Query")
 	v.Update(noon, click(x, y), st)
 	assert.Equal(t, "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE (ip LIKE '%prog%'\n    OR port LIKE '%prog%'\n    OR programname LIKE '%prog%'\n    OR "+
-		"agent LIKE '%prog%'\n    OR orgname LIKE '%prog%'\n    OR rule LIKE '%prog%'\n    OR exe LIKE '%prog%'\n    OR container LIKE '%prog%')\nORDER BY timestamp DESC", v.console.editor.text)
-	v.Update(noon, press(KeyEscape), st)
+		"agent LIKE '%prog%'\n    OR orgname LIKE '%prog%'\n    OR rule LIKE '%prog%'\n    OR exe LIKE '%prog%'\n    OR container LIKE '%prog%')\nORDER BY timestamp DESC", v.console.editor.Text())
+	v.Update(noon, press(ui.KeyEscape), st)
 	// That there are no more than so many is said.
-	full := v.desk.find("connection list").body.(*connList)
-	full.full, v.search.full = true, true
+	full := v.panels.Find("connection list").Body.(*connList)
+	full.found.Full, v.search.found.Full = true, true
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "○ the newest 1 past since 2026-02-27 12:00: list; older ones by its Query\n")
 	assert.Contains(t, texts(&v), "Search prog · 2 live · the newest 1 of the history since 2026-02-27 12:00; older ones by Query\n")
 	// Another filter is another question, also for the open list; the first is dropped.
-	v.Update(noon, press('/', KeyBackspace, KeyEnter), st)
-	again := v.search.ask
+	v.Update(noon, press('/', ui.KeyBackspace, ui.KeyEnter), st)
+	again := v.search.number
 	assert.NotEqual(t, f.Ask, again)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{p, p}}, Found{Ask: again, Problem: "nothing is recorded"})
 	assert.Contains(t, texts(&v), "○ nothing is recorded\n")
 	assert.Contains(t, texts(&v), "Search pro · 2 live · nothing is recorded\n")
 	assert.Zero(t, rings())
-	e = v.Update(noon, press('/', KeyEscape), st)
+	e = v.Update(noon, press('/', ui.KeyEscape), st)
 	assert.Empty(t, e)
 	assert.Equal(t, "-- left out, for the history does not have it: -city:paris state:closing\nSELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\n"+
 		"FROM detailed_history\nWHERE (port = 443 OR local_port = 443)\nORDER BY timestamp DESC", Filter{filter{terms: parseFilter("-city:paris port:443 state:closing")}}.SQL())

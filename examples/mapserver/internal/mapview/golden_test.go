@@ -58,6 +58,21 @@ func TestGoldenPanels(t *testing.T) {
 	}
 }
 
+// TestComposeOnlyReads: to compute a scene changes nothing, and what input changes shows at
+// once.
+func TestComposeOnlyReads(t *testing.T) {
+	for _, sc := range viewtest.Scenes {
+		s := viewtest.NewScreen(image.Pt(1000, 500), 1, false)
+		sc.Show(s)
+		rev, next := s.Scene().Rev, s.Next()
+		s.Compose()
+		assert.Equal(t, rev, s.Scene().Rev, "%s is the same again", sc.Name)
+		s.Do()
+		assert.Equal(t, rev, s.Scene().Rev, "%s is the same after no input", sc.Name)
+		assert.Equal(t, next, s.Next(), sc.Name)
+	}
+}
+
 // same compares pictures, of which processors round some bytes otherwise.
 func same(t *testing.T, want, got []byte, name string) {
 	t.Helper()

@@ -1,9 +1,16 @@
 package mapview
 
-import "github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+import (
+	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+)
 
 // helpPanel lists every key and mouse action.
-type helpPanel struct{ scroller }
+type helpPanel struct {
+	scroller ui.Scroller
+	columns  [][]helpLine
+	shown    int // lines of each
+}
 
 const (
 	helpRow     = 18.5
@@ -15,8 +22,8 @@ const (
 
 const helpName = "help"
 
-func (*helpPanel) name() string       { return helpName }
-func (*helpPanel) title(*View) string { return "Keys and mouse" }
+func (*helpPanel) Name() string       { return helpName }
+func (*helpPanel) Title(*View) string { return "Keys and mouse" }
 
 // A helpLine is an entry, or what of it does not fit a line.
 type helpLine struct{ keys, what string }
@@ -27,14 +34,14 @@ func (*helpPanel) lines(v *View, w float64) (columns [][]helpLine) {
 	if w >= 2*helpNarrow {
 		n = 2
 	}
-	w = (w - barWidth) / float64(n)
+	w = (w - ui.BarWidth) / float64(n)
 	var entries [][]helpLine
 	for _, b := range Bindings {
 		if b.What == "" {
 			continue
 		}
 		var e []helpLine
-		for i, s := range v.canvas.wrap(typeface.Regular, 12.5, b.What, w-helpKeys-14, helpEntries) {
+		for i, s := range v.canvas.Wrap(typeface.Regular, 12.5, b.What, w-helpKeys-14, helpEntries) {
 			e = append(e, helpLine{what: s})
 			if i == 0 {
 				e[0].keys = b.Keys
@@ -54,33 +61,40 @@ func (*helpPanel) lines(v *View, w float64) (columns [][]helpLine) {
 	return columns
 }
 
-func (p *helpPanel) size(v *View) (w, h float64) {
+func (p *helpPanel) Size(v *View) (w, h float64) {
 	w = helpWidth
-	if room := v.size.w - 2*panelAir - 8; room >= 2*helpNarrow {
+	if room := v.size.W - 2*ui.PanelAir - 8; room >= 2*helpNarrow {
 		w = min(2*helpWidth, room)
 	}
 	return w, float64(len(p.lines(v, w)[0])) * helpRow
 }
 
-func (p *helpPanel) show(v *View, b box) {
-	c, t, columns := &v.canvas, v.theme, p.lines(v, b.w)
+func (p *helpPanel) Layout(v *View, b ui.Box) {
+	p.columns = p.lines(v, b.W)
 	high := 0
-	for _, lines := range columns {
+	for _, lines := range p.columns {
 		high = max(high, len(lines))
 	}
-	n := p.scroller.show(v, b, high, helpRow)
-	width := (b.w - barWidth) / float64(len(columns))
-	for i, lines := range columns {
-		x := b.x + float64(i)*width + 4
-		for row, l := range lines[min(p.top, len(lines)):min(p.top+n, len(lines))] {
-			y := b.y + 14 + float64(row)*helpRow
-			c.text(x, y, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, l.keys, helpKeys-6))
-			c.text(x+helpKeys, y, typeface.Regular, 12.5, t.text, l.what)
+	p.shown = p.scroller.Layout(b, high, helpRow)
+}
+
+func (p *helpPanel) Mouse(_ *View, m ui.Mouse) { p.scroller.Mouse(m) }
+
+func (p *helpPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	p.scroller.Draw(c)
+	top := p.scroller.Top
+	width := (b.W - ui.BarWidth) / float64(len(p.columns))
+	for i, lines := range p.columns {
+		x := b.X + float64(i)*width + 4
+		for row, l := range lines[min(top, len(lines)):min(top+p.shown, len(lines))] {
+			y := b.Y + 14 + float64(row)*helpRow
+			c.Text(x, y, typeface.Medium, 12.5, v.theme.Accent, c.Elide(typeface.Medium, 12.5, l.keys, helpKeys-6))
+			c.Text(x+helpKeys, y, typeface.Regular, 12.5, v.theme.Text, l.what)
 		}
 	}
 }
 
-func (p *helpPanel) key(_ *View, k Key) bool {
+func (p *helpPanel) Key(_ *View, k ui.Key) bool {
 	// Arrows and letters are the map's, of which the panel speaks.
-	return (k == KeyPageUp || k == KeyPageDown) && p.keys(k, 10)
+	return (k == ui.KeyPageUp || k == ui.KeyPageDown) && p.scroller.Key(k, 10)
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 func TestHilbert(t *testing.T) {
@@ -20,10 +22,10 @@ func TestHilbert(t *testing.T) {
 	assert.Empty(t, v.Update(noon, frame("z"), st))
 	assert.Contains(t, texts(&v), "IPv4 on a Hilbert curve\n")
 	assert.Contains(t, texts(&v), "255\n")
-	p := v.desk.find("hilbert")
-	dots := func() (list []Item) {
+	p := v.panels.Find("hilbert")
+	dots := func() (list []ui.Item) {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Disc && i.R == 3 && p.box.contains(float64(i.X), float64(i.Y)) {
+			if i.Shape == ui.Disc && i.R == 3 && p.Box.Contains(float64(i.X), float64(i.Y)) {
 				list = append(list, i)
 			}
 		}
@@ -36,19 +38,19 @@ func TestHilbert(t *testing.T) {
 	assert.Contains(t, texts(&v), "8.8.8.8:53 · prog2 on nas · "+blocks[8]+"\nAS64500 Example Networks\n")
 	e := v.Update(noon, click(float64(d.X), float64(d.Y)), st)
 	require.NotEmpty(t, e)
-	assert.NotNil(t, v.desk.find("details"))
-	v.closePanel(v.desk.find("details"))
-	v.desk.focus = p
+	assert.NotNil(t, v.panels.Find("details"))
+	v.panels.Close(v.panels.Find("details"))
+	v.panels.Focus = p
 	// Elsewhere it names the block, and asks for its network once.
 	v.Update(noon, frame(""), st)
 	x, y := at(t, &v, "255")
 	e = v.Update(noon, mouse(x+4, y+6), st)
 	require.Len(t, e, 1)
-	asked := e[0].(LookUp).Addr
-	assert.Equal(t, byte(255), asked.As4()[0])
+	asked := e[0].(LookUp)
+	assert.Equal(t, byte(255), asked.Addr.As4()[0])
 	assert.Empty(t, v.Update(noon, mouse(x+4, y+6), st))
 	in := mouse(x+4, y+6)
-	in.Answers = []Answer{Named{Addr: asked, Text: "AS1 Somebody"}, Named{Addr: asked.Prev(), Text: "wrong"}}
+	in.Answers = []Answer{Named{Ask: asked.Ask, Text: "AS1 Somebody"}, Named{Ask: asked.Ask + 1, Text: "wrong"}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), "Future use\nAS1 Somebody\n")
 	// A right click lists what is near and asks for the block's history.
@@ -64,8 +66,8 @@ func TestHilbert(t *testing.T) {
 	}
 	assert.True(t, found)
 	assert.Contains(t, texts(&v), "Block 8.0.0.0/8 · 1 live · looking")
-	v.closePanel(v.desk.find("nearby list"))
-	v.desk.focus = p
+	v.panels.Close(v.panels.Find("nearby list"))
+	v.panels.Focus = p
 	// The wheel zooms to a /24 and deeper, to the address under the mouse.
 	aim := func() (x, y float64) {
 		d := dots()[len(dots())-1]
@@ -75,7 +77,7 @@ func TestHilbert(t *testing.T) {
 		x, y := aim()
 		v.Update(noon, wheel(x, y, 1), st)
 	}
-	assert.EqualValues(t, mostCurve, v.curve.zoom)
+	assert.EqualValues(t, maxCurveZoom, v.curve.zoom)
 	require.Len(t, dots(), 1)
 	x, y = aim()
 	assert.InDelta(t, d.X, x, 6)
@@ -88,15 +90,15 @@ func TestHilbert(t *testing.T) {
 			assert.Equal(t, "8.8.8.0/24", f.Prefix.String())
 		}
 	}
-	v.closePanel(v.desk.find("nearby list"))
-	v.desk.focus = p
+	v.panels.Close(v.panels.Find("nearby list"))
+	v.panels.Focus = p
 	// A drag and arrows move it, and not out of the square.
 	before := v.curve.x
 	drag(&v, image.Pt(int(x)+60, int(y)+60), image.Pt(int(x)+20, int(y)+60))
 	assert.Greater(t, v.curve.x, before)
-	require.Same(t, p, v.desk.focus)
+	require.Same(t, p, v.panels.Focus)
 	for range 1000 {
-		v.Update(noon, press(KeyLeft, KeyUp), st)
+		v.Update(noon, press(ui.KeyLeft, ui.KeyUp), st)
 	}
 	assert.Zero(t, v.curve.x)
 	assert.Zero(t, v.curve.y)

@@ -10,12 +10,14 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // hovered returns the stack under the mouse, or nil.
 func (v *View) hovered() *stack {
-	if !v.in.Inside || v.dragging && v.in.Held || v.desk.over != nil {
+	if !v.onMap() || v.window.moves && v.in.Held {
 		return nil
 	}
 	return v.stacks.over(v.cursor())
@@ -24,14 +26,26 @@ func (v *View) hovered() *stack {
 // over returns the stack that a point means, also that of unknown places, or nil.
 func (s *stacks) over(x, y float64) *stack {
 	for i := range s.list {
-		if k := &s.list[i]; k.nowhere && math.Hypot(k.x-x, k.y-y) < 20 {
+		if k := &s.list[i]; k.unknown && math.Hypot(k.x-x, k.y-y) < 20 {
 			return k
 		}
 	}
 	return s.at(x, y)
 }
 
-// A cardLine is a line of the card that names what is under the mouse.
+// A hover is what is under the mouse.
+type hover struct {
+	stack *stack // nil: nothing
+	card  card
+}
+
+// A card names what is under the mouse. Without lines it is not shown.
+type card struct {
+	box   ui.Box
+	lines []cardLine
+}
+
+// A cardLine is a line of a card.
 type cardLine struct {
 	font        typeface.Font
 	size        float64
@@ -43,7 +57,15 @@ type cardLine struct {
 
 const cardRows = 8 // connections of a stack that are named
 
-func (v *View) drawHover(k *stack) {
+const (
+	cardAir = 12
+	cardRow = 18
+)
+
+// layoutCard places the card of the stack under the mouse.
+func (v *View) layoutCard() {
+	v.hover.card = card{}
+	k := v.hover.stack
 	if k == nil {
 		return
 	}
@@ -51,51 +73,57 @@ func (v *View) drawHover(k *stack) {
 	if len(k.conns) > 1 {
 		lines = v.cardOfMany(k)
 	}
-	c, t := &v.canvas, v.theme
-	const air, row = 12, 18
-	most := min(380, v.size.w-16)
+	c := &v.canvas
 	w := 200.0
 	for _, l := range lines {
-		need := c.width(l.font, l.size, l.left)
+		need := c.Width(l.font, l.size, l.left)
 		if l.right != "" {
-			need += 24 + c.width(typeface.Regular, 12.5, l.right)
+			need += 24 + c.Width(typeface.Regular, 12.5, l.right)
 		}
-		w = max(w, need+2*air)
+		w = max(w, need+2*cardAir)
 	}
-	w = min(w, most)
-	h := float64(len(lines))*row + 2*air - 6
-	b := box{k.x + 18, k.y - h - 14, w, h}
-	if b.y < 4 {
-		b.y = k.y + 18
+	w = min(w, min(380, v.size.W-16))
+	h := float64(len(lines))*cardRow + 2*cardAir - 6
+	b := ui.At(k.x+18, k.y-h-14, w, h)
+	if b.Y < 4 {
+		b.Y = k.y + 18
 	}
-	if b.x+b.w > v.size.w-4 {
-		b.x = k.x - 18 - w
+	if b.X+b.W > v.size.W-4 {
+		b.X = k.x - 18 - w
 	}
-	b = b.clamp(v.size.grow(-4))
-	b = v.tip(b, box{k.x, k.y, 0, 0}.grow(k.radius()+6))
-	c.panel(b, t)
-	y := b.y + air + 10
-	for _, l := range lines {
-		room := b.w - 2*air
+	b = b.Clamp(v.size.Grow(-4))
+	v.hover.card = card{v.placeTip(b, ui.At(k.x, k.y, 0, 0).Grow(k.radius()+6)), lines}
+}
+
+func (v *View) drawCard() {
+	b := v.hover.card.box
+	if v.hover.card.lines == nil {
+		return
+	}
+	c := &v.canvas
+	c.Panel(b)
+	y := b.Y + cardAir + 10
+	for _, l := range v.hover.card.lines {
+		room := b.W - 2*cardAir
 		if l.right != "" {
-			r := c.elide(typeface.Regular, 12.5, l.right, room*0.6)
-			c.textRight(b.x+b.w-air, y, typeface.Regular, 12.5, l.rightColor, r)
-			room -= c.width(typeface.Regular, 12.5, r) + 12
+			r := c.Elide(typeface.Regular, 12.5, l.right, room*0.6)
+			c.TextRight(b.X+b.W-cardAir, y, typeface.Regular, 12.5, l.rightColor, r)
+			room -= c.Width(typeface.Regular, 12.5, r) + 12
 		}
 		if l.bar.A > 0 {
-			c.rect(box{b.x + 5, y - 11, 3, 14}, 1.5, l.bar)
+			c.Rect(ui.At(b.X+5, y-11, 3, 14), 1.5, l.bar)
 		}
-		c.text(b.x+air, y, l.font, l.size, l.color, c.elide(l.font, l.size, l.left, room))
-		y += row
+		c.Text(b.X+cardAir, y, l.font, l.size, l.color, c.Elide(l.font, l.size, l.left, room))
+		y += cardRow
 	}
 }
 
 func (v *View) ruleOf(c *live.Conn) (string, color.NRGBA) {
 	if c.Rule >= len(v.st.Rules) {
-		return "", v.theme.text
+		return "", v.theme.Text
 	}
 	r := v.st.Rules[c.Rule]
-	return r.Label, opaque(r.Color)
+	return r.Label, ui.Opaque(r.Color)
 }
 
 // colorOf returns the colour of the rules of a label, transparent if there is none.
@@ -112,41 +140,24 @@ func (v *View) cardOfOne(c *live.Conn) []cardLine {
 	t := v.theme
 	label, col := v.ruleOf(c)
 	lines := []cardLine{
-		{font: typeface.Mono, size: 13, left: peer(c), color: t.text, right: label, rightColor: v.legible(col)},
-		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.text},
+		{font: typeface.Mono, size: 13, left: peer(c), color: t.Text, right: label, rightColor: v.legible(col)},
+		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.Text},
 	}
 	if s := holder(c); s != "" {
-		lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: s, color: t.dim})
+		lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: s, color: t.Dim})
 	}
 	return append(lines,
-		cardLine{font: typeface.Regular, size: 12.5, left: placeText(c), color: t.dim},
-		cardLine{font: typeface.Regular, size: 11.5, left: v.certainty(c), color: t.dim})
+		cardLine{font: typeface.Regular, size: 12.5, left: placeText(c), color: t.Dim},
+		cardLine{font: typeface.Regular, size: 11.5, left: v.certainty(c), color: t.Dim})
 }
 
 // legible returns the colour of a rule if text in it can be read, else that
 // of text: rules may be dark.
 func (v *View) legible(col color.NRGBA) color.NRGBA {
-	if contrast(col, v.theme.panel) < 4.5 {
-		return v.theme.text
+	if ui.Contrast(col, v.theme.Panel) < 4.5 {
+		return v.theme.Text
 	}
 	return col
-}
-
-// contrast is the contrast ratio of WCAG 2, 1 to 21.
-func contrast(a, b color.NRGBA) float64 {
-	la, lb := luminance(a), luminance(b)
-	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
-}
-
-func luminance(c color.NRGBA) float64 {
-	f := func(v uint8) float64 {
-		x := float64(v) / 255
-		if x <= 0.04045 {
-			return x / 12.92
-		}
-		return math.Pow((x+0.055)/1.055, 2.4)
-	}
-	return 0.2126*f(c.R) + 0.7152*f(c.G) + 0.0722*f(c.B)
 }
 
 func (v *View) about(c *live.Conn) []string {
@@ -164,7 +175,7 @@ func (v *View) about(c *live.Conn) []string {
 		parts = append(parts, fmt.Sprintf("%.3g ms", float64(c.RTT)/1e6))
 	}
 	if c.Rx > 0 || c.Tx > 0 {
-		parts = append(parts, "↓ "+bytesText(c.Rx)+" ↑ "+bytesText(c.Tx))
+		parts = append(parts, "↓ "+numbers.Bytes(c.Rx)+" ↑ "+numbers.Bytes(c.Tx))
 	}
 	return parts
 }
@@ -229,16 +240,16 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 	if k.conns[0].Place.Precision == geoip.Country && k.conns[0].Scope == live.Internet {
 		where += ", country level"
 	}
-	lines := []cardLine{{font: typeface.Medium, size: 13, left: fmt.Sprintf("%dx", len(k.conns)), color: t.text, right: where, rightColor: t.dim}}
+	lines := []cardLine{{font: typeface.Medium, size: 13, left: fmt.Sprintf("%dx", len(k.conns)), color: t.Text, right: where, rightColor: t.Dim}}
 	org := ""
 	for i, c := range k.conns {
 		if i == cardRows {
-			lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: fmt.Sprintf("and %d more", len(k.conns)-cardRows), color: t.dim})
+			lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: fmt.Sprintf("and %d more", len(k.conns)-cardRows), color: t.Dim})
 			break
 		}
 		_, col := v.ruleOf(c)
-		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.text,
-			right: program(c) + " on " + c.Agent, rightColor: t.dim, bar: col})
+		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.Text,
+			right: program(c) + " on " + c.Agent, rightColor: t.Dim, bar: col})
 		if h := holder(c); h != "" && org == "" {
 			org = h
 		} else if h != org {
@@ -246,24 +257,9 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 		}
 	}
 	if org != "" {
-		lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: org, color: t.dim})
+		lines = append(lines, cardLine{font: typeface.Regular, size: 11.5, left: org, color: t.Dim})
 	}
 	return lines
-}
-
-// bytesText writes a count of bytes with three digits and a decimal unit.
-func bytesText(n uint64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f := float64(n)
-	for _, unit := range []string{"kB", "MB", "GB", "TB", "PB"} {
-		f /= 1000
-		if f < 999.5 {
-			return fmt.Sprintf("%.3g %s", f, unit)
-		}
-	}
-	return fmt.Sprintf("%.3g EB", f/1000)
 }
 
 // sinceText writes when something began: by the clock, or by its date if that is long ago.

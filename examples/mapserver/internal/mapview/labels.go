@@ -8,63 +8,79 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/rules"
 )
 
-// mostLabels bounds the work of placing labels; a picture holds fewer.
-const mostLabels = 400
+// maxLabels bounds the work of placing labels; a picture holds fewer.
+const maxLabels = 400
 
-// drawLabels writes beside the stacks what the user asked for, or what a rule
+// A label stands beside a stack.
+type label struct {
+	box   ui.Box
+	text  string
+	color color.NRGBA
+}
+
+// layoutLabels places beside the stacks what the user asked for, or what a rule
 // asks for. A label that finds no free place is left out rather than drawn
 // over another.
-func (v *View) drawLabels(hover *stack) {
+func (v *View) layoutLabels() {
 	c := &v.canvas
-	taken := append([]box(nil), v.taken...)
+	v.labels = v.labels[:0]
+	taken := append([]ui.Box(nil), v.room.taken...)
 	for i := range v.stacks.list {
-		if k := &v.stacks.list[i]; !k.nowhere && len(v.stacks.list) < 2000 {
-			taken = append(taken, box{k.x, k.y, 0, 0}.grow(k.radius()))
+		if k := &v.stacks.list[i]; !k.unknown && len(v.stacks.list) < 2000 {
+			taken = append(taken, ui.At(k.x, k.y, 0, 0).Grow(k.radius()))
 		}
 	}
-	taken = append(taken, v.nowhereBox())
+	taken = append(taken, v.unknownBox())
 	if x, y, ok := v.home(); ok {
-		taken = append(taken, box{x, y, 0, 0}.grow(7))
+		taken = append(taken, ui.At(x, y, 0, 0).Grow(7))
 	}
-	placed := 0
+	tried := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
-		if k.nowhere || k == hover {
+		if k.unknown || k == v.hover.stack {
 			continue
 		}
 		s, col := v.label(k)
 		if s == "" {
 			continue
 		}
-		if placed++; placed > mostLabels {
+		if tried++; tried > maxLabels {
 			return
 		}
-		s = c.elide(typeface.Regular, 11, s, 180)
-		w := c.width(typeface.Regular, 11, s)
+		s = c.Elide(typeface.Regular, 11, s, 180)
+		w := c.Width(typeface.Regular, 11, s)
 		r := k.radius() + 3
-		for _, b := range [...]box{
-			{k.x + r, k.y - 7, w, 14}, {k.x - r - w, k.y - 7, w, 14},
-			{k.x - w/2, k.y - r - 14, w, 14}, {k.x - w/2, k.y + r, w, 14},
+		for _, b := range [...]ui.Box{
+			ui.At(k.x+r, k.y-7, w, 14), ui.At(k.x-r-w, k.y-7, w, 14),
+			ui.At(k.x-w/2, k.y-r-14, w, 14), ui.At(k.x-w/2, k.y+r, w, 14),
 		} {
 			if v.free(b, taken) {
 				taken = append(taken, b)
-				c.rect(b.grow(1.5), 3, fade(v.theme.palette.Sea, 0.7))
-				c.text(b.x, b.y+11, typeface.Regular, 11, col, s)
+				v.labels = append(v.labels, label{b, s, col})
 				break
 			}
 		}
 	}
 }
 
-func (v *View) free(b box, taken []box) bool {
-	if b.x < 2 || b.y < 2 || b.x+b.w > v.size.w-2 || b.y+b.h > v.size.h-2 {
+func (v *View) drawLabels() {
+	c := &v.canvas
+	for _, l := range v.labels {
+		c.Rect(l.box.Grow(1.5), 3, ui.Fade(v.theme.palette.Sea, 0.7))
+		c.Text(l.box.X, l.box.Y+11, typeface.Regular, 11, l.color, l.text)
+	}
+}
+
+func (v *View) free(b ui.Box, taken []ui.Box) bool {
+	if b.X < 2 || b.Y < 2 || b.X+b.W > v.size.W-2 || b.Y+b.H > v.size.H-2 {
 		return false
 	}
 	for _, t := range taken {
-		if b.overlaps(t) {
+		if b.Overlaps(t) {
 			return false
 		}
 	}
@@ -99,11 +115,11 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 			text += fmt.Sprintf(" +%d", n-1)
 		}
 	}
-	return text, v.theme.text
+	return text, v.theme.Text
 }
 
-// written reports whether a rule's label stands beside its places: as was said last by the
-// mouse or by all rules at once, else as the rules file has it.
+// written reports whether a rule's label stands beside its places: as the user has switched
+// it last, alone or with all others, else as the rules file has it.
 func (v *View) written(label string) bool {
 	if on, said := v.Labelled[label]; said {
 		return on
@@ -111,7 +127,7 @@ func (v *View) written(label string) bool {
 	return v.RuleLabels || slices.ContainsFunc(v.st.Rules, func(r rules.Rule) bool { return r.Label == label && r.ShowText })
 }
 
-// writeAll has the labels of all rules written, or none.
+// writeAll switches the labels of all rules.
 func (v *View) writeAll(on bool) {
 	v.RuleLabels, v.Labelled = on, nil
 	if !on {
@@ -123,8 +139,7 @@ func (v *View) writeAll(on bool) {
 	}
 }
 
-// write has labels written or not. What was said of labels that no rule has any more is
-// forgotten.
+// write switches labels. It forgets those that no rule has any more.
 func (v *View) write(on bool, labels ...string) {
 	said := make(map[string]bool)
 	for _, r := range v.st.Rules {

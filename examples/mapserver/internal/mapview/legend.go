@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -12,10 +13,18 @@ const (
 	labelWidth  = 88
 )
 
-// legend is what the legend remembers.
+// A legend counts connections by label, at the lower left.
 type legend struct {
 	extents map[string][2]int // fewest and most connections seen of a label
-	box     box
+	box     ui.Box
+	rows    []group
+	extent  extent
+}
+
+// An extent says what was seen of the label under the mouse.
+type extent struct {
+	box  ui.Box // empty: there is none
+	text string
 }
 
 // count takes in how many connections there are of each label.
@@ -37,94 +46,117 @@ func (l *legend) count(v *View) {
 // layoutLegend chooses the lines of the legend: labels that have connections
 // or had some, in the order of the rules. A label that stays when its last
 // connection closes keeps the legend from jumping.
-func (v *View) layoutLegend() (rows []group, at box) {
-	v.legend.count(v)
-	v.legend.box = box{}
+func (v *View) layoutLegend() {
+	l := &v.legend
+	l.count(v)
+	l.box, l.rows = ui.Box{}, l.rows[:0]
+	rows := l.rows
 	for _, g := range v.stacks.groups {
-		if _, seen := v.legend.extents[g.label]; seen {
+		if _, seen := l.extents[g.label]; seen {
 			rows = append(rows, g)
 		}
 	}
-	// What does not fit is summed up in the last line. What stands at the upper edge has
-	// its room first.
-	if most := int((v.size.h - v.bottom - 18 - max(v.edge, 2)) / legendRow); len(rows) > most {
-		if most < 1 {
-			return nil, box{}
+	// The last line sums up what does not fit. The problems and the filter at the upper
+	// edge have their room first.
+	if fit := int((v.size.H - v.room.bottom - 18 - max(v.room.edge, 2)) / legendRow); len(rows) > fit {
+		if fit < 1 {
+			return
 		}
-		rest := group{label: strconv.Itoa(len(rows)-most+1) + " more"}
-		for _, g := range rows[most-1:] {
+		rest := group{label: strconv.Itoa(len(rows)-fit+1) + " more"}
+		for _, g := range rows[fit-1:] {
 			rest.count += g.count
 		}
-		rows = append(rows[:most-1:most-1], rest)
+		rows = append(rows[:fit-1], rest)
 	}
+	l.rows = rows
 	if len(rows) == 0 {
-		return nil, box{}
+		return
 	}
 	h := float64(len(rows))*legendRow + 12
-	at = box{8, v.size.h - h - v.bottom, min(legendWidth, v.size.w-16), h}
-	v.legend.box = at
-	v.taken = append(v.taken, at)
-	return rows, at
+	l.box = ui.At(8, v.size.H-h-v.room.bottom, min(legendWidth, v.size.W-16), h)
+	v.room.taken = append(v.room.taken, l.box)
 }
 
-func (v *View) drawLegend(rows []group, at box) {
-	if len(rows) == 0 {
+// row is where a line of the legend is.
+func (l *legend) row(i int) ui.Box {
+	return ui.At(l.box.X+4, l.box.Y+6+float64(i)*legendRow, l.box.W-8, legendRow)
+}
+
+// at returns the line of a label at a point, or -1.
+func (l *legend) at(x, y float64) int {
+	for i, g := range l.rows {
+		if g.color.A > 0 && l.row(i).Contains(x, y) {
+			return i
+		}
+	}
+	return -1
+}
+
+// onSquare reports whether a point is at the square of its line.
+func (l *legend) onSquare(x float64) bool { return x < l.row(0).X+20 }
+
+// pressLegend has the square of a line switch the label, and its text list the connections.
+func (v *View) pressLegend(m ui.Mouse) {
+	i := v.legend.at(m.X, m.Y)
+	if i < 0 {
+		return
+	}
+	if label := v.legend.rows[i].label; v.legend.onSquare(m.X) {
+		v.write(!v.written(label), label)
+	} else {
+		v.open(newRuleList(label))
+	}
+}
+
+func (v *View) drawLegend() {
+	l := &v.legend
+	if len(l.rows) == 0 {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	c.rect(at, 6, fade(t.panel, 0.93))
-	y := at.y + 6
-	for _, g := range rows {
-		text, square := t.text, box{at.x + 8, y + 4.5, 11, 11}
+	c.Rect(l.box, 6, ui.Fade(t.Panel, 0.93))
+	for i, g := range l.rows {
+		row := l.row(i)
+		text, square := t.Text, ui.At(row.X+4, row.Y+4.5, 11, 11)
 		if g.count == 0 {
-			text = t.dim
+			text = t.Dim
 		}
-		row := box{at.x + 4, y, at.w - 8, legendRow}
 		if g.color.A > 0 {
-			v.legendMouse(g, row)
-			c.rect(square, 2.5, opaque(g.color))
+			c.Highlight(row)
+			c.Rect(square, 2.5, ui.Opaque(g.color))
 			if v.Light {
-				c.frame(square, 2.5, 0.8, t.rim)
+				c.Frame(square, 2.5, 0.8, t.Rim)
 			}
 			if v.written(g.label) {
-				c.frame(square.grow(2.5), 4, 1.2, t.text)
+				c.Frame(square.Grow(2.5), 4, 1.2, t.Text)
 			}
 		}
-		n := strconv.Itoa(g.count)
-		c.text(at.x+28, y+14.5, typeface.Regular, 12.5, text, c.elide(typeface.Regular, 12.5, g.label, labelWidth))
-		c.textRight(at.x+at.w-10, y+14.5, typeface.Regular, 12.5, t.dim, n)
-		y += legendRow
+		c.Text(row.X+24, row.Y+14.5, typeface.Regular, 12.5, text, c.Elide(typeface.Regular, 12.5, g.label, labelWidth))
+		c.TextRight(row.X+row.W-6, row.Y+14.5, typeface.Regular, 12.5, t.Dim, strconv.Itoa(g.count))
+	}
+	if b := l.extent.box; b.W > 0 {
+		c.Panel(b)
+		c.Text(b.X+8, b.Y+14, typeface.Regular, 11.5, t.Text, l.extent.text)
 	}
 }
 
-// legendMouse has the square of a line switch the label, and its text list the
-// connections and tell the extent.
-func (v *View) legendMouse(g group, row box) {
-	if !v.hot(row) {
+// layoutExtent places the extent of the label whose text is under the mouse.
+func (v *View) layoutExtent() {
+	l := &v.legend
+	l.extent = extent{}
+	x, y := v.cursor()
+	i := l.at(x, y)
+	if !v.onMap() || i < 0 || l.onSquare(x) {
 		return
 	}
-	c, t := &v.canvas, v.theme
-	c.rect(row, 4, t.edge)
-	x, _ := v.cursor()
-	if x < row.x+20 {
-		if v.in.Press {
-			v.write(!v.written(g.label), g.label)
-			v.again = true
-		}
-		return
-	}
-	if v.in.Press {
-		v.open(newRuleList(g.label))
-	}
-	e := v.legend.extents[g.label]
+	c, label := &v.canvas, l.rows[i].label
 	s := ""
-	if c.elide(typeface.Regular, 12.5, g.label, labelWidth) != g.label {
-		s = g.label + ": "
+	if c.Elide(typeface.Regular, 12.5, label, labelWidth) != label {
+		s = label + ": "
 	}
-	s += "least " + strconv.Itoa(e[0]) + ", most " + strconv.Itoa(e[1])
-	w := c.width(typeface.Regular, 11.5, s) + 16
-	b := box{row.x + row.w + 8, row.y, w, legendRow}.clamp(v.size)
-	b = v.tip(b)
-	c.panel(b, t)
-	c.text(b.x+8, b.y+14, typeface.Regular, 11.5, t.text, s)
+	seen := l.extents[label]
+	s += "least " + strconv.Itoa(seen[0]) + ", most " + strconv.Itoa(seen[1])
+	row := l.row(i)
+	b := ui.At(row.X+row.W+8, row.Y, c.Width(typeface.Regular, 11.5, s)+16, legendRow).Clamp(v.size)
+	l.extent = extent{v.placeTip(b), s}
 }

@@ -7,10 +7,11 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
-	mostLines  = 300 // to the places with the most connections
+	maxLines   = 300 // to the places with the most connections
 	dashLength = 7.0
 	dashGap    = 5.0
 	rateValid  = 5 * time.Second // since the bytes of a connection were counted
@@ -28,23 +29,23 @@ func (v *View) drawLines() {
 		return
 	}
 	now := v.now
-	if v.paused.at != nil {
+	if v.states.paused.at != nil {
 		now = v.st.Time
 	}
 	n := 0
 	for i := range v.stacks.list {
 		k := &v.stacks.list[i]
-		if k.nowhere || math.Hypot(k.x-hx, k.y-hy) < 12 {
+		if k.unknown || math.Hypot(k.x-hx, k.y-hy) < 12 {
 			continue
 		}
-		if n++; n > mostLines {
+		if n++; n > maxLines {
 			break
 		}
 		rate, outward := traffic(now, k.conns)
 		if rate > 0 {
 			v.wake(v.now.Add(rateValid)) // it may be over then
 		}
-		col := fade(opaque(v.stacks.groups[k.shares[0].group].color), 0.42)
+		col := ui.Fade(ui.Opaque(v.stacks.groups[k.shares[0].group].color), 0.42)
 		v.drawLine(hx, hy, k.x, k.y, lineWidth(rate), outward, col)
 	}
 }
@@ -90,8 +91,8 @@ func (v *View) drawLine(x0, y0, x1, y1, w float64, outward bool, col color.NRGBA
 	for from := 8.0; from < length-8; from += step {
 		ax, ay := at(from / length)
 		bx, by := at(min(from+dashLength, length-8) / length)
-		if v.size.grow(20).contains(ax, ay) || v.size.grow(20).contains(bx, by) {
-			c.line(ax, ay, bx, by, w, col)
+		if v.size.Grow(20).Contains(ax, ay) || v.size.Grow(20).Contains(bx, by) {
+			c.Line(ax, ay, bx, by, w, col)
 		}
 	}
 	px, py := at(0.5)
@@ -102,6 +103,6 @@ func (v *View) drawLine(x0, y0, x1, y1, w float64, outward bool, col color.NRGBA
 	size := 3.5 + w
 	col.A = 0xff
 	for _, side := range [2]float64{1, -1} {
-		c.line(px+dx*size/2, py+dy*size/2, px-dx*size/2-side*dy*size*0.8, py-dy*size/2+side*dx*size*0.8, max(w, 1.3), col)
+		c.Line(px+dx*size/2, py+dy*size/2, px-dx*size/2-side*dy*size*0.8, py-dy*size/2+side*dx*size*0.8, max(w, 1.3), col)
 	}
 }

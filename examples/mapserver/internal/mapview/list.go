@@ -13,8 +13,10 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // nearbyReach is how many pixels around the mouse a right click means.
@@ -22,23 +24,18 @@ const nearbyReach = 15
 
 // A connList is a panel with live connections and, if it was asked for, stored ones.
 type connList struct {
-	table
+	tablePanel
 	kind, heading string
 	grouped       bool // by program
-	searches      bool // has the stored ones that the filter fits
-	wants         func(v *View, c *live.Conn) bool
+	searches      bool // its stored connections are those of the search
+	fits          func(v *View, c *live.Conn) bool
 	sql           string // the question behind it, for the SQL panel
-	ask           int    // number of the question for stored ones; zero: none
-	waiting       bool
-	problem       string
-	since         time.Time // nothing older was looked at; zero: all was
-	full          bool      // there may be older ones than past
-	past          []live.Past
+	question             // for stored ones
+	found         Found  // the answer
 
-	zone string // of the times
-	pace pace
+	zone string       // of the times
 	live []*live.Conn // the newest first
-	from struct {
+	of   struct {
 		st     *live.State
 		agents int
 		filter string
@@ -50,10 +47,10 @@ type connList struct {
 }
 
 // listColumns are the columns of lists. A click on an address opens the report on it.
-var listColumns = []column{
-	{title: ""}, {title: "program"}, {title: "address", mono: true, link: true}, {title: "port", right: true}, {title: "local port", right: true},
-	{title: "opened"}, {title: "last seen"}, {title: "organisation"}, {title: "host"}, {title: "direction"}, {title: "place"}, {title: "rule"},
-	{title: "received", right: true}, {title: "sent", right: true}, {title: "RTT ms", right: true}, {title: "count", right: true},
+var listColumns = []ui.Column{
+	{Title: ""}, {Title: "program"}, {Title: "address", Mono: true, Link: true}, {Title: "port", Right: true}, {Title: "local port", Right: true},
+	{Title: "opened"}, {Title: "last seen"}, {Title: "organisation"}, {Title: "agent"}, {Title: "direction"}, {Title: "place"}, {Title: "rule"},
+	{Title: "received", Right: true}, {Title: "sent", Right: true}, {Title: "RTT ms", Right: true}, {Title: "count", Right: true},
 }
 
 const (
@@ -65,7 +62,7 @@ const (
 	colOpened
 	colSeen
 	colOrg
-	colHost
+	colAgent
 	colDirection
 	colPlace
 	colRule
@@ -79,7 +76,7 @@ const (
 const markLive, markPast = "●", "○"
 
 func newList(kind, heading string, wants func(*View, *live.Conn) bool) *connList {
-	return &connList{table: table{columns: listColumns, col: colAddress}, kind: kind, heading: heading, wants: wants}
+	return &connList{tablePanel: tablePanel{table: ui.NewTable(listColumns, colAddress)}, kind: kind, heading: heading, fits: wants}
 }
 
 // newRuleList lists the connections of a label.
@@ -96,11 +93,10 @@ func newRuleList(label string) *connList {
 // newShownList lists all connections that are shown, with a filter also those of the
 // history that fit.
 func (v *View) newShownList() *connList {
-	if s := &v.search; len(v.filter.terms) > 0 {
-		l := newList("connection list", "Search "+v.filter.text, func(*View, *live.Conn) bool { return true })
+	if len(v.filter.terms) > 0 {
+		l := newList("connection list", "", func(*View, *live.Conn) bool { return true })
 		l.grouped, l.searches = true, true
-		l.past, l.ask, l.waiting, l.problem, l.since, l.full = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since, s.full
-		l.sql = Filter{v.filter}.SQL()
+		l.follow(v)
 		return l
 	}
 	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
@@ -122,14 +118,14 @@ func (v *View) openPlace(k *stack) {
 			break
 		}
 	}
-	if k.nowhere {
+	if k.unknown {
 		l := newList("place list", "Place unknown", func(_ *View, c *live.Conn) bool { return c.Place.Precision == geoip.Unknown })
 		l.grouped = true
 		l.sql = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE lat IS NULL\nORDER BY timestamp DESC LIMIT 500"
 		v.open(l)
 		return
 	}
-	// A stack also holds places beside its own, and at the edge those beyond.
+	// A stack also holds places near its own, and at the edge of the picture those beyond.
 	at := k.conns[0].Place
 	cx, cy := worldmap.Point(at.Lat, at.Lon)
 	reach := 0.5 / v.world.Zoom
@@ -138,8 +134,7 @@ func (v *View) openPlace(k *stack) {
 	}
 	l := newList("place list", heading, around(cx, cy, reach))
 	l.grouped = true
-	v.find(l)
-	v.ask(FindNearby{Ask: l.ask, Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)})
+	l.pose(l, FindNearby{Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)}, time.Time{})
 	v.open(l)
 }
 
@@ -150,7 +145,7 @@ func distance(p geoip.Place, x, y float64) float64 {
 	return math.Hypot(min(dx, worldmap.FrameWidth-dx), py-y)
 }
 
-// around wants the connections around a point of the original's map.
+// around selects the connections around a point of the original's map.
 func around(x, y, reach float64) func(*View, *live.Conn) bool {
 	return func(_ *View, c *live.Conn) bool {
 		return c.Place.Precision != geoip.Unknown && distance(c.Place, x, y) <= reach
@@ -167,15 +162,8 @@ func (v *View) openNearby(x, y float64) {
 	reach := nearbyReach / v.world.Zoom
 	l := newList("nearby list", fmt.Sprintf("Near %.2f, %.2f", lat, lon), around(cx, cy, reach))
 	l.grouped = true
-	v.find(l)
-	v.ask(FindNearby{Ask: l.ask, Lat: lat, Lon: lon, Pixels: reach})
+	l.pose(l, FindNearby{Lat: lat, Lon: lon, Pixels: reach}, time.Time{})
 	v.open(l)
-}
-
-// find has a list wait for stored connections.
-func (v *View) find(l *connList) {
-	v.asks++
-	l.ask, l.waiting = v.asks, true
 }
 
 // Found is the answer to questions for stored connections.
@@ -188,94 +176,100 @@ type Found struct {
 	Problem string      // for people
 }
 
-func (a Found) take(v *View) {
-	v.search.take(a)
-	for _, p := range v.desk.panels {
-		if l, ok := p.body.(*connList); ok && l.ask == a.Ask && l.waiting {
-			l.past, l.since, l.full, l.problem, l.waiting = a.Past, a.Since, a.Full, a.Problem, false
-			if a.SQL != "" {
-				l.sql = a.SQL
-			}
-			l.from.st = nil
-		}
+func (a Found) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (l *connList) answered(_ *View, a Answer) {
+	l.found = a.(Found)
+	if l.found.SQL != "" {
+		l.sql = l.found.SQL
+	}
+	l.of.st = nil
+}
+
+// follow takes the answer of the search for the filter, as long as there is a filter.
+func (l *connList) follow(v *View) {
+	s := &v.search
+	if len(v.filter.terms) == 0 {
+		return
+	}
+	if heading := "Search " + v.filter.text; heading != l.heading && (l.heading == "" || !s.delayed(v)) {
+		l.heading, l.sql = heading, Filter{v.filter}.SQL()
+	}
+	if l.waiting = s.waiting; !s.waiting && l.found.Ask != s.found.Ask {
+		l.found = s.found
+		l.of.st = nil
 	}
 }
 
-// looking says that there is no answer of the history yet.
-func (v *View) looking() string {
+// pendingText is what stands in place of an answer that has not come yet.
+func (v *View) pendingText() string {
 	if v.st.Opening {
 		return "waiting until the history is taken over"
 	}
 	return "looking into the history"
 }
 
-// close drops the question of which nobody wants the answer any more. That of the filter
-// is not the list's.
-func (l *connList) close(v *View) {
-	if l.waiting && !l.searches {
-		v.ask(CancelQuery{Ask: l.ask})
-	}
-}
+func (l *connList) Name() string { return l.kind }
 
-func (l *connList) name() string { return l.kind }
-
-func (l *connList) title(v *View) string {
-	l.update(v)
-	s := l.heading + " · " + thousands(int64(len(l.live)-l.closing)) + " live"
+func (l *connList) Title(v *View) string {
+	s := l.heading + " · " + numbers.Thousands(int64(len(l.live)-l.closing)) + " live"
 	if l.closing > 0 {
-		s += " · " + thousands(int64(l.closing)) + " closing"
+		s += " · " + numbers.Thousands(int64(l.closing)) + " closing"
 	}
 	switch {
 	case l.waiting:
-		s += " · " + v.looking()
-	case l.problem != "":
-		s += " · " + l.problem
-	case l.ask != 0:
-		s += " · " + v.pastText(len(l.rows.past), "of the history", l.since, l.full)
-		if l.full || !l.since.IsZero() {
+		s += " · " + v.pendingText()
+	case l.found.Problem != "":
+		s += " · " + l.found.Problem
+	case l.searches || l.effect != nil:
+		s += " · " + v.pastText(len(l.rows.past), "of the history", l.found.Since, l.found.Full)
+		if l.found.Full || !l.found.Since.IsZero() {
 			s += "; older ones by Query"
 		}
 	}
 	return s
 }
 
-func (l *connList) size(v *View) (w, h float64) {
+func (l *connList) Size(v *View) (w, h float64) {
 	l.update(v)
 	// In a large window there is room for more columns and rows.
-	most := max(12, int(0.6*v.size.h/tableRow))
-	return min(max(860, v.size.w-240), 1380), tableHead + float64(min(max(l.rows.len(), 3), most))*tableRow + footHeight
+	limit := max(12, int(0.6*v.size.H/ui.TableRow))
+	return min(max(860, v.size.W-240), 1380), ui.TableHead + float64(min(max(l.rows.Len(), 3), limit))*ui.TableRow + footHeight
 }
 
 // update takes in a new state.
 func (l *connList) update(v *View) {
-	now := l.from
-	now.st, now.agents, now.filter, now.local = v.st, v.agents.changed, v.filter.text, v.Local
-	if now == l.from && l.rows.v != nil {
+	if l.searches {
+		l.follow(v)
+	}
+	now := l.of
+	now.st, now.agents, now.filter, now.local = v.st, v.agents.version, v.filter.text, v.Local
+	if now == l.of && l.rows.v != nil {
 		return
 	}
-	before := l.from
+	before := l.of
 	before.st = now.st
-	if before == now && l.from.st != nil && l.pace.early(v) {
+	if before == now && l.of.st != nil && l.throttle.early(v) {
 		return
 	}
-	l.from = now
-	l.pace.made(v)
+	l.of = now
+	l.throttle.ran(v)
 	clear(l.live)
 	l.live, l.closing = l.live[:0], 0
 	for i := len(v.st.Conns) - 1; i >= 0; i-- {
-		if c := v.st.Conns[i]; v.shows(c) && l.wants(v, c) {
+		if c := v.st.Conns[i]; v.shows(c) && l.fits(v, c) {
 			l.live = append(l.live, c)
 			if c.State.BeingClosed() {
 				l.closing++
 			}
 		}
 	}
-	shown := v.onlyPast(l.past)
+	shown := v.onlyPast(l.found.Past)
 	if l.grouped {
 		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
 		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })
 	}
-	// What is being closed comes after what lives.
+	// Connections that are being closed come last.
 	if l.closing > 0 {
 		last := func(c *live.Conn) int {
 			if c.State.BeingClosed() {
@@ -286,11 +280,11 @@ func (l *connList) update(v *View) {
 		slices.SortStableFunc(l.live, func(a, b *live.Conn) int { return last(a) - last(b) })
 	}
 	l.rows = connRows{v: v, live: l.live, past: shown}
-	l.changed = true
+	l.table.Changed = true
 }
 
-// onlyPast returns the stored connections that are shown and no longer open: what is
-// open has been recorded too.
+// onlyPast returns the stored connections that are shown and not open any more. Open ones
+// are in the history too.
 func (v *View) onlyPast(past []live.Past) []live.Past {
 	shown := make([]live.Past, 0, len(past))
 	if len(past) == 0 {
@@ -324,36 +318,31 @@ func byProgram[T any](list []T, about func(T) (string, time.Time)) {
 	})
 }
 
-const footHeight = 38
-
-func (l *connList) show(v *View, b box) {
+func (l *connList) Layout(v *View, b ui.Box) {
 	l.update(v)
 	l.nameTimes(v)
-	foot := box{b.x, b.y + b.h - 24, b.w, 26}
-	if row, col := l.table.show(v, box{b.x, b.y, b.w, b.h - footHeight}, l.rows); row >= 0 && col == colAddress {
+	l.table.Layout(&v.canvas, ui.At(b.X, b.Y, b.W, b.H-footHeight), l.rows)
+	l.buttons.Layout(&v.canvas, foot(b), "Details", "Query", "Copy cell", "Copy row", "Copy all")
+}
+
+func (l *connList) Mouse(v *View, m ui.Mouse) {
+	row, col, label := l.mouse(v, m, l.rows)
+	switch {
+	case row >= 0 && col == colAddress:
 		v.openReport(l.rows.conn(row))
-	}
-	if v.in.Wheel != 0 || l.holding {
-		l.pace.rest(v)
-	}
-	if l.rows.len() == 0 && !l.waiting {
-		v.canvas.text(b.x+10, b.y+tableHead+20, typeface.Regular, 12.5, v.theme.dim, v.canvas.elide(typeface.Regular, 12.5, "no connections", b.w-20))
-	}
-	switch pressed, _ := v.buttons(foot, "Details", "Query", "Copy cell", "Copy row", "Copy all"); pressed {
-	case 0:
+	case label == "Details":
 		l.details(v)
-	case 1:
-		if l.sql == "" {
-			v.say("the history has not answered yet")
-			break
-		}
+	case label == "Query" && l.sql == "":
+		v.say("the history has not answered yet")
+	case label == "Query":
 		v.openSQL(l.sql)
-	case 2:
-		l.copy(v, l.rows, copyCell)
-	case 3:
-		l.copy(v, l.rows, copyRow)
-	case 4:
-		l.copy(v, l.rows, copyAll)
+	}
+}
+
+func (l *connList) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	l.draw(c, l.rows)
+	if l.rows.Len() == 0 && !l.waiting {
+		c.Text(b.X+10, b.Y+ui.TableHead+20, typeface.Regular, 12.5, v.theme.Dim, c.Elide(typeface.Regular, 12.5, "no connections", b.W-20))
 	}
 }
 
@@ -362,35 +351,38 @@ func (l *connList) nameTimes(v *View) {
 	zone, _ := v.now.Zone()
 	if zone != l.zone {
 		l.zone = zone
-		l.columns = slices.Clone(l.columns)
+		l.table.Columns = slices.Clone(l.table.Columns)
 		for _, col := range [...]int{colOpened, colSeen} {
-			l.columns[col].title = listColumns[col].title + ", " + zone
+			l.table.Columns[col].Title = listColumns[col].Title + ", " + zone
 		}
-		l.widths = nil
+		l.table.Remeasure()
 	}
 }
 
 func (l *connList) details(v *View) {
-	if l.selected() < 0 {
+	if l.table.Selected() < 0 {
 		v.say("choose a row first")
 		return
 	}
-	conns := make([]*live.Conn, len(l.order))
-	for i, row := range l.order {
+	order := l.table.Order()
+	conns := make([]*live.Conn, len(order))
+	for i, row := range order {
 		conns[i] = l.rows.conn(int(row))
 	}
-	v.open(newDetails(v, conns, l.row))
+	v.open(newDetails(v, conns, l.table.Position()))
 }
 
-func (l *connList) key(v *View, k Key) bool {
-	l.update(v)
-	if k == KeyEnter {
-		if at := l.selected(); at >= 0 {
+func (l *connList) Key(v *View, k ui.Key) bool {
+	if l.rows.v == nil {
+		l.update(v) // it was opened by the key before
+	}
+	if k == ui.KeyEnter {
+		if at := l.table.Selected(); at >= 0 {
 			v.openReport(l.rows.conn(at))
 			return true
 		}
 	}
-	return l.keys(v, k, l.rows)
+	return v.tableKey(&l.table, k, l.rows)
 }
 
 // connRows are live connections, and below them stored ones.
@@ -400,7 +392,7 @@ type connRows struct {
 	past []live.Past
 }
 
-func (r connRows) len() int { return len(r.live) + len(r.past) }
+func (r connRows) Len() int { return len(r.live) + len(r.past) }
 
 func (r connRows) stored(row int) *live.Past {
 	if row < len(r.live) {
@@ -416,7 +408,7 @@ func (r connRows) conn(row int) *live.Conn {
 	return r.live[row]
 }
 
-func (r connRows) key(row int) any {
+func (r connRows) Key(row int) any {
 	if p := r.stored(row); p != nil {
 		return pastKey{p.Peer, p.Local, p.Agent, p.Process.Comm}
 	}
@@ -436,10 +428,10 @@ type connKey struct {
 	id    uint64
 }
 
-// faded reports whether a row is of the past.
-func (r connRows) faded(row int) bool { return row >= len(r.live) }
+// Faded reports whether a row is of the past.
+func (r connRows) Faded(row int) bool { return row >= len(r.live) }
 
-func (r connRows) color(row int) color.NRGBA {
+func (r connRows) Color(row int) color.NRGBA {
 	if p := r.stored(row); p != nil {
 		return r.v.colorOf(p.Label)
 	}
@@ -447,7 +439,7 @@ func (r connRows) color(row int) color.NRGBA {
 	return col
 }
 
-func (r connRows) cell(row, col int) string {
+func (r connRows) Cell(row, col int) string {
 	c, p := r.conn(row), r.stored(row)
 	switch col {
 	case colMark:
@@ -469,7 +461,7 @@ func (r connRows) cell(row, col int) string {
 		return strconv.Itoa(int(c.Peer.Port()))
 	case colProgram:
 		return program(c)
-	case colHost:
+	case colAgent:
 		return c.Agent
 	case colDirection:
 		s := c.Proto.String() + " " + c.Direction.String()
@@ -488,9 +480,9 @@ func (r connRows) cell(row, col int) string {
 		s, _ := r.v.ruleOf(c)
 		return s
 	case colRx:
-		return bytesText(c.Rx)
+		return numbers.Bytes(c.Rx)
 	case colTx:
-		return bytesText(c.Tx)
+		return numbers.Bytes(c.Tx)
 	case colRTT:
 		if c.RTT == 0 {
 			return ""
@@ -508,13 +500,13 @@ func (r connRows) cell(row, col int) string {
 		return "live"
 	case colCount:
 		if p != nil {
-			return thousands(p.Count)
+			return numbers.Thousands(p.Count)
 		}
 	}
 	return ""
 }
 
-func (r connRows) compare(a, b, col int) int {
+func (r connRows) Compare(a, b, col int) int {
 	x, y := r.conn(a), r.conn(b)
 	switch col {
 	case colAddress:
@@ -538,7 +530,7 @@ func (r connRows) compare(a, b, col int) int {
 	case colCount:
 		return cmp.Compare(r.count(a), r.count(b))
 	}
-	return cmp.Compare(r.cell(a, col), r.cell(b, col))
+	return cmp.Compare(r.Cell(a, col), r.Cell(b, col))
 }
 
 func (r connRows) seen(row int) time.Time {

@@ -6,24 +6,25 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
 	noteWidth = 460 // at most
-	noteLeast = 200 // beside the legend; with less room it stands at the upper edge
+	minNote   = 200 // beside the legend; with less room it stands at the upper edge
 	noteRow   = 16
 )
 
 // A note is a box with a sentence over the map.
 type note struct {
-	box   box
+	box   ui.Box
 	lines []string
 	// limit is the sentence, if it is about a limitation of capture: then it can be
 	// dismissed. A note without is about this moment.
 	limit string
 }
 
-// limitation says in plain words what hosts do not see; empty: they see all.
+// limitation says in plain words what agents do not see; empty: they see all.
 func (v *View) limitation() string {
 	agents := v.st.Agents
 	var one *live.Agent
@@ -38,7 +39,7 @@ func (v *View) limitation() string {
 	case n == 0:
 		return ""
 	case n > 1:
-		return fmt.Sprintf("%d of %d hosts do not see all connections or programs. i says why.", n, len(agents))
+		return fmt.Sprintf("%d of %d agents do not see all connections or programs. i says why.", n, len(agents))
 	}
 	var misses []string
 	switch one.Backend {
@@ -51,7 +52,7 @@ func (v *View) limitation() string {
 	if misses == nil {
 		misses = []string{"all connections"}
 	}
-	return v.canvas.elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". i says why."
+	return v.canvas.Elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". i says why."
 }
 
 // noteText is what to know besides the status, and whether it is a limitation.
@@ -62,7 +63,7 @@ func (v *View) noteText() (s string, limit bool) {
 		return "no agent reports yet", false
 	case s != "" && s != v.Dismissed:
 		return s, true
-	case len(v.st.Agents) > 0 && v.stacks.shown+v.stacks.filtered+v.stacks.hosts == 0:
+	case len(v.st.Agents) > 0 && v.stacks.shown+v.stacks.filtered+v.stacks.ofHidden == 0:
 		return "no connections to the Internet at the moment", false
 	}
 	return "", false
@@ -70,16 +71,17 @@ func (v *View) noteText() (s string, limit bool) {
 
 // layoutNote places the note where it covers neither the legend nor what is at the upper
 // edge.
-func (v *View) layoutNote(status box) note {
+func (v *View) layoutNote() {
+	v.note = note{}
 	s, limit := v.noteText()
 	if s == "" {
-		return note{}
+		return
 	}
 	c := &v.canvas
-	room := v.size.w - legendWidth - 32
-	above := room < noteLeast
+	room := v.size.W - legendWidth - 32
+	above := room < minNote
 	if above {
-		room = v.size.w - 16
+		room = v.size.W - 16
 	}
 	air := 16.0
 	if limit {
@@ -89,48 +91,57 @@ func (v *View) layoutNote(status box) note {
 	if limit {
 		n.limit = s
 	}
-	n.lines = c.wrap(typeface.Regular, 12, s, min(noteWidth, room)-air, 5)
+	n.lines = c.Wrap(typeface.Regular, 12, s, min(noteWidth, room)-air, 5)
 	w := 0.0
 	for _, l := range n.lines {
-		w = max(w, c.width(typeface.Regular, 12, l))
+		w = max(w, c.Width(typeface.Regular, 12, l))
 	}
+	status := v.status.box
 	h := float64(len(n.lines))*noteRow + 6
-	n.box = box{v.size.w - w - air - 8, status.y - h - 4, w + air, h}
+	n.box = ui.At(v.size.W-w-air-8, status.Y-h-4, w+air, h)
 	if above {
-		n.box.x, n.box.y = 8, v.edge+6
-		if n.box.y+n.box.h+legendRow+18 > status.y {
-			return note{} // i says it too
+		n.box.X, n.box.Y = 8, v.room.edge+6
+		if n.box.Y+n.box.H+legendRow+18 > status.Y {
+			return // i says it too
 		}
-		v.edge += h + 6
+		v.room.edge += h + 6
 	}
-	if !above && n.box.y < v.edge+4 {
-		return note{}
+	if !above && n.box.Y < v.room.edge+4 {
+		return
 	}
-	v.taken = append(v.taken, n.box)
-	return n
+	v.room.taken = append(v.room.taken, n.box)
+	v.note = n
 }
 
-func (v *View) drawNote(n note) {
+// cross is where the note is dismissed; empty: it cannot be.
+func (n *note) cross() ui.Box {
+	if n.limit == "" {
+		return ui.Box{}
+	}
+	return ui.At(n.box.X+n.box.W-22, n.box.Y+2, 20, 20)
+}
+
+func (v *View) pressNote(m ui.Mouse) {
+	if m.Over(v.note.cross()) {
+		v.Dismissed = v.note.limit
+	}
+}
+
+func (v *View) drawNote() {
+	n := &v.note
 	if n.lines == nil {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	c.rect(n.box, 5, fade(t.panel, 0.93))
-	col := t.dim
-	if n.limit != "" {
-		col = t.text
-		c.frame(n.box, 5, 1, t.edge)
-		x := box{n.box.x + n.box.w - 22, n.box.y + 2, 20, 20}
-		if v.hot(x) {
-			c.rect(x, 4, t.edge)
-			if v.in.Press {
-				v.Dismissed = n.limit
-				v.again = true
-			}
-		}
-		c.cross(x.x+10, x.y+9, 3.5, 1.3, t.dim)
+	c.Rect(n.box, 5, ui.Fade(t.Panel, 0.93))
+	col := t.Dim
+	if x := n.cross(); x.W > 0 {
+		col = t.Text
+		c.Frame(n.box, 5, 1, t.Edge)
+		c.Highlight(x)
+		c.Cross(x.X+10, x.Y+9, 3.5, 1.3, t.Dim)
 	}
 	for i, l := range n.lines {
-		c.text(n.box.x+8, n.box.y+14+float64(i)*noteRow, typeface.Regular, 12, col, l)
+		c.Text(n.box.X+8, n.box.Y+14+float64(i)*noteRow, typeface.Regular, 12, col, l)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const reasons = "ebpf does not work here: it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; " +
@@ -25,8 +26,8 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	const plain = "nas does not see connections shorter than a second and the names of other users' programs. i says why."
 	assert.Contains(t, said(), plain)
 	assert.NotContains(t, said(), "CAP_BPF")
-	n := v.layoutNote(v.layoutStatus())
-	v.Update(noon, click(n.box.x+n.box.w-12, n.box.y+11), st)
+	n := v.note
+	v.Update(noon, click(n.box.X+n.box.W-12, n.box.Y+11), st)
 	assert.NotContains(t, said(), "does not see")
 	assert.Equal(t, plain, v.Dismissed)
 	// Nor at the next start, but what is new is said.
@@ -36,8 +37,8 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	st2 := *st
 	st2.Agents = []live.Agent{{Name: "nas", Limited: reasons}, {Name: "web1", Limited: reasons}, {Name: "db"}}
 	v.Update(noon, frame("i"), &st2)
-	assert.Contains(t, said(), "2 of 3 hosts do not see all connections or programs. i says why.")
-	assert.Contains(t, said(), "nas and 1 other host sees less: "+reasons)
+	assert.Contains(t, said(), "2 of 3 agents do not see all connections or programs. i says why.")
+	assert.Contains(t, said(), "nas and 1 other agent sees less: "+reasons)
 	assert.Contains(t, said(), "limited")
 }
 
@@ -52,27 +53,21 @@ func TestNothingCoversTheLegend(t *testing.T) {
 				if problem != "" {
 					st.Problems = []string{problem, problem}
 				}
-				in := press('/', 'p', KeyEnter)
+				in := press('/', 'p', ui.KeyEnter)
 				in.Size = size
 				v.Update(noon, in, st)
-				status := v.layoutStatus()
-				_, legend := v.layoutLegend()
+				legend := v.legend.box
 				if size.Y >= 240 {
-					require.NotZero(t, legend.w)
+					require.NotZero(t, legend.W)
 				}
-				v.taken = nil
-				v.edge = v.top().y - 6
-				v.layoutProblems()
-				v.layoutFilter()
-				n := v.layoutNote(status)
 				if size.X >= 640 {
-					assert.NotEmpty(t, n.lines)
+					assert.NotEmpty(t, v.note.lines)
 				}
-				all := append(v.taken, status)
+				all := append([]ui.Box{v.problems.box, v.search.chip, v.note.box, v.status.box}, v.chips...)
 				for i, b := range all {
-					assert.False(t, b.overlaps(legend), "%v", b)
+					assert.False(t, b.Overlaps(legend), "%v", b)
 					for _, o := range all[:i] {
-						assert.False(t, b.overlaps(o), "%v %v", b, o)
+						assert.False(t, b.Overlaps(o), "%v %v", b, o)
 					}
 				}
 			})

@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // TestWaitsForTheHistory: what is asked while the history is taken over says so, and has
@@ -17,7 +19,7 @@ func TestWaitsForTheHistory(t *testing.T) {
 	open.Opening = false
 	for name, ask := range map[string]func(v *View) (e []Effect, a Answer){
 		"search": func(v *View) ([]Effect, Answer) {
-			e := v.Update(noon, typedThen("/prog", KeyEnter), opening)
+			e := v.Update(noon, typedThen("/prog", ui.KeyEnter), opening)
 			return e, Found{Ask: 1}
 		},
 		"nearby": func(v *View) ([]Effect, Answer) {
@@ -38,7 +40,7 @@ func TestWaitsForTheHistory(t *testing.T) {
 			return v.Update(noon, click(x, y), &one), First{Ask: 1}
 		},
 		"sql": func(v *View) ([]Effect, Answer) {
-			return v.Update(noon, press('q', Ctrl|KeyEnter), opening), Answered{Ask: 1}
+			return v.Update(noon, press('q', ui.Ctrl|ui.KeyEnter), opening), Answered{Ask: 1}
 		},
 		"replay": func(v *View) ([]Effect, Answer) {
 			return v.Update(noon, frame("g"), opening), Replayed{Ask: 1, At: noon, Share: 0.5}
@@ -61,7 +63,7 @@ func TestWaitsForTheHistory(t *testing.T) {
 }
 
 // typedThen types a text, then presses a key.
-func typedThen(text string, k Key) Input {
+func typedThen(text string, k ui.Key) Input {
 	in := frame(text)
 	in.Keys = append(in.Keys, k)
 	return in
@@ -79,9 +81,20 @@ func TestQuestionsAreDropped(t *testing.T) {
 	require.IsType(t, FindNearby{}, v.Update(noon, right(500, 300), st)[0])
 	e := v.Update(noon, right(20, 200), st)
 	require.Len(t, e, 2)
-	assert.ElementsMatch(t, []Effect{CancelQuery{Ask: 1}, e[0].(FindNearby)}, []Effect{e[1], e[0]}, "another list in its place")
-	assert.Equal(t, []Effect{CancelQuery{Ask: 2}}, v.Update(noon, press(KeyEscape), st), "it is closed")
+	assert.Equal(t, CancelQuery{Ask: 1}, e[0], "another list in its place")
+	assert.IsType(t, FindNearby{}, e[1])
+	assert.Equal(t, []Effect{CancelQuery{Ask: 2}}, v.Update(noon, press(ui.KeyEscape), st), "it is closed")
 	v.Update(noon, right(20, 200), st)
 	hand(&v, Found{Ask: 3})
-	assert.Empty(t, v.Update(noon, press(KeyEscape), st), "there was an answer")
+	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st), "there was an answer")
+	// A question in SQL goes on while its panel is closed.
+	v.Update(noon, press('q', ui.Ctrl|ui.KeyEnter), st)
+	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st))
+	hand(&v, answered(4))
+	assert.NotEmpty(t, v.console.result.Rows)
+	// A report that is not read any more is not waited for.
+	st.Conns = st.Conns[:1]
+	v.openReport(st.Conns[0])
+	v.Update(noon, frame(""), st)
+	assert.Equal(t, []Effect{CancelQuery{Ask: 5}}, v.Update(noon, press(ui.KeyEscape), st))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -104,9 +105,9 @@ func staysApart(t *testing.T, names []string, colors []color.NRGBA) {
 	for eye, m := range eyes {
 		for i, c := range colors {
 			for j, d := range colors[:i] {
-				least, least76 := float64(apartLeast), float64(apartLeast76)
+				least, least76 := float64(minDistance), float64(minDistance76)
 				if i-j <= 2 {
-					least, least76 = apartNear, apartNear76
+					least, least76 = minNear, minNear76
 				}
 				assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(d, m)), least, "%s: %s %s", eye, names[j], names[i])
 				assert.GreaterOrEqual(t, cie76(lab(c, m), lab(d, m)), least76, "%s: %s %s", eye, names[j], names[i])
@@ -118,17 +119,17 @@ func staysApart(t *testing.T, names []string, colors []color.NRGBA) {
 // TestColoursStayApart for all kinds of eyes, and on both maps.
 func TestColoursStayApart(t *testing.T) {
 	var names []string
-	for i, c := range apart {
+	for i, c := range distinctColors {
 		names = append(names, fmt.Sprint(i))
 		for eye, m := range eyes {
-			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(apartLeast), "%s on dark land: %v", eye, c)
+			assert.GreaterOrEqual(t, ciede2000(lab(c, m), lab(dark.palette.Land, m)), float64(minDistance), "%s on dark land: %v", eye, c)
 		}
-		assert.GreaterOrEqual(t, contrast(c, dark.palette.Land), 2.0)
+		assert.GreaterOrEqual(t, ui.Contrast(c, dark.palette.Land), 2.0)
 	}
-	staysApart(t, names, apart[:])
+	staysApart(t, names, distinctColors[:])
 	// On light land pale colours have an outline to be seen by.
-	assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Land), 4.5)
-	assert.GreaterOrEqual(t, contrast(light.rim, light.palette.Sea), 4.5)
+	assert.GreaterOrEqual(t, ui.Contrast(light.Rim, light.palette.Land), 4.5)
+	assert.GreaterOrEqual(t, ui.Contrast(light.Rim, light.palette.Sea), 4.5)
 }
 
 // homeRules have as many labels as connmapperl's, some of several rules.
@@ -194,10 +195,10 @@ func TestPaletteIsASetting(t *testing.T) {
 	assert.True(t, v.Apart)
 	d, ok := discAt(&v, paris)
 	require.True(t, ok)
-	assert.Equal(t, apart[0], d.Color)
+	assert.Equal(t, distinctColors[0], d.Color)
 	d, _ = discAt(&v, rio)
-	assert.Equal(t, apart[1], d.Color)
-	assert.Equal(t, apart[1], v.colorOf("Mail"), "of what is stored too")
+	assert.Equal(t, distinctColors[1], d.Color)
+	assert.Equal(t, distinctColors[1], v.colorOf("Mail"), "of what is stored too")
 	assert.Equal(t, blue.Color, st.Rules[0].Color, "the state is not changed")
 	rev := v.Scene().Rev
 	v.Update(noon, frame(""), st)
@@ -209,11 +210,11 @@ func TestPaletteIsASetting(t *testing.T) {
 	assert.Equal(t, blue.Color, d.Color)
 	v.Update(noon, frame(" v"), st)
 	d, _ = discAt(&v, paris)
-	assert.Equal(t, apart[0], d.Color)
+	assert.Equal(t, distinctColors[0], d.Color)
 	again := View{Settings: v.Settings}
 	again.Update(noon, frame(""), st)
 	d, _ = discAt(&again, paris)
-	assert.Equal(t, apart[0], d.Color)
+	assert.Equal(t, distinctColors[0], d.Color)
 }
 
 // TestLightDiscsHaveAnOutline that can be seen whatever the rule's colour.
@@ -221,13 +222,13 @@ func TestLightDiscsHaveAnOutline(t *testing.T) {
 	v := View{Settings: Settings{Light: true}}
 	v.Update(noon, frame(""), state(conn(1, paris, 0)))
 	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
-	var discs []Item
+	var discs []ui.Item
 	for _, i := range v.Scene().Items {
-		if i.Shape == Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
+		if i.Shape == ui.Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
 			discs = append(discs, i)
 		}
 	}
 	require.Len(t, discs, 2)
-	assert.Equal(t, light.rim, discs[0].Color)
+	assert.Equal(t, light.Rim, discs[0].Color)
 	assert.InDelta(t, 1, discs[0].R-discs[1].R, 1e-5)
 }

@@ -2,6 +2,13 @@ package mapview
 
 import "github.com/connmapgo/connmap/examples/mapserver/internal/live"
 
+// states are those that the state that is shown is made from.
+type states struct {
+	base      *live.State // with the colours of the rules
+	recolored recolored
+	paused    pause
+}
+
 // A pause holds the connections of one moment. The zero pause is none.
 type pause struct {
 	at    *live.State // nil: nothing is held
@@ -10,17 +17,17 @@ type pause struct {
 }
 
 func (v *View) togglePause() {
-	if v.paused.at != nil {
-		from := v.paused.from
-		v.paused = pause{}
+	if v.states.paused.at != nil {
+		from := v.states.paused.from
+		v.states.paused = pause{}
 		v.show(from)
 	} else {
-		v.paused = pause{at: v.base}
-		v.show(v.paused.of(v.base))
+		v.states.paused = pause{at: v.states.base}
+		v.show(v.states.paused.of(v.states.base))
 	}
 }
 
-// of returns what is shown of a state: while connections are held, all else goes on.
+// of returns a state with the connections that are held. All else is that of now.
 func (p *pause) of(st *live.State) *live.State {
 	if p.at == nil {
 		return st

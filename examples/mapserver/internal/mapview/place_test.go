@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -43,24 +44,24 @@ func TestClickOnAPlaceListsIt(t *testing.T) {
 	assert.Contains(t, texts(&v), "Paris, France · 4 live · looking into the history\n")
 	old, older := named(5, "wget", -60), named(6, "curl", -90)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{stored(a, "Web", noon), stored(older, "Web", noon.Add(-90*time.Minute)), stored(old, "Web", noon.Add(-time.Hour))}})
-	l := v.desk.find("place list").body.(*connList)
+	l := v.panels.Find("place list").Body.(*connList)
 	var got []string
-	for row := range l.rows.len() {
-		got = append(got, strings.Join([]string{l.rows.cell(row, colMark), l.rows.cell(row, colProgram), l.rows.cell(row, colLocalPort), l.rows.cell(row, colOpened), l.rows.cell(row, colSeen)}, " "))
+	for row := range l.rows.Len() {
+		got = append(got, strings.Join([]string{l.rows.Cell(row, colMark), l.rows.Cell(row, colProgram), l.rows.Cell(row, colLocalPort), l.rows.Cell(row, colOpened), l.rows.Cell(row, colSeen)}, " "))
 	}
 	assert.Equal(t, []string{"● firefox 40004 12:04:00 live", "● firefox 40001 12:01:00 live", "● apt 40003 12:03:00 live", "● sshd 40002 12:02:00 live",
 		"○ wget 40005 11:00:00 11:00:00", "○ curl 40006 10:30:00 10:30:00"}, got)
 	assert.Contains(t, texts(&v), "opened, UTC\n")
 	colors := map[string]color.NRGBA{}
 	for _, i := range v.Scene().Items {
-		if i.Shape == Text {
+		if i.Shape == ui.Text {
 			colors[i.Text] = i.Color
 		}
 	}
-	assert.Equal(t, dark.text, colors["sshd"])
-	assert.Equal(t, dark.dim, colors["wget"])
+	assert.Equal(t, dark.Text, colors["sshd"])
+	assert.Equal(t, dark.Dim, colors["wget"])
 	// Details go through the list as it is sorted.
-	v.Update(noon, press(KeyDown, KeyDown, KeyDown), st)
+	v.Update(noon, press(ui.KeyDown, ui.KeyDown, ui.KeyDown), st)
 	bx, by := at(t, &v, "Details")
 	v.Update(noon, click(bx, by), st)
 	assert.Contains(t, texts(&v), "203.0.113.3:443 · 3 of 6\n")
@@ -75,9 +76,9 @@ func TestClickOnASingleOneOpensItsDetails(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
 	v.Update(noon, click(x, y), st)
-	require.NotNil(t, v.desk.find("details"))
+	require.NotNil(t, v.panels.Find("details"))
 	assert.Contains(t, texts(&v), "203.0.113.2:443\n")
-	assert.Nil(t, v.desk.find("place list"))
+	assert.Nil(t, v.panels.Find("place list"))
 }
 
 // TestClickOnUnknownPlaces lists them: they are no place that the history knows.
@@ -85,7 +86,7 @@ func TestClickOnUnknownPlaces(t *testing.T) {
 	var v View
 	st := state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 0), conn(3, paris, 0))
 	v.Update(noon, frame(""), st)
-	x, y := v.nowhere()
+	x, y := v.unknownSpot()
 	assert.Empty(t, v.Update(noon, click(x, y), st))
 	assert.Contains(t, texts(&v), "Place unknown · 2 live\n")
 }
@@ -115,9 +116,10 @@ func TestBlockCountsLiveAndStoredAlike(t *testing.T) {
 	// On the curve 9.255.255.255 is far from 9.0.0.1, and 8.255.255.255 next to it.
 	st := state(to(1, "9.0.0.1:443"), to(2, "9.255.255.255:443"), to(3, "8.255.255.255:443"))
 	v.Update(noon, frame("z"), st)
-	p := v.desk.find("hilbert").body.(*curvePanel)
+	p := v.panels.Find("hilbert").Body.(*curvePanel)
 	p.openNearby(&v, curve.Point(9<<24|1), p.scale(400))
-	f := v.effects[len(v.effects)-1].(FindWithin)
+	e := v.Update(noon, frame(""), st)
+	f := e[len(e)-1].(FindWithin)
 	require.Equal(t, "9.0.0.0/8", f.Prefix.String())
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{stored(to(0, "9.0.0.2:443"), "Web", noon), stored(to(0, "9.0.0.3:80"), "Web", noon)}})
 	assert.Contains(t, texts(&v), "Block 9.0.0.0/8 · 2 live · 2 of the history\n")
@@ -129,9 +131,9 @@ func TestBlockCountsLiveAndStoredAlike(t *testing.T) {
 	again := *st
 	lan := stored(to(0, "9.0.0.2:443"), "Web", noon)
 	lan.Scope = live.LAN
-	l := v.desk.find("nearby list").body.(*connList)
-	l.past = []live.Past{lan}
-	v.desk.focus = nil
+	l := v.panels.Find("nearby list").Body.(*connList)
+	l.found.Past = []live.Past{lan}
+	v.panels.Focus = nil
 	v.Update(noon, frame(""), &again)
 	assert.Contains(t, texts(&v), "Block 9.0.0.0/8 · 1 live · 0 of the history\n")
 	v.Update(noon, frame("m"), &again)

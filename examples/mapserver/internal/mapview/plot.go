@@ -4,13 +4,16 @@ import (
 	"image/color"
 	"math"
 	"time"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 const (
-	plotTime    = 15 * time.Second
-	plotRadius  = 8
-	replayFade  = 2 * time.Second
-	mostReplays = 4000 // places that fade at a time
+	plotTime   = 15 * time.Second
+	plotRadius = 8
+	replayFade = 2 * time.Second
+	maxReplays = 4000 // places that fade at a time
 )
 
 // plots are triangles on the map: places of an answer, for a while or until they are
@@ -34,17 +37,17 @@ func (v *View) plot(r resultRows) {
 			continue
 		}
 		seen[p] = true
-		col := r.color(i)
+		col := r.Color(i)
 		if col.A == 0 {
-			col = v.theme.accent
+			col = v.theme.Accent
 		}
-		v.plots.list = append(v.plots.list, plot{p[0], p[1], opaque(col)})
+		v.plots.list = append(v.plots.list, plot{p[0], p[1], ui.Opaque(col)})
 	}
 	if len(v.plots.list) == 0 {
 		v.say("no row of the answer has a place: it needs lat and lon, or ip")
 		return
 	}
-	if p := v.desk.find(sqlName); p != nil {
+	if p := v.panels.Find(sqlName); p != nil {
 		var points [][2]float64
 		for _, q := range v.plots.list {
 			x, y := v.world.Pixel(q.lat, q.lon)
@@ -52,10 +55,10 @@ func (v *View) plot(r resultRows) {
 		}
 		v.makeWay(p, points)
 	}
-	v.say(plural(len(v.plots.list), "place") + " plotted for 15 s; Keep or x keeps them")
+	v.say(numbers.Count(len(v.plots.list), "place", "places") + " plotted for 15 s; Keep or x keeps them")
 }
 
-// keepPlots has the triangles stay, or clears those that stay.
+// keepPlots lets the triangles stay, or clears those that stay already.
 func (v *View) keepPlots() {
 	switch {
 	case len(v.plots.list) == 0:
@@ -69,7 +72,14 @@ func (v *View) keepPlots() {
 }
 
 // clearPlots clears the triangles, and what was said of them.
-func (v *View) clearPlots() { v.plots, v.toast = plots{}, "" }
+func (v *View) clearPlots() { v.plots, v.toast.text = plots{}, "" }
+
+// expire clears triangles that were not kept.
+func (p *plots) expire(v *View) {
+	if !p.until.IsZero() && !v.before(p.until, plotTime) {
+		*p = plots{}
+	}
+}
 
 func (v *View) drawPlots() {
 	p := &v.plots
@@ -77,19 +87,15 @@ func (v *View) drawPlots() {
 		return
 	}
 	if !p.until.IsZero() {
-		if !v.before(p.until, plotTime) {
-			*p = plots{}
-			return
-		}
 		v.wake(p.until)
 	}
 	taken := make(map[[2]int]bool)
 	for _, q := range p.list {
 		x, y := v.world.Pixel(q.lat, q.lon)
 		at := [2]int{int(math.Round(x)), int(math.Round(y))}
-		if v.size.grow(plotRadius).contains(x, y) && !taken[at] {
+		if v.size.Grow(plotRadius).Contains(x, y) && !taken[at] {
 			taken[at] = true
-			v.canvas.triangle(x, y, plotRadius, q.color, v.theme.outline)
+			v.canvas.Triangle(x, y, plotRadius, q.color, v.theme.outline)
 		}
 	}
 }

@@ -2,11 +2,12 @@ package mapview
 
 import (
 	"fmt"
-	"image/color"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 const day = 24 * time.Hour
@@ -31,20 +32,23 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 // retentionPanel shows and changes how much history is kept. What is chosen holds when
 // it is confirmed: by it much may be deleted.
 type retentionPanel struct {
-	chosen *live.Retention // nil: as it is
+	chosen  *live.Retention // what the user has chosen; nil: nothing new
+	lines   [][3]string
+	box     ui.Box
+	buttons ui.Buttons
 }
 
 const retentionRow = 26
 
-func (*retentionPanel) name() string       { return "retention" }
-func (*retentionPanel) title(*View) string { return "How much history is kept" }
-func (*retentionPanel) close(v *View)      { v.ask(ShowKept{}) }
+func (*retentionPanel) Name() string            { return "retention" }
+func (*retentionPanel) Title(*View) string      { return "How much history is kept" }
+func (*retentionPanel) needs(_ *View, n *needs) { n.kept = true }
 
-func (p *retentionPanel) size(v *View) (w, h float64) {
-	return 500, float64(len(p.lines(v)))*retentionRow + footHeight
+func (p *retentionPanel) Size(v *View) (w, h float64) {
+	return 500, float64(len(p.texts(v)))*retentionRow + footHeight
 }
 
-// retention is what is chosen, or how it is.
+// retention is what is chosen, or else what is in force.
 func (p *retentionPanel) retention(v *View) live.Retention {
 	if p.chosen != nil {
 		return *p.chosen
@@ -52,7 +56,7 @@ func (p *retentionPanel) retention(v *View) live.Retention {
 	return v.st.Kept.Retention
 }
 
-func (p *retentionPanel) key(v *View, k Key) bool {
+func (p *retentionPanel) Key(v *View, k ui.Key) bool {
 	if v.st.Kept == nil {
 		return false
 	}
@@ -66,12 +70,12 @@ func (p *retentionPanel) key(v *View, k Key) bool {
 		r.Bytes = after(sizeChoices, r.Bytes)
 	case '4':
 		r.Disabled = !r.Disabled
-	case KeyEscape:
+	case ui.KeyEscape:
 		if p.chosen == nil {
 			return false
 		}
 		r = v.st.Kept.Retention
-	case KeyEnter:
+	case ui.KeyEnter:
 		if p.chosen == nil {
 			return false
 		}
@@ -84,12 +88,11 @@ func (p *retentionPanel) key(v *View, k Key) bool {
 	if p.chosen = &r; r == v.st.Kept.Retention {
 		p.chosen = nil
 	}
-	v.again = true
 	return true
 }
 
-// lines are what the panel says: a key, what it changes and how that stands.
-func (p *retentionPanel) lines(v *View) [][3]string {
+// texts are what the panel says: a key, what it changes and how that stands.
+func (p *retentionPanel) texts(v *View) [][3]string {
 	k := v.st.Kept
 	if k == nil {
 		return [][3]string{{"", "Nothing is recorded: start with -history FILE", ""}}
@@ -110,10 +113,10 @@ func (p *retentionPanel) lines(v *View) [][3]string {
 		since = ", since " + k.Oldest.UTC().Format("2006-01-02 MST")
 	}
 	return [][3]string{
-		{"", "There are", fmt.Sprintf("%s connections, %s%s", thousands(k.Rows), bytesText(uint64(k.Bytes)), since)},
+		{"", "There are", fmt.Sprintf("%s connections, %s%s", numbers.Thousands(k.Rows), numbers.Bytes(k.Bytes), since)},
 		{"1", "Age at most", limit(r.Age > 0, ageText(r.Age))},
-		{"2", "Connections at most", limit(r.Rows > 0, thousands(r.Rows))},
-		{"3", "File size at most", limit(r.Bytes > 0, bytesText(uint64(r.Bytes)))},
+		{"2", "Connections at most", limit(r.Rows > 0, numbers.Thousands(r.Rows))},
+		{"3", "File size at most", limit(r.Bytes > 0, numbers.Bytes(r.Bytes))},
 		{"4", "Limits are", on},
 	}
 }
@@ -121,73 +124,79 @@ func (p *retentionPanel) lines(v *View) [][3]string {
 func ageText(d time.Duration) string {
 	switch {
 	case d%(365*day) == 0:
-		return plural(int(d/(365*day)), "year")
+		return numbers.Count(int(d/(365*day)), "year", "years")
 	case d%day == 0:
-		return plural(int(d/day), "day")
+		return numbers.Count(int(d/day), "day", "days")
 	}
 	return d.String()
 }
 
-// thousands writes a number with commas.
-func thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
+func (p *retentionPanel) Layout(v *View, b ui.Box) {
+	p.box, p.lines = b, p.texts(v)
+	var labels []string
+	if v.st.Kept != nil && p.chosen != nil {
+		labels = []string{applyLabel, leaveLabel}
 	}
-	return s
+	p.buttons.Layout(&v.canvas, foot(b), labels...)
 }
 
-func (p *retentionPanel) show(v *View, b box) {
-	c, t := &v.canvas, v.theme
-	y := b.y
-	line := func(l [3]string, col color.NRGBA) {
-		row := box{b.x - 4, y, b.w + 8, retentionRow}
-		if y += retentionRow; y > b.y+b.h+1 {
-			return
+const applyLabel, leaveLabel = "Apply (Enter): what is over goes", "Leave it (Esc)"
+
+// row is where a line is.
+func (p *retentionPanel) row(i int) ui.Box {
+	return ui.At(p.box.X-4, p.box.Y+float64(i)*retentionRow, p.box.W+8, retentionRow)
+}
+
+func (p *retentionPanel) Mouse(v *View, m ui.Mouse) {
+	switch p.buttons.Mouse(m) {
+	case applyLabel:
+		p.Key(v, ui.KeyEnter)
+		return
+	case leaveLabel:
+		p.Key(v, ui.KeyEscape)
+		return
+	}
+	for i, l := range p.lines {
+		if row := p.row(i); l[0] != "" && row.Y+row.H <= p.box.Y+p.box.H+1 && m.Clicked(row) {
+			p.Key(v, ui.Key(l[0][0]))
 		}
-		if l[0] != "" && v.hot(row) {
-			c.rect(row, 4, t.edge)
-			if v.in.Press {
-				p.key(v, Key(l[0][0]))
-			}
+	}
+}
+
+func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	t := v.theme
+	for i, l := range p.lines {
+		row := p.row(i)
+		if row.Y+row.H > b.Y+b.H+1 {
+			break
 		}
-		c.text(b.x+4, row.y+17, typeface.Medium, 12.5, t.accent, l[0])
-		x, room := b.x+28, b.w-32
+		if l[0] != "" {
+			c.Highlight(row)
+		}
+		c.Text(b.X+4, row.Y+17, typeface.Medium, 12.5, t.Accent, l[0])
+		x, room := b.X+28, b.W-32
 		if l[0] == "" && l[2] == "" {
-			x, room = b.x+4, b.w-8
+			x, room = b.X+4, b.W-8
 		}
-		c.text(x, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[1], room))
-		c.text(b.x+168, row.y+17, typeface.Regular, 12.5, col, c.elide(typeface.Regular, 12.5, l[2], b.w-172))
+		c.Text(x, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[1], room))
+		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
 	}
-	for _, l := range p.lines(v) {
-		line(l, t.text)
+	if v.st.Kept != nil && p.chosen == nil {
+		const hint = "A click or 1 to 4 chooses; what is over a limit goes, oldest first."
+		c.Text(b.X+4, foot(b).Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
 	}
-	if v.st.Kept == nil {
-		return
-	}
-	hint, foot := "A click or 1 to 4 chooses; what is over a limit goes, oldest first.", box{b.x, b.y + b.h - 24, b.w, 26}
-	if p.chosen == nil {
-		c.text(b.x+4, foot.y+17, typeface.Regular, 12.5, t.dim, c.elide(typeface.Regular, 12.5, hint, b.w-8))
-		return
-	}
-	switch pressed, _ := v.buttons(foot, "Apply (Enter): what is over goes", "Leave it (Esc)"); pressed {
-	case 0:
-		p.key(v, KeyEnter)
-		v.again = true
-	case 1:
-		p.key(v, KeyEscape)
-	}
+	p.buttons.Draw(c)
 }
 
 // confirmReset asks before it deletes the history: r must be pressed again.
 func (v *View) confirmReset() {
-	// Not in the same moment: the question must have been seen.
-	if v.before(v.asked, toastTime-50*time.Millisecond) {
-		v.asked = time.Time{}
+	// A key that repeats does not count: the question must have been seen.
+	if v.before(v.resetUntil, toastTime-50*time.Millisecond) {
+		v.resetUntil = time.Time{}
 		v.legend.extents = nil
 		v.ask(ResetHistory{})
 		return
 	}
-	v.asked = v.now.Add(toastTime)
+	v.resetUntil = v.now.Add(toastTime)
 	v.say("r once more deletes all stored connections and counts; Esc does not")
 }

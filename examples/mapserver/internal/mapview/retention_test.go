@@ -1,15 +1,14 @@
 package mapview
 
 import (
-	"fmt"
 	"image"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 func kept() *live.State {
@@ -36,7 +35,7 @@ func TestRetentionPanel(t *testing.T) {
 	} {
 		assert.Empty(t, v.Update(noon, frame(key), kept()), "nothing goes at once")
 		assert.Contains(t, texts(&v), "Apply (Enter): what is over goes\n")
-		assert.Equal(t, []Effect{SetRetention{want}}, v.Update(noon, press(KeyEnter), kept()), key)
+		assert.Equal(t, []Effect{SetRetention{want}}, v.Update(noon, press(ui.KeyEnter), kept()), key)
 	}
 	// It can be left as it is.
 	v.Update(noon, frame("2"), kept())
@@ -50,7 +49,7 @@ func TestRetentionPanel(t *testing.T) {
 	st.Kept.Retention.Age = 45 * day
 	for range 6 {
 		v.Update(noon, frame("1"), st)
-		e := v.Update(noon, press(KeyEnter), st)
+		e := v.Update(noon, press(ui.KeyEnter), st)
 		r = e[0].(SetRetention).Retention
 		seen[r.Age] = true
 		st.Kept = &live.Kept{Retention: r}
@@ -70,14 +69,14 @@ func TestRetentionPanel(t *testing.T) {
 	v.Update(noon, frame(""), st)
 
 	// Esc closes it before all else.
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []ui.Key{ui.KeyEscape}}, st))
 	assert.NotContains(t, texts(&v), "How much history")
-	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []Key{KeyEscape}}, st))
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []ui.Key{ui.KeyEscape}}, st))
 
 	// Nothing leaves its box in a small window.
-	v.Update(noon, Input{Size: image.Pt(200, 100), Scale: 1, Keys: []Key{'p'}}, kept())
+	v.Update(noon, Input{Size: image.Pt(200, 100), Scale: 1, Keys: []ui.Key{'p'}}, kept())
 	for _, i := range v.Scene().Items {
-		if i.Shape == Rect || i.Shape == Frame {
+		if i.Shape == ui.Rect || i.Shape == ui.Frame {
 			assert.LessOrEqual(t, i.X+i.X2, float32(200))
 		}
 	}
@@ -107,11 +106,4 @@ func TestSaveAndLoad(t *testing.T) {
 	assert.Equal(t, []Effect{SaveHistory{}}, v.Update(noon, frame("s"), state()))
 	assert.Equal(t, []Effect{LoadHistory{}, ShowHistory{On: true}}, v.Update(noon, frame("l"), state()), "what is loaded is shown")
 	assert.Equal(t, []Effect{LoadHistory{}}, v.Update(noon, frame("l"), state()))
-}
-
-func TestThousands(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567"} {
-		assert.Equal(t, want, thousands(n))
-		assert.Equal(t, fmt.Sprint(n), strings.ReplaceAll(want, ",", ""))
-	}
 }

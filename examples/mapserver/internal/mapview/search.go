@@ -6,79 +6,60 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// searchRest is how long a filter must be left alone before the history is searched: one
-// may still be typing.
-const searchRest = 400 * time.Millisecond
+// searchDelay is how long nobody must have typed in the filter before the history is
+// searched.
+const searchDelay = 400 * time.Millisecond
 
 // A search is what the history has for the filter.
 type search struct {
-	terms   []term
-	due     time.Time // when to ask; zero: it was asked
-	ask     int       // number of the question; zero: none yet
-	waiting bool
-	past    []live.Past
-	since   time.Time // nothing older was looked at; zero: all was
-	full    bool      // there may be older ones than past
-	problem string
+	question
+	terms []term
+	found Found // the answer
 
-	shown []live.Past // those of past that are shown
+	shown []live.Past // those of found that are shown
 	of    struct {
-		st    *live.State
-		first *live.Past
-		local bool
-		hosts int
+		st     *live.State
+		first  *live.Past
+		local  bool
+		agents int
 	}
 
-	chip box
+	chip ui.Box
 	text string // in it
 }
 
-// searchHistory asks the history for what the filter fits, when it is time.
-func (v *View) searchHistory() {
-	s := &v.search
+// update asks the history for what the filter fits, once nobody types in it any more.
+func (s *search) update(v *View) {
 	if !slices.Equal(s.terms, v.filter.terms) {
-		if s.waiting {
-			v.ask(CancelQuery{Ask: s.ask})
-		}
-		*s = search{terms: v.filter.terms, due: v.now.Add(searchRest)}
-	}
-	if len(s.terms) == 0 || s.due.IsZero() {
-		return
-	}
-	if v.filter.editing && v.before(s.due, searchRest) {
-		v.wake(s.due)
-		return
-	}
-	v.asks++
-	s.due, s.ask, s.waiting = time.Time{}, v.asks, true
-	for _, p := range v.desk.panels {
-		if l, ok := p.body.(*connList); ok && l.searches {
-			l.heading, l.ask, l.waiting, l.sql = "Search "+v.filter.text, s.ask, true, Filter{v.filter}.SQL()
+		*s = search{terms: v.filter.terms}
+		if len(s.terms) > 0 {
+			s.pose(s, FindFiltered{Filter: Filter{filter{terms: s.terms}}}, v.now.Add(searchDelay))
 		}
 	}
-	v.ask(FindFiltered{Ask: s.ask, Filter: Filter{filter{terms: s.terms}}})
+	if !v.filter.editing {
+		s.due = time.Time{}
+	}
 }
 
-// take takes in the answer.
-func (s *search) take(a Found) {
-	if s.waiting && a.Ask == s.ask {
-		s.waiting, s.past, s.since, s.full, s.problem = false, a.Past, a.Since, a.Full, a.Problem
-		s.of.st = nil
-	}
+func (s *search) answered(_ *View, a Answer) {
+	s.found = a.(Found)
+	s.of.st = nil
 }
 
 // found returns the stored connections that the filter fits.
 func (v *View) found() []live.Past {
 	s := &v.search
 	of := s.of
-	of.st, of.local, of.hosts, of.first = v.st, v.Local, v.agents.changed, nil
-	if len(s.past) > 0 {
-		of.first = &s.past[0]
+	of.st, of.local, of.agents, of.first = v.st, v.Local, v.agents.version, nil
+	if len(s.found.Past) > 0 {
+		of.first = &s.found.Past[0]
 	}
 	if of != s.of {
-		s.of, s.shown = of, v.onlyPast(s.past)
+		s.of, s.shown = of, v.onlyPast(s.found.Past)
 	}
 	return s.shown
 }
@@ -87,15 +68,15 @@ func (v *View) found() []live.Past {
 func (v *View) searchText() string {
 	s := &v.search
 	switch n := len(v.found()); {
-	case s.ask == 0:
+	case s.effect == nil || s.delayed(v):
 		return ""
 	case s.waiting:
-		return markPast + " " + v.looking()
-	case s.problem != "":
-		return markPast + " " + s.problem
+		return markPast + " " + v.pendingText()
+	case s.found.Problem != "":
+		return markPast + " " + s.found.Problem
 	default:
-		text := markPast + " " + v.pastText(n, "past", s.since, s.full) + ": list"
-		if s.full || !s.since.IsZero() {
+		text := markPast + " " + v.pastText(n, "past", s.found.Since, s.found.Full) + ": list"
+		if s.found.Full || !s.found.Since.IsZero() {
 			text += "; older ones by its Query"
 		}
 		return text
@@ -108,7 +89,7 @@ func (v *View) pastText(n int, what string, since time.Time, full bool) string {
 	if v.filter.states {
 		return "the history has no states"
 	}
-	s := thousands(int64(n)) + " " + what
+	s := numbers.Thousands(int64(n)) + " " + what
 	if full {
 		s = "the newest " + s
 	}
@@ -118,8 +99,8 @@ func (v *View) pastText(n int, what string, since time.Time, full bool) string {
 	return s
 }
 
-// drawFound marks the places of the past that the filter fits: with rings, for discs are
-// live.
+// drawFound draws rings at the places of stored connections that the filter fits. Discs are
+// live ones.
 func (v *View) drawFound() {
 	type spot [2]int
 	taken := map[spot]bool{}
@@ -129,14 +110,14 @@ func (v *View) drawFound() {
 		}
 		x, y := v.world.Pixel(p.Place.Lat, p.Place.Lon)
 		at := spot{int(math.Round(x)), int(math.Round(y))}
-		if taken[at] || !v.size.grow(8).contains(x, y) {
+		if taken[at] || !v.size.Grow(8).Contains(x, y) {
 			continue
 		}
 		taken[at] = true
 		col := v.colorOf(p.Label)
 		if col.A == 0 {
-			col = v.theme.text
+			col = v.theme.Text
 		}
-		v.canvas.ring(x, y, 7.5, 1.4, opaque(col))
+		v.canvas.Ring(x, y, 7.5, 1.4, ui.Opaque(col))
 	}
 }

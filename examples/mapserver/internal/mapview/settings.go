@@ -28,20 +28,17 @@ type Settings struct {
 
 // restore takes in settings that were remembered, which may be anything.
 func (v *View) restore() {
-	if !(v.TextSize >= leastText && v.TextSize <= mostText) {
+	if !(v.TextSize >= minText && v.TextSize <= maxText) {
 		v.TextSize = 0
 	}
-	if n := len(v.Queries); n > mostQueries {
-		v.Queries = v.Queries[n-mostQueries:]
-	}
-	if v.History {
-		v.ask(ShowHistory{On: true})
+	if n := len(v.Queries); n > maxQueries {
+		v.Queries = v.Queries[n-maxQueries:]
 	}
 }
 
 const (
-	leastText = 0.6
-	mostText  = 3
+	minText = 0.6
+	maxText = 3
 )
 
 // resizeText makes everything but the map larger or smaller; 0 as usual.
@@ -50,7 +47,7 @@ func (v *View) resizeText(by float64) {
 	if size == 0 {
 		size = 1
 	}
-	v.TextSize = min(max(size*by, leastText), mostText)
+	v.TextSize = min(max(size*by, minText), maxText)
 	if by == 0 {
 		v.TextSize = 1
 	}

@@ -8,17 +8,17 @@ import (
 
 const beepEvery = time.Second
 
-// sounds is what has been heard of.
+// sounds are the counts of the last state, of connections that may want the sound.
 type sounds struct {
-	known         bool // the counts are those of a state
+	known         bool // there was a state
 	beeps, others uint64
-	last          time.Time
+	last          time.Time // of the sound
 }
 
 // sound asks for the sound if a state has new connections that want it. What was there
 // at the start does not.
 func (v *View) sound(st *live.State) {
-	h := &v.heard
+	h := &v.sounds
 	if st.Seq == 0 {
 		return
 	}

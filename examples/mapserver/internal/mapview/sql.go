@@ -14,27 +14,35 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 // A Query is a question that comes with the program.
 type Query struct{ Name, About, SQL string }
 
-const mostQueries = 50 // that are remembered
+const maxQueries = 50 // that are remembered
 
 // sqlPanel asks questions in SQL about the stored history.
 type sqlPanel struct {
-	editor  editor
-	table   table
-	result  resultRows
-	numbers bool // times are shown as they are stored
-	inTable bool // keys go to the answer, which was clicked last
-	ask     int  // number of the question
-	running bool
-	since   time.Time
-	problem string
-	wrong   int // where in the text, negative: nowhere
-	menu    sqlMenu
-	list    scroller // of the menu
+	editor   ui.Editor
+	table    ui.Table
+	result   resultRows
+	numbers  bool // times are shown as they are stored
+	inTable  bool // keys go to the answer, which was clicked last
+	question      // that runs, if waiting
+	since    time.Time
+	problem  string
+	wrong    int // where in the text, negative: nowhere
+	menu     sqlMenu
+
+	edit    ui.Box // of the editor
+	rest    ui.Box // below the buttons; empty: there is no room
+	run     ui.Button
+	buttons ui.Buttons
+	list    ui.Scroller // of the menu
+	items   []Query     // of the menu
+	shown   int         // items
 }
 
 // A sqlMenu is what is offered in place of the answer.
@@ -52,8 +60,7 @@ const firstQuery = "SELECT timestamp, ip, port, programname, orgname, country, a
 func (v *View) sql() *sqlPanel {
 	if v.console == nil {
 		v.console = &sqlPanel{wrong: -1}
-		v.console.editor.set(firstQuery)
-		v.console.editor.undos = nil
+		v.console.editor = ui.NewEditor(firstQuery)
 	}
 	return v.console
 }
@@ -70,33 +77,32 @@ func (v *View) openSQL(sql string) {
 // load puts a question into the editor.
 func (p *sqlPanel) load(sql string) {
 	p.inTable = false
-	p.editor.set(sql)
+	p.editor.Set(sql)
 	p.menu, p.problem, p.wrong = noMenu, "", -1
 }
 
 const sqlName = "sql"
 
-func (*sqlPanel) name() string       { return sqlName }
-func (*sqlPanel) title(*View) string { return "SQL" }
-func (*sqlPanel) size(v *View) (w, h float64) {
+func (*sqlPanel) Name() string       { return sqlName }
+func (*sqlPanel) Title(*View) string { return "SQL" }
+func (*sqlPanel) Size(v *View) (w, h float64) {
 	// Not so large that it finds no room beside what it plots.
-	return min(max(820, v.size.w-900), 1200), min(max(390, 0.45*v.size.h), 600)
+	return min(max(820, v.size.W-900), 1200), min(max(390, 0.45*v.size.H), 600)
 }
 
-func (p *sqlPanel) run(v *View) {
-	sql := strings.TrimSpace(p.editor.text)
-	if p.running || sql == "" {
+func (p *sqlPanel) ask(v *View) {
+	sql := strings.TrimSpace(p.editor.Text())
+	if p.waiting || sql == "" {
 		return
 	}
-	v.asks++
-	p.ask, p.running, p.since, p.menu, p.problem, p.wrong = v.asks, true, v.now, noMenu, "", -1
+	p.since, p.menu, p.problem, p.wrong = v.now, noMenu, "", -1
 	v.Queries = slices.DeleteFunc(slices.Clone(v.Queries), func(s string) bool { return s == sql })
 	v.Queries = append(v.Queries, sql)
-	if n := len(v.Queries); n > mostQueries {
-		v.Queries = v.Queries[n-mostQueries:]
+	if n := len(v.Queries); n > maxQueries {
+		v.Queries = v.Queries[n-maxQueries:]
 	}
 	// As it is in the editor, for the place of a mistake.
-	v.ask(RunQuery{Ask: p.ask, SQL: p.editor.text})
+	p.pose(p, RunQuery{SQL: p.editor.Text()}, time.Time{})
 }
 
 // Answered is the answer to RunQuery.
@@ -107,24 +113,22 @@ type Answered struct {
 	Offset  int    // of the mistake in the SQL, in bytes, negative: unknown
 }
 
-func (a Answered) take(v *View) {
-	p := v.console
-	if p == nil || a.Ask != p.ask || !p.running {
-		return
-	}
-	p.running = false
+func (a Answered) take(v *View) { v.answer(a.Ask, a, true) }
+
+func (p *sqlPanel) answered(v *View, answer Answer) {
+	a := answer.(Answered)
 	if a.Problem != "" {
-		p.problem, p.wrong = a.Problem, min(a.Offset, len(p.editor.text))
+		p.problem, p.wrong = a.Problem, min(a.Offset, len(p.editor.Text()))
 		return
 	}
 	p.result = resultRows{v: v, Table: a.Table, addr: -1}
-	p.table = table{changed: true}
+	p.table = ui.Table{Changed: true}
 	for i, c := range a.Table.Columns {
 		ip := c.Name == "ip" || c.Name == "local_ip"
 		if c.Name == "ip" {
 			p.result.addr = i
 		}
-		p.table.columns = append(p.table.columns, column{title: c.Name, right: c.Number && !c.Time, mono: ip, link: c.Name == "ip"})
+		p.table.Columns = append(p.table.Columns, ui.Column{Title: c.Name, Right: c.Number && !c.Time, Mono: ip, Link: c.Name == "ip"})
 	}
 	p.showTimes(p.numbers)
 }
@@ -136,10 +140,11 @@ func (p *sqlPanel) hasTimes() bool {
 
 // showTimes shows times as numbers, or as local time.
 func (p *sqlPanel) showTimes(numbers bool) {
-	p.numbers, p.result.numbers, p.table.widths = numbers, numbers, nil
+	p.numbers, p.result.numbers = numbers, numbers
+	p.table.Remeasure()
 	for i, c := range p.result.Columns {
 		if c.Time {
-			p.table.columns[i].right = numbers
+			p.table.Columns[i].Right = numbers
 		}
 	}
 }
@@ -148,80 +153,151 @@ func (p *sqlPanel) showTimes(numbers bool) {
 type Pasted struct{ Text string }
 
 func (a Pasted) take(v *View) {
-	if p := v.desk.focus; p != nil && p.body == body(v.console) {
-		if !v.console.editor.insert(a.Text, false) {
-			v.say(fmt.Sprintf("not pasted: a question has at most %d KiB", longestText>>10))
+	if p := v.panels.Focus; p != nil && p.Body == body(v.console) {
+		if !v.console.editor.Insert(a.Text, false) {
+			v.say(fmt.Sprintf("not pasted: a question has at most %d KiB", ui.MaxText>>10))
 		}
 	} else if v.filter.editing {
 		for _, r := range a.Text {
-			v.filter.typed(Key(r))
+			v.filter.typed(ui.Key(r))
 		}
 	}
 }
 
-func (p *sqlPanel) show(v *View, b box) {
-	if p.small(v) {
-		p.showStrip(v, b)
+func (p *sqlPanel) Layout(v *View, b ui.Box) {
+	c := &v.canvas
+	p.edit, p.rest, p.run = ui.Box{}, ui.Box{}, ui.Button{}
+	if p.strip(v) {
+		p.buttons.Layout(c, b, backLabel, v.keepLabel())
 		return
 	}
-	c, t := &v.canvas, v.theme
-	edit := box{b.x, b.y, b.w, min(max(3, float64(strings.Count(p.editor.text, "\n")+1))*editorRow+13, max(b.h*0.45, 40))}
-	if v.clicked(edit) {
-		p.inTable = false
-	}
-	p.editor.show(v, edit, v.focused() && !p.inTable, p.wrong)
-	y := edit.y + edit.h + 8
-	if y+26 > b.y+b.h+panelAir {
+	p.edit = ui.At(b.X, b.Y, b.W, min(max(3, float64(strings.Count(p.editor.Text(), "\n")+1))*ui.EditorRow+13, max(b.H*0.45, 40)))
+	p.editor.Layout(c, p.edit)
+	y := p.edit.Y + p.edit.H + 8
+	if y+26 > b.Y+b.H+ui.PanelAir {
+		p.buttons.Layout(c, ui.Box{})
 		return
 	}
-	p.showButtons(v, box{b.x, y, b.w, 26})
+	p.run = ui.Button{Box: ui.At(b.X, y, 104, 26), Label: "Run Ctrl+Enter", Main: true}
+	if p.waiting {
+		p.run.Label, p.run.Main = "Cancel", false
+	}
+	p.buttons.Layout(c, ui.At(b.X+112, y, b.W-112, 26), p.labels(v)...)
 	y += 34
-	rest := box{b.x, y, b.w, b.y + b.h - y}
-	if rest.h < 20 {
+	if h := b.Y + b.H - y; h >= 20 {
+		p.rest = ui.At(b.X, y, b.W, h)
+		p.layoutRest(v)
+	}
+}
+
+// layoutRest lays out what is below the buttons.
+func (p *sqlPanel) layoutRest(v *View) {
+	p.items = p.items[:0]
+	switch p.menu {
+	case savedMenu:
+		p.items = append(p.items, v.Saved...)
+	case pastMenu:
+		for _, sql := range slices.Backward(v.Queries) {
+			p.items = append(p.items, Query{About: ui.OneLine(sql), SQL: sql})
+		}
+	default:
+		if p.hasTable() {
+			p.table.Layout(&v.canvas, p.rest, p.result)
+		}
 		return
+	}
+	p.shown = p.list.Layout(p.rest, len(p.items), ui.TableRow)
+}
+
+// hasTable reports whether the answer is shown.
+func (p *sqlPanel) hasTable() bool {
+	return p.menu == noMenu && p.problem == "" && len(p.table.Columns) > 0
+}
+
+func (p *sqlPanel) Mouse(v *View, m ui.Mouse) {
+	if m.Press {
+		p.inTable = p.hasTable() && m.Over(p.rest) || p.inTable && !m.Over(p.edit)
+	}
+	p.editor.Mouse(m)
+	if m.Clicked(p.run.Box) {
+		if p.waiting {
+			v.ask(CancelQuery{Ask: p.number})
+		} else {
+			p.ask(v)
+		}
 	}
 	switch {
-	case p.menu == savedMenu:
-		p.showMenu(v, rest, len(v.Saved), func(i int) (string, string, string) { q := v.Saved[i]; return q.Name, q.About, q.SQL })
-	case p.menu == pastMenu:
-		p.showMenu(v, rest, len(v.Queries), func(i int) (string, string, string) {
-			s := v.Queries[len(v.Queries)-1-i]
-			return "", oneLine.Replace(s), s
-		})
-	case p.problem != "":
-		for i, s := range c.wrap(typeface.Regular, 12.5, p.problem, rest.w-8, 4) {
-			c.text(rest.x+2, rest.y+14+float64(i)*17, typeface.Regular, 12.5, t.wrong, s)
+	case p.rest.W == 0:
+	case p.menu != noMenu:
+		p.list.Mouse(m)
+		for i := range p.shown {
+			if m.Clicked(p.item(i)) {
+				p.load(p.items[p.list.Top+i].SQL)
+				break
+			}
 		}
-	case len(p.table.columns) > 0:
-		if v.clicked(rest) {
-			p.inTable = true
-		}
-		if row, col := p.table.show(v, rest, p.result); row >= 0 && col == p.result.addr {
+	case p.hasTable():
+		if row, col := p.table.Mouse(m, p.result); row >= 0 && col == p.result.addr {
 			p.openReport(v, row)
 		}
 	}
-}
-
-// small reports whether the panel is a strip, beside what it has plotted.
-func (*sqlPanel) small(v *View) bool {
-	q := v.desk.find(sqlName)
-	return q != nil && q.aside != nil && q.aside.small
-}
-
-// showStrip offers the way back, and what to do with what is plotted.
-func (p *sqlPanel) showStrip(v *View, b box) {
-	keep := map[bool]string{false: "Keep", true: "Clear"}[v.plots.until.IsZero()]
-	pressed, x := v.buttons(b, "Back to the answer", keep)
-	switch pressed {
-	case 0:
-		v.desk.shown.back()
-		v.again = true
-	case 1:
-		v.keepPlots()
-		v.again = true
+	if label := p.buttons.Mouse(m); label != "" {
+		p.press(v, label)
 	}
-	s := v.canvas.elide(typeface.Regular, 12, plural(len(v.plots.list), "place"), b.x+b.w-x-4)
-	v.canvas.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, v.theme.dim, s)
+}
+
+// item is where the i-th item of the menu that is shown is.
+func (p *sqlPanel) item(i int) ui.Box {
+	return ui.At(p.rest.X, p.rest.Y+float64(i)*ui.TableRow, p.rest.W-ui.BarWidth, ui.TableRow)
+}
+
+func (p *sqlPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
+	if p.strip(v) {
+		p.buttons.Draw(c)
+		p.drawStatus(c, b, numbers.Count(len(v.plots.list), "place", "places"))
+		return
+	}
+	p.editor.Draw(c, p.edit, c.Focused && !p.inTable, p.wrong)
+	if p.run.W == 0 {
+		return
+	}
+	p.run.Draw(c)
+	p.buttons.Draw(c)
+	p.drawStatus(c, ui.At(b.X, p.run.Y, b.W, p.run.H), p.status(v))
+	rest := p.rest
+	switch {
+	case rest.W == 0:
+	case p.menu != noMenu:
+		p.drawMenu(c)
+	case p.problem != "":
+		for i, s := range c.Wrap(typeface.Regular, 12.5, p.problem, rest.W-8, 4) {
+			c.Text(rest.X+2, rest.Y+14+float64(i)*17, typeface.Regular, 12.5, c.Theme.Wrong, s)
+		}
+	case p.hasTable():
+		p.table.Draw(c, p.result)
+	}
+}
+
+// drawStatus writes a text behind the buttons.
+func (p *sqlPanel) drawStatus(c *ui.Canvas, b ui.Box, s string) {
+	s = c.Elide(typeface.Regular, 12, s, b.X+b.W-p.buttons.End()-4)
+	c.TextRight(b.X+b.W-2, b.Y+17, typeface.Regular, 12, c.Theme.Dim, s)
+}
+
+// strip reports whether the panel is a strip, beside what it has plotted.
+func (*sqlPanel) strip(v *View) bool {
+	q := v.panels.Find(sqlName)
+	return q != nil && q.Aside != nil && q.Aside.Strip
+}
+
+const backLabel = "Back to the answer"
+
+// keepLabel says what a button does with what is plotted.
+func (v *View) keepLabel() string {
+	if v.plots.until.IsZero() {
+		return "Clear"
+	}
+	return "Keep"
 }
 
 // openReport opens the report on the address of a row.
@@ -229,43 +305,28 @@ func (p *sqlPanel) openReport(v *View, row int) {
 	if p.result.addr < 0 {
 		return
 	}
-	if addr, err := netip.ParseAddr(p.result.cell(row, p.result.addr)); err == nil {
+	if addr, err := netip.ParseAddr(p.result.Cell(row, p.result.addr)); err == nil {
 		v.openReport(&live.Conn{Conn: conntrack.Conn{Peer: netip.AddrPortFrom(addr, 0)}})
 	}
 }
 
-func (p *sqlPanel) showButtons(v *View, b box) {
-	c, t := &v.canvas, v.theme
-	run := box{b.x, b.y, 104, b.h}
-	if p.running {
-		if v.button(run, "Cancel", false) {
-			v.ask(CancelQuery{Ask: p.ask})
-		}
-	} else if v.button(run, "Run Ctrl+Enter", true) {
-		p.run(v)
-		v.again = true
-	}
+// labels are those of the buttons beside the one that runs the question.
+func (p *sqlPanel) labels(v *View) []string {
 	labels := []string{"Saved", "Previous", "Plot on map"}
 	if len(v.plots.list) > 0 {
-		labels = append(labels, map[bool]string{false: "Keep", true: "Clear"}[v.plots.until.IsZero()])
+		labels = append(labels, v.keepLabel())
 	}
 	if p.hasTimes() {
 		labels = append(labels, map[bool]string{false: "Unix times", true: "Local times"}[p.numbers])
 	}
-	labels = append(labels, "CSV", "JSON", "Copy")
-	pressed, x := v.buttons(box{b.x + 112, b.y, b.w - 112, b.h}, labels...)
-	if pressed >= 0 {
-		p.press(v, labels[pressed])
-		v.again = true
-	}
-	s := p.status(v)
-	s = c.elide(typeface.Regular, 12, s, b.x+b.w-x-4)
-	c.textRight(b.x+b.w-2, b.y+17, typeface.Regular, 12, t.dim, s)
+	return append(labels, "CSV", "JSON", "Copy")
 }
 
 // press does what a button says.
 func (p *sqlPanel) press(v *View, label string) {
 	switch label {
+	case backLabel:
+		v.panels.Find(sqlName).GoBack()
 	case "Saved", "Previous":
 		want := savedMenu
 		if label == "Previous" {
@@ -274,7 +335,7 @@ func (p *sqlPanel) press(v *View, label string) {
 		if p.menu == want {
 			want = noMenu
 		}
-		p.menu, p.list.top = want, 0
+		p.menu, p.list.Top = want, 0
 	case "Plot on map":
 		if p.problem != "" {
 			v.say("the last question failed: there is nothing to plot")
@@ -286,25 +347,25 @@ func (p *sqlPanel) press(v *View, label string) {
 	case "Unix times", "Local times":
 		p.showTimes(label == "Unix times")
 	case "CSV", "JSON":
-		v.ask(Export{SQL: p.editor.text, Format: strings.ToLower(label)})
+		v.ask(Export{SQL: p.editor.Text(), Format: strings.ToLower(label)})
 	case "Copy":
-		p.table.copy(v, p.result, copyAll)
+		v.copyOf(&p.table, p.result, ui.All)
 	}
 }
 
 func (p *sqlPanel) status(v *View) string {
-	if p.running && v.st.Opening {
-		return v.looking()
+	if p.waiting && v.st.Opening {
+		return v.pendingText()
 	}
-	if p.running {
+	if p.waiting {
 		const tick = 100 * time.Millisecond
 		v.wake(v.now.Truncate(tick).Add(tick))
 		return fmt.Sprintf("running, %.1f s", v.now.Sub(p.since).Seconds())
 	}
-	if len(p.table.columns) == 0 || p.problem != "" {
+	if len(p.table.Columns) == 0 || p.problem != "" {
 		return ""
 	}
-	s := thousands(int64(len(p.result.Rows))) + " rows"
+	s := numbers.Thousands(int64(len(p.result.Rows))) + " rows"
 	switch {
 	case p.result.Cut != "":
 		s = p.result.Cut // how many they are is said there
@@ -318,70 +379,81 @@ func (p *sqlPanel) status(v *View) string {
 	return s + " · " + took
 }
 
-// showMenu lists questions to choose from.
-func (p *sqlPanel) showMenu(v *View, b box, n int, item func(int) (name, about, sql string)) {
-	c, t := &v.canvas, v.theme
-	if n == 0 {
-		c.text(b.x+2, b.y+14, typeface.Regular, 12.5, t.dim, "none yet")
+// drawMenu lists questions to choose from.
+func (p *sqlPanel) drawMenu(c *ui.Canvas) {
+	t := c.Theme
+	if len(p.items) == 0 {
+		c.Text(p.rest.X+2, p.rest.Y+14, typeface.Regular, 12.5, t.Dim, "none yet")
 		return
 	}
-	shown := p.list.show(v, b, n, tableRow)
-	for i := p.list.top; i < p.list.top+shown; i++ {
-		name, about, sql := item(i)
-		row := box{b.x, b.y + float64(i-p.list.top)*tableRow, b.w - barWidth, tableRow}
-		if v.hot(row) {
-			c.rect(row, 4, t.edge)
-			if v.in.Press {
-				p.load(sql)
-				v.again = true
-			}
-		}
-		x := row.x + 8
-		if name != "" {
-			c.text(x, row.y+17, typeface.Medium, 12.5, t.accent, c.elide(typeface.Medium, 12.5, name, 140))
+	p.list.Draw(c)
+	for i, q := range p.items[p.list.Top : p.list.Top+p.shown] {
+		row := p.item(i)
+		c.Highlight(row)
+		x := row.X + 8
+		if q.Name != "" {
+			c.Text(x, row.Y+17, typeface.Medium, 12.5, t.Accent, c.Elide(typeface.Medium, 12.5, q.Name, 140))
 			x += 150
 		}
-		c.text(x, row.y+17, typeface.Regular, 12.5, t.text, c.elide(typeface.Regular, 12.5, about, row.x+row.w-x-4))
+		c.Text(x, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, q.About, row.X+row.W-x-4))
 	}
 }
 
-func (p *sqlPanel) key(v *View, k Key) bool {
-	if p.small(v) {
-		if k != KeyEscape && k != KeyEnter && k != Ctrl|KeyEnter {
+func (p *sqlPanel) Key(v *View, k ui.Key) bool {
+	if p.strip(v) {
+		if k != ui.KeyEscape && k != ui.KeyEnter && k != ui.Ctrl|ui.KeyEnter {
 			return false // the map is looked at
 		}
-		v.desk.find(sqlName).back()
-		if k != Ctrl|KeyEnter {
+		v.panels.Find(sqlName).GoBack()
+		if k != ui.Ctrl|ui.KeyEnter {
 			return true
 		}
 	}
 	switch k {
-	case KeyEscape:
+	case ui.KeyEscape:
 		if p.menu != noMenu {
 			p.menu = noMenu
 			return true
 		}
 		return false
-	case Ctrl | KeyEnter:
-		p.run(v)
+	case ui.Ctrl | ui.KeyEnter:
+		p.ask(v)
 		return true
 	}
 	if p.inTable && p.menu == noMenu && len(p.result.Rows) > 0 {
-		if at := p.table.selected(); k == KeyEnter && at >= 0 {
+		if at := p.table.Selected(); k == ui.KeyEnter && at >= 0 {
 			p.openReport(v, at)
 			return true
 		}
-		if p.table.keys(v, k, p.result) {
+		if v.tableKey(&p.table, k, p.result) {
 			return true
 		}
 	}
 	p.inTable = false
-	before := p.editor.text
-	done := p.editor.key(v, k)
-	if p.editor.text != before {
+	before := p.editor.Text()
+	done := p.editKey(v, k)
+	if p.editor.Text() != before {
 		p.wrong = -1 // it may have moved
 	}
 	return done
+}
+
+// editKey hands a key to the editor, or what is selected there to the clipboard.
+func (p *sqlPanel) editKey(v *View, k ui.Key) bool {
+	switch k {
+	case ui.Ctrl | 'c', ui.Ctrl | 'x':
+		if s := p.editor.Selected(); s != "" {
+			v.ask(Copy{Text: s})
+			if k == ui.Ctrl|'x' {
+				p.editor.Insert("", false)
+			}
+		}
+		return true
+	case ui.Ctrl | 'v':
+		v.ask(Paste{})
+		return true
+	}
+	return p.editor.Key(k)
 }
 
 // resultRows are the rows of an answer.
@@ -392,15 +464,17 @@ type resultRows struct {
 	numbers bool // times are shown as they are stored
 }
 
-func (r resultRows) len() int { return len(r.Rows) }
+func (r resultRows) Len() int { return len(r.Rows) }
 
-func (r resultRows) key(row int) any { return row }
+func (resultRows) Faded(int) bool { return false }
 
-func (r resultRows) color(row int) color.NRGBA {
+func (r resultRows) Key(row int) any { return row }
+
+func (r resultRows) Color(row int) color.NRGBA {
 	return r.v.colorOf(r.Labels[row])
 }
 
-func (r resultRows) cell(row, col int) string {
+func (r resultRows) Cell(row, col int) string {
 	if r.Columns[col].Time && !r.numbers {
 		if t, ok := live.Time(r.Rows[row][col]); ok {
 			return t.In(r.v.now.Location()).Format(live.LocalTime)
@@ -412,14 +486,14 @@ func (r resultRows) cell(row, col int) string {
 	case float64:
 		return strconv.FormatFloat(x, 'g', 13, 64)
 	case string:
-		return oneLine.Replace(x)
+		return ui.OneLine(x)
 	case []byte:
 		return fmt.Sprintf("x'%x'", x[:min(len(x), 64)])
 	}
 	return ""
 }
 
-func (r resultRows) compare(a, b, col int) int {
+func (r resultRows) Compare(a, b, col int) int {
 	x, y := r.Rows[a][col], r.Rows[b][col]
 	if n := cmp.Compare(rank(x), rank(y)); n != 0 {
 		return n

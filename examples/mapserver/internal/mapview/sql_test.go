@@ -12,6 +12,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -35,7 +36,7 @@ func answered(ask int) Answered {
 func asked(t *testing.T) (*View, RunQuery) {
 	v := &View{}
 	assert.Empty(t, v.Update(noon, frame("q"), state()))
-	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	e := v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	require.Len(t, e, 1)
 	return v, e[0].(RunQuery)
 }
@@ -45,10 +46,10 @@ func asked(t *testing.T) (*View, RunQuery) {
 func TestEditorShowsWhatFits(t *testing.T) {
 	v := &View{}
 	v.Update(noon, frame("q"), state())
-	v.Update(noon, press(Ctrl|'a'), v.st)
+	v.Update(noon, press(ui.Ctrl|'a'), v.st)
 	v.Update(noon, frame("SELECT '"+strings.Repeat("long ", 60)), v.st)
 	assert.NotContains(t, texts(v), "SELECT")
-	v.Update(noon, press(Ctrl|'a'), v.st)
+	v.Update(noon, press(ui.Ctrl|'a'), v.st)
 	v.Update(noon, frame("SELECT 1 FROM detailed_history"), v.st)
 	assert.Contains(t, texts(v), "SELECT")
 }
@@ -65,7 +66,7 @@ func TestSQLAnswer(t *testing.T) {
 	assert.Equal(t, []string{firstQuery}, v.Queries)
 	assert.Contains(t, texts(v), "running, 0.0 s\n")
 	assert.False(t, v.Next().IsZero(), "the time goes on")
-	assert.Empty(t, v.Update(noon.Add(1500*time.Millisecond), press(Ctrl|KeyEnter), v.st), "one at a time")
+	assert.Empty(t, v.Update(noon.Add(1500*time.Millisecond), press(ui.Ctrl|ui.KeyEnter), v.st), "one at a time")
 	assert.Contains(t, texts(v), "running, 1.5 s\n")
 	hand(v, Answered{Ask: q.Ask + 1, Problem: "another's"}, answered(q.Ask))
 	shown := texts(v)
@@ -86,13 +87,13 @@ func TestSQLRows(t *testing.T) {
 	v, q := asked(t)
 	hand(v, answered(q.Ask))
 	r := v.sql().result
-	assert.Equal(t, green.Color, r.color(0))
-	assert.Zero(t, r.color(1))
-	assert.Zero(t, r.color(3), "a rule that is no more")
+	assert.Equal(t, green.Color, r.Color(0))
+	assert.Zero(t, r.Color(1))
+	assert.Zero(t, r.Color(3), "a rule that is no more")
 	for a := range 4 {
 		for b := range 4 {
 			for c := range 3 {
-				assert.Equal(t, r.compare(a, b, c), -r.compare(b, a, c))
+				assert.Equal(t, r.Compare(a, b, c), -r.Compare(b, a, c))
 			}
 		}
 	}
@@ -108,16 +109,16 @@ func TestSQLCancel(t *testing.T) {
 }
 
 func TestSQLMistake(t *testing.T) {
-	v, _ := asked(t)
+	v, q := asked(t)
 	p := v.sql()
-	p.running = false
+	hand(v, answered(q.Ask))
 	p.load("SELECT x\nFROM nothing")
-	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	e := v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no such table", Offset: 14})
 	assert.Contains(t, texts(v), "no such table\n")
 	marked := func() bool {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Rect && i.Color == v.theme.wrong {
+			if i.Shape == ui.Rect && i.Color == v.theme.Wrong {
 				return true
 			}
 		}
@@ -127,7 +128,7 @@ func TestSQLMistake(t *testing.T) {
 	v.Update(noon, press('x'), v.st)
 	assert.False(t, marked(), "it may have moved")
 	// An offset beyond the text is not trusted.
-	e = v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	e = v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	hand(v, Answered{Ask: e[0].(RunQuery).Ask, Problem: "no", Offset: 1 << 30})
 	// The answer before is not plotted in its place.
 	p.result.Rows = [][]any{{"203.0.113.1"}}
@@ -148,54 +149,53 @@ func TestSQLMenus(t *testing.T) {
 	push("Saved")
 	assert.Contains(t, texts(v), "alive\nwhat is alive\nnewest\nwhat is new\n")
 	push("what is new")
-	assert.Equal(t, "SELECT 2", v.sql().editor.text)
+	assert.Equal(t, "SELECT 2", v.sql().editor.Text())
 	assert.NotContains(t, texts(v), "what is alive")
 	push("Previous")
 	assert.Contains(t, texts(v), "none yet\n")
 	push("Previous")
-	v.Update(noon, press(Ctrl|KeyEnter), v.st)
-	v.sql().running = false
+	run := func() {
+		v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
+		hand(v, Answered{Ask: v.requests.last})
+	}
+	run()
 	v.sql().load("SELECT 3")
-	v.Update(noon, press(Ctrl|KeyEnter), v.st)
-	v.sql().running = false
-	v.Update(noon, frame(""), v.st)
+	run()
 	push("Previous")
 	assert.Contains(t, texts(v), "SELECT 3\nSELECT 2\n", "the newest first")
 	assert.Equal(t, []string{"SELECT 2", "SELECT 3"}, v.Queries)
-	v.Update(noon, press(KeyEscape), v.st)
-	assert.NotNil(t, v.desk.find("sql"), "Esc closes the menu first")
+	v.Update(noon, press(ui.KeyEscape), v.st)
+	assert.NotNil(t, v.panels.Find("sql"), "Esc closes the menu first")
 	push("Previous")
 	push("SELECT 2")
-	v.Update(noon, press(Ctrl|KeyEnter), v.st)
+	run()
 	assert.Equal(t, []string{"SELECT 3", "SELECT 2"}, v.Queries, "each once")
-	v.sql().running = false
 	for i := range 100 {
 		v.sql().load(fmt.Sprint("SELECT ", i))
-		v.Update(noon, press(Ctrl|KeyEnter), v.st)
-		v.sql().running = false
+		run()
 	}
-	assert.Len(t, v.Queries, mostQueries)
+	assert.Len(t, v.Queries, maxQueries)
 }
 
 func TestSQLKeepsItsText(t *testing.T) {
 	v := &View{}
 	v.Update(noon, frame("q"), state())
-	v.Update(noon, press(Ctrl|'a', KeyDelete), v.st)
+	v.Update(noon, press(ui.Ctrl|'a', ui.KeyDelete), v.st)
 	assert.Empty(t, v.Update(noon, frame("qhtr?"), v.st), "keys are letters")
-	v.Update(noon, press(KeyEscape), v.st)
-	assert.Nil(t, v.desk.find("sql"))
+	v.Update(noon, press(ui.KeyEscape), v.st)
+	assert.Nil(t, v.panels.Find("sql"))
 	v.Update(noon, frame("q"), v.st)
-	assert.Equal(t, "qhtr?", v.sql().editor.text)
+	assert.Equal(t, "qhtr?", v.sql().editor.Text())
 	hand(v, Pasted{"SELECT 1"})
-	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text)
+	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.Text())
 	v.Update(noon, click(5, 250), v.st)
 	v.Update(noon, frame("/"), v.st)
 	hand(v, Pasted{"app:x\ny"})
 	assert.Equal(t, "app:xy", v.filter.text, "what is pasted goes where one types")
 	v.openSQL("SELECT 9")
-	assert.Equal(t, "SELECT 9", v.sql().editor.text)
-	v.sql().editor.key(v, Ctrl|'z')
-	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text, "what was there can be had back")
+	assert.Equal(t, "SELECT 9", v.sql().editor.Text())
+	v.sql().editor.Key(ui.Ctrl | 'z')
+	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.Text(), "what was there can be had back")
 }
 
 func TestExport(t *testing.T) {
@@ -209,9 +209,9 @@ func TestExport(t *testing.T) {
 }
 
 // triangles counts the filled triangles and returns the last one.
-func triangles(v *View) (n int, last Item) {
+func triangles(v *View) (n int, last ui.Item) {
 	for _, i := range v.Scene().Items {
-		if i.Shape == Triangle && i.W == 0 {
+		if i.Shape == ui.Triangle && i.W == 0 {
 			n++
 			last = i
 		}
@@ -232,7 +232,7 @@ func TestPlot(t *testing.T) {
 	assert.Equal(t, 2, n, "each place once")
 	outlines := 0
 	for _, i := range v.Scene().Items {
-		if i.Shape == Triangle && i.W > 0 && i.Color == white {
+		if i.Shape == ui.Triangle && i.W > 0 && i.Color == white {
 			outlines++
 		}
 	}
@@ -259,7 +259,7 @@ func TestPlot(t *testing.T) {
 	v.Update(noon.Add(time.Hour), frame("x"), v.st)
 	n, _ = triangles(v)
 	assert.Zero(t, n)
-	assert.Empty(t, v.toast, "what was said of them is gone too")
+	assert.Empty(t, v.toast.text, "what was said of them is gone too")
 	v.Update(noon.Add(time.Hour), frame("x"), v.st)
 	assert.Contains(t, texts(v), "nothing is plotted")
 }
@@ -299,7 +299,7 @@ func TestReplay(t *testing.T) {
 	assert.True(t, v.Next().IsZero(), "nothing is drawn when nothing changes")
 	// g stops it, and what comes late is not shown.
 	v.Update(noon.Add(time.Minute), frame("g"), st)
-	assert.Equal(t, []Effect{StopReplay{Ask: 2}}, v.Update(noon.Add(time.Minute), frame("g"), st))
+	assert.Equal(t, []Effect{CancelQuery{Ask: 2}}, v.Update(noon.Add(time.Minute), frame("g"), st))
 	hand(&v, Replayed{Ask: 2, Events: []live.Event{event(rio, 0)}})
 	n, _ = triangles(&v)
 	assert.Zero(t, n)
@@ -314,14 +314,14 @@ func TestReplay(t *testing.T) {
 		many = append(many, live.Event{Lat: float64(i%170) - 85, Lon: float64(i%359) - 179, Label: "Web"})
 	}
 	hand(&v, Replayed{Ask: 4, Events: many})
-	assert.LessOrEqual(t, len(v.replay.spots), mostReplays)
+	assert.LessOrEqual(t, len(v.replay.spots), maxReplays)
 }
 
 func TestLines(t *testing.T) {
 	var v View
 	lines := func() (n int, wide float32) {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Line && !v.bar.box.contains(float64(i.X), float64(i.Y)) {
+			if i.Shape == ui.Line && !v.bar.box.Contains(float64(i.X), float64(i.Y)) {
 				n++
 				wide = max(wide, i.W)
 			}
@@ -422,20 +422,20 @@ func TestAnswerByKeys(t *testing.T) {
 	assert.NotContains(t, texts(v), "column29\n")
 	x, y := at(t, v, "b")
 	v.Update(noon, click(x, y), v.st)
-	assert.Equal(t, []Effect{Copy{"b"}}, v.Update(noon, press(Ctrl|'c'), v.st))
-	before := v.sql().editor.text
+	assert.Equal(t, []Effect{Copy{"b"}}, v.Update(noon, press(ui.Ctrl|'c'), v.st))
+	before := v.sql().editor.Text()
 	for range 40 {
-		v.Update(noon, press(KeyRight), v.st)
+		v.Update(noon, press(ui.KeyRight), v.st)
 	}
 	assert.Contains(t, texts(v), "column29\n", "columns beyond the edge")
-	v.Update(noon, press(KeyDown), v.st)
-	e := v.Update(noon, press(KeyEnter), v.st)
+	v.Update(noon, press(ui.KeyDown), v.st)
+	e := v.Update(noon, press(ui.KeyEnter), v.st)
 	require.Len(t, e, 1)
 	assert.Equal(t, "192.0.2.1", e[0].(Whois).Addr.String())
-	assert.Equal(t, before, v.sql().editor.text)
-	v.closePanel(v.desk.find("whois"))
+	assert.Equal(t, before, v.sql().editor.Text())
+	v.panels.Close(v.panels.Find("whois"))
 	v.Update(noon, press('x'), v.st)
-	assert.Equal(t, before+"x", v.sql().editor.text, "what is typed is typed")
+	assert.Equal(t, before+"x", v.sql().editor.Text(), "what is typed is typed")
 }
 
 // TestSQLTimes: times are local ones with their zone, or the numbers, as a button says;
@@ -470,4 +470,31 @@ func TestSQLStatus(t *testing.T) {
 	v.Update(noon, frame(""), v.st)
 	assert.Contains(t, texts(v), "only the first 10,000 rows")
 	assert.Equal(t, "only the first 10,000 rows · 1.9 s", v.console.status(v))
+}
+
+// TestSQLClipboard: what is selected in the question is copied and cut.
+func TestSQLClipboard(t *testing.T) {
+	var v View
+	v.Update(noon, frame("q"), state())
+	e := &v.sql().editor
+	e.Set("one two")
+	do := func(k ui.Key) []Effect { return v.Update(noon, press(k), v.st) }
+	assert.Empty(t, do(ui.Ctrl|'c'), "nothing is selected")
+	do(ui.Shift | ui.Ctrl | ui.KeyLeft)
+	assert.Equal(t, []Effect{Copy{"two"}}, do(ui.Ctrl|'c'))
+	assert.Equal(t, []Effect{Copy{"two"}}, do(ui.Ctrl|'x'))
+	assert.Equal(t, "one ", e.Text())
+	assert.Equal(t, []Effect{Paste{}}, do(ui.Ctrl|'v'))
+}
+
+// TestPasteTooMuch: what has no room is not pasted in part, and that is said.
+func TestPasteTooMuch(t *testing.T) {
+	v := &View{}
+	v.Update(noon, frame("q"), state())
+	before := v.console.editor.Text()
+	in := frame("")
+	in.Answers = []Answer{Pasted{strings.Repeat("SELECT 1 ", ui.MaxText/9+1)}}
+	v.Update(noon, in, v.st)
+	assert.Equal(t, before, v.console.editor.Text())
+	assert.Contains(t, texts(v), "not pasted: a question has at most 64 KiB")
 }

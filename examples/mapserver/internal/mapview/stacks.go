@@ -6,21 +6,28 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// clusterReach is how near places must be to share a disc.
-const clusterReach = 6
+const (
+	clusterReach = 6                      // how near places must be to share a disc
+	hoverReach   = 8                      // how far from a disc's edge the mouse still means it
+	cycleReach   = 28                     // how far from a stack the mouse makes it cycle
+	cycleTime    = 600 * time.Millisecond // one colour of a cycling stack
+)
 
 // A stack is all shown connections at one place of the picture, or so near to it that
 // their discs would lie on one another.
 type stack struct {
 	x, y    float64 // density-independent pixels
-	nowhere bool    // no table knows where these peers are
+	unknown bool    // it holds the peers whose place is unknown
 	conns   []*live.Conn
 	shares  []share // by rule, in the order of the rules
 }
@@ -41,120 +48,154 @@ type group struct {
 // stacks is what is shown of a state, grouped by place and by label. It is
 // computed again only when what it depends on changes.
 type stacks struct {
-	from struct {
-		st     *live.State
-		world  worldmap.View
-		w, h   float64
-		local  bool
-		nowx   float64
-		nowy   float64
-		scaled float64
-		agents int
-		filter string
+	of struct {
+		st                 *live.State
+		world              worldmap.View
+		size               ui.Box
+		local              bool
+		unknownX, unknownY float64
+		scale              float64
+		agents             int
+		filter             string
 	}
-	pace      pace
-	list      []stack // the most connections first, so that small discs lie on top
-	groups    []group
-	groupOf   []int // by rule
-	shown     int   // connections
-	hidden    int   // local connections not shown
-	hosts     int   // connections of hosts that are not shown
-	filtered  int   // connections that the filter leaves out
-	closing   int   // connections that are being closed, which lists show
-	spot      map[[2]int32]int
-	elsewhere int // peers without a place
+	throttle throttle
+	list     []stack // the most connections first, so that small discs lie on top
+	groups   []group
+	groupOf  []int            // by rule
+	index    map[[2]int32]int // of list, by place
+	badges   []badge
+	counts
 }
 
+// counts are numbers of connections.
+type counts struct {
+	shown    int // on the map
+	local    int // not shown, since their peer is local
+	ofHidden int // not shown, since their agent is hidden
+	filtered int // not shown, since the filter leaves them out
+	closing  int // being closed: shown in lists alone
+	unknown  int // shown, but their place is unknown
+}
+
+// update groups the connections of the state anew, if anything has changed.
 func (s *stacks) update(v *View) {
-	nx, ny := v.nowhere()
-	from := s.from
-	from.st, from.w, from.h, from.local, from.nowx, from.nowy, from.scaled = v.st, v.size.w, v.size.h, v.Local, nx, ny, v.in.Scale
-	from.world, from.agents, from.filter = v.world, v.agents.changed, v.filter.text
-	if from == s.from && s.spot != nil {
+	if !s.stale(v) {
 		return
 	}
-	before := s.from
-	before.st = from.st
-	if before == from && s.spot != nil && s.pace.early(v) {
-		return
-	}
-	s.from = from
-	s.pace.made(v)
-	s.group(v.st)
-	if s.spot == nil {
-		s.spot = make(map[[2]int32]int)
-	}
-	clear(s.spot)
-	clear(s.list) // lets go of the old state's connections
-	s.list, s.shown, s.hidden, s.hosts, s.filtered, s.closing, s.elsewhere = s.list[:0], 0, 0, 0, 0, 0, 0
+	s.throttle.ran(v)
+	s.reset(v.st)
 	for _, c := range v.st.Conns {
-		if c.State.BeingClosed() {
-			if v.shows(c) {
-				s.closing++
-			}
-			if !v.filter.states {
-				continue
-			}
-		}
-		s.groups[s.groupOf[min(c.Rule, len(s.groupOf)-1)]].all++
-		switch {
-		case v.shows(c):
-		case v.agents.hidden[c.Agent]:
-			s.hosts++
-			continue
-		case !v.fits(c):
-			s.filtered++
-			continue
-		default:
-			s.hidden++
-			continue
-		}
-		s.shown++
-		var x, y float64
-		nowhere := false
-		if c.Place.Precision == geoip.Unknown {
-			x, y, nowhere = nx, ny, true
-			s.elsewhere++
-		} else {
-			x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
-			if v.camera.zoomed && !v.size.grow(12).contains(x, y) {
-				g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
-				s.groups[g].count++
-				continue
-			}
-			if !v.camera.zoomed {
-				// Out of the picture is not out of the program: at the edge
-				// the disc says that there is something beyond.
-				x, y = min(max(x, 4), v.size.w-4), min(max(y, 4), v.size.h-4)
-			}
-		}
-		key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
-		if nowhere {
-			key = [2]int32{math.MinInt32, math.MinInt32} // not a place that others have
-		}
-		i, ok := s.spot[key]
-		if !ok {
-			i = len(s.list)
-			s.spot[key] = i
-			s.list = append(s.list, stack{x: x, y: y, nowhere: nowhere})
-		}
-		s.list[i].conns = append(s.list[i].conns, c)
 		g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
+		if !s.count(v, c, g) {
+			continue
+		}
 		s.groups[g].count++
-		s.list[i].add(g, 1)
+		if x, y, unknown, ok := v.spot(c); ok {
+			s.put(x, y, unknown, c, g)
+		}
 	}
-	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+	largestFirst := func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) }
+	slices.SortStableFunc(s.list, largestFirst)
 	s.cluster()
 	for i := range s.list {
 		slices.SortFunc(s.list[i].shares, func(a, b share) int { return cmp.Compare(a.group, b.group) })
 	}
-	slices.SortStableFunc(s.list, func(a, b stack) int { return cmp.Compare(len(b.conns), len(a.conns)) })
+	slices.SortStableFunc(s.list, largestFirst)
+}
+
+// stale reports whether anything that the stacks depend on has changed. The throttle limits
+// how often a new state alone counts.
+func (s *stacks) stale(v *View) bool {
+	of := s.of
+	of.st, of.size, of.local, of.scale = v.st, v.size, v.Local, v.in.Scale
+	of.world, of.agents, of.filter = v.world, v.agents.version, v.filter.text
+	of.unknownX, of.unknownY = v.unknownSpot()
+	if of == s.of && s.index != nil {
+		return false
+	}
+	before := s.of
+	before.st = of.st
+	if before == of && s.index != nil && s.throttle.early(v) {
+		return false
+	}
+	s.of = of
+	return true
+}
+
+// reset lets go of the old state's connections.
+func (s *stacks) reset(st *live.State) {
+	s.group(st)
+	if s.index == nil {
+		s.index = make(map[[2]int32]int)
+	}
+	clear(s.index)
+	clear(s.list)
+	s.list, s.counts = s.list[:0], counts{}
+}
+
+// count counts a connection of a group, and reports whether the map shows it.
+func (s *stacks) count(v *View, c *live.Conn, g int) bool {
+	shown := v.shows(c)
+	if c.State.BeingClosed() {
+		if shown {
+			s.closing++
+		}
+		if !v.filter.states {
+			return false
+		}
+	}
+	s.groups[g].all++
+	switch {
+	case shown:
+		s.shown++
+		if c.Place.Precision == geoip.Unknown {
+			s.unknown++
+		}
+	case v.agents.hidden[c.Agent]:
+		s.ofHidden++
+	case !v.fits(c):
+		s.filtered++
+	default:
+		s.local++
+	}
+	return shown
+}
+
+// spot returns where in the picture a connection is shown. ok is false if that is beyond its
+// edge.
+func (v *View) spot(c *live.Conn) (x, y float64, unknown, ok bool) {
+	if c.Place.Precision == geoip.Unknown {
+		x, y = v.unknownSpot()
+		return x, y, true, true
+	}
+	x, y = v.world.Pixel(c.Place.Lat, c.Place.Lon)
+	if v.camera.zoomed {
+		return x, y, false, v.size.Grow(12).Contains(x, y)
+	}
+	// A place beyond the picture is shown at its edge, or it would not be seen at all.
+	return min(max(x, 4), v.size.W-4), min(max(y, 4), v.size.H-4), false, true
+}
+
+// put adds a connection of a group to the stack at a spot.
+func (s *stacks) put(x, y float64, unknown bool, c *live.Conn, g int) {
+	key := [2]int32{int32(math.Round(x)), int32(math.Round(y))}
+	if unknown {
+		key = [2]int32{math.MinInt32, math.MinInt32} // not a place that others have
+	}
+	i, ok := s.index[key]
+	if !ok {
+		i = len(s.list)
+		s.index[key] = i
+		s.list = append(s.list, stack{x: x, y: y, unknown: unknown})
+	}
+	s.list[i].conns = append(s.list[i].conns, c)
+	s.list[i].add(g, 1)
 }
 
 // cluster adds stacks that would be hidden by a larger one to that one. As the map is
 // zoomed they come apart.
 func (s *stacks) cluster() {
-	clear(s.spot)
+	clear(s.index)
 	kept := s.list[:0]
 	cell := func(k *stack) [2]int32 {
 		return [2]int32{int32(math.Floor(k.x / clusterReach)), int32(math.Floor(k.y / clusterReach))}
@@ -162,9 +203,9 @@ func (s *stacks) cluster() {
 next:
 	for _, k := range s.list {
 		at := cell(&k)
-		for dx := int32(-1); dx <= 1 && !k.nowhere; dx++ {
+		for dx := int32(-1); dx <= 1 && !k.unknown; dx++ {
 			for dy := int32(-1); dy <= 1; dy++ {
-				i, ok := s.spot[[2]int32{at[0] + dx, at[1] + dy}]
+				i, ok := s.index[[2]int32{at[0] + dx, at[1] + dy}]
 				if ok && math.Hypot(kept[i].x-k.x, kept[i].y-k.y) < clusterReach {
 					kept[i].conns = append(kept[i].conns, k.conns...)
 					for _, sh := range k.shares {
@@ -174,8 +215,8 @@ next:
 				}
 			}
 		}
-		if !k.nowhere {
-			s.spot[at] = len(kept)
+		if !k.unknown {
+			s.index[at] = len(kept)
 		}
 		kept = append(kept, k)
 	}
@@ -189,7 +230,8 @@ func (v *View) shows(c *live.Conn) bool {
 	return !v.agents.hidden[c.Agent] && v.fits(c) && (c.Scope == live.Internet || v.Local)
 }
 
-// showsPast is shows for a connection of the history, by the rule that it had.
+// showsPast reports whether a connection of the history is shown, by the rule that it was
+// recorded with.
 func (v *View) showsPast(p *live.Past) bool {
 	return !v.agents.hidden[p.Agent] && v.filter.fits(&p.Conn, p.Label) && (p.Scope == live.Internet || v.Local)
 }
@@ -228,7 +270,7 @@ func (k *stack) radius() float64 {
 }
 
 // counted reports whether the stack is drawn as a ring with its count inside.
-func (k *stack) counted() bool { return len(k.conns) >= 10 && !k.nowhere }
+func (k *stack) counted() bool { return len(k.conns) >= 10 && !k.unknown }
 
 // at returns the stack that a point means, or nil.
 func (s *stacks) at(x, y float64) *stack {
@@ -236,7 +278,7 @@ func (s *stacks) at(x, y float64) *stack {
 	reach := math.Inf(1)
 	for i := range s.list {
 		k := &s.list[i]
-		if k.nowhere {
+		if k.unknown {
 			continue
 		}
 		if d := math.Hypot(k.x-x, k.y-y) - k.radius(); d <= hoverReach && d <= reach {
@@ -246,29 +288,29 @@ func (s *stacks) at(x, y float64) *stack {
 	return best
 }
 
-func (v *View) drawStacks(hover *stack) {
-	v.badges = v.badges[:0]
+func (v *View) drawStacks() {
+	hover := v.hover.stack
 	// Counts lie over discs, or they could not be read.
 	for _, counted := range [2]bool{false, true} {
 		for i := range v.stacks.list {
 			k := &v.stacks.list[i]
-			if k == hover || k.nowhere || k.counted() != counted {
+			if k == hover || k.unknown || k.counted() != counted {
 				continue
 			}
 			v.drawStack(k, v.cycles(k))
 		}
 	}
-	if hover != nil && !hover.nowhere {
+	if hover != nil && !hover.unknown {
 		v.drawStack(hover, len(hover.conns) > 1)
 		r := hover.radius() + 3.5
 		if len(hover.conns) > 1 {
 			r = max(r, 13)
 		}
-		v.canvas.ring(hover.x, hover.y, r, 1.2, v.theme.text)
+		v.canvas.Ring(hover.x, hover.y, r, 1.2, v.theme.Text)
 	}
-	for _, b := range v.badges {
-		v.canvas.rect(b.box, 4, v.theme.panel)
-		v.canvas.text(b.x+4, b.y+11.5, typeface.Medium, 11, v.theme.text, b.text)
+	for _, b := range v.stacks.badges {
+		v.canvas.Rect(b.Box, 4, v.theme.Panel)
+		v.canvas.Text(b.X+4, b.Y+11.5, typeface.Medium, 11, v.theme.Text, b.text)
 	}
 }
 
@@ -278,18 +320,34 @@ func (v *View) cycles(k *stack) bool {
 	return len(k.conns) > 1 && (v.Cycle || v.in.Inside && math.Hypot(k.x-x, k.y-y) < cycleReach)
 }
 
-// A badge says how many connections a cycling stack holds.
+// A badge says how many connections a cycling stack holds, unless that stands in or below it.
 type badge struct {
-	box
+	ui.Box
 	text string
 }
 
-// addBadge keeps a badge to be drawn over all stacks, if it hides no other.
-func (v *View) addBadge(k *stack) {
+// layoutBadges places the badges, that of the stack under the mouse last.
+func (v *View) layoutBadges() {
+	v.stacks.badges = v.stacks.badges[:0]
+	for i := range v.stacks.list {
+		if k := &v.stacks.list[i]; k != v.hover.stack {
+			v.layoutBadge(k)
+		}
+	}
+	if v.hover.stack != nil {
+		v.layoutBadge(v.hover.stack)
+	}
+}
+
+// layoutBadge places the badge of a stack, if it has one and that hides no other.
+func (v *View) layoutBadge(k *stack) {
+	if k.unknown || k.counted() || !v.cycles(k) {
+		return
+	}
 	s := strconv.Itoa(len(k.conns)) + "x"
-	b := box{k.x + 8, k.y - 20, v.canvas.width(typeface.Medium, 11, s) + 8, 15}.clamp(v.size)
-	if !slices.ContainsFunc(v.badges, func(o badge) bool { return o.overlaps(b) }) {
-		v.badges = append(v.badges, badge{b, s})
+	b := ui.At(k.x+8, k.y-20, v.canvas.Width(typeface.Medium, 11, s)+8, 15).Clamp(v.size)
+	if !slices.ContainsFunc(v.stacks.badges, func(o badge) bool { return o.Overlaps(b) }) {
+		v.stacks.badges = append(v.stacks.badges, badge{b, s})
 	}
 }
 
@@ -298,17 +356,17 @@ func (v *View) drawStack(k *stack, cycling bool) {
 	if !cycling {
 		if k.counted() {
 			v.drawShares(k, 8, 4)
-			v.drawCount(k, t.text)
+			v.drawCount(k, t.Text)
 			return
 		}
 		r := k.radius()
-		c.disc(k.x, k.y, r+1, t.rim)
-		c.disc(k.x, k.y, r, opaque(v.stacks.groups[k.shares[0].group].color))
+		c.Disc(k.x, k.y, r+1, t.Rim)
+		c.Disc(k.x, k.y, r, ui.Opaque(v.stacks.groups[k.shares[0].group].color))
 		// The shares of other rules lie over that of the first.
 		from := float64(k.shares[0].count) / float64(len(k.conns))
 		for _, sh := range k.shares[1:] {
 			to := from + float64(sh.count)/float64(len(k.conns))
-			c.arc(k.x, k.y, r/2, r, from, to, opaque(v.stacks.groups[sh.group].color))
+			c.Arc(k.x, k.y, r/2, r, from, to, ui.Opaque(v.stacks.groups[sh.group].color))
 			from = to
 		}
 		return
@@ -318,37 +376,34 @@ func (v *View) drawStack(k *stack, cycling bool) {
 		v.wake(v.now.Truncate(cycleTime).Add(cycleTime))
 	}
 	step := int(v.now.UnixNano()/int64(cycleTime)) % len(k.shares)
-	col := opaque(v.stacks.groups[k.shares[step].group].color)
+	col := ui.Opaque(v.stacks.groups[k.shares[step].group].color)
 	switch {
 	case k.counted() && len(k.shares) == 1:
-		v.drawCount(k, t.text)
+		v.drawCount(k, t.Text)
 	case k.counted():
-		c.disc(k.x, k.y, 6, col)
+		c.Disc(k.x, k.y, 6, col)
 		on := dark.palette.Sea
-		if contrast(white, col) > contrast(on, col) {
+		if ui.Contrast(white, col) > ui.Contrast(on, col) {
 			on = white
 		}
 		v.drawCount(k, on)
 	default:
-		c.disc(k.x, k.y, 4.5, col)
-		if !k.nowhere { // whose count stands below it
-			v.addBadge(k)
-		}
+		c.Disc(k.x, k.y, 4.5, col)
 	}
 }
 
 // drawShares draws the ring that shows the rules of a stack.
 func (v *View) drawShares(k *stack, r, w float64) {
-	v.canvas.disc(k.x, k.y, r+w/2+1, v.theme.rim)
-	v.canvas.disc(k.x, k.y, r, v.theme.palette.Sea)
+	v.canvas.Disc(k.x, k.y, r+w/2+1, v.theme.Rim)
+	v.canvas.Disc(k.x, k.y, r, v.theme.palette.Sea)
 	from := 0.0
 	for _, sh := range k.shares {
 		to := from + float64(sh.count)/float64(len(k.conns))
-		col := opaque(v.stacks.groups[sh.group].color)
+		col := ui.Opaque(v.stacks.groups[sh.group].color)
 		if len(k.shares) == 1 {
-			v.canvas.ring(k.x, k.y, r, w, col)
+			v.canvas.Ring(k.x, k.y, r, w, col)
 		} else {
-			v.canvas.arc(k.x, k.y, r, w, from, to, col)
+			v.canvas.Arc(k.x, k.y, r, w, from, to, col)
 		}
 		from = to
 	}
@@ -362,43 +417,43 @@ func (v *View) drawCount(k *stack, col color.NRGBA) {
 		size = 7
 	}
 	c := &v.canvas
-	c.text(k.x-c.width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
+	c.Text(k.x-c.Width(typeface.Bold, size, n)/2, k.y+size*0.36, typeface.Bold, size, col, n)
 }
 
-// nowhere returns the spot for peers that no table knows: in the South
-// Pacific of the usual window, always beside the legend.
-func (v *View) nowhere() (x, y float64) {
-	return min(legendWidth+8+60, v.size.w-20), v.size.h - 56
+// unknownSpot returns where peers of unknown place are shown: in the South Pacific of the usual
+// window, always beside the legend.
+func (v *View) unknownSpot() (x, y float64) {
+	return min(legendWidth+8+60, v.size.W-20), v.size.H - 56
 }
 
-// nowhereBox is the room of that spot and its label; empty: there are no such peers.
-func (v *View) nowhereBox() box {
-	if v.stacks.elsewhere == 0 {
-		return box{}
+// unknownBox is the box of those peers and their label; empty: there are none.
+func (v *View) unknownBox() ui.Box {
+	if v.stacks.unknown == 0 {
+		return ui.Box{}
 	}
-	x, y := v.nowhere()
-	return box{x - 50, y - 16, 100, 46}
+	x, y := v.unknownSpot()
+	return ui.At(x-50, y-16, 100, 46)
 }
 
-func (v *View) drawNowhere(hover *stack) {
-	if v.stacks.elsewhere == 0 {
+func (v *View) drawUnknown() {
+	if v.stacks.unknown == 0 {
 		return
 	}
 	c, t := &v.canvas, v.theme
-	i := slices.IndexFunc(v.stacks.list, func(k stack) bool { return k.nowhere })
+	i := slices.IndexFunc(v.stacks.list, func(k stack) bool { return k.unknown })
 	if i < 0 {
 		return
 	}
 	k := &v.stacks.list[i]
-	c.disc(k.x, k.y, 13, fade(t.panel, 0.9))
+	c.Disc(k.x, k.y, 13, ui.Fade(t.Panel, 0.9))
 	for n := range 12 {
-		c.arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.dim)
+		c.Arc(k.x, k.y, 12.5, 1.2, float64(n)/12, (float64(n)+0.55)/12, t.Dim)
 	}
 	v.drawStack(k, v.cycles(k))
-	if hover == k {
-		c.ring(k.x, k.y, 15, 1.2, t.text)
+	if v.hover.stack == k {
+		c.Ring(k.x, k.y, 15, 1.2, t.Text)
 	}
-	s := plural(len(k.conns), "unknown place")
-	w := c.width(typeface.Regular, 11, s)
-	c.text(max(min(k.x-w/2, v.size.w-w-4), 4), k.y+25, typeface.Regular, 11, t.dim, s)
+	s := numbers.Count(len(k.conns), "unknown place", "unknown places")
+	w := c.Width(typeface.Regular, 11, s)
+	c.Text(max(min(k.x-w/2, v.size.W-w-4), 4), k.y+25, typeface.Regular, 11, t.Dim, s)
 }

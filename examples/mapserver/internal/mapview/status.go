@@ -2,11 +2,20 @@ package mapview
 
 import (
 	"fmt"
+	"image/color"
 	"slices"
 	"strings"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/internal/numbers"
 )
+
+// A status is the line at the lower right.
+type status struct {
+	box  ui.Box
+	text string
+}
 
 // statusText says what is shown and how far it can be trusted.
 func (v *View) statusText() string {
@@ -16,12 +25,12 @@ func (v *View) statusText() string {
 	if v.filter.states {
 		live -= v.stacks.closing // which are on the map too
 	}
-	parts = append(parts, plural(len(st.Agents), "host"), fmt.Sprintf("%d live", live))
-	if v.stacks.hidden > 0 {
-		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.hidden))
+	parts = append(parts, numbers.Count(len(st.Agents), "agent", "agents"), fmt.Sprintf("%d live", live))
+	if v.stacks.local > 0 {
+		parts = append(parts, fmt.Sprintf("%d local hidden", v.stacks.local))
 	}
-	if v.stacks.hosts > 0 {
-		parts = append(parts, fmt.Sprintf("%d of hidden hosts", v.stacks.hosts))
+	if v.stacks.ofHidden > 0 {
+		parts = append(parts, fmt.Sprintf("%d of hidden agents", v.stacks.ofHidden))
 	}
 	if v.stacks.closing > 0 {
 		parts = append(parts, fmt.Sprintf("%d closing", v.stacks.closing))
@@ -52,7 +61,7 @@ func (v *View) statusText() string {
 		}
 		parts = append(parts, geo)
 	}
-	if v.paused.at != nil {
+	if v.states.paused.at != nil {
 		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format("15:04:05 MST")}, parts...)
 	}
 	if v.camera.zoomed {
@@ -61,99 +70,104 @@ func (v *View) statusText() string {
 	return strings.Join(append(parts, "? keys"), " · ")
 }
 
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func (v *View) layoutStatus() box {
-	c := &v.canvas
+func (v *View) layoutStatus() {
 	s := v.statusText()
-	w := min(c.width(typeface.Regular, 12, s)+16, v.size.w-16)
-	b := box{v.size.w - w - 8, v.size.h - 28, w, 20}
-	v.taken = append(v.taken, b)
-	return b
+	w := min(v.canvas.Width(typeface.Regular, 12, s)+16, v.size.W-16)
+	v.status = status{ui.At(v.size.W-w-8, v.size.H-28, w, 20), s}
+	v.room.taken = append(v.room.taken, v.status.box)
+	// Where the status line reaches below the legend, that stands above it.
+	v.room.bottom = 22
+	if v.status.box.X < 2*legendWidth {
+		v.room.bottom = 34
+	}
 }
 
-func (v *View) drawStatus(b box) {
-	c, t := &v.canvas, v.theme
-	if b.w < 40 {
+func (v *View) drawStatus() {
+	c, t, b := &v.canvas, v.theme, v.status.box
+	if b.W < 40 {
 		return
 	}
-	c.rect(b, 5, fade(t.panel, 0.93))
-	c.text(b.x+8, b.y+14, typeface.Regular, 12, t.dim, c.elide(typeface.Regular, 12, v.statusText(), b.w-16))
+	c.Rect(b, 5, ui.Fade(t.Panel, 0.93))
+	c.Text(b.X+8, b.Y+14, typeface.Regular, 12, t.Dim, c.Elide(typeface.Regular, 12, v.status.text, b.W-16))
 }
 
+// problems are what is wrong, over the map.
+type problems struct {
+	box   ui.Box
+	lines []string
+}
+
+// maxProblems is how many problems are shown over the map.
+const maxProblems = 3
+
 // layoutProblems places what is wrong, the newest at the bottom.
-func (v *View) layoutProblems() (lines []string) {
-	v.problems = box{}
+func (v *View) layoutProblems() {
+	v.problems = problems{}
 	list := v.st.Problems
-	const most = 3
-	if len(list) > most {
-		list = list[len(list)-most:]
-	}
+	list = list[max(len(list)-maxProblems, 0):]
 	if len(list) == 0 {
-		return nil
+		return
 	}
+	var lines []string
 	top := v.top()
-	width := min(top.w, 560)
+	width := min(top.W, 560)
 	for _, p := range list {
 		head, rest, _ := strings.Cut(p, "\n")
-		lines = append(lines, v.canvas.wrap(typeface.Regular, 12, head, width-34, 3)...)
+		lines = append(lines, v.canvas.Wrap(typeface.Regular, 12, head, width-34, 3)...)
 		// Each of several bad lines of a file.
 		for part := range strings.Lines(rest) {
-			lines = append(lines, v.canvas.wrap(typeface.Regular, 12, part, width-34, 1)...)
+			lines = append(lines, v.canvas.Wrap(typeface.Regular, 12, part, width-34, 1)...)
 		}
 	}
-	room := v.size.h - top.y - 80 // of the legend, the status and the filter
+	room := v.size.H - top.Y - 80 // of the legend, the status and the filter
 	if v.filter.editing || len(v.filter.terms) > 0 {
 		room -= 34
 	}
-	if most := max(int(min(room, v.size.h/2-14)/16), 1); len(lines) > most {
-		lines = lines[len(lines)-most:]
-	}
-	v.problems = box{top.x, top.y, width, float64(len(lines))*16 + 14}
-	v.taken = append(v.taken, v.problems)
-	v.edge = v.problems.y + v.problems.h
-	return lines
+	lines = lines[max(len(lines)-max(int(min(room, v.size.H/2-14)/16), 1), 0):]
+	b := ui.At(top.X, top.Y, width, float64(len(lines))*16+14)
+	v.problems = problems{b, lines}
+	v.room.taken = append(v.room.taken, b)
+	v.room.edge = b.Y + b.H
 }
 
-// drawProblems lists what is wrong. A click shows all of it.
-func (v *View) drawProblems(lines []string) {
-	if len(lines) == 0 {
+// pressProblems shows all that is wrong.
+func (v *View) pressProblems(m ui.Mouse) {
+	if m.Over(v.problems.box) {
+		v.open(&problemsPanel{})
+	}
+}
+
+// drawProblems lists what is wrong.
+func (v *View) drawProblems() {
+	if v.problems.lines == nil {
 		return
 	}
-	c, t, b := &v.canvas, v.theme, v.problems
-	c.panel(b, t)
-	if v.hot(b) {
-		c.frame(b, 6, 1.2, t.dim)
-		if v.in.Press {
-			v.open(&problemsPanel{})
-		}
+	c, t, b := &v.canvas, v.theme, v.problems.box
+	c.Panel(b)
+	if c.Hot(b) {
+		c.Frame(b, 6, 1.2, t.Dim)
 	}
-	c.rect(box{b.x + 8, b.y + 9, 3, b.h - 18}, 1.5, t.warning)
-	for i, s := range lines {
-		c.text(b.x+20, b.y+19.5+float64(i)*16, typeface.Regular, 12, t.text, s)
+	c.Rect(ui.At(b.X+8, b.Y+9, 3, b.H-18), 1.5, t.warning)
+	for i, s := range v.problems.lines {
+		c.Text(b.X+20, b.Y+19.5+float64(i)*16, typeface.Regular, 12, t.Text, s)
 	}
 }
 
 // problemsPanel shows all that is wrong, in full.
-type problemsPanel struct{ scroller }
+type problemsPanel struct{ textPanel }
 
 const problemRow = 17
 
-func (*problemsPanel) name() string       { return "problems" }
-func (*problemsPanel) title(*View) string { return "Problems" }
+func (*problemsPanel) Name() string       { return "problems" }
+func (*problemsPanel) Title(*View) string { return "Problems" }
 
-func (p *problemsPanel) lines(v *View, w float64) (lines []string) {
+func (*problemsPanel) lines(v *View, w float64) (lines []string) {
 	for i, problem := range v.st.Problems {
 		if i > 0 {
 			lines = append(lines, "")
 		}
 		for _, s := range strings.Split(problem, "\n") {
-			lines = append(lines, v.canvas.wrap(typeface.Regular, 12.5, s, w-barWidth-4, 20)...)
+			lines = append(lines, v.canvas.Wrap(typeface.Regular, 12.5, s, w-ui.BarWidth-4, 20)...)
 		}
 	}
 	if lines == nil {
@@ -162,49 +176,18 @@ func (p *problemsPanel) lines(v *View, w float64) (lines []string) {
 	return lines
 }
 
-func (p *problemsPanel) size(v *View) (w, h float64) {
+func (p *problemsPanel) Size(v *View) (w, h float64) {
 	return 560, float64(min(len(p.lines(v, 560)), 20))*problemRow + footHeight
 }
 
-func (p *problemsPanel) show(v *View, b box) {
-	lines := p.lines(v, b.w)
-	text := box{b.x, b.y, b.w, b.h - footHeight}
-	if text.h >= problemRow {
-		n := p.scroller.show(v, text, len(lines), problemRow)
-		for i, s := range lines[p.top : p.top+n] {
-			v.canvas.text(b.x+2, b.y+13+float64(i)*problemRow, typeface.Regular, 12.5, v.theme.text, s)
-		}
-	}
-	if pressed, _ := v.buttons(box{b.x, b.y + b.h - 24, b.w, 26}, "Copy"); pressed == 0 {
-		v.ask(Copy{Text: strings.Join(v.st.Problems, "\n") + "\n"})
-	}
+func (p *problemsPanel) Layout(v *View, b ui.Box) {
+	p.text.Font, p.text.Size, p.text.Row = typeface.Regular, 12.5, problemRow
+	p.layout(v, b, p.lines(v, b.W), strings.Join(v.st.Problems, "\n")+"\n")
 }
 
-func (p *problemsPanel) key(_ *View, k Key) bool {
-	return (k == KeyUp || k == KeyDown || k == KeyPageUp || k == KeyPageDown || k == KeyHome || k == KeyEnd) && p.keys(k, 10)
+func (p *problemsPanel) Draw(v *View, c *ui.Canvas, _ ui.Box) {
+	p.text.Draw(c, func(string) color.NRGBA { return v.theme.Text })
+	p.buttons.Draw(c)
 }
 
-// wrap breaks a text at blanks into at most n lines of a width; the last is
-// cut with an ellipsis.
-func (c *canvas) wrap(f typeface.Font, size float64, s string, w float64, n int) []string {
-	var lines []string
-	line := ""
-	words := strings.Fields(s)
-	for i, word := range words {
-		next := word
-		if line != "" {
-			next = line + " " + word
-		}
-		if line == "" || c.width(f, size, next) <= w {
-			line = next
-			continue
-		}
-		if len(lines) == n-1 {
-			line = strings.Join(append([]string{line}, words[i:]...), " ")
-			break
-		}
-		lines = append(lines, c.elide(f, size, line, w))
-		line = word
-	}
-	return append(lines, c.elide(f, size, line, w))
-}
+func (p *problemsPanel) Key(v *View, k ui.Key) bool { return k != ' ' && p.textPanel.Key(v, k) }

@@ -1,9 +1,7 @@
 package mapview
 
 import (
-	"cmp"
 	"fmt"
-	"image/color"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,72 +12,9 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
-
-// numbers are rows of a number and its remainder.
-type numbers []int
-
-func (n numbers) len() int                 { return len(n) }
-func (n numbers) key(row int) any          { return n[row] }
-func (n numbers) color(int) color.NRGBA    { return color.NRGBA{} }
-func (n numbers) cell(row, col int) string { return fmt.Sprint(n.value(row, col)) }
-func (n numbers) value(row, col int) int   { return [2]int{n[row], n[row] % 10}[col] }
-func (n numbers) compare(a, b, col int) int {
-	return cmp.Compare(n.value(a, col), n.value(b, col))
-}
-
-func TestTableSortsAndKeepsTheCursor(t *testing.T) {
-	var v View
-	tb := table{columns: []column{{title: "n"}, {title: "rest"}}}
-	rows := numbers{31, 12, 25, 42, 11}
-	require.True(t, tb.keys(&v, KeyDown, rows))
-	assert.Equal(t, 0, tb.selected(), "the first key shows the cursor")
-	tb.keys(&v, KeyDown, rows)
-	assert.Equal(t, 12, rows[tb.selected()])
-	order := func() (list []int) {
-		tb.arrange(rows)
-		for _, i := range tb.order {
-			list = append(list, rows[i])
-		}
-		return list
-	}
-	tb.sortBy(0)
-	assert.Equal(t, []int{11, 12, 25, 31, 42}, order())
-	assert.Equal(t, 12, rows[tb.selected()])
-	tb.sortBy(0)
-	assert.Equal(t, []int{42, 31, 25, 12, 11}, order())
-	tb.sortBy(1)
-	assert.Equal(t, []int{31, 11, 12, 42, 25}, order(), "what is alike stays in its order")
-	tb.sortBy(1)
-	tb.sortBy(1)
-	assert.Equal(t, []int{31, 12, 25, 42, 11}, order(), "as it came")
-	// Other rows: the cursor stays on its own, or where it was.
-	rows, tb.changed = numbers{5, 12, 7}, true
-	tb.arrange(rows)
-	assert.Equal(t, 12, rows[tb.selected()])
-	rows, tb.changed = numbers{5}, true
-	tb.arrange(rows)
-	assert.Equal(t, -1, tb.selected(), "not the one that stands there now")
-	tb.keys(&v, KeyDown, rows)
-	assert.Equal(t, 0, tb.selected())
-	rows, tb.changed = nil, true
-	tb.arrange(rows)
-	assert.Equal(t, -1, tb.selected())
-	assert.False(t, tb.keys(&v, KeyDown, rows))
-}
-
-func TestTableCopies(t *testing.T) {
-	var v View
-	tb := table{columns: []column{{title: "n"}, {title: "rest"}}}
-	rows := numbers{31, 12}
-	tb.keys(&v, Ctrl|'c', rows)
-	assert.Empty(t, v.effects)
-	for _, k := range []Key{KeyEnd, KeyRight, KeyRight, KeyRight, Ctrl | 'c', Ctrl | Shift | 'c', Ctrl | 'a'} {
-		tb.keys(&v, k, rows)
-	}
-	assert.Equal(t, []Effect{Copy{"2"}, Copy{"12\t2"}, Copy{"n\trest\n31\t1\n12\t2\n"}}, v.effects)
-}
 
 // opened returns a view with a list of many connections.
 func opened(t testing.TB, n int) (*View, *live.State) {
@@ -90,35 +25,36 @@ func opened(t testing.TB, n int) (*View, *live.State) {
 		conns = append(conns, c)
 	}
 	v, st := &View{}, state(conns...)
-	v.Update(noon, press(KeyEnter), st)
-	require.NotNil(t, v.desk.find("connection list"))
+	v.Update(noon, press(ui.KeyEnter), st)
+	require.NotNil(t, v.panels.Find("connection list"))
 	return v, st
 }
 
 func TestListOfConnections(t *testing.T) {
 	v, st := opened(t, 1000)
 	assert.Contains(t, texts(v), "All connections · 1,000 live\n")
-	v.Update(noon, press(KeyEnd), st)
-	l := v.desk.find("connection list").body.(*connList)
-	assert.Equal(t, 999, l.row)
+	v.Update(noon, press(ui.KeyEnd), st)
+	l := v.panels.Find("connection list").Body.(*connList)
+	assert.Equal(t, 999, l.table.Position())
 	assert.Contains(t, texts(v), "prog000000\n", "the newest are above")
 	x, y := at(t, v, "program")
 	v.Update(noon, click(x, y), st)
 	assert.Contains(t, texts(v), "program ↑\n")
-	v.Update(noon, press(KeyHome), st)
+	v.Update(noon, press(ui.KeyHome), st)
 	shown := texts(v)
 	assert.Less(t, strings.Index(shown, "prog000000"), strings.Index(shown, "prog000001"))
 	// Enter opens the report on the address; the answer to another is not its.
-	e := v.Update(noon, press(KeyEnter), st)
+	e := v.Update(noon, press(ui.KeyEnter), st)
 	require.Len(t, e, 1)
-	addr := e[0].(Whois).Addr
+	q := e[0].(Whois)
+	addr := q.Addr
 	assert.Contains(t, texts(v), "whois "+addr.String()+"\nlooking it up\n")
 	in := frame("")
-	in.Answers = []Answer{Report{Addr: addr.Next(), Text: "wrong"}, Report{Addr: addr, Text: "one\n\ttwo\n"}}
+	in.Answers = []Answer{Report{Ask: q.Ask + 1, Text: "wrong"}, Report{Ask: q.Ask, Text: "one\n\ttwo\n"}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(v), "one\n    two\n")
 	assert.NotContains(t, texts(v), "wrong")
-	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, press(Ctrl|'c'), st))
+	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, press(ui.Ctrl|'c'), st))
 	x, y = at(t, v, "Copy")
 	assert.Equal(t, []Effect{Copy{"one\n    two\n"}}, v.Update(noon, click(x, y), st))
 }
@@ -133,7 +69,7 @@ func TestListButtons(t *testing.T) {
 	}
 	assert.Empty(t, push("Copy row"))
 	assert.Contains(t, texts(v), "choose a row first")
-	v.Update(noon, press(KeyDown), st)
+	v.Update(noon, press(ui.KeyDown), st)
 	assert.Equal(t, []Effect{Copy{"203.0.113.19"}}, push("Copy cell"))
 	row := push("Copy row")
 	require.Len(t, row, 1)
@@ -144,12 +80,12 @@ func TestListButtons(t *testing.T) {
 	e := push("Details")
 	require.Len(t, e, 1)
 	assert.IsType(t, FindFirst{}, e[0])
-	assert.NotNil(t, v.desk.find("details"))
-	v.closePanel(v.desk.find("details"))
+	assert.NotNil(t, v.panels.Find("details"))
+	v.panels.Close(v.panels.Find("details"))
 	v.Update(noon, frame(""), st)
 	push("Query")
-	assert.Contains(t, v.sql().editor.text, "FROM detailed_history")
-	assert.NotNil(t, v.desk.find("sql"))
+	assert.Contains(t, v.sql().editor.Text(), "FROM detailed_history")
+	assert.NotNil(t, v.panels.Find("sql"))
 }
 
 // TestClickOnAddress: a click on an address opens its report, one elsewhere chooses
@@ -160,12 +96,12 @@ func TestClickOnAddress(t *testing.T) {
 	e := v.Update(noon, click(x, y), st)
 	require.Len(t, e, 1)
 	assert.Equal(t, "203.0.113.15", e[0].(Whois).Addr.String())
-	v.closePanel(v.desk.find("whois"))
+	v.panels.Close(v.panels.Find("whois"))
 	v.Update(noon, frame(""), st)
 	x, y = at(t, v, v.st.Conns[12].Process.Comm)
 	assert.Empty(t, v.Update(noon, click(x, y), st))
-	l := v.desk.find("connection list").body.(*connList)
-	assert.EqualValues(t, 12, l.rows.conn(l.selected()).ID)
+	l := v.panels.Find("connection list").Body.(*connList)
+	assert.EqualValues(t, 12, l.rows.conn(l.table.Selected()).ID)
 }
 
 // TestListFollowsFilter: what the map does not show the lists do not either.
@@ -175,7 +111,7 @@ func TestListFollowsFilter(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	v.Update(noon, frame("/rule:mail"), st)
 	assert.Contains(t, texts(v), "All connections · 7 live\n")
-	v.Update(noon, press(KeyEscape), st)
+	v.Update(noon, press(ui.KeyEscape), st)
 	assert.Contains(t, texts(v), "All connections · 20 live\n")
 }
 
@@ -186,7 +122,7 @@ func TestRuleList(t *testing.T) {
 	x, y := at(t, &v, "Mail")
 	assert.Empty(t, v.Update(noon, click(x, y), st))
 	assert.Contains(t, texts(&v), "Mail · 2 live\n")
-	l := v.desk.find("rule list").body.(*connList)
+	l := v.panels.Find("rule list").Body.(*connList)
 	assert.Contains(t, l.sql, "WHERE rule = 'Mail'")
 	assert.Contains(t, newRuleList("it's").sql, "rule = 'it''s'")
 	// A new connection appears, and one that has closed goes.
@@ -207,7 +143,7 @@ func TestLegendMouse(t *testing.T) {
 	// The square switches the labels of the rule.
 	assert.Equal(t, 1, strings.Count(texts(&v), "Mail\n"))
 	assert.Empty(t, v.Update(noon, click(x-18, y), v.st))
-	assert.Nil(t, v.desk.find("rule list"))
+	assert.Nil(t, v.panels.Find("rule list"))
 	v.Update(noon, mouse(500, 480), v.st)
 	assert.Equal(t, 2, strings.Count(texts(&v), "Mail\n"), "beside its place")
 	assert.Equal(t, 1, strings.Count(texts(&v), "Web\n"))
@@ -245,11 +181,11 @@ func TestRightClickFindsNearby(t *testing.T) {
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), " · 2 live · 1 of the history\n")
 	assert.Contains(t, texts(&v), "prog9\n")
-	l := v.desk.find("nearby list").body.(*connList)
-	assert.Equal(t, "12,345", l.rows.cell(2, colCount))
-	assert.Equal(t, "11:59:00", l.rows.cell(2, colSeen))
+	l := v.panels.Find("nearby list").Body.(*connList)
+	assert.Equal(t, "12,345", l.rows.Cell(2, colCount))
+	assert.Equal(t, "11:59:00", l.rows.Cell(2, colSeen))
 	v.openSQL(l.sql)
-	assert.Equal(t, "SELECT 42", v.sql().editor.text)
+	assert.Equal(t, "SELECT 42", v.sql().editor.Text())
 	// Zoomed in, fifteen pixels are less.
 	v = View{}
 	v.Update(noon, frame(""), st)
@@ -273,16 +209,14 @@ func TestDetails(t *testing.T) {
 	st.Conns[0].Process.Exe, st.Conns[0].Process.Container = "/usr/bin/prog1", "c0ffee"
 	v.Update(noon, frame(""), st)
 	v.open(newDetails(&v, st.Conns, 0))
-	e := v.effects
 	x, y := 0.0, 0.0
-	require.Equal(t, []Effect{FindFirst{1, st.Conns[0].Peer.Addr(), "prog1"}}, e)
-	v.Update(noon, mouse(x, y), st)
+	require.Equal(t, []Effect{FindFirst{1, st.Conns[0].Peer.Addr(), "prog1"}}, v.Update(noon, mouse(x, y), st))
 	in := frame("")
 	in.Answers = []Answer{First{Ask: 1, Seen: noon.Add(-24 * time.Hour), Count: 1234}}
 	v.Update(noon, in, st)
 	shown := texts(&v)
 	for _, want := range []string{"203.0.113.1:443 · 1 of 2", "address\n203.0.113.1", "ports\n443, local 40000", "program\nprog1, pid 7", "exe\n/usr/bin/prog1",
-		"container\nc0ffee", "host\nnas", "bytes\n↓ 3.2 MB  ↑ 88 kB", "RTT\n41 ms", "organisation\nExample Networks", "ASN\nAS64500", "place\nParis, France",
+		"container\nc0ffee", "agent\nnas", "bytes\n↓ 3.2 MB  ↑ 88 kB", "RTT\n41 ms", "organisation\nExample Networks", "ASN\nAS64500", "place\nParis, France",
 		"first seen\n2026-02-28 12:00:00", "count\n1,234 openings", "rule\nWeb", "protocol\ntcp, out", "coordinates\n48.8500, 2.3500", "opened\n2026-03-01 12:00:00 UTC\n"} {
 		assert.Contains(t, shown, want)
 	}
@@ -294,7 +228,7 @@ func TestDetails(t *testing.T) {
 	v.Update(noon, frame(""), state(st.Conns[1]))
 	assert.Contains(t, texts(&v), "2026-03-01 12:00:00 UTC, closed\n")
 	// The next one, and round.
-	assert.Empty(t, v.Update(noon, press(KeyRight), v.st), "not before one rests")
+	assert.Empty(t, v.Update(noon, press(ui.KeyRight), v.st), "not before one rests")
 	assert.Equal(t, []Effect{FindFirst{2, st.Conns[1].Peer.Addr(), "prog2"}}, v.Update(v.Next(), frame(""), v.st))
 	assert.Contains(t, texts(&v), "203.0.113.2:443 · 2 of 2")
 	assert.Contains(t, texts(&v), "first seen\nlooking into the history\n")
@@ -302,12 +236,12 @@ func TestDetails(t *testing.T) {
 	in.Answers = []Answer{First{Ask: 1, Count: 7}, First{Ask: 2}}
 	v.Update(noon, in, v.st)
 	assert.Contains(t, texts(&v), "first seen\nnot in the history\n")
-	v.Update(noon, press(KeyRight), v.st)
+	v.Update(noon, press(ui.KeyRight), v.st)
 	assert.Contains(t, texts(&v), "1 of 2")
 	// What is clicked is copied, and Enter opens the report.
 	x, y = at(t, &v, "/usr/bin/prog1")
 	assert.Equal(t, []Effect{Copy{"/usr/bin/prog1"}}, v.Update(noon, click(x, y), v.st))
-	assert.Equal(t, []Effect{Whois{st.Conns[0].Peer.Addr()}}, v.Update(noon, press(KeyEnter), v.st))
+	assert.Equal(t, []Effect{Whois{Ask: 3, Addr: st.Conns[0].Peer.Addr()}}, v.Update(noon, press(ui.KeyEnter), v.st))
 }
 
 func TestListCompares(t *testing.T) {
@@ -327,24 +261,24 @@ func TestListCompares(t *testing.T) {
 		if col == colRule { // Web before Mail, by name
 			want = 1
 		}
-		assert.Equal(t, want, r.compare(0, 1, col), listColumns[col].title)
-		assert.Equal(t, -want, r.compare(1, 0, col), listColumns[col].title)
-		assert.Zero(t, r.compare(0, 0, col), listColumns[col].title)
+		assert.Equal(t, want, r.Compare(0, 1, col), listColumns[col].Title)
+		assert.Equal(t, -want, r.Compare(1, 0, col), listColumns[col].Title)
+		assert.Zero(t, r.Compare(0, 0, col), listColumns[col].Title)
 	}
 }
 
-// TestManyConnectionsAreShownAtTheirPace: a new state of very many is not computed
+// TestManyConnectionsAreThrottled: a new state of very many is not computed
 // while one scrolls, but in the end it is.
-func TestManyConnectionsAreShownAtTheirPace(t *testing.T) {
-	v, st := opened(t, calm+1)
-	l := v.desk.find("connection list").body.(*connList)
+func TestManyConnectionsAreThrottled(t *testing.T) {
+	v, st := opened(t, freshConns+1)
+	l := v.panels.Find("connection list").Body.(*connList)
 	more := *st
 	more.Conns = append(more.Conns[:len(more.Conns):len(more.Conns)], conn(1_000_000, rio, 1))
 	in := mouse(500, 250)
 	in.Wheel = -1
 	v.Update(noon.Add(10*time.Millisecond), in, &more)
-	assert.Len(t, l.live, calm+1)
-	assert.Equal(t, calm+1, v.stacks.shown)
+	assert.Len(t, l.live, freshConns+1)
+	assert.Equal(t, freshConns+1, v.stacks.shown)
 	require.False(t, v.Next().IsZero(), "it will be")
 	at := v.Next()
 	for range 5 {
@@ -353,11 +287,11 @@ func TestManyConnectionsAreShownAtTheirPace(t *testing.T) {
 			break
 		}
 	}
-	assert.Len(t, l.live, calm+2)
-	assert.Equal(t, calm+2, v.stacks.shown)
+	assert.Len(t, l.live, freshConns+2)
+	assert.Equal(t, freshConns+2, v.stacks.shown)
 	// What the user asks for is done at once.
 	v.Update(at.Add(time.Millisecond), frame("/rule:mail"), &more)
-	assert.Less(t, v.stacks.shown, calm)
+	assert.Less(t, v.stacks.shown, freshConns)
 }
 
 // BenchmarkTable scrolls a list of 100,000 connections, a frame each.
@@ -375,9 +309,9 @@ func BenchmarkTable(b *testing.B) {
 	})
 	in.Wheel = 0
 	b.Run("sort", func(b *testing.B) {
-		l := v.desk.find("connection list").body.(*connList)
+		l := v.panels.Find("connection list").Body.(*connList)
 		for i := range b.N {
-			l.sortBy(i % 3)
+			l.table.SortBy(i % 3)
 			v.Update(noon, in, st)
 		}
 	})
@@ -403,11 +337,11 @@ func TestStoredRowsAreFiltered(t *testing.T) {
 	in = frame("")
 	in.Answers = []Answer{Found{Ask: ask, Past: []live.Past{a, b}}}
 	v.Update(noon, in, st)
-	l := v.desk.find("nearby list").body.(*connList)
-	assert.Equal(t, "Mail", l.rows.cell(0, colRule))
-	assert.Equal(t, green.Color, l.rows.color(0))
+	l := v.panels.Find("nearby list").Body.(*connList)
+	assert.Equal(t, "Mail", l.rows.Cell(0, colRule))
+	assert.Equal(t, green.Color, l.rows.Color(0))
 	v.Update(noon, click(990, 480), st)
 	v.Update(noon, frame("/host:other"), st)
-	require.Equal(t, 1, l.rows.len())
-	assert.Equal(t, "other", l.rows.cell(0, colHost))
+	require.Equal(t, 1, l.rows.Len())
+	assert.Equal(t, "other", l.rows.Cell(0, colAgent))
 }

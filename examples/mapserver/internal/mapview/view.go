@@ -5,21 +5,12 @@
 package mapview
 
 import (
-	"image"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
-)
-
-const (
-	cycleTime  = 600 * time.Millisecond // one colour of a cycling stack
-	toastTime  = 4 * time.Second
-	dragSlack  = 3  // a press that moves no farther than this is a click
-	hoverReach = 8  // how far from a disc's edge the mouse still means it
-	cycleReach = 28 // how far from a stack the mouse makes it cycle
 )
 
 // A View is the view model of one window. The zero View is ready for use and
@@ -28,59 +19,64 @@ type View struct {
 	Settings
 	Saved []Query // that are offered in the SQL panel
 
-	now     time.Time
-	in      Input
-	base    *live.State // what is shown, in the colours of the rules
-	st      *live.State // the same in the user's
-	effects []Effect
-	heard   sounds
-	theme   *theme
+	moment
+	started bool // there was an Update
+	states  states
+	sounds  sounds
 
-	recolored recolored
+	layers
+	borders
+	room  room
+	toast toast
 
-	canvas canvas
-	size   box // of the picture, density-independent like all boxes
-	world  worldmap.View
+	window windowDrag
+	pan    pan
+	camera camera
 
-	stacks   stacks
-	legend   legend
-	badges   []badge
-	taken    []box   // where there is more than map
-	overlays []box   // of what stands over the map for a moment
-	bottom   float64 // free at the lower edge, left
-	edge     float64 // down to which things at the upper edge reach, left
-	problems box
-	bar      bar
-	next     time.Time
-	started  bool // there was an Update
-	again    bool // what was drawn has changed by being clicked
-	asks     int  // the number of the last question to the caller
-
-	pressed, dragging bool
-	from              image.Point
-
-	camera  camera
-	desk    desk
+	panels  ui.Panels[*View]
 	agents  agentsPanel
-	paused  pause
-	filter  filter
-	search  search
 	console *sqlPanel
 	curve   curvePanel
-	addrs   bool // of the history are asked for
-	plots   plots
-	turned  map[string]int // of rows of buttons that have no room, the first that is shown, by the label of their first
-	replay  replay
-	panning bool
-	panFrom image.Point
 
-	asked      time.Time // until when a second press of r counts
-	toast      string
-	toastAt    box // over the map; none in place of a title
-	toastUntil time.Time
+	filter     filter
+	search     search
+	resetUntil time.Time // a second press of r counts
 
-	scene Scene
-	spare []Item
+	requests requests
+	effects  []Effect
+	canvas   ui.Canvas
+	scene    Scene
+	spare    []ui.Item // of the scene before
+	next     time.Time
+}
+
+// A moment is what is shown, and when.
+type moment struct {
+	now   time.Time
+	in    Input
+	st    *live.State // what is shown, in the user's colours
+	size  ui.Box      // of the picture, density-independent like all boxes
+	world worldmap.View
+	theme *theme
+}
+
+// layers are what lies on the map.
+type layers struct {
+	stacks stacks
+	labels []label
+	plots  plots
+	replay replay
+	hover  hover
+}
+
+// borders are what stands at the edges of the window.
+type borders struct {
+	bar      bar
+	problems problems
+	status   status
+	note     note
+	legend   legend
+	chips    []ui.Box // of the filter's terms, or of what is typed
 }
 
 var noState = &live.State{}
@@ -99,7 +95,7 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	}
 	v.now, v.in = now, in
 	v.effects = nil
-	v.show(v.paused.of(st))
+	v.show(v.states.paused.of(st))
 	v.size = v.pictureSize()
 	v.sound(st)
 	if !v.started {
@@ -112,30 +108,20 @@ func (v *View) Update(now time.Time, in Input, st *live.State) []Effect {
 	for _, k := range in.Keys {
 		v.key(k)
 	}
+	v.next = time.Time{}
 	if in.Hidden {
-		v.next = time.Time{}
+		v.request()
 		return v.effects
 	}
-	v.desk.mouse(v)
-	v.pointAtMap()
-	v.drag()
-	v.move()
+	v.mouse()
+	v.layout()
+	v.request()
 	v.compose()
-	// A click may change what was drawn before, and a cursor go beyond many columns.
-	for n := 0; v.again && n < 50; n++ {
-		v.again = false
-		v.in.Press, v.in.Right, v.in.Wheel, v.in.Keys = false, false, 0, nil
-		v.compose()
-	}
-	if want := v.History && v.desk.find(v.curve.name()) != nil; want != v.addrs {
-		v.addrs = want
-		v.ask(ShowAddrs{On: want})
-	}
 	return v.effects
 }
 
 // show takes a state as the one that is shown.
-func (v *View) show(st *live.State) { v.base, v.st = st, v.colored(st) }
+func (v *View) show(st *live.State) { v.states.base, v.st = st, v.colored(st) }
 
 // ask asks the caller for something.
 func (v *View) ask(e Effect) { v.effects = append(v.effects, e) }
@@ -154,69 +140,6 @@ func (v *View) before(at time.Time, d time.Duration) bool {
 	return left > 0 && left <= d
 }
 
-// say shows a short message for a few seconds.
-func (v *View) say(text string) {
-	v.toast, v.toastUntil = text, v.now.Add(toastTime)
-}
-
-func (v *View) sayOnOff(what string, on bool) {
-	if on {
-		v.say(what + " on")
-	} else {
-		v.say(what + " off")
-	}
-}
-
-// drag turns a drag of the map into moves of the window. The window follows
-// the mouse, so the cursor's place in it stays that of the press.
-func (v *View) drag() {
-	if v.in.Press {
-		x, y := v.cursor()
-		v.pressed = v.desk.over == nil && !v.onSomething(x, y)
-		v.dragging = false
-		v.from = v.in.Cursor
-	}
-	if !v.in.Held || v.in.Release {
-		v.pressed = false
-	}
-	if !v.pressed {
-		return
-	}
-	by := v.in.Cursor.Sub(v.from)
-	slack := int(dragSlack * v.in.Scale)
-	if !v.dragging && max(by.X, -by.X, by.Y, -by.Y) <= slack {
-		return
-	}
-	v.dragging = true
-	if by != (image.Point{}) {
-		v.ask(MoveWindow{By: by})
-	}
-}
-
-// onSomething reports whether there is more than map at a point, in the scene
-// that the user saw when pressing.
-func (v *View) onSomething(x, y float64) bool {
-	return v.onPanel(x, y) || v.stacks.over(x, y) != nil
-}
-
-// pointAtMap opens what a click on the map means.
-func (v *View) pointAtMap() {
-	x, y := v.cursor()
-	if !v.in.Inside || v.desk.over != nil || v.onPanel(x, y) {
-		return
-	}
-	if k := v.stacks.over(x, y); v.in.Press && k != nil {
-		v.openPlace(k)
-	}
-	if v.in.Right {
-		v.openNearby(x, y)
-	}
-}
-
-func (v *View) cursor() (x, y float64) {
-	return float64(v.in.Cursor.X) / v.in.Scale, float64(v.in.Cursor.Y) / v.in.Scale
-}
-
 // wake asks for an Update at a time.
 func (v *View) wake(at time.Time) {
 	if v.next.IsZero() || at.Before(v.next) {
@@ -224,96 +147,85 @@ func (v *View) wake(at time.Time) {
 	}
 }
 
-func (v *View) compose() {
-	v.next = time.Time{}
+// layout takes in the state, and gives everything its place.
+func (v *View) layout() {
 	v.theme = &dark
 	if v.Light {
 		v.theme = &light
 	}
-	v.taken, v.overlays = v.taken[:0], v.overlays[:0]
 	c := &v.canvas
-	c.scale = v.in.Scale
-	c.items = v.spare[:0]
+	c.Scale, c.Theme = v.in.Scale, &v.theme.Theme
+	v.expire()
+	v.room.taken, v.room.overlays = v.room.taken[:0], v.room.overlays[:0]
 	v.world = v.camera.view(v.size)
 	v.layoutBar()
-	v.edge = v.top().y - 6
-	v.searchHistory()
-	problems := v.layoutProblems()
-	filterAt := v.layoutFilter()
-
+	v.room.edge = v.top().Y - 6
+	v.search.update(v)
+	v.layoutProblems()
+	v.layoutFilter()
 	v.stacks.update(v)
-	hover := v.hovered()
+	v.hover.stack = v.hovered()
+	v.layoutPanels()
+	v.layoutStatus()
+	v.layoutNote()
+	v.layoutLegend()
+	v.layoutBadges()
+	v.layoutLabels()
+	// What stands over the map for a moment comes last, each off those before.
+	v.layoutExtent()
+	v.layoutReplay()
+	v.layoutCard()
+	v.layoutToolTip()
+	for _, p := range v.panels.List {
+		v.room.taken = append(v.room.taken, p.Box)
+	}
+	v.layoutToast()
+}
 
+// expire ends what has been shown long enough.
+func (v *View) expire() {
+	v.plots.expire(v)
+	v.replay.expire(v)
+	if !v.before(v.toast.until, toastTime) {
+		v.toast.text = ""
+	}
+}
+
+// compose computes the scene of what was laid out. It changes nothing else.
+func (v *View) compose() {
+	c := &v.canvas
+	c.Items = v.spare[:0]
+	c.MouseX, c.MouseY = v.cursor()
+	c.Hover, c.Focused = v.onMap(), false
 	v.drawMarks()
 	v.drawHome()
 	v.drawLines()
 	v.drawFound()
-	v.drawStacks(hover)
+	v.drawStacks()
 	v.drawPlots()
 	v.drawReplay()
-	for _, p := range v.desk.panels {
-		v.layout(p)
-	}
-	status := v.layoutStatus()
-	// Where the status line reaches below the legend, that stands above it.
-	v.bottom = 22
-	if status.x < 2*legendWidth {
-		v.bottom = 34
-	}
-	note := v.layoutNote(status)
-	rows, at := v.layoutLegend()
-	v.drawLabels(hover)
-	v.drawNowhere(hover)
-	v.drawLegend(rows, at)
-	v.drawStatus(status)
-	v.drawNote(note)
-	v.drawProblems(problems)
+	v.drawLabels()
+	v.drawUnknown()
+	v.drawLegend()
+	v.drawStatus()
+	v.drawNote()
+	v.drawProblems()
 	v.drawReplayBar()
-	v.drawFilter(filterAt)
+	v.drawFilter()
 	v.drawBar()
-	v.drawHover(hover)
-	v.useBar()
-	v.drawPanels()
+	v.drawCard()
+	v.drawToolTip()
+	v.panels.Draw(v, c)
 	v.drawToast()
 
 	picture := v.world
-	picture.Zoom *= c.scale
+	picture.Zoom *= c.Scale
 	palette := v.theme.palette
-	palette.Scale = c.scale
+	palette.Scale = c.Scale
 	if v.scene.Size != v.in.Size || v.scene.View != picture || v.scene.Palette != palette ||
-		!slices.Equal(v.scene.Items, c.items) {
+		!slices.Equal(v.scene.Items, c.Items) {
 		v.scene.Rev++
 	}
 	v.spare = v.scene.Items
-	v.scene.Size, v.scene.View, v.scene.Palette, v.scene.Items = v.in.Size, picture, palette, c.items
-}
-
-// drawMarks draws the stored history: a faint disc per place, its radius by
-// the logarithm of the count.
-func (v *View) drawMarks() {
-	if !v.History {
-		return
-	}
-	for _, m := range v.st.Marks {
-		x, y := v.world.Pixel(m.Lat, m.Lon)
-		if v.size.grow(20).contains(x, y) {
-			v.canvas.disc(x, y, 6+1.8*math.Log1p(float64(m.Count)), v.theme.mark)
-		}
-	}
-}
-
-// drawHome draws the ring that marks where this machine is.
-func (v *View) drawHome() {
-	if x, y, ok := v.home(); ok {
-		v.canvas.disc(x, y, 6.5, v.theme.palette.Sea)
-		v.canvas.ring(x, y, 4.5, 2, v.theme.text)
-	}
-}
-
-func (v *View) home() (x, y float64, ok bool) {
-	if v.st.Home.Precision == 0 {
-		return 0, 0, false
-	}
-	x, y = v.world.Pixel(v.st.Home.Lat, v.st.Home.Lon)
-	return x, y, true
+	v.scene.Size, v.scene.View, v.scene.Palette, v.scene.Items = v.in.Size, picture, palette, c.Items
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/rules"
@@ -53,7 +54,7 @@ func state(conns ...*live.Conn) *live.State {
 func frame(keys string) Input {
 	in := Input{Size: image.Pt(1000, 500), Scale: 1}
 	for _, k := range keys {
-		in.Keys = append(in.Keys, Key(k))
+		in.Keys = append(in.Keys, ui.Key(k))
 	}
 	return in
 }
@@ -65,7 +66,7 @@ func mouse(x, y float64) Input {
 }
 
 // press is the press of a key.
-func press(keys ...Key) Input {
+func press(keys ...ui.Key) Input {
 	in := frame("")
 	in.Keys = keys
 	return in
@@ -75,7 +76,7 @@ func press(keys ...Key) Input {
 func at(t *testing.T, v *View, text string) (x, y float64) {
 	t.Helper()
 	for n := len(v.Scene().Items) - 1; n >= 0; n-- {
-		if i := v.Scene().Items[n]; i.Shape == Text && i.Text == text {
+		if i := v.Scene().Items[n]; i.Shape == ui.Text && i.Text == text {
 			return float64(i.X) + 3, float64(i.Y) - 4
 		}
 	}
@@ -87,7 +88,7 @@ func at(t *testing.T, v *View, text string) (x, y float64) {
 func texts(v *View) string {
 	var b strings.Builder
 	for _, i := range v.Scene().Items {
-		if i.Shape == Text {
+		if i.Shape == ui.Text {
 			b.WriteString(i.Text + "\n")
 		}
 	}
@@ -95,15 +96,15 @@ func texts(v *View) string {
 }
 
 // discAt returns the topmost disc around a place.
-func discAt(v *View, p geoip.Place) (Item, bool) {
+func discAt(v *View, p geoip.Place) (ui.Item, bool) {
 	x, y := v.Scene().View.Pixel(p.Lat, p.Lon)
 	for n := len(v.Scene().Items) - 1; n >= 0; n-- {
 		i := v.Scene().Items[n]
-		if i.Shape == Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
+		if i.Shape == ui.Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
 			return i, true
 		}
 	}
-	return Item{}, false
+	return ui.Item{}, false
 }
 
 func abs(v float64) float64 { return max(v, -v) }
@@ -166,7 +167,7 @@ func TestUnknownPlacesAreShown(t *testing.T) {
 	v.Update(noon, frame(""), state(conn(1, geoip.Place{}, 0), conn(2, geoip.Place{}, 0)))
 	assert.Contains(t, texts(&v), "2 unknown places")
 	assert.Contains(t, texts(&v), "2 live")
-	x, y := v.nowhere()
+	x, y := v.unknownSpot()
 	v.Update(noon, mouse(x+2, y), state(conn(1, geoip.Place{}, 0)))
 	assert.Contains(t, texts(&v), "203.0.113.1:443")
 	assert.Contains(t, texts(&v), "place unknown")
@@ -176,7 +177,7 @@ func TestUnknownPlacesAreShown(t *testing.T) {
 	colors := func() map[color.NRGBA]bool {
 		seen := map[color.NRGBA]bool{}
 		for _, i := range v.Scene().Items {
-			if bx, by := float64(i.X), float64(i.Y); math.Hypot(bx-x, by-y) < 1 && (i.Color == blue.Color || i.Color == green.Color) && i.Shape == Disc {
+			if bx, by := float64(i.X), float64(i.Y); math.Hypot(bx-x, by-y) < 1 && (i.Color == blue.Color || i.Color == green.Color) && i.Shape == ui.Disc {
 				seen[i.Color] = true
 			}
 		}
@@ -273,16 +274,16 @@ func TestLabelsNeverOverlap(t *testing.T) {
 	}
 	var v View
 	v.Update(noon, frame("ta"), state(conns...))
-	var boxes []box
+	var boxes []ui.Box
 	for _, i := range v.Scene().Items {
-		if i.Shape == Text && i.Size == 11 {
-			boxes = append(boxes, box{float64(i.X), float64(i.Y) - 9, v.canvas.width(i.Font, 11, i.Text), 11})
+		if i.Shape == ui.Text && i.Size == 11 {
+			boxes = append(boxes, ui.At(float64(i.X), float64(i.Y)-9, v.canvas.Width(i.Font, 11, i.Text), 11))
 		}
 	}
 	require.Greater(t, len(boxes), 15)
 	for i, a := range boxes {
 		for _, b := range boxes[:i] {
-			assert.False(t, a.overlaps(b), "%v %v", a, b)
+			assert.False(t, a.Overlaps(b), "%v %v", a, b)
 		}
 	}
 }
@@ -297,7 +298,7 @@ func TestKeysHaveEffects(t *testing.T) {
 	v.Update(noon, frame("?"), st)
 	assert.Contains(t, texts(&v), "Keys and mouse")
 	esc := frame("")
-	esc.Keys = []Key{KeyEscape}
+	esc.Keys = []ui.Key{ui.KeyEscape}
 	assert.Empty(t, v.Update(noon, esc, st), "closes the panel first")
 	assert.NotContains(t, texts(&v), "Keys and mouse")
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, esc, st))
@@ -310,9 +311,9 @@ func TestHistoryIsDrawnWhenAskedFor(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	before := len(v.Scene().Items)
 	v.Update(noon, frame("h"), st)
-	var marks []Item
+	var marks []ui.Item
 	for _, i := range v.Scene().Items {
-		if i.Shape == Disc && i.Color == dark.mark {
+		if i.Shape == ui.Disc && i.Color == dark.mark {
 			marks = append(marks, i)
 		}
 	}
@@ -371,7 +372,7 @@ func TestProblemsAndNotes(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "rules\nline 2: want a label\nline 9: long long ")
 	assert.Contains(t, texts(&v), "…\nand 4 more bad lines\n")
-	assert.Contains(t, texts(&v), "1 host · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
+	assert.Contains(t, texts(&v), "1 agent · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
 }
 
 // TestHostileStates: nothing panics and nothing leaves the picture, whatever agents
@@ -405,7 +406,7 @@ func TestHostileStates(t *testing.T) {
 				Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}, Cut: long,
 			}}}
 		case Whois:
-			return []Answer{Report{Addr: e.Addr, Text: long}}
+			return []Answer{Report{Ask: e.Ask, Text: long}}
 		case FindNearby:
 			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}, SQL: long}}
 		case FindFiltered:
@@ -415,16 +416,16 @@ func TestHostileStates(t *testing.T) {
 		case StartReplay:
 			return []Answer{Replayed{Ask: e.Ask, Share: math.NaN(), Events: []live.Event{{Lat: 90, Lon: 1e300, Label: long}, {Lat: math.NaN()}}}}
 		case LookUp:
-			return []Answer{Named{Addr: e.Addr, Text: long}}
+			return []Answer{Named{Ask: e.Ask, Text: long}}
 		case Copy:
 			return []Answer{Said{long}, Pasted{long}}
 		}
 		return nil
 	}
-	scripts := [][]Key{
-		{}, {'t'}, {'a'}, {'h', 'f', 'm'}, {'?'}, {'i'}, {'p', '1', '2', '3', '4'}, {'/', 'v', KeyEnter, KeyEnter, 'v'},
-		{KeyEnter, KeyEnd, KeyEnd, KeyRight, KeyEnter}, {'q', Ctrl | KeyEnter, Ctrl | 'v'}, {'z', 'h', '+', '+', '+'}, {'g'}, {'o'},
-		{KeyEnter, KeyDown, Ctrl | 'a'}, {'q', 'i', 'z', 'p', KeyEscape, KeyEscape}, {'+', '+', '+', '+', KeyLeft}, {Ctrl | '+', Ctrl | '+', 'i'},
+	scripts := [][]ui.Key{
+		{}, {'t'}, {'a'}, {'h', 'f', 'm'}, {'?'}, {'i'}, {'p', '1', '2', '3', '4'}, {'/', 'v', ui.KeyEnter, ui.KeyEnter, 'v'},
+		{ui.KeyEnter, ui.KeyEnd, ui.KeyEnd, ui.KeyRight, ui.KeyEnter}, {'q', ui.Ctrl | ui.KeyEnter, ui.Ctrl | 'v'}, {'z', 'h', '+', '+', '+'}, {'g'}, {'o'},
+		{ui.KeyEnter, ui.KeyDown, ui.Ctrl | 'a'}, {'q', 'i', 'z', 'p', ui.KeyEscape, ui.KeyEscape}, {'+', '+', '+', '+', ui.KeyLeft}, {ui.Ctrl | '+', ui.Ctrl | '+', 'i'},
 	}
 	for _, size := range []image.Point{{}, {1, 1}, {200, 100}, {1000, 500}, {3840, 2160}} {
 		for _, n := range []int{0, 1, 12, 3000} {
@@ -451,7 +452,7 @@ func TestHostileStates(t *testing.T) {
 				}
 				step(in)
 				for _, k := range script {
-					in.Keys = []Key{k}
+					in.Keys = []ui.Key{k}
 					step(in)
 				}
 				in.Keys = nil
@@ -467,21 +468,15 @@ func TestHostileStates(t *testing.T) {
 	}
 }
 
-// TestManyAgentNames: a hundred thousand hosts.
+// TestManyAgentNames: a hundred thousand agents.
 func TestManyAgentNames(t *testing.T) {
 	var v View
 	st := hosts(100_000)
 	st.Conns = st.Conns[:10]
 	v.Update(noon, frame("i"), st)
-	v.Update(noon, press(KeyEnd), st)
+	v.Update(noon, press(ui.KeyEnd), st)
 	assert.Contains(t, texts(&v), "host99999\n")
-	assert.Contains(t, texts(&v), "100000 hosts")
-}
-
-func TestBytesText(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 88_000: "88 kB", 3_200_000: "3.2 MB", 999_499: "999 kB", 999_501: "1 MB", 1 << 63: "9.22 EB"} {
-		assert.Equal(t, want, bytesText(n), n)
-	}
+	assert.Contains(t, texts(&v), "100000 agents")
 }
 
 func BenchmarkUpdate(b *testing.B) {
@@ -524,7 +519,7 @@ func TestUnknownPlaceAtAKnownOne(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		var v View
 		v.Update(noon, frame(""), state())
-		x, y := v.nowhere()
+		x, y := v.unknownSpot()
 		lat, lon := v.world.Place(x, y)
 		known := conn(1, geoip.Place{Lat: lat, Lon: lon, Precision: geoip.City}, 0)
 		conns := []*live.Conn{known, conn(2, geoip.Place{}, 1)}

@@ -5,7 +5,7 @@ import (
 	"image/color"
 	"math"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 const (
@@ -22,7 +22,7 @@ type Dots struct {
 
 // A dotKey is what a dot looks like. The numbers of discs are zero but for r.
 type dotKey struct {
-	shape    mapview.Shape
+	shape    ui.Shape
 	r, w     float32
 	from, to int16 // parts of a turn
 	x, y     uint8 // parts of a pixel
@@ -35,10 +35,10 @@ type mask struct {
 }
 
 // Leading returns how many of the first items are discs, rings and arcs.
-func Leading(items []mapview.Item) int {
+func Leading(items []ui.Item) int {
 	for i := range items {
 		switch items[i].Shape {
-		case mapview.Disc, mapview.Ring, mapview.Arc:
+		case ui.Disc, ui.Ring, ui.Arc:
 		default:
 			return i
 		}
@@ -47,7 +47,7 @@ func Leading(items []mapview.Item) int {
 }
 
 // Draw paints such items over an opaque picture.
-func (d *Dots) Draw(dst *image.RGBA, items []mapview.Item) {
+func (d *Dots) Draw(dst *image.RGBA, items []ui.Item) {
 	bounds := dst.Bounds()
 	for i := range items {
 		it := &items[i]
@@ -59,10 +59,10 @@ func (d *Dots) Draw(dst *image.RGBA, items []mapview.Item) {
 		// By quarters of a pixel, of which there are not many.
 		k := dotKey{shape: it.Shape, r: quarters(it.R)}
 		switch it.Shape {
-		case mapview.Arc:
+		case ui.Arc:
 			k.from, k.to = int16(math.Round(float64(it.From)*turns)), int16(math.Round(float64(it.To)*turns))
 			fallthrough
-		case mapview.Ring:
+		case ui.Ring:
 			// There are many kinds of these: fewer places keep them few.
 			k.w, x, y = quarters(it.W), x&^1, y&^1
 		}
@@ -110,7 +110,7 @@ func quarters(v float32) float32 { return max(float32(math.Round(float64(v)*4))/
 func newMask(k dotKey) *mask {
 	m := &mask{reach: int(k.r+k.w/2) + 2}
 	side := 2*m.reach + 1
-	it := mapview.Item{Shape: k.shape, X: float32(m.reach) + float32(k.x)/fine, Y: float32(m.reach) + float32(k.y)/fine, R: k.r, W: k.w,
+	it := ui.Item{Shape: k.shape, X: float32(m.reach) + float32(k.x)/fine, Y: float32(m.reach) + float32(k.y)/fine, R: k.r, W: k.w,
 		From: float32(k.from) / turns, To: float32(k.to) / turns, Color: color.NRGBA{255, 255, 255, 255}}
 	picture := image.NewRGBA(image.Rect(0, 0, side, side))
 	shape(picture, &it)

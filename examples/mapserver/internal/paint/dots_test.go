@@ -8,13 +8,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
-func discs(n int) (items []mapview.Item) {
+func discs(n int) (items []ui.Item) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range n {
-		items = append(items, mapview.Item{Shape: mapview.Disc, X: r.Float32()*1100 - 50, Y: r.Float32()*600 - 50, R: 3 + 3*float32(r.IntN(3)),
+		items = append(items, ui.Item{Shape: ui.Disc, X: r.Float32()*1100 - 50, Y: r.Float32()*600 - 50, R: 3 + 3*float32(r.IntN(3)),
 			Color: color.NRGBA{uint8(r.Uint32()), uint8(r.Uint32()), uint8(r.Uint32()), uint8(128 + r.IntN(128))}})
 	}
 	return items
@@ -27,9 +27,9 @@ func TestDotsLikeShapes(t *testing.T) {
 		got.Pix[i], want.Pix[i] = 255, 255
 	}
 	items := discs(300)
-	items = append(items, mapview.Item{Shape: mapview.Disc, X: 100, Y: 100, R: 90, Color: color.NRGBA{255, 0, 0, 255}},
-		mapview.Item{Shape: mapview.Disc, X: 1e9, Y: 100, R: 5}, mapview.Item{Shape: mapview.Disc, X: 5, Y: 5, R: -1},
-		mapview.Item{Shape: mapview.Arc, X: 50, Y: 50, R: 8, W: 4, From: 0.1, To: 0.6, Color: color.NRGBA{255, 0, 0, 255}})
+	items = append(items, ui.Item{Shape: ui.Disc, X: 100, Y: 100, R: 90, Color: color.NRGBA{255, 0, 0, 255}},
+		ui.Item{Shape: ui.Disc, X: 1e9, Y: 100, R: 5}, ui.Item{Shape: ui.Disc, X: 5, Y: 5, R: -1},
+		ui.Item{Shape: ui.Arc, X: 50, Y: 50, R: 8, W: 4, From: 0.1, To: 0.6, Color: color.NRGBA{255, 0, 0, 255}})
 	var d Dots
 	d.Draw(got, items)
 	for i := range items {
@@ -48,8 +48,8 @@ func TestDotsLikeShapes(t *testing.T) {
 
 func TestLeading(t *testing.T) {
 	assert.Equal(t, 0, Leading(nil))
-	assert.Equal(t, 2, Leading(append(discs(2), mapview.Item{Shape: mapview.Text}, mapview.Item{Shape: mapview.Disc})))
-	assert.Equal(t, 3, Leading(append(discs(1), mapview.Item{Shape: mapview.Arc}, mapview.Item{Shape: mapview.Ring}, mapview.Item{Shape: mapview.Line})))
+	assert.Equal(t, 2, Leading(append(discs(2), ui.Item{Shape: ui.Text}, ui.Item{Shape: ui.Disc})))
+	assert.Equal(t, 3, Leading(append(discs(1), ui.Item{Shape: ui.Arc}, ui.Item{Shape: ui.Ring}, ui.Item{Shape: ui.Line})))
 	assert.Equal(t, 3, Leading(discs(3)))
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
@@ -30,9 +31,9 @@ func Draw(dst *image.RGBA, s *mapview.Scene) {
 	worldmap.Render(dst, s.View, s.Palette)
 	for i := range s.Items {
 		switch it := &s.Items[i]; it.Shape {
-		case mapview.Text:
+		case ui.Text:
 			text(dst, it)
-		case mapview.Picture:
+		case ui.Picture:
 			at := image.Pt(pixel(it.X), pixel(it.Y))
 			draw.Draw(dst, it.Picture.Bounds().Add(at), it.Picture, it.Picture.Bounds().Min, draw.Over)
 		default:
@@ -41,7 +42,7 @@ func Draw(dst *image.RGBA, s *mapview.Scene) {
 	}
 }
 
-func text(dst *image.RGBA, it *mapview.Item) {
+func text(dst *image.RGBA, it *ui.Item) {
 	if !(it.Size > 0 && it.Size < 1000 && abs(it.X) < 1e5 && abs(it.Y) < 1e5) {
 		return
 	}
@@ -53,7 +54,7 @@ func text(dst *image.RGBA, it *mapview.Item) {
 
 // shape blends what an item covers of each pixel, by the distance of the
 // pixel's middle from the item's edge.
-func shape(dst *image.RGBA, it *mapview.Item) {
+func shape(dst *image.RGBA, it *ui.Item) {
 	x0, y0, x1, y1 := it.Box()
 	box := image.Rect(pixel(x0)-1, pixel(y0)-1, pixel(x1)+2, pixel(y1)+2).Intersect(dst.Bounds())
 	if box.Empty() || it.R < 0 {
@@ -63,10 +64,10 @@ func shape(dst *image.RGBA, it *mapview.Item) {
 	r := min(it.R, hx, hy)
 	width := float32(0)
 	switch it.Shape {
-	case mapview.Disc:
-	case mapview.Ring, mapview.Arc:
+	case ui.Disc:
+	case ui.Ring, ui.Arc:
 		r, width = hx, it.W
-	case mapview.Frame, mapview.Triangle:
+	case ui.Frame, ui.Triangle:
 		width = it.W
 	}
 	for y := box.Min.Y; y < box.Max.Y; y++ {
@@ -74,9 +75,9 @@ func shape(dst *image.RGBA, it *mapview.Item) {
 			dx, dy := float32(x)+0.5-cx, float32(y)+0.5-cy
 			var d float32
 			switch it.Shape {
-			case mapview.Line:
+			case ui.Line:
 				d = fromLine(float32(x)+0.5, float32(y)+0.5, it)
-			case mapview.Triangle:
+			case ui.Triangle:
 				d = max(dy, abs(dx)*0.8660254-dy/2) - it.R/2
 			default:
 				d = distance(dx, dy, hx, hy, r)
@@ -85,7 +86,7 @@ func shape(dst *image.RGBA, it *mapview.Item) {
 				d = abs(d+width/2) - width/2
 			}
 			cover := min(max(0.5-d, 0), 1)
-			if cover > 0 && it.Shape == mapview.Arc {
+			if cover > 0 && it.Shape == ui.Arc {
 				cover *= within(dx, dy, it.From, it.To)
 			}
 			if cover > 0 {
@@ -104,7 +105,7 @@ func distance(x, y, hx, hy, r float32) float32 {
 }
 
 // fromLine returns how far a point is outside a line with round ends.
-func fromLine(x, y float32, it *mapview.Item) float32 {
+func fromLine(x, y float32, it *ui.Item) float32 {
 	dx, dy := it.X2-it.X, it.Y2-it.Y
 	share := float32(0)
 	if length := dx*dx + dy*dy; length > 0 {

@@ -14,18 +14,19 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 )
 
 var red = color.NRGBA{255, 0, 0, 255}
 
-func scene(size image.Point, items ...mapview.Item) *mapview.Scene {
+func scene(size image.Point, items ...ui.Item) *mapview.Scene {
 	// A view without zoom is all sea.
 	return &mapview.Scene{Size: size, Palette: worldmap.Palette{Sea: color.NRGBA{0, 0, 0, 255}}, Items: items}
 }
 
 // area sums up how much of the picture an item covers, in pixels.
-func area(t *testing.T, it mapview.Item) float64 {
+func area(t *testing.T, it ui.Item) float64 {
 	t.Helper()
 	m := image.NewRGBA(image.Rect(0, 0, 100, 100))
 	Draw(m, scene(m.Bounds().Max, it))
@@ -40,17 +41,17 @@ func area(t *testing.T, it mapview.Item) float64 {
 func TestShapesCoverTheirArea(t *testing.T) {
 	tests := []struct {
 		name string
-		item mapview.Item
+		item ui.Item
 		want float64
 	}{
-		{"disc", mapview.Item{Shape: mapview.Disc, X: 50, Y: 50, R: 20}, math.Pi * 400},
-		{"small disc", mapview.Item{Shape: mapview.Disc, X: 50.3, Y: 49.8, R: 3}, math.Pi * 9},
-		{"ring", mapview.Item{Shape: mapview.Ring, X: 50, Y: 50, R: 20, W: 4}, 2 * math.Pi * 20 * 4},
-		{"quarter", mapview.Item{Shape: mapview.Arc, X: 50, Y: 50, R: 20, W: 4, From: 0, To: 0.25}, 2 * math.Pi * 20},
-		{"most of a ring", mapview.Item{Shape: mapview.Arc, X: 50, Y: 50, R: 20, W: 4, From: 0.2, To: 1.1}, 2 * math.Pi * 20 * 4 * 0.9},
-		{"rectangle", mapview.Item{Shape: mapview.Rect, X: 10, Y: 20, X2: 50, Y2: 30}, 1500},
-		{"rounded", mapview.Item{Shape: mapview.Rect, X: 10, Y: 20, X2: 50, Y2: 30, R: 8}, 1500 - (4-math.Pi)*64},
-		{"frame", mapview.Item{Shape: mapview.Frame, X: 10, Y: 20, X2: 50, Y2: 30, W: 1}, 156},
+		{"disc", ui.Item{Shape: ui.Disc, X: 50, Y: 50, R: 20}, math.Pi * 400},
+		{"small disc", ui.Item{Shape: ui.Disc, X: 50.3, Y: 49.8, R: 3}, math.Pi * 9},
+		{"ring", ui.Item{Shape: ui.Ring, X: 50, Y: 50, R: 20, W: 4}, 2 * math.Pi * 20 * 4},
+		{"quarter", ui.Item{Shape: ui.Arc, X: 50, Y: 50, R: 20, W: 4, From: 0, To: 0.25}, 2 * math.Pi * 20},
+		{"most of a ring", ui.Item{Shape: ui.Arc, X: 50, Y: 50, R: 20, W: 4, From: 0.2, To: 1.1}, 2 * math.Pi * 20 * 4 * 0.9},
+		{"rectangle", ui.Item{Shape: ui.Rect, X: 10, Y: 20, X2: 50, Y2: 30}, 1500},
+		{"rounded", ui.Item{Shape: ui.Rect, X: 10, Y: 20, X2: 50, Y2: 30, R: 8}, 1500 - (4-math.Pi)*64},
+		{"frame", ui.Item{Shape: ui.Frame, X: 10, Y: 20, X2: 50, Y2: 30, W: 1}, 156},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestShapesCoverTheirArea(t *testing.T) {
 
 func TestArcsTurnClockwiseFromTheTop(t *testing.T) {
 	m := image.NewRGBA(image.Rect(0, 0, 100, 100))
-	Draw(m, scene(m.Bounds().Max, mapview.Item{Shape: mapview.Arc, X: 50, Y: 50, R: 20, W: 6, From: 0, To: 0.25, Color: red}))
+	Draw(m, scene(m.Bounds().Max, ui.Item{Shape: ui.Arc, X: 50, Y: 50, R: 20, W: 6, From: 0, To: 0.25, Color: red}))
 	assert.Equal(t, uint8(255), m.RGBAAt(64, 36).R, "upper right")
 	for _, p := range []image.Point{{64, 64}, {36, 64}, {36, 36}} {
 		assert.Zero(t, m.RGBAAt(p.X, p.Y).R, p)
@@ -70,7 +71,7 @@ func TestArcsTurnClockwiseFromTheTop(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	it := mapview.Item{Shape: mapview.Text, X: 10, Y: 50, Text: "connmap", Font: typeface.Bold, Size: 16, Color: red}
+	it := ui.Item{Shape: ui.Text, X: 10, Y: 50, Text: "connmap", Font: typeface.Bold, Size: 16, Color: red}
 	assert.Greater(t, area(t, it), 100.0)
 	m := image.NewRGBA(image.Rect(0, 0, 100, 100))
 	Draw(m, scene(m.Bounds().Max, it))
@@ -87,7 +88,7 @@ func TestText(t *testing.T) {
 func TestLaterItemsLieOnTop(t *testing.T) {
 	m := image.NewRGBA(image.Rect(0, 0, 20, 20))
 	green := color.NRGBA{0, 255, 0, 128}
-	Draw(m, scene(m.Bounds().Max, mapview.Item{Shape: mapview.Disc, X: 10, Y: 10, R: 5, Color: red}, mapview.Item{Shape: mapview.Rect, X2: 20, Y2: 20, Color: green}))
+	Draw(m, scene(m.Bounds().Max, ui.Item{Shape: ui.Disc, X: 10, Y: 10, R: 5, Color: red}, ui.Item{Shape: ui.Rect, X2: 20, Y2: 20, Color: green}))
 	assert.InDelta(t, 127, int(m.RGBAAt(10, 10).R), 2)
 	assert.InDelta(t, 128, int(m.RGBAAt(10, 10).G), 2)
 }
@@ -107,15 +108,15 @@ func FuzzDraw(f *testing.F) {
 	f.Add(uint8(6), float32(1e30), float32(-1e30), float32(1e30), float32(1e38), float32(1e30), float32(-1), "漢字\x00")
 	f.Fuzz(func(t *testing.T, shape uint8, x, y, x2, y2, r, w float32, s string) {
 		m := image.NewRGBA(image.Rect(0, 0, 64, 64))
-		Draw(m, scene(m.Bounds().Max, mapview.Item{Shape: mapview.Shape(shape%6 + 1), X: x, Y: y, X2: x2, Y2: y2, R: r, W: w, From: x, To: y, Size: w, Text: s, Color: red}))
+		Draw(m, scene(m.Bounds().Max, ui.Item{Shape: ui.Shape(shape%6 + 1), X: x, Y: y, X2: x2, Y2: y2, R: r, W: w, From: x, To: y, Size: w, Text: s, Color: red}))
 	})
 }
 
 func BenchmarkDraw(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
-	var items []mapview.Item
+	var items []ui.Item
 	for range 10_000 {
-		items = append(items, mapview.Item{Shape: mapview.Disc, X: r.Float32() * 1000, Y: r.Float32() * 500, R: 4, Color: red})
+		items = append(items, ui.Item{Shape: ui.Disc, X: r.Float32() * 1000, Y: r.Float32() * 500, R: 4, Color: red})
 	}
 	m := image.NewRGBA(image.Rect(0, 0, 1000, 500))
 	b.Run("discs=10000", func(b *testing.B) {

@@ -13,6 +13,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -98,7 +99,7 @@ func (s *Screen) update(in mapview.Input) {
 }
 
 // Do presses keys.
-func (s *Screen) Do(keys ...mapview.Key) {
+func (s *Screen) Do(keys ...ui.Key) {
 	in := s.in
 	in.Keys = keys
 	s.update(in)
@@ -107,9 +108,9 @@ func (s *Screen) Do(keys ...mapview.Key) {
 // Type types a text.
 func (s *Screen) Type(text string) {
 	for _, r := range text {
-		k := mapview.Key(r)
+		k := ui.Key(r)
 		if r == '\n' {
-			k = mapview.KeyEnter
+			k = ui.KeyEnter
 		}
 		s.Do(k)
 	}
@@ -118,7 +119,7 @@ func (s *Screen) Type(text string) {
 // At returns where a text stands in the scene; the upper left corner if nowhere.
 func (s *Screen) At(text string) image.Point {
 	for _, i := range slices.Backward(s.Scene().Items) {
-		if i.Shape == mapview.Text && i.Text == text {
+		if i.Shape == ui.Text && i.Text == text {
 			return image.Pt(int(i.X+3), int(i.Y-4))
 		}
 	}
@@ -182,9 +183,9 @@ func Answers(e mapview.Effect) []mapview.Answer {
 	case mapview.FindFirst:
 		return []mapview.Answer{mapview.First{Ask: e.Ask, Seen: Noon.Add(-90 * 24 * time.Hour), Count: 4711}}
 	case mapview.LookUp:
-		return []mapview.Answer{mapview.Named{Addr: e.Addr, Text: "AS64500 Example Networks"}}
+		return []mapview.Answer{mapview.Named{Ask: e.Ask, Text: "AS64500 Example Networks"}}
 	case mapview.Whois:
-		return []mapview.Answer{mapview.Report{Addr: e.Addr, Text: report}}
+		return []mapview.Answer{mapview.Report{Ask: e.Ask, Text: report}}
 	case mapview.RunQuery:
 		if at := strings.Index(e.SQL, "nothing"); at >= 0 {
 			return []mapview.Answer{mapview.Answered{Ask: e.Ask, Problem: "no such table: nothing", Offset: at}}
@@ -247,53 +248,53 @@ var Scenes = []struct {
 	{"labels", func(s *Screen) { s.Do('t') }},
 	{"palette", func(s *Screen) { s.Do('v') }},
 	{"help", func(s *Screen) { s.Do('?') }},
-	{"hosts", func(s *Screen) { s.Do('i') }},
+	{"agents", func(s *Screen) { s.Do('i') }},
 	{"retention", func(s *Screen) { s.Do('p') }},
 	{"filter", func(s *Screen) { s.Type("/port:443 -country:fr\n") }},
 	{"search list", func(s *Screen) {
 		s.Type("/port:443 -country:fr\n")
-		s.Do(mapview.KeyEnter)
+		s.Do(ui.KeyEnter)
 	}},
 	{"nearby", func(s *Screen) {
 		s.RightClick(s.Place(cities[0]))
-		s.Do(mapview.KeyDown)
+		s.Do(ui.KeyDown)
 	}},
 	{"rule list", func(s *Screen) { s.Click("Webserver") }},
 	{"connections", func(s *Screen) {
-		s.Do(mapview.KeyEnter)
+		s.Do(ui.KeyEnter)
 		s.Click("program")
-		s.Do(mapview.KeyDown)
-		s.Do(mapview.KeyDown)
-		s.Do(mapview.KeyRight)
+		s.Do(ui.KeyDown)
+		s.Do(ui.KeyDown)
+		s.Do(ui.KeyRight)
 	}},
 	{"place", func(s *Screen) { s.Press(s.Place(cities[3])) }},
 	{"details", func(s *Screen) {
 		s.Press(s.Place(cities[3]))
-		s.Do(mapview.KeyDown)
+		s.Do(ui.KeyDown)
 		s.Click("Details")
 	}},
 	{"whois", func(s *Screen) {
-		s.Do(mapview.KeyEnter)
-		s.Do(mapview.KeyDown)
-		s.Do(mapview.KeyEnter)
+		s.Do(ui.KeyEnter)
+		s.Do(ui.KeyDown)
+		s.Do(ui.KeyEnter)
 	}},
 	{"sql", func(s *Screen) {
 		s.Do('q')
-		s.Do(mapview.Ctrl | mapview.KeyEnter)
+		s.Do(ui.Ctrl | ui.KeyEnter)
 		s.Click("count")
-		s.Do(mapview.Ctrl | mapview.Shift | mapview.KeyHome)
+		s.Do(ui.Ctrl | ui.Shift | ui.KeyHome)
 	}},
 	{"plots beside sql", func(s *Screen) {
 		s.Do('q')
-		s.Do(mapview.Ctrl | mapview.KeyEnter)
+		s.Do(ui.Ctrl | ui.KeyEnter)
 		s.Click("Plot on map")
 	}},
 	{"sql error", func(s *Screen) {
 		s.Do('q')
-		s.Do(mapview.Ctrl | 'a')
-		s.Do(mapview.KeyDelete)
+		s.Do(ui.Ctrl | 'a')
+		s.Do(ui.KeyDelete)
 		s.Type("SELECT ip, 'a text', 12.5 -- a comment\nFROM nothing")
-		s.Do(mapview.Ctrl | mapview.KeyEnter)
+		s.Do(ui.Ctrl | ui.KeyEnter)
 	}},
 	{"saved queries", func(s *Screen) {
 		s.Do('q')
@@ -320,7 +321,7 @@ var Scenes = []struct {
 	{"several panels", func(s *Screen) {
 		s.Do('i')
 		s.Do('p')
-		s.Do(mapview.KeyEnter)
+		s.Do(ui.KeyEnter)
 	}},
 	{"problems", func(s *Screen) { s.Click("asn: too old") }},
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // TestManyButtons: in a small window, buttons without room come one after another.
@@ -18,7 +20,7 @@ func TestManyButtons(t *testing.T) {
 		seen := ""
 		for range 12 {
 			seen += texts(v)
-			x, y := at(t, v, moreButtons)
+			x, y := at(t, v, ui.MoreButtons)
 			v.Update(noon, in(click(x, y)), v.st)
 			v.Update(noon, in(mouse(x, y)), v.st)
 		}

@@ -1,7 +1,7 @@
-package mapview
+package ui
 
 import (
-	"image"
+	"image/color"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -9,15 +9,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 )
 
-func editing(text string) (*View, *editor) {
-	v := &View{}
-	e := &editor{}
-	e.set(text)
-	return v, e
+func editing(text string) *Editor {
+	e := &Editor{}
+	e.Set(text)
+	return e
 }
 
 func TestEditorKeys(t *testing.T) {
@@ -52,9 +49,9 @@ func TestEditorKeys(t *testing.T) {
 		{[]Key{'ß', 'Ω', '漢', KeyBackspace, KeyLeft}, "one two\nthreeß|Ω"},
 	}
 	for _, tt := range tests {
-		v, e := editing("one two\nthree")
+		e := editing("one two\nthree")
 		for _, k := range tt.keys {
-			require.True(t, e.key(v, k))
+			require.True(t, e.Key(k))
 		}
 		got := e.text[:e.at] + "|" + e.text[e.at:]
 		if e.mark > e.at {
@@ -66,62 +63,30 @@ func TestEditorKeys(t *testing.T) {
 	}
 }
 
-func TestEditorClipboard(t *testing.T) {
-	v, e := editing("one two")
-	e.key(v, Ctrl|'c')
-	assert.Empty(t, v.effects, "nothing is selected")
-	e.key(v, Shift|Ctrl|KeyLeft)
-	e.key(v, Ctrl|'c')
-	assert.Equal(t, []Effect{Copy{"two"}}, v.effects)
-	v.effects = nil
-	e.key(v, Ctrl|'x')
-	assert.Equal(t, []Effect{Copy{"two"}}, v.effects)
-	assert.Equal(t, "one ", e.text)
-	v.effects = nil
-	e.key(v, Ctrl|'v')
-	assert.Equal(t, []Effect{Paste{}}, v.effects)
-	e.insert("a\r\nb\x00\x1b\u202ec\xff", false)
-	assert.Equal(t, "one a\nbc?", e.text, "what is pasted is text")
-	e.key(v, Ctrl|'z')
-	assert.Equal(t, "one ", e.text)
-}
-
 func TestEditorIsBounded(t *testing.T) {
-	v, e := editing(strings.Repeat("漢", longestText))
-	assert.LessOrEqual(t, len(e.text), longestText)
+	e := editing(strings.Repeat("漢", MaxText))
+	assert.LessOrEqual(t, len(e.text), MaxText)
 	assert.True(t, utf8.ValidString(e.text))
 	n := len(e.text)
-	assert.False(t, e.insert(strings.Repeat("x", 100), false))
+	assert.False(t, e.Insert(strings.Repeat("x", 100), false))
 	assert.Equal(t, n, len(e.text))
 	for range 1000 {
-		e.key(v, KeyBackspace)
-		e.key(v, 'x')
+		e.Key(KeyBackspace)
+		e.Key('x')
 	}
-	assert.LessOrEqual(t, len(e.undos), mostUndos)
-}
-
-// TestPasteTooMuch: what has no room is not pasted in part, and that is said.
-func TestPasteTooMuch(t *testing.T) {
-	v := &View{}
-	v.Update(noon, frame("q"), state())
-	before := v.console.editor.text
-	in := frame("")
-	in.Answers = []Answer{Pasted{strings.Repeat("SELECT 1 ", longestText/9+1)}}
-	v.Update(noon, in, v.st)
-	assert.Equal(t, before, v.console.editor.text)
-	assert.Contains(t, texts(v), "not pasted: a question has at most 64 KiB")
+	assert.LessOrEqual(t, len(e.undos), maxUndos)
 }
 
 // TestEditorLikeTwin compares with an editor that holds runes and knows no lines.
 func TestEditorLikeTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	keys := []Key{'a', 'é', '漢', KeyEnter, KeyBackspace, KeyDelete, KeyLeft, KeyRight, KeyHome, KeyEnd, Ctrl | KeyHome, Ctrl | KeyEnd, Shift | KeyLeft, Shift | KeyRight, Ctrl | 'a'}
-	v, e := editing("")
+	e := editing("")
 	var text []rune
 	at, mark := 0, 0
 	for range 20_000 {
 		k := keys[r.IntN(len(keys))]
-		e.key(v, k)
+		e.Key(k)
 		from, to := min(at, mark), max(at, mark)
 		put := func(s ...rune) {
 			text = append(append(append([]rune{}, text[:from]...), s...), text[to:]...)
@@ -180,41 +145,15 @@ func TestEditorLikeTwin(t *testing.T) {
 	}
 }
 
-func FuzzEditor(f *testing.F) {
-	f.Add("SELECT 1", []byte("abc\x01\x02\x03"))
-	f.Fuzz(func(t *testing.T, text string, typed []byte) {
-		var v View
-		v.Update(noon, frame("q"), state())
-		p := v.sql()
-		p.editor.set(text)
-		special := []Key{KeyEnter, KeyBackspace, KeyDelete, KeyTab, KeyLeft, KeyRight, KeyUp, KeyDown, KeyHome, KeyEnd, KeyPageUp, KeyPageDown, Ctrl | 'a', Ctrl | 'x', Ctrl | 'z', Ctrl | 'y'}
-		for i, b := range typed[:min(len(typed), 200)] {
-			k := Key(b & 0x7f)
-			if b&0x80 != 0 {
-				k = special[b&15] | Key(b>>4&1)*Shift | Key(b>>5&1)*Ctrl
-			}
-			in := press(k)
-			in.Inside, in.Cursor = true, image.Pt(100+int(b)*3, 60+i)
-			in.Press, in.Held = b%3 == 0, b%5 < 3
-			v.Update(noon, in, v.st)
-			e := &p.editor
-			require.True(t, utf8.ValidString(e.text))
-			require.True(t, 0 <= e.at && e.at <= len(e.text) && 0 <= e.mark && e.mark <= len(e.text))
-			require.True(t, utf8.ValidString(e.text[:e.at]))
-			require.LessOrEqual(t, len(e.text), longestText)
-		}
-	})
-}
-
 func TestColorSQL(t *testing.T) {
 	sql := "SELECT 'it''s', \"x\", 12.5e3, a_b -- end\n/* two\nlines */ FROM t:x ORDER by 'open"
 	got := ""
-	for _, s := range colorSQL(sql, &dark) {
-		kind := map[bool]string{true: "k"}[s.color == dark.keyword]
+	for _, s := range colorSQL(sql, &theme) {
+		kind := map[bool]string{true: "k"}[s.color == theme.Keyword]
 		switch s.color {
-		case dark.literal:
+		case theme.Literal:
 			kind = "l"
-		case dark.dim:
+		case theme.Dim:
 			kind = "c"
 		}
 		got += kind + "<" + sql[s.from:s.to] + ">"
@@ -222,7 +161,7 @@ func TestColorSQL(t *testing.T) {
 	assert.Equal(t, "k<SELECT>< >l<'it'>l<'s'><, >l<\"x\"><, >l<12.5e3><, ><a_b>< >c<-- end><\n>c</* two\nlines */>< >k<FROM>< ><t><:x>< >k<ORDER>< >k<by>< >l<'open>", got)
 	for _, s := range []string{"", "'", "/*", "--", "/", "-", "漢字 'ü' :é"} {
 		at := 0
-		for _, sp := range colorSQL(s, &dark) {
+		for _, sp := range colorSQL(s, &theme) {
 			assert.Equal(t, at, sp.from)
 			assert.Greater(t, sp.to, sp.from)
 			at = sp.to
@@ -231,23 +170,57 @@ func TestColorSQL(t *testing.T) {
 	}
 }
 
+// theme tells what is coloured.
+var theme = Theme{Text: color.NRGBA{A: 1}, Dim: color.NRGBA{A: 2}, Keyword: color.NRGBA{A: 3}, Literal: color.NRGBA{A: 4}}
+
+// TestEditorTakesText: what is pasted is text.
+func TestEditorTakesText(t *testing.T) {
+	e := editing("one ")
+	e.Insert("a\r\nb\x00\x1b\u202ec\xff", false)
+	assert.Equal(t, "one a\nbc?", e.text)
+	e.Key(Ctrl | 'z')
+	assert.Equal(t, "one ", e.text)
+}
+
 // TestEditorMouse selects by dragging, and extends with Shift.
 func TestEditorMouse(t *testing.T) {
-	var v View
-	v.Update(noon, frame("q"), state())
-	p := v.sql()
-	p.editor.set("one two\nthree")
-	v.Update(noon, frame(""), v.st)
-	x, y := at(t, &v, "one")
-	char := v.canvas.width(typeface.Mono, editorSize, "m")
-	left := int(x) - 3
-	drag(&v, image.Pt(left+int(4.1*char), int(y)), image.Pt(left+int(2.1*char), int(y)+editorRow))
-	e := &p.editor
-	from, to := e.selection()
-	assert.Equal(t, "two\nth", e.text[from:to])
-	in := click(float64(left)+1, y)
-	in.Shift = true
-	v.Update(noon, in, v.st)
-	from, to = e.selection()
-	assert.Equal(t, "one ", e.text[from:to])
+	e := editing("one two\nthree")
+	e.Layout(&Canvas{Scale: 1}, At(100, 50, 400, 100))
+	at := func(column float64, line int) Mouse {
+		return Mouse{X: e.box.X + column*e.char, Y: e.box.Y + float64(line*EditorRow) + 3, Held: true}
+	}
+	m := at(4.1, 0)
+	m.Press = true
+	e.Mouse(m)
+	e.Mouse(at(2.1, 1))
+	assert.Equal(t, "two\nth", e.Selected())
+	m = at(0.1, 0)
+	m.Held = false
+	e.Mouse(m)
+	assert.Equal(t, "two\nth", e.Selected(), "the button is up")
+	m.Press, m.Shift = true, true
+	e.Mouse(m)
+	assert.Equal(t, "one ", e.Selected())
+}
+
+func FuzzEditor(f *testing.F) {
+	f.Add("SELECT 1", []byte("abc\x01\x02\x03"))
+	f.Fuzz(func(t *testing.T, text string, typed []byte) {
+		e, c, b := editing(text), &Canvas{Scale: 1, Theme: &theme}, At(100, 50, 300, 100)
+		special := []Key{KeyEnter, KeyBackspace, KeyDelete, KeyTab, KeyLeft, KeyRight, KeyUp, KeyDown, KeyHome, KeyEnd, KeyPageUp, KeyPageDown, Ctrl | 'a', Ctrl | 'x', Ctrl | 'z', Ctrl | 'y'}
+		for i, n := range typed[:min(len(typed), 200)] {
+			k := Key(n & 0x7f)
+			if n&0x80 != 0 {
+				k = special[n&15] | Key(n>>4&1)*Shift | Key(n>>5&1)*Ctrl
+			}
+			e.Key(k)
+			e.Mouse(Mouse{X: 100 + float64(n)*3, Y: 40 + float64(i), Press: n%3 == 0, Held: n%5 < 3, Wheel: float64(n%7) - 3})
+			e.Layout(c, b)
+			e.Draw(c, b, true, int(n))
+			require.True(t, utf8.ValidString(e.text))
+			require.True(t, 0 <= e.at && e.at <= len(e.text) && 0 <= e.mark && e.mark <= len(e.text))
+			require.True(t, utf8.ValidString(e.text[:e.at]))
+			require.LessOrEqual(t, len(e.text), MaxText)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -19,7 +20,7 @@ import (
 func plotted(t *testing.T, size image.Point, places ...geoip.Place) (v *View, in Input, st *live.State) {
 	t.Helper()
 	v, st = &View{}, state()
-	in = press('q', Ctrl|KeyEnter)
+	in = press('q', ui.Ctrl|ui.KeyEnter)
 	in.Size = size
 	e := v.Update(noon, in, st)
 	q := e[len(e)-1].(RunQuery)
@@ -40,7 +41,7 @@ func plotted(t *testing.T, size image.Point, places ...geoip.Place) (v *View, in
 		v.Update(noon, p, st)
 	}
 	if !strings.Contains(texts(v), "Plot on map\n") {
-		push(moreButtons)
+		push(ui.MoreButtons)
 	}
 	push("Plot on map")
 	return v, in, st
@@ -62,53 +63,53 @@ func TestPlotsShowBesideSQL(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.size, len(tt.places)), func(t *testing.T) {
 			v, in, st := plotted(t, tt.size, tt.places...)
-			p := v.desk.find("sql")
-			require.NotNil(t, p.aside)
-			before := p.aside.box
-			assert.Equal(t, tt.small, p.aside.small)
+			p := v.panels.Find("sql")
+			require.NotNil(t, p.Aside)
+			before := p.Aside.Box
+			assert.Equal(t, tt.small, p.Aside.Strip)
 			n := 0
 			for _, i := range v.Scene().Items {
-				if i.Shape == Triangle && i.W == 0 {
+				if i.Shape == ui.Triangle && i.W == 0 {
 					n++
-					assert.False(t, p.box.contains(float64(i.X), float64(i.Y)))
+					assert.False(t, p.Box.Contains(float64(i.X), float64(i.Y)))
 				}
 			}
 			assert.Equal(t, len(tt.places), n)
-			assert.False(t, p.box.overlaps(v.bar.box), "%v %v", p.box, v.bar.box)
+			assert.False(t, p.Box.Overlaps(v.bar.box), "%v %v", p.Box, v.bar.box)
 			// It comes back by itself when they go.
 			v.Update(noon.Add(plotTime), in, st)
-			assert.Nil(t, p.aside)
-			assert.Equal(t, before, p.box)
+			assert.Nil(t, p.Aside)
+			assert.Equal(t, before, p.Box)
 			at(t, v, "Plot on map")
 		})
 	}
 	// Or when one asks for it, while they stay.
 	v, in, st := plotted(t, image.Pt(1000, 500), world...)
-	in.Keys = []Key{'h', 'x', KeyEscape}
+	in.Keys = []ui.Key{'h', 'x', ui.KeyEscape}
 	assert.Equal(t, []Effect{ShowHistory{On: true}}, v.Update(noon, in, st), "keys are the map's")
 	at(t, v, "Clear")
 	assert.NotEmpty(t, v.plots.list)
-	assert.Nil(t, v.desk.find("sql").aside)
+	assert.Nil(t, v.panels.Find("sql").Aside)
 	v, in, st = plotted(t, image.Pt(1000, 500), world...)
 	x, y := at(t, v, "Back to the answer")
 	v.Update(noon, click(x, y), st)
 	v.Update(noon, in, st)
-	assert.Nil(t, v.desk.find("sql").aside)
+	assert.Nil(t, v.panels.Find("sql").Aside)
 	at(t, v, "Plot on map")
 	// A panel that fills the window does so again.
-	p := v.desk.find("sql")
-	v.fill(p)
+	p := v.panels.Find("sql")
+	p.Fill()
 	in.Keys = nil
 	v.Update(noon, in, st)
 	x, y = at(t, v, "Plot on map")
 	v.Update(noon, click(x, y), st)
-	assert.False(t, p.full)
-	in.Keys = []Key{KeyEnter}
+	assert.False(t, p.Full)
+	in.Keys = []ui.Key{ui.KeyEnter}
 	v.Update(noon, in, st)
-	assert.True(t, p.full)
+	assert.True(t, p.Full)
 	// One that covers nothing stays.
 	v, _, _ = plotted(t, image.Pt(1920, 1080), geoip.Place{Lat: -30, Lon: -120})
-	assert.Nil(t, v.desk.find("sql").aside)
+	assert.Nil(t, v.panels.Find("sql").Aside)
 }
 
 // TestLargeStacksCycle: ten and more go through their colours as well, with the count in them.

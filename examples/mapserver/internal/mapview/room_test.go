@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -25,7 +26,7 @@ func TestOverlaysKeepOff(t *testing.T) {
 	st.Agents[0].Limited = reasons
 	shown := 0
 	for _, size := range []image.Point{{320, 160}, {400, 240}, {640, 400}, {800, 450}, {1000, 500}, {1920, 1080}} {
-		for _, keys := range [][]Key{nil, {'?'}, {'q'}, {'p', 'i'}, {'z'}, {KeyEnter}, {'g'}, {'/', 'p', KeyEnter}} {
+		for _, keys := range [][]ui.Key{nil, {'?'}, {'q'}, {'p', 'i'}, {'z'}, {ui.KeyEnter}, {'g'}, {'/', 'p', ui.KeyEnter}} {
 			for _, said := range []string{"", "copied", strings.Repeat("a file with a long name ", 12)} {
 				t.Run(fmt.Sprint(size, keys, len(said)), func(t *testing.T) {
 					var v View
@@ -41,17 +42,17 @@ func TestOverlaysKeepOff(t *testing.T) {
 						in := frame("")
 						in.Size, in.Inside, in.Cursor = size, true, p
 						if v.say(said); said == "" {
-							v.toast = ""
+							v.toast.text = ""
 						}
 						v.Update(noon, in, st)
-						for _, p := range v.desk.panels {
-							require.False(t, v.toastAt.overlaps(p.box), "a message over a panel")
+						for _, p := range v.panels.List {
+							require.False(t, v.toast.box.Overlaps(p.Box), "a message over a panel")
 						}
-						for i, b := range v.overlays {
+						for i, b := range v.room.overlays {
 							shown++
-							assert.Equal(t, b, b.clamp(v.size), "in the window")
-							for _, o := range append([]box{v.bar.box, v.legend.box}, v.overlays[:i]...) {
-								require.False(t, b.overlaps(o), "%v over %v, mouse at %v", b, o, p)
+							assert.Equal(t, b, b.Clamp(v.size), "in the window")
+							for _, o := range append([]ui.Box{v.bar.box, v.legend.box}, v.room.overlays[:i]...) {
+								require.False(t, b.Overlaps(o), "%v over %v, mouse at %v", b, o, p)
 							}
 						}
 					}
@@ -76,12 +77,12 @@ func TestMessagesAreSeen(t *testing.T) {
 		v.Update(noon, in, st)
 		assert.Contains(t, strings.ReplaceAll(texts(&v), "\n", " "), long, "%v", size)
 		v.open(&helpPanel{})
-		v.fill(v.desk.find(helpName))
+		v.panels.Find(helpName).Fill()
 		v.say("copied")
 		v.Update(noon, in, st)
 		x, y := at(t, &v, "copied")
-		assert.Less(t, y, float64(titleHeight))
-		assert.Less(t, x, closeBox(v.desk.panels[0].box).x)
+		assert.Less(t, y, float64(ui.TitleHeight))
+		assert.Less(t, x, v.panels.List[0].CloseBox().X)
 		v.Update(noon.Add(toastTime), in, st)
 		assert.NotContains(t, texts(&v), "copied")
 	}
@@ -99,9 +100,9 @@ func TestHelpIsWhole(t *testing.T) {
 			v.Update(noon, in, st)
 			in.Keys = nil
 			shown := texts(&v)
-			p := v.desk.find(helpName)
-			assert.Equal(t, p.box, p.box.clamp(v.size))
-			in.Inside, in.Cursor = true, image.Pt(int(p.box.x+p.box.w-panelAir-3), int(p.box.y+titleHeight+3))
+			p := v.panels.Find(helpName)
+			assert.Equal(t, p.Box, p.Box.Clamp(v.size))
+			in.Inside, in.Cursor = true, image.Pt(int(p.Box.X+p.Box.W-ui.PanelAir-3), int(p.Box.Y+ui.TitleHeight+3))
 			if how == "bar" {
 				in.Press, in.Held = true, true
 			}
@@ -110,9 +111,9 @@ func TestHelpIsWhole(t *testing.T) {
 				case "wheel":
 					in.Wheel = -1
 				case "bar":
-					in.Cursor.Y += int(p.box.h / 30)
+					in.Cursor.Y += int(p.Box.H / 30)
 				case "page":
-					in.Keys = []Key{KeyPageDown}
+					in.Keys = []ui.Key{ui.KeyPageDown}
 				}
 				v.Update(noon, in, st)
 				in.Press = false
@@ -126,7 +127,7 @@ func TestHelpIsWhole(t *testing.T) {
 			}
 			assert.NotContains(t, texts(&v), "…", "%v", size)
 			if size.X >= 1000 {
-				assert.Zero(t, p.body.(*helpPanel).top, "it fits")
+				assert.Zero(t, p.Body.(*helpPanel).scroller.Top, "it fits")
 			}
 		}
 	}

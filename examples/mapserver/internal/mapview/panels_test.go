@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
 // drag presses the left button at one point, moves to another and lets go.
@@ -24,74 +26,74 @@ func drag(v *View, from, to image.Point) []Effect {
 	return append(e, v.Update(noon, in, st)...)
 }
 
-func corner(p *panel) image.Point { return image.Pt(int(p.box.x+p.box.w-4), int(p.box.y+p.box.h-4)) }
+func corner(p *panel) image.Point { return image.Pt(int(p.Box.X+p.Box.W-4), int(p.Box.Y+p.Box.H-4)) }
 
 func TestPanelsMoveAndResize(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
-	p := v.desk.find("hosts")
+	p := v.panels.Find(agentsName)
 	require.NotNil(t, p)
-	before := p.box
-	x, y := at(t, &v, "3 hosts")
+	before := p.Box
+	x, y := at(t, &v, "3 agents")
 	assert.Empty(t, drag(&v, image.Pt(int(x), int(y)), image.Pt(int(x)+50, int(y)+40)), "the window does not move")
-	assert.Equal(t, box{before.x + 50, before.y + 40, before.w, before.h}, p.box)
+	assert.Equal(t, ui.At(before.X+50, before.Y+40, before.W, before.H), p.Box)
 	assert.Empty(t, v.Panels, "its size is its own")
 
 	drag(&v, corner(p), corner(p).Add(image.Pt(-200, 60)))
-	assert.Equal(t, before.w-200, p.box.w)
-	assert.Equal(t, before.h+60, p.box.h)
-	assert.Equal(t, [4]float64{p.box.x, p.box.y, p.box.w, p.box.h}, v.Panels["hosts"])
+	assert.Equal(t, before.W-200, p.Box.W)
+	assert.Equal(t, before.H+60, p.Box.H)
+	assert.Equal(t, [4]float64{p.Box.X, p.Box.Y, p.Box.W, p.Box.H}, v.Panels[agentsName])
 	// Not out of the window, and not to nothing.
 	drag(&v, corner(p), image.Pt(5000, 5000))
-	assert.LessOrEqual(t, p.box.x+p.box.w, 1000.0)
-	assert.LessOrEqual(t, p.box.y+p.box.h, 500.0)
+	assert.LessOrEqual(t, p.Box.X+p.Box.W, 1000.0)
+	assert.LessOrEqual(t, p.Box.Y+p.Box.H, 500.0)
 	drag(&v, corner(p), image.Pt(0, 0))
-	assert.Equal(t, float64(leastWidth), p.box.w)
-	assert.Equal(t, float64(leastHeight), p.box.h)
-	x, y = p.box.x+20, p.box.y+10
+	assert.Equal(t, float64(ui.MinWidth), p.Box.W)
+	assert.Equal(t, float64(ui.MinHeight), p.Box.H)
+	x, y = p.Box.X+20, p.Box.Y+10
 	drag(&v, image.Pt(int(x), int(y)), image.Pt(-3000, -3000))
-	assert.GreaterOrEqual(t, p.box.x, 0.0)
-	assert.GreaterOrEqual(t, p.box.y, 0.0)
+	assert.GreaterOrEqual(t, p.Box.X, 0.0)
+	assert.GreaterOrEqual(t, p.Box.Y, 0.0)
 	within(t, &v)
 	// It comes back where and as it was.
-	was := p.box
+	was := p.Box
 	v.Update(noon, frame("i"), v.st)
-	assert.Nil(t, v.desk.find("hosts"))
+	assert.Nil(t, v.panels.Find(agentsName))
 	v.Update(noon, frame("i"), v.st)
-	assert.Equal(t, was, v.desk.find("hosts").box)
+	assert.Equal(t, was, v.panels.Find(agentsName).Box)
 }
 
 func TestSeveralPanels(t *testing.T) {
 	var v View
 	st := kept()
 	v.Update(noon, frame("ip"), st)
-	hosts, retention := v.desk.find("hosts"), v.desk.find("retention")
-	require.NotNil(t, hosts)
+	agents, retention := v.panels.Find(agentsName), v.panels.Find("retention")
+	require.NotNil(t, agents)
 	require.NotNil(t, retention)
-	assert.Same(t, retention, v.desk.focus)
-	assert.NotEqual(t, hosts.box, retention.box)
+	assert.Same(t, retention, v.panels.Focus)
+	assert.NotEqual(t, agents.Box, retention.Box)
 	// A press on one brings it to the front, and keys go to it.
-	x, y := hosts.box.x+30, hosts.box.y+8
-	require.False(t, retention.box.contains(x, y))
+	x, y := agents.Box.X+30, agents.Box.Y+8
+	require.False(t, retention.Box.Contains(x, y))
 	v.Update(noon, click(x, y), st)
-	assert.Same(t, hosts, v.desk.focus)
-	assert.Same(t, hosts, v.desk.panels[1])
+	assert.Same(t, agents, v.panels.Focus)
+	assert.Same(t, agents, v.panels.List[1])
 	assert.Empty(t, v.Update(noon, frame("1"), st), "1 is the other's")
 	// Esc closes the front one, then the other, then asks to quit.
 	v.Update(noon, frame(""), st)
-	assert.Empty(t, v.Update(noon, press(KeyEscape), st))
-	assert.Nil(t, v.desk.find("hosts"))
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(KeyEscape), st))
-	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(KeyEscape), st))
+	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st))
+	assert.Nil(t, v.panels.Find(agentsName))
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(ui.KeyEscape), st))
+	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), st))
 }
 
 func TestPanelsClose(t *testing.T) {
 	var v View
 	st := kept()
 	v.Update(noon, frame("p"), st)
-	b := closeBox(v.desk.find("retention").box)
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.x+10, b.y+10), st))
-	assert.Nil(t, v.desk.find("retention"))
+	b := v.panels.Find("retention").CloseBox()
+	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.X+10, b.Y+10), st))
+	assert.Nil(t, v.panels.Find("retention"))
 	assert.NotContains(t, texts(&v), "How much history", "at once")
 }
 
@@ -99,14 +101,14 @@ func TestFocusIsWhereOnePointed(t *testing.T) {
 	var v View
 	st := hosts(50)
 	v.Update(noon, frame("i"), st)
-	in := press(KeyDown)
+	in := press(ui.KeyDown)
 	in.Arrows = image.Pt(0, 1)
 	v.Update(noon, in, st)
-	assert.Equal(t, 1, v.agents.top)
+	assert.Equal(t, 0, v.agents.table.Selected())
 	assert.False(t, v.camera.zoomed, "arrows are the panel's")
 	v.Update(noon, click(990, 250), st) // the map
 	v.Update(noon, in, st)
-	assert.Equal(t, 1, v.agents.top)
+	assert.Equal(t, 0, v.agents.table.Selected())
 	assert.True(t, v.camera.zoomed, "arrows are the map's")
 	v.Update(noon, frame("t"), st)
 	assert.True(t, v.Labels)
@@ -114,10 +116,10 @@ func TestFocusIsWhereOnePointed(t *testing.T) {
 
 func TestRepeatedKeysOnlyType(t *testing.T) {
 	var v View
-	v.Update(noon, press('t'|Repeat), state())
+	v.Update(noon, press('t'|ui.Repeat), state())
 	assert.False(t, v.Labels)
 	v.Update(noon, frame("/"), state())
-	v.Update(noon, press('t'|Repeat, 't'|Repeat), state())
+	v.Update(noon, press('t'|ui.Repeat, 't'|ui.Repeat), state())
 	assert.Equal(t, "tt", v.filter.text)
 }
 
@@ -143,29 +145,29 @@ func TestTextSize(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	size := func() float32 {
 		for _, i := range v.Scene().Items {
-			if i.Shape == Text {
+			if i.Shape == ui.Text {
 				return i.Size
 			}
 		}
 		return 0
 	}
 	before := size()
-	v.Update(noon, press(Ctrl|'+'), st)
+	v.Update(noon, press(ui.Ctrl|'+'), st)
 	assert.Greater(t, size(), before, "at once")
 	for range 40 {
-		v.Update(noon, press(Ctrl|'+'), st)
+		v.Update(noon, press(ui.Ctrl|'+'), st)
 	}
-	assert.EqualValues(t, mostText, v.TextSize)
+	assert.EqualValues(t, maxText, v.TextSize)
 	within(t, &v)
 	for range 40 {
-		v.Update(noon, press(Ctrl|'-'), st)
+		v.Update(noon, press(ui.Ctrl|'-'), st)
 	}
-	assert.InDelta(t, leastText, v.TextSize, 1e-9)
-	v.Update(noon, press(Ctrl|'0'), st)
+	assert.InDelta(t, minText, v.TextSize, 1e-9)
+	v.Update(noon, press(ui.Ctrl|'0'), st)
 	v.Update(noon, frame(""), st)
 	assert.Equal(t, before, size())
 	x, y := v.Scene().View.Pixel(paris.Lat, paris.Lon)
-	v.Update(noon, press(Ctrl|'+'), st)
+	v.Update(noon, press(ui.Ctrl|'+'), st)
 	x2, y2 := v.Scene().View.Pixel(paris.Lat, paris.Lon)
 	assert.InDelta(t, x, x2, 1, "the map stays")
 	assert.InDelta(t, y, y2, 1)
@@ -174,13 +176,13 @@ func TestTextSize(t *testing.T) {
 func TestRestoredSettings(t *testing.T) {
 	var v View
 	v.History, v.TextSize = true, -5
-	v.Panels = map[string][4]float64{"hosts": {9000, -9000, 1, 1e9}}
+	v.Panels = map[string][4]float64{agentsName: {9000, -9000, 1, 1e9}}
 	for range 100 {
 		v.Queries = append(v.Queries, "SELECT 1")
 	}
 	assert.Equal(t, []Effect{ShowHistory{On: true}}, v.Update(noon, frame("i"), hosts(3)))
 	assert.Empty(t, v.Update(noon, frame(""), hosts(3)))
-	assert.Len(t, v.Queries, mostQueries)
+	assert.Len(t, v.Queries, maxQueries)
 	assert.Zero(t, v.TextSize)
 	within(t, &v)
 }
@@ -197,19 +199,19 @@ func TestTheme(t *testing.T) {
 func TestContrast(t *testing.T) {
 	for name, th := range map[string]theme{"dark": dark, "light": light} {
 		for what, pair := range map[string][2]color.NRGBA{
-			"text":      {th.text, th.panel},
-			"dim":       {th.dim, th.panel},
-			"accent":    {th.accent, th.panel},
-			"onAccent":  {th.onAccent, th.accent},
-			"keyword":   {th.keyword, th.alternate},
-			"literal":   {th.literal, th.alternate},
-			"comment":   {th.dim, th.alternate},
-			"wrong":     {th.wrong, th.panel},
-			"chosen":    {th.text, th.chosen},
-			"alternate": {th.text, th.alternate},
-			"edge":      {th.text, th.edge},
+			"text":      {th.Text, th.Panel},
+			"dim":       {th.Dim, th.Panel},
+			"accent":    {th.Accent, th.Panel},
+			"onAccent":  {th.OnAccent, th.Accent},
+			"keyword":   {th.Keyword, th.Alternate},
+			"literal":   {th.Literal, th.Alternate},
+			"comment":   {th.Dim, th.Alternate},
+			"wrong":     {th.Wrong, th.Panel},
+			"chosen":    {th.Text, th.Chosen},
+			"alternate": {th.Text, th.Alternate},
+			"edge":      {th.Text, th.Edge},
 		} {
-			assert.GreaterOrEqual(t, contrast(pair[0], pair[1]), 4.5, "%s %s", name, what)
+			assert.GreaterOrEqual(t, ui.Contrast(pair[0], pair[1]), 4.5, "%s %s", name, what)
 		}
 	}
 }
@@ -223,7 +225,7 @@ func TestClockGoesBack(t *testing.T) {
 	assert.NotContains(t, texts(&v), "r once more")
 	assert.Empty(t, v.Update(noon.Add(-time.Hour), frame("r"), state()), "it asks again")
 	v.plots = plots{list: []plot{{1, 2, white}}, until: noon.Add(plotTime)}
-	v.replay = replay{ask: 1, spots: map[[2]int]spot{{}: {lat: 1, since: noon}}}
+	v.replay = replay{question: question{effect: StartReplay{}}, spots: []spot{{lat: 1, since: noon}}, index: map[[2]int]int{}}
 	v.Update(noon, frame(""), state())
 	n, _ := triangles(&v)
 	assert.Equal(t, 2, n)
@@ -237,13 +239,13 @@ func TestClockGoesBack(t *testing.T) {
 func TestPanelStaysWhereItIsResized(t *testing.T) {
 	var v View
 	v.Update(noon, frame("i"), hosts(3))
-	p := v.desk.find("hosts")
-	left, top := p.box.x, p.box.y
+	p := v.panels.Find(agentsName)
+	left, top := p.Box.X, p.Box.Y
 	for range 3 {
 		drag(&v, corner(p), image.Pt(1200, 900))
 	}
-	assert.Equal(t, left, p.box.x)
-	assert.Equal(t, top, p.box.y)
+	assert.Equal(t, left, p.Box.X)
+	assert.Equal(t, top, p.Box.Y)
 }
 
 // TestTypingGoesWhereOnePointed: a click into a panel ends the typing of the filter.
@@ -253,12 +255,12 @@ func TestTypingGoesWhereOnePointed(t *testing.T) {
 	x, y := at(t, &v, "SELECT")
 	v.Update(noon, click(5, 250), v.st)
 	v.Update(noon, frame("/a"), v.st)
-	assert.Equal(t, []Effect{Paste{}}, v.Update(noon, press(Ctrl|'v'), v.st))
+	assert.Equal(t, []Effect{Paste{}}, v.Update(noon, press(ui.Ctrl|'v'), v.st))
 	v.Update(noon, click(x, y), v.st)
 	v.Update(noon, frame("b"), v.st)
 	assert.Equal(t, "a", v.filter.text)
-	assert.Contains(t, v.sql().editor.text, "b")
-	v.sql().editor.set("AB")
-	v.Update(noon, press(Shift|KeyBackspace), v.st)
-	assert.Equal(t, "A", v.sql().editor.text, "Shift is held for capitals")
+	assert.Contains(t, v.sql().editor.Text(), "b")
+	v.sql().editor.Set("AB")
+	v.Update(noon, press(ui.Shift|ui.KeyBackspace), v.st)
+	assert.Equal(t, "A", v.sql().editor.Text(), "Shift is held for capitals")
 }

@@ -1,0 +1,4 @@
+package mapview
+
+// Compose computes the scene once more.
+func (v *View) Compose() { v.compose() }
