@@ -34,7 +34,7 @@ type spot struct {
 }
 
 // Playing reports whether a replay runs, which is watched without input.
-func (v *View) Playing() bool { return v.replay.ask != 0 }
+func (v *View) Playing() bool { return v.replay.runs() }
 
 // toggleReplay starts or stops the replay.
 func (v *View) toggleReplay() {
