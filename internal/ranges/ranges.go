@@ -1,5 +1,9 @@
-// Package ranges resolves ranges of addresses that overlap: it tells for each address
-// the smallest range that holds it. It does not look addresses up.
+// Package ranges holds tables that tell for each address the smallest range that holds it.
+// It knows neither what is said of the ranges nor the formats of files.
+//
+// A [Builder] collects rows, which may overlap. [Form.Encode] serialises what they resolve to,
+// and [Form.Load] returns a [Table] that is searched in these bytes. [Form.OpenCached] keeps
+// them in a file and maps that into memory; it notices when somebody damages or cuts it.
 package ranges
 
 import (
