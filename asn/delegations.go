@@ -121,7 +121,7 @@ func (d *Delegations) Lookup(addr netip.Addr) (Delegation, bool) {
 			return Delegation{}, false
 		}
 		r := delegation(d, s)
-		r.Block = Range{addr4(s.first), addr4(s.last)}
+		r.Block = Range{First: addr4(s.first), Last: addr4(s.last)}
 		return r, true
 	case addr.Is6():
 		b := addr.As16()
@@ -130,7 +130,7 @@ func (d *Delegations) Lookup(addr netip.Addr) (Delegation, bool) {
 			return Delegation{}, false
 		}
 		r := delegation(d, s)
-		r.Block = Range{addr6(s.first, 0), addr6(s.last, 1<<64-1)}
+		r.Block = Range{First: addr6(s.first, 0), Last: addr6(s.last, 1<<64-1)}
 		return r, true
 	}
 	return Delegation{}, false

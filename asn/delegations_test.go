@@ -161,8 +161,8 @@ func TestDelegationsTrouble(t *testing.T) {
 	d, err := delegations(t, "arin|US|ipv4|0.0.0.0|4294967296||assigned|A\narin|US|asn|1|4294967295||assigned|A\narin|US|ipv6|8000::|1||assigned|A\n")
 	require.NoError(t, err)
 	assert.Empty(t, d.Warnings())
-	assert.Equal(t, "arin|US|0.0.0.0-255.255.255.255|?|assigned|A", brief(d.Lookup(max4)))
-	assert.Equal(t, "arin|US|8000::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff|?|assigned|A", brief(d.Lookup(max6)))
+	assert.Equal(t, "arin|US|0.0.0.0-255.255.255.255|?|assigned|A", brief(d.Lookup(netip.MustParseAddr("255.255.255.255"))))
+	assert.Equal(t, "arin|US|8000::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff|?|assigned|A", brief(d.Lookup(netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))))
 	assert.Equal(t, []ASRange{{1, 1<<32 - 1}}, slices.Collect(d.Holdings("arin", "A")))
 
 	name := filepath.Join(t.TempDir(), "none")
@@ -273,8 +273,8 @@ func checkRows(t *testing.T, d *Delegations, lines []string) int {
 		for _, addr := range []netip.Addr{first, end, inside} {
 			got, ok := d.Lookup(addr)
 			test(got, ok)
-			if got.Block != (Range{first, end}) {
-				require.Equal(t, Range{first, end}, got.Block, line)
+			if got.Block != (Range{First: first, Last: end}) {
+				require.Equal(t, Range{First: first, Last: end}, got.Block, line)
 			}
 		}
 	}

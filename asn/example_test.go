@@ -13,10 +13,10 @@ import (
 )
 
 func Example() {
-	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[netip.Prefix]asn.AS{
-		netip.MustParsePrefix("192.0.2.0/24"):  {Number: 64496, Org: "Example Carrier"},
-		netip.MustParsePrefix("192.0.2.64/26"): {Number: 64497, Org: "Customer of the carrier"},
-		netip.MustParsePrefix("2001:db8::/32"): {Number: 64496, Org: "Example Carrier"},
+	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[asn.Range]asn.AS{
+		asn.RangeOf(netip.MustParsePrefix("192.0.2.0/24")):  {Number: 64496, Org: "Example Carrier"},
+		asn.RangeOf(netip.MustParsePrefix("192.0.2.64/26")): {Number: 64497, Org: "Customer of the carrier"},
+		asn.RangeOf(netip.MustParsePrefix("2001:db8::/32")): {Number: 64496, Org: "Example Carrier"},
 	}))
 	if err != nil {
 		fmt.Println(err)
@@ -34,8 +34,8 @@ func Example() {
 }
 
 func ExampleWhois() {
-	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[netip.Prefix]asn.AS{
-		netip.MustParsePrefix("192.0.2.0/24"): {Number: 64496, Org: "Example Carrier"},
+	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[asn.Range]asn.AS{
+		asn.RangeOf(netip.MustParsePrefix("192.0.2.0/24")): {Number: 64496, Org: "Example Carrier"},
 	}))
 	if err != nil {
 		fmt.Println(err)

@@ -8,12 +8,14 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
@@ -117,22 +119,29 @@ func (w *Whois) Ask(question string) (Report, error) {
 }
 
 // Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. On an
-// error, which only Place and the files of AutNums can cause, the rest of the report holds.
+// error, which only Place, tables of ASNs that somebody has damaged and the files of AutNums can
+// cause, the rest of the report holds.
 func (w *Whois) Report(addr netip.Addr) (Report, error) {
 	addr = addr.Unmap().WithZone("")
 	r := Report{Addr: addr, Special: Special(addr)}
 	if w.Delegations != nil {
 		r.Delegation, _ = w.Delegations.Lookup(addr)
 	}
+	var err error
 	for _, db := range w.ASNs {
 		if as, ok := db.Lookup(addr); ok {
 			r.AS, r.ASSource = as, db.Info()
 			break
 		}
+		// One that was damaged while in use may know less than the next.
+		if err = db.Err(); err != nil {
+			break
+		}
 	}
-	var err error
 	if w.Place != nil {
-		r.Place, err = w.Place(addr)
+		var e error
+		r.Place, e = w.Place(addr)
+		err = errors.Join(err, e)
 	}
 	return r, errors.Join(err, w.holder(&r))
 }
@@ -154,18 +163,13 @@ func (w *Whois) ReportAS(number uint32) (Report, error) {
 }
 
 // nameOf finds the name of an AS number that announces something, by bisection:
-// entries are sorted by number.
+// records are sorted by number.
 func (db *DB) nameOf(number uint32) (string, bool) {
-	i, j := 0, len(db.ases)/asSize
-	for i < j {
-		m := int(uint(i+j) >> 1)
-		if u32(db.ases, m*asSize) < number {
-			i = m + 1
-		} else {
-			j = m
-		}
-	}
-	as, ok := db.as(uint32(i))
+	id := uint32(1 + sort.Search(max(0, db.t.Records()-1), func(i int) bool {
+		s, ok := db.t.Record(uint32(i + 1))
+		return !ok || ranges.U32(s, 0) >= number
+	}))
+	as, ok := as(&db.t, id)
 	return as.Org, ok && as.Number == number
 }
 

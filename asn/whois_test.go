@@ -31,7 +31,7 @@ func exampleWhois(t testing.TB) *Whois {
 	require.NoError(t, err)
 	o, err := orgs(t, strings.Replace(orgSection, "Example, Inc.", "Exam\x1bple", 1)+autSection)
 	require.NoError(t, err)
-	db, err := New(Info{"table", day}, entries([]entry{
+	db, err := New(Info{Name: "table", Date: day}, entries([]entry{
 		{netip.MustParsePrefix("8.0.0.0/25"), AS{64497, "Own"}},
 		{netip.MustParsePrefix("8.0.0.128/25"), AS{7, "Provider"}},
 		{netip.MustParsePrefix("9.0.0.0/24"), AS{64498, "Six"}},
@@ -47,7 +47,7 @@ func exampleWhois(t testing.TB) *Whois {
 		if addr != netip.MustParseAddr("8.0.0.1") {
 			return Place{}, nil
 		}
-		return Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: "city", Source: Info{"places", day}}, nil
+		return Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: "city", Source: Info{Name: "places", Date: day}}, nil
 	}}
 }
 
@@ -264,7 +264,7 @@ func FuzzJSON(f *testing.F) {
 		if math.Abs(lat) > 90 || math.Abs(lon) > 180 || math.IsNaN(lat) || math.IsNaN(lon) {
 			t.Skip("no place")
 		}
-		i := Info{name, time.Unix(date%(1<<37), 0).UTC()}
+		i := Info{Name: name, Date: time.Unix(date%(1<<37), 0).UTC()}
 		r := Report{
 			Delegation: Delegation{Registry: registry, Country: registry, ASNs: ASRange{a, b}, Date: i.Date, Status: name, OpaqueID: text, Source: i},
 			Org:        Org{ID: text, Name: name, Source: Info{Name: text}}, ASNs: []ASRange{{a, b}, {b, b}}, ByOrigin: a > b,

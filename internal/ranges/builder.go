@@ -11,8 +11,11 @@ type Range struct {
 	First, Last netip.Addr
 }
 
-// Of returns the addresses of a network.
+// Of returns the addresses of a network, the zero Range if p is invalid.
 func Of(p netip.Prefix) Range {
+	if !p.IsValid() {
+		return Range{}
+	}
 	p = p.Masked()
 	return Range{p.Addr(), Last(p)}
 }
