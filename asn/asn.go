@@ -21,6 +21,7 @@ import (
 	"io"
 	"iter"
 	"net/netip"
+	"sort"
 	"time"
 
 	"github.com/connmapgo/connmap/internal/ranges"
@@ -100,6 +101,21 @@ func (db *DB) Info() Info { return Info(db.t.Info()) }
 // IPv4-mapped IPv6 addresses are looked up as IPv4; zones are ignored. It does not allocate:
 // Org shares memory with the table.
 func (db *DB) Lookup(a netip.Addr) (AS, bool) { return as(&db.t, db.t.Find(a)) }
+
+// LookupAS returns the autonomous system with a number, and whether it announces any address
+// of the table. Where it has several names, the first in order counts.
+func (db *DB) LookupAS(number uint32) (AS, bool) {
+	// Records are sorted by number.
+	id := uint32(1 + sort.Search(max(0, db.t.Records()-1), func(i int) bool {
+		s, ok := db.t.Record(uint32(i + 1))
+		return !ok || ranges.U32(s, 0) >= number
+	}))
+	found, ok := as(&db.t, id)
+	if !ok || found.Number != number {
+		return AS{}, false
+	}
+	return found, true
+}
 
 // All returns the ranges of the table and their autonomous systems, IPv4 before IPv6, each
 // in ascending order and without overlaps; of a DB of [OpenCached] it makes a copy in

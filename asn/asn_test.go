@@ -374,18 +374,14 @@ func TestOpenCached(t *testing.T) {
 		require.NoError(t, db.Err())
 		assert.Equal(t, want.Info(), db.Info())
 		assert.Equal(t, maps.Collect(want.All()), maps.Collect(db.All()))
-		name, ok := db.nameOf(64499)
+		as, ok := db.LookupAS(64499)
 		assert.True(t, ok)
-		assert.Equal(t, "Other", name)
+		assert.Equal(t, AS{64499, "Other"}, as)
 		files, err := filepath.Glob(filepath.Join(folder, "four-*.asn"))
 		require.NoError(t, err)
 		require.Len(t, files, 1)
 		require.NoError(t, os.Truncate(files[0], 5000))
 		assert.EqualError(t, db.Err(), "asn: "+files[0]+" was cut while it was in use")
-		// Nobody is asked in its place.
-		r, err := (&Whois{ASNs: []*DB{db, want}}).Report(netip.MustParseAddr("192.0.2.1"))
-		assert.ErrorContains(t, err, "was cut while it was in use")
-		assert.Zero(t, r.AS)
 		assert.EqualError(t, db.Verify(), "asn: damaged table "+files[0])
 		assert.Empty(t, maps.Collect(db.All()))
 	}
@@ -401,6 +397,30 @@ func read(r *bufio.Reader) (*DB, error) {
 		return nil, err
 	}
 	return dbOf(b.Table(ranges.Info{}, ranges.Stamp{}))
+}
+
+// TestLookupASReal compares the names of AS numbers with a search of all ranges.
+func TestLookupASReal(t *testing.T) {
+	db, err := Open(data(t, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"))
+	require.NoError(t, err)
+	names := make(map[uint32]string)
+	for _, as := range db.All() {
+		names[as.Number] = as.Org
+	}
+	for number, want := range names {
+		got, ok := db.LookupAS(number)
+		require.True(t, ok)
+		require.Equal(t, AS{number, want}, got)
+		_, there := names[number+1]
+		_, ok = db.LookupAS(number + 1)
+		require.Equal(t, there, ok, number+1)
+	}
+	for _, db := range []*DB{db, {}} {
+		_, ok := db.LookupAS(0)
+		assert.False(t, ok)
+		_, ok = db.LookupAS(1<<32 - 1)
+		assert.False(t, ok)
+	}
 }
 
 type failing struct{ err error }

@@ -25,14 +25,12 @@ type ASRange struct {
 }
 
 // String returns AS64496, or AS64496-AS64511.
-func (r ASRange) String() string { return string(r.append(nil)) }
-
-func (r ASRange) append(b []byte) []byte {
-	b = strconv.AppendUint(append(b, "AS"...), uint64(r.First), 10)
+func (r ASRange) String() string {
+	b := strconv.AppendUint([]byte("AS"), uint64(r.First), 10)
 	if r.First != r.Last {
 		b = strconv.AppendUint(append(b, "-AS"...), uint64(r.Last), 10)
 	}
-	return b
+	return string(b)
 }
 
 // A Delegation is a record of a regional Internet registry: who answers for a
@@ -151,16 +149,12 @@ func (d *Delegations) LookupAS(number uint32) (Delegation, bool) {
 // Holdings reports all AS numbers that one holder has from a registry,
 // ascending. There are none if opaqueID is empty.
 func (d *Delegations) Holdings(registry, opaqueID string) iter.Seq[ASRange] {
-	return slices.Values(d.holdings(registry, opaqueID))
-}
-
-func (d *Delegations) holdings(registry, opaqueID string) []ASRange {
 	i, ok := slices.BinarySearchFunc(d.holders, holder{registry: registry, id: opaqueID}, holder.compare)
 	if !ok || opaqueID == "" {
-		return nil
+		return slices.Values([]ASRange(nil))
 	}
 	h := d.holders[i]
-	return d.held[h.first:h.end:h.end]
+	return slices.Values(d.held[h.first:h.end])
 }
 
 // Warnings reports what is wrong with the files, one sentence for each kind of

@@ -253,8 +253,14 @@ func (b *orgBuilder) gdbm(r io.Reader) error {
 	})
 }
 
-// parseAS reads an AS number with or without AS before it, also as two numbers
+// ParseAS reads an AS number with or without AS before it, also as two numbers
 // with a point between.
+func ParseAS(s string) (uint32, error) {
+	n, err := parseAS(s)
+	return n, named(err)
+}
+
+// parseAS is ParseAS, but its errors do not say the package's name.
 func parseAS(s string) (uint32, error) {
 	digits := s
 	if len(s) > 2 && strings.EqualFold(s[:2], "AS") {

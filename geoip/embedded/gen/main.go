@@ -99,7 +99,7 @@ func run(args []string, stdout io.Writer) error {
 		return fmt.Errorf("%s is of %v but %s of %v", *ranges4, date4, *ranges6, date6)
 	}
 	located, lost := make(map[string]bool), make(map[string]int)
-	info := geoip.Info{Name: "IPFire Project location database (CC BY-SA 4.0)", Date: date4}
+	info := geoip.Info{Name: "embedded countries", Date: date4}
 	db, err := geoip.New(info, func(yield func(geoip.Range, geoip.Place) bool) {
 		for _, r := range slices.Concat(rows4, rows6) {
 			p, ok := locate(r.code)

@@ -11,10 +11,10 @@ import (
 	"github.com/connmapgo/connmap/asn"
 )
 
-// files lists the files in the data folder by what they hold, best first: the newest,
+// find lists the files in the data folder by what they hold, best first: the newest,
 // but names alone after organisations. Those of places are among the Unknown.
-func (o *Sources) files(warn func(string)) map[asn.Kind][]string {
-	entries, err := os.ReadDir(o.Data)
+func (f *Files) find(warn func(string)) map[asn.Kind][]string {
+	entries, err := os.ReadDir(f.Data)
 	if err != nil {
 		return nil // the default folder, which may be missing
 	}
@@ -24,7 +24,7 @@ func (o *Sources) files(warn func(string)) map[asn.Kind][]string {
 	}
 	var all []file
 	for _, e := range entries {
-		name := filepath.Join(o.Data, e.Name())
+		name := filepath.Join(f.Data, e.Name())
 		// Not the files of connmap-data and of the history beside them.
 		switch ext := filepath.Ext(name); {
 		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
