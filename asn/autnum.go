@@ -111,14 +111,11 @@ func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 }
 
 func (d *dump) find(number uint32) (autNumEntry, bool) {
-	i, ok := slices.BinarySearchFunc(d.starts, ranges.V4(number), func(s ranges.Start[ranges.V4], n ranges.V4) int { return s.First.Compare(n) })
-	if !ok {
-		i--
-	}
-	if i < 0 || d.starts[i].ID == 0 {
+	id := ranges.Find(d.starts, ranges.V4(number))
+	if id == 0 {
 		return autNumEntry{}, false
 	}
-	return d.entries[d.starts[i].ID-1], true
+	return d.entries[id-1], true
 }
 
 // arrange makes starts of entries, which may lie around others in any way.

@@ -299,7 +299,7 @@ func FuzzSpans(f *testing.F) {
 	f.Add([]byte("\x00\xff\x01\x10\x10\x00\x18\x10\x02\xff\x00\x00"))
 	f.Add([]byte("\x00\x0a\x00\x05\x07\x00\x05\x07\x01\x05\x07\x00"))
 	f.Fuzz(func(t *testing.T, rows []byte) {
-		var all []span[uint32]
+		var all []span[ranges.V4]
 		for row := range slices.Chunk(rows, 3) {
 			if len(row) < 3 || len(all) == 60 {
 				break
@@ -310,13 +310,13 @@ func FuzzSpans(f *testing.F) {
 				first = ^first
 			}
 			count := min(uint64(row[1]), 1<<32-1-uint64(first))
-			all = append(all, span[uint32]{first: first, last: first + uint32(count), tag: uint32(row[2] & 3), holder: uint32(len(all))})
+			all = append(all, span[ranges.V4]{ranges.V4(first), ranges.V4(first + uint32(count)), about{tag: uint32(row[2] & 3), holder: uint32(len(all))}})
 		}
 		newer := func(a, b uint32) int { return int(a) - int(b) }
 		s := newSpans(slices.Clone(all), newer)
 		for i := range 1200 {
-			key := uint32(i - 600)
-			var want span[uint32]
+			key := ranges.V4(uint32(i - 600))
+			var want span[ranges.V4]
 			found := false
 			for _, a := range all {
 				if key < a.first || key > a.last {
@@ -355,14 +355,14 @@ func FuzzDelegations(f *testing.F) {
 			}
 		}
 		for _, s := range d.v4.all {
-			got, ok := d.Lookup(addr4(s.first))
+			got, ok := d.Lookup(s.first.Addr())
 			require.True(t, ok)
-			require.False(t, got.Block.Last.Less(addr4(s.first)))
+			require.False(t, got.Block.Last.Less(s.first.Addr()))
 		}
 		for _, s := range d.v6.all {
-			_, ok := d.Lookup(addr6(s.last, 0))
+			_, ok := d.Lookup(ranges.V6{Hi: s.last.Hi}.Addr())
 			// IPv4-mapped addresses are looked up as IPv4.
-			require.True(t, ok || addr6(s.last, 0).Is4In6())
+			require.True(t, ok || ranges.V6{Hi: s.last.Hi}.Addr().Is4In6())
 		}
 	})
 }

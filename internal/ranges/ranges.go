@@ -129,7 +129,11 @@ type Start[K any] struct {
 // time of n log n however they overlap. Of several rows that hold an address the smallest
 // wins; of equally large ones that which starts later, then the later row. What no row
 // holds has ID 0.
-func Resolve[K Key[K]](rows []Row[K]) []Start[K] {
+func Resolve[K Key[K]](rows []Row[K]) []Start[K] { return ResolveBy(rows, nil) }
+
+// ResolveBy is Resolve, but of equally large rows that wins whose ID compares as more, before
+// all else. prefer may be nil.
+func ResolveBy[K Key[K]](rows []Row[K], prefer func(a, b uint32) int) []Start[K] {
 	byFirst := func(a, b Row[K]) int { return a.First.Compare(b.First) }
 	if !slices.IsSortedFunc(rows, byFirst) {
 		slices.SortStableFunc(rows, byFirst)
@@ -143,7 +147,7 @@ func Resolve[K Key[K]](rows []Row[K]) []Start[K] {
 	}
 	// It walks over the addresses from row boundary to row boundary and keeps the rows that
 	// cover the current one in a heap, the smallest on top.
-	open := &smallest[K]{rows: rows}
+	open := &smallest[K]{rows: rows, prefer: prefer}
 	var at K
 	for i := 0; ; {
 		// Most rows overlap no other.
@@ -189,17 +193,35 @@ func Resolve[K Key[K]](rows []Row[K]) []Start[K] {
 	}
 }
 
+// Find returns the ID of a key among the starts that Resolve returns.
+func Find[K Key[K]](starts []Start[K], key K) uint32 {
+	i, ok := slices.BinarySearchFunc(starts, key, func(s Start[K], key K) int { return s.First.Compare(key) })
+	if ok {
+		return starts[i].ID
+	}
+	if i == 0 {
+		return 0
+	}
+	return starts[i-1].ID
+}
+
 // smallest is a heap of indices of rows. That of package container/heap would allocate
 // for each.
 type smallest[K Key[K]] struct {
-	rows  []Row[K]
-	index []int32
+	rows   []Row[K]
+	index  []int32
+	prefer func(a, b uint32) int // of IDs; may be nil
 }
 
 func (h *smallest[K]) less(i, j int) bool {
 	a, b := h.rows[h.index[i]], h.rows[h.index[j]]
 	if c := a.Last.Minus(a.First).Compare(b.Last.Minus(b.First)); c != 0 {
 		return c < 0
+	}
+	if h.prefer != nil {
+		if c := h.prefer(a.ID, b.ID); c != 0 {
+			return c > 0
+		}
 	}
 	return h.index[i] > h.index[j]
 }
