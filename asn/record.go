@@ -9,9 +9,9 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// A record is an AS: its number (4 bytes) and where its name begins in the texts (4). There
-// a name has its length (2) before it. Records are sorted by number.
-const recordSize = 8
+// A record is an AS: its number (4 bytes), where its name begins in the texts (4), and the
+// length of that (2). Records are sorted by number.
+const recordSize = 10
 
 // form is what tables of autonomous systems are like.
 var form = &ranges.Form{
@@ -21,9 +21,12 @@ var form = &ranges.Form{
 	Max:    maxTable,
 	Check: func(t *ranges.Table, id uint32) bool {
 		s, ok := t.Record(id)
-		_, named := name(t, s)
+		if !ok {
+			return false
+		}
 		before, _ := t.Record(id - 1)
-		return ok && named && ranges.U32(s, 0) != 0 && (id == 1 || ranges.U32(before, 0) <= ranges.U32(s, 0))
+		return len(name(t, s)) == nameLength(s) && ranges.U32(s, 0) != 0 &&
+			(id == 1 || ranges.U32(before, 0) <= ranges.U32(s, 0))
 	},
 }
 
@@ -46,9 +49,10 @@ func records(ases []AS) (records, texts []byte, ids []uint32) {
 		org := ases[i].Org
 		if _, ok := at[org]; !ok {
 			at[org] = uint32(len(texts))
-			texts = append(le.AppendUint16(texts, uint16(len(org))), org...)
+			texts = append(texts, org...)
 		}
 		records = le.AppendUint32(le.AppendUint32(records, ases[i].Number), at[org])
+		records = le.AppendUint16(records, uint16(len(org)))
 	}
 	return records, texts, ids
 }
@@ -59,21 +63,12 @@ func as(t *ranges.Table, id uint32) (AS, bool) {
 	if !ok {
 		return AS{}, false
 	}
-	org, _ := name(t, s)
-	return AS{Number: ranges.U32(s, 0), Org: org}, true
+	return AS{Number: ranges.U32(s, 0), Org: name(t, s)}, true
 }
 
-// name returns the name of a record; it is false if none is there.
-func name(t *ranges.Table, record string) (string, bool) {
-	if record == "" {
-		return "", false
-	}
-	at := int(ranges.U32(record, 4))
-	length := t.Text(at, 2)
-	if length == "" {
-		return "", false
-	}
-	n := int(length[0]) | int(length[1])<<8
-	s := t.Text(at+2, n)
-	return s, len(s) == n
+// name returns the name of a record; it is empty if none is there.
+func name(t *ranges.Table, record string) string {
+	return t.Text(int(ranges.U32(record, 4)), nameLength(record))
 }
+
+func nameLength(record string) int { return int(record[8]) | int(record[9])<<8 }

@@ -60,9 +60,6 @@ func (t *Table) copied() (data string, err error) {
 // guarded4 is search4 of what may be cut, and reports whether it could be read. It is
 // written out since it must not allocate.
 func (t *Table) guarded4(ip uint32) (id uint32, ok bool) {
-	if t.cut == nil {
-		return t.search4(ip), true
-	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -76,9 +73,6 @@ func (t *Table) guarded4(ip uint32) (id uint32, ok bool) {
 
 // guarded6 is search6 in the same way.
 func (t *Table) guarded6(a V6) (id uint32, whole bool) {
-	if t.cut == nil {
-		return t.search6(a)
-	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {

@@ -34,7 +34,12 @@ func (t *Table) Find4(a V4) uint32 {
 	if v := slot.Load(); uint32(v>>32) == ip && v != 0 {
 		return uint32(v) - 1
 	}
-	id, ok := t.guarded4(ip)
+	id, ok := uint32(0), true
+	if t.cut == nil {
+		id = t.search4(ip)
+	} else {
+		id, ok = t.guarded4(ip)
+	}
 	if !ok {
 		return 0
 	}
@@ -94,7 +99,13 @@ func (t *Table) Find6(a V6) uint32 {
 	if id := slot.id.Load(); id != 0 && slot.network.Load()^mark(id) == a.Hi {
 		return uint32(id) - 1
 	}
-	id, whole := t.guarded6(a)
+	var id uint32
+	var whole bool
+	if t.cut == nil {
+		id, whole = t.search6(a)
+	} else {
+		id, whole = t.guarded6(a)
+	}
 	if whole {
 		slot.id.Store(uint64(id) + 1)
 		slot.network.Store(a.Hi ^ mark(uint64(id)+1))
