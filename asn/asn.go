@@ -4,7 +4,7 @@
 // A table is opened from a file or comes with the program (package embedded):
 //
 //	db, err := asn.OpenCached(cacheFolder, nil, "GeoLite2-ASN.mmdb")
-//	if db == nil {
+//	if db == nil { // with a DB, an error is only that of the cache
 //		return err
 //	}
 //	if as, ok := db.Lookup(addr); ok {
@@ -55,9 +55,9 @@ type DB struct {
 	t ranges.Table
 }
 
-// Load returns the DB whose serialised form, as written by [DB.WriteTo], is
-// data. It looks at the sizes only, so that it costs nothing: on damaged data
-// Lookup may answer wrongly but does not panic. See [DB.Verify].
+// Load returns the DB that [DB.WriteTo] wrote as data. It checks sizes only and copies
+// nothing. In damaged data Lookup may answer wrongly, but does not panic; [DB.Verify] finds
+// damage.
 func Load(data string) (*DB, error) { return dbOf(form.Load(data)) }
 
 // dbOf returns the DB of a table. There may be both a table and an error.
@@ -76,22 +76,21 @@ func named(err error) error {
 	return nil
 }
 
-// Verify reads the whole table and reports whether it is undamaged. If it is damaged
-// and comes from the folder of [OpenCached], it is removed there, so that
-// OpenCached compiles it anew.
+// Verify reads the whole table and reports whether it is undamaged. It removes a damaged file
+// from the folder of [OpenCached], which then compiles it again.
 func (db *DB) Verify() error { return named(db.t.Verify()) }
 
-// WriteTo writes the serialised form of the DB, which is the same for the same
-// content. That of the zero DB is empty.
+// WriteTo writes the table in the form that [Load] reads. Equal tables give equal bytes, the
+// zero DB none.
 func (db *DB) WriteTo(w io.Writer) (int64, error) {
 	n, err := db.t.WriteTo(w)
 	return n, named(err)
 }
 
-// Err returns an error if somebody has cut the file in the folder of [OpenCached] or
-// written into it since: Lookup then no longer knows all addresses, and OpenCached gives
-// another DB in place of this one. A file that was removed or replaced by another is no
-// error, since the DB keeps its own. Err asks the file system, and reads nothing.
+// Err returns an error if the mapped file of a DB of [OpenCached] was cut or written to while
+// in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that was
+// removed or replaced is no error, since the DB keeps the old one. Err asks the file system,
+// and reads nothing.
 func (db *DB) Err() error { return named(db.t.Err()) }
 
 // Info describes the DB. That of the zero DB is the zero Info.
@@ -117,9 +116,9 @@ func (db *DB) LookupAS(number uint32) (AS, bool) {
 	return found, true
 }
 
-// All returns the ranges of the table and their autonomous systems, IPv4 before IPv6, each
-// in ascending order and without overlaps; of a DB of [OpenCached] it makes a copy in
-// memory first. Adjoining ranges differ in their AS.
+// All returns the ranges that have an autonomous system, IPv4 before IPv6, ascending and
+// without overlaps. Adjoining ranges differ in their AS. A mapped table is copied into memory
+// first; a damaged one has no ranges.
 func (db *DB) All() iter.Seq2[Range, AS] {
 	return func(yield func(Range, AS) bool) {
 		for r, id := range db.t.All() {

@@ -8,13 +8,12 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// New makes a DB of rows in any order. Where rows overlap the smallest wins; of equally
-// large ones that which starts later, then the later row. A row whose AS has number 0 is a
-// hole in those around it.
+// New makes a DB of rows in any order. Where rows overlap the smallest wins, then the one
+// that starts later, then the later row. A row whose AS has number 0 cuts a hole into those
+// around it. Of info it takes Name and Date.
 //
 // It fails if a row is no range, a name longer than 65,535 bytes, all names than 268,435,456,
 // or if there are more than 16,777,216 rows or 8,388,607 different ASes.
-// Name and Date of info are what [DB.Info] will tell; the rest is found in the rows.
 func New(info Info, rows iter.Seq2[Range, AS]) (*DB, error) {
 	b := newBuilder()
 	n := 0

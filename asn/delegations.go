@@ -42,8 +42,8 @@ type Delegation struct {
 	Source   Info
 }
 
-// Held reports whether somebody holds the block. What is available or reserved
-// nobody does, whatever else the record says.
+// Held reports whether somebody holds the block. Nobody holds one that is available or
+// reserved.
 func (d Delegation) Held() bool { return d.Status == "allocated" || d.Status == "assigned" }
 
 // Delegations is the records of regional Internet registries. It is immutable
@@ -53,7 +53,7 @@ type Delegations struct {
 	v6       spans[ranges.V6]
 	tags     []tag
 	holders  []holder
-	held     []ASRange // those of one holder after those of the one before
+	held     []ASRange // grouped by holder
 	warnings []string
 }
 
@@ -73,14 +73,13 @@ type holder struct {
 }
 
 // OpenDelegations reads files of the regional Internet registries, in the form
-// named delegated-extended: those of single registries, the merged one of
-// the NRO, or a sorted mixture of them; plain or compressed with gzip or xz. Where
-// records overlap, the smallest holds; of equal ones that of the newest file, and of these
-// the last.
+// named delegated-extended. They may be those of single registries, the merged one of
+// the NRO, or a sorted mixture, plain or compressed with gzip or xz. Where
+// records overlap the smallest wins, then that of the newest file, then the last.
 //
-// Lines that are no records are left out, and of a file that was cut off what is
-// there is used: Warnings tells of both. It is an error if a file cannot be read,
-// or has no record at all, or more than 536,870,912 bytes of content, 16,777,216 records
+// Lines that are no records are left out. Of a file that was cut off, the records before are
+// used. Warnings reports both. It is an error if a file cannot be read, has no record, or has
+// more than 536,870,912 bytes of content, 16,777,216 records
 // or 100 registries.
 //
 // The form: https://www.apnic.net/about-apnic/corporate-documents/documents/resource-guidelines/rir-statistics-exchange-format/
@@ -102,8 +101,8 @@ func OpenDelegations(names ...string) (*Delegations, error) {
 	return dr.delegations(), nil
 }
 
-// Lookup reports the smallest block that holds an address. IPv4-mapped IPv6
-// addresses are looked up as IPv4, zones do not matter. It is false if no record does.
+// Lookup returns the smallest block that holds an address, and whether there is one.
+// IPv4-mapped IPv6 addresses are looked up as IPv4; zones are ignored.
 func (d *Delegations) Lookup(addr netip.Addr) (Delegation, bool) {
 	addr = addr.Unmap()
 	switch {
@@ -123,8 +122,7 @@ func (d *Delegations) Lookup(addr netip.Addr) (Delegation, bool) {
 	return Delegation{}, false
 }
 
-// LookupAS reports the smallest block that holds an AS number. It is false if no
-// record does.
+// LookupAS returns the smallest block that holds an AS number, and whether there is one.
 func (d *Delegations) LookupAS(number uint32) (Delegation, bool) {
 	s, ok := d.asns.find(ranges.V4(number))
 	if !ok {
@@ -135,7 +133,7 @@ func (d *Delegations) LookupAS(number uint32) (Delegation, bool) {
 	return r, true
 }
 
-// Holdings reports all AS numbers that one holder has from a registry,
+// Holdings yields all AS numbers that one holder has from a registry,
 // ascending. There are none if opaqueID is empty.
 func (d *Delegations) Holdings(registry, opaqueID string) iter.Seq[ASRange] {
 	i, ok := slices.BinarySearchFunc(d.holders, holder{registry: registry, id: opaqueID}, holder.compare)
@@ -146,8 +144,8 @@ func (d *Delegations) Holdings(registry, opaqueID string) iter.Seq[ASRange] {
 	return slices.Values(d.held[h.first:h.end])
 }
 
-// Warnings reports what is wrong with the files, one sentence for each kind of
-// trouble in each of them. They do not say the package's name.
+// Warnings returns what is wrong with the files, one sentence for each kind of
+// fault in each file, without the package's name.
 func (d *Delegations) Warnings() []string { return d.warnings }
 
 func (a holder) compare(b holder) int {
@@ -166,8 +164,7 @@ func delegation[K ranges.Key[K]](d *Delegations, s span[K]) Delegation {
 	return r
 }
 
-// hold fills held from what find tells: a record that another one hides does
-// not count.
+// hold fills held with the AS numbers for which find returns a holder.
 func (d *Delegations) hold() {
 	type holding struct {
 		holder uint32

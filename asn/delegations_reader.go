@@ -49,9 +49,9 @@ type delegationFile struct {
 	info       Info
 	registries []*source // few
 	records    int
-	bad        int    // lines that are left out
+	bad        int    // lines that were left out
 	firstBad   string // what is wrong with the first of them
-	cut        string // how the file is cut off; empty: it is whole
+	cut        string // where the file is cut off; empty: it is whole
 }
 
 // read reads a file. Its errors do not say the package's name.
@@ -156,7 +156,7 @@ var (
 	recordKinds       = []string{"asn", "ipv4", "ipv6"}
 )
 
-// lacksRecords reports whether records are missing that summaries promise.
+// lacksRecords reports whether the file has fewer records so far than its summaries say.
 func (f *delegationFile) lacksRecords() bool {
 	for _, s := range f.registries {
 		for kind, want := range s.promised {

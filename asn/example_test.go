@@ -46,6 +46,24 @@ func file(content string) (name string, remove func()) {
 	return name, func() { os.RemoveAll(dir) }
 }
 
+// A table of a file is compiled the first time, and from then on mapped into memory.
+func ExampleOpenCached() {
+	name, remove := file("192.0.2.0\t192.0.2.255\t64496\tUS\tEXAMPLE\n")
+	defer remove()
+	for range 2 {
+		db, err := asn.OpenCached(filepath.Join(filepath.Dir(name), "cache"), nil, name)
+		if db == nil {
+			fmt.Println(err)
+			return
+		}
+		as, ok := db.Lookup(netip.MustParseAddr("192.0.2.1"))
+		fmt.Println(as.Number, as.Org, ok, db.Info().Ranges)
+	}
+	// Output:
+	// 64496 EXAMPLE true 1
+	// 64496 EXAMPLE true 1
+}
+
 func ExampleOpenDelegations() {
 	name, remove := file("2|arin|20260101|3|19700101|20260101|0\n" +
 		"arin|US|ipv4|192.0.2.0|256|20000102|allocated|A\n" +

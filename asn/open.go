@@ -45,23 +45,23 @@ func Open(names ...string) (*DB, error) {
 	return dbOf(form.Open(newBuilder(), nil, names...))
 }
 
-// OpenCached is [Open] that keeps what it has compiled in a folder, which it
-// makes if it is missing. The next time, it maps that into memory, which takes
-// no time and little memory of its own, unless a file has changed since: then it
-// is compiled anew. progress may be nil; while something is compiled it is
-// called with how many bytes of all have been read.
+// OpenCached is [Open] with a cache: it keeps the compiled table in a folder, which it makes
+// if it is missing. The next call maps that file into memory, which takes no time and
+// little memory, until a source file changes. While files are compiled it calls progress
+// with the bytes read and their total; progress may be nil.
 //
-// What lies in the folder is checked before it is used, each part when it is
-// looked at for the first time. Lookup does not know the addresses of a damaged
-// part, nor of one that somebody has cut off since; [DB.Verify] tells, and
-// [DB.Err] when Lookup has met it. Such a file is removed, so that it is compiled
-// anew the next time. If the folder cannot be written to, the table is compiled
-// into memory, and the error wraps [ErrNotCached] beside the DB.
+// If the folder cannot be written to, it returns the DB together with an error that wraps
+// [ErrNotCached].
+//
+// Each part of a mapped file is checked when it is first used. Lookup finds nothing in a
+// damaged part, nor in one that is cut off later. [DB.Err] reports a file that was changed
+// while in use. [DB.Verify] reads all of it and removes a damaged file, so that the next
+// call compiles it again.
 func OpenCached(folder string, progress func(done, size int64), names ...string) (*DB, error) {
 	return dbOf(form.OpenCached(folder, newBuilder(), progress, names...))
 }
 
-// ErrNotCached says that a table had to be compiled into memory.
+// ErrNotCached says that a compiled table could not be kept, and lies in memory.
 var ErrNotCached = ranges.ErrNotCached
 
 const (

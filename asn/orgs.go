@@ -62,8 +62,8 @@ func OpenOrgs(name string) (*Orgs, error) {
 // Info says what the table is.
 func (o *Orgs) Info() Info { return o.info }
 
-// Lookup reports the organisation of an autonomous system. It is false if
-// the table has neither an organisation nor a name of it.
+// Lookup returns the organisation of an autonomous system. It is false if
+// the table has neither an organisation nor a name for it.
 func (o *Orgs) Lookup(number uint32) (Org, bool) {
 	i, ok := slices.BinarySearchFunc(o.ases, number, func(a orgAS, n uint32) int { return cmp.Compare(a.number, n) })
 	if !ok {

@@ -9,13 +9,12 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// New makes a DB of rows in any order. Where rows overlap the smallest
-// wins; of equally large ones that which starts later, then the later row. A
-// row whose place has Precision [Unknown] is a hole in those around it.
+// New makes a DB of rows in any order. Where rows overlap the smallest wins, then the one
+// that starts later, then the later row. A row whose place has Precision [Unknown] cuts a hole
+// into those around it. Of info it takes Name and Date.
 //
 // Coordinates are kept to 1e-7 degree, names of cities to 255 bytes. There may be
 // 16,777,216 rows, 8,388,607 places and 268,435,456 bytes of names; more are an error.
-// Name and Date of info are what [DB.Info] will tell; the rest is found in the rows.
 func New(info Info, rows iter.Seq2[Range, Place]) (*DB, error) {
 	b := newBuilder()
 	n := 0

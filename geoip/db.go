@@ -38,9 +38,9 @@ type Info struct {
 	CountryLevel bool
 }
 
-// Load returns the DB whose serialised form, as written by [DB.WriteTo], is
-// data. It looks at the sizes only, so that it costs nothing: on damaged data
-// Lookup may answer wrongly but does not panic. See [DB.Verify].
+// Load returns the DB that [DB.WriteTo] wrote as data. It checks sizes only and copies
+// nothing. In damaged data Lookup may answer wrongly, but does not panic; [DB.Verify] finds
+// damage.
 func Load(data string) (*DB, error) { return dbOf(form.Load(data)) }
 
 // dbOf returns the DB of a table. There may be both a table and an error.
@@ -59,22 +59,21 @@ func named(err error) error {
 	return nil
 }
 
-// Verify reads the whole table and reports whether it is undamaged. If it is damaged
-// and comes from the folder of [OpenCached], it is removed there, so that
-// OpenCached compiles it anew.
+// Verify reads the whole table and reports whether it is undamaged. It removes a damaged file
+// from the folder of [OpenCached], which then compiles it again.
 func (db *DB) Verify() error { return named(db.t.Verify()) }
 
-// WriteTo writes the serialised form of the DB, which is the same for the same
-// content. That of the zero DB is empty.
+// WriteTo writes the table in the form that [Load] reads. Equal tables give equal bytes, the
+// zero DB none.
 func (db *DB) WriteTo(w io.Writer) (int64, error) {
 	n, err := db.t.WriteTo(w)
 	return n, named(err)
 }
 
-// Err returns an error if somebody has cut the file in the folder of [OpenCached] or
-// written into it since: Lookup then no longer knows all addresses, and OpenCached gives
-// another DB in place of this one. A file that was removed or replaced by another is no
-// error, since the DB keeps its own. Err asks the file system, and reads nothing.
+// Err returns an error if the mapped file of a DB of [OpenCached] was cut or written to while
+// in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that was
+// removed or replaced is no error, since the DB keeps the old one. Err asks the file system,
+// and reads nothing.
 func (db *DB) Err() error { return named(db.t.Err()) }
 
 // Info describes the DB. That of the zero DB is the zero Info.
@@ -101,10 +100,9 @@ func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 	return place(&db.t, id, network, true)
 }
 
-// All returns the ranges of the table and their places, IPv4 before IPv6, each
-// in ascending order and without overlaps; of a DB of [OpenCached] it makes a copy in
-// memory first. A place of Precision [Country] is
-// the country's own point, unlike what Lookup returns.
+// All returns the ranges that have a place, IPv4 before IPv6, ascending and without overlaps.
+// A place of Precision [Country] is the country's own point, unlike what Lookup returns. A
+// mapped table is copied into memory first; a damaged one has no ranges.
 func (db *DB) All() iter.Seq2[Range, Place] {
 	return func(yield func(Range, Place) bool) {
 		for r, id := range db.t.All() {

@@ -2,7 +2,7 @@
 // this computer. It neither asks a network service nor contains a table:
 //
 //	db, err := geoip.OpenCached(cacheFolder, nil, "GeoLite2-City.mmdb")
-//	if db == nil {
+//	if db == nil { // with a DB, an error is only that of the cache
 //		return err
 //	}
 //	if p, ok := db.Lookup(addr); ok {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -52,8 +51,6 @@ func unpacked(tb testing.TB, name string) []byte {
 
 // unxz is unpacked of a file of test data by its name there.
 func unxz(tb testing.TB, name string) []byte { return unpacked(tb, testData(tb, name)) }
-
-func itoa(i int) string { return strconv.Itoa(i) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 

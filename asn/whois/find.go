@@ -11,8 +11,9 @@ import (
 	"github.com/connmapgo/connmap/asn"
 )
 
-// find lists the files in the data folder by what they hold, best first: the newest,
-// but names alone after organisations. Those of places are among the Unknown.
+// find lists the files in the data folder by what they hold, best first. Newer files are
+// better; files with names only come after those with organisations. Tables of places are
+// among the Unknown.
 func (f *Files) find(warn func(string)) map[asn.Kind][]string {
 	entries, err := os.ReadDir(f.Data)
 	if err != nil {
@@ -66,7 +67,7 @@ func rank(name string) int {
 	return 2
 }
 
-// leaveOut says that a file that nobody named is not used.
+// leaveOut warns that a file that was found is not used.
 func leaveOut(warn func(string), err error) {
 	s := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: ")
 	warn("left out: " + s)

@@ -11,9 +11,9 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// MarshalJSON returns the report as an object. What is unknown is left out and stands
-// in missing with the reason; sources has the file and date of each part. What
-// could command a terminal is escaped.
+// MarshalJSON returns the report as an object. Unknown parts are left out, and missing has the
+// reason. sources has the file and date of each part. Characters that could command a
+// terminal are escaped.
 func (r Report) MarshalJSON() ([]byte, error) {
 	// By hand, since a bulk of reports is to take seconds: BenchmarkReport.
 	b := append(make([]byte, 0, 1024), '{')

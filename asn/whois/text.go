@@ -11,8 +11,8 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// WriteText writes the report for people: a line of each part with its source, the
-// record of the AS last.
+// WriteText writes the report for people: one line for each part with its source, and the
+// aut-num record last.
 func (r Report) WriteText(out io.Writer) error {
 	var b strings.Builder
 	b.WriteString(r.subject())
@@ -56,9 +56,9 @@ func sourceText(i asn.Info) string {
 	return i.Name + ", " + i.Date.Format(time.DateOnly)
 }
 
-// WriteLine writes the report as a line of eight fields with tabs between, of which
-// the unknown ones are empty: what was asked for, AS number, name of the AS, country,
-// registry, block, status and organisation. Of a special address the last is what Special says.
+// WriteLine writes the report as a line of eight fields separated by tabs: the question, AS
+// number, name of the AS, country, registry, block, status and organisation. Unknown fields
+// are empty. The last field of a special address is what Special says.
 func (r Report) WriteLine(out io.Writer) error {
 	country, _ := r.country()
 	org := r.Org.Name
@@ -77,6 +77,7 @@ func (r Report) WriteLine(out io.Writer) error {
 	return err
 }
 
+// text is what WriteText says of a part.
 func (r *Report) text(part int) string {
 	byOrigin := ""
 	if r.ByOrigin {
@@ -136,7 +137,7 @@ func asnTexts(ranges []asn.ASRange) []string {
 	return list
 }
 
-// block is that of the delegation.
+// block is the addresses or AS numbers of a delegation.
 func block(d asn.Delegation) string {
 	switch {
 	case d.Block.First.IsValid():

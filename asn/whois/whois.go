@@ -1,5 +1,5 @@
-// Package whois answers from files what the whois servers of the registries answer: who holds
-// an address or an AS number, where it is and who announces it. It asks no server.
+// Package whois reports on addresses and AS numbers: who holds them, where they are and who
+// announces them. It answers from files what whois servers answer, and asks no server.
 //
 //	files := whois.Files{Data: folder, Cache: cacheFolder, Places: geoembedded.DB(), Networks: asnembedded.DB()}
 //	sources, err := files.Open(func(warning string) { log.Print(warning) })
@@ -24,9 +24,9 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 )
 
-// Sources are what reports come from. Any of them may be missing: reports then say which
-// file would help. The zero Sources know nothing but special ranges. They are safe for
-// concurrent use as long as no field changes.
+// Sources are the tables and files that reports are made from. Any of them may be missing;
+// reports then say which file would help. The zero Sources know only special ranges. They are
+// safe for concurrent use while no field changes.
 type Sources struct {
 	Delegations *asn.Delegations
 	Orgs        *asn.Orgs
@@ -35,7 +35,7 @@ type Sources struct {
 	Places      []*geoip.DB // the first that knows an address counts
 }
 
-// Close frees the files of AutNums, which Report fails to read afterwards.
+// Close closes the files of AutNums. Reports fail to read them afterwards.
 func (s *Sources) Close() error {
 	if s.AutNums == nil {
 		return nil
@@ -120,9 +120,9 @@ func (s *Sources) Ask(question string) (Report, error) {
 	return s.Report(addr)
 }
 
-// Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. On an
-// error, which only tables that somebody has damaged while they were in use and the files of
-// AutNums can cause, the rest of the report holds.
+// Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. It fails if a
+// table was damaged while in use, or if AutNums cannot be read. All other parts of the report
+// are valid then.
 func (s *Sources) Report(addr netip.Addr) (Report, error) {
 	addr = addr.Unmap().WithZone("")
 	r := Report{Addr: addr, Special: asn.Special(addr)}
@@ -134,7 +134,8 @@ func (s *Sources) Report(addr netip.Addr) (Report, error) {
 	return r, err
 }
 
-// network fills in who announces the address.
+// network fills in who announces the address. It asks no other table if one was damaged while
+// in use, since the next may be older.
 func (s *Sources) network(r *Report) error {
 	for _, db := range s.Networks {
 		var ok bool
@@ -142,7 +143,6 @@ func (s *Sources) network(r *Report) error {
 			r.ASSource = db.Info()
 			return nil
 		}
-		// One that was damaged while in use may know less than the next.
 		if err := db.Err(); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (s *Sources) place(r *Report) error {
 		var ok bool
 		if r.Place, ok = db.Lookup(r.Addr); ok {
 			info := db.Info()
-			r.PlaceSource = asn.Info{Name: info.Name, Date: info.Date}
+			r.PlaceSource = asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
 			return nil
 		}
 		if err := db.Err(); err != nil {
@@ -235,7 +235,7 @@ func (s *Sources) numbers(r *Report) {
 	}
 }
 
-// holdings returns all AS numbers of who holds a block.
+// holdings returns all AS numbers of the holder of a block.
 func (s *Sources) holdings(d asn.Delegation) []asn.ASRange {
 	return slices.Collect(s.Delegations.Holdings(d.Registry, d.OpaqueID))
 }
@@ -243,8 +243,8 @@ func (s *Sources) holdings(d asn.Delegation) []asn.ASRange {
 // maxNumbers bounds the search among all numbers of one holder.
 const maxNumbers = 100
 
-// each reports the numbers of ascending ranges, first before all others if it is one of
-// them, but not more than maxNumbers.
+// each yields the numbers of ascending ranges, at most maxNumbers. If first is one of them it
+// comes before all others.
 func each(ranges []asn.ASRange, first uint32) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
 		i, ok := slices.BinarySearchFunc(ranges, first, func(r asn.ASRange, n uint32) int { return cmp.Compare(r.First, n) })
@@ -303,7 +303,7 @@ func (r *Report) source(part int) asn.Info {
 	return r.AutNum.Source
 }
 
-// country is that of the delegation, or else where the address is.
+// country is that of the delegation, else of the place.
 func (r *Report) country() (string, asn.Info) {
 	if r.Delegation.Country != "" {
 		return r.Delegation.Country, r.Delegation.Source

@@ -382,7 +382,7 @@ func TestDamagedTable(t *testing.T) {
 	assert.Equal(t, "EXAMPLE", r.AS.Org)
 	assert.Equal(t, "NL", r.Place.Country)
 	assert.Equal(t, filepath.Base(networks), r.ASSource.Name)
-	assert.Equal(t, asn.Info{Name: filepath.Base(places), Date: day}, r.PlaceSource)
+	assert.Equal(t, asn.Info{Name: filepath.Base(places), Date: day, Ranges: 1}, r.PlaceSource)
 
 	s, err = files.Open(func(warning string) { t.Error(warning) })
 	require.NoError(t, err)

@@ -18,31 +18,31 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// A File is one that a Reader reads.
+// A File is an open file that a Reader reads.
 type File struct {
 	*bufio.Reader // the content, unpacked if it is compressed
 	Name          string
-	Size          int64 // of the file as it is
+	Size          int64 // of the file, which may be compressed
 	ModTime       time.Time
 }
 
-// A Reader reads the formats of a package and makes a table of what they hold.
+// A Reader reads files in the formats of one package, and makes a table of them.
 type Reader interface {
-	// Read adds what a file holds, which is neither empty nor a compiled table, and returns
-	// the date of that.
+	// Read adds the rows of a file and returns its date. The file is neither empty nor a
+	// compiled table.
 	Read(f *File) (time.Time, error)
-	// Table makes the table.
+	// Table makes the table of all rows.
 	Table(info Info, stamp Stamp) (*Table, error)
 }
 
 // A Stamp tells the state of files by their sizes and times of modification.
 type Stamp [16]byte
 
-// ErrNotCached says that a table had to be compiled into memory.
+// ErrNotCached says that a compiled table could not be kept, and lies in memory.
 var ErrNotCached = errors.New("the compiled table could not be kept")
 
-// Open makes one table of files. progress may be nil; it is told how many bytes of all
-// have been read. The table has the name of the first file and the date of the oldest.
+// Open makes one table of files. It calls progress with the bytes read and their total;
+// progress may be nil. The table has the name of the first file and the date of the oldest.
 func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) (*Table, error) {
 	stamp, size, err := f.stampOf(names)
 	if err != nil {
@@ -77,8 +77,8 @@ func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) 
 	return t, nil
 }
 
-// read has r read a file, and returns its size and the date of the data, or the table that the
-// file is.
+// read has r read a file, and returns the size of the file and the date of its data. If the
+// file is a compiled table it returns that.
 func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64, time.Time, error) {
 	file, info, err := unpack.Open(name)
 	if err != nil {
@@ -89,7 +89,7 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 	if err != nil {
 		return nil, 0, time.Time{}, pathless(err)
 	}
-	// r meets an error of this again.
+	// If this fails, so will r.
 	switch head, err := br.Peek(magicSize); {
 	case len(head) == 0 && err == io.EOF:
 		return nil, 0, time.Time{}, errors.New("the file is empty")
@@ -101,12 +101,13 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 	return nil, info.Size(), date, err
 }
 
-// OpenCached is Open that keeps the table in a folder, which it makes if it is missing. As
-// long as no file has changed it maps that into memory, and does not use r. If the folder
-// cannot be written to, it returns the table and an error that wraps ErrNotCached.
+// OpenCached is Open with a cache: it keeps the table in a folder, which it makes if it is
+// missing. The next call maps that file into memory and does not use r, until a source file
+// changes. If the folder cannot be written to, it returns the table together with an error
+// that wraps ErrNotCached.
 //
-// What is mapped is checked block by block, each when it is used for the first time:
-// look-ups do not find what is damaged. See [Table.Verify] and [Table.Err].
+// Each block of a mapped file is checked when it is first used. Look-ups find nothing in a
+// damaged one. See [Table.Verify] and [Table.Err].
 func (f *Form) OpenCached(folder string, r Reader, progress func(done, size int64), names ...string) (*Table, error) {
 	stamp, _, err := f.stampOf(names)
 	if err != nil {

@@ -65,13 +65,13 @@ const (
 	maxName    = 1<<16 - 1 // bytes of the name of a table
 )
 
-// A Form says how the tables of one package differ from those of others.
+// A Form is the kind of tables that one package has.
 type Form struct {
 	Magic  string // the first 8 bytes of a table
 	Ending string // of the names of files in the folder of OpenCached
 	Record int    // bytes of a record
 	Max    int64  // bytes of the content of a file that a Reader reads
-	// Check reports whether the record of an ID is one that the package has written.
+	// Check reports whether the record of an ID is valid; see [Table.Verify].
 	Check func(t *Table, id uint32) bool
 	// Beside returns the files that are read together with a file; nil: none.
 	Beside func(name string) []string
@@ -104,8 +104,8 @@ type Table struct {
 
 	file   string      // that is mapped
 	mapped os.FileInfo // of it when it was mapped; nil: it was read
-	// Whether data, a mapped file, could not be read, since somebody has cut it. Nil: data
-	// cannot be cut.
+	// Whether data could not be read, since the mapped file was cut. Nil: data is no mapped
+	// file.
 	cut *atomic.Bool
 	// For each block whether it was checked, and with what result. Nil: the data are trusted.
 	checked []atomic.Uint32
@@ -170,8 +170,8 @@ func (t *Table) layout() (size uint64) {
 	return size + (size+blockSize-1)/blockSize*4
 }
 
-// Load returns the table whose serialised form is data. It looks at the sizes only, so that
-// it costs nothing: of damaged data look-ups may be wrong, but nothing panics.
+// Load returns the table whose serialised form is data. It checks sizes only and copies
+// nothing. In damaged data look-ups may answer wrongly, but do not panic.
 func (f *Form) Load(data string) (*Table, error) {
 	if len(data) < headerSize || data[:magicSize] != f.Magic {
 		return nil, errors.New("not a compiled table")
@@ -215,8 +215,7 @@ func headerSum(header, sums string) uint32 {
 	return crc32.Update(crc32.Checksum(h, castagnoli), castagnoli, unsafeBytes(sums))
 }
 
-// distrust has blocks checked before they are used for the first time, those of the tail at
-// once, and copies that.
+// distrust has each block checked when it is first used. It checks and copies the tail at once.
 func (t *Table) distrust() {
 	t.checked = make([]atomic.Uint32, (t.atSums+blockSize-1)/blockSize)
 	for block := t.atRecords / blockSize; block < len(t.checked); block++ {
