@@ -108,7 +108,11 @@ func (r *Report) text(part int) string {
 		}
 		return s + byOrigin
 	case partASNs:
-		return strings.Join(asnTexts(r.ASNs), " ") + byOrigin
+		var list []string
+		for _, a := range r.ASNs {
+			list = append(list, a.String())
+		}
+		return strings.Join(list, " ") + byOrigin
 	case partPlace:
 		p := r.Place
 		s := strconv.FormatFloat(p.Lat, 'f', 4, 64) + " " + strconv.FormatFloat(p.Lon, 'f', 4, 64)
@@ -127,14 +131,6 @@ func (r *Report) text(part int) string {
 		return s
 	}
 	return ""
-}
-
-func asnTexts(ranges []asn.ASRange) []string {
-	list := make([]string, len(ranges))
-	for i, r := range ranges {
-		list[i] = r.String()
-	}
-	return list
 }
 
 // block is the addresses or AS numbers of a delegation.

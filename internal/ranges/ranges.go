@@ -19,6 +19,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // Max is how many rows a table may have. The largest that are published have some ten
@@ -196,10 +197,7 @@ func ResolveBy[K Key[K]](rows []Row[K], prefer func(a, b uint32) int) []Start[K]
 
 // Find returns the ID of a key among the starts that Resolve returns.
 func Find[K Key[K]](starts []Start[K], key K) uint32 {
-	i, ok := slices.BinarySearchFunc(starts, key, func(s Start[K], key K) int { return s.First.Compare(key) })
-	if ok {
-		return starts[i].ID
-	}
+	i := sort.Search(len(starts), func(i int) bool { return key.Compare(starts[i].First) < 0 })
 	if i == 0 {
 		return 0
 	}
