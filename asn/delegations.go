@@ -3,7 +3,6 @@ package asn
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -20,12 +19,15 @@ type ASRange struct {
 }
 
 // String returns AS64496, or AS64496-AS64511.
-func (r ASRange) String() string {
-	b := strconv.AppendUint([]byte("AS"), uint64(r.First), 10)
+func (r ASRange) String() string { return string(r.AppendTo(nil)) }
+
+// AppendTo appends what String returns to b.
+func (r ASRange) AppendTo(b []byte) []byte {
+	b = strconv.AppendUint(append(b, "AS"...), uint64(r.First), 10)
 	if r.First != r.Last {
 		b = strconv.AppendUint(append(b, "-AS"...), uint64(r.Last), 10)
 	}
-	return string(b)
+	return b
 }
 
 // A Delegation is a record of a regional Internet registry: who answers for a
@@ -133,15 +135,16 @@ func (d *Delegations) LookupAS(number uint32) (Delegation, bool) {
 	return r, true
 }
 
-// Holdings yields all AS numbers that one holder has from a registry,
-// ascending. There are none if opaqueID is empty.
-func (d *Delegations) Holdings(registry, opaqueID string) iter.Seq[ASRange] {
+// Holdings returns all AS numbers that one holder has from a registry,
+// ascending. There are none if opaqueID is empty. Callers must not change the elements, which
+// all share.
+func (d *Delegations) Holdings(registry, opaqueID string) []ASRange {
 	i, ok := slices.BinarySearchFunc(d.holders, holder{registry: registry, id: opaqueID}, holder.compare)
 	if !ok || opaqueID == "" {
-		return slices.Values([]ASRange(nil))
+		return nil
 	}
 	h := d.holders[i]
-	return slices.Values(d.held[h.first:h.end])
+	return d.held[h.first:h.end:h.end]
 }
 
 // Warnings returns what is wrong with the files, one sentence for each kind of

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/connmapgo/connmap/asn"
 )
@@ -76,7 +75,7 @@ func ExampleOpenDelegations() {
 	}
 	r, ok := d.Lookup(netip.MustParseAddr("192.0.2.1"))
 	fmt.Println(r.Registry, r.Country, r.Block.First, r.Block.Last, r.Status, r.OpaqueID, ok)
-	fmt.Println(slices.Collect(d.Holdings(r.Registry, r.OpaqueID)), d.Warnings())
+	fmt.Println(d.Holdings(r.Registry, r.OpaqueID), d.Warnings())
 	// Output:
 	// arin US 192.0.2.0 192.0.2.255 allocated A true
 	// [AS64496-AS64497] []

@@ -62,7 +62,7 @@ func (r *Report) appendHolder(b []byte) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(append(append(b, '"'), a.String()...), '"')
+			b = append(a.AppendTo(append(b, '"')), '"')
 		}
 		b = append(b, ']')
 	}

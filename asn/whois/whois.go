@@ -50,7 +50,7 @@ type Report struct {
 
 	Delegation  asn.Delegation
 	Org         asn.Org       // of the holder, by one of ASNs
-	ASNs        []asn.ASRange // all that the holder has
+	ASNs        []asn.ASRange // all that the holder has; not to be changed
 	ByOrigin    bool          // whether Org and ASNs are of the holder of AS, since the delegation does not tell
 	Place       geoip.Place
 	PlaceSource asn.Info   // of Place; zero if that is unknown
@@ -216,7 +216,7 @@ func (s *Sources) holder(r *Report) error {
 func (s *Sources) numbers(r *Report) {
 	if r.Delegation.Held() {
 		// A holder may have no numbers.
-		r.ASNs = s.holdings(r.Delegation)
+		r.ASNs = s.Delegations.Holdings(r.Delegation.Registry, r.Delegation.OpaqueID)
 	}
 	if len(r.ASNs) > 0 {
 		r.asnsSource = r.Delegation.Source
@@ -229,15 +229,10 @@ func (s *Sources) numbers(r *Report) {
 	r.ASNs, r.asnsSource = []asn.ASRange{{First: r.AS.Number, Last: r.AS.Number}}, r.ASSource
 	if s.Delegations != nil {
 		d, ok := s.Delegations.LookupAS(r.AS.Number)
-		if all := s.holdings(d); ok && d.Held() && len(all) > 0 {
+		if all := s.Delegations.Holdings(d.Registry, d.OpaqueID); ok && d.Held() && len(all) > 0 {
 			r.ASNs, r.asnsSource = all, d.Source
 		}
 	}
-}
-
-// holdings returns all AS numbers of the holder of a block.
-func (s *Sources) holdings(d asn.Delegation) []asn.ASRange {
-	return slices.Collect(s.Delegations.Holdings(d.Registry, d.OpaqueID))
 }
 
 // maxNumbers bounds the search among all numbers of one holder.
