@@ -34,6 +34,7 @@ func TestDependencies(t *testing.T) {
 		{"feed knows only conntrack", "./conntrack/feed", []string{"./geoip", "./asn", "./rules", "./history", "./examples"}, false},
 		{"geoip is a leaf", "./geoip", []string{"./asn", "./rules", "./history", "./conntrack", "./examples", "./geoip/embedded", "net/http"}, false},
 		{"asn is a leaf", "./asn", []string{"./geoip", "./rules", "./history", "./conntrack", "./examples", "./asn/embedded", "net/http"}, false},
+		{"whois brings no tables", "./asn/whois", []string{"./rules", "./history", "./conntrack", "./examples", "./geoip/embedded", "./asn/embedded", "net/http"}, false},
 		{"connmap-data has no map", "./cmd/connmap-data", []string{"./history", "./conntrack", "./examples", "./geoip/embedded", "./asn/embedded", "github.com/hajimehoshi", "modernc.org", "zombiezen.com"}, false},
 		{"ip2asn has no map and no network", "./cmd/ip2asn", []string{"./history", "./conntrack", "./examples", "github.com/hajimehoshi", "modernc.org", "zombiezen.com", "net/http"}, false},
 		{"rules is a leaf", "./rules", []string{"./geoip", "./asn", "./history", "./conntrack", "./examples"}, false},
@@ -65,6 +66,20 @@ func TestDependencies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestInternalIsGround: what lies under internal/ is imported by the product, and imports
+// nothing of it. internal/bench, a program, runs the benchmarks of the product as others would.
+func TestInternalIsGround(t *testing.T) {
+	lines := list(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, "./internal/...")
+	require.Greater(t, len(lines), 8)
+	for _, line := range lines {
+		pkg, imports, _ := strings.Cut(line, "=")
+		for _, dep := range strings.Split(imports, ",") {
+			own, ok := strings.CutPrefix(dep, module)
+			assert.False(t, ok && !strings.HasPrefix(own, "internal/"), "%s must not import %s", pkg, dep)
+		}
 	}
 }
 

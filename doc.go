@@ -19,6 +19,7 @@
 //   - conntrack/conntracktest: deterministic synthetic connections
 //   - geoip: places of addresses; geoip/embedded: a table of countries
 //   - asn: networks of addresses and who holds them; asn/embedded: a table
+//   - asn/whois: reports of all that tables and files know of an address
 //   - rules: labels and colours of connections
 //   - hilbert: IPv4 addresses on a Hilbert curve
 //   - history: connections recorded in SQLite, asked in SQL, pruned and replayed
@@ -37,13 +38,13 @@
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/private for those that hold
-// secrets, internal/unpack for compressed ones,
-// internal/mmdb for those of MaxMind's form, internal/ranges for ranges of addresses that
-// overlap, and internal/whois for the sources of reports. internal/terminal makes texts of
-// others safe to show, internal/numbers writes numbers for people, internal/confine takes
-// rights from a process, and internal/program ends programs that are asked to. internal/bench
-// compares with other programs, internal/race reports whether the race detector is on, and
-// internal/random gives them random numbers that can be repeated.
+// secrets, internal/unpack for compressed ones, internal/mmdb for those of MaxMind's form
+// and internal/ranges for the tables of ranges of addresses under geoip and asn.
+// internal/terminal makes texts of others safe to show, internal/numbers writes numbers for
+// people, internal/confine takes rights from a process, and internal/program ends programs
+// that are asked to. internal/bench compares with other programs, internal/race reports
+// whether the race detector is on, and internal/random gives them random numbers that can be
+// repeated. None of these imports a package outside internal.
 //
 // Everything is looked up locally. Nothing is sent anywhere but from an agent
 // to the map server it was told to join, and nothing is fetched but by

@@ -31,6 +31,7 @@ func TestImporters(t *testing.T) {
 		{"geoip", `geoip.Open("")`, "github.com/ulikunitz/xz", 3.4},
 		{"geoip/embedded", `embedded.DB()`, "github.com/ulikunitz/xz", 10},
 		{"asn", `asn.Open("")`, "github.com/ulikunitz/xz", 3.3},
+		{"asn/whois", `(&whois.Files{}).Open(nil)`, "github.com/ulikunitz/xz", 3.8},
 		{"asn/embedded", `embedded.DB()`, "github.com/ulikunitz/xz", 8.5},
 		{"rules", `rules.Default()`, "", 2},
 		{"hilbert", `hilbert.Order(12).Point(1)`, "", 1.6},

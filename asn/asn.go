@@ -3,23 +3,28 @@
 //
 // A table is opened from a file or comes with the program (package embedded):
 //
-//	db, err := asn.Open("GeoLite2-ASN-Blocks-IPv4.csv")
-//	if err != nil {
+//	db, err := asn.OpenCached(cacheFolder, nil, "GeoLite2-ASN.mmdb")
+//	if db == nil { // with a DB, an error is only that of the cache
 //		return err
 //	}
 //	if as, ok := db.Lookup(addr); ok {
 //		fmt.Printf("AS%d %s\n", as.Number, as.Org)
 //	}
 //
-// Whatever it comes from, a table ends up in one compact form (see Load),
-// in which it is searched without being unpacked.
+// Every source is compiled into one kind of table, a [DB], which is searched in its
+// serialised bytes: one that lies in the program or in a file costs little heap and no
+// start-up.
 package asn
 
 import (
+	"fmt"
 	"io"
 	"iter"
 	"net/netip"
+	"sort"
 	"time"
+
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // An AS is an autonomous system. It is a comparable value; the zero AS is
@@ -29,91 +34,97 @@ type AS struct {
 	Org    string // name of the holder as the data has it, in UTF-8; empty if unknown
 }
 
-// A Range is all addresses from First to Last, both included and of the same
-// family.
-type Range struct {
-	First, Last netip.Addr
-}
+// A Range is the addresses from First to Last, both included and both of the
+// same family. It is the same type as that of package geoip.
+type Range = ranges.Range
 
-// An Info says what a table is.
+// RangeOf returns the addresses of a network.
+func RangeOf(p netip.Prefix) Range { return ranges.Of(p) }
+
+// An Info says what a table or a file is.
 type Info struct {
-	Name string    // of the file without its folders, or of the data if there is no file
-	Date time.Time // of the data, to the second; zero: unknown
+	Name   string    // of the file without its folders, or of the data if there is no file
+	Date   time.Time // of the data, to the second; zero: unknown
+	Ranges int       // of a DB: how many have an AS
 }
 
 // A DB is an immutable table of the autonomous systems of address ranges. It
-// is safe for concurrent use. The zero DB is empty.
+// is safe for concurrent use. The zero DB is empty. A DB of [OpenCached] keeps its file
+// mapped as long as the program runs.
 type DB struct {
-	info Info
-
-	table string // the whole of it, in which the others lie
-	index string
-	v4    string
-	v6    string
-	width int // bytes of a key in v6
-	ases  string
-	names string
+	t ranges.Table
 }
 
-// Info says what the table is.
-func (db *DB) Info() Info { return db.info }
+// Load returns the DB that [DB.WriteTo] wrote as data. It checks sizes only and copies
+// nothing. In damaged data Lookup may answer wrongly, but does not panic; [DB.Verify] finds
+// damage.
+func Load(data string) (*DB, error) { return dbOf(form.Load(data)) }
 
-// Lookup reports the autonomous system of an address, by the longest prefix
-// that holds it. IPv4-mapped IPv6 addresses are looked up as IPv4, zones do
-// not matter. It is false if the table knows none. It does not allocate: Org
-// shares memory with the table.
-func (db *DB) Lookup(addr netip.Addr) (AS, bool) {
-	addr = addr.Unmap()
-	switch {
-	case addr.Is4():
-		return db.as(db.find4(addr))
-	case addr.Is6():
-		return db.as(db.find6(addr))
+// dbOf returns the DB of a table. There may be both a table and an error.
+func dbOf(t *ranges.Table, err error) (*DB, error) {
+	if t == nil {
+		return nil, named(err)
 	}
-	return AS{}, false
+	return &DB{*t}, named(err)
 }
 
-// All reports the ranges whose autonomous system is known, IPv4 before IPv6,
-// ascending. Adjoining ranges differ in their AS.
+// named adds the name of the package to an error.
+func named(err error) error {
+	if err != nil {
+		return fmt.Errorf("asn: %w", err)
+	}
+	return nil
+}
+
+// Verify reads the whole table and reports whether it is undamaged. It removes a damaged file
+// from the folder of [OpenCached], which then compiles it again.
+func (db *DB) Verify() error { return named(db.t.Verify()) }
+
+// WriteTo writes the table in the form that [Load] reads. Equal tables give equal bytes, the
+// zero DB none.
+func (db *DB) WriteTo(w io.Writer) (int64, error) {
+	n, err := db.t.WriteTo(w)
+	return n, named(err)
+}
+
+// Err returns an error if the mapped file of a DB of [OpenCached] was cut or written to while
+// in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that was
+// removed or replaced is no error, since the DB keeps the old one. Err asks the file system,
+// and reads nothing.
+func (db *DB) Err() error { return named(db.t.Err()) }
+
+// Info describes the DB. That of the zero DB is the zero Info.
+func (db *DB) Info() Info { return Info(db.t.Info()) }
+
+// Lookup returns the autonomous system of an address, and whether the table knows it.
+// IPv4-mapped IPv6 addresses are looked up as IPv4; zones are ignored. It does not allocate:
+// Org shares memory with the table.
+func (db *DB) Lookup(a netip.Addr) (AS, bool) { return as(&db.t, db.t.Find(a)) }
+
+// LookupAS returns the autonomous system with a number, and whether it announces any address
+// of the table. Where it has several names, the first in order counts.
+func (db *DB) LookupAS(number uint32) (AS, bool) {
+	// Records are sorted by number.
+	id := uint32(1 + sort.Search(max(0, db.t.Records()-1), func(i int) bool {
+		s, ok := db.t.Record(uint32(i + 1))
+		return !ok || ranges.U32(s, 0) >= number
+	}))
+	found, ok := as(&db.t, id)
+	if !ok || found.Number != number {
+		return AS{}, false
+	}
+	return found, true
+}
+
+// All returns the ranges that have an autonomous system, IPv4 before IPv6, ascending and
+// without overlaps. Adjoining ranges differ in their AS. A mapped table is copied into memory
+// first; a damaged one has no ranges.
 func (db *DB) All() iter.Seq2[Range, AS] {
 	return func(yield func(Range, AS) bool) {
-		var first netip.Addr
-		var id uint32
-		for start, next := range db.starts() {
-			if first.IsValid() {
-				last := start.Prev()
-				if first.Is4() && !start.Is4() {
-					last = max4
-				}
-				if as, ok := db.as(id); ok && !yield(Range{first, last}, as) {
-					return
-				}
+		for r, id := range db.t.All() {
+			if as, ok := as(&db.t, id); ok && !yield(r, as) {
+				return
 			}
-			first, id = start, next
-		}
-		if !first.IsValid() {
-			return
-		}
-		last := max6
-		if first.Is4() {
-			last = max4
-		}
-		if as, ok := db.as(id); ok {
-			yield(Range{first, last}, as)
 		}
 	}
 }
-
-// WriteTo writes the table in the form that Load reads. It writes nothing
-// if the DB is the zero DB.
-func (db *DB) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, db.table)
-	return int64(n), err
-}
-
-var (
-	max4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	max6 = netip.AddrFrom16([16]byte{
-		255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
-	})
-)

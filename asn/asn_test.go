@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -24,16 +25,16 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// An entry is a prefix and its AS, as New takes them.
+// An entry is a row for New, whose range is a network.
 type entry struct {
 	prefix netip.Prefix
 	as     AS
 }
 
-func entries(list []entry) iter.Seq2[netip.Prefix, AS] {
-	return func(yield func(netip.Prefix, AS) bool) {
+func entries(list []entry) iter.Seq2[Range, AS] {
+	return func(yield func(Range, AS) bool) {
 		for _, e := range list {
-			if !yield(e.prefix, e.as) {
+			if !yield(RangeOf(e.prefix), e.as) {
 				return
 			}
 		}
@@ -154,7 +155,7 @@ func TestAllWithoutIPv6(t *testing.T) {
 	db, err := New(Info{}, entries([]entry{{netip.MustParsePrefix("0.0.0.0/0"), AS{64496, ""}}}))
 	require.NoError(t, err)
 	for r := range db.All() {
-		assert.Equal(t, Range{netip.IPv4Unspecified(), max4}, r)
+		assert.Equal(t, RangeOf(netip.MustParsePrefix("0.0.0.0/0")), r)
 	}
 }
 
@@ -182,7 +183,7 @@ func TestNew(t *testing.T) {
 		slices.Reverse(list)
 		b, err := New(Info{Name: "x"}, entries(list))
 		require.NoError(t, err)
-		assert.Equal(t, a.table, b.table)
+		assert.Equal(t, written(t, a), written(t, b))
 	})
 	t.Run("last of equal prefixes", func(t *testing.T) {
 		p := netip.MustParsePrefix("192.0.2.0/24")
@@ -206,7 +207,7 @@ func TestNew(t *testing.T) {
 	})
 	t.Run("invalid prefix", func(t *testing.T) {
 		_, err := New(Info{}, entries([]entry{{netip.Prefix{}, AS{64496, ""}}}))
-		assert.EqualError(t, err, "asn: invalid prefix of AS64496")
+		assert.EqualError(t, err, "asn: row 1: invalid IP to invalid IP is not a range of addresses")
 	})
 	t.Run("long name", func(t *testing.T) {
 		long := strings.Repeat("x", maxName)
@@ -216,49 +217,56 @@ func TestNew(t *testing.T) {
 		got, _ := db.Lookup(p.Addr())
 		assert.Equal(t, long, got.Org)
 		_, err = New(Info{}, entries([]entry{{p, AS{64496, long + "x"}}}))
-		assert.EqualError(t, err, "asn: name of AS64496 has 65536 bytes, more than 65535")
+		assert.EqualError(t, err, "asn: row 1: name of AS64496 has 65536 bytes, more than 65535")
 		_, err = New(Info{Name: long + "x"}, entries(nil))
 		assert.EqualError(t, err, "asn: name of the table has 65536 bytes, more than 65535")
 	})
 }
 
-func TestLoad(t *testing.T) {
-	info := Info{"example", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	db, err := New(info, entries(nested))
-	require.NoError(t, err)
+// written returns the serialised form of a DB.
+func written(tb testing.TB, db *DB) string {
 	var out strings.Builder
 	n, err := db.WriteTo(&out)
-	require.NoError(t, err)
-	table := out.String()
-	require.EqualValues(t, len(table), n)
+	require.NoError(tb, err)
+	require.EqualValues(tb, out.Len(), n)
+	return out.String()
+}
 
+// TestLoad: a record that is no AS is damage. The rest is tested in internal/ranges.
+func TestLoad(t *testing.T) {
+	info := Info{"example", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), 13}
+	db, err := New(info, entries(nested))
+	require.NoError(t, err)
+	table := written(t, db)
 	again, err := Load(table)
 	require.NoError(t, err)
 	assert.Equal(t, info, again.Info())
 	assert.NoError(t, again.Verify())
-	assert.Equal(t, db, again)
+	assert.Equal(t, maps.Collect(db.All()), maps.Collect(again.All()))
 
-	for _, tt := range []struct{ name, table, want string }{
-		{"empty", "", `asn: no table: it must begin with "asntable"`},
-		{"short", table[:headerSize-1], `asn: no table: it must begin with "asntable"`},
-		{"other", "x" + table[1:], `asn: no table: it must begin with "asntable"`},
-		{"version", table[:8] + "\x02" + table[9:], "asn: table is of version 2, this program reads version 1: make the table again"},
-		{"width", table[:40] + "\x11" + table[41:], errDamaged.Error()},
-		{"cut", table[:len(table)-1], "make or download it again"},
-		{"longer", table + "x", "make or download it again"},
+	_, err = Load("x")
+	assert.EqualError(t, err, "asn: not a compiled table")
+	again, err = Load(strings.Replace(table, "Innermost", "Outermost", 1))
+	require.NoError(t, err)
+	assert.EqualError(t, again.Verify(), "asn: damaged table")
+
+	for name, of := range map[string]func(c *ranges.Content){
+		"no number": func(c *ranges.Content) { c.Records[recordSize] = 0 },
+		"no order":  func(c *ranges.Content) { c.Records[recordSize] = 9 },
+		"no name":   func(c *ranges.Content) { c.Records[recordSize+4] = 200 },
+		"cut name":  func(c *ranges.Content) { c.Texts = c.Texts[:len(c.Texts)-1] },
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			_, err := Load(tt.table)
-			assert.ErrorContains(t, err, tt.want)
-		})
-	}
-	t.Run("changed", func(t *testing.T) {
-		for i := headerSize; i < len(table); i += 1 + i/100 {
-			db, err := Load(table[:i] + string(table[i]^1) + table[i+1:])
-			require.NoError(t, err)
-			assert.Error(t, db.Verify(), "byte %d", i)
+		c := ranges.Content{V4: []ranges.Start[ranges.V4]{{First: 1, ID: 1}}}
+		c.Records, c.Texts, _ = records([]AS{{}, {1, "a"}, {2, "b"}})
+		of(&c)
+		data, err := form.Encode(c)
+		require.NoError(t, err)
+		db, err := Load(data)
+		require.NoError(t, err)
+		assert.EqualError(t, db.Verify(), "asn: damaged table", name)
+		for range db.All() {
 		}
-	})
+	}
 }
 
 func TestLookupAllocs(t *testing.T) {
@@ -301,7 +309,7 @@ func TestOpen(t *testing.T) {
 			db, err := Open(name)
 			require.NoError(t, err)
 			require.NoError(t, db.Verify())
-			assert.Equal(t, Info{"any name", date}, db.Info())
+			assert.Equal(t, Info{"any name", date, 2}, db.Info())
 			got, _ := db.Lookup(netip.MustParseAddr("192.0.2.255"))
 			assert.Equal(t, AS{64496, "Example, Inc."}, got)
 			got, _ = db.Lookup(netip.MustParseAddr("2001:db8::5"))
@@ -313,7 +321,7 @@ func TestOpen(t *testing.T) {
 
 	header := blocks[:strings.Index(blocks, "\n")+1]
 	failures := []struct{ name, content, want string }{
-		{"empty", "", "is empty"},
+		{"empty", "", "the file is empty"},
 		{"other file", "1.0.0.0,1.0.0.255,AU\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, an .mmdb file, or lines of iptoasn, found "1.0.0.0,1.0.0.255,AU"`},
 		{"missing column", "network,autonomous_system_number\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, found "network,autonomous_system_number"`},
 		{"header only", header, "has no networks: the file is cut off or of another kind"},
@@ -334,10 +342,85 @@ func TestOpen(t *testing.T) {
 			assert.ErrorContains(t, err, "asn: "+name+": "+tt.want)
 		})
 	}
-	_, err := Open(t.TempDir())
+	name := filepath.Join(t.TempDir(), "table")
+	db, err := New(Info{Name: "example"}, entries(nested))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(name, []byte(zip(written(t, db))), 0o600))
+	db, err = Open(name)
+	require.NoError(t, err)
+	assert.Equal(t, Info{Name: "example", Ranges: 13}, db.Info())
+	_, err = Open(t.TempDir())
 	assert.ErrorContains(t, err, "is a folder, want a file")
 	_, err = Open(filepath.Join(t.TempDir(), "none"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "asn: ")
+}
+
+// TestOpenCached: several files make one DB, and a mapped DB is the same as one that was read;
+// one that is cut tells, and is compiled anew. The rest is tested in internal/ranges.
+func TestOpenCached(t *testing.T) {
+	dir := t.TempDir()
+	four := write(t, filepath.Join(dir, "four.csv"), blocks)
+	six := write(t, filepath.Join(dir, "six.tsv"), "2001:db8:ff::\t2001:db8:ff::ff\t64499\tDE\tOther\n")
+	want, err := Open(four, six)
+	require.NoError(t, err)
+	assert.Equal(t, "four.csv", want.Info().Name)
+	assert.Equal(t, 4, want.Info().Ranges)
+	folder := filepath.Join(dir, "cache")
+	for range 2 {
+		db, err := OpenCached(folder, nil, four, six)
+		require.NoError(t, err)
+		require.NoError(t, db.Verify())
+		require.NoError(t, db.Err())
+		assert.Equal(t, want.Info(), db.Info())
+		assert.Equal(t, maps.Collect(want.All()), maps.Collect(db.All()))
+		as, ok := db.LookupAS(64499)
+		assert.True(t, ok)
+		assert.Equal(t, AS{64499, "Other"}, as)
+		files, err := filepath.Glob(filepath.Join(folder, "four-*.asn"))
+		require.NoError(t, err)
+		require.Len(t, files, 1)
+		require.NoError(t, os.Truncate(files[0], 5000))
+		assert.EqualError(t, db.Err(), "asn: "+files[0]+" was cut while it was in use")
+		assert.EqualError(t, db.Verify(), "asn: damaged table "+files[0])
+		assert.Empty(t, maps.Collect(db.All()))
+	}
+	db, err := OpenCached(four, nil, four)
+	assert.ErrorIs(t, err, ErrNotCached)
+	assert.NotNil(t, db)
+}
+
+// read makes a DB of what a file holds.
+func read(r *bufio.Reader) (*DB, error) {
+	b := newBuilder()
+	if _, err := b.Read(&ranges.File{Reader: r}); err != nil {
+		return nil, err
+	}
+	return dbOf(b.Table(ranges.Info{}, ranges.Stamp{}))
+}
+
+// TestLookupASReal compares the names of AS numbers with a search of all ranges.
+func TestLookupASReal(t *testing.T) {
+	db, err := Open(data(t, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"))
+	require.NoError(t, err)
+	names := make(map[uint32]string)
+	for _, as := range db.All() {
+		names[as.Number] = as.Org
+	}
+	for number, want := range names {
+		got, ok := db.LookupAS(number)
+		require.True(t, ok)
+		require.Equal(t, AS{number, want}, got)
+		_, there := names[number+1]
+		_, ok = db.LookupAS(number + 1)
+		require.Equal(t, there, ok, number+1)
+	}
+	for _, db := range []*DB{db, {}} {
+		_, ok := db.LookupAS(0)
+		assert.False(t, ok)
+		_, ok = db.LookupAS(1<<32 - 1)
+		assert.False(t, ok)
+	}
 }
 
 type failing struct{ err error }
@@ -346,9 +429,9 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestReadError(t *testing.T) {
 	wrong := errors.New("disk on fire")
-	_, err := read(bufio.NewReader(io.MultiReader(strings.NewReader(blocks+strings.Repeat("192.0.2.0/24,1,\n", 9999)), failing{wrong})), Info{})
+	_, err := read(bufio.NewReader(io.MultiReader(strings.NewReader(blocks+strings.Repeat("192.0.2.0/24,1,\n", 9999)), failing{wrong})))
 	assert.ErrorIs(t, err, wrong)
-	_, err = read(bufio.NewReader(failing{wrong}), Info{})
+	_, err = read(bufio.NewReader(failing{wrong}))
 	assert.ErrorIs(t, err, wrong)
 }
 
@@ -496,38 +579,6 @@ func wide(b []byte) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-func FuzzLoad(f *testing.F) {
-	db, err := New(Info{Name: "seed"}, entries(nested))
-	require.NoError(f, err)
-	// The index makes tables large: only the rest is left to the fuzzer.
-	head, index, rest := db.table[:headerSize], db.index, db.table[headerSize+indexSize:]
-	f.Add([]byte(head), []byte(rest), uint16(0xc000), uint32(99))
-	f.Add([]byte(head), []byte(rest), uint16(0xffff), uint32(1<<31))
-	f.Add([]byte(head), []byte(rest[1:]), uint16(0), uint32(0))
-	f.Fuzz(func(t *testing.T, head, rest []byte, at uint16, value uint32) {
-		changed := []byte(index)
-		changed[int(at)*4] = byte(value)
-		changed[int(at)*4+3] = byte(value >> 24)
-		db, err := Load(string(head) + string(changed) + string(rest))
-		if err != nil {
-			return
-		}
-		db.Verify()
-		for _, e := range nested {
-			db.Lookup(e.prefix.Addr())
-			db.Lookup(ranges.Last(e.prefix))
-		}
-		db.Lookup(netip.AddrFrom4([4]byte{byte(at >> 8), byte(at), 1, 2}))
-		n := 0
-		for range db.All() {
-			n++
-		}
-		if n > len(rest) {
-			t.Errorf("%d ranges in %d bytes", n, len(rest))
-		}
-	})
-}
-
 func reader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
 
 func FuzzRead(f *testing.F) {
@@ -541,7 +592,7 @@ func FuzzRead(f *testing.F) {
 		if bytes.HasPrefix(file, []byte("\x1f\x8b")) || bytes.Contains(file, []byte("\xab\xcd\xefMaxMind.com")) {
 			t.Skip("the readers of these formats are not ours")
 		}
-		db, err := read(bufio.NewReader(bytes.NewReader(file)), Info{Name: "fuzz"})
+		db, err := read(bufio.NewReader(bytes.NewReader(file)))
 		if err != nil {
 			assert.Nil(t, db)
 			return

@@ -53,19 +53,18 @@ type autNumEntry struct {
 // may be plain or compressed with gzip or xz. Text that is no UTF-8 is taken
 // for ISO 8859-1. The date is that of the file's last change.
 //
-// Each dump is read once, record by record; what is of use goes with its index
-// into a file in the folder cache, which is made if need be, and is used until the dump's
-// size or time of change is another one. If cache is empty these files
-// are temporary. Close the AutNums to free them.
+// Each dump is read once. Its records and their index are kept in a file of the folder, which
+// is made if it is missing, and are used until the dump's size or time of change is another
+// one. If folder is empty these files are temporary. Close the AutNums to free them.
 //
 // A dump may have 17,179,869,184 bytes of content; its records, of which there may be
 // 16,777,216, may have 2,147,483,648 bytes and each 16,777,216. More is an error, but a
-// longer record is cut. A dump that is cut off or damaged is an error, unlike a damaged file in
-// cache, which is made again.
-func OpenAutNums(cache string, names ...string) (*AutNums, error) {
+// longer record is cut. A dump that is cut off or damaged is an error. A damaged file in the
+// folder is not: it is made again.
+func OpenAutNums(folder string, names ...string) (*AutNums, error) {
 	a := &AutNums{}
 	for _, name := range names {
-		d, err := openDump(cache, name)
+		d, err := openDump(folder, name)
 		if err != nil {
 			a.Close()
 			return nil, fmt.Errorf("asn: %w", err)
@@ -92,9 +91,8 @@ func (d dump) close() error {
 	return err
 }
 
-// Lookup reads the record of an AS number, from the first dump that has one. Of
-// several in it that of the fewest numbers counts, and of equal ones the
-// first. It is false if there is none, or on an error.
+// Lookup reads the record of an AS number, from the first dump that has one. The narrowest
+// record wins, then the first. It is false if there is none, or on an error.
 func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 	for _, d := range a.dumps {
 		e, ok := d.find(number)
@@ -111,14 +109,11 @@ func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 }
 
 func (d *dump) find(number uint32) (autNumEntry, bool) {
-	i, ok := slices.BinarySearchFunc(d.starts, ranges.V4(number), func(s ranges.Start[ranges.V4], n ranges.V4) int { return s.First.Compare(n) })
-	if !ok {
-		i--
-	}
-	if i < 0 || d.starts[i].ID == 0 {
+	id := ranges.Find(d.starts, ranges.V4(number))
+	if id == 0 {
 		return autNumEntry{}, false
 	}
-	return d.entries[d.starts[i].ID-1], true
+	return d.entries[id-1], true
 }
 
 // arrange makes starts of entries, which may lie around others in any way.

@@ -7,16 +7,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/connmapgo/connmap/asn"
 )
 
 func Example() {
-	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[netip.Prefix]asn.AS{
-		netip.MustParsePrefix("192.0.2.0/24"):  {Number: 64496, Org: "Example Carrier"},
-		netip.MustParsePrefix("192.0.2.64/26"): {Number: 64497, Org: "Customer of the carrier"},
-		netip.MustParsePrefix("2001:db8::/32"): {Number: 64496, Org: "Example Carrier"},
+	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[asn.Range]asn.AS{
+		asn.RangeOf(netip.MustParsePrefix("192.0.2.0/24")):  {Number: 64496, Org: "Example Carrier"},
+		asn.RangeOf(netip.MustParsePrefix("192.0.2.64/26")): {Number: 64497, Org: "Customer of the carrier"},
+		asn.RangeOf(netip.MustParsePrefix("2001:db8::/32")): {Number: 64496, Org: "Example Carrier"},
 	}))
 	if err != nil {
 		fmt.Println(err)
@@ -33,27 +32,6 @@ func Example() {
 	// 203.0.113.1 0  false
 }
 
-func ExampleWhois() {
-	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[netip.Prefix]asn.AS{
-		netip.MustParsePrefix("192.0.2.0/24"): {Number: 64496, Org: "Example Carrier"},
-	}))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	w := asn.Whois{ASNs: []*asn.DB{db}}
-	report, err := w.Report(netip.MustParseAddr("192.0.2.1"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	report.WriteText(os.Stdout)
-	// Output:
-	// 192.0.2.1: documentation, TEST-NET-1 (RFC 5737)
-	//   3 AS numbers    AS64496 (of the AS that announces the address)  [example, date unknown]
-	//   5 Announced by  AS64496 Example Carrier  [example, date unknown]
-}
-
 // file makes a file for an example, and returns its name and what removes it.
 func file(content string) (name string, remove func()) {
 	dir, err := os.MkdirTemp("", "asn")
@@ -65,6 +43,24 @@ func file(content string) (name string, remove func()) {
 		log.Fatal(err)
 	}
 	return name, func() { os.RemoveAll(dir) }
+}
+
+// A table of a file is compiled the first time, and from then on mapped into memory.
+func ExampleOpenCached() {
+	name, remove := file("192.0.2.0\t192.0.2.255\t64496\tUS\tEXAMPLE\n")
+	defer remove()
+	for range 2 {
+		db, err := asn.OpenCached(filepath.Join(filepath.Dir(name), "cache"), nil, name)
+		if db == nil {
+			fmt.Println(err)
+			return
+		}
+		as, ok := db.Lookup(netip.MustParseAddr("192.0.2.1"))
+		fmt.Println(as.Number, as.Org, ok, db.Info().Ranges)
+	}
+	// Output:
+	// 64496 EXAMPLE true 1
+	// 64496 EXAMPLE true 1
 }
 
 func ExampleOpenDelegations() {
@@ -79,7 +75,7 @@ func ExampleOpenDelegations() {
 	}
 	r, ok := d.Lookup(netip.MustParseAddr("192.0.2.1"))
 	fmt.Println(r.Registry, r.Country, r.Block.First, r.Block.Last, r.Status, r.OpaqueID, ok)
-	fmt.Println(slices.Collect(d.Holdings(r.Registry, r.OpaqueID)), d.Warnings())
+	fmt.Println(d.Holdings(r.Registry, r.OpaqueID), d.Warnings())
 	// Output:
 	// arin US 192.0.2.0 192.0.2.255 allocated A true
 	// [AS64496-AS64497] []

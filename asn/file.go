@@ -31,9 +31,7 @@ func openFile(name string, max int64) (*file, error) {
 	}
 	br, err := unpack.Reader(f, max)
 	if err == nil {
-		if head, _ := br.Peek(3); string(head) == "\xef\xbb\xbf" {
-			br.Discard(3)
-		}
+		skipMark(br)
 		if _, err = br.Peek(1); err == io.EOF {
 			err = errors.New("is empty")
 		}
@@ -42,7 +40,14 @@ func openFile(name string, max int64) (*file, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &file{br, f, stat, Info{filepath.Base(name), stat.ModTime().Truncate(time.Second).UTC()}}, nil
+	return &file{br, f, stat, Info{Name: filepath.Base(name), Date: stat.ModTime().Truncate(time.Second).UTC()}}, nil
+}
+
+// skipMark leaves out the mark of UTF-8 that some programs begin texts with.
+func skipMark(r *bufio.Reader) {
+	if head, _ := r.Peek(3); string(head) == "\xef\xbb\xbf" {
+		r.Discard(3)
+	}
 }
 
 func (f *file) Close() error { return f.f.Close() }

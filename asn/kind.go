@@ -63,7 +63,7 @@ func isBinary(r *bufio.Reader) bool {
 func recognise(r *bufio.Reader) Kind {
 	head, _ := r.Peek(64 << 10)
 	switch {
-	case bytes.HasPrefix(head, []byte(magic)):
+	case bytes.HasPrefix(head, []byte(form.Magic)):
 		return TableFile
 	case isGDBM(head):
 		return OrgFile

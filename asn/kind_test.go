@@ -51,29 +51,29 @@ func TestSmallMMDB(t *testing.T) {
 
 func TestRecognise(t *testing.T) {
 	for text, want := range map[string]Kind{
-		blocks:                             TableFile,
-		"\ufeff" + blocks:                  TableFile,
-		"1.1.1.0\t1.1.1.0\t13335\tUS\tC\n": TableFile,
-		magic:                              TableFile,
-		"# comment\n2|arin|1|1|1|1|0\n":    DelegationFile,
-		"arin|*|asn|*|1|summary\n":         DelegationFile,
-		"arin|US|asn|64496|1||assigned\n":  DelegationFile,
-		"ripencc|DE|ipv6|2001:db8::|32||allocated\n":                DelegationFile,
-		"# name: AS Org\n# format: aut|changed|\n":                  OrgFile,
-		"# format:org_id|changed|\n":                                OrgFile,
+		blocks:                                       TableFile,
+		"\ufeff" + blocks:                            TableFile,
+		"1.1.1.0\t1.1.1.0\t13335\tUS\tC\n":           TableFile,
+		form.Magic:                                   TableFile,
+		"# comment\n2|arin|1|1|1|1|0\n":              DelegationFile,
+		"arin|*|asn|*|1|summary\n":                   DelegationFile,
+		"arin|US|asn|64496|1||assigned\n":            DelegationFile,
+		"ripencc|DE|ipv6|2001:db8::|32||allocated\n": DelegationFile,
+		"# name: AS Org\n# format: aut|changed|\n":   OrgFile,
+		"# format:org_id|changed|\n":                 OrgFile,
 		`{"changed":"","organizationId":"X","type":"Organization"}`: OrgFile,
-		"\xcf\x9a\x57\x13":                                          OrgFile,
-		"% header\n\n# more\n\nas-block: AS1 - AS2\n":               AutNumFile,
-		"\n\nAUT-NUM: AS64496\n":                                    AutNumFile,
-		"ASHandle: AS64496\n":                                       AutNumFile,
-		"Subject: inetnum\n":                                        Unknown,
-		"aut-num\n":                                                 Unknown,
-		"{}\n":                                                      Unknown,
-		"1.0.0.0,1.0.0.255,AU\n":                                    Unknown,
-		"SQLite format 3\x00":                                       Unknown,
-		"a|b|ipv4|x|1||allocated\n":                                 Unknown,
-		"# nothing else\n":                                          Unknown,
-		"junk\xab\xcd\xefMaxMind.comjunk\x00":                       Unknown,
+		"\xcf\x9a\x57\x13": OrgFile,
+		"% header\n\n# more\n\nas-block: AS1 - AS2\n": AutNumFile,
+		"\n\nAUT-NUM: AS64496\n":                      AutNumFile,
+		"ASHandle: AS64496\n":                         AutNumFile,
+		"Subject: inetnum\n":                          Unknown,
+		"aut-num\n":                                   Unknown,
+		"{}\n":                                        Unknown,
+		"1.0.0.0,1.0.0.255,AU\n":                      Unknown,
+		"SQLite format 3\x00":                         Unknown,
+		"a|b|ipv4|x|1||allocated\n":                   Unknown,
+		"# nothing else\n":                            Unknown,
+		"junk\xab\xcd\xefMaxMind.comjunk\x00":         Unknown,
 	} {
 		for _, content := range []string{text, gzipped(t, text)} {
 			got, err := Recognise(write(t, filepath.Join(t.TempDir(), "x"), content))
@@ -128,7 +128,7 @@ func FuzzRecognise(f *testing.F) {
 		if mmdb.Is(text) {
 			return
 		}
-		if _, err := read(bufio.NewReaderSize(bytes.NewReader(text), 64<<10), Info{}); err == nil {
+		if _, err := read(bufio.NewReaderSize(bytes.NewReader(text), 64<<10)); err == nil {
 			assert.Equal(t, TableFile, kind)
 		}
 	})

@@ -1,7 +1,6 @@
 package asn
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/csv"
 	"errors"
@@ -15,10 +14,12 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// Open reads a table from a file:
+// Open reads a table from files. Several files make one table, such as that of IPv4 and that
+// of IPv6. It understands
 //
 //   - the IPv4 or IPv6 blocks of GeoLite2-ASN as CSV; columns are found by their
 //     names in the first line, so further ones do no harm, and rows without
@@ -26,38 +27,42 @@ import (
 //   - a MaxMind DB file (.mmdb) with autonomous_system_number;
 //   - iptoasn's ip2asn-v4, ip2asn-v6 or ip2asn-combined as TSV with lines start, end,
 //     number, country, name (https://iptoasn.com/); number 0 is not routed and has no AS;
-//   - a table written by [DB.WriteTo].
+//   - a table written by [DB.WriteTo], but no others beside it.
 //
 // The format is told by the content, not by the name, and may be compressed
 // with gzip or xz. Where lines overlap the smallest range decides, and of equal ones
 // the last.
 //
-// A file may have 1,073,741,824 bytes of content and 16,777,216 ranges, and what is
+// A file may have 1,073,741,824 bytes of content, all together 16,777,216 ranges, and what is
 // compressed 250 times its size beyond 16 MiB. More is an error: nobody who hands over a
 // file decides what memory and time it costs.
 //
-// The table is read whole: the file may change or vanish afterwards. Its date
-// is that in an .mmdb file or written table, else that of the file's last change.
-func Open(name string) (*DB, error) {
-	f, err := openFile(name, maxTable)
-	if err != nil {
-		return nil, fmt.Errorf("asn: %w", err)
-	}
-	defer f.Close()
-	db, err := read(f.Reader, f.info)
-	if err != nil {
-		return nil, fmt.Errorf("asn: %s: %w", name, strip(err))
-	}
-	return db, nil
+// The files are read and compiled into memory, and may be changed or removed
+// afterwards; [OpenCached] does not compile again what it has compiled before. The date
+// is that in an .mmdb file or written table, else that of the file's last change,
+// and the oldest of several.
+func Open(names ...string) (*DB, error) {
+	return dbOf(form.Open(newBuilder(), nil, names...))
 }
 
-// strip removes the package's name from an error of Load or Verify.
-func strip(err error) error {
-	if s, ok := strings.CutPrefix(err.Error(), "asn: "); ok {
-		return errors.New(s)
-	}
-	return err
+// OpenCached is [Open] with a cache: it keeps the compiled table in a folder, which it makes
+// if it is missing. The next call maps that file into memory, which takes no time and
+// little memory, until a source file changes. While files are compiled it calls progress
+// with the bytes read and their total; progress may be nil.
+//
+// If the folder cannot be written to, it returns the DB together with an error that wraps
+// [ErrNotCached].
+//
+// Each part of a mapped file is checked when it is first used. Lookup finds nothing in a
+// damaged part, nor in one that is cut off later. [DB.Err] reports a file that was changed
+// while in use. [DB.Verify] reads all of it and removes a damaged file, so that the next
+// call compiles it again.
+func OpenCached(folder string, progress func(done, size int64), names ...string) (*DB, error) {
+	return dbOf(form.OpenCached(folder, newBuilder(), progress, names...))
 }
+
+// ErrNotCached says that a compiled table could not be kept, and lies in memory.
+var ErrNotCached = ranges.ErrNotCached
 
 const (
 	numberColumn  = "autonomous_system_number"
@@ -76,48 +81,39 @@ const (
 	maxDump        = 16 << 30
 )
 
-// read reads a table of any format that Open knows. Its errors do not say the
-// file's name.
-func read(br *bufio.Reader, info Info) (*DB, error) {
-	head, err := br.Peek(4096)
+// Read adds the rows of a file and returns its date.
+func (b *builder) Read(f *ranges.File) (time.Time, error) {
+	skipMark(f.Reader)
+	head, err := f.Peek(4096)
 	if err != nil && err != io.EOF {
-		return nil, damaged(err)
+		return time.Time{}, damaged(err)
 	}
-	line, _, _ := bytes.Cut(head, []byte("\n"))
-	b := newBuilder()
-	switch {
-	case bytes.HasPrefix(head, []byte(magic)):
-		table, err := unpack.All(br, 0, maxTable)
-		if err != nil {
-			return nil, damaged(err)
-		}
-		db, err := Load(string(table))
-		if err != nil {
-			return nil, err
-		}
-		return db, db.Verify()
+	date := f.ModTime
+	switch line, _, _ := bytes.Cut(head, []byte("\n")); {
 	case isHeader(line):
-		err = readCSV(br, b)
+		err = readCSV(f, b)
 	case isTSV(line):
-		err = readTSV(br, b)
+		err = readTSV(f, b)
 	default:
-		var all []byte
-		if all, err = unpack.All(br, 0, maxTable); err != nil {
-			return nil, damaged(err)
-		}
-		if !mmdb.Is(all) {
-			line = bytes.TrimSpace(clip(line))
-			return nil, fmt.Errorf("line 1: want %s, an .mmdb file, or lines of iptoasn, found %q", csvWanted, line)
-		}
-		info.Date, err = readMMDB(all, b)
+		date, err = b.whole(f, line)
 	}
+	if err == nil && b.Len() == 0 {
+		err = errors.New("has no networks: the file is cut off or of another kind")
+	}
+	return date, err
+}
+
+// whole adds the networks of a MaxMind DB file, which can only be told by its end, and
+// returns when it was built.
+func (b *builder) whole(f *ranges.File, line []byte) (time.Time, error) {
+	all, err := unpack.All(f, f.Size, maxTable)
 	if err != nil {
-		return nil, err
+		return time.Time{}, damaged(err)
 	}
-	if b.empty() {
-		return nil, errors.New("has no networks: the file is cut off or of another kind")
+	if !mmdb.Is(all) {
+		return time.Time{}, fmt.Errorf("line 1: want %s, an .mmdb file, or lines of iptoasn, found %q", csvWanted, bytes.TrimSpace(clip(line)))
 	}
-	return b.db(info)
+	return readMMDB(all, b)
 }
 
 // damaged explains an error of reading a file that could be opened.
@@ -163,7 +159,7 @@ func readCSV(r io.Reader, b *builder) error {
 			}
 			as.Number = uint32(n)
 		}
-		if err := b.add(prefix, as); err != nil {
+		if err := b.add(RangeOf(prefix), as); err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
@@ -245,7 +241,7 @@ func readTSV(r io.Reader, b *builder) error {
 			continue // no lines overlap, so there is nothing to take out
 		}
 		as := AS{uint32(number), utf8Text(string(f[4]))}
-		if err := b.addRange(Range{first, last}, as); err != nil {
+		if err := b.add(Range{First: first, Last: last}, as); err != nil {
 			return fmt.Errorf("line %d: %w", lr.number, err)
 		}
 	}
@@ -280,11 +276,11 @@ func readMMDB(file []byte, b *builder) (time.Time, error) {
 		if as.Number == 0 {
 			continue
 		}
-		if err := b.add(n.Prefix, as); err != nil {
+		if err := b.add(RangeOf(n.Prefix), as); err != nil {
 			return time.Time{}, err
 		}
 	}
-	if b.empty() {
+	if b.Len() == 0 {
 		return time.Time{}, fmt.Errorf("an .mmdb file of type %.60q has no %s: want one such as GeoLite2-ASN", r.Type, numberColumn)
 	}
 	return r.Built, nil

@@ -62,8 +62,8 @@ func OpenOrgs(name string) (*Orgs, error) {
 // Info says what the table is.
 func (o *Orgs) Info() Info { return o.info }
 
-// Lookup reports the organisation of an autonomous system. It is false if
-// the table has neither an organisation nor a name of it.
+// Lookup returns the organisation of an autonomous system. It is false if
+// the table has neither an organisation nor a name for it.
 func (o *Orgs) Lookup(number uint32) (Org, bool) {
 	i, ok := slices.BinarySearchFunc(o.ases, number, func(a orgAS, n uint32) int { return cmp.Compare(a.number, n) })
 	if !ok {
@@ -253,8 +253,14 @@ func (b *orgBuilder) gdbm(r io.Reader) error {
 	})
 }
 
-// parseAS reads an AS number with or without AS before it, also as two numbers
+// ParseAS reads an AS number with or without AS before it, also as two numbers
 // with a point between.
+func ParseAS(s string) (uint32, error) {
+	n, err := parseAS(s)
+	return n, named(err)
+}
+
+// parseAS is ParseAS, but its errors do not say the package's name.
 func parseAS(s string) (uint32, error) {
 	digits := s
 	if len(s) > 2 && strings.EqualFold(s[:2], "AS") {

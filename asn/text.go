@@ -1,6 +1,9 @@
 package asn
 
 import (
+	"bufio"
+	"bytes"
+	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -16,4 +19,70 @@ func utf8Text(s string) string {
 		b.WriteRune(rune(s[i]))
 	}
 	return b.String()
+}
+
+// split fills f with the fields between bars and returns how many there are;
+// what follows the last of f is left out.
+func split(f [][]byte, line []byte) int {
+	for i := range f {
+		field, rest, more := bytes.Cut(line, []byte("|"))
+		f[i] = field
+		if !more {
+			return i + 1
+		}
+		line = rest
+	}
+	return len(f)
+}
+
+// isNumber reports whether b is a version such as 2 or 2.3.
+func isNumber(b []byte) bool {
+	for _, c := range b {
+		if (c < '0' || c > '9') && c != '.' {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// clip shortens what an error shows.
+func clip(b []byte) []byte { return b[:min(len(b), 60)] }
+
+// A lineReader reads lines.
+type lineReader struct {
+	r      *bufio.Reader
+	number int  // of the last line
+	ended  bool // whether the last line had an end
+	long   []byte
+}
+
+func newLineReader(r io.Reader) *lineReader {
+	return &lineReader{r: bufio.NewReaderSize(r, 64<<10)}
+}
+
+// maxLine is longer than any line that makes sense.
+const maxLine = 1 << 20
+
+// next returns the next line without its end, valid until the next call. Of a
+// line longer than maxLine it returns the beginning.
+func (lr *lineReader) next() ([]byte, error) {
+	lr.number++
+	lr.long = lr.long[:0]
+	for {
+		line, err := lr.r.ReadSlice('\n')
+		if err == nil || err == io.EOF && len(line)+len(lr.long) > 0 {
+			lr.ended = err == nil
+			if len(lr.long) > 0 {
+				line = append(lr.long, line[:min(len(line), maxLine)]...)
+			}
+			line = bytes.TrimSuffix(line, []byte("\n"))
+			return bytes.TrimSuffix(line, []byte("\r")), nil
+		}
+		if err != bufio.ErrBufferFull {
+			return nil, err
+		}
+		if len(lr.long) < maxLine {
+			lr.long = append(lr.long, line...)
+		}
+	}
 }

@@ -17,7 +17,7 @@ const tsv = "192.0.2.0\t192.0.2.130\t64496\tUS\tEXAMPLE - A\tB\n" +
 	"2001:db8::\t2001:db8:0:ffff:ffff:ffff:ffff:ffff\t64497\tDE\tSix\n"
 
 func TestTSV(t *testing.T) {
-	db, err := read(bufio.NewReader(strings.NewReader(tsv)), Info{})
+	db, err := read(bufio.NewReader(strings.NewReader(tsv)))
 	require.NoError(t, err)
 	for addr, want := range map[string]AS{
 		"192.0.1.255":           {},
@@ -41,7 +41,7 @@ func TestTSV(t *testing.T) {
 		"192.0.2.1\t192.0.2.1\t4294967296\tUS\tA":  "line 5: want an AS number",
 		"fe80::1%eth0\tfe80::1%eth0\t1\tUS\tLocal": "line 5: want two addresses",
 	} {
-		_, err := read(bufio.NewReader(strings.NewReader(tsv+line)), Info{})
+		_, err := read(bufio.NewReader(strings.NewReader(tsv + line)))
 		assert.ErrorContains(t, err, want)
 	}
 }

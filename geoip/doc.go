@@ -1,6 +1,15 @@
 // Package geoip tells where on Earth an Internet address is, from tables on
-// this computer. It neither asks a network service nor contains a table: open
-// a file with [Open], or take the default one from the package embedded.
+// this computer. It neither asks a network service nor contains a table:
+//
+//	db, err := geoip.OpenCached(cacheFolder, nil, "GeoLite2-City.mmdb")
+//	if db == nil { // with a DB, an error is only that of the cache
+//		return err
+//	}
+//	if p, ok := db.Lookup(addr); ok {
+//		fmt.Println(p.City, geoip.CountryName(p.Country), p.Lat, p.Lon)
+//	}
+//
+// Package embedded has a table that comes with the program.
 //
 // Every source is compiled into one kind of table, a [DB]: ranges are sorted,
 // overlaps resolved so that the smallest range wins, and equal neighbours

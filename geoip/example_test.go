@@ -5,16 +5,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/connmapgo/connmap/geoip"
 )
 
 func Example() {
-	db, err := geoip.Compile(func(yield func(geoip.Range, geoip.Place) bool) {
+	db, err := geoip.New(geoip.Info{Name: "example"}, func(yield func(geoip.Range, geoip.Place) bool) {
 		yield(geoip.Range{First: netip.MustParseAddr("192.0.2.0"), Last: netip.MustParseAddr("192.0.2.255")},
 			geoip.Place{Lat: 52.374, Lon: 4.8897, Country: "NL", City: "Amsterdam", Precision: geoip.City})
-	}, time.Time{})
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

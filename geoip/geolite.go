@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/connmapgo/connmap/internal/unpack"
 )
@@ -156,8 +155,8 @@ func noEOF(err error) error {
 	return err
 }
 
-// stampedWith names the files besides name that a table is made from.
-func stampedWith(name string) (also []string) {
+// locationsBeside names the file of locations that is read with one of blocks.
+func locationsBeside(name string) []string {
 	locations := filepath.Join(filepath.Dir(name), locationsOf(filepath.Base(name)))
 	if !strings.Contains(filepath.Base(name), "-Blocks-IPv") {
 		return nil
@@ -168,12 +167,4 @@ func stampedWith(name string) (also []string) {
 		}
 	}
 	return nil
-}
-
-// older returns the earlier of two dates; zero is unknown.
-func older(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }

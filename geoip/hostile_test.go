@@ -42,7 +42,7 @@ func TestOverlaps(t *testing.T) {
 					first, last := shape(i, n)
 					a, z := ranges.V4(first).Addr(), ranges.V4(last).Addr()
 					if six {
-						a, z = v6{Hi: first << 32}.Addr(), v6{Hi: last<<32 | 0xffffffff, Lo: ^uint64(0)}.Addr()
+						a, z = ranges.V6{Hi: first << 32}.Addr(), ranges.V6{Hi: last<<32 | 0xffffffff, Lo: ^uint64(0)}.Addr()
 					}
 					fmt.Fprintf(&b, "%v,%v,%s\n", a, z, [...]string{"DE", "FR", "NL"}[i%3])
 				}
@@ -87,16 +87,9 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// TestFull: a table has as many rows, places and names as Compile says.
+// TestFull: a table has as many names as New says.
 func TestFull(t *testing.T) {
 	b := newBuilder()
-	b.rows4 = make([]ranges.Row[v4], ranges.Max-1)
-	one := Range{addr("192.0.2.0"), addr("192.0.2.1")}
-	require.NoError(t, b.add(one, 0))
-	assert.ErrorIs(t, b.add(one, 0), ranges.ErrTooMany)
-	assert.ErrorIs(t, b.add(Range{addr("::"), addr("::1")}, 0), ranges.ErrTooMany)
-
-	b = newBuilder()
 	b.names = maxNames - 3
 	_, err := b.place(Place{City: "abc", Precision: City})
 	require.NoError(t, err)
@@ -118,14 +111,4 @@ func TestLongNames(t *testing.T) {
 	assert.Equal(t, 100*maxCity, b.names)
 	assert.Equal(t, "\uFFFD", cityName(strings.Repeat("\xff\x80", 300)))
 	assert.Equal(t, strings.Repeat("é", 127), cityName(strings.Repeat("é", 128)))
-}
-
-// TestManyNodes: where there are no more nodes, the starts are bisected.
-func TestManyNodes(t *testing.T) {
-	var starts []start[v6]
-	for i := range uint64(mostStarts6 + 1) {
-		starts = append(starts, start[v6]{First: v6{Hi: 0x2001<<48 | i}, ID: uint32(i%2 + 1)})
-	}
-	_, nodes := index6(starts)
-	assert.Len(t, nodes, 6, "one for each byte down to the last")
 }

@@ -44,7 +44,7 @@ func readMMDB(b *builder, data []byte) (time.Time, error) {
 		if id == 0 {
 			continue
 		}
-		if err := b.add(Range{network.Prefix.Addr(), ranges.Last(network.Prefix)}, id); err != nil {
+		if err := b.Add(ranges.Of(network.Prefix), id); err != nil {
 			return time.Time{}, fmt.Errorf("network %v: %w", network.Prefix, err)
 		}
 	}

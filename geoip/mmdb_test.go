@@ -113,10 +113,10 @@ func TestOpenMMDB(t *testing.T) {
 		require.NoError(t, db.Verify())
 		au, _ := CountryPlace("AU")
 		assert.Equal(t, []testRow{
-			{Range{addr("0.0.0.0"), addr("63.255.255.255")}, places[1]},
-			{Range{addr("64.0.0.0"), addr("127.255.255.255")}, au},
+			{Range{First: addr("0.0.0.0"), Last: addr("63.255.255.255")}, places[1]},
+			{Range{First: addr("64.0.0.0"), Last: addr("127.255.255.255")}, au},
 		}, all(db))
-		assert.Equal(t, Info{Date: time.Date(2026, 6, 25, 4, 23, 59, 0, time.UTC), Ranges: 2}, db.Info())
+		assert.Equal(t, Info{Name: "ipv4.csv", Date: time.Date(2026, 6, 25, 4, 23, 59, 0, time.UTC), Ranges: 2}, db.Info())
 		got, ok := db.Lookup(addr("127.0.0.1"))
 		assert.True(t, ok)
 		assert.Equal(t, Country, got.Precision)
@@ -192,7 +192,7 @@ func FuzzReadMMDB(f *testing.F) {
 		if _, err := readMMDB(b, data); err != nil {
 			return
 		}
-		db, err := b.compile(time.Time{})
+		db, err := dbOf(b.Table(ranges.Info{}, ranges.Stamp{}))
 		require.NoError(t, err)
 		require.NoError(t, db.Verify())
 	})

@@ -1,13 +1,9 @@
 package geoip
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"math"
-	"os"
 	"time"
 
 	"github.com/connmapgo/connmap/internal/mmdb"
@@ -51,87 +47,62 @@ const understood = "understood are MaxMind DB files (.mmdb) of cities or countri
 // afterwards; [OpenCached] does not compile again what it has compiled before.
 // A damaged file is an error that says where.
 func Open(names ...string) (*DB, error) {
-	return compileFiles(names, nil)
+	return dbOf(form.Open(newBuilder(), nil, names...))
 }
 
-// compileFiles makes a DB of files. progress may be nil; it is told how many
-// bytes of all have been read.
-func compileFiles(names []string, progress func(done, size int64)) (*DB, error) {
-	stamp, size, err := stampOf(names)
-	if err != nil {
-		return nil, err
-	}
-	if progress == nil {
-		progress = func(int64, int64) {}
-	}
-	b := newBuilder()
-	b.stamp = stamp
-	var date time.Time
-	done := int64(0)
-	for i, name := range names {
-		db, at, err := b.file(name, func(n int64) { progress(done+n, size) })
-		if err != nil {
-			return nil, fmt.Errorf("geoip: %s: %w", name, err)
-		}
-		if db != nil {
-			if len(names) > 1 {
-				return nil, fmt.Errorf("geoip: %s: is a compiled table, which cannot be combined with others", name)
-			}
-			return db, nil
-		}
-		if info, err := os.Stat(name); err == nil {
-			done += info.Size()
-		}
-		if date = older(date, at); i == 0 {
-			date = at
-		}
-	}
-	db, err := b.compile(date)
-	if err != nil {
-		return nil, fmt.Errorf("geoip: %s: %w", names[0], err)
-	}
-	progress(size, size)
-	return db, nil
+// OpenCached is [Open] with a cache: it keeps the compiled table in a folder, which it makes
+// if it is missing. The next call maps that file into memory, which takes no time and
+// little memory, until a source file changes. While files are compiled it calls progress
+// with the bytes read and their total; progress may be nil.
+//
+// If the folder cannot be written to, it returns the DB together with an error that wraps
+// [ErrNotCached].
+//
+// Each part of a mapped file is checked when it is first used. Lookup finds nothing in a
+// damaged part, nor in one that is cut off later. [DB.Err] reports a file that was changed
+// while in use. [DB.Verify] reads all of it and removes a damaged file, so that the next
+// call compiles it again.
+func OpenCached(folder string, progress func(done, size int64), names ...string) (*DB, error) {
+	return dbOf(form.OpenCached(folder, newBuilder(), progress, names...))
 }
 
-// file adds the rows of a file and returns its date, or the DB that it is.
-func (b *builder) file(name string, progress func(done int64)) (*DB, time.Time, error) {
-	f, info, err := unpack.Open(name)
+// ErrNotCached says that a compiled table could not be kept, and lies in memory.
+var ErrNotCached = ranges.ErrNotCached
+
+// CompileFile compiles a file that [Open] understands into another, which it
+// replaces when all is written. Open takes it as it takes the source. progress
+// may be nil; it is told how many bytes of all have been read.
+func CompileFile(source, target string, progress func(done, size int64)) (Info, error) {
+	db, err := dbOf(form.CompileFile(newBuilder(), source, target, progress))
 	if err != nil {
-		return nil, time.Time{}, pathless(err)
+		return Info{}, err
 	}
-	defer f.Close()
-	r, err := unpack.Reader(&counted{r: f, tell: progress}, maxText)
-	if err != nil {
-		return nil, time.Time{}, pathless(err)
-	}
-	date := info.ModTime()
-	head, err := r.Peek(64 << 10)
+	return db.Info(), nil
+}
+
+// Read adds the rows of a file and returns its date.
+func (b *builder) Read(f *ranges.File) (time.Time, error) {
+	head, err := f.Peek(64 << 10)
 	if err != nil && err != io.EOF {
-		return nil, time.Time{}, pathless(err)
+		return time.Time{}, err
 	}
-	var said time.Time
-	switch format := recognise(head); {
-	case len(head) == 0:
-		return nil, time.Time{}, errors.New("the file is empty")
-	case format != nil:
-		b.expect(head, info.Size())
-		said, err = readText(b, r, format)
-	case isGeoLite(head):
-		if format, err = geoLite(name, head); err == nil {
-			said, err = readText(b, r, format)
+	format := recognise(head)
+	if format == nil && isGeoLite(head) {
+		if format, err = geoLite(f.Name, head); err != nil {
+			return time.Time{}, err
 		}
-	case bytes.HasPrefix(head, []byte(magic)):
-		db, err := readCompiled(r, info.Size())
-		return db, time.Time{}, err
-	default:
-		said, err = b.whole(r, info.Size())
-		date = time.Time{} // a database without a date has none
 	}
-	if !said.IsZero() {
-		date = said
+	if format == nil {
+		return b.whole(f) // a database without a date has none
 	}
-	return nil, date, err
+	if !format.networks {
+		b.expect(head, f.Size)
+	}
+	date, err := readText(b, f.Reader, format)
+	if date.IsZero() {
+		date = f.ModTime
+	}
+	return date, err
 }
 
 const (
@@ -144,19 +115,16 @@ const (
 // is too little.
 func (b *builder) expect(head []byte, size int64) {
 	if n := int64(bytes.Count(head, []byte("\n"))); n > 0 && int64(len(head)) < min(size, maxText) {
-		// Room that is made anew is not cleared before it is used; slices.Grow would do so,
-		// and nothing can interrupt that.
-		n = min(min(size, maxText)*n/int64(len(head)), ranges.Max)
-		b.rows4 = append(make([]ranges.Row[v4], 0, len(b.rows4)+int(n)), b.rows4...)
+		b.Expect4(int(min(min(size, maxText)*n/int64(len(head)), ranges.Max)))
 	}
 }
 
 // whole adds the networks of a MaxMind DB file, which can only be told by its
-// end.
-func (b *builder) whole(r *bufio.Reader, size int64) (time.Time, error) {
-	data, err := unpack.All(r, size, maxDB)
+// end, and returns when it was built.
+func (b *builder) whole(f *ranges.File) (time.Time, error) {
+	data, err := unpack.All(f, f.Size, maxDB)
 	if err != nil {
-		return time.Time{}, pathless(err)
+		return time.Time{}, err
 	}
 	switch {
 	case mmdb.Is(data):
@@ -165,38 +133,4 @@ func (b *builder) whole(r *bufio.Reader, size int64) (time.Time, error) {
 		return time.Time{}, errors.New("binary data without the metadata that ends a MaxMind DB file: cut short, or not a table of places; " + understood)
 	}
 	return time.Time{}, errors.New("not a table of places; " + understood)
-}
-
-func readCompiled(r io.Reader, size int64) (*DB, error) {
-	data, err := unpack.All(r, size, math.MaxInt32) // as large as encode makes one
-	if err != nil {
-		return nil, pathless(err)
-	}
-	db, err := load(unsafeString(data))
-	if err == nil {
-		err = db.t.verify()
-	}
-	return db, err
-}
-
-// pathless returns an error without the path, which its reader knows.
-func pathless(err error) error {
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return pe.Err
-	}
-	return err
-}
-
-// A counted tells how much of r has been read.
-type counted struct {
-	r    io.Reader
-	n    int64
-	tell func(done int64)
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	c.tell(c.n)
-	return n, err
 }

@@ -305,7 +305,7 @@ func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 		if id == 0 {
 			return nil
 		}
-		return b.add(Range{p.Masked().Addr(), ranges.Last(p.Masked())}, id)
+		return b.Add(ranges.Of(p), id)
 	}
 	one, two, _ := bytes.Cut(addresses, []byte{format.sep})
 	one, two = bytes.Trim(one, `"`), bytes.Trim(two, `"`)
@@ -323,7 +323,7 @@ func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 		if id == 0 {
 			return nil
 		}
-		return b.add(Range{first, last}, id)
+		return b.Add(Range{First: first, Last: last}, id)
 	}
 	if last < first {
 		return fmt.Errorf("last address %v is before first %v", addr4(last), addr4(first))
@@ -334,7 +334,7 @@ func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 	if format.hosts {
 		first, last = repair(first, last)
 	}
-	return b.add4(v4(first), v4(last), id)
+	return b.Add4(ranges.V4(first), ranges.V4(last), id)
 }
 
 // repair widens a range that was a network without its first and last address
@@ -348,7 +348,7 @@ func repair(first, last uint32) (uint32, uint32) {
 	return first, last
 }
 
-func addr4(ip uint32) netip.Addr { return v4(ip).Addr() }
+func addr4(ip uint32) netip.Addr { return ranges.V4(ip).Addr() }
 
 // parseAddr parses an address, which may be IPv4 in decimal.
 func parseAddr(s []byte) (netip.Addr, bool) {

@@ -72,11 +72,13 @@ func BenchmarkLookup(b *testing.B) {
 			v6 = append(v6, r.Last)
 		}
 	}
+	for _, addrs := range [][]netip.Addr{v4, v6} {
+		r.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	}
 	for _, bb := range []struct {
 		name  string
 		addrs []netip.Addr
-	}{{"v4/uniform", uniform}, {"v4/hit", v4}, {"v6/hit", v6}} {
-		r.Shuffle(len(bb.addrs), func(i, j int) { bb.addrs[i], bb.addrs[j] = bb.addrs[j], bb.addrs[i] })
+	}{{"v4/uniform", uniform}, {"v4/hit", v4}, {"v4/hosts=1024", v4[:1024]}, {"v6/hit", v6}, {"v6/hosts=1024", v6[:1024]}} {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			i := 0

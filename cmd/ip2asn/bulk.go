@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/asn/whois"
 )
 
 // A batch is lines that were read at once, and the answers.
@@ -31,7 +31,7 @@ const batchSize = 64 << 10
 
 // bulk answers lines of stdin in their order, by all processors. What
 // is no address is named on stderr; the others are answered all the same.
-func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdout, stderr io.Writer) error {
+func bulk(ctx context.Context, sources *whois.Sources, asJSON bool, stdin io.Reader, stdout, stderr io.Writer) error {
 	queue := make(chan *batch, 2*runtime.GOMAXPROCS(0))
 	var readErr error // once queue is closed
 	// Nobody waits for it after an interrupt: nothing wakes who reads from a terminal.
@@ -40,7 +40,7 @@ func bulk(ctx context.Context, w *asn.Whois, asJSON bool, stdin io.Reader, stdou
 		readErr = read(stdin, func(b *batch) bool {
 			select {
 			case queue <- b:
-				go b.answer(w, asJSON)
+				go b.answer(sources, asJSON)
 				return true
 			case <-ctx.Done():
 				return false
@@ -110,7 +110,7 @@ func read(stdin io.Reader, pass func(*batch) bool) error {
 	}
 }
 
-func (b *batch) answer(w *asn.Whois, asJSON bool) {
+func (b *batch) answer(sources *whois.Sources, asJSON bool) {
 	defer close(b.done)
 	n := b.before
 	for line := range bytes.Lines(b.lines) {
@@ -119,10 +119,10 @@ func (b *batch) answer(w *asn.Whois, asJSON bool) {
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		r, err := w.Ask(string(line))
+		r, err := sources.Ask(string(line))
 		if err != nil {
 			b.wrong++
-			fmt.Fprintf(&b.errs, "ip2asn: line %d: %s\n", n, strings.TrimPrefix(err.Error(), "asn: "))
+			fmt.Fprintf(&b.errs, "ip2asn: line %d: %s\n", n, plain(err))
 			if r.IsZero() {
 				continue
 			}
@@ -135,7 +135,12 @@ func (b *batch) answer(w *asn.Whois, asJSON bool) {
 	}
 }
 
-func writeJSON(w io.Writer, r asn.Report) error {
+// plain returns the text of an error without the name of the package.
+func plain(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "whois: "), "asn: ")
+}
+
+func writeJSON(w io.Writer, r whois.Report) error {
 	b, err := r.MarshalJSON()
 	if err != nil {
 		return err

@@ -16,9 +16,11 @@ import (
 
 	"github.com/adrg/xdg"
 
+	asnembedded "github.com/connmapgo/connmap/asn/embedded"
+	"github.com/connmapgo/connmap/asn/whois"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/internal/program"
 	"github.com/connmapgo/connmap/internal/terminal"
-	"github.com/connmapgo/connmap/internal/whois"
 )
 
 // version is set by the linker for releases.
@@ -27,12 +29,12 @@ var version string
 func main() {
 	program.Main("ip2asn", func(ctx context.Context, stdout, stderr io.Writer) error {
 		return run(ctx, os.Args[1:], os.Stdin, stdout, stderr)
-	}, "asn")
+	}, "whois", "asn")
 }
 
 // options is what the command line says.
 type options struct {
-	sources       whois.Sources
+	files         whois.Files
 	json, version bool
 	questions     []string
 }
@@ -56,25 +58,23 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return errors.New("no address named: ip2asn 192.0.2.1, or addresses on standard input; ip2asn -h tells more")
 	}
 	// A line has no room for the record.
-	o.sources.NoAutNums = len(o.questions) == 0 && !o.json
-	w, err := o.sources.Open(func(warning string) { fmt.Fprintln(stderr, "ip2asn:", warning) })
+	o.files.NoAutNums = len(o.questions) == 0 && !o.json
+	sources, err := o.files.Open(func(warning string) { fmt.Fprintln(stderr, "ip2asn:", warning) })
 	if err != nil {
 		return err
 	}
-	if w.AutNums != nil {
-		defer w.AutNums.Close()
-	}
+	defer sources.Close()
 	if len(o.questions) == 0 {
-		return bulk(ctx, w, o.json, stdin, stdout, stderr)
+		return bulk(ctx, sources, o.json, stdin, stdout, stderr)
 	}
 	out := bufio.NewWriter(stdout)
 	answered := 0
 	var failed error // the last; main tells of it
 	for _, q := range o.questions {
-		r, err := w.Ask(q)
+		r, err := sources.Ask(q)
 		if err != nil {
 			if failed != nil {
-				fmt.Fprintln(stderr, "ip2asn:", strings.TrimPrefix(failed.Error(), "asn: "))
+				fmt.Fprintln(stderr, "ip2asn:", plain(failed))
 			}
 			if failed = err; r.IsZero() {
 				continue
@@ -93,16 +93,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
+	o := options{files: whois.Files{Places: geoembedded.DB(), Networks: asnembedded.DB()}}
 	f := flag.NewFlagSet("ip2asn", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.sources.Data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` in which files that no flag names are looked for")
-	f.StringVar(&o.sources.Cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for what takes long to read")
-	f.StringVar(&o.sources.Geo, "geo", "", "`file` of places (default one in the data folder, else the embedded countries)")
-	f.Var((*list)(&o.sources.ASN), "asn", "`file` of the AS numbers of addresses; may be repeated, as those of IPv4 and IPv6 may be two (default in the data folder, and then the embedded table)")
-	f.StringVar(&o.sources.Orgs, "orgs", "", "`file` of organisations: CAIDA's as-org2info or caida_asn_to_name.dbm (default one in the data folder)")
-	f.Var((*list)(&o.sources.RIR), "rir", "`file` of delegations of a registry; may be repeated (default all in the data folder)")
-	f.Var((*list)(&o.sources.AutNum), "autnum", "`file` of aut-num records of a registry; may be repeated (default all in the data folder)")
+	f.StringVar(&o.files.Data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` in which files that no flag names are looked for")
+	f.StringVar(&o.files.Cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for what takes long to read")
+	f.StringVar(&o.files.Geo, "geo", "", "`file` of places (default one in the data folder, else the embedded countries)")
+	f.Var((*list)(&o.files.ASN), "asn", "`file` of the AS numbers of addresses; may be repeated, as those of IPv4 and IPv6 may be two (default in the data folder, and then the embedded table)")
+	f.StringVar(&o.files.Orgs, "orgs", "", "`file` of organisations: CAIDA's as-org2info or caida_asn_to_name.dbm (default one in the data folder)")
+	f.Var((*list)(&o.files.RIR), "rir", "`file` of delegations of a registry; may be repeated (default all in the data folder)")
+	f.Var((*list)(&o.files.AutNum), "autnum", "`file` of aut-num records of a registry; may be repeated (default all in the data folder)")
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {
@@ -132,7 +132,7 @@ update downloads these files.
 	var err error
 	f.Visit(func(set *flag.Flag) {
 		if set.Name == "data" {
-			_, err = os.ReadDir(o.sources.Data) // the default one may be missing
+			_, err = os.ReadDir(o.files.Data) // the default one may be missing
 		}
 	})
 	if err != nil {

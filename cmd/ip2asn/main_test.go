@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/asn/whois"
 )
 
 // folder makes a data folder.
@@ -111,11 +112,11 @@ func TestBulkLines(t *testing.T) {
 func TestBulkOrder(t *testing.T) {
 	db, err := asn.Open(filepath.Join(folder(t, whole), "ip2asn-combined.tsv.gz"))
 	require.NoError(t, err)
-	w := &asn.Whois{ASNs: []*asn.DB{db}}
+	sources := &whois.Sources{Networks: []*asn.DB{db}}
 	var in, want, wantErrs bytes.Buffer
 	for i := range 50_000 {
 		fmt.Fprintf(&in, "8.0.%d.%d\n", i>>8, i&255)
-		r, err := w.Ask(fmt.Sprintf("8.0.%d.%d", i>>8, i&255))
+		r, err := sources.Ask(fmt.Sprintf("8.0.%d.%d", i>>8, i&255))
 		require.NoError(t, err)
 		require.NoError(t, r.WriteLine(&want))
 		if i%1000 == 0 {
@@ -128,15 +129,15 @@ func TestBulkOrder(t *testing.T) {
 		"data with error": iotest.DataErrReader(bytes.NewReader(in.Bytes())),
 	} {
 		var out, errs bytes.Buffer
-		err := bulk(context.Background(), w, false, stdin, &out, &errs)
+		err := bulk(context.Background(), sources, false, stdin, &out, &errs)
 		require.EqualError(t, err, "50 lines could not be answered, or not wholly", name)
 		require.Equal(t, want.String(), out.String(), name)
 		require.Equal(t, wantErrs.String(), errs.String(), name)
 	}
 	var out bytes.Buffer
-	err = bulk(context.Background(), w, false, iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("8.0.0.1\n"))), &out, io.Discard)
+	err = bulk(context.Background(), sources, false, iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("8.0.0.1\n"))), &out, io.Discard)
 	assert.ErrorIs(t, err, iotest.ErrTimeout)
-	assert.ErrorIs(t, bulk(context.Background(), w, true, strings.NewReader("8.0.0.1\n"), full{}, io.Discard), os.ErrClosed)
+	assert.ErrorIs(t, bulk(context.Background(), sources, true, strings.NewReader("8.0.0.1\n"), full{}, io.Discard), os.ErrClosed)
 }
 
 // TestUnreadableRecord: if a record cannot be read the rest is answered.
@@ -148,7 +149,7 @@ func TestUnreadableRecord(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, a.Close())
 	var out, errs bytes.Buffer
-	err = bulk(context.Background(), &asn.Whois{ASNs: []*asn.DB{db}, AutNums: a}, true, strings.NewReader("8.0.0.1\n"), &out, &errs)
+	err = bulk(context.Background(), &whois.Sources{Networks: []*asn.DB{db}, AutNums: a}, true, strings.NewReader("8.0.0.1\n"), &out, &errs)
 	assert.EqualError(t, err, "1 lines could not be answered, or not wholly")
 	assert.Contains(t, errs.String(), "ip2asn: line 1: aut-num of AS64496: ")
 	assert.Contains(t, out.String(), `"asn_org":"EXAMPLE"`)
@@ -165,7 +166,7 @@ func TestInterrupt(t *testing.T) {
 	require.NoError(t, err)
 	defer answers.Close()
 	done := make(chan error)
-	go func() { done <- bulk(ctx, &asn.Whois{}, true, in, out, io.Discard) }()
+	go func() { done <- bulk(ctx, &whois.Sources{}, true, in, out, io.Discard) }()
 	_, err = typing.WriteString("10.0.0.1\n10.")
 	require.NoError(t, err)
 	line, err := bufio.NewReader(answers).ReadString('\n')

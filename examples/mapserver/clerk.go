@@ -13,16 +13,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connmapgo/connmap/asn"
+	asnembedded "github.com/connmapgo/connmap/asn/embedded"
+	"github.com/connmapgo/connmap/asn/whois"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/clipboard"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
+	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/temp"
-	"github.com/connmapgo/connmap/internal/whois"
 )
 
 // replayTime is how long the history takes to run through.
@@ -44,7 +45,7 @@ type clerk struct {
 	cancels map[int]context.CancelFunc // of questions under way, by number
 
 	opening sync.Mutex
-	whois   *asn.Whois // nil: not opened yet
+	whois   *whois.Sources // nil: not opened yet
 }
 
 func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
@@ -71,8 +72,8 @@ func (c *clerk) close() {
 	c.clipboard.Close() // ends a reading whose other program takes its time
 	c.work.Wait()
 	c.clipboard.Close()
-	if c.whois != nil && c.whois.AutNums != nil {
-		c.whois.AutNums.Close()
+	if c.whois != nil {
+		c.whois.Close()
 	}
 }
 
@@ -306,19 +307,20 @@ func (c *clerk) report(addr netip.Addr) string {
 	c.opening.Lock()
 	defer c.opening.Unlock()
 	if c.whois == nil {
-		s := whois.Sources{Data: c.cfg.dataDir, Cache: c.cfg.cacheDir, Geo: c.cfg.geo}
+		f := whois.Files{Data: c.cfg.dataDir, Cache: c.cfg.cacheDir, Geo: c.cfg.geo, Places: geoembedded.DB(), Networks: asnembedded.DB()}
 		if c.cfg.asn != "" {
-			s.ASN = []string{c.cfg.asn}
+			f.ASN = []string{c.cfg.asn}
 		}
-		w, err := s.Open(func(warning string) { c.log.Warn("whois: " + warning) })
+		s, err := f.Open(func(warning string) { c.log.Warn("whois: " + warning) })
 		if err != nil {
 			// A file that is named and damaged has been told of at the start.
 			c.log.Warn("whois: " + err.Error())
-			if w, err = (&whois.Sources{Data: c.cfg.dataDir, Cache: c.cfg.cacheDir}).Open(func(string) {}); err != nil {
+			f.Geo, f.ASN = "", nil
+			if s, err = f.Open(func(string) {}); err != nil {
 				return err.Error()
 			}
 		}
-		c.whois = w
+		c.whois = s
 	}
 	r, err := c.whois.Report(addr)
 	var text strings.Builder

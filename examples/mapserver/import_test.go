@@ -21,9 +21,9 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/connmapgo/connmap/asn/whois"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
-	"github.com/connmapgo/connmap/internal/whois"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -174,11 +174,11 @@ func TestImport(t *testing.T) {
 	as, ok := a.monitor.ASN[0].Lookup(netip.MustParseAddr("203.0.113.7"))
 	assert.True(t, ok)
 	assert.Equal(t, "Example, Inc.", as.Org)
-	sources := whois.Sources{Data: own, Cache: t.TempDir()}
-	w, err := sources.Open(func(warning string) { t.Error(warning) })
+	files := whois.Files{Data: own, Cache: t.TempDir()}
+	sources, err := files.Open(func(warning string) { t.Error(warning) })
 	require.NoError(t, err)
-	defer w.AutNums.Close()
-	r, err := w.Report(netip.MustParseAddr("203.0.113.7"))
+	defer sources.Close()
+	r, err := sources.Report(netip.MustParseAddr("203.0.113.7"))
 	require.NoError(t, err)
 	var report strings.Builder
 	require.NoError(t, r.WriteText(&report))

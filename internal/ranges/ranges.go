@@ -1,5 +1,15 @@
-// Package ranges resolves ranges of addresses that overlap: it tells for each address
-// the smallest range that holds it. It does not look addresses up.
+// Package ranges holds tables that tell for each address the smallest range that holds it.
+// It knows neither what is said of the ranges nor the formats of files.
+//
+// A [Builder] collects rows, which may overlap. [Form.Encode] serialises what they resolve to,
+// and [Form.Load] returns a [Table] that is searched in these bytes. [Form.OpenCached] keeps
+// them in a file and maps that into memory; it notices when somebody damages or cuts it.
+//
+// The form of tables was made for places and serves networks too. This compares it with what
+// asn had before: IPv4 starts bisected within their /16, IPv6 starts bisected as a whole. The
+// embedded table of asn has 1.19 times as many bytes: 0.95 times of IPv4, 2.06 of IPv6. Looking
+// up few hosts of many takes 0.35 of the time (0.19 of IPv6), anywhere that is announced 0.78
+// (0.64), and anywhere at all 1.2 of IPv4: BenchmarkLookup of asn/embedded.
 package ranges
 
 import (
@@ -9,6 +19,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // Max is how many rows a table may have. The largest that are published have some ten
@@ -120,7 +131,11 @@ type Start[K any] struct {
 // time of n log n however they overlap. Of several rows that hold an address the smallest
 // wins; of equally large ones that which starts later, then the later row. What no row
 // holds has ID 0.
-func Resolve[K Key[K]](rows []Row[K]) []Start[K] {
+func Resolve[K Key[K]](rows []Row[K]) []Start[K] { return ResolveBy(rows, nil) }
+
+// ResolveBy is Resolve, but of equally large rows that wins whose ID compares as more, before
+// all else. prefer may be nil.
+func ResolveBy[K Key[K]](rows []Row[K], prefer func(a, b uint32) int) []Start[K] {
 	byFirst := func(a, b Row[K]) int { return a.First.Compare(b.First) }
 	if !slices.IsSortedFunc(rows, byFirst) {
 		slices.SortStableFunc(rows, byFirst)
@@ -134,7 +149,7 @@ func Resolve[K Key[K]](rows []Row[K]) []Start[K] {
 	}
 	// It walks over the addresses from row boundary to row boundary and keeps the rows that
 	// cover the current one in a heap, the smallest on top.
-	open := &smallest[K]{rows: rows}
+	open := &smallest[K]{rows: rows, prefer: prefer}
 	var at K
 	for i := 0; ; {
 		// Most rows overlap no other.
@@ -180,17 +195,32 @@ func Resolve[K Key[K]](rows []Row[K]) []Start[K] {
 	}
 }
 
+// Find returns the ID of a key among the starts that Resolve returns.
+func Find[K Key[K]](starts []Start[K], key K) uint32 {
+	i := sort.Search(len(starts), func(i int) bool { return key.Compare(starts[i].First) < 0 })
+	if i == 0 {
+		return 0
+	}
+	return starts[i-1].ID
+}
+
 // smallest is a heap of indices of rows. That of package container/heap would allocate
 // for each.
 type smallest[K Key[K]] struct {
-	rows  []Row[K]
-	index []int32
+	rows   []Row[K]
+	index  []int32
+	prefer func(a, b uint32) int // of IDs; may be nil
 }
 
 func (h *smallest[K]) less(i, j int) bool {
 	a, b := h.rows[h.index[i]], h.rows[h.index[j]]
 	if c := a.Last.Minus(a.First).Compare(b.Last.Minus(b.First)); c != 0 {
 		return c < 0
+	}
+	if h.prefer != nil {
+		if c := h.prefer(a.ID, b.ID); c != 0 {
+			return c > 0
+		}
 	}
 	return h.index[i] > h.index[j]
 }

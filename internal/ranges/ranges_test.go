@@ -12,12 +12,12 @@ import (
 // compared counts the comparisons of keys, which are the work of Resolve.
 var compared int
 
-// A counted is a key of which there are 2^32.
-type counted uint32
+// A countedKey is a key of which there are 2^32.
+type countedKey uint32
 
-func (a counted) Compare(b counted) int   { compared++; return V4(a).Compare(V4(b)) }
-func (a counted) Next() (counted, bool)   { return a + 1, a+1 != 0 }
-func (a counted) Minus(b counted) counted { return a - b }
+func (a countedKey) Compare(b countedKey) int      { compared++; return V4(a).Compare(V4(b)) }
+func (a countedKey) Next() (countedKey, bool)      { return a + 1, a+1 != 0 }
+func (a countedKey) Minus(b countedKey) countedKey { return a - b }
 
 // shapes are tables that make much work of little text, of n rows each.
 var shapes = map[string]func(i, n uint32) (first, last uint32){
@@ -42,11 +42,11 @@ var shapes = map[string]func(i, n uint32) (first, last uint32){
 func TestWork(t *testing.T) {
 	for name, shape := range shapes {
 		for _, n := range []uint32{1, 1000, 100_000} {
-			rows := make([]Row[counted], n)
+			rows := make([]Row[countedKey], n)
 			for i := range n {
 				first, last := shape(i, n)
 				require.LessOrEqual(t, first, last, "%s: row %d", name, i)
-				rows[i] = Row[counted]{counted(first), counted(last), i%2 + 1}
+				rows[i] = Row[countedKey]{countedKey(first), countedKey(last), i%2 + 1}
 			}
 			compared = 0
 			starts := Resolve(rows)

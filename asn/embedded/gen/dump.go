@@ -147,9 +147,9 @@ func (d *dump) check() error {
 // table makes the table of a dump.
 func (d *dump) table() (*asn.DB, error) {
 	info := asn.Info{Name: d.vendor + " location database (" + d.license + ")", Date: d.date}
-	return asn.New(info, func(yield func(netip.Prefix, asn.AS) bool) {
+	return asn.New(info, func(yield func(asn.Range, asn.AS) bool) {
 		for _, n := range d.networks {
-			if !yield(n.prefix, asn.AS{Number: n.number, Org: d.names[n.number]}) {
+			if !yield(asn.RangeOf(n.prefix), asn.AS{Number: n.number, Org: d.names[n.number]}) {
 				return
 			}
 		}

@@ -54,12 +54,8 @@ func run(args []string, stdout io.Writer) error {
 	if err := os.WriteFile(*out, table.Bytes(), 0o644); err != nil {
 		return err
 	}
-	ranges := 0
-	for range db.All() {
-		ranges++
-	}
 	fmt.Fprintf(stdout, "%s: %s of %s, %d networks in %d ranges, %d bytes\n",
-		*out, db.Info().Name, db.Info().Date.Format("2006-01-02"), len(d.networks), ranges, table.Len())
+		*out, db.Info().Name, db.Info().Date.Format("2006-01-02"), len(d.networks), db.Info().Ranges, table.Len())
 	return nil
 }
 

@@ -59,47 +59,63 @@ func run(args []string, stdout io.Writer) error {
 		if *cities == "" || *centroids == "" {
 			return errors.New("-cities and -centroids go together")
 		}
-		countries, err := readCountries(*cities, *centroids)
+		countries, err := renew(*points, *cities, *centroids)
 		if err != nil {
-			return err
-		}
-		src, err := source(countries)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(*points, src, 0o644); err != nil {
 			return err
 		}
 		fmt.Fprintf(stdout, "%s: %d countries\n", *points, len(countries))
+		locate = locateIn(countries)
+	}
+	return compile(*table, *ranges4, *ranges6, locate, stdout)
+}
+
+// renew writes the Go file of the points of countries, and returns them.
+func renew(points, cities, centroids string) ([]country, error) {
+	countries, err := readCountries(cities, centroids)
+	if err != nil {
+		return nil, err
+	}
+	src, err := source(countries)
+	if err != nil {
+		return nil, err
+	}
+	return countries, os.WriteFile(points, src, 0o644)
+}
+
+// locateIn returns geoip.CountryPlace as it will be with new points.
+func locateIn(countries []country) func(code string) (geoip.Place, bool) {
+	return func(code string) (geoip.Place, bool) {
 		// geoip, as compiled into this program, resolves withdrawn codes; a code
 		// that it does not know yet cannot be one.
-		locate = func(code string) (geoip.Place, bool) {
-			if p, ok := geoip.CountryPlace(code); ok {
-				code = p.Country
-			}
-			i, ok := slices.BinarySearchFunc(countries, code, func(c country, code string) int {
-				return strings.Compare(c.code, code)
-			})
-			if !ok {
-				return geoip.Place{}, false
-			}
-			return geoip.Place{Lat: countries[i].lat, Lon: countries[i].lon, Country: code, Precision: geoip.Country}, true
+		if p, ok := geoip.CountryPlace(code); ok {
+			code = p.Country
 		}
+		i, ok := slices.BinarySearchFunc(countries, code, func(c country, code string) int {
+			return strings.Compare(c.code, code)
+		})
+		if !ok {
+			return geoip.Place{}, false
+		}
+		return geoip.Place{Lat: countries[i].lat, Lon: countries[i].lon, Country: code, Precision: geoip.Country}, true
 	}
+}
 
-	rows4, date4, err := readRanges(*ranges4, minRows4)
+// compile writes the table.
+func compile(table, ranges4, ranges6 string, locate func(code string) (geoip.Place, bool), stdout io.Writer) error {
+	rows4, date4, err := readRanges(ranges4, minRows4)
 	if err != nil {
 		return err
 	}
-	rows6, date6, err := readRanges(*ranges6, minRows6)
+	rows6, date6, err := readRanges(ranges6, minRows6)
 	if err != nil {
 		return err
 	}
 	if date4.Sub(date6).Abs() > maxAge {
-		return fmt.Errorf("%s is of %v but %s of %v", *ranges4, date4, *ranges6, date6)
+		return fmt.Errorf("%s is of %v but %s of %v", ranges4, date4, ranges6, date6)
 	}
 	located, lost := make(map[string]bool), make(map[string]int)
-	db, err := geoip.Compile(func(yield func(geoip.Range, geoip.Place) bool) {
+	info := geoip.Info{Name: "embedded countries", Date: date4}
+	db, err := geoip.New(info, func(yield func(geoip.Range, geoip.Place) bool) {
 		for _, r := range slices.Concat(rows4, rows6) {
 			p, ok := locate(r.code)
 			if !ok {
@@ -111,7 +127,7 @@ func run(args []string, stdout io.Writer) error {
 				return
 			}
 		}
-	}, date4)
+	})
 	if err != nil {
 		return err
 	}
@@ -126,8 +142,8 @@ func run(args []string, stdout io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(stdout, "%s: %d bytes, %d + %d rows of %v, %d countries, rows without one: %v\n",
-		*table, b.Len(), len(rows4), len(rows6), date4.Format(time.DateOnly), len(located), lost)
-	return os.WriteFile(*table, b.Bytes(), 0o644)
+		table, b.Len(), len(rows4), len(rows6), date4.Format(time.DateOnly), len(located), lost)
+	return os.WriteFile(table, b.Bytes(), 0o644)
 }
 
 // A row is a line of the files of ranges.

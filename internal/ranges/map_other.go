@@ -1,6 +1,6 @@
 //go:build !unix
 
-package geoip
+package ranges
 
 import "os"
 

@@ -1,4 +1,4 @@
-package asn
+package whois
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,48 +16,81 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-func exampleWhois(t testing.TB) *Whois {
+var day = time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+
+// write makes a file of a day.
+func write(t testing.TB, dir, name, text string) string {
 	t.Helper()
-	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	d, err := delegations(t, "2|arin|1|1|1|20200101|0\n"+
+	name = filepath.Join(dir, name)
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	require.NoError(t, os.Chtimes(name, day, day))
+	return name
+}
+
+// A network is a row of a table.
+type network struct {
+	prefix string
+	as     asn.AS
+}
+
+func tableOf(t testing.TB, networks ...network) *asn.DB {
+	db, err := asn.New(asn.Info{Name: "table", Date: day}, func(yield func(asn.Range, asn.AS) bool) {
+		for _, n := range networks {
+			if !yield(asn.RangeOf(netip.MustParsePrefix(n.prefix)), n.as) {
+				return
+			}
+		}
+	})
+	require.NoError(t, err)
+	return db
+}
+
+func exampleSources(t testing.TB) *Sources {
+	t.Helper()
+	dir := t.TempDir()
+	d, err := asn.OpenDelegations(write(t, dir, "file0", "2|arin|1|1|1|20200101|0\n"+
 		"arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\n"+
 		"arin|US|asn|64496|2|20000103|assigned|A\n"+
 		"arin|US|asn|64499|1|20000103|assigned|A\n"+
 		"ripencc|DE|ipv4|9.0.0.0|256|20000102|allocated\n"+
 		"ripencc|DE|ipv6|2001:4200::|32|20000102|allocated\n"+
-		"arin||ipv4|11.0.0.0|256||available|\n")
+		"arin||ipv4|11.0.0.0|256||available|\n"))
 	require.NoError(t, err)
-	o, err := orgs(t, strings.Replace(orgSection, "Example, Inc.", "Exam\x1bple", 1)+autSection)
+	o, err := asn.OpenOrgs(write(t, dir, "x", "# format:org_id|changed|org_name|country|source\n"+
+		"EX-ARIN|20120130|Exam\x1bple|US|ARIN\n"+
+		"FU-LACNIC||FUNDA\xc7\xc3O|BR|LACNIC\n"+
+		"# format: aut|changed|aut_name|org_id|opaque_id|source\n"+
+		"64496|20240618|EX-1|EX-ARIN|e5e3_ARIN|ARIN\n"+
+		"64497||EX-2|GONE-ARIN||ARIN\n"+
+		"64498||FU|FU-LACNIC||LACNIC\n"+
+		"64499|||GONE-ARIN||ARIN\n"))
 	require.NoError(t, err)
-	db, err := New(Info{"table", day}, entries([]entry{
-		{netip.MustParsePrefix("8.0.0.0/25"), AS{64497, "Own"}},
-		{netip.MustParsePrefix("8.0.0.128/25"), AS{7, "Provider"}},
-		{netip.MustParsePrefix("9.0.0.0/24"), AS{64498, "Six"}},
-		{netip.MustParsePrefix("11.0.0.0/24"), AS{64498, "Six"}},
-	}))
-	require.NoError(t, err)
-	dump := write(t, filepath.Join(t.TempDir(), "db"), "aut-num: AS64497\ndescr: \x1b[2Jx\n")
-	a, err := OpenAutNums("", dump)
+	db := tableOf(t,
+		network{"8.0.0.0/25", asn.AS{Number: 64497, Org: "Own"}},
+		network{"8.0.0.128/25", asn.AS{Number: 7, Org: "Provider"}},
+		network{"9.0.0.0/24", asn.AS{Number: 64498, Org: "Six"}},
+		network{"11.0.0.0/24", asn.AS{Number: 64498, Org: "Six"}})
+	a, err := asn.OpenAutNums("", write(t, dir, "db", "aut-num: AS64497\ndescr: \x1b[2Jx\n"))
 	require.NoError(t, err)
 	t.Cleanup(func() { a.Close() })
-	a.dumps[0].info.Date = day
-	return &Whois{Delegations: d, Orgs: o, ASNs: []*DB{{}, db}, AutNums: a, Place: func(addr netip.Addr) (Place, error) {
-		if addr != netip.MustParseAddr("8.0.0.1") {
-			return Place{}, nil
-		}
-		return Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: "city", Source: Info{"places", day}}, nil
-	}}
+	places, err := geoip.New(geoip.Info{Name: "places", Date: day}, func(yield func(geoip.Range, geoip.Place) bool) {
+		yield(geoip.RangeOf(netip.MustParsePrefix("8.0.0.1/32")), geoip.Place{Lat: 1.5, Lon: -2, Country: "US", City: "Town", Precision: geoip.City})
+	})
+	require.NoError(t, err)
+	return &Sources{Delegations: d, Orgs: o, Networks: []*asn.DB{{}, db}, AutNums: a, Places: []*geoip.DB{{}, places}}
 }
 
 func TestWhois(t *testing.T) {
-	w := exampleWhois(t)
+	w := exampleSources(t)
 	for question, want := range map[string]string{
 		"8.0.0.1": `8.0.0.1
   1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [file0, 2020-01-01]
-  2 Organisation  EX-2, GONE-ARIN  [x, date unknown]
+  2 Organisation  EX-2, GONE-ARIN  [x, 2026-01-02]
   3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
   4 Place         1.5000 -2.0000, Town, US, to the city  [places, 2026-01-02]
   5 Announced by  AS64497 Own  [table, 2026-01-02]
@@ -68,7 +102,7 @@ descr: ` + "\uFFFD" + `[2Jx
 		// A customer of another AS: the organisation is that of the holder.
 		"8.0.0.200": `8.0.0.200
   1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [file0, 2020-01-01]
-  2 Organisation  Exam` + "\uFFFD" + `ple, US, EX-ARIN  [x, date unknown]
+  2 Organisation  Exam` + "\uFFFD" + `ple, US, EX-ARIN  [x, 2026-01-02]
   3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
   4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
   5 Announced by  AS7 Provider  [table, 2026-01-02]
@@ -78,8 +112,8 @@ aut-num: AS64497
 descr: ` + "\uFFFD" + `[2Jx
 `,
 		"::ffff:9.0.0.1": `9.0.0.1
-  1 Delegation    9.0.0.0-9.0.0.255 allocated 2000-01-02, ripencc, DE  [file0, date unknown]
-  2 Organisation  FUNDAÇÃO, BR, FU-LACNIC (of the AS that announces the address)  [x, date unknown]
+  1 Delegation    9.0.0.0-9.0.0.255 allocated 2000-01-02, ripencc, DE  [file0, 2026-01-02]
+  2 Organisation  FUNDAÇÃO, BR, FU-LACNIC (of the AS that announces the address)  [x, 2026-01-02]
   3 AS numbers    AS64498 (of the AS that announces the address)  [table, 2026-01-02]
   4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
   5 Announced by  AS64498 Six  [table, 2026-01-02]
@@ -94,7 +128,7 @@ descr: ` + "\uFFFD" + `[2Jx
   6 aut-num       not in the files that are open (wanted: a registry's database such as ripe.db.aut-num.gz)
 `,
 		"2001:4200::1%eth0": `2001:4200::1
-  1 Delegation    2001:4200::-2001:4200:ffff:ffff:ffff:ffff:ffff:ffff allocated 2000-01-02, ripencc, DE  [file0, date unknown]
+  1 Delegation    2001:4200::-2001:4200:ffff:ffff:ffff:ffff:ffff:ffff allocated 2000-01-02, ripencc, DE  [file0, 2026-01-02]
   2 Organisation  unknown, since neither a holder nor an AS number is known
   3 AS numbers    unknown, since neither a holder nor an AS number is known
   4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
@@ -104,7 +138,7 @@ descr: ` + "\uFFFD" + `[2Jx
 		"10.0.0.1": "10.0.0.1: private use (RFC 1918)\n",
 		"as64497": `AS64497: documentation (RFC 5398)
   1 Delegation    AS64496-AS64497 assigned 2000-01-03, arin, US, holder A  [file0, 2020-01-01]
-  2 Organisation  EX-2, GONE-ARIN  [x, date unknown]
+  2 Organisation  EX-2, GONE-ARIN  [x, 2026-01-02]
   3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
   5 AS name       AS64497 Own  [table, 2026-01-02]
   6 aut-num       as follows  [db, 2026-01-02]
@@ -116,9 +150,9 @@ descr: ` + "\uFFFD" + `[2Jx
 		t.Run(question, func(t *testing.T) {
 			r, err := w.Ask(question)
 			require.NoError(t, err)
-			for i, source := range []Info{r.Delegation.Source, r.Org.Source, r.asnsSource, r.Place.Source, r.ASSource, r.AutNum.Source} {
+			for i, source := range []asn.Info{r.Delegation.Source, r.Org.Source, r.asnsSource, r.PlaceSource, r.ASSource, r.AutNum.Source} {
 				if i != partPlace {
-					assert.Equal(t, source == Info{}, r.Missing[i] != "", "part %d: %q", i, r.Missing[i])
+					assert.Equal(t, source == asn.Info{}, r.Missing[i] != "", "part %d: %q", i, r.Missing[i])
 				}
 			}
 			var b strings.Builder
@@ -128,12 +162,12 @@ descr: ` + "\uFFFD" + `[2Jx
 	}
 	for _, question := range []string{"", "x", "192.0.2.0/24", "ASx", "AS4294967296", "13335"} {
 		_, err := w.Ask(question)
-		assert.ErrorContains(t, err, "asn: want an ", question)
+		assert.ErrorContains(t, err, ": want an ", question)
 	}
 }
 
 func TestWhoisJSON(t *testing.T) {
-	w := exampleWhois(t)
+	w := exampleSources(t)
 	r, err := w.Ask("8.0.0.1")
 	require.NoError(t, err)
 	got, err := json.Marshal(r)
@@ -142,11 +176,11 @@ func TestWhoisJSON(t *testing.T) {
 		"date":"2000-01-02","opaque_id":"A","org":"EX-2","org_id":"GONE-ARIN","asns":["AS64496-AS64497","AS64499"],
 		"lat":1.5,"lon":-2,"city":"Town","place_precision":"city","asn":64497,"asn_org":"Own",
 		"aut_num":"aut-num: AS64497\ndescr: \u001b[2Jx\n",
-		"sources":{"country":{"file":"file0","date":"2020-01-01"},"delegation":{"file":"file0","date":"2020-01-01"},"org":{"file":"x"},
+		"sources":{"country":{"file":"file0","date":"2020-01-01"},"delegation":{"file":"file0","date":"2020-01-01"},"org":{"file":"x","date":"2026-01-02"},
 			"asns":{"file":"file0","date":"2020-01-01"},"place":{"file":"places","date":"2026-01-02"},
 			"asn":{"file":"table","date":"2026-01-02"},"aut_num":{"file":"db","date":"2026-01-02"}}}`, string(got))
 
-	var zero Whois
+	var zero Sources
 	r, err = zero.Ask("8.0.0.1")
 	require.NoError(t, err)
 	got, err = json.Marshal(r)
@@ -166,23 +200,6 @@ func TestWhoisJSON(t *testing.T) {
 	got, err = json.Marshal(r)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"address":"fd00::1","special":"unique local, private use (RFC 4193)","sources":{}}`, string(got))
-}
-
-// TestWhoisReal compares the names of AS numbers with a search of all ranges.
-func TestWhoisReal(t *testing.T) {
-	db, err := Open(data(t, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"))
-	require.NoError(t, err)
-	names := make(map[uint32]string)
-	for _, as := range db.All() {
-		names[as.Number] = as.Org
-	}
-	for number, want := range names {
-		got, ok := db.nameOf(number)
-		require.True(t, ok)
-		require.Equal(t, want, got, number)
-	}
-	_, ok := db.nameOf(0)
-	assert.False(t, ok)
 }
 
 // naiveJSON is MarshalJSON by reflection.
@@ -220,9 +237,9 @@ func naiveJSON(r Report) ([]byte, error) {
 		list = append(list, a.String())
 	}
 	o := object{
-		Special: r.Special, Registry: r.Delegation.Registry, Block: r.Delegation.block(),
+		Special: r.Special, Registry: r.Delegation.Registry, Block: block(r.Delegation),
 		Status: r.Delegation.Status, OpaqueID: r.Delegation.OpaqueID, Org: r.Org.Name, OrgID: r.Org.ID,
-		ASNs: list, ByOrigin: r.ByOrigin, City: r.Place.City, Precision: r.Place.Precision,
+		ASNs: list, ByOrigin: r.ByOrigin,
 		ASN: r.AS.Number, ASNOrg: r.AS.Org, AutNum: r.AutNum.Text,
 		Sources: make(map[string]source), Missing: make(map[string]string),
 	}
@@ -232,11 +249,12 @@ func naiveJSON(r Report) ([]byte, error) {
 	if d := r.Delegation.Date; !d.IsZero() {
 		o.Date = d.Format(time.DateOnly)
 	}
-	if r.Place.Source != (Info{}) {
+	if r.PlaceSource != (asn.Info{}) {
 		o.Lat, o.Lon = &r.Place.Lat, &r.Place.Lon
+		o.City, o.Precision = r.Place.City, r.Place.Precision.String()
 	}
-	add := func(key string, i Info) {
-		if i == (Info{}) {
+	add := func(key string, i asn.Info) {
+		if i == (asn.Info{}) {
 			return
 		}
 		s := source{File: i.Name}
@@ -245,7 +263,7 @@ func naiveJSON(r Report) ([]byte, error) {
 		}
 		o.Sources[key] = s
 	}
-	var from Info
+	var from asn.Info
 	o.Country, from = r.country()
 	add("country", from)
 	for i, p := range parts {
@@ -264,12 +282,12 @@ func FuzzJSON(f *testing.F) {
 		if math.Abs(lat) > 90 || math.Abs(lon) > 180 || math.IsNaN(lat) || math.IsNaN(lon) {
 			t.Skip("no place")
 		}
-		i := Info{name, time.Unix(date%(1<<37), 0).UTC()}
+		i := asn.Info{Name: name, Date: time.Unix(date%(1<<37), 0).UTC()}
 		r := Report{
-			Delegation: Delegation{Registry: registry, Country: registry, ASNs: ASRange{a, b}, Date: i.Date, Status: name, OpaqueID: text, Source: i},
-			Org:        Org{ID: text, Name: name, Source: Info{Name: text}}, ASNs: []ASRange{{a, b}, {b, b}}, ByOrigin: a > b,
-			Place: Place{Lat: lat, Lon: lon, City: name, Precision: text, Source: i}, AS: AS{a, name}, ASSource: i,
-			AutNum: AutNum{text, i}, asnsSource: i, Missing: [6]string{name, "", text},
+			Delegation: asn.Delegation{Registry: registry, Country: registry, ASNs: asn.ASRange{First: a, Last: b}, Date: i.Date, Status: name, OpaqueID: text, Source: i},
+			Org:        asn.Org{ID: text, Name: name, Source: asn.Info{Name: text}}, ASNs: []asn.ASRange{{First: a, Last: b}, {First: b, Last: b}}, ByOrigin: a > b,
+			Place: geoip.Place{Lat: lat, Lon: lon, City: name, Precision: geoip.Precision(a % 3)}, PlaceSource: i, AS: asn.AS{Number: a, Org: name}, ASSource: i,
+			AutNum: asn.AutNum{Text: text, Source: i}, asnsSource: i, Missing: [6]string{name, "", text},
 		}
 		r.Addr, _ = netip.ParseAddr(addr)
 		if r.Addr.Zone() != "" {
@@ -292,29 +310,34 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// realWhois has all real data there are.
-func realWhois(tb testing.TB) *Whois {
-	d, err := OpenDelegations(data(tb, "rir/delegated-afrinic-extended.gz"), data(tb, "rir/delegated-apnic-extended.gz"),
-		data(tb, "rir/delegated-arin-extended.gz"), data(tb, "rir/delegated-ripencc-extended.gz"))
+// data returns a file of real data that lies beside the repository.
+func data(tb testing.TB, name string) string {
+	file := filepath.Join("..", "..", "..", "shared", "data", name)
+	if _, err := os.Stat(file); err != nil {
+		tb.Skip("no test data: ", err)
+	}
+	return file
+}
+
+// realSources has all real data there are.
+func realSources(tb testing.TB) *Sources {
+	files := Files{Cache: tb.TempDir(), Orgs: data(tb, "org/SYNTHETIC.as-org2info.txt.gz"),
+		ASN:    []string{data(tb, "asn/GeoLite2-ASN-Blocks-IPv4.csv.gz"), data(tb, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz")},
+		RIR:    []string{data(tb, "rir/delegated-afrinic-extended.gz"), data(tb, "rir/delegated-apnic-extended.gz"), data(tb, "rir/delegated-arin-extended.gz"), data(tb, "rir/delegated-ripencc-extended.gz")},
+		AutNum: []string{data(tb, "rpsl/lacnic.test"), data(tb, "rpsl/arin_asn_net_only.txt")},
+	}
+	s, err := files.Open(func(warning string) { tb.Log(warning) })
 	require.NoError(tb, err)
-	o, err := OpenOrgs(data(tb, "org/SYNTHETIC.as-org2info.txt.gz"))
-	require.NoError(tb, err)
-	v4, err := Open(data(tb, "asn/GeoLite2-ASN-Blocks-IPv4.csv.gz"))
-	require.NoError(tb, err)
-	v6, err := Open(data(tb, "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"))
-	require.NoError(tb, err)
-	a, err := OpenAutNums("", data(tb, "rpsl/lacnic.test"), data(tb, "rpsl/arin_asn_net_only.txt"))
-	require.NoError(tb, err)
-	tb.Cleanup(func() { a.Close() })
-	return &Whois{Delegations: d, Orgs: o, ASNs: []*DB{v4, v6}, AutNums: a}
+	tb.Cleanup(func() { s.Close() })
+	return s
 }
 
 func BenchmarkReport(b *testing.B) {
-	w := realWhois(b)
+	w := realSources(b)
 	r := rand.New(rand.NewPCG(1, 2))
 	var addrs []netip.Addr
 	for range 1 << 16 {
-		addrs = append(addrs, addr4(r.Uint32()))
+		addrs = append(addrs, netip.AddrFrom4([4]byte{byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}))
 	}
 	for _, bb := range []struct {
 		name string
@@ -340,4 +363,81 @@ func BenchmarkReport(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestDamagedTable: a table that was cut while in use may know less than the next, which is not
+// asked in its place.
+func TestDamagedTable(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	networks := write(t, dir, "networks.tsv", "192.0.2.0\t192.0.2.255\t64496\tUS\tEXAMPLE\n")
+	places := write(t, dir, "places.csv", "192.0.2.0,192.0.2.255,NL\n")
+	files := Files{Data: dir, Cache: cache, Networks: tableOf(t, network{"192.0.2.0/24", asn.AS{Number: 1, Org: "Other"}})}
+	s, err := files.Open(func(warning string) { t.Error(warning) })
+	require.NoError(t, err)
+	require.Len(t, s.Networks, 2)
+	require.Len(t, s.Places, 1)
+	addr := netip.MustParseAddr("192.0.2.1")
+	r, err := s.Report(addr)
+	require.NoError(t, err)
+	assert.Equal(t, "EXAMPLE", r.AS.Org)
+	assert.Equal(t, "NL", r.Place.Country)
+	assert.Equal(t, filepath.Base(networks), r.ASSource.Name)
+	assert.Equal(t, asn.Info{Name: filepath.Base(places), Date: day, Ranges: 1}, r.PlaceSource)
+
+	s, err = files.Open(func(warning string) { t.Error(warning) })
+	require.NoError(t, err)
+	compiled, err := filepath.Glob(filepath.Join(cache, "*"))
+	require.NoError(t, err)
+	require.Len(t, compiled, 2)
+	for _, name := range compiled {
+		require.NoError(t, os.Truncate(name, 5000))
+	}
+	r, err = s.Report(addr)
+	assert.ErrorContains(t, err, "networks-")
+	assert.ErrorContains(t, err, "places-")
+	assert.Zero(t, r.AS)
+	assert.Zero(t, r.Place)
+	assert.NotEmpty(t, r.Missing[partPlace])
+}
+
+// TestFilesFound: of what was only found, bad files are left out with a warning, and no more are
+// opened than count; what is named must be good.
+func TestFilesFound(t *testing.T) {
+	dir := t.TempDir()
+	good := write(t, dir, "delegated-arin", "arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\n")
+	bad := write(t, dir, "delegated-bad", "arin|US|ipv4|x|256|20000102|allocated|A\n")
+	write(t, dir, "orgs.txt", "# format:org_id|changed|org_name|country|source\nEX\n")
+	write(t, dir, "aut-num", "aut-num: AS64496\n")
+	write(t, dir, "notes.txt", "not a table\n")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
+	var warnings []string
+	files := Files{Data: dir, Cache: t.TempDir()}
+	s, err := files.Open(func(warning string) { warnings = append(warnings, warning) })
+	require.NoError(t, err)
+	defer s.Close()
+	assert.Empty(t, s.Places)
+	assert.Empty(t, s.Networks)
+	assert.Nil(t, s.Orgs)
+	_, ok := s.Delegations.Lookup(netip.MustParseAddr("8.0.0.1"))
+	assert.True(t, ok)
+	_, ok, err = s.AutNums.Lookup(64496)
+	assert.True(t, ok)
+	assert.NoError(t, err)
+	text := strings.Join(warnings, "\n")
+	for _, want := range []string{"notes.txt", "orgs.txt", "delegated-bad"} {
+		assert.Contains(t, text, "left out: "+filepath.Join(dir, want)+": ")
+	}
+	assert.Len(t, warnings, 3)
+
+	files.NoAutNums = true
+	for _, named := range []Files{{Geo: bad}, {ASN: []string{bad}}, {Orgs: bad}, {RIR: []string{good, bad}}, {AutNum: []string{good}}} {
+		named.Cache = files.Cache
+		s, err := named.Open(func(warning string) { t.Error(warning) })
+		assert.Error(t, err)
+		assert.Nil(t, s)
+	}
+	s, err = (&Files{Data: filepath.Join(dir, "missing")}).Open(func(warning string) { t.Error(warning) })
+	require.NoError(t, err)
+	assert.Equal(t, &Sources{}, s)
+	assert.NoError(t, s.Close())
 }

@@ -11,10 +11,11 @@ import (
 	"github.com/connmapgo/connmap/asn"
 )
 
-// files lists the files in the data folder by what they hold, best first: the newest,
-// but names alone after organisations. Those of places are among the Unknown.
-func (o *Sources) files(warn func(string)) map[asn.Kind][]string {
-	entries, err := os.ReadDir(o.Data)
+// find lists the files in the data folder by what they hold, best first. Newer files are
+// better; files with names only come after those with organisations. Tables of places are
+// among the Unknown.
+func (f *Files) find(warn func(string)) map[asn.Kind][]string {
+	entries, err := os.ReadDir(f.Data)
 	if err != nil {
 		return nil // the default folder, which may be missing
 	}
@@ -24,7 +25,7 @@ func (o *Sources) files(warn func(string)) map[asn.Kind][]string {
 	}
 	var all []file
 	for _, e := range entries {
-		name := filepath.Join(o.Data, e.Name())
+		name := filepath.Join(f.Data, e.Name())
 		// Not the files of connmap-data and of the history beside them.
 		switch ext := filepath.Ext(name); {
 		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
@@ -66,7 +67,7 @@ func rank(name string) int {
 	return 2
 }
 
-// leaveOut says that a file that nobody named is not used.
+// leaveOut warns that a file that was found is not used.
 func leaveOut(warn func(string), err error) {
 	s := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: ")
 	warn("left out: " + s)

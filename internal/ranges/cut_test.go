@@ -1,11 +1,11 @@
-package geoip
+package ranges
 
 import (
 	"bytes"
 	"io"
 	"math/rand/v2"
-	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,42 +15,38 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// manyPlaces is a table of both families with names, of some hundred pages.
-func manyPlaces(t *testing.T) (source string, rows []testRow) {
-	var csv strings.Builder
-	for i := range 30_000 {
-		a := addr4(1<<24 + uint32(i)*256)
-		csv.WriteString(a.String() + "," + addr4(1<<24+uint32(i)*256+255).String() + ",OC,AU,State,City " + itoa(i) + "," + itoa(i%80) + ".25," + itoa(i%170) + ".5\n")
+// manyRows is a table of both families with texts, of some hundred pages.
+func manyRows(t *testing.T) (source string, rows []row) {
+	for i := range V4(30_000) {
+		a := 1<<24 + i*256
+		rows = append(rows, row{Range{a.Addr(), (a + 255).Addr()}, "City " + strconv.Itoa(int(i))})
 	}
-	for i := range 10_000 {
-		a := netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(i >> 8), byte(i)})
-		last := a.As16()
-		for k := 6; k < 16; k++ {
-			last[k] = 0xff
-		}
-		csv.WriteString(a.String() + "," + netip.AddrFrom16(last).String() + ",OC,NZ,State,Town " + itoa(i) + "," + itoa(i%80) + ".75," + itoa(i%170) + "\n")
+	for i := range uint64(10_000) {
+		a := V6{Hi: 0x2001_0db8<<32 | i<<16}
+		rows = append(rows, row{Range{a.Addr(), V6{a.Hi | 0xffff, ^uint64(0)}.Addr()}, "Town " + strconv.Itoa(int(i))})
 	}
-	source = writeFile(t, "city.csv", []byte(csv.String()))
-	db, err := Open(source)
-	require.NoError(t, err)
-	return source, all(db)
+	var b strings.Builder
+	for _, r := range rows {
+		b.WriteString(r.First.String() + "," + r.Last.String() + "," + r.text + "\n")
+	}
+	return writeFile(t, "rows.csv", b.String()), rows
 }
 
 // TestCutWhileInUse: somebody cuts the compiled table while look-ups run. They answer what
 // is so or nothing, what they answered before stays, and the trouble is told.
 func TestCutWhileInUse(t *testing.T) {
-	source, rows := manyPlaces(t)
+	source, rows := manyRows(t)
 	for _, share := range []int64{0, 1, 2, 3} { // of 4 that stay
 		folder := t.TempDir()
-		_, err := OpenCached(folder, nil, source)
+		_, err := openCached(folder, source)
 		require.NoError(t, err)
-		db, err := OpenCached(folder, nil, source)
+		table, err := openCached(folder, source)
 		require.NoError(t, err)
 		file := cachedFiles(t, folder)[0]
 		info, err := os.Stat(file)
 		require.NoError(t, err)
 		require.Greater(t, info.Size(), int64(1<<20))
-		require.NoError(t, db.Err())
+		require.NoError(t, table.Err())
 
 		var work sync.WaitGroup
 		stop := make(chan struct{})
@@ -59,7 +55,7 @@ func TestCutWhileInUse(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(n), 1))
 				type answer struct {
 					row  int
-					city string
+					text string
 				}
 				var kept []answer
 				for done := false; !done; {
@@ -70,22 +66,22 @@ func TestCutWhileInUse(t *testing.T) {
 					}
 					for range 500 {
 						i := r.IntN(len(rows))
-						p, ok := db.Lookup(between(r, rows[i].First, rows[i].Last))
-						if !ok {
+						text := lookup(table, between(r, rows[i].First, rows[i].Last))
+						if text == "" {
 							continue
 						}
-						if p != rows[i].place {
-							t.Errorf("got %v, want %v", p, rows[i].place)
+						if text != rows[i].text {
+							t.Errorf("got %q, want %q", text, rows[i].text)
 							return
 						}
 						if len(kept) < 10_000 {
-							kept = append(kept, answer{i, p.City})
+							kept = append(kept, answer{i, text})
 						}
 					}
 				}
 				for _, k := range kept {
-					if k.city != rows[k.row].place.City {
-						t.Errorf("it was %q, and is %q", rows[k.row].place.City, k.city)
+					if k.text != rows[k.row].text {
+						t.Errorf("it was %q, and is %q", rows[k.row].text, k.text)
 						return
 					}
 				}
@@ -97,17 +93,17 @@ func TestCutWhileInUse(t *testing.T) {
 		close(stop)
 		work.Wait()
 
-		assert.Error(t, db.Verify())
-		assert.ErrorContains(t, db.Err(), file+" was cut while it was in use")
-		assert.Empty(t, all(db))
-		_, err = db.WriteTo(io.Discard)
+		assert.Error(t, table.Verify())
+		assert.ErrorContains(t, table.Err(), file+" was cut while it was in use")
+		assert.Empty(t, all(table))
+		_, err = table.WriteTo(io.Discard)
 		assert.Error(t, err)
 		assert.NoFileExists(t, file)
-		db, err = OpenCached(folder, nil, source)
+		table, err = openCached(folder, source)
 		require.NoError(t, err)
-		assert.Equal(t, len(rows), len(all(db)), "it is compiled anew")
+		assert.Equal(t, len(rows), len(all(table)), "it is compiled anew")
 		var b bytes.Buffer
-		_, err = db.WriteTo(&b)
+		_, err = table.WriteTo(&b)
 		require.NoError(t, err)
 	}
 }
@@ -115,16 +111,16 @@ func TestCutWhileInUse(t *testing.T) {
 // TestChangedWhileInUse: a file that is written into is told, one that is removed or
 // replaced is not, since what is mapped stays; and what took its place is not removed.
 func TestChangedWhileInUse(t *testing.T) {
-	source := writeFile(t, "ipv4.csv", []byte(csvSample))
+	source := writeFile(t, "rows.csv", sample)
 	folder := t.TempDir()
-	_, err := OpenCached(folder, nil, source)
+	_, err := openCached(folder, source)
 	require.NoError(t, err)
 	file := cachedFiles(t, folder)[0]
 	then := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(file, then, then))
-	db, err := OpenCached(folder, nil, source)
+	table, err := openCached(folder, source)
 	require.NoError(t, err)
-	want := all(db)
+	want := all(table)
 	whole, err := os.ReadFile(file)
 	require.NoError(t, err)
 
@@ -133,18 +129,18 @@ func TestChangedWhileInUse(t *testing.T) {
 	_, err = f.WriteAt([]byte("\xff\xff"), headerSize+4)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	assert.EqualError(t, db.Err(), "geoip: "+file+" was changed while it was in use")
+	assert.EqualError(t, table.Err(), file+" was changed while it was in use")
 
 	require.NoError(t, os.WriteFile(file, whole, 0o600))
 	require.NoError(t, os.Chtimes(file, then, then))
-	assert.NoError(t, db.Err())
+	assert.NoError(t, table.Err())
 	require.NoError(t, os.Rename(file, file+".away"))
-	assert.NoError(t, db.Err())
+	assert.NoError(t, table.Err())
 	require.NoError(t, os.WriteFile(file, whole[:100], 0o600))
-	assert.NoError(t, db.Err())
-	assert.Equal(t, want, all(db))
+	assert.NoError(t, table.Err())
+	assert.Equal(t, want, all(table))
 	require.NoError(t, os.Truncate(file+".away", 0))
-	assert.Error(t, db.Verify())
+	assert.Error(t, table.Verify())
 	assert.FileExists(t, file)
 }
 
@@ -158,6 +154,6 @@ func TestOtherFaultsArePanics(t *testing.T) {
 			_ = s[len(s)]
 		},
 	} {
-		assert.Panics(t, func() { unlessCut("some data", f) }, name)
+		assert.Panics(t, func() { guard("some data", f) }, name)
 	}
 }

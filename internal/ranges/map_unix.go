@@ -1,14 +1,14 @@
 //go:build unix
 
-package geoip
+package ranges
 
 import (
 	"os"
 	"syscall"
 )
 
-// mapFile returns the content of a file, which stays mapped into memory: places
-// that have been looked up point into it. The info is nil if it was read instead.
+// mapFile returns the content of a file, which stays mapped into memory: what
+// has been looked up points into it. The info is nil if it was read instead.
 func mapFile(name string) (string, os.FileInfo, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -1,0 +1,336 @@
+package asn
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/connmapgo/connmap/internal/ranges"
+)
+
+// A delegationReader collects the records of all files.
+type delegationReader struct {
+	d       *Delegations
+	sources []source
+	tags    map[tag]uint32
+	holders map[holder]uint32
+	words   map[string]string // one copy of each
+
+	v4, asns []span[ranges.V4]
+	v6       []span[ranges.V6]
+}
+
+// A source is one registry in one file.
+type source struct {
+	registry string
+	info     Info
+	promised map[string]int // records by type, as the summary says
+	found    map[string]int
+}
+
+func newDelegationReader() *delegationReader {
+	return &delegationReader{
+		d:       &Delegations{},
+		tags:    make(map[tag]uint32),
+		holders: make(map[holder]uint32),
+		words:   make(map[string]string),
+	}
+}
+
+// A delegationFile is a file that is being read.
+type delegationFile struct {
+	*delegationReader
+	name       string
+	info       Info
+	registries []*source // few
+	records    int
+	bad        int    // lines that were left out
+	firstBad   string // what is wrong with the first of them
+	cut        string // where the file is cut off; empty: it is whole
+}
+
+// read reads a file. Its errors do not say the package's name.
+func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
+	f := &delegationFile{delegationReader: dr, name: name, info: info}
+	lr := newLineReader(r)
+	for f.cut == "" {
+		line, err := lr.next()
+		if err == io.EOF {
+			break
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			f.cut = fmt.Sprintf("compressed data end in line %d", lr.number)
+			break
+		}
+		if err == nil {
+			err = f.line(lr, bytes.TrimSpace(line))
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+	}
+	if f.records == 0 {
+		if f.bad > 0 {
+			return fmt.Errorf("has no delegations: %s", f.firstBad)
+		}
+		return errors.New("has no delegations: the file is empty, cut off or of another kind")
+	}
+	f.warnings()
+	for _, s := range f.registries {
+		dr.sources = append(dr.sources, *s)
+	}
+	return nil
+}
+
+// line reads a line: a header, a summary or a record.
+func (f *delegationFile) line(lr *lineReader, line []byte) error {
+	if len(line) == 0 || line[0] == '#' {
+		return nil
+	}
+	// Headers may stand anywhere: a sorted mixture has them where they fall.
+	var columns [8][]byte
+	c := columns[:split(columns[:], line)]
+	switch {
+	case len(c) >= 6 && isNumber(c[0]):
+		s, _, err := f.source(c[1])
+		if err != nil {
+			return err
+		}
+		if end, err := time.Parse("20060102", string(c[5])); err == nil {
+			s.info.Date = end
+		}
+		return nil
+	case len(c) >= 6 && string(c[1]) == "*":
+		s, _, err := f.source(c[0])
+		if err != nil {
+			return err
+		}
+		if n, err := strconv.Atoi(string(c[4])); err == nil && slices.Contains(recordKinds, string(c[2])) {
+			s.promised[string(c[2])] += n
+		}
+		return nil
+	}
+	if !lr.ended && f.lacksRecords() {
+		f.cut = fmt.Sprintf("line %d is not whole", lr.number)
+		return nil
+	}
+	err := f.record(c)
+	if errors.Is(err, errManyRegistries) || errors.Is(err, ranges.ErrTooMany) {
+		return err
+	}
+	if err != nil {
+		if f.bad++; f.bad == 1 {
+			f.firstBad = fmt.Sprintf("line %d: %v", lr.number, err)
+		}
+		return nil
+	}
+	f.records++
+	return nil
+}
+
+// source returns a registry of the file, and its number among the sources of all files.
+func (f *delegationFile) source(registry []byte) (*source, int, error) {
+	for i, s := range f.registries {
+		if s.registry == string(registry) {
+			return s, len(f.sources) + i, nil
+		}
+	}
+	if len(f.registries) == maxRegistries {
+		return nil, 0, errManyRegistries
+	}
+	s := &source{registry: f.word(registry), info: f.info, promised: make(map[string]int), found: make(map[string]int)}
+	f.registries = append(f.registries, s)
+	return s, len(f.sources) + len(f.registries) - 1, nil
+}
+
+// maxRegistries is more than the world has.
+const maxRegistries = 100
+
+var (
+	errManyRegistries = fmt.Errorf("more than %d registries: not a file of delegations", maxRegistries)
+	recordKinds       = []string{"asn", "ipv4", "ipv6"}
+)
+
+// lacksRecords reports whether the file has fewer records so far than its summaries say.
+func (f *delegationFile) lacksRecords() bool {
+	for _, s := range f.registries {
+		for kind, want := range s.promised {
+			if s.found[kind]+1 < want {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// warnings adds what is wrong with the file.
+func (f *delegationFile) warnings() {
+	warn := func(format string, args ...any) {
+		f.d.warnings = append(f.d.warnings, f.name+": "+fmt.Sprintf(format, args...))
+	}
+	if f.bad > 0 {
+		warn("%d lines left out, the first being %s", f.bad, f.firstBad)
+	}
+	if f.cut != "" {
+		warn("file is cut off: %s", f.cut)
+	}
+	for _, s := range f.registries {
+		for _, kind := range recordKinds {
+			if found, want := s.found[kind], s.promised[kind]; found < want {
+				warn("file is cut off or incomplete: %d of %d %s records of %s", found, want, kind, s.registry)
+			}
+		}
+	}
+}
+
+// record adds one record: registry, country, kind, start, value, date, status
+// and maybe an opaque id.
+func (f *delegationFile) record(c [][]byte) error {
+	if len(c) < 7 {
+		return fmt.Errorf("want 7 or more columns separated by |, found %d", len(c))
+	}
+	if len(c[0]) == 0 || len(c[6]) == 0 {
+		return errors.New("want a registry and a status")
+	}
+	kind := string(c[2])
+	first, last, err := parseBlock(kind, c[3], c[4])
+	if err != nil {
+		return err
+	}
+	if len(f.v4)+len(f.v6)+len(f.asns) >= ranges.Max {
+		return ranges.ErrTooMany
+	}
+	s, i, err := f.source(c[0])
+	if err != nil {
+		return err
+	}
+	s.found[kind]++
+	t := tag{source: i, registry: s.registry, status: f.word(c[6])}
+	if len(c[1]) == 2 && string(c[1]) != "ZZ" {
+		t.country = f.word(c[1])
+	}
+	h := holder{registry: s.registry}
+	if len(c) > 7 {
+		h.id = f.word(c[7])
+	}
+	about := about{date(c[5]), number(f.tags, &f.d.tags, t), number(f.holders, &f.d.holders, h)}
+	switch kind {
+	case "asn":
+		f.asns = append(f.asns, span[ranges.V4]{ranges.V4(first), ranges.V4(last), about})
+	case "ipv4":
+		f.v4 = append(f.v4, span[ranges.V4]{ranges.V4(first), ranges.V4(last), about})
+	case "ipv6":
+		f.v6 = append(f.v6, span[ranges.V6]{ranges.V6{Hi: first}, ranges.V6{Hi: last, Lo: ^uint64(0)}, about})
+	}
+	return nil
+}
+
+// parseBlock returns the first and the last of the numbers or addresses of a record; of IPv6
+// their first 64 bits: registries split no further.
+func parseBlock(kind string, start, value []byte) (first, last uint64, err error) {
+	n, err := strconv.ParseUint(string(value), 10, 64)
+	if err != nil || n == 0 {
+		return 0, 0, fmt.Errorf("want a count or prefix length, found %q", clip(value))
+	}
+	switch kind {
+	case "asn":
+		first, err = strconv.ParseUint(string(start), 10, 32)
+		if err != nil {
+			return 0, 0, fmt.Errorf("want an AS number, found %q", clip(start))
+		}
+	case "ipv4", "ipv6":
+		addr, err := netip.ParseAddr(string(start))
+		if err != nil || addr.Is4() != (kind == "ipv4") || addr.Is4In6() || addr.Zone() != "" {
+			return 0, 0, fmt.Errorf("want an address of %s, found %q", kind, clip(start))
+		}
+		if addr.Is4() {
+			first = uint64(ranges.Key4(addr))
+			break
+		}
+		// Unlike the others', the value of ipv6 is the length of a prefix.
+		if n > 64 {
+			return 0, 0, fmt.Errorf("want a prefix length from 1 to 64, found %d", n)
+		}
+		first = ranges.Key6(addr).Hi &^ (1<<(64-n) - 1)
+		return first, first | (1<<(64-n) - 1), nil
+	default:
+		return 0, 0, fmt.Errorf("want asn, ipv4 or ipv6, found %q", clip([]byte(kind)))
+	}
+	if n > 1<<32-first {
+		return 0, 0, fmt.Errorf("%d from %s on end beyond the last", n, start)
+	}
+	return first, first + n - 1, nil
+}
+
+// number returns the place of a value in a list, to which it adds a new one.
+func number[T comparable](known map[T]uint32, list *[]T, value T) uint32 {
+	i, ok := known[value]
+	if !ok {
+		i = uint32(len(*list))
+		known[value] = i
+		*list = append(*list, value)
+	}
+	return i
+}
+
+// delegations returns all that was read.
+func (dr *delegationReader) delegations() *Delegations {
+	d := dr.d
+	for i := range d.tags {
+		d.tags[i].info = dr.sources[d.tags[i].source].info
+	}
+
+	// Holders are searched by name, so records follow them to their places.
+	order := make([]uint32, len(d.holders))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(i, j uint32) int { return d.holders[i].compare(d.holders[j]) })
+	places := make([]uint32, len(order))
+	sorted := make([]holder, len(order))
+	for i, old := range order {
+		places[old] = uint32(i)
+		sorted[i] = d.holders[old]
+	}
+	d.holders = sorted
+	place(dr.v4, places)
+	place(dr.v6, places)
+	place(dr.asns, places)
+
+	newer := func(a, b uint32) int { return d.tags[a].info.Date.Compare(d.tags[b].info.Date) }
+	d.v4 = newSpans(dr.v4, newer)
+	d.v6 = newSpans(dr.v6, newer)
+	d.asns = newSpans(dr.asns, newer)
+	d.hold()
+	return d
+}
+
+func place[K ranges.Key[K]](list []span[K], places []uint32) {
+	for i := range list {
+		list[i].holder = places[list[i].holder]
+	}
+}
+
+// word returns the one copy of a word, so that records share it.
+func (dr *delegationReader) word(b []byte) string {
+	s, ok := dr.words[string(b)]
+	if !ok {
+		s = string(b)
+		dr.words[s] = s
+	}
+	return s
+}
+
+// date returns YYYYMMDD as a number, 0 if it is none.
+func date(b []byte) uint32 {
+	n, err := strconv.ParseUint(string(b), 10, 32)
+	if month, day := n/100%100, n%100; err != nil || len(b) != 8 || month < 1 || month > 12 || day < 1 || day > 31 {
+		return 0
+	}
+	return uint32(n)
+}

@@ -1,0 +1,181 @@
+package whois
+
+import (
+	"os"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+// Files are the files to open. Empty fields default to files found in Data.
+type Files struct {
+	Data  string // folder; it may be missing
+	Cache string // folder for what takes long to read
+	Geo   string // file of places
+	Orgs  string // file of organisations
+	// Files of the AS numbers of addresses, of delegations and of aut-num records.
+	ASN, RIR, AutNum []string
+	NoAutNums        bool // leave those records out
+	// Tables that are asked last, such as the embedded ones; nil: none.
+	Places   *geoip.DB
+	Networks *asn.DB
+}
+
+// Open opens the files. One that is named must be good; one that was only found is
+// left out with a warning if it is not. Close the Sources to free them.
+func (f *Files) Open(warn func(string)) (*Sources, error) {
+	o := &opener{f, f.find(warn), warn}
+	s := &Sources{}
+	for _, part := range []func(*Sources) error{o.places, o.networks, o.orgs, o.delegations, o.autNums} {
+		if err := part(s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// An opener opens the files of one kind after the other.
+type opener struct {
+	*Files
+	found map[asn.Kind][]string
+	warn  func(string)
+}
+
+// open opens the named files. If there are none, it opens those found, best first, until
+// there are enough, and leaves out bad ones.
+func open[T any](o *opener, named []string, kind asn.Kind, enough func([]T) bool, open func(name string) (T, error)) (all []T, err error) {
+	for _, name := range named {
+		t, err := open(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	if len(named) > 0 {
+		return all, nil
+	}
+	for _, name := range o.found[kind] {
+		if enough(all) {
+			break
+		}
+		t, err := open(name)
+		if err != nil {
+			leaveOut(o.warn, err)
+			continue
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+// one returns the name of a file, if there is one.
+func one(name string) []string {
+	if name == "" {
+		return nil
+	}
+	return []string{name}
+}
+
+// When there are enough files of a kind that were found.
+func afterOne[T any](all []T) bool { return len(all) > 0 }
+func never(all []string) bool      { return false }
+
+func (o *opener) places(s *Sources) (err error) {
+	s.Places, err = open(o, one(o.Geo), asn.Unknown, afterOne, func(name string) (*geoip.DB, error) {
+		db, err := geoip.OpenCached(o.Cache, nil, name)
+		if db != nil {
+			err = nil // it was not cached, which only costs time
+		}
+		return db, err
+	})
+	if o.Places != nil {
+		s.Places = append(s.Places, o.Places)
+	}
+	return err
+}
+
+func (o *opener) networks(s *Sources) (err error) {
+	s.Networks, err = open(o, o.ASN, asn.TableFile, bothFamilies, func(name string) (*asn.DB, error) {
+		db, err := asn.OpenCached(o.Cache, nil, name)
+		if db != nil {
+			err = nil
+		}
+		return db, err
+	})
+	if o.Networks != nil {
+		s.Networks = append(s.Networks, o.Networks)
+	}
+	return err
+}
+
+func (o *opener) orgs(s *Sources) error {
+	all, err := open(o, one(o.Orgs), asn.OrgFile, afterOne, asn.OpenOrgs)
+	if len(all) > 0 {
+		s.Orgs = all[0]
+	}
+	return err
+}
+
+// delegations opens all files together, since the newest of them counts.
+func (o *opener) delegations(s *Sources) (err error) {
+	names := o.RIR
+	if len(names) == 0 {
+		names = o.found[asn.DelegationFile]
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	s.Delegations, err = asn.OpenDelegations(names...)
+	if err != nil && len(o.RIR) == 0 {
+		var good []string
+		good, err = open(o, nil, asn.DelegationFile, never, func(name string) (string, error) {
+			_, err := asn.OpenDelegations(name)
+			return name, err
+		})
+		if len(good) > 0 {
+			s.Delegations, err = asn.OpenDelegations(good...)
+		}
+	}
+	if err == nil && s.Delegations != nil {
+		for _, warning := range s.Delegations.Warnings() {
+			o.warn(warning)
+		}
+	}
+	return err
+}
+
+// autNums opens those of all files that are good.
+func (o *opener) autNums(s *Sources) error {
+	if o.NoAutNums {
+		return nil
+	}
+	cache := o.Cache
+	if os.MkdirAll(cache, 0o755) != nil {
+		cache = "" // then it takes longer
+	}
+	good, err := open(o, o.AutNum, asn.AutNumFile, never, func(name string) (string, error) {
+		a, err := asn.OpenAutNums(cache, name)
+		if err == nil {
+			err = a.Close()
+		}
+		return name, err
+	})
+	if err == nil && len(good) > 0 {
+		s.AutNums, err = asn.OpenAutNums(cache, good...)
+	}
+	return err
+}
+
+// bothFamilies reports whether tables know addresses of both families.
+func bothFamilies(tables []*asn.DB) bool {
+	v4, v6 := false, false
+	for _, db := range tables {
+		for r := range db.All() {
+			if v4 = v4 || r.First.Is4(); r.First.Is6() {
+				v6 = true
+				break
+			}
+		}
+	}
+	return v4 && v6
+}

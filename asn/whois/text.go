@@ -1,0 +1,146 @@
+package whois
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/internal/terminal"
+)
+
+// WriteText writes the report for people: one line for each part with its source, and the
+// aut-num record last.
+func (r Report) WriteText(out io.Writer) error {
+	var b strings.Builder
+	b.WriteString(r.subject())
+	if r.Special != "" {
+		b.WriteString(": " + r.Special)
+	}
+	b.WriteByte('\n')
+	for i, p := range parts {
+		if i == partPlace && !r.Addr.IsValid() {
+			continue
+		}
+		title := p.title
+		if i == partAS && !r.Addr.IsValid() {
+			title = "AS name"
+		}
+		source := r.source(i)
+		if source == (asn.Info{}) {
+			// Nobody wonders who holds 10.0.0.1.
+			if r.Special == "" {
+				fmt.Fprintf(&b, "  %d %-13s %s\n", i+1, title, r.Missing[i])
+			}
+			continue
+		}
+		text := terminal.Mask(r.text(i), false)
+		if i == partAutNum {
+			text = "as follows"
+		}
+		fmt.Fprintf(&b, "  %d %-13s %s  [%s]\n", i+1, title, text, terminal.Mask(sourceText(source), false))
+	}
+	if r.AutNum.Text != "" {
+		b.WriteString("\n" + terminal.Mask(r.AutNum.Text, true))
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func sourceText(i asn.Info) string {
+	if i.Date.IsZero() {
+		return i.Name + ", date unknown"
+	}
+	return i.Name + ", " + i.Date.Format(time.DateOnly)
+}
+
+// WriteLine writes the report as a line of eight fields separated by tabs: the question, AS
+// number, name of the AS, country, registry, block, status and organisation. Unknown fields
+// are empty. The last field of a special address is what Special says.
+func (r Report) WriteLine(out io.Writer) error {
+	country, _ := r.country()
+	org := r.Org.Name
+	if org == "" {
+		org = r.Special
+	}
+	b := append(make([]byte, 0, 256), r.subject()...)
+	b = append(b, '\t')
+	if r.AS.Number != 0 {
+		b = strconv.AppendUint(b, uint64(r.AS.Number), 10)
+	}
+	for _, s := range [...]string{r.AS.Org, country, r.Delegation.Registry, block(r.Delegation), r.Delegation.Status, org} {
+		b = append(append(b, '\t'), terminal.Mask(s, false)...)
+	}
+	_, err := out.Write(append(b, '\n'))
+	return err
+}
+
+// text is what WriteText says of a part.
+func (r *Report) text(part int) string {
+	byOrigin := ""
+	if r.ByOrigin {
+		byOrigin = " (of the AS that announces the address)"
+	}
+	switch part {
+	case partDelegation:
+		d := r.Delegation
+		s := block(d) + " " + d.Status
+		if !d.Date.IsZero() {
+			s += " " + d.Date.Format(time.DateOnly)
+		}
+		s += ", " + d.Registry
+		if d.Country != "" {
+			s += ", " + d.Country
+		}
+		if d.OpaqueID != "" {
+			s += ", holder " + d.OpaqueID
+		}
+		return s
+	case partOrg:
+		s := r.Org.Name
+		if r.Org.Country != "" {
+			s += ", " + r.Org.Country
+		}
+		if r.Org.ID != "" {
+			s += ", " + r.Org.ID
+		}
+		return s + byOrigin
+	case partASNs:
+		var list []string
+		for _, a := range r.ASNs {
+			list = append(list, a.String())
+		}
+		return strings.Join(list, " ") + byOrigin
+	case partPlace:
+		p := r.Place
+		s := strconv.FormatFloat(p.Lat, 'f', 4, 64) + " " + strconv.FormatFloat(p.Lon, 'f', 4, 64)
+		if p.City != "" {
+			s += ", " + p.City
+		}
+		if p.Country != "" {
+			s += ", " + p.Country
+		}
+		return s + ", to the " + p.Precision.String()
+	case partAS:
+		s := asn.ASRange{First: r.AS.Number, Last: r.AS.Number}.String()
+		if r.AS.Org != "" {
+			s += " " + r.AS.Org
+		}
+		return s
+	}
+	return ""
+}
+
+// block is the addresses or AS numbers of a delegation.
+func block(d asn.Delegation) string {
+	switch {
+	case d.Block.First.IsValid():
+		var b [2*39 + 1]byte
+		return string(d.Block.Last.AppendTo(append(d.Block.First.AppendTo(b[:0]), '-')))
+	case d.Registry != "":
+		return d.ASNs.String()
+	}
+	return ""
+}

@@ -1,0 +1,318 @@
+// Package whois reports on addresses and AS numbers: who holds them, where they are and who
+// announces them. It answers from files what whois servers answer, and asks no server.
+//
+//	files := whois.Files{Data: folder, Cache: cacheFolder, Places: geoembedded.DB(), Networks: asnembedded.DB()}
+//	sources, err := files.Open(func(warning string) { log.Print(warning) })
+//	if err != nil {
+//		return err
+//	}
+//	defer sources.Close()
+//	report, err := sources.Ask("192.0.2.1")
+//	report.WriteText(os.Stdout)
+package whois
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/geoip"
+)
+
+// Sources are the tables and files that reports are made from. Any of them may be missing;
+// reports then say which file would help. The zero Sources know only special ranges. They are
+// safe for concurrent use while no field changes.
+type Sources struct {
+	Delegations *asn.Delegations
+	Orgs        *asn.Orgs
+	Networks    []*asn.DB // the first that knows an address counts
+	AutNums     *asn.AutNums
+	Places      []*geoip.DB // the first that knows an address counts
+}
+
+// Close closes the files of AutNums. Reports fail to read them afterwards.
+func (s *Sources) Close() error {
+	if s.AutNums == nil {
+		return nil
+	}
+	return s.AutNums.Close()
+}
+
+// A Report is what is known of an address or an AS number. What is unknown is zero.
+type Report struct {
+	Addr    netip.Addr // invalid if the report is of an AS number
+	Special string     // what asn.Special or asn.SpecialAS says
+
+	Delegation  asn.Delegation
+	Org         asn.Org       // of the holder, by one of ASNs
+	ASNs        []asn.ASRange // all that the holder has; not to be changed
+	ByOrigin    bool          // whether Org and ASNs are of the holder of AS, since the delegation does not tell
+	Place       geoip.Place
+	PlaceSource asn.Info   // of Place; zero if that is unknown
+	AS          asn.AS     // that announces the address, or that was asked for
+	ASSource    asn.Info   // of AS
+	AutNum      asn.AutNum // of AS, or else of the first of ASNs that has one
+	Missing     [6]string  // for each part that is unknown why, and what would tell
+	asnsSource  asn.Info
+}
+
+// IsZero reports whether the report is of nothing, as with an error of Ask about
+// the question.
+func (r *Report) IsZero() bool { return !r.Addr.IsValid() && r.AS.Number == 0 && r.Special == "" }
+
+// The parts of a report, in the order in which they are written.
+const (
+	partDelegation = iota
+	partOrg
+	partASNs
+	partPlace
+	partAS
+	partAutNum
+)
+
+var parts = [6]struct{ title, key string }{
+	{"Delegation", "delegation"},
+	{"Organisation", "org"},
+	{"AS numbers", "asns"},
+	{"Place", "place"},
+	{"Announced by", "asn"},
+	{"aut-num", "aut_num"},
+}
+
+// wanted is what would tell each part.
+var wanted = [6]string{
+	"the registries' delegated-*-extended files",
+	"CAIDA's as-org2info.txt",
+	"the registries' delegated-*-extended files",
+	"a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz",
+	"a table of AS numbers such as GeoLite2-ASN.mmdb or ip2asn-combined.tsv.gz",
+	"a registry's database such as ripe.db.aut-num.gz",
+}
+
+// notOpen and notFound say what is missing; a bulk of reports needs them often.
+var notOpen, notFound = func() (open, found [6]string) {
+	for i, f := range wanted {
+		open[i] = "no file is open that tells (wanted: " + f + ")"
+		found[i] = "not in the files that are open (wanted: " + f + ")"
+	}
+	return open, found
+}()
+
+// Ask reports on an address, or on an AS number if the question is one with AS
+// before it, such as AS64496.
+func (s *Sources) Ask(question string) (Report, error) {
+	if len(question) > 2 && strings.EqualFold(question[:2], "AS") {
+		number, err := asn.ParseAS(question)
+		if err != nil {
+			return Report{}, err
+		}
+		return s.ReportAS(number)
+	}
+	addr, err := netip.ParseAddr(question)
+	if err != nil {
+		return Report{}, fmt.Errorf("whois: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found %q", question[:min(len(question), 60)])
+	}
+	return s.Report(addr)
+}
+
+// Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. It fails if a
+// table was damaged while in use, or if AutNums cannot be read. All other parts of the report
+// are valid then.
+func (s *Sources) Report(addr netip.Addr) (Report, error) {
+	addr = addr.Unmap().WithZone("")
+	r := Report{Addr: addr, Special: asn.Special(addr)}
+	if s.Delegations != nil {
+		r.Delegation, _ = s.Delegations.Lookup(addr)
+	}
+	err := errors.Join(s.network(&r), s.place(&r), s.holder(&r))
+	s.missing(&r)
+	return r, err
+}
+
+// network fills in who announces the address. It asks no other table if one was damaged while
+// in use, since the next may be older.
+func (s *Sources) network(r *Report) error {
+	for _, db := range s.Networks {
+		var ok bool
+		if r.AS, ok = db.Lookup(r.Addr); ok {
+			r.ASSource = db.Info()
+			return nil
+		}
+		if err := db.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place fills in where the address is, in the same way.
+func (s *Sources) place(r *Report) error {
+	for _, db := range s.Places {
+		var ok bool
+		if r.Place, ok = db.Lookup(r.Addr); ok {
+			info := db.Info()
+			r.PlaceSource = asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
+			return nil
+		}
+		if err := db.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReportAS reports on an AS number, as Report does on an address.
+func (s *Sources) ReportAS(number uint32) (Report, error) {
+	r := Report{Special: asn.SpecialAS(number), AS: asn.AS{Number: number}}
+	if s.Delegations != nil {
+		r.Delegation, _ = s.Delegations.LookupAS(number)
+	}
+	for _, db := range s.Networks {
+		if as, ok := db.LookupAS(number); ok {
+			r.AS, r.ASSource = as, db.Info()
+			break
+		}
+	}
+	err := s.holder(&r)
+	s.missing(&r)
+	return r, err
+}
+
+// holder fills the parts that follow from the delegation and the AS.
+func (s *Sources) holder(r *Report) error {
+	s.numbers(r)
+	if s.Orgs != nil {
+		// What the holder announces itself tells most.
+		for n := range each(r.ASNs, r.AS.Number) {
+			var ok bool
+			if r.Org, ok = s.Orgs.Lookup(n); ok {
+				break
+			}
+		}
+	}
+	if s.AutNums == nil {
+		return nil
+	}
+	var ok bool
+	var err error
+	if r.AS.Number != 0 {
+		r.AutNum, ok, err = s.AutNums.Lookup(r.AS.Number)
+	}
+	for n := range each(r.ASNs, 0) {
+		if ok || err != nil {
+			break
+		}
+		r.AutNum, ok, err = s.AutNums.Lookup(n)
+	}
+	return err
+}
+
+// numbers fills in the AS numbers of the holder.
+func (s *Sources) numbers(r *Report) {
+	if r.Delegation.Held() {
+		// A holder may have no numbers.
+		r.ASNs = s.Delegations.Holdings(r.Delegation.Registry, r.Delegation.OpaqueID)
+	}
+	if len(r.ASNs) > 0 {
+		r.asnsSource = r.Delegation.Source
+		return
+	}
+	if r.AS.Number == 0 || r.Delegation.Registry != "" && !r.Delegation.Held() {
+		return
+	}
+	r.ByOrigin = r.Addr.IsValid()
+	r.ASNs, r.asnsSource = []asn.ASRange{{First: r.AS.Number, Last: r.AS.Number}}, r.ASSource
+	if s.Delegations != nil {
+		d, ok := s.Delegations.LookupAS(r.AS.Number)
+		if all := s.Delegations.Holdings(d.Registry, d.OpaqueID); ok && d.Held() && len(all) > 0 {
+			r.ASNs, r.asnsSource = all, d.Source
+		}
+	}
+}
+
+// maxNumbers bounds the search among all numbers of one holder.
+const maxNumbers = 100
+
+// each yields the numbers of ascending ranges, at most maxNumbers. If first is one of them it
+// comes before all others.
+func each(ranges []asn.ASRange, first uint32) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		i, ok := slices.BinarySearchFunc(ranges, first, func(r asn.ASRange, n uint32) int { return cmp.Compare(r.First, n) })
+		if !ok {
+			i--
+		}
+		if i >= 0 && first <= ranges[i].Last && !yield(first) {
+			return
+		}
+		left := maxNumbers
+		for _, r := range ranges {
+			for n := uint64(r.First); n <= uint64(r.Last); n++ {
+				if left--; left < 0 || !yield(uint32(n)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// missing says why parts are unknown.
+func (s *Sources) missing(r *Report) {
+	known, held := r.Delegation.Registry != "", r.Delegation.Held()
+	noFile := [6]bool{s.Delegations == nil, s.Orgs == nil, s.Delegations == nil, len(s.Places) == 0, len(s.Networks) == 0, s.AutNums == nil}
+	for i := range r.Missing {
+		if r.source(i) != (asn.Info{}) || i == partPlace && !r.Addr.IsValid() {
+			continue
+		}
+		switch {
+		case noFile[i]:
+			r.Missing[i] = notOpen[i]
+		case known && !held && (i == partOrg || i == partASNs):
+			r.Missing[i] = "none, since the block is " + r.Delegation.Status
+		case i == partOrg && len(r.ASNs) == 0, i == partASNs, i == partAutNum && len(r.ASNs) == 0 && r.AS.Number == 0:
+			r.Missing[i] = "unknown, since neither a holder nor an AS number is known"
+		default:
+			r.Missing[i] = notFound[i]
+		}
+	}
+}
+
+// source returns the source of a part, zero if the part is unknown.
+func (r *Report) source(part int) asn.Info {
+	switch part {
+	case partDelegation:
+		return r.Delegation.Source
+	case partOrg:
+		return r.Org.Source
+	case partASNs:
+		return r.asnsSource
+	case partPlace:
+		return r.PlaceSource
+	case partAS:
+		return r.ASSource
+	}
+	return r.AutNum.Source
+}
+
+// country is that of the delegation, else of the place.
+func (r *Report) country() (string, asn.Info) {
+	if r.Delegation.Country != "" {
+		return r.Delegation.Country, r.Delegation.Source
+	}
+	if r.Place.Country != "" {
+		return r.Place.Country, r.PlaceSource
+	}
+	return "", asn.Info{}
+}
+
+// subject is the address or AS number.
+func (r *Report) subject() string {
+	if r.Addr.IsValid() {
+		return r.Addr.String()
+	}
+	return asn.ASRange{First: r.AS.Number, Last: r.AS.Number}.String()
+}

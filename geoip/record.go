@@ -1,0 +1,83 @@
+package geoip
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/connmapgo/connmap/internal/ranges"
+)
+
+// A record is a place: lat and lon in 1e-7 degree (2 × 4 bytes), country (2),
+// precision (1), length (1) and offset (4) of the city in the texts.
+const (
+	recordSize = 16
+	degree     = 10_000_000 // units of latitude and longitude in a degree
+
+	flagCountryLevel = 1 // no place is better than a country
+)
+
+// form is what tables of places are like.
+var form = &ranges.Form{
+	Magic:  "cmgeoip\x00",
+	Ending: ".geo",
+	Record: recordSize,
+	Max:    maxText,
+	Check: func(t *ranges.Table, id uint32) bool {
+		p, _ := place(t, id, 0, false)
+		return max(p.Lat, -p.Lat) <= 90 && max(p.Lon, -p.Lon) <= 180 && (p.Precision == Country || p.Precision == City)
+	},
+	Beside: locationsBeside,
+}
+
+// records serialises places. Equal names share their bytes.
+func records(places []Place) (records, texts []byte, flags uint32) {
+	le := binary.LittleEndian
+	at := make(map[string]int)
+	if len(places) > 1 {
+		flags = flagCountryLevel
+	}
+	for i, p := range places {
+		if i > 0 && p.Precision != Country {
+			flags = 0
+		}
+		if _, ok := at[p.City]; !ok {
+			at[p.City] = len(texts)
+			texts = append(texts, p.City...)
+		}
+		records = le.AppendUint32(records, uint32(fixed(p.Lat)))
+		records = le.AppendUint32(records, uint32(fixed(p.Lon)))
+		cc := [2]byte{}
+		copy(cc[:], p.Country)
+		records = append(records, cc[0], cc[1], byte(p.Precision), byte(len(p.City)))
+		records = le.AppendUint32(records, uint32(at[p.City]))
+	}
+	return records, texts, flags
+}
+
+// place returns the place of an ID, and whether there is one. That of a country is
+// scattered by the network if that is asked for. Fields are filled in one by one:
+// structures that are handed on cost more than all else in a look-up.
+func place(t *ranges.Table, id uint32, network uint64, scattered bool) (p Place, ok bool) {
+	s, ok := t.Record(id)
+	if !ok {
+		return p, false
+	}
+	lat, lon := int32(ranges.U32(s, 0)), int32(ranges.U32(s, 4))
+	p.Precision = Precision(s[10])
+	if scattered && p.Precision == Country {
+		lat, lon = scatter(lat, lon, network)
+	}
+	p.Lat, p.Lon = float64(lat)/degree, float64(lon)/degree
+	if s[8] != 0 {
+		p.Country = s[8:10]
+	}
+	if n := int(s[11]); n > 0 {
+		p.City = t.Text(int(ranges.U32(s, 12)), n)
+	}
+	return p, true
+}
+
+// fixed converts degrees to the stored unit.
+func fixed(degrees float64) int32 {
+	return int32(math.Round(degrees * degree))
+}
