@@ -126,7 +126,7 @@ func TestHTTP2(t *testing.T) {
 				}
 			}
 			return true
-		}, "larger than 5.2 MB"},
+		}, "larger than 5.24 MB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, to := full(t), newTool(t)
