@@ -117,18 +117,21 @@ var limits = []limit{
 	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},
 	{"conntrack/doc.go", "of one unconnected socket {conntrack: mostFlows/2} flows are followed at a time, of all {conntrack: mostFlows}."},
 	{"conntrack/doc.go", "Up to {conntrack: mostNamespaces}, with {conntrack: mostTunnels} tunnels, are looked into, and the log says if there are more; of one tunnel {conntrack: mostRemotes} peers are told."},
-	{"conntrack/feed/doc.go", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
-	{"conntrack/feed/doc.go", "texts of at most {conntrack/feed: mostText} bytes."},
-	{"conntrack/feed/doc.go", "A client keeps {conntrack/feed: mostKept} ends, and if it has a spool {conntrack/feed: mostSpooled>>20} MiB more on disk"},
-	{"conntrack/feed/doc.go", "Who hears nothing for {conntrack/feed: silence/1000000000} s closes."},
-	{"conntrack/feed/doc.go", "A server takes {conntrack/feed: mostAgents} agents with {conntrack/feed: mostConns} connections each and a million together;"},
-	{"conntrack/feed/doc.go", "more than {conntrack/feed: framesASecond} frames a second, after a burst of {conntrack/feed: framesBurst}, waits."},
-	{"conntrack/feed/doc.go", "Joining takes at most {conntrack/feed: handshakeTime/1000000000} s. {conntrack/feed: mostWaiting} connections at a time may be about to join"},
-	{"conntrack/feed/doc.go", "After {conntrack/feed: mostFailures} wrong tokens or passwords in a minute a source needs a known key. After {conntrack/feed: crowdedGuesses} of all sources"},
-	{"conntrack/feed/doc.go", "All sources together may try {conntrack/feed: passwordsASecond} passwords a second, after a burst of {conntrack/feed: passwordsBurst};"},
-	{"conntrack/feed/doc.go", "or {conntrack/feed: leastNew}, from one source"},
-	{"conntrack/feed/doc.go", "of those that wait there are at most {conntrack/feed: mostUnapproved}, and the oldest"},
-	{"conntrack/feed/doc.go", "Texts are cut to {conntrack/feed: mostText} bytes"},
+	{"docs/protocol.md", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
+	{"docs/protocol.md", "holds at most {conntrack/feed: smallFrame} bytes before authentication and {conntrack/feed: largeFrame} bytes after it."},
+	{"docs/protocol.md", "agent, every {conntrack/feed: heartbeat/1000000000} s"},
+	{"docs/protocol.md", "A side that receives nothing for {conntrack/feed: silence/1000000000} s closes the connection."},
+	{"docs/protocol.md", "run is {conntrack/feed: bootLen} random bytes"},
+	{"docs/protocol.md", "Texts have at most {conntrack/feed: mostText} bytes."},
+	{"docs/protocol.md", "An agent keeps {conntrack/feed: mostKept} close events in memory. With a spool it keeps {conntrack/feed: mostSpooled>>20} MiB more on disk"},
+	{"docs/protocol.md", "A server takes {conntrack/feed: mostAgents} agents with {conntrack/feed: mostConns} connections each and {conntrack/feed: mostTotal} together."},
+	{"docs/protocol.md", "more than {conntrack/feed: framesASecond} frames a second, after a burst of {conntrack/feed: framesBurst}, has to wait."},
+	{"docs/protocol.md", "Joining may take {conntrack/feed: handshakeTime/1000000000} s. At most {conntrack/feed: mostWaiting} connections at a time may be joining, and {conntrack/feed: mostWaiting} more"},
+	{"docs/protocol.md", "After {conntrack/feed: mostFailures} wrong tokens or passwords within a minute a source needs a known key. After {conntrack/feed: crowdedGuesses} of all sources"},
+	{"docs/protocol.md", "may try {conntrack/feed: passwordsASecond} passwords a second, after a burst of {conntrack/feed: passwordsBurst}."},
+	{"docs/protocol.md", "but at least {conntrack/feed: leastNew}."},
+	{"docs/protocol.md", "Of those that wait it keeps {conntrack/feed: mostUnapproved}."},
+	{"docs/protocol.md", "Texts are cut to {conntrack/feed: mostText} bytes"},
 	{"conntrack/feed/client.go", "folder for {conntrack/feed: mostSpooled>>20} MiB of what memory has no room for"},
 	{"conntrack/feed/server.go", "linked at the same time; zero: {conntrack/feed: mostAgents}"},
 	{"conntrack/feed/server.go", "of an agent; zero: {conntrack/feed: mostConns}"},
@@ -193,6 +196,9 @@ func TestLimits(t *testing.T) {
 				}
 			}
 		}
+	}
+	for _, n := range largeNumbers(text(t, "docs/protocol.md")) {
+		assert.NotZero(t, claimed["docs/protocol.md "+n], "docs/protocol.md: %s is in no line of limits", n)
 	}
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
