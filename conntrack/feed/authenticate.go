@@ -78,6 +78,24 @@ func (s *Server) mayTryPassword(n float64) bool {
 	return true
 }
 
+// greet returns the key of an agent that may join, and what it says of itself. Whoever was
+// displaced meanwhile may not.
+func (s *Server) greet(conn *tls.Conn, w *waiter) (Key, helloFrame, error) {
+	key, err := s.authenticate(conn, w)
+	var h helloFrame
+	if err == nil {
+		h, err = readHello(conn)
+	}
+	if err != nil {
+		select {
+		case <-w.displaced:
+			err = errCrowded
+		default:
+		}
+	}
+	return key, h, err
+}
+
 // authenticate returns the key that an agent has shown, zero if none that matters. The
 // registry vouches for a key that it knows, without a token: so tokens can change.
 func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
@@ -98,19 +116,19 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 	if known.Key != (Key{}) && known.Revoked.IsZero() && !known.Waiting {
 		w.stage.Store(isKnown)
 	}
-	kind, b, err := readFrame(conn, nil, smallFrame)
+	t, body, err := (&frameReader{r: conn}).next(maxGreeting)
 	if err != nil {
 		return Key{}, err
 	}
 	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil {
+	if t != typeProof || decode(body, &p) != nil {
 		return Key{}, errFrame
 	}
 	if !known.Revoked.IsZero() {
 		return Key{}, bye(conn, fmt.Errorf("agent %q: %w", known.Name, errRevoked))
 	}
 	if known.Key != (Key{}) && !known.Waiting {
-		return key, writeFrame(conn, proofFrame{Type: frameProof})
+		return key, writeFrame(conn, proofFrame{})
 	}
 	token, err := s.prove(&cs, w, p.Proof)
 	if err != nil {
@@ -120,7 +138,7 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return key, writeFrame(conn, proofFrame{Type: frameProof, Proof: mine})
+	return key, writeFrame(conn, proofFrame{Proof: mine})
 }
 
 // bye tells an agent why it is refused, and returns that.
@@ -128,14 +146,14 @@ func bye(conn *tls.Conn, err error) error {
 	code := byeCode(0)
 	for reason, c := range map[error]byeCode{
 		ErrToken: byeToken, errGuesses: byeGuesses, errRevoked: byeRevoked, errAgents: byeAgents,
-		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, errFrame: byeFrame,
+		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, errFrame: byeDamaged,
 	} {
 		if errors.Is(err, reason) {
 			code = c
 		}
 	}
 	if code != 0 {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: code})
+		writeFrame(conn, byeFrame{Code: code})
 	}
 	return err
 }
@@ -190,14 +208,14 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 }
 
 // readHello reads what an agent that has authenticated itself says of itself.
-func readHello(conn *tls.Conn) (hello, error) {
-	kind, b, err := readFrame(conn, nil, largeFrame)
+func readHello(conn *tls.Conn) (helloFrame, error) {
+	t, body, err := (&frameReader{r: conn}).next(maxFrame)
 	if err != nil {
-		return hello{}, err
+		return helloFrame{}, err
 	}
-	var f helloFrame
-	if kind != frameHello || decode(b, &f) != nil || f.Hello.Version < 1 || len(f.Hello.Boot) != bootLen {
-		return hello{}, bye(conn, errFrame)
+	var h helloFrame
+	if t != typeHello || decode(body, &h) != nil || h.Version < 1 || len(h.Run) != runLen {
+		return helloFrame{}, bye(conn, errFrame)
 	}
-	return f.Hello, nil
+	return h, nil
 }

@@ -62,7 +62,7 @@ func explain(err error) error {
 
 // farewell turns a server's reason for closing into an error.
 func farewell(b []byte) error {
-	var f goodbyeFrame
+	var f byeFrame
 	if err := decode(b, &f); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func farewell(b []byte) error {
 		return errShared
 	case byeTotal:
 		return errors.New("feed: the map server has as many connections as it takes, and this machine the most")
-	case byeFrame:
+	case byeDamaged:
 		return errors.New("feed: the map server could not read what was sent; is it of the same version?")
 	}
 	return errClosed

@@ -19,41 +19,122 @@ import (
 
 const (
 	version      = 1          // of the protocol
-	smallFrame   = 64         // bytes, before authentication
-	largeFrame   = 256 * 1024 // bytes, after it
-	keptBuffer   = 16 * 1024  // bytes; a link that once sent a large frame is not to hold its room
-	mostItems    = 4096       // of an array in a frame
-	smallestRow  = 27         // bytes: 14 elements and their array, two of them addresses of 6 bytes
-	largestRow   = 104        // bytes without its texts
-	mostState    = 12         // that a kernel has
-	smallestMore = 3          // bytes of an event besides its row, at least
-	eventExtra   = 11         // the same at most
-	frameExtra   = 32         // bytes of a frame besides its items
+	maxGreeting  = 64         // bytes of a frame before authentication
+	maxFrame     = 256 * 1024 // likewise after it
+	runLen       = 16
+	keptBuffer   = 16 * 1024 // bytes; a link that once sent a large frame is not to hold its room
+	mostItems    = 4096      // of an array in a frame
+	smallestRow  = 27        // bytes: 14 elements and their array, two of them addresses of 6 bytes
+	largestRow   = 104       // bytes without its texts
+	mostState    = 12        // that a kernel has
+	smallestMore = 3         // bytes of an event besides its row, at least
+	eventExtra   = 11        // the same at most
+	frameExtra   = 32        // bytes of a frame besides its items
 	skewBelieved = 5 * time.Second
 )
 
+// A frameType is the first element of a frame.
 type frameType uint8
 
 const (
-	frameProof frameType = iota + 1
-	frameHello
-	frameWelcome
-	frameFull
-	frameDelta
-	framePing
-	frameBye
-	frameAck
-	frameAsk
-	frameAnswer
-	frameAgain
+	typeProof frameType = iota + 1
+	typeHello
+	typeWelcome
+	typeFull
+	typeDelta
+	typePing
+	typeBye
+	typeAck
+	typeAsk
+	typeAnswer
+	typeResend
 )
+
+// A frame is what one side sends at once. As CBOR it is an array.
+type frame interface{ Type() frameType }
+
+type (
+	proofFrame struct {
+		_     struct{} `cbor:",toarray"`
+		Proof []byte
+	}
+	helloFrame struct {
+		Version int    `cbor:"1,keyasint"`
+		Name    string `cbor:"2,keyasint"`
+		Run     []byte `cbor:"3,keyasint"`
+		Wall    int64  `cbor:"4,keyasint"`
+		Backend string `cbor:"5,keyasint,omitempty"`
+		Limited string `cbor:"6,keyasint,omitempty"`
+		Before  []byte `cbor:"7,keyasint,omitempty"`
+	}
+	welcomeFrame struct {
+		Version  int    `cbor:"1,keyasint"`
+		MaxConns int    `cbor:"2,keyasint"`
+		Acks     bool   `cbor:"3,keyasint,omitempty"`
+		Last     uint64 `cbor:"4,keyasint,omitempty"`
+		Recorded uint64 `cbor:"5,keyasint,omitempty"`
+		States   bool   `cbor:"6,keyasint,omitempty"`
+		Heard    uint64 `cbor:"7,keyasint,omitempty"`
+		Runs     bool   `cbor:"8,keyasint,omitempty"`
+	}
+	fullFrame struct {
+		Seq   uint64
+		More  bool
+		Conns []conntrack.Conn
+	}
+	// A deltaFrame of an earlier run of the agent has its Run and the Number in it.
+	deltaFrame struct {
+		Seq    uint64
+		Events []conntrack.Event
+		Lost   uint64
+		Run    [runLen]byte
+		Number uint64
+	}
+	pingFrame struct {
+		_ struct{} `cbor:",toarray"`
+	}
+	byeFrame struct {
+		_    struct{} `cbor:",toarray"`
+		Code byeCode
+	}
+	ackFrame struct {
+		_   struct{} `cbor:",toarray"`
+		Seq uint64
+	}
+	askFrame struct {
+		_   struct{} `cbor:",toarray"`
+		Run []byte
+	}
+	answerFrame struct {
+		_      struct{} `cbor:",toarray"`
+		Run    []byte
+		Number uint64
+	}
+)
+
+func (proofFrame) Type() frameType   { return typeProof }
+func (helloFrame) Type() frameType   { return typeHello }
+func (welcomeFrame) Type() frameType { return typeWelcome }
+func (fullFrame) Type() frameType    { return typeFull }
+func (pingFrame) Type() frameType    { return typePing }
+func (byeFrame) Type() frameType     { return typeBye }
+func (ackFrame) Type() frameType     { return typeAck }
+func (askFrame) Type() frameType     { return typeAsk }
+func (answerFrame) Type() frameType  { return typeAnswer }
+
+func (f deltaFrame) Type() frameType {
+	if f.Run != ([runLen]byte{}) {
+		return typeResend
+	}
+	return typeDelta
+}
 
 type byeCode uint8
 
 const (
 	byeToken byeCode = iota + 1
 	byeAgents
-	byeFrame
+	byeDamaged
 	byeRevoked
 	byeReplaced
 	byeTotal
@@ -64,95 +145,42 @@ const (
 	byeBusy
 )
 
+// What frames are as CBOR, without their types. Of those that arrive the rows are raw: they
+// are decoded one by one, so that an array takes no more room than its bytes vouch for.
 type (
-	proofFrame struct {
+	helloBody struct {
 		_     struct{} `cbor:",toarray"`
-		Type  frameType
-		Proof []byte
+		Hello helloFrame
 	}
-	helloFrame struct {
-		_     struct{} `cbor:",toarray"`
-		Type  frameType
-		Hello hello
-	}
-	hello struct {
-		Version int    `cbor:"1,keyasint"`
-		Name    string `cbor:"2,keyasint"`
-		Boot    []byte `cbor:"3,keyasint"`
-		Wall    int64  `cbor:"4,keyasint"`
-		Backend string `cbor:"5,keyasint,omitempty"`
-		Limited string `cbor:"6,keyasint,omitempty"`
-		Before  []byte `cbor:"7,keyasint,omitempty"`
-	}
-	welcomeFrame struct {
+	welcomeBody struct {
 		_       struct{} `cbor:",toarray"`
-		Type    frameType
-		Welcome welcome
+		Welcome welcomeFrame
 	}
-	welcome struct {
-		Version int    `cbor:"1,keyasint"`
-		Most    int    `cbor:"2,keyasint"`
-		Acks    bool   `cbor:"3,keyasint,omitempty"`
-		Last    uint64 `cbor:"4,keyasint,omitempty"`
-
-		Recorded uint64 `cbor:"5,keyasint,omitempty"`
-		States   bool   `cbor:"6,keyasint,omitempty"`
-		Heard    uint64 `cbor:"7,keyasint,omitempty"`
-		Runs     bool   `cbor:"8,keyasint,omitempty"`
-	}
-	fullFrame struct {
+	fullBody[R []row | cbor.RawMessage] struct {
 		_    struct{} `cbor:",toarray"`
-		Type frameType
 		Seq  uint64
 		More bool
-		Rows []row
+		Rows R
 	}
-	deltaFrame struct {
-		_      struct{} `cbor:",toarray"`
-		Type   frameType
-		Seq    uint64
-		Events []eventRow
-		Lost   uint64
-	}
-	pingFrame struct {
+	deltaBody[R []eventRow | cbor.RawMessage] struct {
 		_    struct{} `cbor:",toarray"`
-		Type frameType
-	}
-	ackFrame struct {
-		_    struct{} `cbor:",toarray"`
-		Type frameType
 		Seq  uint64
+		Rows R
+		Lost uint64
 	}
-	askFrame struct {
-		_    struct{} `cbor:",toarray"`
-		Type frameType
-		Run  []byte
-	}
-	answerFrame struct {
-		_        struct{} `cbor:",toarray"`
-		Type     frameType
-		Run      []byte
-		Recorded uint64
-	}
-	againFrame struct {
+	resendBody[R []eventRow | cbor.RawMessage] struct {
 		_      struct{} `cbor:",toarray"`
-		Type   frameType
 		Seq    uint64
-		Events []eventRow
+		Rows   R
 		Lost   uint64
 		Run    []byte
 		Number uint64
 	}
-	spooledFrame struct { // of a file
+	spooledBody[R []eventRow | cbor.RawMessage] struct { // of a file
 		_      struct{} `cbor:",toarray"`
 		Number uint64
 		Lost   uint64
-		Events []eventRow
-	}
-	goodbyeFrame struct {
-		_    struct{} `cbor:",toarray"`
-		Type frameType
-		Code byeCode
+		Rows   R
 	}
 	eventRow struct {
 		_    struct{} `cbor:",toarray"`
@@ -172,42 +200,10 @@ type (
 		RTT                  uint32
 		Opened               int64
 	}
-
-	// What arrives is decoded row by row, so that an array takes no more
-	// room than its bytes vouch for.
-	fullHead struct {
-		_    struct{} `cbor:",toarray"`
-		Type frameType
-		Seq  uint64
-		More bool
-		Rows cbor.RawMessage
-	}
-	deltaHead struct {
-		_      struct{} `cbor:",toarray"`
-		Type   frameType
-		Seq    uint64
-		Events cbor.RawMessage
-		Lost   uint64
-	}
-	againHead struct {
-		_      struct{} `cbor:",toarray"`
-		Type   frameType
-		Seq    uint64
-		Events cbor.RawMessage
-		Lost   uint64
-		Run    []byte
-		Number uint64
-	}
-	spooledHead struct {
-		_      struct{} `cbor:",toarray"`
-		Number uint64
-		Lost   uint64
-		Events cbor.RawMessage
-	}
 )
 
-// decoder refuses what is deeper or longer than any frame.
-var decoder = func() cbor.DecMode {
+// decodeMode refuses what is deeper or longer than any frame.
+var decodeMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		MaxNestedLevels: 4, MaxArrayElements: mostItems, MaxMapPairs: 16,
 		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
@@ -224,7 +220,7 @@ var (
 	errRow   = errors.New("feed: damaged connection")
 )
 
-func rowOf(c conntrack.Conn) row {
+func rowOf(c *conntrack.Conn) row {
 	return row{
 		ID: c.ID, Proto: uint8(c.Proto), Direction: uint8(c.Direction) | uint8(c.State)<<2, Local: addrBytes(c.Local), Peer: addrBytes(c.Peer),
 		PID: int32(c.Process.PID), Comm: cut(c.Process.Comm), Exe: cut(c.Process.Exe), Container: cut(c.Process.Container), UID: c.UID,
@@ -232,8 +228,12 @@ func rowOf(c conntrack.Conn) row {
 	}
 }
 
-func eventRowOf(e conntrack.Event) eventRow {
-	return eventRow{Kind: e.Kind, Time: e.Time.UnixMicro(), Row: rowOf(e.Conn)}
+func appendEventRows(rows []eventRow, events []conntrack.Event) []eventRow {
+	for i := range events {
+		e := &events[i]
+		rows = append(rows, eventRow{Kind: e.Kind, Time: e.Time.UnixMicro(), Row: rowOf(&e.Conn)})
+	}
+	return rows
 }
 
 // addrBytes leaves out zones, which mean something on their host only.
@@ -331,7 +331,7 @@ func appendConns(conns []conntrack.Conn, b []byte, c clock) ([]conntrack.Conn, e
 	n, b, err := items(b, smallestRow)
 	for range n {
 		var r row
-		if b, err = decoder.UnmarshalFirst(b, &r); err != nil {
+		if b, err = decodeMode.UnmarshalFirst(b, &r); err != nil {
 			return conns, errFrame
 		}
 		conn, err := r.conn(c)
@@ -352,7 +352,7 @@ func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
 	events := make([]conntrack.Event, 0, n+1)
 	for range n {
 		var r eventRow
-		if b, err = decoder.UnmarshalFirst(b, &r); err != nil {
+		if b, err = decodeMode.UnmarshalFirst(b, &r); err != nil {
 			return nil, errFrame
 		}
 		if r.Kind < conntrack.Open || r.Kind > conntrack.Close {
@@ -383,7 +383,7 @@ func parts[T any](all []T, size func(*T) int) iter.Seq2[[]T, bool] {
 		n, bytes := 0, frameExtra
 		for i := range all {
 			s := size(&all[i])
-			if n == mostItems || bytes+s > largeFrame {
+			if n == mostItems || bytes+s > maxFrame {
 				if !yield(all[i-n:i], true) {
 					return
 				}
@@ -395,28 +395,39 @@ func parts[T any](all []T, size func(*T) int) iter.Seq2[[]T, bool] {
 	}
 }
 
-// writeFrame sends a frame with one write.
-func writeFrame(w io.Writer, frame any) error {
-	b := buffers.Get().(*bytes.Buffer)
-	defer buffers.Put(b)
+// writeFrame sends a frame with one write: its length, then the frame.
+func writeFrame(w io.Writer, f frame) error {
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	b := &e.bytes
 	b.Reset()
-	b.Write(make([]byte, 4)) // of the length
-	if err := encoder.MarshalToBuffer(frame, b); err != nil {
+	b.Write(make([]byte, 5)) // of the length and the array's header
+	if err := encodeMode.MarshalToBuffer(e.body(f), b); err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
 	n := b.Len() - 4
-	if n > largeFrame {
+	if n > maxFrame {
 		return fmt.Errorf("feed: frame of %d bytes is too large", n)
 	}
-	binary.BigEndian.PutUint32(b.Bytes(), uint32(n))
-	_, err := w.Write(b.Bytes())
+	// The body is an array too. Its header becomes that of the frame, then comes the type.
+	data := b.Bytes()
+	binary.BigEndian.PutUint32(data, uint32(n))
+	data[4], data[5] = data[5]+1, byte(f.Type())
+	_, err := w.Write(data)
 	return err
 }
 
-// buffers are for frames that are sent.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// An encoder has the room that frames need while they are sent.
+type encoder struct {
+	bytes  bytes.Buffer
+	rows   []row
+	events []eventRow
+}
 
-var encoder = func() cbor.UserBufferEncMode {
+// The rows are never nil, which would be no array.
+var encoders = sync.Pool{New: func() any { return &encoder{rows: []row{}, events: []eventRow{}} }}
+
+var encodeMode = func() cbor.UserBufferEncMode {
 	m, err := cbor.EncOptions{}.UserBufferEncMode()
 	if err != nil {
 		panic(err) // the options are constant
@@ -424,39 +435,83 @@ var encoder = func() cbor.UserBufferEncMode {
 	return m
 }()
 
-// readFrame reads a frame of at most limit bytes, into buf if it has room,
-// and its type.
-func readFrame(r io.Reader, buf []byte, limit int) (frameType, []byte, error) {
+func (e *encoder) body(f frame) any {
+	switch f := f.(type) {
+	case helloFrame:
+		return helloBody{Hello: f}
+	case welcomeFrame:
+		return welcomeBody{Welcome: f}
+	case fullFrame:
+		e.rows = e.rows[:0]
+		for i := range f.Conns {
+			e.rows = append(e.rows, rowOf(&f.Conns[i]))
+		}
+		return fullBody[[]row]{Seq: f.Seq, More: f.More, Rows: e.rows}
+	case deltaFrame:
+		e.events = appendEventRows(e.events[:0], f.Events)
+		if f.Type() == typeResend {
+			return resendBody[[]eventRow]{Seq: f.Seq, Rows: e.events, Lost: f.Lost, Run: f.Run[:], Number: f.Number}
+		}
+		return deltaBody[[]eventRow]{Seq: f.Seq, Rows: e.events, Lost: f.Lost}
+	}
+	return f
+}
+
+// A frameReader reads frames from a connection.
+type frameReader struct {
+	r   io.Reader
+	buf []byte
+}
+
+// next returns the type of the next frame, which has at most limit bytes, and its body. The
+// body is valid until the next call.
+func (r *frameReader) next(limit int) (frameType, []byte, error) {
 	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, buf, err
+	if _, err := io.ReadFull(r.r, head[:]); err != nil {
+		return 0, nil, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
-	if n < 2 || n > uint32(limit) {
-		return 0, buf, fmt.Errorf("%w: %d bytes, at most %d are taken", errFrame, n, limit)
+	n := int64(binary.BigEndian.Uint32(head[:]))
+	if n < 2 || n > int64(limit) {
+		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d are taken", errFrame, n, limit)
 	}
+	buf := r.buf[:0]
 	if cap(buf) > keptBuffer {
 		buf = nil
 	}
 	// Who only says that much will come is given no room for it yet.
-	for buf = buf[:0]; len(buf) < int(n); {
+	for len(buf) < int(n) {
 		have := len(buf)
 		more := min(int(n)-have, max(keptBuffer, have))
 		buf = slices.Grow(buf, more)[:have+more]
-		if _, err := io.ReadFull(r, buf[have:]); err != nil {
-			return 0, buf, err
+		if _, err := io.ReadFull(r.r, buf[have:]); err != nil {
+			return 0, nil, err
 		}
 	}
-	// An array of up to 23 elements is one byte, its first element, the
-	// type, the next.
-	if buf[0]&0xe0 != 0x80 || buf[0] > 0x97 || buf[1] > 0x17 {
-		return 0, buf, errFrame
+	r.buf = buf
+	// An array of up to 23 elements is one byte, its first element, the type, the next.
+	if buf[0]&0xe0 != 0x80 || buf[0] == 0x80 || buf[0] > 0x97 || buf[1] > 0x17 {
+		return 0, nil, errFrame
 	}
-	return frameType(buf[1]), buf, nil
+	t := frameType(buf[1])
+	buf[1] = buf[0] - 1 // the header of the body
+	return t, buf[1:], nil
 }
 
-func decode(b []byte, frame any) error {
-	if err := decoder.Unmarshal(b, frame); err != nil {
+// decode decodes the body of a frame.
+func decode(b []byte, f any) (err error) {
+	switch f := f.(type) {
+	case *helloFrame:
+		var body helloBody
+		err = decodeMode.Unmarshal(b, &body)
+		*f = body.Hello
+	case *welcomeFrame:
+		var body welcomeBody
+		err = decodeMode.Unmarshal(b, &body)
+		*f = body.Welcome
+	default:
+		err = decodeMode.Unmarshal(b, f)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", errFrame, err)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 type channel struct {
 	raw    net.Conn
 	conn   *tls.Conn
-	server welcome
+	server welcomeFrame
 }
 
 // linkAny keeps a link to the address at which the server answers first. Two servers that
@@ -36,13 +36,13 @@ func (l *linker) linkAny(ctx context.Context, joined func()) error {
 			raw.Close()
 			return channel{}, err
 		}
-		var server welcome
+		var server welcomeFrame
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
 		case answered := <-turn:
 			if err = context.Canceled; !answered {
-				server, err = l.greet(ctx, raw, conn)
+				server, err = l.greet(ctx, raw, conn, l.hello)
 			}
 			turn <- answered || err == nil
 		}
@@ -100,62 +100,75 @@ func (l *linker) secure(ctx context.Context, raw net.Conn, addr string) (*tls.Co
 	return conn, conn.HandshakeContext(ctx)
 }
 
-// greet shows the server that this host may join, and returns what the server says of
-// itself.
-func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn) (welcome, error) {
-	var none welcome
+// greet shows the server that this host may join, says hello and returns the server's
+// welcome.
+func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn, hello func() helloFrame) (welcomeFrame, error) {
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	if err := l.authenticate(conn); err != nil {
+		return welcomeFrame{}, err
+	}
+	if err := writeFrame(conn, hello()); err != nil {
+		return welcomeFrame{}, err
+	}
+	t, body, err := (&frameReader{r: conn}).next(maxGreeting)
+	if err != nil {
+		return welcomeFrame{}, err
+	}
+	if t == typeBye {
+		if err = farewell(body); err == errApproveThere && l.Key != nil {
+			err = fmt.Errorf("feed: somebody has to approve this agent where the map server runs: mapserver agents approve %.12s", Key(l.Key.Public().(ed25519.PublicKey)))
+		}
+		return welcomeFrame{}, err
+	}
+	var w welcomeFrame
+	if t != typeWelcome || decode(body, &w) != nil || w.Version != version || w.MaxConns < 0 {
+		return welcomeFrame{}, errors.New("feed: the server does not answer as one")
+	}
+	return w, nil
+}
+
+// authenticate proves to the server that this agent has the token, and checks that the server
+// has it too, unless it knows the agent's key: the server's own key is right already.
+func (l *linker) authenticate(conn *tls.Conn) error {
 	cs := conn.ConnectionState()
 	mine, err := proof(&cs, l.Token, roleAgent)
 	if err != nil {
-		return none, err
+		return err
 	}
-	theirs, err := proof(&cs, l.Token, roleServer)
+	want, err := proof(&cs, l.Token, roleServer)
 	if err != nil {
-		return none, err
+		return err
 	}
-	if err := writeFrame(conn, proofFrame{Type: frameProof, Proof: mine}); err != nil {
-		return none, err
+	if err := writeFrame(conn, proofFrame{Proof: mine}); err != nil {
+		return err
 	}
-	kind, b, err := readFrame(conn, nil, smallFrame)
+	t, body, err := (&frameReader{r: conn}).next(maxGreeting)
 	if err != nil {
-		return none, err
+		return err
 	}
-	if kind == frameBye {
-		if err = farewell(b); err == ErrToken {
+	if t == typeBye {
+		if err = farewell(body); err == ErrToken {
 			err = l.Token.wrong()
 		}
-		return none, err
+		return err
 	}
 	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil {
-		return none, l.Token.wrong()
+	if t != typeProof || decode(body, &p) != nil {
+		return l.Token.wrong()
 	}
-	// A server that knows the key of this host needs no token, nor proves that it has one:
-	// its own key is right already.
-	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, theirs) {
-		return none, l.Token.wrong()
+	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, want) {
+		return l.Token.wrong()
 	}
-	h := hello{Version: version, Name: cut(l.Name), Boot: l.table.run[:], Wall: time.Now().UnixMicro(), Before: l.before}
+	return nil
+}
+
+// hello is what this agent says of itself.
+func (l *linker) hello() helloFrame {
+	h := l.table.hello(time.Now())
+	h.Name = cut(l.Name)
 	if l.Info != nil {
 		info := l.Info()
 		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
 	}
-	if err := writeFrame(conn, helloFrame{Type: frameHello, Hello: h}); err != nil {
-		return none, err
-	}
-	if kind, b, err = readFrame(conn, b, smallFrame); err != nil {
-		return none, err
-	}
-	if kind == frameBye {
-		if err = farewell(b); err == errApproveThere && l.Key != nil {
-			err = fmt.Errorf("feed: somebody has to approve this agent where the map server runs: mapserver agents approve %.12s", Key(l.Key.Public().(ed25519.PublicKey)))
-		}
-		return none, err
-	}
-	var w welcomeFrame
-	if kind != frameWelcome || decode(b, &w) != nil || w.Welcome.Version != version || w.Welcome.Most < 0 {
-		return none, errors.New("feed: the server does not answer as one")
-	}
-	return w.Welcome, nil
+	return h
 }

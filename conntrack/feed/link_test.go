@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -182,34 +183,40 @@ func TestCountersAreCoalesced(t *testing.T) {
 }
 
 // securelyGreet joins on a connection.
-func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, welcome, error) {
+func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, welcomeFrame, error) {
+	return l.securelyGreetAs(raw, l.hello)
+}
+
+func (l *linker) securelyGreetAs(raw net.Conn, hello func() helloFrame) (*tls.Conn, welcomeFrame, error) {
 	conn, err := l.secure(context.Background(), raw, l.addr)
 	if err != nil {
-		return nil, welcome{}, err
+		return nil, welcomeFrame{}, err
 	}
-	server, err := l.greet(context.Background(), raw, conn)
+	server, err := l.greet(context.Background(), raw, conn, hello)
 	return conn, server, err
 }
 
 // authenticated returns a link that has proven to know the token and has said
 // hello, to misbehave on.
-func authenticated(t *testing.T, addr string, token Token, boot []byte, before ...[]byte) *tls.Conn {
+func authenticated(t *testing.T, addr string, token Token, run []byte, before ...[]byte) *tls.Conn {
 	t.Helper()
 	raw, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: addr, table: &table{run: [bootLen]byte(boot)}}
-	if len(before) > 0 {
-		l.before = before[0]
-	}
-	conn, _, err := l.securelyGreet(raw)
+	conn, _, err := (&linker{Client: &Client{Token: token}, addr: addr}).securelyGreetAs(raw, func() helloFrame {
+		h := helloFrame{Version: version, Name: "rogue", Run: run, Wall: time.Now().UnixMicro()}
+		if len(before) > 0 {
+			h.Before = before[0]
+		}
+		return h
+	})
 	require.NoError(t, err)
 	return conn
 }
 
-func newBoot() []byte {
-	b := make([]byte, bootLen)
+func newRun() []byte {
+	b := make([]byte, runLen)
 	rand.Read(b)
 	return b
 }
@@ -219,17 +226,17 @@ func newBoot() []byte {
 func TestHalfOpenLinkIsReplaced(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
-	boot := newBoot()
+	run := newRun()
 	for range 3 {
-		authenticated(t, addr, id.Token(), boot)
+		authenticated(t, addr, id.Token(), run)
 	}
 	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 3 })
-	other := newBoot()
+	other := newRun()
 	authenticated(t, addr, id.Token(), other)
 	eventually(t, "another one", func() bool { _, n := h.total(); return n == 2 })
-	authenticated(t, addr, id.Token(), newBoot(), other)
+	authenticated(t, addr, id.Token(), newRun(), other)
 	eventually(t, "the next run of it", func() bool { _, n := h.total(); return n == 2 && h.counts().joins == 5 })
-	authenticated(t, addr, id.Token(), boot, boot)
+	authenticated(t, addr, id.Token(), run, run)
 	eventually(t, "once more", func() bool { _, n := h.total(); return n == 2 && h.counts().joins == 6 })
 }
 
@@ -237,16 +244,17 @@ func TestHalfOpenLinkIsReplaced(t *testing.T) {
 func TestNoRun(t *testing.T) {
 	id, l := identity(t), newLedger()
 	addr, _ := serve(t, id, l, "127.0.0.1:0")
-	for _, frame := range []any{
-		askFrame{Type: frameAsk, Run: make([]byte, bootLen)}, askFrame{Type: frameAsk, Run: []byte{1}},
-		againFrame{Type: frameAgain, Seq: 1, Events: []eventRow{}, Lost: 1, Run: make([]byte, bootLen), Number: 1},
-		againFrame{Type: frameAgain, Seq: 1, Events: []eventRow{}, Lost: 1, Run: newBoot()},
+	for name, f := range map[string][]byte{
+		"ask of none": encoded(t, askFrame{Run: make([]byte, runLen)}), "ask of a byte": encoded(t, askFrame{Run: []byte{1}}),
+		"resend without a run":    damaged(t, deltaFrame{Seq: 1, Lost: 1, Run: [runLen]byte{1}, Number: 1}, func(f []any) { f[4] = make([]byte, runLen) }),
+		"resend without a number": encoded(t, deltaFrame{Seq: 1, Lost: 1, Run: [runLen]byte{1}}),
 	} {
-		conn := authenticated(t, addr, id.Token(), newBoot())
-		require.NoError(t, writeFrame(conn, frame))
-		kind, _, err := readFrame(conn, nil, smallFrame)
+		conn := authenticated(t, addr, id.Token(), newRun())
+		_, err := conn.Write(f)
 		require.NoError(t, err)
-		assert.Equal(t, frameBye, kind)
+		kind, _, err := (&frameReader{r: conn}).next(maxGreeting)
+		require.NoError(t, err)
+		assert.Equal(t, typeBye, kind, name)
 	}
 	assert.Empty(t, l.pages)
 }
@@ -258,8 +266,8 @@ func TestTooManyAgents(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- (&Server{Identity: id, Handler: h, MaxAgents: 2}).Serve(ctx, l) }()
-	authenticated(t, l.Addr().String(), id.Token(), newBoot())
-	authenticated(t, l.Addr().String(), id.Token(), newBoot())
+	authenticated(t, l.Addr().String(), id.Token(), newRun())
+	authenticated(t, l.Addr().String(), id.Token(), newRun())
 	raw, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer raw.Close()
@@ -269,44 +277,66 @@ func TestTooManyAgents(t *testing.T) {
 	assert.NoError(t, <-done)
 }
 
+// encoded returns a frame with its length.
+func encoded(t *testing.T, f frame) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, writeFrame(&b, f))
+	return b.Bytes()
+}
+
+// raw puts the length before a frame.
+func raw(f string) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(f))), f...) }
+
+// damaged returns a frame with its length, after f has changed its elements.
+func damaged(t *testing.T, fr frame, f func([]any)) []byte {
+	t.Helper()
+	var elements []any
+	require.NoError(t, cbor.Unmarshal(encoded(t, fr)[4:], &elements))
+	f(elements)
+	b, err := cbor.Marshal(elements)
+	require.NoError(t, err)
+	return raw(string(b))
+}
+
 // TestRogueAgent: who has the token but sends what is damaged is dismissed,
 // and nothing of it is believed.
 func TestRogueAgent(t *testing.T) {
-	good := rowOf(testConn(1, 1))
-	bad := func(f func(*row)) []row {
-		r := good
-		f(&r)
-		return []row{r}
-	}
-	many := make([]row, mostItems)
+	good := testConn(1, 1)
+	many := make([]conntrack.Conn, 1500)
 	for i := range many {
 		many[i] = good
 	}
-	type raw []byte
+	full := func(seq uint64, more bool, conns ...conntrack.Conn) []byte {
+		return encoded(t, fullFrame{Seq: seq, More: more, Conns: conns})
+	}
+	row := func(element int, value any) []byte { // of a full
+		return damaged(t, fullFrame{Seq: 1, Conns: []conntrack.Conn{good}}, func(f []any) { f[3].([]any)[0].([]any)[element] = value })
+	}
 	tests := []struct {
 		name   string
-		frames []any
+		frames [][]byte
 	}{
-		{"too large", []any{raw{0, 4, 0, 1}}},
-		{"length of 4 GiB", []any{raw{0xff, 0xff, 0xff, 0xff}}},
-		{"empty", []any{raw{0, 0, 0, 0}}},
-		{"no CBOR", []any{raw("\x00\x00\x00\x05hello")}},
-		{"row of nothing", []any{cbor.RawMessage("\x84\x04\x01\xf4\x82\xf6\xf6")}},
-		{"claims many rows", []any{cbor.RawMessage("\x84\x04\x01\xf4\x99\x0f\xff\x00")}},
-		{"deep", []any{cbor.RawMessage("\x84\x04\x01\xf4" + strings.Repeat("\x81", 100) + "\x00")}},
-		{"endless", []any{cbor.RawMessage("\x84\x04\x01\xf4\x9f\xff")}},
-		{"local address of 5 bytes", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Local = make([]byte, 5) })}}},
-		{"no peer", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Peer = nil })}}},
-		{"direction", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 3 })}}},
-		{"state", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Direction = 13<<2 | 1 })}}},
-		{"negative PID", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.PID = -1 })}}},
-		{"long text", []any{fullFrame{Type: frameFull, Seq: 1, Rows: bad(func(r *row) { r.Exe = strings.Repeat("x", mostText+1) })}}},
-		{"kind", []any{deltaFrame{Type: frameDelta, Seq: 1, Events: []eventRow{{Kind: conntrack.Lost, Row: good}}}}},
-		{"number does not grow", []any{fullFrame{Type: frameFull, Seq: 5}, deltaFrame{Type: frameDelta, Seq: 5}}},
-		{"delta inside full", []any{fullFrame{Type: frameFull, Seq: 1, More: true, Rows: []row{good}}, deltaFrame{Type: frameDelta, Seq: 2}}},
-		{"full without end", []any{fullFrame{Type: frameFull, Seq: 1, More: true}}},
-		{"more connections than are taken", []any{
-			fullFrame{Type: frameFull, Seq: 1, More: true, Rows: many[:1500]}, fullFrame{Type: frameFull, Seq: 1, More: true, Rows: many[:1500]}}},
+		{"too large", [][]byte{{0, 4, 0, 1}}},
+		{"length of 4 GiB", [][]byte{{0xff, 0xff, 0xff, 0xff}}},
+		{"empty", [][]byte{{0, 0, 0, 0}}},
+		{"no CBOR", [][]byte{raw("hello")}},
+		{"no elements", [][]byte{raw("\x80\x06")}},
+		{"row of nothing", [][]byte{raw("\x84\x04\x01\xf4\x82\xf6\xf6")}},
+		{"claims many rows", [][]byte{raw("\x84\x04\x01\xf4\x99\x0f\xff\x00")}},
+		{"deep", [][]byte{raw("\x84\x04\x01\xf4" + strings.Repeat("\x81", 100) + "\x00")}},
+		{"endless", [][]byte{raw("\x84\x04\x01\xf4\x9f\xff")}},
+		{"local address of 5 bytes", [][]byte{row(3, make([]byte, 5))}},
+		{"no peer", [][]byte{row(4, nil)}},
+		{"direction", [][]byte{row(2, 3)}},
+		{"state", [][]byte{row(2, 13<<2|1)}},
+		{"negative PID", [][]byte{row(5, -1)}},
+		{"long text", [][]byte{row(7, strings.Repeat("x", mostText+1))}},
+		{"kind", [][]byte{encoded(t, deltaFrame{Seq: 1, Events: []conntrack.Event{{Kind: conntrack.Lost, Conn: good}}})}},
+		{"number does not grow", [][]byte{full(5, false), encoded(t, deltaFrame{Seq: 5})}},
+		{"delta inside full", [][]byte{full(1, true, good), encoded(t, deltaFrame{Seq: 2})}},
+		{"full without end", [][]byte{full(1, true)}},
+		{"more connections than are taken", [][]byte{full(1, true, many...), full(1, true, many...)}},
 	}
 	id, h := identity(t), newHub()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -316,22 +346,16 @@ func TestRogueAgent(t *testing.T) {
 	go (&Server{Identity: id, Handler: h, MaxConns: 2500}).Serve(ctx, l)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			conn := authenticated(t, l.Addr().String(), id.Token(), newBoot())
+			conn := authenticated(t, l.Addr().String(), id.Token(), newRun())
 			for _, f := range tt.frames {
-				if b, ok := f.(raw); ok {
-					conn.Write(b)
-				} else if b, ok := f.(cbor.RawMessage); ok {
-					conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
-				} else {
-					require.NoError(t, writeFrame(conn, f))
-				}
+				conn.Write(f)
 			}
-			kind, b, err := readFrame(conn, nil, smallFrame)
+			kind, body, err := (&frameReader{r: conn}).next(maxGreeting)
 			require.NoError(t, err)
-			assert.Equal(t, frameBye, kind)
-			var bye goodbyeFrame
-			require.NoError(t, decode(b, &bye))
-			assert.Equal(t, byeFrame, bye.Code)
+			assert.Equal(t, typeBye, kind)
+			var bye byeFrame
+			require.NoError(t, decode(body, &bye))
+			assert.Equal(t, byeDamaged, bye.Code)
 			eventually(t, "gone", func() bool { n, agents := h.total(); return n == 0 && agents == 0 })
 		})
 	}
@@ -341,12 +365,22 @@ func TestRogueAgent(t *testing.T) {
 func TestUnknownFramesAreSkipped(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
-	conn := authenticated(t, addr, id.Token(), newBoot())
-	require.NoError(t, writeFrame(conn, cbor.RawMessage("\x82\x14\x01")))
-	require.NoError(t, writeFrame(conn, pingFrame{Type: framePing}))
-	kind, _, err := readFrame(conn, nil, smallFrame)
+	conn := authenticated(t, addr, id.Token(), newRun())
+	_, err := conn.Write(raw("\x82\x14\x01"))
 	require.NoError(t, err)
-	assert.Equal(t, framePing, kind, "answered")
+	require.NoError(t, writeFrame(conn, pingFrame{}))
+	kind, _, err := (&frameReader{r: conn}).next(maxGreeting)
+	require.NoError(t, err)
+	assert.Equal(t, typePing, kind, "answered")
+}
+
+func manyConns(n int) []conntrack.Conn {
+	conns := make([]conntrack.Conn, n)
+	for i := range conns {
+		conns[i] = testConn(uint64(i), 1)
+		conns[i].Process.Container = ""
+	}
+	return conns
 }
 
 // TestMemoryOfFrames: what a frame makes the server allocate is in proportion
@@ -356,18 +390,14 @@ func TestMemoryOfFrames(t *testing.T) {
 	for i := range 4095 {
 		nulls[7+i] = 0xf6
 	}
-	rows := make([]row, 2000)
-	for i := range rows {
-		rows[i] = rowOf(testConn(uint64(i), 1))
-		rows[i].Container = ""
-	}
-	honest, err := cbor.Marshal(fullFrame{Type: frameFull, Seq: 1, Rows: rows})
-	require.NoError(t, err)
-	for name, b := range map[string][]byte{"nulls": nulls, "honest": honest} {
+	honest := encoded(t, fullFrame{Seq: 1, Conns: manyConns(2000)})
+	for name, b := range map[string][]byte{"nulls": raw(string(nulls)), "honest": honest} {
+		_, body, err := (&frameReader{r: bytes.NewReader(b)}).next(maxFrame)
+		require.NoError(t, err)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		var full fullHead
-		require.NoError(t, decode(b, &full))
+		var full fullBody[cbor.RawMessage]
+		require.NoError(t, decode(body, &full))
 		appendConns(nil, full.Rows, clock{now: time.Now()})
 		runtime.ReadMemStats(&after)
 		times := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(b))
@@ -431,13 +461,13 @@ func TestRowSize(t *testing.T) {
 		Local: netip.MustParseAddrPort("[2001:db8::1]:65535"), Peer: netip.MustParseAddrPort("[2001:db8::2]:65535"),
 		Process: conntrack.Process{PID: 1<<31 - 1, Comm: long, Exe: long, Container: long},
 		UID:     1<<32 - 1, Tx: 1<<64 - 1, Rx: 1<<64 - 1, RTT: 1<<63 - 1, Opened: time.UnixMicro(-1 << 60)}
-	b, err := cbor.Marshal(rowOf(c))
+	b, err := cbor.Marshal(rowOf(&c))
 	require.NoError(t, err)
 	assert.LessOrEqual(t, len(b), rowSize(&c))
-	event, err := cbor.Marshal(eventRowOf(conntrack.Event{Kind: 3, Time: c.Opened, Conn: c}))
+	event, err := cbor.Marshal(appendEventRows(nil, []conntrack.Event{{Kind: 3, Time: c.Opened, Conn: c}})[0])
 	require.NoError(t, err)
 	assert.LessOrEqual(t, len(event), rowSize(&c)+eventExtra)
-	small := rowOf(conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})
+	small := rowOf(&conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})
 	b, err = cbor.Marshal(small)
 	require.NoError(t, err)
 	assert.Len(t, b, smallestRow)
@@ -450,11 +480,7 @@ func TestRowSize(t *testing.T) {
 	for part, more := range parts(conns, rowSize) {
 		n += len(part)
 		frames++
-		f := fullFrame{Type: frameFull, Seq: 1<<64 - 1, More: more}
-		for _, c := range part {
-			f.Rows = append(f.Rows, rowOf(c))
-		}
-		require.NoError(t, writeFrame(io.Discard, f))
+		require.NoError(t, writeFrame(io.Discard, fullFrame{Seq: 1<<64 - 1, More: more, Conns: part}))
 		assert.Equal(t, n < len(conns), more)
 	}
 	assert.Equal(t, len(conns), n)
@@ -506,18 +532,15 @@ func TestSourceFails(t *testing.T) {
 }
 
 func BenchmarkFull(b *testing.B) {
-	rows := make([]row, 1000)
-	for i := range rows {
-		rows[i] = rowOf(testConn(uint64(i), 1))
-		rows[i].Container = ""
-	}
-	raw, err := cbor.Marshal(fullFrame{Type: frameFull, Seq: 1, Rows: rows})
+	var buf bytes.Buffer
+	require.NoError(b, writeFrame(&buf, fullFrame{Seq: 1, Conns: manyConns(1000)}))
+	_, raw, err := (&frameReader{r: &buf}).next(maxFrame)
 	require.NoError(b, err)
 	b.Run("decode/rows=1000", func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetBytes(int64(len(raw)))
 		for b.Loop() {
-			var f fullHead
+			var f fullBody[cbor.RawMessage]
 			decode(raw, &f)
 			appendConns(nil, f.Rows, clock{now: time.Now()})
 		}
@@ -547,22 +570,20 @@ func TestStates(t *testing.T) {
 	stop()
 	assert.NoError(t, <-done)
 
-	near, far := net.Pipe()
-	defer far.Close()
-	conn := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
-	older := tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.cert}})
-	l := &linker{Client: &Client{}, table: newTable()}
-	l.table.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
-	ctx, cancel := context.WithCancel(t.Context())
-	var work sync.WaitGroup
-	work.Go(func() { l.report(ctx, conn, welcome{Most: 10}, make(chan error)) })
-	kind, b, err := readFrame(older, nil, largeFrame)
-	require.NoError(t, err)
-	require.Equal(t, frameFull, kind)
-	var f fullFrame
-	require.NoError(t, decode(b, &f))
-	assert.Equal(t, uint8(conntrack.Out), f.Rows[0].Direction, "it would refuse anything else")
-	cancel()
-	far.Close()
-	work.Wait()
+	older := newTable()
+	older.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+	var states []conntrack.State
+	r := older.report(welcomeFrame{MaxConns: 10, Acks: true}, func(f frame) error {
+		switch f := f.(type) {
+		case fullFrame:
+			states = append(states, f.Conns[0].State)
+		case deltaFrame:
+			states = append(states, f.Events[0].Conn.State)
+		}
+		return nil
+	})
+	require.NoError(t, r.flush(time.Now()))
+	older.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+	require.NoError(t, r.finish())
+	assert.Equal(t, []conntrack.State{0, 0}, states, "it would refuse anything else")
 }

@@ -202,7 +202,7 @@ func TestOneKeyTwice(t *testing.T) {
 	require.NoError(t, err)
 	_, err = join(t, addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
 	require.NoError(t, err)
-	assert.ErrorIs(t, listen(first, newTable()), errShared)
+	assert.ErrorIs(t, (&clientSession{conn: first, reporter: newTable().report(welcomeFrame{}, nil)}).listen(), errShared)
 	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 2 })
 	assert.Contains(t, log.String(), "two machines share one key")
 }
@@ -406,9 +406,9 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, log := start(t, &Server{Identity: id, Handler: h, MaxTotal: 100})
 	send := func(conn net.Conn, seq, from, n uint64) {
-		f := fullFrame{Type: frameFull, Seq: seq}
+		f := fullFrame{Seq: seq}
 		for i := range n {
-			f.Rows = append(f.Rows, rowOf(testConn(from+i, 1)))
+			f.Conns = append(f.Conns, testConn(from+i, 1))
 		}
 		require.NoError(t, writeFrame(conn, f))
 	}
@@ -431,10 +431,10 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 func TestTooFast(t *testing.T) {
 	id := identity(t)
 	addr, log := start(t, &Server{Identity: id, Handler: newHub()})
-	conn := authenticated(t, addr, id.Token(), newBoot())
+	conn := authenticated(t, addr, id.Token(), newRun())
 	var pings bytes.Buffer
 	for range 5 * framesBurst {
-		require.NoError(t, writeFrame(&pings, pingFrame{Type: framePing}))
+		require.NoError(t, writeFrame(&pings, pingFrame{}))
 	}
 	_, err := conn.Write(pings.Bytes())
 	require.NoError(t, err)

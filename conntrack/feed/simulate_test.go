@@ -24,6 +24,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/internal/race"
 	"github.com/connmapgo/connmap/internal/random"
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // A flavor says what befalls a simulated world.
@@ -194,7 +195,7 @@ func (w *world) startAgent() {
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(context.Background())
 	w.src, w.over = make(script), make(chan error, 1)
-	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, tune: w.tune}
+	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, less: w.less()}
 	over := w.over
 	go func() { over <- c.Run(ctx) }()
 	for _, l := range w.living {
@@ -202,19 +203,14 @@ func (w *world) startAgent() {
 	}
 }
 
-// tune gives an agent less room than it would have.
-func (w *world) tune(t *table) {
-	t.room = w.room
-	if s := t.spool; s != nil && w.spool > 0 {
-		s.most = w.spool
-		save := s.save
-		s.save = func(name string, data []byte) error {
-			if w.full.Load() {
-				return syscall.ENOSPC
-			}
-			return save(name, data)
+// less gives an agent less room than it would have.
+func (w *world) less() tableOptions {
+	return tableOptions{maxCloses: w.room, maxSpool: w.spool, writeFile: func(name string, data []byte) error {
+		if w.full.Load() {
+			return syscall.ENOSPC
 		}
-	}
+		return temp.Write(name, 0o600, data)
+	}}
 }
 
 // damage has one of the spool's files be cut off, or go.

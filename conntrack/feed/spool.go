@@ -43,7 +43,7 @@ type batch struct {
 	name         string
 	number       uint64 // place in the order
 	ends, lost   uint64 // of all deltas
-	run          [bootLen]byte
+	run          [runLen]byte
 	old          bool // as older versions wrote it: ends that are of no run
 	bytes        int64
 	told         uint64 // number of the last delta that is in flight, or recorded
@@ -70,8 +70,8 @@ func (b *batch) parseName() bool {
 	if max(b.number, b.ends, b.lost) > mostInName {
 		return false
 	}
-	if n == 4 && len(run) == bootLen {
-		b.run = [bootLen]byte(run)
+	if n == 4 && len(run) == runLen {
+		b.run = [runLen]byte(run)
 		return b.name == b.fileName()
 	}
 	b.old, b.known = true, true
@@ -102,13 +102,13 @@ func openSpool(dir string) (*spool, error) {
 }
 
 // begin notes the run that uses the spool, and returns the one before; nil: it is not known.
-func (s *spool) begin(run [bootLen]byte) (before []byte) {
+func (s *spool) begin(run [runLen]byte) (before []byte) {
 	name := filepath.Join(s.dir, "run"+spoolMark)
-	if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == 2*bootLen+1 {
+	if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == 2*runLen+1 {
 		text, _ := os.ReadFile(name)
 		before, _ = hex.DecodeString(strings.TrimSpace(string(text)))
 	}
-	if len(before) != bootLen {
+	if len(before) != runLen {
 		before = nil
 	}
 	// On a disk that is full the next one does not know this one.
@@ -156,10 +156,7 @@ func (s *spool) put(b batch, deltas []spooledDelta) (full bool, err error) {
 	}
 	var data []byte
 	for _, d := range deltas {
-		f := spooledFrame{Number: d.number, Lost: d.lost, Events: make([]eventRow, len(d.ends))}
-		for i := range d.ends {
-			f.Events[i] = eventRowOf(d.ends[i])
-		}
+		f := spooledBody[[]eventRow]{Number: d.number, Lost: d.lost, Rows: appendEventRows(make([]eventRow, 0, len(d.ends)), d.ends)}
 		more, err := cbor.Marshal(f)
 		if err != nil {
 			return false, fmt.Errorf("feed: %w", err)
@@ -220,15 +217,15 @@ func (s *spool) first() (deltas []spooledDelta) {
 func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
 	c := clock{now: time.Now().Round(0)}
 	for len(data) > 0 {
-		var f spooledHead
-		if data, err = decoder.UnmarshalFirst(data, &f); err != nil {
+		var f spooledBody[cbor.RawMessage]
+		if data, err = decodeMode.UnmarshalFirst(data, &f); err != nil {
 			return nil, err
 		}
 		if n := len(deltas); f.Number == 0 || n > 0 && f.Number <= deltas[n-1].number {
 			return nil, errFrame
 		}
 		d := spooledDelta{number: f.Number, lost: f.Lost}
-		if d.ends, err = decodeEvents(f.Events, c); err != nil {
+		if d.ends, err = decodeEvents(f.Rows, c); err != nil {
 			return nil, err
 		}
 		deltas = append(deltas, d)
@@ -305,40 +302,43 @@ func (t *table) store() error {
 	return errs
 }
 
-// unspool returns what is to be told now out of the spool, if anything, and its run, and
-// notes that it is in flight, by numbers from seq+1 on. It is one batch: the next comes when
-// the server has recorded it. A server that can say what is recorded of a run is to be asked
-// that first: deltas is nil then.
-func (t *table) unspool(seq uint64, asks bool) (run []byte, deltas []spooledDelta) {
+// unspool returns what is to be told now out of the spool, if anything, and notes that it is
+// in flight. It is one batch: the next comes when the server has recorded it. A server that
+// can say what is recorded of a run is asked that first.
+func (t *table) unspool(asks bool) (frames []frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
 		b := &t.spool.batches[0]
 		if asks && !b.known {
 			if b.asked {
-				return nil, nil
+				return nil
 			}
 			b.asked = true
-			return slices.Clone(b.run[:]), nil
+			return []frame{askFrame{Run: slices.Clone(b.run[:])}}
 		}
-		deltas = t.spool.first()
-		for i, d := range deltas {
-			b.told = d.number
-			t.flight = append(t.flight, sent{seq: seq + 1 + uint64(i), spooled: d.number})
-			for i := range d.ends {
-				// Another connection may have its ID by now.
-				d.ends[i].Conn.ID ^= otherID
+		for _, d := range t.spool.first() {
+			f := deltaFrame{Seq: t.next(), Events: d.ends, Lost: d.lost}
+			if asks {
+				f.Run, f.Number = b.run, d.number
 			}
+			for i := range f.Events {
+				// Another connection may have its ID by now.
+				f.Events[i].Conn.ID ^= otherID
+			}
+			frames = append(frames, f)
+			t.flight = append(t.flight, sent{seq: f.Seq, spooled: d.number})
+			b.told = d.number
 		}
-		if len(deltas) > 0 {
+		if len(frames) > 0 {
 			t.reading = true
-			return slices.Clone(b.run[:]), deltas
+			return frames
 		}
 		if t.reading = slices.ContainsFunc(t.flight, sent.isSpooled); !t.reading {
 			t.spool.drop()
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // answered notes what a server has recorded of a run.

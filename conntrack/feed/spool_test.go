@@ -219,26 +219,22 @@ func TestStoreOnAFullDisk(t *testing.T) {
 // TestSpoolOfOlderVersions: what an older version has left is told.
 func TestSpoolOfOlderVersions(t *testing.T) {
 	dir := t.TempDir()
-	var rows []eventRow
-	for _, e := range ended(1, 5000) {
-		rows = append(rows, eventRowOf(e))
-	}
-	data, err := cbor.Marshal(rows)
+	data, err := cbor.Marshal(appendEventRows(nil, ended(1, 5000)))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "000000000003-5000-7.ends"), data, 0o600))
 	tb := newTable()
 	tb.spool, err = openSpool(dir)
 	require.NoError(t, err)
 	tb.follow(10, true)
-	_, deltas := tb.unspool(0, true)
-	var got []conntrack.Event
-	for _, d := range deltas {
-		got = append(got, d.ends...)
+	frames := tb.unspool(true)
+	assert.Greater(t, len(frames), 1, "frames are bounded")
+	got, lost := 0, uint64(0)
+	for _, f := range frames {
+		got, lost = got+len(f.(deltaFrame).Events), lost+f.(deltaFrame).Lost
 	}
-	require.Len(t, got, 5000)
-	assert.EqualValues(t, 7, deltas[0].lost)
-	assert.Greater(t, len(deltas), 1, "frames are bounded")
-	tb.acked(uint64(len(deltas)))
+	assert.Equal(t, 5000, got)
+	assert.EqualValues(t, 7, lost)
+	tb.acked(uint64(len(frames)))
 	assert.Empty(t, leftOf(t, dir))
 }
 
@@ -250,18 +246,18 @@ type ledger struct {
 	told    []uint64       // since the last page
 	pages   []page         // not written yet
 	ends    map[uint64]int // written
-	reports map[[bootLen]byte]uint64
+	reports map[[runLen]byte]uint64
 }
 
 type page struct {
-	run    [bootLen]byte
+	run    [runLen]byte
 	number uint64
 	ends   []uint64
 	f      func()
 }
 
 func newLedger() *ledger {
-	return &ledger{hub: newHub(), ends: map[uint64]int{}, reports: map[[bootLen]byte]uint64{}}
+	return &ledger{hub: newHub(), ends: map[uint64]int{}, reports: map[[runLen]byte]uint64{}}
 }
 
 func (l *ledger) Delta(a Agent, events []conntrack.Event) {
@@ -283,7 +279,7 @@ func (l *ledger) Recorded(a Agent, number uint64, f func()) bool {
 	return true
 }
 
-func (l *ledger) LastRecorded(run [bootLen]byte) uint64 {
+func (l *ledger) LastRecorded(run [runLen]byte) uint64 {
 	l.lmu.Lock()
 	defer l.lmu.Unlock()
 	return l.reports[run]

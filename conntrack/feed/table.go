@@ -45,8 +45,10 @@ const stallTime = 15 * time.Second
 // kept: what lives is reported to a new server anyway. What there is no room for counts
 // as lost.
 type table struct {
-	run  [bootLen]byte // of the agent
-	wake chan struct{} // capacity 1: something waits, or is more urgent than what did
+	run    [runLen]byte  // of the agent
+	before []byte        // the run before this one; nil: it is not known
+	seq    uint64        // of the last full or delta
+	wake   chan struct{} // capacity 1: something waits, or is more urgent than what did
 
 	mu      sync.Mutex
 	conns   map[uint64]*known // by Conn.ID
@@ -96,6 +98,49 @@ func newTable() *table {
 	t := &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known), room: mostKept}
 	rand.Read(t.run[:])
 	return t
+}
+
+// tableOptions are those of a table. The zero value is a table without a spool.
+type tableOptions struct {
+	spool     string                               // folder of the spool; empty: none
+	maxCloses int                                  // close events in memory; zero: 30,000
+	maxSpool  int64                                // bytes of the spool; zero: 64 MiB
+	writeFile func(name string, data []byte) error // writes a file of the spool, whole or not at all; nil: with an fsync
+}
+
+// openTable makes a table for a new run of an agent, with what earlier runs have left in the
+// spool.
+func openTable(o tableOptions) (*table, error) {
+	t := newTable()
+	if o.maxCloses > 0 {
+		t.room = o.maxCloses
+	}
+	if o.spool == "" {
+		return t, nil
+	}
+	var err error
+	if t.spool, err = openSpool(o.spool); err != nil {
+		return nil, err
+	}
+	if o.maxSpool > 0 {
+		t.spool.most = o.maxSpool
+	}
+	t.before = t.spool.begin(t.run)
+	if o.writeFile != nil {
+		t.spool.save = o.writeFile
+	}
+	return t, nil
+}
+
+// hello is the first frame that the agent sends after it has proven who it is.
+func (t *table) hello(now time.Time) helloFrame {
+	return helloFrame{Version: version, Run: t.run[:], Wall: now.UnixMicro(), Before: t.before}
+}
+
+// next returns the number of the next full or delta.
+func (t *table) next() uint64 {
+	t.seq++
+	return t.seq
 }
 
 // add takes in an event of the source.
@@ -475,7 +520,7 @@ func (t *table) part(conns []conntrack.Conn, ids []uint64) ([]conntrack.Conn, []
 		if k == nil || !k.told || k.last > 0 && t.changes[k.last-1].Kind == conntrack.Open {
 			continue // the last is another one with the same ID, which opens in a change
 		}
-		if bytes += rowSize(&k.conn); len(conns) == mostItems || bytes > largeFrame {
+		if bytes += rowSize(&k.conn); len(conns) == mostItems || bytes > maxFrame {
 			return conns, ids[n:]
 		}
 		conns = append(conns, k.conn)

@@ -252,13 +252,15 @@ func TestMuchInFlight(t *testing.T) {
 
 // unspooled has a batch of the spool be told, asking first what the server has of it.
 func unspooled(t *testing.T, tb *table, seq uint64) (ends int, lost uint64) {
-	run, deltas := tb.unspool(seq, true)
-	if deltas == nil && run != nil {
-		tb.answered(run, 0)
-		_, deltas = tb.unspool(seq, true)
+	tb.seq = seq
+	frames := tb.unspool(true)
+	if len(frames) > 0 && frames[0].Type() == typeAsk {
+		tb.answered(frames[0].(askFrame).Run, 0)
+		frames = tb.unspool(true)
 	}
-	for _, d := range deltas {
-		ends, lost = ends+len(d.ends), lost+d.lost
+	for _, f := range frames {
+		d := f.(deltaFrame)
+		ends, lost = ends+len(d.Events), lost+d.Lost
 	}
 	return ends, lost
 }

@@ -43,31 +43,31 @@ func TestVectors(t *testing.T) {
 	waits.State = conntrack.CloseWait
 	frames := []struct {
 		name  string
-		frame any
+		frame frame
 	}{
-		{"proof of the agent", proofFrame{Type: frameProof, Proof: agent}},
-		{"proof of the server", proofFrame{Type: frameProof, Proof: server}},
-		{"hello", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}}},
-		{"welcome", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3}}},
-		{"full", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(v4), rowOf(v6)}}},
-		{"welcome of a server that takes states", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, States: true}}},
-		{"welcome of a server that says what it has heard", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}}},
-		{"full with a state", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(waits)}}},
-		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{
-			eventRowOf(conntrack.Event{Kind: conntrack.Open, Time: at, Conn: v6}),
-			eventRowOf(conntrack.Event{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4}),
-			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
+		{"proof of the agent", proofFrame{Proof: agent}},
+		{"proof of the server", proofFrame{Proof: server}},
+		{"hello", helloFrame{Version: version, Name: "nas", Run: bytes.Repeat([]byte{1}, runLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}},
+		{"welcome", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, Last: 3}},
+		{"full", fullFrame{Seq: 1, Conns: []conntrack.Conn{v4, v6}}},
+		{"welcome of a server that takes states", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, Last: 3, States: true}},
+		{"welcome of a server that says what it has heard", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}},
+		{"full with a state", fullFrame{Seq: 1, Conns: []conntrack.Conn{waits}}},
+		{"delta", deltaFrame{Seq: 2, Events: []conntrack.Event{
+			{Kind: conntrack.Open, Time: at, Conn: v6},
+			{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4},
+			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
 		}, Lost: 9}},
-		{"hello of a client that names its run before", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Before: bytes.Repeat([]byte{2}, bootLen)}}},
-		{"welcome of a server that knows runs", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, States: true, Runs: true}}},
-		{"ask", askFrame{Type: frameAsk, Run: bytes.Repeat([]byte{2}, bootLen)}},
-		{"answer", answerFrame{Type: frameAnswer, Run: bytes.Repeat([]byte{2}, bootLen), Recorded: 4}},
-		{"again", againFrame{Type: frameAgain, Seq: 3, Events: []eventRow{
-			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
-		}, Lost: 9, Run: bytes.Repeat([]byte{2}, bootLen), Number: 5}},
-		{"ack", ackFrame{Type: frameAck, Seq: 2}},
-		{"ping", pingFrame{Type: framePing}},
-		{"bye", goodbyeFrame{Type: frameBye, Code: byeAgents}},
+		{"hello of a client that names its run before", helloFrame{Version: version, Name: "nas", Run: bytes.Repeat([]byte{1}, runLen), Wall: at.UnixMicro(), Before: bytes.Repeat([]byte{2}, runLen)}},
+		{"welcome of a server that knows runs", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, States: true, Runs: true}},
+		{"ask", askFrame{Run: bytes.Repeat([]byte{2}, runLen)}},
+		{"answer", answerFrame{Run: bytes.Repeat([]byte{2}, runLen), Number: 4}},
+		{"again", deltaFrame{Seq: 3, Events: []conntrack.Event{
+			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
+		}, Lost: 9, Run: [runLen]byte(bytes.Repeat([]byte{2}, runLen)), Number: 5}},
+		{"ack", ackFrame{Seq: 2}},
+		{"ping", pingFrame{}},
+		{"bye", byeFrame{Code: byeAgents}},
 	}
 	var got strings.Builder
 	fmt.Fprintf(&got, "# What protocol version 1 sends: frames with their lengths, in hexadecimal.\n"+

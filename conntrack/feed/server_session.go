@@ -1,0 +1,244 @@
+package feed
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack"
+)
+
+// A serverSession takes in what an agent that has joined reports over one connection.
+type serverSession struct {
+	server   *Server
+	log      *slog.Logger
+	conn     *tls.Conn
+	link     *link
+	agent    Agent
+	recorder Recorder // nil: nobody records
+	receiver receiver
+	acks     *acks
+	heard    uint64 // number of the last delta that earlier links of this run have brought
+
+	credit    float64 // frames that it may send now
+	creditAt  time.Time
+	throttled bool        // the log knows
+	behind    bool        // the Handler has left something out, which is to be sent again
+	rejoin    *time.Timer // has the agent join again then; nil: it need not
+}
+
+func (s *Server) newSession(conn *tls.Conn, l *link, a Agent, log *slog.Logger) *serverSession {
+	a.ID = s.ids.Add(1)
+	r, _ := s.Handler.(Recorder)
+	return &serverSession{
+		server: s, log: log, conn: conn, link: l, agent: a, recorder: r, heard: s.last(l.boot),
+		receiver: receiver{maxConns: s.maxConns()}, credit: framesBurst, creditAt: time.Now(),
+	}
+}
+
+// welcome tells the agent that it has joined.
+func (s *serverSession) welcome() error {
+	w := welcomeFrame{
+		Version: version, MaxConns: s.receiver.maxConns, Acks: true, States: true, Runs: true, Last: s.heard, Heard: s.heard,
+	}
+	if s.recorder != nil {
+		w.Recorded = s.recorder.LastRecorded(s.agent.Run)
+	}
+	return writeFrame(s.conn, w)
+}
+
+// setClock corrects the agent's times if its clock is wrong.
+func (s *serverSession) setClock(now time.Time, h *helloFrame) {
+	skew := skewOf(now, h.Wall)
+	if skew != 0 {
+		s.log.Warn("the clock of an agent is wrong; its times are corrected", "agent", s.agent.Name, "behind", skew.Round(time.Second))
+	}
+	s.receiver.skew = skew
+}
+
+// run takes in frames until the connection breaks. The error says why the agent was
+// dismissed, if it was.
+func (s *serverSession) run() error {
+	s.log.Info("agent joined", "agent", s.agent.Name, "addr", s.agent.Addr)
+	s.server.Handler.Join(s.agent)
+	err := s.receive()
+	s.server.Handler.Leave(s.agent)
+	return s.farewell(err)
+}
+
+func (s *serverSession) receive() error {
+	defer s.server.count(s.link, 0)
+	s.acks = newAcks(s.conn, s.lastRecorded)
+	defer s.acks.stop()
+	defer func() {
+		if s.rejoin != nil {
+			s.rejoin.Stop()
+		}
+	}()
+	// What the links before have brought does not come again.
+	if s.heard > 0 {
+		s.recorded(s.agent.Run, s.heard, func() { s.acks.acked(s.heard) })
+	}
+	frames := frameReader{r: s.conn}
+	for {
+		s.conn.SetReadDeadline(time.Now().Add(silence))
+		if s.link.code.Load() != 0 {
+			return errEnded
+		}
+		t, body, err := frames.next(maxFrame)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		s.link.heard.Store(now.UnixNano())
+		s.throttle(now)
+		if err := s.handle(t, body, now); err != nil {
+			return err
+		}
+	}
+}
+
+// throttle has an agent wait that sends too fast. Nobody else waits.
+func (s *serverSession) throttle(now time.Time) {
+	s.credit = min(s.credit+now.Sub(s.creditAt).Seconds()*framesASecond, framesBurst) - 1
+	if s.creditAt = now; s.credit >= 0 {
+		return
+	}
+	if !s.throttled {
+		s.throttled = true
+		s.server.refusals.add(s.log, s.link.source.Addr(), fmt.Errorf("agent %q: %w", s.agent.Name, errFast), now)
+	}
+	time.Sleep(time.Second / framesASecond)
+}
+
+// handle takes in one frame. Frames of unknown types are skipped.
+func (s *serverSession) handle(t frameType, body []byte, now time.Time) error {
+	switch t {
+	case typePing:
+		return s.ping(now)
+	case typeFull:
+		return s.full(body, now)
+	case typeDelta, typeResend:
+		return s.delta(t, body, now)
+	case typeAsk:
+		return s.ask(body)
+	}
+	return nil
+}
+
+func (s *serverSession) ping(now time.Time) error {
+	s.conn.SetWriteDeadline(now.Add(writeTime))
+	return writeFrame(s.conn, pingFrame{})
+}
+
+func (s *serverSession) full(body []byte, now time.Time) error {
+	conns, whole, err := s.receiver.full(body, now)
+	if err != nil {
+		return err
+	}
+	s.server.count(s.link, s.receiver.held())
+	if whole {
+		s.server.Handler.Full(s.agent, conns)
+	}
+	return nil
+}
+
+func (s *serverSession) delta(t frameType, body []byte, now time.Time) error {
+	d, err := s.receiver.delta(t, body, now)
+	if err != nil {
+		return err
+	}
+	s.server.count(s.link, s.receiver.held())
+	if len(d.Events) > 0 {
+		s.server.Handler.Delta(s.agent, d.Events)
+	}
+	resent, run := t == typeResend, d.Run
+	if slices.ContainsFunc(d.Events, isKept) {
+		if resent {
+			// Before that of this run, so that none is sent again of which only that is known.
+			s.recorded(run, d.Number, func() {})
+		}
+		seq := d.Seq // of d nothing else is to be kept until then
+		s.recorded(s.agent.Run, seq, func() { s.acks.acked(seq) })
+	}
+	// What was left out, and all after it, is as if it had not come.
+	if !s.behind {
+		s.server.handle(s.agent.Run, d.Seq)
+		if resent {
+			s.server.handle(run, d.Number)
+		}
+	}
+	return nil
+}
+
+// isKept reports whether the agent keeps an event until it is recorded: the next full does
+// not replace it.
+func isKept(e conntrack.Event) bool { return e.Kind == conntrack.Close || e.Kind == conntrack.Lost }
+
+// ask answers what is recorded of an earlier run, once all that came from it is.
+func (s *serverSession) ask(body []byte) error {
+	var f askFrame
+	if err := decode(body, &f); err != nil {
+		return err
+	}
+	if !isRun(f.Run) {
+		return errFrame
+	}
+	run := [runLen]byte(f.Run)
+	s.recorded(run, s.server.last(run), func() { s.acks.answer(run) })
+	return nil
+}
+
+// recorded calls f when all is recorded up to a delta of a run.
+func (s *serverSession) recorded(run [runLen]byte, number uint64, f func()) {
+	if s.recorder == nil {
+		f()
+		return
+	}
+	a := s.agent
+	if a.Run = run; s.recorder.Recorded(a, number, f) || s.behind {
+		return
+	}
+	s.behind = true
+	s.rejoin = time.AfterFunc(tellAgain+rand.N(tellAgain), func() { s.link.end(byeChanged) })
+}
+
+// lastRecorded returns the number of the last delta of a run that is recorded, or has come to
+// this process.
+func (s *serverSession) lastRecorded(run [runLen]byte) uint64 {
+	last := s.server.last(run)
+	if s.recorder != nil {
+		last = max(last, s.recorder.LastRecorded(run))
+	}
+	return last
+}
+
+// farewell tells the agent why the connection ends, and the log unless the error does.
+func (s *serverSession) farewell(err error) error {
+	code := byeCode(s.link.code.Load())
+	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
+		code = byeDamaged
+	}
+	if code != 0 {
+		s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		writeFrame(s.conn, byeFrame{Code: code})
+	}
+	switch code {
+	case byeDamaged:
+		return fmt.Errorf("agent %q: %w", s.agent.Name, err)
+	case byeRevoked:
+		return fmt.Errorf("agent %q: %w", s.agent.Name, errRevoked)
+	case byeTotal:
+		return fmt.Errorf("agent %q: %w", s.agent.Name, errTotal)
+	case byeAgents:
+		return fmt.Errorf("agent %q: %w", s.agent.Name, errAgents)
+	case byeReplaced:
+		err = errReplaced
+	}
+	s.log.Info("agent left", "agent", s.agent.Name, "addr", s.agent.Addr, "error", explainAgent(err))
+	return nil
+}
