@@ -5,20 +5,22 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // acks tells an agent what is recorded. It does not keep those waiting who say it.
 type acks struct {
 	conn *tls.Conn
-	last func(run [runLen]byte) uint64 // recorded of a run
-	seq  atomic.Uint64                 // recorded last
-	run  atomic.Pointer[[runLen]byte]  // asked for; nil: none
-	wake chan struct{}                 // capacity 1
+	last func(run frame.Run) uint64 // recorded of a run
+	seq  atomic.Uint64              // recorded last
+	run  atomic.Pointer[frame.Run]  // asked for; nil: none
+	wake chan struct{}              // capacity 1
 	end  chan struct{}
 	done chan struct{}
 }
 
-func newAcks(conn *tls.Conn, last func(run [runLen]byte) uint64) *acks {
+func newAcks(conn *tls.Conn, last func(run frame.Run) uint64) *acks {
 	a := &acks{conn: conn, last: last, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
 	go a.write()
 	return a
@@ -39,7 +41,7 @@ func (a *acks) acked(seq uint64) {
 }
 
 // answer sends what is recorded of a run, from the goroutine of write.
-func (a *acks) answer(run [runLen]byte) {
+func (a *acks) answer(run frame.Run) {
 	a.run.Store(&run)
 	a.signal()
 }
@@ -63,10 +65,10 @@ func (a *acks) write() {
 		a.conn.SetWriteDeadline(time.Now().Add(writeTime))
 		var err error
 		if seq := a.seq.Load(); seq > told {
-			err, told = writeFrame(a.conn, ackFrame{Seq: seq}), seq
+			err, told = frame.Write(a.conn, frame.Ack{Seq: seq}), seq
 		}
 		if run := a.run.Swap(nil); run != nil {
-			err = errors.Join(err, writeFrame(a.conn, answerFrame{Run: run[:], Number: a.last(*run)}))
+			err = errors.Join(err, frame.Write(a.conn, frame.Answer{Run: *run, Number: a.last(*run)}))
 		}
 		if err != nil {
 			return // who reads from the agent learns of it too

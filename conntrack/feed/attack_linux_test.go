@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/race"
 )
 
@@ -121,9 +122,9 @@ func (v *victim) from(source int) (net.Conn, error) {
 }
 
 // greet joins on a connection as a client with the token would.
-func (v *victim) greet(raw net.Conn, token Token) (*tls.Conn, error) {
+func (v *victim) greet(t *testing.T, raw net.Conn, token Token) (*tls.Conn, error) {
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, table: newTable()}
+	l := &linker{Client: &Client{Token: token, Name: "rogue"}, addr: v.addr, table: newTable(t)}
 	conn, _, err := l.securelyGreet(raw)
 	return conn, err
 }
@@ -138,7 +139,7 @@ func (v *victim) joinsFrom(t *testing.T, source string, c *Client) time.Duration
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	joined := false
-	l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(), log: slog.New(slog.DiscardHandler)}
+	l := &linker{Client: c, addrs: []string{v.addr}, table: newTable(t), log: slog.New(slog.DiscardHandler)}
 	l.dial = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext
 	if c.Key != nil {
 		var err error
@@ -256,7 +257,7 @@ func TestManyGuessers(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				_, err = v.greet(c, wrong)
+				_, err = v.greet(t, c, wrong)
 				c.Close()
 				mu.Lock()
 				if errors.Is(err, ErrToken) {
@@ -318,7 +319,7 @@ func TestAttacks(t *testing.T) {
 				default:
 				}
 				if c, err := v.from(n + 8*(i%100)); err == nil {
-					_, err = v.greet(c, wrong)
+					_, err = v.greet(t, c, wrong)
 					assert.Error(t, err)
 					c.Close()
 				}
@@ -344,9 +345,9 @@ func TestAttacks(t *testing.T) {
 					require.NoError(t, err)
 					if old.Proof == nil {
 						old = proofFrame{Proof: p}
-					} else if writeFrame(conn, old) == nil {
-						kind, _, err := (&frameReader{r: conn}).next(maxGreeting)
-						assert.False(t, err == nil && kind == typeProof, "it was let in")
+					} else if frame.Write(conn, old) == nil {
+						kind, _, err := frame.NewReader(conn).Next(frame.MaxGreeting)
+						assert.False(t, err == nil && kind == frame.TypeProof, "it was let in")
 					}
 				}
 				c.Close()
@@ -370,7 +371,7 @@ func TestAttacks(t *testing.T) {
 				defer c.Close()
 				if i%2 == 0 {
 					conns = append(conns, c) // before TLS
-				} else if conn, err := v.greet(c, v.token); err == nil {
+				} else if conn, err := v.greet(t, c, v.token); err == nil {
 					conn.Write([]byte{0, 4, 0, 0, 0x84, 4, 1})
 					conns = append(conns, conn)
 				}
@@ -399,7 +400,7 @@ func TestAttacks(t *testing.T) {
 					if err != nil {
 						continue
 					}
-					if conn, err := v.greet(c, v.token); err == nil {
+					if conn, err := v.greet(t, c, v.token); err == nil {
 						conn.Write(b)
 						if name != "a proof once more" && name != "duplicate keys" { // these are skipped
 							_, err := conn.Read(make([]byte, 100))
@@ -416,7 +417,7 @@ func TestAttacks(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			conn, err := v.greet(c, v.token)
+			conn, err := v.greet(t, c, v.token)
 			if err != nil {
 				return
 			}
@@ -433,7 +434,7 @@ func TestAttacks(t *testing.T) {
 				default:
 				}
 				c.SetDeadline(time.Now().Add(200 * time.Millisecond))
-				if writeFrame(conn, fullFrame{Seq: seq, Conns: conns}) != nil {
+				if frame.Write(conn, frame.Full{Seq: seq, Conns: conns}) != nil {
 					<-stop
 					return
 				}

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // keyless ends the name of an agent that has none of its own in the registry, but bears
@@ -80,9 +82,9 @@ func (s *Server) mayTryPassword(n float64) bool {
 
 // greet returns the key of an agent that may join, and what it says of itself. Whoever was
 // displaced meanwhile may not.
-func (s *Server) greet(conn *tls.Conn, w *waiter) (Key, helloFrame, error) {
+func (s *Server) greet(conn *tls.Conn, w *waiter) (Key, frame.Hello, error) {
 	key, err := s.authenticate(conn, w)
-	var h helloFrame
+	var h frame.Hello
 	if err == nil {
 		h, err = readHello(conn)
 	}
@@ -116,19 +118,19 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 	if known.Key != (Key{}) && known.Revoked.IsZero() && !known.Waiting {
 		w.stage.Store(isKnown)
 	}
-	t, body, err := (&frameReader{r: conn}).next(maxGreeting)
+	t, body, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 	if err != nil {
 		return Key{}, err
 	}
 	var p proofFrame
-	if t != typeProof || decode(body, &p) != nil {
-		return Key{}, errFrame
+	if t != frame.TypeProof || frame.Decode(body, &p) != nil {
+		return Key{}, frame.ErrDamaged
 	}
 	if !known.Revoked.IsZero() {
 		return Key{}, bye(conn, fmt.Errorf("agent %q: %w", known.Name, errRevoked))
 	}
 	if known.Key != (Key{}) && !known.Waiting {
-		return key, writeFrame(conn, proofFrame{})
+		return key, frame.Write(conn, proofFrame{})
 	}
 	token, err := s.prove(&cs, w, p.Proof)
 	if err != nil {
@@ -138,22 +140,56 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return key, writeFrame(conn, proofFrame{Proof: mine})
+	return key, frame.Write(conn, proofFrame{Proof: mine})
 }
+
+// A proofFrame shows that its sender knows the secret.
+type proofFrame struct {
+	_     struct{} `cbor:",toarray"`
+	Proof []byte
+}
+
+// Type implements frame.Frame.
+func (proofFrame) Type() frame.Type { return frame.TypeProof }
+
+// A byeFrame says why the server closes the connection.
+type byeFrame struct {
+	_    struct{} `cbor:",toarray"`
+	Code byeCode
+}
+
+// Type implements frame.Frame.
+func (byeFrame) Type() frame.Type { return frame.TypeBye }
+
+type byeCode uint8
+
+const (
+	byeToken byeCode = iota + 1
+	byeAgents
+	byeDamaged
+	byeRevoked
+	byeReplaced
+	byeTotal
+	byeChanged
+	byeGuesses
+	byeApproval
+	byeEnrolments
+	byeBusy
+)
 
 // bye tells an agent why it is refused, and returns that.
 func bye(conn *tls.Conn, err error) error {
 	code := byeCode(0)
 	for reason, c := range map[error]byeCode{
 		ErrToken: byeToken, errGuesses: byeGuesses, errRevoked: byeRevoked, errAgents: byeAgents,
-		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, errFrame: byeDamaged,
+		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, frame.ErrDamaged: byeDamaged,
 	} {
 		if errors.Is(err, reason) {
 			code = c
 		}
 	}
 	if code != 0 {
-		writeFrame(conn, byeFrame{Code: code})
+		frame.Write(conn, byeFrame{Code: code})
 	}
 	return err
 }
@@ -167,7 +203,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 		}
 		r := Registered{Name: a.Name}
 		if s.Registry != nil && s.Registry.named(a.Name) || alike(a.Name, s.Name) {
-			r.Name = clean(a.Name[:min(len(a.Name), mostText-len(keyless))]) + keyless
+			r.Name = clean(a.Name[:min(len(a.Name), frame.MaxText-len(keyless))]) + keyless
 			log.Warn("an agent without a key has the name of a known one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
 		}
 		return r, nil
@@ -208,14 +244,14 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 }
 
 // readHello reads what an agent that has authenticated itself says of itself.
-func readHello(conn *tls.Conn) (helloFrame, error) {
-	t, body, err := (&frameReader{r: conn}).next(maxFrame)
+func readHello(conn *tls.Conn) (frame.Hello, error) {
+	t, body, err := frame.NewReader(conn).Next(frame.MaxSize)
 	if err != nil {
-		return helloFrame{}, err
+		return frame.Hello{}, err
 	}
-	var h helloFrame
-	if t != typeHello || decode(body, &h) != nil || h.Version < 1 || len(h.Run) != runLen {
-		return helloFrame{}, bye(conn, errFrame)
+	var h frame.Hello
+	if t != frame.TypeHello || frame.Decode(body, &h) != nil || h.Version < 1 || h.Run == (frame.Run{}) {
+		return frame.Hello{}, bye(conn, frame.ErrDamaged)
 	}
 	return h, nil
 }

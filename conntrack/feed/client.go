@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 const (
@@ -46,7 +47,7 @@ type Client struct {
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
-	less tableOptions                                                      // room than by default, for tests
+	less frame.TableOptions                                                // room than by default, for tests
 }
 
 // Run reports until ctx ends, which is no error. If the link breaks, it tries
@@ -69,8 +70,8 @@ func (c *Client) Run(ctx context.Context) error {
 	defer cancel()
 	l := &linker{Client: c, addrs: addrs, log: c.Logger, read: make(chan struct{})}
 	o := c.less
-	o.spool = c.Spool
-	if l.table, err = openTable(o); err != nil {
+	o.Spool = c.Spool
+	if l.table, err = frame.OpenTable(o); err != nil {
 		return err
 	}
 	if c.Key != nil {
@@ -90,7 +91,7 @@ func (c *Client) Run(ctx context.Context) error {
 	}()
 	err = l.run(ctx)
 	cancel()
-	return errors.Join(<-source, err, l.table.store())
+	return errors.Join(<-source, err, l.table.Close())
 }
 
 // readSource follows the source until it ends, as it does soon after ctx. What happened
@@ -103,7 +104,7 @@ func (l *linker) readSource(ctx context.Context) error {
 		if err != nil {
 			return nil
 		}
-		l.table.add(e)
+		l.table.Add(e)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -117,7 +118,7 @@ type linker struct {
 	addrs []string // to try, each headStart after the one before; that which answered last comes first
 	addr  string   // that of the last link or, while there is none, of the error
 	log   *slog.Logger
-	table *table
+	table *frame.Table
 	read  chan struct{}   // closed when the source has ended
 	cert  tls.Certificate // empty: there is no key
 }

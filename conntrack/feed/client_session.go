@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A clientSession reports over one connection, from the server's welcome until the
@@ -13,18 +15,18 @@ import (
 type clientSession struct {
 	raw      net.Conn
 	conn     *tls.Conn // over raw
-	reporter *reporter
+	reporter *frame.Reporter
 	wake     <-chan struct{} // there is more to report
 	broken   chan error      // why listening ended
 }
 
 // use reports over a connection until it breaks or ctx ends. It calls joined when it begins.
 func (l *linker) use(ctx context.Context, c channel, joined func()) error {
-	s := &clientSession{raw: c.raw, conn: c.conn, wake: l.table.wake, broken: make(chan error, 1)}
+	s := &clientSession{raw: c.raw, conn: c.conn, wake: l.table.Wake(), broken: make(chan error, 1)}
 	defer s.raw.Close()
 	s.raw.SetDeadline(time.Time{})
-	s.reporter = l.table.report(c.server, func(f frame) error { return s.write(ctx, f) })
-	defer s.reporter.close()
+	s.reporter = l.table.Report(c.server, func(f frame.Frame) error { return s.write(ctx, f) })
+	defer s.reporter.Close()
 	joined()
 
 	var listening sync.WaitGroup
@@ -47,7 +49,7 @@ func (s *clientSession) run(ctx context.Context, sourceEnded <-chan struct{}) er
 	defer ping.Stop()
 	flush := time.NewTimer(0)
 	defer flush.Stop()
-	err := s.reporter.flush(time.Now())
+	err := s.reporter.Flush(time.Now())
 	for err == nil {
 		select {
 		case <-ctx.Done():
@@ -59,23 +61,23 @@ func (s *clientSession) run(ctx context.Context, sourceEnded <-chan struct{}) er
 		case err = <-s.broken:
 			return err
 		case <-ping.C:
-			err = s.write(ctx, pingFrame{})
+			err = s.write(ctx, frame.Ping{})
 		case <-s.wake:
 		case <-flush.C:
-			err = s.reporter.flush(time.Now())
+			err = s.reporter.Flush(time.Now())
 		}
 		now := time.Now()
-		flush.Reset(s.reporter.due(now).Sub(now))
+		flush.Reset(s.reporter.Due(now).Sub(now))
 	}
 	return err
 }
 
 // finish reports what changed last, and waits a little for the server to record it.
 func (s *clientSession) finish(ctx context.Context) error {
-	if err := s.reporter.finish(); err != nil {
+	if err := s.reporter.Finish(); err != nil {
 		return err
 	}
-	for end := time.Now().Add(lastWords); !s.reporter.acknowledged() && time.Now().Before(end); {
+	for end := time.Now().Add(lastWords); !s.reporter.Acknowledged() && time.Now().Before(end); {
 		select {
 		case err := <-s.broken:
 			return err
@@ -85,25 +87,25 @@ func (s *clientSession) finish(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (s *clientSession) write(ctx context.Context, f frame) error {
+func (s *clientSession) write(ctx context.Context, f frame.Frame) error {
 	if ctx.Err() == nil { // else the deadline is that of the last words
 		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	}
-	return writeFrame(s.conn, f)
+	return frame.Write(s.conn, f)
 }
 
 // listen reads heartbeats, acknowledgements and answers until the server falls silent or
 // says why it closes.
 func (s *clientSession) listen() error {
-	frames := frameReader{r: s.conn}
+	frames := frame.NewReader(s.conn)
 	for {
 		s.conn.SetReadDeadline(time.Now().Add(silence))
-		t, body, err := frames.next(maxFrame)
-		if err == nil && t == typeBye {
+		t, body, err := frames.Next(frame.MaxSize)
+		if err == nil && t == frame.TypeBye {
 			return farewell(body)
 		}
 		if err == nil {
-			err = s.reporter.receive(t, body)
+			err = s.reporter.Receive(t, body)
 		}
 		if err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // ErrToken says that client and server do not belong together: the token is
@@ -63,7 +65,7 @@ func explain(err error) error {
 // farewell turns a server's reason for closing into an error.
 func farewell(b []byte) error {
 	var f byeFrame
-	if err := decode(b, &f); err != nil {
+	if err := frame.Decode(b, &f); err != nil {
 		return err
 	}
 	switch f.Code {

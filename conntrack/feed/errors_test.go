@@ -41,7 +41,7 @@ func TestTroubleIsPlain(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := &linker{Client: &Client{Token: id.Token()}, addrs: []string{tt.addr}, table: newTable()}
+			l := &linker{Client: &Client{Token: id.Token()}, addrs: []string{tt.addr}, table: newTable(t)}
 			for range 3 {
 				assert.EqualError(t, explain(l.linkAny(context.Background(), func() {})), tt.want)
 			}

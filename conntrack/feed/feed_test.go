@@ -24,7 +24,10 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
+
+var _, _, _ Recorder = (*recorder)(nil), (*ledger)(nil), (*simServer)(nil)
 
 // A hub is a Handler that keeps what it is told.
 type hub struct {
@@ -184,6 +187,14 @@ func report(t *testing.T, c *Client) (done chan error, stop func()) {
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, time.Minute, 10*time.Millisecond, what)
+}
+
+// newTable is a table of an agent without a spool.
+func newTable(t testing.TB) *frame.Table {
+	t.Helper()
+	table, err := frame.OpenTable(frame.TableOptions{})
+	require.NoError(t, err)
+	return table
 }
 
 func testConn(id uint64, port uint16) conntrack.Conn {

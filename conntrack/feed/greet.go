@@ -9,13 +9,15 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A channel is a connection on which client and server have greeted each other.
 type channel struct {
 	raw    net.Conn
 	conn   *tls.Conn
-	server welcomeFrame
+	server frame.Welcome
 }
 
 // linkAny keeps a link to the address at which the server answers first. Two servers that
@@ -36,7 +38,7 @@ func (l *linker) linkAny(ctx context.Context, joined func()) error {
 			raw.Close()
 			return channel{}, err
 		}
-		var server welcomeFrame
+		var server frame.Welcome
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -102,27 +104,27 @@ func (l *linker) secure(ctx context.Context, raw net.Conn, addr string) (*tls.Co
 
 // greet shows the server that this host may join, says hello and returns the server's
 // welcome.
-func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn, hello func() helloFrame) (welcomeFrame, error) {
+func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn, hello func() frame.Hello) (frame.Welcome, error) {
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	if err := l.authenticate(conn); err != nil {
-		return welcomeFrame{}, err
+		return frame.Welcome{}, err
 	}
-	if err := writeFrame(conn, hello()); err != nil {
-		return welcomeFrame{}, err
+	if err := frame.Write(conn, hello()); err != nil {
+		return frame.Welcome{}, err
 	}
-	t, body, err := (&frameReader{r: conn}).next(maxGreeting)
+	t, body, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 	if err != nil {
-		return welcomeFrame{}, err
+		return frame.Welcome{}, err
 	}
-	if t == typeBye {
+	if t == frame.TypeBye {
 		if err = farewell(body); err == errApproveThere && l.Key != nil {
 			err = fmt.Errorf("feed: somebody has to approve this agent where the map server runs: mapserver agents approve %.12s", Key(l.Key.Public().(ed25519.PublicKey)))
 		}
-		return welcomeFrame{}, err
+		return frame.Welcome{}, err
 	}
-	var w welcomeFrame
-	if t != typeWelcome || decode(body, &w) != nil || w.Version != version || w.MaxConns < 0 {
-		return welcomeFrame{}, errors.New("feed: the server does not answer as one")
+	var w frame.Welcome
+	if t != frame.TypeWelcome || frame.Decode(body, &w) != nil || w.Version != frame.Version || w.MaxConns < 0 {
+		return frame.Welcome{}, errors.New("feed: the server does not answer as one")
 	}
 	return w, nil
 }
@@ -139,21 +141,21 @@ func (l *linker) authenticate(conn *tls.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFrame(conn, proofFrame{Proof: mine}); err != nil {
+	if err := frame.Write(conn, proofFrame{Proof: mine}); err != nil {
 		return err
 	}
-	t, body, err := (&frameReader{r: conn}).next(maxGreeting)
+	t, body, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 	if err != nil {
 		return err
 	}
-	if t == typeBye {
+	if t == frame.TypeBye {
 		if err = farewell(body); err == ErrToken {
 			err = l.Token.wrong()
 		}
 		return err
 	}
 	var p proofFrame
-	if t != typeProof || decode(body, &p) != nil {
+	if t != frame.TypeProof || frame.Decode(body, &p) != nil {
 		return l.Token.wrong()
 	}
 	if known := l.Key != nil && len(p.Proof) == 0; !known && !hmac.Equal(p.Proof, want) {
@@ -163,12 +165,12 @@ func (l *linker) authenticate(conn *tls.Conn) error {
 }
 
 // hello is what this agent says of itself.
-func (l *linker) hello() helloFrame {
-	h := l.table.hello(time.Now())
-	h.Name = cut(l.Name)
+func (l *linker) hello() frame.Hello {
+	h := l.table.Hello(time.Now())
+	h.Name = l.Name
 	if l.Info != nil {
 		info := l.Info()
-		h.Backend, h.Limited = cut(string(info.Backend)), cut(info.Limited)
+		h.Backend, h.Limited = string(info.Backend), info.Limited
 	}
 	return h
 }

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // refusalsEvery is how often a log line is written about one reason.
@@ -47,7 +49,7 @@ type refusal struct {
 
 // reasonOf returns one of few reasons.
 func reasonOf(err error) (level slog.Level, reason error) {
-	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errApproval, errEnrolments, errBusy, errAccept, errTotal, errFast, errFrame, errRow} {
+	for _, r := range []error{ErrToken, errTrouble, errGuesses, errRevoked, errAgents, errApproval, errEnrolments, errBusy, errAccept, errTotal, errFast, frame.ErrDamaged} {
 		if errors.Is(err, r) {
 			return slog.LevelWarn, r
 		}
@@ -96,7 +98,7 @@ func (r *refusals) tell(log *slog.Logger, reason error, f *refusal, now time.Tim
 // explainAgent is explain for those who read of an agent.
 func explainAgent(err error) error {
 	var record tls.RecordHeaderError
-	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
+	if errors.Is(err, frame.ErrDamaged) {
 		return err // which may be that it ends too early
 	}
 	if errors.As(err, &record) {

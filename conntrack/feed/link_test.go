@@ -7,11 +7,8 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
-	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A pipeListener accepts the far ends of pipes: a network without a kernel,
@@ -170,7 +168,7 @@ func TestCountersAreCoalesced(t *testing.T) {
 		assert.InDelta(t, 10, h.counts().deltas, 2, "in ten seconds")
 		before := h.counts().deltas
 		src <- conntrack.Event{Kind: conntrack.Open, Conn: testConn(2, 2)}
-		time.Sleep(deltaEvery + gatherTime)
+		time.Sleep(300 * time.Millisecond) // deltas are sent every 250 ms
 		assert.Greater(t, h.counts().deltas, before)
 		n, _ := h.total()
 		assert.Equal(t, 2, n)
@@ -183,14 +181,14 @@ func TestCountersAreCoalesced(t *testing.T) {
 }
 
 // securelyGreet joins on a connection.
-func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, welcomeFrame, error) {
+func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, frame.Welcome, error) {
 	return l.securelyGreetAs(raw, l.hello)
 }
 
-func (l *linker) securelyGreetAs(raw net.Conn, hello func() helloFrame) (*tls.Conn, welcomeFrame, error) {
+func (l *linker) securelyGreetAs(raw net.Conn, hello func() frame.Hello) (*tls.Conn, frame.Welcome, error) {
 	conn, err := l.secure(context.Background(), raw, l.addr)
 	if err != nil {
-		return nil, welcomeFrame{}, err
+		return nil, frame.Welcome{}, err
 	}
 	server, err := l.greet(context.Background(), raw, conn, hello)
 	return conn, server, err
@@ -198,14 +196,14 @@ func (l *linker) securelyGreetAs(raw net.Conn, hello func() helloFrame) (*tls.Co
 
 // authenticated returns a link that has proven to know the token and has said
 // hello, to misbehave on.
-func authenticated(t *testing.T, addr string, token Token, run []byte, before ...[]byte) *tls.Conn {
+func authenticated(t *testing.T, addr string, token Token, run frame.Run, before ...frame.Run) *tls.Conn {
 	t.Helper()
 	raw, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	conn, _, err := (&linker{Client: &Client{Token: token}, addr: addr}).securelyGreetAs(raw, func() helloFrame {
-		h := helloFrame{Version: version, Name: "rogue", Run: run, Wall: time.Now().UnixMicro()}
+	conn, _, err := (&linker{Client: &Client{Token: token}, addr: addr}).securelyGreetAs(raw, func() frame.Hello {
+		h := frame.Hello{Version: frame.Version, Name: "rogue", Run: run, Wall: time.Now().UnixMicro()}
 		if len(before) > 0 {
 			h.Before = before[0]
 		}
@@ -215,10 +213,9 @@ func authenticated(t *testing.T, addr string, token Token, run []byte, before ..
 	return conn
 }
 
-func newRun() []byte {
-	b := make([]byte, runLen)
-	rand.Read(b)
-	return b
+func newRun() (run frame.Run) {
+	rand.Read(run[:])
+	return run
 }
 
 // TestHalfOpenLinkIsReplaced: an agent whose network failed comes back without
@@ -245,16 +242,16 @@ func TestNoRun(t *testing.T) {
 	id, l := identity(t), newLedger()
 	addr, _ := serve(t, id, l, "127.0.0.1:0")
 	for name, f := range map[string][]byte{
-		"ask of none": encoded(t, askFrame{Run: make([]byte, runLen)}), "ask of a byte": encoded(t, askFrame{Run: []byte{1}}),
-		"resend without a run":    damaged(t, deltaFrame{Seq: 1, Lost: 1, Run: [runLen]byte{1}, Number: 1}, func(f []any) { f[4] = make([]byte, runLen) }),
-		"resend without a number": encoded(t, deltaFrame{Seq: 1, Lost: 1, Run: [runLen]byte{1}}),
+		"ask of none": encoded(t, frame.Ask{}), "ask of a byte": damaged(t, frame.Ask{}, func(f []any) { f[1] = []byte{1} }),
+		"resend without a run":    damaged(t, frame.Delta{Seq: 1, Lost: 1, Run: frame.Run{1}, Number: 1}, func(f []any) { f[4] = make([]byte, 16) }),
+		"resend without a number": encoded(t, frame.Delta{Seq: 1, Lost: 1, Run: frame.Run{1}}),
 	} {
 		conn := authenticated(t, addr, id.Token(), newRun())
 		_, err := conn.Write(f)
 		require.NoError(t, err)
-		kind, _, err := (&frameReader{r: conn}).next(maxGreeting)
+		kind, _, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 		require.NoError(t, err)
-		assert.Equal(t, typeBye, kind, name)
+		assert.Equal(t, frame.TypeBye, kind, name)
 	}
 	assert.Empty(t, l.pages)
 }
@@ -271,17 +268,17 @@ func TestTooManyAgents(t *testing.T) {
 	raw, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer raw.Close()
-	_, _, err = (&linker{Client: &Client{Token: id.Token()}, table: newTable()}).securelyGreet(raw)
+	_, _, err = (&linker{Client: &Client{Token: id.Token()}, table: newTable(t)}).securelyGreet(raw)
 	assert.ErrorContains(t, err, "as many agents")
 	cancel()
 	assert.NoError(t, <-done)
 }
 
 // encoded returns a frame with its length.
-func encoded(t *testing.T, f frame) []byte {
+func encoded(t *testing.T, f frame.Frame) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	require.NoError(t, writeFrame(&b, f))
+	require.NoError(t, frame.Write(&b, f))
 	return b.Bytes()
 }
 
@@ -289,7 +286,7 @@ func encoded(t *testing.T, f frame) []byte {
 func raw(f string) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(f))), f...) }
 
 // damaged returns a frame with its length, after f has changed its elements.
-func damaged(t *testing.T, fr frame, f func([]any)) []byte {
+func damaged(t *testing.T, fr frame.Frame, f func([]any)) []byte {
 	t.Helper()
 	var elements []any
 	require.NoError(t, cbor.Unmarshal(encoded(t, fr)[4:], &elements))
@@ -308,10 +305,10 @@ func TestRogueAgent(t *testing.T) {
 		many[i] = good
 	}
 	full := func(seq uint64, more bool, conns ...conntrack.Conn) []byte {
-		return encoded(t, fullFrame{Seq: seq, More: more, Conns: conns})
+		return encoded(t, frame.Full{Seq: seq, More: more, Conns: conns})
 	}
 	row := func(element int, value any) []byte { // of a full
-		return damaged(t, fullFrame{Seq: 1, Conns: []conntrack.Conn{good}}, func(f []any) { f[3].([]any)[0].([]any)[element] = value })
+		return damaged(t, frame.Full{Seq: 1, Conns: []conntrack.Conn{good}}, func(f []any) { f[3].([]any)[0].([]any)[element] = value })
 	}
 	tests := []struct {
 		name   string
@@ -331,10 +328,10 @@ func TestRogueAgent(t *testing.T) {
 		{"direction", [][]byte{row(2, 3)}},
 		{"state", [][]byte{row(2, 13<<2|1)}},
 		{"negative PID", [][]byte{row(5, -1)}},
-		{"long text", [][]byte{row(7, strings.Repeat("x", mostText+1))}},
-		{"kind", [][]byte{encoded(t, deltaFrame{Seq: 1, Events: []conntrack.Event{{Kind: conntrack.Lost, Conn: good}}})}},
-		{"number does not grow", [][]byte{full(5, false), encoded(t, deltaFrame{Seq: 5})}},
-		{"delta inside full", [][]byte{full(1, true, good), encoded(t, deltaFrame{Seq: 2})}},
+		{"long text", [][]byte{row(7, strings.Repeat("x", frame.MaxText+1))}},
+		{"kind", [][]byte{encoded(t, frame.Delta{Seq: 1, Events: []conntrack.Event{{Kind: conntrack.Lost, Conn: good}}})}},
+		{"number does not grow", [][]byte{full(5, false), encoded(t, frame.Delta{Seq: 5})}},
+		{"delta inside full", [][]byte{full(1, true, good), encoded(t, frame.Delta{Seq: 2})}},
 		{"full without end", [][]byte{full(1, true)}},
 		{"more connections than are taken", [][]byte{full(1, true, many...), full(1, true, many...)}},
 	}
@@ -350,11 +347,11 @@ func TestRogueAgent(t *testing.T) {
 			for _, f := range tt.frames {
 				conn.Write(f)
 			}
-			kind, body, err := (&frameReader{r: conn}).next(maxGreeting)
+			kind, body, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 			require.NoError(t, err)
-			assert.Equal(t, typeBye, kind)
+			assert.Equal(t, frame.TypeBye, kind)
 			var bye byeFrame
-			require.NoError(t, decode(body, &bye))
+			require.NoError(t, frame.Decode(body, &bye))
 			assert.Equal(t, byeDamaged, bye.Code)
 			eventually(t, "gone", func() bool { n, agents := h.total(); return n == 0 && agents == 0 })
 		})
@@ -368,123 +365,10 @@ func TestUnknownFramesAreSkipped(t *testing.T) {
 	conn := authenticated(t, addr, id.Token(), newRun())
 	_, err := conn.Write(raw("\x82\x14\x01"))
 	require.NoError(t, err)
-	require.NoError(t, writeFrame(conn, pingFrame{}))
-	kind, _, err := (&frameReader{r: conn}).next(maxGreeting)
+	require.NoError(t, frame.Write(conn, frame.Ping{}))
+	kind, _, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 	require.NoError(t, err)
-	assert.Equal(t, typePing, kind, "answered")
-}
-
-func manyConns(n int) []conntrack.Conn {
-	conns := make([]conntrack.Conn, n)
-	for i := range conns {
-		conns[i] = testConn(uint64(i), 1)
-		conns[i].Process.Container = ""
-	}
-	return conns
-}
-
-// TestMemoryOfFrames: what a frame makes the server allocate is in proportion
-// to its size.
-func TestMemoryOfFrames(t *testing.T) {
-	nulls := append([]byte{0x84, 4, 1, 0xf4, 0x99, 0x0f, 0xff}, make([]byte, 4095)...)
-	for i := range 4095 {
-		nulls[7+i] = 0xf6
-	}
-	honest := encoded(t, fullFrame{Seq: 1, Conns: manyConns(2000)})
-	for name, b := range map[string][]byte{"nulls": raw(string(nulls)), "honest": honest} {
-		_, body, err := (&frameReader{r: bytes.NewReader(b)}).next(maxFrame)
-		require.NoError(t, err)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		var full fullBody[cbor.RawMessage]
-		require.NoError(t, decode(body, &full))
-		appendConns(nil, full.Rows, clock{now: time.Now()})
-		runtime.ReadMemStats(&after)
-		times := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(b))
-		assert.Less(t, times, 30.0, "%s: bytes allocated in total for each byte", name)
-	}
-}
-
-func TestClock(t *testing.T) {
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	tests := []struct {
-		name         string
-		wall, opened time.Time
-		want         time.Time
-	}{
-		{"right", now.Add(-time.Second), now.Add(-time.Hour), now.Add(-time.Hour)},
-		{"hour behind", now.Add(-time.Hour), now.Add(-2 * time.Hour), now.Add(-time.Hour)},
-		{"hour ahead", now.Add(time.Hour), now, now.Add(-time.Hour)},
-		{"1970", time.Unix(100, 0), time.Unix(40, 0), now.Add(-time.Minute)},
-		{"2038", time.Unix(1<<31, 0), time.Unix(1<<31-60, 0), now.Add(-time.Minute)},
-		{"in the future", now, now.Add(time.Minute), now},
-		{"in the far past", now, time.Unix(0, 0), now},
-		{"absurd", time.UnixMicro(-1 << 63), time.UnixMicro(1<<63 - 1), now},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := clock{now, skewOf(now, tt.wall.UnixMicro())}
-			got := c.time(tt.opened.UnixMicro())
-			assert.WithinDuration(t, tt.want, got, 2*skewBelieved)
-			assert.False(t, got.After(now.Add(2*skewBelieved)))
-			for later := time.Microsecond; later < 2*skewBelieved; later *= 7 {
-				assert.NotEqual(t, got, c.time(tt.opened.UnixMicro()-later.Microseconds()), "%v before", later)
-			}
-		})
-	}
-}
-
-// TestClockIsSteady: by the time that it opened a connection is known again on another
-// link, so it must not depend on when hello arrived.
-func TestClockIsSteady(t *testing.T) {
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	for _, ahead := range []time.Duration{-601 * time.Second, -4 * time.Second, 0, time.Second, 4900 * time.Millisecond, 3 * time.Hour} {
-		opened := now.Add(ahead)
-		var first time.Time
-		for _, later := range []time.Duration{0, 7 * time.Millisecond, time.Second, time.Minute} {
-			// Another link, whose hello took 20 ms longer each time.
-			at := now.Add(later)
-			c := clock{at, skewOf(at, at.Add(ahead-later/50).UnixMicro())}
-			if got := c.time(opened.UnixMicro()); first.IsZero() {
-				first = got
-			} else if later < time.Minute {
-				assert.Equal(t, first, got, "%v ahead, told after %v", ahead, later)
-			}
-		}
-	}
-}
-
-// TestRowSize: what a connection takes in a frame is never underestimated.
-func TestRowSize(t *testing.T) {
-	long := strings.Repeat("x", 1000)
-	c := conntrack.Conn{ID: 1<<64 - 1, Proto: 255, State: 12, Direction: 2,
-		Local: netip.MustParseAddrPort("[2001:db8::1]:65535"), Peer: netip.MustParseAddrPort("[2001:db8::2]:65535"),
-		Process: conntrack.Process{PID: 1<<31 - 1, Comm: long, Exe: long, Container: long},
-		UID:     1<<32 - 1, Tx: 1<<64 - 1, Rx: 1<<64 - 1, RTT: 1<<63 - 1, Opened: time.UnixMicro(-1 << 60)}
-	b, err := cbor.Marshal(rowOf(&c))
-	require.NoError(t, err)
-	assert.LessOrEqual(t, len(b), rowSize(&c))
-	event, err := cbor.Marshal(appendEventRows(nil, []conntrack.Event{{Kind: 3, Time: c.Opened, Conn: c}})[0])
-	require.NoError(t, err)
-	assert.LessOrEqual(t, len(event), rowSize(&c)+eventExtra)
-	small := rowOf(&conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})
-	b, err = cbor.Marshal(small)
-	require.NoError(t, err)
-	assert.Len(t, b, smallestRow)
-
-	conns := make([]conntrack.Conn, 5000)
-	for i := range conns {
-		conns[i] = c
-	}
-	n, frames := 0, 0
-	for part, more := range parts(conns, rowSize) {
-		n += len(part)
-		frames++
-		require.NoError(t, writeFrame(io.Discard, fullFrame{Seq: 1<<64 - 1, More: more, Conns: part}))
-		assert.Equal(t, n < len(conns), more)
-	}
-	assert.Equal(t, len(conns), n)
-	assert.Greater(t, frames, 10)
+	assert.Equal(t, frame.TypePing, kind, "answered")
 }
 
 // TestCleanedNames: hostile texts do not reach the Handler.
@@ -531,22 +415,6 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-func BenchmarkFull(b *testing.B) {
-	var buf bytes.Buffer
-	require.NoError(b, writeFrame(&buf, fullFrame{Seq: 1, Conns: manyConns(1000)}))
-	_, raw, err := (&frameReader{r: &buf}).next(maxFrame)
-	require.NoError(b, err)
-	b.Run("decode/rows=1000", func(b *testing.B) {
-		b.ReportAllocs()
-		b.SetBytes(int64(len(raw)))
-		for b.Loop() {
-			var f fullBody[cbor.RawMessage]
-			decode(raw, &f)
-			appendConns(nil, f.Rows, clock{now: time.Now()})
-		}
-	})
-}
-
 // TestStates: those of sockets come along, but for a server that does not know of them.
 func TestStates(t *testing.T) {
 	id, h, src := identity(t), newHub(), make(script)
@@ -569,21 +437,4 @@ func TestStates(t *testing.T) {
 	eventually(t, "the peer has closed", func() bool { return stateOf() == conntrack.CloseWait })
 	stop()
 	assert.NoError(t, <-done)
-
-	older := newTable()
-	older.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
-	var states []conntrack.State
-	r := older.report(welcomeFrame{MaxConns: 10, Acks: true}, func(f frame) error {
-		switch f := f.(type) {
-		case fullFrame:
-			states = append(states, f.Conns[0].State)
-		case deltaFrame:
-			states = append(states, f.Events[0].Conn.State)
-		}
-		return nil
-	})
-	require.NoError(t, r.flush(time.Now()))
-	older.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
-	require.NoError(t, r.finish())
-	assert.Equal(t, []conntrack.State{0, 0}, states, "it would refuse anything else")
 }

@@ -7,13 +7,15 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A link is that of an agent that said hello.
 type link struct {
 	conn   net.Conn
-	boot   [runLen]byte
-	before [runLen]byte // the run before that; zero: it is not known
+	boot   frame.Run
+	before frame.Run // the run before that; zero: it is not known
 	origin
 	Registered // what the registry knows; if Key is zero, the name alone
 	since      time.Time
@@ -73,7 +75,7 @@ func (s *Server) join(l *link, log *slog.Logger) error {
 	if o := s.links[l.boot]; o != nil {
 		old = append(old, o)
 	}
-	if o := s.links[l.before]; o != nil && l.before != l.boot && l.before != ([runLen]byte{}) {
+	if o := s.links[l.before]; o != nil && l.before != l.boot && l.before != (frame.Run{}) {
 		old = append(old, o)
 	}
 	if k := s.keys[l.Key]; k != nil && !slices.Contains(old, k) {
@@ -94,7 +96,7 @@ func (s *Server) join(l *link, log *slog.Logger) error {
 		s.remove(o)
 	}
 	if s.links == nil {
-		s.links, s.keys = make(map[[runLen]byte]*link), make(map[Key]*link)
+		s.links, s.keys = make(map[frame.Run]*link), make(map[Key]*link)
 	}
 	s.links[l.boot] = l
 	if l.Key != (Key{}) {
@@ -156,21 +158,21 @@ func (s *Server) part(l *link) {
 
 // last returns the number of the last delta of a run of an agent that the Handler was
 // told, zero if that is not known.
-func (s *Server) last(boot [runLen]byte) uint64 {
+func (s *Server) last(boot frame.Run) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.handled[boot]
 }
 
-func (s *Server) handle(boot [runLen]byte, seq uint64) {
+func (s *Server) handle(boot frame.Run, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.handled == nil {
-		s.handled = make(map[[runLen]byte]uint64)
+		s.handled = make(map[frame.Run]uint64)
 	}
 	if len(s.handled) > 10*max(mostAgents, s.maxAgents()) {
 		// Of those that left it is as if the server were new.
-		maps.DeleteFunc(s.handled, func(run [runLen]byte, _ uint64) bool { return s.links[run] == nil })
+		maps.DeleteFunc(s.handled, func(run frame.Run, _ uint64) bool { return s.links[run] == nil })
 	}
 	s.handled[boot] = seq
 }

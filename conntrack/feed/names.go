@@ -4,7 +4,14 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
+
+// clean makes a text from another host safe to show and to log: valid UTF-8 of at most
+// frame.MaxText bytes without control, formatting, bidirectional and invisible characters.
+func clean(s string) string { return terminal.Clean(s, frame.MaxText) }
 
 // cleanName makes a name from another host safe to show, and hard to take for another one:
 // without blanks but single spaces between words.

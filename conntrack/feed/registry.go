@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/lock"
 	"github.com/connmapgo/connmap/internal/temp"
 )
@@ -417,8 +418,8 @@ func (r *Registry) enrol(a Registered, own string) (Registered, error) {
 	a.Joined = a.Joined.UTC().Truncate(time.Second)
 	a.Seen = a.Joined
 	a.Name = strings.TrimSuffix(cleanName(a.Name), keyless)
-	if len(a.Name) > mostText-10 {
-		a.Name = cleanName(a.Name[:mostText-10]) // there is to be room for a number
+	if len(a.Name) > frame.MaxText-10 {
+		a.Name = cleanName(a.Name[:frame.MaxText-10]) // there is to be room for a number
 	}
 	e := enrolment{a, own, make(chan error, 1)}
 	r.mu.Lock()

@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 func newRegistry(t *testing.T) *Registry {
@@ -73,7 +75,7 @@ func start(t *testing.T, s *Server) (addr string, log *logBook) {
 // join tries to join once.
 func join(t *testing.T, addr string, c *Client) (*tls.Conn, error) {
 	t.Helper()
-	l := &linker{Client: c, addr: addr, table: newTable()}
+	l := &linker{Client: c, addr: addr, table: newTable(t)}
 	if c.Key != nil {
 		var err error
 		l.cert, err = certOf(c.Key)
@@ -202,7 +204,7 @@ func TestOneKeyTwice(t *testing.T) {
 	require.NoError(t, err)
 	_, err = join(t, addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
 	require.NoError(t, err)
-	assert.ErrorIs(t, (&clientSession{conn: first, reporter: newTable().report(welcomeFrame{}, nil)}).listen(), errShared)
+	assert.ErrorIs(t, (&clientSession{conn: first, reporter: newTable(t).Report(frame.Welcome{}, nil)}).listen(), errShared)
 	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 2 })
 	assert.Contains(t, log.String(), "two machines share one key")
 }
@@ -406,11 +408,11 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, log := start(t, &Server{Identity: id, Handler: h, MaxTotal: 100})
 	send := func(conn net.Conn, seq, from, n uint64) {
-		f := fullFrame{Seq: seq}
+		f := frame.Full{Seq: seq}
 		for i := range n {
 			f.Conns = append(f.Conns, testConn(from+i, 1))
 		}
-		require.NoError(t, writeFrame(conn, f))
+		require.NoError(t, frame.Write(conn, f))
 	}
 	greedy, err := join(t, addr, &Client{Token: id.Token(), Name: "greedy"})
 	require.NoError(t, err)
@@ -434,7 +436,7 @@ func TestTooFast(t *testing.T) {
 	conn := authenticated(t, addr, id.Token(), newRun())
 	var pings bytes.Buffer
 	for range 5 * framesBurst {
-		require.NoError(t, writeFrame(&pings, pingFrame{}))
+		require.NoError(t, frame.Write(&pings, frame.Ping{}))
 	}
 	_, err := conn.Write(pings.Bytes())
 	require.NoError(t, err)

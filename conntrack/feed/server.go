@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 const (
@@ -105,12 +106,12 @@ type Server struct {
 	passwords   float64        // that may be tried at passwordsAt
 	passwordsAt time.Time
 	enrolments  rate // new keys
-	links       map[[runLen]byte]*link
+	links       map[frame.Run]*link
 	keys        map[Key]*link
-	keyed       crowd[*link]            // links with a key
-	keyless     crowd[*link]            // and without
-	shed        *link                   // ends because all have too many connections; nil: none does
-	handled     map[[runLen]byte]uint64 // number of the last delta, also of agents that left
+	keyed       crowd[*link]         // links with a key
+	keyless     crowd[*link]         // and without
+	shed        *link                // ends because all have too many connections; nil: none does
+	handled     map[frame.Run]uint64 // number of the last delta, also of agents that left
 }
 
 // Serve accepts agents until ctx ends, which is no error, or the listener
@@ -219,10 +220,7 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 		return bye(conn, err)
 	}
 	a.Name = known.Name
-	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, Registered: known, since: now, left: make(chan struct{})}
-	if isRun(hello.Before) {
-		l.before = [runLen]byte(hello.Before)
-	}
+	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, before: hello.Before, Registered: known, since: now, left: make(chan struct{})}
 	l.heard.Store(now.UnixNano())
 	if err := s.join(l, log); err != nil {
 		return bye(conn, err)
@@ -239,8 +237,8 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 }
 
 // agentOf is what an agent says of itself, made safe to show.
-func agentOf(h *helloFrame, addr net.Addr, now time.Time) Agent {
-	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: [runLen]byte(h.Run)}
+func agentOf(h *frame.Hello, addr net.Addr, now time.Time) Agent {
+	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: h.Run}
 	if t, ok := addr.(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap().String()
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A serverSession takes in what an agent that has joined reports over one connection.
@@ -20,7 +21,7 @@ type serverSession struct {
 	link     *link
 	agent    Agent
 	recorder Recorder // nil: nobody records
-	receiver receiver
+	receiver frame.Receiver
 	acks     *acks
 	heard    uint64 // number of the last delta that earlier links of this run have brought
 
@@ -36,28 +37,28 @@ func (s *Server) newSession(conn *tls.Conn, l *link, a Agent, log *slog.Logger) 
 	r, _ := s.Handler.(Recorder)
 	return &serverSession{
 		server: s, log: log, conn: conn, link: l, agent: a, recorder: r, heard: s.last(l.boot),
-		receiver: receiver{maxConns: s.maxConns()}, credit: framesBurst, creditAt: time.Now(),
+		receiver: frame.Receiver{MaxConns: s.maxConns()}, credit: framesBurst, creditAt: time.Now(),
 	}
 }
 
 // welcome tells the agent that it has joined.
 func (s *serverSession) welcome() error {
-	w := welcomeFrame{
-		Version: version, MaxConns: s.receiver.maxConns, Acks: true, States: true, Runs: true, Last: s.heard, Heard: s.heard,
+	w := frame.Welcome{
+		Version: frame.Version, MaxConns: s.receiver.MaxConns, Acks: true, States: true, Runs: true, Last: s.heard, Heard: s.heard,
 	}
 	if s.recorder != nil {
 		w.Recorded = s.recorder.LastRecorded(s.agent.Run)
 	}
-	return writeFrame(s.conn, w)
+	return frame.Write(s.conn, w)
 }
 
 // setClock corrects the agent's times if its clock is wrong.
-func (s *serverSession) setClock(now time.Time, h *helloFrame) {
-	skew := skewOf(now, h.Wall)
+func (s *serverSession) setClock(now time.Time, h *frame.Hello) {
+	skew := h.Skew(now)
 	if skew != 0 {
 		s.log.Warn("the clock of an agent is wrong; its times are corrected", "agent", s.agent.Name, "behind", skew.Round(time.Second))
 	}
-	s.receiver.skew = skew
+	s.receiver.Skew = skew
 }
 
 // run takes in frames until the connection breaks. The error says why the agent was
@@ -83,13 +84,13 @@ func (s *serverSession) receive() error {
 	if s.heard > 0 {
 		s.recorded(s.agent.Run, s.heard, func() { s.acks.acked(s.heard) })
 	}
-	frames := frameReader{r: s.conn}
+	frames := frame.NewReader(s.conn)
 	for {
 		s.conn.SetReadDeadline(time.Now().Add(silence))
 		if s.link.code.Load() != 0 {
 			return errEnded
 		}
-		t, body, err := frames.next(maxFrame)
+		t, body, err := frames.Next(frame.MaxSize)
 		if err != nil {
 			return err
 		}
@@ -116,15 +117,15 @@ func (s *serverSession) throttle(now time.Time) {
 }
 
 // handle takes in one frame. Frames of unknown types are skipped.
-func (s *serverSession) handle(t frameType, body []byte, now time.Time) error {
+func (s *serverSession) handle(t frame.Type, body []byte, now time.Time) error {
 	switch t {
-	case typePing:
+	case frame.TypePing:
 		return s.ping(now)
-	case typeFull:
+	case frame.TypeFull:
 		return s.full(body, now)
-	case typeDelta, typeResend:
+	case frame.TypeDelta, frame.TypeResend:
 		return s.delta(t, body, now)
-	case typeAsk:
+	case frame.TypeAsk:
 		return s.ask(body)
 	}
 	return nil
@@ -132,31 +133,31 @@ func (s *serverSession) handle(t frameType, body []byte, now time.Time) error {
 
 func (s *serverSession) ping(now time.Time) error {
 	s.conn.SetWriteDeadline(now.Add(writeTime))
-	return writeFrame(s.conn, pingFrame{})
+	return frame.Write(s.conn, frame.Ping{})
 }
 
 func (s *serverSession) full(body []byte, now time.Time) error {
-	conns, whole, err := s.receiver.full(body, now)
+	conns, whole, err := s.receiver.Full(body, now)
 	if err != nil {
 		return err
 	}
-	s.server.count(s.link, s.receiver.held())
+	s.server.count(s.link, s.receiver.Len())
 	if whole {
 		s.server.Handler.Full(s.agent, conns)
 	}
 	return nil
 }
 
-func (s *serverSession) delta(t frameType, body []byte, now time.Time) error {
-	d, err := s.receiver.delta(t, body, now)
+func (s *serverSession) delta(t frame.Type, body []byte, now time.Time) error {
+	d, err := s.receiver.Delta(t, body, now)
 	if err != nil {
 		return err
 	}
-	s.server.count(s.link, s.receiver.held())
+	s.server.count(s.link, s.receiver.Len())
 	if len(d.Events) > 0 {
 		s.server.Handler.Delta(s.agent, d.Events)
 	}
-	resent, run := t == typeResend, d.Run
+	resent, run := t == frame.TypeResend, d.Run
 	if slices.ContainsFunc(d.Events, isKept) {
 		if resent {
 			// Before that of this run, so that none is sent again of which only that is known.
@@ -181,20 +182,16 @@ func isKept(e conntrack.Event) bool { return e.Kind == conntrack.Close || e.Kind
 
 // ask answers what is recorded of an earlier run, once all that came from it is.
 func (s *serverSession) ask(body []byte) error {
-	var f askFrame
-	if err := decode(body, &f); err != nil {
+	var f frame.Ask
+	if err := frame.Decode(body, &f); err != nil {
 		return err
 	}
-	if !isRun(f.Run) {
-		return errFrame
-	}
-	run := [runLen]byte(f.Run)
-	s.recorded(run, s.server.last(run), func() { s.acks.answer(run) })
+	s.recorded(f.Run, s.server.last(f.Run), func() { s.acks.answer(f.Run) })
 	return nil
 }
 
 // recorded calls f when all is recorded up to a delta of a run.
-func (s *serverSession) recorded(run [runLen]byte, number uint64, f func()) {
+func (s *serverSession) recorded(run frame.Run, number uint64, f func()) {
 	if s.recorder == nil {
 		f()
 		return
@@ -209,7 +206,7 @@ func (s *serverSession) recorded(run [runLen]byte, number uint64, f func()) {
 
 // lastRecorded returns the number of the last delta of a run that is recorded, or has come to
 // this process.
-func (s *serverSession) lastRecorded(run [runLen]byte) uint64 {
+func (s *serverSession) lastRecorded(run frame.Run) uint64 {
 	last := s.server.last(run)
 	if s.recorder != nil {
 		last = max(last, s.recorder.LastRecorded(run))
@@ -220,12 +217,12 @@ func (s *serverSession) lastRecorded(run [runLen]byte) uint64 {
 // farewell tells the agent why the connection ends, and the log unless the error does.
 func (s *serverSession) farewell(err error) error {
 	code := byeCode(s.link.code.Load())
-	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
+	if errors.Is(err, frame.ErrDamaged) {
 		code = byeDamaged
 	}
 	if code != 0 {
 		s.conn.SetWriteDeadline(time.Now().Add(time.Second))
-		writeFrame(s.conn, byeFrame{Code: code})
+		frame.Write(s.conn, byeFrame{Code: code})
 	}
 	switch code {
 	case byeDamaged:

@@ -18,7 +18,7 @@ import (
 // joinFrom tries to join once, from an address of loopback.
 func joinFrom(t *testing.T, source, addr string, c *Client) (*tls.Conn, error) {
 	t.Helper()
-	l := &linker{Client: c, addr: addr, table: newTable()}
+	l := &linker{Client: c, addr: addr, table: newTable(t)}
 	if c.Key != nil {
 		var err error
 		l.cert, err = certOf(c.Key)

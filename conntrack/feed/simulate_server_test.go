@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A simDisk is what a simulated map server has recorded. It outlives the server's processes.
@@ -15,11 +16,11 @@ type simDisk struct {
 	mu      sync.Mutex
 	ends    map[uint64][]conntrack.Conn // of a connection, by its number; each time that its end was recorded
 	lost    uint64
-	reports map[[runLen]byte]uint64
+	reports map[frame.Run]uint64
 }
 
 func newSimDisk() *simDisk {
-	return &simDisk{ends: map[uint64][]conntrack.Conn{}, reports: map[[runLen]byte]uint64{}}
+	return &simDisk{ends: map[uint64][]conntrack.Conn{}, reports: map[frame.Run]uint64{}}
 }
 
 // A simServer is a process of a map server: a Server, and a Recorder that keeps what the
@@ -47,7 +48,7 @@ type simServer struct {
 
 // A simReport is what was told with a number.
 type simReport struct {
-	run    [runLen]byte
+	run    frame.Run
 	number uint64
 	ends   []conntrack.Conn
 	lost   uint64
@@ -214,7 +215,7 @@ func (s *simServer) Recorded(a Agent, number uint64, f func()) bool {
 	return true
 }
 
-func (s *simServer) LastRecorded(run [runLen]byte) uint64 {
+func (s *simServer) LastRecorded(run [16]byte) uint64 {
 	s.pause(100 * time.Millisecond)
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()

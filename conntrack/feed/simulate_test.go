@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/race"
 	"github.com/connmapgo/connmap/internal/random"
 	"github.com/connmapgo/connmap/internal/temp"
@@ -95,7 +96,7 @@ func simulate(t *testing.T, id *Identity, f flavor, seed uint64, steps int) (log
 		dir = filepath.Join(t.TempDir(), "spool")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{flavor: f, rng: mathrand.New(mathrand.NewPCG(seed, uint64(f))), id: id, dir: dir, room: mostKept, began: time.Now(), disk: newSimDisk()}
+		w := &world{flavor: f, rng: mathrand.New(mathrand.NewPCG(seed, uint64(f))), id: id, dir: dir, room: 30_000, began: time.Now(), disk: newSimDisk()}
 		if f != strict {
 			w.room = 40 + w.rng.IntN(300)
 			if w.fat = w.rng.IntN(2) == 0; w.fat && w.rng.IntN(2) == 0 {
@@ -204,8 +205,8 @@ func (w *world) startAgent() {
 }
 
 // less gives an agent less room than it would have.
-func (w *world) less() tableOptions {
-	return tableOptions{maxCloses: w.room, maxSpool: w.spool, writeFile: func(name string, data []byte) error {
+func (w *world) less() frame.TableOptions {
+	return frame.TableOptions{MaxCloses: w.room, MaxSpool: w.spool, WriteFile: func(name string, data []byte) error {
 		if w.full.Load() {
 			return syscall.ENOSPC
 		}
@@ -215,7 +216,7 @@ func (w *world) less() tableOptions {
 
 // damage has one of the spool's files be cut off, or go.
 func (w *world) damage() error {
-	names, err := filepath.Glob(filepath.Join(w.dir, "0*"+spoolMark))
+	names, err := filepath.Glob(filepath.Join(w.dir, "0*"+".ends"))
 	if len(names) == 0 || err != nil {
 		return err
 	}
@@ -288,7 +289,7 @@ func (w *world) open() *simLife {
 	l.conn.Local = netip.AddrPortFrom(l.conn.Local.Addr(), 1000)
 	l.conn.Tx, l.conn.Rx = 0, uint64(len(w.lives)+1)
 	if w.fat {
-		l.conn.Process.Exe, l.conn.Process.Container = strings.Repeat("x", mostText), strings.Repeat("y", mostText)
+		l.conn.Process.Exe, l.conn.Process.Container = strings.Repeat("x", frame.MaxText), strings.Repeat("y", frame.MaxText)
 	}
 	w.lives, w.living = append(w.lives, l), append(w.living, l)
 	w.send(conntrack.Event{Kind: conntrack.Open, Time: time.Now(), Conn: l.conn})

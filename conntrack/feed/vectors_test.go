@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 var update = flag.Bool("update", false, "write the test vectors anew")
@@ -41,32 +42,33 @@ func TestVectors(t *testing.T) {
 		Process: conntrack.Process{Comm: "named", Container: "c0ffee"}, Opened: at}
 	waits := v4
 	waits.State = conntrack.CloseWait
+	first, second := frame.Run(bytes.Repeat([]byte{1}, 16)), frame.Run(bytes.Repeat([]byte{2}, 16))
 	frames := []struct {
 		name  string
-		frame frame
+		frame frame.Frame
 	}{
 		{"proof of the agent", proofFrame{Proof: agent}},
 		{"proof of the server", proofFrame{Proof: server}},
-		{"hello", helloFrame{Version: version, Name: "nas", Run: bytes.Repeat([]byte{1}, runLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}},
-		{"welcome", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, Last: 3}},
-		{"full", fullFrame{Seq: 1, Conns: []conntrack.Conn{v4, v6}}},
-		{"welcome of a server that takes states", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, Last: 3, States: true}},
-		{"welcome of a server that says what it has heard", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}},
-		{"full with a state", fullFrame{Seq: 1, Conns: []conntrack.Conn{waits}}},
-		{"delta", deltaFrame{Seq: 2, Events: []conntrack.Event{
+		{"hello", frame.Hello{Version: frame.Version, Name: "nas", Run: first, Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}},
+		{"welcome", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, Last: 3}},
+		{"full", frame.Full{Seq: 1, Conns: []conntrack.Conn{v4, v6}}},
+		{"welcome of a server that takes states", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, Last: 3, States: true}},
+		{"welcome of a server that says what it has heard", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}},
+		{"full with a state", frame.Full{Seq: 1, Conns: []conntrack.Conn{waits}}},
+		{"delta", frame.Delta{Seq: 2, Events: []conntrack.Event{
 			{Kind: conntrack.Open, Time: at, Conn: v6},
 			{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4},
 			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
 		}, Lost: 9}},
-		{"hello of a client that names its run before", helloFrame{Version: version, Name: "nas", Run: bytes.Repeat([]byte{1}, runLen), Wall: at.UnixMicro(), Before: bytes.Repeat([]byte{2}, runLen)}},
-		{"welcome of a server that knows runs", welcomeFrame{Version: version, MaxConns: 20_000, Acks: true, States: true, Runs: true}},
-		{"ask", askFrame{Run: bytes.Repeat([]byte{2}, runLen)}},
-		{"answer", answerFrame{Run: bytes.Repeat([]byte{2}, runLen), Number: 4}},
-		{"again", deltaFrame{Seq: 3, Events: []conntrack.Event{
+		{"hello of a client that names its run before", frame.Hello{Version: frame.Version, Name: "nas", Run: first, Wall: at.UnixMicro(), Before: second}},
+		{"welcome of a server that knows runs", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, States: true, Runs: true}},
+		{"ask", frame.Ask{Run: second}},
+		{"answer", frame.Answer{Run: second, Number: 4}},
+		{"again", frame.Delta{Seq: 3, Events: []conntrack.Event{
 			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
-		}, Lost: 9, Run: [runLen]byte(bytes.Repeat([]byte{2}, runLen)), Number: 5}},
-		{"ack", ackFrame{Seq: 2}},
-		{"ping", pingFrame{}},
+		}, Lost: 9, Run: second, Number: 5}},
+		{"ack", frame.Ack{Seq: 2}},
+		{"ping", frame.Ping{}},
 		{"bye", byeFrame{Code: byeAgents}},
 	}
 	var got strings.Builder
@@ -74,7 +76,7 @@ func TestVectors(t *testing.T) {
 		"# The proofs are of this token, on a channel that exports 32 bytes of 42.\ntoken: %s\n", token)
 	for _, f := range frames {
 		var b bytes.Buffer
-		require.NoError(t, writeFrame(&b, f.frame))
+		require.NoError(t, frame.Write(&b, f.frame))
 		fmt.Fprintf(&got, "%s: %s\n", f.name, hex.EncodeToString(b.Bytes()))
 	}
 	const file = "testdata/vectors.txt"

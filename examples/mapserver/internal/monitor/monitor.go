@@ -18,6 +18,7 @@ import (
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
@@ -372,7 +373,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			// end. But what ended before the agent tells what lives may be what the
 			// history has as open.
 			known := ag.conns[e.Conn.ID] != nil
-			before := ag.knows.IsZero() || feed.Spooled(e.Conn)
+			before := ag.knows.IsZero() || frame.Spooled(e.Conn)
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
 			if !known {

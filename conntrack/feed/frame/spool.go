@@ -1,7 +1,6 @@
-package feed
+package frame
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -43,7 +42,7 @@ type batch struct {
 	name         string
 	number       uint64 // place in the order
 	ends, lost   uint64 // of all deltas
-	run          [runLen]byte
+	run          Run
 	old          bool // as older versions wrote it: ends that are of no run
 	bytes        int64
 	told         uint64 // number of the last delta that is in flight, or recorded
@@ -70,8 +69,8 @@ func (b *batch) parseName() bool {
 	if max(b.number, b.ends, b.lost) > mostInName {
 		return false
 	}
-	if n == 4 && len(run) == runLen {
-		b.run = [runLen]byte(run)
+	if n == 4 && len(run) == len(Run{}) {
+		b.run = Run(run)
 		return b.name == b.fileName()
 	}
 	b.old, b.known = true, true
@@ -101,15 +100,14 @@ func openSpool(dir string) (*spool, error) {
 	return s, nil
 }
 
-// begin notes the run that uses the spool, and returns the one before; nil: it is not known.
-func (s *spool) begin(run [runLen]byte) (before []byte) {
+// begin notes the run that uses the spool, and returns the one before; zero: it is not known.
+func (s *spool) begin(run Run) (before Run) {
 	name := filepath.Join(s.dir, "run"+spoolMark)
-	if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == 2*runLen+1 {
+	if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == 2*int64(len(run))+1 {
 		text, _ := os.ReadFile(name)
-		before, _ = hex.DecodeString(strings.TrimSpace(string(text)))
-	}
-	if len(before) != runLen {
-		before = nil
+		if b, err := hex.DecodeString(strings.TrimSpace(string(text))); err == nil && len(b) == len(before) {
+			before = Run(b)
+		}
 	}
 	// On a disk that is full the next one does not know this one.
 	s.save(name, fmt.Appendf(nil, "%x\n", run))
@@ -190,7 +188,7 @@ func (s *spool) putLost(ends, lost uint64) {
 func (s *spool) first() (deltas []spooledDelta) {
 	b := &s.batches[0]
 	var data []byte
-	err := errFrame
+	err := ErrDamaged
 	if b.bytes <= mostSpooled {
 		data, err = os.ReadFile(filepath.Join(s.dir, b.name))
 	}
@@ -222,7 +220,7 @@ func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
 			return nil, err
 		}
 		if n := len(deltas); f.Number == 0 || n > 0 && f.Number <= deltas[n-1].number {
-			return nil, errFrame
+			return nil, ErrDamaged
 		}
 		d := spooledDelta{number: f.Number, lost: f.Lost}
 		if d.ends, err = decodeEvents(f.Rows, c); err != nil {
@@ -247,7 +245,7 @@ func (s *spool) drop() {
 
 // spill moves the older half of what is kept to the spool, and reports whether that was
 // done. A disk that does not take it is not asked again at once.
-func (t *table) spill() bool {
+func (t *Table) spill() bool {
 	if t.full > 0 {
 		t.full--
 		return false
@@ -267,8 +265,9 @@ func (t *table) spill() bool {
 	return true
 }
 
-// store puts all that no server has acknowledged into the spool, for the next run.
-func (t *table) store() error {
+// Close puts all that no server has recorded into the spool, for the next run. Without a spool
+// it does nothing. The Table must not be used any more.
+func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.spool == nil {
@@ -305,7 +304,7 @@ func (t *table) store() error {
 // unspool returns what is to be told now out of the spool, if anything, and notes that it is
 // in flight. It is one batch: the next comes when the server has recorded it. A server that
 // can say what is recorded of a run is asked that first.
-func (t *table) unspool(asks bool) (frames []frame) {
+func (t *Table) unspool(asks bool) (frames []Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
@@ -315,10 +314,10 @@ func (t *table) unspool(asks bool) (frames []frame) {
 				return nil
 			}
 			b.asked = true
-			return []frame{askFrame{Run: slices.Clone(b.run[:])}}
+			return []Frame{Ask{Run: b.run}}
 		}
 		for _, d := range t.spool.first() {
-			f := deltaFrame{Seq: t.next(), Events: d.ends, Lost: d.lost}
+			f := Delta{Seq: t.next(), Events: d.ends, Lost: d.lost}
 			if asks {
 				f.Run, f.Number = b.run, d.number
 			}
@@ -342,13 +341,13 @@ func (t *table) unspool(asks bool) (frames []frame) {
 }
 
 // answered notes what a server has recorded of a run.
-func (t *table) answered(run []byte, recorded uint64) {
+func (t *Table) answered(run Run, recorded uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.spool == nil || len(t.spool.batches) == 0 {
 		return
 	}
-	if b := &t.spool.batches[0]; b.asked && bytes.Equal(run, b.run[:]) {
+	if b := &t.spool.batches[0]; b.asked && b.run == run {
 		b.told, b.known = max(b.told, recorded), true
 		t.waits(soon)
 	}

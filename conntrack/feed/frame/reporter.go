@@ -1,4 +1,4 @@
-package feed
+package frame
 
 import (
 	"time"
@@ -13,13 +13,13 @@ const (
 	fullEvery     = 5 * time.Minute
 )
 
-// A reporter sends a table to one server, over one connection: all connections, then what
+// A Reporter sends a Table to one server over one connection: all connections, then what
 // changes, and what the spool holds. One goroutine at a time may use it; others may call
-// receive and acknowledged meanwhile.
-type reporter struct {
-	table  *table
-	server welcomeFrame
-	send   func(frame) error
+// Receive and Acknowledged meanwhile.
+type Reporter struct {
+	table  *Table
+	server Welcome
+	send   func(Frame) error
 
 	lost         uint64 // taken from the table, and not sent yet
 	lastFull     time.Time
@@ -27,19 +27,20 @@ type reporter struct {
 	lastCounters time.Time
 }
 
-// report begins to report to a server that has welcomed this agent. A table has one reporter
-// at a time: it must be closed before the next one.
-func (t *table) report(server welcomeFrame, send func(frame) error) *reporter {
+// Report begins to report to a server that has welcomed this agent. The Reporter calls send
+// for each frame, which send must not keep. A Table has one Reporter at a time: close it before
+// the next one.
+func (t *Table) Report(server Welcome, send func(Frame) error) *Reporter {
 	t.joined(server.Recorded, server.Heard)
-	return &reporter{table: t, server: server, send: send}
+	return &Reporter{table: t, server: server, send: send}
 }
 
-// close ends the reporter. What the server has not recorded is left to the next one.
-func (r *reporter) close() { r.table.unfollow(r.lost) }
+// Close ends the Reporter. The next one sends what the server has not recorded.
+func (r *Reporter) Close() { r.table.unfollow(r.lost) }
 
-// flush sends all that is due. The first time, and then every five minutes, that is all
-// connections.
-func (r *reporter) flush(now time.Time) (err error) {
+// Flush sends all that is due. The first time, and then every five minutes, that is all
+// connections. It fails if send does; then the connection is of no use any more.
+func (r *Reporter) Flush(now time.Time) (err error) {
 	urgency, follows := r.table.waiting()
 	all := now.Sub(r.lastCounters) >= countersEvery
 	switch {
@@ -64,14 +65,14 @@ func (r *reporter) flush(now time.Time) (err error) {
 }
 
 // write sends a frame. Servers that do not know the states of sockets refuse them.
-func (r *reporter) write(f frame) error {
+func (r *Reporter) write(f Frame) error {
 	if !r.server.States {
 		switch f := f.(type) {
-		case fullFrame:
+		case Full:
 			for i := range f.Conns {
 				f.Conns[i].State = 0
 			}
-		case deltaFrame:
+		case Delta:
 			for i := range f.Events {
 				f.Events[i].Conn.State = 0
 			}
@@ -80,8 +81,8 @@ func (r *reporter) write(f frame) error {
 	return r.send(f)
 }
 
-// due returns when to call flush next. It may be earlier after the table has woken its user.
-func (r *reporter) due(now time.Time) time.Time {
+// Due returns when to call Flush next. It has to be asked again after Table.Wake.
+func (r *Reporter) Due(now time.Time) time.Time {
 	full := r.lastFull.Add(fullEvery)
 	urgency, follows := r.table.waiting()
 	if urgency == idle && follows {
@@ -104,22 +105,22 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// finish sends what changed, before the connection ends.
-func (r *reporter) finish() error { return r.changes(true) }
+// Finish sends all that changed, due or not, before the connection ends.
+func (r *Reporter) Finish() error { return r.changes(true) }
 
-// receive takes in a frame of the server. It ignores frames that are not about what this
-// agent has sent.
-func (r *reporter) receive(t frameType, body []byte) error {
+// Receive takes in an Ack or an Answer of the server, and ignores other frames. The error is
+// ErrDamaged.
+func (r *Reporter) Receive(t Type, body []byte) error {
 	switch t {
-	case typeAck:
-		var f ackFrame
-		if err := decode(body, &f); err != nil {
+	case TypeAck:
+		var f Ack
+		if err := Decode(body, &f); err != nil {
 			return err
 		}
 		r.table.acked(f.Seq)
-	case typeAnswer:
-		var f answerFrame
-		if err := decode(body, &f); err != nil {
+	case TypeAnswer:
+		var f Answer
+		if err := Decode(body, &f); err != nil {
 			return err
 		}
 		r.table.answered(f.Run, f.Number)
@@ -127,17 +128,17 @@ func (r *reporter) receive(t frameType, body []byte) error {
 	return nil
 }
 
-// acknowledged reports whether the server has recorded all that it has to.
-func (r *reporter) acknowledged() bool { return r.table.landedAll() }
+// Acknowledged reports whether the server has recorded all that this run has sent and keeps.
+func (r *Reporter) Acknowledged() bool { return r.table.landedAll() }
 
 // full sends what the server has to know first, then all connections.
-func (r *reporter) full() error {
+func (r *Reporter) full() error {
 	ids, before, lost := r.table.follow(r.server.MaxConns, r.server.Acks)
 	r.lost += lost
 	if err := r.delta(before); err != nil {
 		return err
 	}
-	f := fullFrame{Seq: r.table.next(), More: true}
+	f := Full{Seq: r.table.next(), More: true}
 	for f.More {
 		f.Conns, ids = r.table.part(f.Conns[:0], ids)
 		f.More = len(ids) > 0
@@ -149,7 +150,7 @@ func (r *reporter) full() error {
 }
 
 // changes sends what changed; changes of counters alone only if all are to be sent.
-func (r *reporter) changes(all bool) error {
+func (r *Reporter) changes(all bool) error {
 	events, lost := r.table.take(all)
 	r.lost += lost
 	err := r.delta(events)
@@ -158,7 +159,7 @@ func (r *reporter) changes(all bool) error {
 }
 
 // delta sends events and what is lost.
-func (r *reporter) delta(events []conntrack.Event) error {
+func (r *Reporter) delta(events []conntrack.Event) error {
 	if len(events) == 0 && r.lost == 0 {
 		return nil
 	}
@@ -173,7 +174,7 @@ func (r *reporter) delta(events []conntrack.Event) error {
 	}
 	for part := range parts(events, eventSize) {
 		seq++
-		if err := r.write(deltaFrame{Seq: seq, Events: part, Lost: lost}); err != nil {
+		if err := r.write(Delta{Seq: seq, Events: part, Lost: lost}); err != nil {
 			return err
 		}
 		r.lost, lost = 0, 0

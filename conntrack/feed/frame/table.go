@@ -1,4 +1,4 @@
-package feed
+package frame
 
 import (
 	"cmp"
@@ -39,14 +39,13 @@ func Spooled(c conntrack.Conn) bool { return c.ID&otherID != 0 }
 // stallTime is how long a server may take to acknowledge before nothing waits for it.
 const stallTime = 15 * time.Second
 
-// A table is the live connections of a source, the changes that the server which
-// follows does not know yet, and the ends of connections that no server has
-// acknowledged. An end tells all of its connection, so that nothing else has to be
-// kept: what lives is reported to a new server anyway. What there is no room for counts
-// as lost.
-type table struct {
-	run    [runLen]byte  // of the agent
-	before []byte        // the run before this one; nil: it is not known
+// A Table is the live connections of a machine, the changes that the server which follows does
+// not know yet, and the close events that no server has recorded. A close event holds its whole
+// connection, so that nothing else has to be kept: a new server receives what lives anyway.
+// What there is no room for counts as lost. OpenTable makes one. It is safe for concurrent use.
+type Table struct {
+	run    Run
+	before Run           // the run before this one; zero: it is not known
 	seq    uint64        // of the last full or delta
 	wake   chan struct{} // capacity 1: something waits, or is more urgent than what did
 
@@ -94,57 +93,62 @@ const (
 	mostSpare  = 1 << 14
 )
 
-func newTable() *table {
-	t := &table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known), room: mostKept}
+func newTable() *Table {
+	t := &Table{wake: make(chan struct{}, 1), conns: make(map[uint64]*known), room: mostKept}
 	rand.Read(t.run[:])
 	return t
 }
 
-// tableOptions are those of a table. The zero value is a table without a spool.
-type tableOptions struct {
-	spool     string                               // folder of the spool; empty: none
-	maxCloses int                                  // close events in memory; zero: 30,000
-	maxSpool  int64                                // bytes of the spool; zero: 64 MiB
-	writeFile func(name string, data []byte) error // writes a file of the spool, whole or not at all; nil: with an fsync
+// TableOptions are those of a Table. The zero value is a table without a spool.
+type TableOptions struct {
+	Spool     string                               // folder of the spool, made when it is missing; empty: none
+	MaxCloses int                                  // close events in memory; zero: 30,000
+	MaxSpool  int64                                // bytes of the spool; zero: 64 MiB
+	WriteFile func(name string, data []byte) error // writes a file of the spool, whole or not at all; nil: beside it first, with fsync
 }
 
-// openTable makes a table for a new run of an agent, with what earlier runs have left in the
-// spool.
-func openTable(o tableOptions) (*table, error) {
+// OpenTable makes the table of a new run of an agent, with what earlier runs have left in the
+// spool. A folder is for one Table at a time. It fails if there can be no such folder.
+func OpenTable(o TableOptions) (*Table, error) {
 	t := newTable()
-	if o.maxCloses > 0 {
-		t.room = o.maxCloses
+	if o.MaxCloses > 0 {
+		t.room = o.MaxCloses
 	}
-	if o.spool == "" {
+	if o.Spool == "" {
 		return t, nil
 	}
 	var err error
-	if t.spool, err = openSpool(o.spool); err != nil {
+	if t.spool, err = openSpool(o.Spool); err != nil {
 		return nil, err
 	}
-	if o.maxSpool > 0 {
-		t.spool.most = o.maxSpool
+	if o.MaxSpool > 0 {
+		t.spool.most = o.MaxSpool
 	}
 	t.before = t.spool.begin(t.run)
-	if o.writeFile != nil {
-		t.spool.save = o.writeFile
+	if o.WriteFile != nil {
+		t.spool.save = o.WriteFile
 	}
 	return t, nil
 }
 
-// hello is the first frame that the agent sends after it has proven who it is.
-func (t *table) hello(now time.Time) helloFrame {
-	return helloFrame{Version: version, Run: t.run[:], Wall: now.UnixMicro(), Before: t.before}
+// Hello returns what an agent with this table says of itself now, without a name.
+func (t *Table) Hello(now time.Time) Hello {
+	return Hello{Version: Version, Run: t.run, Wall: now.UnixMicro(), Before: t.before}
 }
 
+// Wake returns a channel that yields a value when there is something to report, or something
+// more urgent than before.
+func (t *Table) Wake() <-chan struct{} { return t.wake }
+
 // next returns the number of the next full or delta.
-func (t *table) next() uint64 {
+func (t *Table) next() uint64 {
 	t.seq++
 	return t.seq
 }
 
-// add takes in an event of the source.
-func (t *table) add(e conntrack.Event) {
+// Add takes in an event of the machine. Without a Reporter the table keeps close events for
+// the next one.
+func (t *Table) Add(e conntrack.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.Kind == conntrack.Lost {
@@ -172,7 +176,7 @@ func (t *table) add(e conntrack.Event) {
 	}
 }
 
-func (t *table) open(e conntrack.Event) {
+func (t *Table) open(e conntrack.Event) {
 	var k *known
 	if n := len(t.unused); n > 0 {
 		k = t.unused[n-1]
@@ -195,7 +199,7 @@ func (t *table) open(e conntrack.Event) {
 	}
 }
 
-func (t *table) update(k *known, e conntrack.Event) {
+func (t *Table) update(k *known, e conntrack.Event) {
 	urgent := e.Conn.Process != k.conn.Process
 	k.conn = e.Conn
 	if !t.follows || !k.told {
@@ -214,7 +218,7 @@ func (t *table) update(k *known, e conntrack.Event) {
 	}
 }
 
-func (t *table) close(k *known, e conntrack.Event) {
+func (t *Table) close(k *known, e conntrack.Event) {
 	delete(t.conns, e.Conn.ID)
 	switch {
 	case k != nil && k.lost && !k.told:
@@ -237,7 +241,7 @@ func (t *table) close(k *known, e conntrack.Event) {
 	}
 }
 
-func (t *table) change(k *known, e conntrack.Event, urgent bool) {
+func (t *Table) change(k *known, e conntrack.Event, urgent bool) {
 	if t.changes == nil {
 		t.changes, t.spare = t.spare, nil
 	}
@@ -250,7 +254,7 @@ func (t *table) change(k *known, e conntrack.Event, urgent bool) {
 	}
 }
 
-func (t *table) waits(u urgency) {
+func (t *Table) waits(u urgency) {
 	if u > t.urgency {
 		t.urgency = u
 		select {
@@ -262,7 +266,7 @@ func (t *table) waits(u urgency) {
 
 // waiting says how urgent is what waits, and whether the server still follows. What waits
 // for a server that has much to acknowledge waits on.
-func (t *table) waiting() (urgency, bool) {
+func (t *Table) waiting() (urgency, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.flying >= t.room && t.follows && !t.stalled() {
@@ -273,10 +277,10 @@ func (t *table) waiting() (urgency, bool) {
 
 // stalled reports whether a server has not acknowledged anything for long, as one whose
 // disk is full: it is to show what lives all the same.
-func (t *table) stalled() bool { return time.Since(t.ackedAt) > stallTime }
+func (t *Table) stalled() bool { return time.Since(t.ackedAt) > stallTime }
 
 // keep has an end told when a server follows.
-func (t *table) keep(e conntrack.Event) {
+func (t *Table) keep(e conntrack.Event) {
 	t.kept = append(t.kept, e)
 	for len(t.kept)+t.flying > t.room {
 		if t.spool != nil && len(t.kept) > t.room/2 && t.spill() {
@@ -291,7 +295,7 @@ func (t *table) keep(e conntrack.Event) {
 
 // shed counts the oldest ends in flight as lost, if there are any. The losses that were
 // told with them are not acknowledged either.
-func (t *table) shed() bool {
+func (t *Table) shed() bool {
 	i := slices.IndexFunc(t.flight, func(d sent) bool { return len(d.ends) > 0 })
 	if i < 0 {
 		return false
@@ -306,7 +310,7 @@ func (t *table) shed() bool {
 }
 
 // sending notes a delta that is about to be sent.
-func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64) {
+func (t *Table) sending(seq uint64, events []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.acks {
@@ -337,21 +341,21 @@ func (t *table) sending(seq uint64, events []conntrack.Event, lost uint64) {
 }
 
 // landedAll reports whether all that was sent is acknowledged.
-func (t *table) landedAll() bool {
+func (t *Table) landedAll() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.flight) == 0
 }
 
 // acked notes that the server has recorded all deltas up to one.
-func (t *table) acked(seq uint64) {
+func (t *Table) acked(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ackedAt = time.Now()
 	t.landed(seq)
 }
 
-func (t *table) landed(seq uint64) {
+func (t *Table) landed(seq uint64) {
 	before := t.flying
 	for len(t.flight) > 0 && t.flight[0].seq <= seq {
 		t.flying -= len(t.flight[0].ends)
@@ -381,7 +385,7 @@ func (t *table) landed(seq uint64) {
 // joined notes that there is a new link, to a server that has recorded all deltas up to
 // one, and whose process has taken in all up to another. Those wait on for their
 // acknowledgement; what else was in flight is to be told again.
-func (t *table) joined(recorded, heard uint64) {
+func (t *Table) joined(recorded, heard uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.landed(recorded)
@@ -420,14 +424,14 @@ func countEnds(events []conntrack.Event) (n int) {
 
 // take returns what changed; changes of counters alone only if asked for. The events are
 // the caller's until it gives them back.
-func (t *table) take(all bool) ([]conntrack.Event, uint64) {
+func (t *Table) take(all bool) ([]conntrack.Event, uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.taken(all)
 }
 
 // giveBack lets the table use the room of events again, unless they were of a burst.
-func (t *table) giveBack(events []conntrack.Event) {
+func (t *Table) giveBack(events []conntrack.Event) {
 	busy := cap(events) <= 4*len(events)+64
 	clear(events)
 	t.mu.Lock()
@@ -437,7 +441,7 @@ func (t *table) giveBack(events []conntrack.Event) {
 	}
 }
 
-func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
+func (t *Table) taken(all bool) (events []conntrack.Event, lost uint64) {
 	lost = t.lost
 	t.lost, t.urgency = 0, idle
 	if all || !slices.Contains(t.urgent, false) {
@@ -474,7 +478,7 @@ func (t *table) taken(all bool) (events []conntrack.Event, lost uint64) {
 // follow returns the IDs of all connections, those that opened first at most, for a
 // server that follows from here on: it is to be given them, a part at a time. What it has
 // to know before are the changes, if it did follow, or the ends that were kept, and losses.
-func (t *table) follow(most int, acks bool) (ids []uint64, before []conntrack.Event, lost uint64) {
+func (t *Table) follow(most int, acks bool) (ids []uint64, before []conntrack.Event, lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before, lost = t.taken(true)
@@ -511,16 +515,16 @@ func (t *table) follow(most int, acks bool) (ids []uint64, before []conntrack.Ev
 // part appends to conns the first of some connections, as many as go into a frame, and
 // returns the others. One that has closed since is left out: its Close event waits in
 // changes, and holds the whole connection.
-func (t *table) part(conns []conntrack.Conn, ids []uint64) ([]conntrack.Conn, []uint64) {
+func (t *Table) part(conns []conntrack.Conn, ids []uint64) ([]conntrack.Conn, []uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	bytes := frameExtra
+	bytes := maxFrameExtra
 	for n, id := range ids {
 		k := t.conns[id]
 		if k == nil || !k.told || k.last > 0 && t.changes[k.last-1].Kind == conntrack.Open {
 			continue // the last is another one with the same ID, which opens in a change
 		}
-		if bytes += rowSize(&k.conn); len(conns) == mostItems || bytes > maxFrame {
+		if bytes += rowSize(&k.conn); len(conns) == maxItems || bytes > MaxSize {
 			return conns, ids[n:]
 		}
 		conns = append(conns, k.conn)
@@ -530,7 +534,7 @@ func (t *table) part(conns []conntrack.Conn, ids []uint64) ([]conntrack.Conn, []
 
 // unfollow is for when a link ends: lost are the losses that were taken but
 // could not be told.
-func (t *table) unfollow(lost uint64) {
+func (t *Table) unfollow(lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lost += lost
@@ -538,7 +542,7 @@ func (t *table) unfollow(lost uint64) {
 }
 
 // forget drops what waits, but for ends.
-func (t *table) forget() {
+func (t *Table) forget() {
 	for _, e := range t.changes {
 		if e.Kind == conntrack.Close {
 			t.keep(e)

@@ -1,4 +1,4 @@
-package feed
+package frame
 
 import (
 	"os"
@@ -17,7 +17,7 @@ func TestSpoolOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	name := func(b batch) string { return filepath.Join(dir, b.fileName()) }
 	delta := func(number uint64) []byte {
-		b, err := cbor.Marshal(spooledBody[[]eventRow]{Number: number, Rows: appendEventRows(nil, ended(1, 1))})
+		b, err := cbor.Marshal(spooledBody[[]eventRow]{Number: number, Rows: appendEventRows(nil, closes(1, 1))})
 		require.NoError(t, err)
 		return b
 	}
@@ -30,7 +30,7 @@ func TestSpoolOfOthers(t *testing.T) {
 	require.NoError(t, os.Truncate(name(batch{number: 5, ends: 5}), 1<<40))
 	s, err := openSpool(dir)
 	require.NoError(t, err)
-	assert.Nil(t, s.begin([runLen]byte{1}))
+	assert.Zero(t, s.begin(Run{1}))
 	var lost []uint64
 	for len(s.batches) > 0 {
 		for _, d := range s.first() {

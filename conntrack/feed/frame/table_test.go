@@ -1,4 +1,4 @@
-package feed
+package frame
 
 import (
 	mathrand "math/rand/v2"
@@ -84,18 +84,18 @@ func TestTableAgainstNaive(t *testing.T) {
 					c = testConn(id, 1)
 					c.UID = uint32(opened)
 					truth[id] = c
-					tb.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+					tb.Add(conntrack.Event{Kind: conntrack.Open, Conn: c})
 				case rng.IntN(3) == 0:
 					closed++
 					delete(truth, id)
-					tb.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+					tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: c})
 				default:
 					c.Tx++
 					if rng.IntN(4) == 0 {
 						c.Process.PID++
 					}
 					truth[id] = c
-					tb.add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+					tb.Add(conntrack.Event{Kind: conntrack.Update, Conn: c})
 				}
 			case n == 15 && follows:
 				deliver(1 + rng.IntN(3))
@@ -132,11 +132,11 @@ func TestTableAgainstNaive(t *testing.T) {
 // grow, and what there is no room for is counted.
 func TestTableIsBounded(t *testing.T) {
 	const n = 2 * mostChanges
-	churn := func(tb *table) {
+	churn := func(tb *Table) {
 		for i := range uint64(n) {
 			c := testConn(i, 1)
-			tb.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
-			tb.add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+			tb.Add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+			tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: c})
 		}
 	}
 	for name, follows := range map[string]bool{"slow": true, "none": false} {
@@ -159,7 +159,7 @@ func TestTableIsBounded(t *testing.T) {
 		// and after a long time without acknowledgements the oldest counts as lost.
 		sent := 0
 		for ; sent < 10; sent++ {
-			tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n+uint64(sent), 1)})
+			tb.Add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n+uint64(sent), 1)})
 			if urgency, _ := tb.waiting(); urgency == idle {
 				break
 			}
@@ -179,7 +179,7 @@ func TestTableIsBounded(t *testing.T) {
 	tb := newTable()
 	tb.follow(10, true)
 	for n := range uint64(15) {
-		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n, 1)})
+		tb.Add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(n, 1)})
 	}
 	events, lost := tb.take(true)
 	assert.Len(t, events, 10, "as many as the server takes")
@@ -209,7 +209,7 @@ func TestMuchInFlight(t *testing.T) {
 	for _, kind := range []conntrack.Kind{conntrack.Open, conntrack.Close} {
 		events = nil
 		for id := range uint64(n) {
-			tb.add(conntrack.Event{Kind: kind, Conn: testConn(id+1, 1)})
+			tb.Add(conntrack.Event{Kind: kind, Conn: testConn(id+1, 1)})
 			if id%(mostChanges/2) == 0 || id == n-1 {
 				taken, _ := tb.take(true)
 				events = append(events, taken...)
@@ -221,7 +221,7 @@ func TestMuchInFlight(t *testing.T) {
 		seq, last = seq+1, len(part)
 		tb.sending(seq, part, 0)
 	}
-	tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+1, 1)})
+	tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+1, 1)})
 	urgency, follows := tb.waiting()
 	assert.True(t, follows)
 	assert.Equal(t, idle, urgency, "it waits for acknowledgements")
@@ -242,7 +242,7 @@ func TestMuchInFlight(t *testing.T) {
 	tb.sending(seq+1, before, 0)
 	tb.unfollow(0)
 	for id := range uint64(mostKept) {
-		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+10+id, 1)})
+		tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(n+10+id, 1)})
 	}
 	tb.joined(0, 0)
 	_, before, lost = tb.follow(40_000, true)
@@ -251,15 +251,15 @@ func TestMuchInFlight(t *testing.T) {
 }
 
 // unspooled has a batch of the spool be told, asking first what the server has of it.
-func unspooled(t *testing.T, tb *table, seq uint64) (ends int, lost uint64) {
+func unspooled(t *testing.T, tb *Table, seq uint64) (ends int, lost uint64) {
 	tb.seq = seq
 	frames := tb.unspool(true)
-	if len(frames) > 0 && frames[0].Type() == typeAsk {
-		tb.answered(frames[0].(askFrame).Run, 0)
+	if len(frames) > 0 && frames[0].Type() == TypeAsk {
+		tb.answered(frames[0].(Ask).Run, 0)
 		frames = tb.unspool(true)
 	}
 	for _, f := range frames {
-		d := f.(deltaFrame)
+		d := f.(Delta)
 		ends, lost = ends+len(d.Events), lost+d.Lost
 	}
 	return ends, lost
@@ -277,11 +277,11 @@ func TestToldUntilItIsSafe(t *testing.T) {
 	}
 	for _, spooled := range []bool{false, true} {
 		follow(0, 0)
-		if tb.sending(1, ended(1, 2), 17); spooled {
+		if tb.sending(1, closes(1, 2), 17); spooled {
 			var err error
 			tb.spool, err = openSpool(t.TempDir())
 			require.NoError(t, err)
-			_, err = tb.spool.putNew(ended(1, 2), 17)
+			_, err = tb.spool.putNew(closes(1, 2), 17)
 			require.NoError(t, err)
 			tb.acked(1)
 			unspooled(t, tb, 0)
@@ -301,7 +301,7 @@ func TestToldUntilItIsSafe(t *testing.T) {
 		assert.Equal(t, 2, ends, "another process does not")
 		assert.EqualValues(t, 17, lost)
 		if !spooled {
-			tb.sending(3, ended(1, 2), lost)
+			tb.sending(3, closes(1, 2), lost)
 		}
 		ends, lost = again(3, 0)
 		assert.Zero(t, ends)
@@ -318,15 +318,15 @@ func TestBatchIsKeptUntilItIsSafe(t *testing.T) {
 	var err error
 	tb.spool, err = openSpool(t.TempDir())
 	require.NoError(t, err)
-	_, err = tb.spool.putNew(ended(1, 10), 0)
+	_, err = tb.spool.putNew(closes(1, 10), 0)
 	require.NoError(t, err)
 	tb.joined(0, 0)
 	tb.follow(10, true)
 	ends, _ := unspooled(t, tb, 0)
 	require.Equal(t, 10, ends)
 	tb.unfollow(0)
-	for _, e := range ended(100, 1000) {
-		tb.add(e)
+	for _, e := range closes(100, 1000) {
+		tb.Add(e)
 	}
 	tb.joined(0, 0)
 	_, before, lost := tb.follow(10, true)
@@ -347,25 +347,25 @@ func TestGiveBack(t *testing.T) {
 	tb.follow(1000, true)
 	for round := range uint16(50) {
 		for i := range uint64(20 * (1 + round%3)) {
-			tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(i, round)})
+			tb.Add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(i, round)})
 			if i%2 == 0 {
-				tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(i, round)})
+				tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(i, round)})
 			}
 		}
 		events, _ := tb.take(true)
 		want := slices.Clone(events)
 		for i := range uint64(70) {
-			tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(i, round+1)})
+			tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(i, round+1)})
 		}
 		assert.Equal(t, want, events)
 		tb.giveBack(events)
 	}
 	// Room of a burst is let go of when the burst is over.
 	for i := range uint64(5000) {
-		tb.add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(i, 1)})
+		tb.Add(conntrack.Event{Kind: conntrack.Open, Conn: testConn(i, 1)})
 	}
 	for range 3 {
-		tb.add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(1, 1)})
+		tb.Add(conntrack.Event{Kind: conntrack.Close, Conn: testConn(1, 1)})
 		events, _ := tb.take(true)
 		tb.giveBack(events)
 	}
@@ -377,7 +377,7 @@ func TestGiveBack(t *testing.T) {
 func TestFollowInParts(t *testing.T) {
 	tb, truth, server := newTable(), map[uint64]conntrack.Conn{}, map[uint64]conntrack.Conn{}
 	add := func(kind conntrack.Kind, c conntrack.Conn) {
-		tb.add(conntrack.Event{Kind: kind, Conn: c})
+		tb.Add(conntrack.Event{Kind: kind, Conn: c})
 		if truth[c.ID] = c; kind == conntrack.Close {
 			delete(truth, c.ID)
 		}
@@ -392,7 +392,7 @@ func TestFollowInParts(t *testing.T) {
 	for round := 0; ids != nil; round++ {
 		var conns []conntrack.Conn
 		conns, ids = tb.part(nil, ids)
-		require.LessOrEqual(t, len(conns), mostItems)
+		require.LessOrEqual(t, len(conns), maxItems)
 		for _, c := range conns {
 			_, twice := server[c.ID]
 			require.False(t, twice, c.ID)
