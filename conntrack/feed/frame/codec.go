@@ -24,7 +24,7 @@ const (
 	maxRow        = 104       // bytes without its texts
 	minEventExtra = 3         // bytes of an event besides its row
 	maxEventExtra = 11        // likewise
-	maxFrameExtra = 32        // bytes of a frame besides its items
+	maxFrameExtra = 64        // bytes of a frame besides its items
 	maxState      = 12        // the kernel's largest number of a TCP state
 )
 

@@ -135,6 +135,13 @@ func TestRowSize(t *testing.T) {
 		n += len(part)
 		frames++
 		require.NoError(t, Write(io.Discard, Full{Seq: 1<<64 - 1, More: more, Conns: part}))
+		deltas := []spooledDelta{{number: 1<<64 - 1, lost: 1<<64 - 1}}
+		for _, c := range part {
+			deltas = append(deltas, spooledDelta{1<<64 - 1, 0, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened, Conn: c}}})
+		}
+		for _, d := range packed(deltas) {
+			require.NoError(t, Write(io.Discard, Delta{Seq: 1<<64 - 1, Events: d.ends, Lost: d.lost, Run: Run{1}, Number: d.number}))
+		}
 		assert.Equal(t, n < len(conns), more)
 	}
 	assert.Equal(t, len(conns), n)

@@ -10,6 +10,75 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 )
 
+// collect returns a function that sends to nobody, and the deltas that it was given.
+func collect() (send func(Frame) error, deltas *[]Delta) {
+	deltas = new([]Delta)
+	return func(f Frame) error {
+		if d, ok := f.(Delta); ok {
+			*deltas = append(*deltas, d)
+		}
+		return nil
+	}, deltas
+}
+
+// TestManySmallDeltas: what a server has not acknowledged for hours, a close event at a time,
+// goes to it in few frames, of which none is throttled. A part that is recorded does not come
+// again, and what was sent and did not arrive does.
+func TestManySmallDeltas(t *testing.T) {
+	const n, recorded = 20_000, 7_000
+	dir := t.TempDir()
+	before, err := OpenTable(TableOptions{Spool: dir})
+	require.NoError(t, err)
+	send, small := collect()
+	r := before.Report(Welcome{MaxConns: 10, Acks: true, Runs: true, States: true}, send)
+	require.NoError(t, r.Flush(time.Now()))
+	for _, e := range closes(1, n) {
+		before.Add(e)
+		require.NoError(t, r.Finish())
+	}
+	require.Len(t, *small, n)
+	number := (*small)[recorded-1].Seq
+	r.Close()
+	require.NoError(t, before.Close())
+
+	table, err := OpenTable(TableOptions{Spool: dir})
+	require.NoError(t, err)
+	for _, heard := range []uint64{0, 5, 1 << 60} {
+		send, deltas := collect()
+		r = table.Report(Welcome{MaxConns: 10, Acks: true, Runs: true, States: true, Heard: heard}, send)
+		require.NoError(t, r.Flush(time.Now()))
+		if heard < 1<<60 {
+			require.Empty(t, *deltas, "it asks first")
+			table.answered(before.run, number)
+			require.NoError(t, r.Flush(time.Now()))
+		}
+		assert.Less(t, len(*deltas), 50)
+		got := map[uint64]bool{}
+		for _, d := range *deltas {
+			assert.Equal(t, before.run, d.Run)
+			for _, e := range d.Events {
+				id := e.Conn.ID &^ otherID
+				require.False(t, got[id])
+				got[id] = true
+				require.LessOrEqual(t, (*small)[id-1].Seq, d.Number, "what it holds is before its number")
+				require.Greater(t, (*small)[id-1].Seq, number)
+			}
+		}
+		switch heard {
+		case 0:
+			assert.Len(t, got, n-recorded)
+		case 5:
+			assert.Less(t, len(got), n-recorded, "some are heard")
+			assert.NotEmpty(t, got)
+		default:
+			assert.Empty(t, got, "all are heard, and wait for their acknowledgement")
+		}
+		r.Close()
+	}
+	table.acked(1 << 60)
+	assert.Empty(t, leftOf(t, dir))
+}
+
 // TestStatesOfOlderServers: a server that does not know the states of sockets gets none.
 func TestStatesOfOlderServers(t *testing.T) {
 	c := testConn(1, 443)

@@ -316,7 +316,7 @@ func (t *Table) unspool(asks bool) (frames []Frame) {
 			b.asked = true
 			return []Frame{Ask{Run: b.run}}
 		}
-		for _, d := range t.spool.first() {
+		for _, d := range packed(t.spool.first()) {
 			f := Delta{Seq: t.next(), Events: d.ends, Lost: d.lost}
 			if asks {
 				f.Run, f.Number = b.run, d.number
@@ -326,7 +326,7 @@ func (t *Table) unspool(asks bool) (frames []Frame) {
 				f.Events[i].Conn.ID ^= otherID
 			}
 			frames = append(frames, f)
-			t.flight = append(t.flight, sent{seq: f.Seq, spooled: d.number})
+			t.flight = append(t.flight, sent{seq: f.Seq, spooled: d.number, after: b.told})
 			b.told = d.number
 		}
 		if len(frames) > 0 {
@@ -338,6 +338,26 @@ func (t *Table) unspool(asks bool) (frames []Frame) {
 		}
 	}
 	return nil
+}
+
+// packed joins deltas in a row as far as they fit into a frame. An agent whose server did not
+// acknowledge for hours may have thousands with one close event each, and servers throttle.
+func packed(deltas []spooledDelta) (packs []spooledDelta) {
+	bytes := 0
+	for _, d := range deltas {
+		size := 0
+		for i := range d.ends {
+			size += eventSize(&d.ends[i])
+		}
+		if n := len(packs); n > 0 && len(packs[n-1].ends)+len(d.ends) <= maxItems && bytes+size <= MaxSize {
+			last := &packs[n-1]
+			*last = spooledDelta{d.number, last.lost + d.lost, append(last.ends, d.ends...)}
+			bytes += size
+			continue
+		}
+		packs, bytes = append(packs, d), maxFrameExtra+size
+	}
+	return packs
 }
 
 // answered notes what a server has recorded of a run.

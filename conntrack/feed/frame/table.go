@@ -84,6 +84,7 @@ type sent struct {
 	ends    []conntrack.Event // but for those that the spool has
 	lost    uint64            // told with it, likewise
 	spooled uint64            // number in the oldest batch of the spool; zero: it is not from there
+	after   uint64            // likewise of what was sent before
 }
 
 func (d sent) isSpooled() bool { return d.spooled > 0 }
@@ -401,7 +402,7 @@ func (t *Table) joined(recorded, heard uint64) {
 		if d.isSpooled() {
 			// It may be that the server has recorded it, and not that this run has told it.
 			b := &t.spool.batches[0]
-			b.told, b.known = d.spooled-1, false
+			b.told, b.known = d.after, false
 		}
 		again = append(slices.Clone(d.ends), again...)
 	}
