@@ -11,10 +11,9 @@ type clock struct {
 	skew time.Duration // to add to the agent's
 }
 
-// time is not in the future, but for what a clock may be ahead unnoticed, nor so far in the
-// past that it cannot be true. A time that cannot be true becomes one of the last 10 s. Two of
-// them stay different if they are less than 10 s apart: the history distinguishes connections
-// with the same addresses by their times.
+// time returns the server's time for one of the agent. A time in the future, or more than 20
+// years ago, becomes one of the last 10 s. Two such times that are less than 10 s apart stay
+// different, because the history tells connections with the same addresses apart by their times.
 func (c clock) time(micro int64) time.Time {
 	t := time.UnixMicro(micro).Add(c.skew)
 	if t.After(c.now.Add(2*skewBelieved)) || t.Before(c.now.AddDate(-20, 0, 0)) {

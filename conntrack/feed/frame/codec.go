@@ -28,8 +28,8 @@ const (
 	maxState      = 12        // the kernel's largest number of a TCP state
 )
 
-// What frames are as CBOR, without their types. Of those that arrive the rows are raw: they
-// are decoded one by one, so that an array takes no more room than its bytes vouch for.
+// The bodies of frames as CBOR, without their types. When a frame arrives its rows stay raw at
+// first. They are decoded one by one, so that memory is only allocated for rows that are there.
 type (
 	helloBody struct {
 		_     struct{} `cbor:",toarray"`
@@ -85,7 +85,7 @@ type (
 	}
 )
 
-// decodeMode refuses what is deeper or longer than any frame.
+// decodeMode refuses CBOR that is deeper or longer than any frame.
 var decodeMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		MaxNestedLevels: 4, MaxArrayElements: maxItems, MaxMapPairs: 16,
@@ -114,7 +114,7 @@ func appendEventRows(rows []eventRow, events []conntrack.Event) []eventRow {
 	return rows
 }
 
-// addrBytes leaves out zones, which mean something on their host only.
+// addrBytes leaves out zones, which mean something on their machine only.
 func addrBytes(a netip.AddrPort) []byte {
 	if a.Addr().Is4() {
 		b := a.Addr().As4()
@@ -135,7 +135,7 @@ func addrOf(b []byte) (netip.AddrPort, bool) {
 func (r *row) conn(c clock) (conntrack.Conn, error) {
 	local, ok1 := addrOf(r.Local)
 	peer, ok2 := addrOf(r.Peer)
-	// A piece of a longer text would hold the memory of all of it.
+	// The beginning of a longer text would keep the memory of all of it.
 	long := len(r.Comm) > MaxText || len(r.Exe) > MaxText || len(r.Container) > MaxText
 	direction, state := conntrack.Direction(r.Direction&3), conntrack.State(r.Direction>>2)
 	if !ok1 || !ok2 || long || direction > conntrack.Out || state > maxState || r.PID < 0 {
@@ -148,9 +148,9 @@ func (r *row) conn(c clock) (conntrack.Conn, error) {
 	}, nil
 }
 
-// items returns how many items a well-formed CBOR array has, and their
-// encoding. It refuses more than fit into the bytes.
-func items(b []byte, smallest int) (int, []byte, error) {
+// items returns how many items a CBOR array has, and their encoding. It refuses more items than
+// fit into the bytes.
+func items(b []byte, minSize int) (int, []byte, error) {
 	if len(b) == 0 || b[0]>>5 != 4 {
 		return 0, nil, ErrDamaged
 	}
@@ -166,7 +166,7 @@ func items(b []byte, smallest int) (int, []byte, error) {
 		}
 		rest = rest[size:]
 	}
-	if n > uint64(len(rest)/smallest) {
+	if n > uint64(len(rest)/minSize) {
 		return 0, nil, ErrDamaged
 	}
 	return int(n), rest, nil
@@ -213,24 +213,24 @@ func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
 	return events, nil
 }
 
-// rowSize is at least what a connection takes in a frame.
+// rowSize is the most bytes that a connection takes in a frame.
 func rowSize(c *conntrack.Conn) int {
 	p := &c.Process
 	return maxRow + min(len(p.Comm), MaxText) + min(len(p.Exe), MaxText) + min(len(p.Container), MaxText)
 }
 
-// eventSize is likewise of an event.
+// eventSize is the most bytes that an event takes in a frame.
 func eventSize(e *conntrack.Event) int { return rowSize(&e.Conn) + maxEventExtra }
 
-// parts splits items so that each part fits into a frame, and says of each
-// whether there is more. There is always one part.
+// parts splits items so that each part fits into a frame, and says of each part whether there is
+// another one. There is always a first one, which may be empty.
 func parts[T any](all []T, size func(*T) int) iter.Seq2[[]T, bool] {
 	return func(yield func([]T, bool) bool) {
 		n, bytes := 0, maxFrameExtra
 		for i := range all {
 			s := size(&all[i])
 			if n == maxItems || bytes+s > MaxSize {
-				if !yield(all[i-n:i], true) {
+				if !yield(all[i-n:i:i], true) {
 					return
 				}
 				n, bytes = 0, maxFrameExtra
@@ -264,7 +264,7 @@ func Write(w io.Writer, f Frame) error {
 	return err
 }
 
-// An encoder has the room that frames need while they are sent.
+// An encoder is the memory that encoding a frame takes.
 type encoder struct {
 	bytes  bytes.Buffer
 	rows   []row
@@ -330,7 +330,7 @@ func (r *Reader) Next(limit int) (Type, []byte, error) {
 	if cap(buf) > keptBuffer {
 		buf = nil
 	}
-	// Who only says that much will come is given no room for it yet.
+	// Memory grows with what has arrived, not with what the length announces.
 	for len(buf) < int(n) {
 		have := len(buf)
 		more := min(int(n)-have, max(keptBuffer, have))

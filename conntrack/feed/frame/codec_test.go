@@ -140,7 +140,7 @@ func TestRowSize(t *testing.T) {
 			deltas = append(deltas, spooledDelta{1<<64 - 1, 0, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened, Conn: c}}})
 		}
 		for _, d := range packed(deltas) {
-			require.NoError(t, Write(io.Discard, Delta{Seq: 1<<64 - 1, Events: d.ends, Lost: d.lost, Run: Run{1}, Number: d.number}))
+			require.NoError(t, Write(io.Discard, Delta{Seq: 1<<64 - 1, Events: d.closes, Lost: d.lost, Run: Run{1}, Number: d.number}))
 		}
 		assert.Equal(t, n < len(conns), more)
 	}

@@ -99,10 +99,10 @@ func FuzzReceive(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tb.spool.putNew(closes(1, 1), 1); err != nil {
+		if _, err := tb.spool.putUnsent(closes(1, 1), 1); err != nil {
 			t.Fatal(err)
 		}
-		tb.spool.batches[0].run, tb.spool.batches[0].known = Run{1}, false // as of an earlier run
+		tb.spool.batches[0].run, tb.spool.batches[0].answered = Run{1}, false // as of an earlier run
 		r := tb.Report(Welcome{MaxConns: 10, Acks: true, Runs: true}, func(Frame) error { return nil })
 		tb.Add(closes(1, 1)[0])
 		for range 3 {
@@ -114,11 +114,11 @@ func FuzzReceive(f *testing.F) {
 				r.Receive(kind, body)
 			}
 			count := 0
-			for _, d := range tb.flight {
-				count += len(d.ends)
+			for _, d := range tb.inFlight {
+				count += len(d.closes)
 			}
-			if tb.flying != count || tb.reading && len(tb.spool.batches) == 0 {
-				t.Fatalf("%d closes are in flight, not %d", count, tb.flying)
+			if tb.inFlightCloses != count || tb.spoolInFlight && len(tb.spool.batches) == 0 {
+				t.Fatalf("%d closes are in flight, not %d", count, tb.inFlightCloses)
 			}
 		}
 	})
@@ -134,7 +134,7 @@ func FuzzSpool(f *testing.F) {
 	f.Add(append(b, b...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
-		b := batch{ends: 2, lost: 4}
+		b := batch{closes: 2, lost: 4}
 		if err := os.WriteFile(filepath.Join(dir, b.fileName()), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -143,8 +143,8 @@ func FuzzSpool(f *testing.F) {
 			t.Fatal(s, err)
 		}
 		ends, lost := 0, uint64(0)
-		for _, d := range s.first() {
-			ends, lost = ends+len(d.ends), lost+d.lost
+		for _, d := range s.readFirst() {
+			ends, lost = ends+len(d.closes), lost+d.lost
 		}
 		if ends+int(lost) != 6 {
 			t.Fatalf("%d ends and %d lost of 2 and 4", ends, lost)

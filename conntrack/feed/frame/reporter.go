@@ -31,17 +31,17 @@ type Reporter struct {
 // for each frame, which send must not keep. A Table has one Reporter at a time: close it before
 // the next one.
 func (t *Table) Report(server Welcome, send func(Frame) error) *Reporter {
-	t.joined(server.Recorded, server.Heard)
+	t.resume(server.Recorded, server.Heard)
 	return &Reporter{table: t, server: server, send: send}
 }
 
 // Close ends the Reporter. The next one sends what the server has not recorded.
-func (r *Reporter) Close() { r.table.unfollow(r.lost) }
+func (r *Reporter) Close() { r.table.unsync(r.lost) }
 
 // Flush sends all that is due. The first time, and then every five minutes, that is all
 // connections. It fails if send does; then the connection is of no use any more.
 func (r *Reporter) Flush(now time.Time) (err error) {
-	urgency, follows := r.table.waiting()
+	urgency, follows := r.table.status()
 	all := now.Sub(r.lastCounters) >= countersEvery
 	switch {
 	case !follows || now.Sub(r.lastFull) >= fullEvery:
@@ -56,7 +56,7 @@ func (r *Reporter) Flush(now time.Time) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, f := range r.table.unspool(r.server.Runs) {
+	for _, f := range r.table.fromSpool(r.server.Runs) {
 		if err := r.write(f); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (r *Reporter) write(f Frame) error {
 // Due returns when to call Flush next. It has to be asked again after Table.Wake.
 func (r *Reporter) Due(now time.Time) time.Time {
 	full := r.lastFull.Add(fullEvery)
-	urgency, follows := r.table.waiting()
+	urgency, follows := r.table.status()
 	if urgency == idle && follows {
 		return full
 	}
@@ -117,30 +117,30 @@ func (r *Reporter) Receive(t Type, body []byte) error {
 		if err := Decode(body, &f); err != nil {
 			return err
 		}
-		r.table.acked(f.Seq)
+		r.table.acknowledge(f.Seq)
 	case TypeAnswer:
 		var f Answer
 		if err := Decode(body, &f); err != nil {
 			return err
 		}
-		r.table.answered(f.Run, f.Number)
+		r.table.answer(f.Run, f.Number)
 	}
 	return nil
 }
 
 // Acknowledged reports whether the server has recorded all that this run has sent and keeps.
-func (r *Reporter) Acknowledged() bool { return r.table.landedAll() }
+func (r *Reporter) Acknowledged() bool { return r.table.allAcknowledged() }
 
-// full sends what the server has to know first, then all connections.
+// full sends what the server must receive before, then all connections.
 func (r *Reporter) full() error {
-	ids, before, lost := r.table.follow(r.server.MaxConns, r.server.Acks)
+	ids, before, lost := r.table.sync(r.server.MaxConns, r.server.Acks)
 	r.lost += lost
 	if err := r.delta(before); err != nil {
 		return err
 	}
 	f := Full{Seq: r.table.next(), More: true}
 	for f.More {
-		f.Conns, ids = r.table.part(f.Conns[:0], ids)
+		f.Conns, ids = r.table.nextPart(f.Conns[:0], ids)
 		f.More = len(ids) > 0
 		if err := r.write(f); err != nil {
 			return err
@@ -149,12 +149,12 @@ func (r *Reporter) full() error {
 	return nil
 }
 
-// changes sends what changed; changes of counters alone only if all are to be sent.
+// changes sends the changes. Changes of counters alone wait unless all are to be sent.
 func (r *Reporter) changes(all bool) error {
 	events, lost := r.table.take(all)
 	r.lost += lost
 	err := r.delta(events)
-	r.table.giveBack(events)
+	r.table.recycle(events)
 	return err
 }
 
@@ -163,10 +163,10 @@ func (r *Reporter) delta(events []conntrack.Event) error {
 	if len(events) == 0 && r.lost == 0 {
 		return nil
 	}
-	// All of it is noted first, for it may be that the first part breaks the link.
+	// All parts are noted first, because sending one may fail.
 	seq, lost := r.table.seq, r.lost
 	for part := range parts(events, eventSize) {
-		r.table.sending(r.table.next(), part, lost)
+		r.table.noteSent(r.table.next(), part, lost)
 		lost = 0
 	}
 	if lost = r.lost; r.server.Acks {

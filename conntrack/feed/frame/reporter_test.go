@@ -49,7 +49,7 @@ func TestManySmallDeltas(t *testing.T) {
 		require.NoError(t, r.Flush(time.Now()))
 		if heard < 1<<60 {
 			require.Empty(t, *deltas, "it asks first")
-			table.answered(before.run, number)
+			table.answer(before.run, number)
 			require.NoError(t, r.Flush(time.Now()))
 		}
 		assert.Less(t, len(*deltas), 50)
@@ -57,7 +57,7 @@ func TestManySmallDeltas(t *testing.T) {
 		for _, d := range *deltas {
 			assert.Equal(t, before.run, d.Run)
 			for _, e := range d.Events {
-				id := e.Conn.ID &^ otherID
+				id := e.Conn.ID &^ spooledIDBit
 				require.False(t, got[id])
 				got[id] = true
 				require.LessOrEqual(t, (*small)[id-1].Seq, d.Number, "what it holds is before its number")
@@ -75,7 +75,7 @@ func TestManySmallDeltas(t *testing.T) {
 		}
 		r.Close()
 	}
-	table.acked(1 << 60)
+	table.acknowledge(1 << 60)
 	assert.Empty(t, leftOf(t, dir))
 }
 

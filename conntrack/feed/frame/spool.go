@@ -20,65 +20,67 @@ import (
 )
 
 const (
-	mostSpooled = 64 << 20 // bytes of all batches
-	spoolMark   = ".ends"  // of the names of files
-	mostInName  = 1 << 50  // of a number in a name
+	defaultMaxSpool = 64 << 20 // bytes of all batches
+	spoolSuffix     = ".ends"  // of the names of files
+	maxInName       = 1 << 50  // of a number in a name
 )
 
-// A spool keeps batches of ends in a folder, a file each, oldest first. The name of a
-// file says its place in the order and what it holds, so that its loss can be counted
-// without it.
+// A spool keeps batches of close events in a folder, a file each, oldest first. The name of a
+// file says where it stands in the order and how many events it holds, so that they are counted
+// as lost if the content is damaged.
 type spool struct {
-	dir     string
-	most    int64                                // bytes; mostSpooled
-	save    func(name string, data []byte) error // to a file
-	batches []batch
-	bytes   int64
+	dir       string
+	maxBytes  int64
+	writeFile func(name string, data []byte) error
+	batches   []batch
+	bytes     int64
 }
 
-// A batch is deltas of one run: of the agent's, that were told and are not acknowledged, or
-// of a run of its own, which nobody has told.
+// A batch is deltas of one run: those that a run of the agent has sent and that were not
+// acknowledged, or those that were never sent, with a run of their own.
 type batch struct {
 	name         string
-	number       uint64 // place in the order
-	ends, lost   uint64 // of all deltas
+	order        uint64
+	closes, lost uint64 // of all deltas
 	run          Run
-	old          bool // as older versions wrote it: ends that are of no run
+	oldFormat    bool // of older versions: close events without deltas
 	bytes        int64
-	told         uint64 // number of the last delta that is in flight, or recorded
-	asked, known bool   // what the server has recorded of this run
+	sent         uint64 // number of the last delta that is in flight or recorded
+	asked        bool   // this server was asked what is recorded of the run
+	answered     bool   // it has answered, or the run has never sent anything
 }
 
-// A spooledDelta is a delta as its run numbers it.
+// A spooledDelta is a delta with its number in its run.
 type spooledDelta struct {
 	number, lost uint64
-	ends         []conntrack.Event
+	closes       []conntrack.Event
 }
 
-// beyond is the number of what is lost besides, as all of a batch that is damaged.
-const beyond = math.MaxInt64
+// lostNumber is the number of a delta for events that are lost, such as those of a damaged
+// batch.
+const lostNumber = math.MaxInt64
 
 func (b *batch) fileName() string {
-	return fmt.Sprintf("%012d-%d-%d-%x%s", b.number, b.ends, b.lost, b.run, spoolMark)
+	return fmt.Sprintf("%012d-%d-%d-%x%s", b.order, b.closes, b.lost, b.run, spoolSuffix)
 }
 
 // parseName reads the name of a file.
 func (b *batch) parseName() bool {
 	var run []byte
-	n, _ := fmt.Sscanf(b.name, "%d-%d-%d-%x"+spoolMark, &b.number, &b.ends, &b.lost, &run)
-	if max(b.number, b.ends, b.lost) > mostInName {
+	n, _ := fmt.Sscanf(b.name, "%d-%d-%d-%x"+spoolSuffix, &b.order, &b.closes, &b.lost, &run)
+	if max(b.order, b.closes, b.lost) > maxInName {
 		return false
 	}
 	if n == 4 && len(run) == len(Run{}) {
 		b.run = Run(run)
 		return b.name == b.fileName()
 	}
-	b.old, b.known = true, true
+	b.oldFormat, b.answered = true, true
 	rand.Read(b.run[:])
-	return n == 3 && b.name == fmt.Sprintf("%012d-%d-%d%s", b.number, b.ends, b.lost, spoolMark)
+	return n == 3 && b.name == fmt.Sprintf("%012d-%d-%d%s", b.order, b.closes, b.lost, spoolSuffix)
 }
 
-// openSpool finds what an earlier run has left.
+// openSpool lists the batches that earlier runs have left in a folder.
 func openSpool(dir string) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
@@ -87,7 +89,7 @@ func openSpool(dir string) (*spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	s := &spool{dir: dir, most: mostSpooled, save: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
+	s := &spool{dir: dir, maxBytes: defaultMaxSpool, writeFile: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
 	for _, e := range entries {
 		b := batch{name: e.Name()}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && b.parseName() {
@@ -100,61 +102,62 @@ func openSpool(dir string) (*spool, error) {
 	return s, nil
 }
 
-// begin notes the run that uses the spool, and returns the one before; zero: it is not known.
-func (s *spool) begin(run Run) (before Run) {
-	name := filepath.Join(s.dir, "run"+spoolMark)
+// startRun stores which run uses the spool, and returns the one before; zero: unknown.
+func (s *spool) startRun(run Run) (before Run) {
+	name := filepath.Join(s.dir, "run"+spoolSuffix)
 	if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == 2*int64(len(run))+1 {
 		text, _ := os.ReadFile(name)
 		if b, err := hex.DecodeString(strings.TrimSpace(string(text))); err == nil && len(b) == len(before) {
 			before = Run(b)
 		}
 	}
-	// On a disk that is full the next one does not know this one.
-	s.save(name, fmt.Appendf(nil, "%x\n", run))
+	// If the disk is full, the next run does not know this one.
+	s.writeFile(name, fmt.Appendf(nil, "%x\n", run))
 	return before
 }
 
-// putNew adds a batch of what nobody has told yet.
-func (s *spool) putNew(ends []conntrack.Event, lost uint64) (full bool, err error) {
-	b := batch{known: true}
+// putUnsent adds a batch of events that were never sent.
+func (s *spool) putUnsent(closes []conntrack.Event, lost uint64) (full bool, err error) {
+	b := batch{answered: true}
 	rand.Read(b.run[:])
-	return s.put(b, spooledDeltas(ends, lost))
+	return s.put(b, unsentDeltas(closes, lost))
 }
 
-// spooledDeltas are those of a run that nobody has told.
-func spooledDeltas(ends []conntrack.Event, lost uint64) (deltas []spooledDelta) {
-	for part := range parts(ends, eventSize) {
+// unsentDeltas splits events that were never sent into deltas with numbers from one on.
+func unsentDeltas(closes []conntrack.Event, lost uint64) (deltas []spooledDelta) {
+	for part := range parts(closes, eventSize) {
 		deltas = append(deltas, spooledDelta{uint64(len(deltas)) + 1, lost, part})
 		lost = 0
 	}
 	return deltas
 }
 
-// put adds a batch, and reports whether older ones had to make room for it: their ends are
-// among its losses. It fails if the disk does not take it, and drops nothing then.
+// put adds a batch. It reports whether it dropped older ones to make room, whose events it adds
+// to the lost ones of the new batch. If the disk does not take the batch it fails and drops
+// nothing.
 func (s *spool) put(b batch, deltas []spooledDelta) (full bool, err error) {
 	if n := len(s.batches); n > 0 {
-		b.number = s.batches[n-1].number + 1
+		b.order = s.batches[n-1].order + 1
 	}
 	for _, d := range deltas {
-		b.ends, b.lost = b.ends+uint64(len(d.ends)), b.lost+d.lost
-		for i := range d.ends {
-			b.bytes += int64(eventSize(&d.ends[i]))
+		b.closes, b.lost = b.closes+uint64(len(d.closes)), b.lost+d.lost
+		for i := range d.closes {
+			b.bytes += int64(eventSize(&d.closes[i]))
 		}
 	}
 	n, dropped := 0, uint64(0)
-	for room := s.bytes + b.bytes - s.most; n < len(s.batches) && room > 0; n++ {
+	for room := s.bytes + b.bytes - s.maxBytes; n < len(s.batches) && room > 0; n++ {
 		old := &s.batches[n]
-		dropped += old.ends + old.lost
+		dropped += old.closes + old.lost
 		room -= old.bytes
 	}
 	if dropped > 0 {
 		b.lost += dropped
-		deltas = append(deltas, spooledDelta{number: beyond, lost: dropped})
+		deltas = append(deltas, spooledDelta{number: lostNumber, lost: dropped})
 	}
 	var data []byte
 	for _, d := range deltas {
-		f := spooledBody[[]eventRow]{Number: d.number, Lost: d.lost, Rows: appendEventRows(make([]eventRow, 0, len(d.ends)), d.ends)}
+		f := spooledBody[[]eventRow]{Number: d.number, Lost: d.lost, Rows: appendEventRows(make([]eventRow, 0, len(d.closes)), d.closes)}
 		more, err := cbor.Marshal(f)
 		if err != nil {
 			return false, fmt.Errorf("feed: %w", err)
@@ -162,53 +165,54 @@ func (s *spool) put(b batch, deltas []spooledDelta) (full bool, err error) {
 		data = append(data, more...)
 	}
 	b.name, b.bytes = b.fileName(), int64(len(data))
-	if err := s.save(filepath.Join(s.dir, b.name), data); err != nil {
+	if err := s.writeFile(filepath.Join(s.dir, b.name), data); err != nil {
 		return false, fmt.Errorf("feed: %w", err)
 	}
 	for range n {
-		s.drop()
+		s.dropFirst()
 	}
 	s.batches = append(s.batches, b)
 	s.bytes += b.bytes
 	return n > 0, nil
 }
 
-// putLost notes that a batch is lost, since the disk does not take it: the name of an empty
-// file says how much it was.
-func (s *spool) putLost(ends, lost uint64) {
-	b := batch{ends: ends, lost: lost}
+// putLost counts a batch as lost that the disk does not take: the name of an empty file says how
+// much it was.
+func (s *spool) putLost(closes, lost uint64) {
+	b := batch{closes: closes, lost: lost}
 	rand.Read(b.run[:])
 	if n := len(s.batches); n > 0 {
-		b.number = s.batches[n-1].number + 1
+		b.order = s.batches[n-1].order + 1
 	}
 	os.WriteFile(filepath.Join(s.dir, b.fileName()), nil, 0o600)
 }
 
-// first reads what is to be told of the oldest batch. If that is damaged all of it is lost.
-func (s *spool) first() (deltas []spooledDelta) {
+// readFirst reads those deltas of the oldest batch that were not sent yet. If the batch is
+// damaged, all its events are lost.
+func (s *spool) readFirst() (deltas []spooledDelta) {
 	b := &s.batches[0]
 	var data []byte
 	err := ErrDamaged
-	if b.bytes <= mostSpooled {
+	if b.bytes <= defaultMaxSpool {
 		data, err = os.ReadFile(filepath.Join(s.dir, b.name))
 	}
 	switch {
 	case err != nil:
-	case b.old:
+	case b.oldFormat:
 		var all []conntrack.Event
 		all, err = decodeEvents(data, clock{now: time.Now().Round(0)})
-		deltas = spooledDeltas(all, b.lost)
+		deltas = unsentDeltas(all, b.lost)
 	default:
 		deltas, err = decodeSpooled(data)
 	}
-	ends, lost := uint64(0), uint64(0)
+	closes, lost := uint64(0), uint64(0)
 	for _, d := range deltas {
-		ends, lost = ends+uint64(len(d.ends)), lost+d.lost
+		closes, lost = closes+uint64(len(d.closes)), lost+d.lost
 	}
-	if err != nil || ends != b.ends || lost != b.lost {
-		deltas = []spooledDelta{{number: beyond, lost: b.ends + b.lost}}
+	if err != nil || closes != b.closes || lost != b.lost {
+		deltas = []spooledDelta{{number: lostNumber, lost: b.closes + b.lost}}
 	}
-	return slices.DeleteFunc(deltas, func(d spooledDelta) bool { return d.number <= b.told })
+	return slices.DeleteFunc(deltas, func(d spooledDelta) bool { return d.number <= b.sent })
 }
 
 // decodeSpooled decodes a batch.
@@ -223,7 +227,7 @@ func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
 			return nil, ErrDamaged
 		}
 		d := spooledDelta{number: f.Number, lost: f.Lost}
-		if d.ends, err = decodeEvents(f.Rows, c); err != nil {
+		if d.closes, err = decodeEvents(f.Rows, c); err != nil {
 			return nil, err
 		}
 		deltas = append(deltas, d)
@@ -231,37 +235,37 @@ func decodeSpooled(data []byte) (deltas []spooledDelta, err error) {
 	return deltas, nil
 }
 
-// drop removes the oldest batch.
-func (s *spool) drop() {
+// dropFirst removes the oldest batch.
+func (s *spool) dropFirst() {
 	b := s.batches[0]
 	s.batches = s.batches[1:]
 	s.bytes -= b.bytes
 	name := filepath.Join(s.dir, b.name)
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		// It would be told again by the next run; without its content it is nothing.
+		// Or the next run would send it again.
 		os.Truncate(name, 0)
 	}
 }
 
-// spill moves the older half of what is kept to the spool, and reports whether that was
-// done. A disk that does not take it is not asked again at once.
+// spill moves older close events from memory to the spool, and reports whether it did. After the
+// disk did not take them it waits for some more before it tries again.
 func (t *Table) spill() bool {
-	if t.full > 0 {
-		t.full--
+	if t.spoolRetry > 0 {
+		t.spoolRetry--
 		return false
 	}
-	n := t.room / 2
-	full, err := t.spool.putNew(t.kept[:n], 0)
+	n := t.maxCloses / 2
+	full, err := t.spool.putUnsent(t.pending[:n], 0)
 	if full {
-		// The batch that was being told may be gone.
-		t.reading = false
-		t.flight = slices.DeleteFunc(t.flight, sent.isSpooled)
+		// The batch that is in flight may be gone.
+		t.spoolInFlight = false
+		t.inFlight = slices.DeleteFunc(t.inFlight, sentDelta.isSpooled)
 	}
 	if err != nil {
-		t.full = n / 10
+		t.spoolRetry = n / 10
 		return false
 	}
-	t.kept = append([]conntrack.Event(nil), t.kept[n:]...)
+	t.pending = append([]conntrack.Event(nil), t.pending[n:]...)
 	return true
 }
 
@@ -273,68 +277,67 @@ func (t *Table) Close() error {
 	if t.spool == nil {
 		return nil
 	}
-	var told []spooledDelta
-	for _, d := range t.flight {
+	var sent []spooledDelta
+	for _, d := range t.inFlight {
 		if !d.isSpooled() {
-			told = append(told, spooledDelta{d.seq, d.lost, d.ends})
+			sent = append(sent, spooledDelta{d.seq, d.lost, d.closes})
 		}
 	}
 	var errs error
-	ends, lost := uint64(0), uint64(0) // that the disk does not take
-	if len(told) > 0 {
-		if _, err := t.spool.put(batch{run: t.run}, told); err != nil {
+	closes, lost := uint64(0), uint64(0) // that the disk does not take
+	if len(sent) > 0 {
+		if _, err := t.spool.put(batch{run: t.run}, sent); err != nil {
 			errs = err
-			for _, d := range told {
-				ends, lost = ends+uint64(len(d.ends)), lost+d.lost
+			for _, d := range sent {
+				closes, lost = closes+uint64(len(d.closes)), lost+d.lost
 			}
 		}
 	}
-	if len(t.kept) > 0 || t.lost > 0 {
-		if _, err := t.spool.putNew(t.kept, t.lost); err != nil {
+	if len(t.pending) > 0 || t.lost > 0 {
+		if _, err := t.spool.putUnsent(t.pending, t.lost); err != nil {
 			errs = errors.Join(errs, err)
-			ends, lost = ends+uint64(len(t.kept)), lost+t.lost
+			closes, lost = closes+uint64(len(t.pending)), lost+t.lost
 		}
 	}
 	if errs != nil {
-		t.spool.putLost(ends, lost)
+		t.spool.putLost(closes, lost)
 	}
 	return errs
 }
 
-// unspool returns what is to be told now out of the spool, if anything, and notes that it is
-// in flight. It is one batch: the next comes when the server has recorded it. A server that
-// can say what is recorded of a run is asked that first.
-func (t *Table) unspool(asks bool) (frames []Frame) {
+// fromSpool returns the frames that are to be sent from the spool now, and notes that they are in
+// flight. They are of one batch; the next one follows when the server has recorded this one. A
+// server that knows runs is first asked what it has recorded of the batch.
+func (t *Table) fromSpool(asks bool) (frames []Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.spool != nil && len(t.spool.batches) > 0 && t.follows && t.acks && !t.reading {
+	for t.spool != nil && len(t.spool.batches) > 0 && t.synced && t.acks && !t.spoolInFlight {
 		b := &t.spool.batches[0]
-		if asks && !b.known {
+		if asks && !b.answered {
 			if b.asked {
 				return nil
 			}
 			b.asked = true
 			return []Frame{Ask{Run: b.run}}
 		}
-		for _, d := range packed(t.spool.first()) {
-			f := Delta{Seq: t.next(), Events: d.ends, Lost: d.lost}
+		for _, d := range packed(t.spool.readFirst()) {
+			f := Delta{Seq: t.next(), Events: d.closes, Lost: d.lost}
 			if asks {
 				f.Run, f.Number = b.run, d.number
 			}
 			for i := range f.Events {
-				// Another connection may have its ID by now.
-				f.Events[i].Conn.ID ^= otherID
+				f.Events[i].Conn.ID ^= spooledIDBit
 			}
 			frames = append(frames, f)
-			t.flight = append(t.flight, sent{seq: f.Seq, spooled: d.number, after: b.told})
-			b.told = d.number
+			t.inFlight = append(t.inFlight, sentDelta{seq: f.Seq, spooled: d.number, after: b.sent})
+			b.sent = d.number
 		}
 		if len(frames) > 0 {
-			t.reading = true
+			t.spoolInFlight = true
 			return frames
 		}
-		if t.reading = slices.ContainsFunc(t.flight, sent.isSpooled); !t.reading {
-			t.spool.drop()
+		if t.spoolInFlight = slices.ContainsFunc(t.inFlight, sentDelta.isSpooled); !t.spoolInFlight {
+			t.spool.dropFirst()
 		}
 	}
 	return nil
@@ -346,12 +349,12 @@ func packed(deltas []spooledDelta) (packs []spooledDelta) {
 	bytes := 0
 	for _, d := range deltas {
 		size := 0
-		for i := range d.ends {
-			size += eventSize(&d.ends[i])
+		for i := range d.closes {
+			size += eventSize(&d.closes[i])
 		}
-		if n := len(packs); n > 0 && len(packs[n-1].ends)+len(d.ends) <= maxItems && bytes+size <= MaxSize {
+		if n := len(packs); n > 0 && len(packs[n-1].closes)+len(d.closes) <= maxItems && bytes+size <= MaxSize {
 			last := &packs[n-1]
-			*last = spooledDelta{d.number, last.lost + d.lost, append(last.ends, d.ends...)}
+			*last = spooledDelta{d.number, last.lost + d.lost, append(last.closes, d.closes...)}
 			bytes += size
 			continue
 		}
@@ -360,15 +363,15 @@ func packed(deltas []spooledDelta) (packs []spooledDelta) {
 	return packs
 }
 
-// answered notes what a server has recorded of a run.
-func (t *Table) answered(run Run, recorded uint64) {
+// answer notes what the server has recorded of a run.
+func (t *Table) answer(run Run, recorded uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.spool == nil || len(t.spool.batches) == 0 {
 		return
 	}
 	if b := &t.spool.batches[0]; b.asked && b.run == run {
-		b.told, b.known = max(b.told, recorded), true
-		t.waits(soon)
+		b.sent, b.answered = max(b.sent, recorded), true
+		t.raise(soon)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSpoolOfOthers: what somebody else has put into the folder harms nobody, and hides no
+// TestSpoolOfOthers: files that somebody else has put into the folder do no harm, and hide no
 // loss.
 func TestSpoolOfOthers(t *testing.T) {
 	dir := t.TempDir()
@@ -21,23 +21,23 @@ func TestSpoolOfOthers(t *testing.T) {
 		require.NoError(t, err)
 		return b
 	}
-	require.NoError(t, syscall.Mkfifo(name(batch{number: 1, ends: 1}), 0o600))
-	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "run"+spoolMark), 0o600))
-	require.NoError(t, os.WriteFile(name(batch{number: 2, ends: 1 << 63, lost: 1 << 63}), nil, 0o600))
-	require.NoError(t, os.WriteFile(name(batch{number: 3, ends: 1}), delta(0), 0o600))
-	require.NoError(t, os.WriteFile(name(batch{number: 4, ends: 2}), append(delta(2), delta(2)...), 0o600))
-	require.NoError(t, os.WriteFile(name(batch{number: 5, ends: 5}), nil, 0o600))
-	require.NoError(t, os.Truncate(name(batch{number: 5, ends: 5}), 1<<40))
+	require.NoError(t, syscall.Mkfifo(name(batch{order: 1, closes: 1}), 0o600))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "run"+spoolSuffix), 0o600))
+	require.NoError(t, os.WriteFile(name(batch{order: 2, closes: 1 << 63, lost: 1 << 63}), nil, 0o600))
+	require.NoError(t, os.WriteFile(name(batch{order: 3, closes: 1}), delta(0), 0o600))
+	require.NoError(t, os.WriteFile(name(batch{order: 4, closes: 2}), append(delta(2), delta(2)...), 0o600))
+	require.NoError(t, os.WriteFile(name(batch{order: 5, closes: 5}), nil, 0o600))
+	require.NoError(t, os.Truncate(name(batch{order: 5, closes: 5}), 1<<40))
 	s, err := openSpool(dir)
 	require.NoError(t, err)
-	assert.Zero(t, s.begin(Run{1}))
+	assert.Zero(t, s.startRun(Run{1}))
 	var lost []uint64
 	for len(s.batches) > 0 {
-		for _, d := range s.first() {
-			assert.Empty(t, d.ends)
+		for _, d := range s.readFirst() {
+			assert.Empty(t, d.closes)
 			lost = append(lost, d.lost)
 		}
-		s.drop()
+		s.dropFirst()
 	}
 	assert.Equal(t, []uint64{1, 2, 5}, lost)
 }

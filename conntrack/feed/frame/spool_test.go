@@ -30,12 +30,13 @@ func closes(first, n uint64) (ends []conntrack.Event) {
 // leftOf are the batches that there are in a folder.
 func leftOf(t *testing.T, dir string) []string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "0*"+spoolMark))
+	names, err := filepath.Glob(filepath.Join(dir, "0*"+spoolSuffix))
 	require.NoError(t, err)
 	return names
 }
 
-// TestSpoolIsBounded: what there is no room for is counted, and so is what is damaged.
+// TestSpoolIsBounded: close events for which there is no room are counted, and so are damaged
+// ones.
 func TestSpoolIsBounded(t *testing.T) {
 	if race.Enabled {
 		t.Skip("slow with the race detector, which finds nothing in one goroutine")
@@ -45,26 +46,26 @@ func TestSpoolIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	ends := closes(1, 15_000)
 	for i := range 60 {
-		full, err := s.putNew(ends, 1)
+		full, err := s.putUnsent(ends, 1)
 		require.NoError(t, err)
 		assert.Equal(t, len(s.batches) <= i, full)
 	}
-	assert.LessOrEqual(t, s.bytes, int64(mostSpooled))
+	assert.LessOrEqual(t, s.bytes, int64(defaultMaxSpool))
 	kept, told := len(s.batches), uint64(0)
 	for _, b := range s.batches {
-		told += b.ends + b.lost
+		told += b.closes + b.lost
 	}
 	assert.EqualValues(t, 60*15_001, told)
 	again, err := openSpool(dir)
 	require.NoError(t, err)
 	assert.Equal(t, s.bytes, again.bytes)
 	for i, b := range s.batches {
-		b.known = false // another run has to ask
+		b.answered = false // another run has to ask
 		assert.Equal(t, b, again.batches[i])
 	}
 	first := func() (got []conntrack.Event, lost uint64) {
-		for _, d := range again.first() {
-			got, lost = append(got, d.ends...), lost+d.lost
+		for _, d := range again.readFirst() {
+			got, lost = append(got, d.closes...), lost+d.lost
 		}
 		return got, lost
 	}
@@ -75,17 +76,17 @@ func TestSpoolIsBounded(t *testing.T) {
 		assert.True(t, e.Conn.Equal(ends[i].Conn))
 		assert.Equal(t, conntrack.Close, e.Kind)
 	}
-	// What is told leaves the rest.
-	deltas := again.first()
+	// What was sent is not read again.
+	deltas := again.readFirst()
 	require.Greater(t, len(deltas), 2)
-	again.batches[0].told = deltas[1].number
-	assert.Equal(t, deltas[2:], again.first())
+	again.batches[0].sent = deltas[1].number
+	assert.Equal(t, deltas[2:], again.readFirst())
 	for _, damage := range [][]byte{nil, []byte("damaged"), {0x99, 0x3a, 0x98}} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, again.batches[0].name), damage, 0o600))
 		got, lost = first()
 		assert.Empty(t, got)
 		assert.EqualValues(t, 15_001, lost)
-		again.drop()
+		again.dropFirst()
 	}
 	require.NoError(t, os.Remove(filepath.Join(dir, again.batches[0].name)))
 	for range 2 {
@@ -93,10 +94,10 @@ func TestSpoolIsBounded(t *testing.T) {
 		assert.Empty(t, got)
 		assert.EqualValues(t, 15_001, lost)
 	}
-	again.batches[0].told = again.first()[0].number
+	again.batches[0].sent = again.readFirst()[0].number
 	_, lost = first()
 	assert.Zero(t, lost, "the server knows")
-	again.drop()
+	again.dropFirst()
 	assert.Equal(t, kept-4, len(again.batches))
 
 	// Other files are left alone.
@@ -110,7 +111,7 @@ func TestSpoolIsBounded(t *testing.T) {
 	assert.ErrorContains(t, err, "/dev/null")
 }
 
-// TestSpoolOnAFullDisk: memory goes on as without a spool.
+// TestSpoolOnAFullDisk: if the disk is full, close events stay in memory as without a spool.
 func TestSpoolOnAFullDisk(t *testing.T) {
 	tb := newTable()
 	dir := t.TempDir()
@@ -118,24 +119,24 @@ func TestSpoolOnAFullDisk(t *testing.T) {
 	tb.spool, err = openSpool(dir)
 	require.NoError(t, err)
 	require.NoError(t, os.RemoveAll(dir))
-	for _, e := range closes(1, mostKept+500) {
+	for _, e := range closes(1, defaultMaxCloses+500) {
 		tb.Add(e)
 	}
-	assert.Len(t, tb.kept, mostKept)
+	assert.Len(t, tb.pending, defaultMaxCloses)
 	assert.EqualValues(t, 500, tb.lost)
 }
 
-// TestStoreOnAFullDisk: what a disk does not take when the agent ends its next run knows as
-// lost.
+// TestStoreOnAFullDisk: if the disk is full when the agent ends, its next run counts the close
+// events as lost.
 func TestStoreOnAFullDisk(t *testing.T) {
 	tb, dir := newTable(), t.TempDir()
 	var err error
 	tb.spool, err = openSpool(dir)
 	require.NoError(t, err)
-	tb.spool.save = func(string, []byte) error { return syscall.ENOSPC }
-	tb.follow(10, true)
-	tb.sending(1, closes(1, 3), 4)
-	tb.unfollow(5)
+	tb.spool.writeFile = func(string, []byte) error { return syscall.ENOSPC }
+	tb.sync(10, true)
+	tb.noteSent(1, closes(1, 3), 4)
+	tb.unsync(5)
 	for _, e := range closes(10, 6) {
 		tb.Add(e)
 	}
@@ -143,10 +144,10 @@ func TestStoreOnAFullDisk(t *testing.T) {
 	s, err := openSpool(dir)
 	require.NoError(t, err)
 	require.Len(t, s.batches, 1)
-	assert.Equal(t, []spooledDelta{{number: beyond, lost: 3 + 4 + 5 + 6}}, s.first())
+	assert.Equal(t, []spooledDelta{{number: lostNumber, lost: 3 + 4 + 5 + 6}}, s.readFirst())
 }
 
-// TestSpoolOfOlderVersions: what an older version has left is told.
+// TestSpoolOfOlderVersions: close events that an older version has left are sent.
 func TestSpoolOfOlderVersions(t *testing.T) {
 	dir := t.TempDir()
 	data, err := cbor.Marshal(appendEventRows(nil, closes(1, 5000)))
@@ -155,8 +156,8 @@ func TestSpoolOfOlderVersions(t *testing.T) {
 	tb := newTable()
 	tb.spool, err = openSpool(dir)
 	require.NoError(t, err)
-	tb.follow(10, true)
-	frames := tb.unspool(true)
+	tb.sync(10, true)
+	frames := tb.fromSpool(true)
 	assert.Greater(t, len(frames), 1, "frames are bounded")
 	got, lost := 0, uint64(0)
 	for _, f := range frames {
@@ -164,6 +165,6 @@ func TestSpoolOfOlderVersions(t *testing.T) {
 	}
 	assert.Equal(t, 5000, got)
 	assert.EqualValues(t, 7, lost)
-	tb.acked(uint64(len(frames)))
+	tb.acknowledge(uint64(len(frames)))
 	assert.Empty(t, leftOf(t, dir))
 }
