@@ -17,19 +17,19 @@ import (
 )
 
 const (
-	handshakeTime = 10 * time.Second       // for all of TLS, proofs and greetings
-	headStart     = 250 * time.Millisecond // of one address before the next (RFC 8305, section 5)
-	writeTime     = 10 * time.Second
-	lastWords     = 500 * time.Millisecond // when Run ends; programs end within a second
-	heartbeat     = 10 * time.Second
-	silence       = 30 * time.Second // after which the other side is gone
-	firstBackoff  = time.Second
-	lastBackoff   = 5 * time.Minute
-	healthy       = time.Minute // a link this old resets the backoff
+	handshakeTime     = 10 * time.Second       // for all of TLS, proofs and greetings
+	headStart         = 250 * time.Millisecond // of one address before the next (RFC 8305, section 5)
+	writeTime         = 10 * time.Second
+	finishTime        = 500 * time.Millisecond // for the last changes when Run ends; programs end within a second
+	heartbeat         = 10 * time.Second
+	silence           = 30 * time.Second // after which the other side is gone
+	firstBackoff      = time.Second
+	lastBackoff       = 5 * time.Minute
+	resetBackoffAfter = time.Minute // of a connection
 )
 
-// A Source yields the connections of a host: an Open for each that is there,
-// then what changes. *conntrack.Collector is one.
+// A Source yields the connections of a machine: an Open for each that is there, then what
+// changes. *conntrack.Collector is one.
 type Source interface {
 	Events(context.Context) iter.Seq2[conntrack.Event, error]
 }
@@ -39,23 +39,22 @@ type Source interface {
 type Client struct {
 	Addr   string                // host or host:port of the server; without a port DefaultPort and FallbackPort are tried
 	Token  Token                 // of the server
-	Key    ed25519.PrivateKey    // by which the server knows this host once the token has let it in; nil: it needs a token that works each time
-	Name   string                // by which the map calls this host; empty: its address
+	Key    ed25519.PrivateKey    // by which the server knows this machine once it has joined with the token; nil: it needs a working token each time
+	Name   string                // of this machine on the map; empty: its address
 	Source Source                // what to report
 	Info   func() conntrack.Info // how Source reads and why it does not see all, asked at each connect; nil: unknown
-	Spool  string                // folder for 64 MiB of what memory has no room for while there is no server, and of what was not told when Run ends; empty: none
+	Spool  string                // folder for 64 MiB of close events that are not recorded when memory is full or Run ends; empty: none
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
 	less frame.TableOptions                                                // room than by default, for tests
 }
 
-// Run reports until ctx ends, which is no error. If the link breaks, it tries
-// again by itself, first after a second, at last every five minutes, and logs
-// each trouble once. It fails if the source does or ends. As long as no server
-// has ever taken it in, it also fails at once, with ErrToken if the token is
-// wrong and with a *net.DNSError if there is no such host: waiting mends
-// neither. A client must not run twice at the same time.
+// Run reports until ctx ends, which is no error. If the connection breaks, it reconnects by
+// itself, first after a second, later every five minutes, and logs each problem once. It fails
+// if the source does or ends. Before it has joined for the first time it also fails at once if
+// a retry is of no use: with ErrToken if the token is wrong and with a *net.DNSError if there
+// is no such host. A client must not run twice at the same time.
 func (c *Client) Run(ctx context.Context) error {
 	addrs, err := addresses(c.Addr)
 	switch {
@@ -68,7 +67,7 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &linker{Client: c, addrs: addrs, log: c.Logger, read: make(chan struct{})}
+	l := &connector{Client: c, addrs: addrs, log: c.Logger, sourceEnded: make(chan struct{})}
 	o := c.less
 	o.Spool = c.Spool
 	if l.table, err = frame.OpenTable(o); err != nil {
@@ -84,7 +83,7 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	source := make(chan error, 1)
 	go func() {
-		defer close(l.read)
+		defer close(l.sourceEnded)
 		err := l.readSource(ctx)
 		cancel()
 		source <- err
@@ -96,7 +95,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 // readSource follows the source until it ends, as it does soon after ctx. What happened
 // before that is reported.
-func (l *linker) readSource(ctx context.Context) error {
+func (l *connector) readSource(ctx context.Context) error {
 	for e, err := range l.Source.Events(ctx) {
 		if err != nil && ctx.Err() == nil {
 			return err
@@ -112,52 +111,52 @@ func (l *linker) readSource(ctx context.Context) error {
 	return errors.New("feed: the source of connections ended")
 }
 
-// A linker is a running Client.
-type linker struct {
+// A connector is a running Client. It connects, and reconnects when the connection breaks.
+type connector struct {
 	*Client
-	addrs []string // to try, each headStart after the one before; that which answered last comes first
-	addr  string   // that of the last link or, while there is none, of the error
-	log   *slog.Logger
-	table *frame.Table
-	read  chan struct{}   // closed when the source has ended
-	cert  tls.Certificate // empty: there is no key
+	addrs       []string // to try, each headStart after the one before; the one that answered last comes first
+	addr        string   // of the last connection, or of the last error
+	log         *slog.Logger
+	table       *frame.Table
+	sourceEnded chan struct{}   // closed when the source has ended
+	cert        tls.Certificate // empty: there is no key
 }
 
-// run keeps a link up.
-func (l *linker) run(ctx context.Context) error {
-	backoff, ever, said := firstBackoff, false, ""
+// run keeps a connection up until ctx ends.
+func (l *connector) run(ctx context.Context) error {
+	backoff, joinedOnce, logged := firstBackoff, false, ""
 	for {
-		var since time.Time // of the link
-		err := l.linkAny(ctx, func() {
+		var since time.Time // when it joined
+		err := l.connect(ctx, func() {
 			level := slog.LevelInfo
-			if said != "" {
-				// Who read of the trouble is to read of its end.
+			if logged != "" {
+				// The log has a warning of the problem, so it gets one of its end.
 				level = slog.LevelWarn
 			}
 			l.log.Log(ctx, level, "connected", "server", l.addr)
-			since, ever, said = time.Now(), true, ""
+			since, joinedOnce, logged = time.Now(), true, ""
 		})
 		if ctx.Err() != nil {
 			return nil
 		}
 		var dns *net.DNSError
-		if !ever && (hopeless(err) || errors.As(err, &dns) && dns.IsNotFound) {
+		if !joinedOnce && (permanent(err) || errors.As(err, &dns) && dns.IsNotFound) {
 			return explain(err)
 		}
-		if !since.IsZero() && time.Since(since) >= healthy {
+		if !since.IsZero() && time.Since(since) >= resetBackoffAfter {
 			backoff = firstBackoff
 		}
-		if hopeless(err) || errors.Is(err, errShared) {
+		if permanent(err) || errors.Is(err, errShared) {
 			backoff = lastBackoff
 		}
-		if why := explain(err).Error(); why != said {
+		if why := explain(err).Error(); why != logged {
 			l.log.Warn("not connected, trying again", "server", l.addr, "error", strings.TrimPrefix(why, "feed: "))
-			said = why
+			logged = why
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		// Random, so that agents do not come back all at once.
+		// Random, so that not all agents reconnect at once.
 		case <-time.After(backoff/10 + mathrand.N(backoff-backoff/10)):
 		}
 		backoff = min(2*backoff, lastBackoff)

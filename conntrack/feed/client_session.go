@@ -21,7 +21,7 @@ type clientSession struct {
 }
 
 // use reports over a connection until it breaks or ctx ends. It calls joined when it begins.
-func (l *linker) use(ctx context.Context, c channel, joined func()) error {
+func (l *connector) use(ctx context.Context, c joinedConn, joined func()) error {
 	s := &clientSession{raw: c.raw, conn: c.conn, wake: l.table.Wake(), broken: make(chan error, 1)}
 	defer s.raw.Close()
 	s.raw.SetDeadline(time.Time{})
@@ -38,8 +38,8 @@ func (l *linker) use(ctx context.Context, c channel, joined func()) error {
 			s.conn.Close() // unlike that of raw, this says farewell
 		}
 	}()
-	defer context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now().Add(lastWords)) })()
-	return s.run(ctx, l.read)
+	defer context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now().Add(finishTime)) })()
+	return s.run(ctx, l.sourceEnded)
 }
 
 // run sends what is due until the connection breaks. When ctx ends it waits a little for the
@@ -55,7 +55,7 @@ func (s *clientSession) run(ctx context.Context, sourceEnded <-chan struct{}) er
 		case <-ctx.Done():
 			select {
 			case <-sourceEnded:
-			case <-time.After(lastWords / 2):
+			case <-time.After(finishTime / 2):
 			}
 			return s.finish(ctx)
 		case err = <-s.broken:
@@ -77,7 +77,7 @@ func (s *clientSession) finish(ctx context.Context) error {
 	if err := s.reporter.Finish(); err != nil {
 		return err
 	}
-	for end := time.Now().Add(lastWords); !s.reporter.Acknowledged() && time.Now().Before(end); {
+	for end := time.Now().Add(finishTime); !s.reporter.Acknowledged() && time.Now().Before(end); {
 		select {
 		case err := <-s.broken:
 			return err
@@ -102,7 +102,7 @@ func (s *clientSession) listen() error {
 		s.conn.SetReadDeadline(time.Now().Add(silence))
 		t, body, err := frames.Next(frame.MaxSize)
 		if err == nil && t == frame.TypeBye {
-			return farewell(body)
+			return byeError(body)
 		}
 		if err == nil {
 			err = s.reporter.Receive(t, body)

@@ -267,17 +267,17 @@ func TestManyConnections(t *testing.T) {
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
 	src := make(script)
 	report(t, &Client{Addr: addr, Token: id.Token(), Name: "big", Source: src})
-	for _, c := range conntracktest.Conns(mostConns+500, 1) {
+	for _, c := range conntracktest.Conns(defaultMaxConns+500, 1) {
 		src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
 	}
-	eventually(t, "as many as are taken", func() bool { n, _ := h.total(); return n == mostConns })
+	eventually(t, "as many as are taken", func() bool { n, _ := h.total(); return n == defaultMaxConns })
 	eventually(t, "the others are counted", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return h.lost >= 500
 	})
 	n, agents := h.total()
-	assert.LessOrEqual(t, n, mostConns)
+	assert.LessOrEqual(t, n, defaultMaxConns)
 	assert.Equal(t, 1, agents)
 	assert.Equal(t, 1, h.counts().joins, "it honours what the server takes")
 }
@@ -389,13 +389,13 @@ func TestGuessing(t *testing.T) {
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
 	wrong := id.Token()
 	wrong.secret[3]++
-	for n := range mostFailures + 1 {
-		c := &linker{Client: &Client{Token: wrong}, addr: addr}
+	for n := range maxGuesses + 1 {
+		c := &connector{Client: &Client{Token: wrong}, addr: addr}
 		raw, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
 		_, _, err = c.securelyGreet(raw)
 		raw.Close()
-		assert.Equal(t, n < mostFailures, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
+		assert.Equal(t, n < maxGuesses, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
 	}
 }
 

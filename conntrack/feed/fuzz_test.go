@@ -129,12 +129,12 @@ func FuzzServer(f *testing.F) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			waiting := newWaiter(far)
-			s.enter(waiting)
+			waiting := newJoining(far)
+			s.startJoining(waiting)
 			s.accept(waiting, config, slog.New(slog.DiscardHandler))
 			far.Close()
 		}()
-		l := &linker{Client: &Client{Token: id.Token()}, table: newTable(t)}
+		l := &connector{Client: &Client{Token: id.Token()}, table: newTable(t)}
 		conn, _, err := l.securelyGreet(near)
 		if err != nil {
 			t.Fatal(err)

@@ -181,12 +181,12 @@ func TestCountersAreCoalesced(t *testing.T) {
 }
 
 // securelyGreet joins on a connection.
-func (l *linker) securelyGreet(raw net.Conn) (*tls.Conn, frame.Welcome, error) {
+func (l *connector) securelyGreet(raw net.Conn) (*tls.Conn, frame.Welcome, error) {
 	return l.securelyGreetAs(raw, l.hello)
 }
 
-func (l *linker) securelyGreetAs(raw net.Conn, hello func() frame.Hello) (*tls.Conn, frame.Welcome, error) {
-	conn, err := l.secure(context.Background(), raw, l.addr)
+func (l *connector) securelyGreetAs(raw net.Conn, hello func() frame.Hello) (*tls.Conn, frame.Welcome, error) {
+	conn, err := l.handshake(context.Background(), raw, l.addr)
 	if err != nil {
 		return nil, frame.Welcome{}, err
 	}
@@ -202,7 +202,7 @@ func authenticated(t *testing.T, addr string, token Token, run frame.Run, before
 	require.NoError(t, err)
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(time.Minute))
-	conn, _, err := (&linker{Client: &Client{Token: token}, addr: addr}).securelyGreetAs(raw, func() frame.Hello {
+	conn, _, err := (&connector{Client: &Client{Token: token}, addr: addr}).securelyGreetAs(raw, func() frame.Hello {
 		h := frame.Hello{Version: frame.Version, Name: "rogue", Run: run, Wall: time.Now().UnixMicro()}
 		if len(before) > 0 {
 			h.Before = before[0]
@@ -268,7 +268,7 @@ func TestTooManyAgents(t *testing.T) {
 	raw, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer raw.Close()
-	_, _, err = (&linker{Client: &Client{Token: id.Token()}, table: newTable(t)}).securelyGreet(raw)
+	_, _, err = (&connector{Client: &Client{Token: id.Token()}, table: newTable(t)}).securelyGreet(raw)
 	assert.ErrorContains(t, err, "as many agents")
 	cancel()
 	assert.NoError(t, <-done)

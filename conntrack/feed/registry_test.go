@@ -75,7 +75,7 @@ func start(t *testing.T, s *Server) (addr string, log *logBook) {
 // join tries to join once.
 func join(t *testing.T, addr string, c *Client) (*tls.Conn, error) {
 	t.Helper()
-	l := &linker{Client: c, addr: addr, table: newTable(t)}
+	l := &connector{Client: c, addr: addr, table: newTable(t)}
 	if c.Key != nil {
 		var err error
 		l.cert, err = certOf(c.Key)
@@ -317,7 +317,7 @@ func TestTokensExpire(t *testing.T) {
 	assert.Equal(t, last, id.Token(), "learnt from the file")
 	assert.False(t, works(first, now))
 	assert.Equal(t, Token{}, id.secrets.lasting(now.Add(2*time.Minute)), "none works")
-	for range mostSecrets - 1 {
+	for range maxSecrets - 1 {
 		_, err = id.NewToken(time.Hour, false)
 		require.NoError(t, err)
 	}
@@ -429,7 +429,7 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 	eventually(t, "there is room again", func() bool { n, _ := h.total(); return n == 99 })
 }
 
-// TestTooFast: who sends faster than is taken waits, which is logged once.
+// TestTooFast: an agent that sends too fast is throttled, which is logged once.
 func TestTooFast(t *testing.T) {
 	id := identity(t)
 	addr, log := start(t, &Server{Identity: id, Handler: newHub()})
@@ -440,7 +440,7 @@ func TestTooFast(t *testing.T) {
 	}
 	_, err := conn.Write(pings.Bytes())
 	require.NoError(t, err)
-	eventually(t, "it is told", func() bool { return strings.Contains(log.String(), "slowed down") })
+	eventually(t, "it is logged", func() bool { return strings.Contains(log.String(), "slowed down") })
 	time.Sleep(200 * time.Millisecond)
-	assert.Equal(t, 1, strings.Count(log.String(), "faster than is taken"))
+	assert.Equal(t, 1, strings.Count(log.String(), "sends too fast"))
 }

@@ -17,105 +17,104 @@ import (
 )
 
 const (
-	mostAgents   = 1000
-	mostConns    = 20_000 // per agent
-	mostWaiting  = 512    // connections that have not joined yet; as many more from where agents have joined before
-	leastWaiting = 4      // likewise, however few file descriptors there are
-	ownFiles     = 64     // file descriptors that the program needs besides
-	leastNew     = 100    // keys within a minute from one source, whatever MaxAgents is
+	defaultMaxAgents = 1000
+	defaultMaxConns  = 20_000 // per agent
+	defaultMaxTotal  = 1_000_000
 
-	mostFailures     = 5    // wrong tokens per source and minute
-	crowdedGuesses   = 100  // of all sources, after which the answer to each takes guessTime
-	passwordsASecond = 150  // that may be tried by all sources together
-	passwordsBurst   = 1000 // likewise
+	maxJoining = 512 // connections that have not joined yet; as many more from where agents have joined before
+	minJoining = 4   // likewise, if there are few file descriptors
+	ownFiles   = 64  // file descriptors for all else in the process
+	minNewKeys = 100 // that one source may add within a minute, however small MaxAgents is
 
-	mostTotal     = 1_000_000 // connections of all agents
-	framesASecond = 20
-	framesBurst   = 60
+	maxGuesses         = 5    // wrong tokens within a minute from one source
+	slowGuesses        = 100  // likewise from all sources, before each answer takes guessTime
+	passwordsPerSecond = 150  // that all sources together may try
+	passwordsBurst     = 1000 // likewise
 
-	tellAgain     = 30 * time.Second // after it could not be recorded, at least
-	patience      = 2 * time.Second  // with who has not joined while others of its source wait
+	framesPerSecond = 20 // of one agent, before it is throttled
+	framesBurst     = 60
+
+	rejoinAfter   = 30 * time.Second // until an agent must send again what could not be recorded
+	evictAfter    = 2 * time.Second  // until one source's newer connection evicts an older one
 	guessTime     = 2 * time.Second
-	registryEvery = 2 * time.Second  // looked at for what others changed
-	seenEvery     = 10 * time.Minute // written
-	alive         = heartbeat + 5*time.Second
+	registryEvery = 2 * time.Second  // between two looks at changes of other processes
+	seenEvery     = 10 * time.Minute // between two writes of when agents were seen
+	aliveTime     = heartbeat + 5*time.Second
 )
 
-// An Agent is the far end of a link.
+// An Agent is an agent that has joined, and its connection.
 type Agent struct {
-	ID      uint64 // of the link, unique in the life of a Server and never zero there
-	Name    string // that of the registry; of an agent without a key, as it calls its host
-	Addr    string // where it reports from, without port
+	ID      uint64 // of the connection; a Server gives each another one, and never zero
+	Name    string // in the registry; of an agent without a key, the name that it asks for
+	Addr    string // from where it reports, without port
 	Backend string // how it reads its sockets
 	Limited string // why it does not see all; empty: it does
 	Since   time.Time
-	Run     [16]byte // random, another one each time that the agent starts
+	Run     [16]byte // random, and new each time that the agent starts
 }
 
-// A Handler takes in what agents report. Calls for one agent come one after
-// the other, Join first and Leave last; calls for different agents come at
-// the same time. The slices belong to the Handler. All texts are safe to show.
+// A Handler receives what agents report. Calls for one agent come one after the other, Join
+// first and Leave last. Calls for different agents come at the same time. The slices belong to
+// the Handler. All texts are safe to show.
 type Handler interface {
 	Join(Agent)                   // before its first connections
-	Full(Agent, []conntrack.Conn) // all its connections: replaces what was known
-	// What changed since, or was lost. Ends may come of connections that are not known,
-	// also before the first Full, and after a break a second time: each tells all of its
-	// connection.
+	Full(Agent, []conntrack.Conn) // all its connections: they replace those of before
+	// What changed since, and how many events were lost. A Close holds its whole connection.
+	// It may refer to an unknown connection, may come before the first Full, and may repeat
+	// after a reconnect.
 	Delta(Agent, []conntrack.Event)
-	Leave(Agent) // the link ended
+	Leave(Agent) // the connection of the agent has ended
 }
 
-// A Recorder is a Handler that stores what it is told. Agents keep what matters until
-// it is recorded, and tell it again if the link or the server fails before.
+// A Recorder is a Handler that stores what it receives. Agents keep Close and Lost events until
+// they are recorded, and send them again if the connection or the server fails before.
 type Recorder interface {
-	// Recorded calls f, at once or later and from any goroutine, when all that the
-	// Handler was told before by an agent is safe, up to a Delta that bears a number in
-	// the run a.Run, which may be an earlier one of the agent. f does not block. It returns
-	// false if that cannot be, since ends and losses had to be left out: the agent is then
-	// asked after a while to join again, and tells them again.
+	// Recorded calls f when all is recorded that the Handler has received from the agent,
+	// up to the Delta with a number in the run a.Run, which may be an earlier run of the
+	// agent. It may call f at once or later, from any goroutine; f does not block. If the
+	// Handler has left out Close or Lost events, Recorded returns false: the agent then has
+	// to join again after a while, and sends them again.
 	Recorded(a Agent, number uint64, f func()) bool
-	// LastRecorded returns the number of the last Delta of an agent's run that is safe, or
-	// zero: none is, or it is not known any more. It is asked before Join, and after
-	// Recorded has called its f.
+	// LastRecorded returns the number of the last recorded Delta of a run; zero: none, or
+	// it is unknown. The Server asks before Join, and after Recorded has called f.
 	LastRecorded(run [16]byte) uint64
 }
 
-// A Server lets agents join. Its fields must be set before Serve and not
-// change afterwards; Identity and Handler are needed. Serve may be called for
-// several listeners at the same time.
+// A Server lets agents join. Its fields must be set before Serve and not change afterwards;
+// Identity and Handler are needed. Serve may be called for several listeners at the same time.
 type Server struct {
 	Identity  *Identity
 	Registry  *Registry // of agents that are known by their keys; nil: all need a token each time
-	Approve   bool      // take only agents that Registry knows and somebody has approved
-	Name      string    // of this machine, which no other agent gets; empty: none
+	Approve   bool      // whether somebody must approve an agent in Registry before it may report
+	Name      string    // of this machine, which no agent gets; empty: none
 	Handler   Handler
-	MaxAgents int          // linked at the same time; zero: 1,000
+	MaxAgents int          // at the same time; zero: 1,000
 	MaxFiles  int          // file descriptors that the process may have; zero: enough for all
 	MaxConns  int          // of an agent; zero: 20,000
-	MaxTotal  int          // connections of all agents, for each of which to reckon 1 KB; zero: 1,000,000
+	MaxTotal  int          // connections of all agents, of about 1 KB each; zero: 1,000,000
 	Logger    *slog.Logger // nil: discard
 
 	ids      atomic.Uint64
 	total    atomic.Int64 // connections of all links
 	refusals refusals
 
-	mu          sync.Mutex
-	strangers   crowd[*waiter]
-	neighbours  crowd[*waiter] // from where agents have joined before
-	guesses     rate           // wrong tokens
-	passwords   float64        // that may be tried at passwordsAt
-	passwordsAt time.Time
-	enrolments  rate // new keys
-	links       map[frame.Run]*link
-	keys        map[Key]*link
-	keyed       crowd[*link]         // links with a key
-	keyless     crowd[*link]         // and without
-	shed        *link                // ends because all have too many connections; nil: none does
-	handled     map[frame.Run]uint64 // number of the last delta, also of agents that left
+	mu            sync.Mutex
+	joiningOthers fairPool[*joiningConn]
+	joiningKnown  fairPool[*joiningConn] // from where agents have joined before
+	guesses       rate                   // wrong tokens
+	passwords     float64                // that could be tried at passwordsAt
+	passwordsAt   time.Time
+	enrolments    rate // new keys
+	links         map[frame.Run]*link
+	keys          map[Key]*link
+	withKey       fairPool[*link]      // links with a key
+	withoutKey    fairPool[*link]      // and without
+	dismissing    *link                // is being dismissed because there are too many connections; nil: none
+	heardByRun    map[frame.Run]uint64 // number of the last delta, also of agents that have left
 }
 
-// Serve accepts agents until ctx ends, which is no error, or the listener
-// fails. It closes the listener and returns when all links have ended.
+// Serve accepts agents until ctx ends, which is no error, or the listener fails. It closes the
+// listener, and returns when all connections of agents have ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer l.Close()
 	log := s.Logger
@@ -132,14 +131,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			log.Warn("agents wait for approval, and this server does not ask for it: they may report for good when they come with a token that works", "count", n)
 		}
 	}
-	// The house is kept until the last link has ended.
-	kept := make(chan struct{})
-	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer func() { stop(); <-kept }()
-	go func() {
-		defer close(kept)
-		s.keepHouse(keeping, log)
-	}()
+	// Until the last link has ended.
+	var maintenance sync.WaitGroup
+	defer maintenance.Wait()
+	maintenanceCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	maintenance.Go(func() { s.maintain(maintenanceCtx, log) })
 	var links sync.WaitGroup
 	defer links.Wait()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
@@ -161,10 +158,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 		delay = 0
 		raw.SetDeadline(time.Now().Add(handshakeTime))
-		w := newWaiter(raw)
-		if !s.enter(w) {
+		w := newJoining(raw)
+		if !s.startJoining(w) {
 			raw.Close()
-			s.refusals.add(log, w.source.Addr(), errCrowded, time.Now())
+			s.refusals.add(log, w.source.Addr(), errEvicted, time.Now())
 			continue
 		}
 		links.Go(func() {
@@ -183,17 +180,17 @@ func (s *Server) tlsConfig() *tls.Config {
 		NextProtos:             []string{alpn},
 		Certificates:           []tls.Certificate{s.Identity.cert},
 		SessionTicketsDisabled: true,
-		// A key is believed for what the registry knows of it.
+		// A client is who the registry says its key is.
 		ClientAuth: tls.RequestClientCert,
 	}
 }
 
 // acceptLater is for when no connection could be accepted, such as when there are no file
-// descriptors left. A connection that is still joining gives way, or else time may help: then
-// it waits, longer than the delay before, and returns how long.
+// descriptors left. It evicts a connection that has not joined yet. If there is none it waits,
+// longer than the delay before, and returns how long.
 func (s *Server) acceptLater(ctx context.Context, delay time.Duration, err error, log *slog.Logger) time.Duration {
 	s.refusals.add(log, netip.Addr{}, fmt.Errorf("%w: %w", errAccept, err), time.Now())
-	if s.makeRoom() {
+	if s.evictJoining() {
 		return delay
 	}
 	delay = min(max(2*delay, 5*time.Millisecond), time.Second)
@@ -204,10 +201,10 @@ func (s *Server) acceptLater(ctx context.Context, delay time.Duration, err error
 	return delay
 }
 
-// accept lets an agent join and takes in what it reports. The error says why the agent was
+// accept lets an agent join and receives what it reports. The error says why the agent was
 // refused or dismissed.
-func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
-	defer s.leave(w)
+func (s *Server) accept(w *joiningConn, config *tls.Config, log *slog.Logger) error {
+	defer s.endJoining(w)
 	conn := tls.Server(w, config)
 	key, hello, err := s.greet(conn, w)
 	if err != nil {
@@ -217,16 +214,16 @@ func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
 	a := agentOf(&hello, w.RemoteAddr(), now)
 	known, err := s.admit(key, a, w, log)
 	if err != nil {
-		return bye(conn, err)
+		return refuse(conn, err)
 	}
 	a.Name = known.Name
-	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, before: hello.Before, Registered: known, since: now, left: make(chan struct{})}
-	l.heard.Store(now.UnixNano())
-	if err := s.join(l, log); err != nil {
-		return bye(conn, err)
+	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, run: a.Run, before: hello.Before, Registered: known, since: now, done: make(chan struct{})}
+	l.heardAt.Store(now.UnixNano())
+	if err := s.addLink(l, log); err != nil {
+		return refuse(conn, err)
 	}
-	defer s.part(l)
-	s.leave(w)
+	defer s.endLink(l)
+	s.endJoining(w)
 	session := s.newSession(conn, l, a, log)
 	if err := session.welcome(); err != nil {
 		return err

@@ -13,7 +13,8 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-// A serverSession takes in what an agent that has joined reports over one connection.
+// A serverSession receives what an agent reports over one connection, from its joining to the
+// end of the connection.
 type serverSession struct {
 	server   *Server
 	log      *slog.Logger
@@ -23,20 +24,20 @@ type serverSession struct {
 	recorder Recorder // nil: nobody records
 	receiver frame.Receiver
 	acks     *acks
-	heard    uint64 // number of the last delta that earlier links of this run have brought
+	heard    uint64 // number of the last delta that came by earlier connections of this run
 
-	credit    float64 // frames that it may send now
+	credit    float64 // frames that the agent may send
 	creditAt  time.Time
-	throttled bool        // the log knows
-	behind    bool        // the Handler has left something out, which is to be sent again
-	rejoin    *time.Timer // has the agent join again then; nil: it need not
+	throttled bool        // the log has a line about it
+	behind    bool        // the Handler has left out events, which the agent must send again
+	rejoin    *time.Timer // dismisses the agent then, so that it joins again; nil: not behind
 }
 
 func (s *Server) newSession(conn *tls.Conn, l *link, a Agent, log *slog.Logger) *serverSession {
 	a.ID = s.ids.Add(1)
 	r, _ := s.Handler.(Recorder)
 	return &serverSession{
-		server: s, log: log, conn: conn, link: l, agent: a, recorder: r, heard: s.last(l.boot),
+		server: s, log: log, conn: conn, link: l, agent: a, recorder: r, heard: s.lastHeard(l.run),
 		receiver: frame.Receiver{MaxConns: s.maxConns()}, credit: framesBurst, creditAt: time.Now(),
 	}
 }
@@ -61,8 +62,8 @@ func (s *serverSession) setClock(now time.Time, h *frame.Hello) {
 	s.receiver.Skew = skew
 }
 
-// run takes in frames until the connection breaks. The error says why the agent was
-// dismissed, if it was.
+// run receives frames until the connection breaks. The error says why the agent was dismissed,
+// if it was.
 func (s *serverSession) run() error {
 	s.log.Info("agent joined", "agent", s.agent.Name, "addr", s.agent.Addr)
 	s.server.Handler.Join(s.agent)
@@ -72,7 +73,7 @@ func (s *serverSession) run() error {
 }
 
 func (s *serverSession) receive() error {
-	defer s.server.count(s.link, 0)
+	defer s.server.countConns(s.link, 0)
 	s.acks = newAcks(s.conn, s.lastRecorded)
 	defer s.acks.stop()
 	defer func() {
@@ -80,9 +81,9 @@ func (s *serverSession) receive() error {
 			s.rejoin.Stop()
 		}
 	}()
-	// What the links before have brought does not come again.
+	// The agent does not send again what came by earlier connections.
 	if s.heard > 0 {
-		s.recorded(s.agent.Run, s.heard, func() { s.acks.acked(s.heard) })
+		s.recorded(s.agent.Run, s.heard, func() { s.acks.acknowledge(s.heard) })
 	}
 	frames := frame.NewReader(s.conn)
 	for {
@@ -95,7 +96,7 @@ func (s *serverSession) receive() error {
 			return err
 		}
 		now := time.Now()
-		s.link.heard.Store(now.UnixNano())
+		s.link.heardAt.Store(now.UnixNano())
 		s.throttle(now)
 		if err := s.handle(t, body, now); err != nil {
 			return err
@@ -103,9 +104,9 @@ func (s *serverSession) receive() error {
 	}
 }
 
-// throttle has an agent wait that sends too fast. Nobody else waits.
+// throttle has an agent wait that sends too fast. No other agent waits.
 func (s *serverSession) throttle(now time.Time) {
-	s.credit = min(s.credit+now.Sub(s.creditAt).Seconds()*framesASecond, framesBurst) - 1
+	s.credit = min(s.credit+now.Sub(s.creditAt).Seconds()*framesPerSecond, framesBurst) - 1
 	if s.creditAt = now; s.credit >= 0 {
 		return
 	}
@@ -113,10 +114,10 @@ func (s *serverSession) throttle(now time.Time) {
 		s.throttled = true
 		s.server.refusals.add(s.log, s.link.source.Addr(), fmt.Errorf("agent %q: %w", s.agent.Name, errFast), now)
 	}
-	time.Sleep(time.Second / framesASecond)
+	time.Sleep(time.Second / framesPerSecond)
 }
 
-// handle takes in one frame. Frames of unknown types are skipped.
+// handle dispatches a frame. It skips frames of unknown types.
 func (s *serverSession) handle(t frame.Type, body []byte, now time.Time) error {
 	switch t {
 	case frame.TypePing:
@@ -141,7 +142,7 @@ func (s *serverSession) full(body []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.server.count(s.link, s.receiver.Len())
+	s.server.countConns(s.link, s.receiver.Len())
 	if whole {
 		s.server.Handler.Full(s.agent, conns)
 	}
@@ -153,44 +154,44 @@ func (s *serverSession) delta(t frame.Type, body []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.server.count(s.link, s.receiver.Len())
+	s.server.countConns(s.link, s.receiver.Len())
 	if len(d.Events) > 0 {
 		s.server.Handler.Delta(s.agent, d.Events)
 	}
 	resent, run := t == frame.TypeResend, d.Run
 	if slices.ContainsFunc(d.Events, isKept) {
 		if resent {
-			// Before that of this run, so that none is sent again of which only that is known.
+			// First the number of the earlier run: if only that of this run were recorded, the
+			// next run would send the events again.
 			s.recorded(run, d.Number, func() {})
 		}
-		seq := d.Seq // of d nothing else is to be kept until then
-		s.recorded(s.agent.Run, seq, func() { s.acks.acked(seq) })
+		seq := d.Seq // so that d is not kept until then
+		s.recorded(s.agent.Run, seq, func() { s.acks.acknowledge(seq) })
 	}
-	// What was left out, and all after it, is as if it had not come.
+	// From the first events on that were left out, it is as if nothing had come.
 	if !s.behind {
-		s.server.handle(s.agent.Run, d.Seq)
+		s.server.noteHeard(s.agent.Run, d.Seq)
 		if resent {
-			s.server.handle(run, d.Number)
+			s.server.noteHeard(run, d.Number)
 		}
 	}
 	return nil
 }
 
-// isKept reports whether the agent keeps an event until it is recorded: the next full does
-// not replace it.
+// isKept reports whether the agent keeps an event until it is recorded.
 func isKept(e conntrack.Event) bool { return e.Kind == conntrack.Close || e.Kind == conntrack.Lost }
 
-// ask answers what is recorded of an earlier run, once all that came from it is.
+// ask answers what is recorded of an earlier run, once all is that came from it.
 func (s *serverSession) ask(body []byte) error {
 	var f frame.Ask
 	if err := frame.Decode(body, &f); err != nil {
 		return err
 	}
-	s.recorded(f.Run, s.server.last(f.Run), func() { s.acks.answer(f.Run) })
+	s.recorded(f.Run, s.server.lastHeard(f.Run), func() { s.acks.answer(f.Run) })
 	return nil
 }
 
-// recorded calls f when all is recorded up to a delta of a run.
+// recorded calls f when all deltas of a run up to a number are recorded.
 func (s *serverSession) recorded(run frame.Run, number uint64, f func()) {
 	if s.recorder == nil {
 		f()
@@ -201,20 +202,20 @@ func (s *serverSession) recorded(run frame.Run, number uint64, f func()) {
 		return
 	}
 	s.behind = true
-	s.rejoin = time.AfterFunc(tellAgain+rand.N(tellAgain), func() { s.link.end(byeChanged) })
+	s.rejoin = time.AfterFunc(rejoinAfter+rand.N(rejoinAfter), func() { s.link.dismiss(byeChanged) })
 }
 
-// lastRecorded returns the number of the last delta of a run that is recorded, or has come to
-// this process.
+// lastRecorded returns the number of the last delta of a run that is recorded, or that this
+// process has received.
 func (s *serverSession) lastRecorded(run frame.Run) uint64 {
-	last := s.server.last(run)
+	last := s.server.lastHeard(run)
 	if s.recorder != nil {
 		last = max(last, s.recorder.LastRecorded(run))
 	}
 	return last
 }
 
-// farewell tells the agent why the connection ends, and the log unless the error does.
+// farewell sends the agent why the connection ends, and logs it unless the error says so.
 func (s *serverSession) farewell(err error) error {
 	code := byeCode(s.link.code.Load())
 	if errors.Is(err, frame.ErrDamaged) {

@@ -30,10 +30,10 @@ func TestVectors(t *testing.T) {
 	for i := range token.pin {
 		token.pin[i] = byte(0x80 + i)
 	}
-	channel := bytes.Repeat([]byte{0x42}, 32)
-	agent, err := proofOn(channel, token, roleAgent)
+	joinedConn := bytes.Repeat([]byte{0x42}, 32)
+	agent, err := proofOn(joinedConn, token, roleAgent)
 	require.NoError(t, err)
-	server, err := proofOn(channel, token, roleServer)
+	server, err := proofOn(joinedConn, token, roleServer)
 	require.NoError(t, err)
 	at := time.UnixMicro(1_770_000_000_000_000)
 	v4 := conntrack.Conn{ID: 7, Proto: conntrack.TCP, Direction: conntrack.Out, Local: netip.MustParseAddrPort("192.0.2.1:40000"), Peer: netip.MustParseAddrPort("198.51.100.2:443"),

@@ -41,10 +41,10 @@ func (r *Reporter) Close() { r.table.unsync(r.lost) }
 // Flush sends all that is due. The first time, and then every five minutes, that is all
 // connections. It fails if send does; then the connection is of no use any more.
 func (r *Reporter) Flush(now time.Time) (err error) {
-	urgency, follows := r.table.status()
+	urgency, synced := r.table.status()
 	all := now.Sub(r.lastCounters) >= countersEvery
 	switch {
-	case !follows || now.Sub(r.lastFull) >= fullEvery:
+	case !synced || now.Sub(r.lastFull) >= fullEvery:
 		r.lastFull = now
 		err = r.full()
 	case urgency == soon || urgency == counters && all:
@@ -84,8 +84,8 @@ func (r *Reporter) write(f Frame) error {
 // Due returns when to call Flush next. It has to be asked again after Table.Wake.
 func (r *Reporter) Due(now time.Time) time.Time {
 	full := r.lastFull.Add(fullEvery)
-	urgency, follows := r.table.status()
-	if urgency == idle && follows {
+	urgency, synced := r.table.status()
+	if urgency == idle && synced {
 		return full
 	}
 	at := later(now.Add(gatherTime), r.lastDelta.Add(deltaEvery))

@@ -13,30 +13,30 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-// A channel is a connection on which client and server have greeted each other.
-type channel struct {
+// A joinedConn is a connection on which the server has welcomed the client.
+type joinedConn struct {
 	raw    net.Conn
 	conn   *tls.Conn
 	server frame.Welcome
 }
 
-// linkAny keeps a link to the address at which the server answers first. Two servers that
-// take the token may listen at one host, and one server at both ports: so only one address
-// at a time is greeted, and no other after one that has answered.
-func (l *linker) linkAny(ctx context.Context, joined func()) error {
-	turn := make(chan bool, 1) // whose turn it is to greet, and whether one has been answered
+// connect joins at the address at which the server answers first, and reports there until the
+// connection breaks. A host may have two servers that accept the token, or one server at both
+// ports. So it greets one address at a time, and no other one after the first that has answered.
+func (l *connector) connect(ctx context.Context, joined func()) error {
+	turn := make(chan bool, 1) // holds whether a greeting was answered, unless one goes on
 	turn <- false
-	c, at, err := firstOf(ctx, l.addrs, func(ctx context.Context, addr string) (channel, error) {
+	c, at, err := firstOf(ctx, l.addrs, func(ctx context.Context, addr string) (joinedConn, error) {
 		ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 		defer cancel()
-		raw, err := l.dialed(ctx, addr)
+		raw, err := l.dialTCP(ctx, addr)
 		if err != nil {
-			return channel{}, err
+			return joinedConn{}, err
 		}
-		conn, err := l.secure(ctx, raw, addr)
+		conn, err := l.handshake(ctx, raw, addr)
 		if err != nil {
 			raw.Close()
-			return channel{}, err
+			return joinedConn{}, err
 		}
 		var server frame.Welcome
 		select {
@@ -50,21 +50,21 @@ func (l *linker) linkAny(ctx context.Context, joined func()) error {
 		}
 		if err != nil {
 			raw.Close()
-			return channel{}, err
+			return joinedConn{}, err
 		}
-		return channel{raw, conn, server}, nil
+		return joinedConn{raw, conn, server}, nil
 	})
 	l.addr = l.addrs[at]
 	if err != nil {
 		return err
 	}
-	// There it is asked first the next time.
+	// The next time this one comes first.
 	l.addrs[0], l.addrs[at] = l.addrs[at], l.addrs[0]
 	return l.use(ctx, c, joined)
 }
 
-// dialed connects to an address. The deadline of ctx holds for what follows too.
-func (l *linker) dialed(ctx context.Context, addr string) (net.Conn, error) {
+// dialTCP connects to an address. The connection keeps the deadline of ctx.
+func (l *connector) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	dial := l.dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
@@ -78,13 +78,13 @@ func (l *linker) dialed(ctx context.Context, addr string) (net.Conn, error) {
 	return raw, nil
 }
 
-// secure makes sure that the server is the one that the token names.
-func (l *linker) secure(ctx context.Context, raw net.Conn, addr string) (*tls.Conn, error) {
+// handshake makes sure that the server is the one of the token.
+func (l *connector) handshake(ctx context.Context, raw net.Conn, addr string) (*tls.Conn, error) {
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpn},
 		ServerName: serverName,
-		// Not names and authorities are checked but the key itself, below.
+		// The key itself is checked below, instead of names and authorities.
 		InsecureSkipVerify: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &l.cert, nil
@@ -102,9 +102,8 @@ func (l *linker) secure(ctx context.Context, raw net.Conn, addr string) (*tls.Co
 	return conn, conn.HandshakeContext(ctx)
 }
 
-// greet shows the server that this host may join, says hello and returns the server's
-// welcome.
-func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn, hello func() frame.Hello) (frame.Welcome, error) {
+// greet proves that this agent may join, says hello and returns the server's welcome.
+func (l *connector) greet(ctx context.Context, raw net.Conn, conn *tls.Conn, hello func() frame.Hello) (frame.Welcome, error) {
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	if err := l.authenticate(conn); err != nil {
 		return frame.Welcome{}, err
@@ -117,21 +116,21 @@ func (l *linker) greet(ctx context.Context, raw net.Conn, conn *tls.Conn, hello 
 		return frame.Welcome{}, err
 	}
 	if t == frame.TypeBye {
-		if err = farewell(body); err == errApproveThere && l.Key != nil {
+		if err = byeError(body); err == errApproveThere && l.Key != nil {
 			err = fmt.Errorf("feed: somebody has to approve this agent where the map server runs: mapserver agents approve %.12s", Key(l.Key.Public().(ed25519.PublicKey)))
 		}
 		return frame.Welcome{}, err
 	}
 	var w frame.Welcome
 	if t != frame.TypeWelcome || frame.Decode(body, &w) != nil || w.Version != frame.Version || w.MaxConns < 0 {
-		return frame.Welcome{}, errors.New("feed: the server does not answer as one")
+		return frame.Welcome{}, errors.New("feed: not a connmap server, or one of another version")
 	}
 	return w, nil
 }
 
 // authenticate proves to the server that this agent has the token, and checks that the server
 // has it too, unless it knows the agent's key: the server's own key is right already.
-func (l *linker) authenticate(conn *tls.Conn) error {
+func (l *connector) authenticate(conn *tls.Conn) error {
 	cs := conn.ConnectionState()
 	mine, err := proof(&cs, l.Token, roleAgent)
 	if err != nil {
@@ -149,7 +148,7 @@ func (l *linker) authenticate(conn *tls.Conn) error {
 		return err
 	}
 	if t == frame.TypeBye {
-		if err = farewell(body); err == ErrToken {
+		if err = byeError(body); err == ErrToken {
 			err = l.Token.wrong()
 		}
 		return err
@@ -165,7 +164,7 @@ func (l *linker) authenticate(conn *tls.Conn) error {
 }
 
 // hello is what this agent says of itself.
-func (l *linker) hello() frame.Hello {
+func (l *connector) hello() frame.Hello {
 	h := l.table.Hello(time.Now())
 	h.Name = l.Name
 	if l.Info != nil {
