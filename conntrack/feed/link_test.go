@@ -256,6 +256,26 @@ func TestNoRun(t *testing.T) {
 	assert.Empty(t, l.pages)
 }
 
+// TestHeardIsBounded: a server remembers what it has heard of ten times as many runs as it takes
+// agents, and always of agents that are there.
+func TestHeardIsBounded(t *testing.T) {
+	for _, agents := range []int{1, defaultMaxAgents, 20 * defaultMaxAgents} {
+		s, here := &Server{MaxAgents: agents}, frame.Run{1}
+		s.links = map[frame.Run]*link{here: {run: here}}
+		s.noteHeard(here, 7)
+		bound := 10 * max(agents, defaultMaxAgents)
+		for n := range 3 * bound / 2 {
+			run := frame.Run{2, byte(n >> 16), byte(n >> 8), byte(n)}
+			s.noteHeard(run, 1)
+			require.LessOrEqual(t, len(s.heardByRun), bound+2)
+			if n < bound-1 {
+				require.Len(t, s.heardByRun, n+2, "nothing is forgotten too early")
+			}
+		}
+		assert.EqualValues(t, 7, s.lastHeard(here))
+	}
+}
+
 func TestTooManyAgents(t *testing.T) {
 	id, h := identity(t), newHub()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

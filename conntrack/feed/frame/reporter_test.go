@@ -79,6 +79,65 @@ func TestManySmallDeltas(t *testing.T) {
 	assert.Empty(t, leftOf(t, dir))
 }
 
+// TestSpoolToOlderServers: a server that does not know runs receives the spool as deltas, until
+// it has acknowledged them. One that does not acknowledge receives nothing of it.
+func TestSpoolToOlderServers(t *testing.T) {
+	dir := t.TempDir()
+	before, err := OpenTable(TableOptions{Spool: dir})
+	require.NoError(t, err)
+	send, sent := collect()
+	r := before.Report(Welcome{MaxConns: 10, Acks: true, Runs: true}, send)
+	require.NoError(t, r.Flush(time.Now()))
+	for _, e := range closes(1, 3) {
+		before.Add(e)
+	}
+	require.NoError(t, r.Finish())
+	require.Len(t, *sent, 1, "in flight")
+	r.Close()
+	for _, e := range closes(4, 2) {
+		before.Add(e)
+	}
+	before.Add(conntrack.Event{Kind: conntrack.Lost, Lost: 7})
+	require.NoError(t, before.Close())
+	require.Len(t, leftOf(t, dir), 2, "what was sent, and what was not")
+
+	table, err := OpenTable(TableOptions{Spool: dir})
+	require.NoError(t, err)
+	report := func(w Welcome) (ids []uint64, lost, last uint64) {
+		send, deltas := collect()
+		r := table.Report(w, func(f Frame) error {
+			require.NotEqual(t, TypeAsk, f.Type(), "it would not be answered")
+			return send(f)
+		})
+		defer r.Close()
+		// As a server would that takes its time.
+		for range 5 {
+			require.NoError(t, r.Flush(time.Now()))
+			for _, d := range *deltas {
+				require.Equal(t, TypeDelta, d.Type())
+				for _, e := range d.Events {
+					ids = append(ids, e.Conn.ID&^spooledIDBit)
+				}
+				lost, last = lost+d.Lost, d.Seq
+			}
+			*deltas = nil
+			if w.Last == 1 {
+				table.acknowledge(last)
+			}
+		}
+		return ids, lost, last
+	}
+	ids, _, _ := report(Welcome{MaxConns: 10})
+	assert.Empty(t, ids)
+	ids, lost, _ := report(Welcome{MaxConns: 10, Acks: true})
+	assert.Equal(t, []uint64{1, 2, 3}, ids, "one batch at a time")
+	assert.Zero(t, lost)
+	ids, lost, _ = report(Welcome{MaxConns: 10, Acks: true, Last: 1})
+	assert.Equal(t, []uint64{1, 2, 3, 4, 5}, ids, "what was not acknowledged again, and the rest")
+	assert.EqualValues(t, 7, lost)
+	assert.Empty(t, leftOf(t, dir))
+}
+
 // TestStatesOfOlderServers: a server that does not know the states of sockets gets none.
 func TestStatesOfOlderServers(t *testing.T) {
 	c := testConn(1, 443)
