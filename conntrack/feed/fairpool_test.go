@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCrowdAgainstNaive: whoever comes and goes, the counts are right and each member is
-// where it believes to be.
-func TestCrowdAgainstNaive(t *testing.T) {
+// TestFairPoolAgainstNaive: after any members were added and removed the counts are right, and
+// each member knows its index.
+func TestFairPoolAgainstNaive(t *testing.T) {
 	var c fairPool[*joiningConn]
 	inside := map[*joiningConn]bool{}
 	for range 20_000 {
@@ -59,8 +59,7 @@ func TestCrowdAgainstNaive(t *testing.T) {
 	assert.Equal(t, crowded, most, "one of the most crowded network is found")
 }
 
-// TestManySources: places before joining are shared fairly, and are never more than there
-// are.
+// TestManySources: places before joining are shared fairly, and their number is never exceeded.
 func TestManySources(t *testing.T) {
 	s := &Server{}
 	open := func(source string) (*joiningConn, bool) {
@@ -73,18 +72,18 @@ func TestManySources(t *testing.T) {
 	in := func(w *joiningConn) bool { return w.at != 0 }
 	honest, ok := open("198.51.100.1")
 	require.True(t, ok)
-	var rude []*joiningConn
+	var crowd []*joiningConn
 	for n := range maxJoining - 1 {
 		w, ok := open(fmt.Sprintf("2001:db8::%x", n))
 		require.True(t, ok, "there is room")
-		rude = append(rude, w)
+		crowd = append(crowd, w)
 	}
 	_, ok = open("2001:db8::ffff")
 	assert.False(t, ok, "all of this network have just come")
 	other, ok := open("198.51.100.2")
 	assert.True(t, ok)
 	gone := 0
-	for _, w := range rude {
+	for _, w := range crowd {
 		if !in(w) {
 			gone++
 			_, open := <-w.evicted
@@ -94,7 +93,7 @@ func TestManySources(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 1, gone, "one /64 is one source")
-	for _, w := range rude {
+	for _, w := range crowd {
 		w.since = w.since.Add(-evictAfter)
 		w.stage.Store(isHeard)
 	}
@@ -105,11 +104,11 @@ func TestManySources(t *testing.T) {
 		open(fmt.Sprintf("2001:db8:%x:%x::1", n%3, n))
 		assert.LessOrEqual(t, len(s.joiningOthers.members), maxJoining)
 	}
-	assert.True(t, in(honest), "who is alone keeps his place")
+	assert.True(t, in(honest), "a source with one connection keeps its place")
 	assert.True(t, in(other))
 	for n := range 10 * maxJoining { // each from a network of its own
 		_, ok := open(netip.AddrFrom4([4]byte{203, byte(n >> 8), byte(n), 1}).String())
-		assert.True(t, ok, "whoever is new gets a place: nobody is kept out")
+		assert.True(t, ok, "each new network gets a place")
 	}
 	assert.Len(t, s.joiningOthers.members, maxJoining)
 	for s.evictJoining() {
@@ -118,8 +117,8 @@ func TestManySources(t *testing.T) {
 	assert.Empty(t, s.joiningOthers.ofNetwork)
 }
 
-// TestPlaces: with few file descriptors fewer may wait, but never none.
-func TestPlaces(t *testing.T) {
+// TestMaxJoining: with few file descriptors fewer connections may be joining, but never none.
+func TestMaxJoining(t *testing.T) {
 	for files, want := range map[int]int{0: maxJoining, 1 << 20: maxJoining, 128: 32, 12: minJoining} {
 		assert.Equal(t, want, (&Server{MaxFiles: files}).maxJoining(), files)
 	}
@@ -127,9 +126,8 @@ func TestPlaces(t *testing.T) {
 	assert.Equal(t, defaultMaxAgents, (&Server{MaxFiles: 1 << 20}).maxAgents())
 }
 
-// TestNeighboursWaitElsewhereToo: addresses of agents have places of their own besides those
-// of all.
-func TestNeighboursWaitElsewhereToo(t *testing.T) {
+// TestKnownAddresses: addresses of agents have places of their own besides those of all.
+func TestKnownAddresses(t *testing.T) {
 	r := newRegistry(t)
 	s := &Server{Registry: r}
 	for i := range 3 {
@@ -147,14 +145,15 @@ func TestNeighboursWaitElsewhereToo(t *testing.T) {
 		require.True(t, come("192.0.2.0"))
 	}
 	assert.Len(t, s.joiningKnown.members, maxJoining)
-	assert.True(t, come("192.0.2.0"), "where all are")
+	assert.True(t, come("192.0.2.0"), "in a place for all")
 	assert.Len(t, s.joiningOthers.members, 1)
 	assert.True(t, come("192.0.2.1"), "it has one place of those that the other has")
 	assert.Len(t, s.joiningKnown.members, maxJoining)
 }
 
-// TestQuieter: of those alike who says nothing gives way first.
-func TestQuieter(t *testing.T) {
+// TestEvictBefore: in one source a connection that has sent nothing is evicted first, and then the
+// oldest.
+func TestEvictBefore(t *testing.T) {
 	now := time.Now()
 	silent, older, newer := &joiningConn{since: now}, &joiningConn{since: now}, &joiningConn{since: now.Add(1)}
 	older.stage.Store(isHeard)
@@ -165,7 +164,7 @@ func TestQuieter(t *testing.T) {
 	assert.False(t, evictBefore(newer, older))
 }
 
-// TestRateAgainstNaive: no source has more than it may within a minute of its first.
+// TestRateAgainstNaive: no source gets more than the maximum within a minute of its first.
 func TestRateAgainstNaive(t *testing.T) {
 	const most, mostOfAll = 3, 8
 	var r rate

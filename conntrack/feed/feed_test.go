@@ -29,7 +29,7 @@ import (
 
 var _, _, _ Recorder = (*recorder)(nil), (*ledger)(nil), (*simServer)(nil)
 
-// A hub is a Handler that keeps what it is told.
+// A hub is a Handler that keeps what it receives.
 type hub struct {
 	mu     sync.Mutex
 	agents map[uint64]Agent
@@ -304,8 +304,8 @@ func TestWrongToken(t *testing.T) {
 	assert.Zero(t, h.joins)
 }
 
-// TestRelay: somebody in the middle who has his own certificate learns
-// nothing and cannot pass a proof on, even from a client that does not look.
+// TestRelay: a relay with a certificate of its own learns nothing and cannot pass a proof on,
+// even from a client that does not check the certificate.
 func TestRelay(t *testing.T) {
 	id, relay, h := identity(t), identity(t), newHub()
 	addr, _ := serve(t, id, h, "127.0.0.1:0")

@@ -83,7 +83,7 @@ func addLinkSeeds(f *testing.F) {
 	f.Add(framedAll([]byte("\x02\x81\x06\x03\x82\x08\x05")), false)
 }
 
-// An observer is a Handler that fails if it is told what cannot be.
+// An observer is a Handler that fails if it receives what cannot be.
 type observer struct {
 	t      *testing.T
 	joined bool

@@ -114,8 +114,8 @@ func TestPasswordsAreTriedSlowly(t *testing.T) {
 	}
 }
 
-// TestKeylessGiveWay: who has the token alone can take all places, but keeps none that an
-// agent with a key, or one from elsewhere, needs.
+// TestKeylessGiveWay: agents without a key can take all places, but give way to an agent with a
+// key, and to one from a source with fewer agents.
 func TestKeylessGiveWay(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 6})
@@ -141,8 +141,7 @@ func TestKeylessGiveWay(t *testing.T) {
 	assert.Contains(t, log.String(), "as many agents as this server takes")
 }
 
-// TestNewKeysGiveWay: whoever has the token can make keys, but not take the place of those
-// known for longer.
+// TestNewKeysGiveWay: new keys do not take the place of older ones.
 func TestNewKeysGiveWay(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, _ := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 4})
@@ -169,7 +168,8 @@ func TestNewKeysGiveWay(t *testing.T) {
 	assert.Len(t, h.names(), 4)
 }
 
-// TestNewKeysAreLimited: from one source half as many within a minute as agents may be.
+// TestNewKeysAreLimited: one source may add half as many keys within a minute as there may be
+// agents.
 func TestNewKeysAreLimited(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 2 * minNewKeys})
@@ -197,8 +197,8 @@ func TestNewKeysAreLimited(t *testing.T) {
 	assert.Contains(t, log.String(), "too many agents are new")
 }
 
-// TestKeylessNames: who has no key does not bear the name of who has one, also if that one
-// joins later, nor that of the server's machine.
+// TestKeylessNames: an agent without a key does not get the name of one that has a key, even if
+// that one joins later, nor that of the server's machine.
 func TestKeylessNames(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Name: "map"})

@@ -237,7 +237,7 @@ func TestHalfOpenLinkIsReplaced(t *testing.T) {
 	eventually(t, "once more", func() bool { _, n := h.total(); return n == 2 && h.counts().joins == 6 })
 }
 
-// TestNoRun: of what is no run nothing can be asked or told.
+// TestNoRun: a server refuses frames about a run that cannot be.
 func TestNoRun(t *testing.T) {
 	id, l := identity(t), newLedger()
 	addr, _ := serve(t, id, l, "127.0.0.1:0")
@@ -316,8 +316,8 @@ func damaged(t *testing.T, fr frame.Frame, f func([]any)) []byte {
 	return raw(string(b))
 }
 
-// TestRogueAgent: who has the token but sends what is damaged is dismissed,
-// and nothing of it is believed.
+// TestRogueAgent: an agent that sends damaged frames is dismissed, and the Handler receives
+// nothing of them.
 func TestRogueAgent(t *testing.T) {
 	good := testConn(1, 1)
 	many := make([]conntrack.Conn, 1500)

@@ -108,8 +108,8 @@ func TestLoadKey(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestKeyOutlivesToken: once joined, an agent needs no token any more; who has only the
-// stolen one does not get in after it was changed.
+// TestKeyOutlivesToken: an agent that has joined needs no token any more. A stolen token is of no
+// use after it was changed.
 func TestKeyOutlivesToken(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h})
@@ -403,7 +403,8 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// TestMostConnectionsGoFirst: when all is full, who has the most goes, not who came last.
+// TestMostConnectionsGoFirst: if there are too many connections, the agent with the most is
+// dismissed, not the last one.
 func TestMostConnectionsGoFirst(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, log := start(t, &Server{Identity: id, Handler: h, MaxTotal: 100})

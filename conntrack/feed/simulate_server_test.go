@@ -46,7 +46,7 @@ type simServer struct {
 	wrong    []string
 }
 
-// A simReport is what was told with a number.
+// A simReport is what was received with a number.
 type simReport struct {
 	run    frame.Run
 	number uint64
@@ -90,7 +90,7 @@ func (s *simServer) note(text string) {
 	s.wrong = append(s.wrong, text)
 }
 
-// pause is the scheduler, who is an adversary.
+// pause sleeps at random, as an unlucky scheduler would.
 func (s *simServer) pause(most time.Duration) {
 	s.mu.Lock()
 	d := time.Duration(0)
@@ -101,7 +101,7 @@ func (s *simServer) pause(most time.Duration) {
 	time.Sleep(d)
 }
 
-// record brings to the disk what was told, in order.
+// record writes to the disk what was received, in order.
 func (s *simServer) record() {
 	for {
 		s.mu.Lock()

@@ -32,7 +32,7 @@ import (
 type flavor int
 
 const (
-	// Links break, the server is killed and started anew, and its disk is slow: all ends
+	// Connections break, the server is killed and restarted, and its disk is slow: all close events
 	// are recorded once, and just what the source lost counts as lost.
 	strict flavor = iota
 	// Besides, there is much more than memory has room for: what is not recorded counts as
@@ -229,7 +229,7 @@ func (w *world) damage() error {
 	return os.Truncate(name, w.rng.Int64N(200))
 }
 
-// stopAgent ends the agent, which leaves what was not acknowledged to the next, or nobody.
+// stopAgent ends the agent. What was not acknowledged stays in the spool, if there is one.
 func (w *world) stopAgent() error {
 	w.stop()
 	err := <-w.over
@@ -276,7 +276,7 @@ func (w *world) send(e conntrack.Event) {
 	}
 }
 
-// open opens a connection. IDs and ends are used again as soon as they are free.
+// open opens a connection. IDs and addresses are reused as soon as they are free.
 func (w *world) open() *simLife {
 	used := func(id uint64) bool {
 		return slices.ContainsFunc(w.living, func(l *simLife) bool { return l.conn.ID == id })
@@ -485,7 +485,7 @@ func (w *world) settled() error {
 			}
 		}
 		for _, c := range got {
-			// Ends out of the spool have other IDs.
+			// Close events from the spool have other IDs.
 			if c.ID = l.conn.ID; !c.Equal(l.conn) {
 				wrong("recorded is %v, not %v", c, l.conn)
 			}

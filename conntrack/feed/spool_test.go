@@ -38,8 +38,8 @@ func leftOf(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestSpool: many times what memory has room for is told after a long time without a
-// server, also by the next run of the agent.
+// TestSpool: after a long time without a server the agent sends many more close events than
+// memory has room for, also those of an earlier run.
 func TestSpool(t *testing.T) {
 	id, addr, dir := identity(t), freeAddr(t), filepath.Join(t.TempDir(), "spool")
 	const first, second = 70_000, 5_000
@@ -78,7 +78,7 @@ func TestSpool(t *testing.T) {
 	r.rmu.Lock()
 	assert.True(t, r.last.Equal(closeTime), "it ended when it did, however late that is told: %v", r.last)
 	r.rmu.Unlock()
-	// What comes while the agent is told to end is told.
+	// What comes while the agent ends is sent.
 	src <- closes(1_000_000, 1)[0]
 	time.Sleep(10 * time.Millisecond)
 	over := make(chan struct{})
@@ -172,22 +172,22 @@ func (l *ledger) write(n int, say bool) {
 	}
 }
 
-// TestToldByAnEarlierRun: what a run has told and did not see acknowledged, since it was
-// killed or ended, the next run asks for, and tells just what is not recorded.
-func TestToldByAnEarlierRun(t *testing.T) {
+// TestSentByAnEarlierRun: a run asks what is recorded of what the run before has sent without an
+// acknowledgement, because it was killed or ended. It sends just what is not recorded.
+func TestSentByAnEarlierRun(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		for _, written := range []int{0, 1, 2, 3, 100} {
 			for _, restarts := range []bool{false, true} {
 				t.Run(fmt.Sprintf("killed %v, %d pages written, server restarts %v", killed, written, restarts), func(t *testing.T) {
 					t.Parallel()
-					testToldByAnEarlierRun(t, killed, written, restarts)
+					testSentByAnEarlierRun(t, killed, written, restarts)
 				})
 			}
 		}
 	}
 }
 
-func testToldByAnEarlierRun(t *testing.T, killed bool, written int, restarts bool) {
+func testSentByAnEarlierRun(t *testing.T, killed bool, written int, restarts bool) {
 	id, addr, dir := identity(t), freeAddr(t), t.TempDir()
 	const each = 2500 // more than go into a frame
 	if killed {
@@ -221,7 +221,7 @@ func testToldByAnEarlierRun(t *testing.T, killed bool, written int, restarts boo
 			eventually(t, "they are told", func() bool { return told() == int(1+n)*each })
 		}
 	} else {
-		// What there is to be recorded of the run before must be known before it is told.
+		// The agent sends only after the server has recorded what it received before.
 		eventually(t, "it asks, and tells", func() bool {
 			if told() == 0 {
 				l.write(1, true)

@@ -14,8 +14,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 )
 
-// A recorder is a hub that remembers all ends, and records what it was told when it is
-// asked to.
+// A recorder is a hub that counts all close events, and records them when a test calls record.
 type recorder struct {
 	*hub
 	rmu     sync.Mutex
@@ -53,7 +52,7 @@ func (r *recorder) Recorded(_ Agent, _ uint64, f func()) bool {
 	return true
 }
 
-// record makes what was told safe, and says so.
+// record records what was received, and acknowledges it.
 func (r *recorder) record() {
 	r.rmu.Lock()
 	for _, id := range r.fresh {
@@ -75,9 +74,9 @@ func (r *recorder) crash() {
 	clear(r.ends)
 }
 
-// TestEndsAreToldUntilRecorded: a server that fails before it has recorded is told again,
-// one that has is not.
-func TestEndsAreToldUntilRecorded(t *testing.T) {
+// TestClosesAreSentUntilRecorded: a server that fails before it has recorded a close event gets it
+// again; one that has recorded it does not.
+func TestClosesAreSentUntilRecorded(t *testing.T) {
 	id, src, addr := identity(t), make(script), freeAddr(t)
 	r := newRecorder()
 	_, stop := serve(t, id, r, addr)
@@ -167,7 +166,7 @@ func TestNothingIsLost(t *testing.T) {
 		defer r.rmu.Unlock()
 		return len(r.safe) == total-20
 	}, time.Minute, 100*time.Millisecond, "all ends are recorded")
-	// The last cut may have come after the last end was told.
+	// The last cut may have come after the last close event was sent.
 	eventually(t, "what lives is known", func() bool { conns, _ := r.total(); return conns == 20 })
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
