@@ -47,7 +47,7 @@ type Client struct {
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
-	less frame.TableOptions                                                // room than by default, for tests
+	room frame.TableOptions                                                // of the table; set by tests
 }
 
 // Run reports until ctx ends, which is no error. If the connection breaks, it reconnects by
@@ -68,7 +68,7 @@ func (c *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &connector{Client: c, addrs: addrs, log: c.Logger, sourceEnded: make(chan struct{})}
-	o := c.less
+	o := c.room
 	o.Spool = c.Spool
 	if l.table, err = frame.OpenTable(o); err != nil {
 		return err

@@ -196,7 +196,7 @@ func (w *world) startAgent() {
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(context.Background())
 	w.src, w.over = make(script), make(chan error, 1)
-	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, less: w.less()}
+	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, room: w.tableOptions()}
 	over := w.over
 	go func() { over <- c.Run(ctx) }()
 	for _, l := range w.living {
@@ -204,8 +204,8 @@ func (w *world) startAgent() {
 	}
 }
 
-// less gives an agent less room than it would have.
-func (w *world) less() frame.TableOptions {
+// tableOptions give an agent less room than by default.
+func (w *world) tableOptions() frame.TableOptions {
 	return frame.TableOptions{MaxCloses: w.room, MaxSpool: w.spool, WriteFile: func(name string, data []byte) error {
 		if w.full.Load() {
 			return syscall.ENOSPC

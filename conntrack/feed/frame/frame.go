@@ -7,7 +7,7 @@
 //
 //	table, err := frame.OpenTable(frame.TableOptions{Spool: "spool"})
 //	...
-//	r := table.Report(welcome, func(f frame.Frame) error { return frame.Write(conn, f) })
+//	r := table.Report(welcome, func(f frame.Frame) error { return frame.Write(w, f) })
 //	defer r.Close()
 //	for {
 //		if err := r.Flush(time.Now()); err != nil {
@@ -19,7 +19,9 @@
 //		}
 //	}
 //
-// On the side of the server, a [Receiver] decodes and checks them.
+// Another goroutine passes the source's events to [Table.Add], and another one the server's
+// frames to [Reporter.Receive]. On the side of the server, a [Receiver] decodes and checks what
+// a [Reader] reads. docs/protocol.md describes all frames.
 package frame
 
 import (
@@ -30,6 +32,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 )
 
+// The version of the protocol, and its bounds.
 const (
 	Version     = 1          // of the protocol
 	MaxGreeting = 64         // bytes of a frame before authentication

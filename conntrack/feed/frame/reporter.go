@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	gatherTime    = 25 * time.Millisecond // a poll yields many events at once
+	gatherTime    = 25 * time.Millisecond // a poll of the source yields many events at once
 	deltaEvery    = 250 * time.Millisecond
-	countersEvery = time.Second // of counters alone
+	countersEvery = time.Second // if only counters changed
 	fullEvery     = 5 * time.Minute
 )
 
@@ -47,7 +47,7 @@ func (r *Reporter) Flush(now time.Time) (err error) {
 	case !synced || now.Sub(r.lastFull) >= fullEvery:
 		r.lastFull = now
 		err = r.full()
-	case urgency == soon || urgency == counters && all:
+	case urgency == soon && now.Sub(r.lastDelta) >= deltaEvery || urgency == counters && all:
 		err = r.changes(all)
 		if r.lastDelta = now; all {
 			r.lastCounters = now
@@ -81,7 +81,8 @@ func (r *Reporter) write(f Frame) error {
 	return r.send(f)
 }
 
-// Due returns when to call Flush next. It has to be asked again after Table.Wake.
+// Due returns when to call Flush next. Table.Wake tells when it may be earlier. It lets a little
+// time pass in which more changes may gather.
 func (r *Reporter) Due(now time.Time) time.Time {
 	full := r.lastFull.Add(fullEvery)
 	urgency, synced := r.table.status()
