@@ -258,6 +258,9 @@ func Write(w io.Writer, f Frame) error {
 	}
 	// The body is an array too. Its header becomes that of the frame, then comes the type.
 	data := b.Bytes()
+	if data[5] < 0x80 || data[5] > 0x96 {
+		return fmt.Errorf("feed: %T is not a frame", f)
+	}
 	binary.BigEndian.PutUint32(data, uint32(n))
 	data[4], data[5] = data[5]+1, byte(f.Type())
 	_, err := w.Write(data)

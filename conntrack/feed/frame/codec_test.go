@@ -108,6 +108,13 @@ func TestClockIsSteady(t *testing.T) {
 	}
 }
 
+// TestWriteNoFrame: a pointer, which would be encoded as a map, is refused.
+func TestWriteNoFrame(t *testing.T) {
+	assert.ErrorContains(t, Write(io.Discard, &Hello{}), "not a frame")
+	assert.ErrorContains(t, Write(io.Discard, &Full{}), "not a frame")
+	assert.NoError(t, Write(io.Discard, &Ping{}))
+}
+
 // TestRowSize: what a connection takes in a frame is never underestimated.
 func TestRowSize(t *testing.T) {
 	long := strings.Repeat("x", 1000)
