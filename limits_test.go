@@ -118,7 +118,7 @@ var limits = []limit{
 	{"conntrack/doc.go", "of one unconnected socket {conntrack: mostFlows/2} flows are followed at a time, of all {conntrack: mostFlows}."},
 	{"conntrack/doc.go", "Up to {conntrack: mostNamespaces}, with {conntrack: mostTunnels} tunnels, are looked into, and the log says if there are more; of one tunnel {conntrack: mostRemotes} peers are told."},
 	{"docs/protocol.md", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
-	{"docs/protocol.md", "holds at most {conntrack/feed/frame: MaxGreeting} bytes before authentication and {conntrack/feed/frame: MaxSize} bytes after it."},
+	{"docs/protocol.md", "have at most {conntrack/feed/frame: MaxGreeting} bytes, other frames {conntrack/feed/frame: MaxSize} bytes."},
 	{"docs/protocol.md", "agent, every {conntrack/feed: heartbeat/1000000000} s"},
 	{"docs/protocol.md", "A side that receives nothing for {conntrack/feed: silence/1000000000} s closes the connection."},
 	{"docs/protocol.md", "Texts have at most {conntrack/feed/frame: MaxText} bytes."},

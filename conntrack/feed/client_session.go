@@ -35,7 +35,7 @@ func (l *connector) use(ctx context.Context, c joinedConn, joined func()) error 
 	defer s.raw.Close()
 	defer func() {
 		if ctx.Err() != nil {
-			s.conn.Close() // unlike that of raw, this says farewell
+			s.conn.Close() // unlike that of raw, this tells the server
 		}
 	}()
 	defer context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now().Add(finishTime)) })()
@@ -88,7 +88,7 @@ func (s *clientSession) finish(ctx context.Context) error {
 }
 
 func (s *clientSession) write(ctx context.Context, f frame.Frame) error {
-	if ctx.Err() == nil { // else the deadline is that of the last words
+	if ctx.Err() == nil { // else there is a deadline for the last frames
 		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	}
 	return frame.Write(s.conn, f)

@@ -35,8 +35,8 @@ import (
 // The version of the protocol, and its bounds.
 const (
 	Version     = 1          // of the protocol
-	MaxGreeting = 64         // bytes of a frame before authentication
-	MaxSize     = 256 * 1024 // bytes of a frame after it
+	MaxGreeting = 64         // bytes of a proof, a welcome, or a bye instead
+	MaxSize     = 256 * 1024 // bytes of other frames
 	MaxText     = 256        // bytes of a text; Write and Clean cut what is longer
 )
 
