@@ -59,7 +59,12 @@ func (t *Table) dropOldest() bool {
 	d := &t.inFlight[i]
 	t.lost += uint64(len(d.closes))
 	t.inFlightCloses -= len(d.closes)
-	if d.closes = nil; d.lost == 0 {
+	d.closes = nil
+	switch {
+	case d.lost > 0:
+	case i == 0:
+		t.inFlight = t.inFlight[1:] // unlike Delete, this does not move the others
+	default:
 		t.inFlight = slices.Delete(t.inFlight, i, i+1)
 	}
 	return true
@@ -147,24 +152,25 @@ func (t *Table) resume(recorded, heard uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.removeAcknowledged(recorded)
-	var unheard []conntrack.Event
-	for len(t.inFlight) > 0 {
-		d := t.inFlight[len(t.inFlight)-1]
-		if d.seq <= heard {
-			break
-		}
-		t.inFlight = t.inFlight[:len(t.inFlight)-1]
-		t.inFlightCloses -= len(d.closes)
-		t.lost += d.lost
-		if d.isSpooled() {
-			// The server may have recorded it as of the earlier run, and not as of this one: ask.
-			b := &t.spool.batches[0]
-			b.sent, b.answered = d.after, false
-		}
-		unheard = append(slices.Clone(d.closes), unheard...)
+	n := len(t.inFlight)
+	for n > 0 && t.inFlight[n-1].seq > heard {
+		n--
 	}
-	t.pending = append(unheard, t.pending...) // which closed later
-	t.spoolInFlight = false                   // what was not heard of the batch is read again
+	closes, asks := make([]conntrack.Event, 0, len(t.pending)), false
+	for _, d := range t.inFlight[n:] {
+		closes = append(closes, d.closes...)
+		t.lost += d.lost
+		if d.isSpooled() && !asks {
+			// The server may have recorded it as of the earlier run, and not as of this one.
+			b := &t.spool.batches[0]
+			b.sent, b.answered, asks = d.after, false, true
+		}
+	}
+	t.inFlightCloses -= len(closes)
+	clear(t.inFlight[n:])
+	t.inFlight = t.inFlight[:n]
+	t.pending = append(closes, t.pending...) // which closed later
+	t.spoolInFlight = false                  // what was not heard of the batch is read again
 	if t.spool != nil && len(t.spool.batches) > 0 {
 		t.spool.batches[0].asked = false
 	}

@@ -21,6 +21,42 @@ func collect() (send func(Frame) error, deltas *[]Delta) {
 	}, deltas
 }
 
+// TestManyUnheard: close events that were sent one at a time, and did not arrive, are sent again
+// in order and at once. It would take minutes if each of them moved all others.
+func TestManyUnheard(t *testing.T) {
+	tb := newTable()
+	for range 3 {
+		send, deltas := collect()
+		r := tb.Report(Welcome{MaxConns: 10, Acks: true, States: true}, send)
+		require.NoError(t, r.Flush(time.Now()))
+		if len(*deltas) == 0 {
+			for _, e := range closes(1, defaultMaxCloses) {
+				tb.Add(e)
+				require.NoError(t, r.Finish())
+			}
+			for _, e := range closes(defaultMaxCloses+1, defaultMaxCloses/2) { // without an acknowledgement
+				tb.ackedAt = time.Time{}
+				tb.Add(e)
+				require.NoError(t, r.Finish())
+			}
+			r.Close()
+			continue
+		}
+		id, lost := uint64(defaultMaxCloses/2), uint64(0)
+		for _, d := range *deltas {
+			for _, e := range d.Events {
+				id++
+				require.Equal(t, id, e.Conn.ID)
+			}
+			lost += d.Lost
+		}
+		assert.EqualValues(t, defaultMaxCloses*3/2, id)
+		assert.EqualValues(t, defaultMaxCloses/2, lost)
+		assert.Less(t, len(*deltas), 100)
+		r.Close()
+	}
+}
+
 // TestManySmallDeltas: what a server has not acknowledged for hours, a close event at a time,
 // goes to it in few frames, of which none is throttled. A part that is recorded does not come
 // again, and what was sent and did not arrive does.
