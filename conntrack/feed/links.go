@@ -109,7 +109,7 @@ func (s *Server) addLink(l *link, log *slog.Logger) error {
 		select {
 		case <-o.done:
 		case <-time.After(time.Second):
-			o.conn.Close() // it may be that its farewell is stuck
+			o.conn.Close() // sending it why may be stuck
 			<-o.done
 		}
 	}
@@ -161,6 +161,16 @@ func (s *Server) lastHeard(run frame.Run) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.heardByRun[run]
+}
+
+// lastRecorded returns the number of a run's last delta that is recorded, or that the Handler has
+// received.
+func (s *Server) lastRecorded(run frame.Run) uint64 {
+	last := s.lastHeard(run)
+	if r, ok := s.Handler.(Recorder); ok {
+		last = max(last, r.LastRecorded(run))
+	}
+	return last
 }
 
 // noteHeard notes that the Handler has received a delta of a run.

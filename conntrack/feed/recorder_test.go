@@ -4,6 +4,7 @@ import (
 	"context"
 	mathrand "math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -113,6 +114,55 @@ func TestClosesAreSentUntilRecorded(t *testing.T) {
 	eventually(t, "the agent is back", func() bool { _, agents := r.total(); return agents == 1 })
 	time.Sleep(100 * time.Millisecond)
 	assert.Zero(t, told(2)+told(3))
+}
+
+// A collectable listener tells when a connection that it has accepted is garbage.
+type collectable struct {
+	net.Listener
+	garbage chan struct{}
+}
+
+type wrapped struct{ net.Conn }
+
+func (l collectable) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	w := &wrapped{c}
+	runtime.AddCleanup(w, func(done chan struct{}) { done <- struct{}{} }, l.garbage)
+	return w, nil
+}
+
+// TestSlowRecorder: a Recorder that has not recorded yet does not keep the connection of an agent
+// that has left, nor what its session had in memory.
+func TestSlowRecorder(t *testing.T) {
+	id, r, src := identity(t), newRecorder(), make(script)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := collectable{inner, make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- (&Server{Identity: id, Handler: r}).Serve(ctx, l) }()
+	done, stop := report(t, &Client{Addr: inner.Addr().String(), Token: id.Token(), Source: src})
+	eventually(t, "it has joined", func() bool { _, n := r.total(); return n == 1 })
+	src <- closes(1, 1)[0]
+	pending := func() int {
+		r.rmu.Lock()
+		defer r.rmu.Unlock()
+		return len(r.pending)
+	}
+	eventually(t, "its close event is to be recorded", func() bool { return pending() == 1 })
+	stop()
+	require.NoError(t, <-done)
+	eventually(t, "the connection is garbage", func() bool {
+		runtime.GC()
+		return len(l.garbage) == 1
+	})
+	assert.Equal(t, 1, pending())
+	cancel()
+	assert.NoError(t, <-served)
 }
 
 // TestNothingIsLost: over a link that is cut at random, and a server that is killed at

@@ -74,7 +74,7 @@ func (s *serverSession) run() error {
 
 func (s *serverSession) receive() error {
 	defer s.server.countConns(s.link, 0)
-	s.acks = newAcks(s.conn, s.lastRecorded)
+	s.acks = newAcks(s.conn, s.server.lastRecorded)
 	defer s.acks.stop()
 	defer func() {
 		if s.rejoin != nil {
@@ -83,7 +83,8 @@ func (s *serverSession) receive() error {
 	}()
 	// The agent does not send again what came by earlier connections.
 	if s.heard > 0 {
-		s.recorded(s.agent.Run, s.heard, func() { s.acks.acknowledge(s.heard) })
+		acks, heard := s.acks, s.heard
+		s.recorded(s.agent.Run, heard, func() { acks.acknowledge(heard) })
 	}
 	frames := frame.NewReader(s.conn)
 	for {
@@ -165,8 +166,8 @@ func (s *serverSession) delta(t frame.Type, body []byte, now time.Time) error {
 			// next run would send the events again.
 			s.recorded(run, d.Number, func() {})
 		}
-		seq := d.Seq // so that d is not kept until then
-		s.recorded(s.agent.Run, seq, func() { s.acks.acknowledge(seq) })
+		acks, seq := s.acks, d.Seq // a Recorder that takes its time must not keep the session, nor d
+		s.recorded(s.agent.Run, seq, func() { acks.acknowledge(seq) })
 	}
 	// From the first events on that were left out, it is as if nothing had come.
 	if !s.behind {
@@ -187,7 +188,8 @@ func (s *serverSession) ask(body []byte) error {
 	if err := frame.Decode(body, &f); err != nil {
 		return err
 	}
-	s.recorded(f.Run, s.server.lastHeard(f.Run), func() { s.acks.answer(f.Run) })
+	acks := s.acks
+	s.recorded(f.Run, s.server.lastHeard(f.Run), func() { acks.answer(f.Run) })
 	return nil
 }
 
@@ -203,16 +205,6 @@ func (s *serverSession) recorded(run frame.Run, number uint64, f func()) {
 	}
 	s.behind = true
 	s.rejoin = time.AfterFunc(rejoinAfter+rand.N(rejoinAfter), func() { s.link.dismiss(byeChanged) })
-}
-
-// lastRecorded returns the number of the last delta of a run that is recorded, or that this
-// process has received.
-func (s *serverSession) lastRecorded(run frame.Run) uint64 {
-	last := s.server.lastHeard(run)
-	if s.recorder != nil {
-		last = max(last, s.recorder.LastRecorded(run))
-	}
-	return last
 }
 
 // farewell sends the agent why the connection ends, and logs it unless the error says so.
