@@ -15,7 +15,8 @@
 //   - conntrack: the network connections of the local host, as a snapshot or as
 //     events; conntrack/internal/bpf holds its programs for the Linux kernel,
 //     conntrack/internal/traffic the programs that test it
-//   - conntrack/feed: the protocol by which agents report to a map server
+//   - conntrack/feed: agents report to a map server over TLS; conntrack/feed/frame: what
+//     they send, and what they keep until it is recorded, without a connection
 //   - conntrack/conntracktest: deterministic synthetic connections
 //   - geoip: places of addresses; geoip/embedded: a table of countries
 //   - asn: networks of addresses and who holds them; asn/embedded: a table

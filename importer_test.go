@@ -27,6 +27,7 @@ func TestImporters(t *testing.T) {
 	}{
 		{"conntrack", `conntrack.New(conntrack.Options{})`, "github.com/cilium/ebpf golang.org/x/sys", 5.4},
 		{"conntrack/feed", `(&feed.Client{}).Run(context.Background())`, "github.com/cilium/ebpf github.com/fxamacker/cbor/v2 github.com/x448/float16 golang.org/x/sys", 8.2},
+		{"conntrack/feed/frame", `frame.OpenTable(frame.TableOptions{})`, "github.com/cilium/ebpf github.com/fxamacker/cbor/v2 github.com/x448/float16 golang.org/x/sys", 4.8},
 		{"conntrack/conntracktest", `conntracktest.Conns(1, 1)`, "github.com/cilium/ebpf golang.org/x/sys", 4.2},
 		{"geoip", `geoip.Open("")`, "github.com/ulikunitz/xz", 3.4},
 		{"geoip/embedded", `embedded.DB()`, "github.com/ulikunitz/xz", 10},

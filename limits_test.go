@@ -91,7 +91,7 @@ type limit struct{ file, sentence string }
 
 var limits = []limit{
 	{"README.md", "Of one UDP socket {conntrack: maxFlows/2} peers are followed at a time, of all {conntrack: maxFlows}:"},
-	{"README.md", "it keeps the ends of {conntrack/feed: mostKept} connections"},
+	{"README.md", "it keeps the ends of {conntrack/feed/frame: defaultMaxCloses} connections"},
 	{"README.md", "it tells what it can in half a second"},
 	{"README.md", "unpacks to more than {internal/unpack: MaxRatio} times its size, is an error."},
 	{"README.md", "gives up below {cmd/connmap-data: minRate/1024} kB a second"},
@@ -109,22 +109,26 @@ var limits = []limit{
 	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},
 	{"conntrack/doc.go", "of one unconnected socket {conntrack: maxFlows/2} flows are followed at a time, of all {conntrack: maxFlows}."},
 	{"conntrack/doc.go", "Up to {conntrack: maxNamespaces}, with {conntrack: maxTunnels} tunnels, are read, and the log says if there are more; of one tunnel {conntrack: maxRemotes} peers are reported."},
-	{"conntrack/feed/doc.go", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
-	{"conntrack/feed/doc.go", "texts of at most {conntrack/feed: mostText} bytes."},
-	{"conntrack/feed/doc.go", "A client keeps {conntrack/feed: mostKept} ends, and if it has a spool {conntrack/feed: mostSpooled>>20} MiB more on disk"},
-	{"conntrack/feed/doc.go", "Who hears nothing for {conntrack/feed: silence/1000000000} s closes."},
-	{"conntrack/feed/doc.go", "A server takes {conntrack/feed: mostAgents} agents with {conntrack/feed: mostConns} connections each and a million together;"},
-	{"conntrack/feed/doc.go", "more than {conntrack/feed: framesASecond} frames a second, after a burst of {conntrack/feed: framesBurst}, waits."},
-	{"conntrack/feed/doc.go", "Joining takes at most {conntrack/feed: handshakeTime/1000000000} s. {conntrack/feed: mostWaiting} connections at a time may be about to join"},
-	{"conntrack/feed/doc.go", "After {conntrack/feed: mostFailures} wrong tokens or passwords in a minute a source needs a known key. After {conntrack/feed: crowdedGuesses} of all sources"},
-	{"conntrack/feed/doc.go", "All sources together may try {conntrack/feed: passwordsASecond} passwords a second, after a burst of {conntrack/feed: passwordsBurst};"},
-	{"conntrack/feed/doc.go", "or {conntrack/feed: leastNew}, from one source"},
-	{"conntrack/feed/doc.go", "of those that wait there are at most {conntrack/feed: mostUnapproved}, and the oldest"},
-	{"conntrack/feed/doc.go", "Texts are cut to {conntrack/feed: mostText} bytes"},
-	{"conntrack/feed/client.go", "folder for {conntrack/feed: mostSpooled>>20} MiB of what memory has no room for"},
-	{"conntrack/feed/server.go", "linked at the same time; zero: {conntrack/feed: mostAgents}"},
-	{"conntrack/feed/server.go", "of an agent; zero: {conntrack/feed: mostConns}"},
-	{"conntrack/feed/server.go", "for each of which to reckon 1 KB; zero: {conntrack/feed: mostTotal}"},
+	{"docs/protocol.md", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
+	{"docs/protocol.md", "have at most {conntrack/feed/frame: MaxGreeting} bytes, other frames {conntrack/feed/frame: MaxSize} bytes."},
+	{"docs/protocol.md", "agent, every {conntrack/feed: heartbeat/1000000000} s"},
+	{"docs/protocol.md", "A side that receives nothing for {conntrack/feed: silence/1000000000} s closes the connection."},
+	{"docs/protocol.md", "Texts have at most {conntrack/feed/frame: MaxText} bytes."},
+	{"docs/protocol.md", "An agent keeps {conntrack/feed/frame: defaultMaxCloses} close events in memory. With a spool it keeps {conntrack/feed/frame: defaultMaxSpool>>20} MiB more on disk"},
+	{"docs/protocol.md", "A server takes {conntrack/feed: defaultMaxAgents} agents with {conntrack/feed: defaultMaxConns} connections each and {conntrack/feed: defaultMaxTotal} together."},
+	{"docs/protocol.md", "more than {conntrack/feed: framesPerSecond} frames a second, after a burst of {conntrack/feed: framesBurst}, has to wait."},
+	{"docs/protocol.md", "Joining may take {conntrack/feed: handshakeTime/1000000000} s. At most {conntrack/feed: maxJoining} connections at a time may be joining, and {conntrack/feed: maxJoining} more"},
+	{"docs/protocol.md", "After {conntrack/feed: maxGuesses} wrong tokens or passwords within a minute a source needs a known key. After {conntrack/feed: slowGuesses} of all sources"},
+	{"docs/protocol.md", "may try {conntrack/feed: passwordsPerSecond} passwords a second, after a burst of {conntrack/feed: passwordsBurst}."},
+	{"docs/protocol.md", "but at least {conntrack/feed: minNewKeys}."},
+	{"docs/protocol.md", "Of those that wait it keeps {conntrack/feed: maxUnapproved}."},
+	{"docs/protocol.md", "Texts are cut to {conntrack/feed/frame: MaxText} bytes"},
+	{"conntrack/feed/client.go", "folder for {conntrack/feed/frame: defaultMaxSpool>>20} MiB of close events"},
+	{"conntrack/feed/frame/table.go", "close events in memory; zero: {conntrack/feed/frame: defaultMaxCloses}"},
+	{"conntrack/feed/frame/table.go", "bytes of the spool; zero: {conntrack/feed/frame: defaultMaxSpool>>20} MiB"},
+	{"conntrack/feed/server.go", "at the same time; zero: {conntrack/feed: defaultMaxAgents}"},
+	{"conntrack/feed/server.go", "of an agent; zero: {conntrack/feed: defaultMaxConns}"},
+	{"conntrack/feed/server.go", "of about 1 KB each; zero: {conntrack/feed: defaultMaxTotal}"},
 	{"hilbert/hilbert.go", "a power of two up to {hilbert: 1<<finest}."},
 	{"history/console.go", "zero: {history: defaultMaxRows}, negative: no limit"},
 	{"history/writer.go", "if {history: QueueLen} are waiting or the Writer is closed"},
@@ -185,6 +189,9 @@ func TestLimits(t *testing.T) {
 				}
 			}
 		}
+	}
+	for _, n := range largeNumbers(text(t, "docs/protocol.md")) {
+		assert.NotZero(t, claimed["docs/protocol.md "+n], "docs/protocol.md: %s is in no line of limits", n)
 	}
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)

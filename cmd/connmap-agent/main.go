@@ -23,6 +23,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/confine"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
@@ -325,7 +326,7 @@ func (p *printer) nameOf(q conntrack.Process) string {
 		return p.name
 	}
 	p.process = q
-	q = feed.CleanProcess(q)
+	q = frame.Clean(conntrack.Conn{Process: q}).Process
 	switch {
 	case q.PID != 0:
 		p.name = fmt.Sprintf("%s[%d]", q.Comm, q.PID)

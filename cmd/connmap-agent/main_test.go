@@ -22,6 +22,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // connected makes a connection on loopback and returns both its ports.
@@ -232,7 +233,7 @@ func TestLines(t *testing.T) {
 			c.State, state = conntrack.FinWait2, "  fin-wait-2"
 		}
 		if i > 0 {
-			program = fmt.Sprintf("%s[%d]", feed.CleanProcess(c.Process).Comm, i*1000)
+			program = fmt.Sprintf("%s[%d]", frame.Clean(c).Process.Comm, i*1000)
 		}
 		kind := []conntrack.Kind{conntrack.Open, conntrack.Update, conntrack.Close}[i%3]
 		require.NoError(t, p.print(conntrack.Event{Kind: kind, Time: at, Conn: c}))

@@ -5,27 +5,30 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-// acks tells an agent what is recorded. It does not keep those waiting who say it.
+// acks sends acknowledgements and answers to an agent. It sends from its own goroutine, so
+// that acknowledge and answer never block.
 type acks struct {
-	conn *tls.Conn
-	last func(run [bootLen]byte) uint64 // recorded of a run
-	seq  atomic.Uint64                  // recorded last
-	run  atomic.Pointer[[bootLen]byte]  // asked for; nil: none
-	wake chan struct{}                  // capacity 1
-	end  chan struct{}
-	done chan struct{}
+	conn     *tls.Conn
+	recorded func(run frame.Run) uint64 // number of the last delta of a run that is recorded
+	seq      atomic.Uint64              // to acknowledge
+	run      atomic.Pointer[frame.Run]  // to answer; nil: none
+	wake     chan struct{}              // capacity 1
+	end      chan struct{}
+	done     chan struct{}
 }
 
-func newAcks(conn *tls.Conn, last func(run [bootLen]byte) uint64) *acks {
-	a := &acks{conn: conn, last: last, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
+func newAcks(conn *tls.Conn, recorded func(run frame.Run) uint64) *acks {
+	a := &acks{conn: conn, recorded: recorded, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
 	go a.write()
 	return a
 }
 
-// acked notes that all up to a delta is recorded.
-func (a *acks) acked(seq uint64) {
+// acknowledge sends that all deltas up to seq are recorded.
+func (a *acks) acknowledge(seq uint64) {
 	for {
 		old := a.seq.Load()
 		if old >= seq {
@@ -38,8 +41,8 @@ func (a *acks) acked(seq uint64) {
 	a.signal()
 }
 
-// answer sends what is recorded of a run, from the goroutine of write.
-func (a *acks) answer(run [bootLen]byte) {
+// answer sends what is recorded of a run.
+func (a *acks) answer(run frame.Run) {
 	a.run.Store(&run)
 	a.signal()
 }
@@ -53,7 +56,7 @@ func (a *acks) signal() {
 
 func (a *acks) write() {
 	defer close(a.done)
-	told := uint64(0)
+	sent := uint64(0)
 	for {
 		select {
 		case <-a.end:
@@ -62,22 +65,22 @@ func (a *acks) write() {
 		}
 		a.conn.SetWriteDeadline(time.Now().Add(writeTime))
 		var err error
-		if seq := a.seq.Load(); seq > told {
-			err, told = writeFrame(a.conn, ackFrame{Type: frameAck, Seq: seq}), seq
+		if seq := a.seq.Load(); seq > sent {
+			err, sent = frame.Write(a.conn, frame.Ack{Seq: seq}), seq
 		}
 		if run := a.run.Swap(nil); run != nil {
-			err = errors.Join(err, writeFrame(a.conn, answerFrame{Type: frameAnswer, Run: run[:], Recorded: a.last(*run)}))
+			err = errors.Join(err, frame.Write(a.conn, frame.Answer{Run: *run, Number: a.recorded(*run)}))
 		}
 		if err != nil {
-			return // who reads from the agent learns of it too
+			return // reading from the agent fails too
 		}
 	}
 }
 
-// stop ends it when the link has ended.
+// stop is for when the connection ends.
 func (a *acks) stop() {
 	close(a.end)
 	a.conn.NetConn().SetWriteDeadline(time.Now())
 	<-a.done
-	a.conn = nil // who may still call acked does not keep it
+	a.conn = nil // a Recorder may call acknowledge much later
 }

@@ -9,23 +9,24 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-// keyless ends the name of an agent that has none of its own in the registry, but bears
-// one that another agent has.
-const keyless = " (no key)"
+// noKeySuffix is added to the name of an agent without a key if another agent has that name.
+const noKeySuffix = " (no key)"
 
-// prove returns the token that an agent has proven to have. A wrong one is counted, at the
-// moment that it is found to be wrong: many at once are no more than many one by one, and
-// right ones are no guesses. Whoever has had his guesses does not learn whether he is right.
-func (s *Server) prove(cs *tls.ConnectionState, w *waiter, theirs []byte) (Token, error) {
-	if s.hasGuessed(w.source) {
+// checkProof returns the token that an agent has proven to have. It counts wrong ones when they
+// are found to be wrong, so that many at once count like many in turn, and right ones do not
+// count. A source with too many wrong ones does not learn whether its proof is right.
+func (s *Server) checkProof(cs *tls.ConnectionState, w *joiningConn, theirs []byte) (Token, error) {
+	if s.tooManyGuesses(w.source) {
 		return Token{}, errGuesses
 	}
 	secrets := &s.Identity.secrets
 	t, err := secrets.proven(cs, theirs, false)
 	if errors.Is(err, ErrToken) && secrets.hasPassword() {
-		// A token has more secrets than anybody can try, a password has not.
+		// Passwords can be guessed, tokens cannot.
 		if !s.mayTryPassword(-1) {
 			return Token{}, errBusy
 		}
@@ -39,37 +40,37 @@ func (s *Server) prove(cs *tls.ConnectionState, w *waiter, theirs []byte) (Token
 	now := time.Now()
 	s.mu.Lock()
 	switch {
-	case s.guesses.of(w.source, now) >= mostFailures:
+	case s.guesses.of(w.source, now) >= maxGuesses:
 		err = errGuesses
-	case err != nil && !s.guesses.take(w.source, mostFailures, math.MaxInt, now):
+	case err != nil && !s.guesses.take(w.source, maxGuesses, math.MaxInt, now):
 		err = errGuesses
 	}
-	slow := s.guesses.of(everySource, now) > crowdedGuesses
+	slow := s.guesses.of(allSources, now) > slowGuesses
 	s.mu.Unlock()
 	if errors.Is(err, ErrToken) && slow {
 		wait := time.NewTimer(guessTime)
 		defer wait.Stop()
 		select {
 		case <-wait.C:
-		case <-w.displaced:
+		case <-w.evicted:
 		}
 	}
 	return t, err
 }
 
-func (s *Server) hasGuessed(source netip.Prefix) bool {
+func (s *Server) tooManyGuesses(source netip.Prefix) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.guesses.of(source, time.Now()) >= mostFailures
+	return s.guesses.of(source, time.Now()) >= maxGuesses
 }
 
-// mayTryPassword takes or gives back one of the passwords that may be tried at the moment,
-// and reports whether there was one.
+// mayTryPassword adds n, which is 1 or -1, to the number of passwords that may be tried now. It
+// reports false, and adds nothing, if there is none left.
 func (s *Server) mayTryPassword(n float64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.passwords = min(s.passwords+now.Sub(s.passwordsAt).Seconds()*passwordsASecond, passwordsBurst)
+	s.passwords = min(s.passwords+now.Sub(s.passwordsAt).Seconds()*passwordsPerSecond, passwordsBurst)
 	s.passwordsAt = now
 	if s.passwords+n < 0 {
 		return false
@@ -78,9 +79,27 @@ func (s *Server) mayTryPassword(n float64) bool {
 	return true
 }
 
-// authenticate returns the key that an agent has shown, zero if none that matters. The
-// registry vouches for a key that it knows, without a token: so tokens can change.
-func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
+// greet authenticates an agent and returns its key and its hello. It fails if the agent was
+// evicted meanwhile.
+func (s *Server) greet(conn *tls.Conn, w *joiningConn) (Key, frame.Hello, error) {
+	key, err := s.authenticate(conn, w)
+	var h frame.Hello
+	if err == nil {
+		h, err = readHello(conn)
+	}
+	if err != nil {
+		select {
+		case <-w.evicted:
+			err = errEvicted
+		default:
+		}
+	}
+	return key, h, err
+}
+
+// authenticate returns the key of an agent, or zero if it has none. An agent whose key is in the
+// registry needs no token.
+func (s *Server) authenticate(conn *tls.Conn, w *joiningConn) (Key, error) {
 	if err := conn.Handshake(); err != nil {
 		return Key{}, err
 	}
@@ -92,71 +111,105 @@ func (s *Server) authenticate(conn *tls.Conn, w *waiter) (Key, error) {
 	var known Registered
 	if s.Registry != nil {
 		if key = keyOf(&cs); key != (Key{}) {
-			known, _ = s.Registry.of(key)
+			known, _ = s.Registry.lookup(key)
 		}
 	}
 	if known.Key != (Key{}) && known.Revoked.IsZero() && !known.Waiting {
 		w.stage.Store(isKnown)
 	}
-	kind, b, err := readFrame(conn, nil, smallFrame)
+	t, body, err := frame.NewReader(conn).Next(frame.MaxGreeting)
 	if err != nil {
 		return Key{}, err
 	}
 	var p proofFrame
-	if kind != frameProof || decode(b, &p) != nil {
-		return Key{}, errFrame
+	if t != frame.TypeProof || frame.Decode(body, &p) != nil {
+		return Key{}, frame.ErrDamaged
 	}
 	if !known.Revoked.IsZero() {
-		return Key{}, bye(conn, fmt.Errorf("agent %q: %w", known.Name, errRevoked))
+		return Key{}, refuse(conn, fmt.Errorf("agent %q: %w", known.Name, errRevoked))
 	}
 	if known.Key != (Key{}) && !known.Waiting {
-		return key, writeFrame(conn, proofFrame{Type: frameProof})
+		return key, frame.Write(conn, proofFrame{})
 	}
-	token, err := s.prove(&cs, w, p.Proof)
+	token, err := s.checkProof(&cs, w, p.Proof)
 	if err != nil {
-		return Key{}, bye(conn, err)
+		return Key{}, refuse(conn, err)
 	}
 	mine, err := proof(&cs, token, roleServer)
 	if err != nil {
 		return Key{}, err
 	}
-	return key, writeFrame(conn, proofFrame{Type: frameProof, Proof: mine})
+	return key, frame.Write(conn, proofFrame{Proof: mine})
 }
 
-// bye tells an agent why it is refused, and returns that.
-func bye(conn *tls.Conn, err error) error {
+// A proofFrame shows that its sender knows the secret.
+type proofFrame struct {
+	_     struct{} `cbor:",toarray"`
+	Proof []byte
+}
+
+// Type implements frame.Frame.
+func (proofFrame) Type() frame.Type { return frame.TypeProof }
+
+// A byeFrame says why the server closes the connection.
+type byeFrame struct {
+	_    struct{} `cbor:",toarray"`
+	Code byeCode
+}
+
+// Type implements frame.Frame.
+func (byeFrame) Type() frame.Type { return frame.TypeBye }
+
+type byeCode uint8
+
+const (
+	byeToken byeCode = iota + 1
+	byeAgents
+	byeDamaged
+	byeRevoked
+	byeReplaced
+	byeTotal
+	byeChanged
+	byeGuesses
+	byeApproval
+	byeEnrolments
+	byeBusy
+)
+
+// refuse sends an agent why it may not join, and returns that error.
+func refuse(conn *tls.Conn, err error) error {
 	code := byeCode(0)
 	for reason, c := range map[error]byeCode{
 		ErrToken: byeToken, errGuesses: byeGuesses, errRevoked: byeRevoked, errAgents: byeAgents,
-		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, errFrame: byeFrame,
+		errApproval: byeApproval, errEnrolments: byeEnrolments, errBusy: byeBusy, frame.ErrDamaged: byeDamaged,
 	} {
 		if errors.Is(err, reason) {
 			code = c
 		}
 	}
 	if code != 0 {
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: code})
+		frame.Write(conn, byeFrame{Code: code})
 	}
 	return err
 }
 
-// admit returns what the registry knows of an agent that has authenticated itself, and
-// takes it in if it is new. One without a key has but a name.
-func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registered, error) {
+// admit returns what the registry knows of an authenticated agent, and adds it if it is new. An
+// agent without a key has only a name.
+func (s *Server) admit(key Key, a Agent, w *joiningConn, log *slog.Logger) (Registered, error) {
 	if key == (Key{}) {
 		if s.Approve {
 			return Registered{}, errApproval
 		}
 		r := Registered{Name: a.Name}
-		if s.Registry != nil && s.Registry.named(a.Name) || alike(a.Name, s.Name) {
-			r.Name = clean(a.Name[:min(len(a.Name), mostText-len(keyless))]) + keyless
+		if s.Registry != nil && s.Registry.hasName(a.Name) || lookAlike(a.Name, s.Name) {
+			r.Name = clean(a.Name[:min(len(a.Name), frame.MaxText-len(noKeySuffix))]) + noKeySuffix
 			log.Warn("an agent without a key has the name of a known one", "agent", a.Name, "addr", a.Addr, "called", r.Name)
 		}
 		return r, nil
 	}
-	r, known := s.Registry.of(key)
+	r, known := s.Registry.lookup(key)
 	if known && (!r.Waiting || s.Approve) {
-		s.Registry.saw(key, a.Addr, a.Since)
+		s.Registry.noteSeen(key, a.Addr, a.Since)
 		if r.Waiting {
 			return r, fmt.Errorf("agent %q, key %.12s: %w", r.Name, key, errApproval)
 		}
@@ -169,7 +222,7 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 		return r, nil
 	}
 	s.mu.Lock()
-	ok := s.enrolments.take(w.source, max(s.maxAgents()/2, leastNew), max(s.maxAgents(), 2*leastNew), a.Since)
+	ok := s.enrolments.take(w.source, max(s.maxAgents()/2, minNewKeys), max(s.maxAgents(), 2*minNewKeys), a.Since)
 	s.mu.Unlock()
 	if !ok {
 		return Registered{}, errEnrolments
@@ -189,15 +242,15 @@ func (s *Server) admit(key Key, a Agent, w *waiter, log *slog.Logger) (Registere
 	return r, nil
 }
 
-// readHello reads what an agent that has authenticated itself says of itself.
-func readHello(conn *tls.Conn) (hello, error) {
-	kind, b, err := readFrame(conn, nil, largeFrame)
+// readHello reads the hello of an authenticated agent.
+func readHello(conn *tls.Conn) (frame.Hello, error) {
+	t, body, err := frame.NewReader(conn).Next(frame.MaxSize)
 	if err != nil {
-		return hello{}, err
+		return frame.Hello{}, err
 	}
-	var f helloFrame
-	if kind != frameHello || decode(b, &f) != nil || f.Hello.Version < 1 || len(f.Hello.Boot) != bootLen {
-		return hello{}, bye(conn, errFrame)
+	var h frame.Hello
+	if t != frame.TypeHello || frame.Decode(body, &h) != nil || h.Version < 1 || h.Run == (frame.Run{}) {
+		return frame.Hello{}, refuse(conn, frame.ErrDamaged)
 	}
-	return f.Hello, nil
+	return h, nil
 }

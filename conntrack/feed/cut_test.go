@@ -21,7 +21,7 @@ import (
 	"github.com/connmapgo/connmap/internal/race"
 )
 
-// A witness is a recorder of one agent, and notes what a Handler must not be told.
+// A witness is a recorder of one agent that notes what a Handler must never receive.
 type witness struct {
 	*recorder
 	pause  time.Duration // after which it records
@@ -118,9 +118,9 @@ func (w *witness) Recorded(a Agent, number uint64, f func()) bool {
 	return true
 }
 
-// settled says what is not yet as it has to be in the end: all that live are known, all
-// ends are told and recorded, and just what the source lost is lost. An end is told by
-// each link once at most, and not again if it was acknowledged at a time.
+// settled returns what is not as it must be in the end: all live connections are known, all close
+// events are recorded, and only what the source lost is lost. Each connection of the agent brings
+// a close event once at most, and not again if it was acknowledged before a given time.
 func (w *witness) settled(s *story, links int, acked time.Time) error {
 	w.wmu.Lock()
 	defer w.wmu.Unlock()
@@ -241,7 +241,7 @@ func (s *story) random(rng *mathrand.Rand) {
 	}
 }
 
-// A trial is a story told over links of which the first ones break.
+// A trial is a story reported over connections of which the first ones break.
 type trial struct {
 	links []weather
 	pause time.Duration // after which the Handler records
@@ -323,7 +323,7 @@ func atOnce[T any](t *testing.T, all []T, f func(*testing.T, T)) {
 	}
 }
 
-// TestCutAtEveryByte: wherever a link breaks, the next one makes good for it.
+// TestCutAtEveryByte: wherever a connection breaks, the next one brings what was lost with it.
 func TestCutAtEveryByte(t *testing.T) {
 	id := identity(t)
 	fair := trial{pause: 20 * time.Millisecond, tell: (*story).short, wait: 4 * time.Second}
@@ -351,7 +351,7 @@ func TestCutAtEveryByte(t *testing.T) {
 	atOnce(t, all, func(t *testing.T, tr trial) { tr.run(t, id) })
 }
 
-// TestSilentAtEveryStage: likewise if a link is not closed but dead, and nobody says so.
+// TestSilentAtEveryStage: likewise if a connection is dead but not closed.
 func TestSilentAtEveryStage(t *testing.T) {
 	id := identity(t)
 	step := 150
@@ -361,7 +361,7 @@ func TestSilentAtEveryStage(t *testing.T) {
 	var all []trial
 	// The second time an acknowledgement comes when the next delta is on its way.
 	for _, pause := range []time.Duration{20 * time.Millisecond, 700 * time.Millisecond} {
-		// Who hears nothing for 30 s closes; then come a pause of the client and a handshake.
+		// 30 s of silence, then a pause of the client and a handshake.
 		fair := trial{pause: pause, tell: (*story).short, wait: 45 * time.Second}
 		quiet := fair
 		quiet.wait = 4 * time.Second // before the first heartbeat
@@ -389,7 +389,7 @@ func TestSilentAtEveryStage(t *testing.T) {
 	atOnce(t, all, func(t *testing.T, tr trial) { tr.run(t, id) })
 }
 
-// TestBrokenAgainAndAgain: likewise if several links break in a row, in any manner.
+// TestBrokenAgainAndAgain: likewise if several connections break in a row, in any way.
 func TestBrokenAgainAndAgain(t *testing.T) {
 	id := identity(t)
 	var all []trial
@@ -480,8 +480,8 @@ func TestCutOnSockets(t *testing.T) {
 	}
 }
 
-// TestDelayAndRegrouping: a link that is slow, and on which nothing arrives as it was
-// sent, loses nothing and tells nothing twice.
+// TestDelayAndRegrouping: a slow connection that regroups all bytes loses no event and repeats
+// none.
 func TestDelayAndRegrouping(t *testing.T) {
 	noMore(t)
 	const total = 2000

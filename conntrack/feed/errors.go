@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // ErrToken says that client and server do not belong together: the token is
@@ -16,25 +18,25 @@ import (
 // but speak of the password.
 var ErrToken = errors.New("feed: wrong token: it is not the one that this map server prints; copy it again")
 
-// ErrRevoked says that the server does not take this host any more.
+// ErrRevoked says that the server has revoked the key of this machine.
 var ErrRevoked = errors.New("feed: the map server has revoked the key of this machine")
 
-// errShared is what an agent learns whose place another one took.
+// errShared says that another agent with the same key has joined.
 var errShared = errors.New("feed: another agent with the same key has joined: if this machine is a copy of another one, remove the file of the key on one of them")
 
-var errNoServer = errors.New("feed: what answers is no map server of connmap")
+var errNoServer = errors.New("feed: not a connmap server")
 
 var errApproveThere = errors.New("feed: the map server takes an agent only after somebody has approved it there by mapserver agents approve, and none without a key")
 
 var errClosed = errors.New("feed: the map server closed the link")
 
-// hopeless reports whether another try is of no use as long as nobody changes anything.
-func hopeless(err error) bool { return errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked) }
+// permanent reports whether a retry is of no use before somebody changes something.
+func permanent(err error) bool { return errors.Is(err, ErrToken) || errors.Is(err, ErrRevoked) }
 
 func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
-// explain turns what goes wrong on a network into the same words each time:
-// those of package net hold a local port that changes.
+// explain returns the same words each time that the same thing goes wrong on a network: the
+// errors of package net hold a local port that changes.
 func explain(err error) error {
 	var dns *net.DNSError
 	var op *net.OpError
@@ -60,10 +62,10 @@ func explain(err error) error {
 	return err
 }
 
-// farewell turns a server's reason for closing into an error.
-func farewell(b []byte) error {
-	var f goodbyeFrame
-	if err := decode(b, &f); err != nil {
+// byeError returns why a server closes the connection.
+func byeError(b []byte) error {
+	var f byeFrame
+	if err := frame.Decode(b, &f); err != nil {
 		return err
 	}
 	switch f.Code {
@@ -85,7 +87,7 @@ func farewell(b []byte) error {
 		return errShared
 	case byeTotal:
 		return errors.New("feed: the map server has as many connections as it takes, and this machine the most")
-	case byeFrame:
+	case byeDamaged:
 		return errors.New("feed: the map server could not read what was sent; is it of the same version?")
 	}
 	return errClosed

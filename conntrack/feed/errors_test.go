@@ -37,13 +37,13 @@ func TestTroubleIsPlain(t *testing.T) {
 	tests := []struct{ name, addr, want string }{
 		{"down", gone.Addr().String(), "feed: nothing listens there: connection refused"},
 		{"closes", answer(func(net.Conn) {}), "feed: the map server closed the link"},
-		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: what answers is no map server of connmap"},
+		{"mail server", answer(func(c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n"); io.Copy(io.Discard, c) }), "feed: not a connmap server"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := &linker{Client: &Client{Token: id.Token()}, addrs: []string{tt.addr}, table: newTable()}
+			l := &connector{Client: &Client{Token: id.Token()}, addrs: []string{tt.addr}, table: newTable(t)}
 			for range 3 {
-				assert.EqualError(t, explain(l.linkAny(context.Background(), func() {})), tt.want)
+				assert.EqualError(t, explain(l.connect(context.Background(), func() {})), tt.want)
 			}
 		})
 	}

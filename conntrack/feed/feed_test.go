@@ -24,9 +24,12 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-// A hub is a Handler that keeps what it is told.
+var _, _, _ Recorder = (*recorder)(nil), (*ledger)(nil), (*simServer)(nil)
+
+// A hub is a Handler that keeps what it receives.
 type hub struct {
 	mu     sync.Mutex
 	agents map[uint64]Agent
@@ -186,6 +189,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	require.Eventually(t, ok, time.Minute, 10*time.Millisecond, what)
 }
 
+// newTable is a table of an agent without a spool.
+func newTable(t testing.TB) *frame.Table {
+	t.Helper()
+	table, err := frame.OpenTable(frame.TableOptions{})
+	require.NoError(t, err)
+	return table
+}
+
 func testConn(id uint64, port uint16) conntrack.Conn {
 	return conntrack.Conn{ID: id, Proto: conntrack.TCP, Direction: conntrack.Out,
 		Local: netip.MustParseAddrPort("192.0.2.1:1000"), Peer: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), port),
@@ -256,17 +267,17 @@ func TestManyConnections(t *testing.T) {
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
 	src := make(script)
 	report(t, &Client{Addr: addr, Token: id.Token(), Name: "big", Source: src})
-	for _, c := range conntracktest.Conns(mostConns+500, 1) {
+	for _, c := range conntracktest.Conns(defaultMaxConns+500, 1) {
 		src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
 	}
-	eventually(t, "as many as are taken", func() bool { n, _ := h.total(); return n == mostConns })
+	eventually(t, "as many as are taken", func() bool { n, _ := h.total(); return n == defaultMaxConns })
 	eventually(t, "the others are counted", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return h.lost >= 500
 	})
 	n, agents := h.total()
-	assert.LessOrEqual(t, n, mostConns)
+	assert.LessOrEqual(t, n, defaultMaxConns)
 	assert.Equal(t, 1, agents)
 	assert.Equal(t, 1, h.counts().joins, "it honours what the server takes")
 }
@@ -293,8 +304,8 @@ func TestWrongToken(t *testing.T) {
 	assert.Zero(t, h.joins)
 }
 
-// TestRelay: somebody in the middle who has his own certificate learns
-// nothing and cannot pass a proof on, even from a client that does not look.
+// TestRelay: a relay with a certificate of its own learns nothing and cannot pass a proof on,
+// even from a client that does not check the certificate.
 func TestRelay(t *testing.T) {
 	id, relay, h := identity(t), identity(t), newHub()
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
@@ -378,13 +389,13 @@ func TestGuessing(t *testing.T) {
 	addr, _ := serve(t, id, h, "127.0.0.1:0")
 	wrong := id.Token()
 	wrong.secret[3]++
-	for n := range mostFailures + 1 {
-		c := &linker{Client: &Client{Token: wrong}, addr: addr}
+	for n := range maxGuesses + 1 {
+		c := &connector{Client: &Client{Token: wrong}, addr: addr}
 		raw, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
 		_, _, err = c.securelyGreet(raw)
 		raw.Close()
-		assert.Equal(t, n < mostFailures, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
+		assert.Equal(t, n < maxGuesses, errors.Is(err, ErrToken), "attempt %d: %v", n, err)
 	}
 }
 

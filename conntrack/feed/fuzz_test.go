@@ -6,18 +6,14 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 func FuzzParseToken(f *testing.F) {
@@ -36,7 +32,7 @@ func FuzzClean(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		got := clean(s)
-		if len(got) > mostText || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
+		if len(got) > frame.MaxText || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
 			t.Fatalf("%q became %q", s, got)
 		}
 		if clean(got) != got {
@@ -45,79 +41,25 @@ func FuzzClean(f *testing.F) {
 	})
 }
 
-func frameSeeds() [][]byte {
-	var seeds [][]byte
-	for _, f := range []any{
-		fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(testConn(1, 2))}},
-		deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1},
-		helloFrame{Type: frameHello, Hello: hello{Version: 1, Name: "nas", Boot: make([]byte, bootLen), Limited: "x"}},
-		proofFrame{Type: frameProof, Proof: make([]byte, 32)}, welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: 1, Most: 9, Acks: true, Last: 7}},
-		fullFrame{Type: frameFull, Seq: 3, More: true, Rows: []row{rowOf(testConn(2, 2))}},
-		pingFrame{Type: framePing}, goodbyeFrame{Type: frameBye, Code: 1}, ackFrame{Type: frameAck, Seq: 2},
-		askFrame{Type: frameAsk, Run: make([]byte, bootLen)}, answerFrame{Type: frameAnswer, Run: make([]byte, bootLen), Recorded: 3},
-		againFrame{Type: frameAgain, Seq: 4, Events: []eventRow{{Kind: 3, Row: rowOf(testConn(1, 2))}}, Lost: 1, Run: make([]byte, bootLen), Number: 5},
+func frameSeeds() (seeds [][]byte) {
+	conns, events, run := []conntrack.Conn{testConn(1, 2)}, closes(1, 1), frame.Run{1}
+	for _, f := range []frame.Frame{
+		frame.Full{Seq: 1, Conns: conns}, frame.Delta{Seq: 2, Events: events, Lost: 1},
+		frame.Hello{Version: 1, Name: "nas", Run: run, Limited: "x"},
+		frame.Welcome{Version: 1, MaxConns: 9, Acks: true, Last: 7},
+		frame.Full{Seq: 3, More: true, Conns: conns}, frame.Ping{}, byeFrame{Code: 1}, proofFrame{Proof: make([]byte, 32)}, frame.Ack{Seq: 2},
+		frame.Ask{Run: run}, frame.Answer{Run: run, Number: 3}, frame.Delta{Seq: 4, Events: events, Lost: 1, Run: run, Number: 5},
 	} {
-		b, _ := cbor.Marshal(f)
-		seeds = append(seeds, b)
+		var b bytes.Buffer
+		frame.Write(&b, f)
+		seeds = append(seeds, b.Bytes()[4:])
 	}
 	return seeds
 }
 
-func FuzzFrames(f *testing.F) {
-	for _, s := range frameSeeds() {
-		f.Add(s)
-	}
-	f.Add([]byte{0x84, 4, 1, 0xf4, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c := clock{now: time.UnixMicro(time.Now().UnixMicro()), skew: time.Hour}
-		check := func(conn conntrack.Conn) {
-			if !conn.Peer.IsValid() || !conn.Local.IsValid() || conn.Peer.Addr().Is4In6() || conn.Local.Addr().Is4In6() || conn.Opened.After(c.now) ||
-				conn.Process != CleanProcess(conn.Process) || conn.RTT < 0 {
-				t.Fatalf("%+v", conn)
-			}
-		}
-		var delta deltaHead
-		if decode(b, &delta) == nil {
-			events, err := decodeEvents(delta.Events, c)
-			if err == nil {
-				for _, e := range events {
-					check(e.Conn)
-				}
-			}
-		}
-		var full fullHead
-		if decode(b, &full) == nil {
-			conns, err := appendConns(nil, full.Rows, c)
-			if err == nil {
-				for _, conn := range conns {
-					check(conn)
-				}
-				rows := make([]row, len(conns))
-				for i := range conns {
-					rows[i] = rowOf(conns[i])
-				}
-				raw, err := cbor.Marshal(rows)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if again, err := appendConns(nil, raw, clock{now: c.now}); err != nil || !slices.EqualFunc(again, conns, conntrack.Conn.Equal) {
-					t.Fatalf("%v: %+v became %+v", err, conns, again)
-				}
-			}
-		}
-		for _, frame := range []any{new(helloFrame), new(welcomeFrame), new(goodbyeFrame), new(proofFrame), new(ackFrame), new(pingFrame)} {
-			decode(b, frame)
-		}
-		kind, got, err := readFrame(bytes.NewReader(b), nil, smallFrame)
-		if err == nil && (len(got) > smallFrame || kind > 0x17) {
-			t.Fatalf("frame of %d bytes, type %d", len(got), kind)
-		}
-	})
-}
-
 // framed puts lengths before messages, each of which begins with its own as a byte or, if
 // that is zero, takes the rest.
-func framed(b []byte) []byte {
+func framedAll(b []byte) []byte {
 	var out []byte
 	for len(b) > 0 {
 		n := int(b[0])
@@ -138,10 +80,10 @@ func addLinkSeeds(f *testing.F) {
 	}
 	f.Add(all, true)
 	f.Add([]byte{0, 4, 0, 1, 1, 1}, false)
-	f.Add(framed([]byte("\x02\x81\x06\x03\x82\x08\x05")), false)
+	f.Add(framedAll([]byte("\x02\x81\x06\x03\x82\x08\x05")), false)
 }
 
-// An observer is a Handler that fails if it is told what cannot be.
+// An observer is a Handler that fails if it receives what cannot be.
 type observer struct {
 	t      *testing.T
 	joined bool
@@ -164,7 +106,7 @@ func (w *observer) Delta(_ Agent, events []conntrack.Event) {
 }
 
 func (w *observer) check(c conntrack.Conn) {
-	if !w.joined || !c.Local.IsValid() || !c.Peer.IsValid() || c.Process != CleanProcess(c.Process) {
+	if !w.joined || !c.Local.IsValid() || !c.Peer.IsValid() || !c.Equal(frame.Clean(c)) {
 		w.t.Errorf("told of %+v", c)
 	}
 }
@@ -179,7 +121,7 @@ func FuzzServer(f *testing.F) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, Certificates: []tls.Certificate{id.cert}}
 	f.Fuzz(func(t *testing.T, b []byte, frames bool) {
 		if frames {
-			b = framed(b)
+			b = framedAll(b)
 		}
 		w := &observer{t: t}
 		s := &Server{Identity: id, Handler: w}
@@ -187,12 +129,12 @@ func FuzzServer(f *testing.F) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			waiting := newWaiter(far)
-			s.enter(waiting)
+			waiting := newJoining(far)
+			s.startJoining(waiting)
 			s.accept(waiting, config, slog.New(slog.DiscardHandler))
 			far.Close()
 		}()
-		l := &linker{Client: &Client{Token: id.Token()}, table: newTable()}
+		l := &connector{Client: &Client{Token: id.Token()}, table: newTable(t)}
 		conn, _, err := l.securelyGreet(near)
 		if err != nil {
 			t.Fatal(err)
@@ -215,34 +157,6 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// FuzzSpool is a file of the spool that holds anything.
-func FuzzSpool(f *testing.F) {
-	b, err := cbor.Marshal(spooledFrame{Number: 1, Lost: 2, Events: []eventRow{eventRowOf(ended(1, 1)[0])}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add(append(b, b...))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		dir := t.TempDir()
-		b := batch{ends: 2, lost: 4}
-		if err := os.WriteFile(filepath.Join(dir, b.fileName()), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, err := openSpool(dir)
-		if err != nil || len(s.batches) != 1 {
-			t.Fatal(s, err)
-		}
-		ends, lost := 0, uint64(0)
-		for _, d := range s.first() {
-			ends, lost = ends+len(d.ends), lost+d.lost
-		}
-		if ends+int(lost) != 6 {
-			t.Fatalf("%d ends and %d lost of 2 and 4", ends, lost)
-		}
-	})
-}
-
 // FuzzClient is a server that sends anything.
 func FuzzClient(f *testing.F) {
 	addLinkSeeds(f)
@@ -253,7 +167,7 @@ func FuzzClient(f *testing.F) {
 	server := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.cert}}
 	f.Fuzz(func(t *testing.T, b []byte, frames bool) {
 		if frames {
-			b = framed(b)
+			b = framedAll(b)
 		}
 		near, far := net.Pipe()
 		go func() {
@@ -267,16 +181,16 @@ func FuzzClient(f *testing.F) {
 		if err := conn.Handshake(); err != nil {
 			t.Fatal(err)
 		}
-		table := newTable()
-		table.follow(10, true)
-		table.sending(1, []conntrack.Event{{Kind: conntrack.Close, Conn: testConn(1, 1)}}, 0)
-		if err := listen(conn, table); err == nil {
+		table := newTable(t)
+		r := table.Report(frame.Welcome{MaxConns: 10, Acks: true}, func(frame.Frame) error { return nil })
+		table.Add(closes(1, 1)[0])
+		if err := r.Flush(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if err := (&clientSession{conn: conn, reporter: r}).listen(); err == nil {
 			t.Fatal("it does not end")
 		}
 		near.Close()
-		if table.flying < 0 || table.flying != len(table.flight) {
-			t.Fatalf("%d ends in %d deltas fly", table.flying, len(table.flight))
-		}
 	})
 }
 

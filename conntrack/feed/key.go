@@ -39,9 +39,8 @@ func (k *Key) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// LoadKey reads the key of an agent from a file, which only its owner may read: it takes
-// the right from others, and fails if it cannot. If there is no file it makes one, and the
-// folder too.
+// LoadKey reads the key of an agent from a file. If there is no file it makes one, and the folder
+// too. Only its owner may read the file: it takes the right from others, and fails if it cannot.
 func LoadKey(name string) (ed25519.PrivateKey, error) {
 	b, err := private.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,8 +84,7 @@ func readOwn(name string) ([]byte, error) {
 	return private.Read(name)
 }
 
-// certOf makes the certificate by which a client shows its key. Nobody looks at
-// anything else in it.
+// certOf makes the certificate in which a client shows its key. Nothing else in it counts.
 func certOf(key ed25519.PrivateKey) (tls.Certificate, error) {
 	cert := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -101,8 +99,7 @@ func certOf(key ed25519.PrivateKey) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// keyOf returns the key that a client has shown on a channel and proven to have; the
-// zero Key if none.
+// keyOf returns the key that a client has proven to have; zero: none.
 func keyOf(cs *tls.ConnectionState) Key {
 	if len(cs.PeerCertificates) == 0 {
 		return Key{}

@@ -7,83 +7,85 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-// A link is that of an agent that said hello.
+// A link is the connection of an agent that has joined.
 type link struct {
 	conn   net.Conn
-	boot   [bootLen]byte
-	before [bootLen]byte // the run before that; zero: it is not known
+	run    frame.Run
+	before frame.Run // the run before; zero: unknown
 	origin
-	Registered // what the registry knows; if Key is zero, the name alone
+	Registered // only a name if the agent has no key
 	since      time.Time
-	heard      atomic.Int64  // when, Unix time in ns
-	conns      atomic.Int64  // that are held
-	code       atomic.Uint32 // why the server ends it, if it does
-	left       chan struct{} // closed when the Handler knows that it ended
+	heardAt    atomic.Int64  // when the last frame came, in ns of Unix time
+	conns      atomic.Int64  // in memory
+	code       atomic.Uint32 // why the server dismisses the agent; zero: it does not
+	done       chan struct{} // closed when the Handler knows that it ended
 }
 
-// end closes a link and says why.
-func (l *link) end(code byeCode) {
+// dismiss closes the connection, and tells the agent why.
+func (l *link) dismiss(code byeCode) {
 	l.code.CompareAndSwap(0, uint32(code))
-	// Whoever reads from it is woken, and says farewell.
+	// This wakes the session, which sends the code.
 	l.conn.SetReadDeadline(time.Now())
 }
 
 func (s *Server) maxAgents() int {
 	n := s.MaxAgents
 	if n == 0 {
-		n = mostAgents
+		n = defaultMaxAgents
 	}
 	if s.MaxFiles > 0 {
-		n = min(n, max(s.MaxFiles-ownFiles-2*leastWaiting, 1))
+		n = min(n, max(s.MaxFiles-ownFiles-2*minJoining, 1))
 	}
 	return n
 }
 
 func (s *Server) maxConns() int {
 	if s.MaxConns == 0 {
-		return mostConns
+		return defaultMaxConns
 	}
 	return s.MaxConns
 }
 
 func (s *Server) maxTotal() int64 {
 	if s.MaxTotal == 0 {
-		return mostTotal
+		return defaultMaxTotal
 	}
 	return int64(s.MaxTotal)
 }
 
-// crowd returns the links that l is one of. A link without a key gives way to one that has.
-func (s *Server) crowd(l *link) *crowd[*link] {
+// poolOf returns the pool of a link: agents with a key have one apart from those without.
+func (s *Server) poolOf(l *link) *fairPool[*link] {
 	if l.Key == (Key{}) {
-		return &s.keyless
+		return &s.withoutKey
 	}
-	return &s.keyed
+	return &s.withKey
 }
 
-// join enters a link, in place of an older one of the same run of an agent, of the run before
-// or of the same key: a network that failed may have left it half open, and what comes by it
-// is to be known before the agent is told what is.
-func (s *Server) join(l *link, log *slog.Logger) error {
+// addLink adds a link. It first ends an older one of the same run of an agent, of the run before
+// or of the same key, which a network that failed may have left half open. It waits for that, so
+// that the welcome counts all that came by it.
+func (s *Server) addLink(l *link, log *slog.Logger) error {
 	s.mu.Lock()
 	var old []*link
 	code := byeReplaced
-	if o := s.links[l.boot]; o != nil {
+	if o := s.links[l.run]; o != nil {
 		old = append(old, o)
 	}
-	if o := s.links[l.before]; o != nil && l.before != l.boot && l.before != ([bootLen]byte{}) {
+	if o := s.links[l.before]; o != nil && l.before != l.run && l.before != (frame.Run{}) {
 		old = append(old, o)
 	}
 	if k := s.keys[l.Key]; k != nil && !slices.Contains(old, k) {
 		old = append(old, k)
-		if time.Since(time.Unix(0, k.heard.Load())) < alive {
+		if time.Since(time.Unix(0, k.heardAt.Load())) < aliveTime {
 			log.Warn("an agent has joined anew while it was there; if that goes on, two machines share one key: remove its file on one of them", "agent", l.Name)
 		}
 	}
 	if len(old) == 0 && len(s.links) >= s.maxAgents() {
-		o := s.yielding(l)
+		o := s.evictable(l)
 		if o == nil {
 			s.mu.Unlock()
 			return errAgents
@@ -94,38 +96,37 @@ func (s *Server) join(l *link, log *slog.Logger) error {
 		s.remove(o)
 	}
 	if s.links == nil {
-		s.links, s.keys = make(map[[bootLen]byte]*link), make(map[Key]*link)
+		s.links, s.keys = make(map[frame.Run]*link), make(map[Key]*link)
 	}
-	s.links[l.boot] = l
+	s.links[l.run] = l
 	if l.Key != (Key{}) {
 		s.keys[l.Key] = l
 	}
-	s.crowd(l).add(l)
+	s.poolOf(l).add(l)
 	s.mu.Unlock()
 	for _, o := range old {
-		o.end(code)
+		o.dismiss(code)
 		select {
-		case <-o.left:
+		case <-o.done:
 		case <-time.After(time.Second):
-			o.conn.Close() // it may be that its farewell is stuck
-			<-o.left
+			o.conn.Close() // sending it why may be stuck
+			<-o.done
 		}
 	}
 	return nil
 }
 
-// yielding returns the link that makes room for a new one; nil: none does. Links without
-// a key give way to all that have one, and to those of a source that has fewer of them.
-// Of keys, those that are known for a shorter time give way: who has the token can make
-// keys, but no old ones.
-func (s *Server) yielding(l *link) *link {
-	if len(s.keyless.members) > 0 {
-		old := s.keyless.candidate(func(a, b *link) bool { return a.since.After(b.since) })
-		if l.Key != (Key{}) || s.keyless.yields(old, &l.origin) {
+// evictable returns the link that gives way to a new one; nil: none does. Links without a key
+// give way to all that have one, and to those of a source that has fewer of them. Links with a
+// key give way to older keys: who has the token can make keys, but no old ones.
+func (s *Server) evictable(l *link) *link {
+	if len(s.withoutKey.members) > 0 {
+		old := s.withoutKey.mostCrowded(func(a, b *link) bool { return a.since.After(b.since) })
+		if l.Key != (Key{}) || s.withoutKey.givesWay(old, &l.origin) {
 			return old
 		}
-	} else if l.Key != (Key{}) && len(s.keyed.members) > 0 {
-		old := s.keyed.sample(func(a, b *link) bool { return a.Joined.After(b.Joined) })
+	} else if l.Key != (Key{}) && len(s.withKey.members) > 0 {
+		old := s.withKey.sample(func(a, b *link) bool { return a.Joined.After(b.Joined) })
 		if old.Joined.After(l.Joined) {
 			return old
 		}
@@ -133,59 +134,70 @@ func (s *Server) yielding(l *link) *link {
 	return nil
 }
 
-// remove forgets a link.
+// remove removes a link from all maps.
 func (s *Server) remove(l *link) {
-	if s.links[l.boot] == l {
-		delete(s.links, l.boot)
+	if s.links[l.run] == l {
+		delete(s.links, l.run)
 	}
 	if s.keys[l.Key] == l {
 		delete(s.keys, l.Key)
 	}
-	s.crowd(l).remove(l)
+	s.poolOf(l).remove(l)
 }
 
-func (s *Server) part(l *link) {
+// endLink is for when the Handler knows that the agent has left.
+func (s *Server) endLink(l *link) {
 	s.mu.Lock()
 	s.remove(l)
-	if s.shed == l {
-		s.shed = nil
+	if s.dismissing == l {
+		s.dismissing = nil
 	}
 	s.mu.Unlock()
-	close(l.left)
+	close(l.done)
 }
 
-// last returns the number of the last delta of a run of an agent that the Handler was
-// told, zero if that is not known.
-func (s *Server) last(boot [bootLen]byte) uint64 {
+// lastHeard returns the number of a run's last delta that the Handler has received; zero: unknown.
+func (s *Server) lastHeard(run frame.Run) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.handled[boot]
+	return s.heardByRun[run]
 }
 
-func (s *Server) handle(boot [bootLen]byte, seq uint64) {
+// lastRecorded returns the number of a run's last delta that is recorded, or that the Handler has
+// received.
+func (s *Server) lastRecorded(run frame.Run) uint64 {
+	last := s.lastHeard(run)
+	if r, ok := s.Handler.(Recorder); ok {
+		last = max(last, r.LastRecorded(run))
+	}
+	return last
+}
+
+// noteHeard notes that the Handler has received a delta of a run.
+func (s *Server) noteHeard(run frame.Run, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.handled == nil {
-		s.handled = make(map[[bootLen]byte]uint64)
+	if s.heardByRun == nil {
+		s.heardByRun = make(map[frame.Run]uint64)
 	}
-	if len(s.handled) > 10*max(mostAgents, s.maxAgents()) {
-		// Of those that left it is as if the server were new.
-		maps.DeleteFunc(s.handled, func(run [bootLen]byte, _ uint64) bool { return s.links[run] == nil })
+	if len(s.heardByRun) > 10*max(defaultMaxAgents, s.maxAgents()) {
+		// For agents that have left it is as if the server were restarted.
+		maps.DeleteFunc(s.heardByRun, func(run frame.Run, _ uint64) bool { return s.links[run] == nil })
 	}
-	s.handled[boot] = seq
+	s.heardByRun[run] = seq
 }
 
-// count notes how many connections of a link are held. If all are more than there is
-// room for, the link that has the most must go.
-func (s *Server) count(l *link, n int) {
+// countConns notes how many connections of a link are in memory. If all links together have too
+// many, it dismisses the agent with the most.
+func (s *Server) countConns(l *link, n int) {
 	total := s.total.Add(int64(n) - l.conns.Swap(int64(n)))
 	if total <= s.maxTotal() || n == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.shed != nil {
-		return // it has not gone yet
+	if s.dismissing != nil {
+		return // one agent at a time
 	}
 	most := l
 	for _, o := range s.links {
@@ -193,6 +205,6 @@ func (s *Server) count(l *link, n int) {
 			most = o
 		}
 	}
-	s.shed = most
-	most.end(byeTotal)
+	s.dismissing = most
+	most.dismiss(byeTotal)
 }

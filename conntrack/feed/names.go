@@ -4,48 +4,54 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// cleanName makes a name from another host safe to show, and hard to take for another one:
-// without blanks but single spaces between words.
+// clean makes a text from another host safe to show and to log: valid UTF-8 of at most
+// frame.MaxText bytes without control, formatting, bidirectional and invisible characters.
+func clean(s string) string { return terminal.Clean(s, frame.MaxText) }
+
+// cleanName makes a name from another host safe to show. It has no blanks but single spaces
+// between words.
 func cleanName(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
 
-// names are those that agents bear, and all that are taken for them.
+// names are the skeletons of the names that agents have.
 type names map[string]bool
 
 func (n names) add(name string) {
-	for _, face := range faces(name) {
-		n[face] = true
+	for _, skeleton := range skeletons(name) {
+		n[skeleton] = true
 	}
 }
 
 func (n names) has(name string) bool {
-	for _, face := range faces(name) {
-		if n[face] {
+	for _, skeleton := range skeletons(name) {
+		if n[skeleton] {
 			return true
 		}
 	}
 	return false
 }
 
-// alike reports whether one of two names is taken for the other one.
-func alike(a, b string) bool {
+// lookAlike reports whether two names look the same.
+func lookAlike(a, b string) bool {
 	n := names{}
 	n.add(a)
 	return n.has(b)
 }
 
-// faces returns what a name has in common with those that are taken for it: the letters in
-// lower case, and what they look like.
-func faces(name string) [2]string {
+// skeletons returns what names that look the same have in common: the letters in lower case, and
+// the Latin letters that they look like.
+func skeletons(name string) [2]string {
 	name = cleanName(name)
-	return [2]string{strings.ToLower(name), strings.Map(latin, name)}
+	return [2]string{strings.ToLower(name), strings.Map(skeletonRune, name)}
 }
 
-// latin returns the lower case of the Latin letter or the digit that a character looks like,
-// and of other characters the lower case. Marks on letters do not count: some stand in
-// the letter, some behind it.
-func latin(r rune) rune {
+// skeletonRune returns the lower case of the Latin letter or digit that a character looks like,
+// or else of the character itself. It drops marks on letters, inside the character or behind it.
+func skeletonRune(r rune) rune {
 	switch {
 	case r < utf8.RuneSelf:
 		return unicode.ToLower(r)
@@ -71,9 +77,9 @@ func latin(r rune) rune {
 	return r
 }
 
-// lookalikes are letters of Greek, Cyrillic and other alphabets, and Latin ones with marks,
-// with the Latin letters that they look like. A capital letter stands there if it looks like
-// another one than its small letter.
+// lookalikes maps letters of Greek, Cyrillic and other alphabets, and Latin ones with marks, to
+// the Latin letters that they look like. A capital letter is there if it looks like another
+// letter than its small one.
 var lookalikes = func() map[rune]rune {
 	m := make(map[rune]rune)
 	for group := range strings.FieldsSeq(`

@@ -17,7 +17,7 @@ import (
 
 const (
 	passwordRounds  = 600_000 // about 0.2 s of a processor: who hears a proof shall not guess quickly
-	largestCert     = 64 << 10
+	maxCert         = 64 << 10
 	fingerprintHead = "SHA256:"
 )
 
@@ -47,7 +47,7 @@ func PasswordToken(password string, cert *x509.Certificate) (Token, error) {
 // ParseCertificate reads the certificate of a server: PEM, or that in base64.
 func ParseCertificate(text []byte) (*x509.Certificate, error) {
 	bad := errors.New("feed: this is no certificate in PEM, nor one in base64")
-	if len(text) > largestCert {
+	if len(text) > maxCert {
 		return nil, bad
 	}
 	if block, _ := pem.Decode(text); block != nil {

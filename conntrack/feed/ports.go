@@ -41,11 +41,10 @@ func addresses(addr string) ([]string, error) {
 	return ports, nil
 }
 
-// firstOf calls f for the first address, and for the next one when it fails or headStart
-// later, until a call succeeds. It returns what that returned and the index of its address,
-// once the other calls, whose context it cancels, have returned too. If none succeeds it
-// returns the error that helps most: one of a wrong token, else one of an address where
-// something listens, else the first.
+// firstOf calls f for the first address, and for each next one when a call fails or headStart
+// later, until a call succeeds. It returns the result of that call and the index of its address.
+// Before, it cancels the other calls and waits for them. If none succeeds it returns the most
+// helpful error: of a wrong token, else of an address where something listens, else the first.
 func firstOf[T any](ctx context.Context, addrs []string, f func(ctx context.Context, addr string) (T, error)) (value T, at int, err error) {
 	type result struct {
 		at    int
@@ -91,7 +90,7 @@ func firstOf[T any](ctx context.Context, addrs []string, f func(ctx context.Cont
 		return value, at, nil
 	}
 	for i, e := range errs[:begun] {
-		if i == 0 || hopeless(e) && !hopeless(err) || refused(err) && !refused(e) {
+		if i == 0 || permanent(e) && !permanent(err) || refused(err) && !refused(e) {
 			err, at = e, i
 		}
 	}

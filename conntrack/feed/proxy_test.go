@@ -279,7 +279,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// swallowing says whether what a side sends, and that it closes, is kept from the other.
+// swallowing reports whether the other side receives neither what a side sends nor its close.
 func (l *passage) swallowing(from side) bool {
 	one := l.breaks == breakHalf || l.breaks == breakOneWay
 	return (l.breaks == breakSwallow || l.breaks == breakJam || one && from == l.from) && l.isBroken()

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// mostCounted bounds the sources that are counted in a minute.
-const mostCounted = 1 << 16
+// maxCounted bounds the sources that are counted in a minute.
+const maxCounted = 1 << 16
 
 // A rate counts what comes from each source, and from all, within a minute of the first.
 // It is not safe for concurrent use.
 type rate struct {
-	turned     time.Time
-	young, old map[netip.Prefix]count // by when they were counted first: since turned, or in the minute before
+	rotated           time.Time
+	current, previous map[netip.Prefix]count // first counted since rotated, or in the minute before
 }
 
 type count struct {
@@ -20,23 +20,23 @@ type count struct {
 	until time.Time
 }
 
-// everySource is what all of them are counted under.
-var everySource netip.Prefix
+// allSources is the key of the count of all sources.
+var allSources netip.Prefix
 
-// turn forgets counts that are over.
-func (r *rate) turn(now time.Time) {
-	if since := now.Sub(r.turned); since >= 2*time.Minute || since < 0 {
-		r.old = nil
+// rotate forgets counts that are over.
+func (r *rate) rotate(now time.Time) {
+	if since := now.Sub(r.rotated); since >= 2*time.Minute || since < 0 {
+		r.previous = nil
 	} else if since >= time.Minute {
-		r.old = r.young
+		r.previous = r.current
 	} else {
 		return
 	}
-	r.turned, r.young = now, make(map[netip.Prefix]count)
+	r.rotated, r.current = now, make(map[netip.Prefix]count)
 }
 
 func (r *rate) of(source netip.Prefix, now time.Time) int {
-	for _, m := range []map[netip.Prefix]count{r.young, r.old} {
+	for _, m := range []map[netip.Prefix]count{r.current, r.previous} {
 		if c, ok := m[source]; ok && now.Before(c.until) {
 			return c.n
 		}
@@ -44,32 +44,32 @@ func (r *rate) of(source netip.Prefix, now time.Time) int {
 	return 0
 }
 
-// take counts one more of a source and of all, unless there are as many as may be, and
-// reports whether it has.
-func (r *rate) take(source netip.Prefix, most, mostOfAll int, now time.Time) bool {
-	r.turn(now)
-	if r.of(source, now) >= most || r.of(everySource, now) >= mostOfAll {
+// take counts one more of a source, unless it has max or all sources have maxOfAll, and reports
+// whether it did.
+func (r *rate) take(source netip.Prefix, max, maxOfAll int, now time.Time) bool {
+	r.rotate(now)
+	if r.of(source, now) >= max || r.of(allSources, now) >= maxOfAll {
 		return false
 	}
-	if _, ok := r.young[source]; !ok && len(r.young) >= mostCounted {
-		return false // whoever it is may come again
+	if _, ok := r.current[source]; !ok && len(r.current) >= maxCounted {
+		return false // it may try again later
 	}
 	r.add(source, now)
-	r.add(everySource, now)
+	r.add(allSources, now)
 	return true
 }
 
 func (r *rate) add(source netip.Prefix, now time.Time) {
-	c, ok := r.young[source]
+	c, ok := r.current[source]
 	if ok && now.Before(c.until) {
 		c.n++
-		r.young[source] = c
+		r.current[source] = c
 		return
 	}
-	if c, ok = r.old[source]; ok && now.Before(c.until) {
+	if c, ok = r.previous[source]; ok && now.Before(c.until) {
 		c.n++
-		r.old[source] = c
+		r.previous[source] = c
 		return
 	}
-	r.young[source] = count{1, now.Add(time.Minute)}
+	r.current[source] = count{1, now.Add(time.Minute)}
 }

@@ -15,14 +15,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/lock"
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
 const (
-	mostRegistered = 100_000
-	mostUnapproved = 1000 // of them that wait for approval
-	leastKeyDigits = 8    // by which an agent may be named
+	maxRegistered = 100_000
+	maxUnapproved = 1000 // of them that wait for approval
+	minKeyDigits  = 8    // by which an agent may be named
 )
 
 // A Registered is an agent that has joined with a key of its own.
@@ -42,12 +43,12 @@ type Registered struct {
 type Registry struct {
 	name string
 
-	files sync.Mutex // held while the file is read and written
+	files sync.Mutex // held while the file is read or written
 
 	mu      sync.Mutex
 	agents  agents
-	names   names                 // of those that may report
-	places  map[netip.Prefix]bool // where they joined from
+	names   names                 // of agents that may report
+	sources map[netip.Prefix]bool // from where these joined last
 	file    fs.FileInfo           // when it was read last; nil: there was none
 	pending []enrolment
 	saving  bool
@@ -57,8 +58,8 @@ type agents map[Key]*Registered
 
 type enrolment struct {
 	Registered
-	own  string // name of the server's machine
-	done chan error
+	serverName string // of the server's machine
+	done       chan error
 }
 
 // OpenRegistry reads the agents in a file. If there is no such file it has none yet; the
@@ -103,7 +104,7 @@ func (r *Registry) read() (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, a := range list {
-		// What was seen since is written from time to time only.
+		// When agents were seen is only written from time to time.
 		if old := r.agents[key]; old != nil && old.Seen.After(a.Seen) {
 			a.Seen, a.Addr = old.Seen, old.Addr
 		}
@@ -112,33 +113,33 @@ func (r *Registry) read() (bool, error) {
 	return true, nil
 }
 
-// set takes in what the file holds.
+// set replaces what is known by what the file holds.
 func (r *Registry) set(list agents, info fs.FileInfo) {
 	r.agents, r.file = list, info
-	r.names, r.places = make(names, 2*len(list)), make(map[netip.Prefix]bool, len(list))
+	r.names, r.sources = make(names, 2*len(list)), make(map[netip.Prefix]bool, len(list))
 	for _, a := range list {
 		if a.Revoked.IsZero() && !a.Waiting {
 			r.names.add(a.Name)
-			r.place(a)
+			r.addSource(a)
 		}
 	}
 }
 
-func (r *Registry) place(a *Registered) {
+func (r *Registry) addSource(a *Registered) {
 	if ip, err := netip.ParseAddr(a.Addr); err == nil {
-		r.places[originOfAddr(ip).source] = true
+		r.sources[originOfAddr(ip).source] = true
 	}
 }
 
-// knows reports whether an agent that may report joined from a source last.
-func (r *Registry) knows(source netip.Prefix) bool {
+// joinedFrom reports whether an agent that may report joined from a source last.
+func (r *Registry) joinedFrom(source netip.Prefix) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.places[source]
+	return r.sources[source]
 }
 
-// named reports whether an agent has a name, or one that is taken for it.
-func (r *Registry) named(name string) bool {
+// hasName reports whether an agent has a name, or one that looks the same.
+func (r *Registry) hasName(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.names.has(name)
@@ -149,8 +150,8 @@ func parseRegistry(b []byte) (agents, error) {
 	if err := json.Unmarshal(b, &list); err != nil {
 		return nil, err
 	}
-	if len(list) > mostRegistered {
-		return nil, fmt.Errorf("it has more than %d agents", mostRegistered)
+	if len(list) > maxRegistered {
+		return nil, fmt.Errorf("it has more than %d agents", maxRegistered)
 	}
 	all, taken := make(agents, len(list)), make(map[string]bool, len(list))
 	for i := range list {
@@ -170,7 +171,7 @@ func parseRegistry(b []byte) (agents, error) {
 	return all, nil
 }
 
-// update changes the file by f, which says whether it has changed anything.
+// update changes the file by f, which reports whether it has changed anything.
 func (r *Registry) update(f func(agents) (bool, error)) error {
 	r.files.Lock()
 	defer r.files.Unlock()
@@ -250,8 +251,8 @@ func (r *Registry) All() ([]Registered, error) {
 	return r.agents.sorted(), nil
 }
 
-// Revoke has servers turn away an agent, named by its name or the beginning of its key,
-// also if it shows a token that works. It returns the agent.
+// Revoke has servers refuse an agent, whatever token it has, and returns it. It is named by its
+// name or the beginning of its key.
 func (r *Registry) Revoke(who string) (a Registered, err error) {
 	err = r.update(func(l agents) (bool, error) {
 		found, err := l.find(who)
@@ -265,8 +266,8 @@ func (r *Registry) Revoke(who string) (a Registered, err error) {
 	return a, err
 }
 
-// Approve lets an agent report that waits for it, named by its name or the beginning of its
-// key, and returns it as it was: it is no error if it did not wait.
+// Approve lets an agent report that waits for approval, and returns it as it was before: it is
+// no error if it did not wait. It is named by its name or the beginning of its key.
 func (r *Registry) Approve(who string) (a Registered, err error) {
 	err = r.update(func(l agents) (changed bool, err error) {
 		found, err := l.find(who)
@@ -280,7 +281,7 @@ func (r *Registry) Approve(who string) (a Registered, err error) {
 	return a, err
 }
 
-// approve lets an agent report that has joined where nobody has to approve it.
+// approve lets an agent report that has joined a server without approval.
 func (r *Registry) approve(key Key) error {
 	return r.update(func(l agents) (bool, error) {
 		a := l[key]
@@ -292,8 +293,8 @@ func (r *Registry) approve(key Key) error {
 	})
 }
 
-// Rename gives an agent, named by its name or the beginning of its key, another name on
-// the map. What history holds keeps the old one.
+// Rename gives an agent another name on the map. The history keeps the old one. The agent is
+// named by its name or the beginning of its key.
 func (r *Registry) Rename(who, name string) error {
 	if name == "" || cleanName(name) != name {
 		return fmt.Errorf("feed: %q cannot be the name of an agent", name)
@@ -304,7 +305,7 @@ func (r *Registry) Rename(who, name string) error {
 			return false, err
 		}
 		for _, other := range l {
-			if other != found && other.Revoked.IsZero() && alike(other.Name, name) {
+			if other != found && other.Revoked.IsZero() && lookAlike(other.Name, name) {
 				return false, fmt.Errorf("feed: an agent is called %q already, which looks the same: rename or revoke that one first", other.Name)
 			}
 		}
@@ -327,7 +328,7 @@ func (l agents) find(who string) (*Registered, error) {
 	named := l.named(who)
 	found := named
 	for key, a := range l {
-		if len(who) >= leastKeyDigits && strings.HasPrefix(key.String(), strings.ToLower(who)) && a.Revoked.IsZero() {
+		if len(who) >= minKeyDigits && strings.HasPrefix(key.String(), strings.ToLower(who)) && a.Revoked.IsZero() {
 			if found != nil && found != a {
 				if found == named {
 					return nil, fmt.Errorf("feed: an agent is called %q, and the key of another one begins so: say more of a key", who)
@@ -348,8 +349,8 @@ func (l agents) find(who string) (*Registered, error) {
 	return found, nil
 }
 
-// of returns what is known of an agent.
-func (r *Registry) of(key Key) (Registered, bool) {
+// lookup returns the agent with a key.
+func (r *Registry) lookup(key Key) (Registered, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.agents[key]
@@ -359,8 +360,8 @@ func (r *Registry) of(key Key) (Registered, bool) {
 	return *a, true
 }
 
-// saw notes that an agent is there.
-func (r *Registry) saw(key Key, addr string, now time.Time) {
+// noteSeen notes that an agent is there now.
+func (r *Registry) noteSeen(key Key, addr string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a := r.agents[key]; a != nil {
@@ -368,14 +369,14 @@ func (r *Registry) saw(key Key, addr string, now time.Time) {
 		if addr != "" && addr != a.Addr {
 			a.Addr = addr
 			if !a.Waiting {
-				r.place(a)
+				r.addSource(a)
 			}
 		}
 	}
 }
 
-// dropUnapproved forgets one of those that wait: the oldest of the network from which most
-// have come. They are sorted by their age.
+// dropUnapproved removes one of those that wait for approval, which are sorted by age: the oldest
+// of the network that has the most.
 func (l agents) dropUnapproved(waiting []*Registered) []*Registered {
 	network := func(a *Registered) netip.Prefix {
 		ip, _ := netip.ParseAddr(a.Addr)
@@ -393,7 +394,7 @@ func (l agents) dropUnapproved(waiting []*Registered) []*Registered {
 	return slices.Delete(waiting, i, i+1)
 }
 
-// unapproved returns how many wait for approval.
+// unapproved returns how many agents wait for approval.
 func (r *Registry) unapproved() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -405,22 +406,22 @@ func (r *Registry) unapproved() (n int) {
 	return n
 }
 
-// save writes when agents were seen.
+// save writes when agents were seen to the file.
 func (r *Registry) save() error {
 	return r.update(func(l agents) (bool, error) { return len(l) > 0, nil })
 }
 
-// enrol takes in a new agent, under the name that it asks for or, if that is taken, one
-// like it; so if it is own. It returns when the file is written; many at once share one
-// writing.
-func (r *Registry) enrol(a Registered, own string) (Registered, error) {
+// enrol adds a new agent. If the name that it asks for is taken, or looks like that of the
+// server's machine, it gets a number behind it. enrol returns when the file is written; many calls
+// at once share one write.
+func (r *Registry) enrol(a Registered, serverName string) (Registered, error) {
 	a.Joined = a.Joined.UTC().Truncate(time.Second)
 	a.Seen = a.Joined
-	a.Name = strings.TrimSuffix(cleanName(a.Name), keyless)
-	if len(a.Name) > mostText-10 {
-		a.Name = cleanName(a.Name[:mostText-10]) // there is to be room for a number
+	a.Name = strings.TrimSuffix(cleanName(a.Name), noKeySuffix)
+	if len(a.Name) > frame.MaxText-10 {
+		a.Name = cleanName(a.Name[:frame.MaxText-10]) // leaves room for a number
 	}
-	e := enrolment{a, own, make(chan error, 1)}
+	e := enrolment{a, serverName, make(chan error, 1)}
 	r.mu.Lock()
 	r.pending = append(r.pending, e)
 	lead := !r.saving
@@ -432,10 +433,10 @@ func (r *Registry) enrol(a Registered, own string) (Registered, error) {
 	if err := <-e.done; err != nil {
 		return Registered{}, err
 	}
-	if known, ok := r.of(a.Key); ok {
+	if known, ok := r.lookup(a.Key); ok {
 		return known, nil
 	}
-	if !a.Waiting { // else others that wait came behind it
+	if !a.Waiting { // else later ones have replaced it
 		return Registered{}, errors.New("feed: the agent has been removed meanwhile")
 	}
 	return a, nil
@@ -468,15 +469,15 @@ func (r *Registry) enrolAll() {
 					continue
 				}
 				if e.Waiting {
-					if len(waiting) >= mostUnapproved {
+					if len(waiting) >= maxUnapproved {
 						waiting = l.dropUnapproved(waiting)
 					}
 				}
-				if len(l) >= mostRegistered {
+				if len(l) >= maxRegistered {
 					return false, fmt.Errorf("feed: %s has as many agents as it may: revoke or remove old ones", r.name)
 				}
 				a := e.Registered
-				for taken.has(a.Name) || alike(a.Name, e.own) {
+				for taken.has(a.Name) || lookAlike(a.Name, e.serverName) {
 					numbers[e.Name]++
 					a.Name = fmt.Sprintf("%s #%d", e.Name, numbers[e.Name]+1)
 				}

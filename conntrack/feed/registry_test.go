@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 func newRegistry(t *testing.T) *Registry {
@@ -73,7 +75,7 @@ func start(t *testing.T, s *Server) (addr string, log *logBook) {
 // join tries to join once.
 func join(t *testing.T, addr string, c *Client) (*tls.Conn, error) {
 	t.Helper()
-	l := &linker{Client: c, addr: addr, table: newTable()}
+	l := &connector{Client: c, addr: addr, table: newTable(t)}
 	if c.Key != nil {
 		var err error
 		l.cert, err = certOf(c.Key)
@@ -106,8 +108,8 @@ func TestLoadKey(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestKeyOutlivesToken: once joined, an agent needs no token any more; who has only the
-// stolen one does not get in after it was changed.
+// TestKeyOutlivesToken: an agent that has joined needs no token any more. A stolen token is of no
+// use after it was changed.
 func TestKeyOutlivesToken(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h})
@@ -202,7 +204,7 @@ func TestOneKeyTwice(t *testing.T) {
 	require.NoError(t, err)
 	_, err = join(t, addr, &Client{Token: id.Token(), Key: key, Name: "nas"})
 	require.NoError(t, err)
-	assert.ErrorIs(t, listen(first, newTable()), errShared)
+	assert.ErrorIs(t, (&clientSession{conn: first, reporter: newTable(t).Report(frame.Welcome{}, nil)}).listen(), errShared)
 	eventually(t, "one agent", func() bool { _, n := h.total(); return n == 1 && h.counts().joins == 2 })
 	assert.Contains(t, log.String(), "two machines share one key")
 }
@@ -315,7 +317,7 @@ func TestTokensExpire(t *testing.T) {
 	assert.Equal(t, last, id.Token(), "learnt from the file")
 	assert.False(t, works(first, now))
 	assert.Equal(t, Token{}, id.secrets.lasting(now.Add(2*time.Minute)), "none works")
-	for range mostSecrets - 1 {
+	for range maxSecrets - 1 {
 		_, err = id.NewToken(time.Hour, false)
 		require.NoError(t, err)
 	}
@@ -401,16 +403,17 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// TestMostConnectionsGoFirst: when all is full, who has the most goes, not who came last.
+// TestMostConnectionsGoFirst: if there are too many connections, the agent with the most is
+// dismissed, not the last one.
 func TestMostConnectionsGoFirst(t *testing.T) {
 	id, h := identity(t), newHub()
 	addr, log := start(t, &Server{Identity: id, Handler: h, MaxTotal: 100})
 	send := func(conn net.Conn, seq, from, n uint64) {
-		f := fullFrame{Type: frameFull, Seq: seq}
+		f := frame.Full{Seq: seq}
 		for i := range n {
-			f.Rows = append(f.Rows, rowOf(testConn(from+i, 1)))
+			f.Conns = append(f.Conns, testConn(from+i, 1))
 		}
-		require.NoError(t, writeFrame(conn, f))
+		require.NoError(t, frame.Write(conn, f))
 	}
 	greedy, err := join(t, addr, &Client{Token: id.Token(), Name: "greedy"})
 	require.NoError(t, err)
@@ -427,18 +430,18 @@ func TestMostConnectionsGoFirst(t *testing.T) {
 	eventually(t, "there is room again", func() bool { n, _ := h.total(); return n == 99 })
 }
 
-// TestTooFast: who sends faster than is taken waits, which is logged once.
+// TestTooFast: an agent that sends too fast is throttled, which is logged once.
 func TestTooFast(t *testing.T) {
 	id := identity(t)
 	addr, log := start(t, &Server{Identity: id, Handler: newHub()})
-	conn := authenticated(t, addr, id.Token(), newBoot())
+	conn := authenticated(t, addr, id.Token(), newRun())
 	var pings bytes.Buffer
 	for range 5 * framesBurst {
-		require.NoError(t, writeFrame(&pings, pingFrame{Type: framePing}))
+		require.NoError(t, frame.Write(&pings, frame.Ping{}))
 	}
 	_, err := conn.Write(pings.Bytes())
 	require.NoError(t, err)
-	eventually(t, "it is told", func() bool { return strings.Contains(log.String(), "slowed down") })
+	eventually(t, "it is logged", func() bool { return strings.Contains(log.String(), "slowed down") })
 	time.Sleep(200 * time.Millisecond)
-	assert.Equal(t, 1, strings.Count(log.String(), "faster than is taken"))
+	assert.Equal(t, 1, strings.Count(log.String(), "sends too fast"))
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// mostSecrets is how many secrets may work at the same time.
-const mostSecrets = 16
+// maxSecrets is how many secrets may work at the same time.
+const maxSecrets = 16
 
 // secrets are those of a server, as a file has them: a line for each, in hexadecimal,
 // then a blank and the time until which it works unless that is for ever (RFC 3339).
@@ -105,8 +105,8 @@ func parseSecrets(b []byte) (list []secret, err error) {
 		return nil, lines.Err()
 	case len(list) == 0:
 		return nil, errors.New("it is empty")
-	case len(list) > mostSecrets:
-		return nil, fmt.Errorf("it has more than %d lines", mostSecrets)
+	case len(list) > maxSecrets:
+		return nil, fmt.Errorf("it has more than %d lines", maxSecrets)
 	}
 	return list, nil
 }
@@ -142,7 +142,7 @@ func (s *secrets) add(now time.Time, lifetime time.Duration, only bool) (Token, 
 			}
 		}
 	}
-	if len(list) > mostSecrets {
+	if len(list) > maxSecrets {
 		return Token{}, fmt.Errorf("feed: there are %d tokens already; wait until one expires, or make one that replaces all", len(list)-1)
 	}
 	if err := temp.Write(s.name, 0o600, formatSecrets(list)); err != nil {

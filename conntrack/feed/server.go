@@ -6,186 +6,162 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 const (
-	mostAgents   = 1000
-	mostConns    = 20_000 // per agent
-	mostWaiting  = 512    // connections that have not joined yet; as many more from where agents have joined before
-	leastWaiting = 4      // likewise, however few file descriptors there are
-	ownFiles     = 64     // file descriptors that the program needs besides
-	leastNew     = 100    // keys within a minute from one source, whatever MaxAgents is
+	defaultMaxAgents = 1000
+	defaultMaxConns  = 20_000 // per agent
+	defaultMaxTotal  = 1_000_000
 
-	mostFailures     = 5    // wrong tokens per source and minute
-	crowdedGuesses   = 100  // of all sources, after which the answer to each takes guessTime
-	passwordsASecond = 150  // that may be tried by all sources together
-	passwordsBurst   = 1000 // likewise
+	maxJoining = 512 // connections that have not joined yet; as many more from where agents have joined before
+	minJoining = 4   // likewise, if there are few file descriptors
+	ownFiles   = 64  // file descriptors for all else in the process
+	minNewKeys = 100 // that one source may add within a minute, however small MaxAgents is
 
-	mostTotal     = 1_000_000 // connections of all agents
-	framesASecond = 20
-	framesBurst   = 60
-	bootLen       = 16
+	maxGuesses         = 5    // wrong tokens within a minute from one source
+	slowGuesses        = 100  // likewise from all sources, before each answer takes guessTime
+	passwordsPerSecond = 150  // that all sources together may try
+	passwordsBurst     = 1000 // likewise
 
-	tellAgain     = 30 * time.Second // after it could not be recorded, at least
-	patience      = 2 * time.Second  // with who has not joined while others of its source wait
+	framesPerSecond = 20 // of one agent, before it is throttled
+	framesBurst     = 60
+
+	rejoinAfter   = 30 * time.Second // until an agent must send again what could not be recorded
+	evictAfter    = 2 * time.Second  // until one source's newer connection evicts an older one
 	guessTime     = 2 * time.Second
-	registryEvery = 2 * time.Second  // looked at for what others changed
-	seenEvery     = 10 * time.Minute // written
-	alive         = heartbeat + 5*time.Second
+	registryEvery = 2 * time.Second  // between two looks at changes of other processes
+	seenEvery     = 10 * time.Minute // between two writes of when agents were seen
+	aliveTime     = heartbeat + 5*time.Second
 )
 
-// An Agent is the far end of a link.
+// An Agent is an agent that has joined, and its connection.
 type Agent struct {
-	ID      uint64 // of the link, unique in the life of a Server and never zero there
-	Name    string // that of the registry; of an agent without a key, as it calls its host
-	Addr    string // where it reports from, without port
+	ID      uint64 // of the connection; a Server gives each another one, and never zero
+	Name    string // in the registry; of an agent without a key, the name that it asks for
+	Addr    string // from where it reports, without port
 	Backend string // how it reads its sockets
 	Limited string // why it does not see all; empty: it does
 	Since   time.Time
-	Run     [16]byte // random, another one each time that the agent starts
+	Run     [16]byte // random, and new each time that the agent starts
 }
 
-// A Handler takes in what agents report. Calls for one agent come one after
-// the other, Join first and Leave last; calls for different agents come at
-// the same time. The slices belong to the Handler. All texts are safe to show.
+// A Handler receives what agents report. Calls for one agent come one after the other, Join
+// first and Leave last. Calls for different agents come at the same time. The slices belong to
+// the Handler. All texts are safe to show.
 type Handler interface {
 	Join(Agent)                   // before its first connections
-	Full(Agent, []conntrack.Conn) // all its connections: replaces what was known
-	// What changed since, or was lost. Ends may come of connections that are not known,
-	// also before the first Full, and after a break a second time: each tells all of its
-	// connection.
+	Full(Agent, []conntrack.Conn) // all its connections: they replace those of before
+	// What changed since, and how many events were lost. A Close holds its whole connection.
+	// It may refer to an unknown connection, may come before the first Full, and may repeat
+	// after a reconnect.
 	Delta(Agent, []conntrack.Event)
-	Leave(Agent) // the link ended
+	Leave(Agent) // the connection of the agent has ended
 }
 
-// A Recorder is a Handler that stores what it is told. Agents keep what matters until
-// it is recorded, and tell it again if the link or the server fails before.
+// A Recorder is a Handler that stores what it receives. Agents keep Close and Lost events until
+// they are recorded, and send them again if the connection or the server fails before.
 type Recorder interface {
-	// Recorded calls f, at once or later and from any goroutine, when all that the
-	// Handler was told before by an agent is safe, up to a Delta that bears a number in
-	// the run a.Run, which may be an earlier one of the agent. f does not block. It returns
-	// false if that cannot be, since ends and losses had to be left out: the agent is then
-	// asked after a while to join again, and tells them again.
+	// Recorded calls f when all is recorded that the Handler has received from the agent,
+	// up to the Delta with a number in the run a.Run, which may be an earlier run of the
+	// agent. It may call f at once or later, from any goroutine; f does not block. If the
+	// Handler has left out Close or Lost events, Recorded returns false: the agent then has
+	// to join again after a while, and sends them again.
 	Recorded(a Agent, number uint64, f func()) bool
-	// LastRecorded returns the number of the last Delta of an agent's run that is safe, or
-	// zero: none is, or it is not known any more. It is asked before Join, and after
-	// Recorded has called its f.
+	// LastRecorded returns the number of the last recorded Delta of a run; zero: none, or
+	// it is unknown. The Server asks before Join, and after Recorded has called f.
 	LastRecorded(run [16]byte) uint64
 }
 
-// A Server lets agents join. Its fields must be set before Serve and not
-// change afterwards; Identity and Handler are needed. Serve may be called for
-// several listeners at the same time.
+// A Server lets agents join. Its fields must be set before Serve and not change afterwards;
+// Identity and Handler are needed. Serve may be called for several listeners at the same time.
 type Server struct {
 	Identity  *Identity
 	Registry  *Registry // of agents that are known by their keys; nil: all need a token each time
-	Approve   bool      // take only agents that Registry knows and somebody has approved
-	Name      string    // of this machine, which no other agent gets; empty: none
+	Approve   bool      // whether somebody must approve an agent in Registry before it may report
+	Name      string    // of this machine, which no agent gets; empty: none
 	Handler   Handler
-	MaxAgents int          // linked at the same time; zero: 1,000
+	MaxAgents int          // at the same time; zero: 1,000
 	MaxFiles  int          // file descriptors that the process may have; zero: enough for all
 	MaxConns  int          // of an agent; zero: 20,000
-	MaxTotal  int          // connections of all agents, for each of which to reckon 1 KB; zero: 1,000,000
+	MaxTotal  int          // connections of all agents, of about 1 KB each; zero: 1,000,000
 	Logger    *slog.Logger // nil: discard
 
 	ids      atomic.Uint64
 	total    atomic.Int64 // connections of all links
 	refusals refusals
 
-	mu          sync.Mutex
-	strangers   crowd[*waiter]
-	neighbours  crowd[*waiter] // from where agents have joined before
-	guesses     rate           // wrong tokens
-	passwords   float64        // that may be tried at passwordsAt
-	passwordsAt time.Time
-	enrolments  rate // new keys
-	links       map[[bootLen]byte]*link
-	keys        map[Key]*link
-	keyed       crowd[*link]             // links with a key
-	keyless     crowd[*link]             // and without
-	shed        *link                    // ends because all have too many connections; nil: none does
-	handled     map[[bootLen]byte]uint64 // number of the last delta, also of agents that left
+	mu            sync.Mutex
+	joiningOthers fairPool[*joiningConn]
+	joiningKnown  fairPool[*joiningConn] // from where agents have joined before
+	guesses       rate                   // wrong tokens
+	passwords     float64                // that could be tried at passwordsAt
+	passwordsAt   time.Time
+	enrolments    rate // new keys
+	links         map[frame.Run]*link
+	keys          map[Key]*link
+	withKey       fairPool[*link]      // links with a key
+	withoutKey    fairPool[*link]      // and without
+	dismissing    *link                // is being dismissed because there are too many connections; nil: none
+	heardByRun    map[frame.Run]uint64 // number of the last delta, also of agents that have left
 }
 
-// Serve accepts agents until ctx ends, which is no error, or the listener
-// fails. It closes the listener and returns when all links have ended.
+// Serve accepts agents until ctx ends, which is no error, or the listener fails. It closes the
+// listener, and returns when all connections of agents have ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer l.Close()
-	if s.Identity == nil {
-		return errors.New("feed: a Server needs an Identity")
-	}
 	log := s.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if s.Approve && s.Registry == nil {
+	switch {
+	case s.Identity == nil:
+		return errors.New("feed: a Server needs an Identity")
+	case s.Approve && s.Registry == nil:
 		return errors.New("feed: a Server that approves agents needs a Registry")
-	}
-	if s.Registry != nil && !s.Approve {
+	case s.Registry != nil && !s.Approve:
 		if n := s.Registry.unapproved(); n > 0 {
 			log.Warn("agents wait for approval, and this server does not ask for it: they may report for good when they come with a token that works", "count", n)
 		}
 	}
-	// The house is kept until the last link has ended.
-	kept := make(chan struct{})
-	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer func() { stop(); <-kept }()
-	go func() {
-		defer close(kept)
-		s.keepHouse(keeping, log)
-	}()
+	// Until the last link has ended.
+	var maintenance sync.WaitGroup
+	defer maintenance.Wait()
+	maintenanceCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	maintenance.Go(func() { s.maintain(maintenanceCtx, log) })
 	var links sync.WaitGroup
 	defer links.Wait()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	config := &tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{alpn},
-		Certificates:           []tls.Certificate{s.Identity.cert},
-		SessionTicketsDisabled: true,
-		// A key is believed for what the registry knows of it.
-		ClientAuth: tls.RequestClientCert,
-	}
+	config := s.tlsConfig()
 	delay := time.Duration(0)
 	for {
 		raw, err := l.Accept()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			if err == nil {
 				raw.Close()
 			}
 			return nil
-		}
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("feed: %w", err)
-			}
-			// Such as no file descriptors left: whoever has not joined yet gives way, else
-			// wait for better times.
-			s.refusals.add(log, netip.Addr{}, fmt.Errorf("%w: %w", errAccept, err), time.Now())
-			if s.makeRoom() {
-				continue
-			}
-			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			select {
-			case <-ctx.Done():
-			case <-time.After(delay):
-			}
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("feed: %w", err)
+		case err != nil:
+			delay = s.acceptLater(ctx, delay, err, log)
 			continue
 		}
 		delay = 0
 		raw.SetDeadline(time.Now().Add(handshakeTime))
-		w := newWaiter(raw)
-		if !s.enter(w) {
+		w := newJoining(raw)
+		if !s.startJoining(w) {
 			raw.Close()
-			s.refusals.add(log, w.source.Addr(), errCrowded, time.Now())
+			s.refusals.add(log, w.source.Addr(), errEvicted, time.Now())
 			continue
 		}
 		links.Go(func() {
@@ -198,264 +174,73 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// accept authenticates an agent and serves it. Its error says why it was refused, or
-// dismissed.
-func (s *Server) accept(w *waiter, config *tls.Config, log *slog.Logger) error {
-	defer s.leave(w)
-	conn := tls.Server(w, config)
-	key, err := s.authenticate(conn, w)
-	var h hello
-	if err == nil {
-		h, err = readHello(conn)
+func (s *Server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{alpn},
+		Certificates:           []tls.Certificate{s.Identity.cert},
+		SessionTicketsDisabled: true,
+		// A client is who the registry says its key is.
+		ClientAuth: tls.RequestClientCert,
 	}
+}
+
+// acceptLater is for when no connection could be accepted, such as when there are no file
+// descriptors left. It evicts a connection that has not joined yet. If there is none it waits,
+// longer than the delay before, and returns how long.
+func (s *Server) acceptLater(ctx context.Context, delay time.Duration, err error, log *slog.Logger) time.Duration {
+	s.refusals.add(log, netip.Addr{}, fmt.Errorf("%w: %w", errAccept, err), time.Now())
+	if s.evictJoining() {
+		return delay
+	}
+	delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+	select {
+	case <-ctx.Done():
+	case <-time.After(delay):
+	}
+	return delay
+}
+
+// accept lets an agent join and receives what it reports. The error says why the agent was
+// refused or dismissed.
+func (s *Server) accept(w *joiningConn, config *tls.Config, log *slog.Logger) error {
+	defer s.endJoining(w)
+	conn := tls.Server(w, config)
+	key, hello, err := s.greet(conn, w)
 	if err != nil {
-		select {
-		case <-w.displaced:
-			return errCrowded
-		default:
-			return err
-		}
+		return err
 	}
 	now := time.Now().Round(0)
-	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: [bootLen]byte(h.Boot)}
-	if t, ok := w.RemoteAddr().(*net.TCPAddr); ok {
+	a := agentOf(&hello, w.RemoteAddr(), now)
+	known, err := s.admit(key, a, w, log)
+	if err != nil {
+		return refuse(conn, err)
+	}
+	a.Name = known.Name
+	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, run: a.Run, before: hello.Before, Registered: known, since: now, done: make(chan struct{})}
+	l.heardAt.Store(now.UnixNano())
+	if err := s.addLink(l, log); err != nil {
+		return refuse(conn, err)
+	}
+	defer s.endLink(l)
+	s.endJoining(w)
+	session := s.newSession(conn, l, a, log)
+	if err := session.welcome(); err != nil {
+		return err
+	}
+	w.SetDeadline(time.Time{})
+	session.setClock(now, &hello)
+	return session.run()
+}
+
+// agentOf is what an agent says of itself, made safe to show.
+func agentOf(h *frame.Hello, addr net.Addr, now time.Time) Agent {
+	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: h.Run}
+	if t, ok := addr.(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap().String()
 	}
 	if a.Name == "" {
 		a.Name = a.Addr
 	}
-	known, err := s.admit(key, a, w, log)
-	if err != nil {
-		return bye(conn, err)
-	}
-	a.Name = known.Name
-	l := &link{conn: w, origin: origin{source: w.source, network: w.network}, boot: a.Run, Registered: known, since: now, left: make(chan struct{})}
-	if isRun(h.Before) {
-		l.before = [bootLen]byte(h.Before)
-	}
-	l.heard.Store(now.UnixNano())
-	if err := s.join(l, log); err != nil {
-		return bye(conn, err)
-	}
-	defer s.part(l)
-	s.leave(w)
-	greeting := welcome{Version: version, Most: s.maxConns(), Acks: true, States: true, Runs: true, Last: s.last(l.boot)}
-	greeting.Heard = greeting.Last
-	if r, ok := s.Handler.(Recorder); ok {
-		greeting.Recorded = r.LastRecorded(l.boot)
-	}
-	if err := writeFrame(conn, welcomeFrame{Type: frameWelcome, Welcome: greeting}); err != nil {
-		return err
-	}
-	w.SetDeadline(time.Time{})
-	a.ID = s.ids.Add(1)
-	log.Info("agent joined", "agent", a.Name, "addr", a.Addr)
-	skew := skewOf(now, h.Wall)
-	if skew != 0 {
-		log.Warn("the clock of an agent is wrong; its times are corrected", "agent", a.Name, "behind", skew.Round(time.Second))
-	}
-	s.Handler.Join(a)
-	err = s.serve(conn, a, skew, greeting.Heard, l, log)
-	s.Handler.Leave(a)
-	code := byeCode(l.code.Load())
-	if errors.Is(err, errFrame) || errors.Is(err, errRow) {
-		code = byeFrame
-	}
-	if code != 0 {
-		conn.SetWriteDeadline(time.Now().Add(time.Second))
-		writeFrame(conn, goodbyeFrame{Type: frameBye, Code: code})
-	}
-	switch code {
-	case byeFrame:
-		return fmt.Errorf("agent %q: %w", a.Name, err)
-	case byeRevoked:
-		return fmt.Errorf("agent %q: %w", a.Name, errRevoked)
-	case byeTotal:
-		return fmt.Errorf("agent %q: %w", a.Name, errTotal)
-	case byeAgents:
-		return fmt.Errorf("agent %q: %w", a.Name, errAgents)
-	case byeReplaced:
-		err = errReplaced
-	}
-	log.Info("agent left", "agent", a.Name, "addr", a.Addr, "error", explainAgent(err))
-	return nil
+	return a
 }
-
-// serve takes in frames until the link breaks.
-func (s *Server) serve(conn *tls.Conn, a Agent, skew time.Duration, heard uint64, l *link, log *slog.Logger) error {
-	most := s.maxConns()
-	defer func() { s.count(l, 0) }()
-	known := make(map[uint64]struct{}) // connections handed to the Handler
-	var full []conntrack.Conn          // so far
-	var buf []byte
-	var seq uint64
-	behind := false // something is to be told again
-	fast := false   // it was told of
-	recorder, records := s.Handler.(Recorder)
-	acks := newAcks(conn, func(run [bootLen]byte) uint64 {
-		last := s.last(run)
-		if records {
-			last = max(last, recorder.LastRecorded(run))
-		}
-		return last
-	})
-	defer acks.stop()
-	var again *time.Timer
-	defer func() {
-		if again != nil {
-			again.Stop()
-		}
-	}()
-	// recorded calls f when all that was told up to a delta of a run is recorded.
-	recorded := func(run [bootLen]byte, number uint64, f func()) {
-		if !records {
-			f()
-			return
-		}
-		of := a
-		if of.Run = run; recorder.Recorded(of, number, f) || behind {
-			return
-		}
-		behind = true
-		again = time.AfterFunc(tellAgain+rand.N(tellAgain), func() { l.end(byeChanged) })
-	}
-	// What the links before have told does not come again.
-	if heard > 0 {
-		recorded(a.Run, heard, func() { acks.acked(heard) })
-	}
-	credit, last := float64(framesBurst), time.Now()
-	for {
-		conn.SetReadDeadline(time.Now().Add(silence))
-		if l.code.Load() != 0 {
-			return errEnded
-		}
-		kind, b, err := readFrame(conn, buf, largeFrame)
-		if err != nil {
-			return err
-		}
-		buf = b
-		now := time.Now()
-		l.heard.Store(now.UnixNano())
-		credit = min(credit+now.Sub(last).Seconds()*framesASecond, framesBurst) - 1
-		if last = now; credit < 0 {
-			// Who sends too fast waits; nobody else does.
-			if !fast {
-				fast = true
-				s.refusals.add(log, l.source.Addr(), fmt.Errorf("agent %q: %w", a.Name, errFast), now)
-			}
-			time.Sleep(time.Second / framesASecond)
-		}
-		c := clock{now.Round(0), skew}
-		switch kind {
-		case framePing:
-			conn.SetWriteDeadline(now.Add(writeTime))
-			if err := writeFrame(conn, pingFrame{Type: framePing}); err != nil {
-				return err
-			}
-		case frameFull:
-			var f fullHead
-			if err := decode(b, &f); err != nil {
-				return err
-			}
-			// All parts of one full have the same number.
-			if full == nil && f.Seq <= seq || full != nil && f.Seq != seq {
-				return errFrame
-			}
-			seq = f.Seq
-			if full, err = appendConns(full, f.Rows, c); err != nil {
-				return err
-			}
-			if len(full) > most {
-				return fmt.Errorf("%w: more than %d connections", errFrame, most)
-			}
-			s.count(l, max(len(known), len(full)))
-			if f.More {
-				if full == nil {
-					return errFrame
-				}
-				continue
-			}
-			clear(known)
-			for _, c := range full {
-				known[c.ID] = struct{}{}
-			}
-			s.Handler.Full(a, full)
-			full = nil
-			s.count(l, len(known))
-		case frameAsk:
-			var f askFrame
-			if err := decode(b, &f); err != nil {
-				return err
-			}
-			if !isRun(f.Run) {
-				return errFrame
-			}
-			run := [bootLen]byte(f.Run)
-			recorded(run, s.last(run), func() { acks.answer(run) })
-		case frameDelta, frameAgain:
-			f, err := decodeDelta(kind, b)
-			if err != nil {
-				return err
-			}
-			if f.Seq <= seq || full != nil {
-				return errFrame
-			}
-			seq = f.Seq
-			events, err := decodeEvents(f.Events, c)
-			if err != nil {
-				return err
-			}
-			for _, e := range events {
-				if e.Kind == conntrack.Close {
-					delete(known, e.Conn.ID)
-				} else {
-					known[e.Conn.ID] = struct{}{}
-				}
-				if len(known) > most {
-					return fmt.Errorf("%w: more than %d connections", errFrame, most)
-				}
-			}
-			s.count(l, len(known))
-			if f.Lost > 0 {
-				events = append(events, conntrack.Event{Kind: conntrack.Lost, Time: c.now, Lost: f.Lost})
-			}
-			if len(events) > 0 {
-				s.Handler.Delta(a, events)
-			}
-			if slices.ContainsFunc(events, final) { // else there is nothing that the agent keeps
-				if kind == frameAgain {
-					// Before that of this run, so that none is told again of which only that is known.
-					recorded([bootLen]byte(f.Run), f.Number, func() {})
-				}
-				told := f.Seq // of f nothing else is to be kept until then
-				recorded(l.boot, told, func() { acks.acked(told) })
-			}
-			// What was left out, and all after it, is as if it had not come.
-			if !behind {
-				s.handle(l.boot, seq)
-				if kind == frameAgain {
-					s.handle([bootLen]byte(f.Run), f.Number)
-				}
-			}
-		}
-	}
-}
-
-// isRun reports whether bytes can name a run of an agent.
-func isRun(b []byte) bool { return len(b) == bootLen && [bootLen]byte(b) != [bootLen]byte{} }
-
-// decodeDelta decodes a delta, and one of another run.
-func decodeDelta(kind frameType, b []byte) (f againHead, err error) {
-	if kind == frameAgain {
-		if err = decode(b, &f); err == nil && (!isRun(f.Run) || f.Number == 0) {
-			err = errFrame
-		}
-		return f, err
-	}
-	var d deltaHead
-	err = decode(b, &d)
-	return againHead{Seq: d.Seq, Events: d.Events, Lost: d.Lost}, err
-}
-
-// final reports whether an event cannot be told again by what lives.
-func final(e conntrack.Event) bool { return e.Kind == conntrack.Close || e.Kind == conntrack.Lost }

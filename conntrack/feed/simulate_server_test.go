@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // A simDisk is what a simulated map server has recorded. It outlives the server's processes.
@@ -15,11 +16,11 @@ type simDisk struct {
 	mu      sync.Mutex
 	ends    map[uint64][]conntrack.Conn // of a connection, by its number; each time that its end was recorded
 	lost    uint64
-	reports map[[bootLen]byte]uint64
+	reports map[frame.Run]uint64
 }
 
 func newSimDisk() *simDisk {
-	return &simDisk{ends: map[uint64][]conntrack.Conn{}, reports: map[[bootLen]byte]uint64{}}
+	return &simDisk{ends: map[uint64][]conntrack.Conn{}, reports: map[frame.Run]uint64{}}
 }
 
 // A simServer is a process of a map server: a Server, and a Recorder that keeps what the
@@ -45,9 +46,9 @@ type simServer struct {
 	wrong    []string
 }
 
-// A simReport is what was told with a number.
+// A simReport is what was received with a number.
 type simReport struct {
-	run    [bootLen]byte
+	run    frame.Run
 	number uint64
 	ends   []conntrack.Conn
 	lost   uint64
@@ -89,7 +90,7 @@ func (s *simServer) note(text string) {
 	s.wrong = append(s.wrong, text)
 }
 
-// pause is the scheduler, who is an adversary.
+// pause sleeps at random, as an unlucky scheduler would.
 func (s *simServer) pause(most time.Duration) {
 	s.mu.Lock()
 	d := time.Duration(0)
@@ -100,7 +101,7 @@ func (s *simServer) pause(most time.Duration) {
 	time.Sleep(d)
 }
 
-// record brings to the disk what was told, in order.
+// record writes to the disk what was received, in order.
 func (s *simServer) record() {
 	for {
 		s.mu.Lock()
@@ -214,7 +215,7 @@ func (s *simServer) Recorded(a Agent, number uint64, f func()) bool {
 	return true
 }
 
-func (s *simServer) LastRecorded(run [bootLen]byte) uint64 {
+func (s *simServer) LastRecorded(run [16]byte) uint64 {
 	s.pause(100 * time.Millisecond)
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()

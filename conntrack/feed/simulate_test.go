@@ -22,15 +22,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/race"
 	"github.com/connmapgo/connmap/internal/random"
+	"github.com/connmapgo/connmap/internal/temp"
 )
 
 // A flavor says what befalls a simulated world.
 type flavor int
 
 const (
-	// Links break, the server is killed and started anew, and its disk is slow: all ends
+	// Connections break, the server is killed and restarted, and its disk is slow: all close events
 	// are recorded once, and just what the source lost counts as lost.
 	strict flavor = iota
 	// Besides, there is much more than memory has room for: what is not recorded counts as
@@ -94,7 +96,7 @@ func simulate(t *testing.T, id *Identity, f flavor, seed uint64, steps int) (log
 		dir = filepath.Join(t.TempDir(), "spool")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{flavor: f, rng: mathrand.New(mathrand.NewPCG(seed, uint64(f))), id: id, dir: dir, room: mostKept, began: time.Now(), disk: newSimDisk()}
+		w := &world{flavor: f, rng: mathrand.New(mathrand.NewPCG(seed, uint64(f))), id: id, dir: dir, room: 30_000, began: time.Now(), disk: newSimDisk()}
 		if f != strict {
 			w.room = 40 + w.rng.IntN(300)
 			if w.fat = w.rng.IntN(2) == 0; w.fat && w.rng.IntN(2) == 0 {
@@ -194,7 +196,7 @@ func (w *world) startAgent() {
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(context.Background())
 	w.src, w.over = make(script), make(chan error, 1)
-	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, tune: w.tune}
+	c := &Client{Addr: "server:1", Token: w.id.Token(), Name: "nas", Source: w.src, Spool: w.dir, dial: w.proxy.dial, room: w.tableOptions()}
 	over := w.over
 	go func() { over <- c.Run(ctx) }()
 	for _, l := range w.living {
@@ -202,24 +204,19 @@ func (w *world) startAgent() {
 	}
 }
 
-// tune gives an agent less room than it would have.
-func (w *world) tune(t *table) {
-	t.room = w.room
-	if s := t.spool; s != nil && w.spool > 0 {
-		s.most = w.spool
-		save := s.save
-		s.save = func(name string, data []byte) error {
-			if w.full.Load() {
-				return syscall.ENOSPC
-			}
-			return save(name, data)
+// tableOptions give an agent less room than by default.
+func (w *world) tableOptions() frame.TableOptions {
+	return frame.TableOptions{MaxCloses: w.room, MaxSpool: w.spool, WriteFile: func(name string, data []byte) error {
+		if w.full.Load() {
+			return syscall.ENOSPC
 		}
-	}
+		return temp.Write(name, 0o600, data)
+	}}
 }
 
 // damage has one of the spool's files be cut off, or go.
 func (w *world) damage() error {
-	names, err := filepath.Glob(filepath.Join(w.dir, "0*"+spoolMark))
+	names, err := filepath.Glob(filepath.Join(w.dir, "0*"+".ends"))
 	if len(names) == 0 || err != nil {
 		return err
 	}
@@ -232,7 +229,7 @@ func (w *world) damage() error {
 	return os.Truncate(name, w.rng.Int64N(200))
 }
 
-// stopAgent ends the agent, which leaves what was not acknowledged to the next, or nobody.
+// stopAgent ends the agent. What was not acknowledged stays in the spool, if there is one.
 func (w *world) stopAgent() error {
 	w.stop()
 	err := <-w.over
@@ -279,7 +276,7 @@ func (w *world) send(e conntrack.Event) {
 	}
 }
 
-// open opens a connection. IDs and ends are used again as soon as they are free.
+// open opens a connection. IDs and addresses are reused as soon as they are free.
 func (w *world) open() *simLife {
 	used := func(id uint64) bool {
 		return slices.ContainsFunc(w.living, func(l *simLife) bool { return l.conn.ID == id })
@@ -292,7 +289,7 @@ func (w *world) open() *simLife {
 	l.conn.Local = netip.AddrPortFrom(l.conn.Local.Addr(), 1000)
 	l.conn.Tx, l.conn.Rx = 0, uint64(len(w.lives)+1)
 	if w.fat {
-		l.conn.Process.Exe, l.conn.Process.Container = strings.Repeat("x", mostText), strings.Repeat("y", mostText)
+		l.conn.Process.Exe, l.conn.Process.Container = strings.Repeat("x", frame.MaxText), strings.Repeat("y", frame.MaxText)
 	}
 	w.lives, w.living = append(w.lives, l), append(w.living, l)
 	w.send(conntrack.Event{Kind: conntrack.Open, Time: time.Now(), Conn: l.conn})
@@ -488,7 +485,7 @@ func (w *world) settled() error {
 			}
 		}
 		for _, c := range got {
-			// Ends out of the spool have other IDs.
+			// Close events from the spool have other IDs.
 			if c.ID = l.conn.ID; !c.Equal(l.conn) {
 				wrong("recorded is %v, not %v", c, l.conn)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 var update = flag.Bool("update", false, "write the test vectors anew")
@@ -29,10 +30,10 @@ func TestVectors(t *testing.T) {
 	for i := range token.pin {
 		token.pin[i] = byte(0x80 + i)
 	}
-	channel := bytes.Repeat([]byte{0x42}, 32)
-	agent, err := proofOn(channel, token, roleAgent)
+	joinedConn := bytes.Repeat([]byte{0x42}, 32)
+	agent, err := proofOn(joinedConn, token, roleAgent)
 	require.NoError(t, err)
-	server, err := proofOn(channel, token, roleServer)
+	server, err := proofOn(joinedConn, token, roleServer)
 	require.NoError(t, err)
 	at := time.UnixMicro(1_770_000_000_000_000)
 	v4 := conntrack.Conn{ID: 7, Proto: conntrack.TCP, Direction: conntrack.Out, Local: netip.MustParseAddrPort("192.0.2.1:40000"), Peer: netip.MustParseAddrPort("198.51.100.2:443"),
@@ -41,40 +42,41 @@ func TestVectors(t *testing.T) {
 		Process: conntrack.Process{Comm: "named", Container: "c0ffee"}, Opened: at}
 	waits := v4
 	waits.State = conntrack.CloseWait
+	first, second := frame.Run(bytes.Repeat([]byte{1}, 16)), frame.Run(bytes.Repeat([]byte{2}, 16))
 	frames := []struct {
 		name  string
-		frame any
+		frame frame.Frame
 	}{
-		{"proof of the agent", proofFrame{Type: frameProof, Proof: agent}},
-		{"proof of the server", proofFrame{Type: frameProof, Proof: server}},
-		{"hello", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}}},
-		{"welcome", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3}}},
-		{"full", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(v4), rowOf(v6)}}},
-		{"welcome of a server that takes states", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, States: true}}},
-		{"welcome of a server that says what it has heard", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}}},
-		{"full with a state", fullFrame{Type: frameFull, Seq: 1, Rows: []row{rowOf(waits)}}},
-		{"delta", deltaFrame{Type: frameDelta, Seq: 2, Events: []eventRow{
-			eventRowOf(conntrack.Event{Kind: conntrack.Open, Time: at, Conn: v6}),
-			eventRowOf(conntrack.Event{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4}),
-			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
+		{"proof of the agent", proofFrame{Proof: agent}},
+		{"proof of the server", proofFrame{Proof: server}},
+		{"hello", frame.Hello{Version: frame.Version, Name: "nas", Run: first, Wall: at.UnixMicro(), Backend: "ebpf", Limited: "needs root"}},
+		{"welcome", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, Last: 3}},
+		{"full", frame.Full{Seq: 1, Conns: []conntrack.Conn{v4, v6}}},
+		{"welcome of a server that takes states", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, Last: 3, States: true}},
+		{"welcome of a server that says what it has heard", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, Last: 3, Recorded: 2, States: true, Heard: 3}},
+		{"full with a state", frame.Full{Seq: 1, Conns: []conntrack.Conn{waits}}},
+		{"delta", frame.Delta{Seq: 2, Events: []conntrack.Event{
+			{Kind: conntrack.Open, Time: at, Conn: v6},
+			{Kind: conntrack.Update, Time: at.Add(time.Second), Conn: v4},
+			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
 		}, Lost: 9}},
-		{"hello of a client that names its run before", helloFrame{Type: frameHello, Hello: hello{Version: version, Name: "nas", Boot: bytes.Repeat([]byte{1}, bootLen), Wall: at.UnixMicro(), Before: bytes.Repeat([]byte{2}, bootLen)}}},
-		{"welcome of a server that knows runs", welcomeFrame{Type: frameWelcome, Welcome: welcome{Version: version, Most: 20_000, Acks: true, States: true, Runs: true}}},
-		{"ask", askFrame{Type: frameAsk, Run: bytes.Repeat([]byte{2}, bootLen)}},
-		{"answer", answerFrame{Type: frameAnswer, Run: bytes.Repeat([]byte{2}, bootLen), Recorded: 4}},
-		{"again", againFrame{Type: frameAgain, Seq: 3, Events: []eventRow{
-			eventRowOf(conntrack.Event{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4}),
-		}, Lost: 9, Run: bytes.Repeat([]byte{2}, bootLen), Number: 5}},
-		{"ack", ackFrame{Type: frameAck, Seq: 2}},
-		{"ping", pingFrame{Type: framePing}},
-		{"bye", goodbyeFrame{Type: frameBye, Code: byeAgents}},
+		{"hello of a client that names its run before", frame.Hello{Version: frame.Version, Name: "nas", Run: first, Wall: at.UnixMicro(), Before: second}},
+		{"welcome of a server that knows runs", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, States: true, Runs: true}},
+		{"ask", frame.Ask{Run: second}},
+		{"answer", frame.Answer{Run: second, Number: 4}},
+		{"again", frame.Delta{Seq: 3, Events: []conntrack.Event{
+			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
+		}, Lost: 9, Run: second, Number: 5}},
+		{"ack", frame.Ack{Seq: 2}},
+		{"ping", frame.Ping{}},
+		{"bye", byeFrame{Code: byeAgents}},
 	}
 	var got strings.Builder
 	fmt.Fprintf(&got, "# What protocol version 1 sends: frames with their lengths, in hexadecimal.\n"+
 		"# The proofs are of this token, on a channel that exports 32 bytes of 42.\ntoken: %s\n", token)
 	for _, f := range frames {
 		var b bytes.Buffer
-		require.NoError(t, writeFrame(&b, f.frame))
+		require.NoError(t, frame.Write(&b, f.frame))
 		fmt.Fprintf(&got, "%s: %s\n", f.name, hex.EncodeToString(b.Bytes()))
 	}
 	const file = "testdata/vectors.txt"

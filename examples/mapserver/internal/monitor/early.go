@@ -60,7 +60,7 @@ func (m *Monitor) Opened(db *history.DB, w *history.Writer) {
 		}
 	}
 	if w == nil {
-		m.unwritten, m.forgone = nil, 0
+		m.unwritten, m.closedUnwritten = nil, 0
 		acknowledge()
 		return
 	}

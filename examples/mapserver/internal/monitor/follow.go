@@ -2,10 +2,10 @@ package monitor
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
 // Follow takes in the connections of an agent inside this process, which has
@@ -17,17 +17,8 @@ func (m *Monitor) Follow(ctx context.Context, a feed.Agent, src feed.Source) err
 		if err != nil {
 			return err
 		}
-		e.Conn.Process = feed.CleanProcess(e.Conn.Process)
-		e.Conn.Local, e.Conn.Peer = withoutZone(e.Conn.Local), withoutZone(e.Conn.Peer)
+		e.Conn = frame.Clean(e.Conn)
 		m.Delta(a, []conntrack.Event{e})
 	}
 	return nil
-}
-
-// withoutZone leaves out the device of a link-local address, as the link of an agent does.
-func withoutZone(a netip.AddrPort) netip.AddrPort {
-	if a.Addr().Zone() == "" {
-		return a
-	}
-	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }

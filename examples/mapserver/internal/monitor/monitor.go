@@ -18,6 +18,7 @@ import (
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
@@ -62,7 +63,7 @@ type Monitor struct {
 	early              early
 	telling            *agent   // whose Delta is under way; nil: none is, or that of this machine
 	unwritten          []*entry // that the history does not know, but for some that closed
-	forgone            int      // of unwritten that closed
+	closedUnwritten    int      // entries of unwritten that have closed
 	next, round        int      // index in order of what the history is told of next, and where the round ends
 	began              time.Time
 	marks              shown[live.Mark]
@@ -72,7 +73,7 @@ type Monitor struct {
 	kept               *live.Kept
 	wantKept           bool
 	problems           map[string]string // by what they are about
-	asked              []string          // keys of problems in order of appearance
+	problemOrder       []string          // keys of problems
 	seq, beeps, others uint64
 
 	once     sync.Once
@@ -94,8 +95,8 @@ type agent struct {
 	// What has ended since is to be told again, by another link.
 	behind bool
 	// What its last Delta ends and loses, which is recorded together with its number.
-	told  []history.Entry
-	knows time.Time // what is new from then on has opened since; zero: its first Full is still to come
+	told     []history.Entry
+	syncedAt time.Time // when the first Full came: connections that appear later have opened since; zero: not yet
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
@@ -227,7 +228,7 @@ func (m *Monitor) Publish() {
 			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - closing[a.name],
 		})
 	}
-	for _, key := range m.asked {
+	for _, key := range m.problemOrder {
 		st.Problems = append(st.Problems, m.problems[key])
 	}
 	m.mu.Unlock()
@@ -265,7 +266,7 @@ func (m *Monitor) Join(a feed.Agent) {
 	}
 	ag := &agent{Agent: a, name: name, conns: make(map[uint64]*entry)}
 	if a.ID == 0 {
-		ag.knows = time.Now().Add(settling) // of this machine, which sends no Full
+		ag.syncedAt = time.Now().Add(settling) // of this machine, which sends no Full
 	}
 	m.agents[a.ID] = ag
 	m.touch()
@@ -325,10 +326,10 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 		delete(gone, c.ID)
 		m.put(ag, c)
 	}
-	if ag.knows.IsZero() {
-		ag.knows = time.Now()
+	if ag.syncedAt.IsZero() {
+		ag.syncedAt = time.Now()
 	}
-	behind, unknown := len(gone) > 0 && m.falls(ag, len(gone)), uint64(0)
+	behind, unknown := len(gone) > 0 && m.deferCloses(ag, len(gone)), uint64(0)
 	for id, e := range gone {
 		if !behind {
 			m.end(ag, id, e, time.Now())
@@ -352,7 +353,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 	if ag == nil {
 		return
 	}
-	behind := m.falls(ag, len(events))
+	behind := m.deferCloses(ag, len(events))
 	m.release(ag)
 	if a.ID != 0 {
 		m.telling = ag
@@ -372,7 +373,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			// end. But what ended before the agent tells what lives may be what the
 			// history has as open.
 			known := ag.conns[e.Conn.ID] != nil
-			before := ag.knows.IsZero() || feed.Spooled(e.Conn)
+			before := ag.syncedAt.IsZero() || frame.Spooled(e.Conn)
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
 			if !known {
@@ -400,7 +401,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	old := ag.conns[c.ID]
 	if old == nil {
 		e := &entry{conn: m.enrich(ag, c), came: time.Since(start)}
-		e.resumed = ag.knows.IsZero() || time.Now().Before(ag.knows)
+		e.resumed = ag.syncedAt.IsZero() || time.Now().Before(ag.syncedAt)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
 		if m.records() {
@@ -470,7 +471,7 @@ func (m *Monitor) drop(e *entry) {
 	e.closed = true
 	m.closed++
 	if m.records() && e.written == 0 {
-		m.forgone++
+		m.closedUnwritten++
 	}
 	// Publishing sweeps; without it, as when the window is hidden, churn
 	// must not make the table grow.
@@ -542,10 +543,10 @@ func (m *Monitor) Problem(about, text string) {
 	if m.problems[about] == text {
 		return
 	}
-	m.asked = slices.DeleteFunc(m.asked, func(k string) bool { return k == about })
+	m.problemOrder = slices.DeleteFunc(m.problemOrder, func(k string) bool { return k == about })
 	delete(m.problems, about)
 	if text != "" {
-		m.asked = append(m.asked, about)
+		m.problemOrder = append(m.problemOrder, about)
 		m.problems[about] = text
 	}
 	m.touch()

@@ -91,10 +91,10 @@ func (m *Monitor) release(ag *agent) {
 	ag.told = nil
 }
 
-// falls reports whether the history is so far behind that it is not told of the ends among
-// events of an agent, which then has to tell them again: the map must go on.
-func (m *Monitor) falls(ag *agent, events int) bool {
-	// The kernel does not tell again, nor is there an end to waiting for a full disk.
+// deferCloses reports whether the history is so far behind that it gets no Close events of an
+// agent, which then has to send them again: the map must go on.
+func (m *Monitor) deferCloses(ag *agent, events int) bool {
+	// Not of this machine, whose kernel repeats nothing, nor for a full disk, which may stay full.
 	if m.Opening.Load() {
 		// Half of the room is for this machine.
 		if ag.ID != 0 && len(m.early.entries)+events > mostEarly/2 {
@@ -145,9 +145,9 @@ func (m *Monitor) write() {
 		room = m.Writer.Room() - history.QueueLen*7/8
 		m.writeNew(min(room, writeMost), false)
 	}
-	if m.forgone > 1000 && m.forgone > len(m.unwritten)/8 {
+	if m.closedUnwritten > 1000 && m.closedUnwritten > len(m.unwritten)/8 {
 		m.unwritten = slices.DeleteFunc(m.unwritten, func(e *entry) bool { return e.closed })
-		m.forgone = 0
+		m.closedUnwritten = 0
 	}
 	if room -= writeMost; room < 0 {
 		return
@@ -188,7 +188,7 @@ func (m *Monitor) writeNew(n int, all bool) {
 		e := m.unwritten[i]
 		switch {
 		case e.closed:
-			m.forgone--
+			m.closedUnwritten--
 		case e.written > 0:
 		case telling[e.conn.Agent]:
 			later = append(later, e)

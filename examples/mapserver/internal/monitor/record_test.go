@@ -17,6 +17,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/race"
 )
@@ -192,7 +193,7 @@ func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	if spooled {
 		m.Full(a, nil)
 		c.ID |= 1 << 61
-		require.True(t, feed.Spooled(c))
+		require.True(t, frame.Spooled(c))
 	}
 	c.Opened, c.Tx = c.Opened.Add(shift), 30
 	later.ID, later.Opened, later.Tx = 2, c.Opened.Add(time.Minute), 5

@@ -4,6 +4,7 @@ import (
 	"context"
 	mathrand "math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -14,8 +15,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 )
 
-// A recorder is a hub that remembers all ends, and records what it was told when it is
-// asked to.
+// A recorder is a hub that counts all close events, and records them when a test calls record.
 type recorder struct {
 	*hub
 	rmu     sync.Mutex
@@ -53,7 +53,7 @@ func (r *recorder) Recorded(_ Agent, _ uint64, f func()) bool {
 	return true
 }
 
-// record makes what was told safe, and says so.
+// record records what was received, and acknowledges it.
 func (r *recorder) record() {
 	r.rmu.Lock()
 	for _, id := range r.fresh {
@@ -75,9 +75,9 @@ func (r *recorder) crash() {
 	clear(r.ends)
 }
 
-// TestEndsAreToldUntilRecorded: a server that fails before it has recorded is told again,
-// one that has is not.
-func TestEndsAreToldUntilRecorded(t *testing.T) {
+// TestClosesAreSentUntilRecorded: a server that fails before it has recorded a close event gets it
+// again; one that has recorded it does not.
+func TestClosesAreSentUntilRecorded(t *testing.T) {
 	id, src, addr := identity(t), make(script), freeAddr(t)
 	r := newRecorder()
 	_, stop := serve(t, id, r, addr)
@@ -114,6 +114,55 @@ func TestEndsAreToldUntilRecorded(t *testing.T) {
 	eventually(t, "the agent is back", func() bool { _, agents := r.total(); return agents == 1 })
 	time.Sleep(100 * time.Millisecond)
 	assert.Zero(t, told(2)+told(3))
+}
+
+// A collectable listener tells when a connection that it has accepted is garbage.
+type collectable struct {
+	net.Listener
+	garbage chan struct{}
+}
+
+type wrapped struct{ net.Conn }
+
+func (l collectable) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	w := &wrapped{c}
+	runtime.AddCleanup(w, func(done chan struct{}) { done <- struct{}{} }, l.garbage)
+	return w, nil
+}
+
+// TestSlowRecorder: a Recorder that has not recorded yet does not keep the connection of an agent
+// that has left, nor what its session had in memory.
+func TestSlowRecorder(t *testing.T) {
+	id, r, src := identity(t), newRecorder(), make(script)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := collectable{inner, make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- (&Server{Identity: id, Handler: r}).Serve(ctx, l) }()
+	done, stop := report(t, &Client{Addr: inner.Addr().String(), Token: id.Token(), Source: src})
+	eventually(t, "it has joined", func() bool { _, n := r.total(); return n == 1 })
+	src <- closes(1, 1)[0]
+	pending := func() int {
+		r.rmu.Lock()
+		defer r.rmu.Unlock()
+		return len(r.pending)
+	}
+	eventually(t, "its close event is to be recorded", func() bool { return pending() == 1 })
+	stop()
+	require.NoError(t, <-done)
+	eventually(t, "the connection is garbage", func() bool {
+		runtime.GC()
+		return len(l.garbage) == 1
+	})
+	assert.Equal(t, 1, pending())
+	cancel()
+	assert.NoError(t, <-served)
 }
 
 // TestNothingIsLost: over a link that is cut at random, and a server that is killed at
@@ -167,7 +216,7 @@ func TestNothingIsLost(t *testing.T) {
 		defer r.rmu.Unlock()
 		return len(r.safe) == total-20
 	}, time.Minute, 100*time.Millisecond, "all ends are recorded")
-	// The last cut may have come after the last end was told.
+	// The last cut may have come after the last close event was sent.
 	eventually(t, "what lives is known", func() bool { conns, _ := r.total(); return conns == 20 })
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // joinFrom tries to join once, from an address of loopback.
 func joinFrom(t *testing.T, source, addr string, c *Client) (*tls.Conn, error) {
 	t.Helper()
-	l := &linker{Client: c, addr: addr, table: newTable()}
+	l := &connector{Client: c, addr: addr, table: newTable(t)}
 	if c.Key != nil {
 		var err error
 		l.cert, err = certOf(c.Key)
@@ -66,7 +66,7 @@ func TestGuessesAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	assert.Equal(t, mostFailures, guesses)
+	assert.Equal(t, maxGuesses, guesses)
 	_, err = joinFrom(t, "127.0.0.3", addr, &Client{Token: wrong, Key: key, Name: "nas"})
 	assert.NoError(t, err, "who has a known key needs no token")
 	_, err = joinFrom(t, "127.0.0.4", addr, &Client{Token: id.Token(), Name: "other"})
@@ -114,8 +114,8 @@ func TestPasswordsAreTriedSlowly(t *testing.T) {
 	}
 }
 
-// TestKeylessGiveWay: who has the token alone can take all places, but keeps none that an
-// agent with a key, or one from elsewhere, needs.
+// TestKeylessGiveWay: agents without a key can take all places, but give way to an agent with a
+// key, and to one from a source with fewer agents.
 func TestKeylessGiveWay(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 6})
@@ -138,11 +138,10 @@ func TestKeylessGiveWay(t *testing.T) {
 		n := h.names()
 		return n["nas"] == 1 && n["guest"] == 1 && n["rogue"] == 4
 	})
-	assert.Contains(t, log.String(), "as many agents as may be")
+	assert.Contains(t, log.String(), "as many agents as this server takes")
 }
 
-// TestNewKeysGiveWay: whoever has the token can make keys, but not take the place of those
-// known for longer.
+// TestNewKeysGiveWay: new keys do not take the place of older ones.
 func TestNewKeysGiveWay(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, _ := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 4})
@@ -169,18 +168,19 @@ func TestNewKeysGiveWay(t *testing.T) {
 	assert.Len(t, h.names(), 4)
 }
 
-// TestNewKeysAreLimited: from one source half as many within a minute as agents may be.
+// TestNewKeysAreLimited: one source may add half as many keys within a minute as there may be
+// agents.
 func TestNewKeysAreLimited(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
-	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 2 * leastNew})
+	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, MaxAgents: 2 * minNewKeys})
 	first := newKey(t)
-	for i := range leastNew + 2 {
+	for i := range minNewKeys + 2 {
 		key := newKey(t)
 		if i == 0 {
 			key = first
 		}
 		conn, err := joinFrom(t, "127.0.2.1", addr, &Client{Token: id.Token(), Key: key, Name: "many"})
-		if i < leastNew {
+		if i < minNewKeys {
 			require.NoError(t, err)
 			conn.Close()
 		} else {
@@ -193,12 +193,12 @@ func TestNewKeysAreLimited(t *testing.T) {
 	assert.NoError(t, err)
 	all, err := r.All()
 	require.NoError(t, err)
-	assert.Len(t, all, leastNew+1)
+	assert.Len(t, all, minNewKeys+1)
 	assert.Contains(t, log.String(), "too many agents are new")
 }
 
-// TestKeylessNames: who has no key does not bear the name of who has one, also if that one
-// joins later, nor that of the server's machine.
+// TestKeylessNames: an agent without a key does not get the name of one that has a key, even if
+// that one joins later, nor that of the server's machine.
 func TestKeylessNames(t *testing.T) {
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Name: "map"})
@@ -263,7 +263,7 @@ func TestUnapprovedAreBounded(t *testing.T) {
 	r := newRegistry(t)
 	now := time.Now()
 	var all sync.WaitGroup
-	for i := range mostUnapproved + 20 {
+	for i := range maxUnapproved + 20 {
 		all.Go(func() {
 			_, err := r.enrol(Registered{Key: Key{1, byte(i), byte(i >> 8)}, Name: "nas", Joined: now.Add(time.Duration(i) * time.Second), Waiting: true}, "")
 			assert.NoError(t, err)
@@ -272,14 +272,14 @@ func TestUnapprovedAreBounded(t *testing.T) {
 	all.Wait()
 	list, err := r.All()
 	require.NoError(t, err)
-	assert.Len(t, list, mostUnapproved)
+	assert.Len(t, list, maxUnapproved)
 	for i := range 30 { // a flood from elsewhere does not push them out
 		_, err := r.enrol(Registered{Key: Key{2, byte(i)}, Name: "flood", Addr: fmt.Sprintf("198.51.100.%d", i), Joined: now.Add(-time.Hour), Waiting: true}, "")
 		require.NoError(t, err)
 	}
 	list, err = r.All()
 	require.NoError(t, err)
-	assert.Len(t, list, mostUnapproved)
+	assert.Len(t, list, maxUnapproved)
 	names := map[string]bool{}
 	for _, a := range list {
 		assert.False(t, names[a.Name], a.Name)
@@ -291,7 +291,7 @@ func TestUnapprovedAreBounded(t *testing.T) {
 func TestFloodPushesNobodyOut(t *testing.T) {
 	waiting := []*Registered{{Key: Key{1}, Addr: "192.0.2.1"}} // the oldest
 	l := agents{waiting[0].Key: waiting[0]}
-	for i := range mostUnapproved {
+	for i := range maxUnapproved {
 		a := &Registered{Key: Key{2, byte(i), byte(i >> 8)}, Addr: fmt.Sprintf("198.51.100.%d", i%250)}
 		l[a.Key] = a
 		waiting = append(waiting, a)
@@ -302,7 +302,7 @@ func TestFloodPushesNobodyOut(t *testing.T) {
 	assert.Contains(t, l, Key{1})
 	assert.NotContains(t, l, Key{2, 9})
 	assert.Contains(t, l, Key{2, 10})
-	assert.Len(t, waiting, mostUnapproved-9)
+	assert.Len(t, waiting, maxUnapproved-9)
 }
 
 // TestNamesThatLookAlike: nor does a blank, the case of letters or another alphabet make a
@@ -332,8 +332,8 @@ func TestNamesThatLookAlike(t *testing.T) {
 	assert.Error(t, r.Rename("two words", "x "))
 	assert.NoError(t, r.Rename("two words", "Two Words"))
 	assert.Error(t, r.Rename("two words", "n\u0430s"))
-	assert.True(t, r.named("\tNAS  "))
-	assert.True(t, r.named("N\u0410\u0405"))
+	assert.True(t, r.hasName("\tNAS  "))
+	assert.True(t, r.hasName("N\u0410\u0405"))
 	a, err := r.enrol(Registered{Key: Key{99}, Name: "map", Joined: time.Now()}, "Map")
 	require.NoError(t, err)
 	assert.Equal(t, "map #2", a.Name)
