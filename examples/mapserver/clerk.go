@@ -20,6 +20,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/internal/whois"
 )
@@ -304,11 +305,11 @@ func (c *clerk) report(addr netip.Addr) string {
 
 // console opens the history for questions. Each sees the file that is recorded into now:
 // after damage that is another one.
-func (c *clerk) console() (*history.Console, error) {
+func (c *clerk) console() (*sqlite.Console, error) {
 	if err := c.monitor.Unrecorded(); err != nil {
 		return nil, err
 	}
-	return history.OpenConsole(c.ctx, c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
+	return sqlite.OpenConsole(c.ctx, c.cfg.history, sqlite.ConsoleOptions{Rule: c.monitor.Label})
 }
 
 func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
@@ -405,7 +406,7 @@ func (c *clerk) replay(ctx context.Context, ask int) {
 
 // savedQueries are those of the history, with their parameters as values.
 func savedQueries() (list []mapview.Query) {
-	for _, q := range history.SavedQueries() {
+	for _, q := range sqlite.SavedQueries() {
 		list = append(list, mapview.Query{Name: q.Name, About: q.About, SQL: withValues(q)})
 	}
 	return list

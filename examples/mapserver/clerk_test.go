@@ -19,13 +19,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
-	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // serving starts a server with synthetic connections and a history, and its clerk.
@@ -111,7 +111,7 @@ func TestClerkSearches(t *testing.T) {
 // words, also where columns are NULL.
 func TestFilterInSQL(t *testing.T) {
 	name := originalFile(t, 20)
-	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	conn, err := raw.OpenConn(name, raw.OpenReadWrite)
 	require.NoError(t, err)
 	for _, q := range []string{
 		`INSERT INTO detailed_history (timestamp, ip) VALUES (1700000000, '203.0.113.1')`,
@@ -165,7 +165,7 @@ func TestSavedQueriesRun(t *testing.T) {
 	c := serving(t)
 	recorded(t, c)
 	list := savedQueries()
-	require.Len(t, list, len(history.SavedQueries()))
+	require.Len(t, list, len(sqlite.SavedQueries()))
 	for _, q := range list {
 		assert.NotRegexp(t, `:[a-z]`, q.SQL, q.Name)
 		c.handle(mapview.RunQuery{Ask: 1, SQL: q.SQL})

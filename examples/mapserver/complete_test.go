@@ -18,7 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
@@ -29,6 +29,7 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/race"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -233,7 +234,7 @@ func TestSeedInWindow(t *testing.T) {
 // originalFile makes a history of connmapperl of one connection to sshd and more others.
 func originalFile(t *testing.T, more int) string {
 	name := filepath.Join(t.TempDir(), ".connmap-history2.sqlite")
-	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	conn, err := raw.OpenConn(name, raw.OpenReadWrite|raw.OpenCreate)
 	require.NoError(t, err)
 	defer conn.Close()
 	now := time.Now().Unix()
@@ -259,7 +260,7 @@ func TestQueryOriginal(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, errs)
 	assert.Equal(t, "id,rule,country,direction\n7,SSH In,US,in\n", out)
-	for _, q := range history.SavedQueries() {
+	for _, q := range sqlite.SavedQueries() {
 		_, _, err := asked(t, "-history", name, "-query", "@"+q.Name)
 		assert.NoError(t, err, q.Name)
 	}

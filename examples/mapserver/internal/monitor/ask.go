@@ -12,6 +12,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -30,14 +31,14 @@ func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found [
 	if err := m.Unrecorded(); err != nil {
 		return nil, "", err
 	}
-	km := history.PixelsKm(lat, pixels)
+	km := sqlite.PixelsKm(lat, pixels)
 	for r, err := range m.History.Nearby(ctx, lat, lon, km, MostFound) {
 		if err != nil {
 			return nil, "", err
 		}
 		found = append(found, m.past(r))
 	}
-	return found, history.NearbySQL(lat, lon, km, mostAsked), nil
+	return found, sqlite.NearbySQL(lat, lon, km, mostAsked), nil
 }
 
 // Within returns the newest stored connections to a prefix, and the question for them in
@@ -52,7 +53,7 @@ func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past
 		}
 		found = append(found, m.past(r))
 	}
-	return found, history.WithinSQL(p, mostAsked), nil
+	return found, sqlite.WithinSQL(p, mostAsked), nil
 }
 
 // Search returns the newest stored connections that fit. It looks through the history for

@@ -4,11 +4,12 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // mostEarly bounds both the entries and the reports that wait for a history that is being
 // opened. All of them fit into a Writer's queue.
-const mostEarly = history.QueueLen / 4
+const mostEarly = sqlite.QueueLen / 4
 
 // early is what is to be recorded once the history is open. What lives waits in the table
 // instead, and what agents have no room for here they keep, since it is not acknowledged.
@@ -46,7 +47,7 @@ func (m *Monitor) add(e history.Entry) {
 // Opened ends Opening: from now on things are recorded, or never if there is no history,
 // and db and w are nil. What came meanwhile is recorded first; what there was no room for
 // is recorded as lost.
-func (m *Monitor) Opened(db *history.DB, w *history.Writer) {
+func (m *Monitor) Opened(db *sqlite.DB, w *sqlite.Writer) {
 	m.init()
 	m.mu.Lock()
 	defer m.mu.Unlock()

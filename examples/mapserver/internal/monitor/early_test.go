@@ -15,6 +15,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // TestEarly: while a history is being opened connections are on the map, and nothing is
@@ -52,7 +53,7 @@ func TestEarly(t *testing.T) {
 	m.Delta(agent, end(conn(3, "8.8.8.8:25")))
 	assert.False(t, m.Recorded(agent, 8, func() { t.Error("acknowledged") }))
 
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	w := db.Writer()
@@ -62,7 +63,7 @@ func TestEarly(t *testing.T) {
 	asked = make(chan struct{})
 	require.True(t, m.Recorded(local, 0, func() { close(asked) }), "of a run of which nothing is known")
 	<-asked
-	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	defer c.Close()
 	ask := func(sql string) any {
@@ -86,7 +87,7 @@ func TestEarly(t *testing.T) {
 // TestLastRecordedWaits: an agent that comes back while the history is being opened is told
 // what is recorded all the same, or it would tell it again.
 func TestLastRecordedWaits(t *testing.T) {
-	db, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	run := [16]byte{1}

@@ -16,11 +16,12 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 func TestKeepHistory(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := history.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
@@ -84,7 +85,7 @@ func TestKeepHistory(t *testing.T) {
 // nothing else changes.
 func TestProblemIsSaid(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := history.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	m := newMonitor(t, "")
 	m.History, m.Writer = db, db.Writer()

@@ -21,6 +21,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -40,8 +41,8 @@ const (
 type Monitor struct {
 	Geo     []*geoip.DB // asked in order until one knows the address
 	ASN     []*asn.DB   // asked in order until one knows the address
-	History *history.DB // nil: nothing is recorded
-	Writer  *history.Writer
+	History *sqlite.DB  // nil: nothing is recorded
+	Writer  *sqlite.Writer
 	// Opening is true while History and Writer are not set yet, but are going to be, by
 	// Opened: a large history may have to be taken over. Nobody may touch them then.
 	Opening atomic.Bool

@@ -9,6 +9,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 const (
@@ -102,7 +103,7 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 		}
 		return ag.behind
 	}
-	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && !m.Writer.Failing() {
+	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < sqlite.QueueLen/4+events && !m.Writer.Failing() {
 		ag.behind = true
 	}
 	return ag.behind
@@ -142,7 +143,7 @@ func (m *Monitor) write() {
 	room := 0
 	if !m.Opening.Load() {
 		// What ends cannot be told later, so that most room is for that.
-		room = m.Writer.Room() - history.QueueLen*7/8
+		room = m.Writer.Room() - sqlite.QueueLen*7/8
 		m.writeNew(min(room, writeMost), false)
 	}
 	if m.forgone > 1000 && m.forgone > len(m.unwritten)/8 {

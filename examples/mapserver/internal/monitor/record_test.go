@@ -12,12 +12,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/race"
 )
 
@@ -29,7 +30,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	}
 	const n, ended = 90_000, 70_000
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
@@ -75,7 +76,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 		m.Full(a, conns[ended:])
 	}
 	t.Logf("%d links", links)
-	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	count := func(where string) any {
 		table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT count(*) FROM detailed_history WHERE ` + where})
@@ -101,7 +102,7 @@ func TestOneRow(t *testing.T) {
 	named.Process = conntrack.Process{PID: 7, Comm: "curl"}
 	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
 	session := func(f func(m *Monitor)) {
-		db, err := history.Open(t.Context(), file, history.Options{})
+		db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 		require.NoError(t, err)
 		defer db.Close()
 		m := newMonitor(t, "")
@@ -116,7 +117,7 @@ func TestOneRow(t *testing.T) {
 		require.NoError(t, m.Writer.Close())
 	}
 	ask := func(columns string) [][]any {
-		con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+		con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 		require.NoError(t, err)
 		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT ` + columns + ` FROM detailed_history`})
 		require.NoError(t, err)
@@ -175,7 +176,7 @@ func TestEndOfOpenRow(t *testing.T) {
 
 func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
@@ -200,7 +201,7 @@ func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	m.Full(a, nil)
 	m.Leave(a)
 	require.NoError(t, m.Writer.Close())
-	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL FROM detailed_history`})
 	require.NoError(t, err)
@@ -213,7 +214,7 @@ func TestClosingIsNotSeen(t *testing.T) {
 	before := start
 	t.Cleanup(func() { start = before })
 	start = start.Add(-time.Hour) // so that it may be long since something was told
-	db, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
@@ -249,15 +250,15 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 		t.Skip("the race detector has what waits take longer than the writer waits for the file")
 	}
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
 	m.History, m.Writer = db, db.Writer()
-	other, err := sqlite.OpenConn(file, sqlite.OpenReadWrite)
+	other, err := raw.OpenConn(file, raw.OpenReadWrite)
 	require.NoError(t, err)
 	defer other.Close()
-	waiting := make([]history.Entry, history.QueueLen*4/5)
+	waiting := make([]history.Entry, sqlite.QueueLen*4/5)
 	for i := range waiting {
 		waiting[i] = history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true}
 	}
@@ -279,7 +280,7 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	assert.Equal(t, room, m.Writer.Room(), "that is told again")
 	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
 	require.NoError(t, m.Writer.Close())
-	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT (SELECT sum(count) FROM losses), (SELECT count(*) FROM detailed_history WHERE agent = 'nas')`})
 	require.NoError(t, err)
@@ -290,7 +291,7 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 // number, or not at all: what is told again was not recorded before, or is known to be.
 func TestDeltaGoesWithItsNumber(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
@@ -301,7 +302,7 @@ func TestDeltaGoesWithItsNumber(t *testing.T) {
 	defer work.Wait()
 	defer cancel()
 	work.Go(func() { m.Run(ctx) })
-	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	rows := func() [][]any {
 		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL, (SELECT sum(count) FROM losses) FROM detailed_history`})

@@ -1,0 +1,65 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/netip"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/connmapgo/connmap/history"
+)
+
+// rowColumns are those that scan reads.
+const rowColumns = `id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, count,
+	agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx`
+
+func scan(stmt *sqlite.Stmt) history.Row {
+	addr := func(i int) netip.AddrPort {
+		a, _ := netip.ParseAddr(stmt.ColumnText(i))
+		return netip.AddrPortFrom(a, uint16(stmt.ColumnInt64(i+1)))
+	}
+	at := func(i int) time.Time {
+		if stmt.ColumnIsNull(i) {
+			return time.Time{}
+		}
+		return atSeconds(stmt.ColumnFloat(i))
+	}
+	asn, _ := parseASN(stmt.ColumnText(8))
+	return history.Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(12), LastOpened: at(21), Entry: history.Entry{
+		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), Lookup: stmt.ColumnText(7), ASN: asn,
+		Org: stmt.ColumnText(9),
+		Lat: stmt.ColumnFloat(10), Lon: stmt.ColumnFloat(11), Located: !stmt.ColumnIsNull(10),
+		Agent: stmt.ColumnText(13), Direction: stmt.ColumnText(14), Protocol: stmt.ColumnText(15), Exe: stmt.ColumnText(16),
+		Container: stmt.ColumnText(17), Country: stmt.ColumnText(18), Rule: stmt.ColumnText(19),
+		Opened: at(20), Closed: at(22),
+		Tx: uint64(stmt.ColumnInt64(23)), Rx: uint64(stmt.ColumnInt64(24)),
+	}}
+}
+
+// Replay yields what was first opened from one time until before another, in that
+// order. After an error it ends. The file's log cannot be emptied while the
+// loop runs.
+func (db *DB) Replay(ctx context.Context, from, to time.Time) iter.Seq2[history.Row, error] {
+	return rows(ctx, db, func(yield func(history.Row) error) error {
+		return db.read(ctx, `SELECT `+rowColumns+` FROM detailed_history WHERE opened >= ?1 AND opened < ?2 ORDER BY opened`,
+			func(stmt *sqlite.Stmt) error { return yield(scan(stmt)) }, seconds(from), seconds(to))
+	})
+}
+
+// Span returns when the first and the last of the stored connections were first
+// opened, the range for Replay; zero if there are none.
+func (db *DB) Span(ctx context.Context) (first, last time.Time, err error) {
+	err = db.read(ctx, `SELECT (SELECT min(opened) FROM detailed_history), (SELECT max(opened) FROM detailed_history)`, func(stmt *sqlite.Stmt) error {
+		if !stmt.ColumnIsNull(0) {
+			first, last = atSeconds(stmt.ColumnFloat(0)), atSeconds(stmt.ColumnFloat(1))
+		}
+		return nil
+	})
+	if err != nil {
+		err = fmt.Errorf("history: %s: %w", db.path, err)
+	}
+	return first, last, err
+}

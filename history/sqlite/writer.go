@@ -1,0 +1,414 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/connmapgo/connmap/history"
+)
+
+// QueueLen is how many entries wait in a [Writer] at most.
+const QueueLen = 1 << 16
+
+const (
+	// Entries of a transaction at most. A page that several change is written once: the more
+	// wait, the more of them go together.
+	batchLen     = QueueLen / 4
+	cautious     = 1000                   // the same after one that failed: what little room there is may do
+	batchDelay   = 250 * time.Millisecond // wait of an entry for others
+	retryDelay   = time.Second            // pause after a transaction that failed
+	releaseEvery = 5 * time.Second
+)
+
+// A Writer records entries in the background. Its Add never waits for the
+// disk. It is safe for concurrent use.
+//
+// While the file cannot be written, say because the disk is full, entries
+// queue up, Problem tells why, and recording resumes by itself.
+type Writer struct {
+	db   *DB
+	wake chan struct{} // there is something to do, or more than before
+	done chan struct{} // closed when the goroutine has ended
+
+	mu     sync.Mutex // guards what follows
+	queue  []history.Entry
+	first  uint64         // number of queue[0]; entries are numbered as they come
+	flying int            // entries at the head of queue that are being recorded
+	most   int            // entries of the next transaction
+	moved  bool           // some in queue are empty: later ones say the same
+	latest map[key]uint64 // number of a connection's last entry in queue
+	closed bool
+	err    error // of Close
+
+	then     []marker // what is to be called, by number
+	together []group  // entries that are recorded together, by number
+
+	lost          map[string]uint64 // what was dropped for good, by agent
+	dropped       uint64
+	lastDrop      time.Time
+	problem       error // nil: the last transaction succeeded
+	since         time.Time
+	droppedBefore uint64 // before problem
+}
+
+// A marker is called when all entries before a number are recorded.
+type marker struct {
+	number uint64
+	f      func()
+}
+
+// A group is entries by their numbers.
+type group struct{ begin, end uint64 } // end is not one of them
+
+// A key identifies a connection.
+type key struct {
+	agent, protocol, program string
+	local, peer              netip.AddrPort
+}
+
+// Writer returns a new Writer that records into db. The caller must close it
+// before db.
+func (db *DB) Writer() *Writer {
+	w := &Writer{
+		db:     db,
+		wake:   make(chan struct{}, 1),
+		done:   make(chan struct{}),
+		latest: make(map[key]uint64),
+		most:   batchLen,
+	}
+	go w.run()
+	return w
+}
+
+// Add queues an entry. An entry of a connection that is not New updates the
+// one that waits, if any. The entry is dropped, and counted by Dropped, if
+// 65,536 are waiting or the Writer is closed; Room tells how far that is. What is dropped
+// of a connection that lives is made good by its next entry, but for the count of an
+// opening. What tells of an end is not, and is recorded as lost as soon as that can be.
+func (w *Writer) Add(e history.Entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old := w.waits(&e); old != nil && !w.closed {
+		join(&e, old)
+		*old = e
+		return
+	}
+	if len(w.queue) >= QueueLen || w.closed {
+		w.drop(&e)
+		return
+	}
+	w.push(e)
+}
+
+// AddAll queues entries that are to be recorded together or not at all, such as what an
+// agent has told and its Report, and then does what Then does. Unlike by Add, what waits
+// of a connection is recorded with them. If there is no room for all, all are dropped.
+func (w *Writer) AddAll(entries []history.Entry, f func()) {
+	w.mu.Lock()
+	begin := w.first + uint64(len(w.queue))
+	room := len(w.queue)+len(entries) <= QueueLen && !w.closed
+	for _, e := range entries {
+		if !room {
+			w.drop(&e)
+			continue
+		}
+		if old := w.waits(&e); old != nil {
+			join(&e, old)
+			*old, w.moved = history.Entry{}, true
+		}
+		w.push(e)
+	}
+	if end := w.first + uint64(len(w.queue)); end > begin+1 {
+		w.together = append(w.together, group{begin, end})
+	}
+	w.mu.Unlock()
+	w.Then(f)
+}
+
+// waits returns the entry in the queue that one of the same connection updates; nil: none.
+func (w *Writer) waits(e *history.Entry) *history.Entry {
+	if e.Lost > 0 || e.Report != (history.Report{}) || e.New {
+		return nil
+	}
+	n, ok := w.latest[keyOf(e)]
+	if !ok || n < w.first+uint64(w.flying) {
+		return nil
+	}
+	// Another connection may have the same ends by now.
+	if old := &w.queue[n-w.first]; old.Opened.Equal(e.Opened) {
+		return old
+	}
+	return nil
+}
+
+// join takes over what an earlier entry of the same connection says.
+func join(e, old *history.Entry) {
+	e.New, e.Resumed = old.New, old.Resumed
+	if e.Closed.IsZero() {
+		e.Closed = old.Closed
+	}
+}
+
+// push queues an entry. w.mu is held.
+func (w *Writer) push(e history.Entry) {
+	if e.Lost == 0 && e.Report == (history.Report{}) {
+		w.latest[keyOf(&e)] = w.first + uint64(len(w.queue))
+	}
+	w.queue = append(w.queue, e)
+	if n := len(w.queue); n == 1 || n == batchLen {
+		w.signal()
+	}
+}
+
+// drop counts an entry for which there is no room. w.mu is held.
+func (w *Writer) drop(e *history.Entry) {
+	w.dropped++
+	w.lastDrop = time.Now()
+	if !e.Closed.IsZero() || e.Lost > 0 {
+		w.lose(e.Agent, max(e.Lost, 1))
+	}
+}
+
+// lose counts what was dropped for good. w.mu is held.
+func (w *Writer) lose(agent string, n uint64) {
+	if w.lost == nil {
+		w.lost = make(map[string]uint64)
+	}
+	w.lost[agent] += n
+}
+
+func keyOf(e *history.Entry) key {
+	return key{e.Agent, e.Protocol, e.Program, e.Local, e.Peer}
+}
+
+// Then calls f, at once or from the Writer's goroutine, when all that was added before
+// is recorded. It is not called if the Writer is closed before that, or if 65,536 others wait.
+// f must not block.
+func (w *Writer) Then(f func()) {
+	w.mu.Lock()
+	if len(w.queue) > 0 {
+		if len(w.then) < QueueLen {
+			w.then = append(w.then, marker{w.first + uint64(len(w.queue)), f})
+		}
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	f()
+}
+
+// Room returns how many entries can be added now without being dropped.
+func (w *Writer) Room() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return 0
+	}
+	return max(QueueLen-len(w.queue), 0)
+}
+
+// Dropped returns how many entries were dropped so far.
+func (w *Writer) Dropped() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dropped
+}
+
+// Failing reports whether entries cannot be recorded at the moment.
+func (w *Writer) Failing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problem != nil
+}
+
+// Problem returns, for people, why entries cannot be recorded at the moment
+// and what to do, or that some were dropped in the last minute. It is nil if
+// all is well.
+func (w *Writer) Problem() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.problem != nil {
+		return fmt.Errorf("%w; recording then resumes by itself, since %s %d entries wait and %d are lost",
+			w.problem, w.since.Format(time.TimeOnly), len(w.queue), w.dropped-w.droppedBefore)
+	}
+	if !w.lastDrop.IsZero() && time.Since(w.lastDrop) < time.Minute {
+		return fmt.Errorf("history: %s: %d entries lost so far: the disk was full or too slow", w.db.path, w.dropped)
+	}
+	return nil
+}
+
+// Close records what is queued and ends the Writer. It fails if that cannot
+// be recorded; it does not wait for better times.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.signal()
+	<-w.done
+	return w.err
+}
+
+func (w *Writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Writer) run() {
+	defer close(w.done)
+	var released time.Time
+	for {
+		n, closed := w.waiting()
+		switch {
+		case n == 0 && closed:
+			return
+		case n == 0:
+			// Pages of before are of no use to what comes in a while.
+			if time.Since(released) > releaseEvery {
+				w.db.releaseMemory()
+				released = time.Now()
+			}
+			select {
+			case <-w.wake:
+			case <-time.After(lookEvery):
+				w.db.lookIdle()
+			}
+			continue
+		case n < batchLen && !closed:
+			w.pause(batchDelay, batchLen)
+		}
+		begin := time.Now()
+		err := w.flush()
+		if err == nil {
+			// Others are to have half of the time, unless it is not enough.
+			w.pause(time.Since(begin), batchLen)
+			continue
+		}
+		w.mu.Lock()
+		if w.closed {
+			w.dropped += uint64(len(w.queue))
+			w.err = fmt.Errorf("%w: %d entries lost", err, len(w.queue))
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		w.pause(retryDelay, QueueLen+1)
+	}
+}
+
+// releaseMemory gives back the memory of pages that were read.
+func (db *DB) releaseMemory() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.conn != nil && !db.closed.Load() {
+		db.pragma(`shrink_memory`)
+	}
+}
+
+// pause returns after d, when n entries wait or when the Writer is closed.
+func (w *Writer) pause(d time.Duration, n int) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		if waiting, closed := w.waiting(); waiting >= n || closed {
+			return
+		}
+		select {
+		case <-timer.C:
+			return
+		case <-w.wake:
+		}
+	}
+}
+
+func (w *Writer) waiting() (n int, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue), w.closed
+}
+
+// flush records one batch. On error its entries stay in the queue.
+func (w *Writer) flush() error {
+	w.mu.Lock()
+	w.flying = min(len(w.queue), w.most)
+	for _, g := range w.together {
+		if end := w.first + uint64(w.flying); g.begin < end && end < g.end {
+			w.flying = int(g.end - w.first)
+		}
+	}
+	batch := w.queue[:w.flying:w.flying]
+	// Before all that waits, so that who is told that something is recorded is not told
+	// before what was dropped until then is counted.
+	entries, lost := batch, w.lost
+	if len(lost) > 0 || w.moved {
+		entries = make([]history.Entry, 0, len(lost)+len(batch))
+		for agent, n := range lost {
+			entries = append(entries, history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+		}
+		for i := range batch {
+			if batch[i] != (history.Entry{}) {
+				entries = append(entries, batch[i])
+			}
+		}
+	}
+	w.lost = nil
+	w.mu.Unlock()
+
+	err := w.db.Record(context.Background(), entries)
+
+	var due []marker
+	defer func() {
+		for _, m := range due {
+			m.f()
+		}
+	}()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flying = 0
+	if err != nil {
+		for agent, n := range lost {
+			w.lose(agent, n)
+		}
+		w.report(err)
+		w.most = cautious
+		return err
+	}
+	w.most = min(2*w.most, batchLen)
+	for i := range batch {
+		if k := keyOf(&batch[i]); w.latest[k] == w.first+uint64(i) {
+			delete(w.latest, k)
+		}
+	}
+	// The texts of a batch should not live as long as the array.
+	clear(batch)
+	w.first += uint64(len(batch))
+	w.queue = w.queue[len(batch):]
+	w.together = slices.DeleteFunc(w.together, func(g group) bool { return g.end <= w.first })
+	n := 0
+	for n < len(w.then) && w.then[n].number <= w.first {
+		n++
+	}
+	due, w.then = w.then[:n:n], w.then[n:]
+	if len(w.queue) == 0 {
+		w.queue, w.moved = nil, false
+	}
+	if w.problem != nil {
+		w.db.log.Info("history is recorded again", "file", w.db.path, "lost", w.dropped-w.droppedBefore)
+		w.problem = nil
+	}
+	return nil
+}
+
+// report notes that a batch could not be recorded. w.mu is held.
+func (w *Writer) report(err error) {
+	if w.problem == nil {
+		w.since, w.droppedBefore = time.Now(), w.dropped
+		w.db.log.Error("history cannot be recorded", "file", w.db.path, "err", err)
+	}
+	w.problem = err
+}
