@@ -22,7 +22,6 @@ type Entry struct {
 	Container string         // empty outside containers
 	ASN       uint32         // of the peer; zero: unknown
 	Org       string         // holder of the ASN, empty: unknown
-	Lookup    string         // longer report on the peer's address, empty: none
 	Country   string         // ISO 3166-1 alpha-2 code of the peer, empty: unknown
 	Lat, Lon  float64        // of the peer in degrees, north and east positive; ignored unless in range
 	Located   bool           // Lat and Lon are known
@@ -33,15 +32,29 @@ type Entry struct {
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
 	Resumed   bool           // if New: it may have been there before, when nobody looked: a row that is open goes on; if Closed, unless that opened later, but by whole tens of seconds
-	Lost      uint64         // not zero: so many events of Agent were lost until Seen, and nothing else counts
-	Report    Report         // not zero: all that it stands for is recorded before this, and nothing else counts
 }
 
-// A Report is what an agent has told in one go. Reports of one run are numbered.
+// A Loss says how many events an agent could not report.
+type Loss struct {
+	Agent string // name of the host
+	Count uint64
+	Seen  time.Time // when this became known
+}
+
+// A Report acknowledges what an agent has reported in one go: all that it stands for is
+// recorded before it. Reports of one run are numbered.
 type Report struct {
 	Run    [16]byte // of the agent
 	Number uint64
+	Seen   time.Time // when it came
 }
+
+// A Record is what can be recorded: an [Entry], a [Loss] or a [Report].
+type Record interface{ record() }
+
+func (Entry) record()  {}
+func (Loss) record()   {}
+func (Report) record() {}
 
 // A Row is a connection that is stored. Opened is its first opening; Tx and Rx are
 // those of all openings.

@@ -488,8 +488,8 @@ func TestSavedQueries(t *testing.T) {
 		all[2990+i].Rule, all[2990+i].Container = "Other", "c0ffee"
 	}
 	all[2999].Program = "sshd"
-	all = append(all, history.Entry{Agent: "nas", Lost: 1, Seen: time.Now()})
 	require.NoError(t, db.Record(t.Context(), all))
+	require.NoError(t, db.recordAll(t.Context(), []history.Record{history.Loss{Agent: "nas", Count: 1, Seen: time.Now()}}))
 	c := console(t, db)
 	queries := SavedQueries()
 	require.GreaterOrEqual(t, len(queries), 19)

@@ -51,12 +51,12 @@ func TestLyingCounters(t *testing.T) {
 func TestLyingLosses(t *testing.T) {
 	db := open(t, path(t))
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	var all []history.Entry
+	var all []history.Record
 	for i := range 10 {
-		all = append(all, history.Entry{Agent: "liar", Lost: math.MaxUint64 - uint64(i), Seen: now}, history.Entry{Agent: "nas", Lost: 3, Seen: now})
+		all = append(all, history.Loss{Agent: "liar", Count: math.MaxUint64 - uint64(i), Seen: now}, history.Loss{Agent: "nas", Count: 3, Seen: now})
 	}
-	require.NoError(t, db.Record(t.Context(), all))
-	require.NoError(t, db.Record(t.Context(), all))
+	require.NoError(t, db.recordAll(t.Context(), all))
+	require.NoError(t, db.recordAll(t.Context(), all))
 	rows := ask(t, console(t, db), `SELECT agent, count, typeof(count) FROM losses ORDER BY agent`, nil)
 	assert.Equal(t, [][]any{{"liar", int64(1 << 50), "integer"}, {"nas", int64(60), "integer"}}, rows)
 }

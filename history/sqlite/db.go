@@ -310,12 +310,21 @@ func (db *DB) Close() error {
 // If the file turns out to be damaged, it is set aside as in Open and the
 // entries go into a fresh one.
 func (db *DB) Record(ctx context.Context, entries []history.Entry) error {
-	if len(entries) == 0 {
+	records := make([]history.Record, len(entries))
+	for i, e := range entries {
+		records[i] = e
+	}
+	return db.recordAll(ctx, records)
+}
+
+// recordAll stores records of all kinds as Record does entries.
+func (db *DB) recordAll(ctx context.Context, records []history.Record) error {
+	if len(records) == 0 {
 		return ctx.Err()
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if err := db.recordOrReplace(ctx, entries); err != nil {
+	if err := db.recordOrReplace(ctx, records); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -324,7 +333,7 @@ func (db *DB) Record(ctx context.Context, entries []history.Entry) error {
 	return nil
 }
 
-func (db *DB) recordOrReplace(ctx context.Context, entries []history.Entry) error {
+func (db *DB) recordOrReplace(ctx context.Context, records []history.Record) error {
 	if db.closed.Load() {
 		return fs.ErrClosed
 	}
@@ -337,14 +346,14 @@ func (db *DB) recordOrReplace(ctx context.Context, entries []history.Entry) erro
 	if err := db.look(ctx); err != nil {
 		return err
 	}
-	err := db.record(ctx, entries)
+	err := db.record(ctx, records)
 	if !damaged(err) {
 		return err
 	}
 	if err := db.replace(ctx, err); err != nil {
 		return err
 	}
-	return db.record(ctx, entries)
+	return db.record(ctx, records)
 }
 
 // Places yields the distinct places of all rows, by latitude and longitude.

@@ -13,7 +13,7 @@
 //	ip, port     the peer
 //	local_ip, local_port
 //	programname  empty if unknown
-//	full_lookup  report on the peer's address, empty if there is none
+//	full_lookup  report on the peer's address, of rows of connmapperl; else empty
 //	asn          autonomous system of the peer such as AS64496, empty if unknown
 //	orgname      its holder, empty if unknown
 //	lat, lon     where the peer is, in degrees; NULL if unknown

@@ -114,12 +114,12 @@ func TestPruneBytes(t *testing.T) {
 func TestPruneReports(t *testing.T) {
 	db := open(t, path(t))
 	for from := 0; from < mostReports+2*mostStep; from += mostStep {
-		var all []history.Entry
+		var all []history.Record
 		for i := range mostStep {
 			n := from + i
-			all = append(all, history.Entry{Agent: "a", Report: history.Report{Run: [16]byte{byte(n), byte(n >> 8), byte(n >> 16)}, Number: 1}, Seen: time.Unix(1_800_000_000+int64(n), 0)})
+			all = append(all, history.Report{Run: [16]byte{byte(n), byte(n >> 8), byte(n >> 16)}, Number: 1, Seen: time.Unix(1_800_000_000+int64(n), 0)})
 		}
-		require.NoError(t, db.Record(t.Context(), all))
+		require.NoError(t, db.recordAll(t.Context(), all))
 	}
 	for _, left := range []int{mostReports + mostStep, mostReports, mostReports} {
 		_, err := db.Prune(t.Context())

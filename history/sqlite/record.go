@@ -69,11 +69,11 @@ type changes struct {
 	rows    int64
 	places  map[place]int64
 	shares  map[string]share            // what is to be added, by agent
-	reports map[[16]byte]*history.Entry // the last of each run
+	reports map[[16]byte]history.Report // the last of each run
 }
 
 func newChanges() *changes {
-	return &changes{places: make(map[place]int64), shares: make(map[string]share)}
+	return &changes{places: make(map[place]int64), shares: make(map[string]share), reports: make(map[[16]byte]history.Report)}
 }
 
 // share adds to what an agent has.
@@ -89,7 +89,7 @@ func (ch *changes) count(p place, n int64) {
 	}
 }
 
-func (db *DB) record(ctx context.Context, entries []history.Entry) (err error) {
+func (db *DB) record(ctx context.Context, records []history.Record) (err error) {
 	db.conn.SetInterrupt(ctx.Done())
 	defer db.conn.SetInterrupt(nil)
 	end, err := sqlitex.ImmediateTransaction(db.conn)
@@ -104,8 +104,18 @@ func (db *DB) record(ctx context.Context, entries []history.Entry) (err error) {
 		}
 	}()
 	ch := newChanges()
-	for i := range entries {
-		if err := db.put(&entries[i], ch); err != nil {
+	for _, r := range records {
+		switch r := r.(type) {
+		case history.Entry:
+			err = db.put(&r, ch)
+		case history.Loss:
+			err = db.putLoss(r)
+		case history.Report:
+			if last, ok := ch.reports[r.Run]; !ok || last.Number < r.Number {
+				ch.reports[r.Run] = r
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -113,29 +123,29 @@ func (db *DB) record(ctx context.Context, entries []history.Entry) (err error) {
 }
 
 // putLoss adds to what was lost of an agent in an hour.
-func (db *DB) putLoss(e *history.Entry) error {
+func (db *DB) putLoss(l history.Loss) error {
 	stmt, err := db.conn.Prepare(`INSERT INTO losses VALUES (?1, ?2, ?3)
 ON CONFLICT (timestamp, agent) DO UPDATE SET count = min(count + excluded.count, ?4)`)
 	if err != nil {
 		return err
 	}
-	stmt.BindInt64(1, wholeSeconds(e.Seen.Truncate(time.Hour)))
-	stmt.BindText(2, e.Agent)
-	stmt.BindInt64(3, limitCounter(e.Lost))
+	stmt.BindInt64(1, wholeSeconds(l.Seen.Truncate(time.Hour)))
+	stmt.BindText(2, l.Agent)
+	stmt.BindInt64(3, limitCounter(l.Count))
 	stmt.BindInt64(4, history.MaxCounter)
 	return run(stmt)
 }
 
 // putReport notes the last report of an agent's run.
-func (db *DB) putReport(e *history.Entry) error {
+func (db *DB) putReport(r history.Report) error {
 	stmt, err := db.conn.Prepare(`INSERT INTO reports VALUES (?1, ?2, ?3)
 ON CONFLICT (run) DO UPDATE SET number = max(number, excluded.number), timestamp = excluded.timestamp`)
 	if err != nil {
 		return err
 	}
-	stmt.BindBytes(1, e.Report.Run[:])
-	stmt.BindInt64(2, int64(min(e.Report.Number, math.MaxInt64)))
-	stmt.BindInt64(3, wholeSeconds(e.Seen))
+	stmt.BindBytes(1, r.Run[:])
+	stmt.BindInt64(2, int64(min(r.Number, math.MaxInt64)))
+	stmt.BindInt64(3, wholeSeconds(r.Seen))
 	return run(stmt)
 }
 
@@ -154,18 +164,6 @@ func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64,
 
 // put records an entry.
 func (db *DB) put(e *history.Entry, ch *changes) error {
-	switch {
-	case e.Lost > 0:
-		return db.putLoss(e)
-	case e.Report != history.Report{}:
-		if ch.reports == nil {
-			ch.reports = make(map[[16]byte]*history.Entry)
-		}
-		if last := ch.reports[e.Report.Run]; last == nil || last.Report.Number < e.Report.Number {
-			ch.reports[e.Report.Run] = e
-		}
-		return nil
-	}
 	k := keyOf(e)
 	r := db.memory.rows[k]
 	if r == nil {
@@ -202,26 +200,26 @@ var errGone = errors.New("the row is gone")
 func (db *DB) insert(e *history.Entry, r *remembered, ch *changes) (bool, error) {
 	stmt, err := db.conn.Prepare(`
 INSERT INTO detailed_history (
-	timestamp, full_lookup, asn, orgname, lat, lon, x, y, direction, exe, container, country, rule,
-	last_opened, tx, rx, count, closed,
-	ip, port, local_ip, local_port, programname, agent, protocol, key, opened, tx_before, rx_before
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 1, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?14, 0, 0)
+	timestamp, asn, orgname, lat, lon, x, y, direction, exe, container, country, rule,
+	last_opened, tx, rx, closed, ip, port, local_ip, local_port, programname, agent, protocol, key,
+	opened, full_lookup, count, tx_before, rx_before
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?13, '', 1, 0, 0)
 ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
 	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: rowSize(e)}
 	bindAbout(stmt, e)
-	stmt.BindFloat(14, seconds(e.Opened))
-	stmt.BindInt64(15, r.tx)
-	stmt.BindInt64(16, r.rx)
-	bindTime(stmt, 17, e.Closed)
-	bindAddr(stmt, 18, e.Peer)
-	bindAddr(stmt, 20, e.Local)
-	stmt.BindText(22, e.Program)
-	stmt.BindText(23, e.Agent)
-	stmt.BindText(24, e.Protocol)
-	stmt.BindInt64(25, hashOf(e))
+	stmt.BindFloat(13, seconds(e.Opened))
+	stmt.BindInt64(14, r.tx)
+	stmt.BindInt64(15, r.rx)
+	bindTime(stmt, 16, e.Closed)
+	bindAddr(stmt, 17, e.Peer)
+	bindAddr(stmt, 19, e.Local)
+	stmt.BindText(21, e.Program)
+	stmt.BindText(22, e.Agent)
+	stmt.BindText(23, e.Protocol)
+	stmt.BindInt64(24, hashOf(e))
 	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
 		return false, err
 	}
@@ -319,26 +317,26 @@ func (db *DB) rewrite(e *history.Entry, r *remembered, ch *changes) error {
 	}
 	stmt, err := db.conn.Prepare(`
 UPDATE detailed_history SET
-	timestamp = ?1, full_lookup = ?2, asn = ?3, orgname = ?4, lat = ?5, lon = ?6, x = ?7, y = ?8,
-	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13,
-	last_opened = ?14, count = ?15, tx_before = ?16, rx_before = ?17
-WHERE id = ?18`)
+	timestamp = ?1, asn = ?2, orgname = ?3, lat = ?4, lon = ?5, x = ?6, y = ?7,
+	direction = ?8, exe = ?9, container = ?10, country = ?11, rule = ?12,
+	last_opened = ?13, count = ?14, tx_before = ?15, rx_before = ?16
+WHERE id = ?17`)
 	if err != nil {
 		return err
 	}
 	bindAbout(stmt, e)
-	stmt.BindFloat(14, float64(r.opened)/1e6)
-	stmt.BindInt64(15, r.count)
-	stmt.BindInt64(16, r.txBefore)
-	stmt.BindInt64(17, r.rxBefore)
-	stmt.BindInt64(18, r.id)
+	stmt.BindFloat(13, float64(r.opened)/1e6)
+	stmt.BindInt64(14, r.count)
+	stmt.BindInt64(15, r.txBefore)
+	stmt.BindInt64(16, r.rxBefore)
+	stmt.BindInt64(17, r.id)
 	return run(stmt)
 }
 
 // settle writes reports and the counts of places, agents and rows. What has no rows goes.
 func (db *DB) settle(ch *changes) error {
-	for _, e := range ch.reports {
-		if err := db.putReport(e); err != nil {
+	for _, r := range ch.reports {
+		if err := db.putReport(r); err != nil {
 			return err
 		}
 	}
@@ -417,11 +415,11 @@ var seed = maphash.MakeSeed()
 // about is a hash of what bindAbout binds beside the time.
 func about(e *history.Entry) uint64 {
 	return maphash.Comparable(seed, struct {
-		direction, exe, container, org, lookup, country, rule string
-		asn                                                   uint32
-		lat, lon                                              uint64
-		located                                               bool
-	}{e.Direction, e.Exe, e.Container, e.Org, e.Lookup, e.Country, e.Rule, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
+		direction, exe, container, org, country, rule string
+		asn                                           uint32
+		lat, lon                                      uint64
+		located                                       bool
+	}{e.Direction, e.Exe, e.Container, e.Org, e.Country, e.Rule, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
 }
 
 func hashOf(e *history.Entry) int64 {
@@ -459,28 +457,27 @@ func located(e *history.Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindAbout sets parameters 1 to 13.
+// bindAbout sets parameters 1 to 12.
 func bindAbout(stmt *sqlite.Stmt, e *history.Entry) {
 	stmt.BindInt64(1, wholeSeconds(seen(e)))
-	stmt.BindText(2, e.Lookup)
-	stmt.BindText(3, formatASN(e.ASN))
-	stmt.BindText(4, e.Org)
+	stmt.BindText(2, formatASN(e.ASN))
+	stmt.BindText(3, e.Org)
 	if located(e) {
 		x, y := pixel(e.Lat, e.Lon)
-		stmt.BindFloat(5, e.Lat)
-		stmt.BindFloat(6, e.Lon)
-		stmt.BindInt64(7, x)
-		stmt.BindInt64(8, y)
+		stmt.BindFloat(4, e.Lat)
+		stmt.BindFloat(5, e.Lon)
+		stmt.BindInt64(6, x)
+		stmt.BindInt64(7, y)
 	} else {
-		for _, i := range []int{5, 6, 7, 8} {
+		for i := 4; i <= 7; i++ {
 			stmt.BindNull(i)
 		}
 	}
-	stmt.BindText(9, e.Direction)
-	stmt.BindText(10, e.Exe)
-	stmt.BindText(11, e.Container)
-	stmt.BindText(12, e.Country)
-	stmt.BindText(13, e.Rule)
+	stmt.BindText(8, e.Direction)
+	stmt.BindText(9, e.Exe)
+	stmt.BindText(10, e.Container)
+	stmt.BindText(11, e.Country)
+	stmt.BindText(12, e.Rule)
 }
 
 func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {

@@ -25,14 +25,14 @@ func TestRow(t *testing.T) {
 	e.Agent, e.Protocol, e.Direction = "laptop", "udp", "in"
 	e.Peer = netip.MustParseAddrPort("[2001:db8::1]:53")
 	e.Lat, e.Lon = 52.52, 13.405
-	e.Container, e.Lookup = "c0ffee", "a report"
+	e.Container = "c0ffee"
 	e.Opened = noon.Add(250 * time.Millisecond).In(time.FixedZone("", 7200))
 	e.Seen = noon.Add(3 * time.Second)
 	require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
 	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
 		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history`
 	want := []string{
-		"1", "1782907203", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "a report", "AS64496", "Example Networks",
+		"1", "1782907203", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "", "AS64496", "Example Networks",
 		"52.52", "13.405", "508", "154", "1", "laptop", "in", "udp", "/usr/bin/curl", "c0ffee", "DE", "Other",
 		"1782907200.25", "1782907200.25", "NULL", "100", "1000", "0", "0",
 	}
@@ -92,11 +92,11 @@ func TestHostileValues(t *testing.T) {
 	var all []history.Entry
 	for _, s := range texts {
 		e := entry(0)
-		e.Agent, e.Program, e.Exe, e.Org, e.Rule, e.Container, e.Country, e.Direction, e.Lookup = s, s, s, s, s, s, s, s, s
+		e.Agent, e.Program, e.Exe, e.Org, e.Rule, e.Container, e.Country, e.Direction = s, s, s, s, s, s, s, s
 		all = append(all, e)
 	}
 	require.NoError(t, db.Record(t.Context(), all))
-	for i, row := range query(t, db, `SELECT agent, programname, exe, orgname, rule, container, country, direction, full_lookup FROM detailed_history ORDER BY id`) {
+	for i, row := range query(t, db, `SELECT agent, programname, exe, orgname, rule, container, country, direction FROM detailed_history ORDER BY id`) {
 		for _, got := range row {
 			assert.Equal(t, texts[i], got)
 		}
@@ -271,8 +271,8 @@ func TestLosses(t *testing.T) {
 	db := open(t, path(t))
 	w := db.Writer()
 	at := time.Date(2026, 5, 1, 12, 10, 0, 0, time.UTC)
-	for i, e := range []history.Entry{{Agent: "nas", Lost: 3, Seen: at}, {Agent: "nas", Lost: 4, Seen: at.Add(time.Minute)}, {Agent: "web", Lost: 1, Seen: at}, {Agent: "nas", Lost: 9, Seen: at.Add(time.Hour)}} {
-		w.Add(e)
+	for i, l := range []history.Loss{{Agent: "nas", Count: 3, Seen: at}, {Agent: "nas", Count: 4, Seen: at.Add(time.Minute)}, {Agent: "web", Count: 1, Seen: at}, {Agent: "nas", Count: 9, Seen: at.Add(time.Hour)}} {
+		w.Add(l)
 		if i == 0 {
 			w.Add(entry(1))
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // rowColumns are those that scan reads.
-const rowColumns = `id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, count,
+const rowColumns = `id, timestamp, ip, port, local_ip, local_port, programname, asn, orgname, lat, lon, count,
 	agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx`
 
 func scan(stmt *sqlite.Stmt) history.Row {
@@ -27,15 +27,14 @@ func scan(stmt *sqlite.Stmt) history.Row {
 		}
 		return atSeconds(stmt.ColumnFloat(i))
 	}
-	asn, _ := parseASN(stmt.ColumnText(8))
-	return history.Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(12), LastOpened: at(21), Entry: history.Entry{
-		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), Lookup: stmt.ColumnText(7), ASN: asn,
-		Org: stmt.ColumnText(9),
-		Lat: stmt.ColumnFloat(10), Lon: stmt.ColumnFloat(11), Located: !stmt.ColumnIsNull(10),
-		Agent: stmt.ColumnText(13), Direction: stmt.ColumnText(14), Protocol: stmt.ColumnText(15), Exe: stmt.ColumnText(16),
-		Container: stmt.ColumnText(17), Country: stmt.ColumnText(18), Rule: stmt.ColumnText(19),
-		Opened: at(20), Closed: at(22),
-		Tx: uint64(stmt.ColumnInt64(23)), Rx: uint64(stmt.ColumnInt64(24)),
+	asn, _ := parseASN(stmt.ColumnText(7))
+	return history.Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(11), LastOpened: at(20), Entry: history.Entry{
+		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), ASN: asn, Org: stmt.ColumnText(8),
+		Lat: stmt.ColumnFloat(9), Lon: stmt.ColumnFloat(10), Located: !stmt.ColumnIsNull(9),
+		Agent: stmt.ColumnText(12), Direction: stmt.ColumnText(13), Protocol: stmt.ColumnText(14), Exe: stmt.ColumnText(15),
+		Container: stmt.ColumnText(16), Country: stmt.ColumnText(17), Rule: stmt.ColumnText(18),
+		Opened: at(19), Closed: at(21),
+		Tx: uint64(stmt.ColumnInt64(22)), Rx: uint64(stmt.ColumnInt64(23)),
 	}}
 }
 

@@ -24,28 +24,28 @@ const (
 	releaseEvery = 5 * time.Second
 )
 
-// A Writer records entries in the background. Its Add never waits for the
+// A Writer queues records and stores them in the background. Its Add never waits for the
 // disk. It is safe for concurrent use.
 //
-// While the file cannot be written, say because the disk is full, entries
-// queue up, Problem tells why, and recording resumes by itself.
+// While the file cannot be written, say because the disk is full, the queue grows,
+// Problem tells why, and recording resumes by itself.
 type Writer struct {
 	db   *DB
 	wake chan struct{} // there is something to do, or more than before
 	done chan struct{} // closed when the goroutine has ended
 
 	mu     sync.Mutex // guards what follows
-	queue  []history.Entry
-	first  uint64         // number of queue[0]; entries are numbered as they come
-	flying int            // entries at the head of queue that are being recorded
-	most   int            // entries of the next transaction
-	moved  bool           // some in queue are empty: later ones say the same
+	queue  []history.Record
+	first  uint64         // number of queue[0]; records are numbered as they come
+	flying int            // records at the head of queue that are being recorded
+	most   int            // records of the next transaction
+	moved  bool           // some in queue are nil: later ones say the same
 	latest map[key]uint64 // number of a connection's last entry in queue
 	closed bool
 	err    error // of Close
 
 	then     []marker // what is to be called, by number
-	together []group  // entries that are recorded together, by number
+	together []group  // records that are stored together, by number
 
 	lost          map[string]uint64 // what was dropped for good, by agent
 	dropped       uint64
@@ -55,13 +55,13 @@ type Writer struct {
 	droppedBefore uint64 // before problem
 }
 
-// A marker is called when all entries before a number are recorded.
+// A marker is called when all records before a number are stored.
 type marker struct {
 	number uint64
 	f      func()
 }
 
-// A group is entries by their numbers.
+// A group is records by their numbers.
 type group struct{ begin, end uint64 } // end is not one of them
 
 // A key identifies a connection.
@@ -84,43 +84,42 @@ func (db *DB) Writer() *Writer {
 	return w
 }
 
-// Add queues an entry. An entry of a connection that is not New updates the
-// one that waits, if any. The entry is dropped, and counted by Dropped, if
+// Add queues a record. An entry of a connection that is not New updates the
+// one in the queue, if any. The record is dropped, and counted by Dropped, if
 // 65,536 are waiting or the Writer is closed; Room tells how far that is. What is dropped
 // of a connection that lives is made good by its next entry, but for the count of an
-// opening. What tells of an end is not, and is recorded as lost as soon as that can be.
-func (w *Writer) Add(e history.Entry) {
+// opening. An entry with Closed is not, and is recorded as lost as soon as that can be.
+func (w *Writer) Add(r history.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if old := w.waits(&e); old != nil && !w.closed {
-		join(&e, old)
-		*old = e
+	if at, e := w.joined(r); at >= 0 && !w.closed {
+		w.queue[at] = e
 		return
 	}
 	if len(w.queue) >= QueueLen || w.closed {
-		w.drop(&e)
+		w.drop(r)
 		return
 	}
-	w.push(e)
+	w.push(r)
 }
 
-// AddAll queues entries that are to be recorded together or not at all, such as what an
-// agent has told and its Report, and then does what Then does. Unlike by Add, what waits
-// of a connection is recorded with them. If there is no room for all, all are dropped.
-func (w *Writer) AddAll(entries []history.Entry, f func()) {
+// AddAll queues records that are to be stored together or not at all, such as what an
+// agent has reported and its Report, and then does what Then does. Unlike by Add, what waits
+// of a connection is stored with them. If there is no room for all, all are dropped.
+func (w *Writer) AddAll(records []history.Record, f func()) {
 	w.mu.Lock()
 	begin := w.first + uint64(len(w.queue))
-	room := len(w.queue)+len(entries) <= QueueLen && !w.closed
-	for _, e := range entries {
+	room := len(w.queue)+len(records) <= QueueLen && !w.closed
+	for _, r := range records {
 		if !room {
-			w.drop(&e)
+			w.drop(r)
 			continue
 		}
-		if old := w.waits(&e); old != nil {
-			join(&e, old)
-			*old, w.moved = history.Entry{}, true
+		if at, e := w.joined(r); at >= 0 {
+			w.queue[at], w.moved = nil, true
+			r = e
 		}
-		w.push(e)
+		w.push(r)
 	}
 	if end := w.first + uint64(len(w.queue)); end > begin+1 {
 		w.together = append(w.together, group{begin, end})
@@ -129,47 +128,51 @@ func (w *Writer) AddAll(entries []history.Entry, f func()) {
 	w.Then(f)
 }
 
-// waits returns the entry in the queue that one of the same connection updates; nil: none.
-func (w *Writer) waits(e *history.Entry) *history.Entry {
-	if e.Lost > 0 || e.Report != (history.Report{}) || e.New {
-		return nil
+// joined returns where in the queue the entry is that one of the same connection updates,
+// and the two as one; negative: there is none. w.mu is held.
+func (w *Writer) joined(r history.Record) (at int, _ history.Record) {
+	e, ok := r.(history.Entry)
+	if !ok || e.New {
+		return -1, nil
 	}
-	n, ok := w.latest[keyOf(e)]
+	n, ok := w.latest[keyOf(&e)]
 	if !ok || n < w.first+uint64(w.flying) {
-		return nil
+		return -1, nil
 	}
-	// Another connection may have the same ends by now.
-	if old := &w.queue[n-w.first]; old.Opened.Equal(e.Opened) {
-		return old
+	at = int(n - w.first)
+	old := w.queue[at].(history.Entry)
+	if !old.Opened.Equal(e.Opened) {
+		return -1, nil // another connection has the same ends by now
 	}
-	return nil
-}
-
-// join takes over what an earlier entry of the same connection says.
-func join(e, old *history.Entry) {
 	e.New, e.Resumed = old.New, old.Resumed
 	if e.Closed.IsZero() {
 		e.Closed = old.Closed
 	}
+	return at, e
 }
 
-// push queues an entry. w.mu is held.
-func (w *Writer) push(e history.Entry) {
-	if e.Lost == 0 && e.Report == (history.Report{}) {
+// push queues a record. w.mu is held.
+func (w *Writer) push(r history.Record) {
+	if e, ok := r.(history.Entry); ok {
 		w.latest[keyOf(&e)] = w.first + uint64(len(w.queue))
 	}
-	w.queue = append(w.queue, e)
+	w.queue = append(w.queue, r)
 	if n := len(w.queue); n == 1 || n == batchLen {
 		w.signal()
 	}
 }
 
-// drop counts an entry for which there is no room. w.mu is held.
-func (w *Writer) drop(e *history.Entry) {
+// drop counts a record for which there is no room. w.mu is held.
+func (w *Writer) drop(r history.Record) {
 	w.dropped++
 	w.lastDrop = time.Now()
-	if !e.Closed.IsZero() || e.Lost > 0 {
-		w.lose(e.Agent, max(e.Lost, 1))
+	switch r := r.(type) {
+	case history.Loss:
+		w.lose(r.Agent, r.Count)
+	case history.Entry:
+		if !r.Closed.IsZero() {
+			w.lose(r.Agent, 1)
+		}
 	}
 }
 
@@ -332,7 +335,7 @@ func (w *Writer) waiting() (n int, closed bool) {
 	return len(w.queue), w.closed
 }
 
-// flush records one batch. On error its entries stay in the queue.
+// flush stores one batch. On error it stays in the queue.
 func (w *Writer) flush() error {
 	w.mu.Lock()
 	w.flying = min(len(w.queue), w.most)
@@ -344,22 +347,22 @@ func (w *Writer) flush() error {
 	batch := w.queue[:w.flying:w.flying]
 	// Before all that waits, so that who is told that something is recorded is not told
 	// before what was dropped until then is counted.
-	entries, lost := batch, w.lost
+	records, lost := batch, w.lost
 	if len(lost) > 0 || w.moved {
-		entries = make([]history.Entry, 0, len(lost)+len(batch))
+		records = make([]history.Record, 0, len(lost)+len(batch))
 		for agent, n := range lost {
-			entries = append(entries, history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+			records = append(records, history.Loss{Agent: agent, Count: n, Seen: time.Now()})
 		}
-		for i := range batch {
-			if batch[i] != (history.Entry{}) {
-				entries = append(entries, batch[i])
+		for _, r := range batch {
+			if r != nil {
+				records = append(records, r)
 			}
 		}
 	}
 	w.lost = nil
 	w.mu.Unlock()
 
-	err := w.db.Record(context.Background(), entries)
+	err := w.db.recordAll(context.Background(), records)
 
 	var due []marker
 	defer func() {
@@ -379,12 +382,12 @@ func (w *Writer) flush() error {
 		return err
 	}
 	w.most = min(2*w.most, batchLen)
-	for i := range batch {
-		if k := keyOf(&batch[i]); w.latest[k] == w.first+uint64(i) {
-			delete(w.latest, k)
+	for i, r := range batch {
+		if e, ok := r.(history.Entry); ok && w.latest[keyOf(&e)] == w.first+uint64(i) {
+			delete(w.latest, keyOf(&e))
 		}
 	}
-	// The texts of a batch should not live as long as the array.
+	// What is stored should not live as long as the array.
 	clear(batch)
 	w.first += uint64(len(batch))
 	w.queue = w.queue[len(batch):]

@@ -49,7 +49,7 @@ func TestEarly(t *testing.T) {
 	for i := range uint64(mostEarly + 10) {
 		m.Delta(local, end(conn(1000+i, fmt.Sprintf("8.8.%d.%d:%d", i>>8&255, i&255, 1+i>>16))))
 	}
-	assert.Len(t, m.early.entries, mostEarly)
+	assert.Len(t, m.early.records, mostEarly)
 	m.Delta(agent, end(conn(3, "8.8.8.8:25")))
 	assert.False(t, m.Recorded(agent, 8, func() { t.Error("acknowledged") }))
 
@@ -91,7 +91,9 @@ func TestLastRecordedWaits(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	run := [16]byte{1}
-	require.NoError(t, db.Record(t.Context(), []history.Entry{{Agent: "nas", Report: history.Report{Run: run, Number: 7}, Seen: time.Now()}}))
+	before := db.Writer()
+	before.Add(history.Report{Run: run, Number: 7, Seen: time.Now()})
+	require.NoError(t, before.Close())
 	m := newMonitor(t, "")
 	m.openTime = time.Minute
 	m.Opening.Store(true)
@@ -114,7 +116,7 @@ func TestEarlyWithoutHistory(t *testing.T) {
 	m.Full(agent, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22")})
 	m.Full(agent, []conntrack.Conn{conn(1, "8.8.8.8:443")})
 	m.Opened(nil, nil)
-	assert.Empty(t, m.early.entries)
+	assert.Empty(t, m.early.records)
 	assert.Empty(t, m.unwritten)
 	acked := false
 	assert.True(t, m.Recorded(agent, 1, func() { acked = true }))

@@ -95,7 +95,7 @@ type agent struct {
 	// What has ended since is to be told again, by another link.
 	behind bool
 	// What its last Delta ends and loses, which is recorded together with its number.
-	told  []history.Entry
+	told  []history.Record
 	knows time.Time // what is new from then on has opened since; zero: its first Full is still to come
 }
 

@@ -49,7 +49,7 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 // recordLoss hands to the history that an agent could not tell so many events.
 func (m *Monitor) recordLoss(agent string, n uint64) {
 	if m.records() && n > 0 {
-		m.add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+		m.add(history.Loss{Agent: agent, Count: n, Seen: time.Now()})
 	}
 }
 
@@ -65,9 +65,9 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 		return false
 	}
 	ag := m.agents[a.ID]
-	var report []history.Entry
+	var report []history.Record
 	if number > 0 {
-		report = []history.Entry{{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()}}
+		report = []history.Record{history.Report{Run: a.Run, Number: number, Seen: time.Now()}}
 	}
 	if !m.Opening.Load() {
 		m.Writer.AddAll(append(ag.told, report...), f)
@@ -86,8 +86,8 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 
 // release hands to the history what an agent has told without a number.
 func (m *Monitor) release(ag *agent) {
-	for _, e := range ag.told {
-		m.add(e)
+	for _, r := range ag.told {
+		m.add(r)
 	}
 	ag.told = nil
 }
@@ -98,7 +98,7 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 	// The kernel does not tell again, nor is there an end to waiting for a full disk.
 	if m.Opening.Load() {
 		// Half of the room is for this machine.
-		if ag.ID != 0 && len(m.early.entries)+events > mostEarly/2 {
+		if ag.ID != 0 && len(m.early.records)+events > mostEarly/2 {
 			ag.behind = true
 		}
 		return ag.behind

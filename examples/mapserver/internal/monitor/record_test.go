@@ -258,7 +258,7 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	other, err := raw.OpenConn(file, raw.OpenReadWrite)
 	require.NoError(t, err)
 	defer other.Close()
-	waiting := make([]history.Entry, sqlite.QueueLen*4/5)
+	waiting := make([]history.Record, sqlite.QueueLen*4/5)
 	for i := range waiting {
 		waiting[i] = history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true}
 	}
