@@ -76,9 +76,10 @@ type Retention struct {
 	Disabled bool  // nothing goes, whatever the limits
 }
 
-// Stats are what there is.
+// Stats are what there is, and how much of it is to be kept.
 type Stats struct {
-	Rows           int64
-	Bytes          int64     // of the file, with what is free in it
-	Oldest, Newest time.Time // when rows were last seen; zero: there are none
+	Rows      int64
+	Bytes     int64     // of the file, with what is free in it
+	Oldest    time.Time // when the oldest row was last seen; zero: there is none
+	Retention Retention
 }

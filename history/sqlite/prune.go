@@ -23,30 +23,6 @@ const (
 	mostReports = 100_000 // that are kept; an agent can make many
 )
 
-// Retention returns what was set last, be it by an earlier process. A fresh file
-// may have 4 GB; one that was taken over has no limit.
-func (db *DB) Retention() (r history.Retention, err error) {
-	err = db.locked(context.Background(), func() error {
-		for _, f := range []struct {
-			name string
-			to   func(int64)
-		}{
-			{"age", func(n int64) { r.Age = time.Duration(n) }},
-			{"most_rows", func(n int64) { r.Rows = n }},
-			{"most_bytes", func(n int64) { r.Bytes = n }},
-			{"disabled", func(n int64) { r.Disabled = n != 0 }},
-		} {
-			n, err := number(db.conn, `SELECT value FROM settings WHERE name = '`+f.name+`'`)
-			if err != nil {
-				return err
-			}
-			f.to(n)
-		}
-		return nil
-	})
-	return r, err
-}
-
 // SetRetention sets what Prune is to do, and keeps it in the file.
 func (db *DB) SetRetention(r history.Retention) error {
 	if r.Age < 0 || r.Rows < 0 || r.Bytes < 0 {
@@ -73,7 +49,8 @@ func (db *DB) SetRetention(r history.Retention) error {
 	return err
 }
 
-// Stats tells how much there is.
+// Stats returns how much there is, and the retention that was set last, be it by an earlier
+// process. A fresh file may have 4 GB; one that was taken over has no limit.
 func (db *DB) Stats() (s history.Stats, err error) {
 	err = db.locked(context.Background(), func() error {
 		var err error
@@ -95,8 +72,25 @@ func (db *DB) stats() (s history.Stats, err error) {
 	if s.Oldest, err = edge(db.conn, "min"); err != nil {
 		return s, err
 	}
-	s.Newest, err = edge(db.conn, "max")
+	s.Retention, err = db.retention()
 	return s, err
+}
+
+// retention reads what SetRetention has set. db.mu is held.
+func (db *DB) retention() (r history.Retention, err error) {
+	for name, to := range map[string]func(int64){
+		"age":        func(n int64) { r.Age = time.Duration(n) },
+		"most_rows":  func(n int64) { r.Rows = n },
+		"most_bytes": func(n int64) { r.Bytes = n },
+		"disabled":   func(n int64) { r.Disabled = n != 0 },
+	} {
+		n, err := number(db.conn, `SELECT value FROM settings WHERE name = '`+name+`'`)
+		if err != nil {
+			return r, err
+		}
+		to(n)
+	}
+	return r, nil
 }
 
 // edge returns the min or max of when rows were last seen; zero: there are none.
@@ -156,7 +150,11 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 // if the clock makes sense; its error then wraps [ErrClock], and the other
 // limits hold all the same.
 func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
-	r, err := db.Retention()
+	var r history.Retention
+	err = db.locked(ctx, func() (err error) {
+		r, err = db.retention()
+		return err
+	})
 	if err != nil || r.Disabled {
 		return 0, err
 	}

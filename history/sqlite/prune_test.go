@@ -74,9 +74,9 @@ func TestPrune(t *testing.T) {
 			// It is kept in the file.
 			require.NoError(t, db.Close())
 			db = open(t, db.path)
-			r, err := db.Retention()
+			s, err := db.Stats()
 			require.NoError(t, err)
-			assert.Equal(t, tt.r, r)
+			assert.Equal(t, tt.r, s.Retention)
 			if tt.left < n/2 {
 				assert.Less(t, size(t, db), int64(n)*200, "the file is smaller")
 			}
@@ -130,9 +130,9 @@ func TestPruneReports(t *testing.T) {
 
 func TestRetentionRefuses(t *testing.T) {
 	db := open(t, path(t))
-	r, err := db.Retention()
+	s, err := db.Stats()
 	require.NoError(t, err)
-	assert.Equal(t, history.Retention{Bytes: 4e9}, r)
+	assert.Equal(t, history.Retention{Bytes: 4e9}, s.Retention)
 	for _, r := range []history.Retention{{Age: -1}, {Rows: -1}, {Bytes: -1}} {
 		assert.EqualError(t, db.SetRetention(r), "history: retention: a limit is negative: zero is none")
 	}
@@ -153,11 +153,9 @@ func TestReset(t *testing.T) {
 	require.NoError(t, db.Reset(t.Context()))
 	assert.Equal(t, "0", count(t, db))
 	assert.Empty(t, places(t, db))
-	r, err := db.Retention()
-	require.NoError(t, err)
-	assert.Equal(t, history.Retention{Rows: 1 << 40}, r)
 	s, err := db.Stats()
 	require.NoError(t, err)
+	assert.Equal(t, history.Retention{Rows: 1 << 40}, s.Retention)
 	assert.Zero(t, s.Rows)
 	assert.Zero(t, s.Oldest)
 	assert.Less(t, s.Bytes, int64(200_000))

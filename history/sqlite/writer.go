@@ -11,13 +11,13 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// QueueLen is how many entries wait in a [Writer] at most.
-const QueueLen = 1 << 16
+// queueLen is how many records wait in a [Writer] at most.
+const queueLen = 1 << 16
 
 const (
 	// Entries of a transaction at most. A page that several change is written once: the more
 	// wait, the more of them go together.
-	batchLen     = QueueLen / 4
+	batchLen     = queueLen / 4
 	cautious     = 1000                   // the same after one that failed: what little room there is may do
 	batchDelay   = 250 * time.Millisecond // wait of an entry for others
 	retryDelay   = time.Second            // pause after a transaction that failed
@@ -44,7 +44,7 @@ type Writer struct {
 	closed bool
 	err    error // of Close
 
-	then     []marker // what is to be called, by number
+	after    []marker // what is to be called, by number
 	together []group  // records that are stored together, by number
 
 	lost          map[string]uint64 // what was dropped for good, by agent
@@ -96,7 +96,7 @@ func (w *Writer) Add(r history.Record) {
 		w.queue[at] = e
 		return
 	}
-	if len(w.queue) >= QueueLen || w.closed {
+	if len(w.queue) >= queueLen || w.closed {
 		w.drop(r)
 		return
 	}
@@ -104,12 +104,15 @@ func (w *Writer) Add(r history.Record) {
 }
 
 // AddAll queues records that are to be stored together or not at all, such as what an
-// agent has reported and its Report, and then does what Then does. Unlike by Add, what waits
-// of a connection is stored with them. If there is no room for all, all are dropped.
+// agent has reported and its Report. Unlike by Add, what waits of a connection is stored with
+// them. If there is no room for all, all are dropped.
+//
+// It calls f, at once or from the Writer's goroutine, when all that was added before is stored.
+// It does not if the Writer is closed before that, or if 65,536 others wait. f must not block.
 func (w *Writer) AddAll(records []history.Record, f func()) {
 	w.mu.Lock()
 	begin := w.first + uint64(len(w.queue))
-	room := len(w.queue)+len(records) <= QueueLen && !w.closed
+	room := len(w.queue)+len(records) <= queueLen && !w.closed
 	for _, r := range records {
 		if !room {
 			w.drop(r)
@@ -125,7 +128,7 @@ func (w *Writer) AddAll(records []history.Record, f func()) {
 		w.together = append(w.together, group{begin, end})
 	}
 	w.mu.Unlock()
-	w.Then(f)
+	w.then(f)
 }
 
 // joined returns where in the queue the entry is that one of the same connection updates,
@@ -188,14 +191,14 @@ func keyOf(e *history.Entry) key {
 	return key{e.Agent, e.Protocol, e.Program, e.Local, e.Peer}
 }
 
-// Then calls f, at once or from the Writer's goroutine, when all that was added before
-// is recorded. It is not called if the Writer is closed before that, or if 65,536 others wait.
-// f must not block.
-func (w *Writer) Then(f func()) {
+// then calls f, at once or from the Writer's goroutine, when all that was added before
+// is stored. It is not called if the Writer is closed before that, or if as many others wait
+// as there is room for records.
+func (w *Writer) then(f func()) {
 	w.mu.Lock()
 	if len(w.queue) > 0 {
-		if len(w.then) < QueueLen {
-			w.then = append(w.then, marker{w.first + uint64(len(w.queue)), f})
+		if len(w.after) < queueLen {
+			w.after = append(w.after, marker{w.first + uint64(len(w.queue)), f})
 		}
 		w.mu.Unlock()
 		return
@@ -204,14 +207,15 @@ func (w *Writer) Then(f func()) {
 	f()
 }
 
-// Room returns how many entries can be added now without being dropped.
-func (w *Writer) Room() int {
+// Room returns how many records can be added now without being dropped, and how many could
+// be if the queue were empty.
+func (w *Writer) Room() (free, most int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return 0
+		return 0, queueLen
 	}
-	return max(QueueLen-len(w.queue), 0)
+	return max(queueLen-len(w.queue), 0), queueLen
 }
 
 // Dropped returns how many entries were dropped so far.
@@ -300,7 +304,7 @@ func (w *Writer) run() {
 			return
 		}
 		w.mu.Unlock()
-		w.pause(retryDelay, QueueLen+1)
+		w.pause(retryDelay, queueLen+1)
 	}
 }
 
@@ -393,10 +397,10 @@ func (w *Writer) flush() error {
 	w.queue = w.queue[len(batch):]
 	w.together = slices.DeleteFunc(w.together, func(g group) bool { return g.end <= w.first })
 	n := 0
-	for n < len(w.then) && w.then[n].number <= w.first {
+	for n < len(w.after) && w.after[n].number <= w.first {
 		n++
 	}
-	due, w.then = w.then[:n:n], w.then[n:]
+	due, w.after = w.after[:n:n], w.after[n:]
 	if len(w.queue) == 0 {
 		w.queue, w.moved = nil, false
 	}

@@ -240,8 +240,9 @@ func TestSocketConnectsAnew(t *testing.T) {
 // TestResetForgetsWhatIsShown: at once.
 func TestResetForgetsWhatIsShown(t *testing.T) {
 	m := recorded(t)
-	m.Writer = m.History.Writer()
-	t.Cleanup(func() { m.Writer.Close() })
+	w := m.History.(*sqlite.DB).Writer()
+	m.Writer = w
+	t.Cleanup(func() { w.Close() })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { m.Run(ctx); close(done) }()

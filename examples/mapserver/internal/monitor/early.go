@@ -4,12 +4,11 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/history"
-	"github.com/connmapgo/connmap/history/sqlite"
 )
 
-// mostEarly bounds both the records and the reports that wait for a history that is being
-// opened. All of them fit into a Writer's queue.
-const mostEarly = sqlite.QueueLen / 4
+// maxEarly bounds both the records and the reports that wait for a history that is being
+// opened. A Recorder has room for several times as many.
+const maxEarly = 1 << 14
 
 // early is what is to be recorded once the history is open. What lives waits in the table
 // instead, and what agents have no room for here they keep, since it is not acknowledged.
@@ -34,7 +33,7 @@ func (m *Monitor) add(r history.Record) {
 		m.telling.told = append(m.telling.told, r)
 	case !m.Opening.Load():
 		m.Writer.Add(r)
-	case len(m.early.records) < mostEarly:
+	case len(m.early.records) < maxEarly:
 		m.early.records = append(m.early.records, r)
 	default:
 		if m.early.lost == nil {
@@ -52,7 +51,7 @@ func (m *Monitor) add(r history.Record) {
 // Opened ends Opening: from now on things are recorded, or never if there is no history,
 // and db and w are nil. What came meanwhile is recorded first; what there was no room for
 // is recorded as lost.
-func (m *Monitor) Opened(db *sqlite.DB, w *sqlite.Writer) {
+func (m *Monitor) Opened(db history.Store, w history.Recorder) {
 	m.init()
 	m.mu.Lock()
 	defer m.mu.Unlock()

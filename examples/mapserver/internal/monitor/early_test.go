@@ -46,10 +46,10 @@ func TestEarly(t *testing.T) {
 	assert.Zero(t, acked.Load())
 
 	// This machine may fill the room; an agent then keeps what ends, and tells it again.
-	for i := range uint64(mostEarly + 10) {
+	for i := range uint64(maxEarly + 10) {
 		m.Delta(local, end(conn(1000+i, fmt.Sprintf("8.8.%d.%d:%d", i>>8&255, i&255, 1+i>>16))))
 	}
-	assert.Len(t, m.early.records, mostEarly)
+	assert.Len(t, m.early.records, maxEarly)
 	m.Delta(agent, end(conn(3, "8.8.8.8:25")))
 	assert.False(t, m.Recorded(agent, 8, func() { t.Error("acknowledged") }))
 
@@ -79,7 +79,7 @@ func TestEarly(t *testing.T) {
 	work.Wait()
 	require.NoError(t, w.Close())
 	assert.Zero(t, w.Dropped())
-	assert.EqualValues(t, mostEarly-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
+	assert.EqualValues(t, maxEarly-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
 	assert.EqualValues(t, 11, ask("SELECT sum(count) FROM losses WHERE agent = 'here'"))
 	assert.EqualValues(t, 0, ask("SELECT count(*) FROM detailed_history WHERE ip = ''"))
 }

@@ -71,11 +71,10 @@ func (m *Monitor) readKept() {
 		return
 	}
 	s, err := m.History.Stats()
-	r, retentionErr := m.History.Retention()
-	if errors.Join(err, retentionErr) != nil {
+	if err != nil {
 		return // recording says what is wrong
 	}
-	kept := live.Kept{Rows: s.Rows, Bytes: s.Bytes, Oldest: s.Oldest, Retention: live.Retention(r)}
+	kept := live.Kept{Rows: s.Rows, Bytes: s.Bytes, Oldest: s.Oldest, Retention: live.Retention(s.Retention)}
 	if before != nil && *before == kept {
 		return
 	}

@@ -25,7 +25,8 @@ func TestKeepHistory(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
 	a := feed.Agent{ID: 1, Name: "nas"}
@@ -78,7 +79,7 @@ func TestKeepHistory(t *testing.T) {
 	require.Eventually(t, func() bool { return m.State().Kept == nil }, time.Minute, 10*time.Millisecond)
 	cancel()
 	wg.Wait()
-	require.NoError(t, m.Writer.Close())
+	require.NoError(t, w.Close())
 }
 
 // TestProblemIsSaid: that nothing can be recorded is said within five seconds, although
@@ -88,7 +89,8 @@ func TestProblemIsSaid(t *testing.T) {
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
 	a := feed.Agent{ID: 1, Name: "nas"}
@@ -98,7 +100,7 @@ func TestProblemIsSaid(t *testing.T) {
 	require.Eventually(t, func() bool { return len(m.State().Problems) > 0 }, time.Minute, 10*time.Millisecond)
 	cancel()
 	wg.Wait()
-	assert.Error(t, m.Writer.Close())
+	assert.Error(t, w.Close())
 }
 
 func TestNothingKept(t *testing.T) {

@@ -21,7 +21,6 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
-	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -39,10 +38,10 @@ const (
 // before the first use and not change afterwards; its methods are safe for
 // concurrent use. It implements feed.Handler.
 type Monitor struct {
-	Geo     []*geoip.DB // asked in order until one knows the address
-	ASN     []*asn.DB   // asked in order until one knows the address
-	History *sqlite.DB  // nil: nothing is recorded
-	Writer  *sqlite.Writer
+	Geo     []*geoip.DB   // asked in order until one knows the address
+	ASN     []*asn.DB     // asked in order until one knows the address
+	History history.Store // nil: nothing is recorded
+	Writer  history.Recorder
 	// Opening is true while History and Writer are not set yet, but are going to be, by
 	// Opened: a large history may have to be taken over. Nobody may touch them then.
 	Opening atomic.Bool

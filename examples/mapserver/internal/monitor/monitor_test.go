@@ -158,7 +158,8 @@ func TestRunPublishesAndRecords(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	changed := make(chan struct{}, 1000)
 	m.Changed = func() { changed <- struct{}{} }
 	var wg sync.WaitGroup
@@ -175,7 +176,7 @@ func TestRunPublishesAndRecords(t *testing.T) {
 	require.Eventually(t, func() bool { return m.State().Marks == nil }, time.Minute, 20*time.Millisecond)
 	cancel()
 	wg.Wait()
-	require.NoError(t, m.Writer.Close())
+	require.NoError(t, w.Close())
 	total := int64(0)
 	for mark, err := range db.Places(context.Background()) {
 		require.NoError(t, err)

@@ -9,7 +9,6 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
-	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 const (
@@ -74,7 +73,7 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 		ag.told = nil
 		return true
 	}
-	if len(m.early.reports) >= mostEarly {
+	if len(m.early.reports) >= maxEarly {
 		// It has to tell that again, and all that follows.
 		ag.behind, ag.told = true, nil
 		return false
@@ -98,13 +97,15 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 	// The kernel does not tell again, nor is there an end to waiting for a full disk.
 	if m.Opening.Load() {
 		// Half of the room is for this machine.
-		if ag.ID != 0 && len(m.early.records)+events > mostEarly/2 {
+		if ag.ID != 0 && len(m.early.records)+events > maxEarly/2 {
 			ag.behind = true
 		}
 		return ag.behind
 	}
-	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < sqlite.QueueLen/4+events && !m.Writer.Failing() {
-		ag.behind = true
+	if ag.ID != 0 && m.Writer != nil {
+		if free, most := m.Writer.Room(); free < most/4+events && !m.Writer.Failing() {
+			ag.behind = true
+		}
 	}
 	return ag.behind
 }
@@ -143,7 +144,8 @@ func (m *Monitor) write() {
 	room := 0
 	if !m.Opening.Load() {
 		// What ends cannot be told later, so that most room is for that.
-		room = m.Writer.Room() - sqlite.QueueLen*7/8
+		free, most := m.Writer.Room()
+		room = free - most*7/8
 		m.writeNew(min(room, writeMost), false)
 	}
 	if m.forgone > 1000 && m.forgone > len(m.unwritten)/8 {
@@ -211,7 +213,8 @@ func (m *Monitor) writeNew(n int, all bool) {
 func (m *Monitor) writeAll() {
 	for end := time.Now().Add(lastWords); !m.Opening.Load() && m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.mu.Lock()
-		m.writeNew(m.Writer.Room(), true)
+		free, _ := m.Writer.Room()
+		m.writeNew(free, true)
 		left := len(m.unwritten)
 		m.mu.Unlock()
 		if left == 0 || m.Writer.Problem() != nil {

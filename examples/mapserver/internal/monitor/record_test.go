@@ -34,7 +34,8 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() { m.Run(ctx) })
@@ -86,8 +87,8 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	assert.EqualValues(t, ended, count("closed IS NOT NULL"))
 	cancel()
 	work.Wait()
-	require.NoError(t, m.Writer.Close())
-	assert.Zero(t, m.Writer.Dropped())
+	require.NoError(t, w.Close())
+	assert.Zero(t, w.Dropped())
 	assert.EqualValues(t, n, count("count = 1"), "what lives is written when the monitor ends")
 }
 
@@ -106,7 +107,8 @@ func TestOneRow(t *testing.T) {
 		require.NoError(t, err)
 		defer db.Close()
 		m := newMonitor(t, "")
-		m.History, m.Writer = db, db.Writer()
+		w := db.Writer()
+		m.History, m.Writer = db, w
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { m.Run(ctx) })
@@ -114,7 +116,7 @@ func TestOneRow(t *testing.T) {
 		f(m)
 		cancel()
 		work.Wait()
-		require.NoError(t, m.Writer.Close())
+		require.NoError(t, w.Close())
 	}
 	ask := func(columns string) [][]any {
 		con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
@@ -180,7 +182,8 @@ func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	c := conn(1, "8.8.8.8:443")
 	c.Local, c.Opened, c.Tx = netip.MustParseAddrPort("192.0.2.1:1000"), time.Now().Add(-time.Hour), 10
 	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
@@ -200,7 +203,7 @@ func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened.Add(time.Minute), Conn: c}, {Kind: conntrack.Close, Time: time.Now(), Conn: later}})
 	m.Full(a, nil)
 	m.Leave(a)
-	require.NoError(t, m.Writer.Close())
+	require.NoError(t, w.Close())
 	con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL FROM detailed_history`})
@@ -218,8 +221,9 @@ func TestClosingIsNotSeen(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
-	defer m.Writer.Close()
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	defer w.Close()
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
 	lives, closes := conn(1, "8.8.8.8:443"), conn(2, "8.8.4.4:443")
@@ -254,11 +258,13 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	other, err := raw.OpenConn(file, raw.OpenReadWrite)
 	require.NoError(t, err)
 	defer other.Close()
-	waiting := make([]history.Record, sqlite.QueueLen*4/5)
+	_, most := w.Room()
+	waiting := make([]history.Record, most*4/5)
 	for i := range waiting {
 		waiting[i] = history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true}
 	}
@@ -274,12 +280,13 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22"), conn(3, "8.8.8.8:25")})
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443")})
 	assert.Len(t, m.agents[1].conns, 1)
-	room := m.Writer.Room()
+	room, _ := w.Room()
 	assert.False(t, m.Recorded(a, 2, func() {}))
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Lost, Lost: 5}})
-	assert.Equal(t, room, m.Writer.Room(), "that is told again")
+	now, _ := w.Room()
+	assert.Equal(t, room, now, "that is told again")
 	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
-	require.NoError(t, m.Writer.Close())
+	require.NoError(t, w.Close())
 	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT (SELECT sum(count) FROM losses), (SELECT count(*) FROM detailed_history WHERE agent = 'nas')`})
@@ -295,8 +302,9 @@ func TestDeltaGoesWithItsNumber(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
-	defer m.Writer.Close()
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	defer w.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	defer work.Wait()
