@@ -23,7 +23,6 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/conntrack/feed"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/geoip"
@@ -119,7 +118,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	require.Eventually(t, func() bool { return far.MatchString(fmt.Sprint(a.monitor.State().Problems)) }, time.Minute, time.Millisecond)
 	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
 	assert.EqualError(t, err, "the history cannot be asked yet: wait until it is taken over or can be opened")
-	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
+	assert.Equal(t, err, a.monitor.SetRetention(history.Retention{}))
 	a.monitor.ShowHistory(true)
 	a.monitor.ShowKept(true)
 	a.monitor.ShowAddrs(true)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -65,27 +66,6 @@ type Source struct {
 	CountryLevel bool      // places are countries, not cities
 }
 
-// A Mark is a place of the stored history and how many connections were
-// counted there.
-type Mark struct {
-	Lat, Lon float64
-	Count    int64
-}
-
-// A Retention says how much history is kept. Zero limits nothing.
-type Retention struct {
-	Age         time.Duration
-	Rows, Bytes int64
-	Disabled    bool // nothing goes, whatever the limits
-}
-
-// Kept is how much history there is, and is to be.
-type Kept struct {
-	Rows, Bytes int64
-	Oldest      time.Time // zero: there is none
-	Retention   Retention
-}
-
 // A State is what the server knows at one moment. It is immutable, also what
 // its slices and pointers lead to: readers need no lock. State.Rules ends with
 // the rule for connections that match no other.
@@ -98,13 +78,13 @@ type State struct {
 	Home     geoip.Place
 	Geo      Source
 	ASN      Source
-	Marks    []Mark   // history by place, nil until it is asked for
-	Addrs    []uint32 // IPv4 addresses of the history as numbers, nil until they are asked for
-	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
-	Beeps    uint64   // connections so far whose rule wants a sound
-	Others   uint64   // connections so far that match no rule
-	Opening  bool     // the history is being taken over: what is asked of it waits
-	Problems []string // what is wrong and what to do, for people; newest last
+	Marks    []history.Mark // history by place, nil until it is asked for
+	Addrs    []uint32       // IPv4 addresses of the history as numbers, nil until they are asked for
+	Kept     *history.Stats // nil until it is asked for, and if nothing is recorded
+	Beeps    uint64         // connections so far whose rule wants a sound
+	Others   uint64         // connections so far that match no rule
+	Opening  bool           // the history is being taken over: what is asked of it waits
+	Problems []string       // what is wrong and what to do, for people; newest last
 }
 
 // A Table is the answer to a question in SQL.

@@ -4,7 +4,7 @@ import (
 	"image"
 	"net/netip"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/history"
 )
 
 // An Effect is what a View asks its caller to do.
@@ -23,7 +23,7 @@ type (
 	// ShowKept asks to put what is kept into the State, or to leave it out.
 	ShowKept struct{ On bool }
 	// SetRetention asks to keep so much from now on.
-	SetRetention struct{ Retention live.Retention }
+	SetRetention struct{ Retention history.Retention }
 	// ResetHistory asks to delete all of the stored history.
 	ResetHistory struct{}
 	// SaveHistory asks to write the simple history.

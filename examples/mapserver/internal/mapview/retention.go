@@ -5,8 +5,8 @@ import (
 	"image/color"
 	"time"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/history"
 )
 
 const day = 24 * time.Hour
@@ -31,7 +31,7 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 // retentionPanel shows and changes how much history is kept. What is chosen holds when
 // it is confirmed: by it much may be deleted.
 type retentionPanel struct {
-	chosen *live.Retention // nil: as it is
+	chosen *history.Retention // nil: as it is
 }
 
 const retentionRow = 26
@@ -45,7 +45,7 @@ func (p *retentionPanel) size(v *View) (w, h float64) {
 }
 
 // retention is what is chosen, or how it is.
-func (p *retentionPanel) retention(v *View) live.Retention {
+func (p *retentionPanel) retention(v *View) history.Retention {
 	if p.chosen != nil {
 		return *p.chosen
 	}

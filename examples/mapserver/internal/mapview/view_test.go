@@ -19,6 +19,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -305,7 +306,7 @@ func TestKeysHaveEffects(t *testing.T) {
 
 func TestHistoryIsDrawnWhenAskedFor(t *testing.T) {
 	st := state()
-	st.Marks = []live.Mark{{Lat: 0, Lon: 0, Count: 1}, {Lat: 10, Lon: 10, Count: 1000}}
+	st.Marks = []history.Mark{{Lat: 0, Lon: 0, Count: 1}, {Lat: 10, Lon: 10, Count: 1000}}
 	var v View
 	v.Update(noon, frame(""), st)
 	before := len(v.Scene().Items)
@@ -391,9 +392,9 @@ func TestHostileStates(t *testing.T) {
 		st.Agents[0].Name, st.Agents[0].Addr, st.Agents[0].Backend, st.Agents[0].Limited = long, long, long, long
 		st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
 		st.Rules[0].Label = long
-		st.Kept = &live.Kept{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: live.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}
+		st.Kept = &history.Stats{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: history.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}
 		st.Addrs = []uint32{1<<32 - 1, 0}
-		st.Marks = []live.Mark{{Lat: 90, Lon: 180, Count: 1 << 62}, {Lat: -90, Lon: -180, Count: -5}}
+		st.Marks = []history.Mark{{Lat: 90, Lon: 180, Count: 1 << 62}, {Lat: -90, Lon: -180, Count: -5}}
 		return st
 	}
 	answers := func(e Effect) []Answer {

@@ -65,11 +65,11 @@ type Monitor struct {
 	forgone            int      // of unwritten that closed
 	next, round        int      // index in order of what the history is told of next, and where the round ends
 	began              time.Time
-	marks              shown[live.Mark]
+	marks              shown[history.Mark]
 	loaded             []history.Mark // of a file
 	reset              bool           // the history has been reset: places that were saved before are forgotten
 	addrs              shown[uint32]
-	kept               *live.Kept
+	kept               *history.Stats
 	wantKept           bool
 	problems           map[string]string // by what they are about
 	asked              []string          // keys of problems in order of appearance
@@ -123,7 +123,7 @@ func (m *Monitor) init() {
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)
-		m.marks = shown[live.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
+		m.marks = shown[history.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
 		m.addrs = shown[uint32]{about: "addresses", every: addrsEvery, read: m.readAddrs, now: make(chan struct{}, 1)}
 	})
 }
