@@ -233,7 +233,7 @@ func (t *tableWriter) Begin(columns []Column) error {
 	names := make([]any, len(columns))
 	for i, c := range columns {
 		names[i] = c.Name
-		t.right[i] = c.Type == "integer" || c.Type == "real"
+		t.right[i] = c.Number()
 	}
 	return t.Row(names)
 }

@@ -21,6 +21,9 @@ type Column struct {
 	Time bool   // its numbers are Unix seconds
 }
 
+// Number reports whether the values of the column are numbers.
+func (c Column) Number() bool { return c.Type == "integer" || c.Type == "real" }
+
 // A Table is an answer. Values are int64, float64, string, []byte or nil.
 type Table struct {
 	Columns []Column

@@ -325,7 +325,8 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 	var mistake *history.QueryError
 	switch {
 	case err == nil:
-		a.Table = c.monitor.Table(t)
+		a.Table = *t
+		a.Labels, a.Places = c.monitor.OnMap(t)
 	case ctx.Err() != nil:
 		a.Problem = "cancelled"
 	case errors.As(err, &mistake):

@@ -76,8 +76,8 @@ func TestClerkAnswersQuestions(t *testing.T) {
 	require.Empty(t, a.Problem)
 	assert.Equal(t, 1, a.Ask)
 	assert.Len(t, a.Table.Rows, 5)
-	assert.Len(t, a.Table.Labels, 5)
-	assert.NotEmpty(t, a.Table.Labels[0])
+	assert.Len(t, a.Labels, 5)
+	assert.NotEmpty(t, a.Labels[0])
 
 	c.handle(mapview.RunQuery{Ask: 2, SQL: "SELECT 1 FROM nothing"})
 	a = wait(t, c, any1[mapview.Answered])

@@ -223,7 +223,7 @@ func TestSeedInWindow(t *testing.T) {
 		for j, row := range got.Table.Rows {
 			if n := row[0].(int64); n == 7 || n <= 27 { // and not what lives now
 				rows++
-				assert.NotEmpty(t, got.Table.Labels[j])
+				assert.NotEmpty(t, got.Labels[j])
 			}
 		}
 		assert.Equal(t, want, rows, queries[i])

@@ -4,7 +4,6 @@
 package live
 
 import (
-	"math"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -85,47 +84,6 @@ type State struct {
 	Others   uint64         // connections so far that match no rule
 	Opening  bool           // the history is being taken over: what is asked of it waits
 	Problems []string       // what is wrong and what to do, for people; newest last
-}
-
-// A Table is the answer to a question in SQL.
-type Table struct {
-	Columns []Column
-	Rows    [][]any      // of int64, float64, string, []byte or nil
-	Labels  []string     // of the rule of each row; empty: none
-	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
-	Cut     string       // why there are no more rows; empty: these are all
-	Elapsed time.Duration
-}
-
-// Number is the value of a cell as a number, NaN if it is none.
-func Number(cell any) float64 {
-	switch x := cell.(type) {
-	case int64:
-		return float64(x)
-	case float64:
-		return x
-	}
-	return math.NaN()
-}
-
-// Time is the value of a cell of a column of times, in UTC. It is false for what is none, or
-// lies beyond the year 9999.
-func Time(cell any) (time.Time, bool) {
-	s := Number(cell)
-	if !(math.Abs(s) < 253402300800) {
-		return time.Time{}, false
-	}
-	return time.UnixMilli(int64(math.Round(s * 1000))).UTC(), true
-}
-
-// LocalTime is the layout of times for people.
-const LocalTime = "2006-01-02 15:04:05 MST"
-
-// A Column is one of a Table.
-type Column struct {
-	Name   string
-	Number bool
-	Time   bool // its numbers are Unix seconds
 }
 
 // An Event is a connection of the history that opened.

@@ -9,6 +9,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 // A detailsPanel shows all that is known of the connections at a place, one at a time.
@@ -173,7 +174,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 		add("coordinates", fmt.Sprintf("%.4f, %.4f%s", c.Place.Lat, c.Place.Lon, level))
 	}
 	if !c.Opened.IsZero() {
-		s := c.Opened.In(v.now.Location()).Format(live.LocalTime)
+		s := c.Opened.In(v.now.Location()).Format(history.LocalTime)
 		if !p.open && c.ID != 0 {
 			s += ", closed"
 		}
@@ -187,7 +188,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	case p.first.Seen.IsZero():
 		add("first seen", "not in the history")
 	default:
-		add("first seen", p.first.Seen.In(v.now.Location()).Format(live.LocalTime))
+		add("first seen", p.first.Seen.In(v.now.Location()).Format(history.LocalTime))
 		add("count", thousands(p.first.Count)+" openings by this program")
 	}
 	return list

@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
+	"github.com/connmapgo/connmap/history"
 )
 
 // A Query is a question that comes with the program.
@@ -102,9 +103,11 @@ func (p *sqlPanel) run(v *View) {
 // Answered is the answer to RunQuery.
 type Answered struct {
 	Ask     int
-	Table   live.Table
-	Problem string // for people; empty: there is a table
-	Offset  int    // of the mistake in the SQL, in bytes, negative: unknown
+	Table   history.Table
+	Labels  []string     // of the rule of each row; empty: none
+	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
+	Problem string       // for people; empty: there is a table
+	Offset  int          // of the mistake in the SQL, in bytes, negative: unknown
 }
 
 func (a Answered) take(v *View) {
@@ -117,21 +120,21 @@ func (a Answered) take(v *View) {
 		p.problem, p.wrong = a.Problem, min(a.Offset, len(p.editor.text))
 		return
 	}
-	p.result = resultRows{v: v, Table: a.Table, addr: -1}
+	p.result = resultRows{v: v, Table: a.Table, labels: a.Labels, places: a.Places, addr: -1}
 	p.table = table{changed: true}
 	for i, c := range a.Table.Columns {
 		ip := c.Name == "ip" || c.Name == "local_ip"
 		if c.Name == "ip" {
 			p.result.addr = i
 		}
-		p.table.columns = append(p.table.columns, column{title: c.Name, right: c.Number && !c.Time, mono: ip, link: c.Name == "ip"})
+		p.table.columns = append(p.table.columns, column{title: c.Name, right: c.Number() && !c.Time, mono: ip, link: c.Name == "ip"})
 	}
 	p.showTimes(p.numbers)
 }
 
 // hasTimes reports whether the answer has times.
 func (p *sqlPanel) hasTimes() bool {
-	return slices.ContainsFunc(p.result.Columns, func(c live.Column) bool { return c.Time })
+	return slices.ContainsFunc(p.result.Columns, func(c history.Column) bool { return c.Time })
 }
 
 // showTimes shows times as numbers, or as local time.
@@ -387,7 +390,9 @@ func (p *sqlPanel) key(v *View, k Key) bool {
 // resultRows are the rows of an answer.
 type resultRows struct {
 	v *View
-	live.Table
+	history.Table
+	labels  []string
+	places  [][2]float64
 	addr    int  // column of the peer's address, or -1
 	numbers bool // times are shown as they are stored
 }
@@ -397,13 +402,13 @@ func (r resultRows) len() int { return len(r.Rows) }
 func (r resultRows) key(row int) any { return row }
 
 func (r resultRows) color(row int) color.NRGBA {
-	return r.v.colorOf(r.Labels[row])
+	return r.v.colorOf(r.labels[row])
 }
 
 func (r resultRows) cell(row, col int) string {
 	if r.Columns[col].Time && !r.numbers {
-		if t, ok := live.Time(r.Rows[row][col]); ok {
-			return t.In(r.v.now.Location()).Format(live.LocalTime)
+		if t, ok := history.Time(r.Rows[row][col]); ok {
+			return t.In(r.v.now.Location()).Format(history.LocalTime)
 		}
 	}
 	switch x := r.Rows[row][col].(type) {
@@ -426,7 +431,7 @@ func (r resultRows) compare(a, b, col int) int {
 	}
 	switch x := x.(type) {
 	case int64, float64:
-		return cmp.Compare(live.Number(x), live.Number(y))
+		return cmp.Compare(history.Number(x), history.Number(y))
 	case string:
 		return cmp.Compare(x, y.(string))
 	case []byte:

@@ -13,22 +13,21 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 func answered(ask int) Answered {
 	nan := [2]float64{math.NaN(), math.NaN()}
-	return Answered{Ask: ask, Offset: -1, Table: live.Table{
-		Columns: []live.Column{{Name: "ip"}, {Name: "count", Number: true}, {Name: "what"}},
+	return Answered{Ask: ask, Offset: -1, Table: history.Table{
+		Columns: []history.Column{{Name: "ip"}, {Name: "count", Type: "integer"}, {Name: "what"}},
 		Rows: [][]any{
 			{"192.0.2.9", int64(30), "b"},
 			{"192.0.2.1", 4.5, nil},
 			{"192.0.2.5", nil, []byte{1, 255}},
 			{"192.0.2.7", "text", "a\n\tc"},
 		},
-		Labels:  []string{"Mail", "", "Web", "gone"},
-		Places:  [][2]float64{{paris.Lat, paris.Lon}, nan, {paris.Lat, paris.Lon}, {rio.Lat, rio.Lon}},
 		Elapsed: 18 * time.Millisecond,
-	}}
+	}, Labels: []string{"Mail", "", "Web", "gone"}, Places: [][2]float64{{paris.Lat, paris.Lon}, nan, {paris.Lat, paris.Lon}, {rio.Lat, rio.Lon}}}
 }
 
 // asked opens the panel and runs its question.
@@ -413,7 +412,7 @@ func TestAnswerByKeys(t *testing.T) {
 	v, q := asked(t)
 	a := answered(q.Ask)
 	for i := range 30 {
-		a.Table.Columns = append(a.Table.Columns, live.Column{Name: fmt.Sprintf("column%d", i)})
+		a.Table.Columns = append(a.Table.Columns, history.Column{Name: fmt.Sprintf("column%d", i)})
 		for r := range a.Table.Rows {
 			a.Table.Rows[r] = append(a.Table.Rows[r], fmt.Sprintf("value %d %d", r, i))
 		}
@@ -443,11 +442,10 @@ func TestAnswerByKeys(t *testing.T) {
 func TestSQLTimes(t *testing.T) {
 	v, q := asked(t)
 	nan := [2]float64{math.NaN(), math.NaN()}
-	hand(v, Answered{Ask: q.Ask, Offset: -1, Table: live.Table{
-		Columns: []live.Column{{Name: "opened", Number: true, Time: true}, {Name: "what"}},
+	hand(v, Answered{Ask: q.Ask, Offset: -1, Table: history.Table{
+		Columns: []history.Column{{Name: "opened", Type: "real", Time: true}, {Name: "what"}},
 		Rows:    [][]any{{1782907200.25, "b"}, {int64(-1), "a"}, {nil, "c"}, {"text", "d"}, {1e300, "e"}},
-		Labels:  make([]string, 5), Places: [][2]float64{nan, nan, nan, nan, nan},
-	}})
+	}, Labels: make([]string, 5), Places: [][2]float64{nan, nan, nan, nan, nan}})
 	local := time.Unix(1782907200, 0).In(noon.Location()).Format("2006-01-02 15:04:05 MST")
 	assert.Contains(t, texts(v), local+"\nb\n1969-12-31 23:59:59 UTC\na\nc\ntext\nd\n1e+300\ne\n")
 	x, y := at(t, v, "opened")

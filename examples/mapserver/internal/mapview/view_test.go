@@ -400,11 +400,10 @@ func TestHostileStates(t *testing.T) {
 	answers := func(e Effect) []Answer {
 		switch e := e.(type) {
 		case RunQuery:
-			return []Answer{Answered{Ask: e.Ask, Table: live.Table{
-				Columns: []live.Column{{Name: long}, {Name: "ip"}, {Name: ""}},
-				Rows:    [][]any{{long, long, math.Inf(1)}, {[]byte(long), nil, math.NaN()}, {int64(1), "192.0.2.1", 1e308}}, Labels: []string{long, "", "Web"},
-				Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}, Cut: long,
-			}}}
+			return []Answer{Answered{Ask: e.Ask, Table: history.Table{
+				Columns: []history.Column{{Name: long}, {Name: "ip"}, {Name: ""}},
+				Rows:    [][]any{{long, long, math.Inf(1)}, {[]byte(long), nil, math.NaN()}, {int64(1), "192.0.2.1", 1e308}}, Cut: long,
+			}, Labels: []string{long, "", "Web"}, Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}}}
 		case Whois:
 			return []Answer{Report{Addr: e.Addr, Text: long}}
 		case FindNearby:

@@ -184,13 +184,12 @@ func (m *Monitor) Network(addr netip.Addr) string {
 	return ""
 }
 
-// Table makes an answer of the console one that the window shows: each row with its rule
-// and its place, as far as its columns tell them.
-func (m *Monitor) Table(t *history.Table) live.Table {
-	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Labels: make([]string, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
+// OnMap returns the label of the rule, or "", and the latitude and longitude, or NaN, of
+// each row of an answer, as far as its columns tell them.
+func (m *Monitor) OnMap(t *history.Table) (labels []string, places [][2]float64) {
+	labels, places = make([]string, len(t.Rows)), make([][2]float64, len(t.Rows))
 	column := make(map[string]int)
 	for i, c := range t.Columns {
-		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real", Time: c.Time})
 		if _, ok := column[c.Name]; !ok {
 			column[c.Name] = i
 		}
@@ -202,9 +201,9 @@ func (m *Monitor) Table(t *history.Table) live.Table {
 			}
 			return nil
 		}
-		out.Labels[i], out.Places[i] = m.rowLabel(get), m.rowPlace(get)
+		labels[i], places[i] = m.rowLabel(get), m.rowPlace(get)
 	}
-	return out
+	return labels, places
 }
 
 func (m *Monitor) rowLabel(get func(string) any) string {
@@ -223,7 +222,7 @@ func (m *Monitor) rowLabel(get func(string) any) string {
 
 func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 	none := [2]float64{math.NaN(), math.NaN()}
-	lat, lon := live.Number(get("lat")), live.Number(get("lon"))
+	lat, lon := history.Number(get("lat")), history.Number(get("lon"))
 	if math.Abs(lat) <= 90 && math.Abs(lon) <= 180 {
 		return [2]float64{lat, lon}
 	}

@@ -98,7 +98,7 @@ func TestNearby(t *testing.T) {
 	none.ShowAddrs(true)
 }
 
-func TestTable(t *testing.T) {
+func TestOnMap(t *testing.T) {
 	m := newMonitor(t, "\"Web\",peer,443,1,2,3,255,0,0\n\"Shell\",app,ssh,4,5,6,255,0,1\n")
 	columns := func(names ...string) (list []history.Column) {
 		for _, n := range names {
@@ -106,20 +106,19 @@ func TestTable(t *testing.T) {
 		}
 		return list
 	}
-	out := m.Table(&history.Table{Columns: columns("ip", "port", "programname"), Rows: [][]any{
+	labels, places := m.OnMap(&history.Table{Columns: columns("ip", "port", "programname"), Rows: [][]any{
 		{"8.8.8.8", int64(443), "x"}, {"8.8.8.8", int64(22), "ssh"}, {"nonsense", int64(1), nil}, {nil, nil, nil},
 	}})
-	assert.Equal(t, []string{"Web", "Shell", "Other", ""}, out.Labels)
+	assert.Equal(t, []string{"Web", "Shell", "Other", ""}, labels)
 	p, _ := m.Locate(netip.MustParseAddr("8.8.8.8"))
-	assert.Equal(t, [2]float64{p.Lat, p.Lon}, out.Places[0], "an address has a place")
-	assert.True(t, math.IsNaN(out.Places[2][0]))
-	assert.Equal(t, []live.Column{{Name: "ip"}, {Name: "port", Number: true}, {Name: "programname"}}, out.Columns)
-	out = m.Table(&history.Table{Columns: columns("rule", "lat", "lon"), Rows: [][]any{{"Shell", 1.5, int64(-2)}, {"gone", 100.0, 0.0}, {nil, nil, nil}}})
-	assert.Equal(t, []string{"Shell", "gone", ""}, out.Labels)
-	assert.Equal(t, [2]float64{1.5, -2}, out.Places[0])
-	assert.True(t, math.IsNaN(out.Places[1][0]), "not a latitude")
-	out = m.Table(&history.Table{Columns: columns("n"), Rows: [][]any{{int64(5)}}})
-	assert.Equal(t, []string{""}, out.Labels)
+	assert.Equal(t, [2]float64{p.Lat, p.Lon}, places[0], "an address has a place")
+	assert.True(t, math.IsNaN(places[2][0]))
+	labels, places = m.OnMap(&history.Table{Columns: columns("rule", "lat", "lon"), Rows: [][]any{{"Shell", 1.5, int64(-2)}, {"gone", 100.0, 0.0}, {nil, nil, nil}}})
+	assert.Equal(t, []string{"Shell", "gone", ""}, labels)
+	assert.Equal(t, [2]float64{1.5, -2}, places[0])
+	assert.True(t, math.IsNaN(places[1][0]), "not a latitude")
+	labels, _ = m.OnMap(&history.Table{Columns: columns("n"), Rows: [][]any{{int64(5)}}})
+	assert.Equal(t, []string{""}, labels)
 }
 
 func TestReplay(t *testing.T) {

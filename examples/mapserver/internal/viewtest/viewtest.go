@@ -222,9 +222,9 @@ const report = `question        203.0.113.77
 `
 
 func answer(ask int) mapview.Answered {
-	t := live.Table{Elapsed: 18 * time.Millisecond}
-	for _, c := range []string{"ip", "port", "programname", "orgname", "lat", "count"} {
-		t.Columns = append(t.Columns, live.Column{Name: c, Number: c == "port" || c == "count" || c == "lat"})
+	a := mapview.Answered{Ask: ask, Offset: -1, Table: history.Table{Elapsed: 18 * time.Millisecond}}
+	for _, c := range [][2]string{{"ip", "text"}, {"port", "integer"}, {"programname", "text"}, {"orgname", "text"}, {"lat", "real"}, {"count", "integer"}} {
+		a.Table.Columns = append(a.Table.Columns, history.Column{Name: c[0], Type: c[1]})
 	}
 	for i, c := range Busy().Conns {
 		lat := any(c.Place.Lat)
@@ -232,11 +232,11 @@ func answer(ask int) mapview.Answered {
 		if c.Place.Precision == geoip.Unknown {
 			lat, at = nil, [2]float64{math.NaN(), math.NaN()}
 		}
-		t.Rows = append(t.Rows, []any{c.Peer.Addr().String(), int64(c.Peer.Port()), c.Process.Comm, c.Org, lat, int64(i * i * 7)})
-		t.Labels = append(t.Labels, rules.Default().Rules()[c.Rule].Label)
-		t.Places = append(t.Places, at)
+		a.Table.Rows = append(a.Table.Rows, []any{c.Peer.Addr().String(), int64(c.Peer.Port()), c.Process.Comm, c.Org, lat, int64(i * i * 7)})
+		a.Labels = append(a.Labels, rules.Default().Rules()[c.Rule].Label)
+		a.Places = append(a.Places, at)
 	}
-	return mapview.Answered{Ask: ask, Table: t, Offset: -1}
+	return a
 }
 
 // Scenes are all panels, each with what brings it up.
