@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -406,21 +405,10 @@ func (c *clerk) replay(ctx context.Context, ask int) {
 }
 
 // savedQueries are those of the history, with their parameters as values.
-func savedQueries() (list []mapview.Query) {
-	for _, q := range sqlite.SavedQueries() {
-		list = append(list, mapview.Query{Name: q.Name, About: q.About, SQL: withValues(q)})
+func savedQueries() []history.SavedQuery {
+	list := sqlite.SavedQueries()
+	for i, q := range list {
+		list[i] = sqlite.Filled(q)
 	}
 	return list
-}
-
-// withValues writes the values of parameters into a saved query.
-func withValues(q history.SavedQuery) string {
-	var pairs []string
-	for name, value := range q.Params {
-		if _, err := strconv.ParseFloat(value, 64); err != nil {
-			value = "'" + strings.ReplaceAll(value, "'", "''") + "'"
-		}
-		pairs = append(pairs, ":"+name, value)
-	}
-	return strings.NewReplacer(pairs...).Replace(q.SQL)
 }

@@ -1,6 +1,11 @@
 package sqlite
 
-import "github.com/connmapgo/connmap/history"
+import (
+	"strconv"
+	"strings"
+
+	"github.com/connmapgo/connmap/history"
+)
 
 // SavedQueries returns the questions that come with the program. Those over a part
 // of the past go by the indexes of timestamp and opened. The parameter
@@ -90,3 +95,19 @@ GROUP BY port, protocol ORDER BY connections DESC LIMIT 100`, Params: day},
 FROM detailed_history WHERE timestamp >= unixepoch('now', :since) GROUP BY +agent ORDER BY +agent`, Params: day},
 	}
 }
+
+// Filled writes the values of its parameters into a saved query.
+func Filled(q history.SavedQuery) history.SavedQuery {
+	var pairs []string
+	for name, value := range q.Params {
+		if _, err := strconv.ParseFloat(value, 64); err != nil {
+			value = quote(value)
+		}
+		pairs = append(pairs, ":"+name, value)
+	}
+	q.SQL, q.Params = strings.NewReplacer(pairs...).Replace(q.SQL), nil
+	return q
+}
+
+// quote writes a text as SQL does.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

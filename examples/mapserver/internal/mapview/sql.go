@@ -17,9 +17,6 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// A Query is a question that comes with the program.
-type Query struct{ Name, About, SQL string }
-
 const mostQueries = 50 // that are remembered
 
 // sqlPanel asks questions in SQL about the stored history.

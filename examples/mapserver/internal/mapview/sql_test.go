@@ -137,7 +137,7 @@ func TestSQLMistake(t *testing.T) {
 }
 
 func TestSQLMenus(t *testing.T) {
-	v := &View{Saved: []Query{{"alive", "what is alive", "SELECT 1"}, {"newest", "what is new", "SELECT 2"}}}
+	v := &View{Saved: []history.SavedQuery{{Name: "alive", About: "what is alive", SQL: "SELECT 1"}, {Name: "newest", About: "what is new", SQL: "SELECT 2"}}}
 	v.Update(noon, frame("q"), state())
 	push := func(label string) {
 		x, y := at(t, v, label)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+	"github.com/connmapgo/connmap/history"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // dark. It is not safe for concurrent use.
 type View struct {
 	Settings
-	Saved []Query // that are offered in the SQL panel
+	Saved []history.SavedQuery // without parameters, that are offered in the SQL panel
 
 	now     time.Time
 	in      Input

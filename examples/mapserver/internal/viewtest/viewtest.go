@@ -167,7 +167,7 @@ func (s *Screen) Place(p geoip.Place) image.Point {
 }
 
 // Saved are the queries that a Screen offers.
-var Saved = []mapview.Query{
+var Saved = []history.SavedQuery{
 	{Name: "alive", About: "what was seen in the last 30 seconds", SQL: "SELECT 1"},
 	{Name: "newest", About: "the connections seen last", SQL: "SELECT 2"},
 }
