@@ -88,17 +88,8 @@ func (m *Monitor) past(r history.Row) live.Past {
 		Local: r.Local, Peer: r.Peer, Opened: r.Opened, Tx: r.Tx, Rx: r.Rx,
 		Process: conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
 	}
-	for p := range 256 {
-		if conntrack.Proto(p).String() == r.Protocol {
-			c.Proto = conntrack.Proto(p)
-			break
-		}
-	}
-	for _, d := range [...]conntrack.Direction{conntrack.In, conntrack.Out} {
-		if d.String() == r.Direction {
-			c.Direction = d
-		}
-	}
+	c.Proto, _ = conntrack.ParseProto(r.Protocol)
+	c.Direction, _ = conntrack.ParseDirection(r.Direction)
 	l := live.Conn{Conn: c, Agent: r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule)}
 	l.Place.Country = r.Country
 	if r.Located {
