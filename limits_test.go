@@ -135,6 +135,7 @@ var limits = []limit{
 	{"conntrack/feed/server.go", "for each of which to reckon 1 KB; zero: {conntrack/feed: mostTotal}"},
 	{"hilbert/hilbert.go", "a power of two up to {hilbert: 1<<finest}."},
 	{"history/question.go", "zero: {history/sqlite: defaultMaxRows}, negative: no limit"},
+	{"history/sqlite/selection.go", "Those of a circle or a prefix are {history/sqlite: maxSelected} at most"},
 	{"history/sqlite/writer.go", "if {history/sqlite: queueLen} are waiting or the Writer is closed"},
 	{"rules/parse.go", "for each of the first {rules: maxErrors} bad lines and the number of the others."},
 	{"rules/parse.go", "or has more than {rules: maxSize>>20} MiB."},

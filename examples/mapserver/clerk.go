@@ -116,8 +116,8 @@ func (c *clerk) handle(e mapview.Effect) {
 		c.work.Go(func() { c.answer(mapview.Report{Addr: e.Addr, Text: c.report(e.Addr)}) })
 	case mapview.FindNearby:
 		c.question(e.Ask, func(ctx context.Context) {
-			past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
-			c.found(e.Ask, past, sql, err)
+			past, err := c.monitor.Nearby(ctx, e.Circle)
+			c.found(e.Ask, past, err)
 		})
 	case mapview.FindFiltered:
 		c.question(e.Ask, func(ctx context.Context) {
@@ -130,8 +130,8 @@ func (c *clerk) handle(e mapview.Effect) {
 		})
 	case mapview.FindWithin:
 		c.question(e.Ask, func(ctx context.Context) {
-			past, sql, err := c.monitor.Within(ctx, e.Prefix)
-			c.found(e.Ask, past, sql, err)
+			past, err := c.monitor.Within(ctx, e.Prefix)
+			c.found(e.Ask, past, err)
 		})
 	case mapview.FindFirst:
 		c.question(e.Ask, func(ctx context.Context) {
@@ -142,6 +142,8 @@ func (c *clerk) handle(e mapview.Effect) {
 			}
 			c.answer(a)
 		})
+	case mapview.WriteSQL:
+		c.answer(mapview.Written{SQL: sqlite.SQL(e.Of)})
 	case mapview.RunQuery:
 		c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
 	case mapview.CancelQuery:
@@ -197,8 +199,8 @@ func (c *clerk) cancel(ask int) {
 	}
 }
 
-func (c *clerk) found(ask int, past []live.Past, sql string, err error) {
-	f := mapview.Found{Ask: ask, Past: past, SQL: sql, Full: len(past) == monitor.MostFound}
+func (c *clerk) found(ask int, past []live.Past, err error) {
+	f := mapview.Found{Ask: ask, Past: past, Full: len(past) == monitor.MostFound}
 	if err != nil {
 		f.Problem = err.Error()
 	}

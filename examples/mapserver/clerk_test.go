@@ -25,6 +25,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/history/sqlite"
 )
 
@@ -140,6 +141,7 @@ func TestFilterInSQL(t *testing.T) {
 		e := v.Update(time.Now(), in, c.monitor.State())
 		require.Len(t, e, 1)
 		filter := e[0].(mapview.FindFiltered).Filter
+		question := sqlite.SQL(filter.Selection())
 		past, since, err := c.monitor.Search(t.Context(), filter.Fits)
 		require.NoError(t, err)
 		require.True(t, since.IsZero())
@@ -147,14 +149,14 @@ func TestFilterInSQL(t *testing.T) {
 		for _, p := range past {
 			want = append(want, fmt.Sprintf("%v %d %s", p.Peer.Addr(), p.Peer.Port(), p.Process.Comm))
 		}
-		a := c.query(t.Context(), mapview.RunQuery{SQL: filter.SQL()})
-		require.Empty(t, a.Problem, filter.SQL())
+		a := c.query(t.Context(), mapview.RunQuery{SQL: question})
+		require.Empty(t, a.Problem, question)
 		for _, r := range a.Table.Rows {
 			port, _ := r[2].(int64)
 			program, _ := r[3].(string)
 			got = append(got, fmt.Sprintf("%v %d %s", r[1], port, program))
 		}
-		assert.ElementsMatch(t, want, got, "%s\n%s", text, filter.SQL())
+		assert.ElementsMatch(t, want, got, "%s\n%s", text, question)
 		found += len(got)
 	}
 	assert.Greater(t, found, 500, "there is something to find")
@@ -183,11 +185,12 @@ func TestClerkFinds(t *testing.T) {
 			conn = o
 		}
 	}
-	c.handle(mapview.FindNearby{Ask: 7, Lat: conn.Place.Lat, Lon: conn.Place.Lon, Pixels: 15})
+	c.handle(mapview.FindNearby{Ask: 7, Circle: history.Circle{Lat: conn.Place.Lat, Lon: conn.Place.Lon, Km: 500}})
 	f := wait(t, c, any1[mapview.Found])
 	assert.Equal(t, 7, f.Ask)
 	assert.NotEmpty(t, f.Past)
-	assert.Contains(t, f.SQL, "detailed_history")
+	c.handle(mapview.WriteSQL{Of: history.Selection{Near: history.Circle{Lat: 1, Lon: 2, Km: 3}}})
+	assert.Contains(t, wait(t, c, any1[mapview.Written]).SQL, "detailed_history")
 	prefix, _ := conn.Peer.Addr().Prefix(8)
 	c.handle(mapview.FindWithin{Ask: 8, Prefix: prefix})
 	f = wait(t, c, any1[mapview.Found])

@@ -17,6 +17,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/history/sqlite"
 )
 
@@ -65,7 +66,7 @@ func TestHistoryThatOpensLater(t *testing.T) {
 	var out bytes.Buffer
 	a.greet(&out)
 	assert.Contains(t, out.String(), "Not recording yet to "+name)
-	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	_, err = a.monitor.Nearby(t.Context(), history.Circle{Km: 365})
 	assert.ErrorContains(t, err, "can be opened")
 
 	agent := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}

@@ -40,12 +40,6 @@ func box(lat, lon, km float64) (minLat, maxLat float64, lons [][2]float64) {
 	return minLat, maxLat, [][2]float64{{lon - dLon, lon + dLon}}
 }
 
-// PixelsKm returns how many kilometres n pixels of connmapperl's map of 1000x500, at
-// its own scale, are at a latitude.
-func PixelsKm(lat, n float64) float64 {
-	return n * 2 * math.Pi * earth / 1000 * math.Cos(lat*math.Pi/180)
-}
-
 // placesSQL is the condition for places in a circle: those of its box, and of these the
 // ones that are near enough. They stand by latitude, so that few of others are looked at.
 func placesSQL(lat, lon, km float64) string {
@@ -58,8 +52,8 @@ func placesSQL(lat, lon, km float64) string {
     AND haversine(lat, lon, %v, %v) <= %v`, minLat, maxLat, strings.Join(east, " OR "), lat, lon, km)
 }
 
-// NearbySQL returns a query for the console that says what Nearby finds.
-func NearbySQL(lat, lon, km float64, limit int) string {
+// nearbySQL returns a query for the console that says what Nearby finds.
+func nearbySQL(lat, lon, km float64, limit int) string {
 	return fmt.Sprintf(`SELECT detailed_history.* FROM places CROSS JOIN detailed_history USING (lat, lon)
   WHERE %s
   ORDER BY id DESC LIMIT %d`, placesSQL(lat, lon, km), limit)

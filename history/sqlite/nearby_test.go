@@ -14,7 +14,7 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// TestNearby compares with a look at all rows, and with what NearbySQL finds.
+// TestNearby compares with a look at all rows, and with what nearbySQL finds.
 func TestNearby(t *testing.T) {
 	slow(t)
 	db := open(t, path(t))
@@ -62,7 +62,7 @@ func TestNearby(t *testing.T) {
 		}
 		require.Equal(t, want, got, "%v %v %v km, %d", lat, lon, km, limit)
 		var asked []int64
-		for _, row := range ask(t, c, NearbySQL(lat, lon, km, limit), nil) {
+		for _, row := range ask(t, c, nearbySQL(lat, lon, km, limit), nil) {
 			asked = append(asked, row[0].(int64))
 		}
 		require.Equal(t, want, asked)
@@ -73,16 +73,6 @@ func TestNearby(t *testing.T) {
 	require.NoError(t, db.Close())
 	for _, err := range db.Nearby(t.Context(), 0, 0, 1, 1) {
 		assert.Error(t, err)
-	}
-}
-
-func TestPixelsKm(t *testing.T) {
-	for _, lat := range []float64{0, 40, -60, 75} {
-		// A thousandth of a degree east, and as far north.
-		x, y := haversine(lat, 0, lat, 0.001), haversine(lat, 0, lat+0.001, 0)
-		assert.InEpsilon(t, x, PixelsKm(lat, 0.001/360*1000), 1e-4)
-		px := func(lat float64) float64 { return 1000 / (2 * math.Pi) * math.Log(math.Tan(math.Pi/4+lat*math.Pi/360)) }
-		assert.InEpsilon(t, y, PixelsKm(lat, px(lat+0.001)-px(lat)), 1e-4)
 	}
 }
 

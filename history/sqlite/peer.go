@@ -43,9 +43,9 @@ func (db *DB) Within(ctx context.Context, p netip.Prefix, limit int) iter.Seq2[h
 	})
 }
 
-// WithinSQL returns a query for the console that says what Within finds. It is empty
+// withinSQL returns a query for the console that says what Within finds. It is empty
 // for a prefix that Within does not take.
-func WithinSQL(p netip.Prefix, limit int) string {
+func withinSQL(p netip.Prefix, limit int) string {
 	from, to, err := textRange(p)
 	if err != nil {
 		return ""

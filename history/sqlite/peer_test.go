@@ -58,7 +58,7 @@ func TestWithin(t *testing.T) {
 		assert.Equal(t, want, got, prefix)
 		c, err := OpenConsole(t.Context(), db.path, ConsoleOptions{})
 		require.NoError(t, err)
-		table, err := c.Ask(context.Background(), history.Question{SQL: WithinSQL(p, 100)})
+		table, err := c.Ask(context.Background(), history.Question{SQL: withinSQL(p, 100)})
 		require.NoError(t, err)
 		assert.Len(t, table.Rows, len(want))
 	}
@@ -71,7 +71,7 @@ func TestWithin(t *testing.T) {
 		for _, err := range db.Within(context.Background(), netip.MustParsePrefix(prefix), 1) {
 			assert.ErrorContains(t, err, "want an IPv4 prefix")
 		}
-		assert.Empty(t, WithinSQL(netip.MustParsePrefix(prefix), 1))
+		assert.Empty(t, withinSQL(netip.MustParsePrefix(prefix), 1))
 	}
 }
 

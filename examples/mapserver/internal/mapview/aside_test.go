@@ -19,7 +19,7 @@ import (
 // plotted has places plotted by the button of an open SQL panel.
 func plotted(t *testing.T, size image.Point, places ...geoip.Place) (v *View, in Input, st *live.State) {
 	t.Helper()
-	v, st = &View{}, state()
+	v, st = &View{FirstQuery: firstQuery}, state()
 	in = press('q', Ctrl|KeyEnter)
 	in.Size = size
 	e := v.Update(noon, in, st)

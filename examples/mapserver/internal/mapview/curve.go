@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/hilbert"
+	"github.com/connmapgo/connmap/history"
 )
 
 //go:generate go run ./gen ipv4-address-space.csv
@@ -390,7 +391,7 @@ func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	// Live ones and stored ones by the same rule: their block.
 	l := newList("nearby list", "Block "+prefix.String(), func(_ *View, c *live.Conn) bool { return prefix.Contains(c.Peer.Addr()) })
 	l.grouped = true
-	v.find(l)
+	v.find(l, history.Selection{Within: prefix})
 	v.ask(FindWithin{Ask: l.ask, Prefix: prefix})
 	v.open(l)
 }

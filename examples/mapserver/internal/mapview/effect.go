@@ -36,9 +36,8 @@ type (
 	Whois struct{ Addr netip.Addr }
 	// FindNearby asks for stored connections around a place, as Found.
 	FindNearby struct {
-		Ask      int
-		Lat, Lon float64
-		Pixels   float64 // of the original's map
+		Ask int
+		history.Circle
 	}
 	// FindWithin asks for stored connections to a prefix, as Found.
 	FindWithin struct {
@@ -57,6 +56,8 @@ type (
 		Peer    netip.Addr
 		Program string
 	}
+	// WriteSQL asks for the question in SQL that finds stored connections, as Written.
+	WriteSQL struct{ Of history.Selection }
 	// RunQuery asks a question in SQL about the stored history, for Answered.
 	RunQuery struct {
 		Ask int
@@ -102,6 +103,7 @@ func (FindNearby) effect()   {}
 func (FindWithin) effect()   {}
 func (FindFiltered) effect() {}
 func (FindFirst) effect()    {}
+func (WriteSQL) effect()     {}
 func (RunQuery) effect()     {}
 func (CancelQuery) effect()  {}
 func (Export) effect()       {}

@@ -8,13 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 // nearbyReach is how many pixels around the mouse a right click means.
@@ -27,8 +27,8 @@ type connList struct {
 	grouped       bool // by program
 	searches      bool // has the stored ones that the filter fits
 	wants         func(v *View, c *live.Conn) bool
-	sql           string // the question behind it, for the SQL panel
-	ask           int    // number of the question for stored ones; zero: none
+	query         history.Selection // behind it, for the SQL panel
+	ask           int               // number of the question for stored ones; zero: none
 	waiting       bool
 	problem       string
 	since         time.Time // nothing older was looked at; zero: all was
@@ -88,8 +88,7 @@ func newRuleList(label string) *connList {
 		s, _ := v.ruleOf(c)
 		return s == label
 	})
-	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nWHERE rule = " +
-		quote(label) + " AND timestamp >= unixepoch('now', '-7 days')\nORDER BY timestamp DESC LIMIT 500"
+	l.query = history.Selection{Rule: label}
 	return l
 }
 
@@ -100,12 +99,10 @@ func (v *View) newShownList() *connList {
 		l := newList("connection list", "Search "+v.filter.text, func(*View, *live.Conn) bool { return true })
 		l.grouped, l.searches = true, true
 		l.past, l.ask, l.waiting, l.problem, l.since, l.full = s.past, s.ask, s.waiting || s.ask == 0, s.problem, s.since, s.full
-		l.sql = Filter{v.filter}.SQL()
+		l.query = Filter{v.filter}.Selection()
 		return l
 	}
-	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
-	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nORDER BY timestamp DESC LIMIT 500"
-	return l
+	return newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
 }
 
 // openPlace lists what is at the place of a stack, live and stored; a single connection
@@ -125,7 +122,7 @@ func (v *View) openPlace(k *stack) {
 	if k.nowhere {
 		l := newList("place list", "Place unknown", func(_ *View, c *live.Conn) bool { return c.Place.Precision == geoip.Unknown })
 		l.grouped = true
-		l.sql = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE lat IS NULL\nORDER BY timestamp DESC LIMIT 500"
+		l.query = history.Selection{Nowhere: true}
 		v.open(l)
 		return
 	}
@@ -138,8 +135,7 @@ func (v *View) openPlace(k *stack) {
 	}
 	l := newList("place list", heading, around(cx, cy, reach))
 	l.grouped = true
-	v.find(l)
-	v.ask(FindNearby{Ask: l.ask, Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)})
+	v.findNearby(l, at.Lat, at.Lon, min(reach, nearbyReach/v.world.Zoom))
 	v.open(l)
 }
 
@@ -157,9 +153,6 @@ func around(x, y, reach float64) func(*View, *live.Conn) bool {
 	}
 }
 
-// quote writes a text as SQL does.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
 // openNearby lists what is around a point of the map, live and stored.
 func (v *View) openNearby(x, y float64) {
 	lat, lon := v.world.Place(x, y)
@@ -167,22 +160,28 @@ func (v *View) openNearby(x, y float64) {
 	reach := nearbyReach / v.world.Zoom
 	l := newList("nearby list", fmt.Sprintf("Near %.2f, %.2f", lat, lon), around(cx, cy, reach))
 	l.grouped = true
-	v.find(l)
-	v.ask(FindNearby{Ask: l.ask, Lat: lat, Lon: lon, Pixels: reach})
+	v.findNearby(l, lat, lon, reach)
 	v.open(l)
 }
 
 // find has a list wait for stored connections.
-func (v *View) find(l *connList) {
+func (v *View) find(l *connList, query history.Selection) {
 	v.asks++
-	l.ask, l.waiting = v.asks, true
+	l.ask, l.waiting, l.query = v.asks, true, query
+}
+
+// findNearby has a list wait for those at most so many pixels of the original's map from a
+// place.
+func (v *View) findNearby(l *connList, lat, lon, pixels float64) {
+	circle := history.Circle{Lat: lat, Lon: lon, Km: worldmap.Km(lat, pixels)}
+	v.find(l, history.Selection{Near: circle})
+	v.ask(FindNearby{Ask: l.ask, Circle: circle})
 }
 
 // Found is the answer to questions for stored connections.
 type Found struct {
 	Ask     int
 	Past    []live.Past // the newest first
-	SQL     string      // the same question for the SQL panel
 	Since   time.Time   // nothing older was looked at; zero: all was
 	Full    bool        // there may be older ones than Past: no more were wanted
 	Problem string      // for people
@@ -193,9 +192,6 @@ func (a Found) take(v *View) {
 	for _, p := range v.desk.panels {
 		if l, ok := p.body.(*connList); ok && l.ask == a.Ask && l.waiting {
 			l.past, l.since, l.full, l.problem, l.waiting = a.Past, a.Since, a.Full, a.Problem, false
-			if a.SQL != "" {
-				l.sql = a.SQL
-			}
 			l.from.st = nil
 		}
 	}
@@ -343,11 +339,7 @@ func (l *connList) show(v *View, b box) {
 	case 0:
 		l.details(v)
 	case 1:
-		if l.sql == "" {
-			v.say("the history has not answered yet")
-			break
-		}
-		v.openSQL(l.sql)
+		v.ask(WriteSQL{Of: l.query})
 	case 2:
 		l.copy(v, l.rows, copyCell)
 	case 3:

@@ -45,7 +45,7 @@ func TestWaitsForTheHistory(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var v View
+			v := View{FirstQuery: firstQuery}
 			e, a := ask(&v)
 			require.Len(t, e, 1)
 			v.Update(noon, frame(""), opening)

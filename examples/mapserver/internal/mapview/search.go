@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/history"
 )
 
 // searchRest is how long a filter must be left alone before the history is searched: one
@@ -14,7 +15,7 @@ const searchRest = 400 * time.Millisecond
 
 // A search is what the history has for the filter.
 type search struct {
-	terms   []term
+	terms   []history.Term
 	due     time.Time // when to ask; zero: it was asked
 	ask     int       // number of the question; zero: none yet
 	waiting bool
@@ -55,7 +56,7 @@ func (v *View) searchHistory() {
 	s.due, s.ask, s.waiting = time.Time{}, v.asks, true
 	for _, p := range v.desk.panels {
 		if l, ok := p.body.(*connList); ok && l.searches {
-			l.heading, l.ask, l.waiting, l.sql = "Search "+v.filter.text, s.ask, true, Filter{v.filter}.SQL()
+			l.heading, l.ask, l.waiting, l.query = "Search "+v.filter.text, s.ask, true, Filter{v.filter}.Selection()
 		}
 	}
 	v.ask(FindFiltered{Ask: s.ask, Filter: Filter{filter{terms: s.terms}}})

@@ -44,24 +44,22 @@ const (
 	pastMenu
 )
 
-const firstQuery = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
-
 // sql returns the panel, which lives on while it is closed.
 func (v *View) sql() *sqlPanel {
 	if v.console == nil {
 		v.console = &sqlPanel{wrong: -1}
-		v.console.editor.set(firstQuery)
+		v.console.editor.set(v.FirstQuery)
 		v.console.editor.undos = nil
 	}
 	return v.console
 }
 
-// openSQL opens the panel with a question.
-func (v *View) openSQL(sql string) {
+// Written is the question in SQL that WriteSQL asked for. It opens the panel.
+type Written struct{ SQL string }
+
+func (a Written) take(v *View) {
 	p := v.sql()
-	if sql != "" {
-		p.load(sql)
-	}
+	p.load(a.SQL)
 	v.open(p)
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
+const firstQuery = "SELECT ip FROM detailed_history"
+
 func answered(ask int) Answered {
 	nan := [2]float64{math.NaN(), math.NaN()}
 	return Answered{Ask: ask, Offset: -1, Table: history.Table{
@@ -32,7 +34,7 @@ func answered(ask int) Answered {
 
 // asked opens the panel and runs its question.
 func asked(t *testing.T) (*View, RunQuery) {
-	v := &View{}
+	v := &View{FirstQuery: firstQuery}
 	assert.Empty(t, v.Update(noon, frame("q"), state()))
 	e := v.Update(noon, press(Ctrl|KeyEnter), v.st)
 	require.Len(t, e, 1)
@@ -191,14 +193,14 @@ func TestSQLKeepsItsText(t *testing.T) {
 	v.Update(noon, frame("/"), v.st)
 	hand(v, Pasted{"app:x\ny"})
 	assert.Equal(t, "app:xy", v.filter.text, "what is pasted goes where one types")
-	v.openSQL("SELECT 9")
+	hand(v, Written{SQL: "SELECT 9"})
 	assert.Equal(t, "SELECT 9", v.sql().editor.text)
 	v.sql().editor.key(v, Ctrl|'z')
 	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.text, "what was there can be had back")
 }
 
 func TestExport(t *testing.T) {
-	v := &View{}
+	v := &View{FirstQuery: firstQuery}
 	v.Update(noon, frame("q"), state())
 	for label, format := range map[string]string{"CSV": "csv", "JSON": "json"} {
 		x, y := at(t, v, label)

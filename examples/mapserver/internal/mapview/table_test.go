@@ -14,7 +14,9 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 // numbers are rows of a number and its remainder.
@@ -147,8 +149,9 @@ func TestListButtons(t *testing.T) {
 	assert.NotNil(t, v.desk.find("details"))
 	v.closePanel(v.desk.find("details"))
 	v.Update(noon, frame(""), st)
-	push("Query")
-	assert.Contains(t, v.sql().editor.text, "FROM detailed_history")
+	assert.Equal(t, []Effect{WriteSQL{}}, push("Query"))
+	hand(v, Written{SQL: "SELECT 9"})
+	assert.Equal(t, "SELECT 9", v.sql().editor.text)
 	assert.NotNil(t, v.desk.find("sql"))
 }
 
@@ -187,8 +190,7 @@ func TestRuleList(t *testing.T) {
 	assert.Empty(t, v.Update(noon, click(x, y), st))
 	assert.Contains(t, texts(&v), "Mail · 2 live\n")
 	l := v.desk.find("rule list").body.(*connList)
-	assert.Contains(t, l.sql, "WHERE rule = 'Mail'")
-	assert.Contains(t, newRuleList("it's").sql, "rule = 'it''s'")
+	assert.Equal(t, history.Selection{Rule: "Mail"}, l.query)
 	// A new connection appears, and one that has closed goes.
 	st2 := state(conn(1, paris, 0), conn(3, rio, 1), conn(4, rio, 1), conn(5, paris, 1))
 	v.Update(noon, frame(""), st2)
@@ -236,20 +238,19 @@ func TestRightClickFindsNearby(t *testing.T) {
 	f := e[0].(FindNearby)
 	assert.InDelta(t, paris.Lat, f.Lat, 0.5)
 	assert.InDelta(t, paris.Lon, f.Lon, 0.5)
-	assert.InDelta(t, 15, f.Pixels, 1e-9, "of the original's map")
+	assert.InDelta(t, worldmap.Km(f.Lat, 15), f.Km, 1e-9, "of the original's map")
 	assert.Contains(t, texts(&v), " · 2 live · looking into the history\n")
 	// The answer to another question is not for this list.
 	p := live.Past{Conn: *conn(9, rio, 0), Label: "Mail", Count: 12_345, Seen: noon.Add(-time.Minute)}
 	in = frame("")
-	in.Answers = []Answer{Found{Ask: f.Ask + 1, Problem: "wrong"}, Found{Ask: f.Ask, Past: []live.Past{p}, SQL: "SELECT 42"}}
+	in.Answers = []Answer{Found{Ask: f.Ask + 1, Problem: "wrong"}, Found{Ask: f.Ask, Past: []live.Past{p}}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), " · 2 live · 1 of the history\n")
 	assert.Contains(t, texts(&v), "prog9\n")
 	l := v.desk.find("nearby list").body.(*connList)
 	assert.Equal(t, "12,345", l.rows.cell(2, colCount))
 	assert.Equal(t, "11:59:00", l.rows.cell(2, colSeen))
-	v.openSQL(l.sql)
-	assert.Equal(t, "SELECT 42", v.sql().editor.text)
+	assert.Equal(t, history.Selection{Near: f.Circle}, l.query)
 	// Zoomed in, fifteen pixels are less.
 	v = View{}
 	v.Update(noon, frame(""), st)
@@ -259,7 +260,8 @@ func TestRightClickFindsNearby(t *testing.T) {
 	in = mouse(x, y)
 	in.Right = true
 	e = v.Update(noon, in, st)
-	assert.InDelta(t, 15/v.camera.zoom, e[0].(FindNearby).Pixels, 1e-9)
+	f = e[0].(FindNearby)
+	assert.InDelta(t, worldmap.Km(f.Lat, 15/v.camera.zoom), f.Km, 1e-9)
 	assert.Contains(t, texts(&v), " · 1 live · ")
 	in.Answers = []Answer{Found{Ask: e[0].(FindNearby).Ask, Problem: "nothing is recorded"}}
 	in.Right = false

@@ -27,7 +27,8 @@ const (
 // dark. It is not safe for concurrent use.
 type View struct {
 	Settings
-	Saved []history.SavedQuery // without parameters, that are offered in the SQL panel
+	FirstQuery string               // in SQL, that the SQL panel begins with
+	Saved      []history.SavedQuery // without parameters, that are offered in the SQL panel
 
 	now     time.Time
 	in      Input

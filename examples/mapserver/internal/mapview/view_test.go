@@ -407,7 +407,9 @@ func TestHostileStates(t *testing.T) {
 		case Whois:
 			return []Answer{Report{Addr: e.Addr, Text: long}}
 		case FindNearby:
-			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}, SQL: long}}
+			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}}}
+		case WriteSQL:
+			return []Answer{Written{SQL: long}}
 		case FindFiltered:
 			past := live.Past{Conn: *hostile(2).Conns[1], Label: long, Count: -1}
 			past.ID, past.Local = 0, netip.AddrPort{}
@@ -436,7 +438,7 @@ func TestHostileStates(t *testing.T) {
 				if n > 12 && len(script) > 3 {
 					continue
 				}
-				var v View
+				v := View{FirstQuery: firstQuery}
 				in := mouse(float64(size.X)/2, float64(size.Y)/2)
 				in.Size = size
 				step := func(in Input) {

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"net/netip"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
-	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -20,40 +20,34 @@ import (
 const MostFound = 500
 
 const (
-	mostAsked  = 10_000 // that the same question in SQL finds
 	searchTime = 3 * time.Second
 	replayTic  = 40 * time.Millisecond
 )
 
-// Nearby returns the newest stored connections around a place, at most so many pixels of
-// the original's map away, and the question for them, and older ones, in SQL.
-func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found []live.Past, sql string, err error) {
+// Nearby returns the newest stored connections in a circle.
+func (m *Monitor) Nearby(ctx context.Context, c history.Circle) ([]live.Past, error) {
 	if err := m.Unrecorded(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	km := sqlite.PixelsKm(lat, pixels)
-	for r, err := range m.History.Nearby(ctx, lat, lon, km, MostFound) {
-		if err != nil {
-			return nil, "", err
-		}
-		found = append(found, m.past(r))
-	}
-	return found, sqlite.NearbySQL(lat, lon, km, mostAsked), nil
+	return m.pasts(m.History.Nearby(ctx, c.Lat, c.Lon, c.Km, MostFound))
 }
 
-// Within returns the newest stored connections to a prefix, and the question for them in
-// SQL.
-func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past, sql string, err error) {
+// Within returns the newest stored connections to a prefix.
+func (m *Monitor) Within(ctx context.Context, p netip.Prefix) ([]live.Past, error) {
 	if err := m.Unrecorded(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	for r, err := range m.History.Within(ctx, p, MostFound) {
+	return m.pasts(m.History.Within(ctx, p, MostFound))
+}
+
+func (m *Monitor) pasts(rows iter.Seq2[history.Row, error]) (found []live.Past, err error) {
+	for r, err := range rows {
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		found = append(found, m.past(r))
 	}
-	return found, sqlite.WithinSQL(p, mostAsked), nil
+	return found, nil
 }
 
 // Search returns the newest stored connections that fit. It looks through the history for

@@ -76,7 +76,7 @@ type Screen struct {
 // NewScreen returns a window on Busy.
 func NewScreen(size image.Point, scale float64, light bool) *Screen {
 	s := &Screen{State: Busy(), in: mapview.Input{Size: size, Scale: scale}}
-	s.Light, s.Saved = light, Saved
+	s.Light, s.FirstQuery, s.Saved = light, FirstQuery, Saved
 	s.Do()
 	return s
 }
@@ -166,6 +166,9 @@ func (s *Screen) Place(p geoip.Place) image.Point {
 	return image.Pt(int(x), int(y))
 }
 
+// FirstQuery is what the SQL panel of a Screen begins with.
+const FirstQuery = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
+
 // Saved are the queries that a Screen offers.
 var Saved = []history.SavedQuery{
 	{Name: "alive", About: "what was seen in the last 30 seconds", SQL: "SELECT 1"},
@@ -176,7 +179,7 @@ var Saved = []history.SavedQuery{
 func Answers(e mapview.Effect) []mapview.Answer {
 	switch e := e.(type) {
 	case mapview.FindNearby:
-		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
+		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past()}}
 	case mapview.FindFiltered:
 		return []mapview.Answer{mapview.Found{Ask: e.Ask, Since: Noon.Add(-30 * 24 * time.Hour),
 			Past: slices.DeleteFunc(past(), func(p live.Past) bool { return !e.Filter.Fits(&p) })}}
