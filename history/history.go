@@ -25,6 +25,7 @@ type Entry struct {
 	Country   string         // ISO 3166-1 alpha-2 code of the peer, empty: unknown
 	Lat, Lon  float64        // of the peer in degrees, north and east positive; ignored unless in range
 	Located   bool           // Lat and Lon are known
+	Precision string         // of Lat and Lon: "city" or, for a point that stands for a country, "country"; empty: not known
 	Rule      string         // label of its rule
 	New       bool           // tells of an opening; else of one already told of
 	Opened    time.Time      // tells openings of one connection apart, by microseconds

@@ -82,8 +82,8 @@ const (
 // OpenConsole opens a history, also one that a DB has open. It takes no lock, and needs no
 // right to write. Nothing may write into a file in a folder in which it cannot write.
 //
-// A file of connmapperl, also one that it has open, and one of an older version of this
-// package is copied first: see ConsoleOptions. The copy has the rows of that moment. The caller
+// A file of connmapperl, also one that it has open, and one of schema 1 to 3 of this package is
+// copied first: see ConsoleOptions. Schema 4 and 5 are asked as they are. The copy has the rows of that moment. The caller
 // must close the Console.
 func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
 	path, err := realPath(name)
@@ -157,8 +157,8 @@ func (c *Console) Close() error {
 	return nil
 }
 
-// connect opens a connection that only reads, until ctx ends.
-func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure, err error) {
+// connect opens a connection that only reads, until ctx ends, for a question.
+func (c *Console) connect(ctx context.Context, sql string) (_ *sqlite.Conn, failed *failure, err error) {
 	if err := registerSpill(); err != nil {
 		return nil, nil, err
 	}
@@ -174,6 +174,9 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 	// It also ends the waiting for a file that is locked.
 	conn.SetInterrupt(ctx.Done())
 	if err := conn.SetDefensive(true); err != nil {
+		return nil, nil, err
+	}
+	if err := supplement(conn, sql); err != nil {
 		return nil, nil, err
 	}
 	for _, p := range []string{`query_only = 1`, `trusted_schema = 0`, `cell_size_check = 1`} {
@@ -192,6 +195,32 @@ func (c *Console) connect(ctx context.Context) (_ *sqlite.Conn, failed *failure,
 		conn.Limit(id, n)
 	}
 	return conn, failed, conn.SetAuthorizer(sqlite.AuthorizeFunc(authorize))
+}
+
+// supplement has views stand for what a question names and a file of an older schema, which is
+// only read, lacks. No others: a view has no rowid, by which answers are sorted.
+func supplement(conn *sqlite.Conn, sql string) error {
+	version, err := number(conn, `PRAGMA user_version`)
+	if err != nil || version >= schemaVersion {
+		return err
+	}
+	for _, t := range tokenize(sql) {
+		view := ""
+		switch {
+		case t.kind != word && t.kind != quoted:
+		case t.text == "agents" && version < 5:
+			view = `agents AS SELECT agent, count(*) AS rows, sum(` + rowSizeSQL + `) AS bytes, 0 AS pruned FROM main.detailed_history GROUP BY agent`
+		case t.text == "precision":
+			view = `detailed_history AS SELECT *, '' AS precision FROM main.detailed_history`
+		}
+		if view == "" {
+			continue
+		}
+		if err := sqlitex.ExecuteTransient(conn, `CREATE TEMP VIEW IF NOT EXISTS `+view, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // authorize allows what only reads.
@@ -242,7 +271,7 @@ func (c *Console) Each(ctx context.Context, q history.Question, begin func([]his
 		limited, cancel = context.WithTimeout(limited, timeout)
 		defer cancel()
 	}
-	conn, failed, err := c.connect(limited)
+	conn, failed, err := c.connect(limited, q.SQL)
 	switch {
 	case err == nil:
 		defer closeConn(conn)

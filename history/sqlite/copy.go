@@ -216,7 +216,7 @@ func stampIn(ctx context.Context, name string) (s stamp) {
 		return s
 	}
 	defer closeConn(conn)
-	if from, err := identifyConn(conn); err != nil || from != current {
+	if version, err := number(conn, `PRAGMA user_version`); err != nil || version != schemaVersion {
 		return s
 	}
 	sqlitex.Execute(conn, `SELECT (SELECT value FROM settings WHERE name = 'copy_key'), (SELECT value FROM settings WHERE name = 'copy_of')`, &sqlitex.ExecOptions{

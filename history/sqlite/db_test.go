@@ -36,7 +36,7 @@ func entry(i int) history.Entry {
 		Peer:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 16), byte(i >> 8)}), 443),
 		Program: [...]string{"curl", "firefox", "sshd"}[i%3], Exe: "/usr/bin/curl",
 		ASN: 64496 + uint32(i%16), Org: "Example Networks", Country: "DE",
-		Lat: lat, Lon: lat / 3, Located: true, Rule: "Other",
+		Lat: lat, Lon: lat / 3, Located: true, Precision: "country", Rule: "Other",
 		New: true, Opened: noon, Seen: noon, Tx: 100, Rx: 1000,
 	}
 }
@@ -160,7 +160,7 @@ func TestOpenAgain(t *testing.T) {
 		assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 	}
 	for pragma, want := range map[string]string{
-		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "5",
+		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "6",
 	} {
 		assert.Equal(t, want, query(t, db, "PRAGMA "+pragma)[0][0], pragma)
 	}
@@ -200,7 +200,7 @@ func TestForeignFiles(t *testing.T) {
 	tests := []struct{ name, sql, want string }{
 		{"other program", `CREATE TABLE moz_cookies (id)`, "a database of another program: choose another file, this one stays as it is"},
 		{"other program with an id", `PRAGMA application_id = 77`, "a database of another program: choose another file, this one stays as it is"},
-		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 6`, "written by a newer version of this program (schema 6, this one knows 5): update this one or choose another file"},
+		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 7`, "written by a newer version of this program (schema 7, this one knows 6): update this one or choose another file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

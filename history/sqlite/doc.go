@@ -33,6 +33,8 @@
 //	tx, rx       bytes sent and received, over all openings
 //	tx_before, rx_before  the part of them that older openings had
 //	key          a hash that tells the rows of one ip and programname apart
+//	precision    of lat and lon: "city", or "country" for a point that stands for one; empty
+//	             if unknown, and in rows from before schema 6
 //
 // Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed
 // are real numbers with microseconds. Therefore

@@ -200,26 +200,26 @@ var errGone = errors.New("the row is gone")
 func (db *DB) insert(e *history.Entry, r *remembered, ch *changes) (bool, error) {
 	stmt, err := db.conn.Prepare(`
 INSERT INTO detailed_history (
-	timestamp, asn, orgname, lat, lon, x, y, direction, exe, container, country, rule,
+	timestamp, asn, orgname, lat, lon, x, y, precision, direction, exe, container, country, rule,
 	last_opened, tx, rx, closed, ip, port, local_ip, local_port, programname, agent, protocol, key,
 	opened, full_lookup, count, tx_before, rx_before
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?13, '', 1, 0, 0)
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?14, '', 1, 0, 0)
 ON CONFLICT (ip, programname, key) DO NOTHING`)
 	if err != nil {
 		return false, err
 	}
 	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: rowSize(e)}
 	bindAbout(stmt, e)
-	stmt.BindFloat(13, seconds(e.Opened))
-	stmt.BindInt64(14, r.tx)
-	stmt.BindInt64(15, r.rx)
-	bindTime(stmt, 16, e.Closed)
-	bindAddr(stmt, 17, e.Peer)
-	bindAddr(stmt, 19, e.Local)
-	stmt.BindText(21, e.Program)
-	stmt.BindText(22, e.Agent)
-	stmt.BindText(23, e.Protocol)
-	stmt.BindInt64(24, hashOf(e))
+	stmt.BindFloat(14, seconds(e.Opened))
+	stmt.BindInt64(15, r.tx)
+	stmt.BindInt64(16, r.rx)
+	bindTime(stmt, 17, e.Closed)
+	bindAddr(stmt, 18, e.Peer)
+	bindAddr(stmt, 20, e.Local)
+	stmt.BindText(22, e.Program)
+	stmt.BindText(23, e.Agent)
+	stmt.BindText(24, e.Protocol)
+	stmt.BindInt64(25, hashOf(e))
 	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
 		return false, err
 	}
@@ -317,19 +317,19 @@ func (db *DB) rewrite(e *history.Entry, r *remembered, ch *changes) error {
 	}
 	stmt, err := db.conn.Prepare(`
 UPDATE detailed_history SET
-	timestamp = ?1, asn = ?2, orgname = ?3, lat = ?4, lon = ?5, x = ?6, y = ?7,
-	direction = ?8, exe = ?9, container = ?10, country = ?11, rule = ?12,
-	last_opened = ?13, count = ?14, tx_before = ?15, rx_before = ?16
-WHERE id = ?17`)
+	timestamp = ?1, asn = ?2, orgname = ?3, lat = ?4, lon = ?5, x = ?6, y = ?7, precision = ?8,
+	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13,
+	last_opened = ?14, count = ?15, tx_before = ?16, rx_before = ?17
+WHERE id = ?18`)
 	if err != nil {
 		return err
 	}
 	bindAbout(stmt, e)
-	stmt.BindFloat(13, float64(r.opened)/1e6)
-	stmt.BindInt64(14, r.count)
-	stmt.BindInt64(15, r.txBefore)
-	stmt.BindInt64(16, r.rxBefore)
-	stmt.BindInt64(17, r.id)
+	stmt.BindFloat(14, float64(r.opened)/1e6)
+	stmt.BindInt64(15, r.count)
+	stmt.BindInt64(16, r.txBefore)
+	stmt.BindInt64(17, r.rxBefore)
+	stmt.BindInt64(18, r.id)
 	return run(stmt)
 }
 
@@ -415,11 +415,11 @@ var seed = maphash.MakeSeed()
 // about is a hash of what bindAbout binds beside the time.
 func about(e *history.Entry) uint64 {
 	return maphash.Comparable(seed, struct {
-		direction, exe, container, org, country, rule string
-		asn                                           uint32
-		lat, lon                                      uint64
-		located                                       bool
-	}{e.Direction, e.Exe, e.Container, e.Org, e.Country, e.Rule, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
+		direction, exe, container, org, country, rule, precision string
+		asn                                                      uint32
+		lat, lon                                                 uint64
+		located                                                  bool
+	}{e.Direction, e.Exe, e.Container, e.Org, e.Country, e.Rule, e.Precision, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
 }
 
 func hashOf(e *history.Entry) int64 {
@@ -457,7 +457,7 @@ func located(e *history.Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindAbout sets parameters 1 to 12.
+// bindAbout sets parameters 1 to 13.
 func bindAbout(stmt *sqlite.Stmt, e *history.Entry) {
 	stmt.BindInt64(1, wholeSeconds(seen(e)))
 	stmt.BindText(2, formatASN(e.ASN))
@@ -468,16 +468,18 @@ func bindAbout(stmt *sqlite.Stmt, e *history.Entry) {
 		stmt.BindFloat(5, e.Lon)
 		stmt.BindInt64(6, x)
 		stmt.BindInt64(7, y)
+		stmt.BindText(8, e.Precision)
 	} else {
 		for i := 4; i <= 7; i++ {
 			stmt.BindNull(i)
 		}
+		stmt.BindText(8, "")
 	}
-	stmt.BindText(8, e.Direction)
-	stmt.BindText(9, e.Exe)
-	stmt.BindText(10, e.Container)
-	stmt.BindText(11, e.Country)
-	stmt.BindText(12, e.Rule)
+	stmt.BindText(9, e.Direction)
+	stmt.BindText(10, e.Exe)
+	stmt.BindText(11, e.Container)
+	stmt.BindText(12, e.Country)
+	stmt.BindText(13, e.Rule)
 }
 
 func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {

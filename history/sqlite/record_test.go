@@ -24,17 +24,17 @@ func TestRow(t *testing.T) {
 	e := entry(0)
 	e.Agent, e.Protocol, e.Direction = "laptop", "udp", "in"
 	e.Peer = netip.MustParseAddrPort("[2001:db8::1]:53")
-	e.Lat, e.Lon = 52.52, 13.405
+	e.Lat, e.Lon, e.Precision = 52.52, 13.405, "city"
 	e.Container = "c0ffee"
 	e.Opened = noon.Add(250 * time.Millisecond).In(time.FixedZone("", 7200))
 	e.Seen = noon.Add(3 * time.Second)
 	require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
 	const all = `SELECT id, timestamp, ip, port, local_ip, local_port, programname, full_lookup, asn, orgname, lat, lon, x, y, count,
-		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before FROM detailed_history`
+		agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, tx_before, rx_before, precision FROM detailed_history`
 	want := []string{
 		"1", "1782907203", "2001:db8::1", "53", "192.0.2.1", "1024", "curl", "", "AS64496", "Example Networks",
 		"52.52", "13.405", "508", "154", "1", "laptop", "in", "udp", "/usr/bin/curl", "c0ffee", "DE", "Other",
-		"1782907200.25", "1782907200.25", "NULL", "100", "1000", "0", "0",
+		"1782907200.25", "1782907200.25", "NULL", "100", "1000", "0", "0", "city",
 	}
 	assert.Equal(t, [][]string{want}, query(t, db, all))
 	assert.Equal(t, [][]string{{"1"}}, query(t, db, `SELECT count(*) FROM detailed_history WHERE timestamp > unixepoch('2026-07-01 12:00:33', '-31 seconds')`))
@@ -42,7 +42,7 @@ func TestRow(t *testing.T) {
 	// An entry of which nothing is known has a row too.
 	require.NoError(t, db.Record(t.Context(), []history.Entry{{}}))
 	want = []string{"2", "-62135596800", "", "0", "", "0", "", "", "", "", "NULL", "NULL", "NULL", "NULL", "1",
-		"", "", "", "", "", "", "", "-62135596800.0", "-62135596800.0", "NULL", "0", "0", "0", "0"}
+		"", "", "", "", "", "", "", "-62135596800.0", "-62135596800.0", "NULL", "0", "0", "0", "0", ""}
 	assert.Equal(t, want, query(t, db, all)[1])
 }
 

@@ -279,7 +279,7 @@ func FuzzRewrite(f *testing.F) {
 		if strings.ContainsAny(sql, "'") || len(sql) > 1000 {
 			return // texts may have another meaning
 		}
-		conn, _, err := c.connect(t.Context())
+		conn, _, err := c.connect(t.Context(), sql)
 		require.NoError(t, err)
 		defer conn.Close()
 		if stmt, _, err := conn.PrepareTransient(sql); err == nil {

@@ -14,7 +14,7 @@ import (
 
 // rowColumns are those that scan reads.
 const rowColumns = `id, timestamp, ip, port, local_ip, local_port, programname, asn, orgname, lat, lon, count,
-	agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx`
+	agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, precision`
 
 func scan(stmt *sqlite.Stmt) history.Row {
 	addr := func(i int) netip.AddrPort {
@@ -30,7 +30,7 @@ func scan(stmt *sqlite.Stmt) history.Row {
 	asn, _ := parseASN(stmt.ColumnText(7))
 	return history.Row{ID: stmt.ColumnInt64(0), Count: stmt.ColumnInt64(11), LastOpened: at(20), Entry: history.Entry{
 		Seen: at(1), Peer: addr(2), Local: addr(4), Program: stmt.ColumnText(6), ASN: asn, Org: stmt.ColumnText(8),
-		Lat: stmt.ColumnFloat(9), Lon: stmt.ColumnFloat(10), Located: !stmt.ColumnIsNull(9),
+		Lat: stmt.ColumnFloat(9), Lon: stmt.ColumnFloat(10), Located: !stmt.ColumnIsNull(9), Precision: stmt.ColumnText(24),
 		Agent: stmt.ColumnText(12), Direction: stmt.ColumnText(13), Protocol: stmt.ColumnText(14), Exe: stmt.ColumnText(15),
 		Container: stmt.ColumnText(16), Country: stmt.ColumnText(17), Rule: stmt.ColumnText(18),
 		Opened: at(19), Closed: at(21),

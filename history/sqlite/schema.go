@@ -13,8 +13,8 @@ import (
 
 const (
 	applicationID = 0x636d6170 // "cmap"
-	schemaVersion = 5
-	sameColumns   = 4 // from this one on detailed_history is as it is now
+	schemaVersion = 6
+	upgradable    = 4 // from this one on a file is upgraded where it is
 )
 
 // The index of detailed_history's key begins with ip and programname because
@@ -52,7 +52,8 @@ CREATE TABLE detailed_history (
 	rx          INTEGER NOT NULL,
 	tx_before   INTEGER NOT NULL,
 	rx_before   INTEGER NOT NULL,
-	key         INTEGER NOT NULL
+	key         INTEGER NOT NULL,
+	precision   TEXT    NOT NULL DEFAULT ''
 );
 
 CREATE TABLE places (
@@ -126,7 +127,7 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration, 
 		version, err := number(conn, `PRAGMA user_version`)
 		if err == nil && version < schemaVersion {
 			start := time.Now()
-			if err = upgrade(ctx, conn, log); err == nil {
+			if err = upgrade(ctx, conn, version, log); err == nil {
 				log.Info("history has been upgraded", "took", time.Since(start).Round(time.Millisecond))
 			}
 		}
@@ -258,7 +259,7 @@ func identifyConn(conn *sqlite.Conn) (origin, error) {
 		return 0, err
 	}
 	switch {
-	case tables == 0 && app == 0 && version == 0, app == applicationID && version >= sameColumns && version <= schemaVersion && ours == 1:
+	case tables == 0 && app == 0 && version == 0, app == applicationID && version >= upgradable && version <= schemaVersion && ours == 1:
 		return current, nil
 	case app == applicationID && version > schemaVersion:
 		return 0, &foreignError{fmt.Sprintf("written by a newer version of this program (schema %d, this one knows %d): update this one or choose another file", version, schemaVersion)}

@@ -50,8 +50,9 @@ INSERT OR REPLACE INTO agents SELECT agent, count(*), sum(` + rowSizeSQL + `), c
 	FROM main.detailed_history AS d GROUP BY agent;
 `
 
-// upgrade gives the shares to a file of schema 4, which is as this one but for them.
-func upgrade(ctx context.Context, conn *sqlite.Conn, log *slog.Logger) (err error) {
+// upgrade makes a file of schema 4, which lacks shares and the precision of places, or 5, which
+// lacks the latter, one of this schema.
+func upgrade(ctx context.Context, conn *sqlite.Conn, from int64, log *slog.Logger) (err error) {
 	conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(nil)
 	log.Info("history is upgraded", "schema", schemaVersion)
@@ -61,7 +62,12 @@ func upgrade(ctx context.Context, conn *sqlite.Conn, log *slog.Logger) (err erro
 		return err
 	}
 	defer end(&err)
-	return sqlitex.ExecuteScript(conn, fmt.Sprint(agentsTable, agentsIndex, countShares, " PRAGMA user_version = ", schemaVersion), nil)
+	script := ""
+	if from < 5 {
+		script = agentsTable + agentsIndex + countShares
+	}
+	script += `ALTER TABLE detailed_history ADD COLUMN precision TEXT NOT NULL DEFAULT '';`
+	return sqlitex.ExecuteScript(conn, fmt.Sprint(script, " PRAGMA user_version = ", schemaVersion), nil)
 }
 
 // deleteExcess deletes up to n of the rows that are too many, from the agents that have

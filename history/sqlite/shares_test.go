@@ -233,7 +233,7 @@ func version4(t *testing.T, rows []history.Entry) string {
 	require.NoError(t, db.Close())
 	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
 	require.NoError(t, err)
-	require.NoError(t, sqlitex.ExecuteScript(conn, `DROP TABLE agents; DROP INDEX detailed_history_agent; DELETE FROM settings WHERE name IN ('id', 'path'); PRAGMA user_version = 4;`, nil))
+	require.NoError(t, sqlitex.ExecuteScript(conn, `DROP TABLE agents; DROP INDEX detailed_history_agent; ALTER TABLE detailed_history DROP COLUMN precision; DELETE FROM settings WHERE name IN ('id', 'path'); PRAGMA user_version = 4;`, nil))
 	require.NoError(t, conn.Close())
 	return db.path
 }
@@ -251,12 +251,61 @@ func TestUpgrade(t *testing.T) {
 	db, err := Open(t.Context(), name, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	defer db.Close()
-	assert.Regexp(t, `(?s)history is upgraded.*schema=5.*history has been upgraded.*took=`, log.String())
+	assert.Regexp(t, `(?s)history is upgraded.*schema=6.*history has been upgraded.*took=`, log.String())
 	assert.Equal(t, [][]string{{"nas", "300", "0"}, {"pi", "20", "0"}}, query(t, db, `SELECT agent, rows, pruned FROM agents`))
-	assert.Equal(t, [][]string{{"5"}}, query(t, db, `PRAGMA user_version`))
+	assert.Equal(t, [][]string{{"6"}}, query(t, db, `PRAGMA user_version`))
 	consistent(t, db)
 	require.NoError(t, db.Record(t.Context(), of("nas", 400, noon)))
 	consistent(t, db)
+}
+
+// TestOlderAnswers: a file of schema 4 or 5 answers all questions, also about what it lacks, as
+// it is, and gets that where it is when it is opened.
+func TestOlderAnswers(t *testing.T) {
+	for version, script := range map[int64]string{4: `DROP TABLE agents; DROP INDEX detailed_history_agent; PRAGMA user_version = 4;`, 5: ``} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			name, _ := olderFile(t, "schema5.sql")
+			conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+			require.NoError(t, err)
+			require.NoError(t, sqlitex.ExecuteScript(conn, script, nil))
+			require.NoError(t, conn.Close())
+			before := stateOf(t, name)
+			c, err := OpenConsole(t.Context(), name, ConsoleOptions{})
+			require.NoError(t, err)
+			for _, q := range SavedQueries() {
+				ask(t, c, Filled(q).SQL, nil)
+			}
+			assert.Equal(t, [][]any{{"nas", int64(1), int64(314), int64(0)}, {"pi", int64(1), int64(310), int64(0)}}, ask(t, c, `SELECT * FROM agents ORDER BY agent`, nil))
+			assert.Equal(t, [][]any{{"198.51.100.7", ""}, {"2001:db8::7", ""}}, ask(t, c, `SELECT ip, "Precision" FROM detailed_history WHERE timestamp = '2026-07-01 12:01' ORDER BY opened`, nil))
+			assert.Len(t, ask(t, c, `SELECT * FROM detailed_history`, nil)[0], 30)
+			_, err = c.Ask(t.Context(), history.Question{SQL: `SELECT precision FROM losses`})
+			assert.EqualError(t, err, "no such column: precision")
+			require.NoError(t, c.Close())
+			assert.Equal(t, before, stateOf(t, name), "it stays as it is")
+
+			db := open(t, name)
+			assert.Equal(t, [][]string{{"6"}}, query(t, db, `PRAGMA user_version`))
+			assert.Equal(t, [][]string{{"nas", "1", "314", "0"}, {"pi", "1", "310", "0"}}, query(t, db, `SELECT * FROM agents ORDER BY agent`))
+			consistent(t, db)
+			s, err := db.Stats()
+			require.NoError(t, err)
+			assert.Equal(t, history.Retention{Rows: 1000}, s.Retention)
+			var first history.Row
+			for row, err := range db.Newest(t.Context()) {
+				require.NoError(t, err)
+				assert.Empty(t, row.Precision)
+				first = row
+			}
+			// It is known when the connection is seen again.
+			e := first.Entry
+			e.Located, e.Lat, e.Lon, e.Precision = true, 52.5, 13.4, "city"
+			require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
+			assert.Equal(t, "city", query(t, db, `SELECT precision FROM detailed_history WHERE id = `+fmt.Sprint(first.ID))[0][0])
+			// A fresh file has the same columns.
+			const columns = `SELECT group_concat(name || type || "notnull" || coalesce(dflt_value, 'NULL')) FROM pragma_table_info('detailed_history')`
+			assert.Equal(t, query(t, open(t, path(t)), columns), query(t, db, columns))
+		})
+	}
 }
 
 // TestSaying: what takes long is said again and again, until it ends.
@@ -292,9 +341,9 @@ func TestUpgradeInterrupted(t *testing.T) {
 			require.NoError(t, err)
 			version, err := number(conn, `PRAGMA user_version`)
 			require.NoError(t, err)
-			shares, err := number(conn, `SELECT count(*) FROM sqlite_schema WHERE name IN ('agents', 'detailed_history_agent')`)
+			shares, err := number(conn, `SELECT (SELECT count(*) FROM sqlite_schema WHERE name IN ('agents', 'detailed_history_agent')) + (SELECT count(*) FROM pragma_table_info('detailed_history') WHERE name = 'precision')`)
 			require.NoError(t, err)
-			assert.Equal(t, map[int64]int64{4: 0, 5: 2}[version], shares, "all or nothing of it is there")
+			assert.Equal(t, map[int64]int64{4: 0, 6: 3}[version], shares, "all or nothing of it is there")
 			require.NoError(t, conn.Close())
 			continue
 		}

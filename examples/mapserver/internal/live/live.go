@@ -26,12 +26,13 @@ const (
 // immutable: a changed connection is a new Conn.
 type Conn struct {
 	conntrack.Conn
-	Agent string      // name of the agent, as shown
-	Place geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
-	Scope Scope       // how far away the peer is
-	ASN   uint32      // zero: unknown
-	Org   string      // holder of the ASN
-	Rule  int         // index into State.Rules
+	Agent  string      // name of the agent, as shown
+	Place  geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
+	Scope  Scope       // how far away the peer is
+	Unsure bool        // a stored Place without its precision: Place.Precision, which is Country, is not to be claimed
+	ASN    uint32      // zero: unknown
+	Org    string      // holder of the ASN
+	Rule   int         // index into State.Rules
 	// Bytes a second between the last two counts, and when the last one was.
 	TxRate, RxRate float32
 	Counted        time.Time

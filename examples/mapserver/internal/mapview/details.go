@@ -168,7 +168,10 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	add("place", placeText(c))
 	if c.Scope == live.Internet && c.Place.Precision != geoip.Unknown {
 		level := ""
-		if c.Place.Precision == geoip.Country {
+		switch {
+		case c.Unsure:
+			level = ", precision not recorded"
+		case c.Place.Precision == geoip.Country:
 			level = ", country level"
 		}
 		add("coordinates", fmt.Sprintf("%.4f, %.4f%s", c.Place.Lat, c.Place.Lon, level))

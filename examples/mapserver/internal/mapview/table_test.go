@@ -269,6 +269,24 @@ func TestRightClickFindsNearby(t *testing.T) {
 	assert.Contains(t, texts(&v), " · nothing is recorded\n")
 }
 
+// TestDetailsSayThePrecision: of a stored place as of a live one, and that it is not recorded.
+func TestDetailsSayThePrecision(t *testing.T) {
+	for want, set := range map[string]func(p *live.Past){
+		"48.8500, 2.3500\n":                         func(p *live.Past) {},
+		"48.8500, 2.3500, country level\n":          func(p *live.Past) { p.Place.Precision = geoip.Country },
+		"48.8500, 2.3500, precision not recorded\n": func(p *live.Past) { p.Place.Precision, p.Unsure = geoip.Country, true },
+	} {
+		var v View
+		p := live.Past{Conn: *conn(1, paris, 0)}
+		p.ID = 0
+		set(&p)
+		v.Update(noon, frame(""), state())
+		v.open(newDetails(&v, []*live.Conn{&p.Conn}, 0))
+		v.Update(noon, frame(""), state())
+		assert.Contains(t, texts(&v), "coordinates\n"+want)
+	}
+}
+
 func TestDetails(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0), conn(2, paris, 1))

@@ -87,7 +87,11 @@ func (m *Monitor) past(r history.Row) live.Past {
 	l := live.Conn{Conn: c, Agent: r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule)}
 	l.Place.Country = r.Country
 	if r.Located {
-		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.City
+		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.Country
+		if r.Precision == geoip.City.String() {
+			l.Place.Precision = geoip.City
+		}
+		l.Unsure = r.Precision == ""
 	}
 	return live.Past{Conn: l, Label: r.Rule, Count: r.Count, Seen: r.Seen}
 }

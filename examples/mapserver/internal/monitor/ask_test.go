@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/history/sqlite"
 )
@@ -94,6 +95,36 @@ func TestNearby(t *testing.T) {
 	assert.ErrorIs(t, err, errNotRecorded)
 	assert.ErrorIs(t, none.Replay(t.Context(), time.Second, nil), errNotRecorded)
 	none.ShowAddrs(true)
+}
+
+// TestStoredPrecision: a stored place is as precise as the live one was; one of which that was
+// not recorded claims nothing.
+func TestStoredPrecision(t *testing.T) {
+	m := recorded(t)
+	w := m.History.(*sqlite.DB).Writer()
+	m.Writer = w
+	a := agentOf(m)
+	c := conn(1, "8.8.8.8:7")
+	c.Process.Comm = "curl"
+	m.Full(a, []conntrack.Conn{c})
+	st, _ := published(m)
+	want := st.Conns[0].Place
+	require.Equal(t, geoip.Country, want.Precision, "the embedded table has no cities")
+	m.Full(a, nil)
+	require.NoError(t, w.Close())
+	city := history.Entry{Agent: "web", Peer: netip.MustParseAddrPort("8.8.4.4:7"), Lat: want.Lat, Lon: want.Lon, Located: true, Precision: "city", New: true, Opened: time.Now()}
+	require.NoError(t, m.History.(*sqlite.DB).Record(t.Context(), []history.Entry{city}))
+	found, err := m.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))
+	require.NoError(t, err)
+	require.Len(t, found, 4)
+	assert.Equal(t, geoip.City, found[0].Place.Precision)
+	assert.False(t, found[0].Unsure)
+	assert.Equal(t, want, found[1].Place)
+	assert.False(t, found[1].Unsure)
+	for _, p := range found[2:] {
+		assert.Equal(t, geoip.Country, p.Place.Precision)
+		assert.True(t, p.Unsure, "it was not recorded")
+	}
 }
 
 func TestOnMap(t *testing.T) {

@@ -35,12 +35,16 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	if !closed.IsZero() {
 		seen = closed
 	}
+	precision := ""
+	if locatedOnInternet(c) {
+		precision = c.Place.Precision.String()
+	}
 	m.add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
 		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
-		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
+		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: precision != "", Precision: precision,
 		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
