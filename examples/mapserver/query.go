@@ -166,6 +166,10 @@ func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.Conso
 		Complete: func(e *history.Entry) {
 			if fill == nil {
 				fill = complete(rule.rules(), locator(cfg))
+				if rule.err != nil {
+					fmt.Fprintf(stderr, "mapserver: %v; the copy has the default rules\n", rule.err)
+					rule.err = nil // the question may not ask for rules
+				}
 			}
 			fill(e)
 		},
