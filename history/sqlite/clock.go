@@ -10,9 +10,9 @@ const (
 	longOff    = 90 * 24 * time.Hour // that a computer may have been off
 )
 
-// ErrClock says that nothing is pruned by age, since the clock cannot be
+// errClock says that nothing is pruned by age, since the clock cannot be
 // trusted.
-var ErrClock = errors.New("history: the clock is far ahead of what was recorded last: nothing is pruned by age for a day; set the clock if it is wrong")
+var errClock = errors.New("history: the clock is far ahead of what was recorded last: nothing is pruned by age for a day; set the clock if it is wrong")
 
 // A clock tells whether the wall clock can be trusted.
 type clock struct {

@@ -55,6 +55,11 @@ type DB struct {
 	clock  clock
 }
 
+var (
+	_ history.Store    = (*DB)(nil)
+	_ history.Recorder = (*Writer)(nil)
+)
+
 const (
 	// busyTimeout is for programs such as sqlite3 that write into the file
 	// meanwhile.

@@ -1,6 +1,26 @@
-// Package sqlite stores the history of connections of all agents in an SQLite file, one
-// row for each distinct connection, for months.
+// Package sqlite stores a history of connections in an SQLite file, one row for each
+// distinct connection, for months.
 // It does not watch, locate or name connections: it keeps what it is given.
+//
+//	db, err := sqlite.Open(ctx, "history.sqlite", sqlite.Options{})
+//	if err != nil {
+//		return err
+//	}
+//	defer db.Close()
+//	w := db.Writer() // stores in the background
+//	w.Add(history.Entry{Agent: "laptop", Protocol: "tcp", Local: local, Peer: peer, Program: "curl", New: true, Opened: now})
+//	if err := w.Close(); err != nil { // waits until all is stored
+//		return err
+//	}
+//
+//	c, err := sqlite.OpenConsole(ctx, "history.sqlite", sqlite.ConsoleOptions{})
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//	table, err := c.Ask(ctx, history.Question{SQL: "SELECT ip, programname, count FROM detailed_history"})
+//
+// A DB is a [history.Store], and a Writer a [history.Recorder].
 //
 // # The file
 //
@@ -84,6 +104,6 @@
 // A [Console] answers questions in SQL that cannot change or block anything, with
 // functions for people: cidr_match(ip, '10.0.0.0/8'), haversine(lat, lon, lat2,
 // lon2) in km, text REGEXP pattern, rule(local_port, port, programname, exe).
-// [SavedQueries] are questions that many have. [DB.Nearby], [DB.Places] and
-// [DB.Replay] are what a map needs.
+// [SavedQueries] are questions that many have, and [SQL] writes the one for a
+// [history.Selection]. [DB.Nearby], [DB.Places] and [DB.Replay] are what a map needs.
 package sqlite

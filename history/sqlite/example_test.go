@@ -13,6 +13,7 @@ import (
 	"github.com/connmapgo/connmap/history/sqlite"
 )
 
+// A Writer records in the background, and a Console answers from the file.
 func Example() {
 	dir, err := os.MkdirTemp("", "history")
 	if err != nil {
@@ -20,31 +21,38 @@ func Example() {
 	}
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
+	name := filepath.Join(dir, "history.sqlite")
 
-	db, err := sqlite.Open(ctx, filepath.Join(dir, "history.sqlite"), sqlite.Options{})
+	db, err := sqlite.Open(ctx, name, sqlite.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer db.Close()
-
-	opened := time.Now()
-	err = db.Record(ctx, []history.Entry{{
+	w := db.Writer()
+	w.Add(history.Entry{
 		Agent: "laptop", Protocol: "tcp", Direction: "out",
 		Local: netip.MustParseAddrPort("192.0.2.7:50123"), Peer: netip.MustParseAddrPort("198.51.100.9:443"),
 		Program: "curl", ASN: 64500, Org: "Example Networks",
-		Lat: 52.52, Lon: 13.405, Located: true, Country: "DE",
-		New: true, Opened: opened, Seen: opened,
-	}})
+		Lat: 52.52, Lon: 13.405, Located: true, Precision: "city", Country: "DE",
+		New: true, Opened: time.Now(),
+	})
+	if err := w.Close(); err != nil { // waits until all is stored
+		log.Fatal(err)
+	}
+
+	c, err := sqlite.OpenConsole(ctx, name, sqlite.ConsoleOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	for m, err := range db.Places(ctx) {
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(m.Lat, m.Lon, m.Count)
+	defer c.Close()
+	table, err := c.Ask(ctx, history.Question{SQL: "SELECT ip, programname, orgname, count FROM detailed_history"})
+	if err != nil {
+		log.Fatal(err)
 	}
-	// Output: 52.52 13.405 1
+	for _, row := range table.Rows {
+		fmt.Println(row...)
+	}
+	// Output: 198.51.100.9 curl Example Networks 1
 }
 
 func ExampleConsole_Ask() {
@@ -123,7 +131,16 @@ func ExampleDB_Nearby() {
 		}
 		fmt.Println(row.Peer, row.Lat)
 	}
+	for m, err := range db.Places(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Lat, m.Lon, m.Count)
+	}
 	// Output:
 	// 198.51.100.1:443 52.39
 	// 198.51.100.0:443 52.52
+	// 48.14 13.4 1
+	// 52.39 13.4 1
+	// 52.52 13.4 1
 }

@@ -147,7 +147,7 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 //
 // It works in small steps, between which Record goes on, and can be called at
 // any time. If the disk is full it frees a reserve first. Rows go by age only
-// if the clock makes sense; its error then wraps [ErrClock], and the other
+// if the clock makes sense; its error then says so, and the other
 // limits hold all the same.
 func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	var r history.Retention
@@ -165,7 +165,7 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 		if db.clock.trusted(r.Age) {
 			cutoff = wholeSeconds(db.clock.now().Add(-r.Age))
 		} else {
-			clock = ErrClock
+			clock = errClock
 		}
 		db.mu.Unlock()
 	}

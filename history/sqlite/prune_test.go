@@ -248,7 +248,7 @@ func TestClock(t *testing.T) {
 	require.NoError(t, db.SetRetention(history.Retention{Age: age, Rows: 900}))
 	db.clock.now = func() time.Time { return time.Date(2038, 1, 19, 3, 14, 8, 0, time.UTC) }
 	_, err := db.Prune(t.Context())
-	assert.ErrorIs(t, err, ErrClock)
+	assert.ErrorIs(t, err, errClock)
 	assert.Equal(t, "900", count(t, db), "the other limits hold")
 	// Recording goes on whatever the clock says.
 	for _, year := range []int{1970, 2038, 2026, math.MaxInt16} {

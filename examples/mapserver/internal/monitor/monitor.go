@@ -437,14 +437,11 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 // links carry, 100 GB a second, and than the history keeps.
 func carried(n uint64, opened time.Time) uint64 {
 	const rate = 100e9 // bytes a second
-	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, maxCounter)))
+	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, history.MaxCounter)))
 }
 
-// maxCounter is where counters stop, so that the sum over all agents does not overflow.
-const maxCounter = 1 << 50
-
 // addLost adds what an agent says that it has lost.
-func addLost(lost, n uint64) uint64 { return min(lost+min(n, maxCounter), maxCounter) }
+func addLost(lost, n uint64) uint64 { return min(lost+min(n, history.MaxCounter), history.MaxCounter) }
 
 // count counts a new connection if the window may sound for it.
 func (m *Monitor) count(rule int) {
