@@ -19,7 +19,7 @@ type Recorder interface {
 	AddAll(records []Record, done func())
 	// Room returns how many records can be added now without being dropped, and how many
 	// could be if the queue were empty.
-	Room() (free, most int)
+	Room() (free, size int)
 	// Failing reports whether nothing can be stored at the moment.
 	Failing() bool
 	// Problem says, for people, why nothing can be stored at the moment, or that records

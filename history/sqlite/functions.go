@@ -13,8 +13,8 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// mostCached is how many patterns and prefixes a connection remembers.
-const mostCached = 64
+// maxCached is how many patterns and prefixes a connection remembers.
+const maxCached = 64
 
 // A failure is what the first function that failed said.
 type failure struct {
@@ -119,17 +119,17 @@ func (r refused) WindowValue(sqlite.Context) (sqlite.Value, error)   { r(); retu
 func (r refused) Finalize(sqlite.Context)                            {}
 
 const (
-	mostPattern = 1000 // bytes
-	// mostSteps is how many instructions a pattern may have, each of which is
+	maxPattern = 1000 // bytes
+	// maxInstructions is how many instructions a pattern may have, each of which is
 	// tried at each byte: 1,000 take 0.1 s for 16 KiB (BenchmarkPattern).
-	mostSteps = 1000
+	maxInstructions = 1000
 )
 
 // compile refuses patterns with which a search may take long, for nothing can
 // interrupt it.
 func compile(pattern string) (*regexp.Regexp, error) {
-	if len(pattern) > mostPattern {
-		return nil, fmt.Errorf("the pattern has more than %d bytes", mostPattern)
+	if len(pattern) > maxPattern {
+		return nil, fmt.Errorf("the pattern has more than %d bytes", maxPattern)
 	}
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
@@ -139,7 +139,7 @@ func compile(pattern string) (*regexp.Regexp, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(prog.Inst) > mostSteps {
+	if len(prog.Inst) > maxInstructions {
 		return nil, errors.New("the pattern takes too long: shorten it, and the numbers in {}")
 	}
 	return regexp.Compile(pattern)
@@ -162,7 +162,7 @@ func cached[T any](parse func(string) (T, error)) func(string) (T, error) {
 	return func(s string) (T, error) {
 		r, ok := known[s]
 		if !ok {
-			if len(known) >= mostCached {
+			if len(known) >= maxCached {
 				clear(known)
 			}
 			r.v, r.err = parse(s)

@@ -372,7 +372,7 @@ func sourceColumns(conn *sqlite.Conn, from origin) (string, error) {
 		or("asn", `iif(asn <> '' AND asn NOT GLOB '*[^0-9]*', 'AS' || asn, CAST(asn AS TEXT))`, `NULL`) + ` AS asn, ` + text("orgname") +
 		located(lat, lon) + ` AS lat, ` + located(lon, lat) + ` AS lon, ` +
 		or("x", `CAST(x AS INTEGER)`, `NULL`) + ` AS x, ` + or("y", `CAST(y AS INTEGER)`, `NULL`) + ` AS y, ` +
-		or("count", fmt.Sprintf(`max(1, min(%d, coalesce(CAST(count AS INTEGER), 0)))`, int64(mostCount)), `1`) + ` AS count,
+		or("count", fmt.Sprintf(`max(1, min(%d, coalesce(CAST(count AS INTEGER), 0)))`, int64(maxOpenings)), `1`) + ` AS count,
 		'' AS agent, 'unknown' AS direction, '' AS protocol, '' AS exe, '' AS container, '' AS country, '' AS rule,
 		NULL AS opened, NULL AS last_opened, NULL AS closed, 0 AS tx, 0 AS rx, 0 AS tx_before, 0 AS rx_before, rowid AS key`, nil
 }

@@ -17,10 +17,10 @@ import (
 
 const (
 	stepTime = 15 * time.Millisecond // that recording waits for pruning, if the disk is as fast as it was
-	mostStep = 5000                  // rows of a step, or pages
+	maxStep  = 5000                  // rows of a step, or pages
 	logSize  = 8 << 20               // half of what the writer lets it grow to
 
-	mostReports = 100_000 // that are kept; an agent can make many
+	maxReports = 100_000 // that are kept; an agent can make many
 )
 
 // SetRetention sets what Prune is to do, and keeps it in the file.
@@ -226,7 +226,7 @@ func (db *DB) excess(r history.Retention) (rows int64, part float64, err error) 
 // adapt changes how much a step does by how long the last one took.
 func adapt(n int64, took time.Duration) int64 {
 	f := float64(stepTime) / float64(max(took, time.Microsecond))
-	return min(mostStep, max(1, int64(float64(n)*min(2, max(0.25, f)))))
+	return min(maxStep, max(1, int64(float64(n)*min(2, max(0.25, f)))))
 }
 
 // step calls f with the writer's connection. If the disk is full it gives up
@@ -307,7 +307,7 @@ func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err 
 	old := wholeSeconds(db.clock.now().AddDate(0, -3, 0))
 	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1 OR run IN (
 		SELECT run FROM reports ORDER BY timestamp LIMIT min(?3, max(0, (SELECT count(*) FROM reports) - ?2)))`,
-		&sqlitex.ExecOptions{Args: []any{old, mostReports, mostStep}}); err != nil {
+		&sqlitex.ExecOptions{Args: []any{old, maxReports, maxStep}}); err != nil {
 		return 0, err
 	}
 	return gone, db.settle(ch)

@@ -113,18 +113,18 @@ func TestPruneBytes(t *testing.T) {
 // TestPruneReports: of the reports of runs the newest are kept.
 func TestPruneReports(t *testing.T) {
 	db := open(t, path(t))
-	for from := 0; from < mostReports+2*mostStep; from += mostStep {
+	for from := 0; from < maxReports+2*maxStep; from += maxStep {
 		var all []history.Record
-		for i := range mostStep {
+		for i := range maxStep {
 			n := from + i
 			all = append(all, history.Report{Run: [16]byte{byte(n), byte(n >> 8), byte(n >> 16)}, Number: 1, Seen: time.Unix(1_800_000_000+int64(n), 0)})
 		}
 		require.NoError(t, db.recordAll(t.Context(), all))
 	}
-	for _, left := range []int{mostReports + mostStep, mostReports, mostReports} {
+	for _, left := range []int{maxReports + maxStep, maxReports, maxReports} {
 		_, err := db.Prune(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, [][]string{{fmt.Sprint(left), fmt.Sprint(1_800_000_000 + mostReports + 2*mostStep - left)}}, query(t, db, `SELECT count(*), min(timestamp) FROM reports`))
+		assert.Equal(t, [][]string{{fmt.Sprint(left), fmt.Sprint(1_800_000_000 + maxReports + 2*maxStep - left)}}, query(t, db, `SELECT count(*), min(timestamp) FROM reports`))
 	}
 }
 

@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// mostCount is how many openings are taken over of a row.
-	mostCount = 1 << 32
+	// maxOpenings is how many openings are taken over of a row.
+	maxOpenings = 1 << 32
 
-	mostRemembered = 1 << 17 // rows
+	maxRemembered = 1 << 17 // rows
 )
 
 // A memory is what the writer remembers of rows, so that a connection that is
@@ -99,7 +99,7 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 	defer func() {
 		end(&err)
 		// What is remembered may not have come to be.
-		if err != nil || len(db.memory.rows) > mostRemembered {
+		if err != nil || len(db.memory.rows) > maxRemembered {
 			db.memory.forget()
 		}
 	}()

@@ -18,7 +18,7 @@ const (
 	// Entries of a transaction at most. A page that several change is written once: the more
 	// wait, the more of them go together.
 	batchLen     = queueLen / 4
-	cautious     = 1000                   // the same after one that failed: what little room there is may do
+	smallBatch   = 1000                   // the same after one that failed: what little room there is may do
 	batchDelay   = 250 * time.Millisecond // wait of an entry for others
 	retryDelay   = time.Second            // pause after a transaction that failed
 	releaseEvery = 5 * time.Second
@@ -34,15 +34,15 @@ type Writer struct {
 	wake chan struct{} // there is something to do, or more than before
 	done chan struct{} // closed when the goroutine has ended
 
-	mu     sync.Mutex // guards what follows
-	queue  []history.Record
-	first  uint64         // number of queue[0]; records are numbered as they come
-	flying int            // records at the head of queue that are being recorded
-	most   int            // records of the next transaction
-	moved  bool           // some in queue are nil: later ones say the same
-	latest map[key]uint64 // number of a connection's last entry in queue
-	closed bool
-	err    error // of Close
+	mu       sync.Mutex // guards what follows
+	queue    []history.Record
+	first    uint64         // number of queue[0]; records are numbered as they come
+	inFlight int            // records at the head of queue that are being stored
+	batch    int            // records of the next transaction at most
+	moved    bool           // some in queue are nil: later ones say the same
+	latest   map[key]uint64 // number of a connection's last entry in queue
+	closed   bool
+	err      error // of Close
 
 	after    []marker // what is to be called, by number
 	together []group  // records that are stored together, by number
@@ -78,7 +78,7 @@ func (db *DB) Writer() *Writer {
 		wake:   make(chan struct{}, 1),
 		done:   make(chan struct{}),
 		latest: make(map[key]uint64),
-		most:   batchLen,
+		batch:  batchLen,
 	}
 	go w.run()
 	return w
@@ -139,7 +139,7 @@ func (w *Writer) joined(r history.Record) (at int, _ history.Record) {
 		return -1, nil
 	}
 	n, ok := w.latest[keyOf(&e)]
-	if !ok || n < w.first+uint64(w.flying) {
+	if !ok || n < w.first+uint64(w.inFlight) {
 		return -1, nil
 	}
 	at = int(n - w.first)
@@ -209,7 +209,7 @@ func (w *Writer) then(f func()) {
 
 // Room returns how many records can be added now without being dropped, and how many could
 // be if the queue were empty.
-func (w *Writer) Room() (free, most int) {
+func (w *Writer) Room() (free, size int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -342,13 +342,13 @@ func (w *Writer) waiting() (n int, closed bool) {
 // flush stores one batch. On error it stays in the queue.
 func (w *Writer) flush() error {
 	w.mu.Lock()
-	w.flying = min(len(w.queue), w.most)
+	w.inFlight = min(len(w.queue), w.batch)
 	for _, g := range w.together {
-		if end := w.first + uint64(w.flying); g.begin < end && end < g.end {
-			w.flying = int(g.end - w.first)
+		if end := w.first + uint64(w.inFlight); g.begin < end && end < g.end {
+			w.inFlight = int(g.end - w.first)
 		}
 	}
-	batch := w.queue[:w.flying:w.flying]
+	batch := w.queue[:w.inFlight:w.inFlight]
 	// Before all that waits, so that who is told that something is recorded is not told
 	// before what was dropped until then is counted.
 	records, lost := batch, w.lost
@@ -376,16 +376,16 @@ func (w *Writer) flush() error {
 	}()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flying = 0
+	w.inFlight = 0
 	if err != nil {
 		for agent, n := range lost {
 			w.lose(agent, n)
 		}
 		w.report(err)
-		w.most = cautious
+		w.batch = smallBatch
 		return err
 	}
-	w.most = min(2*w.most, batchLen)
+	w.batch = min(2*w.batch, batchLen)
 	for i, r := range batch {
 		if e, ok := r.(history.Entry); ok && w.latest[keyOf(&e)] == w.first+uint64(i) {
 			delete(w.latest, keyOf(&e))

@@ -29,8 +29,8 @@ func (m *Monitor) records() bool { return m.Opening.Load() || m.Writer != nil }
 // add hands a record to the history.
 func (m *Monitor) add(r history.Record) {
 	switch {
-	case m.telling != nil:
-		m.telling.told = append(m.telling.told, r)
+	case m.inDelta != nil:
+		m.inDelta.pending = append(m.inDelta.pending, r)
 	case !m.Opening.Load():
 		m.Writer.Add(r)
 	case len(m.early.records) < maxEarly:
@@ -65,11 +65,11 @@ func (m *Monitor) Opened(db history.Store, w history.Recorder) {
 		}
 	}
 	if w == nil {
-		m.unwritten, m.forgone = nil, 0
+		m.unwritten, m.closedUnwritten = nil, 0
 		acknowledge()
 		return
 	}
-	// Together: what is recorded without its report would be told again.
+	// Together: what is stored without its report would be reported again.
 	all := waiting.records
 	for agent, n := range waiting.lost {
 		all = append(all, history.Loss{Agent: agent, Count: n, Seen: time.Now()})

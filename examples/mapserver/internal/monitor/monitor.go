@@ -60,10 +60,10 @@ type Monitor struct {
 	order              []*entry // by opening; closed ones are swept out when a state is made
 	closed             int      // entries in order that are closed
 	early              early
-	telling            *agent   // whose Delta is under way; nil: none is, or that of this machine
-	unwritten          []*entry // that the history does not know, but for some that closed
-	forgone            int      // of unwritten that closed
-	next, round        int      // index in order of what the history is told of next, and where the round ends
+	inDelta            *agent   // whose Delta is being taken in; nil: none, or that of this machine
+	unwritten          []*entry // not in the history yet, but for some that closed
+	closedUnwritten    int      // of unwritten that closed
+	next, round        int      // indexes in order: the connection to be refreshed next in the history, and where the round ends
 	began              time.Time
 	marks              shown[history.Mark]
 	loaded             []history.Mark // of a file
@@ -72,7 +72,7 @@ type Monitor struct {
 	kept               *history.Stats
 	wantKept           bool
 	problems           map[string]string // by what they are about
-	asked              []string          // keys of problems in order of appearance
+	problemOrder       []string          // keys of problems
 	seq, beeps, others uint64
 
 	once     sync.Once
@@ -91,18 +91,18 @@ type agent struct {
 	name  string // unique among the agents
 	lost  uint64
 	conns map[uint64]*entry
-	// What has ended since is to be told again, by another link.
+	// Close events have been refused since: the agent must report them again on another link.
 	behind bool
-	// What its last Delta ends and loses, which is recorded together with its number.
-	told  []history.Record
-	knows time.Time // what is new from then on has opened since; zero: its first Full is still to come
+	// Of its last Delta: stored together with its Report.
+	pending  []history.Record
+	syncedAt time.Time // a connection that is new from then on has opened since; zero until the first Full
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
 	conn    *live.Conn
 	program string // under which the history has it
-	// Since start: when it came, and when the history was told of it last; zero: never.
+	// Since start: when it came, and when it was recorded last; zero: never.
 	came, written time.Duration
 	resumed       bool // it may have opened before its agent looked
 	closed        bool
@@ -227,7 +227,7 @@ func (m *Monitor) Publish() {
 			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - closing[a.name],
 		})
 	}
-	for _, key := range m.asked {
+	for _, key := range m.problemOrder {
 		st.Problems = append(st.Problems, m.problems[key])
 	}
 	m.mu.Unlock()
@@ -265,7 +265,7 @@ func (m *Monitor) Join(a feed.Agent) {
 	}
 	ag := &agent{Agent: a, name: name, conns: make(map[uint64]*entry)}
 	if a.ID == 0 {
-		ag.knows = time.Now().Add(settling) // of this machine, which sends no Full
+		ag.syncedAt = time.Now().Add(settling) // of this machine, which sends no Full
 	}
 	m.agents[a.ID] = ag
 	m.touch()
@@ -325,10 +325,10 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 		delete(gone, c.ID)
 		m.put(ag, c)
 	}
-	if ag.knows.IsZero() {
-		ag.knows = time.Now()
+	if ag.syncedAt.IsZero() {
+		ag.syncedAt = time.Now()
 	}
-	behind, unknown := len(gone) > 0 && m.falls(ag, len(gone)), uint64(0)
+	behind, unknown := len(gone) > 0 && m.deferCloses(ag, len(gone)), uint64(0)
 	for id, e := range gone {
 		if !behind {
 			m.end(ag, id, e, time.Now())
@@ -352,13 +352,13 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 	if ag == nil {
 		return
 	}
-	behind := m.falls(ag, len(events))
+	behind := m.deferCloses(ag, len(events))
 	m.release(ag)
 	if a.ID != 0 {
-		m.telling = ag
+		m.inDelta = ag
 		defer func() {
 			// Else Recorded comes next.
-			if m.telling = nil; behind || !slices.ContainsFunc(events, func(e conntrack.Event) bool { return e.Kind >= conntrack.Close }) {
+			if m.inDelta = nil; behind || !slices.ContainsFunc(events, func(e conntrack.Event) bool { return e.Kind >= conntrack.Close }) {
 				m.release(ag)
 			}
 		}()
@@ -372,7 +372,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			// end. But what ended before the agent tells what lives may be what the
 			// history has as open.
 			known := ag.conns[e.Conn.ID] != nil
-			before := ag.knows.IsZero() || feed.Spooled(e.Conn)
+			before := ag.syncedAt.IsZero() || feed.Spooled(e.Conn)
 			m.put(ag, e.Conn)
 			n := ag.conns[e.Conn.ID]
 			if !known {
@@ -400,7 +400,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	old := ag.conns[c.ID]
 	if old == nil {
 		e := &entry{conn: m.enrich(ag, c), came: time.Since(start)}
-		e.resumed = ag.knows.IsZero() || time.Now().Before(ag.knows)
+		e.resumed = ag.syncedAt.IsZero() || time.Now().Before(ag.syncedAt)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
 		if m.records() {
@@ -433,7 +433,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	old.conn = &n
 }
 
-// carried is how many bytes a connection may have told of since it opened: no more than
+// carried bounds the bytes that a connection reports since it opened: no more than
 // links carry, 100 GB a second, and than the history keeps.
 func carried(n uint64, opened time.Time) uint64 {
 	const rate = 100e9 // bytes a second
@@ -453,7 +453,7 @@ func (m *Monitor) count(rule int) {
 	}
 }
 
-// end takes out a connection that closed, which may be told much later.
+// end takes out a connection that closed, which may be reported much later.
 func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
 	delete(ag.conns, id)
 	m.drop(e)
@@ -467,7 +467,7 @@ func (m *Monitor) drop(e *entry) {
 	e.closed = true
 	m.closed++
 	if m.records() && e.written == 0 {
-		m.forgone++
+		m.closedUnwritten++
 	}
 	// Publishing sweeps; without it, as when the window is hidden, churn
 	// must not make the table grow.
@@ -539,10 +539,10 @@ func (m *Monitor) Problem(about, text string) {
 	if m.problems[about] == text {
 		return
 	}
-	m.asked = slices.DeleteFunc(m.asked, func(k string) bool { return k == about })
+	m.problemOrder = slices.DeleteFunc(m.problemOrder, func(k string) bool { return k == about })
 	delete(m.problems, about)
 	if text != "" {
-		m.asked = append(m.asked, about)
+		m.problemOrder = append(m.problemOrder, about)
 		m.problems[about] = text
 	}
 	m.touch()

@@ -73,13 +73,13 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 		report = []history.Record{history.Report{Run: a.Run, Number: number, Seen: time.Now()}}
 	}
 	if !m.Opening.Load() {
-		m.Writer.AddAll(append(ag.told, report...), f)
-		ag.told = nil
+		m.Writer.AddAll(append(ag.pending, report...), f)
+		ag.pending = nil
 		return true
 	}
 	if len(m.early.reports) >= maxEarly {
 		// It has to tell that again, and all that follows.
-		ag.behind, ag.told = true, nil
+		ag.behind, ag.pending = true, nil
 		return false
 	}
 	m.release(ag)
@@ -87,17 +87,17 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	return true
 }
 
-// release hands to the history what an agent has told without a number.
+// release hands to the history what is pending of an agent, without a Report.
 func (m *Monitor) release(ag *agent) {
-	for _, r := range ag.told {
+	for _, r := range ag.pending {
 		m.add(r)
 	}
-	ag.told = nil
+	ag.pending = nil
 }
 
-// falls reports whether the history is so far behind that it is not told of the ends among
-// events of an agent, which then has to tell them again: the map must go on.
-func (m *Monitor) falls(ag *agent, events int) bool {
+// deferCloses reports whether close events among those of an agent must be refused, because the
+// write queue is nearly full. The agent reports them again; the map must go on.
+func (m *Monitor) deferCloses(ag *agent, events int) bool {
 	// The kernel does not tell again, nor is there an end to waiting for a full disk.
 	if m.Opening.Load() {
 		// Half of the room is for this machine.
@@ -107,7 +107,7 @@ func (m *Monitor) falls(ag *agent, events int) bool {
 		return ag.behind
 	}
 	if ag.ID != 0 && m.Writer != nil {
-		if free, most := m.Writer.Room(); free < most/4+events && !m.Writer.Failing() {
+		if free, size := m.Writer.Room(); free < size/4+events && !m.Writer.Failing() {
 			ag.behind = true
 		}
 	}
@@ -128,7 +128,7 @@ func (m *Monitor) LastRecorded(run [16]byte) uint64 {
 	if !m.records() {
 		return 0
 	}
-	// If it cannot be read some are told again.
+	// If it cannot be read some are reported again.
 	n, _ := m.History.LastReport(context.Background(), run)
 	return n
 }
@@ -147,14 +147,14 @@ func (m *Monitor) write() {
 	}
 	room := 0
 	if !m.Opening.Load() {
-		// What ends cannot be told later, so that most room is for that.
-		free, most := m.Writer.Room()
-		room = free - most*7/8
+		// A close cannot be reported later, so that most room is for that.
+		free, size := m.Writer.Room()
+		room = free - size*7/8
 		m.writeNew(min(room, writeMost), false)
 	}
-	if m.forgone > 1000 && m.forgone > len(m.unwritten)/8 {
+	if m.closedUnwritten > 1000 && m.closedUnwritten > len(m.unwritten)/8 {
 		m.unwritten = slices.DeleteFunc(m.unwritten, func(e *entry) bool { return e.closed })
-		m.forgone = 0
+		m.closedUnwritten = 0
 	}
 	if room -= writeMost; room < 0 {
 		return
@@ -168,26 +168,26 @@ func (m *Monitor) write() {
 		m.sweep()
 		m.next, m.round, m.began = 0, len(m.order), now
 	}
-	for told := 0; m.next < min(m.round, len(m.order)) && told < min(room, refreshMost); m.next++ {
+	for n := 0; m.next < min(m.round, len(m.order)) && n < min(room, refreshMost); m.next++ {
 		// What is being closed is not seen any more.
 		if e := m.order[m.next]; !e.closed && !e.conn.State.BeingClosed() && e.written > 0 && now.Sub(start)-e.written > refreshEvery/2 {
 			m.record(e, time.Time{})
-			told++
+			n++
 		}
 	}
 }
 
-// writeNew tells of up to n connections that the history does not know. Those without a
-// program wait a while for it, unless all are to be told: by it the history tells them
-// apart, under the first that it is told of. Those of an agent whose number is still to come
-// wait for that: others with the same ends have ended before them.
+// writeNew records up to n connections that the history does not know. Those without a
+// program wait a while for it, unless all are to be recorded: the program is part of their key,
+// as it is when they are first recorded. Those of an agent whose Report is still to come wait
+// for that, because others with the same ends have closed before them.
 func (m *Monitor) writeNew(n int, all bool) {
-	telling := make(map[string]bool)
+	waiting := make(map[string]bool)
 	for _, ag := range m.agents {
-		if len(ag.told) > 0 && all {
+		if len(ag.pending) > 0 && all {
 			m.release(ag)
 		}
-		telling[ag.name] = len(ag.told) > 0
+		waiting[ag.name] = len(ag.pending) > 0
 	}
 	var later []*entry
 	i := 0
@@ -195,9 +195,9 @@ func (m *Monitor) writeNew(n int, all bool) {
 		e := m.unwritten[i]
 		switch {
 		case e.closed:
-			m.forgone--
+			m.closedUnwritten--
 		case e.written > 0:
-		case telling[e.conn.Agent]:
+		case waiting[e.conn.Agent]:
 			later = append(later, e)
 		case e.conn.Process.Comm == "" && time.Since(start)-e.came < unnamed && !all:
 			later = append(later, e)

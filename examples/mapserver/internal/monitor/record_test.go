@@ -263,8 +263,8 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	other, err := raw.OpenConn(file, raw.OpenReadWrite)
 	require.NoError(t, err)
 	defer other.Close()
-	_, most := w.Room()
-	waiting := make([]history.Record, most*4/5)
+	_, size := w.Room()
+	waiting := make([]history.Record, size*4/5)
 	for i := range waiting {
 		waiting[i] = history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true}
 	}
