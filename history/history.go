@@ -9,8 +9,16 @@ import (
 // connection, low enough for the sum over thousands of rows that a lying agent drove there.
 const MaxCounter = 1 << 50
 
-// An Entry is what is known of a connection at one moment. Agent, Protocol,
-// Local, Peer and Program identify it. Text is stored as it is.
+// An Entry is what is known of a connection at one moment. Agent, Protocol, Local, Peer and
+// Program identify the connection. Text is stored as it is.
+//
+// The first entry of a connection becomes a [Row]. An entry that is New, with another Opened
+// than the last, counts another opening. All others refresh the row, so that an opening may be
+// reported twice.
+//
+// A New entry that is Resumed does not count if the row is still open: nobody knows when the
+// connection opened. If it is Closed too, it counts if it opened before the row did, unless by a
+// multiple of 10 s, by which wrong clocks are corrected.
 type Entry struct {
 	Agent     string         // name of the host that reports it
 	Protocol  string         // "tcp", "udp" or a number
@@ -25,14 +33,14 @@ type Entry struct {
 	Country   string         // ISO 3166-1 alpha-2 code of the peer, empty: unknown
 	Lat, Lon  float64        // of the peer in degrees, north and east positive; ignored unless in range
 	Located   bool           // Lat and Lon are known
-	Precision string         // of Lat and Lon: "city" or, for a point that stands for a country, "country"; empty: not known
+	Precision string         // "city", or "country" if Lat and Lon stand for one; empty: unknown
 	Rule      string         // label of its rule
-	New       bool           // tells of an opening; else of one already told of
-	Opened    time.Time      // tells openings of one connection apart, by microseconds
+	New       bool           // it has opened; else it was recorded before
+	Opened    time.Time      // to the microsecond; distinguishes openings of one connection
 	Seen      time.Time      // when this was so; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
-	Resumed   bool           // if New: it may have been there before, when nobody looked: a row that is open goes on; if Closed, unless that opened later, but by whole tens of seconds
+	Resumed   bool           // with New: it may have opened earlier, before its agent looked
 }
 
 // A Loss says how many events an agent could not report.

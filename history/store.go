@@ -50,7 +50,7 @@ type Replayer interface {
 	Replay(ctx context.Context, from, to time.Time) iter.Seq2[Row, error]
 }
 
-// A Keeper keeps as much of the past as it is told.
+// A Keeper keeps as much of the past as its retention says.
 type Keeper interface {
 	Stats() (Stats, error)
 	// SetRetention sets what Prune is to do, also for later processes.

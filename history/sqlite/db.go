@@ -23,15 +23,15 @@ import (
 
 // Options are the settings of Open. The zero value works.
 type Options struct {
-	Logger *slog.Logger // told of damaged files; nil: nobody
+	Logger *slog.Logger // for damaged files and what takes long; nil: none
 
 	// Complete sets what connmapperl did not record of a connection: Rule, Country and
 	// Direction. It gets Peer, Local, Program, Exe and the place as far as they are known,
 	// and is called for each row that is taken over, one after another. What else it
 	// changes is ignored. nil: they stay empty, and the direction unknown.
 	Complete func(*history.Entry)
-	// Progress is told some times a second, while a history is taken over, how many rows are
-	// done, of how many; nil: nobody. It is not called by two goroutines at a time.
+	// Progress is called some times a second while a history is taken over, but never by two
+	// goroutines at a time. nil: it is not.
 	Progress func(done, total int64)
 }
 
@@ -74,16 +74,19 @@ const (
 // leads to, and of a file with several names, which are hard links, the one under which it
 // was recorded last.
 //
-// A history that is damaged is renamed to NAME.corrupt-TIME and a fresh one started;
-// Problem then tells. A history of connmapperl, or of an older version of this
-// package, is taken over with all its rows, and kept as NAME.before-migration-TIME;
-// this takes some seconds for a million rows, of which the logger is told.
+// A damaged history is renamed to NAME.corrupt-TIME and a fresh one started; Problem then says
+// so. A history of connmapperl, or of schema 1 to 3, is taken over with all its rows, and kept
+// as NAME.before-migration-TIME. That takes some seconds for a million rows. One of schema 4 or
+// 5 is upgraded where it is.
 //
-// Open fails, and leaves the file as it is, if another DB has it open by any name, be it of
-// this process or another (between processes, other names than links are only noticed on
-// Linux), if it was no history, such as a text or the database of another program, or that of
-// a newer version of this package, and if it or its folder cannot be written. The
-// caller must close the DB.
+// Open fails, and leaves the file as it is, if
+//   - another DB has it open by any name, in this process or another; between processes, other
+//     names than links are only noticed on Linux
+//   - it is no history, such as a text or the database of another program
+//   - a newer version of this package has written it
+//   - it or its folder cannot be written
+//
+// The caller must close the DB.
 func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 	if name == "" {
 		return nil, errors.New("history: no file named")
@@ -306,11 +309,8 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// Record stores entries in one transaction, in their order: all, or on error
-// none. The first entry of a connection becomes a row. A new one with another
-// Opened than the last counts up, so that openings may be told again when in
-// doubt. All others refresh the row; only a new one takes back that the
-// connection was closed.
+// Record stores entries in one transaction, in their order: all, or on error none. Only an
+// entry that is New takes back that a connection was closed.
 //
 // If the file turns out to be damaged, it is set aside as in Open and the
 // entries go into a fresh one.

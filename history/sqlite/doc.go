@@ -52,7 +52,7 @@
 //	closed       when it was closed; NULL while it is open
 //	tx, rx       bytes sent and received, over all openings
 //	tx_before, rx_before  the part of them that older openings had
-//	key          a hash that tells the rows of one ip and programname apart
+//	key          a hash that distinguishes the rows of one ip and programname
 //	precision    of lat and lon: "city", or "country" for a point that stands for one; empty
 //	             if unknown, and in rows from before schema 6
 //
@@ -70,12 +70,15 @@
 // conditions go through the whole table, which takes a second for about two
 // million rows.
 //
-// The table losses has how many events agents could not tell, with the beginning of the hour
-// in which the server learnt of it as timestamp, the agent and the count. The table reports has the
-// last one of each run of an agent, so that what is told twice is recorded once. The table
-// agents has what each agent has of the history: rows, about how many bytes they take, and how
-// many of its rows [DB.Prune] has deleted. The table settings has, beside the limits, the path
-// and the id of the file.
+// The other tables:
+//
+//	losses    how many events an agent could not report; timestamp is the hour in which the
+//	          server learnt of it
+//	reports   the last report of each run of an agent, so that what is reported twice is
+//	          recorded once
+//	agents    what each agent has of the history: rows, about how many bytes they take, and
+//	          how many of its rows [DB.Prune] has deleted
+//	settings  the limits, the path and the id of the file
 //
 // The file is written ahead (FILE-wal, FILE-shm), so that readers and the
 // writer do not wait for each other. FILE.lock keeps a second writing program
@@ -90,14 +93,15 @@
 //
 // # Taking over
 //
-// Open takes over a history of connmapperl, and of older versions of this
-// package: it writes a new file beside it, with all rows, and puts it in its place
-// when that is whole. The old one is kept. Rows keep their numbers, and NULL where
-// connmapperl has it, so that a query finds the same rows before and after. Its connections are
-// taken for closed when they were last seen, a timestamp that is no time for 1970, and one
-// that is a text without zone for UTC. Rule, country and direction are asked of
-// Options.Complete. A million rows take about 20 seconds of processor time, and at most two and a half
-// times the room (BenchmarkMigrate).
+// Open takes over a history of connmapperl, and of schema 1 to 3 of this package. It writes a
+// new file beside it, with all rows, and puts it in its place when that is whole. The old one is
+// kept. A million rows take about 20 seconds of processor time, and at most two and a half times
+// the room (BenchmarkMigrate).
+//
+// Rows keep their numbers, and NULL where connmapperl has it, so that a query finds the same
+// rows before and after. Its connections are taken for closed when they were last seen. A
+// timestamp that is no time becomes 1970, and a text without zone is UTC. Rule, country and
+// direction come from Options.Complete.
 //
 // # Asking
 //

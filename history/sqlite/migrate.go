@@ -163,10 +163,10 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 		return 0, err
 	}
 	insert := `INSERT INTO detailed_history SELECT ` + values + ` FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
-	// In pieces, so that it can be told how far it is. Each begins after the
+	// In pieces, for Progress. Each begins after the
 	// last row of the one before: rowids may be negative, and far apart.
 	const piece = 20_000
-	told, logged := time.Now(), time.Now()
+	reported, logged := time.Now(), time.Now()
 	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
 		err := sqlitex.Execute(conn, insert, &sqlitex.ExecOptions{Args: []any{after, piece}})
 		if err != nil {
@@ -177,8 +177,8 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 			break
 		}
 		rows += n
-		if o.Progress != nil && rows < before && time.Since(told) > progressEvery {
-			told = time.Now()
+		if o.Progress != nil && rows < before && time.Since(reported) > progressEvery {
+			reported = time.Now()
 			o.Progress(rows, before)
 		}
 		if time.Since(logged) > sayEvery {
@@ -215,11 +215,10 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	return rows, nil
 }
 
-// sayEvery is how often a logger is told of what takes long.
+// sayEvery is how often the log says that something takes long.
 const sayEvery = 2 * time.Second
 
-// saying has a logger told for how long something has been going on, until the result is
-// called.
+// saying logs for how long something has been going on, until the result is called.
 func saying(log *slog.Logger, what string) (end func()) {
 	start, ends, ended := time.Now(), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -238,7 +237,7 @@ func saying(log *slog.Logger, what string) (end func()) {
 	return func() { close(ends); <-ended }
 }
 
-// progressEvery is how often it is told how far a migration is.
+// progressEvery is how often Progress is called.
 const progressEvery = 200 * time.Millisecond
 
 // source makes a view of that name of the table of old, with the columns of this schema, and

@@ -14,7 +14,7 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// First tells when a program's connections to an address were first opened, and how
+// First returns when a program's connections to an address were first opened, and how
 // often; zero if there are none.
 func (db *DB) First(ctx context.Context, peer netip.Addr, program string) (opened time.Time, count int64, err error) {
 	err = db.read(ctx, `SELECT min(opened), sum(count) FROM detailed_history WHERE ip = ?1 AND programname = ?2`, func(stmt *sqlite.Stmt) error {

@@ -297,8 +297,9 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 // multiple of it.
 const clockStep = 10e6
 
-// goesOn reports whether an opening at another time may be the one that a row has. Who looks
-// anew cannot know when it opened. But what is told as ended may have been there before that.
+// goesOn reports whether an opening at another time may be the one that a row has: an agent
+// that looks anew cannot know when a connection opened. But one that closed may have been there
+// before the row's.
 func (r *remembered) goesOn(e *history.Entry) bool {
 	later := micro(e.Opened) - r.opened
 	return e.Resumed && !r.closed && (e.Closed.IsZero() || later >= 0 || later%clockStep == 0)

@@ -19,7 +19,7 @@ const (
 
 // The index of detailed_history's key begins with ip and programname because
 // it then also serves questions about the programs that used an address. key
-// is a hash of the rest that tells connections apart: the texts would make the
+// is a hash of the rest that distinguishes connections: the texts would make the
 // index three times as big.
 const schema = `
 CREATE TABLE detailed_history (
@@ -220,7 +220,7 @@ func damaged(err error) bool {
 	return false
 }
 
-// identify tells who wrote a file. It is an error if that was another program or
+// identify returns who wrote a file. It is an error if that was another program or
 // a newer version of this one. It changes nothing, but that it rolls back what a
 // process that was killed had begun.
 func identify(path string) (origin, error) {

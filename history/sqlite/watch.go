@@ -47,7 +47,7 @@ func (db *DB) look(ctx context.Context) error {
 		db.emptyInto()
 		return db.renew(ctx, "was removed while it was recorded into: a fresh one was started")
 	case err != nil:
-		return nil // such as too many open files, which recording tells of
+		return nil // such as too many open files, for which recording fails
 	case !os.SameFile(info, db.claim.info):
 		db.emptyInto()
 		return db.renew(ctx, "was replaced by another file while it was recorded into: what is there now is recorded into if it is a history")
@@ -98,8 +98,7 @@ func (db *DB) emptyInto() (busy bool, err error) {
 	return busy, err
 }
 
-// lookIdle looks while nothing is recorded. What is wrong then is told by the next
-// entries.
+// lookIdle looks while nothing is recorded. The next entries return what is wrong then.
 func (db *DB) lookIdle() {
 	db.mu.Lock()
 	defer db.mu.Unlock()

@@ -349,8 +349,8 @@ func (w *Writer) flush() error {
 		}
 	}
 	batch := w.queue[:w.inFlight:w.inFlight]
-	// Before all that waits, so that who is told that something is recorded is not told
-	// before what was dropped until then is counted.
+	// Before the queue, so that nobody hears that something is stored before what was dropped
+	// until then is counted.
 	records, lost := batch, w.lost
 	if len(lost) > 0 || w.moved {
 		records = make([]history.Record, 0, len(lost)+len(batch))
