@@ -323,39 +323,65 @@ var noise = regexp.MustCompile(`^sqlite: (prepare: |step: )?(\d+:\d+: )?(SQL log
 
 func isSQLite(err error) bool { return strings.HasPrefix(err.Error(), "sqlite: ") }
 
+// each is Console.Each on a connection.
 func each(conn *sqlite.Conn, failed *failure, q history.Question, begin func([]history.Column) error, row func([]any) error) (cut string, err error) {
-	maxRows, maxBytes := q.MaxRows, q.MaxBytes
-	if maxRows == 0 {
-		maxRows = defaultMaxRows
+	a := answer{failed: failed, maxRows: q.MaxRows, maxBytes: q.MaxBytes}
+	if a.maxRows == 0 {
+		a.maxRows = defaultMaxRows
 	}
-	if maxBytes == 0 {
-		maxBytes = defaultMaxBytes
+	if a.maxBytes == 0 {
+		a.maxBytes = defaultMaxBytes
 	}
+	defer a.close()
+	if err := a.compile(conn, q); err != nil {
+		return "", err
+	}
+	return a.each(begin, row)
+}
+
+// An answer is a question that SQLite answers.
+type answer struct {
+	failed   *failure
+	maxRows  int            // negative: no limit
+	maxBytes int64          // likewise
+	stmts    []*sqlite.Stmt // the last one answers
+	columns  []history.Column
+}
+
+func (a *answer) close() {
+	for _, stmt := range a.stmts {
+		stmt.Finalize()
+	}
+}
+
+// compile sets the statement that means what the question does, with its parameters, and the
+// names of the columns.
+func (a *answer) compile(conn *sqlite.Conn, q history.Question) error {
 	if i := strings.IndexByte(q.SQL, 0); i >= 0 {
-		return "", &history.QueryError{Offset: i, Msg: "a zero byte, which nothing may contain"}
+		return &history.QueryError{Offset: i, Msg: "a zero byte, which nothing may contain"}
 	}
 	if len(q.SQL) > sqlLimit {
-		return "", &history.QueryError{Offset: -1, Msg: fmt.Sprintf("the statement has more than %d kB", sqlLimit/1000)}
+		return &history.QueryError{Offset: -1, Msg: fmt.Sprintf("the statement has more than %d kB", sqlLimit/1000)}
 	}
 	if start := blank(q.SQL); start == len(q.SQL) {
-		return "", &history.QueryError{Offset: -1, Msg: "nothing is asked"}
+		return &history.QueryError{Offset: -1, Msg: "nothing is asked"}
 	}
 	stmt, trailing, err := conn.PrepareTransient(q.SQL)
 	if err != nil {
-		return "", err
+		return err
 	}
-	defer stmt.Finalize()
+	a.stmts = append(a.stmts, stmt)
 	end := len(q.SQL) - trailing
 	if next := end + blank(q.SQL[end:]); next < len(q.SQL) {
-		return "", &history.QueryError{Offset: next, Msg: "only one statement can be asked at a time"}
+		return &history.QueryError{Offset: next, Msg: "only one statement can be asked at a time"}
 	}
 	meant, err := rewrite(q.SQL[:end])
 	if err != nil {
-		return "", err
+		return err
 	}
-	columns := make([]history.Column, stmt.ColumnCount())
+	a.columns = make([]history.Column, stmt.ColumnCount())
 	for i, name := range columnNames(conn, stmt, q.SQL[:end]) {
-		columns[i].Name, columns[i].Time = name, timeColumn(meant.times, name)
+		a.columns[i].Name, a.columns[i].Time = name, timeColumn(meant.times, name)
 	}
 	for _, sql := range []string{meant.tied, meant.sql} {
 		if sql == "" || sql == q.SQL[:end] {
@@ -363,48 +389,54 @@ func each(conn *sqlite.Conn, failed *failure, q history.Question, begin func([]h
 		}
 		again, _, err := conn.PrepareTransient(sql)
 		if err == nil {
-			defer again.Finalize()
+			a.stmts = append(a.stmts, again)
 			stmt = again
 			break
 		}
 		if meant.dates && sql == meant.sql {
-			return "", &history.QueryError{Offset: -1, Msg: "it is not clear what is compared with a date here: write unixepoch('2026-01-01') instead, for times are Unix seconds"}
+			return &history.QueryError{Offset: -1, Msg: "it is not clear what is compared with a date here: write unixepoch('2026-01-01') instead, for times are Unix seconds"}
 		}
 	}
 	if err := bindParams(stmt, q.Params); err != nil {
-		return "", err
+		return err
 	}
 	for _, name := range meant.modifiers {
 		if err := checkModifier(conn, name, q.Params[name]); err != nil {
-			return "", err
+			return err
 		}
 	}
-	rows, size := 0, int64(0)
-	for {
+	return nil
+}
+
+// each yields the columns, with their types, and the rows.
+func (a *answer) each(begin func([]history.Column) error, row func([]any) error) (cut string, err error) {
+	stmt := a.stmts[len(a.stmts)-1]
+	size := int64(0)
+	for rows := 0; ; rows++ {
 		more, err := stmt.Step()
-		if failed.err != nil {
-			err = failed.err
+		if a.failed.err != nil {
+			err = a.failed.err
 		}
 		if err != nil {
 			return "", err
 		}
 		if rows == 0 {
-			for i := range columns {
+			for i := range a.columns {
 				if more {
-					columns[i].Type = typeNames[stmt.ColumnType(i)]
+					a.columns[i].Type = typeNames[stmt.ColumnType(i)]
 				}
 			}
-			if err := begin(columns); err != nil {
+			if err := begin(a.columns); err != nil {
 				return "", err
 			}
 		}
 		if !more {
 			return "", nil
 		}
-		if maxRows > 0 && rows == maxRows {
+		if a.maxRows > 0 && rows == a.maxRows {
 			return fmt.Sprintf("only the first %d rows", rows), nil
 		}
-		values := make([]any, len(columns))
+		values := make([]any, len(a.columns))
 		for i := range values {
 			values[i] = value(stmt, i)
 			size += 16
@@ -415,10 +447,9 @@ func each(conn *sqlite.Conn, failed *failure, q history.Question, begin func([]h
 				size += int64(len(v))
 			}
 		}
-		if maxBytes > 0 && size > maxBytes {
-			return fmt.Sprintf("only the first %d rows, for they have %d MB", rows, maxBytes>>20), nil
+		if a.maxBytes > 0 && size > a.maxBytes {
+			return fmt.Sprintf("only the first %d rows, for they have %d MB", rows, a.maxBytes>>20), nil
 		}
-		rows++
 		if err := row(values); err != nil {
 			return "", err
 		}

@@ -162,29 +162,8 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if err != nil {
 		return 0, err
 	}
-	insert := `INSERT INTO detailed_history SELECT ` + values + ` FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
-	// In pieces, for Progress. Each begins after the
-	// last row of the one before: rowids may be negative, and far apart.
-	const piece = 20_000
-	reported, logged := time.Now(), time.Now()
-	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
-		err := sqlitex.Execute(conn, insert, &sqlitex.ExecOptions{Args: []any{after, piece}})
-		if err != nil {
-			return 0, err
-		}
-		n := int64(conn.Changes())
-		if n == 0 {
-			break
-		}
-		rows += n
-		if o.Progress != nil && rows < before && time.Since(reported) > progressEvery {
-			reported = time.Now()
-			o.Progress(rows, before)
-		}
-		if time.Since(logged) > sayEvery {
-			logged = time.Now()
-			o.Logger.Info("history is migrated", "done", fmt.Sprintf("%d %%", rows*100/max(1, before)))
-		}
+	if rows, err = copyPieces(conn, values, before, o); err != nil {
+		return 0, err
 	}
 	if rows != before {
 		return 0, fmt.Errorf("only %d of %d rows could be read", rows, before)
@@ -201,6 +180,39 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if err := sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}}); err != nil || from == perl {
 		return rows, err
 	}
+	return rows, copyOthers(conn)
+}
+
+// copyPieces copies rows as source says. It returns how many.
+func copyPieces(conn *sqlite.Conn, values string, before int64, o *Options) (rows int64, err error) {
+	insert := `INSERT INTO detailed_history SELECT ` + values + ` FROM (SELECT * FROM source WHERE id > ?1 ORDER BY id LIMIT ?2)`
+	// In pieces, for Progress. Each begins after the last row of the one before: rowids may be
+	// negative, and far apart.
+	const piece = 20_000
+	reported, logged := time.Now(), time.Now()
+	for after := any(math.Inf(-1)); ; after = conn.LastInsertRowID() {
+		err := sqlitex.Execute(conn, insert, &sqlitex.ExecOptions{Args: []any{after, piece}})
+		if err != nil {
+			return 0, err
+		}
+		n := int64(conn.Changes())
+		if n == 0 {
+			return rows, nil
+		}
+		rows += n
+		if o.Progress != nil && rows < before && time.Since(reported) > progressEvery {
+			reported = time.Now()
+			o.Progress(rows, before)
+		}
+		if time.Since(logged) > sayEvery {
+			logged = time.Now()
+			o.Logger.Info("history is migrated", "done", fmt.Sprintf("%d %%", rows*100/max(1, before)))
+		}
+	}
+}
+
+// copyOthers copies what a file of this package has beside rows.
+func copyOthers(conn *sqlite.Conn) error {
 	for table, columns := range map[string]string{
 		"settings": `name, value`, "reports": `run, number, coalesce(unixepoch(timestamp), 0)`, "losses": `coalesce(unixepoch(timestamp), 0), agent, count`,
 	} {
@@ -209,10 +221,10 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 			err = sqlitex.ExecuteTransient(conn, `INSERT OR REPLACE INTO `+table+` SELECT `+columns+` FROM old.`+table, nil)
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return rows, nil
+	return nil
 }
 
 // sayEvery is how often the log says that something takes long.
