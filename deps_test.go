@@ -85,6 +85,7 @@ func TestOnlyImporter(t *testing.T) {
 	for heavy, door := range map[string]string{
 		"github.com/hajimehoshi/ebiten": "examples/mapserver/internal/gui",
 		"zombiezen.com/go/sqlite":       "history/sqlite",
+		"modernc.org/":                  "history/sqlite",
 		"github.com/cilium/ebpf":        "conntrack/internal/bpf",
 	} {
 		for _, line := range strings.Split(strings.Join(list(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, "./..."), "\n"), "\n") {
