@@ -19,30 +19,34 @@ import (
 // It is safe for concurrent use: each question has a connection of its own, with at most
 // 256 MB in temporary files.
 //
-// # Times and numbers of networks
+// # Times
 //
-// The columns timestamp, opened, last_opened and closed are numbers, and SQLite takes any
-// number for less than any text. So that timestamp > '2026-01-01' does not find nothing
-// without a word, a Console reads what such a column is compared with: numbers are Unix
-// seconds, also as text, and texts are '2026', '2026-01', '2026-01-01', '2026-01-01 12',
-// '2026-01-01 12:30', '2026-01-01 12:30:15' or '2026-01-01 12:30:15.250', also with T for
-// the space, and with Z or +02:00 after a time of day; without that they are UTC. Any other text is
-// an error that says what to write. This holds for = == <> != < <= > >= IS, BETWEEN and IN,
-// with lists and subqueries, for rows of values, parameters and the results of functions
-// such as datetime, and whether the column is qualified, quoted, in parentheses, in a sum, in
-// min, max, coalesce, ifnull, nullif, iif, abs or round, or has got another name by an alias or
-// WITH. Date
-// functions of such a column take it for Unix seconds without being told so. LIKE, GLOB,
-// REGEXP and substr of one are errors.
+// The columns timestamp, opened, last_opened and closed are Unix seconds, and SQLite takes any
+// number for less than any text. So that timestamp > '2026-01-01' does not silently find
+// nothing, a Console reads what such a column is compared with:
 //
-// It also holds for CASE column WHEN. It does not hold where a column has got its name
-// otherwise, nor within min and max of a column and a text, and other functions.
+//   - a number is Unix seconds, also as a text
+//   - a text is one of '2026', '2026-01', '2026-01-01', '2026-01-01 12', '2026-01-01 12:30',
+//     '2026-01-01 12:30:15' and '2026-01-01 12:30:15.250', also with T for the space. It is UTC,
+//     unless a time of day ends with Z or an offset such as +02:00
+//   - any other text is an error that says what to write
+//
+// This holds for = == <> != < <= > >= IS, BETWEEN, IN and CASE column WHEN, with lists and
+// subqueries, for rows of values, parameters and the results of functions such as datetime. The
+// column may be qualified, quoted, in parentheses, in a sum, in min, max, coalesce, ifnull,
+// nullif, iif, abs or round, and have another name by an alias or WITH. This does not hold
+// where a column has another name otherwise, within min and max of a column and a text, and in
+// other functions.
+//
+// Date functions of such a column take it for Unix seconds without the modifier unixepoch.
+// LIKE, GLOB, REGEXP and substr of one are errors.
+//
+// # Numbers of networks and order
+//
+// The column asn equals 64496, '64496' and 'AS64496'. Where < <= > >= or BETWEEN compare it
+// with numbers in digits, its order is that of numbers. With all else it is compared as a text.
 //
 // Rows that ORDER BY of a simple SELECT leaves equal come in the order of their ids.
-//
-// In the same way asn is equal to 64496, '64496' and 'AS64496', and in the order of numbers
-// where < <= > >= or BETWEEN compare it with numbers in digits. With all else it is
-// compared as the text that it is.
 type Console struct {
 	path   string // as it was named
 	uri    string // of what is read: it, or a copy
@@ -80,11 +84,13 @@ const (
 )
 
 // OpenConsole opens a history, also one that a DB has open. It takes no lock, and needs no
-// right to write. Nothing may write into a file in a folder in which it cannot write.
+// right to write. A file in a folder in which this process cannot write must not change.
 //
 // A file of connmapperl, also one that it has open, and one of schema 1 to 3 of this package is
-// copied first: see ConsoleOptions. Schema 4 and 5 are asked as they are. The copy has the rows of that moment. The caller
-// must close the Console.
+// copied first: see ConsoleOptions. The copy has the rows of that moment. Schema 4 and 5 are
+// asked as they are.
+//
+// The caller must close the Console.
 func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
 	path, err := realPath(name)
 	if err != nil {
@@ -148,7 +154,7 @@ func (c *Console) open(ctx context.Context) error {
 	return err
 }
 
-// Close removes what the Console has copied. Nothing may be asked any more.
+// Close removes what the Console has copied. Do not ask it any more.
 func (c *Console) Close() error {
 	for _, f := range c.remove {
 		f()
@@ -237,8 +243,8 @@ func authorize(a sqlite.Action) sqlite.AuthResult {
 	return sqlite.AuthResultDeny
 }
 
-// Ask returns the answer to a question. Its errors are [*QueryError] where the
-// question is wrong, or too much.
+// Ask returns the answer to a question. Its error is a [*history.QueryError] if the question
+// is wrong or too expensive.
 func (c *Console) Ask(ctx context.Context, q history.Question) (*history.Table, error) {
 	t := &history.Table{}
 	start := time.Now()

@@ -63,9 +63,9 @@ func (db *DB) Span(ctx context.Context) (first, last time.Time, err error) {
 	return first, last, err
 }
 
-// Newest yields all rows, those that were last known to be open most recently first. It
-// reads as it goes: who has seen enough breaks off. After an error it ends. The file's
-// log cannot be emptied while the loop runs.
+// Newest yields all rows, those that were last seen most recently first. It reads as it goes,
+// so that a loop may break off early. After an error it ends. The file's log cannot be emptied
+// while the loop runs.
 func (db *DB) Newest(ctx context.Context) iter.Seq2[history.Row, error] {
 	return rows(ctx, db, func(yield func(history.Row) error) error {
 		return db.read(ctx, `SELECT `+rowColumns+` FROM detailed_history ORDER BY timestamp DESC`,

@@ -27,8 +27,8 @@ const (
 // A Writer queues records and stores them in the background. Its Add never waits for the
 // disk. It is safe for concurrent use.
 //
-// While the file cannot be written, say because the disk is full, the queue grows,
-// Problem tells why, and recording resumes by itself.
+// While the file cannot be written, say because the disk is full, the queue grows and Problem
+// says why. Recording resumes by itself.
 type Writer struct {
 	db   *DB
 	wake chan struct{} // there is something to do, or more than before
@@ -84,11 +84,12 @@ func (db *DB) Writer() *Writer {
 	return w
 }
 
-// Add queues a record. An entry of a connection that is not New updates the
-// one in the queue, if any. The record is dropped, and counted by Dropped, if
-// 65,536 are waiting or the Writer is closed; Room tells how far that is. What is dropped
-// of a connection that lives is made good by its next entry, but for the count of an
-// opening. An entry with Closed is not, and is recorded as lost as soon as that can be.
+// Add queues a record. An entry that is not New updates the one of its connection in the
+// queue, if any. The record is dropped, and counted by Dropped, if 65,536 are waiting or the Writer
+// is closed.
+//
+// The next entry of an open connection makes up for one that is dropped, but for the count of an
+// opening. A dropped entry with Closed is recorded as lost as soon as possible.
 func (w *Writer) Add(r history.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,8 +104,8 @@ func (w *Writer) Add(r history.Record) {
 	w.push(r)
 }
 
-// AddAll queues records that are to be stored together or not at all, such as what an
-// agent has reported and its Report. Unlike by Add, what waits of a connection is stored with
+// AddAll queues records that are to be stored together or not at all, such as what an agent has
+// reported and its Report. Entries of their connections that are in the queue are stored with
 // them. If there is no room for all, all are dropped.
 //
 // It calls f, at once or from the Writer's goroutine, when all that was added before is stored.
@@ -218,23 +219,22 @@ func (w *Writer) Room() (free, size int) {
 	return max(queueLen-len(w.queue), 0), queueLen
 }
 
-// Dropped returns how many entries were dropped so far.
+// Dropped returns how many records were dropped so far.
 func (w *Writer) Dropped() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dropped
 }
 
-// Failing reports whether entries cannot be recorded at the moment.
+// Failing reports whether nothing can be stored at the moment.
 func (w *Writer) Failing() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.problem != nil
 }
 
-// Problem returns, for people, why entries cannot be recorded at the moment
-// and what to do, or that some were dropped in the last minute. It is nil if
-// all is well.
+// Problem says, for people, why nothing can be stored at the moment and what to do, or that
+// records were dropped in the last minute. It is nil if all is well.
 func (w *Writer) Problem() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -248,8 +248,7 @@ func (w *Writer) Problem() error {
 	return nil
 }
 
-// Close records what is queued and ends the Writer. It fails if that cannot
-// be recorded; it does not wait for better times.
+// Close stores what is queued and ends the Writer. It tries once, and fails if that fails.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	w.closed = true
