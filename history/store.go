@@ -77,3 +77,15 @@ type Store interface {
 	// nothing.
 	Problem() string
 }
+
+// A Console answers questions in the language of its store, and changes nothing. It is safe for
+// concurrent use.
+type Console interface {
+	// Ask returns the answer to a question. Its error is a *QueryError if the question is wrong
+	// or too expensive.
+	Ask(context.Context, Question) (*Table, error)
+	// Each calls begin with the columns of an answer and row with each row, which it may keep,
+	// until one of them fails. It returns why there are no more rows, if these are not all.
+	Each(ctx context.Context, q Question, begin func([]Column) error, row func([]any) error) (cut string, err error)
+	Close() error
+}

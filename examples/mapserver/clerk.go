@@ -306,7 +306,7 @@ func (c *clerk) report(addr netip.Addr) string {
 
 // console opens the history for questions. Each sees the file that is recorded into now:
 // after damage that is another one.
-func (c *clerk) console() (*sqlite.Console, error) {
+func (c *clerk) console() (history.Console, error) {
 	if err := c.monitor.Unrecorded(); err != nil {
 		return nil, err
 	}

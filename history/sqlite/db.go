@@ -58,6 +58,7 @@ type DB struct {
 var (
 	_ history.Store    = (*DB)(nil)
 	_ history.Recorder = (*Writer)(nil)
+	_ history.Console  = (*Console)(nil)
 )
 
 const (

@@ -20,7 +20,7 @@
 //	defer c.Close()
 //	table, err := c.Ask(ctx, history.Question{SQL: "SELECT ip, programname, count FROM detailed_history"})
 //
-// A DB is a [history.Store], and a Writer a [history.Recorder].
+// A DB is a [history.Store], a Writer a [history.Recorder] and a Console a [history.Console].
 //
 // # The file
 //
