@@ -1,7 +1,9 @@
 package connmap_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,12 +42,13 @@ func TestDependencies(t *testing.T) {
 		{"ip2asn has no map and no network", "./cmd/ip2asn", []string{"./history", "./conntrack", "./examples", "github.com/hajimehoshi", "modernc.org", "zombiezen.com", "net/http"}, false},
 		{"rules is a leaf", "./rules", []string{"./geoip", "./asn", "./history", "./conntrack", "./examples"}, false},
 		{"hilbert is a leaf", "./hilbert", []string{"./geoip", "./asn", "./rules", "./history", "./conntrack", "./examples"}, false},
-		{"history is a leaf", "./history", []string{"./geoip", "./asn", "./rules", "./conntrack", "./examples"}, false},
-		{"the monitor draws nothing", "./examples/mapserver/internal/monitor", []string{"github.com/hajimehoshi", "./examples/mapserver/internal/mapview", "./examples/mapserver/internal/gui", "./examples/mapserver/internal/paint"}, false},
-		{"the view model has no window, socket or database", "./examples/mapserver/internal/mapview", []string{"github.com/hajimehoshi", "modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor", "crypto/tls"}, false},
+		{"history has values and no database", "./history", []string{"./geoip", "./asn", "./rules", "./conntrack", "./examples", "./history/sqlite", "database/sql", "modernc.org", "zombiezen.com"}, false},
+		{"a store knows only history", "./history/sqlite", []string{"./geoip", "./asn", "./rules", "./conntrack", "./examples"}, false},
+		{"the monitor draws nothing and knows no store", "./examples/mapserver/internal/monitor", []string{"./history/sqlite", "github.com/hajimehoshi", "./examples/mapserver/internal/mapview", "./examples/mapserver/internal/gui", "./examples/mapserver/internal/paint"}, false},
+		{"the view model has no window, socket or database", "./examples/mapserver/internal/mapview", []string{"github.com/hajimehoshi", "./history/sqlite", "modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor", "crypto/tls"}, false},
 		{"the view model touches nothing outside itself", "./examples/mapserver/internal/mapview", []string{"net", "os"}, true},
 		{"pictures need no window", "./examples/mapserver/internal/paint", []string{"github.com/hajimehoshi"}, false},
-		{"no SQL in the window", "./examples/mapserver/internal/gui", []string{"modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor"}, false},
+		{"no SQL in the window", "./examples/mapserver/internal/gui", []string{"./history/sqlite", "modernc.org", "zombiezen.com", "./conntrack/feed", "./examples/mapserver/internal/monitor"}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,13 +111,27 @@ func TestWidgets(t *testing.T) {
 func TestOnlyImporter(t *testing.T) {
 	for heavy, door := range map[string]string{
 		"github.com/hajimehoshi/ebiten": "examples/mapserver/internal/gui",
-		"zombiezen.com/go/sqlite":       "history",
+		"zombiezen.com/go/sqlite":       "history/sqlite",
+		"modernc.org/":                  "history/sqlite",
 		"github.com/cilium/ebpf":        "conntrack/internal/bpf",
 	} {
 		for _, line := range strings.Split(strings.Join(list(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, "./..."), "\n"), "\n") {
 			pkg, imports, _ := strings.Cut(line, "=")
 			if strings.Contains(imports, heavy) {
 				assert.Equal(t, module+door, pkg, "only %s imports %s", door, heavy)
+			}
+		}
+	}
+}
+
+// TestOnlyStoresWriteSQL: a second store shall say everything in its own way.
+func TestOnlyStoresWriteSQL(t *testing.T) {
+	for _, dir := range []string{"history", "examples/mapserver/internal/live", "examples/mapserver/internal/mapview", "examples/mapserver/internal/monitor"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		require.NoError(t, err)
+		for _, name := range files {
+			if b, err := os.ReadFile(name); assert.NoError(t, err) && !strings.HasSuffix(name, "_test.go") {
+				assert.NotRegexp(t, `"SELECT|FROM |detailed_history`, string(b), name)
 			}
 		}
 	}

@@ -23,7 +23,8 @@
 //   - asn/whois: reports of all that tables and files know of an address
 //   - rules: labels and colours of connections
 //   - hilbert: IPv4 addresses on a Hilbert curve
-//   - history: connections recorded in SQLite, asked in SQL, pruned and replayed
+//   - history: values of a history of connections; history/sqlite: connections recorded in
+//     SQLite, asked in SQL, pruned and replayed
 //
 // The programs: cmd/connmap-agent reports one machine, cmd/connmap-data downloads
 // and compiles tables, cmd/ip2asn tells who holds an address, examples/mapserver
@@ -35,7 +36,7 @@
 // mapview the view model without a window, ui its widgets, typeface and worldmap what it
 // measures and projects with, sound its beep, clipboard what it copies, storable the reader
 // of connmapperl's simple history and viewtest the scenes of its tests; gui alone imports
-// Ebitengine, history alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
+// Ebitengine, history/sqlite alone SQLite and conntrack/internal/bpf alone cilium/ebpf.
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/private for those that hold

@@ -36,7 +36,8 @@ func TestImporters(t *testing.T) {
 		{"asn/embedded", `embedded.DB()`, "github.com/ulikunitz/xz", 8.5},
 		{"rules", `rules.Default()`, "", 2},
 		{"hilbert", `hilbert.Order(12).Point(1)`, "", 1.6},
-		{"history", `history.Open(context.Background(), "", history.Options{})`, "github.com/dustin/go-humanize github.com/google/uuid github.com/remyoudompheng/bigfft golang.org/x/sys modernc.org/libc modernc.org/mathutil modernc.org/memory modernc.org/sqlite zombiezen.com/go/sqlite", 7.8},
+		{"history", `history.NewRowWriter("csv", "", nil)`, "", 2.6},
+		{"history/sqlite", `sqlite.Open(context.Background(), "", sqlite.Options{})`, "github.com/dustin/go-humanize github.com/google/uuid github.com/remyoudompheng/bigfft golang.org/x/sys modernc.org/libc modernc.org/mathutil modernc.org/memory modernc.org/sqlite zombiezen.com/go/sqlite", 7.8},
 	}
 	here, err := os.Getwd()
 	require.NoError(t, err)

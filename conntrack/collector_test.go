@@ -155,6 +155,27 @@ func TestEventsEndWithContext(t *testing.T) {
 	})
 }
 
+// TestParse: what String writes is read again, and nothing else.
+func TestParse(t *testing.T) {
+	for p := range 256 {
+		got, ok := ParseProto(Proto(p).String())
+		assert.True(t, ok, p)
+		assert.Equal(t, Proto(p), got)
+	}
+	for _, s := range []string{"", "6", "TCP", "256", "-1", "047", "+47", "tcp "} {
+		got, ok := ParseProto(s)
+		assert.False(t, ok, s)
+		assert.Zero(t, got)
+	}
+	for _, d := range []Direction{Unknown, In, Out} {
+		got, ok := ParseDirection(d.String())
+		assert.True(t, ok, d)
+		assert.Equal(t, d, got)
+	}
+	_, ok := ParseDirection("inn")
+	assert.False(t, ok)
+}
+
 func TestNames(t *testing.T) {
 	got := []string{TCP.String(), UDP.String(), ICMP.String(), ICMPv6.String(), SCTP.String(), UDPLite.String(), Proto(47).String(), State(0).String(), FinWait1.String(), State(2).String(), Unknown.String(), In.String(), Out.String(),
 		Open.String(), Update.String(), Close.String(), Lost.String(), Kind(9).String()}

@@ -39,6 +39,20 @@ func (p Proto) String() string {
 	return strconv.Itoa(int(p))
 }
 
+// ParseProto returns the protocol whose String is s; false: there is none.
+func ParseProto(s string) (Proto, bool) {
+	for _, p := range [...]Proto{TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite} {
+		if p.String() == s {
+			return p, true
+		}
+	}
+	n, err := strconv.ParseUint(s, 10, 8)
+	if p := Proto(n); err == nil && p.String() == s {
+		return p, true
+	}
+	return 0, false
+}
+
 // A Direction says which side opened a connection.
 type Direction uint8
 
@@ -58,6 +72,16 @@ func (d Direction) String() string {
 		return "out"
 	}
 	return "unknown"
+}
+
+// ParseDirection returns the direction whose String is s; false: there is none.
+func ParseDirection(s string) (Direction, bool) {
+	for d := Unknown; d <= Out; d++ {
+		if d.String() == s {
+			return d, true
+		}
+	}
+	return Unknown, false
 }
 
 // A State is the state of a TCP socket. The values are the Linux kernel's.

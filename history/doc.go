@@ -1,87 +1,33 @@
-// Package history stores the connections of all agents in an SQLite file, one
-// row for each distinct connection, for months.
-// It does not watch, locate or name connections: it keeps what it is given.
+// Package history has the values of a history of connections: what is recorded of them,
+// what is asked about them and what the answers are.
+// It stores nothing: [github.com/connmapgo/connmap/history/sqlite] does.
 //
-// # The file
+//	recorder.Add(history.Entry{Agent: "laptop", Protocol: "tcp", Local: local, Peer: peer, Program: "curl", New: true, Opened: now})
 //
-// The table detailed_history can be read by any SQLite program at any time,
-// also while a DB is open. Its first fifteen columns bear the names of the
-// connmapperl program's table:
+//	for row, err := range store.Nearby(ctx, 52.5, 13.4, 100, 10) { // km, rows
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Println(row.Peer, row.Program, row.Count)
+//	}
 //
-//	id           number of the row
-//	timestamp    when the connection was last seen
-//	ip, port     the peer
-//	local_ip, local_port
-//	programname  empty if unknown
-//	full_lookup  report on the peer's address, empty if there is none
-//	asn          autonomous system of the peer such as AS64496, empty if unknown
-//	orgname      its holder, empty if unknown
-//	lat, lon     where the peer is, in degrees; NULL if unknown
-//	x, y         the same in pixels of connmapperl's map of 1000x500, on
-//	             which some places have no pixel: they lie outside
-//	count        how often the connection was opened
-//	agent        the host that reported it
-//	direction    "in", "out" or "unknown"
-//	protocol     "tcp", "udp" or a number
-//	exe          path of the program's file, empty if unknown
-//	container    empty outside containers
-//	country      ISO 3166-1 alpha-2 code, empty if unknown
-//	rule         label of the rule that coloured it
-//	opened       when it was first opened
-//	last_opened  when it was last opened
-//	closed       when it was closed; NULL while it is open
-//	tx, rx       bytes sent and received, over all openings
-//	tx_before, rx_before  the part of them that older openings had
-//	key          a hash that tells the rows of one ip and programname apart
+//	w, err := history.NewRowWriter("csv", "iso", os.Stdout)
 //
-// Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed
-// are real numbers with microseconds. Therefore
+// # Recording
 //
-//	WHERE timestamp > (strftime('%s', 'now') - 30)
-//	WHERE timestamp > unixepoch('now', '-30 seconds')
-//
-// find what is alive. See [Console] for comparisons with dates.
-//
-// Agent, protocol, both addresses and ports and the program together are
-// unique. The table places has the sum of count for each lat and lon. Indexes lead from
-// timestamp, opened, agent, ip with programname, and lat with lon to rows; all other
-// conditions go through the whole table, which takes a second for about two
-// million rows.
-//
-// The table losses has how many events agents could not tell, with the beginning of the hour
-// in which the server learnt of it as timestamp, the agent and the count. The table reports has the
-// last one of each run of an agent, so that what is told twice is recorded once. The table
-// agents has what each agent has of the history: rows, about how many bytes they take, and how
-// many of its rows [DB.Prune] has deleted. The table settings has, beside the limits, the path
-// and the id of the file.
-//
-// The file is written ahead (FILE-wal, FILE-shm), so that readers and the
-// writer do not wait for each other. FILE.lock keeps a second writing program
-// out, and FILE.reserve is room to delete rows when the disk is full. A process
-// that is killed loses nothing that Record has acknowledged; a
-// computer that loses power may lose the last seconds, but stays consistent.
-//
-// Only what is a history, or what is left of a damaged one, is ever written, renamed or
-// replaced. A DB looks every five seconds, and with the next entries, whether somebody has
-// removed, replaced, overwritten or cut its file, or removed its log; recording then goes on
-// in a fresh file, and without loss if it was the log alone.
-//
-// # Taking over
-//
-// Open takes over a history of connmapperl, and of older versions of this
-// package: it writes a new file beside it, with all rows, and puts it in its place
-// when that is whole. The old one is kept. Rows keep their numbers, and NULL where
-// connmapperl has it, so that a query finds the same rows before and after. Its connections are
-// taken for closed when they were last seen, a timestamp that is no time for 1970, and one
-// that is a text without zone for UTC. Rule, country and direction are asked of
-// Options.Complete. A million rows take about 20 seconds of processor time, and at most two and a half
-// times the room (BenchmarkMigrate).
+// A [Recorder] takes in a [Record]: an [Entry], which is a connection at one moment, a [Loss]
+// or a [Report]. A [Store] has a [Row] for each distinct connection. It keeps as much of them
+// as a [Retention] says.
 //
 // # Asking
 //
-// A [Console] answers questions in SQL that cannot change or block anything, with
-// functions for people: cidr_match(ip, '10.0.0.0/8'), haversine(lat, lon, lat2,
-// lon2) in km, text REGEXP pattern, rule(local_port, port, programname, exe).
-// [SavedQueries] are questions that many have. [DB.Nearby], [DB.Places] and
-// [DB.Replay] are what a map needs.
+// A map asks a Store for rows near a place, to a prefix or in the order of time. People ask a
+// [Question] in the language of the store, and get a [Table]; a [RowWriter] writes it as CSV,
+// JSON or a table for terminals. A [Selection] is what a question may be about; the store
+// writes that.
+//
+// # Places
+//
+// [SaveMarks] and [LoadMarks] write and read how often connections to each place were opened,
+// a [Mark] a line, in a text file that needs no database.
 package history

@@ -1,128 +1,42 @@
 package history_test
 
 import (
-	"context"
 	"fmt"
 	"log"
-	"net/netip"
 	"os"
-	"path/filepath"
-	"time"
 
 	"github.com/connmapgo/connmap/history"
 )
 
-func Example() {
-	dir, err := os.MkdirTemp("", "history")
-	if err != nil {
-		log.Fatal(err)
+// An answer is written row by row.
+func ExampleNewRowWriter() {
+	answer := history.Table{
+		Columns: []history.Column{{Name: "opened", Type: "real", Time: true}, {Name: "programname", Type: "text"}, {Name: "count", Type: "integer"}},
+		Rows:    [][]any{{1782907200.25, "curl", int64(3)}, {int64(1782907260), "=ssh", nil}},
 	}
-	defer os.RemoveAll(dir)
-	ctx := context.Background()
-
-	db, err := history.Open(ctx, filepath.Join(dir, "history.sqlite"), history.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer db.Close()
-
-	opened := time.Now()
-	err = db.Record(ctx, []history.Entry{{
-		Agent: "laptop", Protocol: "tcp", Direction: "out",
-		Local: netip.MustParseAddrPort("192.0.2.7:50123"), Peer: netip.MustParseAddrPort("198.51.100.9:443"),
-		Program: "curl", ASN: 64500, Org: "Example Networks",
-		Lat: 52.52, Lon: 13.405, Located: true, Country: "DE",
-		New: true, Opened: opened, Seen: opened,
-	}})
-	if err != nil {
-		log.Fatal(err)
-	}
-	for m, err := range db.Places(ctx) {
-		if err != nil {
-			log.Fatal(err)
+	for _, format := range []string{"csv", "json"} {
+		w, err := history.NewRowWriter(format, "iso", os.Stdout)
+		if err == nil {
+			err = w.Begin(answer.Columns)
 		}
-		fmt.Println(m.Lat, m.Lon, m.Count)
-	}
-	// Output: 52.52 13.405 1
-}
-
-func ExampleConsole_Ask() {
-	dir, err := os.MkdirTemp("", "history")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	ctx := context.Background()
-	name := filepath.Join(dir, "history.sqlite")
-	db, err := history.Open(ctx, name, history.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer db.Close()
-	for i := range 3 {
-		err := db.Record(ctx, []history.Entry{{
-			Agent: "laptop", Protocol: "tcp", Program: "curl", New: true, Opened: time.Now(),
-			Local: netip.MustParseAddrPort("192.0.2.7:50123"), Peer: netip.MustParseAddrPort(fmt.Sprintf("198.51.100.%d:443", i)),
-		}})
+		for _, row := range answer.Rows {
+			if err == nil {
+				err = w.Row(row)
+			}
+		}
+		if err == nil {
+			err = w.End()
+		}
 		if err != nil {
 			log.Fatal(err)
 		}
 	}
-
-	c, err := history.OpenConsole(ctx, name, history.ConsoleOptions{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-	table, err := c.Ask(ctx, history.Question{
-		SQL:    `SELECT ip, programname FROM detailed_history WHERE cidr_match(ip, :prefix) AND timestamp > unixepoch('now', '-30 seconds')`,
-		Params: map[string]any{"prefix": "198.51.100.0/31"},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, row := range table.Rows {
-		fmt.Println(row...)
-	}
-	_, err = c.Ask(ctx, history.Question{SQL: `DELETE FROM detailed_history`})
-	fmt.Println(err)
+	fmt.Println(history.Term{Key: "port", Value: "443", Not: true})
 	// Output:
-	// 198.51.100.0 curl
-	// 198.51.100.1 curl
-	// this console only reads: ask with SELECT, WITH, VALUES or EXPLAIN
-}
-
-// A Writer records in the background, and what is near a place is found again.
-func ExampleDB_Nearby() {
-	dir, err := os.MkdirTemp("", "history")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	ctx := context.Background()
-	db, err := history.Open(ctx, filepath.Join(dir, "history.sqlite"), history.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer db.Close()
-	w := db.Writer()
-	for i, lat := range []float64{52.52, 52.39, 48.14} { // Berlin, Potsdam, Munich
-		w.Add(history.Entry{
-			Agent: "laptop", Protocol: "tcp", Program: "curl", New: true, Opened: time.Now(),
-			Local: netip.MustParseAddrPort("192.0.2.7:50123"), Peer: netip.MustParseAddrPort(fmt.Sprintf("198.51.100.%d:443", i)),
-			Lat: lat, Lon: 13.4, Located: true,
-		})
-	}
-	if err := w.Close(); err != nil { // waits until all is recorded
-		log.Fatal(err)
-	}
-	for row, err := range db.Nearby(ctx, 52.5, 13.4, 50, 10) {
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(row.Peer, row.Lat)
-	}
-	// Output:
-	// 198.51.100.1:443 52.39
-	// 198.51.100.0:443 52.52
+	// opened,programname,count
+	// 2026-07-01T12:00:00.25Z,curl,3
+	// 2026-07-01T12:01:00Z,'=ssh,
+	// {"opened":"2026-07-01T12:00:00.25Z","programname":"curl","count":3}
+	// {"opened":"2026-07-01T12:01:00Z","programname":"=ssh","count":null}
+	// -port:443
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -93,35 +92,14 @@ func (t *timeWriter) Begin(columns []Column) error {
 func (t *timeWriter) Row(row []any) error {
 	t.row = append(t.row[:0], row...)
 	for i, v := range t.row {
-		if at, ok := timeOf(v); ok && t.columns[i] {
-			t.row[i] = at.Local().Format(localTime)
+		if at, ok := Time(v); ok && t.columns[i] {
+			t.row[i] = at.Local().Format(LocalTime)
 			if t.iso {
 				t.row[i] = at.Format("2006-01-02T15:04:05.999Z07:00")
 			}
 		}
 	}
 	return t.RowWriter.Row(t.row)
-}
-
-// localTime is the layout of times for people.
-const localTime = "2006-01-02 15:04:05 MST"
-
-// timeOf returns the time of a value of a column of times, in UTC. It is false for what
-// is not a number, or lies beyond the years 0 to 9999.
-func timeOf(v any) (time.Time, bool) {
-	var s float64
-	switch v := v.(type) {
-	case int64:
-		s = float64(v)
-	case float64:
-		s = v
-	default:
-		return time.Time{}, false
-	}
-	if !(s >= minSeconds && s <= maxSeconds) {
-		return time.Time{}, false
-	}
-	return atSeconds(s), true
 }
 
 type csvWriter struct {
@@ -255,7 +233,7 @@ func (t *tableWriter) Begin(columns []Column) error {
 	names := make([]any, len(columns))
 	for i, c := range columns {
 		names[i] = c.Name
-		t.right[i] = c.Type == "integer" || c.Type == "real"
+		t.right[i] = c.Number()
 	}
 	return t.Row(names)
 }

@@ -1,27 +1,24 @@
 package history
 
 import (
-	"context"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io/fs"
-	"iter"
-	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
-
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// An Entry is what is known of a connection at one moment. Agent, Protocol,
-// Local, Peer and Program identify it. Text is stored as it is.
+// MaxCounter is where counters of bytes, openings and losses stop: high enough for any
+// connection, low enough for the sum over thousands of rows that a lying agent drove there.
+const MaxCounter = 1 << 50
+
+// An Entry is what is known of a connection at one moment. Agent, Protocol, Local, Peer and
+// Program identify the connection. Text is stored as it is.
+//
+// The first entry of a connection becomes a [Row]. An entry that is New, with another Opened
+// than the last, counts another opening. All others refresh the row, so that an opening may be
+// reported twice.
+//
+// A New entry that is Resumed does not count if the row is still open: nobody knows when the
+// connection opened. If it is Closed too, it counts if it opened before the row did, unless by a
+// multiple of 10 s, by which wrong clocks are corrected.
 type Entry struct {
 	Agent     string         // name of the host that reports it
 	Protocol  string         // "tcp", "udp" or a number
@@ -33,416 +30,65 @@ type Entry struct {
 	Container string         // empty outside containers
 	ASN       uint32         // of the peer; zero: unknown
 	Org       string         // holder of the ASN, empty: unknown
-	Lookup    string         // longer report on the peer's address, empty: none
 	Country   string         // ISO 3166-1 alpha-2 code of the peer, empty: unknown
 	Lat, Lon  float64        // of the peer in degrees, north and east positive; ignored unless in range
 	Located   bool           // Lat and Lon are known
+	Precision string         // "city", or "country" if Lat and Lon stand for one; empty: unknown
 	Rule      string         // label of its rule
-	New       bool           // tells of an opening; else of one already told of
-	Opened    time.Time      // tells openings of one connection apart, by microseconds
+	New       bool           // it has opened; else it was recorded before
+	Opened    time.Time      // to the microsecond; distinguishes openings of one connection
 	Seen      time.Time      // when this was so; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
-	Resumed   bool           // if New: it may have been there before, when nobody looked: a row that is open goes on; if Closed, unless that opened later, but by whole tens of seconds
-	Lost      uint64         // not zero: so many events of Agent were lost until Seen, and nothing else counts
-	Report    Report         // not zero: all that it stands for is recorded before this, and nothing else counts
+	Resumed   bool           // with New: it may have opened earlier, before its agent looked
 }
 
-// A Report is what an agent has told in one go. Reports of one run are numbered.
+// A Loss says how many events an agent could not report.
+type Loss struct {
+	Agent string // name of the host
+	Count uint64
+	Seen  time.Time // when this became known
+}
+
+// A Report acknowledges what an agent has reported in one go: all that it stands for is
+// recorded before it. Reports of one run are numbered.
 type Report struct {
 	Run    [16]byte // of the agent
 	Number uint64
+	Seen   time.Time // when it came
 }
 
-// A Mark is a place and how many openings of connections were counted there.
-type Mark struct {
-	Lat, Lon float64 // degrees, north and east positive
-	Count    int64
+// A Record is what can be recorded: an [Entry], a [Loss] or a [Report].
+type Record interface{ record() }
+
+func (Entry) record()  {}
+func (Loss) record()   {}
+func (Report) record() {}
+
+// A Row is a connection that is stored. Opened is its first opening; Tx and Rx are
+// those of all openings.
+type Row struct {
+	ID    int64
+	Count int64 // of openings
+	Entry
+	LastOpened time.Time
 }
 
-// Options are the settings of Open. The zero value works.
-type Options struct {
-	Logger *slog.Logger // told of damaged files; nil: nobody
-
-	// Complete sets what connmapperl did not record of a connection: Rule, Country and
-	// Direction. It gets Peer, Local, Program, Exe and the place as far as they are known,
-	// and is called for each row that is taken over, one after another. What else it
-	// changes is ignored. nil: they stay empty, and the direction unknown.
-	Complete func(*Entry)
-	// Progress is told some times a second, while a history is taken over, how many rows are
-	// done, of how many; nil: nobody. It is not called by two goroutines at a time.
-	Progress func(done, total int64)
+// A Retention says how much of the past is kept. By age, what was seen longest ago goes
+// first. By rows and bytes each agent has a share: rows go from the one that has most, and
+// of its rows those that were seen longest ago, so that no agent can make those of others go
+// before it has as few. Zero limits nothing, and so does the zero Retention.
+type Retention struct {
+	Age      time.Duration // since a connection was last seen
+	Rows     int64
+	Bytes    int64 // of the file
+	Disabled bool  // nothing goes, whatever the limits
 }
 
-// A DB is an open history. It is safe for concurrent use: Record calls wait
-// for each other, readers wait for nobody.
-type DB struct {
-	path string
-	opts Options // with a logger
-	log  *slog.Logger
-
-	closed   atomic.Bool // set with mu held
-	problem  atomic.Pointer[string]
-	emptying sync.Mutex // held while the log goes to its place beside mu
-
-	mu     sync.Mutex // guards what follows, for as long as a transaction takes
-	lock   *os.File   // nil: not yet
-	claim  *claim     // of the file that conn has; nil if conn is
-	conn   *sqlite.Conn
-	watch  watch
-	memory memory
-	clock  clock
-}
-
-const (
-	// busyTimeout is for programs such as sqlite3 that write into the file
-	// meanwhile.
-	busyTimeout = 5 * time.Second
-	// checkTime suffices for some hundred megabytes; what lies beyond is
-	// found when it is used.
-	checkTime = 500 * time.Millisecond
-)
-
-// Open opens the history in the named file. It creates the file, readable by
-// its owner only, and the folder if they do not exist. Of a symbolic link it opens what that
-// leads to, and of a file with several names, which are hard links, the one under which it
-// was recorded last.
-//
-// A history that is damaged is renamed to NAME.corrupt-TIME and a fresh one started;
-// Problem then tells. A history of connmapperl, or of an older version of this
-// package, is taken over with all its rows, and kept as NAME.before-migration-TIME;
-// this takes some seconds for a million rows, of which the logger is told.
-//
-// Open fails, and leaves the file as it is, if another DB has it open by any name, be it of
-// this process or another (between processes, other names than links are only noticed on
-// Linux), if it was no history, such as a text or the database of another program, or that of
-// a newer version of this package, and if it or its folder cannot be written. The
-// caller must close the DB.
-func Open(ctx context.Context, name string, opts Options) (*DB, error) {
-	if name == "" {
-		return nil, errors.New("history: no file named")
-	}
-	// SQLite keeps its log beside the file that a link leads to.
-	path, err := realPath(name)
-	if err != nil {
-		return nil, fmt.Errorf("history: %w", hint(err))
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	db := &DB{path: trueName(path), opts: opts, log: opts.Logger}
-	if db.path != path {
-		db.log.Info("history has several names: it is opened by that under which it was recorded last", "file", path, "as", db.path)
-	}
-	if err := os.MkdirAll(filepath.Dir(db.path), 0o700); err != nil {
-		return nil, fmt.Errorf("history: %w", hint(err))
-	}
-	if err := db.open(ctx); err != nil {
-		if db.lock != nil {
-			db.lock.Close()
-		}
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return nil, fmt.Errorf("history: %s: %w", db.path, hint(err))
-	}
-	return db, nil
-}
-
-// open sets db.conn and db.claim. A damaged history is set aside.
-func (db *DB) open(ctx context.Context) error {
-	for again := false; ; again = true {
-		c, err := claimFile(db.path)
-		if err != nil {
-			return err
-		}
-		if c, err = db.openClaimed(ctx, c); err == nil {
-			db.claim = c
-			return nil
-		}
-		if damaged(err) && !again {
-			if !isHistory(c.file) {
-				err = errNoHistory
-			} else if err = db.setAside(err); err == nil {
-				c.release()
-				continue
-			}
-		}
-		c.release()
-		return err
-	}
-}
-
-// openClaimed sets db.conn, and what depends on the file. It returns the claim of the file,
-// which may be another one after a migration. On error it sets nothing.
-func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
-	if c.info.Size() > 0 {
-		if err := refuse(c.file, db.path); err != nil {
-			return c, err
-		}
-		from, err := identify(db.path)
-		if err != nil {
-			return c, err
-		}
-		if err := db.lockName(); err != nil {
-			return c, err
-		}
-		if from != current {
-			if err := migrate(ctx, db.path, from, &db.opts); err != nil {
-				return c, err
-			}
-			migrated, err := claimFile(db.path)
-			if err != nil {
-				return c, err
-			}
-			c.release()
-			c = migrated
-		}
-		if c.info.Mode().Perm()&0o077 != 0 {
-			if err := os.Chmod(db.path, 0o600); err != nil {
-				return c, err
-			}
-		}
-	}
-	if err := db.lockName(); err != nil {
-		return c, err
-	}
-	conn, err := openConn(db.path, sqlite.OpenReadWrite)
-	if err != nil {
-		return c, err
-	}
-	conn.SetBusyTimeout(busyTimeout)
-	err = configure(ctx, conn, checkTime, db.log)
-	id := ""
-	if err == nil {
-		id, err = sign(conn, db.path)
-	}
-	newest := time.Time{}
-	if err == nil {
-		newest, err = edge(conn, "max")
-	}
-	if err != nil {
-		closeConn(conn)
-		return c, err
-	}
-	db.conn = conn
-	db.watched(id)
-	db.memory.forget()
-	db.makeReserve()
-	db.clock = clock{now: time.Now, ran: sinceNow(), opened: time.Now(), newest: newest}
-	return c, nil
-}
-
-// lockName takes the lock beside the file, which it makes only for a history.
-func (db *DB) lockName() (err error) {
-	if db.lock == nil {
-		db.lock, err = lockFile(db.path)
-	}
-	return err
-}
-
-// hint adds what to do about a file that cannot be opened or written.
-func hint(err error) error {
-	switch code := sqlite.ErrCode(err); {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: give this user the right to write there, or choose another file", err)
-	case errors.Is(err, syscall.EMFILE), code.ToPrimary() == sqlite.ResultCantOpen && tooManyOpen():
-		return fmt.Errorf("%w: too many files are open: allow more by ulimit -n", err)
-	case errors.As(err, new(*fs.PathError)):
-		return fmt.Errorf("%w: choose another file", err)
-	// SHMSize: there is no room for the log's index.
-	case code.ToPrimary() == sqlite.ResultFull, code == sqlite.ResultIOErrSHMSize:
-		return fmt.Errorf("%w: free some space on its disk", err)
-	case code.ToPrimary() == sqlite.ResultBusy:
-		return fmt.Errorf("%w: end the program that keeps it locked", err)
-	}
-	return err
-}
-
-// tooManyOpen reports whether the process may open no more files, which SQLite does not say.
-func tooManyOpen() bool {
-	f, err := os.Open(os.DevNull)
-	if err == nil {
-		f.Close()
-	}
-	return errors.Is(err, syscall.EMFILE)
-}
-
-// saving is the command that puts what can be read of a damaged file into the file NEW,
-// which this package then opens.
-func saving(name string) string {
-	// SQLite's header has the version of the schema here, and then whose it is.
-	b := make([]byte, 12)
-	if f, err := os.Open(name); err == nil {
-		f.ReadAt(b, 60)
-		f.Close()
-	}
-	dump := fmt.Sprintf(`sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/'`, name)
-	if binary.BigEndian.Uint32(b[8:]) == applicationID {
-		dump = fmt.Sprintf(`(%s; echo 'PRAGMA application_id = %d; PRAGMA user_version = %d;')`, dump, applicationID, binary.BigEndian.Uint32(b))
-	}
-	return dump + ` | sqlite3 NEW`
-}
-
-// setAside renames the file, with its log, out of the way.
-func (db *DB) setAside(reason error) error {
-	kept, err := aside(db.path, "corrupt")
-	if err != nil {
-		return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
-	}
-	if err := os.Rename(db.path, kept); err != nil {
-		return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
-	}
-	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		if err := os.Rename(db.path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
-		}
-	}
-	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; what can be read of it `%s` puts into the file NEW", db.path, reason, kept, saving(kept))
-	db.problem.Store(&problem)
-	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason)
-	return nil
-}
-
-// Problem says, for people, that the file was damaged, where it is kept and
-// what to do. It is empty if all is well.
-func (db *DB) Problem() string {
-	if p := db.problem.Load(); p != nil {
-		return *p
-	}
-	return ""
-}
-
-// closeFile closes what open has opened.
-func (db *DB) closeFile() error {
-	if db.conn == nil {
-		return nil
-	}
-	err := closeConn(db.conn)
-	db.claim.release()
-	db.conn, db.claim = nil, nil
-	return err
-}
-
-// Close closes the history. Readers that are under way go on.
-func (db *DB) Close() error {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.closed.Load() {
-		return nil
-	}
-	db.closed.Store(true)
-	err := db.closeFile()
-	db.lock.Close()
-	if err != nil {
-		return fmt.Errorf("history: %s: %w", db.path, err)
-	}
-	return nil
-}
-
-// Record stores entries in one transaction, in their order: all, or on error
-// none. The first entry of a connection becomes a row. A new one with another
-// Opened than the last counts up, so that openings may be told again when in
-// doubt. If it is Resumed, closed, and opened before the last, its bytes are added, and the
-// row goes on with the last. All others refresh the row; only a new one takes back that the
-// connection was closed.
-//
-// If the file turns out to be damaged, it is set aside as in Open and the
-// entries go into a fresh one.
-func (db *DB) Record(ctx context.Context, entries []Entry) error {
-	if len(entries) == 0 {
-		return ctx.Err()
-	}
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if err := db.recordOrReplace(ctx, entries); err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return fmt.Errorf("history: %s: %w", db.path, hint(err))
-	}
-	return nil
-}
-
-func (db *DB) recordOrReplace(ctx context.Context, entries []Entry) error {
-	if db.closed.Load() {
-		return fs.ErrClosed
-	}
-	if db.conn == nil {
-		// An earlier try to start a fresh file failed.
-		if err := db.open(ctx); err != nil {
-			return err
-		}
-	}
-	if err := db.look(ctx); err != nil {
-		return err
-	}
-	err := db.record(ctx, entries)
-	if !damaged(err) {
-		return err
-	}
-	if err := db.replace(ctx, err); err != nil {
-		return err
-	}
-	return db.record(ctx, entries)
-}
-
-// Places yields the distinct places of all rows, by latitude and longitude.
-// After an error it ends. The file's log cannot be emptied while the loop
-// runs.
-func (db *DB) Places(ctx context.Context) iter.Seq2[Mark, error] {
-	return rows(ctx, db, func(yield func(Mark) error) error {
-		return db.read(ctx, `SELECT lat, lon, count FROM places ORDER BY lat, lon`, func(stmt *sqlite.Stmt) error {
-			return yield(Mark{stmt.ColumnFloat(0), stmt.ColumnFloat(1), stmt.ColumnInt64(2)})
-		})
-	})
-}
-
-// ErrInUse is wrapped by errors of Open if another DB has the file open, be it of
-// this process or another.
-var ErrInUse = errors.New("another server is recording into it: stop that one or choose another file")
-
-var errStop = errors.New("stop")
-
-// A reader is a connection of its own that reads.
-func (db *DB) reader(ctx context.Context) (*sqlite.Conn, error) {
-	if db.closed.Load() {
-		return nil, fs.ErrClosed
-	}
-	conn, err := openConn(db.path, sqlite.OpenReadOnly)
-	if err != nil {
-		return nil, err
-	}
-	conn.SetBusyTimeout(busyTimeout)
-	conn.SetInterrupt(ctx.Done())
-	return conn, nil
-}
-
-// read runs a query on a connection of its own.
-func (db *DB) read(ctx context.Context, query string, row func(*sqlite.Stmt) error, args ...any) error {
-	conn, err := db.reader(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
-	return sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
-}
-
-// rows yields what f finds until it fails.
-func rows[T any](ctx context.Context, db *DB, f func(yield func(T) error) error) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		err := f(func(v T) error {
-			if !yield(v, nil) {
-				return errStop
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errStop) {
-			if ctx.Err() != nil {
-				err = ctx.Err()
-			}
-			var none T
-			yield(none, fmt.Errorf("history: %s: %w", db.path, err))
-		}
-	}
+// Stats are what there is, and how much of it is to be kept.
+type Stats struct {
+	Rows      int64
+	Bytes     int64     // of the file, with what is free in it
+	Oldest    time.Time // when the oldest row was last seen; zero: there is none
+	Retention Retention
 }

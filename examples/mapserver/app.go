@@ -28,7 +28,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/paint"
 	"github.com/connmapgo/connmap/geoip"
-	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/temp"
@@ -175,7 +175,7 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 		return nil
 	}
 	h, err := a.openFile(ctx, slow)
-	if errors.Is(err, history.ErrInUse) {
+	if errors.Is(err, sqlite.ErrInUse) {
 		return fmt.Errorf("%w; -history none records nothing", err)
 	}
 	for said, wait := "", firstOpening; err != nil && ctx.Err() == nil; wait = min(2*wait, lastOpening) {
@@ -215,12 +215,12 @@ const (
 	lastOpening  = time.Minute
 )
 
-func (a *app) openFile(ctx context.Context, slow func()) (*history.DB, error) {
+func (a *app) openFile(ctx context.Context, slow func()) (*sqlite.DB, error) {
 	const meanwhile = "; connections are shown meanwhile and recorded after that"
 	a.monitor.Problem("taking over", a.cfg.history+" is being opened"+meanwhile)
 	defer a.monitor.Problem("taking over", "")
 	defer time.AfterFunc(slowOpening, slow).Stop()
-	return history.Open(ctx, a.cfg.history, history.Options{
+	return sqlite.Open(ctx, a.cfg.history, sqlite.Options{
 		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
 			if done < total {
 				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%", a.cfg.history, 100*done/max(1, total))+meanwhile)

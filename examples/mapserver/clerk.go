@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/temp"
 )
@@ -128,8 +128,8 @@ func (c *clerk) Whois(e mapview.Whois) {
 
 func (c *clerk) FindNearby(e mapview.FindNearby) {
 	c.question(e.Ask, func(ctx context.Context) {
-		past, sql, err := c.monitor.Nearby(ctx, e.Lat, e.Lon, e.Pixels)
-		c.found(e.Ask, past, sql, err)
+		past, err := c.monitor.Nearby(ctx, e.Circle)
+		c.found(e.Ask, past, err)
 	})
 }
 
@@ -146,8 +146,8 @@ func (c *clerk) FindFiltered(e mapview.FindFiltered) {
 
 func (c *clerk) FindWithin(e mapview.FindWithin) {
 	c.question(e.Ask, func(ctx context.Context) {
-		past, sql, err := c.monitor.Within(ctx, e.Prefix)
-		c.found(e.Ask, past, sql, err)
+		past, err := c.monitor.Within(ctx, e.Prefix)
+		c.found(e.Ask, past, err)
 	})
 }
 
@@ -161,6 +161,8 @@ func (c *clerk) FindFirst(e mapview.FindFirst) {
 		c.answer(a)
 	})
 }
+
+func (c *clerk) WriteSQL(e mapview.WriteSQL) { c.answer(mapview.Written{SQL: sqlite.SQL(e.Of)}) }
 
 func (c *clerk) RunQuery(e mapview.RunQuery) {
 	c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
@@ -250,8 +252,8 @@ func (c *clerk) cancel(ask int) {
 	}
 }
 
-func (c *clerk) found(ask int, past []live.Past, sql string, err error) {
-	f := mapview.Found{Ask: ask, Past: past, SQL: sql, Full: len(past) == monitor.MostFound}
+func (c *clerk) found(ask int, past []live.Past, err error) {
+	f := mapview.Found{Ask: ask, Past: past, Full: len(past) == monitor.MostFound}
 	if err != nil {
 		f.Problem = err.Error()
 	}
@@ -335,11 +337,11 @@ func (c *clerk) report(addr netip.Addr) string {
 
 // console opens the history for questions. Each sees the file that is recorded into now:
 // after damage that is another one.
-func (c *clerk) console() (*history.Console, error) {
+func (c *clerk) console() (history.Console, error) {
 	if err := c.monitor.Unrecorded(); err != nil {
 		return nil, err
 	}
-	return history.OpenConsole(c.ctx, c.cfg.history, history.ConsoleOptions{Rule: c.monitor.Label})
+	return sqlite.OpenConsole(c.ctx, c.cfg.history, sqlite.ConsoleOptions{Rule: c.monitor.Label})
 }
 
 func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
@@ -355,7 +357,8 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 	var mistake *history.QueryError
 	switch {
 	case err == nil:
-		a.Table = c.monitor.Table(t)
+		a.Table = *t
+		a.Labels, a.Places = c.monitor.OnMap(t)
 	case ctx.Err() != nil:
 		a.Problem = "cancelled"
 	case errors.As(err, &mistake):
@@ -435,21 +438,10 @@ func (c *clerk) replay(ctx context.Context, ask int) {
 }
 
 // savedQueries are those of the history, with their parameters as values.
-func savedQueries() (list []mapview.Query) {
-	for _, q := range history.SavedQueries() {
-		list = append(list, mapview.Query{Name: q.Name, About: q.About, SQL: withValues(q)})
+func savedQueries() []history.SavedQuery {
+	list := sqlite.SavedQueries()
+	for i, q := range list {
+		list[i] = sqlite.Filled(q)
 	}
 	return list
-}
-
-// withValues writes the values of parameters into a saved query.
-func withValues(q history.SavedQuery) string {
-	var pairs []string
-	for name, value := range q.Params {
-		if _, err := strconv.ParseFloat(value, 64); err != nil {
-			value = "'" + strings.ReplaceAll(value, "'", "''") + "'"
-		}
-		pairs = append(pairs, ":"+name, value)
-	}
-	return strings.NewReplacer(pairs...).Replace(q.SQL)
 }

@@ -19,7 +19,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -27,6 +27,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // serving starts a server with synthetic connections and a history, and its clerk.
@@ -78,8 +79,8 @@ func TestClerkAnswersQuestions(t *testing.T) {
 	require.Empty(t, a.Problem)
 	assert.Equal(t, 1, a.Ask)
 	assert.Len(t, a.Table.Rows, 5)
-	assert.Len(t, a.Table.Labels, 5)
-	assert.NotEmpty(t, a.Table.Labels[0])
+	assert.Len(t, a.Labels, 5)
+	assert.NotEmpty(t, a.Labels[0])
 
 	c.handle(mapview.RunQuery{Ask: 2, SQL: "SELECT 1 FROM nothing"})
 	a = wait(t, c, any1[mapview.Answered])
@@ -113,7 +114,7 @@ func TestClerkSearches(t *testing.T) {
 // words, also where columns are NULL.
 func TestFilterInSQL(t *testing.T) {
 	name := originalFile(t, 20)
-	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	conn, err := raw.OpenConn(name, raw.OpenReadWrite)
 	require.NoError(t, err)
 	for _, q := range []string{
 		`INSERT INTO detailed_history (timestamp, ip) VALUES (1700000000, '203.0.113.1')`,
@@ -142,6 +143,7 @@ func TestFilterInSQL(t *testing.T) {
 		e := v.Update(time.Now(), in, c.monitor.State())
 		require.Len(t, e, 1)
 		filter := e[0].(mapview.FindFiltered).Filter
+		question := sqlite.SQL(filter.Selection())
 		past, since, err := c.monitor.Search(t.Context(), filter.Fits)
 		require.NoError(t, err)
 		require.True(t, since.IsZero())
@@ -149,14 +151,14 @@ func TestFilterInSQL(t *testing.T) {
 		for _, p := range past {
 			want = append(want, fmt.Sprintf("%v %d %s", p.Peer.Addr(), p.Peer.Port(), p.Process.Comm))
 		}
-		a := c.query(t.Context(), mapview.RunQuery{SQL: filter.SQL()})
-		require.Empty(t, a.Problem, filter.SQL())
+		a := c.query(t.Context(), mapview.RunQuery{SQL: question})
+		require.Empty(t, a.Problem, question)
 		for _, r := range a.Table.Rows {
 			port, _ := r[2].(int64)
 			program, _ := r[3].(string)
 			got = append(got, fmt.Sprintf("%v %d %s", r[1], port, program))
 		}
-		assert.ElementsMatch(t, want, got, "%s\n%s", text, filter.SQL())
+		assert.ElementsMatch(t, want, got, "%s\n%s", text, question)
 		found += len(got)
 	}
 	assert.Greater(t, found, 500, "there is something to find")
@@ -167,7 +169,7 @@ func TestSavedQueriesRun(t *testing.T) {
 	c := serving(t)
 	recorded(t, c)
 	list := savedQueries()
-	require.Len(t, list, len(history.SavedQueries()))
+	require.Len(t, list, len(sqlite.SavedQueries()))
 	for _, q := range list {
 		assert.NotRegexp(t, `:[a-z]`, q.SQL, q.Name)
 		c.handle(mapview.RunQuery{Ask: 1, SQL: q.SQL})
@@ -185,11 +187,12 @@ func TestClerkFinds(t *testing.T) {
 			conn = o
 		}
 	}
-	c.handle(mapview.FindNearby{Ask: 7, Lat: conn.Place.Lat, Lon: conn.Place.Lon, Pixels: 15})
+	c.handle(mapview.FindNearby{Ask: 7, Circle: history.Circle{Lat: conn.Place.Lat, Lon: conn.Place.Lon, Km: 500}})
 	f := wait(t, c, any1[mapview.Found])
 	assert.Equal(t, 7, f.Ask)
 	assert.NotEmpty(t, f.Past)
-	assert.Contains(t, f.SQL, "detailed_history")
+	c.handle(mapview.WriteSQL{Of: history.Selection{Near: history.Circle{Lat: 1, Lon: 2, Km: 3}}})
+	assert.Contains(t, wait(t, c, any1[mapview.Written]).SQL, "detailed_history")
 	prefix, _ := conn.Peer.Addr().Prefix(8)
 	c.handle(mapview.FindWithin{Ask: 8, Prefix: prefix})
 	f = wait(t, c, any1[mapview.Found])

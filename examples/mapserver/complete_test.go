@@ -18,17 +18,17 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack/conntracktest"
 	"github.com/connmapgo/connmap/conntrack/feed"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/race"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -75,7 +75,7 @@ func TestTakenOver(t *testing.T) {
 	require.NoError(t, err)
 	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	past, err := a.monitor.Nearby(t.Context(), history.Circle{Lat: 52.5, Lon: 13.4, Km: 365})
 	require.NoError(t, err)
 	require.Len(t, past, 1)
 	assert.Equal(t, "SSH In", past[0].Label)
@@ -116,9 +116,9 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	defer goOn()
 	far := regexp.MustCompile(`sqlite is taken over: \d+ %; connections are shown meanwhile and recorded after that`)
 	require.Eventually(t, func() bool { return far.MatchString(fmt.Sprint(a.monitor.State().Problems)) }, time.Minute, time.Millisecond)
-	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	_, err = a.monitor.Nearby(t.Context(), history.Circle{Lat: 52.5, Lon: 13.4, Km: 365})
 	assert.EqualError(t, err, "the history cannot be asked yet: wait until it is taken over or can be opened")
-	assert.Equal(t, err, a.monitor.SetRetention(live.Retention{}))
+	assert.Equal(t, err, a.monitor.SetRetention(history.Retention{}))
 	a.monitor.ShowHistory(true)
 	a.monitor.ShowKept(true)
 	a.monitor.ShowAddrs(true)
@@ -127,7 +127,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	c := newClerk(ctx, a, &sound.Player{})
 	defer func() { cancel(); c.close() }()
 	for _, e := range []mapview.Effect{
-		mapview.FindFiltered{Ask: 1}, mapview.FindNearby{Ask: 2, Lat: 52.5, Lon: 13.4, Pixels: 15},
+		mapview.FindFiltered{Ask: 1}, mapview.FindNearby{Ask: 2, Circle: history.Circle{Lat: 52.5, Lon: 13.4, Km: 400}},
 		mapview.FindWithin{Ask: 3, Prefix: netip.MustParsePrefix("8.8.8.8/32")}, mapview.FindFirst{Ask: 4, Peer: netip.MustParseAddr("8.8.8.8"), Program: "sshd"},
 		mapview.RunQuery{Ask: 5, SQL: "SELECT count(*) FROM detailed_history WHERE ip = '8.8.8.8'"}, mapview.StartReplay{Ask: 6},
 		mapview.Export{SQL: "SELECT 1", Format: "csv"}, mapview.FindNearby{Ask: 7},
@@ -181,7 +181,7 @@ func TestTakenOverMeanwhile(t *testing.T) {
 		return len(got) == 5 && replayed && strings.Contains(said, "1 row written")
 	}, time.Minute, 10*time.Millisecond)
 	assert.Equal(t, map[int]int{1: 500, 2: 1, 3: 1, 4: 3, 5: 1}, got)
-	past, _, err := a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	past, err := a.monitor.Nearby(t.Context(), history.Circle{Lat: 52.5, Lon: 13.4, Km: 365})
 	require.NoError(t, err)
 	assert.Len(t, past, 1)
 }
@@ -223,7 +223,7 @@ func TestSeedInWindow(t *testing.T) {
 		for j, row := range got.Table.Rows {
 			if n := row[0].(int64); n == 7 || n <= 27 { // and not what lives now
 				rows++
-				assert.NotEmpty(t, got.Table.Labels[j])
+				assert.NotEmpty(t, got.Labels[j])
 			}
 		}
 		assert.Equal(t, want, rows, queries[i])
@@ -233,7 +233,7 @@ func TestSeedInWindow(t *testing.T) {
 // originalFile makes a history of connmapperl of one connection to sshd and more others.
 func originalFile(t *testing.T, more int) string {
 	name := filepath.Join(t.TempDir(), ".connmap-history2.sqlite")
-	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	conn, err := raw.OpenConn(name, raw.OpenReadWrite|raw.OpenCreate)
 	require.NoError(t, err)
 	defer conn.Close()
 	now := time.Now().Unix()
@@ -259,7 +259,7 @@ func TestQueryOriginal(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, errs)
 	assert.Equal(t, "id,rule,country,direction\n7,SSH In,US,in\n", out)
-	for _, q := range history.SavedQueries() {
+	for _, q := range sqlite.SavedQueries() {
 		_, _, err := asked(t, "-history", name, "-query", "@"+q.Name)
 		assert.NoError(t, err, q.Name)
 	}

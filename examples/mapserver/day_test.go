@@ -61,7 +61,7 @@ func TestDay(t *testing.T) {
 		}
 		if s%(steps/12) == steps/12-1 {
 			recorded := make(chan struct{})
-			a.monitor.Writer.Then(func() { close(recorded) })
+			a.monitor.Writer.AddAll(nil, func() { close(recorded) })
 			select {
 			case <-recorded:
 			case <-time.After(2 * time.Minute):

@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
-	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/race"
 )
 
@@ -170,7 +170,7 @@ func TestSignals(t *testing.T) {
 		"a picture":                     {[]string{"-demo", "5000", "-after", "1m", "-screenshot", filepath.Join(dir, "map.png")}, func(*printed) bool { return false }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db, err := history.Open(t.Context(), recorded, history.Options{})
+			db, err := sqlite.Open(t.Context(), recorded, sqlite.Options{})
 			require.NoError(t, err)
 			require.NoError(t, db.Close())
 			for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
@@ -202,7 +202,7 @@ func TestSignals(t *testing.T) {
 		})
 	}
 	// What was to be taken over is as it was, and can be.
-	db, err := history.Open(t.Context(), old, history.Options{})
+	db, err := sqlite.Open(t.Context(), old, sqlite.Options{})
 	require.NoError(t, err)
 	s, err := db.Stats()
 	require.NoError(t, err)

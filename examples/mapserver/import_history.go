@@ -17,6 +17,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/storable"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/lock"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
@@ -59,7 +60,7 @@ func (im *importer) history(ctx context.Context) {
 	cfg.geo = cfg.downloaded(geoFiles)
 	told := time.Now()
 	// No Logger: it would speak of the copy, which nobody shall look for.
-	db, err := history.Open(ctx, copied, history.Options{
+	db, err := sqlite.Open(ctx, copied, sqlite.Options{
 		Complete: complete((&queryRules{cfg: cfg}).rules(), locator(cfg)),
 		Progress: func(done, total int64) {
 			if time.Since(told) > 2*time.Second {
@@ -114,7 +115,7 @@ func historyRows(ctx context.Context, name string) (int64, error) {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	c, err := history.OpenConsole(ctx, name, history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(ctx, name, sqlite.ConsoleOptions{})
 	if err != nil {
 		return 0, err
 	}
@@ -196,7 +197,7 @@ func (s stoppable) Read(b []byte) (int, error) {
 func (im *importer) place(ctx context.Context, from, target string) error {
 	if _, err := os.Stat(target); err == nil {
 		// It is empty. Whoever has it open is not to write into a file without a name.
-		db, err := history.Open(ctx, target, history.Options{})
+		db, err := sqlite.Open(ctx, target, sqlite.Options{})
 		if err != nil {
 			return err
 		}

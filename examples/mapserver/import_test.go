@@ -18,12 +18,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/asn/whois"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -39,7 +40,7 @@ func connmapperl(t *testing.T) string {
 	_, err := feed.LoadIdentity(dir)
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(dir, "server-secret")))
-	db, err := sqlite.OpenConn(filepath.Join(dir, ".connmap-history2.sqlite"), sqlite.OpenReadWrite|sqlite.OpenCreate)
+	db, err := raw.OpenConn(filepath.Join(dir, ".connmap-history2.sqlite"), raw.OpenReadWrite|raw.OpenCreate)
 	require.NoError(t, err)
 	require.NoError(t, sqlitex.ExecuteScript(db, `CREATE TABLE detailed_history (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER, ip TEXT, port INTEGER,
 		local_ip TEXT, local_port INTEGER, programname TEXT, full_lookup TEXT, asn TEXT, orgname TEXT, lat REAL, lon REAL, x INTEGER, y INTEGER, count INTEGER);
@@ -142,7 +143,7 @@ func TestImport(t *testing.T) {
 	}
 
 	// Its rows have rules, by those that were taken.
-	c, err := history.OpenConsole(t.Context(), filepath.Join(own, "history.sqlite"), history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(t.Context(), filepath.Join(own, "history.sqlite"), sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := c.Ask(t.Context(), history.Question{SQL: "SELECT count(*), sum(rule IN ('Pages', 'Links', 'Other')) FROM detailed_history"})
 	require.NoError(t, err)
@@ -210,7 +211,7 @@ func TestImportKeepsOurs(t *testing.T) {
 	write("ipv4.csv", "1,2,3,4\n")
 	id, err := feed.LoadIdentity(own)
 	require.NoError(t, err)
-	db, err := history.Open(t.Context(), filepath.Join(own, "history.sqlite"), history.Options{})
+	db, err := sqlite.Open(t.Context(), filepath.Join(own, "history.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	out, err := ask(t, "import", dir)
 	assert.ErrorContains(t, err, "1 file could not be taken over")
@@ -259,7 +260,7 @@ func TestImportWhileOpen(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			own := ownFolders(t)
 			dir := connmapperl(t)
-			db, err := sqlite.OpenConn(filepath.Join(dir, ".connmap-history2.sqlite"), sqlite.OpenReadWrite)
+			db, err := raw.OpenConn(filepath.Join(dir, ".connmap-history2.sqlite"), raw.OpenReadWrite)
 			require.NoError(t, err)
 			defer func() { require.NoError(t, db.Close()) }()
 			for _, sql := range []string{
@@ -273,7 +274,7 @@ func TestImportWhileOpen(t *testing.T) {
 			require.NoError(t, err, out)
 			assert.Equal(t, before, fingerprint(t, dir))
 			assert.Contains(t, out, ".connmap-history2.sqlite: 250 connections")
-			c, err := history.OpenConsole(t.Context(), filepath.Join(own, "history.sqlite"), history.ConsoleOptions{})
+			c, err := sqlite.OpenConsole(t.Context(), filepath.Join(own, "history.sqlite"), sqlite.ConsoleOptions{})
 			require.NoError(t, err)
 			defer c.Close()
 			table, err := c.Ask(t.Context(), history.Question{SQL: "SELECT min(count), max(count) FROM detailed_history"})

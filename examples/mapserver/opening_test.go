@@ -12,12 +12,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // TestHistoryThatOpensSlowly: while a history is being opened, for as long as that takes, the
@@ -25,11 +26,11 @@ import (
 func TestHistoryThatOpensSlowly(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "h.sqlite")
-	db, err := history.Open(t.Context(), name, history.Options{})
+	db, err := sqlite.Open(t.Context(), name, sqlite.Options{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	// As long as this has it locked, less than the 5 seconds after which it is given up.
-	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	conn, err := raw.OpenConn(name, raw.OpenReadWrite)
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, sqlitex.ExecuteScript(conn, `PRAGMA locking_mode = EXCLUSIVE; CREATE TABLE other (a);`, nil))
@@ -65,7 +66,7 @@ func TestHistoryThatOpensLater(t *testing.T) {
 	var out bytes.Buffer
 	a.greet(&out)
 	assert.Contains(t, out.String(), "Not recording yet to "+name)
-	_, _, err = a.monitor.Nearby(t.Context(), 52.5, 13.4, 15)
+	_, err = a.monitor.Nearby(t.Context(), history.Circle{Km: 365})
 	assert.ErrorContains(t, err, "can be opened")
 
 	agent := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}

@@ -14,6 +14,7 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // A question is what -query and its companions ask.
@@ -74,7 +75,7 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		}
 	}
 	rule := &queryRules{cfg: cfg}
-	c, err := history.OpenConsole(ctx, cfg.history, consoleOptions(cfg, rule, stderr))
+	c, err := sqlite.OpenConsole(ctx, cfg.history, consoleOptions(cfg, rule, stderr))
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
@@ -121,7 +122,7 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 }
 
 func listQueries(out io.Writer) error {
-	for _, q := range history.SavedQueries() {
+	for _, q := range sqlite.SavedQueries() {
 		if _, err := fmt.Fprintf(out, "@%-14s %s%s\n", q.Name, q.About, defaults(q)); err != nil {
 			return err
 		}
@@ -144,7 +145,7 @@ func defaults(q history.SavedQuery) string {
 }
 
 func savedQuery(name string) (history.SavedQuery, error) {
-	for _, q := range history.SavedQueries() {
+	for _, q := range sqlite.SavedQueries() {
 		if q.Name == name {
 			return q, nil
 		}
@@ -156,15 +157,19 @@ var errInterrupted = errors.New("interrupted")
 
 // consoleOptions has a history of connmapperl, if it is one, copied with what that does not
 // store, and the copy kept for the next question.
-func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) history.ConsoleOptions {
+func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.ConsoleOptions {
 	// The tables are only opened for a copy.
 	var fill func(*history.Entry)
 	told := time.Time{}
-	o := history.ConsoleOptions{
+	o := sqlite.ConsoleOptions{
 		Rule: rule.label,
 		Complete: func(e *history.Entry) {
 			if fill == nil {
 				fill = complete(rule.rules(), locator(cfg))
+				if rule.err != nil {
+					fmt.Fprintf(stderr, "mapserver: %v; the copy has the default rules\n", rule.err)
+					rule.err = nil // the question may not ask for rules
+				}
 			}
 			fill(e)
 		},

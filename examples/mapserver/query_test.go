@@ -16,12 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // someHistory makes a file that a DB has open.
 func someHistory(t *testing.T) string {
 	name := filepath.Join(t.TempDir(), "history.sqlite")
-	db, err := history.Open(t.Context(), name, history.Options{})
+	db, err := sqlite.Open(t.Context(), name, sqlite.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	var all []history.Entry
@@ -65,7 +66,7 @@ func TestQuery(t *testing.T) {
 
 	out, _, err = asked(t, "-query", "list")
 	require.NoError(t, err)
-	for _, q := range history.SavedQueries() {
+	for _, q := range sqlite.SavedQueries() {
 		assert.Contains(t, out, "@"+q.Name+" ")
 		_, _, err := asked(t, "-history", name, "-query", "@"+q.Name)
 		assert.NoError(t, err, q.Name)

@@ -243,9 +243,18 @@ func TestQueryRules(t *testing.T) {
 		_, _, err = asked(t, "-history", history, "-rules", "/nonexistent/rules", "-query", sql)
 		assert.ErrorContains(t, err, "/nonexistent/rules")
 	}
+	// Also of a history of connmapperl, which is copied with the rules of its rows.
+	original := originalFile(t, 0)
+	out, errs, err := asked(t, "-history", original, "-rules", bad, "-query", plain)
+	require.NoError(t, err)
+	assert.Contains(t, out, "1\n")
+	assert.Contains(t, errs, bad+": the file is binary: rules are text; the copy has the default rules\n")
+	_, _, err = asked(t, "-history", original, "-rules", bad, "-query", ruled)
+	assert.ErrorContains(t, err, bad+": the file is binary: rules are text")
+
 	dir := ownFolders(t)
-	var out strings.Builder
-	require.NoError(t, run(t.Context(), []string{"-history", history, "-query", ruled}, &out, io.Discard))
-	assert.Contains(t, out.String(), "Web Surfing")
+	var again strings.Builder
+	require.NoError(t, run(t.Context(), []string{"-history", history, "-query", ruled}, &again, io.Discard))
+	assert.Contains(t, again.String(), "Web Surfing")
 	assert.NoFileExists(t, filepath.Join(dir, "connmaprc"))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/gui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/sound"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // sceneDrawn, if not nil, is told of what the window has drawn: nil but for tests.
@@ -35,7 +36,7 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	}
 	w := &gui.Window{
 		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember, Drawn: sceneDrawn,
-		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, Saved: savedQueries()},
+		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, FirstQuery: sqlite.FirstQuery, Saved: savedQueries()},
 	}
 	if r, ok := a.recall(); ok {
 		w.View.Settings = r.Settings

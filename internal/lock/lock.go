@@ -1,6 +1,6 @@
 // Package lock keeps processes from doing the same thing at the same time.
-// Where an operating system or a file system has no locks of the flock kind it
-// does nothing.
+// Where an operating system or a file system has no such locks, as Windows of folders, it does
+// nothing.
 package lock
 
 import (

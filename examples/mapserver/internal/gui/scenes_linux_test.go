@@ -37,14 +37,14 @@ import (
 func showScenes() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	view := &mapview.View{Saved: viewtest.Saved}
+	view := &mapview.View{FirstQuery: viewtest.FirstQuery, Saved: viewtest.Saved}
 	var next atomic.Pointer[string]
 	st := viewtest.Busy()
 	var answers []mapview.Answer
 	w := &Window{Title: "connmap scenes", View: view, clock: func() time.Time { return viewtest.Noon }}
 	w.State = func() *live.State {
 		if theme := next.Swap(nil); theme != nil {
-			*view = mapview.View{Saved: viewtest.Saved}
+			*view = mapview.View{FirstQuery: viewtest.FirstQuery, Saved: viewtest.Saved}
 			view.Light = *theme == "light"
 			fmt.Println("anew")
 		}

@@ -4,11 +4,11 @@
 package live
 
 import (
-	"math"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -26,12 +26,13 @@ const (
 // immutable: a changed connection is a new Conn.
 type Conn struct {
 	conntrack.Conn
-	Agent string      // name of the agent, as shown
-	Place geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
-	Scope Scope       // how far away the peer is
-	ASN   uint32      // zero: unknown
-	Org   string      // holder of the ASN
-	Rule  int         // index into State.Rules
+	Agent  string      // name of the agent, as shown
+	Place  geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
+	Scope  Scope       // how far away the peer is
+	Unsure bool        // a stored Place without its precision: Place.Precision, which is Country, is not to be claimed
+	ASN    uint32      // zero: unknown
+	Org    string      // holder of the ASN
+	Rule   int         // index into State.Rules
 	// Bytes a second between the last two counts, and when the last one was.
 	TxRate, RxRate float32
 	Counted        time.Time
@@ -65,27 +66,6 @@ type Source struct {
 	CountryLevel bool      // places are countries, not cities
 }
 
-// A Mark is a place of the stored history and how many connections were
-// counted there.
-type Mark struct {
-	Lat, Lon float64
-	Count    int64
-}
-
-// A Retention says how much history is kept. Zero limits nothing.
-type Retention struct {
-	Age         time.Duration
-	Rows, Bytes int64
-	Disabled    bool // nothing goes, whatever the limits
-}
-
-// Kept is how much history there is, and is to be.
-type Kept struct {
-	Rows, Bytes int64
-	Oldest      time.Time // zero: there is none
-	Retention   Retention
-}
-
 // A State is what the server knows at one moment. It is immutable, also what
 // its slices and pointers lead to: readers need no lock. State.Rules ends with
 // the rule for connections that match no other.
@@ -98,54 +78,13 @@ type State struct {
 	Home     geoip.Place
 	Geo      Source
 	ASN      Source
-	Marks    []Mark   // history by place, nil until it is asked for
-	Addrs    []uint32 // IPv4 addresses of the history as numbers, nil until they are asked for
-	Kept     *Kept    // nil until it is asked for, and if nothing is recorded
-	Beeps    uint64   // connections so far whose rule wants a sound
-	Others   uint64   // connections so far that match no rule
-	Opening  bool     // the history is being taken over: what is asked of it waits
-	Problems []string // what is wrong and what to do, for people; newest last
-}
-
-// A Table is the answer to a question in SQL.
-type Table struct {
-	Columns []Column
-	Rows    [][]any      // of int64, float64, string, []byte or nil
-	Labels  []string     // of the rule of each row; empty: none
-	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
-	Cut     string       // why there are no more rows; empty: these are all
-	Elapsed time.Duration
-}
-
-// Number is the value of a cell as a number, NaN if it is none.
-func Number(cell any) float64 {
-	switch x := cell.(type) {
-	case int64:
-		return float64(x)
-	case float64:
-		return x
-	}
-	return math.NaN()
-}
-
-// Time is the value of a cell of a column of times, in UTC. It is false for what is none, or
-// lies beyond the year 9999.
-func Time(cell any) (time.Time, bool) {
-	s := Number(cell)
-	if !(math.Abs(s) < 253402300800) {
-		return time.Time{}, false
-	}
-	return time.UnixMilli(int64(math.Round(s * 1000))).UTC(), true
-}
-
-// LocalTime is the layout of times for people.
-const LocalTime = "2006-01-02 15:04:05 MST"
-
-// A Column is one of a Table.
-type Column struct {
-	Name   string
-	Number bool
-	Time   bool // its numbers are Unix seconds
+	Marks    []history.Mark // history by place, nil until it is asked for
+	Addrs    []uint32       // IPv4 addresses of the history as numbers, nil until they are asked for
+	Kept     *history.Stats // nil until it is asked for, and if nothing is recorded
+	Beeps    uint64         // connections so far whose rule wants a sound
+	Others   uint64         // connections so far that match no rule
+	Opening  bool           // the history is being taken over: what is asked of it waits
+	Problems []string       // what is wrong and what to do, for people; newest last
 }
 
 // An Event is a connection of the history that opened.

@@ -16,6 +16,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/hilbert"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
@@ -439,6 +440,7 @@ func (p *curvePanel) openNearby(v *View, at image.Point, s float64) {
 	// Live ones and stored ones by the same rule: their block.
 	l := newList("nearby list", "Block "+prefix.String(), func(_ *View, c *live.Conn) bool { return prefix.Contains(c.Peer.Addr()) })
 	l.grouped = true
+	l.query = history.Selection{Within: prefix}
 	l.pose(l, FindWithin{Prefix: prefix}, time.Time{})
 	v.open(l)
 }

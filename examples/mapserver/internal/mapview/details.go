@@ -10,6 +10,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
@@ -144,13 +145,16 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	add("place", placeText(c))
 	if c.Scope == live.Internet && c.Place.Precision != geoip.Unknown {
 		level := ""
-		if c.Place.Precision == geoip.Country {
+		switch {
+		case c.Unsure:
+			level = ", precision not recorded"
+		case c.Place.Precision == geoip.Country:
 			level = ", country level"
 		}
 		add("coordinates", fmt.Sprintf("%.4f, %.4f%s", c.Place.Lat, c.Place.Lon, level))
 	}
 	if !c.Opened.IsZero() {
-		s := c.Opened.In(v.now.Location()).Format(live.LocalTime)
+		s := c.Opened.In(v.now.Location()).Format(history.LocalTime)
 		if !p.open && c.ID != 0 {
 			s += ", closed"
 		}
@@ -164,7 +168,7 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 	case p.first.Seen.IsZero():
 		add("first seen", "not in the history")
 	default:
-		add("first seen", p.first.Seen.In(v.now.Location()).Format(live.LocalTime))
+		add("first seen", p.first.Seen.In(v.now.Location()).Format(history.LocalTime))
 		add("count", numbers.Thousands(p.first.Count)+" openings by this program")
 	}
 	return list

@@ -4,7 +4,7 @@ import (
 	"image"
 	"net/netip"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/history"
 )
 
 // An Effect is what a View asks its caller to do. One with a number, Ask, is answered with
@@ -36,6 +36,7 @@ type Handler interface {
 	FindWithin(FindWithin)
 	FindFiltered(FindFiltered)
 	FindFirst(FindFirst)
+	WriteSQL(WriteSQL)
 	RunQuery(RunQuery)
 	StartReplay(StartReplay)
 	CancelQuery(CancelQuery)
@@ -54,7 +55,7 @@ type (
 	// ShowKept asks to put what is kept into the State, or to leave it out.
 	ShowKept struct{ On bool }
 	// SetRetention asks to keep so much from now on.
-	SetRetention struct{ Retention live.Retention }
+	SetRetention struct{ Retention history.Retention }
 	// ResetHistory asks to delete all of the stored history.
 	ResetHistory struct{}
 	// SaveHistory asks to write the simple history.
@@ -70,9 +71,8 @@ type (
 	}
 	// FindNearby asks for stored connections around a place, as Found.
 	FindNearby struct {
-		Ask      int
-		Lat, Lon float64
-		Pixels   float64 // of the original's map
+		Ask int
+		history.Circle
 	}
 	// FindWithin asks for stored connections to a prefix, as Found.
 	FindWithin struct {
@@ -91,6 +91,8 @@ type (
 		Peer    netip.Addr
 		Program string
 	}
+	// WriteSQL asks for the question in SQL that finds stored connections, as Written.
+	WriteSQL struct{ Of history.Selection }
 	// RunQuery asks a question in SQL about the stored history, for Answered.
 	RunQuery struct {
 		Ask int
@@ -137,6 +139,7 @@ func (e FindNearby) Do(h Handler)   { h.FindNearby(e) }
 func (e FindWithin) Do(h Handler)   { h.FindWithin(e) }
 func (e FindFiltered) Do(h Handler) { h.FindFiltered(e) }
 func (e FindFirst) Do(h Handler)    { h.FindFirst(e) }
+func (e WriteSQL) Do(h Handler)     { h.WriteSQL(e) }
 func (e RunQuery) Do(h Handler)     { h.RunQuery(e) }
 func (e CancelQuery) Do(h Handler)  { h.CancelQuery(e) }
 func (e Export) Do(h Handler)       { h.Export(e) }

@@ -8,13 +8,14 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/history"
 )
 
 // TestEscIsSafe: each press of Esc ends one thing, and quits only when nothing is left.
 func TestEscIsSafe(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0))
-	st.Kept = &live.Kept{Rows: 5}
+	st.Kept = &history.Stats{Rows: 5}
 	now := noon.Add(time.Second)
 	esc := func() []Effect { return v.Update(now, press(ui.KeyEscape), st) }
 	v.Update(noon, frame("h"), st)

@@ -10,21 +10,15 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 // A filter says which connections are shown: those that all its terms fit.
 type filter struct {
 	text    string
 	editing bool
-	terms   []term
-	states  bool // a term asks for states, so that what is being closed is on the map too
-}
-
-// A term is a word of a filter. With a key, as in port:443, it is about one thing,
-// else about any. A minus before it turns it round.
-type term struct {
-	key, value string // in lower case
-	not        bool
+	terms   []history.Term // the words, in lower case
+	states  bool           // a term asks for states, so that what is being closed is on the map too
 }
 
 // maxFilter is how long a filter may be, in bytes.
@@ -66,16 +60,18 @@ func fitsAgent(c *live.Conn, _, value string) bool { return has(c.Agent, value) 
 // has reports whether s contains a text that is in lower case.
 func has(s, lower string) bool { return strings.Contains(strings.ToLower(s), lower) }
 
-func parseFilter(text string) (terms []term) {
+// parseFilter reads the words of a filter. With a key, as in port:443, one is about one
+// thing, else about any. A minus before it turns it round.
+func parseFilter(text string) (terms []history.Term) {
 	for _, word := range strings.Fields(strings.ToLower(text)) {
-		var t term
-		word, t.not = strings.CutPrefix(word, "-")
-		t.value = word
+		var t history.Term
+		word, t.Not = strings.CutPrefix(word, "-")
+		t.Value = word
 		if key, value, ok := strings.Cut(word, ":"); ok && filterKeys[key] != nil {
-			t.key, t.value = key, value
+			t.Key, t.Value = key, value
 		}
 		// A word without a value is still being typed.
-		if t.value != "" {
+		if t.Value != "" {
 			terms = append(terms, t)
 		}
 	}
@@ -85,7 +81,7 @@ func parseFilter(text string) (terms []term) {
 // fits reports whether a connection of the rule with a label fits all terms.
 func (f *filter) fits(c *live.Conn, label string) bool {
 	for _, t := range f.terms {
-		if t.fits(c, label) == t.not {
+		if termFits(t, c, label) == t.Not {
 			return false
 		}
 	}
@@ -107,12 +103,38 @@ type Filter struct{ filter filter }
 // Fits reports whether a stored connection fits. It may be called from any goroutine.
 func (f Filter) Fits(p *live.Past) bool { return f.filter.fits(&p.Conn, p.Label) }
 
-func (t term) fits(c *live.Conn, label string) bool {
-	if t.key != "" {
-		return filterKeys[t.key](c, label, t.value)
+// Selection is the filter for a store, which does not know the names of countries.
+func (f Filter) Selection() history.Selection {
+	terms := slices.Clone(f.filter.terms)
+	for i := range terms {
+		terms[i].Countries = countries(terms[i])
+	}
+	return history.Selection{Terms: terms}
+}
+
+// countries are the codes of the countries that a term may mean, with spaces between.
+func countries(t history.Term) string {
+	if t.Key != "" && t.Key != "country" {
+		return ""
+	}
+	var codes []string
+	for a := 'A'; a <= 'Z'; a++ {
+		for b := 'A'; b <= 'Z'; b++ {
+			c := live.Conn{Place: geoip.Place{Country: string([]rune{a, b})}}
+			if t.Key == "" && has(geoip.CountryName(c.Place.Country), t.Value) || t.Key != "" && filterKeys[t.Key](&c, "", t.Value) {
+				codes = append(codes, c.Place.Country)
+			}
+		}
+	}
+	return strings.Join(codes, " ")
+}
+
+func termFits(t history.Term, c *live.Conn, label string) bool {
+	if t.Key != "" {
+		return filterKeys[t.Key](c, label, t.Value)
 	}
 	for _, s := range [...]string{c.Peer.String(), c.Process.Comm, c.Agent, c.Org, c.Place.City, geoip.CountryName(c.Place.Country), label, c.Process.Exe, c.Process.Container} {
-		if has(s, t.value) {
+		if has(s, t.Value) {
 			return true
 		}
 	}
@@ -138,7 +160,7 @@ func (f *filter) typed(k ui.Key) {
 		return
 	}
 	f.terms = parseFilter(f.text)
-	f.states = slices.ContainsFunc(f.terms, func(t term) bool { return t.key == "state" && !t.not })
+	f.states = slices.ContainsFunc(f.terms, func(t history.Term) bool { return t.Key == "state" && !t.Not })
 }
 
 // layoutFilter places what is typed, or a chip for each term.
@@ -193,7 +215,7 @@ func (v *View) pressFilter(m ui.Mouse) {
 }
 
 // chip is a term as it stands in its chip.
-func (v *View) chip(t term) string {
+func (v *View) chip(t history.Term) string {
 	return v.canvas.Elide(typeface.Mono, 12, t.String(), v.top().W-24)
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -16,6 +15,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
@@ -29,9 +29,9 @@ type connList struct {
 	grouped       bool // by program
 	searches      bool // its stored connections are those of the search
 	fits          func(v *View, c *live.Conn) bool
-	sql           string // the question behind it, for the SQL panel
-	question             // for stored ones
-	found         Found  // the answer
+	query         history.Selection // behind it, for the SQL panel
+	question                        // for stored ones
+	found         Found             // the answer
 
 	zone string       // of the times
 	live []*live.Conn // the newest first
@@ -85,8 +85,7 @@ func newRuleList(label string) *connList {
 		s, _ := v.ruleOf(c)
 		return s == label
 	})
-	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nWHERE rule = " +
-		quote(label) + " AND timestamp >= unixepoch('now', '-7 days')\nORDER BY timestamp DESC LIMIT 500"
+	l.query = history.Selection{Rule: label}
 	return l
 }
 
@@ -99,9 +98,7 @@ func (v *View) newShownList() *connList {
 		l.follow(v)
 		return l
 	}
-	l := newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
-	l.sql = "SELECT timestamp, ip, port, programname, agent, orgname, country, count\nFROM detailed_history\nORDER BY timestamp DESC LIMIT 500"
-	return l
+	return newList("connection list", "All connections", func(*View, *live.Conn) bool { return true })
 }
 
 // openPlace lists what is at the place of a stack, live and stored; a single connection
@@ -121,7 +118,7 @@ func (v *View) openPlace(k *stack) {
 	if k.unknown {
 		l := newList("place list", "Place unknown", func(_ *View, c *live.Conn) bool { return c.Place.Precision == geoip.Unknown })
 		l.grouped = true
-		l.sql = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history\nWHERE lat IS NULL\nORDER BY timestamp DESC LIMIT 500"
+		l.query = history.Selection{Nowhere: true}
 		v.open(l)
 		return
 	}
@@ -134,7 +131,7 @@ func (v *View) openPlace(k *stack) {
 	}
 	l := newList("place list", heading, around(cx, cy, reach))
 	l.grouped = true
-	l.pose(l, FindNearby{Lat: at.Lat, Lon: at.Lon, Pixels: min(reach, nearbyReach/v.world.Zoom)}, time.Time{})
+	l.findNearby(at.Lat, at.Lon, min(reach, nearbyReach/v.world.Zoom))
 	v.open(l)
 }
 
@@ -152,9 +149,6 @@ func around(x, y, reach float64) func(*View, *live.Conn) bool {
 	}
 }
 
-// quote writes a text as SQL does.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
 // openNearby lists what is around a point of the map, live and stored.
 func (v *View) openNearby(x, y float64) {
 	lat, lon := v.world.Place(x, y)
@@ -162,15 +156,22 @@ func (v *View) openNearby(x, y float64) {
 	reach := nearbyReach / v.world.Zoom
 	l := newList("nearby list", fmt.Sprintf("Near %.2f, %.2f", lat, lon), around(cx, cy, reach))
 	l.grouped = true
-	l.pose(l, FindNearby{Lat: lat, Lon: lon, Pixels: reach}, time.Time{})
+	l.findNearby(lat, lon, reach)
 	v.open(l)
+}
+
+// findNearby asks for the stored connections at most so many pixels of the original's map
+// from a place.
+func (l *connList) findNearby(lat, lon, pixels float64) {
+	circle := history.Circle{Lat: lat, Lon: lon, Km: worldmap.Km(lat, pixels)}
+	l.query = history.Selection{Near: circle}
+	l.pose(l, FindNearby{Circle: circle}, time.Time{})
 }
 
 // Found is the answer to questions for stored connections.
 type Found struct {
 	Ask     int
 	Past    []live.Past // the newest first
-	SQL     string      // the same question for the SQL panel
 	Since   time.Time   // nothing older was looked at; zero: all was
 	Full    bool        // there may be older ones than Past: no more were wanted
 	Problem string      // for people
@@ -180,9 +181,6 @@ func (a Found) take(v *View) { v.answer(a.Ask, a, true) }
 
 func (l *connList) answered(_ *View, a Answer) {
 	l.found = a.(Found)
-	if l.found.SQL != "" {
-		l.sql = l.found.SQL
-	}
 	l.of.st = nil
 }
 
@@ -193,7 +191,7 @@ func (l *connList) follow(v *View) {
 		return
 	}
 	if heading := "Search " + v.filter.text; heading != l.heading && (l.heading == "" || !s.delayed(v)) {
-		l.heading, l.sql = heading, Filter{v.filter}.SQL()
+		l.heading, l.query = heading, Filter{v.filter}.Selection()
 	}
 	if l.waiting = s.waiting; !s.waiting && l.found.Ask != s.found.Ask {
 		l.found = s.found
@@ -332,10 +330,8 @@ func (l *connList) Mouse(v *View, m ui.Mouse) {
 		v.openReport(l.rows.conn(row))
 	case label == "Details":
 		l.details(v)
-	case label == "Query" && l.sql == "":
-		v.say("the history has not answered yet")
 	case label == "Query":
-		v.openSQL(l.sql)
+		v.ask(WriteSQL{Of: l.query})
 	}
 }
 

@@ -14,24 +14,23 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 // plotted has places plotted by the button of an open SQL panel.
 func plotted(t *testing.T, size image.Point, places ...geoip.Place) (v *View, in Input, st *live.State) {
 	t.Helper()
-	v, st = &View{}, state()
+	v, st = &View{FirstQuery: firstQuery}, state()
 	in = press('q', ui.Ctrl|ui.KeyEnter)
 	in.Size = size
 	e := v.Update(noon, in, st)
 	q := e[len(e)-1].(RunQuery)
-	table := live.Table{Columns: []live.Column{{Name: "ip"}}}
-	for range places {
-		table.Rows, table.Labels = append(table.Rows, []any{"192.0.2.1"}), append(table.Labels, "Web")
-	}
+	a := Answered{Ask: q.Ask, Table: history.Table{Columns: []history.Column{{Name: "ip"}}}}
 	for _, p := range places {
-		table.Places = append(table.Places, [2]float64{p.Lat, p.Lon})
+		a.Table.Rows, a.Labels = append(a.Table.Rows, []any{"192.0.2.1"}), append(a.Labels, "Web")
+		a.Places = append(a.Places, [2]float64{p.Lat, p.Lon})
 	}
-	in.Keys, in.Answers = nil, []Answer{Answered{Ask: q.Ask, Table: table}}
+	in.Keys, in.Answers = nil, []Answer{a}
 	v.Update(noon, in, st)
 	in.Answers = nil
 	push := func(label string) {

@@ -47,7 +47,7 @@ func TestWaitsForTheHistory(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var v View
+			v := View{FirstQuery: firstQuery}
 			e, a := ask(&v)
 			require.Len(t, e, 1)
 			v.Update(noon, frame(""), opening)
@@ -71,7 +71,7 @@ func typedThen(text string, k ui.Key) Input {
 
 // TestQuestionsAreDropped of which nobody wants the answer any more.
 func TestQuestionsAreDropped(t *testing.T) {
-	var v View
+	v := View{FirstQuery: firstQuery}
 	st := state(conn(1, paris, 0), conn(2, rio, 1))
 	right := func(x, y float64) Input {
 		in := mouse(x, y)

@@ -250,7 +250,7 @@ func TestPanelStaysWhereItIsResized(t *testing.T) {
 
 // TestTypingGoesWhereOnePointed: a click into a panel ends the typing of the filter.
 func TestTypingGoesWhereOnePointed(t *testing.T) {
-	var v View
+	v := View{FirstQuery: firstQuery}
 	v.Update(noon, frame("q"), state())
 	x, y := at(t, &v, "SELECT")
 	v.Update(noon, click(5, 250), v.st)

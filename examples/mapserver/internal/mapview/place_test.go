@@ -12,6 +12,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
 )
 
@@ -40,7 +41,7 @@ func TestClickOnAPlaceListsIt(t *testing.T) {
 	require.Len(t, e, 1)
 	f := e[0].(FindNearby)
 	assert.Equal(t, [2]float64{paris.Lat, paris.Lon}, [2]float64{f.Lat, f.Lon})
-	assert.Less(t, f.Pixels, 1.0, "this place, not those near")
+	assert.Less(t, f.Km, worldmap.Km(f.Lat, 1), "this place, not those near")
 	assert.Contains(t, texts(&v), "Paris, France · 4 live · looking into the history\n")
 	old, older := named(5, "wget", -60), named(6, "curl", -90)
 	hand(&v, Found{Ask: f.Ask, Past: []live.Past{stored(a, "Web", noon), stored(older, "Web", noon.Add(-90*time.Minute)), stored(old, "Web", noon.Add(-time.Hour))}})

@@ -32,7 +32,7 @@ type plot struct {
 func (v *View) plot(r resultRows) {
 	v.plots = plots{until: v.now.Add(plotTime)}
 	seen := make(map[[2]float64]bool)
-	for i, p := range r.Places {
+	for i, p := range r.places {
 		if math.IsNaN(p[0]) || math.IsNaN(p[1]) || seen[p] {
 			continue
 		}

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
@@ -32,7 +32,7 @@ func after[T int64 | time.Duration](choices []T, v T) T {
 // retentionPanel shows and changes how much history is kept. What is chosen holds when
 // it is confirmed: by it much may be deleted.
 type retentionPanel struct {
-	chosen  *live.Retention // what the user has chosen; nil: nothing new
+	chosen  *history.Retention // what the user has chosen; nil: nothing new
 	lines   [][3]string
 	box     ui.Box
 	buttons ui.Buttons
@@ -49,7 +49,7 @@ func (p *retentionPanel) Size(v *View) (w, h float64) {
 }
 
 // retention is what is chosen, or else what is in force.
-func (p *retentionPanel) retention(v *View) live.Retention {
+func (p *retentionPanel) retention(v *View) history.Retention {
 	if p.chosen != nil {
 		return *p.chosen
 	}

@@ -9,11 +9,12 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/history"
 )
 
 func kept() *live.State {
 	st := state(conn(1, paris, 0))
-	st.Kept = &live.Kept{Rows: 1_234_567, Bytes: 474e6, Oldest: noon.Add(-100 * day), Retention: live.Retention{Bytes: 4e9}}
+	st.Kept = &history.Stats{Rows: 1_234_567, Bytes: 474e6, Oldest: noon.Add(-100 * day), Retention: history.Retention{Bytes: 4e9}}
 	return st
 }
 
@@ -29,8 +30,8 @@ func TestRetentionPanel(t *testing.T) {
 	assert.Contains(t, shown, "There are\n1,234,567 connections, 474 MB, since 2025-11-21 UTC\n")
 	assert.Contains(t, shown, "1\nAge at most\nno limit\n2\nConnections at most\nno limit\n3\nFile size at most\n4 GB\n4\nLimits are\non\n")
 
-	r := live.Retention{Bytes: 4e9}
-	for key, want := range map[string]live.Retention{
+	r := history.Retention{Bytes: 4e9}
+	for key, want := range map[string]history.Retention{
 		"1": {Bytes: 4e9, Age: 7 * day}, "2": {Bytes: 4e9, Rows: 100_000}, "3": {Bytes: 10e9}, "4": {Bytes: 4e9, Disabled: true},
 	} {
 		assert.Empty(t, v.Update(noon, frame(key), kept()), "nothing goes at once")
@@ -52,10 +53,10 @@ func TestRetentionPanel(t *testing.T) {
 		e := v.Update(noon, press(ui.KeyEnter), st)
 		r = e[0].(SetRetention).Retention
 		seen[r.Age] = true
-		st.Kept = &live.Kept{Retention: r}
+		st.Kept = &history.Stats{Retention: r}
 	}
 	assert.Len(t, seen, 6)
-	st.Kept.Retention = live.Retention{Age: 3 * 365 * day, Rows: 1000, Disabled: true}
+	st.Kept.Retention = history.Retention{Age: 3 * 365 * day, Rows: 1000, Disabled: true}
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nLimits are\noff, nothing goes\n")
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
@@ -17,7 +18,7 @@ const searchDelay = 400 * time.Millisecond
 // A search is what the history has for the filter.
 type search struct {
 	question
-	terms []term
+	terms []history.Term
 	found Found // the answer
 
 	shown []live.Past // those of found that are shown

@@ -15,11 +15,9 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
-
-// A Query is a question that comes with the program.
-type Query struct{ Name, About, SQL string }
 
 const maxQueries = 50 // that are remembered
 
@@ -40,9 +38,9 @@ type sqlPanel struct {
 	rest    ui.Box // below the buttons; empty: there is no room
 	run     ui.Button
 	buttons ui.Buttons
-	list    ui.Scroller // of the menu
-	items   []Query     // of the menu
-	shown   int         // items
+	list    ui.Scroller          // of the menu
+	items   []history.SavedQuery // of the menu
+	shown   int                  // items
 }
 
 // A sqlMenu is what is offered in place of the answer.
@@ -54,23 +52,21 @@ const (
 	pastMenu
 )
 
-const firstQuery = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
-
 // sql returns the panel, which lives on while it is closed.
 func (v *View) sql() *sqlPanel {
 	if v.console == nil {
 		v.console = &sqlPanel{wrong: -1}
-		v.console.editor = ui.NewEditor(firstQuery)
+		v.console.editor = ui.NewEditor(v.FirstQuery)
 	}
 	return v.console
 }
 
-// openSQL opens the panel with a question.
-func (v *View) openSQL(sql string) {
+// Written is the question in SQL that WriteSQL asked for. It opens the panel.
+type Written struct{ SQL string }
+
+func (a Written) take(v *View) {
 	p := v.sql()
-	if sql != "" {
-		p.load(sql)
-	}
+	p.load(a.SQL)
 	v.open(p)
 }
 
@@ -108,9 +104,11 @@ func (p *sqlPanel) ask(v *View) {
 // Answered is the answer to RunQuery.
 type Answered struct {
 	Ask     int
-	Table   live.Table
-	Problem string // for people; empty: there is a table
-	Offset  int    // of the mistake in the SQL, in bytes, negative: unknown
+	Table   history.Table
+	Labels  []string     // of the rule of each row; empty: none
+	Places  [][2]float64 // of each row, latitude and longitude; NaN: none
+	Problem string       // for people; empty: there is a table
+	Offset  int          // of the mistake in the SQL, in bytes, negative: unknown
 }
 
 func (a Answered) take(v *View) { v.answer(a.Ask, a, true) }
@@ -121,21 +119,21 @@ func (p *sqlPanel) answered(v *View, answer Answer) {
 		p.problem, p.wrong = a.Problem, min(a.Offset, len(p.editor.Text()))
 		return
 	}
-	p.result = resultRows{v: v, Table: a.Table, addr: -1}
+	p.result = resultRows{v: v, Table: a.Table, labels: a.Labels, places: a.Places, addr: -1}
 	p.table = ui.Table{Changed: true}
 	for i, c := range a.Table.Columns {
 		ip := c.Name == "ip" || c.Name == "local_ip"
 		if c.Name == "ip" {
 			p.result.addr = i
 		}
-		p.table.Columns = append(p.table.Columns, ui.Column{Title: c.Name, Right: c.Number && !c.Time, Mono: ip, Link: c.Name == "ip"})
+		p.table.Columns = append(p.table.Columns, ui.Column{Title: c.Name, Right: c.Number() && !c.Time, Mono: ip, Link: c.Name == "ip"})
 	}
 	p.showTimes(p.numbers)
 }
 
 // hasTimes reports whether the answer has times.
 func (p *sqlPanel) hasTimes() bool {
-	return slices.ContainsFunc(p.result.Columns, func(c live.Column) bool { return c.Time })
+	return slices.ContainsFunc(p.result.Columns, func(c history.Column) bool { return c.Time })
 }
 
 // showTimes shows times as numbers, or as local time.
@@ -198,7 +196,7 @@ func (p *sqlPanel) layoutRest(v *View) {
 		p.items = append(p.items, v.Saved...)
 	case pastMenu:
 		for _, sql := range slices.Backward(v.Queries) {
-			p.items = append(p.items, Query{About: ui.OneLine(sql), SQL: sql})
+			p.items = append(p.items, history.SavedQuery{About: ui.OneLine(sql), SQL: sql})
 		}
 	default:
 		if p.hasTable() {
@@ -459,7 +457,9 @@ func (p *sqlPanel) editKey(v *View, k ui.Key) bool {
 // resultRows are the rows of an answer.
 type resultRows struct {
 	v *View
-	live.Table
+	history.Table
+	labels  []string
+	places  [][2]float64
 	addr    int  // column of the peer's address, or -1
 	numbers bool // times are shown as they are stored
 }
@@ -471,13 +471,13 @@ func (resultRows) Faded(int) bool { return false }
 func (r resultRows) Key(row int) any { return row }
 
 func (r resultRows) Color(row int) color.NRGBA {
-	return r.v.colorOf(r.Labels[row])
+	return r.v.colorOf(r.labels[row])
 }
 
 func (r resultRows) Cell(row, col int) string {
 	if r.Columns[col].Time && !r.numbers {
-		if t, ok := live.Time(r.Rows[row][col]); ok {
-			return t.In(r.v.now.Location()).Format(live.LocalTime)
+		if t, ok := history.Time(r.Rows[row][col]); ok {
+			return t.In(r.v.now.Location()).Format(history.LocalTime)
 		}
 	}
 	switch x := r.Rows[row][col].(type) {
@@ -500,7 +500,7 @@ func (r resultRows) Compare(a, b, col int) int {
 	}
 	switch x := x.(type) {
 	case int64, float64:
-		return cmp.Compare(live.Number(x), live.Number(y))
+		return cmp.Compare(history.Number(x), history.Number(y))
 	case string:
 		return cmp.Compare(x, y.(string))
 	case []byte:

@@ -14,27 +14,28 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
+
+const firstQuery = "SELECT ip FROM detailed_history"
 
 func answered(ask int) Answered {
 	nan := [2]float64{math.NaN(), math.NaN()}
-	return Answered{Ask: ask, Offset: -1, Table: live.Table{
-		Columns: []live.Column{{Name: "ip"}, {Name: "count", Number: true}, {Name: "what"}},
+	return Answered{Ask: ask, Offset: -1, Table: history.Table{
+		Columns: []history.Column{{Name: "ip"}, {Name: "count", Type: "integer"}, {Name: "what"}},
 		Rows: [][]any{
 			{"192.0.2.9", int64(30), "b"},
 			{"192.0.2.1", 4.5, nil},
 			{"192.0.2.5", nil, []byte{1, 255}},
 			{"192.0.2.7", "text", "a\n\tc"},
 		},
-		Labels:  []string{"Mail", "", "Web", "gone"},
-		Places:  [][2]float64{{paris.Lat, paris.Lon}, nan, {paris.Lat, paris.Lon}, {rio.Lat, rio.Lon}},
 		Elapsed: 18 * time.Millisecond,
-	}}
+	}, Labels: []string{"Mail", "", "Web", "gone"}, Places: [][2]float64{{paris.Lat, paris.Lon}, nan, {paris.Lat, paris.Lon}, {rio.Lat, rio.Lon}}}
 }
 
 // asked opens the panel and runs its question.
 func asked(t *testing.T) (*View, RunQuery) {
-	v := &View{}
+	v := &View{FirstQuery: firstQuery}
 	assert.Empty(t, v.Update(noon, frame("q"), state()))
 	e := v.Update(noon, press(ui.Ctrl|ui.KeyEnter), v.st)
 	require.Len(t, e, 1)
@@ -139,7 +140,7 @@ func TestSQLMistake(t *testing.T) {
 }
 
 func TestSQLMenus(t *testing.T) {
-	v := &View{Saved: []Query{{"alive", "what is alive", "SELECT 1"}, {"newest", "what is new", "SELECT 2"}}}
+	v := &View{Saved: []history.SavedQuery{{Name: "alive", About: "what is alive", SQL: "SELECT 1"}, {Name: "newest", About: "what is new", SQL: "SELECT 2"}}}
 	v.Update(noon, frame("q"), state())
 	push := func(label string) {
 		x, y := at(t, v, label)
@@ -192,14 +193,14 @@ func TestSQLKeepsItsText(t *testing.T) {
 	v.Update(noon, frame("/"), v.st)
 	hand(v, Pasted{"app:x\ny"})
 	assert.Equal(t, "app:xy", v.filter.text, "what is pasted goes where one types")
-	v.openSQL("SELECT 9")
+	hand(v, Written{SQL: "SELECT 9"})
 	assert.Equal(t, "SELECT 9", v.sql().editor.Text())
 	v.sql().editor.Key(ui.Ctrl | 'z')
 	assert.Equal(t, "qhtr?SELECT 1", v.sql().editor.Text(), "what was there can be had back")
 }
 
 func TestExport(t *testing.T) {
-	v := &View{}
+	v := &View{FirstQuery: firstQuery}
 	v.Update(noon, frame("q"), state())
 	for label, format := range map[string]string{"CSV": "csv", "JSON": "json"} {
 		x, y := at(t, v, label)
@@ -413,7 +414,7 @@ func TestAnswerByKeys(t *testing.T) {
 	v, q := asked(t)
 	a := answered(q.Ask)
 	for i := range 30 {
-		a.Table.Columns = append(a.Table.Columns, live.Column{Name: fmt.Sprintf("column%d", i)})
+		a.Table.Columns = append(a.Table.Columns, history.Column{Name: fmt.Sprintf("column%d", i)})
 		for r := range a.Table.Rows {
 			a.Table.Rows[r] = append(a.Table.Rows[r], fmt.Sprintf("value %d %d", r, i))
 		}
@@ -443,11 +444,10 @@ func TestAnswerByKeys(t *testing.T) {
 func TestSQLTimes(t *testing.T) {
 	v, q := asked(t)
 	nan := [2]float64{math.NaN(), math.NaN()}
-	hand(v, Answered{Ask: q.Ask, Offset: -1, Table: live.Table{
-		Columns: []live.Column{{Name: "opened", Number: true, Time: true}, {Name: "what"}},
+	hand(v, Answered{Ask: q.Ask, Offset: -1, Table: history.Table{
+		Columns: []history.Column{{Name: "opened", Type: "real", Time: true}, {Name: "what"}},
 		Rows:    [][]any{{1782907200.25, "b"}, {int64(-1), "a"}, {nil, "c"}, {"text", "d"}, {1e300, "e"}},
-		Labels:  make([]string, 5), Places: [][2]float64{nan, nan, nan, nan, nan},
-	}})
+	}, Labels: make([]string, 5), Places: [][2]float64{nan, nan, nan, nan, nan}})
 	local := time.Unix(1782907200, 0).In(noon.Location()).Format("2006-01-02 15:04:05 MST")
 	assert.Contains(t, texts(v), local+"\nb\n1969-12-31 23:59:59 UTC\na\nc\ntext\nd\n1e+300\ne\n")
 	x, y := at(t, v, "opened")

@@ -13,7 +13,9 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 )
 
 // opened returns a view with a list of many connections.
@@ -83,8 +85,9 @@ func TestListButtons(t *testing.T) {
 	assert.NotNil(t, v.panels.Find("details"))
 	v.panels.Close(v.panels.Find("details"))
 	v.Update(noon, frame(""), st)
-	push("Query")
-	assert.Contains(t, v.sql().editor.Text(), "FROM detailed_history")
+	assert.Equal(t, []Effect{WriteSQL{}}, push("Query"))
+	hand(v, Written{SQL: "SELECT 9"})
+	assert.Equal(t, "SELECT 9", v.sql().editor.Text())
 	assert.NotNil(t, v.panels.Find("sql"))
 }
 
@@ -123,8 +126,7 @@ func TestRuleList(t *testing.T) {
 	assert.Empty(t, v.Update(noon, click(x, y), st))
 	assert.Contains(t, texts(&v), "Mail · 2 live\n")
 	l := v.panels.Find("rule list").Body.(*connList)
-	assert.Contains(t, l.sql, "WHERE rule = 'Mail'")
-	assert.Contains(t, newRuleList("it's").sql, "rule = 'it''s'")
+	assert.Equal(t, history.Selection{Rule: "Mail"}, l.query)
 	// A new connection appears, and one that has closed goes.
 	st2 := state(conn(1, paris, 0), conn(3, rio, 1), conn(4, rio, 1), conn(5, paris, 1))
 	v.Update(noon, frame(""), st2)
@@ -172,20 +174,19 @@ func TestRightClickFindsNearby(t *testing.T) {
 	f := e[0].(FindNearby)
 	assert.InDelta(t, paris.Lat, f.Lat, 0.5)
 	assert.InDelta(t, paris.Lon, f.Lon, 0.5)
-	assert.InDelta(t, 15, f.Pixels, 1e-9, "of the original's map")
+	assert.InDelta(t, worldmap.Km(f.Lat, 15), f.Km, 1e-9, "of the original's map")
 	assert.Contains(t, texts(&v), " · 2 live · looking into the history\n")
 	// The answer to another question is not for this list.
 	p := live.Past{Conn: *conn(9, rio, 0), Label: "Mail", Count: 12_345, Seen: noon.Add(-time.Minute)}
 	in = frame("")
-	in.Answers = []Answer{Found{Ask: f.Ask + 1, Problem: "wrong"}, Found{Ask: f.Ask, Past: []live.Past{p}, SQL: "SELECT 42"}}
+	in.Answers = []Answer{Found{Ask: f.Ask + 1, Problem: "wrong"}, Found{Ask: f.Ask, Past: []live.Past{p}}}
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), " · 2 live · 1 of the history\n")
 	assert.Contains(t, texts(&v), "prog9\n")
 	l := v.panels.Find("nearby list").Body.(*connList)
 	assert.Equal(t, "12,345", l.rows.Cell(2, colCount))
 	assert.Equal(t, "11:59:00", l.rows.Cell(2, colSeen))
-	v.openSQL(l.sql)
-	assert.Equal(t, "SELECT 42", v.sql().editor.Text())
+	assert.Equal(t, history.Selection{Near: f.Circle}, l.query)
 	// Zoomed in, fifteen pixels are less.
 	v = View{}
 	v.Update(noon, frame(""), st)
@@ -195,12 +196,31 @@ func TestRightClickFindsNearby(t *testing.T) {
 	in = mouse(x, y)
 	in.Right = true
 	e = v.Update(noon, in, st)
-	assert.InDelta(t, 15/v.camera.zoom, e[0].(FindNearby).Pixels, 1e-9)
+	f = e[0].(FindNearby)
+	assert.InDelta(t, worldmap.Km(f.Lat, 15/v.camera.zoom), f.Km, 1e-9)
 	assert.Contains(t, texts(&v), " · 1 live · ")
 	in.Answers = []Answer{Found{Ask: e[0].(FindNearby).Ask, Problem: "nothing is recorded"}}
 	in.Right = false
 	v.Update(noon, in, st)
 	assert.Contains(t, texts(&v), " · nothing is recorded\n")
+}
+
+// TestDetailsSayThePrecision: of a stored place as of a live one, and that it is not recorded.
+func TestDetailsSayThePrecision(t *testing.T) {
+	for want, set := range map[string]func(p *live.Past){
+		"48.8500, 2.3500\n":                         func(p *live.Past) {},
+		"48.8500, 2.3500, country level\n":          func(p *live.Past) { p.Place.Precision = geoip.Country },
+		"48.8500, 2.3500, precision not recorded\n": func(p *live.Past) { p.Place.Precision, p.Unsure = geoip.Country, true },
+	} {
+		var v View
+		p := live.Past{Conn: *conn(1, paris, 0)}
+		p.ID = 0
+		set(&p)
+		v.Update(noon, frame(""), state())
+		v.open(newDetails(&v, []*live.Conn{&p.Conn}, 0))
+		v.Update(noon, frame(""), state())
+		assert.Contains(t, texts(&v), "coordinates\n"+want)
+	}
 }
 
 func TestDetails(t *testing.T) {

@@ -11,13 +11,15 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
+	"github.com/connmapgo/connmap/history"
 )
 
 // A View is the view model of one window. The zero View is ready for use and
 // dark. It is not safe for concurrent use.
 type View struct {
 	Settings
-	Saved []Query // that are offered in the SQL panel
+	FirstQuery string               // in SQL, that the SQL panel begins with
+	Saved      []history.SavedQuery // without parameters, that are offered in the SQL panel
 
 	moment
 	started bool // there was an Update

@@ -20,6 +20,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/worldmap"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -306,7 +307,7 @@ func TestKeysHaveEffects(t *testing.T) {
 
 func TestHistoryIsDrawnWhenAskedFor(t *testing.T) {
 	st := state()
-	st.Marks = []live.Mark{{Lat: 0, Lon: 0, Count: 1}, {Lat: 10, Lon: 10, Count: 1000}}
+	st.Marks = []history.Mark{{Lat: 0, Lon: 0, Count: 1}, {Lat: 10, Lon: 10, Count: 1000}}
 	var v View
 	v.Update(noon, frame(""), st)
 	before := len(v.Scene().Items)
@@ -392,23 +393,24 @@ func TestHostileStates(t *testing.T) {
 		st.Agents[0].Name, st.Agents[0].Addr, st.Agents[0].Backend, st.Agents[0].Limited = long, long, long, long
 		st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
 		st.Rules[0].Label = long
-		st.Kept = &live.Kept{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: live.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}
+		st.Kept = &history.Stats{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: history.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}
 		st.Addrs = []uint32{1<<32 - 1, 0}
-		st.Marks = []live.Mark{{Lat: 90, Lon: 180, Count: 1 << 62}, {Lat: -90, Lon: -180, Count: -5}}
+		st.Marks = []history.Mark{{Lat: 90, Lon: 180, Count: 1 << 62}, {Lat: -90, Lon: -180, Count: -5}}
 		return st
 	}
 	answers := func(e Effect) []Answer {
 		switch e := e.(type) {
 		case RunQuery:
-			return []Answer{Answered{Ask: e.Ask, Table: live.Table{
-				Columns: []live.Column{{Name: long}, {Name: "ip"}, {Name: ""}},
-				Rows:    [][]any{{long, long, math.Inf(1)}, {[]byte(long), nil, math.NaN()}, {int64(1), "192.0.2.1", 1e308}}, Labels: []string{long, "", "Web"},
-				Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}, Cut: long,
-			}}}
+			return []Answer{Answered{Ask: e.Ask, Table: history.Table{
+				Columns: []history.Column{{Name: long}, {Name: "ip"}, {Name: ""}},
+				Rows:    [][]any{{long, long, math.Inf(1)}, {[]byte(long), nil, math.NaN()}, {int64(1), "192.0.2.1", 1e308}}, Cut: long,
+			}, Labels: []string{long, "", "Web"}, Places: [][2]float64{{90, 180}, {math.NaN(), 0}, {1e308, -1e308}}}}
 		case Whois:
 			return []Answer{Report{Ask: e.Ask, Text: long}}
 		case FindNearby:
-			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}, SQL: long}}
+			return []Answer{Found{Ask: e.Ask, Past: []live.Past{{Conn: *hostile(1).Conns[0], Count: -1}}}}
+		case WriteSQL:
+			return []Answer{Written{SQL: long}}
 		case FindFiltered:
 			past := live.Past{Conn: *hostile(2).Conns[1], Label: long, Count: -1}
 			past.ID, past.Local = 0, netip.AddrPort{}
@@ -437,7 +439,7 @@ func TestHostileStates(t *testing.T) {
 				if n > 12 && len(script) > 3 {
 					continue
 				}
-				var v View
+				v := View{FirstQuery: firstQuery}
 				in := mouse(float64(size.X)/2, float64(size.Y)/2)
 				in.Size = size
 				step := func(in Input) {

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"net/netip"
 	"slices"
@@ -19,40 +20,34 @@ import (
 const MostFound = 500
 
 const (
-	mostAsked  = 10_000 // that the same question in SQL finds
 	searchTime = 3 * time.Second
 	replayTic  = 40 * time.Millisecond
 )
 
-// Nearby returns the newest stored connections around a place, at most so many pixels of
-// the original's map away, and the question for them, and older ones, in SQL.
-func (m *Monitor) Nearby(ctx context.Context, lat, lon, pixels float64) (found []live.Past, sql string, err error) {
+// Nearby returns the newest stored connections in a circle.
+func (m *Monitor) Nearby(ctx context.Context, c history.Circle) ([]live.Past, error) {
 	if err := m.Unrecorded(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	km := history.PixelsKm(lat, pixels)
-	for r, err := range m.History.Nearby(ctx, lat, lon, km, MostFound) {
-		if err != nil {
-			return nil, "", err
-		}
-		found = append(found, m.past(r))
-	}
-	return found, history.NearbySQL(lat, lon, km, mostAsked), nil
+	return m.pasts(m.History.Nearby(ctx, c.Lat, c.Lon, c.Km, MostFound))
 }
 
-// Within returns the newest stored connections to a prefix, and the question for them in
-// SQL.
-func (m *Monitor) Within(ctx context.Context, p netip.Prefix) (found []live.Past, sql string, err error) {
+// Within returns the newest stored connections to a prefix.
+func (m *Monitor) Within(ctx context.Context, p netip.Prefix) ([]live.Past, error) {
 	if err := m.Unrecorded(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	for r, err := range m.History.Within(ctx, p, MostFound) {
+	return m.pasts(m.History.Within(ctx, p, MostFound))
+}
+
+func (m *Monitor) pasts(rows iter.Seq2[history.Row, error]) (found []live.Past, err error) {
+	for r, err := range rows {
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		found = append(found, m.past(r))
 	}
-	return found, history.WithinSQL(p, mostAsked), nil
+	return found, nil
 }
 
 // Search returns the newest stored connections that fit. It looks through the history for
@@ -87,21 +82,16 @@ func (m *Monitor) past(r history.Row) live.Past {
 		Local: r.Local, Peer: r.Peer, Opened: r.Opened, Tx: r.Tx, Rx: r.Rx,
 		Process: conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
 	}
-	for p := range 256 {
-		if conntrack.Proto(p).String() == r.Protocol {
-			c.Proto = conntrack.Proto(p)
-			break
-		}
-	}
-	for _, d := range [...]conntrack.Direction{conntrack.In, conntrack.Out} {
-		if d.String() == r.Direction {
-			c.Direction = d
-		}
-	}
+	c.Proto, _ = conntrack.ParseProto(r.Protocol)
+	c.Direction, _ = conntrack.ParseDirection(r.Direction)
 	l := live.Conn{Conn: c, Agent: r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule)}
 	l.Place.Country = r.Country
 	if r.Located {
-		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.City
+		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.Country
+		if r.Precision == geoip.City.String() {
+			l.Place.Precision = geoip.City
+		}
+		l.Unsure = r.Precision == ""
 	}
 	return live.Past{Conn: l, Label: r.Rule, Count: r.Count, Seen: r.Seen}
 }
@@ -183,13 +173,12 @@ func (m *Monitor) Network(addr netip.Addr) string {
 	return ""
 }
 
-// Table makes an answer of the console one that the window shows: each row with its rule
-// and its place, as far as its columns tell them.
-func (m *Monitor) Table(t *history.Table) live.Table {
-	out := live.Table{Rows: t.Rows, Cut: t.Cut, Elapsed: t.Elapsed, Labels: make([]string, len(t.Rows)), Places: make([][2]float64, len(t.Rows))}
+// OnMap returns the label of the rule, or "", and the latitude and longitude, or NaN, of
+// each row of an answer, as far as its columns tell them.
+func (m *Monitor) OnMap(t *history.Table) (labels []string, places [][2]float64) {
+	labels, places = make([]string, len(t.Rows)), make([][2]float64, len(t.Rows))
 	column := make(map[string]int)
 	for i, c := range t.Columns {
-		out.Columns = append(out.Columns, live.Column{Name: c.Name, Number: c.Type == "integer" || c.Type == "real", Time: c.Time})
 		if _, ok := column[c.Name]; !ok {
 			column[c.Name] = i
 		}
@@ -201,9 +190,9 @@ func (m *Monitor) Table(t *history.Table) live.Table {
 			}
 			return nil
 		}
-		out.Labels[i], out.Places[i] = m.rowLabel(get), m.rowPlace(get)
+		labels[i], places[i] = m.rowLabel(get), m.rowPlace(get)
 	}
-	return out
+	return labels, places
 }
 
 func (m *Monitor) rowLabel(get func(string) any) string {
@@ -222,7 +211,7 @@ func (m *Monitor) rowLabel(get func(string) any) string {
 
 func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 	none := [2]float64{math.NaN(), math.NaN()}
-	lat, lon := live.Number(get("lat")), live.Number(get("lon"))
+	lat, lon := history.Number(get("lat")), history.Number(get("lon"))
 	if math.Abs(lat) <= 90 && math.Abs(lon) <= 180 {
 		return [2]float64{lat, lon}
 	}

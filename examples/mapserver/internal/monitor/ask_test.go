@@ -14,14 +14,16 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // recorded is a monitor with a history of three connections, an hour from one to the
 // next.
 func recorded(t *testing.T) *Monitor {
 	t.Helper()
-	db, err := history.Open(context.Background(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	m := newMonitor(t, "\"Web\",peer,443,1,2,3,255,0,0\n\"Shell\",app,ssh,4,5,6,255,0,1\n")
@@ -46,10 +48,9 @@ func TestNearby(t *testing.T) {
 	m := recorded(t)
 	p, ok := m.Locate(netip.MustParseAddr("8.8.8.8"))
 	require.True(t, ok)
-	found, sql, err := m.Nearby(t.Context(), p.Lat, p.Lon, 15)
+	found, err := m.Nearby(t.Context(), history.Circle{Lat: p.Lat, Lon: p.Lon, Km: 500})
 	require.NoError(t, err)
 	require.Len(t, found, 2)
-	assert.Contains(t, sql, "detailed_history")
 	c := found[1] // the newest first
 	assert.Equal(t, "Web", c.Label)
 	assert.Equal(t, "8.8.8.8:443", c.Peer.String())
@@ -63,10 +64,9 @@ func TestNearby(t *testing.T) {
 	assert.Equal(t, "nas", c.Agent)
 	assert.Zero(t, c.ID)
 
-	found, sql, err = m.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))
+	found, err = m.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))
 	require.NoError(t, err)
 	assert.Len(t, found, 2)
-	assert.Contains(t, sql, "'8.'")
 	seen, count, err := m.First(t.Context(), netip.MustParseAddr("8.8.8.8"), "prog")
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now().Add(-3*time.Hour), seen, time.Minute)
@@ -87,9 +87,9 @@ func TestNearby(t *testing.T) {
 	none := newMonitor(t, "")
 	_, _, err = none.Search(t.Context(), nil)
 	assert.ErrorIs(t, err, errNotRecorded)
-	_, _, err = none.Nearby(t.Context(), 0, 0, 15)
+	_, err = none.Nearby(t.Context(), history.Circle{Km: 15})
 	assert.ErrorIs(t, err, errNotRecorded)
-	_, _, err = none.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))
+	_, err = none.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))
 	assert.ErrorIs(t, err, errNotRecorded)
 	_, _, err = none.First(t.Context(), netip.MustParseAddr("8.8.8.8"), "prog")
 	assert.ErrorIs(t, err, errNotRecorded)
@@ -97,7 +97,37 @@ func TestNearby(t *testing.T) {
 	none.ShowAddrs(true)
 }
 
-func TestTable(t *testing.T) {
+// TestStoredPrecision: a stored place is as precise as the live one was; one of which that was
+// not recorded claims nothing.
+func TestStoredPrecision(t *testing.T) {
+	m := recorded(t)
+	w := m.History.(*sqlite.DB).Writer()
+	m.Writer = w
+	a := agentOf(m)
+	c := conn(1, "8.8.8.8:7")
+	c.Process.Comm = "curl"
+	m.Full(a, []conntrack.Conn{c})
+	st, _ := published(m)
+	want := st.Conns[0].Place
+	require.Equal(t, geoip.Country, want.Precision, "the embedded table has no cities")
+	m.Full(a, nil)
+	require.NoError(t, w.Close())
+	city := history.Entry{Agent: "web", Peer: netip.MustParseAddrPort("8.8.4.4:7"), Lat: want.Lat, Lon: want.Lon, Located: true, Precision: "city", New: true, Opened: time.Now()}
+	require.NoError(t, m.History.(*sqlite.DB).Record(t.Context(), []history.Entry{city}))
+	found, err := m.Within(t.Context(), netip.MustParsePrefix("8.0.0.0/8"))
+	require.NoError(t, err)
+	require.Len(t, found, 4)
+	assert.Equal(t, geoip.City, found[0].Place.Precision)
+	assert.False(t, found[0].Unsure)
+	assert.Equal(t, want, found[1].Place)
+	assert.False(t, found[1].Unsure)
+	for _, p := range found[2:] {
+		assert.Equal(t, geoip.Country, p.Place.Precision)
+		assert.True(t, p.Unsure, "it was not recorded")
+	}
+}
+
+func TestOnMap(t *testing.T) {
 	m := newMonitor(t, "\"Web\",peer,443,1,2,3,255,0,0\n\"Shell\",app,ssh,4,5,6,255,0,1\n")
 	columns := func(names ...string) (list []history.Column) {
 		for _, n := range names {
@@ -105,20 +135,19 @@ func TestTable(t *testing.T) {
 		}
 		return list
 	}
-	out := m.Table(&history.Table{Columns: columns("ip", "port", "programname"), Rows: [][]any{
+	labels, places := m.OnMap(&history.Table{Columns: columns("ip", "port", "programname"), Rows: [][]any{
 		{"8.8.8.8", int64(443), "x"}, {"8.8.8.8", int64(22), "ssh"}, {"nonsense", int64(1), nil}, {nil, nil, nil},
 	}})
-	assert.Equal(t, []string{"Web", "Shell", "Other", ""}, out.Labels)
+	assert.Equal(t, []string{"Web", "Shell", "Other", ""}, labels)
 	p, _ := m.Locate(netip.MustParseAddr("8.8.8.8"))
-	assert.Equal(t, [2]float64{p.Lat, p.Lon}, out.Places[0], "an address has a place")
-	assert.True(t, math.IsNaN(out.Places[2][0]))
-	assert.Equal(t, []live.Column{{Name: "ip"}, {Name: "port", Number: true}, {Name: "programname"}}, out.Columns)
-	out = m.Table(&history.Table{Columns: columns("rule", "lat", "lon"), Rows: [][]any{{"Shell", 1.5, int64(-2)}, {"gone", 100.0, 0.0}, {nil, nil, nil}}})
-	assert.Equal(t, []string{"Shell", "gone", ""}, out.Labels)
-	assert.Equal(t, [2]float64{1.5, -2}, out.Places[0])
-	assert.True(t, math.IsNaN(out.Places[1][0]), "not a latitude")
-	out = m.Table(&history.Table{Columns: columns("n"), Rows: [][]any{{int64(5)}}})
-	assert.Equal(t, []string{""}, out.Labels)
+	assert.Equal(t, [2]float64{p.Lat, p.Lon}, places[0], "an address has a place")
+	assert.True(t, math.IsNaN(places[2][0]))
+	labels, places = m.OnMap(&history.Table{Columns: columns("rule", "lat", "lon"), Rows: [][]any{{"Shell", 1.5, int64(-2)}, {"gone", 100.0, 0.0}, {nil, nil, nil}}})
+	assert.Equal(t, []string{"Shell", "gone", ""}, labels)
+	assert.Equal(t, [2]float64{1.5, -2}, places[0])
+	assert.True(t, math.IsNaN(places[1][0]), "not a latitude")
+	labels, _ = m.OnMap(&history.Table{Columns: columns("n"), Rows: [][]any{{int64(5)}}})
+	assert.Equal(t, []string{""}, labels)
 }
 
 func TestReplay(t *testing.T) {
@@ -240,8 +269,9 @@ func TestSocketConnectsAnew(t *testing.T) {
 // TestResetForgetsWhatIsShown: at once.
 func TestResetForgetsWhatIsShown(t *testing.T) {
 	m := recorded(t)
-	m.Writer = m.History.Writer()
-	t.Cleanup(func() { m.Writer.Close() })
+	w := m.History.(*sqlite.DB).Writer()
+	m.Writer = w
+	t.Cleanup(func() { w.Close() })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { m.Run(ctx); close(done) }()

@@ -15,6 +15,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // TestEarly: while a history is being opened connections are on the map, and nothing is
@@ -45,18 +46,18 @@ func TestEarly(t *testing.T) {
 	assert.Zero(t, acked.Load())
 
 	// This machine may fill the room; an agent then keeps what ends, and tells it again.
-	for i := range uint64(mostEarly + 10) {
+	for i := range uint64(maxEarly + 10) {
 		m.Delta(local, end(conn(1000+i, fmt.Sprintf("8.8.%d.%d:%d", i>>8&255, i&255, 1+i>>16))))
 	}
-	assert.Len(t, m.early.entries, mostEarly)
+	assert.Len(t, m.early.records, maxEarly)
 	m.Delta(agent, end(conn(3, "8.8.8.8:25")))
 	assert.False(t, m.Recorded(agent, 8, func() { t.Error("acknowledged") }))
 
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	w := db.Writer()
-	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	defer c.Close()
 	ask := func(sql string) any {
@@ -91,7 +92,7 @@ func TestEarly(t *testing.T) {
 	work.Wait()
 	require.NoError(t, w.Close())
 	assert.Zero(t, w.Dropped())
-	assert.EqualValues(t, mostEarly-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
+	assert.EqualValues(t, maxEarly-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
 	assert.EqualValues(t, 11, ask("SELECT sum(count) FROM losses WHERE agent = 'here'"))
 	assert.EqualValues(t, 0, ask("SELECT count(*) FROM detailed_history WHERE ip = ''"))
 }
@@ -99,11 +100,13 @@ func TestEarly(t *testing.T) {
 // TestLastRecordedWaits: an agent that comes back while the history is being opened is told
 // what is recorded all the same, or it would tell it again.
 func TestLastRecordedWaits(t *testing.T) {
-	db, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	run := [16]byte{1}
-	require.NoError(t, db.Record(t.Context(), []history.Entry{{Agent: "nas", Report: history.Report{Run: run, Number: 7}, Seen: time.Now()}}))
+	before := db.Writer()
+	before.Add(history.Report{Run: run, Number: 7, Seen: time.Now()})
+	require.NoError(t, before.Close())
 	m := newMonitor(t, "")
 	m.openTime = time.Minute
 	m.Opening.Store(true)
@@ -126,7 +129,7 @@ func TestEarlyWithoutHistory(t *testing.T) {
 	m.Full(agent, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22")})
 	m.Full(agent, []conntrack.Conn{conn(1, "8.8.8.8:443")})
 	m.Opened(nil, nil)
-	assert.Empty(t, m.early.entries)
+	assert.Empty(t, m.early.records)
 	assert.Empty(t, m.unwritten)
 	acked := false
 	assert.True(t, m.Recorded(agent, 1, func() { acked = true }))

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/history"
 )
 
@@ -71,28 +70,26 @@ func (m *Monitor) readKept() {
 		return
 	}
 	s, err := m.History.Stats()
-	r, retentionErr := m.History.Retention()
-	if errors.Join(err, retentionErr) != nil {
+	if err != nil {
 		return // recording says what is wrong
 	}
-	kept := live.Kept{Rows: s.Rows, Bytes: s.Bytes, Oldest: s.Oldest, Retention: live.Retention(r)}
-	if before != nil && *before == kept {
+	if before != nil && *before == s {
 		return
 	}
 	m.mu.Lock()
 	if m.wantKept {
-		m.kept = &kept
+		m.kept = &s
 	}
 	m.mu.Unlock()
 	m.touch()
 }
 
 // SetRetention keeps so much of the history from now on, and deletes the rest.
-func (m *Monitor) SetRetention(r live.Retention) error {
+func (m *Monitor) SetRetention(r history.Retention) error {
 	if err := m.Unrecorded(); err != nil {
 		return err
 	}
-	if err := m.History.SetRetention(history.Retention(r)); err != nil {
+	if err := m.History.SetRetention(r); err != nil {
 		return err
 	}
 	m.init()
@@ -214,7 +211,7 @@ func (m *Monitor) LoadMarks(name string) (int, error) {
 }
 
 // merged adds places that were loaded to those of the history.
-func merged(marks []live.Mark, loaded []history.Mark) []live.Mark {
+func merged(marks, loaded []history.Mark) []history.Mark {
 	if len(loaded) == 0 {
 		return marks
 	}
@@ -226,7 +223,7 @@ func merged(marks []live.Mark, loaded []history.Mark) []live.Mark {
 		if i, ok := at[[2]float64{l.Lat, l.Lon}]; ok {
 			marks[i].Count = max(marks[i].Count, l.Count)
 		} else {
-			marks = append(marks, live.Mark{Lat: l.Lat, Lon: l.Lon, Count: l.Count})
+			marks = append(marks, l)
 		}
 	}
 	return marks

@@ -14,17 +14,18 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 func TestKeepHistory(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := history.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
 	a := feed.Agent{ID: 1, Name: "nas"}
@@ -46,7 +47,7 @@ func TestKeepHistory(t *testing.T) {
 	assert.EqualValues(t, -1, rows(), "nobody asks")
 	m.ShowKept(true)
 	require.Eventually(t, func() bool { return rows() == 100 }, time.Minute, 10*time.Millisecond)
-	assert.Equal(t, live.Retention{Bytes: 4e9}, m.State().Kept.Retention)
+	assert.Equal(t, history.Retention{Bytes: 4e9}, m.State().Kept.Retention)
 
 	file := filepath.Join(t.TempDir(), "places.txt")
 	n, err := m.SaveMarks(ctx, file)
@@ -55,9 +56,9 @@ func TestKeepHistory(t *testing.T) {
 	m.ShowHistory(true)
 	require.Eventually(t, func() bool { return len(m.State().Marks) == n }, time.Minute, 10*time.Millisecond)
 
-	require.NoError(t, m.SetRetention(live.Retention{Rows: 40}))
+	require.NoError(t, m.SetRetention(history.Retention{Rows: 40}))
 	require.Eventually(t, func() bool { return rows() == 40 }, time.Minute, 10*time.Millisecond)
-	assert.Error(t, m.SetRetention(live.Retention{Rows: -1}))
+	assert.Error(t, m.SetRetention(history.Retention{Rows: -1}))
 	m.Full(a, nil) // what lives would be recorded anew
 	require.Eventually(t, func() bool { return rows() >= 40 }, time.Minute, 10*time.Millisecond)
 	time.Sleep(600 * time.Millisecond) // for the writer
@@ -77,17 +78,18 @@ func TestKeepHistory(t *testing.T) {
 	require.Eventually(t, func() bool { return m.State().Kept == nil }, time.Minute, 10*time.Millisecond)
 	cancel()
 	wg.Wait()
-	require.NoError(t, m.Writer.Close())
+	require.NoError(t, w.Close())
 }
 
 // TestProblemIsSaid: that nothing can be recorded is said within five seconds, although
 // nothing else changes.
 func TestProblemIsSaid(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := history.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
 	a := feed.Agent{ID: 1, Name: "nas"}
@@ -97,12 +99,12 @@ func TestProblemIsSaid(t *testing.T) {
 	require.Eventually(t, func() bool { return len(m.State().Problems) > 0 }, time.Minute, 10*time.Millisecond)
 	cancel()
 	wg.Wait()
-	assert.Error(t, m.Writer.Close())
+	assert.Error(t, w.Close())
 }
 
 func TestNothingKept(t *testing.T) {
 	m := newMonitor(t, "")
-	assert.Error(t, m.SetRetention(live.Retention{}))
+	assert.Error(t, m.SetRetention(history.Retention{}))
 	assert.Error(t, m.ResetHistory(t.Context()))
 	m.ShowKept(true)
 	// Live places can be saved all the same.
@@ -144,7 +146,7 @@ func TestNothingKept(t *testing.T) {
 }
 
 func TestMerged(t *testing.T) {
-	marks := []live.Mark{{Lat: 1, Lon: 2, Count: 5}, {Lat: 3, Lon: 4, Count: 9}}
+	marks := []history.Mark{{Lat: 1, Lon: 2, Count: 5}, {Lat: 3, Lon: 4, Count: 9}}
 	got := merged(marks, []history.Mark{{Lat: 1, Lon: 2, Count: 7}, {Lat: 3, Lon: 4, Count: 1}, {Lat: 5, Lon: 6, Count: 2}})
-	assert.Equal(t, []live.Mark{{Lat: 1, Lon: 2, Count: 7}, {Lat: 3, Lon: 4, Count: 9}, {Lat: 5, Lon: 6, Count: 2}}, got)
+	assert.Equal(t, []history.Mark{{Lat: 1, Lon: 2, Count: 7}, {Lat: 3, Lon: 4, Count: 9}, {Lat: 5, Lon: 6, Count: 2}}, got)
 }

@@ -39,10 +39,10 @@ const (
 // before the first use and not change afterwards; its methods are safe for
 // concurrent use. It implements feed.Handler.
 type Monitor struct {
-	Geo     []*geoip.DB // asked in order until one knows the address
-	ASN     []*asn.DB   // asked in order until one knows the address
-	History *history.DB // nil: nothing is recorded
-	Writer  *history.Writer
+	Geo     []*geoip.DB   // asked in order until one knows the address
+	ASN     []*asn.DB     // asked in order until one knows the address
+	History history.Store // nil: nothing is recorded
+	Writer  history.Recorder
 	// Opening is true while History and Writer are not set yet, but are going to be, by
 	// Opened: a large history may have to be taken over. Nobody may touch them then.
 	Opening atomic.Bool
@@ -61,16 +61,16 @@ type Monitor struct {
 	order              []*entry // by opening; closed ones are swept out when a state is made
 	closed             int      // entries in order that are closed
 	early              early
-	telling            *agent   // whose Delta is under way; nil: none is, or that of this machine
-	unwritten          []*entry // that the history does not know, but for some that closed
-	closedUnwritten    int      // entries of unwritten that have closed
-	next, round        int      // index in order of what the history is told of next, and where the round ends
+	inDelta            *agent   // whose Delta is being taken in; nil: none, or that of this machine
+	unwritten          []*entry // not in the history yet, but for some that closed
+	closedUnwritten    int      // of unwritten that closed
+	next, round        int      // indexes in order: the connection to be refreshed next in the history, and where the round ends
 	began              time.Time
-	marks              shown[live.Mark]
+	marks              shown[history.Mark]
 	loaded             []history.Mark // of a file
 	reset              bool           // the history has been reset: places that were saved before are forgotten
 	addrs              shown[uint32]
-	kept               *live.Kept
+	kept               *history.Stats
 	wantKept           bool
 	problems           map[string]string // by what they are about
 	problemOrder       []string          // keys of problems
@@ -92,18 +92,18 @@ type agent struct {
 	name  string // unique among the agents
 	lost  uint64
 	conns map[uint64]*entry
-	// What has ended since is to be told again, by another link.
+	// Close events have been refused since: the agent must report them again on another link.
 	behind bool
-	// What its last Delta ends and loses, which is recorded together with its number.
-	told     []history.Entry
-	syncedAt time.Time // when the first Full came: connections that appear later have opened since; zero: not yet
+	// Of its last Delta: stored together with its Report.
+	pending  []history.Record
+	syncedAt time.Time // a connection that is new from then on has opened since; zero until the first Full
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
 	conn    *live.Conn
 	program string // under which the history has it
-	// Since start: when it came, and when the history was told of it last; zero: never.
+	// Since start: when it came, and when it was recorded last; zero: never.
 	came, written time.Duration
 	resumed       bool // it may have opened before its agent looked
 	closed        bool
@@ -124,7 +124,7 @@ func (m *Monitor) init() {
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)
-		m.marks = shown[live.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
+		m.marks = shown[history.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
 		m.addrs = shown[uint32]{about: "addresses", every: addrsEvery, read: m.readAddrs, now: make(chan struct{}, 1)}
 	})
 }
@@ -356,10 +356,10 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 	behind := m.deferCloses(ag, len(events))
 	m.release(ag)
 	if a.ID != 0 {
-		m.telling = ag
+		m.inDelta = ag
 		defer func() {
 			// Else Recorded comes next.
-			if m.telling = nil; behind || !slices.ContainsFunc(events, func(e conntrack.Event) bool { return e.Kind >= conntrack.Close }) {
+			if m.inDelta = nil; behind || !slices.ContainsFunc(events, func(e conntrack.Event) bool { return e.Kind >= conntrack.Close }) {
 				m.release(ag)
 			}
 		}()
@@ -434,18 +434,15 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	old.conn = &n
 }
 
-// carried is how many bytes a connection may have told of since it opened: no more than
+// carried bounds the bytes that a connection reports since it opened: no more than
 // links carry, 100 GB a second, and than the history keeps.
 func carried(n uint64, opened time.Time) uint64 {
 	const rate = 100e9 // bytes a second
-	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, maxCounter)))
+	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, history.MaxCounter)))
 }
 
-// maxCounter is where counters stop, so that the sum over all agents does not overflow.
-const maxCounter = 1 << 50
-
 // addLost adds what an agent says that it has lost.
-func addLost(lost, n uint64) uint64 { return min(lost+min(n, maxCounter), maxCounter) }
+func addLost(lost, n uint64) uint64 { return min(lost+min(n, history.MaxCounter), history.MaxCounter) }
 
 // count counts a new connection if the window may sound for it.
 func (m *Monitor) count(rule int) {
@@ -457,7 +454,7 @@ func (m *Monitor) count(rule int) {
 	}
 }
 
-// end takes out a connection that closed, which may be told much later.
+// end takes out a connection that closed, which may be reported much later.
 func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
 	delete(ag.conns, id)
 	m.drop(e)

@@ -21,7 +21,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
-	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -154,11 +154,12 @@ func TestChurnDoesNotGrowTheTable(t *testing.T) {
 func TestRunPublishesAndRecords(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	db, err := history.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	changed := make(chan struct{}, 1000)
 	m.Changed = func() { changed <- struct{}{} }
 	var wg sync.WaitGroup
@@ -175,7 +176,7 @@ func TestRunPublishesAndRecords(t *testing.T) {
 	require.Eventually(t, func() bool { return m.State().Marks == nil }, time.Minute, 20*time.Millisecond)
 	cancel()
 	wg.Wait()
-	require.NoError(t, m.Writer.Close())
+	require.NoError(t, w.Close())
 	total := int64(0)
 	for mark, err := range db.Places(context.Background()) {
 		require.NoError(t, err)

@@ -35,12 +35,16 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	if !closed.IsZero() {
 		seen = closed
 	}
+	precision := ""
+	if locatedOnInternet(c) {
+		precision = c.Place.Precision.String()
+	}
 	m.add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local, Peer: c.Peer,
 		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
-		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: locatedOnInternet(c),
+		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: precision != "", Precision: precision,
 		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
@@ -48,7 +52,7 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 // recordLoss hands to the history that an agent could not tell so many events.
 func (m *Monitor) recordLoss(agent string, n uint64) {
 	if m.records() && n > 0 {
-		m.add(history.Entry{Agent: agent, Lost: n, Seen: time.Now()})
+		m.add(history.Loss{Agent: agent, Count: n, Seen: time.Now()})
 	}
 }
 
@@ -64,18 +68,18 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 		return false
 	}
 	ag := m.agents[a.ID]
-	var report []history.Entry
+	var report []history.Record
 	if number > 0 {
-		report = []history.Entry{{Agent: a.Name, Report: history.Report{Run: a.Run, Number: number}, Seen: time.Now()}}
+		report = []history.Record{history.Report{Run: a.Run, Number: number, Seen: time.Now()}}
 	}
 	if !m.Opening.Load() {
-		m.Writer.AddAll(append(ag.told, report...), f)
-		ag.told = nil
+		m.Writer.AddAll(append(ag.pending, report...), f)
+		ag.pending = nil
 		return true
 	}
-	if len(m.early.reports) >= mostEarly {
+	if len(m.early.reports) >= maxEarly {
 		// It has to tell that again, and all that follows.
-		ag.behind, ag.told = true, nil
+		ag.behind, ag.pending = true, nil
 		return false
 	}
 	m.release(ag)
@@ -83,27 +87,29 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	return true
 }
 
-// release hands to the history what an agent has told without a number.
+// release hands to the history what is pending of an agent, without a Report.
 func (m *Monitor) release(ag *agent) {
-	for _, e := range ag.told {
-		m.add(e)
+	for _, r := range ag.pending {
+		m.add(r)
 	}
-	ag.told = nil
+	ag.pending = nil
 }
 
-// deferCloses reports whether the history is so far behind that it gets no Close events of an
-// agent, which then has to send them again: the map must go on.
+// deferCloses reports whether close events among those of an agent must be refused, because the
+// write queue is nearly full. The agent reports them again; the map must go on.
 func (m *Monitor) deferCloses(ag *agent, events int) bool {
-	// Not of this machine, whose kernel repeats nothing, nor for a full disk, which may stay full.
+	// The kernel does not tell again, nor is there an end to waiting for a full disk.
 	if m.Opening.Load() {
 		// Half of the room is for this machine.
-		if ag.ID != 0 && len(m.early.entries)+events > mostEarly/2 {
+		if ag.ID != 0 && len(m.early.records)+events > maxEarly/2 {
 			ag.behind = true
 		}
 		return ag.behind
 	}
-	if ag.ID != 0 && m.Writer != nil && m.Writer.Room() < history.QueueLen/4+events && !m.Writer.Failing() {
-		ag.behind = true
+	if ag.ID != 0 && m.Writer != nil {
+		if free, size := m.Writer.Room(); free < size/4+events && !m.Writer.Failing() {
+			ag.behind = true
+		}
 	}
 	return ag.behind
 }
@@ -122,7 +128,7 @@ func (m *Monitor) LastRecorded(run [16]byte) uint64 {
 	if !m.records() {
 		return 0
 	}
-	// If it cannot be read some are told again.
+	// If it cannot be read some are reported again.
 	n, _ := m.History.LastReport(context.Background(), run)
 	return n
 }
@@ -141,8 +147,9 @@ func (m *Monitor) write() {
 	}
 	room := 0
 	if !m.Opening.Load() {
-		// What ends cannot be told later, so that most room is for that.
-		room = m.Writer.Room() - history.QueueLen*7/8
+		// A close cannot be reported later, so that most room is for that.
+		free, size := m.Writer.Room()
+		room = free - size*7/8
 		m.writeNew(min(room, writeMost), false)
 	}
 	if m.closedUnwritten > 1000 && m.closedUnwritten > len(m.unwritten)/8 {
@@ -161,26 +168,26 @@ func (m *Monitor) write() {
 		m.sweep()
 		m.next, m.round, m.began = 0, len(m.order), now
 	}
-	for told := 0; m.next < min(m.round, len(m.order)) && told < min(room, refreshMost); m.next++ {
+	for n := 0; m.next < min(m.round, len(m.order)) && n < min(room, refreshMost); m.next++ {
 		// What is being closed is not seen any more.
 		if e := m.order[m.next]; !e.closed && !e.conn.State.BeingClosed() && e.written > 0 && now.Sub(start)-e.written > refreshEvery/2 {
 			m.record(e, time.Time{})
-			told++
+			n++
 		}
 	}
 }
 
-// writeNew tells of up to n connections that the history does not know. Those without a
-// program wait a while for it, unless all are to be told: by it the history tells them
-// apart, under the first that it is told of. Those of an agent whose number is still to come
-// wait for that: others with the same ends have ended before them.
+// writeNew records up to n connections that the history does not know. Those without a
+// program wait a while for it, unless all are to be recorded: the program is part of their key,
+// as it is when they are first recorded. Those of an agent whose Report is still to come wait
+// for that, because others with the same ends have closed before them.
 func (m *Monitor) writeNew(n int, all bool) {
-	telling := make(map[string]bool)
+	waiting := make(map[string]bool)
 	for _, ag := range m.agents {
-		if len(ag.told) > 0 && all {
+		if len(ag.pending) > 0 && all {
 			m.release(ag)
 		}
-		telling[ag.name] = len(ag.told) > 0
+		waiting[ag.name] = len(ag.pending) > 0
 	}
 	var later []*entry
 	i := 0
@@ -190,7 +197,7 @@ func (m *Monitor) writeNew(n int, all bool) {
 		case e.closed:
 			m.closedUnwritten--
 		case e.written > 0:
-		case telling[e.conn.Agent]:
+		case waiting[e.conn.Agent]:
 			later = append(later, e)
 		case e.conn.Process.Comm == "" && time.Since(start)-e.came < unnamed && !all:
 			later = append(later, e)
@@ -210,7 +217,8 @@ func (m *Monitor) writeNew(n int, all bool) {
 func (m *Monitor) writeAll() {
 	for end := time.Now().Add(lastWords); !m.Opening.Load() && m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.mu.Lock()
-		m.writeNew(m.Writer.Room(), true)
+		free, _ := m.Writer.Room()
+		m.writeNew(free, true)
 		left := len(m.unwritten)
 		m.mu.Unlock()
 		if left == 0 || m.Writer.Problem() != nil {

@@ -12,13 +12,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"zombiezen.com/go/sqlite"
+	raw "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/race"
 )
 
@@ -30,11 +31,12 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	}
 	const n, ended = 90_000, 70_000
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() { m.Run(ctx) })
@@ -76,7 +78,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 		m.Full(a, conns[ended:])
 	}
 	t.Logf("%d links", links)
-	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	count := func(where string) any {
 		table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT count(*) FROM detailed_history WHERE ` + where})
@@ -86,8 +88,8 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	assert.EqualValues(t, ended, count("closed IS NOT NULL"))
 	cancel()
 	work.Wait()
-	require.NoError(t, m.Writer.Close())
-	assert.Zero(t, m.Writer.Dropped())
+	require.NoError(t, w.Close())
+	assert.Zero(t, w.Dropped())
 	assert.EqualValues(t, n, count("count = 1"), "what lives is written when the monitor ends")
 }
 
@@ -102,11 +104,12 @@ func TestOneRow(t *testing.T) {
 	named.Process = conntrack.Process{PID: 7, Comm: "curl"}
 	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
 	session := func(f func(m *Monitor)) {
-		db, err := history.Open(t.Context(), file, history.Options{})
+		db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 		require.NoError(t, err)
 		defer db.Close()
 		m := newMonitor(t, "")
-		m.History, m.Writer = db, db.Writer()
+		w := db.Writer()
+		m.History, m.Writer = db, w
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { m.Run(ctx) })
@@ -114,10 +117,10 @@ func TestOneRow(t *testing.T) {
 		f(m)
 		cancel()
 		work.Wait()
-		require.NoError(t, m.Writer.Close())
+		require.NoError(t, w.Close())
 	}
 	ask := func(columns string) [][]any {
-		con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+		con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 		require.NoError(t, err)
 		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT ` + columns + ` FROM detailed_history`})
 		require.NoError(t, err)
@@ -176,11 +179,12 @@ func TestEndOfOpenRow(t *testing.T) {
 
 func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
+	w := db.Writer()
+	m.History, m.Writer = db, w
 	c := conn(1, "8.8.8.8:443")
 	c.Local, c.Opened, c.Tx = netip.MustParseAddrPort("192.0.2.1:1000"), time.Now().Add(-time.Hour), 10
 	a := feed.Agent{ID: 1, Name: "nas", Run: [16]byte{1}}
@@ -200,8 +204,8 @@ func testEndOfOpenRow(t *testing.T, shift time.Duration, spooled bool) {
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: c.Opened.Add(time.Minute), Conn: c}, {Kind: conntrack.Close, Time: time.Now(), Conn: later}})
 	m.Full(a, nil)
 	m.Leave(a)
-	require.NoError(t, m.Writer.Close())
-	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, w.Close())
+	con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL FROM detailed_history`})
 	require.NoError(t, err)
@@ -214,12 +218,13 @@ func TestClosingIsNotSeen(t *testing.T) {
 	before := start
 	t.Cleanup(func() { start = before })
 	start = start.Add(-time.Hour) // so that it may be long since something was told
-	db, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), history.Options{})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "h.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
-	defer m.Writer.Close()
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	defer w.Close()
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
 	lives, closes := conn(1, "8.8.8.8:443"), conn(2, "8.8.4.4:443")
@@ -250,15 +255,17 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 		t.Skip("the race detector has what waits take longer than the writer waits for the file")
 	}
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
-	other, err := sqlite.OpenConn(file, sqlite.OpenReadWrite)
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	other, err := raw.OpenConn(file, raw.OpenReadWrite)
 	require.NoError(t, err)
 	defer other.Close()
-	waiting := make([]history.Entry, history.QueueLen*4/5)
+	_, size := w.Room()
+	waiting := make([]history.Record, size*4/5)
 	for i := range waiting {
 		waiting[i] = history.Entry{Agent: "other", Peer: netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), uint16(i)), New: true}
 	}
@@ -274,13 +281,14 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22"), conn(3, "8.8.8.8:25")})
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443")})
 	assert.Len(t, m.agents[1].conns, 1)
-	room := m.Writer.Room()
+	room, _ := w.Room()
 	assert.False(t, m.Recorded(a, 2, func() {}))
 	m.Delta(a, []conntrack.Event{{Kind: conntrack.Lost, Lost: 5}})
-	assert.Equal(t, room, m.Writer.Room(), "that is told again")
+	now, _ := w.Room()
+	assert.Equal(t, room, now, "that is told again")
 	require.NoError(t, sqlitex.ExecuteTransient(other, `ROLLBACK`, nil))
-	require.NoError(t, m.Writer.Close())
-	c, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	require.NoError(t, w.Close())
+	c, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	table, err := c.Ask(t.Context(), history.Question{SQL: `SELECT (SELECT sum(count) FROM losses), (SELECT count(*) FROM detailed_history WHERE agent = 'nas')`})
 	require.NoError(t, err)
@@ -291,18 +299,19 @@ func TestFullDoesNotFillTheQueue(t *testing.T) {
 // number, or not at all: what is told again was not recorded before, or is known to be.
 func TestDeltaGoesWithItsNumber(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "h.sqlite")
-	db, err := history.Open(t.Context(), file, history.Options{})
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	m := newMonitor(t, "")
-	m.History, m.Writer = db, db.Writer()
-	defer m.Writer.Close()
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	defer w.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
 	work.Go(func() { m.Run(ctx) })
-	con, err := history.OpenConsole(t.Context(), file, history.ConsoleOptions{})
+	con, err := sqlite.OpenConsole(t.Context(), file, sqlite.ConsoleOptions{})
 	require.NoError(t, err)
 	rows := func() [][]any {
 		table, err := con.Ask(t.Context(), history.Question{SQL: `SELECT count, tx, closed IS NOT NULL, (SELECT sum(count) FROM losses) FROM detailed_history`})

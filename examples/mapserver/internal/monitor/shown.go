@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/history"
 )
 
 // A shown is a part of the history that states hold while it is wanted. It is read
@@ -87,12 +87,12 @@ func (m *Monitor) ShowAddrs(on bool) {
 	show(m, &m.addrs, on)
 }
 
-func (m *Monitor) readMarks(ctx context.Context) (marks []live.Mark, err error) {
-	for p, err := range m.History.Places(ctx) {
+func (m *Monitor) readMarks(ctx context.Context) (marks []history.Mark, err error) {
+	for mark, err := range m.History.Places(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		marks = append(marks, live.Mark{Lat: p.Lat, Lon: p.Lon, Count: p.Count})
+		marks = append(marks, mark)
 	}
 	m.mu.Lock()
 	loaded := m.loaded

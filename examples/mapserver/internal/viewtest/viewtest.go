@@ -15,6 +15,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -46,7 +47,7 @@ func Busy() *live.State {
 			{ID: 7, Name: "web1", Addr: "198.51.100.7:40112", Backend: "diag", Since: Noon.Add(-30 * time.Hour), Lost: 3,
 				Limited: "ebpf does not work here: it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; names of other users' programs need root"},
 		},
-		Kept: &live.Kept{Rows: 1_234_567, Bytes: 474e6, Oldest: Noon.Add(-100 * 24 * time.Hour), Retention: live.Retention{Bytes: 4e9}},
+		Kept: &history.Stats{Rows: 1_234_567, Bytes: 474e6, Oldest: Noon.Add(-100 * 24 * time.Hour), Retention: history.Retention{Bytes: 4e9}},
 	}
 	for i, c := range conntracktest.Conns(60, 1) {
 		l := &live.Conn{Conn: c, Agent: st.Agents[i%2].Name, Place: cities[(i*5+i/8)%len(cities)], ASN: uint32(64496 + i%5), Org: orgs[i%5]}
@@ -76,7 +77,7 @@ type Screen struct {
 // NewScreen returns a window on Busy.
 func NewScreen(size image.Point, scale float64, light bool) *Screen {
 	s := &Screen{State: Busy(), in: mapview.Input{Size: size, Scale: scale}}
-	s.Light, s.Saved = light, Saved
+	s.Light, s.FirstQuery, s.Saved = light, FirstQuery, Saved
 	s.Do()
 	return s
 }
@@ -166,8 +167,11 @@ func (s *Screen) Place(p geoip.Place) image.Point {
 	return image.Pt(int(x), int(y))
 }
 
+// FirstQuery is what the SQL panel of a Screen begins with.
+const FirstQuery = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
+
 // Saved are the queries that a Screen offers.
-var Saved = []mapview.Query{
+var Saved = []history.SavedQuery{
 	{Name: "alive", About: "what was seen in the last 30 seconds", SQL: "SELECT 1"},
 	{Name: "newest", About: "the connections seen last", SQL: "SELECT 2"},
 }
@@ -176,7 +180,7 @@ var Saved = []mapview.Query{
 func Answers(e mapview.Effect) []mapview.Answer {
 	switch e := e.(type) {
 	case mapview.FindNearby:
-		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past(), SQL: "SELECT 1"}}
+		return []mapview.Answer{mapview.Found{Ask: e.Ask, Past: past()}}
 	case mapview.FindFiltered:
 		return []mapview.Answer{mapview.Found{Ask: e.Ask, Since: Noon.Add(-30 * 24 * time.Hour),
 			Past: slices.DeleteFunc(past(), func(p live.Past) bool { return !e.Filter.Fits(&p) })}}
@@ -222,9 +226,9 @@ const report = `question        203.0.113.77
 `
 
 func answer(ask int) mapview.Answered {
-	t := live.Table{Elapsed: 18 * time.Millisecond}
-	for _, c := range []string{"ip", "port", "programname", "orgname", "lat", "count"} {
-		t.Columns = append(t.Columns, live.Column{Name: c, Number: c == "port" || c == "count" || c == "lat"})
+	a := mapview.Answered{Ask: ask, Offset: -1, Table: history.Table{Elapsed: 18 * time.Millisecond}}
+	for _, c := range [][2]string{{"ip", "text"}, {"port", "integer"}, {"programname", "text"}, {"orgname", "text"}, {"lat", "real"}, {"count", "integer"}} {
+		a.Table.Columns = append(a.Table.Columns, history.Column{Name: c[0], Type: c[1]})
 	}
 	for i, c := range Busy().Conns {
 		lat := any(c.Place.Lat)
@@ -232,11 +236,11 @@ func answer(ask int) mapview.Answered {
 		if c.Place.Precision == geoip.Unknown {
 			lat, at = nil, [2]float64{math.NaN(), math.NaN()}
 		}
-		t.Rows = append(t.Rows, []any{c.Peer.Addr().String(), int64(c.Peer.Port()), c.Process.Comm, c.Org, lat, int64(i * i * 7)})
-		t.Labels = append(t.Labels, rules.Default().Rules()[c.Rule].Label)
-		t.Places = append(t.Places, at)
+		a.Table.Rows = append(a.Table.Rows, []any{c.Peer.Addr().String(), int64(c.Peer.Port()), c.Process.Comm, c.Org, lat, int64(i * i * 7)})
+		a.Labels = append(a.Labels, rules.Default().Rules()[c.Rule].Label)
+		a.Places = append(a.Places, at)
 	}
-	return mapview.Answered{Ask: ask, Table: t, Offset: -1}
+	return a
 }
 
 // Scenes are all panels, each with what brings it up.

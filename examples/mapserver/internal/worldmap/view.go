@@ -33,6 +33,12 @@ func Place(x, y float64) (lat, lon float64) {
 	return math.Atan(math.Sinh(m)) * 180 / math.Pi, (x+29)/1000*360 - 180
 }
 
+// Km returns how many kilometres so many pixels of the frame are at a latitude.
+func Km(lat, pixels float64) float64 {
+	const earth = 6371.0088 // its mean radius (IUGG)
+	return pixels * 2 * math.Pi * earth / 1000 * math.Cos(lat*math.Pi/180)
+}
+
 // A View says which part of the world fills a picture. Views are comparable:
 // equal views of the same size show the same map.
 type View struct {

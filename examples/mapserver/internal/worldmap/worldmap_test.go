@@ -29,6 +29,23 @@ func TestOriginalsFrame(t *testing.T) {
 	assert.Equal(t, View{X: -500, Zoom: 2}, Fit(image.Pt(4000, 1000)), "wider: the world repeats")
 }
 
+// TestKm compares with the distance of two places on a sphere.
+func TestKm(t *testing.T) {
+	distance := func(lat, lon, lat2, lon2 float64) float64 {
+		const rad = math.Pi / 180
+		sin := func(x float64) float64 { s := math.Sin(x * rad / 2); return s * s }
+		return 2 * 6371.0088 * math.Asin(math.Sqrt(sin(lat2-lat)+math.Cos(lat*rad)*math.Cos(lat2*rad)*sin(lon2-lon)))
+	}
+	for _, lat := range []float64{0, 40, -60, 75} {
+		// A thousandth of a degree east, and as far north.
+		x, y := distance(lat, 0, lat, 0.001), distance(lat, 0, lat+0.001, 0)
+		assert.InEpsilon(t, x, Km(lat, 0.001/360*1000), 1e-4)
+		_, north := Point(lat+0.001, 0)
+		_, south := Point(lat, 0)
+		assert.InEpsilon(t, y, Km(lat, south-north), 1e-4)
+	}
+}
+
 func render(size image.Point, v View, p Palette) *image.RGBA {
 	m := image.NewRGBA(image.Rectangle{Max: size})
 	Render(m, v, p)

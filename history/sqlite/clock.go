@@ -1,0 +1,42 @@
+package sqlite
+
+import (
+	"errors"
+	"time"
+)
+
+const (
+	settleTime = 24 * time.Hour      // see trusted
+	longOff    = 90 * 24 * time.Hour // that a computer may have been off
+)
+
+// errClock says that nothing is pruned by age, since the clock cannot be
+// trusted.
+var errClock = errors.New("history: the clock is far ahead of what was recorded last: nothing is pruned by age for a day; set the clock if it is wrong")
+
+// A clock tells whether the wall clock can be trusted.
+type clock struct {
+	now    func() time.Time
+	ran    func() time.Duration // since opened, also while the computer was suspended
+	opened time.Time            // by the wall clock
+	newest time.Time            // what was seen last when the file was opened; zero: nothing
+
+	ahead    time.Duration // of the wall clock, when it jumped last
+	jumped   bool
+	jumpedAt time.Duration // as ran says
+}
+
+// trusted reports whether rows may go for being as old as age: a clock that jumps
+// to another year would wipe the history. Once it has gone steadily for
+// settleTime it is believed.
+func (c *clock) trusted(age time.Duration) bool {
+	now, ran := c.now(), c.ran()
+	slack := min(max(age/4, time.Hour), 7*24*time.Hour)
+	if ahead := now.Sub(c.opened) - ran; max(ahead-c.ahead, c.ahead-ahead) > slack {
+		c.ahead, c.jumped, c.jumpedAt = ahead, true, ran
+	}
+	if ran-c.jumpedAt > settleTime {
+		return true
+	}
+	return !c.jumped && (c.newest.IsZero() || now.Sub(c.newest)-ran <= longOff)
+}

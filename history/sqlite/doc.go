@@ -1,0 +1,113 @@
+// Package sqlite stores a history of connections in an SQLite file, one row for each
+// distinct connection, for months.
+// It does not watch, locate or name connections: it keeps what it is given.
+//
+//	db, err := sqlite.Open(ctx, "history.sqlite", sqlite.Options{})
+//	if err != nil {
+//		return err
+//	}
+//	defer db.Close()
+//	w := db.Writer() // stores in the background
+//	w.Add(history.Entry{Agent: "laptop", Protocol: "tcp", Local: local, Peer: peer, Program: "curl", New: true, Opened: now})
+//	if err := w.Close(); err != nil { // waits until all is stored
+//		return err
+//	}
+//
+//	c, err := sqlite.OpenConsole(ctx, "history.sqlite", sqlite.ConsoleOptions{})
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//	table, err := c.Ask(ctx, history.Question{SQL: "SELECT ip, programname, count FROM detailed_history"})
+//
+// A DB is a [history.Store], a Writer a [history.Recorder] and a Console a [history.Console].
+//
+// # The file
+//
+// The table detailed_history can be read by any SQLite program at any time,
+// also while a DB is open. Its first fifteen columns bear the names of the
+// connmapperl program's table:
+//
+//	id           number of the row
+//	timestamp    when the connection was last seen
+//	ip, port     the peer
+//	local_ip, local_port
+//	programname  empty if unknown
+//	full_lookup  report on the peer's address, of rows of connmapperl; else empty
+//	asn          autonomous system of the peer such as AS64496, empty if unknown
+//	orgname      its holder, empty if unknown
+//	lat, lon     where the peer is, in degrees; NULL if unknown
+//	x, y         the same in pixels of connmapperl's map of 1000x500, on
+//	             which some places have no pixel: they lie outside
+//	count        how often the connection was opened
+//	agent        the host that reported it
+//	direction    "in", "out" or "unknown"
+//	protocol     "tcp", "udp" or a number
+//	exe          path of the program's file, empty if unknown
+//	container    empty outside containers
+//	country      ISO 3166-1 alpha-2 code, empty if unknown
+//	rule         label of the rule that coloured it
+//	opened       when it was first opened
+//	last_opened  when it was last opened
+//	closed       when it was closed; NULL while it is open
+//	tx, rx       bytes sent and received, over all openings
+//	tx_before, rx_before  the part of them that older openings had
+//	key          a hash that distinguishes the rows of one ip and programname
+//	precision    of lat and lon: "city", or "country" for a point that stands for one; empty
+//	             if unknown, and in rows from before schema 6
+//
+// Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed
+// are real numbers with microseconds. Therefore
+//
+//	WHERE timestamp > (strftime('%s', 'now') - 30)
+//	WHERE timestamp > unixepoch('now', '-30 seconds')
+//
+// find what is alive. See [Console] for comparisons with dates.
+//
+// Agent, protocol, both addresses and ports and the program together are
+// unique. The table places has the sum of count for each lat and lon. Indexes lead from
+// timestamp, opened, agent, ip with programname, and lat with lon to rows; all other
+// conditions go through the whole table, which takes a second for about two
+// million rows.
+//
+// The other tables:
+//
+//	losses    how many events an agent could not report; timestamp is the hour in which the
+//	          server learnt of it
+//	reports   the last report of each run of an agent, so that what is reported twice is
+//	          recorded once
+//	agents    what each agent has of the history: rows, about how many bytes they take, and
+//	          how many of its rows [DB.Prune] has deleted
+//	settings  the limits, the path and the id of the file
+//
+// The file is written ahead (FILE-wal, FILE-shm), so that readers and the
+// writer do not wait for each other. FILE.lock keeps a second writing program
+// out, and FILE.reserve is room to delete rows when the disk is full. A process
+// that is killed loses nothing that Record has acknowledged; a
+// computer that loses power may lose the last seconds, but stays consistent.
+//
+// Only what is a history, or what is left of a damaged one, is ever written, renamed or
+// replaced. A DB looks every five seconds, and with the next entries, whether somebody has
+// removed, replaced, overwritten or cut its file, or removed its log; recording then goes on
+// in a fresh file, and without loss if it was the log alone.
+//
+// # Taking over
+//
+// Open takes over a history of connmapperl, and of schema 1 to 3 of this package. It writes a
+// new file beside it, with all rows, and puts it in its place when that is whole. The old one is
+// kept. A million rows take about 20 seconds of processor time, and at most two and a half times
+// the room (BenchmarkMigrate).
+//
+// Rows keep their numbers, and NULL where connmapperl has it, so that a query finds the same
+// rows before and after. Its connections are taken for closed when they were last seen. A
+// timestamp that is no time becomes 1970, and a text without zone is UTC. Rule, country and
+// direction come from Options.Complete.
+//
+// # Asking
+//
+// A [Console] answers questions in SQL that cannot change or block anything, with
+// functions for people: cidr_match(ip, '10.0.0.0/8'), haversine(lat, lon, lat2,
+// lon2) in km, text REGEXP pattern, rule(local_port, port, programname, exe).
+// [SavedQueries] are questions that many have, and [SQL] writes the one for a
+// [history.Selection]. [DB.Nearby], [DB.Places] and [DB.Replay] are what a map needs.
+package sqlite

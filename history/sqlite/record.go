@@ -1,0 +1,570 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"net/netip"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/history"
+)
+
+const (
+	// maxOpenings is how many openings are taken over of a row.
+	maxOpenings = 1 << 32
+
+	maxRemembered = 1 << 17 // rows
+)
+
+// A memory is what the writer remembers of rows.
+type memory struct {
+	// So that a connection that is seen again costs an update by the number of its row.
+	// What it lacks is in the file.
+	rows map[key]*remembered
+	// Openings that another one has followed although no end of them was reported. It may
+	// come late, and is no opening more.
+	unended map[key]opening
+}
+
+// An opening is what a row has counted of it.
+type opening struct{ opened, tx, rx int64 }
+
+// A place is where rows are, if that is known.
+type place struct {
+	lat, lon float64
+	known    bool
+}
+
+func placeOf(e *history.Entry) place {
+	if !located(e) {
+		return place{}
+	}
+	return place{e.Lat, e.Lon, true}
+}
+
+// columnPlace returns a place of two columns from i on.
+func columnPlace(stmt *sqlite.Stmt, i int) place {
+	return place{stmt.ColumnFloat(i), stmt.ColumnFloat(i + 1), !stmt.ColumnIsNull(i)}
+}
+
+type remembered struct {
+	id                         int64
+	count                      int64
+	opened                     int64 // the last opening, Unix time in µs
+	about                      uint64
+	place                      place
+	tx, rx, txBefore, rxBefore int64
+	size                       int64 // by rowSize
+	closed                     bool
+}
+
+func (m *memory) forget() {
+	m.rows, m.unended = make(map[key]*remembered), make(map[key]opening)
+}
+
+// changes are what a transaction writes at its end.
+type changes struct {
+	rows    int64
+	places  map[place]int64
+	shares  map[string]share            // what is to be added, by agent
+	reports map[[16]byte]history.Report // the last of each run
+}
+
+func newChanges() *changes {
+	return &changes{places: make(map[place]int64), shares: make(map[string]share), reports: make(map[[16]byte]history.Report)}
+}
+
+// share adds to what an agent has.
+func (ch *changes) share(agent string, more share) {
+	s := ch.shares[agent]
+	ch.shares[agent] = share{agent, s.rows + more.rows, s.bytes + more.bytes, s.pruned + more.pruned}
+}
+
+// count adds to how often connections to a place were opened.
+func (ch *changes) count(p place, n int64) {
+	if p.known {
+		ch.places[p] += n
+	}
+}
+
+func (db *DB) record(ctx context.Context, records []history.Record) (err error) {
+	db.conn.SetInterrupt(ctx.Done())
+	defer db.conn.SetInterrupt(nil)
+	end, err := sqlitex.ImmediateTransaction(db.conn)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		end(&err)
+		// What is remembered may not have come to be.
+		if err != nil || max(len(db.memory.rows), len(db.memory.unended)) > maxRemembered {
+			db.memory.forget()
+		}
+	}()
+	ch := newChanges()
+	for _, r := range records {
+		switch r := r.(type) {
+		case history.Entry:
+			err = db.put(&r, ch)
+		case history.Loss:
+			err = db.putLoss(r)
+		case history.Report:
+			if last, ok := ch.reports[r.Run]; !ok || last.Number < r.Number {
+				ch.reports[r.Run] = r
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return db.settle(ch)
+}
+
+// putLoss adds to what was lost of an agent in an hour.
+func (db *DB) putLoss(l history.Loss) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO losses VALUES (?1, ?2, ?3)
+ON CONFLICT (timestamp, agent) DO UPDATE SET count = min(count + excluded.count, ?4)`)
+	if err != nil {
+		return err
+	}
+	stmt.BindInt64(1, wholeSeconds(l.Seen.Truncate(time.Hour)))
+	stmt.BindText(2, l.Agent)
+	stmt.BindInt64(3, limitCounter(l.Count))
+	stmt.BindInt64(4, history.MaxCounter)
+	return run(stmt)
+}
+
+// putReport notes the last report of an agent's run.
+func (db *DB) putReport(r history.Report) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO reports VALUES (?1, ?2, ?3)
+ON CONFLICT (run) DO UPDATE SET number = max(number, excluded.number), timestamp = excluded.timestamp`)
+	if err != nil {
+		return err
+	}
+	stmt.BindBytes(1, r.Run[:])
+	stmt.BindInt64(2, int64(min(r.Number, math.MaxInt64)))
+	stmt.BindInt64(3, wholeSeconds(r.Seen))
+	return run(stmt)
+}
+
+// LastReport returns the number of the last report of an agent's run that is recorded;
+// zero: none.
+func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64, err error) {
+	err = db.read(ctx, `SELECT number FROM reports WHERE run = ?1`, func(stmt *sqlite.Stmt) error {
+		number = uint64(stmt.ColumnInt64(0))
+		return nil
+	}, agentRun[:])
+	if err != nil {
+		err = fmt.Errorf("history: %s: %w", db.path, err)
+	}
+	return number, err
+}
+
+// put records an entry.
+func (db *DB) put(e *history.Entry, ch *changes) error {
+	k := keyOf(e)
+	r := db.memory.rows[k]
+	if r == nil {
+		r = &remembered{}
+		isNew, err := db.insert(e, r, ch)
+		if err != nil {
+			return err
+		}
+		if !isNew {
+			if err := db.find(e, r); err != nil {
+				return err
+			}
+			if err := db.update(e, r, ch); err != nil {
+				return err
+			}
+		}
+		db.memory.rows[k] = r
+	} else if err := db.update(e, r, ch); errors.Is(err, errGone) {
+		// Somebody else has deleted the row.
+		delete(db.memory.rows, k)
+		return db.put(e, ch)
+	} else if err != nil {
+		return err
+	}
+	if !e.Closed.IsZero() {
+		delete(db.memory.rows, k)
+	}
+	return nil
+}
+
+var errGone = errors.New("the row is gone")
+
+// insert makes a row, unless there is one.
+func (db *DB) insert(e *history.Entry, r *remembered, ch *changes) (bool, error) {
+	stmt, err := db.conn.Prepare(`
+INSERT INTO detailed_history (
+	timestamp, asn, orgname, lat, lon, x, y, precision, direction, exe, container, country, rule,
+	last_opened, tx, rx, closed, ip, port, local_ip, local_port, programname, agent, protocol, key,
+	opened, full_lookup, count, tx_before, rx_before
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?14, '', 1, 0, 0)
+ON CONFLICT (ip, programname, key) DO NOTHING`)
+	if err != nil {
+		return false, err
+	}
+	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: rowSize(e)}
+	bindAbout(stmt, e)
+	stmt.BindFloat(14, seconds(e.Opened))
+	stmt.BindInt64(15, r.tx)
+	stmt.BindInt64(16, r.rx)
+	bindTime(stmt, 17, e.Closed)
+	bindAddr(stmt, 18, e.Peer)
+	bindAddr(stmt, 20, e.Local)
+	stmt.BindText(22, e.Program)
+	stmt.BindText(23, e.Agent)
+	stmt.BindText(24, e.Protocol)
+	stmt.BindInt64(25, hashOf(e))
+	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
+		return false, err
+	}
+	r.id = db.conn.LastInsertRowID()
+	ch.rows++
+	ch.count(r.place, 1)
+	ch.share(e.Agent, share{rows: 1, bytes: r.size})
+	return true, nil
+}
+
+// find reads what there is to remember of a row that insert has met.
+func (db *DB) find(e *history.Entry, r *remembered) error {
+	stmt, err := db.conn.Prepare(`
+SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL + `
+FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
+	if err != nil {
+		return err
+	}
+	defer stmt.Reset()
+	stmt.BindText(1, addrText(e.Peer))
+	stmt.BindText(2, e.Program)
+	stmt.BindInt64(3, hashOf(e))
+	if found, err := stmt.Step(); err != nil {
+		return err
+	} else if !found {
+		return errGone
+	}
+	*r = remembered{
+		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
+		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
+		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
+	}
+	return nil
+}
+
+// update refreshes a row.
+func (db *DB) update(e *history.Entry, r *remembered, ch *changes) error {
+	reopened := e.New && r.opened != micro(e.Opened)
+	late := reopened && e.Resumed && !e.Closed.IsZero()
+	var before opening
+	unended := false
+	if late {
+		before, unended = db.memory.unended[keyOf(e)]
+	}
+	if reopened && r.goesOn(e) {
+		r.opened = micro(e.Opened)
+	} else if late && unended && same(before.opened, micro(e.Opened)) {
+		delete(db.memory.unended, keyOf(e))
+		return db.addEarlier(e, r, before, ch)
+	} else if late && micro(e.Opened) < r.opened {
+		r.count++
+		ch.count(r.place, 1)
+		return db.addEarlier(e, r, opening{}, ch)
+	} else if reopened {
+		if !r.closed {
+			db.memory.unended[keyOf(e)] = opening{r.opened, r.tx - r.txBefore, r.rx - r.rxBefore}
+		}
+		r.count++
+		r.opened = micro(e.Opened)
+		r.txBefore, r.rxBefore = r.tx, r.rx
+		ch.count(r.place, 1)
+	}
+	r.closed = !e.Closed.IsZero() || r.closed && !e.New
+	r.tx, r.rx = min(history.MaxCounter, r.txBefore+limitCounter(e.Tx)), min(history.MaxCounter, r.rxBefore+limitCounter(e.Rx))
+	if a := about(e); a != r.about || reopened {
+		r.about = a
+		if err := db.rewrite(e, r, ch); err != nil {
+			return err
+		}
+	}
+	stmt, err := db.conn.Prepare(`
+UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?4, coalesce(?4, closed)) WHERE id = ?6`)
+	if err != nil {
+		return err
+	}
+	stmt.BindInt64(1, wholeSeconds(seen(e)))
+	stmt.BindInt64(2, r.tx)
+	stmt.BindInt64(3, r.rx)
+	bindTime(stmt, 4, e.Closed)
+	stmt.BindBool(5, e.New)
+	stmt.BindInt64(6, r.id)
+	if err := run(stmt); err != nil {
+		return err
+	}
+	if db.conn.Changes() == 0 {
+		return errGone
+	}
+	return nil
+}
+
+// addEarlier adds the bytes of an opening that has ended, and opened before the last one, such
+// as one that an agent reports late. counted is what the row has of it. The row goes on with
+// the last opening.
+func (db *DB) addEarlier(e *history.Entry, r *remembered, counted opening, ch *changes) error {
+	tx, rx := max(limitCounter(e.Tx)-counted.tx, 0), max(limitCounter(e.Rx)-counted.rx, 0)
+	r.tx, r.txBefore = min(history.MaxCounter, r.tx+tx), min(history.MaxCounter, r.txBefore+tx)
+	r.rx, r.rxBefore = min(history.MaxCounter, r.rx+rx), min(history.MaxCounter, r.rxBefore+rx)
+	stmt, err := db.conn.Prepare(`
+UPDATE detailed_history SET count = ?1, tx = ?2, rx = ?3, tx_before = ?4, rx_before = ?5,
+	opened = min(opened, ?6), timestamp = max(timestamp, ?7), closed = max(closed, ?8) -- NULL stays
+WHERE id = ?9`)
+	if err != nil {
+		return err
+	}
+	for i, n := range []int64{r.count, r.tx, r.rx, r.txBefore, r.rxBefore} {
+		stmt.BindInt64(i+1, n)
+	}
+	stmt.BindFloat(6, seconds(e.Opened))
+	stmt.BindInt64(7, wholeSeconds(seen(e)))
+	bindTime(stmt, 8, e.Closed)
+	stmt.BindInt64(9, r.id)
+	if err := run(stmt); err != nil {
+		return err
+	}
+	if db.conn.Changes() == 0 {
+		return errGone
+	}
+	return nil
+}
+
+// clockStep is what the times of an agent whose clock is wrong are corrected by, in µs, or a
+// multiple of it.
+const clockStep = 10e6
+
+// goesOn reports whether an opening at another time may be the one that a row has: an agent
+// that looks anew cannot know when a connection opened. But one that closed may have been there
+// before the row's.
+func (r *remembered) goesOn(e *history.Entry) bool {
+	opened := micro(e.Opened)
+	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || same(opened, r.opened))
+}
+
+// same reports whether two times of opening may be one, corrected differently.
+func same(a, b int64) bool { return (a-b)%clockStep == 0 }
+
+// rewrite refreshes what seldom changes in a row.
+func (db *DB) rewrite(e *history.Entry, r *remembered, ch *changes) error {
+	if p := placeOf(e); p != r.place {
+		ch.count(r.place, -r.count)
+		ch.count(p, r.count)
+		r.place = p
+	}
+	if n := rowSize(e); n != r.size {
+		ch.share(e.Agent, share{bytes: n - r.size})
+		r.size = n
+	}
+	stmt, err := db.conn.Prepare(`
+UPDATE detailed_history SET
+	timestamp = ?1, asn = ?2, orgname = ?3, lat = ?4, lon = ?5, x = ?6, y = ?7, precision = ?8,
+	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13,
+	last_opened = ?14, count = ?15, tx_before = ?16, rx_before = ?17
+WHERE id = ?18`)
+	if err != nil {
+		return err
+	}
+	bindAbout(stmt, e)
+	stmt.BindFloat(14, float64(r.opened)/1e6)
+	stmt.BindInt64(15, r.count)
+	stmt.BindInt64(16, r.txBefore)
+	stmt.BindInt64(17, r.rxBefore)
+	stmt.BindInt64(18, r.id)
+	return run(stmt)
+}
+
+// settle writes reports and the counts of places, agents and rows. What has no rows goes.
+func (db *DB) settle(ch *changes) error {
+	for _, r := range ch.reports {
+		if err := db.putReport(r); err != nil {
+			return err
+		}
+	}
+	for p, n := range ch.places {
+		stmt, err := db.conn.Prepare(`INSERT INTO places VALUES (?1, ?2, ?3)
+ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
+		if err != nil {
+			return err
+		}
+		stmt.BindFloat(1, p.lat)
+		stmt.BindFloat(2, p.lon)
+		stmt.BindInt64(3, n)
+		_, err = stmt.Step()
+		empty := err == nil && stmt.ColumnBool(0)
+		if err := errors.Join(err, stmt.Reset()); err != nil {
+			return err
+		}
+		if !empty {
+			continue
+		}
+		if stmt, err = db.conn.Prepare(`DELETE FROM places WHERE lat = ?1 AND lon = ?2`); err != nil {
+			return err
+		}
+		stmt.BindFloat(1, p.lat)
+		stmt.BindFloat(2, p.lon)
+		if err := run(stmt); err != nil {
+			return err
+		}
+	}
+	for _, s := range ch.shares {
+		if err := db.putShare(s); err != nil {
+			return err
+		}
+	}
+	if ch.rows == 0 {
+		return nil
+	}
+	stmt, err := db.conn.Prepare(`UPDATE settings SET value = value + ?1 WHERE name = 'rows'`)
+	if err != nil {
+		return err
+	}
+	stmt.BindInt64(1, ch.rows)
+	return run(stmt)
+}
+
+// putShare adds to what an agent has. One without rows goes.
+func (db *DB) putShare(s share) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO agents VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
+	rows = max(0, rows + excluded.rows), bytes = max(0, bytes + excluded.bytes), pruned = pruned + excluded.pruned RETURNING rows <= 0`)
+	if err != nil {
+		return err
+	}
+	stmt.BindText(1, s.agent)
+	stmt.BindInt64(2, s.rows)
+	stmt.BindInt64(3, s.bytes)
+	stmt.BindInt64(4, s.pruned)
+	_, err = stmt.Step()
+	empty := err == nil && stmt.ColumnBool(0)
+	if err := errors.Join(err, stmt.Reset()); err != nil || !empty {
+		return err
+	}
+	if stmt, err = db.conn.Prepare(`DELETE FROM agents WHERE agent = ?1`); err != nil {
+		return err
+	}
+	stmt.BindText(1, s.agent)
+	return run(stmt)
+}
+
+func run(stmt *sqlite.Stmt) error {
+	_, err := stmt.Step()
+	return errors.Join(err, stmt.Reset())
+}
+
+var seed = maphash.MakeSeed()
+
+// about is a hash of what bindAbout binds beside the time.
+func about(e *history.Entry) uint64 {
+	return maphash.Comparable(seed, struct {
+		direction, exe, container, org, country, rule, precision string
+		asn                                                      uint32
+		lat, lon                                                 uint64
+		located                                                  bool
+	}{e.Direction, e.Exe, e.Container, e.Org, e.Country, e.Rule, e.Precision, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
+}
+
+func hashOf(e *history.Entry) int64 {
+	var b [64]byte
+	local := b[:0]
+	if e.Local.Addr().IsValid() {
+		local = e.Local.Addr().AppendTo(local)
+	}
+	return keyHash(e.Agent, e.Protocol, string(local), e.Local.Port(), e.Peer.Port())
+}
+
+// keyHash is the column key, of what is beside ip and programname in the key of a
+// connection.
+func keyHash(agent, protocol, local string, localPort, port uint16) int64 {
+	b := make([]byte, 0, 128)
+	for _, s := range [...]string{agent, protocol, local} {
+		b = append(append(b, s...), 0)
+	}
+	b = binary.LittleEndian.AppendUint16(b, localPort)
+	b = binary.LittleEndian.AppendUint16(b, port)
+	sum := sha256.Sum256(b)
+	return int64(binary.LittleEndian.Uint64(sum[:]))
+}
+
+func limitCounter(n uint64) int64 { return int64(min(n, history.MaxCounter)) }
+
+func seen(e *history.Entry) time.Time {
+	if e.Seen.IsZero() {
+		return e.Opened
+	}
+	return e.Seen
+}
+
+func located(e *history.Entry) bool {
+	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
+}
+
+// bindAbout sets parameters 1 to 13.
+func bindAbout(stmt *sqlite.Stmt, e *history.Entry) {
+	stmt.BindInt64(1, wholeSeconds(seen(e)))
+	stmt.BindText(2, formatASN(e.ASN))
+	stmt.BindText(3, e.Org)
+	if located(e) {
+		x, y := pixel(e.Lat, e.Lon)
+		stmt.BindFloat(4, e.Lat)
+		stmt.BindFloat(5, e.Lon)
+		stmt.BindInt64(6, x)
+		stmt.BindInt64(7, y)
+		stmt.BindText(8, e.Precision)
+	} else {
+		for i := 4; i <= 7; i++ {
+			stmt.BindNull(i)
+		}
+		stmt.BindText(8, "")
+	}
+	stmt.BindText(9, e.Direction)
+	stmt.BindText(10, e.Exe)
+	stmt.BindText(11, e.Container)
+	stmt.BindText(12, e.Country)
+	stmt.BindText(13, e.Rule)
+}
+
+func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {
+	if t.IsZero() {
+		stmt.BindNull(i)
+	} else {
+		stmt.BindFloat(i, seconds(t))
+	}
+}
+
+func bindAddr(stmt *sqlite.Stmt, i int, a netip.AddrPort) {
+	stmt.BindText(i, addrText(a))
+	stmt.BindInt64(i+1, int64(a.Port()))
+}
+
+func addrText(a netip.AddrPort) string {
+	if a.Addr().IsValid() {
+		return a.Addr().String()
+	}
+	return ""
+}
+
+// pixel returns where a place lies on connmapperl's map, a cut-out of a
+// Mercator map whose x repeats every 1000 pixels.
+func pixel(lat, lon float64) (x, y int64) {
+	// Beyond, Mercator's y grows without end.
+	const limit = 85.0511287798066
+	lat = max(-limit, min(limit, lat))
+	m := math.Log(math.Tan(math.Pi/4 + lat*math.Pi/360))
+	return int64(math.Round((lon+180)/360*1000 - 29)), int64(math.Round(250 - 1000*m/(2*math.Pi) + 76))
+}

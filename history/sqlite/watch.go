@@ -1,0 +1,206 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// lookEvery is how often a DB looks whether somebody else has changed its files: SQLite
+// itself goes on with what it has in memory and with files that have lost their names.
+const lookEvery = 5 * time.Second
+
+// A watch is what a DB knows of its files.
+type watch struct {
+	looked   time.Time
+	id       string      // of the file, among its settings
+	real     string      // where its name led: SQLite has the log and its index beside that
+	log, shm fs.FileInfo // of the log and its index; nil: not known
+	changes  uint32      // SQLite's counter in the header, which only grows
+}
+
+// watched begins a watch of the file that is open.
+func (db *DB) watched(id string) {
+	db.watch = watch{looked: time.Now(), id: id}
+	db.watch.real, _ = realPath(db.path)
+	db.watch.log, _ = os.Stat(db.watch.real + "-wal")
+	db.watch.shm, _ = os.Stat(db.watch.real + "-shm")
+}
+
+// look notices, each lookEvery, that somebody has removed, replaced, overwritten or cut the
+// file, or removed its log or parted them, and has recording go on in one that is whole. db.mu is held.
+func (db *DB) look(ctx context.Context) error {
+	if db.conn == nil || time.Since(db.watch.looked) < lookEvery {
+		return nil
+	}
+	db.watch.looked = time.Now()
+	info, err := os.Stat(db.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		db.emptyInto()
+		return db.renew(ctx, "was removed while it was recorded into: a fresh one was started")
+	case err != nil:
+		return nil // such as too many open files, for which recording fails
+	case !os.SameFile(info, db.claim.info):
+		db.emptyInto()
+		return db.renew(ctx, "was replaced by another file while it was recorded into: what is there now is recorded into if it is a history")
+	}
+	if !db.emptying.TryLock() {
+		return nil // half of what goes to its place is there
+	}
+	defer db.emptying.Unlock()
+	for try := 0; ; try++ {
+		err := db.spoilt()
+		if err == nil {
+			break
+		}
+		if try == 10 {
+			return db.replace(ctx, err)
+		}
+		time.Sleep(100 * time.Millisecond) // another program may be emptying the log
+	}
+	const lost = "has lost its log (-wal or -shm), or was moved away from it, while it was recorded into: what was in it has been saved"
+	switch db.logState() {
+	case logWhole:
+		return nil
+	case indexCut:
+		return db.renew(ctx, lost) // made anew from the log
+	}
+	busy, err := db.emptyInto()
+	switch {
+	case damaged(err):
+		return db.replace(ctx, err)
+	case err != nil:
+		return err
+	case busy:
+		return nil // it is being read: the next time
+	}
+	return db.renew(ctx, lost)
+}
+
+// emptyInto has all that is in the log go to its place in the file, whatever its name is now:
+// SQLite has both open still. busy is whether it could not, since they are being read.
+func (db *DB) emptyInto() (busy bool, err error) {
+	busy = true
+	err = sqlitex.ExecuteTransient(db.conn, `PRAGMA wal_checkpoint(TRUNCATE)`, &sqlitex.ExecOptions{
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			busy = stmt.ColumnBool(0)
+			return nil
+		},
+	})
+	return busy, err
+}
+
+// lookIdle looks while nothing is recorded. The next entries return what is wrong then.
+func (db *DB) lookIdle() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if !db.closed.Load() {
+		db.look(context.Background())
+	}
+}
+
+// spoilt says what somebody has done to the content of the file; nil: nothing.
+func (db *DB) spoilt() error {
+	head := make([]byte, headerSize)
+	if _, err := db.claim.file.ReadAt(head, 0); err != nil {
+		return fmt.Errorf("%w: somebody has cut it off", errDamaged)
+	}
+	if !isOurs(head) {
+		return fmt.Errorf("%w: somebody has overwritten it", errDamaged)
+	}
+	changes, pages := binary.BigEndian.Uint32(head[24:]), int64(binary.BigEndian.Uint32(head[28:]))
+	size := int64(binary.BigEndian.Uint16(head[16:]))
+	if size == 1 {
+		size = 64 << 10
+	}
+	info, err := db.claim.file.Stat()
+	if err == nil && changes == binary.BigEndian.Uint32(head[92:]) && info.Size() < pages*size {
+		return fmt.Errorf("%w: somebody has cut it off", errDamaged)
+	}
+	if changes < db.watch.changes {
+		return fmt.Errorf("%w: somebody has overwritten it with an older one", errDamaged)
+	}
+	db.watch.changes = changes
+	// As it lies on the disk, without what SQLite remembers of it.
+	conn, err := openConn(fileURI(db.path, "mode=ro&immutable=1"), sqlite.OpenReadOnly, sqlite.OpenURI)
+	if err != nil {
+		return nil
+	}
+	defer closeConn(conn)
+	id, err := textOf(conn, settingID)
+	if damaged(err) || err == nil && id != db.watch.id {
+		return fmt.Errorf("%w: somebody has overwritten it", errDamaged)
+	}
+	return nil
+}
+
+const (
+	logWhole = iota
+	logLost  // SQLite goes on with what nobody else finds
+	indexCut // the log's index is shorter than SQLite has mapped
+)
+
+// logState tells what somebody has done to what SQLite keeps beside the file.
+func (db *DB) logState() int {
+	if real, err := realPath(db.path); err == nil && real != db.watch.real {
+		return logLost
+	}
+	for suffix, known := range map[string]*fs.FileInfo{"-wal": &db.watch.log, "-shm": &db.watch.shm} {
+		info, err := os.Stat(db.watch.real + suffix)
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+		case *known == nil:
+			if err == nil {
+				*known = info
+			}
+		case err != nil || !os.SameFile(info, *known):
+			return logLost
+		case suffix == "-shm" && info.Size() < (*known).Size():
+			return indexCut
+		}
+	}
+	return logWhole
+}
+
+// replace sets the damaged file aside and opens a fresh one.
+func (db *DB) replace(ctx context.Context, reason error) error {
+	// Before it is closed: SQLite writes nothing more into a file that has been moved.
+	err := db.setAside(reason)
+	closeConn(db.conn)
+	if err != nil {
+		err = db.setAside(reason) // where files that are open cannot be moved
+	}
+	db.claim.release()
+	db.conn, db.claim = nil, nil
+	if err != nil {
+		return err
+	}
+	return db.open(ctx)
+}
+
+// renew opens what has the name now, and says afterwards what has happened.
+func (db *DB) renew(ctx context.Context, what string) error {
+	gone, real := db.claim.info, db.watch.real
+	db.closeFile()
+	if info, err := os.Stat(db.path); err != nil || !os.SameFile(info, gone) {
+		// What SQLite has left of the file before, as while that is read, is none of the next.
+		for suffix, known := range map[string]fs.FileInfo{"-wal": db.watch.log, "-shm": db.watch.shm} {
+			if info, err := os.Stat(real + suffix); err == nil && known != nil && os.SameFile(info, known) {
+				os.Remove(real + suffix)
+			}
+		}
+	}
+	err := db.open(ctx)
+	problem := fmt.Sprintf("history: %s %s", db.path, what)
+	db.problem.Store(&problem)
+	db.log.Error("history "+what, "file", db.path)
+	return err
+}

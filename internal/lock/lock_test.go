@@ -1,0 +1,47 @@
+package lock
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestTry: one at a time has a file locked, for as long as it has it open, and what is in it
+// can be read and written meanwhile.
+func TestTry(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	require.NoError(t, os.WriteFile(name, []byte("text"), 0o600))
+	open := func() *os.File {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	first, second := open(), open()
+	require.NoError(t, Try(first))
+	assert.ErrorIs(t, Try(second), ErrLocked)
+	b := make([]byte, 4)
+	_, err := second.ReadAt(b, 0)
+	require.NoError(t, err)
+	assert.Equal(t, "text", string(b))
+	_, err = second.WriteAt([]byte("more text"), 0)
+	assert.NoError(t, err)
+	require.NoError(t, first.Close())
+	assert.NoError(t, Try(second))
+}
+
+// TestFolder: a folder can be locked again when it has been closed.
+func TestFolder(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		f, err := Folder(dir)
+		require.NoError(t, err)
+		assert.Equal(t, dir, f.Name())
+		require.NoError(t, f.Close())
+	}
+	_, err := Folder(filepath.Join(dir, "missing"))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}

@@ -1,0 +1,23 @@
+package lock
+
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+func lockFile(f *os.File, how uint32) error {
+	// Nobody can read or write what is locked, so it is a byte far beyond what files have.
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|how, 0, 1, 0, &windows.Overlapped{OffsetHigh: 1 << 30})
+	switch err {
+	case windows.ERROR_LOCK_VIOLATION:
+		return ErrLocked
+	case nil, windows.ERROR_INVALID_FUNCTION, windows.ERROR_INVALID_PARAMETER, windows.ERROR_NOT_SUPPORTED:
+		return nil // folders and some file systems have no locks
+	}
+	return os.NewSyscallError("LockFileEx", err)
+}
+
+func try(f *os.File) error { return lockFile(f, windows.LOCKFILE_FAIL_IMMEDIATELY) }
+
+func wait(f *os.File) error { return lockFile(f, 0) }
