@@ -564,3 +564,42 @@ func FuzzAsk(f *testing.F) {
 		}
 	})
 }
+
+// TestTextsBesideQuestions: a question changes nothing in the memory of SQLite that others use.
+func TestTextsBesideQuestions(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 10)))
+	var work sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		work.Go(func() {
+			c, err := OpenConsole(t.Context(), db.path, ConsoleOptions{})
+			if !assert.NoError(t, err) {
+				return
+			}
+			defer c.Close()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := c.Ask(t.Context(), history.Question{SQL: "SELECT count(*) FROM detailed_history"}); !assert.NoError(t, err) {
+					return
+				}
+			}
+		})
+	}
+	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite, sqlite.OpenMemory)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, sqlitex.ExecuteScript(conn, "CREATE TABLE texts (a, b, c)", nil))
+	for range 20_000 {
+		require.NoError(t, sqlitex.Execute(conn, "INSERT INTO texts VALUES (?, ?, ?)", &sqlitex.ExecOptions{Args: []any{"tcp", "here", "unknown"}}))
+	}
+	close(stop)
+	work.Wait()
+	n, err := number(conn, "SELECT count(*) FROM texts WHERE a = 'tcp' AND b = 'here' AND c = 'unknown'")
+	require.NoError(t, err)
+	assert.EqualValues(t, 20_000, n)
+}
