@@ -76,6 +76,8 @@
 //	          server learnt of it
 //	reports   the last report of each run of an agent, so that what is reported twice is
 //	          recorded once
+//	unended   openings that another one of the same row followed, although no end of them was
+//	          reported: when it is, it counts once
 //	agents    what each agent has of the history: rows, about how many bytes they take, and
 //	          how many of its rows [DB.Prune] has deleted
 //	settings  the limits, the path and the id of the file

@@ -21,6 +21,7 @@ const (
 	logSize  = 8 << 20               // half of what the writer lets it grow to
 
 	maxReports = 100_000 // that are kept; an agent can make many
+	maxUnended = 100_000 // openings without an end, likewise
 )
 
 // SetRetention sets what Prune is to do, and keeps it in the file.
@@ -310,6 +311,11 @@ func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err 
 		&sqlitex.ExecOptions{Args: []any{old, maxReports, maxStep}}); err != nil {
 		return 0, err
 	}
+	if err := sqlitex.Execute(db.conn, `DELETE FROM unended WHERE (row, opened) IN (
+		SELECT row, opened FROM unended ORDER BY opened LIMIT min(?2, max(0, (SELECT count(*) FROM unended) - ?1)))`,
+		&sqlitex.ExecOptions{Args: []any{maxUnended, maxStep}}); err != nil {
+		return 0, err
+	}
 	return gone, db.settle(ch)
 }
 
@@ -375,7 +381,7 @@ func (db *DB) Reset(ctx context.Context) error {
 		defer end(&err)
 		// Without a condition SQLite empties a table at once.
 		for _, q := range []string{
-			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM losses`, `DELETE FROM reports`, `DELETE FROM agents`,
+			`DELETE FROM detailed_history`, `DELETE FROM places`, `DELETE FROM losses`, `DELETE FROM reports`, `DELETE FROM agents`, `DELETE FROM unended`,
 			`UPDATE settings SET value = 0 WHERE name = 'rows'`,
 		} {
 			if err := sqlitex.ExecuteTransient(db.conn, q, nil); err != nil {

@@ -29,13 +29,10 @@ type memory struct {
 	// So that a connection that is seen again costs an update by the number of its row.
 	// What it lacks is in the file.
 	rows map[key]*remembered
-	// Openings that another one has followed although no end of them was reported. It may
-	// come late, and is no opening more.
-	unended map[key]opening
 }
 
-// An opening is what a row has counted of it.
-type opening struct{ opened, tx, rx int64 }
+// An opening is the bytes that a row has counted of one.
+type opening struct{ tx, rx int64 }
 
 // A place is where rows are, if that is known.
 type place struct {
@@ -67,7 +64,7 @@ type remembered struct {
 }
 
 func (m *memory) forget() {
-	m.rows, m.unended = make(map[key]*remembered), make(map[key]opening)
+	m.rows = make(map[key]*remembered)
 }
 
 // changes are what a transaction writes at its end.
@@ -105,7 +102,7 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 	defer func() {
 		end(&err)
 		// What is remembered may not have come to be.
-		if err != nil || max(len(db.memory.rows), len(db.memory.unended)) > maxRemembered {
+		if err != nil || len(db.memory.rows) > maxRemembered {
 			db.memory.forget()
 		}
 	}()
@@ -264,24 +261,20 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 // update refreshes a row.
 func (db *DB) update(e *history.Entry, r *remembered, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
-	late := reopened && e.Resumed && !e.Closed.IsZero()
-	var before opening
-	unended := false
-	if late {
-		before, unended = db.memory.unended[keyOf(e)]
-	}
-	if reopened && r.goesOn(e) {
+	switch {
+	case !reopened:
+	case r.goesOn(e):
 		r.opened = micro(e.Opened)
-	} else if late && unended && same(before.opened, micro(e.Opened)) {
-		delete(db.memory.unended, keyOf(e))
-		return db.addEarlier(e, r, before, ch)
-	} else if late && micro(e.Opened) < r.opened {
-		r.count++
-		ch.count(r.place, 1)
-		return db.addEarlier(e, r, opening{}, ch)
-	} else if reopened {
+	default:
+		if e.Resumed && !e.Closed.IsZero() {
+			if added, err := db.addLate(e, r, ch); added || err != nil {
+				return err
+			}
+		}
 		if !r.closed {
-			db.memory.unended[keyOf(e)] = opening{r.opened, r.tx - r.txBefore, r.rx - r.rxBefore}
+			if err := db.putUnended(r); err != nil {
+				return err
+			}
 		}
 		r.count++
 		r.opened = micro(e.Opened)
@@ -316,10 +309,57 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 	return nil
 }
 
-// addEarlier adds the bytes of an opening that has ended, and opened before the last one, such
-// as one that an agent reports late. counted is what the row has of it. The row goes on with
-// the last opening.
-func (db *DB) addEarlier(e *history.Entry, r *remembered, counted opening, ch *changes) error {
+// putUnended notes that the last opening of a row has no end, and another one follows.
+func (db *DB) putUnended(r *remembered) error {
+	stmt, err := db.conn.Prepare(`INSERT OR REPLACE INTO unended VALUES (?1, ?2, ?3, ?4)`)
+	if err != nil {
+		return err
+	}
+	for i, n := range []int64{r.id, r.opened, r.tx - r.txBefore, r.rx - r.rxBefore} {
+		stmt.BindInt64(i+1, n)
+	}
+	return run(stmt)
+}
+
+// takeUnended removes and returns the opening without an end that opened at a time.
+func (db *DB) takeUnended(row, opened int64) (o opening, found bool, err error) {
+	stmt, err := db.conn.Prepare(`DELETE FROM unended WHERE (row, opened) IN (
+	SELECT row, opened FROM unended WHERE row = ?1 AND (opened - ?2) % ?3 = 0 ORDER BY opened LIMIT 1) RETURNING tx, rx`)
+	if err != nil {
+		return o, false, err
+	}
+	defer stmt.Reset()
+	stmt.BindInt64(1, row)
+	stmt.BindInt64(2, opened)
+	stmt.BindInt64(3, clockStep)
+	for {
+		more, err := stmt.Step()
+		if err != nil || !more {
+			return o, found, err
+		}
+		o, found = opening{stmt.ColumnInt64(0), stmt.ColumnInt64(1)}, true
+	}
+}
+
+// addLate adds an opening whose end is reported late, and reports whether it did: if it is
+// counted already, or opened before the last one.
+func (db *DB) addLate(e *history.Entry, r *remembered, ch *changes) (added bool, err error) {
+	counted, found, err := db.takeUnended(r.id, micro(e.Opened))
+	switch {
+	case err != nil:
+		return false, err
+	case !found && micro(e.Opened) > r.opened:
+		return false, nil
+	case !found:
+		r.count++
+		ch.count(r.place, 1)
+	}
+	return true, db.addEarlier(e, r, counted)
+}
+
+// addEarlier adds the bytes of an opening that has ended, and opened before the last one.
+// counted is what the row has of it. The row goes on with the last opening.
+func (db *DB) addEarlier(e *history.Entry, r *remembered, counted opening) error {
 	tx, rx := max(limitCounter(e.Tx)-counted.tx, 0), max(limitCounter(e.Rx)-counted.rx, 0)
 	r.tx, r.txBefore = min(history.MaxCounter, r.tx+tx), min(history.MaxCounter, r.txBefore+tx)
 	r.rx, r.rxBefore = min(history.MaxCounter, r.rx+rx), min(history.MaxCounter, r.rxBefore+rx)

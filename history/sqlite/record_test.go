@@ -285,7 +285,11 @@ func TestEndOfAnotherBefore(t *testing.T) {
 		end.Resumed, end.Opened, end.Seen, end.Closed, end.Tx, end.Rx = true, noon.Add(corrected), noon.Add(3*time.Second), noon.Add(3*time.Second), 100, 200
 		for _, e := range []history.Entry{first, second, end} {
 			require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
+			// Also if the server has been started anew meanwhile.
+			require.NoError(t, db.Close())
+			db = open(t, db.path)
 		}
+		assert.Equal(t, "0", query(t, db, `SELECT count(*) FROM unended`)[0][0])
 		assert.Equal(t, [][]string{{"2", "110", "220"}}, query(t, db, `SELECT count, tx, rx FROM detailed_history`))
 	}
 }

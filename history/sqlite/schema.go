@@ -80,7 +80,19 @@ CREATE TABLE losses (
 	count     INTEGER NOT NULL,
 	PRIMARY KEY (timestamp, agent)
 ) WITHOUT ROWID;
-` + agentsTable
+` + agentsTable + unendedTable
+
+// unendedTable has openings that another one of the same row has followed although no end of
+// them was reported: when they opened, in µs, and the bytes that the row has counted of them.
+const unendedTable = `
+CREATE TABLE unended (
+	row    INTEGER NOT NULL,
+	opened INTEGER NOT NULL,
+	tx     INTEGER NOT NULL,
+	rx     INTEGER NOT NULL,
+	PRIMARY KEY (row, opened)
+) WITHOUT ROWID;
+`
 
 // agentsTable has what each agent has of the history: rows, about how many bytes they take,
 // and how many of its rows have been pruned while it had some.

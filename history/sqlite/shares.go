@@ -50,8 +50,8 @@ INSERT OR REPLACE INTO agents SELECT agent, count(*), sum(` + rowSizeSQL + `), c
 	FROM main.detailed_history AS d GROUP BY agent;
 `
 
-// upgrade makes a file of schema 4, which lacks shares and the precision of places, or 5, which
-// lacks the latter, one of this schema.
+// upgrade makes a file of schema 4 or 5 one of this schema. Both lack the precision of places
+// and the openings without an end, and schema 4 also shares.
 func upgrade(ctx context.Context, conn *sqlite.Conn, from int64, log *slog.Logger) (err error) {
 	conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(nil)
@@ -66,7 +66,7 @@ func upgrade(ctx context.Context, conn *sqlite.Conn, from int64, log *slog.Logge
 	if from < 5 {
 		script = agentsTable + agentsIndex + countShares
 	}
-	script += `ALTER TABLE detailed_history ADD COLUMN precision TEXT NOT NULL DEFAULT '';`
+	script += unendedTable + `ALTER TABLE detailed_history ADD COLUMN precision TEXT NOT NULL DEFAULT '';`
 	return sqlitex.ExecuteScript(conn, fmt.Sprint(script, " PRAGMA user_version = ", schemaVersion), nil)
 }
 

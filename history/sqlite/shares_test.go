@@ -233,7 +233,7 @@ func version4(t *testing.T, rows []history.Entry) string {
 	require.NoError(t, db.Close())
 	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
 	require.NoError(t, err)
-	require.NoError(t, sqlitex.ExecuteScript(conn, `DROP TABLE agents; DROP INDEX detailed_history_agent; ALTER TABLE detailed_history DROP COLUMN precision; DELETE FROM settings WHERE name IN ('id', 'path'); PRAGMA user_version = 4;`, nil))
+	require.NoError(t, sqlitex.ExecuteScript(conn, `DROP TABLE agents; DROP TABLE unended; DROP INDEX detailed_history_agent; ALTER TABLE detailed_history DROP COLUMN precision; DELETE FROM settings WHERE name IN ('id', 'path'); PRAGMA user_version = 4;`, nil))
 	require.NoError(t, conn.Close())
 	return db.path
 }
