@@ -357,7 +357,7 @@ func TestOpen(t *testing.T) {
 }
 
 // TestOpenCached: several files make one DB, and a mapped DB is the same as one that was read;
-// one that is cut tells, and is compiled anew. The rest is tested in internal/ranges.
+// one that is cut reports it, and is compiled anew. The rest is tested in internal/ranges.
 func TestOpenCached(t *testing.T) {
 	dir := t.TempDir()
 	four := write(t, filepath.Join(dir, "four.csv"), blocks)

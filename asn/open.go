@@ -103,7 +103,7 @@ func (b *builder) Read(f *ranges.File) (time.Time, error) {
 	return date, err
 }
 
-// whole adds the networks of a MaxMind DB file, which can only be told by its end, and
+// whole adds the networks of a MaxMind DB file, which can only be recognised by its end, and
 // returns when it was built.
 func (b *builder) whole(f *ranges.File, line []byte) (time.Time, error) {
 	all, err := unpack.All(f, f.Size, maxTable)

@@ -119,7 +119,7 @@ func (b *builder) expect(head []byte, size int64) {
 	}
 }
 
-// whole adds the networks of a MaxMind DB file, which can only be told by its
+// whole adds the networks of a MaxMind DB file, which can only be recognised by its
 // end, and returns when it was built.
 func (b *builder) whole(f *ranges.File) (time.Time, error) {
 	data, err := unpack.All(f, f.Size, maxDB)

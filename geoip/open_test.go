@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOpenCached: a mapped DB is the same as one that was read; one that is cut tells, and is
+// TestOpenCached: a mapped DB is the same as one that was read; one that is cut reports it, and is
 // compiled anew. The rest is tested in internal/ranges.
 func TestOpenCached(t *testing.T) {
 	source := writeFile(t, "ipv4.csv", []byte(csvSample))

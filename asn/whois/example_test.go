@@ -33,7 +33,7 @@ func Example() {
 	//   5 Announced by  AS64496 Example Carrier  [example, date unknown]
 }
 
-// Files in a folder are told by their content.
+// Files in a folder are recognised by their content.
 func ExampleFiles() {
 	dir, err := os.MkdirTemp("", "whois")
 	if err != nil {

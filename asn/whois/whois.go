@@ -187,7 +187,7 @@ func (s *Sources) ReportAS(number uint32) (Report, error) {
 func (s *Sources) holder(r *Report) error {
 	s.numbers(r)
 	if s.Orgs != nil {
-		// What the holder announces itself tells most.
+		// The AS that announces the address comes first, if the holder has it.
 		for n := range each(r.ASNs, r.AS.Number) {
 			var ok bool
 			if r.Org, ok = s.Orgs.Lookup(n); ok {

@@ -35,7 +35,7 @@ func (l *connector) use(ctx context.Context, c joinedConn, joined func()) error 
 	defer s.raw.Close()
 	defer func() {
 		if ctx.Err() != nil {
-			s.conn.Close() // unlike that of raw, this tells the server
+			s.conn.Close() // unlike closing raw, this informs the server
 		}
 	}()
 	defer context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Now().Add(finishTime)) })()

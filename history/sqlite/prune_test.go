@@ -128,6 +128,17 @@ func TestPruneReports(t *testing.T) {
 	}
 }
 
+// TestPruneUnended: of openings without an end the newest are kept.
+func TestPruneUnended(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, execute(t, db.path, fmt.Sprintf(`WITH n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n LIMIT %d) INSERT INTO unended SELECT i, i, 0, 0 FROM n`, maxUnended+2*maxStep)))
+	for _, left := range []int{maxUnended + maxStep, maxUnended, maxUnended} {
+		_, err := db.Prune(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, [][]string{{fmt.Sprint(left), fmt.Sprint(maxUnended + 2*maxStep - left + 1)}}, query(t, db, `SELECT count(*), min(opened) FROM unended`))
+	}
+}
+
 func TestRetentionRefuses(t *testing.T) {
 	db := open(t, path(t))
 	s, err := db.Stats()

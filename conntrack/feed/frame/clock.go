@@ -13,7 +13,8 @@ type clock struct {
 
 // time returns the server's time for one of the agent. A time in the future, or more than 20
 // years ago, becomes one of the last 10 s. Two such times that are less than 10 s apart stay
-// different, because the history tells connections with the same addresses apart by their times.
+// different, because the history distinguishes connections with the same addresses by their
+// times.
 func (c clock) time(micro int64) time.Time {
 	t := time.UnixMicro(micro).Add(c.skew)
 	if c.now.IsZero() {

@@ -93,7 +93,7 @@ type Hello struct {
 
 // Skew returns by how much the agent's clock is behind, if hello arrives now. Up to 5 s are
 // due to the network and count as none. The rest is rounded, so that it is the same for each
-// connection: a server tells connections apart by when they opened.
+// connection: a server distinguishes connections by the time at which they opened.
 func (h Hello) Skew(now time.Time) time.Duration {
 	skew := now.Sub(time.UnixMicro(h.Wall))
 	if skew.Abs() <= skewBelieved {

@@ -81,7 +81,7 @@ func (r *Reporter) write(f Frame) error {
 	return r.send(f)
 }
 
-// Due returns when to call Flush next. Table.Wake tells when it may be earlier. It lets a little
+// Due returns when to call Flush next. Table.Wake says when it may be earlier. It lets a little
 // time pass in which more changes may gather.
 func (r *Reporter) Due(now time.Time) time.Time {
 	full := r.lastFull.Add(fullEvery)
