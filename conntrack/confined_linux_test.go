@@ -15,6 +15,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -50,33 +52,62 @@ func helpConfined(arg string) error {
 	defer c.Close()
 	r := confine.Process(confine.Keep{Capabilities: confine.Following})
 	out := gob.NewEncoder(os.Stdout)
+	var writing sync.Mutex
 	if err := out.Encode(fmt.Sprint(r.User, " ", r.Capabilities, " ", r.NoNewPrivs, " ", r.Filtered, " ", errors.Join(r.Missing...))); err != nil {
 		return err
 	}
+	report := func(r confinedReport) error {
+		writing.Lock()
+		defer writing.Unlock()
+		return out.Encode(r)
+	}
+	go func() {
+		for ctx.Err() == nil && report(confinedReport{Unseen: unseen(c)}) == nil {
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
 	for e, err := range c.Events(ctx) {
 		if err != nil {
 			return err
 		}
-		if err := out.Encode(e); err != nil {
+		if err := report(confinedReport{Event: &e}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// A confined is a collector in a process that has given its rights away.
-type confined struct {
-	in     io.Closer
-	events *gob.Decoder
+// A confinedReport is an event, or how many closes the collector has found that no program saw.
+type confinedReport struct {
+	Event  *Event
+	Unseen int
 }
 
-func (c confined) Events(ctx context.Context) iter.Seq2[Event, error] {
+// A confined is a collector in a process that has given its rights away.
+type confined struct {
+	in      io.Closer
+	reports *gob.Decoder
+	unseen  atomic.Int64
+}
+
+func (c *confined) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		defer context.AfterFunc(ctx, func() { c.in.Close() })()
 		for {
+			var r confinedReport
+			err := c.reports.Decode(&r)
+			if err == io.EOF && ctx.Err() != nil {
+				return
+			}
+			if err == nil && r.Event == nil {
+				c.unseen.Store(int64(r.Unseen))
+				continue
+			}
 			var e Event
-			err := c.events.Decode(&e)
-			if err == io.EOF && ctx.Err() != nil || !yield(e, err) || err != nil {
+			if r.Event != nil {
+				e = *r.Event
+			}
+			if !yield(e, err) || err != nil {
 				return
 			}
 		}
@@ -102,16 +133,16 @@ func TestScenariosConfined(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			n := newNet(t)
 			_, in, out := helperIn(t, "confined "+mode, nil)
-			c := confined{in.(io.Closer), gob.NewDecoder(out)}
+			c := &confined{in: in.(io.Closer), reports: gob.NewDecoder(out)}
 			var rights string
-			require.NoError(t, c.events.Decode(&rights))
+			require.NoError(t, c.reports.Decode(&rights))
 			t.Log(rights)
 			if strings.HasPrefix(rights, "0 ") && strings.Contains(rights, errors.ErrUnsupported.Error()) {
 				t.Skip("threads cannot be reached, as with cgo")
 			}
 			assert.NotRegexp(t, "^0 ", rights, "it is root's no more")
 			w := watchAs(t, c)
-			runScenarios(t, n, w)
+			runScenarios(t, n, w, func() int { return int(c.unseen.Load()) })
 			t.Run("packet-socket", func(t *testing.T) {
 				if !sees {
 					t.Skip("needs Linux 6.3")
