@@ -28,7 +28,6 @@ func TestAdversary(t *testing.T) {
 	}
 	requireRootAndIP(t)
 	c := ebpfOrSkip(t, Options{Loopback: true}, 256<<10)
-	e := c.backend.(*ebpf)
 	var over atomic.Bool
 	for range runtime.NumCPU() + 1 {
 		go func() {
@@ -44,11 +43,7 @@ func TestAdversary(t *testing.T) {
 		for _, rate := range []string{"", " 40mbit"} {
 			t.Run(fmt.Sprint(rounds, rate), func(t *testing.T) {
 				before := c.Info().Lost
-				unseen := func() (n int) {
-					assert.NoError(t, e.do(func() { n = e.closesUnseen }))
-					return n
-				}
-				unseenBefore := unseen()
+				unseenBefore := unseen(c)
 				pid, finish := startStorm(t, fmt.Sprint(n, rate))
 				var got tally
 				follow(t, c, func(e Event) { got.add(e, pid) })
@@ -56,7 +51,7 @@ func TestAdversary(t *testing.T) {
 				r := finish()
 				assert.Eventually(t, func() bool {
 					seen := got.now()
-					return seen.Opens == seen.Closes+remaining(t, pid) && seen.Closes+int(c.Info().Lost-before)+unseen()-unseenBefore >= 2*(n-r.Reset)-remaining(t, pid)
+					return seen.Opens == seen.Closes+remaining(t, pid) && seen.Closes+int(c.Info().Lost-before)+unseen(c)-unseenBefore >= 2*(n-r.Reset)-remaining(t, pid)
 				}, time.Minute, 100*time.Millisecond)
 				seen := got.now()
 				lost += c.Info().Lost - before
@@ -66,7 +61,7 @@ func TestAdversary(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		for _, conn := range snapshot(t, c) {
-			if conn.Local.Addr() == stormAddr || conn.Local.Addr() == flowsAddr {
+			if conn.Local.Addr() == testAddr || conn.Local.Addr() == flowsAddr {
 				return false
 			}
 		}

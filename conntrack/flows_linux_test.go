@@ -197,14 +197,17 @@ func TestManyFlows(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return bytes >= peers*rounds*size
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("%d opened, %d closed, %d bytes", opens, closes, bytes)
 	assert.Equal(t, uint64(peers*rounds*size), bytes)
 	assert.Equal(t, opens, closes)
-	assert.Zero(t, c.Info().Lost)
 	require.NoError(t, e.do(func() {
+		// TCP connections of others may be lost meanwhile.
+		_, _, flows, err := e.probe.Lost()
+		assert.NoError(t, err)
+		assert.Zero(t, flows)
 		assert.Zero(t, own())
 		assert.LessOrEqual(t, e.idlest.n, len(e.flows))
 	}))

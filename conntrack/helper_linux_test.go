@@ -72,6 +72,18 @@ type snapshotReport struct {
 	Conns []Conn
 }
 
+// testAddr is an address of this run of the tests alone, for a collector of the backend EBPF sees
+// all namespaces. The helpers inherit it.
+var testAddr = func() netip.Addr {
+	const name = "CONNTRACK_TEST_ADDR"
+	if a, err := netip.ParseAddr(os.Getenv(name)); err == nil {
+		return a
+	}
+	a := netip.AddrFrom4([4]byte{10, byte(os.Getpid() >> 16), byte(os.Getpid() >> 8), byte(os.Getpid())})
+	os.Setenv(name, a.String())
+	return a
+}()
+
 // helpHold holds n connections to itself, which are 2n sockets, until standard
 // input ends.
 func helpHold(arg string) error {
@@ -79,7 +91,7 @@ func helpHold(arg string) error {
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp4", "203.0.113.10:0")
+	l, err := net.Listen("tcp4", testAddr.String()+":0")
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func helpStorm(arg string) error {
 	if err != nil {
 		return err
 	}
-	commands := []string{"ip link set lo up", "ip addr add " + stormAddr.String() + "/32 dev lo"}
+	commands := []string{"ip link set lo up", "ip addr add " + testAddr.String() + "/32 dev lo"}
 	if rate != "" {
 		commands = append(commands, "tc qdisc add dev lo root tbf burst 2k latency 20ms rate "+rate)
 	}
@@ -60,7 +60,7 @@ func helpStorm(arg string) error {
 			return err
 		}
 	}
-	l, err := net.Listen("tcp4", stormAddr.String()+":0")
+	l, err := net.Listen("tcp4", testAddr.String()+":0")
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (n *tally) add(e Event, pid int) {
 		n.Lost += int(e.Lost)
 	}
 	c := &e.Conn
-	if c.Local.Addr() != stormAddr {
+	if c.Local.Addr() != testAddr {
 		return
 	}
 	switch e.Kind {
@@ -177,18 +177,6 @@ func (n *tally) add(e Event, pid int) {
 		}
 	}
 }
-
-// stormAddr is that of the storms of this run alone, for the collector sees all namespaces.
-// The processes that make them inherit it.
-var stormAddr = func() netip.Addr {
-	const name = "CONNMAP_STORM_ADDR"
-	if a, err := netip.ParseAddr(os.Getenv(name)); err == nil {
-		return a
-	}
-	a := netip.AddrFrom4([4]byte{10, byte(os.Getpid() >> 16), byte(os.Getpid() >> 8), byte(os.Getpid())})
-	os.Setenv(name, a.String())
-	return a
-}()
 
 // startStorm prepares a storm, which finish unleashes. The argument is that of
 // helpStorm.
@@ -228,17 +216,22 @@ func TestStorm(t *testing.T) {
 	var got tally
 	follow(t, c, func(e Event) { got.add(e, pid) })
 	r := finish()
-	assert.Eventually(t, func() bool { return got.now().Closes >= 2*n }, time.Minute, 100*time.Millisecond)
-	var found int
-	require.NoError(t, c.backend.(*ebpf).do(func() { found = c.backend.(*ebpf).closesUnseen }))
+	// What others on this machine do at the same time may fill the ring too: then all is told
+	// but what is counted as lost, and what is counted as late is whole unless a pass found it.
+	assert.Eventually(t, func() bool {
+		seen := got.now()
+		return seen.Closes+seen.Lost >= 2*n && seen.Closes == seen.Opens
+	}, time.Minute, 100*time.Millisecond)
+	found, late := unseen(c), int(c.Info().Late)
 	seen := got.now()
-	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v; %d closes found by a pass", n, r.Short, r.Elapsed, seen, found)
+	t.Logf("%d connections, %d shorter than 10 ms, in %v: %+v; %d closes found by a pass, %d late", n, r.Short, r.Elapsed, seen, found, late)
+	assert.LessOrEqual(t, seen.Opens, 2*n)
+	assert.GreaterOrEqual(t, seen.Opens+seen.Lost, 2*n)
+	assert.Equal(t, seen.Opens, seen.Closes)
+	assert.LessOrEqual(t, seen.Out, n+late)
+	assert.GreaterOrEqual(t, seen.Out+seen.Lost+late, n)
 	// Of a close that no program was called for the last bytes are not known.
-	assert.LessOrEqual(t, found, mostUnseen)
-	assert.GreaterOrEqual(t, seen.Whole, 2*n-found)
-	seen.Whole = 0
-	assert.Equal(t, tallied{Opens: 2 * n, Out: n, Closes: 2 * n}, seen)
-	assert.Zero(t, c.Info().Lost)
+	assert.LessOrEqual(t, seen.Closes-seen.Whole, min(found, mostUnseen+late))
 }
 
 // TestInterruptedStorm: nor is one lost that opens or ends in an interrupt of
@@ -265,8 +258,7 @@ func TestInterruptedStorm(t *testing.T) {
 	}, time.Minute, 100*time.Millisecond)
 	missed, err := c.backend.(*ebpf).probe.Unseen()
 	require.NoError(t, err)
-	var found int
-	require.NoError(t, c.backend.(*ebpf).do(func() { found = c.backend.(*ebpf).closesUnseen }))
+	found := unseen(c)
 	seen := got.now()
 	t.Logf("%d connections, %d of them reset, %d changes of state missed, %d closes found by a pass, in %v: %+v", n, r.Reset, missed, found, r.Elapsed, seen)
 	assert.LessOrEqual(t, seen.Out, n)
@@ -300,7 +292,7 @@ func TestStormInASmallRing(t *testing.T) {
 	end := time.Now()
 	ofStorm := func() (n int) {
 		for _, conn := range snapshot(t, c) {
-			if conn.Local.Addr() == stormAddr {
+			if conn.Local.Addr() == testAddr {
 				n++
 			}
 		}
@@ -480,7 +472,7 @@ func TestSlowFollower(t *testing.T) {
 	var got tally
 	var asked sync.Once
 	follow(t, c, func(e Event) {
-		if e.Conn.Local.Addr() == stormAddr {
+		if e.Conn.Local.Addr() == testAddr {
 			asked.Do(func() {
 				<-release
 				snapshot(t, c) // from within, with the queue full
