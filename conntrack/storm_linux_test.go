@@ -200,11 +200,12 @@ func startStorm(t testing.TB, arg string) (pid int, finish func() stormReport) {
 // in three storms of thirty.
 const mostUnseen = 8
 
+// stormSize is how many connections a storm has. Their events fill the ring several times.
 func stormSize() int {
 	if testing.Short() || race.Enabled {
-		return 10_000
+		return 5000
 	}
-	return 100_000
+	return 30_000
 }
 
 // TestStorm: of many short connections each is seen, from its opening to its
