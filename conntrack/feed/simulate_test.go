@@ -504,12 +504,12 @@ func (w *world) settled() error {
 // once, or counted as lost, and what lives is known. CONNMAP_WORLDS says how many strict
 // worlds are tried; of the others it is a third as many each. What fails is tried again with fewer steps.
 func TestSimulation(t *testing.T) {
-	worlds := 90
+	worlds := 45
 	switch {
 	case race.Enabled:
 		worlds = 10
 	case testing.Short():
-		worlds = 30
+		worlds = 10
 	}
 	if n, err := strconv.Atoi(os.Getenv("CONNMAP_WORLDS")); err == nil {
 		worlds = n
