@@ -362,6 +362,7 @@ func TestAskCancelled(t *testing.T) {
 
 // TestOpenConsoleLocked: the wait for a file that another program has locked ends.
 func TestOpenConsoleLocked(t *testing.T) {
+	t.Parallel()
 	name := foreign(t, perlTable)
 	conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
 	require.NoError(t, err)

@@ -51,9 +51,12 @@ func child(name string) error {
 }
 
 func TestKill(t *testing.T) {
-	kills := 100
-	if testing.Short() || race.Enabled {
+	kills := 40 // at other moments each time
+	switch {
+	case testing.Short() || race.Enabled:
 		kills = 5
+	case os.Getenv("CONNMAP_LONG") != "":
+		kills = 1000
 	}
 	name := path(t)
 	chance := random.For(t)

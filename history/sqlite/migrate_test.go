@@ -91,9 +91,11 @@ INSERT INTO detailed_history VALUES (14, '2024-02-03T04:05:06Z', '192.0.2.3', 1,
 // TestMigrateWhileOpen: what another program has open is not taken over behind its
 // back.
 func TestMigrateWhileOpen(t *testing.T) {
+	t.Parallel()
 	slow(t)
 	for name, mode := range map[string]string{"rollback journal": "", "written ahead": "PRAGMA journal_mode = WAL;\n"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			name := foreign(t, mode+perlTable)
 			conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
 			require.NoError(t, err)

@@ -191,6 +191,7 @@ func TestForeignInPlace(t *testing.T) {
 
 // TestNoticedInTime: also while nothing is recorded, a loss is noticed within 10 seconds.
 func TestNoticedInTime(t *testing.T) {
+	t.Parallel()
 	db := open(t, path(t))
 	w := db.Writer()
 	w.Add(entry(1))
