@@ -49,7 +49,9 @@ func TestMain(m *testing.M) {
 			err = hold(n)
 		}
 	default:
-		os.Exit(m.Run())
+		code := m.Run()
+		os.RemoveAll(builtIn)
+		os.Exit(code)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

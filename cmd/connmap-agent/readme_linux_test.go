@@ -27,22 +27,17 @@ func example(t *testing.T, begin string) string {
 // TestReadmeServices: what README says to write where there is no systemd starts an agent
 // that joins, in the environment that it is started in there.
 func TestReadmeServices(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program")
-	}
 	for _, name := range []string{"go", "sh", "flock"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Skip(err)
 		}
 	}
-	program := filepath.Join(t.TempDir(), "connmap-agent")
-	b, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
-	require.NoError(t, err, string(b))
+	program := buildLinux(t)
 
 	openRC := example(t, "#!/sbin/openrc-run\n")
 	script := filepath.Join(t.TempDir(), "init")
 	require.NoError(t, os.WriteFile(script, []byte(openRC), 0o755))
-	b, err = exec.Command("sh", "-n", script).CombinedOutput()
+	b, err := exec.Command("sh", "-n", script).CombinedOutput()
 	require.NoError(t, err, string(b))
 	b, err = exec.Command("sh", "-c", `. "$1" && echo "$command $command_args"`, "sh", script).CombinedOutput()
 	require.NoError(t, err, string(b))

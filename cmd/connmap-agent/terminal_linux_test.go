@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,19 +89,32 @@ func TestTokenFromInput(t *testing.T) {
 	}
 }
 
-// buildLinux builds the program as it is released.
+// buildLinux returns the program as it is released, which all tests share.
 func buildLinux(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
-	program := filepath.Join(t.TempDir(), "connmap-agent")
-	build := exec.Command("go", "build", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
+	program, err := built()
+	require.NoError(t, err)
 	return program
 }
+
+// builtIn is the folder of the program that built has made.
+var builtIn string
+
+var built = sync.OnceValues(func() (program string, err error) {
+	if builtIn, err = os.MkdirTemp("", "connmap-agent-"); err != nil {
+		return "", err
+	}
+	program = filepath.Join(builtIn, "connmap-agent")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return program, nil
+})
 
 // TestTokenStaysOutOfSight: whichever way it comes to an agent, other users do not see it in
 // the list of processes, nor anybody in what the agent says.
