@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connmapgo/connmap/conntrack/internal/traffic"
+	"github.com/connmapgo/connmap/internal/race"
 )
 
 // several are the scenarios in which more than one process holds a socket.
@@ -276,6 +277,9 @@ func in(t *testing.T, n *traffic.Net, name string, b Backend) *Collector {
 // TestScenarios: the backend EBPF sees every kind of traffic as it really was,
 // although no connection is held open for it.
 func TestScenarios(t *testing.T) {
+	if testing.Short() && !race.Enabled {
+		t.Skip("takes long")
+	}
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	n := newNet(t)
 	w := watchAs(t, c)
@@ -366,6 +370,9 @@ func atOnce(limit int, scenarios []traffic.Scenario, run func(i int, s traffic.S
 // see with the package's documentation. Connections are held for a while, for
 // those that poll once a second.
 func TestBackends(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	ebpf := ebpfOrSkip(t, Options{Loopback: true}, 0)
 	n := newNet(t)
 	backends := []Backend{EBPF, Diag, Proc}

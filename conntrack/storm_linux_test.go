@@ -239,6 +239,9 @@ func TestStorm(t *testing.T) {
 // the program that should see it. Packets that are held to a rate come in
 // interrupts of a timer.
 func TestInterruptedStorm(t *testing.T) {
+	if testing.Short() && !race.Enabled {
+		t.Skip("takes long")
+	}
 	requireRootAndIP(t)
 	if out, err := exec.Command("unshare", "-n", "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "burst", "2k", "latency", "20ms", "rate", "1mbit").CombinedOutput(); err != nil {
 		t.Skipf("needs tc and the queueing discipline tbf: %v: %s", err, out)
@@ -282,6 +285,9 @@ func remaining(t *testing.T, pid int) int {
 // TestStormInASmallRing: what is lost is counted, and what is there is right
 // again soon.
 func TestStormInASmallRing(t *testing.T) {
+	if testing.Short() && !race.Enabled {
+		t.Skip("takes long")
+	}
 	c := ebpfOrSkip(t, Options{}, os.Getpagesize())
 	n := stormSize()
 	pid, finish := startStorm(t, strconv.Itoa(n))

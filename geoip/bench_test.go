@@ -233,6 +233,9 @@ func (d *bisection) between(l, r int, ip uint32) (Place, bool) {
 
 // TestBenchmarked: what is compared answers the same.
 func TestBenchmarked(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	db, err := Open(testData(t, "synth/connmap_ipv4_head200k.csv.xz"))
 	require.NoError(t, err)
 	rows := all(db)

@@ -330,8 +330,8 @@ func TestCutAtEveryByte(t *testing.T) {
 	whole := fair.run(t, id)[0]
 	var all []trial
 	step := 1
-	if race.Enabled {
-		step = 3
+	if race.Enabled || testing.Short() {
+		step = 11
 	}
 	for _, from := range []side{ofClient, ofServer} {
 		n := int(whole.carried[from].Load())
@@ -355,8 +355,8 @@ func TestCutAtEveryByte(t *testing.T) {
 func TestSilentAtEveryStage(t *testing.T) {
 	id := identity(t)
 	step := 150
-	if race.Enabled {
-		step = 450
+	if race.Enabled || testing.Short() {
+		step = 900
 	}
 	var all []trial
 	// The second time an acknowledgement comes when the next delta is on its way.
@@ -394,8 +394,8 @@ func TestBrokenAgainAndAgain(t *testing.T) {
 	id := identity(t)
 	var all []trial
 	seeds := uint64(200)
-	if race.Enabled {
-		seeds = 60
+	if race.Enabled || testing.Short() {
+		seeds = 20
 	}
 	for seed := range seeds {
 		rng := mathrand.New(mathrand.NewPCG(seed, 3))

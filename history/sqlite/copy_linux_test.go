@@ -176,6 +176,9 @@ func TestConsoleInterrupted(t *testing.T) {
 
 // TestProgress: it ends with all, and time does not go by without it.
 func TestProgress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	name := foreign(t, perlTable+"\nWITH n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n LIMIT 300000) INSERT INTO detailed_history (timestamp, ip) SELECT i, '192.0.2.' || (i % 200) FROM n;")
 	var told []string

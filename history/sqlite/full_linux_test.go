@@ -126,6 +126,9 @@ func TestReadOnlyFileSystem(t *testing.T) {
 
 // TestPruneOnFullDisk: a reserve lets rows be deleted, and recording resumes by it.
 func TestPruneOnFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	dir := mount(t)
 	require.NoError(t, syscall.Mount("history-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=96m"))

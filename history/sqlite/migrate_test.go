@@ -248,6 +248,9 @@ func TestMigrateSparse(t *testing.T) {
 
 // TestMigrateMany: pieces make a whole, and what cannot be taken over stays.
 func TestMigrateMany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	name := foreign(t, perlTable)

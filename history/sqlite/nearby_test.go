@@ -16,6 +16,9 @@ import (
 
 // TestNearby compares with a look at all rows, and with what nearbySQL finds.
 func TestNearby(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	db := open(t, path(t))
 	r := rand.New(rand.NewPCG(1, 2))

@@ -43,6 +43,9 @@ func size(t testing.TB, db *DB) int64 {
 }
 
 func TestPrune(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	const n = 20_000
 	for name, tt := range map[string]struct {

@@ -47,6 +47,9 @@ func rowsOf(t *testing.T, db *DB) map[string]int {
 // TestFlood: an agent that floods the history makes none of what others have go, whether
 // its rows are many or long, and by which limit.
 func TestFlood(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	long := func(all []history.Entry) []history.Entry {
 		for i := range all {

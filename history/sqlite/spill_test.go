@@ -13,6 +13,9 @@ import (
 // TestSpill: what a question sorts, groups or joins takes no more room on the disk than there
 // is for it, and what fits is answered, also beside one that does not.
 func TestSpill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	slow(t)
 	db := open(t, path(t))
 	c := console(t, db)

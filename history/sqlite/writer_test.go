@@ -82,6 +82,9 @@ func blocked(t *testing.T) (db *DB, other *sqlite.Conn) {
 // TestWriterCountsFirst: who is told that all is recorded is not told before what there was
 // no room for is counted, for the process may end then.
 func TestWriterCountsFirst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	db, other := blocked(t)
 	w := db.Writer()
 	defer w.Close()
@@ -107,6 +110,9 @@ func TestWriterCountsFirst(t *testing.T) {
 // While another program holds the file, Add does not wait, what is seen again
 // and again takes no more space, and what is too much is dropped and counted.
 func TestWriterOverload(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	db, other := blocked(t)
 
 	w := db.Writer()

@@ -154,6 +154,9 @@ func inTheWay(records int, kind ...byte) func() ([]byte, func(int) int) {
 
 // TestHostileRecords: all records together cost what the file has bytes for.
 func TestHostileRecords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const records = 1 << 15
 	// side is a tree with a record each for so many networks.
 	side := func(at func(i int) int) []int {

@@ -22,6 +22,9 @@ const (
 // TestLayouts presses keys on keyboards whose layouts type no ASCII: commands go by the
 // key, texts by what it types.
 func TestLayouts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	if _, err := exec.LookPath("setxkbmap"); err != nil {
 		t.Skip("needs setxkbmap (Debian package x11-xkb-utils): ", err)
 	}

@@ -356,6 +356,9 @@ func scenes(t *testing.T, display string) (w *watcher, anew func(theme string)) 
 // TestScenes gives a real window the input of each scene, by mouse and keyboard, and
 // compares what it shows with what paint draws.
 func TestScenes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	display := xvfb(t)
 	w, anew := scenes(t, display)
 	d := newDesktop(t, display, w)

@@ -379,6 +379,9 @@ func TestProblemsAndNotes(t *testing.T) {
 // TestHostileStates: nothing panics and nothing leaves the picture, whatever agents
 // report, whatever is open and however small the window is.
 func TestHostileStates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	long := strings.Repeat("very long ñ漢字 \u202e\u200f\x1b[31m\x00\n👾 ", 500)
 	places := []geoip.Place{{}, paris, {Lat: 90, Lon: 180, Precision: geoip.City}, {Lat: -90, Lon: -180, Precision: geoip.Country, City: long, Country: "XX"},
 		{Lat: 0, Lon: 179.9999, Precision: geoip.City}}

@@ -26,6 +26,9 @@ import (
 // TestManyConnectionsAreRecorded: more at once than wait for the history get there, those
 // that end before their turn too, and what is acknowledged is there.
 func TestManyConnectionsAreRecorded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	if race.Enabled {
 		t.Skip("takes minutes with the race detector")
 	}
