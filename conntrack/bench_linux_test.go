@@ -56,6 +56,9 @@ func BenchmarkSnapshot(b *testing.B) {
 		b.Skip("needs ss(8)")
 	}
 	for _, sockets := range []int{100, 1000, 10_000, 50_000} {
+		if sockets > 1000 && testing.Short() {
+			continue
+		}
 		b.Run(fmt.Sprint("sockets=", sockets), func(b *testing.B) {
 			hold(b, sockets)
 			repeats := max(3, 20_000/sockets)
@@ -130,10 +133,9 @@ func BenchmarkSnapshot(b *testing.B) {
 // many short connections take, in turns with and without. Like the agent, it
 // leaves the other processors to others.
 func BenchmarkStorm(b *testing.B) {
-	const n = 20_000
-	pairs := 7
+	n, pairs := 20_000, 7
 	if testing.Short() {
-		pairs = 1
+		n, pairs = 2000, 1
 	}
 	ebpfOrSkip(b, Options{}, 0).Close()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))

@@ -202,8 +202,11 @@ const mostUnseen = 8
 
 // stormSize is how many connections a storm has. Their events fill the ring several times.
 func stormSize() int {
-	if testing.Short() || race.Enabled {
+	switch {
+	case testing.Short() || race.Enabled:
 		return 5000
+	case os.Getenv("CONNMAP_LONG") != "":
+		return 100_000
 	}
 	return 30_000
 }

@@ -30,6 +30,9 @@ var city4 = sync.OnceValues(func() (string, error) {
 })
 
 func city4CSV(b *testing.B) string {
+	if testing.Short() {
+		b.Skip("takes long")
+	}
 	data := testData(b, "synth/city4.csv.xz")
 	name, err := city4()
 	require.NoError(b, err)
