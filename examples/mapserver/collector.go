@@ -60,7 +60,7 @@ func readTold(r io.Reader) (t told, err error) {
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return t, errTold
+		return t, err // also where a process that was killed has written half of a message
 	}
 	if err := decoding.Unmarshal(b, &t); err != nil {
 		return told{}, errTold
@@ -227,7 +227,7 @@ func (c *remote) over(err error) error {
 			state = s.String()
 		}
 	}
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the collector's process has ended (%s)", state)
 	}
 	return err

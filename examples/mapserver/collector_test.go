@@ -55,9 +55,13 @@ func TestTold(t *testing.T) {
 	conn.Sharers = nil
 	assert.Equal(t, conn, got.Event.Conn)
 
-	for name, in := range map[string]string{"too long": "\x00\x10\x00\x01", "cut off": "\x00\x00\x00\x05abc", "nonsense": "\x00\x00\x00\x01\xff"} {
+	for name, in := range map[string]string{"too long": "\x00\x10\x00\x01", "nonsense": "\x00\x00\x00\x01\xff"} {
 		_, err := readTold(strings.NewReader(in))
 		assert.ErrorIs(t, err, errTold, name)
+	}
+	for _, in := range []string{"\x00", "\x00\x00\x00\x05abc"} {
+		_, err := readTold(strings.NewReader(in))
+		assert.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut off: the process has ended")
 	}
 }
 
