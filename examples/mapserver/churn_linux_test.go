@@ -33,9 +33,6 @@ const (
 	lastWait = 6 * time.Minute
 )
 
-// long reports whether time is no object.
-func long() bool { return os.Getenv("CONNMAP_LONG") != "" }
-
 // A made is a connection that the traffic program has made.
 type made struct {
 	Local, Peer netip.AddrPort // zero: it has done what it was told

@@ -87,6 +87,9 @@ func TestTakenOver(t *testing.T) {
 // TestTakenOverMeanwhile: the window need not wait until a large history has been taken
 // over, and says how far that is.
 func TestTakenOverMeanwhile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	ownFolders(t)
 	rows := 200_000
 	if race.Enabled {
@@ -252,6 +255,9 @@ func originalFile(t *testing.T, more int) string {
 // TestQueryOriginal: a history of connmapperl answers without being taken over, and saved
 // queries too; that it is copied is told when it takes a while.
 func TestQueryOriginal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	name := originalFile(t, 0)
 	before, err := os.ReadFile(name)
 	require.NoError(t, err)

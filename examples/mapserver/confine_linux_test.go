@@ -20,18 +20,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// buildMap builds the program.
-func buildMap(t *testing.T) string {
+// mapProgram returns the program, for a test that waits for it beside others.
+func mapProgram(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
-	program := filepath.Join(t.TempDir(), "mapserver")
-	build := exec.Command("go", "build", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-	return program
+	t.Parallel()
+	return built(t, "examples/mapserver")
 }
 
 // statusOf returns what /proc says of a process under some keys.
@@ -93,7 +89,7 @@ func TestRootsMap(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, whose rights are dropped")
 	}
-	program := buildMap(t)
+	program := mapProgram(t)
 	dir := t.TempDir()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -177,7 +173,7 @@ func TestRootsMapOfAnothersHistory(t *testing.T) {
 		t.Skip("needs root, whose rights are dropped")
 	}
 	const other = 65534
-	program := buildMap(t)
+	program := mapProgram(t)
 	dir := t.TempDir()
 	history := filepath.Join(dir, "h.sqlite")
 	env := append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
@@ -226,7 +222,7 @@ func TestRootsMapWithoutCollector(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, whose rights are dropped")
 	}
-	program := buildMap(t)
+	program := mapProgram(t)
 	dir := t.TempDir()
 	server := exec.Command(program, "-headless", "-listen", "127.0.0.1:0", "-history", "none")
 	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
@@ -243,7 +239,7 @@ func TestRootsMapWithoutCollector(t *testing.T) {
 	require.NoError(t, syscall.Kill(children[0], syscall.SIGKILL))
 	require.Eventually(t, func() bool {
 		return strings.Contains(said.String(), "no longer shown: the collector's process has ended (signal: killed)")
-	}, time.Minute, 20*time.Millisecond, said.String())
+	}, time.Minute, 20*time.Millisecond)
 	assert.Empty(t, childrenOf(t, server.Process.Pid), "it was waited for")
 }
 
@@ -257,7 +253,7 @@ func TestRootsWindow(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	program := buildMap(t)
+	program := mapProgram(t)
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	screen := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")

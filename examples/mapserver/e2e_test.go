@@ -20,7 +20,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,8 +61,41 @@ func TestMain(m *testing.M) {
 	case "proxy":
 		cut(os.Args[1], os.Args[2])
 	default:
-		os.Exit(m.Run())
+		code := m.Run()
+		os.RemoveAll(programs.dir)
+		os.Exit(code)
 	}
+}
+
+// programs are those that tests have compiled, by package and arguments.
+var programs struct {
+	mu    sync.Mutex
+	dir   string
+	names map[string]string
+}
+
+// built returns a program of this module, which all tests share.
+func built(t *testing.T, pkg string, args ...string) string {
+	t.Helper()
+	p := &programs
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dir == "" {
+		var err error
+		p.dir, err = os.MkdirTemp("", "mapserver-programs-")
+		require.NoError(t, err)
+		p.names = make(map[string]string)
+	}
+	key := fmt.Sprint(pkg, args)
+	if p.names[key] == "" {
+		name := filepath.Join(p.dir, fmt.Sprint(len(p.names)), filepath.Base(pkg))
+		build := exec.Command("go", slices.Concat([]string{"build", "-o", name}, args, []string{"github.com/connmapgo/connmap/" + pkg})...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		p.names[key] = name
+	}
+	return p.names[key]
 }
 
 // serve echoes on addresses given as network, address pairs. On one given as "closer" it
@@ -150,8 +186,12 @@ func inNamespace(name string, f func() error) error {
 	return <-done
 }
 
-// twoHosts makes two network namespaces that reach each other.
-func twoHosts(t *testing.T) (a, b string) {
+// hosts counts the calls of twoHosts.
+var hosts atomic.Int32
+
+// twoHosts makes two network namespaces that reach each other. Their names and those of their
+// devices end in id and a letter.
+func twoHosts(t *testing.T) (id, a, b string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make network namespaces")
@@ -159,8 +199,8 @@ func twoHosts(t *testing.T) (a, b string) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("needs the ip command (Debian package iproute2)")
 	}
-	id := os.Getpid()
-	a, b = fmt.Sprintf("cm%da", id), fmt.Sprintf("cm%db", id)
+	id = fmt.Sprintf("%dx%d", os.Getpid(), hosts.Add(1))
+	a, b = "cm"+id+"a", "cm"+id+"b"
 	ip := func(args string) error {
 		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
 		if err != nil {
@@ -175,22 +215,22 @@ func twoHosts(t *testing.T) (a, b string) {
 	require.NoError(t, ip("netns add "+b))
 	t.Cleanup(func() { ip("netns del " + b) })
 	for _, args := range []string{
-		fmt.Sprintf("link add v%da netns %s type veth peer name v%db netns %s", id, a, id, b),
-		fmt.Sprintf("-n %s addr add 203.0.113.10/32 dev v%da", a, id),
-		fmt.Sprintf("-n %s addr add 198.51.100.20/32 dev v%db", b, id),
-		fmt.Sprintf("-n %s addr add 198.51.100.78/32 dev v%db", b, id),
-		fmt.Sprintf("-n %s addr add 2001:db8:a::10/128 dev v%da nodad", a, id),
-		fmt.Sprintf("-n %s addr add %s/128 dev v%db nodad", b, peer6, id),
+		fmt.Sprintf("link add v%sa netns %s type veth peer name v%sb netns %s", id, a, id, b),
+		fmt.Sprintf("-n %s addr add 203.0.113.10/32 dev v%sa", a, id),
+		fmt.Sprintf("-n %s addr add 198.51.100.20/32 dev v%sb", b, id),
+		fmt.Sprintf("-n %s addr add 198.51.100.78/32 dev v%sb", b, id),
+		fmt.Sprintf("-n %s addr add 2001:db8:a::10/128 dev v%sa nodad", a, id),
+		fmt.Sprintf("-n %s addr add %s/128 dev v%sb nodad", b, peer6, id),
 		"-n " + a + " link set lo up", "-n " + b + " link set lo up",
-		fmt.Sprintf("-n %s link set v%da up", a, id), fmt.Sprintf("-n %s link set v%db up", b, id),
-		fmt.Sprintf("-n %s route add 198.51.100.0/24 dev v%da src 203.0.113.10", a, id),
-		fmt.Sprintf("-n %s route add 203.0.113.0/24 dev v%db src 198.51.100.20", b, id),
-		fmt.Sprintf("-n %s -6 route add %s/128 dev v%da src 2001:db8:a::10", a, peer6, id),
-		fmt.Sprintf("-n %s -6 route add 2001:db8:a::/64 dev v%db src %s", b, id, peer6),
+		fmt.Sprintf("-n %s link set v%sa up", a, id), fmt.Sprintf("-n %s link set v%sb up", b, id),
+		fmt.Sprintf("-n %s route add 198.51.100.0/24 dev v%sa src 203.0.113.10", a, id),
+		fmt.Sprintf("-n %s route add 203.0.113.0/24 dev v%sb src 198.51.100.20", b, id),
+		fmt.Sprintf("-n %s -6 route add %s/128 dev v%sa src 2001:db8:a::10", a, peer6, id),
+		fmt.Sprintf("-n %s -6 route add 2001:db8:a::/64 dev v%sb src %s", b, id, peer6),
 	} {
 		require.NoError(t, ip(args))
 	}
-	return a, b
+	return id, a, b
 }
 
 // peer6 is an address that the embedded table knows; in its namespace it
@@ -221,13 +261,13 @@ func command(t *testing.T, namespace string, env []string, name string, args ...
 func own(name string) string { return fmt.Sprintf("%s-%d", name, os.Getpid()) }
 
 func TestEndToEnd(t *testing.T) {
-	a, b := twoHosts(t)
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	t.Parallel()
+	_, a, b := twoHosts(t)
 	dir := t.TempDir()
-	agent := filepath.Join(dir, "connmap-agent")
-	build := exec.Command("go", "build", "-o", agent, "github.com/connmapgo/connmap/cmd/connmap-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	agent := built(t, "cmd/connmap-agent")
 	// A program's name is that of the file it was started by.
 	self, err := os.Executable()
 	require.NoError(t, err)

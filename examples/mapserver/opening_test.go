@@ -24,6 +24,7 @@ import (
 // TestHistoryThatOpensSlowly: while a history is being opened, for as long as that takes, the
 // server is there and says so.
 func TestHistoryThatOpensSlowly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	name := filepath.Join(dir, "h.sqlite")
 	db, err := sqlite.Open(t.Context(), name, sqlite.Options{})
@@ -51,6 +52,7 @@ func TestHistoryThatOpensSlowly(t *testing.T) {
 // TestHistoryThatOpensLater: while the history cannot be opened nothing is acknowledged, and
 // what came meanwhile is recorded as soon as it can.
 func TestHistoryThatOpensLater(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	name := filepath.Join(dir, "h.sqlite")
 	require.NoError(t, os.Mkdir(name, 0o700)) // as a disk that is full, or not there yet

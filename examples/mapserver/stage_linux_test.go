@@ -30,6 +30,7 @@ type stage struct {
 	t            *testing.T
 	random       *rand.Rand // of the moments when something happens
 	dir          string
+	id           string     // see twoHosts
 	host, center string     // namespaces
 	here, there  netip.Addr // ends of the connections, of this run of the test alone
 	programs     string     // beginning of the files' names
@@ -63,6 +64,10 @@ type agentRun struct {
 // whose peer listens with MPTCP, as programs in Go do, if that is 1.
 func newStage(t *testing.T, mptcp string) *stage {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	t.Parallel()
 	s := &stage{t: t, random: random.For(t), dir: t.TempDir()}
 	s.begin(mptcp)
 	return s
@@ -71,24 +76,24 @@ func newStage(t *testing.T, mptcp string) *stage {
 func (s *stage) begin(mptcp string) {
 	t := s.t
 	t.Helper()
-	host, center := twoHosts(t)
-	s.host, s.center, s.done = host, center, make(chan struct{}, 1)
-	id := os.Getpid()
-	// An agent sees all namespaces: also what a second run of this test is at.
+	id, host, center := twoHosts(t)
+	s.id, s.host, s.center, s.done = id, host, center, make(chan struct{}, 1)
+	// An agent sees all namespaces: also what other tests and a second run of this one are at.
 	net := [16]byte{0x20, 0x01, 0x0d, 0xb8}
-	binary.BigEndian.PutUint32(net[4:], uint32(id))
+	binary.BigEndian.PutUint32(net[4:], uint32(os.Getpid()))
+	binary.BigEndian.PutUint32(net[8:], uint32(hosts.Add(1)))
 	net[15] = 0x10
 	s.here = netip.AddrFrom16(net)
 	net[15] = 0x30
 	s.there = netip.AddrFrom16(net)
-	third := fmt.Sprintf("cm%dc", id)
+	third := "cm" + id + "c"
 	s.ip("netns add " + third)
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", third).Run() })
 	for _, args := range []string{
-		fmt.Sprintf("link add w%da netns %s type veth peer name w%dc netns %s", id, host, id, third),
-		fmt.Sprintf("-n %s addr add %s/64 dev w%da nodad", host, s.here, id),
-		fmt.Sprintf("-n %s addr add %s/64 dev w%dc nodad", third, s.there, id),
-		fmt.Sprintf("-n %s link set w%da up", host, id), fmt.Sprintf("-n %s link set w%dc up", third, id),
+		fmt.Sprintf("link add w%sa netns %s type veth peer name w%sc netns %s", id, host, id, third),
+		fmt.Sprintf("-n %s addr add %s/64 dev w%sa nodad", host, s.here, id),
+		fmt.Sprintf("-n %s addr add %s/64 dev w%sc nodad", third, s.there, id),
+		fmt.Sprintf("-n %s link set w%sa up", host, id), fmt.Sprintf("-n %s link set w%sc up", third, id),
 		"-n " + third + " link set lo up",
 	} {
 		s.ip(args)
@@ -101,12 +106,9 @@ func (s *stage) begin(mptcp string) {
 		}
 	})
 	require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "agent"), 0o700)) // of its state
-	s.programs = filepath.Join(s.dir, fmt.Sprintf("cm%d-", id))
+	s.programs = filepath.Join(s.dir, fmt.Sprintf("cm%d-", os.Getpid()))
 	for name, pkg := range map[string]string{"map": "examples/mapserver", "agent": "cmd/connmap-agent"} {
-		build := exec.Command("go", slices.Concat([]string{"build", "-o", s.programs + name}, s.build, []string{"github.com/connmapgo/connmap/" + pkg})...)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		out, err := build.CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		require.NoError(t, os.Symlink(built(t, pkg, s.build...), s.programs+name))
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)

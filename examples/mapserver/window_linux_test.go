@@ -298,6 +298,9 @@ func (m *window) ends() {
 // TestMouseAlone uses the real window by the mouse: it lists and copies by the bar, and
 // Esc closes what is open before the bar ends the program.
 func TestMouseAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	m := openWindow(t, "-demo", "500")
 	m.sees("^1 agent · [345][0-9][0-9] live")
 	m.drags(500, 430)
@@ -368,6 +371,9 @@ func (f fixed) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 // TestHands does in the real window all that connmapperl's documentation has in its
 // tables of keys and of mouse actions, with connections of an agent.
 func TestHands(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		name = filepath.Join(dir, name)
@@ -604,6 +610,9 @@ func TestHands(t *testing.T) {
 // TestWindowEnds: the real window ends at once when it is told to, also while it answers or
 // exports, and what it exported by its buttons before is whole.
 func TestWindowEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 	for i, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
