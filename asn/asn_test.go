@@ -460,6 +460,9 @@ func data(tb testing.TB, name string) string {
 // TestOpenReal looks up the first, last and some other address of each network of
 // real tables, read by another route.
 func TestOpenReal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	for _, name := range []string{"asn/GeoLite2-ASN-Blocks-IPv4.csv.gz", "asn/GeoLite2-ASN-Blocks-IPv6.csv.gz"} {
 		t.Run(name, func(t *testing.T) {
 			list := readAll(t, data(t, name))

@@ -189,6 +189,9 @@ func realLines(t *testing.T, name string) []string {
 // TestDelegationsReal looks up the first, last and some other address of each
 // row, read by another route.
 func TestDelegationsReal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	var names []string
 	for _, registry := range []string{"afrinic", "apnic", "arin", "ripencc"} {
 		name := "rir/delegated-" + registry + "-extended.gz"

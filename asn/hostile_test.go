@@ -63,6 +63,9 @@ func TestSmallestRange(t *testing.T) {
 
 // TestBombs: no format that is read makes gigabytes of kilobytes.
 func TestBombs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	open := map[string]func(name string) error{
 		"table":       func(name string) error { _, err := Open(name); return err },
 		"delegations": func(name string) error { _, err := OpenDelegations(name); return err },

@@ -139,6 +139,9 @@ func TestGDBM(t *testing.T) {
 }
 
 func TestOrgsReal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	text, err := OpenOrgs(data(t, "org/SYNTHETIC.as-org2info.txt.gz"))
 	require.NoError(t, err)
 	lines, err := OpenOrgs(data(t, "org/SYNTHETIC.as-org2info.jsonl.xz"))

@@ -259,6 +259,9 @@ func TestPartsGo(t *testing.T) {
 
 // TestBombs: what unpacks to more than it may is not used.
 func TestBombs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	line := []byte(strings.Repeat("198.0.0.0\t198.0.0.255\t64496\tUS\tEXAMPLE\n", 1<<14))

@@ -337,6 +337,9 @@ func TestArguments(t *testing.T) {
 
 // TestVersion: a program says which commit or version it was made of, however it was built.
 func TestVersion(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
 	build := func(args ...string) string {
 		binary := filepath.Join(t.TempDir(), "ip2asn")
 		out, err := exec.Command("go", append(append([]string{"build", "-o", binary}, args...), ".")...).CombinedOutput()
