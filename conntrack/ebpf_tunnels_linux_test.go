@@ -247,7 +247,7 @@ func TestTunnels(t *testing.T) {
 			log.until(t, ofA, true, tunnelBytes, received)
 
 			// After a minute without packets it ends, and opens with the next one.
-			require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(2 * flowIdle)) }))
+			require.NoError(t, e.do(e.closeAllIdle))
 			log.until(t, ofA, false, tunnelBytes, received)
 			log.until(t, ofB, false, tunnelBytes, received)
 			a.send(t, b)

@@ -22,6 +22,12 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
+// closeAllIdle closes all flows that nobody uses, those of others too, which take several turns.
+func (e *ebpf) closeAllIdle() {
+	for e.closeIdle(time.Now().Add(2 * flowIdle)) {
+	}
+}
+
 // TestFlowsOfOneSocket: a socket has a connection for each peer, with an ID of
 // its own, until nothing is sent for a while or the socket is closed.
 func TestFlowsOfOneSocket(t *testing.T) {
@@ -60,7 +66,7 @@ func TestFlowsOfOneSocket(t *testing.T) {
 	e := c.backend.(*ebpf)
 	require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(flowIdle / 2)) }))
 	assert.Equal(t, 3, sent())
-	require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(2 * flowIdle)) }))
+	require.NoError(t, e.do(e.closeAllIdle))
 	assert.Zero(t, sent())
 	send()
 	assert.Equal(t, 3, sent(), "anew")
@@ -88,7 +94,7 @@ func TestConnectedFlowsEnd(t *testing.T) {
 		assert.NoError(t, e.findHolders())
 		assert.NoError(t, e.findHolders())
 		assert.NoError(t, e.closeGone(2))
-		e.closeIdle(time.Now().Add(2 * flowIdle))
+		e.closeAllIdle()
 	}
 	const gone = 1 << 50 // the cookie of a socket that there is not
 	var still bool
@@ -229,8 +235,7 @@ func TestIdleFlowsTakeTurns(t *testing.T) {
 		assert.False(t, e.closeIdle(time.Now().Add(flowIdle/2)))
 		assert.True(t, e.closeIdle(time.Now().Add(2*flowIdle)))
 		assert.Equal(t, left-maxClosesPerTurn, e.idlest.n)
-		for e.closeIdle(time.Now().Add(2 * flowIdle)) {
-		}
+		e.closeAllIdle()
 		assert.Zero(t, e.idlest.n)
 	}))
 }
@@ -331,7 +336,7 @@ func TestConnectLater(t *testing.T) {
 		}
 		return flows
 	}
-	idle := func() { require.NoError(t, e.do(func() { e.closeIdle(time.Now().Add(2 * flowIdle)) })) }
+	idle := func() { require.NoError(t, e.do(e.closeAllIdle)) }
 	require.Len(t, flow(), 1)
 	require.NoError(t, unix.Connect(fd, at))
 	before := flow()
