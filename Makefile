@@ -55,8 +55,8 @@ test-windows:
 	@scripts/install /usr/lib/wine/wine64=wine64 x86_64-w64-mingw32-gcc=gcc-mingw-w64-x86-64
 	go test -count=1 -run Windows -v -timeout 20m ./cmd/connmap-agent
 
-# Thousands of simulated worlds, a thousand kills and a day in some minutes, then an hour of faults that befall real
-# programs: each connection is recorded once, or counted as lost.
+# Thousands of simulated worlds, a thousand kills and a day of traffic, then an hour of faults
+# that befall real programs: each connection is recorded once, or counted as lost.
 prove: deps-test
 	CONNMAP_WORLDS=3000 go test -count=1 -run Simulation -v -timeout 60m ./conntrack/feed
 	CONNMAP_LONG=1 go test -count=1 -run '^Test(Day|Kill)$$' -v -timeout 60m ./examples/mapserver ./history/sqlite
