@@ -474,7 +474,7 @@ func TestCutOnSockets(t *testing.T) {
 				p.mu.Unlock()
 				err = w.settled(s, links, time.Time{})
 				return err == nil
-			}, time.Minute, 50*time.Millisecond, "%+v", first)
+			}, 5*time.Minute, 50*time.Millisecond, "%+v", first)
 			assert.NoError(t, err, "%+v", first)
 		})
 	}
