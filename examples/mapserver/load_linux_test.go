@@ -98,7 +98,7 @@ func (s *stopwatch) look(st *live.State) {
 		}
 		s.seen[k] = true
 		if s.on {
-			s.took = append(s.took, st.Time.Sub(c.Opened))
+			s.took = append(s.took, st.Time.Sub(c.Opened.Time()))
 		}
 	}
 }
