@@ -89,11 +89,11 @@ type Monitor struct {
 
 type agent struct {
 	feed.Agent
-	name  string // unique among the agents
-	lost  uint64
-	conns map[uint64]*entry
-	// Those of conns and of some that closed, of equal ones once.
-	processes map[conntrack.Process]*conntrack.Process
+	name      string // unique among the agents
+	lost      uint64
+	conns     map[uint64]*entry
+	closing   int                                      // of conns, those that are being closed
+	processes map[conntrack.Process]*conntrack.Process // of conns and of some that closed: of equal ones one
 	// Close events have been refused since: the agent must report them again on another link.
 	behind bool
 	// Of its last Delta: stored together with its Report.
@@ -202,21 +202,22 @@ func (m *Monitor) touch() {
 func (m *Monitor) Publish() {
 	m.init()
 	m.mu.Lock()
-	m.sweep()
 	m.seq++
 	st := &live.State{
 		Seq: m.seq, Time: time.Now(),
-		Conns: make([]*live.Conn, len(m.order)),
+		Conns: make([]*live.Conn, 0, len(m.order)-m.closed),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
 		Kept: m.kept, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
 	}
-	closing := map[string]int{} // by agent
-	for i, e := range m.order {
-		if st.Conns[i] = e.conn; e.conn.State.BeingClosed() {
-			closing[e.conn.Agent]++
+	// Of very many entries one pass is much cheaper than two.
+	m.order = slices.DeleteFunc(m.order, func(e *entry) bool {
+		if !e.closed {
+			st.Conns = append(st.Conns, e.conn)
 		}
-	}
+		return e.closed
+	})
+	m.closed = 0
 	if m.addrs.wanted {
 		st.Addrs = m.addrs.data
 	}
@@ -225,7 +226,7 @@ func (m *Monitor) Publish() {
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
-			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - closing[a.name],
+			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - a.closing,
 		})
 	}
 	for _, key := range m.problemOrder {
@@ -302,9 +303,9 @@ func (m *Monitor) Leave(a feed.Agent) {
 	m.release(ag)
 	// The link ended, not the connections: the history keeps when they were
 	// last seen, and only the live table forgets them.
-	for _, e := range ag.conns {
+	for id, e := range ag.conns {
 		opens := e.program == nil
-		m.drop(e)
+		m.drop(ag, id, e)
 		if opens {
 			m.record(e, time.Time{})
 		}
@@ -336,10 +337,9 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 			continue
 		}
 		// Nobody tells of these ends again.
-		if delete(ag.conns, id); e.program == nil {
+		if m.drop(ag, id, e); e.program == nil {
 			unknown++
 		}
-		m.drop(e)
 	}
 	m.recordLoss(ag.name, unknown)
 	m.touch()
@@ -380,8 +380,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 				n.resumed = before
 			}
 			if behind {
-				delete(ag.conns, e.Conn.ID)
-				m.drop(n)
+				m.drop(ag, e.Conn.ID, n)
 			} else {
 				m.end(ag, e.Conn.ID, n, e.Time)
 			}
@@ -400,7 +399,8 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	c.Tx, c.Rx = carried(c.Tx, c.Opened), carried(c.Rx, c.Opened)
 	old := ag.conns[c.ID]
 	if old == nil {
-		e := &entry{conn: m.enrich(ag, c), at: time.Since(start)}
+		e := &entry{at: time.Since(start)}
+		ag.set(e, m.enrich(ag, c))
 		e.resumed = ag.syncedAt.IsZero() || time.Now().Before(ag.syncedAt)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
@@ -434,7 +434,17 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 			m.count(n.Rule)
 		}
 	}
-	old.conn = &n
+	ag.set(old, &n)
+}
+
+// set replaces the connection of an entry.
+func (ag *agent) set(e *entry, c *live.Conn) {
+	if e.conn != nil && e.conn.State.BeingClosed() {
+		ag.closing--
+	}
+	if e.conn = c; c.State.BeingClosed() {
+		ag.closing++
+	}
 }
 
 // process returns p in memory that it shares with equal ones.
@@ -473,15 +483,19 @@ func (m *Monitor) count(rule int32) {
 
 // end takes out a connection that closed, which may be reported much later.
 func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
-	delete(ag.conns, id)
-	m.drop(e)
+	m.drop(ag, id, e)
 	if opened := e.conn.Opened.Time(); closed.Before(opened) {
 		closed = opened
 	}
 	m.record(e, closed)
 }
 
-func (m *Monitor) drop(e *entry) {
+// drop takes out a connection, which closed or is not reported any more.
+func (m *Monitor) drop(ag *agent, id uint64, e *entry) {
+	delete(ag.conns, id)
+	if e.conn.State.BeingClosed() {
+		ag.closing--
+	}
 	e.closed = true
 	m.closed++
 	if m.records() && e.program == nil {
