@@ -98,7 +98,7 @@ func (s *stopwatch) look(st *live.State) {
 		}
 		s.seen[k] = true
 		if s.on {
-			s.took = append(s.took, st.Time.Sub(c.Opened))
+			s.took = append(s.took, st.Time.Sub(c.Opened.Time()))
 		}
 	}
 }
@@ -171,6 +171,7 @@ func TestLoad(t *testing.T) {
 	t.Logf("%d connections, %.0f opened a second; from opening to state: median %v, p99 %v, most %v; server %.2f processors, %d MB; problems: %q",
 		len(st.Conns), float64(len(took))/wall.Seconds(), took[len(took)/2].Round(time.Millisecond), took[len(took)*99/100].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond),
 		used.Seconds()/wall.Seconds(), resident(t), st.Problems)
+	t.Logf("%d MB alive", alive()/1_000_000)
 	lost := uint64(0)
 	for _, a := range st.Agents {
 		lost += a.Lost

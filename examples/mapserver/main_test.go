@@ -198,12 +198,13 @@ func (w *endsAt) Write(b []byte) (int, error) {
 }
 
 func TestSummaryCountsWhatIsKnown(t *testing.T) {
+	unnamed := &conntrack.Process{}
 	st := &live.State{Agents: make([]live.Agent, 1), Conns: []*live.Conn{
-		{Conn: conntrack.Conn{Process: conntrack.Process{Comm: "ssh"}}, Place: geoip.Place{Country: "DE", Precision: geoip.Country}},
-		{Place: geoip.Place{Lat: 1, Precision: geoip.City}}, // from a table without countries
-		{},
-		{Scope: live.LAN},
-		{Conn: conntrack.Conn{State: conntrack.LastAck, Process: conntrack.Process{Comm: "curl"}}}, // no longer live
+		{Process: &conntrack.Process{Comm: "ssh"}, Place: geoip.Place{Country: "DE", Precision: geoip.Country}},
+		{Process: unnamed, Place: geoip.Place{Lat: 1, Precision: geoip.City}}, // from a table without countries
+		{Process: unnamed},
+		{Process: unnamed, Scope: live.LAN},
+		{State: conntrack.LastAck, Process: &conntrack.Process{Comm: "curl"}}, // no longer live
 	}}
 	assert.Equal(t, "1 agent, 4 live connections of 1 program to 1 country, 1 to unknown places", summary(st))
 }

@@ -4,6 +4,7 @@
 package live
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -24,18 +25,92 @@ const (
 
 // A Conn is a connection of an agent, enriched once when it opened. It is
 // immutable: a changed connection is a new Conn.
+//
+// There are many of them, so that they are small: they share what is the same, and have types
+// of their own for addresses and times.
 type Conn struct {
-	conntrack.Conn
-	Agent  string      // name of the agent, as shown
-	Place  geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
-	Scope  Scope       // how far away the peer is
-	Unsure bool        // a stored Place without its precision: Place.Precision, which is Country, is not to be claimed
-	ASN    uint32      // zero: unknown
-	Org    string      // holder of the ASN
-	Rule   int         // index into State.Rules
+	ID          uint64 // as in conntrack.Conn, and so are the others up to RTT
+	Local, Peer Endpoint
+	Proto       conntrack.Proto
+	State       conntrack.State
+	Direction   conntrack.Direction
+	Scope       Scope // how far away the peer is
+	Unsure      bool  // a stored Place without its precision: Place.Precision, which is Country, is not to be claimed
+	Rule        int32 // index into State.Rules
+	ASN         uint32
+	Process     *conntrack.Process // never nil
+	Tx, Rx      uint64
+	RTT         time.Duration
+	Opened      Stamp
 	// Bytes a second between the last two counts, and when the last one was.
 	TxRate, RxRate float32
-	Counted        time.Time
+	Counted        Stamp
+	Agent          string      // name of the agent, as shown
+	Place          geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
+	Org            string      // holder of the ASN, which is zero if it is unknown
+}
+
+// New returns a connection that is not enriched yet. process is c.Process, which others share.
+func New(c conntrack.Conn, process *conntrack.Process) Conn {
+	return Conn{
+		ID: c.ID, Local: EndpointOf(c.Local), Peer: EndpointOf(c.Peer), Proto: c.Proto, State: c.State, Direction: c.Direction,
+		Process: process, Tx: c.Tx, Rx: c.Rx, RTT: c.RTT, Opened: StampOf(c.Opened),
+	}
+}
+
+// An Endpoint is an address without a zone, and a port. It takes less memory than a
+// netip.AddrPort, and none elsewhere. It is comparable; the zero Endpoint is none.
+type Endpoint struct {
+	ip   [16]byte
+	port uint16
+	bits uint8 // of the address: 0, 32 or 128
+}
+
+// EndpointOf returns the Endpoint of an address and a port.
+func EndpointOf(a netip.AddrPort) Endpoint {
+	if !a.IsValid() {
+		return Endpoint{}
+	}
+	return Endpoint{a.Addr().As16(), a.Port(), uint8(a.Addr().BitLen())}
+}
+
+// Addr returns the address.
+func (e Endpoint) Addr() netip.Addr {
+	switch e.bits {
+	case 0:
+		return netip.Addr{}
+	case 32:
+		return netip.AddrFrom16(e.ip).Unmap()
+	}
+	return netip.AddrFrom16(e.ip)
+}
+
+// Port returns the port.
+func (e Endpoint) Port() uint16 { return e.port }
+
+// AddrPort returns both.
+func (e Endpoint) AddrPort() netip.AddrPort { return netip.AddrPortFrom(e.Addr(), e.port) }
+
+// String returns both as netip.AddrPort does.
+func (e Endpoint) String() string { return e.AddrPort().String() }
+
+// A Stamp is a time in µs since 1970 in UTC, a third of the size of a time.Time; zero: none.
+type Stamp int64
+
+// StampOf returns the Stamp of a time. That of the zero time is zero.
+func StampOf(t time.Time) Stamp {
+	if t.IsZero() {
+		return 0
+	}
+	return Stamp(t.UnixMicro())
+}
+
+// Time returns the time.
+func (s Stamp) Time() time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(s))
 }
 
 // A Past is a connection of the stored history. Its Conn has no ID; Opened is

@@ -153,8 +153,8 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 		}
 		add("coordinates", fmt.Sprintf("%.4f, %.4f%s", c.Place.Lat, c.Place.Lon, level))
 	}
-	if !c.Opened.IsZero() {
-		s := c.Opened.In(v.now.Location()).Format(history.LocalTime)
+	if c.Opened != 0 {
+		s := c.Opened.Time().In(v.now.Location()).Format(history.LocalTime)
 		if !p.open && c.ID != 0 {
 			s += ", closed"
 		}

@@ -3,7 +3,6 @@ package mapview
 import (
 	"fmt"
 	"image"
-	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -15,9 +14,9 @@ import (
 func TestHilbert(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0), conn(2, rio, 1))
-	st.Conns[1].Peer = netip.MustParseAddrPort("8.8.8.8:53")
+	st.Conns[1].Peer = endpoint("8.8.8.8:53")
 	v6 := conn(3, paris, 0)
-	v6.Peer = netip.MustParseAddrPort("[2001:db8::1]:443")
+	v6.Peer = endpoint("[2001:db8::1]:443")
 	st.Conns = append(st.Conns, v6)
 	assert.Empty(t, v.Update(noon, frame("z"), st))
 	assert.Contains(t, texts(&v), "IPv4 on a Hilbert curve\n")

@@ -119,7 +119,7 @@ func (v *View) drawCard() {
 }
 
 func (v *View) ruleOf(c *live.Conn) (string, color.NRGBA) {
-	if c.Rule >= len(v.st.Rules) {
+	if int(c.Rule) >= len(v.st.Rules) {
 		return "", v.theme.Text
 	}
 	r := v.st.Rules[c.Rule]
@@ -222,8 +222,8 @@ func (v *View) certainty(c *live.Conn) string {
 	case c.Place.Precision == geoip.Unknown:
 		parts = append(parts, "in none of the tables")
 	}
-	if !c.Opened.IsZero() {
-		parts = append(parts, "since "+sinceText(c.Opened, v.now))
+	if c.Opened != 0 {
+		parts = append(parts, "since "+sinceText(c.Opened.Time(), v.now))
 	}
 	return strings.Join(parts, " · ")
 }

@@ -97,7 +97,7 @@ func (v *View) label(k *stack) (string, color.NRGBA) {
 			break
 		}
 	}
-	if i := slices.IndexFunc(k.conns, func(c *live.Conn) bool { return c.Rule < len(v.st.Rules) && v.st.Rules[c.Rule].Label == rule }); i > 0 {
+	if i := slices.IndexFunc(k.conns, func(c *live.Conn) bool { return int(c.Rule) < len(v.st.Rules) && v.st.Rules[c.Rule].Label == rule }); i > 0 {
 		first = k.conns[i]
 	}
 	text := ""

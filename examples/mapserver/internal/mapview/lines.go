@@ -60,7 +60,7 @@ func traffic(now time.Time, conns []*live.Conn) (rate float64, outward bool) {
 	var tx, rx float64
 	out, in := 0, 0
 	for _, c := range conns {
-		if now.Sub(c.Counted) < rateValid {
+		if now.Sub(c.Counted.Time()) < rateValid {
 			tx += float64(c.TxRate)
 			rx += float64(c.RxRate)
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"image/color"
 	"math"
-	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -264,7 +263,7 @@ func (l *connList) update(v *View) {
 	}
 	shown := v.onlyPast(l.found.Past)
 	if l.grouped {
-		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened })
+		byProgram(l.live, func(c *live.Conn) (string, time.Time) { return program(c), c.Opened.Time() })
 		byProgram(shown, func(p live.Past) (string, time.Time) { return program(&p.Conn), p.Seen })
 	}
 	// Connections that are being closed come last.
@@ -414,7 +413,7 @@ func (r connRows) Key(row int) any {
 
 // A pastKey tells a stored connection.
 type pastKey struct {
-	peer, local    netip.AddrPort
+	peer, local    live.Endpoint
 	agent, program string
 }
 
@@ -485,7 +484,7 @@ func (r connRows) Cell(row, col int) string {
 		}
 		return fmt.Sprintf("%.3g", float64(c.RTT)/1e6)
 	case colOpened:
-		return r.v.timeText(c.Opened)
+		return r.v.timeText(c.Opened.Time())
 	case colSeen:
 		switch {
 		case p != nil:
@@ -506,7 +505,7 @@ func (r connRows) Compare(a, b, col int) int {
 	x, y := r.conn(a), r.conn(b)
 	switch col {
 	case colAddress:
-		return x.Peer.Compare(y.Peer)
+		return x.Peer.AddrPort().Compare(y.Peer.AddrPort())
 	case colPort:
 		return cmp.Compare(x.Peer.Port(), y.Peer.Port())
 	case colLocalPort:
@@ -518,7 +517,7 @@ func (r connRows) Compare(a, b, col int) int {
 	case colRTT:
 		return cmp.Compare(x.RTT, y.RTT)
 	case colOpened:
-		return x.Opened.Compare(y.Opened)
+		return cmp.Compare(x.Opened, y.Opened)
 	case colOrg:
 		return cmp.Or(cmp.Compare(x.Org, y.Org), cmp.Compare(x.ASN, y.ASN))
 	case colSeen:

@@ -29,8 +29,8 @@ func TestClickOnAPlaceListsIt(t *testing.T) {
 	var v View
 	named := func(id uint64, name string, minute int) *live.Conn {
 		c := conn(id, paris, 0)
-		c.Process.Comm, c.Opened = name, noon.Add(time.Duration(minute)*time.Minute)
-		c.Local = netip.AddrPortFrom(c.Local.Addr(), 40000+uint16(id))
+		c.Process.Comm, c.Opened = name, live.StampOf(noon.Add(time.Duration(minute)*time.Minute))
+		c.Local = live.EndpointOf(netip.AddrPortFrom(c.Local.Addr(), 40000+uint16(id)))
 		return c
 	}
 	a, b, c, d := named(1, "firefox", 1), named(2, "sshd", 2), named(3, "apt", 3), named(4, "firefox", 4)
@@ -111,7 +111,7 @@ func TestBlockCountsLiveAndStoredAlike(t *testing.T) {
 	var v View
 	to := func(id uint64, addr string) *live.Conn {
 		c := conn(id, paris, 0)
-		c.Peer = netip.MustParseAddrPort(addr)
+		c.Peer = endpoint(addr)
 		return c
 	}
 	// On the curve 9.255.255.255 is far from 9.0.0.1, and 8.255.255.255 next to it.

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
@@ -304,7 +303,7 @@ func (p *sqlPanel) openReport(v *View, row int) {
 		return
 	}
 	if addr, err := netip.ParseAddr(p.result.Cell(row, p.result.addr)); err == nil {
-		v.openReport(&live.Conn{Conn: conntrack.Conn{Peer: netip.AddrPortFrom(addr, 0)}})
+		v.openReport(&live.Conn{Peer: live.EndpointOf(netip.AddrPortFrom(addr, 0))})
 	}
 }
 

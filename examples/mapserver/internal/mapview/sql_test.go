@@ -337,11 +337,11 @@ func TestLines(t *testing.T) {
 	n, thin := lines()
 	assert.Greater(t, n, 10, "dashes")
 	busy := *c
-	busy.RxRate, busy.Counted = 50e6, noon
+	busy.RxRate, busy.Counted = 50e6, live.StampOf(noon)
 	v.Update(noon, frame(""), state(&busy))
 	_, wide := lines()
 	assert.Greater(t, wide, thin)
-	busy.Counted = noon.Add(-time.Minute)
+	busy.Counted = live.StampOf(noon.Add(-time.Minute))
 	v.Update(noon, frame(""), state(&busy))
 	_, wide = lines()
 	assert.Equal(t, thin, wide, "a rate of long ago is none")
@@ -365,7 +365,7 @@ func TestDirectionOfTraffic(t *testing.T) {
 	assert.False(t, outward, "opened from there")
 	_, outward = traffic(noon, []*live.Conn{out})
 	assert.True(t, outward)
-	in.TxRate, in.RxRate, in.Counted = 10, 3, noon
+	in.TxRate, in.RxRate, in.Counted = 10, 3, live.StampOf(noon)
 	rate, outward := traffic(noon, []*live.Conn{in, out})
 	assert.Equal(t, 13.0, rate)
 	assert.True(t, outward, "most bytes go out")

@@ -85,7 +85,7 @@ func (s *stacks) update(v *View) {
 	s.throttle.ran(v)
 	s.reset(v.st)
 	for _, c := range v.st.Conns {
-		g := s.groupOf[min(c.Rule, len(s.groupOf)-1)]
+		g := s.groupOf[min(int(c.Rule), len(s.groupOf)-1)]
 		if !s.count(v, c, g) {
 			continue
 		}

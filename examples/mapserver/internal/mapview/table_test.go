@@ -2,7 +2,6 @@ package mapview
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -266,8 +265,8 @@ func TestDetails(t *testing.T) {
 
 func TestListCompares(t *testing.T) {
 	a, b := conn(1, paris, 0), conn(2, rio, 1)
-	b.Agent, b.Org, b.Direction, b.Rx, b.Tx, b.RTT, b.Opened = "zoo", "Zebra", conntrack.Unknown, a.Rx+1, a.Tx+1, a.RTT+1, a.Opened.Add(time.Second)
-	b.Peer, b.Local = netip.MustParseAddrPort("203.0.113.2:444"), netip.MustParseAddrPort("198.51.100.1:40001")
+	b.Agent, b.Org, b.Direction, b.Rx, b.Tx, b.RTT, b.Opened = "zoo", "Zebra", conntrack.Unknown, a.Rx+1, a.Tx+1, a.RTT+1, a.Opened+1e6
+	b.Peer, b.Local = endpoint("203.0.113.2:444"), endpoint("198.51.100.1:40001")
 	b.Place.City, b.Place.Country = "Zzz", ""
 	p := []live.Past{{Conn: *a, Label: "Web", Count: 2, Seen: noon.Add(-time.Hour)}, {Conn: *b, Label: "Mail", Count: 3, Seen: noon.Add(-time.Minute)}}
 	v := &View{}

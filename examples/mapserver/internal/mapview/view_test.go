@@ -34,14 +34,16 @@ var (
 
 func conn(id uint64, p geoip.Place, rule int) *live.Conn {
 	return &live.Conn{
-		Conn: conntrack.Conn{ID: id, Proto: conntrack.TCP, Direction: conntrack.Out,
-			Local:   netip.MustParseAddrPort("198.51.100.1:40000"),
-			Peer:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(id)}), 443),
-			Process: conntrack.Process{PID: 7, Comm: fmt.Sprint("prog", id)},
-			RTT:     41 * time.Millisecond, Tx: 88_000, Rx: 3_200_000, Opened: noon},
-		Agent: "nas", Place: p, ASN: 64500, Org: "Example Networks", Rule: rule,
+		ID: id, Proto: conntrack.TCP, Direction: conntrack.Out,
+		Local:   endpoint("198.51.100.1:40000"),
+		Peer:    live.EndpointOf(netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(id)}), 443)),
+		Process: &conntrack.Process{PID: 7, Comm: fmt.Sprint("prog", id)},
+		RTT:     41 * time.Millisecond, Tx: 88_000, Rx: 3_200_000, Opened: live.StampOf(noon),
+		Agent: "nas", Place: p, ASN: 64500, Org: "Example Networks", Rule: int32(rule),
 	}
 }
+
+func endpoint(s string) live.Endpoint { return live.EndpointOf(netip.MustParseAddrPort(s)) }
 
 func state(conns ...*live.Conn) *live.State {
 	return &live.State{
@@ -416,7 +418,7 @@ func TestHostileStates(t *testing.T) {
 			return []Answer{Written{SQL: long}}
 		case FindFiltered:
 			past := live.Past{Conn: *hostile(2).Conns[1], Label: long, Count: -1}
-			past.ID, past.Local = 0, netip.AddrPort{}
+			past.ID, past.Local = 0, live.Endpoint{}
 			return []Answer{Found{Ask: e.Ask, Past: []live.Past{past, past}, Since: noon.Add(-1 << 62)}}
 		case StartReplay:
 			return []Answer{Replayed{Ask: e.Ask, Share: math.NaN(), Events: []live.Event{{Lat: 90, Lon: 1e300, Label: long}, {Lat: math.NaN()}}}}
@@ -510,12 +512,12 @@ func BenchmarkUpdate(b *testing.B) {
 }
 
 func TestPeer(t *testing.T) {
-	for want, c := range map[string]conntrack.Conn{
-		"192.0.2.1:443":     {Proto: conntrack.TCP, Peer: netip.MustParseAddrPort("192.0.2.1:443")},
-		"192.0.2.1:443/udp": {Proto: conntrack.UDP, Peer: netip.MustParseAddrPort("192.0.2.1:443")},
-		"192.0.2.1/icmp":    {Proto: conntrack.ICMP, Peer: netip.MustParseAddrPort("192.0.2.1:0")},
+	for want, c := range map[string]live.Conn{
+		"192.0.2.1:443":     {Proto: conntrack.TCP, Peer: endpoint("192.0.2.1:443")},
+		"192.0.2.1:443/udp": {Proto: conntrack.UDP, Peer: endpoint("192.0.2.1:443")},
+		"192.0.2.1/icmp":    {Proto: conntrack.ICMP, Peer: endpoint("192.0.2.1:0")},
 	} {
-		assert.Equal(t, want, peerText(&live.Conn{Conn: c}))
+		assert.Equal(t, want, peerText(&c))
 	}
 }
 

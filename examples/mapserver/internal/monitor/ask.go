@@ -78,13 +78,13 @@ func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found
 
 // past makes a stored connection one that the window shows.
 func (m *Monitor) past(r history.Row) live.Past {
-	c := conntrack.Conn{
-		Local: r.Local, Peer: r.Peer, Opened: r.Opened, Tx: r.Tx, Rx: r.Rx,
-		Process: conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
+	l := live.Conn{
+		Local: live.EndpointOf(r.Local), Peer: live.EndpointOf(r.Peer), Opened: live.StampOf(r.Opened), Tx: r.Tx, Rx: r.Rx,
+		Process: &conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
+		Agent:   r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule),
 	}
-	c.Proto, _ = conntrack.ParseProto(r.Protocol)
-	c.Direction, _ = conntrack.ParseDirection(r.Direction)
-	l := live.Conn{Conn: c, Agent: r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule)}
+	l.Proto, _ = conntrack.ParseProto(r.Protocol)
+	l.Direction, _ = conntrack.ParseDirection(r.Direction)
 	l.Place.Country = r.Country
 	if r.Located {
 		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.Country
@@ -97,15 +97,15 @@ func (m *Monitor) past(r history.Row) live.Past {
 }
 
 // ruleIndex finds a rule by its label; that of none is the last.
-func (m *Monitor) ruleIndex(label string) int {
+func (m *Monitor) ruleIndex(label string) int32 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, l := range m.labels {
 		if l == label {
-			return i
+			return int32(i)
 		}
 	}
-	return len(m.labels) - 1
+	return int32(len(m.labels) - 1)
 }
 
 // Rules returns the rules in use.

@@ -56,8 +56,8 @@ func TestNearby(t *testing.T) {
 	assert.Equal(t, "8.8.8.8:443", c.Peer.String())
 	assert.Equal(t, conntrack.TCP, c.Proto)
 	assert.Equal(t, conntrack.Out, c.Direction)
-	assert.Equal(t, 0, c.Rule, "by its label")
-	assert.Equal(t, 2, found[0].Rule, "Other is the last")
+	assert.EqualValues(t, 0, c.Rule, "by its label")
+	assert.EqualValues(t, 2, found[0].Rule, "Other is the last")
 	assert.EqualValues(t, 7, c.Tx)
 	assert.EqualValues(t, 1, c.Count)
 	assert.Equal(t, p.Lat, c.Place.Lat)
@@ -205,9 +205,9 @@ func TestSoundsAndRates(t *testing.T) {
 	st, _ = published(m)
 	assert.EqualValues(t, 1, st.Beeps, "an update is no new connection")
 	got := st.Conns[0]
-	assert.InEpsilon(t, 100_000/got.Counted.Sub(before).Seconds(), got.RxRate, 0.001)
+	assert.InEpsilon(t, 100_000/got.Counted.Time().Sub(before.Time()).Seconds(), got.RxRate, 0.001)
 	assert.InDelta(t, got.RxRate/200, got.TxRate, 1)
-	assert.WithinDuration(t, time.Now(), got.Counted, time.Minute)
+	assert.WithinDuration(t, time.Now(), got.Counted.Time(), time.Minute)
 }
 
 func TestLimit(t *testing.T) {

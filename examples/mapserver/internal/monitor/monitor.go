@@ -89,9 +89,11 @@ type Monitor struct {
 
 type agent struct {
 	feed.Agent
-	name  string // unique among the agents
-	lost  uint64
-	conns map[uint64]*entry
+	name      string // unique among the agents
+	lost      uint64
+	conns     map[uint64]*entry
+	closing   int                                      // of conns, those that are being closed
+	processes map[conntrack.Process]*conntrack.Process // of conns and of some that closed: of equal ones one
 	// Close events have been refused since: the agent must report them again on another link.
 	behind bool
 	// Of its last Delta: stored together with its Report.
@@ -102,15 +104,13 @@ type agent struct {
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
 	conn    *live.Conn
-	program string // under which the history has it
-	// Since start: when it came, and when it was recorded last; zero: never.
-	came, written time.Duration
-	resumed       bool // it may have opened before its agent looked
-	closed        bool
+	program *conntrack.Process // whose Comm the history has it under; nil: it was never recorded
+	at      time.Duration      // since start: when it was recorded last, or when it came if it never was
+	resumed bool               // it may have opened before its agent looked
+	closed  bool
 }
 
-// start is what entries count their times from: there are many of them, and a time.Time is
-// three times as long.
+// start is what entries count their times from, since there are many of them.
 var start = time.Now()
 
 func (m *Monitor) init() {
@@ -202,21 +202,22 @@ func (m *Monitor) touch() {
 func (m *Monitor) Publish() {
 	m.init()
 	m.mu.Lock()
-	m.sweep()
 	m.seq++
 	st := &live.State{
 		Seq: m.seq, Time: time.Now(),
-		Conns: make([]*live.Conn, len(m.order)),
+		Conns: make([]*live.Conn, 0, len(m.order)-m.closed),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
 		Kept: m.kept, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
 	}
-	closing := map[string]int{} // by agent
-	for i, e := range m.order {
-		if st.Conns[i] = e.conn; e.conn.State.BeingClosed() {
-			closing[e.conn.Agent]++
+	// Of very many entries one pass is much cheaper than two.
+	m.order = slices.DeleteFunc(m.order, func(e *entry) bool {
+		if !e.closed {
+			st.Conns = append(st.Conns, e.conn)
 		}
-	}
+		return e.closed
+	})
+	m.closed = 0
 	if m.addrs.wanted {
 		st.Addrs = m.addrs.data
 	}
@@ -225,7 +226,7 @@ func (m *Monitor) Publish() {
 	}
 	for _, a := range m.agents {
 		st.Agents = append(st.Agents, live.Agent{
-			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - closing[a.name],
+			ID: a.ID, Name: a.name, Addr: a.Addr, Since: a.Since, Backend: a.Backend, Limited: a.Limited, Lost: a.lost, Conns: len(a.conns) - a.closing,
 		})
 	}
 	for _, key := range m.problemOrder {
@@ -264,7 +265,7 @@ func (m *Monitor) Join(a feed.Agent) {
 	for n := 2; m.named(name); n++ {
 		name = fmt.Sprintf("%s #%d", a.Name, n)
 	}
-	ag := &agent{Agent: a, name: name, conns: make(map[uint64]*entry)}
+	ag := &agent{Agent: a, name: name, conns: make(map[uint64]*entry), processes: make(map[conntrack.Process]*conntrack.Process)}
 	if a.ID == 0 {
 		ag.syncedAt = time.Now().Add(settling) // of this machine, which sends no Full
 	}
@@ -302,9 +303,9 @@ func (m *Monitor) Leave(a feed.Agent) {
 	m.release(ag)
 	// The link ended, not the connections: the history keeps when they were
 	// last seen, and only the live table forgets them.
-	for _, e := range ag.conns {
-		opens := e.written == 0
-		m.drop(e)
+	for id, e := range ag.conns {
+		opens := e.program == nil
+		m.drop(ag, id, e)
 		if opens {
 			m.record(e, time.Time{})
 		}
@@ -336,10 +337,9 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 			continue
 		}
 		// Nobody tells of these ends again.
-		if delete(ag.conns, id); e.written == 0 {
+		if m.drop(ag, id, e); e.program == nil {
 			unknown++
 		}
-		m.drop(e)
 	}
 	m.recordLoss(ag.name, unknown)
 	m.touch()
@@ -380,8 +380,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 				n.resumed = before
 			}
 			if behind {
-				delete(ag.conns, e.Conn.ID)
-				m.drop(n)
+				m.drop(ag, e.Conn.ID, n)
 			} else {
 				m.end(ag, e.Conn.ID, n, e.Time)
 			}
@@ -400,7 +399,8 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	c.Tx, c.Rx = carried(c.Tx, c.Opened), carried(c.Rx, c.Opened)
 	old := ag.conns[c.ID]
 	if old == nil {
-		e := &entry{conn: m.enrich(ag, c), came: time.Since(start)}
+		e := &entry{at: time.Since(start)}
+		ag.set(e, m.enrich(ag, c))
 		e.resumed = ag.syncedAt.IsZero() || time.Now().Before(ag.syncedAt)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
@@ -410,28 +410,55 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		m.count(e.conn.Rule)
 		return
 	}
-	if old.conn.Conn.Equal(c) {
-		return
-	}
-	if c.Peer != old.conn.Peer || c.Local != old.conn.Local || c.Proto != old.conn.Proto {
+	was, n := old.conn, live.New(c, ag.process(c.Process))
+	if n.Peer != was.Peer || n.Local != was.Local || n.Proto != was.Proto {
 		// A socket that connects anew keeps its ID.
 		m.end(ag, c.ID, old, time.Now())
 		m.put(ag, c)
 		return
 	}
+	if n.State == was.State && n.Direction == was.Direction && c.Process == *was.Process &&
+		n.Tx == was.Tx && n.Rx == was.Rx && n.RTT == was.RTT && n.Opened == was.Opened {
+		return
+	}
 	// Place, network and rule depend on what does not change, but for the
 	// program, which may become known late.
-	n := *old.conn
-	n.Conn = c
-	n.Counted = time.Now()
-	dt := max(n.Counted.Sub(old.conn.Counted).Seconds(), 0.05)
-	n.TxRate, n.RxRate = float32(float64(c.Tx-min(c.Tx, old.conn.Tx))/dt), float32(float64(c.Rx-min(c.Rx, old.conn.Rx))/dt)
-	if c.Process != old.conn.Process {
-		if n.Rule = m.classify(c); n.Rule != old.conn.Rule {
+	n.Agent, n.Scope, n.Place, n.ASN, n.Org, n.Rule = was.Agent, was.Scope, was.Place, was.ASN, was.Org, was.Rule
+	n.Counted = live.StampOf(time.Now())
+	if n.Counted >= was.Counted { // else somebody has set the clock
+		dt := max(n.Counted.Time().Sub(was.Counted.Time()).Seconds(), 0.05)
+		n.TxRate, n.RxRate = float32(float64(c.Tx-min(c.Tx, was.Tx))/dt), float32(float64(c.Rx-min(c.Rx, was.Rx))/dt)
+	}
+	if c.Process != *was.Process {
+		if n.Rule = m.classify(&n); n.Rule != was.Rule {
 			m.count(n.Rule)
 		}
 	}
-	old.conn = &n
+	ag.set(old, &n)
+}
+
+// set replaces the connection of an entry.
+func (ag *agent) set(e *entry, c *live.Conn) {
+	if e.conn != nil && e.conn.State.BeingClosed() {
+		ag.closing--
+	}
+	if e.conn = c; c.State.BeingClosed() {
+		ag.closing++
+	}
+}
+
+// process returns p in memory that it shares with equal ones.
+func (ag *agent) process(p conntrack.Process) *conntrack.Process {
+	known := ag.processes[p]
+	if known == nil {
+		// Most of them may be those of connections that have closed.
+		if len(ag.processes) > len(ag.conns)+64 {
+			clear(ag.processes)
+		}
+		known = &p
+		ag.processes[p] = known
+	}
+	return known
 }
 
 // carried bounds the bytes that a connection reports since it opened: no more than
@@ -445,9 +472,9 @@ func carried(n uint64, opened time.Time) uint64 {
 func addLost(lost, n uint64) uint64 { return min(lost+min(n, history.MaxCounter), history.MaxCounter) }
 
 // count counts a new connection if the window may sound for it.
-func (m *Monitor) count(rule int) {
+func (m *Monitor) count(rule int32) {
 	switch list := m.beeping; {
-	case rule == len(list)-1:
+	case int(rule) == len(list)-1:
 		m.others++
 	case list[rule]:
 		m.beeps++
@@ -456,18 +483,22 @@ func (m *Monitor) count(rule int) {
 
 // end takes out a connection that closed, which may be reported much later.
 func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
-	delete(ag.conns, id)
-	m.drop(e)
-	if closed.Before(e.conn.Opened) {
-		closed = e.conn.Opened
+	m.drop(ag, id, e)
+	if opened := e.conn.Opened.Time(); closed.Before(opened) {
+		closed = opened
 	}
 	m.record(e, closed)
 }
 
-func (m *Monitor) drop(e *entry) {
+// drop takes out a connection, which closed or is not reported any more.
+func (m *Monitor) drop(ag *agent, id uint64, e *entry) {
+	delete(ag.conns, id)
+	if e.conn.State.BeingClosed() {
+		ag.closing--
+	}
 	e.closed = true
 	m.closed++
-	if m.records() && e.written == 0 {
+	if m.records() && e.program == nil {
 		m.closedUnwritten++
 	}
 	// Publishing sweeps; without it, as when the window is hidden, churn
@@ -478,10 +509,11 @@ func (m *Monitor) drop(e *entry) {
 }
 
 func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
-	l := &live.Conn{Conn: c, Agent: ag.name, Counted: time.Now(), Scope: scope(c.Peer.Addr()), Rule: m.classify(c)}
+	l := live.New(c, ag.process(c.Process))
+	l.Agent, l.Counted, l.Scope, l.Rule = ag.name, live.StampOf(time.Now()), scope(c.Peer.Addr()), m.classify(&l)
 	if l.Scope != live.Internet {
 		l.Place = m.Home
-		return l
+		return &l
 	}
 	l.Place, _ = m.Locate(c.Peer.Addr())
 	for _, db := range m.ASN {
@@ -490,7 +522,7 @@ func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
 			break
 		}
 	}
-	return l
+	return &l
 }
 
 var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598: behind carrier-grade NAT
@@ -507,10 +539,10 @@ func scope(a netip.Addr) live.Scope {
 	return live.Internet
 }
 
-func (m *Monitor) classify(c conntrack.Conn) int {
-	return m.rules.Index(rules.Conn{
+func (m *Monitor) classify(c *live.Conn) int32 {
+	return int32(m.rules.Index(rules.Conn{
 		Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe,
-	})
+	}))
 }
 
 // SetRules classifies all connections anew.
@@ -525,7 +557,7 @@ func (m *Monitor) SetRules(set *rules.Set) {
 	}
 	for _, e := range m.order {
 		n := *e.conn
-		n.Rule = m.classify(n.Conn)
+		n.Rule = m.classify(&n)
 		e.conn = &n
 	}
 	m.touch()

@@ -80,6 +80,63 @@ func TestConnectionsAreEnriched(t *testing.T) {
 	}
 }
 
+// TestClosingAreNotCounted: what is being closed is no connection of its agent, however it
+// comes to be so and ends.
+func TestClosingAreNotCounted(t *testing.T) {
+	m := newMonitor(t, "")
+	a := agentOf(m)
+	one, two, three := conn(1, "8.8.8.8:1"), conn(2, "8.8.8.8:2"), conn(3, "8.8.8.8:3")
+	closing := func(c conntrack.Conn) conntrack.Conn {
+		c.State = conntrack.CloseWait
+		return c
+	}
+	event := func(kind conntrack.Kind, c conntrack.Conn) func() {
+		return func() { m.Delta(a, []conntrack.Event{{Kind: kind, Conn: c}}) }
+	}
+	again := closing(one)
+	again.Peer = two.Peer
+	for i, step := range []struct {
+		do   func()
+		want int
+	}{
+		{func() { m.Full(a, []conntrack.Conn{one, closing(two)}) }, 1},
+		{event(conntrack.Open, three), 2},
+		{event(conntrack.Update, closing(three)), 1},
+		{event(conntrack.Update, closing(three)), 1},
+		{event(conntrack.Close, three), 1},
+		{event(conntrack.Close, closing(two)), 1},
+		{event(conntrack.Update, again), 0}, // connects anew
+		{event(conntrack.Update, one), 1},
+		{func() { m.Full(a, []conntrack.Conn{closing(three)}) }, 0},
+		{event(conntrack.Open, one), 1},
+		{func() { m.SetRules(m.Rules()) }, 1},
+	} {
+		step.do()
+		st, _ := published(m)
+		require.Equal(t, step.want, st.Agents[0].Conns, "step %d", i)
+	}
+}
+
+// TestProcessesAreShared: connections of one process hold it once, and those that have closed
+// keep no others.
+func TestProcessesAreShared(t *testing.T) {
+	m := newMonitor(t, "")
+	a := agentOf(m)
+	for i := range 1000 {
+		c := conn(1, "8.8.8.8:1")
+		c.Process = conntrack.Process{PID: i, Comm: "curl"}
+		m.Delta(a, []conntrack.Event{{Kind: conntrack.Open, Conn: c}, {Kind: conntrack.Close, Conn: c}})
+		require.Less(t, len(m.agents[a.ID].processes), 100)
+	}
+	one, two := conn(1, "8.8.8.8:1"), conn(2, "8.8.8.8:2")
+	one.Process = conntrack.Process{PID: 7, Comm: "ssh"}
+	two.Process = one.Process
+	m.Full(a, []conntrack.Conn{one, two})
+	st, _ := published(m)
+	assert.Equal(t, one.Process, *st.Conns[0].Process)
+	assert.Same(t, st.Conns[0].Process, st.Conns[1].Process)
+}
+
 func TestTableFollowsAgents(t *testing.T) {
 	m := newMonitor(t, "")
 	a, b := feed.Agent{ID: 1, Name: "nas"}, feed.Agent{ID: 2, Name: "nas"}

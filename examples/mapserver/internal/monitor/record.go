@@ -26,11 +26,11 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	if !m.records() {
 		return
 	}
-	c, opens, now := e.conn, e.written == 0, time.Now()
+	c, opens, now := e.conn, e.program == nil, time.Now()
 	if opens {
-		e.program = c.Process.Comm
+		e.program = c.Process
 	}
-	e.written = now.Sub(start)
+	e.at = now.Sub(start)
 	seen := now
 	if !closed.IsZero() {
 		seen = closed
@@ -41,11 +41,11 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	}
 	m.add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
-		Local: c.Local, Peer: c.Peer,
-		Program: e.program, Exe: c.Process.Exe, Container: c.Process.Container,
+		Local: c.Local.AddrPort(), Peer: c.Peer.AddrPort(),
+		Program: e.program.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
 		ASN: c.ASN, Org: c.Org, Country: c.Place.Country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: precision != "", Precision: precision,
-		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened, Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,
+		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened.Time(), Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }
 
@@ -170,7 +170,7 @@ func (m *Monitor) write() {
 	}
 	for n := 0; m.next < min(m.round, len(m.order)) && n < min(room, refreshMost); m.next++ {
 		// What is being closed is not seen any more.
-		if e := m.order[m.next]; !e.closed && !e.conn.State.BeingClosed() && e.written > 0 && now.Sub(start)-e.written > refreshEvery/2 {
+		if e := m.order[m.next]; !e.closed && !e.conn.State.BeingClosed() && e.program != nil && now.Sub(start)-e.at > refreshEvery/2 {
 			m.record(e, time.Time{})
 			n++
 		}
@@ -196,10 +196,10 @@ func (m *Monitor) writeNew(n int, all bool) {
 		switch {
 		case e.closed:
 			m.closedUnwritten--
-		case e.written > 0:
+		case e.program != nil:
 		case waiting[e.conn.Agent]:
 			later = append(later, e)
-		case e.conn.Process.Comm == "" && time.Since(start)-e.came < unnamed && !all:
+		case e.conn.Process.Comm == "" && time.Since(start)-e.at < unnamed && !all:
 			later = append(later, e)
 		default:
 			m.record(e, time.Time{})

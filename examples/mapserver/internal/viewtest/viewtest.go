@@ -50,10 +50,11 @@ func Busy() *live.State {
 		Kept: &history.Stats{Rows: 1_234_567, Bytes: 474e6, Oldest: Noon.Add(-100 * 24 * time.Hour), Retention: history.Retention{Bytes: 4e9}},
 	}
 	for i, c := range conntracktest.Conns(60, 1) {
-		l := &live.Conn{Conn: c, Agent: st.Agents[i%2].Name, Place: cities[(i*5+i/8)%len(cities)], ASN: uint32(64496 + i%5), Org: orgs[i%5]}
-		l.Opened = Noon.Add(-time.Duration(i) * 7 * time.Minute)
-		l.Rule = rules.Default().Index(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm})
-		st.Conns = append(st.Conns, l)
+		c.Opened = Noon.Add(-time.Duration(i) * 7 * time.Minute)
+		l := live.New(c, &c.Process)
+		l.Agent, l.Place, l.ASN, l.Org = st.Agents[i%2].Name, cities[(i*5+i/8)%len(cities)], uint32(64496+i%5), orgs[i%5]
+		l.Rule = int32(rules.Default().Index(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm}))
+		st.Conns = append(st.Conns, &l)
 		st.Agents[i%2].Conns++
 	}
 	for i := range uint32(3000) {
@@ -209,7 +210,7 @@ func past() (list []live.Past) {
 	for i, c := range Busy().Conns[:20] {
 		p := live.Past{Conn: *c, Label: rules.Default().Rules()[c.Rule].Label, Count: int64(i*i + 1), Seen: Noon.Add(-time.Duration(i) * time.Hour)}
 		p.ID = 0
-		p.Local = netip.AddrPortFrom(p.Local.Addr(), p.Local.Port()-1)
+		p.Local = live.EndpointOf(netip.AddrPortFrom(p.Local.Addr(), p.Local.Port()-1))
 		list = append(list, p)
 	}
 	return list
