@@ -145,6 +145,55 @@ func BenchmarkSecond(b *testing.B) {
 	b.ReportMetric(cpu.Seconds()/float64(b.N)*100, "%cpu")
 }
 
+// BenchmarkWriter is 100,000 connections of a fleet that a Writer stores from start to end, each
+// when it has closed, or when it opens and again when it has closed.
+func BenchmarkWriter(b *testing.B) {
+	const rows = 100_000
+	traffic := fleet(months(1_000_000))
+	for _, twice := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reports=%d", map[bool]int{false: 1, true: 2}[twice]), func(b *testing.B) {
+			var cpu time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				all := take(traffic, rows)
+				db := open(b, path(b))
+				b.StartTimer()
+				start := cpuTime()
+				w := db.Writer()
+				add := func(e history.Entry) {
+					for free, _ := w.Room(); free == 0; free, _ = w.Room() {
+						time.Sleep(time.Millisecond)
+					}
+					w.Add(e)
+				}
+				for i, e := range all {
+					if !twice {
+						add(e)
+						continue
+					}
+					e.Closed, e.Seen = time.Time{}, e.Opened
+					add(e)
+					if i >= 20_000 {
+						e = all[i-20_000]
+						e.New = false
+						add(e)
+					}
+				}
+				require.NoError(b, w.Close())
+				cpu += cpuTime() - start
+				require.Zero(b, w.Dropped())
+				b.StopTimer()
+				openings, err := number(db.conn, `SELECT sum(count) FROM detailed_history`)
+				require.NoError(b, err)
+				require.EqualValues(b, rows, openings)
+				require.NoError(b, db.Close())
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(b.N)*rows/cpu.Seconds(), "rows/cpu-s")
+		})
+	}
+}
+
 func BenchmarkWriterAdd(b *testing.B) {
 	db := open(b, path(b))
 	w := db.Writer()

@@ -64,8 +64,9 @@ func (m *memory) forget() {
 	m.rows = make(map[key]*remembered)
 }
 
-// changes are what a transaction writes at its end.
+// changes are what a transaction has not written yet.
 type changes struct {
+	inserts inserts
 	rows    int64
 	places  map[place]int64
 	shares  map[string]share            // what is to be added, by agent
@@ -107,7 +108,7 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 	for _, r := range records {
 		switch r := r.(type) {
 		case history.Entry:
-			err = db.put(&r, ch)
+			err = db.put(r, ch)
 		case history.Loss:
 			err = db.putLoss(r)
 		case history.Report:
@@ -118,6 +119,9 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 		if err != nil {
 			return err
 		}
+	}
+	if err := db.insert(ch); err != nil {
+		return err
 	}
 	return db.settle(ch)
 }
@@ -162,29 +166,18 @@ func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64,
 	return number, err
 }
 
-// put records an entry.
-func (db *DB) put(e *history.Entry, ch *changes) error {
-	k := keyOf(e)
+// put records an entry: a row that is remembered is updated, and another one is inserted
+// together with others.
+func (db *DB) put(e history.Entry, ch *changes) error {
+	k := keyOf(&e)
 	r := db.memory.rows[k]
 	if r == nil {
-		r = &remembered{}
-		isNew, err := db.insert(e, r, ch)
-		if err != nil {
-			return err
-		}
-		if !isNew {
-			if err := db.find(e, r); err != nil {
-				return err
-			}
-			if err := db.update(e, r, ch); err != nil {
-				return err
-			}
-		}
-		db.memory.rows[k] = r
-	} else if err := db.update(e, r, ch); errors.Is(err, errGone) {
+		return db.putUnknown(e, ch)
+	}
+	if err := db.update(&e, r, ch); errors.Is(err, errGone) {
 		// Somebody else has deleted the row.
 		delete(db.memory.rows, k)
-		return db.put(e, ch)
+		return db.putUnknown(e, ch)
 	} else if err != nil {
 		return err
 	}
@@ -196,63 +189,28 @@ func (db *DB) put(e *history.Entry, ch *changes) error {
 
 var errGone = errors.New("the row is gone")
 
-// insert makes a row, unless there is one.
-func (db *DB) insert(e *history.Entry, r *remembered, ch *changes) (bool, error) {
-	stmt, err := db.conn.Prepare(`
-INSERT INTO detailed_history (
-	timestamp, asn, orgname, lat, lon, x, y, precision, direction, exe, container, country, rule,
-	last_opened, tx, rx, closed, ip, port, local_ip, local_port, programname, agent, protocol, key,
-	opened, full_lookup, count, tx_before, rx_before
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?14, '', 1, 0, 0)
-ON CONFLICT (ip, programname, key) DO NOTHING`)
-	if err != nil {
-		return false, err
-	}
-	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: rowSize(e)}
-	bindAbout(stmt, e)
-	stmt.BindFloat(14, seconds(e.Opened))
-	stmt.BindInt64(15, r.tx)
-	stmt.BindInt64(16, r.rx)
-	bindTime(stmt, 17, e.Closed)
-	bindAddr(stmt, 18, e.Peer)
-	bindAddr(stmt, 20, e.Local)
-	stmt.BindText(22, e.Program)
-	stmt.BindText(23, e.Agent)
-	stmt.BindText(24, e.Protocol)
-	stmt.BindInt64(25, hashOf(e))
-	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
-		return false, err
-	}
-	r.id = db.conn.LastInsertRowID()
-	ch.rows++
-	ch.count(r.place, 1)
-	ch.share(e.Agent, share{rows: 1, bytes: r.size})
-	return true, nil
-}
-
-// find reads what there is to remember of a row that insert has met.
-func (db *DB) find(e *history.Entry, r *remembered) error {
+// find reads what there is to remember of a row. hash is its column key.
+func (db *DB) find(e *history.Entry, hash int64) (*remembered, error) {
 	stmt, err := db.conn.Prepare(`
 SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL + `
 FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer stmt.Reset()
 	stmt.BindText(1, addrText(e.Peer))
 	stmt.BindText(2, e.Program)
-	stmt.BindInt64(3, hashOf(e))
+	stmt.BindInt64(3, hash)
 	if found, err := stmt.Step(); err != nil {
-		return err
+		return nil, err
 	} else if !found {
-		return errGone
+		return nil, errGone
 	}
-	*r = remembered{
+	return &remembered{
 		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
 		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
 		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
-	}
-	return nil
+	}, nil
 }
 
 // update refreshes a row.
@@ -341,7 +299,7 @@ WHERE id = ?18`)
 	if err != nil {
 		return err
 	}
-	bindAbout(stmt, e)
+	bindAbout(stmt, 1, e)
 	stmt.BindFloat(14, float64(r.opened)/1e6)
 	stmt.BindInt64(15, r.count)
 	stmt.BindInt64(16, r.txBefore)
@@ -474,29 +432,29 @@ func located(e *history.Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindAbout sets parameters 1 to 13.
-func bindAbout(stmt *sqlite.Stmt, e *history.Entry) {
-	stmt.BindInt64(1, wholeSeconds(seen(e)))
-	stmt.BindText(2, formatASN(e.ASN))
-	stmt.BindText(3, e.Org)
+// bindAbout sets 13 parameters from i on.
+func bindAbout(stmt *sqlite.Stmt, i int, e *history.Entry) {
+	stmt.BindInt64(i, wholeSeconds(seen(e)))
+	stmt.BindText(i+1, formatASN(e.ASN))
+	stmt.BindText(i+2, e.Org)
 	if located(e) {
 		x, y := pixel(e.Lat, e.Lon)
-		stmt.BindFloat(4, e.Lat)
-		stmt.BindFloat(5, e.Lon)
-		stmt.BindInt64(6, x)
-		stmt.BindInt64(7, y)
-		stmt.BindText(8, e.Precision)
+		stmt.BindFloat(i+3, e.Lat)
+		stmt.BindFloat(i+4, e.Lon)
+		stmt.BindInt64(i+5, x)
+		stmt.BindInt64(i+6, y)
+		stmt.BindText(i+7, e.Precision)
 	} else {
-		for i := 4; i <= 7; i++ {
-			stmt.BindNull(i)
+		for j := i + 3; j <= i+6; j++ {
+			stmt.BindNull(j)
 		}
-		stmt.BindText(8, "")
+		stmt.BindText(i+7, "")
 	}
-	stmt.BindText(9, e.Direction)
-	stmt.BindText(10, e.Exe)
-	stmt.BindText(11, e.Container)
-	stmt.BindText(12, e.Country)
-	stmt.BindText(13, e.Rule)
+	stmt.BindText(i+8, e.Direction)
+	stmt.BindText(i+9, e.Exe)
+	stmt.BindText(i+10, e.Container)
+	stmt.BindText(i+11, e.Country)
+	stmt.BindText(i+12, e.Rule)
 }
 
 func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {
@@ -517,6 +475,15 @@ func addrText(a netip.AddrPort) string {
 		return a.Addr().String()
 	}
 	return ""
+}
+
+// addrLen is the length of addrText, for which it needs no memory.
+func addrLen(a netip.AddrPort) int {
+	if !a.Addr().IsValid() {
+		return 0
+	}
+	var b [64]byte
+	return len(a.Addr().AppendTo(b[:0]))
 }
 
 // pixel returns where a place lies on connmapperl's map, a cut-out of a
