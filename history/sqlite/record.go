@@ -316,28 +316,7 @@ func (db *DB) settle(ch *changes) error {
 		}
 	}
 	for p, n := range ch.places {
-		stmt, err := db.conn.Prepare(`INSERT INTO places VALUES (?1, ?2, ?3)
-ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
-		if err != nil {
-			return err
-		}
-		stmt.BindFloat(1, p.lat)
-		stmt.BindFloat(2, p.lon)
-		stmt.BindInt64(3, n)
-		_, err = stmt.Step()
-		empty := err == nil && stmt.ColumnBool(0)
-		if err := errors.Join(err, stmt.Reset()); err != nil {
-			return err
-		}
-		if !empty {
-			continue
-		}
-		if stmt, err = db.conn.Prepare(`DELETE FROM places WHERE lat = ?1 AND lon = ?2`); err != nil {
-			return err
-		}
-		stmt.BindFloat(1, p.lat)
-		stmt.BindFloat(2, p.lon)
-		if err := run(stmt); err != nil {
+		if err := db.putPlace(p, n); err != nil {
 			return err
 		}
 	}
@@ -354,6 +333,26 @@ ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
 		return err
 	}
 	stmt.BindInt64(1, ch.rows)
+	return run(stmt)
+}
+
+// putPlace adds to how often connections to a place were opened. One without any goes.
+func (db *DB) putPlace(p place, n int64) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO places VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET count = count + excluded.count`)
+	if err != nil {
+		return err
+	}
+	stmt.BindFloat(1, p.lat)
+	stmt.BindFloat(2, p.lon)
+	stmt.BindInt64(3, n)
+	if err := run(stmt); err != nil || n > 0 {
+		return err
+	}
+	if stmt, err = db.conn.Prepare(`DELETE FROM places WHERE lat = ?1 AND lon = ?2 AND count <= 0`); err != nil {
+		return err
+	}
+	stmt.BindFloat(1, p.lat)
+	stmt.BindFloat(2, p.lon)
 	return run(stmt)
 }
 
