@@ -28,8 +28,8 @@ type insertion struct {
 	hash  int64 // the row's column key
 }
 
-// putUnknown records an entry of a connection that is not remembered.
-func (db *DB) putUnknown(e history.Entry, ch *changes) error {
+// putUncached records an entry of a connection that is not in the cache.
+func (db *DB) putUncached(e history.Entry, ch *changes) error {
 	hash := hashOf(&e)
 	for i := range ch.inserts.rows {
 		if ch.inserts.rows[i].hash != hash {
@@ -99,7 +99,7 @@ func (db *DB) insertTogether(rows []insertion, ch *changes) error {
 	}
 	for i := range rows {
 		e := &rows[i].entry
-		var r *remembered
+		var r *cachedRow
 		isNew, id := true, db.conn.LastInsertRowID()-int64(len(rows)-1-i)
 		if inserted < len(rows) {
 			if r, err = db.find(e, rows[i].hash); err != nil {
@@ -113,13 +113,13 @@ func (db *DB) insertTogether(rows []insertion, ch *changes) error {
 			size := rowSize(e)
 			ch.share(e.Agent, share{rows: 1, bytes: size})
 			if e.Closed.IsZero() {
-				r = &remembered{id: id, count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: size}
+				r = &cachedRow{id: id, count: 1, opened: micro(e.Opened), details: detailsHash(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: size}
 			}
 		} else if err := db.update(e, r, ch); err != nil {
 			return err
 		}
 		if e.Closed.IsZero() {
-			db.memory.rows[keyOf(e)] = r
+			db.cache.rows[keyOf(e)] = r
 		}
 	}
 	return nil
@@ -158,7 +158,7 @@ INSERT OR FAIL INTO detailed_history (
 // bind sets insertParams parameters from p on.
 func (n *insertion) bind(stmt *sqlite.Stmt, p int) {
 	e := &n.entry
-	bindAbout(stmt, p, e)
+	bindDetails(stmt, p, e)
 	stmt.BindFloat(p+13, seconds(e.Opened))
 	stmt.BindInt64(p+14, limitCounter(e.Tx))
 	stmt.BindInt64(p+15, limitCounter(e.Rx))

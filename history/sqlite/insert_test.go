@@ -31,11 +31,11 @@ func TestInsertTogether(t *testing.T) {
 			}
 			require.NoError(t, db.Record(t.Context(), []history.Entry{next()}))
 			require.NoError(t, sqlitex.ExecuteTransient(db.conn, fmt.Sprint(`UPDATE detailed_history SET id = `, last), nil))
-			db.memory.forget()
+			db.cache.clear()
 			for range 40 {
 				require.NoError(t, db.Record(t.Context(), take(next, rng.IntN(300))))
 				if rng.IntN(3) == 0 {
-					db.memory.forget()
+					db.cache.clear()
 				}
 			}
 			want.check(t, db)

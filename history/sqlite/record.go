@@ -21,15 +21,12 @@ const (
 	// maxOpenings is how many openings are taken over of a row.
 	maxOpenings = 1 << 32
 
-	maxRemembered = 1 << 17 // rows
+	maxCachedRows = 1 << 17
 )
 
-// A memory is what the writer remembers of rows.
-type memory struct {
-	// So that a connection that is seen again costs an update by the number of its row.
-	// What it lacks is in the file.
-	rows map[key]*remembered
-}
+// A rowCache has rows of connections that are open, so that one that is seen again costs an
+// update by the number of its row. Others are looked up in the file.
+type rowCache struct{ rows map[key]*cachedRow }
 
 // A place is where rows are, if that is known.
 type place struct {
@@ -49,19 +46,20 @@ func columnPlace(stmt *sqlite.Stmt, i int) place {
 	return place{stmt.ColumnFloat(i), stmt.ColumnFloat(i + 1), !stmt.ColumnIsNull(i)}
 }
 
-type remembered struct {
+// A cachedRow is what the next entry of a connection needs of its row.
+type cachedRow struct {
 	id                         int64
 	count                      int64
-	opened                     int64 // the last opening, Unix time in µs
-	about                      uint64
+	opened                     int64  // the last opening, Unix time in µs
+	details                    uint64 // by detailsHash; zero: not known
 	place                      place
 	tx, rx, txBefore, rxBefore int64
 	size                       int64 // by rowSize
 	closed                     bool
 }
 
-func (m *memory) forget() {
-	m.rows = make(map[key]*remembered)
+func (c *rowCache) clear() {
+	c.rows = make(map[key]*cachedRow)
 }
 
 // changes are what a transaction has not written yet.
@@ -99,9 +97,9 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 	}
 	defer func() {
 		end(&err)
-		// What is remembered may not have come to be.
-		if err != nil || len(db.memory.rows) > maxRemembered {
-			db.memory.forget()
+		// The cache may have what was rolled back.
+		if err != nil || len(db.cache.rows) > maxCachedRows {
+			db.cache.clear()
 		}
 	}()
 	ch := newChanges()
@@ -123,7 +121,7 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 	if err := db.insert(ch); err != nil {
 		return err
 	}
-	return db.settle(ch)
+	return db.writeTotals(ch)
 }
 
 // putLoss adds to what was lost of an agent in an hour.
@@ -166,31 +164,31 @@ func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64,
 	return number, err
 }
 
-// put records an entry: a row that is remembered is updated, and another one is inserted
+// put records an entry: a row in the cache is updated, and another one is inserted
 // together with others.
 func (db *DB) put(e history.Entry, ch *changes) error {
 	k := keyOf(&e)
-	r := db.memory.rows[k]
+	r := db.cache.rows[k]
 	if r == nil {
-		return db.putUnknown(e, ch)
+		return db.putUncached(e, ch)
 	}
 	if err := db.update(&e, r, ch); errors.Is(err, errGone) {
 		// Somebody else has deleted the row.
-		delete(db.memory.rows, k)
-		return db.putUnknown(e, ch)
+		delete(db.cache.rows, k)
+		return db.putUncached(e, ch)
 	} else if err != nil {
 		return err
 	}
 	if !e.Closed.IsZero() {
-		delete(db.memory.rows, k)
+		delete(db.cache.rows, k)
 	}
 	return nil
 }
 
 var errGone = errors.New("the row is gone")
 
-// find reads what there is to remember of a row. hash is its column key.
-func (db *DB) find(e *history.Entry, hash int64) (*remembered, error) {
+// find looks up a row in the file. hash is its column key.
+func (db *DB) find(e *history.Entry, hash int64) (*cachedRow, error) {
 	stmt, err := db.conn.Prepare(`
 SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL + `
 FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
@@ -206,7 +204,7 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	} else if !found {
 		return nil, errGone
 	}
-	return &remembered{
+	return &cachedRow{
 		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
 		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
 		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
@@ -214,11 +212,11 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 }
 
 // update refreshes a row.
-func (db *DB) update(e *history.Entry, r *remembered, ch *changes) error {
+func (db *DB) update(e *history.Entry, r *cachedRow, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
 	switch {
 	case !reopened:
-	case r.goesOn(e):
+	case r.continues(e):
 		r.opened = micro(e.Opened)
 	default:
 		if e.Resumed && !e.Closed.IsZero() {
@@ -238,8 +236,8 @@ func (db *DB) update(e *history.Entry, r *remembered, ch *changes) error {
 	}
 	r.closed = !e.Closed.IsZero() || r.closed && !e.New
 	r.tx, r.rx = min(history.MaxCounter, r.txBefore+limitCounter(e.Tx)), min(history.MaxCounter, r.rxBefore+limitCounter(e.Rx))
-	if a := about(e); a != r.about || reopened {
-		r.about = a
+	if a := detailsHash(e); a != r.details || reopened {
+		r.details = a
 		if err := db.rewrite(e, r, ch); err != nil {
 			return err
 		}
@@ -268,19 +266,19 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 // multiple of it.
 const clockStep = 10e6
 
-// goesOn reports whether an opening at another time may be the one that a row has: an agent
+// continues reports whether an opening at another time may be the one that a row has: an agent
 // that looks anew cannot know when a connection opened. But one that closed may have been there
 // before the row's.
-func (r *remembered) goesOn(e *history.Entry) bool {
+func (r *cachedRow) continues(e *history.Entry) bool {
 	opened := micro(e.Opened)
-	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || same(opened, r.opened))
+	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || sameOpening(opened, r.opened))
 }
 
-// same reports whether two times of opening may be one, corrected differently.
-func same(a, b int64) bool { return (a-b)%clockStep == 0 }
+// sameOpening reports whether two times of opening may be one, corrected differently.
+func sameOpening(a, b int64) bool { return (a-b)%clockStep == 0 }
 
 // rewrite refreshes what seldom changes in a row.
-func (db *DB) rewrite(e *history.Entry, r *remembered, ch *changes) error {
+func (db *DB) rewrite(e *history.Entry, r *cachedRow, ch *changes) error {
 	if p := placeOf(e); p != r.place {
 		ch.count(r.place, -r.count)
 		ch.count(p, r.count)
@@ -299,7 +297,7 @@ WHERE id = ?18`)
 	if err != nil {
 		return err
 	}
-	bindAbout(stmt, 1, e)
+	bindDetails(stmt, 1, e)
 	stmt.BindFloat(14, float64(r.opened)/1e6)
 	stmt.BindInt64(15, r.count)
 	stmt.BindInt64(16, r.txBefore)
@@ -308,8 +306,8 @@ WHERE id = ?18`)
 	return run(stmt)
 }
 
-// settle writes reports and the counts of places, agents and rows. What has no rows goes.
-func (db *DB) settle(ch *changes) error {
+// writeTotals writes reports and the counts of places, agents and rows. What has no rows goes.
+func (db *DB) writeTotals(ch *changes) error {
 	for _, r := range ch.reports {
 		if err := db.putReport(r); err != nil {
 			return err
@@ -386,8 +384,8 @@ func run(stmt *sqlite.Stmt) error {
 
 var seed = maphash.MakeSeed()
 
-// about is a hash of what bindAbout binds beside the time.
-func about(e *history.Entry) uint64 {
+// detailsHash is a hash of what bindDetails binds beside the time.
+func detailsHash(e *history.Entry) uint64 {
 	return maphash.Comparable(seed, struct {
 		direction, exe, container, org, country, rule, precision string
 		asn                                                      uint32
@@ -431,8 +429,8 @@ func located(e *history.Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindAbout sets 13 parameters from i on.
-func bindAbout(stmt *sqlite.Stmt, i int, e *history.Entry) {
+// bindDetails sets 13 parameters from i on.
+func bindDetails(stmt *sqlite.Stmt, i int, e *history.Entry) {
 	stmt.BindInt64(i, wholeSeconds(seen(e)))
 	stmt.BindText(i+1, formatASN(e.ASN))
 	stmt.BindText(i+2, e.Org)
