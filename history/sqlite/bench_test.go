@@ -145,6 +145,67 @@ func BenchmarkSecond(b *testing.B) {
 	b.ReportMetric(cpu.Seconds()/float64(b.N)*100, "%cpu")
 }
 
+// BenchmarkWriter is 100,000 connections of a fleet that a Writer stores, from its first entry
+// until its end. A connection is reported when it has closed, or when it opens and again when it
+// has closed.
+func BenchmarkWriter(b *testing.B) {
+	const rows = 100_000
+	traffic := fleet(months(1_000_000))
+	for _, reports := range []int{1, 2} {
+		b.Run(fmt.Sprint("reports=", reports), func(b *testing.B) {
+			var cpu time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				all := reported(take(traffic, rows), reports)
+				db := open(b, path(b))
+				b.StartTimer()
+				start := cpuTime()
+				w := db.Writer()
+				room := make(chan struct{}, 60)
+				for some := range slices.Chunk(all, 1000) {
+					room <- struct{}{}
+					w.AddAll(some, func() { <-room })
+				}
+				require.NoError(b, w.Close())
+				cpu += cpuTime() - start
+				b.StopTimer()
+				require.Zero(b, w.Dropped())
+				openings, err := number(db.conn, `SELECT sum(count) FROM detailed_history`)
+				require.NoError(b, err)
+				require.EqualValues(b, rows, openings)
+				require.NoError(b, db.Close())
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(b.N)*rows/cpu.Seconds(), "rows/cpu-s")
+		})
+	}
+}
+
+// reported is what is reported of connections. If there are two reports of each, the second
+// comes when 20,000 others have opened.
+func reported(all []history.Entry, reports int) (records []history.Record) {
+	if reports == 1 {
+		for _, e := range all {
+			records = append(records, e)
+		}
+		return records
+	}
+	const alive = 20_000
+	for i := range len(all) + alive {
+		if i < len(all) {
+			e := all[i]
+			e.Closed, e.Seen = time.Time{}, e.Opened
+			records = append(records, e)
+		}
+		if i >= alive {
+			e := all[i-alive]
+			e.New = false
+			records = append(records, e)
+		}
+	}
+	return records
+}
+
 func BenchmarkWriterAdd(b *testing.B) {
 	db := open(b, path(b))
 	w := db.Writer()

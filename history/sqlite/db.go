@@ -46,13 +46,13 @@ type DB struct {
 	problem  atomic.Pointer[string]
 	emptying sync.Mutex // held while the log goes to its place beside mu
 
-	mu     sync.Mutex // guards what follows, for as long as a transaction takes
-	lock   *os.File   // nil: not yet
-	claim  *claim     // of the file that conn has; nil if conn is
-	conn   *sqlite.Conn
-	watch  watch
-	memory memory
-	clock  clock
+	mu    sync.Mutex // guards what follows, for as long as a transaction takes
+	lock  *os.File   // nil: not yet
+	claim *claim     // of the file that conn has; nil if conn is
+	conn  *sqlite.Conn
+	watch watch
+	cache rowCache
+	clock clock
 }
 
 var (
@@ -197,7 +197,7 @@ func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
 	}
 	db.conn = conn
 	db.watched(id)
-	db.memory.forget()
+	db.cache.clear()
 	db.makeReserve()
 	db.clock = clock{now: time.Now, ran: sinceNow(), opened: time.Now(), newest: newest}
 	return c, nil

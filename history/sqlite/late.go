@@ -9,7 +9,7 @@ import "github.com/connmapgo/connmap/history"
 type opening struct{ tx, rx int64 }
 
 // putUnended notes that the last opening of a row has no end, and another one follows.
-func (db *DB) putUnended(r *remembered) error {
+func (db *DB) putUnended(r *cachedRow) error {
 	stmt, err := db.conn.Prepare(`INSERT OR REPLACE INTO unended VALUES (?1, ?2, ?3, ?4)`)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (db *DB) takeUnended(row, opened int64) (o opening, found bool, err error) 
 
 // addLate adds an opening whose end is reported late, and reports whether it did: if it is
 // counted already, or opened before the last one.
-func (db *DB) addLate(e *history.Entry, r *remembered, ch *changes) (added bool, err error) {
+func (db *DB) addLate(e *history.Entry, r *cachedRow, ch *changes) (added bool, err error) {
 	counted, found, err := db.takeUnended(r.id, micro(e.Opened))
 	switch {
 	case err != nil:
@@ -58,7 +58,7 @@ func (db *DB) addLate(e *history.Entry, r *remembered, ch *changes) (added bool,
 
 // addEarlier adds the bytes of an opening that has ended, and opened before the last one.
 // counted is what the row has of it. The row goes on with the last opening.
-func (db *DB) addEarlier(e *history.Entry, r *remembered, counted opening) error {
+func (db *DB) addEarlier(e *history.Entry, r *cachedRow, counted opening) error {
 	tx, rx := max(limitCounter(e.Tx)-counted.tx, 0), max(limitCounter(e.Rx)-counted.rx, 0)
 	r.tx, r.txBefore = min(history.MaxCounter, r.tx+tx), min(history.MaxCounter, r.txBefore+tx)
 	r.rx, r.rxBefore = min(history.MaxCounter, r.rx+rx), min(history.MaxCounter, r.rxBefore+rx)

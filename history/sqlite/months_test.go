@@ -62,3 +62,25 @@ func take(next func() history.Entry, n int) []history.Entry {
 	}
 	return all
 }
+
+// fleet makes the connections of next those of 50 machines with 200 programs, some of them in
+// containers, and with all that a map server knows of places.
+func fleet(next func() history.Entry) func() history.Entry {
+	r := rand.New(rand.NewPCG(3, 4))
+	programs := rand.NewZipf(r, 1.3, 1, 199)
+	return func() history.Entry {
+		e := next()
+		agent, program := r.IntN(50), programs.Uint64()
+		e.Agent, e.Program, e.Exe = fmt.Sprintf("host%d.example.com", agent), fmt.Sprintf("program%d", program), fmt.Sprintf("/usr/bin/program%d", program)
+		local := netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + agent)})
+		if e.Peer.Addr().Is6() {
+			local = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 14: 1, 15: byte(1 + agent)})
+		}
+		e.Local = netip.AddrPortFrom(local, e.Local.Port())
+		if program%5 == 4 {
+			e.Container = fmt.Sprintf("container%d", program)
+		}
+		e.Precision = "city"
+		return e
+	}
+}

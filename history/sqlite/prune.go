@@ -290,7 +290,7 @@ func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err 
 		end(&err)
 		if err != nil {
 			gone = 0
-			db.memory.forget()
+			db.cache.clear()
 		}
 	}()
 	if gone, err = db.deleteRows(`timestamp < ?2 ORDER BY timestamp`, "detailed_history_timestamp", n, cutoff, ch); err != nil {
@@ -316,7 +316,7 @@ func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err 
 		&sqlitex.ExecOptions{Args: []any{maxUnended, maxStep}}); err != nil {
 		return 0, err
 	}
-	return gone, db.settle(ch)
+	return gone, db.writeTotals(ch)
 }
 
 // deleteRows deletes the first n rows of an index that fit, which is a condition on ?2.
@@ -373,7 +373,7 @@ func (db *DB) Reset(ctx context.Context) error {
 	_, err := db.step(ctx, func() (err error) {
 		db.conn.SetInterrupt(ctx.Done())
 		defer db.conn.SetInterrupt(nil)
-		defer db.memory.forget()
+		defer db.cache.clear()
 		end, err := sqlitex.ImmediateTransaction(db.conn)
 		if err != nil {
 			return err

@@ -21,15 +21,12 @@ const (
 	// maxOpenings is how many openings are taken over of a row.
 	maxOpenings = 1 << 32
 
-	maxRemembered = 1 << 17 // rows
+	maxCachedRows = 1 << 17
 )
 
-// A memory is what the writer remembers of rows.
-type memory struct {
-	// So that a connection that is seen again costs an update by the number of its row.
-	// What it lacks is in the file.
-	rows map[key]*remembered
-}
+// A rowCache has rows of connections that are open, so that one that is seen again costs an
+// update by the number of its row. Others are looked up in the file.
+type rowCache struct{ rows map[key]*cachedRow }
 
 // A place is where rows are, if that is known.
 type place struct {
@@ -49,23 +46,25 @@ func columnPlace(stmt *sqlite.Stmt, i int) place {
 	return place{stmt.ColumnFloat(i), stmt.ColumnFloat(i + 1), !stmt.ColumnIsNull(i)}
 }
 
-type remembered struct {
+// A cachedRow is what the next entry of a connection needs of its row.
+type cachedRow struct {
 	id                         int64
 	count                      int64
-	opened                     int64 // the last opening, Unix time in µs
-	about                      uint64
+	opened                     int64  // the last opening, Unix time in µs
+	details                    uint64 // by detailsHash; zero: not known
 	place                      place
 	tx, rx, txBefore, rxBefore int64
 	size                       int64 // by rowSize
 	closed                     bool
 }
 
-func (m *memory) forget() {
-	m.rows = make(map[key]*remembered)
+func (c *rowCache) clear() {
+	c.rows = make(map[key]*cachedRow)
 }
 
-// changes are what a transaction writes at its end.
+// changes are what a transaction has not written yet.
 type changes struct {
+	inserts inserts
 	rows    int64
 	places  map[place]int64
 	shares  map[string]share            // what is to be added, by agent
@@ -98,16 +97,16 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 	}
 	defer func() {
 		end(&err)
-		// What is remembered may not have come to be.
-		if err != nil || len(db.memory.rows) > maxRemembered {
-			db.memory.forget()
+		// The cache may have what was rolled back.
+		if err != nil || len(db.cache.rows) > maxCachedRows {
+			db.cache.clear()
 		}
 	}()
 	ch := newChanges()
 	for _, r := range records {
 		switch r := r.(type) {
 		case history.Entry:
-			err = db.put(&r, ch)
+			err = db.put(r, ch)
 		case history.Loss:
 			err = db.putLoss(r)
 		case history.Report:
@@ -119,7 +118,10 @@ func (db *DB) record(ctx context.Context, records []history.Record) (err error) 
 			return err
 		}
 	}
-	return db.settle(ch)
+	if err := db.insert(ch); err != nil {
+		return err
+	}
+	return db.writeTotals(ch)
 }
 
 // putLoss adds to what was lost of an agent in an hour.
@@ -162,105 +164,59 @@ func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64,
 	return number, err
 }
 
-// put records an entry.
-func (db *DB) put(e *history.Entry, ch *changes) error {
-	k := keyOf(e)
-	r := db.memory.rows[k]
+// put records an entry: a row in the cache is updated, and another one is inserted
+// together with others.
+func (db *DB) put(e history.Entry, ch *changes) error {
+	k := keyOf(&e)
+	r := db.cache.rows[k]
 	if r == nil {
-		r = &remembered{}
-		isNew, err := db.insert(e, r, ch)
-		if err != nil {
-			return err
-		}
-		if !isNew {
-			if err := db.find(e, r); err != nil {
-				return err
-			}
-			if err := db.update(e, r, ch); err != nil {
-				return err
-			}
-		}
-		db.memory.rows[k] = r
-	} else if err := db.update(e, r, ch); errors.Is(err, errGone) {
+		return db.putUncached(e, ch)
+	}
+	if err := db.update(&e, r, ch); errors.Is(err, errGone) {
 		// Somebody else has deleted the row.
-		delete(db.memory.rows, k)
-		return db.put(e, ch)
+		delete(db.cache.rows, k)
+		return db.putUncached(e, ch)
 	} else if err != nil {
 		return err
 	}
 	if !e.Closed.IsZero() {
-		delete(db.memory.rows, k)
+		delete(db.cache.rows, k)
 	}
 	return nil
 }
 
 var errGone = errors.New("the row is gone")
 
-// insert makes a row, unless there is one.
-func (db *DB) insert(e *history.Entry, r *remembered, ch *changes) (bool, error) {
-	stmt, err := db.conn.Prepare(`
-INSERT INTO detailed_history (
-	timestamp, asn, orgname, lat, lon, x, y, precision, direction, exe, container, country, rule,
-	last_opened, tx, rx, closed, ip, port, local_ip, local_port, programname, agent, protocol, key,
-	opened, full_lookup, count, tx_before, rx_before
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?14, '', 1, 0, 0)
-ON CONFLICT (ip, programname, key) DO NOTHING`)
-	if err != nil {
-		return false, err
-	}
-	*r = remembered{count: 1, opened: micro(e.Opened), about: about(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: rowSize(e)}
-	bindAbout(stmt, e)
-	stmt.BindFloat(14, seconds(e.Opened))
-	stmt.BindInt64(15, r.tx)
-	stmt.BindInt64(16, r.rx)
-	bindTime(stmt, 17, e.Closed)
-	bindAddr(stmt, 18, e.Peer)
-	bindAddr(stmt, 20, e.Local)
-	stmt.BindText(22, e.Program)
-	stmt.BindText(23, e.Agent)
-	stmt.BindText(24, e.Protocol)
-	stmt.BindInt64(25, hashOf(e))
-	if err := run(stmt); err != nil || db.conn.Changes() == 0 {
-		return false, err
-	}
-	r.id = db.conn.LastInsertRowID()
-	ch.rows++
-	ch.count(r.place, 1)
-	ch.share(e.Agent, share{rows: 1, bytes: r.size})
-	return true, nil
-}
-
-// find reads what there is to remember of a row that insert has met.
-func (db *DB) find(e *history.Entry, r *remembered) error {
+// find looks up a row in the file. hash is its column key.
+func (db *DB) find(e *history.Entry, hash int64) (*cachedRow, error) {
 	stmt, err := db.conn.Prepare(`
 SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL + `
 FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer stmt.Reset()
 	stmt.BindText(1, addrText(e.Peer))
 	stmt.BindText(2, e.Program)
-	stmt.BindInt64(3, hashOf(e))
+	stmt.BindInt64(3, hash)
 	if found, err := stmt.Step(); err != nil {
-		return err
+		return nil, err
 	} else if !found {
-		return errGone
+		return nil, errGone
 	}
-	*r = remembered{
+	return &cachedRow{
 		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
 		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
 		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
-	}
-	return nil
+	}, nil
 }
 
 // update refreshes a row.
-func (db *DB) update(e *history.Entry, r *remembered, ch *changes) error {
+func (db *DB) update(e *history.Entry, r *cachedRow, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
 	switch {
 	case !reopened:
-	case r.goesOn(e):
+	case r.continues(e):
 		r.opened = micro(e.Opened)
 	default:
 		if e.Resumed && !e.Closed.IsZero() {
@@ -280,8 +236,8 @@ func (db *DB) update(e *history.Entry, r *remembered, ch *changes) error {
 	}
 	r.closed = !e.Closed.IsZero() || r.closed && !e.New
 	r.tx, r.rx = min(history.MaxCounter, r.txBefore+limitCounter(e.Tx)), min(history.MaxCounter, r.rxBefore+limitCounter(e.Rx))
-	if a := about(e); a != r.about || reopened {
-		r.about = a
+	if a := detailsHash(e); a != r.details || reopened {
+		r.details = a
 		if err := db.rewrite(e, r, ch); err != nil {
 			return err
 		}
@@ -310,19 +266,19 @@ UPDATE detailed_history SET timestamp = ?1, tx = ?2, rx = ?3, closed = iif(?5, ?
 // multiple of it.
 const clockStep = 10e6
 
-// goesOn reports whether an opening at another time may be the one that a row has: an agent
+// continues reports whether an opening at another time may be the one that a row has: an agent
 // that looks anew cannot know when a connection opened. But one that closed may have been there
 // before the row's.
-func (r *remembered) goesOn(e *history.Entry) bool {
+func (r *cachedRow) continues(e *history.Entry) bool {
 	opened := micro(e.Opened)
-	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || same(opened, r.opened))
+	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || sameOpening(opened, r.opened))
 }
 
-// same reports whether two times of opening may be one, corrected differently.
-func same(a, b int64) bool { return (a-b)%clockStep == 0 }
+// sameOpening reports whether two times of opening may be one, corrected differently.
+func sameOpening(a, b int64) bool { return (a-b)%clockStep == 0 }
 
 // rewrite refreshes what seldom changes in a row.
-func (db *DB) rewrite(e *history.Entry, r *remembered, ch *changes) error {
+func (db *DB) rewrite(e *history.Entry, r *cachedRow, ch *changes) error {
 	if p := placeOf(e); p != r.place {
 		ch.count(r.place, -r.count)
 		ch.count(p, r.count)
@@ -341,7 +297,7 @@ WHERE id = ?18`)
 	if err != nil {
 		return err
 	}
-	bindAbout(stmt, e)
+	bindDetails(stmt, 1, e)
 	stmt.BindFloat(14, float64(r.opened)/1e6)
 	stmt.BindInt64(15, r.count)
 	stmt.BindInt64(16, r.txBefore)
@@ -350,36 +306,15 @@ WHERE id = ?18`)
 	return run(stmt)
 }
 
-// settle writes reports and the counts of places, agents and rows. What has no rows goes.
-func (db *DB) settle(ch *changes) error {
+// writeTotals writes reports and the counts of places, agents and rows. What has no rows goes.
+func (db *DB) writeTotals(ch *changes) error {
 	for _, r := range ch.reports {
 		if err := db.putReport(r); err != nil {
 			return err
 		}
 	}
 	for p, n := range ch.places {
-		stmt, err := db.conn.Prepare(`INSERT INTO places VALUES (?1, ?2, ?3)
-ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
-		if err != nil {
-			return err
-		}
-		stmt.BindFloat(1, p.lat)
-		stmt.BindFloat(2, p.lon)
-		stmt.BindInt64(3, n)
-		_, err = stmt.Step()
-		empty := err == nil && stmt.ColumnBool(0)
-		if err := errors.Join(err, stmt.Reset()); err != nil {
-			return err
-		}
-		if !empty {
-			continue
-		}
-		if stmt, err = db.conn.Prepare(`DELETE FROM places WHERE lat = ?1 AND lon = ?2`); err != nil {
-			return err
-		}
-		stmt.BindFloat(1, p.lat)
-		stmt.BindFloat(2, p.lon)
-		if err := run(stmt); err != nil {
+		if err := db.putPlace(p, n); err != nil {
 			return err
 		}
 	}
@@ -396,6 +331,26 @@ ON CONFLICT DO UPDATE SET count = count + excluded.count RETURNING count <= 0`)
 		return err
 	}
 	stmt.BindInt64(1, ch.rows)
+	return run(stmt)
+}
+
+// putPlace adds to how often connections to a place were opened. One without any goes.
+func (db *DB) putPlace(p place, n int64) error {
+	stmt, err := db.conn.Prepare(`INSERT INTO places VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET count = count + excluded.count`)
+	if err != nil {
+		return err
+	}
+	stmt.BindFloat(1, p.lat)
+	stmt.BindFloat(2, p.lon)
+	stmt.BindInt64(3, n)
+	if err := run(stmt); err != nil || n > 0 {
+		return err
+	}
+	if stmt, err = db.conn.Prepare(`DELETE FROM places WHERE lat = ?1 AND lon = ?2 AND count <= 0`); err != nil {
+		return err
+	}
+	stmt.BindFloat(1, p.lat)
+	stmt.BindFloat(2, p.lon)
 	return run(stmt)
 }
 
@@ -429,8 +384,8 @@ func run(stmt *sqlite.Stmt) error {
 
 var seed = maphash.MakeSeed()
 
-// about is a hash of what bindAbout binds beside the time.
-func about(e *history.Entry) uint64 {
+// detailsHash is a hash of what bindDetails binds beside the time.
+func detailsHash(e *history.Entry) uint64 {
 	return maphash.Comparable(seed, struct {
 		direction, exe, container, org, country, rule, precision string
 		asn                                                      uint32
@@ -474,29 +429,29 @@ func located(e *history.Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindAbout sets parameters 1 to 13.
-func bindAbout(stmt *sqlite.Stmt, e *history.Entry) {
-	stmt.BindInt64(1, wholeSeconds(seen(e)))
-	stmt.BindText(2, formatASN(e.ASN))
-	stmt.BindText(3, e.Org)
+// bindDetails sets 13 parameters from i on.
+func bindDetails(stmt *sqlite.Stmt, i int, e *history.Entry) {
+	stmt.BindInt64(i, wholeSeconds(seen(e)))
+	stmt.BindText(i+1, formatASN(e.ASN))
+	stmt.BindText(i+2, e.Org)
 	if located(e) {
 		x, y := pixel(e.Lat, e.Lon)
-		stmt.BindFloat(4, e.Lat)
-		stmt.BindFloat(5, e.Lon)
-		stmt.BindInt64(6, x)
-		stmt.BindInt64(7, y)
-		stmt.BindText(8, e.Precision)
+		stmt.BindFloat(i+3, e.Lat)
+		stmt.BindFloat(i+4, e.Lon)
+		stmt.BindInt64(i+5, x)
+		stmt.BindInt64(i+6, y)
+		stmt.BindText(i+7, e.Precision)
 	} else {
-		for i := 4; i <= 7; i++ {
-			stmt.BindNull(i)
+		for j := i + 3; j <= i+6; j++ {
+			stmt.BindNull(j)
 		}
-		stmt.BindText(8, "")
+		stmt.BindText(i+7, "")
 	}
-	stmt.BindText(9, e.Direction)
-	stmt.BindText(10, e.Exe)
-	stmt.BindText(11, e.Container)
-	stmt.BindText(12, e.Country)
-	stmt.BindText(13, e.Rule)
+	stmt.BindText(i+8, e.Direction)
+	stmt.BindText(i+9, e.Exe)
+	stmt.BindText(i+10, e.Container)
+	stmt.BindText(i+11, e.Country)
+	stmt.BindText(i+12, e.Rule)
 }
 
 func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {
@@ -517,6 +472,15 @@ func addrText(a netip.AddrPort) string {
 		return a.Addr().String()
 	}
 	return ""
+}
+
+// addrLen is the length of addrText, for which it needs no memory.
+func addrLen(a netip.AddrPort) int {
+	if !a.Addr().IsValid() {
+		return 0
+	}
+	var b [64]byte
+	return len(a.Addr().AppendTo(b[:0]))
 }
 
 // pixel returns where a place lies on connmapperl's map, a cut-out of a

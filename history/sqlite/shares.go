@@ -27,8 +27,8 @@ const rowBytes = 220
 
 // rowSize is about how much a row takes: its texts, those in indexes twice.
 func rowSize(e *history.Entry) int64 {
-	return rowBytes + 2*int64(len(e.Agent)+len(e.Program)+len(addrText(e.Peer))) +
-		int64(len(addrText(e.Local))+len(formatASN(e.ASN))+len(e.Org)+len(e.Direction)+len(e.Protocol)+len(e.Exe)+len(e.Container)+len(e.Country)+len(e.Rule))
+	return rowBytes + 2*int64(len(e.Agent)+len(e.Program)+addrLen(e.Peer)) +
+		int64(addrLen(e.Local)+len(formatASN(e.ASN))+len(e.Org)+len(e.Direction)+len(e.Protocol)+len(e.Exe)+len(e.Container)+len(e.Country)+len(e.Rule))
 }
 
 // rowSizeSQL is rowSize of a stored row.

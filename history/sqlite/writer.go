@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
@@ -35,12 +36,11 @@ type Writer struct {
 	done chan struct{} // closed when the goroutine has ended
 
 	mu       sync.Mutex // guards what follows
-	queue    []history.Record
-	first    uint64         // number of queue[0]; records are numbered as they come
-	inFlight int            // records at the head of queue that are being stored
-	batch    int            // records of the next transaction at most
-	moved    bool           // some in queue are nil: later ones say the same
-	latest   map[key]uint64 // number of a connection's last entry in queue
+	queue    []queued
+	first    uint64            // number of queue[0]; records are numbered as they come
+	inFlight int               // records at the head of queue that are being stored
+	batch    int               // records of the next transaction at most
+	latest   map[uint64]uint64 // number of the last entry in queue with a hash
 	closed   bool
 	err      error // of Close
 
@@ -53,6 +53,12 @@ type Writer struct {
 	problem       error // nil: the last transaction succeeded
 	since         time.Time
 	droppedBefore uint64 // before problem
+}
+
+// A queued is a record in the queue.
+type queued struct {
+	history.Record        // nil: a later one replaces it
+	hash           uint64 // of an entry's key
 }
 
 // A marker is called when all records before a number are stored.
@@ -70,6 +76,9 @@ type key struct {
 	local, peer              netip.AddrPort
 }
 
+// hash is what the queue knows a connection by: a map of keys takes several times as long.
+func (k key) hash() uint64 { return maphash.Comparable(seed, k) }
+
 // Writer returns a new Writer that records into db. The caller must close it
 // before db.
 func (db *DB) Writer() *Writer {
@@ -77,7 +86,7 @@ func (db *DB) Writer() *Writer {
 		db:     db,
 		wake:   make(chan struct{}, 1),
 		done:   make(chan struct{}),
-		latest: make(map[key]uint64),
+		latest: make(map[uint64]uint64),
 		batch:  batchLen,
 	}
 	go w.run()
@@ -91,17 +100,18 @@ func (db *DB) Writer() *Writer {
 // The next entry of an open connection makes up for one that is dropped, but for the count of an
 // opening. A dropped entry with Closed is recorded as lost as soon as possible.
 func (w *Writer) Add(r history.Record) {
+	q := newQueued(r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if at, e := w.joined(r); at >= 0 && !w.closed {
-		w.queue[at] = e
+	if at, e := w.joined(q); at >= 0 && !w.closed {
+		w.queue[at].Record = e
 		return
 	}
 	if len(w.queue) >= queueLen || w.closed {
 		w.drop(r)
 		return
 	}
-	w.push(r)
+	w.push(q)
 }
 
 // AddAll queues records that are to be stored together or not at all, such as what an agent has
@@ -119,11 +129,12 @@ func (w *Writer) AddAll(records []history.Record, f func()) {
 			w.drop(r)
 			continue
 		}
-		if at, e := w.joined(r); at >= 0 {
-			w.queue[at], w.moved = nil, true
-			r = e
+		q := newQueued(r)
+		if at, e := w.joined(q); at >= 0 {
+			w.queue[at].Record = nil
+			q.Record = e
 		}
-		w.push(r)
+		w.push(q)
 	}
 	if end := w.first + uint64(len(w.queue)); end > begin+1 {
 		w.together = append(w.together, group{begin, end})
@@ -132,21 +143,28 @@ func (w *Writer) AddAll(records []history.Record, f func()) {
 	w.then(f)
 }
 
+func newQueued(r history.Record) queued {
+	if e, ok := r.(history.Entry); ok {
+		return queued{r, keyOf(&e).hash()}
+	}
+	return queued{r, 0}
+}
+
 // joined returns where in the queue the entry is that one of the same connection updates,
 // and the two as one; negative: there is none. w.mu is held.
-func (w *Writer) joined(r history.Record) (at int, _ history.Record) {
-	e, ok := r.(history.Entry)
+func (w *Writer) joined(q queued) (at int, _ history.Record) {
+	e, ok := q.Record.(history.Entry)
 	if !ok || e.New {
 		return -1, nil
 	}
-	n, ok := w.latest[keyOf(&e)]
+	n, ok := w.latest[q.hash]
 	if !ok || n < w.first+uint64(w.inFlight) {
 		return -1, nil
 	}
 	at = int(n - w.first)
-	old := w.queue[at].(history.Entry)
-	if !old.Opened.Equal(e.Opened) {
-		return -1, nil // another connection has the same ends by now
+	old := w.queue[at].Record.(history.Entry)
+	if !old.Opened.Equal(e.Opened) || keyOf(&old) != keyOf(&e) {
+		return -1, nil // another connection has the same ends by now, or the same hash
 	}
 	e.New, e.Resumed = old.New, old.Resumed
 	if e.Closed.IsZero() {
@@ -156,11 +174,11 @@ func (w *Writer) joined(r history.Record) (at int, _ history.Record) {
 }
 
 // push queues a record. w.mu is held.
-func (w *Writer) push(r history.Record) {
-	if e, ok := r.(history.Entry); ok {
-		w.latest[keyOf(&e)] = w.first + uint64(len(w.queue))
+func (w *Writer) push(q queued) {
+	if _, ok := q.Record.(history.Entry); ok {
+		w.latest[q.hash] = w.first + uint64(len(w.queue))
 	}
-	w.queue = append(w.queue, r)
+	w.queue = append(w.queue, q)
 	if n := len(w.queue); n == 1 || n == batchLen {
 		w.signal()
 	}
@@ -350,16 +368,14 @@ func (w *Writer) flush() error {
 	batch := w.queue[:w.inFlight:w.inFlight]
 	// Before the queue, so that nobody hears that something is stored before what was dropped
 	// until then is counted.
-	records, lost := batch, w.lost
-	if len(lost) > 0 || w.moved {
-		records = make([]history.Record, 0, len(lost)+len(batch))
-		for agent, n := range lost {
-			records = append(records, history.Loss{Agent: agent, Count: n, Seen: time.Now()})
-		}
-		for _, r := range batch {
-			if r != nil {
-				records = append(records, r)
-			}
+	lost := w.lost
+	records := make([]history.Record, 0, len(lost)+len(batch))
+	for agent, n := range lost {
+		records = append(records, history.Loss{Agent: agent, Count: n, Seen: time.Now()})
+	}
+	for _, q := range batch {
+		if q.Record != nil {
+			records = append(records, q.Record)
 		}
 	}
 	w.lost = nil
@@ -385,9 +401,9 @@ func (w *Writer) flush() error {
 		return err
 	}
 	w.batch = min(2*w.batch, batchLen)
-	for i, r := range batch {
-		if e, ok := r.(history.Entry); ok && w.latest[keyOf(&e)] == w.first+uint64(i) {
-			delete(w.latest, keyOf(&e))
+	for i, q := range batch {
+		if n, ok := w.latest[q.hash]; ok && n == w.first+uint64(i) {
+			delete(w.latest, q.hash)
 		}
 	}
 	// What is stored should not live as long as the array.
@@ -401,7 +417,7 @@ func (w *Writer) flush() error {
 	}
 	due, w.after = w.after[:n:n], w.after[n:]
 	if len(w.queue) == 0 {
-		w.queue, w.moved = nil, false
+		w.queue = nil
 	}
 	if w.problem != nil {
 		w.db.log.Info("history is recorded again", "file", w.db.path, "lost", w.dropped-w.droppedBefore)
