@@ -224,7 +224,7 @@ func (s Scenario) start(ctx context.Context, cancel context.CancelCauseFunc, n *
 	return c, nil
 }
 
-// read reads what a child tells, which is one line for each thing.
+// read reads the reports of a child, one a line.
 func (c *child) read(stdout io.Reader, done func()) error {
 	var skip error
 	lines := bufio.NewScanner(stdout)
