@@ -50,7 +50,7 @@ func TestTotalTime(t *testing.T) {
 		return true
 	})
 	require.Error(t, to.update(s, "iptoasn"))
-	assert.Contains(t, to.err.String(), "not done in time; the next update goes on from there")
+	assert.Contains(t, to.err.String(), "not done in time; the next update continues from there")
 	s.behave(nil)
 	to.network.most = time.Hour
 	before := s.bytes(asnPath)
@@ -151,14 +151,14 @@ func TestRedirects(t *testing.T) {
 	other.files["/moved"] = pack(t, ip2asn(1000))
 	for _, tt := range []struct{ name, from, to, want string }{
 		{"to http", "", "http://iptoasn.com/moved", "redirected from https to http: refused"},
-		{"to another host", "", "https://example.com/moved", `redirected to "https://example.com", which is no server of this data set: refused`},
-		{"to another port", "", "https://iptoasn.com:8443/moved", "which is no server of this data set: refused"},
-		{"to an address", "", "https://127.0.0.1/moved", "which is no server of this data set: refused"},
-		{"to a file", "", "file:///etc/passwd", "which is no server of this data set: refused"},
+		{"to another host", "", "https://example.com/moved", `redirected to "https://example.com", which is not a server of this data set: refused`},
+		{"to another port", "", "https://iptoasn.com:8443/moved", "which is not a server of this data set: refused"},
+		{"to an address", "", "https://127.0.0.1/moved", "which is not a server of this data set: refused"},
+		{"to a file", "", "file:///etc/passwd", "which is not a server of this data set: refused"},
 		{"to its own host", "", "https://iptoasn.com/moved", ""},
 		{"to its own path", "", "/moved", ""},
-		{"of a mirror to another", "mirror", other.URL + "/moved", "which is no server of this data set: refused"},
-		{"of a mirror to another port by https", "mirror", strings.Replace(other.URL, "http:", "https:", 1) + "/moved", "which is no server of this data set: refused"},
+		{"of a mirror to another", "mirror", other.URL + "/moved", "which is not a server of this data set: refused"},
+		{"of a mirror to another port by https", "mirror", strings.Replace(other.URL, "http:", "https:", 1) + "/moved", "which is not a server of this data set: refused"},
 		{"of a mirror to itself", "mirror", "/moved", ""},
 		{"with a command for the terminal", "", "https://x\x1b]0;x\x07.example/", "trying again"},
 	} {
@@ -269,7 +269,7 @@ func TestBombs(t *testing.T) {
 	s, to := serve(t), newTool(t)
 	s.files[asnPath] = b.Bytes()
 	require.Error(t, to.update(s, "iptoasn"))
-	assert.Contains(t, to.err.String(), "what was downloaded is not used: ")
+	assert.Contains(t, to.err.String(), "the downloaded file is not used: ")
 	assert.Contains(t, to.err.String(), "unpack to more than 250 times their size")
 	assert.Empty(t, to.files(t))
 
