@@ -135,9 +135,9 @@ func (s State) String() string {
 }
 
 // A Process is the program that owns a socket. The zero Process is unknown, such as one that
-// the Collector is not allowed to inspect. Traffic of the kernel itself, as for a network
-// file system, has PID 0 and Comm "kernel"; for a tunnel, Exe is the name of its device. Only
-// EBPF knows it.
+// the Collector is not allowed to inspect. Traffic of the kernel itself, as for a network file
+// system, has PID 0 and Comm "kernel". For a tunnel, Exe is the name of its device. Only EBPF
+// knows it.
 type Process struct {
 	PID       int
 	Comm      string // the kernel's name of the process, at most 15 bytes, 16 on macOS; on Windows the name of its executable

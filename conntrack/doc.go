@@ -20,7 +20,7 @@
 // # Connections and flows
 //
 // A connection is a TCP socket that is established or being closed, or a flow. A flow is the
-// traffic between one socket of another protocol and one peer: a UDP server with one socket
+// traffic between one socket of another protocol and one peer. So a UDP server with one socket
 // has a flow for each of its clients.
 //
 // Listening sockets, attempts (SYN_SENT, SYN_RECV) and TIME_WAIT are not connections. A

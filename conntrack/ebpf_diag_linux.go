@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// goneSockets returns the sockets that no network namespace has any more. It is for kernels whose
-// programs cannot visit sockets. It asks sock_diag, and updates the counters of the TCP
-// connections that exist. sock_diag lists only TCP and UDP: a socket of another protocol is
-// absent when no process has held it for maxUnheld passes.
+// goneSockets returns the sockets that no network namespace has any more. It is for kernels
+// whose programs cannot visit sockets. It asks sock_diag, and updates the counters of the TCP
+// connections that exist. Since sock_diag lists only TCP and UDP, a socket of another protocol
+// is gone when no process has held it for maxUnheld passes.
 func (e *ebpf) goneSockets(cookies []uint64, now time.Time) (gone []uint64, err error) {
 	exists := make(map[uint64]bool, len(cookies))
 	for _, cookie := range cookies {

@@ -40,9 +40,9 @@ func openNetlink(protocol int, buf []byte) (*netlink, error) {
 
 func (n *netlink) close() error { return unix.Close(n.fd) }
 
-// request sends a request and calls visit with the payload of each message of the answer, which is
-// valid during the call only. req must begin with room for the header. Requests other than
-// dumps need the flag NLM_F_ACK.
+// request sends a request and calls visit with the payload of each message of the answer. The
+// payload is valid during the call only. req must begin with room for the header. Requests
+// other than dumps need the flag NLM_F_ACK.
 func (n *netlink) request(typ, flags uint16, req []byte, visit func([]byte)) error {
 	n.seq++
 	ne := binary.NativeEndian

@@ -23,7 +23,7 @@ type process struct {
 }
 
 // procOwners finds owners in a proc file system. A walk reads every link of every process, so
-// it makes the system calls itself: package os would cost an allocation and a lookup by path
+// it makes the system calls itself. Package os would cost an allocation and a lookup by path
 // for each.
 type procOwners struct {
 	root   int // directory

@@ -120,16 +120,16 @@ func uninstall(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 // A file is a file that install writes.
 type file struct {
-	name, shown string // shown describes the content in the output; empty: the output shows data
-	mode        os.FileMode
-	data        []byte
+	name, desc string // desc describes the content in the output; empty: the output shows data
+	mode       os.FileMode
+	data       []byte
 }
 
 // files returns the files that the service has on every system.
 func (in *installer) files() []file {
 	files := []file{{programFile, "this program", 0o755, in.program}, {tokenFile, "the token", 0o600, in.secret}}
 	if in.cert != nil {
-		files[1].shown = "the password"
+		files[1].desc = "the password"
 		files = append(files, file{serverFile, "the map server's certificate", 0o600, in.cert})
 	}
 	return files
@@ -153,8 +153,8 @@ func (in *installer) write(files []file) error {
 	for _, file := range files {
 		name := filepath.Join(in.root, file.name)
 		fmt.Fprintf(in.stdout, "write %s (mode %04o)", name, file.mode)
-		if file.shown != "" {
-			fmt.Fprintf(in.stdout, ": %s\n", file.shown)
+		if file.desc != "" {
+			fmt.Fprintf(in.stdout, ": %s\n", file.desc)
 		} else {
 			fmt.Fprintf(in.stdout, ":\n\n    %s\n", strings.ReplaceAll(strings.TrimSpace(string(file.data)), "\n", "\n    "))
 		}
@@ -163,7 +163,7 @@ func (in *installer) write(files []file) error {
 		}
 		var err error
 		if in.root != "" {
-			err = writeBelow(in.root, file.name, file.mode, file.data)
+			err = writeIn(in.root, file.name, file.mode, file.data)
 		} else {
 			err = writeFile(name, file.mode, file.data)
 		}
@@ -225,10 +225,10 @@ func writeFile(name string, mode os.FileMode, data []byte) error {
 	return temp.Write(name, mode, data)
 }
 
-// writeBelow replaces a file of the system in a folder. It follows no link that leads out of the
+// writeIn replaces a file of the system in a folder. It follows no link that leads out of the
 // folder, such as an absolute one, which would lead into this system.
-func writeBelow(folder, name string, mode os.FileMode, data []byte) error {
-	return below(folder, name, func(root *os.Root, name string) error {
+func writeIn(folder, name string, mode os.FileMode, data []byte) error {
+	return replaceIn(folder, name, func(root *os.Root, name string) error {
 		f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
@@ -238,8 +238,8 @@ func writeBelow(folder, name string, mode os.FileMode, data []byte) error {
 	})
 }
 
-// below replaces a file in a folder by the one that make makes.
-func below(folder, name string, make func(root *os.Root, name string) error) error {
+// replaceIn replaces a file in a folder by the one that make makes.
+func replaceIn(folder, name string, make func(root *os.Root, name string) error) error {
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return err

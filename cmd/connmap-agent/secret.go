@@ -75,7 +75,7 @@ func (o *options) readSecret(ctx context.Context, stderr io.Writer) (string, err
 	if s == "" {
 		return "", fmt.Errorf("%s is empty: it must hold the token that mapserver token prints, or the password", name)
 	}
-	notice, err := private.Close(name, private.Given)
+	notice, err := private.Restrict(name, private.Given)
 	if err != nil {
 		notice = err.Error() // not fatal: its owner may want it so
 	}
@@ -215,7 +215,7 @@ func (o *options) readKey() (key ed25519.PrivateKey, notice string, err error) {
 		}
 		name = filepath.Join(dir, "agent-key.pem")
 	}
-	notice = private.Look(name, private.Own)
+	notice = private.Check(name, private.Own)
 	if key, err = feed.LoadKey(name); err != nil {
 		return nil, "", err
 	}

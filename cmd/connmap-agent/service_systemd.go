@@ -36,8 +36,8 @@ func installHelp() string {
 }
 
 // unit is the service's unit. It has a user of its own, no more rights than the agent needs,
-// and cannot change the system. systemd passes it the token, or the password and the server's
-// certificate, which that user could not read.
+// and cannot change the system. It gets the token, or the password and the server's
+// certificate, from systemd, since that user could not read them.
 const unit = `[Unit]
 Description=connmap agent: reports where network connections go
 Documentation=https://github.com/connmapgo/connmap
@@ -103,7 +103,7 @@ func (in *installer) install(ctx context.Context) error {
 		link := filepath.Join(in.root, wantsFile)
 		fmt.Fprintf(in.stdout, "link %s to %s\n", link, unitFile)
 		if !in.dryRun {
-			if err := below(in.root, wantsFile, func(root *os.Root, name string) error { return root.Symlink(unitFile, name) }); err != nil {
+			if err := replaceIn(in.root, wantsFile, func(root *os.Root, name string) error { return root.Symlink(unitFile, name) }); err != nil {
 				return err
 			}
 		}

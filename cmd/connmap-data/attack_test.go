@@ -39,7 +39,7 @@ func TestTrickle(t *testing.T) {
 // TestTotalTime: a download that does not end is given up, and goes on the next time.
 func TestTotalTime(t *testing.T) {
 	s, to := full(t), newTool(t)
-	to.network.most = 300 * time.Millisecond
+	to.network.maxTime = 300 * time.Millisecond
 	half := len(s.files[asnPath]) / 2
 	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		tagged(w, file)
@@ -52,7 +52,7 @@ func TestTotalTime(t *testing.T) {
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.Contains(t, to.err.String(), "not done in time; the next update continues from there")
 	s.behave(nil)
-	to.network.most = time.Hour
+	to.network.maxTime = time.Hour
 	before := s.bytes(asnPath)
 	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
 	assert.Equal(t, len(s.files[asnPath])-half, s.bytes(asnPath)-before)
@@ -95,7 +95,7 @@ func TestAlwaysAnew(t *testing.T) {
 func TestWrongRanges(t *testing.T) {
 	file := []byte(delegated("apnic", 40_000, 40_000))
 	half := len(file) / 2
-	require.Greater(t, half, stretch)
+	require.Greater(t, half, progressStep)
 	for _, tt := range []struct {
 		name   string
 		answer func(w http.ResponseWriter)

@@ -25,17 +25,17 @@ import (
 
 // A fetcher downloads files. Only this file uses the network.
 type fetcher struct {
-	client func() *http.Client
-	stall  time.Duration // a connection with less than minRate over this time is dropped
-	most   time.Duration // for all tries of a data set
-	pause  time.Duration // before the first retry, doubled for each further one
+	client  func() *http.Client
+	stall   time.Duration // a connection with less than minRate over this time is dropped
+	maxTime time.Duration // for all tries of a data set
+	pause   time.Duration // before the first retry, doubled for each further one
 }
 
 const (
-	minRate   = 1024     // bytes a second: of a modem
-	retries   = 3        // how often a download continues after its connection broke
-	stretch   = 1 << 20  // bytes of progress after which the retries are counted anew
-	maxHeader = 64 << 10 // bytes of a response's header
+	minRate      = 1024     // bytes a second: of a modem
+	retries      = 3        // how often a download continues after its connection broke
+	progressStep = 1 << 20  // bytes of progress after which the retries are counted anew
+	maxHeader    = 64 << 10 // bytes of a response's header
 )
 
 var (
@@ -47,10 +47,10 @@ var (
 	errRefused   = errors.New("refused") // a redirect
 )
 
-// passing is an error that a retry may avoid.
-type passing struct{ error }
+// temporaryError is an error that a retry may avoid.
+type temporaryError struct{ error }
 
-func (p passing) Unwrap() error { return p.error }
+func (p temporaryError) Unwrap() error { return p.error }
 
 // newClient returns a client that never sends a key elsewhere or in the clear.
 func newClient() *http.Client {
@@ -101,7 +101,7 @@ type download struct {
 // fetch downloads a newer file into the part file, and continues where an earlier run stopped.
 // The error is errUnchanged if there is no newer file.
 func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download) error {
-	ctx, cancel := context.WithTimeoutCause(parent, f.most, errLong)
+	ctx, cancel := context.WithTimeoutCause(parent, f.maxTime, errLong)
 	defer cancel()
 	pause := f.pause
 	for try := 0; ; try++ {
@@ -111,17 +111,17 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 		case err != nil && parent.Err() != nil:
 			return parent.Err()
 		case err != nil && ctx.Err() != nil:
-			return passing{errLong}
+			return temporaryError{errLong}
 		}
-		var p passing
+		var p temporaryError
 		if !errors.As(err, &p) {
 			return err
 		}
-		if d.furthest-before >= stretch {
+		if d.furthest-before >= progressStep {
 			try, pause = 0, f.pause
 		}
 		if try == retries {
-			return passing{fmt.Errorf("%w; tried %d times", p.error, try+1)}
+			return temporaryError{fmt.Errorf("%w; tried %d times", p.error, try+1)}
 		}
 		d.bar.note("%v; trying again", p.error)
 		select {
@@ -242,7 +242,7 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		return fmt.Errorf("the server refuses the request: %s", status(resp))
 	case code >= 500 || code == http.StatusTooManyRequests:
-		return passing{fmt.Errorf("the server answers %s", status(resp))}
+		return temporaryError{fmt.Errorf("the server answers %s", status(resp))}
 	default:
 		return fmt.Errorf("the server answers %s", status(resp))
 	}
@@ -351,7 +351,7 @@ func (d *download) discard() {
 
 func (d *download) restart(why string) error {
 	d.discard()
-	return passing{errors.New(why)}
+	return temporaryError{errors.New(why)}
 }
 
 func (d *download) tooLarge() error {
@@ -374,10 +374,10 @@ func fullError(name string, have, total int64) error {
 	return fmt.Errorf("no space left in %s: %s must be free there, beside the file in use", filepath.Dir(name), need)
 }
 
-// broken returns why a connection broke; the error is a passing if a retry may help.
+// broken returns why a connection broke; the error is a temporaryError if a retry may help.
 func broken(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause == errStalled || cause == errSlow {
-		return passing{cause}
+		return temporaryError{cause}
 	} else if cause != nil {
 		return cause
 	}
@@ -390,10 +390,10 @@ func broken(ctx context.Context, err error) error {
 		strings.Contains(err.Error(), syscall.ENETUNREACH.Error()), errors.Is(err, errRefused):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return passing{errors.New("the connection broke")}
+		return temporaryError{errors.New("the connection broke")}
 	}
 	// The text may quote what a server sent.
-	return passing{errors.New(terminal.Clean(err.Error(), terminal.Reply))}
+	return temporaryError{errors.New(terminal.Clean(err.Error(), terminal.Reply))}
 }
 
 // unwrapURL removes the URL from an error, since it may hold a key.
@@ -440,7 +440,7 @@ func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address st
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode >= 500:
-		return "", passing{fmt.Errorf("the server answers %s", status(resp))}
+		return "", temporaryError{fmt.Errorf("the server answers %s", status(resp))}
 	case resp.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("the server answers %s", status(resp))
 	}

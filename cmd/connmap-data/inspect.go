@@ -33,15 +33,15 @@ const unpackedLimit = 8 << 30
 var errWebPage = errors.New("a web page, not data: is there a login or captive portal?")
 
 // inspect reads a file to its end, recognises its kind by its content, counts its rows and checks
-// the form of each. The error says where a file is damaged, or that it has more than most
+// the form of each. The error says where a file is damaged, or that it has more than limit
 // bytes of content. An unknown kind is no error.
-func inspect(name string, most int64) (content, error) {
+func inspect(name string, limit int64) (content, error) {
 	f, info, err := unpack.Open(name)
 	if err != nil {
 		return content{}, err
 	}
 	defer f.Close()
-	r, err := unpack.Reader(f, most)
+	r, err := unpack.Reader(f, limit)
 	if err != nil {
 		return content{}, err
 	}

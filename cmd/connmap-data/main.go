@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	a := &app{
 		stdout: stdout, stderr: stderr,
 		sets: sets(), now: time.Now, getenv: os.Getenv,
-		network: fetcher{client: newClient, stall: 30 * time.Second, most: 2 * time.Hour, pause: time.Second},
+		network: fetcher{client: newClient, stall: 30 * time.Second, maxTime: 2 * time.Hour, pause: time.Second},
 	}
 	if terminal.Is(os.Stderr) {
 		a.screen = os.Stderr

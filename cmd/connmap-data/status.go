@@ -38,21 +38,21 @@ func (a *app) status(dir string) ([]state, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	there := map[string]bool{}
+	files := map[string]bool{}
 	for _, e := range entries {
 		if !e.IsDir() {
-			there[e.Name()] = true
+			files[e.Name()] = true
 		}
 	}
 	states := []state{}
 	for _, s := range a.sets {
-		if !there[s.file] && s.optIn && !there[s.file+".part"] {
+		if !files[s.file] && s.optIn && !files[s.file+".part"] {
 			continue
 		}
 		st := state{Set: s.name, File: s.file, Source: s.url, Licence: s.licence, Attribution: s.attribution}
 		name := filepath.Join(dir, s.file)
 		rec := readRecord(name)
-		if there[s.file] {
+		if files[s.file] {
 			st.describe(name, rec.File)
 			switch {
 			case st.Hint != "":
@@ -71,11 +71,11 @@ func (a *app) status(dir string) ([]state, error) {
 		}
 		states = append(states, st)
 		for _, suffix := range []string{"", ".part", ".meta", ".meta.new", ".new"} {
-			delete(there, s.file+suffix)
+			delete(files, s.file+suffix)
 		}
 	}
 	var others []state
-	for file := range there {
+	for file := range files {
 		st := state{File: file}
 		st.describe(filepath.Join(dir, file), nil)
 		switch {

@@ -60,11 +60,11 @@ func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []
 			return errors.New("interrupted; the next update continues from here")
 		}
 		if err != nil {
-			stay := "there is no earlier file"
+			note := "there is no earlier file"
 			if _, e := os.Stat(filepath.Join(dir, s.file)); e == nil {
-				stay = "the old file stays in use"
+				note = "the old file stays in use"
 			}
-			fmt.Fprintf(a.stderr, "connmap-data: %s: %v; %s\n", s.name, err, stay)
+			fmt.Fprintf(a.stderr, "connmap-data: %s: %v; %s\n", s.name, err, note)
 			failed = append(failed, s.name)
 			continue
 		}
@@ -140,13 +140,13 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 		rec: rec, save: func() error { return writeRecord(target, rec) },
 	}
 	for _, d.url = range addresses {
-		b.from = shown(d.url)
+		b.from = displayURL(d.url)
 		if err = a.network.fetch(ctx, client, d); !errors.Is(err, errNotFound) {
 			break
 		}
 	}
 	// An error that a retry cannot avoid ends the download.
-	if p := (passing{}); err != nil && (!d.resumable() || ctx.Err() == nil && !errors.As(err, &p)) {
+	if p := (temporaryError{}); err != nil && (!d.resumable() || ctx.Err() == nil && !errors.As(err, &p)) {
 		d.discard()
 	}
 	switch {
@@ -162,7 +162,7 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	rev, err := a.install(ctx, client, target, s, d)
 	if err != nil {
 		// If only its checksum could not be fetched, the file may be good.
-		var p passing
+		var p temporaryError
 		if ctx.Err() == nil && !errors.As(err, &p) {
 			d.discard()
 		}
@@ -210,11 +210,11 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 		return nil, err
 	}
 	if old := d.rec.File; old != nil && c.rows < old.Rows/2 {
-		return nil, fewer(c.rows, old.Rows, target)
+		return nil, tooFewRows(c.rows, old.Rows, target)
 	} else if old == nil {
 		// The file has no record: another program may have put it there.
 		if in, err := inspect(target, s.content()); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
-			return nil, fewer(c.rows, in.rows, target)
+			return nil, tooFewRows(c.rows, in.rows, target)
 		}
 	}
 	rev.Kind, rev.Rows, rev.Date = c.kind, c.rows, c.date
@@ -239,7 +239,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	return &rev, nil
 }
 
-func fewer(found, old int64, target string) error {
+func tooFewRows(found, old int64, target string) error {
 	return fmt.Errorf("has %s rows, less than half of the %s in use: refused; remove %s to use it nevertheless", numbers.Thousands(found), numbers.Thousands(old), target)
 }
 
@@ -269,11 +269,11 @@ func (s set) check(name string) (content, error) {
 func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) error {
 	text, err := f.fetchText(ctx, client, d.url+".sha256", d)
 	if err != nil {
-		return fmt.Errorf("checksum %s.sha256: %w", shown(d.url), err)
+		return fmt.Errorf("checksum %s.sha256: %w", displayURL(d.url), err)
 	}
 	want, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 	if b, err := hex.DecodeString(want); err != nil || len(b) != sha256.Size {
-		return fmt.Errorf("checksum %s.sha256: expected 64 hexadecimal digits, found %.70q", shown(d.url), text)
+		return fmt.Errorf("checksum %s.sha256: expected 64 hexadecimal digits, found %.70q", displayURL(d.url), text)
 	}
 	file, err := os.Open(d.part)
 	if err != nil {
@@ -340,8 +340,8 @@ func extract(archive, target string) error {
 	}
 }
 
-// shown returns a URL for messages, without secrets.
-func shown(address string) string {
+// displayURL returns a URL for messages, without secrets.
+func displayURL(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "the source"

@@ -311,10 +311,10 @@ func TestArguments(t *testing.T) {
 	dir := folder(t, nil)
 	for want, args := range map[string][]string{
 		"found \"x\"":                  {"x"},
-		"put flags before addresses": {"192.0.2.1", "-json"},
+		"put flags before addresses":   {"192.0.2.1", "-json"},
 		"ip2asn -h lists the flags":    {"-x"},
 		"found \"192.0.2.0/24\"":       {"192.0.2.0/24"},
-		"expected an AS number from 0":     {"AS4294967296"},
+		"expected an AS number from 0": {"AS4294967296"},
 	} {
 		_, _, err := ask(t, dir, "", args...)
 		assert.ErrorContains(t, err, want)

@@ -332,8 +332,8 @@ func (p *Probe) Unseen() (uint64, error) {
 	return s.RecursionMisses, nil
 }
 
-// Lost returns how many connections since Open were never reported, how many other events the
-// ring had no room for, and how many flows had no room. Flows of one socket count once between
+// Lost returns how many connections since Open were never reported, how many other events
+// found the ring full, and how many flows had no room. Flows of one socket count once between
 // two calls of Flows.
 func (p *Probe) Lost() (lost, late, flows uint64, err error) {
 	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&lost), p.coll.Variables[connmapVarLate].Get(&late), p.coll.Variables[connmapVarCrowded].Get(&flows))

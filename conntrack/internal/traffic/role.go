@@ -132,8 +132,8 @@ func (r *role) report(f Flow) error {
 	return err
 }
 
-// tolerance is what a collector may err by: the kernel counts the bytes of
-// connections, while those of sockets with several peers have to be told apart.
+// tolerance is the error allowed to a collector. The kernel counts the bytes of connections,
+// but not those of each peer of a socket with several.
 func tolerance(proto uint8, connected bool) float64 {
 	if connected && (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP) {
 		return 0.01
