@@ -445,7 +445,7 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"empty", nil, "the file is empty"},
 		{"text", []byte("Dear Sir or Madam\n"), "not a table of places; understood are MaxMind DB files"},
-		{"binary", []byte("\x00\x01\x02\x03"), "binary data without the metadata that ends a MaxMind DB file: cut short"},
+		{"binary", []byte("\x00\x01\x02\x03"), "binary data without the metadata at the end of a MaxMind DB file: truncated"},
 		{"fields", []byte("1,2,3,4\n5,6,7\n"), "line 2: 3 fields, expected start,end,latitude,longitude"},
 		{"cut in address", []byte("1,2,3,4\n5\n"), "line 2: 1 fields"},
 		{"start", []byte("1,2,3,4\nx,6,7,8\n"), `line 2: start "x" is not an IP address`},
@@ -456,7 +456,7 @@ func TestOpenErrors(t *testing.T) {
 		{"no coordinates", []byte("1,2,,\n"), "no line has a known place"},
 		{"compressed nothing", gzipped(t, nil), "the file is empty"},
 		{"compressed and cut short", squashed[:len(squashed)-12], "the gzip data are cut off after"},
-		{"MMDB cut short", mmdb[:len(mmdb)/2], "cut short"},
+		{"MMDB cut short", mmdb[:len(mmdb)/2], "truncated"},
 		{"MMDB without places", sampleMMDB(map[string]any{"asn": "AS64496"}), `no record of this "Test" database has coordinates or a country: not a table of places`},
 		{"MMDB coordinates", sampleMMDB(map[string]any{"lat": "95", "lng": "1"}), "network 0.0.0.0/2: coordinates 95, 1 are not degrees on Earth"},
 	} {
