@@ -108,7 +108,7 @@ var limits = []limit{
 	{"internal/ranges/ranges.go", `errors.New("more than {internal/ranges: Max} ranges,`},
 	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},
 	{"conntrack/doc.go", "of one unconnected socket {conntrack: maxFlows/2} flows are followed at a time, of all {conntrack: maxFlows}."},
-	{"conntrack/doc.go", "Up to {conntrack: maxNamespaces}, with {conntrack: maxTunnels} tunnels, are read, and the log says if there are more; of one tunnel {conntrack: maxRemotes} peers are reported."},
+	{"docs/capture.md", "Up to {conntrack: maxNamespaces}, with {conntrack: maxTunnels} tunnels, are read, and the log says if there are more; of one tunnel {conntrack: maxRemotes} peers are reported."},
 	{"docs/protocol.md", "salt pin, {conntrack/feed: passwordRounds} rounds)"},
 	{"docs/protocol.md", "have at most {conntrack/feed/frame: MaxGreeting} bytes, other frames {conntrack/feed/frame: MaxSize} bytes."},
 	{"docs/protocol.md", "agent, every {conntrack/feed: heartbeat/1000000000} s"},
@@ -163,14 +163,14 @@ func TestLimits(t *testing.T) {
 	}
 	source := text(t, "conntrack/internal/bpf/connmap.bpf.c")
 	for sentence, line := range kernelLimits {
-		assert.Contains(t, text(t, "conntrack/doc.go"), sentence)
+		assert.Contains(t, text(t, "docs/capture.md"), sentence)
 		assert.Contains(t, source, line)
 		for _, n := range largeNumbers(sentence) {
-			claimed["conntrack/doc.go "+n]++
+			claimed["docs/capture.md "+n]++
 		}
 	}
 	// Numbers that are no limits but measured, or approximate.
-	for _, n := range []string{"conntrack/doc.go 6,000", "README.md 300,000"} {
+	for _, n := range []string{"docs/capture.md 6,000", "README.md 300,000"} {
 		claimed[n]++
 	}
 
@@ -191,8 +191,10 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range largeNumbers(text(t, "docs/protocol.md")) {
-		assert.NotZero(t, claimed["docs/protocol.md "+n], "docs/protocol.md: %s is in no line of limits", n)
+	for _, name := range []string{"docs/capture.md", "docs/protocol.md"} {
+		for _, n := range largeNumbers(text(t, name)) {
+			assert.NotZero(t, claimed[name+" "+n], "%s: %s is in no line of limits", name, n)
+		}
 	}
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)

@@ -1,19 +1,19 @@
-// Package asn tells which autonomous system announces an address: its number
-// and the name of its holder. It neither downloads tables nor asks a server.
+// Package asn finds the autonomous system that announces an address: its number and the name of
+// its holder. It neither downloads tables nor asks a server.
 //
-// A table is opened from a file or comes with the program (package embedded):
-//
-//	db, err := asn.OpenCached(cacheFolder, nil, "GeoLite2-ASN.mmdb")
-//	if db == nil { // with a DB, an error is only that of the cache
+//	db, err := asn.Open("GeoLite2-ASN.mmdb")
+//	if err != nil {
 //		return err
 //	}
 //	if as, ok := db.Lookup(addr); ok {
 //		fmt.Printf("AS%d %s\n", as.Number, as.Org)
 //	}
 //
-// Every source is compiled into one kind of table, a [DB], which is searched in its
-// serialised bytes: one that lies in the program or in a file costs little heap and no
-// start-up.
+// Package embedded has a table that comes with the program. [OpenCached] keeps what it has
+// compiled in a folder and maps it into memory, so later starts take no time.
+//
+// Every source is compiled into one kind of table, a [DB], which is searched in its serialised
+// bytes. One in the program or in a file needs little heap and no start-up.
 package asn
 
 import (
@@ -27,8 +27,7 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// An AS is an autonomous system. It is a comparable value; the zero AS is
-// none.
+// An AS is an autonomous system. It is a comparable value; the zero AS is none.
 type AS struct {
 	Number uint32
 	Org    string // name of the holder as the data has it, in UTF-8; empty if unknown
@@ -41,11 +40,11 @@ type Range = ranges.Range
 // RangeOf returns the addresses of a network.
 func RangeOf(p netip.Prefix) Range { return ranges.Of(p) }
 
-// An Info says what a table or a file is.
+// An Info describes a table or a file.
 type Info struct {
-	Name   string    // of the file without its folders, or of the data if there is no file
+	Name   string    // of the file without its folder, or of the data if there is no file
 	Date   time.Time // of the data, to the second; zero: unknown
-	Ranges int       // of a DB: how many have an AS
+	Ranges int       // of a DB: how many ranges have an AS
 }
 
 // A DB is an immutable table of the autonomous systems of address ranges. It
@@ -56,8 +55,8 @@ type DB struct {
 }
 
 // Load returns the DB that [DB.WriteTo] wrote as data. It checks sizes only and copies
-// nothing. In damaged data Lookup may answer wrongly, but does not panic; [DB.Verify] finds
-// damage.
+// nothing. In damaged data Lookup may return wrong networks, but does not panic; [DB.Verify]
+// finds damage.
 func Load(data string) (*DB, error) { return dbOf(form.Load(data)) }
 
 // dbOf returns the DB of a table. There may be both a table and an error.
@@ -87,22 +86,22 @@ func (db *DB) WriteTo(w io.Writer) (int64, error) {
 	return n, named(err)
 }
 
-// Err returns an error if the mapped file of a DB of [OpenCached] was cut or written to while
-// in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that was
-// removed or replaced is no error, since the DB keeps the old one. Err asks the file system,
-// and reads nothing.
+// Err returns an error if the mapped file of a DB of [OpenCached] was truncated or written to
+// while in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that
+// was removed or replaced is no error, since the DB keeps the old one. Err asks only the file
+// system, and reads no data.
 func (db *DB) Err() error { return named(db.t.Err()) }
 
-// Info describes the DB. That of the zero DB is the zero Info.
+// Info describes the DB. It is zero for the zero DB.
 func (db *DB) Info() Info { return Info(db.t.Info()) }
 
-// Lookup returns the autonomous system of an address, and whether the table knows it.
+// Lookup returns the autonomous system of an address, and whether the table has one.
 // IPv4-mapped IPv6 addresses are looked up as IPv4; zones are ignored. It does not allocate:
 // Org shares memory with the table.
 func (db *DB) Lookup(a netip.Addr) (AS, bool) { return as(&db.t, db.t.Find(a)) }
 
 // LookupAS returns the autonomous system with a number, and whether it announces any address
-// of the table. Where it has several names, the first in order counts.
+// of the table. If it has several names, the first in order is returned.
 func (db *DB) LookupAS(number uint32) (AS, bool) {
 	// Records are sorted by number.
 	id := uint32(1 + sort.Search(max(0, db.t.Records()-1), func(i int) bool {
@@ -116,8 +115,8 @@ func (db *DB) LookupAS(number uint32) (AS, bool) {
 	return found, true
 }
 
-// All returns the ranges that have an autonomous system, IPv4 before IPv6, ascending and
-// without overlaps. Adjoining ranges differ in their AS. A mapped table is copied into memory
+// All yields the ranges that have an autonomous system, IPv4 before IPv6, ascending and
+// without overlaps. Adjacent ranges differ in their AS. A mapped table is copied into memory
 // first; a damaged one has no ranges.
 func (db *DB) All() iter.Seq2[Range, AS] {
 	return func(yield func(Range, AS) bool) {

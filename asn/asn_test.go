@@ -322,12 +322,12 @@ func TestOpen(t *testing.T) {
 	header := blocks[:strings.Index(blocks, "\n")+1]
 	failures := []struct{ name, content, want string }{
 		{"empty", "", "the file is empty"},
-		{"other file", "1.0.0.0,1.0.0.255,AU\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, an .mmdb file, or lines of iptoasn, found "1.0.0.0,1.0.0.255,AU"`},
-		{"missing column", "network,autonomous_system_number\n", `line 1: want a line that names the columns network, autonomous_system_number and autonomous_system_organization, found "network,autonomous_system_number"`},
+		{"other file", "1.0.0.0,1.0.0.255,AU\n", `line 1: expected a line that names the columns network, autonomous_system_number and autonomous_system_organization, an .mmdb file, or lines of iptoasn, found "1.0.0.0,1.0.0.255,AU"`},
+		{"missing column", "network,autonomous_system_number\n", `line 1: expected a line that names the columns network, autonomous_system_number and autonomous_system_organization, found "network,autonomous_system_number"`},
 		{"header only", header, "has no networks: the file is cut off or of another kind"},
-		{"network", header + "192.0.2.0/24,1,\n192.0.2.0,1,\n", `line 3: want a network such as 192.0.2.0/24, found "192.0.2.0"`},
-		{"number", header + "192.0.2.0/24,AS1,\n", `line 2: want an AS number from 0 to 4294967295, found "AS1"`},
-		{"large number", header + "192.0.2.0/24,4294967296,\n", `line 2: want an AS number from 0 to 4294967295, found "4294967296"`},
+		{"network", header + "192.0.2.0/24,1,\n192.0.2.0,1,\n", `line 3: expected a network such as 192.0.2.0/24, found "192.0.2.0"`},
+		{"number", header + "192.0.2.0/24,AS1,\n", `line 2: expected an AS number from 0 to 4294967295, found "AS1"`},
+		{"large number", header + "192.0.2.0/24,4294967296,\n", `line 2: expected an AS number from 0 to 4294967295, found "4294967296"`},
 		{"fields", header + "192.0.2.0/24,1\n", "line 2: wrong number of fields"},
 		{"quote", header + "192.0.2.0/24,1,\"a\n", "line 2: extraneous or missing \" in quoted-field"},
 		{"gzip", "\x1f\x8b\x08", "the gzip data are cut off after 0 bytes of content: unexpected EOF"},
@@ -350,7 +350,7 @@ func TestOpen(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Info{Name: "example", Ranges: 13}, db.Info())
 	_, err = Open(t.TempDir())
-	assert.ErrorContains(t, err, "is a folder, want a file")
+	assert.ErrorContains(t, err, "is a folder, expected a file")
 	_, err = Open(filepath.Join(t.TempDir(), "none"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	assert.ErrorContains(t, err, "asn: ")
@@ -381,7 +381,7 @@ func TestOpenCached(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, files, 1)
 		require.NoError(t, os.Truncate(files[0], 5000))
-		assert.EqualError(t, db.Err(), "asn: "+files[0]+" was cut while it was in use")
+		assert.EqualError(t, db.Err(), "asn: "+files[0]+" was truncated while it was in use")
 		assert.EqualError(t, db.Verify(), "asn: damaged table "+files[0])
 		assert.Empty(t, maps.Collect(db.All()))
 	}

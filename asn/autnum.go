@@ -20,12 +20,12 @@ import (
 
 // An AutNum is the record of an autonomous system in the database of a registry.
 type AutNum struct {
-	Text   string // its lines as they stand there, in UTF-8, each with its end
+	Text   string // its lines as they are there, in UTF-8, each with its end
 	Source Info
 }
 
-// AutNums is the aut-num records of dumps, kept in files and not in memory. It
-// is safe for concurrent use.
+// AutNums are the aut-num records of dumps, kept in files and not in memory. They are safe for
+// concurrent use.
 type AutNums struct {
 	dumps []dump
 }
@@ -35,27 +35,26 @@ type dump struct {
 	info    Info
 	texts   *os.File
 	entries []autNumEntry
-	starts  []ranges.Start[ranges.V4] // of numbers, with the place of their entry plus one
-	temp    bool                      // nobody else uses texts
+	starts  []ranges.Start[ranges.V4] // of numbers; the ID is the index of their entry plus one
+	temp    bool                      // texts is a temporary file
 }
 
-// An autNumEntry tells where the record of some AS numbers is.
+// An autNumEntry is the position of the record of some AS numbers.
 type autNumEntry struct {
 	first, last uint32
 	offset      uint64
 	size        uint32
 }
 
-// OpenAutNums opens dumps of the databases of registries: those in RPSL (RFC
-// 2622) of RIPE NCC, APNIC and AFRINIC, of which aut-num objects
-// count, LACNIC's, whose aut-num has no AS before the number, and ARIN's own
-// layout with ASHandle and ASNumber, where a record may be of several numbers. They
-// may be plain or compressed with gzip or xz. Text that is no UTF-8 is taken
-// for ISO 8859-1. The date is that of the file's last change.
+// OpenAutNums opens dumps of registries' databases. It reads the aut-num objects in the RPSL
+// (RFC 2622) of RIPE NCC, APNIC and AFRINIC. It reads those of LACNIC, which have no AS before
+// the number. It reads ARIN's own form with ASHandle and ASNumber, where a record may have
+// several numbers. Dumps may be plain or compressed with gzip or xz. Text that is not UTF-8 is
+// read as ISO 8859-1. The date is the file's modification time.
 //
-// Each dump is read once. Its records and their index are kept in a file of the folder, which
-// is made if it is missing, and are used until the dump's size or time of change is another
-// one. If folder is empty these files are temporary. Close the AutNums to free them.
+// Each dump is read once. Its records and their index are kept in a file of the folder until
+// the dump's size or modification time changes. A missing folder is made. If folder is empty,
+// these files are temporary. Close the AutNums to free them.
 //
 // A dump may have 17,179,869,184 bytes of content; its records, of which there may be
 // 16,777,216, may have 2,147,483,648 bytes and each 16,777,216. More is an error, but a
@@ -74,7 +73,7 @@ func OpenAutNums(folder string, names ...string) (*AutNums, error) {
 	return a, nil
 }
 
-// Close frees all files. Lookup fails afterwards.
+// Close closes all files. Lookup then fails.
 func (a *AutNums) Close() error {
 	var errs []error
 	for _, d := range a.dumps {
@@ -91,8 +90,8 @@ func (d dump) close() error {
 	return err
 }
 
-// Lookup reads the record of an AS number, from the first dump that has one. The narrowest
-// record wins, then the first. It is false if there is none, or on an error.
+// Lookup reads the record of an AS number. The first dump that has one wins; in a dump the
+// narrowest record wins, then the first. It returns false if there is none, or on an error.
 func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 	for _, d := range a.dumps {
 		e, ok := d.find(number)
@@ -116,19 +115,19 @@ func (d *dump) find(number uint32) (autNumEntry, bool) {
 	return d.entries[id-1], true
 }
 
-// arrange makes starts of entries, which may lie around others in any way.
+// arrange computes starts from the entries, which may overlap in any way.
 func (d *dump) arrange() {
 	rows := make([]ranges.Row[ranges.V4], 0, len(d.entries))
-	// Of equal rows the later wins, of equal entries the first.
+	// Of equal rows the later wins, but of equal entries the first must.
 	for i, e := range slices.Backward(d.entries) {
 		rows = append(rows, ranges.Row[ranges.V4]{First: ranges.V4(e.first), Last: ranges.V4(e.last), ID: uint32(i + 1)})
 	}
 	d.starts = ranges.Resolve(rows)
 }
 
-// The file in the cache: texts, then the entries as they stand in autNumEntry,
-// then magic, size and time of change of the dump, count of entries and
-// the checksum of the entries, all numbers little-endian of 64 bits.
+// The file in the cache has the texts and the entries in the form of autNumEntry. Its end is
+// magic, the size and modification time of the dump, the number of entries and their checksum.
+// All numbers are little-endian and have 64 bits.
 const (
 	autNumMagic   = "connmap aut-num1"
 	autNumTail    = len(autNumMagic) + 4*8
@@ -170,15 +169,14 @@ func openDump(cache, name string) (dump, error) {
 		return dump{}, fmt.Errorf("%s: %w", name, err)
 	}
 	if cached != "" {
-		// Where an open file cannot be renamed it stays temporary.
+		// If an open file cannot be renamed, it stays temporary.
 		d.temp = os.Rename(texts.Name(), cached) != nil
 	}
 	d.arrange()
 	return d, nil
 }
 
-// load opens what index wrote before, and reports whether it is of the dump as
-// it is now.
+// load opens what index has written, and reports whether it is from the present dump.
 func (d *dump) load(cached string, f *file) bool {
 	texts, err := os.Open(cached)
 	if err != nil {
@@ -237,7 +235,7 @@ func indexTail(f *file, index []byte) []byte {
 	return append(t, sum[:8]...)
 }
 
-// index writes the texts of a dump and their entries.
+// index writes the texts of a dump, and their entries.
 func (d *dump) index(f *file) error {
 	w := bufio.NewWriterSize(d.texts, 256<<10)
 	var offset uint64
@@ -247,7 +245,7 @@ func (d *dump) index(f *file) error {
 		}
 		d.entries = append(d.entries, autNumEntry{first, last, offset, uint32(len(text))})
 		if offset += uint64(len(text)); offset > maxAutNums {
-			return fmt.Errorf("records of more than %d bytes, which no registry has", int64(maxAutNums))
+			return fmt.Errorf("records of more than %d bytes: not a registry's dump", int64(maxAutNums))
 		}
 		_, err := w.Write(text)
 		return err
@@ -271,18 +269,17 @@ func (d *dump) index(f *file) error {
 }
 
 const (
-	maxAutNum  = 16 << 20 // bytes of the largest record, several times what is seen; what is longer is cut
-	maxAutNums = 2 << 30  // bytes of all, which are kept on disk
+	maxAutNum  = 16 << 20 // bytes of one record, several times the largest seen; a longer one is cut
+	maxAutNums = 2 << 30  // bytes of all records, which are kept on disk
 )
 
-// readAutNums calls record for each record of AS numbers of a dump; text is valid until
-// it returns. Objects are separated by empty lines; in and between them lines
-// that begin with # or % are comments.
+// readAutNums calls record for each record of AS numbers in a dump; text is valid until it
+// returns. Objects are separated by empty lines. Lines that begin with # or % are comments.
 func readAutNums(r io.Reader, record func(first, last uint32, text []byte) error) error {
 	const (
-		before  = iota // no attribute of an object yet
+		before  = iota // before the first attribute of an object
 		keep           // in an object that may be a record
-		discard        // in another one
+		discard        // in another object
 	)
 	var (
 		lr          = newLineReader(r)
@@ -340,7 +337,7 @@ func readAutNums(r io.Reader, record func(first, last uint32, text []byte) error
 	}
 }
 
-// parseASRange reads a number, or two with a hyphen between; # begins a comment.
+// parseASRange parses a number, or two with a hyphen between; # begins a comment.
 func parseASRange(value []byte) (first, last uint32, ok bool) {
 	value, _, _ = bytes.Cut(value, []byte("#"))
 	a, b, two := strings.Cut(string(value), "-")

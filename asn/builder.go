@@ -10,9 +10,9 @@ import (
 
 // New makes a DB of rows in any order. Where rows overlap the smallest wins, then the one
 // that starts later, then the later row. A row whose AS has number 0 cuts a hole into those
-// around it. Of info it takes Name and Date.
+// around it. New takes Name and Date from info.
 //
-// It fails if a row is no range, a name longer than 65,535 bytes, all names than 268,435,456,
+// It fails if a row is not a range, a name longer than 65,535 bytes, all names than 268,435,456,
 // or if there are more than 16,777,216 rows or 8,388,607 different ASes.
 func New(info Info, rows iter.Seq2[Range, AS]) (*DB, error) {
 	b := newBuilder()
@@ -34,9 +34,9 @@ const (
 // A builder collects rows.
 type builder struct {
 	ranges.Builder
-	ids   map[AS]uint32 // number 0: no AS
-	ases  []AS          // by id
-	names int           // bytes of those of ases
+	ids   map[AS]uint32 // 0: no AS
+	ases  []AS          // by ID
+	names int           // bytes of the names of ases
 }
 
 func newBuilder() *builder {
@@ -51,7 +51,7 @@ func (b *builder) add(r Range, as AS) error {
 	return b.Add(r, id)
 }
 
-// id returns the id of an AS.
+// id returns the ID of an AS.
 func (b *builder) id(as AS) (uint32, error) {
 	if as.Number == 0 {
 		as = AS{}
@@ -71,13 +71,13 @@ func (b *builder) id(as AS) (uint32, error) {
 		return 0, fmt.Errorf("names of more than %d bytes", maxNames)
 	}
 	id = uint32(len(b.ases))
-	as.Org = strings.Clone(as.Org) // it may be part of a line of the file
+	as.Org = strings.Clone(as.Org) // it may share memory with a line of the file
 	b.ids[as] = id
 	b.ases = append(b.ases, as)
 	return id, nil
 }
 
-// Table makes the table of the rows.
+// Table makes a table of the rows.
 func (b *builder) Table(info ranges.Info, stamp ranges.Stamp) (*ranges.Table, error) {
 	c := ranges.Content{Info: info, Stamp: stamp}
 	var ids []uint32

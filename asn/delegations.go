@@ -30,26 +30,24 @@ func (r ASRange) AppendTo(b []byte) []byte {
 	return b
 }
 
-// A Delegation is a record of a regional Internet registry: who answers for a
-// block of addresses or AS numbers. It is a comparable value; the zero
-// Delegation is none.
+// A Delegation is a record of a regional Internet registry on a block of addresses or AS
+// numbers: its status, and who holds it. It is a comparable value; the zero Delegation is none.
 type Delegation struct {
 	Registry string    // afrinic, apnic, arin, iana, lacnic or ripencc
 	Country  string    // ISO 3166-1 alpha-2 code, or such as EU or AP; empty if unknown
-	Block    Range     // the addresses; zero if ASNs is not
-	ASNs     ASRange   // the AS numbers; zero if Block is not
+	Block    Range     // the addresses; zero if ASNs is set
+	ASNs     ASRange   // the AS numbers; zero if Block is set
 	Date     time.Time // of the delegation; zero: unknown
 	Status   string    // allocated, assigned, available or reserved
-	OpaqueID string    // same for all that a holder has from Registry; empty if unknown
+	OpaqueID string    // the same for all that one holder has from Registry; empty if unknown
 	Source   Info
 }
 
-// Held reports whether somebody holds the block. Nobody holds one that is available or
-// reserved.
+// Held reports whether somebody holds the block: it is neither available nor reserved.
 func (d Delegation) Held() bool { return d.Status == "allocated" || d.Status == "assigned" }
 
-// Delegations is the records of regional Internet registries. It is immutable
-// and safe for concurrent use. The zero Delegations is empty.
+// Delegations are the records of regional Internet registries. They are immutable and safe for
+// concurrent use. The zero Delegations are empty.
 type Delegations struct {
 	v4, asns spans[ranges.V4]
 	v6       spans[ranges.V6]
@@ -59,34 +57,33 @@ type Delegations struct {
 	warnings []string
 }
 
-// A tag is what many records share.
+// A tag has the fields that many records share.
 type tag struct {
-	source   int // among the sources of the reader
+	source   int // index in the reader's sources
 	registry string
 	country  string
 	status   string
-	info     Info // of the source, once all of it is read
+	info     Info // of the source; set when all of it is read
 }
 
-// A holder is who has the same id at the same registry.
+// A holder is an opaque ID at a registry.
 type holder struct {
 	registry, id string
 	first, end   int32 // of its AS numbers in held
 }
 
-// OpenDelegations reads files of the regional Internet registries, in the form
-// named delegated-extended. They may be those of single registries, the merged one of
-// the NRO, or a sorted mixture, plain or compressed with gzip or xz. Where
-// records overlap the smallest wins, then that of the newest file, then the last.
+// OpenDelegations reads files of the regional Internet registries in the form delegated-extended,
+// plain or compressed with gzip or xz. They may be those of single registries, the merged file of
+// the NRO, or a sorted mixture. Where records overlap the smallest wins, then that of the newest
+// file, then the last.
 //
-// Lines that are no records are left out. Of a file that was cut off, the records before are
-// used. Warnings reports both. It is an error if a file cannot be read, has no record, or has
-// more than 536,870,912 bytes of content, 16,777,216 records
-// or 100 registries.
+// Lines that are not records are ignored. Of a truncated file, the records before are used.
+// Warnings reports both. It is an error if a file cannot be read, has no record, or has
+// more than 536,870,912 bytes of content, 16,777,216 records or 100 registries.
 //
 // The form: https://www.apnic.net/about-apnic/corporate-documents/documents/resource-guidelines/rir-statistics-exchange-format/
-// with an opaque id and, from the NRO, more columns behind. A source's date is
-// that of its header.
+// with an opaque ID and, from the NRO, more columns. The date of a source is the one in its
+// header.
 func OpenDelegations(names ...string) (*Delegations, error) {
 	dr := newDelegationReader()
 	for _, name := range names {
@@ -135,9 +132,8 @@ func (d *Delegations) LookupAS(number uint32) (Delegation, bool) {
 	return r, true
 }
 
-// Holdings returns all AS numbers that one holder has from a registry,
-// ascending. There are none if opaqueID is empty. Callers must not change the elements, which
-// all share.
+// Holdings returns all AS numbers that a holder has from a registry, ascending. There are none
+// if opaqueID is empty. Callers share the elements, and must not change them.
 func (d *Delegations) Holdings(registry, opaqueID string) []ASRange {
 	i, ok := slices.BinarySearchFunc(d.holders, holder{registry: registry, id: opaqueID}, holder.compare)
 	if !ok || opaqueID == "" {
@@ -147,8 +143,7 @@ func (d *Delegations) Holdings(registry, opaqueID string) []ASRange {
 	return d.held[h.first:h.end:h.end]
 }
 
-// Warnings returns what is wrong with the files, one sentence for each kind of
-// fault in each file, without the package's name.
+// Warnings returns a sentence for each kind of fault in each file, without the package's name.
 func (d *Delegations) Warnings() []string { return d.warnings }
 
 func (a holder) compare(b holder) int {
@@ -167,7 +162,7 @@ func delegation[K ranges.Key[K]](d *Delegations, s span[K]) Delegation {
 	return r
 }
 
-// hold fills held with the AS numbers for which find returns a holder.
+// hold fills held with the AS numbers that have a holder.
 func (d *Delegations) hold() {
 	type holding struct {
 		holder uint32

@@ -19,7 +19,7 @@ type delegationReader struct {
 	sources []source
 	tags    map[tag]uint32
 	holders map[holder]uint32
-	words   map[string]string // one copy of each
+	words   map[string]string // one copy of each word
 
 	v4, asns []span[ranges.V4]
 	v6       []span[ranges.V6]
@@ -29,7 +29,7 @@ type delegationReader struct {
 type source struct {
 	registry string
 	info     Info
-	promised map[string]int // records by type, as the summary says
+	promised map[string]int // records by type, from the summary
 	found    map[string]int
 }
 
@@ -49,12 +49,12 @@ type delegationFile struct {
 	info       Info
 	registries []*source // few
 	records    int
-	bad        int    // lines that were left out
-	firstBad   string // what is wrong with the first of them
-	cut        string // where the file is cut off; empty: it is whole
+	bad        int    // lines that were ignored
+	firstBad   string // what is wrong with the first bad line
+	cut        string // where the file is cut off; empty: it is complete
 }
 
-// read reads a file. Its errors do not say the package's name.
+// read reads a file. Its errors do not name the package.
 func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
 	f := &delegationFile{delegationReader: dr, name: name, info: info}
 	lr := newLineReader(r)
@@ -92,7 +92,7 @@ func (f *delegationFile) line(lr *lineReader, line []byte) error {
 	if len(line) == 0 || line[0] == '#' {
 		return nil
 	}
-	// Headers may stand anywhere: a sorted mixture has them where they fall.
+	// Headers may be anywhere: in a sorted mixture they are among the records.
 	var columns [8][]byte
 	c := columns[:split(columns[:], line)]
 	switch {
@@ -133,7 +133,7 @@ func (f *delegationFile) line(lr *lineReader, line []byte) error {
 	return nil
 }
 
-// source returns a registry of the file, and its number among the sources of all files.
+// source returns a registry of the file, and its index among the sources of all files.
 func (f *delegationFile) source(registry []byte) (*source, int, error) {
 	for i, s := range f.registries {
 		if s.registry == string(registry) {
@@ -148,7 +148,7 @@ func (f *delegationFile) source(registry []byte) (*source, int, error) {
 	return s, len(f.sources) + len(f.registries) - 1, nil
 }
 
-// maxRegistries is more than the world has.
+// maxRegistries is more than there are in the world.
 const maxRegistries = 100
 
 var (
@@ -156,7 +156,7 @@ var (
 	recordKinds       = []string{"asn", "ipv4", "ipv6"}
 )
 
-// lacksRecords reports whether the file has fewer records so far than its summaries say.
+// lacksRecords reports whether the file has fewer records so far than its summaries promise.
 func (f *delegationFile) lacksRecords() bool {
 	for _, s := range f.registries {
 		for kind, want := range s.promised {
@@ -168,13 +168,13 @@ func (f *delegationFile) lacksRecords() bool {
 	return false
 }
 
-// warnings adds what is wrong with the file.
+// warnings adds the warnings on the file.
 func (f *delegationFile) warnings() {
 	warn := func(format string, args ...any) {
 		f.d.warnings = append(f.d.warnings, f.name+": "+fmt.Sprintf(format, args...))
 	}
 	if f.bad > 0 {
-		warn("%d lines left out, the first being %s", f.bad, f.firstBad)
+		warn("%d lines ignored, the first being %s", f.bad, f.firstBad)
 	}
 	if f.cut != "" {
 		warn("file is cut off: %s", f.cut)
@@ -188,14 +188,14 @@ func (f *delegationFile) warnings() {
 	}
 }
 
-// record adds one record: registry, country, kind, start, value, date, status
-// and maybe an opaque id.
+// record adds one record: registry, country, kind, start, value, date, status and perhaps an
+// opaque ID.
 func (f *delegationFile) record(c [][]byte) error {
 	if len(c) < 7 {
-		return fmt.Errorf("want 7 or more columns separated by |, found %d", len(c))
+		return fmt.Errorf("expected 7 or more columns separated by |, found %d", len(c))
 	}
 	if len(c[0]) == 0 || len(c[6]) == 0 {
-		return errors.New("want a registry and a status")
+		return errors.New("expected a registry and a status")
 	}
 	kind := string(c[2])
 	first, last, err := parseBlock(kind, c[3], c[4])
@@ -230,44 +230,44 @@ func (f *delegationFile) record(c [][]byte) error {
 	return nil
 }
 
-// parseBlock returns the first and the last of the numbers or addresses of a record; of IPv6
-// their first 64 bits: registries split no further.
+// parseBlock returns the first and the last number or address of a record, and for IPv6 their
+// first 64 bits: registries delegate no smaller blocks.
 func parseBlock(kind string, start, value []byte) (first, last uint64, err error) {
 	n, err := strconv.ParseUint(string(value), 10, 64)
 	if err != nil || n == 0 {
-		return 0, 0, fmt.Errorf("want a count or prefix length, found %q", clip(value))
+		return 0, 0, fmt.Errorf("expected a count or prefix length, found %q", clip(value))
 	}
 	switch kind {
 	case "asn":
 		first, err = strconv.ParseUint(string(start), 10, 32)
 		if err != nil {
-			return 0, 0, fmt.Errorf("want an AS number, found %q", clip(start))
+			return 0, 0, fmt.Errorf("expected an AS number, found %q", clip(start))
 		}
 	case "ipv4", "ipv6":
 		addr, err := netip.ParseAddr(string(start))
 		if err != nil || addr.Is4() != (kind == "ipv4") || addr.Is4In6() || addr.Zone() != "" {
-			return 0, 0, fmt.Errorf("want an address of %s, found %q", kind, clip(start))
+			return 0, 0, fmt.Errorf("expected an address of %s, found %q", kind, clip(start))
 		}
 		if addr.Is4() {
 			first = uint64(ranges.Key4(addr))
 			break
 		}
-		// Unlike the others', the value of ipv6 is the length of a prefix.
+		// For ipv6 the value is a prefix length, for the others a count.
 		if n > 64 {
-			return 0, 0, fmt.Errorf("want a prefix length from 1 to 64, found %d", n)
+			return 0, 0, fmt.Errorf("expected a prefix length from 1 to 64, found %d", n)
 		}
 		first = ranges.Key6(addr).Hi &^ (1<<(64-n) - 1)
 		return first, first | (1<<(64-n) - 1), nil
 	default:
-		return 0, 0, fmt.Errorf("want asn, ipv4 or ipv6, found %q", clip([]byte(kind)))
+		return 0, 0, fmt.Errorf("expected asn, ipv4 or ipv6, found %q", clip([]byte(kind)))
 	}
 	if n > 1<<32-first {
-		return 0, 0, fmt.Errorf("%d from %s on end beyond the last", n, start)
+		return 0, 0, fmt.Errorf("%d from %s on are more than there are", n, start)
 	}
 	return first, first + n - 1, nil
 }
 
-// number returns the place of a value in a list, to which it adds a new one.
+// number returns the index of a value in a list, to which it adds a new value.
 func number[T comparable](known map[T]uint32, list *[]T, value T) uint32 {
 	i, ok := known[value]
 	if !ok {
@@ -278,14 +278,14 @@ func number[T comparable](known map[T]uint32, list *[]T, value T) uint32 {
 	return i
 }
 
-// delegations returns all that was read.
+// delegations returns all records.
 func (dr *delegationReader) delegations() *Delegations {
 	d := dr.d
 	for i := range d.tags {
 		d.tags[i].info = dr.sources[d.tags[i].source].info
 	}
 
-	// Holders are searched by name, so records follow them to their places.
+	// Holders are sorted by name for the search, so the holder indexes of records change.
 	order := make([]uint32, len(d.holders))
 	for i := range order {
 		order[i] = uint32(i)
@@ -316,7 +316,7 @@ func place[K ranges.Key[K]](list []span[K], places []uint32) {
 	}
 }
 
-// word returns the one copy of a word, so that records share it.
+// word returns the one copy of a word, so that records share its memory.
 func (dr *delegationReader) word(b []byte) string {
 	s, ok := dr.words[string(b)]
 	if !ok {
@@ -326,7 +326,7 @@ func (dr *delegationReader) word(b []byte) string {
 	return s
 }
 
-// date returns YYYYMMDD as a number, 0 if it is none.
+// date parses YYYYMMDD into a number; 0: it is not a date.
 func date(b []byte) uint32 {
 	n, err := strconv.ParseUint(string(b), 10, 32)
 	if month, day := n/100%100, n%100; err != nil || len(b) != 8 || month < 1 || month > 12 || day < 1 || day > 31 {

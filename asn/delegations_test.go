@@ -135,14 +135,14 @@ func TestDelegationsTrouble(t *testing.T) {
 	tests := []struct{ name, text, warning string }{
 		{"fewer than the summary says", "arin|*|asn|*|3|summary\n" + row, "file0: file is cut off or incomplete: 1 of 3 asn records of arin"},
 		{"cut in a line", "arin|*|asn|*|3|summary\n" + row + "arin|US|asn|64497|1|20000101|assi", "file0: file is cut off: line 3 is not whole"},
-		{"columns", row + "arin|US|asn|1\n", "file0: 1 lines left out, the first being line 2: want 7 or more columns separated by |, found 4"},
-		{"type", row + "arin|US|dns|1|1||assigned|A\n", `line 2: want asn, ipv4 or ipv6, found "dns"`},
-		{"count", row + "arin|US|asn|1|0||assigned|A\n", `line 2: want a count or prefix length, found "0"`},
-		{"beyond IPv4", row + "arin|US|ipv4|255.255.255.0|257||assigned|A\n", "line 2: 257 from 255.255.255.0 on end beyond the last"},
-		{"beyond ASNs", row + "arin|US|asn|4294967295|2||assigned|A\n", "line 2: 2 from 4294967295 on end beyond the last"},
-		{"prefix", row + "arin|US|ipv6|2001:db8::|65||assigned|A\n", "line 2: want a prefix length from 1 to 64, found 65"},
-		{"family", row + "arin|US|ipv4|2001:db8::|32||assigned|A\n", `line 2: want an address of ipv4, found "2001:db8::"`},
-		{"status", row + "arin|US|asn|1|1|||A\n", "line 2: want a registry and a status"},
+		{"columns", row + "arin|US|asn|1\n", "file0: 1 lines ignored, the first being line 2: expected 7 or more columns separated by |, found 4"},
+		{"type", row + "arin|US|dns|1|1||assigned|A\n", `line 2: expected asn, ipv4 or ipv6, found "dns"`},
+		{"count", row + "arin|US|asn|1|0||assigned|A\n", `line 2: expected a count or prefix length, found "0"`},
+		{"beyond IPv4", row + "arin|US|ipv4|255.255.255.0|257||assigned|A\n", "line 2: 257 from 255.255.255.0 on are more than there are"},
+		{"beyond ASNs", row + "arin|US|asn|4294967295|2||assigned|A\n", "line 2: 2 from 4294967295 on are more than there are"},
+		{"prefix", row + "arin|US|ipv6|2001:db8::|65||assigned|A\n", "line 2: expected a prefix length from 1 to 64, found 65"},
+		{"family", row + "arin|US|ipv4|2001:db8::|32||assigned|A\n", `line 2: expected an address of ipv4, found "2001:db8::"`},
+		{"status", row + "arin|US|asn|1|1|||A\n", "line 2: expected a registry and a status"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestDelegationsTrouble(t *testing.T) {
 	_, err := delegations(t, "2|arin|1|0|1|20200101|0\n")
 	assert.EqualError(t, err, "has no delegations: the file is empty, cut off or of another kind")
 	_, err = delegations(t, "hello\n")
-	assert.EqualError(t, err, "has no delegations: line 1: want 7 or more columns separated by |, found 1")
+	assert.EqualError(t, err, "has no delegations: line 1: expected 7 or more columns separated by |, found 1")
 
 	d, err := delegations(t, "arin|US|ipv4|0.0.0.0|4294967296||assigned|A\narin|US|asn|1|4294967295||assigned|A\narin|US|ipv6|8000::|1||assigned|A\n")
 	require.NoError(t, err)

@@ -19,11 +19,11 @@ type file struct {
 	*bufio.Reader
 	f    *os.File
 	stat fs.FileInfo
-	info Info // with the date of the last change
+	info Info // its date is the modification time
 }
 
-// openFile opens a file, of whose content it reads max bytes at most. Its errors name the
-// file, but not the package.
+// openFile opens a file, and reads at most max bytes of content. Its errors name the file, but
+// not the package.
 func openFile(name string, max int64) (*file, error) {
 	f, stat, err := unpack.Open(name)
 	if err != nil {
@@ -43,7 +43,7 @@ func openFile(name string, max int64) (*file, error) {
 	return &file{br, f, stat, Info{Name: filepath.Base(name), Date: stat.ModTime().Truncate(time.Second).UTC()}}, nil
 }
 
-// skipMark leaves out the mark of UTF-8 that some programs begin texts with.
+// skipMark skips the byte order mark of UTF-8.
 func skipMark(r *bufio.Reader) {
 	if head, _ := r.Peek(3); string(head) == "\xef\xbb\xbf" {
 		r.Discard(3)
@@ -52,7 +52,7 @@ func skipMark(r *bufio.Reader) {
 
 func (f *file) Close() error { return f.f.Close() }
 
-// end returns the last n bytes of the content. What is compressed is read to its end.
+// end returns the last n bytes of the content. A compressed file is read to its end.
 func (f *file) end(n int) ([]byte, error) {
 	var head [6]byte
 	k, _ := f.f.ReadAt(head[:], 0)

@@ -23,7 +23,7 @@ const (
 	gdbmElementSize = 24
 )
 
-// gdbmOther is files that programs on other machines write.
+// gdbmOther are the magic numbers of files that programs on other machines write.
 var gdbmOther = map[uint32]string{
 	0x13579ace: "a header of old",
 	0x13579acd: "offsets of 32 bits",
@@ -35,7 +35,7 @@ var gdbmOther = map[uint32]string{
 	0xd19a5713: "numbers in big-endian order",
 }
 
-// isGDBM reports whether a file that begins with head is of GDBM.
+// isGDBM reports whether head is the beginning of a GDBM file.
 func isGDBM(head []byte) bool {
 	if len(head) < 4 {
 		return false
@@ -45,11 +45,11 @@ func isGDBM(head []byte) bool {
 	return other || magic == gdbmMagic || magic == gdbmMagicSync
 }
 
-// readGDBM calls record for each record of a GDBM file, in no order. Key and
-// value lie in data.
+// readGDBM calls record for each record of a GDBM file, in no order. Key and value share memory
+// with data.
 func readGDBM(data []byte, record func(key, value []byte)) error {
 	le := binary.LittleEndian
-	// part returns n bytes; nil if they do not lie in the file.
+	// part returns n bytes, or nil if they are not within the file.
 	part := func(offset, n int64) []byte {
 		if offset < 0 || n < 0 || offset > int64(len(data)) || n > int64(len(data))-offset {
 			return nil
@@ -59,7 +59,7 @@ func readGDBM(data []byte, record func(key, value []byte)) error {
 	number := func(b []byte, i int) int64 { return int64(int32(le.Uint32(b[i:]))) }
 
 	if !isGDBM(data) {
-		return fmt.Errorf("is no GDBM file")
+		return fmt.Errorf("is not a GDBM file")
 	}
 	if other, ok := gdbmOther[le.Uint32(data)]; ok {
 		return fmt.Errorf("is a GDBM file with %s: gdbm_dump there and gdbm_load here turn it into one that can be read", other)
@@ -73,8 +73,8 @@ func readGDBM(data []byte, record func(key, value []byte)) error {
 	if directory == nil || elements < 1 || bucketSize < gdbmBucketSize+elements*gdbmElementSize {
 		return fmt.Errorf("GDBM file is damaged or cut off: header does not fit %d bytes", len(data))
 	}
-	// Many entries of the directory are the same, in damaged files even of
-	// overlapping buckets: the whole is bounded by the size of the file.
+	// Many entries of the directory are equal, and in damaged files buckets may overlap:
+	// the size of the file bounds the whole.
 	seen := make(map[int64]bool)
 	left := int64(len(data))
 	for ; len(directory) >= 8; directory = directory[8:] {

@@ -17,7 +17,7 @@ type Kind uint8
 
 // The kinds of files. The zero Kind is Unknown.
 const (
-	Unknown        Kind = iota // for nothing in this package
+	Unknown        Kind = iota // no function of this package
 	TableFile                  // for Open
 	DelegationFile             // for OpenDelegations
 	OrgFile                    // for OpenOrgs
@@ -29,9 +29,9 @@ func (k Kind) String() string {
 	return [...]string{"unknown", "AS numbers of addresses", "delegations", "organisations", "aut-num records"}[min(k, AutNumFile)]
 }
 
-// Recognise tells by its beginning what a file holds, whatever its name; of a MaxMind
-// DB also by its end, for which a compressed one is read whole. It fails if the file cannot
-// be read. What it recognises may still be damaged.
+// Recognise returns the kind of a file by its beginning, whatever its name. A MaxMind DB is also
+// recognised by its end, for which a compressed one is read whole. It fails if the file cannot
+// be read. A recognised file may still be damaged.
 func Recognise(name string) (Kind, error) {
 	f, err := openFile(name, maxTable)
 	if err != nil {
@@ -43,7 +43,7 @@ func Recognise(name string) (Kind, error) {
 	}
 	end, err := f.end(mmdb.MaxMeta)
 	if errors.Is(err, unpack.ErrTooLarge) {
-		return Unknown, nil // of no kind that this package reads
+		return Unknown, nil // this package does not read it
 	}
 	if err != nil {
 		return Unknown, fmt.Errorf("asn: %s: %w", name, err)
@@ -59,7 +59,7 @@ func isBinary(r *bufio.Reader) bool {
 	return bytes.IndexByte(head, 0) >= 0
 }
 
-// recognise looks at the first 64 KiB.
+// recognise reads the first 64 KiB.
 func recognise(r *bufio.Reader) Kind {
 	head, _ := r.Peek(64 << 10)
 	switch {
@@ -119,8 +119,7 @@ func isDelegation(line []byte) bool {
 	return false
 }
 
-// isAttribute reports whether a line is the first one of an object that dumps of
-// registries hold.
+// isAttribute reports whether a line may begin an object in a registry's dump.
 func isAttribute(line []byte) bool {
 	name, _, _ := bytes.Cut(line, []byte(":"))
 	switch strings.ToLower(string(name)) {

@@ -18,29 +18,27 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// Open reads a table from files. Several files make one table, such as that of IPv4 and that
-// of IPv6. It understands
+// Open reads a table from files. Several files make one table, such as one of IPv4 and one of
+// IPv6. It reads
 //
 //   - the IPv4 or IPv6 blocks of GeoLite2-ASN as CSV; columns are found by their
-//     names in the first line, so further ones do no harm, and rows without
-//     a number have no AS;
+//     names in the first line, so others do no harm, and rows without a number
+//     have no AS;
 //   - a MaxMind DB file (.mmdb) with autonomous_system_number;
 //   - iptoasn's ip2asn-v4, ip2asn-v6 or ip2asn-combined as TSV with lines start, end,
 //     number, country, name (https://iptoasn.com/); number 0 is not routed and has no AS;
 //   - a table written by [DB.WriteTo], but no others beside it.
 //
-// The format is told by the content, not by the name, and may be compressed
-// with gzip or xz. Where lines overlap the smallest range decides, and of equal ones
-// the last.
+// The format is recognised by the content, not by the name, and may be compressed with gzip or
+// xz. Where lines overlap the smallest range wins, and of equal ranges the last.
 //
 // A file may have 1,073,741,824 bytes of content, all together 16,777,216 ranges, and what is
-// compressed 250 times its size beyond 16 MiB. More is an error: nobody who hands over a
-// file decides what memory and time it costs.
+// compressed 250 times its size beyond 16 MiB. More is an error: so the author of a file
+// cannot exhaust memory or time.
 //
 // The files are read and compiled into memory, and may be changed or removed
-// afterwards; [OpenCached] does not compile again what it has compiled before. The date
-// is that in an .mmdb file or written table, else that of the file's last change,
-// and the oldest of several.
+// afterwards; [OpenCached] does not compile them again. The date is that in an .mmdb file or
+// a written table, or else the file's modification time, and the oldest of several.
 func Open(names ...string) (*DB, error) {
 	return dbOf(form.Open(newBuilder(), nil, names...))
 }
@@ -53,15 +51,15 @@ func Open(names ...string) (*DB, error) {
 // If the folder cannot be written to, it returns the DB together with an error that wraps
 // [ErrNotCached].
 //
-// Each part of a mapped file is checked when it is first used. Lookup finds nothing in a
-// damaged part, nor in one that is cut off later. [DB.Err] reports a file that was changed
-// while in use. [DB.Verify] reads all of it and removes a damaged file, so that the next
-// call compiles it again.
+// Each part of a mapped file is checked when it is first used. Lookup finds nothing in a part
+// that is damaged or was truncated later. [DB.Err] reports a file that was changed while in
+// use. [DB.Verify] reads all of it and removes a damaged file, so that the next call compiles
+// it again.
 func OpenCached(folder string, progress func(done, size int64), names ...string) (*DB, error) {
 	return dbOf(form.OpenCached(folder, newBuilder(), progress, names...))
 }
 
-// ErrNotCached says that a compiled table could not be kept, and lies in memory.
+// ErrNotCached means that a compiled table could not be saved, and is only in memory.
 var ErrNotCached = ranges.ErrNotCached
 
 const (
@@ -72,8 +70,8 @@ const (
 	csvWanted = "a line that names the columns " + networkColumn + ", " + numberColumn + " and " + orgColumn
 )
 
-// Bytes of content that the files may have, which are held in memory, but for the dumps.
-// Those that are published have a tenth of that and less.
+// The maximum bytes of content of files, ten or more times those of published files. All but
+// dumps are held in memory.
 const (
 	maxTable       = 1 << 30
 	maxDelegations = 512 << 20
@@ -95,7 +93,7 @@ func (b *builder) Read(f *ranges.File) (time.Time, error) {
 	case isTSV(line):
 		err = readTSV(f, b)
 	default:
-		date, err = b.whole(f, line)
+		date, err = b.addMMDB(f, line)
 	}
 	if err == nil && b.Len() == 0 {
 		err = errors.New("has no networks: the file is cut off or of another kind")
@@ -103,26 +101,26 @@ func (b *builder) Read(f *ranges.File) (time.Time, error) {
 	return date, err
 }
 
-// whole adds the networks of a MaxMind DB file, which can only be recognised by its end, and
-// returns when it was built.
-func (b *builder) whole(f *ranges.File, line []byte) (time.Time, error) {
+// addMMDB adds the networks of a MaxMind DB file, which is recognised by its end, and returns when
+// it was built.
+func (b *builder) addMMDB(f *ranges.File, line []byte) (time.Time, error) {
 	all, err := unpack.All(f, f.Size, maxTable)
 	if err != nil {
 		return time.Time{}, damaged(err)
 	}
 	if !mmdb.Is(all) {
-		return time.Time{}, fmt.Errorf("line 1: want %s, an .mmdb file, or lines of iptoasn, found %q", csvWanted, bytes.TrimSpace(clip(line)))
+		return time.Time{}, fmt.Errorf("line 1: expected %s, an .mmdb file, or lines of iptoasn, found %q", csvWanted, bytes.TrimSpace(clip(line)))
 	}
 	return readMMDB(all, b)
 }
 
-// damaged explains an error of reading a file that could be opened.
+// damaged wraps an error of reading a file that could be opened.
 func damaged(err error) error {
 	return fmt.Errorf("file is damaged or cut off: %w", err)
 }
 
 func readCSV(r io.Reader, b *builder) error {
-	// What a quotation mark begins may go on over any number of lines.
+	// A quotation mark may begin a field of any number of lines.
 	limited := &recordReader{r: r}
 	cr := csv.NewReader(limited)
 	cr.ReuseRecord = true
@@ -135,7 +133,7 @@ func readCSV(r io.Reader, b *builder) error {
 	}
 	network, number, org := column(networkColumn), column(numberColumn), column(orgColumn)
 	if network < 0 || number < 0 || org < 0 {
-		return fmt.Errorf("line 1: want %s, found %.200q", csvWanted, strings.Join(header, ","))
+		return fmt.Errorf("line 1: expected %s, found %.200q", csvWanted, strings.Join(header, ","))
 	}
 	for line := 2; ; {
 		limited.ended = cr.InputOffset()
@@ -149,13 +147,13 @@ func readCSV(r io.Reader, b *builder) error {
 		line, _ = cr.FieldPos(0)
 		prefix, err := netip.ParsePrefix(fields[network])
 		if err != nil {
-			return fmt.Errorf("line %d: want a network such as 192.0.2.0/24, found %.60q", line, fields[network])
+			return fmt.Errorf("line %d: expected a network such as 192.0.2.0/24, found %.60q", line, fields[network])
 		}
 		as := AS{Org: fields[org]}
 		if s := fields[number]; s != "" {
 			n, err := strconv.ParseUint(s, 10, 32)
 			if err != nil {
-				return fmt.Errorf("line %d: want an AS number from 0 to 4294967295, found %.60q", line, s)
+				return fmt.Errorf("line %d: expected an AS number from 0 to 4294967295, found %.60q", line, s)
 			}
 			as.Number = uint32(n)
 		}
@@ -169,7 +167,7 @@ func readCSV(r io.Reader, b *builder) error {
 type recordReader struct {
 	r     io.Reader
 	n     int64
-	ended int64 // where the last record did
+	ended int64 // where the last record ended
 }
 
 func (l *recordReader) Read(b []byte) (int, error) {
@@ -180,8 +178,8 @@ func (l *recordReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// csvError adds the line, unless the reader stopped at or after a line for
-// reasons that are not in the text.
+// csvError adds a line number to an error. If the error is not one of the text, the line is the
+// first that may be the cause.
 func csvError(err error, line int) error {
 	if pe, ok := errors.AsType[*csv.ParseError](err); ok {
 		return fmt.Errorf("line %d: %w", pe.Line, pe.Err)
@@ -189,8 +187,8 @@ func csvError(err error, line int) error {
 	return fmt.Errorf("line %d or after: %w", line, damaged(err))
 }
 
-// isHeader reports whether the first line of a file names the columns of GeoLite2-ASN. A
-// small MaxMind DB file has the same name near its beginning.
+// isHeader reports whether the first line of a file names the columns of GeoLite2-ASN. A small
+// MaxMind DB file has one of these names near its beginning.
 func isHeader(line []byte) bool {
 	return bytes.Contains(line, []byte(numberColumn)) && bytes.IndexByte(line, 0) < 0
 }
@@ -222,12 +220,12 @@ func readTSV(r io.Reader, b *builder) error {
 		}
 		f := bytes.SplitN(line, []byte("\t"), 5)
 		if len(f) < 5 {
-			return fmt.Errorf("line %d: want start, end, number, country and name separated by tabs, found %q", lr.number, clip(line))
+			return fmt.Errorf("line %d: expected start, end, number, country and name separated by tabs, found %q", lr.number, clip(line))
 		}
 		first, err1 := netip.ParseAddr(string(f[0]))
 		last, err2 := netip.ParseAddr(string(f[1]))
 		if err := errors.Join(err1, err2); err != nil || first.Zone() != "" || last.Zone() != "" {
-			return fmt.Errorf("line %d: want two addresses, found %q and %q", lr.number, clip(f[0]), clip(f[1]))
+			return fmt.Errorf("line %d: expected two addresses, found %q and %q", lr.number, clip(f[0]), clip(f[1]))
 		}
 		first, last = first.Unmap(), last.Unmap()
 		if first.BitLen() != last.BitLen() || last.Less(first) {
@@ -235,10 +233,10 @@ func readTSV(r io.Reader, b *builder) error {
 		}
 		number, err := strconv.ParseUint(string(f[2]), 10, 32)
 		if err != nil {
-			return fmt.Errorf("line %d: want an AS number from 0 to 4294967295, found %q", lr.number, clip(f[2]))
+			return fmt.Errorf("line %d: expected an AS number from 0 to 4294967295, found %q", lr.number, clip(f[2]))
 		}
 		if number == 0 {
-			continue // no lines overlap, so there is nothing to take out
+			continue // lines do not overlap, so it need not cut a hole
 		}
 		as := AS{uint32(number), utf8Text(string(f[4]))}
 		if err := b.add(Range{First: first, Last: last}, as); err != nil {
@@ -247,7 +245,7 @@ func readTSV(r io.Reader, b *builder) error {
 	}
 }
 
-// readMMDB returns the date of the data.
+// readMMDB adds the networks of a MaxMind DB file, and returns the date of the data.
 func readMMDB(file []byte, b *builder) (time.Time, error) {
 	r, err := mmdb.Open(file)
 	if err != nil {
@@ -281,7 +279,7 @@ func readMMDB(file []byte, b *builder) (time.Time, error) {
 		}
 	}
 	if b.Len() == 0 {
-		return time.Time{}, fmt.Errorf("an .mmdb file of type %.60q has no %s: want one such as GeoLite2-ASN", r.Type, numberColumn)
+		return time.Time{}, fmt.Errorf("an .mmdb file of type %.60q has no %s: expected one such as GeoLite2-ASN", r.Type, numberColumn)
 	}
 	return r.Built, nil
 }

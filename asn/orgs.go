@@ -14,8 +14,8 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// An Org is the organisation that holds an autonomous system. It is a
-// comparable value; the zero Org is none.
+// An Org is the organisation that holds an autonomous system. It is a comparable value; the zero
+// Org is none.
 type Org struct {
 	ID      string // such as GOGL-ARIN; empty if unknown
 	Name    string // in UTF-8, as the data have it
@@ -24,8 +24,8 @@ type Org struct {
 	Source  Info
 }
 
-// Orgs is the organisations of autonomous systems. It is immutable and safe
-// for concurrent use. The zero Orgs is empty.
+// Orgs are the organisations of autonomous systems. They are immutable and safe for concurrent
+// use. The zero Orgs are empty.
 type Orgs struct {
 	info Info
 	ases []orgAS // by number
@@ -34,16 +34,15 @@ type Orgs struct {
 
 type orgAS struct {
 	number uint32
-	org    int32 // in orgs; -1: none
+	org    int32 // index in orgs; -1: none
 	name   string
 }
 
-// OpenOrgs reads CAIDA's AS organisations, as text (as-org2info.txt) or as
-// JSON lines (as-org2info.jsonl), or a GDBM file that maps AS numbers to
-// names, such as caida_asn_to_name.dbm. The format is told by the content, which may be
-// compressed with gzip or xz. Names that are no UTF-8 are taken for
-// ISO 8859-1. The date is that of the file's last change. It may have 536,870,912
-// bytes of content.
+// OpenOrgs reads CAIDA's AS organisations, as text (as-org2info.txt) or as JSON lines
+// (as-org2info.jsonl). It also reads a GDBM file that maps AS numbers to names, such as
+// caida_asn_to_name.dbm. The format is recognised by the content, which may be compressed with
+// gzip or xz. Names that are not UTF-8 are read as ISO 8859-1. The date is the file's
+// modification time. It may have 536,870,912 bytes of content.
 //
 // The form: https://www.caida.org/catalog/datasets/as-organizations/
 func OpenOrgs(name string) (*Orgs, error) {
@@ -59,11 +58,11 @@ func OpenOrgs(name string) (*Orgs, error) {
 	return o, nil
 }
 
-// Info says what the table is.
+// Info describes the file.
 func (o *Orgs) Info() Info { return o.info }
 
-// Lookup returns the organisation of an autonomous system. It is false if
-// the table has neither an organisation nor a name for it.
+// Lookup returns the organisation of an autonomous system, and whether the table has an
+// organisation or a name for it.
 func (o *Orgs) Lookup(number uint32) (Org, bool) {
 	i, ok := slices.BinarySearchFunc(o.ases, number, func(a orgAS, n uint32) int { return cmp.Compare(a.number, n) })
 	if !ok {
@@ -80,7 +79,7 @@ func (o *Orgs) Lookup(number uint32) (Org, bool) {
 	return org, org.Name != ""
 }
 
-// readOrgs reads any of the formats. Its errors do not say the package's name.
+// readOrgs reads any of the formats. Its errors do not name the package.
 func readOrgs(f interface {
 	io.Reader
 	Peek(int) ([]byte, error)
@@ -105,7 +104,7 @@ func readOrgs(f interface {
 	o := &b.o
 	o.info = info
 	slices.SortStableFunc(o.ases, func(a, b orgAS) int { return cmp.Compare(a.number, b.number) })
-	// Of equal numbers the last stays.
+	// Of equal numbers the last is kept.
 	slices.Reverse(o.ases)
 	o.ases = slices.CompactFunc(o.ases, func(a, b orgAS) bool { return a.number == b.number })
 	slices.Reverse(o.ases)
@@ -114,11 +113,11 @@ func readOrgs(f interface {
 
 type orgBuilder struct {
 	o    Orgs
-	orgs map[string]int32 // by id, in o.orgs
+	orgs map[string]int32 // by ID, index in o.orgs
 }
 
-// org returns the place of an organisation, of which maybe nothing but the id
-// is known yet: either section may come first.
+// org returns the index of an organisation. Only its ID may be known so far: either section may
+// come first.
 func (b *orgBuilder) org(id string) int32 {
 	if id == "" {
 		return -1
@@ -143,11 +142,11 @@ func (b *orgBuilder) addAS(number uint32, name, org string) {
 	b.o.ases = append(b.o.ases, orgAS{number, b.org(org), utf8Text(name)})
 }
 
-// text reads two sections, each announced by a comment that names its columns.
+// text reads the two sections, each after a comment that names its columns.
 func (b *orgBuilder) text(r io.Reader) error {
 	lr := newLineReader(r)
 	const (
-		none = iota // no section yet
+		none = iota // before the first section
 		orgSection
 		asSection
 	)
@@ -164,7 +163,7 @@ func (b *orgBuilder) text(r io.Reader) error {
 			continue
 		}
 		if line[0] == '#' {
-			// A blank before the first column does occur.
+			// Some files have a blank before the first column.
 			if _, format, ok := bytes.Cut(line, []byte("format:")); ok {
 				switch format = bytes.TrimSpace(format); {
 				case bytes.HasPrefix(format, []byte("org_id|")):
@@ -172,17 +171,17 @@ func (b *orgBuilder) text(r io.Reader) error {
 				case bytes.HasPrefix(format, []byte("aut|")):
 					section = asSection
 				default:
-					return fmt.Errorf("line %d: want columns org_id|... or aut|..., found %q", lr.number, clip(format))
+					return fmt.Errorf("line %d: expected columns org_id|... or aut|..., found %q", lr.number, clip(format))
 				}
 			}
 			continue
 		}
 		if section == none {
-			return fmt.Errorf("line %d: want a line # format:org_id|... or # format:aut|... before it, as in CAIDA's as-org2info, found %q", lr.number, clip(line))
+			return fmt.Errorf("line %d: expected a line # format:org_id|... or # format:aut|... before it, as in CAIDA's as-org2info, found %q", lr.number, clip(line))
 		}
 		var f [6][]byte
 		if n := split(f[:], line); n < orgColumns {
-			return fmt.Errorf("line %d: want %d columns or more separated by |, found %d", lr.number, orgColumns, n)
+			return fmt.Errorf("line %d: expected %d columns or more separated by |, found %d", lr.number, orgColumns, n)
 		}
 		if section == orgSection {
 			b.addOrg(string(f[0]), string(f[2]), string(f[3]))
@@ -196,12 +195,12 @@ func (b *orgBuilder) text(r io.Reader) error {
 	}
 }
 
-// orgColumns is how many columns of either section are needed: of
+// orgColumns is how many columns are needed of either section: of
 // org_id|changed|org_name|country|source and of
 // aut|changed|aut_name|org_id|opaque_id|source.
 const orgColumns = 4
 
-// json reads one object a line.
+// json reads one object from each line.
 func (b *orgBuilder) json(r io.Reader) error {
 	lr := newLineReader(r)
 	for {
@@ -219,7 +218,7 @@ func (b *orgBuilder) json(r io.Reader) error {
 			Type, Name, Country, ASN string
 			ID                       string `json:"organizationId"`
 		}
-		// The decoder would replace what is no UTF-8.
+		// The decoder would replace invalid UTF-8.
 		if err := json.Unmarshal([]byte(utf8Text(string(line))), &v); err != nil {
 			return fmt.Errorf("line %d: %w", lr.number, err)
 		}
@@ -233,19 +232,19 @@ func (b *orgBuilder) json(r io.Reader) error {
 			}
 			b.addAS(number, v.Name, v.ID)
 		default:
-			return fmt.Errorf("line %d: want type Organization or ASN, found %q", lr.number, clip([]byte(v.Type)))
+			return fmt.Errorf("line %d: expected type Organization or ASN, found %q", lr.number, clip([]byte(v.Type)))
 		}
 	}
 }
 
-// gdbm reads a GDBM file that maps AS numbers to names. Other keys are left out.
+// gdbm reads a GDBM file that maps AS numbers to names. Other keys are ignored.
 func (b *orgBuilder) gdbm(r io.Reader) error {
 	data, err := unpack.All(r, 0, maxOrgs)
 	if err != nil {
 		return err
 	}
 	return readGDBM(data, func(key, value []byte) {
-		// Programs in C store the byte that ends a string too.
+		// C programs also store the zero byte at the end of a string.
 		key, value = bytes.TrimRight(key, "\x00"), bytes.TrimRight(value, "\x00")
 		if number, err := parseAS(string(key)); err == nil {
 			b.addAS(number, string(value), "")
@@ -253,14 +252,14 @@ func (b *orgBuilder) gdbm(r io.Reader) error {
 	})
 }
 
-// ParseAS reads an AS number with or without AS before it, also as two numbers
-// with a point between.
+// ParseAS parses an AS number, with or without AS before it, also as two numbers with a point
+// between.
 func ParseAS(s string) (uint32, error) {
 	n, err := parseAS(s)
 	return n, named(err)
 }
 
-// parseAS is ParseAS, but its errors do not say the package's name.
+// parseAS is ParseAS, but its errors do not name the package.
 func parseAS(s string) (uint32, error) {
 	digits := s
 	if len(s) > 2 && strings.EqualFold(s[:2], "AS") {
@@ -277,7 +276,7 @@ func parseAS(s string) (uint32, error) {
 		n = n<<16 | m
 	}
 	if err != nil {
-		return 0, fmt.Errorf("want an AS number from 0 to 4294967295, found %q", clip([]byte(s)))
+		return 0, fmt.Errorf("expected an AS number from 0 to 4294967295, found %q", clip([]byte(s)))
 	}
 	return uint32(n), nil
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// A record is an AS: its number (4 bytes), where its name begins in the texts (4), and the
-// length of that (2). Records are sorted by number.
+// A record is an AS: its number (4 bytes), the position of its name in the texts (4), and the
+// length of the name (2). Records are sorted by number.
 const recordSize = 10
 
-// form is what tables of autonomous systems are like.
+// form describes tables of autonomous systems.
 var form = &ranges.Form{
 	Magic:  "asntable",
 	Ending: ".asn",
@@ -30,8 +30,8 @@ var form = &ranges.Form{
 	},
 }
 
-// records serialises ASes, whose order does not matter. It returns the IDs of their records.
-// Equal names share their bytes.
+// records serialises ASes in any order, and returns the IDs of their records. Equal names share
+// their bytes.
 func records(ases []AS) (records, texts []byte, ids []uint32) {
 	le := binary.LittleEndian
 	order := make([]uint32, len(ases))
@@ -66,7 +66,7 @@ func as(t *ranges.Table, id uint32) (AS, bool) {
 	return AS{Number: ranges.U32(s, 0), Org: name(t, s)}, true
 }
 
-// name returns the name of a record; it is empty if none is there.
+// name returns the name of a record; empty: it has none.
 func name(t *ranges.Table, record string) string {
 	return t.Text(int(ranges.U32(record, 4)), nameLength(record))
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// A span is the keys from first to last and what is known of them.
+// A span is a range of keys with its data.
 type span[K ranges.Key[K]] struct {
 	first, last K
 	about
@@ -18,10 +18,10 @@ type about struct {
 	holder uint32
 }
 
-// spans finds the smallest of all spans that hold a key. They may overlap in any way.
+// spans finds the smallest span that holds a key. Spans may overlap in any way.
 type spans[K ranges.Key[K]] struct {
 	all    []span[K]
-	starts []ranges.Start[K] // ID: the place in all, plus one
+	starts []ranges.Start[K] // ID: index in all, plus one
 }
 
 func (s *spans[K]) find(key K) (span[K], bool) {
@@ -32,7 +32,7 @@ func (s *spans[K]) find(key K) (span[K], bool) {
 	return s.all[id-1], true
 }
 
-// newSpans sorts all. Of equally large spans the one whose tag is newer wins, then that which
+// newSpans sorts all. Of equally large spans the one with the newer tag wins, then the one that
 // starts later, then the later one.
 func newSpans[K ranges.Key[K]](all []span[K], newer func(a, b uint32) int) spans[K] {
 	slices.SortStableFunc(all, func(a, b span[K]) int { return a.first.Compare(b.first) })

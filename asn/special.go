@@ -2,10 +2,9 @@ package asn
 
 import "net/netip"
 
-// Special tells what an address is used for if it is none of those that are
-// given to networks: private, reserved, for documentation and so on, with the
-// RFC that says so. It is empty for all others. IPv4-mapped IPv6 addresses are taken as
-// IPv4.
+// Special returns the use of an address that no network can have: private, reserved, for
+// documentation and so on, with the RFC that says so. It is empty for all others. IPv4-mapped
+// IPv6 addresses count as IPv4.
 //
 // The ranges are those of the registries of special-purpose addresses of IANA,
 // https://www.iana.org/assignments/iana-ipv4-special-registry and
@@ -23,7 +22,7 @@ func Special(addr netip.Addr) string {
 	return ""
 }
 
-// SpecialAS does the same for AS numbers, from
+// SpecialAS returns the same for AS numbers, from
 // https://www.iana.org/assignments/iana-as-numbers-special-registry.
 func SpecialAS(number uint32) string {
 	for _, s := range specialASes {
@@ -36,7 +35,7 @@ func SpecialAS(number uint32) string {
 
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
-// special is in an order in which the first prefix is the longest.
+// special is sorted so that the first prefix that holds an address is the longest.
 var special = []struct {
 	prefix netip.Prefix
 	use    string

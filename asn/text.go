@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// utf8Text returns s if it is UTF-8, else its bytes taken for ISO 8859-1.
+// utf8Text returns s if it is UTF-8, or else reads its bytes as ISO 8859-1.
 func utf8Text(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -21,8 +21,8 @@ func utf8Text(s string) string {
 	return b.String()
 }
 
-// split fills f with the fields between bars and returns how many there are;
-// what follows the last of f is left out.
+// split fills f with the fields between bars, and returns how many there are. It ignores the
+// fields after the last of f.
 func split(f [][]byte, line []byte) int {
 	for i := range f {
 		field, rest, more := bytes.Cut(line, []byte("|"))
@@ -45,14 +45,14 @@ func isNumber(b []byte) bool {
 	return len(b) > 0
 }
 
-// clip shortens what an error shows.
+// clip shortens a text for an error.
 func clip(b []byte) []byte { return b[:min(len(b), 60)] }
 
 // A lineReader reads lines.
 type lineReader struct {
 	r      *bufio.Reader
 	number int  // of the last line
-	ended  bool // whether the last line had an end
+	ended  bool // the last line had an end
 	long   []byte
 }
 
@@ -60,11 +60,11 @@ func newLineReader(r io.Reader) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, 64<<10)}
 }
 
-// maxLine is longer than any line that makes sense.
+// maxLine is longer than any valid line.
 const maxLine = 1 << 20
 
-// next returns the next line without its end, valid until the next call. Of a
-// line longer than maxLine it returns the beginning.
+// next returns the next line without its end, valid until the next call. Of a line longer than
+// maxLine it returns the beginning.
 func (lr *lineReader) next() ([]byte, error) {
 	lr.number++
 	lr.long = lr.long[:0]

@@ -34,12 +34,12 @@ func TestTSV(t *testing.T) {
 		assert.Equal(t, want, got, addr)
 	}
 	for line, want := range map[string]string{
-		"192.0.2.0\t192.0.2.1\t1":                  "line 5: want start, end, number, country and name separated by tabs",
-		"192.0.2.0\tx\t1\tUS\tA":                   "line 5: want two addresses",
+		"192.0.2.0\t192.0.2.1\t1":                  "line 5: expected start, end, number, country and name separated by tabs",
+		"192.0.2.0\tx\t1\tUS\tA":                   "line 5: expected two addresses",
 		"192.0.2.1\t192.0.2.0\t1\tUS\tA":           "line 5: last address 192.0.2.0 is before first",
 		"192.0.2.1\t2001:db8::\t1\tUS\tA":          "of another family",
-		"192.0.2.1\t192.0.2.1\t4294967296\tUS\tA":  "line 5: want an AS number",
-		"fe80::1%eth0\tfe80::1%eth0\t1\tUS\tLocal": "line 5: want two addresses",
+		"192.0.2.1\t192.0.2.1\t4294967296\tUS\tA":  "line 5: expected an AS number",
+		"fe80::1%eth0\tfe80::1%eth0\t1\tUS\tLocal": "line 5: expected two addresses",
 	} {
 		_, err := read(bufio.NewReader(strings.NewReader(tsv + line)))
 		assert.ErrorContains(t, err, want)

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// A Backend is a way to read sockets.
+// A Backend names a way to read sockets.
 type Backend string
 
-// The backends, the best of each system first.
+// The backends. Auto tries those of the system from the best to the worst.
 const (
-	Auto     Backend = ""         // the best that works here
+	Auto     Backend = ""         // the best one that works here
 	EBPF     Backend = "ebpf"     // programs in the Linux kernel that report each connection as it opens and closes
 	Diag     Backend = "diag"     // Linux sock_diag over netlink, polled
 	Proc     Backend = "proc"     // the tables in Linux's /proc/net, polled
@@ -21,22 +21,22 @@ const (
 	PCBList  Backend = "pcblist"  // macOS' lists of protocol control blocks from sysctl, polled; experimental
 )
 
-// Options say how to collect. The zero Options work.
+// Options configure a Collector. The zero Options work.
 type Options struct {
 	Backend  Backend       // zero: Auto
-	Interval time.Duration // between the polls of Events, and between its updates of counters; zero: one second
+	Interval time.Duration // between polls, and between Update events of one connection; zero: one second
 	Loopback bool          // also report connections to loopback addresses
-	Logger   *slog.Logger  // for what goes wrong and is tried again; nil: discard
+	Logger   *slog.Logger  // for errors after which the Collector tries again; nil: discard
 }
 
 // An Info says how a [Collector] works and what it cannot see.
 type Info struct {
 	Backend Backend // in use, never Auto
-	Limited string  // what it does not see and why there is no better backend, for people; empty: it sees all
-	// Connections since New that were never reported, and flows that were not followed, of
-	// one socket once in an interval; zero for backends that poll, which cannot know.
+	Limited string  // for people: what it does not see, and why no better backend works; empty: it sees all
+	// Lost counts connections since New that were never reported. A socket with too many new
+	// flows counts once an interval. Backends that poll cannot count: theirs is zero.
 	Lost uint64
-	// Other events since New that were dropped for want of room: they are reported late.
+	// Late counts other events since New that found the queue full and were reported late.
 	Late uint64
 }
 
@@ -47,30 +47,30 @@ type Collector struct {
 	backend  backend
 }
 
-// A backend reads sockets in one way. It is safe for concurrent use.
+// A backend reads sockets in one way. All its methods are safe for concurrent use.
 type backend interface {
 	// snapshot appends the current connections to dst.
 	snapshot(ctx context.Context, dst []Conn) ([]Conn, error)
-	// events yields what changes until ctx ends or yield returns false.
+	// events yields changes until ctx ends or yield returns false.
 	events(ctx context.Context, interval time.Duration, yield func(Event) bool) error
 	info() Info
 	close() error
 }
 
-// New returns a Collector. It needs no privileges, but sees less without: see
-// [Info]. Backends that poll see the network namespace of the calling thread.
-// The error wraps [errors.ErrUnsupported] where there is no backend, which is
-// everywhere but on Linux, Windows and macOS, or if the backend asked for is another
-// system's or needs what this kernel has not, and [io/fs.ErrPermission] if it needs a
-// capability.
+// New returns a Collector. It needs no privileges, but sees less without them: see [Info].
+// Backends that poll see the network namespace of the calling thread.
+//
+// The error wraps [errors.ErrUnsupported] if the system or its kernel has no such backend,
+// and [io/fs.ErrPermission] if the backend needs a capability. There are backends for Linux,
+// Windows and macOS.
 func New(o Options) (*Collector, error) {
 	switch o.Backend {
 	case Auto, EBPF, Diag, Proc, IPHelper, PCBList:
 	default:
-		return nil, fmt.Errorf("conntrack: there is no backend %q: use %s, %s or %s on Linux, %s on Windows, %s on macOS, or none for the best", o.Backend, EBPF, Diag, Proc, IPHelper, PCBList)
+		return nil, fmt.Errorf("conntrack: unknown backend %q: use %s, %s or %s on Linux, %s on Windows, %s on macOS, or leave it empty for the best one", o.Backend, EBPF, Diag, Proc, IPHelper, PCBList)
 	}
 	if o.Interval < 0 {
-		return nil, fmt.Errorf("conntrack: the interval %v is negative", o.Interval)
+		return nil, fmt.Errorf("conntrack: the interval %v is negative: use a positive one, or zero for one second", o.Interval)
 	}
 	if o.Interval == 0 {
 		o.Interval = time.Second
@@ -85,14 +85,14 @@ func New(o Options) (*Collector, error) {
 	return &Collector{o.Interval, b}, nil
 }
 
-// Info returns what is known now: Limited may say more later, when the Collector
-// has met a process that it may not look at.
+// Info returns what is known now. Limited may say more later: when the Collector meets a
+// process that it is not allowed to inspect.
 func (c *Collector) Info() Info { return c.backend.info() }
 
-// Snapshot reports the current connections, in no particular order. On error
-// it is empty: there are no partial snapshots. After Close the error wraps
-// [os.ErrClosed]. Counters are those of now, unless the backend is EBPF and a
-// consumer of Events is far behind: they stand still until it has caught up.
+// Snapshot returns the present connections, in no particular order. On error it returns none:
+// there are no partial snapshots. After Close the error wraps [os.ErrClosed]. Counters are
+// current, with one exception: with EBPF they stand still while a consumer of Events is far
+// behind.
 func (c *Collector) Snapshot(ctx context.Context) ([]Conn, error) {
 	conns, err := c.backend.snapshot(ctx, nil)
 	if err != nil {
@@ -101,13 +101,12 @@ func (c *Collector) Snapshot(ctx context.Context) ([]Conn, error) {
 	return conns, nil
 }
 
-// Events reports the changes of connections until ctx ends: first an Open for
-// each connection present, then what changes. Counters are told once in an
-// interval. A consumer that does not keep up makes the backend EBPF lose events,
-// for all consumers, and others poll less often. The sequence ends
-// without an error when ctx ends, with EBPF after what happened until then, and after the
-// first error otherwise. Each
-// range over it starts anew.
+// Events yields changes of connections until ctx ends. First comes an Open event for each
+// present connection. Update events come once an interval. A slow consumer makes EBPF drop
+// events, for all consumers; other backends then poll less often.
+//
+// The sequence ends without an error when ctx ends, with EBPF after the events from before.
+// It ends after the first error otherwise. Each range over it starts anew.
 func (c *Collector) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.backend.events(ctx, c.interval, func(e Event) bool { return yield(e, nil) })
@@ -117,6 +116,6 @@ func (c *Collector) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// Close ends the Collector. Running Events end with an error, unless their
-// context has ended before. The error of a second Close wraps [os.ErrClosed].
+// Close ends the Collector. Running Events then end with an error, unless their context has
+// ended first. The error of a second Close wraps [os.ErrClosed].
 func (c *Collector) Close() error { return c.backend.close() }

@@ -17,7 +17,7 @@ import (
 
 func TestNewRefuses(t *testing.T) {
 	_, err := New(Options{Backend: "pcap"})
-	assert.ErrorContains(t, err, `conntrack: there is no backend "pcap"`)
+	assert.ErrorContains(t, err, `conntrack: unknown backend "pcap"`)
 	_, err = New(Options{Interval: -1})
 	assert.ErrorContains(t, err, "conntrack: the interval -1ns is negative")
 }

@@ -10,7 +10,7 @@ import (
 // A Proto is an IANA protocol number.
 type Proto uint8
 
-// The protocols with a name. Sockets of others are reported too.
+// The protocols that have a name. Sockets of other protocols are reported too.
 const (
 	ICMP    Proto = 1
 	TCP     Proto = 6
@@ -39,7 +39,7 @@ func (p Proto) String() string {
 	return strconv.Itoa(int(p))
 }
 
-// ParseProto returns the protocol whose String is s; false: there is none.
+// ParseProto returns the protocol whose String is s, and whether there is one.
 func ParseProto(s string) (Proto, bool) {
 	for _, p := range [...]Proto{TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite} {
 		if p.String() == s {
@@ -74,7 +74,7 @@ func (d Direction) String() string {
 	return "unknown"
 }
 
-// ParseDirection returns the direction whose String is s; false: there is none.
+// ParseDirection returns the direction whose String is s, and whether there is one.
 func ParseDirection(s string) (Direction, bool) {
 	for d := Unknown; d <= Out; d++ {
 		if d.String() == s {
@@ -87,8 +87,8 @@ func ParseDirection(s string) (Direction, bool) {
 // A State is the state of a TCP socket. The values are the Linux kernel's.
 type State uint8
 
-// The states a connection can be in, named as in RFC 9293. The zero State is
-// that of other protocols and of backends that do not tell it.
+// The states of connections, named as in RFC 9293. The state is zero for other protocols and
+// for backends that do not report it.
 const (
 	Established State = 1
 	FinWait1    State = 4
@@ -99,8 +99,8 @@ const (
 	Closing     State = 11
 )
 
-// BeingClosed reports whether one side or both have closed: the connection carries no new
-// data in at least one direction, though its socket may stay for long. It is false for
+// BeingClosed reports whether one side or both have closed the connection. It then carries no
+// new data in at least one direction, but its socket may exist for long. It is false for
 // Established, Closed and the zero State.
 func (s State) BeingClosed() bool {
 	switch s {
@@ -110,8 +110,8 @@ func (s State) BeingClosed() bool {
 	return false
 }
 
-// String returns the name of RFC 9293 in lower case, such as "fin-wait-1", the
-// number of other states, and nothing for zero.
+// String returns the name of RFC 9293 in lower case, such as "fin-wait-1". Other states are a
+// number, and zero is empty.
 func (s State) String() string {
 	switch s {
 	case 0:
@@ -134,44 +134,43 @@ func (s State) String() string {
 	return strconv.Itoa(int(s))
 }
 
-// A Process is the program that owns a socket. The zero Process is unknown, such as one
-// that this process may not look at. The kernel itself, as for a network file system, has
-// the PID 0 and the Comm "kernel", and of a tunnel the name of the device as Exe; only the
-// backend EBPF knows it.
+// A Process is the program that owns a socket. The zero Process is unknown, such as one that
+// the Collector is not allowed to inspect. Traffic of the kernel itself, as for a network file
+// system, has PID 0 and Comm "kernel". For a tunnel, Exe is the name of its device. Only EBPF
+// knows it.
 type Process struct {
 	PID       int
-	Comm      string // the kernel's name of the process, 15 bytes at most, 16 on macOS; on Windows the name of its executable
+	Comm      string // the kernel's name of the process, at most 15 bytes, 16 on macOS; on Windows the name of its executable
 	Exe       string // path of the executable, empty if unreadable
 	Container string // 64 hexadecimal digits, empty outside containers
 }
 
-// A Conn is one connection: a TCP socket from its being established until it has
-// closed, or a flow: the datagrams between a socket and one peer.
+// A Conn is one connection: an established or closing TCP socket, or a flow, which is the
+// datagrams between one socket and one peer.
 type Conn struct {
-	// ID is unique among the connections of the host at one time, and stable
-	// while the connection lives. It is the socket cookie, or, for the flows
-	// of a socket with several peers, a number from 1<<63 on. A socket that
-	// connects anew keeps its cookie. With PCBList it is the generation count
-	// of the socket. The backends Proc and IPHelper know no cookies and make
-	// other numbers, from the addresses, and Proc from the inode.
+	// ID is unique among the present connections of the host, and stable while the
+	// connection lives. EBPF and Diag use the socket cookie, which a socket keeps when it
+	// connects anew. Flows of a socket with several peers have numbers from 1<<63 on.
+	// PCBList uses the generation count of the socket. Proc and IPHelper make numbers from
+	// the addresses, and Proc from the inode.
 	ID        uint64
 	Proto     Proto
 	State     State
 	Direction Direction
-	// Local is never an IPv4-mapped IPv6 address. A link-local one has as its zone the
-	// index of the network device in the namespace of the socket, in decimal digits. Proc
-	// and IPHelper do not know it.
+	// Local is never an IPv4-mapped IPv6 address. The zone of a link-local address is the
+	// index of the network device in the socket's namespace, in decimal digits. Proc and
+	// IPHelper do not know it.
 	Local   netip.AddrPort
-	Peer    netip.AddrPort // likewise
-	Process Process        // the last known to send or receive
-	Sharers []Process      // the others that hold the socket, by PID; nil: none known. It must not be changed
-	UID     uint32         // user that owns the socket; 1<<32 - 1: not known, as on Windows, whose users have no numbers
-	Tx, Rx  uint64         // payload bytes sent and received; both zero: none, or not known
+	Peer    netip.AddrPort // as Local
+	Process Process        // the owner: the last process known to send or receive
+	Sharers []Process      // other processes that hold the socket, by PID; nil: none known. Read only
+	UID     uint32         // user that owns the socket; 1<<32 - 1: unknown, as on Windows, whose users have no numbers
+	Tx, Rx  uint64         // payload bytes sent and received; both zero: none, or unknown
 	RTT     time.Duration  // smoothed round-trip time; zero: unknown
-	Opened  time.Time      // when it opened, or when the collector first saw it if that was later
+	Opened  time.Time      // when it opened, or when the Collector first saw it if that was later
 }
 
-// zoned returns a link-local address of IPv6 with the index of its device; zero: not known.
+// zoned returns a link-local IPv6 address with the index of its device as zone; zero: unknown.
 func zoned(a netip.Addr, device uint32) netip.Addr {
 	if device == 0 || !a.Is6() || !a.IsLinkLocalUnicast() && !a.IsLinkLocalMulticast() {
 		return a
@@ -191,10 +190,10 @@ type Kind uint8
 
 // The kinds of events.
 const (
-	Open   Kind = iota + 1 // a connection appeared; those present at the start open too
-	Update                 // its owners, direction, state or counters changed; a new round-trip time alone is no event
-	Close                  // it ended; the Conn holds the last counters known
-	Lost                   // connections were dropped that are never reported: Event.Lost says how many
+	Open   Kind = iota + 1 // a connection appeared, or was present at the start
+	Update                 // owners, direction, state or counters changed; a new RTT alone is no event
+	Close                  // a connection ended; Conn has the last counters known
+	Lost                   // connections were dropped and are never reported; Event.Lost is how many
 )
 
 // String returns "open", "update", "close" or "lost".
@@ -212,12 +211,12 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-const unknownUID = 1<<32 - 1 // which POSIX lets no user have
+const unknownUID = 1<<32 - 1 // POSIX reserves it
 
 // An Event is a change of one connection.
 type Event struct {
 	Kind Kind
 	Time time.Time
 	Conn Conn   // zero if Kind is Lost
-	Lost uint64 // number of connections lost, if Kind is Lost; see [Info]
+	Lost uint64 // how many connections were lost, if Kind is Lost; see [Info]
 }

@@ -22,7 +22,7 @@ const (
 	sizeofMessage    = 72 // struct inet_diag_msg
 )
 
-const dumpTries = 4 // an interrupted dump is asked for again
+const dumpTries = 4 // how often an interrupted dump is requested
 
 // A diag is the lister of the backend Diag: a sock_diag socket and its buffer.
 type diag struct {
@@ -30,7 +30,7 @@ type diag struct {
 	log   *slog.Logger
 	noUDP bool
 	req   [sizeofRequest]byte
-	sock  sock // one for all: a sock of its own for each call of add would be allocated
+	sock  sock // reused, since passing a new one to each call of add would allocate
 }
 
 func openDiag(o Options) (backend, error) {
@@ -39,7 +39,7 @@ func openDiag(o Options) (backend, error) {
 		return nil, fmt.Errorf("%w: the kernel has no sock_diag (%w): load the module inet_diag, or use a kernel with CONFIG_INET_DIAG", errors.ErrUnsupported, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("netlink socket for sock_diag: %w: a sandbox may forbid it", err)
+		return nil, fmt.Errorf("cannot open a netlink socket for sock_diag: %w: a sandbox may forbid it", err)
 	}
 	d := &diag{log: o.Logger, netlink: n}
 	if err := d.dumpTCP(1<<stateListen, func([]byte) {}); err != nil {
@@ -82,10 +82,10 @@ func (d *diag) visit(b []byte, proto Proto, add func(Proto, *sock)) {
 	}
 }
 
-// complete calls dump until its answer is consistent.
+// complete calls dump until its answer is consistent, at most dumpTries times.
 func (d *diag) complete(ctx context.Context, proto Proto, dump func() error) error {
 	for try := 1; ; try++ {
-		// A dump that has begun must be read to its end, and takes milliseconds.
+		// A dump cannot be canceled: it must be read to its end, which takes milliseconds.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -94,24 +94,24 @@ func (d *diag) complete(ctx context.Context, proto Proto, dump func() error) err
 			return nil
 		}
 		if err != errInterrupted || try == dumpTries {
-			return fmt.Errorf("list of %v sockets: %w", proto, err)
+			return fmt.Errorf("cannot list %v sockets: %w", proto, err)
 		}
-		d.log.Debug("conntrack: list of sockets interrupted, asking again", "proto", proto.String(), "try", try)
+		d.log.Debug("conntrack: list of sockets interrupted, trying again", "proto", proto.String(), "try", try)
 	}
 }
 
-// dumpTCP calls visit with the inet_diag_msg and attributes of each TCP socket
-// whose state is in the set states. They are valid during the call only.
-// The error is errInterrupted if it helps to ask again.
+// dumpTCP calls visit with the inet_diag_msg and attributes of each TCP socket whose state is
+// in the set states. They are valid during the call only. The error is errInterrupted if a
+// retry may help.
 //
-// It sends a struct inet_diag_req because that lists both families in one pass
-// over the kernel's table, which a struct inet_diag_req_v2 cannot.
+// It sends a struct inet_diag_req, which lists both families in one pass over the kernel's
+// table. A struct inet_diag_req_v2 cannot do that.
 func (d *diag) dumpTCP(states uint32, visit func([]byte)) error {
 	clear(d.req[:])
 	req := d.req[unix.SizeofNlMsghdr:]
 	req[3] = 1 << (extInfo - 1)
 	binary.NativeEndian.PutUint32(req[52:], states)
-	return d.ask(tcpDiagGetSock, unix.NLM_F_DUMP, d.req[:], visit)
+	return d.request(tcpDiagGetSock, unix.NLM_F_DUMP, d.req[:], visit)
 }
 
 // dumpUDP does the same for the UDP sockets of one family.
@@ -121,7 +121,7 @@ func (d *diag) dumpUDP(family uint8, states uint32, visit func([]byte)) error {
 	req[0] = family
 	req[1] = unix.IPPROTO_UDP
 	binary.NativeEndian.PutUint32(req[4:], states)
-	return d.ask(sockDiagByFamily, unix.NLM_F_DUMP, d.req[:unix.SizeofNlMsghdr+56], visit)
+	return d.request(sockDiagByFamily, unix.NLM_F_DUMP, d.req[:unix.SizeofNlMsghdr+56], visit)
 }
 
 // parse reads a struct inet_diag_msg and the attributes that follow it.
@@ -155,7 +155,7 @@ func (s *sock) parse(b []byte) bool {
 			return false
 		}
 		if ne.Uint16(b[2:]) == extInfo {
-			s.count(b[unix.SizeofRtAttr:size])
+			s.readTCPInfo(b[unix.SizeofRtAttr:size])
 			break
 		}
 		b = b[min((size+3)&^3, len(b)):]
@@ -163,8 +163,8 @@ func (s *sock) parse(b []byte) bool {
 	return true
 }
 
-// count reads a struct tcp_info, which is shorter in older kernels.
-func (s *sock) count(info []byte) {
+// readTCPInfo reads the counters of a struct tcp_info, which is shorter in older kernels.
+func (s *sock) readTCPInfo(info []byte) {
 	const (
 		rtt      = unsafe.Offsetof(unix.TCPInfo{}.Rtt)
 		received = unsafe.Offsetof(unix.TCPInfo{}.Bytes_received)
@@ -176,11 +176,11 @@ func (s *sock) count(info []byte) {
 		s.rtt = time.Duration(ne.Uint32(info[rtt:])) * time.Microsecond
 	}
 	if n >= received+8 {
-		s.received(ne.Uint64(info[received:]))
+		s.setReceived(ne.Uint64(info[received:]))
 	}
 	if n >= resent+8 {
-		// bytes_acked would do for older kernels, but counts SYN and FIN.
-		all, again := ne.Uint64(info[sent:]), ne.Uint64(info[resent:])
-		s.tx = all - min(all, again)
+		// Older kernels have only bytes_acked, which counts SYN and FIN.
+		total, resentBytes := ne.Uint64(info[sent:]), ne.Uint64(info[resent:])
+		s.tx = total - min(total, resentBytes)
 	}
 }

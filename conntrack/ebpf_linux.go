@@ -19,55 +19,55 @@ import (
 )
 
 const (
-	flowIdle    = time.Minute // after the last packet an unconnected flow is closed
+	flowIdle    = time.Minute // an unconnected flow closes this long after its last packet
 	resyncEvery = 250 * time.Millisecond
 	idleEvery   = 5 * time.Second // at least, between two checks for idle flows
-	maxFlows    = 1 << 14         // of unconnected sockets; one socket has at most half
+	maxFlows    = 1 << 14         // of unconnected sockets; one socket may have half of them
 	maxEvicted  = 64              // flows closed early at a time: each costs a system call
 	maxReleased = 1 << 14
-	maxQueue    = 8192 // events queued for a follower; at that length the pump stops reading
+	maxQueue    = 8192 // events queued for a subscriber; at that length the pump stops reading
 	maxSpare    = 1024
 
 	holdersEvery = 10 * time.Second // at least, between two passes over the files of all processes
 	holdersShare = 300              // such a pass may take 1/300 of the time until the next
-	countShare   = 20               // 1/20 where the pass is also needed for the counters
-	minUnheld    = 3                // passes without a holder, after which sock_diag is asked about a connection
-	maxUnheld    = 120              // likewise, after which it is closed if sock_diag cannot be asked
+	countShare   = 20               // 1/20 where the counters depend on the pass
+	minUnheld    = 3                // passes without a holder, after which sock_diag is asked about a socket
+	maxUnheld    = 120              // passes without a holder, after which it closes if sock_diag cannot tell
 
 	maxEventsPerTurn = 1024
 	maxClosesPerTurn = 512     // of idle flows
-	maxInRing        = 1 << 13 // events; more than the ring can hold
-	maxWaits         = 50      // for events that are being written, if a request needs them
+	maxInRing        = 1 << 13 // more events than the ring can hold
+	maxWaits         = 50      // how often a request waits for events that are being written
 	selfTestTries    = 5
 )
 
 // An ebpf is the backend EBPF. One goroutine, the pump, reads the events of the kernel
-// programs and owns the table of connections. Others send it requests.
+// programs and owns the table of connections. Other goroutines send it requests.
 type ebpf struct {
 	probe    *bpf.Probe
 	log      *slog.Logger
 	interval time.Duration
 	limited  string
-	kick     chan struct{} // capacity 1: there is a request, or a follower has room again
+	wakeup   chan struct{} // capacity 1; filled when there is a request, or a subscriber has room again
 	done     chan struct{} // closed when the pump has ended
 
 	mu         sync.Mutex
 	requests   []func()
 	closed     bool
-	failed     error  // why the pump has ended by itself
+	failed     error  // the error that ended the pump; nil: none
 	lost       uint64 // connections and flows
 	lateEvents uint64
 
-	followers []*follower // changed by the pump only; their queues are guarded by mu
+	subscribers []*subscriber // changed by the pump only; their queues are guarded by mu
 
 	// The fields below belong to the pump.
 	conns       map[uint64]*tracked      // by Conn.ID
 	flows       map[bpf.FlowKey]*tracked // of conns
 	sockets     map[uint64]*socket       // those with flows, by cookie
 	tcp         int                      // TCP connections in conns
-	idlest      flowList                 // flows of unconnected sockets, the idlest first
+	unconnected flowList                 // flows of unconnected sockets, longest idle first
 	newFlows    int                      // flows opened since the last count
-	lateUpdates []*tracked               // connections whose Update waits for room in the queues
+	lateUpdates []*tracked               // connections whose Update event waits for room in the queues
 	ignored     map[uint64]bool          // cookies of the self-test
 	processes   processes
 	listening   map[endpointNS]bool
@@ -77,33 +77,33 @@ type ebpf struct {
 	started     time.Time
 	offset      int64 // wall clock minus the kernel's clock, in ns
 
-	// The socket that had most flows when [ebpf.largest] last searched, and how many.
-	largestSocket   *socket
-	largestSize     int
-	largestSoughtAt time.Time // countedAt at that time
+	// The socket with most flows when [ebpf.largest] last searched, and how many it had.
+	largestSocket     *socket
+	largestSize       int
+	largestSearchedAt time.Time // countedAt at that time
 
-	// Passes, which compare the table with the kernel.
+	// State of passes, which compare the table with the kernel.
 	pass         uint32
-	held         []holding        // found by the pass that runs
-	missingTCP   int              // TCP connections of the table that the last pass did not find
-	missingGrew  bool             // it found fewer than the pass before
-	behind       bool             // the ring may hold events of flows that a pass has found
+	held         []socketHolders  // found by the running pass
+	missingTCP   int              // TCP connections in the table that the last pass did not find
+	missingGrew  bool             // the last pass found fewer than the one before
+	behind       bool             // the ring may hold Open events of flows that a pass has found
 	released     map[uint64]int64 // close times of sockets whose flows may not be reported yet
 	closesUnseen int              // connections that closeGone has closed
 	suspects     []uint64         // buffer of closeGone
 	keys         []bpf.FlowKey    // buffer of closeFlows
-	failing      failure          // of the last pass
+	passFailure  failure          // of the last pass
 
-	// Times at which something is due.
+	// Times at which work is due.
 	nextTick       time.Time // counters
-	nextRead       time.Time // the ring, even if the kernel does not wake the pump
+	nextRead       time.Time // reads the ring, even if the kernel does not wake the pump
 	nextIdleCheck  time.Time
 	nextHolderPass time.Time
-	nextAudit      time.Time // sock_diag may be asked again
-	nextResync     time.Time // not before
+	nextAudit      time.Time // earliest next question to sock_diag
+	nextResync     time.Time // earliest next resync
 	countedAt      time.Time // when the flows were last counted
 	resyncDue      bool      // events were dropped
-	droppedEvents  uint64    // for want of room in the ring
+	droppedEvents  uint64    // because the ring was full
 }
 
 func openEBPF(o Options) (backend, error) {
@@ -117,24 +117,24 @@ func openEBPF(o Options) (backend, error) {
 func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	e := &ebpf{
 		probe: probe, log: o.Logger, interval: o.Interval,
-		kick: make(chan struct{}, 1), done: make(chan struct{}),
+		wakeup: make(chan struct{}, 1), done: make(chan struct{}),
 		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*socket),
 		released: make(map[uint64]int64), ignored: make(map[uint64]bool), started: time.Now(),
 		tunnels: tunnels{loopback: o.Loopback},
 	}
 	var limited []string
-	if probe.NoPackets != nil {
+	if probe.PacketErr != nil {
 		bytes := ""
-		if probe.NoLengths != nil {
+		if probe.LengthErr != nil {
 			bytes = ", late and without bytes"
 		}
-		limited = append(limited, fmt.Sprintf("of UDP only sockets with a fixed peer are seen%s, and ICMP and other protocols are not: %v", bytes, probe.NoPackets))
+		limited = append(limited, fmt.Sprintf("of UDP only sockets with a fixed peer are seen%s, and ICMP and other protocols are not: %v", bytes, probe.PacketErr))
 	}
-	if probe.NoLengths != nil {
-		limited = append(limited, fmt.Sprintf("a program that takes over another's socket is noticed late: %v", probe.NoLengths))
+	if probe.LengthErr != nil {
+		limited = append(limited, fmt.Sprintf("a program that takes over another's socket is noticed late: %v", probe.LengthErr))
 	}
-	if probe.NoVisits != nil {
-		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and a close that is not seen is reported within half a minute: %v", probe.NoVisits))
+	if probe.VisitErr != nil {
+		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and a close that is not seen is reported within half a minute: %v", probe.VisitErr))
 	}
 	e.limited = strings.Join(limited, "; ")
 	e.setClock()
@@ -156,15 +156,15 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	return e, nil
 }
 
-// selfTest makes a connection and waits until the programs report it: they can be attached
-// and yet not run. It tries again if the ring was full.
+// selfTest makes a connection and waits until the programs report it, since programs can be
+// attached and yet not run. It tries again if the ring was full.
 func (e *ebpf) selfTest() error {
 	for try := 1; ; try++ {
 		err := e.tryConnection()
 		if !errors.Is(err, bpf.ErrEmpty) || try == selfTestTries {
 			return err
 		}
-		if lost, late, _, noLoss := e.probe.Lost(); noLoss != nil || lost+late == 0 {
+		if lost, late, _, lossErr := e.probe.Lost(); lossErr != nil || lost+late == 0 {
 			return err
 		}
 	}
@@ -173,7 +173,7 @@ func (e *ebpf) selfTest() error {
 func (e *ebpf) tryConnection() error {
 	l, err := listenLoopback()
 	if err != nil {
-		return e.noSelfTest(err)
+		return e.skipSelfTest(err)
 	}
 	defer l.close()
 	if err := e.probe.TestPort(l.port); err != nil {
@@ -181,7 +181,7 @@ func (e *ebpf) tryConnection() error {
 	}
 	defer e.probe.TestPort(0)
 	if err := l.connect(); err != nil {
-		return e.noSelfTest(err)
+		return e.skipSelfTest(err)
 	}
 	deadline := time.Now().Add(2 * time.Second)
 	for found := 0; found < 2; {
@@ -192,7 +192,7 @@ func (e *ebpf) tryConnection() error {
 				return err
 			}
 		case err != nil:
-			return fmt.Errorf("the programs in the kernel do not tell of a connection made as a test: %w", err)
+			return fmt.Errorf("the programs in the kernel do not report a test connection: %w", err)
 		case s != nil && s.Kind == bpf.Opened && s.Local.Addr().IsLoopback() && (s.Local.Port() == l.port || s.Peer.Port() == l.port):
 			e.ignored[s.Cookie] = true
 			found++
@@ -203,14 +203,14 @@ func (e *ebpf) tryConnection() error {
 	return nil
 }
 
-// noSelfTest skips the test, such as in a network namespace whose loopback device is down
-// or filtered.
-func (e *ebpf) noSelfTest(err error) error {
-	e.log.Debug("conntrack: no self-test, for loopback does not work", "error", err)
+// skipSelfTest skips the test where loopback does not work, as in a network namespace whose
+// loopback device is down or filtered.
+func (e *ebpf) skipSelfTest(err error) error {
+	e.log.Debug("conntrack: self-test skipped, since loopback does not work", "error", err)
 	return nil
 }
 
-// A loopback is a TCP connection of this process to itself.
+// A loopback is a TCP connection of this process to itself, for the self-test.
 type loopback struct {
 	port             uint16
 	listener, client int // file descriptors
@@ -228,8 +228,8 @@ func listenLoopback() (*loopback, error) {
 		return nil, err
 	}
 	err = errors.Join(unix.Bind(l.listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l.listener, 1))
-	name, noName := unix.Getsockname(l.listener)
-	if err = errors.Join(err, noName); err != nil {
+	name, nameErr := unix.Getsockname(l.listener)
+	if err = errors.Join(err, nameErr); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func listenLoopback() (*loopback, error) {
 	return l, nil
 }
 
-// connect waits for one second at most: a firewall may drop the packets.
+// connect waits for at most one second: a firewall may drop the packets.
 func (l *loopback) connect() error {
 	err := unix.Connect(l.client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(l.port)})
 	if err != unix.EINPROGRESS {
@@ -290,7 +290,7 @@ func (e *ebpf) close() error {
 	return e.probe.Close()
 }
 
-// do has the pump call f after all events that happened before, and waits for it.
+// do runs f on the pump, after all events from before, and waits for it.
 func (e *ebpf) do(f func()) error {
 	ran := make(chan struct{})
 	e.mu.Lock()
@@ -324,11 +324,11 @@ func (e *ebpf) endReason() error {
 	return fmt.Errorf("collector: %w", os.ErrClosed)
 }
 
-// wake ends the pump's wait, be it for the kernel programs or for a follower.
+// wake ends the pump's wait for the kernel programs or for a subscriber.
 func (e *ebpf) wake() {
 	e.probe.Wake()
 	select {
-	case e.kick <- struct{}{}:
+	case e.wakeup <- struct{}{}:
 	default:
 	}
 }
@@ -339,7 +339,7 @@ func (e *ebpf) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 	}
 	var failed error
 	err := e.do(func() {
-		// While a queue is full, counters stand still.
+		// While a queue is full, counters are not read.
 		if !e.hasFullQueue() {
 			failed = e.refresh(true)
 		}
@@ -361,19 +361,19 @@ func (e *ebpf) pump() {
 	}
 }
 
-// turn reads events, runs requests, and waits if there was neither.
+// turn reads events and runs requests. It waits if there was neither.
 func (e *ebpf) turn() error {
-	// Events from before a request must be handled before it.
+	// Events from before a request are handled before it.
 	requests := e.takeRequests()
 	if e.hasFullQueue() {
-		// The ring may fill up: what it drops is counted, and found again by a pass.
+		// The ring may fill up: drops are counted, and a pass corrects the table.
 		if len(requests) == 0 {
-			<-e.kick
+			<-e.wakeup
 		}
 		runAll(requests)
 		return nil
 	}
-	// A request needs all events that the ring holds now.
+	// A request needs all events that are in the ring now.
 	limit, waits := maxEventsPerTurn, 0
 	if len(requests) > 0 {
 		limit = maxInRing
@@ -395,12 +395,12 @@ func (e *ebpf) turn() error {
 	}
 	e.readAgainSoon()
 	err := e.runDue()
-	runAll(requests) // in a storm the ring may never be empty
+	runAll(requests) // in a storm of events the ring may never be empty
 	return err
 }
 
-// readAgainSoon has the pump read the ring again after bpf.Delay: until then the programs
-// do not wake it.
+// readAgainSoon makes the pump read the ring again after bpf.Delay. Until then the programs do
+// not wake it.
 func (e *ebpf) readAgainSoon() { e.nextRead = time.Now().Add(bpf.Delay) }
 
 // finishTurn ends a turn that has emptied the ring.
@@ -419,14 +419,14 @@ func (e *ebpf) finishTurn(received bool, requests []func()) error {
 	if err := e.probe.Sleep(e.deadline()); err != nil {
 		return err
 	}
-	// A request from here on ends the wait.
+	// A request that comes later ends the wait.
 	if e.hasRequests() {
 		return nil
 	}
 	return e.probe.Wait()
 }
 
-// hasEnded reports whether the pump is to end, because of an error or of Close.
+// hasEnded reports whether the pump must end, because of an error or of Close.
 func (e *ebpf) hasEnded(err error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -446,7 +446,7 @@ func (e *ebpf) takeRequests() []func() {
 	return requests
 }
 
-// hasRequests reports whether there is a request, or a Close.
+// hasRequests reports whether there is a request or a Close.
 func (e *ebpf) hasRequests() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -459,7 +459,7 @@ func runAll(requests []func()) {
 	}
 }
 
-// deadline returns until when the pump may sleep; zero: until an event or a request.
+// deadline returns until when the pump may sleep; zero: until an event or a request comes.
 func (e *ebpf) deadline() time.Time {
 	var d time.Time
 	sooner := func(t time.Time) {
@@ -467,10 +467,10 @@ func (e *ebpf) deadline() time.Time {
 			d = t
 		}
 	}
-	if len(e.followers) > 0 {
+	if len(e.subscribers) > 0 {
 		sooner(e.nextTick)
 	}
-	if e.idlest.n > 0 {
+	if e.unconnected.n > 0 {
 		sooner(e.nextIdleCheck)
 	}
 	if e.resyncDue {
@@ -482,7 +482,7 @@ func (e *ebpf) deadline() time.Time {
 	return d
 }
 
-// runDue does all that is due. What fails is tried again later.
+// runDue does all work that is due. Work that fails is tried again later.
 func (e *ebpf) runDue() error {
 	e.setClock()
 	connections, late, flows, err := e.probe.Lost()
@@ -518,21 +518,21 @@ func (e *ebpf) runDue() error {
 	if e.newFlows >= maxFlows/2 {
 		e.notePass(e.countFlows(false))
 	}
-	if e.idlest.n > 0 && !now.Before(e.nextIdleCheck) {
+	if e.unconnected.n > 0 && !now.Before(e.nextIdleCheck) {
 		e.notePass(e.endIdleFlows(now))
 	}
 	if now.Before(e.nextTick) {
 		return nil
 	}
 	e.nextTick = now.Add(e.interval)
-	if len(e.followers) > 0 {
+	if len(e.subscribers) > 0 {
 		e.notePass(e.refresh(false))
 	}
 	return nil
 }
 
-// endIdleFlows ends flows that are endIdleFlows. Whether they are is known only from a count that
-// is not much older.
+// endIdleFlows closes idle flows. It counts first unless the last count is recent, since only
+// a count shows which flows are idle.
 func (e *ebpf) endIdleFlows(now time.Time) error {
 	if now.Sub(e.countedAt) > idleEvery/2 {
 		if err := e.count(); err != nil {
@@ -546,14 +546,13 @@ func (e *ebpf) endIdleFlows(now time.Time) error {
 	return nil
 }
 
-// notePass notes whether a pass has failed, such as for want of memory or of file
-// descriptors.
-func (e *ebpf) notePass(err error) { e.failing.set(e.log, err) }
+// notePass records whether a pass has failed, such as for lack of memory or file descriptors.
+func (e *ebpf) notePass(err error) { e.passFailure.set(e.log, err) }
 
-// A failure is why the last try of something failed; empty: it worked.
+// A failure is the error of the last try of a repeated task; empty: it worked.
 type failure string
 
-// set notes the result of a try, and logs an error that is not that of the try before.
+// set records the result of a try, and logs an error that differs from the one before.
 func (f *failure) set(log *slog.Logger, err error) {
 	before := *f
 	*f = ""
@@ -565,7 +564,7 @@ func (f *failure) set(log *slog.Logger, err error) {
 	}
 }
 
-// setClock computes the difference of the wall clock, which may be set at any time, and the
+// setClock computes the offset of the wall clock, which may be set at any time, from the
 // kernel's clock, which counts from boot.
 func (e *ebpf) setClock() {
 	var ts unix.Timespec

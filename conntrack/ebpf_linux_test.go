@@ -39,7 +39,7 @@ func ebpfOrSkip(t testing.TB, o Options, ring int) *Collector {
 func visitingOrSkip(t testing.TB, o Options) *Collector {
 	t.Helper()
 	c := ebpfOrSkip(t, o, 0)
-	if err := c.backend.(*ebpf).probe.NoVisits; err != nil {
+	if err := c.backend.(*ebpf).probe.VisitErr; err != nil {
 		t.Skip(err)
 	}
 	return c
@@ -74,11 +74,11 @@ func ebpfWith(t testing.TB, o Options, with bpf.Options) *Collector {
 // follow calls visit with each event from now on until the test ends.
 func follow(t testing.TB, c *Collector, visit func(Event)) {
 	e := c.backend.(*ebpf)
-	followers := func() (n int) {
-		assert.NoError(t, e.do(func() { n = len(e.followers) }))
+	subscribers := func() (n int) {
+		assert.NoError(t, e.do(func() { n = len(e.subscribers) }))
 		return n
 	}
-	before := followers()
+	before := subscribers()
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -90,7 +90,7 @@ func follow(t testing.TB, c *Collector, visit func(Event)) {
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	require.Eventually(t, func() bool { return followers() > before }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return subscribers() > before }, time.Minute, time.Millisecond)
 }
 
 // own returns the connections of this process.

@@ -9,5 +9,5 @@ import (
 )
 
 func openEBPF(Options) (backend, error) {
-	return nil, fmt.Errorf("no programs for the processor %s: %w", runtime.GOARCH, errors.ErrUnsupported)
+	return nil, fmt.Errorf("there are no kernel programs for the processor %s: %w", runtime.GOARCH, errors.ErrUnsupported)
 }

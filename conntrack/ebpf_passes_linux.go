@@ -13,9 +13,9 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// This file has the passes that compare the table with the kernel. Only the pump uses it.
+// This file has the passes, which compare the table with the kernel. Only the pump runs them.
 
-// refresh reads the counters that have changed. It also looks for the holders of sockets if
+// refresh reads the counters that have changed. It also searches for the holders of sockets if
 // that is due, if connections are missing, or if all is true.
 func (e *ebpf) refresh(all bool) error {
 	now := time.Now().Round(0)
@@ -29,7 +29,7 @@ func (e *ebpf) refresh(all bool) error {
 	}
 	all = all || time.Now().After(e.nextHolderPass)
 	present := 0
-	if e.probe.NoVisits == nil {
+	if e.probe.VisitErr == nil {
 		var err error
 		if present, err = e.probe.Changes(func(c *bpf.Change) { e.change(c, now) }); err != nil {
 			return err
@@ -57,9 +57,9 @@ func (e *ebpf) count() error {
 	return e.countFlows(false)
 }
 
-// missesConnections reports whether the kernel lacks more connections of the table than
-// before, for the second time: at first their Close events may be in the ring. Some of the
-// missing may exist, since the kernel programs do not know all.
+// missesConnections reports whether, for the second time, the kernel lacks more connections of
+// the table than before. The first time, their Close events may be in the ring. Some may exist
+// all the same, since the kernel programs do not know every socket.
 func (e *ebpf) missesConnections(present int) bool {
 	missing := max(0, e.tcp-present)
 	if missing <= e.missingTCP {
@@ -71,11 +71,11 @@ func (e *ebpf) missesConnections(present int) bool {
 	return before
 }
 
-// change applies what has changed of a socket.
+// change applies a change of a socket to the table.
 func (e *ebpf) change(c *bpf.Change, now time.Time) {
 	if sock := e.sockets[c.Cookie]; sock != nil {
 		if c.Owned {
-			// A flow's owner is the socket's at the time when the flow last grew.
+			// A flow's owner is the socket's owner when the flow last grew.
 			p := e.processes.of(&c.Owner)
 			sock.process = &p
 			if t := sock.flows.front; sock.flows.n == 1 && e.setOwner(t, p) {
@@ -97,7 +97,7 @@ func (e *ebpf) change(c *bpf.Change, now time.Time) {
 	}
 }
 
-// countMisses counts, for each socket that the pass did not find, one more miss.
+// countMisses adds one to the misses of each socket that the pass did not find.
 func (e *ebpf) countMisses() {
 	missed := func(s *presence) {
 		if s.pass != e.pass && s.misses < math.MaxUint8 {
@@ -110,14 +110,14 @@ func (e *ebpf) countMisses() {
 		}
 	}
 	for cookie, s := range e.sockets {
-		if cookie&ofTunnel == 0 {
+		if cookie&tunnelCookie == 0 {
 			missed(&s.presence)
 		}
 	}
 }
 
 // findHolders finds the processes that hold each socket. It adds connections that are older
-// than the programs, or whose Open event was dropped.
+// than the programs, and those whose Open event was dropped.
 func (e *ebpf) findHolders() error {
 	start := time.Now()
 	now := start.Round(0)
@@ -134,10 +134,10 @@ func (e *ebpf) findHolders() error {
 			// The first subflow of an MPTCP socket that is older than the programs.
 		case s.Proto == uint8(TCP):
 			if t := e.conns[s.Cookie]; t != nil && t.flow == nil && (t.opened == s.Opened || s.Opened == 0) {
-				if e.probe.NoVisits != nil && t.updateCounters(s.Tx, s.Rx, s.RTT, State(s.State), s.UID) {
+				if e.probe.VisitErr != nil && t.updateCounters(s.Tx, s.Rx, s.RTT, State(s.State), s.UID) {
 					e.update(t, now)
 				}
-				e.addHolder(&t.presence, holding{conn: t}, s)
+				e.addHolder(&t.presence, socketHolders{conn: t}, s)
 			} else {
 				found = append(found, *s)
 			}
@@ -154,7 +154,7 @@ func (e *ebpf) findHolders() error {
 				if !s.Connected {
 					e.disconnect(sock)
 				}
-				e.addHolder(&sock.presence, holding{socket: sock}, s)
+				e.addHolder(&sock.presence, socketHolders{socket: sock}, s)
 			}
 		}
 	})
@@ -176,9 +176,9 @@ func (e *ebpf) findHolders() error {
 			t = e.openFlow(s)
 		}
 		if t.flow != nil {
-			e.addHolder(&t.flow.socket.presence, holding{socket: t.flow.socket}, s)
+			e.addHolder(&t.flow.socket.presence, socketHolders{socket: t.flow.socket}, s)
 		} else {
-			e.addHolder(&t.presence, holding{conn: t}, s)
+			e.addHolder(&t.presence, socketHolders{conn: t}, s)
 		}
 	}
 	e.countMisses()
@@ -189,13 +189,13 @@ func (e *ebpf) findHolders() error {
 			for t := range h.socket.flows.all() {
 				e.setHolders(t, h, now)
 			}
-		} else if e.conns[h.conn.conn.ID] == h.conn { // else the pass has found another in its place
+		} else if e.conns[h.conn.conn.ID] == h.conn { // otherwise the pass has found a newer connection
 			e.setHolders(h.conn, h, now)
 		}
 	}
 	clear(e.held)
 	every, share := holdersEvery, time.Duration(holdersShare)
-	if e.probe.NoVisits != nil {
+	if e.probe.VisitErr != nil {
 		every, share = 0, countShare
 	}
 	e.nextHolderPass = start.Add(max(every, share*time.Since(start)))
@@ -203,13 +203,13 @@ func (e *ebpf) findHolders() error {
 }
 
 // setHolders sets the owner and the sharers of a connection.
-func (e *ebpf) setHolders(t *tracked, h *holding, now time.Time) {
+func (e *ebpf) setHolders(t *tracked, h *socketHolders, now time.Time) {
 	owner, holders := t.conn.Process, h.holders
 	switch {
 	case h.primary.PID != 0:
 		owner = h.primary
 	case len(holders) > 0:
-		// Its owner has closed it.
+		// The owner has closed it.
 		owner, holders = holders[0], holders[1:]
 	}
 	if len(holders) == 0 {
@@ -221,8 +221,8 @@ func (e *ebpf) setHolders(t *tracked, h *holding, now time.Time) {
 	}
 }
 
-// addHolder notes that the process of s holds the socket of h, whose presence is k.
-func (e *ebpf) addHolder(k *presence, h holding, s *bpf.Socket) {
+// addHolder records that the process of s holds the socket of h, whose presence is k.
+func (e *ebpf) addHolder(k *presence, h socketHolders, s *bpf.Socket) {
 	p := e.processes.of(&s.Owner)
 	isNew := k.pass != e.pass
 	if isNew {
@@ -247,16 +247,15 @@ func (e *ebpf) addHolder(k *presence, h holding, s *bpf.Socket) {
 	}
 }
 
-// countFlows reads the counters of the flows that have grown since the last count, or of
-// all flows.
+// countFlows reads the counters of flows that have grewAt since the last count, or of all flows.
 func (e *ebpf) countFlows(all bool) error {
 	now := time.Now()
 	e.countedAt, e.newFlows = now, 0
 	e.behind = e.behind || all
-	whole := true
+	complete := true
 	err := e.probe.Flows(all, func(key bpf.FlowKey, s *bpf.Socket) bool {
 		t := e.flows[key]
-		if t == nil && (!all && !s.Untold || !e.probe.HasFlow(key)) {
+		if t == nil && (!all && !s.Unreported || !e.probe.HasFlow(key)) {
 			return true // its Open event is in the ring, or it is closed
 		}
 		if t == nil {
@@ -264,16 +263,16 @@ func (e *ebpf) countFlows(all bool) error {
 			if at, gone := e.released[s.Cookie]; gone {
 				e.closeFlow(t, e.wall(at))
 			}
-			whole = !e.hasFullQueue()
-			return whole
+			complete = !e.hasFullQueue()
+			return complete
 		}
 		if t.conn.Tx != s.Tx || t.conn.Rx != s.Rx {
 			e.growFlow(t, s.Tx, s.Rx, now)
 		}
-		whole = !e.hasFullQueue()
-		return whole
+		complete = !e.hasFullQueue()
+		return complete
 	})
-	if err == nil && whole {
+	if err == nil && complete {
 		clear(e.released)
 	}
 	return err
@@ -290,11 +289,11 @@ func (e *ebpf) resync() error {
 	return e.countFlows(true)
 }
 
-// closeGone closes the connections and flows that do not exist any more although no close
-// was seen. Their bytes are those of the last pass that found them. It checks those that
-// no process held in the last passes, at least misses of them.
+// closeGone closes the connections and flows that no longer exist although no close was seen.
+// They keep the bytes of the last pass that found them. It checks those that no process held
+// in at least the last misses passes.
 func (e *ebpf) closeGone(misses uint8) error {
-	visits := e.probe.NoVisits == nil
+	visits := e.probe.VisitErr == nil
 	if !visits {
 		misses = minUnheld
 	}
@@ -305,7 +304,7 @@ func (e *ebpf) closeGone(misses uint8) error {
 		}
 	}
 	for cookie, s := range e.sockets {
-		// Without visits, flows of unconnected sockets are closed when they are idle.
+		// If programs cannot visit sockets, flows of unconnected sockets close when idle.
 		if s.misses >= misses && (visits || s.connected != nil) {
 			e.suspects = append(e.suspects, cookie)
 		}
@@ -322,11 +321,11 @@ func (e *ebpf) closeGone(misses uint8) error {
 	if visits {
 		gone, closed, err = e.probe.Audit(e.suspects)
 	} else {
-		gone, err = e.absent(e.suspects, now)
+		gone, err = e.goneSockets(e.suspects, now)
 		e.nextAudit = now.Add(max(holdersEvery, holdersShare*time.Since(now)))
 	}
 	if err == nil {
-		// The Close events of most of them are in the ring.
+		// The Close events of most are in the ring.
 		err = e.probe.Drain(e.handle)
 	}
 	if err != nil {
@@ -350,7 +349,7 @@ func (e *ebpf) closeGone(misses uint8) error {
 		}
 	}
 	if n := e.closesUnseen - before; n > 0 {
-		e.log.Debug("conntrack: closes were not seen", "count", n)
+		e.log.Debug("conntrack: connections closed without an event", "count", n)
 	}
 	return nil
 }

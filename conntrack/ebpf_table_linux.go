@@ -11,14 +11,14 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// This file has the table of connections of the backend ebpf. Only the pump uses it.
+// This file has the backend's table of connections. Only the pump uses it.
 
-// A tracked is a connection in the table. There may be hundreds of thousands, so the
-// fields that only flows need are in a struct of their own.
+// A tracked is a connection in the table. There may be hundreds of thousands, so fields that
+// only flows need are in a struct of their own.
 type tracked struct {
 	conn     Conn
 	opened   int64 // by the kernel's clock, in ns
-	guessed  bool  // opened is the time at which a pass found it
+	guessed  bool  // opened is when a pass found it
 	flow     *flow // nil for a TCP connection
 	presence       // of a TCP connection's socket; a flow has flow.socket.presence
 	late     bool  // it is in ebpf.lateUpdates
@@ -29,7 +29,7 @@ type flow struct {
 	socket    *socket
 	cookie    uint64 // of the socket
 	connected bool
-	grown     time.Duration // when its counters last grew, after ebpf.started
+	grewAt    time.Duration // when its counters last grew, after ebpf.started
 	links     [2]link       // in flowLists
 }
 
@@ -40,28 +40,28 @@ func (t *tracked) key() bpf.FlowKey {
 // A presence says when passes last found a socket.
 type presence struct {
 	pass   uint32
-	at     int32 // its place in ebpf.touched
+	at     int32 // index in ebpf.held; -1: not in it
 	misses uint8 // consecutive passes that did not find it
 }
 
-// A socket is one with flows.
+// A socket is a socket, or a tunnel device, that has flows.
 type socket struct {
 	presence
 	flows     flowList
 	connected *tracked // the flow that is connected
-	process   *Process // new owner, of each flow that grows from now on; nil: none
+	process   *Process // new owner, for each flow that grows from now on; nil: none
 }
 
-// A holding lists the processes that hold a socket, as a pass finds them.
-type holding struct {
-	socket  *socket   // nil: conn is held
-	conn    *tracked  // nil: the flows of socket are
+// A socketHolders lists the processes that hold a socket, as found by a pass.
+type socketHolders struct {
+	socket  *socket   // nil: it is the socket of conn
+	conn    *tracked  // nil: it is the socket of flows
 	primary Process   // the owner, if the pass has found it
 	holders []Process // the others
 }
 
-// A flowList is a list of flows in the order in which they last grew. A flow can be in
-// two lists, one for each of its links.
+// A flowList is a list of flows, longest idle first. A flow can be in two lists, one for each
+// of its links.
 type flowList struct {
 	front, back *tracked
 	n           int
@@ -70,8 +70,8 @@ type flowList struct {
 type link struct{ prev, next *tracked }
 
 const (
-	ofSocket = iota // index of tracked.links
-	ofAll
+	inSocket = iota // index in flow.links
+	inUnconnected
 )
 
 func (l *flowList) add(t *tracked, of int) {
@@ -104,7 +104,7 @@ func (l *flowList) remove(t *tracked, of int) {
 func (l *flowList) all() iter.Seq[*tracked] {
 	return func(yield func(*tracked) bool) {
 		for t := l.front; t != nil; {
-			next := t.flow.links[ofSocket].next // yield may close t
+			next := t.flow.links[inSocket].next // yield may close t
 			if !yield(t) {
 				return
 			}
@@ -127,16 +127,16 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 	}
 	switch s.Kind {
 	case bpf.Opened:
-		delete(e.ignored, s.Cookie) // its socket has connected anew
+		delete(e.ignored, s.Cookie) // its socket has connected again
 		e.open(s)
 	case bpf.Closed:
 		if e.ignored[s.Cookie] {
 			delete(e.ignored, s.Cookie)
 			return
 		}
-		// If its Open event was dropped, it is reported now.
+		// If the Open event was dropped, the connection is reported now.
 		t := e.open(s)
-		t.count(s)
+		t.setCounters(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
 		if p := e.processes.of(&s.Owner); p != (Process{}) {
 			t.conn.Process = p
@@ -145,7 +145,7 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 		e.recycle(t)
 	case bpf.FlowOpened:
 		if e.behind && !e.probe.HasFlow(s.Key()) {
-			return // a pass has found it, and it has ended
+			return // a pass found it before, and it has closed
 		}
 		e.openFlow(s)
 	case bpf.Released:
@@ -158,17 +158,17 @@ func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
 			}
 		}
 		e.closeFlowsOf(s.Cookie, e.wall(s.Time))
-		if s.Untold && len(e.released) < maxReleased {
+		if s.Unreported && len(e.released) < maxReleased {
 			e.released[s.Cookie] = s.Time
 		}
 	case bpf.Refused:
 		p := e.processes.of(&s.Owner)
-		e.log.Warn("conntrack: a program has more new peers at once than are followed; some of its flows are not seen",
+		e.log.Warn("conntrack: a program has more new peers at once than can be followed; some of its flows are not reported",
 			"program", p.Comm, "pid", p.PID, "exe", p.Exe)
 	}
 }
 
-// open returns the TCP connection of s, and adds it if it is new.
+// open returns the TCP connection of s, and adds it to the table if it is new.
 func (e *ebpf) open(s *bpf.Socket) *tracked {
 	t := e.conns[s.Cookie]
 	if t != nil && t.flow == nil {
@@ -195,7 +195,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
-	t.count(s)
+	t.setCounters(s)
 	if t.conn.Direction == Unknown {
 		t.conn.Direction = e.guessDirection(s)
 	}
@@ -205,8 +205,8 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	return t
 }
 
-// newTracked returns a tracked to fill in. It reuses those of closed connections, since
-// short connections are many.
+// newTracked returns a tracked to fill in. It reuses those of closed connections: short
+// connections are many.
 func (e *ebpf) newTracked() *tracked {
 	n := len(e.spare)
 	if n == 0 {
@@ -234,8 +234,7 @@ func direction(out uint8) Direction {
 	return Unknown
 }
 
-// guessDirection returns the likely direction of a connection that is older than the
-// programs.
+// guessDirection guesses the direction of a connection that is older than the programs.
 func (e *ebpf) guessDirection(s *bpf.Socket) Direction {
 	if e.listening[endpointNS{s.NetNS, Proto(s.Proto), s.Local.Port()}] {
 		return In
@@ -243,12 +242,12 @@ func (e *ebpf) guessDirection(s *bpf.Socket) Direction {
 	return Out
 }
 
-func (t *tracked) count(s *bpf.Socket) {
+func (t *tracked) setCounters(s *bpf.Socket) {
 	t.conn.Tx, t.conn.Rx, t.conn.RTT = s.Tx, s.Rx, s.RTT
 }
 
-// updateCounters sets the counters and the state, and reports whether one has changed. The
-// round-trip time does not count.
+// updateCounters sets the counters and the state, and reports whether one has changed, not
+// counting the round-trip time.
 func (t *tracked) updateCounters(tx, rx uint64, rtt time.Duration, state State, uid uint32) bool {
 	k := &t.conn
 	changed := k.Tx != tx || k.Rx != rx || k.State != state || k.UID != uid
@@ -279,7 +278,7 @@ func removePID(list []Process, pid int) []Process {
 	return slices.DeleteFunc(slices.Clone(list), func(p Process) bool { return p.PID == pid })
 }
 
-// openFlow returns the flow of s, and adds it if it is new.
+// openFlow returns the flow of s, and adds it to the table if it is new.
 func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	if t := e.flows[s.Key()]; t != nil {
 		return t
@@ -287,7 +286,7 @@ func (e *ebpf) openFlow(s *bpf.Socket) *tracked {
 	return e.addFlow(s, e.processes.of(&s.Owner))
 }
 
-// addFlow adds the flow of s, which is new.
+// addFlow adds the flow of s, which must be new.
 func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	key := s.Key()
 	sock := e.sockets[s.Cookie]
@@ -297,7 +296,7 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	}
 	id := s.Cookie
 	if s.Connected {
-		// A socket that connects anew has left its former peer.
+		// A socket that connects again has left its former peer.
 		if sock.connected != nil {
 			e.closeFlow(sock.connected, e.wall(s.Opened))
 			e.sockets[s.Cookie] = sock
@@ -312,12 +311,12 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	if f == nil {
 		f = new(flow)
 	}
-	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grown: time.Since(e.started)}
+	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grewAt: time.Since(e.started)}
 	*t = tracked{opened: s.Opened, flow: f, conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: owner, UID: s.UID, Opened: e.wall(s.Opened),
 	}}
-	t.count(s)
+	t.setCounters(s)
 	if t.conn.Direction == Unknown {
 		t.conn.Direction = e.guessDirection(s)
 	}
@@ -325,42 +324,42 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 		e.nextTick = time.Now()
 	}
 	e.conns[id], e.flows[key] = t, t
-	sock.flows.add(t, ofSocket)
+	sock.flows.add(t, inSocket)
 	e.newFlows++
 	e.emit(Open, t.conn.Opened, &t.conn)
 	if t.flow.connected {
 		sock.connected = t
 	} else {
-		e.idlest.add(t, ofAll)
+		e.unconnected.add(t, inUnconnected)
 		e.makeRoom(sock)
 	}
 	return t
 }
 
-// connect notes that the socket of a flow has been connected to the flow's peer.
+// connect records that the socket of a flow is now connected to the flow's peer.
 func (e *ebpf) connect(t *tracked) {
 	sock := t.flow.socket
 	if sock.connected == t {
 		return
 	}
 	e.disconnect(sock)
-	e.idlest.remove(t, ofAll)
+	e.unconnected.remove(t, inUnconnected)
 	t.flow.connected, sock.connected = true, t
 }
 
-// disconnect notes that a socket is not connected any more. Its flow is then closed when
-// it is idle.
+// disconnect records that a socket is not connected any more. Its flow then closes when it is
+// idle.
 func (e *ebpf) disconnect(sock *socket) {
 	t := sock.connected
 	if t == nil {
 		return
 	}
 	t.flow.connected, sock.connected = false, nil
-	t.flow.grown = time.Since(e.started)
-	e.idlest.add(t, ofAll)
+	t.flow.grewAt = time.Since(e.started)
+	e.unconnected.add(t, inUnconnected)
 }
 
-// growFlow sets the counters of a flow that was not idle.
+// growFlow sets the counters of a flow, and moves it to the end of its lists.
 func (e *ebpf) growFlow(t *tracked, tx, rx uint64, now time.Time) {
 	if t.conn.Tx != tx || t.conn.Rx != rx {
 		t.conn.Tx, t.conn.Rx = tx, rx
@@ -369,21 +368,21 @@ func (e *ebpf) growFlow(t *tracked, tx, rx uint64, now time.Time) {
 		}
 		e.emit(Update, now.Round(0), &t.conn)
 	}
-	t.flow.grown = now.Sub(e.started)
-	t.flow.socket.flows.remove(t, ofSocket)
-	t.flow.socket.flows.add(t, ofSocket)
+	t.flow.grewAt = now.Sub(e.started)
+	t.flow.socket.flows.remove(t, inSocket)
+	t.flow.socket.flows.add(t, inSocket)
 	if !t.flow.connected {
-		e.idlest.remove(t, ofAll)
-		e.idlest.add(t, ofAll)
+		e.unconnected.remove(t, inUnconnected)
+		e.unconnected.add(t, inUnconnected)
 	}
 }
 
-// makeRoom closes some idle flows early if a socket has too many of them, or if all sockets
-// together have: then those of the socket that has most. Connected flows do not count, since
-// there is one for each socket at most.
+// makeRoom closes some idle flows early if sock has too many flows. If all sockets together
+// have too many, it closes those of the socket with most. Connected flows do not count, since
+// a socket has only one.
 func (e *ebpf) makeRoom(sock *socket) {
 	if sock.flows.n <= maxFlows/2 {
-		if e.idlest.n <= maxFlows {
+		if e.unconnected.n <= maxFlows {
 			return
 		}
 		sock = e.largest()
@@ -399,22 +398,22 @@ func (e *ebpf) makeRoom(sock *socket) {
 			}
 		}
 	} else {
-		for t := e.idlest.front; t != nil && len(list) < maxEvicted; t = t.flow.links[ofAll].next {
+		for t := e.unconnected.front; t != nil && len(list) < maxEvicted; t = t.flow.links[inUnconnected].next {
 			list = append(list, t)
 		}
 	}
 	e.closeFlows(list, time.Now().Round(0))
 }
 
-// largest returns a socket that has about the most flows of all; nil: none has many. It
-// searches all sockets only when the one it found before has lost half of its flows.
+// largest returns a socket with about the most flows of all; nil: none has many. It searches
+// all sockets only when the one found before has lost half of its flows.
 func (e *ebpf) largest() *socket {
 	const many = 16
-	if e.largestSocket == nil && e.largestSoughtAt == e.countedAt {
+	if e.largestSocket == nil && e.largestSearchedAt == e.countedAt {
 		return nil // the last search, since the last count, found none
 	}
 	if e.largestSocket == nil || e.largestSocket.flows.n <= e.largestSize/2 {
-		e.largestSocket, e.largestSize, e.largestSoughtAt = nil, many, e.countedAt
+		e.largestSocket, e.largestSize, e.largestSearchedAt = nil, many, e.countedAt
 		for _, s := range e.sockets {
 			if s.flows.n > e.largestSize {
 				e.largestSocket, e.largestSize = s, s.flows.n
@@ -435,25 +434,25 @@ func (e *ebpf) closeFlows(list []*tracked, at time.Time) {
 	}
 	counted := func(i int, tx, rx uint64) { list[i].conn.Tx, list[i].conn.Rx = tx, rx }
 	if err := e.probe.EndFlows(e.keys, counted); err != nil {
-		// Such as for want of a file descriptor.
-		e.log.Debug("conntrack: flows are ended one by one", "error", err)
+		// For example, there was no file descriptor.
+		e.log.Debug("conntrack: closing flows one by one", "error", err)
 		for i := range e.keys {
 			e.probe.EndFlows(e.keys[i:i+1], func(_ int, tx, rx uint64) { counted(i, tx, rx) })
 		}
 	}
 	for i, t := range list {
 		delete(e.flows, e.keys[i])
-		t.flow.socket.flows.remove(t, ofSocket)
+		t.flow.socket.flows.remove(t, inSocket)
 		if t.flow.connected {
 			t.flow.socket.connected = nil
 		} else {
-			e.idlest.remove(t, ofAll)
+			e.unconnected.remove(t, inUnconnected)
 		}
 		if t.flow.socket.flows.n == 0 {
 			delete(e.sockets, t.flow.cookie)
 		}
 		e.closeConn(t, at)
-		*t.flow = flow{} // lets go of the socket
+		*t.flow = flow{} // drops the reference to the socket
 		e.recycle(t)
 	}
 }
@@ -464,11 +463,11 @@ func (e *ebpf) closeFlowsOf(cookie uint64, at time.Time) {
 	}
 }
 
-// closeIdle closes flows on which nothing has been sent for flowIdle, some at a time, and
-// reports whether there are more. Flows of connected sockets are closed with the socket.
+// closeIdle closes flows without packets for flowIdle, some at a time, and reports whether
+// there are more. Flows of connected sockets close with the socket.
 func (e *ebpf) closeIdle(now time.Time) (more bool) {
 	var list []*tracked
-	for t := e.idlest.front; t != nil && now.Sub(e.started)-t.flow.grown > flowIdle; t = t.flow.links[ofAll].next {
+	for t := e.unconnected.front; t != nil && now.Sub(e.started)-t.flow.grewAt > flowIdle; t = t.flow.links[inUnconnected].next {
 		if len(list) == maxClosesPerTurn {
 			more = true
 			break
@@ -489,17 +488,17 @@ func (e *ebpf) setOwner(t *tracked, p Process) bool {
 	switch {
 	case p.PID == before.PID:
 	case containsPID(t.conn.Sharers, p.PID):
-		// They take turns.
+		// The two take turns.
 		sharers := append(removePID(t.conn.Sharers, p.PID), before)
 		slices.SortFunc(sharers, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 		t.conn.Sharers = sharers
 	default:
-		e.nextHolderPass = time.Time{} // to learn whether the owner before still holds it
+		e.nextHolderPass = time.Time{} // finds out whether the former owner still holds it
 	}
 	return true
 }
 
-// update reports a change of a connection, as soon as the followers have room.
+// update reports a change of a connection as soon as the subscribers have room.
 func (e *ebpf) update(t *tracked, at time.Time) {
 	if !e.hasFullQueue() {
 		e.emit(Update, at, &t.conn)

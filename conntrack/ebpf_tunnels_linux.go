@@ -15,69 +15,68 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// This file tells of what tunnels send, which the programs do not see. All of it belongs
-// to the pump.
+// This file reports the traffic of tunnels, which the kernel programs do not see. Only the
+// pump uses it.
 
 const (
-	ofTunnel      = 1 << 62 // a bit of the cookie of what is no socket: the kernel's count from one
-	maxNamespaces = 256     // that are looked into
+	tunnelCookie  = 1 << 62 // bit of a cookie that is a device's; cookies of sockets count from one
+	maxNamespaces = 256     // that are searched
 	maxTunnels    = 1024
 	maxRemotes    = 1024 // of one tunnel
 	remoteSlack   = 50 * time.Millisecond
 )
 
-// A tunnels is what is known of the tunnels of all network namespaces.
+// A tunnels holds the tunnels of all network namespaces.
 type tunnels struct {
-	loopback   bool                   // tell of peers on loopback addresses
-	namespaces map[uint32]*namespace  // those with tunnels, by inode
-	n          int                    // tunnels in them
-	seq        uint64                 // of cookies
-	nextFind   time.Time              // when to look for others
-	lastFind   time.Time              // when that was last done
-	cost       time.Duration          // and how long it took
-	overflow   overflow               // by it
-	gone       map[deviceName]*device // that were found the last time, and are not there any more
-	arrived    map[deviceName]*device // that are new, and come from another namespace
-	finding    failure                // of it
-	counting   failure                // of the last count
-	buf        []byte                 // of netlink
+	loopback     bool                   // report peers on loopback addresses
+	namespaces   map[uint32]*namespace  // those with tunnels, by inode
+	n            int                    // tunnels in them
+	seq          uint64                 // of cookies
+	nextFind     time.Time              // next search for new tunnels
+	lastFind     time.Time              // last search
+	cost         time.Duration          // of the last search
+	overflow     overflow               // of the last search
+	removed      map[deviceName]*device // devices of the last search that have disappeared
+	movedIn      map[deviceName]*device // new devices that come from another namespace
+	findFailure  failure                // of the last search
+	countFailure failure                // of the last count
+	buf          []byte                 // of netlink
 }
 
-// A overflow says how much there is beyond what is followed.
+// An overflow counts what exists beyond the limits.
 type overflow struct{ namespaces, tunnels int }
 
-// A netns is a network namespace, as a file that names it.
+// A netns is a network namespace and the path of a file that refers to it.
 type netns struct {
 	inode uint32
 	path  string
 }
 
-// A namespace is a network namespace with tunnels. None of its files stays open: that
-// would keep it, and its devices, beyond the end of its processes.
+// A namespace is a network namespace with tunnels. None of its files stays open, since that
+// would keep it, and its devices, after its last process has ended.
 type namespace struct {
 	netns
 	devices map[int32]*device // by index
 }
 
-// A deviceName is what a device keeps when it moves to another namespace.
+// A deviceName identifies a device, also after it has moved to another namespace.
 type deviceName struct{ kind, name string }
 
-// A device is a tunnel that is followed. In the table it is a socket with a flow for
-// each peer.
+// A device is a followed tunnel. In the table it is a socket with a flow for each peer.
 type device struct {
 	deviceName
-	cookie  uint64
-	older   bool                   // than the collector: what it has sent before is not told
-	meter   meter                  // as told
-	meters  map[wireGuardKey]meter // of peers, instead
-	askAt   time.Time              // when it may be asked for its peers again
-	askedAt time.Time              // when all that it had sent was told; zero: nothing yet
+	cookie      uint64
+	preexisting bool                   // it is older than the collector: its earlier traffic is not reported
+	meter       meter                  // counters as last reported
+	meters      map[wireGuardKey]meter // counters of WireGuard peers, instead of meter
+	nextQuery   time.Time              // earliest next query for its peers
+	reportedAt  time.Time              // when all of its traffic was last reported; zero: never
 }
 
-// A meter is counters of bytes.
+// A meter holds counters of bytes.
 type meter struct{ tx, rx uint64 }
 
-// since returns what was counted since before; counters may have begun anew.
+// since returns the growth since before. Counters that have shrunk have started anew.
 func (m meter) since(before meter) meter {
 	if m.tx < before.tx || m.rx < before.rx {
 		return m
@@ -85,21 +84,21 @@ func (m meter) since(before meter) meter {
 	return meter{m.tx - before.tx, m.rx - before.rx}
 }
 
-// findTunnels looks for tunnels that have come or gone.
+// findTunnels searches for new tunnels, and drops those that have disappeared.
 func (e *ebpf) findTunnels() {
 	ts := &e.tunnels
 	start := time.Now()
-	ts.arrived = nil
+	ts.movedIn = nil
 	list, left, failed := networkNamespaces()
 	out := overflow{namespaces: left}
-	there := make(map[uint32]bool, len(list))
+	exists := make(map[uint32]bool, len(list))
 	for _, at := range list {
 		ns := ts.namespaces[at.inode]
 		if ns == nil {
 			ns = &namespace{devices: make(map[int32]*device)}
 		}
-		there[at.inode], ns.netns = true, at
-		n, err := e.lookInto(ns)
+		exists[at.inode], ns.netns = true, at
+		n, err := e.searchNamespace(ns)
 		out.tunnels += n
 		if failed == nil {
 			failed = err
@@ -112,7 +111,7 @@ func (e *ebpf) findTunnels() {
 		}
 	}
 	for inode, ns := range ts.namespaces {
-		if !there[inode] {
+		if !exists[inode] {
 			for index := range ns.devices {
 				e.dropDevice(ns, index)
 			}
@@ -121,61 +120,60 @@ func (e *ebpf) findTunnels() {
 			delete(ts.namespaces, inode)
 		}
 	}
-	// What a device has sent in one namespace is not told once more in another.
-	for name, d := range ts.arrived {
-		if before := ts.gone[name]; before != nil {
-			d.meter, d.meters, d.older, d.askedAt = before.meter, before.meters, before.older, before.askedAt
+	// A device that has moved here keeps its counters: nothing is reported twice.
+	for name, d := range ts.movedIn {
+		if before := ts.removed[name]; before != nil {
+			d.meter, d.meters, d.preexisting, d.reportedAt = before.meter, before.meters, before.preexisting, before.reportedAt
 		}
 	}
-	ts.gone, ts.arrived = nil, nil
+	ts.removed, ts.movedIn = nil, nil
 	if out != ts.overflow && out != (overflow{}) {
-		e.log.Warn("conntrack: there are more tunnels than are followed", "namespaces", out.namespaces, "tunnels", out.tunnels)
+		e.log.Warn("conntrack: there are more tunnels than can be followed", "namespaces", out.namespaces, "tunnels", out.tunnels)
 	}
 	ts.overflow = out
-	ts.finding.set(e.log, failed)
+	ts.findFailure.set(e.log, failed)
 	ts.lastFind = time.Now()
 	ts.cost = ts.lastFind.Sub(start)
 	ts.nextFind = start.Add(max(holdersEvery, holdersShare*ts.cost))
 }
 
-// lookInto looks for tunnels in a network namespace, and returns for how many there was no
-// room.
-func (e *ebpf) lookInto(ns *namespace) (left int, err error) {
+// searchNamespace searches a network namespace for tunnels, and returns how many exceed the limit.
+func (e *ebpf) searchNamespace(ns *namespace) (left int, err error) {
 	ts := &e.tunnels
 	n, err := ts.dial(ns.netns, unix.NETLINK_ROUTE)
 	if err != nil || n == nil {
 		return 0, err
 	}
 	defer n.close()
-	there := make(map[int32]bool)
+	exists := make(map[int32]bool)
 	err = n.tunnels(func(t *tunnel) {
 		switch {
 		case ns.devices[t.index] != nil:
-			there[t.index] = true
+			exists[t.index] = true
 		case ts.n == maxTunnels:
 			left++
 		default:
-			there[t.index] = true
+			exists[t.index] = true
 			ts.seq++
 			ts.n++
-			d := &device{deviceName: deviceName{t.kind, t.name}, cookie: ofTunnel | ts.seq, older: ts.lastFind.IsZero()}
+			d := &device{deviceName: deviceName{t.kind, t.name}, cookie: tunnelCookie | ts.seq, preexisting: ts.lastFind.IsZero()}
 			ns.devices[t.index] = d
 			if t.moved {
-				if ts.arrived == nil {
-					ts.arrived = make(map[deviceName]*device)
+				if ts.movedIn == nil {
+					ts.movedIn = make(map[deviceName]*device)
 				}
-				ts.arrived[d.deviceName] = d
+				ts.movedIn[d.deviceName] = d
 			}
 		}
 	})
 	if err != nil {
 		if err == errInterrupted {
-			err = nil // the next look is soon enough
+			err = nil // the next search is soon enough
 		}
 		return left, err
 	}
 	for index := range ns.devices {
-		if !there[index] {
+		if !exists[index] {
 			e.dropDevice(ns, index)
 		}
 	}
@@ -188,15 +186,15 @@ func (e *ebpf) dropDevice(ns *namespace, index int32) {
 	delete(ns.devices, index)
 	ts := &e.tunnels
 	ts.n--
-	if len(ts.gone) < maxTunnels {
-		if ts.gone == nil {
-			ts.gone = make(map[deviceName]*device)
+	if len(ts.removed) < maxTunnels {
+		if ts.removed == nil {
+			ts.removed = make(map[deviceName]*device)
 		}
-		ts.gone[d.deviceName] = d
+		ts.removed[d.deviceName] = d
 	}
 }
 
-// countTunnels reads the counters of the tunnels that are known.
+// countTunnels reads the counters of the known tunnels.
 func (e *ebpf) countTunnels() {
 	ts := &e.tunnels
 	var failed error
@@ -223,30 +221,30 @@ func (e *ebpf) countTunnels() {
 			delete(ts.namespaces, inode)
 		}
 	}
-	ts.counting.set(e.log, failed)
-	// The process that named a namespace has ended; another may name it.
+	ts.countFailure.set(e.log, failed)
+	// The process that gave a namespace its path has ended; another may give it a new one.
 	if lost && time.Since(ts.lastFind) > holdersShare*ts.cost {
 		e.findTunnels()
 	}
 }
 
-// countTunnel tells what a tunnel has sent and received since it was last asked.
+// countTunnel reports the traffic of a tunnel since the last count.
 func (e *ebpf) countTunnel(n *netlink, ns *namespace, index int32, d *device) error {
 	now := time.Now()
-	if now.Before(d.askAt) {
+	if now.Before(d.nextQuery) {
 		return nil
 	}
 	t, err := n.tunnel(index)
 	if err != nil {
 		return err
 	}
-	known := !d.older || !d.askedAt.IsZero()
+	hasBaseline := !d.preexisting || !d.reportedAt.IsZero()
 	m := meter{t.tx, t.rx}
 	growth := m.since(d.meter)
 	switch {
 	case t.kind == wireGuard:
-		err = e.countPeers(n, ns, &t, d, known, now)
-	case !known || growth == meter{}:
+		err = e.countPeers(n, ns, &t, d, hasBaseline, now)
+	case !hasBaseline || growth == meter{}:
 	case t.kind == vxlan:
 		err = e.countRemotes(n, &t, d, growth, now)
 	default:
@@ -254,15 +252,15 @@ func (e *ebpf) countTunnel(n *netlink, ns *namespace, index int32, d *device) er
 	}
 	switch err {
 	case nil:
-		d.meter, d.askedAt = m, now
-	case errInterrupted: // what it lacks is asked for the next time
+		d.meter, d.reportedAt = m, now
+	case errInterrupted: // the next count gets the rest
 		d.meter, err = m, nil
 	}
 	return err
 }
 
-// countRemotes tells to which remotes a VXLAN device has sent. Its bytes are known if
-// there is only one.
+// countRemotes reports to which remotes a VXLAN device has sent. Bytes are known only if exists
+// is one remote.
 func (e *ebpf) countRemotes(n *netlink, t *tunnel, d *device, growth meter, now time.Time) error {
 	remotes := make(map[netip.AddrPort]time.Duration)
 	err := n.remotes(t, func(remote netip.AddrPort, ago time.Duration) {
@@ -271,27 +269,27 @@ func (e *ebpf) countRemotes(n *netlink, t *tunnel, d *device, growth meter, now 
 			remotes[remote] = ago
 		}
 	})
-	d.askAt = now.Add(holdersShare * time.Since(now))
+	d.nextQuery = now.Add(holdersShare * time.Since(now))
 	if err != nil && err != errInterrupted {
 		return err
 	}
-	// When a remote was used is asked after the counters, and known to within some hundredths
-	// of a second.
-	since := time.Since(d.askedAt)
+	// The time of last use is read after the counters, and is exact to some hundredths of a
+	// second.
+	since := time.Since(d.reportedAt)
 	for remote, ago := range remotes {
 		switch {
 		case len(remotes) == 1 && err == nil:
 			e.tunnelGrew(n, t, d, remote, growth, growth.tx > 0, now)
-		case ago != never && ago-remoteSlack < since:
+		case ago != neverUsed && ago-remoteSlack < since:
 			e.tunnelGrew(n, t, d, remote, meter{}, growth.tx > 0, now)
 		}
 	}
 	return err
 }
 
-// countPeers tells what the peers of a WireGuard device have received and sent, if what
-// they had before is known.
-func (e *ebpf) countPeers(n *netlink, ns *namespace, t *tunnel, d *device, known bool, now time.Time) error {
+// countPeers reports the traffic of the peers of a WireGuard device, if their counters before
+// are known.
+func (e *ebpf) countPeers(n *netlink, ns *namespace, t *tunnel, d *device, hasBaseline bool, now time.Time) error {
 	g, err := e.tunnels.dial(ns.netns, unix.NETLINK_GENERIC)
 	if err != nil || g == nil {
 		return err
@@ -303,7 +301,7 @@ func (e *ebpf) countPeers(n *netlink, ns *namespace, t *tunnel, d *device, known
 			peers = append(peers, *p)
 		}
 	})
-	d.askAt = now.Add(holdersShare * time.Since(now))
+	d.nextQuery = now.Add(holdersShare * time.Since(now))
 	if err != nil {
 		return err
 	}
@@ -312,7 +310,7 @@ func (e *ebpf) countPeers(n *netlink, ns *namespace, t *tunnel, d *device, known
 		p := &peers[i]
 		m := meter{p.tx, p.rx}
 		meters[p.key] = m
-		if growth := m.since(d.meters[p.key]); known && growth != (meter{}) {
+		if growth := m.since(d.meters[p.key]); hasBaseline && growth != (meter{}) {
 			e.tunnelGrew(n, t, d, p.endpoint, growth, growth.tx > 0, now)
 		}
 	}
@@ -320,8 +318,8 @@ func (e *ebpf) countPeers(n *netlink, ns *namespace, t *tunnel, d *device, known
 	return nil
 }
 
-// tunnelGrew tells of packets between a tunnel and a peer. If they are the first for a
-// while, sent says whether some were sent.
+// tunnelGrew reports traffic between a tunnel and a peer. For a new flow, sent says whether
+// the tunnel has sent some of it.
 func (e *ebpf) tunnelGrew(n *netlink, t *tunnel, d *device, peer netip.AddrPort, growth meter, sent bool, now time.Time) {
 	if peer.Addr().IsLoopback() && !e.tunnels.loopback {
 		return
@@ -354,20 +352,20 @@ func (e *ebpf) tunnelGrew(n *netlink, t *tunnel, d *device, peer netip.AddrPort,
 	e.addFlow(&s, owner)
 }
 
-// networkNamespaces lists the network namespaces that have a name or a process which this
-// one may look at, its own first, and says how many it leaves out.
+// networkNamespaces lists the network namespaces that have a name or a process that this one
+// is allowed to inspect, its own first. left counts those beyond the limit.
 func networkNamespaces() (list []netns, left int, err error) {
-	known := make(map[uint32]bool)
+	seen := make(map[uint32]bool)
 	add := func(inode uint32, path string) {
 		switch {
-		case known[inode]:
+		case seen[inode]:
 			return
 		case len(list) == maxNamespaces:
 			left++
 		default:
 			list = append(list, netns{inode, path})
 		}
-		known[inode] = true
+		seen[inode] = true
 	}
 	const self = "/proc/self/ns/net"
 	var own, st unix.Stat_t
@@ -381,13 +379,13 @@ func networkNamespaces() (list []netns, left int, err error) {
 		dir.Close()
 		for _, name := range names {
 			path := filepath.Join(named, name)
-			// One that is not mounted is an empty file.
+			// One that is not mounted is an empty file on another device.
 			if unix.Stat(path, &st) == nil && st.Dev == own.Dev {
 				add(uint32(st.Ino), path)
 			}
 		}
 	}
-	var o holders
+	var o procOwners
 	if err := o.open("/proc"); err != nil {
 		return list, left, err
 	}
@@ -407,11 +405,11 @@ func networkNamespaces() (list []netns, left int, err error) {
 	return list, left, nil
 }
 
-// dial opens a netlink in a network namespace. It is nil if the namespace is gone or may
-// not be entered. All have one buffer.
+// dial opens a netlink socket in a network namespace. It returns nil if the namespace is gone
+// or cannot be entered. All sockets share one buffer.
 func (ts *tunnels) dial(ns netns, protocol int) (n *netlink, err error) {
 	if ts.buf == nil {
-		ts.buf = make([]byte, 32<<10) // as much as the kernel tells at a time
+		ts.buf = make([]byte, 32<<10) // the kernel's longest message
 	}
 	done := make(chan struct{})
 	go func() {
@@ -421,7 +419,7 @@ func (ts *tunnels) dial(ns netns, protocol int) (n *netlink, err error) {
 		if leave, err = ns.enter(); err == nil {
 			n, err = openNetlink(protocol, ts.buf)
 			if leave() != nil {
-				return // with the thread locked, which ends it
+				return // with the thread still locked, which ends the thread
 			}
 		}
 		runtime.UnlockOSThread()
@@ -442,12 +440,12 @@ func (ns netns) enter() (leave func() error, err error) {
 	if ns.is(home) {
 		return home.Close, nil
 	}
-	there, err := os.Open(ns.path)
+	target, err := os.Open(ns.path)
 	if err == nil {
-		defer there.Close()
-		if !ns.is(there) {
-			err = os.ErrNotExist // its path is another's now
-		} else if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err == nil {
+		defer target.Close()
+		if !ns.is(target) {
+			err = os.ErrNotExist // the path now refers to another namespace
+		} else if err = unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err == nil {
 			return func() error {
 				defer home.Close()
 				return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)

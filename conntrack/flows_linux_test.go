@@ -215,7 +215,7 @@ func TestManyFlows(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Zero(t, flows)
 		assert.Zero(t, own())
-		assert.LessOrEqual(t, e.idlest.n, len(e.flows))
+		assert.LessOrEqual(t, e.unconnected.n, len(e.flows))
 	}))
 }
 
@@ -225,18 +225,18 @@ func TestIdleFlowsTakeTurns(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Interval: time.Hour}, 0)
 	e := c.backend.(*ebpf)
 	require.NoError(t, e.do(func() {
-		before := e.idlest.n
+		before := e.unconnected.n
 		for i := range maxFlows {
 			e.openFlow(&bpf.Socket{Proto: uint8(UDP), Cookie: 1 << 60, Local: netip.MustParseAddrPort("192.0.2.1:1"),
 				Peer: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(i))})
 		}
-		left := e.idlest.n
+		left := e.unconnected.n
 		assert.Equal(t, maxFlows/2, left-before)
 		assert.False(t, e.closeIdle(time.Now().Add(flowIdle/2)))
 		assert.True(t, e.closeIdle(time.Now().Add(2*flowIdle)))
-		assert.Equal(t, left-maxClosesPerTurn, e.idlest.n)
+		assert.Equal(t, left-maxClosesPerTurn, e.unconnected.n)
 		e.closeAllIdle()
-		assert.Zero(t, e.idlest.n)
+		assert.Zero(t, e.unconnected.n)
 	}))
 }
 

@@ -6,12 +6,11 @@ import (
 	"net/netip"
 )
 
-// The tables of TCP sockets that GetExtendedTcpTable gives for TCP_TABLE_OWNER_PID_ALL,
-// from the documentation of MIB_TCPTABLE_OWNER_PID and MIB_TCP6TABLE_OWNER_PID: the
-// number of rows in 32 bits, and rows of 32-bit fields. Numbers are in the order of bytes
-// of the machine, which is little-endian on all of Windows. Addresses are in that of the
-// network, as are ports, in the first two bytes of their field. Scopes of addresses are
-// left out.
+// The tables of TCP sockets that GetExtendedTcpTable returns for TCP_TABLE_OWNER_PID_ALL, as
+// documented for MIB_TCPTABLE_OWNER_PID and MIB_TCP6TABLE_OWNER_PID. A table is the number of
+// rows, in 32 bits, and then rows of 32-bit fields. Numbers are little-endian, as on all of
+// Windows. Addresses are in network byte order, and so are ports, in the first two bytes of
+// their field. Scopes of addresses are ignored.
 const (
 	tcpRowSize  = 24 // state, local address and port, peer's address and port, process
 	tcp6RowSize = 56 // local address, scope and port, peer's likewise, state, process
@@ -21,14 +20,14 @@ const (
 
 var errTCPTable = errors.New("the table of TCP sockets is shorter than its number of rows")
 
-// tcpTableStates are MIB_TCP_STATE, by number. What is none of a connection or of a
-// listener is zero.
+// tcpTableStates translates MIB_TCP_STATE. States that are neither of a connection nor of a
+// listener are zero.
 var tcpTableStates = [...]uint8{
 	2: stateListen, 5: stateEstablished, 6: stateFinWait1, 7: stateFinWait2, 8: stateCloseWait, 9: stateClosing, 10: stateLastAck,
 }
 
-// parseTCPTable calls add for each listener and connection of a table of IPv4 sockets, or
-// of IPv6 ones. The sock is valid during the call only.
+// parseTCPTable calls add for each listener and connection of a table of IPv4 or IPv6 sockets.
+// The sock is valid during the call only.
 func parseTCPTable(b []byte, v6 bool, add func(*sock)) error {
 	size := tcpRowSize
 	if v6 {

@@ -9,8 +9,8 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// MarshalJSON returns the event as one flat object without line breaks, in this
-// order and with these names only:
+// MarshalJSON returns the event as one flat object without line breaks. It has these fields,
+// in this order:
 //
 //	event      "open", "update", "close" or "lost"
 //	time       when that happened, RFC 3339 in UTC, with fractions of a second
@@ -30,11 +30,11 @@ import (
 //	rtt_us     smoothed round-trip time in microseconds
 //	opened     when the connection opened or was first seen, as time
 //
-// What is unknown is absent. Events of kind Lost have event, time and lost, the
-// number of connections lost. Bytes of comm and exe that are not UTF-8 become U+FFFD.
+// Unknown fields are absent. Events of kind Lost have event, time and lost, the number of
+// connections lost. Bytes of comm and exe that are not UTF-8 become U+FFFD.
 func (e Event) MarshalJSON() ([]byte, error) { return e.appendJSON(make([]byte, 0, 512)), nil }
 
-// appendJSON is written out, since an agent may print tens of thousands of events a second.
+// appendJSON does not use encoding/json: an agent may print tens of thousands of events a second.
 func (e *Event) appendJSON(b []byte) []byte {
 	b = append(b, `{"event":"`...)
 	b = append(b, e.Kind.String()...)
@@ -95,14 +95,14 @@ func appendAddr(b []byte, name string, a netip.AddrPort) []byte {
 	switch {
 	case !a.IsValid():
 		return b
-	case a.Addr().Zone() != "": // a device has nearly any name
+	case a.Addr().Zone() != "": // a zone may contain characters to escape
 		return appendField(b, name, a.String())
 	}
 	b = append(append(append(b, `,"`...), name...), `":"`...)
 	return append(a.AppendTo(b), '"')
 }
 
-// appendField appends a field with a text, unless that is empty.
+// appendField appends a field with a string, unless the string is empty.
 func appendField(b []byte, name, s string) []byte {
 	if s == "" {
 		return b
@@ -110,7 +110,7 @@ func appendField(b []byte, name, s string) []byte {
 	b = append(append(append(b, `,"`...), name...), `":`...)
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) // a string has no error
+			quoted, _ := json.Marshal(s) // never fails for a string
 			return terminal.EscapeJSON(b, quoted)
 		}
 	}

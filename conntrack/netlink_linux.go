@@ -9,28 +9,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errInterrupted says that the kernel's tables changed too often, or too much came at
-// once, for a complete answer.
+// errInterrupted means that an answer is incomplete: the kernel's tables changed too often, or
+// too much came at once.
 var errInterrupted = errors.New("the list was interrupted by changes")
 
 var errMalformed = errors.New("the kernel's answer is malformed")
 
-// A netlink is a socket on which the kernel answers one question at a time, as
-// netlink(7) says.
+// A netlink is a netlink(7) socket with one request at a time.
 type netlink struct {
 	fd  int
 	seq uint32
 	buf []byte
 }
 
-// openNetlink opens a netlink in the network namespace of the calling thread. A message
-// longer than buf is malformed.
+// openNetlink opens a netlink socket in the network namespace of the calling thread. Messages
+// longer than buf are malformed.
 func openNetlink(protocol int, buf []byte) (*netlink, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, err
 	}
-	// A kernel that does not answer is an error, not a hang.
+	// A kernel that does not answer must be an error, not a hang.
 	timeout := unix.NsecToTimeval(int64(5 * time.Second))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		unix.Close(fd)
@@ -41,10 +40,10 @@ func openNetlink(protocol int, buf []byte) (*netlink, error) {
 
 func (n *netlink) close() error { return unix.Close(n.fd) }
 
-// ask sends a request, for whose header req has room at its beginning, and calls visit
-// with the payload of each message of the answer. It is valid during the call only. What
-// is no dump must be asked for with NLM_F_ACK.
-func (n *netlink) ask(typ, flags uint16, req []byte, visit func([]byte)) error {
+// request sends a request and calls visit with the payload of each message of the answer. The
+// payload is valid during the call only. req must begin with room for the header. Requests
+// other than dumps need the flag NLM_F_ACK.
+func (n *netlink) request(typ, flags uint16, req []byte, visit func([]byte)) error {
 	n.seq++
 	ne := binary.NativeEndian
 	ne.PutUint32(req[0:], uint32(len(req)))
@@ -68,8 +67,8 @@ func (n *netlink) ask(typ, flags uint16, req []byte, visit func([]byte)) error {
 		case unix.EINTR:
 			continue
 		case unix.ENOBUFS:
-			// The rest must be read all the same: the kernel refuses a second
-			// dump while one is under way.
+			// The rest must still be read: the kernel refuses a second dump while
+			// one is under way.
 			interrupted = true
 			continue
 		case unix.EAGAIN:
@@ -92,9 +91,9 @@ func (n *netlink) ask(typ, flags uint16, req []byte, visit func([]byte)) error {
 	return nil
 }
 
-// messages takes a datagram of netlink messages apart and calls visit with the
-// payload of each that answers request seq. It reports whether the answer is
-// complete and whether it is inconsistent.
+// messages splits a datagram into netlink messages, and calls visit with the payload of each
+// that answers request seq. It reports whether the answer is complete, and whether it is
+// inconsistent.
 func messages(b []byte, seq uint32, visit func([]byte)) (done, interrupted bool, err error) {
 	ne := binary.NativeEndian
 	for len(b) >= unix.SizeofNlMsghdr {
@@ -130,7 +129,7 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 		ne := binary.NativeEndian
 		for len(b) >= unix.SizeofRtAttr {
 			size := int(ne.Uint16(b))
-			// Two bits are no part of the type: they say how the value is written.
+			// Two flag bits are not part of the type.
 			typ := ne.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
 			if size < unix.SizeofRtAttr || size > len(b) || !yield(typ, b[unix.SizeofRtAttr:size]) {
 				return

@@ -41,7 +41,7 @@ func open(o Options) (backend, error) {
 	return nil, failed
 }
 
-// unsupported says that this system has no backend, or not the one asked for.
+// unsupported returns the error for a system that has no backend, or not the requested one.
 func unsupported(b Backend) error {
 	if len(candidates) == 0 {
 		return fmt.Errorf("no sockets can be read on %s: %w", runtime.GOOS, errors.ErrUnsupported)
@@ -49,10 +49,10 @@ func unsupported(b Backend) error {
 	return fmt.Errorf("%w: %s has no backend %s", errors.ErrUnsupported, runtime.GOOS, b)
 }
 
-// A fallback is a backend in the place of better ones.
+// A fallback is a backend that replaces better ones, which do not work here.
 type fallback struct {
 	backend
-	reasons string // why they do not work
+	reasons string // why the better ones do not work
 }
 
 func (f *fallback) info() Info {

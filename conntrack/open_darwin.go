@@ -13,7 +13,7 @@ import (
 // candidates are in the order in which Auto tries them.
 var candidates = []candidate{{PCBList, openPCBList}}
 
-const listTries = 4 // a list that has grown while it was asked for is asked for again
+const listTries = 4 // how often a list is requested that grows meanwhile
 
 // A pcbLists is the lister of the backend PCBList.
 type pcbLists struct{}
@@ -23,7 +23,7 @@ func openPCBList(o Options) (backend, error) {
 	if err := l.list(context.Background(), func(Proto, *sock) {}); err != nil {
 		return nil, err
 	}
-	w := &listedOwners{describe: describeProcess, started: processStarted, refused: "the system does not tell the paths of some programs"}
+	w := &listedOwners{describe: describeProcess, started: processStarted, deniedNote: "macOS does not report the paths of some programs"}
 	return newPoller(PCBList, o, l, w, "UDP sockets without a fixed peer, the bytes of UDP and other protocols", "bytes and round-trip times are not read on macOS"), nil
 }
 
@@ -61,8 +61,8 @@ func processStarted(pid int32) int64 {
 	return info.Proc.P_starttime.Sec*1e6 + int64(info.Proc.P_starttime.Usec)
 }
 
-// describeProcess asks libSystem for the path, and the kernel's table of processes for the
-// name, of which it keeps 16 bytes.
+// describeProcess reads the path from libSystem, and the name, of at most 16 bytes, from the
+// kernel's table of processes.
 func describeProcess(pid int32) (p Process, denied bool) {
 	p.PID = int(pid)
 	path := make([]byte, maxProcPath)
@@ -86,7 +86,7 @@ const maxProcPath = 4 * 1024 // PROC_PIDPATHINFO_MAXSIZE of sys/proc_info.h
 
 //go:cgo_import_dynamic libc_proc_pidpath proc_pidpath "/usr/lib/libSystem.B.dylib"
 
-// procPIDPathAddr is the address of a jump to it.
+// procPIDPathAddr is the address of a jump to proc_pidpath.
 var procPIDPathAddr uintptr
 
 //go:linkname syscall_syscall syscall.syscall

@@ -2,5 +2,5 @@
 
 package conntrack
 
-// candidates are none: nothing is known of how sockets can be read here.
+// candidates is empty: there is no backend for this system.
 var candidates []candidate

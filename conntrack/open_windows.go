@@ -19,23 +19,23 @@ var procGetExtendedTCPTable = windows.NewLazySystemDLL("iphlpapi.dll").NewProc("
 const (
 	tcpTableOwnerPIDAll = 5 // TCP_TABLE_OWNER_PID_ALL
 
-	firstTable   = 64 << 10 // bytes
-	biggestTable = 64 << 20 // bytes, a million sockets
+	minTable = 64 << 10 // bytes
+	maxTable = 64 << 20 // bytes, a million sockets
 )
 
-// An ipHelper is the lister of the backend IPHelper. Windows' table of UDP sockets has no
-// peers, so that none of its rows is a connection: it is not read.
+// An ipHelper is the lister of the backend IPHelper. It does not read Windows' table of UDP
+// sockets, which has no peers: none of its rows is a connection.
 type ipHelper struct{ table []byte }
 
 func openIPHelper(o Options) (backend, error) {
 	if err := procGetExtendedTCPTable.Find(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
-	l := &ipHelper{table: make([]byte, firstTable)}
+	l := &ipHelper{table: make([]byte, minTable)}
 	if err := l.list(context.Background(), func(Proto, *sock) {}); err != nil {
 		return nil, err
 	}
-	w := &listedOwners{describe: describeProcess, started: processStarted, refused: "paths of other users' programs need administrator's rights"}
+	w := &listedOwners{describe: describeProcess, started: processStarted, deniedNote: "paths of other users' programs need administrator's rights"}
 	return newPoller(IPHelper, o, l, w, "UDP, since Windows' table of UDP sockets has no peers, and other protocols", "bytes and round-trip times are not in Windows' tables"), nil
 }
 
@@ -68,15 +68,15 @@ func (l *ipHelper) read(family uintptr) ([]byte, error) {
 		// A Windows without IPv6.
 		case err == windows.ERROR_NOT_SUPPORTED && family == windows.AF_INET6:
 			return make([]byte, sizeOfCount), nil
-		case err != windows.ERROR_INSUFFICIENT_BUFFER || len(l.table) >= biggestTable:
+		case err != windows.ERROR_INSUFFICIENT_BUFFER || len(l.table) >= maxTable:
 			return nil, err
 		}
-		// Sockets may come before the next call.
-		l.table = make([]byte, min(max(int(size)+int(size)/4, 2*len(l.table)), biggestTable))
+		// The table may grow until the next call.
+		l.table = make([]byte, min(max(int(size)+int(size)/4, 2*len(l.table)), maxTable))
 	}
 }
 
-// openProcess opens a process for questions that also others' processes mostly answer.
+// openProcess opens a process with the right that most processes of other users grant.
 func openProcess(pid int32) (windows.Handle, error) {
 	return windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid))
 }
@@ -95,8 +95,8 @@ func processStarted(pid int32) int64 {
 	return created.Nanoseconds()
 }
 
-// describeProcess asks for the path of a process, and where that is refused for the name
-// in the list of all processes, which everybody may read.
+// describeProcess reads the path of a process. If that is denied, it reads the name in the
+// list of all processes, which everybody may read.
 func describeProcess(pid int32) (p Process, denied bool) {
 	p.PID = int(pid)
 	h, err := openProcess(pid)
@@ -111,13 +111,13 @@ func describeProcess(pid int32) (p Process, denied bool) {
 		}
 	}
 	p.Comm = listedName(uint32(pid))
-	// Nobody may ask for the path of what is a part of Windows, as the process 4.
+	// Nobody may read the path of Windows' own process 4.
 	return p, errors.Is(err, windows.ERROR_ACCESS_DENIED) && pid != systemProcess
 }
 
 const systemProcess = 4
 
-// listedName returns the name of a process in the list of all, empty if it has ended.
+// listedName returns the name of a process in the list of all; empty: it has ended.
 func listedName(pid uint32) string {
 	list, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
 	if err != nil {

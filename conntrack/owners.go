@@ -1,36 +1,36 @@
 package conntrack
 
-// listedOwners are the owners of sockets of which the table of the system names the process:
-// only what that process is has to be asked.
+// listedOwners are the owners where the system's table of sockets has the process of each. It
+// only has to describe these processes.
 type listedOwners struct {
-	// describe asks the system what a process is, and whether it refused a part of that.
+	// describe returns what a process is, and whether the system denied a part of that.
 	describe func(pid int32) (p Process, denied bool)
-	// started returns when a process started, in whatever unit, and zero if the system
-	// does not tell or the process has ended.
+	// started returns when a process started, in any unit; zero: it is unknown, or the
+	// process has ended.
 	started func(pid int32) int64
-	// refused says what lacks where the system refused something, for people.
-	refused string
+	// deniedNote says, for people, what is unknown if the system denied something.
+	deniedNote string
 
 	denied bool
-	known  map[int32]*listedProcess
+	byPID  map[int32]*listedProcess
 }
 
-// A listedProcess is what is known of a process while it has connections.
+// A listedProcess is a process that has connections.
 type listedProcess struct {
 	Process
 	started int64
-	gen     uint64 // snapshot that saw a connection of it last
+	gen     uint64 // last snapshot with a connection of it
 }
 
-// find forgets the processes without connections. Another process that has got the
-// number of one that ended is asked for anew.
+// find describes the processes of p.live, and forgets those without connections. A PID that
+// now belongs to another process is described anew.
 func (t *listedOwners) find(p *poller) {
-	if t.known == nil {
-		t.known = make(map[int32]*listedProcess)
+	if t.byPID == nil {
+		t.byPID = make(map[int32]*listedProcess)
 	}
 	for _, i := range p.live {
 		pid := p.entry(i).pid
-		k := t.known[pid]
+		k := t.byPID[pid]
 		if pid == 0 || k != nil && k.gen == p.gen {
 			continue
 		}
@@ -40,19 +40,19 @@ func (t *listedOwners) find(p *poller) {
 			var denied bool
 			k.Process, denied = t.describe(pid)
 			t.denied = t.denied || denied
-			t.known[pid] = k
+			t.byPID[pid] = k
 		}
 		k.gen = p.gen
 	}
-	for pid, k := range t.known {
+	for pid, k := range t.byPID {
 		if k.gen != p.gen {
-			delete(t.known, pid)
+			delete(t.byPID, pid)
 		}
 	}
 }
 
 func (t *listedOwners) of(pid int32) Process {
-	if k := t.known[pid]; k != nil {
+	if k := t.byPID[pid]; k != nil {
 		return k.Process
 	}
 	return Process{}
@@ -60,7 +60,7 @@ func (t *listedOwners) of(pid int32) Process {
 
 func (t *listedOwners) limited() string {
 	if t.denied {
-		return t.refused
+		return t.deniedNote
 	}
 	return ""
 }

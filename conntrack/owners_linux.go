@@ -13,65 +13,65 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const ownerTries = 5 // walks of /proc for a socket: at once, then 1, 4, 16 and 64 seconds after the last
+const ownerTries = 5 // walks of /proc for one socket: at once, then 1, 4, 16 and 64 seconds after the last
 
-// A process is a Process that is known to hold a connection.
+// A process is a Process that holds a connection.
 type process struct {
 	Process
-	gen  uint64 // snapshot that saw a connection of it last
+	gen  uint64 // last snapshot with a connection of it
 	gone bool   // it has ended
 }
 
-// holders are the owners found in a proc file system. It makes
-// the system calls itself because a walk reads every link of every process:
-// package os would cost an allocation and a lookup by path for each.
-type holders struct {
+// procOwners finds owners in a proc file system. A walk reads every link of every process, so
+// it makes the system calls itself. Package os would cost an allocation and a lookup by path
+// for each.
+type procOwners struct {
 	root   int // directory
 	usable bool
-	denied bool // a process could not be looked at
-	known  map[int32]*process
+	denied bool // a process could not be inspected
+	byPID  map[int32]*process
 	pids   []int32
 	dir    []byte // entries of a directory
 	file   []byte // contents of a file or link
 }
 
-func (o *holders) open(name string) error {
+func (o *procOwners) open(name string) error {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", name, err)
 	}
-	*o = holders{root: fd, usable: true, known: make(map[int32]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
+	*o = procOwners{root: fd, usable: true, byPID: make(map[int32]*process), dir: make([]byte, 32<<10), file: make([]byte, 8<<10)}
 	return nil
 }
 
-func (o *holders) close() {
+func (o *procOwners) close() {
 	if o.usable {
 		unix.Close(o.root)
 		o.usable = false
 	}
 }
 
-func (o *holders) of(pid int32) Process {
-	if p := o.known[pid]; p != nil {
+func (o *procOwners) of(pid int32) Process {
+	if p := o.byPID[pid]; p != nil {
 		return p.Process
 	}
 	return Process{}
 }
 
-func (o *holders) limited() string {
+func (o *procOwners) limited() string {
 	if o.denied {
 		return "names of other users' programs need root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 	}
 	return ""
 }
 
-// find gives each entry of p.live its process. It walks /proc only if
-// there is a socket that it has not looked for before, or not for a while.
-func (o *holders) find(p *poller) {
+// find sets the process of each entry of p.live. It walks /proc only if a socket without an
+// owner is due: one that is new, or was not searched for in a while.
+func (o *procOwners) find(p *poller) {
 	due := 0
 	for _, i := range p.live {
 		e := p.entry(i)
-		if owner := o.known[e.pid]; owner != nil {
+		if owner := o.byPID[e.pid]; owner != nil {
 			owner.gen = p.gen
 		}
 		if p.due(e) {
@@ -82,8 +82,8 @@ func (o *holders) find(p *poller) {
 		due = 0
 		for _, i := range p.live {
 			e := p.entry(i)
-			if owner := o.known[e.pid]; e.found && owner.gone {
-				e.found, e.tries, e.retry = false, 0, 0
+			if owner := o.byPID[e.pid]; e.found && owner.gone {
+				e.found, e.tries, e.nextWalk = false, 0, 0
 			}
 			if p.due(e) {
 				due++
@@ -94,8 +94,8 @@ func (o *holders) find(p *poller) {
 		return
 	}
 
-	// The walk also looks for sockets that are not due: it costs nothing more.
-	// It ends when those are found that are.
+	// The walk also searches for sockets that are not due, which costs nothing more. It
+	// ends when all that are due are found.
 	want := make(map[uint32]int32, due)
 	for _, i := range p.live {
 		e := p.entry(i)
@@ -127,25 +127,24 @@ func (o *holders) find(p *poller) {
 	})
 	for _, i := range p.live {
 		if e := p.entry(i); p.due(e) {
-			e.retry = p.now.Add(time.Second << (2 * e.tries)).UnixNano()
+			e.nextWalk = p.now.Add(time.Second << (2 * e.tries)).UnixNano()
 			e.tries++
 		}
 	}
 }
 
-// due says whether e is worth a walk of /proc.
+// due reports whether e is worth a walk of /proc.
 func (p *poller) due(e *entry) bool {
-	return !e.found && e.inode != 0 && e.tries < ownerTries && p.now.UnixNano() >= e.retry
+	return !e.found && e.inode != 0 && e.tries < ownerTries && p.now.UnixNano() >= e.nextWalk
 }
 
-// forget drops the processes without connections in snapshot gen, so that a
-// process that gets the number of an earlier one is read anew, and marks those
-// that have ended. It reports whether there are any new ones of the latter.
-func (o *holders) forget(gen uint64) (gone bool) {
+// forget removes the processes without connections in snapshot gen: their PID may be reused.
+// It marks those that have ended, and reports whether there are new ones of these.
+func (o *procOwners) forget(gen uint64) (gone bool) {
 	var name [12]byte
-	for pid, p := range o.known {
+	for pid, p := range o.byPID {
 		if p.gen != gen {
-			delete(o.known, pid)
+			delete(o.byPID, pid)
 		} else if !p.gone && !accessible(o.root, append(strconv.AppendInt(name[:0], int64(pid), 10), 0)) {
 			p.gone, gone = true, true
 		}
@@ -153,10 +152,10 @@ func (o *holders) forget(gen uint64) (gone bool) {
 	return gone
 }
 
-// walk calls found for each socket of each process until found returns false.
-// It begins with the processes known to hold connections, because most new
-// connections are theirs too, and goes on with the youngest.
-func (o *holders) walk(found func(pid int32, inode uint32) bool) {
+// walk calls found for each socket of each process until found returns false. It begins with
+// processes known to hold connections, which open most new ones too, and goes on with the
+// youngest.
+func (o *procOwners) walk(found func(pid int32, inode uint32) bool) {
 	if _, err := unix.Seek(o.root, 0, unix.SEEK_SET); err != nil {
 		return
 	}
@@ -170,10 +169,10 @@ func (o *holders) walk(found func(pid int32, inode uint32) bool) {
 	for _, known := range [...]bool{true, false} {
 		for i := range slices.Backward(o.pids) {
 			pid := o.pids[i]
-			if _, ok := o.known[pid]; pid < 0 || ok != known {
+			if _, ok := o.byPID[pid]; pid < 0 || ok != known {
 				continue
 			}
-			o.pids[i] = -1 // found may make it known
+			o.pids[i] = -1 // found may add it to known
 			if !o.sockets(pid, found) {
 				return
 			}
@@ -181,9 +180,9 @@ func (o *holders) walk(found func(pid int32, inode uint32) bool) {
 	}
 }
 
-// sockets calls found for each socket of a process, and reports whether found
-// never returned false.
-func (o *holders) sockets(pid int32, found func(pid int32, inode uint32) bool) bool {
+// sockets calls found for each socket of a process until found returns false, and reports
+// whether it never did.
+func (o *procOwners) sockets(pid int32, found func(pid int32, inode uint32) bool) bool {
 	fd, err := unix.Openat(o.root, strconv.Itoa(int(pid))+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		o.deny(err)
@@ -202,15 +201,15 @@ func (o *holders) sockets(pid int32, found func(pid int32, inode uint32) bool) b
 	})
 }
 
-func (o *holders) deny(err error) {
+func (o *procOwners) deny(err error) {
 	if err == unix.EACCES || err == unix.EPERM {
 		o.denied = true
 	}
 }
 
-// entries calls visit with the names in a directory, each followed by a zero
-// byte in its capacity, until visit returns false.
-func (o *holders) entries(fd int, visit func(name []byte) bool) bool {
+// entries calls visit with each name in a directory until visit returns false. In its capacity
+// a name is followed by a zero byte.
+func (o *procOwners) entries(fd int, visit func(name []byte) bool) bool {
 	for {
 		n, err := unix.Getdents(fd, o.dir)
 		if err == unix.EINTR {
@@ -229,10 +228,9 @@ func (o *holders) entries(fd int, visit func(name []byte) bool) bool {
 	}
 }
 
-// process returns what is known of a process, reading it if it is new. Fields
-// that cannot be read stay empty.
-func (o *holders) process(pid int32) *process {
-	if p := o.known[pid]; p != nil && !p.gone {
+// process returns a known process, or reads a new one. Fields that cannot be read are empty.
+func (o *procOwners) process(pid int32) *process {
+	if p := o.byPID[pid]; p != nil && !p.gone {
 		return p
 	}
 	p := &process{Process: Process{PID: int(pid)}}
@@ -240,17 +238,17 @@ func (o *holders) process(pid int32) *process {
 	p.Comm = strings.TrimSuffix(string(o.read(dir+"/comm")), "\n")
 	p.Container = container(o.read(dir + "/cgroup"))
 	if n, err := unix.Readlinkat(o.root, dir+"/exe", o.file); err == nil {
-		// A program that was replaced by an update is still that program.
+		// An update replaces the file of a program that runs.
 		p.Exe = strings.TrimSuffix(string(o.file[:n]), " (deleted)")
 	} else {
 		o.deny(err)
 	}
-	o.known[pid] = p
+	o.byPID[pid] = p
 	return p
 }
 
 // read returns the beginning of a file, valid until the next call.
-func (o *holders) read(name string) []byte {
+func (o *procOwners) read(name string) []byte {
 	fd, err := unix.Openat(o.root, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
@@ -270,7 +268,7 @@ func (o *holders) read(name string) []byte {
 	return o.file[:n]
 }
 
-// readlink reads the link name, which must be followed by a zero byte.
+// readlink reads the link name, which a zero byte must follow.
 func readlink(dir int, name, link []byte) (int, error) {
 	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(name))),
 		uintptr(unsafe.Pointer(unsafe.SliceData(link))), uintptr(len(link)), 0, 0)
@@ -280,15 +278,14 @@ func readlink(dir int, name, link []byte) (int, error) {
 	return int(n), nil
 }
 
-// accessible says whether name, which must end with a zero byte, exists.
+// accessible reports whether name exists, which must end with a zero byte.
 func accessible(dir int, name []byte) bool {
 	_, _, errno := unix.Syscall(unix.SYS_FACCESSAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(name))), unix.F_OK)
 	return errno == 0
 }
 
-// dirent returns the name of the first struct linux_dirent64 in b, followed by
-// a zero byte in its capacity, and what comes after it. The name is empty if
-// there is none.
+// dirent returns the name of the first struct linux_dirent64 in b, and the rest of b. In its
+// capacity the name is followed by a zero byte. It is empty if there is none.
 func dirent(b []byte) (name, rest []byte) {
 	const header = int(unsafe.Offsetof(unix.Dirent{}.Name))
 	if len(b) < header {
@@ -330,8 +327,8 @@ func number(b []byte) (n uint64, ok bool) {
 	return n, true
 }
 
-// container finds the ID of the innermost container in a /proc/PID/cgroup: the
-// last run of exactly 64 hexadecimal digits in the first line with one, as in
+// container returns the ID of the innermost container in a /proc/PID/cgroup: the last run of
+// exactly 64 hexadecimal digits in the first line that has one, as in
 //
 //	0::/system.slice/docker-0123...cdef.scope
 //	4:memory:/kubepods/besteffort/pod0123.../0123...cdef
@@ -353,8 +350,8 @@ func container(cgroup []byte) string {
 
 func hexDigit(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' }
 
-// seesAll says whether a process with this /proc/PID/status may look at the
-// files of all others.
+// seesAll reports whether a process with this /proc/PID/status may inspect the files of all
+// others.
 func seesAll(status []byte) bool {
 	for line := range bytes.Lines(status) {
 		if digits, ok := bytes.CutPrefix(line, []byte("CapEff:")); ok {

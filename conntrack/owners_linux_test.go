@@ -145,7 +145,7 @@ func TestSeesAll(t *testing.T) {
 }
 
 // fakeProc is a directory that looks like /proc.
-func fakeProc(t *testing.T, files map[string]string) *holders {
+func fakeProc(t *testing.T, files map[string]string) *procOwners {
 	dir := t.TempDir()
 	for name, content := range files {
 		name = filepath.Join(dir, name)
@@ -156,7 +156,7 @@ func fakeProc(t *testing.T, files map[string]string) *holders {
 			require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
 		}
 	}
-	o := new(holders)
+	o := new(procOwners)
 	require.NoError(t, o.open(dir))
 	t.Cleanup(o.close)
 	return o
@@ -195,7 +195,7 @@ func TestOwners(t *testing.T) {
 	gone := o.process(99)
 	assert.True(t, o.forget(2))
 	assert.True(t, gone.gone)
-	assert.Len(t, o.known, 2, "ended ones keep their name as long as they have connections")
+	assert.Len(t, o.byPID, 2, "ended ones keep their name as long as they have connections")
 	var order []int32
 	o.walk(func(pid int32, _ uint32) bool {
 		order = append(order, pid)
@@ -233,7 +233,7 @@ func TestWalkAgainstNaive(t *testing.T) {
 			unix.Close(fd)
 		}
 	}()
-	var o holders
+	var o procOwners
 	require.NoError(t, o.open("/proc"))
 	defer o.close()
 	got, want := map[uint32]bool{}, map[uint32]bool{}

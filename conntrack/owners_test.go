@@ -35,8 +35,8 @@ func TestTold(t *testing.T) {
 			}
 			return Process{PID: int(pid), Exe: map[int64]string{1: `C:\first.exe`, 2: `C:\second.exe`}[running[pid]]}, pid == 44
 		},
-		started: func(pid int32) int64 { return running[pid] },
-		refused: "not allowed",
+		started:    func(pid int32) int64 { return running[pid] },
+		deniedNote: "not allowed",
 	}
 	var socks []sock
 	l := listFunc(func(add func(Proto, *sock)) {
@@ -92,7 +92,7 @@ func TestTold(t *testing.T) {
 	assert.True(t, last[1000].Opened.After(first[1000].Opened), "another connection")
 	socks = nil
 	assert.Empty(t, conns())
-	assert.Empty(t, w.known)
+	assert.Empty(t, w.byPID)
 }
 
 // listOf collects what a parser finds.

@@ -7,13 +7,12 @@ import (
 	"net/netip"
 )
 
-// The lists that sysctl gives for net.inet.tcp.pcblist_n and net.inet.udp.pcblist_n, from
-// get_pcblist_n in bsd/netinet/in_pcblist.c of Apple's XNU and the structures in
-// bsd/sys/socketvar.h, bsd/netinet/in_pcb.h and bsd/netinet/tcp_var.h, which are packed to
-// four bytes. A list is a struct xinpgen, some records for each socket, and another
-// xinpgen. A record begins with its length and its kind, both of 32 bits, and the next
-// begins at a multiple of eight bytes. Numbers are in the order of bytes of the machine,
-// which is little-endian on all Macs; ports and addresses in that of the network.
+// The lists of the sysctls net.inet.tcp.pcblist_n and net.inet.udp.pcblist_n, as written by
+// get_pcblist_n in bsd/netinet/in_pcblist.c of Apple's XNU. The structures, packed to four
+// bytes, are in bsd/sys/socketvar.h, bsd/netinet/in_pcb.h and bsd/netinet/tcp_var.h. A list is
+// a struct xinpgen, some records for each socket, and another xinpgen. A record begins with
+// its length and its kind, of 32 bits each, and is padded to a multiple of eight bytes.
+// Numbers are little-endian, as on all Macs; ports and addresses are in network byte order.
 const (
 	sizeofXinpgen = 24
 
@@ -24,7 +23,7 @@ const (
 	inpIPv4, inpIPv6 = 1, 2 // inp_vflag
 )
 
-// Offsets of what is read of the records.
+// Offsets of the fields that are read.
 const (
 	inpFport, inpLport, inpGencnt, inpVflag, inpFaddr, inpLaddr, inpSize = 16, 18, 28, 44, 48, 64, 80
 
@@ -33,17 +32,16 @@ const (
 	tState, tSize = 36, 40
 )
 
-// pcbStates are those of bsd/netinet/tcp_fsm.h, by number. What is none of a connection or
-// of a listener is zero.
+// pcbStates translates the states of bsd/netinet/tcp_fsm.h. States that are neither of a
+// connection nor of a listener are zero.
 var pcbStates = [...]uint8{
 	1: stateListen, 4: stateEstablished, 5: stateCloseWait, 6: stateFinWait1, 7: stateClosing, 8: stateLastAck, 9: stateFinWait2,
 }
 
-var errPCBList = errors.New("the kernel's list of sockets is cut off")
+var errPCBList = errors.New("the kernel's list of sockets is truncated")
 
 // parsePCBList calls add for each listener and connection of a list of TCP sockets, or for
-// each socket of one of UDP sockets. The sock is valid during the call only. Records of
-// other kinds are passed over.
+// each UDP socket. The sock is valid during the call only. Records of other kinds are ignored.
 func parsePCBList(b []byte, proto Proto, add func(*sock)) error {
 	all := uint32(xsoInpcb | xsoSocket)
 	if proto == TCP {
@@ -54,14 +52,14 @@ func parsePCBList(b []byte, proto Proto, add func(*sock)) error {
 		return errPCBList
 	}
 	var s sock
-	var seen uint32 // kinds of records of s
+	var seen uint32 // kinds of records read of s
 	for {
 		var r []byte
 		if r, b, ok = pcbRecord(b); !ok {
 			return errPCBList
 		}
 		if len(r) <= sizeofXinpgen {
-			return nil // that is the last
+			return nil // the xinpgen at the end
 		}
 		kind := binary.LittleEndian.Uint32(r[4:])
 		var size int
@@ -76,10 +74,10 @@ func parsePCBList(b []byte, proto Proto, add func(*sock)) error {
 			continue
 		}
 		if len(r) < size {
-			return fmt.Errorf("the kernel's list of sockets has a record of kind %#x with %d bytes, less than the %d known", kind, len(r), size)
+			return fmt.Errorf("the kernel's list of sockets has a record of kind %#x with %d bytes instead of at least %d", kind, len(r), size)
 		}
 		if seen&kind != 0 {
-			seen = 0 // of a socket without some record
+			seen = 0 // a record of the socket before is missing
 		}
 		if seen == 0 {
 			s = sock{}
@@ -107,8 +105,8 @@ func parsePCBList(b []byte, proto Proto, add func(*sock)) error {
 	}
 }
 
-// pcbRecord returns the first record of b and what comes after it, and false if b is
-// shorter than the record says, or the record than its head.
+// pcbRecord returns the first record of b and the rest of b; false: the record is longer than
+// b, or shorter than its head.
 func pcbRecord(b []byte) (record, rest []byte, ok bool) {
 	if len(b) < 8 {
 		return nil, nil, false
@@ -120,8 +118,8 @@ func pcbRecord(b []byte) (record, rest []byte, ok bool) {
 	return b[:size], b[min((size+7)&^7, uint64(len(b))):], true
 }
 
-// parseInpcb reads the ends of a socket and its number, which counts the sockets of one
-// protocol since the machine started. UDP's get odd ones, so that no two are equal.
+// parseInpcb reads the addresses of a socket, and its generation count, which is unique for
+// one protocol since the machine started. The cookies of UDP sockets are odd, those of TCP even.
 func (s *sock) parseInpcb(r []byte, proto Proto) {
 	if n := binary.LittleEndian.Uint64(r[inpGencnt:]) << 2 >> 1; n != 0 {
 		s.cookie = n
@@ -140,15 +138,15 @@ func (s *sock) parseInpcb(r []byte, proto Proto) {
 	}
 }
 
-// pcbAddr returns an address of a socket for IPv6, or of one for IPv4, which has it in the
-// last bytes.
+// pcbAddr returns the address in a field of an IPv6 or an IPv4 socket. IPv4 addresses are in
+// the last four bytes.
 func pcbAddr(a [16]byte, v6 bool) netip.Addr {
 	if !v6 {
 		return netip.AddrFrom4([4]byte(a[12:]))
 	}
 	addr := netip.AddrFrom16(a).Unmap()
 	if addr.IsLinkLocalUnicast() && addr.Is6() {
-		// The kernel keeps the index of the device here.
+		// The kernel puts the index of the device here.
 		device := binary.BigEndian.Uint16(a[2:])
 		a[2], a[3] = 0, 0
 		addr = zoned(netip.AddrFrom16(a), uint32(device))

@@ -130,7 +130,7 @@ func TestPCBList(t *testing.T) {
 			_, err := listOf(func(add func(*sock)) error {
 				return parsePCBList(append(append(xinpgen(1), record(kind, size, nil)...), xinpgen(0)...), TCP, add)
 			})
-			assert.ErrorContains(t, err, "less than")
+			assert.ErrorContains(t, err, "instead of at least")
 		}
 	})
 }

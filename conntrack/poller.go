@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// States of sockets, from Linux's net/tcp_states.h. Sockets of other protocols than TCP
-// use Established if they have a peer and Close if not.
+// States of sockets, from Linux's net/tcp_states.h. Sockets of protocols other than TCP are
+// Established if they have a peer, and Close otherwise.
 const (
 	stateEstablished = uint8(Established)
 	stateFinWait1    = uint8(FinWait1)
@@ -35,86 +35,84 @@ const (
 
 // A lister finds the sockets of the network namespace in which it was opened.
 type lister interface {
-	// list calls add for each socket. It may leave out those that are neither
-	// connected nor listening, and list others twice.
+	// list calls add for each socket. It may omit sockets that are neither connected
+	// nor listening, and may list a socket twice.
 	list(ctx context.Context, add func(Proto, *sock)) error
 	close() error
 }
 
 // owners find the processes that hold the sockets of a snapshot.
 type owners interface {
-	// find gives each entry of p.live its process.
+	// find sets the process of each entry of p.live.
 	find(p *poller)
-	// of returns the process of an entry, zero if it is not known.
+	// of returns the process with a PID; zero: unknown.
 	of(pid int32) Process
-	// limited says what they were not allowed to look at, for people; empty: nothing.
+	// limited says, for people, what could not be inspected; empty: nothing.
 	limited() string
 	close()
 }
 
-// A sock is what a lister says of a socket. It is valid during the call of add
-// only.
+// A sock is a socket as a lister reports it. It is valid during the call of add only.
 type sock struct {
 	state, timer uint8
 	local, peer  netip.AddrPort
-	cookie       uint64 // zero: not told
+	cookie       uint64 // zero: unknown
 	uid          uint32
-	inode        uint32 // zero: no process holds the socket, or the system has none
-	pid          int32  // process that holds it; zero: not told, or none
+	inode        uint32 // zero: no process holds the socket, or the system has no inodes
+	pid          int32  // process that holds it; zero: unknown, or none
 	tx, rx       uint64
 	rtt          time.Duration
 }
 
-// A poller is the backend that remembers what a lister has found, and finds the
-// processes.
+// A poller is a backend that remembers what its lister has found, and finds the processes.
 type poller struct {
 	name     Backend
 	loopback bool
-	limited  []string // why it does not see all, known since open
+	limited  []string // what it does not see, as known since it was opened
 
-	mu     sync.Mutex
-	lister lister
-	closed bool
-	gen    uint64 // number of the snapshot
-	now    time.Time
-	table  map[uint64]int32    // indexes of entries by id
-	blocks []*[blockSize]entry // entries; those not in table are in free
-	free   []int32
-	live   []int32 // entries of this snapshot
-	owners owners
-	tcp    ports // with listeners
-	udp    ports // with unconnected sockets
+	mu             sync.Mutex
+	lister         lister
+	closed         bool
+	gen            uint64 // number of the snapshot
+	now            time.Time
+	table          map[uint64]int32    // indexes of entries by ID
+	blocks         []*[blockSize]entry // entries; those not in table are in free
+	free           []int32
+	live           []int32 // entries of this snapshot
+	owners         owners
+	tcpListening   ports // ports of listeners
+	udpUnconnected ports // ports of unconnected sockets
 }
 
-// newPoller returns a poller that owns l and w. It misses what is shorter than a poll and
-// what missed names; limited says what else is not known.
+// newPoller returns a poller that owns l and w. missed and limited say, for people, what it
+// does not see besides connections shorter than a poll.
 func newPoller(name Backend, o Options, l lister, w owners, missed string, limited ...string) *poller {
 	p := &poller{name: name, loopback: o.Loopback, lister: l, owners: w, table: make(map[uint64]int32)}
-	p.limited = append([]string{fmt.Sprintf("it looks once in %v, and misses what is shorter, and %s", o.Interval, missed)}, limited...)
+	p.limited = append([]string{fmt.Sprintf("it polls once in %v, and misses shorter connections, and %s", o.Interval, missed)}, limited...)
 	return p
 }
 
-// An entry is what is remembered of a connection between snapshots. It holds no
-// pointers, and entries lie in blocks: a table of ten thousand Conns would keep
-// the garbage collector busy for longer than the look-ups take.
+// An entry is a connection as remembered between snapshots. It holds no pointers, and entries
+// are in blocks: the garbage collector would need longer for a table of ten thousand Conns
+// than the lookups take.
 type entry struct {
-	id          uint64
-	local, peer endpoint
-	proto       Proto
-	state       State
-	direction   Direction
-	directed    bool  // direction is final
-	found       bool  // pid is the owner
-	tries       uint8 // walks of /proc that did not find the owner
-	pid         int32 // last owner known; zero: none
-	uid         uint32
-	inode       uint32 // zero: no process has held it yet
-	tx, rx      uint64
-	rtt         time.Duration
-	opened      int64  // in Unix nanoseconds
-	retry       int64  // when to walk again, likewise
-	gen         uint64 // snapshot that saw it last
-	next        int32  // another one with the same inode, as TCP subflows of MPTCP; -1: none
+	id             uint64
+	local, peer    endpoint
+	proto          Proto
+	state          State
+	direction      Direction
+	directionFinal bool  // direction is final
+	found          bool  // pid is the owner
+	tries          uint8 // walks of /proc that did not find the owner
+	pid            int32 // last known owner; zero: none
+	uid            uint32
+	inode          uint32 // zero: no process has held it yet
+	tx, rx         uint64
+	rtt            time.Duration
+	opened         int64  // in Unix nanoseconds
+	nextWalk       int64  // earliest next walk, in Unix nanoseconds
+	gen            uint64 // last snapshot that saw it
+	next           int32  // another entry with the same inode, as TCP subflows of MPTCP; -1: none
 }
 
 // An endpoint is a netip.AddrPort without pointers.
@@ -156,12 +154,12 @@ func (p *poller) alloc() int32 {
 	return i
 }
 
-// ports are sets of ports, of this snapshot and the one before.
+// ports holds the sets of ports of this snapshot and of the one before.
 type ports struct{ now, before [1 << 16 / 64]uint64 }
 
 func (p *ports) add(port uint16)      { p.now[port/64] |= 1 << (port % 64) }
 func (p *ports) has(port uint16) bool { return (p.now[port/64]|p.before[port/64])&(1<<(port%64)) != 0 }
-func (p *ports) age()                 { p.before = p.now; clear(p.now[:]) }
+func (p *ports) rotate()              { p.before = p.now; clear(p.now[:]) }
 
 func (p *poller) info() Info {
 	p.mu.Lock()
@@ -196,29 +194,29 @@ func (p *poller) snapshot(ctx context.Context, dst []Conn) ([]Conn, error) {
 		return dst, fmt.Errorf("collector: %w", os.ErrClosed)
 	}
 	if dst == nil {
-		// Garbage collection that this starts is over when dst is filled, mostly:
-		// meanwhile the kernel is at work.
+		// Garbage collection that this starts runs while the kernel works, and is mostly
+		// over when dst is filled.
 		dst = make([]Conn, 0, len(p.table)+len(p.table)/8)
 	}
 	p.gen++
 	p.now = time.Now().Round(0)
 	p.live = p.live[:0]
-	p.tcp.age()
-	p.udp.age()
+	p.tcpListening.rotate()
+	p.udpUnconnected.rotate()
 	if err := p.lister.list(ctx, p.add); err != nil {
 		return dst, err
 	}
 	for _, i := range p.live {
 		e := p.entry(i)
-		if e.directed {
+		if e.directionFinal {
 			continue
 		}
-		// The kernel lists listeners before connections: one that began to listen
-		// in between, and accepted, is listed only the next time.
-		e.directed = e.direction != Unknown
+		// The kernel lists listeners before connections. If one began to listen in
+		// between, and accepted, only the next snapshot has it.
+		e.directionFinal = e.direction != Unknown
 		e.direction = Out
-		if e.proto == TCP && p.tcp.has(e.local.port) || e.proto == UDP && p.udp.has(e.local.port) {
-			e.direction, e.directed = In, true
+		if e.proto == TCP && p.tcpListening.has(e.local.port) || e.proto == UDP && p.udpUnconnected.has(e.local.port) {
+			e.direction, e.directionFinal = In, true
 		}
 	}
 	if len(p.live) != len(p.table) {
@@ -247,20 +245,20 @@ type tuple struct {
 	local, peer endpoint
 }
 
-var seed = maphash.MakeSeed() // of the hashes that serve as ids
+var seed = maphash.MakeSeed() // of the hashes that serve as IDs
 
-// add takes a socket into the snapshot if it is a connection.
+// add adds a socket to the snapshot if it is a connection.
 func (p *poller) add(proto Proto, s *sock) {
 	switch {
 	case proto == TCP && s.state == stateListen:
-		p.tcp.add(s.local.Port())
+		p.tcpListening.add(s.local.Port())
 		return
 	case proto == TCP && (uint32(1)<<s.state&tcpStates == 0 || s.timer == timerTimeWait):
-		// The kernel lists the TIME_WAIT remains of a socket in FIN_WAIT2 under
-		// that state, with a new cookie.
+		// The kernel lists the TIME_WAIT remains of a socket under FIN_WAIT2, with a new
+		// cookie.
 		return
 	case proto == UDP && s.local.Port() != 0 && (s.state != stateEstablished || s.peer.Port() == 0):
-		p.udp.add(s.local.Port())
+		p.udpUnconnected.add(s.local.Port())
 		return
 	case s.state != stateEstablished && proto != TCP, !p.loopback && s.peer.Addr().IsLoopback():
 		return
@@ -270,11 +268,11 @@ func (p *poller) add(proto Proto, s *sock) {
 	switch {
 	case id != 0:
 	case s.inode != 0 && (proto != TCP || s.local.Port() == 0):
-		// Of a raw socket, even one with the protocol TCP, others may be copies.
+		// Several raw sockets, even with the protocol TCP, may have the same addresses.
 		id = uint64(s.inode)
 	default:
-		// The inode of a TCP connection comes with accept and goes with close,
-		// and subflows of MPTCP share one. But no two have the same ends.
+		// The inode of a TCP connection comes with accept and goes with close, and
+		// subflows of MPTCP share one. But its addresses are unique.
 		id = maphash.Comparable(seed, tuple{proto, local, peer})>>3 | 1<<62
 	}
 	i, ok := p.table[id]
@@ -283,24 +281,24 @@ func (p *poller) add(proto Proto, s *sock) {
 		p.table[id] = i
 	}
 	e := p.entry(i)
-	successor := s.cookie == 0 && (e.inode != 0 && s.inode != 0 && s.inode != e.inode || e.pid != 0 && s.pid != 0 && s.pid != e.pid) // with the same ends
-	if successor || e.proto != proto || e.local != local || e.peer != peer {
+	replaced := s.cookie == 0 && (e.inode != 0 && s.inode != 0 && s.inode != e.inode || e.pid != 0 && s.pid != 0 && s.pid != e.pid) // by one with the same addresses
+	if replaced || e.proto != proto || e.local != local || e.peer != peer {
 		*e = entry{id: id, proto: proto, local: local, peer: peer, uid: s.uid, opened: p.now.UnixNano(), gen: e.gen}
 	}
 	if proto == TCP {
 		e.state = State(s.state)
 	}
 	e.tx, e.rx, e.rtt = s.tx, s.rx, s.rtt
-	// A socket that its program has closed lives on without inode and user until
-	// the peer knows: it keeps its last owner.
+	// A socket that its program has closed lives on, without inode and user, until the peer
+	// acknowledges that. It keeps its last owner.
 	if s.inode != e.inode && s.inode != 0 {
 		e.inode, e.uid, e.pid = s.inode, s.uid, 0
-		e.found, e.tries, e.retry = false, 0, 0
+		e.found, e.tries, e.nextWalk = false, 0, 0
 	}
 	if s.pid != 0 {
 		e.pid = s.pid
 	}
-	// The kernel may list a socket twice when its table changes under way.
+	// The kernel may list a socket twice if its table changes meanwhile.
 	if e.gen != p.gen {
 		e.gen = p.gen
 		p.live = append(p.live, i)

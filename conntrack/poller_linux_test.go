@@ -418,7 +418,7 @@ func TestUnprivileged(t *testing.T) {
 // Sockets without an owner must not cost a walk of /proc each time.
 func TestOwnerBackoff(t *testing.T) {
 	var p poller
-	var o holders
+	var o procOwners
 	require.NoError(t, o.open("/proc"))
 	defer o.close()
 	p.live = []int32{p.alloc()}

@@ -12,11 +12,10 @@ import (
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
 )
 
-// maxProcesses is how many a generation of processes holds.
-const maxProcesses = 4096
+const maxProcesses = 4096 // in one generation of processes
 
-// processes remembers what the kernel has told of processes. It forgets in
-// generations those that nothing was heard of.
+// processes is a cache of the processes that the kernel programs have reported. When young is
+// full it becomes old, so processes that no event refers to are forgotten.
 type processes struct{ young, old map[processKey]*Process }
 
 type processKey struct {
@@ -24,7 +23,7 @@ type processKey struct {
 	start     int64
 }
 
-// add takes in what the kernel tells once of each process, and again when it has
+// add adds a process. The kernel programs report each process once, and again when it has
 // executed another program.
 func (p *processes) add(t *bpf.Process) {
 	k := processKey{t.PID, t.Exec, t.Start}
@@ -33,13 +32,13 @@ func (p *processes) add(t *bpf.Process) {
 		return
 	}
 	v := &Process{PID: int(t.PID), Exe: t.Exe, Container: container([]byte(t.Cgroup))}
-	if v.Exe == "" { // longer than any path may be, or the kernel had no room for it
+	if v.Exe == "" { // the path is too long, or the kernel programs had no room for it
 		v.Exe = lookUp(t.PID, t.Start).Exe
 	}
 	p.put(k, v)
 }
 
-// get returns what is known of a process, nil if nothing is.
+// get returns a process; nil: unknown.
 func (p *processes) get(k processKey) *Process {
 	if v := p.young[k]; v != nil {
 		return v
@@ -54,7 +53,7 @@ func (p *processes) put(k processKey, v *Process) {
 	p.young[k] = v
 }
 
-// kernel is the owner of what the kernel does for itself.
+// kernel is the owner of the kernel's own traffic.
 var kernel = Process{Comm: "kernel"}
 
 // of returns the process that owns a socket.
@@ -79,8 +78,8 @@ func (p *processes) of(o *bpf.Owner) Process {
 	return *v
 }
 
-// lookUp asks /proc, for when what the kernel told was lost. Of a process that is
-// gone by now only the number is known.
+// lookUp reads a process from /proc, in case its event was lost. If the process has ended,
+// only its PID is known.
 func lookUp(pid uint32, start int64) *Process {
 	v := &Process{PID: int(pid)}
 	dir := "/proc/" + strconv.Itoa(v.PID)
@@ -90,18 +89,18 @@ func lookUp(pid uint32, start int64) *Process {
 	if cgroup, err := os.ReadFile(dir + "/cgroup"); err == nil {
 		v.Container = container(cgroup)
 	}
-	// The number may be another process's by now. It may become one after this
-	// too, but not before what was read above.
+	// The PID may belong to another process by now. This is checked last, since it could
+	// change while the files above are read.
 	if stat, err := os.ReadFile(dir + "/stat"); err != nil || !startedAt(stat, start) {
 		return &Process{PID: int(pid)}
 	}
 	return v
 }
 
-// startedAt reports whether a process with this /proc/PID/stat started at a
-// time, in ns since boot.
+// startedAt reports whether a process with this /proc/PID/stat started at start, in ns since
+// boot.
 func startedAt(stat []byte, start int64) bool {
-	// The name stands in brackets and may contain some.
+	// The name is in brackets and may itself contain brackets.
 	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const field = 22 - 3 // the first after the name is the third
 	if len(f) <= field {
@@ -111,4 +110,4 @@ func startedAt(stat []byte, start int64) bool {
 	return err == nil && ticks == start/(int64(time.Second)/userHZ)
 }
 
-const userHZ = 100 // of all processors this backend is for
+const userHZ = 100 // on all processors with this backend

@@ -18,14 +18,14 @@ import (
 type procnet struct {
 	tables []table
 	lines  *bufio.Reader
-	sock   sock // one for all, as in diag
+	sock   sock // reused, as in diag
 }
 
-// A table is open since New, for it shows the network namespace of the thread
-// that opened it. A directory would show that of a thread that may have ended.
+// A table is a file that stays open: it shows the network namespace of the thread that opened
+// it. A directory would show that of a thread that may have ended.
 type table struct {
 	*os.File
-	proto Proto // zero: the port says
+	proto Proto // zero: it is in the port
 }
 
 func openProc(o Options) (backend, error) {
@@ -102,7 +102,7 @@ func (p *procnet) read(t table, add func(Proto, *sock)) error {
 			proto = Proto(p.sock.local.Port())
 			fallthrough
 		case ICMP, ICMPv6:
-			// These ports are the protocol, or an ICMP identifier.
+			// The port of a raw socket is its protocol, that of ICMP an identifier.
 			p.sock.local = netip.AddrPortFrom(p.sock.local.Addr(), 0)
 			p.sock.peer = netip.AddrPortFrom(p.sock.peer.Addr(), 0)
 		}
@@ -114,8 +114,8 @@ func (p *procnet) read(t table, add func(Proto, *sock)) error {
 //
 //	0: 010200C0:01BB 026433C6:C350 01 00000000:00000000 00:00000000 00000000  1000        0 378521 1 ...
 //
-// with number, local and peer address, state, queues, timer, retransmissions,
-// user, timeouts and inode.
+// with the fields number, local and peer address, state, queues, timer, retransmissions, user,
+// timeouts and inode.
 func (s *sock) parseTable(line []byte) bool {
 	var fields [10][]byte
 	n := 0
@@ -132,15 +132,15 @@ func (s *sock) parseTable(line []byte) bool {
 	peer, ok2 := tableAddr(fields[2])
 	state, ok3 := hexByte(fields[3])
 	timer, _, _ := bytes.Cut(fields[5], []byte{':'})
-	timed, ok4 := hexByte(timer)
+	timerState, ok4 := hexByte(timer)
 	uid, ok5 := number(fields[7])
 	inode, ok6 := number(fields[9])
-	*s = sock{state: state, timer: timed, local: local, peer: peer, uid: uint32(uid), inode: uint32(inode)}
+	*s = sock{state: state, timer: timerState, local: local, peer: peer, uid: uint32(uid), inode: uint32(inode)}
 	return ok1 && ok2 && ok3 && ok4 && ok5 && ok6 && uid <= 1<<32-1 && inode <= 1<<32-1
 }
 
-// tableAddr reads an address, whose words of 32 bits are in the order of bytes
-// of this machine, and a port.
+// tableAddr reads an address and a port. Each 32-bit word of the address is in the byte order
+// of this machine.
 func tableAddr(b []byte) (a netip.AddrPort, ok bool) {
 	var addr [16]byte
 	var port [2]byte

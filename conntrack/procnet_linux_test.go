@@ -113,7 +113,7 @@ func TestProcnetTables(t *testing.T) {
 	}
 	l, err := procnetOf(t, tables)
 	require.NoError(t, err)
-	p := &poller{name: Proc, lister: l, owners: new(holders), table: make(map[uint64]int32)}
+	p := &poller{name: Proc, lister: l, owners: new(procOwners), table: make(map[uint64]int32)}
 	for range 2 {
 		conns, err := p.snapshot(t.Context(), nil)
 		require.NoError(t, err)
@@ -154,7 +154,7 @@ func TestProcnetErrors(t *testing.T) {
 // An ID stays when a process accepts a connection, and when it closes it; it
 // does not stay when another connection takes the same ends.
 func TestIDsWithoutCookies(t *testing.T) {
-	p := &poller{owners: new(holders), table: make(map[uint64]int32)}
+	p := &poller{owners: new(procOwners), table: make(map[uint64]int32)}
 	s := sock{state: stateEstablished, local: addrPort("192.0.2.1:443"), peer: addrPort("198.51.100.2:50000")}
 	snapshot := func(inode uint32, state uint8) Conn {
 		p.lister = listFunc(func(add func(Proto, *sock)) {

@@ -67,7 +67,7 @@ func TestRefused(t *testing.T) {
 	for _, tt := range []struct{ name, arg, want string }{
 		{"a kernel that does not describe its types", "types", "does not describe its types in /sys/kernel/btf"},
 		{"a kernel without the system call", fmt.Sprint(int(unix.ENOSYS)), "no system call bpf"},
-		{"a sandbox", fmt.Sprint(int(unix.EPERM)), "the kernel forbids it (permission denied), as in a sandbox"},
+		{"a sandbox", fmt.Sprint(int(unix.EPERM)), "the kernel denies it (permission denied), as in a sandbox"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			attr := &syscall.SysProcAttr{}

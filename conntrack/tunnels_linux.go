@@ -12,20 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file asks the kernel about its tunnels: devices and their neighbours by
-// rtnetlink(7), WireGuard by generic netlink.
+// This file reads the kernel's tunnels: devices and their neighbours by rtnetlink(7), WireGuard
+// by generic netlink.
 
-// A tunnel is a device that sends what it gets to other hosts, in packets of its own.
+// A tunnel is a device that wraps packets in packets of its own, and sends them to other hosts.
 type tunnel struct {
-	kind   string // as ip-link(8) has it
+	kind   string // as in ip-link(8)
 	name   string
 	index  int32
 	proto  Proto
 	local  netip.Addr // zero: any
 	remote netip.Addr // zero: none, or several
 	port   uint16     // of both ends
-	below  int32      // index of the device that sends its packets, if it must be that one
-	moved  bool       // its packets come from another network namespace than its own
+	lower  int32      // index of the lower device that must send its packets; zero: any
+	moved  bool       // it sends from another network namespace than its own
 	tx, rx uint64     // bytes
 }
 
@@ -36,27 +36,27 @@ const (
 
 const gre Proto = 47
 
-// never is for how long a remote has not been used to which nothing was sent.
-const never = time.Duration(math.MaxInt64)
+// neverUsed is the age of a remote to which nothing was ever sent.
+const neverUsed = time.Duration(math.MaxInt64)
 
-// A tunnelKind says which attributes of a device have what; zero: none.
+// A tunnelKind has the types of a device's attributes; zero: it has no such attribute.
 type tunnelKind struct {
-	proto                                  Proto
-	local, local6, remote, remote6         uint16
-	below, port, inner, external, wrapping uint16
+	proto                                        Proto
+	local, local6, remote, remote6               uint16
+	lower, port, innerProto, external, encapType uint16
 }
 
-// kindOf returns what linux/if_link.h and linux/if_tunnel.h say of a kind of device.
+// kindOf returns the attributes of a kind of device, from linux/if_link.h and linux/if_tunnel.h.
 func kindOf(name []byte) (k tunnelKind, ok bool) {
 	switch string(name) {
 	case vxlan:
-		return tunnelKind{proto: UDP, local: 4, local6: 17, remote: 2, remote6: 16, below: 3, port: 15, external: 25}, true
+		return tunnelKind{proto: UDP, local: 4, local6: 17, remote: 2, remote6: 16, lower: 3, port: 15, external: 25}, true
 	case "geneve":
 		return tunnelKind{proto: UDP, remote: 2, remote6: 7, port: 5, external: 6}, true
 	case wireGuard:
 		return tunnelKind{proto: UDP}, true
 	case "gre", "gretap", "ip6gre", "ip6gretap":
-		return tunnelKind{proto: gre, local: 6, remote: 7, below: 1, wrapping: 14, external: 18}, true
+		return tunnelKind{proto: gre, local: 6, remote: 7, lower: 1, encapType: 14, external: 18}, true
 	case "ipip":
 		k.proto = unix.IPPROTO_IPIP
 	case "sit", "ip6tnl":
@@ -64,12 +64,12 @@ func kindOf(name []byte) (k tunnelKind, ok bool) {
 	default:
 		return k, false
 	}
-	k.local, k.remote, k.below, k.inner, k.wrapping, k.external = 2, 3, 1, 9, 15, 19
+	k.local, k.remote, k.lower, k.innerProto, k.encapType, k.external = 2, 3, 1, 9, 15, 19
 	return k, true
 }
 
-// parse reads a struct ifinfomsg and the attributes that follow it. It reports whether
-// that is a tunnel which may have peers that the kernel tells.
+// parse reads a struct ifinfomsg and the attributes that follow it. It reports whether the
+// device is a tunnel whose peers the kernel may know.
 func (t *tunnel) parse(b []byte) bool {
 	if len(b) < unix.SizeofIfInfomsg {
 		return false
@@ -112,20 +112,20 @@ func (t *tunnel) parse(b []byte) bool {
 			t.remote = address(v)
 		case typ == has.port && len(v) == 2:
 			t.port = binary.BigEndian.Uint16(v)
-		case typ == has.below && len(v) == 4:
-			t.below = int32(ne.Uint32(v))
-		case typ == has.inner && len(v) == 1 && v[0] != 0:
+		case typ == has.lower && len(v) == 4:
+			t.lower = int32(ne.Uint32(v))
+		case typ == has.innerProto && len(v) == 1 && v[0] != 0:
 			t.proto = Proto(v[0])
 		case typ == has.external && (len(v) == 0 || v[0] != 0):
-			return false // each packet brings its peer along
-		case typ == has.wrapping && len(v) == 2 && ne.Uint16(v) != 0:
-			return false // in packets of UDP, with ports that need not be the peer's
+			return false // the peer is in each packet's metadata
+		case typ == has.encapType && len(v) == 2 && ne.Uint16(v) != 0:
+			return false // wrapped in UDP, with ports that need not be the peer's
 		}
 	}
 	return t.remote.IsValid() || t.kind == vxlan || t.kind == wireGuard
 }
 
-// address reads an address; any address is the zero Addr.
+// address reads an address; an unspecified one becomes the zero Addr.
 func address(b []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(b)
 	if a = a.Unmap(); a.IsUnspecified() {
@@ -134,39 +134,39 @@ func address(b []byte) netip.Addr {
 	return a
 }
 
-// tunnels calls visit for each tunnel of the network namespace, without bytes. It is
-// valid during the call only.
+// tunnels calls visit for each tunnel of the network namespace, without its bytes. The tunnel
+// is valid during the call only.
 func (n *netlink) tunnels(visit func(*tunnel)) error {
 	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
 	req := make([]byte, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg)
 	req = appendAttribute(req, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
 	var t tunnel
-	return n.ask(unix.RTM_GETLINK, unix.NLM_F_DUMP, req, func(b []byte) {
+	return n.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, req, func(b []byte) {
 		if t.parse(b) {
 			visit(&t)
 		}
 	})
 }
 
-// tunnel reads one tunnel. The error is ENODEV if there is none of that index.
+// tunnel reads one tunnel. The error is ENODEV if no tunnel has that index.
 func (n *netlink) tunnel(index int32) (t tunnel, err error) {
 	req := make([]byte, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(req[unix.SizeofNlMsghdr+4:], uint32(index))
 	ok := false
-	err = n.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, req, func(b []byte) { ok = t.parse(b) })
+	err = n.request(unix.RTM_GETLINK, unix.NLM_F_ACK, req, func(b []byte) { ok = t.parse(b) })
 	if err == nil && !ok {
 		err = unix.ENODEV
 	}
 	return t, err
 }
 
-// remotes calls visit for each place to which a VXLAN device sends: where, and how long
-// ago it last did, or received from there.
+// remotes calls visit for each remote of a VXLAN device, with the time since it last sent there
+// or received from there.
 func (n *netlink) remotes(t *tunnel, visit func(netip.AddrPort, time.Duration)) error {
 	req := make([]byte, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg)
 	req[unix.SizeofNlMsghdr] = unix.AF_BRIDGE
 	binary.NativeEndian.PutUint32(req[unix.SizeofNlMsghdr+4:], uint32(t.index))
-	return n.ask(unix.RTM_GETNEIGH, unix.NLM_F_DUMP, req, func(b []byte) {
+	return n.request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP, req, func(b []byte) {
 		if peer, ago, ok := parseRemote(b, t); ok {
 			visit(peer, ago)
 		}
@@ -183,7 +183,7 @@ func parseRemote(b []byte, t *tunnel) (peer netip.AddrPort, ago time.Duration, o
 	static := ne.Uint16(b[8:])&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
 	var addr netip.Addr
 	port := t.port
-	ago = never
+	ago = neverUsed
 	for typ, v := range attributes(b[size:]) {
 		switch {
 		case typ == unix.NDA_DST:
@@ -192,9 +192,9 @@ func parseRemote(b []byte, t *tunnel) (peer netip.AddrPort, ago time.Duration, o
 			port = binary.BigEndian.Uint16(v)
 		case typ == unix.NDA_CACHEINFO && len(v) >= 12:
 			used, updated := ne.Uint32(v[4:]), ne.Uint32(v[8:])
-			// Packets that are received update what was learned of them. What was
-			// set is updated by who sets it, and no more used than that until
-			// something is sent.
+			// Received packets update an entry that was learned. A static entry is
+			// updated when it is set, and has the same age of use until something
+			// is sent.
 			if static && used >= updated {
 				continue
 			}
@@ -204,8 +204,8 @@ func parseRemote(b []byte, t *tunnel) (peer netip.AddrPort, ago time.Duration, o
 	return netip.AddrPortFrom(addr, port), ago, addr.IsValid()
 }
 
-// source asks the kernel which of its addresses it would send from; zero: it does not
-// say, or would send by the tunnel itself.
+// source returns the local address from which the kernel would send; zero: unknown, or the
+// packets would leave by the tunnel itself.
 func (n *netlink) source(t *tunnel, peer netip.Addr) netip.Addr {
 	const size = 12 // struct rtmsg
 	dst := peer.AsSlice()
@@ -216,11 +216,11 @@ func (n *netlink) source(t *tunnel, peer netip.Addr) netip.Addr {
 	}
 	req[unix.SizeofNlMsghdr+1] = uint8(8 * len(dst))
 	req = appendAttribute(req, unix.RTA_DST, dst)
-	if t.below != 0 {
-		req = appendAttribute(req, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(t.below)))
+	if t.lower != 0 {
+		req = appendAttribute(req, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(t.lower)))
 	}
 	var from netip.Addr
-	err := n.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, req, func(b []byte) {
+	err := n.request(unix.RTM_GETROUTE, unix.NLM_F_ACK, req, func(b []byte) {
 		if a, by := parseRoute(b); by != t.index {
 			from = a
 		}
@@ -231,8 +231,8 @@ func (n *netlink) source(t *tunnel, peer netip.Addr) netip.Addr {
 	return from
 }
 
-// parseRoute reads a struct rtmsg and the attributes that follow it: from which address
-// and by which device is sent.
+// parseRoute reads a struct rtmsg and the attributes that follow it: the source address, and
+// the device that sends.
 func parseRoute(b []byte) (from netip.Addr, by int32) {
 	const size = 12
 	if len(b) < size {
@@ -249,23 +249,23 @@ func parseRoute(b []byte) (from netip.Addr, by int32) {
 	return from, by
 }
 
-// A wireGuardKey is the public key of a peer, which stays when its address changes.
+// A wireGuardKey is the public key of a peer. It stays when the peer's address changes.
 type wireGuardKey [unix.WG_KEY_LEN]byte
 
 // A wireGuardPeer is a peer of a WireGuard device.
 type wireGuardPeer struct {
 	key      wireGuardKey
-	endpoint netip.AddrPort // invalid: it has not been heard of
+	endpoint netip.AddrPort // invalid: unknown so far
 	tx, rx   uint64         // bytes
 }
 
 const genericHeader = 4 // struct genlmsghdr
 
-// family asks a netlink of NETLINK_GENERIC for the number of a family.
+// family returns the number of a generic netlink family. It needs a netlink of NETLINK_GENERIC.
 func (n *netlink) family(name string) (id uint16, err error) {
 	req := append(make([]byte, unix.SizeofNlMsghdr), unix.CTRL_CMD_GETFAMILY, 1, 0, 0)
 	req = appendAttribute(req, unix.CTRL_ATTR_FAMILY_NAME, append([]byte(name), 0))
-	err = n.ask(unix.GENL_ID_CTRL, unix.NLM_F_ACK, req, func(b []byte) {
+	err = n.request(unix.GENL_ID_CTRL, unix.NLM_F_ACK, req, func(b []byte) {
 		if len(b) < genericHeader {
 			return
 		}
@@ -281,18 +281,18 @@ func (n *netlink) family(name string) (id uint16, err error) {
 	return id, err
 }
 
-// wireGuard calls visit for each peer of a WireGuard device, and returns the port on which
-// the device listens. It needs a netlink of NETLINK_GENERIC and CAP_NET_ADMIN.
+// wireGuard calls visit for each peer of a WireGuard device, and returns the port on which the
+// device listens. It needs a netlink of NETLINK_GENERIC, and CAP_NET_ADMIN.
 func (n *netlink) wireGuard(index int32, visit func(*wireGuardPeer)) (port uint16, err error) {
 	family, err := n.family(unix.WG_GENL_NAME)
 	if err != nil {
 		return 0, err
 	}
-	// The kernel tells the private key too, whether one asks for it or not.
+	// The answer also has the private key.
 	defer clear(n.buf)
 	req := append(make([]byte, unix.SizeofNlMsghdr), unix.WG_CMD_GET_DEVICE, unix.WG_GENL_VERSION, 0, 0)
 	req = appendAttribute(req, unix.WGDEVICE_A_IFINDEX, binary.NativeEndian.AppendUint32(nil, uint32(index)))
-	err = n.ask(family, unix.NLM_F_DUMP, req, func(b []byte) {
+	err = n.request(family, unix.NLM_F_DUMP, req, func(b []byte) {
 		if p := parseWireGuard(b, visit); p != 0 {
 			port = p
 		}
@@ -300,9 +300,9 @@ func (n *netlink) wireGuard(index int32, visit func(*wireGuardPeer)) (port uint1
 	return port, err
 }
 
-// parseWireGuard reads a message of WG_CMD_GET_DEVICE, as in linux/wireguard.h. The port
-// is in the first of several only. A peer with many addresses comes in several messages;
-// what is told of here is in its first.
+// parseWireGuard reads a message of WG_CMD_GET_DEVICE, as in linux/wireguard.h. If there are
+// several, only the first has the port. A peer with many addresses is in several messages, and
+// its first has the fields read here.
 func parseWireGuard(b []byte, visit func(*wireGuardPeer)) (port uint16) {
 	if len(b) < genericHeader {
 		return 0
@@ -338,8 +338,7 @@ func parseWireGuardPeer(b []byte) (p wireGuardPeer) {
 	return p
 }
 
-// sockaddr reads a struct sockaddr_in or sockaddr_in6; what is neither, or has no address,
-// is invalid.
+// sockaddr reads a struct sockaddr_in or sockaddr_in6; invalid: it is neither, or has no address.
 func sockaddr(b []byte) netip.AddrPort {
 	var a netip.Addr
 	switch {

@@ -70,7 +70,7 @@ func TestParseTunnel(t *testing.T) {
 		ok   bool
 	}{
 		{"VXLAN", linkMessage("vxlan", attr{typ: 2, value: addr("198.51.100.20")}, attr{typ: 3, value: u32(7)}, attr{typ: 4, value: addr("203.0.113.10")}, attr{typ: 15, value: be16(4789)}, attr{typ: 25, value: []byte{0}}),
-			tunnel{kind: vxlan, proto: UDP, remote: v4, local: own4, port: 4789, below: 7}, true},
+			tunnel{kind: vxlan, proto: UDP, remote: v4, local: own4, port: 4789, lower: 7}, true},
 		{"VXLAN over IPv6", linkMessage("vxlan", attr{typ: 16, value: addr("2001:db8:b::20")}, attr{typ: 17, value: addr("2001:db8:a::10")}, attr{typ: 15, value: be16(8472)}),
 			tunnel{kind: vxlan, proto: UDP, remote: v6, local: own6, port: 8472}, true},
 		{"VXLAN without remote", linkMessage("vxlan", attr{typ: 15, value: be16(4789)}), tunnel{kind: vxlan, proto: UDP, port: 4789}, true},
@@ -120,7 +120,7 @@ func cacheInfo(used, updated uint32) attr {
 }
 
 func TestParseRemote(t *testing.T) {
-	const never = time.Duration(math.MaxInt64)
+	const neverUsed = time.Duration(math.MaxInt64)
 	to := attr{typ: unix.NDA_DST, value: addr("198.51.100.20")}
 	remote := netip.MustParseAddrPort("198.51.100.20:4789")
 	for _, tt := range []struct {
@@ -131,12 +131,12 @@ func TestParseRemote(t *testing.T) {
 		ok   bool
 	}{
 		{"set, and used since", neighbourMessage(unix.NUD_PERMANENT, to, cacheInfo(50, 900)), remote, 500 * time.Millisecond, true},
-		{"set, and not used since", neighbourMessage(unix.NUD_PERMANENT, to, cacheInfo(900, 900)), remote, never, true},
-		{"set anew, and not used since", neighbourMessage(unix.NUD_NOARP|unix.NUD_REACHABLE, to, cacheInfo(900, 5)), remote, never, true},
+		{"set, and not used since", neighbourMessage(unix.NUD_PERMANENT, to, cacheInfo(900, 900)), remote, neverUsed, true},
+		{"set anew, and not used since", neighbourMessage(unix.NUD_NOARP|unix.NUD_REACHABLE, to, cacheInfo(900, 5)), remote, neverUsed, true},
 		{"learned, and received from", neighbourMessage(unix.NUD_REACHABLE, to, cacheInfo(900, 5)), remote, 50 * time.Millisecond, true},
 		{"learned, and sent to", neighbourMessage(unix.NUD_REACHABLE, to, cacheInfo(5, 900)), remote, 50 * time.Millisecond, true},
-		{"another port", neighbourMessage(unix.NUD_REACHABLE, to, attr{typ: unix.NDA_PORT, value: be16(8472)}), netip.MustParseAddrPort("198.51.100.20:8472"), never, true},
-		{"IPv6", neighbourMessage(unix.NUD_REACHABLE, attr{typ: unix.NDA_DST, value: addr("2001:db8:b::20")}), netip.MustParseAddrPort("[2001:db8:b::20]:4789"), never, true},
+		{"another port", neighbourMessage(unix.NUD_REACHABLE, to, attr{typ: unix.NDA_PORT, value: be16(8472)}), netip.MustParseAddrPort("198.51.100.20:8472"), neverUsed, true},
+		{"IPv6", neighbourMessage(unix.NUD_REACHABLE, attr{typ: unix.NDA_DST, value: addr("2001:db8:b::20")}), netip.MustParseAddrPort("[2001:db8:b::20]:4789"), neverUsed, true},
 		{"of a bridge", neighbourMessage(unix.NUD_REACHABLE, attr{typ: unix.NDA_LLADDR, value: make([]byte, 6)}), netip.AddrPort{}, 0, false},
 		{"empty", nil, netip.AddrPort{}, 0, false},
 	} {

@@ -11,9 +11,9 @@ import (
 
 // New makes a DB of rows in any order. Where rows overlap the smallest wins, then the one
 // that starts later, then the later row. A row whose place has Precision [Unknown] cuts a hole
-// into those around it. Of info it takes Name and Date.
+// into those around it. New takes Name and Date from info.
 //
-// Coordinates are kept to 1e-7 degree, names of cities to 255 bytes. There may be
+// Coordinates are rounded to 1e-7 degree, names of cities to 255 bytes. There may be
 // 16,777,216 rows, 8,388,607 places and 268,435,456 bytes of names; more are an error.
 func New(info Info, rows iter.Seq2[Range, Place]) (*DB, error) {
 	b := newBuilder()
@@ -36,19 +36,19 @@ type builder struct {
 	ranges.Builder
 	places []Place
 	ids    map[Place]uint32
-	names  int // bytes of those of cities
+	names  int // bytes of all names of cities
 }
 
 func newBuilder() *builder {
 	return &builder{places: make([]Place, 1), ids: make(map[Place]uint32)}
 }
 
-// place returns the number of p, which is zero if its precision is Unknown.
+// place returns the ID of p; zero if its precision is Unknown.
 func (b *builder) place(p Place) (uint32, error) {
 	if p.Precision == Unknown {
 		return 0, nil
 	}
-	// Negated so that NaN fails too.
+	// The condition is negated so that NaN fails too.
 	if !(p.Lat >= -90 && p.Lat <= 90 && p.Lon >= -180 && p.Lon <= 180) {
 		return 0, fmt.Errorf("coordinates %v, %v are not degrees on Earth", p.Lat, p.Lon)
 	}
@@ -62,14 +62,14 @@ func (b *builder) place(p Place) (uint32, error) {
 	id, ok := b.ids[p]
 	if !ok {
 		id = uint32(len(b.places))
-		// The place that a table has for none counts too.
+		// The table's record for ID 0 counts too.
 		if id > ranges.MaxRecords-1 {
-			return 0, fmt.Errorf("more than %d places, which no table has", ranges.MaxRecords-1)
+			return 0, fmt.Errorf("more than %d places: not a table of places", ranges.MaxRecords-1)
 		}
 		if b.names += len(p.City); b.names > maxNames {
-			return 0, fmt.Errorf("names of cities of more than %d bytes, which no table has", maxNames)
+			return 0, fmt.Errorf("names of cities of more than %d bytes: not a table of places", maxNames)
 		}
-		// It may be part of a long line, or of a file.
+		// The name may share memory with a long line or a file.
 		p.City = strings.Clone(p.City)
 		b.places = append(b.places, p)
 		b.ids[p] = id
@@ -78,14 +78,14 @@ func (b *builder) place(p Place) (uint32, error) {
 }
 
 const (
-	maxCity  = 255       // bytes of the name of a city
-	maxNames = 256 << 20 // bytes of the names of all
+	maxCity  = 255       // bytes of the name of one city
+	maxNames = 256 << 20 // bytes of all names
 )
 
-// cityName returns a name as tables keep it.
+// cityName returns a name as tables keep it: in UTF-8 and not too long.
 func cityName(s string) string {
 	if len(s) > maxCity {
-		s = s[:min(len(s), maxCity+utf8.UTFMax)] // what is no UTF-8 becomes longer
+		s = s[:min(len(s), maxCity+utf8.UTFMax)] // the replacement of invalid UTF-8 is longer
 	}
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	for len(s) > maxCity {
@@ -95,7 +95,7 @@ func cityName(s string) string {
 	return s
 }
 
-// Table makes the table of the rows.
+// Table makes a table of the rows.
 func (b *builder) Table(info ranges.Info, stamp ranges.Stamp) (*ranges.Table, error) {
 	c := ranges.Content{Info: info, Stamp: stamp}
 	c.V4, c.V6 = b.Resolve()

@@ -11,8 +11,8 @@ type country struct {
 	lat, lon   float64
 }
 
-// former maps codes that tables still carry to what they stand for today:
-// withdrawn ones to the state where most of the users are.
+// former maps withdrawn codes, which tables still have, to their successors: the state with
+// most of the users.
 var former = map[string]string{
 	"AN": "CW", // Netherlands Antilles
 	"CS": "RS", // Serbia and Montenegro
@@ -33,18 +33,17 @@ func findCountry(code string) (country, bool) {
 	return countries[i], true
 }
 
-// CountryName returns the English short name of the country or territory with
-// the ISO 3166-1 alpha-2 code, such as "Netherlands" for "NL". It is empty if
-// there is none: codes such as EU and AP of address registries name no
-// country. Kosovo is XK.
+// CountryName returns the English short name of the country or territory with an ISO 3166-1
+// alpha-2 code, such as "Netherlands" for "NL". It is empty for codes that are no country's,
+// such as EU and AP of address registries. Kosovo is XK.
 func CountryName(code string) string {
 	c, _ := findCountry(code)
 	return c.name
 }
 
-// CountryPlace returns the point that stands for a country or territory: its
-// capital, where it has none its largest city, else a point within. The
-// precision is [Country]. The codes are those of [CountryName].
+// CountryPlace returns a point that stands for a country or territory: its capital, or else its
+// largest city, or else a point within. The precision is [Country]. The codes are those of
+// [CountryName].
 func CountryPlace(code string) (Place, bool) {
 	c, ok := findCountry(code)
 	if !ok {

@@ -17,30 +17,30 @@ type Range = ranges.Range
 // RangeOf returns the addresses of a network.
 func RangeOf(p netip.Prefix) Range { return ranges.Of(p) }
 
-// A DB is an immutable table of ranges, searched by a tree. It is safe for
-// concurrent use. The zero DB is empty. A DB of [OpenCached] keeps its file
-// mapped as long as the program runs.
+// A DB is an immutable table of ranges of addresses and their places. It is safe for
+// concurrent use. The zero DB is empty. A DB of [OpenCached] keeps its file mapped as long as
+// the program runs.
 type DB struct {
 	t ranges.Table
 }
 
 // Info describes a DB.
 type Info struct {
-	// Name is that of the file without its folders, of several that of the first, or what
-	// [New] was told.
+	// Name is the name of the file without its folder, of the first file if there are
+	// several, or the name given to [New].
 	Name string
-	// Date is the age of the data, to the second: what the source says of itself, or the
-	// modification time of a file that does not say. Zero: unknown.
+	// Date is the date in the data, or else the modification time of the file, to the
+	// second. Zero: unknown.
 	Date time.Time
 	// Ranges is how many ranges have a place.
 	Ranges int
-	// CountryLevel says that no place of the table is better than a country.
+	// CountryLevel reports that all places of the table are countries.
 	CountryLevel bool
 }
 
 // Load returns the DB that [DB.WriteTo] wrote as data. It checks sizes only and copies
-// nothing. In damaged data Lookup may answer wrongly, but does not panic; [DB.Verify] finds
-// damage.
+// nothing. In damaged data Lookup may return wrong places, but does not panic; [DB.Verify]
+// finds damage.
 func Load(data string) (*DB, error) { return dbOf(form.Load(data)) }
 
 // dbOf returns the DB of a table. There may be both a table and an error.
@@ -70,19 +70,19 @@ func (db *DB) WriteTo(w io.Writer) (int64, error) {
 	return n, named(err)
 }
 
-// Err returns an error if the mapped file of a DB of [OpenCached] was cut or written to while
-// in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that was
-// removed or replaced is no error, since the DB keeps the old one. Err asks the file system,
-// and reads nothing.
+// Err returns an error if the mapped file of a DB of [OpenCached] was truncated or written to
+// while in use. Lookup may then miss addresses; OpenCached compiles the table again. A file that
+// was removed or replaced is no error, since the DB keeps the old one. Err asks only the file
+// system, and reads no data.
 func (db *DB) Err() error { return named(db.t.Err()) }
 
-// Info describes the DB. That of the zero DB is the zero Info.
+// Info describes the DB. It is zero for the zero DB.
 func (db *DB) Info() Info {
 	i := db.t.Info()
 	return Info{i.Name, i.Date, i.Ranges, db.t.Flags()&flagCountryLevel != 0}
 }
 
-// Lookup returns where a is, and whether the table knows it. IPv4-mapped IPv6
+// Lookup returns the place of an address, and whether the table has one. IPv4-mapped IPv6
 // addresses are looked up as IPv4; zones are ignored. It does not allocate.
 func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 	var id uint32
@@ -94,14 +94,14 @@ func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 		id, network = db.t.Find4(ip), uint64(ip>>8)
 	case a.Is6():
 		ip := ranges.Key6(a)
-		// The top bit keeps the /48s apart from the /24s.
+		// The top bit distinguishes /48s from /24s.
 		id, network = db.t.Find6(ip), ip.Hi>>16|1<<63
 	}
 	return place(&db.t, id, network, true)
 }
 
-// All returns the ranges that have a place, IPv4 before IPv6, ascending and without overlaps.
-// A place of Precision [Country] is the country's own point, unlike what Lookup returns. A
+// All yields the ranges that have a place, IPv4 before IPv6, ascending and without overlaps.
+// A place of Precision [Country] is the country's own point, unlike the one of Lookup. A
 // mapped table is copied into memory first; a damaged one has no ranges.
 func (db *DB) All() iter.Seq2[Range, Place] {
 	return func(yield func(Range, Place) bool) {
@@ -113,13 +113,12 @@ func (db *DB) All() iter.Seq2[Range, Place] {
 	}
 }
 
-// scatterRadius is how far from its country's point a network is placed at
-// most, in units of 1e-7 degree of latitude and longitude.
+// scatterRadius is the maximum distance between a network's point and that of its country, in
+// units of 1e-7 degree of latitude and longitude.
 const scatterRadius = 9_000_000
 
-// scatter moves a point by up to scatterRadius, evenly over the disc. It
-// computes with integers because the last bits of floating-point functions
-// differ between processors, and the point should not.
+// scatter moves a point by up to scatterRadius, evenly over the disc. It computes with integers:
+// the last bits of floating-point functions differ between processors, but the point must not.
 func scatter(lat, lon int32, network uint64) (int32, int32) {
 	for {
 		// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014).

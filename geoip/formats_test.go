@@ -128,14 +128,14 @@ func TestGeoLite(t *testing.T) {
 	for _, tt := range []struct{ row, err string }{
 		{"192.0.2.0/33,1,2,,0,0,,1,1,10,\n", `line 2: "192.0.2.0/33" is not a network`},
 		{"192.0.2.0/25,1,2,,0,0,,91,1,10,\n", `line 2: latitude "91" is not a number from -90 to 90`},
-		{"192.0.2.0/25,1,2\n", "line 2: 3 fields, want network,geoname_id"},
+		{"192.0.2.0/25,1,2\n", "line 2: 3 fields, expected network,geoname_id"},
 	} {
 		_, err = Open(write("GeoLite2-City-Blocks-IPv4.csv", blocksHeader+tt.row))
 		assert.ErrorContains(t, err, tt.err)
 	}
 	write("GeoLite2-Country-Locations-en.csv", "geoname_id,locale_code\n")
 	_, err = Open(country)
-	assert.ErrorContains(t, err, "GeoLite2-Country-Locations-en.csv: line 1: want the columns")
+	assert.ErrorContains(t, err, "GeoLite2-Country-Locations-en.csv: line 1: expected the columns")
 }
 
 // TestOpenSeveral: two lists of one family each are one table.

@@ -14,13 +14,13 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// A location is what a row of GeoLite2's locations says.
+// A location is a row of GeoLite2's file of locations.
 type location struct {
 	country, city string
 	region        bool
 }
 
-// columns finds the named columns in a line that names all. A missing one is -1.
+// columns returns the positions of named columns in a header line; -1: missing.
 func columns(header []byte, names ...string) []int {
 	fields := fieldsOf(header, ',')
 	at := make([]int, len(names))
@@ -37,8 +37,8 @@ func isGeoLite(head []byte) bool {
 	return at[0] == 0 && at[1] > 0
 }
 
-// geoLite is the format of a file of blocks. Cities and countries stand in
-// another file, that of the locations, which lies beside it.
+// geoLite returns the format of a file of blocks. The names of cities and countries are in the
+// file of locations beside it.
 func geoLite(name string, head []byte) (*textFormat, error) {
 	header := firstLine(head)
 	at := columns(header, "geoname_id", "registered_country_geoname_id", "latitude", "longitude", "postal_code")
@@ -65,8 +65,8 @@ func geoLite(name string, head []byte) (*textFormat, error) {
 			}
 			l, known := locations[string(field(f, 0))]
 			if !known || l.country == "" {
-				// If the country of the users is unknown, that where the network is
-				// registered has to do.
+				// If the country of the users is unknown, the one in which the network
+				// is registered is used.
 				l.country = locations[string(field(f, 1))].country
 			}
 			return exactPlace(p, l.country, l.city, l.region || len(field(f, 4)) > 0), nil
@@ -74,8 +74,7 @@ func geoLite(name string, head []byte) (*textFormat, error) {
 	}, nil
 }
 
-// locationsOf returns the name of the file of locations that belongs to one of
-// blocks.
+// locationsOf returns the name of the file of locations for a file of blocks.
 func locationsOf(blocks string) string {
 	before, _, ok := strings.Cut(blocks, "-Blocks-IPv")
 	if !ok {
@@ -84,8 +83,7 @@ func locationsOf(blocks string) string {
 	return before + "-Locations-en.csv"
 }
 
-// openLocations reads the locations beside a file of blocks. where is empty if
-// there are none.
+// openLocations reads the locations beside a file of blocks. where is empty if there are none.
 func openLocations(blocks string) (where string, all map[string]location, err error) {
 	name := filepath.Join(filepath.Dir(blocks), locationsOf(filepath.Base(blocks)))
 	for _, suffix := range []string{"", ".gz", ".xz"} {
@@ -109,7 +107,7 @@ func openLocations(blocks string) (where string, all map[string]location, err er
 	return "", nil, nil
 }
 
-// maxLocations is how many bytes a file of locations has at most; that of all cities has 20 MB.
+// maxLocations is the maximum size of a file of locations; the one of all cities has 20 MB.
 const maxLocations = 256 << 20
 
 func readLocations(r *bufio.Reader) (map[string]location, error) {
@@ -120,7 +118,7 @@ func readLocations(r *bufio.Reader) (map[string]location, error) {
 	}
 	at := columns(header, "geoname_id", "country_iso_code", "city_name", "subdivision_1_iso_code")
 	if at[0] < 0 || at[1] < 0 {
-		return nil, errors.New("line 1: want the columns geoname_id and country_iso_code")
+		return nil, errors.New("line 1: expected the columns geoname_id and country_iso_code")
 	}
 	all := make(map[string]location)
 	for {
@@ -142,7 +140,7 @@ func readLocations(r *bufio.Reader) (map[string]location, error) {
 			return string(f[i])
 		}
 		if at[0] >= len(f) || at[1] >= len(f) {
-			return nil, fmt.Errorf("line %d: %d fields, want %s", l.n, len(f), header)
+			return nil, fmt.Errorf("line %d: %d fields, expected %s", l.n, len(f), header)
 		}
 		all[field(at[0])] = location{field(at[1]), field(at[2]), field(at[3]) != ""}
 	}
@@ -155,7 +153,7 @@ func noEOF(err error) error {
 	return err
 }
 
-// locationsBeside names the file of locations that is read with one of blocks.
+// locationsBeside returns the name of the file of locations that is read with a file of blocks.
 func locationsBeside(name string) []string {
 	locations := filepath.Join(filepath.Dir(name), locationsOf(filepath.Base(name)))
 	if !strings.Contains(filepath.Base(name), "-Blocks-IPv") {

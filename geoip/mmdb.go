@@ -9,7 +9,7 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// mmdbFields are what mmdbPlace looks at.
+// mmdbFields are the fields that mmdbPlace reads.
 var mmdbFields = mmdb.Fields{
 	"city":         {"names": {"en": nil}},
 	"country":      {"iso_code": nil},
@@ -19,7 +19,7 @@ var mmdbFields = mmdb.Fields{
 	"latitude": nil, "longitude": nil, "lat": nil, "lng": nil, "lon": nil,
 }
 
-// readMMDB adds the networks of a MaxMind DB file and returns when it was built.
+// readMMDB adds the networks of a MaxMind DB file, and returns when it was built.
 func readMMDB(b *builder, data []byte) (time.Time, error) {
 	r, err := mmdb.Open(data)
 	if err != nil {
@@ -54,11 +54,9 @@ func readMMDB(b *builder, data []byte) (time.Time, error) {
 	return r.Built, nil
 }
 
-// mmdbPlace returns the place of a record. MaxMind and DB-IP nest their fields,
-// IPinfo and others have flat ones and write coordinates as text.
-//
-// If the country of the users is unknown the one where the network is
-// registered has to do.
+// mmdbPlace returns the place of a record. MaxMind and DB-IP nest their fields. IPinfo and others
+// have flat ones and write coordinates as text. If the country of the users is unknown, it
+// is the one in which the network is registered.
 func mmdbPlace(m map[string]any) Place {
 	code := text(m, "country", "iso_code")
 	for _, path := range [][]string{{"country_code"}, {"country"}, {"registered_country", "iso_code"}} {

@@ -278,5 +278,5 @@ func TestOpenCountryMMDB(t *testing.T) {
 	assert.Greater(t, n, 400_000)
 
 	_, err = Open(writeFile(t, "file", data[:len(data)-1000]))
-	assert.ErrorContains(t, err, "cut short")
+	assert.ErrorContains(t, err, "truncated")
 }

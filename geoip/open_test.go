@@ -30,7 +30,7 @@ func TestOpenCached(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, files, 1)
 		require.NoError(t, os.Truncate(files[0], 5000))
-		assert.EqualError(t, db.Err(), "geoip: "+files[0]+" was cut while it was in use")
+		assert.EqualError(t, db.Err(), "geoip: "+files[0]+" was truncated while it was in use")
 		assert.EqualError(t, db.Verify(), "geoip: damaged table "+files[0])
 		assert.Empty(t, all(db))
 		_, err = db.WriteTo(io.Discard)

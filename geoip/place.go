@@ -1,12 +1,12 @@
 package geoip
 
-// A Precision says how exactly a Place is known.
+// A Precision says how exact a Place is.
 type Precision uint8
 
 // The precisions, from none to the best. The zero value is Unknown.
 const (
 	Unknown Precision = iota // no table knows the address
-	Country                  // a point that stands for the whole country
+	Country                  // a point that represents the whole country
 	City                     // a city, or coordinates as exact as one
 )
 

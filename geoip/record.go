@@ -16,7 +16,7 @@ const (
 	flagCountryLevel = 1 // no place is better than a country
 )
 
-// form is what tables of places are like.
+// form describes tables of places.
 var form = &ranges.Form{
 	Magic:  "cmgeoip\x00",
 	Ending: ".geo",
@@ -54,9 +54,9 @@ func records(places []Place) (records, texts []byte, flags uint32) {
 	return records, texts, flags
 }
 
-// place returns the place of an ID, and whether there is one. That of a country is
-// scattered by the network if that is asked for. Fields are filled in one by one:
-// structures that are handed on cost more than all else in a look-up.
+// place returns the place of an ID, and whether there is one. If scattered is set, the place of a
+// country is scattered by the network. Fields are set one by one: copying structs would cost
+// more than the rest of a lookup.
 func place(t *ranges.Table, id uint32, network uint64, scattered bool) (p Place, ok bool) {
 	s, ok := t.Record(id)
 	if !ok {

@@ -14,14 +14,14 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// A textFormat is how a table of lines is read.
+// A textFormat describes a table of lines.
 type textFormat struct {
-	fields   string // what a line has, for people; exactly these
+	fields   string // the fields of a line, for people; a line has exactly these
 	count    int    // of fields
 	sep      byte
-	networks bool // the first field is a network; otherwise it is the first address, and the second the last
+	networks bool // the first field is a network; otherwise the first two are the first and last address
 	hosts    bool // networks may lack their first and last address; see repair
-	// place returns what the fields behind the addresses say.
+	// place returns the place in the fields after the addresses.
 	place func(f [][]byte) (Place, error)
 }
 
@@ -37,9 +37,9 @@ var (
 		place: func(f [][]byte) (Place, error) { return countryField(f[1:]) }}
 )
 
-// point is the place of a row of ipv4.csv.
+// point returns the place of a row of ipv4.csv.
 func point(f [][]byte) (Place, error) {
-	// Some tools write 0, 0 for missing coordinates, where nobody lives.
+	// Some tools write 0, 0, where nobody lives, for missing coordinates.
 	if len(f[0]) == 0 || len(f[1]) == 0 {
 		return Place{}, nil
 	}
@@ -50,8 +50,8 @@ func point(f [][]byte) (Place, error) {
 	return Place{Lat: lat, Lon: lon, Precision: City}, nil
 }
 
-// countryField is the place of a row with a code alone. Codes such as ?? and ZZ
-// stand for none.
+// countryField returns the place of a row that has only a code. Codes such as ?? and ZZ mean no
+// country.
 func countryField(f [][]byte) (Place, error) {
 	code := string(f[0])
 	if len(code) != 2 && code != "" && code != "None" {
@@ -61,7 +61,7 @@ func countryField(f [][]byte) (Place, error) {
 	return p, nil
 }
 
-// cityPlace is the place of a row that names a city, or only a country.
+// cityPlace returns the place of a row that names a city, or only a country.
 func cityPlace(code, city, region, lat, lon []byte) (Place, error) {
 	p, err := point([][]byte{lat, lon})
 	if err != nil {
@@ -70,8 +70,8 @@ func cityPlace(code, city, region, lat, lon []byte) (Place, error) {
 	return exactPlace(p, string(code), string(city), len(region) > 0), nil
 }
 
-// exactPlace combines what a row knows. A country without more has its own point
-// even if the row has coordinates: those lie in the middle of nowhere.
+// exactPlace combines the fields of a row. If it has only a country, the place is the country's
+// own point: the row's coordinates would be in the middle of nowhere.
 func exactPlace(p Place, code, city string, region bool) Place {
 	country, known := CountryPlace(code)
 	if p.Precision == Unknown || known && city == "" && !region {
@@ -93,8 +93,8 @@ func coordinates(lat, lon []byte) (float64, float64, error) {
 	return float64(y) / degree, float64(x) / degree, nil
 }
 
-// recognise returns the format of a table that begins with head. It is nil if no
-// format of lines fits. The text may begin with comments.
+// recognise returns the format of a table that begins with head, perhaps with comments; nil: no
+// format of lines fits.
 func recognise(head []byte) *textFormat {
 	line := firstLine(head)
 	switch f := fieldsOf(line, ','); {
@@ -114,7 +114,7 @@ func recognise(head []byte) *textFormat {
 	return nil
 }
 
-// firstLine returns the first line that is no comment, without its end.
+// firstLine returns the first line that is not a comment, without its end.
 func firstLine(head []byte) []byte {
 	head = bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
 	for len(head) > 0 {
@@ -132,7 +132,7 @@ func isAddress(s []byte) bool {
 	return ok
 }
 
-// fieldsOf splits a line into fields, of which some may be quoted.
+// fieldsOf splits a line into fields, some of which may be quoted.
 func fieldsOf(line []byte, sep byte) [][]byte { return appendFields(nil, line, sep) }
 
 func appendFields(f [][]byte, line []byte, sep byte) [][]byte {
@@ -155,8 +155,8 @@ func appendFields(f [][]byte, line []byte, sep byte) [][]byte {
 	}
 }
 
-// quoted returns the first field of a line that begins with a quotation mark,
-// and what follows it: nothing or the separator. Quotation marks inside are
+// quoted returns the first field of a line that begins with a quotation mark, and the rest of the
+// line, which is empty or begins with the separator. Quotation marks inside are
 // doubled.
 func quoted(line []byte) (field, rest []byte) {
 	line = line[1:]
@@ -190,8 +190,8 @@ type lines struct {
 	n int // number of the line
 }
 
-// next returns a line without its end, valid until the next call. At the end of
-// the text the error is io.EOF.
+// next returns a line without its end, valid until the next call. The error is io.EOF at the end
+// of the text.
 func (l *lines) next() ([]byte, error) {
 	line, err := l.r.ReadSlice('\n')
 	if len(line) == 0 && err == io.EOF {
@@ -211,13 +211,13 @@ func (l *lines) next() ([]byte, error) {
 	return line, nil
 }
 
-// readText adds the rows of a table of lines. It returns the date that comments
-// tell, if they do.
+// readText adds the rows of a table of lines. It returns the date in the comments, if there is
+// one.
 func readText(b *builder, r *bufio.Reader, format *textFormat) (date time.Time, err error) {
 	l := &lines{r: r}
 	found := false
-	// Rows of one place say the same behind the addresses. So many and short ones are
-	// remembered that no text fills the memory with them.
+	// Rows of one place are equal after the addresses. Only some short ones are
+	// remembered, so that no text fills the memory with them.
 	ids := make(map[string]uint32)
 	const maxIDs, maxRest = 1 << 20, 512
 	var fields [][]byte
@@ -239,7 +239,7 @@ func readText(b *builder, r *bufio.Reader, format *textFormat) (date time.Time, 
 			continue
 		}
 		if format.networks && l.n == 1 {
-			continue // the names of the columns
+			continue // the header
 		}
 		id, ok := uint32(0), false
 		addresses, rest := cutAddresses(line, format)
@@ -249,7 +249,7 @@ func readText(b *builder, r *bufio.Reader, format *textFormat) (date time.Time, 
 		if !ok {
 			fields = appendFields(fields[:0], line, format.sep)
 			if len(fields) != format.count && !(format.sep == '\t' && len(fields) >= 4) {
-				return date, fmt.Errorf("line %d: %d fields, want %s", l.n, len(fields), format.fields)
+				return date, fmt.Errorf("line %d: %d fields, expected %s", l.n, len(fields), format.fields)
 			}
 			skip := 2
 			if format.networks {
@@ -272,12 +272,12 @@ func readText(b *builder, r *bufio.Reader, format *textFormat) (date time.Time, 
 		found = found || id != 0
 	}
 	if !found {
-		return date, errors.New("no line has a place that is known")
+		return date, errors.New("no line has a known place")
 	}
 	return date, nil
 }
 
-// cutAddresses separates the addresses of a line from what follows.
+// cutAddresses separates the addresses of a line from the rest.
 func cutAddresses(line []byte, format *textFormat) (addresses, rest []byte) {
 	at := bytes.IndexByte(line, format.sep)
 	if at >= 0 && !format.networks {
@@ -293,8 +293,7 @@ func cutAddresses(line []byte, format *textFormat) (addresses, rest []byte) {
 	return line[:at], line[at+1:]
 }
 
-// addLine adds the row of a line. Without a place its addresses are only
-// checked.
+// addLine adds the row of a line. If it has no place, its addresses are only checked.
 func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 	addresses, _ := cutAddresses(line, format)
 	if format.networks {
@@ -337,9 +336,8 @@ func addLine(b *builder, line []byte, format *textFormat, id uint32) error {
 	return b.Add4(ranges.V4(first), ranges.V4(last), id)
 }
 
-// repair widens a range that was a network without its first and last address
-// to the network. That is how the tool that makes ipv4.csv writes networks up
-// to /30, because it takes the first and last host of each.
+// repair restores a network from a range that lacks its first and last address. The tool that
+// makes ipv4.csv writes networks up to /30 so: it takes the first and last host of each.
 func repair(first, last uint32) (uint32, uint32) {
 	size := uint64(last) - uint64(first) + 3
 	if first > 0 && size >= 4 && size&(size-1) == 0 && uint64(first-1)%size == 0 {
@@ -407,9 +405,8 @@ func decimal(s []byte) (uint32, bool) {
 	return uint32(v), v <= 1<<32-1
 }
 
-// coordinate parses degrees such as -33.494 into the stored unit. Further
-// decimals than it has are cut off. By hand, since files have millions of
-// lines; see BenchmarkOpen.
+// coordinate parses degrees such as -33.494 into the stored unit, and ignores further decimals.
+// It does not use strconv, since files have millions of lines; see BenchmarkOpen.
 func coordinate(s []byte, limit int64) (int32, bool) {
 	negative := len(s) > 0 && s[0] == '-'
 	if negative {

@@ -1,9 +1,12 @@
-// Package hilbert lays the IPv4 address space on a Hilbert curve, on which
-// addresses that are near each other are near each other in the picture, and
-// every prefix is a square or two. It draws nothing.
+// Package hilbert maps the IPv4 address space onto a Hilbert curve. Addresses that are close
+// are close in the picture, and every prefix is a square or two. It draws nothing.
 //
-// The curve is that of the well-known heatmaps of IPv4: 0.0.0.0/8 in the upper left
-// corner, 64.0.0.0/8 in the lower left, 255.0.0.0/8 in the upper right, y down.
+//	const order = hilbert.Order(12)
+//	at := order.Point(0xc0000201)  // pixel of 192.0.2.1
+//	fmt.Println(order.Prefix(at))  // 192.0.2.0/24
+//
+// The curve is that of the well-known heatmaps of IPv4. In them 0.0.0.0/8 is in the upper left
+// corner, 64.0.0.0/8 in the lower left, 255.0.0.0/8 in the upper right, and y grows downwards.
 // The first blocks of 8 bits:
 //
 //	0  1 14 15
@@ -11,16 +14,12 @@
 //	4  7  8 11
 //	5  6  9 10
 //
-// A picture of an Order has 1<<Order pixels a side, and a pixel is a prefix of
-// 2*Order bits: with Order 4 a /8, with Order 12 a /24, with Order 16 one address.
-// Pictures of all orders have the same layout, coarser or finer.
+// A picture of an Order has 1<<Order pixels a side, and a pixel is a prefix of 2*Order bits.
+// So it is, with Order 4 a /8, with Order 12 a /24, with Order 16 one address. Pictures of all
+// orders have the same layout, coarser or finer.
 //
-//	const order = hilbert.Order(12)
-//	at := order.Point(0xc0000201)  // pixel of 192.0.2.1
-//	fmt.Println(order.Prefix(at))  // 192.0.2.0/24
-//
-// The curve is Hilbert's of 1891; here it is walked four levels at a time by
-// tables of its four orientations.
+// The curve is Hilbert's of 1891; here it is walked four levels at a time by tables of its
+// four orientations.
 package hilbert
 
 import (
@@ -29,9 +28,8 @@ import (
 	"net/netip"
 )
 
-// An Order is how fine a picture is: 1 to 16. Zero is a picture of one pixel; more
-// than 16 is taken for 16. Its methods do not allocate and are safe for concurrent
-// use.
+// An Order is how fine a picture is: 1 to 16. Zero is a picture of one pixel; more than 16 means
+// 16. Its methods do not allocate and are safe for concurrent use.
 type Order uint8
 
 const finest = 16
@@ -41,9 +39,9 @@ func (o Order) levels() uint { return uint(min(o, finest)) }
 // Side returns the pixels along a side of the picture, a power of two up to 65,536.
 func (o Order) Side() int { return 1 << o.levels() }
 
-// The orientations of the curve are two bits: exchanged axes and, for both axes, the
-// other direction. In the plain one a curve visits the quarters in the order of
-// quarters; the first is then exchanged, the last exchanged and reversed.
+// An orientation of the curve has two bits: axes exchanged, and both axes reversed. In the plain
+// orientation a curve visits the quarters in the order of quarters; the first quarter is then
+// exchanged, the last exchanged and reversed.
 const (
 	exchanged = 1
 	reversed  = 2
@@ -55,9 +53,9 @@ var (
 	turns    = [4]uint8{exchanged, 0, 0, exchanged | reversed}
 )
 
-// forth holds x, y and the orientation that follows, by orientation and four levels of
-// a distance; back holds the distance and the orientation by x and y. An orientation is
-// where it is in the index: above eight bits.
+// forth maps four levels of a distance to x, y and the next orientation; back maps x and y to the
+// distance and the next orientation. The present orientation is in the index above eight bits, and
+// the next one in the value.
 var forth, back = tables()
 
 func tables() (forth, back [1024]uint16) {
@@ -83,8 +81,8 @@ func tables() (forth, back [1024]uint16) {
 	return forth, back
 }
 
-// Point returns the pixel in which an address lies. The address is its four bytes in
-// network order as a number.
+// Point returns the pixel of an address. The address is its four bytes in network order as a
+// number.
 func (o Order) Point(addr uint32) image.Point {
 	a := uint(forth[addr>>24])
 	b := uint(forth[a&turned|uint(addr>>16&255)])
@@ -96,8 +94,8 @@ func (o Order) Point(addr uint32) image.Point {
 	return image.Pt(int(x>>shift), int(y>>shift))
 }
 
-// Distance returns the first address of a pixel, as Point takes it. A point outside
-// the picture counts as the nearest pixel of its edge.
+// Distance returns the first address of a pixel, as a number as in Point. A point outside the
+// picture means the nearest pixel of its edge.
 func (o Order) Distance(p image.Point) uint32 {
 	levels := o.levels()
 	most := 1<<levels - 1
@@ -111,18 +109,17 @@ func (o Order) Distance(p image.Point) uint32 {
 	return uint32(first &^ (1<<((32-2*levels)&63) - 1))
 }
 
-// Prefix returns the addresses of a pixel. A point outside the picture counts as the
-// nearest pixel of its edge.
+// Prefix returns the addresses of a pixel. A point outside the picture means the nearest pixel of
+// its edge.
 func (o Order) Prefix(p image.Point) netip.Prefix {
 	var raw [4]byte
 	binary.BigEndian.PutUint32(raw[:], o.Distance(p))
 	return netip.PrefixFrom(netip.AddrFrom4(raw), int(2*o.levels()))
 }
 
-// Rect returns the pixels of a prefix: a square, or for an odd length two squares side
-// by side. A prefix that is finer than the picture has the one pixel in which it
-// lies. IPv4-mapped prefixes of IPv6 count as those of IPv4; others, and what is no
-// prefix, have no pixels.
+// Rect returns the pixels of a prefix: a square, or for an odd length two squares side by side.
+// A prefix finer than the picture has the one pixel in which it lies. IPv4-mapped IPv6
+// prefixes count as IPv4. Other IPv6 prefixes and invalid ones have no pixels.
 func (o Order) Rect(p netip.Prefix) image.Rectangle {
 	addr, bits := p.Addr(), p.Bits()
 	if addr.Is4In6() && bits >= 96 {

@@ -42,6 +42,6 @@ func ExampleParse_error() {
 	rule, _ := set.Match(rules.Conn{Local: 443})
 	fmt.Println(rule.Label)
 	// Output:
-	// rules: connmaprc: line 1: want a port from 1 to 65535 or a range such as 6660-6697, found "https"
+	// rules: connmaprc: line 1: expected a port from 1 to 65535 or a range such as 6660-6697, found "https"
 	// Webserver
 }

@@ -146,10 +146,10 @@ func TestInputs(t *testing.T) {
 		err    string
 	}{
 		"rules-good.rc":          {[]string{"MYRULE", "Other"}, ""},
-		"rules-onebad.rc":        {[]string{"MYRULE", "Other"}, "line 2: want the 9 fields"},
+		"rules-onebad.rc":        {[]string{"MYRULE", "Other"}, "line 2: expected the 9 fields"},
 		"rules-empty.rc":         {[]string{"Other"}, ""},
 		"rules-bom.rc":           {[]string{"Web", "Mail", "Other"}, ""},
-		"rules-latin1.rc":        {nil, `line 1: want text in UTF-8, found "\"Caf\xe9\"`},
+		"rules-latin1.rc":        {nil, `line 1: expected text in UTF-8, found "\"Caf\xe9\"`},
 		"rules-utf16.rc":         {nil, "the file is in UTF-16"},
 		"connmaprc-of-C-connmap": {nil, "settings of the C program connmap"},
 		"city_de.mmdb":           {nil, "the file is binary"},

@@ -18,17 +18,17 @@ type SyntaxError struct {
 	Msg  string // what was expected and what was found
 }
 
-// Error returns the message behind the number of its line.
+// Error returns the message after the number of its line.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Msg) }
 
 // SyntaxErrors are the bad lines of a rules file.
 type SyntaxErrors struct {
 	First []*SyntaxError // the first 1,000, in the order of the file
-	More  int            // how many lines besides are bad
+	More  int            // how many other lines are bad
 }
 
-// Error returns the first three errors and how many more lines are bad, each
-// on a line of its own.
+// Error returns the first three errors and the number of other bad lines, each on a line of its
+// own.
 func (e *SyntaxErrors) Error() string {
 	var b strings.Builder
 	const shown = 3
@@ -56,37 +56,37 @@ func (e *SyntaxErrors) Unwrap() []error {
 	return list
 }
 
-// ErrSettings says that a file holds the settings of the C program connmap,
-// which keeps them in a connmaprc too, and no rules.
+// ErrSettings means that a file holds settings of the C program connmap, which are in a file
+// named connmaprc too, and no rules.
 var ErrSettings = errors.New("these are settings of the C program connmap, not rules")
 
 const (
 	maxSize   = 1 << 20 // bytes of a file
-	maxErrors = 1000    // that are kept
+	maxErrors = 1000    // bad lines that are reported
 )
 
-// Parse reads a rules file. A bad line costs that line only: Parse returns the
-// Set of the good ones together with *SyntaxErrors, which has a *SyntaxError
-// for each of the first 1,000 bad lines and the number of the others. If lines
-// are bad and none is good, the Set is nil, and the error says so if the file
-// is in UTF-16, binary, or of the C program connmap (ErrSettings). The Set is
-// nil also if r fails or has more than 1 MiB. Errors do not name the package
-// or the file: the caller knows both.
+// Parse reads a rules file. A bad line does not affect the others: Parse returns the Set of
+// the good lines together with *SyntaxErrors. They have a *SyntaxError for each of the first
+// 1,000 bad lines and the number of the others.
 //
-// A byte order mark of UTF-8 and lines that end in CR LF are accepted.
+// If all lines are bad, the Set is nil. The error says so if the file is in UTF-16, binary, or
+// of the C program connmap (ErrSettings). The Set is also nil if r fails or has more than 1
+// MiB. Errors name neither the package nor the file: the caller knows both.
+//
+// A byte order mark of UTF-8, and lines that end in CR LF, are allowed.
 func Parse(r io.Reader) (*Set, error) {
 	all, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(all) > maxSize {
-		return nil, errors.New("the file has more than 1 MiB: it is no rules file")
+		return nil, errors.New("the file has more than 1 MiB: it is not a rules file")
 	}
 	var (
 		rules           []Rule
 		ports           [][2]uint16
 		comps           []components
-		fraction, above bool // what the components of the good lines have
+		fraction, above bool // a good line has a fraction, or a component above 1
 		settings        bool
 		bad             SyntaxErrors
 	)
@@ -133,13 +133,13 @@ func Parse(r io.Reader) (*Set, error) {
 	return set, nil
 }
 
-// isUTF16 reports whether a text is in UTF-16, by its byte order mark or, as
-// it begins in ASCII, the zero in one of its first two bytes.
+// isUTF16 reports whether a text is in UTF-16: it has a byte order mark, or one of its first two
+// bytes is zero, as if it begins in ASCII.
 func isUTF16(b []byte) bool {
 	return len(b) >= 2 && (b[0] == 0xff && b[1] == 0xfe || b[0] == 0xfe && b[1] == 0xff || (b[0] == 0) != (b[1] == 0))
 }
 
-// isSetting reports whether a line is one of the C program connmap.
+// isSetting reports whether a line is a setting of the C program connmap.
 func isSetting(text string) bool {
 	f := strings.Fields(text)
 	if len(f) != 2 {
@@ -154,32 +154,32 @@ func isSetting(text string) bool {
 
 const columns = `"Label",type,target,R,G,B,A,ShowText,Beep`
 
-// parseRule parses a line that is neither empty nor a comment. The ports are
-// those of a rule that is not of type App.
+// parseRule parses a line that is neither empty nor a comment. ports is set unless the rule has
+// the type App.
 func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error) {
 	fail := func(format string, args ...any) (Rule, [2]uint16, components, error) {
 		return Rule{}, [2]uint16{}, components{}, fmt.Errorf(format, args...)
 	}
 	if !utf8.ValidString(text) {
-		return fail("want text in UTF-8, found %.40q: save the file as UTF-8", text)
+		return fail("expected text in UTF-8, found %.40q: save the file as UTF-8", text)
 	}
-	// They would end up in terminals.
+	// Labels and targets are printed to terminals.
 	if i := strings.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }); i >= 0 {
-		return fail("want text, found the control character %q", text[i:i+1])
+		return fail("expected text, found the control character %q", text[i:i+1])
 	}
 	f, err := split(text)
 	if err != nil {
 		return fail("%w", err)
 	}
-	// Perl's split, by which connmapperl reads a line, drops empty fields at its end.
+	// connmapperl reads a line with Perl's split, which drops empty fields at the end.
 	for len(f) > 9 && f[len(f)-1] == "" {
 		f = f[:len(f)-1]
 	}
 	if len(f) != 9 {
-		return fail("want the 9 fields %s, found %d in %.60q", columns, len(f), text)
+		return fail("expected the 9 fields %s, found %d in %.60q", columns, len(f), text)
 	}
 	if rule.Label = f[0]; rule.Label == "" {
-		return fail("want a label, found an empty field")
+		return fail("expected a label, found an empty field")
 	}
 	rule.Target = f[2]
 	switch strings.ToLower(f[1]) {
@@ -190,11 +190,11 @@ func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error
 	case "app":
 		rule.Type = App
 	default:
-		return fail("want the type local, peer or app, found %.40q", f[1])
+		return fail("expected the type local, peer or app, found %.40q", f[1])
 	}
 	if rule.Type == App {
 		if rule.Target == "" {
-			return fail("want the name or path of a program, found an empty field")
+			return fail("expected the name or path of a program, found an empty field")
 		}
 	} else if ports, err = parsePorts(rule.Target); err != nil {
 		return fail("%w", err)
@@ -203,16 +203,15 @@ func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error
 		return fail("%w", err)
 	}
 	if rule.ShowText, err = parseBool(f[7]); err != nil {
-		return fail("want ShowText %w", err)
+		return fail("expected ShowText %w", err)
 	}
 	if rule.Beep, err = parseBool(f[8]); err != nil {
-		return fail("want Beep %w", err)
+		return fail("expected Beep %w", err)
 	}
 	return rule, ports, c, nil
 }
 
-// split cuts a line at its commas. Unlike encoding/csv it allows blanks around
-// a quoted field.
+// split splits a line at its commas. Unlike encoding/csv it allows blanks around a quoted field.
 func split(text string) ([]string, error) {
 	var fields []string
 	for {
@@ -224,7 +223,7 @@ func split(text string) ([]string, error) {
 			for {
 				part, after, ok := strings.Cut(rest, `"`)
 				if !ok {
-					return nil, fmt.Errorf(`want a " that ends the field, found none after %.40q`, text)
+					return nil, fmt.Errorf(`expected a " that ends the field, found none after %.40q`, text)
 				}
 				b.WriteString(part)
 				if !strings.HasPrefix(after, `"`) {
@@ -235,7 +234,7 @@ func split(text string) ([]string, error) {
 				rest = after[1:]
 			}
 			if rest != "" && rest[0] != ',' {
-				return nil, fmt.Errorf(`want a comma after the " that ends the field, found %.40q: write "" for a quote inside`, rest)
+				return nil, fmt.Errorf(`expected a comma after the " that ends the field, found %.40q: write "" for a quote inside`, rest)
 			}
 			field, text = b.String(), rest
 		} else {
@@ -262,10 +261,10 @@ func parsePorts(s string) ([2]uint16, error) {
 	l, lok := parsePort(low)
 	h, hok := parsePort(high)
 	if !lok || !hok {
-		return [2]uint16{}, fmt.Errorf("want a port from 1 to 65535 or a range such as 6660-6697, found %.40q", s)
+		return [2]uint16{}, fmt.Errorf("expected a port from 1 to 65535 or a range such as 6660-6697, found %.40q", s)
 	}
 	if l > h {
-		return [2]uint16{}, fmt.Errorf("want a range from its lower to its higher port, found %.40q", s)
+		return [2]uint16{}, fmt.Errorf("expected a range from its lower to its higher port, found %.40q", s)
 	}
 	return [2]uint16{l, h}, nil
 }
@@ -285,22 +284,22 @@ func parseBool(s string) (bool, error) {
 	return false, fmt.Errorf("0 or 1, found %.40q", s)
 }
 
-// A scale is what the components of a colour are measured by.
+// A scale is the range of the components of a colour.
 type scale uint8
 
 const (
-	either    scale = iota // all are 0 or 1
+	either    scale = iota // all are 0 or 1: of either range
 	fractions              // from 0 to 1, and one has a decimal point or an exponent
 	bytes                  // from 0 to 255, and one is above 1
 )
 
-// components are red, green, blue and opacity as they are written.
+// components are red, green, blue and opacity as they are in the file.
 type components struct {
 	value [4]float64
 	scale scale
 }
 
-// color returns the colour. That of either scale is in bytes if asked.
+// color returns the colour. asBytes decides the range if the scale is either.
 func (c components) color(asBytes bool) color.NRGBA {
 	factor := 255.0
 	if c.scale == bytes || c.scale == either && asBytes {
@@ -314,10 +313,10 @@ func parseComponents(f [4]string) (c components, err error) {
 	whole := true
 	for i, s := range f {
 		v, err := strconv.ParseFloat(s, 64)
-		// ParseFloat also knows hexadecimal numbers, infinity and underscores, which Perl reads
-		// as something else.
+		// ParseFloat also accepts hexadecimal numbers, infinity and underscores, which
+		// Perl reads otherwise.
 		if err != nil || strings.Trim(s, "0123456789.eE+-") != "" || v < 0 || v > 255 {
-			return c, fmt.Errorf("want %c from 0 to 1 or from 0 to 255, found %.40q", "RGBA"[i], s)
+			return c, fmt.Errorf("expected %c from 0 to 1 or from 0 to 255, found %.40q", "RGBA"[i], s)
 		}
 		c.value[i] = v
 		whole = whole && v == math.Trunc(v)
@@ -329,7 +328,7 @@ func parseComponents(f [4]string) (c components, err error) {
 		}
 	}
 	if c.scale == bytes && !whole {
-		return c, fmt.Errorf("want R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found %.40q", strings.Join(f[:], ","))
+		return c, fmt.Errorf("expected R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found %.40q", strings.Join(f[:], ","))
 	}
 	return c, nil
 }

@@ -2,7 +2,7 @@ package rules
 
 import "image/color"
 
-// A Type says what a rule looks at.
+// A Type says what a rule is matched with.
 type Type uint8
 
 // The types of rules.
@@ -12,7 +12,7 @@ const (
 	App                   // the program
 )
 
-// A Rule gives the connections it matches a label and a colour.
+// A Rule has the label and the colour of the connections that match it.
 type Rule struct {
 	Label    string
 	Type     Type
@@ -23,10 +23,10 @@ type Rule struct {
 	Line     int  // line in the file, from 1; zero for Other
 }
 
-// Other is what connections that match no rule get.
+// Other is the rule of connections that match no rule.
 var Other = Rule{Label: "Other", Color: color.NRGBA{R: 255, A: 255}, ShowText: true}
 
-// A Conn is what rules look at in a connection.
+// A Conn has the properties of a connection that rules match.
 type Conn struct {
 	Local, Peer uint16 // ports
 	Comm        string // kernel's name of the process

@@ -63,35 +63,35 @@ func TestParse(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	const good = `"a",local,443,1,2,3,4,0,0`
 	tests := []struct{ name, text, want string }{
-		{"fields", "a,local,443", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 3 in "a,local,443"`},
-		{"one more", good + ",,1", `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 11 in "\"a\",local,443,1,2,3,4,0,0,,1"`},
-		{"label", `"",local,443,1,2,3,4,0,0`, "want a label, found an empty field"},
-		{"type", `a,remote,443,1,2,3,4,0,0`, `want the type local, peer or app, found "remote"`},
-		{"port", `a,local,http,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "http"`},
-		{"port 0", `a,local,0,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "0"`},
-		{"port 65536", `a,peer,65536,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "65536"`},
-		{"open range", `a,peer,10-,1,2,3,4,0,0`, `want a port from 1 to 65535 or a range such as 6660-6697, found "10-"`},
-		{"range down", `a,peer,20-10,1,2,3,4,0,0`, `want a range from its lower to its higher port, found "20-10"`},
-		{"program", `a,app, ,1,2,3,4,0,0`, "want the name or path of a program, found an empty field"},
-		{"green", `a,app,x,1,256,3,4,0,0`, `want G from 0 to 1 or from 0 to 255, found "256"`},
-		{"opacity", `a,app,x,1,2,3,-1,0,0`, `want A from 0 to 1 or from 0 to 255, found "-1"`},
-		{"no number", `a,app,x,NaN,2,3,1,0,0`, `want R from 0 to 1 or from 0 to 255, found "NaN"`},
-		{"large exponent", `a,app,x,1,2,1e3,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "1e3"`},
-		{"only an exponent", `a,app,x,1,2,e1,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "e1"`},
-		{"below 0", `a,app,x,1,0.5,-1e-9,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "-1e-9"`},
-		{"hexadecimal", `a,app,x,1,2,0x1p1,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "0x1p1"`},
-		{"infinity", `a,app,x,1,2,+Inf,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "+Inf"`},
-		{"no component", `a,app,x,1,2,,1,0,0`, `want B from 0 to 1 or from 0 to 255, found ""`},
-		{"only a point", `a,app,x,1,2,.,1,0,0`, `want B from 0 to 1 or from 0 to 255, found "."`},
-		{"too large a fraction", `a,app,x,1.5,0,0,1,0,0`, `want R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found "1.5,0,0,1"`},
-		{"opacity of the other kind", `a,app,x,255,0,0,0.8,0,0`, `want R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found "255,0,0,0.8"`},
-		{"ShowText", `a,app,x,1,2,3,4,2,0`, `want ShowText 0 or 1, found "2"`},
-		{"Beep", `a,app,x,1,2,3,4,1,`, `want Beep 0 or 1, found ""`},
-		{"open quote", `"a,app,x,1,2,3,4,0,0`, `want a " that ends the field, found none after "\"a,app,x,1,2,3,4,0,0"`},
-		{"text after quote", `"a"b,app,x,1,2,3,4,0,0`, `want a comma after the " that ends the field, found "b,app,x,1,2,3,4,0,0": write "" for a quote inside`},
-		{"not UTF-8", "caf\xe9,app,x,1,2,3,4,0,0", `want text in UTF-8, found "caf\xe9,app,x,1,2,3,4,0,0": save the file as UTF-8`},
-		{"control character", "\x1b[31m,app,x,1,2,3,4,0,0", `want text, found the control character "\x1b"`},
-		{"found is cut", strings.Repeat("y", 99), `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "` + strings.Repeat("y", 60) + `"`},
+		{"fields", "a,local,443", `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 3 in "a,local,443"`},
+		{"one more", good + ",,1", `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 11 in "\"a\",local,443,1,2,3,4,0,0,,1"`},
+		{"label", `"",local,443,1,2,3,4,0,0`, "expected a label, found an empty field"},
+		{"type", `a,remote,443,1,2,3,4,0,0`, `expected the type local, peer or app, found "remote"`},
+		{"port", `a,local,http,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "http"`},
+		{"port 0", `a,local,0,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "0"`},
+		{"port 65536", `a,peer,65536,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "65536"`},
+		{"open range", `a,peer,10-,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "10-"`},
+		{"range down", `a,peer,20-10,1,2,3,4,0,0`, `expected a range from its lower to its higher port, found "20-10"`},
+		{"program", `a,app, ,1,2,3,4,0,0`, "expected the name or path of a program, found an empty field"},
+		{"green", `a,app,x,1,256,3,4,0,0`, `expected G from 0 to 1 or from 0 to 255, found "256"`},
+		{"opacity", `a,app,x,1,2,3,-1,0,0`, `expected A from 0 to 1 or from 0 to 255, found "-1"`},
+		{"no number", `a,app,x,NaN,2,3,1,0,0`, `expected R from 0 to 1 or from 0 to 255, found "NaN"`},
+		{"large exponent", `a,app,x,1,2,1e3,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found "1e3"`},
+		{"only an exponent", `a,app,x,1,2,e1,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found "e1"`},
+		{"below 0", `a,app,x,1,0.5,-1e-9,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found "-1e-9"`},
+		{"hexadecimal", `a,app,x,1,2,0x1p1,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found "0x1p1"`},
+		{"infinity", `a,app,x,1,2,+Inf,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found "+Inf"`},
+		{"no component", `a,app,x,1,2,,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found ""`},
+		{"only a point", `a,app,x,1,2,.,1,0,0`, `expected B from 0 to 1 or from 0 to 255, found "."`},
+		{"too large a fraction", `a,app,x,1.5,0,0,1,0,0`, `expected R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found "1.5,0,0,1"`},
+		{"opacity of the other kind", `a,app,x,255,0,0,0.8,0,0`, `expected R, G, B and A all from 0 to 1, or all whole and from 0 to 255, found "255,0,0,0.8"`},
+		{"ShowText", `a,app,x,1,2,3,4,2,0`, `expected ShowText 0 or 1, found "2"`},
+		{"Beep", `a,app,x,1,2,3,4,1,`, `expected Beep 0 or 1, found ""`},
+		{"open quote", `"a,app,x,1,2,3,4,0,0`, `expected a " that ends the field, found none after "\"a,app,x,1,2,3,4,0,0"`},
+		{"text after quote", `"a"b,app,x,1,2,3,4,0,0`, `expected a comma after the " that ends the field, found "b,app,x,1,2,3,4,0,0": write "" for a quote inside`},
+		{"not UTF-8", "caf\xe9,app,x,1,2,3,4,0,0", `expected text in UTF-8, found "caf\xe9,app,x,1,2,3,4,0,0": save the file as UTF-8`},
+		{"control character", "\x1b[31m,app,x,1,2,3,4,0,0", `expected text, found the control character "\x1b"`},
+		{"found is cut", strings.Repeat("y", 99), `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "` + strings.Repeat("y", 60) + `"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestParseErrors(t *testing.T) {
 			require.ErrorAs(t, err, &bad)
 			assert.Len(t, bad.First, min(n, 1000))
 			assert.Equal(t, n, len(bad.First)+bad.More)
-			assert.Equal(t, want, strings.ReplaceAll(err.Error(), `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "x"`, "X"))
+			assert.Equal(t, want, strings.ReplaceAll(err.Error(), `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "x"`, "X"))
 			assert.Len(t, s.Rules(), 3, "the others hold")
 		})
 	}
@@ -128,7 +128,7 @@ func TestParseErrors(t *testing.T) {
 	})
 }
 
-// TestOtherFiles: what is no rules file is called what it is.
+// TestOtherFiles: a file that is not a rules file is an error that says what it is.
 func TestOtherFiles(t *testing.T) {
 	const good = `"a",local,443,1,2,3,4,0,0`
 	wide := func(s string, low int) string {
@@ -147,7 +147,7 @@ func TestOtherFiles(t *testing.T) {
 		{"binary", "\x7fELF\x02\x01\x01\x00\x00\n\x00", "the file is binary: rules are text"},
 		{"settings", settings, ErrSettings.Error()},
 		{"some settings", "# black\r\n\r\nblack true\r\n", ErrSettings.Error()},
-		{"large", "#" + strings.Repeat("x", 1<<20), "the file has more than 1 MiB: it is no rules file"},
+		{"large", "#" + strings.Repeat("x", 1<<20), "the file has more than 1 MiB: it is not a rules file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,17 +162,17 @@ func TestOtherFiles(t *testing.T) {
 	})
 	t.Run("a rule among settings", func(t *testing.T) {
 		s, err := Parse(strings.NewReader(settings + good))
-		assert.ErrorContains(t, err, "line 1: want the 9 fields")
+		assert.ErrorContains(t, err, "line 1: expected the 9 fields")
 		assert.Len(t, s.Rules(), 2)
 	})
 	t.Run("a rule after zeros", func(t *testing.T) {
 		s, err := Parse(strings.NewReader("a\x00\n" + good))
-		assert.EqualError(t, err, `line 1: want text, found the control character "\x00"`)
+		assert.EqualError(t, err, `line 1: expected text, found the control character "\x00"`)
 		assert.Len(t, s.Rules(), 2)
 	})
 	t.Run("no rule", func(t *testing.T) {
 		s, err := Parse(strings.NewReader("nonsense"))
-		assert.ErrorContains(t, err, "line 1: want the 9 fields")
+		assert.ErrorContains(t, err, "line 1: expected the 9 fields")
 		assert.Nil(t, s)
 	})
 }

@@ -1,5 +1,5 @@
-// Package rules gives connections labels and colours by their ports and
-// programs. It does not filter or block anything.
+// Package rules labels and colours connections by their ports and programs. It neither filters
+// nor blocks anything.
 //
 // A rules file has one rule on each line, and the first that matches wins:
 //
@@ -8,20 +8,17 @@
 //	"IRC",peer,6660-6697,230,190,40,255,1,0
 //	"Torrents",app,qbittorrent,255,98,176,255,0,0
 //
-// Type is local, peer or app. The target of local and peer is a port or a
-// range of ports; that of app is a program (see Set.Index). R, G, B and A are
-// the colour and its opacity; ShowText and Beep are 0 or 1. Fields may stand
-// in double quotes, in which "" is one quote, and have blanks around them.
-// Lines that are empty or begin with # say nothing.
+// Type is local, peer or app. The target of local and peer is a port or a range of ports; that
+// of app is a program, see [Set.Index]. R, G, B and A are the colour and its opacity; ShowText
+// and Beep are 0 or 1. Fields may be in double quotes, in which "" is one quote, and may have
+// blanks around them. Empty lines and lines that begin with # are ignored.
 //
-// Colours are from 0 to 1, as connmapperl writes them, or from 0 to 255. If
-// one of the four components is above 1, all four are from 0 to 255; if none
-// is and one has a decimal point or an exponent, they are from 0 to 1. For
-// lines of nothing but 0 and 1 the whole file decides: they are from 0 to 255
-// if another line is and no line is from 0 to 1 by its decimal point or
-// exponent, otherwise from 0 to 1. A colour from 0 to 1 is rounded to the
-// nearest of 255 steps. Numbers may be written in any way that Perl reads too,
-// such as .5, +0.5 and 5e-1, and a line may end in commas.
+// The components of a colour are from 0 to 1, as connmapperl writes them, or from 0 to 255. If
+// one of the four is above 1, all four are from 0 to 255. Otherwise, if one has a decimal
+// point or an exponent, they are from 0 to 1. Lines with only 0 and 1 depend on the rest of
+// the file. They are from 0 to 255 if another line is, and no line has a decimal point or an
+// exponent. Colours from 0 to 1 are rounded to the nearest of 255 steps. Numbers may have any
+// form that Perl reads, such as .5, +0.5 and 5e-1. A line may end in commas.
 package rules
 
 import (
@@ -33,39 +30,39 @@ import (
 	"sync"
 )
 
-// A Set is an immutable list of rules. It is safe for concurrent use. Of the
-// zero Set and of a nil one every connection is Other.
+// A Set is an immutable list of rules. It is safe for concurrent use. With the zero Set and
+// with a nil one, every connection is Other.
 type Set struct {
 	rules []Rule
 
 	local, peer []span
-	app         map[string]int // first rule by its target
-	long        map[string]int // first rule by the first commLen bytes of its longer target
-	script      map[string]int // first rule by the last element of its target, a path, cut to commLen
+	app         map[string]int // target: its first rule
+	long        map[string]int // first commLen bytes of a longer target: their first rule
+	script      map[string]int // last element of a target that is a path, cut to commLen: its first rule
 }
 
-// A span is the ports from first to the one before the next span, and their
-// first rule or none.
+// A span is the ports from first to the one before the next span. They have the same first rule,
+// or none.
 type span struct {
 	first uint16
 	rule  int
 }
 
 const (
-	none    = math.MaxInt // after all rules
-	commLen = 15          // the kernel cuts names of processes to so many bytes
+	none    = math.MaxInt // greater than the index of any rule
+	commLen = 15          // maximum length of the kernel's names of processes
 )
 
-// DefaultFile is the rules file for those who have none yet. It explains
-// itself, for people to edit a copy.
+// DefaultFile is the rules file for users who have none yet. It explains its format, so that
+// people can edit a copy.
 //
 //go:embed default.connmaprc
 var DefaultFile string
 
-// Default returns the rules of DefaultFile.
+// Default returns the Set of DefaultFile.
 func Default() *Set { return parsed() }
 
-// parsed takes a megabyte and a millisecond.
+// parsed parses DefaultFile once, which takes a megabyte and a millisecond.
 var parsed = sync.OnceValue(func() *Set {
 	s, err := Parse(strings.NewReader(DefaultFile))
 	if err != nil {
@@ -74,8 +71,7 @@ var parsed = sync.OnceValue(func() *Set {
 	return s
 })
 
-// newSet indexes rules whose targets are valid: ports has, for each that is
-// not of type App, its range.
+// newSet indexes valid rules. ports has the range of each rule that is not of type App.
 func newSet(rules []Rule, ports [][2]uint16) *Set {
 	s := &Set{rules: rules, app: make(map[string]int), long: make(map[string]int), script: make(map[string]int)}
 	s.local = spans(rules, ports, Local)
@@ -96,10 +92,10 @@ func newSet(rules []Rule, ports [][2]uint16) *Set {
 	return s
 }
 
-// spans gives each port its first rule of a type.
+// spans returns, for each port, the first rule of a type.
 func spans(rules []Rule, ports [][2]uint16, typ Type) []span {
 	byPort := make([]int, 1<<16)
-	free := make([]int, 1<<16+1) // a port without a rule, or one nearer to the next such port
+	free := make([]int, 1<<16+1) // a port without a rule, or one closer to the next such port
 	for p := range free {
 		free[p] = p
 		if p < len(byPort) {
@@ -131,8 +127,8 @@ func spans(rules []Rule, ports [][2]uint16, typ Type) []span {
 	return list
 }
 
-// Rules returns the rules in the order of the file, followed by Other. The
-// slice is the caller's. Several rules may have one label.
+// Rules returns the rules in the order of the file, followed by Other. The caller may change the
+// slice. Several rules may have the same label.
 func (s *Set) Rules() []Rule {
 	if s == nil {
 		return []Rule{Other}
@@ -149,15 +145,14 @@ func (s *Set) Match(c Conn) (Rule, bool) {
 	return s.rules[i], true
 }
 
-// Index returns where the rule of a connection stands in Rules; that of Other
-// is the last. It does not allocate.
+// Index returns the index in Rules of the rule of a connection; that of Other is the last. It
+// does not allocate.
 //
-// A rule of type App matches if its target is the connection's Comm, its Exe
-// or the last element of its Exe. Since the kernel cuts Comm to 15 bytes,
-// a longer target also matches a Comm of its first 15 bytes, unless Exe goes
-// on from there and so tells the whole name. A script has its own name for
-// Comm but an interpreter for Exe: the target /usr/bin/deluge also matches the
-// Comm deluge, unless the last element of Exe begins with it too.
+// A rule of type App matches if its target is the connection's Comm, its Exe or the last
+// element of its Exe. Since the kernel cuts Comm to 15 bytes, a longer target also matches a
+// Comm that is its first 15 bytes, unless Exe continues that name. A script has its own name
+// as Comm but an interpreter as Exe. So the target /usr/bin/deluge also matches the Comm
+// deluge, unless the last element of Exe begins with it too.
 func (s *Set) Index(c Conn) int {
 	if s == nil {
 		return 0

@@ -1,11 +1,10 @@
-// Package embedded holds a table of autonomous systems, so that addresses can
-// be named without any file. It is a package of its own because it adds
-// megabytes to a program.
+// Package embedded holds a table of autonomous systems, so that addresses can be looked up
+// without any file. It is a package of its own because it adds megabytes to a program.
 //
 // The table is made from the location database of the IPFire Project
 // (https://location.ipfire.org/), Creative Commons Attribution-ShareAlike 4.0
-// (https://creativecommons.org/licenses/by-sa/4.0/). It is as old as
-// DB().Info().Date says: show that date where you show its answers.
+// (https://creativecommons.org/licenses/by-sa/4.0/). Show its date, DB().Info().Date, where you
+// show results of it.
 package embedded
 
 import (
@@ -21,8 +20,8 @@ import (
 //go:embed asn.table
 var table string
 
-// DB returns the table. It is ready at once and takes no memory but for the pages that
-// look-ups touch, which the system can drop again.
+// DB returns the table, at once. Only the parts of it that lookups read take memory, and the
+// system can drop these again.
 func DB() *asn.DB { return db() }
 
 var db = sync.OnceValue(func() *asn.DB {

@@ -10,19 +10,19 @@ import (
 // Files are the files to open. Empty fields default to files found in Data.
 type Files struct {
 	Data  string // folder; it may be missing
-	Cache string // folder for what takes long to read
+	Cache string // folder for compiled forms of files that take long to read
 	Geo   string // file of places
 	Orgs  string // file of organisations
 	// Files of the AS numbers of addresses, of delegations and of aut-num records.
 	ASN, RIR, AutNum []string
-	NoAutNums        bool // leave those records out
-	// Tables that are asked last, such as the embedded ones; nil: none.
+	NoAutNums        bool // do not open aut-num records
+	// Tables that are looked up last, such as the embedded ones; nil: none.
 	Places   *geoip.DB
 	Networks *asn.DB
 }
 
-// Open opens the files. One that is named must be good; one that was only found is
-// left out with a warning if it is not. Close the Sources to free them.
+// Open opens the files. A bad file is an error if it is named; if it was found in Data, it is
+// left out with a warning. Close the Sources to close the files.
 func (f *Files) Open(warn func(string)) (*Sources, error) {
 	o := &opener{f, f.find(warn), warn}
 	s := &Sources{}
@@ -41,7 +41,7 @@ type opener struct {
 	warn  func(string)
 }
 
-// open opens the named files. If there are none, it opens those found, best first, until
+// open opens the named files. If there are none, it opens the found ones, best first, until
 // there are enough, and leaves out bad ones.
 func open[T any](o *opener, named []string, kind asn.Kind, enough func([]T) bool, open func(name string) (T, error)) (all []T, err error) {
 	for _, name := range named {
@@ -68,7 +68,7 @@ func open[T any](o *opener, named []string, kind asn.Kind, enough func([]T) bool
 	return all, nil
 }
 
-// one returns the name of a file, if there is one.
+// one returns a list of a name, empty if the name is empty.
 func one(name string) []string {
 	if name == "" {
 		return nil
@@ -76,7 +76,7 @@ func one(name string) []string {
 	return []string{name}
 }
 
-// When there are enough files of a kind that were found.
+// The conditions for enough found files of a kind.
 func afterOne[T any](all []T) bool { return len(all) > 0 }
 func never(all []string) bool      { return false }
 
@@ -84,7 +84,7 @@ func (o *opener) places(s *Sources) (err error) {
 	s.Places, err = open(o, one(o.Geo), asn.Unknown, afterOne, func(name string) (*geoip.DB, error) {
 		db, err := geoip.OpenCached(o.Cache, nil, name)
 		if db != nil {
-			err = nil // it was not cached, which only costs time
+			err = nil // the table was not cached, which only costs time
 		}
 		return db, err
 	})
@@ -116,7 +116,7 @@ func (o *opener) orgs(s *Sources) error {
 	return err
 }
 
-// delegations opens all files together, since the newest of them counts.
+// delegations opens all files together, since the newest wins.
 func (o *opener) delegations(s *Sources) (err error) {
 	names := o.RIR
 	if len(names) == 0 {
@@ -144,14 +144,14 @@ func (o *opener) delegations(s *Sources) (err error) {
 	return err
 }
 
-// autNums opens those of all files that are good.
+// autNums opens those files that are good.
 func (o *opener) autNums(s *Sources) error {
 	if o.NoAutNums {
 		return nil
 	}
 	cache := o.Cache
 	if os.MkdirAll(cache, 0o755) != nil {
-		cache = "" // then it takes longer
+		cache = "" // without a cache it takes longer
 	}
 	good, err := open(o, o.AutNum, asn.AutNumFile, never, func(name string) (string, error) {
 		a, err := asn.OpenAutNums(cache, name)
@@ -166,7 +166,7 @@ func (o *opener) autNums(s *Sources) error {
 	return err
 }
 
-// bothFamilies reports whether tables know addresses of both families.
+// bothFamilies reports whether tables have addresses of both families.
 func bothFamilies(tables []*asn.DB) bool {
 	v4, v6 := false, false
 	for _, db := range tables {

@@ -11,9 +11,9 @@ import (
 	"github.com/connmapgo/connmap/asn"
 )
 
-// find lists the files in the data folder by what they hold, best first. Newer files are
-// better; files with names only come after those with organisations. Tables of places are
-// among the Unknown.
+// find lists the files in the data folder by kind, best first. Newer files are better; files
+// with only names come after those with organisations. Tables of places have the kind
+// Unknown.
 func (f *Files) find(warn func(string)) map[asn.Kind][]string {
 	entries, err := os.ReadDir(f.Data)
 	if err != nil {
@@ -26,12 +26,12 @@ func (f *Files) find(warn func(string)) map[asn.Kind][]string {
 	var all []file
 	for _, e := range entries {
 		name := filepath.Join(f.Data, e.Name())
-		// Not the files of connmap-data and of the history beside them.
+		// Files of connmap-data and of the history are skipped.
 		switch ext := filepath.Ext(name); {
 		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
 			continue
 		}
-		// A pipe has no end perhaps.
+		// A pipe may have no end.
 		if stat, err := os.Stat(name); err == nil && stat.Mode().IsRegular() {
 			all = append(all, file{name, stat})
 		}
@@ -51,8 +51,8 @@ func (f *Files) find(warn func(string)) map[asn.Kind][]string {
 	return found
 }
 
-// rank orders files that hold the same: cities are better than countries, and what
-// looks like a table of places is tried before the rest.
+// rank orders files of one kind. Cities are better than countries, and files whose names look
+// like tables of places come first.
 func rank(name string) int {
 	name = strings.ToLower(filepath.Base(name))
 	name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".xz")
@@ -67,7 +67,7 @@ func rank(name string) int {
 	return 2
 }
 
-// leaveOut warns that a file that was found is not used.
+// leaveOut warns that a found file is not used.
 func leaveOut(warn func(string), err error) {
 	s := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), "geoip: ")
 	warn("left out: " + s)

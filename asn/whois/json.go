@@ -11,11 +11,11 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// MarshalJSON returns the report as an object. Unknown parts are left out, and missing has the
-// reason. sources has the file and date of each part. Characters that could command a
-// terminal are escaped.
+// MarshalJSON returns the report as an object. Unknown parts are absent, and missing has the
+// reasons. sources has the file and date of each part. Control characters, which could command
+// a terminal, are escaped.
 func (r Report) MarshalJSON() ([]byte, error) {
-	// By hand, since a bulk of reports is to take seconds: BenchmarkReport.
+	// It does not use encoding/json: many reports must take seconds; see BenchmarkReport.
 	b := append(make([]byte, 0, 1024), '{')
 	if r.Addr.IsValid() {
 		b = appendText(b, "address", r.Addr.String())
@@ -72,7 +72,7 @@ func (r *Report) appendHolder(b []byte) []byte {
 	return b
 }
 
-// appendMissing appends why parts are unknown.
+// appendMissing appends the reasons for unknown parts.
 func (r *Report) appendMissing(b []byte) []byte {
 	missing := false
 	for i, p := range parts {
@@ -91,7 +91,7 @@ func (r *Report) appendMissing(b []byte) []byte {
 	return b
 }
 
-// appendSource appends a member that says what a part comes from, unless it is unknown.
+// appendSource appends a member with the source of a part, unless it is unknown.
 func appendSource(b []byte, key string, i asn.Info) []byte {
 	if i == (asn.Info{}) {
 		return b
@@ -103,7 +103,7 @@ func appendSource(b []byte, key string, i asn.Info) []byte {
 	return append(b, '}')
 }
 
-// appendText appends a member that is a text, unless it is empty.
+// appendText appends a member with a string, unless it is empty.
 func appendText(b []byte, key, value string) []byte {
 	if value == "" {
 		return b

@@ -30,7 +30,7 @@ func (r Report) WriteText(out io.Writer) error {
 		}
 		source := r.source(i)
 		if source == (asn.Info{}) {
-			// Nobody wonders who holds 10.0.0.1.
+			// The holder of a special address such as 10.0.0.1 is of no interest.
 			if r.Special == "" {
 				fmt.Fprintf(&b, "  %d %-13s %s\n", i+1, title, r.Missing[i])
 			}
@@ -58,7 +58,7 @@ func sourceText(i asn.Info) string {
 
 // WriteLine writes the report as a line of eight fields separated by tabs: the question, AS
 // number, name of the AS, country, registry, block, status and organisation. Unknown fields
-// are empty. The last field of a special address is what Special says.
+// are empty. For a special address, the last field is the result of asn.Special.
 func (r Report) WriteLine(out io.Writer) error {
 	country, _ := r.country()
 	org := r.Org.Name
@@ -77,7 +77,7 @@ func (r Report) WriteLine(out io.Writer) error {
 	return err
 }
 
-// text is what WriteText says of a part.
+// text returns the text of a part for WriteText.
 func (r *Report) text(part int) string {
 	byOrigin := ""
 	if r.ByOrigin {
@@ -133,7 +133,7 @@ func (r *Report) text(part int) string {
 	return ""
 }
 
-// block is the addresses or AS numbers of a delegation.
+// block returns the addresses or AS numbers of a delegation.
 func block(d asn.Delegation) string {
 	switch {
 	case d.Block.First.IsValid():

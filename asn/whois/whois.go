@@ -1,5 +1,5 @@
 // Package whois reports on addresses and AS numbers: who holds them, where they are and who
-// announces them. It answers from files what whois servers answer, and asks no server.
+// announces them. It answers from files, and asks no server.
 //
 //	files := whois.Files{Data: folder, Cache: cacheFolder, Places: geoembedded.DB(), Networks: asnembedded.DB()}
 //	sources, err := files.Open(func(warning string) { log.Print(warning) })
@@ -24,18 +24,18 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 )
 
-// Sources are the tables and files that reports are made from. Any of them may be missing;
-// reports then say which file would help. The zero Sources know only special ranges. They are
-// safe for concurrent use while no field changes.
+// Sources are the tables and files that reports are made from. Any may be missing; reports then
+// say which file would help. The zero Sources have only special ranges. They are safe for
+// concurrent use while no field changes.
 type Sources struct {
 	Delegations *asn.Delegations
 	Orgs        *asn.Orgs
-	Networks    []*asn.DB // the first that knows an address counts
+	Networks    []*asn.DB // the first that has an address wins
 	AutNums     *asn.AutNums
-	Places      []*geoip.DB // the first that knows an address counts
+	Places      []*geoip.DB // the first that has an address wins
 }
 
-// Close closes the files of AutNums. Reports fail to read them afterwards.
+// Close closes the files of AutNums. Reports then fail to read them.
 func (s *Sources) Close() error {
 	if s.AutNums == nil {
 		return nil
@@ -43,26 +43,25 @@ func (s *Sources) Close() error {
 	return s.AutNums.Close()
 }
 
-// A Report is what is known of an address or an AS number. What is unknown is zero.
+// A Report describes an address or an AS number. Unknown parts are zero.
 type Report struct {
-	Addr    netip.Addr // invalid if the report is of an AS number
-	Special string     // what asn.Special or asn.SpecialAS says
+	Addr    netip.Addr // invalid if the report is on an AS number
+	Special string     // the result of asn.Special or asn.SpecialAS
 
 	Delegation  asn.Delegation
 	Org         asn.Org       // of the holder, by one of ASNs
-	ASNs        []asn.ASRange // all that the holder has; not to be changed
-	ByOrigin    bool          // whether Org and ASNs are of the holder of AS, since the delegation does not tell
+	ASNs        []asn.ASRange // all that the holder has; read only
+	ByOrigin    bool          // Org and ASNs are those of the holder of AS, since the delegation names none
 	Place       geoip.Place
 	PlaceSource asn.Info   // of Place; zero if that is unknown
-	AS          asn.AS     // that announces the address, or that was asked for
+	AS          asn.AS     // the AS that announces the address, or the AS of the question
 	ASSource    asn.Info   // of AS
 	AutNum      asn.AutNum // of AS, or else of the first of ASNs that has one
-	Missing     [6]string  // for each part that is unknown why, and what would tell
+	Missing     [6]string  // for each unknown part the reason, and which file would help
 	asnsSource  asn.Info
 }
 
-// IsZero reports whether the report is of nothing, as with an error of Ask about
-// the question.
+// IsZero reports whether the report is empty, as when Ask returns an error for its question.
 func (r *Report) IsZero() bool { return !r.Addr.IsValid() && r.AS.Number == 0 && r.Special == "" }
 
 // The parts of a report, in the order in which they are written.
@@ -84,7 +83,7 @@ var parts = [6]struct{ title, key string }{
 	{"aut-num", "aut_num"},
 }
 
-// wanted is what would tell each part.
+// wanted names the files that have each part.
 var wanted = [6]string{
 	"the registries' delegated-*-extended files",
 	"CAIDA's as-org2info.txt",
@@ -94,7 +93,7 @@ var wanted = [6]string{
 	"a registry's database such as ripe.db.aut-num.gz",
 }
 
-// notOpen and notFound say what is missing; a bulk of reports needs them often.
+// notOpen and notFound are the reasons in Missing, made once since many reports need them.
 var notOpen, notFound = func() (open, found [6]string) {
 	for i, f := range wanted {
 		open[i] = "no file is open that tells (wanted: " + f + ")"
@@ -103,8 +102,7 @@ var notOpen, notFound = func() (open, found [6]string) {
 	return open, found
 }()
 
-// Ask reports on an address, or on an AS number if the question is one with AS
-// before it, such as AS64496.
+// Ask reports on an address, or on an AS number with AS before it, such as AS64496.
 func (s *Sources) Ask(question string) (Report, error) {
 	if len(question) > 2 && strings.EqualFold(question[:2], "AS") {
 		number, err := asn.ParseAS(question)
@@ -115,14 +113,14 @@ func (s *Sources) Ask(question string) (Report, error) {
 	}
 	addr, err := netip.ParseAddr(question)
 	if err != nil {
-		return Report{}, fmt.Errorf("whois: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found %q", question[:min(len(question), 60)])
+		return Report{}, fmt.Errorf("whois: expected an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found %q", question[:min(len(question), 60)])
 	}
 	return s.Report(addr)
 }
 
-// Report reports on an address. IPv4-mapped IPv6 addresses are taken as IPv4. It fails if a
-// table was damaged while in use, or if AutNums cannot be read. All other parts of the report
-// are valid then.
+// Report reports on an address. IPv4-mapped IPv6 addresses count as IPv4. It fails if a table
+// was damaged while in use, or if AutNums cannot be read. All other parts of the report are
+// then valid.
 func (s *Sources) Report(addr netip.Addr) (Report, error) {
 	addr = addr.Unmap().WithZone("")
 	r := Report{Addr: addr, Special: asn.Special(addr)}
@@ -134,8 +132,8 @@ func (s *Sources) Report(addr netip.Addr) (Report, error) {
 	return r, err
 }
 
-// network fills in who announces the address. It asks no other table if one was damaged while
-// in use, since the next may be older.
+// network sets the AS that announces the address. If a table was damaged while in use it does
+// not try the next, which may be older.
 func (s *Sources) network(r *Report) error {
 	for _, db := range s.Networks {
 		var ok bool
@@ -150,7 +148,7 @@ func (s *Sources) network(r *Report) error {
 	return nil
 }
 
-// place fills in where the address is, in the same way.
+// place sets the place of the address, in the same way.
 func (s *Sources) place(r *Report) error {
 	for _, db := range s.Places {
 		var ok bool
@@ -183,11 +181,11 @@ func (s *Sources) ReportAS(number uint32) (Report, error) {
 	return r, err
 }
 
-// holder fills the parts that follow from the delegation and the AS.
+// holder sets the parts that depend on the delegation and the AS.
 func (s *Sources) holder(r *Report) error {
 	s.numbers(r)
 	if s.Orgs != nil {
-		// The AS that announces the address comes first, if the holder has it.
+		// The AS that announces the address is first, if the holder has it.
 		for n := range each(r.ASNs, r.AS.Number) {
 			var ok bool
 			if r.Org, ok = s.Orgs.Lookup(n); ok {
@@ -212,7 +210,7 @@ func (s *Sources) holder(r *Report) error {
 	return err
 }
 
-// numbers fills in the AS numbers of the holder.
+// numbers sets the AS numbers of the holder.
 func (s *Sources) numbers(r *Report) {
 	if r.Delegation.Held() {
 		// A holder may have no numbers.
@@ -238,8 +236,8 @@ func (s *Sources) numbers(r *Report) {
 // maxNumbers bounds the search among all numbers of one holder.
 const maxNumbers = 100
 
-// each yields the numbers of ascending ranges, at most maxNumbers. If first is one of them it
-// comes before all others.
+// each yields at most maxNumbers numbers of ascending ranges. If first is one of them it comes
+// before all others.
 func each(ranges []asn.ASRange, first uint32) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
 		i, ok := slices.BinarySearchFunc(ranges, first, func(r asn.ASRange, n uint32) int { return cmp.Compare(r.First, n) })
@@ -260,7 +258,7 @@ func each(ranges []asn.ASRange, first uint32) iter.Seq[uint32] {
 	}
 }
 
-// missing says why parts are unknown.
+// missing sets the reasons for unknown parts.
 func (s *Sources) missing(r *Report) {
 	known, held := r.Delegation.Registry != "", r.Delegation.Held()
 	noFile := [6]bool{s.Delegations == nil, s.Orgs == nil, s.Delegations == nil, len(s.Places) == 0, len(s.Networks) == 0, s.AutNums == nil}
@@ -298,7 +296,7 @@ func (r *Report) source(part int) asn.Info {
 	return r.AutNum.Source
 }
 
-// country is that of the delegation, else of the place.
+// country returns the country of the delegation, or else of the place.
 func (r *Report) country() (string, asn.Info) {
 	if r.Delegation.Country != "" {
 		return r.Delegation.Country, r.Delegation.Source
@@ -309,7 +307,7 @@ func (r *Report) country() (string, asn.Info) {
 	return "", asn.Info{}
 }
 
-// subject is the address or AS number.
+// subject returns the address or AS number.
 func (r *Report) subject() string {
 	if r.Addr.IsValid() {
 		return r.Addr.String()

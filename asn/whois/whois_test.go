@@ -162,7 +162,7 @@ descr: ` + "\uFFFD" + `[2Jx
 	}
 	for _, question := range []string{"", "x", "192.0.2.0/24", "ASx", "AS4294967296", "13335"} {
 		_, err := w.Ask(question)
-		assert.ErrorContains(t, err, ": want an ", question)
+		assert.ErrorContains(t, err, ": expected an ", question)
 	}
 }
 

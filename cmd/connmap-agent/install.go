@@ -16,41 +16,41 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// An installer makes the agent a service of this system, or ends that. How is in the files
-// service_*.go: they name the files of the service and what starts it.
+// An installer installs the agent as a service of this system, or removes it. The files
+// service_*.go have the paths of the service and the commands that start it.
 type installer struct {
-	root           string // of another system; empty: this one
+	root           string // folder of another system; empty: this one
 	dryRun         bool
 	host, name     string
 	program        []byte
-	secret         []byte // the token, or the password
-	cert           []byte // the server's, if the secret is a password
+	secret         []byte // the token or the password
+	cert           []byte // the server's certificate, if the secret is a password
 	stdout, stderr io.Writer
 }
 
-// install makes this machine's agent a service.
+// install installs this machine's agent as a service.
 func install(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	in := installer{stdout: stdout, stderr: stderr}
 	f := flag.NewFlagSet("connmap-agent install", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.BoolVar(&in.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	f.BoolVar(&in.dryRun, "dry-run", false, "print what would be done, and change nothing")
 	if installsElsewhere {
-		f.StringVar(&in.root, "root", "", "`folder` of another system to install into, such as an image, which starts the agent when it boots (default this system)")
+		f.StringVar(&in.root, "root", "", "install into the `folder` of another system, such as an image, which then starts the agent when it boots (default this system)")
 	}
 	f.StringVar(&in.name, "name", "", "`name` of this machine on the map (default its host name)")
 	var o options
 	o.secretFlags(f)
 	f.Usage = func() {
-		fmt.Fprintf(stderr, `connmap-agent install makes the agent a service that %s:
+		fmt.Fprintf(stderr, `connmap-agent install installs the agent as a service that %s:
 
-  connmap-agent install HOST[:PORT] -       asks for the token that mapserver token prints,
-                                            or reads it from standard input
-  connmap-agent install -token-file FILE HOST[:PORT]
-                                            takes it from a file
-  connmap-agent install HOST[:PORT] TOKEN   takes it from where other users may see it
-  connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
-                                            where the map server lets in by password
-  connmap-agent uninstall                   ends that
+		  connmap-agent install HOST[:PORT] -       ask for the token that "mapserver token" prints,
+		                                            or read it from standard input
+		  connmap-agent install -token-file FILE HOST[:PORT]
+		                                            read the token from a file
+		  connmap-agent install HOST[:PORT] TOKEN   take a token that other users can see
+		  connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
+		                                            join with a password, if the map server allows it
+		  connmap-agent uninstall                   stop and remove the service
 
 %s
 
@@ -65,19 +65,19 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	in.host = f.Arg(0)
 	o.takeToken(f.Arg(1))
-	// They become words of a unit or of a command line.
+	// Both are written into a unit or a command line.
 	const special = " \t\n\r\"'\\%$;"
 	switch {
 	case f.NArg() < 1:
-		return errors.New("no server named: connmap-agent install HOST - asks for the token that mapserver token prints; flags stand before HOST")
+		return errors.New("no server named: connmap-agent install HOST - asks for the token that mapserver token prints; put flags before HOST")
 	case f.NArg() > 2:
 		return errors.New(tooManyWords)
 	case isToken(in.host):
 		return errors.New(wrongOrder)
-	case strings.ContainsAny(in.host, special): // it may be a password in the wrong place
-		return errors.New("HOST must be a plain word: an address or a name, perhaps with a port")
+	case strings.ContainsAny(in.host, special): // not in the message: it may be a password
+		return errors.New("HOST must be an address or a name, with or without a port, without spaces, quotes or any of \\%$;")
 	case strings.ContainsAny(in.name, special):
-		return fmt.Errorf("-name: %q must be a plain word", in.name)
+		return fmt.Errorf("-name: %q must not have spaces, quotes or any of \\%%$;", in.name)
 	}
 	if _, err := o.readToken(ctx, stderr); err != nil {
 		return err
@@ -96,15 +96,14 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return in.install(ctx)
 }
 
-// uninstall ends what install has made. The key of this machine, and what the server was not
-// told yet, stay.
+// uninstall stops and removes the service. The key of this machine and its spool stay.
 func uninstall(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	in := installer{stdout: stdout, stderr: stderr}
 	f := flag.NewFlagSet("connmap-agent uninstall", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.BoolVar(&in.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	f.BoolVar(&in.dryRun, "dry-run", false, "print what would be done, and change nothing")
 	f.Usage = func() {
-		fmt.Fprint(stderr, "connmap-agent uninstall ends the service that connmap-agent install has made, and removes its\nfiles. The key of this machine stays, so that the server knows it when it comes back.\n\n")
+		fmt.Fprint(stderr, "connmap-agent uninstall stops the service that connmap-agent install has made, and removes its\nfiles. The key of this machine stays, so that the server recognises it if it is installed again.\n\n")
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -119,25 +118,25 @@ func uninstall(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	return in.uninstall(ctx)
 }
 
-// A file is one that install writes.
+// A file is a file that install writes.
 type file struct {
-	name, shown string // shown says what is in it; empty: data is shown
-	mode        os.FileMode
-	data        []byte
+	name, desc string // desc describes the content in the output; empty: the output shows data
+	mode       os.FileMode
+	data       []byte
 }
 
-// files are those that every service has.
+// files returns the files that the service has on every system.
 func (in *installer) files() []file {
 	files := []file{{programFile, "this program", 0o755, in.program}, {tokenFile, "the token", 0o600, in.secret}}
 	if in.cert != nil {
-		files[1].shown = "the password"
+		files[1].desc = "the password"
 		files = append(files, file{serverFile, "the map server's certificate", 0o600, in.cert})
 	}
 	return files
 }
 
-// agentArgs are the arguments of an agent that is started without anything of its own in
-// its environment, and keeps its state in a folder.
+// agentArgs returns the arguments of an agent that is started without environment variables,
+// and that keeps its state in a folder.
 func (in *installer) agentArgs(state string) []string {
 	args := []string{"-token-file", tokenFile, "-key", filepath.Join(state, "agent-key.pem"), "-spool", filepath.Join(state, "spool")}
 	if in.cert != nil {
@@ -149,13 +148,13 @@ func (in *installer) agentArgs(state string) []string {
 	return append(args, "--", in.host)
 }
 
-// write writes files, and says so.
+// write writes files, and prints what it does.
 func (in *installer) write(files []file) error {
 	for _, file := range files {
 		name := filepath.Join(in.root, file.name)
 		fmt.Fprintf(in.stdout, "write %s (mode %04o)", name, file.mode)
-		if file.shown != "" {
-			fmt.Fprintf(in.stdout, ": %s\n", file.shown)
+		if file.desc != "" {
+			fmt.Fprintf(in.stdout, ": %s\n", file.desc)
 		} else {
 			fmt.Fprintf(in.stdout, ":\n\n    %s\n", strings.ReplaceAll(strings.TrimSpace(string(file.data)), "\n", "\n    "))
 		}
@@ -164,7 +163,7 @@ func (in *installer) write(files []file) error {
 		}
 		var err error
 		if in.root != "" {
-			err = writeBelow(in.root, file.name, file.mode, file.data)
+			err = writeIn(in.root, file.name, file.mode, file.data)
 		} else {
 			err = writeFile(name, file.mode, file.data)
 		}
@@ -178,7 +177,7 @@ func (in *installer) write(files []file) error {
 	return nil
 }
 
-// remove removes the files that there are, and says so.
+// remove removes the files that exist, and prints what it does.
 func (in *installer) remove(names ...string) error {
 	for _, name := range names {
 		if !exists(name) {
@@ -198,7 +197,7 @@ func (in *installer) remove(names ...string) error {
 	return nil
 }
 
-// run runs a command, and says so.
+// run runs a command, and prints it.
 func (in *installer) run(ctx context.Context, command ...string) error {
 	fmt.Fprintln(in.stdout, "run", strings.Join(command, " "))
 	if in.dryRun {
@@ -213,12 +212,12 @@ func (in *installer) run(ctx context.Context, command ...string) error {
 	return nil
 }
 
-// withoutSecrets returns an environment for other programs.
+// withoutSecrets returns env without the variables that may hold secrets, for other programs.
 func withoutSecrets(env []string) []string {
 	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "CONNMAP_") })
 }
 
-// writeFile replaces a file in one go: a running program cannot be written over.
+// writeFile replaces a file at once: a running program cannot be overwritten.
 func writeFile(name string, mode os.FileMode, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
@@ -226,10 +225,10 @@ func writeFile(name string, mode os.FileMode, data []byte) error {
 	return temp.Write(name, mode, data)
 }
 
-// writeBelow replaces a file of the system in a folder. Links there that lead out of the
-// folder, as absolute ones do, are not followed: they would lead into this system.
-func writeBelow(folder, name string, mode os.FileMode, data []byte) error {
-	return below(folder, name, func(root *os.Root, name string) error {
+// writeIn replaces a file of the system in a folder. It follows no link that leads out of the
+// folder, such as an absolute one, which would lead into this system.
+func writeIn(folder, name string, mode os.FileMode, data []byte) error {
+	return replaceIn(folder, name, func(root *os.Root, name string) error {
 		f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
@@ -239,8 +238,8 @@ func writeBelow(folder, name string, mode os.FileMode, data []byte) error {
 	})
 }
 
-// below has make make a file in the place of another one, in a folder.
-func below(folder, name string, make func(root *os.Root, name string) error) error {
+// replaceIn replaces a file in a folder by the one that make makes.
+func replaceIn(folder, name string, make func(root *os.Root, name string) error) error {
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return err

@@ -5,10 +5,10 @@ import (
 	"encoding/xml"
 )
 
-const launchdLabel = "connmap-agent" // of the service
+const launchdLabel = "connmap-agent" // names the service
 
-// launchdPlist returns the property list of a daemon that runs a command for good, and
-// writes what that says into a file. The keys are those of launchd.plist(5).
+// launchdPlist returns the property list of a daemon that always runs a command, and appends
+// its messages to a log file. launchd.plist(5) describes the keys.
 func launchdPlist(log string, command ...string) []byte {
 	var b bytes.Buffer
 	text := func(s string) {

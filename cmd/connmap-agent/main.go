@@ -1,6 +1,5 @@
-// Command connmap-agent reports the network connections of this machine to a
-// map server, or prints them.
-// It takes no commands from the server and needs no database.
+// Command connmap-agent reports the network connections of this machine to a map server, or
+// prints them. It takes no commands from the server and needs no database.
 package main
 
 import (
@@ -33,8 +32,8 @@ import (
 var version string
 
 func main() {
-	// An agent is to be cheap while nothing happens: with more processors the
-	// scheduler wakes threads for each other.
+	// An idle agent must be cheap: with more processors the scheduler wakes threads for each
+	// other.
 	runtime.GOMAXPROCS(1)
 	private.NoCoreDumps()
 	dropsRights = true
@@ -45,11 +44,11 @@ func main() {
 	}, "feed")
 }
 
-// dropsRights is false in tests, whose process goes on.
+// dropsRights is false in tests, whose process must keep its rights.
 var dropsRights bool
 
-// dropRights takes from this process, if it is root's, what it does not need to read sockets
-// and to report.
+// dropRights drops the rights of root that this process does not need to read sockets and to
+// report. It does nothing for other users.
 func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 	if !dropsRights || !confine.Root() {
 		return
@@ -69,11 +68,11 @@ func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 	log.Info("rights", attrs...)
 }
 
-// options is what the command line says.
+// options holds the command line.
 type options struct {
 	host, token, tokenFile, name, backend       string
 	key, cert, spool                            string
-	server                                      *x509.Certificate // of a password
+	server                                      *x509.Certificate // of the map server, if the secret is a password
 	once, watch, json, loopback, v, print, tofu bool
 	interval                                    time.Duration
 }
@@ -102,8 +101,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		var notice string
 		if key, notice, err = o.readKey(); err != nil {
-			// It reports all the same, but for good only as long as the token works.
-			log.Warn("this machine has no key of its own and needs the token each time; -key names a file that can be kept", "error", err)
+			// The agent reports all the same, but only as long as the token is valid.
+			log.Warn("this machine has no key and needs the token at each start: name a writable file with -key", "error", err)
 		}
 		if notice != "" {
 			log.Warn(notice)
@@ -114,8 +113,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer c.Close()
-	// What loading programs into the kernel took is given back. A daemon among others
-	// is small, and stays so.
+	// Loading the kernel programs took memory, which is returned here. A daemon must be
+	// small and stay small.
 	debug.FreeOSMemory()
 	debug.SetGCPercent(30)
 	info := c.Info()
@@ -151,40 +150,40 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("connmap-agent", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.BoolVar(&o.once, "once", false, "print this machine's connections and exit (default report to a server)")
-	f.BoolVar(&o.watch, "watch", false, "print what opens, changes and closes until interrupted (default report to a server)")
+	f.BoolVar(&o.watch, "watch", false, "print connections as they open, change and close, until interrupted (default report to a server)")
 	f.BoolVar(&o.json, "json", false, "with -once or -watch: one JSON object a line (default columns)")
 	o.secretFlags(f)
-	f.StringVar(&o.key, "key", "", "`file` that holds this machine's own key, made when it is missing (default agent-key.pem in the state folder of the service, else in connmap in your configuration folder)")
-	f.StringVar(&o.spool, "spool", "", "`folder` for 64 MB of what memory has no room for while the map server is away, and of what it was not told when the agent ends; none: no such folder (default spool in the state folder of the service, else none)")
-	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server shows now, and keep it in the file that -cert names or server-cert.pem")
+	f.StringVar(&o.key, "key", "", "`file` with this machine's own key, created if missing (default agent-key.pem in the state folder of the service, or in connmap in your configuration folder)")
+	f.StringVar(&o.spool, "spool", "", "`folder` for 64 MB of close events that memory has no room for, or that the map server has not acknowledged when the agent ends; none: no such folder (default spool in the state folder of the service, otherwise none)")
+	f.BoolVar(&o.tofu, "tofu", false, "with a password: trust the certificate that the server has now, and save it in the file of -cert or in server-cert.pem")
 	f.StringVar(&o.name, "name", "", "`name` of this machine on the map (default its host name)")
-	f.StringVar(&o.backend, "backend", "", "how sockets are read: `ebpf`, diag or proc on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
-	f.DurationVar(&o.interval, "interval", time.Second, "how often counters are read, and sockets if they are polled")
-	f.BoolVar(&o.loopback, "loopback", false, "include connections of this machine to itself (default left out)")
-	f.BoolVar(&o.v, "v", false, "log connects too (default only trouble)")
+	f.StringVar(&o.backend, "backend", "", "how to read sockets: `ebpf`, diag or proc on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
+	f.DurationVar(&o.interval, "interval", time.Second, "time between reads of counters, and between polls of sockets")
+	f.BoolVar(&o.loopback, "loopback", false, "include connections to loopback addresses (default leave them out)")
+	f.BoolVar(&o.v, "v", false, "log connects to the server and rights too (default only warnings and errors)")
 	showVersion := f.Bool("version", false, "print the version and exit")
 	f.Usage = func() {
 		fmt.Fprint(stderr, `connmap-agent reports where this machine's network connections go.
 
-  connmap-agent HOST[:PORT] -       report to a map server: asks for the token, or reads it
-                                    from standard input
-  connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
-  connmap-agent HOST[:PORT] TOKEN   the same, where other users may see the token
-  connmap-agent -once -json         print the connections of now
-  connmap-agent -watch              print connections as they open and close
-  connmap-agent install -h          tells how to make it a service
+		  connmap-agent HOST[:PORT] -       report to a map server; ask for the token, or read it
+		                                    from standard input
+		  connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
+		  connmap-agent HOST[:PORT] TOKEN   the same, with a token that other users can see
+		  connmap-agent -once -json         print the present connections
+		  connmap-agent -watch              print connections as they open and close
+		  connmap-agent install -h          explain how to install the agent as a service
 
-A server that lets in by password takes that in place of the token, and its certificate
-must be here. After the first time the server knows this machine by a key that it makes
-for itself. Without a port, 6789 and 10789 are tried.
+		Without a port it tries 6789 and 10789. If the map server takes passwords, give the
+		password in place of the token; its certificate must be here too. After the first time
+		the server recognises this machine by a key that the agent creates.
 
-As root it sees every connection, however short, of all users and containers, with
-its program and its bytes. The capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
-do instead. Without, or on Linux before 5.12, it polls; without root it names your
-own programs only. From root's rights it keeps what it needs, see -v. On Windows and macOS, which are experimental, it polls and tells
-no bytes, and on Windows TCP only.
+		As root, or with the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, it reports all
+		connections of all users and containers, however short, with program and bytes. Then it
+		drops the rights of root that it does not need; -v logs them. Otherwise, or on Linux
+		before 5.12, it polls; without root it names only your own programs. On Windows and
+		macOS (experimental) it polls, without bytes, and on Windows without UDP.
 
-`)
+		`)
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -201,13 +200,13 @@ no bytes, and on Windows TCP only.
 	local := o.once || o.watch
 	switch {
 	case o.once && o.watch:
-		return o, errors.New("-once and -watch exclude each other")
+		return o, errors.New("-once and -watch exclude each other: use one of them")
 	case o.json && !local:
-		return o, errors.New("-json goes with -once or -watch")
+		return o, errors.New("-json goes with -once or -watch: add one of them, or leave out -json")
 	case local && f.NArg() > 0:
-		return o, errors.New("-once and -watch take no server, and no token")
+		return o, errors.New("-once and -watch take no server and no token: leave out HOST and TOKEN")
 	case !local && f.NArg() == 0:
-		return o, errors.New("no server named: connmap-agent HOST - asks for the token that mapserver token prints; -once prints connections without a server")
+		return o, errors.New("no server named: connmap-agent HOST - asks for the token that mapserver token prints; connmap-agent -once prints connections without a server")
 	case f.NArg() > 2:
 		return o, errors.New(tooManyWords) // one of them may be a secret
 	case isToken(f.Arg(0)):
@@ -229,14 +228,14 @@ no bytes, and on Windows TCP only.
 	return o, nil
 }
 
-// secretFlags are those of what lets this machine join.
+// secretFlags defines the flags with the secrets by which this machine joins.
 func (o *options) secretFlags(f *flag.FlagSet) {
-	f.StringVar(&o.tokenFile, "token-file", "", "`file` that holds the token, or the password (default CONNMAP_TOKEN, else agent.token in connmap in your configuration folder)")
-	f.StringVar(&o.tokenFile, "password-file", "", "`file` that holds the password: the same as -token-file")
-	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, else server-cert.pem in this folder, or in connmap in your configuration folder)")
+	f.StringVar(&o.tokenFile, "token-file", "", "`file` with the token or the password (default CONNMAP_TOKEN, otherwise agent.token in connmap in your configuration folder)")
+	f.StringVar(&o.tokenFile, "password-file", "", "`file` with the password: the same as -token-file")
+	f.StringVar(&o.cert, "cert", "", "`file` with the map server's certificate, which a password needs (default CONNMAP_CERT_B64, otherwise server-cert.pem in this folder or in connmap in your configuration folder)")
 }
 
-// watch prints events until ctx ends, even if nobody reads what it prints.
+// watch prints events until ctx ends, even if nobody reads the output.
 func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON bool) error {
 	p := &printer{w: stdout, json: asJSON}
 	ended := make(chan error, 1)
@@ -266,12 +265,12 @@ func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON
 }
 
 const (
-	printDelay = 10 * time.Millisecond // that lines wait at most for others
-	printSize  = 32 << 10              // bytes of lines that are written at once
+	printDelay = 10 * time.Millisecond // how long a line waits for others at most
+	printSize  = 32 << 10              // bytes of lines that are written together
 )
 
-// A printer prints events as lines, many at a time when many come: a system call for each
-// would cost as much as all else.
+// A printer prints events as lines. It writes many lines at a time: a system call for each
+// would cost as much as all other work.
 type printer struct {
 	w    io.Writer
 	json bool
@@ -280,7 +279,7 @@ type printer struct {
 	lines []byte
 	err   error // of a write
 
-	process conntrack.Process // that was named last
+	process conntrack.Process // the last that was named
 	name    string
 }
 
@@ -317,7 +316,7 @@ func (p *printer) write() {
 	}
 }
 
-// nameOf names a process, often that of the line before.
+// nameOf returns a name for a process. It caches the last, which the next line often needs.
 func (p *printer) nameOf(q conntrack.Process) string {
 	switch {
 	case q == conntrack.Process{}:
@@ -350,7 +349,7 @@ func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
 	}
 	c := &e.Conn
 	start := len(b)
-	// column fills the one before up to a width in characters.
+	// column pads the column before to a width in characters.
 	column := func(width int) {
 		for n := utf8.RuneCount(b[start:]); n < width; n++ {
 			b = append(b, ' ')

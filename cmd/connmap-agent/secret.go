@@ -18,27 +18,28 @@ import (
 	"github.com/connmapgo/connmap/internal/private"
 )
 
-// certFile is where connmapperl's agents look for the certificate of the server.
+// certFile is the default file of the server's certificate, also for connmapperl's agents.
 const certFile = "server-cert.pem"
 
-// secretFile is where a token or a password is looked for that is named nowhere, beside
+// secretFile is the default file of the token or the password, beside this machine's key. With
+// it, HOST is the only argument needed.
 // the key of this machine: then the host alone is enough.
 const secretFile = "agent.token"
 
-const largestSecret = 4 << 10 // bytes
+const maxSecret = 4 << 10 // bytes
 
-// fromInput stands for a token, or a password, that is read from standard input.
+// fromInput in place of a token or a password means: read it from standard input.
 const fromInput = "-"
 
 const (
-	tooManyWords = "want no more than HOST and -, or HOST and TOKEN; flags stand before them"
+	tooManyWords = "too many arguments: expected HOST and -, or HOST and TOKEN; put flags before HOST"
 	wrongOrder   = "the host comes first, then the token"
 )
 
-// isToken reports whether a word is a token, perhaps a damaged one.
+// isToken reports whether a word looks like a token, which may be damaged.
 func isToken(word string) bool { return strings.HasPrefix(word, "cm1_") }
 
-// takeToken takes the token, or the password, from the command line, and hides it there.
+// takeToken takes the token or the password from the command line, and hides it there.
 func (o *options) takeToken(word string) {
 	o.token = strings.Clone(word)
 	if o.token != fromInput {
@@ -46,13 +47,13 @@ func (o *options) takeToken(word string) {
 	}
 }
 
-// readSecret returns the token, or the password, as it was given.
+// readSecret returns the token or the password as it was given.
 func (o *options) readSecret(ctx context.Context, stderr io.Writer) (string, error) {
 	if o.token == fromInput {
 		return askSecret(ctx, os.Stdin, stderr)
 	}
 	if s := strings.TrimSpace(o.token); s != "" {
-		fmt.Fprintln(stderr, "connmap-agent: the secret was in the command line, which other users could see and shells keep: next time, - in its place reads it from standard input")
+		fmt.Fprintln(stderr, "connmap-agent: other users can see a secret in the command line, and shells keep it: use - instead, and enter it on standard input")
 		return s, nil
 	}
 	name := o.tokenFile
@@ -66,17 +67,17 @@ func (o *options) readSecret(ctx context.Context, stderr io.Writer) (string, err
 	}
 	s, err := private.ReadLine(name)
 	if o.tokenFile == "" && errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("no token: connmap-agent HOST - reads it from standard input; CONNMAP_TOKEN, -token-file or %s may hold it too. mapserver token prints it", name)
+		return "", fmt.Errorf("no token: connmap-agent HOST - reads it from standard input; CONNMAP_TOKEN, -token-file or %s may also hold it. mapserver token prints it", name)
 	}
 	if err != nil {
 		return "", err
 	}
 	if s == "" {
-		return "", fmt.Errorf("%s is empty: it is to hold the token that mapserver token prints, or the password", name)
+		return "", fmt.Errorf("%s is empty: it must hold the token that mapserver token prints, or the password", name)
 	}
-	notice, err := private.Close(name, private.Given)
+	notice, err := private.Restrict(name, private.Given)
 	if err != nil {
-		notice = err.Error() // it may be as its owner wants it
+		notice = err.Error() // not fatal: its owner may want it so
 	}
 	if notice != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", notice)
@@ -84,10 +85,10 @@ func (o *options) readSecret(ctx context.Context, stderr io.Writer) (string, err
 	return s, nil
 }
 
-// askSecret reads the first line of an input. A terminal does not show it.
+// askSecret reads the first line of an input. A terminal does not show what is typed.
 func askSecret(ctx context.Context, in *os.File, stderr io.Writer) (string, error) {
 	if show, terminal := hideTyping(in); terminal {
-		fmt.Fprint(stderr, "The token, or the password (it is not shown): ")
+		fmt.Fprint(stderr, "Token or password (not shown): ")
 		defer func() {
 			show()
 			fmt.Fprintln(stderr)
@@ -97,10 +98,10 @@ func askSecret(ctx context.Context, in *os.File, stderr io.Writer) (string, erro
 		text string
 		err  error
 	}
-	// If ctx ends first this reads on: nothing interrupts it, and the program ends.
+	// If ctx ends first, the goroutine stays in its read until the program ends.
 	read := make(chan line, 1)
 	go func() {
-		text, err := bufio.NewReader(io.LimitReader(in, largestSecret)).ReadString('\n')
+		text, err := bufio.NewReader(io.LimitReader(in, maxSecret)).ReadString('\n')
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
@@ -114,14 +115,14 @@ func askSecret(ctx context.Context, in *os.File, stderr io.Writer) (string, erro
 		case l.err != nil:
 			return "", fmt.Errorf("standard input: %w", l.err)
 		case l.text == "":
-			return "", errors.New("standard input has no token: its first line is to be what mapserver token prints, or the password")
+			return "", errors.New("standard input has no token: its first line must be the token that mapserver token prints, or the password")
 		}
 		return l.text, nil
 	}
 }
 
-// readToken returns the token, or that which a password and a certificate make. It
-// leaves what it has found in o.token and o.server.
+// readToken returns the token, or the one made of a password and a certificate. It sets o.token
+// and o.server.
 func (o *options) readToken(ctx context.Context, stderr io.Writer) (token feed.Token, err error) {
 	if o.token, err = o.readSecret(ctx, stderr); err != nil {
 		return token, err
@@ -135,12 +136,12 @@ func (o *options) readToken(ctx context.Context, stderr io.Writer) (token feed.T
 	if o.server == nil {
 		// A damaged token is more likely than a password without certificate.
 		_, err := feed.ParseToken(o.token)
-		return token, fmt.Errorf("%w. If it is a password, put the map server's %s into this folder, name it with -cert, or give it in base64 in CONNMAP_CERT_B64; -tofu asks the server for it", err, certFile)
+		return token, fmt.Errorf("%w. If it is a password, put the map server's %s into this folder, name it with -cert, or set CONNMAP_CERT_B64 to it in base64; -tofu gets it from the server", err, certFile)
 	}
 	return feed.PasswordToken(o.token, o.server)
 }
 
-// readCert returns the certificate of the server, nil if there is none.
+// readCert returns the server's certificate; nil: there is none.
 func (o *options) readCert(ctx context.Context, stderr io.Writer) (*x509.Certificate, error) {
 	name := o.cert
 	if b64 := os.Getenv("CONNMAP_CERT_B64"); name == "" && b64 != "" {
@@ -179,14 +180,14 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// trust asks the server for its certificate and keeps it, so that from then on no other
-// server is believed.
+// trust fetches the server's certificate and saves it. From then on the agent trusts no other
+// server.
 func (o *options) trust(ctx context.Context, name string, stderr io.Writer) (*x509.Certificate, error) {
 	cert, err := feed.FetchCertificate(ctx, o.host)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(stderr, "connmap-agent: trusting the server at %s from now on, whose certificate has the fingerprint\n  %s\nCompare it with what mapserver token prints there. It is kept in %s.\n",
+	fmt.Fprintf(stderr, "connmap-agent: from now on it trusts the server at %s, whose certificate has the fingerprint\n  %s\nCompare it with the one that mapserver token prints there. The certificate is saved in %s.\n",
 		o.host, feed.Fingerprint(cert), name)
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -195,7 +196,7 @@ func (o *options) trust(ctx context.Context, name string, stderr io.Writer) (*x5
 	return cert, errors.Join(pem.Encode(f, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), f.Close())
 }
 
-// folder returns where the agent keeps what is its own.
+// folder returns the folder of the agent's own files.
 func (*options) folder() (string, error) {
 	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
 		return dir, nil
@@ -204,7 +205,7 @@ func (*options) folder() (string, error) {
 	return filepath.Join(config, "connmap"), err
 }
 
-// readKey returns the key of this machine. A notice says what was wrong with its file.
+// readKey returns the key of this machine. The notice says what is wrong with the file's mode.
 func (o *options) readKey() (key ed25519.PrivateKey, notice string, err error) {
 	name := o.key
 	if name == "" {
@@ -214,7 +215,7 @@ func (o *options) readKey() (key ed25519.PrivateKey, notice string, err error) {
 		}
 		name = filepath.Join(dir, "agent-key.pem")
 	}
-	notice = private.Look(name, private.Own)
+	notice = private.Check(name, private.Own)
 	if key, err = feed.LoadKey(name); err != nil {
 		return nil, "", err
 	}

@@ -95,7 +95,7 @@ func TestOwnKey(t *testing.T) {
 	// A key that cannot be kept is said, and done without.
 	var stderr bytes.Buffer
 	comes(t, d, &stderr, "-key", "/dev/null/key", "-name", "odd", addr, id.Token().String())
-	assert.Contains(t, stderr.String(), "needs the token each time")
+	assert.Contains(t, stderr.String(), "needs the token at each start")
 }
 
 // TestOtherFilesAreLeftAlone: what is no token, no password and no key keeps its mode: a file
@@ -109,7 +109,7 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 	require.NoError(t, os.Chmod(name, 0o644))
 	var said bytes.Buffer
 	_, err := (&options{tokenFile: name}).readSecret(t.Context(), &said)
-	assert.ErrorContains(t, err, name+" is no file with a token or a password")
+	assert.ErrorContains(t, err, name+" is not a file with a token or a password")
 	_, notice, err := (&options{key: name}).readKey()
 	assert.ErrorContains(t, err, "damaged")
 	assert.Empty(t, said.String()+notice)

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Where install puts things. The program is where root alone may write: /usr/local/bin may
+// Where install puts files. Only root may write to the folder of the program; /usr/local/bin may
 // belong to a user.
 const (
 	programFile = "/Library/PrivilegedHelperTools/connmap-agent"
 	tokenFile   = "/etc/connmap/agent.token"
 	serverFile  = "/etc/connmap/server-cert.pem"
 	plistFile   = "/Library/LaunchDaemons/" + launchdLabel + ".plist"
-	stateFolder = "/var/db/connmap-agent" // it stays
+	stateFolder = "/var/db/connmap-agent" // uninstall keeps it
 	logFile     = "/var/log/connmap-agent.log"
-	biggestLog  = 1 << 20 // bytes at the start of an agent
+	maxLog      = 1 << 20 // bytes, checked when the agent starts
 )
 
 const (
@@ -27,18 +27,18 @@ const (
 )
 
 func installHelp() string {
-	return fmt.Sprintf(`It copies this program to %s, writes the token or the password, for
-root alone, to %s and the property list to
-%s, and starts it. A certificate goes to
-%s. The service runs as root, keeps its key in
-%s and writes what goes wrong to
-%s. This is experimental.`, programFile, tokenFile, plistFile, serverFile, stateFolder, logFile)
+	return fmt.Sprintf(`It copies this program to %s, and starts it.
+	The token or the password goes to %s, for root alone, and a
+	certificate to %s. The property list is
+	%s. The service runs as root, keeps its key in
+	%s and appends warnings and errors to
+	%s. This is experimental.`, programFile, tokenFile, serverFile, plistFile, stateFolder, logFile)
 }
 
-// service runs the agent. As a service it empties a log that has grown: launchd would let
-// it grow for ever, by a line each time that it starts an agent whose token is wrong.
+// service runs the agent. First it empties a large log: an agent whose token is wrong adds a
+// line each time that launchd starts it.
 func service(ctx context.Context, args []string, stderr io.Writer, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
-	if log, err := os.Stat(logFile); err == nil && log.Size() > biggestLog {
+	if log, err := os.Stat(logFile); err == nil && log.Size() > maxLog {
 		if ours, err := os.Stderr.Stat(); err == nil && os.SameFile(ours, log) {
 			os.Stderr.Truncate(0)
 		}
@@ -58,7 +58,7 @@ func (in *installer) install(ctx context.Context) error {
 	}
 	in.bootout(ctx)
 	var err error
-	for try := 0; try < 5; try++ { // an older one takes a while to end
+	for try := 0; try < 5; try++ { // the service before may take a while to end
 		if err = in.run(ctx, "launchctl", "bootstrap", "system", plistFile); err == nil {
 			return nil
 		}
@@ -68,13 +68,13 @@ func (in *installer) install(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
-	return fmt.Errorf("%w; the files are written", err)
+	return fmt.Errorf("%w; the files are written: start the service with launchctl bootstrap system %s", err, plistFile)
 }
 
-// bootout ends the service, if there is one.
+// bootout stops the service, if it runs.
 func (in *installer) bootout(ctx context.Context) {
 	quiet := *in
-	quiet.stderr = io.Discard // that there is none is no trouble
+	quiet.stderr = io.Discard // it is no error if there is none
 	quiet.run(ctx, "launchctl", "bootout", "system/"+launchdLabel)
 }
 

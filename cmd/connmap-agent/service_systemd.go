@@ -10,14 +10,14 @@ import (
 	"path/filepath"
 )
 
-// Where install puts things.
+// Where install puts files.
 const (
 	programFile = "/usr/local/bin/connmap-agent"
 	tokenFile   = "/etc/connmap/agent.token"
 	serverFile  = "/etc/connmap/server-cert.pem"
-	stateFolder = "/var/lib/private/connmap-agent" // of the dynamic user; it stays
+	stateFolder = "/var/lib/private/connmap-agent" // of the dynamic user; uninstall keeps it
 	unitFile    = "/etc/systemd/system/connmap-agent.service"
-	// What systemctl enable makes, for a system that is not running.
+	// The link that systemctl enable makes, for a system that is not running.
 	wantsFile = "/etc/systemd/system/multi-user.target.wants/connmap-agent.service"
 )
 
@@ -28,16 +28,16 @@ const (
 )
 
 func installHelp() string {
-	return fmt.Sprintf(`It copies this program to %s, writes the token or the password, for
-root alone, to %s and the unit to
-%s, and starts it. A certificate goes to
-%s, for root alone. The service has a user of its own and three
-capabilities, not root's rights.`, programFile, tokenFile, unitFile, serverFile)
+	return fmt.Sprintf(`It copies this program to %s, and starts it. The token or the
+	password goes to %s, and a certificate to
+	%s, both for root alone. The unit is
+	%s. The service has a user of its own
+	and three capabilities, not root's rights.`, programFile, tokenFile, serverFile, unitFile)
 }
 
-// unit is the service: a user of its own, no more rights than the agent needs, and
-// nothing of the system that it could change. The token, or the password and the server's
-// certificate, are handed over by systemd, since that user could not read them.
+// unit is the service's unit. It has a user of its own, no more rights than the agent needs,
+// and cannot change the system. It gets the token, or the password and the server's
+// certificate, from systemd, since that user could not read them.
 const unit = `[Unit]
 Description=connmap agent: reports where network connections go
 Documentation=https://github.com/connmapgo/connmap
@@ -51,9 +51,9 @@ LoadCredential=token:` + tokenFile + `
 RestartSec=5
 LimitCORE=0
 DynamicUser=yes
-# Holds the key that this machine makes for itself, and what the server was not told yet.
+# Holds this machine's key, and close events that the server has not acknowledged.
 StateDirectory=connmap-agent
-# To follow the kernel's sockets by its programs, and to ask it for all sockets.
+# The agent loads programs into the kernel, and lists all sockets.
 AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
 CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN
 LimitMEMLOCK=infinity
@@ -83,7 +83,7 @@ UMask=0077
 WantedBy=multi-user.target
 `
 
-// service runs the agent: systemd wants nothing else of it.
+// service runs the agent. systemd needs nothing else.
 func service(ctx context.Context, args []string, stderr io.Writer, agent func(ctx context.Context, args []string, stderr io.Writer) error) error {
 	return agent(ctx, args, stderr)
 }
@@ -103,16 +103,16 @@ func (in *installer) install(ctx context.Context) error {
 		link := filepath.Join(in.root, wantsFile)
 		fmt.Fprintf(in.stdout, "link %s to %s\n", link, unitFile)
 		if !in.dryRun {
-			if err := below(in.root, wantsFile, func(root *os.Root, name string) error { return root.Symlink(unitFile, name) }); err != nil {
+			if err := replaceIn(in.root, wantsFile, func(root *os.Root, name string) error { return root.Symlink(unitFile, name) }); err != nil {
 				return err
 			}
 		}
-		fmt.Fprintf(in.stdout, "The system in %s starts the agent when it boots, and makes a key of its own then. Nothing is started now.\n", in.root)
+		fmt.Fprintf(in.stdout, "The system in %s starts the agent when it boots; the agent then creates its own key. Nothing is started now.\n", in.root)
 		return nil
 	}
 	for _, command := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "enable", "connmap-agent"}, {"systemctl", "restart", "connmap-agent"}} {
 		if err := in.run(ctx, command...); err != nil {
-			return fmt.Errorf("%w; the files are written, start %s by what this system has instead of systemd", err, programFile)
+			return fmt.Errorf("%w; the files are written: start %s with this system's own service manager", err, programFile)
 		}
 	}
 	return nil
@@ -120,7 +120,7 @@ func (in *installer) install(ctx context.Context) error {
 
 func (in *installer) uninstall(ctx context.Context) error {
 	if exists(unitFile) {
-		// Where systemd does not run, nothing of its is running either.
+		// If systemd does not run, the service does not run either.
 		if err := in.run(ctx, "systemctl", "disable", "--now", "connmap-agent"); err != nil {
 			fmt.Fprintln(in.stderr, "connmap-agent:", err)
 		}

@@ -26,7 +26,7 @@ func TestInstall(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing is done")
 	for _, want := range []string{"write " + root + programFile, "(mode 0600): the token", "ExecStart=/usr/local/bin/connmap-agent -token-file %d/token -name nas -- map.example:1234\n", "link " + root + wantsFile + " to " + unitFile + "\n",
-		"The system in " + root + " starts the agent when it boots, and makes a key of its own then. Nothing is started now.\n"} {
+		"The system in " + root + " starts the agent when it boots; the agent then creates its own key. Nothing is started now.\n"} {
 		assert.Contains(t, out.String(), want)
 	}
 	assert.NotContains(t, out.String(), "systemctl", "that of this system has no part in it")

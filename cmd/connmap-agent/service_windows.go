@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 )
 
-// Where install puts things: below the folder of programs, which nobody but administrators
-// may write to.
+// Where install puts files: below the folder of programs, to which only administrators may
+// write.
 var (
 	programFolder = filepath.Join(programs(), "connmap-agent")
 	programFile   = filepath.Join(programFolder, "connmap-agent.exe")
@@ -39,8 +39,8 @@ const (
 	serviceName    = "connmap-agent" // also the source of its events
 	serviceAccount = `NT AUTHORITY\LocalService`
 
-	// stateAccess lets administrators and the system do everything to the state folder and
-	// what is in it, the service's account read and write, and nobody else anything.
+	// stateAccess grants administrators and the system all rights on the state folder and
+	// its files, the service's account reading and writing, and nobody else anything.
 	stateAccess = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1301bf;;;LS)"
 
 	stopTimeout = 30 * time.Second
@@ -54,15 +54,15 @@ const (
 )
 
 func installHelp() string {
-	return fmt.Sprintf(`It copies this program to %s, writes the
-token or the password, for administrators and the service alone, to
-%s, and starts it. A certificate goes to
-%s.
-The service has the account LocalService, which has few rights, keeps its key in that
-folder and writes what goes wrong to the event log. This is experimental.`, programFile, tokenFile, serverFile)
+	return fmt.Sprintf(`It copies this program to
+	%s, and starts it. The token or the
+	password goes to %s, and a certificate to
+	%s, both for administrators and the
+	service alone. The service has the account LocalService, which has few rights, keeps its
+	key in that folder and logs warnings and errors as events. This is experimental.`, programFile, tokenFile, serverFile)
 }
 
-// asService is the first word of the command line of a service.
+// asService is the first argument of a service's command line.
 const asService = "service"
 
 // service runs the agent, as a service if Windows has started it as one.
@@ -110,7 +110,7 @@ func (h *handler) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 	}
 }
 
-// An eventWriter writes lines to the event log, which Windows bounds.
+// An eventWriter writes lines to Windows' event log, which has a maximum size.
 type eventWriter struct{ events *eventlog.Log }
 
 func (w eventWriter) Write(b []byte) (int, error) {
@@ -132,7 +132,7 @@ func (in *installer) install(ctx context.Context) error {
 	defer m.Disconnect()
 	s, err := m.OpenService(serviceName)
 	if err == nil {
-		// Windows writes over no program that runs.
+		// Windows does not let a running program be overwritten.
 		err = stop(ctx, s)
 	} else if errors.Is(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
 		s, err = nil, nil
@@ -166,11 +166,11 @@ func (in *installer) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the service %s: %w", serviceName, err)
 	}
-	again := mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: 5 * time.Second}
-	if err := errors.Join(s.SetRecoveryActions([]mgr.RecoveryAction{again, again, again}, 24*60*60), s.SetRecoveryActionsOnNonCrashFailures(true)); err != nil {
+	restart := mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: 5 * time.Second}
+	if err := errors.Join(s.SetRecoveryActions([]mgr.RecoveryAction{restart, restart, restart}, 24*60*60), s.SetRecoveryActionsOnNonCrashFailures(true)); err != nil {
 		fmt.Fprintln(in.stderr, "connmap-agent: Windows will not start the service again if it fails:", err)
 	}
-	eventlog.Remove(serviceName) // of an earlier one
+	eventlog.Remove(serviceName) // of an earlier installation
 	if err := eventlog.InstallAsEventCreate(serviceName, eventlog.Error|eventlog.Warning|eventlog.Info); err != nil {
 		fmt.Fprintln(in.stderr, "connmap-agent: its events will have no description:", err)
 	}
@@ -203,7 +203,7 @@ func (in *installer) uninstall(ctx context.Context) error {
 		return err
 	}
 	if self, err := os.Executable(); err == nil && self == programFile {
-		fmt.Fprintf(in.stdout, "Remove %s when this has ended: Windows lets no program remove itself.\n", programFile)
+		fmt.Fprintf(in.stdout, "Remove %s when this command has ended: Windows lets no program remove itself.\n", programFile)
 	} else if err := in.remove(programFile); err != nil {
 		return err
 	}
@@ -211,11 +211,11 @@ func (in *installer) uninstall(ctx context.Context) error {
 	return nil
 }
 
-// connect opens the manager of services.
+// connect connects to Windows' service manager.
 func connect() (*mgr.Mgr, error) {
 	m, err := mgr.Connect()
 	if err != nil {
-		return nil, fmt.Errorf("the manager of services: %w; run this as administrator, or see what it would do with -dry-run", err)
+		return nil, fmt.Errorf("cannot connect to the service manager: %w; run this as administrator, or see what it would do with -dry-run", err)
 	}
 	return m, nil
 }
@@ -234,7 +234,7 @@ func stop(ctx context.Context, s *mgr.Service) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("it does not stop: %w", ctx.Err())
+			return fmt.Errorf("the service does not stop: %w", ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -249,7 +249,7 @@ func setCommand(s *mgr.Service, line string) error {
 	return windows.ChangeServiceConfig(s.Handle, windows.SERVICE_NO_CHANGE, windows.SERVICE_NO_CHANGE, windows.SERVICE_NO_CHANGE, p, nil, nil, nil, nil, nil, nil)
 }
 
-// makePrivate makes a folder with stateAccess, or gives that to the one there is.
+// makePrivate makes a folder with stateAccess, or sets that on an existing one.
 func makePrivate(name string) error {
 	sd, err := windows.SecurityDescriptorFromString(stateAccess)
 	if err != nil {

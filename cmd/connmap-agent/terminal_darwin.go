@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hideTyping has a terminal not show what is typed, until show is called. It reports whether
-// the file is a terminal.
+// hideTyping stops a terminal from showing what is typed until show is called. It reports
+// whether the file is a terminal.
 func hideTyping(f *os.File) (show func(), terminal bool) {
 	fd := int(f.Fd())
 	mode, err := unix.IoctlGetTermios(fd, unix.TIOCGETA)

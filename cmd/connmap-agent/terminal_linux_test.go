@@ -44,7 +44,7 @@ func TestAskSecret(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, <-done)
 	assert.Equal(t, "open sesame", got)
-	assert.Equal(t, "The token, or the password (it is not shown): \n", said.String())
+	assert.Equal(t, "Token or password (not shown): \n", said.String())
 	assert.True(t, echoes(program))
 	require.NoError(t, program.Close())
 	shown, _ := io.ReadAll(user)
@@ -70,7 +70,7 @@ func TestTokenFromInput(t *testing.T) {
 		{"of Windows", "open sesame\r\n", "open sesame", ""},
 		{"nothing", "", "", "standard input has no token"},
 		{"an empty line", "\nopen sesame\n", "", "standard input has no token"},
-		{"no end", strings.Repeat("x", 1<<20), strings.Repeat("x", largestSecret), ""},
+		{"no end", strings.Repeat("x", 1<<20), strings.Repeat("x", maxSecret), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "input")
@@ -133,8 +133,8 @@ func TestTokenStaysOutOfSight(t *testing.T) {
 		{"standard input", token + "\n", "", []string{addr, "-"}, ""},
 		{"a file", "", "", []string{"-token-file", file, addr}, ""},
 		{"the environment", "", "CONNMAP_TOKEN=" + token, []string{addr}, ""},
-		{"the command line", "", "", []string{addr, token}, "the secret was in the command line"},
-		{"a password in the command line", "", "", []string{addr, "open sesame"}, "the secret was in the command line"},
+		{"the command line", "", "", []string{addr, token}, "other users can see a secret in the command line"},
+		{"a password in the command line", "", "", []string{addr, "open sesame"}, "other users can see a secret in the command line"},
 		{"a password from standard input", "open sesame\n", "", []string{addr, "-"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

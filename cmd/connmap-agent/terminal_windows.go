@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// hideTyping has a console not show what is typed, until show is called. It reports whether
-// the file is a console.
+// hideTyping stops a console from showing what is typed until show is called. It reports
+// whether the file is a console.
 func hideTyping(f *os.File) (show func(), terminal bool) {
 	console := windows.Handle(f.Fd())
 	var mode uint32

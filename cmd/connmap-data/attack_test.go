@@ -39,7 +39,7 @@ func TestTrickle(t *testing.T) {
 // TestTotalTime: a download that does not end is given up, and goes on the next time.
 func TestTotalTime(t *testing.T) {
 	s, to := full(t), newTool(t)
-	to.network.most = 300 * time.Millisecond
+	to.network.maxTime = 300 * time.Millisecond
 	half := len(s.files[asnPath]) / 2
 	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
 		tagged(w, file)
@@ -50,9 +50,9 @@ func TestTotalTime(t *testing.T) {
 		return true
 	})
 	require.Error(t, to.update(s, "iptoasn"))
-	assert.Contains(t, to.err.String(), "not done in time; the next update goes on from there")
+	assert.Contains(t, to.err.String(), "not done in time; the next update continues from there")
 	s.behave(nil)
-	to.network.most = time.Hour
+	to.network.maxTime = time.Hour
 	before := s.bytes(asnPath)
 	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
 	assert.Equal(t, len(s.files[asnPath])-half, s.bytes(asnPath)-before)
@@ -95,7 +95,7 @@ func TestAlwaysAnew(t *testing.T) {
 func TestWrongRanges(t *testing.T) {
 	file := []byte(delegated("apnic", 40_000, 40_000))
 	half := len(file) / 2
-	require.Greater(t, half, stretch)
+	require.Greater(t, half, progressStep)
 	for _, tt := range []struct {
 		name   string
 		answer func(w http.ResponseWriter)
@@ -151,14 +151,14 @@ func TestRedirects(t *testing.T) {
 	other.files["/moved"] = pack(t, ip2asn(1000))
 	for _, tt := range []struct{ name, from, to, want string }{
 		{"to http", "", "http://iptoasn.com/moved", "redirected from https to http: refused"},
-		{"to another host", "", "https://example.com/moved", `redirected to "https://example.com", which is no server of this data set: refused`},
-		{"to another port", "", "https://iptoasn.com:8443/moved", "which is no server of this data set: refused"},
-		{"to an address", "", "https://127.0.0.1/moved", "which is no server of this data set: refused"},
-		{"to a file", "", "file:///etc/passwd", "which is no server of this data set: refused"},
+		{"to another host", "", "https://example.com/moved", `redirected to "https://example.com", which is not a server of this data set: refused`},
+		{"to another port", "", "https://iptoasn.com:8443/moved", "which is not a server of this data set: refused"},
+		{"to an address", "", "https://127.0.0.1/moved", "which is not a server of this data set: refused"},
+		{"to a file", "", "file:///etc/passwd", "which is not a server of this data set: refused"},
 		{"to its own host", "", "https://iptoasn.com/moved", ""},
 		{"to its own path", "", "/moved", ""},
-		{"of a mirror to another", "mirror", other.URL + "/moved", "which is no server of this data set: refused"},
-		{"of a mirror to another port by https", "mirror", strings.Replace(other.URL, "http:", "https:", 1) + "/moved", "which is no server of this data set: refused"},
+		{"of a mirror to another", "mirror", other.URL + "/moved", "which is not a server of this data set: refused"},
+		{"of a mirror to another port by https", "mirror", strings.Replace(other.URL, "http:", "https:", 1) + "/moved", "which is not a server of this data set: refused"},
 		{"of a mirror to itself", "mirror", "/moved", ""},
 		{"with a command for the terminal", "", "https://x\x1b]0;x\x07.example/", "trying again"},
 	} {
@@ -272,7 +272,7 @@ func TestBombs(t *testing.T) {
 	s, to := serve(t), newTool(t)
 	s.files[asnPath] = b.Bytes()
 	require.Error(t, to.update(s, "iptoasn"))
-	assert.Contains(t, to.err.String(), "what was downloaded is not used: ")
+	assert.Contains(t, to.err.String(), "the downloaded file is not used: ")
 	assert.Contains(t, to.err.String(), "unpack to more than 250 times their size")
 	assert.Empty(t, to.files(t))
 

@@ -17,23 +17,23 @@ import (
 func (a *app) runCompile(args []string) error {
 	f := a.flags("compile", `usage: connmap-data compile FILE [-o OUT]
 
-Compiles a table of places, such as the CSV files of DB-IP and GeoLite2,
-connmap's ipv4.csv or an .mmdb file, into one that programs open at once
-without reading it whole. It does not go to the network.`)
-	out := f.String("o", "", "`file` to write (default FILE with .cmgeo in the place of its endings)")
+Compiles a table of places into a file that programs open at once, without
+reading it whole. The table may be a CSV file of DB-IP or GeoLite2, connmap's
+ipv4.csv or an .mmdb file. This command does not use the network.`)
+	out := f.String("o", "", "`file` to write (default FILE with its endings replaced by .cmgeo)")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
 	}
 	if len(rest) != 1 {
-		return fmt.Errorf("compile wants one FILE, found %d; connmap-data compile -h explains", len(rest))
+		return fmt.Errorf("compile needs one FILE, found %d; connmap-data compile -h explains", len(rest))
 	}
 	source, target := rest[0], *out
 	if target == "" {
 		target = compiledName(source)
 	}
 	if same(source, target) {
-		return errors.New("the compiled file would replace its source: name another with -o")
+		return errors.New("the compiled file would replace its source: name another file with -o")
 	}
 	err = temp.Replaceable(target, "compiled table", func(head []byte) bool { return bytes.HasPrefix(head, []byte("cmgeoip\x00")) })
 	if err != nil {
@@ -64,7 +64,7 @@ without reading it whole. It does not go to the network.`)
 	return nil
 }
 
-// compiledName is where the compiled form of a file goes.
+// compiledName returns the default name of the compiled form of a file.
 func compiledName(source string) string {
 	dir, base := filepath.Split(source)
 	for _, ending := range []string{".gz", ".xz", ".csv", ".tsv", ".txt", ".mmdb"} {

@@ -50,7 +50,7 @@ func TestEnds(t *testing.T) {
 			})
 			part := filepath.Join(dir, "dbip-city-lite.csv.gz.part")
 			out := programtest.Ends(t, exec.Command(binary, "update", "-data", dir, "-from", s.URL, "dbip-city"), signal, programtest.Reads(t, part))
-			assert.Contains(t, out, "connmap-data: interrupted; the next update goes on from here\n")
+			assert.Contains(t, out, "connmap-data: interrupted; the next update continues from here\n")
 		})
 		t.Run("update, that checks/"+signal.String(), func(t *testing.T) {
 			dir := t.TempDir()

@@ -23,20 +23,19 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// A fetcher downloads files. All that this program does on the network is in
-// this file.
+// A fetcher downloads files. Only this file uses the network.
 type fetcher struct {
-	client func() *http.Client
-	stall  time.Duration // after which a connection is given up that has brought less than minRate
-	most   time.Duration // for all tries of a data set
-	pause  time.Duration // before the first retry, doubled for each further one
+	client  func() *http.Client
+	stall   time.Duration // a connection with less than minRate over this time is dropped
+	maxTime time.Duration // for all tries of a data set
+	pause   time.Duration // before the first retry, doubled for each further one
 }
 
 const (
-	minRate   = 1024     // bytes a second: of a modem
-	retries   = 3        // how often a download goes on after its connection broke
-	stretch   = 1 << 20  // bytes further than ever, after which it counts as a first try again
-	maxHeader = 64 << 10 // bytes of a response's header
+	minRate      = 1024     // bytes a second: of a modem
+	retries      = 3        // how often a download continues after its connection broke
+	progressStep = 1 << 20  // bytes of progress after which the retries are counted anew
+	maxHeader    = 64 << 10 // bytes of a response's header
 )
 
 var (
@@ -44,14 +43,14 @@ var (
 	errNotFound  = errors.New("not found (404)")
 	errStalled   = errors.New("no data for too long")
 	errSlow      = fmt.Errorf("less than %s a second", numbers.Bytes(minRate))
-	errLong      = errors.New("not done in time; the next update goes on from there")
+	errLong      = errors.New("not done in time; the next update continues from there")
 	errRefused   = errors.New("refused") // a redirect
 )
 
-// passing is an error that may be gone at the next try.
-type passing struct{ error }
+// temporaryError is an error that a retry may avoid.
+type temporaryError struct{ error }
 
-func (p passing) Unwrap() error { return p.error }
+func (p temporaryError) Unwrap() error { return p.error }
 
 // newClient returns a client that never sends a key elsewhere or in the clear.
 func newClient() *http.Client {
@@ -62,8 +61,7 @@ func newClient() *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// do sends a request, and follows redirects to the same server or, by https alone, to one of
-// hosts.
+// do sends a request. It follows redirects to the same server, and by https also to hosts.
 func do(client *http.Client, req *http.Request, hosts []string) (*http.Response, error) {
 	c := *client
 	c.CheckRedirect = func(r *http.Request, via []*http.Request) error {
@@ -76,34 +74,34 @@ func do(client *http.Client, req *http.Request, hosts []string) (*http.Response,
 		case r.URL.Host == from.Host && (r.URL.Scheme == "http" || r.URL.Scheme == "https"):
 		case r.URL.Scheme != "https" || r.URL.Port() != "" && r.URL.Port() != "443" ||
 			r.URL.Hostname() != from.Hostname() && !slices.Contains(hosts, r.URL.Hostname()):
-			return fmt.Errorf("redirected to %.*q, which is no server of this data set: %w", terminal.Reply, r.URL.Scheme+"://"+r.URL.Host, errRefused)
+			return fmt.Errorf("redirected to %.*q, which is not a server of this data set: %w", terminal.Reply, r.URL.Scheme+"://"+r.URL.Host, errRefused)
 		}
-		// It may hold a key.
+		// The URL may hold a key.
 		r.Header.Del("Referer")
 		return nil
 	}
 	return c.Do(req)
 }
 
-// A download is one file on its way.
+// A download is the state of downloading one file.
 type download struct {
 	url   string
 	hosts []string            // to which the server may redirect
 	sign  func(*http.Request) // may be nil
-	part  string              // name of the file that grows
+	part  string              // name of the file with the bytes so far
 	limit int64
 	rec   *record
-	save  func() error // keeps rec
+	save  func() error // writes rec
 	bar   *bar
 
-	received int64 // in all tries
-	furthest int64 // how far one of them came
+	received int64 // bytes of all tries
+	furthest int64 // the largest size that part has had
 }
 
-// fetch downloads what is new into the part file, going on where an earlier
-// run stopped. errUnchanged says that the file in use is the newest.
+// fetch downloads a newer file into the part file, and continues where an earlier run stopped.
+// The error is errUnchanged if there is no newer file.
 func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download) error {
-	ctx, cancel := context.WithTimeoutCause(parent, f.most, errLong)
+	ctx, cancel := context.WithTimeoutCause(parent, f.maxTime, errLong)
 	defer cancel()
 	pause := f.pause
 	for try := 0; ; try++ {
@@ -113,17 +111,17 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 		case err != nil && parent.Err() != nil:
 			return parent.Err()
 		case err != nil && ctx.Err() != nil:
-			return passing{errLong}
+			return temporaryError{errLong}
 		}
-		var p passing
+		var p temporaryError
 		if !errors.As(err, &p) {
 			return err
 		}
-		if d.furthest-before >= stretch {
+		if d.furthest-before >= progressStep {
 			try, pause = 0, f.pause
 		}
 		if try == retries {
-			return passing{fmt.Errorf("%w; tried %d times", p.error, try+1)}
+			return temporaryError{fmt.Errorf("%w; tried %d times", p.error, try+1)}
 		}
 		d.bar.note("%v; trying again", p.error)
 		select {
@@ -134,7 +132,7 @@ func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download
 	}
 }
 
-// A watch gives a connection up that brings less than minRate.
+// A watch drops a connection that brings less than minRate.
 type watch struct {
 	mu     sync.Mutex
 	timer  *time.Timer
@@ -189,7 +187,7 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 	}
 	origin := public(req.URL)
 	req.Header.Set("User-Agent", "connmap-data/"+version+" (+https://github.com/connmapgo/connmap)")
-	// What is checked and resumed are the bytes of the file itself.
+	// The bytes of the file itself are checked and resumed, not those of an encoding.
 	req.Header.Set("Accept-Encoding", "identity")
 	if d.sign != nil {
 		d.sign(req)
@@ -226,25 +224,25 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		return errUnchanged
 	case code == http.StatusRequestedRangeNotSatisfiable && have > 0:
 		if resp.Header.Get("Content-Range") == fmt.Sprintf("bytes */%d", have) && d.rec.Part.Size == have {
-			return nil // it was there already
+			return nil // the part file is complete
 		}
 		return d.restart("the server's file has changed")
 	case code == http.StatusOK:
 		have = 0
 	case code == http.StatusPartialContent && have > 0 && d.rec.Part.differs(resp):
-		return d.restart("the server's file has changed") // and it has not heeded If-Range
+		return d.restart("the server's file has changed") // and the server ignores If-Range
 	case code == http.StatusPartialContent && have > 0:
 		start, all, ok := contentRange(resp.Header.Get("Content-Range"))
 		if !ok || start != have || all < have || d.rec.Part.Size >= 0 && all != d.rec.Part.Size {
-			return d.restart("the server sends another part of the file than asked for")
+			return d.restart("the server sends another part of the file than requested")
 		}
 		total = all
 	case code == http.StatusNotFound:
 		return errNotFound
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return fmt.Errorf("the server refuses: %s", status(resp))
+		return fmt.Errorf("the server refuses the request: %s", status(resp))
 	case code >= 500 || code == http.StatusTooManyRequests:
-		return passing{fmt.Errorf("the server answers %s", status(resp))}
+		return temporaryError{fmt.Errorf("the server answers %s", status(resp))}
 	default:
 		return fmt.Errorf("the server answers %s", status(resp))
 	}
@@ -271,8 +269,8 @@ func (v *revision) differs(r *http.Response) bool {
 	return v.LastModified != "" && r.Header.Get("Last-Modified") != "" && tag(r, "Last-Modified") != v.LastModified
 }
 
-// tag is a field of a response that is sent back to the server the next time; empty if it is
-// longer than any.
+// tag returns a field of a response that the next request sends back; empty if it is too long
+// or has special characters.
 func tag(r *http.Response, name string) string {
 	s := r.Header.Get(name)
 	if len(s) > terminal.Reply || terminal.Clean(s, len(s)) != s {
@@ -281,7 +279,7 @@ func tag(r *http.Response, name string) string {
 	return s
 }
 
-// status is what a server says of a request.
+// status returns the status line of a response, safe to print.
 func status(r *http.Response) string { return terminal.Clean(r.Status, terminal.Reply) }
 
 // receive writes the body to the part file, from offset have on.
@@ -303,7 +301,7 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 	if err := file.Truncate(have); err != nil {
 		return err
 	}
-	// Only now, so that what is known never belongs to other bytes.
+	// The record is saved after the file is cut, so that it never describes other bytes.
 	if err := d.save(); err != nil {
 		return err
 	}
@@ -316,7 +314,7 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 		n, readErr := body.Read(buf)
 		if n > 0 {
 			came(n)
-			// A file that always begins anew is not paid for either.
+			// A server that makes each try start anew is limited too.
 			if d.received += int64(n); have+int64(n) > d.limit || d.received > 2*d.limit {
 				return d.tooLarge()
 			}
@@ -341,10 +339,10 @@ func (d *download) receive(ctx context.Context, body io.Reader, have, total int6
 	}
 }
 
-// resumable reports whether the next update can go on from the part file.
+// resumable reports whether the next update can continue with the part file.
 func (d *download) resumable() bool { return d.rec.Part != nil && d.rec.Part.validator() != "" }
 
-// discard removes the part file, which is of no more use.
+// discard removes the part file.
 func (d *download) discard() {
 	os.Remove(d.part)
 	d.rec.Part = nil
@@ -353,16 +351,16 @@ func (d *download) discard() {
 
 func (d *download) restart(why string) error {
 	d.discard()
-	return passing{errors.New(why)}
+	return temporaryError{errors.New(why)}
 }
 
 func (d *download) tooLarge() error {
 	d.discard()
-	return fmt.Errorf("larger than %s, which this data set never is: refused", numbers.Bytes(d.limit))
+	return fmt.Errorf("larger than %s, the limit of this data set: refused", numbers.Bytes(d.limit))
 }
 
-// full explains a full disk. The part is removed, since others need the space
-// more than the next update needs it.
+// full returns the error for a full disk. It removes the part file, since other programs need
+// the space more.
 func (d *download) full(have, total int64) error {
 	d.discard()
 	return fullError(d.part, have, total)
@@ -371,15 +369,15 @@ func (d *download) full(have, total int64) error {
 func fullError(name string, have, total int64) error {
 	need := "more"
 	if total > 0 {
-		need = numbers.Bytes(total) + ", of which " + numbers.Bytes(have) + " fitted,"
+		need = numbers.Bytes(total) + ", of which there was room for " + numbers.Bytes(have) + ","
 	}
 	return fmt.Errorf("no space left in %s: %s must be free there, beside the file in use", filepath.Dir(name), need)
 }
 
-// broken says what broke a connection, and whether to try again.
+// broken returns why a connection broke; the error is a temporaryError if a retry may help.
 func broken(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause == errStalled || cause == errSlow {
-		return passing{cause}
+		return temporaryError{cause}
 	} else if cause != nil {
 		return cause
 	}
@@ -388,17 +386,17 @@ func broken(ctx context.Context, err error) error {
 	var cert *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &dns) && !dns.IsTimeout && !dns.IsTemporary, errors.As(err, &cert),
-		// Of a resolver that cannot be reached, only the text is passed on.
+		// If no resolver can be reached, only this text says so.
 		strings.Contains(err.Error(), syscall.ENETUNREACH.Error()), errors.Is(err, errRefused):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return passing{errors.New("the connection broke")}
+		return temporaryError{errors.New("the connection broke")}
 	}
-	// It may quote what a server sent.
-	return passing{errors.New(terminal.Clean(err.Error(), terminal.Reply))}
+	// The text may quote what a server sent.
+	return temporaryError{errors.New(terminal.Clean(err.Error(), terminal.Reply))}
 }
 
-// unwrapURL takes the URL out of an error: it may hold a key.
+// unwrapURL removes the URL from an error, since it may hold a key.
 func unwrapURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -407,7 +405,7 @@ func unwrapURL(err error) error {
 	return err
 }
 
-// public is a URL without what may be secret.
+// public returns a URL without user and password.
 func public(u *url.URL) string {
 	c := *u
 	c.User = nil
@@ -442,7 +440,7 @@ func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address st
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode >= 500:
-		return "", passing{fmt.Errorf("the server answers %s", status(resp))}
+		return "", temporaryError{fmt.Errorf("the server answers %s", status(resp))}
 	case resp.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("the server answers %s", status(resp))
 	}

@@ -25,7 +25,7 @@ func TestDiskFull(t *testing.T) {
 	s.files[dbipPath] = pack(t, dbip(2000))
 	require.Error(t, to.update(s, "dbip-city"))
 	assert.Contains(t, to.err.String(), "no space left in "+to.dir+": ")
-	assert.Contains(t, to.err.String(), " kB fitted, must be free there, beside the file in use; the old file stays in use\n")
+	assert.Contains(t, to.err.String(), " kB, must be free there, beside the file in use; the old file stays in use\n")
 	assert.Equal(t, before, to.read(t, "dbip-city-lite.csv.gz"))
 	assert.ElementsMatch(t, []string{"dbip-city-lite.csv.gz", "dbip-city-lite.csv.gz.meta"}, to.files(t))
 
@@ -40,5 +40,5 @@ func TestDiskFull(t *testing.T) {
 	s.files[dbipPath] = pack(t, dbip(201))
 	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
 	require.NoError(t, syscall.Mount("connmap-data-test", to.dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-	assert.ErrorContains(t, to.update(s, "dbip-city"), "the data folder cannot be written: ")
+	assert.ErrorContains(t, to.update(s, "dbip-city"), "cannot write to the data folder: ")
 }

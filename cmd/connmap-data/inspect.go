@@ -19,29 +19,29 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// A content is what a file turned out to hold.
+// A content is what inspect finds in a file.
 type content struct {
 	kind     string // such as "iptoasn TSV"; empty: not recognised
 	rows     int64
-	date     time.Time // zero: the content does not say
-	promised int64     // rows that the file says it has; 0: it does not say
+	date     time.Time // zero: unknown
+	promised int64     // rows that the file claims to have; 0: unknown
 }
 
-// unpackedLimit is how many bytes of content a compressed file may have.
+// unpackedLimit is the maximum of bytes that a compressed file may unpack to.
 const unpackedLimit = 8 << 30
 
 var errWebPage = errors.New("a web page, not data: is there a login or captive portal?")
 
-// inspect reads a file to its end, recognises it by its content, counts its
-// rows and checks the form of each. Damage, gzip's included, is an error that
-// says where, and so is more than most bytes of content; a file of an unknown kind is not.
-func inspect(name string, most int64) (content, error) {
+// inspect reads a file to its end, recognises its kind by its content, counts its rows and checks
+// the form of each. The error says where a file is damaged, or that it has more than limit
+// bytes of content. An unknown kind is no error.
+func inspect(name string, limit int64) (content, error) {
 	f, info, err := unpack.Open(name)
 	if err != nil {
 		return content{}, err
 	}
 	defer f.Close()
-	r, err := unpack.Reader(f, most)
+	r, err := unpack.Reader(f, limit)
 	if err != nil {
 		return content{}, err
 	}
@@ -61,7 +61,7 @@ func inspect(name string, most int64) (content, error) {
 	return inspectText(r, head)
 }
 
-// cutOff reports that a file has clearly fewer rows than it says.
+// cutOff returns an error if a file has clearly fewer rows than it claims.
 func (c content) cutOff() error {
 	if c.rows*10 < c.promised*9 {
 		return fmt.Errorf("cut off: %s of %s records", numbers.Thousands(c.rows), numbers.Thousands(c.promised))
@@ -118,15 +118,15 @@ func inspectBinary(name string, r io.Reader, size int64, head []byte) (content, 
 	return c, nil
 }
 
-// A kind is a text format. is looks at the first line that is not a comment;
-// count says whether a line is a row, or what is wrong with it.
+// A kind is a text format. is recognises it by the first line that is not a comment. count
+// reports whether a line is a row, or what is wrong with it.
 type kind struct {
 	name  string
 	is    func(line string) bool
 	count func(line string) (bool, error)
 }
 
-// header recognises CSV files that name their columns.
+// header recognises CSV files by the names of their columns.
 func header(names ...string) func(string) bool {
 	return func(line string) bool {
 		columns := strings.Split(line, ",")
@@ -143,7 +143,7 @@ func header(names ...string) func(string) bool {
 	}
 }
 
-// network is a row of such a file.
+// network checks a row that begins with a network.
 func network(line string) (bool, error) {
 	first, _, more := strings.Cut(line, ",")
 	if first == "network" {
@@ -153,23 +153,23 @@ func network(line string) (bool, error) {
 	if _, err := netip.ParsePrefix(first); err != nil {
 		// IPinfo writes a network of one address without a length.
 		if _, err := netip.ParseAddr(first); err != nil || !more {
-			return false, fmt.Errorf("want a network such as 192.0.2.0/24 and further columns, found %.60q", line)
+			return false, fmt.Errorf("expected a network such as 192.0.2.0/24 and more columns, found %.60q", line)
 		}
 	}
 	return true, nil
 }
 
-// addresses returns a function that checks rows which begin with the first
-// and the last address of a range and have n columns.
+// addresses returns a function that checks rows with n columns, of which the first two are the
+// first and the last address of a range.
 func addresses(separator byte, n int, parse func(string) bool) func(string) (bool, error) {
 	return func(line string) (bool, error) {
 		first, rest, _ := strings.Cut(line, string(separator))
 		last, _, more := strings.Cut(rest, string(separator))
 		if columns := columns(line, separator); columns != n {
-			return false, fmt.Errorf("want %d columns, found %d in %.60q", n, columns, line)
+			return false, fmt.Errorf("expected %d columns, found %d in %.60q", n, columns, line)
 		}
 		if !more || !parse(strings.Trim(first, `"`)) || !parse(strings.Trim(last, `"`)) {
-			return false, fmt.Errorf("want the first and the last address of a range, found %.60q", line)
+			return false, fmt.Errorf("expected the first and the last address of a range, found %.60q", line)
 		}
 		return true, nil
 	}
@@ -185,8 +185,7 @@ func isDecimal(s string) bool {
 	return err == nil
 }
 
-// columns counts the columns of a line. In tables separated by commas those
-// within quotes do not count.
+// columns counts the columns of a line. Commas within quotes separate none.
 func columns(line string, separator byte) int {
 	n, quoted := 1, false
 	for i := range len(line) {
@@ -239,7 +238,7 @@ var kinds = []kind{
 	}, func(line string) (bool, error) { return strings.Contains(line, `"type":"ASN"`), nil }},
 }
 
-// isRPSL recognises the first attribute of a record.
+// isRPSL recognises the first attribute of a record in a registry's database.
 func isRPSL(line string) bool {
 	attribute, _, ok := strings.Cut(line, ":")
 	switch strings.ToLower(attribute) {
@@ -296,7 +295,7 @@ func inspectText(r io.Reader, head []byte) (content, error) {
 		}
 		ok, err := count(line)
 		if e := lines.Err(); e != nil {
-			err = damaged(e) // so that the line is not whole
+			err = damaged(e) // the line is not complete
 		}
 		if err != nil {
 			return c, fmt.Errorf("line %d: %w", n, err)
@@ -311,7 +310,7 @@ func inspectText(r io.Reader, head []byte) (content, error) {
 	return c, nil
 }
 
-// firstLine is the first line that is neither empty nor a comment.
+// firstLine returns the first line that is neither empty nor a comment.
 func firstLine(head []byte) string {
 	for line := range bytes.Lines(bytes.TrimPrefix(head, []byte("\ufeff"))) {
 		line = bytes.TrimRight(line, "\r\n")
@@ -322,8 +321,8 @@ func firstLine(head []byte) string {
 	return ""
 }
 
-// delegation counts the records of a registry's file, which are not its
-// header and summary lines.
+// delegation reports whether a line of a registry's file is a record. Header and summary lines
+// are not.
 func delegation(line string) (bool, error) {
 	field := strings.SplitN(line, "|", 8)
 	if len(field) < 7 {
@@ -336,8 +335,8 @@ func delegation(line string) (bool, error) {
 	return false, nil
 }
 
-// orgRows counts the AS numbers of an as-org2info file. A comment says what
-// the lines after it are.
+// orgRows counts the AS numbers of an as-org2info file, in which a comment gives the format of
+// the lines after it.
 func orgRows() func(string) (bool, error) {
 	ases := false
 	return func(line string) (bool, error) {

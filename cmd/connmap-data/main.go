@@ -1,6 +1,5 @@
-// Command connmap-data downloads, checks, lists and compiles the tables that
-// tell the map where addresses are and who holds them.
-// Only its update goes to the network; status and compile never do.
+// Command connmap-data downloads, checks, lists and compiles the tables by which the map finds
+// the places and the holders of addresses. Only its command update uses the network.
 package main
 
 import (
@@ -35,7 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	a := &app{
 		stdout: stdout, stderr: stderr,
 		sets: sets(), now: time.Now, getenv: os.Getenv,
-		network: fetcher{client: newClient, stall: 30 * time.Second, most: 2 * time.Hour, pause: time.Second},
+		network: fetcher{client: newClient, stall: 30 * time.Second, maxTime: 2 * time.Hour, pause: time.Second},
 	}
 	if terminal.Is(os.Stderr) {
 		a.screen = os.Stderr
@@ -43,10 +42,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return a.run(ctx, args)
 }
 
-// An app is one run of the command. Tests change what it knows of the world.
+// An app is one run of the command. Tests replace its clock, environment and network.
 type app struct {
 	stdout, stderr io.Writer
-	screen         io.Writer // the terminal, for what is drawn again and again; nil: there is none
+	screen         io.Writer // the terminal, for progress bars; nil: there is none
 	sets           []set
 	now            func() time.Time
 	getenv         func(string) string
@@ -56,7 +55,7 @@ type app struct {
 func (a *app) run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		a.usage()
-		return errors.New("no command given: want update, status or compile")
+		return errors.New("no command given: use update, status or compile")
 	}
 	switch args[0] {
 	case "update":
@@ -72,10 +71,10 @@ func (a *app) run(ctx context.Context, args []string) error {
 		fmt.Fprintln(a.stdout, "connmap-data", program.Version(version))
 		return nil
 	}
-	return fmt.Errorf("unknown command %q: want update, status or compile; connmap-data -h explains them", args[0])
+	return fmt.Errorf("unknown command %q: use update, status or compile; connmap-data -h explains them", args[0])
 }
 
-// flags returns a set of flags whose help begins with text.
+// flags returns a flag set whose help begins with text.
 func (a *app) flags(command, text string) *flag.FlagSet {
 	f := flag.NewFlagSet("connmap-data "+command, flag.ContinueOnError)
 	f.SetOutput(a.stderr)
@@ -86,8 +85,7 @@ func (a *app) flags(command, text string) *flag.FlagSet {
 	return f
 }
 
-// parse parses flags that stand before, between or after other arguments,
-// and returns these.
+// parse parses flags before, between and after other arguments, and returns these arguments.
 func parse(f *flag.FlagSet, args []string) ([]string, error) {
 	var rest []string
 	for {
@@ -106,20 +104,20 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 }
 
 func dataFlag(f *flag.FlagSet) *string {
-	return f.String("data", filepath.Join(xdg.DataHome, "connmap"), "`folder` of the data sets, by default the one the map server uses")
+	return f.String("data", filepath.Join(xdg.DataHome, "connmap"), "`folder` of the data sets, by default the one of the map server")
 }
 
 func (a *app) runUpdate(ctx context.Context, args []string) error {
 	f := a.flags("update", `usage: connmap-data update [flags] [NAME...]
 
-Downloads the default data sets, or those that are named, into the data folder,
-if there is something newer. A file is replaced only by one that was read whole
-and found good; until then, and after any failure, the old one stays in use.
-An interrupted download goes on where it stopped, for a week. One that brings
+Downloads the default data sets, or the named ones, into the data folder, if
+there is something newer. A file is replaced only by one that is complete and
+passes all checks; until then, and after an error, the old file stays in use.
+An interrupted download continues where it stopped, for a week. One that brings
 less than 1 kB a second, or takes more than two hours, is given up until the
 next update. connmap-data -h lists the names.`)
 	dir := dataFlag(f)
-	from := f.String("from", "", "`URL` of a mirror that has the same paths, instead of the sites themselves; keys are not sent to it")
+	from := f.String("from", "", "`URL` of a mirror with the same paths, used in place of the sites; it is sent no keys")
 	names, err := parse(f, args)
 	if err != nil {
 		return err
@@ -132,7 +130,7 @@ next update. connmap-data -h lists the names.`)
 	if *from != "" {
 		mirror, err = url.Parse(*from)
 		if err != nil || mirror.Host == "" || mirror.Scheme != "http" && mirror.Scheme != "https" {
-			return errors.New("-from: want a URL such as https://mirror.example.com/connmap")
+			return errors.New("-from: expected a URL such as https://mirror.example.com/connmap")
 		}
 	}
 	return a.update(ctx, *dir, mirror, chosen)
@@ -142,7 +140,7 @@ func (a *app) runStatus(args []string) error {
 	f := a.flags("status", `usage: connmap-data status [flags]
 
 Lists the data sets in the data folder with their dates, rows, sources and
-licences. It does not go to the network.`)
+licences. It does not use the network.`)
 	dir := dataFlag(f)
 	asJSON := f.Bool("json", false, "print a JSON array (default a table)")
 	rest, err := parse(f, args)
@@ -198,15 +196,16 @@ func (a *app) choose(names []string) ([]set, error) {
 
 func (a *app) usage() {
 	var b strings.Builder
-	b.WriteString(`connmap-data keeps the tables that tell the map where addresses are and who
-holds them. Without any, the map shows countries from a table inside.
+	b.WriteString(`connmap-data manages the tables by which the map finds the places and the
+	holders of addresses. Without them, the map shows countries from a built-in
+	table.
 
-  connmap-data update            download the default data sets, if newer
-  connmap-data update NAME...    only these; rir and autnum name all five
-  connmap-data status            what is there, how old, from where, on what terms
-  connmap-data compile FILE      make a table of places that opens at once
+	  connmap-data update            download the default data sets, if newer
+	  connmap-data update NAME...    only the named ones; rir and autnum name all five
+	  connmap-data status            list the data sets, their age, source and licence
+	  connmap-data compile FILE      make a table of places that opens at once
 
-Only update goes to the network. Flags: connmap-data COMMAND -h.
+	Only update uses the network. connmap-data COMMAND -h lists the flags.
 
 The default data sets, which need no sign-up:
 
@@ -219,7 +218,7 @@ The default data sets, which need no sign-up:
 		}
 	}
 	list(false)
-	b.WriteString("\nThose that are downloaded only if you name them:\n\n")
+	b.WriteString("\nDownloaded only if you name them:\n\n")
 	list(true)
 	b.WriteString(`
 Keys are read from the environment, never from the command line:

@@ -81,7 +81,7 @@ func TestUpdateFailures(t *testing.T) {
 		want string
 	}{
 		{"404", send("text/html", 404, "<html>"), "not found (404)"},
-		{"403", send("text/html", 403, "<html>"), "the server refuses: 403 Forbidden"},
+		{"403", send("text/html", 403, "<html>"), "the server refuses the request: 403 Forbidden"},
 		{"503 for ever", send("text/html", 503, "<html>"), "503 Service Unavailable; tried 4 times"},
 		{"web page", send("text/html; charset=utf-8", 200, "<html>"), "a web page, not data: is there a login or captive portal?"},
 		{"web page in disguise", send("application/gzip", 200, "<!DOCTYPE html><html>"), "a web page, not data"},
@@ -89,16 +89,16 @@ func TestUpdateFailures(t *testing.T) {
 		{"gzip cut off", data(good[:len(good)-20]), "gzip"},
 		{"gzip damaged", data(append(bytes.Clone(good[:len(good)/2]), make([]byte, len(good)/2)...)), "gzip"},
 		{"fewer rows", data(good), "has 100 rows, less than half of the 2,000 in use"},
-		{"hardly a row", data(pack(t, dbip(2))), "has 2 rows: want at least 3"},
-		{"another data set", data(pack(t, ip2asn(5000))), "the content is of the kind iptoasn TSV: want DB-IP City CSV"},
-		{"no data set", data(pack(t, strings.Repeat("Dear Sir or Madam,\n", 5000))), "the content is not recognised: want DB-IP City CSV"},
+		{"hardly a row", data(pack(t, dbip(2))), "has 2 rows: expected at least 3"},
+		{"another data set", data(pack(t, ip2asn(5000))), "the content is of the kind iptoasn TSV: expected DB-IP City CSV"},
+		{"no data set", data(pack(t, strings.Repeat("Dear Sir or Madam,\n", 5000))), "the content is not recognised: expected DB-IP City CSV"},
 		{"a bad line", bad(func(s string) string { return strings.Replace(s, "198.0.77.0,", "198.0.777.0,", 1) }), "line 79: "},
 		{"a line without columns", bad(func(s string) string { return strings.Replace(s, ",EU,DE,", ",", 1) }), "line 2: "},
 		{"bad coordinates", bad(func(s string) string { return strings.Replace(s, ",52.5,13.7\n", ",152.5,13.7\n", 1) }), "latitude"},
 		{"announced too large", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			w.Header().Set("Content-Length", "99999999999")
 			return true
-		}, "larger than 1.07 GB, which this data set never is"},
+		}, "larger than 1.07 GB, the limit of this data set"},
 		{"redirects in a circle", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 			return true
@@ -160,7 +160,7 @@ func TestUpdateLimit(t *testing.T) {
 func TestUpdateRegistries(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"cut off", delegated("apnic", 80, 100), "cut off: 80 of 100 records"},
-		{"of another registry", delegated("arin", 100, 100), "of the kind delegations of arin: want delegations of apnic"},
+		{"of another registry", delegated("arin", 100, 100), "of the kind delegations of arin: expected delegations of apnic"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, to := full(t), newTool(t)
@@ -191,7 +191,7 @@ func TestResume(t *testing.T) {
 	})
 	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
 	assert.Contains(t, to.err.String(), "the connection broke; trying again")
-	assert.Contains(t, to.err.String(), "going on at ")
+	assert.Contains(t, to.err.String(), "continuing at ")
 	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
 	assert.Equal(t, []string{"", fmt.Sprintf("bytes=%d-", whole/2)}, s.seen[dbipPath])
 	assert.Equal(t, whole, s.bytes(dbipPath), "bytes sent in all")
@@ -235,7 +235,7 @@ func TestResumeNextRun(t *testing.T) {
 			})
 			half := int64(len(s.files[dbipPath]) / 2)
 			err := to.run(ctx, []string{"update", "-data", to.dir, "-from", s.URL, "dbip-city"})
-			assert.EqualError(t, err, "interrupted; the next update goes on from here")
+			assert.EqualError(t, err, "interrupted; the next update continues from here")
 			info, err := os.Stat(filepath.Join(to.dir, "dbip-city-lite.csv.gz.part"))
 			require.NoError(t, err)
 			assert.Equal(t, half, info.Size())
@@ -355,10 +355,10 @@ func TestMaxMind(t *testing.T) {
 		return to.run(t.Context(), []string{"update", "-data", to.dir, "maxmind-asn"})
 	}
 	require.Error(t, update())
-	assert.Contains(t, to.err.String(), "needs MAXMIND_ACCOUNT_ID and MAXMIND_LICENSE_KEY in the environment")
+	assert.Contains(t, to.err.String(), "set MAXMIND_ACCOUNT_ID and MAXMIND_LICENSE_KEY in the environment")
 	to.env["MAXMIND_ACCOUNT_ID"], to.env["MAXMIND_LICENSE_KEY"] = "123456", "falsch"
 	require.Error(t, update())
-	assert.Contains(t, to.err.String(), "the server refuses: 401 Unauthorized")
+	assert.Contains(t, to.err.String(), "the server refuses the request: 401 Unauthorized")
 	assert.NotContains(t, to.err.String(), "falsch")
 	to.env["MAXMIND_LICENSE_KEY"] = "geheim"
 	require.NoError(t, update(), to.err.String())
@@ -371,7 +371,7 @@ func TestMaxMind(t *testing.T) {
 
 	s.files[path] = append(s.files[path], 0)
 	require.Error(t, update())
-	assert.Contains(t, to.err.String(), "what was downloaded is not used: SHA-256 is ")
+	assert.Contains(t, to.err.String(), "the downloaded file is not used: its SHA-256 is ")
 	assert.Equal(t, dbip(10), to.read(t, "GeoLite2-ASN.mmdb"))
 }
 
@@ -500,12 +500,12 @@ func TestCompile(t *testing.T) {
 	assert.ErrorContains(t, to.run(t.Context(), []string{"compile", source, "-o", source}), "would replace its source")
 	letter := filepath.Join(to.dir, "letter")
 	require.NoError(t, os.WriteFile(letter, []byte("dear diary"), 0o644))
-	assert.ErrorContains(t, to.run(t.Context(), []string{"compile", source, "-o", letter}), "letter is there already and is no compiled table: name another file, or move it away")
+	assert.ErrorContains(t, to.run(t.Context(), []string{"compile", source, "-o", letter}), "letter exists and is not a compiled table: name another file, or move it away")
 	b, err := os.ReadFile(letter)
 	require.NoError(t, err)
 	assert.Equal(t, "dear diary", string(b))
 	require.NoError(t, to.run(t.Context(), []string{"compile", source, "-o", filepath.Join(to.dir, "out")}), "what it has made it makes anew")
-	assert.ErrorContains(t, to.run(t.Context(), []string{"compile"}), "wants one FILE")
+	assert.ErrorContains(t, to.run(t.Context(), []string{"compile"}), "needs one FILE")
 	assert.Error(t, to.run(t.Context(), []string{"compile", "missing"}))
 	assert.ElementsMatch(t, []string{"dbip.csv.gz", "dbip.cmgeo", "out", "letter"}, to.files(t))
 }
@@ -535,7 +535,7 @@ func TestCommandLine(t *testing.T) {
 		{"", "no command given"},
 		{"upgrade", `unknown command "upgrade"`},
 		{"update nothing", `unknown data set "nothing"; connmap-data -h lists them`},
-		{"update -from ftp://example.com", "-from: want a URL"},
+		{"update -from ftp://example.com", "-from: expected a URL"},
 		{"update -key=x", "connmap-data update -h lists the flags"},
 		{"status x", `unexpected argument "x"`},
 		{"-h", "flag: help requested"},
@@ -555,12 +555,12 @@ func TestCommandLine(t *testing.T) {
 func TestFolder(t *testing.T) {
 	s, to := full(t), newTool(t)
 	require.NoError(t, os.WriteFile(to.dir, nil, 0o644))
-	assert.ErrorContains(t, to.update(s), "the data folder cannot be made: ")
+	assert.ErrorContains(t, to.update(s), "cannot make the data folder: ")
 	require.NoError(t, os.Remove(to.dir))
 	require.NoError(t, os.Mkdir(to.dir, 0o755))
 	lock, err := lockFolder(to.dir)
 	require.NoError(t, err)
-	assert.ErrorContains(t, to.update(s), "another update is at work in ")
+	assert.ErrorContains(t, to.update(s), "another update is running in ")
 	lock.Close()
 	assert.NoError(t, to.update(s, "iptoasn"))
 }

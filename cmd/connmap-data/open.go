@@ -8,7 +8,7 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 )
 
-// open opens a file as the map and ip2asn will, if it is of a kind they read.
+// open opens a file as the map and ip2asn do, if they read its kind.
 func open(name, kind string) error {
 	var err error
 	switch kind {
@@ -18,7 +18,7 @@ func open(name, kind string) error {
 		_, err = asn.Open(name)
 	}
 	if err != nil {
-		// The name is that of a file that will not stay.
+		// The name is that of a temporary file.
 		_, text, ok := strings.Cut(err.Error(), name+": ")
 		if ok {
 			return errors.New(text)

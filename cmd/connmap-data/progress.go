@@ -9,22 +9,22 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// A bar shows how far a piece of work is: on a terminal in a line that is
-// drawn again, at most 10 times a second, elsewhere in one line at its start.
+// A bar shows progress. On a terminal it is a line that is drawn at most 10 times a second,
+// elsewhere one line at the start.
 type bar struct {
 	w      io.Writer
 	screen io.Writer // the terminal; nil: there is none
 	name   string
-	from   string        // where the data come from; empty: there is no line at the start
-	delay  time.Duration // on a terminal, before it appears
+	from   string        // source of the data; empty: there is no line at the start
+	delay  time.Duration // before it appears on a terminal
 
 	begin, drawn time.Time
-	began        int64 // bytes that were there at the start
+	began        int64 // bytes that were done at the start
 	total        int64 // -1: unknown
 	shown        bool
 }
 
-// start begins anew with have of total bytes done.
+// start restarts the bar, with have of total bytes done.
 func (b *bar) start(have, total int64) {
 	b.begin, b.began, b.total = time.Now(), have, total
 	if b.screen != nil || b.from == "" {
@@ -35,12 +35,12 @@ func (b *bar) start(have, total int64) {
 		line += ", " + numbers.Bytes(total)
 	}
 	if have > 0 {
-		line += ", going on at " + numbers.Bytes(have)
+		line += ", continuing at " + numbers.Bytes(have)
 	}
 	fmt.Fprintln(b.w, line)
 }
 
-// set says how many bytes are done.
+// set sets how many bytes are done.
 func (b *bar) set(done int64) {
 	now := time.Now()
 	if b.screen == nil || now.Sub(b.drawn) < 100*time.Millisecond || now.Sub(b.begin) < b.delay {
@@ -50,7 +50,7 @@ func (b *bar) set(done int64) {
 	fmt.Fprintf(b.screen, "\r\x1b[K%s", b.line(done, now.Sub(b.begin)))
 }
 
-// line is the bar after a time, in at most 79 columns.
+// line returns the bar after a time, in at most 79 columns.
 func (b *bar) line(done int64, after time.Duration) string {
 	speed := 0.0
 	if s := after.Seconds(); s > 0 {
@@ -73,13 +73,13 @@ func (b *bar) line(done int64, after time.Duration) string {
 	return line
 }
 
-// note tells of something in between.
+// note prints a message between bars.
 func (b *bar) note(format string, args ...any) {
 	b.clear()
 	fmt.Fprintf(b.w, b.name+": "+format+"\n", args...)
 }
 
-// busy says what is being done that has no measure.
+// busy shows work whose progress is unknown.
 func (b *bar) busy(what string) {
 	if b.screen != nil {
 		b.shown = true
@@ -87,7 +87,7 @@ func (b *bar) busy(what string) {
 	}
 }
 
-// clear takes the bar off the terminal.
+// clear removes the bar from the terminal.
 func (b *bar) clear() {
 	if b.shown {
 		fmt.Fprint(b.screen, "\r\x1b[K")

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// A record is what is known of a file beyond its content. It lies beside it
-// in FILE.meta; without it, a file is as good, but fetched whole the next time.
+// A record describes the origin of a file. It is beside the file, in FILE.meta. Without it the
+// file works all the same, but the next update downloads it whole.
 type record struct {
 	File *revision `json:"file,omitempty"` // in use
 	Part *revision `json:"part,omitempty"` // being downloaded
 }
 
-// A revision is one state of a file on a server.
+// A revision is one version of a file on a server.
 type revision struct {
 	URL          string    `json:"url"`
 	ETag         string    `json:"etag,omitempty"`
 	LastModified string    `json:"last_modified,omitempty"`
-	Size         int64     `json:"size"` // -1: the server did not say
+	Size         int64     `json:"size"` // -1: unknown
 	ModTime      time.Time `json:"mod_time,omitzero"`
 	Kind         string    `json:"kind,omitempty"`
 	Rows         int64     `json:"rows,omitempty"`
 	Date         time.Time `json:"date,omitzero"`
-	Checked      time.Time `json:"checked,omitzero"` // when it was last the newest
+	Checked      time.Time `json:"checked,omitzero"` // when the server last had nothing newer
 }
 
-// validator is what tells this version from others in an If-Range header,
-// which takes no weak ETags.
+// validator returns what identifies this version in an If-Range header, which does not allow
+// weak ETags.
 func (v *revision) validator() string {
 	if v.ETag != "" && !strings.HasPrefix(v.ETag, "W/") {
 		return v.ETag
@@ -37,8 +37,7 @@ func (v *revision) validator() string {
 	return v.LastModified
 }
 
-// readRecord returns what is known of a file. Of a file that was replaced or
-// changed by others, nothing is.
+// readRecord returns the record of a file. It is empty if the file was changed since.
 func readRecord(name string) *record {
 	rec := &record{}
 	b, err := os.ReadFile(name + ".meta")
@@ -54,7 +53,7 @@ func readRecord(name string) *record {
 	return rec
 }
 
-// writeRecord keeps rec for the next run.
+// writeRecord writes rec for the next run.
 func writeRecord(name string, rec *record) error {
 	if *rec == (record{}) {
 		err := os.Remove(name + ".meta")
@@ -75,8 +74,8 @@ func writeRecord(name string, rec *record) error {
 	return os.Rename(temp, name+".meta")
 }
 
-// replace puts the file source in the place of target so that at any moment,
-// a loss of power included, one or the other is there whole.
+// replace replaces the file target by the file source. At any moment one of them is there
+// whole, also after a loss of power.
 func replace(source, target string) error {
 	f, err := os.Open(source)
 	if err != nil {

@@ -177,7 +177,7 @@ func newTool(t *testing.T) *tool {
 	to.app = &app{
 		stdout: &to.out, stderr: &to.err, sets: small(),
 		now: func() time.Time { return today }, getenv: func(k string) string { return to.env[k] },
-		network: fetcher{client: newClient, stall: 10 * time.Second, most: time.Hour, pause: time.Millisecond},
+		network: fetcher{client: newClient, stall: 10 * time.Second, maxTime: time.Hour, pause: time.Millisecond},
 	}
 	return to
 }

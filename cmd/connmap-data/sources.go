@@ -13,30 +13,29 @@ import (
 type set struct {
 	name string // on the command line
 	file string // in the data folder
-	// url holds {LAYOUT} where the month stands, a layout of package time.
+	// url has {LAYOUT} in place of the month, with a layout of package time.
 	url    string
 	months int      // how many months before the current one to try
-	hosts  []string // others to which its server redirects, by https
+	hosts  []string // other servers to which its server redirects, by https
 	key    key
-	kinds  []string // what the content may be, as inspect says it
-	// archive means that a .tar.gz is downloaded, with a checksum beside it,
-	// and that the file is inside.
+	kinds  []string // kinds of content that inspect may find
+	// archive means that the file is in a .tar.gz, with a checksum beside it.
 	archive bool
 	optIn   bool
 
-	minRows int64 // fewer are not the whole
-	limit   int64 // bytes to download at most
+	minRows int64 // a file with fewer is incomplete
+	limit   int64 // maximum of bytes to download
 	// stale is the age from which an update is advised.
 	stale time.Duration
 
-	what        string // it gives the map
-	about       string // size and how often new
+	what        string // what it adds to the map
+	about       string // its size, and how often it changes
 	licence     string
-	attribution string // what to say where the data are shown
-	terms       string // to be read before the first download; empty: none but the licence
+	attribution string // to show with the data
+	terms       string // shown before the download; empty: the licence is enough
 }
 
-// group is the name under which the registries' files are chosen together.
+// group returns the name for all files of one kind from the registries; empty: none.
 func (s set) group() string {
 	group, _, _ := strings.Cut(s.name, "-")
 	if group == "rir" || group == "autnum" {
@@ -45,7 +44,7 @@ func (s set) group() string {
 	return ""
 }
 
-// A key is what a source wants to know of who asks.
+// A key is what a source requires to identify its users.
 type key int
 
 const (
@@ -54,7 +53,7 @@ const (
 	ipinfoKey
 )
 
-// variables are the environment variables of a key, and where to get it.
+// variables returns the environment variables of a key, and where to get it.
 func (k key) variables() (names []string, signUp string) {
 	switch k {
 	case maxmindKey:
@@ -79,8 +78,8 @@ func (k key) sign(r *http.Request, values []string) {
 
 var monthLayout = regexp.MustCompile(`\{[^}]*\}`)
 
-// addresses are the URLs to try one after the other until one exists, on the
-// mirror if there is one.
+// addresses returns the URLs to try one after the other until one exists. They are on the mirror
+// if there is one.
 func (s set) addresses(now time.Time, mirror *url.URL) ([]string, error) {
 	var all []string
 	for back := range s.months + 1 {
@@ -106,7 +105,7 @@ const (
 	day = 24 * time.Hour
 )
 
-// sets are the data sets in the order in which they are downloaded.
+// sets returns the data sets in the order in which they are downloaded.
 func sets() []set {
 	all := []set{
 		{
@@ -211,7 +210,7 @@ func sets() []set {
 	})
 }
 
-// registry is the name of a registry as it writes itself.
+// registry returns the name of a registry as it writes itself.
 func registry(name string) string {
 	if name == "ripencc" {
 		return "RIPE NCC"
@@ -219,8 +218,8 @@ func registry(name string) string {
 	return strings.ToUpper(name)
 }
 
-// content is how many bytes a file may have when it is unpacked.
+// content returns the maximum of bytes that a file may unpack to.
 func (s set) content() int64 { return min(16*s.limit, unpackedLimit) }
 
-// matches reports whether content of a kind is of the set.
+// matches reports whether the set may have content of a kind.
 func (s set) matches(kind string) bool { return slices.Contains(s.kinds, kind) }

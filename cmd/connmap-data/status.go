@@ -16,7 +16,7 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// A state is what status tells of a data set.
+// A state is a line of status: a data set or another file.
 type state struct {
 	Set         string     `json:"set,omitempty"` // empty: a file of the user
 	File        string     `json:"file"`
@@ -31,33 +31,33 @@ type state struct {
 	Missing     bool       `json:"missing,omitempty"`
 }
 
-// status looks at the data folder: the default data sets, the others that are
-// there, and what else of data lies there.
+// status lists the default data sets, the others that are in the data folder, and other data
+// files there.
 func (a *app) status(dir string) ([]state, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	there := map[string]bool{}
+	files := map[string]bool{}
 	for _, e := range entries {
 		if !e.IsDir() {
-			there[e.Name()] = true
+			files[e.Name()] = true
 		}
 	}
 	states := []state{}
 	for _, s := range a.sets {
-		if !there[s.file] && s.optIn && !there[s.file+".part"] {
+		if !files[s.file] && s.optIn && !files[s.file+".part"] {
 			continue
 		}
 		st := state{Set: s.name, File: s.file, Source: s.url, Licence: s.licence, Attribution: s.attribution}
 		name := filepath.Join(dir, s.file)
 		rec := readRecord(name)
-		if there[s.file] {
+		if files[s.file] {
 			st.describe(name, rec.File)
 			switch {
 			case st.Hint != "":
 			case !s.matches(st.Kind):
-				st.Hint = "not what it should be"
+				st.Hint = "not the expected kind of data"
 			case a.stale(s, st.Date, rec.File):
 				st.Hint = "update due"
 			}
@@ -66,21 +66,21 @@ func (a *app) status(dir string) ([]state, error) {
 			st.Hint = "missing: connmap-data update " + s.name
 		}
 		if info, err := os.Stat(name + ".part"); err == nil {
-			part := fmt.Sprintf("a download stopped at %s, update goes on", numbers.Bytes(info.Size()))
+			part := fmt.Sprintf("a download stopped at %s, update continues it", numbers.Bytes(info.Size()))
 			st.Hint = strings.TrimPrefix(st.Hint+"; "+part, "; ")
 		}
 		states = append(states, st)
 		for _, suffix := range []string{"", ".part", ".meta", ".meta.new", ".new"} {
-			delete(there, s.file+suffix)
+			delete(files, s.file+suffix)
 		}
 	}
 	var others []state
-	for file := range there {
+	for file := range files {
 		st := state{File: file}
 		st.describe(filepath.Join(dir, file), nil)
 		switch {
 		case st.Kind == "SQLite database", strings.HasPrefix(file, "history.sqlite"), strings.HasPrefix(file, "."):
-			// The map's history is no data set.
+			// The map's history is not a data set.
 			continue
 		case st.Kind == "" && st.Hint == "":
 			st.Hint = "not recognised"
@@ -91,7 +91,7 @@ func (a *app) status(dir string) ([]state, error) {
 	return append(states, others...), nil
 }
 
-// describe fills in what is known of a file, or what reading it tells.
+// describe fills in a state from the record of a file, or else by reading the file.
 func (st *state) describe(name string, known *revision) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -121,8 +121,8 @@ func (st *state) describe(name string, known *revision) {
 	st.Kind, st.Rows, st.Date = c.kind, c.rows, &date
 }
 
-// stale reports whether an update is likely to bring something newer. What was
-// found to be the newest is asked for again after a day.
+// stale reports whether a newer file is likely. If the server had nothing newer, the answer is
+// no for a day.
 func (a *app) stale(s set, date *time.Time, known *revision) bool {
 	if known != nil && a.now().Sub(known.Checked) < day {
 		return false
@@ -131,7 +131,7 @@ func (a *app) stale(s set, date *time.Time, known *revision) bool {
 }
 
 func (a *app) printStatus(dir string, states []state) error {
-	// Files and what they hold may have any names.
+	// Names and contents of files may have control characters.
 	out := &terminal.Writer{W: a.stdout}
 	fmt.Fprintf(out, "%s\n\n", dir)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -155,7 +155,7 @@ func (a *app) printStatus(dir string, states []state) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	heading := "\nSources, licences and what to say where the data are shown:\n\n"
+	heading := "\nSources, licences, and the attribution to show with the data:\n\n"
 	for _, st := range states {
 		if st.Set == "" || st.Missing {
 			continue

@@ -145,7 +145,7 @@ func TestHTTP2(t *testing.T) {
 			assert.Equal(t, "HTTP/2.0", <-protos)
 			if tt.want == "" {
 				require.NoError(t, err, to.err.String())
-				assert.Contains(t, to.err.String(), "going on at ")
+				assert.Contains(t, to.err.String(), "continuing at ")
 				return
 			}
 			require.Error(t, err)

@@ -23,7 +23,7 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// lockFolder locks a folder against other updates until the result is closed.
+// lockFolder locks a folder against other updates until the returned file is closed.
 func lockFolder(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -32,15 +32,14 @@ func lockFolder(dir string) (*os.File, error) {
 	if err := lock.Try(f); err != nil {
 		f.Close()
 		if errors.Is(err, lock.ErrLocked) {
-			err = errors.New("another update is at work in " + dir)
+			err = errors.New("another update is running in " + dir + ": wait for it to end")
 		}
 		return nil, err
 	}
 	return f, nil
 }
 
-// update brings data sets up to date, one after the other. What fails does not
-// keep the others from trying.
+// update updates data sets, one after the other. One that fails does not stop the others.
 func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []set) error {
 	if err := prepare(dir); err != nil {
 		return err
@@ -58,14 +57,14 @@ func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []
 		done, err := a.updateOne(ctx, client, filepath.Join(dir, s.file), mirror, s, b)
 		b.clear()
 		if ctx.Err() != nil {
-			return errors.New("interrupted; the next update goes on from here")
+			return errors.New("interrupted; the next update continues from here")
 		}
 		if err != nil {
-			stay := "there is no earlier file"
+			note := "there is no earlier file"
 			if _, e := os.Stat(filepath.Join(dir, s.file)); e == nil {
-				stay = "the old file stays in use"
+				note = "the old file stays in use"
 			}
-			fmt.Fprintf(a.stderr, "connmap-data: %s: %v; %s\n", s.name, err, stay)
+			fmt.Fprintf(a.stderr, "connmap-data: %s: %v; %s\n", s.name, err, note)
 			failed = append(failed, s.name)
 			continue
 		}
@@ -77,27 +76,26 @@ func (a *app) update(ctx context.Context, dir string, mirror *url.URL, chosen []
 	return nil
 }
 
-// prepare makes the folder and finds out whether files can be made there,
-// before anybody is asked for any.
+// prepare makes the folder and checks that files can be made there, before any download.
 func prepare(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("the data folder cannot be made: %w; -data names another", err)
+		return fmt.Errorf("cannot make the data folder: %w; name another with -data", err)
 	}
 	f, err := os.CreateTemp(dir, probe+"*")
 	if err == nil {
 		err = errors.Join(f.Close(), os.Remove(f.Name()))
 	}
 	if err != nil {
-		return fmt.Errorf("the data folder cannot be written: %w; -data names another", err)
+		return fmt.Errorf("cannot write to the data folder: %w; name another with -data", err)
 	}
 	return nil
 }
 
-// partTime is how long a download that was interrupted is kept for the next update.
+// partTime is how long an interrupted download is kept for the next update.
 const partTime = 7 * day
 
-// tidy removes what earlier updates have left that is of no use: parts from which none can
-// go on, or that are old, and files that were being made when one was killed.
+// tidy removes leftovers of earlier updates: parts that are old or cannot be continued, and
+// files of an update that was killed.
 func (a *app) tidy(dir string) {
 	for _, s := range a.sets {
 		target := filepath.Join(dir, s.file)
@@ -119,10 +117,10 @@ func (a *app) tidy(dir string) {
 	}
 }
 
-// probe begins the names of files that are made to see whether one can be.
+// probe begins the names of the files by which prepare checks the folder.
 const probe = ".connmap-data-"
 
-// updateOne brings one data set up to date and says what was done.
+// updateOne updates one data set and returns a line on what was done.
 func (a *app) updateOne(ctx context.Context, client *http.Client, target string, mirror *url.URL, s set, b *bar) (string, error) {
 	began := time.Now()
 	if s.terms != "" {
@@ -142,19 +140,19 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 		rec: rec, save: func() error { return writeRecord(target, rec) },
 	}
 	for _, d.url = range addresses {
-		b.from = shown(d.url)
+		b.from = displayURL(d.url)
 		if err = a.network.fetch(ctx, client, d); !errors.Is(err, errNotFound) {
 			break
 		}
 	}
-	// What is no trouble of the connection ends the download.
-	if p := (passing{}); err != nil && (!d.resumable() || ctx.Err() == nil && !errors.As(err, &p)) {
+	// An error that a retry cannot avoid ends the download.
+	if p := (temporaryError{}); err != nil && (!d.resumable() || ctx.Err() == nil && !errors.As(err, &p)) {
 		d.discard()
 	}
 	switch {
 	case errors.Is(err, errUnchanged):
 		rec.File.Checked = a.now().UTC().Truncate(time.Second)
-		// What is lost if this cannot be kept is a date in status.
+		// If this fails, only a date in status is lost.
 		d.save()
 		return fmt.Sprintf("up to date, %s rows of %s", numbers.Thousands(rec.File.Rows), dateOf(rec.File.Date)), nil
 	case err != nil:
@@ -163,8 +161,8 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	b.busy("checking ...")
 	rev, err := a.install(ctx, client, target, s, d)
 	if err != nil {
-		// What could not be compared with its checksum may be good.
-		var p passing
+		// If only its checksum could not be fetched, the file may be good.
+		var p temporaryError
 		if ctx.Err() == nil && !errors.As(err, &p) {
 			d.discard()
 		}
@@ -177,7 +175,7 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	return fmt.Sprintf("%s rows of %s, %s, in %v", numbers.Thousands(rev.Rows), dateOf(rev.Date), numbers.Bytes(rev.Size), time.Since(began).Round(100*time.Millisecond)), nil
 }
 
-// signer returns what adds the keys of a source to a request. A mirror gets none.
+// signer returns a function that adds the keys of a source to a request. A mirror gets none.
 func (a *app) signer(s set, mirror *url.URL) (func(*http.Request), error) {
 	names, signUp := s.key.variables()
 	if len(names) == 0 || mirror != nil {
@@ -186,13 +184,13 @@ func (a *app) signer(s set, mirror *url.URL) (func(*http.Request), error) {
 	values := make([]string, len(names))
 	for i, name := range names {
 		if values[i] = strings.TrimSpace(a.getenv(name)); values[i] == "" {
-			return nil, fmt.Errorf("needs %s in the environment, which a free account gives: %s", strings.Join(names, " and "), signUp)
+			return nil, fmt.Errorf("set %s in the environment; a free account has them: %s", strings.Join(names, " and "), signUp)
 		}
 	}
 	return func(r *http.Request) { s.key.sign(r, values) }, nil
 }
 
-// install checks what was downloaded and puts it into the place of target.
+// install checks the downloaded file and replaces target by it.
 func (a *app) install(ctx context.Context, client *http.Client, target string, s set, d *download) (*revision, error) {
 	rev := *d.rec.Part
 	source := d.part
@@ -212,11 +210,11 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 		return nil, err
 	}
 	if old := d.rec.File; old != nil && c.rows < old.Rows/2 {
-		return nil, fewer(c.rows, old.Rows, target)
+		return nil, tooFewRows(c.rows, old.Rows, target)
 	} else if old == nil {
-		// Somebody else put it there, or what was known of it is lost.
+		// The file has no record: another program may have put it there.
 		if in, err := inspect(target, s.content()); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
-			return nil, fewer(c.rows, in.rows, target)
+			return nil, tooFewRows(c.rows, in.rows, target)
 		}
 	}
 	rev.Kind, rev.Rows, rev.Date = c.kind, c.rows, c.date
@@ -224,7 +222,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	if rev.Date.IsZero() {
 		rev.Date, _ = http.ParseTime(rev.LastModified)
 	}
-	// The date of a file without one inside is that of its last change.
+	// The modification time is the date of a file without one inside.
 	if !rev.Date.IsZero() {
 		if err := os.Chtimes(source, time.Time{}, rev.Date); err != nil {
 			return nil, err
@@ -241,41 +239,41 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	return &rev, nil
 }
 
-func fewer(found, old int64, target string) error {
-	return fmt.Errorf("has %s rows, less than half of the %s in use: refused; remove %s to have it nevertheless", numbers.Thousands(found), numbers.Thousands(old), target)
+func tooFewRows(found, old int64, target string) error {
+	return fmt.Errorf("has %s rows, less than half of the %s in use: refused; remove %s to use it nevertheless", numbers.Thousands(found), numbers.Thousands(old), target)
 }
 
-// check reads a file to its end and decides whether it is what s should be.
+// check reads a file to its end and checks that it is what s should be.
 func (s set) check(name string) (content, error) {
 	c, err := inspect(name, s.content())
 	switch {
 	case err != nil:
 	case c.kind == "":
-		err = fmt.Errorf("the content is not recognised: want %s", strings.Join(s.kinds, " or "))
+		err = fmt.Errorf("the content is not recognised: expected %s", strings.Join(s.kinds, " or "))
 	case !s.matches(c.kind):
-		err = fmt.Errorf("the content is of the kind %s: want %s", c.kind, strings.Join(s.kinds, " or "))
+		err = fmt.Errorf("the content is of the kind %s: expected %s", c.kind, strings.Join(s.kinds, " or "))
 	case c.cutOff() != nil:
 		err = c.cutOff()
 	case c.rows < s.minRows:
-		err = fmt.Errorf("has %s rows: want at least %s", numbers.Thousands(c.rows), numbers.Thousands(s.minRows))
+		err = fmt.Errorf("has %s rows: expected at least %s", numbers.Thousands(c.rows), numbers.Thousands(s.minRows))
 	default:
 		err = open(name, c.kind)
 	}
 	if err != nil {
-		return c, fmt.Errorf("what was downloaded is not used: %w", err)
+		return c, fmt.Errorf("the downloaded file is not used: %w", err)
 	}
 	return c, nil
 }
 
-// verify compares the downloaded archive with the checksum beside it.
+// verify compares the downloaded archive with the checksum of the server.
 func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) error {
 	text, err := f.fetchText(ctx, client, d.url+".sha256", d)
 	if err != nil {
-		return fmt.Errorf("checksum %s.sha256: %w", shown(d.url), err)
+		return fmt.Errorf("checksum %s.sha256: %w", displayURL(d.url), err)
 	}
 	want, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 	if b, err := hex.DecodeString(want); err != nil || len(b) != sha256.Size {
-		return fmt.Errorf("checksum %s.sha256: want 64 hexadecimal digits, found %.70q", shown(d.url), text)
+		return fmt.Errorf("checksum %s.sha256: expected 64 hexadecimal digits, found %.70q", displayURL(d.url), text)
 	}
 	file, err := os.Open(d.part)
 	if err != nil {
@@ -287,15 +285,15 @@ func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) 
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
-		return fmt.Errorf("what was downloaded is not used: SHA-256 is %s, want %s", got, want)
+		return fmt.Errorf("the downloaded file is not used: its SHA-256 is %s instead of %s", got, want)
 	}
 	return nil
 }
 
-// maxDB is how many bytes an .mmdb file has at most.
+// maxDB is the maximum size of an .mmdb file.
 const maxDB = 1 << 30
 
-// extract takes the .mmdb file out of an archive.
+// extract extracts the .mmdb file from an archive.
 func extract(archive, target string) error {
 	file, err := os.Open(archive)
 	if err != nil {
@@ -321,7 +319,7 @@ func extract(archive, target string) error {
 		if err != nil {
 			return err
 		}
-		// What an archive leaves out as zeros takes no bytes of it.
+		// A sparse file may be larger than its archive, so the copy is limited.
 		n, err := io.Copy(out, io.LimitReader(t, maxDB+1))
 		if e := out.Close(); err == nil {
 			err = e
@@ -342,8 +340,8 @@ func extract(archive, target string) error {
 	}
 }
 
-// shown is a URL as messages name it.
-func shown(address string) string {
+// displayURL returns a URL for messages, without secrets.
+func displayURL(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "the source"
@@ -351,7 +349,7 @@ func shown(address string) string {
 	return public(u)
 }
 
-// dateOf writes a date for people.
+// dateOf formats a date for people.
 func dateOf(t time.Time) string {
 	if t.IsZero() {
 		return "unknown date"

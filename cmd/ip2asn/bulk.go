@@ -13,28 +13,28 @@ import (
 	"github.com/connmapgo/connmap/asn/whois"
 )
 
-// A batch is lines that were read at once, and the answers.
+// A batch is a number of lines that were read together, and their answers.
 type batch struct {
 	lines  []byte
-	before int // lines before these
+	before int // lines before this batch
 	out    bytes.Buffer
 	errs   bytes.Buffer
 	wrong  int
-	done   chan struct{} // closed once the others are final
+	done   chan struct{} // closed when the other fields are final
 }
 
-// batches that are done with, for what their buffers have grown to.
+// batches keeps used batches for their buffers.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// batchSize is the most that is read at once, and more than any line that makes sense.
+// batchSize is the size of a read, and longer than any valid line.
 const batchSize = 64 << 10
 
-// bulk answers lines of stdin in their order, by all processors. What
-// is no address is named on stderr; the others are answered all the same.
+// bulk answers the lines of stdin in their order, on all processors. It reports invalid lines on
+// stderr and goes on.
 func bulk(ctx context.Context, sources *whois.Sources, asJSON bool, stdin io.Reader, stdout, stderr io.Writer) error {
 	queue := make(chan *batch, 2*runtime.GOMAXPROCS(0))
-	var readErr error // once queue is closed
-	// Nobody waits for it after an interrupt: nothing wakes who reads from a terminal.
+	var readErr error // valid when queue is closed
+	// After an interrupt nobody waits for it: a read from a terminal cannot be ended.
 	go func() {
 		defer close(queue)
 		readErr = read(stdin, func(b *batch) bool {
@@ -70,12 +70,12 @@ func bulk(ctx context.Context, sources *whois.Sources, asJSON bool, stdin io.Rea
 		return err
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%d lines could not be answered, or not wholly", wrong)
+		return fmt.Errorf("%d lines had no answer, or an incomplete one", wrong)
 	}
 	return nil
 }
 
-// read passes on what stdin has as soon as it has it, up to the end of a line.
+// read passes on the complete lines of stdin as soon as they arrive.
 func read(stdin io.Reader, pass func(*batch) bool) error {
 	buf := make([]byte, 0, batchSize)
 	before := 0
@@ -104,7 +104,7 @@ func read(stdin io.Reader, pass func(*batch) bool) error {
 		case err != nil:
 			return err
 		case len(buf) == cap(buf):
-			// No address is that long. Its beginning makes an error.
+			// No address is that long: the first bytes are enough for an error.
 			buf = buf[:1000]
 		}
 	}
@@ -135,7 +135,7 @@ func (b *batch) answer(sources *whois.Sources, asJSON bool) {
 	}
 }
 
-// plain returns the text of an error without the name of the package.
+// plain returns the text of an error without the name of its package.
 func plain(err error) string {
 	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "whois: "), "asn: ")
 }

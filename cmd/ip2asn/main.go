@@ -1,6 +1,5 @@
-// Command ip2asn tells who holds addresses and AS numbers, from files that lie
-// on this machine.
-// It asks no server.
+// Command ip2asn reports who holds addresses and AS numbers, from files on this machine. It asks
+// no server.
 package main
 
 import (
@@ -32,11 +31,11 @@ func main() {
 	}, "whois", "asn")
 }
 
-// options is what the command line says.
+// options holds the command line.
 type options struct {
 	files         whois.Files
 	json, version bool
-	questions     []string
+	questions     []string // addresses and AS numbers
 }
 
 // A list is a flag that may be repeated.
@@ -55,9 +54,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return err
 	}
 	if len(o.questions) == 0 && terminal.Is(stdin) {
-		return errors.New("no address named: ip2asn 192.0.2.1, or addresses on standard input; ip2asn -h tells more")
+		return errors.New("no address given: name some, as in ip2asn 192.0.2.1, or write them to standard input; ip2asn -h explains more")
 	}
-	// A line has no room for the record.
+	// The lines of bulk do not include aut-num records.
 	o.files.NoAutNums = len(o.questions) == 0 && !o.json
 	sources, err := o.files.Open(func(warning string) { fmt.Fprintln(stderr, "ip2asn:", warning) })
 	if err != nil {
@@ -69,7 +68,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	out := bufio.NewWriter(stdout)
 	answered := 0
-	var failed error // the last; main tells of it
+	var failed error // the last error; main prints it
 	for _, q := range o.questions {
 		r, err := sources.Ask(q)
 		if err != nil {
@@ -96,29 +95,29 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	o := options{files: whois.Files{Places: geoembedded.DB(), Networks: asnembedded.DB()}}
 	f := flag.NewFlagSet("ip2asn", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.files.Data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` in which files that no flag names are looked for")
-	f.StringVar(&o.files.Cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for what takes long to read")
-	f.StringVar(&o.files.Geo, "geo", "", "`file` of places (default one in the data folder, else the embedded countries)")
-	f.Var((*list)(&o.files.ASN), "asn", "`file` of the AS numbers of addresses; may be repeated, as those of IPv4 and IPv6 may be two (default in the data folder, and then the embedded table)")
+	f.StringVar(&o.files.Data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` with the files that no other flag names")
+	f.StringVar(&o.files.Cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for compiled forms of files that take long to read")
+	f.StringVar(&o.files.Geo, "geo", "", "`file` of places (default one in the data folder, otherwise the embedded countries)")
+	f.Var((*list)(&o.files.ASN), "asn", "`file` of the AS numbers of addresses; may be repeated, for example for IPv4 and IPv6 (default those in the data folder, then the embedded table)")
 	f.StringVar(&o.files.Orgs, "orgs", "", "`file` of organisations: CAIDA's as-org2info or caida_asn_to_name.dbm (default one in the data folder)")
-	f.Var((*list)(&o.files.RIR), "rir", "`file` of delegations of a registry; may be repeated (default all in the data folder)")
-	f.Var((*list)(&o.files.AutNum), "autnum", "`file` of aut-num records of a registry; may be repeated (default all in the data folder)")
+	f.Var((*list)(&o.files.RIR), "rir", "`file` of a registry's delegations; may be repeated (default all in the data folder)")
+	f.Var((*list)(&o.files.AutNum), "autnum", "`file` of a registry's aut-num records; may be repeated (default all in the data folder)")
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {
-		fmt.Fprint(stderr, `ip2asn tells who holds addresses and AS numbers, without asking a server.
+		fmt.Fprint(stderr, `ip2asn reports who holds addresses and AS numbers, without asking a server.
 
-  ip2asn 192.0.2.1 2001:db8::1   the delegation, the organisation, all AS numbers of the
-                                 same holder, the place, the AS and its aut-num record
-  ip2asn AS64496                 the same of an AS number
-  ip2asn <addresses              a line for each of standard input, with tabs between
-                                 address, AS, its name, country, registry, block, status
-                                 and organisation
-  ip2asn -json <addresses        one object for each, with everything
+		  ip2asn 192.0.2.1 2001:db8::1   report the delegation, the organisation, all AS numbers of
+		                                 the same holder, the place, the AS and its aut-num record
+		  ip2asn AS64496                 the same for an AS number
+		  ip2asn <addresses              print a line for each line of standard input, with the
+		                                 address, AS, AS name, country, registry, block, status
+		                                 and organisation, separated by tabs
+		  ip2asn -json <addresses        print a JSON object for each line, with everything
 
-Files in the data folder are told by their content; of places, AS numbers and
-organisations the newest counts. Each part stands with the file it comes from and the date of that; connmap-data
-update downloads these files.
+		Files in the data folder are recognised by their content. Of several files of places, AS
+		numbers or organisations the newest is used. Each part of a report names its file and
+		the file's date. connmap-data update downloads these files.
 
 `)
 		f.PrintDefaults()
@@ -141,7 +140,7 @@ update downloads these files.
 	o.questions = f.Args()
 	for _, q := range o.questions {
 		if strings.HasPrefix(q, "-") {
-			return o, fmt.Errorf("unexpected argument %q: flags stand before addresses", q)
+			return o, fmt.Errorf("unexpected argument %q: put flags before addresses", q)
 		}
 	}
 	return o, nil

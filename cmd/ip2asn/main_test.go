@@ -77,8 +77,8 @@ func TestText(t *testing.T) {
 
 func TestBulkJSON(t *testing.T) {
 	out, errs, err := ask(t, folder(t, whole), "8.0.0.1\n\n# comment\nx\n AS64496 \r\n", "-json")
-	assert.EqualError(t, err, "1 lines could not be answered, or not wholly")
-	assert.Equal(t, "ip2asn: line 4: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", errs)
+	assert.EqualError(t, err, "1 lines had no answer, or an incomplete one")
+	assert.Equal(t, "ip2asn: line 4: expected an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", errs)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 2)
 	for _, line := range lines {
@@ -99,12 +99,12 @@ func TestBulkJSON(t *testing.T) {
 func TestBulkLines(t *testing.T) {
 	long := strings.Repeat("8", 3*batchSize)
 	out, errs, err := ask(t, folder(t, whole), "8.0.0.1\n"+long+"\n\x1b[2J\n10.0.0.1\r\n2001:4200::1")
-	assert.EqualError(t, err, "2 lines could not be answered, or not wholly")
+	assert.EqualError(t, err, "2 lines had no answer, or an incomplete one")
 	assert.Equal(t, "8.0.0.1\t64496\tEXAMPLE\tUS\tarin\t8.0.0.0-8.0.0.255\tallocated\tExample\n"+
 		"10.0.0.1\t\t\t\t\t\t\tprivate use (RFC 1918)\n", out[:strings.Index(out, "2001:")])
 	assert.Contains(t, out, "2001:4200::1\t")
-	assert.Contains(t, errs, "ip2asn: line 2: want an address such as")
-	assert.Contains(t, errs, "ip2asn: line 3: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"\\x1b[2J\"\n")
+	assert.Contains(t, errs, "ip2asn: line 2: expected an address such as")
+	assert.Contains(t, errs, "ip2asn: line 3: expected an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"\\x1b[2J\"\n")
 	assert.Less(t, len(errs), 1000)
 }
 
@@ -121,7 +121,7 @@ func TestBulkOrder(t *testing.T) {
 		require.NoError(t, r.WriteLine(&want))
 		if i%1000 == 0 {
 			fmt.Fprintf(&in, "x\n")
-			fmt.Fprintf(&wantErrs, "ip2asn: line %d: want an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", i+i/1000+2)
+			fmt.Fprintf(&wantErrs, "ip2asn: line %d: expected an address such as 192.0.2.1 or 2001:db8::1, or AS64496, found \"x\"\n", i+i/1000+2)
 		}
 	}
 	for name, stdin := range map[string]io.Reader{
@@ -130,7 +130,7 @@ func TestBulkOrder(t *testing.T) {
 	} {
 		var out, errs bytes.Buffer
 		err := bulk(context.Background(), sources, false, stdin, &out, &errs)
-		require.EqualError(t, err, "50 lines could not be answered, or not wholly", name)
+		require.EqualError(t, err, "50 lines had no answer, or an incomplete one", name)
 		require.Equal(t, want.String(), out.String(), name)
 		require.Equal(t, wantErrs.String(), errs.String(), name)
 	}
@@ -150,7 +150,7 @@ func TestUnreadableRecord(t *testing.T) {
 	require.NoError(t, a.Close())
 	var out, errs bytes.Buffer
 	err = bulk(context.Background(), &whois.Sources{Networks: []*asn.DB{db}, AutNums: a}, true, strings.NewReader("8.0.0.1\n"), &out, &errs)
-	assert.EqualError(t, err, "1 lines could not be answered, or not wholly")
+	assert.EqualError(t, err, "1 lines had no answer, or an incomplete one")
 	assert.Contains(t, errs.String(), "ip2asn: line 1: aut-num of AS64496: ")
 	assert.Contains(t, out.String(), `"asn_org":"EXAMPLE"`)
 }
@@ -311,10 +311,10 @@ func TestArguments(t *testing.T) {
 	dir := folder(t, nil)
 	for want, args := range map[string][]string{
 		"found \"x\"":                  {"x"},
-		"flags stand before addresses": {"192.0.2.1", "-json"},
+		"put flags before addresses":   {"192.0.2.1", "-json"},
 		"ip2asn -h lists the flags":    {"-x"},
 		"found \"192.0.2.0/24\"":       {"192.0.2.0/24"},
-		"want an AS number from 0":     {"AS4294967296"},
+		"expected an AS number from 0": {"AS4294967296"},
 	} {
 		_, _, err := ask(t, dir, "", args...)
 		assert.ErrorContains(t, err, want)
@@ -400,6 +400,6 @@ func TestCutWhileInUse(t *testing.T) {
 	}
 	assert.NotContains(t, ask("8.100.1.1"), `"lat"`)
 	typing.Close()
-	assert.ErrorContains(t, <-done, "1 lines could not be answered, or not wholly")
-	assert.Contains(t, errs.String(), "was cut while it was in use")
+	assert.ErrorContains(t, <-done, "1 lines had no answer, or an incomplete one")
+	assert.Contains(t, errs.String(), "was truncated while it was in use")
 }

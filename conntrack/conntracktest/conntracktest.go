@@ -2,11 +2,10 @@
 // demonstrations. It reads no sockets and sends nothing: the same seed always
 // gives the same connections.
 //
-// They look like those of a home computer that also serves: browsers, mail,
-// chat, peer-to-peer programs and a web server, with peers all over the public
-// address space, some with several connections, and a few on the local network.
-// The addresses are those of real networks, picked at random; the programs have
-// nothing to do with them.
+// They look like those of a home computer that also serves: browsers, mail, chat, peer-to-peer
+// programs and a web server. Peers are all over the public address space, some with several
+// connections, and a few on the local network. The addresses are those of real networks,
+// picked at random; the programs have nothing to do with them.
 package conntracktest
 
 import (
@@ -48,9 +47,9 @@ type Source struct {
 	Speed float64 // how many times as fast they open, change and close; zero: 1
 }
 
-// Events opens the connections that Conns(N, Seed) returns. Then, until ctx
-// ends, a few more open, change and close each second, one or two in a hundred,
-// so that there are always about N. It never yields an error.
+// Events opens the connections that Conns(N, Seed) returns. Then, until ctx ends, one or two
+// in a hundred open, change and close each second, so that there are always about N. It never
+// yields an error.
 func (s Source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 	return func(yield func(conntrack.Event, error) bool) {
 		m := newMaker(s.Seed)
@@ -87,7 +86,7 @@ func (s Source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 			}
 			n := float64(s.N)
 			for turns += max(churn*n, minimum) * elapsed; turns >= 1; turns-- {
-				// The further from N, the likelier the way back.
+				// The further from N, the likelier is a step back towards it.
 				if m.r.Float64() < 0.5+10*(n-float64(len(live)))/n {
 					if !open() {
 						return
@@ -112,7 +111,7 @@ func (s Source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 	}
 }
 
-// A maker makes connections and knows those that are open.
+// A maker makes connections. It keeps the addresses of open ones unique.
 type maker struct {
 	r    *rand.Rand
 	id   uint64

@@ -11,16 +11,16 @@ import (
 // A program has connections of one kind.
 type program struct {
 	conntrack.Process
-	uid       uint32
-	proto     conntrack.Proto
-	direction conntrack.Direction
-	first     uint16 // port of the service: the peer's if direction is Out
-	last      uint16
-	weight    int
-	again     float64 // share of connections to a peer that has one already
-	tx, rx    float64 // bytes, typically
-	lan       bool
-	each      bool // a process for each connection
+	uid        uint32
+	proto      conntrack.Proto
+	direction  conntrack.Direction
+	first      uint16 // port of the service: the peer's if direction is Out
+	last       uint16
+	weight     int
+	reuse      float64 // share of connections to a peer that has others
+	tx, rx     float64 // bytes, typically
+	lan        bool
+	ownProcess bool // a process for each connection
 }
 
 const (
@@ -48,30 +48,30 @@ var (
 )
 
 var programs = [...]program{
-	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 24, again: 0.45, tx: 4e3, rx: 2e5},
-	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 80, weight: 2, again: 0.2, tx: 8e2, rx: 2e4},
-	{Process: chrome, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 13, again: 0.4, tx: 4e3, rx: 2e5},
-	{Process: chrome, uid: 1000, proto: conntrack.UDP, direction: conntrack.Out, first: 443, weight: 5, again: 0.2},
-	{Process: thunderbird, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 993, weight: 3, again: 0.8, tx: 2e3, rx: 5e4},
-	{Process: ssh, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 22, weight: 2, again: 0.4, tx: 2e4, rx: 1e5, each: true},
-	{Process: sshd, proto: conntrack.TCP, direction: conntrack.In, first: 22, weight: 4, again: 0.3, tx: 3e3, rx: 2e3, each: true},
-	{Process: nginx, uid: 33, proto: conntrack.TCP, direction: conntrack.In, first: 443, weight: 14, again: 0.5, tx: 1e5, rx: 3e3},
-	{Process: nginx, uid: 33, proto: conntrack.TCP, direction: conntrack.In, first: 80, weight: 3, again: 0.3, tx: 2e3, rx: 5e2},
-	{Process: deluged, uid: 112, proto: conntrack.TCP, direction: conntrack.Out, first: 6881, last: 6889, weight: 9, again: 0.03, tx: 2e6, rx: 4e6},
-	{Process: deluged, uid: 112, proto: conntrack.TCP, direction: conntrack.In, first: 6881, last: 6889, weight: 7, again: 0.03, tx: 4e6, rx: 1e5},
+	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 24, reuse: 0.45, tx: 4e3, rx: 2e5},
+	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 80, weight: 2, reuse: 0.2, tx: 8e2, rx: 2e4},
+	{Process: chrome, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 13, reuse: 0.4, tx: 4e3, rx: 2e5},
+	{Process: chrome, uid: 1000, proto: conntrack.UDP, direction: conntrack.Out, first: 443, weight: 5, reuse: 0.2},
+	{Process: thunderbird, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 993, weight: 3, reuse: 0.8, tx: 2e3, rx: 5e4},
+	{Process: ssh, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 22, weight: 2, reuse: 0.4, tx: 2e4, rx: 1e5, ownProcess: true},
+	{Process: sshd, proto: conntrack.TCP, direction: conntrack.In, first: 22, weight: 4, reuse: 0.3, tx: 3e3, rx: 2e3, ownProcess: true},
+	{Process: nginx, uid: 33, proto: conntrack.TCP, direction: conntrack.In, first: 443, weight: 14, reuse: 0.5, tx: 1e5, rx: 3e3},
+	{Process: nginx, uid: 33, proto: conntrack.TCP, direction: conntrack.In, first: 80, weight: 3, reuse: 0.3, tx: 2e3, rx: 5e2},
+	{Process: deluged, uid: 112, proto: conntrack.TCP, direction: conntrack.Out, first: 6881, last: 6889, weight: 9, reuse: 0.03, tx: 2e6, rx: 4e6},
+	{Process: deluged, uid: 112, proto: conntrack.TCP, direction: conntrack.In, first: 6881, last: 6889, weight: 7, reuse: 0.03, tx: 4e6, rx: 1e5},
 	{Process: bitcoind, uid: 113, proto: conntrack.TCP, direction: conntrack.Out, first: 8333, weight: 3, tx: 4e5, rx: 3e6},
 	{Process: bitcoind, uid: 113, proto: conntrack.TCP, direction: conntrack.In, first: 8333, weight: 2, tx: 3e6, rx: 4e5},
-	{Process: smtp, uid: 105, proto: conntrack.TCP, direction: conntrack.Out, first: 25, weight: 1, again: 0.2, tx: 2e4, rx: 5e2},
-	{Process: smtpd, uid: 105, proto: conntrack.TCP, direction: conntrack.In, first: 25, weight: 2, again: 0.2, tx: 5e2, rx: 2e4},
-	{Process: irssi, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 6667, weight: 1, again: 0.3, tx: 3e3, rx: 8e4},
-	{Process: resolved, uid: 101, proto: conntrack.UDP, direction: conntrack.Out, first: 53, weight: 1, again: 0.7},
-	{Process: chronyd, uid: 107, proto: conntrack.UDP, direction: conntrack.Out, first: 123, weight: 1, again: 0.3},
-	{Process: smbd, proto: conntrack.TCP, direction: conntrack.In, first: 445, weight: 1, again: 0.5, tx: 1e6, rx: 1e5, lan: true},
-	{Process: postgres, uid: 999, proto: conntrack.TCP, direction: conntrack.In, first: 5432, weight: 1, again: 0.6, tx: 5e4, rx: 1e4, lan: true, each: true},
-	{Process: cupsd, proto: conntrack.TCP, direction: conntrack.Out, first: 631, weight: 1, again: 0.8, tx: 1e4, rx: 1e3, lan: true},
+	{Process: smtp, uid: 105, proto: conntrack.TCP, direction: conntrack.Out, first: 25, weight: 1, reuse: 0.2, tx: 2e4, rx: 5e2},
+	{Process: smtpd, uid: 105, proto: conntrack.TCP, direction: conntrack.In, first: 25, weight: 2, reuse: 0.2, tx: 5e2, rx: 2e4},
+	{Process: irssi, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 6667, weight: 1, reuse: 0.3, tx: 3e3, rx: 8e4},
+	{Process: resolved, uid: 101, proto: conntrack.UDP, direction: conntrack.Out, first: 53, weight: 1, reuse: 0.7},
+	{Process: chronyd, uid: 107, proto: conntrack.UDP, direction: conntrack.Out, first: 123, weight: 1, reuse: 0.3},
+	{Process: smbd, proto: conntrack.TCP, direction: conntrack.In, first: 445, weight: 1, reuse: 0.5, tx: 1e6, rx: 1e5, lan: true},
+	{Process: postgres, uid: 999, proto: conntrack.TCP, direction: conntrack.In, first: 5432, weight: 1, reuse: 0.6, tx: 5e4, rx: 1e4, lan: true, ownProcess: true},
+	{Process: cupsd, proto: conntrack.TCP, direction: conntrack.Out, first: 631, weight: 1, reuse: 0.8, tx: 1e4, rx: 1e3, lan: true},
 }
 
-// This computer's addresses.
+// The addresses of the local host.
 var (
 	local4 = netip.MustParseAddr("192.168.1.20")
 	local6 = netip.MustParseAddr("2001:db8:1::20")
@@ -83,7 +83,7 @@ type peer struct {
 	rtt  time.Duration
 }
 
-// open makes a connection.
+// open makes and opens a connection.
 func (m *maker) open(now time.Time) conntrack.Conn {
 	at, k := m.r.IntN(m.total), 0
 	for at >= programs[k].weight {
@@ -120,7 +120,7 @@ func (m *maker) open(now time.Time) conntrack.Conn {
 		}
 		break
 	}
-	if p.each {
+	if p.ownProcess {
 		m.pid += 1 + m.r.IntN(40)
 		c.Process.PID = m.pid
 	}
@@ -129,10 +129,10 @@ func (m *maker) open(now time.Time) conntrack.Conn {
 	return c
 }
 
-// close forgets a connection.
+// close frees the addresses of a connection.
 func (m *maker) close(c conntrack.Conn) { delete(m.used, tuple{c.Proto, c.Local, c.Peer}) }
 
-// transfer makes c send and receive, and reports whether that shows.
+// transfer makes c send and receive, and reports whether its counters changed.
 func (m *maker) transfer(c *conntrack.Conn) bool {
 	if c.Proto != conntrack.TCP {
 		return false
@@ -156,7 +156,7 @@ func (m *maker) jitter(d time.Duration) time.Duration {
 // peer picks a peer for a connection of programs[k], new or not.
 func (m *maker) peer(k int) peer {
 	p := &programs[k]
-	if known := m.peers[k]; len(known) > 0 && m.r.Float64() < p.again {
+	if known := m.peers[k]; len(known) > 0 && m.r.Float64() < p.reuse {
 		// The list has a peer as often as it was used: popular ones get more.
 		return known[m.r.IntN(len(known))]
 	}

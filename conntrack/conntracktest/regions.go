@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// A region is where a regional Internet registry gives out addresses.
+// A region is the area of a regional Internet registry.
 type region struct {
 	name      string
 	percent   int     // of the peers

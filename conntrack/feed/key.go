@@ -65,7 +65,7 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
 			if key, ok := key.(ed25519.PrivateKey); ok {
 				// A copy or an archive may have opened it to others.
-				if _, err := private.Close(name, private.Own); err != nil {
+				if _, err := private.Restrict(name, private.Own); err != nil {
 					return nil, fmt.Errorf("feed: %w", err)
 				}
 				return key, nil
@@ -78,7 +78,7 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 // readOwn reads a file with a secret that this package has made, after it has closed it to
 // others: a copy or an archive may have opened it.
 func readOwn(name string) ([]byte, error) {
-	if _, err := private.Close(name, private.Own); err != nil {
+	if _, err := private.Restrict(name, private.Own); err != nil {
 		return nil, err
 	}
 	return private.Read(name)

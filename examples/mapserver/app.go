@@ -253,7 +253,7 @@ func (a *app) listen() error {
 	}
 	for _, name := range []string{"server-key.pem", "server-secret"} {
 		// Of an error LoadIdentity tells.
-		if notice, _ := private.Close(filepath.Join(a.cfg.configDir, name), private.Own); notice != "" {
+		if notice, _ := private.Restrict(filepath.Join(a.cfg.configDir, name), private.Own); notice != "" {
 			a.problem(name, errors.New(notice))
 		}
 	}

@@ -81,7 +81,7 @@ func TestScreenshotReplaces(t *testing.T) {
 		link := file + " link"
 		require.NoError(t, os.Symlink(file, link))
 		for _, name := range []string{file, link} {
-			assert.ErrorContains(t, draw(name), name+" is there already and is no picture of connmap: name another file, or move it away")
+			assert.ErrorContains(t, draw(name), name+" exists and is not a picture of connmap: name another file, or move it away")
 		}
 		b, err := os.ReadFile(file)
 		require.NoError(t, err)

@@ -88,7 +88,7 @@ func (c *config) readPassword(stderr io.Writer) error {
 	if c.password, err = private.ReadLine(c.passwordFile); err != nil {
 		return fmt.Errorf("-password-file: %w", err)
 	}
-	notice, err := private.Close(c.passwordFile, private.Given)
+	notice, err := private.Restrict(c.passwordFile, private.Given)
 	if err != nil {
 		notice = err.Error() // it may be as its owner wants it
 	}

@@ -160,7 +160,7 @@ func TestBadLines(t *testing.T) {
 	wait(t, c, func(s mapview.Said) bool { return s.Text == "2 rules read from "+name })
 	assert.Equal(t, "rules: 5 bad lines, 2 other rules hold; mend "+name+"\n"+
 		"line 2: X\nline 3: X\nline 4: X\nand 2 more bad lines",
-		strings.ReplaceAll(problems(), `want the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "nonsense"`, "X"))
+		strings.ReplaceAll(problems(), `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "nonsense"`, "X"))
 	assert.Equal(t, "Mine", label())
 	// All of it is on the map.
 	v := &mapview.View{}
@@ -170,12 +170,12 @@ func TestBadLines(t *testing.T) {
 	}
 
 	for text, want := range map[string]string{
-		"nonsense":                       "line 1: want the 9 fields",
+		"nonsense":                       "line 1: expected the 9 fields",
 		"\xff\xfe\"\x00M\x00i\x00":       "the file is in UTF-16: save it as UTF-8",
 		"\x7fELF\x01\x01\x00\x00":        "the file is binary: rules are text",
 		strings.Repeat("#\n", 1<<20):     "the file has more than 1 MiB",
 		settings:                         "settings of the C program connmap, not rules; the file is left alone and the rules in use stay: -rules FILE takes others",
-		"\"caf\xe9\",peer,1,1,1,1,1,0,0": "line 1: want text in UTF-8",
+		"\"caf\xe9\",peer,1,1,1,1,1,0,0": "line 1: expected text in UTF-8",
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		_, err := c.loadRules()
@@ -235,7 +235,7 @@ func TestQueryRules(t *testing.T) {
 	for _, sql := range []string{ruled, where} {
 		out, errs, err := asked(t, "-history", history, "-rules", some, "-query", sql, "-format", "csv")
 		require.NoError(t, err)
-		assert.Contains(t, errs, "mapserver: rules: 1 bad line, 1 other rule holds; mend "+some+"\nline 1: want the 9 fields")
+		assert.Contains(t, errs, "mapserver: rules: 1 bad line, 1 other rule holds; mend "+some+"\nline 1: expected the 9 fields")
 		assert.Len(t, strings.Fields(out), 2)
 		out, _, err = asked(t, "-history", history, "-rules", bad, "-query", sql)
 		assert.ErrorContains(t, err, bad+": the file is binary: rules are text")

@@ -41,14 +41,14 @@ func TestCutTable(t *testing.T) {
 		spoil   func(file string) error
 		problem string // empty: nothing is to be said
 	}{
-		{"cut to nothing", func(file string) error { return os.Truncate(file, 0) }, " was cut while it was in use; it was compiled anew: "},
+		{"cut to nothing", func(file string) error { return os.Truncate(file, 0) }, " was truncated while it was in use; it was compiled anew: "},
 		{"cut by half", func(file string) error {
 			info, err := os.Stat(file)
 			if err != nil {
 				return err
 			}
 			return os.Truncate(file, info.Size()/2)
-		}, " was cut while it was in use; it was compiled anew: "},
+		}, " was truncated while it was in use; it was compiled anew: "},
 		{"written over", func(file string) error {
 			f, err := os.OpenFile(file, os.O_RDWR, 0)
 			if err != nil {

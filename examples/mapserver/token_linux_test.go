@@ -84,7 +84,7 @@ func TestExposedFiles(t *testing.T) {
 	// What is no password keeps its mode.
 	require.NoError(t, os.WriteFile(password, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644))
 	require.NoError(t, os.Chmod(password, 0o644))
-	assert.ErrorContains(t, got.readPassword(&said), "-password-file: "+password+" is no file with a token or a password")
+	assert.ErrorContains(t, got.readPassword(&said), "-password-file: "+password+" is not a file with a token or a password")
 	info, err := os.Stat(password)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o644), info.Mode().Perm())

@@ -1,12 +1,11 @@
-// Package embedded holds the default table of geoip: which country every
-// address is in, as of the day that its Info tells. It knows no cities; for
-// these open a file with geoip.Open.
+// Package embedded holds the default table of geoip: the country of every address, as of the
+// date in its Info. It has no cities; for these open a file with geoip.Open.
 //
 // The ranges are those of the IPFire Location database,
 // https://location.ipfire.org/, as packaged for Tor, under CC BY-SA 4.0. The
 // points of the countries are cities of GeoNames, https://www.geonames.org/,
-// under CC BY 4.0. Addresses that the source gives to a region such as Europe
-// and to no country are not in the table.
+// under CC BY 4.0. Addresses that the source assigns to a region such as Europe, and not to a
+// country, are not in the table.
 package embedded
 
 import (
@@ -18,7 +17,7 @@ import (
 
 //go:generate go run ./gen
 
-// A string, because that is searched where it lies in the program.
+// It is a string, since strings are searched in place in the program.
 //
 //go:embed table.bin
 var table string
@@ -26,13 +25,13 @@ var table string
 var load = sync.OnceValue(func() *geoip.DB {
 	db, err := geoip.Load(table)
 	if err != nil {
-		panic(err) // the program was built from a damaged table.bin
+		panic(err) // table.bin was damaged when the program was built
 	}
 	return db
 })
 
-// DB returns the table, always the same. It takes no memory but the parts of
-// the program that are looked at.
+// DB returns the table, which all callers share. Only the parts of the program that are read
+// take memory.
 func DB() *geoip.DB {
 	return load()
 }

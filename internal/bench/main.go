@@ -1,6 +1,6 @@
-// Command bench measures connmap beside other programs and writes what it finds as text
-// and as a page with plots, docs/bench.txt and docs/bench.html.
-// It is no benchmark itself: it runs those of the packages several times, and takes medians.
+// Command bench measures connmap beside other programs. It writes the results as text and as a
+// page with plots, docs/bench.txt and docs/bench.html. It runs the benchmarks of the packages
+// several times, and takes medians; it has none itself.
 package main
 
 import (
@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// A comparison is a benchmark whose results stand side by side.
+// A comparison is a benchmark whose results are shown beside each other.
 type comparison struct {
 	title, about string
 	unit         string
-	more         bool   // is better
-	base         string // what the others are divided by
+	more         bool   // more is better
+	base         string // the result by which the others are divided
 	dir          string // of the module, from the root
 	args         []string
 	// What to take of the lines "NAME UNIT" of the results, with groups named group and name.
@@ -74,11 +74,11 @@ var comparisons = []comparison{
 	},
 }
 
-// names replaces what benchmarks are called by what they are.
+// names are better names for benchmarks.
 var names = map[string]string{"Record/new/batch=1000": "history", "Tool": "sqlite3 tool", "connmap's_C": "connmap's C",
 	"0": "none", "1000": "1,000", "10000": "10,000", "-500": "500, once a second"}
 
-// A result is what was measured for one bar.
+// A result is the measurements for one bar.
 type result struct {
 	group, name string
 	values      []float64

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A report is what was measured on a machine.
+// A report has all results of a machine.
 type report struct {
 	machine  string
 	sections []section
@@ -34,7 +34,7 @@ func (s section) groups() (names []string, of map[string][]*result) {
 	return names, of
 }
 
-// ratio is that to the base of the same group, empty if there is none.
+// ratio returns the ratio to the base of the same group, empty if there is none.
 func (s section) ratio(r *result) string {
 	for _, b := range s.results {
 		if b.group == r.group && b.name == s.base && b.median() != 0 {
@@ -51,7 +51,7 @@ func (s section) better() string {
 	return "less is better"
 }
 
-// number writes three digits that count.
+// number formats a number with three significant digits.
 func number(v float64) string {
 	switch {
 	case v >= 100:
@@ -92,7 +92,7 @@ h1{font-size:1.5em}h2{font-size:1.15em;margin:2em 0 .2em}p{margin:.3em 0;color:#
 text{fill:#d7dce2;font:13px system-ui,sans-serif}.ours{fill:#2f81f7}.other{fill:#5a6470}.group{font-weight:600}pre{color:#d7dce2;overflow:auto}
 @media (prefers-color-scheme:light){body{background:#fff;color:#1e2329}p{color:#5a6470}text{fill:#1e2329}pre{color:#1e2329}.other{fill:#b4bcc6}}`
 
-// ours are the names of what connmap does.
+// ours are the names of connmap's results.
 var ours = []string{"DB", "geoip", "ebpf", "diag", "proc", "history", "elapsed", "cpu", "none", "1,000", "10,000", "500, once a second"}
 
 func (r *report) page() []byte {
@@ -113,7 +113,7 @@ func (r *report) page() []byte {
 	return b.Bytes()
 }
 
-// plot draws a group as bars from zero on, so that lengths can be compared.
+// plot draws a group as bars that begin at zero, so that lengths can be compared.
 func plot(b *bytes.Buffer, s section, group string, list []*result) {
 	const row, left, width = 22, 190, 420
 	top := 0

@@ -1,6 +1,6 @@
-// Package confine takes from a process the rights that it does not need. It is for programs
-// that are started as root, and gives nobody any rights. It does nothing on other systems
-// than Linux, and with what a kernel lacks it does without.
+// Package confine drops the rights that a process does not need. It is for programs that are
+// started as root, and gives nobody any rights. It does nothing on systems other than Linux, and
+// skips what a kernel lacks.
 package confine
 
 import "strings"
@@ -8,12 +8,12 @@ import "strings"
 // A Set is a set of capabilities, those of capabilities(7) by number.
 type Set uint64
 
-// These are what a collector of package conntrack needs, once it is open.
+// The capabilities that an open collector of package conntrack needs.
 const (
-	// Polling looks into /proc for whose sockets are.
+	// Polling reads the owners of sockets in /proc.
 	Polling = 1<<dacReadSearch | 1<<sysPtrace
-	// Following asks programs in the kernel, reads the links of processes in /proc, and
-	// enters network namespaces for the tunnels in them.
+	// Following runs programs in the kernel, reads the links of processes in /proc, and
+	// enters network namespaces for their tunnels.
 	Following = 1<<netAdmin | 1<<sysPtrace | 1<<sysAdmin | 1<<perfmon | 1<<bpf
 )
 
@@ -31,11 +31,11 @@ const (
 	bpf            = 39
 )
 
-// Serving is what a program with a window and a listener needs that works with the files of
-// the user who has started it by sudo.
+// Serving is for a program with a window and a listener that works with the files of the user
+// who has started it by sudo.
 const Serving = 1<<dacOverride | 1<<netBindService
 
-// Giving has files that are made beside those of another user be that one's.
+// Giving sets the owner of new files to that of the files beside them.
 const Giving = 1 << chown
 
 var names = map[int]string{
@@ -57,32 +57,32 @@ func (s Set) String() string {
 	return strings.Join(list, " ")
 }
 
-// A Keep says what a process goes on needing.
+// A Keep says what a process still needs.
 type Keep struct {
 	Capabilities Set
-	// Folders are those it writes to, and all in them becomes the user's that it becomes,
-	// unless something in them has no Mark in its name, and is not its own. If there is no
-	// folder, it makes and changes no files at all.
+	// Folders are the folders that the process writes to. They, and all in them, are given
+	// to the user that the process becomes. They are not if a file in them is another's
+	// and has no Mark in its name. Without folders it can make and change no files at all.
 	Folders  []string
 	Mark     string
 	Programs bool // it starts other programs
-	// Services: it connects to services of this machine by sockets that are files. Those are
-	// displays and sound, but also D-Bus and others that do whatever root asks them.
+	// Services allows connections to services of this machine by Unix sockets: to displays
+	// and sound, but also to D-Bus and others that obey root.
 	Services bool
 }
 
-// Files are those that a program goes on working with. What is not there is passed over, and
-// what is beneath a folder belongs to it.
+// Files are the files that a program still works with. Missing ones are ignored, and a folder
+// includes all beneath it.
 type Files struct {
-	Read  []string // and list, and execute
-	Write []string // and read, make and remove
+	Read  []string // to read, list and execute
+	Write []string // to read, write, make and remove
 }
 
-// Rights say what a process has.
+// Rights are the rights of a process.
 type Rights struct {
 	User         int // its effective one
 	Capabilities Set // its effective ones
 	NoNewPrivs   bool
-	Filtered     bool // some system calls are refused
+	Filtered     bool // the kernel refuses some system calls
 	Missing      []error
 }

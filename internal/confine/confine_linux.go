@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobodyElse is the number of a user and a group that own nothing. It is above those of
+// nobodyElse is the number of a user and a group that own nothing. It is above the numbers of
 // directory services, and nothing assigns it.
 const nobodyElse = 2_100_006_789
 
-// Root reports whether this process has root's rights, of which some can be taken away.
+// Root reports whether this process has root's rights, some of which can be dropped.
 func Root() bool { return os.Geteuid() == 0 }
 
-// Process takes from this process, with all its threads, what it does not keep. It stops
-// being root's where its files allow that. What cannot be taken away is among what is
-// missing.
+// Process drops the rights of this process, with all its threads, that k does not keep. It
+// changes the user from root to another if the files allow that. Rights.Missing has what could
+// not be dropped.
 //
-// Threads are reached by [syscall.AllThreadsSyscall], which a program with cgo does not
-// have: there only system calls are refused.
+// It reaches threads with [syscall.AllThreadsSyscall], which does not work in a program with
+// cgo: there it only filters system calls.
 func Process(k Keep) (r Rights) {
 	miss := func(what string, err error) {
 		if err != nil {
@@ -44,7 +44,7 @@ func Process(k Keep) (r Rights) {
 			err = become(nobodyElse)
 		}
 		miss("user", err)
-		// Programs that root starts have root's capabilities anyway, as far as they are bound.
+		// Programs that root starts get root's capabilities anyway, up to the bounding set.
 		miss("capabilities", setCapabilities(keep, k.Programs && err == nil))
 	}
 	miss("memory", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
@@ -54,8 +54,8 @@ func Process(k Keep) (r Rights) {
 	return own
 }
 
-// Filter has the kernel refuse system calls that this process, with all its threads, does not
-// need for what it keeps.
+// Filter makes the kernel refuse the system calls that this process, with all its threads, does
+// not need for what k keeps.
 func Filter(k Keep) error { return filter(k, k.Capabilities&Effective()) }
 
 // Own returns the rights of this thread.
@@ -68,7 +68,7 @@ func Own() (r Rights) {
 	return parseStatus(b, r)
 }
 
-// parseStatus reads a /proc/PID/status, see proc_pid_status(5).
+// parseStatus parses a /proc/PID/status, see proc_pid_status(5).
 func parseStatus(b []byte, r Rights) Rights {
 	for line := range bytes.Lines(b) {
 		key, value, _ := bytes.Cut(line, []byte(":"))
@@ -89,9 +89,9 @@ func parseStatus(b []byte, r Rights) Rights {
 // Effective returns the capabilities that this thread can use.
 func Effective() Set { return Own().Capabilities }
 
-// all makes a system call on all threads, which must have the same result.
+// all makes a system call on all threads, which must all return the same.
 func all(trap, a1, a2, a3 uintptr) (err error) {
-	// Package runtime panics in a program that has the runtime of cgo without cgo.
+	// Package runtime panics in a program that has cgo's runtime without cgo.
 	defer func() {
 		if recover() != nil {
 			err = errors.ErrUnsupported
@@ -105,11 +105,11 @@ func all(trap, a1, a2, a3 uintptr) (err error) {
 
 func prctl(option, value uintptr) error { return all(unix.SYS_PRCTL, option, value, 0) }
 
-// dropBounding has no program that is executed later gain what is not kept.
+// dropBounding stops programs that are executed later from gaining what is not kept.
 func dropBounding(keep Set) error {
 	for c := uintptr(0); ; c++ {
 		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-			return nil // there are no more
+			return nil // the kernel has no more capabilities
 		} else if has == 0 || keep&(1<<c) != 0 {
 			continue
 		}
@@ -119,7 +119,7 @@ func dropBounding(keep Set) error {
 	}
 }
 
-// become makes the process another user's. Its permitted capabilities stay.
+// become changes the user of the process. Its permitted capabilities stay.
 func become(user int) error {
 	if !mapped("/proc/self/uid_map", user) || !mapped("/proc/self/gid_map", user) {
 		return fmt.Errorf("%w in a user namespace without such a user", errors.ErrUnsupported)
@@ -137,8 +137,8 @@ func become(user int) error {
 	return syscall.Setresuid(user, user, user)
 }
 
-// Stranger returns how to start a process as a user who owns nothing, with a set of
-// capabilities as far as this process has them.
+// Stranger returns how to start a process as a user who owns nothing, with those capabilities of
+// a set that this process has.
 func Stranger(keep Set) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyElse, Gid: nobodyElse}}
 	for keep &= Effective(); keep != 0; keep &= keep - 1 {
@@ -147,11 +147,11 @@ func Stranger(keep Set) *syscall.SysProcAttr {
 	return a
 }
 
-// mapped reports whether a namespace of users, as user_namespaces(7) shows it, has a number.
+// mapped reports whether a user namespace, as shown in user_namespaces(7), has a number.
 func mapped(name string, id int) bool {
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return true // a kernel without them
+		return true // the kernel has no user namespaces
 	}
 	for line := range bytes.Lines(b) {
 		var first, outside, n int
@@ -162,8 +162,8 @@ func mapped(name string, id int) bool {
 	return false
 }
 
-// setCapabilities leaves a set of capabilities, also to programs that are executed if they
-// are to have them.
+// setCapabilities drops all but a set of capabilities. If inherited is set, programs that are
+// executed keep that set too.
 func setCapabilities(keep Set, inherited bool) error {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -188,9 +188,9 @@ func setCapabilities(keep Set, inherited bool) error {
 	return nil
 }
 
-// handOver gives folders, and the files of root's in them, to the user that this process
-// becomes. It fails if that user could not come to them, and gives nothing away of a folder in
-// which something is that has no mark in its name: somebody has named a wrong one.
+// handOver gives folders, and root's files in them, to the user that this process becomes. It
+// fails if that user could not reach them. It also fails, and gives nothing of a folder away,
+// if a file in it has no mark in its name. Then somebody has named a wrong folder.
 func handOver(folders []string, mark string) error {
 	for _, folder := range folders {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -236,8 +236,8 @@ func handOver(folders []string, mark string) error {
 	return nil
 }
 
-// give changes the owner of what is root's. It follows no links, and gives nothing away that
-// has a name elsewhere too.
+// give changes the owner of a file that is root's. It follows no links, and changes no file that
+// has another name too.
 func give(name string, flags int) error {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK|flags, 0)
 	if err != nil {

@@ -4,7 +4,7 @@ import "golang.org/x/sys/unix"
 
 const (
 	arch       = unix.AUDIT_ARCH_X86_64
-	otherCalls = 0x40000000 // from here on those of x32
+	otherCalls = 0x40000000 // calls of x32 have this number or a higher one
 )
 
 var (

@@ -8,6 +8,6 @@ const (
 )
 
 var (
-	neverHere, forks []uintptr // of older tables, which this processor does not have
+	neverHere, forks []uintptr // calls of older tables, which this processor does not have
 	filesHere        = []uintptr{unix.SYS_RENAMEAT}
 )

@@ -7,4 +7,4 @@ const (
 	otherCalls = 0
 )
 
-var neverHere, forks, filesHere []uintptr // of older tables, which this processor does not have
+var neverHere, forks, filesHere []uintptr // calls of older tables, which this processor does not have

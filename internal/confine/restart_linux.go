@@ -10,25 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Restart executes this program anew, with the same arguments and number, with no more
-// capabilities than some, and if the kernel has Landlock with no more files. The environment
-// is env, and also says in [Without] what the kernel lacks. It returns only if it fails; then
-// this process is as before.
+// Restart executes this program anew, with the same arguments and PID. It keeps only some
+// capabilities and, if the kernel has Landlock, access to some files. The environment is env
+// plus [Without], which says what the kernel lacks. Restart returns only if it fails; then this
+// process is as before.
 //
-// All threads but one end when a program is executed, so that this needs no means to reach
-// them: it works with cgo, and with what pretends to be that.
+// The kernel ends all other threads when a program is executed, so that Restart also works with
+// cgo, and with libraries that imitate it.
 func Restart(keep Set, f Files, env []string) error {
 	failed := make(chan error)
 	go func() {
-		// Never unlocked, the thread ends with its fewer rights.
+		// The thread stays locked, so that it ends with its fewer rights.
 		runtime.LockOSThread()
 		failed <- restart(keep, f, env)
 	}()
 	return <-failed
 }
 
-// Without is the variable of the environment that says what Restart had to do without, in
-// a sentence; empty: nothing.
+// Without is the environment variable that says, in a sentence, what Restart could not do;
+// empty: it did all.
 const Without = "CONNMAP_CONFINED_WITHOUT"
 
 func restart(keep Set, f Files, env []string) error {
@@ -37,7 +37,7 @@ func restart(keep Set, f Files, env []string) error {
 		return err
 	}
 	if _, err := os.Stat(self); err != nil {
-		self = "/proc/self/exe" // its file was replaced
+		self = "/proc/self/exe" // the program's file was replaced
 	}
 	keep &= Effective()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -45,7 +45,7 @@ func restart(keep Set, f Files, env []string) error {
 	}
 	for c := uintptr(0); ; c++ {
 		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-			break // there are no more
+			break // the kernel has no more capabilities
 		} else if has != 0 && keep&(1<<c) == 0 {
 			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 				return fmt.Errorf("capabilities: %w", err)
@@ -69,8 +69,8 @@ func restart(keep Set, f Files, env []string) error {
 	return os.NewSyscallError("execve", unix.Exec(self, os.Args, append(env, without)))
 }
 
-// What may be done with files, by the version of Landlock that knows it. Since version 5 it
-// also knows ioctl on devices, which graphics need.
+// What Landlock can restrict, by its version. Since version 5 it can also restrict ioctl on
+// devices, which graphics need.
 const (
 	landlock1 = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR |
 		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
@@ -83,12 +83,12 @@ const (
 	writing = reading | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
 		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO |
 		unix.LANDLOCK_ACCESS_FS_MAKE_SYM | unix.LANDLOCK_ACCESS_FS_REFER
-	// ofFile is what may be done with what is no folder.
+	// ofFile are the rights that apply to files other than folders.
 	ofFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
 )
 
-// landlock restricts the files of this thread, see landlock(7). All folders can be listed:
-// names are no secret, and packages look for what may be there.
+// landlock restricts the files of this thread, see landlock(7). All folders can still be listed:
+// names are not secret, and packages search for files.
 func landlock(f Files) error {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
@@ -103,7 +103,7 @@ func landlock(f Files) error {
 	default:
 		handled = landlock3
 	}
-	// Its first member is all that the first version has.
+	// The first member is the only one in version 1.
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&handled)), unsafe.Sizeof(handled), 0)
 	if errno != 0 {
 		return fmt.Errorf("landlock: %w", errno)
@@ -128,7 +128,7 @@ func landlock(f Files) error {
 	return nil
 }
 
-// rule lets a file, or what is beneath a folder, be used; nothing if it is not there.
+// rule allows access to a file, or to all beneath a folder; it does nothing if that is missing.
 func rule(ruleset int, name string, access uint64) error {
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {

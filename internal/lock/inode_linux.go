@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inode locks a byte far beyond what files have, for the open file and not for the process
-// (F_OFD_SETLK, Linux 3.15): it touches no lock that another part of the process has on the
+// inode locks a byte beyond the end of all files, for the open file and not for the process
+// (F_OFD_SETLK, Linux 3.15). So it affects no lock that another part of the process has on the
 // same file.
 func inode(f *os.File) error {
 	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: 1 << 62, Len: 1}

@@ -1,6 +1,5 @@
-// Package lock keeps processes from doing the same thing at the same time.
-// Where an operating system or a file system has no such locks, as Windows of folders, it does
-// nothing.
+// Package lock stops processes from doing the same thing at the same time. It does nothing if the
+// operating system or the file system has no such locks, as Windows has none on folders.
 package lock
 
 import (
@@ -8,18 +7,18 @@ import (
 	"os"
 )
 
-// ErrLocked says that another process holds the lock.
+// ErrLocked means that another process holds the lock.
 var ErrLocked = errors.New("locked by another process")
 
 // Try locks an open file or folder until it is closed, or fails with ErrLocked.
 func Try(f *os.File) error { return try(f) }
 
-// Inode locks what an open file is, by whatever name it was opened, until that is closed, or
-// fails with ErrLocked. The file must be open for writing. Other locks on the same file are
-// neither seen nor touched. It does nothing but on Linux.
+// Inode locks the file behind an open file, whatever its name is, until the file is closed, or
+// fails with ErrLocked. The file must be open for writing. Other locks on it have no effect and
+// are not affected. It does nothing on systems other than Linux.
 func Inode(f *os.File) error { return inode(f) }
 
-// Folder locks a folder until the result is closed. It waits for others.
+// Folder locks a folder until the returned file is closed. It waits for other processes.
 func Folder(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 func lockFile(f *os.File, how uint32) error {
-	// Nobody can read or write what is locked, so it is a byte far beyond what files have.
+	// Nobody can read or write a locked byte, so it is one beyond the end of all files.
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|how, 0, 1, 0, &windows.Overlapped{OffsetHigh: 1 << 30})
 	switch err {
 	case windows.ERROR_LOCK_VIOLATION:

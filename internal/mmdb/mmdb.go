@@ -1,5 +1,5 @@
-// Package mmdb reads all networks and records of MaxMind DB files, whoever has made them:
-// what that may cost follows from the size of the file. It does not look addresses up.
+// Package mmdb reads all networks and records of MaxMind DB files. Since anybody may have made a
+// file, its size bounds the cost of reading it. The package does not look up addresses.
 //
 // The form: https://maxmind.github.io/MaxMind-DB/
 package mmdb
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// MaxMeta is how many bytes at the end of a file have all of its metadata.
+// MaxMeta is the number of bytes at the end of a file that include all of its metadata.
 const MaxMeta = 128 << 10
 
 const (
@@ -23,24 +23,24 @@ const (
 	separator = 16                        // bytes between tree and data
 )
 
-// Is reports whether a file has metadata at its end as a MaxMind DB has.
+// Is reports whether a file ends with the metadata of a MaxMind DB.
 func Is(file []byte) bool {
 	return bytes.Contains(file[max(0, len(file)-MaxMeta):], []byte(marker))
 }
 
-// A DB is a file. It is not safe for concurrent use.
+// A DB is an open file. It is not safe for concurrent use.
 type DB struct {
 	Type  string    // of the database, such as GeoLite2-City
 	Built time.Time // zero: unknown
 
 	tree   []byte
 	nodes  int
-	record int // bits of half a node
+	record int // bits of a record, which is half a node
 	six    bool
 	data   section
 }
 
-// Open returns the DB of a file, which must not change as long as that is in use.
+// Open returns the DB of a file. The file must not change while the DB is in use.
 func Open(file []byte) (*DB, error) {
 	fields, end, err := metadata(file)
 	if err != nil {
@@ -51,7 +51,7 @@ func Open(file []byte) (*DB, error) {
 		return n
 	}
 	if n := number("binary_format_major_version"); n != 2 {
-		return nil, fmt.Errorf("metadata: version %d of the format, want 2", n)
+		return nil, fmt.Errorf("metadata: version %d of the format, expected 2", n)
 	}
 	db := &DB{six: number("ip_version") == 6}
 	db.Type, _ = fields["database_type"].(string)
@@ -62,23 +62,23 @@ func Open(file []byte) (*DB, error) {
 	case 24, 28, 32:
 		db.record = int(n)
 	default:
-		return nil, fmt.Errorf("metadata: records of %d bits, want 24, 28 or 32", n)
+		return nil, fmt.Errorf("metadata: records of %d bits, expected 24, 28 or 32", n)
 	}
-	// Each node has two records.
+	// A node has two records.
 	nodes := number("node_count")
 	if nodes > uint64(end) || nodes*uint64(db.record)/4+separator > uint64(end) {
 		return nil, fmt.Errorf("metadata: a tree of %d nodes does not fit into the file", nodes)
 	}
 	db.nodes = int(nodes)
 	size := db.nodes * db.record / 4
-	// What is honest takes two steps for a byte at most.
+	// Reading a valid file takes at most two steps for a byte.
 	budget := 16*int64(len(file)) + 1<<20
 	db.tree, db.data = file[:size], section{file[size+separator : end], &budget}
 	return db, nil
 }
 
-// Type returns the type of the database of which the last MaxMeta bytes, or more, are given;
-// it is empty if they are not those of a MaxMind DB.
+// Type returns the type of a database from the end of its file, of at least MaxMeta bytes; empty:
+// it is not a MaxMind DB.
 func Type(end []byte) string {
 	fields, _, err := metadata(end)
 	if err != nil {
@@ -88,7 +88,7 @@ func Type(end []byte) string {
 	return s
 }
 
-// metadata returns those of a file, and where they begin.
+// metadata returns the metadata of a file, and their position.
 func metadata(file []byte) (fields map[string]any, end int, err error) {
 	from := max(0, len(file)-MaxMeta)
 	at := bytes.LastIndex(file[from:], []byte(marker))
@@ -108,15 +108,15 @@ func metadata(file []byte) (fields map[string]any, end int, err error) {
 	return fields, end, nil
 }
 
-// A Network is a network and where in the data its record begins. Many networks share one.
+// A Network is a network and the position of its record in the data. Networks may share a record.
 type Network struct {
 	Prefix netip.Prefix
 	Record int
 }
 
-// Networks yields the networks that have a record in the order of their addresses, those of
-// IPv4 once. It ends with the first error: a tree with clearly more networks than it has
-// nodes, since many lead to the same one, is damaged.
+// Networks yields the networks that have a record, in the order of their addresses, and IPv4
+// networks once. It ends with the first error. A tree with clearly more networks than nodes,
+// since many lead to the same one, is damaged.
 func (db *DB) Networks() iter.Seq2[Network, error] {
 	return func(yield func(Network, error) bool) {
 		if db.nodes == 0 {
@@ -126,7 +126,7 @@ func (db *DB) Networks() iter.Seq2[Network, error] {
 		if db.six {
 			width = 128
 		}
-		four := db.four()
+		four := db.ipv4Root()
 		type branch struct {
 			record uint32
 			bits   int
@@ -139,7 +139,7 @@ func (db *DB) Networks() iter.Seq2[Network, error] {
 			stack = stack[:len(stack)-1]
 			under4 := [12]byte(b.addr[:12]) == [12]byte{}
 			switch {
-			case int64(b.record) == int64(db.nodes): // nothing there
+			case int64(b.record) == int64(db.nodes): // no record
 				continue
 			case int64(b.record) > int64(db.nodes):
 				n, err := db.network(b.addr, b.bits, b.record)
@@ -148,7 +148,7 @@ func (db *DB) Networks() iter.Seq2[Network, error] {
 				}
 				continue
 			case four > 0 && int(b.record) == four && !under4:
-				continue // IPv4 by another of its names
+				continue // an alias of IPv4
 			case b.bits == width:
 				yield(Network{}, errors.New("the tree is deeper than addresses are long"))
 				return
@@ -169,8 +169,8 @@ func (db *DB) Networks() iter.Seq2[Network, error] {
 	}
 }
 
-// four returns the node below which IPv4 is in a tree of IPv6, at ::/96; else 0.
-func (db *DB) four() int {
+// ipv4Root returns the node of IPv4, at ::/96, in an IPv6 tree, and 0 in others.
+func (db *DB) ipv4Root() int {
 	if !db.six {
 		return 0
 	}
@@ -217,14 +217,14 @@ func (db *DB) network(addr [16]byte, bits int, record uint32) (Network, error) {
 	return Network{p, int(at)}, nil
 }
 
-// Fields are the keys of a map that are wanted and, for each that leads to a map, those that
-// are wanted there.
+// Fields are the wanted keys of a map and, for each key with a map as its value, the wanted keys
+// of that map.
 type Fields map[string]Fields
 
-// Record returns what is wanted of a record. Texts are string, numbers without a sign uint64
-// and those with a point float64; of an array there is a slice that is as empty as it is; all
-// else is nil. It fails if the record is damaged, or if all records so far are clearly more
-// than the file holds, since many lead to the same data.
+// Record returns the wanted fields of a record. Texts are string, unsigned numbers uint64 and
+// floating-point numbers float64. An array is a slice that is empty if the array is; all else is
+// nil. It fails if the record is damaged, or if all records so far are clearly larger than the
+// file, since many share data.
 func (db *DB) Record(at int, want Fields) (map[string]any, error) {
 	v, _, err := db.data.value(at, want)
 	m, _ := v.(map[string]any)
@@ -245,8 +245,8 @@ const (
 	uint64s
 	uint128s
 	arrays
-	_ // a container of caches, which no file has
-	_ // an end marker, likewise
+	_ // a cache container, which files do not have
+	_ // an end marker, which files do not have
 	booleans
 	floats
 )
@@ -256,14 +256,14 @@ var (
 	errWork = errors.New("its records are clearly more than the file holds")
 )
 
-// A section is encoded values, and how many may still be visited.
+// A section is encoded values, with a budget of values to visit.
 type section struct {
 	b    []byte
 	left *int64
 }
 
-// pay takes the cost of n values from what is left.
-func (s section) pay(n int) error {
+// spend deducts n values from the budget.
+func (s section) spend(n int) error {
 	if *s.left -= int64(n); *s.left < 0 {
 		return errWork
 	}
@@ -278,9 +278,9 @@ func (s section) take(at, n int) ([]byte, int, error) {
 	return s.b[at : at+n], at + n, nil
 }
 
-// head reads what is before a value: its type, and its size or, of a pointer, where it leads.
+// head decodes the start of a value: its type, and its size or, for a pointer, its target.
 func (s section) head(at int) (kind, size, next int, err error) {
-	if err := s.pay(1); err != nil {
+	if err := s.spend(1); err != nil {
 		return 0, 0, 0, err
 	}
 	b, next, err := s.take(at, 1)
@@ -324,8 +324,8 @@ func (s section) head(at int) (kind, size, next int, err error) {
 	return kind, size, next, nil
 }
 
-// follow is head of the value that a pointer leads to. next is behind the pointer, and
-// inside where the value goes on.
+// follow is head for a value or a pointer to one. next is the position after the pointer, and
+// inside the position of the value's content.
 func (s section) follow(at int) (kind, size, inside, next int, err error) {
 	kind, size, next, err = s.head(at)
 	if err != nil || kind != pointer {
@@ -338,7 +338,7 @@ func (s section) follow(at int) (kind, size, inside, next int, err error) {
 	return kind, size, inside, next, err
 }
 
-// skip returns what is behind n values, of which none is looked into.
+// skip returns the position after n values, without decoding them.
 func (s section) skip(at, values int) (next int, err error) {
 	for n := int64(values); n > 0; n-- {
 		kind, size, next, err := s.head(at)
@@ -361,13 +361,13 @@ func (s section) skip(at, values int) (next int, err error) {
 	return at, nil
 }
 
-// value returns a value, and what is behind it. It goes as deep as want does.
+// value returns a value, and the position after it. It decodes only what want has.
 func (s section) value(at int, want Fields) (v any, next int, err error) {
 	kind, size, inside, next, err := s.follow(at)
 	if err != nil {
 		return nil, 0, err
 	}
-	here := inside == next // and not behind a pointer
+	here := inside == next // it is not behind a pointer
 	switch kind {
 	case maps:
 		if want == nil {
@@ -418,18 +418,18 @@ func (s section) value(at int, want Fields) (v any, next int, err error) {
 	return v, next, err
 }
 
-// text returns a text, which may be elsewhere, and what is behind it.
+// text returns a text, which may be behind a pointer, and the position after it.
 func (s section) text(at int) ([]byte, int, error) {
 	kind, size, inside, next, err := s.follow(at)
 	if err != nil {
 		return nil, 0, err
 	}
 	if kind != text {
-		return nil, 0, fmt.Errorf("at offset %d: want a text as a key", at)
+		return nil, 0, fmt.Errorf("at offset %d: expected a text as a key", at)
 	}
 	b, behind, err := s.take(inside, size)
 	if err == nil {
-		err = s.pay(size / 8)
+		err = s.spend(size / 8)
 	}
 	if inside == next {
 		next = behind
@@ -440,7 +440,7 @@ func (s section) text(at int) ([]byte, int, error) {
 func (s section) scalar(at, kind int, b []byte) (any, error) {
 	switch {
 	case kind == text:
-		return string(b), s.pay(len(b) / 8)
+		return string(b), s.spend(len(b) / 8)
 	case kind == double && len(b) == 8:
 		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
 	case kind == floats && len(b) == 4:

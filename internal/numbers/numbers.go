@@ -1,4 +1,4 @@
-// Package numbers writes numbers for people.
+// Package numbers formats numbers for people.
 package numbers
 
 import (
@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Thousands writes a number with commas.
+// Thousands formats a number with commas.
 func Thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -15,7 +15,7 @@ func Thousands(n int64) string {
 	return s
 }
 
-// Bytes writes a number of bytes with three digits and a decimal unit.
+// Bytes formats a number of bytes with three digits and a decimal unit.
 func Bytes[N int | int64 | uint64](n N) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
@@ -30,7 +30,7 @@ func Bytes[N int | int64 | uint64](n N) string {
 	return fmt.Sprintf("%.3g EB", f/1000)
 }
 
-// Count writes how many there are of something: "1 row", "2 rows".
+// Count formats a number of things: "1 row", "2 rows".
 func Count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

@@ -2,7 +2,7 @@
 
 package private
 
-const hasModes = false // but access control lists, which the folders of users have
+const hasModes = false // access control lists protect the folders of users instead
 
-// NoCoreDumps does nothing where there are none.
+// NoCoreDumps does nothing on systems without core dumps.
 func NoCoreDumps() {}

@@ -6,7 +6,6 @@ import "syscall"
 
 const hasModes = true
 
-// NoCoreDumps keeps the memory of this process, and of those that it starts, out of files
-// that the system writes of programs that crash. Some dumps go to a program instead; that of
-// systemd keeps to this too.
+// NoCoreDumps stops the system from writing core dumps of this process, and of those that it
+// starts, into files. Programs that receive dumps may ignore that; systemd's does not.
 func NoCoreDumps() { syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) }

@@ -1,5 +1,5 @@
-// Package private closes files that hold secrets to those who are not meant to read them.
-// Where files have no modes, as on Windows, it does nothing.
+// Package private protects files that hold secrets from users who must not read them. It does
+// nothing where files have no modes, as on Windows.
 package private
 
 import (
@@ -13,39 +13,39 @@ import (
 )
 
 const (
-	// Own are the bits that a file of keys which a program has made for itself must not
-	// have: nobody but its owner has anything to do with it.
+	// Own are the mode bits that a key file made by the program itself must not have: only
+	// its owner may use it.
 	Own fs.FileMode = 0o077
-	// Given are those that a file which a program was given must not have. A group may be
-	// let read it on purpose, and an access control list shows as the bits of the group.
+	// Given are the mode bits that a file given to the program must not have. A group may
+	// be allowed to read it, and an access control list shows as the bits of the group.
 	Given fs.FileMode = 0o007
 )
 
-// largest is how much of a file is read, in bytes: keys and tokens are far smaller.
-const largest = 1 << 20
+// maxSize is the maximum number of bytes read of a file: keys and tokens are far smaller.
+const maxSize = 1 << 20
 
-// Close takes bits away from the mode of a regular file, and returns a sentence about what
-// it found, or "" if all was well. It fails if the bits cannot be taken away. What is not
-// there, and what is no regular file, such as a pipe, is left alone. Whoever calls it knows
-// that the file holds a secret, and not by its name alone: a file of the system that somebody
-// has named by mistake is to stay as it is.
-func Close(name string, bits fs.FileMode) (notice string, err error) {
-	notice, mode, err := look(name, bits)
+// Restrict removes bits from the mode of a regular file. It returns a sentence about what it
+// found, or "" if all was well. It fails if the bits cannot be removed. It ignores missing
+// files and those that are not regular, such as pipes. The caller must know that the file
+// holds a secret, and not by its name alone. A system file that somebody named by mistake must
+// not change.
+func Restrict(name string, bits fs.FileMode) (notice string, err error) {
+	notice, mode, err := check(name, bits)
 	if err == nil && mode&bits != 0 {
-		if err := takeAway(name, bits); err != nil {
-			return "", fmt.Errorf("%s may be used by others (mode %04o), and that cannot be ended: %w; as its owner, chmod %04o it", name, mode, err, mode&^bits)
+		if err := removeBits(name, bits); err != nil {
+			return "", fmt.Errorf("%s may be used by others (mode %04o), and this process cannot change that: %w; as its owner, run chmod %04o on it", name, mode, err, mode&^bits)
 		}
 	}
 	return notice, err
 }
 
-// Look returns the sentence that Close would return, and changes nothing.
-func Look(name string, bits fs.FileMode) string {
-	notice, _, _ := look(name, bits)
+// Check returns the sentence that Restrict would return, and changes nothing.
+func Check(name string, bits fs.FileMode) string {
+	notice, _, _ := check(name, bits)
 	return notice
 }
 
-func look(name string, bits fs.FileMode) (notice string, mode fs.FileMode, err error) {
+func check(name string, bits fs.FileMode) (notice string, mode fs.FileMode, err error) {
 	info, err := os.Stat(name)
 	if !hasModes || errors.Is(err, fs.ErrNotExist) {
 		return "", 0, nil
@@ -60,8 +60,8 @@ func look(name string, bits fs.FileMode) (notice string, mode fs.FileMode, err e
 	return join(notice, folder(name)), mode, nil
 }
 
-// takeAway changes the file that it has looked at, whatever its name has become meanwhile.
-func takeAway(name string, bits fs.FileMode) error {
+// removeBits changes the mode of the file that was checked, even if its name now means another.
+func removeBits(name string, bits fs.FileMode) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func takeAway(name string, bits fs.FileMode) error {
 	return f.Chmod(info.Mode().Perm() &^ bits)
 }
 
-// folder returns a sentence if anybody may put another file in the place of one.
+// folder returns a sentence if anybody may replace a file in its folder.
 func folder(name string) string {
 	dir := filepath.Dir(name)
 	info, err := os.Stat(dir)
@@ -91,23 +91,22 @@ func join(a, b string) string {
 	return a + "; " + b
 }
 
-// Read reads a file that holds a secret, a megabyte of it at most: what is larger, or never
-// ends, is none.
+// Read reads a file that holds a secret, which may have a megabyte: a larger or endless file holds
+// none.
 func Read(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, largest+1))
-	if err == nil && len(b) > largest {
-		err = fmt.Errorf("%s: larger than %d bytes", name, largest)
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(b) > maxSize {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxSize)
 	}
 	return b, err
 }
 
-// ReadLine reads a file that holds a token or a password: one line. A file with more of them
-// is something else.
+// ReadLine reads a file that holds a token or a password: exactly one line.
 func ReadLine(name string) (string, error) {
 	b, err := Read(name)
 	if err != nil {
@@ -115,7 +114,7 @@ func ReadLine(name string) (string, error) {
 	}
 	line := strings.TrimSpace(string(b))
 	if strings.ContainsAny(line, "\n\x00") {
-		return "", fmt.Errorf("%s is no file with a token or a password, which are a line each", name)
+		return "", fmt.Errorf("%s is not a file with a token or a password, which are one line each", name)
 	}
 	return line, nil
 }

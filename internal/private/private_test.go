@@ -39,11 +39,11 @@ func TestClose(t *testing.T) {
 			require.NoError(t, os.WriteFile(name, []byte("secret"), 0o600))
 			require.NoError(t, os.Chmod(name, tt.mode))
 			require.NoError(t, os.Chmod(dir, tt.folder))
-			seen := Look(name, tt.bits)
+			seen := Check(name, tt.bits)
 			info, err := os.Stat(name)
 			require.NoError(t, err)
 			assert.Equal(t, tt.mode, info.Mode().Perm(), "looking changes nothing")
-			notice, err := Close(name, tt.bits)
+			notice, err := Restrict(name, tt.bits)
 			require.NoError(t, err)
 			assert.Equal(t, notice, seen)
 			if tt.notice == "" {
@@ -66,13 +66,13 @@ func TestCloseLeavesAlone(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for _, name := range []string{filepath.Join(dir, "nothing"), dir, os.DevNull} {
-		notice, err := Close(name, Own)
+		notice, err := Restrict(name, Own)
 		assert.NoError(t, err, name)
 		assert.Empty(t, notice, name)
 	}
 	const others = "/proc/self/status" // for all to read, and nobody may change that
 	if _, err := os.Stat(others); err == nil {
-		_, err := Close(others, Own)
+		_, err := Restrict(others, Own)
 		require.ErrorIs(t, err, fs.ErrPermission)
 		assert.ErrorContains(t, err, "may be used by others (mode 0444)")
 	}
@@ -83,7 +83,7 @@ func TestRead(t *testing.T) {
 	for _, tt := range []struct {
 		size int
 		ok   bool
-	}{{0, true}, {10, true}, {largest, true}, {largest + 1, false}} {
+	}{{0, true}, {10, true}, {maxSize, true}, {maxSize + 1, false}} {
 		require.NoError(t, os.WriteFile(name, []byte(strings.Repeat("x", tt.size)), 0o600))
 		b, err := Read(name)
 		assert.Equal(t, tt.ok, err == nil, "%d bytes: %v", tt.size, err)
@@ -104,7 +104,7 @@ func TestReadLine(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		got, err := ReadLine(name)
 		if want == "no" {
-			assert.ErrorContains(t, err, name+" is no file with a token or a password", "%q", text)
+			assert.ErrorContains(t, err, name+" is not a file with a token or a password", "%q", text)
 			continue
 		}
 		assert.NoError(t, err, "%q", text)

@@ -1,4 +1,4 @@
-// Package program runs the programs: whatever one is doing, it ends when it is asked to.
+// Package program runs the main function of programs, and ends them when a signal asks for it.
 package program
 
 import (
@@ -18,19 +18,18 @@ import (
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
-// Grace is how long a program may take to end by itself after a signal. Work that
-// cannot be interrupted, such as sorting a table or waiting for a disk, is then left.
+// Grace is how long a program may take to end after a signal. Then it ends even if it waits for
+// work that cannot be interrupted, such as sorting a table or reading a disk.
 const Grace = 700 * time.Millisecond
 
 var errInterrupted = errors.New("interrupted")
 
-// Main runs run, in the goroutine that calls it, and ends the program: with status 1 and a
-// message if there is an error. ctx ends at SIGINT, SIGTERM and SIGHUP; a SIGHUP that was
-// ignored when the program started, as nohup has it, stays ignored. If run has not returned
-// after Grace, the program ends without it, and the temporary files of package temp that were
-// not finished are removed. What is written to stderr is masked for terminals, and what to
-// stdout if that is one. prefixes are the names of packages with which errors begin, which
-// are left out.
+// Main runs run, in the goroutine that calls it, and ends the program, with status 1 and a
+// message if there is an error. The context ends at SIGINT, SIGTERM and SIGHUP, but not at a
+// SIGHUP that was ignored when the program started, as with nohup. If run has not returned
+// after Grace, Main removes the unfinished files of package temp and ends the program. Control
+// characters in stderr, and in stdout if it is a terminal, are masked. Prefixes are the
+// package names that are removed from the beginning of errors.
 func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) error, prefixes ...string) {
 	stderr := &terminal.Writer{W: os.Stderr}
 	fail := func(err error) {
@@ -51,7 +50,7 @@ func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) e
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	go func() {
 		<-ctx.Done()
-		stop() // who asks again does not wait
+		stop() // a second signal ends the program at once
 		time.Sleep(Grace)
 		temp.RemoveUnfinished()
 		fail(errInterrupted)
@@ -61,8 +60,8 @@ func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) e
 	}
 }
 
-// Version returns what a program says of its version: what the linker has set, else the
-// version or the commit that the Go command has noted, else "development".
+// Version returns the version of a program. It is the one set by the linker, or else the
+// version or commit recorded by the Go command, or else "development".
 func Version(set string) string {
 	if set != "" {
 		return set

@@ -1,3 +1,3 @@
-// Package race says whether the race detector is built in, for tests that would take
-// minutes with it. It detects nothing itself.
+// Package race reports whether the race detector is on, for tests that would take minutes with
+// it. It detects no races itself.
 package race

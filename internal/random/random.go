@@ -1,5 +1,5 @@
-// Package random gives tests random numbers that can be repeated. It is not for
-// tests whose numbers are always the same: those seed a generator themselves.
+// Package random gives tests random numbers that can be repeated. Tests with constant numbers do
+// not need it: they seed a generator themselves.
 package random
 
 import (
@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// Variable is the environment variable that holds the seed. Processes that a test
-// starts inherit it.
+// Variable is the environment variable with the seed. Processes that a test starts inherit it.
 const Variable = "CONNMAP_SEED"
 
 var value = sync.OnceValue(func() uint64 {
@@ -23,19 +22,18 @@ var value = sync.OnceValue(func() uint64 {
 	return n
 })
 
-// New returns a generator that is seeded by [Variable], or at random if that holds no
-// number. It is for one goroutine.
+// New returns a generator seeded from [Variable], or at random if that is no number. It is for
+// one goroutine.
 func New() *rand.Rand { return rand.New(rand.NewPCG(value(), 0)) }
 
-// Seed returns the seed itself, for a test that counts on from there, and says in its log
-// how to repeat it.
+// Seed returns the seed, for a test that derives others from it, and logs how to repeat it.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	t.Logf("%s=%d repeats it", Variable, value())
 	return value()
 }
 
-// For is New for a test, in whose log it says how to repeat it.
+// For is New for a test, and logs how to repeat it.
 func For(t testing.TB) *rand.Rand {
 	t.Helper()
 	t.Logf("%s=%d repeats it", Variable, value())

@@ -5,13 +5,12 @@ import (
 	"net/netip"
 )
 
-// A Range is the addresses from First to Last, both included and both of the
-// same family.
+// A Range is the addresses from First to Last, both included and both of the same family.
 type Range struct {
 	First, Last netip.Addr
 }
 
-// Of returns the addresses of a network, the zero Range if p is invalid.
+// Of returns the addresses of a network; zero if p is invalid.
 func Of(p netip.Prefix) Range {
 	if !p.IsValid() {
 		return Range{}
@@ -20,15 +19,15 @@ func Of(p netip.Prefix) Range {
 	return Range{p.Addr(), Last(p)}
 }
 
-// A Builder collects rows, in any order, of which Resolve makes ranges. The zero Builder is
+// A Builder collects rows in any order, and Resolve makes ranges of them. The zero Builder is
 // empty.
 type Builder struct {
 	rows4 []Row[V4]
 	rows6 []Row[V6]
 }
 
-// Add adds a row. IPv4-mapped IPv6 addresses are taken as IPv4, zones are ignored. It fails if
-// the ends are no range of one family, or if there are Max rows already.
+// Add adds a row. IPv4-mapped IPv6 addresses count as IPv4, zones are ignored. It fails if r is
+// not a range of one family, or if there are Max rows already.
 func (b *Builder) Add(r Range, id uint32) error {
 	if r.First.Is4In6() && r.Last.Is4In6() {
 		r.First, r.Last = r.First.Unmap(), r.Last.Unmap()
@@ -48,7 +47,7 @@ func (b *Builder) Add(r Range, id uint32) error {
 	return nil
 }
 
-// Add4 is Add of IPv4 addresses in the right order.
+// Add4 is Add for IPv4 addresses in ascending order.
 func (b *Builder) Add4(first, last V4, id uint32) error {
 	if b.Len() >= Max {
 		return ErrTooMany
@@ -57,13 +56,13 @@ func (b *Builder) Add4(first, last V4, id uint32) error {
 	return nil
 }
 
-// Len returns how many rows there are.
+// Len returns the number of rows.
 func (b *Builder) Len() int { return len(b.rows4) + len(b.rows6) }
 
-// Expect4 makes room for n more rows of IPv4.
-func (b *Builder) Expect4(n int) {
-	// Room that is made anew is not cleared before it is used; slices.Grow would do so,
-	// and nothing can interrupt that.
+// Reserve4 reserves room for n more IPv4 rows.
+func (b *Builder) Reserve4(n int) {
+	// Make does not clear the new room before it is used; slices.Grow would, and nothing
+	// can interrupt that.
 	b.rows4 = append(make([]Row[V4], 0, len(b.rows4)+n), b.rows4...)
 }
 

@@ -8,20 +8,20 @@ import (
 	"math"
 )
 
-// A Content is what a table is made of.
+// A Content is the input of a table.
 type Content struct {
-	Info    Info // but Ranges, which are counted
+	Info    Info // without Ranges, which Encode counts
 	Flags   uint32
 	V4      []Start[V4]
 	V6      []Start[V6]
-	Records []byte // by ID, from that of 0 on, which is never asked for
-	Texts   []byte // what records point into
+	Records []byte // by ID, including an unused one for ID 0
+	Texts   []byte // records refer to them
 	Stamp   Stamp  // of the sources
 }
 
 // Encode serialises a table. Equal contents give equal bytes.
 func (f *Form) Encode(c Content) (string, error) {
-	t := &Table{form: f, flags: c.Flags, stamp: c.Stamp, ranges: known(c.V4) + known(c.V6)}
+	t := &Table{form: f, flags: c.Flags, stamp: c.Stamp, ranges: countIDs(c.V4) + countIDs(c.V6)}
 	if !c.Info.Date.IsZero() {
 		t.date = c.Info.Date.Unix()
 	}
@@ -85,7 +85,7 @@ func (f *Form) Encode(c Content) (string, error) {
 
 var le = binary.LittleEndian
 
-// appendHeader appends the header, but for its sum.
+// appendHeader appends the header without its checksum.
 func (t *Table) appendHeader(b []byte) []byte {
 	b = append(b, t.form.Magic...)
 	b = le.AppendUint32(b, version)
@@ -115,8 +115,8 @@ func (t *Table) appendIDs(b []byte, starts []Start[V6]) []byte {
 	return b
 }
 
-// known counts the ranges that have an ID.
-func known[K any](starts []Start[K]) (n int) {
+// countIDs counts the ranges with an ID.
+func countIDs[K any](starts []Start[K]) (n int) {
 	for _, s := range starts {
 		if s.ID != 0 {
 			n++
@@ -125,7 +125,7 @@ func known[K any](starts []Start[K]) (n int) {
 	return n
 }
 
-// A tree is the sections root4, nodes4 and values4.
+// A tree has the sections root4, nodes4 and values4.
 type tree struct {
 	root          [rootSize]uint32
 	nodes, values []byte
@@ -135,7 +135,7 @@ type tree struct {
 func grow(starts []Start[V4]) *tree {
 	t := &tree{values: make([]byte, 0, valueSize*(len(starts)+len(starts)/8))}
 	var parts [256]uint32
-	id, i := uint32(0), 0 // what goes on, and the next start
+	id, i := uint32(0), 0 // the ID that continues, and the index of the next start
 	for h := range uint64(rootSize) {
 		after := (h + 1) << 16
 		if i < len(starts) && uint64(starts[i].First) == h<<16 {
@@ -171,10 +171,10 @@ func grow(starts []Start[V4]) *tree {
 	return t
 }
 
-// add adds a node and returns its number.
+// add adds a node and returns its index.
 func (t *tree) add(parts *[256]uint32) uint32 {
 	var words [4]uint64
-	var counts [4]byte // of the words before
+	var counts [4]byte // of set bits in the words before
 	first := len(t.values) / valueSize
 	for p, v := range parts {
 		if p > 0 && p%64 == 0 {
@@ -194,8 +194,8 @@ func (t *tree) add(parts *[256]uint32) uint32 {
 }
 
 const (
-	maxStarts6 = 64      // that are bisected rather than get a node
-	maxNodes6  = 1 << 18 // so that no choice of starts makes a table of nodes: 270 MB
+	maxStarts6 = 64      // a network with more gets a node, others are bisected
+	maxNodes6  = 1 << 18 // bounds the size of nodes for any starts: 270 MB
 )
 
 // index6 makes the sections root6 and nodes6.
@@ -204,7 +204,7 @@ func index6(starts []Start[V6]) (root []uint32, nodes [][257]uint32) {
 		return nil, nil
 	}
 	i := 0
-	// below returns what stands for the starts of a network, from i on.
+	// below returns the entry for the starts of a network, from i on.
 	var below func(prefix uint64, shift, limit int) uint32
 	below = func(prefix uint64, shift, limit int) uint32 {
 		j := i
@@ -233,7 +233,7 @@ func index6(starts []Start[V6]) (root []uint32, nodes [][257]uint32) {
 
 // split separates the starts within /64 networks from the others; see table.go.
 func split(starts []Start[V6], mark uint32) (whole, fine []Start[V6]) {
-	before := uint32(0) // the ID of what precedes the /64
+	before := uint32(0) // the ID before the /64
 	for i := 0; i < len(starts); {
 		hi := starts[i].First.Hi
 		j := i + 1

@@ -18,7 +18,7 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// A File is an open file that a Reader reads.
+// A File is an open file for a Reader.
 type File struct {
 	*bufio.Reader // the content, unpacked if it is compressed
 	Name          string
@@ -35,14 +35,14 @@ type Reader interface {
 	Table(info Info, stamp Stamp) (*Table, error)
 }
 
-// A Stamp tells the state of files by their sizes and times of modification.
+// A Stamp identifies the state of files by their sizes and modification times.
 type Stamp [16]byte
 
-// ErrNotCached says that a compiled table could not be kept, and lies in memory.
+// ErrNotCached means that a compiled table could not be saved, and is only in memory.
 var ErrNotCached = errors.New("the compiled table could not be kept")
 
-// Open makes one table of files. It calls progress with the bytes read and their total;
-// progress may be nil. The table has the name of the first file and the date of the oldest.
+// Open makes one table of files. It calls progress with the bytes read and their total; progress
+// may be nil. The table has the name of the first file and the date of the oldest.
 func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) (*Table, error) {
 	stamp, size, err := f.stampOf(names)
 	if err != nil {
@@ -77,8 +77,8 @@ func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) 
 	return t, nil
 }
 
-// read has r read a file, and returns the size of the file and the date of its data. If the
-// file is a compiled table it returns that.
+// read lets r read a file, and returns the file's size and the date of its data. If the file is a
+// compiled table, it returns that table.
 func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64, time.Time, error) {
 	file, info, err := unpack.Open(name)
 	if err != nil {
@@ -89,7 +89,7 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 	if err != nil {
 		return nil, 0, time.Time{}, pathless(err)
 	}
-	// If this fails, so will r.
+	// If this fails, r fails too.
 	switch head, err := br.Peek(magicSize); {
 	case len(head) == 0 && err == io.EOF:
 		return nil, 0, time.Time{}, errors.New("the file is empty")
@@ -101,13 +101,13 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 	return nil, info.Size(), date, err
 }
 
-// OpenCached is Open with a cache: it keeps the table in a folder, which it makes if it is
-// missing. The next call maps that file into memory and does not use r, until a source file
-// changes. If the folder cannot be written to, it returns the table together with an error
-// that wraps ErrNotCached.
+// OpenCached is Open with a cache: it saves the table in a folder, which it makes if it is
+// missing. Until a source file changes, the next call maps that file into memory and does not
+// use r. If the folder cannot be written to, it returns the table together with an error that
+// wraps ErrNotCached.
 //
-// Each block of a mapped file is checked when it is first used. Look-ups find nothing in a
-// damaged one. See [Table.Verify] and [Table.Err].
+// Each block of a mapped file is checked when it is first used. Lookups find nothing in a damaged
+// block. See [Table.Verify] and [Table.Err].
 func (f *Form) OpenCached(folder string, r Reader, progress func(done, size int64), names ...string) (*Table, error) {
 	stamp, _, err := f.stampOf(names)
 	if err != nil {
@@ -138,7 +138,7 @@ func (f *Form) OpenCached(folder string, r Reader, progress func(done, size int6
 	return mapped, nil
 }
 
-// CompileFile compiles a file that r reads into another, which it replaces when all is
+// CompileFile compiles a file that r reads into another file, which it replaces when all is
 // written.
 func (f *Form) CompileFile(r Reader, source, target string, progress func(done, size int64)) (*Table, error) {
 	t, err := f.Open(r, progress, source)
@@ -150,7 +150,7 @@ func (f *Form) CompileFile(r Reader, source, target string, progress func(done, 
 
 // readTable reads a compiled table of about size bytes and verifies it.
 func (f *Form) readTable(r io.Reader, size int64) (*Table, error) {
-	data, err := unpack.All(r, size, math.MaxInt32) // as large as Encode makes one
+	data, err := unpack.All(r, size, math.MaxInt32) // the maximum of Encode
 	if err != nil {
 		return nil, pathless(err)
 	}
@@ -176,7 +176,7 @@ func (t *Table) write(name string) error {
 	return os.Rename(f.Name(), name)
 }
 
-// openMapped opens a compiled table where it lies.
+// openMapped opens a compiled table in a mapped file.
 func (f *Form) openMapped(name string) (*Table, error) {
 	data, mapped, err := mapFile(name)
 	if err != nil {
@@ -194,7 +194,7 @@ func (f *Form) openMapped(name string) (*Table, error) {
 	return t, err
 }
 
-// cacheName is the name of the compiled table of files.
+// cacheName returns the name of the compiled table of files.
 func (f *Form) cacheName(names []string) string {
 	h := sha256.New()
 	for _, name := range names {
@@ -232,7 +232,7 @@ func (f *Form) stampOf(names []string) (stamp Stamp, size int64, err error) {
 	return Stamp(h.Sum(nil)[:len(stamp)]), size, nil
 }
 
-// pathless returns an error without the path, which its reader knows.
+// pathless returns an error without its path, which the caller adds.
 func pathless(err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
@@ -240,7 +240,7 @@ func pathless(err error) error {
 	return err
 }
 
-// A counted tells how much of r has been read.
+// A counted reports how much of r has been read.
 type counted struct {
 	r    io.Reader
 	n    int64
@@ -260,7 +260,7 @@ func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), l
 // unsafeBytes returns a string as bytes that nobody may change.
 func unsafeBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// readFile is mapFile where files cannot be mapped.
+// readFile replaces mapFile where files cannot be mapped.
 func readFile(f *os.File) (string, error) {
 	b, err := io.ReadAll(f)
 	return unsafeString(b), err

@@ -53,7 +53,7 @@ func TestOpen(t *testing.T) {
 		writeFile(t, "range", "192.0.2.1,192.0.2.0,x\n"): "line 1: last address 192.0.2.0 is before first 192.0.2.1",
 		writeFile(t, "cut", "\x1f\x8b\x08"):              "the gzip data are cut off after 0 bytes of content: unexpected EOF",
 		filepath.Join(t.TempDir(), "none"):               "no such file or directory",
-		t.TempDir():                                      "is a folder, want a file",
+		t.TempDir():                                      "is a folder, expected a file",
 		writeFile(t, "damaged", table.data[:headerSize]): "damaged table",
 		writeFile(t, "version", testForm.Magic+"\x63"+strings.Repeat("x", headerSize)): "the table was compiled by another version: compile it again",
 	} {

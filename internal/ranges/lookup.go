@@ -11,8 +11,8 @@ const (
 	cache6Bits = 14
 )
 
-// Find returns the ID of an address, 0 if none. IPv4-mapped IPv6 addresses are looked up
-// as IPv4, zones are ignored. It does not allocate.
+// Find returns the ID of an address; 0: none. IPv4-mapped IPv6 addresses are looked up as IPv4,
+// zones are ignored. It does not allocate.
 func (t *Table) Find(a netip.Addr) uint32 {
 	a = a.Unmap()
 	switch {
@@ -24,7 +24,7 @@ func (t *Table) Find(a netip.Addr) uint32 {
 	return 0
 }
 
-// Find4 returns the ID of an IPv4 address, 0 if none.
+// Find4 returns the ID of an IPv4 address; 0: none.
 func (t *Table) Find4(a V4) uint32 {
 	if t.recent == nil {
 		return 0
@@ -47,7 +47,7 @@ func (t *Table) Find4(a V4) uint32 {
 	return id
 }
 
-// search4 walks down the tree. Offsets are checked in case the table is damaged.
+// search4 walks down the tree. It checks offsets, since the table may be damaged.
 func (t *Table) search4(ip uint32) uint32 {
 	off := t.atRoot4 + int(ip>>16)*4
 	if !t.intact(off) {
@@ -76,7 +76,7 @@ func (t *Table) value(node, part uint32) uint32 {
 	word := part >> 6
 	rank := bits.OnesCount64(t.u64(off+int(word)*8) << (63 - part&63))
 	meta := t.u64(off + 32)
-	// The lowest byte of the counts is that of no words.
+	// The lowest byte is the count before the first word, which is zero.
 	i := uint32(meta) + uint32(meta>>32<<8>>(8*word))&0xff + uint32(rank) - 1
 	if i >= uint32(t.values4) {
 		return 0
@@ -85,17 +85,17 @@ func (t *Table) value(node, part uint32) uint32 {
 	if !t.intact(at) || !t.intact(at+valueSize-1) {
 		return 0
 	}
-	// A byte of what stands behind it is read too.
+	// This also reads a byte of the next value.
 	return t.u32(at) & (1<<24 - 1)
 }
 
-// Find6 returns the ID of an IPv6 address, 0 if none.
+// Find6 returns the ID of an IPv6 address; 0: none.
 func (t *Table) Find6(a V6) uint32 {
 	if t.recent6 == nil {
 		return 0
 	}
 	slot := &t.recent6[a.Hi*0x9e3779b97f4a7c15>>(64-cache6Bits)]
-	// One more than the ID, so that an empty slot fits nothing.
+	// It is the ID plus one, so that an empty slot matches nothing.
 	if id := slot.id.Load(); id != 0 && slot.network.Load()^mark(id) == a.Hi {
 		return uint32(id) - 1
 	}
@@ -115,14 +115,13 @@ func (t *Table) Find6(a V6) uint32 {
 
 func mark(id uint64) uint64 { return id * 0xbf58476d1ce4e5b9 }
 
-// search6 is Find6 without what is remembered, and reports whether all of the
-// /64 is there.
+// search6 is Find6 without the cache, and reports whether the whole /64 has the ID.
 func (t *Table) search6(a V6) (id uint32, whole bool) {
 	i, j, ok := t.bucket6(a.Hi)
 	if !ok {
 		return 0, false
 	}
-	// Bisection without branches, which cannot be predicted.
+	// A bisection without branches, which could not be predicted.
 	keys := t.data[t.atStarts6:]
 	for n := j - i; n > 0; {
 		half := (n + 1) / 2
@@ -155,8 +154,8 @@ func (t *Table) search6(a V6) (id uint32, whole bool) {
 	return t.id(t.atFineIDs6, from-1), false
 }
 
-// bucket6 returns which starts have the same first bits as hi, as many as the nodes
-// go down for it. Those before are lower, those behind higher.
+// bucket6 returns the indexes of the starts with the same first bits as hi, as many bits as the
+// nodes distinguish. Starts before are lower, starts behind higher.
 func (t *Table) bucket6(hi uint64) (from, to int, ok bool) {
 	if t.starts6 == 0 {
 		return 0, 0, false
@@ -190,7 +189,7 @@ func (t *Table) bucket6(hi uint64) (from, to int, ok bool) {
 		after = t.u32(off)
 	}
 	from, to = int(v), int(after)
-	// In case the table is damaged.
+	// The table may be damaged.
 	if from < 0 || to < from || to > t.starts6 {
 		return 0, 0, false
 	}
@@ -228,14 +227,13 @@ func (t *Table) idIntact(section, i int) bool {
 	return t.intact(off) && t.intact(off+t.width-1)
 }
 
-// All returns the ranges that have an ID, IPv4 before IPv6, each in ascending order and
-// without overlaps. Neighbours differ in their ID. Of a mapped file it makes a copy in memory
-// first; a damaged one has no ranges.
+// All yields the ranges with an ID, IPv4 before IPv6, ascending and without overlaps. Neighbours
+// differ in their ID. A mapped file is copied into memory first; a damaged one has no ranges.
 func (t *Table) All() iter.Seq2[Range, uint32] {
 	return func(yield func(Range, uint32) bool) {
 		if t.checked != nil {
-			// A damaged one has no ranges that are certain, and one that is cut
-			// meanwhile must not fail in the midst of what the caller does.
+			// The ranges of a damaged table are uncertain, and one that is truncated
+			// meanwhile must not fault in the caller's code.
 			data, err := t.copied()
 			if err != nil || t.Verify() != nil {
 				return
@@ -250,7 +248,7 @@ func (t *Table) All() iter.Seq2[Range, uint32] {
 			return id == 0 || id >= uint32(t.records) || yield(Range{first, last}, id)
 		}
 		start := func(a netip.Addr, next uint32) bool {
-			// A network may begin with what its predecessor ends with.
+			// A network may begin with the ID that the one before ends with.
 			if next == id {
 				return true
 			}
@@ -282,9 +280,9 @@ func (t *Table) startsAscend() bool {
 	return t.each4(ascending) && t.each6(ascending)
 }
 
-// each4 calls yield for every start of an IPv4 range until it returns false,
-// and reports whether it never did. Neighbours may be equal. Where nodes are shared, which
-// only damage can cause, it ends after as many starts as there are values.
+// each4 calls yield for every start of an IPv4 range until it returns false, and reports whether
+// it never did. Neighbours may be equal. Only a damaged table has shared nodes; then it ends
+// after as many starts as there are values.
 func (t *Table) each4(yield func(netip.Addr, uint32) bool) bool {
 	if t.recent == nil {
 		return true

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// mapFile returns the content of a file, which stays mapped into memory: what
-// has been looked up points into it. The info is nil if it was read instead.
+// mapFile returns the content of a file, which stays mapped since results of lookups refer to it.
+// The info is nil if the file was read instead.
 func mapFile(name string) (string, os.FileInfo, error) {
 	f, err := os.Open(name)
 	if err != nil {

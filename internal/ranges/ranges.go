@@ -1,15 +1,15 @@
-// Package ranges holds tables that tell for each address the smallest range that holds it.
-// It knows neither what is said of the ranges nor the formats of files.
+// Package ranges holds tables that map each address to the smallest range that holds it. It
+// depends neither on the meaning of IDs nor on the formats of files.
 //
-// A [Builder] collects rows, which may overlap. [Form.Encode] serialises what they resolve to,
-// and [Form.Load] returns a [Table] that is searched in these bytes. [Form.OpenCached] keeps
-// them in a file and maps that into memory; it notices when somebody damages or cuts it.
+// A [Builder] collects rows, which may overlap. [Form.Encode] serialises the ranges that they
+// resolve to, and [Form.Load] returns a [Table] that is searched in these bytes.
+// [Form.OpenCached] saves them in a file and maps it into memory; it detects when somebody
+// damages or truncates the file.
 //
-// The form of tables was made for places and serves networks too. This compares it with what
-// asn had before: IPv4 starts bisected within their /16, IPv6 starts bisected as a whole. The
-// embedded table of asn has 1.19 times as many bytes: 0.95 times of IPv4, 2.06 of IPv6. Looking
-// up few hosts of many takes 0.35 of the time (0.19 of IPv6), anywhere that is announced 0.78
-// (0.64), and anywhere at all 1.2 of IPv4: BenchmarkLookup of asn/embedded.
+// The form of tables was made for places and serves networks too. Compared with a bisection of
+// the starts, the embedded table of asn has 1.19 times as many bytes: 0.95 times for IPv4, 2.06
+// for IPv6. Lookups of few hosts take 0.35 of the time (0.19 for IPv6), lookups anywhere that is
+// announced 0.78 (0.64), and anywhere at all 1.2 for IPv4: BenchmarkLookup of asn/embedded.
 package ranges
 
 import (
@@ -22,11 +22,11 @@ import (
 	"sort"
 )
 
-// Max is how many rows a table may have. The largest that are published have some ten
-// million; so many of IPv6 that overlap take 1.5 GB while they are resolved.
+// Max is the maximum number of rows of a table. The largest published ones have some ten million.
+// So many overlapping IPv6 rows take 1.5 GB while they are resolved.
 const Max = 1 << 24
 
-// ErrTooMany says that a table has more than Max rows.
+// ErrTooMany means that a table has more than Max rows.
 var ErrTooMany = errors.New("more than 16,777,216 ranges, which no table of this kind has")
 
 // A Key is an address of one family.
@@ -42,10 +42,10 @@ type V4 uint32
 // Compare returns -1, 0 or 1.
 func (a V4) Compare(b V4) int { return cmp.Compare(a, b) }
 
-// Next returns the address behind a; it is false if a is the last.
+// Next returns the address after a; false: a is the last.
 func (a V4) Next() (V4, bool) { return a + 1, a+1 != 0 }
 
-// Minus returns how far a is behind b.
+// Minus returns the distance of a from b.
 func (a V4) Minus(b V4) V4 { return a - b }
 
 // A V6 is an IPv6 address: its first and its last 64 bits.
@@ -59,14 +59,14 @@ func (a V6) Compare(b V6) int {
 	return cmp.Compare(a.Lo, b.Lo)
 }
 
-// Next returns the address behind a; it is false if a is the last.
+// Next returns the address after a; false: a is the last.
 func (a V6) Next() (V6, bool) {
 	lo, carry := bits.Add64(a.Lo, 1, 0)
 	hi, carry := bits.Add64(a.Hi, 0, carry)
 	return V6{hi, lo}, carry == 0
 }
 
-// Minus returns how far a is behind b.
+// Minus returns the distance of a from b.
 func (a V6) Minus(b V6) V6 {
 	lo, borrow := bits.Sub64(a.Lo, b.Lo, 0)
 	hi, _ := bits.Sub64(a.Hi, b.Hi, borrow)
@@ -100,7 +100,7 @@ func (a V6) Addr() netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// Last returns the last address of a network, whose address must be its first.
+// Last returns the last address of a network. The address of p must be the first.
 func Last(p netip.Prefix) netip.Addr {
 	n := p.Bits()
 	switch {
@@ -114,27 +114,27 @@ func Last(p netip.Prefix) netip.Addr {
 	return V6{k.Hi, k.Lo | (1<<(128-n) - 1)}.Addr()
 }
 
-// A Row is a range of addresses, both ends included, and what is known of it.
+// A Row is a range of addresses, both ends included, with an ID.
 type Row[K any] struct {
 	First, Last K
 	ID          uint32
 }
 
-// A Start is where a range begins; it ends where the next one does.
+// A Start is the first address of a range; the range ends before the next Start.
 type Start[K any] struct {
 	First K
 	ID    uint32
 }
 
-// Resolve sorts rows in place and returns the starts of the ranges that remain when
-// overlaps are resolved and neighbours of the same ID merged: 2n+1 at most of n rows, in
-// time of n log n however they overlap. Of several rows that hold an address the smallest
-// wins; of equally large ones that which starts later, then the later row. What no row
-// holds has ID 0.
+// Resolve sorts rows in place and returns the starts of the ranges that remain: overlaps are
+// resolved and neighbours with the same ID merged. They are 2n+1 at most for n rows, in time n
+// log n however the rows overlap. Of several rows that hold an address the smallest wins; of
+// equally large ones the one that starts later, then the later row. Addresses in no row have
+// ID 0.
 func Resolve[K Key[K]](rows []Row[K]) []Start[K] { return ResolveBy(rows, nil) }
 
-// ResolveBy is Resolve, but of equally large rows that wins whose ID compares as more, before
-// all else. prefer may be nil.
+// ResolveBy is Resolve with a preference: of equally large rows the one with the greater ID by
+// prefer wins, before all else. prefer may be nil.
 func ResolveBy[K Key[K]](rows []Row[K], prefer func(a, b uint32) int) []Start[K] {
 	byFirst := func(a, b Row[K]) int { return a.First.Compare(b.First) }
 	if !slices.IsSortedFunc(rows, byFirst) {
@@ -147,12 +147,12 @@ func ResolveBy[K Key[K]](rows []Row[K], prefer func(a, b uint32) int) []Start[K]
 		}
 		out = append(out, Start[K]{at, id})
 	}
-	// It walks over the addresses from row boundary to row boundary and keeps the rows that
-	// cover the current one in a heap, the smallest on top.
+	// This walks over the addresses from row boundary to row boundary. A heap has the rows
+	// that cover the present address, the smallest on top.
 	open := &smallest[K]{rows: rows, prefer: prefer}
 	var at K
 	for i := 0; ; {
-		// Most rows overlap no other.
+		// Most rows do not overlap others.
 		if len(open.index) == 0 && i < len(rows) && (i+1 == len(rows) || rows[i].Last.Compare(rows[i+1].First) < 0) {
 			if at.Compare(rows[i].First) < 0 {
 				put(at, 0)
@@ -195,7 +195,7 @@ func ResolveBy[K Key[K]](rows []Row[K], prefer func(a, b uint32) int) []Start[K]
 	}
 }
 
-// Find returns the ID of a key among the starts that Resolve returns.
+// Find returns the ID of a key among the starts that Resolve has returned.
 func Find[K Key[K]](starts []Start[K], key K) uint32 {
 	i := sort.Search(len(starts), func(i int) bool { return key.Compare(starts[i].First) < 0 })
 	if i == 0 {
@@ -204,8 +204,7 @@ func Find[K Key[K]](starts []Start[K], key K) uint32 {
 	return starts[i-1].ID
 }
 
-// smallest is a heap of indices of rows. That of package container/heap would allocate
-// for each.
+// smallest is a heap of indexes of rows. Package container/heap would allocate for each.
 type smallest[K Key[K]] struct {
 	rows   []Row[K]
 	index  []int32

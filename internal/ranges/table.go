@@ -37,10 +37,10 @@ import (
 // The tree of IPv4 is that of Asai and Ohara's Poptrie (SIGCOMM 2015) with
 // strides of 16, 8 and 8 bits.
 //
-// An IPv6 range ends where the next one starts. Few boundaries lie within a /64
-// in published tables, so only these cost 16 bytes: the ID that equals the number
-// of records says that a /64 is split and to be looked up in fine6, where it is
-// present from its first address on. width is the number of bytes that hold that ID.
+// An IPv6 range ends where the next one starts. Few boundaries lie within a /64 in published
+// tables, so only these cost 16 bytes. If the ID equals the number of records, the /64 is
+// split and in fine6, from its first address on. width is the number of bytes that hold that
+// ID.
 //
 // The header: magic (8 bytes), version, CRC-32C of the header, in which this is
 // zero, and of sums, date (8 bytes, Unix seconds, 0: unknown), stamp of the
@@ -65,12 +65,12 @@ const (
 	maxName    = 1<<16 - 1 // bytes of the name of a table
 )
 
-// A Form is the kind of tables that one package has.
+// A Form describes the tables of one package.
 type Form struct {
 	Magic  string // the first 8 bytes of a table
 	Ending string // of the names of files in the folder of OpenCached
 	Record int    // bytes of a record
-	Max    int64  // bytes of the content of a file that a Reader reads
+	Max    int64  // maximum bytes of the content of a file for a Reader
 	// Check reports whether the record of an ID is valid; see [Table.Verify].
 	Check func(t *Table, id uint32) bool
 	// Beside returns the files that are read together with a file; nil: none.
@@ -81,12 +81,12 @@ type Form struct {
 type Info struct {
 	Name   string
 	Date   time.Time // of the data, to the second; zero: unknown
-	Ranges int       // that have an ID
+	Ranges int       // number of ranges with an ID
 }
 
-// A Table is an immutable table of ranges of addresses, each with an ID, and of the records
-// that IDs stand for. ID 0 is none. It is searched in its serialised bytes, which may be
-// mapped from a file. It is safe for concurrent use. The zero Table is empty.
+// A Table is an immutable table of ranges of addresses, each with an ID, and of the records of
+// the IDs. ID 0 means none. It is searched in its serialised bytes, which may be mapped from a
+// file. It is safe for concurrent use. The zero Table is empty.
 type Table struct {
 	form *Form
 	data string
@@ -98,32 +98,32 @@ type Table struct {
 	date   int64
 	stamp  Stamp
 
-	// The sections from records on: those of data, or a copy if data may vanish, since what
-	// has been looked up points into it.
+	// The sections from records on. They are a part of data, or a copy if data may vanish,
+	// since results of lookups refer to them.
 	tail string
 
-	file   string      // that is mapped
-	mapped os.FileInfo // of it when it was mapped; nil: it was read
-	// Whether data could not be read, since the mapped file was cut. Nil: data is no mapped
-	// file.
+	file   string      // the mapped file
+	mapped os.FileInfo // of the file when it was mapped; nil: it was read
+	// Set when data could not be read, since the mapped file was truncated. Nil: data is
+	// not a mapped file.
 	cut *atomic.Bool
-	// For each block whether it was checked, and with what result. Nil: the data are trusted.
+	// For each block whether it was checked, and the result. Nil: the data are trusted.
 	checked []atomic.Uint32
 
-	// What was looked up last, each an address and, in the lower half, its ID
-	// plus one: the same few peers are looked up again and again.
+	// A cache of IPv4 lookups, since the same few peers are looked up again and again.
+	// Each entry is an address and, in the lower half, its ID plus one.
 	recent *[1 << cacheBits]atomic.Uint64
-	// Likewise the /64 networks of one ID, each with a mark of the ID in it
-	// (Hyatt and Mann's lockless hash table): halves of two writers do not fit.
+	// A cache of /64 networks with one ID, each with a mark of the ID in it (Hyatt and
+	// Mann's lockless hash table): halves of two writers do not match.
 	recent6 *[1 << cache6Bits]struct{ network, id atomic.Uint64 }
 }
 
-// lengths are how many elements the sections have.
+// lengths are the numbers of elements of the sections.
 type lengths struct {
 	nodes4, values4, nodes6, starts6, fine6, records, texts, name int
 }
 
-// offsets are where the sections begin.
+// offsets are the positions of the sections.
 type offsets struct {
 	atRoot4, atNodes4, atValues4, atRoot6, atNodes6, atStarts6, atFine6, atIDs6, atFineIDs6, atRecords, atTexts, atName int
 
@@ -142,7 +142,7 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// layout computes offsets and width from lengths. It returns the size of the whole.
+// layout computes offsets and width from lengths. It returns the size of the table.
 func (t *Table) layout() (size uint64) {
 	for v := t.records; v > 0; v >>= 8 {
 		t.width++
@@ -170,8 +170,8 @@ func (t *Table) layout() (size uint64) {
 	return size + (size+blockSize-1)/blockSize*4
 }
 
-// Load returns the table whose serialised form is data. It checks sizes only and copies
-// nothing. In damaged data look-ups may answer wrongly, but do not panic.
+// Load returns the table whose serialised form is data. It checks sizes only and copies nothing.
+// In damaged data lookups may return wrong IDs, but do not panic.
 func (f *Form) Load(data string) (*Table, error) {
 	if len(data) < headerSize || data[:magicSize] != f.Magic {
 		return nil, errors.New("not a compiled table")
@@ -204,7 +204,7 @@ func (f *Form) Load(data string) (*Table, error) {
 	return t, nil
 }
 
-// header is the numbers that the header has, in their order.
+// header returns the numbers of the header, in their order.
 func (t *Table) header() [9]*int {
 	return [...]*int{&t.nodes4, &t.values4, &t.nodes6, &t.starts6, &t.fine6, &t.records, &t.texts, &t.name, &t.ranges}
 }
@@ -215,7 +215,7 @@ func headerSum(header, sums string) uint32 {
 	return crc32.Update(crc32.Checksum(h, castagnoli), castagnoli, unsafeBytes(sums))
 }
 
-// distrust has each block checked when it is first used. It checks and copies the tail at once.
+// distrust makes each block be checked when it is first used. It checks and copies the tail now.
 func (t *Table) distrust() {
 	t.checked = make([]atomic.Uint32, (t.atSums+blockSize-1)/blockSize)
 	for block := t.atRecords / blockSize; block < len(t.checked); block++ {
@@ -225,10 +225,10 @@ func (t *Table) distrust() {
 	t.cut = new(atomic.Bool)
 }
 
-// intact reports whether the block at an offset is as it was written.
+// intact reports whether the block at an offset is undamaged.
 func (t *Table) intact(off int) bool { return t.checked == nil || t.blockIntact(off/blockSize) }
 
-// blockIntact stays a call, so that intact does not: most tables are trusted.
+// blockIntact is not inlined, so that intact is: most tables are trusted.
 //
 //go:noinline
 func (t *Table) blockIntact(block int) bool {
@@ -241,12 +241,12 @@ func (t *Table) blockIntact(block int) bool {
 	return false
 }
 
-// checkBlock compares a block with its sum.
+// checkBlock compares a block with its checksum.
 func (t *Table) checkBlock(block int) bool {
 	s := t.data[block*blockSize : min((block+1)*blockSize, t.atSums)]
 	sum := uint32(0)
 	if block == 0 {
-		// The header has a sum of its own, in which this one is.
+		// The header has a checksum of its own, which is in this block.
 		var header [headerSize]byte
 		copy(header[:], s)
 		clear(header[12:16])
@@ -260,8 +260,8 @@ func (t *Table) checkBlock(block int) bool {
 	return ok
 }
 
-// Verify reads the whole table and reports whether it is undamaged. If it is damaged and
-// comes from the folder of OpenCached, it is removed there.
+// Verify reads the whole table and reports whether it is undamaged. It removes a damaged file
+// from the folder of OpenCached.
 func (t *Table) Verify() error {
 	if t.data == "" {
 		return nil
@@ -270,7 +270,7 @@ func (t *Table) Verify() error {
 	t.guard(func() { err = t.verify() })
 	if err != nil && t.file != "" {
 		err = fmt.Errorf("%w %s", err, t.file)
-		// Another file may be in its place by now.
+		// Another file may have the name by now.
 		if now, e := os.Stat(t.file); e == nil && (t.mapped == nil || os.SameFile(now, t.mapped)) {
 			os.Remove(t.file)
 		}
@@ -295,11 +295,11 @@ func (t *Table) verify() error {
 	return nil
 }
 
-// Err returns an error if somebody has cut the mapped file or written into it since. A file
-// that was removed or replaced by another is no error, since what is mapped stays.
+// Err returns an error if somebody has truncated the mapped file or written into it. A file that
+// was removed or replaced is no error, since the mapped one stays.
 func (t *Table) Err() error {
 	if t.cut != nil && t.cut.Load() {
-		return fmt.Errorf("%s was cut while it was in use", t.file)
+		return fmt.Errorf("%s was truncated while it was in use", t.file)
 	}
 	if t.mapped == nil {
 		return nil
@@ -310,14 +310,14 @@ func (t *Table) Err() error {
 	}
 	switch was := t.mapped; {
 	case now.Size() < was.Size():
-		return fmt.Errorf("%s was cut while it was in use", t.file)
+		return fmt.Errorf("%s was truncated while it was in use", t.file)
 	case now.Size() != was.Size() || !now.ModTime().Equal(was.ModTime()):
 		return fmt.Errorf("%s was changed while it was in use", t.file)
 	}
 	return nil
 }
 
-// WriteTo writes the serialised form. That of the zero Table is empty.
+// WriteTo writes the serialised form. It is empty for the zero Table.
 func (t *Table) WriteTo(w io.Writer) (int64, error) {
 	data, err := t.copied()
 	if err != nil {
@@ -336,13 +336,13 @@ func (t *Table) Info() Info {
 	return info
 }
 
-// Flags returns those of the Content.
+// Flags returns the flags of the Content.
 func (t *Table) Flags() uint32 { return t.flags }
 
-// Records returns how many records there are, with that of ID 0.
+// Records returns the number of records, including that of ID 0.
 func (t *Table) Records() int { return t.records }
 
-// Record returns the record of an ID. It is false if there is none, or if it is damaged.
+// Record returns the record of an ID; false: there is none, or it is damaged.
 func (t *Table) Record(id uint32) (string, bool) {
 	if id == 0 || id >= uint32(t.records) {
 		return "", false
@@ -355,8 +355,7 @@ func (t *Table) Record(id uint32) (string, bool) {
 	return t.tail[size*int(id):][:size], true
 }
 
-// Text returns n bytes of the texts, from at on. It is empty if they are not there, or
-// damaged.
+// Text returns n bytes of the texts, from at on. It is empty if they are missing or damaged.
 func (t *Table) Text(at, n int) string {
 	if at < 0 || n < 0 || at > t.texts-n {
 		return ""
@@ -364,7 +363,7 @@ func (t *Table) Text(at, n int) string {
 	return t.part(t.atTexts+at, n)
 }
 
-// part returns n bytes of the tail, empty if they are damaged.
+// part returns n bytes of the tail; empty: they are damaged.
 func (t *Table) part(off, n int) string {
 	if n == 0 || !t.intact(off) || !t.intact(off+n-1) {
 		return ""
@@ -375,7 +374,7 @@ func (t *Table) part(off, n int) string {
 func (t *Table) u32(off int) uint32 { return U32(t.data, off) }
 func (t *Table) u64(off int) uint64 { return u64(t.data, off) }
 
-// U32 returns four bytes of a record, of which the first is the least significant.
+// U32 returns a little-endian number of four bytes in a record.
 func U32(s string, off int) uint32 {
 	s = s[off : off+4]
 	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24

@@ -45,9 +45,9 @@ func TestReplaceable(t *testing.T) {
 		filepath.Join(dir, "none"):  "",
 		file("empty", ""):           "",
 		file("ours", "ours, again"): "",
-		file("letter", "a letter"):  "letter is there already and is no picture: name another file, or move it away",
-		link:                        "link is there already and is no picture: name another file, or move it away",
-		dir:                         "is no file: name another",
+		file("letter", "a letter"):  "letter exists and is not a picture: name another file, or move it away",
+		link:                        "link exists and is not a picture: name another file, or move it away",
+		dir:                         "is not a file: name another",
 	} {
 		err := Replaceable(name, "picture", ours)
 		if want == "" {

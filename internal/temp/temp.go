@@ -1,5 +1,5 @@
-// Package temp makes temporary files beside those they are to replace, and keeps what
-// others made from being replaced.
+// Package temp makes temporary files beside the files that they will replace, and protects files
+// of others from being replaced.
 package temp
 
 import (
@@ -16,21 +16,21 @@ import (
 	"time"
 )
 
-// Old is how old a temporary file is that nobody writes any more.
+// Old is the age of a temporary file that no process writes any more.
 const Old = 24 * time.Hour
 
-// Create makes a temporary file as os.CreateTemp does, and removes those of the
-// same folder and pattern that were left behind by processes that were killed.
+// Create makes a temporary file as os.CreateTemp does. It removes those of the same folder and
+// pattern that killed processes have left.
 func Create(folder, pattern string) (*os.File, error) {
 	Sweep(folder, pattern, Old)
 	f, err := os.CreateTemp(folder, pattern)
 	if err == nil {
-		begun.add(f.Name())
+		created.add(f.Name())
 	}
 	return f, err
 }
 
-// Sweep removes the files of a folder that Create may have made with a pattern and that are
+// Sweep removes the files of a folder that Create may have made with a pattern, and that are
 // older than an age.
 func Sweep(folder, pattern string, age time.Duration) {
 	before, after, _ := strings.Cut(pattern, "*")
@@ -47,8 +47,8 @@ func Sweep(folder, pattern string, age time.Duration) {
 	}
 }
 
-// begun are the files that Create has made and that may still be there.
-var begun unfinished
+// created are the files that Create has made and that may still exist.
+var created unfinished
 
 type unfinished struct {
 	mu    sync.Mutex
@@ -61,7 +61,7 @@ func (u *unfinished) add(name string) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	// Those that are finished have other names, or are gone.
+	// Finished files have other names or are gone.
 	u.names = slices.DeleteFunc(u.names, func(name string) bool {
 		_, err := os.Lstat(name)
 		return errors.Is(err, os.ErrNotExist)
@@ -69,18 +69,18 @@ func (u *unfinished) add(name string) {
 	u.names = append(u.names, name)
 }
 
-// RemoveUnfinished removes all files that Create has made and that have still the name it
-// gave them: for a program that ends in the midst of its work.
+// RemoveUnfinished removes all files that Create has made and that still have the same name, for
+// a program that ends in the midst of its work.
 func RemoveUnfinished() {
-	begun.mu.Lock()
-	defer begun.mu.Unlock()
-	for _, name := range begun.names {
+	created.mu.Lock()
+	defer created.mu.Unlock()
+	for _, name := range created.names {
 		os.Remove(name)
 	}
-	begun.names = nil
+	created.names = nil
 }
 
-// Write replaces a file in one go, or leaves it as it is. The folder must exist.
+// Write replaces a file at once, or leaves it as it is. The folder must exist.
 func Write(name string, mode os.FileMode, data []byte) error {
 	f, err := Create(filepath.Dir(name), filepath.Base(name)+".*.new")
 	if err != nil {
@@ -97,14 +97,13 @@ func Write(name string, mode os.FileMode, data []byte) error {
 	return err
 }
 
-// Place renames a file unless something has the new name already: its error is fs.ErrExist
-// then.
+// Place renames a file unless the new name exists; then the error is fs.ErrExist.
 func Place(from, to string) error {
 	err := os.Link(from, to)
 	if err == nil {
 		return os.Remove(from)
 	}
-	// Not all file systems have links.
+	// Some file systems have no links.
 	if _, e := os.Lstat(to); e == nil {
 		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
 	} else if errors.Is(err, fs.ErrExist) || !errors.Is(e, fs.ErrNotExist) {
@@ -113,9 +112,9 @@ func Place(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// Replaceable fails with a sentence if what has a name must not be replaced: all but an
-// empty file, and one of whose first 64 KiB at most ours is true. What a link leads to counts.
-// kind is what ours looks for, such as "picture of connmap".
+// Replaceable returns an error if a file must not be replaced. Missing and empty files may be
+// replaced, and those for whose first 64 KiB ours returns true. Links are followed. kind
+// describes the files of ours, such as "picture of connmap".
 func Replaceable(name, kind string, ours func(head []byte) bool) error {
 	info, err := os.Stat(name)
 	switch {
@@ -124,7 +123,7 @@ func Replaceable(name, kind string, ours func(head []byte) bool) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no file: name another", name)
+		return fmt.Errorf("%s is not a file: name another", name)
 	case info.Size() == 0:
 		return nil
 	}
@@ -138,7 +137,7 @@ func Replaceable(name, kind string, ours func(head []byte) bool) error {
 		return err
 	}
 	if !ours(head) {
-		return fmt.Errorf("%s is there already and is no %s: name another file, or move it away", name, kind)
+		return fmt.Errorf("%s exists and is not a %s: name another file, or move it away", name, kind)
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 // Package terminal makes texts of others safe to show and to log: programs choose their own
-// names, servers what they answer, and files what they hold. It is the one place that says
-// which characters are harmless.
+// names, servers their answers, and files their contents. Only this package decides which
+// characters are harmless.
 package terminal
 
 import (
@@ -14,26 +14,25 @@ import (
 	"unicode/utf8"
 )
 
-// Reply is how many bytes of another program's answer stand in a message at most.
+// Reply is the maximum number of bytes of another program's answer in a message.
 const Reply = 200
 
-// Harmful reports whether a character could command a terminal, turn the direction of
-// writing or hide. Go decodes what is not UTF-8 as U+FFFD, which counts too.
+// Harmful reports whether a character could command a terminal, reverse the direction of writing
+// or hide. Go decodes invalid UTF-8 as U+FFFD, which counts too.
 func Harmful(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r < ' ' || r == 0x7f
 	}
-	// Cf are the formatting characters, most bidirectional and zero-width ones among them;
-	// the other default-ignorable ones are invisible as well.
-	// The empty pattern of Braille is no blank, but looks like one.
+	// Cf has the formatting characters, including most bidirectional and zero-width ones.
+	// The other default-ignorable characters are invisible too. The empty Braille pattern
+	// looks like a blank.
 	return r == utf8.RuneError || r == 0x2800 ||
 		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// Clean returns the beginning of s, at most that many bytes, in UTF-8 and without harmful
-// characters.
-func Clean(s string, most int) string {
-	if len(s) <= most && strings.IndexFunc(s, Harmful) < 0 {
+// Clean returns the beginning of s without harmful characters, in UTF-8 and at most limit bytes.
+func Clean(s string, limit int) string {
+	if len(s) <= limit && strings.IndexFunc(s, Harmful) < 0 {
 		return s
 	}
 	s = strings.Map(func(r rune) rune {
@@ -41,25 +40,25 @@ func Clean(s string, most int) string {
 			return -1
 		}
 		return r
-	}, s[:min(len(s), 4*most)])
-	return strings.Clone(Cut(s, most))
+	}, s[:min(len(s), 4*limit)])
+	return strings.Clone(Cut(s, limit))
 }
 
-// Cut returns the beginning of s, at most that many bytes that end with a whole character
-// if s is UTF-8.
-func Cut(s string, most int) string {
-	if len(s) <= most {
+// Cut returns the beginning of s, at most limit bytes. If s is UTF-8, it ends with a whole
+// character.
+func Cut(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	n := most
-	for n > most-utf8.UTFMax && n > 0 && !utf8.RuneStart(s[n]) {
+	n := limit
+	for n > limit-utf8.UTFMax && n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
 	return s[:n]
 }
 
-// Mask returns s with harmful characters replaced by U+FFFD; lines and tabs stay if lines
-// is set.
+// Mask returns s with harmful characters replaced by U+FFFD. If lines is set, line ends and tabs
+// stay.
 func Mask(s string, lines bool) string {
 	harmful := func(r rune) bool {
 		if r == '\n' || r == '\t' {
@@ -78,9 +77,9 @@ func Mask(s string, lines bool) string {
 	}, s)
 }
 
-// EscapeJSON appends a JSON text to b, with the harmful characters that JSON lets stand as
-// they are escaped: what reads it sees the same, and a terminal at the end of a pipe nothing
-// of them.
+// EscapeJSON appends a JSON text to b, and escapes the harmful characters in it that JSON allows.
+// A reader of the JSON gets the same values, and a terminal at the end of a pipe gets no
+// commands.
 func EscapeJSON(b, text []byte) []byte {
 	for len(text) > 0 {
 		r, n := utf8.DecodeRune(text)
@@ -96,7 +95,7 @@ func EscapeJSON(b, text []byte) []byte {
 	return b
 }
 
-// Is reports whether f, if it is a file, is a terminal.
+// Is reports whether f is a file that is a terminal.
 func Is(f any) bool {
 	file, ok := f.(*os.File)
 	if !ok {
@@ -111,8 +110,8 @@ func Is(f any) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
-// Output returns w, with a Writer before it if it is a terminal: what goes into a file or to
-// another program stays as it is.
+// Output returns w, with a Writer before it if it is a terminal. Output to a file or to another
+// program is not changed.
 func Output(w io.Writer) io.Writer {
 	if Is(w) {
 		return &Writer{W: w}
@@ -120,16 +119,16 @@ func Output(w io.Writer) io.Writer {
 	return w
 }
 
-// A Writer passes on what is written with harmful characters masked; lines and tabs stay. It
-// keeps the beginning of a character until the rest of it is written. It is safe for
-// concurrent use.
+// A Writer passes on what is written, with harmful characters masked; line ends and tabs stay. It
+// holds back an incomplete character until the rest of it is written. It is safe for concurrent
+// use.
 type Writer struct {
 	W    io.Writer
 	mu   sync.Mutex
-	part []byte // of a character
+	part []byte // of an incomplete character
 }
 
-// Write writes b. It reports b's length, or nothing and an error.
+// Write writes b. It returns b's length, or zero and an error.
 func (w *Writer) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +147,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// incomplete returns how many bytes at the end of b begin a character that is not whole.
+// incomplete returns the number of bytes at the end of b that begin an incomplete character.
 func incomplete(b []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
 		if tail := b[len(b)-n:]; utf8.RuneStart(tail[0]) {

@@ -6,14 +6,14 @@ import (
 	"os"
 )
 
-// Open opens a regular file to read it: the opening of a pipe could wait for ever. Errors
-// are of type [*fs.PathError].
+// Open opens a regular file for reading: opening a pipe could block for ever. Errors have the
+// type [*fs.PathError].
 func Open(name string) (*os.File, fs.FileInfo, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil: // os.Open below returns it
 	case info.IsDir():
-		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a folder, want a file")}
+		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a folder, expected a file")}
 	case !info.Mode().IsRegular():
 		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
 	}
@@ -21,7 +21,7 @@ func Open(name string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if info == nil { // it has come since
+	if info == nil { // the file has appeared since
 		if info, err = f.Stat(); err != nil {
 			f.Close()
 			return nil, nil, err

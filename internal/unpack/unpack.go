@@ -1,6 +1,6 @@
-// Package unpack reads files that may be compressed. It tells gzip and xz by
-// their first bytes and not by the name of the file, and passes all else on as
-// it is. It does not trust them: little that would become much is an error.
+// Package unpack reads files that may be compressed. It recognises gzip and xz by their first
+// bytes, not by the name of the file, and returns all other files as they are. A small file that
+// would become large is an error, so files need not be trusted.
 package unpack
 
 import (
@@ -14,18 +14,18 @@ import (
 const (
 	size = 256 << 10 // of buffers
 
-	// Content may have MaxRatio times as many bytes as its compressed form, beyond Free.
-	// Tables have 5 to 30 times as many.
+	// Content may have MaxRatio times as many bytes as its compressed form, plus Free.
+	// Published tables have 5 to 30 times as many.
 	MaxRatio = 250
 	Free     = 16 << 20
 )
 
-// ErrTooLarge is wrapped by errors of content that has more bytes than it may have.
+// ErrTooLarge is wrapped by errors on content with too many bytes.
 var ErrTooLarge = errors.New("too large")
 
-// Reader returns the content of r, unpacked if it is compressed. Errors of
-// damaged data say how much of the content came before. It fails with ErrTooLarge
-// when there is more content than max bytes, or more than MaxRatio allows.
+// Reader returns the content of r, unpacked if it is compressed. Errors on damaged data say how
+// much of the content came before. It fails with ErrTooLarge if there is more content than max
+// bytes, or more than MaxRatio allows.
 func Reader(r io.Reader, max int64) (*bufio.Reader, error) {
 	in := &counter{r: r}
 	br := bufio.NewReaderSize(in, size)
@@ -50,10 +50,9 @@ func Reader(r io.Reader, max int64) (*bufio.Reader, error) {
 	return bufio.NewReaderSize(p, size), nil
 }
 
-// All reads what is left of r, but not more than max bytes. It is quick if that
-// has size bytes.
+// All reads the rest of r, at most max bytes. It is fast if the rest has size bytes.
 func All(r io.Reader, size, max int64) ([]byte, error) {
-	// One byte more, so that the end is found without growing.
+	// One more byte lets it find the end without growing.
 	b := make([]byte, 0, min(size, max, 1<<30)+1)
 	for {
 		n, err := r.Read(b[len(b):cap(b)])
@@ -73,7 +72,7 @@ func All(r io.Reader, size, max int64) ([]byte, error) {
 }
 
 func tooLarge(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format+", which no such file has", append([]any{ErrTooLarge}, args...)...)
+	return fmt.Errorf("%w: "+format+", more than any such file has", append([]any{ErrTooLarge}, args...)...)
 }
 
 // A counter counts the bytes read.
@@ -88,13 +87,13 @@ func (c *counter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A content is what data hold, which may be compressed.
+// A content reads data, which may be compressed.
 type content struct {
-	format string // empty: as they are
+	format string // empty: not compressed
 	r      io.Reader
 	packed *counter
 	n, max int64
-	err    error // for ever
+	err    error // of all later calls
 }
 
 func (p *content) Read(b []byte) (int, error) {

@@ -89,7 +89,7 @@ func FuzzReader(f *testing.F) {
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	_, _, err := Open(dir)
-	assert.ErrorContains(t, err, dir+": is a folder, want a file")
+	assert.ErrorContains(t, err, dir+": is a folder, expected a file")
 	_, _, err = Open(os.DevNull)
 	assert.ErrorContains(t, err, os.DevNull+": is not a regular file")
 	_, _, err = Open(filepath.Join(dir, "none"))

@@ -15,25 +15,25 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// The form, of which other filters than LZMA2 are left out:
+// The form, of which only the filter LZMA2 is supported:
 // https://tukaani.org/xz/xz-file-format.txt
 const (
 	xzMagic  = "\xfd7zXZ\x00"
 	xzFooter = "YZ"
 	xzFilter = 0x21 // LZMA2
 
-	// MaxDictionary is the largest dictionary of LZMA2 that is made: that of xz -9. A file
-	// could ask for 4 GiB.
+	// MaxDictionary is the largest LZMA2 dictionary that is allocated: that of xz -9. A file
+	// could require 4 GiB.
 	MaxDictionary = 64 << 20
-	// A block needs a dictionary of its own, which has to be cleared. All together may have
-	// so many bytes, and as many more as have been unpacked.
+	// Each block needs a dictionary of its own, which must be cleared. All together may have
+	// this many bytes, plus as many as have been unpacked.
 	freeDictionaries = 4 * MaxDictionary
 )
 
 var errXZ = errors.New("the structure of the xz file is damaged")
 
-// An xzReader unpacks streams of xz, one behind the other. The module that unpacks LZMA2 has
-// a reader of xz too, but one that makes any dictionary that a file asks for.
+// An xzReader unpacks consecutive xz streams. The module that unpacks LZMA2 has an xz reader too,
+// but that one allocates any dictionary that a file requires.
 type xzReader struct {
 	in           *bufio.Reader
 	inStream     bool
@@ -43,16 +43,16 @@ type xzReader struct {
 	blocks       int64    // of the stream
 	sizes        hash.Hash32
 	n            int64 // unpacked so far
-	dictionaries int64 // bytes of all so far
+	dictionaries int64 // bytes of all dictionaries so far
 }
 
 // An xzBlock is a part of a stream.
 type xzBlock struct {
 	in            *xzCounter
 	r             io.Reader
-	header        int64 // bytes of it
+	header        int64 // bytes of the header
 	n             int64 // unpacked so far
-	packed, packs int64 // what the header says: bytes, and unpacked; -1: nothing
+	packed, packs int64 // sizes in the header: packed and unpacked; -1: none
 	check         hash.Hash
 }
 
@@ -142,7 +142,7 @@ func (x *xzReader) Read(b []byte) (int, error) {
 	return 0, nil
 }
 
-// next begins the stream behind another, from which zeros may separate it, by fours.
+// next begins the next stream, after padding in multiples of four zeros.
 func (x *xzReader) next() error {
 	for {
 		b, err := x.in.Peek(4)
@@ -158,7 +158,7 @@ func (x *xzReader) next() error {
 	}
 }
 
-// noEOF makes an error of an end where more must follow.
+// noEOF turns an io.EOF into an error where more data must follow.
 func noEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -166,8 +166,7 @@ func noEOF(err error) error {
 	return err
 }
 
-// beginBlock reads the header of a block, or the index that is in its place at the end of the
-// stream.
+// beginBlock reads the header of a block, or the index that follows the last block.
 func (x *xzReader) beginBlock() error {
 	size, err := x.in.ReadByte()
 	if err != nil {
@@ -187,7 +186,7 @@ func (x *xzReader) beginBlock() error {
 	b := &xzBlock{in: &xzCounter{r: x.in}, header: int64(len(h)), packed: -1, packs: -1}
 	flags, rest := h[1], bytes.NewReader(h[2:len(h)-4])
 	if flags&0x3f != 0 {
-		return errors.New("the xz data have other filters than LZMA2, which are not read")
+		return errors.New("the xz data use filters other than LZMA2, which cannot be read")
 	}
 	if flags&0x40 != 0 {
 		if b.packed, err = xzNumber(rest); err != nil {
@@ -199,7 +198,7 @@ func (x *xzReader) beginBlock() error {
 			return err
 		}
 	}
-	var filter [3]byte // its id, the size of its properties and these
+	var filter [3]byte // its ID, the size of its properties, and the properties
 	if _, err := io.ReadFull(rest, filter[:]); err != nil || filter[0] != xzFilter || filter[1] != 1 || filter[2] > 40 {
 		return errXZ
 	}
@@ -207,13 +206,13 @@ func (x *xzReader) beginBlock() error {
 	if filter[2] < 40 {
 		dictionary = int64(2|filter[2]&1) << (filter[2]/2 + 11)
 	}
-	// No more of it is used than the block has.
+	// A block needs no larger dictionary than its own size.
 	if b.packs >= 0 {
 		dictionary = min(dictionary, b.packs)
 	}
 	dictionary = max(dictionary, lzma.MinDictCap)
 	if dictionary > MaxDictionary {
-		return fmt.Errorf("%w: the xz data want a dictionary of %d bytes; %d are what xz -9 uses", ErrTooLarge, dictionary, MaxDictionary)
+		return fmt.Errorf("%w: the xz data need a dictionary of %d bytes, more than the %d of xz -9", ErrTooLarge, dictionary, MaxDictionary)
 	}
 	if x.dictionaries += dictionary; x.dictionaries > freeDictionaries+x.n {
 		return fmt.Errorf("%w: the blocks of the xz data are far smaller than their dictionaries", ErrTooLarge)
@@ -226,7 +225,7 @@ func (x *xzReader) beginBlock() error {
 	return err
 }
 
-// endBlock reads what is behind a block: padding and the check.
+// endBlock reads the end of a block: padding and the check.
 func (x *xzReader) endBlock() error {
 	b := x.block
 	x.block = nil
@@ -248,7 +247,7 @@ func (x *xzReader) endBlock() error {
 			return err
 		}
 		got := b.check.Sum(nil)
-		if b.check.Size() < sha256.Size { // the others have the least byte first
+		if b.check.Size() < sha256.Size { // all but SHA-256 are little-endian
 			for i, j := 0, len(got)-1; i < j; i, j = i+1, j-1 {
 				got[i], got[j] = got[j], got[i]
 			}
@@ -263,14 +262,14 @@ func (x *xzReader) endBlock() error {
 	return nil
 }
 
-// note remembers the sizes of a block, which the index repeats: by a sum, so that no number of
-// blocks fills the memory.
+// note records the sizes of a block, which the index repeats. It keeps only a sum, so that the
+// number of blocks needs no memory.
 func (x *xzReader) note(unpadded, unpacked int64) {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(unpadded))
 	x.sizes.Write(binary.LittleEndian.AppendUint64(b, uint64(unpacked)))
 }
 
-// end reads the index of a stream and what is behind it.
+// end reads the index of a stream and its footer.
 func (x *xzReader) end() error {
 	sum := crc32.NewIEEE()
 	sum.Write([]byte{0})
@@ -306,7 +305,7 @@ func (x *xzReader) end() error {
 		}
 	}
 	size := in.n + 4
-	var f [16]byte // the sum of the index, and the footer
+	var f [16]byte // checksum of the index, and footer
 	if _, err := io.ReadFull(x.in, f[:]); err != nil {
 		return err
 	}
@@ -319,7 +318,7 @@ func (x *xzReader) end() error {
 	return nil
 }
 
-// An xzSummed sums up what is read.
+// An xzSummed computes a checksum of what is read.
 type xzSummed struct {
 	r   *bufio.Reader
 	sum hash.Hash32
@@ -335,7 +334,7 @@ func (s *xzSummed) ReadByte() (byte, error) {
 	return b, err
 }
 
-// xzNumber reads a number of up to 63 bits, seven in a byte.
+// xzNumber reads a number of up to 63 bits, seven bits in a byte.
 func xzNumber(r io.ByteReader) (int64, error) {
 	n := int64(0)
 	for shift := 0; shift < 63; shift += 7 {

@@ -13,8 +13,7 @@ import (
 	"github.com/connmapgo/connmap/asn"
 )
 
-// license is what the table may be passed on under; its terms are told in
-// package embedded.
+// license is the licence of the table; package embedded states its terms.
 const license = "CC BY-SA 4.0"
 
 // A network is a network of the dump and the number of its AS.
@@ -31,8 +30,8 @@ type dump struct {
 	networks        []network         // those that have an AS
 }
 
-// parse reads what "location dump" writes: a header of comments, then blocks
-// of attributes, apart by blank lines. A block is an AS or a network,
+// parse reads the output of "location dump": a header of comments, then blocks of attributes,
+// separated by blank lines. A block is an AS or a network,
 //
 //	aut-num:                 AS64496
 //	name:                    Example
@@ -41,9 +40,8 @@ type dump struct {
 //	country:                 DE
 //	aut-num:                 64496
 //
-// and a network without aut-num tells only the country. Those are left out,
-// which uncovers no AS around them: the database repeats it at each network
-// inside.
+// and a network without aut-num has only a country. Such networks are ignored. That does not
+// affect an AS around them: the database repeats it at each network inside.
 func parse(r io.Reader) (*dump, error) {
 	d := &dump{names: make(map[uint32]string)}
 	s := bufio.NewScanner(r)
@@ -66,7 +64,7 @@ func parse(r io.Reader) (*dump, error) {
 		key, value, ok := strings.Cut(text, ":")
 		value = strings.TrimSpace(value)
 		if !ok || value == "" {
-			return nil, fmt.Errorf("line %d: want an attribute and its value, found %.60q", line, text)
+			return nil, fmt.Errorf("line %d: expected an attribute and its value, found %.60q", line, text)
 		}
 		var err error
 		switch key {
@@ -114,8 +112,8 @@ func (d *dump) comment(text string) error {
 	return nil
 }
 
-// check refuses a dump that cannot be the whole database, or one under other
-// terms than those the package tells.
+// check returns an error for a dump that cannot be the whole database, or whose terms are not
+// those that package embedded states.
 func (d *dump) check() error {
 	const (
 		minNames = 80_000
@@ -132,14 +130,14 @@ func (d *dump) check() error {
 	}
 	switch {
 	case d.date.Year() < 2020:
-		return fmt.Errorf("date of the database is %v: want one after 2020", d.date)
+		return fmt.Errorf("date of the database is %v: expected one after 2020", d.date)
 	case d.vendor != "IPFire Project" || d.license != license:
-		return fmt.Errorf("database of %q under %q: want one of the IPFire Project under %q, or change what package embedded says of both",
+		return fmt.Errorf("database of %q under %q: expected one of the IPFire Project under %q, or change what package embedded says of both",
 			d.vendor, d.license, license)
 	case len(d.names) < minNames:
-		return fmt.Errorf("%d names: want at least %d", len(d.names), minNames)
+		return fmt.Errorf("%d names: expected at least %d", len(d.names), minNames)
 	case v4 < minV4 || v6 < minV6:
-		return fmt.Errorf("%d IPv4 and %d IPv6 networks with an AS: want at least %d and %d", v4, v6, minV4, minV6)
+		return fmt.Errorf("%d IPv4 and %d IPv6 networks with an AS: expected at least %d and %d", v4, v6, minV4, minV6)
 	}
 	return nil
 }

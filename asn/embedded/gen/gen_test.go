@@ -73,8 +73,8 @@ func TestParse(t *testing.T) {
 
 	for _, tt := range []struct{ name, text, want string }{
 		{"date", "# Generated: today\n", "line 1: "},
-		{"no value", "\nnet:\n", `line 2: want an attribute and its value, found "net:"`},
-		{"no attribute", "hello\n", `line 1: want an attribute and its value, found "hello"`},
+		{"no value", "\nnet:\n", `line 2: expected an attribute and its value, found "net:"`},
+		{"no attribute", "hello\n", `line 1: expected an attribute and its value, found "hello"`},
 		{"network", "net: 192.0.2.0\n", "line 1: "},
 		{"number", "net: 192.0.2.0/24\naut-num: 4294967296\n", "line 2: "},
 		{"AS", "aut-num: ASx\n", "line 1: "},
@@ -93,7 +93,7 @@ func TestRunRefuses(t *testing.T) {
 		{"empty", "", "date of the database"},
 		{"license", strings.Replace(small, "CC BY-SA 4.0", "secret", 1), `under "secret"`},
 		{"vendor", strings.Replace(small, "IPFire", "Example", 1), `database of "Example Project"`},
-		{"small", small, "2 names: want at least 80000"},
+		{"small", small, "2 names: expected at least 80000"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

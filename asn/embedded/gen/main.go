@@ -29,7 +29,7 @@ func run(args []string, stdout io.Writer) error {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("%q is not understood: want only flags", flags.Arg(0))
+		return fmt.Errorf("%q is not understood: expected only flags", flags.Arg(0))
 	}
 	d, err := load(*from)
 	if err != nil {
@@ -44,7 +44,7 @@ func run(args []string, stdout io.Writer) error {
 	}
 	for addr, want := range map[string]uint32{"1.1.1.1": 13335, "8.8.8.8": 15169, "2001:4860:4860::8888": 15169} {
 		if as, _ := db.Lookup(netip.MustParseAddr(addr)); as.Number != want {
-			return fmt.Errorf("%s is in AS%d: want AS%d, so the database must be wrong", addr, as.Number, want)
+			return fmt.Errorf("%s is in AS%d: expected AS%d, so the database must be wrong", addr, as.Number, want)
 		}
 	}
 	var table bytes.Buffer

@@ -20,24 +20,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say how to collect.
+// Options configure a Probe.
 type Options struct {
 	Loopback bool // also report connections to loopback addresses
-	Ring     int  // bytes of the ring of events, a power of two and multiple of the page size; zero: 1 MiB
-	NoVisits bool // do without them even if the kernel does not, as tests of that do
+	Ring     int  // bytes of the ring of events, a power of two and a multiple of the page size; zero: 1 MiB
+	NoVisits bool // for tests: act as on a kernel whose programs cannot visit sockets
 }
 
-// A Probe is the programs in the kernel and what they tell. Wake may be called
-// at any time, the other methods by one goroutine at a time.
+// A Probe loads the kernel programs and reads what they report. Wake may be called at any
+// time, the other methods by one goroutine at a time.
 type Probe struct {
-	NoLengths error // why sends and receives are not seen; nil: they are
-	NoPackets error // why packets are not seen; nil: they are
-	NoVisits  error // why Changes and Audit cannot visit sockets; nil: they can
+	LengthErr error // why sends and receives are not seen; nil: they are
+	PacketErr error // why packets are not seen; nil: they are
+	VisitErr  error // why Changes and Audit cannot visit sockets; nil: they can
 
-	lengths []string // the programs that see sends and receives
-	drops   bool     // datagrams without room are seen
+	lengths []string // programs that see sends and receives
+	drops   bool     // datagrams that find no room in their socket are seen
 	coll    *ebpf.Collection
-	links   []link.Link // an unreferenced link is detached by the garbage collector
+	links   []link.Link // kept, since the garbage collector detaches an unreferenced link
 	held    *link.Iter
 	exists  *link.Iter
 	changed *link.Iter
@@ -46,31 +46,31 @@ type Probe struct {
 	frames  link.Link     // nil: no packet socket sends
 	ring    *ringbuf.Reader
 	grown   *ringbuf.Reader // keys of flows
-	// The ring's file waits in Go's poller: a goroutine that waited in a system
-	// call would keep a thread, and the scheduler's watch, awake.
+	// Wait uses Go's poller through this file. A goroutine in a system call would keep a
+	// thread busy.
 	file *os.File
 	poll syscall.RawConn
 
-	record ringbuf.Record
-	socket Socket
-	change Change
-	buf    []byte // of iterators
-	pass   uint32
-	visit  uint32
-	keys   []connmapFlowKey
-	values []connmapFlow
-	value  connmapFlow
-	places []uint32 // in the list of flows to end
+	record  ringbuf.Record
+	socket  Socket
+	change  Change
+	buf     []byte // of iterators
+	pass    uint32
+	visit   uint32
+	keys    []connmapFlowKey
+	values  []connmapFlow
+	value   connmapFlow
+	indexes []uint32 // 0, 1, 2 and so on: keys in the map of flows to end
 
-	noQueued error // why the program of Frames is not loaded
-	noFrames bool  // the kernel does not take it, as Frames has said
+	queuedErr         error // why the program of Frames could not be loaded
+	framesUnsupported bool  // the kernel refuses it, and Frames has returned that error
 }
 
-// The programs that some kernels lack, or refuse without a capability.
+// Programs that some kernels lack, or refuse without a capability.
 var (
 	lengthPrograms = []string{connmapProgSendLength, connmapProgRecvLength}
 	visitPrograms  = []string{connmapProgChanged, connmapProgExists, connmapProgEndFlows}
-	// Instead of lengthPrograms, where the kernel has no such tracepoints.
+	// They replace lengthPrograms if the kernel lacks its tracepoints.
 	functionPrograms = []string{connmapProgSent4, connmapProgSent6, connmapProgReceived4, connmapProgReceived6}
 	packetPrograms   = map[string]ebpf.AttachType{
 		connmapProgEgress:   ebpf.AttachCGroupInetEgress,
@@ -82,26 +82,26 @@ var (
 	}
 )
 
-// Open loads and attaches the programs. If packets, or sends and receives, cannot be
-// seen, or sockets not be visited, it does without; the Probe says why. Its error wraps
-// [errors.ErrUnsupported] where the kernel cannot do it, and
-// [fs.ErrPermission] where it does not allow it.
+// Open loads and attaches the programs. It works without those that see packets, that see sends
+// and receives, or that visit sockets; the Probe then says why. The error wraps
+// [errors.ErrUnsupported] if the kernel lacks something, and [fs.ErrPermission] if it denies
+// something.
 func Open(o Options) (*Probe, error) {
 	if !hostPIDs() {
-		return nil, fmt.Errorf("%w in a PID namespace of its own, as in a container, where processes have other numbers: share the host's (docker run --pid=host)", errors.ErrUnsupported)
+		return nil, fmt.Errorf("%w: this process is in a PID namespace of its own, as in a container: use the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
-	cgroup, noCgroup := cgroupRoot()
-	p := &Probe{NoPackets: noCgroup, NoVisits: visits(o), buf: make([]byte, 64<<10), pass: 1}
-	p.lengths, p.drops = tracing()
+	cgroup, cgroupErr := cgroupRoot()
+	p := &Probe{PacketErr: cgroupErr, VisitErr: visitSupport(o), buf: make([]byte, 64<<10), pass: 1}
+	p.lengths, p.drops = tracingPrograms()
 	err := p.start(o, cgroup)
-	if err != nil && p.NoPackets == nil {
-		p.NoPackets = err
+	if err != nil && p.PacketErr == nil {
+		p.PacketErr = err
 		err = p.start(o, cgroup)
 	}
 	if err != nil {
-		p.NoLengths, p.NoPackets = err, noCgroup
-		if err = p.start(o, cgroup); err != nil && p.NoPackets == nil {
-			p.NoPackets = err
+		p.LengthErr, p.PacketErr = err, cgroupErr
+		if err = p.start(o, cgroup); err != nil && p.PacketErr == nil {
+			p.PacketErr = err
 			err = p.start(o, cgroup)
 		}
 	}
@@ -109,24 +109,24 @@ func Open(o Options) (*Probe, error) {
 	if err != nil {
 		return nil, explain(err, lacks, firstLinux)
 	}
-	if p.noFrames = !p.SeesFrames(); !p.noFrames {
-		p.queued, p.noQueued = p.loadFrames()
+	if p.framesUnsupported = !p.SeesFrames(); !p.framesUnsupported {
+		p.queued, p.queuedErr = p.loadFrames()
 	}
-	if p.NoLengths != nil {
-		p.NoLengths = explain(p.NoLengths, lacks, firstLinuxLengths)
+	if p.LengthErr != nil {
+		p.LengthErr = explain(p.LengthErr, lacks, firstLinuxLengths)
 	}
-	if p.NoPackets != nil {
-		p.NoPackets = explain(p.NoPackets, lacks, firstLinuxPackets)
+	if p.PacketErr != nil {
+		p.PacketErr = explain(p.PacketErr, lacks, firstLinuxPackets)
 	}
-	if p.NoVisits != nil {
-		p.NoVisits = explain(p.NoVisits, lacks, firstLinux)
+	if p.VisitErr != nil {
+		p.VisitErr = explain(p.VisitErr, lacks, firstLinux)
 	}
 	return p, nil
 }
 
-// visits reports why the kernel takes no programs that visit the elements of a map: some
-// that are locked down do not, whoever asks.
-func visits(o Options) error {
+// visitSupport returns why programs cannot visit the elements of a map, or nil. Some kernels that
+// are locked down refuse this to everybody.
+func visitSupport(o Options) error {
 	if o.NoVisits {
 		return errors.ErrUnsupported
 	}
@@ -140,12 +140,12 @@ func visits(o Options) error {
 	return prog.Close()
 }
 
-// tracing returns the programs that see sends and receives in this kernel, and whether it
-// tells which datagram a socket had no room for, as Linux does since 6.10.
-func tracing() (lengths []string, drops bool) {
+// tracingPrograms returns the programs that see sends and receives in this kernel. drops reports
+// whether the kernel names the datagram that found no room in a socket, as since Linux 6.10.
+func tracingPrograms() (lengths []string, drops bool) {
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
-		return lengthPrograms, false // Open will say why
+		return lengthPrograms, false // Open will return the error
 	}
 	var tracepoint *btf.Typedef
 	if kernel.TypeByName("btf_trace_sock_send_length", &tracepoint) == nil {
@@ -162,7 +162,7 @@ func tracing() (lengths []string, drops bool) {
 	return lengths, drops
 }
 
-// start loads and attaches the programs that are not known to fail.
+// start loads and attaches the programs that have not failed so far.
 func (p *Probe) start(o Options, cgroup string) error {
 	if err := p.load(o); err != nil {
 		return err
@@ -184,7 +184,7 @@ func (p *Probe) load(o Options) error {
 	return err
 }
 
-// spec has the programs that are not known to fail.
+// spec returns the programs that have not failed so far.
 func (p *Probe) spec(o Options) (*ebpf.CollectionSpec, error) {
 	spec, err := loadConnmap()
 	if err != nil {
@@ -196,26 +196,26 @@ func (p *Probe) spec(o Options) (*ebpf.CollectionSpec, error) {
 		set(connmapVarWakeBytes, uint32(o.Ring/8))
 	}
 	set(connmapVarWithLoopback, o.Loopback)
-	set(connmapVarByPacket, p.NoPackets == nil)
-	set(connmapVarByLength, p.NoLengths == nil)
+	set(connmapVarByPacket, p.PacketErr == nil)
+	set(connmapVarByLength, p.LengthErr == nil)
 	if err != nil {
 		return nil, err
 	}
 	delete(spec.Programs, connmapProgQueued) // see Frames
-	if !p.drops || p.NoPackets != nil {
+	if !p.drops || p.PacketErr != nil {
 		delete(spec.Programs, connmapProgDropped)
 	}
 	for _, name := range slices.Concat(lengthPrograms, functionPrograms) {
-		if p.NoLengths != nil || !slices.Contains(p.lengths, name) {
+		if p.LengthErr != nil || !slices.Contains(p.lengths, name) {
 			delete(spec.Programs, name)
 		}
 	}
-	if p.NoPackets != nil {
+	if p.PacketErr != nil {
 		for name := range packetPrograms {
 			delete(spec.Programs, name)
 		}
 	}
-	if p.NoVisits != nil {
+	if p.VisitErr != nil {
 		for _, name := range visitPrograms {
 			delete(spec.Programs, name)
 		}
@@ -236,8 +236,8 @@ func (p *Probe) attach(cgroup string) error {
 	if err := p.watch(p.coll.Maps[connmapMapEvents].FD()); err != nil {
 		return err
 	}
-	// Lengths first: once states are seen, the first send of a connection must
-	// be seen too.
+	// Lengths come first: once states are seen, the first send of a connection must be
+	// seen too.
 	for _, name := range append(slices.Clone(p.lengths), connmapProgSetState, connmapProgDestroyed, connmapProgDropped) {
 		if prog := p.coll.Programs[name]; prog != nil {
 			l, err := link.AttachTracing(link.TracingOptions{Program: prog})
@@ -256,7 +256,7 @@ func (p *Probe) attach(cgroup string) error {
 			p.links = append(p.links, l)
 		}
 	}
-	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil || p.NoVisits != nil {
+	if p.held, err = link.AttachIter(link.IterOptions{Program: p.coll.Programs[connmapProgHeld]}); err != nil || p.VisitErr != nil {
 		return err
 	}
 	for name, l := range map[string]**link.Iter{connmapProgExists: &p.exists, connmapProgChanged: &p.changed} {
@@ -268,7 +268,7 @@ func (p *Probe) attach(cgroup string) error {
 	return err
 }
 
-// watch prepares Wait.
+// watch opens the file that Wait uses.
 func (p *Probe) watch(ring int) error {
 	fd, err := unix.FcntlInt(uintptr(ring), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -283,7 +283,7 @@ func (p *Probe) watch(ring int) error {
 	return err
 }
 
-// Close detaches the programs. Next, Sleep and Wait return an error then.
+// Close detaches the programs. Next, Sleep and Wait then return an error.
 func (p *Probe) Close() error {
 	var errs []error
 	if p.file != nil {
@@ -312,18 +312,18 @@ func (p *Probe) Close() error {
 	return errors.Join(errs...)
 }
 
-// TestPort has the programs report connections on loopback from or to a port,
-// whatever the options; zero ends it.
+// TestPort makes the programs report loopback connections from or to a port, whatever the
+// options are; zero ends that.
 func (p *Probe) TestPort(port uint16) error {
 	return p.coll.Variables[connmapVarTestPort].Set(port<<8 | port>>8)
 }
 
-// Drops reports whether datagrams that a socket has no room for are seen: they are not
-// counted as received.
+// Drops reports whether the programs see datagrams that find no room in their socket. These do
+// not count as received.
 func (p *Probe) Drops() bool { return p.coll.Programs[connmapProgDropped] != nil }
 
-// Unseen returns how many changes of state the program for them was not called
-// for, because it was running already.
+// Unseen returns how often the program for changes of state was not called because it was
+// running already.
 func (p *Probe) Unseen() (uint64, error) {
 	s, err := p.coll.Programs[connmapProgSetState].Stats()
 	if err != nil {
@@ -332,24 +332,23 @@ func (p *Probe) Unseen() (uint64, error) {
 	return s.RecursionMisses, nil
 }
 
-// Lost returns how many connections since Open nothing was told of, how many other events
-// the ring had no room for, and how many flows had no room. Those of one socket that come
-// between two calls of Flows count as one.
+// Lost returns how many connections since Open were never reported, how many other events
+// found the ring full, and how many flows had no room. Flows of one socket count once between
+// two calls of Flows.
 func (p *Probe) Lost() (lost, late, flows uint64, err error) {
 	err = errors.Join(p.coll.Variables[connmapVarLost].Get(&lost), p.coll.Variables[connmapVarLate].Get(&late), p.coll.Variables[connmapVarCrowded].Get(&flows))
 	return lost, late, flows, err
 }
 
-// ErrEmpty is returned by Next if nothing was told.
+// ErrEmpty is returned by Next if there is no event.
 var ErrEmpty = os.ErrDeadlineExceeded
 
-// Unread reports whether the ring holds something, such as what a program is writing at
-// the moment: what stands behind that Next does not return before.
+// Unread reports whether the ring holds an event, such as one that a program is writing.
+// Next returns the events behind that one only when it is complete.
 func (p *Probe) Unread() bool { return p.ring.AvailableBytes() > 0 }
 
-// Next returns what the programs have told, one thing at a time, of which one
-// pointer is nil. The Socket is valid until the next call. It does not wait, but
-// returns ErrEmpty.
+// Next returns the next event: a Socket or a Process; the other pointer is nil. The Socket is
+// valid until the next call. Next does not wait, but returns ErrEmpty.
 func (p *Probe) Next() (*Socket, *Process, error) {
 	for {
 		if err := p.ring.ReadInto(&p.record); err != nil {
@@ -364,18 +363,17 @@ func (p *Probe) Next() (*Socket, *Process, error) {
 	}
 }
 
-// Sleep sets until when Wait may wait; zero: until there is something.
+// Sleep sets the time until which Wait waits; zero: until there is an event.
 func (p *Probe) Sleep(until time.Time) error { return p.file.SetReadDeadline(until) }
 
-// Wake ends Wait, now or, if it is not called yet, when it is, unless Sleep is
-// called in between. After Close it does nothing.
+// Wake ends the present Wait, or the next one unless Sleep is called before it. After Close it
+// does nothing.
 func (p *Probe) Wake() { p.file.SetReadDeadline(time.Unix(1, 0)) }
 
-// Wait waits until the programs tell something, and not beyond what was said by
-// Sleep and Wake.
+// Wait waits for an event, until the time set by Sleep or Wake.
 //
-// The programs wake it up at most every [Delay]: who has received something
-// must come back after that time.
+// The programs wake it at most once every [Delay]: after an event, the caller must read the
+// ring again after that time.
 func (p *Probe) Wait() error {
 	err := p.poll.Read(func(uintptr) bool { return p.ring.AvailableBytes() > 0 })
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -384,8 +382,8 @@ func (p *Probe) Wait() error {
 	return err
 }
 
-// Held calls visit for each TCP connection, listener, and socket of another
-// protocol, once for each process that holds it.
+// Held calls visit for each TCP connection, listener and socket of another protocol, once for
+// each process that holds it.
 func (p *Probe) Held(visit func(*Socket)) error {
 	return p.iterate(p.held, socketSize, func(b []byte) {
 		if p.socket.parse(b) {
@@ -394,9 +392,9 @@ func (p *Probe) Held(visit func(*Socket)) error {
 	})
 }
 
-// Changes calls visit for each socket of which something has changed since the last
-// call, and was told of before. It returns how many TCP connections there are. Like
-// Audit, it needs NoVisits to be nil.
+// Changes calls visit for each reported socket that has changed since the last call. It
+// returns the number of TCP connections in the kernel. Like Audit, it needs programs that can
+// visit sockets.
 func (p *Probe) Changes(visit func(*Change)) (present int, err error) {
 	v := p.coll.Variables[connmapVarPresent]
 	p.visit++
@@ -422,7 +420,7 @@ func (p *Probe) iterate(l *link.Iter, size int, visit func([]byte)) error {
 	return records(r, p.buf, size, visit)
 }
 
-// records calls visit for each record of a size that r holds.
+// records splits what r yields into records of the given size, and calls visit for each.
 func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
 	n, idle := 0, 0
 	for {
@@ -439,7 +437,7 @@ func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
 		case err == io.EOF:
 			return nil
 		case errors.Is(err, unix.EAGAIN) && idle < 1000:
-			// After a million files that are no sockets the kernel takes a break.
+			// After a million files that are not sockets the kernel pauses.
 			idle++
 			runtime.Gosched()
 		case err != nil:
@@ -448,8 +446,8 @@ func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
 	}
 }
 
-// Drain calls visit for each event that was in the ring when it was called. It does
-// not wait for the ring to be empty, since in a storm that may never happen.
+// Drain calls visit for each event that was in the ring at the call. It does not wait until
+// the ring is empty, which may never happen in a storm of events.
 func (p *Probe) Drain(visit func(*Socket, *Process)) error {
 	for left := p.ring.AvailableBytes(); left > 0; {
 		if err := p.ring.ReadInto(&p.record); err != nil {
@@ -465,13 +463,13 @@ func (p *Probe) Drain(visit func(*Socket, *Process)) error {
 	return nil
 }
 
-// recordSize is how much of the ring a record takes: a header and its data, rounded up.
+// recordSize returns the bytes of a record in the ring: a header and its data, rounded up.
 func recordSize(n int) int { return 8 + (n+7)&^7 }
 
-// Audit asks the kernel about sockets by their cookies: gone are those that do
-// not exist any more, closed the TCP sockets that do exist but are not connected
-// any more. It is exact with up to a million sockets on the machine. Events
-// about these sockets are in the ring when Audit returns; call Drain to read them.
+// Audit checks sockets by their cookies. gone are those that do not exist any more, closed the
+// TCP sockets that exist but are not connected any more. It is exact with up to a million
+// sockets on the machine. Events about these sockets are in the ring when Audit returns: call
+// Drain to read them.
 func (p *Probe) Audit(cookies []uint64) (gone, closed []uint64, err error) {
 	m := p.coll.Maps[connmapMapSuspects]
 	for chunk := range slices.Chunk(cookies, int(m.MaxEntries())) {
@@ -483,7 +481,7 @@ func (p *Probe) Audit(cookies []uint64) (gone, closed []uint64, err error) {
 		err := p.iterate(p.exists, 1, func([]byte) {})
 		for _, cookie := range chunk {
 			var isClosed uint64
-			if !take(m, &cookie, &isClosed) || err != nil {
+			if !lookupAndDelete(m, &cookie, &isClosed) || err != nil {
 				continue
 			}
 			if isClosed != 0 {
@@ -499,11 +497,11 @@ func (p *Probe) Audit(cookies []uint64) (gone, closed []uint64, err error) {
 	return gone, closed, nil
 }
 
-// take removes an entry of a map, and reports whether there was one.
-func take(m *ebpf.Map, key, value any) bool {
+// lookupAndDelete removes an entry of a map, and reports whether it existed.
+func lookupAndDelete(m *ebpf.Map, key, value any) bool {
 	err := m.LookupAndDelete(key, value)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		// Before Linux 5.14.
+		// Before Linux 5.14 some maps lack LookupAndDelete.
 		if err = m.Lookup(key, value); err == nil {
 			err = m.Delete(key)
 		}
@@ -511,18 +509,18 @@ func take(m *ebpf.Map, key, value any) bool {
 	return err == nil
 }
 
-// cgroupRoot returns where the hierarchy of cgroups, version 2, is mounted.
+// cgroupRoot returns the mount point of the cgroup2 hierarchy.
 func cgroupRoot() (string, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", err
 	}
-	dir, whole := cgroupMount(b)
+	dir, complete := cgroupMount(b)
 	if dir == "" {
 		return "", fmt.Errorf("%w: no cgroup2 file system is mounted", errors.ErrUnsupported)
 	}
-	// A cgroup namespace shows its part as if it were all.
-	if ino, err := inode(dir); err != nil || ino != cgroupRootInode || !whole {
+	// In a cgroup namespace a part of the hierarchy looks like the whole.
+	if ino, err := inode(dir); err != nil || ino != cgroupRootInode || !complete {
 		return "", fmt.Errorf("%w: only a part of the cgroup2 hierarchy is mounted here, as in a container", errors.ErrUnsupported)
 	}
 	return dir, nil
@@ -533,8 +531,8 @@ const (
 	hostPIDsInode   = 0xeffffffc // PROC_PID_INIT_INO of linux/proc_ns.h
 )
 
-// hostPIDs reports whether processes have the numbers here that the kernel knows
-// them by.
+// hostPIDs reports whether this process is in the PID namespace of the host, whose numbers the
+// kernel programs report.
 func hostPIDs() bool {
 	ino, err := inode("/proc/self/ns/pid")
 	return err != nil || ino == hostPIDsInode
@@ -546,7 +544,7 @@ func inode(name string) (uint64, error) {
 	return st.Ino, err
 }
 
-// missingCapabilities names those of the three that this process lacks.
+// missingCapabilities names those of the three needed capabilities that this process lacks.
 func missingCapabilities() (names string, known bool) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {

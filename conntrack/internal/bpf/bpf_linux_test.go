@@ -76,9 +76,9 @@ func open(t *testing.T, o Options) *Probe {
 func visiting(t *testing.T, o Options) *Probe {
 	t.Helper()
 	p := open(t, o)
-	if p.NoVisits != nil {
+	if p.VisitErr != nil {
 		p.Close()
-		t.Skip(p.NoVisits)
+		t.Skip(p.VisitErr)
 	}
 	return p
 }
@@ -99,8 +99,8 @@ func listenTCP(t *testing.T) (end func(), port uint16) {
 func TestTells(t *testing.T) {
 	p := open(t, Options{Loopback: true})
 	defer p.Close()
-	assert.NoError(t, p.NoLengths)
-	assert.NoError(t, p.NoPackets)
+	assert.NoError(t, p.LengthErr)
+	assert.NoError(t, p.PacketErr)
 	for range 3 {
 		runtime.GC()
 		end, port := listenTCP(t)
@@ -242,8 +242,8 @@ func TestParse(t *testing.T) {
 	raw.Kind = uint8(process)
 	assert.False(t, s.parse(b))
 
-	assert.Equal(t, "/usr/bin/ssh", joined([]int8{'s', 's', 'h', 0, 'b', 'i', 'n', 0, 'u', 's', 'r', 0}, 12))
-	assert.Equal(t, "", joined(nil, 9))
+	assert.Equal(t, "/usr/bin/ssh", joinPath([]int8{'s', 's', 'h', 0, 'b', 'i', 'n', 0, 'u', 's', 'r', 0}, 12))
+	assert.Equal(t, "", joinPath(nil, 9))
 }
 
 func FuzzParse(f *testing.F) {
@@ -284,19 +284,19 @@ func TestRecords(t *testing.T) {
 func TestCgroupMount(t *testing.T) {
 	for _, tt := range []struct {
 		name, mountinfo, dir string
-		whole                bool
+		complete             bool
 	}{
 		{"unified", "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup", true},
 		{"hybrid", "31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup/unified", true},
 		{"part", "30 24 0:26 /docker/1 /sys/fs/cgroup ro - cgroup2 cgroup rw\n", "/sys/fs/cgroup", false},
-		{"whole is better", "30 24 0:26 /a /x rw - cgroup2 c rw\n31 24 0:26 / /y rw - cgroup2 c rw\n", "/y", true},
+		{"complete is better", "30 24 0:26 /a /x rw - cgroup2 c rw\n31 24 0:26 / /y rw - cgroup2 c rw\n", "/y", true},
 		{"blank in the name", "30 24 0:26 / /a\\040b rw - cgroup2 c rw\n", "/a b", true},
 		{"none", "30 24 0:26 / / rw - ext4 /dev/sda rw\n\n - \ncgroup2\n", "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, whole := cgroupMount([]byte(tt.mountinfo))
+			dir, complete := cgroupMount([]byte(tt.mountinfo))
 			assert.Equal(t, tt.dir, dir)
-			assert.Equal(t, tt.whole, whole)
+			assert.Equal(t, tt.complete, complete)
 		})
 	}
 }
@@ -359,14 +359,14 @@ func TestOlder(t *testing.T) {
 		{"?", "5.12", false},
 		{"", "5.12", false},
 	} {
-		assert.Equal(t, tt.want, older(tt.release, tt.than), "%q before %q", tt.release, tt.than)
+		assert.Equal(t, tt.want, isOlder(tt.release, tt.than), "%q before %q", tt.release, tt.than)
 	}
 }
 
 func FuzzOlder(f *testing.F) {
 	f.Add("6.1.0-56-amd64", "5.12")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		if older(a, b) && older(b, a) {
+		if isOlder(a, b) && isOlder(b, a) {
 			t.Fatalf("%q and %q", a, b)
 		}
 	})

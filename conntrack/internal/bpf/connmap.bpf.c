@@ -1,21 +1,21 @@
 //go:build ignore
 
-// The kernel's side of the backend ebpf: it reports each connection of every
-// network namespace as it opens and closes, with its program and its bytes.
+// The kernel programs of the backend ebpf. They report each connection of every network
+// namespace as it opens and closes, with its program and its bytes.
 //
-// TCP is followed through the states of its sockets (inet_sock_set_state). A
-// program does not run while it runs already on the same processor: an interrupt
-// in the midst of it may bring packets that change the states of other sockets,
-// unseen. Some kernels run no tracing program at all in interrupts of certain
-// protected processes. So the first I/O, or the close, tells of an opening that
-// was not seen, and tcp_destroy_sock of such a close. What even that misses is
-// found by asking which sockets still exist (the program exists).
-// Other protocols have none: their packets are counted where sockets send and
-// receive them (cgroup_skb), one flow for each socket and peer. Who does so is
-// learnt where it is certain, in the context of a process: at connect, listen,
-// send, receive and close. What existed before is found by iterators.
+// TCP is followed by the states of its sockets (inet_sock_set_state). The kernel does not
+// call a program that is already running on the same processor: an interrupt in the midst of
+// it may bring packets that change states of other sockets, unseen. Some kernels call no
+// tracing program at all in interrupts of certain protected processes. So the first I/O or
+// the close reports an open that was not seen, and tcp_destroy_sock reports such a close.
+// What even that misses is found by checking which sockets still exist (the program exists).
+// Other protocols have no states: their packets are counted where sockets send and receive
+// them (cgroup_skb), one flow for each socket and peer. The owner is recorded where it is
+// certain, in the context of a process: at connect, listen, send, receive and close. Sockets
+// older than the programs are found by iterators.
 //
-// What is known of a socket lies in its socket storage and goes with it. A
+// The state of a socket is in its socket storage and is freed with it. A child of a listener
+// gets a copy of the listener's.
 // child of a listener gets a copy of the listener's.
 #include "kernel.h"
 #include <bpf/bpf_core_read.h>
@@ -32,42 +32,42 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define LONG_PARTS 64
 #define MOUNTS 16		   // that a path may cross
 #define WAKE_AFTER 100000000ULL	   // ns
-#define WAKE_AGAIN 5000000ULL	   // ns; a wake-up costs more than an event, and the reader may not get to it at once
-#define FLAG_PROVISIONAL 1	   // the owner is the listener's; who accepts is not known yet
-#define FLAG_HIDDEN 2		   // loopback, not asked for
+#define WAKE_AGAIN 5000000ULL	   // ns; a wake-up costs more than an event, and the reader may be slow to run
+#define FLAG_PROVISIONAL 1	   // the owner is the listener's, until a process accepts
+#define FLAG_HIDDEN 2		   // loopback, which the options exclude
 #define FLAG_FLOWS 4		   // has or had flows
-#define FLAG_ENDED 8		   // its connection has been, and is not any more
-#define FLAG_UNTOLD 16		   // has a flow, or an opening, that the ring had no room for
-#define MOST_NEW (1 << 15)	   // flows that a socket opens between two passes of the reader
-#define IDLE_VISITS 10		   // without a change, after which a connection is looked at only at each tenth
-#define EXTENSIONS 4		   // headers of IPv6 that are skipped
+#define FLAG_ENDED 8		   // its connection has closed
+#define FLAG_UNTOLD 16		   // a flow or an open of it was not reported: the ring was full
+#define MOST_NEW (1 << 15)	   // flows that a socket may open between two passes of the reader
+#define IDLE_VISITS 10		   // visits without a change, after which only each tenth looks at a connection
+#define EXTENSIONS 4		   // IPv6 extension headers that are skipped
 
 enum kind {
-	OPEN = 1,     // a TCP connection
-	CLOSE = 2,    // of it
+	OPEN = 1,     // a TCP connection opened
+	CLOSE = 2,    // a TCP connection closed
 	FLOW = 4,     // the first packet between a socket and a peer
-	RELEASE = 5,  // of a socket with flows
-	PROCESS = 6,  // its paths
-	HELD = 7,     // by the iterator: a process has a file descriptor of this socket
-	LISTENER = 8, // likewise, of a socket that listens
+	RELEASE = 5,  // a socket with flows was closed
+	PROCESS = 6,  // paths of a process
+	HELD = 7,     // from the iterator: a process has a file descriptor of this socket
+	LISTENER = 8, // as HELD, of a listening socket
 	PATH = 9,     // the executable of a process, if its path had no room in PROCESS
-	REFUSED = 10, // a flow of this socket has no room
+	REFUSED = 10, // there was no room for a flow of this socket
 };
 
 struct owner {
 	__u64 start; // of the process, boot time in ns
 	char comm[16] __attribute__((aligned(8)));
 	__u32 pid;
-	__u32 exec; // how often it has executed a program
+	__u32 exec; // how many programs it has executed
 };
 
-// A sock_event is all that is known of a socket or flow.
+// A sock_event is a report on a socket or a flow.
 struct sock_event {
 	__u8 kind;
 	__u8 proto;
 	__u8 family;
 	__u8 state;
-	__u8 out; // 1: this host opened it, 2: the peer did, 0: not known
+	__u8 out; // 1: this host opened it, 2: the peer did, 0: unknown
 	__u8 connected;
 	__u8 untold; // of RELEASE: the reader may not know all flows of the socket
 	__u8 pad;
@@ -78,17 +78,17 @@ struct sock_event {
 	__u32 uid;
 	__u64 cookie;
 	__u64 time;   // boot time in ns
-	__u64 opened; // likewise, 0: not known
+	__u64 opened; // boot time in ns, 0: unknown
 	__u64 tx, rx;
 	__u32 rtt; // us
 	__u32 netns;
 	struct owner owner;
-	__u32 primary; // the owner, where owner is who holds the socket
-	__u32 device;  // index of that which the socket, or the packet of a flow, belongs to; 0: of none
+	__u32 primary; // PID of the owner, if owner is a holder of the socket
+	__u32 device;  // index of the device of the socket, or of a flow's packet; 0: none
 };
 
-// A process_event has the path of the executable and that of the cgroup, each
-// from the leaf to the root, its parts ending with a zero byte.
+// A process_event has the paths of an executable and of a cgroup. Each path begins with its
+// last part, and each part ends with a zero byte.
 struct process_event {
 	__u8 kind;
 	__u8 pad[3];
@@ -112,20 +112,20 @@ struct path_event {
 	char exe[LONG_TEXT + NAME];
 };
 
-// A change is what has changed of a socket since the pass before.
+// A change is a report on a socket that has changed since the last pass.
 struct change {
 	__u64 cookie;
 	__u64 tx, rx;
 	__u32 rtt;
 	__u32 uid;
 	__u8 state;
-	__u8 counted; // state and counters are those of now
-	__u8 owned;   // the owner is, and may be another one
+	__u8 counted; // state and counters are current
+	__u8 owned;   // owner is set, and may have changed
 	__u8 pad[5];
 	struct owner owner;
 };
 
-// An ended is what a flow had counted when it was ended.
+// An ended has the last counters of a flow that the reader has ended.
 struct ended {
 	__u64 tx, rx;
 	__u32 index; // in ending
@@ -156,30 +156,30 @@ struct flow {
 	__u8 connected;
 	__u32 uid;
 	struct owner owner;
-	__u32 pass; // in which it was last put into grown
-	__u32 told; // an event has told of it
+	__u32 pass; // in which it was last added to grown
+	__u32 told; // an event has reported it
 	__u32 device;
 	__u32 pad;
 };
 
-// What is known of a socket.
+// A known is the state of a socket.
 struct known {
-	__u64 opened; // of the connection that was announced; 0: none
-	__u64 tx, rx; // as a pass last told
-	__u32 uid;    // likewise
-	__u32 owned;  // how often another process, or another program of it, became the owner
-	__u32 told;   // owned, as a pass last told
+	__u64 opened; // of the reported connection; 0: none
+	__u64 tx, rx; // as last reported by a pass
+	__u32 uid;    // as last reported by a pass
+	__u32 owned;  // how often the owner has changed, or executed another program
+	__u32 told;   // owned, as last reported by a pass
 	__u8 out;
 	__u8 flags;
-	__u8 state; // as a pass last told
+	__u8 state; // as last reported by a pass
 	__u8 pad;
-	__u32 moved; // the visit at which something last had changed, or I/O was
+	__u32 moved; // the last visit with a change or I/O
 	struct owner owner;
-	__u32 fresh;   // flows opened in the pass
+	__u32 fresh;   // flows opened in this pass
 	__u32 pass;    // of the reader
 	__u32 refused; // the pass in which a refused flow was last reported
-	__u32 noted;   // owned, as mptcp has it
-	__u16 to_port; // the peer of the datagram that a process is about to send
+	__u32 noted;   // owned, as in the map mptcp
+	__u16 to_port; // the peer of the datagram that a process is sending
 	__u8 pad2[6];
 	__u8 to[16];
 	__u64 sender; // the task that sends it
@@ -211,14 +211,14 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-// The keys of flows that have grown since the pass before, each once, so that a
-// pass does not read those that have not.
+// The keys of flows that have grown since the last pass, each once. A pass reads only these
+// flows.
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 19); // 13,107 keys
 } grown SEC(".maps");
 
-// The keys of flows that the reader ends at a time.
+// The keys of flows that the reader ends together.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 128);
@@ -226,7 +226,7 @@ struct {
 	__type(value, struct flow_key);
 } ending SEC(".maps");
 
-// The processes whose paths have been sent.
+// The processes whose paths have been reported.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 13);
@@ -234,7 +234,7 @@ struct {
 	__type(value, __u8);
 } processes SEC(".maps");
 
-// The owners of MPTCP sockets, by their address, for subflows that the kernel opens later.
+// The owners of MPTCP sockets, by address, for subflows that the kernel opens later.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 12);
@@ -242,8 +242,8 @@ struct {
 	__type(value, struct owner);
 } mptcp SEC(".maps");
 
-// What has been received of associations of SCTP that are not accepted. The cookie of
-// a key is the local port: they have no socket yet.
+// Counters of received SCTP associations that are not accepted. They have no socket yet: the
+// cookie of a key is the local port.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 10);
@@ -251,8 +251,8 @@ struct {
 	__type(value, __u64);
 } unaccepted SEC(".maps");
 
-// Cookies of sockets that the reader asks about. The program exists removes
-// those that are there, and marks those that are there but closed.
+// Cookies of sockets that the reader checks. The program exists removes those of sockets that
+// exist, and marks those of sockets that exist but have closed.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -263,20 +263,20 @@ struct {
 
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
-const volatile __u8 by_length; // what is sent and received is seen
+const volatile __u8 by_length; // sends and receives are seen
 const volatile __u32 wake_bytes = 1 << 18;
 
-__u64 lost;	   // connections of which nothing is told: the ring had no room for any event
-__u64 late;	   // other events without room: what they were to tell a pass finds, or the close tells
-__u64 crowded;	   // flows for which the map had none, those of one socket once in a pass
-__u64 woken;	   // when the reader was last woken up
+__u64 lost;	   // connections never reported: the ring had no room for any event
+__u64 late;	   // other events without room: a pass or the close reports their content
+__u64 crowded;	   // flows without room in the map; those of one socket count once a pass
+__u64 woken;	   // when the reader was last woken
 __u32 pass = 1;	   // of the reader over the flows
 __u32 to_end;	   // entries of ending
 __u32 missed;	   // grown had no room since this was cleared
-__u16 test_port;   // of the self-test, which loopback does not hide
+__u16 test_port;   // of the self-test, which is reported although it is loopback
 __u8 raw_tcp;	   // a raw socket may send TCP
-__u32 visit;	   // of the reader to all sockets
-__u64 present;	   // TCP connections that the pass has met
+__u32 visit;	   // number of the reader's visit to all sockets
+__u64 present;	   // TCP connections that this visit has met
 __u32 framed;	   // when a packet socket last sent, in units of 2^30 ns
 __u8 framing;	   // the program queued is attached
 
@@ -304,8 +304,8 @@ static __always_inline void owner_of(struct owner *o, struct task_struct *task)
 	bpf_core_read(&o->comm, sizeof(o->comm), &leader->comm);
 }
 
-// put_part writes a part of a path behind the others, which may take size bytes, and
-// returns their length, or 0 if it has no room or cannot be read.
+// put_part appends a part, of at most size bytes, to a path. It returns the new length, or 0
+// if the part has no room or cannot be read.
 static __always_inline __u64 put_part(char *to, __u64 size, __u64 at, const void *part)
 {
 	long n;
@@ -318,9 +318,9 @@ static __always_inline __u64 put_part(char *to, __u64 size, __u64 at, const void
 	return n > 0 ? at + n : 0;
 }
 
-// path_parts writes the path of a file and its length, 0 if it has no room. The length is
-// read anew for each part: what the verifier knows of it would make each number of parts
-// and mounts a state of its own.
+// path_parts writes the path of a file and its length, 0 if it has no room. It reads the
+// length anew for each part. Otherwise the verifier would check each number of parts and
+// mounts as a state of its own.
 static __always_inline void path_parts(char *to, __u64 size, int parts, struct file *file, volatile __u16 *len)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
@@ -332,7 +332,7 @@ static __always_inline void path_parts(char *to, __u64 size, int parts, struct f
 	for (int i = 0; i < parts + MOUNTS; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
-		// A file in memory has a name, but no place.
+		// A file in memory has a name, but no directory.
 		if (!i && dentry == parent && dentry != BPF_CORE_READ(mnt, mnt.mnt_root)) {
 			*len = put_part(to, size, 0, BPF_CORE_READ(dentry, d_name.name));
 			return;
@@ -362,10 +362,10 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
 	return (void *)BPF_CORE_READ((struct kernfs_node___old *)kn, parent);
 }
 
-// cgroup_parts writes the path of a process's cgroup, or its end, and returns
-// the length.
-// If all processes are in the root of the unified hierarchy, as where systems
-// still use the first version, it is that of the memory controller.
+// cgroup_parts writes the path of a process's cgroup, or the end of the path, and returns
+// its length.
+// If all processes are in the root of the unified hierarchy, as on systems that still use
+// version 1, it is the path of the memory controller's cgroup.
 static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 {
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
@@ -391,10 +391,10 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 	return at;
 }
 
-// tell_path sends the path of the current process's executable, which has no room in
-// a process_event. If that has no room either, the reader looks in /proc. This is a
-// global function, as is tell_process, for those the verifier looks at once and not
-// for each call.
+// tell_path reports the path of the current process's executable, if it had no room in a
+// process_event. If it has no room here either, the reader looks in /proc. This and
+// tell_process are global functions: the verifier checks them once, and not for each
+// call.
 __noinline int tell_path(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -420,8 +420,8 @@ __noinline int tell_path(void)
 	return 0;
 }
 
-// tell_process sends the paths of the current process unless they have been sent.
-// Those of one that is about to go, and has no memory any more, are not known.
+// tell_process reports the paths of the current process, once. Those of a process that is
+// exiting, and has no memory any more, are unknown.
 __noinline int tell_process(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -440,7 +440,7 @@ __noinline int tell_process(void)
 	exe = mm->exe_file;
 	if (!exe || bpf_map_lookup_elem(&processes, &key))
 		return 0;
-	// Without room it is told the next time; the reader meanwhile looks in /proc.
+	// Without room it is reported the next time; meanwhile the reader looks in /proc.
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
 		return 0;
@@ -459,12 +459,12 @@ __noinline int tell_process(void)
 
 // ---- sockets
 
-// known_of returns what is known of a socket, which it makes if nothing is.
+// known_of returns the state of a socket, and creates it if there is none.
 static __always_inline struct known *known_of(void *sk)
 {
 	struct known *k = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
-	// That fails if another processor makes it at the same time, as for a pass.
+	// That fails if another processor creates it at the same time, as for a pass.
 	return k ? k : bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
@@ -482,12 +482,12 @@ static __always_inline int loopback16(const __u8 *a)
 	return w[2] ? w[2] == bpf_htonl(0xffff) && loopback4(w[3]) : w[3] == bpf_htonl(1);
 }
 
-// A socket that is reached through another's memory, as the first subflow of
-// an MPTCP socket, is no pointer that the verifier trusts: it is read field by
-// field. Its storage is out of reach.
+// A socket that is reached through another's memory, as the first subflow of an MPTCP
+// socket, is a pointer that the verifier does not trust. It is read field by field, and its
+// storage cannot be reached.
 #define GET(sk, raw, field) ((raw) ? BPF_CORE_READ(sk, field) : (sk)->field)
 
-// is_tcp is false of raw sockets that send TCP.
+// is_tcp returns false for raw sockets that send TCP.
 static __always_inline int is_tcp(struct sock *sk, int raw)
 {
 	return GET(sk, raw, sk_protocol) == IPPROTO_TCP && GET(sk, raw, sk_type) != SOCK_RAW;
@@ -563,7 +563,7 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->owner = k->owner;
 }
 
-// tell reports whether there was room.
+// tell reports a socket, and returns whether there was room.
 static __always_inline int tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
 {
 	struct sock_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -575,7 +575,7 @@ static __always_inline int tell(struct sock *sk, struct known *k, __u8 kind, __u
 	return 1;
 }
 
-// tell_socket tells of a socket by its cookie and owner alone.
+// tell_socket reports only the cookie and the owner of a socket.
 static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8 proto)
 {
 	struct sock_event *e;
@@ -641,14 +641,14 @@ static __always_inline int is_subflow(struct tcp_sock *tp)
 	return tp && bpf_core_field_exists(tp->is_mptcp) && tp->is_mptcp;
 }
 
-// of_kernel reports whether the kernel itself has opened a socket, as for a network file
-// system. So it has subflows of MPTCP, which are of the process that has the MPTCP socket.
+// of_kernel returns whether the kernel opened a socket for itself, as for a network file
+// system. It also opens subflows of MPTCP, which belong to the process with the MPTCP socket.
 static __always_inline int of_kernel(struct sock *sk)
 {
 	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && !is_subflow(bpf_skc_to_tcp_sock(sk));
 }
 
-// kernel_owns makes the kernel the owner: no process, but a name.
+// kernel_owns makes the kernel the owner, which has a name but no process.
 static __always_inline void kernel_owns(struct known *k)
 {
 	if (k->owner.comm[0] && !k->owner.pid)
@@ -659,15 +659,15 @@ static __always_inline void kernel_owns(struct known *k)
 	k->owned++;
 }
 
-// owned makes the current process the owner, under the name it has now. The next
-// pass tells if that is news. Without sk no kernel's is meant.
+// owned makes the current process the owner, with its present name. The next pass reports a
+// change. Without sk, the socket is not the kernel's.
 static __always_inline void owned(struct known *k, struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf(), *leader = task->group_leader;
 	__u64 comm[2];
 
 	if (!task->mm) {
-		// A thread of the kernel works for somebody else, unless the socket is the kernel's.
+		// A kernel thread works for somebody else, unless the socket is the kernel's.
 		if (sk && of_kernel(sk))
 			kernel_owns(k);
 		return;
@@ -678,7 +678,7 @@ static __always_inline void owned(struct known *k, struct sock *sk)
 		k->flags &= ~FLAG_PROVISIONAL;
 		return;
 	}
-	// What a process asks of a file system may send in its context.
+	// A file system may send in the context of the process that uses it.
 	if (sk && k->owner.comm[0] && !k->owner.pid && of_kernel(sk))
 		return;
 	k->flags &= ~FLAG_PROVISIONAL;
@@ -687,7 +687,7 @@ static __always_inline void owned(struct known *k, struct sock *sk)
 	k->owned++;
 }
 
-// mptcp_of returns the address of the MPTCP socket of a subflow; 0: it is none.
+// mptcp_of returns the address of the MPTCP socket of a subflow; 0: it is not a subflow.
 static __always_inline __u64 mptcp_of(struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -699,14 +699,14 @@ static __always_inline __u64 mptcp_of(struct sock *sk)
 	return (__u64)BPF_CORE_READ(subflow, conn);
 }
 
-// note_mptcp remembers the owner of an MPTCP socket.
+// note_mptcp records the owner of an MPTCP socket.
 static __always_inline void note_mptcp(__u64 mp, struct known *k)
 {
 	bpf_map_update_elem(&mptcp, &mp, &k->owner, BPF_ANY);
 	k->noted = k->owned;
 }
 
-// joins gives a subflow the owner of its MPTCP socket, if that is known and this is one.
+// joins gives a subflow the owner of its MPTCP socket, if that is known.
 static __always_inline void joins(struct sock *sk, struct known *k)
 {
 	__u64 mp = mptcp_of(sk);
@@ -725,7 +725,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	__u64 mp;
 
 	if (sk->sk_protocol != IPPROTO_TCP) {
-		// A new one, which may lie where another one did: subflows close after theirs.
+		// The address may be that of an earlier MPTCP socket: its subflows close after it.
 		if (sk->sk_protocol == IPPROTO_MPTCP && state == BPF_TCP_SYN_RECV) {
 			mp = (__u64)sk;
 			bpf_map_delete_elem(&mptcp, &mp);
@@ -755,7 +755,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	case BPF_TCP_SYN_RECV:
 		if (old == BPF_TCP_SYN_SENT)
 			return 0; // both ends connect at once
-		// From here on the storage is the child's own copy.
+		// From now on the storage is the child's own copy.
 		k = known_of(sk);
 		if (!k)
 			return 0;
@@ -775,7 +775,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		return 0;
 	case BPF_TCP_FIN_WAIT1:
 	case BPF_TCP_LAST_ACK:
-		// Who closes holds the socket, but only who sent or received owns it.
+		// A process that closes holds the socket, but only one that sends or receives owns it.
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!k)
 			return 0;
@@ -820,7 +820,7 @@ static __always_inline void to16(__u8 *to, int family, const void *from)
 	}
 }
 
-// A packet is what is counted of one.
+// A packet is what is counted of one packet.
 struct packet {
 	struct flow_key key;
 	__u8 local[16];
@@ -872,9 +872,9 @@ static __noinline int tell_grown(struct flow_key *key)
 	return 0;
 }
 
-// crowds reports whether a socket has opened as many flows as it may before the
-// reader, which has ended too many of them by the next pass. One socket alone
-// cannot fill the map.
+// crowds returns whether a socket has opened as many flows as it may before the reader's next
+// pass, in which the reader ends those in excess. So a socket cannot fill the map
+// alone.
 static __always_inline int crowds(struct known *k)
 {
 	if (k->pass != pass) {
@@ -893,7 +893,7 @@ static __always_inline void refuse(struct packet *p, struct known *k)
 	tell_socket(p->key.cookie, k, REFUSED, p->key.proto);
 }
 
-// count adds a packet to its flow, which it opens.
+// count adds a packet to its flow, and creates the flow if it is new.
 static __always_inline void count(struct packet *p, struct known *k)
 {
 	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
@@ -916,7 +916,7 @@ static __always_inline void count(struct packet *p, struct known *k)
 		fresh.tx = p->tx;
 		fresh.rx = p->rx;
 		k->flags |= FLAG_FLOWS;
-		// A flood of flows leaves room for others: the next pass finds this one.
+		// A flood of flows must leave room for others: the next pass finds this one.
 		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
 		if (!bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST)) {
 			if (fresh.told && tell_flow(p, &fresh))
@@ -928,12 +928,12 @@ static __always_inline void count(struct packet *p, struct known *k)
 			tell_grown(&p->key);
 			return;
 		}
-		// Another processor was faster, or there is no room.
+		// Another processor was faster, or there was no room.
 		f = bpf_map_lookup_elem(&flows, &p->key);
 		if (!f)
 			return refuse(p, k);
 	}
-	// What answers another's packets, which a raw socket gets too.
+	// An answer to another socket's packets, of which a raw socket gets a copy.
 	if (p->counted_only && f->local_port != p->local_port)
 		return;
 	if (p->tx)
@@ -946,7 +946,7 @@ static __always_inline void count(struct packet *p, struct known *k)
 	}
 }
 
-// frames tells the reader that a packet socket sends, and makes its cookie, which the
+// frames records that a packet socket sends, and creates the cookie of the socket, which the
 // program queued can only read.
 static __always_inline void frames(struct sock *sk)
 {
@@ -982,7 +982,7 @@ static __noinline int io(struct sock *sk, int n, __u8 out)
 		return 0;
 	}
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
-		// The connection is its first subflow, the owner is noted here.
+		// The connection is its first subflow; the owner is recorded here.
 		k = known_of(sk);
 		if (!k)
 			return 0;
@@ -997,7 +997,7 @@ static __noinline int io(struct sock *sk, int n, __u8 out)
 	if (is_tcp(sk, 0)) {
 		k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!k || (!k->opened && !(k->flags & (FLAG_ENDED | FLAG_HIDDEN)))) {
-			// Older than the programs, and accepted since, or not seen to open.
+			// It is older than the programs and accepted since, or its open was not seen.
 			if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
 				return 0;
 			k = known_of(sk);
@@ -1058,7 +1058,7 @@ int BPF_PROG(recv_length, struct sock *sk, int n, int flags)
 	return flags & MSG_PEEK ? 0 : io(sk, n, 2);
 }
 
-// Where there are no such tracepoints, the ends of these functions tell the same.
+// Kernels without these tracepoints report the same at the end of these functions.
 
 SEC("fexit/inet_sendmsg")
 int BPF_PROG(sent4, struct socket *socket, void *msg, __u64 size, int n)
@@ -1086,8 +1086,8 @@ int BPF_PROG(received6, struct socket *socket, void *msg, __u64 size, int flags,
 
 // ---- packets
 
-// as_seen_by names the ends of a datagram as its socket does: what is sent has been
-// through the address translation of this host already.
+// as_seen_by sets the addresses of a datagram to those that its socket has. Sent packets have
+// already passed this host's address translation.
 static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, struct bpf_sock *sk, struct known *k, __u8 out)
 {
 	p->local_port = bpf_htons(sk->src_port);
@@ -1115,7 +1115,7 @@ static __always_inline void as_seen_by(struct packet *p, struct __sk_buff *skb, 
 	}
 }
 
-// ends_of takes the two ends of a packet from its IP header.
+// ends_of reads the two addresses of a packet from its IP header.
 static __always_inline void ends_of(struct packet *p, const __u8 *ip, int v4, __u8 out)
 {
 	if (v4) {
@@ -1132,16 +1132,16 @@ static __always_inline int has_ports(__u8 proto)
 	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE || proto == IPPROTO_SCTP || proto == IPPROTO_TCP;
 }
 
-// header_of is the length of the header that is no payload. That of TCP is what a raw
-// socket sends, as that of ICMP.
+// header_of returns the length of the header that is not payload. TCP and ICMP headers are
+// payload, since a raw socket sends them.
 static __always_inline __u32 header_of(__u8 proto)
 {
 	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ? 8 : proto == IPPROTO_SCTP ? 12 : 0;
 }
 
-// sctp takes in what the first chunk of a packet says, and returns 0 if the packet is not
-// the socket's own: a socket that listens in the style of TCP hands each association
-// over to a new one, which has no other.
+// sctp reads the first chunk of a packet, and returns 0 if the packet is not the socket's
+// own. A socket that listens in the style of TCP hands each association to a new socket,
+// which has only that one.
 static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chunk)
 {
 	__u8 one = sk->type == SOCK_STREAM;
@@ -1200,7 +1200,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 
 	if (data + 20 > end)
 		return 1;
-	// Most packets end here.
+	// Most packets return here.
 	v4 = ip[0] >> 4 == 4;
 	proto = v4 ? ip[9] : ip[6];
 	if (proto == IPPROTO_TCP && !raw_tcp)
@@ -1211,8 +1211,8 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || (sk->type != SOCK_RAW && (proto == IPPROTO_TCP || sk->protocol == IPPROTO_TCP)))
 		return 1;
-	// Sockets of the kernel itself have no storage yet: the next pass names the owner. One
-	// of SCTP that was accepted has none either.
+	// Sockets of the kernel itself have no storage yet: the next pass finds the owner. An
+	// accepted socket of SCTP has none either.
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!k && (sk->protocol == IPPROTO_UDP || (sk->protocol == IPPROTO_SCTP && sk->state == BPF_TCP_ESTABLISHED)))
 		k = known_of(sk);
@@ -1254,8 +1254,8 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	else
 		p.rx = bytes;
 	if (sk->type == SOCK_RAW) {
-		// Each raw socket gets a copy of every packet of a protocol that the kernel
-		// delivers to others. Only the answers to its own are its traffic.
+		// Each raw socket gets a copy of every packet of its protocol that the kernel
+		// delivers to others. Only answers to its own packets are its traffic.
 		p.counted_only = out != 1 && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6 || proto == IPPROTO_TCP ||
 					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
 	} else if (proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE) {
@@ -1286,8 +1286,8 @@ int egress(struct __sk_buff *skb) { return packet(skb, 1); }
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb) { return packet(skb, 2); }
 
-// read_headers takes ends, protocol and payload of a packet of IP, other than of TCP, from
-// its headers, and returns 0 if it is none.
+// read_headers reads the addresses, protocol and payload of an IP packet from its headers. It
+// returns 0 if it is TCP or not an IP packet.
 static __always_inline int read_headers(struct sk_buff *skb, struct packet *p, __u8 out)
 {
 	__u8 *data = (__u8 *)skb->head + skb->network_header, ip[40];
@@ -1330,9 +1330,9 @@ static __always_inline int read_headers(struct sk_buff *skb, struct packet *p, _
 	return 1;
 }
 
-// queued counts what packet sockets send, as some scanners and DHCP clients do, by the
-// headers of IP that they make themselves. It is attached only while one sends, since it
-// is called for each packet of this host.
+// queued counts what packet sockets send, as some scanners and DHCP clients do, by the IP
+// headers that they write themselves. It is called for each packet of this host, so it is
+// attached only while a packet socket sends.
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(queued, struct sk_buff *skb)
 {
@@ -1344,13 +1344,13 @@ int BPF_PROG(queued, struct sk_buff *skb)
 	if (!sk || sk->__sk_common.skc_family != AF_PACKET)
 		return 0;
 	p.key.cookie = sk->__sk_common.skc_cookie.counter;
-	// The first that it sends has no cookie.
+	// The first packet of a socket has no cookie.
 	if (!p.key.cookie || !read_headers(skb, &p, 1) || (!with_loopback && loopback16(p.key.peer)))
 		return 0;
 	k = known_of(sk);
 	if (!k)
 		return 0;
-	// A device on top of another, as a VLAN, passes the same frame on.
+	// A device on top of another, such as a VLAN, passes the same frame on.
 	dev = (__u64)skb->dev;
 	if (k->sender == frame && *(__u64 *)k->to != dev)
 		return 0;
@@ -1364,7 +1364,7 @@ int BPF_PROG(queued, struct sk_buff *skb)
 	return 0;
 }
 
-// dropped takes back what was counted of a datagram for which its socket has no room.
+// dropped subtracts a counted datagram for which its socket has no room.
 SEC("tp_btf/udp_fail_queue_rcv_skb")
 int BPF_PROG(dropped, int rc, struct sock *sk, struct sk_buff *skb)
 {
@@ -1385,7 +1385,7 @@ int BPF_PROG(dropped, int rc, struct sock *sk, struct sk_buff *skb)
 	return 0;
 }
 
-// sender notes who sends a datagram; its callers note to whom a datagram is sent, before it is translated.
+// sender records who sends a datagram. Its callers record the peer, before address translation.
 static __always_inline struct known *sender(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -1444,7 +1444,7 @@ int released(struct bpf_sock *sk)
 
 	if (sk->protocol == IPPROTO_TCP && sk->type != SOCK_RAW)
 		return 1;
-	// An association of SCTP that a socket of the style of TCP has ends later.
+	// An association of a one-to-many SCTP socket ends later.
 	if (sk->protocol == IPPROTO_SCTP && sk->type == SOCK_STREAM)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -1495,7 +1495,7 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 	return 0;
 }
 
-// held tells of each socket that a process has a file descriptor of.
+// held reports each socket that a process has a file descriptor of.
 SEC("iter/task_file")
 int held(struct bpf_iter__task_file *ctx)
 {
@@ -1527,8 +1527,8 @@ int held(struct bpf_iter__task_file *ctx)
 	return first ? hold(ctx, task, first, 1, k) : 0;
 }
 
-// changed tells what has changed of the sockets, of all namespaces, whether or not a
-// process holds them.
+// changed reports the sockets of all namespaces that have changed, also those that no process
+// holds.
 SEC("iter/bpf_sk_storage_map")
 int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -1541,7 +1541,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !k)
 		return 0;
-	// A look at all that is read below would cost most of a visit.
+	// To look at all that is read below would cost most of a visit.
 	if (by_length && k->state && k->state == sk->__sk_common.skc_state && k->owned == k->told && visit - k->moved >= IDLE_VISITS &&
 	    (visit + (__u32)(k->opened >> 8)) % IDLE_VISITS) {
 		if (k->opened && !(k->flags & FLAG_HIDDEN))
@@ -1554,12 +1554,12 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		if (!conn)
 			return 0;
 	}
-	// Asked for the protocol again instead, verifiers before Linux 6.2 forget the answer.
+	// If the protocol is read again instead, verifiers before Linux 6.2 forget the answer.
 	barrier_var(raw);
 	owned = k->owned;
 	if (raw || is_tcp(sk, 0)) {
 		c.state = GET(conn, raw, __sk_common.skc_state);
-		// What has not been told of is on its way in the ring.
+		// An event that is not reported yet is in the ring.
 		if (!k->opened || k->flags & FLAG_HIDDEN || c.state == BPF_TCP_CLOSE || c.state == BPF_TCP_LISTEN)
 			return 0;
 		tp = tcp_of(conn, raw);
@@ -1578,7 +1578,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (c.counted || c.owned) {
 		c.cookie = raw ? cookie_of(conn, 1) : sk->__sk_common.skc_cookie.counter;
 		c.owner = k->owner;
-		// Without room the kernel calls again for the same socket.
+		// If there is no room, the kernel calls again for the same socket.
 		if (bpf_seq_write(ctx->meta->seq, &c, sizeof(c)))
 			return 0;
 		k->tx = c.tx;
@@ -1595,9 +1595,9 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-// exists visits every socket that has storage, of all namespaces, whether or not
-// a process holds it. It writes nothing, so the kernel makes the visit in one
-// go and no socket is left out.
+// exists visits every socket that has storage, of all namespaces, also those that no process
+// holds. It writes nothing, so the kernel makes the visit in one go and leaves out no
+// socket.
 SEC("iter/bpf_sk_storage_map")
 int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -1617,8 +1617,8 @@ int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-// end_flows forgets the flows that the reader has listed and tells what they have counted.
-// All of that has room in what the kernel reads at a time: it calls for each once.
+// end_flows removes the flows that the reader has listed, and reports their last counters. All
+// of these have room in what the kernel reads at a time: it calls once for each.
 SEC("iter/bpf_map_elem")
 int end_flows(struct bpf_iter__bpf_map_elem *ctx)
 {

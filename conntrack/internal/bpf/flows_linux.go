@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FlowKey names a flow.
+// A FlowKey identifies a flow.
 type FlowKey = connmapFlowKey
 
 const batch = 512
 
-// Flows calls visit for each flow that has grown since the last call, or for each
-// flow if all is set, or if more have grown than the programs can list. If visit
-// returns false, the next call goes on with the others.
+// Flows calls visit for each flow that has grown since the last call. It visits all flows if
+// all is set, or if more have grown than the programs could list. If visit returns false, the
+// next call continues with the others.
 func (p *Probe) Flows(all bool, visit func(FlowKey, *Socket) bool) error {
-	// What the programs list from here on is for the next call.
+	// Flows that the programs list from now on are for the next call.
 	left := p.grown.AvailableBytes()
 	var missed uint32
 	p.pass++
@@ -44,12 +44,12 @@ func (p *Probe) Flows(all bool, visit func(FlowKey, *Socket) bool) error {
 		}
 		left -= recordSize(len(p.record.RawSample))
 		key, value := &p.keys[0], &p.values[0]
-		if all || !fill(key, p.record.RawSample) || p.coll.Maps[connmapMapFlows].Lookup(key, value) != nil {
-			continue // it is listed below, or has ended
+		if all || !decode(key, p.record.RawSample) || p.coll.Maps[connmapMapFlows].Lookup(key, value) != nil {
+			continue // the loop below visits it, or it has ended
 		}
 		p.socket.flow(key, value)
 		if !visit(*key, &p.socket) {
-			return nil // the rest of the list stays where it is
+			return nil // the rest of the list stays for the next call
 		}
 	}
 	if !all {
@@ -59,7 +59,7 @@ func (p *Probe) Flows(all bool, visit func(FlowKey, *Socket) bool) error {
 	for {
 		n, err := p.coll.Maps[connmapMapFlows].BatchLookup(&cursor, p.keys, p.values, nil)
 		if errors.Is(err, unix.ENOSPC) && len(p.keys) < 1<<16 {
-			// A bucket holds more.
+			// A bucket of the map holds more flows than the batch.
 			p.keys, p.values = make([]connmapFlowKey, 2*len(p.keys)), make([]connmapFlow, 2*len(p.keys))
 			continue
 		}
@@ -78,13 +78,13 @@ func (p *Probe) Flows(all bool, visit func(FlowKey, *Socket) bool) error {
 	}
 }
 
-// HasFlow reports whether a flow is counted: that it was visited may be because it
-// was read just before it ended.
+// HasFlow reports whether the kernel still counts a flow. Flows may have visited it just before
+// it ended.
 func (p *Probe) HasFlow(key FlowKey) bool {
 	return p.coll.Maps[connmapMapFlows].Lookup(&key, &p.value) == nil
 }
 
-// AddFlow begins to count a flow that has been found.
+// AddFlow makes the kernel count a flow that a pass has found.
 func (p *Probe) AddFlow(s *Socket) error {
 	key, value := s.Key(), s.value()
 	err := p.coll.Maps[connmapMapFlows].Update(&key, &value, ebpf.UpdateNoExist)
@@ -94,12 +94,12 @@ func (p *Probe) AddFlow(s *Socket) error {
 	return err
 }
 
-// EndFlows forgets flows and calls visit for each that there was, with its place in keys and
-// what it had counted.
+// EndFlows removes flows from the kernel, and calls visit for each that existed, with its index
+// in keys and its last counters.
 func (p *Probe) EndFlows(keys []FlowKey, visit func(i int, tx, rx uint64)) error {
-	if len(keys) == 1 || p.NoVisits != nil { // one, as most often
+	if len(keys) == 1 || p.VisitErr != nil { // mostly there is one
 		for i := range keys {
-			if take(p.coll.Maps[connmapMapFlows], &keys[i], &p.value) {
+			if lookupAndDelete(p.coll.Maps[connmapMapFlows], &keys[i], &p.value) {
 				visit(i, p.value.Tx, p.value.Rx)
 			}
 		}
@@ -108,13 +108,13 @@ func (p *Probe) EndFlows(keys []FlowKey, visit func(i int, tx, rx uint64)) error
 	m := p.coll.Maps[connmapMapEnding]
 	from := 0
 	for chunk := range slices.Chunk(keys, int(m.MaxEntries())) {
-		if p.places == nil {
-			p.places = make([]uint32, m.MaxEntries())
-			for i := range p.places {
-				p.places[i] = uint32(i)
+		if p.indexes == nil {
+			p.indexes = make([]uint32, m.MaxEntries())
+			for i := range p.indexes {
+				p.indexes[i] = uint32(i)
 			}
 		}
-		_, err := m.BatchUpdate(p.places[:len(chunk)], chunk, nil)
+		_, err := m.BatchUpdate(p.indexes[:len(chunk)], chunk, nil)
 		if err == nil {
 			err = p.coll.Variables[connmapVarToEnd].Set(uint32(len(chunk)))
 		}
@@ -123,7 +123,7 @@ func (p *Probe) EndFlows(keys []FlowKey, visit func(i int, tx, rx uint64)) error
 		}
 		var e connmapEnded
 		err = p.iterate(p.ends, int(unsafe.Sizeof(e)), func(b []byte) {
-			if fill(&e, b) {
+			if decode(&e, b) {
 				visit(from+int(e.Index), e.Tx, e.Rx)
 			}
 		})

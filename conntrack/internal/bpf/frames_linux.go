@@ -9,17 +9,17 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// framesIdle is how long the program that sees what packet sockets send stays attached
-// when none sends, in units of 2^30 ns.
+// framesIdle is how long the program of Frames stays attached after the last send of a packet
+// socket, in units of 2^30 ns.
 const framesIdle = 60
 
-// SeesFrames reports whether it is seen when packet sockets send, as it is since Linux 6.3.
+// SeesFrames reports whether sends of packet sockets can be seen, as since Linux 6.3.
 func (p *Probe) SeesFrames() bool { return p.coll.Programs[connmapProgSendLength] != nil }
 
-// Frames attaches the program that counts what packet sockets send once one of them has
-// sent something, and detaches it when none has for a minute. now is in ns since boot.
-// It is loaded from the start on, so that a process which may no longer load programs can go
-// on. A kernel that does not take it is asked once.
+// Frames attaches the program that counts the packets of packet sockets when one of them has
+// sent, and detaches it when none has for a minute. now is in ns since boot. The program is
+// loaded from the start, so that a process may give up its right to load programs. If the
+// kernel refuses to attach it, Frames returns the error once.
 func (p *Probe) Frames(now int64) error {
 	var last uint32
 	if err := p.coll.Variables[connmapVarFramed].Get(&last); err != nil {
@@ -27,14 +27,14 @@ func (p *Probe) Frames(now int64) error {
 	}
 	wanted := last != 0 && int32(uint32(now>>30)-last) < framesIdle // last may be later than now
 	switch {
-	case wanted && p.frames == nil && !p.noFrames:
-		err := p.noQueued
+	case wanted && p.frames == nil && !p.framesUnsupported:
+		err := p.queuedErr
 		if err == nil {
 			p.frames, err = link.AttachTracing(link.TracingOptions{Program: p.queued})
 		}
 		if err != nil {
-			p.noFrames = true
-			return fmt.Errorf("what programs send by packet sockets is not seen: %w", err)
+			p.framesUnsupported = true
+			return fmt.Errorf("packets that programs send by packet sockets are not seen: %w", err)
 		}
 		return p.coll.Variables[connmapVarFraming].Set(uint8(1))
 	case !wanted && p.frames != nil:
@@ -48,7 +48,7 @@ func (p *Probe) Frames(now int64) error {
 	return nil
 }
 
-// loadFrames loads the program beside the others, with their maps.
+// loadFrames loads the program of Frames; it shares the maps of the others.
 func (p *Probe) loadFrames() (*ebpf.Program, error) {
 	spec, err := loadConnmap()
 	if err != nil {

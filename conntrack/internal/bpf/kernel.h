@@ -1,6 +1,6 @@
-// The fields of kernel structures that connmap.bpf.c reads, and no others.
-// Their offsets are looked up in the running kernel's BTF when the programs are
-// loaded, so the order and the size of what stands here mean nothing.
+// The fields of kernel structures that connmap.bpf.c reads, and no others. When the programs
+// are loaded, their offsets are looked up in the BTF of the running kernel. So the order and
+// the size of the fields here do not matter.
 #pragma once
 
 #include <linux/bpf.h>

@@ -15,54 +15,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Delay is how long the programs may leave the reader asleep.
+// Delay is how long the programs may let the reader sleep although there are events.
 const Delay = 100 * time.Millisecond
 
-// A Kind says what a Socket tells. The values are those of connmap.bpf.c.
+// A Kind says what a Socket reports. The values are those of connmap.bpf.c.
 type Kind uint8
 
 // The kinds.
 const (
-	Opened     Kind = 1  // a TCP connection
-	Closed     Kind = 2  // of it
-	FlowOpened Kind = 4  // by the first packet between a socket and a peer
+	Opened     Kind = 1  // a TCP connection opened
+	Closed     Kind = 2  // a TCP connection closed
+	FlowOpened Kind = 4  // the first packet between a socket and a peer
 	Released   Kind = 5  // a socket with flows was closed
-	process    Kind = 6  // a Process, no Socket
+	process    Kind = 6  // a Process, not a Socket
 	Held       Kind = 7  // a process holds this socket
-	Listening  Kind = 8  // likewise, and it listens
-	path       Kind = 9  // a Process, no Socket
-	Refused    Kind = 10 // a flow of this socket has no room
+	Listening  Kind = 8  // a process holds this socket, which listens
+	path       Kind = 9  // a Process, not a Socket
+	Refused    Kind = 10 // there was no room for a flow of this socket
 )
 
-// A Socket is what is told of a TCP connection, a flow or a socket.
+// A Socket is a report on a TCP connection, a flow or a socket.
 type Socket struct {
 	Kind        Kind
 	Proto       uint8
-	State       uint8 // of TCP, before it closed if Kind is Closed
+	State       uint8 // of TCP; the one before closing if Kind is Closed
 	Direction   uint8 // 1: out, 2: in, 0: unknown
-	Connected   bool  // the socket has this peer only
-	Untold      bool  // no event has told of this flow; of some flow, if Kind is Released
+	Connected   bool  // the socket has only this peer
+	Unreported  bool  // no event has reported this flow, or, if Kind is Released, some flow of the socket
 	Local, Peer netip.AddrPort
 	UID         uint32
 	Cookie      uint64
-	Time        int64 // ns since boot, time asleep included
-	Opened      int64 // likewise
+	Time        int64 // ns since boot, including suspended time
+	Opened      int64 // as Time
 	Tx, Rx      uint64
 	RTT         time.Duration
 	NetNS       uint32
-	Owner       Owner  // or, if Kind is Held, one of those that hold it
-	Primary     uint32 // PID of the owner if Kind is Held; zero: unknown
+	Owner       Owner  // if Kind is Held, a process that holds the socket
+	Primary     uint32 // if Kind is Held, the PID of the owner; zero: unknown
 }
 
-// An Owner is a process as it is told with each socket.
+// An Owner identifies a process. Each Socket has one.
 type Owner struct {
 	PID   uint32
-	Exec  uint32 // how often it has executed a program, which tells those programs apart
+	Exec  uint32 // how many programs the process has executed, to tell them apart
 	Start int64  // ns since boot
 	Comm  [16]byte
 }
 
-// CommText returns the name without what follows its end.
+// CommText returns Comm without the zero bytes at its end.
 func (o *Owner) CommText() []byte {
 	if i := bytes.IndexByte(o.Comm[:], 0); i >= 0 {
 		return o.Comm[:i]
@@ -70,24 +70,24 @@ func (o *Owner) CommText() []byte {
 	return o.Comm[:]
 }
 
-// A Process has what is told once of each.
+// A Process describes a process. Each is reported once.
 type Process struct {
 	PID    uint32
 	Exec   uint32
 	Start  int64
-	Exe    string // path of the executable; empty: it is long, and told by another Process
-	Cgroup string // path of its cgroup; empty in that one
+	Exe    string // path of the executable; empty: a second Process has it, since it is long
+	Cgroup string // path of the cgroup; empty in that second Process
 }
 
-// A Change is what has changed of a socket.
+// A Change is a report on a socket that has changed.
 type Change struct {
 	Cookie  uint64
-	Counted bool // State, UID, Tx, Rx and RTT, of a TCP connection, are those of now
+	Counted bool // State, UID, Tx, Rx and RTT, of a TCP connection, are current
 	State   uint8
 	UID     uint32
 	Tx, Rx  uint64
 	RTT     time.Duration
-	Owned   bool // Owner may be another one
+	Owned   bool // Owner is set, and may have changed
 	Owner   Owner
 }
 
@@ -98,8 +98,8 @@ const (
 	changeSize  = int(unsafe.Sizeof(connmapChange{}))
 )
 
-// fill copies b into a value without pointers, if their sizes agree.
-func fill[T any](v *T, b []byte) bool {
+// decode copies b into a value without pointers, if their sizes agree.
+func decode[T any](v *T, b []byte) bool {
 	// The ring rounds sizes up to 8 bytes.
 	if size := int(unsafe.Sizeof(*v)); len(b) < size || len(b) >= size+8 {
 		return false
@@ -110,7 +110,7 @@ func fill[T any](v *T, b []byte) bool {
 
 func (s *Socket) parse(b []byte) bool {
 	var r connmapSockEvent
-	if !fill(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) == path || Kind(r.Kind) > Refused {
+	if !decode(&r, b) || r.Kind == 0 || Kind(r.Kind) == process || Kind(r.Kind) == path || Kind(r.Kind) > Refused {
 		return false
 	}
 	local, peer := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Peer).Unmap()
@@ -120,7 +120,7 @@ func (s *Socket) parse(b []byte) bool {
 		local, peer = zoned(local, r.Device), zoned(peer, r.Device)
 	}
 	*s = Socket{
-		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Untold: r.Untold != 0,
+		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Unreported: r.Untold != 0,
 		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
 		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
@@ -130,7 +130,7 @@ func (s *Socket) parse(b []byte) bool {
 	return true
 }
 
-// zoned returns a link-local address of IPv6 with the index of its device.
+// zoned returns a link-local IPv6 address with the index of its device as zone.
 func zoned(a netip.Addr, device uint32) netip.Addr {
 	if device == 0 || !a.Is6() || !a.IsLinkLocalUnicast() && !a.IsLinkLocalMulticast() {
 		return a
@@ -138,7 +138,7 @@ func zoned(a netip.Addr, device uint32) netip.Addr {
 	return a.WithZone(strconv.FormatUint(uint64(device), 10))
 }
 
-// device undoes zoned.
+// device returns the index that zoned has set.
 func device(a netip.Addr) uint32 {
 	n, _ := strconv.ParseUint(a.Zone(), 10, 32)
 	return uint32(n)
@@ -157,7 +157,7 @@ func name(c [16]int8) (b [16]byte) {
 
 func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 	*s = Socket{
-		Kind: FlowOpened, Untold: f.Told == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
+		Kind: FlowOpened, Unreported: f.Told == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
 		Local: netip.AddrPortFrom(zoned(netip.AddrFrom16(f.Local).Unmap(), f.Device), bits.ReverseBytes16(f.LocalPort)),
 		Peer:  netip.AddrPortFrom(zoned(netip.AddrFrom16(k.Peer).Unmap(), f.Device), bits.ReverseBytes16(k.PeerPort)),
 		UID:   f.Uid, Cookie: k.Cookie, Opened: int64(f.Opened), Tx: f.Tx, Rx: f.Rx,
@@ -165,10 +165,10 @@ func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 	}
 }
 
-// Key returns the name of the flow that s tells of.
+// Key returns the key of the flow that s reports.
 func (s *Socket) Key() FlowKey { return KeyOf(s.Cookie, s.Proto, s.Peer) }
 
-// KeyOf returns the name of the flow between a socket and a peer.
+// KeyOf returns the key of the flow between a socket and a peer.
 func KeyOf(cookie uint64, proto uint8, peer netip.AddrPort) FlowKey {
 	return FlowKey{Cookie: cookie, Peer: peer.Addr().As16(), PeerPort: bits.ReverseBytes16(peer.Port()), Proto: proto}
 }
@@ -181,7 +181,7 @@ func (s *Socket) value() connmapFlow {
 	if s.Connected {
 		f.Connected = 1
 	}
-	if !s.Untold {
+	if !s.Unreported {
 		f.Told = 1
 	}
 	f.Owner.Pid, f.Owner.Exec, f.Owner.Start = s.Owner.PID, s.Owner.Exec, uint64(s.Owner.Start)
@@ -193,7 +193,7 @@ func (s *Socket) value() connmapFlow {
 
 func (c *Change) parse(b []byte) bool {
 	var r connmapChange
-	if !fill(&r, b) {
+	if !decode(&r, b) {
 		return false
 	}
 	*c = Change{
@@ -207,16 +207,16 @@ func parseProcess(b []byte) (Process, bool) {
 	var r connmapProcessEvent
 	var long connmapPathEvent
 	switch {
-	case fill(&r, b) && Kind(r.Kind) == process:
-		return Process{r.Pid, r.Exec, int64(r.Start), joined(r.Exe[:], r.ExeLen), joined(r.Cgroup[:], r.CgroupLen)}, true
-	case fill(&long, b) && Kind(long.Kind) == path:
-		return Process{long.Pid, long.Exec, int64(long.Start), joined(long.Exe[:], long.Len), ""}, true
+	case decode(&r, b) && Kind(r.Kind) == process:
+		return Process{r.Pid, r.Exec, int64(r.Start), joinPath(r.Exe[:], r.ExeLen), joinPath(r.Cgroup[:], r.CgroupLen)}, true
+	case decode(&long, b) && Kind(long.Kind) == path:
+		return Process{long.Pid, long.Exec, int64(long.Start), joinPath(long.Exe[:], long.Len), ""}, true
 	}
 	return Process{}, false
 }
 
-// joined makes a path of its parts, of which the last stands first.
-func joined(c []int8, n uint16) string {
+// joinPath joins the n bytes of parts of a path, of which the last part comes first.
+func joinPath(c []int8, n uint16) string {
 	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c))), len(c))[:min(int(n), len(c))]
 	b = bytes.TrimSuffix(b, []byte{0})
 	if len(b) == 0 {
@@ -227,26 +227,26 @@ func joined(c []int8, n uint16) string {
 	return "/" + strings.Join(parts, "/")
 }
 
-// cgroupMount finds the mount point of a cgroup2 file system in a
-// /proc/PID/mountinfo, preferably of the whole hierarchy.
-func cgroupMount(mountinfo []byte) (dir string, whole bool) {
+// cgroupMount returns the mount point of a cgroup2 file system in a /proc/PID/mountinfo,
+// preferably one of the whole hierarchy.
+func cgroupMount(mountinfo []byte) (dir string, complete bool) {
 	for line := range bytes.Lines(mountinfo) {
 		front, back, ok := bytes.Cut(line, []byte(" - "))
 		f, g := bytes.Fields(front), bytes.Fields(back)
 		if !ok || len(f) < 5 || len(g) < 1 || string(g[0]) != "cgroup2" {
 			continue
 		}
-		if whole = string(f[3]) == "/"; whole || dir == "" {
+		if complete = string(f[3]) == "/"; complete || dir == "" {
 			dir = unescape(string(f[4]))
 		}
-		if whole {
+		if complete {
 			break
 		}
 	}
-	return dir, whole
+	return dir, complete
 }
 
-// unescape undoes the octal escapes of mountinfo.
+// unescape decodes the octal escapes of mountinfo.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -262,8 +262,7 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// missing names the capabilities that a process with this /proc/PID/status
-// lacks.
+// missing names the needed capabilities that a process with this /proc/PID/status lacks.
 func missing(status []byte) (names string, known bool) {
 	for line := range bytes.Lines(status) {
 		digits, ok := bytes.CutPrefix(line, []byte("CapEff:"))

@@ -1,7 +1,6 @@
-// Package traffic makes real traffic of many kinds between two network
-// namespaces and tells exactly what it did: the reference that collectors of
-// connections are judged by. It is no load generator: it aims at variety and
-// exact numbers, not at speed.
+// Package traffic makes real traffic of many kinds between two network namespaces and reports
+// exactly what it did. It is the reference for collectors of connections. It is no load
+// generator: it aims at variety and exact numbers, not at speed.
 //
 // Each [Scenario] runs a server and a client in processes of their own, which
 // are the test binary started again. A test that uses the package therefore

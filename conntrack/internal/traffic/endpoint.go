@@ -20,8 +20,8 @@ const (
 	// rcvbuf holds any window of datagrams with the kernel's own overhead.
 	rcvbuf = 8 << 20
 
-	// patience is how long a datagram may take. One that takes longer is lost.
-	patience = 5 * time.Second
+	// maxDelay is how long a datagram may take. One that takes longer is lost.
+	maxDelay = 5 * time.Second
 
 	maxDatagram = 64 << 10
 )
@@ -269,7 +269,7 @@ func socket4(kind, proto int, at netip.AddrPort) (_ fd, name netip.AddrPort, err
 	if err := unix.Bind(s, sockaddr4(at)); err != nil {
 		return -1, name, os.NewSyscallError("bind", err)
 	}
-	limit := unix.NsecToTimeval(int64(patience))
+	limit := unix.NsecToTimeval(int64(maxDelay))
 	if err := unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return -1, name, os.NewSyscallError("setsockopt", err)
 	}

@@ -94,7 +94,7 @@ func compile(path string) error {
 	return os.Rename(temp, path)
 }
 
-// spawnSelf does without a compiler.
+// spawnSelf needs no compiler.
 func spawnSelf(r *role) error {
 	const parallel = 2 // as these processes start slowly
 	var g group

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Env is the environment variable that tells a process its role: the name of
+// Env is the environment variable with the role of a process: the name of
 // the scenario, a slash, the role and its arguments.
 const Env = "CONNMAP_TRAFFIC"
 
@@ -41,7 +41,7 @@ type role struct {
 	out *bufio.Writer
 }
 
-// Main plays the role that the environment tells and reports whether there was
+// Main plays the role in the environment and reports whether there was
 // one. It is for TestMain.
 func Main() (ran bool, err error) {
 	v := os.Getenv(Env)
@@ -52,7 +52,7 @@ func Main() (ran bool, err error) {
 	r := &role{out: bufio.NewWriter(os.Stdout)}
 	if err = r.run(v); errors.Is(err, errors.ErrUnsupported) {
 		reason := strings.TrimSuffix(err.Error(), ": "+errors.ErrUnsupported.Error())
-		err = r.tell("skip", reason)
+		err = r.send("skip", reason)
 	}
 	return true, err
 }
@@ -98,18 +98,18 @@ func (r *role) run(v string) error {
 	return fmt.Errorf("traffic: no such role: %q", v)
 }
 
-// tell prints a line that the parent understands.
-func (r *role) tell(word, rest string) error {
+// send sends a line to the parent.
+func (r *role) send(word, rest string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fmt.Fprintln(r.out, word, strings.ReplaceAll(rest, "\n", " "))
 	return r.out.Flush()
 }
 
-// ready tells that the server serves at addr.
-func (r *role) ready(addr netip.AddrPort) error { return r.tell("ready", addr.String()) }
+// ready reports that the server serves at addr.
+func (r *role) ready(addr netip.AddrPort) error { return r.send("ready", addr.String()) }
 
-// report tells what this process did on a connection. A missing process and
+// report reports what this process did on a connection. A missing process and
 // tolerance are filled in.
 func (r *role) report(f Flow) error {
 	f.Proto = r.id.Proto
@@ -132,8 +132,8 @@ func (r *role) report(f Flow) error {
 	return err
 }
 
-// tolerance is what a collector may err by: the kernel counts the bytes of
-// connections, while those of sockets with several peers have to be told apart.
+// tolerance is the error allowed to a collector. The kernel counts the bytes of connections,
+// but not those of each peer of a socket with several.
 func tolerance(proto uint8, connected bool) float64 {
 	if connected && (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP) {
 		return 0.01
@@ -141,9 +141,9 @@ func tolerance(proto uint8, connected bool) float64 {
 	return 0.10
 }
 
-// linger tells that all traffic is done and waits until sockets may be closed.
+// linger reports that all traffic is done, and waits until sockets may be closed.
 func (r *role) linger() error {
-	if err := r.tell("done", ""); err != nil {
+	if err := r.send("done", ""); err != nil {
 		return err
 	}
 	_, err := io.Copy(io.Discard, os.Stdin)

@@ -79,12 +79,11 @@ type Flow struct {
 	Held bool
 }
 
-// Run starts the server in namespace B and the client in namespace A, as child
-// processes, and returns what they did: one Flow for each end of each
-// connection. Once all bytes are transferred, the processes keep their sockets
-// open for the time of hold, unless the scenario is Short; with zero they close
-// them at once. If the kernel lacks something the scenario needs, the error
-// wraps errors.ErrUnsupported. No process is left when Run returns. A hold of
+// Run starts the server in namespace B and the client in namespace A, as child processes, and
+// returns what they did. That is one Flow for each end of each connection. Once all bytes are
+// transferred, the processes keep their sockets open for the time of hold, unless the scenario
+// is Short; with zero they close them at once. If the kernel lacks something the scenario
+// needs, the error wraps errors.ErrUnsupported. No process is left when Run returns. A hold of
 // more than a minute is too long for children, who watch their own time.
 func (s Scenario) Run(ctx context.Context, n *Net, hold time.Duration) ([]Flow, error) {
 	if s.Short {
@@ -224,7 +223,7 @@ func (s Scenario) start(ctx context.Context, cancel context.CancelCauseFunc, n *
 	return c, nil
 }
 
-// read reads what a child tells, which is one line for each thing.
+// read reads the reports of a child, one a line.
 func (c *child) read(stdout io.Reader, done func()) error {
 	var skip error
 	lines := bufio.NewScanner(stdout)

@@ -116,7 +116,7 @@ func otherScenarios() []Scenario {
 func (t tcp) as(name, key string) Scenario {
 	s := Scenario{Name: name, key: key, client: t.dial, server: t.serve, mptcp: t.dialMPTCP}
 	if s.mptcp {
-		s.Tolerance = 0.5 // what is late is sent again, by another subflow or the same
+		s.Tolerance = 0.5 // late data are sent again, by another subflow or the same
 	}
 	return s
 }

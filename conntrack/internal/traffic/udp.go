@@ -22,11 +22,10 @@ type endpoint struct {
 	io.Closer
 }
 
-// A udp is an exchange of datagrams by a set of client sockets, which all do
-// the same: each sends up datagrams, and then the server sends it down ones.
-// After each window the receiver sends one byte, so that neither a buffer nor
-// a queue of the kernel overflows: nothing is lost, and if something is after
-// all, the exchange fails.
+// A udp is an exchange of datagrams by a set of client sockets, which all do the same. Each
+// sends up datagrams, and then the server sends it down ones. After each window the receiver
+// sends one byte, so that neither a buffer nor a queue of the kernel overflows. If a datagram
+// is lost all the same, the exchange fails.
 type udp struct {
 	up, down         int // datagrams
 	upSize, downSize int // bytes of each

@@ -132,7 +132,7 @@ func compile(table, ranges4, ranges6 string, locate func(code string) (geoip.Pla
 		return err
 	}
 	if len(located) < minCodes {
-		return fmt.Errorf("only %d countries, want %d", len(located), minCodes)
+		return fmt.Errorf("only %d countries, expected %d", len(located), minCodes)
 	}
 	var b bytes.Buffer
 	if _, err := db.WriteTo(&b); err != nil {
@@ -187,7 +187,7 @@ func readRanges(name string, atLeast int) ([]row, time.Time, error) {
 		return nil, time.Time{}, fmt.Errorf("%s: no line says when it was generated", name)
 	}
 	if len(rows) < atLeast {
-		return nil, time.Time{}, fmt.Errorf("%s: only %d rows, want %d", name, len(rows), atLeast)
+		return nil, time.Time{}, fmt.Errorf("%s: only %d rows, expected %d", name, len(rows), atLeast)
 	}
 	return rows, date, nil
 }
@@ -244,7 +244,7 @@ func readCountries(cities, centroids string) ([]country, error) {
 		return nil, fmt.Errorf("%s: %w", centroids, err)
 	}
 	if len(rows) < minCountry {
-		return nil, fmt.Errorf("%s: only %d countries, want %d", centroids, len(rows), minCountry)
+		return nil, fmt.Errorf("%s: only %d countries, expected %d", centroids, len(rows), minCountry)
 	}
 	best, err := readCities(cities)
 	if err != nil {
@@ -304,7 +304,7 @@ func readCities(name string) (map[string]city, error) {
 		n++
 		x := strings.Split(s.Text(), "\t")
 		if len(x) != 19 {
-			return nil, fmt.Errorf("%s: line %d: %d columns, want 19", name, n, len(x))
+			return nil, fmt.Errorf("%s: line %d: %d columns, expected 19", name, n, len(x))
 		}
 		c := city{capital: x[7] == "PPLC"}
 		id, err1 := strconv.Atoi(x[0])
@@ -322,7 +322,7 @@ func readCities(name string) (map[string]city, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if n < minCities {
-		return nil, fmt.Errorf("%s: only %d cities, want %d", name, n, minCities)
+		return nil, fmt.Errorf("%s: only %d cities, expected %d", name, n, minCities)
 	}
 	return best, nil
 }

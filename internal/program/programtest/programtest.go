@@ -1,4 +1,4 @@
-// Package programtest tests that programs end when they are asked to, whatever they do.
+// Package programtest tests that programs end at a signal, whatever they are doing.
 package programtest
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Build compiles the package of a program and returns the name of its file.
+// Build compiles the package of a program and returns the path of the program.
 func Build(t testing.TB, pkg string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), filepath.Base(pkg)+".exe")
@@ -26,13 +26,13 @@ func Build(t testing.TB, pkg string) string {
 	return name
 }
 
-// patience is how long a program may take to end. A second is what is promised; a machine
-// that is busy with other tests gets more, and work in the tests takes much longer.
+// patience is how long a program may take to end. The promise is a second; a machine that is busy
+// with other tests gets more, and the work in the tests takes much longer.
 const patience = 4 * time.Second
 
-// Ends starts a program, waits until it is in the midst of its work, as begun says of its
-// process, sends a signal and requires that it ends soon. It returns what was written to
-// standard output, unless that goes elsewhere, and to standard error.
+// Ends starts a program and waits until begun reports that its process is at work. It sends a
+// signal and requires that the program ends soon. It returns standard output, unless that goes
+// elsewhere, and standard error.
 func Ends(t testing.TB, cmd *exec.Cmd, signal os.Signal, begun func(pid int) bool) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -65,8 +65,7 @@ func Ends(t testing.TB, cmd *exec.Cmd, signal os.Signal, begun func(pid int) boo
 	return out.String()
 }
 
-// Reads reports whether a process has a file open. It skips the test where that cannot be
-// seen.
+// Reads reports whether a process has a file open. It skips the test if that cannot be known.
 func Reads(t testing.TB, file string) func(pid int) bool {
 	if runtime.GOOS != "linux" {
 		t.Skip("open files of others are seen on Linux only")
@@ -82,8 +81,8 @@ func Reads(t testing.TB, file string) func(pid int) bool {
 	}
 }
 
-// Writes reports whether a process waits for somebody to read a pipe. It is false where that
-// cannot be seen.
+// Writes reports whether a process is blocked in a write to a pipe. It is false if that cannot be
+// known.
 func Writes(pid int) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
 	for _, task := range tasks {
@@ -94,8 +93,7 @@ func Writes(pid int) bool {
 	return false
 }
 
-// Lines makes a file of many lines that takes long to read: a head and then one line again
-// and again.
+// Lines makes a file that takes long to read: a head, and then one line many times.
 func Lines(t testing.TB, name, head, line string, size int) string {
 	t.Helper()
 	f, err := os.Create(name)

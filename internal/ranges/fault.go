@@ -6,11 +6,11 @@ import (
 	"unsafe"
 )
 
-// A file that is mapped into memory may be cut by somebody while it is in use. To read
-// what is then missing is a fault (SIGBUS), which ends a program unless it is caught.
+// Somebody may truncate a file that is mapped into memory. Reading the missing part is then a
+// fault (SIGBUS), which ends a program unless it is caught.
 
-// repanic panics again if what was recovered is no fault within data. It must be called
-// with the result of recover by a deferred function.
+// repanic panics again unless the recovered value is a fault within data. A deferred function must
+// call it with the result of recover.
 func repanic(data string, r any) {
 	if fault, ok := r.(interface{ Addr() uintptr }); ok {
 		begin := uintptr(unsafe.Pointer(unsafe.StringData(data)))
@@ -21,7 +21,7 @@ func repanic(data string, r any) {
 	panic(r)
 }
 
-// guard calls f, which reads data, and reports whether that could be read.
+// guard calls f, which reads data, and reports whether there was no fault.
 func guard(data string, f func()) (ok bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -33,7 +33,7 @@ func guard(data string, f func()) (ok bool) {
 	return true
 }
 
-// guard calls f, which reads the table, and reports whether that could be read.
+// guard calls f, which reads the table, and reports whether there was no fault.
 func (t *Table) guard(f func()) bool {
 	if t.cut == nil {
 		f()
@@ -46,7 +46,7 @@ func (t *Table) guard(f func()) bool {
 	return ok
 }
 
-// copied returns the data, and a copy of them if they can be cut.
+// copied returns the data, as a copy if the file can be truncated.
 func (t *Table) copied() (data string, err error) {
 	if t.cut == nil {
 		return t.data, nil
@@ -57,8 +57,8 @@ func (t *Table) copied() (data string, err error) {
 	return data, nil
 }
 
-// guarded4 is search4 of what may be cut, and reports whether it could be read. It is
-// written out since it must not allocate.
+// guarded4 is search4 for a file that can be truncated, and reports whether there was no fault. It
+// does not use guard, since it must not allocate.
 func (t *Table) guarded4(ip uint32) (id uint32, ok bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// This file sends events to the callers of Events.
+// This file sends events to the callers of Events. Each has a queue of its own.
 
-// A follower is a running call of Events, with its queue.
-type follower struct {
+// A subscriber is a running call of Events, with its queue.
+type subscriber struct {
 	queue []Event
-	wake  chan struct{} // capacity 1: the queue is not empty
-	// The connections that existed when it came and are not queued yet. They are queued in
-	// parts, since all at once would take much memory.
+	wake  chan struct{} // capacity 1; filled when the queue is not empty
+	// The connections that existed when it subscribed and are not queued yet. They are
+	// queued in parts: all at once would need much memory.
 	present map[uint64]struct{} // by Conn.ID
-	order   []uint64            // of those, and of some that are no longer in present
+	order   []uint64            // the IDs in present, and some that have left it
 	since   time.Time
 }
 
 func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bool) error {
-	f := &follower{wake: make(chan struct{}, 1), present: make(map[uint64]struct{}), since: time.Now().Round(0)}
+	f := &subscriber{wake: make(chan struct{}, 1), present: make(map[uint64]struct{}), since: time.Now().Round(0)}
 	err := e.do(func() {
 		all := slices.Collect(maps.Values(e.conns))
 		slices.SortFunc(all, func(a, b *tracked) int { return a.conn.Opened.Compare(b.conn.Opened) })
@@ -32,20 +32,20 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 			f.present[t.conn.ID] = struct{}{}
 		}
 		e.queuePresent(f)
-		e.followers = append(e.followers, f)
+		e.subscribers = append(e.subscribers, f)
 		e.nextTick = time.Now().Add(e.interval)
 	})
 	if err != nil {
 		return err
 	}
 	defer e.do(func() {
-		e.followers = slices.DeleteFunc(e.followers, func(g *follower) bool { return g == f })
+		e.subscribers = slices.DeleteFunc(e.subscribers, func(g *subscriber) bool { return g == f })
 	})
 	var batch []Event
 	for {
 		select {
 		case <-ctx.Done():
-			return e.drainFollower(f, yield)
+			return e.drainSubscriber(f, yield)
 		case <-e.done:
 			return e.do(func() {})
 		case <-f.wake:
@@ -74,8 +74,8 @@ func (e *ebpf) events(ctx context.Context, _ time.Duration, yield func(Event) bo
 	}
 }
 
-// drainFollower yields all events from before now, also those that are still in the ring.
-func (e *ebpf) drainFollower(f *follower, yield func(Event) bool) error {
+// drainSubscriber yields all events from before now, including those still in the ring.
+func (e *ebpf) drainSubscriber(f *subscriber, yield func(Event) bool) error {
 	var events []Event
 	err := e.do(func() {
 		e.mu.Lock()
@@ -90,14 +90,14 @@ func (e *ebpf) drainFollower(f *follower, yield func(Event) bool) error {
 	return err
 }
 
-// queuePresent queues, for a follower, some of the connections that existed when it came.
-func (e *ebpf) queuePresent(f *follower) {
+// queuePresent queues, for a subscriber, some of the connections that existed when it subscribed.
+func (e *ebpf) queuePresent(f *subscriber) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
 	for ; n < len(f.order) && len(f.queue) < maxQueue/2; n++ {
 		id := f.order[n]
-		if _, ok := f.present[id]; ok { // else it is closed
+		if _, ok := f.present[id]; ok { // otherwise it has closed
 			delete(f.present, id)
 			f.queue = append(f.queue, Event{Kind: Open, Time: f.since, Conn: e.conns[id].conn})
 		}
@@ -112,20 +112,20 @@ func (e *ebpf) queuePresent(f *follower) {
 	}
 }
 
-// emit queues an event of a connection for all followers.
+// emit queues an event of a connection for all subscribers.
 func (e *ebpf) emit(kind Kind, at time.Time, c *Conn) {
 	e.publish(Event{Kind: kind, Time: at, Conn: *c})
 }
 
 func (e *ebpf) publish(ev Event) {
-	if len(e.followers) == 0 {
+	if len(e.subscribers) == 0 {
 		return
 	}
 	e.mu.Lock()
-	for _, f := range e.followers {
+	for _, f := range e.subscribers {
 		if _, ok := f.present[ev.Conn.ID]; ok {
 			if ev.Kind == Update {
-				continue // its Open event will have it
+				continue // the Open event that follows will include it
 			}
 			delete(f.present, ev.Conn.ID)
 			f.queue = append(f.queue, Event{Kind: Open, Time: f.since, Conn: ev.Conn})
@@ -139,9 +139,9 @@ func (e *ebpf) publish(ev Event) {
 	e.mu.Unlock()
 }
 
-// hasFullQueue reports whether the queue of a follower is full.
+// hasFullQueue reports whether the queue of a subscriber is full.
 func (e *ebpf) hasFullQueue() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.ContainsFunc(e.followers, func(f *follower) bool { return len(f.queue) >= maxQueue })
+	return slices.ContainsFunc(e.subscribers, func(f *subscriber) bool { return len(f.queue) >= maxQueue })
 }

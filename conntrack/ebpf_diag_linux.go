@@ -9,35 +9,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// absent returns those of some sockets that no network namespace has any more. It is for
-// kernels whose programs cannot visit sockets. It asks sock_diag, and updates the counters of
-// the TCP connections that exist. A socket that sock_diag does not list, as it is neither of
-// TCP nor of UDP, is absent when no process has held it for maxUnheld passes.
-func (e *ebpf) absent(cookies []uint64, now time.Time) (gone []uint64, err error) {
-	there := make(map[uint64]bool, len(cookies))
+// goneSockets returns the sockets that no network namespace has any more. It is for kernels
+// whose programs cannot visit sockets. It asks sock_diag, and updates the counters of the TCP
+// connections that exist. Since sock_diag lists only TCP and UDP, a socket of another protocol
+// is gone when no process has held it for maxUnheld passes.
+func (e *ebpf) goneSockets(cookies []uint64, now time.Time) (gone []uint64, err error) {
+	exists := make(map[uint64]bool, len(cookies))
 	for _, cookie := range cookies {
-		there[cookie] = false
+		exists[cookie] = false
 	}
 	list, left, err := networkNamespaces()
 	if err != nil {
 		return nil, err
 	}
-	whole := left == 0
+	complete := left == 0
 	for _, ns := range list {
 		n, err := e.tunnels.dial(ns, unix.NETLINK_SOCK_DIAG)
 		if err != nil {
 			return nil, err
 		}
 		if n == nil {
-			whole = false // it is gone, or may not be entered
+			complete = false // the namespace is gone, or cannot be entered
 			continue
 		}
 		d := diag{netlink: n, log: e.log}
 		err = d.list(context.Background(), func(proto Proto, s *sock) {
-			if _, asked := there[s.cookie]; !asked || s.state == stateListen || s.timer == timerTimeWait {
+			if _, suspect := exists[s.cookie]; !suspect || s.state == stateListen || s.timer == timerTimeWait {
 				return
 			}
-			there[s.cookie] = true
+			exists[s.cookie] = true
 			t := e.conns[s.cookie]
 			if proto == TCP && t != nil && t.flow == nil && t.updateCounters(s.tx, s.rx, s.rtt, State(s.state), s.uid) {
 				e.update(t, now)
@@ -49,15 +49,15 @@ func (e *ebpf) absent(cookies []uint64, now time.Time) (gone []uint64, err error
 		}
 	}
 	for _, cookie := range cookies {
-		if !there[cookie] && (whole && e.isListed(cookie) || e.missesOf(cookie) >= maxUnheld) {
+		if !exists[cookie] && (complete && e.diagLists(cookie) || e.missesOf(cookie) >= maxUnheld) {
 			gone = append(gone, cookie)
 		}
 	}
 	return gone, nil
 }
 
-// isListed reports whether sock_diag lists sockets of this kind.
-func (e *ebpf) isListed(cookie uint64) bool {
+// diagLists reports whether sock_diag lists the protocol of this socket.
+func (e *ebpf) diagLists(cookie uint64) bool {
 	s := e.sockets[cookie]
 	return s == nil || s.connected.conn.Proto == UDP
 }

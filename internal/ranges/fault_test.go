@@ -94,7 +94,7 @@ func TestCutWhileInUse(t *testing.T) {
 		work.Wait()
 
 		assert.Error(t, table.Verify())
-		assert.ErrorContains(t, table.Err(), file+" was cut while it was in use")
+		assert.ErrorContains(t, table.Err(), file+" was truncated while it was in use")
 		assert.Empty(t, all(table))
 		_, err = table.WriteTo(io.Discard)
 		assert.Error(t, err)

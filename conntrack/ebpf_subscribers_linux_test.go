@@ -41,7 +41,7 @@ func TestPresentInParts(t *testing.T) {
 		case len(told) == 1 && ev.Kind == Open:
 			// The others are not all in the queue yet.
 			require.NoError(t, e.do(func() {
-				assert.Less(t, len(e.followers[len(e.followers)-1].queue), maxQueue)
+				assert.Less(t, len(e.subscribers[len(e.subscribers)-1].queue), maxQueue)
 				for i := uint64(1); i < n; i += 2 {
 					switch k := e.conns[first+i]; i % 3 {
 					case 0:
@@ -76,7 +76,7 @@ func TestPresentInParts(t *testing.T) {
 	}))
 }
 
-// TestEventsToTheEnd: what happens before a follower's context ends is yielded, though the
+// TestEventsToTheEnd: what happens before a subscriber's context ends is yielded, though the
 // kernel may not have reported it yet.
 func TestEventsToTheEnd(t *testing.T) {
 	c := ebpfOrSkip(t, Options{Loopback: true}, 0)

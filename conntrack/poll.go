@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// poll turns the snapshots of a backend that has nothing better into events.
-// It calls yield until ctx ends, yield returns false or a snapshot fails.
+// poll turns the snapshots of a backend into events. It calls yield until ctx ends, yield
+// returns false or a snapshot fails.
 func poll(ctx context.Context, interval time.Duration, snapshot func(context.Context, []Conn) ([]Conn, error), yield func(Event) bool) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -21,7 +21,7 @@ func poll(ctx context.Context, interval time.Duration, snapshot func(context.Con
 		if err != nil {
 			return err
 		}
-		// Readings of the monotonic clock would make equal times differ.
+		// Round removes the monotonic clock, with which equal times would differ.
 		if !w.changes(time.Now().Round(0), conns, yield) {
 			return nil
 		}
@@ -33,10 +33,10 @@ func poll(ctx context.Context, interval time.Duration, snapshot func(context.Con
 	}
 }
 
-// A watch turns snapshots into events. The zero watch has seen nothing.
+// A watch turns snapshots into events. The zero watch has seen no connection.
 type watch struct {
-	poll  uint64
-	known map[uint64]*watched // by Conn.ID
+	poll uint64
+	byID map[uint64]*watched // by Conn.ID
 }
 
 type watched struct {
@@ -44,16 +44,16 @@ type watched struct {
 	poll uint64
 }
 
-// changes yields what happened between the last call and this one, and reports
-// whether to go on. IDs in conns must be unique.
+// changes yields what changed since the last call, and reports whether to go on. IDs in conns
+// must be unique.
 func (w *watch) changes(now time.Time, conns []Conn, yield func(Event) bool) bool {
-	if w.known == nil {
-		w.known = make(map[uint64]*watched, len(conns))
+	if w.byID == nil {
+		w.byID = make(map[uint64]*watched, len(conns))
 	}
 	w.poll++
 	for i := range conns {
 		c := &conns[i]
-		k := w.known[c.ID]
+		k := w.byID[c.ID]
 		if k != nil {
 			k.poll = w.poll
 			if k.conn.Local == c.Local && k.conn.Peer == c.Peer && k.conn.Opened.Equal(c.Opened) {
@@ -64,26 +64,26 @@ func (w *watch) changes(now time.Time, conns []Conn, yield func(Event) bool) boo
 				}
 				continue
 			}
-			// The socket has been connected to another peer.
+			// The socket is connected to another peer now.
 			if !yield(Event{Kind: Close, Time: now, Conn: k.conn}) {
 				return false
 			}
 			k.conn = *c
 		} else {
-			w.known[c.ID] = &watched{conn: *c, poll: w.poll}
+			w.byID[c.ID] = &watched{conn: *c, poll: w.poll}
 		}
 		if !yield(Event{Kind: Open, Time: now, Conn: *c}) {
 			return false
 		}
 	}
-	if len(w.known) == len(conns) {
+	if len(w.byID) == len(conns) {
 		return true
 	}
-	for id, k := range w.known {
+	for id, k := range w.byID {
 		if k.poll == w.poll {
 			continue
 		}
-		delete(w.known, id)
+		delete(w.byID, id)
 		if !yield(Event{Kind: Close, Time: now, Conn: k.conn}) {
 			return false
 		}
