@@ -43,9 +43,9 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
-	approve  bool          // take only agents that somebody has approved
-	geo      *geoip.DB     // the table of a file at the start, or nil
-	opened   chan struct{} // closed when the history can be asked, or there is none
+	approve  bool                                             // take only agents that somebody has approved
+	watches  []func(ctx context.Context, every time.Duration) // of tables that openTables has opened
+	opened   chan struct{}                                    // closed when the history can be asked, or there is none
 
 	mu      sync.Mutex // guards what follows
 	wake    func()     // of the window, if there is one
@@ -72,9 +72,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a.setHome()
 	a.loadRules() // what is taken over gets its rules
 	ctx, a.cancel = context.WithCancel(ctx)
-	if a.geo != nil {
-		a.work.Go(func() { a.watchTable(ctx, tableEvery) })
-	}
+	a.watchTables(ctx, tableEvery)
 	m.Opening.Store(true)
 	opened, slow := make(chan error, 1), make(chan struct{})
 	a.work.Go(func() {
@@ -301,8 +299,8 @@ func (a *app) listen() error {
 	return nil
 }
 
-// A source is a collector, of this process or of another one.
-type source interface {
+// A collector reports the connections of this machine, in this process or in another one.
+type collector interface {
 	feed.Source
 	Info() conntrack.Info
 }
@@ -333,7 +331,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.noLocal {
 		return nil
 	}
-	var c source = a.cfg.collector
+	var c collector = a.cfg.collector
 	if a.cfg.collector == nil {
 		own, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
 		if err != nil {

@@ -7,8 +7,10 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
@@ -121,9 +123,9 @@ func (m *Monitor) Label(local, peer uint16, program, exe string) string {
 	return r.Label
 }
 
-// Locate returns where an address is, by the tables.
+// Locate returns where an address is, by the first table that knows it.
 func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
-	for _, db := range *m.geo() {
+	for _, db := range tables(&m.geo, m.Geo) {
 		if p, ok := db.Lookup(addr); ok {
 			return p, true
 		}
@@ -131,46 +133,70 @@ func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
 	return geoip.Place{}, false
 }
 
-func (m *Monitor) geo() *[]*geoip.DB {
-	if p := m.replaced.Load(); p != nil {
-		return p
+func (m *Monitor) network(addr netip.Addr) (asn.AS, bool) {
+	for _, db := range tables(&m.asn, m.ASN) {
+		if as, ok := db.Lookup(addr); ok {
+			return as, true
+		}
 	}
-	return &m.Geo
+	return asn.AS{}, false
 }
 
-// ReplaceGeo asks a table in place of one of Geo from now on, and locates all connections
-// anew. It returns how many have another place by that.
-func (m *Monitor) ReplaceGeo(old, fresh *geoip.DB) (moved int) {
+// lookUp sets the place and the network of a peer on the Internet.
+func (m *Monitor) lookUp(c *live.Conn) {
+	c.Place, _ = m.Locate(c.Peer.Addr())
+	as, _ := m.network(c.Peer.Addr())
+	c.ASN, c.Org = as.Number, as.Org
+}
+
+// ReplaceGeo uses a fresh table in place of an old one of Geo from now on, and looks up all
+// connections again. It returns how many got another place or network.
+func (m *Monitor) ReplaceGeo(old, fresh *geoip.DB) (changed int) {
+	return replaceTable(m, &m.geo, m.Geo, old, fresh)
+}
+
+// ReplaceASN is ReplaceGeo for a table of ASN.
+func (m *Monitor) ReplaceASN(old, fresh *asn.DB) (changed int) {
+	return replaceTable(m, &m.asn, m.ASN, old, fresh)
+}
+
+// tables returns those that replaceTable has set, else the first ones.
+func tables[T any](replaced *atomic.Pointer[[]T], first []T) []T {
+	if p := replaced.Load(); p != nil {
+		return *p
+	}
+	return first
+}
+
+func replaceTable[T comparable](m *Monitor, replaced *atomic.Pointer[[]T], first []T, old, fresh T) (changed int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	tables := slices.Clone(*m.geo())
-	if i := slices.Index(tables, old); i >= 0 {
-		tables[i] = fresh
+	all := slices.Clone(tables(replaced, first))
+	if i := slices.Index(all, old); i >= 0 {
+		all[i] = fresh
 	}
-	m.replaced.Store(&tables)
+	replaced.Store(&all)
 	for _, e := range m.order {
 		if e.conn.Scope != live.Internet {
 			continue
 		}
-		if p, _ := m.Locate(e.conn.Peer.Addr()); p != e.conn.Place {
-			n := *e.conn
-			n.Place = p
+		n := *e.conn
+		if m.lookUp(&n); n.Place != e.conn.Place || n.ASN != e.conn.ASN || n.Org != e.conn.Org {
 			e.conn = &n
-			moved++
+			changed++
 		}
 	}
 	m.touch()
-	return moved
+	return changed
 }
 
-// Network names the network of an address, by the tables.
+// Network names the network of an address, by the first table that knows it.
 func (m *Monitor) Network(addr netip.Addr) string {
-	for _, db := range m.ASN {
-		if as, ok := db.Lookup(addr); ok {
-			return fmt.Sprintf("AS%d %s", as.Number, as.Org)
-		}
+	as, ok := m.network(addr)
+	if !ok {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("AS%d %s", as.Number, as.Org)
 }
 
 // OnMap returns the label of the rule, or "", and the latitude and longitude, or NaN, of

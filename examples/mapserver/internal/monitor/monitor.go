@@ -84,7 +84,8 @@ type Monitor struct {
 	// capacity 1: there may be something to prune
 	pruneNow chan struct{}
 	state    atomic.Pointer[live.State]
-	replaced atomic.Pointer[[]*geoip.DB] // Geo from then on; nil: Geo itself
+	geo      atomic.Pointer[[]*geoip.DB] // in place of Geo; nil: Geo itself
+	asn      atomic.Pointer[[]*asn.DB]   // in place of ASN; nil: ASN itself
 }
 
 type agent struct {
@@ -483,13 +484,7 @@ func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
 		l.Place = m.Home
 		return l
 	}
-	l.Place, _ = m.Locate(c.Peer.Addr())
-	for _, db := range m.ASN {
-		if as, ok := db.Lookup(c.Peer.Addr()); ok {
-			l.ASN, l.Org = as.Number, as.Org
-			break
-		}
-	}
+	m.lookUp(l)
 	return l
 }
 
