@@ -43,14 +43,14 @@ func (im *importer) history(ctx context.Context) {
 		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, numbers.Count(int(rows), "row", "rows"))
 		return
 	}
-	folder, err := importFolder(im.data)
+	folder, unlock, err := importFolder(im.data)
 	if err != nil {
 		im.fail(perlHistory, err)
 		return
 	}
-	defer folder.Close()
-	defer os.RemoveAll(folder.Name())
-	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder.Name(), "history.sqlite")
+	defer os.RemoveAll(folder)
+	defer unlock.Close() // first, since Windows removes no open file
+	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder, "history.sqlite")
 	if err := im.copyDatabase(ctx, copied); err != nil {
 		im.fail(perlHistory, err)
 		return
@@ -87,27 +87,25 @@ func (im *importer) history(ctx context.Context) {
 	im.take(perlHistory, "%s to %s", numbers.Count(int(stats.Rows), "connection", "connections"), target)
 }
 
-// importFolder makes a folder in another for an import, and locks it. Those of imports that
-// were killed go: nobody has them locked.
-func importFolder(in string) (*os.File, error) {
+// importFolder makes a folder in another for an import, and locks it. It removes those of
+// imports that were killed, which nobody has locked.
+func importFolder(in string) (folder string, unlock io.Closer, err error) {
 	const pattern = "import-"
 	old, _ := filepath.Glob(filepath.Join(in, pattern+"*"))
 	for _, name := range old {
 		if _, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(name), pattern), 10, 64); err != nil {
 			continue
 		}
-		if f, err := os.Open(name); err == nil {
-			if lock.Try(f) == nil {
-				os.RemoveAll(name)
-			}
+		if f, err := lock.TryFolder(name); err == nil {
 			f.Close()
+			os.RemoveAll(name)
 		}
 	}
-	name, err := os.MkdirTemp(in, pattern)
-	if err != nil {
-		return nil, err
+	if folder, err = os.MkdirTemp(in, pattern); err != nil {
+		return "", nil, err
 	}
-	return lock.Folder(name)
+	unlock, err = lock.Folder(folder)
+	return folder, unlock, err
 }
 
 // historyRows returns how many rows a history has, zero if there is no such file.
