@@ -63,7 +63,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 			return err
 		}
 		if t.rules = set; err != nil {
-			fmt.Fprintf(stderr, "enrich: %s: the other rules hold\n%v\n", name, err)
+			fmt.Fprintf(stderr, "enrich: %s: the other rules are used\n%v\n", name, err)
 		}
 		return nil
 	})

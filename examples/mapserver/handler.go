@@ -26,305 +26,302 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// replayTime is how long the history takes to run through.
+// replayTime is how long a replay of the whole history takes.
 const replayTime = 30 * time.Second
 
-// A clerk does for the window what takes time: it reads and writes files, and asks
-// the history.
-type clerk struct {
+// A handler carries out the effects of the window that take time: it reads and writes
+// files, and queries the history. Its methods return at once; the results are answers.
+type handler struct {
 	*app
 	ctx  context.Context // ends with the window
 	beep *sound.Player
 	work sync.WaitGroup
-	jobs chan func() (said string, err error) // done one after another
+	jobs chan func() (said string, err error) // run one after another
 
 	clipboard clipboard.Clipboard
 
 	mu      sync.Mutex
 	answers []mapview.Answer
-	cancels map[int]context.CancelFunc // of questions under way, by number
+	cancels map[int]context.CancelFunc // of running queries, by the number of the question
 
-	opening sync.Mutex
-	whois   *whois.Sources // nil: not opened yet
+	whoisMu sync.Mutex
+	whois   *whois.Sources // nil until the first report
 }
 
-func newClerk(ctx context.Context, a *app, beep *sound.Player) *clerk {
-	c := &clerk{app: a, ctx: ctx, beep: beep, jobs: make(chan func() (string, error), 100), cancels: make(map[int]context.CancelFunc)}
-	c.work.Go(func() {
+func newHandler(ctx context.Context, a *app, beep *sound.Player) *handler {
+	h := &handler{app: a, ctx: ctx, beep: beep, jobs: make(chan func() (string, error), 100), cancels: make(map[int]context.CancelFunc)}
+	h.work.Go(func() {
 		look := time.NewTicker(2 * time.Second)
 		defer look.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case job := <-c.jobs:
-				c.do(job)
+			case job := <-h.jobs:
+				h.runJob(job)
 			case <-look.C:
 				a.offerRules()
 			}
 		}
 	})
-	return c
+	return h
 }
 
-// close waits for what is under way, after the context has ended.
-func (c *clerk) close() {
-	c.clipboard.Close() // ends a reading whose other program takes its time
-	c.work.Wait()
-	c.clipboard.Close()
-	if c.whois != nil {
-		c.whois.Close()
+// close waits for all that still runs. The context must have ended.
+func (h *handler) close() {
+	h.clipboard.Close() // ends a Read for which another program has no answer
+	h.work.Wait()
+	h.clipboard.Close()
+	if h.whois != nil {
+		h.whois.Close()
 	}
 }
 
-// answer has the window take in an answer.
-func (c *clerk) answer(a mapview.Answer) {
-	c.mu.Lock()
-	c.answers = append(c.answers, a)
-	c.mu.Unlock()
-	c.changed()
+// answer hands an answer to the window.
+func (h *handler) answer(a mapview.Answer) {
+	h.mu.Lock()
+	h.answers = append(h.answers, a)
+	h.mu.Unlock()
+	h.changed()
 }
 
-func (c *clerk) say(text string) { c.answer(mapview.Said{Text: text}) }
+func (h *handler) say(text string) { h.answer(mapview.Said{Text: text}) }
 
-// take returns the answers since the last call.
-func (c *clerk) take() []mapview.Answer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	a := c.answers
-	c.answers = nil
+// takeAnswers returns the answers since the last call.
+func (h *handler) takeAnswers() []mapview.Answer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := h.answers
+	h.answers = nil
 	return a
 }
 
-// handle sets going what the window asks for. It does not wait.
-func (c *clerk) handle(e mapview.Effect) { e.Do(c) }
+// handle carries out an effect. It does not wait for the result.
+func (h *handler) handle(e mapview.Effect) { e.Do(h) }
 
-var _ mapview.Handler = (*clerk)(nil)
+var _ mapview.Handler = (*handler)(nil)
 
-func (c *clerk) Beep() { c.beep.Play() }
+func (h *handler) Beep() { h.beep.Play() }
 
-func (c *clerk) Copy(e mapview.Copy) {
-	c.useClipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, c.clipboard.Write(e.Text) })
+func (h *handler) Copy(e mapview.Copy) {
+	h.useClipboard(func() (mapview.Answer, error) { return mapview.Said{Text: "copied"}, h.clipboard.Write(e.Text) })
 }
 
-func (c *clerk) Paste() {
-	c.useClipboard(func() (mapview.Answer, error) {
-		text, err := c.clipboard.Read()
+func (h *handler) Paste() {
+	h.useClipboard(func() (mapview.Answer, error) {
+		text, err := h.clipboard.Read()
 		return mapview.Pasted{Text: text}, err
 	})
 }
 
-func (c *clerk) ShowHistory(e mapview.ShowHistory) { c.monitor.ShowHistory(e.On) }
+func (h *handler) ShowHistory(e mapview.ShowHistory) { h.monitor.ShowHistory(e.On) }
 
-func (c *clerk) ShowAddrs(e mapview.ShowAddrs) { c.monitor.ShowAddrs(e.On) }
+func (h *handler) ShowAddrs(e mapview.ShowAddrs) { h.monitor.ShowAddrs(e.On) }
 
-func (c *clerk) LookUp(e mapview.LookUp) {
-	c.answer(mapview.Named{Ask: e.Ask, Text: c.monitor.Network(e.Addr)})
+func (h *handler) LookUp(e mapview.LookUp) {
+	h.answer(mapview.Named{Ask: e.Ask, Text: h.monitor.Network(e.Addr)})
 }
 
-func (c *clerk) Whois(e mapview.Whois) {
-	c.work.Go(func() { c.answer(mapview.Report{Ask: e.Ask, Text: c.report(e.Addr)}) })
+func (h *handler) Whois(e mapview.Whois) {
+	h.work.Go(func() { h.answer(mapview.Report{Ask: e.Ask, Text: h.report(e.Addr)}) })
 }
 
-func (c *clerk) FindNearby(e mapview.FindNearby) {
-	c.question(e.Ask, func(ctx context.Context) {
-		past, err := c.monitor.Nearby(ctx, e.Circle)
-		c.found(e.Ask, past, err)
+func (h *handler) FindNearby(e mapview.FindNearby) {
+	h.ask(e.Ask, func(ctx context.Context) {
+		past, err := h.monitor.Nearby(ctx, e.Circle)
+		h.answerFound(e.Ask, past, err)
 	})
 }
 
-func (c *clerk) FindFiltered(e mapview.FindFiltered) {
-	c.question(e.Ask, func(ctx context.Context) {
-		past, since, err := c.monitor.Search(ctx, e.Filter.Fits)
-		f := mapview.Found{Ask: e.Ask, Past: past, Since: since, Full: len(past) == monitor.MostFound}
+func (h *handler) FindFiltered(e mapview.FindFiltered) {
+	h.ask(e.Ask, func(ctx context.Context) {
+		past, since, err := h.monitor.Search(ctx, e.Filter.Fits)
+		f := mapview.Found{Ask: e.Ask, Past: past, Since: since, Full: len(past) == monitor.MaxFound}
 		if err != nil {
 			f.Problem = err.Error()
 		}
-		c.answer(f)
+		h.answer(f)
 	})
 }
 
-func (c *clerk) FindWithin(e mapview.FindWithin) {
-	c.question(e.Ask, func(ctx context.Context) {
-		past, err := c.monitor.Within(ctx, e.Prefix)
-		c.found(e.Ask, past, err)
+func (h *handler) FindWithin(e mapview.FindWithin) {
+	h.ask(e.Ask, func(ctx context.Context) {
+		past, err := h.monitor.Within(ctx, e.Prefix)
+		h.answerFound(e.Ask, past, err)
 	})
 }
 
-func (c *clerk) FindFirst(e mapview.FindFirst) {
-	c.question(e.Ask, func(ctx context.Context) {
-		seen, count, err := c.monitor.First(ctx, e.Peer, e.Program)
+func (h *handler) FindFirst(e mapview.FindFirst) {
+	h.ask(e.Ask, func(ctx context.Context) {
+		seen, count, err := h.monitor.First(ctx, e.Peer, e.Program)
 		a := mapview.First{Ask: e.Ask, Seen: seen, Count: count}
 		if err != nil {
 			a.Problem = err.Error()
 		}
-		c.answer(a)
+		h.answer(a)
 	})
 }
 
-func (c *clerk) WriteSQL(e mapview.WriteSQL) { c.answer(mapview.Written{SQL: sqlite.SQL(e.Of)}) }
+func (h *handler) WriteSQL(e mapview.WriteSQL) { h.answer(mapview.Written{SQL: sqlite.SQL(e.Of)}) }
 
-func (c *clerk) RunQuery(e mapview.RunQuery) {
-	c.question(e.Ask, func(ctx context.Context) { c.answer(c.query(ctx, e)) })
+func (h *handler) RunQuery(e mapview.RunQuery) {
+	h.ask(e.Ask, func(ctx context.Context) { h.answer(h.query(ctx, e)) })
 }
 
-func (c *clerk) CancelQuery(e mapview.CancelQuery) { c.cancel(e.Ask) }
+func (h *handler) CancelQuery(e mapview.CancelQuery) { h.cancel(e.Ask) }
 
-func (c *clerk) StartReplay(e mapview.StartReplay) {
-	c.question(e.Ask, func(ctx context.Context) { c.replay(ctx, e.Ask) })
+func (h *handler) StartReplay(e mapview.StartReplay) {
+	h.ask(e.Ask, func(ctx context.Context) { h.replay(ctx, e.Ask) })
 }
 
-func (c *clerk) Export(e mapview.Export) {
-	c.work.Go(func() {
-		c.waitForHistory(c.ctx)
-		c.export(e)
+func (h *handler) Export(e mapview.Export) {
+	h.work.Go(func() {
+		h.waitForHistory(h.ctx)
+		h.export(e)
 	})
 }
 
-func (c *clerk) ReloadRules() {
-	c.queue(func() (string, error) {
-		said, err := c.loadRules()
-		if err != nil { // which is among the problems
+func (h *handler) ReloadRules() {
+	h.queue(func() (string, error) {
+		said, err := h.loadRules()
+		if err != nil { // the window lists it as a problem
 			said = "the rules in use stay"
 		}
 		return said, nil
 	})
 }
 
-func (c *clerk) ShowKept(e mapview.ShowKept) {
-	c.queue(func() (string, error) { c.monitor.ShowKept(e.On); return "", nil })
+func (h *handler) ShowStats(e mapview.ShowStats) {
+	h.queue(func() (string, error) { h.monitor.ShowStats(e.On); return "", nil })
 }
 
-func (c *clerk) SetRetention(e mapview.SetRetention) {
-	c.queue(func() (string, error) { return "", c.monitor.SetRetention(e.Retention) })
+func (h *handler) SetRetention(e mapview.SetRetention) {
+	h.queue(func() (string, error) { return "", h.monitor.SetRetention(e.Retention) })
 }
 
-func (c *clerk) ResetHistory() {
-	c.queue(func() (string, error) { return "the stored history has been deleted", c.monitor.ResetHistory(c.ctx) })
+func (h *handler) ResetHistory() {
+	h.queue(func() (string, error) { return "the stored history has been deleted", h.monitor.ResetHistory(h.ctx) })
 }
 
-func (c *clerk) SaveHistory() {
-	c.queue(func() (string, error) { return c.saveMarks(c.ctx) })
+func (h *handler) SaveHistory() {
+	h.queue(func() (string, error) { return h.saveMarks(h.ctx) })
 }
 
-func (c *clerk) LoadHistory() { c.queue(c.loadMarks) }
+func (h *handler) LoadHistory() { h.queue(h.loadMarks) }
 
-// queue has something done after what was queued before. The job returns what is said to the
-// user.
-func (c *clerk) queue(job func() (said string, err error)) {
+// queue adds a job, which runs after those queued before. It returns a message for the user.
+func (h *handler) queue(job func() (said string, err error)) {
 	select {
-	case c.jobs <- job:
-	case <-c.ctx.Done():
+	case h.jobs <- job:
+	case <-h.ctx.Done():
 	default:
-		c.say("too much at once: wait a moment")
+		h.say("too many commands are waiting: try again in a moment")
 	}
 }
 
-// waitForHistory returns when the history can be asked or ctx ends. An older history may
-// have to be taken over first.
-func (c *clerk) waitForHistory(ctx context.Context) {
+// waitForHistory returns when the history can be queried or ctx ends. An older file may have
+// to be upgraded first.
+func (h *handler) waitForHistory(ctx context.Context) {
 	select {
-	case <-c.opened:
+	case <-h.opened:
 	case <-ctx.Done():
 	}
 }
 
-// question asks the history, as soon as it can be asked. The window can cancel it.
-func (c *clerk) question(ask int, run func(context.Context)) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	c.mu.Lock()
-	c.cancels[ask] = cancel
-	c.mu.Unlock()
-	c.work.Go(func() {
-		defer c.cancel(ask)
-		c.waitForHistory(ctx)
+// ask runs a query as soon as the history is open. The window can cancel it.
+func (h *handler) ask(ask int, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(h.ctx)
+	h.mu.Lock()
+	h.cancels[ask] = cancel
+	h.mu.Unlock()
+	h.work.Go(func() {
+		defer h.cancel(ask)
+		h.waitForHistory(ctx)
 		run(ctx)
 	})
 }
 
-func (c *clerk) cancel(ask int) {
-	c.mu.Lock()
-	cancel := c.cancels[ask]
-	delete(c.cancels, ask)
-	c.mu.Unlock()
+func (h *handler) cancel(ask int) {
+	h.mu.Lock()
+	cancel := h.cancels[ask]
+	delete(h.cancels, ask)
+	h.mu.Unlock()
 	if cancel != nil {
 		cancel()
 	}
 }
 
-func (c *clerk) found(ask int, past []live.Past, err error) {
-	f := mapview.Found{Ask: ask, Past: past, Full: len(past) == monitor.MostFound}
+func (h *handler) answerFound(ask int, past []live.Past, err error) {
+	f := mapview.Found{Ask: ask, Past: past, Full: len(past) == monitor.MaxFound}
 	if err != nil {
 		f.Problem = err.Error()
 	}
-	c.answer(f)
+	h.answer(f)
 }
 
-// do does a job, and says what came of it.
-func (c *clerk) do(job func() (string, error)) {
+// runJob runs a job and shows its message or its error.
+func (h *handler) runJob(job func() (string, error)) {
 	said, err := job()
 	if err != nil {
 		said = err.Error()
-		c.log.Warn(said)
+		h.log.Warn(said)
 	}
 	if said != "" {
-		c.say(said)
+		h.say(said)
 	}
 }
 
-// useClipboard does something with the clipboard. It may wait for another program that
-// does not answer: nobody waits for it.
-func (c *clerk) useClipboard(do func() (mapview.Answer, error)) {
-	c.work.Go(func() {
+// useClipboard runs do in a goroutine of its own: the other program may not answer.
+func (h *handler) useClipboard(do func() (mapview.Answer, error)) {
+	h.work.Go(func() {
 		a, err := do()
 		if err != nil {
-			a = mapview.Said{Text: "the clipboard does not work: " + err.Error()}
+			a = mapview.Said{Text: "the clipboard cannot be used: " + err.Error()}
 		}
-		c.answer(a)
+		h.answer(a)
 	})
 }
 
-// simpleHistory is the file of the counts of all places.
-func (a *app) simpleHistory() string { return filepath.Join(a.cfg.dataDir, "places.txt") }
+// placesFile is where the counts of all places are saved.
+func (a *app) placesFile() string { return filepath.Join(a.cfg.dataDir, "places.txt") }
 
 func (a *app) saveMarks(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(a.cfg.dataDir, 0o700); err != nil {
 		return "", err
 	}
-	n, err := a.monitor.SaveMarks(ctx, a.simpleHistory())
-	return fmt.Sprintf("%s saved in %s", numbers.Count(n, "place", "places"), a.simpleHistory()), err
+	n, err := a.monitor.SaveMarks(ctx, a.placesFile())
+	return fmt.Sprintf("%s saved in %s", numbers.Count(n, "place", "places"), a.placesFile()), err
 }
 
 func (a *app) loadMarks() (string, error) {
-	n, err := a.monitor.LoadMarks(a.simpleHistory())
+	n, err := a.monitor.LoadMarks(a.placesFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s is not there: s saves it", a.simpleHistory())
+		err = fmt.Errorf("%s does not exist: press s to save it", a.placesFile())
 	}
-	return fmt.Sprintf("%s loaded from %s", numbers.Count(n, "place", "places"), a.simpleHistory()), err
+	return fmt.Sprintf("%s loaded from %s", numbers.Count(n, "place", "places"), a.placesFile()), err
 }
 
-// report is the whois report on an address. What it is made of is opened when it is
-// asked for first.
-func (c *clerk) report(addr netip.Addr) string {
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	if c.whois == nil {
-		f := whois.Files{Data: c.cfg.dataDir, Cache: c.cfg.cacheDir, Geo: c.cfg.geo, Places: geoembedded.DB(), Networks: asnembedded.DB()}
-		if c.cfg.asn != "" {
-			f.ASN = []string{c.cfg.asn}
+// report returns the whois report on an address. The first call opens the files it is made of.
+func (h *handler) report(addr netip.Addr) string {
+	h.whoisMu.Lock()
+	defer h.whoisMu.Unlock()
+	if h.whois == nil {
+		f := whois.Files{Data: h.cfg.dataDir, Cache: h.cfg.cacheDir, Geo: h.cfg.geo, Places: geoembedded.DB(), Networks: asnembedded.DB()}
+		if h.cfg.asn != "" {
+			f.ASN = []string{h.cfg.asn}
 		}
-		s, err := f.Open(func(warning string) { c.log.Warn("whois: " + warning) })
+		s, err := f.Open(func(warning string) { h.log.Warn("whois: " + warning) })
 		if err != nil {
-			// A file that is named and damaged has been told of at the start.
-			c.log.Warn("whois: " + err.Error())
+			// A damaged file that was named was reported at the start.
+			h.log.Warn("whois: " + err.Error())
 			f.Geo, f.ASN = "", nil
 			if s, err = f.Open(func(string) {}); err != nil {
 				return err.Error()
 			}
 		}
-		c.whois = s
+		h.whois = s
 	}
-	r, err := c.whois.Report(addr)
+	r, err := h.whois.Report(addr)
 	var text strings.Builder
 	if !r.IsZero() {
 		r.WriteText(&text)
@@ -335,19 +332,19 @@ func (c *clerk) report(addr netip.Addr) string {
 	return text.String()
 }
 
-// console opens the history for questions. Each sees the file that is recorded into now:
-// after damage that is another one.
-func (c *clerk) console() (history.Console, error) {
-	if err := c.monitor.Unrecorded(); err != nil {
+// console opens the history for one query. It opens it anew each time, since the recorder
+// starts another file when one is damaged.
+func (h *handler) console() (history.Console, error) {
+	if err := h.monitor.Unrecorded(); err != nil {
 		return nil, err
 	}
-	return sqlite.OpenConsole(c.ctx, c.cfg.history, sqlite.ConsoleOptions{Rule: c.monitor.Label})
+	return sqlite.OpenConsole(h.ctx, h.cfg.history, sqlite.ConsoleOptions{Rule: h.monitor.Label})
 }
 
-func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
+func (h *handler) query(ctx context.Context, e mapview.RunQuery) mapview.Answered {
 	a := mapview.Answered{Ask: e.Ask, Offset: -1}
 	t, err := func() (*history.Table, error) {
-		console, err := c.console()
+		console, err := h.console()
 		if err != nil {
 			return nil, err
 		}
@@ -358,7 +355,7 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 	switch {
 	case err == nil:
 		a.Table = *t
-		a.Labels, a.Places = c.monitor.OnMap(t)
+		a.Labels, a.Places = h.monitor.OnMap(t)
 	case ctx.Err() != nil:
 		a.Problem = "cancelled"
 	case errors.As(err, &mistake):
@@ -369,21 +366,21 @@ func (c *clerk) query(ctx context.Context, e mapview.RunQuery) mapview.Answered 
 	return a
 }
 
-// export writes the whole answer to a question into a file of its own.
-func (c *clerk) export(e mapview.Export) {
-	name := filepath.Join(c.cfg.dataDir, "exports", "connmap-"+time.Now().Format("20060102-150405")+"."+e.Format)
-	c.say("writing " + name)
-	name, n, err := c.exportTo(name, e)
+// export writes the whole result of a query into a new file.
+func (h *handler) export(e mapview.Export) {
+	name := filepath.Join(h.cfg.dataDir, "exports", "connmap-"+time.Now().Format("20060102-150405")+"."+e.Format)
+	h.say("writing " + name)
+	name, n, err := h.exportTo(name, e)
 	if err != nil {
-		c.say("export: " + err.Error())
+		h.say("export: " + err.Error())
 		return
 	}
-	c.say(fmt.Sprintf("%s written to %s", numbers.Count(n, "row", "rows"), name))
+	h.say(fmt.Sprintf("%s written to %s", numbers.Count(n, "row", "rows"), name))
 }
 
-// exportTo returns the name that the file has got: another one if there is one by that name.
-func (c *clerk) exportTo(name string, e mapview.Export) (as string, n int, err error) {
-	console, err := c.console()
+// exportTo returns the name of the file, which differs from name if that exists already.
+func (h *handler) exportTo(name string, e mapview.Export) (as string, n int, err error) {
+	console, err := h.console()
 	if err != nil {
 		return "", 0, err
 	}
@@ -395,10 +392,10 @@ func (c *clerk) exportTo(name string, e mapview.Export) (as string, n int, err e
 	if err != nil {
 		return "", 0, err
 	}
-	defer os.Remove(f.Name()) // half an answer is none
+	defer os.Remove(f.Name()) // of a result that is not complete
 	w, err := history.NewRowWriter(e.Format, "", f)
 	if err == nil {
-		_, err = console.Each(c.ctx, history.Question{SQL: e.SQL, Timeout: exportTimeout, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
+		_, err = console.Each(h.ctx, history.Question{SQL: e.SQL, Timeout: exportTimeout, MaxRows: -1, MaxBytes: -1}, w.Begin, func(row []any) error {
 			n++
 			return w.Row(row)
 		})
@@ -419,25 +416,25 @@ func (c *clerk) exportTo(name string, e mapview.Export) (as string, n int, err e
 	}
 }
 
-func (c *clerk) replay(ctx context.Context, ask int) {
+func (h *handler) replay(ctx context.Context, ask int) {
 	var last mapview.Replayed
-	err := c.monitor.Replay(ctx, replayTime, func(events []live.Event, at time.Time, share float64) {
+	err := h.monitor.Replay(ctx, replayTime, func(events []live.Event, at time.Time, share float64) {
 		last = mapview.Replayed{Ask: ask, At: at, Share: share}
 		now := last
 		now.Events = events
-		c.answer(now)
+		h.answer(now)
 	})
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		c.answer(mapview.Replayed{Ask: ask, Text: err.Error()})
+		h.answer(mapview.Replayed{Ask: ask, Text: err.Error()})
 	default:
 		last.Done = true
-		c.answer(last)
+		h.answer(last)
 	}
 }
 
-// savedQueries are those of the history, with their parameters as values.
+// savedQueries returns the saved queries with values in place of their parameters.
 func savedQueries() []history.SavedQuery {
 	list := sqlite.SavedQueries()
 	for i, q := range list {

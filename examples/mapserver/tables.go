@@ -16,7 +16,7 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// The tables that connmap-data downloads, the best first, and those of connmapperl.
+// The file names of tables that connmap-data downloads or connmapperl has, the best first.
 var (
 	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv"}
 	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
@@ -161,8 +161,8 @@ func fileState(name string) string {
 	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 }
 
-// progress returns what shows on a terminal how much of a file has been read, if
-// that takes longer than a second.
+// progress returns a function that shows on a terminal how much of a file has been read, if it
+// takes longer than a second. It returns nil if w is no terminal.
 func progress(w io.Writer, name string) func(done, size int64) {
 	if !isTerminal(w) {
 		return nil
@@ -176,7 +176,7 @@ func progress(w io.Writer, name string) func(done, size int64) {
 			fmt.Fprint(w, "\r\x1b[K")
 		case now.Sub(drawn) > 100*time.Millisecond:
 			drawn = now
-			fmt.Fprintf(w, "\r\x1b[Kreading %s, once: %d %%", name, 100*done/max(1, size))
+			fmt.Fprintf(w, "\r\x1b[Kreading %s (only the first time): %d %%", name, 100*done/max(1, size))
 		}
 	}
 }

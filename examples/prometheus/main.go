@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	f := flag.NewFlagSet("prometheus", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	listen := f.String("listen", "127.0.0.1:9435", "`address` to serve /metrics at")
-	most := f.Int("series", 1000, "how many combinations of labels there may be; what comes later counts as \"other\"")
+	maxSeries := f.Int("series", 1000, "how many combinations of labels there may be; what comes later counts as \"other\"")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return err
 	}
 	log.Info("serving", "url", "http://"+l.Addr().String()+"/metrics", "reads", c.Info().Backend, "limited", c.Info().Limited)
-	e := newExporter(*most)
+	e := newExporter(*maxSeries)
 	s := &http.Server{Handler: e.handler()}
 	go s.Serve(l)
 	defer s.Close()
@@ -89,8 +89,8 @@ type series struct{ open, opened, tx, rx uint64 }
 
 // An exporter counts what a collector tells. It is a prometheus.Collector.
 type exporter struct {
-	rules *rules.Set
-	most  int
+	rules     *rules.Set
+	maxSeries int
 
 	mu     sync.Mutex
 	series map[labels]*series
@@ -104,8 +104,8 @@ type counted struct {
 	tx, rx uint64
 }
 
-func newExporter(most int) *exporter {
-	return &exporter{rules: rules.Default(), most: most, series: make(map[labels]*series), conns: make(map[uint64]counted)}
+func newExporter(maxSeries int) *exporter {
+	return &exporter{rules: rules.Default(), maxSeries: maxSeries, series: make(map[labels]*series), conns: make(map[uint64]counted)}
 }
 
 func (e *exporter) handler() http.Handler {
@@ -152,7 +152,7 @@ func (e *exporter) seriesOf(c *conntrack.Conn) *series {
 	}
 	rule, _ := e.rules.Match(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe})
 	l.rule = rule.Label
-	if e.series[l] == nil && len(e.series) >= e.most {
+	if e.series[l] == nil && len(e.series) >= e.maxSeries {
 		// Whoever may connect to us could else fill the memory of Prometheus.
 		l = labels{"other", "other", "other", "other", l.direction}
 	}
@@ -173,15 +173,15 @@ func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
 func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	tell := func(d *prometheus.Desc, t prometheus.ValueType, n uint64, l ...string) {
+	send := func(d *prometheus.Desc, t prometheus.ValueType, n uint64, l ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, float64(n), l...)
 	}
 	for l, s := range e.series {
 		values := []string{l.program, l.country, l.asn, l.rule, l.direction}
-		tell(open, prometheus.GaugeValue, s.open, values...)
-		tell(opened, prometheus.CounterValue, s.opened, values...)
-		tell(sent, prometheus.CounterValue, s.tx, values...)
-		tell(received, prometheus.CounterValue, s.rx, values...)
+		send(open, prometheus.GaugeValue, s.open, values...)
+		send(opened, prometheus.CounterValue, s.opened, values...)
+		send(sent, prometheus.CounterValue, s.tx, values...)
+		send(received, prometheus.CounterValue, s.rx, values...)
 	}
-	tell(lost, prometheus.CounterValue, e.lost)
+	send(lost, prometheus.CounterValue, e.lost)
 }

@@ -23,7 +23,7 @@ type Handler interface {
 	ReloadRules()
 	ShowHistory(ShowHistory)
 	ShowAddrs(ShowAddrs)
-	ShowKept(ShowKept)
+	ShowStats(ShowStats)
 	SetRetention(SetRetention)
 	ResetHistory()
 	SaveHistory()
@@ -52,8 +52,8 @@ type (
 	// ShowHistory asks to put the places of the stored history into the
 	// State, or to leave them out.
 	ShowHistory struct{ On bool }
-	// ShowKept asks to put what is kept into the State, or to leave it out.
-	ShowKept struct{ On bool }
+	// ShowStats asks to put what is kept into the State, or to leave it out.
+	ShowStats struct{ On bool }
 	// SetRetention asks to keep so much from now on.
 	SetRetention struct{ Retention history.Retention }
 	// ResetHistory asks to delete all of the stored history.
@@ -127,7 +127,7 @@ func (MoveWindow) Do(Handler)       {}
 func (Quit) Do(Handler)             {}
 func (ReloadRules) Do(h Handler)    { h.ReloadRules() }
 func (e ShowHistory) Do(h Handler)  { h.ShowHistory(e) }
-func (e ShowKept) Do(h Handler)     { h.ShowKept(e) }
+func (e ShowStats) Do(h Handler)    { h.ShowStats(e) }
 func (e SetRetention) Do(h Handler) { h.SetRetention(e) }
 func (ResetHistory) Do(h Handler)   { h.ResetHistory() }
 func (SaveHistory) Do(h Handler)    { h.SaveHistory() }

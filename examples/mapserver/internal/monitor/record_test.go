@@ -237,14 +237,14 @@ func TestClosingIsNotSeen(t *testing.T) {
 	// As if both had been told of long ago.
 	told := map[uint64]time.Duration{}
 	for _, e := range m.order {
-		require.NotZero(t, e.written)
-		e.written -= refreshEvery
-		told[e.conn.ID] = e.written
+		require.NotZero(t, e.writtenAt)
+		e.writtenAt -= refreshEvery
+		told[e.conn.ID] = e.writtenAt
 	}
 	m.began = time.Time{}
 	m.write()
 	for _, e := range m.order {
-		assert.Equal(t, e.conn.ID == 1, e.written != told[e.conn.ID], "connection %d", e.conn.ID)
+		assert.Equal(t, e.conn.ID == 1, e.writtenAt != told[e.conn.ID], "connection %d", e.conn.ID)
 	}
 }
 
