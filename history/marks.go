@@ -20,8 +20,8 @@ type Mark struct {
 	Count    int64
 }
 
-// The simple history is a text file that says how often connections were opened at
-// each place, and that any program can read without a database: a line
+// The places file says how often connections were opened at each place, for programs without a
+// database. connmapperl called it the simple history. It is a text file: a line
 //
 //	connmap places 1
 //
@@ -29,8 +29,8 @@ type Mark struct {
 // count, with tabs between, in UTF-8. Lines that begin with # are comments.
 const marksHeader = "connmap places 1"
 
-// SaveMarks writes places and their counts into a file, which it replaces when all
-// is written. It ends on the first error of marks.
+// SaveMarks writes places and their counts into a file, which it replaces only when all
+// is written. It stops at the first error of marks.
 func SaveMarks(name string, marks iter.Seq2[Mark, error]) error {
 	f, err := temp.Create(filepath.Dir(name), filepath.Base(name)+".*.new")
 	if err != nil {
@@ -79,7 +79,7 @@ func readMarks(r io.Reader) ([]Mark, error) {
 		if err := s.Err(); err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("not a simple history: the first line should be %q", marksHeader)
+		return nil, fmt.Errorf("not a file of places: the first line should be %q", marksHeader)
 	}
 	var marks []Mark
 	for n := 2; s.Scan(); n++ {

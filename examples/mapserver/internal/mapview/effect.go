@@ -45,7 +45,7 @@ type Handler interface {
 type (
 	// MoveWindow asks to move the window.
 	MoveWindow struct{ By image.Point } // in pixels of the picture
-	// Quit asks to save the simple history and end the program.
+	// Quit asks to save the counts of places and end the program.
 	Quit struct{}
 	// ReloadRules asks to read the rules file again.
 	ReloadRules struct{}
@@ -58,7 +58,7 @@ type (
 	SetRetention struct{ Retention history.Retention }
 	// ResetHistory asks to delete all of the stored history.
 	ResetHistory struct{}
-	// SaveHistory asks to write the simple history.
+	// SaveHistory asks to save the counts of places in a file.
 	SaveHistory struct{}
 	// Copy asks to put a text on the clipboard.
 	Copy struct{ Text string }
@@ -118,7 +118,7 @@ type (
 	}
 	// Beep asks for the sound.
 	Beep struct{}
-	// LoadHistory asks to put the places of the simple history into the State
+	// LoadHistory asks to load the counts of places from the file into the State
 	// too.
 	LoadHistory struct{}
 )
