@@ -412,13 +412,13 @@ func (r connRows) Key(row int) any {
 	return connKey{c.Agent, c.ID}
 }
 
-// A pastKey tells a stored connection.
+// A pastKey identifies a stored connection.
 type pastKey struct {
 	peer, local    netip.AddrPort
 	agent, program string
 }
 
-// A connKey tells a live connection in different states.
+// A connKey identifies a live connection across states.
 type connKey struct {
 	agent string
 	id    uint64
