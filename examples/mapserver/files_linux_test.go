@@ -109,7 +109,7 @@ func TestPlacesKept(t *testing.T) {
 	name := c.placesFile()
 	require.NoError(t, os.WriteFile(name, []byte("dear diary\n"), 0o600))
 	_, err := c.saveMarks(t.Context())
-	assert.ErrorContains(t, err, "it stays as it is; move it away to have the places saved")
+	assert.ErrorContains(t, err, "it is not changed; move it away to save the places")
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	assert.Equal(t, "dear diary\n", string(b))

@@ -89,7 +89,7 @@ func probe(ctx context.Context, uri string) error {
 	defer closeConn(conn)
 	_, err = number(conn, `SELECT count(*) FROM sqlite_schema`)
 	if err != nil && wait.Err() != nil && ctx.Err() == nil {
-		return errors.New("end the program that keeps it locked")
+		return errors.New("stop the program that has locked it")
 	}
 	return err
 }

@@ -223,7 +223,7 @@ func hint(err error) error {
 	case code.ToPrimary() == sqlite.ResultFull, code == sqlite.ResultIOErrSHMSize:
 		return fmt.Errorf("%w: free some space on its disk", err)
 	case code.ToPrimary() == sqlite.ResultBusy:
-		return fmt.Errorf("%w: end the program that keeps it locked", err)
+		return fmt.Errorf("%w: stop the program that has locked it", err)
 	}
 	return err
 }

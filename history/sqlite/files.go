@@ -102,7 +102,7 @@ func claimFile(path string) (*claim, error) {
 		claims.held = append(claims.held, c)
 		return c, nil
 	}
-	return nil, errors.New("it is replaced again and again: end the program that does so")
+	return nil, errors.New("another program replaces it again and again: stop that program")
 }
 
 func (c *claim) release() {
@@ -271,7 +271,7 @@ func lockFile(history string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > 0) {
-		err = fmt.Errorf("%s is in the way, and no lock of this program: move it away, or choose another file", name)
+		err = fmt.Errorf("%s exists and is not a lock file of this program: move it away, or choose another file", name)
 	}
 	if err == nil {
 		err = lock.Try(f)

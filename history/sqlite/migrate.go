@@ -63,7 +63,7 @@ func migrate(ctx context.Context, path string, from origin, o *Options) (err err
 				os.Remove(fresh)
 				os.Remove(fresh + "-journal")
 			}
-			err = fmt.Errorf("a history %v, which cannot be taken over; it stays as it is: %w", from, err)
+			err = fmt.Errorf("a history %v, which cannot be upgraded; it is not changed: %w", from, err)
 		}
 	}()
 	// Left by interrupted migrations: nobody else makes such files while this DB has the history.

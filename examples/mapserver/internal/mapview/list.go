@@ -202,7 +202,7 @@ func (l *connList) follow(v *View) {
 // pendingText is what stands in place of an answer that has not come yet.
 func (v *View) pendingText() string {
 	if v.st.Opening {
-		return "waiting until the history is taken over"
+		return "waiting until the history is open"
 	}
 	return "looking into the history"
 }

@@ -151,7 +151,7 @@ func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error)
 	kept := make(map[[2]float64]int64)
 	old, err := history.LoadMarks(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("%w: it stays as it is; move it away to have the places saved", err)
+		return 0, fmt.Errorf("%w: it is not changed; move it away to save the places", err)
 	}
 	if !reset {
 		for _, mark := range old {
