@@ -2,7 +2,7 @@
 // computers' network connections go?
 // It holds no code itself; its packages do, each usable on its own.
 //
-// The way of the data, from left to right and never back:
+// The flow of the data, in one direction only:
 //
 //	kernel -> conntrack -> feed client ==TLS==> feed server -> monitor -> history (SQLite)
 //	          (sockets)    (connmap-agent)                     |

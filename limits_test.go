@@ -91,9 +91,9 @@ type limit struct{ file, sentence string }
 
 var limits = []limit{
 	{"README.md", "Of one UDP socket {conntrack: maxFlows/2} peers are followed at a time, of all {conntrack: maxFlows}:"},
-	{"README.md", "it keeps the ends of {conntrack/feed/frame: defaultMaxCloses} connections"},
-	{"README.md", "it tells what it can in half a second"},
-	{"README.md", "unpacks to more than {internal/unpack: MaxRatio} times its size, is an error."},
+	{"README.md", "it keeps the close events of {conntrack/feed/frame: defaultMaxCloses} connections"},
+	{"README.md", "it reports what it can in half a second"},
+	{"README.md", "that unpacks to more than {internal/unpack: MaxRatio} times its size, is an error."},
 	{"README.md", "gives up below {cmd/connmap-data: minRate/1024} kB a second"},
 	{"README.md", "a question may use {history/sqlite: maxSpill>>20} MB on the disk. A table may take a minute, CSV and JSON ten;"},
 	{"README.md", "of one with fewer than {examples/mapserver: safePassword} characters the server warns."},

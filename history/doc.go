@@ -1,5 +1,4 @@
-// Package history has the values of a history of connections: what is recorded of them,
-// what is asked about them and what the answers are.
+// Package history has the values of a history of connections: records, questions and answers.
 // It stores nothing: [github.com/connmapgo/connmap/history/sqlite] does.
 //
 //	recorder.Add(history.Entry{Agent: "laptop", Protocol: "tcp", Local: local, Peer: peer, Program: "curl", New: true, Opened: now})
@@ -15,19 +14,18 @@
 //
 // # Recording
 //
-// A [Recorder] takes in a [Record]: an [Entry], which is a connection at one moment, a [Loss]
-// or a [Report]. A [Store] has a [Row] for each distinct connection. It keeps as much of them
-// as a [Retention] says.
+// A [Recorder] stores a [Record]: an [Entry], which is a connection at one moment, a [Loss] or
+// a [Report]. A [Store] has a [Row] for each distinct connection. It deletes the oldest as a
+// [Retention] says.
 //
 // # Asking
 //
-// A map asks a Store for rows near a place, to a prefix or in the order of time. People ask a
-// [Question] in the language of the store, and get a [Table]; a [RowWriter] writes it as CSV,
-// JSON or a table for terminals. A [Selection] is what a question may be about; the store
-// writes that.
+// A map gets rows from a Store near a place, to a prefix, or in the order of time. People ask a
+// [Question] in the language of the store and get a [Table]; a [RowWriter] writes it as CSV,
+// JSON or a table for terminals. For a [Selection] the store writes the question itself.
 //
 // # Places
 //
-// [SaveMarks] and [LoadMarks] write and read how often connections to each place were opened,
-// a [Mark] a line, in a text file that needs no database.
+// [SaveMarks] and [LoadMarks] write and read a text file that needs no database. It has a
+// [Mark] in each line: a place, and how often connections to it were opened.
 package history

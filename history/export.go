@@ -27,13 +27,12 @@ type RowWriter interface {
 // NewRowWriter returns a RowWriter of a format:
 //
 //	csv    comma-separated values (RFC 4180) after a line of names; NULL is empty, and
-//	       a text that a spreadsheet may take for a formula, since it begins with one of
-//	       = + - @ after white space or with a tab or carriage return, gets a ' before it,
-//	       and so does what follows on a semicolon, tab or line break in it
-//	rawcsv the same with texts as they are
+//	       a text that a spreadsheet may take for a formula gets a ' before it: one that
+//	       begins with = + - or @ after white space, or with a tab or carriage return. The
+//	       same holds for the parts of a text after a semicolon, tab or line break
+//	rawcsv the same with texts unchanged
 //	json   an object a line; binary values in base64, and infinite numbers null
-//	table  columns for terminals, on which nothing can act that a text contains; it
-//	       is written by End
+//	table  columns for terminals, without control characters; written by End
 //
 // and with times, which are columns whose Time is true, in one of three ways:
 //
@@ -70,7 +69,7 @@ func NewRowWriter(format, times string, w io.Writer) (RowWriter, error) {
 	return &timeWriter{RowWriter: to, iso: times == "iso"}, nil
 }
 
-// A timeWriter writes times as texts.
+// A timeWriter converts times to texts for another RowWriter.
 type timeWriter struct {
 	RowWriter
 	iso     bool
@@ -108,13 +107,13 @@ type csvWriter struct {
 	fields []string
 }
 
-// formula is where a text, or a part of it that programs may take for a field, begins as a
-// formula, with half-width or full-width signs. Where the decimal separator is a comma, fields
-// are separated by semicolons and a quote in their midst is none.
+// formula matches where a text, or a part of it that programs may take for a field, begins like
+// a formula, with half-width or full-width signs. In countries with a decimal comma, fields are
+// separated by semicolons and quotes within them are ordinary characters.
 var formula = regexp.MustCompile(`(?:^|[;\t\r\n]"*)[\s\pZ\p{Cc}\p{Cf}]*[=+\-@＝＋－＠]|^[\t\r]`)
 
-// disarm marks a text that programs might take for a formula as one, with a ' before it and
-// before each such part of it: whoever connects here chooses some of what is stored.
+// disarm puts a ' before a text that programs may take for a formula, and before each such part
+// of it: strangers who connect choose some of what is stored.
 func disarm(s string) string {
 	if !strings.ContainsAny(s, "=+-@\t\r＝＋－＠") {
 		return s
@@ -159,13 +158,13 @@ func (c *csvWriter) End() error {
 	return c.w.Error()
 }
 
-// plain is a value as text.
+// plain returns a value as text.
 func plain(v any) string {
 	switch v := v.(type) {
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case float64:
-		// As people write it, such as the times, unless it would be long.
+		// Without an exponent, unless that would be long.
 		if a := math.Abs(v); a >= 1e-4 && a < 1e15 {
 			return strconv.FormatFloat(v, 'f', -1, 64)
 		}
@@ -218,7 +217,7 @@ func (j *jsonWriter) Row(row []any) error {
 
 func (j *jsonWriter) End() error { return j.w.Flush() }
 
-// maxCell is how wide a column of a table may be.
+// maxCell is the maximum width of a column of a table.
 const maxCell = 60
 
 type tableWriter struct {
@@ -248,7 +247,7 @@ func (t *tableWriter) Row(row []any) error {
 	return nil
 }
 
-// cell makes a text fit for a terminal.
+// cell makes a text safe for a terminal, and cuts it.
 func cell(s string) string {
 	var b strings.Builder
 	n := 0

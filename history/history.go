@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// MaxCounter is where counters of bytes, openings and losses stop: high enough for any
-// connection, low enough for the sum over thousands of rows that a lying agent drove there.
+// MaxCounter is the maximum of counters of bytes, openings and losses. It is high enough for
+// any connection, and low enough that sums over thousands of such rows do not overflow.
 const MaxCounter = 1 << 50
 
 // An Entry is what is known of a connection at one moment. Agent, Protocol, Local, Peer and
@@ -20,7 +20,7 @@ const MaxCounter = 1 << 50
 // connection opened. If it is Closed too, it counts if it opened before the row did, unless by a
 // multiple of 10 s, by which wrong clocks are corrected.
 type Entry struct {
-	Agent     string         // name of the host that reports it
+	Agent     string         // name of the agent that reports it
 	Protocol  string         // "tcp", "udp" or a number
 	Direction string         // "in", "out" or "unknown"
 	Local     netip.AddrPort // never an IPv4-mapped IPv6 address
@@ -35,60 +35,59 @@ type Entry struct {
 	Located   bool           // Lat and Lon are known
 	Precision string         // "city", or "country" if Lat and Lon stand for one; empty: unknown
 	Rule      string         // label of its rule
-	New       bool           // it has opened; else it was recorded before
+	New       bool           // it has opened; false: it was recorded before
 	Opened    time.Time      // to the microsecond; distinguishes openings of one connection
-	Seen      time.Time      // when this was so; zero: when it opened
+	Seen      time.Time      // the moment of this entry; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
-	Resumed   bool           // with New: it may have opened earlier, before its agent looked
+	Resumed   bool           // with New: it may have opened before its agent started to look
 }
 
 // A Loss says how many events an agent could not report.
 type Loss struct {
-	Agent string // name of the host
+	Agent string // its name
 	Count uint64
-	Seen  time.Time // when this became known
+	Seen  time.Time // when the server learnt of it
 }
 
-// A Report acknowledges what an agent has reported in one go: all that it stands for is
-// recorded before it. Reports of one run are numbered.
+// A Report marks that all events of one message of an agent have been recorded: they come
+// before it. The Reports of one run of an agent are numbered.
 type Report struct {
 	Run    [16]byte // of the agent
 	Number uint64
-	Seen   time.Time // when it came
+	Seen   time.Time // when it arrived
 }
 
-// A Record is what can be recorded: an [Entry], a [Loss] or a [Report].
+// A Record is an [Entry], a [Loss] or a [Report].
 type Record interface{ record() }
 
 func (Entry) record()  {}
 func (Loss) record()   {}
 func (Report) record() {}
 
-// A Row is a connection that is stored. Opened is its first opening; Tx and Rx are
-// those of all openings.
+// A Row is a stored connection. Opened is its first opening; Tx and Rx are the sums over all
+// openings.
 type Row struct {
 	ID    int64
-	Count int64 // of openings
+	Count int64 // number of openings
 	Entry
 	LastOpened time.Time
 }
 
-// A Retention says how much of the past is kept. By age, what was seen longest ago goes
-// first. By rows and bytes each agent has a share: rows go from the one that has most, and
-// of its rows those that were seen longest ago, so that no agent can make those of others go
-// before it has as few. Zero limits nothing, and so does the zero Retention.
+// A Retention limits how much of the past is kept. Rows older than Age are deleted. If there are
+// too many rows or bytes, rows of the agent with the most are deleted, those not seen for longest
+// first. So no agent can displace rows of others that have fewer. A zero field has no limit.
 type Retention struct {
 	Age      time.Duration // since a connection was last seen
 	Rows     int64
 	Bytes    int64 // of the file
-	Disabled bool  // nothing goes, whatever the limits
+	Disabled bool  // nothing is deleted, whatever the limits
 }
 
-// Stats are what there is, and how much of it is to be kept.
+// Stats are the size of a history and its Retention.
 type Stats struct {
 	Rows      int64
-	Bytes     int64     // of the file, with what is free in it
+	Bytes     int64     // of the file, with its free space
 	Oldest    time.Time // when the oldest row was last seen; zero: there is none
 	Retention Retention
 }

@@ -20,17 +20,17 @@ type Mark struct {
 	Count    int64
 }
 
-// The simple history is a text file that says how often connections were opened at
-// each place, and that any program can read without a database: a line
+// The places file says how often connections were opened at each place, for programs without a
+// database. connmapperl called it the simple history. It is a text file: a line
 //
 //	connmap places 1
 //
 // and then a line for each place, of latitude and longitude in degrees and the
 // count, with tabs between, in UTF-8. Lines that begin with # are comments.
-const simpleHeader = "connmap places 1"
+const marksHeader = "connmap places 1"
 
-// SaveMarks writes places and their counts into a file, which it replaces when all
-// is written. It ends on the first error of marks.
+// SaveMarks writes places and their counts into a file, which it replaces only when all
+// is written. It stops at the first error of marks.
 func SaveMarks(name string, marks iter.Seq2[Mark, error]) error {
 	f, err := temp.Create(filepath.Dir(name), filepath.Base(name)+".*.new")
 	if err != nil {
@@ -38,7 +38,7 @@ func SaveMarks(name string, marks iter.Seq2[Mark, error]) error {
 	}
 	defer os.Remove(f.Name())
 	w := bufio.NewWriter(f)
-	fmt.Fprintln(w, simpleHeader)
+	fmt.Fprintln(w, marksHeader)
 	for m, err := range marks {
 		if err != nil {
 			f.Close()
@@ -75,11 +75,11 @@ func LoadMarks(name string) ([]Mark, error) {
 
 func readMarks(r io.Reader) ([]Mark, error) {
 	s := bufio.NewScanner(r)
-	if !s.Scan() || strings.TrimRight(s.Text(), "\r") != simpleHeader {
+	if !s.Scan() || strings.TrimRight(s.Text(), "\r") != marksHeader {
 		if err := s.Err(); err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("not a simple history: the first line should be %q", simpleHeader)
+		return nil, fmt.Errorf("not a file of places: the first line should be %q", marksHeader)
 	}
 	var marks []Mark
 	for n := 2; s.Scan(); n++ {

@@ -50,14 +50,14 @@ func TestMarks(t *testing.T) {
 
 func TestLoadMarksRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                               "the first line should be \"connmap places 1\"",
-		"connmap places 2\n":             "the first line should be",
-		simpleHeader + "\n1\t2\n":        "line 2: want latitude, longitude and count with tabs between, found 2 fields",
-		simpleHeader + "\n#\n\n91\t2\t3": "line 4: want a latitude from -90 to 90",
-		simpleHeader + "\nNaN\t2\t3":     "line 2: want a latitude",
-		simpleHeader + "\n1\t2\t0":       "line 2: want a positive count, found \"0\"",
-		simpleHeader + "\n1\t2\tx\x1b[":  "found \"x\\x1b[\"",
-		simpleHeader + "\n" + strings.Repeat("1", 1<<17): "too long",
+		"":                              "the first line should be \"connmap places 1\"",
+		"connmap places 2\n":            "the first line should be",
+		marksHeader + "\n1\t2\n":        "line 2: want latitude, longitude and count with tabs between, found 2 fields",
+		marksHeader + "\n#\n\n91\t2\t3": "line 4: want a latitude from -90 to 90",
+		marksHeader + "\nNaN\t2\t3":     "line 2: want a latitude",
+		marksHeader + "\n1\t2\t0":       "line 2: want a positive count, found \"0\"",
+		marksHeader + "\n1\t2\tx\x1b[":  "found \"x\\x1b[\"",
+		marksHeader + "\n" + strings.Repeat("1", 1<<17): "too long",
 	} {
 		name := filepath.Join(t.TempDir(), "x")
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
@@ -71,8 +71,8 @@ func TestLoadMarksRefuses(t *testing.T) {
 }
 
 func FuzzReadMarks(f *testing.F) {
-	f.Add(simpleHeader + "\n1\t2\t3\n")
-	f.Add(simpleHeader + "\r\n# x\r\n1e1\t-2\t3\r\n")
+	f.Add(marksHeader + "\n1\t2\t3\n")
+	f.Add(marksHeader + "\r\n# x\r\n1e1\t-2\t3\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		marks, err := readMarks(strings.NewReader(text))
 		if err != nil {

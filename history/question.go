@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Question is a query and how much of an answer is wanted.
+// A Question is a query with the limits of its answer.
 type Question struct {
 	SQL      string         // one statement that only reads
 	Params   map[string]any // of parameters such as :since, by their names without colon: string, integer, float64, bool, []byte, time.Time (Unix seconds) or nil
@@ -14,7 +14,7 @@ type Question struct {
 	MaxBytes int64          // of values; zero: 16 MiB, negative: no limit
 }
 
-// A Column is one of an answer.
+// A Column is a column of an answer.
 type Column struct {
 	Name string
 	Type string // integer, real, text or blob, by the first row; empty: not known
@@ -32,16 +32,15 @@ type Table struct {
 	Elapsed time.Duration
 }
 
-// A QueryError says what is wrong with a question.
+// A QueryError says what is wrong with a question, or why it was stopped.
 type QueryError struct {
-	Offset int // of the mistake, in bytes of the SQL; -1: unknown
+	Offset int // of the error, in bytes of the SQL; -1: unknown
 	Msg    string
 }
 
 func (e *QueryError) Error() string { return e.Msg }
 
-// A SavedQuery is a question that many ask. Its parameters have values to begin
-// with.
+// A SavedQuery is a frequent question. Its parameters have default values.
 type SavedQuery struct {
 	Name   string // short, without spaces
 	About  string
@@ -49,7 +48,7 @@ type SavedQuery struct {
 	Params map[string]string
 }
 
-// Number is the value of a cell as a number, NaN if it is none.
+// Number returns the value of a cell as a number, NaN if it is not one.
 func Number(cell any) float64 {
 	switch x := cell.(type) {
 	case int64:
@@ -60,8 +59,8 @@ func Number(cell any) float64 {
 	return math.NaN()
 }
 
-// Time is the value of a cell of a column of times, in UTC. It is false for what is not a
-// number, or lies beyond the years 0 to 9999.
+// Time returns the value of a cell of a column of times, in UTC. It is false if that is not a
+// number, or outside the years 0 to 9999.
 func Time(cell any) (time.Time, bool) {
 	const first, end = -62167219200, 253402300800
 	s := Number(cell)

@@ -2,18 +2,17 @@ package history
 
 import "net/netip"
 
-// A Selection says which stored connections are meant: those that its field that is set
-// names. The zero Selection means all. A store writes the question for it in its own
-// language.
+// A Selection says which stored connections are meant, by the one of its fields that is set.
+// The zero Selection means all. A store writes the question for it in its own language.
 type Selection struct {
-	Terms   []Term       // they fit all of these
+	Terms   []Term       // they match all of these
 	Rule    string       // label of their rule
 	Nowhere bool         // they have no place
 	Near    Circle       // their peers are in it; zero: anywhere
 	Within  netip.Prefix // their peers are in it: an IPv4 prefix of 8, 16, 24 or 32 bits
 }
 
-// A Circle is what is at most Km kilometres from a place.
+// A Circle is the area within Km kilometres of a place.
 type Circle struct{ Lat, Lon, Km float64 }
 
 // A Term is a condition on a connection, in words. It is a comparable value.
@@ -22,7 +21,7 @@ type Circle struct{ Lat, Lon, Km float64 }
 //
 //	port       the port of either end, as a number
 //	ip         what the peer's address begins with
-//	host       a part of the agent's name
+//	agent      a part of the agent's name; also host
 //	app        a part of the program's name or path
 //	org        a part of the name of the peer's organisation
 //	as         the number of its autonomous system, also after "as"
@@ -32,14 +31,14 @@ type Circle struct{ Lat, Lon, Km float64 }
 //	container  a part of the container's name
 //	empty      a part of any text or, by Countries, the country
 //
-// A store has nothing to compare with other keys, such as city and state.
+// Other keys, such as city and state, are not stored.
 type Term struct {
 	Key, Value string
-	Not        bool   // the condition must not hold; of what is unknown it does not hold
+	Not        bool   // the condition must not hold; it does not hold for unknown values
 	Countries  string // codes of the countries that Value may mean, separated by spaces
 }
 
-// String is the term as people write it: -key:value.
+// String returns the term as people write it: -key:value.
 func (t Term) String() string {
 	s := t.Value
 	if t.Key != "" {

@@ -46,22 +46,22 @@ type Finder interface {
 type Replayer interface {
 	// Span returns when the first and the last connection opened; zero: there are none.
 	Span(ctx context.Context) (first, last time.Time, err error)
-	// Replay yields what opened from one time until before another.
+	// Replay yields connections that opened at from or later, but before to.
 	Replay(ctx context.Context, from, to time.Time) iter.Seq2[Row, error]
 }
 
-// A Keeper keeps as much of the past as its retention says.
+// A Keeper limits how much of the past is kept.
 type Keeper interface {
 	Stats() (Stats, error)
 	// SetRetention sets what Prune is to do, also for later processes.
 	SetRetention(Retention) error
-	// Prune deletes what the retention does not keep, and returns how many rows went.
+	// Prune deletes what exceeds the retention, and returns the number of deleted rows.
 	Prune(context.Context) (deleted int64, err error)
 	// Reset deletes everything but the retention.
 	Reset(context.Context) error
 }
 
-// A Store is a history of connections that can be asked while a Recorder records into it.
+// A Store is a history of connections that can be queried while a Recorder records into it.
 // It is safe for concurrent use.
 type Store interface {
 	Finder
@@ -73,7 +73,7 @@ type Store interface {
 	Addrs(context.Context) iter.Seq2[netip.Addr, error]
 	// LastReport returns the number of the last stored Report of an agent's run; zero: none.
 	LastReport(ctx context.Context, run [16]byte) (number uint64, err error)
-	// Problem says, for people, what has befallen the stored data and what to do; empty:
+	// Problem says, for people, what happened to the stored data and what to do; empty:
 	// nothing.
 	Problem() string
 }

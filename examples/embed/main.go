@@ -1,5 +1,5 @@
-// Command embed is a web server that also reports this machine's connections to a map:
-// all that a daemon needs for that is in report.
+// Command embed is a web server that also reports this machine's connections to a map server.
+// All that a daemon needs for that is in report.
 //
 //	CONNMAP_TOKEN=cm1_... embed -map 192.0.2.7 -listen :8080
 package main
@@ -21,18 +21,18 @@ import (
 )
 
 func main() {
-	server := flag.String("map", "", "`host` of the map server, whose token is in CONNMAP_TOKEN (default report nothing)")
-	key := flag.String("key", "embed-key.pem", "`file` of this daemon's own key, made when it is missing")
+	server := flag.String("map", "", "`address` of the map server, whose token is in CONNMAP_TOKEN (default report nothing)")
+	key := flag.String("key", "embed-key.pem", "`file` of this daemon's own key, created if missing")
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` to serve at")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// Whatever it is doing then, it ends within a second.
+	// It ends within a second, whatever it is doing.
 	context.AfterFunc(ctx, func() { time.Sleep(800 * time.Millisecond); os.Exit(1) })
 	var reported sync.WaitGroup
 	if *server != "" {
 		reported.Go(func() {
-			// The daemon has its own work to do, whatever becomes of this.
+			// The daemon goes on with its own work if this fails.
 			if err := report(ctx, *server, os.Getenv("CONNMAP_TOKEN"), *key); err != nil {
 				log.Print(err)
 			}
@@ -44,17 +44,17 @@ func main() {
 	if err := s.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
-	reported.Wait() // for it tells the map what it has not told yet
+	reported.Wait() // it reports the last events
 }
 
-// report tells a map server of all connections of this machine until ctx ends. It joins
-// again by itself when the link breaks.
+// report sends all connections of this machine to a map server until ctx ends. It reconnects by
+// itself.
 func report(ctx context.Context, server, token, keyFile string) error {
 	t, err := feed.ParseToken(token)
 	if err != nil {
 		return err
 	}
-	// The server knows it by this, once the token has let it in.
+	// Once the agent has joined with the token, the server recognises it by this key.
 	key, err := feed.LoadKey(keyFile)
 	if err != nil {
 		return err

@@ -1,12 +1,12 @@
-// Command enrich tells where addresses are and who announces them: it reads
-// lines with an address each, and writes a line of JSON for each.
-// It opens no connection: all comes from the tables in the program, or from files.
+// Command enrich looks up where addresses are and who announces them. It reads lines with an
+// address each, and writes a line of JSON for each.
+// It does not use the network: it looks up in the embedded tables, or in files.
 //
 //	$ echo 198.41.0.4:443 firefox | enrich
 //	{"address":"198.41.0.4","country":"US","lat":39.05,"lon":-77.87,"precision":"country","asn":397197,"org":"VRSN-AC28","rule":"Web Surfing"}
 //
-// A line is an address, or an address with a port, of IPv6 as in [2001:db8::1]:443. What
-// follows after a space is the program that was connected, which some rules look at.
+// A line is an address, or an address with a port, such as [2001:db8::1]:443. After a space
+// the name of the program may follow, which some rules use.
 package main
 
 import (
@@ -44,15 +44,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	t := tables{geotable.DB(), asntable.DB(), rules.Default()}
 	f := flag.NewFlagSet("enrich", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.Func("geo", "`file` with places, such as GeoLite2-City.mmdb (default the countries in the program)", func(name string) (err error) {
+	f.Func("geo", "`file` with places, such as GeoLite2-City.mmdb (default the embedded countries)", func(name string) (err error) {
 		t.places, err = geoip.Open(name)
 		return err
 	})
-	f.Func("asn", "`file` with networks, such as GeoLite2-ASN.mmdb (default those in the program)", func(name string) (err error) {
+	f.Func("asn", "`file` with networks, such as GeoLite2-ASN.mmdb (default the embedded networks)", func(name string) (err error) {
 		t.networks, err = asn.Open(name)
 		return err
 	})
-	f.Func("rules", "`file` of rules, a connmaprc (default connmap's own)", func(name string) error {
+	f.Func("rules", "`file` of rules in the format of connmaprc (default connmap's default rules)", func(name string) error {
 		r, err := os.Open(name)
 		if err != nil {
 			return err
@@ -63,12 +63,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 			return err
 		}
 		if t.rules = set; err != nil {
-			fmt.Fprintf(stderr, "enrich: %s: the other rules hold\n%v\n", name, err)
+			fmt.Fprintf(stderr, "enrich: %s: the other rules are used\n%v\n", name, err)
 		}
 		return nil
 	})
 	f.Usage = func() {
-		fmt.Fprint(stderr, "enrich reads lines of ADDRESS[:PORT] [PROGRAM] and writes what is known of each, as JSON.\n\n")
+		fmt.Fprint(stderr, "enrich reads lines of ADDRESS[:PORT] [PROGRAM] and writes a line of JSON for each.\n\n")
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -90,7 +90,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	return out.Flush()
 }
 
-// An answer is what is known of a line. What is not known is left out.
+// An answer is the output for a line, without unknown fields.
 type answer struct {
 	Address   string   `json:"address"`
 	Country   string   `json:"country,omitempty"`

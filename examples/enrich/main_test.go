@@ -59,7 +59,7 @@ func TestFiles(t *testing.T) {
 	out.Reset()
 	require.NoError(t, run([]string{"-rules", rc}, strings.NewReader("192.0.2.9:7"), &out, &errs))
 	assert.Contains(t, out.String(), `"Mine"`)
-	assert.Contains(t, errs.String(), "enrich: "+rc+": the other rules hold\nline 1: expected the 9 fields")
+	assert.Contains(t, errs.String(), "enrich: "+rc+": the other rules are used\nline 1: expected the 9 fields")
 	require.NoError(t, os.WriteFile(rc, []byte("nonsense\n"), 0o600))
 	assert.ErrorContains(t, run([]string{"-rules", rc}, strings.NewReader(""), &out, io.Discard), "line 1: expected the 9 fields")
 

@@ -17,14 +17,14 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 )
 
-const longestName = 40 // of an agent in a table, in characters
+const maxShownName = 40 // of an agent in a table, in characters
 
 func configDir() string { return filepath.Join(xdg.ConfigHome, "connmap") }
 
 func registryFile(dir string) string { return filepath.Join(dir, "agents.json") }
 
-// administer says and changes who may report, also while a server runs: that learns of
-// it by itself.
+// administer runs the commands agents and token, which list and change who may report. A
+// running server notices the changes by itself.
 func administer(what string, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("mapserver "+what, flag.ContinueOnError)
 	f.SetOutput(stderr)
@@ -33,12 +33,14 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 		return token(f, dir, args, stdout, stderr)
 	}
 	f.Usage = func() {
-		fmt.Fprint(stderr, `mapserver agents tells which agents have joined, and changes it.
+		fmt.Fprint(stderr, `mapserver agents lists the agents that have joined, and changes what they may do.
 
-  mapserver agents list              who may report, since when, seen when
-  mapserver agents approve AGENT     let one report that waits (see -approve)
-  mapserver agents revoke AGENT      turn one away, by its name or the beginning of its key
-  mapserver agents rename AGENT NAME give one another name on the map
+  mapserver agents list              list them: address, when joined, when last seen, state
+  mapserver agents approve AGENT     let a waiting agent report (see mapserver -approve)
+  mapserver agents revoke AGENT      refuse an agent from now on
+  mapserver agents rename AGENT NAME change its name on the map
+
+AGENT is a name or the beginning of a key.
 
 `)
 		f.PrintDefaults()
@@ -59,26 +61,26 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		if !a.Waiting {
-			fmt.Fprintf(stdout, "%s did not wait for it; mapserver agents list shows who does.\n", a.Name)
+			fmt.Fprintf(stdout, "%s was not waiting for approval; mapserver agents list shows which agents are.\n", a.Name)
 			return nil
 		}
-		fmt.Fprintf(stdout, "%s may report; it tries again within five minutes.\n", a.Name)
+		fmt.Fprintf(stdout, "%s may report now; it joins within five minutes.\n", a.Name)
 		return nil
 	case "revoke2":
 		a, err := r.Revoke(f.Arg(1))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "%s is revoked; a server that runs turns it away within seconds.\n"+
-			"Whoever has that machine may still have the token and join by another key:\nmapserver token -rotate makes the token worthless, and the other agents do not need it any more.\n", a.Name)
+		fmt.Fprintf(stdout, "%s is revoked; a running server disconnects it within seconds.\n"+
+			"Whoever has that machine may still have the token and join with another key:\nmapserver token -rotate makes the old token invalid; agents that have joined do not need it.\n", a.Name)
 		return nil
 	case "rename3":
 		return r.Rename(f.Arg(1), f.Arg(2))
 	}
-	return errors.New("expected list, approve AGENT, revoke AGENT or rename AGENT NAME; mapserver agents -h tells more")
+	return errors.New("expected list, approve AGENT, revoke AGENT or rename AGENT NAME; see mapserver agents -h")
 }
 
-// parseCommand takes flags also behind other words.
+// parseCommand parses flags before, between and after other arguments.
 func parseCommand(f *flag.FlagSet, args []string, name string) error {
 	var words []string
 	for {
@@ -119,10 +121,10 @@ func list(r *feed.Registry, out io.Writer) error {
 	return w.Flush()
 }
 
-// shortName leaves room for what else a line says; the beginning of a key names an agent too.
+// shortName cuts a long name to keep the table narrow.
 func shortName(name string) string {
-	if r := []rune(name); len(r) > longestName {
-		return string(r[:longestName-1]) + "…"
+	if r := []rune(name); len(r) > maxShownName {
+		return string(r[:maxShownName-1]) + "…"
 	}
 	return name
 }
@@ -130,15 +132,15 @@ func shortName(name string) string {
 func shortTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 func token(f *flag.FlagSet, dir *string, args []string, stdout, stderr io.Writer) error {
-	rotate := f.Bool("rotate", false, "make a new token and all older ones worthless; agents that have joined stay")
-	expires := f.Duration("expires", 0, "make a token that works for so long, such as 1h, beside the others; with -rotate in their place")
+	rotate := f.Bool("rotate", false, "make a new token and invalidate all older ones; agents that have joined stay")
+	expires := f.Duration("expires", 0, "make another token that works for this long, such as 1h; with -rotate it replaces the others")
 	listen := f.String("listen", fmt.Sprintf(":%d", feed.DefaultPort), "`address` where the server listens")
 	f.Usage = func() {
-		fmt.Fprint(stderr, `mapserver token prints the line by which machines join, and makes new tokens.
+		fmt.Fprint(stderr, `mapserver token prints the command and the token with which machines join, and makes new tokens.
 
-  mapserver token                    the token that works longest
-  mapserver token -expires 1h        another one, for an hour
-  mapserver token -rotate            a new one in place of all others
+  mapserver token                    print the token that works longest
+  mapserver token -expires 1h        make another one, for an hour
+  mapserver token -rotate            make a new one that replaces all others
 
 `)
 		f.PrintDefaults()
@@ -171,15 +173,15 @@ func token(f *flag.FlagSet, dir *string, args []string, stdout, stderr io.Writer
 	if *expires > 0 {
 		fmt.Fprintf(stdout, "This token works until %s.\n", shortTime(time.Now().Add(*expires)))
 	}
-	fmt.Fprintf(stdout, "The certificate's fingerprint, for agents that join by password with -tofu, is\n%s\n", feed.Fingerprint(id.Certificate()))
+	fmt.Fprintf(stdout, "Fingerprint of the certificate, for agents that join by password with -tofu:\n%s\n", feed.Fingerprint(id.Certificate()))
 	return nil
 }
 
 // greetAgents prints how machines join a server that listens at an address. The token is a
-// secret, and shown only where somebody has asked for it or is there to see it.
+// secret: show is true only if the user asked for it, or on a terminal.
 func greetAgents(out io.Writer, at netip.AddrPort, t feed.Token, show bool) {
 	if t == (feed.Token{}) {
-		fmt.Fprint(out, "No token works any more, so that no new machine can join: mapserver token -rotate makes one.\n\n")
+		fmt.Fprint(out, "All tokens have expired, so that no new machine can join: make one with mapserver token -rotate.\n\n")
 		return
 	}
 	host := joinHost(at.Addr())
@@ -194,7 +196,7 @@ func greetAgents(out io.Writer, at netip.AddrPort, t feed.Token, show bool) {
 	}
 }
 
-// isTerminal reports whether somebody is likely to read what is written.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

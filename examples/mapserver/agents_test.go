@@ -35,8 +35,8 @@ func ask(t *testing.T, args ...string) (string, error) {
 func TestShortPassword(t *testing.T) {
 	for password, want := range map[string]string{
 		"":         "",
-		"1234567":  "the password has 7 characters only: whoever reaches the port can guess",
-		"x":        "the password has 1 character only: ",
+		"1234567":  "the password has only 7 characters: whoever reaches the port can guess",
+		"x":        "the password has only 1 character: ",
 		"12345678": "",
 	} {
 		dir := t.TempDir()
@@ -152,7 +152,7 @@ func TestApproveAgents(t *testing.T) {
 	assert.Contains(t, out, "may report")
 	out, err = ask(t, "agents", "approve", "nas", "-config", dir)
 	require.NoError(t, err)
-	assert.Contains(t, out, "nas did not wait for it")
+	assert.Contains(t, out, "nas was not waiting for approval")
 	_, err = ask(t, "agents", "approve", "nobody", "-config", dir)
 	assert.ErrorContains(t, err, "no agent is called")
 }
@@ -178,7 +178,7 @@ func TestApprovalIsRemembered(t *testing.T) {
 		assert.Equal(t, tt.want, a.approve, "start %d, %v", i+1, tt.args)
 		var out bytes.Buffer
 		a.greet(&out)
-		assert.Equal(t, tt.want, strings.Contains(out.String(), "A new one waits for mapserver agents approve; -approve=false ends that."), out.String())
+		assert.Equal(t, tt.want, strings.Contains(out.String(), "New agents must be approved with mapserver agents approve; -approve=false turns this off."), out.String())
 	}
 	_, err := parse([]string{"-approve=perhaps"}, io.Discard)
 	assert.ErrorContains(t, err, "approve")

@@ -43,9 +43,9 @@ type app struct {
 	identity *feed.Identity
 	registry *feed.Registry
 	listener net.Listener
-	approve  bool          // take only agents that somebody has approved
-	geo      *geoip.DB     // the table of a file at the start, or nil
-	opened   chan struct{} // closed when the history can be asked, or there is none
+	approve  bool                                             // take only agents that somebody has approved
+	watches  []func(ctx context.Context, every time.Duration) // of the tables that openTables has opened
+	opened   chan struct{}                                    // closed when the history can be asked, or there is none
 
 	mu      sync.Mutex // guards what follows
 	wake    func()     // of the window, if there is one
@@ -56,25 +56,23 @@ type app struct {
 	work   sync.WaitGroup
 }
 
-// start opens what the configuration names and sets everything going. What
-// is damaged is said and done without; only what the user must decide, such
-// as a port in use, is an error.
+// start opens the files of the configuration and starts to collect, listen and record. It
+// reports damaged files as problems and goes on without them. It fails only if the user must
+// decide, for example if a port is in use.
 func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}, opened: make(chan struct{})}
 	m := a.monitor
 	m.Changed = a.changed
 	m.SetRules(rules.Default())
-	// First of all, for it may be what ends the program.
+	// First, because it is the most likely to fail.
 	if err := a.listen(); err != nil {
 		return nil, err
 	}
 	a.openTables()
 	a.setHome()
-	a.loadRules() // what is taken over gets its rules
+	a.loadRules() // before openHistory, which gives them to the rows that it upgrades
 	ctx, a.cancel = context.WithCancel(ctx)
-	if a.geo != nil {
-		a.work.Go(func() { a.watchTable(ctx, tableEvery) })
-	}
+	a.watchTables(ctx, tableEvery)
 	m.Opening.Store(true)
 	opened, slow := make(chan error, 1), make(chan struct{})
 	a.work.Go(func() {
@@ -89,10 +87,10 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 			}
 			return nil, err
 		}
-		a.begin(ctx)
+		a.serve(ctx)
 	case <-slow:
-		// The window is there meanwhile, and shows what agents and this machine do.
-		a.begin(ctx)
+		// The map need not wait: it shows live connections meanwhile.
+		a.serve(ctx)
 		a.work.Go(func() {
 			if err := <-opened; err != nil {
 				a.problem("history", err)
@@ -102,11 +100,11 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 	return a, nil
 }
 
-// begin sets going what brings connections.
-func (a *app) begin(ctx context.Context) {
+// serve accepts agents and collects this machine's connections.
+func (a *app) serve(ctx context.Context) {
 	m := a.monitor
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(mostFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), Logger: a.log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(maxFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
@@ -119,7 +117,7 @@ func (a *app) begin(ctx context.Context) {
 	a.work.Go(func() { m.Run(ctx) })
 }
 
-// stop ends everything in the order in which nothing is lost.
+// stop ends everything, in an order in which nothing is lost.
 func (a *app) stop() {
 	a.cancel()
 	a.work.Wait()
@@ -140,7 +138,7 @@ func (a *app) close() {
 	}
 }
 
-// problem shows and logs what is wrong.
+// problem shows an error in the window and logs it. A later one with the same about replaces it.
 func (a *app) problem(about string, err error) {
 	a.monitor.Problem(about, err.Error())
 	a.log.Warn(err.Error())
@@ -156,34 +154,33 @@ func (a *app) setHome() {
 		}
 		home, how := findHome(m.Geo)
 		if m.Home = home; how == "" {
-			a.log.Warn("the place of this machine is unknown; -home LAT,LON sets it")
+			a.log.Warn("the place of this machine is unknown; set it with -home LAT,LON")
 		} else {
 			a.log.Info("home found", "lat", home.Lat, "lon", home.Lon, "by", how)
 		}
 	}
 }
 
-// openHistory calls slow if to open the history takes a while, such as to take over an older
-// one, or if it cannot be opened now: agents then keep what is not recorded, until it can. It
-// fails only if another server records into the file: two of them would count what the
-// other's agents do.
+// openHistory opens the history, and tries again until it can be opened. It calls slow if this
+// takes a while, for example to upgrade an older file; agents keep their events meanwhile. It
+// fails only if another server records into the file, which two must not do.
 func (a *app) openHistory(ctx context.Context, slow func()) error {
-	asked := sync.OnceFunc(func() { close(a.opened) })
-	defer asked()
+	allowQueries := sync.OnceFunc(func() { close(a.opened) })
+	defer allowQueries()
 	if a.cfg.history == "" {
 		a.monitor.Opened(nil, nil)
 		return nil
 	}
 	h, err := a.openFile(ctx, slow)
 	if errors.Is(err, sqlite.ErrInUse) {
-		return fmt.Errorf("%w; -history none records nothing", err)
+		return fmt.Errorf("%w; start with -history none to record nothing", err)
 	}
 	for said, wait := "", firstOpening; err != nil && ctx.Err() == nil; wait = min(2*wait, lastOpening) {
 		if err.Error() != said {
 			said = err.Error()
 			a.problem("history", fmt.Errorf("%w; nothing is recorded until it can be opened", err))
 		}
-		asked() // questions are told the same
+		allowQueries() // which get the same error
 		slow()
 		select {
 		case <-ctx.Done():
@@ -192,7 +189,7 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 		h, err = a.openFile(ctx, slow)
 	}
 	if err != nil {
-		return nil // it ends before it has begun, and agents tell again what they told
+		return nil // the server is ending: agents keep their events, which were not acknowledged
 	}
 	a.monitor.Problem("history", "")
 	if a.cfg.keep != nil {
@@ -206,24 +203,24 @@ func (a *app) openHistory(ctx context.Context, slow func()) error {
 	return nil
 }
 
-// slowOpening is how long the window waits for the history, which may have to be upgraded.
+// slowOpening is how long the window waits for the history to open.
 const slowOpening = time.Second
 
-// How long it is until a history that cannot be opened is tried again.
+// How long openHistory waits between attempts.
 const (
 	firstOpening = time.Second
 	lastOpening  = time.Minute
 )
 
 func (a *app) openFile(ctx context.Context, slow func()) (*sqlite.DB, error) {
-	const meanwhile = "; connections are shown meanwhile and recorded after that"
-	a.monitor.Problem("taking over", a.cfg.history+" is being opened"+meanwhile)
-	defer a.monitor.Problem("taking over", "")
+	const meanwhile = "; meanwhile the map shows connections, and records them afterwards"
+	a.monitor.Problem("opening", a.cfg.history+" is being opened"+meanwhile)
+	defer a.monitor.Problem("opening", "")
 	defer time.AfterFunc(slowOpening, slow).Stop()
 	return sqlite.Open(ctx, a.cfg.history, sqlite.Options{
 		Logger: a.log, Complete: complete(a.monitor.Rules(), a.monitor.Locate), Progress: func(done, total int64) {
 			if done < total {
-				a.monitor.Problem("taking over", fmt.Sprintf("%s is taken over: %d %%", a.cfg.history, 100*done/max(1, total))+meanwhile)
+				a.monitor.Problem("opening", fmt.Sprintf("%s is being upgraded: %d %%", a.cfg.history, 100*done/max(1, total))+meanwhile)
 				a.monitor.Publish()
 				slow()
 			}
@@ -231,7 +228,7 @@ func (a *app) openFile(ctx context.Context, slow func()) (*sqlite.DB, error) {
 	})
 }
 
-// writeNew writes a file that does not exist yet, and its folder.
+// writeNew creates a file, and its folder if necessary. It fails if the file exists.
 func writeNew(name, text string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
@@ -244,7 +241,7 @@ func writeNew(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// safePassword is how many characters a password needs for no warning.
+// safePassword is the minimum number of characters of a password for which there is no warning.
 const safePassword = 8
 
 func (a *app) listen() error {
@@ -252,33 +249,33 @@ func (a *app) listen() error {
 		return nil
 	}
 	for _, name := range []string{"server-key.pem", "server-secret"} {
-		// Of an error LoadIdentity tells.
+		// LoadIdentity returns the same errors.
 		if notice, _ := private.Restrict(filepath.Join(a.cfg.configDir, name), private.Own); notice != "" {
 			a.problem(name, errors.New(notice))
 		}
 	}
 	id, err := feed.LoadIdentity(a.cfg.configDir)
 	if err != nil {
-		a.problem("identity", fmt.Errorf("%w; until then no agent can join", err))
+		a.problem("identity", fmt.Errorf("%w; until this is fixed no agent can join", err))
 		return nil
 	}
 	if a.cfg.password != "" {
 		if err := id.SetPassword(a.cfg.password); err != nil {
 			a.problem("password", fmt.Errorf("no agent can join by password: %w", err))
 		} else if n := utf8.RuneCountInString(a.cfg.password); n < safePassword {
-			a.problem("password", fmt.Errorf("the password has %s only: whoever reaches the port can guess five times a minute, and much faster if others have server-key.pem too; take %d or more, or tokens alone",
+			a.problem("password", fmt.Errorf("the password has only %s: whoever reaches the port can guess five times a minute, and much faster with a copy of server-key.pem; use %d or more, or tokens only",
 				numbers.Count(n, "character", "characters"), safePassword))
 		}
 	}
 	if key, ok := id.Certificate().PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > 2048 {
-		a.log.Warn("the server's RSA key makes joins slow: without server-key.pem and server-cert.pem a faster one is made, but all agents then need the new token", "bits", key.N.BitLen())
+		a.log.Warn("the server's RSA key makes joining slow: if you remove server-key.pem and server-cert.pem, the server makes a faster key, but all agents then need the new token", "bits", key.N.BitLen())
 	}
 	if a.registry, err = feed.OpenRegistry(registryFile(a.cfg.configDir)); err != nil {
-		a.problem("registry", fmt.Errorf("%w; until then no agent can join", err))
+		a.problem("registry", fmt.Errorf("%w; until this is fixed no agent can join", err))
 		return nil
 	}
 	if a.approve, err = a.cfg.approval(); err != nil {
-		a.problem("approve", fmt.Errorf("whether agents need approval cannot be read or kept: %w; until then no agent can join", err))
+		a.problem("approve", fmt.Errorf("the setting of -approve cannot be read or stored: %w; until it can, no agent can join", err))
 		return nil
 	}
 	l, err := net.Listen("tcp", a.cfg.listen)
@@ -286,28 +283,28 @@ func (a *app) listen() error {
 		// Most likely connmapperl's server runs. Agents try both.
 		other := fmt.Sprintf(":%d", feed.FallbackPort)
 		if l, err = net.Listen("tcp", other); err == nil {
-			a.log.Warn("another program listens where agents join by default; this server listens at another port, which agents try too", "taken", a.cfg.listen, "taking", other)
+			a.log.Warn("the default port is in use; this server listens at another port, which agents try too", "in use", a.cfg.listen, "listening at", other)
 		} else {
 			a.cfg.listen += " and " + other
 		}
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("address %s is in use: does a mapserver run already? -listen :PORT takes another, -listen none does without agents", a.cfg.listen)
+		return fmt.Errorf("address %s is in use, perhaps by another mapserver; choose another port with -listen :PORT, or accept no agents with -listen none", a.cfg.listen)
 	case err != nil:
-		return fmt.Errorf("cannot listen on %s: %w; -listen ADDRESS takes another, -listen none does without agents", a.cfg.listen, err)
+		return fmt.Errorf("cannot listen on %s: %w; choose another address with -listen ADDRESS, or accept no agents with -listen none", a.cfg.listen, err)
 	}
 	a.identity, a.listener = id, l
 	return nil
 }
 
-// A source is a collector, of this process or of another one.
-type source interface {
+// A collector reports the connections of this machine, in this process or in another one.
+type collector interface {
 	feed.Source
 	Info() conntrack.Info
 }
 
-// localName is what this machine is called on the map; empty: it is not shown.
+// localName returns the name of this machine on the map; empty: it is not shown.
 func (a *app) localName() string {
 	if a.cfg.demo > 0 || a.cfg.noLocal {
 		return ""
@@ -319,13 +316,12 @@ func (a *app) localName() string {
 	return name
 }
 
-// watchLocal has the monitor follow this machine's connections, or synthetic
-// ones.
+// watchLocal feeds this machine's connections, or synthetic ones, to the monitor.
 func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.demo > 0 {
 		agent := feed.Agent{Name: "demo", Backend: "synthetic", Since: time.Now()}
 		a.monitor.Join(agent)
-		// At once, so that a picture taken at once is always the same.
+		// All in one call, so that a picture taken early is always the same.
 		a.monitor.Full(agent, conntracktest.Conns(a.cfg.demo, 1))
 		a.work.Go(func() { a.monitor.Follow(ctx, agent, conntracktest.Source{N: a.cfg.demo, Seed: 1}) })
 		return nil
@@ -333,7 +329,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	if a.cfg.noLocal {
 		return nil
 	}
-	var c source = a.cfg.collector
+	var c collector = a.cfg.collector
 	if a.cfg.collector == nil {
 		own, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
 		if err != nil {
@@ -341,14 +337,14 @@ func (a *app) watchLocal(ctx context.Context) error {
 		}
 		a.closeLater(own.Close)
 		c = own
-	} else if err := a.cfg.collector.begin(ctx); err != nil {
+	} else if err := a.cfg.collector.start(ctx); err != nil {
 		return err
 	}
 	info := c.Info()
 	agent := feed.Agent{Name: a.localName(), Backend: string(info.Backend), Limited: info.Limited, Since: time.Now()}
 	a.monitor.Join(agent)
 	a.work.Go(func() {
-		// What a collector does not see it knows after it has looked.
+		// A collector knows its limits only after its first pass.
 		select {
 		case <-ctx.Done():
 		case <-time.After(3 * time.Second):
@@ -373,20 +369,20 @@ func (a *app) changed() {
 	}
 }
 
-// greet says how agents join and where things are.
+// greet prints how agents join, and which history and rules are used.
 func (a *app) greet(out io.Writer) {
 	if a.listener != nil {
 		greetAgents(out, a.listener.Addr().(*net.TCPAddr).AddrPort(), a.identity.Token(), isTerminal(out))
 		if a.approve {
-			fmt.Fprint(out, "A new one waits for mapserver agents approve; -approve=false ends that.\n\n")
+			fmt.Fprint(out, "New agents must be approved with mapserver agents approve; -approve=false turns this off.\n\n")
 		}
 	}
 	if a.monitor.Opening.Load() {
 		select {
 		case <-a.opened:
-			fmt.Fprintf(out, "Not recording yet to %s\n", a.cfg.history)
+			fmt.Fprintf(out, "Not yet recording to %s\n", a.cfg.history)
 		default:
-			fmt.Fprintf(out, "Taking over %s\n", a.cfg.history)
+			fmt.Fprintf(out, "Upgrading %s\n", a.cfg.history)
 		}
 	} else if a.monitor.Writer != nil {
 		fmt.Fprintf(out, "Recording to %s\n", a.cfg.history)
@@ -402,7 +398,7 @@ func (a *app) greet(out io.Writer) {
 	}
 }
 
-// picture draws what the window would show.
+// picture draws the scene that the window would show.
 func (a *app) picture(out io.Writer) error {
 	a.monitor.Publish()
 	view := &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}}
@@ -410,12 +406,12 @@ func (a *app) picture(out io.Writer) error {
 	return paint.PNG(out, view.Scene())
 }
 
-// pngMark is what tells a picture of this program from others: a chunk of text of the PNG
+// pngMark identifies pictures of this program: a text chunk of the PNG
 // specification (https://www.w3.org/TR/png-3/#11textinfo).
 const pngMark = "tEXtSoftware\x00connmap"
 
-// marked adds pngMark to a picture, before the first of its own chunks but the header.
-func marked(picture []byte) []byte {
+// withMark inserts pngMark into a picture, after the header.
+func withMark(picture []byte) []byte {
 	const header = 8 + 4 + 4 + 13 + 4 // the signature and a chunk of 13 bytes
 	chunk := binary.BigEndian.AppendUint32(nil, uint32(len(pngMark)-4))
 	chunk = append(chunk, pngMark...)
@@ -423,8 +419,8 @@ func marked(picture []byte) []byte {
 	return slices.Concat(picture[:header], chunk, picture[header:])
 }
 
-// mayDraw fails if the file for the picture must not be replaced.
-func mayDraw(name string) error {
+// checkReplaceable fails if a file exists that is no picture of this program.
+func checkReplaceable(name string) error {
 	return temp.Replaceable(name, "picture of connmap", func(head []byte) bool { return bytes.Contains(head, []byte(pngMark)) })
 }
 
@@ -437,10 +433,10 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 	var b bytes.Buffer
 	err := a.picture(&b)
 	if err == nil {
-		err = mayDraw(a.cfg.screenshot)
+		err = checkReplaceable(a.cfg.screenshot)
 	}
 	if err == nil {
-		err = os.WriteFile(a.cfg.screenshot, marked(b.Bytes()), 0o644)
+		err = os.WriteFile(a.cfg.screenshot, withMark(b.Bytes()), 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("screenshot: %w", err)
@@ -450,13 +446,13 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// headless reports in words what the window would show, until ctx ends.
+// headless prints a summary of the state when it changes, until ctx ends.
 func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
 	recorded := "recorded"
 	if !a.monitor.Opening.Load() && a.monitor.Writer == nil {
 		recorded = "not recorded"
 	}
-	fmt.Fprintf(out, "Running headless, %s. Connections are collected and %s.\n"+
+	fmt.Fprintf(out, "Running without a window: %s. Connections are collected and %s.\n"+
 		"A picture of this machine's connections: mapserver -screenshot map.png\n", why, recorded)
 	report := time.NewTimer(1500 * time.Millisecond)
 	defer report.Stop()
@@ -475,7 +471,7 @@ func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
 	}
 }
 
-// summary says in one line what a state holds.
+// summary describes a state in one line.
 func summary(st *live.State) string {
 	countries, programs, open, unknown := map[string]bool{}, map[string]bool{}, 0, 0
 	for _, c := range st.Conns {
@@ -493,7 +489,7 @@ func summary(st *live.State) string {
 			countries[c.Place.Country] = true
 		}
 	}
-	// Unknown programs are none, and a table of coordinates names no country.
+	// Unknown programs do not count, and a table of coordinates names no country.
 	delete(programs, "")
 	delete(countries, "")
 	s := fmt.Sprintf("%s, %s of %s to %s", numbers.Count(len(st.Agents), "agent", "agents"), numbers.Count(open, "live connection", "live connections"),

@@ -19,68 +19,68 @@ import (
 	"github.com/connmapgo/connmap/internal/confine"
 )
 
-// This file is the collector in a process of its own. It needs rights that the map server
-// does not need, which reads what strangers send: so each has only its own.
+// This file runs the collector in a process of its own. The collector needs root's rights;
+// the map server reads data of strangers and needs none. So each has only what it needs.
 
-// collectWord is the first argument of that process.
-const collectWord = "collect"
+// collectCommand is the first argument of that process.
+const collectCommand = "collect"
 
 const (
-	collectorFile = 3       // the file descriptor of its end of the link
-	largestTold   = 1 << 20 // bytes of a message
-	tellDelay     = 10 * time.Millisecond
-	lookAgain     = 2 * time.Second // after which a collector knows what it does not see
+	collectorFD = 3       // file descriptor of the collector's end of the link
+	maxMessage  = 1 << 20 // bytes of a message
+	flushDelay  = 10 * time.Millisecond
+	infoDelay   = 2 * time.Second // after which a collector knows its limits
 )
 
-// A told is a message of the collector: one of its members. On the link each has its length
-// before it, in four bytes, and is in CBOR (RFC 8949).
-type told struct {
+// A message is what the collector sends: one of its fields is set. On the link it is encoded
+// in CBOR (RFC 8949), after its length in four bytes.
+type message struct {
 	Info   *conntrack.Info
 	Event  *conntrack.Event
 	Failed string
 }
 
-// Times keep their nanoseconds, and paths their bytes, which need not be characters.
+// Times keep their nanoseconds, and paths their bytes, which need not be UTF-8.
 var (
 	encoding, _ = cbor.EncOptions{Time: cbor.TimeRFC3339Nano}.EncMode()
 	decoding, _ = cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid}.DecMode()
 )
 
-var errTold = errors.New("the collector's process sends what cannot be read")
+var errMessage = errors.New("the collector's process sent a damaged message")
 
-// readTold reads a message.
-func readTold(r io.Reader) (t told, err error) {
+// readMessage reads a message.
+func readMessage(r io.Reader) (t message, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return t, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n > largestTold {
-		return t, errTold
+	if n > maxMessage {
+		return t, errMessage
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return t, err // also where a process that was killed has written half of a message
 	}
 	if err := decoding.Unmarshal(b, &t); err != nil {
-		return told{}, errTold
+		return message{}, errMessage
 	}
 	return t, nil
 }
 
-// A teller writes messages, many at a time when many come.
-type teller struct {
+// A messageWriter sends messages in batches.
+type messageWriter struct {
 	mu  sync.Mutex
 	w   *bufio.Writer
 	err error
 }
 
-func (l *teller) tell(t told) error {
+func (l *messageWriter) send(t message) error {
 	b, err := encoding.Marshal(t)
-	if err == nil && len(b) > largestTold && t.Event != nil {
+	if err == nil && len(b) > maxMessage && t.Event != nil {
 		e := *t.Event
 		e.Conn.Sharers = nil
-		b, err = encoding.Marshal(told{Event: &e})
+		b, err = encoding.Marshal(message{Event: &e})
 	}
 	if err != nil {
 		return err
@@ -91,53 +91,53 @@ func (l *teller) tell(t told) error {
 		return l.err
 	}
 	if l.w.Buffered() == 0 {
-		time.AfterFunc(tellDelay, func() { l.flush() })
+		time.AfterFunc(flushDelay, func() { l.flush() })
 	}
 	_, err = l.w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
 	l.err = errors.Join(l.err, err)
 	return l.err
 }
 
-func (l *teller) flush() error {
+func (l *messageWriter) flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = errors.Join(l.err, l.w.Flush())
 	return l.err
 }
 
-// collect tells what a collector sees until the map server goes away.
+// collect sends the events of a collector until the map server closes the link.
 func collect(ctx context.Context, args []string, stderr io.Writer) error {
-	link := os.NewFile(collectorFile, "link to the map server")
+	link := os.NewFile(collectorFD, "link to the map server")
 	defer link.Close()
 	ctx, gone := context.WithCancel(ctx)
 	defer gone()
 	go func() {
-		link.Read(make([]byte, 1)) // it sends nothing
+		link.Read(make([]byte, 1)) // returns when the server has closed it: it sends nothing
 		gone()
 		link.Close()
 	}()
-	l := &teller{w: bufio.NewWriterSize(link, 32<<10)}
+	l := &messageWriter{w: bufio.NewWriterSize(link, 32<<10)}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	c, err := conntrack.New(conntrack.Options{Loopback: len(args) > 0 && args[0] == "-loopback", Logger: log})
 	if err != nil {
-		l.tell(told{Failed: err.Error()})
+		l.send(message{Failed: err.Error()})
 		return l.flush()
 	}
 	defer c.Close()
 	confine.Process(confine.Keep{Capabilities: confine.Following | confine.Polling})
-	tellInfo := func() {
+	sendInfo := func() {
 		info := c.Info()
-		l.tell(told{Info: &info})
+		l.send(message{Info: &info})
 	}
-	tellInfo()
-	later := time.AfterFunc(lookAgain, tellInfo)
+	sendInfo()
+	later := time.AfterFunc(infoDelay, sendInfo)
 	defer later.Stop()
 	for e, err := range c.Events(ctx) {
 		if err != nil {
-			l.tell(told{Failed: err.Error()})
+			l.send(message{Failed: err.Error()})
 			break
 		}
-		if l.tell(told{Event: &e}) != nil {
+		if l.send(message{Event: &e}) != nil {
 			break
 		}
 	}
@@ -145,7 +145,7 @@ func collect(ctx context.Context, args []string, stderr io.Writer) error {
 	return nil
 }
 
-// A remote is a collector in another process.
+// A remote is the server's end of a collector in another process.
 type remote struct {
 	link *os.File
 	pid  int
@@ -155,50 +155,50 @@ type remote struct {
 	info conntrack.Info
 }
 
-// confinedWithout says in what this process, which was started as root, is not confined.
-var confinedWithout string
+// notConfined says why this process, started as root, has more rights than it needs.
+var notConfined string
 
-// inherited is the collector that this process was started with, nil if with none.
-var inherited *remote
+// inheritedCollector is the collector that was running when this process was started; nil: none.
+var inheritedCollector *remote
 
-// begin waits until the collector works.
-func (c *remote) begin(ctx context.Context) error {
+// start waits until the collector works.
+func (c *remote) start(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { c.link.Close() })()
 	c.r = bufio.NewReaderSize(c.link, 64<<10)
-	t, err := readTold(c.r)
+	t, err := readMessage(c.r)
 	switch {
 	case err != nil:
-		return c.over(err)
+		return c.stop(err)
 	case t.Failed != "":
-		c.over(nil)
+		c.stop(nil)
 		return errors.New(t.Failed)
 	case t.Info == nil:
-		return c.over(errTold)
+		return c.stop(errMessage)
 	}
 	c.info = *t.Info
 	return nil
 }
 
-// Info says how the collector reads sockets, as it was last told.
+// Info returns what the collector said last about how it reads sockets.
 func (c *remote) Info() conntrack.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.info
 }
 
-// Events yields what the collector tells, once, until ctx ends.
+// Events yields what the collector sends until ctx ends. It can be called once.
 func (c *remote) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 	return func(yield func(conntrack.Event, error) bool) {
 		defer context.AfterFunc(ctx, func() { c.link.Close() })()
 		for {
-			t, err := readTold(c.r)
+			t, err := readMessage(c.r)
 			switch {
 			case ctx.Err() != nil:
-				c.over(nil)
+				c.stop(nil)
 				return
 			case err == nil && t.Event != nil:
 				if !yield(*t.Event, nil) {
-					c.over(nil)
+					c.stop(nil)
 					return
 				}
 				continue
@@ -210,18 +210,18 @@ func (c *remote) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
 			case err == nil && t.Failed != "":
 				err = errors.New(t.Failed)
 			case err == nil:
-				err = errTold
+				err = errMessage
 			}
-			yield(conntrack.Event{}, c.over(err))
+			yield(conntrack.Event{}, c.stop(err))
 			return
 		}
 	}
 }
 
-// over ends the collector, and waits for it.
-func (c *remote) over(err error) error {
+// stop ends the collector and waits for its process. It returns err, or the exit state if err is io.EOF.
+func (c *remote) stop(err error) error {
 	c.link.Close()
-	state := "cannot be waited for"
+	state := "exit status unknown"
 	if p, bad := os.FindProcess(c.pid); bad == nil {
 		if s, bad := p.Wait(); bad == nil {
 			state = s.String()

@@ -24,49 +24,49 @@ func TestTold(t *testing.T) {
 		Local: netip.MustParseAddrPort("192.0.2.1:443"), Peer: netip.MustParseAddrPort("[2001:db8::1]:65535"),
 		Process: conntrack.Process{PID: 42, Comm: "a\xffb", Exe: "/tmp/\xc3(\x80"}, Sharers: []conntrack.Process{{PID: 43, Comm: "x"}},
 	}
-	list := []told{
+	list := []message{
 		{Info: &conntrack.Info{Backend: conntrack.EBPF, Limited: "few", Lost: 3, Late: 4}},
 		{Event: &conntrack.Event{Kind: conntrack.Open, Time: at, Conn: conn}},
 		{Event: &conntrack.Event{Kind: conntrack.Lost, Time: at, Lost: 9}},
 		{Failed: "no more"},
 	}
 	var b bytes.Buffer
-	l := &teller{w: bufio.NewWriter(&b)}
+	l := &messageWriter{w: bufio.NewWriter(&b)}
 	for _, x := range list {
-		require.NoError(t, l.tell(x))
+		require.NoError(t, l.send(x))
 	}
 	require.NoError(t, l.flush())
 	for _, want := range list {
-		got, err := readTold(&b)
+		got, err := readMessage(&b)
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
 	}
-	_, err := readTold(&b)
+	_, err := readMessage(&b)
 	assert.ErrorIs(t, err, io.EOF)
 
 	// One that many share is told without them.
 	for range 1 << 15 {
 		conn.Sharers = append(conn.Sharers, conntrack.Process{PID: 43, Comm: "fifteen letters"})
 	}
-	require.NoError(t, l.tell(told{Event: &conntrack.Event{Kind: conntrack.Open, Time: at, Conn: conn}}))
+	require.NoError(t, l.send(message{Event: &conntrack.Event{Kind: conntrack.Open, Time: at, Conn: conn}}))
 	require.NoError(t, l.flush())
-	got, err := readTold(&b)
+	got, err := readMessage(&b)
 	require.NoError(t, err)
 	conn.Sharers = nil
 	assert.Equal(t, conn, got.Event.Conn)
 
 	for name, in := range map[string]string{"too long": "\x00\x10\x00\x01", "nonsense": "\x00\x00\x00\x01\xff"} {
-		_, err := readTold(strings.NewReader(in))
-		assert.ErrorIs(t, err, errTold, name)
+		_, err := readMessage(strings.NewReader(in))
+		assert.ErrorIs(t, err, errMessage, name)
 	}
 	for _, in := range []string{"\x00", "\x00\x00\x00\x05abc"} {
-		_, err := readTold(strings.NewReader(in))
+		_, err := readMessage(strings.NewReader(in))
 		assert.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut off: the process has ended")
 	}
 }
 
 func FuzzReadTold(f *testing.F) {
-	for _, x := range []told{{Failed: "no more"}, {Info: &conntrack.Info{Backend: conntrack.EBPF}}, {Event: &conntrack.Event{Kind: conntrack.Open, Time: time.Unix(1, 2)}}} {
+	for _, x := range []message{{Failed: "no more"}, {Info: &conntrack.Info{Backend: conntrack.EBPF}}, {Event: &conntrack.Event{Kind: conntrack.Open, Time: time.Unix(1, 2)}}} {
 		b, err := encoding.Marshal(x)
 		require.NoError(f, err)
 		f.Add(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
@@ -74,7 +74,7 @@ func FuzzReadTold(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := bytes.NewReader(in)
 		for {
-			x, err := readTold(r)
+			x, err := readMessage(r)
 			if err != nil {
 				return
 			}

@@ -9,15 +9,15 @@ import (
 	"github.com/connmapgo/connmap/rules"
 )
 
-// complete returns what sets the rule, the country and, where ports tell, the direction of
-// a connection that connmapperl has stored.
+// complete returns a function that adds the rule, the country and, if the ports tell, the
+// direction to a connection that connmapperl stored without them.
 func complete(set *rules.Set, locate func(netip.Addr) (geoip.Place, bool)) func(*history.Entry) {
 	countries := make(map[netip.Addr]string)
-	const mostCountries = 100_000
+	const maxCountries = 100_000
 	return func(e *history.Entry) {
 		exe := e.Exe
 		if exe == "" && strings.HasPrefix(e.Program, "/") {
-			exe = e.Program // connmapperl has one name for both
+			exe = e.Program // connmapperl stores either in one column
 		}
 		local, peer := e.Local.Port(), e.Peer.Port()
 		rule, _ := set.Match(rules.Conn{Local: local, Peer: peer, Comm: e.Program, Exe: exe})
@@ -34,7 +34,7 @@ func complete(set *rules.Set, locate func(netip.Addr) (geoip.Place, bool)) func(
 			if p, ok := locate(addr); ok {
 				country = p.Country
 			}
-			if len(countries) >= mostCountries {
+			if len(countries) >= maxCountries {
 				clear(countries)
 			}
 			countries[addr] = country
@@ -43,9 +43,9 @@ func complete(set *rules.Set, locate func(netip.Addr) (geoip.Place, bool)) func(
 	}
 }
 
-// direction guesses by the ports who has opened a connection: those of services are below
-// 1024 or in the rule that matches, and those of clients are what Linux takes by itself. It
-// is empty if both could be either.
+// direction guesses from the ports which end opened a connection. Ports of services are below
+// 1024 or in the matching rule; ports of clients are in Linux's default range. It is empty if
+// that is ambiguous.
 func direction(local, peer uint16, rule rules.Type) string {
 	service := func(port uint16, typ rules.Type) bool { return port > 0 && (port < 1024 || rule == typ) }
 	client := func(port uint16) bool { return port >= 32768 && port <= 60999 }

@@ -117,17 +117,17 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	require.True(t, a.monitor.Opening.Load())
 	goOn := holdTakeover(a)
 	defer goOn()
-	far := regexp.MustCompile(`sqlite is taken over: \d+ %; connections are shown meanwhile and recorded after that`)
+	far := regexp.MustCompile(`sqlite is being upgraded: \d+ %; meanwhile the map shows connections, and records them afterwards`)
 	require.Eventually(t, func() bool { return far.MatchString(fmt.Sprint(a.monitor.State().Problems)) }, time.Minute, time.Millisecond)
 	_, err = a.monitor.Nearby(t.Context(), history.Circle{Lat: 52.5, Lon: 13.4, Km: 365})
-	assert.EqualError(t, err, "the history cannot be asked yet: wait until it is taken over or can be opened")
+	assert.EqualError(t, err, "the history is not open yet: wait until it is upgraded or can be opened")
 	assert.Equal(t, err, a.monitor.SetRetention(history.Retention{}))
 	a.monitor.ShowHistory(true)
-	a.monitor.ShowKept(true)
+	a.monitor.ShowStats(true)
 	a.monitor.ShowAddrs(true)
 	// What the window asks meanwhile is answered when the history is there.
 	ctx, cancel := context.WithCancel(context.Background())
-	c := newClerk(ctx, a, &sound.Player{})
+	c := newHandler(ctx, a, &sound.Player{})
 	defer func() { cancel(); c.close() }()
 	for _, e := range []mapview.Effect{
 		mapview.FindFiltered{Ask: 1}, mapview.FindNearby{Ask: 2, Circle: history.Circle{Lat: 52.5, Lon: 13.4, Km: 400}},
@@ -151,20 +151,20 @@ func TestTakenOverMeanwhile(t *testing.T) {
 	work.Wait()
 	var out bytes.Buffer
 	a.greet(&out)
-	assert.Contains(t, out.String(), "Taking over "+name)
+	assert.Contains(t, out.String(), "Upgrading "+name)
 	goOn()
 	require.Eventually(t, func() bool { return !a.monitor.Opening.Load() }, 2*time.Minute, 10*time.Millisecond)
 	// Places of what has been recorded since may be more.
 	settled := poll(time.Minute, 10*time.Millisecond, func() bool {
 		st := a.monitor.State()
-		return len(st.Conns) == 3 && len(st.Marks) >= 2 && len(st.Addrs) > 0 && st.Kept != nil && len(st.Problems) == 0 && !st.Opening
+		return len(st.Conns) == 3 && len(st.Marks) >= 2 && len(st.Addrs) > 0 && st.HistoryStats != nil && len(st.Problems) == 0 && !st.Opening
 	})
 	st := a.monitor.State()
-	require.True(t, settled, "%d connections, %d marks, %d addresses, kept %v, problems %q, opening %v", len(st.Conns), len(st.Marks), len(st.Addrs), st.Kept, st.Problems, st.Opening)
+	require.True(t, settled, "%d connections, %d marks, %d addresses, kept %v, problems %q, opening %v", len(st.Conns), len(st.Marks), len(st.Addrs), st.HistoryStats, st.Problems, st.Opening)
 	got := map[int]int{}
 	replayed, said := false, ""
 	require.Eventually(t, func() bool {
-		for _, answer := range c.take() {
+		for _, answer := range c.takeAnswers() {
 			switch answer := answer.(type) {
 			case mapview.Found:
 				assert.Empty(t, answer.Problem)
@@ -218,7 +218,7 @@ func TestSeedInWindow(t *testing.T) {
 	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer a.stop()
-	c := &clerk{app: a, ctx: t.Context()}
+	c := &handler{app: a, ctx: t.Context()}
 	for i, want := range []int{0, 1, 1, 20, 0, 0, 1} {
 		got := c.query(t.Context(), mapview.RunQuery{Ask: 1, SQL: queries[i]})
 		require.Empty(t, got.Problem, queries[i])
@@ -283,7 +283,7 @@ func TestQueryOriginal(t *testing.T) {
 	out, errs, err = ask(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "count(*)\n200001\n", out)
-	assert.Contains(t, errs, "mapserver: "+many+" has not been taken over: it is copied with indexes, which is kept for the next question\n")
+	assert.Contains(t, errs, "mapserver: "+many+" has an older format: it is copied with indexes, and the copy is kept for later queries\n")
 	assert.Contains(t, errs, "mapserver: 200001 of 200001 rows are copied\n")
 	out, errs, err = ask(t.Context())
 	require.NoError(t, err)

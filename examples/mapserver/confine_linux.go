@@ -19,23 +19,23 @@ import (
 // its process.
 const collectorVar = "CONNMAP_COLLECTOR"
 
-// dropRights has a map server that was started as root go on without root's rights: it needs
-// none of them, and reads what strangers send. What collects its connections does, in a
-// process of its own. In what cannot be done it goes on as it was started.
+// dropRights takes root's rights from a map server that was started as root, by starting it
+// again. It needs none of them, and reads data of strangers. Its collector needs some, and runs
+// in a process of its own. If a step fails the server goes on with the rights it has.
 func dropRights(args []string) {
 	if without, is := os.LookupEnv(confine.Without); is {
 		os.Unsetenv(confine.Without)
-		inherited = inheritCollector()
+		inheritedCollector = inheritCollector()
 		cfg, err := parse(args, io.Discard)
-		keep := confine.Keep{Capabilities: confine.Serving, Folders: []string{"/"}, Programs: true, Services: err == nil && cfg.hasWindow()} // which folders, Restart has said
+		keep := confine.Keep{Capabilities: confine.Serving, Folders: []string{"/"}, Programs: true, Services: err == nil && cfg.hasWindow()} // Restart has restricted the folders
 		if err := confine.Filter(keep); err != nil {
 			without = strings.TrimPrefix(without+"; system calls are not refused: "+err.Error(), "; ")
 		}
-		confinedWithout = without
+		notConfined = without
 		return
 	}
 	if !confine.Root() || len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		return // another command, which is over at once
+		return // another command, which ends at once
 	}
 	cfg, err := parse(args, io.Discard)
 	if err != nil || cfg.version {
@@ -47,7 +47,7 @@ func dropRights(args []string) {
 	if !cfg.noLocal && cfg.demo == 0 && cfg.question.sql == "" {
 		link, pid, err := startCollector(cfg.loopback)
 		if err != nil {
-			confinedWithout = "the collector cannot be started in a process of its own: " + err.Error()
+			notConfined = "the collector cannot be started in a process of its own: " + err.Error()
 			return
 		}
 		env = append(env, fmt.Sprintf("%s=%d:%d", collectorVar, link, pid))
@@ -55,22 +55,22 @@ func dropRights(args []string) {
 	}
 	keep := confine.Set(confine.Serving)
 	if info, err := os.Stat(cfg.history); err == nil && info.Sys().(*syscall.Stat_t).Uid != 0 {
-		keep |= confine.Giving // else its owner could not record into it any more
+		keep |= confine.Giving // else its owner could no longer record into it
 	}
-	confinedWithout = "root's rights are kept: " + confine.Restart(keep, files, env).Error()
+	notConfined = "root's rights are kept: " + confine.Restart(keep, files, env).Error()
 	if collector != nil {
-		collector.over(nil)
+		collector.stop(nil)
 	}
 }
 
-// hasWindow reports whether a window may be opened, which needs a display and sound. What
-// serves without one has no need for D-Bus and the like, which do for root whatever it asks.
+// hasWindow reports whether a window may be opened, which needs a display and sound. Without
+// one the server is refused services such as D-Bus, which do whatever root asks for.
 func (c config) hasWindow() bool {
 	return !c.headless && c.screenshot == "" && c.question.sql == "" && os.Getenv("DISPLAY") != ""
 }
 
-// startCollector starts the process that collects, as a user of its own with the rights that
-// this takes.
+// startCollector starts the collector's process, as a user of its own with the rights that it
+// needs.
 func startCollector(loopback bool) (link, pid int, err error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -78,8 +78,8 @@ func startCollector(loopback bool) (link, pid int, err error) {
 	}
 	theirs := os.NewFile(uintptr(ends[1]), "link")
 	defer theirs.Close()
-	// Not by its name: the other user may not come to the folder.
-	c := exec.Command("/proc/self/exe", collectWord)
+	// Not by its name: the other user may not be able to reach its folder.
+	c := exec.Command("/proc/self/exe", collectCommand)
 	if loopback {
 		c.Args = append(c.Args, "-loopback")
 	}
@@ -94,7 +94,7 @@ func startCollector(loopback bool) (link, pid int, err error) {
 		unix.Close(ends[0])
 		return 0, 0, err
 	}
-	// It stays open when this program is executed anew.
+	// It stays open when this program executes itself.
 	if _, err := unix.FcntlInt(uintptr(ends[0]), unix.F_SETFD, 0); err != nil {
 		unix.Close(ends[0])
 		return 0, 0, err
@@ -102,7 +102,7 @@ func startCollector(loopback bool) (link, pid int, err error) {
 	return ends[0], c.Process.Pid, nil
 }
 
-// inheritCollector returns the collector that the process before this one has started.
+// inheritCollector returns the collector that this process started before it executed itself.
 func inheritCollector() *remote {
 	link, pid, ok := strings.Cut(os.Getenv(collectorVar), ":")
 	os.Unsetenv(collectorVar)
@@ -116,7 +116,7 @@ func inheritCollector() *remote {
 	return &remote{link: os.NewFile(uintptr(fd), "link to the collector"), pid: n}
 }
 
-// files are those that a map server works with.
+// files returns the files that a map server reads and writes.
 func (c config) files() confine.Files {
 	home := c.homeDir
 	f := confine.Files{
@@ -143,7 +143,7 @@ func (c config) files() confine.Files {
 	nvidia, _ := filepath.Glob("/dev/nvidia*")
 	f.Write = append(f.Write, nvidia...)
 	f.Read = append(f.Read, filepath.SplitList(os.Getenv("LD_LIBRARY_PATH"))...)
-	// Who replaces a file gives another one its name: so it is the folder that can be read.
+	// The folder, since a replaced file is another one with the same name.
 	rules, _ := c.findRules()
 	for _, name := range []string{c.geo, c.asn, rules, c.passwordFile} {
 		if name != "" {
@@ -158,7 +158,7 @@ func (c config) files() confine.Files {
 			f.Write = append(f.Write, folderOf(name))
 		}
 	}
-	// A rule is about what is there.
+	// Rules can only name folders that exist.
 	for _, dir := range []string{c.configDir, c.dataDir, c.cacheDir} {
 		os.MkdirAll(dir, 0o700)
 	}
@@ -168,7 +168,7 @@ func (c config) files() confine.Files {
 	return f
 }
 
-// folderOf returns the folder in which a file is, wherever a link may lead.
+// folderOf returns the folder of a file, after following links.
 func folderOf(name string) string {
 	if real, err := filepath.EvalSymlinks(name); err == nil {
 		name = real

@@ -2,5 +2,5 @@
 
 package main
 
-// dropRights does nothing where that is left to the system.
+// dropRights does nothing: only Linux has what it takes.
 func dropRights([]string) {}

@@ -39,7 +39,7 @@ import (
 
 // The test binary is also the traffic program of the end-to-end test.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == collectWord {
+	if len(os.Args) > 1 && os.Args[1] == collectCommand {
 		main() // as a server that is root's has started it
 		return
 	}

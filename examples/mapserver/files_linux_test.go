@@ -108,10 +108,10 @@ func TestPlacesKept(t *testing.T) {
 	c := serving(t)
 	recorded(t, c)
 	require.NoError(t, os.MkdirAll(c.cfg.dataDir, 0o700))
-	name := c.simpleHistory()
+	name := c.placesFile()
 	require.NoError(t, os.WriteFile(name, []byte("dear diary\n"), 0o600))
 	_, err := c.saveMarks(t.Context())
-	assert.ErrorContains(t, err, "it stays as it is; move it away to have the places saved")
+	assert.ErrorContains(t, err, "it is not changed; move it away to save the places")
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	assert.Equal(t, "dear diary\n", string(b))
@@ -126,14 +126,14 @@ func TestFewDescriptors(t *testing.T) {
 		var exit *exec.ExitError
 		require.ErrorAs(t, err, &exit)
 		assert.Equal(t, 1, exit.ExitCode())
-		assert.Equal(t, fmt.Sprintf("mapserver: only %d files may be open at the same time, which is too few for a map server: allow 128 or more by ulimit -n, or LimitNOFILE of its service\n", n), out.String())
+		assert.Equal(t, fmt.Sprintf("mapserver: only %d files may be open at the same time, which is too few for a map server: allow 128 or more with ulimit -n, or with LimitNOFILE of its service\n", n), out.String())
 	}
 }
 
 // TestLeastFiles: as few as are asked for suffice.
 func TestLeastFiles(t *testing.T) {
 	ownFolders(t)
-	cmd, out := server(t, fmt.Sprint("ulimit -n ", leastFiles), "-headless", "-listen", "127.0.0.1:0")
+	cmd, out := server(t, fmt.Sprint("ulimit -n ", minFiles), "-headless", "-listen", "127.0.0.1:0")
 	require.NoError(t, cmd.Start())
 	assert.True(t, poll(time.Minute, 20*time.Millisecond, func() bool { return strings.Contains(out.String(), " live connection") }), out)
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid))

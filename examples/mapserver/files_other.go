@@ -2,5 +2,5 @@
 
 package main
 
-// mostFiles returns how many files the process may have open; zero: not known.
-func mostFiles() uint64 { return 0 }
+// maxFiles returns how many files the process may have open; zero: unknown.
+func maxFiles() uint64 { return 0 }

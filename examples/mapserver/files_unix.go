@@ -4,8 +4,8 @@ package main
 
 import "syscall"
 
-// mostFiles returns how many files the process may have open; zero: not known.
-func mostFiles() uint64 {
+// maxFiles returns how many files the process may have open; zero: unknown.
+func maxFiles() uint64 {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
 		return 0

@@ -24,8 +24,8 @@ func parseHome(s string) (geoip.Place, error) {
 	return geoip.Place{Lat: la, Lon: lo, Precision: geoip.City}, nil
 }
 
-// findHome guesses where this machine is, without asking anybody: by a public
-// address of its own, else by its time zone. The zero Place means: no idea.
+// findHome guesses where this machine is, without using the network: by a public address of
+// its own, else by its time zone. The zero Place means unknown.
 func findHome(dbs []*geoip.DB) (geoip.Place, string) {
 	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {

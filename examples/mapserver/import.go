@@ -34,33 +34,33 @@ var (
 	perlTables  = "resources"
 )
 
-const largestText = 1 << 20 // bytes of rules, a certificate or a key
+const maxTextFile = 1 << 20 // bytes of rules, a certificate or a key
 
-// An importer takes over the files of a folder of connmapperl. It changes nothing there,
-// and each file that is missing or damaged costs only itself.
+// An importer copies the files of a folder of connmapperl to where connmap finds them. It
+// changes nothing there, and skips files that are missing or damaged.
 type importer struct {
 	dir               string // of connmapperl
 	configDir, data   string // of connmap
 	out               io.Writer
 	log               *slog.Logger
-	took, left, fails int // files
-	told              map[string]bool
+	took, left, fails int             // numbers of files
+	reported          map[string]bool // names of files
 }
 
-// takeOver imports a folder of connmapperl.
-func takeOver(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// runImport imports a folder of connmapperl.
+func runImport(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("mapserver import", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	im := &importer{out: stdout, log: slog.New(slog.NewTextHandler(stderr, nil))}
 	f.StringVar(&im.configDir, "config", configDir(), "`folder` for the rules, the certificate and its key")
 	f.StringVar(&im.data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` for the history and the tables")
 	f.Usage = func() {
-		fmt.Fprint(stderr, `mapserver import takes over what a folder of connmapperl holds.
+		fmt.Fprint(stderr, `mapserver import copies the files of a connmapperl folder to where connmap finds them.
 
   mapserver import DIR     rules, histories, certificate, key and tables for look-ups
 
-DIR stays as it is. What connmap has already is not overwritten but for rules and counts
-of places, of which a copy is kept. It may be repeated.
+DIR is not changed. Files that connmap has already are kept, except for the rules and the
+counts of places: of these it keeps a copy. You can repeat the import.
 
 `)
 		f.PrintDefaults()
@@ -81,10 +81,10 @@ func (im *importer) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is a file: unpack it and name the folder", im.dir)
+		return fmt.Errorf("%s is a file: unpack it, then name the folder", im.dir)
 	}
 	if _, err := os.ReadDir(im.dir); err != nil {
-		return fmt.Errorf("%w: import as a user who may read it", err)
+		return fmt.Errorf("%w: run the import as a user who may read it", err)
 	}
 	for _, dir := range []string{im.configDir, im.data} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -94,7 +94,7 @@ func (im *importer) run(ctx context.Context) error {
 			return fmt.Errorf("%s is connmap's own folder: name that of connmapperl", im.dir)
 		}
 	}
-	// The history gets its rules and countries from what was taken before it.
+	// The history gets its rules and countries from files that are imported before it.
 	steps := []func(context.Context){im.rules, im.certificate, im.tables, im.history, im.counts, im.programs, im.others}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -103,24 +103,24 @@ func (im *importer) run(ctx context.Context) error {
 		step(ctx)
 	}
 	if im.took+im.left+im.fails == 0 {
-		return fmt.Errorf("%s holds nothing of connmapperl: name the folder in which its programs are, above resources", im.dir)
+		return fmt.Errorf("%s has no files of connmapperl: name the folder that has its programs and the folder resources", im.dir)
 	}
 	if im.took > 0 {
-		fmt.Fprint(im.out, "\nconnmapperl's password is in its program: write it into a file, and start with\n\n    mapserver -password-file FILE\n\n")
+		fmt.Fprint(im.out, "\nconnmapperl's password is in its program: write it into a file, and start the server with\n\n    mapserver -password-file FILE\n\n")
 	}
 	if im.fails > 0 {
-		return fmt.Errorf("%s could not be taken over, as said above; import again when that is mended", numbers.Count(im.fails, "file", "files"))
+		return fmt.Errorf("%s could not be imported, see above; fix the causes and import again", numbers.Count(im.fails, "file", "files"))
 	}
 	return nil
 }
 
-// say tells of one file.
-func (im *importer) say(what, name, format string, args ...any) {
-	if im.told == nil {
-		im.told = make(map[string]bool)
+// logFile prints what became of a file.
+func (im *importer) logFile(what, name, format string, args ...any) {
+	if im.reported == nil {
+		im.reported = make(map[string]bool)
 	}
 	for _, one := range strings.Split(name, ", ") {
-		im.told[one] = true
+		im.reported[one] = true
 	}
 	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		name = strconv.Quote(name)
@@ -130,26 +130,26 @@ func (im *importer) say(what, name, format string, args ...any) {
 
 func (im *importer) take(name, format string, args ...any) {
 	im.took++
-	im.say("took", name, format, args...)
+	im.logFile("took", name, format, args...)
 }
 
-// leave tells of a file that is not taken for a good reason.
+// leave counts and reports a file that need not be imported.
 func (im *importer) leave(name, format string, args ...any) {
 	im.left++
-	im.say("left", name, format, args...)
+	im.logFile("left", name, format, args...)
 }
 
-// fail tells of a file that should have been taken.
+// fail counts and reports a file that should have been imported.
 func (im *importer) fail(name string, err error) {
 	im.fails++
 	text := brief(err)
 	for _, prefix := range []string{"history: ", "storable: ", "geoip: ", "asn: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
-	im.say("failed", name, "%s", text)
+	im.logFile("failed", name, "%s", text)
 }
 
-// brief is an error in a line: of many that are joined the first three.
+// brief returns an error in one line: of joined errors the first three.
 func brief(err error) string {
 	lines := strings.Split(err.Error(), "\n")
 	if more := len(lines) - 3; more > 0 {
@@ -158,16 +158,16 @@ func brief(err error) string {
 	return strings.Join(lines, "; ")
 }
 
-// missing reports whether a file is not there, or cannot be one of connmapperl's.
+// missing reports whether a file does not exist.
 func (im *importer) missing(name string) bool {
 	_, err := os.Lstat(filepath.Join(im.dir, name))
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// open opens a regular file for reading, of a size that is not absurd.
-func (im *importer) open(name string, most int64) (*os.File, error) {
+// open opens a regular file of at most maxSize bytes for reading.
+func (im *importer) open(name string, maxSize int64) (*os.File, error) {
 	name = filepath.Join(im.dir, name)
-	// A pipe would be waited for.
+	// To open a pipe would block.
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, errors.Unwrap(err)
@@ -175,8 +175,8 @@ func (im *importer) open(name string, most int64) (*os.File, error) {
 	switch {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("not a regular file")
-	case info.Size() > most:
-		return nil, fmt.Errorf("it has %d bytes, expected at most %d", info.Size(), most)
+	case info.Size() > maxSize:
+		return nil, fmt.Errorf("it has %d bytes, expected at most %d", info.Size(), maxSize)
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -185,17 +185,17 @@ func (im *importer) open(name string, most int64) (*os.File, error) {
 	return f, nil
 }
 
-func (im *importer) read(name string, most int64) ([]byte, error) {
-	f, err := im.open(name, most)
+func (im *importer) read(name string, maxSize int64) ([]byte, error) {
+	f, err := im.open(name, maxSize)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, most))
+	return io.ReadAll(io.LimitReader(f, maxSize))
 }
 
-// keepBefore keeps a copy of a file that is about to be replaced, and says so.
-func keepBefore(name string) (said string, err error) {
+// backUp copies a file that is about to be replaced, and returns a phrase that says so.
+func backUp(name string) (said string, err error) {
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -207,7 +207,7 @@ func keepBefore(name string) (said string, err error) {
 	if err := temp.Write(kept, 0o600, b); err != nil {
 		return "", err
 	}
-	return ", in place of a file that is kept as " + kept, nil
+	return "; the file it replaces is kept as " + kept, nil
 }
 
 func (im *importer) rules(context.Context) {
@@ -221,11 +221,11 @@ func (im *importer) rules(context.Context) {
 		case im.missing(name):
 			continue
 		case found != "":
-			im.leave(name, "%s counts", found)
+			im.leave(name, "%s is used", found)
 			continue
 		}
 		found = name
-		b, err := im.read(name, largestText)
+		b, err := im.read(name, maxTextFile)
 		if err != nil {
 			im.fail(name, err)
 			continue
@@ -236,12 +236,12 @@ func (im *importer) rules(context.Context) {
 			n = len(set.Rules()) - 1
 		}
 		if n == 0 {
-			im.fail(name, errors.Join(errors.New("no rule can be read"), err))
+			im.fail(name, errors.Join(errors.New("it has no rule that can be read"), err))
 			continue
 		}
 		wrong := ""
 		if err != nil {
-			wrong = ", without what cannot be read (" + brief(err) + ")"
+			wrong = ", without lines that cannot be read (" + brief(err) + ")"
 		}
 		old, err := os.ReadFile(target)
 		if err == nil && bytes.Equal(old, b) {
@@ -250,7 +250,7 @@ func (im *importer) rules(context.Context) {
 		}
 		said := ""
 		if string(old) != rules.DefaultFile {
-			said, err = keepBefore(target)
+			said, err = backUp(target)
 		} else {
 			err = nil // nobody has edited it
 		}
@@ -265,7 +265,7 @@ func (im *importer) rules(context.Context) {
 	}
 }
 
-// certificate takes over certificate and key, which are of use together only.
+// certificate imports the certificate and its key, which are useless without each other.
 func (im *importer) certificate(context.Context) {
 	const cert, key = "server-cert.pem", "server-key.pem"
 	name := cert + ", " + key
@@ -273,14 +273,14 @@ func (im *importer) certificate(context.Context) {
 	case noCert && noKey:
 		return
 	case noCert:
-		im.leave(key, "it is of no use without %s", cert)
+		im.leave(key, "it is useless without %s", cert)
 		return
 	case noKey:
-		im.leave(cert, "it is of no use without %s", key)
+		im.leave(cert, "it is useless without %s", key)
 		return
 	}
-	certPEM, err := im.read(cert, largestText)
-	keyPEM, keyErr := im.read(key, largestText)
+	certPEM, err := im.read(cert, maxTextFile)
+	keyPEM, keyErr := im.read(key, maxTextFile)
 	if err = errors.Join(err, keyErr); err == nil {
 		_, err = tls.X509KeyPair(certPEM, keyPEM)
 	}
@@ -296,10 +296,10 @@ func (im *importer) certificate(context.Context) {
 		im.leave(name, "%s has the same already", im.configDir)
 		return
 	case !errors.Is(certErr, fs.ErrNotExist) || !errors.Is(keyErr, fs.ErrNotExist):
-		im.leave(name, "%s has others already, by which agents may know this server; to take these, move those away", im.configDir)
+		im.leave(name, "%s has others already, by which agents may know this server; move those away to import these", im.configDir)
 		return
 	}
-	// A key without certificate is what a server mends; the other way round it is not.
+	// Key first: a server can make a certificate for a key, but not the reverse.
 	if err := errors.Join(temp.Write(keyTo, 0o600, keyPEM), temp.Write(certTo, 0o644, certPEM)); err != nil {
 		im.fail(name, err)
 		return
@@ -307,7 +307,7 @@ func (im *importer) certificate(context.Context) {
 	im.take(name, "to %s", im.configDir)
 }
 
-// tables takes over what look-ups need.
+// tables imports the tables for look-ups.
 func (im *importer) tables(ctx context.Context) {
 	entries, err := os.ReadDir(filepath.Join(im.dir, perlTables))
 	if err != nil {
@@ -328,13 +328,13 @@ func (im *importer) table(ctx context.Context, name string) {
 	base := filepath.Base(name)
 	switch strings.ToLower(filepath.Ext(base)) {
 	case ".png", ".jpg", ".svg":
-		im.leave(name, "connmap draws a map of its own")
+		im.leave(name, "connmap draws its own map")
 		return
 	case ".wav":
-		im.leave(name, "connmap has a tone of its own; -sound %s plays this one", filepath.Join(im.dir, name))
+		im.leave(name, "connmap has its own tone; -sound %s plays this one", filepath.Join(im.dir, name))
 		return
 	}
-	f, err := im.open(name, largestFile)
+	f, err := im.open(name, maxFile)
 	if err != nil {
 		im.fail(name, err)
 		return
@@ -343,10 +343,10 @@ func (im *importer) table(ctx context.Context, name string) {
 	what, err := examine(filepath.Join(im.dir, name))
 	switch {
 	case errors.Is(err, errUnknown) && slices.ContainsFunc(perlTableNames, func(pattern string) bool { ok, _ := filepath.Match(pattern, base); return ok }):
-		im.fail(name, errors.New("it does not hold what its name says"))
+		im.fail(name, errors.New("its content does not match its name"))
 		return
 	case errors.Is(err, errUnknown):
-		im.leave(name, "it is no table that connmap knows")
+		im.leave(name, "connmap does not know this kind of table")
 		return
 	case err != nil:
 		im.fail(name, errors.New(strings.ReplaceAll(err.Error(), filepath.Join(im.dir, name)+": ", "")))
@@ -359,7 +359,7 @@ func (im *importer) table(ctx context.Context, name string) {
 		} else if same {
 			im.leave(name, "%s is the same already", target)
 		} else {
-			im.leave(name, "there is another %s already; move it away to take this one", target)
+			im.leave(name, "%s exists already and differs; move it away to import this one", target)
 		}
 		return
 	}
@@ -370,7 +370,7 @@ func (im *importer) table(ctx context.Context, name string) {
 	}
 	if err == nil {
 		if info, statErr := os.Stat(filepath.Join(im.dir, name)); statErr == nil {
-			// The time is the date of those that do not say theirs.
+			// Tables without a date of their own get that of the file.
 			os.Chtimes(part.Name(), info.ModTime(), info.ModTime())
 		}
 		err = temp.Place(part.Name(), target)
@@ -384,10 +384,10 @@ func (im *importer) table(ctx context.Context, name string) {
 
 var errUnknown = errors.New("no table")
 
-// perlTableNames are those of the tables that connmapperl looks up in.
+// perlTableNames are the names of connmapperl's tables.
 var perlTableNames = []string{"sorted_all-rir-delegations.txt", "caida_asn_to_name.dbm", "*.as-org2info.txt", "GeoLite2-ASN-Blocks-IPv4.csv", "ipv4.csv", "*.db.aut-num"}
 
-// examine reads a table to its end and says what it holds.
+// examine reads a whole table and says what kind it is.
 func examine(name string) (string, error) {
 	kind, err := asn.Recognise(name)
 	if err != nil {
@@ -416,9 +416,9 @@ func examine(name string) (string, error) {
 	return kind.String(), err
 }
 
-// same reports whether a file of connmapperl is the same as one of connmap.
+// same reports whether a file of connmapperl and one of connmap have the same content.
 func (im *importer) same(ctx context.Context, name, target string) (bool, error) {
-	a, err := im.open(name, largestFile)
+	a, err := im.open(name, maxFile)
 	if err != nil {
 		return false, err
 	}
@@ -444,36 +444,36 @@ func (im *importer) same(ctx context.Context, name, target string) (bool, error)
 	}
 }
 
-// programs tells of those that nothing takes over.
+// programs reports connmapperl's programs, which are not imported.
 func (im *importer) programs(context.Context) {
 	names, _ := filepath.Glob(filepath.Join(im.dir, "*.pl"))
 	for _, name := range names {
 		name = filepath.Base(name)
 		switch {
 		case strings.HasPrefix(name, "ip2asn"):
-			im.leave(name, "ip2asn does what it did")
+			im.leave(name, "ip2asn replaces it")
 		case strings.Contains(name, "client"):
-			im.leave(name, "connmap-agent does what it did")
+			im.leave(name, "connmap-agent replaces it")
 		case strings.Contains(name, "server"):
-			im.leave(name, "mapserver does what it did")
+			im.leave(name, "mapserver replaces it")
 		}
 	}
 }
 
-// others tells of what else is in the folder.
+// others reports the other files of the folder.
 func (im *importer) others(context.Context) {
-	const most = 10
+	const maxNamed = 10
 	entries, _ := os.ReadDir(im.dir)
 	n := 0
 	for _, e := range entries {
-		// What SQLite keeps beside a history belongs to it.
-		if name := e.Name(); !im.told[name] && name != "resources" && !strings.HasPrefix(name, perlHistory+"-") {
-			if n++; n <= most {
-				im.say("left", name, "it is nothing of connmapperl")
+		// SQLite's files beside a history belong to it.
+		if name := e.Name(); !im.reported[name] && name != "resources" && !strings.HasPrefix(name, perlHistory+"-") {
+			if n++; n <= maxNamed {
+				im.logFile("left", name, "it is not a file of connmapperl")
 			}
 		}
 	}
-	if n > most {
-		fmt.Fprintf(im.out, "%-7s %s more: nothing of connmapperl\n", "left", numbers.Count(n-most, "file", "files"))
+	if n > maxNamed {
+		fmt.Fprintf(im.out, "%-7s %s more that are not of connmapperl\n", "left", numbers.Count(n-maxNamed, "file", "files"))
 	}
 }

@@ -22,12 +22,12 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// history takes over the detailed history: a copy is migrated.
+// history imports the detailed history: it migrates a copy.
 func (im *importer) history(ctx context.Context) {
 	if im.missing(perlHistory) {
 		return
 	}
-	if f, err := im.open(perlHistory, largestFile); err != nil {
+	if f, err := im.open(perlHistory, maxFile); err != nil {
 		im.fail(perlHistory, err)
 		return
 	} else {
@@ -37,20 +37,20 @@ func (im *importer) history(ctx context.Context) {
 	rows, err := historyRows(ctx, target)
 	switch {
 	case err != nil:
-		im.leave(perlHistory, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
+		im.leave(perlHistory, "%s exists already and cannot be read (%v); move it away to import this one", target, err)
 		return
 	case rows > 0:
-		im.leave(perlHistory, "%s has %s already; move it away to take this one in its place, or look into this one with -history", target, numbers.Count(int(rows), "row", "rows"))
+		im.leave(perlHistory, "%s has %s already; move it away to import this one, or query this one with -history", target, numbers.Count(int(rows), "row", "rows"))
 		return
 	}
-	folder, err := importFolder(im.data)
+	folder, unlock, err := importFolder(im.data)
 	if err != nil {
 		im.fail(perlHistory, err)
 		return
 	}
-	defer folder.Close()
-	defer os.RemoveAll(folder.Name())
-	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder.Name(), "history.sqlite")
+	defer os.RemoveAll(folder)
+	defer unlock.Close() // first, since Windows removes no open file
+	original, copied := filepath.Join(im.dir, perlHistory), filepath.Join(folder, "history.sqlite")
 	if err := im.copyDatabase(ctx, copied); err != nil {
 		im.fail(perlHistory, err)
 		return
@@ -58,14 +58,14 @@ func (im *importer) history(ctx context.Context) {
 	cfg := config{configDir: im.configDir, dataDir: im.data, cacheDir: filepath.Join(xdg.CacheHome, "connmap")}
 	cfg.rules, _ = cfg.ownRules()
 	cfg.geo = cfg.downloaded(geoFiles)
-	told := time.Now()
-	// No Logger: it would speak of the copy, which nobody shall look for.
+	reportedAt := time.Now()
+	// No Logger: it would name the copy, which is temporary.
 	db, err := sqlite.Open(ctx, copied, sqlite.Options{
 		Complete: complete((&queryRules{cfg: cfg}).rules(), locator(cfg)),
 		Progress: func(done, total int64) {
-			if time.Since(told) > 2*time.Second {
-				told = time.Now()
-				im.log.Info("taking over "+perlHistory, "rows", done, "of", total)
+			if time.Since(reportedAt) > 2*time.Second {
+				reportedAt = time.Now()
+				im.log.Info("importing "+perlHistory, "rows", done, "of", total)
 			}
 		},
 	})
@@ -75,7 +75,7 @@ func (im *importer) history(ctx context.Context) {
 	}
 	stats, err := db.Stats()
 	if p := db.Problem(); p != "" {
-		err = fmt.Errorf("it is damaged, and nothing of it was taken; save what can be read with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", original)
+		err = fmt.Errorf("it is damaged, and nothing was imported; save what can be read with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", original)
 	}
 	if err = errors.Join(err, db.Close()); err == nil {
 		err = im.place(ctx, copied, target)
@@ -87,27 +87,25 @@ func (im *importer) history(ctx context.Context) {
 	im.take(perlHistory, "%s to %s", numbers.Count(int(stats.Rows), "connection", "connections"), target)
 }
 
-// importFolder makes a folder in another for an import, and locks it. Those of imports that
-// were killed go: nobody has them locked.
-func importFolder(in string) (*os.File, error) {
+// importFolder makes a folder in another for an import, and locks it. It removes those of
+// imports that were killed, which nobody has locked.
+func importFolder(in string) (folder string, unlock io.Closer, err error) {
 	const pattern = "import-"
 	old, _ := filepath.Glob(filepath.Join(in, pattern+"*"))
 	for _, name := range old {
 		if _, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(name), pattern), 10, 64); err != nil {
 			continue
 		}
-		if f, err := os.Open(name); err == nil {
-			if lock.Try(f) == nil {
-				os.RemoveAll(name)
-			}
+		if f, err := lock.TryFolder(name); err == nil {
 			f.Close()
+			os.RemoveAll(name)
 		}
 	}
-	name, err := os.MkdirTemp(in, pattern)
-	if err != nil {
-		return nil, err
+	if folder, err = os.MkdirTemp(in, pattern); err != nil {
+		return "", nil, err
 	}
-	return lock.Folder(name)
+	unlock, err = lock.Folder(folder)
+	return folder, unlock, err
 }
 
 // historyRows returns how many rows a history has, zero if there is no such file.
@@ -128,8 +126,8 @@ func historyRows(ctx context.Context, name string) (int64, error) {
 	return n, nil
 }
 
-// copyDatabase copies the database with what SQLite keeps beside it. To open it where it
-// lies could change it; instead it must not change while it is copied.
+// copyDatabase copies the database with SQLite's files beside it. It does not open the
+// original, which could change it; so it repeats the copy if somebody else changes it meanwhile.
 func (im *importer) copyDatabase(ctx context.Context, to string) error {
 	suffixes := []string{"", "-wal", "-journal"}
 	state := func() (s string) {
@@ -164,14 +162,14 @@ func (im *importer) copyDatabase(ctx context.Context, to string) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	return errors.New("connmapperl writes into it: end that, and import again")
+	return errors.New("connmapperl writes into it: stop connmapperl and import again")
 }
 
-const largestFile = 1 << 40 // bytes
+const maxFile = 1 << 40 // bytes
 
 // copy writes a file of the folder into another.
 func (im *importer) copy(ctx context.Context, name string, to *os.File) error {
-	in, err := im.open(name, largestFile)
+	in, err := im.open(name, maxFile)
 	if err != nil {
 		return err
 	}
@@ -193,10 +191,10 @@ func (s stoppable) Read(b []byte) (int, error) {
 	return s.r.Read(b)
 }
 
-// place moves a history where the server looks for it, if nobody uses one there.
+// place moves a history to where the server looks for it, if no other one is used there.
 func (im *importer) place(ctx context.Context, from, target string) error {
 	if _, err := os.Stat(target); err == nil {
-		// It is empty. Whoever has it open is not to write into a file without a name.
+		// It was empty. A server that has it open would go on in a file without a name.
 		db, err := sqlite.Open(ctx, target, sqlite.Options{})
 		if err != nil {
 			return err
@@ -206,18 +204,18 @@ func (im *importer) place(ctx context.Context, from, target string) error {
 			return err
 		}
 		if stats.Rows > 0 {
-			return fmt.Errorf("%s has begun to record meanwhile", target)
+			return fmt.Errorf("a server has started to record into %s", target)
 		}
 	}
 	for _, suffix := range []string{"-wal", "-journal"} {
 		if _, err := os.Lstat(from + suffix); err == nil {
-			return fmt.Errorf("%s is not closed", from)
+			return fmt.Errorf("another program has %s open", from)
 		}
 	}
-	return os.Rename(from, target) // which is not there, or has been opened as an empty history
+	return os.Rename(from, target) // target does not exist, or is an empty history
 }
 
-// counts takes over the counts of places. What is there already and here is not added up.
+// counts imports the counts of places. Of counts for the same place it keeps the larger one.
 func (im *importer) counts(context.Context) {
 	if im.missing(perlCounts) {
 		return
@@ -234,7 +232,7 @@ func (im *importer) counts(context.Context) {
 		found, skipped, err = storable.Counts(tree)
 	}
 	if err == nil && len(found) == 0 && skipped > 0 {
-		err = errors.New("no place with a count is found in it, though it holds numbers")
+		err = errors.New("no counts of places are found in it, only other numbers")
 	}
 	if err != nil {
 		im.fail(perlCounts, err)
@@ -248,7 +246,7 @@ func (im *importer) counts(context.Context) {
 	marks := map[[2]float64]int64{}
 	old, err := history.LoadMarks(target)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		im.leave(perlCounts, "%s is there already and cannot be read (%v); move it away to take this one", target, err)
+		im.leave(perlCounts, "%s exists already and cannot be read (%v); move it away to import this one", target, err)
 		return
 	}
 	for _, m := range old {
@@ -265,7 +263,7 @@ func (im *importer) counts(context.Context) {
 		im.leave(perlCounts, "%s has all of its %s already", target, numbers.Count(len(found), "place", "places"))
 		return
 	}
-	said, err := keepBefore(target)
+	said, err := backUp(target)
 	if err == nil {
 		err = history.SaveMarks(target, sorted(marks))
 	}
@@ -274,9 +272,9 @@ func (im *importer) counts(context.Context) {
 		return
 	}
 	if skipped > 0 {
-		said += fmt.Sprintf(", without %s that no place belongs to", numbers.Count(skipped, "number", "numbers"))
+		said += fmt.Sprintf("; %s without a place left out", numbers.Count(skipped, "number", "numbers"))
 	}
-	im.take(perlCounts, "%s to %s, which l loads%s", numbers.Count(len(found), "place", "places"), target, said)
+	im.take(perlCounts, "%s to %s, press l to load them%s", numbers.Count(len(found), "place", "places"), target, said)
 }
 
 // sorted yields places from south to north.

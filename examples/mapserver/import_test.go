@@ -120,18 +120,18 @@ func TestImport(t *testing.T) {
 		"took    connmapperl2rc.beep: 2 rules to " + own + "/connmaprc\n",
 		"took    server-cert.pem, server-key.pem: to " + own + "\n",
 		"took    .connmap-history2.sqlite: 250 connections to " + own + "/history.sqlite\n",
-		"took    .connmap-history2.dat: 3 places to " + own + "/places.txt, which l loads, without 1 number that no place belongs to\n",
+		"took    .connmap-history2.dat: 3 places to " + own + "/places.txt, press l to load them; 1 number without a place left out\n",
 		"took    resources/sorted_all-rir-delegations.txt: delegations to ",
 		"took    resources/20250701.as-org2info.txt: organisations to ",
 		"took    resources/GeoLite2-ASN-Blocks-IPv4.csv: AS numbers of addresses to ",
 		"took    resources/ipv4.csv: places to ",
 		"took    resources/apnic.db.aut-num: aut-num records to ",
-		"left    resources/w1000-old.png: connmap draws a map of its own\n",
-		"left    resources/beep-07a.wav: connmap has a tone of its own; -sound ",
-		"left    connmapperl-server-ssl.pl: mapserver does what it did\n",
-		"left    connmapperl-client-ssl.pl: connmap-agent does what it did\n",
-		"left    ip2asn.pl: ip2asn does what it did\n",
-		`left    "notes\x1b.txt": it is nothing of connmapperl`,
+		"left    resources/w1000-old.png: connmap draws its own map\n",
+		"left    resources/beep-07a.wav: connmap has its own tone; -sound ",
+		"left    connmapperl-server-ssl.pl: mapserver replaces it\n",
+		"left    connmapperl-client-ssl.pl: connmap-agent replaces it\n",
+		"left    ip2asn.pl: ip2asn replaces it\n",
+		`left    "notes\x1b.txt": it is not a file of connmapperl`,
 		"mapserver -password-file FILE",
 	} {
 		assert.Contains(t, out, want)
@@ -158,7 +158,7 @@ func TestImport(t *testing.T) {
 	require.NoError(t, err)
 	a.monitor.Publish()
 	st := a.monitor.State()
-	n, err := a.monitor.LoadMarks(a.simpleHistory())
+	n, err := a.monitor.LoadMarks(a.placesFile())
 	require.NoError(t, err)
 	certificate := a.identity.Certificate()
 	a.stop()
@@ -214,12 +214,12 @@ func TestImportKeepsOurs(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(own, "history.sqlite"), sqlite.Options{})
 	require.NoError(t, err)
 	out, err := ask(t, "import", dir)
-	assert.ErrorContains(t, err, "1 file could not be taken over")
+	assert.ErrorContains(t, err, "1 file could not be imported")
 	assert.Contains(t, out, "failed  .connmap-history2.sqlite: ", "somebody uses ours")
 	require.NoError(t, db.Close())
-	assert.Contains(t, out, "in place of a file that is kept as "+own+"/connmaprc.before-import-")
-	assert.Contains(t, out, "in place of a file that is kept as "+own+"/places.txt.before-import-")
-	assert.Contains(t, out, "left    resources/ipv4.csv: there is another "+own+"/ipv4.csv already")
+	assert.Contains(t, out, "the file it replaces is kept as "+own+"/connmaprc.before-import-")
+	assert.Contains(t, out, "the file it replaces is kept as "+own+"/places.txt.before-import-")
+	assert.Contains(t, out, "left    resources/ipv4.csv: "+own+"/ipv4.csv exists already and differs")
 	assert.Contains(t, out, "left    server-cert.pem, server-key.pem: "+own+" has others already")
 	kept, err := filepath.Glob(filepath.Join(own, "*.before-import-*"))
 	require.NoError(t, err)
@@ -239,7 +239,7 @@ func TestImportKeepsOurs(t *testing.T) {
 	write("connmaprc", settings)
 	out, err = ask(t, "import", dir)
 	require.NoError(t, err)
-	assert.Contains(t, out, "took    connmapperl2rc.beep: 2 rules to "+own+"/rules; "+own+"/connmaprc holds settings of the C program connmap and is left alone\n")
+	assert.Contains(t, out, "took    connmapperl2rc.beep: 2 rules to "+own+"/rules; "+own+"/connmaprc has settings of the C program connmap and is not changed\n")
 	b, err = os.ReadFile(filepath.Join(own, "connmaprc"))
 	require.NoError(t, err)
 	assert.Equal(t, settings, string(b))
@@ -304,7 +304,7 @@ func TestImportDamaged(t *testing.T) {
 			good, err := ask(t, "import", "-config", t.TempDir(), "-data", t.TempDir(), dir)
 			assert.ErrorContains(t, err, "1 file could not")
 			assert.Contains(t, good, "failed  resources/w1000-old.txt: not a regular file\n")
-			assert.Contains(t, good, "left    resources/notes.txt: it is no table that connmap knows\n")
+			assert.Contains(t, good, "left    resources/notes.txt: connmap does not know this kind of table\n")
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 			before := fingerprint(t, dir)
 			out, err := ask(t, "import", dir)
@@ -333,9 +333,9 @@ func TestImportDamagedHistory(t *testing.T) {
 	before := fingerprint(t, dir)
 	var out, errs bytes.Buffer
 	err = run(t.Context(), []string{"import", dir}, &out, &errs)
-	assert.ErrorContains(t, err, "1 file could not be taken over")
+	assert.ErrorContains(t, err, "1 file could not be imported")
 	command := "sqlite3 " + original + " .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW"
-	assert.Contains(t, out.String(), "failed  .connmap-history2.sqlite: it is damaged, and nothing of it was taken; save what can be read with `"+command+"`, put NEW in its place, and import again\n")
+	assert.Contains(t, out.String(), "failed  .connmap-history2.sqlite: it is damaged, and nothing was imported; save what can be read with `"+command+"`, put NEW in its place, and import again\n")
 	for _, no := range []string{"import-", "a fresh one", "corrupt"} {
 		assert.NotContains(t, out.String()+errs.String(), no)
 	}
@@ -365,8 +365,8 @@ func TestImportOtherNumbers(t *testing.T) {
 	const array = "pst0\x05\x0b\x02\x00\x00\x00\x03\x08\x81\x08\x82\x08\x83" // [1, 2, 3]
 	require.NoError(t, os.WriteFile(filepath.Join(dir, ".connmap-history2.dat"), []byte(array), 0o644))
 	out, err := ask(t, "import", dir)
-	assert.ErrorContains(t, err, "1 file could not be taken over")
-	assert.Contains(t, out, "failed  .connmap-history2.dat: no place with a count is found in it, though it holds numbers\n")
+	assert.ErrorContains(t, err, "1 file could not be imported")
+	assert.Contains(t, out, "failed  .connmap-history2.dat: no counts of places are found in it, only other numbers\n")
 	assert.NoFileExists(t, filepath.Join(own, "places.txt"))
 
 	// Nor is a folder a history, whatever there is already.
@@ -383,7 +383,7 @@ func TestImportNothing(t *testing.T) {
 	ownFolders(t)
 	empty := t.TempDir()
 	_, err := ask(t, "import", empty)
-	assert.ErrorContains(t, err, "holds nothing of connmapperl")
+	assert.ErrorContains(t, err, "has no files of connmapperl")
 	for _, args := range [][]string{{"import"}, {"import", empty, empty}, {"import", filepath.Join(empty, "missing")}, {"import", os.Args[0]}, {"import", "-config", empty, empty}} {
 		_, err := ask(t, args...)
 		assert.Error(t, err, args)

@@ -34,8 +34,7 @@ var version string
 func main() {
 	private.NoCoreDumps()
 	dropRights(os.Args[1:])
-	// Much of what is allocated is gone at once, and memory is dearer here than the
-	// little time that it takes to collect it more often.
+	// Most objects die at once: to collect more often saves memory for little time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(40)
 	}
@@ -44,20 +43,20 @@ func main() {
 	}, "feed")
 }
 
-// leastFiles is how many files a map server has to be allowed to have open: what it has
-// without agents, and room for questions and a few agents.
-const leastFiles = 128
+// minFiles is how many files a map server must be allowed to have open: its own, and some
+// for queries and a few agents.
+const minFiles = 128
 
-// A config is what the user asked for.
+// A config has the settings of the flags and the environment.
 type config struct {
 	configDir, dataDir string
 	cacheDir           string // of compiled tables
 	listen             string
-	fallback           bool   // to feed.FallbackPort, if what listen names is taken
-	agents             int    // that may be linked at the same time
-	approve            *bool  // take only agents that somebody has approved; nil: as it was set before
-	password           string // by which agents join too; empty: by none
-	passwordFile       string // that holds it; empty: none
+	fallback           bool   // listen at feed.FallbackPort if the address is in use
+	agents             int    // how many may be connected at the same time
+	approve            *bool  // accept only approved agents; nil: as set before
+	password           string // with which agents can join too; empty: only with tokens
+	passwordFile       string // of the password; empty: none
 	rules              string // empty: found by findRules
 	homeDir            string // where connmapperl's files may be; empty: none
 	history            string // empty: record nothing
@@ -71,14 +70,14 @@ type config struct {
 	sound              string
 	light              bool
 	size               image.Point
-	themed, sized      bool               // theme and size are given, and not as remembered
-	keep               *history.Retention // nil: as it was set before
+	themed, sized      bool               // theme and size are given: the remembered ones do not count
+	keep               *history.Retention // nil: as set before
 	question           question
 	version            bool
-	collector          *remote // nil: this process collects itself
+	collector          *remote // in another process; nil: this process collects
 }
 
-// readPassword reads the password, if there is one.
+// readPassword reads the password from its file or from the environment, if there is one.
 func (c *config) readPassword(stderr io.Writer) error {
 	if c.passwordFile == "" {
 		c.password = os.Getenv("CONNMAP_PASSWORD")
@@ -90,7 +89,7 @@ func (c *config) readPassword(stderr io.Writer) error {
 	}
 	notice, err := private.Restrict(c.passwordFile, private.Given)
 	if err != nil {
-		notice = err.Error() // it may be as its owner wants it
+		notice = err.Error() // no reason to stop: the file may be open to others on purpose
 	}
 	if notice != "" {
 		fmt.Fprintln(stderr, "mapserver:", notice)
@@ -98,17 +97,17 @@ func (c *config) readPassword(stderr io.Writer) error {
 	return nil
 }
 
-var leastSize = image.Pt(160, 80)
+var minSize = image.Pt(160, 80)
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && (args[0] == "agents" || args[0] == "token") {
 		return administer(args[0], args[1:], stdout, stderr)
 	}
-	if len(args) > 0 && args[0] == collectWord {
+	if len(args) > 0 && args[0] == collectCommand {
 		return collect(ctx, args[1:], stderr)
 	}
 	if len(args) > 0 && args[0] == "import" {
-		return takeOver(ctx, args[1:], stdout, stderr)
+		return runImport(ctx, args[1:], stdout, stderr)
 	}
 	cfg, err := parse(args, stderr)
 	if err != nil {
@@ -122,20 +121,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return query(ctx, cfg, stdout, stderr)
 	}
 	if cfg.screenshot != "" {
-		if err := mayDraw(cfg.screenshot); err != nil {
+		if err := checkReplaceable(cfg.screenshot); err != nil {
 			return fmt.Errorf("screenshot: %w", err)
 		}
 	}
-	if n := mostFiles(); n > 0 && n < leastFiles {
-		return fmt.Errorf("only %d files may be open at the same time, which is too few for a map server: allow %d or more by ulimit -n, or LimitNOFILE of its service", n, leastFiles)
+	if n := maxFiles(); n > 0 && n < minFiles {
+		return fmt.Errorf("only %d files may be open at the same time, which is too few for a map server: allow %d or more with ulimit -n, or with LimitNOFILE of its service", n, minFiles)
 	}
 	if err := cfg.readPassword(stderr); err != nil {
 		return err
 	}
-	cfg.collector = inherited
+	cfg.collector = inheritedCollector
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	if confinedWithout != "" {
-		log.Info("this process was started as root and has more rights than it needs", "reason", confinedWithout)
+	if notConfined != "" {
+		log.Info("this process was started as root and keeps rights that it does not need", "reason", notConfined)
 	}
 	a, err := start(ctx, cfg, log)
 	if err != nil {
@@ -163,47 +162,47 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	var home, theme, size, keep string
 	f := flag.NewFlagSet("mapserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join, by default :%d where another program has that one; none: no agents", feed.FallbackPort))
-	f.IntVar(&cfg.agents, "max-agents", 1000, "how many agents may report at the same time")
-	f.BoolFunc("approve", "a new agent reports only after mapserver agents approve, from now on and until -approve=false (default as it was set last, at first when it has shown the token)", func(s string) error {
+	f.StringVar(&cfg.listen, "listen", fmt.Sprintf(":%d", feed.DefaultPort), fmt.Sprintf("`address` where agents join; the default falls back to :%d if another program uses it; none: accept no agents", feed.FallbackPort))
+	f.IntVar(&cfg.agents, "max-agents", 1000, "maximum number of agents at the same time")
+	f.BoolFunc("approve", "require mapserver agents approve for new agents, until -approve=false turns it off (default as set last, at first off: the token is enough)", func(s string) error {
 		yes, err := strconv.ParseBool(s)
 		cfg.approve = &yes
 		return err
 	})
-	f.StringVar(&cfg.passwordFile, "password-file", "", "`file` with a password by which agents that have server-cert.pem can join, as those of connmapperl did (default CONNMAP_PASSWORD, else only the token lets in)")
-	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, written with defaults if missing; before it has been edited, connmapperl2rc.beep or .connmaprc in the working directory or the home folder)")
+	f.StringVar(&cfg.passwordFile, "password-file", "", "`file` with a password for agents that have server-cert.pem, as with connmapperl (default the variable CONNMAP_PASSWORD; if not set, agents need the token)")
+	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, created if missing; until you edit it, connmapperl2rc.beep or .connmaprc in the working directory or the home folder is used instead)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
-	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (by default what connmap-data has downloaded or import has taken over, else those alone)")
-	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (by default what connmap-data has downloaded or import has taken over, else that alone)")
-	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default found by public address or time zone)")
-	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default they are shown)")
-	f.BoolVar(&cfg.loopback, "loopback", false, "of this machine, also show connections to itself, which m shows (default left out)")
-	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default with one, if there is a display)")
+	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places: .mmdb, or CSV of connmap, GeoLite2 or DB-IP; the embedded countries fill its gaps (default the table that connmap-data has downloaded or import has copied, else only the embedded one)")
+	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks: CSV or .mmdb of GeoLite2-ASN, or iptoasn's TSV; the embedded table fills its gaps (default the table that connmap-data has downloaded or import has copied, else only the embedded one)")
+	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default by its public address or time zone)")
+	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default show them)")
+	f.BoolVar(&cfg.loopback, "loopback", false, "collect this machine's connections to itself too; press m to see them (default leave them out)")
+	f.BoolVar(&cfg.headless, "headless", false, "collect and record without a window (default a window, if there is a display)")
 	f.StringVar(&cfg.screenshot, "screenshot", "", "draw the map into `file`.png without a display, then exit; listens and records only if -listen and -history are given (default a window)")
-	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects first")
+	f.DurationVar(&cfg.after, "after", 2*time.Second, "how long -screenshot collects before it draws")
 	f.IntVar(&cfg.demo, "demo", 0, "show `N` synthetic connections instead of this machine's; listens and records only if -listen and -history are given (default real ones)")
 	f.StringVar(&cfg.sound, "sound", "", "for connections whose rule says Beep: a `file` that ends in .wav, a command with its arguments, or none (default a short tone)")
-	f.StringVar(&theme, "theme", "dark", "dark or light (default as the window had it last, at first dark)")
-	f.StringVar(&keep, "keep", "", "how much history is kept: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, some of them with commas between, or all (default what was set last, at first 4GB)")
-	f.StringVar(&cfg.question.sql, "query", "", "answer a question in `SQL` from the history and exit, also while a server runs; @NAME asks a saved one, list lists those")
-	f.StringVar(&cfg.question.format, "format", "table", "of the answer to -query: table, csv or json")
-	f.StringVar(&cfg.question.times, "times", "", "times in the answer to -query: number (Unix seconds), local (with the zone) or iso (ISO 8601, UTC); by default local in a table, else number")
-	f.BoolVar(&cfg.question.raw, "raw", false, "in the csv of the answer to -query, texts as they are (default those that a spreadsheet takes for formulas get a ' before them)")
-	f.DurationVar(&cfg.question.timeout, "timeout", 0, "how long the answer to -query may take, such as 1h; 0: as long as it takes (default 1m for a table, 10m for csv and json)")
-	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; may be repeated")
-	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as the window had it last, at first this)")
+	f.StringVar(&theme, "theme", "dark", "dark or light (default as in the last window, at first dark)")
+	f.StringVar(&keep, "keep", "", "how much history to keep: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, several of these separated by commas, or all (default as set last, at first 4GB)")
+	f.StringVar(&cfg.question.sql, "query", "", "run a query in `SQL` on the history and exit, also while a server runs; @NAME runs a saved query, list lists them")
+	f.StringVar(&cfg.question.format, "format", "table", "format of the result of -query: table, csv or json")
+	f.StringVar(&cfg.question.times, "times", "", "times in the result of -query: number (Unix seconds), local (with the zone) or iso (ISO 8601, UTC); default local in a table, else number")
+	f.BoolVar(&cfg.question.raw, "raw", false, "with -format csv, write texts unchanged (default a ' before those that a spreadsheet would take for formulas)")
+	f.DurationVar(&cfg.question.timeout, "timeout", 0, "maximum time of -query, such as 1h; 0: no maximum (default 1m for a table, 10m for csv and json)")
+	f.Var(cfg.question.params, "param", "`NAME=VALUE` of a parameter of -query, such as since='-7 days'; can be repeated")
+	f.StringVar(&size, "size", "1000x500", "`WIDTHxHEIGHT` of the window or picture in pixels (default as in the last window, at first 1000x500)")
 	f.BoolVar(&cfg.version, "version", false, "print the version and exit")
 	f.Usage = func() {
-		fmt.Fprint(stderr, `mapserver shows on a world map where this machine's and its agents' connections go.
+		fmt.Fprint(stderr, `mapserver shows on a world map where the connections of this machine and its agents go.
 
   mapserver [flags]                            run the map
-  mapserver token [-rotate] [-expires 1h]      what lets agents join
-  mapserver agents list|approve|revoke|rename  who has joined
-  mapserver import DIR                         take over a folder of connmapperl
+  mapserver token [-rotate] [-expires 1h]      print or make the token with which agents join
+  mapserver agents list|approve|revoke|rename  list and change the agents that have joined
+  mapserver import DIR                         import the files of a connmapperl folder
 
 `)
 		f.PrintDefaults()
-		fmt.Fprintf(stderr, "\nRules and the server's key are kept in %s, the history in %s.\n", cfg.configDir, cfg.dataDir)
+		fmt.Fprintf(stderr, "\nRules and the server's key are in %s, the history is in %s.\n", cfg.configDir, cfg.dataDir)
 	}
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -218,11 +217,11 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for _, name := range []string{"format", "times", "param", "raw", "timeout"} {
 		if given[name] && !given["query"] {
-			return cfg, fmt.Errorf("-%s is of the answer to -query, which is not given", name)
+			return cfg, fmt.Errorf("-%s can only be used with -query", name)
 		}
 	}
 	if given["query"] && strings.TrimSpace(cfg.question.sql) == "" {
-		return cfg, errors.New("-query: nothing is asked; mapserver -query list lists saved questions")
+		return cfg, errors.New("-query: the query is empty; mapserver -query list lists saved queries")
 	}
 	switch q := &cfg.question; {
 	case q.timeout < 0:
@@ -239,19 +238,19 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if cfg.question.raw {
 		if cfg.question.format != "csv" {
-			return cfg, errors.New("-raw is of -format csv, which is not given")
+			return cfg, errors.New("-raw can only be used with -format csv")
 		}
 		cfg.question.format = "rawcsv"
 	}
 	cfg.themed, cfg.sized = given["theme"], given["size"]
 	cfg.fallback = !given["listen"]
 	// A demonstration or a single picture must neither mix with the real
-	// history nor stand in the way of a server that runs.
-	aside := cfg.demo > 0 || cfg.screenshot != ""
-	if cfg.listen == "none" || aside && !given["listen"] {
+	// history nor disturb a running server.
+	separate := cfg.demo > 0 || cfg.screenshot != ""
+	if cfg.listen == "none" || separate && !given["listen"] {
 		cfg.listen = ""
 	}
-	if cfg.history == "none" || aside && !given["history"] {
+	if cfg.history == "none" || separate && !given["history"] {
 		cfg.history = ""
 	}
 	if cfg.demo < 0 || cfg.demo > 1_000_000 {
@@ -261,7 +260,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return cfg, fmt.Errorf("-max-agents: expected 1 or more, found %d", cfg.agents)
 	}
 	if keep != "" {
-		r, err := parseKeep(keep)
+		r, err := parseRetention(keep)
 		if err != nil {
 			return cfg, err
 		}
@@ -281,7 +280,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return cfg, fmt.Errorf("-theme: expected dark or light, found %q", theme)
 	}
 	if n, err := fmt.Sscanf(strings.ToLower(size), "%dx%d", &cfg.size.X, &cfg.size.Y); n != 2 || err != nil ||
-		cfg.size.X < leastSize.X || cfg.size.Y < leastSize.Y || cfg.size.X > 16384 || cfg.size.Y > 16384 {
+		cfg.size.X < minSize.X || cfg.size.Y < minSize.Y || cfg.size.X > 16384 || cfg.size.Y > 16384 {
 		return cfg, fmt.Errorf("-size: expected WIDTHxHEIGHT from 160x80 to 16384x16384, found %q", size)
 	}
 	return cfg, nil

@@ -107,11 +107,11 @@ func TestBadInput(t *testing.T) {
 		{"home out of range", []string{"-home", "91,0"}, "expected LAT,LON"},
 		{"home not a number", []string{"-home", "NaN,0"}, "expected LAT,LON"},
 		{"size", []string{"-size", "big"}, "expected WIDTHxHEIGHT"},
-		{"empty question", []string{"-query", " "}, "nothing is asked"},
-		{"times without question", []string{"-times", "iso"}, "-times is of the answer to -query"},
-		{"format without question", []string{"-format", "csv", "-headless"}, "-format is of the answer to -query"},
-		{"raw without csv", []string{"-query", "list", "-raw"}, "-raw is of -format csv, which is not given"},
-		{"raw without question", []string{"-raw"}, "-raw is of the answer to -query"},
+		{"empty question", []string{"-query", " "}, "the query is empty"},
+		{"times without question", []string{"-times", "iso"}, "-times can only be used with -query"},
+		{"format without question", []string{"-format", "csv", "-headless"}, "-format can only be used with -query"},
+		{"raw without csv", []string{"-query", "list", "-raw"}, "-raw can only be used with -format csv"},
+		{"raw without question", []string{"-raw"}, "-raw can only be used with -query"},
 		{"timeout", []string{"-query", "list", "-timeout", "-1s"}, "-timeout: expected a time such as 1h, or 0"},
 		{"theme", []string{"-theme", "pink"}, "expected dark or light"},
 		{"demo", []string{"-demo", "-1"}, "expected 1 to 1000000"},
@@ -177,7 +177,7 @@ func TestHeadlessReports(t *testing.T) {
 	err := run(ctx, []string{"-headless", "-demo", "50", "-listen", "127.0.0.1:0"}, &out, io.Discard)
 	require.NoError(t, err)
 	assert.Contains(t, out.String(), "connmap-agent 127.0.0.1:")
-	assert.Contains(t, out.String(), "Running headless")
+	assert.Contains(t, out.String(), "Running without a window")
 	assert.Contains(t, out.String(), "1 agent, ")
 	assert.Contains(t, out.String(), " live connections of ")
 }

@@ -44,7 +44,7 @@ func TestHistoryThatOpensSlowly(t *testing.T) {
 		a.monitor.Publish()
 		return fmt.Sprint(a.monitor.State().Problems)
 	}
-	assert.Contains(t, problems(), name+" is being opened; connections are shown meanwhile and recorded after that")
+	assert.Contains(t, problems(), name+" is being opened; meanwhile the map shows connections, and records them afterwards")
 	require.NoError(t, conn.Close())
 	assert.True(t, poll(time.Minute, 10*time.Millisecond, func() bool { return problems() == "[]" }), "%s", problems())
 }
@@ -67,7 +67,7 @@ func TestHistoryThatOpensLater(t *testing.T) {
 	assert.Contains(t, problems(), "nothing is recorded until it can be opened")
 	var out bytes.Buffer
 	a.greet(&out)
-	assert.Contains(t, out.String(), "Not recording yet to "+name)
+	assert.Contains(t, out.String(), "Not yet recording to "+name)
 	_, err = a.monitor.Nearby(t.Context(), history.Circle{Km: 365})
 	assert.ErrorContains(t, err, "can be opened")
 

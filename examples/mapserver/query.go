@@ -17,7 +17,7 @@ import (
 	"github.com/connmapgo/connmap/history/sqlite"
 )
 
-// A question is what -query and its companions ask.
+// A question has the settings of -query and the flags that belong to it.
 type question struct {
 	sql, format, times string
 	params             params
@@ -25,10 +25,10 @@ type question struct {
 	timeout            time.Duration // negative: none
 }
 
-// exportTimeout is how long an answer may take that is written row by row.
+// exportTimeout is the default maximum time of a result that is written row by row.
 const exportTimeout = 10 * time.Minute
 
-// params are given as NAME=VALUE.
+// params are the values of -param, by name.
 type params map[string]any
 
 func (p params) String() string { return "" }
@@ -36,20 +36,19 @@ func (p params) String() string { return "" }
 func (p params) Set(s string) error {
 	name, value, ok := strings.Cut(s, "=")
 	if name = strings.TrimPrefix(name, ":"); !ok || name == "" {
-		return fmt.Errorf("want NAME=VALUE, found %q", s)
+		return fmt.Errorf("expected NAME=VALUE, found %q", s)
 	}
 	p[name] = value
-	// Numbers are compared as such.
+	// Numbers must be numbers to be compared as such.
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 		p[name] = n
 	} else if f, err := strconv.ParseFloat(value, 64); err == nil && strings.Trim(value, "-.0123456789") == "" {
-		p[name] = f // and not a program that is named inf or 0x1p2
+		p[name] = f // but inf and 0x1p2 may be names of programs
 	}
 	return nil
 }
 
-// query answers a question from the history file, also while a server records
-// into it.
+// query runs a query on the history file, also while a server records into it.
 func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	q := cfg.question
 	if q.sql == "list" {
@@ -60,7 +59,7 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-format and -times: %s", strings.TrimPrefix(err.Error(), "history: "))
 	}
 	if cfg.history == "" {
-		return errors.New("-query needs a history: name one with -history FILE")
+		return errors.New("-query needs a history: name its file with -history FILE")
 	}
 	if name, ok := strings.CutPrefix(q.sql, "@"); ok {
 		saved, err := savedQuery(name)
@@ -85,7 +84,7 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	defer c.Close()
 	ask := history.Question{SQL: q.sql, Params: q.params, Timeout: q.timeout, MaxRows: -1, MaxBytes: -1}
 	if q.format == "table" {
-		// It is written when all is there.
+		// A table is written at the end, and must fit in memory.
 		ask = history.Question{SQL: q.sql, Params: q.params, Timeout: q.timeout}
 	}
 	cut, err := c.Each(ctx, ask, w.Begin, func(row []any) error {
@@ -96,7 +95,7 @@ func query(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	})
 	if mistake := (*history.QueryError)(nil); errors.As(err, &mistake) {
 		if strings.HasPrefix(mistake.Msg, "stopped after") {
-			return fmt.Errorf("%s, or give it longer with -timeout", mistake.Msg)
+			return fmt.Errorf("%s, or allow more time with -timeout", mistake.Msg)
 		}
 		return errors.New(mistake.Msg + caret(q.sql, mistake.Offset))
 	}
@@ -130,7 +129,7 @@ func listQueries(out io.Writer) error {
 	return nil
 }
 
-// defaults are the parameters of a saved query.
+// defaults lists the parameters of a saved query with their values.
 func defaults(q history.SavedQuery) string {
 	s := ""
 	for _, name := range []string{"since", "program", "prefix", "lat", "lon", "km"} {
@@ -150,38 +149,38 @@ func savedQuery(name string) (history.SavedQuery, error) {
 			return q, nil
 		}
 	}
-	return history.SavedQuery{}, fmt.Errorf("there is no saved query %q; mapserver -query list lists them", name)
+	return history.SavedQuery{}, fmt.Errorf("there is no saved query %q; mapserver -query list shows all", name)
 }
 
 var errInterrupted = errors.New("interrupted")
 
-// consoleOptions has a history of connmapperl, if it is one, copied with what that does not
-// store, and the copy kept for the next question.
+// consoleOptions returns how to open a history for queries. A history of connmapperl is copied
+// into the cache, with the columns that it lacks.
 func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.ConsoleOptions {
-	// The tables are only opened for a copy.
+	// Only a copy needs the tables.
 	var fill func(*history.Entry)
-	told := time.Time{}
+	reportedAt := time.Time{}
 	o := sqlite.ConsoleOptions{
 		Rule: rule.label,
 		Complete: func(e *history.Entry) {
 			if fill == nil {
 				fill = complete(rule.rules(), locator(cfg))
 				if rule.err != nil {
-					fmt.Fprintf(stderr, "mapserver: %v; the copy has the default rules\n", rule.err)
-					rule.err = nil // the question may not ask for rules
+					fmt.Fprintf(stderr, "mapserver: %v; the copy gets the default rules\n", rule.err)
+					rule.err = nil // the query may not need rules
 				}
 			}
 			fill(e)
 		},
 		Progress: func(done, total int64) {
 			switch {
-			case told.IsZero() && done >= total:
-			case told.IsZero():
-				fmt.Fprintf(stderr, "mapserver: %s has not been taken over: it is copied with indexes, which is kept for the next question\n", cfg.history)
-				told = time.Now()
-			case done >= total, time.Since(told) > time.Second:
+			case reportedAt.IsZero() && done >= total:
+			case reportedAt.IsZero():
+				fmt.Fprintf(stderr, "mapserver: %s has an older format: it is copied with indexes, and the copy is kept for later queries\n", cfg.history)
+				reportedAt = time.Now()
+			case done >= total, time.Since(reportedAt) > time.Second:
 				fmt.Fprintf(stderr, "mapserver: %d of %d rows are copied\n", done, total)
-				told = time.Now()
+				reportedAt = time.Now()
 			}
 		},
 		Cache: cfg.cacheDir,
@@ -195,8 +194,8 @@ func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.Conso
 	return o
 }
 
-// locator finds places by the table that is named, if it can be opened, and the embedded
-// one.
+// locator returns a look-up of places in the table of -geo, if it can be opened, then in the
+// embedded one.
 func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
 	tables := []*geoip.DB{geoembedded.DB()}
 	if cfg.geo != "" {
@@ -214,14 +213,14 @@ func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
 	}
 }
 
-// caret shows the line of a mistake, and where in it that is.
+// caret returns the line of an error in a query, with a mark below the error.
 func caret(sql string, offset int) string {
 	if offset < 0 || offset > len(sql) {
 		return ""
 	}
 	start := strings.LastIndexByte(sql[:offset], '\n') + 1
 	line, _, _ := strings.Cut(sql[start:], "\n")
-	// Long lines are cut about it.
+	// Long lines are cut to the part around the error.
 	at := offset - start
 	if at > 60 {
 		line, at = line[at-60:], 60

@@ -120,8 +120,8 @@ func TestQueryErrors(t *testing.T) {
 		"there is no saved query \"x\"; mapserver -query list":      {"-history", name, "-query", "@x"},
 		"the parameter :a has no value":                             {"-history", name, "-query", "SELECT :a"},
 		"-format: want table, csv or json, found \"rawcsv\"":        {"-history", name, "-query", "SELECT 1", "-format", "rawcsv"},
-		"stopped after 1ms: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or give it longer with -timeout": {"-history", name, "-query", endless, "-format", "csv", "-timeout", "1ms"},
-		"want NAME=VALUE":        {"-history", name, "-query", "SELECT 1", "-param", "x"},
+		"stopped after 1ms: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or allow more time with -timeout": {"-history", name, "-query", endless, "-format", "csv", "-timeout", "1ms"},
+		"expected NAME=VALUE":    {"-history", name, "-query", "SELECT 1", "-param", "x"},
 		missing:                  {"-history", missing, "-query", "SELECT 1"},
 		"-query needs a history": {"-history", "none", "-query", "SELECT 1"},
 	} {
@@ -139,7 +139,7 @@ func TestQueryErrors(t *testing.T) {
 func TestSecondServer(t *testing.T) {
 	name := someHistory(t)
 	_, _, err := asked(t, "-headless", "-no-local", "-listen", "none", "-history", name)
-	assert.ErrorContains(t, err, "another server is recording into it: stop that one or choose another file; -history none records nothing")
+	assert.ErrorContains(t, err, "another server is recording into it: stop that one or choose another file; start with -history none to record nothing")
 }
 
 func TestParseKeep(t *testing.T) {
@@ -148,12 +148,12 @@ func TestParseKeep(t *testing.T) {
 		"all": {}, "90d": {Age: 90 * day}, "12h": {Age: 12 * time.Hour}, "4GB": {Bytes: 4e9}, "500 mb": {Bytes: 5e8}, "1TB": {Bytes: 1e12},
 		"5000000": {Rows: 5e6}, "90d,4GB,7": {Age: 90 * day, Bytes: 4e9, Rows: 7}, "100000d": {Age: 100_000 * day},
 	} {
-		got, err := parseKeep(s)
+		got, err := parseRetention(s)
 		require.NoError(t, err, s)
 		assert.Equal(t, want, got, s)
 	}
 	for _, s := range []string{"", "x", "d", "-1d", "0", "1w", "9d,", "1.5GB", "999999999d", "99999999999999999999"} {
-		_, err := parseKeep(s)
-		assert.ErrorContains(t, err, "-keep: want", s)
+		_, err := parseRetention(s)
+		assert.ErrorContains(t, err, "-keep: expected", s)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// remembered is what the window was like when it was last closed.
+// remembered are the position, size and settings of the window when it was last closed.
 type remembered struct {
 	X, Y, Width, Height int
 	Settings            mapview.Settings
@@ -20,19 +20,19 @@ type remembered struct {
 
 func (c config) rememberedFile() string { return filepath.Join(c.configDir, "window.json") }
 
-// recall reads what is remembered; false: nothing, or nothing that can be read.
+// recall reads what remember wrote. It is false if there is nothing, or if it cannot be read.
 func (a *app) recall() (r remembered, ok bool) {
 	data, err := os.ReadFile(a.cfg.rememberedFile())
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.log.Warn("the window is as for the first time", "error", err)
+		a.log.Warn("the window opens with default settings", "error", err)
 	}
 	return r, err == nil
 }
 
-// remember replaces the file in one go.
+// remember stores the state of the window.
 func (a *app) remember(s mapview.Settings, position, size image.Point) {
 	data, err := json.MarshalIndent(remembered{position.X, position.Y, size.X, size.Y, s}, "", "\t")
 	name := a.cfg.rememberedFile()
@@ -43,13 +43,12 @@ func (a *app) remember(s mapview.Settings, position, size image.Point) {
 		err = temp.Write(name, 0o600, append(data, '\n'))
 	}
 	if err != nil {
-		a.log.Warn("the window's settings are not remembered", "error", err)
+		a.log.Warn("the window's settings could not be stored", "error", err)
 	}
 }
 
-// approval reports whether new agents need somebody's approval, and remembers what it was
-// told: whoever starts the server by a unit, or by hand without the flag, is not to let in
-// those who wait.
+// approval reports whether new agents need approval. It stores the flag -approve, so that a
+// later start without the flag, for example by systemd, does not admit waiting agents.
 func (c config) approval() (bool, error) {
 	name := filepath.Join(c.configDir, "agents-approve")
 	if c.approve == nil {
@@ -60,7 +59,7 @@ func (c config) approval() (bool, error) {
 		return true, err
 	}
 	if *c.approve {
-		return true, temp.Write(name, 0o600, []byte("New agents wait for mapserver agents approve, until mapserver -approve=false.\n"))
+		return true, temp.Write(name, 0o600, []byte("New agents must be approved with mapserver agents approve, until mapserver -approve=false.\n"))
 	}
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return true, err

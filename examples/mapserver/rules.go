@@ -13,17 +13,15 @@ import (
 	"github.com/connmapgo/connmap/rules"
 )
 
-// connmapperlRules are the names that connmapperl's rules file has had, the
-// best first.
+// connmapperlRules are the names of connmapperl's rules file in its versions, the newest first.
 var connmapperlRules = []string{"connmapperl2rc.beep", ".connmaprc", "connmapperlrc2.beep", "connmap2rc", "connmapperlrc"}
 
-// ownRules returns the file in which connmap keeps its own rules, and what to
-// say of the choice. The C program connmap may have its settings in connmaprc:
-// they stay as they are.
+// ownRules returns connmap's own rules file. If connmaprc holds settings of the C program
+// connmap, it returns another file and a note that says why.
 func (c config) ownRules() (name, note string) {
 	name = filepath.Join(c.configDir, "connmaprc")
 	if _, _, err := readRules(name); errors.Is(err, rules.ErrSettings) {
-		return filepath.Join(c.configDir, "rules"), name + " holds settings of the C program connmap and is left alone"
+		return filepath.Join(c.configDir, "rules"), name + " has settings of the C program connmap and is not changed"
 	}
 	return name, ""
 }
@@ -31,7 +29,7 @@ func (c config) ownRules() (name, note string) {
 // findRules chooses the rules file. Without -rules it is connmap's own if that
 // has been edited, then the first of connmapperl's in the working directory or
 // the home folder, then connmap's own, which may not exist yet. The notes say
-// what was passed over and why.
+// which files were skipped and why.
 func (c config) findRules() (name string, notes []string) {
 	if c.rules != "" {
 		return c.rules, nil
@@ -48,16 +46,16 @@ func (c config) findRules() (name string, notes []string) {
 	for _, dir := range slices.Compact([]string{work, c.homeDir}) {
 		for _, base := range connmapperlRules {
 			name := filepath.Join(dir, base)
-			// What is no regular file might never end.
+			// To read a pipe or a device might never end.
 			if info, err := os.Stat(name); dir == "" || err != nil || !info.Mode().IsRegular() {
 				continue
 			}
 			if _, _, err := readRules(name); errors.Is(err, rules.ErrSettings) {
-				notes = append(notes, name+" holds settings of the C program connmap and is left alone")
+				notes = append(notes, name+" has settings of the C program connmap and is not changed")
 				continue
 			}
 			if chosen != "" {
-				return chosen, append(notes, fmt.Sprintf("%s is not read: -rules %[1]s takes it", name))
+				return chosen, append(notes, fmt.Sprintf("%s is not used: use it with -rules %[1]s", name))
 			}
 			chosen = name
 			break
@@ -91,23 +89,23 @@ func isDefault(set *rules.Set) bool {
 	})
 }
 
-// complain says which lines of a rules file are bad and what to do, if others
-// are good.
-func complain(name string, set *rules.Set, err error) (text string, ok bool) {
+// describeBadLines describes the bad lines of a rules file and what to do. It is false if
+// there are none, or no good ones.
+func describeBadLines(name string, set *rules.Set, err error) (text string, ok bool) {
 	var bad *rules.SyntaxErrors
 	if set == nil || !errors.As(err, &bad) {
 		return "", false
 	}
-	return fmt.Sprintf("rules: %s, %s; mend %s\n%v", numbers.Count(len(bad.First)+bad.More, "bad line", "bad lines"),
-		numbers.Count(len(set.Rules())-1, "other rule holds", "other rules hold"), name, bad), true
+	return fmt.Sprintf("rules: %s, %s; edit %s\n%v", numbers.Count(len(bad.First)+bad.More, "bad line", "bad lines"),
+		numbers.Count(len(set.Rules())-1, "other rule is used", "other rules are used"), name, bad), true
 }
 
-// A rulesSource is where the rules were read from last. Of the zero one they
-// are the default rules.
+// A rulesSource is the file that the rules were read from. The zero value means the default
+// rules.
 type rulesSource struct {
 	name  string
 	info  fs.FileInfo // nil if the file could not be opened
-	notes []string    // what was passed over, if the file was searched for
+	notes []string    // skipped files, if the file was searched for
 }
 
 func (a *app) rulesSource() rulesSource {
@@ -116,9 +114,9 @@ func (a *app) rulesSource() rulesSource {
 	return a.rules
 }
 
-// loadRules reads the rules file, the same as last time while it is there. A
-// bad line costs that line; if no rule is good, the rules in use stay. It
-// returns what to tell the user.
+// loadRules reads the rules file; if that no longer exists, it searches for one again. It
+// skips bad lines. If no rule is good, it keeps the rules in use. It returns a message for
+// the user.
 func (a *app) loadRules() (string, error) {
 	src := rulesSource{name: a.rulesSource().name}
 	if _, err := os.Stat(src.name); err != nil {
@@ -129,11 +127,11 @@ func (a *app) loadRules() (string, error) {
 	}
 	set, info, err := readRules(src.name)
 	if err == nil && info.Size() == 0 && src.name == a.rulesSource().name {
-		err = fmt.Errorf("%s is empty, as while an editor writes it; a comment makes it a file without rules", src.name)
+		err = fmt.Errorf("%s is empty, perhaps because an editor is writing it; for no rules, write a comment into it", src.name)
 	}
 	if own, _ := a.cfg.ownRules(); errors.Is(err, fs.ErrNotExist) && src.name == own {
 		if err := writeNew(own, rules.DefaultFile); err != nil {
-			a.log.Warn("the default rules are used, but not written for you to edit", "error", err)
+			a.log.Warn("the default rules are used; they could not be written to a file for you to edit", "error", err)
 			return "default rules", nil
 		}
 		set, info, err = readRules(own)
@@ -143,14 +141,14 @@ func (a *app) loadRules() (string, error) {
 	a.rules = src
 	a.mu.Unlock()
 	a.monitor.Problem("edited", "")
-	complaint, some := complain(src.name, set, err)
+	complaint, some := describeBadLines(src.name, set, err)
 	switch {
 	case some:
 		a.problem("rules", errors.New(complaint))
 	case errors.Is(err, rules.ErrSettings):
-		err = fmt.Errorf("rules: %w; the file is left alone and the rules in use stay: -rules FILE takes others", err)
+		err = fmt.Errorf("rules: %w; the file is not changed and the rules in use stay: choose another file with -rules FILE", err)
 	case err != nil:
-		err = fmt.Errorf("rules: %w; the rules in use stay, mend the file and press c", err)
+		err = fmt.Errorf("rules: %w; the rules in use stay: fix the file and press c", err)
 	default:
 		a.monitor.Problem("rules", "")
 	}
@@ -167,8 +165,7 @@ func (a *app) loadRules() (string, error) {
 	return said, nil
 }
 
-// foundRules says which rules were found, unless they are in connmaprc as
-// always.
+// foundRules says which rules file was found, unless it is connmaprc.
 func (a *app) foundRules() string {
 	src := a.rulesSource()
 	if src.name == "" || a.cfg.rules != "" {
@@ -183,7 +180,7 @@ func (a *app) foundRules() string {
 	return ""
 }
 
-// offerRules says that the rules file has been edited since it was read.
+// offerRules reports as a problem that the rules file was edited after it was read.
 func (a *app) offerRules() {
 	src := a.rulesSource()
 	info, err := os.Stat(src.name)
@@ -191,12 +188,12 @@ func (a *app) offerRules() {
 		return // some editors remove the file before they write it
 	}
 	if src.info == nil || !info.ModTime().Equal(src.info.ModTime()) || info.Size() != src.info.Size() {
-		a.monitor.Problem("edited", src.name+" has been edited; c reads it again")
+		a.monitor.Problem("edited", src.name+" has been edited: press c to read it again")
 	}
 }
 
-// queryRules names the rules of connections for a query. It reads the rules
-// file when it is first asked: a query that asks for no rule needs no file.
+// queryRules finds the rules of connections for a query. It reads the rules file on the first
+// call: a query that uses no rule needs no file.
 // Only one goroutine may use it.
 type queryRules struct {
 	cfg     config
@@ -205,7 +202,7 @@ type queryRules struct {
 	err     error  // of a file that cannot be read
 }
 
-// rules returns what the file says, or the default rules if it cannot be read.
+// rules returns the rules of the file, or the default rules if it cannot be read.
 func (q *queryRules) rules() *rules.Set {
 	if q.set == nil && q.err == nil {
 		q.read()
@@ -227,7 +224,7 @@ func (q *queryRules) read() {
 	if own, _ := q.cfg.ownRules(); errors.Is(q.err, fs.ErrNotExist) && name == own {
 		q.set, q.err = rules.Default(), nil
 	}
-	if complaint, some := complain(name, q.set, q.err); some {
+	if complaint, some := describeBadLines(name, q.set, q.err); some {
 		q.warning, q.err = complaint, nil
 	} else if q.err != nil {
 		q.err = fmt.Errorf("rules: %w", q.err)

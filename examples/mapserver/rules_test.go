@@ -50,23 +50,23 @@ func TestFindRules(t *testing.T) {
 		{"oldest spelling", map[string]string{"work/connmap2rc": mine}, "work/connmap2rc", nil},
 		{"without a number", map[string]string{"work/connmapperlrc": mine}, "work/connmapperlrc", nil},
 		{"here before home", map[string]string{"work/.connmaprc": mine, "home/connmapperl2rc.beep": mine}, "work/.connmaprc",
-			[]string{"home/connmapperl2rc.beep is not read: -rules home/connmapperl2rc.beep takes it"}},
+			[]string{"home/connmapperl2rc.beep is not used: use it with -rules home/connmapperl2rc.beep"}},
 		{"one of a folder", map[string]string{"work/.connmaprc": mine, "work/connmapperl2rc.beep": mine}, "work/connmapperl2rc.beep", nil},
 		{"own before here", map[string]string{"config/connmaprc": mine, "work/connmapperl2rc.beep": mine}, "config/connmaprc",
-			[]string{"work/connmapperl2rc.beep is not read: -rules work/connmapperl2rc.beep takes it"}},
+			[]string{"work/connmapperl2rc.beep is not used: use it with -rules work/connmapperl2rc.beep"}},
 		{"own, not edited", map[string]string{"config/connmaprc": rules.DefaultFile, "home/.connmaprc": mine}, "home/.connmaprc", nil},
 		{"own, not edited but for comments", map[string]string{"config/connmaprc": older, "home/.connmaprc": mine}, "home/.connmaprc", nil},
 		{"own, emptied", map[string]string{"config/connmaprc": "", "home/.connmaprc": mine}, "config/connmaprc",
-			[]string{"home/.connmaprc is not read: -rules home/.connmaprc takes it"}},
+			[]string{"home/.connmaprc is not used: use it with -rules home/.connmaprc"}},
 		{"bad, but the user's", map[string]string{"work/connmapperl2rc.beep": "\x00", "home/.connmaprc": mine}, "work/connmapperl2rc.beep",
-			[]string{"home/.connmaprc is not read: -rules home/.connmaprc takes it"}},
+			[]string{"home/.connmaprc is not used: use it with -rules home/.connmaprc"}},
 		{"no file", map[string]string{"work/connmapperlrc/x": mine, "home/.connmaprc": mine}, "home/.connmaprc", nil},
 		{"settings", map[string]string{"config/connmaprc": settings}, "config/rules",
-			[]string{"config/connmaprc holds settings of the C program connmap and is left alone"}},
+			[]string{"config/connmaprc has settings of the C program connmap and is not changed"}},
 		{"settings and rules", map[string]string{"config/connmaprc": settings, "config/rules": mine}, "config/rules",
-			[]string{"config/connmaprc holds settings of the C program connmap and is left alone"}},
+			[]string{"config/connmaprc has settings of the C program connmap and is not changed"}},
 		{"settings at home", map[string]string{"home/.connmaprc": settings, "home/connmap2rc": mine}, "home/connmap2rc",
-			[]string{"home/.connmaprc holds settings of the C program connmap and is left alone"}},
+			[]string{"home/.connmaprc has settings of the C program connmap and is not changed"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestRulesOfConnmapperl(t *testing.T) {
 	assert.Equal(t, "Old", a.monitor.State().Rules[0].Label)
 	work, err := os.Getwd()
 	require.NoError(t, err)
-	left := filepath.Join(dir, "connmaprc") + " holds settings of the C program connmap and is left alone"
+	left := filepath.Join(dir, "connmaprc") + " has settings of the C program connmap and is not changed"
 	a.greet(&out)
 	assert.Contains(t, out.String(), "Rules in "+filepath.Join(work, name)+"\n("+left+")\n")
 	assert.Contains(t, log.String(), "1 rule read from "+filepath.Join(work, name))
@@ -152,13 +152,13 @@ func TestBadLines(t *testing.T) {
 	}
 	label := func() string { return c.monitor.State().Rules[0].Label }
 	name := c.cfg.rules
-	assert.Equal(t, "rules: open "+name+": no such file or directory; the rules in use stay, mend the file and press c", problems())
+	assert.Equal(t, "rules: open "+name+": no such file or directory; the rules in use stay: fix the file and press c", problems())
 
 	bad := mine + strings.Repeat("nonsense\n", 5) + mine
 	require.NoError(t, os.WriteFile(name, []byte(bad), 0o600))
 	c.handle(mapview.ReloadRules{})
 	wait(t, c, func(s mapview.Said) bool { return s.Text == "2 rules read from "+name })
-	assert.Equal(t, "rules: 5 bad lines, 2 other rules hold; mend "+name+"\n"+
+	assert.Equal(t, "rules: 5 bad lines, 2 other rules are used; edit "+name+"\n"+
 		"line 2: X\nline 3: X\nline 4: X\nand 2 more bad lines",
 		strings.ReplaceAll(problems(), `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 1 in "nonsense"`, "X"))
 	assert.Equal(t, "Mine", label())
@@ -174,7 +174,7 @@ func TestBadLines(t *testing.T) {
 		"\xff\xfe\"\x00M\x00i\x00":       "the file is in UTF-16: save it as UTF-8",
 		"\x7fELF\x01\x01\x00\x00":        "the file is binary: rules are text",
 		strings.Repeat("#\n", 1<<20):     "the file has more than 1 MiB",
-		settings:                         "settings of the C program connmap, not rules; the file is left alone and the rules in use stay: -rules FILE takes others",
+		settings:                         "settings of the C program connmap, not rules; the file is not changed and the rules in use stay: choose another file with -rules FILE",
 		"\"caf\xe9\",peer,1,1,1,1,1,0,0": "line 1: expected text in UTF-8",
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
@@ -235,7 +235,7 @@ func TestQueryRules(t *testing.T) {
 	for _, sql := range []string{ruled, where} {
 		out, errs, err := asked(t, "-history", history, "-rules", some, "-query", sql, "-format", "csv")
 		require.NoError(t, err)
-		assert.Contains(t, errs, "mapserver: rules: 1 bad line, 1 other rule holds; mend "+some+"\nline 1: expected the 9 fields")
+		assert.Contains(t, errs, "mapserver: rules: 1 bad line, 1 other rule is used; edit "+some+"\nline 1: expected the 9 fields")
 		assert.Len(t, strings.Fields(out), 2)
 		out, _, err = asked(t, "-history", history, "-rules", bad, "-query", sql)
 		assert.ErrorContains(t, err, bad+": the file is binary: rules are text")
@@ -248,7 +248,7 @@ func TestQueryRules(t *testing.T) {
 	out, errs, err := asked(t, "-history", original, "-rules", bad, "-query", plain)
 	require.NoError(t, err)
 	assert.Contains(t, out, "1\n")
-	assert.Contains(t, errs, bad+": the file is binary: rules are text; the copy has the default rules\n")
+	assert.Contains(t, errs, bad+": the file is binary: rules are text; the copy gets the default rules\n")
 	_, _, err = asked(t, "-history", original, "-rules", bad, "-query", ruled)
 	assert.ErrorContains(t, err, bad+": the file is binary: rules are text")
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +16,7 @@ import (
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// The tables that connmap-data downloads, the best first, and those of connmapperl.
+// The file names of tables that connmap-data downloads or connmapperl has, the best first.
 var (
 	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv"}
 	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
@@ -34,68 +33,99 @@ func (c config) downloaded(names []string) string {
 	return ""
 }
 
+// A table is what is compiled from a file and mapped: *geoip.DB or *asn.DB.
+type table interface {
+	comparable
+	Verify() error
+	Err() error
+}
+
+// A source is a file of which a table is made.
+type source[T table] struct {
+	app        *app
+	key, name  string // of its problems; of the file
+	open       func(names ...string) (T, error)
+	openCached func(folder string, progress func(done, size int64), names ...string) (T, error)
+	replace    func(old, fresh T) (changed int) // in the monitor
+	fallback   string                           // what is used without the table
+	changed    string                           // by replace
+}
+
 // openTables opens the tables that are named or were downloaded. The embedded
 // ones fill their gaps.
 func (a *app) openTables() {
 	m := a.monitor
 	m.Source = live.Source{Name: "embedded", Date: geoembedded.DB().Info().Date, CountryLevel: true}
-	if name := a.cfg.geo; name != "" {
-		db, err := geoip.OpenCached(a.cfg.cacheDir, progress(os.Stderr, filepath.Base(name)), name)
-		switch {
-		case errors.Is(err, geoip.ErrNotCached):
-			a.log.Warn("the next start will take as long as this one", "error", err)
-		case err != nil:
-			a.problem("geo", fmt.Errorf("%w; the embedded countries are used instead", err))
-		}
-		if db != nil {
-			m.Geo = append(m.Geo, db)
-			info := db.Info()
-			m.Source = live.Source{Name: name, Date: info.Date, CountryLevel: info.CountryLevel}
-			a.geo = db
-		}
+	places := source[*geoip.DB]{a, "geo", a.cfg.geo, geoip.Open, geoip.OpenCached, m.ReplaceGeo, "the embedded countries are", "place"}
+	if db := places.start(); db != nil {
+		m.Geo = append(m.Geo, db)
+		m.Source = live.Source{Name: a.cfg.geo, Date: db.Info().Date, CountryLevel: db.Info().CountryLevel}
 	}
 	m.Geo = append(m.Geo, geoembedded.DB())
 	m.Names = live.Source{Name: "embedded", Date: asnembedded.DB().Info().Date}
-	if name := a.cfg.asn; name != "" {
-		if db, err := asn.Open(name); err != nil {
-			a.problem("asn", fmt.Errorf("%w; the embedded table is used instead", err))
-		} else {
-			m.ASN = append(m.ASN, db)
-			m.Names = live.Source{Name: name, Date: db.Info().Date}
-		}
+	networks := source[*asn.DB]{a, "asn", a.cfg.asn, asn.Open, asn.OpenCached, m.ReplaceASN, "the embedded networks are", "network"}
+	if db := networks.start(); db != nil {
+		m.ASN = append(m.ASN, db)
+		m.Names = live.Source{Name: a.cfg.asn, Date: db.Info().Date}
 	}
 	m.ASN = append(m.ASN, asnembedded.DB())
 }
 
-// tableEvery is how often a table in use is looked after, and the least time between two
-// attempts to compile it anew.
+// start opens the table and has watchTables watch it. It returns nil if there is no file, or
+// none that can be read.
+func (s source[T]) start() (db T) {
+	if s.name == "" {
+		return db
+	}
+	db, err := s.openCached(s.app.cfg.cacheDir, progress(os.Stderr, filepath.Base(s.name)), s.name)
+	var none T
+	switch {
+	case db == none:
+		s.app.problem(s.key, fmt.Errorf("%w; %s used instead", err, s.fallback))
+		return none
+	case err != nil:
+		s.app.log.Warn("the next start will take as long as this one", "error", err)
+	}
+	s.app.watches = append(s.app.watches, func(ctx context.Context, every time.Duration) { s.watch(ctx, every, db) })
+	return db
+}
+
+// tableEvery is how often a table in use is checked, and the minimum time between two
+// attempts to compile it again.
 const tableEvery = 5 * time.Second
 
-// watchTable verifies the table of places, and puts another in its place when it is damaged
-// or somebody cuts its file or writes into it, until ctx ends. Meanwhile the table inside
-// answers for the addresses that it no longer knows.
-func (a *app) watchTable(ctx context.Context, every time.Duration) {
-	db, seen := a.geo, time.Now()
+// watchTables watches the tables of files, each in a goroutine of its own, until ctx ends.
+func (a *app) watchTables(ctx context.Context, every time.Duration) {
+	for _, watch := range a.watches {
+		a.work.Go(func() { watch(ctx, every) })
+	}
+}
+
+// watch verifies a table, and replaces it when it is damaged or somebody truncates its file
+// or writes into it, until ctx ends. Until then the embedded table answers for addresses in
+// damaged parts.
+func (s source[T]) watch(ctx context.Context, every time.Duration, db T) {
+	intactAt := time.Now()
 	fault := db.Verify()
 	if err := db.Err(); err != nil {
 		fault = err // which says more
 	}
-	tried := "" // the source when it could not be compiled
+	failed := "" // state of the file that could not be compiled
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if fault == nil {
-			seen = time.Now()
-		} else if source := fileState(a.cfg.geo); source != tried {
-			fresh, err := a.compileAnew(db)
+			intactAt = time.Now()
+		} else if state := fileState(s.name); state != failed {
+			fresh, err := s.compile(db)
 			if err != nil {
-				tried = source
-				a.problem("geo", fmt.Errorf("%w; it cannot be compiled anew (%w), so that places are those of countries until %s can be read", fault, err, a.cfg.geo))
+				failed = state
+				s.app.problem(s.key, fmt.Errorf("%w; it cannot be compiled again (%w): %s used until %s can be read", fault, err, s.fallback, s.name))
 			} else {
-				moved := a.monitor.ReplaceGeo(db, fresh)
-				a.problem("geo", fmt.Errorf("%w; it was compiled anew: %s open then moved to a better place, what ended within %s may be recorded with its country only",
-					fault, numbers.Count(moved, "connection", "connections"), time.Since(seen).Round(time.Second)))
-				db, tried = fresh, ""
+				changed := s.replace(db, fresh)
+				s.app.problem(s.key, fmt.Errorf("%w; it was compiled again, and %s got another %s; what closed in the %s before may be recorded with a less exact %[3]s",
+					fault, numbers.Count(changed, "open connection", "open connections"), s.changed, time.Since(intactAt).Round(time.Second)))
+				db, failed = fresh, ""
 			}
 		}
 		select {
@@ -107,19 +137,19 @@ func (a *app) watchTable(ctx context.Context, every time.Duration) {
 	}
 }
 
-// compileAnew opens the table again, whose file is removed first unless it is whole.
-func (a *app) compileAnew(old *geoip.DB) (*geoip.DB, error) {
+// compile opens the table again, whose cached file is removed first if it is damaged.
+func (s source[T]) compile(old T) (db T, err error) {
 	old.Verify()
+	var none T
 	for range 2 { // what was written there may be damaged
-		db, err := geoip.OpenCached(a.cfg.cacheDir, nil, a.cfg.geo)
-		if db == nil {
-			return nil, err
+		if db, err = s.openCached(s.app.cfg.cacheDir, nil, s.name); db == none {
+			return none, err
 		}
 		if db.Verify() == nil {
 			return db, nil
 		}
 	}
-	return geoip.Open(a.cfg.geo)
+	return s.open(s.name)
 }
 
 // fileState differs when a file has changed.
@@ -131,8 +161,8 @@ func fileState(name string) string {
 	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 }
 
-// progress returns what shows on a terminal how much of a file has been read, if
-// that takes longer than a second.
+// progress returns a function that shows on a terminal how much of a file has been read, if it
+// takes longer than a second. It returns nil if w is no terminal.
 func progress(w io.Writer, name string) func(done, size int64) {
 	if !isTerminal(w) {
 		return nil
@@ -146,7 +176,7 @@ func progress(w io.Writer, name string) func(done, size int64) {
 			fmt.Fprint(w, "\r\x1b[K")
 		case now.Sub(drawn) > 100*time.Millisecond:
 			drawn = now
-			fmt.Fprintf(w, "\r\x1b[Kreading %s, once: %d %%", name, 100*done/max(1, size))
+			fmt.Fprintf(w, "\r\x1b[Kreading %s (only the first time): %d %%", name, 100*done/max(1, size))
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed"
+	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/monitor"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/rules"
@@ -33,22 +34,33 @@ func writeGzip(t *testing.T, name, content string) {
 }
 
 // TestCutTable: somebody cuts the compiled table of a server that runs, or writes into it,
-// or removes or replaces it. It goes on with the places of the file, and says what was.
+// or removes or replaces it. It goes on with what the file says, and says what happened.
 func TestCutTable(t *testing.T) {
+	t.Run("geo", func(t *testing.T) {
+		testCutTable(t, "dbip-city-lite.csv.gz", "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n", "South Brisbane",
+			func(c *config) { c.geo = c.downloaded(geoFiles) }, func(c *live.Conn) string { return c.Place.City })
+	})
+	t.Run("asn", func(t *testing.T) {
+		testCutTable(t, "ip2asn-combined.tsv.gz", "192.0.2.0\t192.0.2.255\t64500\tAU\tExample Networks\n", "Example Networks",
+			func(c *config) { c.asn = c.downloaded(asnFiles) }, func(c *live.Conn) string { return c.Org })
+	})
+}
+
+func testCutTable(t *testing.T, base, line, want string, use func(*config), shown func(*live.Conn) string) {
 	peer := netip.MustParseAddrPort("192.0.2.7:443")
 	for _, tt := range []struct {
 		name    string
 		spoil   func(file string) error
 		problem string // empty: nothing is to be said
 	}{
-		{"cut to nothing", func(file string) error { return os.Truncate(file, 0) }, " was truncated while it was in use; it was compiled anew: "},
+		{"cut to nothing", func(file string) error { return os.Truncate(file, 0) }, " was truncated while it was in use; it was compiled again, "},
 		{"cut by half", func(file string) error {
 			info, err := os.Stat(file)
 			if err != nil {
 				return err
 			}
 			return os.Truncate(file, info.Size()/2)
-		}, " was truncated while it was in use; it was compiled anew: "},
+		}, " was truncated while it was in use; it was compiled again, "},
 		{"written over", func(file string) error {
 			f, err := os.OpenFile(file, os.O_RDWR, 0)
 			if err != nil {
@@ -56,7 +68,7 @@ func TestCutTable(t *testing.T) {
 			}
 			_, err = f.WriteAt([]byte(strings.Repeat("nonsense", 32<<10)), 4096)
 			return errors.Join(err, f.Close())
-		}, "; it was compiled anew: "},
+		}, "; it was compiled again, "},
 		{"removed", os.Remove, ""},
 		{"renamed over", func(file string) error {
 			other := filepath.Join(filepath.Dir(filepath.Dir(file)), "other")
@@ -69,36 +81,38 @@ func TestCutTable(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			cfg := config{dataDir: dir, cacheDir: filepath.Join(dir, "cache")}
-			writeGzip(t, filepath.Join(dir, "dbip-city-lite.csv.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
-			cfg.geo = cfg.downloaded(geoFiles)
-			a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
-			a.monitor.SetRules(rules.Default())
-			a.openTables()
+			original := filepath.Join(dir, base)
+			writeGzip(t, original, line)
+			use(&cfg)
+			open := func() *app {
+				a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+				a.monitor.SetRules(rules.Default())
+				a.openTables()
+				return a
+			}
+			open()
 			file, err := filepath.Glob(filepath.Join(cfg.cacheDir, "*"))
 			require.NoError(t, err)
 			require.Len(t, file, 1)
 			// The file's time must differ from that of what is written into it.
 			require.NoError(t, os.Chtimes(file[0], time.Time{}, time.Now().Add(-time.Hour)))
-			a.monitor = &monitor.Monitor{}
-			a.monitor.SetRules(rules.Default())
-			a.openTables()
+			a := open()
 			ctx, cancel := context.WithCancel(t.Context())
-			a.work.Go(func() { a.watchTable(ctx, 10*time.Millisecond) })
+			a.watchTables(ctx, 10*time.Millisecond)
 			defer a.work.Wait()
 			defer cancel()
 
 			require.NoError(t, tt.spoil(file[0]))
 			agent := feed.Agent{ID: 1, Name: "nas"}
 			a.monitor.Join(agent)
-			city := func(id uint64) string {
+			first := func(id uint64) string {
 				a.monitor.Delta(agent, []conntrack.Event{{Kind: conntrack.Open, Conn: conntrack.Conn{ID: id, Proto: conntrack.TCP, Peer: peer}}})
 				a.monitor.Publish()
-				conns := a.monitor.State().Conns
-				return conns[0].Place.City // the one that was opened first
+				return shown(a.monitor.State().Conns[0]) // the one that was opened first
 			}
 			if tt.problem == "" {
 				for id := range uint64(20) {
-					require.Equal(t, "South Brisbane", city(id+1))
+					require.Equal(t, want, first(id+1))
 					time.Sleep(5 * time.Millisecond)
 				}
 				assert.Empty(t, a.monitor.State().Problems)
@@ -107,8 +121,8 @@ func TestCutTable(t *testing.T) {
 			id := uint64(0)
 			require.Eventually(t, func() bool {
 				id++
-				place := city(id)
-				return len(a.monitor.State().Problems) > 0 && place == "South Brisbane"
+				now := first(id)
+				return len(a.monitor.State().Problems) > 0 && now == want
 			}, time.Minute, 5*time.Millisecond)
 			require.Len(t, a.monitor.State().Problems, 1)
 			assert.Contains(t, a.monitor.State().Problems[0], file[0])
@@ -116,7 +130,7 @@ func TestCutTable(t *testing.T) {
 			assert.FileExists(t, file[0])
 
 			// Where the source is gone too, that is said once, until it is there again.
-			require.NoError(t, os.Rename(cfg.geo, cfg.geo+".away"))
+			require.NoError(t, os.Rename(original, original+".away"))
 			require.NoError(t, os.Truncate(file[0], 0))
 			said := func(part string) func() bool {
 				return func() bool {
@@ -124,13 +138,16 @@ func TestCutTable(t *testing.T) {
 					return strings.Contains(strings.Join(a.monitor.State().Problems, "\n"), part)
 				}
 			}
-			require.Eventually(t, said("it cannot be compiled anew"), time.Minute, 5*time.Millisecond)
-			_, ok := a.monitor.Locate(netip.MustParseAddr("192.0.2.200")) // asked for the first time
-			assert.False(t, ok)
-			require.NoError(t, os.Rename(cfg.geo+".away", cfg.geo))
-			require.Eventually(t, said("it was compiled anew"), time.Minute, 5*time.Millisecond)
-			place, _ := a.monitor.Locate(netip.MustParseAddr("192.0.2.7"))
-			assert.Equal(t, "South Brisbane", place.City)
+			require.Eventually(t, said("it cannot be compiled again"), time.Minute, 5*time.Millisecond)
+			probe := func(addr string) string {
+				c := live.Conn{Org: a.monitor.Network(netip.MustParseAddr(addr))}
+				c.Place, _ = a.monitor.Locate(netip.MustParseAddr(addr))
+				return shown(&c)
+			}
+			assert.NotContains(t, probe("192.0.2.200"), want) // looked up for the first time
+			require.NoError(t, os.Rename(original+".away", original))
+			require.Eventually(t, said("it was compiled again"), time.Minute, 5*time.Millisecond)
+			assert.Contains(t, probe("192.0.2.7"), want)
 		})
 	}
 }
@@ -141,8 +158,10 @@ func TestDownloadedTables(t *testing.T) {
 	cfg := config{dataDir: t.TempDir(), cacheDir: filepath.Join(t.TempDir(), "cache")}
 	assert.Empty(t, cfg.downloaded(geoFiles))
 	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-city-lite.csv.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
-	cfg.geo = cfg.downloaded(geoFiles)
+	writeGzip(t, filepath.Join(cfg.dataDir, "ip2asn-combined.tsv.gz"), "192.0.2.0\t192.0.2.255\t64500\tAU\tExample Networks\n")
+	cfg.geo, cfg.asn = cfg.downloaded(geoFiles), cfg.downloaded(asnFiles)
 	require.NotEmpty(t, cfg.geo)
+	require.NotEmpty(t, cfg.asn)
 	for range 2 {
 		a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
 		a.openTables()
@@ -152,8 +171,10 @@ func TestDownloadedTables(t *testing.T) {
 		assert.True(t, ok)
 		assert.Equal(t, geoip.Place{Lat: -27.4767, Lon: 153.017, Country: "AU", City: "South Brisbane", Precision: geoip.City}, p)
 		assert.False(t, a.monitor.Source.CountryLevel)
+		require.Len(t, a.monitor.ASN, 2)
+		assert.Equal(t, "AS64500 Example Networks", a.monitor.Network(netip.MustParseAddr("192.0.2.7")))
 		files, err := os.ReadDir(cfg.cacheDir)
 		require.NoError(t, err)
-		assert.Len(t, files, 1)
+		assert.Len(t, files, 2)
 	}
 }

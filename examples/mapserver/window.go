@@ -14,7 +14,7 @@ import (
 	"github.com/connmapgo/connmap/history/sqlite"
 )
 
-// sceneDrawn, if not nil, is told of what the window has drawn: nil but for tests.
+// sceneDrawn, if not nil, gets each scene that the window has drawn. Only tests set it.
 var sceneDrawn func(*mapview.Scene)
 
 // window shows the map until it is closed, or goes headless without a display.
@@ -30,12 +30,12 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	defer beep.Close()
 	open, cancel := context.WithCancel(ctx)
 	defer cancel()
-	clerk := newClerk(open, a, beep)
+	h := newHandler(open, a, beep)
 	if text := a.foundRules(); text != "" {
-		clerk.say(text)
+		h.say(text)
 	}
 	w := &gui.Window{
-		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: clerk.take, Handle: clerk.handle, Remember: a.remember, Drawn: sceneDrawn,
+		Title: "connmap", Size: a.cfg.size, State: a.monitor.State, Answers: h.takeAnswers, Handle: h.handle, Remember: a.remember, Drawn: sceneDrawn,
 		View: &mapview.View{Settings: mapview.Settings{Light: a.cfg.light}, FirstQuery: sqlite.FirstQuery, Saved: savedQueries()},
 	}
 	if r, ok := a.recall(); ok {
@@ -44,7 +44,7 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 		if a.cfg.themed {
 			w.View.Light = a.cfg.light
 		}
-		if size := image.Pt(r.Width, r.Height); !a.cfg.sized && leastSize.X <= size.X && leastSize.Y <= size.Y {
+		if size := image.Pt(r.Width, r.Height); !a.cfg.sized && minSize.X <= size.X && minSize.Y <= size.Y {
 			w.Size = size
 		}
 	}
@@ -52,7 +52,7 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	err = w.Run(open)
 	a.setWake(nil)
 	cancel()
-	clerk.close()
+	h.close()
 	if err != nil && ctx.Err() == nil {
 		return a.headless(ctx, stdout, err.Error())
 	}

@@ -1,6 +1,6 @@
 // Command prometheus is an exporter for Prometheus: it counts this machine's connections
 // and their bytes by program, country, network, rule and direction.
-// It is no agent: nothing is recorded, and nothing is sent but to who asks for /metrics.
+// It is not an agent: it records nothing, and sends data only to clients of /metrics.
 package main
 
 import (
@@ -30,7 +30,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// Whatever it is doing then, it ends within a second.
+	// It ends within a second, whatever it is doing.
 	context.AfterFunc(ctx, func() { time.Sleep(800 * time.Millisecond); os.Exit(1) })
 	if err := run(ctx, os.Args[1:], os.Stderr); err != nil && err != flag.ErrHelp {
 		fmt.Fprintln(os.Stderr, "prometheus:", err)
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	f := flag.NewFlagSet("prometheus", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	listen := f.String("listen", "127.0.0.1:9435", "`address` to serve /metrics at")
-	most := f.Int("series", 1000, "how many combinations of labels there may be; what comes later counts as \"other\"")
+	maxSeries := f.Int("series", 1000, "maximum number of combinations of labels; later ones count as \"other\"")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return err
 	}
 	log.Info("serving", "url", "http://"+l.Addr().String()+"/metrics", "reads", c.Info().Backend, "limited", c.Info().Limited)
-	e := newExporter(*most)
+	e := newExporter(*maxSeries)
 	s := &http.Server{Handler: e.handler()}
 	go s.Serve(l)
 	defer s.Close()
@@ -72,25 +72,25 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 
 var names = []string{"program", "country", "asn", "rule", "direction"}
 
-// labels are the values for names.
+// labels are the values of one combination, in the order of names.
 type labels struct{ program, country, asn, rule, direction string }
 
-// What the exporter tells. Each has the labels, but for the lost.
+// The metrics. Each has the labels, except for lost.
 var (
 	open     = prometheus.NewDesc("connmap_connections", "Connections that are open.", names, nil)
 	opened   = prometheus.NewDesc("connmap_connections_opened_total", "Connections that were open when this began, or have opened since.", names, nil)
 	sent     = prometheus.NewDesc("connmap_sent_bytes_total", "Payload that connections have sent.", names, nil)
 	received = prometheus.NewDesc("connmap_received_bytes_total", "Payload that connections have received.", names, nil)
-	lost     = prometheus.NewDesc("connmap_lost_events_total", "Openings, changes and ends that could not be counted.", nil, nil)
+	lost     = prometheus.NewDesc("connmap_lost_events_total", "Openings, changes and closings that could not be counted.", nil, nil)
 )
 
-// A series is what is counted for one combination of labels.
+// A series has the counts of one combination of labels.
 type series struct{ open, opened, tx, rx uint64 }
 
-// An exporter counts what a collector tells. It is a prometheus.Collector.
+// An exporter counts the events of a conntrack collector. It is a prometheus.Collector.
 type exporter struct {
-	rules *rules.Set
-	most  int
+	rules     *rules.Set
+	maxSeries int
 
 	mu     sync.Mutex
 	series map[labels]*series
@@ -98,14 +98,14 @@ type exporter struct {
 	lost   uint64
 }
 
-// counted is what is counted of a connection so far.
+// counted is the part of a connection that has been counted so far.
 type counted struct {
 	series *series
 	tx, rx uint64
 }
 
-func newExporter(most int) *exporter {
-	return &exporter{rules: rules.Default(), most: most, series: make(map[labels]*series), conns: make(map[uint64]counted)}
+func newExporter(maxSeries int) *exporter {
+	return &exporter{rules: rules.Default(), maxSeries: maxSeries, series: make(map[labels]*series), conns: make(map[uint64]counted)}
 }
 
 func (e *exporter) handler() http.Handler {
@@ -127,7 +127,7 @@ func (e *exporter) add(event conntrack.Event) {
 	c := event.Conn
 	n, known := e.conns[c.ID]
 	if !known {
-		// By the program that it has now, as long as it lives.
+		// Its labels stay, even if its program becomes known later.
 		n.series = e.seriesOf(&c)
 		n.series.open++
 		n.series.opened++
@@ -152,8 +152,8 @@ func (e *exporter) seriesOf(c *conntrack.Conn) *series {
 	}
 	rule, _ := e.rules.Match(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe})
 	l.rule = rule.Label
-	if e.series[l] == nil && len(e.series) >= e.most {
-		// Whoever may connect to us could else fill the memory of Prometheus.
+	if e.series[l] == nil && len(e.series) >= e.maxSeries {
+		// Otherwise strangers who connect could fill the memory of Prometheus.
 		l = labels{"other", "other", "other", "other", l.direction}
 	}
 	if e.series[l] == nil {
@@ -173,15 +173,15 @@ func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
 func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	tell := func(d *prometheus.Desc, t prometheus.ValueType, n uint64, l ...string) {
+	send := func(d *prometheus.Desc, t prometheus.ValueType, n uint64, l ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, float64(n), l...)
 	}
 	for l, s := range e.series {
 		values := []string{l.program, l.country, l.asn, l.rule, l.direction}
-		tell(open, prometheus.GaugeValue, s.open, values...)
-		tell(opened, prometheus.CounterValue, s.opened, values...)
-		tell(sent, prometheus.CounterValue, s.tx, values...)
-		tell(received, prometheus.CounterValue, s.rx, values...)
+		send(open, prometheus.GaugeValue, s.open, values...)
+		send(opened, prometheus.CounterValue, s.opened, values...)
+		send(sent, prometheus.CounterValue, s.tx, values...)
+		send(received, prometheus.CounterValue, s.rx, values...)
 	}
-	tell(lost, prometheus.CounterValue, e.lost)
+	send(lost, prometheus.CounterValue, e.lost)
 }

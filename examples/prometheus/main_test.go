@@ -55,8 +55,8 @@ func TestExporter(t *testing.T) {
 
 // TestBounded: many connections make few series, and nothing is left out of the sums.
 func TestBounded(t *testing.T) {
-	const n, most = 3000, 50
-	e := newExporter(most)
+	const n, maxSeries = 3000, 50
+	e := newExporter(maxSeries)
 	for _, c := range conntracktest.Conns(n, 1) {
 		e.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
 	}
@@ -67,7 +67,7 @@ func TestBounded(t *testing.T) {
 		got++
 		sum += v
 	}
-	assert.LessOrEqual(t, got, most+3, "other has three directions")
+	assert.LessOrEqual(t, got, maxSeries+3, "other has three directions")
 	assert.Equal(t, n, sum)
 }
 

@@ -7,8 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// The column asn is a text such as AS64496, as it is connmapperl's, and empty if it is
-// unknown.
+// The column asn is a text such as AS64496, as in connmapperl's table, and empty if unknown.
 
 func formatASN(n uint32) string {
 	if n == 0 {
@@ -28,7 +27,7 @@ func parseASN(s string) (n uint32, ok bool) {
 	return uint32(u), err == nil
 }
 
-// asnValue is what asn is compared with: 64496 and '64496' are AS64496.
+// asnValue converts a value that asn is compared with: 64496 and '64496' become AS64496.
 func asnValue(v sqlite.Value) (sqlite.Value, error) {
 	if n, ok := parseASN(v.Text()); ok {
 		return sqlite.TextValue("AS" + strconv.FormatUint(uint64(n), 10)), nil
@@ -36,7 +35,7 @@ func asnValue(v sqlite.Value) (sqlite.Value, error) {
 	return v, nil
 }
 
-// asnNumber is the number of an asn, NULL if it has none.
+// asnNumber returns the number of an asn, NULL if it has none.
 func asnNumber(v sqlite.Value) (sqlite.Value, error) {
 	if n, ok := parseASN(v.Text()); ok {
 		return sqlite.IntegerValue(int64(n)), nil

@@ -61,14 +61,14 @@ type ConsoleOptions struct {
 	Rule func(local, peer uint16, program, exe string) string
 
 	// The others are for a file of connmapperl or of an older version of this package, which
-	// is copied into one of this schema before it can be asked. It stays as it is.
+	// is copied into one of this schema before it can be queried. It is not changed.
 
 	// Complete and Progress are as in [Options].
 	Complete func(*history.Entry)
 	Progress func(done, total int64)
 	// Cache is a folder in which the copy is kept for the next Console, until CacheKey
-	// changes; empty: Close removes it. When a file of connmapperl has changed, only its rows
-	// that have are read into the copy; that takes about 4 s of processor time for a million.
+	// changes; empty: Close removes it. When a file of connmapperl has changed, only the
+	// changed rows are read again; that takes about 4 s of processor time for a million.
 	Cache, CacheKey string
 }
 
@@ -88,7 +88,7 @@ const (
 //
 // A file of connmapperl, also one that it has open, and one of schema 1 to 3 of this package is
 // copied first: see ConsoleOptions. The copy has the rows of that moment. Schema 4 and 5 are
-// asked as they are.
+// queried as they are.
 //
 // The caller must close the Console.
 func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console, err error) {
@@ -154,7 +154,7 @@ func (c *Console) open(ctx context.Context) error {
 	return err
 }
 
-// Close removes what the Console has copied. Do not ask it any more.
+// Close removes the copy, if there is one. The Console cannot be used afterwards.
 func (c *Console) Close() error {
 	for _, f := range c.remove {
 		f()
@@ -177,7 +177,7 @@ func (c *Console) connect(ctx context.Context, sql string) (_ *sqlite.Conn, fail
 			closeConn(conn)
 		}
 	}()
-	// It also ends the waiting for a file that is locked.
+	// It also interrupts the wait for a locked file.
 	conn.SetInterrupt(ctx.Done())
 	// Without conn.SetDefensive (zombiezen.com/go/sqlite 1.4.2): it hands one argument to a
 	// function that takes two, and SQLite writes to the address that it finds in place of the
@@ -229,7 +229,7 @@ func supplement(conn *sqlite.Conn, sql string) error {
 	return nil
 }
 
-// authorize allows what only reads.
+// authorize allows actions that only read.
 func authorize(a sqlite.Action) sqlite.AuthResult {
 	switch a.Type() {
 	case sqlite.OpSelect, sqlite.OpRead, sqlite.OpRecursive, sqlite.OpFunction:
@@ -297,7 +297,7 @@ func (c *Console) Each(ctx context.Context, q history.Question, begin func([]his
 	return cut, queryError(err)
 }
 
-// queryError turns an error of SQLite into one for people.
+// queryError converts an error of SQLite to one that people understand.
 func queryError(err error) error {
 	code := sqlite.ErrCode(err)
 	if err == nil || code == sqlite.ResultError && !isSQLite(err) {
@@ -324,7 +324,7 @@ func queryError(err error) error {
 	return &history.QueryError{Offset: offset, Msg: msg}
 }
 
-// noise is what stands before the message of SQLite.
+// noise is the part of an error before SQLite's message.
 var noise = regexp.MustCompile(`^sqlite: (prepare: |step: )?(\d+:\d+: )?(SQL logic error: )?`)
 
 func isSQLite(err error) bool { return strings.HasPrefix(err.Error(), "sqlite: ") }
@@ -345,7 +345,7 @@ func each(conn *sqlite.Conn, failed *failure, q history.Question, begin func([]h
 	return a.each(begin, row)
 }
 
-// An answer is a question that SQLite answers.
+// An answer is a running question.
 type answer struct {
 	failed   *failure
 	maxRows  int            // negative: no limit
@@ -360,8 +360,7 @@ func (a *answer) close() {
 	}
 }
 
-// compile sets the statement that means what the question does, with its parameters, and the
-// names of the columns.
+// compile prepares the rewritten question, with its parameters and the names of its columns.
 func (a *answer) compile(conn *sqlite.Conn, q history.Question) error {
 	if i := strings.IndexByte(q.SQL, 0); i >= 0 {
 		return &history.QueryError{Offset: i, Msg: "a zero byte, which nothing may contain"}
@@ -462,8 +461,8 @@ func (a *answer) each(begin func([]history.Column) error, row func([]any) error)
 	}
 }
 
-// checkModifier fails where a parameter makes a date function NULL, and with it the answer
-// empty without a word.
+// checkModifier fails if a parameter is no modifier of a date function: that would be NULL, and
+// the answer silently empty.
 func checkModifier(conn *sqlite.Conn, name string, v any) error {
 	s, ok := v.(string)
 	if !ok {

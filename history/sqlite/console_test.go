@@ -375,7 +375,7 @@ func TestOpenConsoleLocked(t *testing.T) {
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Less(t, time.Since(start), 20*time.Second)
 	_, err = OpenConsole(t.Context(), name, ConsoleOptions{})
-	assert.ErrorContains(t, err, "end the program that keeps it locked")
+	assert.ErrorContains(t, err, "stop the program that has locked it")
 }
 
 // TestAskFails: a question ends when a function fails, however many rows follow.

@@ -19,8 +19,8 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// readable returns the URI by which a file can be read that perhaps cannot be written, nor
-// its folder. remove, unless it is nil, removes what that needs.
+// readable returns the URI with which a file can be read even if it or its folder is read-only.
+// remove, unless it is nil, removes temporary files.
 func readable(ctx context.Context, path string) (uri string, remove func(), err error) {
 	uri = fileURI(path, "mode=ro")
 	err = probe(ctx, uri)
@@ -30,8 +30,7 @@ func readable(ctx context.Context, path string) (uri string, remove func(), err 
 	default:
 		return uri, nil, err
 	}
-	// A process that was killed has left something to be rolled back. Not in what is not
-	// ours.
+	// A killed process has left a transaction to roll back. Not in files of others.
 	if ours(path) && probe(ctx, fileURI(path, "mode=rw")) == nil {
 		return uri, nil, probe(ctx, uri)
 	}
@@ -40,7 +39,7 @@ func readable(ctx context.Context, path string) (uri string, remove func(), err 
 		if info, e := os.Stat(path + suffix); e != nil || info.Size() == 0 {
 			continue
 		}
-		// What is in it counts too, and can only be read where it can be written.
+		// The log counts too, and can only be read where it can be written.
 		dir, err := os.MkdirTemp("", "connmap-history-")
 		if err != nil {
 			return "", nil, err
@@ -62,12 +61,12 @@ func readable(ctx context.Context, path string) (uri string, remove func(), err 
 		}
 		return fileURI(to, "mode=ro"), remove, nil
 	}
-	// Nobody can change it, as far as that can be seen.
+	// Apparently nobody can change it.
 	uri = fileURI(path, "mode=ro&immutable=1")
 	return uri, nil, probe(ctx, uri)
 }
 
-// ours reports whether a file says that this package made it.
+// ours reports whether this package made a file, by its header.
 func ours(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -79,7 +78,7 @@ func ours(path string) bool {
 	return err == nil && isOurs(head)
 }
 
-// probe reads from a file, and waits a while if it is locked.
+// probe reads from a file, and waits for a while if it is locked.
 func probe(ctx context.Context, uri string) error {
 	wait, cancel := context.WithTimeout(ctx, busyTimeout)
 	defer cancel()
@@ -90,7 +89,7 @@ func probe(ctx context.Context, uri string) error {
 	defer closeConn(conn)
 	_, err = number(conn, `SELECT count(*) FROM sqlite_schema`)
 	if err != nil && wait.Err() != nil && ctx.Err() == nil {
-		return errors.New("end the program that keeps it locked")
+		return errors.New("stop the program that has locked it")
 	}
 	return err
 }
@@ -132,7 +131,7 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 	}
 	sum := sha256.Sum256([]byte(path))
 	name = filepath.Join(dir, fmt.Sprintf("history-%x.sqlite", sum[:8]))
-	// Before its rows are read: what changes meanwhile is copied again.
+	// Before its rows are read: later changes are copied next time.
 	now, err := stampOf(path, o.CacheKey)
 	if err != nil {
 		return "", nil, err
@@ -142,7 +141,7 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 		case kept == now:
 			return name, nil, nil
 		case kept.key == now.key && from == perl:
-			// If it fails, as while others ask it for long, it is made anew.
+			// If that fails, for example during long queries of others, it is copied again.
 			if err := refresh(ctx, name, uri, now, o.Complete); err == nil || ctx.Err() != nil {
 				return name, nil, ctx.Err()
 			}
@@ -171,7 +170,7 @@ func copyForConsole(ctx context.Context, path, uri string, from origin, o *Conso
 	return name, remove, nil
 }
 
-// A stamp tells of what and of which moment a copy is.
+// A stamp says of which file, and of which state of it, a copy was made.
 type stamp struct {
 	key  string // of the name of the file and of how its rows are completed
 	file string // of its content
@@ -228,8 +227,8 @@ func stampIn(ctx context.Context, name string) (s stamp) {
 	return s
 }
 
-// refresh makes a copy of connmapperl's file what that is now: of a file to which rows are
-// added all the time it takes a small part of the time of another copy.
+// refresh updates a copy of connmapperl's file. If only rows were added, that is much faster than
+// another copy.
 func refresh(ctx context.Context, name, old string, now stamp, complete func(*history.Entry)) (err error) {
 	conn, err := openURI(ctx, fileURI(name, "mode=rw"))
 	if err != nil {

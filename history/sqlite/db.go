@@ -23,15 +23,15 @@ import (
 
 // Options are the settings of Open. The zero value works.
 type Options struct {
-	Logger *slog.Logger // for damaged files and what takes long; nil: none
+	Logger *slog.Logger // for damaged files and long operations; nil: none
 
 	// Complete sets what connmapperl did not record of a connection: Rule, Country and
 	// Direction. It gets Peer, Local, Program, Exe and the place as far as they are known,
-	// and is called for each row that is taken over, one after another. What else it
-	// changes is ignored. nil: they stay empty, and the direction unknown.
+	// and is called for each row of an upgrade, one after another. Other changes are
+	// ignored. nil: they stay empty, and the direction unknown.
 	Complete func(*history.Entry)
-	// Progress is called some times a second while a history is taken over, but never by two
-	// goroutines at a time. nil: it is not.
+	// Progress is called several times a second during an upgrade, but never by two
+	// goroutines at a time. It may be nil.
 	Progress func(done, total int64)
 }
 
@@ -44,7 +44,7 @@ type DB struct {
 
 	closed   atomic.Bool // set with mu held
 	problem  atomic.Pointer[string]
-	emptying sync.Mutex // held while the log goes to its place beside mu
+	emptying sync.Mutex // held while the log is checkpointed without mu
 
 	mu    sync.Mutex // guards what follows, for as long as a transaction takes
 	lock  *os.File   // nil: not yet
@@ -71,19 +71,18 @@ const (
 )
 
 // Open opens the history in the named file. It creates the file, readable by
-// its owner only, and the folder if they do not exist. Of a symbolic link it opens what that
-// leads to, and of a file with several names, which are hard links, the one under which it
-// was recorded last.
+// its owner only, and the folder if they do not exist. It follows symbolic links. A file with
+// several hard links is opened by the name under which it was recorded last.
 //
-// A damaged history is renamed to NAME.corrupt-TIME and a fresh one started; Problem then says
-// so. A history of connmapperl, or of schema 1 to 3, is taken over with all its rows, and kept
-// as NAME.before-migration-TIME. That takes some seconds for a million rows. One of schema 4 or
-// 5 is upgraded where it is.
+// A damaged history is renamed to NAME.corrupt-TIME and a new one started; Problem then says
+// so. A history of connmapperl, or of schema 1 to 3, is copied into a new file with all its
+// rows, and kept as NAME.before-migration-TIME. That takes some seconds for a million rows. One
+// of schema 4 or 5 is upgraded in place.
 //
 // Open fails, and leaves the file as it is, if
 //   - another DB has it open by any name, in this process or another; between processes, other
 //     names than links are only noticed on Linux
-//   - it is no history, such as a text or the database of another program
+//   - it is not a history, for example a text or a database of another program
 //   - a newer version of this package has written it
 //   - it or its folder cannot be written
 //
@@ -203,7 +202,7 @@ func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
 	return c, nil
 }
 
-// lockName takes the lock beside the file, which it makes only for a history.
+// lockName takes the lock beside the file. It creates the lock file only for a history.
 func (db *DB) lockName() (err error) {
 	if db.lock == nil {
 		db.lock, err = lockFile(db.path)
@@ -224,7 +223,7 @@ func hint(err error) error {
 	case code.ToPrimary() == sqlite.ResultFull, code == sqlite.ResultIOErrSHMSize:
 		return fmt.Errorf("%w: free some space on its disk", err)
 	case code.ToPrimary() == sqlite.ResultBusy:
-		return fmt.Errorf("%w: end the program that keeps it locked", err)
+		return fmt.Errorf("%w: stop the program that has locked it", err)
 	}
 	return err
 }
@@ -238,8 +237,8 @@ func tooManyOpen() bool {
 	return errors.Is(err, syscall.EMFILE)
 }
 
-// saving is the command that puts what can be read of a damaged file into the file NEW,
-// which this package then opens.
+// saving returns the command that copies the readable rows of a damaged file into the file NEW,
+// which this package can open.
 func saving(name string) string {
 	// SQLite's header has the version of the schema here, and then whose it is.
 	b := make([]byte, 12)
@@ -254,7 +253,7 @@ func saving(name string) string {
 	return dump + ` | sqlite3 NEW`
 }
 
-// setAside renames the file, with its log, out of the way.
+// setAside renames the file and its log.
 func (db *DB) setAside(reason error) error {
 	kept, err := aside(db.path, "corrupt")
 	if err != nil {
@@ -274,8 +273,8 @@ func (db *DB) setAside(reason error) error {
 	return nil
 }
 
-// Problem says, for people, that the file was damaged, where it is kept and
-// what to do. It is empty if all is well.
+// Problem says, for people, that the file was damaged, where it is kept and what to do. It is
+// empty if all is well.
 func (db *DB) Problem() string {
 	if p := db.problem.Load(); p != nil {
 		return *p
@@ -294,7 +293,7 @@ func (db *DB) closeFile() error {
 	return err
 }
 
-// Close closes the history. Readers that are under way go on.
+// Close closes the history. Running readers are not interrupted.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -373,8 +372,8 @@ func (db *DB) Places(ctx context.Context) iter.Seq2[history.Mark, error] {
 	})
 }
 
-// ErrInUse is wrapped by errors of Open if another DB has the file open, be it of
-// this process or another.
+// ErrInUse is wrapped by errors of Open if another DB has the file open, in this process or
+// another.
 var ErrInUse = errors.New("another server is recording into it: stop that one or choose another file")
 
 var errStop = errors.New("stop")

@@ -1,6 +1,6 @@
 // Package sqlite stores a history of connections in an SQLite file, one row for each
 // distinct connection, for months.
-// It does not watch, locate or name connections: it keeps what it is given.
+// It does not watch, locate or name connections: it stores what it is given.
 //
 //	db, err := sqlite.Open(ctx, "history.sqlite", sqlite.Options{})
 //	if err != nil {
@@ -26,7 +26,7 @@
 //
 // The table detailed_history can be read by any SQLite program at any time,
 // also while a DB is open. Its first fifteen columns bear the names of the
-// connmapperl program's table:
+// table of connmapperl:
 //
 //	id           number of the row
 //	timestamp    when the connection was last seen
@@ -40,7 +40,7 @@
 //	x, y         the same in pixels of connmapperl's map of 1000x500, on
 //	             which some places have no pixel: they lie outside
 //	count        how often the connection was opened
-//	agent        the host that reported it
+//	agent        the agent that reported it
 //	direction    "in", "out" or "unknown"
 //	protocol     "tcp", "udp" or a number
 //	exe          path of the program's file, empty if unknown
@@ -51,10 +51,10 @@
 //	last_opened  when it was last opened
 //	closed       when it was closed; NULL while it is open
 //	tx, rx       bytes sent and received, over all openings
-//	tx_before, rx_before  the part of them that older openings had
+//	tx_before, rx_before  the part of them from earlier openings
 //	key          a hash that distinguishes the rows of one ip and programname
-//	precision    of lat and lon: "city", or "country" for a point that stands for one; empty
-//	             if unknown, and in rows from before schema 6
+//	precision    of lat and lon: "city", or "country" for a point that stands for a whole
+//	             country; empty if unknown, and in rows from before schema 6
 //
 // Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed
 // are real numbers with microseconds. Therefore
@@ -62,54 +62,52 @@
 //	WHERE timestamp > (strftime('%s', 'now') - 30)
 //	WHERE timestamp > unixepoch('now', '-30 seconds')
 //
-// find what is alive. See [Console] for comparisons with dates.
+// find live connections. See [Console] for comparisons with dates.
 //
 // Agent, protocol, both addresses and ports and the program together are
 // unique. The table places has the sum of count for each lat and lon. Indexes lead from
-// timestamp, opened, agent, ip with programname, and lat with lon to rows; all other
-// conditions go through the whole table, which takes a second for about two
-// million rows.
+// timestamp, opened, agent, ip with programname, and lat with lon to rows. All other
+// conditions read the whole table, which takes a second for about two million rows.
 //
 // The other tables:
 //
 //	losses    how many events an agent could not report; timestamp is the hour in which the
 //	          server learnt of it
-//	reports   the last report of each run of an agent, so that what is reported twice is
+//	reports   the last report of each run of an agent, so that events reported twice are
 //	          recorded once
 //	unended   openings that another one of the same row followed, although no end of them was
 //	          reported: when it is, it counts once
-//	agents    what each agent has of the history: rows, about how many bytes they take, and
-//	          how many of its rows [DB.Prune] has deleted
+//	agents    the share of each agent: its rows, about how many bytes they take, and how many
+//	          of its rows [DB.Prune] has deleted
 //	settings  the limits, the path and the id of the file
 //
-// The file is written ahead (FILE-wal, FILE-shm), so that readers and the
-// writer do not wait for each other. FILE.lock keeps a second writing program
-// out, and FILE.reserve is room to delete rows when the disk is full. A process
-// that is killed loses nothing that Record has acknowledged; a
-// computer that loses power may lose the last seconds, but stays consistent.
+// A write-ahead log (FILE-wal, FILE-shm) lets readers and the writer work without waiting for
+// each other. FILE.lock keeps a second writing program out, and FILE.reserve is space to delete
+// rows when the disk is full. A killed process loses nothing that Record has acknowledged. After
+// a loss of power the last seconds may be missing, but the file is consistent.
 //
-// Only what is a history, or what is left of a damaged one, is ever written, renamed or
-// replaced. A DB looks every five seconds, and with the next entries, whether somebody has
-// removed, replaced, overwritten or cut its file, or removed its log; recording then goes on
-// in a fresh file, and without loss if it was the log alone.
+// Only a history, or the rest of a damaged one, is ever written, renamed or replaced. A DB
+// checks every five seconds, and before the next entries, whether somebody has removed,
+// replaced, overwritten or truncated its file, or removed its log. Recording then goes on in a
+// new file; if only the log was removed, nothing is lost.
 //
-// # Taking over
+// # Upgrading
 //
-// Open takes over a history of connmapperl, and of schema 1 to 3 of this package. It writes a
-// new file beside it, with all rows, and puts it in its place when that is whole. The old one is
-// kept. A million rows take about 20 seconds of processor time, and at most two and a half times
-// the room (BenchmarkMigrate).
+// Open upgrades a history of connmapperl, and of schema 1 to 3 of this package. It writes a new
+// file with all rows beside the old one, and replaces the old one when the new one is complete.
+// The old one is kept under another name. A million rows take about 20 seconds of processor
+// time, and at most two and a half times the space (BenchmarkMigrate).
 //
 // Rows keep their numbers, and NULL where connmapperl has it, so that a query finds the same
-// rows before and after. Its connections are taken for closed when they were last seen. A
-// timestamp that is no time becomes 1970, and a text without zone is UTC. Rule, country and
+// rows before and after. Connections count as closed when they were last seen. An invalid
+// timestamp becomes 1970, and a text without zone is UTC. Rule, country and
 // direction come from Options.Complete.
 //
 // # Asking
 //
 // A [Console] answers questions in SQL that cannot change or block anything, with
-// functions for people: cidr_match(ip, '10.0.0.0/8'), haversine(lat, lon, lat2,
+// additional functions: cidr_match(ip, '10.0.0.0/8'), haversine(lat, lon, lat2,
 // lon2) in km, text REGEXP pattern, rule(local_port, port, programname, exe).
-// [SavedQueries] are questions that many have, and [SQL] writes the one for a
+// [SavedQueries] returns frequent questions, and [SQL] writes the one for a
 // [history.Selection]. [DB.Nearby], [DB.Places] and [DB.Replay] are what a map needs.
 package sqlite

@@ -18,8 +18,7 @@ import (
 	"github.com/connmapgo/connmap/internal/lock"
 )
 
-// realPath returns where a name leads by its symbolic links, also where the last of them
-// leads to nothing yet.
+// realPath follows the symbolic links of a name, also if the last one leads to no file yet.
 func realPath(name string) (string, error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
@@ -30,7 +29,7 @@ func realPath(name string) (string, error) {
 		if err == nil {
 			return p, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return path, nil // what is wrong is said by who opens it
+			return path, nil // opening it returns the error
 		}
 		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
 		if err != nil {
@@ -57,7 +56,7 @@ type claim struct {
 	info fs.FileInfo
 }
 
-// claims are those of this process.
+// claims are the files that DBs of this process have.
 var claims struct {
 	sync.Mutex
 	held []*claim
@@ -94,7 +93,7 @@ func claimFile(path string) (*claim, error) {
 			}
 			return nil, err
 		}
-		// Another process may have put a migrated file in its place meanwhile.
+		// Another process may have replaced it by an upgraded file meanwhile.
 		if now, err := os.Stat(path); err != nil || !os.SameFile(now, info) {
 			f.Close()
 			continue
@@ -103,7 +102,7 @@ func claimFile(path string) (*claim, error) {
 		claims.held = append(claims.held, c)
 		return c, nil
 	}
-	return nil, errors.New("it is replaced again and again: end the program that does so")
+	return nil, errors.New("another program replaces it again and again: stop that program")
 }
 
 func (c *claim) release() {
@@ -141,7 +140,7 @@ func headOf(r io.ReaderAt) []byte {
 	return head[:n]
 }
 
-// isOurs reports whether the header of an SQLite file says that this package made it.
+// isOurs reports whether this package made an SQLite file, by its header.
 func isOurs(head []byte) bool {
 	return isSQLiteFile(head) && binary.BigEndian.Uint32(head[68:]) == applicationID
 }
@@ -154,8 +153,8 @@ func namesTable(head []byte) bool {
 	return bytes.Contains(head, []byte("tabledetailed_historydetailed_history"))
 }
 
-// refuse fails if a file that is not empty is none that this package may touch, as far as
-// its beginning tells: SQLite would leave files beside some of them.
+// refuse fails if a file is neither empty nor, by its first bytes, one that this package may
+// open: SQLite would leave files beside some of them.
 func refuse(r io.ReaderAt, path string) error {
 	head := headOf(r)
 	switch {
@@ -198,8 +197,8 @@ func refuseNamed(path string) error {
 	return refuse(f, path)
 }
 
-// trueName returns the name under which a file that has several, which are hard links, is
-// recorded: SQLite finds its log by the name.
+// trueName returns the name under which a file with several hard links is recorded: SQLite
+// finds its log by the name.
 func trueName(path string) string {
 	info, err := os.Stat(path)
 	if err != nil || links(info) < 2 {
@@ -272,7 +271,7 @@ func lockFile(history string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > 0) {
-		err = fmt.Errorf("%s is in the way, and no lock of this program: move it away, or choose another file", name)
+		err = fmt.Errorf("%s exists and is not a lock file of this program: move it away, or choose another file", name)
 	}
 	if err == nil {
 		err = lock.Try(f)

@@ -197,7 +197,7 @@ func TestInTheWay(t *testing.T) {
 	name := path(t)
 	require.NoError(t, os.WriteFile(name+".lock", []byte("of another program"), 0o600))
 	_, err := Open(t.Context(), name, Options{})
-	assert.ErrorContains(t, err, name+".lock is in the way, and no lock of this program: move it away, or choose another file")
+	assert.ErrorContains(t, err, name+".lock exists and is not a lock file of this program: move it away, or choose another file")
 	require.NoError(t, os.Remove(name+".lock"))
 
 	for _, suffix := range []string{".reserve", ".migrating", ".x.migrating"} {

@@ -13,10 +13,10 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// maxCached is how many patterns and prefixes a connection remembers.
+// maxCached is the maximum number of patterns and prefixes that a connection caches.
 const maxCached = 64
 
-// A failure is what the first function that failed said.
+// A failure is the error of the first function that failed.
 type failure struct {
 	err  error
 	stop func() // interrupts the question
@@ -30,9 +30,8 @@ type failure struct {
 //	rule(local_port, port, programname, exe)     the rule's label
 //	connmap_time(value), connmap_asn(value), connmap_asn_number(asn)   for rewrite
 //
-// Each is NULL if an argument is. What failed, if something did, must be looked at
-// after each step: this version of the library takes the error of a function
-// for its result.
+// Each is NULL if an argument is. Check the failure after each step: this version of the library
+// returns the error of a function as its result.
 func registerFunctions(conn *sqlite.Conn, o ConsoleOptions) (*failure, error) {
 	failed := &failure{stop: func() {}}
 	prefixes := cached(netip.ParsePrefix)
@@ -106,11 +105,11 @@ func registerFunctions(conn *sqlite.Conn, o ConsoleOptions) (*failure, error) {
 	return failed, nil
 }
 
-// unbounded are the functions of SQLite, with their numbers of arguments, that collect what
-// they find in memory and look at textLimit only when they have all.
+// unbounded are the functions of SQLite, with their numbers of arguments, that build a result in
+// memory and check textLimit only at the end.
 var unbounded = map[string]int{"json_group_array": 1, "jsonb_group_array": 1, "json_group_object": 2, "jsonb_group_object": 2}
 
-// refused is a function in place of one that must not be called.
+// refused replaces a function that must not be called.
 type refused func()
 
 func (r refused) Step(sqlite.Context, []sqlite.Value) error          { r(); return nil }
@@ -125,8 +124,7 @@ const (
 	maxInstructions = 1000
 )
 
-// compile refuses patterns with which a search may take long, for nothing can
-// interrupt it.
+// compile refuses patterns that may take long, since nothing can interrupt the search.
 func compile(pattern string) (*regexp.Regexp, error) {
 	if len(pattern) > maxPattern {
 		return nil, fmt.Errorf("the pattern has more than %d bytes", maxPattern)
@@ -152,7 +150,7 @@ func boolean(b bool) sqlite.Value {
 	return sqlite.IntegerValue(0)
 }
 
-// cached remembers what parse makes of the last texts.
+// cached caches the results of parse.
 func cached[T any](parse func(string) (T, error)) func(string) (T, error) {
 	type result struct {
 		v   T
@@ -172,7 +170,7 @@ func cached[T any](parse func(string) (T, error)) func(string) (T, error) {
 	}
 }
 
-// within takes IPv4-mapped IPv6 addresses and prefixes as IPv4.
+// within reports whether a prefix contains an address. IPv4-mapped IPv6 counts as IPv4.
 func within(p netip.Prefix, a netip.Addr) bool {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)

@@ -21,7 +21,7 @@ import (
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
-// An origin is what wrote a file.
+// An origin says which program wrote a file.
 type origin int
 
 const (
@@ -37,8 +37,7 @@ func (o origin) String() string {
 	return "of an older version"
 }
 
-// aside returns the name under which a file is kept for a reason, one that is
-// free.
+// aside returns a free name under which a file is kept for a reason.
 func aside(path, reason string) (string, error) {
 	base := path + "." + reason + "-" + time.Now().UTC().Format("20060102T150405Z")
 	kept := base
@@ -54,8 +53,8 @@ func aside(path, reason string) (string, error) {
 	}
 }
 
-// migrate puts a file with the same rows in the place of an older one, which is
-// kept aside. On error, and if the process ends meanwhile, the older one stays.
+// migrate replaces an older file by one with the same rows, and keeps the older one under another
+// name. On error, and if the process ends meanwhile, the older one stays.
 func migrate(ctx context.Context, path string, from origin, o *Options) (err error) {
 	fresh := ""
 	defer func() {
@@ -64,10 +63,10 @@ func migrate(ctx context.Context, path string, from origin, o *Options) (err err
 				os.Remove(fresh)
 				os.Remove(fresh + "-journal")
 			}
-			err = fmt.Errorf("a history %v, which cannot be taken over; it stays as it is: %w", from, err)
+			err = fmt.Errorf("a history %v, which cannot be upgraded; it is not changed: %w", from, err)
 		}
 	}()
-	// Of tries that did not end: nobody else writes one while this DB has the file.
+	// Left by interrupted migrations: nobody else makes such files while this DB has the history.
 	folder, pattern := filepath.Dir(path), filepath.Base(path)+".*.migrating"
 	for _, suffix := range []string{"", "-journal"} {
 		temp.Sweep(folder, pattern+suffix, 0)
@@ -122,7 +121,7 @@ func copyFile(to, from string) error {
 	return err
 }
 
-// fileURI names a file to SQLite, with parameters such as mode=ro.
+// fileURI returns the URI of a file, with parameters such as mode=ro.
 func fileURI(path, query string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query}).String()
 }
@@ -137,7 +136,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	defer func() { err = errors.Join(err, closeConn(conn)) }()
 	conn.SetInterrupt(ctx.Done())
 	conn.SetBusyTimeout(busyTimeout)
-	// Before all else: a BEGIN that has been compiled before does not lock it.
+	// First: a BEGIN that was compiled before would not lock it.
 	if err := sqlitex.Execute(conn, `ATTACH ? AS old`, &sqlitex.ExecOptions{Args: []any{old}}); err != nil {
 		return 0, err
 	}
@@ -176,7 +175,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if o.Progress != nil {
 		o.Progress(rows, before)
 	}
-	// Nothing goes before somebody says so.
+	// No limit until somebody sets one.
 	if err := sqlitex.Execute(conn, `UPDATE settings SET value = iif(name = 'rows', ?, 0)`, &sqlitex.ExecOptions{Args: []any{rows}}); err != nil || from == perl {
 		return rows, err
 	}
@@ -211,7 +210,7 @@ func copyPieces(conn *sqlite.Conn, values string, before int64, o *Options) (row
 	}
 }
 
-// copyOthers copies what a file of this package has beside rows.
+// copyOthers copies the other tables of a file of this package.
 func copyOthers(conn *sqlite.Conn) error {
 	for table, columns := range map[string]string{
 		"settings": `name, value`, "reports": `run, number, coalesce(unixepoch(timestamp), 0)`, "losses": `coalesce(unixepoch(timestamp), 0), agent, count`,
@@ -227,10 +226,10 @@ func copyOthers(conn *sqlite.Conn) error {
 	return nil
 }
 
-// sayEvery is how often the log says that something takes long.
+// sayEvery is the interval of log messages about long operations.
 const sayEvery = 2 * time.Second
 
-// saying logs for how long something has been going on, until the result is called.
+// saying logs at intervals how long an operation has taken, until the result is called.
 func saying(log *slog.Logger, what string) (end func()) {
 	start, ends, ended := time.Now(), make(chan struct{}), make(chan struct{})
 	go func() {

@@ -40,8 +40,8 @@ func box(lat, lon, km float64) (minLat, maxLat float64, lons [][2]float64) {
 	return minLat, maxLat, [][2]float64{{lon - dLon, lon + dLon}}
 }
 
-// placesSQL is the condition for places in a circle: those of its box, and of these the
-// ones that are near enough. They stand by latitude, so that few of others are looked at.
+// placesSQL is the condition for places in a circle: those in its box that are near enough. An
+// index by latitude keeps the search short.
 func placesSQL(lat, lon, km float64) string {
 	minLat, maxLat, lons := box(lat, lon, km)
 	var east []string
@@ -52,7 +52,7 @@ func placesSQL(lat, lon, km float64) string {
     AND haversine(lat, lon, %v, %v) <= %v`, minLat, maxLat, strings.Join(east, " OR "), lat, lon, km)
 }
 
-// nearbySQL returns a query for the console that says what Nearby finds.
+// nearbySQL returns a query for the console with the result of Nearby.
 func nearbySQL(lat, lon, km float64, limit int) string {
 	return fmt.Sprintf(`SELECT detailed_history.* FROM places CROSS JOIN detailed_history USING (lat, lon)
   WHERE %s
@@ -96,8 +96,8 @@ func (db *DB) Nearby(ctx context.Context, lat, lon, km float64, limit int) iter.
 	})
 }
 
-// newest returns the numbers of the newest rows of places. Each place's stand in the
-// index in their order, so that few are looked at, however many there are.
+// newest returns the ids of the newest rows of places. The index has those of each place in
+// order, so that few are read, however many there are.
 func newest(conn *sqlite.Conn, places []place, limit int) ([]int64, error) {
 	var ids []int64
 	least := int64(math.MinInt64)

@@ -43,8 +43,8 @@ func (db *DB) Within(ctx context.Context, p netip.Prefix, limit int) iter.Seq2[h
 	})
 }
 
-// withinSQL returns a query for the console that says what Within finds. It is empty
-// for a prefix that Within does not take.
+// withinSQL returns a query for the console with the result of Within. It is empty for a prefix
+// that Within does not support.
 func withinSQL(p netip.Prefix, limit int) string {
 	from, to, err := textRange(p)
 	if err != nil {
@@ -53,8 +53,8 @@ func withinSQL(p netip.Prefix, limit int) string {
 	return fmt.Sprintf("SELECT * FROM detailed_history\nWHERE ip >= '%s' AND ip < '%s'\nORDER BY +id DESC LIMIT %d", from, to, limit)
 }
 
-// textRange returns between which texts the addresses of a prefix lie: addresses are
-// stored as text, whose order is not theirs, but those of whole bytes are together.
+// textRange returns the range of texts of the addresses of a prefix. Addresses are stored as
+// text, which does not sort like addresses; but those with the same first bytes are together.
 func textRange(p netip.Prefix) (from, to string, err error) {
 	if !p.Addr().Is4() || p.Bits() < 8 || p.Bits()%8 != 0 {
 		return "", "", errors.New("history: want an IPv4 prefix of 8, 16, 24 or 32 bits")
@@ -62,13 +62,13 @@ func textRange(p netip.Prefix) (from, to string, err error) {
 	parts := strings.Split(p.Addr().String(), ".")[:p.Bits()/8]
 	from = strings.Join(parts, ".")
 	if p.Bits() == 32 {
-		return from, from + " ", nil // before all that an address goes on with
+		return from, from + " ", nil // a space sorts before all characters of addresses
 	}
 	return from + ".", from + "/", nil // the character after the point
 }
 
 // Addrs yields the distinct IPv4 addresses of all peers, in no particular order. After
-// an error it ends. It goes through an index over all rows.
+// an error it ends. It reads a whole index.
 func (db *DB) Addrs(ctx context.Context) iter.Seq2[netip.Addr, error] {
 	return rows(ctx, db, func(yield func(netip.Addr) error) error {
 		return db.read(ctx, `SELECT DISTINCT ip FROM detailed_history WHERE ip GLOB '[0-9]*.*'`, func(stmt *sqlite.Stmt) error {

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	stepTime = 15 * time.Millisecond // that recording waits for pruning, if the disk is as fast as it was
+	stepTime = 15 * time.Millisecond // maximum wait of recording for a step, if the disk does not get slower
 	maxStep  = 5000                  // rows of a step, or pages
-	logSize  = 8 << 20               // half of what the writer lets it grow to
+	logSize  = 8 << 20               // half of the size that the writer allows
 
-	maxReports = 100_000 // that are kept; an agent can make many
-	maxUnended = 100_000 // openings without an end, likewise
+	maxReports = 100_000 // kept rows; an agent can make many
+	maxUnended = 100_000 // kept openings without a close event
 )
 
-// SetRetention sets what Prune is to do, and keeps it in the file.
+// SetRetention sets the limits for Prune, and stores them in the file.
 func (db *DB) SetRetention(r history.Retention) error {
 	if r.Age < 0 || r.Rows < 0 || r.Bytes < 0 {
 		return errors.New("history: retention: a limit is negative: zero is none")
@@ -51,7 +51,7 @@ func (db *DB) SetRetention(r history.Retention) error {
 }
 
 // Stats returns how much there is, and the retention that was set last, be it by an earlier
-// process. A fresh file may have 4 GB; one that was taken over has no limit.
+// process. A new file has a limit of 4 GB; an upgraded one has none.
 func (db *DB) Stats() (s history.Stats, err error) {
 	err = db.locked(context.Background(), func() error {
 		var err error
@@ -107,7 +107,7 @@ func edge(conn *sqlite.Conn, which string) (t time.Time, err error) {
 	return t, err
 }
 
-// pages returns the size of what a pragma counts.
+// pages returns a number of pages that a pragma counts, in bytes.
 func (db *DB) pages(pragma string) (int64, error) {
 	n, err := number(db.conn, `PRAGMA `+pragma)
 	if err != nil {
@@ -119,8 +119,7 @@ func (db *DB) pages(pragma string) (int64, error) {
 
 func (db *DB) pragma(p string) error { return sqlitex.ExecuteTransient(db.conn, `PRAGMA `+p, nil) }
 
-// locked calls f with the writer's connection and turns its error into one for
-// people.
+// locked calls f with the writer's connection, and adds to its error what to do.
 func (db *DB) locked(ctx context.Context, f func() error) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -143,13 +142,12 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// Prune deletes what the retention does not keep, and makes the file smaller by it. The
-// table agents has how many rows went of each agent. It returns how many rows went, also on error.
+// Prune deletes rows that exceed the retention, and shrinks the file. The table agents counts
+// the deleted rows of each agent. It returns the number of deleted rows, also on error.
 //
-// It works in small steps, between which Record goes on, and can be called at
-// any time. If the disk is full it frees a reserve first. Rows go by age only
-// if the clock makes sense; its error then says so, and the other
-// limits hold all the same.
+// It works in small steps, between which Record goes on, and can be called at any time. If the
+// disk is full it deletes the reserve first. If the clock seems wrong, it does not delete by
+// age, and returns an error that says so; the other limits still hold.
 func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	var r history.Retention
 	err = db.locked(ctx, func() (err error) {
@@ -159,7 +157,7 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 	if err != nil || r.Disabled {
 		return 0, err
 	}
-	var clock error // that it cannot be trusted
+	var clock error // errClock, if the clock seems wrong
 	cutoff := int64(math.MinInt64)
 	if r.Age > 0 {
 		db.mu.Lock()
@@ -179,7 +177,7 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 		})
 		deleted += gone
 		if isFull(err) && n > 1 {
-			n = max(1, n/8) // the log had no room for so many
+			n = max(1, n/8) // the log had no space for more
 			continue
 		}
 		if err != nil {
@@ -198,7 +196,7 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 
 func isFull(err error) bool { return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull }
 
-// excess returns how many rows are too many, and which part of the rows' bytes.
+// excess returns by how many rows, and by which fraction of the bytes, the limits are exceeded.
 func (db *DB) excess(r history.Retention) (rows int64, part float64, err error) {
 	all, err := number(db.conn, countedRows)
 	if err != nil {
@@ -224,14 +222,14 @@ func (db *DB) excess(r history.Retention) (rows int64, part float64, err error) 
 	return rows, part, nil
 }
 
-// adapt changes how much a step does by how long the last one took.
+// adapt adjusts the size of a step to the time that the last one took.
 func adapt(n int64, took time.Duration) int64 {
 	f := float64(stepTime) / float64(max(took, time.Microsecond))
 	return min(maxStep, max(1, int64(float64(n)*min(2, max(0.25, f)))))
 }
 
-// step calls f with the writer's connection. If the disk is full it gives up
-// the reserve and tries again.
+// step calls f with the writer's connection. If the disk is full it deletes the reserve and
+// tries again.
 func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -252,20 +250,19 @@ func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err
 		if info, err := os.Stat(db.path + "-wal"); err == nil && info.Size() > logSize {
 			db.emptyLog() // or the writer does it, later
 		}
-		time.Sleep(took / 4) // who waits to record goes first
+		time.Sleep(took / 4) // lets recording go first
 	}
 	return took, err
 }
 
-// makeRoom gives up the reserve. What is in the log goes to its place, so that it
-// can begin anew.
+// makeRoom deletes the reserve and checkpoints the log, so that it starts again at its
+// beginning.
 func (db *DB) makeRoom() error {
 	db.dropReserve()
 	return db.pragma(`wal_checkpoint(TRUNCATE)`)
 }
 
-// emptyLog has what is in the log go to its place, on a connection of its own: the
-// writer's would have to wait for it.
+// emptyLog checkpoints the log on a connection of its own: the writer's would have to wait.
 func (db *DB) emptyLog() error {
 	db.emptying.Lock()
 	defer db.emptying.Unlock()
@@ -278,8 +275,8 @@ func (db *DB) emptyLog() error {
 	return sqlitex.ExecuteTransient(conn, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
 }
 
-// deleteStep deletes up to n rows: of those last seen before cutoff, else of those that are
-// too many.
+// deleteStep deletes up to n rows: those last seen before cutoff, then those that exceed the
+// other limits.
 func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err error) {
 	end, err := sqlitex.ImmediateTransaction(db.conn)
 	if err != nil {
@@ -304,7 +301,7 @@ func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err 
 	if err := sqlitex.Execute(db.conn, `DELETE FROM losses WHERE timestamp < ?1`, &sqlitex.ExecOptions{Args: []any{cutoff}}); err != nil {
 		return 0, err
 	}
-	// Of runs that ended long ago. Nobody keeps for so long what was not acknowledged.
+	// Of runs that ended long ago: no agent keeps unacknowledged events for so long.
 	old := wholeSeconds(db.clock.now().AddDate(0, -3, 0))
 	if err := sqlitex.Execute(db.conn, `DELETE FROM reports WHERE timestamp < ?1 OR run IN (
 		SELECT run FROM reports ORDER BY timestamp LIMIT min(?3, max(0, (SELECT count(*) FROM reports) - ?2)))`,
@@ -319,7 +316,7 @@ func (db *DB) deleteStep(r history.Retention, cutoff, n int64) (gone int64, err 
 	return gone, db.writeTotals(ch)
 }
 
-// deleteRows deletes the first n rows of an index that fit, which is a condition on ?2.
+// deleteRows deletes the first n rows of an index that meet a condition on ?2.
 func (db *DB) deleteRows(fit, index string, n int64, arg any, ch *changes) (gone int64, err error) {
 	err = sqlitex.Execute(db.conn, `DELETE FROM detailed_history WHERE id IN (
 		SELECT id FROM detailed_history INDEXED BY `+index+` WHERE `+fit+` LIMIT ?1)
@@ -336,7 +333,7 @@ func (db *DB) deleteRows(fit, index string, n int64, arg any, ch *changes) (gone
 	return gone, err
 }
 
-// shrink gives what is free in the file back to the disk.
+// shrink returns free pages of the file to the disk.
 func (db *DB) shrink(ctx context.Context) error {
 	n := int64(50)
 	for {
@@ -355,7 +352,7 @@ func (db *DB) shrink(ctx context.Context) error {
 		}
 		n = adapt(n, took)
 	}
-	// The reserve may need what the file loses only by this.
+	// Only this may free the space for the reserve.
 	err := db.emptyLog()
 	return db.locked(ctx, func() error {
 		if isFull(err) {

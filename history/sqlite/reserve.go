@@ -2,27 +2,28 @@ package sqlite
 
 import "os"
 
-// reserveSize is what the reserve takes: enough for all that is in the log to go to
-// its place, and for rows to be deleted then, when the disk is full.
+// reserveSize is the size of the reserve: enough to checkpoint the log and then to delete rows
+// when the disk is full.
 const reserveSize = 24 << 20
 
-// makeReserve makes a file beside the history that dropReserve deletes when the
-// disk is full: to delete rows needs room too.
+// makeReserve creates a file beside the history that dropReserve deletes when the disk is full:
+// even deleting rows needs space.
 func (db *DB) makeReserve() {
 	name := db.path + ".reserve"
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return // it is there, or cannot be
+		return // it exists, or cannot be created
 	}
 	giveTo(f, db.path)
 	err = allocate(f, reserveSize)
 	f.Close()
 	if err != nil {
-		os.Remove(name) // not even that much is free
+		os.Remove(name) // there is too little space
 	}
 }
 
-// dropReserve reports whether there was a reserve. Another file of its name stays.
+// dropReserve deletes the reserve and reports whether there was one. It keeps other files of
+// that name.
 func (db *DB) dropReserve() bool {
 	name := db.path + ".reserve"
 	info, err := os.Lstat(name)

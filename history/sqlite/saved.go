@@ -7,9 +7,8 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// SavedQueries returns the questions that come with the program. Those over a part
-// of the past go by the indexes of timestamp and opened. The parameter
-// :since is a modifier of SQLite's date functions.
+// SavedQueries returns the frequent questions. Those over a part of the past use the indexes of
+// timestamp and opened. The parameter :since is a modifier of SQLite's date functions.
 func SavedQueries() []history.SavedQuery {
 	day, week := map[string]string{"since": "-1 day"}, map[string]string{"since": "-7 days"}
 	with := func(base map[string]string, more ...string) map[string]string {
@@ -23,7 +22,7 @@ func SavedQueries() []history.SavedQuery {
 		return m
 	}
 	return []history.SavedQuery{
-		// In the manner of connmapperl.
+		// As connmapperl's documentation does it.
 		{Name: "alive", About: "what was seen in the last 30 seconds", SQL: `SELECT ip, port, programname, orgname, agent, rule, count
 FROM detailed_history WHERE timestamp >= unixepoch('now', '-30 seconds') ORDER BY timestamp DESC LIMIT 500`},
 		{Name: "newest", About: "the connections seen last", SQL: `SELECT timestamp, ip, port, programname, orgname, country, agent, count

@@ -9,7 +9,7 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// FirstQuery is a question to begin with.
+// FirstQuery is an example to start with.
 const FirstQuery = "SELECT " + shownColumns + "\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
 
 const (
@@ -18,9 +18,9 @@ const (
 )
 
 // SQL returns a question for the console that finds the connections of a selection, the
-// newest first. Those of a circle or a prefix are 10,000 at most, those of a rule of the last
-// week, and without terms they are 500 at most. A comment names the terms that are left out:
-// the history does not have what they are about.
+// newest first. Those of a circle or a prefix are 10,000 at most, without terms 500 at most, and
+// those of a rule are of the last week. A comment names terms that are left out because the
+// history does not store what they are about.
 func SQL(s history.Selection) string {
 	switch {
 	case s.Near != history.Circle{}:
@@ -48,7 +48,7 @@ func termsSQL(terms []history.Term) string {
 		case !ok:
 			left = append(left, t.String())
 		case t.Not:
-			// What is NULL does not fit the term, and so is found.
+			// NULL does not match the term, so that its negation must find it.
 			conditions = append(conditions, "("+c+") IS NOT TRUE")
 		default:
 			conditions = append(conditions, "("+c+")")
@@ -65,7 +65,7 @@ func termsSQL(terms []history.Term) string {
 	return s + "ORDER BY timestamp DESC"
 }
 
-// condition returns the condition that a term is without its Not, false if the history has
+// condition returns the SQL condition of a term without its Not. It is false if the history has
 // no column for it.
 func condition(t history.Term) (string, bool) {
 	switch t.Key {
@@ -104,7 +104,7 @@ func condition(t history.Term) (string, bool) {
 	return "", false // city and state
 }
 
-// sqlNumber says that one of some columns is a number.
+// sqlNumber returns the condition that one of several columns equals a number.
 func sqlNumber(value string, columns ...string) string {
 	n, ok := plainNumber(value)
 	if !ok {
@@ -129,19 +129,19 @@ func sqlASN(value string) string {
 	return "asn = 'AS" + value + "'"
 }
 
-// plainNumber reads a number that is written without leading zeros.
+// plainNumber parses a number without leading zeros.
 func plainNumber(value string) (n uint64, ok bool) {
 	n, err := strconv.ParseUint(value, 10, 32)
 	return n, err == nil && strconv.FormatUint(n, 10) == value
 }
 
-// sqlHas says that one of some columns contains a text, whatever its capitals.
+// sqlHas returns the condition that one of several columns contains a text, ignoring case.
 func sqlHas(lower string, columns ...string) string {
 	for i, c := range columns {
 		if len(lower) == utf8.RuneCountInString(lower) {
 			columns[i] = sqlLike(c, "%", lower)
 		} else {
-			// LIKE knows the capitals of ASCII alone.
+			// LIKE ignores case for ASCII only.
 			columns[i] = c + " REGEXP " + quote("(?i)"+regexp.QuoteMeta(lower))
 		}
 	}

@@ -15,17 +15,16 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// A share is what one agent has of the history. Bytes are about those that its rows take,
-// by rowSize.
+// A share is the part of the history that one agent has. Bytes are an estimate by rowSize.
 type share struct {
 	agent               string
 	rows, bytes, pruned int64
 }
 
-// rowBytes is about what a row takes beside its texts, with its entries in indexes.
+// rowBytes is an estimate of the size of a row without its texts, with its entries in indexes.
 const rowBytes = 220
 
-// rowSize is about how much a row takes: its texts, those in indexes twice.
+// rowSize estimates the size of a row: its texts, those in indexes twice.
 func rowSize(e *history.Entry) int64 {
 	return rowBytes + 2*int64(len(e.Agent)+len(e.Program)+addrLen(e.Peer)) +
 		int64(addrLen(e.Local)+len(formatASN(e.ASN))+len(e.Org)+len(e.Direction)+len(e.Protocol)+len(e.Exe)+len(e.Container)+len(e.Country)+len(e.Rule))
@@ -43,7 +42,7 @@ var rowSizeSQL = func() string {
 		lengths("local_ip", "full_lookup", "asn", "orgname", "direction", "protocol", "exe", "container", "country", "rule")
 }()
 
-// countShares counts what each agent has, of all rows.
+// countShares counts the shares of all agents anew, over all rows.
 var countShares = `
 DELETE FROM agents WHERE NOT EXISTS (SELECT 1 FROM main.detailed_history WHERE agent = agents.agent);
 INSERT OR REPLACE INTO agents SELECT agent, count(*), sum(` + rowSizeSQL + `), coalesce((SELECT pruned FROM agents AS a WHERE a.agent = d.agent), 0)
@@ -106,8 +105,8 @@ func (db *DB) deleteExcess(r history.Retention, n int64, ch *changes) (gone int6
 	return gone, nil
 }
 
-// recount counts all rows again: what changes say of them is counted then. It takes a second
-// for about a million.
+// recount counts the shares again when others have changed rows. It takes a second for about a
+// million.
 func (db *DB) recount(ch *changes) error {
 	ch.rows = 0
 	for agent, s := range ch.shares {
@@ -116,7 +115,7 @@ func (db *DB) recount(ch *changes) error {
 	return sqlitex.ExecuteScript(db.conn, countShares+`UPDATE settings SET value = (SELECT count(*) FROM detailed_history) WHERE name = 'rows';`, nil)
 }
 
-// shares returns what agents have.
+// shares returns the shares of all agents.
 func (db *DB) shares() (all []share, err error) {
 	err = sqlitex.Execute(db.conn, `SELECT agent, rows, bytes FROM agents WHERE rows > 0`, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error {
@@ -127,7 +126,7 @@ func (db *DB) shares() (all []share, err error) {
 	return all, err
 }
 
-// A reduction is how many rows of an agent go.
+// A reduction is how many rows of an agent are to be deleted.
 type reduction struct {
 	of share
 	n  int64

@@ -14,13 +14,13 @@ import (
 // Times are stored as Unix seconds: timestamp as an integer, the others with a
 // fraction of microseconds, so that SQLite compares all of them as numbers.
 
-// wholeSeconds is a time as a whole number of seconds.
+// wholeSeconds returns a time in whole seconds.
 func wholeSeconds(t time.Time) int64 { return inRange(t).Unix() }
 
-// seconds is a time with its microseconds.
+// seconds returns a time in seconds, to the microsecond.
 func seconds(t time.Time) float64 { return float64(micro(t)) / 1e6 }
 
-// atSeconds is the time of a number of seconds.
+// atSeconds returns the time of a number of seconds.
 func atSeconds(s float64) time.Time { return time.UnixMicro(fromSeconds(s)).UTC() }
 
 func fromSeconds(s float64) (micro int64) {
@@ -47,8 +47,7 @@ func inRange(t time.Time) time.Time {
 	return t.UTC()
 }
 
-// dateLike are the beginnings of '2026-07-01 12:00:00.000+00:00' that end with one of its
-// parts.
+// dateLike matches a date and time such as '2026-07-01 12:00:00.000+00:00', or its first parts.
 var dateLike = regexp.MustCompile(`^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d(?:\.\d{1,9})?))?)?(?: ?(Z|[+-]\d\d:\d\d))?)?)?)?$`)
 
 // parseDate returns the first moment of what a text names, in UTC unless it says
@@ -83,8 +82,8 @@ func parseDate(s string) (t time.Time, ok bool) {
 	return t, true
 }
 
-// timeValue is what a time is compared with: a number, or a text that is one or names a
-// date.
+// timeValue converts a value that a time is compared with: a number, or a text with a number or
+// a date.
 func timeValue(v sqlite.Value) (sqlite.Value, error) {
 	if v.Type() == sqlite.TypeInteger || v.Type() == sqlite.TypeFloat {
 		return v, nil

@@ -13,11 +13,11 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// lookEvery is how often a DB looks whether somebody else has changed its files: SQLite
-// itself goes on with what it has in memory and with files that have lost their names.
+// lookEvery is the interval at which a DB checks whether somebody else has changed its files:
+// SQLite does not notice that, and goes on with its memory and with unlinked files.
 const lookEvery = 5 * time.Second
 
-// A watch is what a DB knows of its files.
+// A watch is the state of a DB's files when they were checked last.
 type watch struct {
 	looked   time.Time
 	id       string      // of the file, among its settings
@@ -47,7 +47,7 @@ func (db *DB) look(ctx context.Context) error {
 		db.emptyInto()
 		return db.renew(ctx, "was removed while it was recorded into: a fresh one was started")
 	case err != nil:
-		return nil // such as too many open files, for which recording fails
+		return nil // for example too many open files: recording reports that
 	case !os.SameFile(info, db.claim.info):
 		db.emptyInto()
 		return db.renew(ctx, "was replaced by another file while it was recorded into: what is there now is recorded into if it is a history")
@@ -64,7 +64,7 @@ func (db *DB) look(ctx context.Context) error {
 		if try == 10 {
 			return db.replace(ctx, err)
 		}
-		time.Sleep(100 * time.Millisecond) // another program may be emptying the log
+		time.Sleep(100 * time.Millisecond) // another program may be checkpointing the log
 	}
 	const lost = "has lost its log (-wal or -shm), or was moved away from it, while it was recorded into: what was in it has been saved"
 	switch db.logState() {
@@ -80,7 +80,7 @@ func (db *DB) look(ctx context.Context) error {
 	case err != nil:
 		return err
 	case busy:
-		return nil // it is being read: the next time
+		return nil // it is being read: try again next time
 	}
 	return db.renew(ctx, lost)
 }
@@ -98,7 +98,7 @@ func (db *DB) emptyInto() (busy bool, err error) {
 	return busy, err
 }
 
-// lookIdle looks while nothing is recorded. The next entries return what is wrong then.
+// lookIdle checks while nothing is recorded. The next Record returns the error.
 func (db *DB) lookIdle() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -107,7 +107,7 @@ func (db *DB) lookIdle() {
 	}
 }
 
-// spoilt says what somebody has done to the content of the file; nil: nothing.
+// spoilt returns what somebody has done to the content of the file; nil: nothing.
 func (db *DB) spoilt() error {
 	head := make([]byte, headerSize)
 	if _, err := db.claim.file.ReadAt(head, 0); err != nil {
@@ -129,7 +129,7 @@ func (db *DB) spoilt() error {
 		return fmt.Errorf("%w: somebody has overwritten it with an older one", errDamaged)
 	}
 	db.watch.changes = changes
-	// As it lies on the disk, without what SQLite remembers of it.
+	// As it is on the disk, without SQLite's cache.
 	conn, err := openConn(fileURI(db.path, "mode=ro&immutable=1"), sqlite.OpenReadOnly, sqlite.OpenURI)
 	if err != nil {
 		return nil
@@ -144,11 +144,11 @@ func (db *DB) spoilt() error {
 
 const (
 	logWhole = iota
-	logLost  // SQLite goes on with what nobody else finds
+	logLost  // SQLite goes on with an unlinked file
 	indexCut // the log's index is shorter than SQLite has mapped
 )
 
-// logState tells what somebody has done to what SQLite keeps beside the file.
+// logState returns what somebody has done to SQLite's files beside the history.
 func (db *DB) logState() int {
 	if real, err := realPath(db.path); err == nil && real != db.watch.real {
 		return logLost
@@ -170,7 +170,7 @@ func (db *DB) logState() int {
 	return logWhole
 }
 
-// replace sets the damaged file aside and opens a fresh one.
+// replace renames the damaged file and opens a new one.
 func (db *DB) replace(ctx context.Context, reason error) error {
 	// Before it is closed: SQLite writes nothing more into a file that has been moved.
 	err := db.setAside(reason)

@@ -126,7 +126,7 @@ func TestWriterOverload(t *testing.T) {
 	}
 	assert.LessOrEqual(t, w.Dropped(), uint64(100+batchLen), "all but those in flight merge")
 	require.Eventually(t, func() bool { return w.Problem() != nil }, time.Minute, time.Millisecond)
-	assert.ErrorContains(t, w.Problem(), "end the program that keeps it locked")
+	assert.ErrorContains(t, w.Problem(), "stop the program that has locked it")
 	assert.ErrorContains(t, w.Problem(), "65536 entries wait")
 
 	free, _ := w.Room()

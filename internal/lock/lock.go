@@ -1,16 +1,17 @@
-// Package lock stops processes from doing the same thing at the same time. It does nothing if the
-// operating system or the file system has no such locks, as Windows has none on folders.
+// Package lock keeps processes from doing the same thing at the same time.
+// On operating systems and file systems without such locks it does nothing.
 package lock
 
 import (
 	"errors"
+	"io"
 	"os"
 )
 
 // ErrLocked means that another process holds the lock.
 var ErrLocked = errors.New("locked by another process")
 
-// Try locks an open file or folder until it is closed, or fails with ErrLocked.
+// Try locks an open file until it is closed, or fails with ErrLocked.
 func Try(f *os.File) error { return try(f) }
 
 // Inode locks the file behind an open file, whatever its name is, until the file is closed, or
@@ -18,14 +19,20 @@ func Try(f *os.File) error { return try(f) }
 // are not affected. It does nothing on systems other than Linux.
 func Inode(f *os.File) error { return inode(f) }
 
-// Folder locks a folder until the returned file is closed. It waits for other processes.
-func Folder(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
+// Folder locks a folder until the result is closed. It waits for others. On Windows, which
+// has no locks of folders, it makes and locks the file .lock in it.
+func Folder(dir string) (io.Closer, error) { return folder(dir, wait) }
+
+// TryFolder is Folder, but fails with ErrLocked instead of waiting.
+func TryFolder(dir string) (io.Closer, error) { return folder(dir, try) }
+
+func folder(dir string, lock func(*os.File) error) (io.Closer, error) {
+	f, err := openFolder(dir)
+	if err == nil {
+		err = lock(f)
 	}
-	if err := wait(f); err != nil {
-		f.Close()
+	if err != nil {
+		f.Close() // of nil it does nothing
 		return nil, err
 	}
 	return f, nil

@@ -21,6 +21,8 @@ func flock(f *os.File, how int) error {
 	}
 }
 
+func openFolder(dir string) (*os.File, error) { return os.Open(dir) }
+
 func try(f *os.File) error { return flock(f, syscall.LOCK_EX|syscall.LOCK_NB) }
 
 func wait(f *os.File) error { return flock(f, syscall.LOCK_EX) }

@@ -1,9 +1,11 @@
 package lock
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,15 +35,29 @@ func TestTry(t *testing.T) {
 	assert.NoError(t, Try(second))
 }
 
-// TestFolder: a folder can be locked again when it has been closed.
+// TestFolder: one at a time has a folder locked. Others wait, or fail if they only try.
 func TestFolder(t *testing.T) {
 	dir := t.TempDir()
-	for range 2 {
+	first, err := Folder(dir)
+	require.NoError(t, err)
+	_, err = TryFolder(dir)
+	require.ErrorIs(t, err, ErrLocked)
+	second := make(chan io.Closer)
+	go func() {
 		f, err := Folder(dir)
-		require.NoError(t, err)
-		assert.Equal(t, dir, f.Name())
-		require.NoError(t, f.Close())
+		assert.NoError(t, err)
+		second <- f
+	}()
+	select {
+	case <-second:
+		t.Fatal("two have it locked")
+	case <-time.After(50 * time.Millisecond):
 	}
-	_, err := Folder(filepath.Join(dir, "missing"))
+	require.NoError(t, first.Close())
+	require.NoError(t, (<-second).Close())
+	third, err := TryFolder(dir)
+	require.NoError(t, err)
+	require.NoError(t, third.Close())
+	_, err = Folder(filepath.Join(dir, "missing"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/windows"
 )
@@ -13,9 +14,13 @@ func lockFile(f *os.File, how uint32) error {
 	case windows.ERROR_LOCK_VIOLATION:
 		return ErrLocked
 	case nil, windows.ERROR_INVALID_FUNCTION, windows.ERROR_INVALID_PARAMETER, windows.ERROR_NOT_SUPPORTED:
-		return nil // folders and some file systems have no locks
+		return nil // some file systems have no locks
 	}
 	return os.NewSyscallError("LockFileEx", err)
+}
+
+func openFolder(dir string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 }
 
 func try(f *os.File) error { return lockFile(f, windows.LOCKFILE_FAIL_IMMEDIATELY) }

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	mostRead      = 4 << 20  // bytes of a text that is read
-	chunk         = 64 << 10 // bytes of a text that is sent at a time
-	mostTransfers = 16       // that are under way
-	patience      = 3 * time.Second
+	maxText      = 4 << 20  // bytes of a text that is read
+	chunk        = 64 << 10 // bytes of a text that is sent at a time
+	maxTransfers = 16       // that are under way
+	timeout      = 3 * time.Second
 )
 
 // A Clipboard is a connection to the X server's clipboard. The zero Clipboard connects
@@ -28,26 +28,26 @@ type Clipboard struct {
 	win   xproto.Window
 	atoms map[string]xproto.Atom
 	text  []byte
-	owner bool // text is what others get
+	owner bool // other programs get text
 	sends map[transfer][]byte
 
 	reading sync.Mutex // one reader at a time
 	events  chan xgb.Event
 }
 
-// A transfer is a large text on its way to another program.
+// A transfer identifies a large text that is being sent to another program.
 type transfer struct {
 	win  xproto.Window
 	prop xproto.Atom
 }
 
-// names are the atoms that are used.
-var names = []string{"CLIPBOARD", "UTF8_STRING", "text/plain;charset=utf-8", "TEXT", "TARGETS", "INCR", "CONNMAP_CLIPBOARD"}
+// atomNames are the names of the atoms that are used.
+var atomNames = []string{"CLIPBOARD", "UTF8_STRING", "text/plain;charset=utf-8", "TEXT", "TARGETS", "INCR", "CONNMAP_CLIPBOARD"}
 
-// xgb would write on standard error that there is no authority file.
+// Otherwise xgb would report a missing authority file on standard error.
 func init() { xgb.Logger = log.New(io.Discard, "", 0) }
 
-// open connects if it is not connected.
+// open connects to the X server if necessary.
 func (c *Clipboard) open() error {
 	if c.conn != nil {
 		return nil
@@ -63,7 +63,7 @@ func (c *Clipboard) open() error {
 			xproto.CwEventMask, []uint32{xproto.EventMaskPropertyChange}).Check()
 	}
 	atoms := map[string]xproto.Atom{}
-	for _, n := range names {
+	for _, n := range atomNames {
 		if err == nil {
 			var r *xproto.InternAtomReply
 			if r, err = xproto.InternAtom(conn, false, uint16(len(n)), n).Reply(); err == nil {
@@ -123,7 +123,7 @@ func (c *Clipboard) Read() (string, error) {
 	prop := atoms["CONNMAP_CLIPBOARD"]
 	for _, target := range []xproto.Atom{atoms["UTF8_STRING"], xproto.AtomString} {
 		for len(events) > 0 {
-			<-events // of a reading before that was given up
+			<-events // of an earlier Read that failed
 		}
 		xproto.DeleteProperty(conn, win, prop)
 		xproto.ConvertSelection(conn, win, atoms["CLIPBOARD"], target, prop, xproto.TimeCurrentTime)
@@ -132,7 +132,7 @@ func (c *Clipboard) Read() (string, error) {
 			return "", err
 		}
 		if n.Property == 0 {
-			continue // not as such a text
+			continue // the owner does not offer this type
 		}
 		b, kind, err := property(conn, win, prop)
 		if err == nil && kind == atoms["INCR"] {
@@ -149,7 +149,7 @@ func (c *Clipboard) Read() (string, error) {
 	return "", errors.New("there is no text on it")
 }
 
-// latin1 is what a STRING says.
+// latin1 decodes a STRING, which is in ISO-8859-1.
 func latin1(b []byte) string {
 	runes := make([]rune, len(b))
 	for i, c := range b {
@@ -158,9 +158,9 @@ func latin1(b []byte) string {
 	return string(runes)
 }
 
-// property takes what another program has put into a property.
+// property reads and deletes a property, into which another program has put the text.
 func property(conn *xgb.Conn, win xproto.Window, prop xproto.Atom) ([]byte, xproto.Atom, error) {
-	r, err := xproto.GetProperty(conn, true, win, prop, xproto.GetPropertyTypeAny, 0, mostRead/4).Reply()
+	r, err := xproto.GetProperty(conn, true, win, prop, xproto.GetPropertyTypeAny, 0, maxText/4).Reply()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -171,9 +171,9 @@ func property(conn *xgb.Conn, win xproto.Window, prop xproto.Atom) ([]byte, xpro
 	return r.Value, r.Type, nil
 }
 
-var errTooLarge = fmt.Errorf("the text on it is larger than %d MiB", mostRead>>20)
+var errTooLarge = fmt.Errorf("the text on it is larger than %d MiB", maxText>>20)
 
-// increments takes a text that comes in parts. An empty one ends it.
+// increments reads a text that comes in parts, up to an empty one.
 func increments(conn *xgb.Conn, win xproto.Window, prop xproto.Atom, events chan xgb.Event, done chan struct{}) (text []byte, err error) {
 	for {
 		_, err := wait(events, done, func(e xproto.PropertyNotifyEvent) bool {
@@ -188,16 +188,16 @@ func increments(conn *xgb.Conn, win xproto.Window, prop xproto.Atom, events chan
 			return nil, err
 		case len(b) == 0:
 			return text, nil
-		case len(text)+len(b) > mostRead:
+		case len(text)+len(b) > maxText:
 			return nil, errTooLarge
 		}
 		text = append(text, b...)
 	}
 }
 
-// wait returns the next event of a kind that fits.
+// wait returns the next event of a type for which fits is true.
 func wait[E xgb.Event](events chan xgb.Event, done chan struct{}, fits func(E) bool) (none E, err error) {
-	late := time.NewTimer(patience)
+	late := time.NewTimer(timeout)
 	defer late.Stop()
 	for {
 		select {
@@ -208,12 +208,12 @@ func wait[E xgb.Event](events chan xgb.Event, done chan struct{}, fits func(E) b
 		case <-done:
 			return none, errors.New("the X server is gone")
 		case <-late.C:
-			return none, errors.New("the program that wrote to it does not answer")
+			return none, errors.New("the program that owns it does not answer")
 		}
 	}
 }
 
-// serve gives other programs the text, until the connection ends.
+// serve handles events until the connection ends.
 func (c *Clipboard) serve(conn *xgb.Conn, events chan xgb.Event, done chan struct{}) {
 	defer func() {
 		c.mu.Lock()
@@ -230,7 +230,7 @@ func (c *Clipboard) serve(conn *xgb.Conn, events chan xgb.Event, done chan struc
 		}
 		switch e := e.(type) {
 		case xproto.SelectionRequestEvent:
-			c.give(conn, e)
+			c.serveRequest(conn, e)
 		case xproto.SelectionClearEvent:
 			c.mu.Lock()
 			c.owner, c.text = false, nil
@@ -240,7 +240,7 @@ func (c *Clipboard) serve(conn *xgb.Conn, events chan xgb.Event, done chan struc
 			_, sends := c.sends[transfer{e.Window, e.Atom}]
 			c.mu.Unlock()
 			if e.State == xproto.PropertyDelete && sends {
-				c.next(conn, transfer{e.Window, e.Atom})
+				c.sendNext(conn, transfer{e.Window, e.Atom})
 			} else if e.State == xproto.PropertyNewValue {
 				offer(events, e)
 			}
@@ -250,7 +250,7 @@ func (c *Clipboard) serve(conn *xgb.Conn, events chan xgb.Event, done chan struc
 	}
 }
 
-// offer hands an event to a reader, if there is one.
+// offer passes an event to Read, if it is waiting.
 func offer(events chan xgb.Event, e xgb.Event) {
 	select {
 	case events <- e:
@@ -258,8 +258,8 @@ func offer(events chan xgb.Event, e xgb.Event) {
 	}
 }
 
-// give answers another program that wants the text.
-func (c *Clipboard) give(conn *xgb.Conn, e xproto.SelectionRequestEvent) {
+// serveRequest answers another program that requests the text.
+func (c *Clipboard) serveRequest(conn *xgb.Conn, e xproto.SelectionRequestEvent) {
 	c.mu.Lock()
 	text, owner, a := c.text, c.owner, c.atoms
 	c.mu.Unlock()
@@ -290,7 +290,7 @@ func (c *Clipboard) give(conn *xgb.Conn, e xproto.SelectionRequestEvent) {
 			break
 		}
 		c.mu.Lock()
-		if len(c.sends) >= mostTransfers {
+		if len(c.sends) >= maxTransfers {
 			clear(c.sends) // of programs that have gone
 		}
 		c.sends[transfer{e.Requestor, prop}] = text
@@ -306,8 +306,8 @@ func (c *Clipboard) give(conn *xgb.Conn, e xproto.SelectionRequestEvent) {
 	xproto.SendEvent(conn, false, e.Requestor, 0, string(answer.Bytes()))
 }
 
-// next sends the next part of a large text, at last an empty one.
-func (c *Clipboard) next(conn *xgb.Conn, t transfer) {
+// sendNext sends the next part of a large text; the last one is empty.
+func (c *Clipboard) sendNext(conn *xgb.Conn, t transfer) {
 	c.mu.Lock()
 	left := c.sends[t]
 	part := left[:min(len(left), chunk)]
@@ -321,7 +321,7 @@ func (c *Clipboard) next(conn *xgb.Conn, t transfer) {
 	xproto.ChangeProperty(conn, xproto.PropModeReplace, t.win, t.prop, kind, 8, uint32(len(part)), part)
 }
 
-// Close lets go of the clipboard: a text that Write has put there is gone.
+// Close disconnects. A text that Write has put on the clipboard is no longer there.
 func (c *Clipboard) Close() {
 	c.mu.Lock()
 	conn, done := c.conn, c.done

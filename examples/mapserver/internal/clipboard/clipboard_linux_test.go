@@ -56,7 +56,7 @@ func TestTextsGoFromOneToAnother(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "mine", got)
 	// A text of no bounds is not read.
-	require.NoError(t, b.Write(strings.Repeat("x", mostRead+1)))
+	require.NoError(t, b.Write(strings.Repeat("x", maxText+1)))
 	_, err = a.Read()
 	assert.ErrorIs(t, err, errTooLarge)
 	require.NoError(t, b.Write("small again"))
@@ -132,7 +132,7 @@ func TestSilentOwner(t *testing.T) {
 	begin := time.Now()
 	c.Close()
 	assert.ErrorContains(t, <-ended, "gone")
-	assert.Less(t, time.Since(begin), patience/2)
+	assert.Less(t, time.Since(begin), timeout/2)
 	require.NoError(t, c.Write("x"))
 }
 

@@ -4,5 +4,5 @@ package gui
 
 import "time"
 
-// cpuTime returns zero: what a frame costs is not known here, and frames do not wait.
+// cpuTime returns zero: the cost of a frame is unknown here, and frames are not delayed.
 func cpuTime() time.Duration { return 0 }

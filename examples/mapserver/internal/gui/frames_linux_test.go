@@ -101,7 +101,7 @@ func init() { programs[asResting] = rest }
 // rest opens a window whose frames cost much and whose state changes all the time, and says
 // how many frames it has made in five seconds without input.
 func rest(string) {
-	attention = time.Second
+	activeTime = time.Second
 	states := [2]*live.State{spread(10, 1), spread(10, 2)}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

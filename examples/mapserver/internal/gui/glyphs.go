@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	smallestAtlas = 512 // pixels; room for about 1800 glyphs of 12 pixels
-	largestAtlas  = 2048
-	quarter       = 16 // of a pixel, in 64ths: how exactly glyphs are placed
+	minAtlas = 512 // pixels; room for about 1800 glyphs of 12 pixels
+	maxAtlas = 2048
+	subpixel = 16 // of a pixel, in 64ths: glyphs are placed at multiples of it
 )
 
-// A glyphs holds the glyphs that were drawn, in one picture. Thus texts and
-// shapes share a draw call, and letters look as paint's do.
+// A glyphs caches the drawn glyphs in one image. So texts and shapes share a draw call, and
+// text looks as paint draws it.
 type glyphs struct {
 	atlas *ebiten.Image
-	known map[glyphKey]glyph
+	cache map[glyphKey]glyph
 	next  image.Point // free place in the current row
 	row   int         // height of the current row
 }
@@ -39,9 +39,9 @@ type glyph struct {
 	advance fixed.Int26_6
 }
 
-// get returns a glyph, and false if there is no room for it before reset.
+// get returns a glyph. It is false if the atlas is full: call reset.
 func (g *glyphs) get(k glyphKey) (glyph, bool) {
-	if found, ok := g.known[k]; ok {
+	if found, ok := g.cache[k]; ok {
 		return found, true
 	}
 	if g.atlas == nil {
@@ -49,7 +49,7 @@ func (g *glyphs) get(k glyphKey) (glyph, bool) {
 	}
 	// The last result is false for a character that the font draws as missing.
 	box, mask, maskAt, advance, _ := typeface.Face(k.font, float64(k.size)).Glyph(fixed.Point26_6{X: k.at}, k.char)
-	if box.Dx() > largestAtlas || box.Dy() > largestAtlas {
+	if box.Dx() > maxAtlas || box.Dy() > maxAtlas {
 		box = image.Rectangle{}
 	}
 	made := glyph{box: box, advance: advance}
@@ -74,19 +74,19 @@ func (g *glyphs) get(k glyphKey) (glyph, bool) {
 		}
 		g.atlas.SubImage(image.Rectangle{made.src, made.src.Add(box.Size())}).(*ebiten.Image).WritePixels(pixels)
 	}
-	g.known[k] = made
+	g.cache[k] = made
 	return made, true
 }
 
-// reset forgets all glyphs and makes room for more than before.
+// reset empties the cache and makes the atlas larger.
 func (g *glyphs) reset() {
-	side := smallestAtlas
+	side := minAtlas
 	if g.atlas != nil {
-		side = min(2*g.atlas.Bounds().Dx(), largestAtlas)
+		side = min(2*g.atlas.Bounds().Dx(), maxAtlas)
 		g.atlas.Deallocate()
 	}
 	g.atlas = ebiten.NewImageWithOptions(image.Rect(0, 0, side, side), &ebiten.NewImageOptions{Unmanaged: true})
-	g.known, g.next, g.row = make(map[glyphKey]glyph), image.Point{}, 0
+	g.cache, g.next, g.row = make(map[glyphKey]glyph), image.Point{}, 0
 }
 
 // text draws as font.Drawer does, which paint uses.
@@ -102,7 +102,7 @@ func (p *painter) text(dst *ebiten.Image, it *ui.Item) {
 			dot += face.Kern(previous, char)
 		}
 		previous = char
-		at := (dot + quarter/2) &^ (quarter - 1)
+		at := (dot + subpixel/2) &^ (subpixel - 1)
 		k := glyphKey{it.Font, it.Size, char, at & 63}
 		g, ok := p.glyphs.get(k)
 		if !ok {

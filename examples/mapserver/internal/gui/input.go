@@ -18,16 +18,16 @@ const (
 	repeatEvery = 40 * time.Millisecond
 )
 
-// special are the keys that type no character.
-var special = map[ebiten.Key]ui.Key{
+// specialKeys are the keys that type no character.
+var specialKeys = map[ebiten.Key]ui.Key{
 	ebiten.KeyEscape: ui.KeyEscape, ebiten.KeyEnter: ui.KeyEnter, ebiten.KeyNumpadEnter: ui.KeyEnter,
 	ebiten.KeyBackspace: ui.KeyBackspace, ebiten.KeyDelete: ui.KeyDelete, ebiten.KeyTab: ui.KeyTab,
 	ebiten.KeyArrowLeft: ui.KeyLeft, ebiten.KeyArrowRight: ui.KeyRight, ebiten.KeyArrowUp: ui.KeyUp, ebiten.KeyArrowDown: ui.KeyDown,
 	ebiten.KeyHome: ui.KeyHome, ebiten.KeyEnd: ui.KeyEnd, ebiten.KeyPageUp: ui.KeyPageUp, ebiten.KeyPageDown: ui.KeyPageDown,
 }
 
-// repeats is which special key is held, and when it counts as pressed again. Frames
-// are made when something happens, so they cannot be counted for that.
+// repeats is the special key that is held, and when it counts as pressed again. It is not
+// counted in frames, since these are made on events only.
 type repeats struct {
 	key  ebiten.Key
 	next time.Time // zero: none is held
@@ -62,7 +62,7 @@ func (g *game) input(now time.Time) mapview.Input {
 	return in
 }
 
-// keys returns what was typed, in the order in which it is known.
+// keys returns the keys and characters that were typed since the last frame.
 func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
 	var held ui.Key
 	if shift {
@@ -70,19 +70,19 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
 	}
 	chars := ebiten.AppendInputChars(nil)
 	if len(chars) > 0 {
-		held = 0 // it was for one of them
+		held = 0 // Shift was for one of them
 	}
 	pressed := inpututil.AppendJustPressedKeys(nil)
-	places := placesOf(pressed, shift)
-	// The key at the right that types third characters is both on some systems. In a slow
-	// frame Ctrl counts as held if it was so at any time.
+	positions := positionsOf(pressed, shift)
+	// AltGr counts as Ctrl and Alt on some systems. In a slow frame Ctrl counts as held if it
+	// was held at any time.
 	ctrl := ebiten.IsKeyPressed(ebiten.KeyControl) && !ebiten.IsKeyPressed(ebiten.KeyAlt)
 	if ctrl {
 		held |= ui.Ctrl
 	}
 	var text []ui.Key
 	for _, c := range chars {
-		k := ui.Key(c).At(placeOf(c, places))
+		k := ui.Key(c).At(positionOf(c, positions))
 		if len(pressed) == 0 {
 			k |= ui.Repeat
 		}
@@ -90,7 +90,7 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
 	}
 	entered := false
 	for _, k := range pressed {
-		if s, ok := special[k]; ok {
+		if s, ok := specialKeys[k]; ok {
 			if s == ui.KeyEnter && (!ctrl || len(chars) > 0) {
 				entered = true
 			} else {
@@ -98,7 +98,7 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
 			}
 			*r = repeats{k, now.Add(repeatAfter)}
 		} else if ctrl {
-			if c := withCtrl(k, places, chars); c != 0 {
+			if c := withCtrl(k, positions, chars); c != 0 {
 				typed = append(typed, ui.Key(c)|held)
 			}
 		}
@@ -108,17 +108,17 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
 	case !ebiten.IsKeyPressed(r.key):
 		*r = repeats{}
 	case !now.Before(r.next):
-		typed = append(typed, special[r.key]|held|ui.Repeat)
+		typed = append(typed, specialKeys[r.key]|held|ui.Repeat)
 		r.next = now.Add(repeatEvery)
 	}
-	// Characters and other keys of one frame come without their order. With Ctrl no
-	// character comes: those of a frame at whose end it is held came before.
+	// The order of characters and other keys within a frame is unknown. While Ctrl is held
+	// no characters come: if it is held at the end of a frame, they came before it.
 	if ctrl && !released(ebiten.KeyControlLeft, ebiten.KeyControlRight) {
 		typed = append(text, typed...)
 	} else {
 		typed = append(typed, text...)
 	}
-	// Who types a text fast and ends it does not want its last letter to be a command.
+	// Enter comes last: otherwise the last letter of a text typed fast would become a command.
 	if entered {
 		typed = append(typed, ui.KeyEnter|held)
 	}
@@ -129,17 +129,17 @@ func released(keys ...ebiten.Key) bool {
 	return slices.ContainsFunc(keys, inpututil.IsKeyJustReleased)
 }
 
-// withCtrl returns what a key means with Ctrl; zero if it has typed one of the characters
-// of its frame, so that Ctrl came later or before.
-func withCtrl(k ebiten.Key, places map[ebiten.Key]rune, chars []rune) rune {
+// withCtrl returns what a key means with Ctrl. It is zero if the key typed one of the frame's
+// characters, since Ctrl was not held then.
+func withCtrl(k ebiten.Key, positions map[ebiten.Key]rune, chars []rune) rune {
 	name := []rune(ebiten.KeyName(k))
-	shifted := us[k][1]
+	shifted := usKeyboard[k][1]
 	if slices.ContainsFunc(chars, func(c rune) bool {
 		return c == shifted || len(name) == 1 && unicode.ToLower(c) == unicode.ToLower(name[0])
 	}) {
 		return 0
 	}
-	if at := places[k]; at != 0 {
+	if at := positions[k]; at != 0 {
 		return at
 	}
 	if len(name) == 1 && name[0] < unicode.MaxASCII {
@@ -148,8 +148,8 @@ func withCtrl(k ebiten.Key, places map[ebiten.Key]rune, chars []rune) rune {
 	return 0
 }
 
-// us is what a US keyboard types, without and with Shift.
-var us = func() map[ebiten.Key][2]rune {
+// usKeyboard is what a US keyboard types, without and with Shift.
+var usKeyboard = func() map[ebiten.Key][2]rune {
 	m := map[ebiten.Key][2]rune{
 		ebiten.KeyBackquote: {'`', '~'}, ebiten.KeyMinus: {'-', '_'}, ebiten.KeyEqual: {'=', '+'},
 		ebiten.KeyBracketLeft: {'[', '{'}, ebiten.KeyBracketRight: {']', '}'}, ebiten.KeyBackslash: {'\\', '|'},
@@ -165,18 +165,18 @@ var us = func() map[ebiten.Key][2]rune {
 	return m
 }()
 
-// placesOf returns what a US keyboard types with keys, if the layout has no ASCII
-// letters: who writes Cyrillic or Hebrew could not press q.
-func placesOf(keys []ebiten.Key, shift bool) map[ebiten.Key]rune {
-	places := map[ebiten.Key]rune{}
+// positionsOf returns what a US keyboard types with keys, if the layout has no ASCII
+// letters. Otherwise nobody could press q on a Cyrillic or Hebrew keyboard.
+func positionsOf(keys []ebiten.Key, shift bool) map[ebiten.Key]rune {
+	positions := map[ebiten.Key]rune{}
 	for _, k := range keys {
-		if c, ok := us[k]; ok && shift {
-			places[k] = c[1]
+		if c, ok := usKeyboard[k]; ok && shift {
+			positions[k] = c[1]
 		} else if ok {
-			places[k] = c[0]
+			positions[k] = c[0]
 		}
 	}
-	if len(places) == 0 {
+	if len(positions) == 0 {
 		return nil
 	}
 	named := false
@@ -190,13 +190,13 @@ func placesOf(keys []ebiten.Key, shift bool) map[ebiten.Key]rune {
 	if !named {
 		return nil // nothing is known of the layout
 	}
-	return places
+	return positions
 }
 
-// placeOf returns the place of the key that typed c, zero if that is not certain.
-func placeOf(c rune, places map[ebiten.Key]rune) rune {
-	for k, at := range places {
-		if len(places) == 1 || ebiten.KeyName(k) == string(unicode.ToLower(c)) {
+// positionOf returns the position of the key that typed c, zero if that is not certain.
+func positionOf(c rune, positions map[ebiten.Key]rune) rune {
+	for k, at := range positions {
+		if len(positions) == 1 || ebiten.KeyName(k) == string(unicode.ToLower(c)) {
 			return at
 		}
 	}

@@ -26,12 +26,12 @@ type painter struct {
 	view    worldmap.View
 	palette worldmap.Palette
 	size    image.Point
-	ground  *image.RGBA // the map alone, nil unless there are many dots
+	mapOnly *image.RGBA // the map alone, nil unless there are many dots
 	layer   *image.RGBA // the map with dots
 	dots    paint.Dots
-	dotted  bool // base has dots in it
+	hasDots bool // base contains dots
 
-	pictures map[*image.RGBA]*picture // of the frame before
+	pictures map[*image.RGBA]*picture // of the last frame
 
 	vertices []ebiten.Vertex
 	indices  []uint32
@@ -65,7 +65,7 @@ func (p *painter) draw(dst *ebiten.Image, s *mapview.Scene) {
 	}
 }
 
-// A picture is one of the scene's that was uploaded.
+// A picture is an uploaded picture of a scene.
 type picture struct {
 	*ebiten.Image
 	used bool // in the frame that is drawn
@@ -114,11 +114,11 @@ func (p *painter) line(it *ui.Item) {
 	p.indices = append(p.indices, n, n+1, n+2, n+1, n+2, n+3)
 }
 
-// manyDots is from how many discs on they are painted here and uploaded with the map:
-// without a graphics processor that is faster by far, and with one it does not matter.
-const manyDots = 1500
+// minDots is the number of discs from which on the CPU paints them and they are uploaded with
+// the map. Without a graphics processor that is much faster; with one it makes no difference.
+const minDots = 1500
 
-// drawMap draws the map, and returns how many of the first items it has drawn.
+// drawMap draws the map with the leading items of the scene, and returns their number.
 func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) (painted int) {
 	if p.base == nil || p.size != s.Size {
 		if p.base != nil {
@@ -130,26 +130,26 @@ func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) (painted int) {
 	fresh := p.view != s.View || p.palette != s.Palette || p.size != s.Size
 	p.view, p.palette, p.size = s.View, s.Palette, s.Size
 	painted = paint.Leading(s.Items)
-	if painted < manyDots {
+	if painted < minDots {
 		painted = 0
 	}
-	if fresh || p.dotted && painted == 0 || painted > 0 && p.ground == nil {
+	if fresh || p.hasDots && painted == 0 || painted > 0 && p.mapOnly == nil {
 		m := image.NewRGBA(image.Rectangle{Max: s.Size})
 		worldmap.Render(m, s.View, s.Palette)
 		p.base.WritePixels(m.Pix)
-		p.ground, p.dotted = nil, false
+		p.mapOnly, p.hasDots = nil, false
 		if painted > 0 {
-			p.ground = m
+			p.mapOnly = m
 		}
 	}
 	if painted > 0 {
 		if p.layer == nil || p.layer.Rect.Max != s.Size {
 			p.layer = image.NewRGBA(image.Rectangle{Max: s.Size})
 		}
-		copy(p.layer.Pix, p.ground.Pix)
+		copy(p.layer.Pix, p.mapOnly.Pix)
 		p.dots.Draw(p.layer, s.Items[:painted])
 		p.base.WritePixels(p.layer.Pix)
-		p.dotted = true
+		p.hasDots = true
 	} else {
 		p.layer = nil
 	}
@@ -157,7 +157,7 @@ func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) (painted int) {
 	return painted
 }
 
-// shape hands the numbers of a shape to the shader, in the vertices.
+// shape adds a shape. The vertices hold its parameters for the shader.
 func (p *painter) shape(it *ui.Item) {
 	x0, y0, x1, y1 := it.Box()
 	cx, cy, hx, hy := (x0+x1)/2, (y0+y1)/2, (x1-x0)/2, (y1-y0)/2
@@ -183,8 +183,8 @@ func (p *painter) shape(it *ui.Item) {
 	})
 }
 
-// quad adds the rectangle of a shape or, if Custom2 is negative, of a glyph,
-// given its upper left corner's numbers.
+// quad adds the rectangle of a shape or, if Custom2 is negative, of a glyph. v is its upper
+// left vertex.
 func (p *painter) quad(x0, y0, x1, y1 float32, v ebiten.Vertex) {
 	n := uint32(len(p.vertices))
 	for _, at := range [4][2]float32{{x0, y0}, {x1, y0}, {x0, y1}, {x1, y1}} {

@@ -8,12 +8,11 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/mapview"
 )
 
-// edgeWidth is how near the mouse must be to an edge to take hold of it, in
-// density-independent pixels.
+// edgeWidth is how near to an edge the mouse must be to drag it, in density-independent
+// pixels.
 const edgeWidth = 6
 
-// A resize is the mouse's hold on an edge of the window, which has no frame
-// that the desktop would let the user drag.
+// A resize lets the mouse drag an edge of the window, which has no frame of the desktop.
 type resize struct {
 	active    bool
 	sides     image.Point // -1 left or top, 1 right or bottom, 0 neither
@@ -21,7 +20,7 @@ type resize struct {
 	pos, size image.Point // of the window at the start
 }
 
-// update reports whether the mouse is about the edge, not about the map.
+// update reports whether the mouse acts on an edge, and so not on the map.
 func (r *resize) update(in *mapview.Input) bool {
 	x, y := ebiten.WindowPosition()
 	mouse := image.Pt(x+int(float64(in.Cursor.X)/in.Scale), y+int(float64(in.Cursor.Y)/in.Scale))
@@ -46,7 +45,7 @@ func (r *resize) update(in *mapview.Input) bool {
 		return true
 	}
 	by := mouse.Sub(r.start)
-	size := image.Pt(max(r.size.X+r.sides.X*by.X, smallestWidth), max(r.size.Y+r.sides.Y*by.Y, smallestHeight))
+	size := image.Pt(max(r.size.X+r.sides.X*by.X, minWidth), max(r.size.Y+r.sides.Y*by.Y, minHeight))
 	pos := r.pos
 	// The opposite edge stays where it is.
 	if r.sides.X < 0 {

@@ -50,7 +50,7 @@ func showScenes() {
 		}
 		return st
 	}
-	w.took = func(in mapview.Input) { fmt.Println(tookOf(in)) }
+	w.onInput = func(in mapview.Input) { fmt.Println(tookOf(in)) }
 	w.Handle = func(e mapview.Effect) {
 		answers = append(answers, viewtest.Answers(e)...)
 		if len(answers) > 0 {

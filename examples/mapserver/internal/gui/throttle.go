@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	restingShare = 20                     // without input the program takes at most 1/20 of a core
-	longestWait  = 900 * time.Millisecond // for a frame all the same
+	idleShare = 20                     // without input the program takes at most 1/20 of a core
+	maxWait   = 900 * time.Millisecond // of a frame
 )
 
-// attention is how long after an input frames come at once. It changes in tests only.
-var attention = 10 * time.Second
+// activeTime is how long after an input frames are not delayed. Only tests change it.
+var activeTime = 10 * time.Second
 
-// A throttle limits how often frames are made while nobody uses the window: each waits
-// in proportion to the processor time that the program took since the one before, of which
-// drawing without a graphics processor is nearly all. The zero throttle limits nothing. It is
-// safe for concurrent use.
+// A throttle limits the rate of frames while nobody uses the window. Each frame is delayed in
+// proportion to the processor time that the program used since the last one; without a graphics
+// processor nearly all of it is drawing. The zero throttle limits nothing. It is safe for
+// concurrent use.
 type throttle struct {
 	used func() time.Duration // processor time of the program
 
@@ -27,14 +27,14 @@ type throttle struct {
 	cost    time.Duration // processor time between the last two frames
 }
 
-// input notes that somebody uses the window.
+// input records that somebody uses the window.
 func (t *throttle) input(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.inputAt = now
 }
 
-// frame notes that a frame is drawn.
+// frame records that a frame is drawn.
 func (t *throttle) frame(now time.Time) {
 	if t.used == nil {
 		return
@@ -53,10 +53,10 @@ func (t *throttle) wait(now time.Time) time.Duration {
 	used := t.used()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now.Sub(t.inputAt) < attention {
+	if now.Sub(t.inputAt) < activeTime {
 		return 0
 	}
 	// The last frame may not be complete yet: other threads draw it.
 	cost := max(t.cost, used-t.usedAt)
-	return t.frameAt.Add(min(restingShare*cost, longestWait)).Sub(now)
+	return t.frameAt.Add(min(idleShare*cost, maxWait)).Sub(now)
 }

@@ -38,7 +38,7 @@ func TestThrottle(t *testing.T) {
 			assert.InEpsilon(t, tt.frames, frames, 0.1)
 			th.input(now)
 			assert.Zero(t, th.wait(now))
-			now = now.Add(attention - 1)
+			now = now.Add(activeTime - 1)
 			used += tt.draws
 			th.frame(now)
 			assert.Zero(t, th.wait(now))

@@ -22,12 +22,12 @@ import (
 )
 
 const (
-	smallestWidth   = 320
-	smallestHeight  = 160
-	frameTime       = 16 * time.Millisecond
-	rememberEvery   = 3 * time.Second
-	rescheduleAfter = 250 * time.Millisecond
-	redrawTime      = 100 * time.Millisecond // without events before the window is drawn again
+	minWidth         = 320
+	minHeight        = 160
+	frameInterval    = 16 * time.Millisecond
+	rememberInterval = 3 * time.Second
+	rescheduleAfter  = 250 * time.Millisecond
+	redrawDelay      = 100 * time.Millisecond // after the last event, before the window is drawn again
 )
 
 // A Window shows a view of the states it is given. Its fields must be set
@@ -40,41 +40,41 @@ type Window struct {
 	// Position is where the window was last; nil lets the system choose.
 	Position *image.Point
 	// Remember, if not nil, is called on the window's goroutine when the view's
-	// settings, the window's position or its size are others than they were, at
-	// most every few seconds, and when it closes.
+	// settings, the window's position or its size have changed: at most every few
+	// seconds, and when it closes.
 	Remember func(s mapview.Settings, position, size image.Point)
-	// Answers, if not nil, returns the answers since it was called last. It is
-	// called on the window's goroutine: whoever has one calls Wake.
+	// Answers, if not nil, returns the answers since the last call. It is called on
+	// the window's goroutine. Call Wake when there are some.
 	Answers func() []mapview.Answer
-	// Handle is called on the window's goroutine with what the window does
-	// not do itself: everything but moving and quitting.
+	// Handle is called on the window's goroutine with all effects but those that the
+	// window handles itself, which are moving and quitting.
 	Handle func(mapview.Effect)
-	// Drawn, if not nil, is called on the window's goroutine with each scene that has been
-	// drawn. It must not keep it.
+	// Drawn, if not nil, is called on the window's goroutine with each scene that was
+	// drawn. It must not keep the scene.
 	Drawn func(*mapview.Scene)
 
-	ctx     context.Context
-	running atomic.Bool
-	woken   atomic.Bool  // by Wake since the last Update
-	due     atomic.Int64 // when the frame may be made for which it was woken, in ns after begun
-	painter painter
-	timer   *time.Timer
-	limit   throttle
-	cursor  image.Point // in the last Update
-	scale   float64
-	picture image.Point
-	edge    resize
-	repeats repeats
-	drawn   uint64       // Rev of the scene in the window; zero: none
-	redraw  time.Time    // when to draw again what is drawn; zero: not at all
-	frames  atomic.Int64 // drawn so far, for tests
-	kept    remembered
-	clock   func() time.Time    // time.Now but for tests
-	took    func(mapview.Input) // nil but for tests: told of what the view was given
-	checked time.Time           // what is to be remembered
+	ctx       context.Context
+	running   atomic.Bool
+	woken     atomic.Bool  // by Wake since the last Update
+	dueAt     atomic.Int64 // earliest time of the next frame after Wake, in ns after startTime
+	painter   painter
+	timer     *time.Timer
+	limit     throttle
+	cursor    image.Point // in the last Update
+	scale     float64
+	picture   image.Point
+	resize    resize
+	repeats   repeats
+	drawn     uint64       // Rev of the scene in the window; zero: none
+	redraw    time.Time    // when to draw the same scene again; zero: never
+	frames    atomic.Int64 // drawn so far, for tests
+	saved     remembered
+	clock     func() time.Time    // time.Now but for tests
+	onInput   func(mapview.Input) // gets the input of the view; only tests set it
+	checkedAt time.Time           // when remember looked for changes
 }
 
-// remembered is what outlives the window.
+// remembered is the state that Remember stores.
 type remembered struct {
 	settings       mapview.Settings
 	position, size image.Point
@@ -104,7 +104,7 @@ func (w *Window) Run(ctx context.Context) error {
 	if w.Position != nil {
 		ebiten.SetWindowPosition(w.Position.X, w.Position.Y)
 	}
-	ebiten.SetWindowSizeLimits(smallestWidth, smallestHeight, -1, -1)
+	ebiten.SetWindowSizeLimits(minWidth, minHeight, -1, -1)
 	ebiten.SetWindowDecorated(false)
 	ebiten.SetWindowClosingHandled(true)
 	ebiten.SetWindowResizingMode(ebiten.WindowResizingModeEnabled)
@@ -117,7 +117,7 @@ func (w *Window) Run(ctx context.Context) error {
 	ebiten.SetTPS(ebiten.SyncWithFPS)
 
 	stop := context.AfterFunc(ctx, func() {
-		w.due.Store(0) // it is to end now
+		w.dueAt.Store(0) // at once
 		w.woken.Store(true)
 		w.schedule()
 	})
@@ -136,7 +136,7 @@ func (w *Window) Run(ctx context.Context) error {
 // fit shrinks the window to a screen. One that shrinks is moved onto it.
 func (w *Window) fit(screen image.Point) {
 	size := image.Pt(min(w.Size.X, screen.X), min(w.Size.Y, screen.Y))
-	if size == w.Size || screen.X < smallestWidth || screen.Y < smallestHeight {
+	if size == w.Size || screen.X < minWidth || screen.Y < minHeight {
 		return
 	}
 	w.Size = size
@@ -145,17 +145,16 @@ func (w *Window) fit(screen image.Point) {
 	}
 }
 
-var begun = time.Now() // of whose monotonic clock times are counted
+var startTime = time.Now() // reference of Window.dueAt
 
-// Wake has the window look at the state again, at once while somebody uses it, else
-// within a second: it then takes little processor time however much changes. It may be
-// called at any time from any goroutine.
+// Wake has the window show the current state: at once while somebody uses it, else within a
+// second, to save processor time. It may be called at any time from any goroutine.
 func (w *Window) Wake() {
 	if !w.running.Load() || w.woken.Swap(true) {
 		return
 	}
 	wait := max(w.limit.wait(time.Now()), 0)
-	w.due.Store(int64(time.Since(begun) + wait))
+	w.dueAt.Store(int64(time.Since(startTime) + wait))
 	if wait > 0 {
 		time.AfterFunc(wait, w.schedule)
 		return
@@ -163,9 +162,10 @@ func (w *Window) Wake() {
 	w.schedule()
 }
 
-// schedule has a frame made. Ebitengine loses it while it changes the window's size.
+// schedule requests a frame, and again until it is made: Ebitengine drops requests while the
+// window's size changes.
 func (w *Window) schedule() {
-	if w.running.Load() && w.woken.Load() && int64(time.Since(begun)) >= w.due.Load() {
+	if w.running.Load() && w.woken.Load() && int64(time.Since(startTime)) >= w.dueAt.Load() {
 		ebiten.ScheduleFrame() //lint:ignore SA1019 it belongs to that mode
 		time.AfterFunc(rescheduleAfter, w.schedule)
 	}
@@ -199,15 +199,15 @@ func (g *game) Update() error {
 		g.limit.input(time.Now())
 	}
 	g.cursor = in.Cursor
-	if g.edge.update(&in) {
+	if g.resize.update(&in) {
 		in.Press, in.Held, in.Inside = false, false, false
 	}
 	if g.Answers != nil {
 		in.Answers = g.Answers()
 	}
 	effects := g.View.Update(now, in, g.State())
-	if g.took != nil {
-		g.took(in)
+	if g.onInput != nil {
+		g.onInput(in)
 	}
 	next := g.View.Next()
 	for _, e := range effects {
@@ -220,11 +220,11 @@ func (g *game) Update() error {
 			ebiten.SetWindowPosition(x+int(float64(e.By.X)/g.scale), y+int(float64(e.By.Y)/g.scale))
 		default:
 			g.Handle(e)
-			next = now // what was done may show
+			next = now // the effect may have changed the scene
 		}
 	}
-	if in.Held || in.MiddleHeld || g.repeats.holding() || g.edge.active {
-		next = earlier(next, now.Add(frameTime))
+	if in.Held || in.MiddleHeld || g.repeats.holding() || g.resize.active {
+		next = earlier(next, now.Add(frameInterval))
 	}
 	g.remember(now, false)
 	g.repair(now, byEvent)
@@ -232,35 +232,35 @@ func (g *game) Update() error {
 	return nil
 }
 
-// remember tells what is to be remembered if it has changed.
+// remember calls Remember if the settings, the position or the size have changed.
 func (g *game) remember(now time.Time, closing bool) {
-	if g.Remember == nil || !closing && now.Sub(g.checked) < rememberEvery {
+	if g.Remember == nil || !closing && now.Sub(g.checkedAt) < rememberInterval {
 		return
 	}
-	first := g.checked.IsZero()
-	g.checked = now
+	first := g.checkedAt.IsZero()
+	g.checkedAt = now
 	var k remembered
 	k.settings = g.View.Settings
 	k.position.X, k.position.Y = ebiten.WindowPosition()
 	k.size.X, k.size.Y = ebiten.WindowSize()
 	if first {
-		// A window that was on a screen that is no more must come back.
+		// A window on a screen that no longer exists must become visible.
 		w, h := ebiten.Monitor().Size()
 		if p := k.position; p.X < 20-k.size.X || p.Y < 20-k.size.Y || p.X > w-20 || p.Y > h-20 {
 			ebiten.SetWindowPosition(max((w-k.size.X)/2, 0), max((h-k.size.Y)/2, 0))
 		}
-		g.kept = k
+		g.saved = k
 		return
 	}
-	if !reflect.DeepEqual(k, g.kept) {
-		g.kept = k
+	if !reflect.DeepEqual(k, g.saved) {
+		g.saved = k
 		g.Remember(k.settings, k.position, k.size)
 	}
 }
 
 // repair has the scene drawn again after events that did not change it.
-// Without a compositor what another window covers is lost, and Ebitengine does
-// not tell when it is uncovered: that is one of the events.
+// Without a compositor the parts that another window covers are lost. Ebitengine
+// does not say that they are uncovered, but makes an Update then.
 func (g *game) repair(now time.Time, byEvent bool) {
 	switch {
 	case g.View.Scene().Rev != g.drawn:
@@ -268,7 +268,7 @@ func (g *game) repair(now time.Time, byEvent bool) {
 	case !g.redraw.IsZero() && !now.Before(g.redraw):
 		g.redraw, g.drawn = time.Time{}, 0
 	case byEvent:
-		g.redraw = now.Add(redrawTime)
+		g.redraw = now.Add(redrawDelay)
 	}
 }
 
@@ -280,7 +280,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// wakeAt has a frame made at a time and forgets times asked for before.
+// wakeAt schedules a frame in place of those scheduled before.
 func (g *game) wakeAt(at time.Time) {
 	if g.timer != nil {
 		g.timer.Stop()
@@ -290,18 +290,18 @@ func (g *game) wakeAt(at time.Time) {
 	}
 }
 
-// inOrder has Ebitengine bring a frame to the window before it waits for the next event.
-// Else another thread does that meanwhile, which reads from the same connection with the
-// display, and the wait does not end for events that it reads: a key does nothing until the
-// pointer moves. A frame in which an image is made is waited for.
-func inOrder() {
+// waitForFrame has Ebitengine finish a frame before it waits for the next event. Otherwise
+// another thread presents the frame meanwhile and reads events from the same connection with
+// the display. The wait misses these: a key has no effect until the pointer moves. Ebitengine
+// waits for frames in which an image is created.
+func waitForFrame() {
 	m := ebiten.NewImageWithOptions(image.Rect(0, 0, 1, 1), &ebiten.NewImageOptions{Unmanaged: true})
 	m.Fill(color.White)
 	m.Deallocate()
 }
 
 func (g *game) Draw(screen *ebiten.Image) {
-	inOrder()
+	waitForFrame()
 	s := g.View.Scene()
 	if s.Rev == g.drawn {
 		return

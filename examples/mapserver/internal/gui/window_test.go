@@ -265,7 +265,7 @@ func TestMoreGlyphsThanRoom(t *testing.T) {
 	}
 	_, worst := compare(t, &p, items...)
 	assert.LessOrEqual(t, worst, 40)
-	assert.Greater(t, p.glyphs.atlas.Bounds().Dx(), smallestAtlas)
+	assert.Greater(t, p.glyphs.atlas.Bounds().Dx(), minAtlas)
 }
 
 func TestFit(t *testing.T) {

@@ -1,6 +1,6 @@
-// Package live holds the values that the server core hands to the view: the
-// state of all connections of all agents at one moment.
-// It does nothing: monitor makes a State, mapview shows it.
+// Package live has the values that the monitor publishes for the views: the state of all
+// connections of all agents at one moment.
+// It has no behaviour: monitor makes a State, mapview shows it.
 package live
 
 import (
@@ -20,7 +20,7 @@ type Scope uint8
 const (
 	Internet Scope = iota
 	LAN            // private, link-local, multicast or another local address
-	Host           // loopback
+	Loopback       // loopback
 )
 
 // A Conn is a connection of an agent, enriched once when it opened. It is
@@ -35,14 +35,14 @@ type Conn struct {
 	State       conntrack.State
 	Direction   conntrack.Direction
 	Scope       Scope // how far away the peer is
-	Unsure      bool  // a stored Place without its precision: Place.Precision, which is Country, is not to be claimed
+	Unsure      bool  // the precision of a stored Place is unknown: Place.Precision is Country, but may be wrong
 	Rule        int32 // index into State.Rules
 	ASN         uint32
 	Process     *conntrack.Process // never nil
 	Tx, Rx      uint64
 	RTT         time.Duration
 	Opened      Stamp
-	// Bytes a second between the last two counts, and when the last one was.
+	// Bytes a second between the last two updates, and the time of the last one.
 	TxRate, RxRate float32
 	Counted        Stamp
 	Agent          string      // name of the agent, as shown
@@ -113,25 +113,26 @@ func (s Stamp) Time() time.Time {
 	return time.UnixMicro(int64(s))
 }
 
-// A Past is a connection of the stored history. Its Conn has no ID; Opened is
-// its first opening, and Tx and Rx are those of all of them.
+// A Past is a connection of the stored history: a history.Row with the values that views show,
+// such as the Scope and the current rule. Its Conn has no ID; Opened is the first opening, Tx
+// and Rx are the sums over all openings.
 type Past struct {
 	Conn
 	Label string    // of its rule when it was recorded
-	Count int64     // of openings
+	Count int64     // number of openings
 	Seen  time.Time // when it was last known to be open
 }
 
-// An Agent is a host that reports connections.
+// An Agent reports the connections of one machine.
 type Agent struct {
-	ID      uint64 // of its link; zero: this process
+	ID      uint64 // of its connection to the server; zero: this process
 	Name    string
 	Addr    string // network address it reports from; empty: this process
 	Since   time.Time
-	Backend string // how it reads its sockets, such as "diag"
-	Limited string // why it does not see all, such as "other users' programs need root"; empty: it does
+	Backend string // how it reads sockets, such as "diag"
+	Limited string // why it does not see everything, such as "other users' programs need root"; empty: it does
 	Lost    uint64 // events lost since it connected
-	Conns   int    // its connections but for those that are being closed
+	Conns   int    // number of connections, without those that are being closed
 }
 
 // A Source names a look-up table.
@@ -141,28 +142,28 @@ type Source struct {
 	CountryLevel bool      // places are countries, not cities
 }
 
-// A State is what the server knows at one moment. It is immutable, also what
-// its slices and pointers lead to: readers need no lock. State.Rules ends with
-// the rule for connections that match no other.
+// A State is what the server knows at one moment. It is immutable, with all that its slices
+// and pointers refer to: readers need no lock. The last of Rules is for connections that match
+// no other.
 type State struct {
-	Seq      uint64 // grows with every published state
-	Time     time.Time
-	Conns    []*Conn // in order of opening
-	Agents   []Agent // by name
-	Rules    []rules.Rule
-	Home     geoip.Place
-	Geo      Source
-	ASN      Source
-	Marks    []history.Mark // history by place, nil until it is asked for
-	Addrs    []uint32       // IPv4 addresses of the history as numbers, nil until they are asked for
-	Kept     *history.Stats // nil until it is asked for, and if nothing is recorded
-	Beeps    uint64         // connections so far whose rule wants a sound
-	Others   uint64         // connections so far that match no rule
-	Opening  bool           // the history is being taken over: what is asked of it waits
-	Problems []string       // what is wrong and what to do, for people; newest last
+	Seq          uint64 // grows with every published state
+	Time         time.Time
+	Conns        []*Conn // in order of opening
+	Agents       []Agent // by name
+	Rules        []rules.Rule
+	Home         geoip.Place
+	Geo          Source
+	ASN          Source
+	Marks        []history.Mark // places of the history, nil unless ShowHistory
+	Addrs        []uint32       // IPv4 addresses of the history as numbers, nil unless ShowAddrs
+	HistoryStats *history.Stats // nil unless ShowStats, and if nothing is recorded
+	Beeps        uint64         // connections so far whose rule wants a sound
+	Others       uint64         // connections so far that match no rule
+	Opening      bool           // the history is being opened or upgraded: queries wait
+	Problems     []string       // what is wrong and what to do, for people; newest last
 }
 
-// An Event is a connection of the history that opened.
+// An Event of a replay: a connection of the history that opened.
 type Event struct {
 	Lat, Lon float64
 	Label    string // of its rule when it was recorded

@@ -203,7 +203,7 @@ func (r agentRows) Key(row int) any {
 	return agentKey{a.ID, a.Name}
 }
 
-// An agentKey tells an agent in different states.
+// An agentKey identifies an agent across states.
 type agentKey struct {
 	id   uint64
 	name string

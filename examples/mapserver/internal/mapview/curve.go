@@ -76,7 +76,7 @@ type groundKey struct {
 	n          int
 }
 
-// Named tells the network of an address.
+// Named is the answer to LookUp: the network of an address.
 type Named struct {
 	Ask  int
 	Text string // such as AS64500 Example Networks, empty: unknown

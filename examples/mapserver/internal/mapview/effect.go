@@ -23,7 +23,7 @@ type Handler interface {
 	ReloadRules()
 	ShowHistory(ShowHistory)
 	ShowAddrs(ShowAddrs)
-	ShowKept(ShowKept)
+	ShowStats(ShowStats)
 	SetRetention(SetRetention)
 	ResetHistory()
 	SaveHistory()
@@ -45,20 +45,20 @@ type Handler interface {
 type (
 	// MoveWindow asks to move the window.
 	MoveWindow struct{ By image.Point } // in pixels of the picture
-	// Quit asks to save the simple history and end the program.
+	// Quit asks to save the counts of places and end the program.
 	Quit struct{}
 	// ReloadRules asks to read the rules file again.
 	ReloadRules struct{}
 	// ShowHistory asks to put the places of the stored history into the
 	// State, or to leave them out.
 	ShowHistory struct{ On bool }
-	// ShowKept asks to put what is kept into the State, or to leave it out.
-	ShowKept struct{ On bool }
+	// ShowStats asks to put what is kept into the State, or to leave it out.
+	ShowStats struct{ On bool }
 	// SetRetention asks to keep so much from now on.
 	SetRetention struct{ Retention history.Retention }
 	// ResetHistory asks to delete all of the stored history.
 	ResetHistory struct{}
-	// SaveHistory asks to write the simple history.
+	// SaveHistory asks to save the counts of places in a file.
 	SaveHistory struct{}
 	// Copy asks to put a text on the clipboard.
 	Copy struct{ Text string }
@@ -118,7 +118,7 @@ type (
 	}
 	// Beep asks for the sound.
 	Beep struct{}
-	// LoadHistory asks to put the places of the simple history into the State
+	// LoadHistory asks to load the counts of places from the file into the State
 	// too.
 	LoadHistory struct{}
 )
@@ -127,7 +127,7 @@ func (MoveWindow) Do(Handler)       {}
 func (Quit) Do(Handler)             {}
 func (ReloadRules) Do(h Handler)    { h.ReloadRules() }
 func (e ShowHistory) Do(h Handler)  { h.ShowHistory(e) }
-func (e ShowKept) Do(h Handler)     { h.ShowKept(e) }
+func (e ShowStats) Do(h Handler)    { h.ShowStats(e) }
 func (e SetRetention) Do(h Handler) { h.SetRetention(e) }
 func (ResetHistory) Do(h Handler)   { h.ResetHistory() }
 func (SaveHistory) Do(h Handler)    { h.SaveHistory() }

@@ -15,7 +15,7 @@ import (
 func TestEscIsSafe(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0))
-	st.Kept = &history.Stats{Rows: 5}
+	st.HistoryStats = &history.Stats{Rows: 5}
 	now := noon.Add(time.Second)
 	esc := func() []Effect { return v.Update(now, press(ui.KeyEscape), st) }
 	v.Update(noon, frame("h"), st)
@@ -40,7 +40,7 @@ func TestEscIsSafe(t *testing.T) {
 	assert.Contains(t, texts(&v), "Apply (Enter)")
 	assert.Empty(t, esc())
 	assert.NotContains(t, texts(&v), "Apply (Enter)")
-	assert.Equal(t, []Effect{ShowKept{}}, esc())
+	assert.Equal(t, []Effect{ShowStats{}}, esc())
 	for _, gone := range []string{"Keys and mouse", "capture"} {
 		assert.Contains(t, texts(&v), gone)
 		assert.Empty(t, esc())

@@ -192,7 +192,7 @@ func holder(c *live.Conn) string {
 
 func placeText(c *live.Conn) string {
 	switch {
-	case c.Scope == live.Host:
+	case c.Scope == live.Loopback:
 		return "this host"
 	case c.Scope == live.LAN:
 		return "local network"

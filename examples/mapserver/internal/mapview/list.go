@@ -201,7 +201,7 @@ func (l *connList) follow(v *View) {
 // pendingText is what stands in place of an answer that has not come yet.
 func (v *View) pendingText() string {
 	if v.st.Opening {
-		return "waiting until the history is taken over"
+		return "waiting until the history is open"
 	}
 	return "looking into the history"
 }
@@ -411,13 +411,13 @@ func (r connRows) Key(row int) any {
 	return connKey{c.Agent, c.ID}
 }
 
-// A pastKey tells a stored connection.
+// A pastKey identifies a stored connection.
 type pastKey struct {
 	peer, local    live.Endpoint
 	agent, program string
 }
 
-// A connKey tells a live connection in different states.
+// A connKey identifies a live connection across states.
 type connKey struct {
 	agent string
 	id    uint64

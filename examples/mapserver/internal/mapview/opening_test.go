@@ -9,10 +9,10 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
 )
 
-// TestWaitsForTheHistory: what is asked while the history is taken over says so, and has
+// TestWaitsForTheHistory: what is asked while the history is opened says so, and has
 // its answer when that is done, without being asked again.
 func TestWaitsForTheHistory(t *testing.T) {
-	const waits = "waiting until the history is taken over"
+	const waits = "waiting until the history is open"
 	opening := state(conn(1, paris, 0), conn(2, paris, 1), conn(3, paris, 1))
 	opening.Opening = true
 	open := *opening

@@ -83,7 +83,7 @@ func TestSeveralPanels(t *testing.T) {
 	v.Update(noon, frame(""), st)
 	assert.Empty(t, v.Update(noon, press(ui.KeyEscape), st))
 	assert.Nil(t, v.panels.Find(agentsName))
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, press(ui.KeyEscape), st))
+	assert.Equal(t, []Effect{ShowStats{}}, v.Update(noon, press(ui.KeyEscape), st))
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, press(ui.KeyEscape), st))
 }
 
@@ -92,7 +92,7 @@ func TestPanelsClose(t *testing.T) {
 	st := kept()
 	v.Update(noon, frame("p"), st)
 	b := v.panels.Find("retention").CloseBox()
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, click(b.X+10, b.Y+10), st))
+	assert.Equal(t, []Effect{ShowStats{}}, v.Update(noon, click(b.X+10, b.Y+10), st))
 	assert.Nil(t, v.panels.Find("retention"))
 	assert.NotContains(t, texts(&v), "How much history", "at once")
 }

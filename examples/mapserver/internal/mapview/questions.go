@@ -79,7 +79,7 @@ func (v *View) request() {
 		v.ask(ShowAddrs{On: n.addrs})
 	}
 	if r.kept != n.kept {
-		v.ask(ShowKept{On: n.kept})
+		v.ask(ShowStats{On: n.kept})
 	}
 	r.marks, r.addrs, r.kept = n.marks, n.addrs, n.kept
 	r.cancel(v)

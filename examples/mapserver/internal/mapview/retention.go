@@ -53,11 +53,11 @@ func (p *retentionPanel) retention(v *View) history.Retention {
 	if p.chosen != nil {
 		return *p.chosen
 	}
-	return v.st.Kept.Retention
+	return v.st.HistoryStats.Retention
 }
 
 func (p *retentionPanel) Key(v *View, k ui.Key) bool {
-	if v.st.Kept == nil {
+	if v.st.HistoryStats == nil {
 		return false
 	}
 	r := p.retention(v)
@@ -74,7 +74,7 @@ func (p *retentionPanel) Key(v *View, k ui.Key) bool {
 		if p.chosen == nil {
 			return false
 		}
-		r = v.st.Kept.Retention
+		r = v.st.HistoryStats.Retention
 	case ui.KeyEnter:
 		if p.chosen == nil {
 			return false
@@ -85,7 +85,7 @@ func (p *retentionPanel) Key(v *View, k ui.Key) bool {
 	default:
 		return false
 	}
-	if p.chosen = &r; r == v.st.Kept.Retention {
+	if p.chosen = &r; r == v.st.HistoryStats.Retention {
 		p.chosen = nil
 	}
 	return true
@@ -93,7 +93,7 @@ func (p *retentionPanel) Key(v *View, k ui.Key) bool {
 
 // texts are what the panel says: a key, what it changes and how that stands.
 func (p *retentionPanel) texts(v *View) [][3]string {
-	k := v.st.Kept
+	k := v.st.HistoryStats
 	if k == nil {
 		return [][3]string{{"", "Nothing is recorded: start with -history FILE", ""}}
 	}
@@ -134,7 +134,7 @@ func ageText(d time.Duration) string {
 func (p *retentionPanel) Layout(v *View, b ui.Box) {
 	p.box, p.lines = b, p.texts(v)
 	var labels []string
-	if v.st.Kept != nil && p.chosen != nil {
+	if v.st.HistoryStats != nil && p.chosen != nil {
 		labels = []string{applyLabel, leaveLabel}
 	}
 	p.buttons.Layout(&v.canvas, foot(b), labels...)
@@ -181,7 +181,7 @@ func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 		c.Text(x, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[1], room))
 		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
 	}
-	if v.st.Kept != nil && p.chosen == nil {
+	if v.st.HistoryStats != nil && p.chosen == nil {
 		const hint = "A click or 1 to 4 chooses; what is over a limit goes, oldest first."
 		c.Text(b.X+4, foot(b).Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
 	}

@@ -14,13 +14,13 @@ import (
 
 func kept() *live.State {
 	st := state(conn(1, paris, 0))
-	st.Kept = &history.Stats{Rows: 1_234_567, Bytes: 474e6, Oldest: noon.Add(-100 * day), Retention: history.Retention{Bytes: 4e9}}
+	st.HistoryStats = &history.Stats{Rows: 1_234_567, Bytes: 474e6, Oldest: noon.Add(-100 * day), Retention: history.Retention{Bytes: 4e9}}
 	return st
 }
 
 func TestRetentionPanel(t *testing.T) {
 	var v View
-	assert.Equal(t, []Effect{ShowKept{On: true}}, v.Update(noon, frame("p"), state()))
+	assert.Equal(t, []Effect{ShowStats{On: true}}, v.Update(noon, frame("p"), state()))
 	assert.Contains(t, texts(&v), "Nothing is recorded: start with -history FILE\n")
 	assert.Empty(t, v.Update(noon, frame("1"), state()), "nothing to change")
 
@@ -47,22 +47,22 @@ func TestRetentionPanel(t *testing.T) {
 	// Each goes round, also from what is none of the choices.
 	st := kept()
 	seen := map[time.Duration]bool{}
-	st.Kept.Retention.Age = 45 * day
+	st.HistoryStats.Retention.Age = 45 * day
 	for range 6 {
 		v.Update(noon, frame("1"), st)
 		e := v.Update(noon, press(ui.KeyEnter), st)
 		r = e[0].(SetRetention).Retention
 		seen[r.Age] = true
-		st.Kept = &history.Stats{Retention: r}
+		st.HistoryStats = &history.Stats{Retention: r}
 	}
 	assert.Len(t, seen, 6)
-	st.Kept.Retention = history.Retention{Age: 3 * 365 * day, Rows: 1000, Disabled: true}
+	st.HistoryStats.Retention = history.Retention{Age: 3 * 365 * day, Rows: 1000, Disabled: true}
 	v.Update(noon, frame(""), st)
 	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nLimits are\noff, nothing goes\n")
 
 	// A click changes it too.
 	x, y = at(t, &v, "Limits are")
-	r = st.Kept.Retention
+	r = st.HistoryStats.Retention
 	r.Disabled = false
 	assert.Empty(t, v.Update(noon, click(x, y), st))
 	x, y = at(t, &v, "Apply (Enter): what is over goes")
@@ -70,7 +70,7 @@ func TestRetentionPanel(t *testing.T) {
 	v.Update(noon, frame(""), st)
 
 	// Esc closes it before all else.
-	assert.Equal(t, []Effect{ShowKept{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []ui.Key{ui.KeyEscape}}, st))
+	assert.Equal(t, []Effect{ShowStats{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []ui.Key{ui.KeyEscape}}, st))
 	assert.NotContains(t, texts(&v), "How much history")
 	assert.Equal(t, []Effect{Quit{}}, v.Update(noon, Input{Size: image.Pt(1000, 500), Scale: 1, Keys: []ui.Key{ui.KeyEscape}}, st))
 

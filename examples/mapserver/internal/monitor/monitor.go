@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	publishEvery = 100 * time.Millisecond // at most
-	settling     = 2 * time.Second        // of a collector that has just begun to look
-	publishMost  = 500 * time.Millisecond // at least, if anything changes
-	marksEvery   = 5 * time.Second        // of the history's places while they are shown
-	addrsEvery   = time.Minute            // of its addresses
-	watchEvery   = 2 * time.Second        // whether the history can be written
-	pruneEvery   = time.Minute
+	minPublishInterval = 100 * time.Millisecond
+	settleTime         = 2 * time.Second        // of a new collector: until then it may report connections that opened before
+	maxPublishInterval = 500 * time.Millisecond // if anything changes
+	marksEvery         = 5 * time.Second        // of the history's places while they are shown
+	addrsEvery         = time.Minute            // of its addresses
+	watchEvery         = 2 * time.Second        // interval of checks whether the history can be written
+	pruneEvery         = time.Minute
 )
 
 // A Monitor is the table of all agents' connections. Its fields must be set
@@ -43,8 +43,8 @@ type Monitor struct {
 	ASN     []*asn.DB     // asked in order until one knows the address
 	History history.Store // nil: nothing is recorded
 	Writer  history.Recorder
-	// Opening is true while History and Writer are not set yet, but are going to be, by
-	// Opened: a large history may have to be taken over. Nobody may touch them then.
+	// Opening is true until Opened sets History and Writer, since a large history may have to be
+	// upgraded. Nobody may use these fields until then.
 	Opening atomic.Bool
 	Home    geoip.Place
 	Source  live.Source // of Geo
@@ -58,21 +58,21 @@ type Monitor struct {
 	labels             []string // of rules, by index
 	beeping            []bool   // whether rules want a sound, by index
 	agents             map[uint64]*agent
-	order              []*entry // by opening; closed ones are swept out when a state is made
-	closed             int      // entries in order that are closed
-	early              early
-	inDelta            *agent   // whose Delta is being taken in; nil: none, or that of this machine
-	unwritten          []*entry // not in the history yet, but for some that closed
-	closedUnwritten    int      // of unwritten that closed
-	next, round        int      // indexes in order: the connection to be refreshed next in the history, and where the round ends
+	order              []*entry // by opening; closed ones are removed when a state is made
+	closed             int      // number of closed entries in order
+	backlog            backlog
+	inDelta            *agent   // whose Delta is being processed; nil: none, or that of this machine
+	unwritten          []*entry // not yet recorded; may include some that have closed
+	closedUnwritten    int      // number of closed entries in unwritten
+	next, round        int      // indexes in order: the next connection to refresh in the history, and the end of the round
 	began              time.Time
-	marks              shown[history.Mark]
-	loaded             []history.Mark // of a file
-	reset              bool           // the history has been reset: places that were saved before are forgotten
-	addrs              shown[uint32]
-	kept               *history.Stats
-	wantKept           bool
-	problems           map[string]string // by what they are about
+	marks              overlay[history.Mark]
+	loaded             []history.Mark // from a file
+	reset              bool           // the history has been reset: SaveMarks does not keep older places
+	addrs              overlay[uint32]
+	stats              *history.Stats
+	wantStats          bool
+	problems           map[string]string // by subject
 	problemOrder       []string          // keys of problems
 	seq, beeps, others uint64
 
@@ -80,11 +80,12 @@ type Monitor struct {
 	openTime time.Duration              // see the constant
 	opened   chan struct{}              // closed by Opened
 	dirty    chan struct{}              // capacity 1: there is something to publish
-	ask      chan func(context.Context) // capacity 2: what is to be read of the history
-	// capacity 1: there may be something to prune
+	ask      chan func(context.Context) // capacity 2: reads of the history that Run starts
+	// capacity 1: prune now
 	pruneNow chan struct{}
 	state    atomic.Pointer[live.State]
-	replaced atomic.Pointer[[]*geoip.DB] // Geo from then on; nil: Geo itself
+	geo      atomic.Pointer[[]*geoip.DB] // in place of Geo; nil: Geo itself
+	asn      atomic.Pointer[[]*asn.DB]   // in place of ASN; nil: ASN itself
 }
 
 type agent struct {
@@ -94,23 +95,23 @@ type agent struct {
 	conns     map[uint64]*entry
 	closing   int                                      // of conns, those that are being closed
 	processes map[conntrack.Process]*conntrack.Process // of conns and of some that closed: of equal ones one
-	// Close events have been refused since: the agent must report them again on another link.
+	// Close events were refused: the agent must report them again after it has reconnected.
 	behind bool
-	// Of its last Delta: stored together with its Report.
+	// Records of its last Delta: stored together with its Report.
 	pending  []history.Record
-	syncedAt time.Time // a connection that is new from then on has opened since; zero until the first Full
+	syncedAt time.Time // connections that are new after this have opened after it; zero until the first Full
 }
 
 // An entry is a connection in the table. conn is replaced, never changed.
 type entry struct {
 	conn    *live.Conn
-	program *conntrack.Process // whose Comm the history has it under; nil: it was never recorded
-	at      time.Duration      // since start: when it was recorded last, or when it came if it never was
+	program *conntrack.Process // as recorded, of which Comm is part of the key; nil: it was never recorded
+	at      time.Duration      // since start: when it was recorded last, or added if it never was
 	resumed bool               // it may have opened before its agent looked
 	closed  bool
 }
 
-// start is what entries count their times from, since there are many of them.
+// start is the reference of the times of entries: a time.Time would be three times as large.
 var start = time.Now()
 
 func (m *Monitor) init() {
@@ -124,8 +125,8 @@ func (m *Monitor) init() {
 		m.dirty = make(chan struct{}, 1)
 		m.ask = make(chan func(context.Context), 2)
 		m.pruneNow = make(chan struct{}, 1)
-		m.marks = shown[history.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
-		m.addrs = shown[uint32]{about: "addresses", every: addrsEvery, read: m.readAddrs, now: make(chan struct{}, 1)}
+		m.marks = overlay[history.Mark]{about: "places", every: marksEvery, read: m.readMarks, now: make(chan struct{}, 1)}
+		m.addrs = overlay[uint32]{about: "addresses", every: addrsEvery, read: m.readAddrs, now: make(chan struct{}, 1)}
 	})
 }
 
@@ -137,7 +138,7 @@ func (m *Monitor) State() *live.State {
 	return &live.State{}
 }
 
-// Run publishes changes and tells the history of what is alive until ctx ends.
+// Run publishes changes and records live connections until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
 	m.init()
 	m.touch()
@@ -154,7 +155,7 @@ func (m *Monitor) Run(ctx context.Context) {
 			case <-m.opened:
 			}
 		}
-		// What somebody wants to see since before the history was there.
+		// Start the overlays that were requested before the history was open.
 		m.mu.Lock()
 		marks, addrs := m.marks.wanted, m.addrs.wanted
 		m.mu.Unlock()
@@ -165,7 +166,7 @@ func (m *Monitor) Run(ctx context.Context) {
 			m.ShowAddrs(true)
 		}
 		if m.Writer != nil {
-			m.keep(ctx)
+			m.maintain(ctx)
 		}
 	})
 	for {
@@ -182,8 +183,8 @@ func (m *Monitor) Run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			// Of very many connections seldom, so that it takes a tenth of a processor.
-			case <-time.After(min(max(publishEvery, 10*time.Since(begin)), publishMost)):
+			// With very many connections less often, to take at most a tenth of a processor.
+			case <-time.After(min(max(minPublishInterval, 10*time.Since(begin)), maxPublishInterval)):
 			}
 		}
 	}
@@ -208,7 +209,7 @@ func (m *Monitor) Publish() {
 		Conns: make([]*live.Conn, 0, len(m.order)-m.closed),
 		Rules: m.rules.Rules(),
 		Home:  m.Home, Geo: m.Source, ASN: m.Names,
-		Kept: m.kept, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
+		HistoryStats: m.stats, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
 	}
 	// Of very many entries one pass is much cheaper than two.
 	m.order = slices.DeleteFunc(m.order, func(e *entry) bool {
@@ -248,7 +249,7 @@ func (m *Monitor) Publish() {
 	}
 }
 
-// sweep takes closed entries out of order.
+// sweep removes closed entries from order.
 func (m *Monitor) sweep() {
 	if m.closed > 0 {
 		m.order = slices.DeleteFunc(m.order, func(e *entry) bool { return e.closed })
@@ -267,7 +268,7 @@ func (m *Monitor) Join(a feed.Agent) {
 	}
 	ag := &agent{Agent: a, name: name, conns: make(map[uint64]*entry), processes: make(map[conntrack.Process]*conntrack.Process)}
 	if a.ID == 0 {
-		ag.syncedAt = time.Now().Add(settling) // of this machine, which sends no Full
+		ag.syncedAt = time.Now().Add(settleTime) // of this machine, which sends no Full
 	}
 	m.agents[a.ID] = ag
 	m.touch()
@@ -282,7 +283,7 @@ func (m *Monitor) named(name string) bool {
 	return false
 }
 
-// Limit says why an agent that has joined does not see all; empty: it does.
+// Limit sets why an agent does not see everything; empty: it does.
 func (m *Monitor) Limit(a feed.Agent, why string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -302,7 +303,7 @@ func (m *Monitor) Leave(a feed.Agent) {
 	}
 	m.release(ag)
 	// The link ended, not the connections: the history keeps when they were
-	// last seen, and only the live table forgets them.
+	// last seen, and only the live table removes them.
 	for id, e := range ag.conns {
 		opens := e.program == nil
 		m.drop(ag, id, e)
@@ -333,10 +334,10 @@ func (m *Monitor) Full(a feed.Agent, conns []conntrack.Conn) {
 	behind, unknown := len(gone) > 0 && m.deferCloses(ag, len(gone)), uint64(0)
 	for id, e := range gone {
 		if !behind {
-			m.end(ag, id, e, time.Now())
+			m.closeConn(ag, id, e, time.Now())
 			continue
 		}
-		// Nobody tells of these ends again.
+		// The agent does not report these again.
 		if m.drop(ag, id, e); e.program == nil {
 			unknown++
 		}
@@ -358,7 +359,7 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 	if a.ID != 0 {
 		m.inDelta = ag
 		defer func() {
-			// Else Recorded comes next.
+			// Otherwise feed calls Recorded next.
 			if m.inDelta = nil; behind || !slices.ContainsFunc(events, func(e conntrack.Event) bool { return e.Kind >= conntrack.Close }) {
 				m.release(ag)
 			}
@@ -369,9 +370,8 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 		case conntrack.Open, conntrack.Update:
 			m.put(ag, e.Conn)
 		case conntrack.Close:
-			// A connection may be too short for its opening to arrive apart from its
-			// end. But what ended before the agent tells what lives may be what the
-			// history has as open.
+			// A short connection arrives as a close event only. But one that closed before
+			// the agent's first Full may be open in the history.
 			known := ag.conns[e.Conn.ID] != nil
 			before := ag.syncedAt.IsZero() || frame.Spooled(e.Conn)
 			m.put(ag, e.Conn)
@@ -382,10 +382,10 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 			if behind {
 				m.drop(ag, e.Conn.ID, n)
 			} else {
-				m.end(ag, e.Conn.ID, n, e.Time)
+				m.closeConn(ag, e.Conn.ID, n, e.Time)
 			}
 		case conntrack.Lost:
-			ag.lost = addLost(ag.lost, e.Lost)
+			ag.lost = sumLost(ag.lost, e.Lost)
 			if !behind {
 				m.recordLoss(ag.name, e.Lost)
 			}
@@ -394,9 +394,9 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 	m.touch()
 }
 
-// put takes in a new or changed connection.
+// put adds or updates a connection.
 func (m *Monitor) put(ag *agent, c conntrack.Conn) {
-	c.Tx, c.Rx = carried(c.Tx, c.Opened), carried(c.Rx, c.Opened)
+	c.Tx, c.Rx = clampBytes(c.Tx, c.Opened), clampBytes(c.Rx, c.Opened)
 	old := ag.conns[c.ID]
 	if old == nil {
 		e := &entry{at: time.Since(start)}
@@ -404,7 +404,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		e.resumed = ag.syncedAt.IsZero() || time.Now().Before(ag.syncedAt)
 		ag.conns[c.ID] = e
 		m.order = append(m.order, e)
-		if m.records() {
+		if m.recording() {
 			m.unwritten = append(m.unwritten, e)
 		}
 		m.count(e.conn.Rule)
@@ -412,8 +412,8 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	}
 	was, n := old.conn, live.New(c, ag.process(c.Process))
 	if n.Peer != was.Peer || n.Local != was.Local || n.Proto != was.Proto {
-		// A socket that connects anew keeps its ID.
-		m.end(ag, c.ID, old, time.Now())
+		// A socket that connects again keeps its ID.
+		m.closeConn(ag, c.ID, old, time.Now())
 		m.put(ag, c)
 		return
 	}
@@ -421,8 +421,7 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		n.Tx == was.Tx && n.Rx == was.Rx && n.RTT == was.RTT && n.Opened == was.Opened {
 		return
 	}
-	// Place, network and rule depend on what does not change, but for the
-	// program, which may become known late.
+	// Place and network do not change. The rule may, since the program may become known late.
 	n.Agent, n.Scope, n.Place, n.ASN, n.Org, n.Rule = was.Agent, was.Scope, was.Place, was.ASN, was.Org, was.Rule
 	n.Counted = live.StampOf(time.Now())
 	if n.Counted >= was.Counted { // else somebody has set the clock
@@ -461,17 +460,17 @@ func (ag *agent) process(p conntrack.Process) *conntrack.Process {
 	return known
 }
 
-// carried bounds the bytes that a connection reports since it opened: no more than
-// links carry, 100 GB a second, and than the history keeps.
-func carried(n uint64, opened time.Time) uint64 {
+// clampBytes bounds the bytes that an agent reports of a connection by what a link can carry,
+// 100 GB a second, and by what the history can store.
+func clampBytes(n uint64, opened time.Time) uint64 {
 	const rate = 100e9 // bytes a second
 	return min(n, uint64(min(max(time.Since(opened).Seconds(), 1)*rate, history.MaxCounter)))
 }
 
-// addLost adds what an agent says that it has lost.
-func addLost(lost, n uint64) uint64 { return min(lost+min(n, history.MaxCounter), history.MaxCounter) }
+// sumLost adds two counts of lost events, up to history.MaxCounter.
+func sumLost(lost, n uint64) uint64 { return min(lost+min(n, history.MaxCounter), history.MaxCounter) }
 
-// count counts a new connection if the window may sound for it.
+// count counts a new connection by rule, for the beeps of the window.
 func (m *Monitor) count(rule int32) {
 	switch list := m.beeping; {
 	case int(rule) == len(list)-1:
@@ -481,8 +480,8 @@ func (m *Monitor) count(rule int32) {
 	}
 }
 
-// end takes out a connection that closed, which may be reported much later.
-func (m *Monitor) end(ag *agent, id uint64, e *entry, closed time.Time) {
+// closeConn removes and records a connection that closed, perhaps long ago.
+func (m *Monitor) closeConn(ag *agent, id uint64, e *entry, closed time.Time) {
 	m.drop(ag, id, e)
 	if opened := e.conn.Opened.Time(); closed.Before(opened) {
 		closed = opened
@@ -498,11 +497,11 @@ func (m *Monitor) drop(ag *agent, id uint64, e *entry) {
 	}
 	e.closed = true
 	m.closed++
-	if m.records() && e.program == nil {
+	if m.recording() && e.program == nil {
 		m.closedUnwritten++
 	}
-	// Publishing sweeps; without it, as when the window is hidden, churn
-	// must not make the table grow.
+	// Publish sweeps too. But the table must not grow if it is not called, for
+	// example while the window is hidden.
 	if m.closed > 1024 && m.closed > len(m.order)/2 {
 		m.sweep()
 	}
@@ -515,24 +514,18 @@ func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
 		l.Place = m.Home
 		return &l
 	}
-	l.Place, _ = m.Locate(c.Peer.Addr())
-	for _, db := range m.ASN {
-		if as, ok := db.Lookup(c.Peer.Addr()); ok {
-			l.ASN, l.Org = as.Number, as.Org
-			break
-		}
-	}
+	m.lookUp(&l)
 	return &l
 }
 
-var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598: behind carrier-grade NAT
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598: behind carrier-grade NAT
 
 // scope says how far away an address is.
 func scope(a netip.Addr) live.Scope {
 	switch {
 	case a.IsLoopback():
-		return live.Host
-	case a.IsPrivate(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified(), shared.Contains(a),
+		return live.Loopback
+	case a.IsPrivate(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified(), carrierNAT.Contains(a),
 		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return live.LAN
 	}
@@ -563,8 +556,8 @@ func (m *Monitor) SetRules(set *rules.Set) {
 	m.touch()
 }
 
-// Problem says what is wrong about something and what to do; an empty text:
-// nothing any more.
+// Problem sets the message about a subject: what is wrong and what to do. An empty text
+// removes it.
 func (m *Monitor) Problem(about, text string) {
 	m.init()
 	m.mu.Lock()

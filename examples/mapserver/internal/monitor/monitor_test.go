@@ -64,7 +64,7 @@ func TestConnectionsAreEnriched(t *testing.T) {
 	assert.Equal(t, live.LAN, st.Conns[1].Scope)
 	assert.Equal(t, home, st.Conns[1].Place)
 	assert.Equal(t, "Other", st.Rules[st.Conns[1].Rule].Label)
-	assert.Equal(t, live.Host, st.Conns[2].Scope)
+	assert.Equal(t, live.Loopback, st.Conns[2].Scope)
 
 	// The program becomes known: another rule.
 	c := conn(2, "192.168.1.5:22")
@@ -244,7 +244,7 @@ func TestRunPublishesAndRecords(t *testing.T) {
 
 func TestScope(t *testing.T) {
 	for a, want := range map[string]live.Scope{
-		"8.8.8.8": live.Internet, "2001:4860:4860::8888": live.Internet, "127.0.0.2": live.Host, "::1": live.Host,
+		"8.8.8.8": live.Internet, "2001:4860:4860::8888": live.Internet, "127.0.0.2": live.Loopback, "::1": live.Loopback,
 		"10.1.2.3": live.LAN, "192.168.0.1": live.LAN, "169.254.1.1": live.LAN, "fe80::1": live.LAN, "fd00::1": live.LAN,
 		"100.64.0.1": live.LAN, "224.0.0.251": live.LAN, "ff02::fb": live.LAN, "255.255.255.255": live.LAN,
 	} {

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	writeEvery   = 250 * time.Millisecond
-	writeMost    = 2000             // new connections at a time: the map comes before the history
-	refreshEvery = 12 * time.Second // of what is alive, in the history
-	refreshMost  = 250              // at a time, so that of very many it takes longer
-	lastWords    = 20 * time.Second // of the monitor to the history, at most
-	openTime     = time.Second / 2  // that an agent waits for a history that is being opened
-	unnamed      = 2 * time.Second  // that a connection's program has to become known
+	writeEvery     = 250 * time.Millisecond
+	maxWrites      = 2000             // new connections at a time: the map must not wait for the history
+	refreshEvery   = 12 * time.Second // of live connections in the history
+	maxRefreshes   = 250              // at a time: very many connections take longer
+	finalWriteTime = 20 * time.Second // maximum time for recording when the monitor ends
+	openTime       = time.Second / 2  // how long an agent waits for a history that is being opened
+	nameTimeout    = 2 * time.Second  // how long recording waits for the program of a connection
 )
 
-// record hands what is known of a connection to the history, and when it closed.
+// record queues an Entry of a connection. closed is zero while it is open.
 func (m *Monitor) record(e *entry, closed time.Time) {
-	if !m.records() {
+	if !m.recording() {
 		return
 	}
 	c, opens, now := e.conn, e.program == nil, time.Now()
@@ -49,9 +49,9 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	})
 }
 
-// recordLoss hands to the history that an agent could not tell so many events.
+// recordLoss records that an agent has lost n events.
 func (m *Monitor) recordLoss(agent string, n uint64) {
-	if m.records() && n > 0 {
+	if m.recording() && n > 0 {
 		m.add(history.Loss{Agent: agent, Count: n, Seen: time.Now()})
 	}
 }
@@ -60,7 +60,7 @@ func (m *Monitor) recordLoss(agent string, n uint64) {
 func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.records() {
+	if !m.recording() {
 		f()
 		return true
 	}
@@ -77,17 +77,17 @@ func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 		ag.pending = nil
 		return true
 	}
-	if len(m.early.reports) >= maxEarly {
-		// It has to tell that again, and all that follows.
+	if len(m.backlog.reports) >= maxBacklog {
+		// The agent has to report that again, and all that follows.
 		ag.behind, ag.pending = true, nil
 		return false
 	}
 	m.release(ag)
-	m.early.reports = append(m.early.reports, earlyReport{report, f})
+	m.backlog.reports = append(m.backlog.reports, backlogReport{report, f})
 	return true
 }
 
-// release hands to the history what is pending of an agent, without a Report.
+// release records what is pending of an agent without its Report.
 func (m *Monitor) release(ag *agent) {
 	for _, r := range ag.pending {
 		m.add(r)
@@ -98,10 +98,10 @@ func (m *Monitor) release(ag *agent) {
 // deferCloses reports whether close events among those of an agent must be refused, because the
 // write queue is nearly full. The agent reports them again; the map must go on.
 func (m *Monitor) deferCloses(ag *agent, events int) bool {
-	// The kernel does not tell again, nor is there an end to waiting for a full disk.
+	// Never those of this machine, which the kernel does not repeat, nor while the disk is full.
 	if m.Opening.Load() {
-		// Half of the room is for this machine.
-		if ag.ID != 0 && len(m.early.records)+events > maxEarly/2 {
+		// Half of the backlog is for this machine.
+		if ag.ID != 0 && len(m.backlog.records)+events > maxBacklog/2 {
 			ag.behind = true
 		}
 		return ag.behind
@@ -118,17 +118,17 @@ func (m *Monitor) deferCloses(ag *agent, events int) bool {
 func (m *Monitor) LastRecorded(run [16]byte) uint64 {
 	m.init()
 	if m.Opening.Load() {
-		// Most histories open within this time. An agent is not to wait for others.
+		// Most histories open within this time.
 		select {
 		case <-m.opened:
 		case <-time.After(m.openTime):
 			return 0
 		}
 	}
-	if !m.records() {
+	if !m.recording() {
 		return 0
 	}
-	// If it cannot be read some are reported again.
+	// On error some events are reported again.
 	n, _ := m.History.LastReport(context.Background(), run)
 	return n
 }
@@ -137,29 +137,29 @@ func locatedOnInternet(c *live.Conn) bool {
 	return c.Scope == live.Internet && c.Place.Precision != geoip.Unknown
 }
 
-// write tells the history of connections that it does not know yet, and in turn that the
-// others are alive. The table itself is the queue, so that nothing is lost of what lives.
+// write records new connections, and refreshes the others in rounds. The table itself is the
+// queue, so that no live connection is lost.
 func (m *Monitor) write() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.records() {
+	if !m.recording() {
 		return
 	}
 	room := 0
 	if !m.Opening.Load() {
-		// A close cannot be reported later, so that most room is for that.
+		// Most room is for close events, which cannot wait in the table.
 		free, size := m.Writer.Room()
 		room = free - size*7/8
-		m.writeNew(min(room, writeMost), false)
+		m.writeNew(min(room, maxWrites), false)
 	}
 	if m.closedUnwritten > 1000 && m.closedUnwritten > len(m.unwritten)/8 {
 		m.unwritten = slices.DeleteFunc(m.unwritten, func(e *entry) bool { return e.closed })
 		m.closedUnwritten = 0
 	}
-	if room -= writeMost; room < 0 {
+	if room -= maxWrites; room < 0 {
 		return
 	}
-	// In rounds, for each transaction costs, however small it is.
+	// In rounds, since each transaction has a cost, however small it is.
 	now := time.Now()
 	if m.next >= min(m.round, len(m.order)) {
 		if now.Sub(m.began) < refreshEvery {
@@ -168,8 +168,8 @@ func (m *Monitor) write() {
 		m.sweep()
 		m.next, m.round, m.began = 0, len(m.order), now
 	}
-	for n := 0; m.next < min(m.round, len(m.order)) && n < min(room, refreshMost); m.next++ {
-		// What is being closed is not seen any more.
+	for n := 0; m.next < min(m.round, len(m.order)) && n < min(room, maxRefreshes); m.next++ {
+		// A connection that is being closed does not count as seen.
 		if e := m.order[m.next]; !e.closed && !e.conn.State.BeingClosed() && e.program != nil && now.Sub(start)-e.at > refreshEvery/2 {
 			m.record(e, time.Time{})
 			n++
@@ -177,10 +177,9 @@ func (m *Monitor) write() {
 	}
 }
 
-// writeNew records up to n connections that the history does not know. Those without a
-// program wait a while for it, unless all are to be recorded: the program is part of their key,
-// as it is when they are first recorded. Those of an agent whose Report is still to come wait
-// for that, because others with the same ends have closed before them.
+// writeNew records up to n new connections. Unless all is true, those without a program wait
+// for it, since it becomes part of their key. Those of an agent whose Report is still to come
+// wait for that, because earlier connections with the same ends have closed before them.
 func (m *Monitor) writeNew(n int, all bool) {
 	waiting := make(map[string]bool)
 	for _, ag := range m.agents {
@@ -199,7 +198,7 @@ func (m *Monitor) writeNew(n int, all bool) {
 		case e.program != nil:
 		case waiting[e.conn.Agent]:
 			later = append(later, e)
-		case e.conn.Process.Comm == "" && time.Since(start)-e.at < unnamed && !all:
+		case e.conn.Process.Comm == "" && time.Since(start)-e.at < nameTimeout && !all:
 			later = append(later, e)
 		default:
 			m.record(e, time.Time{})
@@ -213,9 +212,9 @@ func (m *Monitor) writeNew(n int, all bool) {
 	}
 }
 
-// writeAll tells of all that the history does not know, when the monitor ends.
+// writeAll records all new connections when the monitor ends.
 func (m *Monitor) writeAll() {
-	for end := time.Now().Add(lastWords); !m.Opening.Load() && m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(finalWriteTime); !m.Opening.Load() && m.Writer != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.mu.Lock()
 		free, _ := m.Writer.Room()
 		m.writeNew(free, true)

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	fine   = 8   // parts of a pixel by which dots are placed
-	turns  = 256 // parts of a turn by which arcs are cut
-	widest = 64  // radius of what is a dot
+	subpixels = 8   // parts of a pixel by which dots are placed
+	arcSteps  = 256 // parts of a turn by which arcs are cut
+	maxRadius = 64  // radius of what is a dot
 )
 
-// Dots paints very many discs, rings and arcs fast: it keeps how much of each pixel they
-// cover. The zero Dots is ready for use. It is not safe for concurrent use.
+// Dots paints many discs, rings and arcs fast: it caches how much of each pixel they cover.
+// The zero Dots is ready for use. It is not safe for concurrent use.
 type Dots struct {
 	masks map[dotKey]*mask
 }
 
-// A dotKey is what a dot looks like. The numbers of discs are zero but for r.
+// A dotKey describes a dot. Of discs only r and the position are set.
 type dotKey struct {
 	shape    ui.Shape
 	r, w     float32
@@ -51,22 +51,22 @@ func (d *Dots) Draw(dst *image.RGBA, items []ui.Item) {
 	bounds := dst.Bounds()
 	for i := range items {
 		it := &items[i]
-		if !(it.R > 0 && it.R+it.W < widest && abs(it.X) < 1e6 && abs(it.Y) < 1e6 && abs(it.From) < 100 && abs(it.To) < 100) {
+		if !(it.R > 0 && it.R+it.W < maxRadius && abs(it.X) < 1e6 && abs(it.Y) < 1e6 && abs(it.From) < 100 && abs(it.To) < 100) {
 			shape(dst, it)
 			continue
 		}
-		x, y := int(math.Floor(float64(it.X)*fine+0.5)), int(math.Floor(float64(it.Y)*fine+0.5))
-		// By quarters of a pixel, of which there are not many.
+		x, y := int(math.Floor(float64(it.X)*subpixels+0.5)), int(math.Floor(float64(it.Y)*subpixels+0.5))
+		// Sizes are rounded to quarters of a pixel, to keep the masks few.
 		k := dotKey{shape: it.Shape, r: quarters(it.R)}
 		switch it.Shape {
 		case ui.Arc:
-			k.from, k.to = int16(math.Round(float64(it.From)*turns)), int16(math.Round(float64(it.To)*turns))
+			k.from, k.to = int16(math.Round(float64(it.From)*arcSteps)), int16(math.Round(float64(it.To)*arcSteps))
 			fallthrough
 		case ui.Ring:
-			// There are many kinds of these: fewer places keep them few.
+			// There are many kinds of these: round their position more.
 			k.w, x, y = quarters(it.W), x&^1, y&^1
 		}
-		k.x, k.y = uint8(x&(fine-1)), uint8(y&(fine-1))
+		k.x, k.y = uint8(x&(subpixels-1)), uint8(y&(subpixels-1))
 		m := d.masks[k]
 		if m == nil {
 			if d.masks == nil || len(d.masks) > 8192 {
@@ -110,8 +110,8 @@ func quarters(v float32) float32 { return max(float32(math.Round(float64(v)*4))/
 func newMask(k dotKey) *mask {
 	m := &mask{reach: int(k.r+k.w/2) + 2}
 	side := 2*m.reach + 1
-	it := ui.Item{Shape: k.shape, X: float32(m.reach) + float32(k.x)/fine, Y: float32(m.reach) + float32(k.y)/fine, R: k.r, W: k.w,
-		From: float32(k.from) / turns, To: float32(k.to) / turns, Color: color.NRGBA{255, 255, 255, 255}}
+	it := ui.Item{Shape: k.shape, X: float32(m.reach) + float32(k.x)/subpixels, Y: float32(m.reach) + float32(k.y)/subpixels, R: k.r, W: k.w,
+		From: float32(k.from) / arcSteps, To: float32(k.to) / arcSteps, Color: color.NRGBA{255, 255, 255, 255}}
 	picture := image.NewRGBA(image.Rect(0, 0, side, side))
 	shape(picture, &it)
 	m.cover = make([]uint8, side*side)

@@ -18,22 +18,22 @@ const (
 )
 
 const (
-	patience = 3 * time.Second        // with the device
-	tail     = 300 * time.Millisecond // what the device may hold of a sound
+	deviceTimeout = 3 * time.Second        // with the device
+	drainTime     = 300 * time.Millisecond // what the device may hold of a sound
 
 	// PulseAudio drops the first 10 to 15 ms after Resume, which clicks.
-	lead = rate / 20 * frameSize
+	leadIn = rate / 20 * frameSize
 )
 
 var errDevice = errors.New("no sound device")
 
-// A process has one context of oto's, whoever plays, and one try to get it.
+// A process can have one context of oto, and one attempt to open it.
 var opened = sync.OnceValue(func() (d struct {
 	context *oto.Context
 	ready   chan struct{}
 	err     error
 }) {
-	quiet()
+	silenceALSA()
 	d.context, d.ready, d.err = oto.NewContext(&oto.NewContextOptions{
 		SampleRate: rate, ChannelCount: 2, Format: oto.FormatSignedInt16LE, ApplicationName: "connmap"})
 	return d
@@ -41,10 +41,10 @@ var opened = sync.OnceValue(func() (d struct {
 
 var inUse sync.Mutex
 
-// device returns a sound for the sound device. It is left out while another
+// device returns a sound that plays pcm on the sound device. It is skipped while another
 // Player uses the device.
 func device(pcm []byte) func(context.Context) error {
-	pcm = append(make([]byte, lead), pcm...)
+	pcm = append(make([]byte, leadIn), pcm...)
 	return func(ctx context.Context) error {
 		if !inUse.TryLock() {
 			return nil
@@ -66,8 +66,8 @@ func play(ctx context.Context, pcm []byte) error {
 	case <-d.ready:
 	case <-ctx.Done():
 		return nil
-	case <-time.After(patience):
-		return fmt.Errorf("not ready after %v", patience)
+	case <-time.After(deviceTimeout):
+		return fmt.Errorf("not ready after %v", deviceTimeout)
 	}
 	// Err has the errors of Resume and Suspend too.
 	d.context.Resume()
@@ -75,13 +75,13 @@ func play(ctx context.Context, pcm []byte) error {
 		return err
 	}
 	player := d.context.NewPlayer(bytes.NewReader(pcm))
-	// Takes what is left of a stopped sound from the mixer.
+	// Removes the rest of a stopped sound from the mixer.
 	defer player.PauseAndStopReading()
 	player.Play()
 
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	late := time.After(patience + time.Duration(len(pcm)/frameSize)*time.Second/rate)
+	late := time.After(deviceTimeout + time.Duration(len(pcm)/frameSize)*time.Second/rate)
 	for player.IsPlaying() {
 		select {
 		case <-ctx.Done():
@@ -96,9 +96,9 @@ func play(ctx context.Context, pcm []byte) error {
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(tail):
+	case <-time.After(drainTime):
 	}
-	// Else it plays silence from here on, which takes a percent of a core.
+	// Otherwise it goes on to play silence, which takes a percent of a core.
 	d.context.Suspend()
 	return d.context.Err()
 }

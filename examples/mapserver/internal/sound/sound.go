@@ -1,6 +1,5 @@
-// Package sound plays the beep of the map window: a tone, a WAV file or
-// whatever a command of the user's makes. It is not a mixer: there is one sound
-// at a time, and what would come too soon after it is dropped.
+// Package sound plays the beep of the map window: a tone, a WAV file or a command of the
+// user's. It is not a mixer: it plays one sound at a time, and drops those that come too soon.
 package sound
 
 import (
@@ -17,9 +16,9 @@ import (
 )
 
 const (
-	pause  = time.Second     // from the start of one sound to the next
-	limit  = 5 * time.Second // for a command
-	wanted = "want the name of a .wav file, a command with its arguments, none, or nothing for a short tone"
+	minInterval    = time.Second     // from the start of one sound to the next
+	commandTimeout = 5 * time.Second // for a command
+	usage          = "expected the name of a .wav file, a command with its arguments, none, or nothing for a short tone"
 )
 
 // A Player plays one sound, at most once a second and never twice at a time.
@@ -27,21 +26,21 @@ const (
 type Player struct {
 	log     *slog.Logger
 	now     func() time.Time
-	said    sync.Once // what is wrong
+	logOnce sync.Once // what is wrong
 	playing sync.WaitGroup
 
 	mu    sync.Mutex
-	sound func(context.Context) error // returns when it has been heard; nil is silence
+	sound func(context.Context) error // returns at the end of the sound; nil: silent
 	last  time.Time
 	stop  context.CancelFunc // of the sound being played; nil if there is none
 }
 
-// New returns a Player of the sound that spec names. Empty is a short tone,
-// none is silence, and the name of a file that ends in .wav is 10 seconds at
-// most of PCM, 8 or 16 bit, mono or stereo. All else is a command, cut at
-// spaces outside of quotes and run without a shell; it has 5 seconds.
+// New returns a Player of the sound that spec names. Empty means a short tone, none means
+// silence. A name that ends in .wav is a file of at most 10 seconds of PCM, 8 or 16 bit, mono
+// or stereo. All else is a command, split at spaces outside of quotes and run without a shell;
+// it is killed after 5 seconds.
 //
-// What goes wrong later is told to log, once; nil discards it.
+// Later errors are logged once; a nil log discards them.
 func New(spec string, log *slog.Logger) (*Player, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -64,7 +63,7 @@ func (p *Player) Play() {
 		return
 	}
 	now := p.now()
-	if now.Sub(p.last) < pause {
+	if now.Sub(p.last) < minInterval {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -78,17 +77,17 @@ func (p *Player) ended(ctx context.Context, err error) {
 	stopped := ctx.Err() != nil
 	p.stop()
 	p.stop = nil
-	deaf := errors.Is(err, errDevice)
-	if deaf {
+	noDevice := errors.Is(err, errDevice)
+	if noDevice {
 		p.sound = nil
 	}
 	p.mu.Unlock()
 	switch {
 	case err == nil || stopped:
-	case deaf:
-		p.said.Do(func() { p.log.Info("there is no sound from now on", "error", err) })
+	case noDevice:
+		p.logOnce.Do(func() { p.log.Info("no more sounds will be played: the sound device failed", "error", err) })
 	default:
-		p.said.Do(func() { p.log.Warn("the sound failed, later ones may not", "error", err) })
+		p.logOnce.Do(func() { p.log.Warn("a sound failed; later ones are tried", "error", err) })
 	}
 }
 
@@ -114,7 +113,7 @@ func parse(spec string) (func(context.Context) error, error) {
 	}
 	isWAV := func(name string) bool { return strings.EqualFold(filepath.Ext(name), ".wav") }
 	argv := []string{spec}
-	// A command too may end in the name of a file, and that of a file hold spaces.
+	// A command may also end in .wav, and the name of a file may contain spaces.
 	if _, err := os.Stat(spec); err != nil || !isWAV(spec) {
 		if argv, err = split(spec); err != nil {
 			return nil, err
@@ -129,16 +128,15 @@ func parse(spec string) (func(context.Context) error, error) {
 	}
 	if _, err := exec.LookPath(argv[0]); err != nil {
 		if isWAV(spec) {
-			return nil, fmt.Errorf("there is neither a file %q nor a command %q; %s", spec, argv[0], wanted)
+			return nil, fmt.Errorf("there is neither a file %q nor a command %q; %s", spec, argv[0], usage)
 		}
-		return nil, fmt.Errorf("%w; %s", err, wanted)
+		return nil, fmt.Errorf("%w; %s", err, usage)
 	}
-	return command(argv, limit), nil
+	return command(argv, commandTimeout), nil
 }
 
-// split cuts a command line at spaces. Quotes, single or double, keep them;
-// nothing else means anything: backslashes are of Windows, and all else is for
-// shells.
+// split splits a command line at spaces, except within single or double quotes. Nothing else
+// is special: backslashes occur in paths of Windows.
 func split(line string) ([]string, error) {
 	var words []string
 	var word []byte // nil between words
@@ -168,7 +166,7 @@ func split(line string) ([]string, error) {
 	return words, nil
 }
 
-// command runs a command that reads nothing and whose output nobody sees.
+// command returns a sound that runs a command, without input and output.
 func command(argv []string, limit time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("killed after %v", limit))

@@ -120,8 +120,8 @@ func TestFailures(t *testing.T) {
 		tries int
 		want  string
 	}{
-		{"a command may do better later", errors.New("exit status 1"), 3, "level=WARN msg=\"the sound failed, later ones may not\" error=\"exit status 1\"\n"},
-		{"a device will not", fmt.Errorf("%w: gone", errDevice), 1, "level=INFO msg=\"there is no sound from now on\" error=\"no sound device: gone\"\n"},
+		{"a command may do better later", errors.New("exit status 1"), 3, "level=WARN msg=\"a sound failed; later ones are tried\" error=\"exit status 1\"\n"},
+		{"a device will not", fmt.Errorf("%w: gone", errDevice), 1, "level=INFO msg=\"no more sounds will be played: the sound device failed\" error=\"no sound device: gone\"\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -155,7 +155,7 @@ func noDevice(t *testing.T) {
 		select {
 		case <-d.ready:
 			d.err = d.context.Err()
-		case <-time.After(patience):
+		case <-time.After(deviceTimeout):
 			return
 		}
 	}
@@ -179,7 +179,7 @@ func TestNoDevice(t *testing.T) {
 		}
 		require.NoError(t, p.Close())
 		assert.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
-		assert.Contains(t, out.String(), `level=INFO msg="there is no sound from now on" error="no sound device: `)
+		assert.Contains(t, out.String(), `level=INFO msg="no more sounds will be played: the sound device failed" error="no sound device: `)
 	}
 }
 
@@ -264,7 +264,7 @@ func TestCommandLimit(t *testing.T) {
 
 func TestCommandFails(t *testing.T) {
 	need(t, "false")
-	assert.EqualError(t, command([]string{"false"}, limit)(t.Context()), "false: exit status 1")
+	assert.EqualError(t, command([]string{"false"}, commandTimeout)(t.Context()), "false: exit status 1")
 }
 
 func TestCloseKills(t *testing.T) {
@@ -274,7 +274,7 @@ func TestCloseKills(t *testing.T) {
 	p, err := New(`"`+os.Args[0]+`" -x`, logger(&out))
 	require.NoError(t, err)
 	p.Play()
-	require.Eventually(t, func() bool { _, err := os.Stat(pidFile); return err == nil }, limit, 5*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(pidFile); return err == nil }, commandTimeout, 5*time.Millisecond)
 	text, err := os.ReadFile(pidFile)
 	require.NoError(t, err)
 	pid, err := strconv.Atoi(string(text))
@@ -282,7 +282,7 @@ func TestCloseKills(t *testing.T) {
 
 	start := time.Now()
 	require.NoError(t, p.Close())
-	assert.Less(t, time.Since(start), limit/2)
+	assert.Less(t, time.Since(start), commandTimeout/2)
 	if process, err := os.FindProcess(pid); err == nil {
 		assert.Error(t, process.Signal(syscall.Signal(0)), "process %d lives", pid)
 	}
@@ -293,17 +293,17 @@ func TestNewErrors(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write := func(name string, data []byte) { require.NoError(t, os.WriteFile(name, data, 0o600)) }
 	write("text.wav", []byte("hello"))
-	write("large.wav", make([]byte, largest+1))
-	write("long.wav", wav(8000, 1, 8, make([]byte, 8000*longest+1)))
+	write("large.wav", make([]byte, maxFile+1))
+	write("long.wav", wav(8000, 1, 8, make([]byte, 8000*maxSeconds+1)))
 	require.NoError(t, os.Mkdir("folder.wav", 0o700))
 	for _, tt := range []struct{ name, spec, want string }{
 		{"no file", "missing.WAV", "sound: stat missing.WAV: "},
 		{"no file", `"missing too.wav"`, "sound: stat missing too.wav: "},
-		{"no file, or no command", "no-such-command missing.wav", `sound: there is neither a file "no-such-command missing.wav" nor a command "no-such-command"; want `},
+		{"no file, or no command", "no-such-command missing.wav", `sound: there is neither a file "no-such-command missing.wav" nor a command "no-such-command"; expected `},
 		{"no command", "no-such-command -x", `sound: exec: "no-such-command": executable file not found in `},
 		{"no command", `""`, `sound: exec: "": executable file not found in `},
 		{"quote", `beep "a b`, `sound: a quote " is not closed in beep "a b`},
-		{"folder", "folder.wav", "sound: folder.wav is not a file; want "},
+		{"folder", "folder.wav", "sound: folder.wav is not a file; expected "},
 		{"text", "text.wav", "sound: text.wav: this is not a WAV file; convert it with: "},
 		{"too large", "large.wav", "sound: large.wav has more than 10 MB; use a shorter sound"},
 		{"too long", "long.wav", "sound: long.wav: the sound takes 10 seconds; use one of 10 or less"},

@@ -9,32 +9,32 @@ import (
 )
 
 const (
-	largest = 10 << 20 // bytes of a WAV file
-	longest = 10       // seconds of its sound
-	convert = "convert it with: ffmpeg -i IN.wav -ac 2 -c:a pcm_s16le OUT.wav"
+	maxFile    = 10 << 20 // bytes of a WAV file
+	maxSeconds = 10       // seconds of its sound
+	convert    = "convert it with: ffmpeg -i IN.wav -ac 2 -c:a pcm_s16le OUT.wav"
 )
 
 // load reads a WAV file into what the device plays.
 func load(name string) ([]byte, error) {
-	// A pipe would be waited for.
+	// To open a pipe would block.
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, fmt.Errorf("%w; %s", err, wanted)
+		return nil, fmt.Errorf("%w; %s", err, usage)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file; %s", name, wanted)
+		return nil, fmt.Errorf("%s is not a file; %s", name, usage)
 	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, largest+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > largest {
-		return nil, fmt.Errorf("%s has more than %d MB; use a shorter sound", name, largest>>20)
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s has more than %d MB; use a shorter sound", name, maxFile>>20)
 	}
 	pcm, err := decode(data)
 	if err != nil {
@@ -51,7 +51,7 @@ func decode(file []byte) ([]byte, error) {
 	for rest := file[12:]; len(rest) >= 8; {
 		id, size := string(rest[:4]), uint64(binary.LittleEndian.Uint32(rest[4:]))
 		rest = rest[8:]
-		// Who writes a WAV file into a pipe does not know the size of its sound.
+		// The size is wrong in files that were written into a pipe.
 		body := rest[:min(size, uint64(len(rest)))]
 		switch id {
 		case "fmt ":
@@ -90,20 +90,19 @@ func parseFormat(b []byte) (format, error) {
 	case channels != 1 && channels != 2, bits != 8 && bits != 16:
 		return format{}, fmt.Errorf("the file has %d channels of %d bits, not 1 or 2 of 8 or 16; %s", channels, bits, convert)
 	case f.rate == 0 || int(le.Uint16(b[12:])) != f.channels*f.bytes:
-		return format{}, errors.New("the file contradicts itself; " + convert)
+		return format{}, errors.New("the header of the file contradicts itself; " + convert)
 	}
 	return f, nil
 }
 
-// decode returns samples at the rate of the device, drawing straight lines
-// between them.
+// decode returns samples at the rate of the device, by linear interpolation.
 func (f format) decode(data []byte) ([]byte, error) {
 	if f.rate == 0 {
 		return nil, errors.New("the file has its sound before its format; " + convert)
 	}
 	frames := int64(len(data) / (f.channels * f.bytes))
-	if frames > longest*f.rate {
-		return nil, fmt.Errorf("the sound takes %d seconds; use one of %d or less", frames/f.rate, longest)
+	if frames > maxSeconds*f.rate {
+		return nil, fmt.Errorf("the sound takes %d seconds; use one of %d or less", frames/f.rate, maxSeconds)
 	}
 	at := func(frame int64, channel int) int64 {
 		i := (int(min(frame, frames-1))*f.channels + min(channel, f.channels-1)) * f.bytes

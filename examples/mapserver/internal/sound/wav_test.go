@@ -153,8 +153,8 @@ func TestWAVChunks(t *testing.T) {
 		{"no bits", wav(48000, 1, 0, one), "the file has 1 channels of 0 bits, not 1 or 2 of 8 or 16; " + convert},
 		{"no channels", wav(48000, 0, 16, one), "the file has 0 channels of 16 bits, not 1 or 2 of 8 or 16; " + convert},
 		{"surround", wav(48000, 6, 16, make([]byte, 12)), "the file has 6 channels of 16 bits, not 1 or 2 of 8 or 16; " + convert},
-		{"no rate", wav(0, 1, 16, one), "the file contradicts itself; " + convert},
-		{"frames of another size", riff(chunk("fmt ", with(good, 12, 0)), chunk("data", one)), "the file contradicts itself; " + convert},
+		{"no rate", wav(0, 1, 16, one), "the header of the file contradicts itself; " + convert},
+		{"frames of another size", riff(chunk("fmt ", with(good, 12, 0)), chunk("data", one)), "the header of the file contradicts itself; " + convert},
 		{"slow", wav(1, 1, 8, make([]byte, 11)), "the sound takes 11 seconds; use one of 10 or less"},
 		{"fast", wav(math.MaxInt32, 1, 8, make([]byte, 1000)), "the file holds no sound"},
 	} {
@@ -173,10 +173,10 @@ func TestWAVChunks(t *testing.T) {
 
 func TestLoadSize(t *testing.T) {
 	name := t.TempDir() + "/x.wav"
-	require.NoError(t, os.WriteFile(name, wav(96000, 2, 16, make([]byte, longest*96000*4)), 0o600))
+	require.NoError(t, os.WriteFile(name, wav(96000, 2, 16, make([]byte, maxSeconds*96000*4)), 0o600))
 	pcm, err := load(name)
 	require.NoError(t, err)
-	assert.Len(t, pcm, longest*rate*frameSize)
+	assert.Len(t, pcm, maxSeconds*rate*frameSize)
 }
 
 func FuzzWAV(f *testing.F) {
@@ -193,7 +193,7 @@ func FuzzWAV(f *testing.F) {
 		}
 		require.NotEmpty(t, pcm)
 		require.Zero(t, len(pcm)%frameSize)
-		require.LessOrEqual(t, len(pcm), longest*rate*frameSize)
+		require.LessOrEqual(t, len(pcm), maxSeconds*rate*frameSize)
 		// A file of what was decoded decodes into itself.
 		again, err := decode(wav(rate, 2, 16, pcm))
 		require.NoError(t, err)

@@ -16,8 +16,8 @@ var data []byte
 
 const grid = 500 // steps per degree in data
 
-// polar is south of all places; land that is led through the pole lies there.
-const polar = 9e4
+// poleY is south of all places: the outlines run through the south pole there.
+const poleY = 9e4
 
 // A vertex is a point in world coordinates.
 type vertex struct{ x, y float32 }

@@ -173,7 +173,7 @@ func (s *strip) stroke(mask []uint8, lines []line, width float64) {
 				continue
 			}
 			// The way to the pole and back is no coast.
-			if i > 0 && p.y < polar && l.points[i-1].y < polar {
+			if i > 0 && p.y < poleY && l.points[i-1].y < poleY {
 				pen.line(mask, s.width, s.height, x, y, x1, y1)
 			}
 			x, y = x1, y1

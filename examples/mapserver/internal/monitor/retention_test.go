@@ -38,16 +38,16 @@ func TestKeepHistory(t *testing.T) {
 	}
 	m.Full(a, conns)
 	rows := func() int64 {
-		if k := m.State().Kept; k != nil {
+		if k := m.State().HistoryStats; k != nil {
 			return k.Rows
 		}
 		return -1
 	}
 	time.Sleep(50 * time.Millisecond)
 	assert.EqualValues(t, -1, rows(), "nobody asks")
-	m.ShowKept(true)
+	m.ShowStats(true)
 	require.Eventually(t, func() bool { return rows() == 100 }, time.Minute, 10*time.Millisecond)
-	assert.Equal(t, history.Retention{Bytes: 4e9}, m.State().Kept.Retention)
+	assert.Equal(t, history.Retention{Bytes: 4e9}, m.State().HistoryStats.Retention)
 
 	file := filepath.Join(t.TempDir(), "places.txt")
 	n, err := m.SaveMarks(ctx, file)
@@ -74,8 +74,8 @@ func TestKeepHistory(t *testing.T) {
 	require.Eventually(t, func() bool { return len(m.State().Marks) == n }, time.Minute, 10*time.Millisecond)
 	_, err = m.LoadMarks(file + "x")
 	assert.ErrorIs(t, err, os.ErrNotExist)
-	m.ShowKept(false)
-	require.Eventually(t, func() bool { return m.State().Kept == nil }, time.Minute, 10*time.Millisecond)
+	m.ShowStats(false)
+	require.Eventually(t, func() bool { return m.State().HistoryStats == nil }, time.Minute, 10*time.Millisecond)
 	cancel()
 	wg.Wait()
 	require.NoError(t, w.Close())
@@ -106,13 +106,13 @@ func TestNothingKept(t *testing.T) {
 	m := newMonitor(t, "")
 	assert.Error(t, m.SetRetention(history.Retention{}))
 	assert.Error(t, m.ResetHistory(t.Context()))
-	m.ShowKept(true)
+	m.ShowStats(true)
 	// Live places can be saved all the same.
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:1"), conn(2, "8.8.8.8:2"), conn(3, "192.168.0.1:3")})
 	m.Publish()
-	assert.Nil(t, m.State().Kept)
+	assert.Nil(t, m.State().HistoryStats)
 	file := filepath.Join(t.TempDir(), "places.txt")
 	n, err := m.SaveMarks(t.Context(), file)
 	require.NoError(t, err)

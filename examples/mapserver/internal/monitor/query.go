@@ -7,8 +7,10 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
@@ -16,12 +18,12 @@ import (
 	"github.com/connmapgo/connmap/rules"
 )
 
-// MostFound is how many stored connections a list has at most.
-const MostFound = 500
+// MaxFound is the maximum number of stored connections in a result.
+const MaxFound = 500
 
 const (
 	searchTime = 3 * time.Second
-	replayTic  = 40 * time.Millisecond
+	replayTick = 40 * time.Millisecond
 )
 
 // Nearby returns the newest stored connections in a circle.
@@ -29,7 +31,7 @@ func (m *Monitor) Nearby(ctx context.Context, c history.Circle) ([]live.Past, er
 	if err := m.Unrecorded(); err != nil {
 		return nil, err
 	}
-	return m.pasts(m.History.Nearby(ctx, c.Lat, c.Lon, c.Km, MostFound))
+	return m.pastRows(m.History.Nearby(ctx, c.Lat, c.Lon, c.Km, MaxFound))
 }
 
 // Within returns the newest stored connections to a prefix.
@@ -37,10 +39,10 @@ func (m *Monitor) Within(ctx context.Context, p netip.Prefix) ([]live.Past, erro
 	if err := m.Unrecorded(); err != nil {
 		return nil, err
 	}
-	return m.pasts(m.History.Within(ctx, p, MostFound))
+	return m.pastRows(m.History.Within(ctx, p, MaxFound))
 }
 
-func (m *Monitor) pasts(rows iter.Seq2[history.Row, error]) (found []live.Past, err error) {
+func (m *Monitor) pastRows(rows iter.Seq2[history.Row, error]) (found []live.Past, err error) {
 	for r, err := range rows {
 		if err != nil {
 			return nil, err
@@ -50,8 +52,8 @@ func (m *Monitor) pasts(rows iter.Seq2[history.Row, error]) (found []live.Past, 
 	return found, nil
 }
 
-// Search returns the newest stored connections that fit. It looks through the history for
-// a few seconds at most: nothing older than since was looked at, zero if all was.
+// Search returns the newest stored connections that fit. It stops after a few seconds: nothing
+// older than since was searched; zero: all was.
 func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found []live.Past, since time.Time, err error) {
 	if err := m.Unrecorded(); err != nil {
 		return nil, time.Time{}, err
@@ -68,7 +70,7 @@ func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found
 		}
 		last = r.Seen
 		if p := m.past(r); fits(&p) {
-			if found = append(found, p); len(found) == MostFound {
+			if found = append(found, p); len(found) == MaxFound {
 				return found, last, nil
 			}
 		}
@@ -76,7 +78,7 @@ func (m *Monitor) Search(ctx context.Context, fits func(*live.Past) bool) (found
 	return found, time.Time{}, nil
 }
 
-// past makes a stored connection one that the window shows.
+// past converts a stored connection to what the window shows.
 func (m *Monitor) past(r history.Row) live.Past {
 	l := live.Conn{
 		Local: live.EndpointOf(r.Local), Peer: live.EndpointOf(r.Peer), Opened: live.StampOf(r.Opened), Tx: r.Tx, Rx: r.Rx,
@@ -96,7 +98,7 @@ func (m *Monitor) past(r history.Row) live.Past {
 	return live.Past{Conn: l, Label: r.Rule, Count: r.Count, Seen: r.Seen}
 }
 
-// ruleIndex finds a rule by its label; that of none is the last.
+// ruleIndex returns the index of the rule with a label, or of the last rule if there is none.
 func (m *Monitor) ruleIndex(label string) int32 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,15 +117,15 @@ func (m *Monitor) Rules() *rules.Set {
 	return m.rules
 }
 
-// Label names the rule of a connection by its ports and program.
+// Label returns the label of the rule that matches ports and program.
 func (m *Monitor) Label(local, peer uint16, program, exe string) string {
 	r, _ := m.Rules().Match(rules.Conn{Local: local, Peer: peer, Comm: program, Exe: exe})
 	return r.Label
 }
 
-// Locate returns where an address is, by the tables.
+// Locate returns where an address is, by the first table that knows it.
 func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
-	for _, db := range *m.geo() {
+	for _, db := range tables(&m.geo, m.Geo) {
 		if p, ok := db.Lookup(addr); ok {
 			return p, true
 		}
@@ -131,50 +133,74 @@ func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
 	return geoip.Place{}, false
 }
 
-func (m *Monitor) geo() *[]*geoip.DB {
-	if p := m.replaced.Load(); p != nil {
-		return p
+func (m *Monitor) network(addr netip.Addr) (asn.AS, bool) {
+	for _, db := range tables(&m.asn, m.ASN) {
+		if as, ok := db.Lookup(addr); ok {
+			return as, true
+		}
 	}
-	return &m.Geo
+	return asn.AS{}, false
 }
 
-// ReplaceGeo asks a table in place of one of Geo from now on, and locates all connections
-// anew. It returns how many have another place by that.
-func (m *Monitor) ReplaceGeo(old, fresh *geoip.DB) (moved int) {
+// lookUp sets the place and the network of a peer on the Internet.
+func (m *Monitor) lookUp(c *live.Conn) {
+	c.Place, _ = m.Locate(c.Peer.Addr())
+	as, _ := m.network(c.Peer.Addr())
+	c.ASN, c.Org = as.Number, as.Org
+}
+
+// ReplaceGeo uses a fresh table in place of an old one of Geo from now on, and looks up all
+// connections again. It returns how many got another place or network.
+func (m *Monitor) ReplaceGeo(old, fresh *geoip.DB) (changed int) {
+	return replaceTable(m, &m.geo, m.Geo, old, fresh)
+}
+
+// ReplaceASN is ReplaceGeo for a table of ASN.
+func (m *Monitor) ReplaceASN(old, fresh *asn.DB) (changed int) {
+	return replaceTable(m, &m.asn, m.ASN, old, fresh)
+}
+
+// tables returns those that replaceTable has set, else the first ones.
+func tables[T any](replaced *atomic.Pointer[[]T], first []T) []T {
+	if p := replaced.Load(); p != nil {
+		return *p
+	}
+	return first
+}
+
+func replaceTable[T comparable](m *Monitor, replaced *atomic.Pointer[[]T], first []T, old, fresh T) (changed int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	tables := slices.Clone(*m.geo())
-	if i := slices.Index(tables, old); i >= 0 {
-		tables[i] = fresh
+	all := slices.Clone(tables(replaced, first))
+	if i := slices.Index(all, old); i >= 0 {
+		all[i] = fresh
 	}
-	m.replaced.Store(&tables)
+	replaced.Store(&all)
 	for _, e := range m.order {
 		if e.conn.Scope != live.Internet {
 			continue
 		}
-		if p, _ := m.Locate(e.conn.Peer.Addr()); p != e.conn.Place {
-			n := *e.conn
-			n.Place = p
+		n := *e.conn
+		if m.lookUp(&n); n.Place != e.conn.Place || n.ASN != e.conn.ASN || n.Org != e.conn.Org {
 			e.conn = &n
-			moved++
+			changed++
 		}
 	}
 	m.touch()
-	return moved
+	return changed
 }
 
-// Network names the network of an address, by the tables.
+// Network names the network of an address, by the first table that knows it.
 func (m *Monitor) Network(addr netip.Addr) string {
-	for _, db := range m.ASN {
-		if as, ok := db.Lookup(addr); ok {
-			return fmt.Sprintf("AS%d %s", as.Number, as.Org)
-		}
+	as, ok := m.network(addr)
+	if !ok {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("AS%d %s", as.Number, as.Org)
 }
 
 // OnMap returns the label of the rule, or "", and the latitude and longitude, or NaN, of
-// each row of an answer, as far as its columns tell them.
+// each row of a table, if its columns say them.
 func (m *Monitor) OnMap(t *history.Table) (labels []string, places [][2]float64) {
 	labels, places = make([]string, len(t.Rows)), make([][2]float64, len(t.Rows))
 	column := make(map[string]int)
@@ -229,9 +255,9 @@ func (m *Monitor) rowPlace(get func(string) any) [2]float64 {
 	return none
 }
 
-// Replay tells of all stored connections in the order in which they opened, run through
-// in a time: events since the last call, the time in the history and the share
-// that is over, which ends at 1. It calls show until ctx ends.
+// Replay plays all stored connections in the order in which they opened, within a duration. It
+// calls show with the events since the last call, the time in the history, and the share that
+// is done, which ends at 1.
 func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(events []live.Event, at time.Time, share float64)) error {
 	if err := m.Unrecorded(); err != nil {
 		return err
@@ -243,17 +269,17 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 	begin := time.Now()
 	span := last.Sub(first) + time.Millisecond
 	var events []live.Event
-	tell := func(at time.Time) bool {
+	send := func(at time.Time) bool {
 		show(events, at, float64(at.Sub(first))/float64(span))
 		events = nil
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(replayTic):
+		case <-time.After(replayTick):
 			return true
 		}
 	}
-	// until is the time in the history that is due now.
+	// until returns the time in the history that is to be shown now.
 	until := func() time.Time {
 		return first.Add(time.Duration(float64(span) * min(float64(time.Since(begin))/float64(during), 1)))
 	}
@@ -263,19 +289,19 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 			return err
 		}
 		for r.Opened.After(due) {
-			if due = until(); r.Opened.After(due) && !tell(due) {
+			if due = until(); r.Opened.After(due) && !send(due) {
 				return ctx.Err()
 			}
 		}
 		if r.Located {
 			events = append(events, live.Event{Lat: r.Lat, Lon: r.Lon, Label: r.Rule})
-			if len(events) >= 10_000 { // there are more than can be seen
+			if len(events) >= 10_000 { // nobody can see more at once
 				show(events, due, float64(due.Sub(first))/float64(span))
 				events = nil
 			}
 		}
 	}
-	for due = until(); due.Before(first.Add(span)) && tell(due); due = until() {
+	for due = until(); due.Before(first.Add(span)) && send(due); due = until() {
 	}
 	if ctx.Err() == nil {
 		show(events, last, 1)
@@ -283,8 +309,7 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 	return ctx.Err()
 }
 
-// First tells since when a program's connections to an address are known, and how often
-// they were opened.
+// First returns when a program's connections to an address were first opened, and how often.
 func (m *Monitor) First(ctx context.Context, peer netip.Addr, program string) (time.Time, int64, error) {
 	if err := m.Unrecorded(); err != nil {
 		return time.Time{}, 0, err

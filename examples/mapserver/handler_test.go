@@ -30,8 +30,8 @@ import (
 	"github.com/connmapgo/connmap/history/sqlite"
 )
 
-// serving starts a server with synthetic connections and a history, and its clerk.
-func serving(t *testing.T, args ...string) *clerk {
+// serving starts a server with synthetic connections and a history, and its handler.
+func serving(t *testing.T, args ...string) *handler {
 	t.Helper()
 	ownFolders(t)
 	cfg, err := parse(append([]string{"-demo", "200", "-history", filepath.Join(t.TempDir(), "h.sqlite")}, args...), io.Discard)
@@ -39,16 +39,16 @@ func serving(t *testing.T, args ...string) *clerk {
 	a, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	c := newClerk(ctx, a, &sound.Player{})
+	c := newHandler(ctx, a, &sound.Player{})
 	t.Cleanup(func() { cancel(); c.close(); a.stop() })
 	return c
 }
 
 // wait returns the first answer of a kind that fits.
-func wait[A mapview.Answer](t *testing.T, c *clerk, fits func(A) bool) A {
+func wait[A mapview.Answer](t *testing.T, c *handler, fits func(A) bool) A {
 	t.Helper()
 	for range 1000 {
-		for _, a := range c.take() {
+		for _, a := range c.takeAnswers() {
 			if got, ok := a.(A); ok && fits(got) {
 				return got
 			}
@@ -62,7 +62,7 @@ func wait[A mapview.Answer](t *testing.T, c *clerk, fits func(A) bool) A {
 func any1[A any](A) bool { return true }
 
 // recorded waits until the history has rows.
-func recorded(t *testing.T, c *clerk) {
+func recorded(t *testing.T, c *handler) {
 	t.Helper()
 	c.waitForHistory(t.Context()) // a machine that is busy opens it later
 	require.Eventually(t, func() bool {
@@ -217,7 +217,7 @@ func TestClerkKeepsTheHistory(t *testing.T) {
 		wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, text) })
 	}
 	c.handle(mapview.LoadHistory{})
-	said("s saves it")
+	said("press s to save it")
 	c.handle(mapview.SaveHistory{})
 	said("saved in")
 	c.handle(mapview.LoadHistory{})
@@ -274,7 +274,7 @@ func TestEditedRulesAreOffered(t *testing.T) {
 	}
 	require.Never(t, func() bool { return strings.Contains(problems(), "edited") }, 300*time.Millisecond, 100*time.Millisecond)
 	require.NoError(t, os.WriteFile(c.rulesSource().name, []byte("\"Mine\",peer,443,1,2,3,255,0,0\n"), 0o600))
-	require.Eventually(t, func() bool { return strings.Contains(problems(), "has been edited; c reads it again") }, time.Minute, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(problems(), "has been edited: press c to read it again") }, time.Minute, 50*time.Millisecond)
 	assert.NotEqual(t, "Mine", c.monitor.State().Rules[0].Label)
 	c.handle(mapview.ReloadRules{})
 	require.Eventually(t, func() bool { return c.monitor.State().Rules[0].Label == "Mine" && problems() == "" }, time.Minute, 20*time.Millisecond)
@@ -315,7 +315,7 @@ func TestNoClipboard(t *testing.T) {
 	c := serving(t)
 	for _, e := range []mapview.Effect{mapview.Copy{Text: "x"}, mapview.Paste{}} {
 		c.handle(e)
-		wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, "the clipboard does not work: ") })
+		wait(t, c, func(s mapview.Said) bool { return strings.Contains(s.Text, "the clipboard cannot be used: ") })
 	}
 }
 
@@ -335,12 +335,12 @@ func TestLoopback(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c.monitor.Publish()
 		return slices.ContainsFunc(c.monitor.State().Conns, func(x *live.Conn) bool {
-			return x.Peer.String() == l.Addr().String() && x.Scope == live.Host
+			return x.Peer.String() == l.Addr().String() && x.Scope == live.Loopback
 		})
 	}, time.Minute, 50*time.Millisecond)
 }
 
-// TestEveryEffectIsDone: each thing that the view asks for has a method of the clerk, or else a
+// TestEveryEffectIsDone: each thing that the view asks for has a method of the handler, or else a
 // case of the window.
 func TestEveryEffectIsDone(t *testing.T) {
 	read := func(name string) string {
@@ -348,14 +348,14 @@ func TestEveryEffectIsDone(t *testing.T) {
 		require.NoError(t, err)
 		return string(b)
 	}
-	clerk, window := read("clerk.go"), read("internal/gui/window.go")
+	handler, window := read("handler.go"), read("internal/gui/window.go")
 	effects := regexp.MustCompile(`(?m)^func \((?:e )?(\w+)\) Do\((h )?Handler\)`).FindAllStringSubmatch(read("internal/mapview/effect.go"), -1)
 	require.Greater(t, len(effects), 10)
 	for _, e := range effects {
 		if e[2] == "" {
 			assert.Contains(t, window, "case mapview."+e[1]+":")
 		} else {
-			assert.Contains(t, clerk, "func (c *clerk) "+e[1]+"(")
+			assert.Contains(t, handler, "func (h *handler) "+e[1]+"(")
 		}
 	}
 }

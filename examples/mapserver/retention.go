@@ -9,22 +9,22 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// parseKeep reads what -keep says.
-func parseKeep(s string) (r history.Retention, err error) {
+// parseRetention parses the value of -keep.
+func parseRetention(s string) (r history.Retention, err error) {
 	if s == "all" {
 		return r, nil
 	}
 	for part := range strings.SplitSeq(s, ",") {
 		number := strings.TrimRight(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 		n, err := strconv.ParseInt(number, 10, 64)
-		most := int64(1 << 50)
+		limit := int64(1 << 50)
 		unit := strings.ToUpper(strings.TrimSpace(part[len(number):]))
 		switch unit {
 		case "H", "D":
-			most = 100_000
+			limit = 100_000
 		}
-		if err != nil || n < 1 || n > most {
-			return r, fmt.Errorf("-keep: want all, or some of an age such as 90d, a size such as 4GB and rows such as 5000000 with commas between, found %q", s)
+		if err != nil || n < 1 || n > limit {
+			return r, fmt.Errorf("-keep: expected all, or an age such as 90d, a size such as 4GB and a number of rows such as 5000000, separated by commas, found %q", s)
 		}
 		switch unit {
 		case "":
@@ -40,7 +40,7 @@ func parseKeep(s string) (r history.Retention, err error) {
 		case "TB":
 			r.Bytes = min(n, 1<<20) * 1e12
 		default:
-			return r, fmt.Errorf("-keep: want h, d, MB, GB, TB or nothing after a number, found %q", part)
+			return r, fmt.Errorf("-keep: expected h, d, MB, GB, TB or nothing after a number, found %q", part)
 		}
 	}
 	return r, nil

@@ -12,9 +12,9 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// keep prunes the history, has the state say soon that it cannot be written, and
-// what is kept for as long as somebody wants to know.
-func (m *Monitor) keep(ctx context.Context) {
+// maintain prunes the history, publishes when writing to it fails, and updates its statistics
+// while they are shown, until ctx ends.
+func (m *Monitor) maintain(ctx context.Context) {
 	watch := time.NewTicker(watchEvery)
 	defer watch.Stop()
 	var pruned time.Time
@@ -24,12 +24,12 @@ func (m *Monitor) keep(ctx context.Context) {
 			failing = problem
 			m.touch()
 		}
-		// What the disk has no room for may have it then.
+		// Pruning may make room on a full disk.
 		if failing || time.Since(pruned) > pruneEvery {
 			pruned = time.Now()
 			m.prune(ctx)
 		}
-		m.readKept()
+		m.readStats()
 		select {
 		case <-ctx.Done():
 			return
@@ -48,43 +48,42 @@ func (m *Monitor) prune(ctx context.Context) {
 	m.Problem("prune", text)
 }
 
-// ShowKept puts what is kept of the history into the states to come, or leaves it
-// out.
-func (m *Monitor) ShowKept(on bool) {
+// ShowStats turns HistoryStats of the next states on or off.
+func (m *Monitor) ShowStats(on bool) {
 	m.init()
 	m.mu.Lock()
-	m.wantKept = on
-	m.kept = nil
+	m.wantStats = on
+	m.stats = nil
 	m.mu.Unlock()
 	m.touch()
-	m.readKept()
+	m.readStats()
 }
 
-// readKept reads what is kept if it is wanted.
-func (m *Monitor) readKept() {
+// readStats reads the statistics if they are shown.
+func (m *Monitor) readStats() {
 	m.mu.Lock()
-	want := m.wantKept && m.Unrecorded() == nil
-	before := m.kept
+	want := m.wantStats && m.Unrecorded() == nil
+	before := m.stats
 	m.mu.Unlock()
 	if !want {
 		return
 	}
 	s, err := m.History.Stats()
 	if err != nil {
-		return // recording says what is wrong
+		return // the Recorder reports the cause
 	}
 	if before != nil && *before == s {
 		return
 	}
 	m.mu.Lock()
-	if m.wantKept {
-		m.kept = &s
+	if m.wantStats {
+		m.stats = &s
 	}
 	m.mu.Unlock()
 	m.touch()
 }
 
-// SetRetention keeps so much of the history from now on, and deletes the rest.
+// SetRetention sets how much of the history is kept, and starts to delete the rest.
 func (m *Monitor) SetRetention(r history.Retention) error {
 	if err := m.Unrecorded(); err != nil {
 		return err
@@ -93,7 +92,7 @@ func (m *Monitor) SetRetention(r history.Retention) error {
 		return err
 	}
 	m.init()
-	m.readKept()
+	m.readStats()
 	select {
 	case m.pruneNow <- struct{}{}:
 	default:
@@ -103,10 +102,10 @@ func (m *Monitor) SetRetention(r history.Retention) error {
 
 var (
 	errNotRecorded = errors.New("nothing is recorded: start with -history FILE")
-	errOpening     = errors.New("the history cannot be asked yet: wait until it is taken over or can be opened")
+	errOpening     = errors.New("the history is not open yet: wait until it is upgraded or can be opened")
 )
 
-// Unrecorded says why there is no history to be asked, if so.
+// Unrecorded returns why there is no history to query, nil if there is one.
 func (m *Monitor) Unrecorded() error {
 	switch {
 	case m.Opening.Load():
@@ -131,17 +130,16 @@ func (m *Monitor) ResetHistory(ctx context.Context) error {
 		m.marks.data, m.addrs.data = nil, nil
 		m.mu.Unlock()
 		m.touch()
-		m.marks.stale()
-		m.addrs.stale()
+		m.marks.refresh()
+		m.addrs.refresh()
 	}
-	m.readKept()
+	m.readStats()
 	return err
 }
 
-// SaveMarks writes the counts of all stored places, or without a history those of
-// the live connections, into a file. Places that the file has already are kept, unless
-// the history has been reset, with the larger of both counts. It returns how many
-// places the file has then.
+// SaveMarks writes the counts of all stored places into a file; without a history, those of
+// the live connections. It keeps the places that the file has already, with the larger of both
+// counts, unless the history has been reset. It returns the number of places.
 func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error) {
 	marks := m.liveMarks()
 	if m.Unrecorded() == nil {
@@ -153,7 +151,7 @@ func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error)
 	kept := make(map[[2]float64]int64)
 	old, err := history.LoadMarks(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("%w: it stays as it is; move it away to have the places saved", err)
+		return 0, fmt.Errorf("%w: it is not changed; move it away to save the places", err)
 	}
 	if !reset {
 		for _, mark := range old {
@@ -178,7 +176,7 @@ func (m *Monitor) SaveMarks(ctx context.Context, name string) (n int, err error)
 	return n, err
 }
 
-// liveMarks are the places of the live connections.
+// liveMarks returns the places of the live connections.
 func (m *Monitor) liveMarks() iter.Seq2[history.Mark, error] {
 	counts := make(map[[2]float64]int64)
 	for _, c := range m.State().Conns {
@@ -195,8 +193,8 @@ func (m *Monitor) liveMarks() iter.Seq2[history.Mark, error] {
 	}
 }
 
-// LoadMarks adds the places of a file to those of the history. It returns how many
-// there are. What both count is not added up: a file is mostly a copy.
+// LoadMarks adds the places of a file to those of the history. Of two counts it takes the
+// larger one, since a file is mostly a copy. It returns the number of places in the file.
 func (m *Monitor) LoadMarks(name string) (int, error) {
 	marks, err := history.LoadMarks(name)
 	if err != nil {
@@ -204,13 +202,13 @@ func (m *Monitor) LoadMarks(name string) (int, error) {
 	}
 	m.mu.Lock()
 	m.loaded, m.reset = marks, false
-	m.marks.data = merged(slices.Clone(m.marks.data), marks) // that of before may be shown
+	m.marks.data = merged(slices.Clone(m.marks.data), marks) // a State may hold the old one
 	m.mu.Unlock()
 	m.touch()
 	return len(marks), nil
 }
 
-// merged adds places that were loaded to those of the history.
+// merged adds loaded places to those of the history.
 func merged(marks, loaded []history.Mark) []history.Mark {
 	if len(loaded) == 0 {
 		return marks

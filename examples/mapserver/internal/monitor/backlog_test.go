@@ -46,10 +46,10 @@ func TestEarly(t *testing.T) {
 	assert.Zero(t, acked.Load())
 
 	// This machine may fill the room; an agent then keeps what ends, and tells it again.
-	for i := range uint64(maxEarly + 10) {
+	for i := range uint64(maxBacklog + 10) {
 		m.Delta(local, end(conn(1000+i, fmt.Sprintf("8.8.%d.%d:%d", i>>8&255, i&255, 1+i>>16))))
 	}
-	assert.Len(t, m.early.records, maxEarly)
+	assert.Len(t, m.backlog.records, maxBacklog)
 	m.Delta(agent, end(conn(3, "8.8.8.8:25")))
 	assert.False(t, m.Recorded(agent, 8, func() { t.Error("acknowledged") }))
 
@@ -92,7 +92,7 @@ func TestEarly(t *testing.T) {
 	work.Wait()
 	require.NoError(t, w.Close())
 	assert.Zero(t, w.Dropped())
-	assert.EqualValues(t, maxEarly-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
+	assert.EqualValues(t, maxBacklog-1, ask("SELECT count(*) FROM detailed_history WHERE agent = 'here'"))
 	assert.EqualValues(t, 11, ask("SELECT sum(count) FROM losses WHERE agent = 'here'"))
 	assert.EqualValues(t, 0, ask("SELECT count(*) FROM detailed_history WHERE ip = ''"))
 }
@@ -129,7 +129,7 @@ func TestEarlyWithoutHistory(t *testing.T) {
 	m.Full(agent, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "8.8.8.8:22")})
 	m.Full(agent, []conntrack.Conn{conn(1, "8.8.8.8:443")})
 	m.Opened(nil, nil)
-	assert.Empty(t, m.early.records)
+	assert.Empty(t, m.backlog.records)
 	assert.Empty(t, m.unwritten)
 	acked := false
 	assert.True(t, m.Recorded(agent, 1, func() { acked = true }))

@@ -8,9 +8,9 @@ import (
 	"github.com/connmapgo/connmap/history"
 )
 
-// A shown is a part of the history that states hold while it is wanted. It is read
-// again from time to time, since the history grows.
-type shown[T any] struct {
+// An overlay is a part of the history that states hold while the view shows it. It is read
+// again at intervals, since the history grows.
+type overlay[T any] struct {
 	about string // key of its problem
 	every time.Duration
 	read  func(context.Context) ([]T, error)
@@ -20,9 +20,9 @@ type shown[T any] struct {
 	data            []T
 }
 
-// show puts a part of the history into the states to come, or leaves it out. It keeps
-// what it has for a while, since switches are often thrown back.
-func show[T any](m *Monitor, s *shown[T], on bool) {
+// show turns an overlay on or off. Its data is kept until the next interval, in case it is
+// turned on again.
+func show[T any](m *Monitor, s *overlay[T], on bool) {
 	m.mu.Lock()
 	s.wanted = on
 	start := on && !s.reading && m.Unrecorded() == nil
@@ -34,8 +34,8 @@ func show[T any](m *Monitor, s *shown[T], on bool) {
 	}
 }
 
-// follow reads for as long as it is wanted.
-func (s *shown[T]) follow(ctx context.Context, m *Monitor) {
+// follow reads the overlay at intervals until it is turned off.
+func (s *overlay[T]) follow(ctx context.Context, m *Monitor) {
 	for {
 		data, err := s.read(ctx)
 		text := ""
@@ -65,23 +65,21 @@ func (s *shown[T]) follow(ctx context.Context, m *Monitor) {
 	}
 }
 
-// stale has it read now if it is shown.
-func (s *shown[T]) stale() {
+// refresh has follow read at once.
+func (s *overlay[T]) refresh() {
 	select {
 	case s.now <- struct{}{}:
 	default:
 	}
 }
 
-// ShowHistory puts the places of the stored history into the states to come, or
-// leaves them out.
+// ShowHistory turns Marks of the next states on or off.
 func (m *Monitor) ShowHistory(on bool) {
 	m.init()
 	show(m, &m.marks, on)
 }
 
-// ShowAddrs puts the addresses of the stored history into the states to come, or
-// leaves them out.
+// ShowAddrs turns Addrs of the next states on or off.
 func (m *Monitor) ShowAddrs(on bool) {
 	m.init()
 	show(m, &m.addrs, on)
