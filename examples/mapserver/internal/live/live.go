@@ -4,6 +4,7 @@
 package live
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack"
@@ -51,7 +52,7 @@ type Past struct {
 type Agent struct {
 	ID      uint64 // of its link; zero: this process
 	Name    string
-	Addr    string // network address it reports from; empty: this process
+	Addr    netip.Addr // from which it reports; invalid: this process
 	Since   time.Time
 	Backend string // how it reads its sockets, such as "diag"
 	Limited string // why it does not see all, such as "other users' programs need root"; empty: it does
