@@ -227,7 +227,7 @@ func (s *Server) admit(key Key, a Agent, w *joiningConn, log *slog.Logger) (Regi
 	if !ok {
 		return Registered{}, errEnrolments
 	}
-	r, err := s.Registry.enrol(Registered{Key: key, Name: a.Name, Addr: a.Addr, Joined: a.Since, Waiting: s.Approve}, s.Name)
+	r, err := s.Registry.enrol(Registered{Key: key, Name: a.Name, Addr: a.Addr.String(), Joined: a.Since, Waiting: s.Approve}, s.Name)
 	if err != nil {
 		return Registered{}, fmt.Errorf("%w: %w", errTrouble, err)
 	}

@@ -216,7 +216,7 @@ func TestReportAndFollow(t *testing.T) {
 	h.mu.Lock()
 	for _, agent := range h.agents {
 		assert.Equal(t, "nas", agent.Name)
-		assert.Equal(t, "127.0.0.1", agent.Addr)
+		assert.Equal(t, netip.MustParseAddr("127.0.0.1"), agent.Addr)
 		assert.Equal(t, "diag", agent.Backend)
 		assert.Equal(t, "root", agent.Limited)
 		assert.Equal(t, a, h.conns[agent.ID][1])

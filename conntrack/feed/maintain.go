@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 )
 
@@ -70,7 +71,7 @@ func (s *Server) saveSeen(report func(error)) {
 	now := time.Now()
 	s.mu.Lock()
 	for key := range s.keys {
-		s.Registry.noteSeen(key, "", now)
+		s.Registry.noteSeen(key, netip.Addr{}, now)
 	}
 	s.mu.Unlock()
 	if err := s.Registry.save(); err != nil {

@@ -361,13 +361,13 @@ func (r *Registry) lookup(key Key) (Registered, bool) {
 }
 
 // noteSeen notes that an agent is there now.
-func (r *Registry) noteSeen(key Key, addr string, now time.Time) {
+func (r *Registry) noteSeen(key Key, addr netip.Addr, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a := r.agents[key]; a != nil {
 		a.Seen = now.UTC().Truncate(time.Second)
-		if addr != "" && addr != a.Addr {
-			a.Addr = addr
+		if s := addr.String(); addr.IsValid() && s != a.Addr {
+			a.Addr = s
 			if !a.Waiting {
 				r.addSource(a)
 			}

@@ -44,11 +44,11 @@ const (
 
 // An Agent is an agent that has joined, and its connection.
 type Agent struct {
-	ID      uint64 // of the connection; a Server gives each another one, and never zero
-	Name    string // in the registry; of an agent without a key, the name that it asks for
-	Addr    string // from where it reports, without port
-	Backend string // how it reads its sockets
-	Limited string // why it does not see all; empty: it does
+	ID      uint64     // of the connection; a Server gives each another one, and never zero
+	Name    string     // in the registry; of an agent without a key, the name that it asks for
+	Addr    netip.Addr // from which it reports
+	Backend string     // how it reads its sockets
+	Limited string     // why it does not see all; empty: it does
 	Since   time.Time
 	Run     [16]byte // random, and new each time that the agent starts
 }
@@ -237,10 +237,10 @@ func (s *Server) accept(w *joiningConn, config *tls.Config, log *slog.Logger) er
 func agentOf(h *frame.Hello, addr net.Addr, now time.Time) Agent {
 	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: h.Run}
 	if t, ok := addr.(*net.TCPAddr); ok {
-		a.Addr = t.AddrPort().Addr().Unmap().String()
+		a.Addr = t.AddrPort().Addr().Unmap()
 	}
-	if a.Name == "" {
-		a.Name = a.Addr
+	if a.Name == "" && a.Addr.IsValid() {
+		a.Name = a.Addr.String()
 	}
 	return a
 }

@@ -127,7 +127,7 @@ type Past struct {
 type Agent struct {
 	ID      uint64 // of its connection to the server; zero: this process
 	Name    string
-	Addr    string // network address it reports from; empty: this process
+	Addr    netip.Addr // from which it reports; invalid: this process
 	Since   time.Time
 	Backend string // how it reads sockets, such as "diag"
 	Limited string // why it does not see everything, such as "other users' programs need root"; empty: it does

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"image/color"
-	"net/netip"
 	"strconv"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -24,7 +23,7 @@ type agentsPanel struct {
 
 	text    ui.Lines // why agents see less
 	reasons []string // in lines
-	of      struct {
+	made    struct {
 		st *live.State
 		w  float64
 	}
@@ -151,12 +150,12 @@ func (p *agentsPanel) reasonsHeight(v *View, w, limit float64) float64 {
 
 // explain returns the lines that say in full why agents see less.
 func (p *agentsPanel) explain(v *View, w float64) []string {
-	of := p.of
-	of.st, of.w = v.st, w
-	if of == p.of {
+	made := p.made
+	made.st, made.w = v.st, w
+	if made == p.made {
 		return p.reasons
 	}
-	p.of, p.reasons = of, nil
+	p.made, p.reasons = made, nil
 	names := map[string][]string{} // by reason
 	var order []string
 	for i := range v.st.Agents {
@@ -228,7 +227,7 @@ func (r agentRows) Cell(row, col int) string {
 		if a.ID == 0 {
 			return "this machine"
 		}
-		return a.Addr
+		return a.Addr.String()
 	case agentLink:
 		if a.ID == 0 {
 			return ""
@@ -256,9 +255,7 @@ func (r agentRows) Compare(a, b, col int) int {
 	x, y := r.agent(a), r.agent(b)
 	switch col {
 	case agentAddress:
-		p, _ := netip.ParseAddrPort(x.Addr)
-		q, _ := netip.ParseAddrPort(y.Addr)
-		return cmp.Or(p.Compare(q), cmp.Compare(x.Addr, y.Addr))
+		return x.Addr.Compare(y.Addr)
 	case agentLink:
 		return cmp.Compare(x.ID, y.ID)
 	case agentSince:

@@ -3,6 +3,7 @@ package mapview
 import (
 	"fmt"
 	"image"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -18,12 +19,21 @@ func hosts(n int) *live.State {
 	st.Agents = nil
 	for i := range n {
 		name := fmt.Sprintf("host%03d", i)
-		st.Agents = append(st.Agents, live.Agent{ID: uint64(i), Name: name, Addr: fmt.Sprintf("198.51.100.%d", i%256), Since: noon.Add(-time.Duration(i) * time.Hour), Backend: "ebpf", Lost: uint64(i), Conns: 1})
+		st.Agents = append(st.Agents, live.Agent{ID: uint64(i), Name: name, Addr: netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), Since: noon.Add(-time.Duration(i) * time.Hour), Backend: "ebpf", Lost: uint64(i), Conns: 1})
 		c := conn(uint64(i), paris, 0)
 		c.Agent = name
 		st.Conns = append(st.Conns, c)
 	}
 	return st
+}
+
+// TestAgentsByAddress: addresses are sorted as such, not as texts.
+func TestAgentsByAddress(t *testing.T) {
+	st := hosts(11)
+	rows := agentRows{st: st}
+	assert.Negative(t, rows.Compare(9, 10, agentAddress), "%v is before %v", st.Agents[9].Addr, st.Agents[10].Addr)
+	assert.Positive(t, rows.Compare(10, 9, agentAddress))
+	assert.Zero(t, rows.Compare(5, 5, agentAddress))
 }
 
 func click(x, y float64) Input {

@@ -95,5 +95,9 @@ func same(t *testing.T, want, got []byte, name string) {
 			}
 		}
 	}
-	assert.LessOrEqual(t, differ, 20, "pixels of %s", name)
+	if differ > 20 {
+		file := filepath.Join(os.TempDir(), "connmap-golden-"+strings.ReplaceAll(name, "/", "-"))
+		os.WriteFile(file, got, 0o644)
+		t.Errorf("%d pixels of %s differ; what is drawn now is %s: if that is right, run the test with -update and look at the pictures", differ, name, file)
+	}
 }

@@ -34,12 +34,7 @@ type connList struct {
 
 	zone string       // of the times
 	live []*live.Conn // the newest first
-	of   struct {
-		st     *live.State
-		agents int
-		filter string
-		local  bool
-	}
+	made shownKey
 	rows connRows
 
 	closing int // of live, that are being closed
@@ -180,7 +175,7 @@ func (a Found) take(v *View) { v.answer(a.Ask, a, true) }
 
 func (l *connList) answered(_ *View, a Answer) {
 	l.found = a.(Found)
-	l.of.st = nil
+	l.made.st = nil
 }
 
 // follow takes the answer of the search for the filter, as long as there is a filter.
@@ -194,7 +189,7 @@ func (l *connList) follow(v *View) {
 	}
 	if l.waiting = s.waiting; !s.waiting && l.found.Ask != s.found.Ask {
 		l.found = s.found
-		l.of.st = nil
+		l.made.st = nil
 	}
 }
 
@@ -239,17 +234,16 @@ func (l *connList) update(v *View) {
 	if l.searches {
 		l.follow(v)
 	}
-	now := l.of
-	now.st, now.agents, now.filter, now.local = v.st, v.agents.version, v.filter.text, v.Local
-	if now == l.of && l.rows.v != nil {
+	now := v.shownKey()
+	if now == l.made && l.rows.v != nil {
 		return
 	}
-	before := l.of
+	before := l.made
 	before.st = now.st
-	if before == now && l.of.st != nil && l.throttle.early(v) {
+	if before == now && l.made.st != nil && l.throttle.early(v) {
 		return
 	}
-	l.of = now
+	l.made = now
 	l.throttle.ran(v)
 	clear(l.live)
 	l.live, l.closing = l.live[:0], 0

@@ -22,11 +22,9 @@ type search struct {
 	found Found // the answer
 
 	shown []live.Past // those of found that are shown
-	of    struct {
-		st     *live.State
-		first  *live.Past
-		local  bool
-		agents int
+	made  struct {
+		shownKey
+		first *live.Past
 	}
 
 	chip ui.Box
@@ -48,19 +46,19 @@ func (s *search) update(v *View) {
 
 func (s *search) answered(_ *View, a Answer) {
 	s.found = a.(Found)
-	s.of.st = nil
+	s.made.st = nil
 }
 
 // found returns the stored connections that the filter fits.
 func (v *View) found() []live.Past {
 	s := &v.search
-	of := s.of
-	of.st, of.local, of.agents, of.first = v.st, v.Local, v.agents.version, nil
+	made := s.made
+	made.shownKey, made.first = v.shownKey(), nil
 	if len(s.found.Past) > 0 {
-		of.first = &s.found.Past[0]
+		made.first = &s.found.Past[0]
 	}
-	if of != s.of {
-		s.of, s.shown = of, v.onlyPast(s.found.Past)
+	if made != s.made {
+		s.made, s.shown = made, v.onlyPast(s.found.Past)
 	}
 	return s.shown
 }

@@ -45,18 +45,28 @@ type group struct {
 	all   int // those that are not shown too
 }
 
+// A shownKey changes when the connections that the view shows do. What is made of them is made
+// anew then.
+type shownKey struct {
+	st     *live.State
+	agents int
+	filter string
+	local  bool
+}
+
+func (v *View) shownKey() shownKey {
+	return shownKey{v.st, v.agents.version, v.filter.text, v.Local}
+}
+
 // stacks is what is shown of a state, grouped by place and by label. It is
 // computed again only when what it depends on changes.
 type stacks struct {
-	of struct {
-		st                 *live.State
+	made struct {
+		shownKey
 		world              worldmap.View
 		size               ui.Box
-		local              bool
 		unknownX, unknownY float64
 		scale              float64
-		agents             int
-		filter             string
 	}
 	throttle throttle
 	list     []stack // the most connections first, so that small discs lie on top
@@ -106,19 +116,18 @@ func (s *stacks) update(v *View) {
 // stale reports whether anything that the stacks depend on has changed. The throttle limits
 // how often a new state alone counts.
 func (s *stacks) stale(v *View) bool {
-	of := s.of
-	of.st, of.size, of.local, of.scale = v.st, v.size, v.Local, v.in.Scale
-	of.world, of.agents, of.filter = v.world, v.agents.version, v.filter.text
-	of.unknownX, of.unknownY = v.unknownSpot()
-	if of == s.of && s.index != nil {
+	made := s.made
+	made.shownKey, made.size, made.scale, made.world = v.shownKey(), v.size, v.in.Scale, v.world
+	made.unknownX, made.unknownY = v.unknownSpot()
+	if made == s.made && s.index != nil {
 		return false
 	}
-	before := s.of
-	before.st = of.st
-	if before == of && s.index != nil && s.throttle.early(v) {
+	before := s.made
+	before.st = made.st
+	if before == made && s.index != nil && s.throttle.early(v) {
 		return false
 	}
-	s.of = of
+	s.made = made
 	return true
 }
 

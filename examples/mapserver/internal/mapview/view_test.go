@@ -395,7 +395,7 @@ func TestHostileStates(t *testing.T) {
 			conns = append(conns, c)
 		}
 		st := state(conns...)
-		st.Agents[0].Name, st.Agents[0].Addr, st.Agents[0].Backend, st.Agents[0].Limited = long, long, long, long
+		st.Agents[0].Name, st.Agents[0].Backend, st.Agents[0].Limited = long, long, long
 		st.Problems = []string{long, "x", strings.Repeat("x", 5000), long}
 		st.Rules[0].Label = long
 		st.HistoryStats = &history.Stats{Rows: 1 << 62, Bytes: 1 << 62, Oldest: noon, Retention: history.Retention{Age: 1<<63 - 1, Rows: 1<<63 - 1, Bytes: 1<<63 - 1}}

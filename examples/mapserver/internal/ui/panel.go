@@ -17,7 +17,8 @@ const (
 )
 
 // A Body is what a panel shows. V is what it shows something of. In a frame, Mouse and Key
-// change it, Layout gives it its place, and Draw only reads.
+// change it, Layout gives it its place, and Draw only reads. The key that opens a panel reaches
+// its Key before Size and Layout: a Body that needs what v is takes it in there too.
 type Body[V any] interface {
 	// Name says which kind of panel it is. It is kept with the panel's place.
 	Name() string

@@ -44,7 +44,7 @@ func Busy() *live.State {
 		Geo:  live.Source{Name: "embedded", Date: Noon, CountryLevel: true},
 		Agents: []live.Agent{
 			{Name: "nas", Backend: "ebpf", Since: Noon.Add(-time.Hour)},
-			{ID: 7, Name: "web1", Addr: "198.51.100.7:40112", Backend: "diag", Since: Noon.Add(-30 * time.Hour), Lost: 3,
+			{ID: 7, Name: "web1", Addr: netip.MustParseAddr("198.51.100.7"), Backend: "diag", Since: Noon.Add(-30 * time.Hour), Lost: 3,
 				Limited: "ebpf does not work here: it needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; names of other users' programs need root"},
 		},
 		HistoryStats: &history.Stats{Rows: 1_234_567, Bytes: 474e6, Oldest: Noon.Add(-100 * 24 * time.Hour), Retention: history.Retention{Bytes: 4e9}},
