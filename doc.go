@@ -6,9 +6,12 @@
 //
 //	kernel -> conntrack -> feed client ==TLS==> feed server -> monitor -> history (SQLite)
 //	          (sockets)    (connmap-agent)                     |
-//	                              geoip, asn, rules enrich each connection once, when it opens
+//	                              geoip, asn, rules enrich each connection when it opens
 //	                                                           v
 //	                                     immutable live.State -> mapview (what to show) -> gui (window) or paint (PNG)
+//
+// Connections of the map server's own machine go from conntrack to monitor without feed.
+// docs/data-path.md follows one connection through all types, goroutines, queues and locks.
 //
 // The packages to import:
 //
