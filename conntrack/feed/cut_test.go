@@ -467,15 +467,12 @@ func TestCutOnSockets(t *testing.T) {
 		})
 		work.Go(func() {
 			s.short()
-			var err error
-			assert.Eventually(t, func() bool {
+			assert.NoError(t, settledSoon(func() error {
 				p.mu.Lock()
 				links := len(p.links)
 				p.mu.Unlock()
-				err = w.settled(s, links, time.Time{})
-				return err == nil
-			}, 5*time.Minute, 50*time.Millisecond, "%+v", first)
-			assert.NoError(t, err, "%+v", first)
+				return w.settled(s, links, time.Time{})
+			}), "%+v", first)
 		})
 	}
 }
@@ -511,14 +508,19 @@ func TestDelayAndRegrouping(t *testing.T) {
 	for id := range maps.Clone(s.live) {
 		s.tell(conntrack.Close, id)
 	}
-	var err error
-	assert.Eventually(t, func() bool {
-		err = w.settled(s, 1, time.Time{})
-		return err == nil
-	}, time.Minute, 50*time.Millisecond)
-	assert.NoError(t, err)
+	assert.NoError(t, settledSoon(func() error { return w.settled(s, 1, time.Time{}) }))
 	assert.Len(t, s.gone, total)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	assert.Len(t, p.links, 1, "it did not break")
+}
+
+// settledSoon calls f until it returns nil, for five minutes at most, and returns its last error.
+// Unlike assert.Eventually it does not leave f running.
+func settledSoon(f func() error) error {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if err := f(); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }

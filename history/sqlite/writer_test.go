@@ -125,7 +125,7 @@ func TestWriterOverload(t *testing.T) {
 		w.Add(e)
 	}
 	assert.LessOrEqual(t, w.Dropped(), uint64(100+batchLen), "all but those in flight merge")
-	require.Eventually(t, func() bool { return w.Problem() != nil }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return w.Problem() != nil }, 5*time.Minute, 10*time.Millisecond)
 	assert.ErrorContains(t, w.Problem(), "stop the program that has locked it")
 	assert.ErrorContains(t, w.Problem(), "65536 entries wait")
 
