@@ -216,7 +216,7 @@ const unknownUID = 1<<32 - 1 // POSIX reserves it
 // An Event is a change of one connection.
 type Event struct {
 	Kind Kind
-	Time time.Time
-	Conn Conn   // zero if Kind is Lost
-	Lost uint64 // how many connections were lost, if Kind is Lost; see [Info]
+	Time time.Time // when it happened; of an Open of a connection that was there before, when Events began
+	Conn Conn      // all of it, also in an Update, with all bytes so far; zero if Kind is Lost
+	Lost uint64    // how many connections were lost, if Kind is Lost; see [Info]
 }

@@ -14,6 +14,10 @@
 //		if err != nil {
 //			return err
 //		}
+//		if e.Kind == conntrack.Lost {
+//			fmt.Println(e.Lost, "connections were lost")
+//			continue
+//		}
 //		fmt.Println(e.Kind, e.Conn.Process.Comm, e.Conn.Peer)
 //	}
 //

@@ -82,5 +82,5 @@ func (a *acks) stop() {
 	close(a.end)
 	a.conn.NetConn().SetWriteDeadline(time.Now())
 	<-a.done
-	a.conn = nil // a Recorder may call acknowledge much later
+	a.conn = nil // an Acknowledger may call acknowledge much later
 }

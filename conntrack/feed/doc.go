@@ -47,7 +47,7 @@
 //
 // A [Handler] first receives all connections of an agent, then what changes. A [Client]
 // reconnects by itself and then starts with all connections again. If the Handler is a
-// [Recorder], agents keep close events and counts of lost events until it has recorded them,
+// [Acknowledger], agents keep close events and counts of lost events until it has recorded them,
 // with Client.Spool also on disk and across restarts. What does not fit counts as lost, and
 // the server learns of it.
 //

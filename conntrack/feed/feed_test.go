@@ -27,7 +27,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
 )
 
-var _, _, _ Recorder = (*recorder)(nil), (*ledger)(nil), (*simServer)(nil)
+var _, _, _ Acknowledger = (*recorder)(nil), (*ledger)(nil), (*simServer)(nil)
 
 // A hub is a Handler that keeps what it receives.
 type hub struct {

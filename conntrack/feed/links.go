@@ -167,7 +167,7 @@ func (s *Server) lastHeard(run frame.Run) uint64 {
 // received.
 func (s *Server) lastRecorded(run frame.Run) uint64 {
 	last := s.lastHeard(run)
-	if r, ok := s.Handler.(Recorder); ok {
+	if r, ok := s.Handler.(Acknowledger); ok {
 		last = max(last, r.LastRecorded(run))
 	}
 	return last

@@ -134,7 +134,7 @@ func (l collectable) Accept() (net.Conn, error) {
 	return w, nil
 }
 
-// TestSlowRecorder: a Recorder that has not recorded yet does not keep the connection of an agent
+// TestSlowRecorder: an Acknowledger that has not recorded yet does not keep the connection of an agent
 // that has left, nor what its session had in memory.
 func TestSlowRecorder(t *testing.T) {
 	id, r, src := identity(t), newRecorder(), make(script)

@@ -66,9 +66,9 @@ type Handler interface {
 	Leave(Agent) // the connection of the agent has ended
 }
 
-// A Recorder is a Handler that stores what it receives. Agents keep Close and Lost events until
+// An Acknowledger is a Handler that stores what it receives. Agents keep Close and Lost events until
 // they are recorded, and send them again if the connection or the server fails before.
-type Recorder interface {
+type Acknowledger interface {
 	// Recorded calls f when all is recorded that the Handler has received from the agent,
 	// up to the Delta with a number in the run a.Run, which may be an earlier run of the
 	// agent. It may call f at once or later, from any goroutine; f does not block. If the

@@ -21,7 +21,7 @@ type serverSession struct {
 	conn     *tls.Conn
 	link     *link
 	agent    Agent
-	recorder Recorder // nil: nobody records
+	recorder Acknowledger // nil: nobody records
 	receiver frame.Receiver
 	acks     *acks
 	heard    uint64 // number of the last delta that came by earlier connections of this run
@@ -35,7 +35,7 @@ type serverSession struct {
 
 func (s *Server) newSession(conn *tls.Conn, l *link, a Agent, log *slog.Logger) *serverSession {
 	a.ID = s.ids.Add(1)
-	r, _ := s.Handler.(Recorder)
+	r, _ := s.Handler.(Acknowledger)
 	return &serverSession{
 		server: s, log: log, conn: conn, link: l, agent: a, recorder: r, heard: s.lastHeard(l.run),
 		receiver: frame.Receiver{MaxConns: s.maxConns()}, credit: framesBurst, creditAt: time.Now(),
@@ -166,7 +166,7 @@ func (s *serverSession) delta(t frame.Type, body []byte, now time.Time) error {
 			// next run would send the events again.
 			s.recorded(run, d.Number, func() {})
 		}
-		acks, seq := s.acks, d.Seq // a Recorder that takes its time must not keep the session, nor d
+		acks, seq := s.acks, d.Seq // an Acknowledger that takes its time must not keep the session, nor d
 		s.recorded(s.agent.Run, seq, func() { acks.acknowledge(seq) })
 	}
 	// From the first events on that were left out, it is as if nothing had come.

@@ -23,7 +23,7 @@ func newSimDisk() *simDisk {
 	return &simDisk{ends: map[uint64][]conntrack.Conn{}, reports: map[frame.Run]uint64{}}
 }
 
-// A simServer is a process of a map server: a Server, and a Recorder that keeps what the
+// A simServer is a process of a map server: a Server, and an Acknowledger that keeps what the
 // feed asks of one, but takes its time.
 type simServer struct {
 	*Server

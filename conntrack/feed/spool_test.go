@@ -105,7 +105,7 @@ func TestSpool(t *testing.T) {
 	assert.Zero(t, r.hub.lost)
 }
 
-// A ledger is a Recorder that loses what it has not written, and no acknowledgement of what
+// A ledger is an Acknowledger that loses what it has not written, and no acknowledgement of what
 // it has written.
 type ledger struct {
 	*hub

@@ -35,9 +35,13 @@ const (
 	pruneEvery         = time.Minute
 )
 
-// A Monitor is the table of all agents' connections. Its fields must be set
+// A server finds out by itself whether its Handler is an Acknowledger.
+var _ feed.Acknowledger = (*Monitor)(nil)
+
+// A Monitor is the table of all agents' connections. It is the Handler of a feed.Server and, as
+// its Acknowledger, tells it when connections are recorded. Its fields must be set
 // before the first use and not change afterwards; its methods are safe for
-// concurrent use. It implements feed.Handler.
+// concurrent use.
 type Monitor struct {
 	Geo     []*geoip.DB   // asked in order until one knows the address
 	ASN     []*asn.DB     // asked in order until one knows the address

@@ -56,7 +56,7 @@ func (m *Monitor) recordLoss(agent string, n uint64) {
 	}
 }
 
-// Recorded implements feed.Recorder.
+// Recorded implements feed.Acknowledger.
 func (m *Monitor) Recorded(a feed.Agent, number uint64, f func()) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -114,7 +114,7 @@ func (m *Monitor) deferCloses(ag *agent, events int) bool {
 	return ag.behind
 }
 
-// LastRecorded implements feed.Recorder.
+// LastRecorded implements feed.Acknowledger.
 func (m *Monitor) LastRecorded(run [16]byte) uint64 {
 	m.init()
 	if m.Opening.Load() {
