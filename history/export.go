@@ -110,7 +110,7 @@ type csvWriter struct {
 // formula matches where a text, or a part of it that programs may take for a field, begins like
 // a formula, with half-width or full-width signs. In countries with a decimal comma, fields are
 // separated by semicolons and quotes within them are ordinary characters.
-var formula = regexp.MustCompile(`(?:^|[;\t\r\n]"*)[\s\pZ\p{Cc}\p{Cf}]*[=+\-@＝＋－＠]|^[\t\r]`)
+var formula = regexp.MustCompile(`(?:^"*|[;\t\r\n]"*)[\s\pZ\p{Cc}\p{Cf}]*[=+\-@＝＋－＠]|^[\t\r]`)
 
 // disarm puts a ' before a text that programs may take for a formula, and before each such part
 // of it: strangers who connect choose some of what is stored.
