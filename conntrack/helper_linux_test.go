@@ -33,10 +33,6 @@ var helpers = map[string]func(arg string) error{"dial": helpDial, "snapshot": he
 // helpDial holds a connection until standard input ends.
 func helpDial(addr string) error {
 	c, err := net.Dial("tcp", addr)
-	// In a new network namespace the kernel may need a moment for its routes of IPv6.
-	for end := time.Now().Add(time.Minute); errors.Is(err, syscall.ENETUNREACH) && time.Now().Before(end); c, err = net.Dial("tcp", addr) {
-		time.Sleep(10 * time.Millisecond)
-	}
 	if err != nil {
 		return err
 	}
@@ -179,6 +175,15 @@ func addAddresses(t testing.TB) {
 	} {
 		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
 		require.NoError(t, err, "ip %s: %s", args, out)
+	}
+	// The kernel makes the route to an address of IPv6 later, in a queue that others keep busy.
+	var out []byte
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		var err error
+		if out, err = exec.Command("ip", "-6", "route", "get", "2001:db8:a::10").CombinedOutput(); err == nil {
+			return
+		}
+		require.True(t, time.Now().Before(end), "%s", out)
 	}
 }
 

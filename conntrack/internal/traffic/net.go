@@ -115,6 +115,15 @@ func NewNet(ctx context.Context) (_ *Net, err error) {
 		); err != nil {
 			return nil, err
 		}
+		// The kernel makes the route to an address of IPv6 later, in a queue that others keep busy.
+		get := fmt.Sprintf("-6 route get %v", half.own6)
+		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			if err := n.ip(ctx, half.ns, get); err == nil {
+				break
+			} else if time.Now().After(end) {
+				return nil, err
+			}
+		}
 	}
 	return n, n.ip(ctx, n.container,
 		"link set lo up",
