@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -339,7 +340,17 @@ func launch(t *testing.T, namespace string, env []string, lines func(string), na
 	var err error
 	p.in, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
-	require.NoError(t, p.cmd.Start())
+	// The signal comes when the thread ends that started the process: it must not be one on
+	// which another test changes its network namespace.
+	started, killed := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		started <- p.cmd.Start()
+		<-killed
+	}()
+	t.Cleanup(func() { close(killed) })
+	require.NoError(t, <-started)
 	t.Cleanup(p.kill)
 	return p
 }
