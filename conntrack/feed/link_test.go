@@ -414,7 +414,7 @@ func TestCleanedNames(t *testing.T) {
 	for id, a := range h.agents {
 		assert.Equal(t, "evil[2J", a.Name)
 		assert.Equal(t, "xy", a.Backend)
-		assert.Equal(t, strings.Repeat("z", len(a.Limited)), a.Limited)
+		assert.Equal(t, strings.Repeat("z", 400), a.Limited, "several reasons are told whole")
 		assert.Equal(t, conntrack.Process{PID: 1, Comm: "]0;owned", Exe: "/tmp/gnp.sh", Container: "ab"}, h.conns[id][1].Process)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 const (
@@ -235,7 +236,7 @@ func (s *Server) accept(w *joiningConn, config *tls.Config, log *slog.Logger) er
 
 // agentOf is what an agent says of itself, made safe to show.
 func agentOf(h *frame.Hello, addr net.Addr, now time.Time) Agent {
-	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: clean(h.Limited), Since: now, Run: h.Run}
+	a := Agent{Name: cleanName(h.Name), Backend: clean(h.Backend), Limited: terminal.Clean(h.Limited, frame.MaxLimited), Since: now, Run: h.Run}
 	if t, ok := addr.(*net.TCPAddr); ok {
 		a.Addr = t.AddrPort().Addr().Unmap()
 	}

@@ -282,11 +282,16 @@ func (h *handler) useClipboard(do func() (mapview.Answer, error)) {
 	})
 }
 
-// placesFile is where the counts of all places are saved.
-func (a *app) placesFile() string { return filepath.Join(a.cfg.dataDir, "places.txt") }
+// placesFile is where the counts of all places are saved: beside the history.
+func (a *app) placesFile() string {
+	if a.cfg.history != "" {
+		return filepath.Join(filepath.Dir(a.cfg.history), "places.txt")
+	}
+	return filepath.Join(a.cfg.dataDir, "places.txt")
+}
 
 func (a *app) saveMarks(ctx context.Context) (string, error) {
-	if err := os.MkdirAll(a.cfg.dataDir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(a.placesFile()), 0o700); err != nil {
 		return "", err
 	}
 	n, err := a.monitor.SaveMarks(ctx, a.placesFile())

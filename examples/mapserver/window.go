@@ -59,6 +59,9 @@ func (a *app) window(ctx context.Context, stdout io.Writer) error {
 	if a.monitor.Unrecorded() != nil {
 		return nil
 	}
+	if a.cfg.demo > 0 && a.cfg.history == "" {
+		return nil // these places are no one's
+	}
 	if _, err := a.saveMarks(context.Background()); err != nil {
 		a.log.Warn("the counts of all places are not saved", "error", err)
 	}

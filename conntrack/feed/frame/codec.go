@@ -15,6 +15,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 const (
@@ -288,7 +289,7 @@ var encodeMode = func() cbor.UserBufferEncMode {
 func (e *encoder) body(f Frame) any {
 	switch f := f.(type) {
 	case Hello:
-		f.Name, f.Backend, f.Limited = cut(f.Name), cut(f.Backend), cut(f.Limited)
+		f.Name, f.Backend, f.Limited = cut(f.Name), cut(f.Backend), terminal.Cut(f.Limited, MaxLimited)
 		return helloBody{Hello: f}
 	case Welcome:
 		return welcomeBody{Welcome: f}

@@ -38,6 +38,7 @@ const (
 	MaxGreeting = 64         // bytes of a proof, a welcome, or a bye instead
 	MaxSize     = 256 * 1024 // bytes of other frames
 	MaxText     = 256        // bytes of a text; Write and Clean cut what is longer
+	MaxLimited  = 2048       // bytes of Hello.Limited, which may name several limits
 )
 
 // ErrDamaged says that a frame does not follow the protocol.

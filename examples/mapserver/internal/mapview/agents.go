@@ -172,11 +172,12 @@ func (p *agentsPanel) explain(v *View, w float64) []string {
 		names[a.Limited] = append(names[a.Limited], a.Name)
 	}
 	for _, reason := range order {
-		who := names[reason][0]
+		who, sees := names[reason][0], " sees less: "
 		if n := len(names[reason]) - 1; n > 0 {
 			who += fmt.Sprintf(" and %s", numbers.Count(n, "other agent", "other agents"))
+			sees = " see less: "
 		}
-		p.reasons = append(p.reasons, v.canvas.Wrap(typeface.Regular, 12.5, who+" sees less: "+reason, w-ui.BarWidth-8, 6)...)
+		p.reasons = append(p.reasons, v.canvas.Wrap(typeface.Regular, 12.5, who+sees+reason, w-ui.BarWidth-8, 6)...)
 	}
 	return p.reasons
 }

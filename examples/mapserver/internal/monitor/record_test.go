@@ -342,3 +342,26 @@ func TestDeltaGoesWithItsNumber(t *testing.T) {
 		return assert.ObjectsAreEqual([][]any{{int64(2), int64(35), int64(0), int64(3)}}, rows())
 	}, time.Minute, 10*time.Millisecond, "%v", rows())
 }
+
+// TestCountryOfNeighbours: the history has no country of peers that are not on the Internet: theirs
+// would be that of the map.
+func TestCountryOfNeighbours(t *testing.T) {
+	m := newMonitor(t, "")
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "history.sqlite"), sqlite.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	a := feed.Agent{ID: 1, Name: "nas"}
+	m.Join(a)
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "192.168.1.5:22"), conn(3, "127.0.0.1:9")})
+	m.Publish()
+	m.writeAll()
+	require.NoError(t, w.Close())
+	got := map[string]string{}
+	for row, err := range db.Newest(t.Context()) {
+		require.NoError(t, err)
+		got[row.Peer.Addr().String()] = row.Country
+	}
+	assert.Equal(t, map[string]string{"8.8.8.8": "US", "192.168.1.5": "", "127.0.0.1": ""}, got)
+}
