@@ -77,6 +77,9 @@ type options struct {
 	interval                                    time.Duration
 }
 
+// minFiles is how many files an agent has open: those of the kernel's programs and their links.
+const minFiles = 128
+
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "install" {
 		return install(ctx, args[1:], stdout, stderr)
@@ -86,6 +89,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	o, err := parse(args, stdout, stderr)
 	if err != nil || o.print {
+		return err
+	}
+	if err := program.CheckFiles("an agent", minFiles); err != nil {
 		return err
 	}
 	level := slog.LevelWarn

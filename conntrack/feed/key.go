@@ -72,7 +72,7 @@ func LoadKey(name string) (ed25519.PrivateKey, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("feed: %s: damaged; restore it from a copy, or remove it: then this machine joins as a new one", name)
+	return nil, fmt.Errorf("feed: %s: not the key of an agent, or damaged: name another file, or restore it from a copy; without it this machine joins as a new one", name)
 }
 
 // readOwn reads a file with a secret that this package has made, after it has closed it to

@@ -31,6 +31,7 @@ import (
 	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/private"
+	"github.com/connmapgo/connmap/internal/program"
 	"github.com/connmapgo/connmap/internal/temp"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -104,7 +105,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 func (a *app) serve(ctx context.Context) {
 	m := a.monitor
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(maxFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), Logger: a.log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(program.MaxFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))

@@ -125,8 +125,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("screenshot: %w", err)
 		}
 	}
-	if n := maxFiles(); n > 0 && n < minFiles {
-		return fmt.Errorf("only %d files may be open at the same time, which is too few for a map server: allow %d or more with ulimit -n, or with LimitNOFILE of its service", n, minFiles)
+	if err := program.CheckFiles("a map server", minFiles); err != nil {
+		return err
 	}
 	if err := cfg.readPassword(stderr); err != nil {
 		return err

@@ -71,3 +71,11 @@ func Version(set string) string {
 	}
 	return "development"
 }
+
+// CheckFiles returns an error if the process may have fewer files open than what it is needs.
+func CheckFiles(what string, min uint64) error {
+	if n := MaxFiles(); n > 0 && n < min {
+		return fmt.Errorf("only %d files may be open at the same time, which is too few for %s: allow %d or more with ulimit -n, or with LimitNOFILE of its service", n, what, min)
+	}
+	return nil
+}

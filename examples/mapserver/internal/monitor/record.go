@@ -35,6 +35,10 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	if !closed.IsZero() {
 		seen = closed
 	}
+	process := c.Process
+	if process.Comm != e.program.Comm {
+		process = e.program // the program has executed another one since
+	}
 	precision, country := "", ""
 	if c.Scope == live.Internet {
 		country = c.Place.Country // of other peers it is that of the server
@@ -45,7 +49,7 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 	m.add(history.Entry{
 		Agent: c.Agent, Protocol: c.Proto.String(), Direction: c.Direction.String(),
 		Local: c.Local.AddrPort(), Peer: c.Peer.AddrPort(),
-		Program: e.program.Comm, Exe: c.Process.Exe, Container: c.Process.Container,
+		Program: e.program.Comm, Exe: process.Exe, Container: process.Container,
 		ASN: c.ASN, Org: c.Org, Country: country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: precision != "", Precision: precision,
 		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened.Time(), Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,

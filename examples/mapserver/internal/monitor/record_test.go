@@ -365,3 +365,30 @@ func TestCountryOfNeighbours(t *testing.T) {
 	}
 	assert.Equal(t, map[string]string{"8.8.8.8": "US", "192.168.1.5": "", "127.0.0.1": ""}, got)
 }
+
+// TestProgramThatExecutesAnother: a row never has the name of one program and the file of another.
+func TestProgramThatExecutesAnother(t *testing.T) {
+	m := newMonitor(t, "")
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "history.sqlite"), sqlite.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	a := feed.Agent{ID: 1, Name: "nas"}
+	m.Join(a)
+	c := conn(1, "8.8.8.8:443")
+	c.Process = conntrack.Process{PID: 1, Comm: "inetd", Exe: "/usr/sbin/inetd"}
+	m.Full(a, []conntrack.Conn{c})
+	m.writeAll()
+	c.Process, c.Tx = conntrack.Process{PID: 1, Comm: "cat", Exe: "/usr/bin/cat", Container: "x"}, 7
+	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: time.Now(), Conn: c}})
+	m.writeAll()
+	require.NoError(t, w.Close())
+	n := 0
+	for row, err := range db.Newest(t.Context()) {
+		require.NoError(t, err)
+		assert.Equal(t, []any{"inetd", "/usr/sbin/inetd", "", uint64(7)}, []any{row.Program, row.Exe, row.Container, row.Tx})
+		n++
+	}
+	assert.Equal(t, 1, n)
+}

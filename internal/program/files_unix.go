@@ -1,11 +1,11 @@
 //go:build unix
 
-package main
+package program
 
 import "syscall"
 
-// maxFiles returns how many files the process may have open; zero: unknown.
-func maxFiles() uint64 {
+// MaxFiles returns how many files the process may have open; zero: unknown.
+func MaxFiles() uint64 {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
 		return 0
