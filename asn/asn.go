@@ -92,12 +92,20 @@ func (db *DB) WriteTo(w io.Writer) (int64, error) {
 // system, and reads no data.
 func (db *DB) Err() error { return named(db.t.Err()) }
 
-// Info describes the DB. It is zero for the zero DB.
-func (db *DB) Info() Info { return Info(db.t.Info()) }
+// Info describes the DB. That of the zero DB is the zero Info.
+func (db *DB) Info() Info {
+	i := db.t.Info()
+	return Info{i.Name, i.Date, i.Ranges}
+}
 
-// Lookup returns the autonomous system of an address, and whether the table has one.
-// IPv4-mapped IPv6 addresses are looked up as IPv4; zones are ignored. It does not allocate:
-// Org shares memory with the table.
+// Remarks are what users of the table should know of its files, such as how many rows could
+// not be read and were left out.
+func (db *DB) Remarks() []string { return db.t.Info().Remarks }
+
+// Lookup returns the autonomous system of an address, and whether the table knows it.
+// Of IPv6 addresses that stand for an IPv4 one (mapped, 6to4, Teredo, and NAT64 with
+// 64:ff9b::/96) that is looked up; zones are ignored. It does not allocate: Org shares memory
+// with the table.
 func (db *DB) Lookup(a netip.Addr) (AS, bool) { return as(&db.t, db.t.Find(a)) }
 
 // LookupAS returns the autonomous system with a number, and whether it announces any address

@@ -322,17 +322,16 @@ func TestOpen(t *testing.T) {
 	header := blocks[:strings.Index(blocks, "\n")+1]
 	failures := []struct{ name, content, want string }{
 		{"empty", "", "the file is empty"},
-		{"other file", "1.0.0.0,1.0.0.255,AU\n", `line 1: expected a line that names the columns network, autonomous_system_number and autonomous_system_organization, an .mmdb file, or lines of iptoasn, found "1.0.0.0,1.0.0.255,AU"`},
-		{"missing column", "network,autonomous_system_number\n", `line 1: expected a line that names the columns network, autonomous_system_number and autonomous_system_organization, found "network,autonomous_system_number"`},
-		{"header only", header, "has no networks: the file is cut off or of another kind"},
-		{"network", header + "192.0.2.0/24,1,\n192.0.2.0,1,\n", `line 3: expected a network such as 192.0.2.0/24, found "192.0.2.0"`},
-		{"number", header + "192.0.2.0/24,AS1,\n", `line 2: expected an AS number from 0 to 4294967295, found "AS1"`},
-		{"large number", header + "192.0.2.0/24,4294967296,\n", `line 2: expected an AS number from 0 to 4294967295, found "4294967296"`},
-		{"fields", header + "192.0.2.0/24,1\n", "line 2: wrong number of fields"},
-		{"quote", header + "192.0.2.0/24,1,\"a\n", "line 2: extraneous or missing \" in quoted-field"},
+		{"other file", "1.0.0.0,1.0.0.255,AU\n", "country CSV: not a table of AS numbers"},
+		{"missing column", "network,as_name\n", `the layout is not known: the columns "network,as_name" tell neither a place nor an AS number`},
+		{"header only", header, "it has no rows: the file is truncated"},
+		{"network", header + "192.0.2.0/24x,1,\n", `1 of 1 rows cannot be read: line 2: "192.0.2.0/24x" is not a network such as 192.0.2.0/24`},
+		{"number", header + "192.0.2.0/24,ASx,\n", `1 of 1 rows cannot be read: line 2: "ASx" is not an AS number from 0 to 4294967295`},
+		{"large number", header + "192.0.2.0/24,4294967296,\n", `1 of 1 rows cannot be read: line 2: "4294967296" is not an AS number from 0 to 4294967295`},
+		{"columns", header + "192.0.2.0/24,1\n", "1 of 1 rows cannot be read: line 2: 2 columns, expected 3"},
 		{"gzip", "\x1f\x8b\x08", "the gzip data are cut off after 0 bytes of content: unexpected EOF"},
-		{"cut gzip", zip(strings.Repeat(blocks, 9))[:60], "file is damaged or cut off: the gzip data are cut off after "},
-		{"damaged mmdb", "junk\xab\xcd\xefMaxMind.comjunk", "damaged .mmdb file: "},
+		{"cut gzip", zip(strings.Repeat(blocks, 9))[:60], "the gzip data are cut off after "},
+		{"damaged mmdb", "\x00\xab\xcd\xefMaxMind.comjunk", "the layout is not known: damaged MaxMind DB: "},
 	}
 	for _, tt := range failures {
 		t.Run(tt.name, func(t *testing.T) {
@@ -393,10 +392,11 @@ func TestOpenCached(t *testing.T) {
 // read makes a DB of what a file holds.
 func read(r *bufio.Reader) (*DB, error) {
 	b := newBuilder()
-	if _, err := b.Read(&ranges.File{Reader: r}); err != nil {
+	_, remarks, err := b.Read(&ranges.File{Reader: r})
+	if err != nil {
 		return nil, err
 	}
-	return dbOf(b.Table(ranges.Info{}, ranges.Stamp{}))
+	return dbOf(b.Table(ranges.Info{Remarks: remarks}, ranges.Stamp{}))
 }
 
 // TestLookupASReal compares the names of AS numbers with a search of all ranges.

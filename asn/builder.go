@@ -5,6 +5,7 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -23,7 +24,7 @@ func New(info Info, rows iter.Seq2[Range, AS]) (*DB, error) {
 			return nil, fmt.Errorf("asn: row %d: %w", n, err)
 		}
 	}
-	return dbOf(b.Table(ranges.Info(info), ranges.Stamp{}))
+	return dbOf(b.Table(ranges.Info{Name: info.Name, Date: info.Date}, ranges.Stamp{}))
 }
 
 const (
@@ -51,7 +52,10 @@ func (b *builder) add(r Range, as AS) error {
 	return b.Add(r, id)
 }
 
-// id returns the ID of an AS.
+// ID returns the number of the AS that a row tells, 0 if it tells none.
+func (b *builder) ID(f layout.Facts) (uint32, error) { return b.id(AS{f.AS, f.Org}) }
+
+// id returns the id of an AS.
 func (b *builder) id(as AS) (uint32, error) {
 	if as.Number == 0 {
 		as = AS{}

@@ -29,6 +29,7 @@ type delegationReader struct {
 type source struct {
 	registry string
 	info     Info
+	dated    bool           // info has the date of a header
 	promised map[string]int // records by type, from the summary
 	found    map[string]int
 }
@@ -81,6 +82,7 @@ func (dr *delegationReader) read(r io.Reader, name string, info Info) error {
 		return errors.New("has no delegations: the file is empty, cut off or of another kind")
 	}
 	f.warnings()
+	f.setDates()
 	for _, s := range f.registries {
 		dr.sources = append(dr.sources, *s)
 	}
@@ -102,7 +104,7 @@ func (f *delegationFile) line(lr *lineReader, line []byte) error {
 			return err
 		}
 		if end, err := time.Parse("20060102", string(c[5])); err == nil {
-			s.info.Date = end
+			s.info.Date, s.dated = end, true
 		}
 		return nil
 	case len(c) >= 6 && string(c[1]) == "*":
@@ -160,12 +162,41 @@ var (
 func (f *delegationFile) lacksRecords() bool {
 	for _, s := range f.registries {
 		for kind, want := range s.promised {
-			if s.found[kind]+1 < want {
+			if f.foundFor(s, kind)+1 < want {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// merged is what the NRO calls the file into which it merges those of all registries.
+const merged = "nro"
+
+// foundFor returns how many records there are of those that a summary promises: that of a merged
+// file speaks of all registries.
+func (f *delegationFile) foundFor(s *source, kind string) (n int) {
+	if s.registry != merged {
+		return s.found[kind]
+	}
+	for _, s := range f.registries {
+		n += s.found[kind]
+	}
+	return n
+}
+
+// setDates sets the date of registries that have no header of their own in a merged file.
+func (f *delegationFile) setDates() {
+	for _, m := range f.registries {
+		if m.registry != merged || !m.dated {
+			continue
+		}
+		for _, s := range f.registries {
+			if !s.dated {
+				s.info.Date = m.info.Date
+			}
+		}
+	}
 }
 
 // warnings adds the warnings on the file.
@@ -181,7 +212,7 @@ func (f *delegationFile) warnings() {
 	}
 	for _, s := range f.registries {
 		for _, kind := range recordKinds {
-			if found, want := s.found[kind], s.promised[kind]; found < want {
+			if found, want := f.foundFor(s, kind), s.promised[kind]; found < want {
 				warn("file is cut off or incomplete: %d of %d %s records of %s", found, want, kind, s.registry)
 			}
 		}
@@ -331,6 +362,10 @@ func date(b []byte) uint32 {
 	n, err := strconv.ParseUint(string(b), 10, 32)
 	if month, day := n/100%100, n%100; err != nil || len(b) != 8 || month < 1 || month > 12 || day < 1 || day > 31 {
 		return 0
+	}
+	day := time.Date(int(n/10000), time.Month(n/100%100), int(n%100), 0, 0, 0, 0, time.UTC)
+	if day.Day() != int(n%100) {
+		return 0 // such as 20010229
 	}
 	return uint32(n)
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/internal/unpack"
@@ -51,31 +50,3 @@ func skipMark(r *bufio.Reader) {
 }
 
 func (f *file) Close() error { return f.f.Close() }
-
-// end returns the last n bytes of the content. A compressed file is read to its end.
-func (f *file) end(n int) ([]byte, error) {
-	var head [6]byte
-	k, _ := f.f.ReadAt(head[:], 0)
-	if h := string(head[:k]); !strings.HasPrefix(h, "\x1f\x8b") && h != "\xfd7zXZ\x00" {
-		b := make([]byte, min(int64(n), f.stat.Size()))
-		k, err := f.f.ReadAt(b, f.stat.Size()-int64(len(b)))
-		if err == io.EOF {
-			err = nil
-		}
-		return b[:k], err
-	}
-	b := make([]byte, 0, 4*n)
-	for {
-		k, err := f.Read(b[len(b):cap(b)])
-		b = b[:len(b)+k]
-		if err == io.EOF {
-			return b[max(0, len(b)-n):], nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(b) == cap(b) {
-			b = b[:copy(b, b[len(b)-n:])]
-		}
-	}
-}

@@ -8,7 +8,8 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/layout"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -29,34 +30,26 @@ func (k Kind) String() string {
 	return [...]string{"unknown", "AS numbers of addresses", "delegations", "organisations", "aut-num records"}[min(k, AutNumFile)]
 }
 
-// Recognise returns the kind of a file by its beginning, whatever its name. A MaxMind DB is also
-// recognised by its end, for which a compressed one is read whole. It fails if the file cannot
-// be read. A recognised file may still be damaged.
+// Recognise tells by its beginning what a file holds, whatever its name; of a MaxMind DB by its
+// first records, for which it is read whole. It fails if the file cannot be read. What it
+// recognises may still be damaged.
 func Recognise(name string) (Kind, error) {
-	f, err := openFile(name, maxTable)
+	f, err := openFile(name, layout.Max)
 	if err != nil {
 		return Unknown, fmt.Errorf("asn: %w", err)
 	}
 	defer f.Close()
-	if k := recognise(f.Reader); k != Unknown || !isBinary(f.Reader) {
+	if k := recognise(f.Reader); k != Unknown {
 		return k, nil
 	}
-	end, err := f.end(mmdb.MaxMeta)
-	if errors.Is(err, unpack.ErrTooLarge) {
-		return Unknown, nil // this package does not read it
-	}
-	if err != nil {
-		return Unknown, fmt.Errorf("asn: %s: %w", name, err)
-	}
-	if strings.Contains(strings.ToUpper(mmdb.Type(end)), "ASN") {
+	kind, err := layout.Recognise(&ranges.File{Reader: f.Reader, Name: name, Size: f.stat.Size()})
+	switch {
+	case kind.Networks:
 		return TableFile, nil
+	case err == nil, errors.Is(err, layout.ErrUnknown), errors.Is(err, unpack.ErrTooLarge):
+		return Unknown, nil
 	}
-	return Unknown, nil
-}
-
-func isBinary(r *bufio.Reader) bool {
-	head, _ := r.Peek(4096)
-	return bytes.IndexByte(head, 0) >= 0
+	return Unknown, fmt.Errorf("asn: %s: %w", name, err)
 }
 
 // recognise reads the first 64 KiB.
@@ -68,13 +61,8 @@ func recognise(r *bufio.Reader) Kind {
 	case isGDBM(head):
 		return OrgFile
 	}
-	first := true
 	for line := range bytes.Lines(head) {
 		line = bytes.TrimRight(line, "\r\n")
-		if first && (isHeader(line) || isTSV(line)) {
-			return TableFile
-		}
-		first = false
 		switch {
 		case len(line) == 0 || line[0] == '%':
 			continue

@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/layout"
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 func gzipped(t testing.TB, s string) string {
@@ -124,12 +125,10 @@ func FuzzRecognise(f *testing.F) {
 	f.Add([]byte("2|arin|1|1|1|1|0\n"))
 	f.Add([]byte("1.1.1.0\t1.1.1.0\t13335\tUS\tC\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		kind := recognise(bufio.NewReaderSize(bytes.NewReader(text), 64<<10))
-		if mmdb.Is(text) {
-			return
-		}
 		if _, err := read(bufio.NewReaderSize(bytes.NewReader(text), 64<<10)); err == nil {
-			assert.Equal(t, TableFile, kind)
+			kind, err := layout.Recognise(&ranges.File{Reader: bufio.NewReaderSize(bytes.NewReader(text), 64<<10)})
+			require.NoError(t, err)
+			assert.True(t, kind.Networks)
 		}
 	})
 }

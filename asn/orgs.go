@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -30,6 +31,8 @@ type Orgs struct {
 	info Info
 	ases []orgAS // by number
 	orgs []Org   // without ASName and Source
+
+	remarks []string
 }
 
 type orgAS struct {
@@ -60,6 +63,10 @@ func OpenOrgs(name string) (*Orgs, error) {
 
 // Info describes the file.
 func (o *Orgs) Info() Info { return o.info }
+
+// Remarks are what users should know of the file, such as how many rows could not be read and
+// were left out.
+func (o *Orgs) Remarks() []string { return o.remarks }
 
 // Lookup returns the organisation of an autonomous system, and whether the table has an
 // organisation or a name for it.
@@ -102,7 +109,7 @@ func readOrgs(f interface {
 		return nil, errors.New("has no AS numbers: the file is cut off or of another kind")
 	}
 	o := &b.o
-	o.info = info
+	o.info, o.remarks = info, b.remarks
 	slices.SortStableFunc(o.ases, func(a, b orgAS) int { return cmp.Compare(a.number, b.number) })
 	// Of equal numbers the last is kept.
 	slices.Reverse(o.ases)
@@ -112,8 +119,9 @@ func readOrgs(f interface {
 }
 
 type orgBuilder struct {
-	o    Orgs
-	orgs map[string]int32 // by ID, index in o.orgs
+	o       Orgs
+	orgs    map[string]int32 // by ID, index in o.orgs
+	remarks []string
 }
 
 // org returns the index of an organisation. Only its ID may be known so far: either section may
@@ -142,26 +150,50 @@ func (b *orgBuilder) addAS(number uint32, name, org string) {
 	b.o.ases = append(b.o.ases, orgAS{number, b.org(org), utf8Text(name)})
 }
 
+// lines reads each line that has something by row, and counts those that are bad.
+func (b *orgBuilder) lines(r io.Reader, row func(line []byte) error) error {
+	lr := newLineReader(r)
+	good, bad := 0, 0
+	var first error
+	for {
+		line, err := lr.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", lr.number, err)
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if err := row(line); err == nil {
+			good++
+		} else if bad++; first == nil {
+			first = fmt.Errorf("line %d: %w", lr.number, err)
+		}
+	}
+	if first != nil && bad >= good {
+		return first
+	}
+	if !lr.ended {
+		b.remarks = append(b.remarks, "it is truncated in its last line")
+	}
+	if first != nil {
+		b.remarks = append(b.remarks, fmt.Sprintf("%s left out: %v", numbers.Count(bad, "row is", "rows are"), first))
+	}
+	return nil
+}
+
 // text reads the two sections, each after a comment that names its columns.
 func (b *orgBuilder) text(r io.Reader) error {
-	lr := newLineReader(r)
 	const (
 		none = iota // before the first section
 		orgSection
 		asSection
 	)
 	section := none
-	for {
-		line, err := lr.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("line %d: %w", lr.number, err)
-		}
-		if len(line) == 0 {
-			continue
-		}
+	var f [][]byte
+	return b.lines(r, func(line []byte) error {
 		if line[0] == '#' {
 			// Some files have a blank before the first column.
 			if _, format, ok := bytes.Cut(line, []byte("format:")); ok {
@@ -171,28 +203,41 @@ func (b *orgBuilder) text(r io.Reader) error {
 				case bytes.HasPrefix(format, []byte("aut|")):
 					section = asSection
 				default:
-					return fmt.Errorf("line %d: expected columns org_id|... or aut|..., found %q", lr.number, clip(format))
+					return fmt.Errorf("expected columns org_id|... or aut|..., found %q", clip(format))
 				}
 			}
-			continue
+			return nil
 		}
 		if section == none {
-			return fmt.Errorf("line %d: expected a line # format:org_id|... or # format:aut|... before it, as in CAIDA's as-org2info, found %q", lr.number, clip(line))
+			return fmt.Errorf("expected a line # format:org_id|... or # format:aut|... before it, as in CAIDA's as-org2info, found %q", clip(line))
 		}
-		var f [6][]byte
-		if n := split(f[:], line); n < orgColumns {
-			return fmt.Errorf("line %d: expected %d columns or more separated by |, found %d", lr.number, orgColumns, n)
+		f = f[:0]
+		for field := range bytes.SplitSeq(line, []byte("|")) {
+			f = append(f, field)
+		}
+		if len(f) < orgColumns {
+			return fmt.Errorf("expected %d columns or more separated by |, found %d", orgColumns, len(f))
 		}
 		if section == orgSection {
-			b.addOrg(string(f[0]), string(f[2]), string(f[3]))
-			continue
+			name, rest := barred(f, 5)
+			b.addOrg(string(f[0]), name, string(rest[0]))
+			return nil
 		}
 		number, err := parseAS(string(f[0]))
 		if err != nil {
-			return fmt.Errorf("line %d: %w", lr.number, err)
+			return err
 		}
-		b.addAS(number, string(f[2]), string(f[3]))
-	}
+		name, rest := barred(f, 6)
+		b.addAS(number, name, string(rest[0]))
+		return nil
+	})
+}
+
+// barred returns the name, which is the third of the columns, and those behind it. If there are
+// more than most columns the name has bars.
+func barred(f [][]byte, most int) (name string, rest [][]byte) {
+	end := 3 + max(0, len(f)-most)
+	return string(bytes.Join(f[2:end], []byte("|"))), f[end:]
 }
 
 // orgColumns is how many columns are needed of either section: of
@@ -202,39 +247,33 @@ const orgColumns = 4
 
 // json reads one object from each line.
 func (b *orgBuilder) json(r io.Reader) error {
-	lr := newLineReader(r)
-	for {
-		line, err := lr.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("line %d: %w", lr.number, err)
-		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
+	return b.lines(r, func(line []byte) error {
 		var v struct {
-			Type, Name, Country, ASN string
-			ID                       string `json:"organizationId"`
+			Type, Name, Country string
+			ASN                 any    // a text, or a number in files of others
+			ID                  string `json:"organizationId"`
 		}
 		// The decoder would replace invalid UTF-8.
 		if err := json.Unmarshal([]byte(utf8Text(string(line))), &v); err != nil {
-			return fmt.Errorf("line %d: %w", lr.number, err)
+			return err
 		}
 		switch v.Type {
 		case "Organization":
 			b.addOrg(v.ID, v.Name, v.Country)
 		case "ASN":
-			number, err := parseAS(v.ASN)
+			if n, ok := v.ASN.(float64); ok {
+				v.ASN = strconv.FormatFloat(n, 'f', -1, 64)
+			}
+			number, err := parseAS(fmt.Sprint(v.ASN))
 			if err != nil {
-				return fmt.Errorf("line %d: %w", lr.number, err)
+				return err
 			}
 			b.addAS(number, v.Name, v.ID)
 		default:
-			return fmt.Errorf("line %d: expected type Organization or ASN, found %q", lr.number, clip([]byte(v.Type)))
+			return fmt.Errorf("expected type Organization or ASN, found %q", clip([]byte(v.Type)))
 		}
-	}
+		return nil
+	})
 }
 
 // gdbm reads a GDBM file that maps AS numbers to names. Other keys are ignored.

@@ -69,10 +69,6 @@ func TestOrgs(t *testing.T) {
 		orgSection:                           "has no AS numbers",
 		"64496|x|y|z\n":                      "line 1: expected a line # format:org_id|... or # format:aut|... before it",
 		"# format:name|x\n":                  "line 1: expected columns org_id|... or aut|...",
-		orgSection + "EX\n":                  "line 4: expected 4 columns or more separated by |, found 1",
-		autSection + "x|||EX\n":              `line 7: expected an AS number from 0 to 4294967295, found "x"`,
-		autSection + "1.65536|||EX\n":        "line 7: expected an AS number",
-		autSection + "65536.1|||EX\n":        "line 7: expected an AS number",
 		`{"type":"ASN","asn":"x"}`:           "line 1: expected an AS number",
 		`{"type":"Net"}`:                     `line 1: expected type Organization or ASN, found "Net"`,
 		"{\n":                                "line 1: unexpected end of JSON input",
@@ -86,9 +82,32 @@ func TestOrgs(t *testing.T) {
 		_, err := orgs(t, text)
 		assert.ErrorContains(t, err, want, "%q", text)
 	}
+	// A bad row costs that row.
+	for row, want := range map[string]string{
+		"x\n":               "expected 4 columns or more separated by |, found 1",
+		"x|||EX\n":          `expected an AS number from 0 to 4294967295, found "x"`,
+		"1.65536|||EX\n":    "expected an AS number",
+		"65536.1|||EX\n":    "expected an AS number",
+		"4294967296|||EX\n": "expected an AS number",
+	} {
+		o, err := orgs(t, autSection+row+orgSection)
+		require.NoError(t, err, row)
+		require.Len(t, o.Remarks(), 1)
+		assert.Contains(t, o.Remarks()[0], "1 row is left out: line 7: "+want)
+		org, _ := o.Lookup(64496)
+		assert.Equal(t, "Example, Inc.", org.Name)
+	}
+	o, err := orgs(t, strings.TrimSuffix(autSection, "\n"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"it is truncated in its last line"}, o.Remarks())
+	o, err = orgs(t, "# format:org_id|changed|org_name|country|source\nA|2020|Bar | and bar|DE|RIPE\n# format:aut|changed|aut_name|org_id|opaque_id|source\n1|2020|X|Y|A||RIPE\n")
+	require.NoError(t, err)
+	org, _ := o.Lookup(1)
+	assert.Equal(t, Org{ID: "A", Name: "Bar | and bar", Country: "DE", ASName: "X|Y", Source: org.Source}, org)
+
 	name := filepath.Join(t.TempDir(), "orgs")
 	require.NoError(t, os.WriteFile(name, []byte("x"), 0o600))
-	_, err := OpenOrgs(name)
+	_, err = OpenOrgs(name)
 	assert.ErrorContains(t, err, "asn: "+name+": line 1: ")
 	var zero Orgs
 	_, ok := zero.Lookup(1)

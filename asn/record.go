@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -18,7 +19,8 @@ var form = &ranges.Form{
 	Magic:  "asntable",
 	Ending: ".asn",
 	Record: recordSize,
-	Max:    maxTable,
+	Max:    layout.Max,
+	Beside: layout.Beside,
 	Check: func(t *ranges.Table, id uint32) bool {
 		s, ok := t.Record(id)
 		if !ok {

@@ -22,6 +22,27 @@ func Special(addr netip.Addr) string {
 	return ""
 }
 
+// Global reports whether an address can be reached over the Internet: it is neither private nor
+// reserved, nor for documentation. Only such an address has a place and an AS that announces it.
+func Global(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	for _, p := range reachable {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return addr.IsValid() && Special(addr) == ""
+}
+
+// reachable are the special ranges that IANA's registries call globally reachable.
+var reachable = []netip.Prefix{
+	netip.MustParsePrefix("192.0.0.9/32"), netip.MustParsePrefix("192.0.0.10/32"), netip.MustParsePrefix("192.31.196.0/24"),
+	netip.MustParsePrefix("192.52.193.0/24"), netip.MustParsePrefix("192.88.99.0/24"), netip.MustParsePrefix("192.175.48.0/24"),
+	netip.MustParsePrefix("2001:1::1/128"), netip.MustParsePrefix("2001:1::2/128"), netip.MustParsePrefix("2001:1::3/128"),
+	netip.MustParsePrefix("2001:3::/32"), netip.MustParsePrefix("2001:4:112::/48"), netip.MustParsePrefix("2001:20::/28"),
+	netip.MustParsePrefix("2001:30::/28"), netip.MustParsePrefix("2620:4f:8000::/48"),
+}
+
 // SpecialAS returns the same for AS numbers, from
 // https://www.iana.org/assignments/iana-as-numbers-special-registry.
 func SpecialAS(number uint32) string {

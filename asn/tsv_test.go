@@ -33,16 +33,21 @@ func TestTSV(t *testing.T) {
 		got, _ := db.Lookup(netip.MustParseAddr(addr))
 		assert.Equal(t, want, got, addr)
 	}
+	// A row that cannot be read costs that row, and is told.
 	for line, want := range map[string]string{
-		"192.0.2.0\t192.0.2.1\t1":                  "line 5: expected start, end, number, country and name separated by tabs",
-		"192.0.2.0\tx\t1\tUS\tA":                   "line 5: expected two addresses",
-		"192.0.2.1\t192.0.2.0\t1\tUS\tA":           "line 5: last address 192.0.2.0 is before first",
-		"192.0.2.1\t2001:db8::\t1\tUS\tA":          "of another family",
-		"192.0.2.1\t192.0.2.1\t4294967296\tUS\tA":  "line 5: expected an AS number",
-		"fe80::1%eth0\tfe80::1%eth0\t1\tUS\tLocal": "line 5: expected two addresses",
+		"192.0.2.0\t192.0.2.1":                    "line 5: 2 columns, expected 5",
+		"192.0.2.0\tx\t1\tUS\tA":                  `line 5: last address "x" is not an IP address`,
+		"192.0.2.1\t192.0.2.0\t1\tUS\tA":          "line 5: last address 192.0.2.0 is before first 192.0.2.1",
+		"192.0.2.1\t2001:db8::\t1\tUS\tA":         "are of two families",
+		"192.0.2.1\t192.0.2.1\t4294967296\tUS\tA": `line 5: "4294967296" is not an AS number`,
+		"fe80::1%eth0\tfe80::1%eth0\t1\tUS\tL":    `line 5: first address "fe80::1%eth0" is not an IP address`,
 	} {
-		_, err := read(bufio.NewReader(strings.NewReader(tsv + line)))
-		assert.ErrorContains(t, err, want)
+		db, err := read(bufio.NewReader(strings.NewReader(tsv + line)))
+		require.NoError(t, err, line)
+		require.Len(t, db.Remarks(), 2)
+		assert.Equal(t, "it is truncated in its last line", db.Remarks()[0])
+		assert.Contains(t, db.Remarks()[1], "1 row is left out: ")
+		assert.Contains(t, db.Remarks()[1], want)
 	}
 }
 

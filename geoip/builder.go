@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -55,6 +56,7 @@ func (b *builder) place(p Place) (uint32, error) {
 	if p.Precision > City {
 		return 0, fmt.Errorf("unknown precision %d", p.Precision)
 	}
+	p.Radius = min(p.Radius, maxRadius)
 	if p.Country != "" && !isCode(p.Country) {
 		return 0, fmt.Errorf("country %q is not a code of two capital letters", p.Country)
 	}
@@ -75,6 +77,22 @@ func (b *builder) place(p Place) (uint32, error) {
 		b.ids[p] = id
 	}
 	return id, nil
+}
+
+// ID returns the number of the place that a row tells, 0 if it tells none.
+func (b *builder) ID(f layout.Facts) (uint32, error) { return b.place(placeOf(f)) }
+
+// placeOf combines what a row says. A country without more has its own point even if the row
+// has coordinates: those lie in the middle of nowhere.
+func placeOf(f layout.Facts) Place {
+	country, known := CountryPlace(f.Country)
+	switch {
+	case !f.Point || known && f.City == "" && !f.Region:
+		return country
+	case f.City == "" && f.Region:
+		return Place{f.Lat, f.Lon, country.Country, "", Region, f.Radius}
+	}
+	return Place{f.Lat, f.Lon, country.Country, f.City, City, f.Radius}
 }
 
 const (

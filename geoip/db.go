@@ -82,12 +82,17 @@ func (db *DB) Info() Info {
 	return Info{i.Name, i.Date, i.Ranges, db.t.Flags()&flagCountryLevel != 0}
 }
 
-// Lookup returns the place of an address, and whether the table has one. IPv4-mapped IPv6
-// addresses are looked up as IPv4; zones are ignored. It does not allocate.
+// Remarks are what users of the table should know of its files, such as how many rows could
+// not be read and were left out.
+func (db *DB) Remarks() []string { return db.t.Info().Remarks }
+
+// Lookup returns where a is, and whether the table knows it. Of IPv6 addresses that stand for
+// an IPv4 one (mapped, 6to4, Teredo, and NAT64 with 64:ff9b::/96) that is looked up; zones are
+// ignored. It does not allocate.
 func (db *DB) Lookup(a netip.Addr) (Place, bool) {
 	var id uint32
 	var network uint64
-	a = a.Unmap()
+	a = ranges.Inner(a)
 	switch {
 	case a.Is4():
 		ip := ranges.Key4(a)

@@ -1,6 +1,7 @@
 package geoip
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"fmt"
@@ -359,7 +360,6 @@ func TestLoad(t *testing.T) {
 	for name, p := range map[string]Place{
 		"latitude":  {Lat: 91, Precision: City},
 		"longitude": {Lon: -181, Precision: City},
-		"precision": {Precision: 9},
 		"unknown":   {},
 	} {
 		c := ranges.Content{V4: []ranges.Start[ranges.V4]{{First: 1, ID: 1}}}
@@ -444,20 +444,20 @@ func TestOpenErrors(t *testing.T) {
 		err  string
 	}{
 		{"empty", nil, "the file is empty"},
-		{"text", []byte("Dear Sir or Madam\n"), "not a table of places; understood are MaxMind DB files"},
-		{"binary", []byte("\x00\x01\x02\x03"), "binary data without the metadata at the end of a MaxMind DB file: truncated"},
-		{"fields", []byte("1,2,3,4\n5,6,7\n"), "line 2: 3 fields, expected start,end,latitude,longitude"},
-		{"cut in address", []byte("1,2,3,4\n5\n"), "line 2: 1 fields"},
-		{"start", []byte("1,2,3,4\nx,6,7,8\n"), `line 2: start "x" is not an IP address`},
-		{"end", []byte("1,2,3,4\n5,4294967296,7,8\n"), `line 2: end "4294967296" is not an IP address`},
-		{"order", []byte("1,2,3,4\n6,5,7,8\n"), "line 2: last address 0.0.0.5 is before first 0.0.0.6"},
-		{"latitude", []byte("1,2,90.01,4\n"), `line 1: latitude "90.01" is not a number from -90 to 90`},
-		{"longitude", []byte("1,2,3,nan\n"), `line 1: longitude "nan" is not a number from -180 to 180`},
-		{"no coordinates", []byte("1,2,,\n"), "no line has a known place"},
+		{"text", []byte("Dear Sir or Madam\n"), "the layout is not known: the first line is \"Dear Sir or Madam\"; understood are MaxMind DB files"},
+		{"binary", []byte("\x00\x01\x02\x03"), "binary data without the metadata that ends a MaxMind DB file: truncated"},
+		{"fields", []byte("1,2,3,4\n5,6,7,8\n5,6,7\n5,6,7\n5,6,7\n"), "the layout is not known: 4 columns between commas"},
+		{"cut in address", []byte("1,2,3,4\n5\n5\n5\n"), "the layout is not known: 4 columns between commas"},
+		{"start", []byte("start,end,lat,lon\nx,6,7,8\n"), `1 of 1 rows cannot be read: line 2: first address "x" is not an IP address`},
+		{"end", []byte("start,end,lat,lon\n5,4294967296,7,8\n"), `line 2: "5" and "4294967296" are of two families`},
+		{"order", []byte("start,end,lat,lon\n6,5,7,8\n"), "line 2: last address 5 is before first 6"},
+		{"latitude", []byte("start,end,lat,lon\n1,2,90.01,4\n"), `line 2: latitude "90.01" is not a number from -90 to 90`},
+		{"longitude", []byte("start,end,lat,lon\n1,2,3,nan\n"), `line 2: longitude "nan" is not a number from -180 to 180`},
+		{"no coordinates", []byte("1,2,,\n"), "no row has a place that is known"},
 		{"compressed nothing", gzipped(t, nil), "the file is empty"},
 		{"compressed and cut short", squashed[:len(squashed)-12], "the gzip data are cut off after"},
 		{"MMDB cut short", mmdb[:len(mmdb)/2], "truncated"},
-		{"MMDB without places", sampleMMDB(map[string]any{"asn": "AS64496"}), `no record of this "Test" database has coordinates or a country: not a table of places`},
+		{"MMDB without places", sampleMMDB(map[string]any{"asn": "AS64496"}), `MaxMind DB Test: not a table of places`},
 		{"MMDB coordinates", sampleMMDB(map[string]any{"lat": "95", "lng": "1"}), "network 0.0.0.0/2: coordinates 95, 1 are not degrees on Earth"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -472,3 +472,10 @@ func TestOpenErrors(t *testing.T) {
 	_, err = Open(t.TempDir())
 	assert.ErrorContains(t, err, "geoip: ")
 }
+
+// fileOf returns data as a file that is read.
+func fileOf(t testing.TB, data []byte) *ranges.File {
+	return &ranges.File{Reader: bufio.NewReaderSize(bytes.NewReader(data), 256<<10), Name: filepath.Join(t.TempDir(), "file"), Size: int64(len(data))}
+}
+
+func addr4(ip uint32) netip.Addr { return ranges.V4(ip).Addr() }

@@ -138,9 +138,9 @@ func TestMMDBPlace(t *testing.T) {
 		{"nothing", nil, Place{}},
 		{"MaxMind city", m{"city": m{"names": m{"en": "Amsterdam"}}, "country": m{"iso_code": "NL"}, "location": point}, amsterdam},
 		{"no city but a postal code", m{"postal": m{"code": "1012"}, "country": m{"iso_code": "NL"}, "location": point},
-			Place{Lat: 52.37403, Lon: 4.88969, Country: "NL", Precision: City}},
+			Place{Lat: 52.37403, Lon: 4.88969, Country: "NL", Precision: Region}},
 		{"no city but a province", m{"subdivisions": []any{m{"iso_code": "NH"}}, "country": m{"iso_code": "NL"}, "location": point},
-			Place{Lat: 52.37403, Lon: 4.88969, Country: "NL", Precision: City}},
+			Place{Lat: 52.37403, Lon: 4.88969, Country: "NL", Precision: Region}},
 		{"middle of the country", m{"country": m{"iso_code": "NL"}, "location": m{"latitude": 52.3824, "longitude": 4.8995}}, nl},
 		{"MaxMind country", m{"country": m{"iso_code": "NL"}, "registered_country": m{"iso_code": "US"}}, nl},
 		{"only registered", m{"registered_country": m{"iso_code": "NL"}}, nl},
@@ -153,10 +153,16 @@ func TestMMDBPlace(t *testing.T) {
 		{"null island", m{"city": m{"names": m{"en": "Amsterdam"}}, "country": m{"iso_code": "NL"}, "location": m{"latitude": 0.0, "longitude": 0.0}}, nl},
 		{"no country", m{"country": m{"iso_code": "ZZ"}, "location": m{"latitude": 0.0, "longitude": 0.0}}, Place{}},
 		{"region of the world", m{"country": m{"iso_code": "EU"}}, Place{}},
-		{"other types", m{"country": 5.0, "city": []any{"Amsterdam"}, "location": "here", "lat": true, "lng": "east"}, Place{}},
+		{"other types", m{"country": 5.0, "city": []any{"Amsterdam"}, "location": "here", "lng": "east"}, Place{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			assert.Equal(t, tt.want, mmdbPlace(tt.in))
+			db, err := Open(writeFile(t, "file", sampleMMDB(tt.in, m{"country": "SE"})))
+			require.NoError(t, err)
+			got := Place{}
+			if rows := all(db); len(rows) > 1 {
+				got = rows[0].place
+			}
+			assert.Equal(t, tt.want, got)
 		})
 	}
 }
@@ -189,7 +195,7 @@ func FuzzReadMMDB(f *testing.F) {
 			return
 		}
 		b := newBuilder()
-		if _, err := readMMDB(b, data); err != nil {
+		if _, _, err := b.Read(fileOf(t, data)); err != nil {
 			return
 		}
 		db, err := dbOf(b.Table(ranges.Info{}, ranges.Stamp{}))
@@ -205,9 +211,9 @@ func TestOpenMMDBFixtures(t *testing.T) {
 		{"GeoLite2-Country-Test.mmdb", ""},
 		{"GeoLite2-ASN-Test.mmdb", "not a table of places"},
 		{"MaxMind-DB-test-broken-pointers-24.mmdb", "damaged MaxMind DB: network 1.1.1.16/28: at offset"},
-		{"MaxMind-DB-test-ipv4-24.mmdb", "not a table of places"},
-		{"MaxMind-DB-test-ipv6-32.mmdb", "not a table of places"},
-		{"MaxMind-DB-test-mixed-28.mmdb", "not a table of places"},
+		{"MaxMind-DB-test-ipv4-24.mmdb", "has coordinates, a country or an AS number"},
+		{"MaxMind-DB-test-ipv6-32.mmdb", "has coordinates, a country or an AS number"},
+		{"MaxMind-DB-test-mixed-28.mmdb", "has coordinates, a country or an AS number"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			db, err := Open(testData(t, "geo/"+tt.name))
@@ -223,7 +229,7 @@ func TestOpenMMDBFixtures(t *testing.T) {
 			assert.True(t, ok)
 			assert.Equal(t, "GB", got.Country)
 			if !db.Info().CountryLevel {
-				assert.Equal(t, Place{Lat: 51.5142, Lon: -0.0931, Country: "GB", City: "London", Precision: City}, got)
+				assert.Equal(t, Place{Lat: 51.5142, Lon: -0.0931, Country: "GB", City: "London", Precision: City, Radius: 10}, got)
 				got, _ = db.Lookup(addr("2a02:d340::1"))
 				assert.Equal(t, Country, got.Precision, "coordinates without a city are those of the country")
 			}

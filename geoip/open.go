@@ -1,43 +1,42 @@
 package geoip
 
 import (
-	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
-	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// understood says, for errors, what Open reads.
-const understood = "understood are MaxMind DB files (.mmdb) of cities or countries, ipv4.csv with lines " +
-	"start,end,latitude,longitude, the CSV of GeoLite2 and DB-IP, the TSV of iptoasn, lists of start,end,country, " +
-	"all also compressed with gzip or xz, and compiled tables"
-
-// Open reads a table from files. It recognises their format by the content, not by the name.
-// Several files make one table, such as one of IPv4 and one of IPv6. It reads
+// Open reads a table from files, whose format it recognises by the content and
+// not by the name. Several files make one table, such as that of IPv4 and that
+// of IPv6. It understands
 //
-//   - MaxMind DB files of cities or countries, in the layouts of MaxMind,
-//     DB-IP and IPinfo (https://maxmind.github.io/MaxMind-DB/);
+//   - MaxMind DB files (.mmdb) of cities or countries: of MaxMind, DB-IP, IPinfo and others
+//     (https://maxmind.github.io/MaxMind-DB/);
 //   - connmap's ipv4.csv with lines start,end,latitude,longitude, the addresses
-//     in decimal. Rows without coordinates are ignored. The tool that makes these files
-//     drops the first and last address of networks; they are restored;
-//   - the blocks of GeoLite2-City and GeoLite2-Country in CSV, whose columns are
-//     found by name. The names of cities and countries come from the English file of
-//     locations beside it;
-//   - DB-IP's city and country CSV, and sapics' CSV of cities;
-//   - iptoasn's TSV, for its countries;
-//   - lists of first address, last address and country, such as tor's geoip and
-//     geoip6;
-//   - any of them compressed with gzip or xz;
+//     in decimal. The tool that makes these files drops the first and last address of
+//     networks; they are restored;
+//   - the blocks of GeoLite2-City and GeoLite2-Country in CSV. The names of cities and countries
+//     come from the file of locations beside it, in English if that is there;
+//   - CSV of DB-IP, IPinfo Lite (also JSON), IP2Location LITE (DB1, DB3, DB5, DB9 and DB11; also
+//     BIN) and sapics, and any whose first line names the columns, in any order;
+//   - the TSV of iptoasn, for its countries; lists of first address, last address and country,
+//     such as tor's geoip and geoip6;
+//   - geofeeds (RFC 8805), for their countries; GeoIP's old .dat;
+//   - any of them compressed with gzip, bzip2, xz or zstd, or in a zip or tar archive;
 //   - a compiled table, of [CompileFile].
+//
+// A row that cannot be read is left out and told by [DB.Remarks]; if more rows are bad than good
+// that is an error.
 //
 // Info.Date is the date in the files, or else their modification time, and the oldest of
 // several.
 //
-// A text may have 4,294,967,296 bytes, an .mmdb file 1,073,741,824, all together
+// A text may have 4,294,967,296 bytes, a binary file 1,073,741,824, all together
 // 16,777,216 rows, and what is compressed 250 times its size beyond 16 MiB. More is an
 // error: so the author of a file cannot exhaust memory or time.
 //
@@ -78,56 +77,43 @@ func CompileFile(source, target string, progress func(done, size int64)) (Info, 
 	return db.Info(), nil
 }
 
-// Read adds the rows of a file and returns its date.
-func (b *builder) Read(f *ranges.File) (time.Time, error) {
-	head, err := f.Peek(64 << 10)
-	if err != nil && err != io.EOF {
-		return time.Time{}, err
-	}
-	format := recognise(head)
-	if format == nil && isGeoLite(head) {
-		if format, err = geoLite(f.Name, head); err != nil {
-			return time.Time{}, err
-		}
-	}
-	if format == nil {
-		return b.addMMDB(f) // a database without a date also has a zero date
-	}
-	if !format.networks {
-		b.reserve(head, f.Size)
-	}
-	date, err := readText(b, f.Reader, format)
-	if date.IsZero() {
-		date = f.ModTime
-	}
-	return date, err
-}
-
-const (
-	maxText = 4 << 30 // bytes of a text; the largest published ones have 1 GB
-	maxDB   = 1 << 30 // bytes of a MaxMind DB file, which is held in memory
-)
-
-// reserve reserves room for the rows of a text that begins with head and has size bytes: growing
-// often costs more than reading. It is too little for a compressed text.
-func (b *builder) reserve(head []byte, size int64) {
-	if n := int64(bytes.Count(head, []byte("\n"))); n > 0 && int64(len(head)) < min(size, maxText) {
-		b.Reserve4(int(min(min(size, maxText)*n/int64(len(head)), ranges.Max)))
-	}
-}
-
-// addMMDB adds the networks of a MaxMind DB file, which is recognised by its end, and returns when
-// it was built.
-func (b *builder) addMMDB(f *ranges.File) (time.Time, error) {
-	data, err := unpack.All(f, f.Size, maxDB)
-	if err != nil {
-		return time.Time{}, err
-	}
+// Read adds the rows of a file; see [ranges.Reader].
+func (b *builder) Read(f *ranges.File) (time.Time, []string, error) {
+	r, err := layout.Read(f, b)
 	switch {
-	case mmdb.Is(data):
-		return readMMDB(b, data)
-	case bytes.IndexByte(data[:min(len(data), 4096)], 0) >= 0:
-		return time.Time{}, errors.New("binary data without the metadata at the end of a MaxMind DB file: truncated, or not a table of places; " + understood)
+	case err != nil:
+	case !r.Kind.Places:
+		err = fmt.Errorf("%s: not a table of places", r.Kind.Name)
+	case len(b.places) == 1:
+		err = errors.New("no row has a place that is known")
+	case r.Date.IsZero():
+		r.Date = f.ModTime
 	}
-	return time.Time{}, errors.New("not a table of places; " + understood)
+	return r.Date, r.Remarks, err
+}
+
+// Recognise returns what a file of places is called, such as "DB-IP city CSV", by its content.
+// The name is empty if Open does not read the file as a table of places. It fails if the file
+// cannot be read. A recognised file may still be damaged.
+func Recognise(name string) (string, error) {
+	f, info, err := unpack.Open(name)
+	if err != nil {
+		return "", named(err)
+	}
+	defer f.Close()
+	r, err := unpack.Reader(f, layout.Max)
+	if err != nil {
+		return "", named(fmt.Errorf("%s: %w", name, err))
+	}
+	if head, _ := r.Peek(len(form.Magic)); string(head) == form.Magic {
+		return "compiled places", nil
+	}
+	kind, err := layout.Recognise(&ranges.File{Reader: r, Name: name, Size: info.Size(), At: f})
+	switch {
+	case kind.Places:
+		return kind.Name, nil
+	case err == nil, errors.Is(err, layout.ErrUnknown), errors.Is(err, unpack.ErrTooLarge), errors.Is(err, io.EOF):
+		return "", nil
+	}
+	return "", named(fmt.Errorf("%s: %w", name, err))
 }

@@ -3,30 +3,37 @@ package geoip
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// A record is a place: lat and lon in 1e-7 degree (2 × 4 bytes), country (2),
-// precision (1), length (1) and offset (4) of the city in the texts.
+// A record is a place: lat and lon in 1e-7 degree (2 × 4 bytes), country (2), a byte of a code
+// of the precision (2 bits) and of the radius in km (its lower 6 bits), the length of the city
+// (1), and its offset in the texts (28 bits) with the upper 4 bits of the radius.
 const (
 	recordSize = 16
 	degree     = 10_000_000 // units of latitude and longitude in a degree
 
 	flagCountryLevel = 1 // no place is better than a country
+	maxRadius        = 1<<10 - 1
 )
 
-// form describes tables of places.
+// Precisions by their codes in records.
+var precisions = [4]Precision{Unknown, Country, City, Region}
+
+// form is what tables of places are like.
 var form = &ranges.Form{
 	Magic:  "cmgeoip\x00",
 	Ending: ".geo",
 	Record: recordSize,
-	Max:    maxText,
+	Max:    layout.Max,
 	Check: func(t *ranges.Table, id uint32) bool {
 		p, _ := place(t, id, 0, false)
-		return max(p.Lat, -p.Lat) <= 90 && max(p.Lon, -p.Lon) <= 180 && (p.Precision == Country || p.Precision == City)
+		return max(p.Lat, -p.Lat) <= 90 && max(p.Lon, -p.Lon) <= 180 && p.Precision != Unknown
 	},
-	Beside: locationsBeside,
+	Beside: layout.Beside,
 }
 
 // records serialises places. Equal names share their bytes.
@@ -48,8 +55,9 @@ func records(places []Place) (records, texts []byte, flags uint32) {
 		records = le.AppendUint32(records, uint32(fixed(p.Lon)))
 		cc := [2]byte{}
 		copy(cc[:], p.Country)
-		records = append(records, cc[0], cc[1], byte(p.Precision), byte(len(p.City)))
-		records = le.AppendUint32(records, uint32(at[p.City]))
+		code := byte(slices.Index(precisions[:], p.Precision))
+		records = append(records, cc[0], cc[1], code|byte(p.Radius)<<2, byte(len(p.City)))
+		records = le.AppendUint32(records, uint32(at[p.City])|uint32(p.Radius>>6)<<28)
 	}
 	return records, texts, flags
 }
@@ -63,7 +71,9 @@ func place(t *ranges.Table, id uint32, network uint64, scattered bool) (p Place,
 		return p, false
 	}
 	lat, lon := int32(ranges.U32(s, 0)), int32(ranges.U32(s, 4))
-	p.Precision = Precision(s[10])
+	offset := ranges.U32(s, 12)
+	p.Precision = precisions[s[10]&3]
+	p.Radius = uint16(s[10]>>2) | uint16(offset>>28)<<6
 	if scattered && p.Precision == Country {
 		lat, lon = scatter(lat, lon, network)
 	}
@@ -72,7 +82,7 @@ func place(t *ranges.Table, id uint32, network uint64, scattered bool) (p Place,
 		p.Country = s[8:10]
 	}
 	if n := int(s[11]); n > 0 {
-		p.City = t.Text(int(ranges.U32(s, 12)), n)
+		p.City = t.Text(int(offset&(1<<28-1)), n)
 	}
 	return p, true
 }

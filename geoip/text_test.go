@@ -1,7 +1,6 @@
 package geoip
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/csv"
 	"math"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -34,28 +34,6 @@ func TestOpenCSV(t *testing.T) {
 			{Range{First: addr("198.51.100.0"), Last: addr("198.51.100.0")}, Place{Lat: 52.37403, Lon: 4.88969, Precision: City}},
 			{Range{First: addr("198.51.100.56"), Last: addr("198.51.100.57")}, pole},
 		}, all(db))
-	}
-}
-
-func TestRepair(t *testing.T) {
-	for _, tt := range []struct {
-		name        string
-		first, last uint32
-		want        [2]uint32
-	}{
-		{"/24", 0xc0000201, 0xc00002fe, [2]uint32{0xc0000200, 0xc00002ff}},
-		{"/30", 0xc0000205, 0xc0000206, [2]uint32{0xc0000204, 0xc0000207}},
-		{"/31", 0xc0000204, 0xc0000205, [2]uint32{0xc0000204, 0xc0000205}},
-		{"/32", 0xc0000205, 0xc0000205, [2]uint32{0xc0000205, 0xc0000205}},
-		{"complete", 0xc0000200, 0xc00002ff, [2]uint32{0xc0000200, 0xc00002ff}},
-		{"all", 1, math.MaxUint32 - 1, [2]uint32{0, math.MaxUint32}},
-		{"first address", 0, 5, [2]uint32{0, 5}},
-		{"last network", math.MaxUint32 - 6, math.MaxUint32 - 1, [2]uint32{math.MaxUint32 - 7, math.MaxUint32}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			first, last := repair(tt.first, tt.last)
-			assert.Equal(t, tt.want, [2]uint32{first, last})
-		})
 	}
 }
 
@@ -106,11 +84,12 @@ func FuzzReadCSV(f *testing.F) {
 	f.Add([]byte("1,4294967294,1.12345678,-0.00000001"))
 	f.Add([]byte("1,2,+3,0x4\n1,2,1e1,inf"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if recognise(data) != &connmapCSV {
+		b := newBuilder()
+		file := fileOf(t, data)
+		if kind, err := layout.Recognise(fileOf(t, data)); err != nil || kind.Name != "connmap CSV" {
 			return
 		}
-		b := newBuilder()
-		if _, err := readText(b, bufio.NewReader(bytes.NewReader(data)), &connmapCSV); err != nil {
+		if _, remarks, err := b.Read(file); err != nil || len(remarks) > 0 {
 			return
 		}
 		db, err := dbOf(b.Table(ranges.Info{}, ranges.Stamp{}))
@@ -149,6 +128,7 @@ func TestOpenRealCSV(t *testing.T) {
 			require.Equal(t, r.place, got, "%v", a)
 		}
 	}
-	_, err = Open(writeFile(t, "ipv4.csv", data[:len(data)-30]))
-	assert.ErrorContains(t, err, "line 2")
+	db, err = Open(writeFile(t, "ipv4.csv", data[:len(data)-30]))
+	require.NoError(t, err)
+	assert.Equal(t, "it is truncated in its last line", db.Remarks()[0])
 }

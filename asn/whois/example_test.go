@@ -14,23 +14,27 @@ import (
 
 func Example() {
 	db, err := asn.New(asn.Info{Name: "example"}, maps.All(map[asn.Range]asn.AS{
-		asn.RangeOf(netip.MustParsePrefix("192.0.2.0/24")): {Number: 64496, Org: "Example Carrier"},
+		asn.RangeOf(netip.MustParsePrefix("8.8.8.0/24")): {Number: 64496, Org: "Example Carrier"},
 	}))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	sources := whois.Sources{Networks: []*asn.DB{db}}
-	report, err := sources.Report(netip.MustParseAddr("192.0.2.1"))
+	report, err := sources.Report(netip.MustParseAddr("8.8.8.8"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	report.WriteText(os.Stdout)
 	// Output:
-	// 192.0.2.1: documentation, TEST-NET-1 (RFC 5737)
+	// 8.8.8.8
+	//   1 Delegation    no file is open that tells (wanted: the registries' delegated-*-extended files)
+	//   2 Organisation  no file is open that tells (wanted: CAIDA's as-org2info.txt)
 	//   3 AS numbers    AS64496 (of the AS that announces the address)  [example, date unknown]
+	//   4 Place         no file is open that tells (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
 	//   5 Announced by  AS64496 Example Carrier  [example, date unknown]
+	//   6 aut-num       no file is open that tells (wanted: a registry's database such as ripe.db.aut-num.gz)
 }
 
 // Files in a folder are recognised by their content.

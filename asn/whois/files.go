@@ -1,21 +1,24 @@
 package whois
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // Files are the files to open. Empty fields default to files found in Data.
 type Files struct {
 	Data  string // folder; it may be missing
 	Cache string // folder for compiled forms of files that take long to read
-	Geo   string // file of places
 	Orgs  string // file of organisations
-	// Files of the AS numbers of addresses, of delegations and of aut-num records.
-	ASN, RIR, AutNum []string
-	NoAutNums        bool // do not open aut-num records
+	// Files of places, of the AS numbers of addresses, of delegations and of aut-num records.
+	Geo, ASN, RIR, AutNum []string
+	// NAT64 are prefixes such as 2001:db8:64::/96 by which translators stand for IPv4 addresses.
+	NAT64     []string
+	NoAutNums bool // do not open aut-num records
 	// Tables that are looked up last, such as the embedded ones; nil: none.
 	Places   *geoip.DB
 	Networks *asn.DB
@@ -24,8 +27,15 @@ type Files struct {
 // Open opens the files. A bad file is an error if it is named; if it was found in Data, it is
 // left out with a warning. Close the Sources to close the files.
 func (f *Files) Open(warn func(string)) (*Sources, error) {
-	o := &opener{f, f.find(warn), warn}
 	s := &Sources{}
+	for _, p := range f.NAT64 {
+		prefix, err := ranges.ParseNAT64(p)
+		if err != nil {
+			return nil, fmt.Errorf("whois: %w", err)
+		}
+		s.NAT64 = append(s.NAT64, prefix)
+	}
+	o := &opener{f, Find(f.Data, warn), warn}
 	for _, part := range []func(*Sources) error{o.places, o.networks, o.orgs, o.delegations, o.autNums} {
 		if err := part(s); err != nil {
 			return nil, err
@@ -37,13 +47,13 @@ func (f *Files) Open(warn func(string)) (*Sources, error) {
 // An opener opens the files of one kind after the other.
 type opener struct {
 	*Files
-	found map[asn.Kind][]string
+	found Found
 	warn  func(string)
 }
 
 // open opens the named files. If there are none, it opens the found ones, best first, until
 // there are enough, and leaves out bad ones.
-func open[T any](o *opener, named []string, kind asn.Kind, enough func([]T) bool, open func(name string) (T, error)) (all []T, err error) {
+func open[T any](o *opener, named, found []string, enough func([]T) bool, open func(name string) (T, error)) (all []T, err error) {
 	for _, name := range named {
 		t, err := open(name)
 		if err != nil {
@@ -54,7 +64,7 @@ func open[T any](o *opener, named []string, kind asn.Kind, enough func([]T) bool
 	if len(named) > 0 {
 		return all, nil
 	}
-	for _, name := range o.found[kind] {
+	for _, name := range found {
 		if enough(all) {
 			break
 		}
@@ -78,13 +88,14 @@ func one(name string) []string {
 
 // The conditions for enough found files of a kind.
 func afterOne[T any](all []T) bool { return len(all) > 0 }
-func never(all []string) bool      { return false }
+func never[T any](all []T) bool    { return false }
 
 func (o *opener) places(s *Sources) (err error) {
-	s.Places, err = open(o, one(o.Geo), asn.Unknown, afterOne, func(name string) (*geoip.DB, error) {
+	s.Places, err = open(o, o.Geo, o.found.Places, never, func(name string) (*geoip.DB, error) {
 		db, err := geoip.OpenCached(o.Cache, nil, name)
 		if db != nil {
 			err = nil // the table was not cached, which only costs time
+			o.remark(name, db.Remarks())
 		}
 		return db, err
 	})
@@ -95,10 +106,11 @@ func (o *opener) places(s *Sources) (err error) {
 }
 
 func (o *opener) networks(s *Sources) (err error) {
-	s.Networks, err = open(o, o.ASN, asn.TableFile, bothFamilies, func(name string) (*asn.DB, error) {
+	s.Networks, err = open(o, o.ASN, o.found.Networks, never, func(name string) (*asn.DB, error) {
 		db, err := asn.OpenCached(o.Cache, nil, name)
 		if db != nil {
 			err = nil
+			o.remark(name, db.Remarks())
 		}
 		return db, err
 	})
@@ -109,9 +121,10 @@ func (o *opener) networks(s *Sources) (err error) {
 }
 
 func (o *opener) orgs(s *Sources) error {
-	all, err := open(o, one(o.Orgs), asn.OrgFile, afterOne, asn.OpenOrgs)
+	all, err := open(o, one(o.Orgs), o.found.Orgs, afterOne, asn.OpenOrgs)
 	if len(all) > 0 {
 		s.Orgs = all[0]
+		o.remark(s.Orgs.Info().Name, s.Orgs.Remarks())
 	}
 	return err
 }
@@ -120,7 +133,7 @@ func (o *opener) orgs(s *Sources) error {
 func (o *opener) delegations(s *Sources) (err error) {
 	names := o.RIR
 	if len(names) == 0 {
-		names = o.found[asn.DelegationFile]
+		names = o.found.Delegations
 	}
 	if len(names) == 0 {
 		return nil
@@ -128,7 +141,7 @@ func (o *opener) delegations(s *Sources) (err error) {
 	s.Delegations, err = asn.OpenDelegations(names...)
 	if err != nil && len(o.RIR) == 0 {
 		var good []string
-		good, err = open(o, nil, asn.DelegationFile, never, func(name string) (string, error) {
+		good, err = open(o, nil, o.found.Delegations, never, func(name string) (string, error) {
 			_, err := asn.OpenDelegations(name)
 			return name, err
 		})
@@ -153,7 +166,7 @@ func (o *opener) autNums(s *Sources) error {
 	if os.MkdirAll(cache, 0o755) != nil {
 		cache = "" // without a cache it takes longer
 	}
-	good, err := open(o, o.AutNum, asn.AutNumFile, never, func(name string) (string, error) {
+	good, err := open(o, o.AutNum, o.found.AutNums, never, func(name string) (string, error) {
 		a, err := asn.OpenAutNums(cache, name)
 		if err == nil {
 			err = a.Close()
@@ -166,16 +179,9 @@ func (o *opener) autNums(s *Sources) error {
 	return err
 }
 
-// bothFamilies reports whether tables have addresses of both families.
-func bothFamilies(tables []*asn.DB) bool {
-	v4, v6 := false, false
-	for _, db := range tables {
-		for r := range db.All() {
-			if v4 = v4 || r.First.Is4(); r.First.Is6() {
-				v6 = true
-				break
-			}
-		}
+// remark warns of what users should know of a file.
+func (o *opener) remark(name string, remarks []string) {
+	for _, r := range remarks {
+		o.warn(name + ": " + r)
 	}
-	return v4 && v6
 }

@@ -2,6 +2,7 @@ package whois
 
 import (
 	"cmp"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,15 +10,21 @@ import (
 	"strings"
 
 	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/geoip"
 )
 
-// find lists the files in the data folder by kind, best first. Newer files are better; files
-// with only names come after those with organisations. Tables of places have the kind
-// Unknown.
-func (f *Files) find(warn func(string)) map[asn.Kind][]string {
-	entries, err := os.ReadDir(f.Data)
+// Found are the files in a data folder by what they hold, best first. A file that holds both
+// places and AS numbers is in both lists.
+type Found struct {
+	Places, Networks, Delegations, Orgs, AutNums []string
+}
+
+// Find lists the files in a data folder, which may be missing. Newer files are better; files with
+// names only come after those with organisations. It warns of files that it cannot read.
+func Find(folder string, warn func(string)) (found Found) {
+	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return nil // the default folder, which may be missing
+		return found // the default folder, which may be missing
 	}
 	type file struct {
 		name string
@@ -25,13 +32,13 @@ func (f *Files) find(warn func(string)) map[asn.Kind][]string {
 	}
 	var all []file
 	for _, e := range entries {
-		name := filepath.Join(f.Data, e.Name())
-		// Files of connmap-data and of the history are skipped.
+		name := filepath.Join(folder, e.Name())
+		// Not the files of connmap-data and of the history beside them.
 		switch ext := filepath.Ext(name); {
 		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
 			continue
 		}
-		// A pipe may have no end.
+		// Opening a pipe could block.
 		if stat, err := os.Stat(name); err == nil && stat.Mode().IsRegular() {
 			all = append(all, file{name, stat})
 		}
@@ -39,16 +46,70 @@ func (f *Files) find(warn func(string)) map[asn.Kind][]string {
 	slices.SortStableFunc(all, func(a, b file) int {
 		return cmp.Or(rank(a.name)-rank(b.name), b.stat.ModTime().Compare(a.stat.ModTime()))
 	})
-	found := make(map[asn.Kind][]string)
+	var both []string
 	for _, f := range all {
-		kind, err := asn.Recognise(f.name)
+		kind, err := Recognise(f.name)
+		if err == nil && kind == (Kind{}) && isData(f.name) {
+			err = fmt.Errorf("%s: it is neither a table nor a file of a registry", f.name)
+		}
 		if err != nil {
 			leaveOut(warn, err)
 			continue
 		}
-		found[kind] = append(found[kind], f.name)
+		places := &found.Places
+		if kind.Networks {
+			places = &both // a table of places alone says more of them
+		}
+		for _, list := range []struct {
+			is bool
+			of *[]string
+		}{{kind.Places, places}, {kind.Networks, &found.Networks}, {kind.Delegations, &found.Delegations}, {kind.Orgs, &found.Orgs}, {kind.AutNums, &found.AutNums}} {
+			if list.is {
+				*list.of = append(*list.of, f.name)
+			}
+		}
 	}
+	found.Places = append(found.Places, both...)
 	return found
+}
+
+// isData reports whether a file is meant to be read by its name: others in the folder, such as those
+// of connmap itself, are no data.
+func isData(name string) bool {
+	name = filepath.Base(name)
+	switch filepath.Ext(name) {
+	case ".csv", ".tsv", ".mmdb", ".dat", ".bin", ".gz", ".xz", ".bz2", ".zst", ".zip", ".dbm", ".jsonl", ".txt":
+		return !strings.Contains(name, "-Locations-") // which are read with others
+	}
+	return strings.HasPrefix(name, "delegated")
+}
+
+// A Kind says what a file holds. The zero Kind is one that no program of connmap reads.
+type Kind struct {
+	Name     string // for people
+	Places   bool   // for geoip.Open
+	Networks bool   // for asn.Open
+	// For asn.OpenDelegations, asn.OpenOrgs and asn.OpenAutNums.
+	Delegations, Orgs, AutNums bool
+}
+
+// Recognise returns the kind of a file by its content, whatever its name. It fails if the file
+// cannot be read. A recognised file may still be damaged.
+func Recognise(name string) (Kind, error) {
+	k, err := asn.Recognise(name)
+	if err != nil {
+		return Kind{}, err
+	}
+	switch k {
+	case asn.DelegationFile:
+		return Kind{Name: k.String(), Delegations: true}, nil
+	case asn.OrgFile:
+		return Kind{Name: k.String(), Orgs: true}, nil
+	case asn.AutNumFile:
+		return Kind{Name: k.String(), AutNums: true}, nil
+	}
+	t, err := geoip.Recognise(name)
+	return Kind{Name: t, Places: t != "", Networks: k == asn.TableFile}, err
 }
 
 // rank orders files of one kind. Cities are better than countries, and files whose names look

@@ -122,7 +122,11 @@ func (r *Report) text(part int) string {
 		if p.Country != "" {
 			s += ", " + p.Country
 		}
-		return s + ", to the " + p.Precision.String()
+		s += ", to the " + p.Precision.String()
+		if p.Radius > 0 {
+			s += fmt.Sprintf(", within %d km", p.Radius)
+		}
+		return s
 	case partAS:
 		s := asn.ASRange{First: r.AS.Number, Last: r.AS.Number}.String()
 		if r.AS.Org != "" {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // Sources are the tables and files that reports are made from. Any may be missing; reports then
@@ -30,9 +31,12 @@ import (
 type Sources struct {
 	Delegations *asn.Delegations
 	Orgs        *asn.Orgs
-	Networks    []*asn.DB // the first that has an address wins
+	Networks    []*asn.DB // the first that knows an address counts
 	AutNums     *asn.AutNums
-	Places      []*geoip.DB // the first that has an address wins
+	Places      []*geoip.DB // the most exact place counts, of equally exact ones the first
+	// NAT64 are the prefixes of translators, besides the well-known one, whose addresses stand
+	// for IPv4 ones.
+	NAT64 ranges.NAT64
 }
 
 // Close closes the files of AutNums. Reports then fail to read them.
@@ -59,6 +63,7 @@ type Report struct {
 	AutNum      asn.AutNum // of AS, or else of the first of ASNs that has one
 	Missing     [6]string  // for each unknown part the reason, and which file would help
 	asnsSource  asn.Info
+	inner       netip.Addr // Addr, or the IPv4 address that it stands for
 }
 
 // IsZero reports whether the report is empty, as when Ask returns an error for its question.
@@ -123,9 +128,12 @@ func (s *Sources) Ask(question string) (Report, error) {
 // then valid.
 func (s *Sources) Report(addr netip.Addr) (Report, error) {
 	addr = addr.Unmap().WithZone("")
-	r := Report{Addr: addr, Special: asn.Special(addr)}
+	r := Report{Addr: addr, Special: asn.Special(addr), inner: s.NAT64.Inner(addr)}
+	if r.inner != addr && r.Special == "" {
+		r.Special = "IPv4 translated to IPv6 by this network"
+	}
 	if s.Delegations != nil {
-		r.Delegation, _ = s.Delegations.Lookup(addr)
+		r.Delegation, _ = s.Delegations.Lookup(r.inner)
 	}
 	err := errors.Join(s.network(&r), s.place(&r), s.holder(&r))
 	s.missing(&r)
@@ -135,9 +143,12 @@ func (s *Sources) Report(addr netip.Addr) (Report, error) {
 // network sets the AS that announces the address. If a table was damaged while in use it does
 // not try the next, which may be older.
 func (s *Sources) network(r *Report) error {
+	if !asn.Global(r.inner) {
+		return nil
+	}
 	for _, db := range s.Networks {
 		var ok bool
-		if r.AS, ok = db.Lookup(r.Addr); ok {
+		if r.AS, ok = db.Lookup(r.inner); ok {
 			r.ASSource = db.Info()
 			return nil
 		}
@@ -148,13 +159,19 @@ func (s *Sources) network(r *Report) error {
 	return nil
 }
 
-// place sets the place of the address, in the same way.
+// place sets the place of the address: the most exact that a table has, of equally exact ones the
+// first. If a table was damaged while in use it does not try the next.
 func (s *Sources) place(r *Report) error {
+	if !asn.Global(r.inner) {
+		return nil
+	}
 	for _, db := range s.Places {
-		var ok bool
-		if r.Place, ok = db.Lookup(r.Addr); ok {
+		p, _ := db.Lookup(r.inner)
+		if p.Precision > r.Place.Precision {
 			info := db.Info()
-			r.PlaceSource = asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
+			r.Place, r.PlaceSource = p, asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
+		}
+		if r.Place.Precision == geoip.City {
 			return nil
 		}
 		if err := db.Err(); err != nil {

@@ -369,14 +369,14 @@ func BenchmarkReport(b *testing.B) {
 // asked in its place.
 func TestDamagedTable(t *testing.T) {
 	dir, cache := t.TempDir(), t.TempDir()
-	networks := write(t, dir, "networks.tsv", "192.0.2.0\t192.0.2.255\t64496\tUS\tEXAMPLE\n")
-	places := write(t, dir, "places.csv", "192.0.2.0,192.0.2.255,NL\n")
-	files := Files{Data: dir, Cache: cache, Networks: tableOf(t, network{"192.0.2.0/24", asn.AS{Number: 1, Org: "Other"}})}
+	networks := write(t, dir, "networks.tsv", "8.8.8.0\t8.8.8.255\t64496\tUS\tEXAMPLE\n")
+	places := write(t, dir, "places.csv", "8.8.8.0,8.8.8.255,NL\n")
+	files := Files{Data: dir, Cache: cache, Networks: tableOf(t, network{"8.8.8.0/24", asn.AS{Number: 1, Org: "Other"}})}
 	s, err := files.Open(func(warning string) { t.Error(warning) })
 	require.NoError(t, err)
 	require.Len(t, s.Networks, 2)
-	require.Len(t, s.Places, 1)
-	addr := netip.MustParseAddr("192.0.2.1")
+	require.Len(t, s.Places, 2) // also the countries of the other
+	addr := netip.MustParseAddr("8.8.8.1")
 	r, err := s.Report(addr)
 	require.NoError(t, err)
 	assert.Equal(t, "EXAMPLE", r.AS.Org)
@@ -388,7 +388,7 @@ func TestDamagedTable(t *testing.T) {
 	require.NoError(t, err)
 	compiled, err := filepath.Glob(filepath.Join(cache, "*"))
 	require.NoError(t, err)
-	require.Len(t, compiled, 2)
+	require.Len(t, compiled, 3)
 	for _, name := range compiled {
 		require.NoError(t, os.Truncate(name, 5000))
 	}
@@ -430,7 +430,7 @@ func TestFilesFound(t *testing.T) {
 	assert.Len(t, warnings, 3)
 
 	files.NoAutNums = true
-	for _, named := range []Files{{Geo: bad}, {ASN: []string{bad}}, {Orgs: bad}, {RIR: []string{good, bad}}, {AutNum: []string{good}}} {
+	for _, named := range []Files{{Geo: []string{bad}}, {ASN: []string{bad}}, {Orgs: bad}, {RIR: []string{good, bad}}, {AutNum: []string{good}}} {
 		named.Cache = files.Cache
 		s, err := named.Open(func(warning string) { t.Error(warning) })
 		assert.Error(t, err)

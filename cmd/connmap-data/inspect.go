@@ -6,15 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
-	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/numbers"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/terminal"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
@@ -25,6 +25,10 @@ type content struct {
 	rows     int64
 	date     time.Time // zero: unknown
 	promised int64     // rows that the file claims to have; 0: unknown
+
+	places, networks bool     // for geoip.Open and asn.Open
+	truncated        bool     // the last row is not whole
+	remarks          []string // what users should know
 }
 
 // unpackedLimit is the maximum of bytes that a compressed file may unpack to.
@@ -55,14 +59,23 @@ func inspect(name string, limit int64) (content, error) {
 		return content{}, errWebPage
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
 		return content{kind: "SQLite database"}, nil
-	case bytes.IndexByte(head, 0) >= 0:
-		return inspectBinary(name, r, info.Size(), head)
+	case bytes.HasPrefix(head, []byte("\xcf\x9a\x57\x13")):
+		_, err := io.Copy(io.Discard, r)
+		return content{kind: "GDBM"}, err
+	case bytes.HasPrefix(head, []byte("asntable")), bytes.HasPrefix(head, []byte("cmgeoip\x00")):
+		return inspectCompiled(name, head[0] == 'c')
 	}
-	return inspectText(r, head)
+	if c, ok, err := inspectRegistry(r, head); ok {
+		return c, err
+	}
+	return inspectTable(&ranges.File{Reader: r, Name: name, Size: info.Size(), ModTime: info.ModTime(), At: f})
 }
 
 // cutOff returns an error if a file has clearly fewer rows than it claims.
 func (c content) cutOff() error {
+	if c.truncated {
+		return errors.New("truncated in the last row")
+	}
 	if c.rows*10 < c.promised*9 {
 		return fmt.Errorf("cut off: %s of %s records", numbers.Thousands(c.rows), numbers.Thousands(c.promised))
 	}
@@ -78,167 +91,45 @@ func isWebPage(head []byte) bool {
 	return bytes.HasPrefix(head, []byte("<!doctype html")) || bytes.HasPrefix(head, []byte("<html"))
 }
 
-func inspectBinary(name string, r io.Reader, size int64, head []byte) (content, error) {
-	switch {
-	case bytes.HasPrefix(head, []byte("\xcf\x9a\x57\x13")):
-		_, err := io.Copy(io.Discard, r)
-		return content{kind: "GDBM"}, err
-	case bytes.HasPrefix(head, []byte("asntable")):
-		db, err := asn.Open(name)
-		if err != nil {
-			return content{}, err
-		}
-		return content{kind: "compiled networks", date: db.Info().Date}, nil
-	case bytes.HasPrefix(head, []byte("cmgeoip\x00")):
+// inspectCompiled reads a compiled table.
+func inspectCompiled(name string, places bool) (content, error) {
+	if places {
 		db, err := geoip.Open(name)
 		if err != nil {
 			return content{}, err
 		}
 		info := db.Info()
-		return content{kind: "compiled places", rows: int64(info.Ranges), date: info.Date}, nil
+		return content{kind: "compiled places", rows: int64(info.Ranges), date: info.Date, places: true}, nil
 	}
-	all, err := unpack.All(r, size, maxDB)
+	db, err := asn.Open(name)
 	if err != nil {
-		return content{}, damaged(err)
+		return content{}, err
 	}
-	if !mmdb.Is(all) {
+	info := db.Info()
+	return content{kind: "compiled networks", rows: int64(info.Ranges), date: info.Date, networks: true}, nil
+}
+
+// A tally is a layout.Sink that keeps nothing.
+type tally struct{}
+
+func (tally) ID(layout.Facts) (uint32, error)     { return 0, nil }
+func (tally) Add(ranges.Range, uint32) error      { return nil }
+func (tally) Add4(_, _ ranges.V4, _ uint32) error { return nil }
+func (tally) Add6(_, _ ranges.V6, _ uint32) error { return nil }
+func (tally) Reserve4(int)                        {}
+
+// inspectTable reads a table as all other programs do.
+func inspectTable(f *ranges.File) (content, error) {
+	r, err := layout.Read(f, tally{})
+	if errors.Is(err, layout.ErrUnknown) {
 		return content{}, nil
 	}
-	db, err := mmdb.Open(all)
-	if err != nil {
-		return content{}, damaged(err)
-	}
-	c := content{kind: "MaxMind DB " + terminal.Clean(db.Type, terminal.Reply), date: db.Built}
-	for _, err := range db.Networks() {
-		if err != nil {
-			return content{}, damaged(err)
-		}
-		c.rows++
-	}
-	return c, nil
+	c := content{kind: terminal.Clean(r.Kind.Name, terminal.Reply), rows: r.Rows, date: r.Date, remarks: r.Remarks,
+		truncated: r.Truncated, places: r.Kind.Places, networks: r.Kind.Networks}
+	return c, err
 }
 
-// A kind is a text format. is recognises it by the first line that is not a comment. count
-// reports whether a line is a row, or what is wrong with it.
-type kind struct {
-	name  string
-	is    func(line string) bool
-	count func(line string) (bool, error)
-}
-
-// header recognises CSV files by the names of their columns.
-func header(names ...string) func(string) bool {
-	return func(line string) bool {
-		columns := strings.Split(line, ",")
-		for _, name := range names {
-			found := false
-			for _, c := range columns {
-				found = found || strings.Trim(c, `" `) == name
-			}
-			if !found {
-				return false
-			}
-		}
-		return true
-	}
-}
-
-// network checks a row that begins with a network.
-func network(line string) (bool, error) {
-	first, _, more := strings.Cut(line, ",")
-	if first == "network" {
-		return false, nil
-	}
-	first = strings.Trim(first, `"`)
-	if _, err := netip.ParsePrefix(first); err != nil {
-		// IPinfo writes a network of one address without a length.
-		if _, err := netip.ParseAddr(first); err != nil || !more {
-			return false, fmt.Errorf("expected a network such as 192.0.2.0/24 and more columns, found %.60q", line)
-		}
-	}
-	return true, nil
-}
-
-// addresses returns a function that checks rows with n columns, of which the first two are the
-// first and the last address of a range.
-func addresses(separator byte, n int, parse func(string) bool) func(string) (bool, error) {
-	return func(line string) (bool, error) {
-		first, rest, _ := strings.Cut(line, string(separator))
-		last, _, more := strings.Cut(rest, string(separator))
-		if columns := columns(line, separator); columns != n {
-			return false, fmt.Errorf("expected %d columns, found %d in %.60q", n, columns, line)
-		}
-		if !more || !parse(strings.Trim(first, `"`)) || !parse(strings.Trim(last, `"`)) {
-			return false, fmt.Errorf("expected the first and the last address of a range, found %.60q", line)
-		}
-		return true, nil
-	}
-}
-
-func isAddr(s string) bool {
-	_, err := netip.ParseAddr(s)
-	return err == nil
-}
-
-func isDecimal(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 32)
-	return err == nil
-}
-
-// columns counts the columns of a line. Commas within quotes separate none.
-func columns(line string, separator byte) int {
-	n, quoted := 1, false
-	for i := range len(line) {
-		switch line[i] {
-		case '"':
-			quoted = !quoted && separator == ','
-		case separator:
-			if !quoted {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-func every(string) (bool, error) { return true, nil }
-
-func isRow(count func(string) (bool, error)) func(string) bool {
-	return func(line string) bool {
-		ok, err := count(line)
-		return ok && err == nil
-	}
-}
-
-var (
-	dbipCity    = addresses(',', 8, isAddr)
-	dbipASN     = addresses(',', 4, isAddr)
-	dbipCountry = addresses(',', 3, isAddr)
-	iptoasn     = addresses('\t', 5, isAddr)
-	ipv4CSV     = addresses(',', 4, isDecimal)
-	torCountry  = addresses(',', 3, isDecimal)
-)
-
-// kinds are tried in this order.
-var kinds = []kind{
-	{"GeoLite2 ASN CSV", header("network", "autonomous_system_number"), network},
-	{"GeoLite2 City CSV", header("network", "geoname_id", "latitude"), network},
-	{"GeoLite2 Country CSV", header("network", "geoname_id"), network},
-	{"GeoLite2 locations CSV", header("geoname_id", "country_iso_code"), every},
-	{"IPinfo Lite CSV", header("network", "country_code", "asn", "as_name"), network},
-	{"DB-IP City CSV", isRow(dbipCity), dbipCity},
-	{"DB-IP ASN CSV", isRow(dbipASN), dbipASN},
-	{"country CSV", isRow(dbipCountry), dbipCountry},
-	{"iptoasn TSV", isRow(iptoasn), iptoasn},
-	{"connmap CSV", isRow(ipv4CSV), ipv4CSV},
-	{"country CSV", isRow(torCountry), torCountry},
-	{"registry database", isRPSL, isAutNum},
-	{"CAIDA as-org2info", func(line string) bool {
-		return strings.HasPrefix(line, "{") && strings.Contains(line, `"organizationId"`)
-	}, func(line string) (bool, error) { return strings.Contains(line, `"type":"ASN"`), nil }},
-}
-
-// isRPSL recognises the first attribute of a record in a registry's database.
+// isRPSL recognises the first attribute of a record.
 func isRPSL(line string) bool {
 	attribute, _, ok := strings.Cut(line, ":")
 	switch strings.ToLower(attribute) {
@@ -253,8 +144,9 @@ func isAutNum(line string) (bool, error) {
 	return ok && (strings.EqualFold(attribute, "aut-num") || strings.EqualFold(attribute, "ASHandle")), nil
 }
 
-func inspectText(r io.Reader, head []byte) (content, error) {
-	var c content
+// inspectRegistry reads a file of a registry or of CAIDA. It is false if head is not the beginning
+// of one.
+func inspectRegistry(r io.Reader, head []byte) (c content, ok bool, err error) {
 	var count func(string) (bool, error)
 	switch line := firstLine(head); {
 	case bytes.Contains(head, []byte("format:org_id|")) || bytes.Contains(head, []byte("format:aut|")):
@@ -269,17 +161,14 @@ func inspectText(r io.Reader, head []byte) (content, error) {
 				break
 			}
 		}
+	case isRPSL(line):
+		c.kind, count = "registry database", isAutNum
+	case strings.HasPrefix(line, "{") && strings.Contains(line, `"organizationId"`):
+		c.kind, count = "CAIDA as-org2info", func(line string) (bool, error) { return strings.Contains(line, `"type":"ASN"`), nil }
+	case strings.Contains(line, "geoname_id,") && strings.Contains(line, "country_iso_code"):
+		c.kind, count = "GeoLite2 locations CSV", func(string) (bool, error) { return true, nil }
 	default:
-		for _, k := range kinds {
-			if k.is(line) {
-				c.kind, count = k.name, k.count
-				break
-			}
-		}
-	}
-	if count == nil {
-		_, err := io.Copy(io.Discard, r)
-		return c, err
+		return c, false, nil
 	}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), 1<<20)
@@ -295,19 +184,19 @@ func inspectText(r io.Reader, head []byte) (content, error) {
 		}
 		ok, err := count(line)
 		if e := lines.Err(); e != nil {
-			err = damaged(e) // the line is not complete
+			err = damaged(e) // so that the line is not whole
 		}
 		if err != nil {
-			return c, fmt.Errorf("line %d: %w", n, err)
+			return c, true, fmt.Errorf("line %d: %w", n, err)
 		}
 		if ok {
 			c.rows++
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return c, fmt.Errorf("line %d: %w", n+1, damaged(err))
+		return c, true, fmt.Errorf("line %d: %w", n+1, damaged(err))
 	}
-	return c, nil
+	return c, true, nil
 }
 
 // firstLine returns the first line that is neither empty nor a comment.

@@ -90,11 +90,12 @@ func TestUpdateFailures(t *testing.T) {
 		{"gzip damaged", data(append(bytes.Clone(good[:len(good)/2]), make([]byte, len(good)/2)...)), "gzip"},
 		{"fewer rows", data(good), "has 100 rows, less than half of the 2,000 in use"},
 		{"hardly a row", data(pack(t, dbip(2))), "has 2 rows: expected at least 3"},
-		{"another data set", data(pack(t, ip2asn(5000))), "the content is of the kind iptoasn TSV: expected DB-IP City CSV"},
-		{"no data set", data(pack(t, strings.Repeat("Dear Sir or Madam,\n", 5000))), "the content is not recognised: expected DB-IP City CSV"},
-		{"a bad line", bad(func(s string) string { return strings.Replace(s, "198.0.77.0,", "198.0.777.0,", 1) }), "line 79: "},
-		{"a line without columns", bad(func(s string) string { return strings.Replace(s, ",EU,DE,", ",", 1) }), "line 2: "},
-		{"bad coordinates", bad(func(s string) string { return strings.Replace(s, ",52.5,13.7\n", ",152.5,13.7\n", 1) }), "latitude"},
+		{"another data set", data(pack(t, ip2asn(5000))), "the content is of the kind iptoasn TSV: expected DB-IP city CSV"},
+		{"no data set", data(pack(t, strings.Repeat("Dear Sir or Madam,\n", 5000))), "the content is not recognised: expected DB-IP city CSV"},
+		{"bad lines", bad(func(s string) string { return strings.ReplaceAll(s, "198.0.", "198.0x.") }), "the content is not recognised"},
+		{"lines without columns", bad(func(s string) string { return strings.ReplaceAll(s, ",EU,DE,", ",") }), "the content is not recognised"},
+		{"bad coordinates", bad(func(s string) string { return strings.ReplaceAll(s, ",52.5,", ",152.5,") }), "the content is not recognised"},
+		{"cut in a line", bad(func(s string) string { return s[:len(s)-9] }), "truncated in the last row"},
 		{"announced too large", func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			w.Header().Set("Content-Length", "99999999999")
 			return true
@@ -337,7 +338,7 @@ func TestMaxMind(t *testing.T) {
 	// The content is not what this test is about.
 	for i := range to.sets {
 		if to.sets[i].name == "maxmind-asn" {
-			to.sets[i].kinds = []string{"DB-IP City CSV"}
+			to.sets[i].kinds = []string{"DB-IP city CSV"}
 		}
 	}
 	s.files[path] = archive(t)
@@ -574,7 +575,7 @@ func TestBar(t *testing.T) {
 	assert.Equal(t, "autnum-ripencc  [##########..........]  50 % of   123 MB   8.81 MB/s 0:07 left", b.line(61_700_000, 7*time.Second))
 }
 
-func FuzzInspectText(f *testing.F) {
+func FuzzInspectRegistry(f *testing.F) {
 	f.Add([]byte(dbip(4)))
 	f.Add([]byte(ip2asn(4)))
 	f.Add([]byte(delegated("apnic", 4, 4)))
@@ -582,7 +583,7 @@ func FuzzInspectText(f *testing.F) {
 	f.Add([]byte("# format:aut|changed\n64496|\n"))
 	f.Add([]byte("aut-num: 64496\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := inspectText(bytes.NewReader(text), text[:min(len(text), 64<<10)])
+		c, _, err := inspectRegistry(bytes.NewReader(text), text[:min(len(text), 64<<10)])
 		if lines := int64(bytes.Count(text, []byte("\n"))) + 1; err == nil && c.rows > lines {
 			t.Errorf("%q: %d rows in %d lines", text, c.rows, lines)
 		}

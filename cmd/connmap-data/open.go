@@ -9,12 +9,12 @@ import (
 )
 
 // open opens a file as the map and ip2asn do, if they read its kind.
-func open(name, kind string) error {
+func open(name string, c content) error {
 	var err error
-	switch kind {
-	case "MaxMind DB GeoLite2-City", "connmap CSV", "DB-IP City CSV":
+	if c.places {
 		_, err = geoip.Open(name)
-	case "MaxMind DB GeoLite2-ASN", "GeoLite2 ASN CSV", "iptoasn TSV":
+	}
+	if err == nil && c.networks {
 		_, err = asn.Open(name)
 	}
 	if err != nil {

@@ -25,6 +25,7 @@ type revision struct {
 	Kind         string    `json:"kind,omitempty"`
 	Rows         int64     `json:"rows,omitempty"`
 	Date         time.Time `json:"date,omitzero"`
+	Remarks      []string  `json:"remarks,omitempty"`
 	Checked      time.Time `json:"checked,omitzero"` // when the server last had nothing newer
 }
 

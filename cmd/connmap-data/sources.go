@@ -111,7 +111,7 @@ func sets() []set {
 		{
 			name: "dbip-city", file: "dbip-city-lite.csv.gz",
 			url:    "https://download.db-ip.com/free/dbip-city-lite-{2006-01}.csv.gz",
-			months: 1, kinds: []string{"DB-IP City CSV"},
+			months: 1, kinds: []string{"DB-IP city CSV"},
 			minRows: 500_000, limit: 1024 * mb, stale: 31 * day,
 			what:    "cities of addresses, so that the map shows more than countries",
 			about:   "about 100 MB, monthly",
@@ -146,7 +146,7 @@ func sets() []set {
 	all = append(all, set{
 		name: "dbip-asn", file: "dbip-asn-lite.csv.gz", optIn: true,
 		url:    "https://download.db-ip.com/free/dbip-asn-lite-{2006-01}.csv.gz",
-		months: 1, kinds: []string{"DB-IP ASN CSV"},
+		months: 1, kinds: []string{"AS CSV"},
 		minRows: 100_000, limit: 128 * mb, stale: 31 * day,
 		what:    "networks, instead of iptoasn",
 		about:   "about 10 MB, monthly",

@@ -102,6 +102,7 @@ func (st *state) describe(name string, known *revision) {
 	date := info.ModTime().UTC()
 	if known != nil {
 		st.Kind, st.Rows, st.Source = known.Kind, known.Rows, known.URL
+		st.Hint = strings.Join(known.Remarks, "; ")
 		if date = known.Date; date.IsZero() {
 			return
 		}
@@ -112,6 +113,7 @@ func (st *state) describe(name string, known *revision) {
 	if err == nil {
 		err = c.cutOff()
 	}
+	st.Hint = strings.Join(c.remarks, "; ")
 	if err != nil {
 		st.Hint = err.Error()
 	}

@@ -172,7 +172,8 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	if err := d.save(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s rows of %s, %s, in %v", numbers.Thousands(rev.Rows), dateOf(rev.Date), numbers.Bytes(rev.Size), time.Since(began).Round(100*time.Millisecond)), nil
+	done := fmt.Sprintf("%s rows of %s, %s, in %v", numbers.Thousands(rev.Rows), dateOf(rev.Date), numbers.Bytes(rev.Size), time.Since(began).Round(100*time.Millisecond))
+	return strings.Join(append([]string{done}, rev.Remarks...), "; "), nil
 }
 
 // signer returns a function that adds the keys of a source to a request. A mirror gets none.
@@ -217,7 +218,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 			return nil, tooFewRows(c.rows, in.rows, target)
 		}
 	}
-	rev.Kind, rev.Rows, rev.Date = c.kind, c.rows, c.date
+	rev.Kind, rev.Rows, rev.Date, rev.Remarks = c.kind, c.rows, c.date, c.remarks
 	rev.Checked = a.now().UTC().Truncate(time.Second)
 	if rev.Date.IsZero() {
 		rev.Date, _ = http.ParseTime(rev.LastModified)
@@ -257,7 +258,7 @@ func (s set) check(name string) (content, error) {
 	case c.rows < s.minRows:
 		err = fmt.Errorf("has %s rows: expected at least %s", numbers.Thousands(c.rows), numbers.Thousands(s.minRows))
 	default:
-		err = open(name, c.kind)
+		err = open(name, c)
 	}
 	if err != nil {
 		return c, fmt.Errorf("the downloaded file is not used: %w", err)

@@ -311,7 +311,10 @@ func (h *handler) report(addr netip.Addr) string {
 	h.whoisMu.Lock()
 	defer h.whoisMu.Unlock()
 	if h.whois == nil {
-		f := whois.Files{Data: h.cfg.dataDir, Cache: h.cfg.cacheDir, Geo: h.cfg.geo, Places: geoembedded.DB(), Networks: asnembedded.DB()}
+		f := whois.Files{Data: h.cfg.dataDir, Cache: h.cfg.cacheDir, Places: geoembedded.DB(), Networks: asnembedded.DB()}
+		if h.cfg.geo != "" {
+			f.Geo = []string{h.cfg.geo}
+		}
 		if h.cfg.asn != "" {
 			f.ASN = []string{h.cfg.asn}
 		}
@@ -319,7 +322,7 @@ func (h *handler) report(addr netip.Addr) string {
 		if err != nil {
 			// A damaged file that was named was reported at the start.
 			h.log.Warn("whois: " + err.Error())
-			f.Geo, f.ASN = "", nil
+			f.Geo, f.ASN = nil, nil
 			if s, err = f.Open(func(string) {}); err != nil {
 				return err.Error()
 			}

@@ -45,15 +45,15 @@ func connmapperl(t *testing.T) string {
 	require.NoError(t, sqlitex.ExecuteScript(db, `CREATE TABLE detailed_history (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER, ip TEXT, port INTEGER,
 		local_ip TEXT, local_port INTEGER, programname TEXT, full_lookup TEXT, asn TEXT, orgname TEXT, lat REAL, lon REAL, x INTEGER, y INTEGER, count INTEGER);
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250)
-		INSERT INTO detailed_history SELECT i, 1700000000 + i, '203.0.113.' || i, 443, '192.0.2.1', 40000 + i, 'firefox', '', 'AS64496', 'Example', 48.85, 2.35, 477, 170, 2 FROM n;`, nil))
+		INSERT INTO detailed_history SELECT i, 1700000000 + i, '8.8.8.' || i, 443, '192.0.2.1', 40000 + i, 'firefox', '', 'AS64496', 'Example', 48.85, 2.35, 477, 170, 2 FROM n;`, nil))
 	require.NoError(t, db.Close())
 	fixture, err := os.ReadFile(filepath.Join("internal", "storable", "testdata", "native.dat"))
 	require.NoError(t, err)
 	write(".connmap-history2.dat", string(fixture))
-	write("resources/sorted_all-rir-delegations.txt", "2|apnic|20260101|2|19850701|20260101|+1000\napnic|*|asn|*|1|summary\napnic|AU|asn|64496|1|20020801|allocated|A1\napnic|AU|ipv4|203.0.113.0|256|20100301|allocated|A1\n")
+	write("resources/sorted_all-rir-delegations.txt", "2|apnic|20260101|2|19850701|20260101|+1000\napnic|*|asn|*|1|summary\napnic|AU|asn|64496|1|20020801|allocated|A1\napnic|AU|ipv4|8.8.8.0|256|20100301|allocated|A1\n")
 	write("resources/20250701.as-org2info.txt", "# format:org_id|changed|org_name|country|source\nORG-A|20200101|Example Networks|AU|APNIC\n# format:aut|changed|aut_name|org_id|opaque_id|source\n64496|20200101|EX|ORG-A|A1_APNIC|APNIC\n")
-	write("resources/GeoLite2-ASN-Blocks-IPv4.csv", "network,autonomous_system_number,autonomous_system_organization\n203.0.113.0/24,64496,\"Example, Inc.\"\n")
-	write("resources/ipv4.csv", "3405803777,3405804030,48.85,2.35\n")
+	write("resources/GeoLite2-ASN-Blocks-IPv4.csv", "network,autonomous_system_number,autonomous_system_organization\n8.8.8.0/24,64496,\"Example, Inc.\"\n")
+	write("resources/ipv4.csv", "134744065,134744318,48.85,2.35\n")
 	write("resources/apnic.db.aut-num", "aut-num:        AS64496\nas-name:        EXAMPLE-AS\ndescr:          Example Networks\nsource:         APNIC\n\n")
 	write("resources/w1000-old.png", "\x89PNG")
 	write("resources/beep-07a.wav", "RIFF")
@@ -169,17 +169,17 @@ func TestImport(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(dir, "server-secret")))
 	assert.Equal(t, feed.Fingerprint(theirs.Certificate()), feed.Fingerprint(certificate))
-	place, ok := a.monitor.Geo[0].Lookup(netip.MustParseAddr("203.0.113.7"))
+	place, ok := a.monitor.Geo[0].Lookup(netip.MustParseAddr("8.8.8.7"))
 	assert.True(t, ok)
 	assert.Equal(t, 48.85, place.Lat)
-	as, ok := a.monitor.ASN[0].Lookup(netip.MustParseAddr("203.0.113.7"))
+	as, ok := a.monitor.ASN[0].Lookup(netip.MustParseAddr("8.8.8.7"))
 	assert.True(t, ok)
 	assert.Equal(t, "Example, Inc.", as.Org)
 	files := whois.Files{Data: own, Cache: t.TempDir()}
 	sources, err := files.Open(func(warning string) { t.Error(warning) })
 	require.NoError(t, err)
 	defer sources.Close()
-	r, err := sources.Report(netip.MustParseAddr("203.0.113.7"))
+	r, err := sources.Report(netip.MustParseAddr("8.8.8.7"))
 	require.NoError(t, err)
 	var report strings.Builder
 	require.NoError(t, r.WriteText(&report))
@@ -293,7 +293,7 @@ func TestImportDamaged(t *testing.T) {
 		"resources/20250701.as-org2info.txt":       "# format:org_id|changed|org_name|country|source\nORG|cut\n",
 		"resources/sorted_all-rir-delegations.txt": "nothing of the registries\n",
 		"resources/apnic.db.aut-num":               "\x00\x01\x02",
-		"resources/GeoLite2-ASN-Blocks-IPv4.csv":   "network,autonomous_system_number,autonomous_system_organization\n203.0.113.0/99,x\n",
+		"resources/GeoLite2-ASN-Blocks-IPv4.csv":   "network,autonomous_system_number,autonomous_system_organization\n8.8.8.0/99,x\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ownFolders(t)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/asn"
@@ -18,8 +19,8 @@ import (
 
 // The file names of tables that connmap-data downloads or connmapperl has, the best first.
 var (
-	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv"}
-	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
+	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv", "ipinfo_lite.csv.gz"}
+	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "dbip-asn-lite.csv.gz", "ipinfo_lite.csv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
 )
 
 // downloaded returns the first of the files that is in the data folder, or "".
@@ -38,6 +39,7 @@ type table interface {
 	comparable
 	Verify() error
 	Err() error
+	Remarks() []string
 }
 
 // A source is a file of which a table is made.
@@ -85,6 +87,9 @@ func (s source[T]) start() (db T) {
 		return none
 	case err != nil:
 		s.app.log.Warn("the next start will take as long as this one", "error", err)
+	}
+	if remarks := db.Remarks(); len(remarks) > 0 {
+		s.app.problem(s.key, fmt.Errorf("%s: %s", s.name, strings.Join(remarks, "; ")))
 	}
 	s.app.watches = append(s.app.watches, func(ctx context.Context, every time.Duration) { s.watch(ctx, every, db) })
 	return db

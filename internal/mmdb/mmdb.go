@@ -217,14 +217,14 @@ func (db *DB) network(addr [16]byte, bits int, record uint32) (Network, error) {
 	return Network{p, int(at)}, nil
 }
 
-// Fields are the wanted keys of a map and, for each key with a map as its value, the wanted keys
-// of that map.
+// Fields are the keys of a map that are wanted and, for each that leads to a map, those that
+// are wanted there. The key "*" stands for all others.
 type Fields map[string]Fields
 
-// Record returns the wanted fields of a record. Texts are string, unsigned numbers uint64 and
-// floating-point numbers float64. An array is a slice that is empty if the array is; all else is
-// nil. It fails if the record is damaged, or if all records so far are clearly larger than the
-// file, since many share data.
+// Record returns what is wanted of a record. Texts are string, numbers without a sign uint64,
+// with one int64 and those with a point float64; of an array there is a slice that is as empty
+// as it is; all else is nil. It fails if the record is damaged, or if all records so far are clearly more
+// than the file holds, since many lead to the same data.
 func (db *DB) Record(at int, want Fields) (map[string]any, error) {
 	v, _, err := db.data.value(at, want)
 	m, _ := v.(map[string]any)
@@ -381,6 +381,9 @@ func (s section) value(at int, want Fields) (v any, next int, err error) {
 			}
 			deeper, ok := want[string(key)]
 			if !ok {
+				deeper, ok = want["*"]
+			}
+			if !ok {
 				inside, err = s.skip(inside, 1)
 			} else {
 				m[string(key)], inside, err = s.value(inside, deeper)
@@ -451,7 +454,14 @@ func (s section) scalar(at, kind int, b []byte) (any, error) {
 			n = n<<8 | uint64(c)
 		}
 		return n, nil
-	case kind == binaries, kind == int32s && len(b) <= 4, kind == uint128s && len(b) <= 16:
+	case kind == int32s && len(b) <= 4:
+		// A shorter number has no sign.
+		n := uint32(0)
+		for _, c := range b {
+			n = n<<8 | uint32(c)
+		}
+		return int64(int32(n)), nil
+	case kind == binaries, kind == uint128s && len(b) <= 16:
 		return nil, nil
 	}
 	return nil, fmt.Errorf("at offset %d: %d bytes for a value of type %d", at, len(b), kind)

@@ -40,11 +40,8 @@ func (b *Builder) Add(r Range, id uint32) error {
 		return fmt.Errorf("last address %v is before first %v", r.Last, r.First)
 	case both4:
 		return b.Add4(Key4(r.First), Key4(r.Last), id)
-	case b.Len() >= Max:
-		return ErrTooMany
 	}
-	b.rows6 = append(b.rows6, Row[V6]{First: Key6(r.First), Last: Key6(r.Last), ID: id})
-	return nil
+	return b.Add6(Key6(r.First), Key6(r.Last), id)
 }
 
 // Add4 is Add for IPv4 addresses in ascending order.
@@ -56,7 +53,16 @@ func (b *Builder) Add4(first, last V4, id uint32) error {
 	return nil
 }
 
-// Len returns the number of rows.
+// Add6 is Add of IPv6 addresses in the right order.
+func (b *Builder) Add6(first, last V6, id uint32) error {
+	if b.Len() >= Max {
+		return ErrTooMany
+	}
+	b.rows6 = append(b.rows6, Row[V6]{First: first, Last: last, ID: id})
+	return nil
+}
+
+// Len returns how many rows there are.
 func (b *Builder) Len() int { return len(b.rows4) + len(b.rows6) }
 
 // Reserve4 reserves room for n more IPv4 rows.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"strings"
 )
 
 // A Content is the input of a table.
@@ -28,7 +29,8 @@ func (f *Form) Encode(c Content) (string, error) {
 	if t.records = len(c.Records) / f.Record; t.records > MaxRecords {
 		return "", fmt.Errorf("more than %d records", MaxRecords)
 	}
-	if t.name = len(c.Info.Name); t.name > maxName {
+	name := encodeName(c.Info)
+	if t.name = len(name); t.name > maxName {
 		return "", fmt.Errorf("name of the table has %d bytes, more than %d", t.name, maxName)
 	}
 	tree := grow(c.V4)
@@ -74,13 +76,27 @@ func (f *Form) Encode(c Content) (string, error) {
 	to(t.atTexts)
 	b = append(b, c.Texts...)
 	to(t.atName)
-	b = append(b, c.Info.Name...)
+	b = append(b, name...)
 	to(t.atSums)
 	for from := 0; from < t.atSums; from += blockSize {
 		b = le.AppendUint32(b, crc32.Checksum(b[from:min(from+blockSize, t.atSums)], castagnoli))
 	}
 	le.PutUint32(b[12:], headerSum(string(b[:headerSize]), unsafeString(b[t.atSums:])))
 	return unsafeString(b), nil
+}
+
+const (
+	maxRemarks = 20
+	maxRemark  = 500 // bytes
+)
+
+// encodeName returns the section name.
+func encodeName(info Info) string {
+	parts := []string{strings.ReplaceAll(info.Name, "\x00", "")}
+	for _, r := range info.Remarks[:min(len(info.Remarks), maxRemarks)] {
+		parts = append(parts, strings.ToValidUTF8(strings.ReplaceAll(r[:min(len(r), maxRemark)], "\x00", ""), ""))
+	}
+	return strings.Join(parts, "\x00")
 }
 
 var le = binary.LittleEndian

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -24,13 +25,15 @@ type File struct {
 	Name          string
 	Size          int64 // of the file, which may be compressed
 	ModTime       time.Time
+	At            io.ReaderAt // the file as it lies there; nil if it is a member of an archive
+	Beside        fs.FS       // the archive of which it is a member; nil: it lies in a folder
 }
 
 // A Reader reads files in the formats of one package, and makes a table of them.
 type Reader interface {
-	// Read adds the rows of a file and returns its date. The file is neither empty nor a
-	// compiled table.
-	Read(f *File) (time.Time, error)
+	// Read adds the rows of a file. It returns the date of its data, and what its users should
+	// know. The file is neither empty nor a compiled table.
+	Read(f *File) (date time.Time, remarks []string, err error)
 	// Table makes the table of all rows.
 	Table(info Info, stamp Stamp) (*Table, error)
 }
@@ -51,10 +54,10 @@ func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) 
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	var date time.Time
+	info := Info{Name: filepath.Base(names[0])}
 	done := int64(0)
 	for _, name := range names {
-		t, file, at, err := f.read(r, name, func(n int64) { progress(done+n, size) })
+		t, file, about, err := f.read(r, name, func(n int64) { progress(done+n, size) })
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -65,11 +68,17 @@ func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) 
 			return t, nil
 		}
 		done += file
-		if date.IsZero() || !at.IsZero() && at.Before(date) {
-			date = at
+		if at := about.Date; info.Date.IsZero() || !at.IsZero() && at.Before(info.Date) {
+			info.Date = at
+		}
+		for _, remark := range about.Remarks {
+			if len(names) > 1 {
+				remark = filepath.Base(name) + ": " + remark
+			}
+			info.Remarks = append(info.Remarks, remark)
 		}
 	}
-	t, err := r.Table(Info{Name: filepath.Base(names[0]), Date: date}, stamp)
+	t, err := r.Table(info, stamp)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", names[0], err)
 	}
@@ -77,28 +86,28 @@ func (f *Form) Open(r Reader, progress func(done, size int64), names ...string) 
 	return t, nil
 }
 
-// read lets r read a file, and returns the file's size and the date of its data. If the file is a
-// compiled table, it returns that table.
-func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64, time.Time, error) {
+// read has r read a file, and returns the size of the file and what is known of its data. If the
+// file is a compiled table it returns that.
+func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64, Info, error) {
 	file, info, err := unpack.Open(name)
 	if err != nil {
-		return nil, 0, time.Time{}, pathless(err)
+		return nil, 0, Info{}, pathless(err)
 	}
 	defer file.Close()
 	br, err := unpack.Reader(&counted{r: file, tell: tell}, f.Max)
 	if err != nil {
-		return nil, 0, time.Time{}, pathless(err)
+		return nil, 0, Info{}, pathless(err)
 	}
 	// If this fails, r fails too.
 	switch head, err := br.Peek(magicSize); {
 	case len(head) == 0 && err == io.EOF:
-		return nil, 0, time.Time{}, errors.New("the file is empty")
+		return nil, 0, Info{}, errors.New("the file is empty")
 	case string(head) == f.Magic:
 		t, err := f.readTable(br, info.Size())
-		return t, 0, time.Time{}, err
+		return t, 0, Info{}, err
 	}
-	date, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: info.ModTime()})
-	return nil, info.Size(), date, err
+	date, remarks, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: info.ModTime(), At: file})
+	return nil, info.Size(), Info{Date: date, Remarks: remarks}, err
 }
 
 // OpenCached is Open with a cache: it saves the table in a folder, which it makes if it is

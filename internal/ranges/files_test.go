@@ -43,7 +43,7 @@ func TestOpen(t *testing.T) {
 	require.NoError(t, os.Chtimes(b, date, date))
 	table, err := open(a, b)
 	require.NoError(t, err)
-	assert.Equal(t, Info{"a.csv", date, 4}, table.Info())
+	assert.Equal(t, Info{"a.csv", date, 4, nil}, table.Info())
 	assert.Equal(t, "Third", lookup(table, addr("203.0.113.7")))
 	assert.Equal(t, "Sydney", lookup(table, addr("192.0.2.7")))
 

@@ -14,7 +14,7 @@ const (
 // Find returns the ID of an address; 0: none. IPv4-mapped IPv6 addresses are looked up as IPv4,
 // zones are ignored. It does not allocate.
 func (t *Table) Find(a netip.Addr) uint32 {
-	a = a.Unmap()
+	a = Inner(a)
 	switch {
 	case a.Is4():
 		return t.Find4(Key4(a))

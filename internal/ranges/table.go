@@ -31,7 +31,7 @@ import (
 //	fineIDs6 fine6 × width
 //	records  n × Form.Record what each ID stands for; the first is not read
 //	texts    n               what records point into
-//	name     n               of the table, in UTF-8
+//	name     n               of the table, in UTF-8, and each remark behind a zero byte
 //	sums     CRC-32C of each block of blockSize bytes of what stands before
 //
 // The tree of IPv4 is that of Asai and Ohara's Poptrie (SIGCOMM 2015) with
@@ -81,7 +81,9 @@ type Form struct {
 type Info struct {
 	Name   string
 	Date   time.Time // of the data, to the second; zero: unknown
-	Ranges int       // number of ranges with an ID
+	Ranges int       // that have an ID
+	// Remarks are what its users should know of the sources, such as rows that were left out.
+	Remarks []string
 }
 
 // A Table is an immutable table of ranges of addresses, each with an ID, and of the records of
@@ -329,7 +331,11 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 
 // Info describes the table.
 func (t *Table) Info() Info {
-	info := Info{Name: t.part(t.atName, t.name), Ranges: t.ranges}
+	name, remarks, _ := strings.Cut(t.part(t.atName, t.name), "\x00")
+	info := Info{Name: name, Ranges: t.ranges}
+	if remarks != "" {
+		info.Remarks = strings.Split(remarks, "\x00")
+	}
 	if t.date != 0 {
 		info.Date = time.Unix(t.date, 0).UTC()
 	}

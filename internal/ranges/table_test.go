@@ -64,23 +64,23 @@ func (x *textReader) add(r row) error {
 	return x.Add(r.Range, id)
 }
 
-func (x *textReader) Read(f *File) (time.Time, error) {
+func (x *textReader) Read(f *File) (time.Time, []string, error) {
 	data, err := io.ReadAll(f)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, nil, err
 	}
 	n := 0
 	for line := range strings.Lines(string(data)) {
 		n++
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ",", 3)
 		if len(f) < 3 {
-			return time.Time{}, fmt.Errorf("line %d: %d fields", n, len(f))
+			return time.Time{}, nil, fmt.Errorf("line %d: %d fields", n, len(f))
 		}
 		if err := x.add(row{Range{addr(f[0]), addr(f[1])}, f[2]}); err != nil {
-			return time.Time{}, fmt.Errorf("line %d: %w", n, err)
+			return time.Time{}, nil, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
-	return f.ModTime, nil
+	return f.ModTime, nil, nil
 }
 
 func (x *textReader) Table(info Info, stamp Stamp) (*Table, error) {
@@ -353,7 +353,7 @@ func TestZeroTable(t *testing.T) {
 
 // TestInfo: what a table is told it tells, whatever file it lies in.
 func TestInfo(t *testing.T) {
-	info := Info{Name: "Ångström", Date: time.Date(2026, 6, 25, 4, 33, 59, 0, time.UTC), Ranges: 77}
+	info := Info{Name: "Ångström", Date: time.Date(2026, 6, 25, 4, 33, 59, 0, time.UTC), Ranges: 77, Remarks: []string{"3 rows are left out", "Grüße"}}
 	x := newTextReader()
 	require.NoError(t, x.add(row{Range{addr("192.0.2.0"), addr("192.0.2.255")}, "x"}))
 	table, err := x.Table(info, Stamp{})

@@ -1,14 +1,17 @@
-// Package unpack reads files that may be compressed. It recognises gzip and xz by their first
-// bytes, not by the name of the file, and returns all other files as they are. A small file that
-// would become large is an error, so files need not be trusted.
+// Package unpack reads files that may be compressed. It tells gzip, xz, bzip2 and zstd by
+// their first bytes and not by the name of the file, and passes all else on as
+// it is. It does not trust them: little that would become much is an error.
 package unpack
 
 import (
 	"bufio"
+	"compress/bzip2"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 const (
@@ -41,6 +44,11 @@ func Reader(r io.Reader, max int64) (*bufio.Reader, error) {
 	case string(head) == xzMagic:
 		p.format, p.packed = "xz", in
 		p.r, err = newXZ(br)
+	case len(head) >= 4 && string(head[:3]) == "BZh" && '1' <= head[3] && head[3] <= '9':
+		p.format, p.packed, p.r, err = "bzip2", in, bzip2.NewReader(br), nil
+	case len(head) >= 4 && string(head[:4]) == "\x28\xb5\x2f\xfd":
+		p.format, p.packed = "zstd", in
+		p.r, err = zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20), zstd.WithDecoderMaxWindow(128<<20))
 	default:
 		err = nil
 	}
@@ -50,7 +58,14 @@ func Reader(r io.Reader, max int64) (*bufio.Reader, error) {
 	return bufio.NewReaderSize(p, size), nil
 }
 
-// All reads the rest of r, at most max bytes. It is fast if the rest has size bytes.
+// Member is Reader of what an archive has unpacked from packed bytes: it may hold little that
+// becomes much, too.
+func Member(r io.Reader, packed, max int64) (*bufio.Reader, error) {
+	return Reader(&content{format: "packed", r: r, packed: &counter{n: packed}, max: max}, max)
+}
+
+// All reads what is left of r, but not more than max bytes. It is quick if that
+// has size bytes.
 func All(r io.Reader, size, max int64) ([]byte, error) {
 	// One more byte lets it find the end without growing.
 	b := make([]byte, 0, min(size, max, 1<<30)+1)

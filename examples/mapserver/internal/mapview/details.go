@@ -150,6 +150,11 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 			level = ", precision not recorded"
 		case c.Place.Precision == geoip.Country:
 			level = ", country level"
+		case c.Place.Precision == geoip.Region:
+			level = ", region level"
+		}
+		if c.Place.Radius > 0 {
+			level += fmt.Sprintf(", within %d km", c.Place.Radius)
 		}
 		add("coordinates", fmt.Sprintf("%.4f, %.4f%s", c.Place.Lat, c.Place.Lon, level))
 	}

@@ -89,10 +89,8 @@ func (m *Monitor) past(r history.Row) live.Past {
 	l.Direction, _ = conntrack.ParseDirection(r.Direction)
 	l.Place.Country = r.Country
 	if r.Located {
-		l.Place.Lat, l.Place.Lon, l.Place.Precision = r.Lat, r.Lon, geoip.Country
-		if r.Precision == geoip.City.String() {
-			l.Place.Precision = geoip.City
-		}
+		l.Place.Lat, l.Place.Lon = r.Lat, r.Lon
+		l.Place.Precision = max(geoip.ParsePrecision(r.Precision), geoip.Country)
 		l.Unsure = r.Precision == ""
 	}
 	return live.Past{Conn: l, Label: r.Rule, Count: r.Count, Seen: r.Seen}

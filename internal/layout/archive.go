@@ -1,0 +1,138 @@
+package layout
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/connmapgo/connmap/internal/ranges"
+	"github.com/connmapgo/connmap/internal/unpack"
+)
+
+// maxMembers is how many files of an archive are looked at.
+const maxMembers = 1000
+
+// isZip and isTar tell archives by their beginning.
+func isZip(head []byte) bool { return strings.HasPrefix(string(head), "PK\x03\x04") }
+
+func isTar(head []byte) bool { return len(head) >= 512 && string(head[257:262]) == "ustar" }
+
+// An archive reads the tables among its members as one.
+type archive struct {
+	read    func(*ranges.File) (Report, error)
+	all     Report
+	unknown error // of the first member that is no table
+	found   int
+}
+
+// member reads a member of an archive if it is a table.
+func (a *archive) member(f *ranges.File) error {
+	if locationsOnly(f.Name) {
+		return nil
+	}
+	r, err := a.read(f)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		if a.unknown == nil {
+			a.unknown = fmt.Errorf("%s: %w", f.Name, err)
+		}
+		return nil // a licence, perhaps
+	case err != nil:
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	a.found++
+	a.all.Rows += r.Rows
+	a.all.Skipped += r.Skipped
+	a.all.Truncated = a.all.Truncated || r.Truncated
+	a.all.Kind.Places = a.all.Kind.Places || r.Kind.Places
+	a.all.Kind.Networks = a.all.Kind.Networks || r.Kind.Networks
+	if a.all.Kind.Name == "" {
+		a.all.Kind.Name = r.Kind.Name
+	}
+	if a.all.Date.IsZero() || !r.Date.IsZero() && r.Date.Before(a.all.Date) {
+		a.all.Date = r.Date
+	}
+	for _, remark := range r.Remarks {
+		a.all.Remarks = append(a.all.Remarks, path.Base(f.Name)+": "+remark)
+	}
+	return nil
+}
+
+// report returns what all members together are.
+func (a *archive) report() (Report, error) {
+	if a.found > 0 {
+		return a.all, nil
+	}
+	if a.unknown != nil {
+		return a.all, fmt.Errorf("no file of the archive is a table: %w", a.unknown)
+	}
+	return a.all, fmt.Errorf("%w: the archive has no files", ErrUnknown)
+}
+
+// locationsOnly reports whether a file only names what others refer to.
+func locationsOnly(name string) bool { return strings.Contains(path.Base(name), "-Locations-") }
+
+// readZip reads the tables of a zip archive, each with the files beside it.
+func readZip(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, error) {
+	if f.At == nil {
+		return Report{}, fmt.Errorf("%w: a zip archive within compressed data", ErrUnknown)
+	}
+	z, err := zip.NewReader(f.At, f.Size)
+	if err != nil {
+		return Report{}, fmt.Errorf("damaged zip archive: %w", err)
+	}
+	a := &archive{read: read}
+	for i, m := range z.File {
+		if i == maxMembers {
+			a.all.Remarks = append(a.all.Remarks, fmt.Sprintf("only the first %d files of the archive were looked at", maxMembers))
+			break
+		}
+		if !m.FileInfo().Mode().IsRegular() || m.UncompressedSize64 == 0 {
+			continue
+		}
+		err := func() error {
+			r, err := m.Open()
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			defer r.Close()
+			// What it says of its sizes need not be true.
+			br, err := unpack.Member(r, int64(m.CompressedSize64), Max)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			return a.member(&ranges.File{Reader: br, Name: m.Name, Size: int64(min(m.UncompressedSize64, Max)), ModTime: m.Modified, Beside: z})
+		}()
+		if err != nil {
+			return a.all, err
+		}
+	}
+	return a.report()
+}
+
+// readTar reads the tables of a tar archive.
+func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, error) {
+	t := tar.NewReader(f)
+	a := &archive{read: read}
+	for n := 0; ; n++ {
+		h, err := t.Next()
+		if err == io.EOF || err == nil && n == maxMembers {
+			return a.report()
+		}
+		if err != nil {
+			return a.all, fmt.Errorf("damaged tar archive: %w", err)
+		}
+		if h.Typeflag != tar.TypeReg || h.Size == 0 {
+			continue
+		}
+		br := bufio.NewReaderSize(io.LimitReader(t, Max), 256<<10)
+		if err := a.member(&ranges.File{Reader: br, Name: h.Name, Size: min(h.Size, Max), ModTime: h.ModTime}); err != nil {
+			return a.all, err
+		}
+	}
+}

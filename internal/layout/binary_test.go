@@ -1,0 +1,302 @@
+package layout
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/ranges"
+)
+
+// zipped returns a zip archive of files.
+func zipped(t testing.TB, files ...string) []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for i := 0; i < len(files); i += 2 {
+		w, err := z.Create(files[i])
+		require.NoError(t, err)
+		w.Write([]byte(files[i+1]))
+	}
+	require.NoError(t, z.Close())
+	return b.Bytes()
+}
+
+const (
+	blocksHeader = "network,geoname_id,registered_country_geoname_id,represented_country_geoname_id,is_anonymous_proxy,is_satellite_provider,postal_code,latitude,longitude,accuracy_radius\n"
+	placesHeader = "geoname_id,locale_code,continent_code,continent_name,country_iso_code,country_name,subdivision_1_iso_code,subdivision_1_name,subdivision_2_iso_code,subdivision_2_name,city_name\n"
+)
+
+// TestArchives: all tables of an archive are one, as they are downloaded, and files beside them
+// do no harm.
+func TestArchives(t *testing.T) {
+	four, six := blocksHeader+"192.0.2.0/24,1,,,0,0,,50.7,7.1,20\n", blocksHeader+"2001:db8::/32,1,,,0,0,,50.7,7.1,20\n"
+	want := []string{"192.0.2.0-192.0.2.255 DE region Bonn 50.7,7.1 20 km", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff DE region Bonn 50.7,7.1 20 km"}
+	dir := "GeoLite2-City-CSV_20260101/"
+	locations := placesHeader + "1,en,EU,Europe,DE,Germany,NW,Nordrhein-Westfalen,,,Bonn\n"
+	data := zipped(t, dir+"LICENSE.txt", "Some words, and more.\n", dir+"GeoLite2-City-Blocks-IPv4.csv", four,
+		dir+"GeoLite2-City-Blocks-IPv6.csv", six, dir+"GeoLite2-City-Locations-de.csv", "x\n", dir+"GeoLite2-City-Locations-en.csv", locations)
+	l := &list{}
+	r, err := Read(fileOf(data), l)
+	require.NoError(t, err)
+	assert.Equal(t, want, l.rows)
+	assert.Equal(t, Kind{"GeoLite2 city CSV", true, false}, r.Kind)
+	assert.Empty(t, r.Remarks)
+	k, err := Recognise(fileOf(data))
+	require.NoError(t, err)
+	assert.Equal(t, r.Kind, k)
+
+	// A tar archive has no files beside each other; that with an .mmdb file is one that
+	// needs none.
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range [][2]string{{"x/COPYRIGHT.txt", "Words.\n"}, {"x/table.csv", "192.0.2.0,192.0.2.255,AU\n"}} {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1]))}))
+		w.Write([]byte(f[1]))
+	}
+	require.NoError(t, w.Close())
+	l = &list{}
+	_, err = Read(fileOf(b.Bytes()), l)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"192.0.2.0-192.0.2.255 AU"}, l.rows)
+
+	_, err = Read(fileOf(zipped(t, "README", "Words.\n")), &list{})
+	assert.ErrorIs(t, err, ErrUnknown)
+	_, err = Read(fileOf(zipped(t)), &list{})
+	assert.ErrorIs(t, err, ErrUnknown)
+	_, err = Read(fileOf(data[:len(data)/2]), &list{})
+	assert.ErrorContains(t, err, "damaged zip archive")
+	bomb := zipped(t, "table.mmdb", strings.Repeat("\x00", 64<<20))
+	_, err = Read(fileOf(bomb), &list{})
+	assert.ErrorContains(t, err, "unpack to more than 250 times their size")
+	// An archive in an archive is not opened.
+	_, err = Read(fileOf(zipped(t, "inner.zip", string(data))), &list{})
+	assert.ErrorIs(t, err, ErrUnknown)
+}
+
+// TestCompressed: all ways of compressing that are met are undone.
+func TestCompressed(t *testing.T) {
+	content := []byte(strings.Repeat("192.0.2.0,192.0.2.255,AU\n", 100))
+	for _, tool := range []string{"gzip", "bzip2", "xz", "zstd"} {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Logf("without %s, which is not installed", tool)
+			continue
+		}
+		cmd := exec.Command(path, "-c")
+		cmd.Stdin = bytes.NewReader(content)
+		data, err := cmd.Output()
+		require.NoError(t, err)
+		name := t.TempDir() + "/table"
+		require.NoError(t, writeFile(name, data))
+		l := &list{}
+		_, err = readFile(t, name, l)
+		require.NoError(t, err, tool)
+		assert.Len(t, l.rows, 100, tool)
+		require.NoError(t, writeFile(name, data[:len(data)-9]))
+		_, err = readFile(t, name, &list{})
+		assert.ErrorContains(t, err, tool+" data", "cut off")
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Write(zipped(t, "x.csv", string(content)))
+	z.Close()
+	name := t.TempDir() + "/table"
+	require.NoError(t, writeFile(name, b.Bytes()))
+	_, err := readFile(t, name, &list{})
+	assert.Error(t, err, "a zip archive in gzip")
+}
+
+// mrt returns records of a dump of a routing table.
+func mrt(records ...[]byte) (b []byte) {
+	for i, r := range records {
+		sub := uint16(peerIndexTable)
+		if i > 0 {
+			sub = uint16(r[0])
+			r = r[1:]
+		}
+		b = binary.BigEndian.AppendUint32(b, 1767225600) // 2026-01-01
+		b = binary.BigEndian.AppendUint16(b, tableDumpV2)
+		b = binary.BigEndian.AppendUint16(b, sub)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(r)))
+		b = append(b, r...)
+	}
+	return b
+}
+
+// rib returns a record of a prefix with routes over paths.
+func rib(prefix string, paths ...[]uint32) []byte {
+	p := netip.MustParsePrefix(prefix)
+	b := []byte{ribIPv4, 0, 0, 0, 1, byte(p.Bits())}
+	if p.Addr().Is6() {
+		b[0] = ribIPv6
+	}
+	b = append(b, p.Addr().AsSlice()[:(p.Bits()+7)/8]...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(paths)))
+	for _, path := range paths {
+		attrs := []byte{0x40, 1, 1, 0, 0x50, asPath, 0, byte(2 + 4*len(path)), 2, byte(len(path))}
+		for _, as := range path {
+			attrs = binary.BigEndian.AppendUint32(attrs, as)
+		}
+		attrs = append(attrs, 0x40, 3, 4, 192, 0, 2, 1)
+		b = append(b, 0, 0, 0, 0, 0, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(attrs)))
+		b = append(b, attrs...)
+	}
+	return b
+}
+
+func TestMRT(t *testing.T) {
+	data := mrt(make([]byte, 20), rib("0.0.0.0/0", []uint32{1}), rib("192.0.2.0/25", []uint32{64500, 64496}, []uint32{64501, 64496}, []uint32{64497}),
+		rib("198.51.100.0/24"), rib("2001:db8::/33", []uint32{4200000000}))
+	l := &list{}
+	r, err := Read(fileOf(data), l)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"192.0.2.0-192.0.2.127 AS64496", "2001:db8::-2001:db8:7fff:ffff:ffff:ffff:ffff:ffff AS4200000000"}, l.rows)
+	assert.Equal(t, Report{Kind: Kind{"MRT routing table", false, true}, Date: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Rows: 4}, r)
+	r, err = Read(fileOf(data[:len(data)-3]), &list{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"it is truncated in its last record"}, r.Remarks)
+	bad := mrt(make([]byte, 20), rib("192.0.2.0/25", []uint32{64496}), rib("192.0.2.0/25", []uint32{64496}), []byte{ribIPv4, 0, 0, 0, 1, 77, 1, 1})
+	r, err = Read(fileOf(bad), &list{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"1 row is left out: record 3: a record is truncated"}, r.Remarks)
+}
+
+// binFile returns a file of IP2Location of type 5 with one range of each family.
+func binFile() []byte {
+	le := binary.LittleEndian
+	b := make([]byte, 64)
+	copy(b, []byte{5, 6, 26, 1, 2})
+	text := func(s string) uint32 {
+		at := len(b)
+		b = append(append(b, byte(len(s))), s...)
+		return uint32(at)
+	}
+	country := text("AU")
+	text("Australia")
+	region, city := text("Queensland"), text("Brisbane")
+	none := text("-")
+	row := func(country, region, city uint32, lat, lon float32) []byte {
+		var r []byte
+		for _, v := range []uint32{country, region, city, math.Float32bits(lat), math.Float32bits(lon)} {
+			r = le.AppendUint32(r, v)
+		}
+		return r
+	}
+	known, unknown := row(country, region, city, -27.46794, 153.02809), row(none, none, none, 0, 0)
+	le.PutUint32(b[5:], 4)
+	le.PutUint32(b[9:], uint32(len(b)+1))
+	for _, r := range []struct {
+		first uint32
+		rest  []byte
+	}{{0, unknown}, {3221225984, known}, {3221226240, unknown}, {math.MaxUint32, unknown}} {
+		b = append(le.AppendUint32(b, r.first), r.rest...)
+	}
+	le.PutUint32(b[13:], 3)
+	le.PutUint32(b[17:], uint32(len(b)+1))
+	for _, r := range []struct {
+		first uint64
+		rest  []byte
+	}{{0, unknown}, {0x20010db800000000, known}, {0x20010db900000000, unknown}} {
+		b = append(le.AppendUint64(le.AppendUint64(b, 0), r.first), r.rest...)
+	}
+	return b
+}
+
+func TestBIN(t *testing.T) {
+	l := &list{}
+	r, err := Read(fileOf(binFile()), l)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"0.0.0.0-192.0.1.255 nothing", "192.0.2.0-192.0.2.255 AU region Brisbane -27.46794,153.02809", "192.0.3.0-255.255.255.255 nothing",
+		"::-2001:db7:ffff:ffff:ffff:ffff:ffff:ffff nothing", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff AU region Brisbane -27.46794,153.02809"}, l.rows)
+	assert.Equal(t, "IP2Location DB5 BIN", r.Kind.Name)
+	assert.Equal(t, "2026-01-02", r.Date.Format(time.DateOnly))
+}
+
+// datFile returns a file of GeoIP of countries in which 128.0.0.0/1 is Australia's.
+func datFile() []byte {
+	b := []byte{0, 255, 255, 16, 255, 255} // --, AU
+	return append(b, 255, 255, 255, 106)
+}
+
+func TestDAT(t *testing.T) {
+	l := &list{}
+	r, err := Read(fileOf(datFile()), l)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"0.0.0.0-127.255.255.255 nothing", "128.0.0.0-255.255.255.255 AU"}, l.rows)
+	assert.Equal(t, Kind{"GeoIP legacy country .dat", true, false}, r.Kind)
+	assert.Equal(t, "DE", datCode(56))
+	assert.Equal(t, "US", datCode(225))
+	assert.Equal(t, "SS", datCode(254))
+	// A node that leads to itself.
+	_, err = Read(fileOf([]byte{0, 0, 0, 0, 0, 0, 255, 255, 255, 106}), &list{})
+	assert.ErrorIs(t, err, errDAT)
+}
+
+// TestDATReal compares the table of Debian's package geoip-database with the tool of its library.
+func TestDATReal(t *testing.T) {
+	tool, err := exec.LookPath("geoiplookup")
+	const file = "/usr/share/GeoIP/GeoIP.dat"
+	if _, err2 := os.Stat(file); err != nil || err2 != nil {
+		t.Skip("Debian's packages geoip-bin and geoip-database are not installed")
+	}
+	var b ranges.Builder
+	codes := &countries{Builder: &b}
+	_, err = readFile(t, file, codes)
+	require.NoError(t, err)
+	starts, _ := b.Resolve()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		a := ranges.V4(r.Uint32())
+		out, err := exec.Command(tool, "-f", file, a.Addr().String()).Output()
+		require.NoError(t, err)
+		want := "" // GeoIP Country Edition: AU, Australia
+		if _, code, ok := strings.Cut(string(out), ": "); ok && code[2] == ',' && code[:2] != "--" {
+			want = code[:2]
+		}
+		require.Equal(t, want, codes.names[ranges.Find(starts, a)], "%v: %s", a.Addr(), out)
+	}
+}
+
+// countries is a Sink for countries.
+type countries struct {
+	*ranges.Builder
+	names []string
+}
+
+func (c *countries) ID(f Facts) (uint32, error) {
+	if len(c.names) == 0 {
+		c.names = []string{""}
+	}
+	if f.Country == "" {
+		return 0, nil
+	}
+	c.names = append(c.names, f.Country)
+	return uint32(len(c.names) - 1), nil
+}
+
+func FuzzBinary(f *testing.F) {
+	f.Add(binFile())
+	f.Add(datFile())
+	f.Add(mrt(make([]byte, 20), rib("192.0.2.0/25", []uint32{64496})))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) == 0 {
+			return
+		}
+		Read(fileOf(data), &list{})
+		Recognise(fileOf(data))
+	})
+}

@@ -1,0 +1,335 @@
+package layout
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A role is what a column says.
+type role uint8
+
+const (
+	other role = iota // nothing that is read
+	first
+	last
+	network
+	length // of the network whose address the column before has
+	continent
+	country
+	countryName
+	region
+	city
+	lat
+	lon
+	postal
+	radius
+	as
+	org
+	id         // geoname_id, of GeoLite2's locations
+	registered // likewise of the country in which the network is registered
+	roles
+)
+
+// A text is how a file of lines is read.
+type text struct {
+	kind   Kind
+	sep    byte
+	least  int  // columns that a row has at least
+	hosts  bool // networks may lack their first and last address; see repair
+	header bool // the first line names the columns
+	// at is where each role's column is; -1: nowhere. The last column of a table separated
+	// by tabs goes on to the end of the line.
+	at        [roles]int
+	count     int
+	decimal6  bool // all addresses are decimal ones of IPv6
+	locations map[string]location
+	remarks   []string
+}
+
+// A shape is a layout without a line that names the columns.
+type shape struct {
+	name    string
+	sep     byte
+	columns string // roles by name; those in brackets may be missing
+	decimal bool   // addresses are decimal
+	hosts   bool
+}
+
+var shapes = []shape{
+	{name: "DB-IP city CSV", sep: ',', columns: "first last continent country region city lat lon"},
+	{name: "IP2Location DB11 CSV", sep: ',', columns: "first last country countryName region city lat lon postal other"},
+	{name: "IP2Location DB9 CSV", sep: ',', columns: "first last country countryName region city lat lon postal"},
+	{name: "IP2Location DB5 CSV", sep: ',', columns: "first last country countryName region city lat lon"},
+	{name: "IP2Location DB3 CSV", sep: ',', columns: "first last country countryName region city"},
+	{name: "IP2Location DB1 CSV", sep: ',', columns: "first last country countryName"},
+	{name: "IP2Location ASN CSV", sep: ',', columns: "first last network as org"},
+	{name: "sapics city CSV", sep: ',', columns: "first last country region region city postal lat lon other"},
+	{name: "connmap CSV", sep: ',', columns: "first last lat lon", decimal: true, hosts: true},
+	{name: "coordinates CSV", sep: ',', columns: "first last lat lon"},
+	{name: "coordinates CSV", sep: ',', columns: "first last country lat lon"},
+	{name: "GeoIP country CSV", sep: ',', columns: "first last other other country countryName"},
+	{name: "IpToCountry CSV", sep: ',', columns: "first last other other country other countryName"},
+	{name: "AS CSV", sep: ',', columns: "first last as org"},
+	{name: "country CSV", sep: ',', columns: "first last country"},
+	{name: "country CSV", sep: '\t', columns: "first last country"},
+	{name: "iptoasn TSV", sep: '\t', columns: "first last as country [org]"},
+	{name: "RouteViews pfx2as", sep: '\t', columns: "network length as"},
+	{name: "pyasn TSV", sep: '\t', columns: "network as"},
+	{name: "geofeed", sep: ',', columns: "network country [region] [city] [postal]"},
+}
+
+var roleNames = [roles]string{"other", "first", "last", "network", "length", "continent", "country", "countryName",
+	"region", "city", "lat", "lon", "postal", "radius", "as", "org", "id", "registered"}
+
+// headings are the names of columns in files whose first line has them. Of several columns
+// of one role, that of the name that stands here first counts.
+var headings = map[role][]string{
+	network:     {"network", "cidr", "prefix", "ip_network", "ip_range", "range"},
+	first:       {"start_ip", "ip_start", "first_ip", "ip_from", "ip_range_start", "range_start", "start_address", "network_start_ip", "first", "from", "start"},
+	last:        {"end_ip", "ip_end", "last_ip", "ip_to", "ip_range_end", "range_end", "end_address", "network_last_ip", "last", "to", "end"},
+	country:     {"country_code", "country_iso_code", "cc", "iso_code", "country_code2", "alpha2", "country"},
+	countryName: {"country_name"},
+	region:      {"region", "region_name", "state", "state1", "stateprov", "province", "subdivision_1_name", "subdivision_1_iso_code", "subdivision"},
+	city:        {"city", "city_name", "town"},
+	lat:         {"latitude", "lat"},
+	lon:         {"longitude", "lon", "lng", "long"},
+	postal:      {"postal_code", "postal", "postcode", "zip", "zip_code", "zipcode"},
+	radius:      {"accuracy_radius", "radius"},
+	as:          {"autonomous_system_number", "asn", "as_number", "asnumber", "as"},
+	org:         {"autonomous_system_organization", "as_name", "as_org", "asn_org", "as_organization", "organization", "organisation", "isp", "description", "name"},
+	id:          {"geoname_id"},
+	registered:  {"registered_country_geoname_id"},
+}
+
+// named returns the text of a line that names the columns, if it names enough.
+func named(line []byte, sep byte) (*text, bool) {
+	t := &text{sep: sep, header: true}
+	for r := range t.at {
+		t.at[r] = -1
+	}
+	fields := appendFields(nil, line, sep)
+	t.count, t.least = len(fields), len(fields)
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		if f = bytes.TrimSpace(f); isAddress(f) || isDigits(f) {
+			return nil, false // a row
+		}
+		names[i] = strings.ReplaceAll(strings.ToLower(strings.Trim(string(f), `" `)), " ", "_")
+	}
+	for r, known := range headings {
+		for _, n := range known {
+			if i := slices.Index(names, n); i >= 0 {
+				t.at[r] = i
+				break
+			}
+		}
+	}
+	if t.at[network] < 0 && (t.at[first] < 0 || t.at[last] < 0) {
+		return nil, false
+	}
+	if t.at[network] >= 0 {
+		t.at[first], t.at[last] = -1, -1
+	}
+	// The layout of connmap's ipv4.csv with names.
+	t.hosts = slices.Equal(names, []string{"start", "end", "latitude", "longitude"})
+	t.kind = Kind{Name: headedName(names, t), Places: t.has(country) || t.has(lat) && t.has(lon) || t.has(id), Networks: t.has(as)}
+	return t, true
+}
+
+// headedName is what a file is called by the names of its columns.
+func headedName(names []string, t *text) string {
+	has := func(name string) bool { return slices.Contains(names, name) }
+	switch {
+	case has("autonomous_system_number"):
+		return "GeoLite2 ASN CSV"
+	case has("geoname_id") && has("latitude"):
+		return "GeoLite2 city CSV"
+	case has("geoname_id"):
+		return "GeoLite2 country CSV"
+	case has("network") && has("country_code") && has("as_name"):
+		return "IPinfo Lite CSV"
+	}
+	return "CSV with named columns"
+}
+
+func (t *text) has(r role) bool { return t.at[r] >= 0 }
+
+// field returns a column of a row, or nil.
+func (t *text) field(f [][]byte, r role) []byte {
+	if i := t.at[r]; i >= 0 && i < len(f) {
+		return f[i]
+	}
+	return nil
+}
+
+// text returns how files of the shape are read.
+func (s shape) text() *text {
+	t := &text{sep: s.sep, hosts: s.hosts}
+	for r := range t.at {
+		t.at[r] = -1
+	}
+	for i, c := range strings.Fields(s.columns) {
+		optional := strings.HasPrefix(c, "[")
+		r := role(slices.Index(roleNames[:], strings.Trim(c, "[]")))
+		if r == network && t.at[first] >= 0 {
+			r = other // it says again what first and last do
+		}
+		if t.at[r] < 0 {
+			t.at[r] = i
+		}
+		if t.count++; !optional {
+			t.least++
+		}
+	}
+	t.kind = Kind{Name: s.name, Places: t.has(country) || t.has(lat), Networks: t.has(as)}
+	return t
+}
+
+// fits reports whether a line can be a row of the shape.
+func (s shape) fits(f [][]byte) bool {
+	columns := strings.Fields(s.columns)
+	least := len(columns) - strings.Count(s.columns, "[")
+	if len(f) < least || len(f) > len(columns) && !(s.sep == '\t' && strings.HasSuffix(s.columns, "org]")) {
+		return false
+	}
+	for i, c := range columns[:min(len(f), len(columns))] {
+		if !is(role(slices.Index(roleNames[:], strings.Trim(c, "[]"))), f[i], s.decimal) {
+			return false
+		}
+	}
+	return true
+}
+
+// is reports whether a field can be of a column of a role.
+func is(r role, f []byte, decimal bool) bool {
+	switch r {
+	case first, last:
+		return isAddress(f) && (!decimal || isDigits(f))
+	case network:
+		_, ok := parseNetwork(f)
+		return ok
+	case length:
+		return isDigits(f) && len(f) <= 3
+	case continent:
+		switch string(f) {
+		case "AF", "AN", "AS", "EU", "NA", "OC", "SA", "ZZ", "":
+			return true
+		}
+		return false
+	case country:
+		_, ok := parseCountry(f)
+		return ok
+	case countryName:
+		return len(f) != 2 && !isDigits(f)
+	case lat:
+		_, ok := coordinate(f, 90)
+		return ok || len(f) == 0
+	case lon:
+		_, ok := coordinate(f, 180)
+		return ok || len(f) == 0
+	case as:
+		_, ok := parseAS(f)
+		return ok && len(f) > 0 && (isLetter(f[0]) || bytes.IndexByte(f, '.') < 0)
+	}
+	return true
+}
+
+func isAddress(f []byte) bool {
+	_, ok := parseAddr(f)
+	return ok
+}
+
+// samples returns the first lines that are no comments. If head is not the whole file, its
+// last line may be cut and does not count.
+func samples(head []byte) (lines [][]byte) {
+	whole := len(head) < sample
+	head = bytes.TrimPrefix(head, mark)
+	for line := range bytes.Lines(head) {
+		if !whole && line[len(line)-1] != '\n' && len(lines) > 0 {
+			break
+		}
+		if line = bytes.TrimRight(line, "\r\n"); len(bytes.TrimSpace(line)) > 0 && !isComment(line) {
+			lines = append(lines, line)
+		}
+		if len(lines) == maxSamples {
+			break
+		}
+	}
+	return lines
+}
+
+const maxSamples = 100
+
+var mark = []byte("\xef\xbb\xbf") // some programs begin texts of UTF-8 with it
+
+func isComment(line []byte) bool { return line[0] == '#' || line[0] == ';' }
+
+// recogniseText returns how a file that begins with head is read.
+func recogniseText(head []byte) (*text, error) {
+	lines := samples(head)
+	if len(lines) == 0 {
+		return nil, fmt.Errorf("%w: no line has anything; %s", ErrUnknown, Understood)
+	}
+	for _, sep := range []byte{',', '\t', ';'} {
+		if t, ok := named(lines[0], sep); ok && bytes.IndexByte(lines[0], 0) < 0 {
+			if !t.kind.Places && !t.kind.Networks {
+				return nil, fmt.Errorf("%w: the columns %.200q tell neither a place nor an AS number; %s", ErrUnknown, lines[0], Understood)
+			}
+			return t, nil
+		}
+	}
+	best, most := -1, 0
+	var f [][]byte
+	for i, s := range shapes {
+		n := 0
+		for _, line := range lines {
+			if f = appendFields(f[:0], line, s.sep); s.fits(f) {
+				n++
+			}
+		}
+		if n > most {
+			best, most = i, n
+		}
+	}
+	// Of a table nearly all lines fit. A single one may be cut off.
+	if best < 0 || most*10 < len(lines)*9 && most < len(lines)-1 {
+		return nil, fmt.Errorf("%w: %s; %s", ErrUnknown, seen(lines), Understood)
+	}
+	t := shapes[best].text()
+	t.decimal6 = t.has(first) && decimal6(lines, t)
+	return t, nil
+}
+
+// decimal6 reports whether the addresses of lines are decimal ones of IPv6.
+func decimal6(lines [][]byte, t *text) bool {
+	six := false
+	for _, line := range lines {
+		f := appendFields(nil, line, t.sep)
+		if len(f) <= t.at[last] {
+			continue
+		}
+		one, two := f[t.at[first]], f[t.at[last]]
+		if !isDigits(one) || !isDigits(two) {
+			return false
+		}
+		six = six || len(two) > 10
+	}
+	return six
+}
+
+// seen describes lines of no known layout.
+func seen(lines [][]byte) string {
+	sep, n := byte(','), 0
+	for _, s := range []byte{',', '\t', ';', '|'} {
+		if c := len(appendFields(nil, lines[0], s)); c > n {
+			sep, n = s, c
+		}
+	}
+	by := map[byte]string{',': "commas", '\t': "tabs", ';': "semicolons", '|': "bars"}[sep]
+	if n == 1 {
+		return fmt.Sprintf("the first line is %.80q", lines[0])
+	}
+	return fmt.Sprintf("%d columns between %s, the first line is %.120q", n, by, lines[0])
+}

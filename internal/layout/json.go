@@ -1,0 +1,80 @@
+package layout
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/connmapgo/connmap/internal/ranges"
+)
+
+// isJSON reports whether a file begins like IPinfo Lite in JSON: an object a line, each with a
+// network.
+func isJSON(head []byte) bool {
+	line, _, _ := bytes.Cut(bytes.TrimPrefix(head, mark), []byte("\n"))
+	return len(line) > 0 && line[0] == '{' && bytes.Contains(line, []byte(`"network"`))
+}
+
+// readJSON passes on objects, one a line, whose fields are those of IPinfo's .mmdb files.
+func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
+	report := Report{Kind: Kind{Name: "IPinfo Lite JSON", Places: true, Networks: true}}
+	ids := make(map[Facts]uint32)
+	var bad error
+	n := 0
+	for report.Rows < limit {
+		line, err := f.ReadSlice('\n')
+		if err == io.EOF && len(bytes.TrimSpace(line)) == 0 {
+			break
+		}
+		n++
+		if err != nil && err != io.EOF {
+			return report, fmt.Errorf("line %d: the file is damaged or truncated: %w", n, err)
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		last := err == io.EOF
+		network, facts, err := jsonRow(line)
+		if err != nil {
+			if last {
+				report.Truncated = true
+				report.Remarks = append(report.Remarks, "it is truncated in its last line")
+			}
+			if report.Skipped++; bad == nil {
+				bad = fmt.Errorf("line %d: %w", n, err)
+			}
+			continue
+		}
+		report.Rows++
+		id, ok := ids[facts]
+		if !ok {
+			if id, err = sink.ID(facts); err != nil {
+				return report, fmt.Errorf("line %d: %w", n, err)
+			}
+			if len(ids) < maxKnown {
+				ids[facts] = id
+			}
+		}
+		if id != 0 {
+			if err := sink.Add(network, id); err != nil {
+				return report, fmt.Errorf("line %d: %w", n, err)
+			}
+		}
+	}
+	return report.finish(bad)
+}
+
+func jsonRow(line []byte) (ranges.Range, Facts, error) {
+	var m map[string]any
+	if err := json.Unmarshal(line, &m); err != nil {
+		return ranges.Range{}, Facts{}, errors.New("no JSON object")
+	}
+	p, ok := parseNetwork([]byte(textAt(m, "network")))
+	if !ok {
+		return ranges.Range{}, Facts{}, fmt.Errorf("%.60q is not a network such as 192.0.2.0/24", textAt(m, "network"))
+	}
+	facts, err := mmdbFacts(m)
+	return ranges.Of(p), facts, err
+}

@@ -1,0 +1,162 @@
+// Package layout reads the files in which tables of addresses are published: what they say of
+// ranges of addresses, whether that is places, networks (autonomous systems) or both. It
+// recognises a layout by the content, never by the name.
+//
+// It does not decide what is of use: a [Sink] takes from the [Facts] what it wants. All
+// programs read through this package, so what one of them reads every other does too.
+package layout
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/connmapgo/connmap/internal/mmdb"
+	"github.com/connmapgo/connmap/internal/numbers"
+	"github.com/connmapgo/connmap/internal/ranges"
+	"github.com/connmapgo/connmap/internal/unpack"
+)
+
+// Facts are what a row says of its addresses. The zero Facts say nothing. Texts are UTF-8.
+type Facts struct {
+	Country  string // two capital letters, as the file has them
+	City     string
+	Region   bool // a region or a postal code is named
+	Point    bool // Lat and Lon are known
+	Lat, Lon float64
+	Radius   uint16 // km around the point; 0: unknown
+	AS       uint32 // 0: none
+	Org      string // name of the AS's holder
+}
+
+// A Kind is what a file turned out to be.
+type Kind struct {
+	Name     string // for people, such as "DB-IP city CSV"; empty: not recognised
+	Places   bool   // it tells places
+	Networks bool   // it tells autonomous systems
+}
+
+// A Report says what was read.
+type Report struct {
+	Kind      Kind
+	Date      time.Time // that the file says; zero: it does not say
+	Rows      int64     // good ones, whether they say something or not
+	Skipped   int64     // rows that could not be read
+	Truncated bool      // the last row is not whole
+	// Remarks are what a user should know: rows that were skipped, names that are missing.
+	Remarks []string
+}
+
+// A Sink takes rows. Read calls it from one goroutine.
+type Sink interface {
+	// ID returns the number of what Facts say, or 0 if that is nothing for the sink.
+	ID(Facts) (uint32, error)
+	// Add, Add4 and Add6 add rows of other IDs than 0. An error ends the reading.
+	Add(r ranges.Range, id uint32) error
+	Add4(first, last ranges.V4, id uint32) error
+	Add6(first, last ranges.V6, id uint32) error
+	// Reserve4 announces about n rows of IPv4.
+	Reserve4(n int)
+}
+
+// Max is how many bytes the content of a file may have. Those that are published have up to
+// 1.2 GB.
+const Max = 4 << 30
+
+const (
+	maxDB  = 1 << 30  // bytes of a file that is held in memory
+	sample = 64 << 10 // bytes by which a layout is recognised
+)
+
+// Understood says what Read reads, for messages.
+const Understood = "understood are MaxMind DB files (.mmdb); the CSV of GeoLite2, DB-IP, IPinfo Lite, IP2Location LITE, sapics and " +
+	"connmap; the TSV of iptoasn and pyasn; RouteViews' pfx2as; geofeeds; CSV whose first line names the columns; " +
+	"MRT dumps of routing tables; IPinfo Lite's JSON; IP2Location's BIN; GeoIP's old .dat; all also compressed or in an archive"
+
+// ErrUnknown says that a file has no known layout.
+var ErrUnknown = errors.New("the layout is not known")
+
+// Read passes the rows of a file to a sink. A row that cannot be read is left out, counted
+// and told in the report; if there are more bad than good rows that is an error. Of an archive
+// it reads all tables as one. The file is neither empty nor a compiled table.
+func Read(f *ranges.File, sink Sink) (Report, error) {
+	return read(f, sink, math.MaxInt64)
+}
+
+// Recognise tells what a file holds. Of a text it looks at the beginning only, of others at the
+// first rows; what it recognises may be damaged.
+func Recognise(f *ranges.File) (Kind, error) {
+	r, err := read(f, nothing{}, recogniseRows)
+	return r.Kind, err
+}
+
+const recogniseRows = 1000
+
+// read is Read of about as many rows as limit says.
+func read(f *ranges.File, sink Sink, limit int64) (Report, error) {
+	head, err := f.Peek(min(sample, f.Reader.Size()))
+	if err != nil && err != io.EOF {
+		return Report{}, err
+	}
+	member := func(f *ranges.File) (Report, error) { return read(f, sink, limit) }
+	switch {
+	case isZip(head):
+		return readZip(f, member)
+	case isTar(head):
+		return readTar(f, member)
+	case isMRT(head):
+		return readMRT(f, sink, limit)
+	case isJSON(head):
+		return readJSON(f, sink, limit)
+	}
+	t, err := recogniseText(head)
+	switch {
+	case err == nil && limit < math.MaxInt64:
+		return Report{Kind: t.kind}, nil
+	case err == nil:
+		return readText(f, t, sink)
+	case bytes.IndexByte(head[:min(len(head), 4096)], 0) < 0:
+		return Report{}, err
+	}
+	data, err := unpack.All(f, f.Size, maxDB)
+	if err != nil {
+		return Report{}, err
+	}
+	if mmdb.Is(data) {
+		return readMMDB(data, sink, limit)
+	}
+	if d, ok := openDAT(data); ok {
+		return d.read(sink, limit)
+	}
+	if b, ok := openBIN(data); ok {
+		return b.read(sink, limit)
+	}
+	return Report{}, fmt.Errorf("%w: binary data without the metadata that ends a MaxMind DB file: truncated, or no table; %s", ErrUnknown, Understood)
+}
+
+// finish adds what is to be told of bad rows, of which the first is given. It fails if there are
+// more than good ones.
+func (r Report) finish(bad error) (Report, error) {
+	switch {
+	case bad == nil && r.Rows == 0:
+		return r, errors.New("it has no rows: the file is truncated")
+	case bad == nil:
+		return r, nil
+	case r.Rows < r.Skipped || r.Rows == 0:
+		return r, fmt.Errorf("%s of %s rows cannot be read: %w", numbers.Thousands(r.Skipped), numbers.Thousands(r.Rows+r.Skipped), bad)
+	}
+	r.Remarks = append(r.Remarks, fmt.Sprintf("%s left out: %v", numbers.Count(int(r.Skipped), "row is", "rows are"), bad))
+	return r, nil
+}
+
+// nothing is a Sink for which no row says anything.
+type nothing struct{}
+
+func (nothing) ID(Facts) (uint32, error)            { return 0, nil }
+func (nothing) Add(ranges.Range, uint32) error      { return nil }
+func (nothing) Add4(_, _ ranges.V4, _ uint32) error { return nil }
+func (nothing) Add6(_, _ ranges.V6, _ uint32) error { return nil }
+func (nothing) Reserve4(int)                        {}
