@@ -289,7 +289,7 @@ func TestRootsWindow(t *testing.T) {
 	require.Eventually(t, func() bool {
 		window, err = do("search", "--onlyvisible", "--name", "^connmap$")
 		return err == nil && window != ""
-	}, time.Minute, 100*time.Millisecond, "no window")
+	}, 3*time.Minute, 100*time.Millisecond, "no window")
 	assert.NotContains(t, said.String(), "headless")
 	assert.Equal(t, map[string]string{"CapEff": servingCaps, "NoNewPrivs": "1", "Seccomp": "2"}, statusOf(t, server.Process.Pid, "CapEff", "NoNewPrivs", "Seccomp"))
 	// s saves the places of now in its folder.

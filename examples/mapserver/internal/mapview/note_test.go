@@ -38,7 +38,7 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	st2.Agents = []live.Agent{{Name: "nas", Limited: reasons}, {Name: "web1", Limited: reasons}, {Name: "db"}}
 	v.Update(noon, frame("i"), &st2)
 	assert.Contains(t, said(), "2 of 3 agents do not see all connections or programs. i says why.")
-	assert.Contains(t, said(), "nas and 1 other agent sees less: "+reasons)
+	assert.Contains(t, said(), "nas and 1 other agent see less: "+reasons)
 	assert.Contains(t, said(), "limited")
 }
 

@@ -182,7 +182,7 @@ func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
 	}
 	if v.st.HistoryStats != nil && p.chosen == nil {
-		const hint = "A click or 1 to 4 chooses; what is over a limit is deleted, the oldest of the agent with most first."
+		const hint = "Click, or press 1 to 4. Rows over a limit are deleted."
 		c.Text(b.X+4, foot(b).Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
 	}
 	p.buttons.Draw(c)
