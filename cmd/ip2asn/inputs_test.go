@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestInputs asks files in the layouts that people have, which lie beside the repository.
+func TestInputs(t *testing.T) {
+	dir, err := filepath.Abs("../../../shared/inputs")
+	require.NoError(t, err)
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("there is no ../shared/inputs beside the repository")
+	}
+	for _, tt := range []struct {
+		args string // @ stands for the folder
+		want string // all of these, in order
+	}{
+		{"-asn @/dbip-asn-lite.csv 8.8.8.8", "AS64497 Beispiel, Inc."},
+		{"-geo @/ipinfo_lite.csv 8.8.8.8 1.1.1.1 2001:4860::1", "JP, to the country|FR, to the country|IT, to the country"},
+		{"-asn @/ipinfo_lite.csv 8.8.8.8 1.1.1.1 2001:4860::1", "AS64497 Beispiel|AS64498 One|AS64499 Six"},
+		{"-asn @/ipinfo_lite.mmdb -geo @/ipinfo_lite.mmdb 8.8.8.8", "JP, to the country|AS64497"},
+		{"-asn @/dbip_isp.mmdb 8.8.8.8", "AS64497"},
+		{"-asn @/isp.mmdb 8.8.8.8", "AS64497"},
+		{"-asn @/country_asn.mmdb -geo @/country_asn.mmdb 8.8.8.8", "JP, to the country|AS64497"},
+		{"-rir @/rir-nro.txt 1.0.0.1", "apnic, AU|[rir-nro.txt, 2026-02-01]"},
+		{"-rir @/rir-newer.txt -rir @/rir-nro.txt 1.0.0.1", "NZ, holder NEW  [rir-newer.txt, 2026-03-01]"},
+		{"-rir @/rir-nro.txt -rir @/rir-newer.txt 1.0.0.1", "NZ, holder NEW  [rir-newer.txt, 2026-03-01]"},
+		{"2002:808:808::1", "US, to the country|AS15169"},
+		{"64:ff9b::808:808", "US, to the country|AS15169"},
+		{"-nat64 2001:db8:64::/96 2001:db8:64::808:808", "US, to the country|AS15169"},
+		{"-geo @/ip2l-db5.csv 1.1.1.1", "Brisbane, AU, to the city"},
+		{"-data @/glc 8.8.8.8 2001:4860::1", "Osaka, JP, to the city|Osaka, JP, to the city"},
+		{"-geo @/glc/GeoLite2-City-Blocks-IPv4.csv -geo @/glc/GeoLite2-City-Blocks-IPv6.csv 8.8.8.8 2001:4860::1", "Osaka, JP, to the city|Osaka, JP, to the city"},
+		{"-asn @/glc/asnb.csv 8.8.8.8", "AS64497 Bé"},
+		{"-geo @/dbip-latin1.csv 8.8.8.8", "Ôsaka, JP, to the city"},
+		{"-geo @/city_de.mmdb 8.8.8.8", "50.9400 6.9600, Köln, DE, to the city"},
+		{"-geo @/coords_int.mmdb 8.8.8.8", "50.0000 6.0000"},
+		{"-asn @/iptoasn-u32.tsv 8.8.8.8", "AS64497 BEISPIEL"},
+		{"-orgs @/caida-cut3.txt AS64497", "caida-cut3.txt: it is truncated in its last line"},
+		{"10.1.2.3", "private use (RFC 1918)"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			stdout, stderr, err := ask(t, t.TempDir(), "", strings.Fields(strings.ReplaceAll(tt.args, "@", dir))...)
+			require.NoError(t, err)
+			rest := stderr + stdout
+			for want := range strings.SplitSeq(tt.want, "|") {
+				_, after, ok := strings.Cut(rest, want)
+				require.True(t, ok, "%q in\n%s%s", want, stderr, stdout)
+				rest = after
+			}
+			assert.NotContains(t, stderr, "incomplete")
+		})
+	}
+	stdout, _, err := ask(t, t.TempDir(), "", "-rir", filepath.Join(dir, "rir-arin-old.txt"), "12.1.1.1")
+	require.NoError(t, err)
+	assert.NotContains(t, stdout, "2001-03-01", "there is no 29 February 2001")
+	stdout, _, err = ask(t, t.TempDir(), "", "10.1.2.3")
+	require.NoError(t, err)
+	assert.NotContains(t, stdout, "AS")
+}
