@@ -292,11 +292,11 @@ func TestRootsWindow(t *testing.T) {
 	}, 3*time.Minute, 100*time.Millisecond, "no window")
 	assert.NotContains(t, said.String(), "headless")
 	assert.Equal(t, map[string]string{"CapEff": servingCaps, "NoNewPrivs": "1", "Seccomp": "2"}, statusOf(t, server.Process.Pid, "CapEff", "NoNewPrivs", "Seccomp"))
-	// s saves the places of now in its folder.
+	// s saves the places of now beside the history.
 	do("windowfocus", "--sync", window)
 	require.Eventually(t, func() bool {
 		do("key", "--window", window, "s")
-		_, err := os.Stat(filepath.Join(dir, "connmap", "places.txt"))
+		_, err := os.Stat(filepath.Join(dir, "places.txt"))
 		return err == nil
 	}, time.Minute, 200*time.Millisecond)
 }

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -94,6 +95,7 @@ type window struct {
 	said  bytes.Buffer // after it has ended
 	stops func(bool)   // it does not run, or goes on
 	send  func(syscall.Signal)
+	dir   string // of the history
 
 	mu    sync.Mutex
 	shown scene
@@ -125,10 +127,11 @@ func openWindow(t *testing.T, args ...string) *window {
 	require.NoError(t, err)
 	r, w, err = os.Pipe()
 	require.NoError(t, err)
-	c := exec.Command(self, append([]string{"-size", "1000x500", "-history", filepath.Join(t.TempDir(), "h.sqlite")}, args...)...)
+	dir := t.TempDir()
+	c := exec.Command(self, append([]string{"-size", "1000x500", "-history", filepath.Join(dir, "h.sqlite")}, args...)...)
 	c.Env = append(os.Environ(), "CONNMAP_TRAFFIC=map", "CONNMAP_SCENES=1", "LIBGL_ALWAYS_SOFTWARE=1")
 	c.ExtraFiles = []*os.File{w}
-	m := &window{t: t, ended: make(chan error, 1)}
+	m := &window{t: t, dir: dir, ended: make(chan error, 1)}
 	m.stops = func(on bool) {
 		t.Helper()
 		signal := syscall.SIGCONT
@@ -600,7 +603,7 @@ func TestHands(t *testing.T) {
 	m.do("sleep", "0.1", "key", "r")
 	m.sees("^the stored history has been deleted$")
 	// Esc saves and quits.
-	saved := filepath.Join(os.Getenv("XDG_DATA_HOME"), "connmap", "places.txt")
+	saved := filepath.Join(m.dir, "places.txt")
 	require.NoError(t, os.Remove(saved))
 	m.key("Escape")
 	m.ends()
@@ -614,8 +617,11 @@ func TestWindowEnds(t *testing.T) {
 		t.Skip("takes long")
 	}
 	const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-	for i, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		t.Run(signal.String(), func(t *testing.T) {
+	for i, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(end.String(), func(t *testing.T) {
+			if signal.Ignored(end) {
+				t.Skipf("%v is ignored here, as by nohup", end)
+			}
 			m := openWindow(t, "-demo", "300", "-listen", "none")
 			m.sees("live")
 			m.key("q")
@@ -655,7 +661,7 @@ func TestWindowEnds(t *testing.T) {
 				m.sees("export")
 			}
 			start := time.Now()
-			m.send(signal)
+			m.send(end)
 			m.ends()
 			// A second, and what a busy machine takes.
 			assert.Less(t, time.Since(start), 3*time.Second)
