@@ -85,6 +85,9 @@ type address struct {
 // parseAddr parses an address in the usual form, or in decimal. Decimal numbers below 2^32
 // are taken for IPv4. IPv6 addresses that stand for IPv4 ones become those.
 func parseAddr(s []byte) (address, bool) {
+	if v, ok := shortDecimal(s); ok {
+		return address{v4: ranges.V4(v)}, true
+	}
 	if v, ok := parse4(s); ok {
 		return address{v4: ranges.V4(v)}, true
 	}
@@ -106,6 +109,21 @@ func addressOf(a netip.Addr) address {
 		return address{v4: ranges.Key4(a)}
 	}
 	return address{is6: true, v6: ranges.Key6(a)}
+}
+
+// shortDecimal parses a decimal number below 2^32: most addresses of tables in decimal.
+func shortDecimal(s []byte) (uint32, bool) {
+	if len(s) == 0 || len(s) > 10 {
+		return 0, false
+	}
+	var v uint64
+	for _, c := range s {
+		if c -= '0'; c > 9 {
+			return 0, false
+		}
+		v = v*10 + uint64(c)
+	}
+	return uint32(v), v < 1<<32
 }
 
 // parse4 parses a dotted IPv4 address, whose parts may have leading zeros. By hand, since

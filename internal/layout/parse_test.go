@@ -57,5 +57,8 @@ func FuzzDecimal(f *testing.F) {
 			want = netip.AddrFrom4([4]byte(b[12:]))
 		}
 		require.Equal(t, addressOf(want), got, s)
+		got, ok = parseAddr([]byte(s))
+		require.True(t, ok)
+		require.Equal(t, addressOf(want), got, s)
 	})
 }
