@@ -18,9 +18,10 @@ const (
 
 // A block is whole lines of a file, and what a worker makes of them.
 type block struct {
-	lines []byte
-	line  int  // number of the first
-	last  bool // the file ends with it
+	buf   []byte
+	lines []byte // of buf
+	line  int    // number of the first
+	last  bool   // the file ends with it
 	done  chan struct{}
 
 	worker  *worker
@@ -33,6 +34,16 @@ type block struct {
 	bad     error // the first, with its line
 	cut     bool  // the last line is bad and has no end
 	date    time.Time
+}
+
+// free are blocks that can be used again.
+var free = sync.Pool{New: func() any { return &block{buf: make([]byte, 0, blockSize)} }}
+
+// newBlock returns an empty block whose buffer begins with rest.
+func newBlock(rest []byte) *block {
+	b := free.Get().(*block)
+	*b = block{buf: append(b.buf[:0], rest...), fresh: b.fresh[:0], rows4: b.rows4[:0], rows6: b.rows6[:0], order: b.order[:0], done: make(chan struct{})}
+	return b
 }
 
 // readText passes on the rows of a table of lines. Workers parse blocks of lines, and rows
@@ -103,6 +114,8 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 			report.Truncated = true
 			report.Remarks = append(report.Remarks, "it is truncated in its last line")
 		}
+		clear(b.fresh) // of its texts
+		free.Put(b)
 	}
 	if readErr != nil {
 		return report, readErr
@@ -144,16 +157,17 @@ func expect(f *ranges.File, sink Sink) {
 
 // blocks cuts what f has into blocks of whole lines and hands them on until that says no.
 func blocks(f io.Reader, pass func(*block) bool) error {
-	buf := make([]byte, 0, blockSize)
+	b := newBlock(nil)
 	line := 1
 	if head, ok := f.(interface{ Peek(int) ([]byte, error) }); ok {
-		if b, _ := head.Peek(len(mark)); bytes.Equal(b, mark) {
+		if begin, _ := head.Peek(len(mark)); bytes.Equal(begin, mark) {
 			io.CopyN(io.Discard, f, int64(len(mark)))
 		}
 	}
 	for {
-		n, err := io.ReadFull(f, buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		n, err := io.ReadFull(f, b.buf[len(b.buf):cap(b.buf)])
+		b.buf = b.buf[:len(b.buf)+n]
+		buf := b.buf
 		ended := err == io.EOF || err == io.ErrUnexpectedEOF
 		if err != nil && !ended {
 			// All before is of no use, but says where.
@@ -164,18 +178,18 @@ func blocks(f io.Reader, pass func(*block) bool) error {
 			end = len(buf)
 		} else if end == 0 {
 			if cap(buf) <= maxLine {
-				buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+				b.buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 				continue
 			}
 			end = len(buf) // a part of a line that is too long is a bad row
 		}
-		rest := append(make([]byte, 0, blockSize+len(buf)-end), buf[end:]...)
-		b := &block{lines: buf[:end], line: line, last: ended, done: make(chan struct{})}
+		next := newBlock(buf[end:])
+		b.lines, b.line, b.last = buf[:end], line, ended
 		line += bytes.Count(b.lines, []byte("\n"))
 		if len(b.lines) > 0 && !pass(b) || ended {
 			return nil
 		}
-		buf = rest
+		b = next
 	}
 }
 
@@ -194,9 +208,6 @@ const maxKnown, maxRest = 1 << 20, 512
 func (w *worker) parse(b *block) {
 	defer close(b.done)
 	b.worker = w
-	rows := len(b.lines) / 48
-	b.rows4 = make([]ranges.Row[ranges.V4], 0, rows)
-	b.order = make([]bool, 0, rows)
 	n := b.line - 1
 	for rest := b.lines; len(rest) > 0; {
 		line := rest
