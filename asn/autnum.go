@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/temp"
 )
@@ -49,7 +50,7 @@ type autNumEntry struct {
 // OpenAutNums opens dumps of registries' databases. It reads the aut-num objects in the RPSL
 // (RFC 2622) of RIPE NCC, APNIC and AFRINIC. It reads those of LACNIC, which have no AS before
 // the number. It reads ARIN's own form with ASHandle and ASNumber, where a record may have
-// several numbers. Dumps may be plain or compressed with gzip or xz. Text that is not UTF-8 is
+// several numbers. Dumps may be plain or compressed with gzip, bzip2, xz or zstd. Text that is not UTF-8 is
 // read as ISO 8859-1. The date is the file's modification time.
 //
 // Each dump is read once. Its records and their index are kept in a file of the folder until
@@ -102,7 +103,7 @@ func (a *AutNums) Lookup(number uint32) (AutNum, bool, error) {
 		if _, err := d.texts.ReadAt(text, int64(e.offset)); err != nil {
 			return AutNum{}, false, fmt.Errorf("asn: aut-num of AS%d: %w", number, err)
 		}
-		return AutNum{utf8Text(string(text)), d.info}, true, nil
+		return AutNum{layout.UTF8(text), d.info}, true, nil
 	}
 	return AutNum{}, false, nil
 }

@@ -52,7 +52,7 @@ func (b *builder) add(r Range, as AS) error {
 	return b.Add(r, id)
 }
 
-// ID returns the number of the AS that a row tells, 0 if it tells none.
+// ID returns the number of the AS of a row, or 0 if the row has no AS.
 func (b *builder) ID(f layout.Facts) (uint32, error) { return b.id(AS{f.AS, f.Org}) }
 
 // id returns the id of an AS.

@@ -73,7 +73,7 @@ type holder struct {
 }
 
 // OpenDelegations reads files of the regional Internet registries in the form delegated-extended,
-// plain or compressed with gzip or xz. They may be those of single registries, the merged file of
+// plain or compressed with gzip, bzip2, xz or zstd. They may be those of single registries, the merged file of
 // the NRO, or a sorted mixture. Where records overlap the smallest wins, then that of the newest
 // file, then the last.
 //

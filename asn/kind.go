@@ -30,8 +30,8 @@ func (k Kind) String() string {
 	return [...]string{"unknown", "AS numbers of addresses", "delegations", "organisations", "aut-num records"}[min(k, AutNumFile)]
 }
 
-// Recognise tells by its beginning what a file holds, whatever its name; of a MaxMind DB by its
-// first records, for which it is read whole. It fails if the file cannot be read. What it
+// Recognise returns the kind of a file by its beginning, whatever its name. A binary file is read
+// whole, and recognised by its first records. It fails if the file cannot be read. What it
 // recognises may still be damaged.
 func Recognise(name string) (Kind, error) {
 	f, err := openFile(name, layout.Max)

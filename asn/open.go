@@ -24,7 +24,7 @@ import (
 //
 // The format is recognised by the content, not by the name. Addresses may be in decimal.
 // Number 0 is not routed and has no AS. Where rows overlap the smallest range wins, and of equal
-// ranges the last. A row that cannot be read is left out and told by [DB.Remarks]; if more rows
+// ranges the last. A bad row is skipped and reported by [DB.Remarks]; if more rows
 // are bad than good that is an error.
 //
 // A text may have 4,294,967,296 bytes, a binary file 1,073,741,824, all together 16,777,216 rows, and what

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
@@ -44,7 +45,7 @@ type orgAS struct {
 // OpenOrgs reads CAIDA's AS organisations, as text (as-org2info.txt) or as JSON lines
 // (as-org2info.jsonl). It also reads a GDBM file that maps AS numbers to names, such as
 // caida_asn_to_name.dbm. The format is recognised by the content, which may be compressed with
-// gzip or xz. Names that are not UTF-8 are read as ISO 8859-1. The date is the file's
+// gzip, bzip2, xz or zstd. A bad row is skipped and reported by [Orgs.Remarks]. Names that are not UTF-8 are read as ISO 8859-1. The date is the file's
 // modification time. It may have 536,870,912 bytes of content.
 //
 // The form: https://www.caida.org/catalog/datasets/as-organizations/
@@ -142,12 +143,12 @@ func (b *orgBuilder) org(id string) int32 {
 
 func (b *orgBuilder) addOrg(id, name, country string) {
 	if i := b.org(id); i >= 0 {
-		b.o.orgs[i].Name, b.o.orgs[i].Country = utf8Text(name), strings.Clone(country)
+		b.o.orgs[i].Name, b.o.orgs[i].Country = layout.UTF8(name), strings.Clone(country)
 	}
 }
 
 func (b *orgBuilder) addAS(number uint32, name, org string) {
-	b.o.ases = append(b.o.ases, orgAS{number, b.org(org), utf8Text(name)})
+	b.o.ases = append(b.o.ases, orgAS{number, b.org(org), layout.UTF8(name)})
 }
 
 // lines reads each line that has something by row, and counts those that are bad.
@@ -254,7 +255,7 @@ func (b *orgBuilder) json(r io.Reader) error {
 			ID                  string `json:"organizationId"`
 		}
 		// The decoder would replace invalid UTF-8.
-		if err := json.Unmarshal([]byte(utf8Text(string(line))), &v); err != nil {
+		if err := json.Unmarshal([]byte(layout.UTF8(line)), &v); err != nil {
 			return err
 		}
 		switch v.Type {

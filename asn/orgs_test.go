@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/layout"
 )
 
 const (
@@ -195,7 +197,7 @@ func FuzzOrgs(f *testing.F) {
 		for _, a := range o.ases {
 			if got, ok := o.Lookup(a.number); ok {
 				require.NotEmpty(t, got.Name)
-				require.Equal(t, utf8Text(got.Name), got.Name)
+				require.Equal(t, layout.UTF8(got.Name), got.Name)
 			}
 		}
 	})

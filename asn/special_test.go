@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/connmapgo/connmap/internal/layout"
 )
 
 func TestSpecial(t *testing.T) {
@@ -53,6 +55,6 @@ func TestSpecial(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	assert.Equal(t, "Café", utf8Text("Caf\xe9"))
-	assert.Equal(t, "Café", utf8Text("Café"))
+	assert.Equal(t, "Café", layout.UTF8("Caf\xe9"))
+	assert.Equal(t, "Café", layout.UTF8("Café"))
 }

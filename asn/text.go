@@ -4,22 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"strings"
-	"unicode/utf8"
 )
-
-// utf8Text returns s if it is UTF-8, or else reads its bytes as ISO 8859-1.
-func utf8Text(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	b.Grow(len(s) + len(s)/8)
-	for i := range len(s) {
-		b.WriteRune(rune(s[i]))
-	}
-	return b.String()
-}
 
 // split fills f with the fields between bars, and returns how many there are. It ignores the
 // fields after the last of f.

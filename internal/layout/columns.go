@@ -36,9 +36,9 @@ const (
 type text struct {
 	kind   Kind
 	sep    byte
-	least  int  // columns that a row has at least
-	hosts  bool // networks may lack their first and last address; see repair
-	header bool // the first line names the columns
+	least  int    // columns that a row has at least
+	hosts  bool   // networks may lack their first and last address; see repair
+	header string // the line that names the columns; empty: none does
 	// at is where each role's column is; -1: nowhere. The last column of a table separated
 	// by tabs goes on to the end of the line.
 	at        [roles]int
@@ -105,7 +105,7 @@ var headings = map[role][]string{
 
 // named returns the text of a line that names the columns, if it names enough.
 func named(line []byte, sep byte) (*text, bool) {
-	t := &text{sep: sep, header: true}
+	t := &text{sep: sep, header: string(line)}
 	for r := range t.at {
 		t.at[r] = -1
 	}

@@ -79,12 +79,14 @@ const Understood = "understood are MaxMind DB files (.mmdb); the CSV of GeoLite2
 // ErrUnknown says that a file has no known layout.
 var ErrUnknown = errors.New("the layout is not known")
 
-// Read passes the rows of a file to a sink. A row that cannot be read is left out, counted
-// and told in the report; if there are more bad than good rows that is an error. Of an archive
-// it reads all tables as one. The file is neither empty nor a compiled table.
+// Read passes the rows of a file to a sink. A bad row is skipped, counted, and named in the
+// report; more bad than good rows are an error. All tables of an archive are read as one. The file is neither empty nor a compiled table.
 func Read(f *ranges.File, sink Sink) (Report, error) {
 	return read(f, sink, math.MaxInt64)
 }
+
+// Count reads a file as Read does, and keeps nothing but the report.
+func Count(f *ranges.File) (Report, error) { return Read(f, nothing{}) }
 
 // Recognise tells what a file holds. Of a text it looks at the beginning only, of others at the
 // first rows; what it recognises may be damaged.

@@ -132,6 +132,7 @@ var tables = []struct {
 	{"geofeed", "geofeed", "# RFC 8805\n192.0.2.0/25,US,US-CA,Los Angeles,\n192.0.2.128/25,DE\n2001:db8::/32,NL,,Amsterdam,\n",
 		[]string{"192.0.2.0-192.0.2.127 US region Los Angeles", "192.0.2.128-192.0.2.255 DE", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff NL Amsterdam"}},
 	{"names in another order", "CSV with named columns", "City;ASN;Network;CC;Lat;Lon;Accuracy_Radius\nBonn;AS64496;192.0.2.0/24;de;50.7;7.1;20\n", []string{"192.0.2.0-192.0.2.255 DE Bonn 50.7,7.1 20 km AS64496"}},
+	{"names behind a comment", "CSV with named columns", "# made by hand\n\nnetwork,country_code\n192.0.2.0/24,DE\n", []string{"192.0.2.0-192.0.2.255 DE"}},
 	{"quoted", "DB-IP city CSV", "\"192.0.2.0\",\"192.0.2.255\",\"EU\",\"DE\",\"NRW\",\"Bonn\",\"50.7\",\"7.1\"\n", []string{"192.0.2.0-192.0.2.255 DE region Bonn 50.7,7.1"}},
 	{"UTF-8 with a mark", "country CSV", "\ufeff192.0.2.0,192.0.2.255,AU\n", []string{"192.0.2.0-192.0.2.255 AU"}},
 	{"leading zeros", "country CSV", "192.000.002.000,192.000.002.255,AU\n", []string{"192.0.2.0-192.0.2.255 AU"}},

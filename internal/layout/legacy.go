@@ -173,7 +173,7 @@ func (d *dat) facts(to int) (f Facts, err error) {
 	b := d.data[at:min(len(d.data), at+1000)]
 	if d.edition == datAS || d.edition == datAS6 {
 		text, _, _ := bytes.Cut(b, []byte{0})
-		number, org, _ := strings.Cut(utf8Text(text), " ")
+		number, org, _ := strings.Cut(UTF8(text), " ")
 		f.AS, _ = parseAS([]byte(number))
 		f.Org = org
 		return f, nil
@@ -186,7 +186,7 @@ func (d *dat) facts(to int) (f Facts, err error) {
 		if !ok {
 			return f, errDAT
 		}
-		texts[i], b = utf8Text(text), rest
+		texts[i], b = UTF8(text), rest
 	}
 	if len(b) < 2*datRecord {
 		return f, errDAT

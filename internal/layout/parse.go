@@ -12,15 +12,16 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// utf8Text returns s if it is UTF-8, else its bytes taken for ISO 8859-1.
-func utf8Text(s []byte) string {
-	if utf8.Valid(s) {
-		return string(s)
+// UTF8 returns a text as it is if it is UTF-8, or else reads its bytes as ISO 8859-1.
+func UTF8[T string | []byte](text T) string {
+	s := string(text)
+	if utf8.ValidString(s) {
+		return s
 	}
 	var b strings.Builder
 	b.Grow(len(s) + len(s)/8)
-	for _, c := range s {
-		b.WriteRune(rune(c))
+	for i := range len(s) {
+		b.WriteRune(rune(s[i]))
 	}
 	return b.String()
 }
@@ -302,7 +303,7 @@ func name(s []byte) string {
 	if string(s) == "-" {
 		return ""
 	}
-	return utf8Text(s[:min(len(s), maxName)])
+	return UTF8(s[:min(len(s), maxName)])
 }
 
 // repair widens a range that was a network without its first and last address

@@ -219,7 +219,7 @@ func (w *worker) parse(b *block) {
 		}
 		n++
 		line = bytes.TrimSuffix(line, []byte("\r"))
-		if len(line) == 0 || n == 1 && w.header {
+		if len(line) == 0 || w.header != "" && string(line) == w.header {
 			continue
 		}
 		if isComment(line) {
