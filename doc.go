@@ -43,8 +43,9 @@
 //
 // They share internal/temp for files that are to be whole or not at all, internal/lock
 // for those that one process at a time may change, internal/private for those that hold
-// secrets, internal/unpack for compressed ones, internal/mmdb for those of MaxMind's form
-// and internal/ranges for the tables of ranges of addresses under geoip and asn.
+// secrets, internal/unpack for compressed ones, internal/mmdb for those of MaxMind's form,
+// internal/layout for the layouts in which tables are published, and internal/ranges for the
+// tables of ranges of addresses under geoip and asn.
 // internal/terminal makes texts of others safe to show, internal/numbers writes numbers for
 // people, internal/confine takes rights from a process, and internal/program ends programs
 // that are asked to. internal/bench compares with other programs, internal/race reports

@@ -79,7 +79,7 @@ func (b *builder) place(p Place) (uint32, error) {
 	return id, nil
 }
 
-// ID returns the number of the place that a row tells, 0 if it tells none.
+// ID returns the number of the place of a row, or 0 if the row has no place.
 func (b *builder) ID(f layout.Facts) (uint32, error) { return b.place(placeOf(f)) }
 
 // placeOf combines what a row says. A country without more has its own point even if the row

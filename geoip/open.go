@@ -30,7 +30,7 @@ import (
 //   - any of them compressed with gzip, bzip2, xz or zstd, or in a zip or tar archive;
 //   - a compiled table, of [CompileFile].
 //
-// A row that cannot be read is left out and told by [DB.Remarks]; if more rows are bad than good
+// A bad row is skipped and reported by [DB.Remarks]; if more rows are bad than good
 // that is an error.
 //
 // Info.Date is the date in the files, or else their modification time, and the oldest of

@@ -53,7 +53,7 @@
 //	tx, rx       bytes sent and received, over all openings
 //	tx_before, rx_before  the part of them from earlier openings
 //	key          a hash that distinguishes the rows of one ip and programname
-//	precision    of lat and lon: "city", or "country" for a point that stands for a whole
+//	precision    of lat and lon: "city", "region", or "country" for a point that stands for a whole
 //	             country; empty if unknown, and in rows from before schema 6
 //
 // Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed

@@ -346,12 +346,7 @@ func TestDeltaGoesWithItsNumber(t *testing.T) {
 // TestCountryOfNeighbours: the history has no country of peers that are not on the Internet: theirs
 // would be that of the map.
 func TestCountryOfNeighbours(t *testing.T) {
-	m := newMonitor(t, "")
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "history.sqlite"), sqlite.Options{})
-	require.NoError(t, err)
-	defer db.Close()
-	w := db.Writer()
-	m.History, m.Writer = db, w
+	m, db, w := recording(t)
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
 	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "192.168.1.5:22"), conn(3, "127.0.0.1:9")})
@@ -368,12 +363,7 @@ func TestCountryOfNeighbours(t *testing.T) {
 
 // TestProgramThatExecutesAnother: a row never has the name of one program and the file of another.
 func TestProgramThatExecutesAnother(t *testing.T) {
-	m := newMonitor(t, "")
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "history.sqlite"), sqlite.Options{})
-	require.NoError(t, err)
-	defer db.Close()
-	w := db.Writer()
-	m.History, m.Writer = db, w
+	m, db, w := recording(t)
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
 	c := conn(1, "8.8.8.8:443")
@@ -391,4 +381,15 @@ func TestProgramThatExecutesAnother(t *testing.T) {
 		n++
 	}
 	assert.Equal(t, 1, n)
+}
+
+// recording returns a monitor that records into a new history.
+func recording(t *testing.T) (*Monitor, *sqlite.DB, *sqlite.Writer) {
+	m := newMonitor(t, "")
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "history.sqlite"), sqlite.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	w := db.Writer()
+	m.History, m.Writer = db, w
+	return m, db, w
 }
