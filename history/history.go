@@ -19,6 +19,9 @@ const MaxCounter = 1 << 50
 // A New entry that is Resumed does not count if the row is still open: nobody knows when the
 // connection opened. If it is Closed too, it counts if it opened before the row did, unless by a
 // multiple of 10 s, by which wrong clocks are corrected.
+//
+// If a Resumed entry has no open row of its Program, it belongs to that of another one, which has
+// executed Program since it opened the connection. The row keeps the name of the first.
 type Entry struct {
 	Agent     string         // name of the agent that reports it
 	Protocol  string         // "tcp", "udp" or a number
@@ -40,7 +43,7 @@ type Entry struct {
 	Seen      time.Time      // the moment of this entry; zero: when it opened
 	Closed    time.Time      // zero: not known to be closed
 	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
-	Resumed   bool           // with New: it may have opened before its agent started to look
+	Resumed   bool           // in all its entries: it may have opened before its agent started to look
 }
 
 // A Loss says how many events an agent could not report.

@@ -41,6 +41,13 @@ func (db *DB) putUncached(e history.Entry, ch *changes) error {
 		}
 		return db.put(e, ch)
 	}
+	if e.Resumed {
+		if r, err := db.findOpen(&e, hash); err != nil {
+			return err
+		} else if r != nil {
+			return db.resume(e, r, ch)
+		}
+	}
 	ch.inserts.rows = append(ch.inserts.rows, insertion{e, hash})
 	if len(ch.inserts.rows) < insertSizes[0] {
 		return nil

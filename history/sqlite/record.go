@@ -56,6 +56,18 @@ type cachedRow struct {
 	tx, rx, txBefore, rxBefore int64
 	size                       int64 // by rowSize
 	closed                     bool
+	opener                     *opener // nil: that of its entries
+}
+
+// An opener is the program that opened a connection, when it has executed another one since.
+type opener struct{ program, exe, container string }
+
+// named returns an entry as that of the program in the row.
+func (r *cachedRow) named(e history.Entry) history.Entry {
+	if o := r.opener; o != nil {
+		e.Program, e.Exe, e.Container = o.program, o.exe, o.container
+	}
+	return e
 }
 
 func (c *rowCache) clear() {
@@ -169,20 +181,25 @@ func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64,
 func (db *DB) put(e history.Entry, ch *changes) error {
 	k := keyOf(&e)
 	r := db.cache.rows[k]
+	if r != nil && r.closed && (e.Resumed || r.opener != nil) {
+		// It is not what the connection goes on with, and others may be open.
+		delete(db.cache.rows, k)
+		r = nil
+	}
 	if r == nil {
 		return db.putUncached(e, ch)
 	}
-	if err := db.update(&e, r, ch); errors.Is(err, errGone) {
+	of := r.named(e)
+	err := db.update(&of, r, ch)
+	if err != nil || !e.Closed.IsZero() {
+		delete(db.cache.rows, k)
+		delete(db.cache.rows, keyOf(&of))
+	}
+	if errors.Is(err, errGone) {
 		// Somebody else has deleted the row.
-		delete(db.cache.rows, k)
 		return db.putUncached(e, ch)
-	} else if err != nil {
-		return err
 	}
-	if !e.Closed.IsZero() {
-		delete(db.cache.rows, k)
-	}
-	return nil
+	return err
 }
 
 var errGone = errors.New("the row is gone")

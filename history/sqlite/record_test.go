@@ -1,14 +1,17 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,12 +140,51 @@ type twin struct {
 	rows    map[key]*row
 	before  map[key][2]uint64
 	located map[key][2]float64
+	openers map[key]key // by another program of a connection
 }
 
-func newTwin() *twin { return &twin{map[key]*row{}, map[key][2]uint64{}, map[key][2]float64{}} }
+func newTwin() *twin {
+	return &twin{map[key]*row{}, map[key][2]uint64{}, map[key][2]float64{}, map[key]key{}}
+}
+
+// open reports whether there is an open row.
+func (w *twin) open(k key) bool { return w.rows[k] != nil && w.rows[k].Closed == "NULL" }
+
+// opener returns the key of the row that an entry belongs to.
+func (w *twin) opener(e *history.Entry) key {
+	k := keyOf(e)
+	if o, ok := w.openers[k]; ok {
+		return o
+	}
+	if !e.Resumed || w.open(k) {
+		return k
+	}
+	var all []key
+	for o := range w.rows {
+		of := o
+		of.program = k.program
+		if of == k && w.open(o) {
+			all = append(all, o)
+		}
+	}
+	if len(all) == 0 {
+		return k
+	}
+	distance := func(k key) time.Duration {
+		at, err := time.Parse(milliseconds, w.rows[k].LastOpened)
+		if err != nil {
+			panic(err)
+		}
+		return at.Sub(e.Opened).Abs()
+	}
+	w.openers[k] = slices.MinFunc(all, func(a, b key) int {
+		return cmp.Or(cmp.Compare(distance(a), distance(b)), cmp.Compare(a.program, b.program))
+	})
+	return w.openers[k]
+}
 
 func (w *twin) record(e history.Entry) {
-	k := keyOf(&e)
+	k := w.opener(&e)
 	opened := e.Opened.Format(milliseconds)
 	closed := "NULL"
 	if !e.Closed.IsZero() {
@@ -152,6 +194,8 @@ func (w *twin) record(e history.Entry) {
 	if r == nil {
 		r = &row{Count: 1, Opened: opened, LastOpened: opened, Closed: "NULL"}
 		w.rows[k] = r
+	} else if e.New && e.Resumed && r.Closed == "NULL" {
+		r.LastOpened = opened
 	} else if e.New && r.LastOpened != opened {
 		r.Count++
 		r.LastOpened = opened
@@ -159,6 +203,9 @@ func (w *twin) record(e history.Entry) {
 	}
 	if e.New || closed != "NULL" {
 		r.Closed = closed
+	}
+	if closed != "NULL" {
+		maps.DeleteFunc(w.openers, func(_, o key) bool { return o == k })
 	}
 	r.Seen, r.Rule = e.Seen.Format(time.DateTime), e.Rule
 	r.Tx, r.Rx = w.before[k][0]+e.Tx, w.before[k][1]+e.Rx
@@ -192,7 +239,7 @@ func (w *twin) check(t testing.TB, db *DB) {
 // can meet does.
 func small(b []byte) history.Entry {
 	e := history.Entry{
-		Agent: [...]string{"a", "b"}[b[0]&1], Protocol: [...]string{"tcp", "udp"}[b[0]>>1&1], Program: [...]string{"", "x"}[b[0]>>2&1],
+		Agent: [...]string{"a", "b"}[b[0]&1], Protocol: [...]string{"tcp", "udp"}[b[0]>>1&1], Program: [...]string{"", "x", "y", "z"}[b[0]>>2&1|b[1]>>6&2],
 		Local:  netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 1000+uint16(b[0]>>3&1)),
 		Peer:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, b[0] >> 4 & 1}), uint16(b[0]>>5&1)),
 		New:    b[1]&1 != 0,
@@ -204,6 +251,8 @@ func small(b []byte) history.Entry {
 	if b[3]>>6 == 0 {
 		e.Closed = e.Seen
 	}
+	// What is found open. Ends that are told late have tests of their own.
+	e.Resumed = e.Closed.IsZero() && b[3]>>4&3 == 0
 	return e
 }
 
@@ -292,6 +341,78 @@ func TestEndOfAnotherBefore(t *testing.T) {
 		assert.Equal(t, "0", query(t, db, `SELECT count(*) FROM unended`)[0][0])
 		assert.Equal(t, [][]string{{"2", "110", "220"}}, query(t, db, `SELECT count, tx, rx FROM detailed_history`))
 	}
+}
+
+// TestProgramBeforeRestart: a connection whose program has executed another one, or whose end is
+// told by that name, stays one row of the program that opened it, also when the server, its agent
+// or both begin anew meanwhile. Another program's row that has closed is not it.
+func TestProgramBeforeRestart(t *testing.T) {
+	for _, gap := range []time.Duration{0, 10 * time.Second, 63 * time.Second} {
+		for _, restarted := range []bool{true, false} {
+			db := open(t, path(t))
+			record := func(all ...history.Entry) {
+				require.NoError(t, db.Record(t.Context(), all))
+				if restarted {
+					require.NoError(t, db.Close())
+					db = open(t, db.path)
+				}
+			}
+			first := entry(1)
+			first.Program, first.Exe, first.New, first.Opened, first.Seen, first.Tx = "inetd", "/sbin/inetd", true, noon, noon, 10
+			old := first // of another connection
+			old.Program, old.Opened, old.Closed = "cat", noon.Add(-time.Hour), noon.Add(-time.Minute)
+			ended := old
+			ended.Program = "aaa"
+			record(old, ended, first)
+			next := first
+			next.Program, next.Exe, next.Container, next.Resumed = "cat", "/bin/cat", "c", true
+			next.Opened, next.Tx, next.Rule = noon.Add(gap), 20, "other"
+			record(next)
+			// It may execute a third one.
+			next.Program = "nc"
+			record(next)
+			record(next)
+			// What was known as cat is nc for a while, and cat again.
+			next.Program, next.New, next.Tx, next.Seen = "cat", false, 30, noon.Add(2*time.Minute)
+			next.Closed = next.Seen
+			record(next)
+			assert.Equal(t, [][]string{
+				{"aaa", "/sbin/inetd", "", "1", "10", "1"}, {"cat", "/sbin/inetd", "", "1", "10", "1"}, {"inetd", "/sbin/inetd", "", "1", "30", "1"},
+			}, query(t, db, `SELECT programname, exe, container, count, tx, closed IS NOT NULL FROM detailed_history ORDER BY programname`), "%v, %v", gap, restarted)
+			// The sizes that retention counts are still those of the rows.
+			assert.Equal(t, query(t, db, `SELECT agent, count(*), sum(`+rowSizeSQL+`) FROM detailed_history GROUP BY agent`),
+				query(t, db, `SELECT agent, rows, bytes FROM agents`))
+			// The same ends once more are another connection, of the program that opens it.
+			next.New, next.Resumed, next.Opened, next.Closed, next.Tx = true, false, noon.Add(3*time.Minute), time.Time{}, 1
+			record(next)
+			assert.Equal(t, [][]string{{"aaa", "1", "10"}, {"cat", "2", "11"}, {"inetd", "1", "30"}},
+				query(t, db, `SELECT programname, count, tx FROM detailed_history ORDER BY programname`))
+			require.NoError(t, db.Close())
+		}
+	}
+}
+
+// TestManyPrograms: of an address with many programs, the first by name are looked through.
+func TestManyPrograms(t *testing.T) {
+	db := open(t, path(t))
+	e := entry(1)
+	e.New, e.Opened, e.Seen = true, noon, noon
+	var all []history.Entry
+	for i := range 2 * maxPrograms {
+		e.Program = fmt.Sprintf("%03d", i)
+		if i != maxPrograms-1 {
+			e.Closed = noon
+		} else {
+			e.Closed = time.Time{}
+		}
+		all = append(all, e)
+	}
+	require.NoError(t, db.Record(t.Context(), all))
+	require.NoError(t, db.Close())
+	db = open(t, db.path)
+	e.Program, e.Resumed, e.Closed, e.Tx = "other", true, time.Time{}, 77
+	require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
+	assert.Equal(t, [][]string{{fmt.Sprintf("%03d", maxPrograms-1), "77"}}, query(t, db, `SELECT programname, tx FROM detailed_history WHERE closed IS NULL`))
 }
 
 // TestClockOfAgentCorrected: a connection that goes on while the clock of its agent is

@@ -361,26 +361,48 @@ func TestCountryOfNeighbours(t *testing.T) {
 	assert.Equal(t, map[string]string{"8.8.8.8": "US", "192.168.1.5": "", "127.0.0.1": ""}, got)
 }
 
-// TestProgramThatExecutesAnother: a row never has the name of one program and the file of another.
+// TestProgramThatExecutesAnother: a connection whose program executes another one has one row with
+// the name and the file of the first, also if the server or the agent begins anew meanwhile.
 func TestProgramThatExecutesAnother(t *testing.T) {
-	m, db, w := recording(t)
-	a := feed.Agent{ID: 1, Name: "nas"}
-	m.Join(a)
-	c := conn(1, "8.8.8.8:443")
-	c.Process = conntrack.Process{PID: 1, Comm: "inetd", Exe: "/usr/sbin/inetd"}
-	m.Full(a, []conntrack.Conn{c})
-	m.writeAll()
-	c.Process, c.Tx = conntrack.Process{PID: 1, Comm: "cat", Exe: "/usr/bin/cat", Container: "x"}, 7
-	m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: time.Now(), Conn: c}})
-	m.writeAll()
-	require.NoError(t, w.Close())
-	n := 0
-	for row, err := range db.Newest(t.Context()) {
-		require.NoError(t, err)
-		assert.Equal(t, []any{"inetd", "/usr/sbin/inetd", "", uint64(7)}, []any{row.Program, row.Exe, row.Container, row.Tx})
-		n++
+	for _, anew := range []string{"", "server", "agent"} {
+		t.Run("anew: "+anew, func(t *testing.T) {
+			m, db, w := recording(t)
+			a := feed.Agent{ID: 1, Name: "nas"}
+			m.Join(a)
+			c := conn(1, "8.8.8.8:443")
+			c.Process, c.Tx = conntrack.Process{PID: 1, Comm: "inetd", Exe: "/usr/sbin/inetd"}, 3
+			m.Full(a, []conntrack.Conn{c})
+			m.writeAll()
+			c.Process, c.Tx = conntrack.Process{PID: 1, Comm: "cat", Exe: "/usr/bin/cat", Container: "x"}, 7
+			switch anew {
+			case "server":
+				require.NoError(t, w.Close())
+				m = newMonitor(t, "")
+				w = db.Writer()
+				m.History, m.Writer = db, w
+				m.Join(a)
+				m.Full(a, []conntrack.Conn{c})
+			case "agent":
+				m.Leave(a)
+				a.ID, a.Run = 2, [16]byte{2}
+				m.Join(a)
+				c.ID, c.Opened = 2, time.Now()
+				m.Full(a, []conntrack.Conn{c})
+			}
+			m.writeAll()
+			m.Delta(a, []conntrack.Event{{Kind: conntrack.Close, Time: time.Now(), Conn: c}})
+			m.writeAll()
+			require.NoError(t, w.Close())
+			n := 0
+			for row, err := range db.Newest(t.Context()) {
+				require.NoError(t, err)
+				assert.Equal(t, []any{"inetd", "/usr/sbin/inetd", "", uint64(7)}, []any{row.Program, row.Exe, row.Container, row.Tx})
+				assert.False(t, row.Closed.IsZero())
+				n++
+			}
+			assert.Equal(t, 1, n)
+		})
 	}
-	assert.Equal(t, 1, n)
 }
 
 // recording returns a monitor that records into a new history.
