@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/history/sqlite"
 )
 
 // mapProgram returns the program, for a test that waits for it beside others.
@@ -215,6 +217,39 @@ func TestRootsMapOfAnothersHistory(t *testing.T) {
 		assert.Equal(t, map[string]string{"CapEff": "0000000000000403"}, statusOf(t, pid, "CapEff"))
 	})
 	files(3)
+}
+
+// TestRootsMapOfHardLink: a history that was recorded last in a folder that nobody named cannot be
+// opened; the message has the name to give.
+func TestRootsMapOfHardLink(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, whose rights are dropped")
+	}
+	program := mapProgram(t)
+	dir := t.TempDir()
+	for _, name := range []string{"first", "second", "tmp"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+	}
+	first, second := filepath.Join(dir, "first", "h.sqlite"), filepath.Join(dir, "second", "h.sqlite")
+	db, err := sqlite.Open(t.Context(), first, sqlite.Options{})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	require.NoError(t, os.Link(first, second))
+	server := exec.Command(program, "-headless", "-listen", "none", "-no-local", "-history", second)
+	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir+"/own", "XDG_CACHE_HOME="+dir+"/own", "XDG_DATA_HOME="+dir+"/own", "HOME="+dir+"/own", "TMPDIR="+dir+"/tmp")
+	var said voice
+	server.Stdout, server.Stderr = &said, &said
+	require.NoError(t, server.Start())
+	assert.Eventually(t, func() bool {
+		return strings.Contains(said.String(), second+" was recorded last by another name: ") && strings.Contains(said.String(), first) &&
+			strings.Contains(said.String(), ": open it by that name")
+	}, time.Minute, 20*time.Millisecond)
+	server.Process.Signal(os.Interrupt)
+	server.Wait()
+	assert.NotContains(t, said.String(), "has several names")
+	if t.Failed() {
+		t.Log(said.String())
+	}
 }
 
 // TestRootsMapWithoutCollector: what collects may be killed; the map says so and goes on.

@@ -100,9 +100,6 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	db := &DB{path: trueName(path), opts: opts, log: opts.Logger}
-	if db.path != path {
-		db.log.Info("history has several names: it is opened by that under which it was recorded last", "file", path, "as", db.path)
-	}
 	if err := os.MkdirAll(filepath.Dir(db.path), 0o700); err != nil {
 		return nil, fmt.Errorf("history: %w", hint(err))
 	}
@@ -113,7 +110,14 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
+		if db.path != path && errors.Is(err, fs.ErrPermission) {
+			// A confined program may write where it was told to, and not there.
+			return nil, fmt.Errorf("history: %s was recorded last by another name: %w: open it by that name", path, err)
+		}
 		return nil, fmt.Errorf("history: %s: %w", db.path, hint(err))
+	}
+	if db.path != path {
+		db.log.Info("history has several names: it is opened by that under which it was recorded last", "file", path, "as", db.path)
 	}
 	return db, nil
 }
@@ -267,9 +271,10 @@ func (db *DB) setAside(reason error) error {
 			return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
 		}
 	}
-	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; what can be read of it `%s` puts into the file NEW", db.path, reason, kept, saving(kept))
+	save := saving(kept)
+	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; what can be read of it `%s` puts into the file NEW", db.path, reason, kept, save)
 	db.problem.Store(&problem)
-	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason)
+	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason, "to save its rows into NEW", save)
 	return nil
 }
 

@@ -78,18 +78,17 @@ func migrate(ctx context.Context, path string, from origin, o *Options) (err err
 	giveTo(f, path)
 	f.Close()
 	fresh = f.Name()
-	kept, err := aside(path, "before-migration")
-	if err != nil {
-		return err
-	}
 	start := time.Now()
-	o.Logger.Info("history is migrated", "file", path, "kept", kept)
 	rows, err := copyRows(ctx, fresh, fileURI(path, ""), from, o)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Lstat(path + "-wal"); err == nil {
 		return errors.New("another program has it open: end that one")
+	}
+	kept, err := aside(path, "before-migration")
+	if err != nil {
+		return err
 	}
 	if err := os.Link(path, kept); err != nil {
 		if err := copyFile(kept, path); err != nil {
@@ -99,7 +98,7 @@ func migrate(ctx context.Context, path string, from origin, o *Options) (err err
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	o.Logger.Info("history has been migrated", "file", path, "rows", rows, "took", time.Since(start).Round(time.Millisecond))
+	o.Logger.Info("history has been migrated", "file", path, "rows", rows, "kept", kept, "took", time.Since(start).Round(time.Millisecond))
 	return nil
 }
 
@@ -161,6 +160,7 @@ func copyRows(ctx context.Context, fresh, old string, from origin, o *Options) (
 	if err != nil {
 		return 0, err
 	}
+	o.Logger.Info("history is migrated", "rows", before)
 	if rows, err = copyPieces(conn, values, before, o); err != nil {
 		return 0, err
 	}
