@@ -28,7 +28,7 @@ import (
 // are bad than good that is an error.
 //
 // A text may have 4,294,967,296 bytes, a binary file 1,073,741,824, all together 16,777,216 rows, and what
-// is compressed 250 times its size beyond 16 MiB. More is an error: so the author of a file
+// is compressed 100 times its size beyond 16 MiB. More is an error: so the author of a file
 // cannot exhaust memory or time.
 //
 // The files are read and compiled into memory, and may be changed or removed

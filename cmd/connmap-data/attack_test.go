@@ -273,7 +273,7 @@ func TestBombs(t *testing.T) {
 	s.files[asnPath] = b.Bytes()
 	require.Error(t, to.update(s, "iptoasn"))
 	assert.Contains(t, to.err.String(), "the downloaded file is not used: ")
-	assert.Contains(t, to.err.String(), "unpack to more than 250 times their size")
+	assert.Contains(t, to.err.String(), "unpack to more than 100 times their size")
 	assert.Empty(t, to.files(t))
 
 	b.Reset()
@@ -287,5 +287,5 @@ func TestBombs(t *testing.T) {
 	require.NoError(t, z.Close())
 	archive := filepath.Join(t.TempDir(), "archive")
 	require.NoError(t, os.WriteFile(archive, b.Bytes(), 0o600))
-	assert.ErrorContains(t, extract(archive, archive+".new"), "unpack to more than 250 times their size")
+	assert.ErrorContains(t, extract(archive, archive+".new"), "unpack to more than 100 times their size")
 }

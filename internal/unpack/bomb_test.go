@@ -42,7 +42,7 @@ func TestBombs(t *testing.T) {
 			require.NoError(t, err)
 			n, err := io.Copy(io.Discard, r)
 			assert.ErrorIs(t, err, ErrTooLarge)
-			assert.ErrorContains(t, err, "the "+format+" data unpack to more than 250 times their size, more than any such file has")
+			assert.ErrorContains(t, err, "the "+format+" data unpack to more than 100 times their size, more than any such file has")
 			assert.LessOrEqual(t, n, Free+MaxRatio*int64(len(bomb)))
 			t.Logf("%d bytes that hold %d were given up after %d", len(bomb), 100<<20, n)
 

@@ -19,7 +19,7 @@ const (
 
 	// Content may have MaxRatio times as many bytes as its compressed form, plus Free.
 	// Published tables have 5 to 30 times as many.
-	MaxRatio = 250
+	MaxRatio = 100
 	Free     = 16 << 20
 )
 
