@@ -90,7 +90,7 @@ func (g *glyphs) reset() {
 }
 
 // text draws as font.Drawer does, which paint uses.
-func (p *painter) text(dst *ebiten.Image, it *ui.Item) {
+func (p *painter) text(dst ebiten.FinalScreen, it *ui.Item) {
 	if !(it.Size > 0 && it.Size < 1000 && abs(it.X) < 1e5 && abs(it.Y) < 1e5) {
 		return
 	}

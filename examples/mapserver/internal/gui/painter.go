@@ -37,7 +37,7 @@ type painter struct {
 	indices  []uint32
 }
 
-func (p *painter) draw(dst *ebiten.Image, s *mapview.Scene) {
+func (p *painter) draw(dst ebiten.FinalScreen, s *mapview.Scene) {
 	if s.Size.X <= 0 || s.Size.Y <= 0 {
 		return
 	}
@@ -71,7 +71,7 @@ type picture struct {
 	used bool // in the frame that is drawn
 }
 
-func (p *painter) picture(dst *ebiten.Image, it *ui.Item) {
+func (p *painter) picture(dst ebiten.FinalScreen, it *ui.Item) {
 	if it.Picture.Bounds().Empty() {
 		return
 	}
@@ -119,7 +119,7 @@ func (p *painter) line(it *ui.Item) {
 const minDots = 1500
 
 // drawMap draws the map with the leading items of the scene, and returns their number.
-func (p *painter) drawMap(dst *ebiten.Image, s *mapview.Scene) (painted int) {
+func (p *painter) drawMap(dst ebiten.FinalScreen, s *mapview.Scene) (painted int) {
 	if p.base == nil || p.size != s.Size {
 		if p.base != nil {
 			p.base.Deallocate()
@@ -205,7 +205,7 @@ func premultiplied(c color.NRGBA) [4]float32 {
 	return [4]float32{float32(c.R) / 255 * a, float32(c.G) / 255 * a, float32(c.B) / 255 * a, a}
 }
 
-func (p *painter) flush(dst *ebiten.Image) {
+func (p *painter) flush(dst ebiten.FinalScreen) {
 	if len(p.indices) == 0 {
 		return
 	}

@@ -300,6 +300,8 @@ func waitForFrame() {
 	m.Deallocate()
 }
 
+// Draw has Ebitengine present a frame if there is something new, for which it looks whether the
+// image is changed. The scene is drawn later.
 func (g *game) Draw(screen *ebiten.Image) {
 	waitForFrame()
 	s := g.View.Scene()
@@ -307,10 +309,16 @@ func (g *game) Draw(screen *ebiten.Image) {
 		return
 	}
 	g.limit.frame(time.Now())
-	g.painter.draw(screen, s)
+	screen.SubImage(image.Rect(0, 0, 1, 1)).(*ebiten.Image).Fill(color.Black)
 	g.drawn = s.Rev
 	g.frames.Add(1)
 	if g.Drawn != nil {
 		g.Drawn(s)
 	}
+}
+
+// DrawFinalScreen draws the scene straight to the window's memory. By way of an image, each of its
+// pixels would be written once more, which without a graphics processor costs as much as all else.
+func (g *game) DrawFinalScreen(screen ebiten.FinalScreen, _ *ebiten.Image, _ ebiten.GeoM) {
+	g.painter.draw(screen, g.View.Scene())
 }
