@@ -34,7 +34,7 @@ func (db *DB) findOpen(e *history.Entry, hash int64) (best *cachedRow, err error
 			if err != nil {
 				return nil, err
 			}
-			if r.continues(e) && (best == nil || r.distance(e) < best.distance(e)) {
+			if db.continues(r, e) && (best == nil || r.distance(e) < best.distance(e)) {
 				best = r
 				if r.opener, err = db.opener(r.id); err != nil {
 					return nil, err
@@ -114,8 +114,8 @@ func (db *DB) putUnended(r *cachedRow) error {
 	return run(stmt)
 }
 
-// takeUnended removes and returns the opening without an end that opened at a time.
-func (db *DB) takeUnended(row, opened int64) (o opening, found bool, err error) {
+// removeUnended removes and returns the opening without an end that opened at a time.
+func (db *DB) removeUnended(row, opened int64) (o opening, found bool, err error) {
 	stmt, err := db.conn.Prepare(`DELETE FROM unended WHERE (row, opened) IN (
 	SELECT row, opened FROM unended WHERE row = ?1 AND (opened - ?2) % ?3 = 0 ORDER BY opened LIMIT 1) RETURNING tx, rx`)
 	if err != nil {
@@ -137,7 +137,7 @@ func (db *DB) takeUnended(row, opened int64) (o opening, found bool, err error) 
 // addLate adds an opening whose end is reported late, and reports whether it did: if it is
 // counted already, or opened before the last one.
 func (db *DB) addLate(e *history.Entry, r *cachedRow, ch *changes) (added bool, err error) {
-	counted, found, err := db.takeUnended(r.id, micro(e.Opened))
+	counted, found, err := db.removeUnended(r.id, micro(e.Opened))
 	switch {
 	case err != nil:
 		return false, err

@@ -233,7 +233,7 @@ func (db *DB) update(e *history.Entry, r *cachedRow, ch *changes) error {
 	reopened := e.New && r.opened != micro(e.Opened)
 	switch {
 	case !reopened:
-	case r.continues(e):
+	case db.continues(r, e):
 		r.opened = micro(e.Opened)
 	default:
 		if e.Resumed && !e.Closed.IsZero() {
@@ -285,10 +285,13 @@ const clockStep = 10e6
 
 // continues reports whether an opening at another time may be the one that a row has: an agent
 // that looks anew cannot know when a connection opened. But one that closed may have been there
-// before the row's.
-func (r *cachedRow) continues(e *history.Entry) bool {
+// before the row's, unless the server's clock was set back since that was recorded.
+func (db *DB) continues(r *cachedRow, e *history.Entry) bool {
+	if !e.Resumed || r.closed {
+		return false
+	}
 	opened := micro(e.Opened)
-	return e.Resumed && !r.closed && (e.Closed.IsZero() || opened >= r.opened || sameOpening(opened, r.opened))
+	return e.Closed.IsZero() || opened >= r.opened || sameOpening(opened, r.opened) || r.opened > micro(db.clock.now())+clockStep/2
 }
 
 // sameOpening reports whether two times of opening may be one, corrected differently.

@@ -430,6 +430,26 @@ func TestClockOfAgentCorrected(t *testing.T) {
 	assert.Equal(t, [][]string{{"2"}}, query(t, db, `SELECT count FROM detailed_history`))
 }
 
+// TestClockOfServerSetBack: the end of a connection that its agent has found is that of the row that
+// is open, although the server's clock was set back meanwhile.
+func TestClockOfServerSetBack(t *testing.T) {
+	for _, restarted := range []bool{true, false} {
+		db := open(t, path(t))
+		e := entry(1)
+		e.New, e.Opened, e.Seen, e.Tx = true, time.Now().Add(time.Minute), time.Now().Add(2*time.Minute), 10
+		require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
+		if restarted {
+			require.NoError(t, db.Close())
+			db = open(t, db.path)
+		}
+		e.Resumed, e.Opened, e.Tx = true, time.Now().Add(-7*time.Second), 20
+		e.Closed = time.Now()
+		e.Seen = e.Closed
+		require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
+		assert.Equal(t, [][]string{{"1", "20", "1"}}, query(t, db, `SELECT count, tx, closed IS NOT NULL FROM detailed_history`))
+	}
+}
+
 func TestRecordIsAllOrNothing(t *testing.T) {
 	db := open(t, path(t))
 	ctx, cancel := context.WithCancel(t.Context())
