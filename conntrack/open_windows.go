@@ -36,7 +36,7 @@ func openIPHelper(o Options) (backend, error) {
 		return nil, err
 	}
 	w := &listedOwners{describe: describeProcess, started: processStarted, deniedNote: "paths of other users' programs need administrator's rights"}
-	return newPoller(IPHelper, o, l, w, "UDP, since Windows' table of UDP sockets has no peers, and other protocols", "bytes and round-trip times are not in Windows' tables"), nil
+	return newPoller(IPHelper, o, l, w, "UDP (Windows' table of UDP sockets has no peers) and other protocols", "bytes and round-trip times are not in Windows' tables"), nil
 }
 
 func (l *ipHelper) close() error { return nil }

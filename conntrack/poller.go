@@ -88,7 +88,7 @@ type poller struct {
 // does not see besides connections shorter than a poll.
 func newPoller(name Backend, o Options, l lister, w owners, missed string, limited ...string) *poller {
 	p := &poller{name: name, loopback: o.Loopback, lister: l, owners: w, table: make(map[uint64]int32)}
-	p.limited = append([]string{fmt.Sprintf("it polls once in %v, and misses shorter connections, and %s", o.Interval, missed)}, limited...)
+	p.limited = append([]string{fmt.Sprintf("it polls every %v, and misses shorter connections, %s", o.Interval, missed)}, limited...)
 	return p
 }
 

@@ -29,12 +29,12 @@ func Example() {
 	report.WriteText(os.Stdout)
 	// Output:
 	// 8.8.8.8
-	//   1 Delegation    no file is open that tells (wanted: the registries' delegated-*-extended files)
-	//   2 Organisation  no file is open that tells (wanted: CAIDA's as-org2info.txt)
+	//   1 Delegation    no file for it is open (one of: the registries' delegated-*-extended files)
+	//   2 Organisation  no file for it is open (one of: CAIDA's as-org2info.txt)
 	//   3 AS numbers    AS64496 (of the AS that announces the address)  [example, date unknown]
-	//   4 Place         no file is open that tells (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+	//   4 Place         no file for it is open (one of: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
 	//   5 Announced by  AS64496 Example Carrier  [example, date unknown]
-	//   6 aut-num       no file is open that tells (wanted: a registry's database such as ripe.db.aut-num.gz)
+	//   6 aut-num       no file for it is open (one of: a registry's database such as ripe.db.aut-num.gz)
 }
 
 // Files in a folder are recognised by their content.

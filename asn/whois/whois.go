@@ -101,8 +101,8 @@ var wanted = [6]string{
 // notOpen and notFound are the reasons in Missing, made once since many reports need them.
 var notOpen, notFound = func() (open, found [6]string) {
 	for i, f := range wanted {
-		open[i] = "no file is open that tells (wanted: " + f + ")"
-		found[i] = "not in the files that are open (wanted: " + f + ")"
+		open[i] = "no file for it is open (one of: " + f + ")"
+		found[i] = "not in the open files (one of: " + f + ")"
 	}
 	return open, found
 }()

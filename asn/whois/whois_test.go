@@ -104,7 +104,7 @@ descr: ` + "\uFFFD" + `[2Jx
   1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [file0, 2020-01-01]
   2 Organisation  Exam` + "\uFFFD" + `ple, US, EX-ARIN  [x, 2026-01-02]
   3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
-  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  4 Place         not in the open files (one of: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
   5 Announced by  AS7 Provider  [table, 2026-01-02]
   6 aut-num       as follows  [db, 2026-01-02]
 
@@ -115,24 +115,24 @@ descr: ` + "\uFFFD" + `[2Jx
   1 Delegation    9.0.0.0-9.0.0.255 allocated 2000-01-02, ripencc, DE  [file0, 2026-01-02]
   2 Organisation  FUNDAÇÃO, BR, FU-LACNIC (of the AS that announces the address)  [x, 2026-01-02]
   3 AS numbers    AS64498 (of the AS that announces the address)  [table, 2026-01-02]
-  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  4 Place         not in the open files (one of: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
   5 Announced by  AS64498 Six  [table, 2026-01-02]
-  6 aut-num       not in the files that are open (wanted: a registry's database such as ripe.db.aut-num.gz)
+  6 aut-num       not in the open files (one of: a registry's database such as ripe.db.aut-num.gz)
 `,
 		"11.0.0.1": `11.0.0.1
   1 Delegation    11.0.0.0-11.0.0.255 available, arin  [file0, 2020-01-01]
   2 Organisation  none, since the block is available
   3 AS numbers    none, since the block is available
-  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  4 Place         not in the open files (one of: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
   5 Announced by  AS64498 Six  [table, 2026-01-02]
-  6 aut-num       not in the files that are open (wanted: a registry's database such as ripe.db.aut-num.gz)
+  6 aut-num       not in the open files (one of: a registry's database such as ripe.db.aut-num.gz)
 `,
 		"2001:4200::1%eth0": `2001:4200::1
   1 Delegation    2001:4200::-2001:4200:ffff:ffff:ffff:ffff:ffff:ffff allocated 2000-01-02, ripencc, DE  [file0, 2026-01-02]
   2 Organisation  unknown, since neither a holder nor an AS number is known
   3 AS numbers    unknown, since neither a holder nor an AS number is known
-  4 Place         not in the files that are open (wanted: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
-  5 Announced by  not in the files that are open (wanted: a table of AS numbers such as GeoLite2-ASN.mmdb or ip2asn-combined.tsv.gz)
+  4 Place         not in the open files (one of: a table of places such as GeoLite2-City.mmdb or dbip-city-lite.csv.gz)
+  5 Announced by  not in the open files (one of: a table of AS numbers such as GeoLite2-ASN.mmdb or ip2asn-combined.tsv.gz)
   6 aut-num       unknown, since neither a holder nor an AS number is known
 `,
 		"10.0.0.1": "10.0.0.1: private use (RFC 1918)\n",
@@ -193,7 +193,7 @@ func TestWhoisJSON(t *testing.T) {
 	assert.Equal(t, "8.0.0.1", o.Address)
 	require.Len(t, o.Missing, 6)
 	for part, why := range o.Missing {
-		assert.Contains(t, why, "no file is open that tells (wanted: ", part)
+		assert.Contains(t, why, "no file for it is open (one of: ", part)
 	}
 	r, err = zero.Ask("fd00::1")
 	require.NoError(t, err)

@@ -261,7 +261,7 @@ func TestEmbedded(t *testing.T) {
 	assert.Empty(t, errs)
 	assert.Contains(t, out, "  5 Announced by  AS13335 CLOUDFLARENET  [")
 	assert.Contains(t, out, "to the country  [embedded countries, ")
-	assert.Contains(t, out, "  1 Delegation    no file is open that tells (wanted: the registries' delegated-*-extended files)")
+	assert.Contains(t, out, "  1 Delegation    no file for it is open (one of: the registries' delegated-*-extended files)")
 }
 
 // TestDamaged has files in the data folder that cannot be read: the others and the

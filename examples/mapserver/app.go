@@ -48,10 +48,11 @@ type app struct {
 	watches  []func(ctx context.Context, every time.Duration) // of the tables that openTables has opened
 	opened   chan struct{}                                    // closed when the history can be asked, or there is none
 
-	mu      sync.Mutex // guards what follows
-	wake    func()     // of the window, if there is one
-	rules   rulesSource
-	closers []func() error // last first
+	mu       sync.Mutex // guards what follows
+	wake     func()     // of the window, if there is one
+	rules    rulesSource
+	hasRules bool           // rules of a file are in use
+	closers  []func() error // last first
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup

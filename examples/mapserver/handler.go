@@ -185,7 +185,7 @@ func (h *handler) ReloadRules() {
 	h.queue(func() (string, error) {
 		said, err := h.loadRules()
 		if err != nil { // the window lists it as a problem
-			said = "the rules in use stay"
+			said = h.rulesStay()
 		}
 		return said, nil
 	})

@@ -120,7 +120,7 @@ func TestQueryErrors(t *testing.T) {
 		"there is no saved query \"x\"; mapserver -query list":      {"-history", name, "-query", "@x"},
 		"the parameter :a has no value":                             {"-history", name, "-query", "SELECT :a"},
 		"-format: want table, csv or json, found \"rawcsv\"":        {"-history", name, "-query", "SELECT 1", "-format", "rawcsv"},
-		"stopped after 1ms: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or allow more time with -timeout": {"-history", name, "-query", endless, "-format", "csv", "-timeout", "1ms"},
+		"stopped after 1ms: narrow it, for example by timestamp >= unixepoch('now', '-1 day'), or allow more time with -timeout": {"-history", name, "-query", endless, "-format", "csv", "-timeout", "1ms"},
 		"expected NAME=VALUE":    {"-history", name, "-query", "SELECT 1", "-param", "x"},
 		missing:                  {"-history", missing, "-query", "SELECT 1"},
 		"-query needs a history": {"-history", "none", "-query", "SELECT 1"},

@@ -114,6 +114,16 @@ func (a *app) rulesSource() rulesSource {
 	return a.rules
 }
 
+// rulesStay says which rules are used when a file cannot be.
+func (a *app) rulesStay() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.hasRules {
+		return "the rules in use stay"
+	}
+	return "the default rules are used"
+}
+
 // loadRules reads the rules file; if that no longer exists, it searches for one again. It
 // skips bad lines. If no rule is good, it keeps the rules in use. It returns a message for
 // the user.
@@ -146,9 +156,9 @@ func (a *app) loadRules() (string, error) {
 	case some:
 		a.problem("rules", errors.New(complaint))
 	case errors.Is(err, rules.ErrSettings):
-		err = fmt.Errorf("rules: %w; the file is not changed and the rules in use stay: choose another file with -rules FILE", err)
+		err = fmt.Errorf("rules: %w; the file is not changed and %s: choose another file with -rules FILE", err, a.rulesStay())
 	case err != nil:
-		err = fmt.Errorf("rules: %w; the rules in use stay: fix the file and press c", err)
+		err = fmt.Errorf("rules: %w; %s: fix the file and press c", err, a.rulesStay())
 	default:
 		a.monitor.Problem("rules", "")
 	}
@@ -157,6 +167,9 @@ func (a *app) loadRules() (string, error) {
 		return "", err
 	}
 	a.monitor.SetRules(set)
+	a.mu.Lock()
+	a.hasRules = true
+	a.mu.Unlock()
 	said := fmt.Sprintf("%s read from %s", numbers.Count(len(set.Rules())-1, "rule", "rules"), src.name)
 	if len(set.Rules()) == 1 {
 		said += ": all connections are Other"

@@ -152,7 +152,7 @@ func TestBadLines(t *testing.T) {
 	}
 	label := func() string { return c.monitor.State().Rules[0].Label }
 	name := c.cfg.rules
-	assert.Equal(t, "rules: open "+name+": no such file or directory; the rules in use stay: fix the file and press c", problems())
+	assert.Equal(t, "rules: open "+name+": no such file or directory; the default rules are used: fix the file and press c", problems())
 
 	bad := mine + strings.Repeat("nonsense\n", 5) + mine
 	require.NoError(t, os.WriteFile(name, []byte(bad), 0o600))

@@ -451,7 +451,7 @@ func TestHands(t *testing.T) {
 	m.misses("^3x$")
 	// On a label of the legend it tells the most that there were.
 	m.at(legendX+10, legendY-4)
-	m.sees("^least [012], most 2$")
+	m.sees("^min [012], max 2$")
 	// A click on the coloured box writes the label at its places, and takes it away.
 	labels := func(want int) {
 		t.Helper()

@@ -292,7 +292,7 @@ func (c *Console) Each(ctx context.Context, q history.Question, begin func([]his
 	case ended && ctx.Err() != nil:
 		return "", ctx.Err()
 	case ended:
-		return "", &history.QueryError{Offset: -1, Msg: fmt.Sprintf("stopped after %v: ask for less, as by timestamp >= unixepoch('now', '-1 day')", timeout)}
+		return "", &history.QueryError{Offset: -1, Msg: fmt.Sprintf("stopped after %v: narrow it, for example by timestamp >= unixepoch('now', '-1 day')", timeout)}
 	}
 	return cut, queryError(err)
 }
@@ -317,9 +317,9 @@ func queryError(err error) error {
 	case sqlite.ResultTooBig:
 		msg = fmt.Sprintf("a text has more than %d KiB: leave its column out, or its rows, as by octet_length(full_lookup) < %d", textLimit>>10, textLimit)
 	case sqlite.ResultNoLFS:
-		msg = fmt.Sprintf("to sort or group it takes more than %d MB on the disk: ask for less, as by timestamp >= unixepoch('now', '-1 day'), or only for the columns you need", maxSpill>>20)
+		msg = fmt.Sprintf("to sort or group it takes more than %d MB on the disk: narrow it, for example by timestamp >= unixepoch('now', '-1 day'), or only for the columns you need", maxSpill>>20)
 	case sqlite.ResultNoMem:
-		msg = "it needs too much memory: ask for less"
+		msg = "it needs too much memory: narrow it"
 	}
 	return &history.QueryError{Offset: offset, Msg: msg}
 }
@@ -388,7 +388,7 @@ func (a *answer) compile(conn *sqlite.Conn, q history.Question) error {
 	for i, name := range columnNames(conn, stmt, q.SQL[:end]) {
 		a.columns[i].Name, a.columns[i].Time = name, timeColumn(meant.times, name)
 	}
-	for _, sql := range []string{meant.tied, meant.sql} {
+	for _, sql := range []string{meant.stable, meant.sql} {
 		if sql == "" || sql == q.SQL[:end] {
 			continue
 		}

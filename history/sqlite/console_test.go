@@ -351,7 +351,7 @@ func TestAskCancelled(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.Less(t, time.Since(start), 20*time.Second)
 	_, err = c.Ask(t.Context(), history.Question{SQL: `SELECT count(*) FROM detailed_history a, detailed_history b, detailed_history c`, Timeout: 50 * time.Millisecond})
-	assert.EqualError(t, err, "stopped after 50ms: ask for less, as by timestamp >= unixepoch('now', '-1 day')")
+	assert.EqualError(t, err, "stopped after 50ms: narrow it, for example by timestamp >= unixepoch('now', '-1 day')")
 	// Each ends with its callers.
 	failure := errors.New("failure")
 	_, err = c.Each(t.Context(), history.Question{SQL: `SELECT id FROM detailed_history`}, func([]history.Column) error { return nil }, func([]any) error { return failure })

@@ -353,7 +353,7 @@ func (db *DB) recordOrReplace(ctx context.Context, records []history.Record) err
 			return err
 		}
 	}
-	if err := db.look(ctx); err != nil {
+	if err := db.checkFile(ctx); err != nil {
 		return err
 	}
 	err := db.record(ctx, records)

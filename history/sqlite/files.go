@@ -120,7 +120,7 @@ func (c *claim) release() {
 const headerSize = 100
 
 var (
-	errNoHistory error = &foreignError{"not a history, nor what is left of one: choose another file, this one stays as it is"}
+	errNoHistory error = &foreignError{"not a history, nor the remains of one: choose another file, this one stays as it is"}
 	errForeign   error = &foreignError{"a database of another program: choose another file, this one stays as it is"}
 )
 

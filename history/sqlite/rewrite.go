@@ -15,11 +15,11 @@ var timeColumns = []string{"timestamp", "opened", "last_opened", "closed"}
 // they say, whether they are with numbers or with texts such as '2026-01-01' and 'AS64496'.
 type rewriting struct {
 	sql string
-	// tied is sql where rows that its order leaves equal come in that of their numbers, as
+	// stable is sql where rows that its order leaves equal come in that of their numbers, as
 	// they do in a file without indexes; empty, or wrong SQL, where there is no such order.
-	tied  string
-	times map[string]bool // names of columns of the answer that hold times, in lower case
-	dates bool            // it names a date in some way
+	stable string
+	times  map[string]bool // names of columns of the answer that hold times, in lower case
+	dates  bool            // it names a date in some way
 	// modifiers are the names of parameters, without colon, that are modifiers of date functions.
 	modifiers []string
 }
@@ -41,12 +41,12 @@ func rewrite(sql string) (*rewriting, error) {
 	r.comparisons(times, comparison{value: "connmap_time"})
 	r.comparisons(asn, comparison{value: "connmap_asn", number: "connmap_asn_number"})
 	r.dateFunctions(times)
-	sql, tied := r.apply(), ""
+	sql, stable := r.apply(), ""
 	if at := r.ordered(); at > 0 {
 		r.insert(at, ", rowid")
-		tied = r.apply()
+		stable = r.apply()
 	}
-	return &rewriting{sql, tied, r.shown(), r.dates, r.modifiers}, nil
+	return &rewriting{sql, stable, r.shown(), r.dates, r.modifiers}, nil
 }
 
 type rewriter struct {

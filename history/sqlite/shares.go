@@ -80,7 +80,7 @@ func (db *DB) deleteExcess(r history.Retention, n int64, ch *changes) (gone int6
 	if err != nil {
 		return 0, err
 	}
-	for _, c := range cuts(shares, rows, part) {
+	for _, c := range reductions(shares, rows, part) {
 		want := min(c.n, n-gone)
 		if want <= 0 {
 			break
@@ -132,10 +132,10 @@ type reduction struct {
 	n  int64
 }
 
-// cuts returns how many rows go of which agents, those that have most first, so that so many
+// reductions returns how many rows go of which agents, those that have most first, so that so many
 // rows or else such a part of the bytes goes: all that have more than others come down to
 // one level. It sorts the shares, and then looks at each once.
-func cuts(shares []share, rows int64, part float64) (out []reduction) {
+func reductions(shares []share, rows int64, part float64) (out []reduction) {
 	size, want := func(s share) int64 { return s.rows }, rows
 	if rows == 0 {
 		size = func(s share) int64 { return max(s.bytes, s.rows) }

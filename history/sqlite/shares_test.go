@@ -160,8 +160,8 @@ func TestSharesOfOthers(t *testing.T) {
 	assert.Equal(t, "0", count(t, db))
 }
 
-// FuzzCuts compares cuts with taking rows one by one from who has most.
-func FuzzCuts(f *testing.F) {
+// FuzzReductions compares reductions with taking rows one by one from who has most.
+func FuzzReductions(f *testing.F) {
 	f.Add(uint64(1), 3, 100)
 	f.Add(uint64(2), 0, 1)
 	f.Add(uint64(3), 20, 5)
@@ -182,7 +182,7 @@ func FuzzCuts(f *testing.F) {
 		for name, n := range left {
 			fast[name] = n
 		}
-		for _, c := range cuts(slices.Clone(shares), int64(want), 0) {
+		for _, c := range reductions(slices.Clone(shares), int64(want), 0) {
 			require.Positive(t, c.n)
 			fast[c.of.agent] -= c.n
 			gone += c.n
@@ -219,7 +219,7 @@ func FuzzCuts(f *testing.F) {
 		for _, s := range bytes {
 			sum += float64(s.bytes)
 		}
-		for _, c := range cuts(slices.Clone(bytes), 0, part) {
+		for _, c := range reductions(slices.Clone(bytes), 0, part) {
 			require.Positive(t, c.n)
 			require.LessOrEqual(t, c.n, c.of.rows)
 			goes += float64(c.n) * float64(c.of.bytes) / float64(c.of.rows)

@@ -32,7 +32,7 @@ func TestSpill(t *testing.T) {
 			_, err := c.Each(t.Context(), history.Question{SQL: sql, Timeout: 5 * time.Minute, MaxRows: -1, MaxBytes: -1}, func([]history.Column) error { return nil }, func([]any) error { return nil })
 			var mistake *history.QueryError
 			require.ErrorAs(t, err, &mistake)
-			assert.Contains(t, mistake.Msg, "more than 256 MB on the disk: ask for less")
+			assert.Contains(t, mistake.Msg, "more than 256 MB on the disk: narrow it")
 			spill.mu.Lock()
 			defer spill.mu.Unlock()
 			assert.Empty(t, spill.files)

@@ -13,34 +13,34 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// lookEvery is the interval at which a DB checks whether somebody else has changed its files:
+// checkEvery is the interval at which a DB checks whether somebody else has changed its files:
 // SQLite does not notice that, and goes on with its memory and with unlinked files.
-const lookEvery = 5 * time.Second
+const checkEvery = 5 * time.Second
 
 // A watch is the state of a DB's files when they were checked last.
 type watch struct {
-	looked   time.Time
-	id       string      // of the file, among its settings
-	real     string      // where its name led: SQLite has the log and its index beside that
-	log, shm fs.FileInfo // of the log and its index; nil: not known
-	changes  uint32      // SQLite's counter in the header, which only grows
+	checkedAt time.Time
+	id        string      // of the file, among its settings
+	real      string      // where its name led: SQLite has the log and its index beside that
+	log, shm  fs.FileInfo // of the log and its index; nil: not known
+	changes   uint32      // SQLite's counter in the header, which only grows
 }
 
 // watched begins a watch of the file that is open.
 func (db *DB) watched(id string) {
-	db.watch = watch{looked: time.Now(), id: id}
+	db.watch = watch{checkedAt: time.Now(), id: id}
 	db.watch.real, _ = realPath(db.path)
 	db.watch.log, _ = os.Stat(db.watch.real + "-wal")
 	db.watch.shm, _ = os.Stat(db.watch.real + "-shm")
 }
 
-// look notices, each lookEvery, that somebody has removed, replaced, overwritten or cut the
+// checkFile notices, each checkEvery, that somebody has removed, replaced, overwritten or cut the
 // file, or removed its log or parted them, and has recording go on in one that is whole. db.mu is held.
-func (db *DB) look(ctx context.Context) error {
-	if db.conn == nil || time.Since(db.watch.looked) < lookEvery {
+func (db *DB) checkFile(ctx context.Context) error {
+	if db.conn == nil || time.Since(db.watch.checkedAt) < checkEvery {
 		return nil
 	}
-	db.watch.looked = time.Now()
+	db.watch.checkedAt = time.Now()
 	info, err := os.Stat(db.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -57,7 +57,7 @@ func (db *DB) look(ctx context.Context) error {
 	}
 	defer db.emptying.Unlock()
 	for try := 0; ; try++ {
-		err := db.spoilt()
+		err := db.tampering()
 		if err == nil {
 			break
 		}
@@ -98,17 +98,17 @@ func (db *DB) emptyInto() (busy bool, err error) {
 	return busy, err
 }
 
-// lookIdle checks while nothing is recorded. The next Record returns the error.
-func (db *DB) lookIdle() {
+// checkIdle checks while nothing is recorded. The next Record returns the error.
+func (db *DB) checkIdle() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if !db.closed.Load() {
-		db.look(context.Background())
+		db.checkFile(context.Background())
 	}
 }
 
-// spoilt returns what somebody has done to the content of the file; nil: nothing.
-func (db *DB) spoilt() error {
+// tampering returns what somebody has done to the content of the file; nil: nothing.
+func (db *DB) tampering() error {
 	head := make([]byte, headerSize)
 	if _, err := db.claim.file.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("%w: somebody has cut it off", errDamaged)

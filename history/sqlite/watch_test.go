@@ -19,7 +19,7 @@ import (
 func lookNow(db *DB) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	db.watch.looked = time.Time{}
+	db.watch.checkedAt = time.Time{}
 }
 
 // otherHistory makes a history of n rows, written to its end.

@@ -299,8 +299,8 @@ func (w *Writer) run() {
 			}
 			select {
 			case <-w.wake:
-			case <-time.After(lookEvery):
-				w.db.lookIdle()
+			case <-time.After(checkEvery):
+				w.db.checkIdle()
 			}
 			continue
 		case n < batchLen && !closed:

@@ -172,7 +172,7 @@ func (t *Table) resume(recorded, heard uint64) {
 	t.pending = append(closes, t.pending...) // which closed later
 	t.spoolInFlight = false                  // what was not heard of the batch is read again
 	if t.spool != nil && len(t.spool.batches) > 0 {
-		t.spool.batches[0].asked = false
+		t.spool.batches[0].queried = false
 	}
 }
 

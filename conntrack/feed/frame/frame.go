@@ -44,7 +44,7 @@ const (
 // ErrDamaged says that a frame does not follow the protocol.
 var ErrDamaged = errors.New("feed: damaged frame")
 
-var errConn = fmt.Errorf("%w: it holds a connection that cannot be", ErrDamaged)
+var errConn = fmt.Errorf("%w: it holds an impossible connection", ErrDamaged)
 
 // A Type is the first element of a frame. Receivers skip frames of types that they do not
 // know.

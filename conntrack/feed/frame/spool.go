@@ -45,7 +45,7 @@ type batch struct {
 	oldFormat    bool // of older versions: close events without deltas
 	bytes        int64
 	sent         uint64 // number of the last delta that is in flight or recorded
-	asked        bool   // this server was asked what is recorded of the run
+	queried      bool   // this server was asked what is recorded of the run
 	answered     bool   // it has answered, or the run has never sent anything
 }
 
@@ -312,10 +312,10 @@ func (t *Table) fromSpool(asks bool) (frames []Frame) {
 	for t.spool != nil && len(t.spool.batches) > 0 && t.synced && t.acks && !t.spoolInFlight {
 		b := &t.spool.batches[0]
 		if asks && !b.answered {
-			if b.asked {
+			if b.queried {
 				return nil
 			}
-			b.asked = true
+			b.queried = true
 			return []Frame{Ask{Run: b.run}}
 		}
 		for _, d := range packed(t.spool.readFirst()) {
@@ -368,7 +368,7 @@ func (t *Table) answer(run Run, recorded uint64) {
 	if t.spool == nil || len(t.spool.batches) == 0 {
 		return
 	}
-	if b := &t.spool.batches[0]; b.asked && b.run == run {
+	if b := &t.spool.batches[0]; b.queried && b.run == run {
 		b.sent, b.answered = max(b.sent, recorded), true
 		t.raise(soon)
 	}

@@ -155,7 +155,7 @@ func (v *View) layoutExtent() {
 		s = label + ": "
 	}
 	seen := l.extents[label]
-	s += "least " + strconv.Itoa(seen[0]) + ", most " + strconv.Itoa(seen[1])
+	s += "min " + strconv.Itoa(seen[0]) + ", max " + strconv.Itoa(seen[1])
 	row := l.row(i)
 	b := ui.At(row.X+row.W+8, row.Y, c.Width(typeface.Regular, 11.5, s)+16, legendRow).Clamp(v.size)
 	l.extent = extent{v.placeTip(b), s}

@@ -39,7 +39,7 @@ func (v *View) limitation() string {
 	case n == 0:
 		return ""
 	case n > 1:
-		return fmt.Sprintf("%d of %d agents do not see all connections or programs. i says why.", n, len(agents))
+		return fmt.Sprintf("%d of %d agents do not see all connections or programs. Press i for the reason.", n, len(agents))
 	}
 	var misses []string
 	switch one.Backend {
@@ -52,7 +52,7 @@ func (v *View) limitation() string {
 	if misses == nil {
 		misses = []string{"all connections"}
 	}
-	return v.canvas.Elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". i says why."
+	return v.canvas.Elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". Press i for the reason."
 }
 
 // noteText is what to know besides the status, and whether it is a limitation.

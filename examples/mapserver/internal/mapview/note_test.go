@@ -23,7 +23,7 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	st.Agents[0].Limited = reasons
 	v.Update(noon, frame(""), st)
 	said := func() string { return strings.ReplaceAll(texts(&v), "\n", " ") }
-	const plain = "nas does not see connections shorter than a second and the names of other users' programs. i says why."
+	const plain = "nas does not see connections shorter than a second and the names of other users' programs. Press i for the reason."
 	assert.Contains(t, said(), plain)
 	assert.NotContains(t, said(), "CAP_BPF")
 	n := v.note
@@ -37,7 +37,7 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	st2 := *st
 	st2.Agents = []live.Agent{{Name: "nas", Limited: reasons}, {Name: "web1", Limited: reasons}, {Name: "db"}}
 	v.Update(noon, frame("i"), &st2)
-	assert.Contains(t, said(), "2 of 3 agents do not see all connections or programs. i says why.")
+	assert.Contains(t, said(), "2 of 3 agents do not see all connections or programs. Press i for the reason.")
 	assert.Contains(t, said(), "nas and 1 other agent see less: "+reasons)
 	assert.Contains(t, said(), "limited")
 }

@@ -135,12 +135,12 @@ func (p *retentionPanel) Layout(v *View, b ui.Box) {
 	p.box, p.lines = b, p.texts(v)
 	var labels []string
 	if v.st.HistoryStats != nil && p.chosen != nil {
-		labels = []string{applyLabel, leaveLabel}
+		labels = []string{applyLabel, cancelLabel}
 	}
 	p.buttons.Layout(&v.canvas, foot(b), labels...)
 }
 
-const applyLabel, leaveLabel = "Apply (Enter): what is over goes", "Leave it (Esc)"
+const applyLabel, cancelLabel = "Apply (Enter): delete what exceeds it", "Cancel (Esc)"
 
 // row is where a line is.
 func (p *retentionPanel) row(i int) ui.Box {
@@ -152,7 +152,7 @@ func (p *retentionPanel) Mouse(v *View, m ui.Mouse) {
 	case applyLabel:
 		p.Key(v, ui.KeyEnter)
 		return
-	case leaveLabel:
+	case cancelLabel:
 		p.Key(v, ui.KeyEscape)
 		return
 	}

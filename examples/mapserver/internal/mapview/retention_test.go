@@ -35,12 +35,12 @@ func TestRetentionPanel(t *testing.T) {
 		"1": {Bytes: 4e9, Age: 7 * day}, "2": {Bytes: 4e9, Rows: 100_000}, "3": {Bytes: 10e9}, "4": {Bytes: 4e9, Disabled: true},
 	} {
 		assert.Empty(t, v.Update(noon, frame(key), kept()), "nothing goes at once")
-		assert.Contains(t, texts(&v), "Apply (Enter): what is over goes\n")
+		assert.Contains(t, texts(&v), "Apply (Enter): delete what exceeds it\n")
 		assert.Equal(t, []Effect{SetRetention{want}}, v.Update(noon, press(ui.KeyEnter), kept()), key)
 	}
 	// It can be left as it is.
 	v.Update(noon, frame("2"), kept())
-	x, y := at(t, &v, "Leave it (Esc)")
+	x, y := at(t, &v, "Cancel (Esc)")
 	assert.Empty(t, v.Update(noon, click(x, y), kept()))
 	assert.Contains(t, texts(&v), "Connections at most\nno limit\n")
 	v.Update(noon, frame(""), kept())
@@ -65,7 +65,7 @@ func TestRetentionPanel(t *testing.T) {
 	r = st.HistoryStats.Retention
 	r.Disabled = false
 	assert.Empty(t, v.Update(noon, click(x, y), st))
-	x, y = at(t, &v, "Apply (Enter): what is over goes")
+	x, y = at(t, &v, "Apply (Enter): delete what exceeds it")
 	assert.Equal(t, []Effect{SetRetention{r}}, v.Update(noon, click(x, y), st))
 	v.Update(noon, frame(""), st)
 

@@ -140,7 +140,7 @@ func TestLegendMouse(t *testing.T) {
 	v.Update(noon, frame(""), state(conn(1, paris, 0), conn(2, rio, 1), conn(3, rio, 1), conn(4, rio, 1), conn(5, rio, 1)))
 	x, y := at(t, &v, "Mail")
 	v.Update(noon, mouse(x, y), v.st)
-	assert.Contains(t, texts(&v), "least 1, most 4\n")
+	assert.Contains(t, texts(&v), "min 1, max 4\n")
 	// The square switches the labels of the rule.
 	assert.Equal(t, 1, strings.Count(texts(&v), "Mail\n"))
 	assert.Empty(t, v.Update(noon, click(x-18, y), v.st))
@@ -155,7 +155,7 @@ func TestLegendMouse(t *testing.T) {
 	v.Update(noon, frame("r"), v.st)
 	v.Update(noon.Add(time.Second), frame("r"), v.st)
 	v.Update(noon, mouse(x, y), v.st)
-	assert.Contains(t, texts(&v), "least 4, most 4\n")
+	assert.Contains(t, texts(&v), "min 4, max 4\n")
 }
 
 func TestRightClickFindsNearby(t *testing.T) {
