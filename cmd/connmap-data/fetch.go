@@ -441,6 +441,8 @@ func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address st
 	switch {
 	case resp.StatusCode >= 500:
 		return "", temporaryError{fmt.Errorf("the server answers %s", status(resp))}
+	case resp.StatusCode == http.StatusNotFound:
+		return "", errNotFound
 	case resp.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("the server answers %s", status(resp))
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -588,4 +589,30 @@ func FuzzInspectRegistry(f *testing.F) {
 			t.Errorf("%q: %d rows in %d lines", text, c.rows, lines)
 		}
 	})
+}
+
+// TestRegistryChecksum: a file of a registry is compared with the MD5 beside it, in either form,
+// and used without one if there is none.
+func TestRegistryChecksum(t *testing.T) {
+	const path = "/pub/stats/ripencc/delegated-ripencc-extended-latest"
+	s, to := serve(t), newTool(t)
+	to.network.client = func() *http.Client { return &http.Client{Transport: home{s}} }
+	s.files[path] = []byte(delegated("ripencc", 20, 20))
+	update := func() error {
+		to.out.Reset()
+		to.err.Reset()
+		require.NoError(t, os.RemoveAll(to.dir))
+		return to.run(t.Context(), []string{"update", "-data", to.dir, "rir-ripencc"})
+	}
+	require.NoError(t, update(), to.err.String())
+	sum := md5.Sum(s.files[path])
+	for _, text := range []string{"%x  delegated-ripencc-extended-latest\n", "MD5 (delegated-ripencc-extended-latest) = %x\n", "%X"} {
+		s.files[path+".md5"] = fmt.Appendf(nil, text, sum)
+		require.NoError(t, update(), to.err.String())
+	}
+	s.files[path+".md5"] = fmt.Appendf(nil, "%x", md5.Sum(nil))
+	require.Error(t, update())
+	assert.Contains(t, to.err.String(), "the downloaded file is not used: its MD5 is ")
+	s.files[path+".md5"] = []byte("<html>there is none</html>")
+	require.NoError(t, update(), to.err.String())
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/md5"
+	"crypto/sha256"
+	"hash"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -14,13 +17,13 @@ type set struct {
 	name string // on the command line
 	file string // in the data folder
 	// url has {LAYOUT} in place of the month, with a layout of package time.
-	url    string
-	months int      // how many months before the current one to try
-	hosts  []string // other servers to which its server redirects, by https
-	key    key
-	kinds  []string // kinds of content that inspect may find
-	// archive means that the file is in a .tar.gz, with a checksum beside it.
-	archive bool
+	url     string
+	months  int      // how many months before the current one to try
+	hosts   []string // other servers to which its server redirects, by https
+	key     key
+	kinds   []string // kinds of content that inspect may find
+	archive bool     // the file is in a .tar.gz
+	sum     checksum // beside the file
 	optIn   bool
 
 	minRows int64 // a file with fewer is incomplete
@@ -33,6 +36,13 @@ type set struct {
 	licence     string
 	attribution string // to show with the data
 	terms       string // shown before the download; empty: the licence is enough
+}
+
+// A checksum is that of a file on a server, in a file beside it. The zero checksum is none.
+type checksum struct {
+	suffix, name string
+	new          func() hash.Hash
+	optional     bool // a server may lack it
 }
 
 // group returns the name for all files of one kind from the registries; empty: none.
@@ -136,7 +146,7 @@ func sets() []set {
 	} {
 		all = append(all, set{
 			name: "rir-" + r.name, file: "delegated-" + r.name + "-extended-latest",
-			url: r.url, kinds: []string{"delegations of " + r.name},
+			url: r.url, kinds: []string{"delegations of " + r.name}, sum: checksum{suffix: ".md5", new: md5.New, name: "MD5", optional: true},
 			minRows: 10_000, limit: 256 * mb, stale: 7 * day,
 			what:    "which addresses and AS numbers " + registry(r.name) + " gave to whom, for ip2asn",
 			about:   "about " + r.size + ", daily",
@@ -187,7 +197,7 @@ func sets() []set {
 		{"maxmind-asn", "GeoLite2-ASN", "networks, instead of iptoasn", "10 MB", 100_000},
 	} {
 		all = append(all, set{
-			name: m.name, file: m.edition + ".mmdb", optIn: true, archive: true, key: maxmindKey,
+			name: m.name, file: m.edition + ".mmdb", optIn: true, archive: true, key: maxmindKey, sum: checksum{suffix: ".sha256", new: sha256.New, name: "SHA-256"},
 			hosts:   []string{"mm-prod-geoip-databases.a2649acb697e2c09b632799562c076f2.r2.cloudflarestorage.com"},
 			url:     "https://download.maxmind.com/geoip/databases/" + m.edition + "/download?suffix=tar.gz",
 			kinds:   []string{"MaxMind DB " + m.edition},

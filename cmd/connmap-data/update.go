@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -195,12 +194,12 @@ func (a *app) signer(s set, mirror *url.URL) (func(*http.Request), error) {
 func (a *app) install(ctx context.Context, client *http.Client, target string, s set, d *download) (*revision, error) {
 	rev := *d.rec.Part
 	source := d.part
+	if err := a.network.verify(ctx, client, d, s.sum); err != nil {
+		return nil, err
+	}
 	if s.archive {
 		source = target + ".new"
 		defer os.Remove(source)
-		if err := a.network.verify(ctx, client, d); err != nil {
-			return nil, err
-		}
 		if err := extract(d.part, source); err != nil {
 			return nil, err
 		}
@@ -266,27 +265,42 @@ func (s set) check(name string) (content, error) {
 	return c, nil
 }
 
-// verify compares the downloaded archive with the checksum of the server.
-func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download) error {
-	text, err := f.fetchText(ctx, client, d.url+".sha256", d)
-	if err != nil {
-		return fmt.Errorf("checksum %s.sha256: %w", displayURL(d.url), err)
+// verify compares the downloaded file with the checksum of the server.
+func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download, sum checksum) error {
+	if sum.new == nil {
+		return nil
 	}
-	want, _, _ := strings.Cut(strings.TrimSpace(text), " ")
-	if b, err := hex.DecodeString(want); err != nil || len(b) != sha256.Size {
-		return fmt.Errorf("checksum %s.sha256: expected 64 hexadecimal digits, found %.70q", displayURL(d.url), text)
+	text, err := f.fetchText(ctx, client, d.url+sum.suffix, d)
+	if sum.optional && errors.Is(err, errNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("checksum %s%s: %w", displayURL(d.url), sum.suffix, err)
+	}
+	h := sum.new()
+	// As md5sum writes it before the file's name, or as BSD's md5 does after it.
+	want := ""
+	for _, word := range strings.Fields(text) {
+		if b, err := hex.DecodeString(word); err == nil && len(b) == h.Size() {
+			want = word
+		}
+	}
+	switch {
+	case want == "" && sum.optional:
+		return nil // some servers answer with a page that says so
+	case want == "":
+		return fmt.Errorf("checksum %s%s: expected %d hexadecimal digits, found %.70q", displayURL(d.url), sum.suffix, 2*h.Size(), text)
 	}
 	file, err := os.Open(d.part)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	h := sha256.New()
 	if _, err := io.Copy(h, file); err != nil {
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
-		return fmt.Errorf("the downloaded file is not used: its SHA-256 is %s instead of %s", got, want)
+		return fmt.Errorf("the downloaded file is not used: its %s is %s instead of %s", sum.name, got, want)
 	}
 	return nil
 }
