@@ -38,6 +38,8 @@ type builder struct {
 	places []Place
 	ids    map[Place]uint32
 	names  int // bytes of all names of cities
+	feeds  int // geofeeds that were read
+	others int // other files that were read
 }
 
 func newBuilder() *builder {
@@ -118,6 +120,9 @@ func (b *builder) Table(info ranges.Info, stamp ranges.Stamp) (*ranges.Table, er
 	c := ranges.Content{Info: info, Stamp: stamp}
 	c.V4, c.V6 = b.Resolve()
 	c.Records, c.Texts, c.Flags = records(b.places)
+	if b.feeds > 0 && b.others == 0 {
+		c.Flags |= flagGeofeed
+	}
 	data, err := form.Encode(c)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,9 @@ type Info struct {
 	Ranges int
 	// CountryLevel reports that all places of the table are countries.
 	CountryLevel bool
+	// Geofeed reports that the table was made of geofeeds (RFC 8805), in which the holders of
+	// addresses say where these are.
+	Geofeed bool
 }
 
 // Load returns the DB that [DB.WriteTo] wrote as data. It checks sizes only and copies
@@ -79,7 +82,7 @@ func (db *DB) Err() error { return named(db.t.Err()) }
 // Info describes the DB. It is zero for the zero DB.
 func (db *DB) Info() Info {
 	i := db.t.Info()
-	return Info{i.Name, i.Date, i.Ranges, db.t.Flags()&flagCountryLevel != 0}
+	return Info{i.Name, i.Date, i.Ranges, db.t.Flags()&flagCountryLevel != 0, db.t.Flags()&flagGeofeed != 0}
 }
 
 // Remarks are what users of the table should know of its files, such as how many rows could

@@ -89,6 +89,11 @@ func (b *builder) Read(f *ranges.File) (time.Time, []string, error) {
 	case r.Date.IsZero():
 		r.Date = f.ModTime
 	}
+	if r.Kind.Name == layout.Geofeed {
+		b.feeds++
+	} else {
+		b.others++
+	}
 	return r.Date, r.Remarks, err
 }
 

@@ -17,6 +17,7 @@ const (
 	degree     = 10_000_000 // units of latitude and longitude in a degree
 
 	flagCountryLevel = 1 // no place is better than a country
+	flagGeofeed      = 2
 	maxRadius        = 1<<10 - 1
 )
 

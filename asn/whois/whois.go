@@ -33,7 +33,7 @@ type Sources struct {
 	Orgs        *asn.Orgs
 	Networks    []*asn.DB // the first that knows an address counts
 	AutNums     *asn.AutNums
-	Places      []*geoip.DB // the most exact place counts, of equally exact ones the first
+	Places      geoip.Tables
 	// NAT64 are the prefixes of translators, besides the well-known one, whose addresses stand
 	// for IPv4 ones.
 	NAT64 ranges.NAT64
@@ -159,24 +159,21 @@ func (s *Sources) network(r *Report) error {
 	return nil
 }
 
-// place sets the place of the address: the most exact that a table has, of equally exact ones the
-// first. If a table was damaged while in use it does not try the next.
+// place sets the place of the address. It fails if a table was damaged while in use, for then
+// another one may have answered.
 func (s *Sources) place(r *Report) error {
 	if !asn.Global(r.inner) {
 		return nil
 	}
+	place, by := s.Places.Lookup(r.inner)
 	for _, db := range s.Places {
-		p, _ := db.Lookup(r.inner)
-		if p.Precision > r.Place.Precision {
-			info := db.Info()
-			r.Place, r.PlaceSource = p, asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
-		}
-		if r.Place.Precision == geoip.City {
-			return nil
-		}
 		if err := db.Err(); err != nil {
 			return err
 		}
+	}
+	if by != nil {
+		info := by.Info()
+		r.Place, r.PlaceSource = place, asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
 	}
 	return nil
 }

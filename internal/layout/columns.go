@@ -77,7 +77,7 @@ var shapes = []shape{
 	{name: "iptoasn TSV", sep: '\t', columns: "first last as country [org]"},
 	{name: "RouteViews pfx2as", sep: '\t', columns: "network length as"},
 	{name: "pyasn TSV", sep: '\t', columns: "network as"},
-	{name: "geofeed", sep: ',', columns: "network country [region] [city] [postal]"},
+	{name: Geofeed, sep: ',', columns: "network country [region] [city] [postal]"},
 }
 
 var roleNames = [roles]string{"other", "first", "last", "network", "length", "continent", "country", "countryName",

@@ -32,6 +32,9 @@ type Facts struct {
 	Org      string // name of the AS's holder
 }
 
+// Geofeed is the name of the layout of RFC 8805.
+const Geofeed = "geofeed"
+
 // A Kind is what a file turned out to be.
 type Kind struct {
 	Name     string // for people, such as "DB-IP city CSV"; empty: not recognised

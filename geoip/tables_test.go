@@ -1,0 +1,58 @@
+package geoip
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestTables: the most exact place counts, then the first, and a geofeed where it names another
+// country; also when the tables are compiled and mapped.
+func TestTables(t *testing.T) {
+	dir := t.TempDir()
+	open := func(name, content string) *DB {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
+		var db *DB
+		for range 2 {
+			var err error
+			db, err = OpenCached(filepath.Join(dir, "cache"), nil, name)
+			require.NoError(t, err)
+		}
+		return db
+	}
+	countries := open("countries.csv", "192.0.2.0,192.0.2.255,DE\n198.51.100.0,198.51.100.255,DE\n")
+	cities := open("cities.csv", "192.0.2.0,192.0.2.127,EU,DE,NRW,Bonn,50.7,7.1\n")
+	others := open("others.csv", "192.0.2.0,192.0.2.127,EU,DE,NRW,Cologne,50.9,6.9\n")
+	feed := open("feed.csv", "# of the holder\n192.0.2.0/26,FR,,Paris,\n192.0.2.64/26,DE,,Munich,\n203.0.113.0/24,NZ,,,\n")
+	mixed, err := Open(filepath.Join(dir, "feed.csv"), filepath.Join(dir, "cities.csv"))
+	require.NoError(t, err)
+	assert.True(t, feed.Info().Geofeed)
+	assert.False(t, cities.Info().Geofeed)
+	assert.False(t, mixed.Info().Geofeed)
+	for _, tt := range []struct {
+		tables  Tables
+		addr    string
+		country string
+		city    string
+		by      *DB
+	}{
+		{nil, "192.0.2.1", "", "", nil},
+		{Tables{countries, cities, others}, "192.0.2.1", "DE", "Bonn", cities},
+		{Tables{others, countries, cities}, "192.0.2.1", "DE", "Cologne", others},
+		{Tables{countries, cities, others}, "192.0.2.200", "DE", "", countries},
+		{Tables{countries, cities, feed}, "192.0.2.1", "FR", "", feed},
+		{Tables{feed, countries, cities}, "192.0.2.1", "FR", "", feed},
+		{Tables{countries, cities, feed}, "192.0.2.70", "DE", "Bonn", cities},
+		{Tables{countries, cities, feed}, "203.0.113.1", "NZ", "", feed},
+		{Tables{countries, cities, feed}, "233.252.0.1", "", "", nil},
+	} {
+		p, by := tt.tables.Lookup(netip.MustParseAddr(tt.addr))
+		assert.Equal(t, []any{tt.country, tt.city}, []any{p.Country, p.City}, tt.addr)
+		assert.Same(t, tt.by, by, tt.addr)
+	}
+}
