@@ -3,11 +3,13 @@ package whois
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/connmapgo/connmap/asn"
+	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
@@ -114,27 +116,69 @@ func (r *Report) text(part int) string {
 		}
 		return strings.Join(list, " ") + byOrigin
 	case partPlace:
-		p := r.Place
-		s := strconv.FormatFloat(p.Lat, 'f', 4, 64) + " " + strconv.FormatFloat(p.Lon, 'f', 4, 64)
-		if p.City != "" {
-			s += ", " + p.City
-		}
-		if p.Country != "" {
-			s += ", " + p.Country
-		}
-		s += ", to the " + p.Precision.String()
-		if p.Radius > 0 {
-			s += fmt.Sprintf(", within %d km", p.Radius)
-		}
-		return s
+		return placeText(r.Place)
 	case partAS:
-		s := asn.ASRange{First: r.AS.Number, Last: r.AS.Number}.String()
-		if r.AS.Org != "" {
-			s += " " + r.AS.Org
-		}
-		return s
+		return asText(r.AS)
 	}
 	return ""
+}
+
+func placeText(p geoip.Place) string {
+	s := strconv.FormatFloat(p.Lat, 'f', 4, 64) + " " + strconv.FormatFloat(p.Lon, 'f', 4, 64)
+	if p.City != "" {
+		s += ", " + p.City
+	}
+	if p.Country != "" {
+		s += ", " + p.Country
+	}
+	s += ", " + p.Precision.String() + " level"
+	if p.Radius > 0 {
+		s += fmt.Sprintf(", within %d km", p.Radius)
+	}
+	return s
+}
+
+func asText(a asn.AS) string {
+	s := asn.ASRange{First: a.Number, Last: a.Number}.String()
+	if a.Org != "" {
+		s += " " + a.Org
+	}
+	return s
+}
+
+// WriteTables writes what each table of places and of AS numbers says of an address, and marks
+// what counts for the report.
+func (s *Sources) WriteTables(out io.Writer, addr netip.Addr) error {
+	r, err := s.Report(addr)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	line := func(source asn.Info, text string, known, counts bool) {
+		switch {
+		case !known:
+			text = "not in this table"
+		case counts:
+			text += "  (counts)"
+		}
+		fmt.Fprintf(&b, "    [%s]  %s\n", terminal.Mask(sourceText(source), false), terminal.Mask(text, false))
+	}
+	_, by := s.Places.Lookup(r.inner)
+	b.WriteString("  Tables of places\n")
+	for _, db := range s.Places {
+		p, known := db.Lookup(r.inner)
+		info := db.Info()
+		line(asn.Info{Name: info.Name, Date: info.Date}, placeText(p), known, db == by && r.Place != geoip.Place{})
+	}
+	b.WriteString("  Tables of AS numbers\n")
+	counted := r.AS.Number == 0 // of a special address none counts
+	for _, db := range s.Networks {
+		a, known := db.Lookup(r.inner)
+		line(db.Info(), asText(a), known, known && !counted)
+		counted = counted || known
+	}
+	_, err = io.WriteString(out, b.String())
+	return err
 }
 
 // block returns the addresses or AS numbers of a delegation.

@@ -92,7 +92,7 @@ func TestWhois(t *testing.T) {
   1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [file0, 2020-01-01]
   2 Organisation  EX-2, GONE-ARIN  [x, 2026-01-02]
   3 AS numbers    AS64496-AS64497 AS64499  [file0, 2020-01-01]
-  4 Place         1.5000 -2.0000, Town, US, to the city  [places, 2026-01-02]
+  4 Place         1.5000 -2.0000, Town, US, city level  [places, 2026-01-02]
   5 Announced by  AS64497 Own  [table, 2026-01-02]
   6 aut-num       as follows  [db, 2026-01-02]
 

@@ -35,14 +35,9 @@ func main() {
 type options struct {
 	files         whois.Files
 	json, version bool
+	explain       bool
 	questions     []string // addresses and AS numbers
 }
-
-// A list is a flag that may be repeated.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	o, err := parse(args, stderr)
@@ -86,6 +81,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 				out.WriteByte('\n')
 			}
 			r.WriteText(out)
+			if o.explain && err == nil && r.Addr.IsValid() {
+				failed = errors.Join(failed, sources.WriteTables(out, r.Addr))
+			}
 		}
 	}
 	return errors.Join(out.Flush(), failed)
@@ -97,13 +95,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&o.files.Data, "data", filepath.Join(xdg.DataHome, "connmap"), "`folder` with the files that no other flag names")
 	f.StringVar(&o.files.Cache, "cache", filepath.Join(xdg.CacheHome, "connmap"), "`folder` for compiled forms of files that take long to read")
-	f.Var((*list)(&o.files.Geo), "geo", "`file` of places; may be repeated, the most exact place counts (default all in the data folder, and then the embedded countries)")
-	f.Var((*list)(&o.files.NAT64), "nat64", "`prefix` of a NAT64 translator, such as 2001:db8:64::/96, besides 64:ff9b::/96; may be repeated")
-	f.Var((*list)(&o.files.ASN), "asn", "`file` of the AS numbers of addresses; may be repeated, for example for IPv4 and IPv6 (default those in the data folder, then the embedded table)")
+	f.Var((*program.List)(&o.files.Geo), "geo", "`file` of places; may be repeated, the most exact place counts (default all in the data folder, and then the embedded countries)")
+	f.Var((*program.List)(&o.files.NAT64), "nat64", "`prefix` of a NAT64 translator, such as 2001:db8:64::/96, besides 64:ff9b::/96; may be repeated")
+	f.Var((*program.List)(&o.files.ASN), "asn", "`file` of the AS numbers of addresses; may be repeated, for example for IPv4 and IPv6 (default those in the data folder, then the embedded table)")
 	f.StringVar(&o.files.Orgs, "orgs", "", "`file` of organisations: CAIDA's as-org2info or caida_asn_to_name.dbm (default one in the data folder)")
-	f.Var((*list)(&o.files.RIR), "rir", "`file` of a registry's delegations; may be repeated (default all in the data folder)")
-	f.Var((*list)(&o.files.AutNum), "autnum", "`file` of a registry's aut-num records; may be repeated (default all in the data folder)")
+	f.Var((*program.List)(&o.files.RIR), "rir", "`file` of a registry's delegations; may be repeated (default all in the data folder)")
+	f.Var((*program.List)(&o.files.AutNum), "autnum", "`file` of a registry's aut-num records; may be repeated (default all in the data folder)")
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line")
+	f.BoolVar(&o.explain, "explain", false, "also print what each table says of an address, and which counts")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {
 		fmt.Fprint(stderr, `ip2asn reports who holds addresses and AS numbers, without asking a server.
@@ -139,6 +138,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	o.questions = f.Args()
+	if o.explain && (o.json || len(o.questions) == 0) {
+		return o, errors.New("-explain is for addresses on the command line, without -json")
+	}
 	for _, q := range o.questions {
 		if strings.HasPrefix(q, "-") {
 			return o, fmt.Errorf("unexpected argument %q: put flags before addresses", q)

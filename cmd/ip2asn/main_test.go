@@ -65,7 +65,7 @@ func TestText(t *testing.T) {
 		"8.0.0.1\n  1 Delegation    8.0.0.0-8.0.0.255 allocated 2000-01-02, arin, US, holder A  [delegated-arin-extended-latest, ",
 		"  2 Organisation  Example, US, EX-ARIN  [20260101.as-org2info.txt, ",
 		"  3 AS numbers    AS64496-AS64497  [delegated-arin-extended-latest, ",
-		"  4 Place         -27.4767 153.0170, South Brisbane, AU, to the city  [dbip-city-lite.csv.gz, ",
+		"  4 Place         -27.4767 153.0170, South Brisbane, AU, city level  [dbip-city-lite.csv.gz, ",
 		"  5 Announced by  AS64496 EXAMPLE  [ip2asn-combined.tsv.gz, ",
 		"  6 aut-num       as follows  [ripe.db.aut-num.gz, ",
 		"\n\naut-num: AS64496\nas-name: EX\n\n10.0.0.1: private use (RFC 1918)\n\nAS64496",
@@ -260,7 +260,7 @@ func TestEmbedded(t *testing.T) {
 	out, errs := stdout.String(), stderr.String()
 	assert.Empty(t, errs)
 	assert.Contains(t, out, "  5 Announced by  AS13335 CLOUDFLARENET  [")
-	assert.Contains(t, out, "to the country  [embedded countries, ")
+	assert.Contains(t, out, "country level  [embedded countries, ")
 	assert.Contains(t, out, "  1 Delegation    no file for it is open (one of: the registries' delegated-*-extended files)")
 }
 
@@ -402,4 +402,38 @@ func TestCutWhileInUse(t *testing.T) {
 	typing.Close()
 	assert.ErrorContains(t, <-done, "1 lines had no answer, or an incomplete one")
 	assert.Contains(t, errs.String(), "was truncated while it was in use")
+}
+
+// TestExplain: -explain prints what each table says and marks what counts.
+func TestExplain(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
+		return name
+	}
+	country := write("country.csv", "192.88.99.0,192.88.99.255,AU\n198.51.0.0,198.51.0.255,DE\n")
+	city := write("city.csv", "198.51.0.0,198.51.0.255,EU,FR,Somewhere,Paris,48.85,2.35\n")
+	feed := write("feed.csv", "# geofeed\n198.51.0.0/26,IT,,Rome,\n")
+	asn1 := write("asn1.tsv", "198.51.0.0\t198.51.0.255\t64500\tDE\tFirst\n")
+	asn2 := write("asn2.tsv", "198.51.0.0\t198.51.0.255\t64501\tDE\tSecond\n")
+	none := t.TempDir()
+	ask := func(addr string) string {
+		var out, errs strings.Builder
+		require.NoError(t, run(t.Context(), []string{"-explain", "-data", none, "-cache", dir + "/cache", "-geo", country, "-geo", city, "-geo", feed, "-asn", asn1, "-asn", asn2, addr}, strings.NewReader(""), &out, &errs))
+		return out.String()
+	}
+	out := ask("198.51.0.200")
+	assert.Regexp(t, `\[country.csv, .*\]  .*, DE, country level\n`, out)
+	assert.Regexp(t, `\[city.csv, .*\]  48.8500 2.3500, Paris, FR, city level  \(counts\)\n`, out)
+	assert.Regexp(t, `\[feed.csv, .*\]  not in this table\n`, out)
+	assert.Regexp(t, `\[asn1.tsv, .*\]  AS64500 First  \(counts\)\n`, out)
+	assert.Regexp(t, `\[asn2.tsv, .*\]  AS64501 Second\n`, out)
+	assert.Equal(t, 2, strings.Count(out, "(counts)"))
+	out = ask("198.51.0.1")
+	assert.Regexp(t, `\[feed.csv, .*\]  .*, IT, country level  \(counts\)\n`, out)
+	assert.Regexp(t, `4 Place .*, IT, country level  \[feed.csv`, out)
+	assert.NotContains(t, ask("10.0.0.1"), "(counts)")
+	_, err := parse([]string{"-explain"}, io.Discard)
+	assert.EqualError(t, err, "-explain is for addresses on the command line, without -json")
 }
