@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -145,7 +146,7 @@ func (c config) files() confine.Files {
 	f.Read = append(f.Read, filepath.SplitList(os.Getenv("LD_LIBRARY_PATH"))...)
 	// The folder, since a replaced file is another one with the same name.
 	rules, _ := c.findRules()
-	for _, name := range []string{c.geo, c.asn, rules, c.passwordFile} {
+	for _, name := range slices.Concat(c.geo, c.asn, []string{rules, c.passwordFile}) {
 		if name != "" {
 			f.Read = append(f.Read, folderOf(name))
 		}

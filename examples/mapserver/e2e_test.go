@@ -35,6 +35,7 @@ import (
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
+	"github.com/connmapgo/connmap/internal/program"
 )
 
 // The test binary is also the traffic program of the end-to-end test.
@@ -286,7 +287,7 @@ func TestEndToEnd(t *testing.T) {
 	cfg := config{
 		configDir: dir, dataDir: dir, listen: "127.0.0.1:0", noLocal: true, size: image.Pt(1000, 500),
 		history: filepath.Join(dir, "history.sqlite"),
-		geo:     write("ipv4.csv", "3325256782,3325256782,-22.9068,-43.1729\n"),
+		geo:     program.List{write("ipv4.csv", "3325256782,3325256782,-22.9068,-43.1729\n")},
 		rules:   write("connmaprc", "\"Web\",peer,443,10,200,30,255,0,0\n\"Mail\",peer,993,200,20,220,255,0,0\n\"Names\",app,"+dns+",240,160,0,255,0,0\n"),
 	}
 	cfg.home, err = parseHome("52.5,13.4")

@@ -311,13 +311,7 @@ func (h *handler) report(addr netip.Addr) string {
 	h.whoisMu.Lock()
 	defer h.whoisMu.Unlock()
 	if h.whois == nil {
-		f := whois.Files{Data: h.cfg.dataDir, Cache: h.cfg.cacheDir, Places: geoembedded.DB(), Networks: asnembedded.DB()}
-		if h.cfg.geo != "" {
-			f.Geo = []string{h.cfg.geo}
-		}
-		if h.cfg.asn != "" {
-			f.ASN = []string{h.cfg.asn}
-		}
+		f := whois.Files{Data: h.cfg.dataDir, Cache: h.cfg.cacheDir, Geo: h.cfg.geo, ASN: h.cfg.asn, Places: geoembedded.DB(), Networks: asnembedded.DB()}
 		s, err := f.Open(func(warning string) { h.log.Warn("whois: " + warning) })
 		if err != nil {
 			// A damaged file that was named was reported at the start.

@@ -393,7 +393,6 @@ func examine(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	base := filepath.Base(name)
 	switch kind {
 	case asn.TableFile:
 		_, err = asn.Open(name)
@@ -407,8 +406,8 @@ func examine(name string) (string, error) {
 			a.Close()
 		}
 	default:
-		if !slices.Contains(geoFiles, base) {
-			return "", errUnknown
+		if layout, err := geoip.Recognise(name); err != nil || layout == "" {
+			return "", errors.Join(err, errUnknown)
 		}
 		_, err = geoip.Open(name)
 		return "places", err

@@ -57,7 +57,6 @@ func (im *importer) history(ctx context.Context) {
 	}
 	cfg := config{configDir: im.configDir, dataDir: im.data, cacheDir: filepath.Join(xdg.CacheHome, "connmap")}
 	cfg.rules, _ = cfg.ownRules()
-	cfg.geo = cfg.downloaded(geoFiles)
 	reportedAt := time.Now()
 	// No Logger: it would name the copy, which is temporary.
 	db, err := sqlite.Open(ctx, copied, sqlite.Options{

@@ -52,15 +52,15 @@ type config struct {
 	configDir, dataDir string
 	cacheDir           string // of compiled tables
 	listen             string
-	fallback           bool   // listen at feed.FallbackPort if the address is in use
-	agents             int    // how many may be connected at the same time
-	approve            *bool  // accept only approved agents; nil: as set before
-	password           string // with which agents can join too; empty: only with tokens
-	passwordFile       string // of the password; empty: none
-	rules              string // empty: found by findRules
-	homeDir            string // where connmapperl's files may be; empty: none
-	history            string // empty: record nothing
-	geo, asn           string // empty: only the embedded tables
+	fallback           bool         // listen at feed.FallbackPort if the address is in use
+	agents             int          // how many may be connected at the same time
+	approve            *bool        // accept only approved agents; nil: as set before
+	password           string       // with which agents can join too; empty: only with tokens
+	passwordFile       string       // of the password; empty: none
+	rules              string       // empty: found by findRules
+	homeDir            string       // where connmapperl's files may be; empty: none
+	history            string       // empty: record nothing
+	geo, asn           program.List // empty: those in dataDir
 	home               geoip.Place
 	noLocal, loopback  bool
 	headless           bool
@@ -172,8 +172,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.passwordFile, "password-file", "", "`file` with a password for agents that have server-cert.pem, as with connmapperl (default the variable CONNMAP_PASSWORD; if not set, agents need the token)")
 	f.StringVar(&cfg.rules, "rules", "", "`file` of the colour rules (default connmaprc in the folder below, created if missing; until you edit it, connmapperl2rc.beep or .connmaprc in the working directory or the home folder is used instead)")
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
-	f.StringVar(&cfg.geo, "geo", cfg.downloaded(geoFiles), "`file` with places in any layout that geoip.Open reads; the embedded countries fill its gaps (default the table that connmap-data has downloaded or import has copied, else only the embedded one)")
-	f.StringVar(&cfg.asn, "asn", cfg.downloaded(asnFiles), "`file` with networks in any layout that asn.Open reads; the embedded table fills its gaps (default the table that connmap-data has downloaded or import has copied, else only the embedded one)")
+	f.Var(&cfg.geo, "geo", "`file` of places in any layout that geoip.Open reads; may be repeated, the most exact place counts, and the embedded countries fill gaps (default all in the data folder, where connmap-data and import put them)")
+	f.Var(&cfg.asn, "asn", "`file` of networks in any layout that asn.Open reads; may be repeated, and the embedded table fills gaps (default all in the data folder)")
 	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default by its public address or time zone)")
 	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default show them)")
 	f.BoolVar(&cfg.loopback, "loopback", false, "collect this machine's connections to itself too; press m to see them (default leave them out)")

@@ -186,7 +186,8 @@ func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.Conso
 		Cache: cfg.cacheDir,
 	}
 	rules, _ := cfg.findRules()
-	for _, name := range []string{rules, cfg.geo} {
+	geo, _ := cfg.tables()
+	for _, name := range append(geo, rules) {
 		if info, err := os.Stat(name); err == nil {
 			o.CacheKey += fmt.Sprintf("%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 		}
@@ -194,22 +195,19 @@ func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.Conso
 	return o
 }
 
-// locator returns a look-up of places in the table of -geo, if it can be opened, then in the
-// embedded one.
+// locator returns a look-up of places in the tables that can be opened, and the embedded one.
 func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
-	tables := []*geoip.DB{geoembedded.DB()}
-	if cfg.geo != "" {
-		if db, _ := geoip.OpenCached(cfg.cacheDir, nil, cfg.geo); db != nil {
-			tables = append([]*geoip.DB{db}, tables...)
+	var tables geoip.Tables
+	geo, _ := cfg.tables()
+	for _, name := range geo {
+		if db, _ := geoip.OpenCached(cfg.cacheDir, nil, name); db != nil {
+			tables = append(tables, db)
 		}
 	}
+	tables = append(tables, geoembedded.DB())
 	return func(addr netip.Addr) (geoip.Place, bool) {
-		for _, db := range tables {
-			if p, ok := db.Lookup(addr); ok {
-				return p, true
-			}
-		}
-		return geoip.Place{}, false
+		p, by := tables.Lookup(addr)
+		return p, by != nil
 	}
 }
 

@@ -11,27 +11,23 @@ import (
 
 	"github.com/connmapgo/connmap/asn"
 	asnembedded "github.com/connmapgo/connmap/asn/embedded"
-	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
+	"github.com/connmapgo/connmap/asn/whois"
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/internal/numbers"
 )
 
-// The file names of tables that connmap-data downloads or connmapperl has, the best first.
-var (
-	geoFiles = []string{"GeoLite2-City.mmdb", "dbip-city-lite.csv.gz", "ipv4.csv", "ipinfo_lite.csv.gz"}
-	asnFiles = []string{"GeoLite2-ASN.mmdb", "ip2asn-combined.tsv.gz", "dbip-asn-lite.csv.gz", "ipinfo_lite.csv.gz", "GeoLite2-ASN-Blocks-IPv4.csv"}
-)
-
-// downloaded returns the first of the files that is in the data folder, or "".
-func (c config) downloaded(names []string) string {
-	for _, name := range names {
-		name = filepath.Join(c.dataDir, name)
-		if _, err := os.Stat(name); err == nil {
-			return name
-		}
+// tables returns the files of places and of networks, best first: those that are named, else
+// those in the data folder, whatever they are called.
+func (c config) tables() (geo, asn []string) {
+	found := whois.Find(c.dataDir, func(string) {}) // what whois leaves out is told by its report
+	if geo = c.geo; len(geo) == 0 {
+		geo = found.Places
 	}
-	return ""
+	if asn = c.asn; len(asn) == 0 {
+		asn = found.Networks
+	}
+	return geo, asn
 }
 
 // A table is what is compiled from a file and mapped: *geoip.DB or *asn.DB.
@@ -53,32 +49,28 @@ type source[T table] struct {
 	changed    string                           // by replace
 }
 
-// openTables opens the tables that are named or were downloaded. The embedded
-// ones fill their gaps.
+// openTables opens the tables. The embedded ones fill their gaps.
 func (a *app) openTables() {
 	m := a.monitor
-	m.Source = live.Source{Name: "embedded", Date: geoembedded.DB().Info().Date, CountryLevel: true}
-	places := source[*geoip.DB]{a, "geo", a.cfg.geo, geoip.Open, geoip.OpenCached, m.ReplaceGeo, "the embedded countries are", "place"}
-	if db := places.start(); db != nil {
-		m.Geo = append(m.Geo, db)
-		m.Source = live.Source{Name: a.cfg.geo, Date: db.Info().Date, CountryLevel: db.Info().CountryLevel}
+	geo, networks := a.cfg.tables()
+	for _, name := range geo {
+		s := source[*geoip.DB]{a, "geo " + name, name, geoip.Open, geoip.OpenCached, m.ReplaceGeo, "other tables are", "place"}
+		if db := s.start(); db != nil {
+			m.Geo = append(m.Geo, db)
+		}
 	}
 	m.Geo = append(m.Geo, geoembedded.DB())
-	m.Names = live.Source{Name: "embedded", Date: asnembedded.DB().Info().Date}
-	networks := source[*asn.DB]{a, "asn", a.cfg.asn, asn.Open, asn.OpenCached, m.ReplaceASN, "the embedded networks are", "network"}
-	if db := networks.start(); db != nil {
-		m.ASN = append(m.ASN, db)
-		m.Names = live.Source{Name: a.cfg.asn, Date: db.Info().Date}
+	for _, name := range networks {
+		s := source[*asn.DB]{a, "asn " + name, name, asn.Open, asn.OpenCached, m.ReplaceASN, "other tables are", "network"}
+		if db := s.start(); db != nil {
+			m.ASN = append(m.ASN, db)
+		}
 	}
 	m.ASN = append(m.ASN, asnembedded.DB())
 }
 
-// start opens the table and has watchTables watch it. It returns nil if there is no file, or
-// none that can be read.
-func (s source[T]) start() (db T) {
-	if s.name == "" {
-		return db
-	}
+// start opens the table and has watchTables watch it. It returns nil if the file cannot be read.
+func (s source[T]) start() T {
 	db, err := s.openCached(s.app.cfg.cacheDir, progress(os.Stderr, filepath.Base(s.name)), s.name)
 	var none T
 	switch {

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -38,15 +39,15 @@ func writeGzip(t *testing.T, name, content string) {
 func TestCutTable(t *testing.T) {
 	t.Run("geo", func(t *testing.T) {
 		testCutTable(t, "dbip-city-lite.csv.gz", "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n", "South Brisbane",
-			func(c *config) { c.geo = c.downloaded(geoFiles) }, func(c *live.Conn) string { return c.Place.City })
+			"*.geo", func(c *live.Conn) string { return c.Place.City })
 	})
 	t.Run("asn", func(t *testing.T) {
 		testCutTable(t, "ip2asn-combined.tsv.gz", "192.0.2.0\t192.0.2.255\t64500\tAU\tExample Networks\n", "Example Networks",
-			func(c *config) { c.asn = c.downloaded(asnFiles) }, func(c *live.Conn) string { return c.Org })
+			"*.asn", func(c *live.Conn) string { return c.Org })
 	})
 }
 
-func testCutTable(t *testing.T, base, line, want string, use func(*config), shown func(*live.Conn) string) {
+func testCutTable(t *testing.T, base, line, want, cached string, shown func(*live.Conn) string) {
 	peer := netip.MustParseAddrPort("192.0.2.7:443")
 	for _, tt := range []struct {
 		name    string
@@ -83,7 +84,6 @@ func testCutTable(t *testing.T, base, line, want string, use func(*config), show
 			cfg := config{dataDir: dir, cacheDir: filepath.Join(dir, "cache")}
 			original := filepath.Join(dir, base)
 			writeGzip(t, original, line)
-			use(&cfg)
 			open := func() *app {
 				a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
 				a.monitor.SetRules(rules.Default())
@@ -91,7 +91,7 @@ func testCutTable(t *testing.T, base, line, want string, use func(*config), show
 				return a
 			}
 			open()
-			file, err := filepath.Glob(filepath.Join(cfg.cacheDir, "*"))
+			file, err := filepath.Glob(filepath.Join(cfg.cacheDir, cached))
 			require.NoError(t, err)
 			require.Len(t, file, 1)
 			// The file's time must differ from that of what is written into it.
@@ -152,29 +152,55 @@ func testCutTable(t *testing.T, base, line, want string, use func(*config), show
 	}
 }
 
-// TestDownloadedTables: what connmap-data has downloaded is used unasked, and
-// compiled once.
+// TestDownloadedTables: what connmap-data has downloaded is used unasked, whatever it is called,
+// and compiled once. Of several tables the most exact place counts.
 func TestDownloadedTables(t *testing.T) {
 	cfg := config{dataDir: t.TempDir(), cacheDir: filepath.Join(t.TempDir(), "cache")}
-	assert.Empty(t, cfg.downloaded(geoFiles))
-	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-city-lite.csv.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
-	writeGzip(t, filepath.Join(cfg.dataDir, "ip2asn-combined.tsv.gz"), "192.0.2.0\t192.0.2.255\t64500\tAU\tExample Networks\n")
-	cfg.geo, cfg.asn = cfg.downloaded(geoFiles), cfg.downloaded(asnFiles)
-	require.NotEmpty(t, cfg.geo)
-	require.NotEmpty(t, cfg.asn)
+	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-country-lite.csv.gz"), "192.0.2.0,192.0.2.255,AU\n198.51.100.0,198.51.100.255,NZ\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "places of cities.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-asn-lite.csv.gz"), "192.0.2.0,192.0.2.255,64500,\"Example Networks\"\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "holder.csv.gz"), "# geofeed\n198.51.100.0/25,FR,,Paris,\n192.0.2.0/24,AU,,Sydney,\n")
 	for range 2 {
 		a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+		a.monitor.SetRules(rules.Default())
 		a.openTables()
 		a.work.Wait()
-		require.Len(t, a.monitor.Geo, 2)
-		p, ok := a.monitor.Geo[0].Lookup(netip.MustParseAddr("192.0.2.7"))
-		assert.True(t, ok)
-		assert.Equal(t, geoip.Place{Lat: -27.4767, Lon: 153.017, Country: "AU", City: "South Brisbane", Precision: geoip.City}, p)
-		assert.False(t, a.monitor.Source.CountryLevel)
-		require.Len(t, a.monitor.ASN, 2)
+		locate := func(addr string) geoip.Place {
+			p, _ := a.monitor.Locate(netip.MustParseAddr(addr))
+			return p
+		}
+		assert.Equal(t, geoip.Place{Lat: -27.4767, Lon: 153.017, Country: "AU", City: "South Brisbane", Precision: geoip.City}, locate("192.0.2.7"))
+		assert.Equal(t, "NZ", locate("198.51.100.200").Country)
+		assert.Equal(t, "FR", locate("198.51.100.1").Country, "the holder says so")
+		a.monitor.Publish()
+		assert.False(t, a.monitor.State().Geo.CountryLevel)
+		assert.Empty(t, a.monitor.State().Problems)
 		assert.Equal(t, "AS64500 Example Networks", a.monitor.Network(netip.MustParseAddr("192.0.2.7")))
 		files, err := os.ReadDir(cfg.cacheDir)
 		require.NoError(t, err)
-		assert.Len(t, files, 2)
+		assert.Len(t, files, 4)
 	}
+}
+
+// TestNamedTables: named files are used in place of those in the data folder; of one that cannot be
+// read a problem tells, and the others are used.
+func TestNamedTables(t *testing.T) {
+	dir := t.TempDir()
+	writeGzip(t, filepath.Join(dir, "dbip-city-lite.csv.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,Brisbane,-27.4767,153.017\n")
+	v4, v6 := filepath.Join(t.TempDir(), "v4.gz"), filepath.Join(t.TempDir(), "v6.gz")
+	writeGzip(t, v4, "192.0.2.0,192.0.2.255,FR\n")
+	writeGzip(t, v6, "2001:db8::,2001:db8::ffff,DE\n")
+	cfg, err := parse([]string{"-geo", v4, "-geo", v6, "-geo", filepath.Join(dir, "missing.csv"), "-history", "none"}, io.Discard)
+	require.NoError(t, err)
+	cfg.dataDir, cfg.cacheDir = dir, t.TempDir()
+	a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+	a.monitor.SetRules(rules.Default())
+	a.openTables()
+	for addr, want := range map[string]string{"192.0.2.1": "FR", "2001:db8::1": "DE"} {
+		p, _ := a.monitor.Locate(netip.MustParseAddr(addr))
+		assert.Equal(t, want, p.Country)
+	}
+	a.monitor.Publish()
+	assert.Contains(t, strings.Join(a.monitor.State().Problems, "\n"), "missing.csv")
+	assert.Contains(t, strings.Join(a.monitor.State().Problems, "\n"), "other tables are used instead")
 }

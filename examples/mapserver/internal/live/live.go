@@ -153,7 +153,6 @@ type State struct {
 	Rules        []rules.Rule
 	Home         geoip.Place
 	Geo          Source
-	ASN          Source
 	Marks        []history.Mark // places of the history, nil unless ShowHistory
 	Addrs        []uint32       // IPv4 addresses of the history as numbers, nil unless ShowAddrs
 	HistoryStats *history.Stats // nil unless ShowStats, and if nothing is recorded

@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/ui"
@@ -16,6 +17,10 @@ type status struct {
 	box  ui.Box
 	text string
 }
+
+// maxGeoAge is how old places may be before the status line says so. Most tables are published
+// anew each month.
+const maxGeoAge = 100 * 24 * time.Hour
 
 // statusText says what is shown and how far it can be trusted.
 func (v *View) statusText() string {
@@ -56,8 +61,11 @@ func (v *View) statusText() string {
 		if !st.Geo.Date.IsZero() {
 			geo += " " + st.Geo.Date.UTC().Format("2006-01")
 		}
-		if st.Geo.CountryLevel {
+		switch {
+		case st.Geo.CountryLevel:
 			geo += ", country level: connmap-data update"
+		case !st.Geo.Date.IsZero() && st.Time.Sub(st.Geo.Date) > maxGeoAge:
+			geo += ", old: connmap-data update"
 		}
 		parts = append(parts, geo)
 	}

@@ -376,6 +376,13 @@ func TestProblemsAndNotes(t *testing.T) {
 	assert.Contains(t, texts(&v), "rules\nline 2: want a label\nline 9: long long ")
 	assert.Contains(t, texts(&v), "…\nand 4 more bad lines\n")
 	assert.Contains(t, texts(&v), "1 agent · 0 live · diag · 5 lost · geo 2026-03, country level: connmap-data update · ? keys")
+	for days, want := range map[int]string{100: "geo 2026-03 · ? keys", 101: "geo 2026-03, old: connmap-data update · ? keys"} {
+		later := *st
+		later.Geo.CountryLevel, later.Geo.Date, later.Seq = false, noon, st.Seq+1
+		later.Time = noon.AddDate(0, 0, days)
+		v.Update(later.Time, frame(""), &later)
+		assert.Contains(t, texts(&v), want)
+	}
 }
 
 // TestHostileStates: nothing panics and nothing leaves the picture, whatever agents

@@ -43,7 +43,7 @@ var _ feed.Acknowledger = (*Monitor)(nil)
 // before the first use and not change afterwards; its methods are safe for
 // concurrent use.
 type Monitor struct {
-	Geo     []*geoip.DB   // asked in order until one knows the address
+	Geo     geoip.Tables
 	ASN     []*asn.DB     // asked in order until one knows the address
 	History history.Store // nil: nothing is recorded
 	Writer  history.Recorder
@@ -51,8 +51,6 @@ type Monitor struct {
 	// upgraded. Nobody may use these fields until then.
 	Opening atomic.Bool
 	Home    geoip.Place
-	Source  live.Source // of Geo
-	Names   live.Source // of ASN
 	// Changed, if not nil, is called after a new state was published, on the
 	// goroutine of Run. It must not block.
 	Changed func()
@@ -212,7 +210,7 @@ func (m *Monitor) Publish() {
 		Seq: m.seq, Time: time.Now(),
 		Conns: make([]*live.Conn, 0, len(m.order)-m.closed),
 		Rules: m.rules.Rules(),
-		Home:  m.Home, Geo: m.Source, ASN: m.Names,
+		Home:  m.Home, Geo: sourceOf(tables(&m.geo, m.Geo)),
 		HistoryStats: m.stats, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
 	}
 	// Of very many entries one pass is much cheaper than two.

@@ -121,14 +121,20 @@ func (m *Monitor) Label(local, peer uint16, program, exe string) string {
 	return r.Label
 }
 
-// Locate returns where an address is, by the first table that knows it.
+// Locate returns where an address is.
 func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
-	for _, db := range tables(&m.geo, m.Geo) {
-		if p, ok := db.Lookup(addr); ok {
-			return p, true
+	p, by := geoip.Tables(tables(&m.geo, m.Geo)).Lookup(addr)
+	return p, by != nil
+}
+
+// sourceOf describes the first of the best tables: those with cities, if there are any.
+func sourceOf(all geoip.Tables) (s live.Source) {
+	for i, db := range all {
+		if info := db.Info(); i == 0 || s.CountryLevel && !info.CountryLevel {
+			s = live.Source{Name: info.Name, Date: info.Date, CountryLevel: info.CountryLevel}
 		}
 	}
-	return geoip.Place{}, false
+	return s
 }
 
 func (m *Monitor) network(addr netip.Addr) (asn.AS, bool) {
