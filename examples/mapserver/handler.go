@@ -312,6 +312,9 @@ func (h *handler) report(addr netip.Addr) string {
 	defer h.whoisMu.Unlock()
 	if h.whois == nil {
 		f := whois.Files{Data: h.cfg.dataDir, Cache: h.cfg.cacheDir, Geo: h.cfg.geo, ASN: h.cfg.asn, Places: geoembedded.DB(), Networks: asnembedded.DB()}
+		for _, p := range h.cfg.nat64 {
+			f.NAT64 = append(f.NAT64, p.String())
+		}
 		s, err := f.Open(func(warning string) { h.log.Warn("whois: " + warning) })
 		if err != nil {
 			// A damaged file that was named was reported at the start.

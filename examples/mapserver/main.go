@@ -26,6 +26,7 @@ import (
 	"github.com/connmapgo/connmap/history"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
+	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // version is set by the linker for releases.
@@ -61,6 +62,7 @@ type config struct {
 	homeDir            string       // where connmapperl's files may be; empty: none
 	history            string       // empty: record nothing
 	geo, asn           program.List // empty: those in dataDir
+	nat64              ranges.NAT64
 	home               geoip.Place
 	noLocal, loopback  bool
 	headless           bool
@@ -174,6 +176,11 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&cfg.history, "history", filepath.Join(cfg.dataDir, "history.sqlite"), "`file` to record connections in; none: record nothing")
 	f.Var(&cfg.geo, "geo", "`file` of places in any layout that geoip.Open reads; may be repeated, the most exact place counts, and the embedded countries fill gaps (default all in the data folder, where connmap-data and import put them)")
 	f.Var(&cfg.asn, "asn", "`file` of networks in any layout that asn.Open reads; may be repeated, and the embedded table fills gaps (default all in the data folder)")
+	f.Func("nat64", "`prefix` of a NAT64 translator, such as 2001:db8:64::/96, besides 64:ff9b::/96; may be repeated", func(s string) error {
+		p, err := ranges.ParseNAT64(s)
+		cfg.nat64 = append(cfg.nat64, p)
+		return err
+	})
 	f.StringVar(&home, "home", "", "`LAT,LON` of this machine in degrees (default by its public address or time zone)")
 	f.BoolVar(&cfg.noLocal, "no-local", false, "do not show this machine's own connections (default show them)")
 	f.BoolVar(&cfg.loopback, "loopback", false, "collect this machine's connections to itself too; press m to see them (default leave them out)")

@@ -206,7 +206,7 @@ func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
 	}
 	tables = append(tables, geoembedded.DB())
 	return func(addr netip.Addr) (geoip.Place, bool) {
-		p, by := tables.Lookup(addr)
+		p, by := tables.Lookup(cfg.nat64.Inner(addr))
 		return p, by != nil
 	}
 }

@@ -52,6 +52,7 @@ type source[T table] struct {
 // openTables opens the tables. The embedded ones fill their gaps.
 func (a *app) openTables() {
 	m := a.monitor
+	m.NAT64 = a.cfg.nat64
 	geo, networks := a.cfg.tables()
 	for _, name := range geo {
 		s := source[*geoip.DB]{a, "geo " + name, name, geoip.Open, geoip.OpenCached, m.ReplaceGeo, "other tables are", "place"}

@@ -22,6 +22,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -44,6 +45,7 @@ var _ feed.Acknowledger = (*Monitor)(nil)
 // concurrent use.
 type Monitor struct {
 	Geo     geoip.Tables
+	NAT64   ranges.NAT64  // of translators whose addresses stand for IPv4 ones
 	ASN     []*asn.DB     // asked in order until one knows the address
 	History history.Store // nil: nothing is recorded
 	Writer  history.Recorder
@@ -511,7 +513,7 @@ func (m *Monitor) drop(ag *agent, id uint64, e *entry) {
 
 func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
 	l := live.New(c, ag.process(c.Process))
-	l.Agent, l.Counted, l.Scope, l.Rule = ag.name, live.StampOf(time.Now()), scope(c.Peer.Addr()), m.classify(&l)
+	l.Agent, l.Counted, l.Scope, l.Rule = ag.name, live.StampOf(time.Now()), m.scope(c.Peer.Addr()), m.classify(&l)
 	if l.Scope != live.Internet {
 		l.Place = m.Home
 		return &l
@@ -523,8 +525,8 @@ func (m *Monitor) enrich(ag *agent, c conntrack.Conn) *live.Conn {
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598: behind carrier-grade NAT
 
 // scope says how far away an address is.
-func scope(a netip.Addr) live.Scope {
-	switch {
+func (m *Monitor) scope(a netip.Addr) live.Scope {
+	switch a = m.NAT64.Inner(a); {
 	case a.IsLoopback():
 		return live.Loopback
 	case a.IsPrivate(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified(), carrierNAT.Contains(a),

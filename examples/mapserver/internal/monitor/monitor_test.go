@@ -22,6 +22,7 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 	geoembedded "github.com/connmapgo/connmap/geoip/embedded"
 	"github.com/connmapgo/connmap/history/sqlite"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/rules"
 )
 
@@ -55,9 +56,14 @@ func TestConnectionsAreEnriched(t *testing.T) {
 	m := newMonitor(t, "\"Web\",peer,443,1,2,3,255,0,0\n\"Shell\",app,ssh,4,5,6,255,0,0\n")
 	a := feed.Agent{ID: 1, Name: "nas"}
 	m.Join(a)
-	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "192.168.1.5:22"), conn(3, "127.0.0.1:9")})
+	m.NAT64 = ranges.NAT64{netip.MustParsePrefix("2001:db8:64::/96")}
+	m.Full(a, []conntrack.Conn{conn(1, "8.8.8.8:443"), conn(2, "192.168.1.5:22"), conn(3, "127.0.0.1:9"), conn(4, "[2001:db8:64::8.8.8.8]:443"), conn(5, "[2002:808:808::1]:443")})
 	st, _ := published(m)
-	require.Len(t, st.Conns, 3)
+	require.Len(t, st.Conns, 5)
+	for _, i := range []int{3, 4} {
+		assert.Equal(t, st.Conns[0].Place.Country, st.Conns[i].Place.Country, "of the IPv4 address inside")
+		assert.Equal(t, st.Conns[0].ASN, st.Conns[i].ASN)
+	}
 	assert.Equal(t, "US", st.Conns[0].Place.Country)
 	assert.EqualValues(t, 15169, st.Conns[0].ASN)
 	assert.Equal(t, "Web", st.Rules[st.Conns[0].Rule].Label)
@@ -243,12 +249,14 @@ func TestRunPublishesAndRecords(t *testing.T) {
 }
 
 func TestScope(t *testing.T) {
+	m := &Monitor{NAT64: ranges.NAT64{netip.MustParsePrefix("2001:db8:64::/96")}}
 	for a, want := range map[string]live.Scope{
 		"8.8.8.8": live.Internet, "2001:4860:4860::8888": live.Internet, "127.0.0.2": live.Loopback, "::1": live.Loopback,
 		"10.1.2.3": live.LAN, "192.168.0.1": live.LAN, "169.254.1.1": live.LAN, "fe80::1": live.LAN, "fd00::1": live.LAN,
 		"100.64.0.1": live.LAN, "224.0.0.251": live.LAN, "ff02::fb": live.LAN, "255.255.255.255": live.LAN,
+		"64:ff9b::8.8.8.8": live.Internet, "64:ff9b::10.0.0.1": live.LAN, "2001:db8:64::10.0.0.1": live.LAN, "2001:db8:65::10.0.0.1": live.Internet,
 	} {
-		assert.Equal(t, want, scope(netip.MustParseAddr(a)), a)
+		assert.Equal(t, want, m.scope(netip.MustParseAddr(a)), a)
 	}
 }
 

@@ -83,7 +83,7 @@ func (m *Monitor) past(r history.Row) live.Past {
 	l := live.Conn{
 		Local: live.EndpointOf(r.Local), Peer: live.EndpointOf(r.Peer), Opened: live.StampOf(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		Process: &conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
-		Agent:   r.Agent, Scope: scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule),
+		Agent:   r.Agent, Scope: m.scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule),
 	}
 	l.Proto, _ = conntrack.ParseProto(r.Protocol)
 	l.Direction, _ = conntrack.ParseDirection(r.Direction)
@@ -123,7 +123,7 @@ func (m *Monitor) Label(local, peer uint16, program, exe string) string {
 
 // Locate returns where an address is.
 func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
-	p, by := geoip.Tables(tables(&m.geo, m.Geo)).Lookup(addr)
+	p, by := geoip.Tables(tables(&m.geo, m.Geo)).Lookup(m.NAT64.Inner(addr))
 	return p, by != nil
 }
 
@@ -138,6 +138,7 @@ func sourceOf(all geoip.Tables) (s live.Source) {
 }
 
 func (m *Monitor) network(addr netip.Addr) (asn.AS, bool) {
+	addr = m.NAT64.Inner(addr)
 	for _, db := range tables(&m.asn, m.ASN) {
 		if as, ok := db.Lookup(addr); ok {
 			return as, true
