@@ -2,7 +2,6 @@ package mapview
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/typeface"
@@ -41,18 +40,7 @@ func (v *View) limitation() string {
 	case n > 1:
 		return fmt.Sprintf("%d of %d agents do not see all connections or programs. Press i for the reason.", n, len(agents))
 	}
-	var misses []string
-	switch one.Backend {
-	case "diag", "proc":
-		misses = append(misses, "connections shorter than a second")
-	}
-	if strings.Contains(one.Limited, "names of other users") {
-		misses = append(misses, "the names of other users' programs")
-	}
-	if misses == nil {
-		misses = []string{"all connections"}
-	}
-	return v.canvas.Elide(typeface.Regular, 12, one.Name, 150) + " does not see " + strings.Join(misses, " and ") + ". Press i for the reason."
+	return v.canvas.Elide(typeface.Regular, 12, one.Name, 150) + " does not see all connections or programs. Press i for the reason."
 }
 
 // noteText is what to know besides the status, and whether it is a limitation.

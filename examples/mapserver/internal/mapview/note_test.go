@@ -23,7 +23,7 @@ func TestLimitationIsSaidOnce(t *testing.T) {
 	st.Agents[0].Limited = reasons
 	v.Update(noon, frame(""), st)
 	said := func() string { return strings.ReplaceAll(texts(&v), "\n", " ") }
-	const plain = "nas does not see connections shorter than a second and the names of other users' programs. Press i for the reason."
+	const plain = "nas does not see all connections or programs. Press i for the reason."
 	assert.Contains(t, said(), plain)
 	assert.NotContains(t, said(), "CAP_BPF")
 	n := v.note
@@ -71,6 +71,28 @@ func TestNothingCoversTheLegend(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestReplayBesideNote: where there is no room for both, the bar of a replay stands in place of the
+// note.
+func TestReplayBesideNote(t *testing.T) {
+	for w := 320; w < 800; w += 40 {
+		for h := 160; h < 500; h += 20 {
+			for _, key := range []string{"", "i"} {
+				var v View
+				st := state(conn(1, paris, 0), conn(2, rio, 1), conn(3, rio, 2))
+				st.Agents[0].Limited = reasons
+				in := frame(key)
+				in.Size = image.Pt(w, h)
+				v.Update(noon, in, st)
+				v.replay = replay{question: question{effect: StartReplay{}}, spots: []spot{{lat: 1, since: noon}}, index: map[[2]int]int{}}
+				in.Keys = nil
+				v.Update(noon, in, st)
+				require.True(t, v.replay.runs())
+				assert.False(t, v.note.box.W > 0 && v.note.box.Overlaps(v.replay.bar), "%d %d %v %v", w, h, v.note.box, v.replay.bar)
+			}
 		}
 	}
 }

@@ -131,15 +131,26 @@ func (v *View) layoutReplay() {
 	if !v.replay.runs() {
 		return
 	}
-	var b ui.Box
+	b, ok := v.placeReplay()
+	if !ok && v.note.lines != nil {
+		// It matters less, and comes back.
+		v.room.taken = slices.DeleteFunc(v.room.taken, func(b ui.Box) bool { return b == v.note.box })
+		v.note = note{}
+		b, _ = v.placeReplay()
+	}
+	v.replay.bar = b
+	v.room.taken = append(v.room.taken, b)
+}
+
+// placeReplay returns where there is room for the bar, and whether there is.
+func (v *View) placeReplay() (b ui.Box, ok bool) {
 	for _, width := range [...]float64{420, 280, 200} {
-		w, ok := min(width, v.size.W-16), false
+		w := min(width, v.size.W-16)
 		if b, ok = v.placeOverlay(ui.At((v.size.W-w)/2, v.size.H-88, w, 30), append(v.uncovered(), v.room.taken...)); ok {
 			break
 		}
 	}
-	v.replay.bar = b
-	v.room.taken = append(v.room.taken, b)
+	return b, ok
 }
 
 // drawReplayBar says how far the replay is.
