@@ -126,7 +126,7 @@ func (db *DB) insertTogether(rows []insertion, ch *changes) error {
 			return err
 		}
 		if e.Closed.IsZero() {
-			db.cache.rows[keyOf(e)] = r
+			db.cache.rows[rowKeyOf(e)] = r
 		}
 	}
 	return nil

@@ -91,11 +91,11 @@ func (db *DB) opener(row int64) (*opener, error) {
 // resume records an entry of a connection that goes on with a row.
 func (db *DB) resume(e history.Entry, r *cachedRow, ch *changes) error {
 	of := r.named(e)
-	if known := db.cache.rows[keyOf(&of)]; known != nil {
+	if known := db.cache.rows[rowKeyOf(&of)]; known != nil {
 		known.opener = r.opener
 		r = known
 	}
-	db.cache.rows[keyOf(&of)], db.cache.rows[keyOf(&e)] = r, r
+	db.cache.rows[rowKeyOf(&of)], db.cache.rows[rowKeyOf(&e)] = r, r
 	return db.put(e, ch)
 }
 

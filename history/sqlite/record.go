@@ -26,7 +26,7 @@ const (
 
 // A rowCache has rows of connections that are open, so that one that is seen again costs an
 // update by the number of its row. Others are looked up in the file.
-type rowCache struct{ rows map[key]*cachedRow }
+type rowCache struct{ rows map[rowKey]*cachedRow }
 
 // A place is where rows are, if that is known.
 type place struct {
@@ -70,8 +70,19 @@ func (r *cachedRow) named(e history.Entry) history.Entry {
 	return e
 }
 
+// A rowKey is two hashes of a key, with seeds of their own: keys themselves would take as much
+// memory as the rows. That two connections have the same is less likely than that memory fails.
+type rowKey [2]uint64
+
+var secondSeed = maphash.MakeSeed()
+
+func rowKeyOf(e *history.Entry) rowKey {
+	k := keyOf(e)
+	return rowKey{maphash.Comparable(seed, k), maphash.Comparable(secondSeed, k)}
+}
+
 func (c *rowCache) clear() {
-	c.rows = make(map[key]*cachedRow)
+	c.rows = make(map[rowKey]*cachedRow)
 }
 
 // changes are what a transaction has not written yet.
@@ -179,7 +190,7 @@ func (db *DB) LastReport(ctx context.Context, agentRun [16]byte) (number uint64,
 // put records an entry: a row in the cache is updated, and another one is inserted
 // together with others.
 func (db *DB) put(e history.Entry, ch *changes) error {
-	k := keyOf(&e)
+	k := rowKeyOf(&e)
 	r := db.cache.rows[k]
 	if r != nil && r.closed && (e.Resumed || r.opener != nil) {
 		// It is not what the connection goes on with, and others may be open.
@@ -193,7 +204,9 @@ func (db *DB) put(e history.Entry, ch *changes) error {
 	err := db.update(&of, r, ch)
 	if err != nil || !e.Closed.IsZero() {
 		delete(db.cache.rows, k)
-		delete(db.cache.rows, keyOf(&of))
+		if r.opener != nil {
+			delete(db.cache.rows, rowKeyOf(&of))
+		}
 	}
 	if errors.Is(err, errGone) {
 		// Somebody else has deleted the row.
