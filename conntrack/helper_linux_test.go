@@ -16,11 +16,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/connmapgo/connmap/conntrack/internal/traffic"
 )
 
 // The test binary starts itself again for what needs a process of its own: a
@@ -176,15 +177,7 @@ func addAddresses(t testing.TB) {
 		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
 		require.NoError(t, err, "ip %s: %s", args, out)
 	}
-	// The kernel makes the route to an address of IPv6 later, in a queue that others keep busy.
-	var out []byte
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		var err error
-		if out, err = exec.Command("ip", "-6", "route", "get", "2001:db8:a::10").CombinedOutput(); err == nil {
-			return
-		}
-		require.True(t, time.Now().Before(end), "%s", out)
-	}
+	require.NoError(t, traffic.WaitForAddress(t.Context(), nil, netip.MustParseAddr("2001:db8:a::10")))
 }
 
 // eachPolled runs a test for each backend that polls. All but Proc tell cookies,

@@ -115,14 +115,8 @@ func NewNet(ctx context.Context) (_ *Net, err error) {
 		); err != nil {
 			return nil, err
 		}
-		// The kernel makes the route to an address of IPv6 later, in a queue that others keep busy.
-		get := fmt.Sprintf("-6 route get %v", half.own6)
-		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-			if err := n.ip(ctx, half.ns, get); err == nil {
-				break
-			} else if time.Now().After(end) {
-				return nil, err
-			}
+		if err := WaitForAddress(ctx, half.ns, half.own6); err != nil {
+			return nil, err
 		}
 	}
 	return n, n.ip(ctx, n.container,
@@ -195,18 +189,42 @@ func setns(ns *os.File) error {
 // ip runs ip(8) in a namespace, in that of the caller if nil.
 func (n *Net) ip(ctx context.Context, ns *os.File, commands ...string) error {
 	for _, c := range commands {
-		var out strings.Builder
-		cmd := exec.CommandContext(ctx, "ip", strings.Fields(c)...)
-		cmd.Stdout, cmd.Stderr = &out, &out
-		err := start(cmd, ns)
-		if err == nil {
-			err = cmd.Wait()
-		}
-		if err != nil {
-			return fmt.Errorf("traffic: ip %s: %w: %s", c, err, strings.TrimSpace(out.String()))
+		if _, err := ip(ctx, ns, c); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// ip runs ip(8) in a network namespace and returns what it prints.
+func ip(ctx context.Context, ns *os.File, args string) (string, error) {
+	var out strings.Builder
+	cmd := exec.CommandContext(ctx, "ip", strings.Fields(args)...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := start(cmd, ns)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return "", fmt.Errorf("traffic: ip %s: %w: %s", args, err, strings.TrimSpace(out.String()))
+	}
+	return out.String(), nil
+}
+
+// WaitForAddress waits until the kernel takes packets to an address of IPv6 that was added in a
+// network namespace; nil: that of the calling thread. It makes the route for them later, in a
+// queue that others keep busy, and refuses connections until then.
+func WaitForAddress(ctx context.Context, ns *os.File, addr netip.Addr) error {
+	route := fmt.Sprintf("local %v ", addr)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		out, err := ip(ctx, ns, "-6 route show table local")
+		switch {
+		case err == nil && strings.Contains(out, route):
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("traffic: no local route to %v after a minute: %v, %s", addr, err, out)
+		}
+	}
 }
 
 // start starts cmd in a network namespace, in that of the caller if nil. That
