@@ -16,7 +16,6 @@
 //
 // The state of a socket is in its socket storage and is freed with it. A child of a listener
 // gets a copy of the listener's.
-// child of a listener gets a copy of the listener's.
 #include "kernel.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
