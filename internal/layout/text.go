@@ -80,7 +80,7 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 	})
 	for range n {
 		all.Go(func() {
-			w := &worker{text: t, known: make(map[string]uint32)}
+			w := &worker{text: t}
 			for b := range work {
 				w.parse(b)
 			}
@@ -197,8 +197,8 @@ func blocks(f io.Reader, pass func(*block) bool) error {
 // short ones of those texts are remembered that no file fills the memory with them.
 type worker struct {
 	*text
-	known  map[string]uint32 // numbers of texts
-	n      uint32            // numbers given
+	known  memo   // numbers of texts
+	n      uint32 // numbers given
 	fields [][]byte
 }
 
@@ -252,7 +252,7 @@ func (w *worker) row(b *block, line []byte) error {
 	addresses, rest := w.cut(line)
 	number, known := uint32(0), false
 	if addresses != nil {
-		number, known = w.known[string(rest)]
+		number, known = w.known.get(rest)
 	}
 	if !known {
 		w.fields = appendFields(w.fields[:0], line, w.sep)
@@ -267,8 +267,8 @@ func (w *worker) row(b *block, line []byte) error {
 			return w.general(b, facts)
 		}
 		number = w.give(b, facts)
-		if len(w.known) < maxKnown && len(rest) <= maxRest {
-			w.known[string(rest)] = number
+		if w.known.n < maxKnown && len(rest) <= maxRest {
+			w.known.set(rest, number)
 		}
 	}
 	if w.has(network) {
