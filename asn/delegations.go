@@ -74,8 +74,8 @@ type holder struct {
 
 // OpenDelegations reads files of the regional Internet registries in the form delegated-extended,
 // plain or compressed with gzip, bzip2, xz or zstd. They may be those of single registries, the merged file of
-// the NRO, or a sorted mixture. Where records overlap the smallest wins, then that of the newest
-// file, then the last.
+// the NRO, or a sorted mixture. Of a registry only the newest file counts, by the dates in their
+// headers. Where records overlap the smallest wins, then that of the newest file, then the last.
 //
 // Lines that are not records are ignored. Of a truncated file, the records before are used.
 // Warnings reports both. It is an error if a file cannot be read, has no record, or has

@@ -193,7 +193,7 @@ func (f *delegationFile) setDates() {
 		}
 		for _, s := range f.registries {
 			if !s.dated {
-				s.info.Date = m.info.Date
+				s.info.Date, s.dated = m.info.Date, true
 			}
 		}
 	}
@@ -333,12 +333,47 @@ func (dr *delegationReader) delegations() *Delegations {
 	place(dr.v6, places)
 	place(dr.asns, places)
 
+	outdated := dr.outdated()
+	dr.v4 = dropOutdated(dr.v4, outdated)
+	dr.v6 = dropOutdated(dr.v6, outdated)
+	dr.asns = dropOutdated(dr.asns, outdated)
 	newer := func(a, b uint32) int { return d.tags[a].info.Date.Compare(d.tags[b].info.Date) }
 	d.v4 = newSpans(dr.v4, newer)
 	d.v6 = newSpans(dr.v6, newer)
 	d.asns = newSpans(dr.asns, newer)
 	d.hold()
 	return d
+}
+
+// outdated reports for each tag whether a newer file has the records of its registry: files have
+// all of a registry, so what only an older one has was taken back or divided since.
+func (dr *delegationReader) outdated() []bool {
+	newest := make(map[string]time.Time)
+	for _, s := range dr.sources {
+		if s.records() > 0 && s.dated && s.info.Date.After(newest[s.registry]) {
+			newest[s.registry] = s.info.Date
+		}
+	}
+	out := make([]bool, len(dr.d.tags))
+	for i, t := range dr.d.tags {
+		s := dr.sources[t.source]
+		out[i] = s.dated && s.info.Date.Before(newest[s.registry])
+	}
+	return out
+}
+
+func (s *source) records() (n int) {
+	for _, k := range s.found {
+		n += k
+	}
+	return n
+}
+
+func dropOutdated[K ranges.Key[K]](list []span[K], outdated []bool) []span[K] {
+	if !slices.Contains(outdated, true) {
+		return list
+	}
+	return slices.DeleteFunc(list, func(s span[K]) bool { return outdated[s.tag] })
 }
 
 func place[K ranges.Key[K]](list []span[K], places []uint32) {
