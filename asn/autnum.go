@@ -51,7 +51,7 @@ type autNumEntry struct {
 // (RFC 2622) of RIPE NCC, APNIC and AFRINIC. It reads those of LACNIC, which have no AS before
 // the number. It reads ARIN's own form with ASHandle and ASNumber, where a record may have
 // several numbers. Dumps may be plain or compressed with gzip, bzip2, xz or zstd. Text that is not UTF-8 is
-// read as ISO 8859-1. The date is the file's modification time.
+// read as ISO 8859-1. The date is the one in the file's name, or its modification time.
 //
 // Each dump is read once. Its records and their index are kept in a file of the folder until
 // the dump's size or modification time changes. A missing folder is made. If folder is empty,

@@ -18,7 +18,7 @@ type file struct {
 	*bufio.Reader
 	f    *os.File
 	stat fs.FileInfo
-	info Info // its date is the modification time
+	info Info // its date is by unpack.Date
 }
 
 // openFile opens a file, and reads at most max bytes of content. Its errors name the file, but
@@ -39,7 +39,7 @@ func openFile(name string, max int64) (*file, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &file{br, f, stat, Info{Name: filepath.Base(name), Date: stat.ModTime().Truncate(time.Second).UTC()}}, nil
+	return &file{br, f, stat, Info{Name: filepath.Base(name), Date: unpack.Date(name, stat.ModTime()).Truncate(time.Second).UTC()}}, nil
 }
 
 // skipMark skips the byte order mark of UTF-8.

@@ -33,7 +33,7 @@ import (
 //
 // The files are read and compiled into memory, and may be changed or removed
 // afterwards; [OpenCached] does not compile them again. The date is that in an .mmdb file or
-// a written table, or else the file's modification time, and the oldest of several.
+// a written table, or else the one in the file's name, or its modification time, and the oldest of several.
 func Open(names ...string) (*DB, error) {
 	return dbOf(form.Open(newBuilder(), nil, names...))
 }

@@ -29,7 +29,7 @@ type Info struct {
 	// Name is the name of the file without its folder, of the first file if there are
 	// several, or the name given to [New].
 	Name string
-	// Date is the date in the data, or else the modification time of the file, to the
+	// Date is the date in the data, or else in the name of the file, or its modification time, to the
 	// second. Zero: unknown.
 	Date time.Time
 	// Ranges is how many ranges have a place.

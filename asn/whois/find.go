@@ -11,6 +11,7 @@ import (
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // Found are the files in a data folder by what they hold, best first. A file that holds both
@@ -44,7 +45,7 @@ func Find(folder string, warn func(string)) (found Found) {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b file) int {
-		return cmp.Or(rank(a.name)-rank(b.name), b.stat.ModTime().Compare(a.stat.ModTime()))
+		return cmp.Or(rank(a.name)-rank(b.name), unpack.Date(b.name, b.stat.ModTime()).Compare(unpack.Date(a.name, a.stat.ModTime())))
 	})
 	var both []string
 	for _, f := range all {

@@ -68,7 +68,7 @@ func inspect(name string, limit int64) (content, error) {
 	if c, ok, err := inspectRegistry(r, head); ok {
 		return c, err
 	}
-	return inspectTable(&ranges.File{Reader: r, Name: name, Size: info.Size(), ModTime: info.ModTime(), At: f})
+	return inspectTable(&ranges.File{Reader: r, Name: name, Size: info.Size(), ModTime: unpack.Date(name, info.ModTime()), At: f})
 }
 
 // cutOff returns an error if a file has clearly fewer rows than it claims.

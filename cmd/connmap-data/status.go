@@ -14,6 +14,7 @@ import (
 
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/terminal"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // A state is a line of status: a data set or another file.
@@ -99,7 +100,7 @@ func (st *state) describe(name string, known *revision) {
 		return
 	}
 	st.Size = info.Size()
-	date := info.ModTime().UTC()
+	date := unpack.Date(name, info.ModTime()).UTC()
 	if known != nil {
 		st.Kind, st.Rows, st.Source = known.Kind, known.Rows, known.URL
 		st.Hint = strings.Join(known.Remarks, "; ")

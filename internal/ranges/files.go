@@ -23,8 +23,8 @@ import (
 type File struct {
 	*bufio.Reader // the content, unpacked if it is compressed
 	Name          string
-	Size          int64 // of the file, which may be compressed
-	ModTime       time.Time
+	Size          int64       // of the file, which may be compressed
+	ModTime       time.Time   // by unpack.Date
 	At            io.ReaderAt // the file as it lies there; nil if it is a member of an archive
 	Beside        fs.FS       // the archive of which it is a member; nil: it lies in a folder
 }
@@ -106,7 +106,7 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 		t, err := f.readTable(br, info.Size())
 		return t, 0, Info{}, err
 	}
-	date, remarks, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: info.ModTime(), At: file})
+	date, remarks, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: unpack.Date(name, info.ModTime()), At: file})
 	return nil, info.Size(), Info{Date: date, Remarks: remarks}, err
 }
 

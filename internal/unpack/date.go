@@ -1,0 +1,24 @@
+package unpack
+
+import (
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Date returns the date in the name of a file, as in dbip-city-lite-2026-01.csv.gz or
+// 20260101.as-org2info.txt, or else when it was modified: copies have a new time, but the old name.
+func Date(name string, modified time.Time) time.Time {
+	other := func(r rune) bool { return (r < '0' || r > '9') && r != '-' }
+	for _, part := range strings.FieldsFunc(filepath.Base(name), other) {
+		for part = strings.Trim(part, "-"); part != ""; _, part, _ = strings.Cut(part, "-") {
+			for _, layout := range []string{"2006-01-02", "2006-01", "20060102", "200601"} {
+				d, err := time.Parse(layout, part)
+				if err == nil && d.Year() >= 2000 && !d.After(time.Now()) {
+					return d
+				}
+			}
+		}
+	}
+	return modified
+}

@@ -1,0 +1,26 @@
+package unpack
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestDate(t *testing.T) {
+	modified := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	for name, want := range map[string]string{
+		"/data/dbip-city-lite-2024-01.csv.gz": "2024-01-01",
+		"20250401.as-org2info.txt":            "2025-04-01",
+		"/2020-01-01/table.csv":               "2026-03-04",
+		"rib.20260115.0600.bz2":               "2026-01-15",
+		"GeoLite2-City.mmdb":                  "2026-03-04",
+		"ip2asn-120240101.tsv":                "2026-03-04",
+		"x-2025-02-31.csv":                    "2026-03-04",
+		"db11-2024-05-06.csv":                 "2024-05-06",
+		"x-2999-01.csv":                       "2026-03-04",
+		"202513.csv":                          "2026-03-04",
+	} {
+		assert.Equal(t, want, Date(name, modified).Format(time.DateOnly), name)
+	}
+}
