@@ -29,6 +29,9 @@ func (r Report) MarshalJSON() ([]byte, error) {
 		b = strconv.AppendFloat(appendKey(b, "lon"), r.Place.Lon, 'f', -1, 64)
 		b = appendText(b, "city", r.Place.City)
 		b = appendText(b, "place_precision", r.Place.Precision.String())
+		if r.Place.Radius > 0 {
+			b = strconv.AppendUint(appendKey(b, "place_radius_km"), uint64(r.Place.Radius), 10)
+		}
 	}
 	if r.AS.Number != 0 {
 		b = strconv.AppendUint(appendKey(b, "asn"), uint64(r.AS.Number), 10)

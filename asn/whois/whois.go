@@ -150,6 +150,7 @@ func (s *Sources) network(r *Report) error {
 		var ok bool
 		if r.AS, ok = db.Lookup(r.inner); ok {
 			r.ASSource = db.Info()
+			s.name(&r.AS)
 			return nil
 		}
 		if err := db.Err(); err != nil {
@@ -157,6 +158,17 @@ func (s *Sources) network(r *Report) error {
 		}
 	}
 	return nil
+}
+
+// name gives an AS whose table has no names the one that another table has.
+func (s *Sources) name(a *asn.AS) {
+	for _, db := range s.Networks {
+		if a.Org != "" {
+			return
+		}
+		named, _ := db.LookupAS(a.Number)
+		a.Org = named.Org
+	}
 }
 
 // place sets the place of the address. It fails if a table was damaged while in use, for then
