@@ -85,13 +85,13 @@ func (b *builder) place(p Place) (uint32, error) {
 func (b *builder) ID(f layout.Facts) (uint32, error) { return b.place(placeOf(f)) }
 
 // placeOf combines what a row says. A country without more has its own point even if the row
-// has coordinates: those lie in the middle of nowhere.
+// has coordinates, unless they are exact: those of countries lie in the middle of nowhere.
 func placeOf(f layout.Facts) Place {
 	country, known := CountryPlace(f.Country)
 	switch {
-	case !f.Point || known && f.City == "" && !f.Region:
+	case !f.Point || known && f.City == "" && !f.Region && !f.Exact:
 		return country
-	case f.City == "" && f.Region:
+	case f.City == "" && (f.Region || known):
 		return Place{f.Lat, f.Lon, country.Country, "", Region, f.Radius}
 	}
 	return Place{f.Lat, f.Lon, country.Country, f.City, City, f.Radius}

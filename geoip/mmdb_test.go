@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -285,4 +286,43 @@ func TestOpenCountryMMDB(t *testing.T) {
 
 	_, err = Open(writeFile(t, "file", data[:len(data)-1000]))
 	assert.ErrorContains(t, err, "truncated")
+}
+
+// TestPointsWithoutNames: coordinates count without the name of a place if they are exact, and not
+// those of a country or a continent. A bad record costs its networks and is told.
+func TestPointsWithoutNames(t *testing.T) {
+	at := func(radius uint16, more map[string]any) map[string]any {
+		more["location"] = map[string]any{"latitude": 46.25, "longitude": 20.15, "accuracy_radius": radius}
+		return more
+	}
+	hungary := map[string]any{"iso_code": "HU"}
+	data := sampleMMDB(at(20, map[string]any{"country": hungary}), at(1000, map[string]any{"country": hungary}),
+		at(1000, map[string]any{"continent": map[string]any{"code": "EU"}}), map[string]any{"country": hungary, "location": map[string]any{"latitude": 146.25, "longitude": 20.15}})
+	name := filepath.Join(t.TempDir(), "x.mmdb")
+	require.NoError(t, os.WriteFile(name, data, 0o600))
+	db, err := Open(name)
+	require.NoError(t, err)
+	look := func(addr string) Place {
+		p, _ := db.Lookup(netip.MustParseAddr(addr))
+		return p
+	}
+	assert.Equal(t, Place{Lat: 46.25, Lon: 20.15, Country: "HU", Precision: Region, Radius: 20}, look("1.0.0.0"))
+	assert.Equal(t, []any{"HU", Country}, []any{look("65.0.0.0").Country, look("65.0.0.0").Precision})
+	assert.NotEqual(t, 46.25, look("65.0.0.0").Lat)
+	assert.Zero(t, look("129.0.0.0"))
+	assert.Zero(t, look("193.0.0.0"))
+	require.Len(t, db.Remarks(), 1)
+	assert.Contains(t, db.Remarks()[0], "1 row is left out: network 192.0.0.0/2: coordinates 146.25, 20.15 are not degrees on Earth")
+
+	for text, want := range map[string]Place{
+		"network,latitude,longitude,country_code\n192.0.2.0/24,46.25,20.15,HU\n":                          {Lat: 46.25, Lon: 20.15, Country: "HU", Precision: Region},
+		"192.0.2.0,192.0.2.255,HU,46.25,20.15\n":                                                          {Lat: 46.25, Lon: 20.15, Country: "HU", Precision: Region},
+		"network,latitude,longitude,country_code,city,accuracy_radius\n192.0.2.0/24,46.25,20.15,HU,,20\n": {Lat: 46.25, Lon: 20.15, Country: "HU", Precision: Region, Radius: 20},
+	} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		db, err := Open(name)
+		require.NoError(t, err, text)
+		p, _ := db.Lookup(netip.MustParseAddr("192.0.2.1"))
+		assert.Equal(t, want, p, text)
+	}
 }

@@ -33,7 +33,7 @@ import (
 // A bad row is skipped and reported by [DB.Remarks]; if more rows are bad than good
 // that is an error.
 //
-// Info.Date is the date in the files, or else their modification time, and the oldest of
+// Info.Date is the date in the files, or else in their names, or their modification time: the oldest of
 // several.
 //
 // A text may have 4,294,967,296 bytes, a binary file 1,073,741,824, all together

@@ -77,6 +77,7 @@ var shapes = []shape{
 	{name: "iptoasn TSV", sep: '\t', columns: "first last as country [org]"},
 	{name: "RouteViews pfx2as", sep: '\t', columns: "network length as"},
 	{name: "pyasn TSV", sep: '\t', columns: "network as"},
+	{name: "country CSV", sep: ',', columns: "network country"},
 	{name: Geofeed, sep: ',', columns: "network country [region] [city] [postal]"},
 }
 
@@ -194,12 +195,15 @@ func (s shape) fits(f [][]byte) bool {
 	if len(f) < least || len(f) > len(columns) && !(s.sep == '\t' && strings.HasSuffix(s.columns, "org]")) {
 		return false
 	}
+	filled := [roles]bool{}
 	for i, c := range columns[:min(len(f), len(columns))] {
-		if !is(role(slices.Index(roleNames[:], strings.Trim(c, "[]"))), f[i], s.decimal) {
+		r := role(slices.Index(roleNames[:], strings.Trim(c, "[]")))
+		if !is(r, f[i], s.decimal) {
 			return false
 		}
+		filled[r] = len(f[i]) > 0
 	}
-	return true
+	return filled[lat] == filled[lon] // else they stand in other columns
 }
 
 // is reports whether a field can be of a column of a role.

@@ -26,6 +26,7 @@ type Facts struct {
 	City     string
 	Region   bool // a region or a postal code is named
 	Point    bool // Lat and Lon are known
+	Exact    bool // Lat and Lon are those of the addresses, though no place is named
 	Lat, Lon float64
 	Radius   uint16 // km around the point; 0: unknown
 	AS       uint32 // 0: none
@@ -68,6 +69,10 @@ type Sink interface {
 // Max is how many bytes the content of a file may have. Those that are published have up to
 // 1.2 GB.
 const Max = 4 << 30
+
+// exactRadius is up to how many km around a point it is taken for that of the addresses. Those of
+// whole countries have 100 and more, or no radius.
+const exactRadius = 50
 
 const (
 	maxDB  = 1 << 30  // bytes of a file that is held in memory

@@ -15,6 +15,7 @@ import (
 var mmdbFields = mmdb.Fields{
 	"city":         {"names": {"en": nil}},
 	"country":      {"iso_code": nil},
+	"continent":    nil,
 	"country_code": nil, "registered_country": {"iso_code": nil},
 	"postal": {"code": nil}, "postal_code": nil, "postcode": nil, "region": nil, "state1": nil, "subdivisions": nil,
 	"location": {"latitude": nil, "longitude": nil, "lat": nil, "lng": nil, "lon": nil, "accuracy_radius": nil},
@@ -38,11 +39,17 @@ func readMMDB(data []byte, sink Sink, limit int64) (Report, error) {
 		return report, fmt.Errorf("%w: a %.60q database tells neither places nor AS numbers", ErrUnknown, db.Type)
 	}
 	ids := make(map[int]uint32)
+	bad := make(map[int]bool)
+	var firstBad error
 	for network, err := range db.Networks() {
 		if err != nil {
 			return report, fmt.Errorf("damaged MaxMind DB: %w", err)
 		}
 		id, ok := ids[network.Record]
+		if bad[network.Record] {
+			report.Skipped++
+			continue
+		}
 		if !ok {
 			m, err := db.Record(network.Record, mmdbFields)
 			if err != nil {
@@ -54,10 +61,15 @@ func readMMDB(data []byte, sink Sink, limit int64) (Report, error) {
 					facts.City = mmdbCity(m)
 				}
 			}
-			if err == nil {
-				id, err = sink.ID(facts)
-			}
 			if err != nil {
+				if firstBad == nil {
+					firstBad = fmt.Errorf("network %v: %w", network.Prefix, err)
+				}
+				bad[network.Record] = true
+				report.Skipped++
+				continue
+			}
+			if id, err = sink.ID(facts); err != nil {
 				return report, fmt.Errorf("network %v: %w", network.Prefix, err)
 			}
 			report.Kind.Places = report.Kind.Places || facts.Country != "" || facts.Point
@@ -73,6 +85,9 @@ func readMMDB(data []byte, sink Sink, limit int64) (Report, error) {
 		if err := sink.Add(ranges.Of(network.Prefix), id); err != nil {
 			return report, fmt.Errorf("network %v: %w", network.Prefix, err)
 		}
+	}
+	if report, err = report.finish(firstBad); err != nil {
+		return report, err
 	}
 	if !report.Kind.Places && !report.Kind.Networks {
 		return report, fmt.Errorf("%w: no record of this %.60q database has coordinates, a country or an AS number", ErrUnknown, db.Type)
@@ -107,6 +122,13 @@ func mmdbFacts(m map[string]any) (Facts, error) {
 		f.Region = true
 	}
 	f.Lat, f.Lon, f.Radius, f.Point = mmdbPoint(m)
+	if max(f.Lat, -f.Lat) > 90 || max(f.Lon, -f.Lon) > 180 {
+		return f, fmt.Errorf("coordinates %v, %v are not degrees on Earth", f.Lat, f.Lon)
+	}
+	if _, ok := m["continent"]; ok && f.Country == "" && f.City == "" && !f.Region {
+		f.Point = false // the middle of a continent
+	}
+	f.Exact = f.Point && 0 < f.Radius && f.Radius <= exactRadius
 	return f, mmdbAS(m, &f)
 }
 

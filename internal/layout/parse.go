@@ -236,7 +236,7 @@ func coordinate(s []byte, limit int64) (float64, bool) {
 	if !isDigits(whole) || len(whole) > 3 || dot && !isDigits(fraction) {
 		// Some write +1, .5 or 1e1.
 		f, err := strconv.ParseFloat(string(s[:min(len(s), 32)]), 64)
-		return f, err == nil && len(s) <= 32 && f >= -float64(limit) && f <= float64(limit)
+		return f, err == nil && len(s) <= 32 && bytes.IndexByte(s, '_') < 0 && f >= -float64(limit) && f <= float64(limit)
 	}
 	var v int64
 	for _, c := range whole {
