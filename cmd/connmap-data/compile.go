@@ -61,6 +61,13 @@ ipv4.csv or an .mmdb file. This command does not use the network.`)
 	}
 	fmt.Fprintf(a.stdout, "%s: %s rows of %s%s, %s, in %v\n", target, numbers.Thousands(int64(info.Ranges)), dateOf(info.Date), level,
 		numbers.Bytes(written.Size()), time.Since(began).Round(10*time.Millisecond))
+	db, err := geoip.Open(target)
+	if err != nil {
+		return err
+	}
+	for _, remark := range db.Remarks() {
+		fmt.Fprintf(a.stderr, "connmap-data: %s: %s\n", source, remark)
+	}
 	return nil
 }
 

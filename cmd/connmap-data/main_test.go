@@ -508,6 +508,9 @@ func TestCompile(t *testing.T) {
 	assert.Equal(t, "dear diary", string(b))
 	require.NoError(t, to.run(t.Context(), []string{"compile", source, "-o", filepath.Join(to.dir, "out")}), "what it has made it makes anew")
 	assert.ErrorContains(t, to.run(t.Context(), []string{"compile"}), "needs one FILE")
+	require.NoError(t, os.WriteFile(source, pack(t, dbip(20)+"bad row\n"), 0o644))
+	require.NoError(t, to.run(t.Context(), []string{"compile", source}))
+	assert.Contains(t, to.err.String(), "1 row is left out: ")
 	assert.Error(t, to.run(t.Context(), []string{"compile", "missing"}))
 	assert.ElementsMatch(t, []string{"dbip.csv.gz", "dbip.cmgeo", "out", "letter"}, to.files(t))
 }

@@ -186,7 +186,7 @@ func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.Conso
 		Cache: cfg.cacheDir,
 	}
 	rules, _ := cfg.findRules()
-	geo, _ := cfg.tables()
+	geo, _ := cfg.tables(func(string) {})
 	for _, name := range append(geo, rules) {
 		if info, err := os.Stat(name); err == nil {
 			o.CacheKey += fmt.Sprintf("%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
@@ -198,7 +198,7 @@ func consoleOptions(cfg config, rule *queryRules, stderr io.Writer) sqlite.Conso
 // locator returns a look-up of places in the tables that can be opened, and the embedded one.
 func locator(cfg config) func(netip.Addr) (geoip.Place, bool) {
 	var tables geoip.Tables
-	geo, _ := cfg.tables()
+	geo, _ := cfg.tables(func(string) {})
 	for _, name := range geo {
 		if db, _ := geoip.OpenCached(cfg.cacheDir, nil, name); db != nil {
 			tables = append(tables, db)

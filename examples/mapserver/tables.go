@@ -19,8 +19,8 @@ import (
 
 // tables returns the files of places and of networks, best first: those that are named, else
 // those in the data folder, whatever they are called.
-func (c config) tables() (geo, asn []string) {
-	found := whois.Find(c.dataDir, func(string) {}) // what whois leaves out is told by its report
+func (c config) tables(warn func(string)) (geo, asn []string) {
+	found := whois.Find(c.dataDir, warn)
 	if geo = c.geo; len(geo) == 0 {
 		geo = found.Places
 	}
@@ -53,7 +53,11 @@ type source[T table] struct {
 func (a *app) openTables() {
 	m := a.monitor
 	m.NAT64 = a.cfg.nat64
-	geo, networks := a.cfg.tables()
+	var left []string
+	geo, networks := a.cfg.tables(func(warning string) { left = append(left, warning) })
+	if len(left) > 0 {
+		a.problem("data", fmt.Errorf("the data folder: %s", strings.Join(left, "\n")))
+	}
 	for _, name := range geo {
 		s := source[*geoip.DB]{a, "geo " + name, name, geoip.Open, geoip.OpenCached, m.ReplaceGeo, "other tables are", "place"}
 		if db := s.start(); db != nil {
