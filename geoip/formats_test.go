@@ -116,6 +116,13 @@ func TestGeoLite(t *testing.T) {
 	db, err = Open(blocks4, blocks6)
 	require.NoError(t, err)
 	assert.Equal(t, want, all(db))
+	assert.Empty(t, db.Remarks())
+	write("GeoLite2-City-Locations-en.csv.gz", string(gzipped(t, []byte(strings.ReplaceAll(locations, "\n1,en", "\n7,en")))))
+	db, err = Open(blocks4)
+	require.NoError(t, err)
+	require.Len(t, db.Remarks(), 1)
+	assert.Contains(t, db.Remarks()[0], "1 place has no name in the file of locations: take that of the same release")
+	write("GeoLite2-City-Locations-en.csv.gz", string(gzipped(t, []byte(locations))))
 
 	// The country edition has no coordinates.
 	country := write("GeoLite2-Country-Blocks-IPv4.csv", "network,geoname_id,registered_country_geoname_id,represented_country_geoname_id,is_anonymous_proxy,is_satellite_provider\n192.0.2.0/25,3,3,,0,0\n")

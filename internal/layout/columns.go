@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // A role is what a column says.
@@ -45,6 +46,7 @@ type text struct {
 	count     int
 	decimal6  bool // all addresses are decimal ones of IPv6
 	locations map[string]location
+	unnamed   atomic.Int64 // places that locations lacks
 	remarks   []string
 }
 

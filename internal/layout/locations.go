@@ -26,6 +26,9 @@ type location struct {
 // place adds the names of a row of blocks, which stand in the file of locations.
 func (t *text) place(f [][]byte, facts *Facts) {
 	l, known := t.locations[string(t.field(f, id))]
+	if !known && len(t.field(f, id)) > 0 {
+		t.unnamed.Add(1)
+	}
 	if !known || l.country == "" {
 		// If the country of the users is unknown, that where the network is
 		// registered has to do.

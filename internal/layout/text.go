@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -119,6 +120,9 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 	}
 	if readErr != nil {
 		return report, readErr
+	}
+	if n := t.unnamed.Load(); n > 0 {
+		report.Remarks = append(report.Remarks, numbers.Count(int(n), "place has", "places have")+" no name in the file of locations: take that of the same release")
 	}
 	return report.finish(bad)
 }
