@@ -175,6 +175,27 @@ func TestMRT(t *testing.T) {
 	assert.Equal(t, []string{"1 row is left out: record 3: a record is truncated"}, r.Remarks)
 }
 
+// TestOrigin: the AS of a route is the last of its path, and none of a confederation.
+func TestOrigin(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		path []byte
+		want uint32
+	}{
+		{"sequence", []byte{2, 2, 0, 0, 0, 1, 0, 0, 0, 7}, 7},
+		{"set", []byte{2, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 8, 0, 0, 0, 9}, 9},
+		{"confederation before it", []byte{3, 1, 0, 0, 255, 0, 2, 1, 0, 0, 0, 7}, 7},
+		{"inside a confederation", []byte{3, 1, 0, 0, 255, 0, 4, 1, 0, 0, 255, 1}, 0},
+		{"own network", nil, 0},
+		{"cut off", []byte{2, 2, 0, 0, 0, 1}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			attrs := append([]byte{0x40, 1, 1, 0, 0x40, asPath, byte(len(tt.path))}, tt.path...)
+			assert.Equal(t, tt.want, origin(attrs))
+		})
+	}
+}
+
 // binFile returns a file of IP2Location of type 5 with one range of each family.
 func binFile() []byte {
 	le := binary.LittleEndian
