@@ -210,6 +210,7 @@ func binFile() []byte {
 	text("Australia")
 	region, city := text("Queensland"), text("Brisbane")
 	none := text("-")
+	b[29] = 1 // IP2Location, not IP2Proxy
 	row := func(country, region, city uint32, lat, lon float32) []byte {
 		var r []byte
 		for _, v := range []uint32{country, region, city, math.Float32bits(lat), math.Float32bits(lon)} {
@@ -245,6 +246,18 @@ func TestBIN(t *testing.T) {
 		"::-2001:db7:ffff:ffff:ffff:ffff:ffff:ffff nothing", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff AU region Brisbane -27.46794,153.02809"}, l.rows)
 	assert.Equal(t, "IP2Location DB5 BIN", r.Kind.Name)
 	assert.Equal(t, "2026-01-02", r.Date.Format(time.DateOnly))
+
+	// The last row, which only ends the one before, is the last address of all.
+	b := binFile()
+	copy(b[len(b)-36:], bytes.Repeat([]byte{255}, 16))
+	l = &list{}
+	_, err = Read(fileOf(b), l)
+	require.NoError(t, err)
+	assert.Equal(t, "2001:db8::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff AU region Brisbane -27.46794,153.02809", l.rows[4])
+
+	b[29] = 2 // IP2Proxy
+	_, err = Read(fileOf(b), &list{})
+	assert.ErrorIs(t, err, ErrUnknown)
 }
 
 // datFile returns a file of GeoIP of countries in which 128.0.0.0/1 is Australia's.

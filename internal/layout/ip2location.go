@@ -46,6 +46,10 @@ func openBIN(data []byte) (*bin, bool) {
 		count6: int(le.Uint32(data[13:])), at6: int(le.Uint32(data[17:])) - 1}
 	year, month, day := int(data[2]), int(data[3]), int(data[4])
 	cities, points := binColumns(b.kind)
+	// Since 2021 files say whose they are. IP2Proxy's have other columns.
+	if year >= 21 && data[29] != 1 {
+		return nil, false
+	}
 	least := 2
 	switch {
 	case points:
@@ -116,6 +120,9 @@ func (b *bin) read(sink Sink, limit int64) (Report, error) {
 		first, next := b.key6(at), b.key6(at+size)
 		err := row(at, 16, func(id uint32) error {
 			last := next.Minus(ranges.V6{Lo: 1})
+			if i+2 == b.count6 && next == maxV6 {
+				last = next
+			}
 			if first.Compare(next) >= 0 {
 				return nil
 			}
@@ -127,6 +134,9 @@ func (b *bin) read(sink Sink, limit int64) (Report, error) {
 	}
 	return report.finish(bad)
 }
+
+// maxV6 is the last address of IPv6.
+var maxV6 = ranges.V6{Hi: math.MaxUint64, Lo: math.MaxUint64}
 
 func (b *bin) key6(at int) ranges.V6 {
 	le := binary.LittleEndian
