@@ -135,6 +135,7 @@ var tables = []struct {
 		[]string{"8.8.8.0-8.8.8.255 JP region Osaka 34.69,135.5", "1.0.0.0-1.0.0.255 AU region Brisbane -27.4,153"}},
 	{"networks and countries", "country CSV", "192.0.2.0/25,DE\n192.0.2.128/25,FR\n", []string{"192.0.2.0-192.0.2.127 DE", "192.0.2.128-192.0.2.255 FR"}},
 	{"names in another order", "CSV with named columns", "City;ASN;Network;CC;Lat;Lon;Accuracy_Radius\nBonn;AS64496;192.0.2.0/24;de;50.7;7.1;20\n", []string{"192.0.2.0-192.0.2.255 DE Bonn 50.7,7.1 20 km AS64496"}},
+	{"names between semicolons", "CSV with named columns", "city;network;cc\n\"Bonn; on the \"\"Rhine\"\"\";192.0.2.0/24;\"de\"\n;192.0.3.0/24;FR\n", []string{`192.0.2.0-192.0.2.255 DE Bonn; on the "Rhine"`, "192.0.3.0-192.0.3.255 FR"}},
 	{"names behind a comment", "CSV with named columns", "# made by hand\n\nnetwork,country_code\n192.0.2.0/24,DE\n", []string{"192.0.2.0-192.0.2.255 DE"}},
 	{"quoted", "DB-IP city CSV", "\"192.0.2.0\",\"192.0.2.255\",\"EU\",\"DE\",\"NRW\",\"Bonn\",\"50.7\",\"7.1\"\n", []string{"192.0.2.0-192.0.2.255 DE region Bonn 50.7,7.1"}},
 	{"UTF-8 with a mark", "country CSV", "\ufeff192.0.2.0,192.0.2.255,AU\n", []string{"192.0.2.0-192.0.2.255 AU"}},

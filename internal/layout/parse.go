@@ -30,8 +30,8 @@ func UTF8[T string | []byte](text T) string {
 func appendFields(f [][]byte, line []byte, sep byte) [][]byte {
 	for {
 		var field []byte
-		if sep == ',' && len(line) > 0 && line[0] == '"' {
-			field, line = quoted(line)
+		if sep != '\t' && len(line) > 0 && line[0] == '"' {
+			field, line = quoted(line, sep)
 		} else {
 			end := bytes.IndexByte(line, sep)
 			if end < 0 {
@@ -50,7 +50,7 @@ func appendFields(f [][]byte, line []byte, sep byte) [][]byte {
 // quoted returns the first field of a line that begins with a quotation mark,
 // and what follows it: nothing or the separator. Quotation marks inside are
 // doubled.
-func quoted(line []byte) (field, rest []byte) {
+func quoted(line []byte, sep byte) (field, rest []byte) {
 	line = line[1:]
 	double := false
 	for i := 0; i < len(line); i++ {
@@ -63,7 +63,7 @@ func quoted(line []byte) (field, rest []byte) {
 			continue
 		}
 		field, rest = line[:i], line[i+1:]
-		if end := bytes.IndexByte(rest, ','); end >= 0 {
+		if end := bytes.IndexByte(rest, sep); end >= 0 {
 			rest = rest[end:]
 		} else {
 			rest = nil

@@ -226,7 +226,8 @@ func (w *worker) parse(b *block) {
 		if len(line) == 0 || w.header != "" && string(line) == w.header {
 			continue
 		}
-		if isComment(line) {
+		// Between semicolons a line that begins with one has an empty first column.
+		if isComment(line) && line[0] != w.sep {
 			if at, ok := bytes.CutPrefix(bytes.TrimSpace(line[1:]), []byte("Generated:")); ok {
 				b.date, _ = time.Parse(time.RFC1123, string(bytes.TrimSpace(at)))
 			}
