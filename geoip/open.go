@@ -26,7 +26,8 @@ import (
 //     BIN) and sapics, and any whose first line names the columns, in any order;
 //   - the TSV of iptoasn, for its countries; lists of first address, last address and country,
 //     such as tor's geoip and geoip6;
-//   - geofeeds (RFC 8805), for their countries; GeoIP's old .dat;
+//   - geofeeds (RFC 8805), for their countries; a network without one is a hole in those around it;
+//   - GeoIP's old .dat;
 //   - any of them compressed with gzip, bzip2, xz or zstd, or in a zip or tar archive;
 //   - a compiled table, of [CompileFile].
 //

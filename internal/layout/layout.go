@@ -58,7 +58,8 @@ type Report struct {
 type Sink interface {
 	// ID returns the number of what Facts say, or 0 if that is nothing for the sink.
 	ID(Facts) (uint32, error)
-	// Add, Add4 and Add6 add rows of other IDs than 0. An error ends the reading.
+	// Add, Add4 and Add6 add rows of other IDs than 0, and of geofeeds all: one that says
+	// nothing is a hole in those around it. An error ends the reading.
 	Add(r ranges.Range, id uint32) error
 	Add4(first, last ranges.V4, id uint32) error
 	Add6(first, last ranges.V6, id uint32) error

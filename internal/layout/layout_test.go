@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -157,6 +158,29 @@ func TestLayouts(t *testing.T) {
 			assert.Equal(t, r.Kind, k)
 			assert.Equal(t, strings.Contains(strings.Join(tt.want, " "), "AS6"), k.Networks, "networks")
 		})
+	}
+}
+
+// TestGeofeedHoles: in a geofeed a network of which nothing is said is a hole in those around it.
+func TestGeofeedHoles(t *testing.T) {
+	for content, want := range map[string]string{
+		"192.0.2.0/24,DE,,,\n192.0.2.128/25,,,,\n2001:db8::/32,NL,,,\n2001:db8:1::/48,ZZ,,,\n": "DE  NL ",
+		"192.0.2.0,192.0.2.255,DE\n192.0.2.128,192.0.2.255,ZZ\n2001:db8::,2001:db8:1::,NL\n":   "DE DE NL NL",
+	} {
+		var b ranges.Builder
+		codes := &countries{Builder: &b}
+		_, err := Read(fileOf([]byte(content)), codes)
+		require.NoError(t, err)
+		v4, v6 := b.Resolve()
+		var got []string
+		for _, a := range []string{"192.0.2.1", "192.0.2.129", "2001:db8::1", "2001:db8:1::"} {
+			if a := netip.MustParseAddr(a); a.Is4() {
+				got = append(got, codes.names[ranges.Find(v4, ranges.Key4(a))])
+			} else {
+				got = append(got, codes.names[ranges.Find(v6, ranges.Key6(a))])
+			}
+		}
+		assert.Equal(t, want, strings.Join(got, " "), content)
 	}
 }
 

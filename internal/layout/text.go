@@ -100,7 +100,7 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 			known = append(known, id)
 		}
 		ids[b.worker] = known
-		if err := b.pass(sink, known); err != nil {
+		if err := b.pass(sink, known, t.kind.Name == Geofeed); err != nil {
 			return report, fmt.Errorf("line %d or after: %w", b.line, err)
 		}
 		report.Rows += b.good
@@ -127,19 +127,20 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 	return report.finish(bad)
 }
 
-// pass passes the rows of a block on.
-func (b *block) pass(sink Sink, ids []uint32) error {
+// pass passes the rows of a block on. In a geofeed the holder of addresses says also of which
+// nobody knows where they are (RFC 8805, section 2.1.2); in other tables such rows are left out.
+func (b *block) pass(sink Sink, ids []uint32, geofeed bool) error {
 	i4, i6 := 0, 0
 	for _, six := range b.order {
 		var err error
 		if six {
 			r := b.rows6[i6]
-			if i6++; ids[r.ID] != 0 {
+			if i6++; ids[r.ID] != 0 || geofeed {
 				err = sink.Add6(r.First, r.Last, ids[r.ID])
 			}
 		} else {
 			r := b.rows4[i4]
-			if i4++; ids[r.ID] != 0 {
+			if i4++; ids[r.ID] != 0 || geofeed {
 				err = sink.Add4(r.First, r.Last, ids[r.ID])
 			}
 		}
