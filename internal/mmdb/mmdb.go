@@ -146,6 +146,10 @@ func (db *DB) Networks() iter.Seq2[Network, error] {
 				if !yield(n, err) || err != nil {
 					return
 				}
+				// All of IPv4 lies in it.
+				if db.six && under4 && b.bits < 96 && !yield(Network{netip.PrefixFrom(netip.IPv4Unspecified(), 0), n.Record}, nil) {
+					return
+				}
 				continue
 			case four > 0 && int(b.record) == four && !under4:
 				continue // an alias of IPv4

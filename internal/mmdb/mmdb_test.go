@@ -298,6 +298,19 @@ func TestNetworks(t *testing.T) {
 	assert.Equal(t, []netip.Prefix{netip.MustParsePrefix("128.0.0.0/2"), netip.MustParsePrefix("192.0.0.0/2")}, got)
 }
 
+// TestWide: a network with all addresses of IPv4 is one of IPv4 too.
+func TestWide(t *testing.T) {
+	record := append([]byte{maps<<5 | 1}, appendText(appendText(nil, "a"), "b")...)
+	db, err := Open(file(6, []int{-2, -1}, record))
+	require.NoError(t, err)
+	var got []string
+	for n, err := range db.Networks() {
+		require.NoError(t, err)
+		got = append(got, n.Prefix.String())
+	}
+	assert.Equal(t, []string{"::/1", "0.0.0.0/0"}, got)
+}
+
 func FuzzDB(f *testing.F) {
 	record := append([]byte{maps<<5 | 2}, appendText(appendPointer(appendText(nil, "a"), 0), "b")...)
 	f.Add(file(4, []int{-1, 1, -2, -2}, record))
