@@ -21,7 +21,7 @@ import (
 )
 
 // data returns a file of test data kept outside the repository, unpacked.
-func data(b *testing.B, name string) string {
+func data(b testing.TB, name string) string {
 	name = filepath.Join("..", "..", "..", "..", "shared", "data", filepath.FromSlash(name))
 	f, err := os.Open(name)
 	if err != nil {

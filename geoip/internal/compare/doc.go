@@ -1,3 +1,3 @@
-// Package compare measures look-ups of places against other programs' tables. It
-// is a module of its own, so that nobody else needs those.
+// Package compare compares tables with other programs': what they say of random addresses, and
+// how long a look-up takes. It is a module of its own, so that nobody else needs those.
 package compare
