@@ -82,8 +82,9 @@ type mmdbPlace struct {
 	City struct {
 		Names map[string]string `maxminddb:"names"`
 	} `maxminddb:"city"`
-	Country    mmdbCountry `maxminddb:"country"`
-	Registered mmdbCountry `maxminddb:"registered_country"`
+	Continent  map[string]any `maxminddb:"continent"`
+	Country    mmdbCountry    `maxminddb:"country"`
+	Registered mmdbCountry    `maxminddb:"registered_country"`
 	Location   struct {
 		Lat    *float64 `maxminddb:"latitude"`
 		Lon    *float64 `maxminddb:"longitude"`
@@ -115,6 +116,9 @@ func (m mmdbPlace) place() geoip.Place {
 	}
 	if l := m.Location; l.Lat != nil && l.Lon != nil && (*l.Lat != 0 || *l.Lon != 0) {
 		f.point, f.lat, f.lon, f.radius = true, *l.Lat, *l.Lon, l.Radius
+	}
+	if m.Continent != nil && f.country == "" && f.city == "" && !f.region {
+		f.point = false // the middle of a continent
 	}
 	return f.place()
 }

@@ -255,18 +255,21 @@ type told struct {
 	point         bool
 	lat, lon      float64
 	radius        uint16
+	unnamed       bool // the table has no names of places
 }
 
-// place returns the place that a row means: a country without more has the country's own point.
+// place returns the place that a row means: a country without more has the country's own point,
+// unless its coordinates are exact.
 func (f told) place() geoip.Place {
 	country, known := geoip.CountryPlace(f.country)
 	p := geoip.Place{Lat: f.lat, Lon: f.lon, Country: country.Country, City: f.city, Precision: geoip.City, Radius: f.radius}
+	exact := f.unnamed || 0 < f.radius && f.radius <= 50
 	switch {
-	case !f.point && known, known && f.city == "" && !f.region:
+	case !f.point && known, known && f.city == "" && !f.region && !exact:
 		return geoip.Place{Country: country.Country, Precision: geoip.Country}
 	case !f.point:
 		return geoip.Place{}
-	case f.city == "" && f.region:
+	case f.city == "" && (f.region || known):
 		p.Precision = geoip.Region
 	}
 	return p
