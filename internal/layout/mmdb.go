@@ -56,10 +56,14 @@ func readMMDB(data []byte, sink Sink, limit int64) (Report, error) {
 				return report, fmt.Errorf("damaged MaxMind DB: network %v: %w", network.Prefix, err)
 			}
 			facts, err := mmdbFacts(m)
+			_, continent := m["continent"]
 			if err == nil && facts.City == "" && m["city"] != nil {
 				if m, err = db.Record(network.Record, cityFields); err == nil {
 					facts.City = mmdbCity(m)
 				}
+			}
+			if continent && facts.Country == "" && facts.City == "" && !facts.Region {
+				facts.Point = false // it is the middle of the continent
 			}
 			if err != nil {
 				if firstBad == nil {
@@ -124,9 +128,6 @@ func mmdbFacts(m map[string]any) (Facts, error) {
 	f.Lat, f.Lon, f.Radius, f.Point = mmdbPoint(m)
 	if max(f.Lat, -f.Lat) > 90 || max(f.Lon, -f.Lon) > 180 {
 		return f, fmt.Errorf("coordinates %v, %v are not degrees on Earth", f.Lat, f.Lon)
-	}
-	if _, ok := m["continent"]; ok && f.Country == "" && f.City == "" && !f.Region {
-		f.Point = false // the middle of a continent
 	}
 	f.Exact = f.Point && 0 < f.Radius && f.Radius <= exactRadius
 	return f, mmdbAS(m, &f)
