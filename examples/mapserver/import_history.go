@@ -20,6 +20,7 @@ import (
 	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/lock"
 	"github.com/connmapgo/connmap/internal/numbers"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // history imports the detailed history: it migrates a copy.
@@ -74,7 +75,7 @@ func (im *importer) history(ctx context.Context) {
 	}
 	stats, err := db.Stats()
 	if p := db.Problem(); p != "" {
-		err = fmt.Errorf("it is damaged, and nothing was imported; save what can be read with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", original)
+		err = fmt.Errorf("it is damaged, and nothing was imported; save what can be read with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", terminal.Shell(original))
 	}
 	if err = errors.Join(err, db.Close()); err == nil {
 		err = im.place(ctx, copied, target)

@@ -19,6 +19,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // Options are the settings of Open. The zero value works.
@@ -250,7 +251,7 @@ func saving(name string) string {
 		f.ReadAt(b, 60)
 		f.Close()
 	}
-	dump := fmt.Sprintf(`sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/'`, name)
+	dump := fmt.Sprintf(`sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/'`, terminal.Shell(name))
 	if binary.BigEndian.Uint32(b[8:]) == applicationID {
 		dump = fmt.Sprintf(`(%s; echo 'PRAGMA application_id = %d; PRAGMA user_version = %d;')`, dump, applicationID, binary.BigEndian.Uint32(b))
 	}

@@ -334,6 +334,11 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
+// TestSavingQuotes: a name is no part of the command.
+func TestSavingQuotes(t *testing.T) {
+	assert.Contains(t, saving("/home/a $(touch b)/h.sqlite"), `sqlite3 '/home/a $(touch b)/h.sqlite' .dump`)
+}
+
 // TestDamagedIndex: what quick_check does not see, the entries of an index, is
 // damage too if opening needs it.
 func TestDamagedIndex(t *testing.T) {

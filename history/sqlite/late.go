@@ -10,82 +10,49 @@ import (
 // that are found open, whose program may be another by now, and ends that are reported after
 // another connection has had the same addresses and ports.
 
-// maxPrograms is among how many programs of an address that which opened a connection is looked for.
-const maxPrograms = 32
+// maxAlike is how many open rows with one column key are looked through: connections with the
+// same local address and ports, to different peers.
+const maxAlike = 1000
 
 // findOpen returns the row that a resumed connection goes on with; nil: none is open. That may be
 // one of another program, which has executed this one since, as inetd does. hash is the column key.
-func (db *DB) findOpen(e *history.Entry, hash int64) (best *cachedRow, err error) {
-	of := *e
-	// Most addresses have few programs, or none, and the index has their names in order.
-	for n, from := 0, ""; n < maxPrograms; n++ {
-		program, open, err := db.nextProgram(e, hash, from)
-		if err != nil || program == nil {
-			return best, err
-		}
-		if n == 0 {
-			if r, err := db.find(e, hash); err == nil && !r.closed || err != nil && !errors.Is(err, errGone) {
-				return r, err
-			}
-		}
-		if open && *program != e.Program {
-			of.Program = *program
-			r, err := db.find(&of, hash)
-			if err != nil {
-				return nil, err
-			}
-			if db.continues(r, e) && (best == nil || r.distance(e) < best.distance(e)) {
-				best = r
-				if r.opener, err = db.opener(r.id); err != nil {
-					return nil, err
-				}
-			}
-		}
-		from = *program + "\x00"
+func (db *DB) findOpen(e *history.Entry, hash int64) (*cachedRow, error) {
+	r, err := db.find(e, hash)
+	if err == nil && !r.closed || err != nil && !errors.Is(err, errGone) {
+		return r, err
 	}
-	return best, nil
-}
-
-// distance is the time between the openings of a row and an entry, in ms.
-func (r *cachedRow) distance(e *history.Entry) int64 {
-	d := (r.opened - micro(e.Opened)) / 1000
-	return max(d, -d)
-}
-
-// nextProgram returns the first of the programs of an address whose name is not before another,
-// and whether it has an open row with a column key; nil: there is none.
-func (db *DB) nextProgram(e *history.Entry, hash int64, from string) (program *string, open bool, err error) {
-	// With bare parameters in the comparisons SQLite would compile the statement anew each time.
-	stmt, err := db.conn.Prepare(`
-SELECT programname, EXISTS (
-	SELECT 1 FROM detailed_history AS d WHERE d.ip = p.ip AND d.programname = p.programname AND d.key = ?3 AND d.closed IS NULL)
-FROM detailed_history AS p WHERE ip = ?1 || '' AND programname >= ?2 || '' ORDER BY programname LIMIT 1`)
+	// With a bare parameter in the comparison SQLite would compile the statement anew each time.
+	const alike = `FROM detailed_history INDEXED BY detailed_history_open WHERE key = ?1 + 0 AND closed IS NULL LIMIT ?2`
+	stmt, err := db.conn.Prepare(`SELECT 1 ` + alike)
 	if err != nil {
-		return nil, false, err
+		return nil, err
+	}
+	stmt.BindInt64(1, hash)
+	stmt.BindInt64(2, 1)
+	found, err := stmt.Step()
+	if err := errors.Join(err, stmt.Reset()); err != nil || !found {
+		return nil, err
+	}
+	stmt, err = db.conn.Prepare(`
+SELECT ` + cachedColumns + `, programname, exe, container FROM (SELECT * ` + alike + `)
+WHERE ip = ?3 ORDER BY abs(round((last_opened - ?4) * 1000)), programname LIMIT 1`)
+	if err != nil {
+		return nil, err
 	}
 	defer stmt.Reset()
-	stmt.BindText(1, addrText(e.Peer))
-	stmt.BindText(2, from)
-	stmt.BindInt64(3, hash)
+	stmt.BindInt64(1, hash)
+	stmt.BindInt64(2, maxAlike)
+	stmt.BindText(3, addrText(e.Peer))
+	stmt.BindFloat(4, seconds(e.Opened))
 	if found, err := stmt.Step(); err != nil || !found {
-		return nil, false, err
-	}
-	name := stmt.ColumnText(0)
-	return &name, stmt.ColumnBool(1), nil
-}
-
-// opener returns the program in a row.
-func (db *DB) opener(row int64) (*opener, error) {
-	stmt, err := db.conn.Prepare(`SELECT programname, exe, container FROM detailed_history WHERE id = ?1`)
-	if err != nil {
 		return nil, err
 	}
-	defer stmt.Reset()
-	stmt.BindInt64(1, row)
-	if _, err := stmt.Step(); err != nil {
-		return nil, err
+	r = columnRow(stmt)
+	r.opener = &opener{stmt.ColumnText(11), stmt.ColumnText(12), stmt.ColumnText(13)}
+	if !db.continues(r, e) {
+		return nil, nil
 	}
-	return &opener{stmt.ColumnText(0), stmt.ColumnText(1), stmt.ColumnText(2)}, nil
+	return r, nil
 }
 
 // resume records an entry of a connection that goes on with a row.

@@ -217,11 +217,21 @@ func (db *DB) put(e history.Entry, ch *changes) error {
 
 var errGone = errors.New("the row is gone")
 
-// find looks up a row in the file. hash is its column key.
+// cachedColumns are those that columnRow reads.
+var cachedColumns = `id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL
+
+func columnRow(stmt *sqlite.Stmt) *cachedRow {
+	return &cachedRow{
+		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
+		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
+		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
+	}
+}
+
+// find looks up the row of a connection in the file. hash is its column key.
 func (db *DB) find(e *history.Entry, hash int64) (*cachedRow, error) {
 	stmt, err := db.conn.Prepare(`
-SELECT id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL + `
-FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
+SELECT ` + cachedColumns + ` FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	if err != nil {
 		return nil, err
 	}
@@ -234,11 +244,7 @@ FROM detailed_history WHERE ip = ?1 AND programname = ?2 AND key = ?3`)
 	} else if !found {
 		return nil, errGone
 	}
-	return &cachedRow{
-		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
-		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
-		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
-	}, nil
+	return columnRow(stmt), nil
 }
 
 // update refreshes a row.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/connmapgo/connmap/history"
 )
@@ -392,27 +393,35 @@ func TestProgramBeforeRestart(t *testing.T) {
 	}
 }
 
-// TestManyPrograms: of an address with many programs, the first by name are looked through.
+// TestManyPrograms: a connection is found among those of any number of programs of its address, in
+// a file from before the index of open rows too.
 func TestManyPrograms(t *testing.T) {
 	db := open(t, path(t))
 	e := entry(1)
 	e.New, e.Opened, e.Seen = true, noon, noon
 	var all []history.Entry
-	for i := range 2 * maxPrograms {
-		e.Program = fmt.Sprintf("%03d", i)
-		if i != maxPrograms-1 {
-			e.Closed = noon
-		} else {
+	for i := range 2000 {
+		e.Program, e.Closed = fmt.Sprintf("%04d", i), noon
+		if i == 1234 {
 			e.Closed = time.Time{}
 		}
 		all = append(all, e)
 	}
+	// Others with the same ports and local address, to other peers.
+	other := e
+	other.Closed = time.Time{}
+	for i := range maxAlike / 2 {
+		other.Peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), e.Peer.Port())
+		other.Program = fmt.Sprint(i)
+		all = append(all, other)
+	}
 	require.NoError(t, db.Record(t.Context(), all))
+	require.NoError(t, sqlitex.ExecuteTransient(db.conn, `DROP INDEX detailed_history_open`, nil))
 	require.NoError(t, db.Close())
 	db = open(t, db.path)
 	e.Program, e.Resumed, e.Closed, e.Tx = "other", true, time.Time{}, 77
 	require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
-	assert.Equal(t, [][]string{{fmt.Sprintf("%03d", maxPrograms-1), "77"}}, query(t, db, `SELECT programname, tx FROM detailed_history WHERE closed IS NULL`))
+	assert.Equal(t, [][]string{{"1234", "77"}}, query(t, db, `SELECT programname, tx FROM detailed_history WHERE closed IS NULL AND ip = '`+e.Peer.Addr().String()+`'`))
 }
 
 // TestClockOfAgentCorrected: a connection that goes on while the clock of its agent is

@@ -112,7 +112,11 @@ CREATE UNIQUE INDEX detailed_history_key ON detailed_history (ip, programname, k
 CREATE INDEX detailed_history_timestamp ON detailed_history (timestamp);
 CREATE INDEX detailed_history_opened ON detailed_history (opened);
 CREATE INDEX detailed_history_place ON detailed_history (lat, lon) WHERE lat IS NOT NULL;
-` + agentsIndex
+` + agentsIndex + openIndex + ";"
+
+// openIndex has the open rows, and is small: a connection that is found again may be known by
+// another program. A file of schema 6 from before it gets it when it is opened.
+const openIndex = `CREATE INDEX IF NOT EXISTS detailed_history_open ON detailed_history (key) WHERE closed IS NULL`
 
 const agentsIndex = `
 CREATE INDEX detailed_history_agent ON detailed_history (agent, timestamp);
@@ -147,6 +151,9 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration, 
 			return err
 		}
 		conn.SetInterrupt(ctx.Done())
+		if err := sqlitex.ExecuteTransient(conn, openIndex, nil); err != nil {
+			return err
+		}
 	}
 	var mode string
 	err = sqlitex.ExecuteTransient(conn, `PRAGMA journal_mode = WAL`, &sqlitex.ExecOptions{
