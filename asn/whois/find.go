@@ -39,8 +39,12 @@ func Find(folder string, warn func(string)) (found Found) {
 		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
 			continue
 		}
-		// Opening a pipe could block.
-		if stat, err := os.Stat(name); err == nil && stat.Mode().IsRegular() {
+		// Reading a pipe could block, or a file of /proc, which has no size.
+		switch stat, err := os.Stat(name); {
+		case err != nil || !stat.Mode().IsRegular():
+		case stat.Size() == 0 && isData(name):
+			leaveOut(warn, fmt.Errorf("%s: it is empty", name))
+		case stat.Size() > 0:
 			all = append(all, file{name, stat})
 		}
 	}

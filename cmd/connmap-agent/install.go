@@ -43,14 +43,14 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	f.Usage = func() {
 		fmt.Fprintf(stderr, `connmap-agent install installs the agent as a service that %s:
 
-		  connmap-agent install HOST[:PORT] -       ask for the token that "mapserver token" prints,
-		                                            or read it from standard input
-		  connmap-agent install -token-file FILE HOST[:PORT]
-		                                            read the token from a file
-		  connmap-agent install HOST[:PORT] TOKEN   take a token that other users can see
-		  connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
-		                                            join with a password, if the map server allows it
-		  connmap-agent uninstall                   stop and remove the service
+  connmap-agent install HOST[:PORT] -       ask for the token that "mapserver token" prints,
+                                            or read it from standard input
+  connmap-agent install -token-file FILE HOST[:PORT]
+                                            read the token from a file
+  connmap-agent install HOST[:PORT] TOKEN   take a token that other users can see
+  connmap-agent install -password-file FILE -cert server-cert.pem HOST[:PORT]
+                                            join with a password, if the map server allows it
+  connmap-agent uninstall                   stop and remove the service
 
 %s
 

@@ -171,25 +171,25 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.Usage = func() {
 		fmt.Fprint(stderr, `connmap-agent reports where this machine's network connections go.
 
-		  connmap-agent HOST[:PORT] -       report to a map server; ask for the token, or read it
-		                                    from standard input
-		  connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
-		  connmap-agent HOST[:PORT] TOKEN   the same, with a token that other users can see
-		  connmap-agent -once -json         print the present connections
-		  connmap-agent -watch              print connections as they open and close
-		  connmap-agent install -h          explain how to install the agent as a service
+  connmap-agent HOST[:PORT] -       report to a map server; ask for the token, or read it
+                                    from standard input
+  connmap-agent HOST[:PORT]         the same, with the token in a file or in CONNMAP_TOKEN
+  connmap-agent HOST[:PORT] TOKEN   the same, with a token that other users can see
+  connmap-agent -once -json         print the present connections
+  connmap-agent -watch              print connections as they open and close
+  connmap-agent install -h          explain how to install the agent as a service
 
-		Without a port it tries 6789 and 10789. If the map server takes passwords, give the
-		password in place of the token; its certificate must be here too. After the first time
-		the server recognises this machine by a key that the agent creates.
+Without a port it tries 6789 and 10789. If the map server takes passwords, give the
+password in place of the token; its certificate must be here too. After the first time
+the server recognises this machine by a key that the agent creates.
 
-		As root, or with the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, it reports all
-		connections of all users and containers, however short, with program and bytes. Then it
-		drops the rights of root that it does not need; -v logs them. Otherwise, or on Linux
-		before 5.12, it polls; without root it names only your own programs. On Windows and
-		macOS (experimental) it polls, without bytes, and on Windows without UDP.
+As root, or with the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, it reports all
+connections of all users and containers, however short, with program and bytes. Then it
+drops the rights of root that it does not need; -v logs them. Otherwise, or on Linux
+before 5.12, it polls; without root it names only your own programs. On Windows and
+macOS (experimental) it polls, without bytes, and on Windows without UDP.
 
-		`)
+`)
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {

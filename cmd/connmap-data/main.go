@@ -197,15 +197,15 @@ func (a *app) choose(names []string) ([]set, error) {
 func (a *app) usage() {
 	var b strings.Builder
 	b.WriteString(`connmap-data manages the tables by which the map finds the places and the
-	holders of addresses. Without them, the map shows countries from a built-in
-	table.
+holders of addresses. Without them, the map shows countries from a built-in
+table.
 
-	  connmap-data update            download the default data sets, if newer
-	  connmap-data update NAME...    only the named ones; rir and autnum name all five
-	  connmap-data status            list the data sets, their age, source and licence
-	  connmap-data compile FILE      make a table of places that opens at once
+  connmap-data update            download the default data sets, if newer
+  connmap-data update NAME...    only the named ones; rir and autnum name all five
+  connmap-data status            list the data sets, their age, source and licence
+  connmap-data compile FILE      make a table of places that opens at once
 
-	Only update uses the network. connmap-data COMMAND -h lists the flags.
+Only update uses the network. connmap-data COMMAND -h lists the flags.
 
 The default data sets, which need no sign-up:
 

@@ -107,17 +107,17 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.Usage = func() {
 		fmt.Fprint(stderr, `ip2asn reports who holds addresses and AS numbers, without asking a server.
 
-		  ip2asn 192.0.2.1 2001:db8::1   report the delegation, the organisation, all AS numbers of
-		                                 the same holder, the place, the AS and its aut-num record
-		  ip2asn AS64496                 the same for an AS number
-		  ip2asn <addresses              print a line for each line of standard input, with the
-		                                 address, AS, AS name, country, registry, block, status
-		                                 and organisation, separated by tabs
-		  ip2asn -json <addresses        print a JSON object for each line, with everything
+  ip2asn 192.0.2.1 2001:db8::1   report the delegation, the organisation, all AS numbers of
+                                 the same holder, the place, the AS and its aut-num record
+  ip2asn AS64496                 the same for an AS number
+  ip2asn <addresses              print a line for each line of standard input, with the
+                                 address, AS, AS name, country, registry, block, status
+                                 and organisation, separated by tabs
+  ip2asn -json <addresses        print a JSON object for each line, with everything
 
-		Files in the data folder are recognised by their content. Of several files of places, AS
-		numbers or organisations the newest is used. Each part of a report names its file and
-		the file's date. connmap-data update downloads these files.
+Files in the data folder are recognised by their content. Of several files of places, AS
+numbers or organisations the newest is used. Each part of a report names its file and
+the file's date. connmap-data update downloads these files.
 
 `)
 		f.PrintDefaults()

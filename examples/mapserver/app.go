@@ -240,7 +240,10 @@ func writeNew(name, text string) error {
 		return err
 	}
 	_, err = io.WriteString(f, text)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(name) // else a part of it would be read at the next start
+	}
+	return err
 }
 
 // safePassword is the minimum number of characters of a password for which there is no warning.

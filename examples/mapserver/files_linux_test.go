@@ -235,3 +235,17 @@ func bigTable(t *testing.T, name string, rows int) {
 	_, err = b.WriteTo(f)
 	require.NoError(t, errors.Join(err, f.Close()))
 }
+
+// TestWriteNewOnFullDisk: of a file that cannot be written whole nothing stays, for the next start
+// would read it.
+func TestWriteNewOnFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=8k"); err != nil {
+		t.Skip("needs the right to mount a file system: ", err)
+	}
+	defer syscall.Unmount(dir, 0)
+	name := filepath.Join(dir, "connmaprc")
+	assert.ErrorIs(t, writeNew(name, strings.Repeat("x", 100_000)), syscall.ENOSPC)
+	assert.NoFileExists(t, name)
+	require.NoError(t, writeNew(name, "short"))
+}

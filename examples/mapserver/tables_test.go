@@ -116,15 +116,15 @@ func testCutTable(t *testing.T, base, line, want, cached string, shown func(*liv
 					time.Sleep(5 * time.Millisecond)
 				}
 				assert.Empty(t, a.monitor.State().Problems)
-		// What is no table, or damaged, is told.
-		broken := filepath.Join(cfg.dataDir, "GeoLite2-City.mmdb")
-		require.NoError(t, os.WriteFile(broken, []byte("\x00cut off"), 0o600))
-		b := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
-		b.monitor.SetRules(rules.Default())
-		b.openTables()
-		b.monitor.Publish()
-		assert.Contains(t, strings.Join(b.monitor.State().Problems, "\n"), "the data folder: left out: "+broken)
-		require.NoError(t, os.Remove(broken))
+				// What is no table, or damaged, is told.
+				broken := filepath.Join(cfg.dataDir, "GeoLite2-City.mmdb")
+				require.NoError(t, os.WriteFile(broken, []byte("\x00cut off"), 0o600))
+				b := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
+				b.monitor.SetRules(rules.Default())
+				b.openTables()
+				b.monitor.Publish()
+				assert.Contains(t, strings.Join(b.monitor.State().Problems, "\n"), "the data folder: left out: "+broken)
+				require.NoError(t, os.Remove(broken))
 				return
 			}
 			id := uint64(0)
