@@ -33,7 +33,7 @@ func TestTSV(t *testing.T) {
 		got, _ := db.Lookup(netip.MustParseAddr(addr))
 		assert.Equal(t, want, got, addr)
 	}
-	// A row that cannot be read costs that row, and is told.
+	// A row that cannot be read is left out and reported.
 	for line, want := range map[string]string{
 		"192.0.2.0\t192.0.2.1":                    "line 5: 2 columns, expected 5",
 		"192.0.2.0\tx\t1\tUS\tA":                  `line 5: last address "x" is not an IP address`,

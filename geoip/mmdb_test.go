@@ -289,7 +289,7 @@ func TestOpenCountryMMDB(t *testing.T) {
 }
 
 // TestPointsWithoutNames: coordinates count without the name of a place if they are exact, and not
-// those of a country or a continent. A bad record costs its networks and is told.
+// those of a country or a continent. A bad record costs its networks and is reported.
 func TestPointsWithoutNames(t *testing.T) {
 	at := func(radius uint16, more map[string]any) map[string]any {
 		more["location"] = map[string]any{"latitude": 46.25, "longitude": 20.15, "accuracy_radius": radius}

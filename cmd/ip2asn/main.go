@@ -115,9 +115,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
                                  and organisation, separated by tabs
   ip2asn -json <addresses        print a JSON object for each line, with everything
 
-Files in the data folder are recognised by their content. Of several files of places, AS
-numbers or organisations the newest is used. Each part of a report names its file and
-the file's date. connmap-data update downloads these files.
+Files in the data folder are recognised by their content. Of several tables of places the
+most exact place counts, of AS numbers the newest table that knows the address, and of
+organisations the newest file is used. Each part of a report names its file and the file's
+date. connmap-data update downloads these files.
 
 `)
 		f.PrintDefaults()

@@ -116,7 +116,6 @@ func testCutTable(t *testing.T, base, line, want, cached string, shown func(*liv
 					time.Sleep(5 * time.Millisecond)
 				}
 				assert.Empty(t, a.monitor.State().Problems)
-				// What is no table, or damaged, is told.
 				broken := filepath.Join(cfg.dataDir, "GeoLite2-City.mmdb")
 				require.NoError(t, os.WriteFile(broken, []byte("\x00cut off"), 0o600))
 				b := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
@@ -191,8 +190,8 @@ func TestDownloadedTables(t *testing.T) {
 	}
 }
 
-// TestNamedTables: named files are used in place of those in the data folder; of one that cannot be
-// read a problem tells, and the others are used.
+// TestNamedTables: named files are used in place of those in the data folder; one that cannot be
+// read is reported as a problem, and the others are used.
 func TestNamedTables(t *testing.T) {
 	dir := t.TempDir()
 	writeGzip(t, filepath.Join(dir, "dbip-city-lite.csv.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,Brisbane,-27.4767,153.017\n")

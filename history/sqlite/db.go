@@ -112,7 +112,7 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 			err = ctx.Err()
 		}
 		if db.path != path && errors.Is(err, fs.ErrPermission) {
-			// A confined program may write where it was told to, and not there.
+			// A confined program may write in the folder that was named, not in that of the other name.
 			return nil, fmt.Errorf("history: %s was recorded last by another name: %w: open it by that name", path, err)
 		}
 		return nil, fmt.Errorf("history: %s: %w", db.path, hint(err))

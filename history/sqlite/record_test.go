@@ -252,7 +252,7 @@ func small(b []byte) history.Entry {
 	if b[3]>>6 == 0 {
 		e.Closed = e.Seen
 	}
-	// What is found open. Ends that are told late have tests of their own.
+	// A connection that is found open. Late ends have tests of their own.
 	e.Resumed = e.Closed.IsZero() && b[3]>>4&3 == 0
 	return e
 }
@@ -344,9 +344,9 @@ func TestEndOfAnotherBefore(t *testing.T) {
 	}
 }
 
-// TestProgramBeforeRestart: a connection whose program has executed another one, or whose end is
-// told by that name, stays one row of the program that opened it, also when the server, its agent
-// or both begin anew meanwhile. Another program's row that has closed is not it.
+// TestProgramBeforeRestart: a connection whose program has executed another one stays one row of the
+// program that opened it, also if the server or its agent is restarted meanwhile and reports the
+// other program. Closed rows of other programs do not change.
 func TestProgramBeforeRestart(t *testing.T) {
 	for _, gap := range []time.Duration{0, 10 * time.Second, 63 * time.Second} {
 		for _, restarted := range []bool{true, false} {

@@ -184,7 +184,7 @@ func TestGeofeedHoles(t *testing.T) {
 	}
 }
 
-// TestBadRows: a bad row costs that row, and is told; a file of which most rows are bad is
+// TestBadRows: a bad row is left out and reported; a file of which most rows are bad is
 // refused, and so is what fits no layout.
 func TestBadRows(t *testing.T) {
 	good := strings.Repeat("192.0.2.0,192.0.2.255,AU\n", 20)

@@ -24,7 +24,7 @@ type File struct {
 	*bufio.Reader // the content, unpacked if it is compressed
 	Name          string
 	Size          int64       // of the file, which may be compressed
-	ModTime       time.Time   // by unpack.Date
+	ModTime       time.Time   // by unpack.Date, but for members of archives
 	At            io.ReaderAt // the file as it lies there; nil if it is a member of an archive
 	Beside        fs.FS       // the archive of which it is a member; nil: it lies in a folder
 }

@@ -248,7 +248,7 @@ func near(a, b float64) bool { return max(a-b, b-a) < 1.01e-7 }
 
 func sameAS(got, want asn.AS) bool { return got == want }
 
-// A told is what a row says of a place.
+// A told has what a row says of a place, before it becomes a place.
 type told struct {
 	country, city string
 	region        bool // a region or postal code is named
