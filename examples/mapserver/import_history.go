@@ -75,7 +75,7 @@ func (im *importer) history(ctx context.Context) {
 	}
 	stats, err := db.Stats()
 	if p := db.Problem(); p != "" {
-		err = fmt.Errorf("it is damaged, and nothing was imported; save what can be read with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", terminal.Shell(original))
+		err = fmt.Errorf("it is damaged, and nothing was imported; save the rows before the first and after the last damaged page with `sqlite3 %s .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW`, put NEW in its place, and import again", terminal.Shell(original))
 	}
 	if err = errors.Join(err, db.Close()); err == nil {
 		err = im.place(ctx, copied, target)

@@ -335,7 +335,7 @@ func TestImportDamagedHistory(t *testing.T) {
 	err = run(t.Context(), []string{"import", dir}, &out, &errs)
 	assert.ErrorContains(t, err, "1 file could not be imported")
 	command := "sqlite3 " + original + " .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW"
-	assert.Contains(t, out.String(), "failed  .connmap-history2.sqlite: it is damaged, and nothing was imported; save what can be read with `"+command+"`, put NEW in its place, and import again\n")
+	assert.Contains(t, out.String(), "failed  .connmap-history2.sqlite: it is damaged, and nothing was imported; save the rows before the first and after the last damaged page with `"+command+"`, put NEW in its place, and import again\n")
 	for _, no := range []string{"import-", "a fresh one", "corrupt"} {
 		assert.NotContains(t, out.String()+errs.String(), no)
 	}

@@ -111,7 +111,7 @@ func OpenConsole(ctx context.Context, name string, o ConsoleOptions) (_ *Console
 		case sqlite.ErrCode(err).ToPrimary() == sqlite.ResultNotADB:
 			err = errors.New("not a database: choose another file")
 		case damaged(err):
-			err = fmt.Errorf("damaged (%w); what can be read of it `%s` puts into the file NEW", err, saving(path))
+			err = fmt.Errorf("damaged (%w); its rows before the first and after the last damaged page `%s` puts into the file NEW", err, saving(path))
 		}
 		return nil, fmt.Errorf("history: %s: %w", path, hint(err))
 	}

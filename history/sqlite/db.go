@@ -172,10 +172,10 @@ func (db *DB) openClaimed(ctx context.Context, c *claim) (*claim, error) {
 			c.release()
 			c = migrated
 		}
-		if c.info.Mode().Perm()&0o077 != 0 {
-			if err := os.Chmod(db.path, 0o600); err != nil {
-				return c, err
-			}
+	}
+	if c.info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(db.path, 0o600); err != nil {
+			return c, err
 		}
 	}
 	if err := db.lockName(); err != nil {
@@ -242,8 +242,8 @@ func tooManyOpen() bool {
 	return errors.Is(err, syscall.EMFILE)
 }
 
-// saving returns the command that copies the readable rows of a damaged file into the file NEW,
-// which this package can open.
+// saving returns the command that copies the rows of a damaged file before the first damaged page
+// and after the last into the file NEW, which this package can open.
 func saving(name string) string {
 	// SQLite's header has the version of the schema here, and then whose it is.
 	b := make([]byte, 12)
@@ -273,7 +273,7 @@ func (db *DB) setAside(reason error) error {
 		}
 	}
 	save := saving(kept)
-	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; what can be read of it `%s` puts into the file NEW", db.path, reason, kept, save)
+	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; its rows before the first and after the last damaged page `%s` puts into the file NEW", db.path, reason, kept, save)
 	db.problem.Store(&problem)
 	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason, "to save its rows into NEW", save)
 	return nil

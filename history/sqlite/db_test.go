@@ -178,6 +178,14 @@ func TestOpenAgain(t *testing.T) {
 	info, err := os.Stat(name)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	empty := path(t)
+	require.NoError(t, os.WriteFile(empty, nil, 0o644))
+	require.NoError(t, os.Chmod(empty, 0o644))
+	open(t, empty)
+	info, err = os.Stat(empty)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
 func TestConcurrentOpen(t *testing.T) {
@@ -311,7 +319,7 @@ func TestDamagedFiles(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, kept, 1)
 			assert.Contains(t, db.Problem(), name+" was damaged (")
-			assert.Contains(t, db.Problem(), "kept as "+kept[0]+"; what can be read of it `"+saving(kept[0])+"` puts")
+			assert.Contains(t, db.Problem(), "kept as "+kept[0]+"; its rows before the first and after the last damaged page `"+saving(kept[0])+"` puts")
 			got, err := os.ReadFile(kept[0])
 			require.NoError(t, err)
 			assert.Equal(t, bad, got)

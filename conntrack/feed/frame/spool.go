@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -90,8 +91,21 @@ func openSpool(dir string) (*spool, error) {
 	}
 	s := &spool{dir: dir, maxBytes: defaultMaxSpool, writeFile: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
 	for _, e := range entries {
-		b := batch{name: e.Name()}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && b.parseName() {
+		name, unfinished := strings.CutSuffix(e.Name(), ".new")
+		if unfinished {
+			name = strings.TrimSuffix(strings.TrimRight(name, "0123456789"), ".")
+		}
+		b := batch{name: name}
+		info, err := e.Info()
+		switch {
+		case err != nil || !info.Mode().IsRegular() || !b.parseName():
+		case unfinished:
+			// Of a process that was killed: each batch has a name of its own, so that no
+			// later one takes this away.
+			if time.Since(info.ModTime()) >= temp.Old {
+				os.Remove(filepath.Join(dir, e.Name()))
+			}
+		default:
 			b.bytes = info.Size()
 			s.batches = append(s.batches, b)
 			s.bytes += b.bytes

@@ -35,6 +35,37 @@ func leftOf(t *testing.T, dir string) []string {
 	return names
 }
 
+// TestSpoolRemovesUnfinished: batches that killed processes have not finished go after a day, and
+// nothing that this package has not made.
+func TestSpoolRemovesUnfinished(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openSpool(dir)
+	require.NoError(t, err)
+	_, err = s.putUnsent(closes(1, 1), 0)
+	require.NoError(t, err)
+	name := s.batches[0].name
+	old := time.Now().Add(-25 * time.Hour)
+	for file, stays := range map[string]bool{
+		name + ".123.new": false, name + ".45.new": true, name + ".new.txt": true, "notes.7.new": true, name: true,
+	} {
+		path := filepath.Join(dir, file)
+		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+		if file != name+".45.new" { // which may be being written
+			require.NoError(t, os.Chtimes(path, old, old))
+		}
+		defer func() {
+			if _, err := os.Stat(path); stays {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorIs(t, err, os.ErrNotExist)
+			}
+		}()
+	}
+	again, err := openSpool(dir)
+	require.NoError(t, err)
+	assert.Len(t, again.batches, 1)
+}
+
 // TestSpoolIsBounded: close events for which there is no room are counted, and so are damaged
 // ones.
 func TestSpoolIsBounded(t *testing.T) {

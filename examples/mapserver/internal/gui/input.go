@@ -93,6 +93,8 @@ func (r *repeats) keys(now time.Time, shift bool) (typed []ui.Key) {
 		if s, ok := specialKeys[k]; ok {
 			if s == ui.KeyEnter && (!ctrl || len(chars) > 0) {
 				entered = true
+			} else if s == ui.KeyEscape {
+				typed = append(typed, s|held&^ui.Ctrl) // which may have been released before, in a slow frame
 			} else {
 				typed = append(typed, s|held)
 			}

@@ -87,9 +87,7 @@ func (d *desktop) code(code byte, held ...byte) {
 		d.fake(xproto.KeyPress, h, image.Point{})
 	}
 	d.press(code)
-	for _, h := range held {
-		d.fake(xproto.KeyRelease, h, image.Point{})
-	}
+	d.let(held)
 }
 
 func (d *desktop) expect(name string, s *viewtest.Screen) {

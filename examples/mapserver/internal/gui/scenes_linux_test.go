@@ -243,9 +243,21 @@ func (d *desktop) key(k ui.Key) {
 		d.fake(xproto.KeyPress, h, image.Point{})
 	}
 	d.press(code[0])
+	d.let(held)
+}
+
+// let releases keys that were held with another, and waits until the window has noticed: in one
+// frame with the next key they would count as held with that.
+func (d *desktop) let(held []byte) {
+	d.t.Helper()
+	if len(held) == 0 {
+		return
+	}
 	for _, h := range held {
 		d.fake(xproto.KeyRelease, h, image.Point{})
 	}
+	_, updates := d.now()
+	d.until("a key's release", func(_ took, n int) bool { return n > updates+1 })
 }
 
 // press presses a key that types, and waits for the window to have noticed that, and that
