@@ -34,9 +34,7 @@ func Find(folder string, warn func(string)) (found Found) {
 	var all []file
 	for _, e := range entries {
 		name := filepath.Join(folder, e.Name())
-		// Not the files of connmap-data and of the history beside them.
-		switch ext := filepath.Ext(name); {
-		case ext == ".meta", ext == ".part", ext == ".new", ext == ".lock", strings.Contains(e.Name(), ".sqlite"), strings.HasPrefix(e.Name(), "."), strings.HasPrefix(e.Name(), "places.txt"):
+		if IsOwn(e.Name()) {
 			continue
 		}
 		// Reading a pipe could block, or a file of /proc, which has no size.
@@ -76,6 +74,16 @@ func Find(folder string, warn func(string)) (found Found) {
 	}
 	found.Places = append(found.Places, both...)
 	return found
+}
+
+// IsOwn reports whether a name in a data folder is one of connmap's own files there, or hidden:
+// the history, places.txt, downloads that go on, and notes about them. Find reads none of them.
+func IsOwn(name string) bool {
+	switch filepath.Ext(name) {
+	case ".meta", ".part", ".new", ".lock":
+		return true
+	}
+	return strings.Contains(name, ".sqlite") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "places.txt")
 }
 
 // isData reports whether a file is meant to be read by its name: others in the folder, such as those

@@ -448,6 +448,7 @@ func TestStatus(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "mine.csv"), []byte("16777217,16777470,-33.6629,151.3986\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "notes.txt"), []byte("Dear diary\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "\x1b[2Jnotes.txt"), []byte("network,geoname_id\n\x1b[2J\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "table.new"), []byte("192.0.2.0,192.0.2.255,AU\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "history.sqlite"), []byte("SQLite format 3\x00"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "old.csv.gz"), pack(t, dbip(9))[:300], 0o644))
 	to.now = func() time.Time { return today.AddDate(0, 0, 10) }
@@ -475,6 +476,7 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, "connmap CSV", got["mine.csv"].Kind)
 	assert.Equal(t, "not recognised", got["notes.txt"].Hint)
 	assert.Contains(t, got["old.csv.gz"].Hint, "gzip")
+	assert.Equal(t, "not read, since connmap's own files have such names: rename it", got["table.new"].Hint)
 	assert.NotContains(t, got, "history.sqlite")
 	assert.True(t, got["ip2asn-combined.tsv.gz"].Missing)
 

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/connmapgo/connmap/asn/whois"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/terminal"
 	"github.com/connmapgo/connmap/internal/unpack"
@@ -83,6 +84,8 @@ func (a *app) status(dir string) ([]state, error) {
 		case st.Kind == "SQLite database", strings.HasPrefix(file, "history.sqlite"), strings.HasPrefix(file, "."):
 			// The map's history is not a data set.
 			continue
+		case st.Kind != "" && whois.IsOwn(file):
+			st.Hint = "not read, since connmap's own files have such names: rename it"
 		case st.Kind == "" && st.Hint == "":
 			st.Hint = "not recognised"
 		}

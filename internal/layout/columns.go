@@ -28,6 +28,7 @@ const (
 	radius
 	as
 	org
+	asOrg      // a number and a name, such as AS64496 Example
 	id         // geoname_id, of GeoLite2's locations
 	registered // likewise of the country in which the network is registered
 	roles
@@ -74,6 +75,7 @@ var shapes = []shape{
 	{name: "GeoIP country CSV", sep: ',', columns: "first last other other country countryName"},
 	{name: "IpToCountry CSV", sep: ',', columns: "first last other other country other countryName"},
 	{name: "AS CSV", sep: ',', columns: "first last as org"},
+	{name: "GeoIP AS CSV", sep: ',', columns: "first last asOrg"},
 	{name: "country CSV", sep: ',', columns: "first last country"},
 	{name: "country CSV", sep: '\t', columns: "first last country"},
 	{name: "iptoasn TSV", sep: '\t', columns: "first last as country [org]"},
@@ -84,7 +86,7 @@ var shapes = []shape{
 }
 
 var roleNames = [roles]string{"other", "first", "last", "network", "length", "continent", "country", "countryName",
-	"region", "city", "lat", "lon", "postal", "radius", "as", "org", "id", "registered"}
+	"region", "city", "lat", "lon", "postal", "radius", "as", "org", "asOrg", "id", "registered"}
 
 // headings are the names of columns in files whose first line has them. Of several columns
 // of one role, that of the name that stands here first counts.
@@ -186,7 +188,7 @@ func (s shape) text() *text {
 			t.least++
 		}
 	}
-	t.kind = Kind{Name: s.name, Places: t.has(country) || t.has(lat), Networks: t.has(as)}
+	t.kind = Kind{Name: s.name, Places: t.has(country) || t.has(lat), Networks: t.has(as) || t.has(asOrg)}
 	return t
 }
 
@@ -235,6 +237,9 @@ func is(r role, f []byte, decimal bool) bool {
 	case lon:
 		_, ok := coordinate(f, 180)
 		return ok || len(f) == 0
+	case asOrg:
+		number, _, named := bytes.Cut(f, []byte(" "))
+		return named && len(number) > 2 && isLetter(number[0]) && is(as, number, decimal)
 	case as:
 		_, ok := parseAS(f)
 		return ok && len(f) > 0 && (isLetter(f[0]) || bytes.IndexByte(f, '.') < 0)
@@ -299,13 +304,35 @@ func recogniseText(head []byte) (*text, error) {
 			best, most = i, n
 		}
 	}
-	// Of a table nearly all lines fit. A single one may be cut off.
-	if best < 0 || most*10 < len(lines)*9 && most < len(lines)-1 {
+	// Of a table most lines fit. A single one may be cut off.
+	if best < 0 || most*4 < len(lines)*3 && most < len(lines)-1 {
 		return nil, fmt.Errorf("%w: %s; %s", ErrUnknown, seen(lines), Understood)
 	}
 	t := shapes[best].text()
+	if t.has(first) && haveMasks(lines, t) {
+		return nil, fmt.Errorf("%w: the second column has netmasks, such as in %.80q: write networks such as 192.0.2.0/24, or first and last addresses", ErrUnknown, lines[0])
+	}
 	t.decimal6 = t.has(first) && decimal6(lines, t)
 	return t, nil
+}
+
+// haveMasks reports whether the last addresses of all lines are netmasks of their first ones.
+func haveMasks(lines [][]byte, t *text) bool {
+	some := false // 224.0.0.0 to 255.255.255.255 is a range
+	for _, line := range lines {
+		f := appendFields(nil, line, t.sep)
+		if len(f) <= t.at[last] {
+			continue
+		}
+		from, ok1 := parseAddr(f[t.at[first]])
+		to, ok2 := parseAddr(f[t.at[last]])
+		host := ^uint32(to.v4)
+		if ok1 && ok2 && (from.is6 || to.is6 || to.v4>>31 == 0 || host&(host+1) != 0 || uint32(from.v4)&host != 0) {
+			return false
+		}
+		some = some || ok1 && ok2 && host != 0
+	}
+	return some
 }
 
 // decimal6 reports whether the addresses of lines are decimal ones of IPv6.

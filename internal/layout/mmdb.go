@@ -165,6 +165,11 @@ func mmdbAS(m map[string]any, f *Facts) error {
 				return fmt.Errorf("AS number %d is more than 4294967295", v)
 			}
 			f.AS = uint32(v)
+		case float64: // of JSON
+			if v < 0 || v > math.MaxUint32 || v != math.Trunc(v) {
+				return fmt.Errorf("AS number %v is not one from 0 to 4294967295", v)
+			}
+			f.AS = uint32(v)
 		case string:
 			n, ok := parseAS([]byte(v))
 			if !ok {

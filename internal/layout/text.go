@@ -414,6 +414,13 @@ func (t *text) facts(f [][]byte) (Facts, error) {
 	if facts.AS != 0 {
 		facts.Org = name(t.holder(f))
 	}
+	if both := t.field(f, asOrg); len(both) > 0 {
+		number, holder, _ := bytes.Cut(both, []byte(" "))
+		if facts.AS, ok = parseAS(number); !ok {
+			return facts, fmt.Errorf("%.60q does not begin with an AS number such as AS64496", both)
+		}
+		facts.Org = name(holder)
+	}
 	if t.locations != nil {
 		t.place(f, &facts)
 	}

@@ -20,6 +20,7 @@ const (
 	clusterReach = 6                      // how near places must be to share a disc
 	hoverReach   = 8                      // how far from a disc's edge the mouse still means it
 	cycleReach   = 28                     // how far from a stack the mouse makes it cycle
+	hollowRim    = 1.5                    // width of what stays of a disc for which the country only is known
 	cycleTime    = 600 * time.Millisecond // one colour of a cycling stack
 )
 
@@ -28,6 +29,7 @@ const (
 type stack struct {
 	x, y    float64 // density-independent pixels
 	unknown bool    // it holds the peers whose place is unknown
+	inside  bool    // more than the country is known of the place of one of them
 	conns   []*live.Conn
 	shares  []share // by rule, in the order of the rules
 }
@@ -197,8 +199,10 @@ func (s *stacks) put(x, y float64, unknown bool, c *live.Conn, g int) {
 		s.index[key] = i
 		s.list = append(s.list, stack{x: x, y: y, unknown: unknown})
 	}
-	s.list[i].conns = append(s.list[i].conns, c)
-	s.list[i].add(g, 1)
+	k := &s.list[i]
+	k.conns = append(k.conns, c)
+	k.inside = k.inside || c.Place.Precision > geoip.Country || c.Scope != live.Internet || c.Unsure
+	k.add(g, 1)
 }
 
 // cluster adds stacks that would be hidden by a larger one to that one. As the map is
@@ -217,6 +221,7 @@ next:
 				i, ok := s.index[[2]int32{at[0] + dx, at[1] + dy}]
 				if ok && math.Hypot(kept[i].x-k.x, kept[i].y-k.y) < clusterReach {
 					kept[i].conns = append(kept[i].conns, k.conns...)
+					kept[i].inside = kept[i].inside || k.inside
 					for _, sh := range k.shares {
 						kept[i].add(sh.group, sh.count)
 					}
@@ -377,6 +382,9 @@ func (v *View) drawStack(k *stack, cycling bool) {
 			to := from + float64(sh.count)/float64(len(k.conns))
 			c.Arc(k.x, k.y, r/2, r, from, to, ui.Opaque(v.stacks.groups[sh.group].color))
 			from = to
+		}
+		if !k.inside && !k.unknown {
+			c.Disc(k.x, k.y, r-hollowRim, ui.Fade(t.Rim, 0.65))
 		}
 		return
 	}

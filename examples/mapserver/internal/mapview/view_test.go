@@ -98,12 +98,12 @@ func texts(v *View) string {
 	return b.String()
 }
 
-// discAt returns the topmost disc around a place.
+// discAt returns the topmost disc around a place, but for what hollows that of a country.
 func discAt(v *View, p geoip.Place) (ui.Item, bool) {
 	x, y := v.Scene().View.Pixel(p.Lat, p.Lon)
 	for n := len(v.Scene().Items) - 1; n >= 0; n-- {
 		i := v.Scene().Items[n]
-		if i.Shape == ui.Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 {
+		if i.Shape == ui.Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color.A == 255 {
 			return i, true
 		}
 	}
@@ -125,6 +125,32 @@ func TestDiscInTheColourOfItsRule(t *testing.T) {
 		require.True(t, ok)
 		assert.Equal(t, green.Color, d.Color)
 		assert.GreaterOrEqual(t, float64(d.R), 3*scale)
+	}
+}
+
+// TestDiscOfACountryIsHollow: a disc is full where more than the country is known of one of its
+// peers, and of what is in the own network or was stored without saying.
+func TestDiscOfACountryIsHollow(t *testing.T) {
+	city, lan, unsure, country := conn(1, rio, 1), conn(2, rio, 1), conn(3, rio, 1), conn(4, rio, 0)
+	city.Place.Precision, lan.Scope, unsure.Unsure = geoip.City, live.LAN, true
+	for _, tt := range []struct {
+		conns  []*live.Conn
+		hollow bool
+	}{
+		{[]*live.Conn{country}, true},
+		{[]*live.Conn{country, conn(5, rio, 1)}, true},
+		{[]*live.Conn{country, city}, false},
+		{[]*live.Conn{lan}, false},
+		{[]*live.Conn{unsure, country}, false},
+	} {
+		v := View{Settings: Settings{Local: true}}
+		v.Update(noon, frame(""), state(tt.conns...))
+		x, y := v.Scene().View.Pixel(rio.Lat, rio.Lon)
+		hollow := false
+		for _, i := range v.Scene().Items {
+			hollow = hollow || i.Shape == ui.Disc && abs(float64(i.X)-x) < 1 && abs(float64(i.Y)-y) < 1 && i.Color.A < 255
+		}
+		assert.Equal(t, tt.hollow, hollow)
 	}
 }
 
