@@ -384,7 +384,7 @@ func (v *View) drawStack(k *stack, cycling bool) {
 			from = to
 		}
 		if !k.inside && !k.unknown {
-			c.Disc(k.x, k.y, r-hollowRim, ui.Fade(t.Rim, 0.65))
+			c.Disc(k.x, k.y, r-hollowRim, ui.Fade(t.palette.Sea, 0.65))
 		}
 		return
 	}
