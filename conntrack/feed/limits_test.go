@@ -310,13 +310,14 @@ func TestFloodPushesNobodyOut(t *testing.T) {
 func TestNamesThatLookAlike(t *testing.T) {
 	r := newRegistry(t)
 	for i, name := range []string{"NAS", " nas", "NAS\u00a0", "Nas  ", "nas (no key)", "two  words",
-		"N\u0410S", "\u039d\u0391S", "\uff2e\uff21\uff33", "\U0001d40d\U0001d41aS", "NAS\u2800", "nas\u0301", "n\u00e1s", "na\u0455", "N\u0332A\u0332S\u0332"} {
+		"N\u0410S", "\u039d\u0391S", "\uff2e\uff21\uff33", "\U0001d40d\U0001d41aS", "NAS\u2800", "nas\u0301", "n\u00e1s", "na\u0455", "N\u0332A\u0332S\u0332",
+		"\u24c3\u24d0\u24e2", "\U0001f13d\U0001f170\U0001f162", "\u039dA\ua4e2"} {
 		_, err := r.enrol(Registered{Key: Key{byte(i + 1)}, Name: name, Joined: time.Now()}, "Map")
 		require.NoError(t, err)
 	}
 	all, err := r.All()
 	require.NoError(t, err)
-	require.Len(t, all, 15)
+	require.Len(t, all, 18)
 	seen, numbered := names{}, 0
 	for _, a := range all {
 		assert.False(t, seen.has(a.Name), a.Name)
@@ -325,7 +326,7 @@ func TestNamesThatLookAlike(t *testing.T) {
 			numbered++
 		}
 	}
-	assert.Equal(t, 13, numbered, "of those that look like NAS all but one")
+	assert.Equal(t, 16, numbered, "of those that look like NAS all but one")
 	assert.True(t, seen.has("two words"))
 	assert.False(t, seen.has("nass"))
 	assert.Error(t, r.Rename("two words", "nas"))

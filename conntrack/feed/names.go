@@ -64,6 +64,10 @@ func skeletonRune(r rune) rune {
 			return 'a' + r
 		}
 		return 'a' + r - 26
+	case r >= 0x24b6 && r <= 0x24e9: // in circles
+		return 'a' + (r-0x24b6)%26
+	case r >= 0x1f130 && r <= 0x1f149, r >= 0x1f150 && r <= 0x1f169, r >= 0x1f170 && r <= 0x1f189: // in squares and discs
+		return 'a' + (r-0x1f130)%32
 	case r >= 0x1d7ce && r <= 0x1d7ff:
 		return '0' + (r-0x1d7ce)%10
 	}
@@ -77,12 +81,13 @@ func skeletonRune(r rune) rune {
 	return r
 }
 
-// lookalikes maps letters of Greek, Cyrillic and other alphabets, and Latin ones with marks, to
+// lookalikes maps letters of Lisu, Greek, Cyrillic and other alphabets, and Latin ones with marks, to
 // the Latin letters that they look like. A capital letter is there if it looks like another
 // letter than its small one.
 var lookalikes = func() map[rune]rune {
 	m := make(map[rune]rune)
 	for group := range strings.FieldsSeq(`
+		aꓮ bꓐ cꓚ dꓓ eꓰ fꓝ gꓖ hꓧ iꓲ jꓙ kꓗ lꓡ mꓟ nꓠ oꓳ pꓑ rꓣ sꓢ tꓔ uꓴ vꓦ wꓪ xꓫ yꓬ zꓜ
 		aàáâãäåāăąǎạảаΑαɑ bВΒЬьɓ cçćĉċčсϲ dďđḍԁ eèéêëēĕėęěẹеёΕєε fƒ gĝğġģɡԍ hĥħһНΗ iìíîïĩīĭįıіїΙι
 		jĵј kķкΚκ lĺļľŀłӏӀ mМмΜ nñńņňΝηո oòóôõöøōŏőơоΟοσօ pрΡρ qԛ rŕŗřг sśŝşšșѕ tţťŧțтΤτ
 		uùúûüũūŭůűųưυս vνѵ wŵԝω xхΧχ yýÿŷỳуΥγү zźżžΖ 3Зз`) {

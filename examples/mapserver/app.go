@@ -253,10 +253,10 @@ func (a *app) listen() error {
 	if a.cfg.listen == "" {
 		return nil
 	}
-	for _, name := range []string{"server-key.pem", "server-secret"} {
-		// LoadIdentity returns the same errors.
-		if notice, _ := private.Restrict(filepath.Join(a.cfg.configDir, name), private.Own); notice != "" {
-			a.problem(name, errors.New(notice))
+	for _, name := range []string{filepath.Join(a.cfg.configDir, "server-key.pem"), filepath.Join(a.cfg.configDir, "server-secret"), registryFile(a.cfg.configDir)} {
+		// LoadIdentity and OpenRegistry return the same errors.
+		if notice, _ := private.Restrict(name, private.Own); notice != "" {
+			a.problem(filepath.Base(name), errors.New(notice))
 		}
 	}
 	id, err := feed.LoadIdentity(a.cfg.configDir)
@@ -454,7 +454,10 @@ func (a *app) screenshot(ctx context.Context, stdout io.Writer) error {
 // headless prints a summary of the state when it changes, until ctx ends.
 func (a *app) headless(ctx context.Context, out io.Writer, why string) error {
 	recorded := "recorded"
-	if !a.monitor.Opening.Load() && a.monitor.Writer == nil {
+	switch {
+	case a.monitor.Opening.Load():
+		recorded = "not yet recorded"
+	case a.monitor.Writer == nil:
 		recorded = "not recorded"
 	}
 	fmt.Fprintf(out, "Running without a window: %s. Connections are collected and %s.\n"+

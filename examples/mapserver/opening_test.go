@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -68,6 +69,10 @@ func TestHistoryThatOpensLater(t *testing.T) {
 	var out bytes.Buffer
 	a.greet(&out)
 	assert.Contains(t, out.String(), "Not yet recording to "+name)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.NoError(t, a.headless(ended, &out, "-headless"))
+	assert.Contains(t, out.String(), "Connections are collected and not yet recorded.")
 	_, err = a.monitor.Nearby(t.Context(), history.Circle{Km: 365})
 	assert.ErrorContains(t, err, "can be opened")
 

@@ -61,7 +61,8 @@ func TestExposedFiles(t *testing.T) {
 		return strings.Join(a.monitor.State().Problems, "\n")
 	}
 	assert.NotContains(t, open(), "others could use")
-	for _, name := range []string{"server-key.pem", "server-secret"} {
+	require.NoError(t, os.WriteFile(registryFile(dir), []byte("[]"), 0o600))
+	for _, name := range []string{"server-key.pem", "server-secret", "agents.json"} {
 		name = filepath.Join(dir, name)
 		require.NoError(t, os.Chmod(name, 0o644))
 		assert.Contains(t, open(), "others could use "+name+" (mode 0644)")

@@ -17,8 +17,9 @@ const (
 	// its owner may use it.
 	Own fs.FileMode = 0o077
 	// Given are the mode bits that a file given to the program must not have. A group may
-	// be allowed to read it, and an access control list shows as the bits of the group.
-	Given fs.FileMode = 0o007
+	// be allowed to read it, and an access control list shows as the bits of the group, but
+	// only its owner may change it.
+	Given fs.FileMode = 0o027
 )
 
 // maxSize is the maximum number of bytes read of a file: keys and tokens are far smaller.

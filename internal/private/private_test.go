@@ -27,7 +27,7 @@ func TestClose(t *testing.T) {
 		{"a key for all", 0o644, Own, 0o700, 0o600, "(mode 0644): it is closed to them now (0600)"},
 		{"a key for a group", 0o640, Own, 0o700, 0o600, "(mode 0640): it is closed to them now (0600)"},
 		{"a token for a group", 0o440, Given, 0o700, 0o440, ""},
-		{"a token for all", 0o664, Given, 0o700, 0o660, "(mode 0664): it is closed to them now (0660)"},
+		{"a token for all", 0o664, Given, 0o700, 0o640, "(mode 0664): it is closed to them now (0640)"},
 		{"a folder for all", 0o600, Own, 0o777, 0o600, "anybody may put another file in the place of"},
 		{"a folder such as /tmp", 0o600, Own, 0o777 | fs.ModeSticky, 0o600, ""},
 		{"all of it", 0o666, Own, 0o777, 0o600, "still knows what it holds; anybody may put"},

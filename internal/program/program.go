@@ -27,7 +27,7 @@ var errInterrupted = errors.New("interrupted")
 // Main runs run, in the goroutine that calls it, and ends the program, with status 1 and a
 // message if there is an error. The context ends at SIGINT, SIGTERM and SIGHUP, but not at a
 // SIGHUP that was ignored when the program started, as with nohup. If run has not returned
-// after Grace, Main removes the unfinished files of package temp and ends the program. Control
+// after Grace, whatever signals come meanwhile, Main removes the unfinished files of package temp and ends the program. Control
 // characters in stderr, and in stdout if it is a terminal, are masked. Prefixes are the
 // package names that are removed from the beginning of errors.
 func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) error, prefixes ...string) {
@@ -49,11 +49,15 @@ func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) e
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	go func() {
+		// More signals change nothing until then: the terminal, a shell and timeout(1) send two
+		// at once, and what is not saved yet would be lost.
 		<-ctx.Done()
-		stop() // a second signal ends the program at once
 		time.Sleep(Grace)
+		stop()
 		temp.RemoveUnfinished()
-		fail(errInterrupted)
+		go fail(errInterrupted)
+		time.Sleep(100 * time.Millisecond) // nobody may read what it prints
+		os.Exit(1)
 	}()
 	if err := run(ctx, terminal.Output(os.Stdout), stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fail(err)

@@ -31,8 +31,11 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			return err
 		}
-		if os.Args[1] == "good" {
+		if os.Args[1] != "deaf" {
 			<-ctx.Done()
+			if os.Args[1] == "slow" {
+				time.Sleep(Grace / 3)
+			}
 			fmt.Fprintln(stdout, "farewell")
 			f.Close()
 			return os.Rename(f.Name(), filepath.Join(dir, "whole"))
@@ -71,6 +74,30 @@ func TestEnds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestManySignals: a program is not kept from its end by more signals than one.
+func TestManySignals(t *testing.T) {
+	for _, second := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP, os.Interrupt} {
+		if signal.Ignored(second) {
+			t.Skipf("%v is ignored here, as by nohup", second)
+		}
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0], "slow")
+		cmd.Env = append(os.Environ(), asProgram+"="+dir)
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool {
+			left, _ := filepath.Glob(filepath.Join(dir, "*.tmp"))
+			return len(left) == 1
+		}, time.Minute, time.Millisecond)
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		for range 5 {
+			time.Sleep(5 * time.Millisecond)
+			require.NoError(t, cmd.Process.Signal(second))
+		}
+		assert.NoError(t, cmd.Wait())
+		assert.FileExists(t, filepath.Join(dir, "whole"))
 	}
 }
 
