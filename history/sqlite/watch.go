@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -23,6 +24,7 @@ type watch struct {
 	id        string      // of the file, among its settings
 	real      string      // where its name led: SQLite has the log and its index beside that
 	log, shm  fs.FileInfo // of the log and its index; nil: not known
+	logTime   time.Time   // at which the log was modified when it was found whole
 	changes   uint32      // SQLite's counter in the header, which only grows
 }
 
@@ -72,6 +74,12 @@ func (db *DB) checkFile(ctx context.Context) error {
 		return nil
 	case indexCut:
 		return db.renew(ctx, lost) // made anew from the log
+	case logCut:
+		// Nothing of it may go to its place: what SQLite believes to be in it is not there.
+		os.Truncate(db.watch.real+"-wal", 0)
+		os.Remove(db.watch.real + "-wal")
+		os.Remove(db.watch.real + "-shm")
+		return db.renew(ctx, "has lost what was in its log (-wal), which somebody has cut off while it was recorded into")
 	}
 	busy, err := db.emptyInto()
 	switch {
@@ -146,6 +154,7 @@ const (
 	logWhole = iota
 	logLost  // SQLite goes on with an unlinked file
 	indexCut // the log's index is shorter than SQLite has mapped
+	logCut   // the log was shorter than SQLite believes, which has written on behind that
 )
 
 // logState returns what somebody has done to SQLite's files beside the history.
@@ -167,7 +176,59 @@ func (db *DB) logState() int {
 			return indexCut
 		}
 	}
+	if info, err := os.Stat(db.watch.real + "-wal"); err == nil && !info.ModTime().Equal(db.watch.logTime) {
+		if hasHole(db.watch.real + "-wal") {
+			return logCut
+		}
+		db.watch.logTime = info.ModTime()
+	}
 	return logWhole
+}
+
+// hasHole reports whether a write-ahead log was cut off and then written on where it had ended,
+// which leaves zeros in the header or before frames that are in use. Frames that are in use have
+// the salts of the header, those behind them have others: https://www.sqlite.org/fileformat2.html#walformat
+func hasHole(name string) bool {
+	f, err := os.Open(name) // on which SQLite has no locks
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var header [32]byte
+	if n, _ := f.ReadAt(header[:], 0); n < len(header) {
+		return false
+	}
+	// The checksum of the header, in the byte order that the magic number tells.
+	var order binary.ByteOrder = binary.LittleEndian
+	if magic := binary.BigEndian.Uint32(header[:]); magic == 0x377f0683 {
+		order = binary.BigEndian
+	} else if magic != 0x377f0682 {
+		return true
+	}
+	var one, two uint32
+	for i := 0; i < 24; i += 8 {
+		one += order.Uint32(header[i:]) + two
+		two += order.Uint32(header[i+4:]) + one
+	}
+	if one != binary.BigEndian.Uint32(header[24:]) || two != binary.BigEndian.Uint32(header[28:]) {
+		return true
+	}
+	page := int64(binary.BigEndian.Uint32(header[8:]))
+	if page < 512 || page > 64<<10 {
+		return true
+	}
+	var frame [24]byte
+	hole := false
+	for at := int64(len(header)); ; at += int64(len(frame)) + page {
+		if n, _ := f.ReadAt(frame[:], at); n < len(frame) {
+			return false
+		}
+		used := bytes.Equal(frame[8:16], header[16:24])
+		if used && hole {
+			return true
+		}
+		hole = hole || !used
+	}
 }
 
 // replace renames the damaged file and opens a new one.

@@ -129,6 +129,34 @@ func TestFilesChangedBelow(t *testing.T) {
 	}
 }
 
+// TestLogCutOff: a log that somebody has cut off is noticed when more has been written behind the
+// hole. What was in it is lost and said to be, and all before and after it is there.
+func TestLogCutOff(t *testing.T) {
+	for _, size := range []int64{0, 20, 40_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			db := open(t, path(t))
+			require.NoError(t, db.Record(t.Context(), entries(0, 2000)))
+			require.NoError(t, db.emptyLog())
+			require.NoError(t, db.Record(t.Context(), entries(2000, 1000)))
+			require.False(t, hasHole(db.path+"-wal"))
+			require.NoError(t, os.Truncate(db.path+"-wal", size))
+			require.NoError(t, db.Record(t.Context(), entries(10_000, 10)))
+			require.True(t, hasHole(db.path+"-wal"))
+			lookNow(db)
+			require.NoError(t, db.Record(t.Context(), entries(20_000, 10)))
+			assert.Contains(t, db.Problem(), "has lost what was in its log (-wal), which somebody has cut off")
+			assert.Equal(t, "2010", count(t, db))
+			lookNow(db)
+			require.NoError(t, db.Record(t.Context(), entries(30_000, 10)))
+			require.NoError(t, db.Close())
+			db = open(t, db.path)
+			assert.Empty(t, db.Problem())
+			assert.Equal(t, "2020", count(t, db))
+			assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
+		})
+	}
+}
+
 // TestMovedAway: a file that was moved away while it was recorded into has all of its rows, as
 // has the fresh one that takes its place; and so has one that was replaced by another.
 func TestMovedAway(t *testing.T) {
