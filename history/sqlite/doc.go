@@ -88,8 +88,9 @@
 //
 // Only a history, or the rest of a damaged one, is ever written, renamed or replaced. A DB
 // checks every five seconds, and before the next entries, whether somebody has removed,
-// replaced, overwritten or truncated its file, or removed or truncated its log. Recording then goes on in a
-// new file; if only the log was removed, nothing is lost.
+// replaced, overwritten or truncated its file, or removed or truncated its log. Recording then
+// goes on, in a new file if the old one is not whole. If only the log was removed, nothing is
+// lost; if it was truncated, what was in it is.
 //
 // # Upgrading
 //
