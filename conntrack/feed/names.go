@@ -81,8 +81,8 @@ func skeletonRune(r rune) rune {
 	return r
 }
 
-// lookalikes maps letters of Lisu, Greek, Cyrillic and other alphabets, and Latin ones with marks, to
-// the Latin letters that they look like. A capital letter is there if it looks like another
+// lookalikes maps letters of Lisu, Greek, Cyrillic and other alphabets, and Latin ones with marks,
+// to the Latin letters that they look like. A capital letter is there if it looks like another
 // letter than its small one.
 var lookalikes = func() map[rune]rune {
 	m := make(map[rune]rune)

@@ -198,7 +198,7 @@ func hasHole(name string) bool {
 	if n, _ := f.ReadAt(header[:], 0); n < len(header) {
 		return false
 	}
-	// The checksum of the header, in the byte order that the magic number tells.
+	// The magic number says in which byte order the checksum is computed.
 	var order binary.ByteOrder = binary.LittleEndian
 	if magic := binary.BigEndian.Uint32(header[:]); magic == 0x377f0683 {
 		order = binary.BigEndian

@@ -26,9 +26,9 @@ var errInterrupted = errors.New("interrupted")
 
 // Main runs run, in the goroutine that calls it, and ends the program, with status 1 and a
 // message if there is an error. The context ends at SIGINT, SIGTERM and SIGHUP, but not at a
-// SIGHUP that was ignored when the program started, as with nohup. If run has not returned
-// after Grace, whatever signals come meanwhile, Main removes the unfinished files of package temp and ends the program. Control
-// characters in stderr, and in stdout if it is a terminal, are masked. Prefixes are the
+// SIGHUP that was ignored when the program started, as with nohup. Further signals change nothing.
+// If run has not returned after Grace, Main removes the unfinished files of package temp and ends
+// the program. Control characters in stderr, and in stdout if it is a terminal, are masked. Prefixes are the
 // package names that are removed from the beginning of errors.
 func Main(name string, run func(ctx context.Context, stdout, stderr io.Writer) error, prefixes ...string) {
 	stderr := &terminal.Writer{W: os.Stderr}

@@ -248,7 +248,7 @@ func near(a, b float64) bool { return max(a-b, b-a) < 1.01e-7 }
 
 func sameAS(got, want asn.AS) bool { return got == want }
 
-// A told has what a row says of a place, before it becomes a place.
+// A told is what one row of a table says of a place.
 type told struct {
 	country, city string
 	region        bool // a region or postal code is named
