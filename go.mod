@@ -2,6 +2,8 @@ module github.com/connmapgo/connmap
 
 go 1.26.0
 
+toolchain go1.26.11
+
 require (
 	github.com/adrg/xdg v0.5.3
 	github.com/atotto/clipboard v0.1.4
