@@ -2,6 +2,7 @@ package whois
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/layout"
+	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
@@ -53,7 +56,7 @@ func Find(folder string, warn func(string)) (found Found) {
 	for _, f := range all {
 		kind, err := Recognise(f.name)
 		if err == nil && kind == (Kind{}) && isData(f.name) {
-			err = fmt.Errorf("%s: it is neither a table nor a file of a registry", f.name)
+			err = fmt.Errorf("%s: it is neither a table nor a file of a registry%s", f.name, unread(f.name))
 		}
 		if err != nil {
 			leaveOut(warn, err)
@@ -74,6 +77,25 @@ func Find(folder string, warn func(string)) (found Found) {
 	}
 	found.Places = append(found.Places, both...)
 	return found
+}
+
+// unread returns what of a file's layout is not understood, behind a colon, if that can be said.
+func unread(name string) string {
+	f, info, err := unpack.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	r, err := unpack.Reader(f, layout.Max)
+	if err != nil {
+		return ""
+	}
+	_, err = layout.Recognise(&ranges.File{Reader: r, Name: name, Size: info.Size(), At: f})
+	if !errors.Is(err, layout.ErrUnknown) {
+		return ""
+	}
+	reason, _ := strings.CutSuffix(err.Error(), "; "+layout.Understood)
+	return strings.TrimPrefix(reason, layout.ErrUnknown.Error())
 }
 
 // IsOwn reports whether a name in a data folder is one of connmap's own files there, or hidden:

@@ -428,6 +428,7 @@ func TestFilesFound(t *testing.T) {
 		assert.Contains(t, text, "left out: "+filepath.Join(dir, want)+": ")
 	}
 	assert.Len(t, warnings, 3)
+	assert.Contains(t, text, `notes.txt: it is neither a table nor a file of a registry: the first line is "not a table"`)
 
 	files.NoAutNums = true
 	for _, named := range []Files{{Geo: []string{bad}}, {ASN: []string{bad}}, {Orgs: bad}, {RIR: []string{good, bad}}, {AutNum: []string{good}}} {

@@ -143,6 +143,9 @@ func (im *importer) leave(name, format string, args ...any) {
 func (im *importer) fail(name string, err error) {
 	im.fails++
 	text := brief(err)
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted; import again"
+	}
 	for _, prefix := range []string{"history: ", "storable: ", "geoip: ", "asn: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
