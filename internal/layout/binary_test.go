@@ -183,7 +183,7 @@ func TestOrigin(t *testing.T) {
 		want uint32
 	}{
 		{"sequence", []byte{2, 2, 0, 0, 0, 1, 0, 0, 0, 7}, 7},
-		{"set", []byte{2, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 8, 0, 0, 0, 9}, 9},
+		{"set", []byte{2, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 8, 0, 0, 0, 9}, 8},
 		{"confederation before it", []byte{3, 1, 0, 0, 255, 0, 2, 1, 0, 0, 0, 7}, 7},
 		{"inside a confederation", []byte{3, 1, 0, 0, 255, 0, 4, 1, 0, 0, 255, 1}, 0},
 		{"own network", nil, 0},

@@ -21,8 +21,11 @@ const (
 	ribIPv4AddPath = 8
 	ribIPv6AddPath = 10
 	asPath         = 2 // the type of an attribute
-	asSequence     = 2 // a type of a part of a path; those above it are of a confederation
 	maxRecord      = 1 << 20
+
+	// The types of a part of a path; those above them are of a confederation.
+	asSet      = 1
+	asSequence = 2
 )
 
 // isMRT reports whether a file begins with the table of peers that dumps of routing tables
@@ -151,8 +154,9 @@ func ribEntry(b []byte, six, addPath bool) (netip.Prefix, uint32, error) {
 	return netip.PrefixFrom(addr, n).Masked(), best, nil
 }
 
-// origin returns the last AS of the path among attributes, 0 if there is none. Members of a
-// confederation are none: their numbers mean something only inside it (RFC 5065).
+// origin returns the last AS of the path among attributes, 0 if there is none. Of a set at its
+// end it is the first, as of the several origins in RouteViews' files. Members of a confederation
+// are none: their numbers mean something only inside it (RFC 5065).
 func origin(b []byte) (last uint32) {
 	for len(b) >= 3 {
 		flags, kind, size, head := b[0], b[1], int(b[2]), 3
@@ -175,7 +179,10 @@ func origin(b []byte) (last uint32) {
 			if len(value) < 2+4*n {
 				return 0
 			}
-			if n > 0 && value[0] <= asSequence {
+			switch {
+			case n > 0 && value[0] == asSet:
+				last = binary.BigEndian.Uint32(value[2:])
+			case n > 0 && value[0] == asSequence:
 				last = binary.BigEndian.Uint32(value[2+4*(n-1):])
 			}
 			value = value[2+4*n:]
