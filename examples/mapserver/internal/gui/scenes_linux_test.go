@@ -158,7 +158,6 @@ type desktop struct {
 	conn   *xgb.Conn
 	root   xproto.Window
 	window xproto.Window
-	at     image.Point
 	codes  map[uint32][2]byte // keycode and whether Shift is needed, by keysym
 	cursor image.Point
 	*watcher
@@ -205,7 +204,7 @@ func (d *desktop) find() {
 			g, err := xproto.GetGeometry(d.conn, xproto.Drawable(w)).Reply()
 			a, err2 := xproto.GetWindowAttributes(d.conn, w).Reply()
 			if err == nil && err2 == nil && g.Width == 1000 && g.Height == 500 && a.MapState == xproto.MapStateViewable {
-				d.window, d.at = w, image.Pt(int(g.X), int(g.Y))
+				d.window = w
 				xproto.SetInputFocus(d.conn, xproto.InputFocusParent, w, xproto.TimeCurrentTime)
 				d.conn.Sync()
 				return
@@ -277,8 +276,19 @@ func (d *desktop) mirror(in mapview.Input) {
 	d.t.Helper()
 	if in.Inside && in.Cursor != d.cursor {
 		d.cursor = in.Cursor
-		d.fake(xproto.MotionNotify, 0, d.at.Add(in.Cursor))
-		d.until("the pointer", func(n took, _ int) bool { return n.cursor == in.Cursor })
+		// A window may be moved after it has appeared.
+		at := image.Pt(-1, -1)
+		d.until("the pointer", func(n took, _ int) bool {
+			o, err := xproto.TranslateCoordinates(d.conn, d.window, d.root, 0, 0).Reply()
+			if err != nil {
+				return false
+			}
+			if now := image.Pt(int(o.DstX), int(o.DstY)); now != at {
+				at = now
+				d.fake(xproto.MotionNotify, 0, at.Add(in.Cursor))
+			}
+			return n.cursor == in.Cursor
+		})
 	}
 	for _, k := range in.Keys {
 		d.key(k)
