@@ -137,7 +137,7 @@ const (
 
 // openDump opens a dump. Its errors name the file.
 func openDump(cache, name string) (dump, error) {
-	f, err := openFile(name, maxDump)
+	f, err := openRegistry(name, maxDump)
 	if err != nil {
 		return dump{}, err
 	}

@@ -87,7 +87,7 @@ type holder struct {
 func OpenDelegations(names ...string) (*Delegations, error) {
 	dr := newDelegationReader()
 	for _, name := range names {
-		f, err := openFile(name, maxDelegations)
+		f, err := openRegistry(name, maxDelegations)
 		if err != nil {
 			return nil, fmt.Errorf("asn: %w", err)
 		}

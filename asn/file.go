@@ -21,6 +21,19 @@ type file struct {
 	info Info // its date is by unpack.Date
 }
 
+// openRegistry is openFile of what is no archive.
+func openRegistry(name string, max int64) (*file, error) {
+	f, err := openFile(name, max)
+	if err != nil {
+		return nil, err
+	}
+	if head, _ := f.Peek(512); unpack.IsArchive(head) {
+		f.Close()
+		return nil, fmt.Errorf("%s: is an archive: unpack it first", name)
+	}
+	return f, nil
+}
+
 // openFile opens a file, and reads at most max bytes of content. Its errors name the file, but
 // not the package.
 func openFile(name string, max int64) (*file, error) {

@@ -42,7 +42,7 @@ func Recognise(name string) (Kind, error) {
 	if k := recognise(f.Reader); k != Unknown {
 		return k, nil
 	}
-	kind, err := layout.Recognise(&ranges.File{Reader: f.Reader, Name: name, Size: f.stat.Size()})
+	kind, err := layout.Recognise(&ranges.File{Reader: f.Reader, Name: name, Size: f.stat.Size(), At: f.f})
 	switch {
 	case kind.Networks:
 		return TableFile, nil
@@ -60,6 +60,8 @@ func recognise(r *bufio.Reader) Kind {
 		return TableFile
 	case isGDBM(head):
 		return OrgFile
+	case unpack.IsArchive(head):
+		return Unknown // whose members have lines too
 	}
 	for line := range bytes.Lines(head) {
 		line = bytes.TrimRight(line, "\r\n")

@@ -50,7 +50,7 @@ type orgAS struct {
 //
 // The form: https://www.caida.org/catalog/datasets/as-organizations/
 func OpenOrgs(name string) (*Orgs, error) {
-	f, err := openFile(name, maxOrgs)
+	f, err := openRegistry(name, maxOrgs)
 	if err != nil {
 		return nil, fmt.Errorf("asn: %w", err)
 	}

@@ -40,6 +40,7 @@ type builder struct {
 	names  int // bytes of all names of cities
 	feeds  int // geofeeds that were read
 	others int // other files that were read
+	both   int // files that hold AS numbers too
 }
 
 func newBuilder() *builder {
@@ -93,6 +94,8 @@ func placeOf(f layout.Facts) Place {
 		return country
 	case f.City == "" && (f.Region || known):
 		return Place{f.Lat, f.Lon, country.Country, "", Region, f.Radius}
+	case f.City == "" && f.Radius > layout.ExactRadius:
+		return Place{f.Lat, f.Lon, "", "", Country, f.Radius}
 	}
 	return Place{f.Lat, f.Lon, country.Country, f.City, City, f.Radius}
 }
@@ -122,6 +125,9 @@ func (b *builder) Table(info ranges.Info, stamp ranges.Stamp) (*ranges.Table, er
 	c.Records, c.Texts, c.Flags = records(b.places)
 	if b.feeds > 0 && b.others == 0 {
 		c.Flags |= flagGeofeed
+	}
+	if b.both > 0 {
+		c.Flags |= flagNetworks
 	}
 	data, err := form.Encode(c)
 	if err != nil {

@@ -86,9 +86,12 @@ func (b *builder) Read(f *ranges.File) (time.Time, []string, error) {
 	case !r.Kind.Places:
 		err = fmt.Errorf("%s: not a table of places", r.Kind.Name)
 	case len(b.places) == 1:
-		err = errors.New("no row has a place that is known")
+		err = layout.ErrNoPlaces
 	case r.Date.IsZero():
 		r.Date = f.ModTime
+	}
+	if r.Kind.Networks {
+		b.both++
 	}
 	if r.Kind.Name == layout.Geofeed {
 		b.feeds++

@@ -18,6 +18,7 @@ const (
 
 	flagCountryLevel = 1 // no place is better than a country
 	flagGeofeed      = 2
+	flagNetworks     = 4 // its files hold AS numbers too
 	maxRadius        = 1<<10 - 1
 )
 

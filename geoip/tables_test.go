@@ -11,7 +11,7 @@ import (
 )
 
 // TestTables: the most exact place counts, then the first, and a geofeed where it names another
-// country; also when the tables are compiled and mapped.
+// country; also when the tables are compiled and mapped. Sort puts the newest first.
 func TestTables(t *testing.T) {
 	dir := t.TempDir()
 	open := func(name, content string) *DB {
@@ -55,4 +55,18 @@ func TestTables(t *testing.T) {
 		assert.Equal(t, []any{tt.country, tt.city}, []any{p.Country, p.City}, tt.addr)
 		assert.Same(t, tt.by, by, tt.addr)
 	}
+
+	// Coordinates without a country have that of another table.
+	points := open("points.csv", "192.0.2.0,192.0.2.255,50.8,7.2\n")
+	p, by := Tables{points, countries}.Lookup(netip.MustParseAddr("192.0.2.1"))
+	assert.Equal(t, Place{Lat: 50.8, Lon: 7.2, Country: "DE", Precision: City}, p)
+	assert.Same(t, points, by)
+
+	// The date in the data counts, before that of the file.
+	old := open("a-2020-01-01.csv", "192.0.2.0,192.0.2.255,NL\n")
+	young := open("b-2026-01-01.csv", "192.0.2.0,192.0.2.255,BE\n")
+	both := open("c-2026-02-01.tsv", "192.0.2.0\t192.0.2.255\t64496\tFR\tExample\n")
+	tables := Tables{both, old, young}
+	tables.Sort()
+	assert.Equal(t, Tables{young, old, both}, tables)
 }

@@ -1,11 +1,14 @@
 package whois
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/geoip"
+	"github.com/connmapgo/connmap/internal/layout"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -97,8 +100,13 @@ func (o *opener) places(s *Sources) (err error) {
 			err = nil // the table was not cached, which only costs time
 			o.remark(name, db.Remarks())
 		}
+		if errors.Is(err, layout.ErrNoPlaces) && slices.Contains(o.found.Networks, name) {
+			err = nil // it is a table of networks
+		}
 		return db, err
 	})
+	s.Places = slices.DeleteFunc(s.Places, func(db *geoip.DB) bool { return db == nil })
+	s.Places.Sort()
 	if o.Places != nil {
 		s.Places = append(s.Places, o.Places)
 	}
@@ -114,6 +122,7 @@ func (o *opener) networks(s *Sources) (err error) {
 		}
 		return db, err
 	})
+	slices.SortStableFunc(s.Networks, func(a, b *asn.DB) int { return b.Info().Date.Compare(a.Info().Date) })
 	if o.Networks != nil {
 		s.Networks = append(s.Networks, o.Networks)
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/connmapgo/connmap/internal/unpack"
 )
 
-// Found are the files in a data folder by what they hold, best first. A file that holds both
-// places and AS numbers is in both lists.
+// Found are the files in a data folder by what they hold, newest first by unpack.Date. A file that
+// holds both places and AS numbers is in both lists.
 type Found struct {
 	Places, Networks, Delegations, Orgs, AutNums []string
 }
@@ -49,10 +49,15 @@ func Find(folder string, warn func(string)) (found Found) {
 			all = append(all, file{name, stat})
 		}
 	}
+	namesOnly := func(f file) int {
+		if filepath.Ext(f.name) == ".dbm" {
+			return 1
+		}
+		return 0
+	}
 	slices.SortStableFunc(all, func(a, b file) int {
-		return cmp.Or(rank(a.name)-rank(b.name), unpack.Date(b.name, b.stat.ModTime()).Compare(unpack.Date(a.name, a.stat.ModTime())))
+		return cmp.Or(namesOnly(a)-namesOnly(b), unpack.Date(b.name, b.stat.ModTime()).Compare(unpack.Date(a.name, a.stat.ModTime())))
 	})
-	var both []string
 	for _, f := range all {
 		kind, err := Recognise(f.name)
 		if err == nil && kind == (Kind{}) && isData(f.name) {
@@ -62,24 +67,19 @@ func Find(folder string, warn func(string)) (found Found) {
 			leaveOut(warn, err)
 			continue
 		}
-		places := &found.Places
-		if kind.Networks {
-			places = &both // a table of places alone says more of them
-		}
 		for _, list := range []struct {
 			is bool
 			of *[]string
-		}{{kind.Places, places}, {kind.Networks, &found.Networks}, {kind.Delegations, &found.Delegations}, {kind.Orgs, &found.Orgs}, {kind.AutNums, &found.AutNums}} {
+		}{{kind.Places, &found.Places}, {kind.Networks, &found.Networks}, {kind.Delegations, &found.Delegations}, {kind.Orgs, &found.Orgs}, {kind.AutNums, &found.AutNums}} {
 			if list.is {
 				*list.of = append(*list.of, f.name)
 			}
 		}
 	}
-	found.Places = append(found.Places, both...)
 	return found
 }
 
-// unread returns what of a file's layout is not understood, behind a colon, if that can be said.
+// unread returns a colon and why the layout of a file is not known, if that can be said.
 func unread(name string) string {
 	f, info, err := unpack.Open(name)
 	if err != nil {
@@ -94,8 +94,8 @@ func unread(name string) string {
 	if !errors.Is(err, layout.ErrUnknown) {
 		return ""
 	}
-	reason, _ := strings.CutSuffix(err.Error(), "; "+layout.Understood)
-	return strings.TrimPrefix(reason, layout.ErrUnknown.Error())
+	reason := strings.TrimSuffix(err.Error(), "; "+layout.Understood)
+	return ": " + strings.TrimPrefix(reason, layout.ErrUnknown.Error()+": ")
 }
 
 // IsOwn reports whether a name in a data folder is one of connmap's own files there, or hidden:
@@ -112,8 +112,8 @@ func IsOwn(name string) bool {
 // of connmap itself, are no data.
 func isData(name string) bool {
 	name = filepath.Base(name)
-	switch filepath.Ext(name) {
-	case ".csv", ".tsv", ".mmdb", ".dat", ".bin", ".gz", ".xz", ".bz2", ".zst", ".zip", ".dbm", ".jsonl", ".txt":
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".csv", ".tsv", ".mmdb", ".dat", ".bin", ".gz", ".xz", ".bz2", ".zst", ".lzma", ".zip", ".tar", ".tgz", ".dbm", ".json", ".jsonl", ".txt", ".pfx2as":
 		return !strings.Contains(name, "-Locations-") // which are read with others
 	}
 	return strings.HasPrefix(name, "delegated")
@@ -145,22 +145,6 @@ func Recognise(name string) (Kind, error) {
 	}
 	t, err := geoip.Recognise(name)
 	return Kind{Name: t, Places: t != "", Networks: k == asn.TableFile}, err
-}
-
-// rank orders files of one kind. Cities are better than countries, and files whose names look
-// like tables of places come first.
-func rank(name string) int {
-	name = strings.ToLower(filepath.Base(name))
-	name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".xz")
-	switch ext := filepath.Ext(name); {
-	case strings.Contains(name, "city"):
-		return 0
-	case ext == ".mmdb", ext == ".csv", ext == ".geo", ext == ".tsv":
-		return 1
-	case ext == ".dbm":
-		return 3
-	}
-	return 2
 }
 
 // leaveOut warns that a found file is not used.

@@ -1,6 +1,8 @@
 package whois
 
 import (
+	"archive/zip"
+	"bytes"
 	"encoding/json"
 	"io"
 	"math"
@@ -429,6 +431,37 @@ func TestFilesFound(t *testing.T) {
 	}
 	assert.Len(t, warnings, 3)
 	assert.Contains(t, text, `notes.txt: it is neither a table nor a file of a registry: the first line is "not a table"`)
+
+	// Archives of tables are tables, in capitals too; those of other files are named.
+	zipped := func(name, member, text string) string {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		w, err := z.Create(member)
+		require.NoError(t, err)
+		w.Write([]byte(text))
+		require.NoError(t, z.Close())
+		return write(t, dir, name, b.String())
+	}
+	zipped("NETWORKS.ZIP", "asn.csv", "8.0.0.0,8.0.0.255,64497,Example\n")
+	rir := zipped("rir.zip", "delegated-arin", "arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\n")
+	write(t, dir, "CUT.BIN", "\x05\x06")
+	write(t, dir, "old-2019-01-01.csv", "8.0.0.0,8.0.0.255,64498,Old\n")
+	write(t, dir, "unknown.tsv", "9.0.0.0\t9.0.0.255\t64499\tNone\tExample\n")
+	warnings = nil
+	s, err = files.Open(func(warning string) { warnings = append(warnings, warning) })
+	require.NoError(t, err)
+	require.Len(t, s.Networks, 3)
+	text = strings.Join(warnings, "\n")
+	assert.Contains(t, text, "CUT.BIN: it is neither")
+	assert.Contains(t, text, "rir.zip: it is neither a table nor a file of a registry: no file of the archive is a table: delegated-arin: the layout is not known")
+	assert.NotContains(t, text, "unknown.tsv", "a table of networks")
+	assert.Empty(t, s.Places)
+	r, err := s.Ask("8.0.0.1")
+	require.NoError(t, err)
+	assert.Equal(t, "Example", r.AS.Org, "of the newest table")
+	require.NoError(t, s.Close())
+	_, err = (&Files{RIR: []string{rir}}).Open(nil)
+	assert.ErrorContains(t, err, "rir.zip: is an archive: unpack it first")
 
 	files.NoAutNums = true
 	for _, named := range []Files{{Geo: []string{bad}}, {ASN: []string{bad}}, {Orgs: bad}, {RIR: []string{good, bad}}, {AutNum: []string{good}}} {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +65,7 @@ func (a *app) openTables() {
 			m.Geo = append(m.Geo, db)
 		}
 	}
+	m.Geo.Sort()
 	m.Geo = append(m.Geo, geoembedded.DB())
 	for _, name := range networks {
 		s := source[*asn.DB]{a, "asn " + name, name, asn.Open, asn.OpenCached, m.ReplaceASN, "other tables are", "network"}
@@ -71,6 +73,7 @@ func (a *app) openTables() {
 			m.ASN = append(m.ASN, db)
 		}
 	}
+	slices.SortStableFunc(m.ASN, func(a, b *asn.DB) int { return b.Info().Date.Compare(a.Info().Date) })
 	m.ASN = append(m.ASN, asnembedded.DB())
 }
 

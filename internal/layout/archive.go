@@ -17,11 +17,6 @@ import (
 // maxMembers is how many files of an archive are looked at.
 const maxMembers = 1000
 
-// isZip and isTar tell archives by their beginning.
-func isZip(head []byte) bool { return strings.HasPrefix(string(head), "PK\x03\x04") }
-
-func isTar(head []byte) bool { return len(head) >= 512 && string(head[257:262]) == "ustar" }
-
 // An archive reads the tables among its members as one.
 type archive struct {
 	read    func(*ranges.File) (Report, error)

@@ -263,6 +263,7 @@ func TestBIN(t *testing.T) {
 // datFile returns a file of GeoIP of countries in which 128.0.0.0/1 is Australia's.
 func datFile() []byte {
 	b := []byte{0, 255, 255, 16, 255, 255} // --, AU
+	b = append(b, "\x00\x00\x00GEO-106FREE 20190203 Build"...)
 	return append(b, 255, 255, 255, 106)
 }
 
@@ -272,6 +273,7 @@ func TestDAT(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"0.0.0.0-127.255.255.255 nothing", "128.0.0.0-255.255.255.255 AU"}, l.rows)
 	assert.Equal(t, Kind{"GeoIP legacy country .dat", true, false}, r.Kind)
+	assert.Equal(t, "2019-02-03", r.Date.Format(time.DateOnly))
 	assert.Equal(t, "DE", datCode(56))
 	assert.Equal(t, "US", datCode(225))
 	assert.Equal(t, "SS", datCode(254))

@@ -71,9 +71,9 @@ type Sink interface {
 // 1.2 GB.
 const Max = 4 << 30
 
-// exactRadius is up to how many km around a point it is taken for that of the addresses. Those of
+// ExactRadius is up to how many km around a point it is taken for that of the addresses. Those of
 // whole countries have 100 and more, or no radius.
-const exactRadius = 50
+const ExactRadius = 50
 
 const (
 	maxDB  = 1 << 30  // bytes of a file that is held in memory
@@ -87,6 +87,9 @@ const Understood = "understood are MaxMind DB files (.mmdb); the CSV of GeoLite2
 
 // ErrUnknown says that a file has no known layout.
 var ErrUnknown = errors.New("the layout is not known")
+
+// ErrNoPlaces says that a table has columns of places, and nothing in them.
+var ErrNoPlaces = errors.New("no row has a place that is known")
 
 // Read passes the rows of a file to a sink. A bad row is skipped, counted, and named in the
 // report; more bad than good rows are an error. All tables of an archive are read as one. The file is neither empty nor a compiled table.
@@ -114,9 +117,9 @@ func read(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	}
 	member := func(f *ranges.File) (Report, error) { return read(f, sink, limit) }
 	switch {
-	case isZip(head):
+	case unpack.IsZip(head):
 		return readZip(f, member)
-	case isTar(head):
+	case unpack.IsTar(head):
 		return readTar(f, member)
 	case isMRT(head):
 		return readMRT(f, sink, limit)

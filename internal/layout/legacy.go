@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/connmapgo/connmap/internal/ranges"
 )
@@ -77,12 +78,24 @@ func (d *dat) kind() Kind {
 	return Kind{Name: "GeoIP legacy country .dat", Places: true}
 }
 
+// date returns the date in the text that ends the data, such as GEO-106FREE 20190101 Build.
+func (d *dat) date() time.Time {
+	tail := d.data[max(0, len(d.data)-200):]
+	tail = tail[bytes.LastIndexByte(tail, 0)+1:]
+	for _, word := range strings.Fields(string(tail)) {
+		if t, err := time.Parse("20060102", word); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
 var errDAT = errors.New("damaged GeoIP .dat")
 
 // read passes on the networks of the tree. A tree with clearly more networks than it has
 // nodes, since many lead to the same one, is damaged.
 func (d *dat) read(sink Sink, limit int64) (Report, error) {
-	report := Report{Kind: d.kind()}
+	report := Report{Kind: d.kind(), Date: d.date()}
 	ids := make(map[int]uint32)
 	depth := 32
 	if d.v6 {

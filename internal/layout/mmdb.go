@@ -129,7 +129,7 @@ func mmdbFacts(m map[string]any) (Facts, error) {
 	if max(f.Lat, -f.Lat) > 90 || max(f.Lon, -f.Lon) > 180 {
 		return f, fmt.Errorf("coordinates %v, %v are not degrees on Earth", f.Lat, f.Lon)
 	}
-	f.Exact = f.Point && 0 < f.Radius && f.Radius <= exactRadius
+	f.Exact = f.Point && 0 < f.Radius && f.Radius <= ExactRadius
 	return f, mmdbAS(m, &f)
 }
 

@@ -407,7 +407,11 @@ func (t *text) facts(f [][]byte) (Facts, error) {
 	if t.has(city) || t.locations != nil {
 		facts.Region = name(t.field(f, region)) != "" || name(t.field(f, postal)) != ""
 	}
-	facts.Exact = facts.Point && (0 < facts.Radius && facts.Radius <= exactRadius || !t.has(city) && !t.has(region) && t.locations == nil)
+	if facts.Radius > 0 {
+		facts.Exact = facts.Radius <= ExactRadius
+	} else {
+		facts.Exact = facts.Point && !t.has(city) && !t.has(region) && t.locations == nil
+	}
 	if facts.AS, ok = parseAS(t.field(f, as)); !ok {
 		return facts, fmt.Errorf("%.60q is not an AS number from 0 to 4294967295", t.field(f, as))
 	}

@@ -13,7 +13,12 @@ func Date(name string, modified time.Time) time.Time {
 	for _, part := range strings.FieldsFunc(filepath.Base(name), other) {
 		for part = strings.Trim(part, "-"); part != ""; _, part, _ = strings.Cut(part, "-") {
 			for _, layout := range []string{"2006-01-02", "2006-01", "20060102", "200601"} {
-				d, err := time.Parse(layout, part)
+				n := len(layout)
+				// A time may follow a date, but after a year and a month with a hyphen a bad day would.
+				if len(part) < n || len(part) > n && (part[n] != '-' || layout == "2006-01") {
+					continue
+				}
+				d, err := time.Parse(layout, part[:n])
 				if err == nil && d.Year() >= 2000 && !d.After(time.Now()) {
 					return d
 				}

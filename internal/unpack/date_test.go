@@ -20,6 +20,9 @@ func TestDate(t *testing.T) {
 		"db11-2024-05-06.csv":                 "2024-05-06",
 		"x-2999-01.csv":                       "2026-03-04",
 		"202513.csv":                          "2026-03-04",
+		"routeviews-rv2-20150101-1200.pfx2as": "2015-01-01",
+		"rib-2015-01-02-0600.bz2":             "2015-01-02",
+		"x-20150101a.csv":                     "2015-01-01",
 	} {
 		assert.Equal(t, want, Date(name, modified).Format(time.DateOnly), name)
 	}
