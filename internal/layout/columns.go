@@ -31,6 +31,8 @@ const (
 	asOrg      // a number and a name, such as AS64496 Example
 	id         // geoname_id, of GeoLite2's locations
 	registered // likewise of the country in which the network is registered
+	offset     // from UTC, such as +09:00; not read
+	zone       // a time zone such as Asia/Tokyo; not read
 	roles
 )
 
@@ -62,13 +64,13 @@ type shape struct {
 
 var shapes = []shape{
 	{name: "DB-IP city CSV", sep: ',', columns: "first last continent country region city lat lon"},
-	{name: "IP2Location DB11 CSV", sep: ',', columns: "first last country countryName region city lat lon postal other"},
+	{name: "IP2Location DB11 CSV", sep: ',', columns: "first last country countryName region city lat lon postal offset"},
 	{name: "IP2Location DB9 CSV", sep: ',', columns: "first last country countryName region city lat lon postal"},
 	{name: "IP2Location DB5 CSV", sep: ',', columns: "first last country countryName region city lat lon"},
 	{name: "IP2Location DB3 CSV", sep: ',', columns: "first last country countryName region city"},
 	{name: "IP2Location DB1 CSV", sep: ',', columns: "first last country countryName"},
 	{name: "IP2Location ASN CSV", sep: ',', columns: "first last network as org"},
-	{name: "sapics city CSV", sep: ',', columns: "first last country region region city postal lat lon other"},
+	{name: "sapics city CSV", sep: ',', columns: "first last country region region city postal lat lon zone"},
 	{name: "connmap CSV", sep: ',', columns: "first last lat lon", decimal: true, hosts: true},
 	{name: "coordinates CSV", sep: ',', columns: "first last lat lon"},
 	{name: "coordinates CSV", sep: ',', columns: "first last country lat lon"},
@@ -86,7 +88,7 @@ var shapes = []shape{
 }
 
 var roleNames = [roles]string{"other", "first", "last", "network", "length", "continent", "country", "countryName",
-	"region", "city", "lat", "lon", "postal", "radius", "as", "org", "asOrg", "id", "registered"}
+	"region", "city", "lat", "lon", "postal", "radius", "as", "org", "asOrg", "id", "registered", "offset", "zone"}
 
 // headings are the names of columns in files whose first line has them. Of several columns
 // of one role, that of the name that stands here first counts.
@@ -139,8 +141,16 @@ func named(line []byte, sep byte) (*text, bool) {
 	}
 	// The layout of connmap's ipv4.csv with names.
 	t.hosts = slices.Equal(names, []string{"start", "end", "latitude", "longitude"})
-	t.kind = Kind{Name: headedName(names, t), Places: t.has(country) || t.has(lat) && t.has(lon) || t.has(id), Networks: t.has(as)}
+	t.kind = Kind{Name: headedName(names, t), Places: (t.has(country) || t.has(lat) && t.has(lon) || t.has(id)) && !ofHolders(names), Networks: t.has(as)}
 	return t, true
+}
+
+// ofHolders reports whether columns are those of a table about companies, carriers, contacts or
+// proxies. The country in such a table is not that of the addresses; see isOther.
+func ofHolders(names []string) bool {
+	has := func(name string) bool { return slices.Contains(names, name) }
+	return has("domain") && has("type") || slices.ContainsFunc([]string{"mcc", "mnc", "carrier", "carrier_name", "company", "company_name", "abuse", "email",
+		"phone", "vpn", "proxy", "tor", "relay", "is_vpn", "is_proxy", "is_tor", "anonymous", "is_anonymous"}, has)
 }
 
 // headedName is what a file is called by the names of its columns.
@@ -240,6 +250,10 @@ func is(r role, f []byte, decimal bool) bool {
 	case asOrg:
 		number, _, named := bytes.Cut(f, []byte(" "))
 		return named && len(number) > 2 && isLetter(number[0]) && is(as, number, decimal)
+	case offset:
+		return len(f) < 2 || f[0] == '+' || f[0] == '-'
+	case zone:
+		return len(f) < 2 || isLetter(f[0])
 	case as:
 		_, ok := parseAS(f)
 		return ok && len(f) > 0 && (isLetter(f[0]) || bytes.IndexByte(f, '.') < 0)

@@ -109,6 +109,8 @@ var tables = []struct {
 	{"coordinates", "coordinates CSV", "192.0.2.0,192.0.2.255,34.69,135.5\n", []string{"192.0.2.0-192.0.2.255 34.69,135.5"}},
 	{"country and coordinates", "coordinates CSV", "192.0.2.0,192.0.2.255,JP,34.69,135.5\n", []string{"192.0.2.0-192.0.2.255 JP 34.69,135.5"}},
 	{"GeoIP country", "GeoIP country CSV", "\"192.0.2.0\",\"192.0.2.255\",\"3221225984\",\"3221226239\",\"JP\",\"Japan\"\n", []string{"192.0.2.0-192.0.2.255 JP"}},
+	{"GeoIP country with blanks", "GeoIP country CSV", "\"2001:db8::\", \"2001:db8::ff\", \"42540766411282592856903984951653826560\", \"42540766411282592856903984951653826815\", \"JP\", \"Japan\"\n", []string{"2001:db8::-2001:db8::ff JP"}},
+	{"sapics with short postal codes", "sapics city CSV", "8.8.8.0,8.8.8.255,JP,Osaka,,Osaka,54,34.69,35.5,Asia/Tokyo\n", []string{"8.8.8.0-8.8.8.255 JP region Osaka 34.69,35.5"}},
 	{"IpToCountry", "IpToCountry CSV", "# header\n\"3221225984\",\"3221226239\",\"apnic\",\"1313020800\",\"JP\",\"JPN\",\"Japan\"\n", []string{"192.0.2.0-192.0.2.255 JP"}},
 	{"AS numbers with a point", "AS CSV", "192.0.2.0,192.0.2.255,AS1.10,Example\n", []string{"192.0.2.0-192.0.2.255 AS65546 Example"}},
 	{"sapics city", "sapics city CSV", "192.0.2.0,192.0.2.255,AU,Queensland,,South Brisbane,4101,-27.4767,153.017,Australia/Brisbane\n", []string{"192.0.2.0-192.0.2.255 AU region South Brisbane -27.4767,153.017"}},
@@ -209,6 +211,8 @@ func TestBadRows(t *testing.T) {
 		{"letter", "Dear Sir,\n", 0, nil, "the layout is not known: 2 columns between commas"},
 		{"names alone", "network,asn\n", 0, nil, "it has no rows: the file is truncated"},
 		{"other names", "network,colour\n192.0.2.0/24,red\n", 0, nil, `the columns "network,colour" tell neither a place nor an AS number`},
+		{"company", "start_ip,end_ip,name,domain,type,country\n192.0.2.0,192.0.2.255,Example,example.org,hosting,JP\n", 0, nil, "tell neither a place nor an AS number"},
+		{"carrier", "network,name,country_code,mcc,mnc\n192.0.2.0/24,Example,JP,440,10\n", 0, nil, "tell neither a place nor an AS number"},
 		{"long line", good + strings.Repeat("x", 3<<19) + "\n" + good, 40, []string{"1 row is left out: line 21: the line has more than 1048576 bytes"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,6 +30,9 @@ func UTF8[T string | []byte](text T) string {
 func appendFields(f [][]byte, line []byte, sep byte) [][]byte {
 	for {
 		var field []byte
+		if sep != '\t' && len(line) > 1 && line[0] == ' ' && line[1] == '"' {
+			line = line[1:]
+		}
 		if sep != '\t' && len(line) > 0 && line[0] == '"' {
 			field, line = quoted(line, sep)
 		} else {
