@@ -65,8 +65,10 @@ func inspect(name string, limit int64) (content, error) {
 	case bytes.HasPrefix(head, []byte("asntable")), bytes.HasPrefix(head, []byte("cmgeoip\x00")):
 		return inspectCompiled(name, head[0] == 'c')
 	}
-	if c, ok, err := inspectRegistry(r, head); ok {
-		return c, err
+	if !unpack.IsArchive(head) {
+		if c, ok, err := inspectRegistry(r, head); ok {
+			return c, err
+		}
 	}
 	return inspectTable(&ranges.File{Reader: r, Name: name, Size: info.Size(), ModTime: unpack.Date(name, info.ModTime()), At: f})
 }

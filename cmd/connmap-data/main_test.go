@@ -300,6 +300,17 @@ func TestStatus(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "table.new"), []byte("192.0.2.0,192.0.2.255,AU\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "history.sqlite"), []byte("SQLite format 3\x00"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "old.csv.gz"), pack(t, dbip(9))[:300], 0o644))
+	// What is called good is opened.
+	for name, text := range map[string]string{
+		"orgs-none.txt":     "# format:org_id|changed|org_name|country|source\nA|1|A|US|ARIN\n",
+		"orgs-cut.txt":      "# format:aut|changed|aut_name|org_id|opaque_id|source\n64496|1|A|A||ARIN\n64497|1",
+		"rir-none.txt":      "2|arin|20260101|1|19700101|20260101|+0000\n",
+		"rir-cut.txt":       "arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\narin|US|ipv4|9.0",
+		"autnum-none.txt":   "as-block: AS1 - AS2\n",
+		"rir-no-header.txt": "arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(to.dir, name), []byte(text), 0o644))
+	}
 	to.now = func() time.Time { return today.AddDate(0, 0, 10) }
 	// What must not go to the network cannot.
 	to.network.client = func() *http.Client { t.Fatal("status goes to the network"); return nil }
@@ -326,6 +337,13 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, "not recognised", got["notes.txt"].Hint)
 	assert.Contains(t, got["old.csv.gz"].Hint, "gzip")
 	assert.Equal(t, "not read, since connmap's own files have such names: rename it", got["table.new"].Hint)
+	assert.Equal(t, "has no AS numbers: the file is cut off or of another kind", got["orgs-none.txt"].Hint)
+	assert.Contains(t, got["orgs-cut.txt"].Hint, "it is truncated in its last line")
+	assert.Contains(t, got["rir-none.txt"].Hint, "0 of 1 records")
+	assert.Contains(t, got["rir-cut.txt"].Hint, "the first being line 2")
+	assert.Equal(t, "has no aut-num records: the file is cut off or of another kind", got["autnum-none.txt"].Hint)
+	assert.Equal(t, "delegations", got["rir-no-header.txt"].Kind)
+	assert.Empty(t, got["rir-no-header.txt"].Hint)
 	assert.NotContains(t, got, "history.sqlite")
 	assert.True(t, got["ip2asn-combined.tsv.gz"].Missing)
 

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/connmapgo/connmap/asn"
 	"github.com/connmapgo/connmap/asn/whois"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/terminal"
@@ -117,6 +118,9 @@ func (st *state) describe(name string, known *revision) {
 	if err == nil {
 		err = c.cutOff()
 	}
+	if err == nil && !c.places && !c.networks {
+		err = c.open(name)
+	}
 	st.Hint = strings.Join(c.remarks, "; ")
 	if err != nil {
 		st.Hint = err.Error()
@@ -125,6 +129,48 @@ func (st *state) describe(name string, known *revision) {
 		date = c.date
 	}
 	st.Kind, st.Rows, st.Date = c.kind, c.rows, &date
+}
+
+// open opens a file of a registry or of organisations as the programs do that use it, and adds
+// what they would say of it. Of other files it does nothing.
+func (c *content) open(name string) error {
+	kind, err := asn.Recognise(name)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case asn.DelegationFile:
+		d, err := asn.OpenDelegations(name)
+		if err != nil {
+			return bare(err, name)
+		}
+		for _, w := range d.Warnings() {
+			c.remarks = append(c.remarks, strings.TrimPrefix(w, name+": "))
+		}
+	case asn.OrgFile:
+		o, err := asn.OpenOrgs(name)
+		if err != nil {
+			return bare(err, name)
+		}
+		c.remarks = append(c.remarks, o.Remarks()...)
+	case asn.AutNumFile:
+		a, err := asn.OpenAutNums("", name)
+		if err != nil {
+			return bare(err, name)
+		}
+		if err := a.Close(); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	c.kind = cmp.Or(c.kind, kind.String())
+	return nil
+}
+
+// bare returns an error of package asn without the names of the package and the file.
+func bare(err error, name string) error {
+	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "asn: "), name+": "))
 }
 
 // stale reports whether a newer file is likely. If the server had nothing newer, the answer is
