@@ -272,11 +272,24 @@ func (db *DB) setAside(reason error) error {
 			return fmt.Errorf("damaged (%w), and it cannot be set aside: %w", reason, err)
 		}
 	}
+	db.keepFirst(kept)
 	save := saving(kept)
 	problem := fmt.Sprintf("history: %s was damaged (%v): a fresh one was started, the old one is kept as %s; its rows before the first and after the last damaged page `%s` puts into the file NEW", db.path, reason, kept, save)
 	db.problem.Store(&problem)
 	db.log.Error("history damaged, fresh one started", "file", db.path, "kept", kept, "err", reason, "to save its rows into NEW", save)
 	return nil
+}
+
+// keepFirst gives a file that was cut off to nothing its first page again: SQLite removes the log
+// of an empty file, and its rows with it.
+func (db *DB) keepFirst(kept string) {
+	if info, err := os.Stat(kept); err != nil || info.Size() > 0 {
+		return
+	}
+	if f, err := os.OpenFile(kept, os.O_WRONLY, 0); err == nil {
+		f.WriteAt(db.watch.first, 0)
+		f.Close()
+	}
 }
 
 // Problem says, for people, that the file was damaged, where it is kept and what to do. It is

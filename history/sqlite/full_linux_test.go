@@ -85,6 +85,29 @@ func TestDiskFull(t *testing.T) {
 	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
 }
 
+// TestLogOnFullDisk: a file that has got only a part of the log, since the disk is full, is not one
+// that somebody has cut off.
+func TestLogOnFullDisk(t *testing.T) {
+	dir := mount(t)
+	db := open(t, filepath.Join(dir, "history.sqlite"))
+	defer db.Close()
+	require.NoError(t, db.Record(t.Context(), entries(0, 2000)))
+	ballast := fill(t, dir)
+	require.Error(t, db.emptyLog())
+	for range 2 {
+		lookNow(db)
+		db.checkIdle()
+		require.Empty(t, db.Problem())
+	}
+	require.NoError(t, os.Remove(ballast))
+	lookNow(db)
+	require.NoError(t, db.Record(t.Context(), entries(2000, 1000)))
+	require.NoError(t, db.emptyLog())
+	assert.Empty(t, db.Problem())
+	assert.Equal(t, "3000", count(t, db))
+	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
+}
+
 // With a full disk Close gives up and says what is lost.
 func TestCloseOnFullDisk(t *testing.T) {
 	dir := mount(t)

@@ -1,11 +1,13 @@
 package sqlite
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -25,7 +27,10 @@ type watch struct {
 	real      string      // where its name led: SQLite has the log and its index beside that
 	log, shm  fs.FileInfo // of the log and its index; nil: not known
 	logTime   time.Time   // at which the log was modified when it was found whole
+	logUse    logUse      // what was in it then
 	changes   uint32      // SQLite's counter in the header, which only grows
+	size      int64       // of the file
+	first     []byte      // its first page
 }
 
 // watched begins a watch of the file that is open.
@@ -34,6 +39,9 @@ func (db *DB) watched(id string) {
 	db.watch.real, _ = realPath(db.path)
 	db.watch.log, _ = os.Stat(db.watch.real + "-wal")
 	db.watch.shm, _ = os.Stat(db.watch.real + "-shm")
+	if info, err := os.Stat(db.watch.real); err == nil {
+		db.watch.size = info.Size()
+	}
 }
 
 // checkFile notices, each checkEvery, that somebody has removed, replaced, overwritten or cut the
@@ -79,7 +87,7 @@ func (db *DB) checkFile(ctx context.Context) error {
 		os.Truncate(db.watch.real+"-wal", 0)
 		os.Remove(db.watch.real + "-wal")
 		os.Remove(db.watch.real + "-shm")
-		return db.renew(ctx, "has lost what was in its log (-wal), which somebody has cut off while it was recorded into")
+		return db.renew(ctx, "has lost what was in its log (-wal), which somebody has cut off or overwritten while it was recorded into")
 	}
 	busy, err := db.emptyInto()
 	switch {
@@ -130,13 +138,24 @@ func (db *DB) tampering() error {
 		size = 64 << 10
 	}
 	info, err := db.claim.file.Stat()
-	if err == nil && changes == binary.BigEndian.Uint32(head[92:]) && info.Size() < pages*size {
+	if err != nil {
+		return nil
+	}
+	short := changes == binary.BigEndian.Uint32(head[92:]) && info.Size() < pages*size
+	if short && info.Size() < db.watch.size {
 		return fmt.Errorf("%w: somebody has cut it off", errDamaged)
 	}
 	if changes < db.watch.changes {
 		return fmt.Errorf("%w: somebody has overwritten it with an older one", errDamaged)
 	}
-	db.watch.changes = changes
+	db.watch.changes, db.watch.size = changes, info.Size()
+	first := make([]byte, size)
+	if _, err := db.claim.file.ReadAt(first, 0); err == nil {
+		db.watch.first = first
+	}
+	if short {
+		return nil // the disk was full when the log was to go to its place: it still has the rest
+	}
 	// As it is on the disk, without SQLite's cache.
 	conn, err := openConn(fileURI(db.path, "mode=ro&immutable=1"), sqlite.OpenReadOnly, sqlite.OpenURI)
 	if err != nil {
@@ -154,8 +173,14 @@ const (
 	logWhole = iota
 	logLost  // SQLite goes on with an unlinked file
 	indexCut // the log's index is shorter than SQLite has mapped
-	logCut   // the log was shorter than SQLite believes, which has written on behind that
+	logCut   // the log was cut off or overwritten, and SQLite has written on behind that
 )
+
+// A logUse says how much of a write-ahead log is in use.
+type logUse struct {
+	salts  [8]byte // other ones each time that SQLite begins it anew
+	frames int64   // from its beginning, up to the end of the last transaction that is whole
+}
 
 // logState returns what somebody has done to SQLite's files beside the history.
 func (db *DB) logState() int {
@@ -177,58 +202,92 @@ func (db *DB) logState() int {
 		}
 	}
 	if info, err := os.Stat(db.watch.real + "-wal"); err == nil && !info.ModTime().Equal(db.watch.logTime) {
-		if hasHole(db.watch.real + "-wal") {
+		use, whole := useOf(db.watch.real + "-wal")
+		if !whole || use.salts == db.watch.logUse.salts && use.frames < db.watch.logUse.frames {
 			return logCut
 		}
-		db.watch.logTime = info.ModTime()
+		db.watch.logTime, db.watch.logUse = info.ModTime(), use
 	}
 	return logWhole
 }
 
-// hasHole reports whether a write-ahead log was cut off and then written on where it had ended,
-// which leaves zeros in the header or before frames that are in use. Frames that are in use have
-// the salts of the header, those behind them have others: https://www.sqlite.org/fileformat2.html#walformat
-func hasHole(name string) bool {
+// useOf reads a write-ahead log. It is not whole if its header is bad, or if it was cut off and
+// then written on where it had ended, which leaves zeros before frames that are in use. These have
+// the salts of the header, those behind them have others, or, after a transaction that was rolled
+// back, a checksum that does not fit: https://www.sqlite.org/fileformat2.html#walformat
+func useOf(name string) (use logUse, whole bool) {
 	f, err := os.Open(name) // on which SQLite has no locks
 	if err != nil {
-		return false
+		return use, true
 	}
 	defer f.Close()
-	var header [32]byte
-	if n, _ := f.ReadAt(header[:], 0); n < len(header) {
-		return false
+	r := bufio.NewReaderSize(f, 256<<10)
+	header := make([]byte, 32)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return use, true
 	}
-	// The magic number says in which byte order the checksum is computed.
-	var order binary.ByteOrder = binary.LittleEndian
-	if magic := binary.BigEndian.Uint32(header[:]); magic == 0x377f0683 {
-		order = binary.BigEndian
-	} else if magic != 0x377f0682 {
-		return true
-	}
-	var one, two uint32
-	for i := 0; i < 24; i += 8 {
-		one += order.Uint32(header[i:]) + two
-		two += order.Uint32(header[i+4:]) + one
-	}
-	if one != binary.BigEndian.Uint32(header[24:]) || two != binary.BigEndian.Uint32(header[28:]) {
-		return true
+	// The magic number says in which byte order checksums are computed.
+	var sum logSum
+	switch binary.BigEndian.Uint32(header) {
+	case 0x377f0682:
+		sum.order = binary.LittleEndian
+	case 0x377f0683:
+		sum.order = binary.BigEndian
+	default:
+		return use, false
 	}
 	page := int64(binary.BigEndian.Uint32(header[8:]))
-	if page < 512 || page > 64<<10 {
-		return true
+	if sum.add(header[:24]); !sum.is(header[24:]) || page < 512 || page > 64<<10 {
+		return use, false
 	}
-	var frame [24]byte
-	hole := false
-	for at := int64(len(header)); ; at += int64(len(frame)) + page {
-		if n, _ := f.ReadAt(frame[:], at); n < len(frame) {
-			return false
+	use.salts = [8]byte(header[16:])
+	frame := make([]byte, 24+page)
+	hole, end := false, false
+	for n := int64(1); ; n++ {
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return use, true
 		}
-		used := bytes.Equal(frame[8:16], header[16:24])
+		used := bytes.Equal(frame[8:16], use.salts[:])
 		if used && hole {
-			return true
+			return use, false
 		}
 		hole = hole || !used
+		if end {
+			continue
+		}
+		sum.add(frame[:8])
+		sum.add(frame[24:])
+		if end = !used || !sum.is(frame[16:]); !end && binary.BigEndian.Uint32(frame[4:]) > 0 {
+			use.frames = n
+		}
 	}
+}
+
+// A logSum is the checksum of a write-ahead log, which goes on from frame to frame.
+type logSum struct {
+	order    binary.ByteOrder
+	one, two uint32
+}
+
+func (s *logSum) add(b []byte) {
+	one, two := s.one, s.two
+	if s.order == binary.LittleEndian {
+		for ; len(b) >= 8; b = b[8:] {
+			one += binary.LittleEndian.Uint32(b) + two
+			two += binary.LittleEndian.Uint32(b[4:]) + one
+		}
+	} else {
+		for ; len(b) >= 8; b = b[8:] {
+			one += binary.BigEndian.Uint32(b) + two
+			two += binary.BigEndian.Uint32(b[4:]) + one
+		}
+	}
+	s.one, s.two = one, two
+}
+
+// is compares with the eight bytes of a checksum in the log.
+func (s *logSum) is(b []byte) bool {
+	return s.one == binary.BigEndian.Uint32(b) && s.two == binary.BigEndian.Uint32(b[4:])
 }
 
 // replace renames the damaged file and opens a new one.

@@ -4,6 +4,8 @@ package sqlite
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // lookNow has a DB look with the next entries.
@@ -138,10 +141,12 @@ func TestLogCutOff(t *testing.T) {
 			require.NoError(t, db.Record(t.Context(), entries(0, 2000)))
 			require.NoError(t, db.emptyLog())
 			require.NoError(t, db.Record(t.Context(), entries(2000, 1000)))
-			require.False(t, hasHole(db.path+"-wal"))
+			_, whole := useOf(db.path + "-wal")
+			require.True(t, whole)
 			require.NoError(t, os.Truncate(db.path+"-wal", size))
 			require.NoError(t, db.Record(t.Context(), entries(10_000, 10)))
-			require.True(t, hasHole(db.path+"-wal"))
+			_, whole = useOf(db.path + "-wal")
+			require.False(t, whole)
 			lookNow(db)
 			require.NoError(t, db.Record(t.Context(), entries(20_000, 10)))
 			assert.Contains(t, db.Problem(), "has lost what was in its log (-wal), which somebody has cut off")
@@ -155,6 +160,80 @@ func TestLogCutOff(t *testing.T) {
 			assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
 		})
 	}
+}
+
+// TestLogOverwritten: a page in the log that somebody has overwritten is noticed, though SQLite
+// does not look at it again before it goes to its place.
+func TestLogOverwritten(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 2000)))
+	require.NoError(t, db.emptyLog())
+	require.NoError(t, db.Record(t.Context(), entries(2000, 1000)))
+	lookNow(db)
+	require.NoError(t, db.Record(t.Context(), entries(0, 1)))
+	require.Empty(t, db.Problem())
+	use, _ := useOf(db.path + "-wal")
+	require.Greater(t, use.frames, int64(20))
+	f, err := os.OpenFile(db.path+"-wal", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(bytes.Repeat([]byte("x"), 3000), 32+10*(24+4096)+24)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	lookNow(db)
+	require.NoError(t, db.Record(t.Context(), entries(20_000, 10)))
+	assert.Contains(t, db.Problem(), "has lost what was in its log (-wal), which somebody has cut off or overwritten")
+	assert.Equal(t, "2010", count(t, db))
+	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
+}
+
+// TestLogRolledBack: what a transaction that was rolled back has left in the log is no fault of
+// somebody else.
+func TestLogRolledBack(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 100)))
+	end, err := sqlitex.ImmediateTransaction(db.conn)
+	require.NoError(t, err)
+	require.NoError(t, sqlitex.ExecuteTransient(db.conn, `PRAGMA cache_size = 10`, nil))
+	require.NoError(t, sqlitex.ExecuteTransient(db.conn, `CREATE TABLE big AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i, randomblob(1000) AS b FROM n`, nil))
+	lookNow(db)
+	assert.Equal(t, logWhole, db.logState())
+	before := db.watch.logUse
+	err = errors.New("rolled back")
+	end(&err)
+	info, err := os.Stat(db.path + "-wal")
+	require.NoError(t, err)
+	require.Greater(t, info.Size(), int64(1<<20), "it was written before the end")
+	for i := range 5 {
+		require.NoError(t, db.Record(t.Context(), entries(1000*i, 10)))
+		assert.Equal(t, logWhole, db.logState())
+		assert.Greater(t, db.watch.logUse.frames, before.frames)
+	}
+	assert.Empty(t, db.Problem())
+}
+
+// TestSavingEmptied: of a file that somebody has cut off to nothing the command saves what was in
+// the log.
+func TestSavingEmptied(t *testing.T) {
+	if _, err := exec.LookPath("sqlite3"); err != nil {
+		t.Skip("needs sqlite3: ", err)
+	}
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 1000)))
+	lookNow(db)
+	require.NoError(t, db.Record(t.Context(), entries(0, 1)))
+	require.NoError(t, os.Truncate(db.path, 0))
+	lookNow(db)
+	require.NoError(t, db.Record(t.Context(), entries(10_000, 10)))
+	assert.Contains(t, db.Problem(), "somebody has cut it off")
+	kept, err := filepath.Glob(db.path + ".corrupt-*Z")
+	require.NoError(t, err)
+	require.Len(t, kept, 1)
+	save := exec.Command("sh", "-c", saving(kept[0]))
+	save.Dir = t.TempDir()
+	out, err := save.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	saved := open(t, filepath.Join(save.Dir, "NEW"))
+	assert.Equal(t, "1000", count(t, saved))
 }
 
 // TestMovedAway: a file that was moved away while it was recorded into has all of its rows, as
