@@ -45,7 +45,8 @@ type DB struct {
 
 	closed   atomic.Bool // set with mu held
 	problem  atomic.Pointer[string]
-	emptying sync.Mutex // held while the log is checkpointed without mu
+	emptying sync.Mutex    // held while the log is checkpointed without mu
+	emptied  atomic.Uint64 // how often that was begun, but for what SQLite does by itself
 
 	mu    sync.Mutex // guards what follows, for as long as a transaction takes
 	lock  *os.File   // nil: not yet

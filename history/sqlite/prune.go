@@ -259,6 +259,7 @@ func (db *DB) step(ctx context.Context, f func() error) (took time.Duration, err
 // beginning.
 func (db *DB) makeRoom() error {
 	db.dropReserve()
+	db.emptied.Add(1)
 	return db.pragma(`wal_checkpoint(TRUNCATE)`)
 }
 
@@ -266,6 +267,7 @@ func (db *DB) makeRoom() error {
 func (db *DB) emptyLog() error {
 	db.emptying.Lock()
 	defer db.emptying.Unlock()
+	db.emptied.Add(1)
 	conn, err := openConn(db.path, sqlite.OpenReadWrite)
 	if err != nil {
 		return err

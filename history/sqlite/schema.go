@@ -122,6 +122,9 @@ const agentsIndex = `
 CREATE INDEX detailed_history_agent ON detailed_history (agent, timestamp);
 `
 
+// autoCheckpoint is how many pages the log has when SQLite has them go to their place.
+const autoCheckpoint = 4000
+
 // configure prepares a connection for the writer. It creates the schema if
 // the file holds nothing. Of a big file it checks what it can in checkTime.
 func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration, log *slog.Logger) error {
@@ -173,7 +176,7 @@ func configure(ctx context.Context, conn *sqlite.Conn, checkTime time.Duration, 
 		`PRAGMA cache_size = -32000`,
 		// Pages are written again and again: the less often they go to their
 		// place the better. The reserve has room for what those in the log add to the file.
-		`PRAGMA wal_autocheckpoint = 4000`,
+		fmt.Sprintf(`PRAGMA wal_autocheckpoint = %d`, autoCheckpoint),
 		// A reader that took long lets the log grow, and it never shrinks by itself.
 		`PRAGMA journal_size_limit = 4194304`,
 	} {

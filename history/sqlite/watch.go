@@ -30,6 +30,9 @@ type watch struct {
 	logUse    logUse      // what was in it then
 	changes   uint32      // SQLite's counter in the header, which only grows
 	size      int64       // of the file
+	modified  time.Time   // when the file was
+	before    logUse      // logUse at the check before
+	emptied   uint64      // DB.emptied
 	first     []byte      // its first page
 }
 
@@ -40,7 +43,7 @@ func (db *DB) watched(id string) {
 	db.watch.log, _ = os.Stat(db.watch.real + "-wal")
 	db.watch.shm, _ = os.Stat(db.watch.real + "-shm")
 	if info, err := os.Stat(db.watch.real); err == nil {
-		db.watch.size = info.Size()
+		db.watch.size, db.watch.modified = info.Size(), info.ModTime()
 	}
 }
 
@@ -79,6 +82,11 @@ func (db *DB) checkFile(ctx context.Context) error {
 	const lost = "has lost its log (-wal or -shm), or was moved away from it, while it was recorded into: what was in it has been saved"
 	switch db.logState() {
 	case logWhole:
+		if db.writtenByOthers() {
+			if err := db.checkContent(ctx); err != nil {
+				return db.replace(ctx, err)
+			}
+		}
 		return nil
 	case indexCut:
 		return db.renew(ctx, lost) // made anew from the log
@@ -104,6 +112,7 @@ func (db *DB) checkFile(ctx context.Context) error {
 // emptyInto has all that is in the log go to its place in the file, whatever its name is now:
 // SQLite has both open still. busy is whether it could not, since they are being read.
 func (db *DB) emptyInto() (busy bool, err error) {
+	db.emptied.Add(1)
 	busy = true
 	err = sqlitex.ExecuteTransient(db.conn, `PRAGMA wal_checkpoint(TRUNCATE)`, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error {
@@ -165,6 +174,36 @@ func (db *DB) tampering() error {
 	id, err := textOf(conn, settingID)
 	if damaged(err) || err == nil && id != db.watch.id {
 		return fmt.Errorf("%w: somebody has overwritten it", errDamaged)
+	}
+	return nil
+}
+
+// writtenByOthers reports whether somebody else has written into the file since the last check. A DB
+// writes into it only when the log goes to its place, which a DB does when it has autoCheckpoint
+// pages: whether it did is known if the log had fewer all the time.
+func (db *DB) writtenByOthers() bool {
+	info, err := db.claim.file.Stat()
+	if err != nil {
+		return false
+	}
+	w := &db.watch
+	emptied := db.emptied.Load()
+	others := !info.ModTime().Equal(w.modified) && emptied == w.emptied &&
+		w.before.salts == w.logUse.salts && w.logUse.frames < autoCheckpoint
+	w.modified, w.before, w.emptied = info.ModTime(), w.logUse, emptied
+	return others
+}
+
+// checkContent returns an error if the content of the file is damaged, as far as that is found in
+// checkTime.
+func (db *DB) checkContent(ctx context.Context) error {
+	conn, err := openConn(db.path, sqlite.OpenReadOnly) // which has nothing of it in memory
+	if err != nil {
+		return nil
+	}
+	defer closeConn(conn)
+	if err := check(ctx, conn, checkTime); damaged(err) {
+		return fmt.Errorf("%w: somebody has overwritten a part of it", err)
 	}
 	return nil
 }

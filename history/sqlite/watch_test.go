@@ -186,6 +186,44 @@ func TestLogOverwritten(t *testing.T) {
 	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
 }
 
+// TestOverwrittenWithin: a part of the file that somebody has overwritten is noticed, and what
+// another program has written as SQLite does is no damage.
+func TestOverwrittenWithin(t *testing.T) {
+	db := open(t, path(t))
+	require.NoError(t, db.Record(t.Context(), entries(0, 3000)))
+	require.NoError(t, db.emptyLog())
+	look := func(first int) {
+		t.Helper()
+		lookNow(db)
+		require.NoError(t, db.Record(t.Context(), entries(first, 10)))
+	}
+	look(10_000)
+	look(11_000)
+	require.Empty(t, db.Problem())
+	out, err := exec.Command("sqlite3", db.path, `PRAGMA wal_autocheckpoint = 1; UPDATE detailed_history SET rule = 'x' WHERE timestamp % 2;`).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("needs sqlite3: ", err)
+	}
+	require.NoError(t, err, "%s", out)
+	look(12_000)
+	require.Empty(t, db.Problem())
+	assert.Equal(t, "3030", count(t, db))
+
+	info, err := os.Stat(db.path)
+	require.NoError(t, err)
+	f, err := os.OpenFile(db.path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(bytes.Repeat([]byte("overwritten "), 1000), info.Size()/2)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	look(13_000)
+	assert.Contains(t, db.Problem(), "somebody has overwritten a part of it")
+	assert.Equal(t, "10", count(t, db))
+	look(14_000)
+	assert.Equal(t, "20", count(t, db))
+	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
+}
+
 // TestLogRolledBack: what a transaction that was rolled back has left in the log is no fault of
 // somebody else.
 func TestLogRolledBack(t *testing.T) {
