@@ -90,7 +90,8 @@
 // checks every five seconds, and before the next entries, whether somebody has removed,
 // replaced, overwritten or truncated its file, or removed or truncated its log. Recording then
 // goes on, in a new file if the old one is not whole. If only the log was removed, nothing is
-// lost; if it was truncated, what was in it is.
+// lost; if it was truncated or overwritten, what was in it is. A part of a big file that was
+// overwritten may be noticed only when it is used.
 //
 // # Upgrading
 //

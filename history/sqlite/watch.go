@@ -10,11 +10,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
+
+const freshStarted = "a fresh one was started"
 
 // checkEvery is the interval at which a DB checks whether somebody else has changed its files:
 // SQLite does not notice that, and goes on with its memory and with unlinked files.
@@ -58,7 +61,7 @@ func (db *DB) checkFile(ctx context.Context) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		db.emptyInto()
-		return db.renew(ctx, "was removed while it was recorded into: a fresh one was started")
+		return db.renew(ctx, "was removed while it was recorded into: "+freshStarted)
 	case err != nil:
 		return nil // for example too many open files: recording reports that
 	case !os.SameFile(info, db.claim.info):
@@ -358,6 +361,9 @@ func (db *DB) renew(ctx context.Context, what string) error {
 		}
 	}
 	err := db.open(ctx)
+	if err != nil {
+		what = strings.TrimSuffix(what, ": "+freshStarted)
+	}
 	problem := fmt.Sprintf("history: %s %s", db.path, what)
 	db.problem.Store(&problem)
 	db.log.Error("history "+what, "file", db.path)

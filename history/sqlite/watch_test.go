@@ -309,6 +309,21 @@ func TestMovedAway(t *testing.T) {
 	}
 }
 
+// TestFolderRemoved: a fresh file is not said to be started where none can be.
+func TestFolderRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a")
+	db := open(t, filepath.Join(dir, "h.sqlite"))
+	require.NoError(t, db.Record(t.Context(), entries(0, 10)))
+	require.NoError(t, os.Rename(dir, dir+".moved"))
+	lookNow(db)
+	assert.Error(t, db.Record(t.Context(), entries(10, 10)))
+	assert.Contains(t, db.Problem(), "was removed while it was recorded into")
+	assert.NotContains(t, db.Problem(), "fresh")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, db.Record(t.Context(), entries(10, 10)))
+	assert.Equal(t, "10", count(t, db))
+}
+
 // TestForeignInPlace: what is no history and has taken the file's place stays, and recording
 // goes on when it is moved away.
 func TestForeignInPlace(t *testing.T) {
