@@ -31,7 +31,7 @@ func (k Kind) String() string {
 }
 
 // Recognise returns the kind of a file by its beginning, whatever its name. A binary file is read
-// whole, and recognised by its first records. It fails if the file cannot be read. What it
+// whole if its beginning or end is that of a table. It fails if the file cannot be read. What it
 // recognises may still be damaged.
 func Recognise(name string) (Kind, error) {
 	f, err := openFile(name, layout.Max)

@@ -1,10 +1,12 @@
 package asn
 
 import (
+	"archive/zip"
 	"bufio"
 	"bytes"
 	"compress/gzip"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -117,6 +119,28 @@ func TestRecogniseReal(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, want, got, name)
 	}
+}
+
+// TestRecogniseLarge: a large file that is no table is not read into memory, and an archive with a
+// table is one.
+func TestRecogniseLarge(t *testing.T) {
+	name := write(t, filepath.Join(t.TempDir(), "x"), "SQLite format 3\x00")
+	require.NoError(t, os.Truncate(name, 900<<20))
+	assert.Less(t, allocated(func() {
+		kind, err := Recognise(name)
+		require.NoError(t, err)
+		assert.Equal(t, Unknown, kind)
+	}), uint64(2<<20))
+
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.Create("GeoLite2-ASN.mmdb")
+	require.NoError(t, err)
+	w.Write([]byte(smallMMDB))
+	require.NoError(t, z.Close())
+	kind, err := Recognise(write(t, name, b.String()))
+	require.NoError(t, err)
+	assert.Equal(t, TableFile, kind)
 }
 
 // FuzzRecognise checks that what is opened as a table is recognised as one.

@@ -17,6 +17,9 @@ import (
 // maxMembers is how many files of an archive are looked at.
 const maxMembers = 1000
 
+// maxSearches is for how many members of a tar archive it is read once more.
+const maxSearches = 10
+
 // An archive reads the tables among its members as one.
 type archive struct {
 	read    func(*ranges.File) (Report, error)
@@ -97,11 +100,19 @@ func readZip(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, e
 			}
 			defer r.Close()
 			// What it says of its sizes need not be true.
-			br, err := unpack.Member(r, int64(m.CompressedSize64), Max)
+			unpacked := func(r io.Reader) (*bufio.Reader, error) { return unpack.Member(r, int64(m.CompressedSize64), Max) }
+			br, err := unpacked(r)
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.Name, err)
 			}
-			return a.member(&ranges.File{Reader: br, Name: m.Name, Size: int64(min(m.UncompressedSize64, Max)), ModTime: m.Modified, Beside: z})
+			again := func() (io.Reader, error) {
+				r, err := m.Open()
+				if err != nil {
+					return nil, err
+				}
+				return unpacked(r)
+			}
+			return a.member(&ranges.File{Reader: br, Name: m.Name, Size: int64(min(m.UncompressedSize64, Max)), ModTime: m.Modified, Beside: z, Again: again})
 		}()
 		if err != nil {
 			return a.all, err
@@ -114,6 +125,7 @@ func readZip(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, e
 func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, error) {
 	t := tar.NewReader(f)
 	a := &archive{read: read}
+	searched := 0
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		if err == io.EOF || err == nil && n == maxMembers {
@@ -125,9 +137,33 @@ func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, e
 		if h.Typeflag != tar.TypeReg || h.Size == 0 {
 			continue
 		}
-		br := bufio.NewReaderSize(io.LimitReader(t, Max), 256<<10)
-		if err := a.member(&ranges.File{Reader: br, Name: h.Name, Size: min(h.Size, Max), ModTime: h.ModTime}); err != nil {
+		m := &ranges.File{Reader: bufio.NewReaderSize(io.LimitReader(t, Max), 256<<10), Name: h.Name, Size: min(h.Size, Max), ModTime: h.ModTime}
+		if f.At != nil || f.Again != nil {
+			m.Again = func() (io.Reader, error) {
+				// Each search reads the archive up to the member.
+				if searched++; searched > maxSearches {
+					return nil, fmt.Errorf("%w: one of more than %d binary tables in a tar archive", ErrUnknown, maxSearches)
+				}
+				return tarMember(f, n)
+			}
+		}
+		if err := a.member(m); err != nil {
 			return a.all, err
 		}
 	}
+}
+
+// tarMember returns the content of the member of a tar archive before which there are n.
+func tarMember(f *ranges.File, n int) (io.Reader, error) {
+	r, err := again(f)
+	if err != nil {
+		return nil, err
+	}
+	t := tar.NewReader(r)
+	for range n + 1 {
+		if _, err := t.Next(); err != nil {
+			return nil, fmt.Errorf("damaged tar archive: %w", err)
+		}
+	}
+	return io.LimitReader(t, Max), nil
 }

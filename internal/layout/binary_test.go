@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -352,6 +355,132 @@ func (c *countries) ID(f Facts) (uint32, error) {
 	c.names = append(c.names, f.Country)
 	return uint32(len(c.names) - 1), nil
 }
+
+// containers are ways in which a file is packed.
+var containers = []struct {
+	name string
+	pack func(t *testing.T, w io.Writer, size int64, content io.Reader)
+}{
+	{"plain", func(t *testing.T, w io.Writer, _ int64, content io.Reader) {
+		_, err := io.Copy(w, content)
+		require.NoError(t, err)
+	}},
+	{"gzip", func(t *testing.T, w io.Writer, _ int64, content io.Reader) {
+		z, err := gzip.NewWriterLevel(w, gzip.NoCompression)
+		require.NoError(t, err)
+		_, err = io.Copy(z, content)
+		require.NoError(t, err)
+		require.NoError(t, z.Close())
+	}},
+	{"zip", func(t *testing.T, w io.Writer, _ int64, content io.Reader) {
+		z := zip.NewWriter(w)
+		m, err := z.CreateHeader(&zip.FileHeader{Name: "member", Method: zip.Store})
+		require.NoError(t, err)
+		_, err = io.Copy(m, content)
+		require.NoError(t, err)
+		require.NoError(t, z.Close())
+	}},
+	{"tar", func(t *testing.T, w io.Writer, size int64, content io.Reader) {
+		z := tar.NewWriter(w)
+		require.NoError(t, z.WriteHeader(&tar.Header{Name: "words", Mode: 0o644, Size: 6}))
+		z.Write([]byte("Words."))
+		require.NoError(t, z.WriteHeader(&tar.Header{Name: "member", Mode: 0o644, Size: size}))
+		_, err := io.Copy(z, content)
+		require.NoError(t, err)
+		require.NoError(t, z.Close())
+	}},
+}
+
+// allocated returns the bytes that f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TestRecogniseBinary: to recognise a file, or to count its rows, needs little memory unless it
+// is a table, however large and packed it is.
+func TestRecogniseBinary(t *testing.T) {
+	const size = 64 << 20
+	for _, c := range containers {
+		t.Run(c.name, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "backup.db")
+			file, err := os.Create(name)
+			require.NoError(t, err)
+			c.pack(t, file, size, io.MultiReader(strings.NewReader("SQLite format 3\x00"), io.LimitReader(rand.NewChaCha8([32]byte{}), size-16)))
+			require.NoError(t, file.Close())
+			assert.Less(t, allocated(func() {
+				_, err := openFile(t, name, Recognise)
+				assert.ErrorIs(t, err, ErrUnknown)
+				_, err = openFile(t, name, Count)
+				assert.ErrorIs(t, err, ErrUnknown)
+			}), uint64(size/8))
+
+			for _, table := range [][]byte{binFile(), datFile(), mmdbFile} {
+				var b bytes.Buffer
+				c.pack(t, &b, int64(len(table)), bytes.NewReader(table))
+				require.NoError(t, writeFile(name, b.Bytes()))
+				k, err := openFile(t, name, Recognise)
+				require.NoError(t, err)
+				r, err := readFile(t, name, &list{})
+				require.NoError(t, err)
+				assert.Equal(t, r.Kind, k)
+			}
+		})
+	}
+
+	// The rest of a large file is not looked at.
+	name := filepath.Join(t.TempDir(), "sparse.db")
+	require.NoError(t, writeFile(name, []byte("SQLite format 3\x00")))
+	for _, size := range []int64{900 << 20, 3 << 30} {
+		require.NoError(t, os.Truncate(name, size))
+		assert.Less(t, allocated(func() {
+			_, err := openFile(t, name, Recognise)
+			assert.ErrorIs(t, err, ErrUnknown)
+			_, err = readFile(t, name, &list{})
+			assert.ErrorIs(t, err, ErrUnknown)
+		}), uint64(4<<20))
+	}
+}
+
+// TestManyTables: a tar archive is not searched from its beginning for each of many tables.
+func TestManyTables(t *testing.T) {
+	var b bytes.Buffer
+	z := tar.NewWriter(&b)
+	for range 100 {
+		require.NoError(t, z.WriteHeader(&tar.Header{Name: "GeoIP.dat", Mode: 0o644, Size: int64(len(datFile()))}))
+		z.Write(datFile())
+	}
+	require.NoError(t, z.Close())
+	at := &countingAt{Reader: bytes.NewReader(b.Bytes())}
+	f := fileOf(b.Bytes())
+	f.At = at
+	k, err := Recognise(f)
+	require.NoError(t, err)
+	assert.True(t, k.Places)
+	assert.Less(t, at.n, 20*b.Len())
+	r, err := Read(fileOf(b.Bytes()), &list{})
+	require.NoError(t, err)
+	assert.EqualValues(t, 200, r.Rows)
+}
+
+// A countingAt counts the bytes that are read of it.
+type countingAt struct {
+	*bytes.Reader
+	n int
+}
+
+func (c *countingAt) ReadAt(b []byte, at int64) (int, error) {
+	n, err := c.Reader.ReadAt(b, at)
+	c.n += n
+	return n, err
+}
+
+// mmdbFile is a MaxMind DB file with AS64496 for all addresses.
+var mmdbFile = []byte("\x00\x00\x00\x11\x00\x00\x00\x11" + strings.Repeat("\x00", 16) + "\xe1\x58autonomous_system_number\xc2\xfb\xf0" +
+	"\xab\xcd\xefMaxMind.com\xe5\x5bbinary_format_major_version\xa1\x02\x4ddatabase_type\x4cGeoLite2-ASN\x4aip_version\xa1\x04\x4anode_count\xc1\x01\x4brecord_size\xa1\x20")
 
 func FuzzBinary(f *testing.F) {
 	f.Add(binFile())

@@ -37,11 +37,20 @@ type bin struct {
 
 // openBIN reads the header of a file in BIN; it is false if the file is none.
 func openBIN(data []byte) (*bin, bool) {
+	b, ok := binHeader(data, int64(len(data)))
+	if ok {
+		b.data = data
+	}
+	return b, ok
+}
+
+// binHeader reads the header of a file in BIN of a size from its beginning.
+func binHeader(data []byte, size int64) (*bin, bool) {
 	if len(data) < 64 {
 		return nil, false
 	}
 	le := binary.LittleEndian
-	b := &bin{data: data, kind: int(data[0]), columns: int(data[1]),
+	b := &bin{kind: int(data[0]), columns: int(data[1]),
 		count4: int(le.Uint32(data[5:])), at4: int(le.Uint32(data[9:])) - 1,
 		count6: int(le.Uint32(data[13:])), at6: int(le.Uint32(data[17:])) - 1}
 	year, month, day := int(data[2]), int(data[3]), int(data[4])
@@ -61,7 +70,7 @@ func openBIN(data []byte) (*bin, bool) {
 		b.count4 == 0 && b.count6 == 0 {
 		return nil, false
 	}
-	if b.count4 > 0 && (b.at4 < 0 || b.at4+b.count4*4*b.columns > len(data)) || b.count6 > 0 && (b.at6 < 0 || b.at6+b.count6*(4*b.columns+12) > len(data)) {
+	if b.count4 > 0 && (b.at4 < 0 || int64(b.at4+b.count4*4*b.columns) > size) || b.count6 > 0 && (b.at6 < 0 || int64(b.at6+b.count6*(4*b.columns+12)) > size) {
 		return nil, false
 	}
 	b.date = time.Date(2000+year, time.Month(month), day, 0, 0, 0, 0, time.UTC)

@@ -14,7 +14,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/connmapgo/connmap/internal/mmdb"
 	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/unpack"
@@ -135,20 +134,7 @@ func read(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	case bytes.IndexByte(head[:min(len(head), 4096)], 0) < 0:
 		return Report{}, err
 	}
-	data, err := unpack.All(f, f.Size, maxDB)
-	if err != nil {
-		return Report{}, err
-	}
-	if mmdb.Is(data) {
-		return readMMDB(data, sink, limit)
-	}
-	if d, ok := openDAT(data); ok {
-		return d.read(sink, limit)
-	}
-	if b, ok := openBIN(data); ok {
-		return b.read(sink, limit)
-	}
-	return Report{}, fmt.Errorf("%w: binary data without the metadata that ends a MaxMind DB file: truncated, or no table; %s", ErrUnknown, Understood)
+	return readBinary(f, head, sink, limit)
 }
 
 // finish adds what is to be told of bad rows, of which the first is given. It fails if there are

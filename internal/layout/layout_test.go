@@ -74,14 +74,19 @@ func (f Facts) String() string {
 
 // readFile reads a file as tables do.
 func readFile(t testing.TB, name string, sink Sink) (Report, error) {
+	return openFile(t, name, func(f *ranges.File) (Report, error) { return Read(f, sink) })
+}
+
+// openFile opens a file for a function that reads it.
+func openFile[T any](t testing.TB, name string, read func(*ranges.File) (T, error)) (T, error) {
 	f, info, err := unpack.Open(name)
 	require.NoError(t, err)
 	defer f.Close()
 	r, err := unpack.Reader(f, Max)
 	if err != nil {
-		return Report{}, err
+		return *new(T), err
 	}
-	return Read(&ranges.File{Reader: r, Name: name, Size: info.Size(), ModTime: info.ModTime(), At: f}, sink)
+	return read(&ranges.File{Reader: r, Name: name, Size: info.Size(), ModTime: info.ModTime(), At: f})
 }
 
 func fileOf(data []byte) *ranges.File {

@@ -27,6 +27,9 @@ type File struct {
 	ModTime       time.Time   // by unpack.Date, but for members of archives
 	At            io.ReaderAt // the file as it lies there; nil if it is a member of an archive
 	Beside        fs.FS       // the archive of which it is a member; nil: it lies in a folder
+	// Again returns the content of a member of an archive from its beginning; nil if there is no
+	// way back.
+	Again func() (io.Reader, error)
 }
 
 // A Reader reads files in the formats of one package, and makes a table of them.
