@@ -50,7 +50,7 @@ type autNumEntry struct {
 // OpenAutNums opens dumps of registries' databases. It reads the aut-num objects in the RPSL
 // (RFC 2622) of RIPE NCC, APNIC and AFRINIC. It reads those of LACNIC, which have no AS before
 // the number. It reads ARIN's own form with ASHandle and ASNumber, where a record may have
-// several numbers. Dumps may be plain or compressed with gzip, bzip2, xz or zstd. Text that is not UTF-8 is
+// several numbers. Dumps may be plain or compressed with gzip, bzip2, xz or zstd. Bytes that are not UTF-8 are
 // read as ISO 8859-1. The date is the one in the file's name, or its modification time.
 //
 // Each dump is read once. Its records and their index are kept in a file of the folder until

@@ -27,7 +27,7 @@ const (
 		"\n% Tags relating to 'AS64496'\n\n\n" +
 		"person:         Example\nremarks:        x\naut-num:        AS2\n\n" +
 		"AUT-NUM: as1.1\nsource: RIPE"
-	lacnic = "aut-num: 64497\nowner:   FUNDA\xc7\xc3O\nsource:  LACNIC\n\ninetnum:    192.0.2/24\nowner:      x\n"
+	lacnic = "aut-num: 64497\nowner:   FUNDA\xc7\xc3O\nperson:  João\nsource:  LACNIC\n\ninetnum:    192.0.2/24\nowner:      x\n"
 	arin   = "ASHandle:       AS64500\r\nOrgID:          EX\r\nASName:         EXAMPLE\r\nASNumber:       64500 - 64505\r\nSource:         ARIN\r\n\r\n" +
 		"ASHandle:       AS64502\r\nASNumber:       64502\r\n\r\n" +
 		"NetHandle:      NET-192-0-2-0-1\r\nASNumber:      7\r\n\r\n" +
@@ -47,7 +47,7 @@ func checkAutNums(t *testing.T, a *AutNums) {
 		1: "", 2: "", 7: "", 9: "", 64495: "", 64498: "", 64499: "", 64506: "",
 		64496: rpsl[strings.Index(rpsl, "aut-num:"):strings.Index(rpsl, "\n% Tags")],
 		65537: "AUT-NUM: as1.1\nsource: RIPE\n",
-		64497: "aut-num: 64497\nowner:   FUNDAÇÃO\nsource:  LACNIC\n",
+		64497: "aut-num: 64497\nowner:   FUNDAÇÃO\nperson:  João\nsource:  LACNIC\n",
 		64500: arinRange,
 		64502: "ASHandle:       AS64502\nASNumber:       64502\n",
 		64503: arinRange,

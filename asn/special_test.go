@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/connmapgo/connmap/internal/layout"
 )
 
 func TestSpecial(t *testing.T) {
@@ -52,9 +50,4 @@ func TestSpecial(t *testing.T) {
 			assert.False(t, b.prefix.Contains(a.prefix.Addr()) && b.prefix.Bits() <= a.prefix.Bits(), "%s hides %s", b.prefix, a.prefix)
 		}
 	}
-}
-
-func TestText(t *testing.T) {
-	assert.Equal(t, "Café", layout.UTF8("Caf\xe9"))
-	assert.Equal(t, "Café", layout.UTF8("Café"))
 }

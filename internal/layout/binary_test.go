@@ -479,8 +479,15 @@ func (c *countingAt) ReadAt(b []byte, at int64) (int, error) {
 }
 
 // mmdbFile is a MaxMind DB file with AS64496 for all addresses.
-var mmdbFile = []byte("\x00\x00\x00\x11\x00\x00\x00\x11" + strings.Repeat("\x00", 16) + "\xe1\x58autonomous_system_number\xc2\xfb\xf0" +
+var mmdbFile = []byte("\x00\x00\x00\x11\x00\x00\x00\x11" + strings.Repeat("\x00", 16) + "\xe2\x58autonomous_system_number\xc2\xfb\xf0\x5d\x01autonomous_system_organization\x44Caf\xe9" +
 	"\xab\xcd\xefMaxMind.com\xe5\x5bbinary_format_major_version\xa1\x02\x4ddatabase_type\x4cGeoLite2-ASN\x4aip_version\xa1\x04\x4anode_count\xc1\x01\x4brecord_size\xa1\x20")
+
+func TestMMDB(t *testing.T) {
+	l := &list{}
+	_, err := Read(fileOf(mmdbFile), l)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"0.0.0.0-127.255.255.255 AS64496 Café", "128.0.0.0-255.255.255.255 AS64496 Café"}, l.rows)
+}
 
 func FuzzBinary(f *testing.F) {
 	f.Add(binFile())

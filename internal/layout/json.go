@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/internal/ranges"
 )
@@ -68,6 +69,9 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 
 func jsonRow(line []byte) (ranges.Range, Facts, error) {
 	var m map[string]any
+	if !utf8.Valid(line) {
+		line = []byte(UTF8(line)) // the decoder would replace what is not UTF-8
+	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return ranges.Range{}, Facts{}, errors.New("no JSON object")
 	}

@@ -213,7 +213,7 @@ func mmdbPoint(m map[string]any) (lat, lon float64, radius uint16, ok bool) {
 	return 0, 0, 0, false
 }
 
-// textAt returns the text at a path of map keys, or "".
+// textAt returns the text at a path of map keys in UTF-8, or "".
 func textAt(m map[string]any, path ...string) string {
 	var v any = m
 	for _, key := range path {
@@ -221,7 +221,7 @@ func textAt(m map[string]any, path ...string) string {
 		v = m[key]
 	}
 	s, _ := v.(string)
-	return s
+	return UTF8(s)
 }
 
 func number(v any) (float64, bool) {

@@ -12,7 +12,8 @@ import (
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
-// UTF8 returns a text as it is if it is UTF-8, or else reads its bytes as ISO 8859-1.
+// UTF8 returns a text in UTF-8. Each byte of it that belongs to no character of UTF-8 is read as
+// one of ISO 8859-1: registries publish files in which some lines are of one and some of the other.
 func UTF8[T string | []byte](text T) string {
 	s := string(text)
 	if utf8.ValidString(s) {
@@ -20,8 +21,13 @@ func UTF8[T string | []byte](text T) string {
 	}
 	var b strings.Builder
 	b.Grow(len(s) + len(s)/8)
-	for i := range len(s) {
-		b.WriteRune(rune(s[i]))
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			r = rune(s[0])
+		}
+		b.WriteRune(r)
+		s = s[n:]
 	}
 	return b.String()
 }

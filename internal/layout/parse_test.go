@@ -62,3 +62,18 @@ func FuzzDecimal(f *testing.F) {
 		require.Equal(t, addressOf(want), got, s)
 	})
 }
+
+func TestUTF8(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                               "",
+		"Café":                           "Café",
+		"Caf\xe9":                        "Café",
+		"é\xe9":                          "éé",
+		"descr: été\nowner: \xe9t\xe9\n": "descr: été\nowner: été\n",
+		"\xe9\u4e2d\xe9\xe4\xb8":         "é中éä¸",
+		"\uFFFD\xff":                     "\uFFFDÿ",
+	} {
+		assert.Equal(t, want, UTF8(text), "%q", text)
+		assert.Equal(t, want, UTF8([]byte(text)), "%q", text)
+	}
+}
