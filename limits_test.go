@@ -100,6 +100,7 @@ var limits = []limit{
 	{"README.md", "of one with fewer than {examples/mapserver: safePassword} characters the server warns."},
 	{"history/sqlite/console.go", "with at most {history/sqlite: maxSpill>>20} MB in temporary files"},
 	{"asn/autnum.go", "A dump may have {asn: maxDump} bytes of content; its records, of which there may be {internal/ranges: Max}, may have {asn: maxAutNums} bytes and each {asn: maxAutNum}."},
+	{"asn/autnum.go", "a longer record is cut, as is a line of more than {asn: maxLine} bytes;"},
 	{"asn/builder.go", "a name longer than {asn: maxName} bytes, all names than {asn: maxNames}, or if there are more than {internal/ranges: Max} rows or {internal/ranges: MaxRecords-1} different ASes."},
 	{"asn/delegations.go", "more than {asn: maxDelegations} bytes of content, {internal/ranges: Max} records or {asn: maxRegistries} registries."},
 	{"asn/open.go", "A text may have {internal/layout: Max} bytes, a binary file {internal/layout: maxDB}, all together {internal/ranges: Max} rows, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/connmapgo/connmap/internal/layout"
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/internal/temp"
 )
@@ -33,6 +34,7 @@ type AutNums struct {
 
 // A dump is one indexed file.
 type dump struct {
+	name    string
 	info    Info
 	texts   *os.File
 	entries []autNumEntry
@@ -45,6 +47,7 @@ type autNumEntry struct {
 	first, last uint32
 	offset      uint64
 	size        uint32
+	cut         bool // the text is not whole
 }
 
 // OpenAutNums opens dumps of registries' databases. It reads the aut-num objects in the RPSL
@@ -59,7 +62,7 @@ type autNumEntry struct {
 //
 // A dump may have 17,179,869,184 bytes of content; its records, of which there may be
 // 16,777,216, may have 2,147,483,648 bytes and each 16,777,216. More is an error, but a
-// longer record is cut. A dump that is cut off or damaged is an error. A damaged file in the
+// longer record is cut, as is a line of more than 1,048,576 bytes; Warnings reports both. A dump that is cut off or damaged is an error. A damaged file in the
 // folder is not: it is made again.
 func OpenAutNums(folder string, names ...string) (*AutNums, error) {
 	a := &AutNums{}
@@ -72,6 +75,51 @@ func OpenAutNums(folder string, names ...string) (*AutNums, error) {
 		a.dumps = append(a.dumps, d)
 	}
 	return a, nil
+}
+
+// Warnings returns a sentence for each dump with records that are not whole, without the
+// package's name.
+func (a *AutNums) Warnings() []string {
+	var all []string
+	for _, d := range a.dumps {
+		var cut []ASRange
+		for _, e := range d.entries {
+			if e.cut {
+				cut = append(cut, ASRange{e.first, e.last})
+			}
+		}
+		if len(cut) > 0 {
+			all = append(all, d.name+": "+cutRecords(cut))
+		}
+	}
+	return all
+}
+
+// cutRecords says of which numbers the records are cut.
+func cutRecords(cut []ASRange) string {
+	which := fmt.Sprintf("the record of %v is", cut[0])
+	if n := len(cut) - 1; n > 0 {
+		which = fmt.Sprintf("the records of %v and %s are", cut[0], numbers.Count(n, "other", "others"))
+	}
+	return fmt.Sprintf("%s cut: longer than %s bytes, or with a line longer than %s", which, numbers.Thousands(maxAutNum), numbers.Thousands(maxLine))
+}
+
+// CountAutNums returns how many records of a dump OpenAutNums reads, and what is to be told of
+// them. It keeps none.
+func CountAutNums(r io.Reader) (n int64, remarks []string, err error) {
+	br := bufio.NewReader(r)
+	skipMark(br)
+	var cut []ASRange
+	err = readAutNums(br, func(first, last uint32, _ []byte, isCut bool) error {
+		if n++; isCut {
+			cut = append(cut, ASRange{first, last})
+		}
+		return nil
+	})
+	if len(cut) > 0 {
+		remarks = []string{cutRecords(cut)}
+	}
+	return n, remarks, named(err)
 }
 
 // Close closes all files. Lookup then fails.
@@ -130,9 +178,10 @@ func (d *dump) arrange() {
 // magic, the size and modification time of the dump, the number of entries and their checksum.
 // All numbers are little-endian and have 64 bits.
 const (
-	autNumMagic   = "connmap aut-num1"
+	autNumMagic   = "connmap aut-num2"
 	autNumTail    = len(autNumMagic) + 4*8
 	autNumEntryLn = 4 + 4 + 8 + 4
+	autNumCut     = 1 << 31 // is added to the size of a record that is cut
 )
 
 // openDump opens a dump. Its errors name the file.
@@ -142,7 +191,7 @@ func openDump(cache, name string) (dump, error) {
 		return dump{}, err
 	}
 	defer f.Close()
-	d := dump{info: f.info}
+	d := dump{name: name, info: f.info}
 	var cached string
 	if cache != "" && f.stat.Mode().IsRegular() {
 		abs, err := filepath.Abs(name)
@@ -217,7 +266,8 @@ func readIndex(texts *os.File, f *file) ([]autNumEntry, error) {
 	entries := make([]autNumEntry, n)
 	for i := range entries {
 		b, le := index[i*autNumEntryLn:], binary.LittleEndian
-		e := autNumEntry{le.Uint32(b), le.Uint32(b[4:]), le.Uint64(b[8:]), le.Uint32(b[16:])}
+		size := le.Uint32(b[16:])
+		e := autNumEntry{le.Uint32(b), le.Uint32(b[4:]), le.Uint64(b[8:]), size &^ autNumCut, size&autNumCut != 0}
 		entries[i] = e
 		if e.size == 0 || e.size > maxAutNum || e.offset+uint64(e.size) > uint64(end) || e.offset > uint64(end) || i > 0 && e.last < entries[i-1].last || e.last < e.first {
 			return nil, wrong
@@ -240,11 +290,11 @@ func indexTail(f *file, index []byte) []byte {
 func (d *dump) index(f *file) error {
 	w := bufio.NewWriterSize(d.texts, 256<<10)
 	var offset uint64
-	err := readAutNums(f, func(first, last uint32, text []byte) error {
+	err := readAutNums(f, func(first, last uint32, text []byte, cut bool) error {
 		if len(d.entries) == ranges.Max {
 			return ranges.ErrTooMany
 		}
-		d.entries = append(d.entries, autNumEntry{first, last, offset, uint32(len(text))})
+		d.entries = append(d.entries, autNumEntry{first, last, offset, uint32(len(text)), cut})
 		if offset += uint64(len(text)); offset > maxAutNums {
 			return fmt.Errorf("records of more than %d bytes: not a registry's dump", int64(maxAutNums))
 		}
@@ -262,7 +312,11 @@ func (d *dump) index(f *file) error {
 	index := make([]byte, 0, len(d.entries)*autNumEntryLn)
 	for _, e := range d.entries {
 		index = le.AppendUint32(le.AppendUint32(index, e.first), e.last)
-		index = le.AppendUint32(le.AppendUint64(index, e.offset), e.size)
+		size := e.size
+		if e.cut {
+			size |= autNumCut
+		}
+		index = le.AppendUint32(le.AppendUint64(index, e.offset), size)
 	}
 	w.Write(index)
 	w.Write(indexTail(f, index))
@@ -275,8 +329,8 @@ const (
 )
 
 // readAutNums calls record for each record of AS numbers in a dump; text is valid until it
-// returns. Objects are separated by empty lines. Lines that begin with # or % are comments.
-func readAutNums(r io.Reader, record func(first, last uint32, text []byte) error) error {
+// returns, and cut if more belongs to it. Objects are separated by empty lines. Lines that begin with # or % are comments.
+func readAutNums(r io.Reader, record func(first, last uint32, text []byte, cut bool) error) error {
 	const (
 		before  = iota // before the first attribute of an object
 		keep           // in an object that may be a record
@@ -288,11 +342,13 @@ func readAutNums(r io.Reader, record func(first, last uint32, text []byte) error
 		text        []byte
 		first, last uint32
 		known       bool // first and last
+		full        bool // text is as long as it may be
+		cut         bool // text is not whole
 	)
 	end := func() error {
-		defer func() { state, text, known = before, text[:0], false }()
-		if state == keep && known && len(text) <= maxAutNum {
-			return record(first, last, text)
+		defer func() { state, text, known, full, cut = before, text[:0], false, false, false }()
+		if state == keep && known {
+			return record(first, last, text, cut)
 		}
 		return nil
 	}
@@ -332,7 +388,9 @@ func readAutNums(r io.Reader, record func(first, last uint32, text []byte) error
 				first, last, known = parseASRange(value)
 			}
 		}
-		if len(text)+len(line) < maxAutNum {
+		full = full || len(text)+len(line) >= maxAutNum
+		cut = cut || full || lr.cut
+		if !full {
 			text = append(append(text, line...), '\n')
 		}
 	}

@@ -135,6 +135,51 @@ func TestAutNums(t *testing.T) {
 	assert.ErrorContains(t, err, "unexpected EOF")
 }
 
+// TestAutNumsCut: a record that is too long is cut without holes, and this is told, also when the
+// records come from the folder.
+func TestAutNumsCut(t *testing.T) {
+	remarks := strings.Repeat("remarks: "+strings.Repeat("x", 990)+"\n", maxAutNum/1000)
+	long := strings.Repeat("y", maxLine)
+	const why = " cut: longer than 16,777,216 bytes, or with a line longer than 1,048,576"
+	for _, tt := range []struct {
+		name, dump string
+		want       string // warnings
+		text       string // that of AS64496 ends with
+	}{
+		{"whole", "aut-num: AS64496\n" + remarks + "source: X\n", "", "\nsource: X\n"},
+		{"record", "aut-num: AS64496\n" + remarks + remarks + "source: X\n\naut-num: AS64497\n", "the record of AS64496 is" + why, "xxx\n"},
+		{"line", "aut-num: AS64496\nremarks: " + long + "\nsource: X\n", "the record of AS64496 is" + why, "yyy\nsource: X\n"},
+		{"long line", "aut-num: AS64496\nremarks: " + strings.Repeat(long, 18) + "\nsource: X\n", "the record of AS64496 is" + why, "yyy\nsource: X\n"},
+		{"line of full length", "aut-num: AS64496\n" + long + "\r\nsource: X\n", "", "yyy\nsource: X\n"},
+		{"number behind it", "ASHandle: AS64496\n" + remarks + remarks + "ASNumber: 64496 - 64499\n\naut-num: AS64500\n" + remarks + remarks,
+			"the records of AS64496-AS64499 and 1 other are" + why, "xxx\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			name := write(t, filepath.Join(dir, "dump"), tt.dump)
+			for _, from := range []string{"dump", "folder"} {
+				a, err := OpenAutNums(dir, name)
+				require.NoError(t, err)
+				defer a.Close()
+				if tt.want == "" {
+					assert.Empty(t, a.Warnings(), from)
+				} else {
+					assert.Equal(t, []string{name + ": " + tt.want}, a.Warnings(), from)
+				}
+				got, ok, err := a.Lookup(64496)
+				require.NoError(t, err)
+				assert.True(t, ok)
+				assert.True(t, strings.HasSuffix(got.Text, tt.text), "ends with %q", got.Text[max(0, len(got.Text)-50):])
+				assert.LessOrEqual(t, len(got.Text), maxAutNum)
+			}
+			n, remarks, err := CountAutNums(strings.NewReader(tt.dump))
+			require.NoError(t, err)
+			assert.EqualValues(t, strings.Count(tt.dump, "aut-num: ")+strings.Count(tt.dump, "ASHandle: "), n)
+			assert.Equal(t, tt.want, strings.Join(remarks, ""))
+		})
+	}
+}
+
 func TestAutNumsReal(t *testing.T) {
 	a, err := OpenAutNums("", data(t, "rpsl/lacnic.test"), data(t, "rpsl/arin_asn_net_only.txt"))
 	require.NoError(t, err)
@@ -157,7 +202,7 @@ func FuzzAutNums(f *testing.F) {
 		// Only one at the end of a line is taken away.
 		dump = strings.ReplaceAll(dump, "\r", "")
 		var texts []string
-		require.NoError(t, readAutNums(strings.NewReader(dump), func(first, last uint32, text []byte) error {
+		require.NoError(t, readAutNums(strings.NewReader(dump), func(first, last uint32, text []byte, _ bool) error {
 			require.LessOrEqual(t, first, last)
 			require.NotEmpty(t, text)
 			require.Equal(t, byte('\n'), text[len(text)-1])
@@ -166,7 +211,7 @@ func FuzzAutNums(f *testing.F) {
 		}))
 		// A record is read as itself.
 		n := 0
-		require.NoError(t, readAutNums(strings.NewReader(strings.Join(texts, "\n")), func(_, _ uint32, text []byte) error {
+		require.NoError(t, readAutNums(strings.NewReader(strings.Join(texts, "\n")), func(_, _ uint32, text []byte, _ bool) error {
 			require.Equal(t, texts[n], string(text))
 			n++
 			return nil

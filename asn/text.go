@@ -38,6 +38,7 @@ type lineReader struct {
 	r      *bufio.Reader
 	number int  // of the last line
 	ended  bool // the last line had an end
+	cut    bool // the last line was longer than maxLine
 	long   []byte
 }
 
@@ -49,24 +50,27 @@ func newLineReader(r io.Reader) *lineReader {
 const maxLine = 1 << 20
 
 // next returns the next line without its end, valid until the next call. Of a line longer than
-// maxLine it returns the beginning.
+// maxLine it returns the beginning, and sets cut.
 func (lr *lineReader) next() ([]byte, error) {
 	lr.number++
-	lr.long = lr.long[:0]
+	lr.long, lr.cut = lr.long[:0], false
 	for {
 		line, err := lr.r.ReadSlice('\n')
 		if err == nil || err == io.EOF && len(line)+len(lr.long) > 0 {
 			lr.ended = err == nil
 			if len(lr.long) > 0 {
-				line = append(lr.long, line[:min(len(line), maxLine)]...)
+				line = append(lr.long, line...)
 			}
-			line = bytes.TrimSuffix(line, []byte("\n"))
-			return bytes.TrimSuffix(line, []byte("\r")), nil
+			line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+			if len(line) > maxLine {
+				line, lr.cut = line[:maxLine], true
+			}
+			return line, nil
 		}
 		if err != bufio.ErrBufferFull {
 			return nil, err
 		}
-		if len(lr.long) < maxLine {
+		if len(lr.long) <= maxLine {
 			lr.long = append(lr.long, line...)
 		}
 	}

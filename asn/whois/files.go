@@ -185,6 +185,11 @@ func (o *opener) autNums(s *Sources) error {
 	if err == nil && len(good) > 0 {
 		s.AutNums, err = asn.OpenAutNums(cache, good...)
 	}
+	if err == nil && s.AutNums != nil {
+		for _, warning := range s.AutNums.Warnings() {
+			o.warn(warning)
+		}
+	}
 	return err
 }
 

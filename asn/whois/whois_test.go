@@ -409,7 +409,7 @@ func TestFilesFound(t *testing.T) {
 	good := write(t, dir, "delegated-arin", "arin|US|ipv4|8.0.0.0|256|20000102|allocated|A\n")
 	bad := write(t, dir, "delegated-bad", "arin|US|ipv4|x|256|20000102|allocated|A\n")
 	write(t, dir, "orgs.txt", "# format:org_id|changed|org_name|country|source\nEX\n")
-	write(t, dir, "aut-num", "aut-num: AS64496\n")
+	write(t, dir, "aut-num", "aut-num: AS64496\nremarks: "+strings.Repeat("x", 1<<20)+"\n")
 	write(t, dir, "notes.txt", "not a table\n")
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
 	var warnings []string
@@ -429,7 +429,8 @@ func TestFilesFound(t *testing.T) {
 	for _, want := range []string{"notes.txt", "orgs.txt", "delegated-bad"} {
 		assert.Contains(t, text, "left out: "+filepath.Join(dir, want)+": ")
 	}
-	assert.Len(t, warnings, 3)
+	assert.Len(t, warnings, 4)
+	assert.Contains(t, text, filepath.Join(dir, "aut-num")+": the record of AS64496 is cut: ")
 	assert.Contains(t, text, `notes.txt: it is neither a table nor a file of a registry: the first line is "not a table"`)
 
 	// Archives of tables are tables, in capitals too; those of other files are named.

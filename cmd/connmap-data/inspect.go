@@ -132,11 +132,6 @@ func isRPSL(line string) bool {
 	return false
 }
 
-func isAutNum(line string) (bool, error) {
-	attribute, _, ok := strings.Cut(line, ":")
-	return ok && (strings.EqualFold(attribute, "aut-num") || strings.EqualFold(attribute, "ASHandle")), nil
-}
-
 // inspectRegistry reads a file of a registry or of CAIDA. It is false if head is not the beginning
 // of one.
 func inspectRegistry(r io.Reader, head []byte) (c content, ok bool, err error) {
@@ -155,7 +150,11 @@ func inspectRegistry(r io.Reader, head []byte) (c content, ok bool, err error) {
 			}
 		}
 	case isRPSL(line):
-		c.kind, count = "registry database", isAutNum
+		c.kind = "registry database"
+		if c.rows, c.remarks, err = asn.CountAutNums(r); err != nil {
+			err = damaged(errors.Unwrap(err)) // without the package's name
+		}
+		return c, true, err
 	case strings.HasPrefix(line, "{") && strings.Contains(line, `"organizationId"`):
 		c.kind, count = "CAIDA as-org2info", func(line string) (bool, error) { return strings.Contains(line, `"type":"ASN"`), nil }
 	case strings.Contains(line, "geoname_id,") && strings.Contains(line, "country_iso_code"):

@@ -311,6 +311,7 @@ func TestStatus(t *testing.T) {
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(to.dir, name), []byte(text), 0o644))
 	}
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "cut.db"), []byte("aut-num: AS64496\nremarks: "+strings.Repeat("x", 17<<20)+"\n\naut-num: AS64497\n"), 0o644))
 	to.now = func() time.Time { return today.AddDate(0, 0, 10) }
 	// What must not go to the network cannot.
 	to.network.client = func() *http.Client { t.Fatal("status goes to the network"); return nil }
@@ -344,6 +345,8 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, "has no aut-num records: the file is cut off or of another kind", got["autnum-none.txt"].Hint)
 	assert.Equal(t, "delegations", got["rir-no-header.txt"].Kind)
 	assert.Empty(t, got["rir-no-header.txt"].Hint)
+	assert.Contains(t, got["cut.db"].Hint, "the record of AS64496 is cut: ")
+	assert.EqualValues(t, 2, got["cut.db"].Rows)
 	assert.NotContains(t, got, "history.sqlite")
 	assert.True(t, got["ip2asn-combined.tsv.gz"].Missing)
 
