@@ -490,4 +490,5 @@ func TestRegistryChecksum(t *testing.T) {
 	assert.Contains(t, to.err.String(), "the downloaded file is not used: its MD5 is ")
 	s.files[path+".md5"] = []byte("<html>there is none</html>")
 	require.NoError(t, update(), to.err.String())
+	assert.Contains(t, to.err.String(), "delegated-ripencc-extended-latest.md5 has no MD5, so the file is not compared with one\n")
 }

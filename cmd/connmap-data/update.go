@@ -286,8 +286,9 @@ func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download, 
 		}
 	}
 	switch {
-	case want == "" && sum.optional:
-		return nil // some servers answer with a page that says so
+	case want == "" && sum.optional: // some servers answer with a page that says that there is none
+		d.bar.note("%s%s has no %s, so the file is not compared with one", displayURL(d.url), sum.suffix, sum.name)
+		return nil
 	case want == "":
 		return fmt.Errorf("checksum %s%s: expected %d hexadecimal digits, found %.70q", displayURL(d.url), sum.suffix, 2*h.Size(), text)
 	}
