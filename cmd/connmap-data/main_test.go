@@ -172,6 +172,35 @@ func TestUpdateRegistries(t *testing.T) {
 	}
 }
 
+// TestUpdateOlder: a mirror that is behind does not replace a file by an older one, whether that
+// was downloaded or put there.
+func TestUpdateOlder(t *testing.T) {
+	older := []byte(strings.ReplaceAll(delegated("apnic", 100, 100), "|20261124|", "|20200101|"))
+	const file = "delegated-apnic-extended-latest"
+	for _, own := range []bool{false, true} {
+		s, to := full(t), newTool(t)
+		require.NoError(t, to.update(s, "rir-apnic"))
+		target := filepath.Join(to.dir, file)
+		if own {
+			require.NoError(t, os.Remove(target+".meta"))
+		}
+		before := to.read(t, file)
+		s.files[apnicPath] = older
+		require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+		assert.Contains(t, to.out.String(), "rir-apnic: the file there is of 2020-01-01, the one in use of 2026-11-24: the newer stays in use; remove "+target)
+		assert.Equal(t, before, to.read(t, file))
+		assert.NotContains(t, to.files(t), file+".part")
+
+		// A file that is cut off is no better than an older one.
+		require.NoError(t, os.WriteFile(target, []byte(delegated("apnic", 80, 100)), 0o644))
+		require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+		assert.Equal(t, string(older), to.read(t, file))
+		s.files[apnicPath] = []byte(before)
+		require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+		assert.Equal(t, before, to.read(t, file))
+	}
+}
+
 // cut sends the headers of the whole file and the first half of what is wanted.
 func cut(w http.ResponseWriter, r *http.Request, file []byte) bool {
 	tagged(w, file)

@@ -165,6 +165,13 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 		if ctx.Err() == nil && !errors.As(err, &p) {
 			d.discard()
 		}
+		if o, ok := errors.AsType[olderError](err); ok {
+			if rec.File != nil {
+				rec.File.Checked = a.now().UTC().Truncate(time.Second)
+				d.save()
+			}
+			return o.Error(), nil
+		}
 		return "", err
 	}
 	rec.File, rec.Part = rev, nil
@@ -209,6 +216,9 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	if err != nil {
 		return nil, err
 	}
+	if err := s.older(target, c, d.rec.File); err != nil {
+		return nil, err
+	}
 	if old := d.rec.File; old != nil && c.rows < old.Rows/2 {
 		return nil, tooFewRows(c.rows, old.Rows, target)
 	} else if old == nil {
@@ -237,6 +247,29 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	}
 	rev.Size, rev.ModTime = info.Size(), info.ModTime()
 	return &rev, nil
+}
+
+// An olderError says that the downloaded file is older than the one in use.
+type olderError struct {
+	found, old time.Time
+	target     string
+}
+
+func (e olderError) Error() string {
+	return fmt.Sprintf("the file there is of %s, the one in use of %s: the newer stays in use; remove %s to use the older", dateOf(e.found), dateOf(e.old), e.target)
+}
+
+// older returns an error if content is older than that of a good file in target, by the dates
+// that both have in them. What is known of target is the record of it; nil: nothing.
+func (s set) older(target string, c content, known *revision) error {
+	if c.date.IsZero() || known != nil && !c.date.Before(known.Date) {
+		return nil
+	}
+	in, err := inspect(target, s.content())
+	if err != nil || in.cutOff() != nil || !s.matches(in.kind) || !c.date.Before(in.date) {
+		return nil
+	}
+	return olderError{c.date, in.date, target}
 }
 
 func tooFewRows(found, old int64, target string) error {
