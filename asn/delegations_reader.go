@@ -242,8 +242,8 @@ func (f *delegationFile) record(c [][]byte) error {
 	}
 	s.found[kind]++
 	t := tag{source: i, registry: s.registry, status: f.word(c[6])}
-	if len(c[1]) == 2 && string(c[1]) != "ZZ" {
-		t.country = f.word(c[1])
+	if code := bytes.ToUpper(c[1]); len(code) == 2 && string(code) != "ZZ" {
+		t.country = f.word(code)
 	}
 	h := holder{registry: s.registry}
 	if len(c) > 7 {

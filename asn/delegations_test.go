@@ -33,7 +33,8 @@ apnic|JP|asn|64500|1|20020801|assigned|A1
 apnic|JP|asn|64509|1|20020801|assigned|A1
 apnic|ZZ|asn|64510|1||available|A1
 lacnic|BR|ipv6|2001:db8::|33|00000000|allocated|L1
-ripencc|DE|asn|64505|1|19990101|allocated
+ripencc|de|asn|64505|1|19990101|allocated
+apnic|zz|asn|64511|1||available
 afrinic|*|ipv4|*|2|summary
 2|afrinic|20260505|2|00000000|20260505|00000
 apnic|*|asn|*|4|summary
@@ -93,6 +94,7 @@ func TestDelegations(t *testing.T) {
 		64500:     "apnic|JP|AS64500|20020801|assigned|A1",
 		64505:     "ripencc|DE|AS64505|19990101|allocated|",
 		64510:     "apnic||AS64510|?|available|A1",
+		64511:     "apnic||AS64511|?|available|",
 		1<<32 - 1: "none",
 	} {
 		assert.Equal(t, want, brief(d.LookupAS(number)), number)

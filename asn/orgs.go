@@ -143,7 +143,7 @@ func (b *orgBuilder) org(id string) int32 {
 
 func (b *orgBuilder) addOrg(id, name, country string) {
 	if i := b.org(id); i >= 0 {
-		b.o.orgs[i].Name, b.o.orgs[i].Country = layout.UTF8(name), strings.Clone(country)
+		b.o.orgs[i].Name, b.o.orgs[i].Country = layout.UTF8(name), strings.Clone(strings.ToUpper(country))
 	}
 }
 

@@ -46,6 +46,7 @@ func TestOrgs(t *testing.T) {
 		"organisations last":  autSection + "\n" + orgSection,
 		"JSON":                orgJSON,
 		"CRLF":                strings.ReplaceAll(orgSection+autSection, "\n", "\r\n"),
+		"small letters":       strings.ReplaceAll(orgSection, "|US|", "|us|") + autSection,
 		"twice":               strings.ReplaceAll(autSection, "EX-1", "OLDER") + orgSection + autSection,
 	} {
 		t.Run(name, func(t *testing.T) {
