@@ -24,6 +24,9 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	ids := make(map[Facts]uint32)
 	var bad error
 	n := 0
+	if begin, _ := f.Peek(len(mark)); bytes.Equal(begin, mark) {
+		f.Discard(len(mark))
+	}
 	for report.Rows < limit {
 		line, err := f.ReadSlice('\n')
 		if err == io.EOF && len(bytes.TrimSpace(line)) == 0 {

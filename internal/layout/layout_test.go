@@ -132,6 +132,7 @@ var tables = []struct {
 	{"IPinfo Lite", "IPinfo Lite CSV", "network,country,country_code,continent,continent_code,asn,as_name,as_domain\n192.0.2.0/24,Germany,DE,Europe,EU,AS64496,\"Example, GmbH\",example.org\n192.0.3.7,France,FR,Europe,EU,,,\n",
 		[]string{"192.0.2.0-192.0.2.255 DE AS64496 Example, GmbH", "192.0.3.7-192.0.3.7 FR"}},
 	{"JSON with a number", "IPinfo Lite JSON", `{"network":"192.0.2.0/24","asn":64496,"as_name":"Example"}` + "\n", []string{"192.0.2.0-192.0.2.255 AS64496 Example"}},
+	{"JSON with a mark", "IPinfo Lite JSON", "\ufeff" + `{"network":"192.0.2.0/24","asn":64496}` + "\n", []string{"192.0.2.0-192.0.2.255 AS64496"}},
 	{"JSON in two encodings", "IPinfo Lite JSON", `{"network":"192.0.2.0/24","asn":64496,"as_name":"Caf` + "\xe9 é\"}\n", []string{"192.0.2.0-192.0.2.255 AS64496 Café é"}},
 	{"IPinfo Lite as JSON", "IPinfo Lite JSON", `{"network":"192.0.2.0/24","country":"Germany","country_code":"DE","asn":"AS64496","as_name":"Example"}` + "\n" + `{"network":"192.0.3.7","country_code":"FR"}`,
 		[]string{"192.0.2.0-192.0.2.255 DE AS64496 Example", "192.0.3.7-192.0.3.7 FR"}},
