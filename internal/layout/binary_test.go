@@ -263,6 +263,41 @@ func TestBIN(t *testing.T) {
 	assert.ErrorIs(t, err, ErrUnknown)
 }
 
+// TestBINTruncated: of a truncated file the rows are read whose texts are there; it says that it
+// is truncated, in one line.
+func TestBINTruncated(t *testing.T) {
+	le := binary.LittleEndian
+	whole := binFile()
+	rows := len(whole)
+	// The texts of the known rows stand behind all rows, as in files that are published.
+	known := le.AppendUint32(le.AppendUint32(nil, 77), 88)
+	whole = bytes.ReplaceAll(whole, known, le.AppendUint32(le.AppendUint32(nil, uint32(rows)), uint32(rows)+11))
+	whole = append(whole, "\x0aQueensland\x08Brisbane"...)
+	le.PutUint32(whole[31:], uint32(len(whole)))
+	for _, tt := range []struct {
+		size    int
+		remarks []string
+		err     string
+	}{
+		{len(whole), nil, ""},
+		{len(whole) - 1, []string{"it is truncated: it has 322 of 323 bytes", "2 rows are left out: row 2: a text lies behind the end of the file: it is truncated or damaged"}, ""},
+		{rows, []string{"it is truncated: it has 303 of 323 bytes", "2 rows are left out: row 2: a text lies behind the end of the file: it is truncated or damaged"}, ""},
+		{rows - 1, nil, "it is truncated: it has 302 of 323 bytes"},
+		{64, nil, "it is truncated: it has 64 of 323 bytes"},
+	} {
+		r, err := Read(fileOf(whole[:tt.size]), &list{})
+		assert.Equal(t, "IP2Location DB5 BIN", r.Kind.Name)
+		assert.Equal(t, tt.remarks, r.Remarks)
+		if tt.err == "" {
+			assert.NoError(t, err)
+		} else {
+			assert.EqualError(t, err, tt.err)
+		}
+		k, _ := Recognise(fileOf(whole[:tt.size]))
+		assert.Equal(t, r.Kind, k)
+	}
+}
+
 // datFile returns a file of GeoIP of countries in which 128.0.0.0/1 is Australia's.
 func datFile() []byte {
 	b := []byte{0, 255, 255, 16, 255, 255} // --, AU

@@ -1,12 +1,14 @@
 package layout
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"time"
 
+	"github.com/connmapgo/connmap/internal/numbers"
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
@@ -31,7 +33,8 @@ type bin struct {
 	data           []byte
 	kind, columns  int
 	count4, count6 int
-	at4, at6       int // from 0
+	at4, at6       int   // from 0
+	size           int64 // that the file should have; 0: it does not say
 	date           time.Time
 }
 
@@ -70,16 +73,32 @@ func binHeader(data []byte, size int64) (*bin, bool) {
 		b.count4 == 0 && b.count6 == 0 {
 		return nil, false
 	}
-	if b.count4 > 0 && (b.at4 < 0 || int64(b.at4+b.count4*4*b.columns) > size) || b.count6 > 0 && (b.at6 < 0 || int64(b.at6+b.count6*(4*b.columns+12)) > size) {
+	if year >= 21 {
+		b.size = int64(le.Uint32(data[31:]))
+		size = max(size, b.size)
+	}
+	if b.count4 > 0 && b.at4 < 0 || b.count6 > 0 && b.at6 < 0 || !b.fits(size) {
 		return nil, false
 	}
 	b.date = time.Date(2000+year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 	return b, true
 }
 
+// fits reports whether the rows lie within a size.
+func (b *bin) fits(size int64) bool {
+	return (b.count4 == 0 || int64(b.at4+b.count4*4*b.columns) <= size) && (b.count6 == 0 || int64(b.at6+b.count6*(4*b.columns+12)) <= size)
+}
+
 // read passes on the rows.
 func (b *bin) read(sink Sink, limit int64) (Report, error) {
 	report := Report{Kind: Kind{Name: fmt.Sprintf("IP2Location DB%d BIN", b.kind), Places: true}, Date: b.date}
+	if have := int64(len(b.data)); have < b.size {
+		cut := fmt.Sprintf("it is truncated: it has %s of %s bytes", numbers.Thousands(have), numbers.Thousands(b.size))
+		if !b.fits(have) {
+			return report, errors.New(cut)
+		}
+		report.Remarks = append(report.Remarks, cut)
+	}
 	ids := make(map[string]uint32) // by what stands behind the address
 	var bad error
 	row := func(at, width int, add func(id uint32) error) error {
@@ -164,7 +183,7 @@ func (b *bin) facts(rest []byte) (f Facts, err error) {
 	if cities {
 		region, err1 := b.text(column(binRegion))
 		city, err2 := b.text(column(binCity))
-		if err := errors.Join(err1, err2); err != nil {
+		if err := cmp.Or(err1, err2); err != nil {
 			return f, err
 		}
 		f.Region, f.City = name(region) != "", name(city)
@@ -183,11 +202,13 @@ func round(f float32) float64 { return math.Round(float64(f)*1e5) / 1e5 }
 // text returns a text, of which the first byte is the length.
 func (b *bin) text(at uint32) ([]byte, error) {
 	if uint64(at) >= uint64(len(b.data)) {
-		return nil, errors.New("a text lies behind the end of the file")
+		return nil, errBehind
 	}
 	n := int(b.data[at])
 	if uint64(at)+1+uint64(n) > uint64(len(b.data)) {
-		return nil, errors.New("a text lies behind the end of the file")
+		return nil, errBehind
 	}
 	return b.data[at+1 : int(at)+1+n], nil
 }
+
+var errBehind = errors.New("a text lies behind the end of the file: it is truncated or damaged")
