@@ -340,6 +340,7 @@ func TestStatus(t *testing.T) {
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(to.dir, name), []byte(text), 0o644))
 	}
+	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "line\nend\tx.csv"), []byte("Dear diary\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "cut.db"), []byte("aut-num: AS64496\nremarks: "+strings.Repeat("x", 17<<20)+"\n\naut-num: AS64497\n"), 0o644))
 	to.now = func() time.Time { return today.AddDate(0, 0, 10) }
 	// What must not go to the network cannot.
@@ -384,7 +385,15 @@ func TestStatus(t *testing.T) {
 	assert.Contains(t, to.out.String(), "dbip-city: CC BY 4.0\n  "+s.URL+dbipPath+"\n  IP Geolocation by DB-IP, https://db-ip.com\n")
 	assert.NotContains(t, to.out.String(), "\x1b")
 	assert.Contains(t, to.out.String(), "\uFFFD[2Jnotes.txt")
+	assert.Regexp(t, `(?m)^\(yours\) +line; end x.csv +\S+ +\S+ days +0 +11 B +not recognised$`, to.out.String())
 	assert.Regexp(t, `rir-apnic +delegated-apnic-extended-latest +2026-11-24 +11 days +100 +\S+ kB +update due`, to.out.String())
+}
+
+// TestCell: whatever is to be told of a file is one cell of one line.
+func TestCell(t *testing.T) {
+	for s, want := range map[string]string{"": "", "x": "x", "a\nb": "a; b", "a\r\nb\tc": "a; b c", "a\u2028\x1b": "a\uFFFD\uFFFD"} {
+		assert.Equal(t, want, cell(s), "%q", s)
+	}
 }
 
 func TestCompile(t *testing.T) {

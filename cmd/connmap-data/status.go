@@ -202,7 +202,7 @@ func (a *app) printStatus(dir string, states []state) error {
 		if hint == "" && st.Set == "" {
 			hint = st.Kind
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(st.Set, "(yours)"), st.File, date, age, rows, bytes, hint)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(st.Set, "(yours)"), cell(st.File), date, age, rows, bytes, cell(hint))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -216,4 +216,9 @@ func (a *app) printStatus(dir string, states []state) error {
 		heading = ""
 	}
 	return nil
+}
+
+// cell returns a text for a cell of a table, which neither a line end nor a tab may break in two.
+func cell(s string) string {
+	return terminal.Mask(strings.NewReplacer("\r\n", "; ", "\n", "; ", "\t", " ").Replace(s), false)
 }
