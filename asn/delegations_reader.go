@@ -121,7 +121,10 @@ func (f *delegationFile) line(lr *lineReader, line []byte) error {
 		f.cut = fmt.Sprintf("line %d is not whole", lr.number)
 		return nil
 	}
-	err := f.record(c)
+	err := errLong
+	if !lr.cut {
+		err = f.record(c)
+	}
 	if errors.Is(err, errManyRegistries) || errors.Is(err, ranges.ErrTooMany) {
 		return err
 	}

@@ -140,6 +140,7 @@ func TestDelegationsTrouble(t *testing.T) {
 		{"fewer than the summary says", "arin|*|asn|*|3|summary\n" + row, "file0: file is cut off or incomplete: 1 of 3 asn records of arin"},
 		{"cut in a line", "arin|*|asn|*|3|summary\n" + row + "arin|US|asn|64497|1|20000101|assi", "file0: file is cut off: line 3 is not whole"},
 		{"columns", row + "arin|US|asn|1\n", "file0: 1 lines ignored, the first being line 2: expected 7 or more columns separated by |, found 4"},
+		{"long line", row + "arin|US|asn|1|1||assigned|" + strings.Repeat("B", 3<<20) + "\n", "file0: 1 lines ignored, the first being line 2: the line has more than 1048576 bytes"},
 		{"type", row + "arin|US|dns|1|1||assigned|A\n", `line 2: expected asn, ipv4 or ipv6, found "dns"`},
 		{"count", row + "arin|US|asn|1|0||assigned|A\n", `line 2: expected a count or prefix length, found "0"`},
 		{"beyond IPv4", row + "arin|US|ipv4|255.255.255.0|257||assigned|A\n", "line 2: 257 from 255.255.255.0 on are more than there are"},

@@ -167,7 +167,10 @@ func (b *orgBuilder) lines(r io.Reader, row func(line []byte) error) error {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		if err := row(line); err == nil {
+		if err = errLong; !lr.cut || line[0] == '#' {
+			err = row(line)
+		}
+		if err == nil {
 			good++
 		} else if bad++; first == nil {
 			first = fmt.Errorf("line %d: %w", lr.number, err)

@@ -92,6 +92,7 @@ func TestOrgs(t *testing.T) {
 		"1.65536|||EX\n":    "expected an AS number",
 		"65536.1|||EX\n":    "expected an AS number",
 		"4294967296|||EX\n": "expected an AS number",
+		"64496|||" + strings.Repeat("x", 3<<20) + "\n": "the line has more than 1048576 bytes",
 	} {
 		o, err := orgs(t, autSection+row+orgSection)
 		require.NoError(t, err, row)

@@ -3,6 +3,7 @@ package asn
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 )
 
@@ -32,6 +33,9 @@ func isNumber(b []byte) bool {
 
 // clip shortens a text for an error.
 func clip(b []byte) []byte { return b[:min(len(b), 60)] }
+
+// errLong says that a line is no row.
+var errLong = fmt.Errorf("the line has more than %d bytes", maxLine)
 
 // A lineReader reads lines.
 type lineReader struct {

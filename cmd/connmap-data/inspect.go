@@ -162,34 +162,37 @@ func inspectRegistry(r io.Reader, head []byte) (c content, ok bool, err error) {
 	default:
 		return c, false, nil
 	}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 64<<10), 1<<20)
-	n := 0
-	for lines.Scan() {
-		n++
-		line := strings.TrimSuffix(lines.Text(), "\r")
+	lines := bufio.NewReaderSize(r, maxLine)
+	for n := 1; ; n++ {
+		raw, err := lines.ReadSlice('\n')
+		for err == bufio.ErrBufferFull {
+			raw = nil // a line that is too long is a bad row
+			_, err = lines.ReadSlice('\n')
+		}
+		if err != nil && err != io.EOF {
+			return c, true, fmt.Errorf("line %d: %w", n, damaged(err))
+		}
+		line := strings.TrimRight(string(raw), "\r\n")
 		if n == 1 {
 			line = strings.TrimPrefix(line, "\ufeff")
 		}
-		if line == "" || line[0] == '#' && c.kind != "CAIDA as-org2info" {
-			continue
+		if line != "" && (line[0] != '#' || c.kind == "CAIDA as-org2info") {
+			ok, e := count(line)
+			if e != nil {
+				return c, true, fmt.Errorf("line %d: %w", n, e)
+			}
+			if ok {
+				c.rows++
+			}
 		}
-		ok, err := count(line)
-		if e := lines.Err(); e != nil {
-			err = damaged(e) // so that the line is not whole
-		}
-		if err != nil {
-			return c, true, fmt.Errorf("line %d: %w", n, err)
-		}
-		if ok {
-			c.rows++
+		if err == io.EOF {
+			return c, true, nil
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return c, true, fmt.Errorf("line %d: %w", n+1, damaged(err))
-	}
-	return c, true, nil
 }
+
+// maxLine is longer than any valid line of a registry's file.
+const maxLine = 1 << 20
 
 // firstLine returns the first line that is neither empty nor a comment.
 func firstLine(head []byte) string {

@@ -389,6 +389,21 @@ func TestStatus(t *testing.T) {
 	assert.Regexp(t, `rir-apnic +delegated-apnic-extended-latest +2026-11-24 +11 days +100 +\S+ kB +update due`, to.out.String())
 }
 
+// TestLongLine: a line of a registry's file that is too long is one bad row.
+func TestLongLine(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x")
+	for _, end := range []string{"\n", "\narin|US|ipv4|203.0.113.0|256|20200101|allocated|A\n", ""} {
+		text := delegated("arin", 20, 20) + "arin|US|ipv4|203.0.113.0|256|20200101|allocated|" + strings.Repeat("x", 40<<20) + end
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		c, err := inspect(name, unpackedLimit)
+		require.NoError(t, err)
+		assert.EqualValues(t, 20+strings.Count(end, "|")/7, c.rows)
+		require.NoError(t, c.open(name))
+		require.NotEmpty(t, c.remarks)
+		assert.Equal(t, "1 lines ignored, the first being line 25: the line has more than 1048576 bytes", c.remarks[0])
+	}
+}
+
 // TestCell: whatever is to be told of a file is one cell of one line.
 func TestCell(t *testing.T) {
 	for s, want := range map[string]string{"": "", "x": "x", "a\nb": "a; b", "a\r\nb\tc": "a; b c", "a\u2028\x1b": "a\uFFFD\uFFFD"} {

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -29,18 +30,25 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	}
 	for report.Rows < limit {
 		line, err := f.ReadSlice('\n')
-		if err == io.EOF && len(bytes.TrimSpace(line)) == 0 {
+		long := err == bufio.ErrBufferFull
+		for err == bufio.ErrBufferFull {
+			_, err = f.ReadSlice('\n')
+		}
+		if err == io.EOF && !long && len(bytes.TrimSpace(line)) == 0 {
 			break
 		}
 		n++
 		if err != nil && err != io.EOF {
 			return report, fmt.Errorf("line %d: the file is damaged or truncated: %w", n, err)
 		}
-		if len(bytes.TrimSpace(line)) == 0 {
+		if !long && len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
 		last := err == io.EOF
 		network, facts, err := jsonRow(line)
+		if long {
+			err = fmt.Errorf("the line has more than %d bytes", f.Reader.Size())
+		}
 		if err != nil {
 			if last {
 				report.Truncated = true

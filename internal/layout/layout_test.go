@@ -199,6 +199,7 @@ func TestGeofeedHoles(t *testing.T) {
 // refused, and so is what fits no layout.
 func TestBadRows(t *testing.T) {
 	good := strings.Repeat("192.0.2.0,192.0.2.255,AU\n", 20)
+	json := `{"network":"192.0.2.0/24","asn":64496}` + "\n"
 	for _, tt := range []struct {
 		name, content string
 		rows          int64
@@ -220,6 +221,8 @@ func TestBadRows(t *testing.T) {
 		{"other names", "network,colour\n192.0.2.0/24,red\n", 0, nil, `the columns "network,colour" tell neither a place nor an AS number`},
 		{"company", "start_ip,end_ip,name,domain,type,country\n192.0.2.0,192.0.2.255,Example,example.org,hosting,JP\n", 0, nil, "tell neither a place nor an AS number"},
 		{"carrier", "network,name,country_code,mcc,mnc\n192.0.2.0/24,Example,JP,440,10\n", 0, nil, "tell neither a place nor an AS number"},
+		{"longer line", good + strings.Repeat("x,", 20<<20) + "\n" + good + "x\n" + strings.Repeat("y", 9<<20), 40, []string{"3 rows are left out: line 21: the line has more than 1048576 bytes"}, ""},
+		{"long line of JSON", strings.Repeat(json, 20) + `{"network":"192.0.2.0/24","asn":64496,"x":"` + strings.Repeat("x", 1<<20) + "\"}\n" + json, 21, []string{"1 row is left out: line 21: the line has more than 262144 bytes"}, ""},
 		{"long line", good + strings.Repeat("x", 3<<19) + "\n" + good, 40, []string{"1 row is left out: line 21: the line has more than 1048576 bytes"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

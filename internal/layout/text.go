@@ -164,6 +164,7 @@ func expect(f *ranges.File, sink Sink) {
 func blocks(f io.Reader, pass func(*block) bool) error {
 	b := newBlock(nil)
 	line := 1
+	long := false // what comes next is the rest of a line that is too long
 	if head, ok := f.(interface{ Peek(int) ([]byte, error) }); ok {
 		if begin, _ := head.Peek(len(mark)); bytes.Equal(begin, mark) {
 			io.CopyN(io.Discard, f, int64(len(mark)))
@@ -172,8 +173,18 @@ func blocks(f io.Reader, pass func(*block) bool) error {
 	for {
 		n, err := io.ReadFull(f, b.buf[len(b.buf):cap(b.buf)])
 		b.buf = b.buf[:len(b.buf)+n]
-		buf := b.buf
 		ended := err == io.EOF || err == io.ErrUnexpectedEOF
+		if long {
+			i := bytes.IndexByte(b.buf, '\n')
+			if i < 0 {
+				i = len(b.buf) - 1
+			} else {
+				long = false
+				line++
+			}
+			b.buf = b.buf[:copy(b.buf, b.buf[i+1:])]
+		}
+		buf := b.buf
 		if err != nil && !ended {
 			// All before is of no use, but says where.
 			return fmt.Errorf("line %d or after: the file is damaged or truncated: %w", line+bytes.Count(buf, []byte("\n")), err)
@@ -182,11 +193,14 @@ func blocks(f io.Reader, pass func(*block) bool) error {
 		if ended {
 			end = len(buf)
 		} else if end == 0 {
+			if len(buf) < cap(buf) {
+				continue
+			}
 			if cap(buf) <= maxLine {
 				b.buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 				continue
 			}
-			end = len(buf) // a part of a line that is too long is a bad row
+			end, long = len(buf), true // the beginning of the line is a bad row
 		}
 		next := newBlock(buf[end:])
 		b.lines, b.line, b.last = buf[:end], line, ended
