@@ -328,6 +328,13 @@ func TestStatus(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "\x1b[2Jnotes.txt"), []byte("network,geoname_id\n\x1b[2J\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "table.new"), []byte("192.0.2.0,192.0.2.255,AU\n"), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "history.sqlite"), []byte("SQLite format 3\x00"), 0o644))
+	own := map[string]string{
+		"places.txt": "connmap places 1\n1.5\t2.5\t9\n48.85\t2.35\t100\n", "places.txt.before-import-1": "connmap places 1\n",
+		"gone.csv.meta": "{}\n", "gone.csv.gz.part": "\x1f\x8b", "history.sqlite-wal": "x", "empty.lock": "",
+	}
+	for name, text := range own {
+		require.NoError(t, os.WriteFile(filepath.Join(to.dir, name), []byte(text), 0o644))
+	}
 	require.NoError(t, os.WriteFile(filepath.Join(to.dir, "old.csv.gz"), pack(t, dbip(9))[:300], 0o644))
 	// What is called good is opened.
 	for name, text := range map[string]string{
@@ -378,6 +385,9 @@ func TestStatus(t *testing.T) {
 	assert.Contains(t, got["cut.db"].Hint, "the record of AS64496 is cut: ")
 	assert.EqualValues(t, 2, got["cut.db"].Rows)
 	assert.NotContains(t, got, "history.sqlite")
+	for name := range own {
+		assert.NotContains(t, got, name)
+	}
 	assert.True(t, got["ip2asn-combined.tsv.gz"].Missing)
 
 	to.out.Reset()

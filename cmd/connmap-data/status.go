@@ -82,10 +82,10 @@ func (a *app) status(dir string) ([]state, error) {
 		st := state{File: file}
 		st.describe(filepath.Join(dir, file), nil)
 		switch {
-		case st.Kind == "SQLite database", strings.HasPrefix(file, "history.sqlite"), strings.HasPrefix(file, "."):
-			// The map's history is not a data set.
+		case st.Kind == "SQLite database", strings.HasPrefix(file, "history.sqlite"), strings.HasPrefix(file, "."), st.Kind == "" && whois.IsOwn(file):
+			// The map's history, its places, and notes on downloads are no data sets.
 			continue
-		case st.Kind != "" && whois.IsOwn(file):
+		case whois.IsOwn(file):
 			st.Hint = "not read, since connmap's own files have such names: rename it"
 		case st.Kind == "" && st.Hint == "":
 			st.Hint = "not recognised"
