@@ -92,10 +92,8 @@ func placeOf(f layout.Facts) Place {
 	switch {
 	case !f.Point || known && f.City == "" && !f.Region && !f.Exact:
 		return country
-	case f.City == "" && (f.Region || known):
+	case f.City == "" && (f.Region || known || f.Radius > layout.ExactRadius):
 		return Place{f.Lat, f.Lon, country.Country, "", Region, f.Radius}
-	case f.City == "" && f.Radius > layout.ExactRadius:
-		return Place{f.Lat, f.Lon, "", "", Country, f.Radius}
 	}
 	return Place{f.Lat, f.Lon, country.Country, f.City, City, f.Radius}
 }

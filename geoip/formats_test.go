@@ -98,7 +98,7 @@ func TestGeoLite(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []testRow{
 		{Range{First: addr("192.0.2.0"), Last: addr("192.0.2.127")}, bare(-27.4767, 153.017, 10)},
-		{Range{First: addr("192.0.2.128"), Last: addr("192.0.2.191")}, Place{Lat: -25, Lon: 134, Precision: Country, Radius: 1000}},
+		{Range{First: addr("192.0.2.128"), Last: addr("192.0.2.191")}, Place{Lat: -25, Lon: 134, Precision: Region, Radius: 1000}},
 	}, all(db))
 
 	locations := locationsHeader +
@@ -313,7 +313,7 @@ func visitRows(t *testing.T, name string, visit func(first, last netip.Addr, wan
 			if want.Precision != Unknown && len(f) > 9 {
 				fmt.Sscan(f[9], &want.Radius)
 				if want.Radius > 50 {
-					want.Precision = Country
+					want.Precision = Region
 				}
 			}
 			visit(p.Addr(), ranges.Last(p), want)

@@ -117,7 +117,9 @@ func routes(t *testing.T, data []byte) (rows []row[asn.AS]) {
 				for _, segment := range path.Value {
 					if kind := segment.GetType(); kind == bgp.BGP_ASPATH_ATTR_TYPE_SEQ || kind == bgp.BGP_ASPATH_ATTR_TYPE_SET {
 						numbers := segment.GetAS()
-						origin = numbers[len(numbers)-1]
+						if origin = numbers[len(numbers)-1]; kind == bgp.BGP_ASPATH_ATTR_TYPE_SET {
+							origin = numbers[0]
+						}
 					}
 				}
 			}

@@ -47,7 +47,7 @@ var texts = []text{
 	{name: "IP2Location DB3", sep: ',', columns: "first last country countryName region city", decimal: true, quoted: true, none: "-"},
 	{name: "IP2Location DB5", sep: ',', columns: "first last country countryName region city lat lon", decimal: true, quoted: true, none: "-", zero: "0.000000"},
 	{name: "IP2Location DB9", sep: ',', columns: "first last country countryName region city lat lon postal", decimal: true, quoted: true, none: "-", zero: "0.000000"},
-	{name: "IP2Location DB11", sep: ',', columns: "first last country countryName region city lat lon postal zone", decimal: true, quoted: true, none: "-", zero: "0.000000"},
+	{name: "IP2Location DB11", sep: ',', columns: "first last country countryName region city lat lon postal offset", decimal: true, quoted: true, none: "-", zero: "0.000000"},
 	{name: "IP2Location ASN", sep: ',', columns: "first last cidr as org", decimal: true, quoted: true, none: "-"},
 	{name: "connmap", sep: ',', columns: "first last lat lon", decimal: true, split: true, hosts: true},
 	{name: "pfx2as", sep: '\t', columns: "prefix length as"},
@@ -112,7 +112,7 @@ func (x text) values(r *rand.Rand) map[string]string {
 	}
 	v := map[string]string{"country": country, "countryName": "Country, name", "continent": "EU", "region": pick(r, names...), "city": pick(r, names...),
 		"lat": formatted(r, degrees(r, 90)), "lon": formatted(r, degrees(r, 180)), "postal": "53111", "radius": strconv.Itoa(r.IntN(1500)),
-		"as": strconv.Itoa(1 + r.IntN(300)), "org": pick(r, names...) + strings.Repeat(" AG", r.IntN(40)), "zone": "Europe/Berlin", "domain": "example.com",
+		"as": strconv.Itoa(1 + r.IntN(300)), "org": pick(r, names...) + strings.Repeat(" AG", r.IntN(40)), "zone": "Europe/Berlin", "offset": "+01:00", "domain": "example.com",
 		"id": strconv.Itoa(r.IntN(60)), "registered": strconv.Itoa(r.IntN(60)), "zeros": "0", "other": "Germany", "cidr": "192.0.2.0/24"}
 	if x.has("domain") {
 		v["as"] = "AS" + v["as"]

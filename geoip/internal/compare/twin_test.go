@@ -263,13 +263,13 @@ type told struct {
 func (f told) place() geoip.Place {
 	country, known := geoip.CountryPlace(f.country)
 	p := geoip.Place{Lat: f.lat, Lon: f.lon, Country: country.Country, City: f.city, Precision: geoip.City, Radius: f.radius}
-	exact := f.unnamed || 0 < f.radius && f.radius <= 50
+	exact := f.unnamed && f.radius == 0 || 0 < f.radius && f.radius <= 50
 	switch {
 	case !f.point && known, known && f.city == "" && !f.region && !exact:
 		return geoip.Place{Country: country.Country, Precision: geoip.Country}
 	case !f.point:
 		return geoip.Place{}
-	case f.city == "" && (f.region || known):
+	case f.city == "" && (f.region || known || f.radius > 50):
 		p.Precision = geoip.Region
 	}
 	return p
