@@ -15,6 +15,8 @@ import (
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/connmapgo/connmap/internal/numbers"
 )
 
 const freshStarted = "a fresh one was started"
@@ -95,10 +97,18 @@ func (db *DB) checkFile(ctx context.Context) error {
 		return db.renew(ctx, lost) // made anew from the log
 	case logCut:
 		// Nothing of it may go to its place: what SQLite believes to be in it is not there.
+		before, known := db.lastRow()
 		os.Truncate(db.watch.real+"-wal", 0)
 		os.Remove(db.watch.real + "-wal")
 		os.Remove(db.watch.real + "-shm")
-		return db.renew(ctx, "has lost what was in its log (-wal), which somebody has cut off or overwritten while it was recorded into")
+		what := "has lost what was in its log (-wal), which somebody has cut off or overwritten while it was recorded into"
+		err := db.renew(ctx, what)
+		if after, ok := db.lastRow(); err == nil && known && ok && before > after {
+			problem := fmt.Sprintf("history: %s %s: %s", db.path, what, numbers.Count(int(before-after), "row", "rows"))
+			db.problem.Store(&problem)
+			db.log.Error("history has lost rows", "file", db.path, "rows", before-after)
+		}
+		return err
 	}
 	busy, err := db.emptyInto()
 	switch {
@@ -110,6 +120,15 @@ func (db *DB) checkFile(ctx context.Context) error {
 		return nil // it is being read: try again next time
 	}
 	return db.renew(ctx, lost)
+}
+
+// lastRow returns the number of the last row, and whether it could be read.
+func (db *DB) lastRow() (int64, bool) {
+	if db.conn == nil {
+		return 0, false
+	}
+	n, err := number(db.conn, `SELECT ifnull(max(id), 0) FROM detailed_history`)
+	return n, err == nil
 }
 
 // emptyInto has all that is in the log go to its place in the file, whatever its name is now:

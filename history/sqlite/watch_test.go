@@ -181,7 +181,7 @@ func TestLogOverwritten(t *testing.T) {
 	require.NoError(t, f.Close())
 	lookNow(db)
 	require.NoError(t, db.Record(t.Context(), entries(20_000, 10)))
-	assert.Contains(t, db.Problem(), "has lost what was in its log (-wal), which somebody has cut off or overwritten")
+	assert.Contains(t, db.Problem(), "has lost what was in its log (-wal), which somebody has cut off or overwritten while it was recorded into: 1000 rows")
 	assert.Equal(t, "2010", count(t, db))
 	assert.Equal(t, [][]string{{"ok"}}, query(t, db, `PRAGMA integrity_check`))
 }
