@@ -356,6 +356,51 @@ func TestNamesThatLookAlike(t *testing.T) {
 	assert.ErrorContains(t, err, "revoked")
 }
 
+// TestLookAlike: the characters of any alphabet that look like others.
+func TestLookAlike(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		alike  string // names between blanks, which look like the name; _ is a blank
+		others string // names that do not
+	}{
+		{"gen", "GEN g_e_n _gen_ ցen ℊen ᶢen g℮n ɢᴇɴ geɴ gᥱn ǥen ｇｅｎ 𝐠en ⓖen 🄶🅴🅽 🇬🇪🇳 gén ĝeñ gen\u0301 ԍєn ꮐꭼn gen\u00ad", "gem gan hen ge gene g-en пен"},
+		{"gen.", "gen․ gen．", "gen gen,"},
+		{"map", "ⅿap rnap MAP RNAP ᴍᴀᴘ мар ꓟꓮꓑ ⲙaⲣ", "nap rmap mao"},
+		{"alpha1", "alphal alphaI alpha| ALPHAL alphaΙ alphaӀ alphaⅼ alpha１ alpha① аlрhа1", "alpha alpha2 alphai alpha11"},
+		{"alphai", "ALPHAI alphaI alphaі alphaı alphaí", "alpha1 alphal alphaj"},
+		{"00", "O0 0O OO oo Oо ०o ₀0 Øo", "0 000 80"},
+		{"web1", "webl WEB1 vveb1 ѡeb1 ᴡᴇʙ1", "web2 web11 wed1 web"},
+		{"сервер", "СЕРВЕР cepвep", "сервис сервер2"},
+		{"ΝΑΣ", "νασ", "ναι"},
+		{"VIRUS", "virus VIRUЅ vіrus vꓲrus", "virtus"},
+		{"名前", "名_前", "名"},
+	} {
+		for _, as := range []struct {
+			want  bool
+			names string
+		}{{true, tt.alike}, {false, tt.others}} {
+			for _, other := range strings.Fields(as.names) {
+				other = strings.ReplaceAll(other, "_", " ")
+				assert.Equal(t, as.want, lookAlike(tt.name, other), "%q and %q", tt.name, other)
+				assert.Equal(t, as.want, lookAlike(other, tt.name), "%q and %q", other, tt.name)
+			}
+		}
+	}
+}
+
+// TestNamesOfFleets: numbered names are told apart, and none is refused.
+func TestNamesOfFleets(t *testing.T) {
+	r := newRegistry(t)
+	for i, tt := range []struct{ name, want string }{
+		{"web1", "web1"}, {"web2", "web2"}, {"web10", "web10"}, {"web11", "web11"}, {"web12", "web12"}, {"web21", "web21"},
+		{"webl", "webl #2"}, {"weblO", "weblO #2"}, {"db-0", "db-0"}, {"db-O", "db-O #2"}, {"dbo", "dbo"}, {"modern", "modern"}, {"modem", "modem #2"},
+	} {
+		a, err := r.enrol(Registered{Key: Key{byte(i + 1)}, Name: tt.name, Joined: time.Now()}, "map")
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, a.Name)
+	}
+}
+
 // TestNameLikeAKey: an agent cannot be taken for another one by calling itself as that
 // one's key begins.
 func TestNameLikeAKey(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -57,7 +58,7 @@ func (s *Server) dismissChanged() {
 		}
 	}
 	for _, l := range s.withoutKey.members {
-		if s.Registry.hasName(l.Name) {
+		if !strings.HasSuffix(l.Name, noKeySuffix) && s.Registry.hasName(l.Name) {
 			l.dismiss(byeChanged) // an agent with a key has the name now
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
@@ -42,55 +44,71 @@ func lookAlike(a, b string) bool {
 	return n.has(b)
 }
 
-// skeletons returns what names that look the same have in common: the letters in lower case, and
-// the Latin letters that they look like.
-func skeletons(name string) [2]string {
+// skeletons returns what names that look the same have in common: the Latin letters that they
+// look like, in lower case and without blanks. A capital may look like another letter than its
+// small one, and a capital I like an l.
+func skeletons(name string) []string {
 	name = cleanName(name)
-	return [2]string{strings.ToLower(name), strings.Map(skeletonRune, name)}
+	small, capital := latin(strings.ToLower(name)), latin(name)
+	all := []string{skeleton(small)}
+	if strings.ToLower(capital) != strings.ToLower(small) {
+		all = append(all, skeleton(capital))
+	}
+	if strings.Contains(capital, "I") {
+		all = append(all, skeleton(strings.ReplaceAll(capital, "I", "l")))
+	}
+	return all
 }
 
-// skeletonRune returns the lower case of the Latin letter or digit that a character looks like,
-// or else of the character itself. It drops marks on letters, inside the character or behind it.
-func skeletonRune(r rune) rune {
+func skeleton(latin string) string { return sameLooks.Replace(strings.ToLower(latin)) }
+
+// sameLooks replaces what is hard to tell apart in many typefaces.
+var sameLooks = strings.NewReplacer("0", "o", "1", "l", "|", "l", "rn", "m", "vv", "w")
+
+// latin replaces the characters of a name by the Latin letters and digits that they look like. It
+// drops blanks and marks on letters.
+func latin(name string) string {
+	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return strings.ReplaceAll(name, " ", "")
+	}
+	// Some characters look like others than those that Unicode decomposes them into.
+	return strings.Map(latinRune, norm.NFKD.String(strings.Map(latinRune, name)))
+}
+
+func latinRune(r rune) rune {
 	switch {
-	case r < utf8.RuneSelf:
-		return unicode.ToLower(r)
-	case unicode.In(r, unicode.Mn, unicode.Me):
+	case unicode.IsSpace(r), unicode.In(r, unicode.Mn, unicode.Me):
 		return -1
-	case r >= 0xff01 && r <= 0xff5e: // full-width
-		r -= 0xff01 - '!'
-	case r >= 0x1d400 && r <= 0x1d6a3: // mathematical, in alphabets of 52 letters
-		if r = (r - 0x1d400) % 52; r < 26 {
-			return 'a' + r
-		}
-		return 'a' + r - 26
-	case r >= 0x24b6 && r <= 0x24e9: // in circles
-		return 'a' + (r-0x24b6)%26
-	case r >= 0x1f130 && r <= 0x1f149, r >= 0x1f150 && r <= 0x1f169, r >= 0x1f170 && r <= 0x1f189: // in squares and discs
-		return 'a' + (r-0x1f130)%32
-	case r >= 0x1d7ce && r <= 0x1d7ff:
-		return '0' + (r-0x1d7ce)%10
+	case r < utf8.RuneSelf:
+		return r
+	case r >= 0x1f150 && r <= 0x1f169, r >= 0x1f170 && r <= 0x1f189: // in discs and black squares
+		return 'a' + (r-0x1f150)%32
+	case r >= 0x1f1e6 && r <= 0x1f1ff: // of flags
+		return 'a' + r - 0x1f1e6
 	}
 	if l, ok := lookalikes[r]; ok {
 		return l
 	}
-	r = unicode.ToLower(r)
-	if l, ok := lookalikes[r]; ok {
+	if l, ok := lookalikes[unicode.ToLower(r)]; ok {
 		return l
 	}
 	return r
 }
 
-// lookalikes maps letters of Lisu, Greek, Cyrillic and other alphabets, and Latin ones with marks,
-// to the Latin letters that they look like. A capital letter is there if it looks like another
-// letter than its small one.
+// lookalikes maps letters to the Latin letters that they look like, unless Unicode decomposes
+// them into these: small capitals, Latin letters with strokes, hooks and tails, and letters of
+// Greek, Cyrillic, Armenian, Cherokee, Coptic, Lisu and other scripts. A capital is there if it
+// looks like another letter than its small one.
 var lookalikes = func() map[rune]rune {
 	m := make(map[rune]rune)
 	for group := range strings.FieldsSeq(`
-		aꓮ bꓐ cꓚ dꓓ eꓰ fꓝ gꓖ hꓧ iꓲ jꓙ kꓗ lꓡ mꓟ nꓠ oꓳ pꓑ rꓣ sꓢ tꓔ uꓴ vꓦ wꓪ xꓫ yꓬ zꓜ
-		aàáâãäåāăąǎạảаΑαɑ bВΒЬьɓ cçćĉċčсϲ dďđḍԁ eèéêëēĕėęěẹеёΕєε fƒ gĝğġģɡԍ hĥħһНΗ iìíîïĩīĭįıіїΙι
-		jĵј kķкΚκ lĺļľŀłӏӀ mМмΜ nñńņňΝηո oòóôõöøōŏőơоΟοσօ pрΡρ qԛ rŕŗřг sśŝşšșѕ tţťŧțтΤτ
-		uùúûüũūŭůűųưυս vνѵ wŵԝω xхΧχ yýÿŷỳуΥγү zźżžΖ 3Зз`) {
+		aᴀᶏⱥɑаΑαᎪꭺⲁꓮᗅ bʙᴃƀƃɓᵬᶀꞗƅВЬьΒᏼꓐᗷ cᴄƈȼɕꞓꞔсҫςϲϹⲥᏟꮯꓚᑕ dᴅđƌȡɖɗᵭᶁᶑԁᎠꭰꓓᗞᗪ
+		eᴇɇɛᶒᶓⱸꬳꬴ℮еҽєΕεᎬꭼⲉꓰᥱ fꜰƒᵮᶂꞙғϝꓝ gɢʛǥɠɡᵹᶃꞡꬶԍցᏀᏻꮐꓖ hʜħɦⱨꞕНһћђΗհᎻꮋⲏꓧᕼ
+		iıɨɪɩᶖіιꙇᎥꭵⲓ IΙІӀƖꓲǀ∣❘⏽ⵏ│︱וןا jᴊȷɉɟʄʝјϳյᎫꭻꓙᒍ kᴋƙᶄⱪꝁꝃꝅꞣкқҝҟҡΚκᏦꮶⲕꓗ
+		lʟᴌłƚȴɫɬɭᶅⱡꝉꞎꬷꬸꬹӏլᏞꮮꓡᒪ mᴍɱᵯᶆꬺмΜᎷꮇⲙꓟᗰ nɴƞȵɲɳᵰᶇꞑꞥꬻΝηոⲛꓠ
+		oᴏøɵⱺꝋꝍоөѳΟοσօⲟꓳⵔ०০੦૦௦౦೦൦๐໐ဝ០هᱛ𐐬 pᴘƥᵱᵽᶈꝑꝓꝕрΡρᏢꮲⲣꓑᑭ qɋʠꝗꝙԛզ
+		rʀɍɼɽɾᵲᵳᶉꞃꞧꭆꭋꭌгᎡꭱꓣᖇ sꜱȿʂᵴᶊꞅꞩѕՏᏚꮪꓢ tᴛŧƫƭȶʈᵵⱦтΤτᎢꭲⲧꓔ uᴜʉᶙꞹꭎꭒυսՍꓴᑌ∪
+		vᴠʋᶌⱱⱴꝟνѵᏙꮩꓦᐯ∨ wᴡⱳԝωѡᏔᏇꮃꓪ xᶍꭖхҳΧχⲭꓫᕁⵝ yʏƴɏỿуүұΥγყᎩᎽⲩꓬ zᴢƶȥɀʐʑᵶᶎⱬΖᏃꮓⲍꓜ 3Ззɜʒ`) {
 		first, others := group[:1], group[1:]
 		for _, r := range others {
 			m[r] = rune(first[0])
