@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -40,7 +41,8 @@ func administer(what string, args []string, stdout, stderr io.Writer) error {
   mapserver agents revoke AGENT      refuse an agent from now on
   mapserver agents rename AGENT NAME change its name on the map
 
-AGENT is a name or the beginning of a key.
+AGENT is a name or the beginning of a key. Before names that begin with -, put -- after
+all flags: mapserver agents revoke -- -x
 
 `)
 		f.PrintDefaults()
@@ -80,7 +82,7 @@ AGENT is a name or the beginning of a key.
 	return errors.New("expected list, approve AGENT, revoke AGENT or rename AGENT NAME; see mapserver agents -h")
 }
 
-// parseCommand parses flags before, between and after other arguments.
+// parseCommand parses flags before, between and after other arguments. After -- there are no flags.
 func parseCommand(f *flag.FlagSet, args []string, name string) error {
 	var words []string
 	for {
@@ -88,10 +90,15 @@ func parseCommand(f *flag.FlagSet, args []string, name string) error {
 			if errors.Is(err, flag.ErrHelp) {
 				return err
 			}
-			return fmt.Errorf("%w; mapserver %s -h lists the flags", err, name)
+			hint := ""
+			if name == "agents" {
+				hint = "; before a name that begins with - put --, as in mapserver agents revoke -- -x"
+			}
+			return fmt.Errorf("%w; mapserver %s -h lists the flags%s", err, name, hint)
 		}
-		if f.NArg() == 0 {
-			return f.Parse(append([]string{"--"}, words...))
+		flags := len(args) - f.NArg()
+		if f.NArg() == 0 || flags > 0 && args[flags-1] == "--" {
+			return f.Parse(slices.Concat([]string{"--"}, words, f.Args()))
 		}
 		words, args = append(words, f.Arg(0)), f.Args()[1:]
 	}

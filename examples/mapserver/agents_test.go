@@ -205,6 +205,26 @@ func TestLongNamesInList(t *testing.T) {
 	assert.NoError(t, err)
 }
 
+// TestNamesLikeFlags: what agents call themselves can be a flag.
+func TestNamesLikeFlags(t *testing.T) {
+	dir := t.TempDir()
+	var list []string
+	for i, name := range []string{"-rf", "-h", "--"} {
+		list = append(list, fmt.Sprintf(`{"key":"%s","name":"%s","addr":"192.0.2.1","joined":"2026-01-01T00:00:00Z","seen":"2026-01-01T00:00:00Z"}`, strings.Repeat(fmt.Sprintf("%02x", i+1), 32), name))
+	}
+	require.NoError(t, os.WriteFile(registryFile(dir), []byte("["+strings.Join(list, ",")+"]"), 0o600))
+	_, err := ask(t, "agents", "-config", dir, "revoke", "-rf")
+	assert.ErrorContains(t, err, "before a name that begins with - put --")
+	for _, args := range [][]string{{"rename", "--", "-h", "-x"}, {"approve", "--", "--"}, {"revoke", "--", "-rf"}, {"--", "revoke", "-x"}} {
+		_, err := ask(t, append([]string{"agents", "-config", dir}, args...)...)
+		assert.NoError(t, err, args)
+	}
+	out, err := ask(t, "agents", "list", "-config", dir)
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^-rf .* revoked`, out)
+	assert.Regexp(t, `(?m)^-x .* revoked`, out)
+}
+
 // TestListenFallback: where another program has the default port, as connmapperl's server,
 // the other one is taken, and an agent without a port finds it there.
 func TestListenFallback(t *testing.T) {
