@@ -254,8 +254,11 @@ func (a *app) listen() error {
 		return nil
 	}
 	for _, name := range []string{filepath.Join(a.cfg.configDir, "server-key.pem"), filepath.Join(a.cfg.configDir, "server-secret"), registryFile(a.cfg.configDir)} {
-		// LoadIdentity and OpenRegistry return the same errors.
-		if notice, _ := private.Restrict(name, private.Own); notice != "" {
+		notice, err := private.Restrict(name, private.Own)
+		if err != nil && name == registryFile(a.cfg.configDir) { // LoadIdentity returns the others
+			notice = err.Error()
+		}
+		if notice != "" {
 			a.problem(filepath.Base(name), errors.New(notice))
 		}
 	}

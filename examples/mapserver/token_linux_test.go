@@ -70,6 +70,12 @@ func TestExposedFiles(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 		assert.NotContains(t, open(), "others could use")
+		if os.Geteuid() != 0 {
+			continue
+		}
+		require.NoError(t, os.Chown(name, 65534, -1))
+		assert.Contains(t, open(), name+" belonged to user 65534: it belongs to user 0 now")
+		assert.NotContains(t, open(), "belonged to")
 	}
 
 	password := filepath.Join(dir, "password")
@@ -81,6 +87,11 @@ func TestExposedFiles(t *testing.T) {
 	assert.Equal(t, "open sesame", got.password)
 	assert.Contains(t, said.String(), "mapserver: others could use "+password)
 	assert.NotContains(t, said.String(), "sesame")
+	if os.Geteuid() == 0 {
+		require.NoError(t, os.Chown(password, 65534, -1))
+		require.NoError(t, got.readPassword(&said))
+		assert.Contains(t, said.String(), "mapserver: "+password+" belongs to user 65534, who may read and change it")
+	}
 
 	// What is no password keeps its mode.
 	require.NoError(t, os.WriteFile(password, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644))

@@ -1,5 +1,5 @@
-// Package private protects files that hold secrets from users who must not read them. It does
-// nothing where files have no modes, as on Windows.
+// Package private protects files that hold secrets from users who must not read or replace them.
+// It does nothing where files have no modes, as on Windows.
 package private
 
 import (
@@ -25,44 +25,75 @@ const (
 // maxSize is the maximum number of bytes read of a file: keys and tokens are far smaller.
 const maxSize = 1 << 20
 
-// Restrict removes bits from the mode of a regular file. It returns a sentence about what it
-// found, or "" if all was well. It fails if the bits cannot be removed. It ignores missing
+// Restrict removes bits from the mode of a regular file. A file for [Own] that belongs to another
+// user than root it gives to the user of this process, unless its folder is that user's too: a
+// service or the user that sudo was called by may have made it. Restrict returns a sentence about
+// what it found, or "" if all was well. It fails if it cannot change the file. It ignores missing
 // files and those that are not regular, such as pipes. The caller must know that the file
 // holds a secret, and not by its name alone. A system file that somebody named by mistake must
 // not change.
 func Restrict(name string, bits fs.FileMode) (notice string, err error) {
-	notice, mode, err := check(name, bits)
-	if err == nil && mode&bits != 0 {
-		if err := removeBits(name, bits); err != nil {
+	found, err := check(name, bits)
+	if err != nil {
+		return found.notice, err
+	}
+	if found.take {
+		if err := change(name, func(f *os.File, _ fs.FileInfo) error { return f.Chown(os.Geteuid(), -1) }); err != nil {
+			return "", fmt.Errorf("%s belongs to user %d, who may read and change it, and this process cannot change that: %w; run chown %d on it", name, found.owner, err, os.Geteuid())
+		}
+	}
+	if mode := found.mode; mode&bits != 0 {
+		if err := change(name, func(f *os.File, info fs.FileInfo) error { return f.Chmod(info.Mode().Perm() &^ bits) }); err != nil {
 			return "", fmt.Errorf("%s may be used by others (mode %04o), and this process cannot change that: %w; as its owner, run chmod %04o on it", name, mode, err, mode&^bits)
 		}
 	}
-	return notice, err
+	return found.notice, nil
 }
 
 // Check returns the sentence that Restrict would return, and changes nothing.
 func Check(name string, bits fs.FileMode) string {
-	notice, _, _ := check(name, bits)
-	return notice
+	found, _ := check(name, bits)
+	return found.notice
 }
 
-func check(name string, bits fs.FileMode) (notice string, mode fs.FileMode, err error) {
+// A finding is what is wrong with a file.
+type finding struct {
+	notice string
+	mode   fs.FileMode
+	owner  int
+	take   bool // it is to belong to the user of this process
+}
+
+func check(name string, bits fs.FileMode) (found finding, err error) {
 	info, err := os.Stat(name)
 	if !hasModes || errors.Is(err, fs.ErrNotExist) {
-		return "", 0, nil
+		return found, nil
 	}
 	if err != nil || !info.Mode().IsRegular() {
-		return "", 0, err
+		return found, err
 	}
-	mode = info.Mode().Perm()
-	if mode&bits != 0 {
-		notice = fmt.Sprintf("others could use %s (mode %04o): it is closed to them now (%04o), but who has read it before still knows what it holds", name, mode, mode&^bits)
+	found.mode = info.Mode().Perm()
+	found.owner = ownerOf(info)
+	if me := os.Geteuid(); found.owner != me && found.owner != 0 {
+		if bits == Own {
+			dir, err := os.Stat(filepath.Dir(name))
+			found.take = err == nil && ownerOf(dir) != found.owner
+		}
+		if found.take {
+			found.notice = fmt.Sprintf("%s belonged to user %d: it belongs to user %d now, but who has read it before still knows what it holds", name, found.owner, me)
+		} else {
+			found.notice = fmt.Sprintf("%s belongs to user %d, who may read and change it: if that is not meant so, run chown %d on it", name, found.owner, me)
+		}
 	}
-	return join(notice, folder(name)), mode, nil
+	if found.mode&bits != 0 {
+		found.notice = join(found.notice, fmt.Sprintf("others could use %s (mode %04o): it is closed to them now (%04o), but who has read it before still knows what it holds", name, found.mode, found.mode&^bits))
+	}
+	found.notice = join(found.notice, folder(name))
+	return found, nil
 }
 
-// removeBits changes the mode of the file that was checked, even if its name now means another.
-func removeBits(name string, bits fs.FileMode) error {
+// change changes the file that was checked, even if its name now means another.
+func change(name string, by func(*os.File, fs.FileInfo) error) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -72,7 +103,7 @@ func removeBits(name string, bits fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return f.Chmod(info.Mode().Perm() &^ bits)
+	return by(f, info)
 }
 
 // folder returns a sentence if anybody may replace a file in its folder.
