@@ -153,11 +153,16 @@ func TestReportsWithoutRights(t *testing.T) {
 		var said bytes.Buffer
 		agent.Stderr = &said
 		require.NoError(t, agent.Start())
-		require.Eventually(t, func() bool { return len(d.came()) > i }, time.Minute, 10*time.Millisecond)
-		got := statusOf(t, agent.Process.Pid, "CapEff", "NoNewPrivs")
-		assert.Equal(t, map[string]string{"CapEff": "0000000000080004", "NoNewPrivs": "1"}, got)
-		require.NoError(t, agent.Process.Signal(os.Interrupt))
-		require.NoError(t, agent.Wait())
+		if i == 2 {
+			assert.Error(t, agent.Wait())
+			assert.Contains(t, said.String(), spool+` is no folder for a spool, since "notes" is there too`)
+		} else {
+			require.Eventually(t, func() bool { return len(d.came()) > i }, time.Minute, 10*time.Millisecond)
+			got := statusOf(t, agent.Process.Pid, "CapEff", "NoNewPrivs")
+			assert.Equal(t, map[string]string{"CapEff": "0000000000080004", "NoNewPrivs": "1"}, got)
+			require.NoError(t, agent.Process.Signal(os.Interrupt))
+			require.NoError(t, agent.Wait())
+		}
 		info, err := os.Stat(spool)
 		require.NoError(t, err)
 		assert.EqualValues(t, user, info.Sys().(*syscall.Stat_t).Uid)

@@ -80,7 +80,8 @@ func (b *batch) parseName() bool {
 	return n == 3 && b.name == fmt.Sprintf("%012d-%d-%d%s", b.order, b.closes, b.lost, spoolSuffix)
 }
 
-// openSpool lists the batches that earlier runs have left in a folder.
+// openSpool lists the batches that earlier runs have left in a folder. It fails if other files are
+// there too: somebody has named a wrong folder.
 func openSpool(dir string) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
@@ -90,6 +91,11 @@ func openSpool(dir string) (*spool, error) {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
 	s := &spool{dir: dir, maxBytes: defaultMaxSpool, writeFile: func(name string, data []byte) error { return temp.Write(name, 0o600, data) }}
+	for _, e := range entries {
+		if !strings.Contains(e.Name(), spoolSuffix) {
+			return nil, fmt.Errorf("feed: %s is no folder for a spool, since %q is there too: name an empty folder, or one that is missing", dir, e.Name())
+		}
+	}
 	for _, e := range entries {
 		name, unfinished := strings.CutSuffix(e.Name(), ".new")
 		if unfinished {

@@ -1,6 +1,7 @@
 package frame
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -46,7 +47,7 @@ func TestSpoolRemovesUnfinished(t *testing.T) {
 	name := s.batches[0].name
 	old := time.Now().Add(-25 * time.Hour)
 	for file, stays := range map[string]bool{
-		name + ".123.new": false, name + ".45.new": true, name + ".new.txt": true, "notes.7.new": true, name: true,
+		name + ".123.new": false, name + ".45.new": true, name + ".new.txt": true, "notes.ends.7.new": true, name: true,
 	} {
 		path := filepath.Join(dir, file)
 		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
@@ -132,7 +133,7 @@ func TestSpoolIsBounded(t *testing.T) {
 	assert.Equal(t, kept-4, len(again.batches))
 
 	// Other files are left alone.
-	for _, name := range []string{"x", "1-2-3.ends", "000000000001-2.ends", "000000000001-2-3-00.ends", "000000000001-2-3.ends.12.new"} {
+	for _, name := range []string{"1-2-3.ends", "000000000001-2.ends", "000000000001-2-3-00.ends", "000000000001-2-3.ends.12.new"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}
 	third, err := openSpool(dir)
@@ -140,6 +141,28 @@ func TestSpoolIsBounded(t *testing.T) {
 	assert.Len(t, third.batches, len(again.batches))
 	_, err = OpenTable(TableOptions{Spool: "/dev/null/x"})
 	assert.ErrorContains(t, err, "/dev/null")
+}
+
+// TestFolderOfOthers: a folder with other files is no spool, and stays as it is.
+func TestFolderOfOthers(t *testing.T) {
+	for name, make := range map[string]func(name string) error{
+		"passwd": func(name string) error { return os.WriteFile(name, nil, 0o600) },
+		"folder": func(name string) error { return os.Mkdir(name, 0o700) },
+	} {
+		dir := t.TempDir()
+		for range 2 { // empty, and with what the first has left
+			table, err := OpenTable(TableOptions{Spool: dir})
+			require.NoError(t, err)
+			require.NoError(t, table.Close())
+		}
+		require.NoError(t, os.Remove(filepath.Join(dir, "run.ends")))
+		require.NoError(t, make(filepath.Join(dir, name)))
+		_, err := OpenTable(TableOptions{Spool: dir})
+		assert.EqualError(t, err, fmt.Sprintf("feed: %s is no folder for a spool, since %q is there too: name an empty folder, or one that is missing", dir, name))
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Len(t, entries, 1)
+	}
 }
 
 // TestSpoolKeepsTimes: a close event from the spool has the times with which it went there,

@@ -85,7 +85,8 @@ type TableOptions struct {
 }
 
 // OpenTable makes the table of a new run of an agent, with what earlier runs have left in the
-// spool. A folder is for one Table at a time. It fails if there can be no such folder.
+// spool. A folder is for one Table at a time. It fails if there can be no such folder, or if other
+// files are in it.
 func OpenTable(o TableOptions) (*Table, error) {
 	t := newTable()
 	if o.MaxCloses > 0 {
