@@ -159,7 +159,7 @@ func (o *options) readCert(ctx context.Context, stderr io.Writer) (*x509.Certifi
 			}
 		}
 	}
-	b, err := os.ReadFile(name)
+	b, err := private.ReadGiven(name)
 	switch {
 	case err == nil:
 		cert, err := feed.ParseCertificate(b)

@@ -91,6 +91,9 @@ func (r *Registry) read() (bool, error) {
 		info = nil
 	} else {
 		var b []byte
+		if err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s is not a regular file", r.name) // a pipe would never end
+		}
 		if err == nil {
 			b, err = os.ReadFile(r.name)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 const (
@@ -123,9 +124,19 @@ func join(a, b string) string {
 	return a + "; " + b
 }
 
-// Read reads a file that holds a secret, which may have a megabyte: a larger or endless file holds
-// none.
+// Read reads a regular file that holds a secret, which may have a megabyte: a larger or endless
+// file holds none. It refuses pipes, which could keep the program waiting for ever.
 func Read(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		if err == nil {
+			err = fmt.Errorf("%s is not a regular file", name)
+		}
+		return nil, err
+	}
+	return read(name)
+}
+
+func read(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -138,9 +149,42 @@ func Read(name string) ([]byte, error) {
 	return b, err
 }
 
-// ReadLine reads a file that holds a token or a password: exactly one line.
+// pipeWait is how long ReadGiven waits for a pipe with a name.
+var pipeWait = 10 * time.Second
+
+// ReadGiven reads a file that was given to the program. It may be a pipe: one that the program
+// inherited, as of <(command) in a shell, may take any time, another one ten seconds.
+func ReadGiven(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err != nil || info.Mode().IsRegular() || inherited(name) {
+		return read(name)
+	}
+	type result struct {
+		b   []byte
+		err error
+	}
+	// If nobody writes into the pipe, the goroutine stays until the program ends.
+	done := make(chan result, 1)
+	go func() {
+		b, err := read(name)
+		done <- result{b, err}
+	}()
+	select {
+	case r := <-done:
+		return r.b, r.err
+	case <-time.After(pipeWait):
+		return nil, fmt.Errorf("%s is not a regular file, and was not written to its end within %v: name a regular file", name, pipeWait)
+	}
+}
+
+// inherited reports whether a name means a file that this process has open already.
+func inherited(name string) bool {
+	name = filepath.Clean(name)
+	return name == "/dev/stdin" || strings.HasPrefix(name, "/dev/fd/") || strings.HasPrefix(name, "/proc/self/fd/")
+}
+
+// ReadLine reads a file that holds a token or a password, as ReadGiven does: exactly one line.
 func ReadLine(name string) (string, error) {
-	b, err := Read(name)
+	b, err := ReadGiven(name)
 	if err != nil {
 		return "", err
 	}
