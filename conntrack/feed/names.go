@@ -51,7 +51,7 @@ func skeletons(name string) []string {
 	name = cleanName(name)
 	small, capital := latin(strings.ToLower(name)), latin(name)
 	all := []string{skeleton(small)}
-	if strings.ToLower(capital) != strings.ToLower(small) {
+	if !strings.EqualFold(capital, small) {
 		all = append(all, skeleton(capital))
 	}
 	if strings.Contains(capital, "I") {
@@ -60,7 +60,13 @@ func skeletons(name string) []string {
 	return all
 }
 
-func skeleton(latin string) string { return sameLooks.Replace(strings.ToLower(latin)) }
+// skeleton keeps no more than a name may have: some characters are decomposed into many.
+func skeleton(latin string) string {
+	s := sameLooks.Replace(strings.ToLower(latin))
+	return strings.Clone(s[:min(len(s), maxSkeleton)])
+}
+
+const maxSkeleton = 256 // bytes
 
 // sameLooks replaces what is hard to tell apart in many typefaces.
 var sameLooks = strings.NewReplacer("0", "o", "1", "l", "|", "l", "rn", "m", "vv", "w")
