@@ -87,13 +87,14 @@ func TestInternalIsGround(t *testing.T) {
 	}
 }
 
-// TestConntrackImports: who embeds the collector gets two modules, and no more.
+// TestConntrackImports: who embeds the collector gets three modules, and no more.
 func TestConntrackImports(t *testing.T) {
 	modules := map[string]bool{}
 	for _, m := range list(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./conntrack") {
 		modules[m] = true
 	}
-	assert.Equal(t, map[string]bool{strings.TrimSuffix(module, "/"): true, "github.com/cilium/ebpf": true, "golang.org/x/sys": true}, modules)
+	assert.Equal(t, map[string]bool{strings.TrimSuffix(module, "/"): true, "github.com/cilium/ebpf": true, "golang.org/x/sys": true,
+		"golang.org/x/net": true}, modules)
 }
 
 // TestWidgets: the widgets of the window know no map, no state and no connections.

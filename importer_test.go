@@ -25,10 +25,10 @@ func TestImporters(t *testing.T) {
 		modules  string  // besides this one
 		mb       float64 // most, linked for amd64 without symbols
 	}{
-		{"conntrack", `conntrack.New(conntrack.Options{})`, "github.com/cilium/ebpf golang.org/x/sys", 5.4},
-		{"conntrack/feed", `(&feed.Client{}).Run(context.Background())`, "github.com/cilium/ebpf github.com/fxamacker/cbor/v2 github.com/x448/float16 golang.org/x/sys golang.org/x/text", 8.2},
-		{"conntrack/feed/frame", `frame.OpenTable(frame.TableOptions{})`, "github.com/cilium/ebpf github.com/fxamacker/cbor/v2 github.com/x448/float16 golang.org/x/sys", 4.8},
-		{"conntrack/conntracktest", `conntracktest.Conns(1, 1)`, "github.com/cilium/ebpf golang.org/x/sys", 4.2},
+		{"conntrack", `conntrack.New(conntrack.Options{})`, "github.com/cilium/ebpf golang.org/x/net golang.org/x/sys", 5.4},
+		{"conntrack/feed", `(&feed.Client{}).Run(context.Background())`, "github.com/cilium/ebpf github.com/fxamacker/cbor/v2 github.com/x448/float16 golang.org/x/net golang.org/x/sys golang.org/x/text", 8.2},
+		{"conntrack/feed/frame", `frame.OpenTable(frame.TableOptions{})`, "github.com/cilium/ebpf github.com/fxamacker/cbor/v2 github.com/x448/float16 golang.org/x/net golang.org/x/sys", 4.8},
+		{"conntrack/conntracktest", `conntracktest.Conns(1, 1)`, "github.com/cilium/ebpf golang.org/x/net golang.org/x/sys", 4.2},
 		{"geoip", `geoip.Open("")`, "github.com/klauspost/compress github.com/ulikunitz/xz", 3.7},
 		{"geoip/embedded", `embedded.DB()`, "github.com/klauspost/compress github.com/ulikunitz/xz", 10},
 		{"asn", `asn.Open("")`, "github.com/klauspost/compress github.com/ulikunitz/xz", 3.7},

@@ -26,7 +26,11 @@ type Options struct {
 	Backend  Backend       // zero: Auto
 	Interval time.Duration // between polls, and between Update events of one connection; zero: one second
 	Loopback bool          // also report connections to loopback addresses
-	Logger   *slog.Logger  // for errors after which the Collector tries again; nil: discard
+	// Names has EBPF learn the names by which programs ask for peers, from questions and answers
+	// of DNS and from the beginnings of TLS, QUIC and HTTP. Nothing is asked of the network. Without
+	// it no payload leaves the kernel.
+	Names  bool
+	Logger *slog.Logger // for errors after which the Collector tries again; nil: discard
 }
 
 // An Info says how a [Collector] works and what it cannot see.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/connmapgo/connmap/conntrack/internal/names"
 )
 
 // A Proto is an IANA protocol number.
@@ -168,7 +170,27 @@ type Conn struct {
 	Tx, Rx  uint64         // payload bytes sent and received; both zero: none, or unknown
 	RTT     time.Duration  // smoothed round-trip time; zero: unknown
 	Opened  time.Time      // when it opened, or when the Collector first saw it if that was later
+	// Name is by which name a program of this host has asked for the peer, in lower case; other
+	// scripts are in Punycode. It is empty if unknown, as of connections that the peer opened. It is
+	// what somebody said: nobody has verified it.
+	Name       string
+	NameSource NameSource // where Name is from
 }
+
+// A NameSource says how a name was learnt. A name that the connection itself says (NameSNI, NameQUIC,
+// NameHTTP) counts before one that its process asked for (NameDNS), and that before one that
+// another process of this host asked for (NameHost). Where a ClientHello is encrypted, the name
+// outside it counts last.
+type NameSource = names.Source
+
+// The sources of names. The zero NameSource is none.
+const (
+	NameDNS  = names.DNS  // an answer of DNS to the process
+	NameSNI  = names.SNI  // the server name in the ClientHello of TLS
+	NameQUIC = names.QUIC // that of QUIC
+	NameHTTP = names.HTTP // the Host of a request of HTTP
+	NameHost = names.Host // an answer to another process of this host, such as its resolver, or of mDNS
+)
 
 // zoned returns a link-local IPv6 address with the index of its device as zone; zero: unknown.
 func zoned(a netip.Addr, device uint32) netip.Addr {
@@ -182,6 +204,7 @@ func zoned(a netip.Addr, device uint32) netip.Addr {
 func (c Conn) Equal(d Conn) bool {
 	return c.ID == d.ID && c.Proto == d.Proto && c.State == d.State && c.Direction == d.Direction &&
 		c.Local == d.Local && c.Peer == d.Peer && c.Process == d.Process && slices.Equal(c.Sharers, d.Sharers) &&
+		c.Name == d.Name && c.NameSource == d.NameSource &&
 		c.UID == d.UID && c.Tx == d.Tx && c.Rx == d.Rx && c.RTT == d.RTT && c.Opened.Equal(d.Opened)
 }
 

@@ -72,6 +72,7 @@ type ebpf struct {
 	processes   processes
 	listening   map[endpointNS]bool
 	tunnels     tunnels
+	names       peerNames
 	spare       []*tracked
 	flowSeq     uint64
 	started     time.Time
@@ -107,7 +108,7 @@ type ebpf struct {
 }
 
 func openEBPF(o Options) (backend, error) {
-	probe, err := bpf.Open(bpf.Options{Loopback: o.Loopback})
+	probe, err := bpf.Open(bpf.Options{Loopback: o.Loopback, Names: o.Names})
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +122,7 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 		conns: make(map[uint64]*tracked), flows: make(map[bpf.FlowKey]*tracked), sockets: make(map[uint64]*socket),
 		released: make(map[uint64]int64), ignored: make(map[uint64]bool), started: time.Now(),
 		tunnels: tunnels{loopback: o.Loopback},
+		names:   peerNames{on: o.Names},
 	}
 	var limited []string
 	if probe.PacketErr != nil {
@@ -135,6 +137,9 @@ func startEBPF(probe *bpf.Probe, o Options) (backend, error) {
 	}
 	if probe.VisitErr != nil {
 		limited = append(limited, fmt.Sprintf("bytes are read by a walk over all open files, and a close that is not seen is reported within half a minute: %v", probe.VisitErr))
+	}
+	if probe.NamesErr != nil {
+		limited = append(limited, fmt.Sprintf("names of peers are not learnt: %v", probe.NamesErr))
 	}
 	e.limited = strings.Join(limited, "; ")
 	e.setClock()
@@ -185,7 +190,8 @@ func (e *ebpf) tryConnection() error {
 	}
 	deadline := time.Now().Add(2 * time.Second)
 	for found := 0; found < 2; {
-		s, p, err := e.probe.Next()
+		ev, err := e.probe.Next()
+		s := ev.Socket
 		switch {
 		case errors.Is(err, bpf.ErrEmpty) && time.Now().Before(deadline):
 			if err := errors.Join(e.probe.Sleep(time.Now().Add(bpf.Delay)), e.probe.Wait()); err != nil {
@@ -197,7 +203,7 @@ func (e *ebpf) tryConnection() error {
 			e.ignored[s.Cookie] = true
 			found++
 		default:
-			e.handle(s, p)
+			e.handle(ev)
 		}
 	}
 	return nil
@@ -379,7 +385,7 @@ func (e *ebpf) turn() error {
 		limit = maxInRing
 	}
 	for n := range limit {
-		s, p, err := e.probe.Next()
+		ev, err := e.probe.Next()
 		if errors.Is(err, bpf.ErrEmpty) && len(requests) > 0 && waits < maxWaits && e.probe.Unread() {
 			waits++
 			time.Sleep(100 * time.Microsecond)
@@ -391,7 +397,7 @@ func (e *ebpf) turn() error {
 		if err != nil {
 			return err
 		}
-		e.handle(s, p)
+		e.handle(ev)
 	}
 	e.readAgainSoon()
 	err := e.runDue()

@@ -217,9 +217,9 @@ func TestFoundBeforeItsOpening(t *testing.T) {
 		assert.Equal(t, Out, e.open(&s).conn.Direction, "as far as is known")
 		s = found
 		s.Kind, s.Opened, s.Direction = bpf.Opened, 100, 2
-		e.handle(&s, nil)
+		e.handle(bpf.Event{Socket: &s})
 		s.Kind, s.Tx = bpf.Closed, 7
-		e.handle(&s, nil)
+		e.handle(bpf.Event{Socket: &s})
 	}))
 	<-opens
 	closed := <-opens

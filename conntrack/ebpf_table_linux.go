@@ -18,6 +18,7 @@ import (
 type tracked struct {
 	conn     Conn
 	opened   int64 // by the kernel's clock, in ns
+	asker    int64 // when the process started that opened it, likewise; zero: unknown
 	guessed  bool  // opened is when a pass found it
 	flow     *flow // nil for a TCP connection
 	presence       // of a TCP connection's socket; a flow has flow.socket.presence
@@ -120,11 +121,16 @@ type endpointNS struct {
 }
 
 // handle applies an event of the kernel programs to the table.
-func (e *ebpf) handle(s *bpf.Socket, p *bpf.Process) {
-	if p != nil {
-		e.processes.add(p)
+func (e *ebpf) handle(ev bpf.Event) {
+	switch {
+	case ev.Process != nil:
+		e.processes.add(ev.Process)
+		return
+	case ev.Said != nil:
+		e.learn(ev.Said)
 		return
 	}
+	s := ev.Socket
 	switch s.Kind {
 	case bpf.Opened:
 		delete(e.ignored, s.Cookie) // its socket has connected again
@@ -191,7 +197,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		s.Opened = s.Time
 	}
 	t = e.newTracked()
-	*t = tracked{opened: s.Opened, guessed: guessed, conn: Conn{
+	*t = tracked{opened: s.Opened, guessed: guessed, asker: s.Owner.Start, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -199,6 +205,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	if t.conn.Direction == Unknown {
 		t.conn.Direction = e.guessDirection(s)
 	}
+	e.nameNew(t, s.Cookie)
 	e.conns[s.Cookie] = t
 	e.tcp++
 	e.emit(Open, t.conn.Opened, &t.conn)
@@ -264,6 +271,7 @@ func (e *ebpf) closeConn(t *tracked, at time.Time) {
 	if at.Before(t.conn.Opened) {
 		at = t.conn.Opened
 	}
+	e.nameByAnswer(t)
 	e.emit(Close, at, &t.conn)
 }
 
@@ -312,7 +320,7 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 		f = new(flow)
 	}
 	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grewAt: time.Since(e.started)}
-	*t = tracked{opened: s.Opened, flow: f, conn: Conn{
+	*t = tracked{opened: s.Opened, flow: f, asker: s.Owner.Start, conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: owner, UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -323,6 +331,7 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	if len(e.flows) == 0 && e.nextTick.IsZero() {
 		e.nextTick = time.Now()
 	}
+	e.nameNew(t, s.Cookie)
 	e.conns[id], e.flows[key] = t, t
 	sock.flows.add(t, inSocket)
 	e.newFlows++
@@ -484,7 +493,7 @@ func (e *ebpf) setOwner(t *tracked, p Process) bool {
 	if p == (Process{}) || p == before {
 		return false
 	}
-	t.conn.Process = p
+	t.conn.Process, t.asker = p, 0
 	switch {
 	case p.PID == before.PID:
 	case containsPID(t.conn.Sharers, p.PID):

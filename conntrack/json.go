@@ -19,6 +19,8 @@ import (
 //	direction  "in" or "out"
 //	local      address and port, such as "192.0.2.1:443" or "[2001:db8::1]:443"
 //	peer       likewise
+//	peer_name  by which a program has asked for the peer
+//	peer_name_source  "dns", "sni", "quic", "http" or "host"
 //	pid        process ID
 //	comm       the kernel's name of the process
 //	exe        path of its executable, or the device of a tunnel of the kernel
@@ -51,6 +53,8 @@ func (e *Event) appendJSON(b []byte) []byte {
 	}
 	b = appendAddr(b, "local", c.Local)
 	b = appendAddr(b, "peer", c.Peer)
+	b = appendField(b, "peer_name", c.Name)
+	b = appendField(b, "peer_name_source", c.NameSource.String())
 	if c.Process.PID != 0 {
 		b = strconv.AppendInt(append(b, `,"pid":`...), int64(c.Process.PID), 10)
 	}

@@ -23,6 +23,7 @@ import (
 // Options configure a Probe.
 type Options struct {
 	Loopback bool // also report connections to loopback addresses
+	Names    bool // also report what names peers; without it no payload is read
 	Ring     int  // bytes of the ring of events, a power of two and a multiple of the page size; zero: 1 MiB
 	NoVisits bool // for tests: act as on a kernel whose programs cannot visit sockets
 }
@@ -33,6 +34,7 @@ type Probe struct {
 	LengthErr error // why sends and receives are not seen; nil: they are
 	PacketErr error // why packets are not seen; nil: they are
 	VisitErr  error // why Changes and Audit cannot visit sockets; nil: they can
+	NamesErr  error // why names of peers are not seen; nil: they are, or nobody has asked for them
 
 	lengths []string // programs that see sends and receives
 	drops   bool     // datagrams that find no room in their socket are seen
@@ -53,6 +55,7 @@ type Probe struct {
 
 	record  ringbuf.Record
 	socket  Socket
+	said    Said
 	change  Change
 	buf     []byte // of iterators
 	pass    uint32
@@ -94,6 +97,10 @@ func Open(o Options) (*Probe, error) {
 	p := &Probe{PacketErr: cgroupErr, VisitErr: visitSupport(o), buf: make([]byte, 64<<10), pass: 1}
 	p.lengths, p.drops = tracingPrograms()
 	err := p.start(o, cgroup)
+	if err != nil && o.Names {
+		o.Names, p.NamesErr = false, err
+		err = p.start(o, cgroup)
+	}
 	if err != nil && p.PacketErr == nil {
 		p.PacketErr = err
 		err = p.start(o, cgroup)
@@ -120,6 +127,11 @@ func Open(o Options) (*Probe, error) {
 	}
 	if p.VisitErr != nil {
 		p.VisitErr = explain(p.VisitErr, lacks, firstLinux)
+	}
+	if p.PacketErr != nil && o.Names {
+		p.NamesErr = p.PacketErr
+	} else if p.NamesErr != nil {
+		p.NamesErr = explain(p.NamesErr, lacks, firstLinuxPackets)
 	}
 	return p, nil
 }
@@ -196,6 +208,7 @@ func (p *Probe) spec(o Options) (*ebpf.CollectionSpec, error) {
 		set(connmapVarWakeBytes, uint32(o.Ring/8))
 	}
 	set(connmapVarWithLoopback, o.Loopback)
+	set(connmapVarWithNames, o.Names)
 	set(connmapVarByPacket, p.PacketErr == nil)
 	set(connmapVarByLength, p.LengthErr == nil)
 	if err != nil {
@@ -347,20 +360,34 @@ var ErrEmpty = os.ErrDeadlineExceeded
 // Next returns the events behind that one only when it is complete.
 func (p *Probe) Unread() bool { return p.ring.AvailableBytes() > 0 }
 
-// Next returns the next event: a Socket or a Process; the other pointer is nil. The Socket is
-// valid until the next call. Next does not wait, but returns ErrEmpty.
-func (p *Probe) Next() (*Socket, *Process, error) {
+// An Event is one of these; the others are nil. Socket and Said are valid until the next is read.
+type Event struct {
+	Socket  *Socket
+	Process *Process
+	Said    *Said
+}
+
+// Next returns the next event. It does not wait, but returns ErrEmpty.
+func (p *Probe) Next() (Event, error) {
 	for {
 		if err := p.ring.ReadInto(&p.record); err != nil {
-			return nil, nil, err
+			return Event{}, err
 		}
-		if p.socket.parse(p.record.RawSample) {
-			return &p.socket, nil, nil
-		}
-		if proc, ok := parseProcess(p.record.RawSample); ok {
-			return nil, &proc, nil
+		if e, ok := p.event(p.record.RawSample); ok {
+			return e, nil
 		}
 	}
+}
+
+func (p *Probe) event(b []byte) (Event, bool) {
+	if p.socket.parse(b) {
+		return Event{Socket: &p.socket}, true
+	}
+	if p.said.parse(b) {
+		return Event{Said: &p.said}, true
+	}
+	proc, ok := parseProcess(b)
+	return Event{Process: &proc}, ok
 }
 
 // Sleep sets the time until which Wait waits; zero: until there is an event.
@@ -448,16 +475,14 @@ func records(r io.Reader, buf []byte, size int, visit func([]byte)) error {
 
 // Drain calls visit for each event that was in the ring at the call. It does not wait until
 // the ring is empty, which may never happen in a storm of events.
-func (p *Probe) Drain(visit func(*Socket, *Process)) error {
+func (p *Probe) Drain(visit func(Event)) error {
 	for left := p.ring.AvailableBytes(); left > 0; {
 		if err := p.ring.ReadInto(&p.record); err != nil {
 			return err
 		}
 		left -= recordSize(len(p.record.RawSample))
-		if p.socket.parse(p.record.RawSample) {
-			visit(&p.socket, nil)
-		} else if proc, ok := parseProcess(p.record.RawSample); ok {
-			visit(nil, &proc)
+		if e, ok := p.event(p.record.RawSample); ok {
+			visit(e)
 		}
 	}
 	return nil

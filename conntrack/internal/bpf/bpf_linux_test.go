@@ -111,14 +111,14 @@ func TestTells(t *testing.T) {
 		end()
 		got := map[Kind]int{}
 		for end := time.Now().Add(time.Minute); got[Opened] < 2 || got[Closed] < 2; {
-			s, _, err := p.Next()
+			ev, err := p.Next()
 			if errors.Is(err, ErrEmpty) && time.Now().Before(end) {
 				require.NoError(t, p.Sleep(time.Now().Add(Delay)))
 				require.NoError(t, p.Wait())
 				continue
 			}
 			require.NoError(t, err, "%v", got)
-			if s != nil && (s.Local.Port() == port || s.Peer.Port() == port) {
+			if s := ev.Socket; s != nil && (s.Local.Port() == port || s.Peer.Port() == port) {
 				assert.Equal(t, uint32(os.Getpid()), s.Owner.PID)
 				got[s.Kind]++
 			}
@@ -183,7 +183,7 @@ func TestAudit(t *testing.T) {
 func TestWait(t *testing.T) {
 	p := open(t, Options{})
 	for {
-		if _, _, err := p.Next(); err != nil {
+		if _, err := p.Next(); err != nil {
 			assert.ErrorIs(t, err, ErrEmpty)
 			break
 		}
@@ -203,7 +203,7 @@ func TestWait(t *testing.T) {
 	p.Wake()
 	assert.Error(t, p.Sleep(time.Time{}))
 	assert.Error(t, p.Wait())
-	_, _, err := p.Next()
+	_, err := p.Next()
 	assert.ErrorIs(t, err, os.ErrClosed)
 }
 

@@ -40,6 +40,16 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define MOST_NEW (1 << 15)	   // flows that a socket may open between two passes of the reader
 #define IDLE_VISITS 10		   // visits without a change, after which only each tenth looks at a connection
 #define EXTENSIONS 4		   // IPv6 extension headers that are skipped
+#define SHORT_SAID 512		   // fewer bytes of a packet than this are told in a short event
+#define LONG_SAID 2047
+#define SAID_PARTS 3		   // events of one packet
+#define MOST_SAID 4096		   // packets that a socket tells between two passes
+#define FIRST_SEGMENTS 40	   // of a TCP connection: only in these a program names the server
+#define MOST_HELLO (16 << 10)	   // bytes of a ClientHello that are told
+#define MOST_REQUEST (2 << 10)	   // of a request of HTTP
+#define DNS_PORT 53
+#define MDNS_PORT 5353
+#define LLMNR_PORT 5355
 
 enum kind {
 	OPEN = 1,     // a TCP connection opened
@@ -51,6 +61,7 @@ enum kind {
 	LISTENER = 8, // as HELD, of a listening socket
 	PATH = 9,     // the executable of a process, if its path had no room in PROCESS
 	REFUSED = 10, // there was no room for a flow of this socket
+	SAID = 11,    // a part of a packet in which a program names a peer
 };
 
 struct owner {
@@ -131,7 +142,25 @@ struct ended {
 	__u32 pad;
 };
 
+// A said has a part of a packet's payload. The ring has room for SHORT_SAID bytes of data, or for
+// LONG_SAID.
+struct said {
+	__u8 kind;
+	__u8 proto;
+	__u8 out;
+	__u8 pad;
+	__u16 peer_port;
+	__u16 len; // bytes of data
+	__u32 seq; // of TCP, of the first byte
+	__u32 uid;
+	__u64 cookie;
+	__u8 peer[16]; // IPv4 as ::ffff:a.b.c.d
+	struct owner owner;
+	char data[];
+};
+
 // Keeps the types in the object's BTF, for bpf2go.
+const struct said *unused6 __attribute__((unused));
 const struct sock_event *unused1 __attribute__((unused));
 const struct process_event *unused2 __attribute__((unused));
 const struct path_event *unused4 __attribute__((unused));
@@ -179,7 +208,10 @@ struct known {
 	__u32 refused; // the pass in which a refused flow was last reported
 	__u32 noted;   // owned, as in the map mptcp
 	__u16 to_port; // the peer of the datagram that a process is sending
-	__u8 pad2[6];
+	__u16 want;	 // bytes that it sends next and that are told
+	__u16 said;	 // packets told since said_pass
+	__u8 said_pass;	 // the lowest bits of the pass
+	__u8 named;	 // it has told what names its peer
 	__u8 to[16];
 	__u64 sender; // the task that sends it
 };
@@ -263,6 +295,7 @@ struct {
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
 const volatile __u8 by_length; // sends and receives are seen
+const volatile __u8 with_names; // what names peers is told
 const volatile __u32 wake_bytes = 1 << 18;
 
 __u64 lost;	   // connections never reported: the ring had no room for any event
@@ -278,6 +311,7 @@ __u32 visit;	   // number of the reader's visit to all sockets
 __u64 present;	   // TCP connections that this visit has met
 __u32 framed;	   // when a packet socket last sent, in units of 2^30 ns
 __u8 framing;	   // the program queued is attached
+__u64 unsaid;	   // packets that name peers, and found no room
 
 static __always_inline __u64 wake(__u64 now)
 {
@@ -1186,6 +1220,239 @@ static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chun
 	return 1;
 }
 
+// ---- names
+
+// KNOWN_BELOW tells the verifier that a number is below a power of two, which the compiler knows.
+#define KNOWN_BELOW(n, power)                 \
+	do {                                  \
+		asm volatile("" : "+r"(n));   \
+		n &= (power)-1;               \
+	} while (0)
+
+// may_say returns whether a socket may tell another packet, and counts it. Events on connections
+// go first: they have half of the ring for themselves.
+static __always_inline int may_say(struct known *k)
+{
+	if (k->said_pass != (__u8)pass) {
+		k->said_pass = pass;
+		k->said = 0;
+	}
+	if (k->said >= MOST_SAID || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
+		__sync_fetch_and_add(&unsaid, 1);
+		return 0;
+	}
+	k->said++;
+	return 1;
+}
+
+// say_head sets what stands before the data.
+static __always_inline void say_head(struct said *e, struct __sk_buff *skb, struct packet *p, struct known *k, __u32 seq, __u32 len)
+{
+	e->kind = SAID;
+	e->proto = p->key.proto;
+	e->out = p->out;
+	e->pad = 0;
+	e->peer_port = p->key.peer_port;
+	e->len = len;
+	e->seq = seq;
+	e->uid = bpf_get_socket_uid(skb);
+	e->cookie = bpf_get_socket_cookie(skb);
+	__builtin_memcpy(e->peer, p->key.peer, 16);
+	e->owner = k->owner;
+}
+
+// A piece is a part of a packet: len bytes from at on, and the sequence number of the first.
+struct piece {
+	__u32 at, len, seq;
+};
+
+// say tells a piece of a packet.
+static __noinline int say(struct __sk_buff *skb, struct packet *p, struct known *k, struct piece *s)
+{
+	struct said *e;
+	__u32 len;
+
+	if (!p || !k || !s)
+		return 0;
+	len = s->len;
+	if (!len)
+		return 0;
+	if (len < SHORT_SAID) {
+		KNOWN_BELOW(len, SHORT_SAID);
+		if (!len)
+			return 0;
+		e = bpf_ringbuf_reserve(&events, sizeof(*e) + SHORT_SAID, 0);
+		if (!e)
+			goto unsaid;
+		if (bpf_skb_load_bytes(skb, s->at, e->data, len)) {
+			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+			return 0;
+		}
+	} else {
+		if (len > LONG_SAID)
+			len = LONG_SAID;
+		KNOWN_BELOW(len, LONG_SAID + 1);
+		if (!len)
+			return 0;
+		e = bpf_ringbuf_reserve(&events, sizeof(*e) + LONG_SAID + 1, 0);
+		if (!e)
+			goto unsaid;
+		if (bpf_skb_load_bytes(skb, s->at, e->data, len)) {
+			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+			return 0;
+		}
+	}
+	say_head(e, skb, p, k, s->seq, len);
+	bpf_ringbuf_submit(e, wake(bpf_ktime_get_boot_ns()));
+	return 1;
+unsaid:
+	__sync_fetch_and_add(&unsaid, 1);
+	return 0;
+}
+
+// is_request returns whether bytes begin a request of HTTP.
+static __always_inline int is_request(const __u8 *b)
+{
+	__u32 w = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
+
+	switch (w) {
+	case 0x47455420: // GET
+	case 0x504f5354: // POST
+	case 0x48454144: // HEAD
+	case 0x50555420: // PUT
+	case 0x44454c45: // DELE
+	case 0x4f505449: // OPTI
+	case 0x50415443: // PATC
+		return 1;
+	}
+	return 0;
+}
+
+// wanted returns how many bytes of a connection are to be told that begins with n bytes, at most 9.
+static __always_inline __u32 wanted(const __u8 *b, __u32 n)
+{
+	__u32 len;
+
+	if (n >= 4 && is_request(b))
+		return MOST_REQUEST;
+	// A record of TLS with a handshake message, the ClientHello; it may begin with fewer bytes.
+	if (b[0] != 22 || (n > 1 && b[1] != 3) || (n > 5 && b[5] != 1))
+		return 0;
+	if (n < 9)
+		return MOST_HELLO / 4;
+	len = (b[6] << 16 | b[7] << 8 | b[8]) + 64; // with the headers of records
+	return len > MOST_HELLO ? 0 : len;
+}
+
+// tcp_names tells what a TCP packet says of the name of the peer: a question or an answer of DNS, or
+// the beginning of a connection with TLS or HTTP.
+static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u8 *ip, int v4)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct packet p = {};
+	struct piece piece = {};
+	struct bpf_tcp_sock *tp;
+	struct known *k;
+	__u32 at, left, seq, n;
+	__u8 first[16] = {};
+	__u8 offset;
+	int dns;
+
+	if (!sk)
+		return;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return;
+	dns = sk->dst_port == bpf_htons(DNS_PORT);
+	if (!dns) {
+		if (out != 1)
+			return;
+		tp = bpf_tcp_sock(sk);
+		if (!tp || tp->data_segs_out > FIRST_SEGMENTS)
+			return;
+	}
+	at = v4 ? (ip[0] & 15) * 4 : 40;
+	if (bpf_skb_load_bytes(skb, at + 12, &offset, 1))
+		return;
+	if (bpf_skb_load_bytes(skb, at + 4, &seq, 4))
+		return;
+	at += (offset >> 4) * 4;
+	if (skb->len <= at)
+		return;
+	left = skb->len - at;
+	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!k || (k->flags & FLAG_HIDDEN && !dns))
+		return;
+	if (!k->want) {
+		if (k->named)
+			return;
+		if (dns) {
+			k->want = MOST_HELLO;
+		} else {
+			n = left < 9 ? left : 9;
+			KNOWN_BELOW(n, 16);
+			if (!n || bpf_skb_load_bytes(skb, at, first, n))
+				return;
+			k->want = wanted(first, n);
+			if (!k->want)
+				return;
+		}
+	}
+	if (!may_say(k))
+		return;
+	if (left >= k->want) {
+		left = k->want;
+		k->named = 1;
+	}
+	k->want -= left;
+	ends_of(&p, ip, v4, out);
+	p.key.proto = IPPROTO_TCP;
+	p.out = out;
+	p.key.peer_port = sk->dst_port;
+	piece.at = at;
+	piece.seq = bpf_ntohl(seq);
+	for (int i = 0; i < SAID_PARTS; i++) {
+		piece.len = left > LONG_SAID ? LONG_SAID : left;
+		if (!say(skb, &p, k, &piece))
+			break;
+		piece.at += piece.len;
+		piece.seq += piece.len;
+		left -= piece.len;
+	}
+}
+
+// udp_names tells a question or an answer of DNS, and the packets with which a client of QUIC begins.
+static __always_inline void udp_names(struct __sk_buff *skb, struct packet *p, struct known *k, __u32 at, __u32 len)
+{
+	__u16 port = bpf_ntohs(p->key.peer_port);
+	struct piece piece = {};
+	__u8 head[5] = {};
+	__u32 version, one;
+
+	if (port != DNS_PORT && port != MDNS_PORT && port != LLMNR_PORT) {
+		if (p->out != 1 || len < 1200 || bpf_skb_load_bytes(skb, at, head, sizeof(head)))
+			return;
+		version = head[1] << 24 | head[2] << 16 | head[3] << 8 | head[4];
+		// RFC 9000 and RFC 9369: an Initial packet.
+		if (!(version == 1 && (head[0] & 0xf0) == 0xc0) && !(version == 0x6b3343cf && (head[0] & 0xf0) == 0xd0))
+			return;
+	}
+	if (!may_say(k))
+		return;
+	// The kernel may get several datagrams at once.
+	one = p->out == 1 && skb->gso_size ? skb->gso_size : len;
+	piece.at = at;
+	for (int i = 0; i < SAID_PARTS; i++) {
+		piece.len = one < len ? one : len;
+		if (piece.len > LONG_SAID)
+			piece.len = LONG_SAID;
+		if (!say(skb, p, k, &piece))
+			break;
+		piece.at += one;
+		len -= one < len ? one : len;
+	}
+}
+
 static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -1202,6 +1469,8 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	// Most packets return here.
 	v4 = ip[0] >> 4 == 4;
 	proto = v4 ? ip[9] : ip[6];
+	if (proto == IPPROTO_TCP && with_names && (v4 || data + 40 <= end))
+		tcp_names(skb, out, ip, v4);
 	if (proto == IPPROTO_TCP && !raw_tcp)
 		return 1;
 	sk = skb->sk;
@@ -1259,6 +1528,8 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 					      proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_IGMP);
 	} else if (proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE) {
 		as_seen_by(&p, skb, sk, k, out);
+		if (with_names && proto == IPPROTO_UDP && bytes)
+			udp_names(skb, &p, k, header, bytes);
 	} else if (proto == IPPROTO_SCTP) {
 		__u8 chunk = 0;
 

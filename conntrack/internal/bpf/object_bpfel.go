@@ -62,28 +62,31 @@ type connmapFlowKey struct {
 }
 
 type connmapKnown struct {
-	_       structs.HostLayout
-	Opened  uint64
-	Tx      uint64
-	Rx      uint64
-	Uid     uint32
-	Owned   uint32
-	Told    uint32
-	Out     uint8
-	Flags   uint8
-	State   uint8
-	Pad     uint8
-	Moved   uint32
-	_       [4]byte
-	Owner   connmapOwner
-	Fresh   uint32
-	Pass    uint32
-	Refused uint32
-	Noted   uint32
-	ToPort  uint16
-	Pad2    [6]uint8
-	To      [16]uint8
-	Sender  uint64
+	_        structs.HostLayout
+	Opened   uint64
+	Tx       uint64
+	Rx       uint64
+	Uid      uint32
+	Owned    uint32
+	Told     uint32
+	Out      uint8
+	Flags    uint8
+	State    uint8
+	Pad      uint8
+	Moved    uint32
+	_        [4]byte
+	Owner    connmapOwner
+	Fresh    uint32
+	Pass     uint32
+	Refused  uint32
+	Noted    uint32
+	ToPort   uint16
+	Want     uint16
+	Said     uint16
+	SaidPass uint8
+	Named    uint8
+	To       [16]uint8
+	Sender   uint64
 }
 
 type connmapOwner struct {
@@ -124,6 +127,22 @@ type connmapProcessKey struct {
 	Start uint64
 	Pid   uint32
 	Exec  uint32
+}
+
+type connmapSaid struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Proto    uint8
+	Out      uint8
+	Pad      uint8
+	PeerPort uint16
+	Len      uint16
+	Seq      uint32
+	Uid      uint32
+	Cookie   uint64
+	Peer     [16]uint8
+	Owner    connmapOwner
+	Data     [0]int8
 }
 
 type connmapSockEvent struct {
@@ -199,14 +218,17 @@ const (
 	connmapVarRawTcp       = "raw_tcp"
 	connmapVarTestPort     = "test_port"
 	connmapVarToEnd        = "to_end"
+	connmapVarUnsaid       = "unsaid"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
 	connmapVarUnused3      = "unused3"
 	connmapVarUnused4      = "unused4"
 	connmapVarUnused5      = "unused5"
+	connmapVarUnused6      = "unused6"
 	connmapVarVisit        = "visit"
 	connmapVarWakeBytes    = "wake_bytes"
 	connmapVarWithLoopback = "with_loopback"
+	connmapVarWithNames    = "with_names"
 	connmapVarWoken        = "woken"
 )
 
@@ -306,14 +328,17 @@ type connmapVariableSpecs struct {
 	RawTcp       *ebpf.VariableSpec `ebpf:"raw_tcp"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
 	ToEnd        *ebpf.VariableSpec `ebpf:"to_end"`
+	Unsaid       *ebpf.VariableSpec `ebpf:"unsaid"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
 	Unused3      *ebpf.VariableSpec `ebpf:"unused3"`
 	Unused4      *ebpf.VariableSpec `ebpf:"unused4"`
 	Unused5      *ebpf.VariableSpec `ebpf:"unused5"`
+	Unused6      *ebpf.VariableSpec `ebpf:"unused6"`
 	Visit        *ebpf.VariableSpec `ebpf:"visit"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.VariableSpec `ebpf:"with_loopback"`
+	WithNames    *ebpf.VariableSpec `ebpf:"with_names"`
 	Woken        *ebpf.VariableSpec `ebpf:"woken"`
 }
 
@@ -379,14 +404,17 @@ type connmapVariables struct {
 	RawTcp       *ebpf.Variable `ebpf:"raw_tcp"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
 	ToEnd        *ebpf.Variable `ebpf:"to_end"`
+	Unsaid       *ebpf.Variable `ebpf:"unsaid"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
 	Unused3      *ebpf.Variable `ebpf:"unused3"`
 	Unused4      *ebpf.Variable `ebpf:"unused4"`
 	Unused5      *ebpf.Variable `ebpf:"unused5"`
+	Unused6      *ebpf.Variable `ebpf:"unused6"`
 	Visit        *ebpf.Variable `ebpf:"visit"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 	WithLoopback *ebpf.Variable `ebpf:"with_loopback"`
+	WithNames    *ebpf.Variable `ebpf:"with_names"`
 	Woken        *ebpf.Variable `ebpf:"woken"`
 }
 

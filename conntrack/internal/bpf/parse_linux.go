@@ -32,6 +32,7 @@ const (
 	Listening  Kind = 8  // a process holds this socket, which listens
 	path       Kind = 9  // a Process, not a Socket
 	Refused    Kind = 10 // there was no room for a flow of this socket
+	said       Kind = 11 // a Said, not a Socket
 )
 
 // A Socket is a report on a TCP connection, a flow or a socket.
@@ -79,6 +80,19 @@ type Process struct {
 	Cgroup string // path of the cgroup; empty in that second Process
 }
 
+// A Said is a part of a packet's payload that may name the peer: of DNS, or of the beginning of TLS,
+// QUIC or HTTP.
+type Said struct {
+	Proto  uint8
+	Sent   bool
+	Peer   netip.AddrPort
+	Seq    uint32 // of TCP, of the first byte
+	UID    uint32
+	Cookie uint64
+	Owner  Owner
+	Data   []byte
+}
+
 // A Change is a report on a socket that has changed.
 type Change struct {
 	Cookie  uint64
@@ -96,6 +110,7 @@ const (
 	processSize = int(unsafe.Sizeof(connmapProcessEvent{}))
 	pathSize    = int(unsafe.Sizeof(connmapPathEvent{}))
 	changeSize  = int(unsafe.Sizeof(connmapChange{}))
+	saidSize    = int(unsafe.Offsetof(connmapSaid{}.Data)) // Go pads it at its end
 )
 
 // decode copies b into a value without pointers, if their sizes agree.
@@ -126,6 +141,23 @@ func (s *Socket) parse(b []byte) bool {
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
 		Owner:   ownerOf(&r.Owner),
 		Primary: r.Primary,
+	}
+	return true
+}
+
+func (s *Said) parse(b []byte) bool {
+	if len(b) < saidSize || Kind(b[0]) != said {
+		return false
+	}
+	var r connmapSaid
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), saidSize), b)
+	data := b[saidSize:]
+	if int(r.Len) > len(data) {
+		return false
+	}
+	*s = Said{
+		Proto: r.Proto, Sent: r.Out == 1, Seq: r.Seq, UID: r.Uid, Cookie: r.Cookie, Owner: ownerOf(&r.Owner), Data: data[:r.Len],
+		Peer: netip.AddrPortFrom(netip.AddrFrom16(r.Peer).Unmap(), bits.ReverseBytes16(r.PeerPort)),
 	}
 	return true
 }

@@ -1,0 +1,98 @@
+//go:build amd64 || arm64 || loong64 || riscv64
+
+package conntrack
+
+import (
+	"time"
+
+	"github.com/connmapgo/connmap/conntrack/internal/bpf"
+	"github.com/connmapgo/connmap/conntrack/internal/names"
+)
+
+const maxUnclaimed = 1024 // names of connections that are not in the table yet
+
+// peerNames are the names of peers that programs have told or asked for.
+type peerNames struct {
+	on        bool
+	openings  names.Openings
+	answers   names.Table
+	unclaimed map[bpf.FlowKey]names.Name
+}
+
+const dnsPort, mdnsPort, llmnrPort = 53, 5353, 5355
+
+// learn reads what a program says of the name of a peer.
+func (e *ebpf) learn(s *bpf.Said) {
+	who := names.Process{PID: s.Owner.PID, Start: s.Owner.Start}
+	var n names.Name
+	switch port := s.Peer.Port(); {
+	case Proto(s.Proto) == TCP && port == dnsPort:
+		e.names.answers.ReadTCP(s.Cookie, who, s.Sent, s.Peer, s.Seq, s.Data, time.Now())
+	case Proto(s.Proto) == TCP:
+		n, _ = e.names.openings.TCP(s.Cookie, s.Seq, s.Data)
+	case port == dnsPort || port == mdnsPort || port == llmnrPort:
+		e.names.answers.Read(s.Cookie, who, s.Sent, s.Peer, s.Data, time.Now())
+	default:
+		n, _ = e.names.openings.UDP(s.Cookie, s.Peer, s.Data)
+	}
+	if n.Name == "" {
+		return
+	}
+	key := bpf.KeyOf(s.Cookie, s.Proto, s.Peer)
+	t := e.flows[key]
+	if Proto(s.Proto) == TCP {
+		t = e.conns[s.Cookie]
+	}
+	if t == nil {
+		if e.names.unclaimed == nil || len(e.names.unclaimed) >= maxUnclaimed {
+			e.names.unclaimed = make(map[bpf.FlowKey]names.Name)
+		}
+		e.names.unclaimed[key] = n
+		return
+	}
+	if e.setName(t, n) {
+		e.update(t, time.Now().Round(0))
+	}
+}
+
+// nameNew gives a connection that is new in the table the name that is known.
+func (e *ebpf) nameNew(t *tracked, cookie uint64) {
+	if !e.names.on || t.conn.Direction == In {
+		return
+	}
+	if len(e.names.unclaimed) > 0 {
+		key := bpf.KeyOf(cookie, uint8(t.conn.Proto), t.conn.Peer)
+		if n, ok := e.names.unclaimed[key]; ok {
+			delete(e.names.unclaimed, key)
+			e.setName(t, n)
+		}
+	}
+	e.nameByAnswer(t)
+}
+
+// nameByAnswer gives a connection without a name the one that its process has asked for, or another
+// process of this host.
+func (e *ebpf) nameByAnswer(t *tracked) {
+	if !e.names.on || t.conn.Direction == In || t.conn.Name != "" && t.conn.NameSource != NameHost {
+		return
+	}
+	if n, ok := e.names.answers.Lookup(names.Process{PID: uint32(t.conn.Process.PID), Start: t.asker}, t.conn.Peer.Addr(), time.Now()); ok {
+		e.setName(t, n)
+	}
+}
+
+// setName sets the name of a connection, and reports whether that is a change.
+func (e *ebpf) setName(t *tracked, n names.Name) bool {
+	if n.Outer {
+		// The name of a server in front: an answer says more.
+		who := names.Process{PID: uint32(t.conn.Process.PID), Start: t.asker}
+		if asked, ok := e.names.answers.Lookup(who, t.conn.Peer.Addr(), time.Now()); ok {
+			n = asked
+		}
+	}
+	if t.conn.Name == n.Name && t.conn.NameSource == n.Source {
+		return false
+	}
+	t.conn.Name, t.conn.NameSource = n.Name, n.Source
+	return true
+}

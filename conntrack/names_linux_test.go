@@ -1,0 +1,251 @@
+package conntrack
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// selfSigned returns a certificate that nobody trusts.
+func selfSigned(t testing.TB) tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// addressOf is what the resolver of these tests answers for a name that begins with a letter and a
+// number.
+func addressOf(name string) [4]byte {
+	var n uint16
+	fmt.Sscanf(name[1:], "%d", &n)
+	return [4]byte{198, 18, byte(n >> 8), byte(n)}
+}
+
+// resolve answers a question, over an alias.
+func resolve(question []byte) []byte {
+	var m dnsmessage.Message
+	if m.Unpack(question) != nil || len(m.Questions) != 1 {
+		return nil
+	}
+	m.Response, m.Additionals = true, nil
+	q := m.Questions[0]
+	if q.Type == dnsmessage.TypeA {
+		alias := dnsmessage.MustNewName("cdn.example.")
+		m.Answers = []dnsmessage.Resource{
+			{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.CNAMEResource{CNAME: alias}},
+			{Header: dnsmessage.ResourceHeader{Name: alias, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: addressOf(q.Name.String())}},
+		}
+	}
+	b, _ := m.Pack()
+	return b
+}
+
+// serveNames runs servers of DNS (53, UDP and TCP), TLS (8443), QUIC (4433) and HTTP (8080) at an
+// address, and one that accepts anything at 9000 of all addresses.
+func serveNames(t testing.TB, at string) {
+	udp, err := net.ListenPacket("udp", at+":53")
+	require.NoError(t, err)
+	t.Cleanup(func() { udp.Close() })
+	go func() {
+		for b := make([]byte, 2000); ; {
+			n, from, err := udp.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if a := resolve(b[:n]); a != nil {
+				udp.WriteTo(a, from)
+			}
+		}
+	}()
+	serve := func(l net.Listener, do func(net.Conn)) {
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { defer c.Close(); do(c) }()
+			}
+		}()
+	}
+	serve(listen(t, at+":53"), func(c net.Conn) {
+		for {
+			var n uint16
+			if binary.Read(c, binary.BigEndian, &n) != nil {
+				return
+			}
+			b := make([]byte, n)
+			io.ReadFull(c, b)
+			a := resolve(b)
+			c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(a))), a...))
+		}
+	})
+	config := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}, NextProtos: []string{"h3"}}
+	serve(tls.NewListener(listen(t, at+":8443"), &tls.Config{Certificates: config.Certificates}), func(c net.Conn) { io.Copy(io.Discard, c) })
+	serve(listen(t, at+":8080"), func(c net.Conn) {
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			io.Copy(io.Discard, c)
+		}
+	})
+	serve(listen(t, ":9000"), func(c net.Conn) { io.Copy(io.Discard, c) })
+	q, err := quic.ListenAddr(at+":4433", config, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { q.Close() })
+	go func() {
+		for {
+			if _, err := q.Accept(context.Background()); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// TestPeerNames: each connection gets the name that its program asked for, by DNS, TLS, QUIC and HTTP.
+func TestPeerNames(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	out, err := exec.Command("ip", "addr", "add", "198.18.0.1/15", "dev", "lo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	const server, each = "203.0.113.10", 100
+	serveNames(t, server)
+	c, err := New(Options{Backend: EBPF, Names: true})
+	if err != nil {
+		t.Skip("needs eBPF: ", err)
+	}
+	defer c.Close()
+	got := make(chan Conn, 100_000)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for e, err := range c.Events(ctx) {
+			if err == nil && e.Kind == Close {
+				got <- e.Conn
+			}
+		}
+	}()
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server+":53")
+	}}
+	overTCP := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server+":53")
+	}}
+	want := map[string]NameSource{}
+	skip := &tls.Config{InsecureSkipVerify: true}
+	for i := range each {
+		name := fmt.Sprintf("t%d.tls.example", i)
+		want[name] = NameSNI
+		config := skip.Clone()
+		config.ServerName = name
+		conn, err := tls.Dial("tcp", server+":8443", config)
+		require.NoError(t, err)
+		conn.Close()
+
+		name = fmt.Sprintf("q%d.quic.example", i)
+		want[name] = NameQUIC
+		config = &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: []string{"h3"}}
+		dialCtx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		q, err := quic.DialAddr(dialCtx, server+":4433", config, nil)
+		require.NoError(t, err)
+		q.CloseWithError(0, "")
+		cancel()
+
+		name = fmt.Sprintf("h%d.http.example", i)
+		want[name] = NameHTTP
+		plain, err := net.Dial("tcp", server+":8080")
+		require.NoError(t, err)
+		fmt.Fprintf(plain, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", name)
+		_, err = http.ReadResponse(bufio.NewReader(plain), nil)
+		require.NoError(t, err)
+		plain.Close()
+
+		r := resolver
+		name = fmt.Sprintf("d%d.dns.example", i)
+		if i%2 == 1 {
+			r, name = overTCP, fmt.Sprintf("d%d.tcp.example", i)
+		}
+		want[name] = NameDNS
+		addrs, err := r.LookupNetIP(t.Context(), "ip4", name+".")
+		require.NoError(t, err)
+		require.Equal(t, netip.AddrFrom4(addressOf(name)), addrs[0].Unmap())
+		conn2, err := net.Dial("tcp", addrs[0].Unmap().String()+":9000")
+		require.NoError(t, err)
+		conn2.Close()
+	}
+	// Flows of QUIC close when they are idle: they are looked for among those that are open.
+	found := map[string]NameSource{}
+	owners := map[string]bool{}
+	add := func(c Conn) {
+		if _, ok := want[c.Name]; ok { // others are of other programs on this machine
+			assert.Equal(t, Out, c.Direction)
+			found[c.Name] = c.NameSource
+			owners[c.Process.Comm] = true
+		}
+	}
+	assert.Eventually(t, func() bool {
+		for len(got) > 0 {
+			add(<-got)
+		}
+		for _, c := range snapshot(t, c) {
+			add(c)
+		}
+		return len(found) >= len(want)
+	}, 20*time.Second, 100*time.Millisecond)
+	by := map[NameSource]int{}
+	for _, s := range found {
+		by[s]++
+	}
+	t.Log(by)
+	assert.Equal(t, want, found)
+	assert.Len(t, owners, 1, "%v", owners)
+	cancel()
+	<-ended
+}
+
+// TestPeerNamesOff: without names, no payload of a packet comes out of the kernel.
+func TestPeerNamesOff(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const server = "203.0.113.10"
+	serveNames(t, server)
+	c, err := New(Options{Backend: EBPF})
+	if err != nil {
+		t.Skip("needs eBPF: ", err)
+	}
+	defer c.Close()
+	conn, err := tls.Dial("tcp", server+":8443", &tls.Config{InsecureSkipVerify: true, ServerName: "secret.example"})
+	require.NoError(t, err)
+	defer conn.Close()
+	time.Sleep(200 * time.Millisecond)
+	for _, c := range snapshot(t, c) {
+		assert.Empty(t, c.Name)
+	}
+}
