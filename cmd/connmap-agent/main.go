@@ -71,6 +71,7 @@ func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 // options holds the command line.
 type options struct {
 	host, token, tokenFile, name, backend       string
+	names                                       nameMode
 	key, cert, spool                            string
 	server                                      *x509.Certificate // of the map server, if the secret is a password
 	once, watch, json, loopback, v, print, tofu bool
@@ -114,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			log.Warn(notice)
 		}
 	}
-	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Logger: log})
+	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Names: o.names != namesOff, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -129,13 +130,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if info.Limited != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", info.Limited)
 	}
+	if o.names != namesOff && info.Backend != conntrack.EBPF {
+		fmt.Fprintln(stderr, "connmap-agent: names of peers are learnt by eBPF only")
+	}
 	switch {
 	case o.once:
 		conns, err := c.Snapshot(ctx)
 		if err != nil {
 			return err
 		}
-		now, p := time.Now(), &printer{w: stdout, json: o.json}
+		now, p := time.Now(), &printer{w: stdout, json: o.json, domains: o.names == namesDomain}
 		for _, conn := range conns {
 			if err := p.print(conntrack.Event{Kind: conntrack.Open, Time: now, Conn: conn}); err != nil {
 				return err
@@ -143,7 +147,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return p.flush()
 	case o.watch:
-		return watch(ctx, c, stdout, o.json)
+		return watch(ctx, c, stdout, o)
 	}
 	client := &feed.Client{
 		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Spool: o.spool, Logger: log,
@@ -166,6 +170,7 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.StringVar(&o.backend, "backend", "", "how to read sockets: `ebpf`, diag or proc on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
 	f.DurationVar(&o.interval, "interval", time.Second, "time between reads of counters, and between polls of sockets")
 	f.BoolVar(&o.loopback, "loopback", false, "include connections to loopback addresses (default leave them out)")
+	f.TextVar(&o.names, "names", namesOff, "with -once or -watch: learn the names of peers from DNS, TLS, QUIC and HTTP; off, their `domains` only (domain), or full")
 	f.BoolVar(&o.v, "v", false, "log connects to the server and rights too (default only warnings and errors)")
 	showVersion := f.Bool("version", false, "print the version and exit")
 	f.Usage = func() {
@@ -209,6 +214,8 @@ macOS (experimental) it polls, without bytes, and on Windows without UDP.
 		return o, errors.New("-once and -watch exclude each other: use one of them")
 	case o.json && !local:
 		return o, errors.New("-json goes with -once or -watch: add one of them, or leave out -json")
+	case o.names != namesOff && !local:
+		return o, errors.New("names are not reported to a map server yet: -names goes with -once or -watch")
 	case local && f.NArg() > 0:
 		return o, errors.New("-once and -watch take no server and no token: leave out HOST and TOKEN")
 	case !local && f.NArg() == 0:
@@ -242,8 +249,8 @@ func (o *options) secretFlags(f *flag.FlagSet) {
 }
 
 // watch prints events until ctx ends, even if nobody reads the output.
-func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, asJSON bool) error {
-	p := &printer{w: stdout, json: asJSON}
+func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, o options) error {
+	p := &printer{w: stdout, json: o.json, domains: o.names == namesDomain}
 	ended := make(chan error, 1)
 	go func() {
 		for e, err := range c.Events(ctx) {
@@ -278,8 +285,9 @@ const (
 // A printer prints events as lines. It writes many lines at a time: a system call for each
 // would cost as much as all other work.
 type printer struct {
-	w    io.Writer
-	json bool
+	w       io.Writer
+	json    bool
+	domains bool // of names of peers keep these only
 
 	mu    sync.Mutex
 	lines []byte
@@ -345,6 +353,9 @@ func (p *printer) nameOf(q conntrack.Process) string {
 
 // line appends an event as a line.
 func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
+	if p.domains {
+		e.Conn.Name = domainOf(e.Conn.Name)
+	}
 	if p.json {
 		line, err := e.MarshalJSON()
 		return append(append(b, line...), '\n'), err
@@ -380,6 +391,9 @@ func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
 	b = strconv.AppendUint(b, c.Tx, 10)
 	b = append(b, " rx "...)
 	b = strconv.AppendUint(b, c.Rx, 10)
+	if c.Name != "" {
+		b = append(append(append(append(b, "  "...), c.Name...), ' '), c.NameSource.String()...)
+	}
 	if c.State.BeingClosed() {
 		b = append(append(b, "  "...), c.State.String()...)
 	}
