@@ -159,6 +159,8 @@ type Conn struct {
 	Proto     Proto
 	State     State
 	Direction Direction
+	// NameSource is where Name is from.
+	NameSource NameSource
 	// Local is never an IPv4-mapped IPv6 address. The zone of a link-local address is the
 	// index of the network device in the socket's namespace, in decimal digits. Proc and
 	// IPHelper do not know it.
@@ -173,8 +175,7 @@ type Conn struct {
 	// Name is by which name a program of this host has asked for the peer, in lower case; other
 	// scripts are in Punycode. It is empty if unknown, as of connections that the peer opened. It is
 	// what somebody said: nobody has verified it.
-	Name       string
-	NameSource NameSource // where Name is from
+	Name string
 }
 
 // A NameSource says how a name was learnt. A name that the connection itself says (NameSNI, NameQUIC,

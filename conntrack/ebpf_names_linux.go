@@ -23,7 +23,7 @@ const dnsPort, mdnsPort, llmnrPort = 53, 5353, 5355
 
 // learn reads what a program says of the name of a peer.
 func (e *ebpf) learn(s *bpf.Said) {
-	who := names.Process{PID: s.Owner.PID, Start: s.Owner.Start}
+	who := names.PID(s.Owner.PID)
 	var n names.Name
 	switch port := s.Peer.Port(); {
 	case Proto(s.Proto) == TCP && port == dnsPort:
@@ -76,17 +76,21 @@ func (e *ebpf) nameByAnswer(t *tracked) {
 	if !e.names.on || t.conn.Direction == In || t.conn.Name != "" && t.conn.NameSource != NameHost {
 		return
 	}
-	if n, ok := e.names.answers.Lookup(names.Process{PID: uint32(t.conn.Process.PID), Start: t.asker}, t.conn.Peer.Addr(), time.Now()); ok {
+	if n, ok := e.answer(t); ok {
 		e.setName(t, n)
 	}
+}
+
+// answer returns the name that the process of a connection, or another one, has asked for.
+func (e *ebpf) answer(t *tracked) (names.Name, bool) {
+	return e.names.answers.Lookup(names.PID(t.conn.Process.PID), t.conn.Peer.Addr(), time.Now())
 }
 
 // setName sets the name of a connection, and reports whether that is a change.
 func (e *ebpf) setName(t *tracked, n names.Name) bool {
 	if n.Outer {
 		// The name of a server in front: an answer says more.
-		who := names.Process{PID: uint32(t.conn.Process.PID), Start: t.asker}
-		if asked, ok := e.names.answers.Lookup(who, t.conn.Peer.Addr(), time.Now()); ok {
+		if asked, ok := e.answer(t); ok {
 			n = asked
 		}
 	}

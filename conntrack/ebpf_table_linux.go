@@ -18,7 +18,6 @@ import (
 type tracked struct {
 	conn     Conn
 	opened   int64 // by the kernel's clock, in ns
-	asker    int64 // when the process started that opened it, likewise; zero: unknown
 	guessed  bool  // opened is when a pass found it
 	flow     *flow // nil for a TCP connection
 	presence       // of a TCP connection's socket; a flow has flow.socket.presence
@@ -197,7 +196,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 		s.Opened = s.Time
 	}
 	t = e.newTracked()
-	*t = tracked{opened: s.Opened, guessed: guessed, asker: s.Owner.Start, conn: Conn{
+	*t = tracked{opened: s.Opened, guessed: guessed, conn: Conn{
 		ID: s.Cookie, Proto: TCP, State: State(s.State), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: e.processes.of(&s.Owner), UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -320,7 +319,7 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 		f = new(flow)
 	}
 	*f = flow{socket: sock, connected: s.Connected, cookie: s.Cookie, grewAt: time.Since(e.started)}
-	*t = tracked{opened: s.Opened, flow: f, asker: s.Owner.Start, conn: Conn{
+	*t = tracked{opened: s.Opened, flow: f, conn: Conn{
 		ID: id, Proto: Proto(s.Proto), Direction: direction(s.Direction), Local: s.Local, Peer: s.Peer,
 		Process: owner, UID: s.UID, Opened: e.wall(s.Opened),
 	}}
@@ -493,7 +492,7 @@ func (e *ebpf) setOwner(t *tracked, p Process) bool {
 	if p == (Process{}) || p == before {
 		return false
 	}
-	t.conn.Process, t.asker = p, 0
+	t.conn.Process = p
 	switch {
 	case p.PID == before.PID:
 	case containsPID(t.conn.Sharers, p.PID):

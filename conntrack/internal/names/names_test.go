@@ -320,7 +320,7 @@ func TestQUIC(t *testing.T) {
 func TestTable(t *testing.T) {
 	var table Table
 	now := time.Now()
-	curl, ssh := Process{10, 1}, Process{11, 1}
+	const curl, ssh = PID(10), PID(11)
 	server := netip.MustParseAddrPort("192.0.2.53:53")
 	ask := func(id uint16, name string) []byte {
 		b, err := (&dnsmessage.Message{Header: dnsmessage.Header{ID: id}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}).Pack()
@@ -361,7 +361,7 @@ func TestTableIsBounded(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	long := strings.Repeat("a.very.long.name.", 10)
 	for i := range 100_000 {
-		table.learn(Process{1, 1}, []Address{{Name: fmt.Sprint(long, i), Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}, now)
+		table.learn(1, []Address{{Name: fmt.Sprint(long, i), Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}, now)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

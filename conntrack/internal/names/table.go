@@ -14,11 +14,10 @@ const (
 	mdnsPort  = 5353
 )
 
-// A Process is who asks for names, at one time in its life.
-type Process struct {
-	PID   uint32
-	Start int64
-}
+// A PID is that of a process that asks for names. Zero is the host: what any of its processes has
+// asked for. A later process may have the PID of an earlier one, and gets what that has asked for: it
+// is what the host has asked for, too.
+type PID uint32
 
 // A question waits for its answer on the socket that asked.
 type question struct {
@@ -28,8 +27,8 @@ type question struct {
 }
 
 type address struct {
-	process Process // zero: the host
-	addr    netip.Addr
+	who  PID
+	addr netip.Addr
 }
 
 type learnt struct {
@@ -46,14 +45,14 @@ type direction struct {
 // A Table knows the names that answers of DNS gave to addresses. The zero Table is empty; it is not
 // safe for concurrent use.
 type Table struct {
-	asked     cache[question, Process]
+	asked     cache[question, PID]
 	streams   cache[direction, *stream]
 	addresses cache[address, learnt]
 }
 
 // Read reads a DNS message that a socket of a process has sent or received. An answer counts only
 // if the socket has asked for the name with the same ID; what mDNS says counts for the host.
-func (t *Table) Read(cookie uint64, who Process, sent bool, peer netip.AddrPort, message []byte, now time.Time) {
+func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, message []byte, now time.Time) {
 	m, ok := ParseDNS(message)
 	if !ok {
 		return
@@ -62,7 +61,7 @@ func (t *Table) Read(cookie uint64, who Process, sent bool, peer netip.AddrPort,
 	switch {
 	case peer.Port() == mdnsPort:
 		if m.Response {
-			t.learn(Process{}, m.Addresses, now)
+			t.learn(0, m.Addresses, now)
 		}
 	case sent && !m.Response:
 		t.asked.put(question{cookie, m.ID, m.Name}, who)
@@ -71,13 +70,13 @@ func (t *Table) Read(cookie uint64, who Process, sent bool, peer netip.AddrPort,
 		if asker, ok := t.asked.get(q); ok {
 			t.asked.remove(q)
 			t.learn(asker, m.Addresses, now)
-			t.learn(Process{}, m.Addresses, now)
+			t.learn(0, m.Addresses, now)
 		}
 	}
 }
 
 // ReadTCP is Read of DNS over TCP, where each message stands behind its length.
-func (t *Table) ReadTCP(cookie uint64, who Process, sent bool, peer netip.AddrPort, seq uint32, data []byte, now time.Time) {
+func (t *Table) ReadTCP(cookie uint64, who PID, sent bool, peer netip.AddrPort, seq uint32, data []byte, now time.Time) {
 	t.streams.max = maxStreams
 	d := direction{cookie, sent}
 	s, ok := t.streams.get(d)
@@ -99,7 +98,7 @@ func (t *Table) ReadTCP(cookie uint64, who Process, sent bool, peer netip.AddrPo
 	}
 }
 
-func (t *Table) learn(who Process, list []Address, now time.Time) {
+func (t *Table) learn(who PID, list []Address, now time.Time) {
 	t.addresses.max = maxLearnt
 	for _, a := range list {
 		kept := min(max(a.TTL, minKept), maxKept) + grace
@@ -109,11 +108,11 @@ func (t *Table) learn(who Process, list []Address, now time.Time) {
 
 // Lookup returns the name by which a process, or else another one of the host, has asked for an
 // address.
-func (t *Table) Lookup(who Process, addr netip.Addr, now time.Time) (Name, bool) {
-	for _, of := range []Process{who, {}} {
+func (t *Table) Lookup(who PID, addr netip.Addr, now time.Time) (Name, bool) {
+	for _, of := range [...]PID{who, 0} {
 		if l, ok := t.addresses.get(address{of, addr}); ok && now.Before(l.until) {
 			source := DNS
-			if of == (Process{}) {
+			if of == 0 {
 				source = Host
 			}
 			return Name{Name: l.name, Source: source}, true
