@@ -114,6 +114,20 @@ esac
 	assert.NotContains(t, told, "TestNot")
 	assert.NotContains(t, out, "all passed")
 
+	// What is quiet when all is well tells what failed.
+	out, status = run(`case "$1 $*" in
+"test "*-bench*) echo "--- FAIL: BenchmarkOne"; exit 1 ;;
+"test "*-list*) echo FuzzOne; echo "ok  	example.com/fuzzed	0.1s" ;;
+"test "*-fuzz*) echo "--- FAIL: FuzzOne (0.10s)"; exit 1 ;;
+"list "*) echo example.com/fuzzed; echo example.com/other ;;
+esac
+` + fetches)
+	assert.Equal(t, 1, status)
+	_, told, _ = strings.Cut(out, "== seconds of each step")
+	assert.Contains(t, told, "  --- FAIL: BenchmarkOne\n")
+	assert.Contains(t, told, "  --- FAIL: FuzzOne (0.10s)\n")
+	assert.Contains(t, out, "fuzz example.com/other FuzzOne", "it goes on")
+
 	out, status = run(fetches, "TMPDIR=/nonexistent")
 	assert.NotEqual(t, 0, status)
 	assert.NotContains(t, out, "all passed")

@@ -395,8 +395,14 @@ func TestBackends(t *testing.T) {
 		return strings.Join(strings.Fields(line), " ")
 	}
 	documented := map[string]bool{}
-	for line := range strings.Lines(string(want)) {
+	rowsOf := map[string]int{} // by the name of the traffic
+	_, table, _ := strings.Cut(string(want), "```text\n")
+	table, _, _ = strings.Cut(table, "```")
+	for line := range strings.Lines(table) {
 		documented[seen(line)] = true
+		if line[0] != ' ' {
+			rowsOf[strings.Fields(line)[0]]++
+		}
 	}
 	run := func(s traffic.Scenario, last bool) (row string, again bool) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -467,4 +473,9 @@ func TestBackends(t *testing.T) {
 	for _, row := range rows {
 		assert.True(t, documented[seen(row)], "go test -run Backends -update writes %q", row)
 	}
+	for _, s := range scenarios {
+		assert.Equal(t, 1, rowsOf[s.Name], "rows of %s", s.Name)
+		delete(rowsOf, s.Name)
+	}
+	assert.Empty(t, rowsOf, "rows of no traffic")
 }

@@ -275,6 +275,7 @@ func TestInterruptedStorm(t *testing.T) {
 		assert.GreaterOrEqual(t, seen.Opens+seen.Lost, 2*n)
 		assert.GreaterOrEqual(t, seen.Whole+seen.Lost, seen.Closes-found, "what closes is whole, but for what a pass has found")
 	}
+	assert.LessOrEqual(t, found, mostUnseen+n/100, "a pass finds what no program sees, and that is little")
 }
 
 // remaining counts the TCP connections of a process's network namespace that the

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"testing"
@@ -10,11 +9,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/connmapgo/connmap/internal/random"
 )
 
 // TestFairPoolAgainstNaive: after any members were added and removed the counts are right, and
 // each member knows its index.
 func TestFairPoolAgainstNaive(t *testing.T) {
+	rand := random.For(t)
 	var c fairPool[*joiningConn]
 	inside := map[*joiningConn]bool{}
 	for n := 0; n < 20_000 || len(inside) == 0; n++ {
@@ -166,6 +168,7 @@ func TestEvictBefore(t *testing.T) {
 
 // TestRateAgainstNaive: no source gets more than the maximum within a minute of its first.
 func TestRateAgainstNaive(t *testing.T) {
+	rand := random.For(t)
 	const most, mostOfAll = 3, 8
 	var r rate
 	type window struct {

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -19,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/connmapgo/connmap/internal/random"
 )
 
 func TestClean(t *testing.T) {
@@ -296,6 +297,7 @@ func TestQUIC(t *testing.T) {
 		t.Run(version.String(), func(t *testing.T) {
 			sent := quicClient(t, "quic.Example.com", version)
 			t.Logf("%d datagrams", len(sent))
+			rand := random.For(t)
 			for range 10 {
 				rand.Shuffle(len(sent), func(i, j int) { sent[i], sent[j] = sent[j], sent[i] })
 				var o Openings
