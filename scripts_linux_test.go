@@ -114,7 +114,7 @@ esac
 	assert.NotContains(t, told, "TestNot")
 	assert.NotContains(t, out, "all passed")
 
-	// What is quiet when all is well tells what failed.
+	// A step that prints nothing when it passes prints what failed.
 	out, status = run(`case "$1 $*" in
 "test "*-bench*) echo "--- FAIL: BenchmarkOne"; exit 1 ;;
 "test "*-list*) echo FuzzOne; echo "ok  	example.com/fuzzed	0.1s" ;;

@@ -104,8 +104,8 @@ func cutRecords(cut []ASRange) string {
 	return fmt.Sprintf("%s cut: longer than %s bytes, or with a line longer than %s", which, numbers.Thousands(maxAutNum), numbers.Thousands(maxLine))
 }
 
-// CountAutNums returns how many records of a dump OpenAutNums reads, and what is to be told of
-// them. It keeps none.
+// CountAutNums returns how many records of a dump OpenAutNums reads, and what users should know
+// of them. It keeps none.
 func CountAutNums(r io.Reader) (n int64, remarks []string, err error) {
 	br := bufio.NewReader(r)
 	skipMark(br)

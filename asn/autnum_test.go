@@ -135,7 +135,7 @@ func TestAutNums(t *testing.T) {
 	assert.ErrorContains(t, err, "unexpected EOF")
 }
 
-// TestAutNumsCut: a record that is too long is cut without holes, and this is told, also when the
+// TestAutNumsCut: a record that is too long is cut without holes. A warning says so, also when the
 // records come from the folder.
 func TestAutNumsCut(t *testing.T) {
 	remarks := strings.Repeat("remarks: "+strings.Repeat("x", 990)+"\n", maxAutNum/1000)

@@ -11,7 +11,7 @@ import (
 
 const maxUnclaimed = 1024 // names of connections that are not in the table yet
 
-// peerNames are the names of peers that programs have told or asked for.
+// peerNames are the names that programs have sent to peers, or have asked DNS for.
 type peerNames struct {
 	on        bool
 	openings  names.Openings

@@ -414,7 +414,7 @@ func TestLongLine(t *testing.T) {
 	}
 }
 
-// TestCell: whatever is to be told of a file is one cell of one line.
+// TestCell: every message about a file fits into one cell of one line.
 func TestCell(t *testing.T) {
 	for s, want := range map[string]string{"": "", "x": "x", "a\nb": "a; b", "a\r\nb\tc": "a; b c", "a\u2028\x1b": "a\uFFFD\uFFFD"} {
 		assert.Equal(t, want, cell(s), "%q", s)

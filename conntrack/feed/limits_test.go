@@ -388,7 +388,7 @@ func TestLookAlike(t *testing.T) {
 	}
 }
 
-// TestNamesOfFleets: numbered names are told apart, and none is refused.
+// TestNamesOfFleets: numbered names stay different, and none is refused.
 func TestNamesOfFleets(t *testing.T) {
 	r := newRegistry(t)
 	for i, tt := range []struct{ name, want string }{

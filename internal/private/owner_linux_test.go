@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOwner: a secret of another user is told, and a key among the process's own files is taken
+// TestOwner: a notice names a secret of another user, and a key among the process's own files is taken
 // from that user.
 func TestOwner(t *testing.T) {
 	if os.Geteuid() != 0 {
