@@ -54,7 +54,7 @@ func ebpfWith(t testing.TB, o Options, with bpf.Options) *Collector {
 		o.Interval = time.Second
 	}
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	with.Loopback = o.Loopback
+	with.Loopback, with.Names = o.Loopback, o.Names
 	probe, err := bpf.Open(with)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
 		t.Skip("needs a kernel that takes the programs: ", err)

@@ -134,23 +134,13 @@ func TestPeerNames(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	const server, each = "203.0.113.10", 100
 	serveNames(t, server)
-	c, err := New(Options{Backend: EBPF, Names: true})
-	if err != nil {
-		t.Skip("needs eBPF: ", err)
-	}
-	defer c.Close()
+	c := ebpfOrSkip(t, Options{Names: true}, 0)
 	got := make(chan Conn, 100_000)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for e, err := range c.Events(ctx) {
-			if err == nil && e.Kind == Close {
-				got <- e.Conn
-			}
+	follow(t, c, func(e Event) {
+		if e.Kind == Close {
+			got <- e.Conn
 		}
-	}()
+	})
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server+":53")
 	}}
@@ -225,8 +215,6 @@ func TestPeerNames(t *testing.T) {
 	t.Log(by)
 	assert.Equal(t, want, found)
 	assert.Len(t, owners, 1, "%v", owners)
-	cancel()
-	<-ended
 }
 
 // TestPeerNamesOff: without names, no payload of a packet comes out of the kernel.
@@ -236,11 +224,7 @@ func TestPeerNamesOff(t *testing.T) {
 	}
 	const server = "203.0.113.10"
 	serveNames(t, server)
-	c, err := New(Options{Backend: EBPF})
-	if err != nil {
-		t.Skip("needs eBPF: ", err)
-	}
-	defer c.Close()
+	c := ebpfOrSkip(t, Options{}, 0)
 	conn, err := tls.Dial("tcp", server+":8443", &tls.Config{InsecureSkipVerify: true, ServerName: "secret.example"})
 	require.NoError(t, err)
 	defer conn.Close()

@@ -77,38 +77,46 @@ func watchAs(t *testing.T, collectors ...interface {
 	Events(context.Context) iter.Seq2[Event, error]
 }) *witness {
 	w := &witness{conns: make(map[pairing]map[uint64]*seen), sharers: make(map[pairing][]Process)}
+	visit := func(e Event) {
+		if e.Kind == Lost {
+			return
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		p := pairingOf(e.Conn.Proto, e.Conn.Local, e.Conn.Peer)
+		if w.conns[p] == nil {
+			w.conns[p] = make(map[uint64]*seen)
+		}
+		s := w.conns[p][e.Conn.ID]
+		if s == nil {
+			s = new(seen)
+			w.conns[p][e.Conn.ID] = s
+		}
+		s.Conn = e.Conn
+		if e.Kind == Open {
+			s.opens++
+		}
+		if e.Conn.Sharers != nil {
+			w.sharers[p] = e.Conn.Sharers
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	for _, c := range collectors {
+		if c, ok := c.(*Collector); ok && c.Info().Backend == EBPF {
+			follow(t, c, visit)
+			continue
+		}
 		wg.Go(func() {
 			for e, err := range c.Events(ctx) {
 				if !assert.NoError(t, err) {
 					return
 				}
-				if e.Kind != Lost {
-					w.mu.Lock()
-					p := pairingOf(e.Conn.Proto, e.Conn.Local, e.Conn.Peer)
-					if w.conns[p] == nil {
-						w.conns[p] = make(map[uint64]*seen)
-					}
-					s := w.conns[p][e.Conn.ID]
-					if s == nil {
-						s = new(seen)
-						w.conns[p][e.Conn.ID] = s
-					}
-					s.Conn = e.Conn
-					if e.Kind == Open {
-						s.opens++
-					}
-					if e.Conn.Sharers != nil {
-						w.sharers[p] = e.Conn.Sharers
-					}
-					w.mu.Unlock()
-				}
+				visit(e)
 			}
 		})
 	}
-	t.Cleanup(func() { cancel(); wg.Wait() })
 	return w
 }
 
