@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // A Content is the input of a table.
@@ -147,12 +149,33 @@ type tree struct {
 	nodes, values []byte
 }
 
-// grow makes the tree of the starts of IPv4 ranges.
+// grow makes the tree of the starts of IPv4 ranges, both halves of them at the same time.
 func grow(starts []Start[V4]) *tree {
-	t := &tree{values: make([]byte, 0, valueSize*(len(starts)+len(starts)/8))}
+	low, high := new(tree), new(tree)
+	if len(starts) == 0 {
+		return low
+	}
+	at := starts[len(starts)/2].First >> 16
+	half, _ := slices.BinarySearchFunc(starts, at<<16, func(s Start[V4], a V4) int { return s.First.Compare(a) })
+	id := uint32(0)
+	if half > 0 {
+		id = starts[half-1].ID
+	}
+	var both sync.WaitGroup
+	both.Go(func() { low.grow(starts[:half], 0, uint64(at), 0) })
+	high.grow(starts[half:], uint64(at), rootSize, id)
+	both.Wait()
+	low.join(high, int(at))
+	return low
+}
+
+// grow adds the networks of 16 bits from one until before another. The starts are those within
+// them, id is what continues from before.
+func (t *tree) grow(starts []Start[V4], from, to uint64, id uint32) {
+	t.values = make([]byte, 0, valueSize*(len(starts)+len(starts)/8))
 	var parts [256]uint32
-	id, i := uint32(0), 0 // the ID that continues, and the index of the next start
-	for h := range uint64(rootSize) {
+	i := 0 // the index of the next start
+	for h := from; h < to; h++ {
 		after := (h + 1) << 16
 		if i < len(starts) && uint64(starts[i].First) == h<<16 {
 			id = starts[i].ID
@@ -184,7 +207,27 @@ func grow(starts []Start[V4]) *tree {
 		}
 		t.root[h] = nodeFlag | t.add(&parts)
 	}
-	return t
+}
+
+// join adds what another tree has from a network of 16 bits on. Its nodes and values get the
+// numbers after those of this one.
+func (t *tree) join(u *tree, from int) {
+	nodes, values := uint32(len(t.nodes)/nodeSize), uint32(len(t.values)/valueSize)
+	for h := from; h < rootSize; h++ {
+		if t.root[h] = u.root[h]; t.root[h]&nodeFlag != 0 {
+			t.root[h] += nodes
+		}
+	}
+	for at := nodeSize - 8; at < len(u.nodes); at += nodeSize {
+		le.PutUint32(u.nodes[at:], le.Uint32(u.nodes[at:])+values)
+	}
+	for at := 0; at < len(u.values); at += valueSize {
+		if v := u.values[at : at+valueSize]; v[2]&(valueFlag>>16) != 0 {
+			n := (uint32(v[0]) | uint32(v[1])<<8 | uint32(v[2])<<16) + nodes
+			v[0], v[1], v[2] = byte(n), byte(n>>8), byte(n>>16)
+		}
+	}
+	t.nodes, t.values = append(t.nodes, u.nodes...), append(t.values, u.values...)
 }
 
 // add adds a node and returns its index.

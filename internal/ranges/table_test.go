@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -221,6 +222,25 @@ func FuzzTable(f *testing.F) {
 		require.Equal(t, all(table), all(tableOf(t, all(table))))
 		require.Equal(t, len(all(table)), table.Info().Ranges)
 	})
+}
+
+// TestHalves: a tree that two have grown is that which one would have grown.
+func TestHalves(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{1, 2, 3, 100, 10_000} {
+		for _, bits := range []int{32, 20, 8} {
+			starts := make([]Start[V4], n)
+			for i := range starts {
+				starts[i] = Start[V4]{V4(r.Uint32() >> (32 - bits) << 3), r.Uint32N(MaxRecords)}
+			}
+			slices.SortFunc(starts, func(a, b Start[V4]) int { return a.First.Compare(b.First) })
+			starts = slices.CompactFunc(starts, func(a, b Start[V4]) bool { return a.First == b.First })
+			one := new(tree)
+			one.grow(starts, 0, rootSize, 0)
+			two := grow(starts)
+			assert.True(t, one.root == two.root && bytes.Equal(one.nodes, two.nodes) && bytes.Equal(one.values, two.values), "%d of %d bits", n, bits)
+		}
+	}
 }
 
 // FuzzLoad damages a table: three bytes of data say where, from its start, in
