@@ -435,26 +435,35 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// TestStates: those of sockets come along, but for a server that does not know of them.
-func TestStates(t *testing.T) {
-	id, h, src := identity(t), newHub(), make(script)
-	addr, _ := serve(t, id, h, "127.0.0.1:0")
-	done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Source: src})
-	c := testConn(1, 443)
-	c.State = conntrack.Established
-	src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
-	stateOf := func() conntrack.State {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for _, conns := range h.conns {
-			return conns[1].State
+// TestStatesAndNames: those of sockets and of peers come along; names only if the server wants them.
+func TestStatesAndNames(t *testing.T) {
+	for _, noNames := range []bool{false, true} {
+		id, h, src := identity(t), newHub(), make(script)
+		addr, _ := start(t, &Server{Identity: id, Handler: h, NoNames: noNames})
+		done, stop := report(t, &Client{Addr: addr, Token: id.Token(), Source: src})
+		c := testConn(1, 443)
+		c.State = conntrack.Established
+		src <- conntrack.Event{Kind: conntrack.Open, Conn: c}
+		known := func() (c conntrack.Conn) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, conns := range h.conns {
+				return conns[1]
+			}
+			return c
 		}
-		return 0
+		eventually(t, "it is established", func() bool { return known().State == conntrack.Established })
+		c.Name, c.NameSource = "www.example.com", conntrack.NameSNI
+		src <- conntrack.Event{Kind: conntrack.Update, Conn: c}
+		c.State = conntrack.CloseWait
+		src <- conntrack.Event{Kind: conntrack.Update, Conn: c}
+		eventually(t, "the peer has closed", func() bool { return known().State == conntrack.CloseWait })
+		want := c
+		if noNames {
+			want.Name, want.NameSource = "", 0
+		}
+		assert.Equal(t, [2]any{want.Name, want.NameSource}, [2]any{known().Name, known().NameSource})
+		stop()
+		assert.NoError(t, <-done)
 	}
-	eventually(t, "it is established", func() bool { return stateOf() == conntrack.Established })
-	c.State = conntrack.CloseWait
-	src <- conntrack.Event{Kind: conntrack.Update, Conn: c}
-	eventually(t, "the peer has closed", func() bool { return stateOf() == conntrack.CloseWait })
-	stop()
-	assert.NoError(t, <-done)
 }

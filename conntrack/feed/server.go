@@ -89,6 +89,7 @@ type Server struct {
 	Approve   bool      // whether somebody must approve an agent in Registry before it may report
 	Name      string    // of this machine, which no agent gets; empty: none
 	Handler   Handler
+	NoNames   bool         // whether agents keep the names of peers to themselves
 	MaxAgents int          // at the same time; zero: 1,000
 	MaxFiles  int          // file descriptors that the process may have; zero: enough for all
 	MaxConns  int          // of an agent; zero: 20,000

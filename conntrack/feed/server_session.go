@@ -45,7 +45,7 @@ func (s *Server) newSession(conn *tls.Conn, l *link, a Agent, log *slog.Logger) 
 // welcome tells the agent that it has joined.
 func (s *serverSession) welcome() error {
 	w := frame.Welcome{
-		Version: frame.Version, MaxConns: s.receiver.MaxConns, Acks: true, States: true, Runs: true, Last: s.heard, Heard: s.heard,
+		Version: frame.Version, MaxConns: s.receiver.MaxConns, Acks: true, States: true, Runs: true, Names: !s.server.NoNames, Last: s.heard, Heard: s.heard,
 	}
 	if s.recorder != nil {
 		w.Recorded = s.recorder.LastRecorded(s.agent.Run)

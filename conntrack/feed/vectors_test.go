@@ -40,6 +40,8 @@ func TestVectors(t *testing.T) {
 		Process: conntrack.Process{PID: 5, Comm: "ssh", Exe: "/usr/bin/ssh"}, UID: 1000, Tx: 88_000, Rx: 3_200_000, RTT: 41 * time.Millisecond, Opened: at}
 	v6 := conntrack.Conn{ID: 1 << 40, Proto: conntrack.UDP, Direction: conntrack.In, Local: netip.MustParseAddrPort("[2001:db8::1]:53"), Peer: netip.MustParseAddrPort("[2001:db8::2]:50000"),
 		Process: conntrack.Process{Comm: "named", Container: "c0ffee"}, Opened: at}
+	named := v4
+	named.Name, named.NameSource = "git.example.com", conntrack.NameDNS
 	waits := v4
 	waits.State = conntrack.CloseWait
 	first, second := frame.Run(bytes.Repeat([]byte{1}, 16)), frame.Run(bytes.Repeat([]byte{2}, 16))
@@ -67,6 +69,8 @@ func TestVectors(t *testing.T) {
 		{"again", frame.Delta{Seq: 3, Events: []conntrack.Event{
 			{Kind: conntrack.Close, Time: at.Add(2 * time.Second), Conn: v4},
 		}, Lost: 9, Run: second, Number: 5}},
+		{"welcome of a server that takes names", frame.Welcome{Version: frame.Version, MaxConns: 20_000, Acks: true, States: true, Runs: true, Names: true}},
+		{"full with a name", frame.Full{Seq: 1, Conns: []conntrack.Conn{v6, named}}},
 		{"ack", frame.Ack{Seq: 2}},
 		{"ping", frame.Ping{}},
 		{"bye", byeFrame{Code: byeAgents}},

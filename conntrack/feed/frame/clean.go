@@ -6,19 +6,32 @@ import (
 	"unique"
 
 	"github.com/connmapgo/connmap/conntrack"
+	"github.com/connmapgo/connmap/conntrack/internal/names"
 	"github.com/connmapgo/connmap/internal/terminal"
 )
 
 // Clean returns a connection of this machine as it would arrive at a server: its texts are safe
 // to show, for a program chooses its own name, and its addresses have no zones, which mean
-// something on their machine only.
+// something on their machine only. What is no name of a host is not the peer's name.
 func Clean(c conntrack.Conn) conntrack.Conn {
+	c = withName(c)
 	c.Local, c.Peer = withoutZone(c.Local), withoutZone(c.Peer)
 	c.Process = cleanProcess(c.Process)
 	c.Sharers = slices.Clone(c.Sharers) // which belong to the collector
 	for i, p := range c.Sharers {
 		c.Sharers[i] = cleanProcess(p)
 	}
+	return c
+}
+
+// withName returns a connection without what is no name of its peer.
+func withName(c conntrack.Conn) conntrack.Conn {
+	name, ok := names.Clean(c.Name)
+	if !ok || c.NameSource == 0 || c.NameSource > conntrack.NameHost {
+		c.Name, c.NameSource = "", 0
+		return c
+	}
+	c.Name = unique.Make(name).Value()
 	return c
 }
 

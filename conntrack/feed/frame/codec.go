@@ -23,6 +23,7 @@ const (
 	maxItems      = 4096      // of an array in a frame
 	minRow        = 27        // bytes: 14 elements and their array, two of them addresses of 6 bytes
 	maxRow        = 104       // bytes without its texts
+	maxNameExtra  = 4         // bytes of a name and its source besides its text
 	minEventExtra = 3         // bytes of an event besides its row
 	maxEventExtra = 11        // likewise
 	maxFrameExtra = 64        // bytes of a frame besides its items
@@ -40,7 +41,7 @@ type (
 		_       struct{} `cbor:",toarray"`
 		Welcome Welcome
 	}
-	fullBody[R []row | cbor.RawMessage] struct {
+	fullBody[R []any | cbor.RawMessage] struct {
 		_    struct{} `cbor:",toarray"`
 		Seq  uint64
 		More bool
@@ -70,7 +71,7 @@ type (
 		_    struct{} `cbor:",toarray"`
 		Kind conntrack.Kind
 		Time int64
-		Row  row
+		Row  any
 	}
 	row struct {
 		_                    struct{} `cbor:",toarray"`
@@ -84,6 +85,17 @@ type (
 		RTT                  uint32
 		Opened               int64
 	}
+	namedRow struct { // of a connection whose peer has a name
+		_ struct{} `cbor:",toarray"`
+		row
+		Name       string
+		NameSource uint8
+	}
+)
+
+const (
+	arrayOf3  = 0x83 // the first byte of a CBOR array of so many elements
+	arrayOf16 = 0x90
 )
 
 // decodeMode refuses CBOR that is deeper or longer than any frame.
@@ -99,20 +111,36 @@ var decodeMode = func() cbor.DecMode {
 	return mode
 }()
 
-func rowOf(c *conntrack.Conn) row {
-	return row{
+// Rows are memory for those of a frame.
+type rows struct {
+	unnamed []row
+	named   []namedRow
+}
+
+// add returns a pointer to the row of a connection, which is valid until reset.
+func (m *rows) add(c *conntrack.Conn) any {
+	r := row{
 		ID: c.ID, Proto: uint8(c.Proto), Direction: uint8(c.Direction) | uint8(c.State)<<2, Local: addrBytes(c.Local), Peer: addrBytes(c.Peer),
 		PID: int32(c.Process.PID), Comm: cut(c.Process.Comm), Exe: cut(c.Process.Exe), Container: cut(c.Process.Container), UID: c.UID,
 		Tx: c.Tx, Rx: c.Rx, RTT: uint32(min(max(c.RTT.Microseconds(), 0), 1<<32-1)), Opened: c.Opened.UnixMicro(),
 	}
+	if c.Name == "" {
+		m.unnamed = append(m.unnamed, r)
+		return &m.unnamed[len(m.unnamed)-1]
+	}
+	m.named = append(m.named, namedRow{row: r, Name: cut(c.Name), NameSource: uint8(c.NameSource)})
+	return &m.named[len(m.named)-1]
 }
 
-func appendEventRows(rows []eventRow, events []conntrack.Event) []eventRow {
+func (m *rows) reset() { m.unnamed, m.named = m.unnamed[:0], m.named[:0] }
+
+// events appends the rows of events to list.
+func (m *rows) events(list []eventRow, events []conntrack.Event) []eventRow {
 	for i := range events {
 		e := &events[i]
-		rows = append(rows, eventRow{Kind: e.Kind, Time: e.Time.UnixMicro(), Row: rowOf(&e.Conn)})
+		list = append(list, eventRow{Kind: e.Kind, Time: e.Time.UnixMicro(), Row: m.add(&e.Conn)})
 	}
-	return rows
+	return list
 }
 
 // addrBytes leaves out zones, which mean something on their machine only.
@@ -133,20 +161,34 @@ func addrOf(b []byte) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(b[len(b)-2:])), true
 }
 
-func (r *row) conn(c clock) (conntrack.Conn, error) {
+func (r *namedRow) conn(c clock) (conntrack.Conn, error) {
 	local, ok1 := addrOf(r.Local)
 	peer, ok2 := addrOf(r.Peer)
 	// The beginning of a longer text would keep the memory of all of it.
-	long := len(r.Comm) > MaxText || len(r.Exe) > MaxText || len(r.Container) > MaxText
+	long := len(r.Comm) > MaxText || len(r.Exe) > MaxText || len(r.Container) > MaxText || len(r.Name) > MaxText
 	direction, state := conntrack.Direction(r.Direction&3), conntrack.State(r.Direction>>2)
 	if !ok1 || !ok2 || long || direction > conntrack.Out || state > maxState || r.PID < 0 {
 		return conntrack.Conn{}, errConn
 	}
-	return conntrack.Conn{
+	return withName(conntrack.Conn{
 		ID: r.ID, Proto: conntrack.Proto(r.Proto), State: state, Direction: direction, Local: local, Peer: peer,
 		Process: cleanProcess(conntrack.Process{PID: int(r.PID), Comm: r.Comm, Exe: r.Exe, Container: r.Container}),
 		UID:     r.UID, Tx: r.Tx, Rx: r.Rx, RTT: time.Duration(r.RTT) * time.Microsecond, Opened: c.time(r.Opened),
-	}, nil
+		Name: r.Name, NameSource: conntrack.NameSource(r.NameSource),
+	}), nil
+}
+
+// decodeRow decodes the first row of b. It returns what follows.
+func decodeRow(b []byte) (r namedRow, rest []byte, err error) {
+	if len(b) > 0 && b[0] == arrayOf16 {
+		rest, err = decodeMode.UnmarshalFirst(b, &r)
+	} else {
+		rest, err = decodeMode.UnmarshalFirst(b, &r.row)
+	}
+	if err != nil {
+		err = ErrDamaged
+	}
+	return r, rest, err
 }
 
 // items returns how many items a CBOR array has, and their encoding. It refuses more items than
@@ -177,9 +219,9 @@ func items(b []byte, minSize int) (int, []byte, error) {
 func appendConns(conns []conntrack.Conn, b []byte, c clock) ([]conntrack.Conn, error) {
 	n, b, err := items(b, minRow)
 	for range n {
-		var r row
-		if b, err = decodeMode.UnmarshalFirst(b, &r); err != nil {
-			return conns, ErrDamaged
+		var r namedRow
+		if r, b, err = decodeRow(b); err != nil {
+			return conns, err
 		}
 		conn, err := r.conn(c)
 		if err != nil {
@@ -198,18 +240,28 @@ func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
 	}
 	events := make([]conntrack.Event, 0, n+1)
 	for range n {
-		var r eventRow
-		if b, err = decodeMode.UnmarshalFirst(b, &r); err != nil {
+		var e eventRow
+		if len(b) == 0 || b[0] != arrayOf3 {
 			return nil, ErrDamaged
 		}
-		if r.Kind < conntrack.Open || r.Kind > conntrack.Close {
+		if b, err = decodeMode.UnmarshalFirst(b[1:], &e.Kind); err != nil {
+			return nil, ErrDamaged
+		}
+		if b, err = decodeMode.UnmarshalFirst(b, &e.Time); err != nil {
+			return nil, ErrDamaged
+		}
+		if e.Kind < conntrack.Open || e.Kind > conntrack.Close {
 			return nil, errConn
 		}
-		conn, err := r.Row.conn(c)
+		var r namedRow
+		if r, b, err = decodeRow(b); err != nil {
+			return nil, err
+		}
+		conn, err := r.conn(c)
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, conntrack.Event{Kind: r.Kind, Time: c.time(r.Time), Conn: conn})
+		events = append(events, conntrack.Event{Kind: e.Kind, Time: c.time(e.Time), Conn: conn})
 	}
 	return events, nil
 }
@@ -217,7 +269,11 @@ func decodeEvents(b []byte, c clock) ([]conntrack.Event, error) {
 // rowSize is the most bytes that a connection takes in a frame.
 func rowSize(c *conntrack.Conn) int {
 	p := &c.Process
-	return maxRow + min(len(p.Comm), MaxText) + min(len(p.Exe), MaxText) + min(len(p.Container), MaxText)
+	size := maxRow + min(len(p.Comm), MaxText) + min(len(p.Exe), MaxText) + min(len(p.Container), MaxText)
+	if c.Name != "" {
+		size += maxNameExtra + min(len(c.Name), MaxText)
+	}
+	return size
 }
 
 // eventSize is the most bytes that an event takes in a frame.
@@ -271,12 +327,13 @@ func Write(w io.Writer, f Frame) error {
 // An encoder is the memory that encoding a frame takes.
 type encoder struct {
 	bytes  bytes.Buffer
-	rows   []row
+	rows   rows
+	conns  []any
 	events []eventRow
 }
 
-// The rows are never nil, which would be no array.
-var encoders = sync.Pool{New: func() any { return &encoder{rows: []row{}, events: []eventRow{}} }}
+// The lists are never nil, which would be no array.
+var encoders = sync.Pool{New: func() any { return &encoder{conns: []any{}, events: []eventRow{}} }}
 
 var encodeMode = func() cbor.UserBufferEncMode {
 	m, err := cbor.EncOptions{}.UserBufferEncMode()
@@ -287,6 +344,7 @@ var encodeMode = func() cbor.UserBufferEncMode {
 }()
 
 func (e *encoder) body(f Frame) any {
+	e.rows.reset()
 	switch f := f.(type) {
 	case Hello:
 		f.Name, f.Backend, f.Limited = cut(f.Name), cut(f.Backend), terminal.Cut(f.Limited, MaxLimited)
@@ -294,13 +352,13 @@ func (e *encoder) body(f Frame) any {
 	case Welcome:
 		return welcomeBody{Welcome: f}
 	case Full:
-		e.rows = e.rows[:0]
+		e.conns = e.conns[:0]
 		for i := range f.Conns {
-			e.rows = append(e.rows, rowOf(&f.Conns[i]))
+			e.conns = append(e.conns, e.rows.add(&f.Conns[i]))
 		}
-		return fullBody[[]row]{Seq: f.Seq, More: f.More, Rows: e.rows}
+		return fullBody[[]any]{Seq: f.Seq, More: f.More, Rows: e.conns}
 	case Delta:
-		e.events = appendEventRows(e.events[:0], f.Events)
+		e.events = e.rows.events(e.events[:0], f.Events)
 		if f.Run != (Run{}) {
 			return resendBody[[]eventRow]{Seq: f.Seq, Rows: e.events, Lost: f.Lost, Run: f.Run, Number: f.Number}
 		}

@@ -122,13 +122,19 @@ func TestRowSize(t *testing.T) {
 		Local: netip.MustParseAddrPort("[2001:db8::1]:65535"), Peer: netip.MustParseAddrPort("[2001:db8::2]:65535"),
 		Process: conntrack.Process{PID: 1<<31 - 1, Comm: long, Exe: long, Container: long},
 		UID:     1<<32 - 1, Tx: 1<<64 - 1, Rx: 1<<64 - 1, RTT: 1<<63 - 1, Opened: time.UnixMicro(-1 << 60)}
-	b, err := cbor.Marshal(rowOf(&c))
+	for range 2 {
+		b, err := cbor.Marshal(new(rows).add(&c))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(b), rowSize(&c))
+		c.Name, c.NameSource = long, conntrack.NameHost
+	}
+	b, err := cbor.Marshal(new(rows).add(&c))
 	require.NoError(t, err)
 	assert.LessOrEqual(t, len(b), rowSize(&c))
-	event, err := cbor.Marshal(appendEventRows(nil, []conntrack.Event{{Kind: 3, Time: c.Opened, Conn: c}})[0])
+	event, err := cbor.Marshal(new(rows).events(nil, []conntrack.Event{{Kind: 3, Time: c.Opened, Conn: c}})[0])
 	require.NoError(t, err)
 	assert.LessOrEqual(t, len(event), rowSize(&c)+maxEventExtra)
-	small := rowOf(&conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})
+	small := new(rows).add(&conntrack.Conn{Local: netip.MustParseAddrPort("0.0.0.0:0"), Peer: netip.MustParseAddrPort("0.0.0.0:0"), Opened: time.UnixMicro(0)})
 	b, err = cbor.Marshal(small)
 	require.NoError(t, err)
 	assert.Len(t, b, minRow)

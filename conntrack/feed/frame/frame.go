@@ -113,6 +113,7 @@ type Welcome struct {
 	States   bool   `cbor:"6,keyasint,omitempty"` // it takes the states of sockets
 	Heard    uint64 `cbor:"7,keyasint,omitempty"` // number of this run's last delta that this process of the server has received
 	Runs     bool   `cbor:"8,keyasint,omitempty"` // it takes Asks, and deltas of earlier runs
+	Names    bool   `cbor:"9,keyasint,omitempty"` // it takes names of peers
 }
 
 // A Full is a part of all connections of an agent. All parts have the same number.

@@ -15,12 +15,15 @@ import (
 
 func frameSeeds() (seeds [][]byte) {
 	conns, events, run := []conntrack.Conn{testConn(1, 2)}, closes(1, 1), Run{1}
+	named := testConn(3, 443)
+	named.Name, named.NameSource = "www.example.com", conntrack.NameQUIC
 	for _, f := range []Frame{
 		Full{Seq: 1, Conns: conns}, Delta{Seq: 2, Events: events, Lost: 1},
 		Hello{Version: 1, Name: "nas", Run: run, Limited: "x"},
 		Welcome{Version: 1, MaxConns: 9, Acks: true, Last: 7},
 		Full{Seq: 3, More: true, Conns: conns}, Ping{}, Ack{Seq: 2},
 		Ask{Run: run}, Answer{Run: run, Number: 3}, Delta{Seq: 4, Events: events, Lost: 1, Run: run, Number: 5},
+		Full{Seq: 5, Conns: append(conns, named)}, Delta{Seq: 6, Events: []conntrack.Event{{Kind: conntrack.Update, Conn: named}}},
 	} {
 		var b bytes.Buffer
 		Write(&b, f)
@@ -70,11 +73,11 @@ func FuzzFrames(f *testing.F) {
 				for _, conn := range conns {
 					check(conn)
 				}
-				rows := make([]row, len(conns))
+				list, memory := make([]any, len(conns)), new(rows)
 				for i := range conns {
-					rows[i] = rowOf(&conns[i])
+					list[i] = memory.add(&conns[i])
 				}
-				raw, err := cbor.Marshal(rows)
+				raw, err := cbor.Marshal(list)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -126,7 +129,7 @@ func FuzzReceive(f *testing.F) {
 
 // FuzzSpool is a file of the spool that holds anything.
 func FuzzSpool(f *testing.F) {
-	b, err := cbor.Marshal(spooledBody[[]eventRow]{Number: 1, Lost: 2, Rows: appendEventRows(nil, closes(1, 1))})
+	b, err := cbor.Marshal(spooledBody[[]eventRow]{Number: 1, Lost: 2, Rows: new(rows).events(nil, closes(1, 1))})
 	if err != nil {
 		f.Fatal(err)
 	}

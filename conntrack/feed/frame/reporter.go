@@ -64,18 +64,25 @@ func (r *Reporter) Flush(now time.Time) (err error) {
 	return nil
 }
 
-// write sends a frame. Servers that do not know the states of sockets refuse them.
+// write sends a frame without what the server does not know: it would refuse states of sockets,
+// and rows with names.
 func (r *Reporter) write(f Frame) error {
-	if !r.server.States {
-		switch f := f.(type) {
-		case Full:
-			for i := range f.Conns {
-				f.Conns[i].State = 0
-			}
-		case Delta:
-			for i := range f.Events {
-				f.Events[i].Conn.State = 0
-			}
+	leaveOut := func(c *conntrack.Conn) {
+		if !r.server.States {
+			c.State = 0
+		}
+		if !r.server.Names {
+			c.Name, c.NameSource = "", 0
+		}
+	}
+	switch f := f.(type) {
+	case Full:
+		for i := range f.Conns {
+			leaveOut(&f.Conns[i])
+		}
+	case Delta:
+		for i := range f.Events {
+			leaveOut(&f.Events[i].Conn)
 		}
 	}
 	return r.send(f)

@@ -174,24 +174,62 @@ func TestSpoolToOlderServers(t *testing.T) {
 	assert.Empty(t, leftOf(t, dir))
 }
 
-// TestStatesOfOlderServers: a server that does not know the states of sockets gets none.
-func TestStatesOfOlderServers(t *testing.T) {
+// TestOlderServers: a server gets states of sockets and names of peers if it knows them.
+func TestOlderServers(t *testing.T) {
 	c := testConn(1, 443)
 	c.State = conntrack.CloseWait
-	older := newTable()
-	older.Add(conntrack.Event{Kind: conntrack.Open, Conn: c})
-	var states []conntrack.State
-	r := older.Report(Welcome{MaxConns: 10, Acks: true}, func(f Frame) error {
-		switch f := f.(type) {
-		case Full:
-			states = append(states, f.Conns[0].State)
-		case Delta:
-			states = append(states, f.Events[0].Conn.State)
+	c.Name, c.NameSource = "www.example.com", conntrack.NameSNI
+	for _, server := range []Welcome{{}, {States: true}, {Names: true}, {States: true, Names: true}} {
+		server.MaxConns, server.Acks = 10, true
+		table := newTable()
+		table.Add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+		want := c
+		if !server.States {
+			want.State = 0
 		}
-		return nil
-	})
+		if !server.Names {
+			want.Name, want.NameSource = "", 0
+		}
+		var got []conntrack.Conn
+		r := table.Report(server, func(f Frame) error {
+			switch f := f.(type) {
+			case Full:
+				got = append(got, f.Conns[0])
+			case Delta:
+				got = append(got, f.Events[0].Conn)
+			}
+			return nil
+		})
+		require.NoError(t, r.Flush(time.Now()))
+		table.Add(conntrack.Event{Kind: conntrack.Close, Conn: c})
+		require.NoError(t, r.Finish())
+		assert.Equal(t, []conntrack.Conn{want, want}, got, "it would refuse anything else")
+		// It may have a successor that knows more.
+		r.Close()
+		got = nil
+		r = table.Report(Welcome{MaxConns: 10, Acks: true, States: true, Names: true}, func(f Frame) error {
+			if d, ok := f.(Delta); ok {
+				got = append(got, d.Events[0].Conn)
+			}
+			return nil
+		})
+		require.NoError(t, r.Flush(time.Now()))
+		assert.Equal(t, []conntrack.Conn{c}, got)
+	}
+}
+
+// TestNameIsUrgent: a name that becomes known goes out as soon as an opening.
+func TestNameIsUrgent(t *testing.T) {
+	c, table := testConn(1, 443), newTable()
+	r := table.Report(Welcome{MaxConns: 10, Names: true}, func(Frame) error { return nil })
+	table.Add(conntrack.Event{Kind: conntrack.Open, Conn: c})
 	require.NoError(t, r.Flush(time.Now()))
-	older.Add(conntrack.Event{Kind: conntrack.Close, Conn: c})
-	require.NoError(t, r.Finish())
-	assert.Equal(t, []conntrack.State{0, 0}, states, "it would refuse anything else")
+	c.Tx++
+	table.Add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+	urgency, _ := table.status()
+	assert.Equal(t, counters, urgency)
+	c.Name, c.NameSource = "www.example.com", conntrack.NameSNI
+	table.Add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+	urgency, _ = table.status()
+	assert.Equal(t, soon, urgency)
 }

@@ -176,7 +176,7 @@ func (s *spool) put(b batch, deltas []spooledDelta) (full bool, err error) {
 	}
 	var data []byte
 	for _, d := range deltas {
-		f := spooledBody[[]eventRow]{Number: d.number, Lost: d.lost, Rows: appendEventRows(make([]eventRow, 0, len(d.closes)), d.closes)}
+		f := spooledBody[[]eventRow]{Number: d.number, Lost: d.lost, Rows: new(rows).events(make([]eventRow, 0, len(d.closes)), d.closes)}
 		more, err := cbor.Marshal(f)
 		if err != nil {
 			return false, fmt.Errorf("feed: %w", err)

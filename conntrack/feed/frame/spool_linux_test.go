@@ -17,7 +17,7 @@ func TestSpoolOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	name := func(b batch) string { return filepath.Join(dir, b.fileName()) }
 	delta := func(number uint64) []byte {
-		b, err := cbor.Marshal(spooledBody[[]eventRow]{Number: number, Rows: appendEventRows(nil, closes(1, 1))})
+		b, err := cbor.Marshal(spooledBody[[]eventRow]{Number: number, Rows: new(rows).events(nil, closes(1, 1))})
 		require.NoError(t, err)
 		return b
 	}

@@ -220,7 +220,7 @@ func TestStoreOnAFullDisk(t *testing.T) {
 // TestSpoolOfOlderVersions: close events that an older version has left are sent.
 func TestSpoolOfOlderVersions(t *testing.T) {
 	dir := t.TempDir()
-	data, err := cbor.Marshal(appendEventRows(nil, closes(1, 5000)))
+	data, err := cbor.Marshal(new(rows).events(nil, closes(1, 5000)))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "000000000003-5000-7.ends"), data, 0o600))
 	tb := newTable()

@@ -178,7 +178,7 @@ func (t *Table) open(e conntrack.Event) {
 }
 
 func (t *Table) update(k *entry, e conntrack.Event) {
-	urgent := e.Conn.Process != k.conn.Process
+	urgent := e.Conn.Process != k.conn.Process || e.Conn.Name != k.conn.Name
 	k.conn = e.Conn
 	if !t.synced || !k.reported {
 		return

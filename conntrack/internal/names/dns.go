@@ -45,7 +45,7 @@ func ParseDNS(b []byte) (m Message, ok bool) {
 		if q.Class&^topBit != dnsmessage.ClassINET {
 			return m, false
 		}
-		if m.Name, ok = clean(q.Name.String()); !ok {
+		if m.Name, ok = Clean(q.Name.String()); !ok {
 			return m, false
 		}
 	case err != dnsmessage.ErrSectionDone || !m.Response:
@@ -156,7 +156,7 @@ func (r *records) addresses(asked string) []Address {
 	if asked == "" {
 		kept := r.owners[:0]
 		for _, a := range r.owners {
-			if name, ok := clean(a.Name); ok {
+			if name, ok := Clean(a.Name); ok {
 				a.Name = name
 				kept = append(kept, a)
 			}

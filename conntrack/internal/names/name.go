@@ -10,10 +10,10 @@ import (
 // maxName is the longest name of a host, in bytes (RFC 1035, section 2.3.4).
 const maxName = 253
 
-// clean returns the name of a host in lower case without a dot at its end. It reports whether
+// Clean returns the name of a host in lower case without a dot at its end. It reports whether
 // it is one: ASCII letters, digits, hyphens and underscores in labels of at most 63 bytes. An
 // address is none. Names in other scripts are on the wire in Punycode, and stay so.
-func clean(s string) (string, bool) {
+func Clean(s string) (string, bool) {
 	s = strings.TrimSuffix(s, ".")
 	if len(s) == 0 || len(s) > maxName {
 		return "", false
@@ -43,13 +43,13 @@ func clean(s string) (string, bool) {
 	return strings.ToLower(s), true
 }
 
-// cleanHost is clean of a host that may have a port. A host in brackets is an address.
+// cleanHost is Clean of a host that may have a port. A host in brackets is an address.
 func cleanHost(s string) (string, bool) {
 	host, port, ok := strings.Cut(s, ":")
 	if ok && strings.Trim(port, "0123456789") != "" {
 		return "", false
 	}
-	return clean(host)
+	return Clean(host)
 }
 
 // isPeer reports whether an address can have been meant by an answer: neither unspecified, as

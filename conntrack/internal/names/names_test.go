@@ -30,7 +30,7 @@ func TestClean(t *testing.T) {
 		"": "", ".": "", "a..b": "", ".a": "", "192.0.2.1": "", "a b": "", "bücher.example": "", "a\x1b[2J": "", label + "a.x": "",
 		strings.Repeat("abc.", 64) + "x": "",
 	} {
-		got, ok := clean(in)
+		got, ok := Clean(in)
 		assert.Equal(t, want, got, in)
 		assert.Equal(t, want != "", ok, in)
 	}
@@ -399,7 +399,7 @@ func FuzzDNS(f *testing.F) {
 			return
 		}
 		for _, a := range m.Addresses {
-			_, ok := clean(a.Name)
+			_, ok := Clean(a.Name)
 			assert.True(t, ok, "%q", a.Name)
 			assert.True(t, isPeer(a.Addr))
 		}
@@ -430,7 +430,7 @@ func FuzzTCP(f *testing.F) {
 		require.Equal(t, want, got)
 		require.Equal(t, wantMore, more)
 		if got.Name != "" {
-			_, ok := clean(got.Name)
+			_, ok := Clean(got.Name)
 			require.True(t, ok)
 		}
 	})

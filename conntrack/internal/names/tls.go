@@ -111,7 +111,7 @@ func serverName(b []byte) string {
 	list := reader{b: r.vector(2)}
 	for len(list.b) > 0 && !list.bad {
 		kind := list.number(1)
-		if host, ok := clean(string(list.vector(2))); ok && kind == serverNameIsHost {
+		if host, ok := Clean(string(list.vector(2))); ok && kind == serverNameIsHost {
 			return host
 		}
 	}
