@@ -38,12 +38,16 @@ type Entry struct {
 	Located   bool           // Lat and Lon are known
 	Precision string         // "city", or "country" if Lat and Lon stand for one; empty: unknown
 	Rule      string         // label of its rule
-	New       bool           // it has opened; false: it was recorded before
-	Opened    time.Time      // to the microsecond; distinguishes openings of one connection
-	Seen      time.Time      // the moment of this entry; zero: when it opened
-	Closed    time.Time      // zero: not known to be closed
-	Tx, Rx    uint64         // bytes sent and received since Opened; stored up to 1 PiB
-	Resumed   bool           // in all its entries: it may have opened before its agent started to look
+	// PeerName is by which name a program of the agent's machine asked for Peer, and PeerNameSource how
+	// that was learnt: "dns", "sni", "quic", "http" or "host". Both are empty if it is unknown; the row
+	// keeps the name that it has then.
+	PeerName, PeerNameSource string
+	New                      bool      // it has opened; false: it was recorded before
+	Opened                   time.Time // to the microsecond; distinguishes openings of one connection
+	Seen                     time.Time // the moment of this entry; zero: when it opened
+	Closed                   time.Time // zero: not known to be closed
+	Tx, Rx                   uint64    // bytes sent and received since Opened; stored up to 1 PiB
+	Resumed                  bool      // in all its entries: it may have opened before its agent started to look
 }
 
 // A Loss says how many events an agent could not report.
@@ -82,6 +86,7 @@ type Row struct {
 // first. So no agent can displace rows of others that have fewer. A zero field has no limit.
 type Retention struct {
 	Age      time.Duration // since a connection was last seen
+	Names    time.Duration // likewise: names of peers are deleted, and the rest of their rows stays
 	Rows     int64
 	Bytes    int64 // of the file
 	Disabled bool  // nothing is deleted, whatever the limits

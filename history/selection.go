@@ -23,6 +23,7 @@ type Circle struct{ Lat, Lon, Km float64 }
 //	ip         what the peer's address begins with
 //	agent      a part of the agent's name; also host
 //	app        a part of the program's name or path
+//	name       a part of the peer's name, or *.example.com for all names below a domain
 //	org        a part of the name of the peer's organisation
 //	as         the number of its autonomous system, also after "as"
 //	country    its country, by Countries

@@ -87,7 +87,7 @@ const (
 // right to write. A file in a folder in which this process cannot write must not change.
 //
 // A file of connmapperl, also one that it has open, and one of schema 1 to 3 of this package is
-// copied first: see ConsoleOptions. The copy has the rows of that moment. Schema 4 and 5 are
+// copied first: see ConsoleOptions. The copy has the rows of that moment. Schema 4 to 6 are
 // queried as they are.
 //
 // The caller must close the Console.
@@ -210,14 +210,20 @@ func supplement(conn *sqlite.Conn, sql string) error {
 	if err != nil || version >= schemaVersion {
 		return err
 	}
+	whole := `(SELECT *, NULL AS peer_name, NULL AS peer_name_source FROM main.detailed_history)`
+	if version < 6 {
+		whole = `(SELECT *, '' AS precision, NULL AS peer_name, NULL AS peer_name_source FROM main.detailed_history)`
+	}
 	for _, t := range tokenize(sql) {
 		view := ""
 		switch {
 		case t.kind != word && t.kind != quoted:
 		case t.text == "agents" && version < 5:
-			view = `agents AS SELECT agent, count(*) AS rows, sum(` + rowSizeSQL + `) AS bytes, 0 AS pruned FROM main.detailed_history GROUP BY agent`
-		case t.text == "precision":
-			view = `detailed_history AS SELECT *, '' AS precision FROM main.detailed_history`
+			view = `agents AS SELECT agent, count(*) AS rows, sum(` + rowSizeSQL + `) AS bytes, 0 AS pruned FROM ` + whole + ` GROUP BY agent`
+		case t.text == "precision" && version < 6, t.text == "peer_name", t.text == "peer_name_source":
+			view = `detailed_history AS SELECT * FROM ` + whole
+		case t.text == "peer_names":
+			view = `peer_names AS SELECT NULL AS name WHERE FALSE`
 		}
 		if view == "" {
 			continue

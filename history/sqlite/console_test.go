@@ -489,6 +489,7 @@ func TestSavedQueries(t *testing.T) {
 		all[2990+i].Rule, all[2990+i].Container = "Other", "c0ffee"
 	}
 	all[2999].Program = "sshd"
+	all[2998] = named(all[2998], "www.example.com", "sni")
 	require.NoError(t, db.Record(t.Context(), all))
 	require.NoError(t, db.recordAll(t.Context(), []history.Record{history.Loss{Agent: "nas", Count: 1, Seen: time.Now()}}))
 	c := console(t, db)

@@ -54,7 +54,9 @@ type DB struct {
 	conn  *sqlite.Conn
 	watch watch
 	cache rowCache
-	clock clock
+	// nameless is before which no row has a name older than the retention allows.
+	nameless position
+	clock    clock
 }
 
 var (
@@ -79,7 +81,7 @@ const (
 // A damaged history is renamed to NAME.corrupt-TIME and a new one started; Problem then says
 // so. A history of connmapperl, or of schema 1 to 3, is copied into a new file with all its
 // rows, and kept as NAME.before-migration-TIME. That takes some seconds for a million rows. One
-// of schema 4 or 5 is upgraded in place.
+// of schema 4 to 6 is upgraded in place.
 //
 // Open fails, and leaves the file as it is, if
 //   - another DB has it open by any name, in this process or another; between processes, other
@@ -126,6 +128,7 @@ func Open(ctx context.Context, name string, opts Options) (*DB, error) {
 
 // open sets db.conn and db.claim. A damaged history is set aside.
 func (db *DB) open(ctx context.Context) error {
+	db.nameless = nowhere
 	for again := false; ; again = true {
 		c, err := claimFile(db.path)
 		if err != nil {

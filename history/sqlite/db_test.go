@@ -160,7 +160,7 @@ func TestOpenAgain(t *testing.T) {
 		assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 	}
 	for pragma, want := range map[string]string{
-		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "6",
+		"auto_vacuum": "2", "journal_mode": "wal", "application_id": "1668112752", "user_version": "7",
 	} {
 		assert.Equal(t, want, query(t, db, "PRAGMA "+pragma)[0][0], pragma)
 	}
@@ -208,7 +208,7 @@ func TestForeignFiles(t *testing.T) {
 	tests := []struct{ name, sql, want string }{
 		{"other program", `CREATE TABLE moz_cookies (id)`, "a database of another program: choose another file, this one stays as it is"},
 		{"other program with an id", `PRAGMA application_id = 77`, "a database of another program: choose another file, this one stays as it is"},
-		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 7`, "written by a newer version of this program (schema 7, this one knows 6): update this one or choose another file"},
+		{"newer", schema + `PRAGMA application_id = 0x636d6170; PRAGMA user_version = 8`, "written by a newer version of this program (schema 8, this one knows 7): update this one or choose another file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

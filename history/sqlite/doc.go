@@ -55,6 +55,9 @@
 //	key          a hash that distinguishes the rows of one ip and programname
 //	precision    of lat and lon: "city", "region", or "country" for a point that stands for a whole
 //	             country; empty if unknown, and in rows from before schema 6
+//	peer_name    by which name a program asked for the peer, in lower case; NULL if unknown
+//	peer_name_source  how that was learnt: "dns", "sni", "quic", "http", or "host" for DNS of another
+//	             process of that machine
 //
 // Times are Unix seconds in UTC: timestamp is an integer, and opened, last_opened and closed
 // are real numbers with microseconds. Therefore
@@ -66,8 +69,13 @@
 //
 // Agent, protocol, both addresses and ports and the program together are
 // unique. The table places has the sum of count for each lat and lon. Indexes lead from
-// timestamp, opened, agent, ip with programname, and lat with lon to rows. All other
-// conditions read the whole table, which takes a second for about two million rows.
+// timestamp, opened, agent, peer_name, ip with programname, and lat with lon to rows. All other
+// conditions read the whole table, which takes a second for about two million rows. The view
+// peer_names has each name once, so that
+//
+//	WHERE peer_name IN (SELECT name FROM peer_names WHERE name LIKE '%.example.com')
+//
+// reads no other rows.
 //
 // The other tables:
 //

@@ -115,12 +115,13 @@ func (db *DB) insertTogether(rows []insertion, ch *changes) error {
 			isNew, id = inserted > 0 && r.id > last, r.id
 		}
 		if isNew {
+			db.nameRecorded(e)
 			ch.rows++
 			ch.count(placeOf(e), 1)
 			size := rowSize(e)
 			ch.share(e.Agent, share{rows: 1, bytes: size})
 			if e.Closed.IsZero() {
-				r = &cachedRow{id: id, count: 1, opened: micro(e.Opened), details: detailsHash(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: size}
+				r = &cachedRow{id: id, count: 1, opened: micro(e.Opened), details: detailsHash(e), place: placeOf(e), tx: limitCounter(e.Tx), rx: limitCounter(e.Rx), size: size, peerName: e.PeerName, peerNameSource: e.PeerNameSource}
 			}
 		} else if err := db.update(e, r, ch); err != nil {
 			return err
@@ -132,7 +133,7 @@ func (db *DB) insertTogether(rows []insertion, ch *changes) error {
 	return nil
 }
 
-const insertParams = 25 // of a row
+const insertParams = 27 // of a row
 
 // insertSQL is the statement that inserts so many rows. Where it fails the whole transaction
 // does: without OR FAIL, SQLite would keep a journal of its own for each.
@@ -142,7 +143,7 @@ var insertSQL = func() map[int]string {
 		var b strings.Builder
 		b.WriteString(`
 INSERT OR FAIL INTO detailed_history (
-	timestamp, asn, orgname, lat, lon, x, y, precision, direction, exe, container, country, rule,
+	timestamp, asn, orgname, lat, lon, x, y, precision, direction, exe, container, country, rule, peer_name, peer_name_source,
 	opened, tx, rx, closed, ip, port, local_ip, local_port, programname, agent, protocol, key,
 	last_opened, full_lookup, count, tx_before, rx_before
 ) VALUES`)
@@ -154,7 +155,7 @@ INSERT OR FAIL INTO detailed_history (
 			for p := range insertParams {
 				fmt.Fprintf(&b, "?%d, ", i*insertParams+p+1)
 			}
-			fmt.Fprintf(&b, "?%d, '', 1, 0, 0)", i*insertParams+14)
+			fmt.Fprintf(&b, "?%d, '', 1, 0, 0)", i*insertParams+16)
 		}
 		b.WriteString("\nON CONFLICT (ip, programname, key) DO NOTHING")
 		all[n] = b.String()
@@ -166,14 +167,14 @@ INSERT OR FAIL INTO detailed_history (
 func (n *insertion) bind(stmt *sqlite.Stmt, p int) {
 	e := &n.entry
 	bindDetails(stmt, p, e)
-	stmt.BindFloat(p+13, seconds(e.Opened))
-	stmt.BindInt64(p+14, limitCounter(e.Tx))
-	stmt.BindInt64(p+15, limitCounter(e.Rx))
-	bindTime(stmt, p+16, e.Closed)
-	bindAddr(stmt, p+17, e.Peer)
-	bindAddr(stmt, p+19, e.Local)
-	stmt.BindText(p+21, e.Program)
-	stmt.BindText(p+22, e.Agent)
-	stmt.BindText(p+23, e.Protocol)
-	stmt.BindInt64(p+24, n.hash)
+	stmt.BindFloat(p+15, seconds(e.Opened))
+	stmt.BindInt64(p+16, limitCounter(e.Tx))
+	stmt.BindInt64(p+17, limitCounter(e.Rx))
+	bindTime(stmt, p+18, e.Closed)
+	bindAddr(stmt, p+19, e.Peer)
+	bindAddr(stmt, p+21, e.Local)
+	stmt.BindText(p+23, e.Program)
+	stmt.BindText(p+24, e.Agent)
+	stmt.BindText(p+25, e.Protocol)
+	stmt.BindInt64(p+26, n.hash)
 }

@@ -48,7 +48,7 @@ WHERE ip = ?3 ORDER BY abs(round((last_opened - ?4) * 1000)), programname LIMIT 
 		return nil, err
 	}
 	r = columnRow(stmt)
-	r.opener = &opener{stmt.ColumnText(11), stmt.ColumnText(12), stmt.ColumnText(13)}
+	r.opener = &opener{stmt.ColumnText(13), stmt.ColumnText(14), stmt.ColumnText(15)}
 	if !db.continues(r, e) {
 		return nil, nil
 	}

@@ -279,7 +279,7 @@ func source(conn *sqlite.Conn, from origin, complete func(*history.Entry)) (valu
 	// Each argument costs time: the first of the columns has them all.
 	return perlColumns + `, agent, ` + ask("direction", "connmap_complete(id, ip, port, local_ip, local_port, programname, exe, lat, lon)") +
 		`, protocol, exe, container, ` + ask("country", "connmap_completed(id, 1)") + `, ` + ask("rule", "connmap_completed(id, 2)") + `,
-		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key, ''`, nil
+		coalesce(opened, timestamp), coalesce(last_opened, timestamp), ` + closed + `, tx, rx, tx_before, rx_before, key, '', NULL, NULL`, nil
 }
 
 // perlColumns are those that connmapperl has.

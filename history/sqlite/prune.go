@@ -26,7 +26,7 @@ const (
 
 // SetRetention sets the limits for Prune, and stores them in the file.
 func (db *DB) SetRetention(r history.Retention) error {
-	if r.Age < 0 || r.Rows < 0 || r.Bytes < 0 {
+	if r.Age < 0 || r.Names < 0 || r.Rows < 0 || r.Bytes < 0 {
 		return errors.New("history: retention: a limit is negative: zero is none")
 	}
 	_, err := db.step(context.Background(), func() (err error) {
@@ -39,7 +39,7 @@ func (db *DB) SetRetention(r history.Retention) error {
 		if r.Disabled {
 			disabled = 1
 		}
-		for name, n := range map[string]int64{"age": int64(r.Age), "most_rows": r.Rows, "most_bytes": r.Bytes, "disabled": disabled} {
+		for name, n := range map[string]int64{"age": int64(r.Age), "names": int64(r.Names), "most_rows": r.Rows, "most_bytes": r.Bytes, "disabled": disabled} {
 			err := sqlitex.Execute(db.conn, `INSERT OR REPLACE INTO settings VALUES (?, ?)`, &sqlitex.ExecOptions{Args: []any{name, n}})
 			if err != nil {
 				return err
@@ -81,6 +81,7 @@ func (db *DB) stats() (s history.Stats, err error) {
 func (db *DB) retention() (r history.Retention, err error) {
 	for name, to := range map[string]func(int64){
 		"age":        func(n int64) { r.Age = time.Duration(n) },
+		"names":      func(n int64) { r.Names = time.Duration(n) },
 		"most_rows":  func(n int64) { r.Rows = n },
 		"most_bytes": func(n int64) { r.Bytes = n },
 		"disabled":   func(n int64) { r.Disabled = n != 0 },
@@ -142,7 +143,7 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// Prune deletes rows that exceed the retention, and shrinks the file. The table agents counts
+// Prune deletes rows and names that exceed the retention, and shrinks the file. The table agents counts
 // the deleted rows of each agent. It returns the number of deleted rows, also on error.
 //
 // It works in small steps, between which Record goes on, and can be called at any time. If the
@@ -158,16 +159,19 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 		return 0, err
 	}
 	var clock error // errClock, if the clock seems wrong
-	cutoff := int64(math.MinInt64)
-	if r.Age > 0 {
-		db.mu.Lock()
-		if db.clock.trusted(r.Age) {
-			cutoff = wholeSeconds(db.clock.now().Add(-r.Age))
-		} else {
-			clock = errClock
+	before := func(age time.Duration) int64 {
+		if age == 0 {
+			return math.MinInt64
 		}
-		db.mu.Unlock()
+		db.mu.Lock()
+		defer db.mu.Unlock()
+		if !db.clock.trusted(age) {
+			clock = errClock
+			return math.MinInt64
+		}
+		return wholeSeconds(db.clock.now().Add(-age))
 	}
+	cutoff := before(r.Age)
 	n := int64(100) // rows of a step, as many as its time allows
 	for {
 		var gone int64
@@ -187,6 +191,9 @@ func (db *DB) Prune(ctx context.Context) (deleted int64, err error) {
 			break
 		}
 		n = adapt(n, took)
+	}
+	if err := db.forgetNames(ctx, before(r.Names)); err != nil {
+		return deleted, err
 	}
 	if err := db.shrink(ctx); err != nil {
 		return deleted, err

@@ -55,6 +55,7 @@ type cachedRow struct {
 	place                      place
 	tx, rx, txBefore, rxBefore int64
 	size                       int64 // by rowSize
+	peerName, peerNameSource   string
 	closed                     bool
 	opener                     *opener // nil: that of its entries
 }
@@ -218,13 +219,14 @@ func (db *DB) put(e history.Entry, ch *changes) error {
 var errGone = errors.New("the row is gone")
 
 // cachedColumns are those that columnRow reads.
-var cachedColumns = `id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, ` + rowSizeSQL
+var cachedColumns = `id, count, last_opened, tx, rx, tx_before, rx_before, closed IS NOT NULL, lat, lon, peer_name, peer_name_source, ` + rowSizeSQL
 
 func columnRow(stmt *sqlite.Stmt) *cachedRow {
 	return &cachedRow{
 		id: stmt.ColumnInt64(0), count: stmt.ColumnInt64(1), opened: fromSeconds(stmt.ColumnFloat(2)),
 		tx: stmt.ColumnInt64(3), rx: stmt.ColumnInt64(4), txBefore: stmt.ColumnInt64(5), rxBefore: stmt.ColumnInt64(6),
-		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8), size: stmt.ColumnInt64(10),
+		closed: stmt.ColumnBool(7), place: columnPlace(stmt, 8),
+		peerName: stmt.ColumnText(10), peerNameSource: stmt.ColumnText(11), size: stmt.ColumnInt64(12),
 	}
 }
 
@@ -270,6 +272,11 @@ func (db *DB) update(e *history.Entry, r *cachedRow, ch *changes) error {
 		r.txBefore, r.rxBefore = r.tx, r.rx
 		ch.count(r.place, 1)
 	}
+	if e.PeerName == "" {
+		e.PeerName, e.PeerNameSource = r.peerName, r.peerNameSource
+	}
+	r.peerName, r.peerNameSource = e.PeerName, e.PeerNameSource
+	db.nameRecorded(e)
 	r.closed = !e.Closed.IsZero() || r.closed && !e.New
 	r.tx, r.rx = min(history.MaxCounter, r.txBefore+limitCounter(e.Tx)), min(history.MaxCounter, r.rxBefore+limitCounter(e.Rx))
 	if a := detailsHash(e); a != r.details || reopened {
@@ -330,18 +337,18 @@ func (db *DB) rewrite(e *history.Entry, r *cachedRow, ch *changes) error {
 	stmt, err := db.conn.Prepare(`
 UPDATE detailed_history SET
 	timestamp = ?1, asn = ?2, orgname = ?3, lat = ?4, lon = ?5, x = ?6, y = ?7, precision = ?8,
-	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13,
-	last_opened = ?14, count = ?15, tx_before = ?16, rx_before = ?17
-WHERE id = ?18`)
+	direction = ?9, exe = ?10, container = ?11, country = ?12, rule = ?13, peer_name = ?14, peer_name_source = ?15,
+	last_opened = ?16, count = ?17, tx_before = ?18, rx_before = ?19
+WHERE id = ?20`)
 	if err != nil {
 		return err
 	}
 	bindDetails(stmt, 1, e)
-	stmt.BindFloat(14, float64(r.opened)/1e6)
-	stmt.BindInt64(15, r.count)
-	stmt.BindInt64(16, r.txBefore)
-	stmt.BindInt64(17, r.rxBefore)
-	stmt.BindInt64(18, r.id)
+	stmt.BindFloat(16, float64(r.opened)/1e6)
+	stmt.BindInt64(17, r.count)
+	stmt.BindInt64(18, r.txBefore)
+	stmt.BindInt64(19, r.rxBefore)
+	stmt.BindInt64(20, r.id)
 	return run(stmt)
 }
 
@@ -426,11 +433,12 @@ var seed = maphash.MakeSeed()
 // detailsHash is a hash of what bindDetails binds beside the time.
 func detailsHash(e *history.Entry) uint64 {
 	return maphash.Comparable(seed, struct {
-		direction, exe, container, org, country, rule, precision string
-		asn                                                      uint32
-		lat, lon                                                 uint64
-		located                                                  bool
-	}{e.Direction, e.Exe, e.Container, e.Org, e.Country, e.Rule, e.Precision, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
+		direction, exe, container, org, country, rule, precision, peerName, peerNameSource string
+
+		asn      uint32
+		lat, lon uint64
+		located  bool
+	}{e.Direction, e.Exe, e.Container, e.Org, e.Country, e.Rule, e.Precision, e.PeerName, e.PeerNameSource, e.ASN, math.Float64bits(e.Lat), math.Float64bits(e.Lon), e.Located})
 }
 
 func hashOf(e *history.Entry) int64 {
@@ -468,7 +476,7 @@ func located(e *history.Entry) bool {
 	return e.Located && e.Lat >= -90 && e.Lat <= 90 && e.Lon >= -180 && e.Lon <= 180
 }
 
-// bindDetails sets 13 parameters from i on.
+// bindDetails sets 15 parameters from i on.
 func bindDetails(stmt *sqlite.Stmt, i int, e *history.Entry) {
 	stmt.BindInt64(i, wholeSeconds(seen(e)))
 	stmt.BindText(i+1, formatASN(e.ASN))
@@ -491,6 +499,13 @@ func bindDetails(stmt *sqlite.Stmt, i int, e *history.Entry) {
 	stmt.BindText(i+10, e.Container)
 	stmt.BindText(i+11, e.Country)
 	stmt.BindText(i+12, e.Rule)
+	if e.PeerName != "" {
+		stmt.BindText(i+13, e.PeerName)
+		stmt.BindText(i+14, e.PeerNameSource)
+	} else {
+		stmt.BindNull(i + 13)
+		stmt.BindNull(i + 14)
+	}
 }
 
 func bindTime(stmt *sqlite.Stmt, i int, t time.Time) {

@@ -14,7 +14,7 @@ import (
 
 // rowColumns are those that scan reads.
 const rowColumns = `id, timestamp, ip, port, local_ip, local_port, programname, asn, orgname, lat, lon, count,
-	agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, precision`
+	agent, direction, protocol, exe, container, country, rule, opened, last_opened, closed, tx, rx, precision, peer_name, peer_name_source`
 
 func scan(stmt *sqlite.Stmt) history.Row {
 	addr := func(i int) netip.AddrPort {
@@ -33,7 +33,7 @@ func scan(stmt *sqlite.Stmt) history.Row {
 		Lat: stmt.ColumnFloat(9), Lon: stmt.ColumnFloat(10), Located: !stmt.ColumnIsNull(9), Precision: stmt.ColumnText(24),
 		Agent: stmt.ColumnText(12), Direction: stmt.ColumnText(13), Protocol: stmt.ColumnText(14), Exe: stmt.ColumnText(15),
 		Container: stmt.ColumnText(16), Country: stmt.ColumnText(17), Rule: stmt.ColumnText(18),
-		Opened: at(19), Closed: at(21),
+		Opened: at(19), Closed: at(21), PeerName: stmt.ColumnText(25), PeerNameSource: stmt.ColumnText(26),
 		Tx: uint64(stmt.ColumnInt64(22)), Rx: uint64(stmt.ColumnInt64(23)),
 	}}
 }

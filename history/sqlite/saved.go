@@ -46,6 +46,23 @@ WHERE timestamp >= unixepoch('now', :since) AND (lat, lon) IN (SELECT lat, lon F
   WHERE lat BETWEEN :lat - :km / 111.0 AND :lat + :km / 111.0 AND haversine(lat, lon, :lat, :lon) <= :km)
 ORDER BY timestamp DESC LIMIT 500`, Params: with(day, "lat", "52.5", "lon", "13.4", "km", "100")},
 
+		{Name: "names", About: "the names that programs asked for", SQL: `SELECT peer_name, sum(count) AS connections, count(DISTINCT ip) AS addresses, CAST(total(tx) AS INTEGER) AS sent, CAST(total(rx) AS INTEGER) AS received, group_concat(DISTINCT programname) AS programs
+FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND peer_name IS NOT NULL
+GROUP BY +peer_name ORDER BY connections DESC LIMIT 500`, Params: day},
+		{Name: "name", About: "the connections to a domain and all names below it", SQL: `SELECT timestamp, peer_name, ip, port, programname, orgname, agent, count FROM detailed_history
+WHERE peer_name IN (SELECT name FROM peer_names WHERE name = :domain OR name LIKE '%.' || :domain)
+ORDER BY timestamp DESC LIMIT 500`, Params: map[string]string{"domain": "example.com"}},
+		{Name: "new-names", About: "names that were never asked for before", SQL: `SELECT peer_name, programname, agent, min(opened) AS first FROM detailed_history AS a
+WHERE opened >= unixepoch('now', :since) AND peer_name IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM detailed_history AS b WHERE b.peer_name = a.peer_name AND +b.opened < unixepoch('now', :since))
+GROUP BY +peer_name ORDER BY first DESC LIMIT 500`, Params: week},
+		{Name: "program-names", About: "the names that each program asked for", SQL: `SELECT programname, peer_name, sum(count) AS connections, max(timestamp) AS last
+FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND peer_name IS NOT NULL
+GROUP BY +programname, +peer_name ORDER BY +programname, connections DESC LIMIT 1000`, Params: day},
+		{Name: "name-addresses", About: "the names with the most addresses", SQL: `SELECT peer_name, count(DISTINCT ip) AS addresses, count(DISTINCT asn) AS networks, count(DISTINCT country) AS countries
+FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND peer_name IS NOT NULL
+GROUP BY +peer_name ORDER BY addresses DESC LIMIT 100`, Params: week},
+
 		{Name: "losses", About: "how much agents could not tell, by hour", SQL: `SELECT timestamp AS hour, agent, count
 FROM losses WHERE timestamp >= unixepoch('now', :since) ORDER BY timestamp DESC LIMIT 500`, Params: week},
 		{Name: "shares", About: "how much of the history each agent has, and how many of its connections went to keep the limits", SQL: `SELECT agent, rows, bytes, pruned

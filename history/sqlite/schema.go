@@ -13,7 +13,7 @@ import (
 
 const (
 	applicationID = 0x636d6170 // "cmap"
-	schemaVersion = 6
+	schemaVersion = 7
 	upgradable    = 4 // from this one on a file is upgraded where it is
 )
 
@@ -53,7 +53,9 @@ CREATE TABLE detailed_history (
 	tx_before   INTEGER NOT NULL,
 	rx_before   INTEGER NOT NULL,
 	key         INTEGER NOT NULL,
-	precision   TEXT    NOT NULL DEFAULT ''
+	precision   TEXT    NOT NULL DEFAULT '',
+	peer_name   TEXT,
+	peer_name_source TEXT
 );
 
 CREATE TABLE places (
@@ -80,7 +82,7 @@ CREATE TABLE losses (
 	count     INTEGER NOT NULL,
 	PRIMARY KEY (timestamp, agent)
 ) WITHOUT ROWID;
-` + agentsTable + unendedTable
+` + agentsTable + unendedTable + namesView
 
 // unendedTable has openings that another one of the same row has followed although no end of
 // them was reported: when they opened, in µs, and the bytes that the row has counted of them.
@@ -92,6 +94,21 @@ CREATE TABLE unended (
 	rx     INTEGER NOT NULL,
 	PRIMARY KEY (row, opened)
 ) WITHOUT ROWID;
+`
+
+// namesView has each name of a peer once. It goes from one to the next in their index: names with
+// the same end are found there without reading all rows.
+const namesView = `
+CREATE VIEW peer_names AS WITH RECURSIVE names(name) AS (
+	SELECT min(peer_name) FROM detailed_history WHERE peer_name IS NOT NULL
+	UNION ALL
+	SELECT (SELECT min(peer_name) FROM detailed_history WHERE peer_name > names.name) FROM names WHERE names.name IS NOT NULL
+) SELECT name FROM names WHERE name IS NOT NULL;
+`
+
+// namesIndex has the rows whose peer has a name; others cost nothing.
+const namesIndex = `
+CREATE INDEX detailed_history_peer_name ON detailed_history (peer_name) WHERE peer_name IS NOT NULL;
 `
 
 // agentsTable has what each agent has of the history: rows, about how many bytes they take,
@@ -112,7 +129,7 @@ CREATE UNIQUE INDEX detailed_history_key ON detailed_history (ip, programname, k
 CREATE INDEX detailed_history_timestamp ON detailed_history (timestamp);
 CREATE INDEX detailed_history_opened ON detailed_history (opened);
 CREATE INDEX detailed_history_place ON detailed_history (lat, lon) WHERE lat IS NOT NULL;
-` + agentsIndex + openIndex + ";"
+` + agentsIndex + namesIndex + openIndex + ";"
 
 // openIndex has the open rows, and is small: a connection that is found again may be known by
 // another program. A file of schema 6 from before it gets it when it is opened.

@@ -13,8 +13,8 @@ import (
 const FirstQuery = "SELECT " + shownColumns + "\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
 
 const (
-	shownColumns = "timestamp, ip, port, programname, orgname, country, agent, rule, count"
-	ruledColumns = "timestamp, ip, port, programname, agent, orgname, country, count"
+	shownColumns = "timestamp, ip, peer_name, port, programname, orgname, country, agent, rule, count"
+	ruledColumns = "timestamp, ip, peer_name, port, programname, agent, orgname, country, count"
 )
 
 // SQL returns a question for the console that finds the connections of a selection, the
@@ -72,9 +72,11 @@ func condition(t history.Term) (string, bool) {
 	case "port":
 		return sqlNumber(t.Value, "port", "local_port"), true
 	case "ip":
-		return sqlLike("ip", "", t.Value), true
+		return sqlLike("ip", "", t.Value, "%"), true
 	case "agent", "host":
 		return sqlHas(t.Value, "agent"), true
+	case "name":
+		return sqlName(t.Value), true
 	case "app":
 		return sqlHas(t.Value, "programname", "exe"), true
 	case "org":
@@ -92,9 +94,9 @@ func condition(t history.Term) (string, bool) {
 	case "dir":
 		return "direction = " + quote(t.Value), true
 	case "":
-		s := sqlHas(t.Value, "ip", "port", "programname", "agent", "orgname", "rule", "exe", "container")
+		s := sqlHas(t.Value, "ip", "port", "programname", "agent", "orgname", "rule", "exe", "container", "peer_name")
 		if strings.ContainsAny(t.Value, "[]:") {
-			s = sqlHas(t.Value, "iif(ip LIKE '%:%', '[' || ip || ']', ip) || ':' || port", "programname", "agent", "orgname", "rule", "exe", "container")
+			s = sqlHas(t.Value, "iif(ip LIKE '%:%', '[' || ip || ']', ip) || ':' || port", "programname", "agent", "orgname", "rule", "exe", "container", "peer_name")
 		}
 		if t.Countries != "" {
 			s += "\n    OR " + sqlCountries(t.Countries)
@@ -102,6 +104,15 @@ func condition(t history.Term) (string, bool) {
 		return s, true
 	}
 	return "", false // city and state
+}
+
+// sqlName returns the condition on the name of the peer. Each name is looked at once.
+func sqlName(value string) string {
+	c := sqlHas(value, "name")
+	if domain, ok := strings.CutPrefix(value, "*"); ok && strings.HasPrefix(domain, ".") {
+		c = sqlLike("name", "%", domain, "")
+	}
+	return "peer_name IN (SELECT name FROM peer_names WHERE " + c + ")"
 }
 
 // sqlNumber returns the condition that one of several columns equals a number.
@@ -139,7 +150,7 @@ func plainNumber(value string) (n uint64, ok bool) {
 func sqlHas(lower string, columns ...string) string {
 	for i, c := range columns {
 		if len(lower) == utf8.RuneCountInString(lower) {
-			columns[i] = sqlLike(c, "%", lower)
+			columns[i] = sqlLike(c, "%", lower, "%")
 		} else {
 			// LIKE ignores case for ASCII only.
 			columns[i] = c + " REGEXP " + quote("(?i)"+regexp.QuoteMeta(lower))
@@ -151,10 +162,10 @@ func sqlHas(lower string, columns ...string) string {
 	return strings.Join(columns, " OR ")
 }
 
-// sqlLike says that a column has a text after what LIKE takes before.
-func sqlLike(column, before, text string) string {
+// sqlLike says that a column has a text between what LIKE takes before and after it.
+func sqlLike(column, before, text, after string) string {
 	escaped := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(text)
-	s := column + " LIKE " + quote(before+escaped+"%")
+	s := column + " LIKE " + quote(before+escaped+after)
 	if escaped != text {
 		s += ` ESCAPE '\'`
 	}

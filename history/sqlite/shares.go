@@ -26,8 +26,8 @@ const rowBytes = 220
 
 // rowSize estimates the size of a row: its texts, those in indexes twice.
 func rowSize(e *history.Entry) int64 {
-	return rowBytes + 2*int64(len(e.Agent)+len(e.Program)+addrLen(e.Peer)) +
-		int64(addrLen(e.Local)+len(formatASN(e.ASN))+len(e.Org)+len(e.Direction)+len(e.Protocol)+len(e.Exe)+len(e.Container)+len(e.Country)+len(e.Rule))
+	return rowBytes + 2*int64(len(e.Agent)+len(e.Program)+addrLen(e.Peer)+len(e.PeerName)) +
+		int64(addrLen(e.Local)+len(formatASN(e.ASN))+len(e.Org)+len(e.Direction)+len(e.Protocol)+len(e.Exe)+len(e.Container)+len(e.Country)+len(e.Rule)+len(e.PeerNameSource))
 }
 
 // rowSizeSQL is rowSize of a stored row.
@@ -38,8 +38,8 @@ var rowSizeSQL = func() string {
 		}
 		return "(" + strings.Join(columns, " + ") + ")"
 	}
-	return fmt.Sprint(rowBytes, " + 2 * ") + lengths("agent", "programname", "ip") + " + " +
-		lengths("local_ip", "full_lookup", "asn", "orgname", "direction", "protocol", "exe", "container", "country", "rule")
+	return fmt.Sprint(rowBytes, " + 2 * ") + lengths("agent", "programname", "ip", "peer_name") + " + " +
+		lengths("local_ip", "full_lookup", "asn", "orgname", "direction", "protocol", "exe", "container", "country", "rule", "peer_name_source")
 }()
 
 // countShares counts the shares of all agents anew, over all rows.
@@ -49,8 +49,8 @@ INSERT OR REPLACE INTO agents SELECT agent, count(*), sum(` + rowSizeSQL + `), c
 	FROM main.detailed_history AS d GROUP BY agent;
 `
 
-// upgrade makes a file of schema 4 or 5 one of this schema. Both lack the precision of places
-// and the openings without an end, and schema 4 also shares.
+// upgrade makes a file of schema 4, 5 or 6 one of this schema. They lack names of peers, schemas 4
+// and 5 the precision of places and the openings without an end, and schema 4 also shares.
 func upgrade(ctx context.Context, conn *sqlite.Conn, from int64, log *slog.Logger) (err error) {
 	conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(nil)
@@ -62,10 +62,13 @@ func upgrade(ctx context.Context, conn *sqlite.Conn, from int64, log *slog.Logge
 	}
 	defer end(&err)
 	script := ""
-	if from < 5 {
-		script = agentsTable + agentsIndex + countShares
+	if from < 6 {
+		script += unendedTable + `ALTER TABLE detailed_history ADD COLUMN precision TEXT NOT NULL DEFAULT '';`
 	}
-	script += unendedTable + `ALTER TABLE detailed_history ADD COLUMN precision TEXT NOT NULL DEFAULT '';`
+	script += `ALTER TABLE detailed_history ADD COLUMN peer_name TEXT; ALTER TABLE detailed_history ADD COLUMN peer_name_source TEXT;` + namesView + namesIndex
+	if from < 5 {
+		script += agentsTable + agentsIndex + countShares
+	}
 	return sqlitex.ExecuteScript(conn, fmt.Sprint(script, " PRAGMA user_version = ", schemaVersion), nil)
 }
 

@@ -236,7 +236,8 @@ func version4(t *testing.T, rows []history.Entry) string {
 	require.NoError(t, db.Close())
 	conn, err := sqlite.OpenConn(db.path, sqlite.OpenReadWrite)
 	require.NoError(t, err)
-	require.NoError(t, sqlitex.ExecuteScript(conn, `DROP TABLE agents; DROP TABLE unended; DROP INDEX detailed_history_agent; ALTER TABLE detailed_history DROP COLUMN precision; DELETE FROM settings WHERE name IN ('id', 'path'); PRAGMA user_version = 4;`, nil))
+	require.NoError(t, sqlitex.ExecuteScript(conn, `DROP TABLE agents; DROP TABLE unended; DROP VIEW peer_names; DROP INDEX detailed_history_agent; DROP INDEX detailed_history_peer_name;
+		ALTER TABLE detailed_history DROP COLUMN precision; ALTER TABLE detailed_history DROP COLUMN peer_name; ALTER TABLE detailed_history DROP COLUMN peer_name_source; DELETE FROM settings WHERE name IN ('id', 'path'); PRAGMA user_version = 4;`, nil))
 	require.NoError(t, conn.Close())
 	return db.path
 }
@@ -254,23 +255,29 @@ func TestUpgrade(t *testing.T) {
 	db, err := Open(t.Context(), name, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	defer db.Close()
-	assert.Regexp(t, `(?s)history is upgraded.*schema=6.*history has been upgraded.*took=`, log.String())
+	assert.Regexp(t, `(?s)history is upgraded.*schema=7.*history has been upgraded.*took=`, log.String())
 	assert.Equal(t, [][]string{{"nas", "300", "0"}, {"pi", "20", "0"}}, query(t, db, `SELECT agent, rows, pruned FROM agents`))
-	assert.Equal(t, [][]string{{"6"}}, query(t, db, `PRAGMA user_version`))
+	assert.Equal(t, [][]string{{"7"}}, query(t, db, `PRAGMA user_version`))
 	consistent(t, db)
 	require.NoError(t, db.Record(t.Context(), of("nas", 400, noon)))
 	consistent(t, db)
 }
 
-// TestOlderAnswers: a file of schema 4 or 5 answers all questions, also about what it lacks, as
+// TestOlderAnswers: a file of schema 4 to 6 answers all questions, also about what it lacks, as
 // it is, and gets that where it is when it is opened.
 func TestOlderAnswers(t *testing.T) {
-	for version, script := range map[int64]string{4: `DROP TABLE agents; DROP INDEX detailed_history_agent; PRAGMA user_version = 4;`, 5: ``} {
+	for version, made := range map[int64]struct{ from, script string }{
+		4: {"schema5.sql", `DROP TABLE agents; DROP INDEX detailed_history_agent; PRAGMA user_version = 4;`}, 5: {"schema5.sql", ``}, 6: {"schema6.sql", ``},
+	} {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
-			name, _ := olderFile(t, "schema5.sql")
+			name, _ := olderFile(t, made.from)
+			precision := "" // of the first row
+			if version == 6 {
+				precision = "country"
+			}
 			conn, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
 			require.NoError(t, err)
-			require.NoError(t, sqlitex.ExecuteScript(conn, script, nil))
+			require.NoError(t, sqlitex.ExecuteScript(conn, made.script, nil))
 			require.NoError(t, conn.Close())
 			before := stateOf(t, name)
 			c, err := OpenConsole(t.Context(), name, ConsoleOptions{})
@@ -279,15 +286,17 @@ func TestOlderAnswers(t *testing.T) {
 				ask(t, c, Filled(q).SQL, nil)
 			}
 			assert.Equal(t, [][]any{{"nas", int64(1), int64(314), int64(0)}, {"pi", int64(1), int64(310), int64(0)}}, ask(t, c, `SELECT * FROM agents ORDER BY agent`, nil))
-			assert.Equal(t, [][]any{{"198.51.100.7", ""}, {"2001:db8::7", ""}}, ask(t, c, `SELECT ip, "Precision" FROM detailed_history WHERE timestamp = '2026-07-01 12:01' ORDER BY opened`, nil))
-			assert.Len(t, ask(t, c, `SELECT * FROM detailed_history`, nil)[0], 30)
+			assert.Equal(t, [][]any{{"198.51.100.7", precision}, {"2001:db8::7", ""}}, ask(t, c, `SELECT ip, "Precision" FROM detailed_history WHERE timestamp = '2026-07-01 12:01' ORDER BY opened`, nil))
+			assert.Equal(t, [][]any{{"198.51.100.7", nil, precision}}, ask(t, c, `SELECT ip, peer_name, precision FROM detailed_history WHERE peer_name_source IS NULL AND port = 443`, nil))
+			assert.Empty(t, ask(t, c, `SELECT name FROM peer_names`, nil))
+			assert.Len(t, ask(t, c, `SELECT * FROM detailed_history`, nil)[0], map[int64]int{4: 30, 5: 30, 6: 31}[version])
 			_, err = c.Ask(t.Context(), history.Question{SQL: `SELECT precision FROM losses`})
 			assert.EqualError(t, err, "no such column: precision")
 			require.NoError(t, c.Close())
 			assert.Equal(t, before, stateOf(t, name), "it stays as it is")
 
 			db := open(t, name)
-			assert.Equal(t, [][]string{{"6"}}, query(t, db, `PRAGMA user_version`))
+			assert.Equal(t, [][]string{{"7"}}, query(t, db, `PRAGMA user_version`))
 			assert.Equal(t, [][]string{{"nas", "1", "314", "0"}, {"pi", "1", "310", "0"}}, query(t, db, `SELECT * FROM agents ORDER BY agent`))
 			consistent(t, db)
 			s, err := db.Stats()
@@ -296,14 +305,19 @@ func TestOlderAnswers(t *testing.T) {
 			var first history.Row
 			for row, err := range db.Newest(t.Context()) {
 				require.NoError(t, err)
-				assert.Empty(t, row.Precision)
+				if row.ID == 1 {
+					assert.Equal(t, precision, row.Precision)
+				}
+				assert.Empty(t, row.PeerName)
 				first = row
 			}
 			// It is known when the connection is seen again.
 			e := first.Entry
 			e.Located, e.Lat, e.Lon, e.Precision = true, 52.5, 13.4, "city"
+			e.PeerName, e.PeerNameSource = "www.example.com", "sni"
 			require.NoError(t, db.Record(t.Context(), []history.Entry{e}))
-			assert.Equal(t, "city", query(t, db, `SELECT precision FROM detailed_history WHERE id = `+fmt.Sprint(first.ID))[0][0])
+			assert.Equal(t, []string{"city", "www.example.com", "sni"}, query(t, db, `SELECT precision, peer_name, peer_name_source FROM detailed_history WHERE id = `+fmt.Sprint(first.ID))[0])
+			consistent(t, db)
 			// A fresh file has the same columns.
 			const columns = `SELECT group_concat(name || type || "notnull" || coalesce(dflt_value, 'NULL')) FROM pragma_table_info('detailed_history')`
 			assert.Equal(t, query(t, open(t, path(t)), columns), query(t, db, columns))
