@@ -154,8 +154,8 @@ func isSetting(text string) bool {
 
 const columns = `"Label",type,target,R,G,B,A,ShowText,Beep`
 
-// parseRule parses a line that is neither empty nor a comment. ports is set unless the rule has
-// the type App.
+// parseRule parses a line that is neither empty nor a comment. ports is set if the rule has the
+// type Local or Peer.
 func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error) {
 	fail := func(format string, args ...any) (Rule, [2]uint16, components, error) {
 		return Rule{}, [2]uint16{}, components{}, fmt.Errorf(format, args...)
@@ -189,15 +189,24 @@ func parseRule(text string) (rule Rule, ports [2]uint16, c components, err error
 		rule.Type = Peer
 	case "app":
 		rule.Type = App
+	case "name":
+		rule.Type = Name
 	default:
-		return fail("expected the type local, peer or app, found %.40q", f[1])
+		return fail("expected the type local, peer, app or name, found %.40q", f[1])
 	}
-	if rule.Type == App {
+	switch rule.Type {
+	case App:
 		if rule.Target == "" {
 			return fail("expected the name or path of a program, found an empty field")
 		}
-	} else if ports, err = parsePorts(rule.Target); err != nil {
-		return fail("%w", err)
+	case Name:
+		if !isName(rule.Target) {
+			return fail("expected a name such as www.example.com or *.example.com, in Punycode if it is not in ASCII, found %.60q", rule.Target)
+		}
+	default:
+		if ports, err = parsePorts(rule.Target); err != nil {
+			return fail("%w", err)
+		}
 	}
 	if c, err = parseComponents([4]string(f[3:7])); err != nil {
 		return fail("%w", err)
@@ -250,6 +259,24 @@ func split(text string) ([]string, error) {
 		}
 		text = text[1:]
 	}
+}
+
+// isName reports whether s is the target of a rule of type Name: a name of a host (RFC 1035, section
+// 2.3.1, and underscores), or one behind "*.".
+func isName(s string) bool {
+	s = strings.TrimPrefix(s, "*.")
+	if len(s) > 253 || s == "" {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		bad := func(c rune) bool {
+			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+		}
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, bad) {
+			return false
+		}
+	}
+	return true
 }
 
 // parsePorts parses a port or a range of ports.

@@ -10,13 +10,14 @@ const (
 	Local Type = iota + 1 // the local port
 	Peer                  // the peer's port
 	App                   // the program
+	Name                  // the name by which a program asked for the peer
 )
 
 // A Rule has the label and the colour of the connections that match it.
 type Rule struct {
 	Label    string
 	Type     Type
-	Target   string // as written: a port, a range such as 6660-6697, or a program
+	Target   string // as written: a port, a range such as 6660-6697, a program, or a name
 	Color    color.NRGBA
 	ShowText bool // label the connections on the map
 	Beep     bool // sound when one appears
@@ -31,4 +32,5 @@ type Conn struct {
 	Local, Peer uint16 // ports
 	Comm        string // kernel's name of the process
 	Exe         string // path of its executable
+	Name        string // of the peer, in lower case; empty: unknown
 }

@@ -66,13 +66,15 @@ func TestParseErrors(t *testing.T) {
 		{"fields", "a,local,443", `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 3 in "a,local,443"`},
 		{"one more", good + ",,1", `expected the 9 fields "Label",type,target,R,G,B,A,ShowText,Beep, found 11 in "\"a\",local,443,1,2,3,4,0,0,,1"`},
 		{"label", `"",local,443,1,2,3,4,0,0`, "expected a label, found an empty field"},
-		{"type", `a,remote,443,1,2,3,4,0,0`, `expected the type local, peer or app, found "remote"`},
+		{"type", `a,remote,443,1,2,3,4,0,0`, `expected the type local, peer, app or name, found "remote"`},
 		{"port", `a,local,http,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "http"`},
 		{"port 0", `a,local,0,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "0"`},
 		{"port 65536", `a,peer,65536,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "65536"`},
 		{"open range", `a,peer,10-,1,2,3,4,0,0`, `expected a port from 1 to 65535 or a range such as 6660-6697, found "10-"`},
 		{"range down", `a,peer,20-10,1,2,3,4,0,0`, `expected a range from its lower to its higher port, found "20-10"`},
 		{"program", `a,app, ,1,2,3,4,0,0`, "expected the name or path of a program, found an empty field"},
+		{"name", `a,name,mail.*.example.com,1,2,3,4,0,0`, `expected a name such as www.example.com or *.example.com, in Punycode if it is not in ASCII, found "mail.*.example.com"`},
+		{"empty name", `a,name,*.,1,2,3,4,0,0`, `expected a name such as www.example.com or *.example.com, in Punycode if it is not in ASCII, found "*."`},
 		{"green", `a,app,x,1,256,3,4,0,0`, `expected G from 0 to 1 or from 0 to 255, found "256"`},
 		{"opacity", `a,app,x,1,2,3,-1,0,0`, `expected A from 0 to 1 or from 0 to 255, found "-1"`},
 		{"no number", `a,app,x,NaN,2,3,1,0,0`, `expected R from 0 to 1 or from 0 to 255, found "NaN"`},
@@ -246,6 +248,21 @@ func TestMatch(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(100, func() { s.Index(Conn{Comm: "a", Exe: "/b/c"}) }))
 }
 
+// TestNames: a name matches itself, and *. with a domain all names below it.
+func TestNames(t *testing.T) {
+	s := parse(t, "a,name,www.Example.com,1,2,3,4,0,0\nb,name,*.example.com,1,2,3,4,0,0\nc,peer,443,1,2,3,4,0,0\nd,name,*.com,1,2,3,4,0,0\ne,name,xn--mnchen-3ya.example,1,2,3,4,0,0\nf,name,*.a_b.example,1,2,3,4,0,0")
+	for name, want := range map[string]string{
+		"www.example.com": "a", "mail.example.com": "b", "a.www.example.com": "b", "example.com": "d", "notexample.com": "d", "com": "Other",
+		"xn--mnchen-3ya.example": "e", "x.a_b.example": "f", "a_b.example": "Other", "": "Other", "www.example.com.": "Other", ".example.com": "Other",
+	} {
+		r, _ := s.Match(Conn{Name: name})
+		assert.Equal(t, want, r.Label, name)
+	}
+	r, _ := s.Match(Conn{Name: "example.com", Peer: 443})
+	assert.Equal(t, "c", r.Label, "the first wins")
+	assert.Zero(t, testing.AllocsPerRun(100, func() { s.Index(Conn{Name: "a.b.c.d.e.example.org"}) }))
+}
+
 func TestNoRules(t *testing.T) {
 	for name, s := range map[string]*Set{"nil": nil, "zero": {}, "empty": parse(t, "")} {
 		t.Run(name, func(t *testing.T) {
@@ -298,6 +315,11 @@ func naive(rules []Rule, c Conn) int {
 			if dir != "" && script[:min(len(script), 15)] == c.Comm && !strings.HasPrefix(base, c.Comm) {
 				return i
 			}
+		case Name:
+			target := strings.ToLower(r.Target)
+			if c.Name == target || strings.HasPrefix(target, "*.") && strings.HasSuffix(c.Name, target[1:]) && len(c.Name) >= len(target) {
+				return i
+			}
 		}
 	}
 	return len(rules) - 1
@@ -339,6 +361,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("a,local,1,1e-1,+.5,5E-1,-0,0,0,,\nb,peer,2,0x1p1,1_0,Inf,1,0,0", uint16(1), uint16(2), "", "")
 	f.Add("location_x 20\nblack false\n", uint16(1), uint16(2), "", "")
 	f.Add("a,local,1-65535,1,2,3,4,0,0\na,peer,9,1,2,3,4,0,0", uint16(65535), uint16(9), "", "/")
+	f.Add("a,name,*.Example.com,1,2,3,4,0,0\na,name,example.com,1,2,3,4,0,0\na,app,x,1,2,3,4,0,0", uint16(1), uint16(2), "www.example.com", "example.com")
 	f.Fuzz(func(t *testing.T, text string, local, peer uint16, comm, exe string) {
 		s, err := Parse(strings.NewReader(text))
 		var bad *SyntaxErrors
@@ -365,13 +388,18 @@ func FuzzParse(f *testing.F) {
 		all := s.Rules()
 		require.Equal(t, Other, all[len(all)-1])
 
-		conns := []Conn{{local, peer, comm, exe}, {local, 0, comm, ""}, {0, peer, "", exe}}
+		conns := []Conn{{local, peer, comm, exe, ""}, {local, 0, comm, "", exe}, {0, peer, "", exe, comm}}
 		var again strings.Builder
 		for _, r := range all[:len(all)-1] {
 			conn := Conn{Comm: r.Target}
-			if r.Type == App {
+			switch r.Type {
+			case Name:
+				name := strings.ToLower(r.Target)
+				conn = Conn{Name: strings.Replace(name, "*", "x", 1)}
+				conns = append(conns, Conn{Name: name}, Conn{Name: "a.b." + name}, Conn{Name: strings.TrimPrefix(name, "*.")}, Conn{Name: "x" + name})
+			case App:
 				conns = append(conns, Conn{Exe: r.Target}, Conn{Exe: "/x/" + r.Target}, Conn{Comm: r.Target[:min(len(r.Target), 15)], Exe: exe})
-			} else {
+			default:
 				low, _, _ := strings.Cut(r.Target, "-")
 				port, _ := strconv.Atoi(strings.TrimSpace(low))
 				conn = Conn{Local: uint16(port)}
@@ -386,7 +414,7 @@ func FuzzParse(f *testing.F) {
 
 			quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 			fmt.Fprintf(&again, "%s%s,%s,%s,%d,%d,%d,%d,%t,%t\n", strings.Repeat("\n", r.Line-1-strings.Count(again.String(), "\n")),
-				quote(r.Label), [...]string{Local: "local", Peer: "peer", App: "app"}[r.Type], quote(r.Target),
+				quote(r.Label), [...]string{Local: "local", Peer: "peer", App: "app", Name: "name"}[r.Type], quote(r.Target),
 				r.Color.R, r.Color.G, r.Color.B, r.Color.A, r.ShowText, r.Beep)
 		}
 		again.WriteString("\n\"scale\",app,x,255,255,255,255,0,0\n")

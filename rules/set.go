@@ -7,9 +7,11 @@
 //	"Webserver",local,443,47,129,247,255,0,0
 //	"IRC",peer,6660-6697,230,190,40,255,1,0
 //	"Torrents",app,qbittorrent,255,98,176,255,0,0
+//	"Code",name,*.example.com,150,120,255,255,0,0
 //
-// Type is local, peer or app. The target of local and peer is a port or a range of ports; that
-// of app is a program, see [Set.Index]. R, G, B and A are the colour and its opacity; ShowText
+// Type is local, peer, app or name. The target of local and peer is a port or a range of ports;
+// that of app is a program, that of name the name of a peer, see [Set.Index]. Programs older than the
+// type name skip its lines. R, G, B and A are the colour and its opacity; ShowText
 // and Beep are 0 or 1. Fields may be in double quotes, in which "" is one quote, and may have
 // blanks around them. Empty lines and lines that begin with # are ignored.
 //
@@ -39,6 +41,8 @@ type Set struct {
 	app         map[string]int // target: its first rule
 	long        map[string]int // first commLen bytes of a longer target: their first rule
 	script      map[string]int // last element of a target that is a path, cut to commLen: its first rule
+	name        map[string]int // target in lower case: its first rule
+	domain      map[string]int // what follows "*" in one: its first rule
 }
 
 // A span is the ports from first to the one before the next span. They have the same first rule,
@@ -71,12 +75,20 @@ var parsed = sync.OnceValue(func() *Set {
 	return s
 })
 
-// newSet indexes valid rules. ports has the range of each rule that is not of type App.
+// newSet indexes valid rules. ports has the range of each rule of type Local or Peer.
 func newSet(rules []Rule, ports [][2]uint16) *Set {
-	s := &Set{rules: rules, app: make(map[string]int), long: make(map[string]int), script: make(map[string]int)}
+	s := &Set{rules: rules, app: make(map[string]int), long: make(map[string]int), script: make(map[string]int), name: make(map[string]int), domain: make(map[string]int)}
 	s.local = spans(rules, ports, Local)
 	s.peer = spans(rules, ports, Peer)
 	for i, r := range slices.Backward(rules) {
+		if r.Type == Name {
+			target := strings.ToLower(r.Target)
+			if domain, ok := strings.CutPrefix(target, "*"); ok {
+				s.domain[domain] = i
+			} else {
+				s.name[target] = i
+			}
+		}
 		if r.Type != App {
 			continue
 		}
@@ -153,11 +165,26 @@ func (s *Set) Match(c Conn) (Rule, bool) {
 // Comm that is its first 15 bytes, unless Exe continues that name. A script has its own name
 // as Comm but an interpreter as Exe. So the target /usr/bin/deluge also matches the Comm
 // deluge, unless the last element of Exe begins with it too.
+//
+// A rule of type Name matches if its target is the connection's Name, or if it is *. and a domain
+// that the Name is below: *.example.com matches www.example.com and a.b.example.com, but not
+// example.com itself.
 func (s *Set) Index(c Conn) int {
 	if s == nil {
 		return 0
 	}
 	i := min(len(s.rules), atPort(s.local, c.Local), atPort(s.peer, c.Peer))
+	if c.Name != "" && len(s.name)+len(s.domain) > 0 {
+		i = min(i, first(s.name, c.Name))
+		for at := strings.IndexByte(c.Name, '.'); at > 0 && len(s.domain) > 0; {
+			i = min(i, first(s.domain, c.Name[at:]))
+			next := strings.IndexByte(c.Name[at+1:], '.')
+			if next < 0 {
+				break
+			}
+			at += 1 + next
+		}
+	}
 	if len(s.app) == 0 {
 		return i
 	}
