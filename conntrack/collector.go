@@ -42,6 +42,9 @@ type Info struct {
 	Lost uint64
 	// Late counts other events since New that found the queue full and were reported late.
 	Late uint64
+	// Unnamed counts what was forgotten of names since New: those that gave way to others, and
+	// packets with one that found the queue full.
+	Unnamed uint64
 }
 
 // A Collector reports the connections of the local host. It comes from New

@@ -193,6 +193,9 @@ const (
 	NameHost = names.Host // an answer to another process of this host, such as its resolver, or of mDNS
 )
 
+// ParseNameSource returns the source of names whose String is s, and whether there is one.
+func ParseNameSource(s string) (NameSource, bool) { return names.ParseSource(s) }
+
 // zoned returns a link-local IPv6 address with the index of its device as zone; zero: unknown.
 func zoned(a netip.Addr, device uint32) netip.Addr {
 	if device == 0 || !a.Is6() || !a.IsLinkLocalUnicast() && !a.IsLinkLocalMulticast() {

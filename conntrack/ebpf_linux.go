@@ -57,6 +57,7 @@ type ebpf struct {
 	failed     error  // the error that ended the pump; nil: none
 	lost       uint64 // connections and flows
 	lateEvents uint64
+	unnamed    uint64 // see Info
 
 	subscribers []*subscriber // changed by the pump only; their queues are guarded by mu
 
@@ -280,7 +281,7 @@ func (l *loopback) close() {
 func (e *ebpf) info() Info {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost, Late: e.lateEvents}
+	return Info{Backend: EBPF, Limited: e.limited, Lost: e.lost, Late: e.lateEvents, Unnamed: e.unnamed}
 }
 
 func (e *ebpf) close() error {
@@ -494,6 +495,15 @@ func (e *ebpf) runDue() error {
 	connections, late, flows, err := e.probe.Lost()
 	if err != nil {
 		return err
+	}
+	if e.names.on {
+		unread, err := e.probe.LostNames()
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		e.unnamed = unread + e.names.forgotten()
+		e.mu.Unlock()
 	}
 	now := time.Now()
 	if err := e.probe.Frames(now.UnixNano() - e.offset); err != nil {

@@ -17,7 +17,11 @@ type peerNames struct {
 	openings  names.Openings
 	answers   names.Table
 	unclaimed map[bpf.FlowKey]names.Name
+	dropped   uint64 // of unclaimed
 }
+
+// forgotten returns how many names gave way to others.
+func (n *peerNames) forgotten() uint64 { return n.dropped + n.answers.Dropped() }
 
 const dnsPort, mdnsPort, llmnrPort = 53, 5353, 5355
 
@@ -45,6 +49,7 @@ func (e *ebpf) learn(s *bpf.Said) {
 	}
 	if t == nil {
 		if e.names.unclaimed == nil || len(e.names.unclaimed) >= maxUnclaimed {
+			e.names.dropped += uint64(len(e.names.unclaimed))
 			e.names.unclaimed = make(map[bpf.FlowKey]names.Name)
 		}
 		e.names.unclaimed[key] = n

@@ -89,6 +89,9 @@ type poller struct {
 func newPoller(name Backend, o Options, l lister, w owners, missed string, limited ...string) *poller {
 	p := &poller{name: name, loopback: o.Loopback, lister: l, owners: w, table: make(map[uint64]int32)}
 	p.limited = append([]string{fmt.Sprintf("it polls every %v, and misses shorter connections, %s", o.Interval, missed)}, limited...)
+	if o.Names {
+		p.limited = append(p.limited, "names of peers need eBPF")
+	}
 	return p
 }
 

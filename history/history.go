@@ -81,6 +81,13 @@ type Row struct {
 	LastOpened time.Time
 }
 
+// A PeerName is a name of a peer.
+type PeerName struct {
+	Name     string
+	Programs []string  // that asked for it
+	Seen     time.Time // when a connection of that name was last seen
+}
+
 // A Retention limits how much of the past is kept. Rows older than Age are deleted. If there are
 // too many rows or bytes, rows of the agent with the most are deleted, those not seen for longest
 // first. So no agent can displace rows of others that have fewer. A zero field has no limit.

@@ -37,6 +37,9 @@ type Finder interface {
 	Within(ctx context.Context, p netip.Prefix, limit int) iter.Seq2[Row, error]
 	// Newest yields all connections, those that were last seen most recently first.
 	Newest(ctx context.Context) iter.Seq2[Row, error]
+	// PeerNames returns by which names programs have asked for an address, the last one first,
+	// but not more than limit.
+	PeerNames(ctx context.Context, peer netip.Addr, limit int) ([]PeerName, error)
 	// First returns when a program's connections to an address were first opened, and how
 	// often they were; zero: never.
 	First(ctx context.Context, peer netip.Addr, program string) (opened time.Time, count int64, err error)

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/conntrack/feed/frame"
 	"github.com/connmapgo/connmap/internal/confine"
+	"github.com/connmapgo/connmap/internal/peernames"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
 )
@@ -71,7 +73,7 @@ func (o *options) dropRights(backend conntrack.Backend, log *slog.Logger) {
 // options holds the command line.
 type options struct {
 	host, token, tokenFile, name, backend       string
-	names                                       nameMode
+	names                                       peernames.Mode
 	key, cert, spool                            string
 	server                                      *x509.Certificate // of the map server, if the secret is a password
 	once, watch, json, loopback, v, print, tofu bool
@@ -115,7 +117,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			log.Warn(notice)
 		}
 	}
-	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Names: o.names != namesOff, Logger: log})
+	c, err := conntrack.New(conntrack.Options{Backend: conntrack.Backend(o.backend), Interval: o.interval, Loopback: o.loopback, Names: o.names != peernames.Off, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -130,16 +132,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if info.Limited != "" {
 		fmt.Fprintln(stderr, "connmap-agent:", info.Limited)
 	}
-	if o.names != namesOff && info.Backend != conntrack.EBPF {
-		fmt.Fprintln(stderr, "connmap-agent: names of peers are learnt by eBPF only")
-	}
 	switch {
 	case o.once:
 		conns, err := c.Snapshot(ctx)
 		if err != nil {
 			return err
 		}
-		now, p := time.Now(), &printer{w: stdout, json: o.json, domains: o.names == namesDomain}
+		now, p := time.Now(), &printer{w: stdout, json: o.json, names: o.names}
 		for _, conn := range conns {
 			if err := p.print(conntrack.Event{Kind: conntrack.Open, Time: now, Conn: conn}); err != nil {
 				return err
@@ -150,9 +149,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return watch(ctx, c, stdout, o)
 	}
 	client := &feed.Client{
-		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Spool: o.spool, Logger: log,
+		Addr: o.host, Token: token, Key: key, Name: o.name, Source: source{c, o.names}, Info: c.Info, Spool: o.spool, Logger: log,
 	}
 	return client.Run(ctx)
+}
+
+// A source yields events of a collector with what is kept of names of peers.
+type source struct {
+	*conntrack.Collector
+	names peernames.Mode
+}
+
+// Events implements feed.Source.
+func (s source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
+	return func(yield func(conntrack.Event, error) bool) {
+		for e, err := range s.Collector.Events(ctx) {
+			e.Conn.Name = s.names.Of(e.Conn.Name)
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 func parse(args []string, stdout, stderr io.Writer) (options, error) {
@@ -170,7 +187,7 @@ func parse(args []string, stdout, stderr io.Writer) (options, error) {
 	f.StringVar(&o.backend, "backend", "", "how to read sockets: `ebpf`, diag or proc on Linux, iphelper on Windows, pcblist on macOS (default the best that works here)")
 	f.DurationVar(&o.interval, "interval", time.Second, "time between reads of counters, and between polls of sockets")
 	f.BoolVar(&o.loopback, "loopback", false, "include connections to loopback addresses (default leave them out)")
-	f.TextVar(&o.names, "names", namesOff, "with -once or -watch: learn the names of peers from DNS, TLS, QUIC and HTTP; off, their `domains` only (domain), or full")
+	f.TextVar(&o.names, "names", peernames.Full, "names of peers, which eBPF learns from DNS, TLS, QUIC and HTTP: `full`, domain (such as example.com of www.example.com), or off, so that no payload is read")
 	f.BoolVar(&o.v, "v", false, "log connects to the server and rights too (default only warnings and errors)")
 	showVersion := f.Bool("version", false, "print the version and exit")
 	f.Usage = func() {
@@ -214,8 +231,6 @@ macOS (experimental) it polls, without bytes, and on Windows without UDP.
 		return o, errors.New("-once and -watch exclude each other: use one of them")
 	case o.json && !local:
 		return o, errors.New("-json goes with -once or -watch: add one of them, or leave out -json")
-	case o.names != namesOff && !local:
-		return o, errors.New("names are not reported to a map server yet: -names goes with -once or -watch")
 	case local && f.NArg() > 0:
 		return o, errors.New("-once and -watch take no server and no token: leave out HOST and TOKEN")
 	case !local && f.NArg() == 0:
@@ -250,7 +265,7 @@ func (o *options) secretFlags(f *flag.FlagSet) {
 
 // watch prints events until ctx ends, even if nobody reads the output.
 func watch(ctx context.Context, c *conntrack.Collector, stdout io.Writer, o options) error {
-	p := &printer{w: stdout, json: o.json, domains: o.names == namesDomain}
+	p := &printer{w: stdout, json: o.json, names: o.names}
 	ended := make(chan error, 1)
 	go func() {
 		for e, err := range c.Events(ctx) {
@@ -285,9 +300,9 @@ const (
 // A printer prints events as lines. It writes many lines at a time: a system call for each
 // would cost as much as all other work.
 type printer struct {
-	w       io.Writer
-	json    bool
-	domains bool // of names of peers keep these only
+	w     io.Writer
+	json  bool
+	names peernames.Mode
 
 	mu    sync.Mutex
 	lines []byte
@@ -353,9 +368,7 @@ func (p *printer) nameOf(q conntrack.Process) string {
 
 // line appends an event as a line.
 func (p *printer) line(b []byte, e conntrack.Event) ([]byte, error) {
-	if p.domains {
-		e.Conn.Name = domainOf(e.Conn.Name)
-	}
+	e.Conn.Name = p.names.Of(e.Conn.Name)
 	if p.json {
 		line, err := e.MarshalJSON()
 		return append(append(b, line...), '\n'), err

@@ -272,26 +272,17 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
-// TestDomains: of a name the part that somebody can register is kept.
-func TestDomains(t *testing.T) {
-	for name, want := range map[string]string{
-		"www.example.co.uk": "example.co.uk", "a.b.example.com": "example.com", "example.com": "example.com",
-		"nas": "nas", "nas.fritz.box": "fritz.box", "": "", "me.github.io": "me.github.io",
-	} {
-		assert.Equal(t, want, domainOf(name), name)
-	}
-	var m nameMode
-	for _, s := range []string{"off", "domain", "full"} {
-		require.NoError(t, m.UnmarshalText([]byte(s)))
-		text, err := m.MarshalText()
+// TestNames: what -names keeps of names is printed and reported.
+func TestNames(t *testing.T) {
+	for _, mode := range []string{"full", "domain", "off"} {
+		o, err := parse([]string{"-names", mode, "192.0.2.1", "-"}, io.Discard, io.Discard)
 		require.NoError(t, err)
-		assert.Equal(t, s, string(text))
+		want := map[string]string{"full": "www.example.com sni", "domain": "  example.com sni", "off": "tx 0 rx 0\n"}[mode]
+		p := &printer{w: io.Discard, names: o.names}
+		line, err := p.line(nil, conntrack.Event{Kind: conntrack.Open, Conn: conntrack.Conn{Name: "www.example.com", NameSource: conntrack.NameSNI}})
+		require.NoError(t, err)
+		assert.Contains(t, string(line), want)
 	}
-	assert.ErrorContains(t, m.UnmarshalText([]byte("x")), "use off, domain or full")
-	p := &printer{w: io.Discard, domains: true}
-	line, err := p.line(nil, conntrack.Event{Kind: conntrack.Open, Conn: conntrack.Conn{Name: "www.example.com", NameSource: conntrack.NameSNI}})
-	require.NoError(t, err)
-	assert.Contains(t, string(line), "  example.com sni")
-	_, err = parse([]string{"-names", "full", "192.0.2.1", "-"}, io.Discard, io.Discard)
-	assert.ErrorContains(t, err, "-names goes with -once or -watch")
+	_, err := parse([]string{"-names", "on", "192.0.2.1", "-"}, io.Discard, io.Discard)
+	assert.ErrorContains(t, err, "use full, domain or off")
 }

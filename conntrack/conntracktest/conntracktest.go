@@ -5,7 +5,7 @@
 // They look like those of a home computer that also serves: browsers, mail, chat, peer-to-peer
 // programs and a web server. Peers are all over the public address space, some with several
 // connections, and a few on the local network. The addresses are those of real networks,
-// picked at random; the programs have nothing to do with them.
+// picked at random; the programs and names have nothing to do with them.
 package conntracktest
 
 import (

@@ -50,7 +50,7 @@ func TestConns(t *testing.T) {
 	ids, tuples := map[uint64]bool{}, map[tuple]bool{}
 	peers, first := map[netip.Addr]int{}, map[byte]bool{}
 	comms, ports := map[string]int{}, map[uint16]int{}
-	var lan, v6, in, udp, contained int
+	var lan, v6, in, udp, contained, named int
 	for _, c := range conns {
 		ids[c.ID] = true
 		tuples[tuple{c.Proto, c.Local, c.Peer}] = true
@@ -65,6 +65,12 @@ func TestConns(t *testing.T) {
 		assert.LessOrEqual(t, len(c.Process.Comm), 15)
 		assert.NotZero(t, c.Process.PID)
 		assert.False(t, c.Opened.IsZero())
+		if c.Name != "" {
+			named++
+			assert.Equal(t, conntrack.Out, c.Direction)
+			assert.Regexp(t, `^\w+\.example\.(com|net|org)$`, c.Name)
+		}
+		assert.Equal(t, c.Name != "", c.NameSource != 0)
 		if c.Process.Container != "" {
 			contained++
 			assert.Len(t, c.Process.Container, 64)
@@ -114,6 +120,7 @@ func TestConns(t *testing.T) {
 	assert.InDelta(t, 0.35*n, in, 0.1*n, "incoming")
 	assert.InDelta(t, 0.07*n, udp, 0.03*n, "UDP")
 	assert.Positive(t, contained)
+	assert.InDelta(t, 0.52*n, named, 0.05*n, "with a name")
 }
 
 // follow applies the events of two minutes and returns them.

@@ -21,6 +21,7 @@ type program struct {
 	tx, rx     float64 // bytes, typically
 	lan        bool
 	ownProcess bool // a process for each connection
+	named      conntrack.NameSource
 }
 
 const (
@@ -48,12 +49,12 @@ var (
 )
 
 var programs = [...]program{
-	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 24, reuse: 0.45, tx: 4e3, rx: 2e5},
-	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 80, weight: 2, reuse: 0.2, tx: 8e2, rx: 2e4},
-	{Process: chrome, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 13, reuse: 0.4, tx: 4e3, rx: 2e5},
-	{Process: chrome, uid: 1000, proto: conntrack.UDP, direction: conntrack.Out, first: 443, weight: 5, reuse: 0.2},
-	{Process: thunderbird, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 993, weight: 3, reuse: 0.8, tx: 2e3, rx: 5e4},
-	{Process: ssh, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 22, weight: 2, reuse: 0.4, tx: 2e4, rx: 1e5, ownProcess: true},
+	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 24, reuse: 0.45, tx: 4e3, rx: 2e5, named: conntrack.NameSNI},
+	{Process: firefox, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 80, weight: 2, reuse: 0.2, tx: 8e2, rx: 2e4, named: conntrack.NameHTTP},
+	{Process: chrome, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 443, weight: 13, reuse: 0.4, tx: 4e3, rx: 2e5, named: conntrack.NameSNI},
+	{Process: chrome, uid: 1000, proto: conntrack.UDP, direction: conntrack.Out, first: 443, weight: 5, reuse: 0.2, named: conntrack.NameQUIC},
+	{Process: thunderbird, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 993, weight: 3, reuse: 0.8, tx: 2e3, rx: 5e4, named: conntrack.NameDNS},
+	{Process: ssh, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 22, weight: 2, reuse: 0.4, tx: 2e4, rx: 1e5, ownProcess: true, named: conntrack.NameDNS},
 	{Process: sshd, proto: conntrack.TCP, direction: conntrack.In, first: 22, weight: 4, reuse: 0.3, tx: 3e3, rx: 2e3, ownProcess: true},
 	{Process: nginx, uid: 33, proto: conntrack.TCP, direction: conntrack.In, first: 443, weight: 14, reuse: 0.5, tx: 1e5, rx: 3e3},
 	{Process: nginx, uid: 33, proto: conntrack.TCP, direction: conntrack.In, first: 80, weight: 3, reuse: 0.3, tx: 2e3, rx: 5e2},
@@ -61,11 +62,11 @@ var programs = [...]program{
 	{Process: deluged, uid: 112, proto: conntrack.TCP, direction: conntrack.In, first: 6881, last: 6889, weight: 7, reuse: 0.03, tx: 4e6, rx: 1e5},
 	{Process: bitcoind, uid: 113, proto: conntrack.TCP, direction: conntrack.Out, first: 8333, weight: 3, tx: 4e5, rx: 3e6},
 	{Process: bitcoind, uid: 113, proto: conntrack.TCP, direction: conntrack.In, first: 8333, weight: 2, tx: 3e6, rx: 4e5},
-	{Process: smtp, uid: 105, proto: conntrack.TCP, direction: conntrack.Out, first: 25, weight: 1, reuse: 0.2, tx: 2e4, rx: 5e2},
+	{Process: smtp, uid: 105, proto: conntrack.TCP, direction: conntrack.Out, first: 25, weight: 1, reuse: 0.2, tx: 2e4, rx: 5e2, named: conntrack.NameDNS},
 	{Process: smtpd, uid: 105, proto: conntrack.TCP, direction: conntrack.In, first: 25, weight: 2, reuse: 0.2, tx: 5e2, rx: 2e4},
-	{Process: irssi, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 6667, weight: 1, reuse: 0.3, tx: 3e3, rx: 8e4},
+	{Process: irssi, uid: 1000, proto: conntrack.TCP, direction: conntrack.Out, first: 6667, weight: 1, reuse: 0.3, tx: 3e3, rx: 8e4, named: conntrack.NameDNS},
 	{Process: resolved, uid: 101, proto: conntrack.UDP, direction: conntrack.Out, first: 53, weight: 1, reuse: 0.7},
-	{Process: chronyd, uid: 107, proto: conntrack.UDP, direction: conntrack.Out, first: 123, weight: 1, reuse: 0.3},
+	{Process: chronyd, uid: 107, proto: conntrack.UDP, direction: conntrack.Out, first: 123, weight: 1, reuse: 0.3, named: conntrack.NameDNS},
 	{Process: smbd, proto: conntrack.TCP, direction: conntrack.In, first: 445, weight: 1, reuse: 0.5, tx: 1e6, rx: 1e5, lan: true},
 	{Process: postgres, uid: 999, proto: conntrack.TCP, direction: conntrack.In, first: 5432, weight: 1, reuse: 0.6, tx: 5e4, rx: 1e4, lan: true, ownProcess: true},
 	{Process: cupsd, proto: conntrack.TCP, direction: conntrack.Out, first: 631, weight: 1, reuse: 0.8, tx: 1e4, rx: 1e3, lan: true},
@@ -76,6 +77,21 @@ var (
 	local4 = netip.MustParseAddr("192.168.1.20")
 	local6 = netip.MustParseAddr("2001:db8:1::20")
 )
+
+// hosts are what peers may be called.
+var hosts = [...]string{
+	"www.example.com", "cdn.example.net", "api.example.org", "static.example.com", "images.example.net", "video.example.org",
+	"login.example.com", "updates.example.net", "news.example.org", "shop.example.com", "mail.example.net",
+}
+
+// hostOf returns what a peer is called.
+func hostOf(a netip.Addr) string {
+	sum := 0
+	for _, b := range a.AsSlice() {
+		sum += int(b)
+	}
+	return hosts[sum%len(hosts)]
+}
 
 // A peer is a computer somewhere else.
 type peer struct {
@@ -123,6 +139,9 @@ func (m *maker) open(now time.Time) conntrack.Conn {
 	if p.ownProcess {
 		m.pid += 1 + m.r.IntN(40)
 		c.Process.PID = m.pid
+	}
+	if p.named != 0 {
+		c.Name, c.NameSource = hostOf(c.Peer.Addr()), p.named
 	}
 	m.id++
 	c.ID = m.id

@@ -30,6 +30,7 @@ import (
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history/sqlite"
 	"github.com/connmapgo/connmap/internal/numbers"
+	"github.com/connmapgo/connmap/internal/peernames"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
 	"github.com/connmapgo/connmap/internal/temp"
@@ -62,7 +63,7 @@ type app struct {
 // reports damaged files as problems and goes on without them. It fails only if the user must
 // decide, for example if a port is in use.
 func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{}, opened: make(chan struct{})}
+	a := &app{cfg: cfg, log: log, monitor: &monitor.Monitor{Names: cfg.names}, opened: make(chan struct{})}
 	m := a.monitor
 	m.Changed = a.changed
 	m.SetRules(rules.Default())
@@ -106,7 +107,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (*app, error) {
 func (a *app) serve(ctx context.Context) {
 	m := a.monitor
 	if a.listener != nil {
-		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(program.MaxFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), Logger: a.log}
+		s := &feed.Server{Identity: a.identity, Registry: a.registry, Handler: m, MaxAgents: a.cfg.agents, MaxFiles: int(min(program.MaxFiles(), math.MaxInt32)), Approve: a.approve, Name: a.localName(), NoNames: a.cfg.names == peernames.Off, Logger: a.log}
 		a.work.Go(func() {
 			if err := s.Serve(ctx, a.listener); err != nil && ctx.Err() == nil {
 				a.problem("listen", fmt.Errorf("agents can no longer join: %w", err))
@@ -339,7 +340,7 @@ func (a *app) watchLocal(ctx context.Context) error {
 	}
 	var c collector = a.cfg.collector
 	if a.cfg.collector == nil {
-		own, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Logger: a.log})
+		own, err := conntrack.New(conntrack.Options{Loopback: a.cfg.loopback, Names: a.cfg.names != peernames.Off, Logger: a.log})
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,7 +119,7 @@ func collect(ctx context.Context, args []string, stderr io.Writer) error {
 	}()
 	l := &messageWriter{w: bufio.NewWriterSize(link, 32<<10)}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	c, err := conntrack.New(conntrack.Options{Loopback: len(args) > 0 && args[0] == "-loopback", Logger: log})
+	c, err := conntrack.New(conntrack.Options{Loopback: slices.Contains(args, "-loopback"), Names: slices.Contains(args, "-names"), Logger: log})
 	if err != nil {
 		l.send(message{Failed: err.Error()})
 		return l.flush()

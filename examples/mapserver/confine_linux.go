@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connmapgo/connmap/internal/confine"
+	"github.com/connmapgo/connmap/internal/peernames"
 )
 
 // collectorVar is the variable of the environment that names the link to the collector and
@@ -46,7 +47,7 @@ func dropRights(args []string) {
 	var collector *remote
 	env := os.Environ()
 	if !cfg.noLocal && cfg.demo == 0 && cfg.question.sql == "" {
-		link, pid, err := startCollector(cfg.loopback)
+		link, pid, err := startCollector(cfg.loopback, cfg.names != peernames.Off)
 		if err != nil {
 			notConfined = "the collector cannot be started in a process of its own: " + err.Error()
 			return
@@ -72,7 +73,7 @@ func (c config) hasWindow() bool {
 
 // startCollector starts the collector's process, as a user of its own with the rights that it
 // needs.
-func startCollector(loopback bool) (link, pid int, err error) {
+func startCollector(loopback, names bool) (link, pid int, err error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, 0, err
@@ -83,6 +84,9 @@ func startCollector(loopback bool) (link, pid int, err error) {
 	c := exec.Command("/proc/self/exe", collectCommand)
 	if loopback {
 		c.Args = append(c.Args, "-loopback")
+	}
+	if names {
+		c.Args = append(c.Args, "-names")
 	}
 	c.Args[0] = os.Args[0]
 	c.Env = []string{"PATH=" + os.Getenv("PATH")}

@@ -331,6 +331,17 @@ func (h *handler) report(addr netip.Addr) string {
 	if !r.IsZero() {
 		r.WriteText(&text)
 	}
+	names, namesErr := h.monitor.PeerNames(h.ctx, addr)
+	for _, n := range names {
+		fmt.Fprintf(&text, "    Asked for as  %s", n.Name)
+		if n.Programs != nil {
+			fmt.Fprintf(&text, " by %s", strings.Join(n.Programs, ", "))
+		}
+		fmt.Fprintf(&text, ", seen %s\n", n.Seen.UTC().Format(time.DateTime+" MST"))
+	}
+	if namesErr != nil {
+		fmt.Fprintf(&text, "%s\n", namesErr)
+	}
 	if err != nil {
 		fmt.Fprintf(&text, "%s\n", err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/connmapgo/connmap/conntrack/feed"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/peernames"
 	"github.com/connmapgo/connmap/internal/private"
 	"github.com/connmapgo/connmap/internal/program"
 	"github.com/connmapgo/connmap/internal/ranges"
@@ -65,6 +66,7 @@ type config struct {
 	nat64              ranges.NAT64
 	home               geoip.Place
 	noLocal, loopback  bool
+	names              peernames.Mode
 	headless           bool
 	screenshot         string
 	after              time.Duration
@@ -190,7 +192,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.IntVar(&cfg.demo, "demo", 0, "show `N` synthetic connections instead of this machine's; listens and records only if -listen and -history are given (default real ones)")
 	f.StringVar(&cfg.sound, "sound", "", "for connections whose rule says Beep: a `file` that ends in .wav, a command with its arguments, or none (default a short tone)")
 	f.StringVar(&theme, "theme", "dark", "dark or light (default as in the last window, at first dark)")
-	f.StringVar(&keep, "keep", "", "how much history to keep: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, several of these separated by commas, or all (default as set last, at first 4GB)")
+	f.TextVar(&cfg.names, "names", peernames.Full, "names of peers that are shown and recorded: `full`, domain (such as example.com of www.example.com), or off, so that agents keep theirs to themselves and none are learnt here")
+	f.StringVar(&keep, "keep", "", "how much history to keep: an age such as 90d, a file size such as 4GB, a number of rows such as 5000000, the age of names such as names:30d, several of these separated by commas, or all (default as set last, at first 4GB)")
 	f.StringVar(&cfg.question.sql, "query", "", "run a query in `SQL` on the history and exit, also while a server runs; @NAME runs a saved query, list lists them")
 	f.StringVar(&cfg.question.format, "format", "table", "format of the result of -query: table, csv or json")
 	f.StringVar(&cfg.question.times, "times", "", "times in the result of -query: number (Unix seconds), local (with the zone) or iso (ISO 8601, UTC); default local in a table, else number")

@@ -15,6 +15,7 @@ func parseRetention(s string) (r history.Retention, err error) {
 		return r, nil
 	}
 	for part := range strings.SplitSeq(s, ",") {
+		part, names := strings.CutPrefix(part, "names:")
 		number := strings.TrimRight(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 		n, err := strconv.ParseInt(number, 10, 64)
 		limit := int64(1 << 50)
@@ -24,15 +25,27 @@ func parseRetention(s string) (r history.Retention, err error) {
 			limit = 100_000
 		}
 		if err != nil || n < 1 || n > limit {
-			return r, fmt.Errorf("-keep: expected all, or an age such as 90d, a size such as 4GB and a number of rows such as 5000000, separated by commas, found %q", s)
+			return r, fmt.Errorf("-keep: expected all, or an age such as 90d, a size such as 4GB, a number of rows such as 5000000 and an age of names such as names:30d, separated by commas, found %q", s)
+		}
+		switch unit {
+		case "H", "D":
+			age := time.Duration(n) * time.Hour
+			if unit == "D" {
+				age *= 24
+			}
+			if names {
+				r.Names = age
+			} else {
+				r.Age = age
+			}
+			continue
+		}
+		if names {
+			return r, fmt.Errorf("-keep: expected an age such as names:30d, found %q", part)
 		}
 		switch unit {
 		case "":
 			r.Rows = n
-		case "H":
-			r.Age = time.Duration(n) * time.Hour
-		case "D":
-			r.Age = time.Duration(n) * 24 * time.Hour
 		case "MB":
 			r.Bytes = min(n, 1<<40) * 1e6
 		case "GB":

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/publicsuffix"
 
 	asntable "github.com/connmapgo/connmap/asn/embedded"
 	"github.com/connmapgo/connmap/conntrack"
@@ -43,11 +44,12 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	f.SetOutput(stderr)
 	listen := f.String("listen", "127.0.0.1:9435", "`address` to serve /metrics at")
 	maxSeries := f.Int("series", 1000, "maximum number of combinations of labels; later ones count as \"other\"")
+	domains := f.Bool("domains", false, "learn names of peers with eBPF, and give their domains as the label domain")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	c, err := conntrack.New(conntrack.Options{Logger: log})
+	c, err := conntrack.New(conntrack.Options{Names: *domains, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -70,10 +72,10 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	return nil
 }
 
-var names = []string{"program", "country", "asn", "rule", "direction"}
+var names = []string{"program", "domain", "country", "asn", "rule", "direction"}
 
 // labels are the values of one combination, in the order of names.
-type labels struct{ program, country, asn, rule, direction string }
+type labels struct{ program, domain, country, asn, rule, direction string }
 
 // The metrics. Each has the labels, except for lost.
 var (
@@ -101,6 +103,7 @@ type exporter struct {
 // counted is the part of a connection that has been counted so far.
 type counted struct {
 	series *series
+	name   string
 	tx, rx uint64
 }
 
@@ -127,10 +130,14 @@ func (e *exporter) add(event conntrack.Event) {
 	c := event.Conn
 	n, known := e.conns[c.ID]
 	if !known {
-		// Its labels stay, even if its program becomes known later.
-		n.series = e.seriesOf(&c)
+		// Its labels stay, even if its program becomes known later, but for its domain.
+		n.series, n.name = e.seriesOf(&c), c.Name
 		n.series.open++
 		n.series.opened++
+	} else if c.Name != n.name {
+		n.series.open--
+		n.series, n.name = e.seriesOf(&c), c.Name
+		n.series.open++
 	}
 	n.series.tx += c.Tx - min(c.Tx, n.tx)
 	n.series.rx += c.Rx - min(c.Rx, n.rx)
@@ -142,19 +149,27 @@ func (e *exporter) add(event conntrack.Event) {
 	}
 }
 
+// domainOf returns the part of a name that somebody can register, by the Public Suffix List.
+func domainOf(name string) string {
+	if domain, err := publicsuffix.EffectiveTLDPlusOne(name); err == nil {
+		return domain
+	}
+	return name
+}
+
 func (e *exporter) seriesOf(c *conntrack.Conn) *series {
-	l := labels{program: c.Process.Comm, direction: c.Direction.String()}
+	l := labels{program: c.Process.Comm, domain: domainOf(c.Name), direction: c.Direction.String()}
 	if place, ok := geotable.DB().Lookup(c.Peer.Addr()); ok {
 		l.country = place.Country
 	}
 	if as, ok := asntable.DB().Lookup(c.Peer.Addr()); ok {
 		l.asn = strconv.FormatUint(uint64(as.Number), 10)
 	}
-	rule, _ := e.rules.Match(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe})
+	rule, _ := e.rules.Match(rules.Conn{Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe, Name: c.Name})
 	l.rule = rule.Label
 	if e.series[l] == nil && len(e.series) >= e.maxSeries {
 		// Otherwise strangers who connect could fill the memory of Prometheus.
-		l = labels{"other", "other", "other", "other", l.direction}
+		l = labels{"other", "other", "other", "other", "other", l.direction}
 	}
 	if e.series[l] == nil {
 		e.series[l] = &series{}
@@ -177,7 +192,7 @@ func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, t, float64(n), l...)
 	}
 	for l, s := range e.series {
-		values := []string{l.program, l.country, l.asn, l.rule, l.direction}
+		values := []string{l.program, l.domain, l.country, l.asn, l.rule, l.direction}
 		send(open, prometheus.GaugeValue, s.open, values...)
 		send(opened, prometheus.CounterValue, s.opened, values...)
 		send(sent, prometheus.CounterValue, s.tx, values...)

@@ -36,7 +36,7 @@ func TestExporter(t *testing.T) {
 	e := newExporter(10)
 	c := conntrack.Conn{ID: 7, Proto: conntrack.TCP, Direction: conntrack.Out, Peer: netip.MustParseAddrPort("198.41.0.4:443"), Process: conntrack.Process{Comm: "firefox"}, Tx: 10}
 	e.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
-	const of = `{asn="397197",country="US",direction="out",program="firefox",rule="Web Surfing"} `
+	const of = `{asn="397197",country="US",direction="out",domain="",program="firefox",rule="Web Surfing"} `
 	assert.Contains(t, scrape(t, e), "connmap_connections"+of+"1\n")
 	c.Tx, c.Rx = 30, 500
 	e.add(conntrack.Event{Kind: conntrack.Update, Conn: c})
@@ -51,6 +51,21 @@ func TestExporter(t *testing.T) {
 		assert.Contains(t, got, want)
 	}
 	assert.Empty(t, e.conns)
+}
+
+// TestDomain: a connection is counted by the domain of its peer from when that is known.
+func TestDomain(t *testing.T) {
+	c := conntrack.Conn{ID: 7, Proto: conntrack.TCP, Direction: conntrack.Out, Peer: netip.MustParseAddrPort("198.41.0.4:443"), Process: conntrack.Process{Comm: "firefox"}, Tx: 10}
+	e := newExporter(10)
+	e.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+	c.Tx, c.Name = 30, "www.example.co.uk"
+	e.add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+	const of = `{asn="397197",country="US",direction="out",domain="%s",program="firefox",rule="Web Surfing"} %d`
+	got := scrape(t, e)
+	assert.Contains(t, got, fmt.Sprintf("connmap_connections"+of, "", 0))
+	assert.Contains(t, got, fmt.Sprintf("connmap_sent_bytes_total"+of, "", 10))
+	assert.Contains(t, got, fmt.Sprintf("connmap_connections"+of, "example.co.uk", 1))
+	assert.Contains(t, got, fmt.Sprintf("connmap_sent_bytes_total"+of, "example.co.uk", 20))
 }
 
 // TestBounded: many connections make few series, and nothing is left out of the sums.

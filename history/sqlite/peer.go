@@ -30,6 +30,24 @@ func (db *DB) First(ctx context.Context, peer netip.Addr, program string) (opene
 	return opened, count, err
 }
 
+// PeerNames returns by which names programs have asked for an address, the last one first, but
+// not more than limit.
+func (db *DB) PeerNames(ctx context.Context, peer netip.Addr, limit int) (list []history.PeerName, err error) {
+	err = db.read(ctx, `SELECT peer_name, max(timestamp) AS seen, group_concat(DISTINCT nullif(programname, '')) FROM detailed_history
+WHERE ip = ?1 AND peer_name IS NOT NULL GROUP BY +peer_name ORDER BY seen DESC, +peer_name LIMIT ?2`, func(stmt *sqlite.Stmt) error {
+		n := history.PeerName{Name: stmt.ColumnText(0), Seen: atSeconds(stmt.ColumnFloat(1))}
+		if programs := stmt.ColumnText(2); programs != "" {
+			n.Programs = strings.Split(programs, ",")
+		}
+		list = append(list, n)
+		return nil
+	}, addrText(netip.AddrPortFrom(peer, 0)), limit)
+	if err != nil {
+		return nil, fmt.Errorf("history: %s: %w", db.path, err)
+	}
+	return list, nil
+}
+
 // Within yields the rows whose peers lie in an IPv4 prefix of 8, 16, 24 or 32 bits, the
 // newest first, but not more than limit. After an error it ends.
 func (db *DB) Within(ctx context.Context, p netip.Prefix, limit int) iter.Seq2[history.Row, error] {

@@ -353,6 +353,12 @@ func (p *Probe) Lost() (lost, late, flows uint64, err error) {
 	return lost, late, flows, err
 }
 
+// LostNames returns how many packets that name peers found the ring full since Open.
+func (p *Probe) LostNames() (n uint64, err error) {
+	err = p.coll.Variables[connmapVarUnsaid].Get(&n)
+	return n, err
+}
+
 // ErrEmpty is returned by Next if there is no event.
 var ErrEmpty = os.ErrDeadlineExceeded
 

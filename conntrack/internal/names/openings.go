@@ -22,6 +22,16 @@ func (s Source) String() string {
 	return [...]string{"", "dns", "sni", "quic", "http", "host"}[min(s, Host)%(Host+1)]
 }
 
+// ParseSource returns the source whose String is s, and whether there is one.
+func ParseSource(s string) (Source, bool) {
+	for source := DNS; source <= Host; source++ {
+		if source.String() == s {
+			return source, true
+		}
+	}
+	return 0, false
+}
+
 // A Name is one that a program gave a peer.
 type Name struct {
 	Name   string // in lower case; in other scripts Punycode

@@ -34,6 +34,7 @@ type Conn struct {
 	Proto       conntrack.Proto
 	State       conntrack.State
 	Direction   conntrack.Direction
+	NameSource  conntrack.NameSource
 	Scope       Scope // how far away the peer is
 	Unsure      bool  // the precision of a stored Place is unknown: Place.Precision is Country, but may be wrong
 	Rule        int32 // index into State.Rules
@@ -48,13 +49,14 @@ type Conn struct {
 	Agent          string      // name of the agent, as shown
 	Place          geoip.Place // Precision is geoip.Unknown if no table knows the peer; the home place if Scope is not Internet
 	Org            string      // holder of the ASN, which is zero if it is unknown
+	Name           string      // by which a program asked for the peer, as in conntrack.Conn
 }
 
 // New returns a connection that is not enriched yet. process is c.Process, which others share.
 func New(c conntrack.Conn, process *conntrack.Process) Conn {
 	return Conn{
 		ID: c.ID, Local: EndpointOf(c.Local), Peer: EndpointOf(c.Peer), Proto: c.Proto, State: c.State, Direction: c.Direction,
-		Process: process, Tx: c.Tx, Rx: c.Rx, RTT: c.RTT, Opened: StampOf(c.Opened),
+		Process: process, Tx: c.Tx, Rx: c.Rx, RTT: c.RTT, Opened: StampOf(c.Opened), Name: c.Name, NameSource: c.NameSource,
 	}
 }
 

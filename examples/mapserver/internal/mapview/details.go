@@ -111,6 +111,9 @@ func (p *detailsPanel) fields(v *View) (list [][2]string) {
 			list = append(list, [2]string{name, value})
 		}
 	}
+	if c.Name != "" {
+		add("name", c.Name+", "+nameSources[c.NameSource])
+	}
 	add("address", c.Peer.Addr().String())
 	if c.Peer.Port() != 0 || c.Local.Port() != 0 {
 		add("ports", fmt.Sprintf("%d, local %d", c.Peer.Port(), c.Local.Port()))
@@ -187,6 +190,12 @@ func (p *detailsPanel) Layout(v *View, b ui.Box) {
 		labels = labels[:2]
 	}
 	p.buttons.Layout(&v.canvas, foot(b), labels...)
+}
+
+// nameSources say how a name was learnt.
+var nameSources = [...]string{
+	conntrack.NameDNS: "by DNS", conntrack.NameSNI: "by TLS", conntrack.NameQUIC: "by QUIC", conntrack.NameHTTP: "by HTTP",
+	conntrack.NameHost: "by DNS of another program",
 }
 
 // row is where a line is.

@@ -37,6 +37,12 @@ var filterKeys = map[string]func(c *live.Conn, label, value string) bool{
 	"app": func(c *live.Conn, _, value string) bool {
 		return has(c.Process.Comm, value) || has(c.Process.Exe, value)
 	},
+	"name": func(c *live.Conn, _, value string) bool {
+		if domain, ok := strings.CutPrefix(value, "*"); ok && strings.HasPrefix(domain, ".") {
+			return strings.HasSuffix(c.Name, domain)
+		}
+		return c.Name != "" && strings.Contains(c.Name, value)
+	},
 	"org": func(c *live.Conn, _, value string) bool { return has(c.Org, value) },
 	"as": func(c *live.Conn, _, value string) bool {
 		return strconv.FormatUint(uint64(c.ASN), 10) == strings.TrimPrefix(value, "as")
@@ -133,7 +139,7 @@ func termFits(t history.Term, c *live.Conn, label string) bool {
 	if t.Key != "" {
 		return filterKeys[t.Key](c, label, t.Value)
 	}
-	for _, s := range [...]string{c.Peer.String(), c.Process.Comm, c.Agent, c.Org, c.Place.City, geoip.CountryName(c.Place.Country), label, c.Process.Exe, c.Process.Container} {
+	for _, s := range [...]string{c.Peer.String(), c.Process.Comm, c.Agent, c.Org, c.Place.City, geoip.CountryName(c.Place.Country), label, c.Process.Exe, c.Process.Container, c.Name} {
 		if has(s, t.Value) {
 			return true
 		}
@@ -238,7 +244,7 @@ func (v *View) drawFilter() {
 		}
 		return
 	}
-	const hint = "port:443 org:hetzner agent:nas app:ssh country:DE -text"
+	const hint = "name:*.example.com port:443 org:hetzner app:ssh -text"
 	b := v.chips[0]
 	c.Panel(b)
 	c.Text(b.X+10, b.Y+18.5, typeface.Medium, 13, t.Accent, "/")

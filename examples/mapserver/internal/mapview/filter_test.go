@@ -19,12 +19,14 @@ func TestFilter(t *testing.T) {
 	a, b := conn(1, paris, 0), conn(2, rio, 1)
 	b.Agent, b.Org, b.ASN, b.Proto, b.Direction = "web1", "Hetzner Online", 64501, conntrack.UDP, conntrack.In
 	b.Process.Exe, b.Process.Container = "/usr/bin/nginx", "c0ffee"
+	a.Name, b.Name = "www.example.com", "example.com"
 	for text, want := range map[string]string{
 		"": "12", "port:443": "12", "port:40000": "12", "port:44": "", "ip:203.0.113.2": "2", "ip:203": "12",
 		"agent:NAS": "1", "agent:web": "2", "host:web": "2", "app:nginx": "2", "app:prog1": "1", "org:hetzner": "2", "as:64501": "2", "as:AS64501": "2", "as:64": "",
 		"country:FR": "1", "country:fr": "1", "country:brazil": "2", "country:b": "", "city:par": "1", "rule:mail": "2", "proto:udp": "2", "dir:in": "2", "container:c0": "2",
 		"hetzner": "2", "paris": "1", "203.0.113": "12", "web": "12", "nothing": "",
 		"port:443 country:BR": "2", "-host:nas": "2", "-hetzner port:443": "1", "country:BR host:nas": "",
+		"name:example": "12", "name:www": "1", "name:*.example.com": "1", "name:*.com": "12", "name:*": "", "-name:www": "2", "www.exam": "1",
 		"port:": "12", "-": "12", "wrong:443": "", ":443": "12",
 	} {
 		var v View
@@ -44,7 +46,7 @@ func TestTypingAFilter(t *testing.T) {
 	var v View
 	st := state(conn(1, paris, 0), conn(2, rio, 1))
 	v.Update(noon, frame("/"), st)
-	assert.Contains(t, texts(&v), "/\nport:443 org:hetzner")
+	assert.Contains(t, texts(&v), "/\nname:*.example.com port:443")
 	assert.Empty(t, v.Update(noon, frame("crq?0"), st), "keys are letters now")
 	assert.Contains(t, texts(&v), "/\ncrq?0\n")
 	assert.Contains(t, texts(&v), "0 live · 2 filtered out")

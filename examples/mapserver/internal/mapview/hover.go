@@ -139,10 +139,15 @@ func (v *View) colorOf(label string) color.NRGBA {
 func (v *View) cardOfOne(c *live.Conn) []cardLine {
 	t := v.theme
 	label, col := v.ruleOf(c)
-	lines := []cardLine{
-		{font: typeface.Mono, size: 13, left: peer(c), color: t.Text, right: label, rightColor: v.legible(col)},
-		{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.Text},
+	first := cardLine{font: typeface.Mono, size: 13, left: peer(c), color: t.Text, right: label, rightColor: v.legible(col)}
+	var lines []cardLine
+	if c.Name != "" {
+		first.font, first.left = typeface.Medium, c.Name
+		lines = append(lines, first, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.Dim})
+	} else {
+		lines = append(lines, first)
 	}
+	lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: strings.Join(v.about(c), " · "), color: t.Text})
 	if s := holder(c); s != "" {
 		lines = append(lines, cardLine{font: typeface.Regular, size: 12.5, left: s, color: t.Dim})
 	}
@@ -248,7 +253,7 @@ func (v *View) cardOfMany(k *stack) []cardLine {
 			break
 		}
 		_, col := v.ruleOf(c)
-		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.Text,
+		lines = append(lines, cardLine{font: typeface.Mono, size: 12, left: peerName(c), color: t.Text,
 			right: program(c) + " on " + c.Agent, rightColor: t.Dim, bar: col})
 		if h := holder(c); h != "" && org == "" {
 			org = h

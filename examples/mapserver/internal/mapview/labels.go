@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"slices"
+	"strconv"
 
 	"github.com/connmapgo/connmap/conntrack"
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
@@ -164,12 +165,24 @@ func program(c *live.Conn) string {
 	return "?"
 }
 
+// peerText is peerName with the protocol, if that is not TCP.
 func peerText(c *live.Conn) string {
-	s := peer(c)
+	s := peerName(c)
 	if c.Proto != conntrack.TCP {
 		s += "/" + c.Proto.String()
 	}
 	return s
+}
+
+// peerName is peer by name, if that is known.
+func peerName(c *live.Conn) string {
+	switch {
+	case c.Name == "":
+		return peer(c)
+	case c.Peer.Port() == 0:
+		return c.Name
+	}
+	return c.Name + ":" + strconv.Itoa(int(c.Peer.Port()))
 }
 
 // peer is the other end of a connection. Not all protocols have ports.

@@ -42,7 +42,7 @@ type connList struct {
 
 // listColumns are the columns of lists. A click on an address opens the report on it.
 var listColumns = []ui.Column{
-	{Title: ""}, {Title: "program"}, {Title: "address", Mono: true, Link: true}, {Title: "port", Right: true}, {Title: "local port", Right: true},
+	{Title: ""}, {Title: "program"}, {Title: "name"}, {Title: "address", Mono: true, Link: true}, {Title: "port", Right: true}, {Title: "local port", Right: true},
 	{Title: "opened"}, {Title: "last seen"}, {Title: "organisation"}, {Title: "agent"}, {Title: "direction"}, {Title: "place"}, {Title: "rule"},
 	{Title: "received", Right: true}, {Title: "sent", Right: true}, {Title: "RTT ms", Right: true}, {Title: "count", Right: true},
 }
@@ -50,6 +50,7 @@ var listColumns = []ui.Column{
 const (
 	colMark = iota
 	colProgram
+	colName
 	colAddress
 	colPort
 	colLocalPort
@@ -450,6 +451,8 @@ func (r connRows) Cell(row, col int) string {
 		return strconv.Itoa(int(c.Peer.Port()))
 	case colProgram:
 		return program(c)
+	case colName:
+		return c.Name
 	case colAgent:
 		return c.Agent
 	case colDirection:

@@ -69,6 +69,8 @@ func (p *retentionPanel) Key(v *View, k ui.Key) bool {
 	case '3':
 		r.Bytes = after(sizeChoices, r.Bytes)
 	case '4':
+		r.Names = after(ageChoices, r.Names)
+	case '5':
 		r.Disabled = !r.Disabled
 	case ui.KeyEscape:
 		if p.chosen == nil {
@@ -117,7 +119,8 @@ func (p *retentionPanel) texts(v *View) [][3]string {
 		{"1", "Age at most", limit(r.Age > 0, ageText(r.Age))},
 		{"2", "Connections at most", limit(r.Rows > 0, numbers.Thousands(r.Rows))},
 		{"3", "File size at most", limit(r.Bytes > 0, numbers.Bytes(r.Bytes))},
-		{"4", "Limits are", on},
+		{"4", "Age of names at most", limit(r.Names > 0, ageText(r.Names))},
+		{"5", "Limits are", on},
 	}
 }
 
@@ -182,7 +185,7 @@ func (p *retentionPanel) Draw(v *View, c *ui.Canvas, b ui.Box) {
 		c.Text(b.X+168, row.Y+17, typeface.Regular, 12.5, t.Text, c.Elide(typeface.Regular, 12.5, l[2], b.W-172))
 	}
 	if v.st.HistoryStats != nil && p.chosen == nil {
-		const hint = "Click, or press 1 to 4. Rows over a limit are deleted."
+		const hint = "Click, or press 1 to 5. What is over a limit is deleted."
 		c.Text(b.X+4, foot(b).Y+17, typeface.Regular, 12.5, t.Dim, c.Elide(typeface.Regular, 12.5, hint, b.W-8))
 	}
 	p.buttons.Draw(c)

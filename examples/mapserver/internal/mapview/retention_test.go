@@ -28,11 +28,11 @@ func TestRetentionPanel(t *testing.T) {
 	shown := texts(&v)
 	assert.Contains(t, shown, "How much history is kept\n")
 	assert.Contains(t, shown, "There are\n1,234,567 connections, 474 MB, since 2025-11-21 UTC\n")
-	assert.Contains(t, shown, "1\nAge at most\nno limit\n2\nConnections at most\nno limit\n3\nFile size at most\n4 GB\n4\nLimits are\non\n")
+	assert.Contains(t, shown, "1\nAge at most\nno limit\n2\nConnections at most\nno limit\n3\nFile size at most\n4 GB\n4\nAge of names at most\nno limit\n5\nLimits are\non\n")
 
 	r := history.Retention{Bytes: 4e9}
 	for key, want := range map[string]history.Retention{
-		"1": {Bytes: 4e9, Age: 7 * day}, "2": {Bytes: 4e9, Rows: 100_000}, "3": {Bytes: 10e9}, "4": {Bytes: 4e9, Disabled: true},
+		"1": {Bytes: 4e9, Age: 7 * day}, "2": {Bytes: 4e9, Rows: 100_000}, "3": {Bytes: 10e9}, "4": {Bytes: 4e9, Names: 7 * day}, "5": {Bytes: 4e9, Disabled: true},
 	} {
 		assert.Empty(t, v.Update(noon, frame(key), kept()), "nothing goes at once")
 		assert.Contains(t, texts(&v), "Apply (Enter): delete what exceeds it\n")
@@ -58,7 +58,7 @@ func TestRetentionPanel(t *testing.T) {
 	assert.Len(t, seen, 6)
 	st.HistoryStats.Retention = history.Retention{Age: 3 * 365 * day, Rows: 1000, Disabled: true}
 	v.Update(noon, frame(""), st)
-	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nLimits are\noff, nothing goes\n")
+	assert.Contains(t, texts(&v), "3 years\n2\nConnections at most\n1,000\n3\nFile size at most\nno limit\n4\nAge of names at most\nno limit\n5\nLimits are\noff, nothing goes\n")
 
 	// A click changes it too.
 	x, y = at(t, &v, "Limits are")

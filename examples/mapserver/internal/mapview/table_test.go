@@ -77,7 +77,7 @@ func TestListButtons(t *testing.T) {
 	assert.True(t, strings.HasPrefix(row[0].(Copy).Text, "●\tprog"), "%v", row)
 	whole := push("Copy all")[0].(Copy).Text
 	assert.Equal(t, 21, strings.Count(whole, "\n"))
-	assert.True(t, strings.HasPrefix(whole, "\tprogram\taddress\tport\tlocal port\topened, UTC\t"))
+	assert.True(t, strings.HasPrefix(whole, "\tprogram\tname\taddress\tport\tlocal port\topened, UTC\t"))
 	e := push("Details")
 	require.Len(t, e, 1)
 	assert.IsType(t, FindFirst{}, e[0])
@@ -268,6 +268,7 @@ func TestListCompares(t *testing.T) {
 	b.Agent, b.Org, b.Direction, b.Rx, b.Tx, b.RTT, b.Opened = "zoo", "Zebra", conntrack.Unknown, a.Rx+1, a.Tx+1, a.RTT+1, a.Opened+1e6
 	b.Peer, b.Local = endpoint("203.0.113.2:444"), endpoint("198.51.100.1:40001")
 	b.Place.City, b.Place.Country = "Zzz", ""
+	b.Name = "example.com"
 	p := []live.Past{{Conn: *a, Label: "Web", Count: 2, Seen: noon.Add(-time.Hour)}, {Conn: *b, Label: "Mail", Count: 3, Seen: noon.Add(-time.Minute)}}
 	v := &View{}
 	v.Update(noon, frame(""), state(a, b))

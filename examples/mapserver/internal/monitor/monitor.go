@@ -22,6 +22,7 @@ import (
 	"github.com/connmapgo/connmap/examples/mapserver/internal/live"
 	"github.com/connmapgo/connmap/geoip"
 	"github.com/connmapgo/connmap/history"
+	"github.com/connmapgo/connmap/internal/peernames"
 	"github.com/connmapgo/connmap/internal/ranges"
 	"github.com/connmapgo/connmap/rules"
 )
@@ -53,6 +54,7 @@ type Monitor struct {
 	// upgraded. Nobody may use these fields until then.
 	Opening atomic.Bool
 	Home    geoip.Place
+	Names   peernames.Mode // which names of peers are shown and recorded
 	// Changed, if not nil, is called after a new state was published, on the
 	// goroutine of Run. It must not block.
 	Changed func()
@@ -401,6 +403,9 @@ func (m *Monitor) Delta(a feed.Agent, events []conntrack.Event) {
 // put adds or updates a connection.
 func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 	c.Tx, c.Rx = clampBytes(c.Tx, c.Opened), clampBytes(c.Rx, c.Opened)
+	if c.Name = m.Names.Of(c.Name); c.Name == "" {
+		c.NameSource = 0
+	}
 	old := ag.conns[c.ID]
 	if old == nil {
 		e := &entry{at: time.Since(start)}
@@ -422,17 +427,17 @@ func (m *Monitor) put(ag *agent, c conntrack.Conn) {
 		return
 	}
 	if n.State == was.State && n.Direction == was.Direction && c.Process == *was.Process &&
-		n.Tx == was.Tx && n.Rx == was.Rx && n.RTT == was.RTT && n.Opened == was.Opened {
+		n.Tx == was.Tx && n.Rx == was.Rx && n.RTT == was.RTT && n.Opened == was.Opened && n.Name == was.Name && n.NameSource == was.NameSource {
 		return
 	}
-	// Place and network do not change. The rule may, since the program may become known late.
+	// Place and network do not change. The rule may, since program and name may become known late.
 	n.Agent, n.Scope, n.Place, n.ASN, n.Org, n.Rule = was.Agent, was.Scope, was.Place, was.ASN, was.Org, was.Rule
 	n.Counted = live.StampOf(time.Now())
 	if n.Counted >= was.Counted { // else somebody has set the clock
 		dt := max(n.Counted.Time().Sub(was.Counted.Time()).Seconds(), 0.05)
 		n.TxRate, n.RxRate = float32(float64(c.Tx-min(c.Tx, was.Tx))/dt), float32(float64(c.Rx-min(c.Rx, was.Rx))/dt)
 	}
-	if c.Process != *was.Process {
+	if c.Process != *was.Process || n.Name != was.Name {
 		if n.Rule = m.classify(&n); n.Rule != was.Rule {
 			m.count(n.Rule)
 		}
@@ -538,7 +543,7 @@ func (m *Monitor) scope(a netip.Addr) live.Scope {
 
 func (m *Monitor) classify(c *live.Conn) int32 {
 	return int32(m.rules.Index(rules.Conn{
-		Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe,
+		Local: c.Local.Port(), Peer: c.Peer.Port(), Comm: c.Process.Comm, Exe: c.Process.Exe, Name: c.Name,
 	}))
 }
 

@@ -83,8 +83,9 @@ func (m *Monitor) past(r history.Row) live.Past {
 	l := live.Conn{
 		Local: live.EndpointOf(r.Local), Peer: live.EndpointOf(r.Peer), Opened: live.StampOf(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		Process: &conntrack.Process{Comm: r.Program, Exe: r.Exe, Container: r.Container},
-		Agent:   r.Agent, Scope: m.scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule),
+		Agent:   r.Agent, Scope: m.scope(r.Peer.Addr()), ASN: r.ASN, Org: r.Org, Rule: m.ruleIndex(r.Rule), Name: r.PeerName,
 	}
+	l.NameSource, _ = conntrack.ParseNameSource(r.PeerNameSource)
 	l.Proto, _ = conntrack.ParseProto(r.Protocol)
 	l.Direction, _ = conntrack.ParseDirection(r.Direction)
 	l.Place.Country = r.Country
@@ -312,6 +313,43 @@ func (m *Monitor) Replay(ctx context.Context, during time.Duration, show func(ev
 		show(events, last, 1)
 	}
 	return ctx.Err()
+}
+
+// PeerNames returns by which names programs ask for an address now, and have asked as far as it is
+// recorded.
+func (m *Monitor) PeerNames(ctx context.Context, peer netip.Addr) ([]history.PeerName, error) {
+	var list []history.PeerName
+	known := make(map[string]int) // index in list
+	now := m.State()
+	for _, c := range now.Conns {
+		if c.Name == "" || c.Peer.Addr() != peer {
+			continue
+		}
+		at, ok := known[c.Name]
+		switch {
+		case !ok && len(list) == MaxFound:
+			continue
+		case !ok:
+			at = len(list)
+			known[c.Name] = at
+			list = append(list, history.PeerName{Name: c.Name, Seen: now.Time})
+		}
+		if p := c.Process.Comm; p != "" && !slices.Contains(list[at].Programs, p) {
+			list[at].Programs = append(list[at].Programs, p)
+		}
+	}
+	if m.Unrecorded() != nil {
+		return list, nil
+	}
+	timed, cancel := context.WithTimeout(ctx, searchTime)
+	defer cancel()
+	stored, err := m.History.PeerNames(timed, peer, MaxFound)
+	for _, n := range stored {
+		if _, ok := known[n.Name]; !ok {
+			list = append(list, n)
+		}
+	}
+	return list, err
 }
 
 // First returns when a program's connections to an address were first opened, and how often.

@@ -52,6 +52,7 @@ func (m *Monitor) record(e *entry, closed time.Time) {
 		Program: e.program.Comm, Exe: process.Exe, Container: process.Container,
 		ASN: c.ASN, Org: c.Org, Country: country,
 		Lat: c.Place.Lat, Lon: c.Place.Lon, Located: precision != "", Precision: precision,
+		PeerName: c.Name, PeerNameSource: c.NameSource.String(),
 		Rule: m.labels[c.Rule], New: opens, Resumed: e.resumed, Opened: c.Opened.Time(), Seen: seen, Closed: closed, Tx: c.Tx, Rx: c.Rx,
 	})
 }

@@ -169,7 +169,7 @@ func (s *Screen) Place(p geoip.Place) image.Point {
 }
 
 // FirstQuery is what the SQL panel of a Screen begins with.
-const FirstQuery = "SELECT timestamp, ip, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
+const FirstQuery = "SELECT timestamp, ip, peer_name, port, programname, orgname, country, agent, rule, count\nFROM detailed_history ORDER BY timestamp DESC LIMIT 500"
 
 // Saved are the queries that a Screen offers.
 var Saved = []history.SavedQuery{
