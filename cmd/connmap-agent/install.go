@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connmapgo/connmap/internal/peernames"
 	"github.com/connmapgo/connmap/internal/temp"
 )
 
@@ -22,6 +23,7 @@ type installer struct {
 	root           string // folder of another system; empty: this one
 	dryRun         bool
 	host, name     string
+	names          peernames.Mode
 	program        []byte
 	secret         []byte // the token or the password
 	cert           []byte // the server's certificate, if the secret is a password
@@ -38,6 +40,7 @@ func install(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		f.StringVar(&in.root, "root", "", "install into the `folder` of another system, such as an image, which then starts the agent when it boots (default this system)")
 	}
 	f.StringVar(&in.name, "name", "", "`name` of this machine on the map (default its host name)")
+	f.TextVar(&in.names, "names", peernames.Full, "names of peers: `full`, domain or off, as without install")
 	var o options
 	o.secretFlags(f)
 	f.Usage = func() {
@@ -142,10 +145,18 @@ func (in *installer) agentArgs(state string) []string {
 	if in.cert != nil {
 		args = append(args, "-cert", serverFile)
 	}
+	return append(append(args, in.flags()...), "--", in.host)
+}
+
+// flags returns those of the agent that install was given.
+func (in *installer) flags() (flags []string) {
 	if in.name != "" {
-		args = append(args, "-name", in.name)
+		flags = append(flags, "-name", in.name)
 	}
-	return append(args, "--", in.host)
+	if text, _ := in.names.MarshalText(); in.names != peernames.Full {
+		flags = append(flags, "-names", string(text))
+	}
+	return flags
 }
 
 // write writes files, and prints what it does.

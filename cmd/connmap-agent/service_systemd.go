@@ -93,8 +93,8 @@ func (in *installer) install(ctx context.Context) error {
 	if in.cert != nil {
 		flags, credential = " -cert %d/cert", "LoadCredential=cert:"+serverFile+"\n"
 	}
-	if in.name != "" {
-		flags += " -name " + in.name
+	for _, f := range in.flags() {
+		flags += " " + f
 	}
 	if err := in.write(append(in.files(), file{unitFile, "", 0o644, fmt.Appendf(nil, unit, flags, in.host, credential)})); err != nil {
 		return err

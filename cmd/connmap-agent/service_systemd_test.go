@@ -19,13 +19,13 @@ import (
 func TestInstall(t *testing.T) {
 	root, token := t.TempDir(), newToken(t)
 	var out bytes.Buffer
-	args := []string{"install", "-root", root, "-name", "nas", "map.example:1234", token}
+	args := []string{"install", "-root", root, "-name", "nas", "-names", "domain", "map.example:1234", token}
 	dry := append([]string{"install", "-dry-run"}, args[1:]...)
 	require.NoError(t, run(t.Context(), dry, &out, io.Discard))
 	left, err := os.ReadDir(root)
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing is done")
-	for _, want := range []string{"write " + root + programFile, "(mode 0600): the token", "ExecStart=/usr/local/bin/connmap-agent -token-file %d/token -name nas -- map.example:1234\n", "link " + root + wantsFile + " to " + unitFile + "\n",
+	for _, want := range []string{"write " + root + programFile, "(mode 0600): the token", "ExecStart=/usr/local/bin/connmap-agent -token-file %d/token -name nas -names domain -- map.example:1234\n", "link " + root + wantsFile + " to " + unitFile + "\n",
 		"The system in " + root + " starts the agent when it boots; the agent then creates its own key. Nothing is started now.\n"} {
 		assert.Contains(t, out.String(), want)
 	}
