@@ -93,7 +93,8 @@ func Open(o Options) (*Probe, error) {
 	if !hostPIDs() {
 		return nil, fmt.Errorf("%w: this process is in a PID namespace of its own, as in a container: use the host's (docker run --pid=host)", errors.ErrUnsupported)
 	}
-	cgroup, cgroupErr := cgroupRoot()
+	cgroup, unmount, cgroupErr := cgroupRoot()
+	defer unmount()
 	p := &Probe{PacketErr: cgroupErr, VisitErr: visitSupport(o), buf: make([]byte, 64<<10), pass: 1}
 	p.lengths, p.drops = tracingPrograms()
 	err := p.start(o, cgroup)
@@ -540,21 +541,53 @@ func lookupAndDelete(m *ebpf.Map, key, value any) bool {
 	return err == nil
 }
 
-// cgroupRoot returns the mount point of the cgroup2 hierarchy.
-func cgroupRoot() (string, error) {
+// cgroupRoot returns the mount point of the cgroup2 hierarchy. Where it is not mounted as a whole,
+// that of a mount of this process's own, if it may have one, until unmount is called.
+func cgroupRoot() (dir string, unmount func(), err error) {
+	unmount = func() {}
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return "", err
+		return "", unmount, err
 	}
 	dir, complete := cgroupMount(b)
-	if dir == "" {
-		return "", fmt.Errorf("%w: no cgroup2 file system is mounted", errors.ErrUnsupported)
-	}
 	// In a cgroup namespace a part of the hierarchy looks like the whole.
-	if ino, err := inode(dir); err != nil || ino != cgroupRootInode || !complete {
-		return "", fmt.Errorf("%w: only a part of the cgroup2 hierarchy is mounted here, as in a container", errors.ErrUnsupported)
+	if complete && isCgroupRoot(dir) {
+		return dir, unmount, nil
 	}
-	return dir, nil
+	own, err := mountCgroup()
+	if err == nil {
+		unmount = func() { own.Close() }
+		if name := fmt.Sprintf("/proc/self/fd/%d", own.Fd()); isCgroupRoot(name) {
+			return name, unmount, nil
+		}
+	}
+	if dir == "" && err != nil {
+		return "", unmount, fmt.Errorf("%w: no cgroup2 file system is mounted, and none can be: %w", errors.ErrUnsupported, err)
+	}
+	return "", unmount, fmt.Errorf("%w: only a part of the cgroup2 hierarchy is mounted here, as in a container", errors.ErrUnsupported)
+}
+
+func isCgroupRoot(dir string) bool {
+	ino, err := inode(dir)
+	return err == nil && ino == cgroupRootInode
+}
+
+// mountCgroup mounts a cgroup2 file system that nobody else can see, until the file is closed. It
+// needs CAP_SYS_ADMIN.
+func mountCgroup() (*os.File, error) {
+	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, os.NewSyscallError("fsconfig", err)
+	}
+	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fsmount", err)
+	}
+	return os.NewFile(uintptr(root), "own cgroup2 file system"), nil
 }
 
 const (

@@ -1,0 +1,477 @@
+package conntrack
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["unmounted"] = helpUnmounted
+	helpers["container"] = helpContainer
+	helpers["connect"] = helpConnect
+}
+
+// nameServer is where names are served in the network namespace of a test.
+const nameServer = "203.0.113.10"
+
+// resolverAt asks the server at an address only.
+func resolverAt(network, addr string) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+}
+
+// connected is a connection that was made, and is open.
+func connected(t testing.TB, network, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// awaitName waits until a connection has a name, or fails.
+func awaitName(t *testing.T, c *Collector, of net.Conn, name string, source NameSource) {
+	t.Helper()
+	var got Conn
+	assert.Eventually(t, func() bool {
+		got, _ = find(snapshot(t, c), of.LocalAddr(), of.RemoteAddr())
+		return got.Name == name && got.NameSource == source
+	}, 20*time.Second, 50*time.Millisecond, "want %s by %v", name, source)
+	assert.Equal(t, [2]any{name, source}, [2]any{got.Name, got.NameSource})
+}
+
+// addRange gives the namespace all addresses that resolve answers with.
+func addRange(t testing.TB) {
+	out, err := exec.Command("ip", "addr", "add", "198.18.0.1/15", "dev", "lo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// helpConnect connects to an address, and holds the connection until standard input ends.
+func helpConnect(addr string) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fmt.Println(c.LocalAddr())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// TestNameSources: to whom a name belongs, and which counts.
+func TestNameSources(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	addRange(t)
+	serveNames(t, nameServer)
+	c := ebpfOrSkip(t, Options{Names: true}, 0)
+	lookUp := func(r *net.Resolver, name string) string {
+		t.Helper()
+		addrs, err := r.LookupNetIP(t.Context(), "ip4", name+".")
+		require.NoError(t, err)
+		return addrs[0].Unmap().String()
+	}
+	plain := resolverAt("udp", nameServer+":53")
+
+	t.Run("process and host", func(t *testing.T) {
+		addr := lookUp(plain, "d1.own.example") + ":9000"
+		awaitName(t, c, connected(t, "tcp", addr), "d1.own.example", NameDNS)
+		awaitName(t, c, connected(t, "udp", addr), "d1.own.example", NameDNS)
+		// Another process that has not asked.
+		_, line := helper(t, "connect "+addr, nil)
+		local, err := net.ResolveTCPAddr("tcp", strings.TrimSpace(line))
+		require.NoError(t, err)
+		remote, err := net.ResolveTCPAddr("tcp", addr)
+		require.NoError(t, err)
+		assert.Eventually(t, func() bool {
+			got, ok := find(snapshot(t, c), local, remote)
+			return ok && got.Name == "d1.own.example" && got.NameSource == NameHost
+		}, 20*time.Second, 50*time.Millisecond)
+	})
+
+	t.Run("resolver on loopback, which is hidden", func(t *testing.T) {
+		l, err := net.ListenPacket("udp", "127.0.0.53:53")
+		require.NoError(t, err)
+		defer l.Close()
+		go answerAll(l)
+		addr := lookUp(resolverAt("udp", "127.0.0.53:53"), "d2.stub.example") + ":9000"
+		awaitName(t, c, connected(t, "tcp", addr), "d2.stub.example", NameDNS)
+	})
+
+	t.Run("LLMNR", func(t *testing.T) {
+		l, err := net.ListenPacket("udp", nameServer+":5355")
+		require.NoError(t, err)
+		defer l.Close()
+		go answerAll(l)
+		addr := lookUp(resolverAt("udp", nameServer+":5355"), "d3.llmnr.example") + ":9000"
+		awaitName(t, c, connected(t, "tcp", addr), "d3.llmnr.example", NameDNS)
+	})
+
+	t.Run("mDNS", func(t *testing.T) {
+		l, err := net.ListenPacket("udp", nameServer+":5353")
+		require.NoError(t, err)
+		defer l.Close()
+		go answerAll(l)
+		// Its answers count for the host, whoever has asked.
+		ask, err := net.Dial("udp", nameServer+":5353")
+		require.NoError(t, err)
+		defer ask.Close()
+		q := dnsmessage.Message{Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("d4.local."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+		b, err := q.Pack()
+		require.NoError(t, err)
+		_, err = ask.Write(b)
+		require.NoError(t, err)
+		_, err = ask.Read(make([]byte, 1000))
+		require.NoError(t, err)
+		addr := netip.AddrFrom4(addressOf("d4.local.")).String() + ":9000"
+		awaitName(t, c, connected(t, "tcp", addr), "d4.local", NameHost)
+	})
+
+	t.Run("an answer that nobody asked for", func(t *testing.T) {
+		l, err := net.ListenPacket("udp", nameServer+":0")
+		require.NoError(t, err)
+		defer l.Close()
+		liar, err := net.ListenPacket("udp", "203.0.113.10:5355")
+		require.NoError(t, err)
+		defer liar.Close()
+		q := dnsmessage.Message{Header: dnsmessage.Header{ID: 7}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("d5.lie.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+		b, err := q.Pack()
+		require.NoError(t, err)
+		_, err = liar.WriteTo(resolve(b), l.LocalAddr())
+		require.NoError(t, err)
+		_, _, err = l.ReadFrom(make([]byte, 1000))
+		require.NoError(t, err)
+		conn := connected(t, "tcp", netip.AddrFrom4(addressOf("d5.lie.example.")).String()+":9000")
+		time.Sleep(300 * time.Millisecond)
+		awaitName(t, c, conn, "", 0)
+	})
+
+	t.Run("socket before process", func(t *testing.T) {
+		// The server's address has a name by DNS, and its connection says another.
+		l, err := net.ListenPacket("udp", nameServer+":5355")
+		require.NoError(t, err)
+		defer l.Close()
+		go answerWith(l, nameServer)
+		assert.Equal(t, nameServer, lookUp(resolverAt("udp", nameServer+":5355"), "asked.example"))
+		raw := connected(t, "tcp", nameServer+":8443")
+		awaitName(t, c, raw, "asked.example", NameDNS)
+		require.NoError(t, tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "said.example"}).Handshake())
+		awaitName(t, c, raw, "said.example", NameSNI)
+
+		// The name outside an encrypted ClientHello is that of a server in front.
+		hidden := connected(t, "tcp", nameServer+":8443")
+		err = tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake()
+		assert.Error(t, err, "the server knows no ECH, but the hello has been sent")
+		awaitName(t, c, hidden, "asked.example", NameDNS)
+	})
+
+	t.Run("an encrypted name without DNS", func(t *testing.T) {
+		out, err := exec.Command("ip", "addr", "add", "203.0.113.77/32", "dev", "lo").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		l := tls.NewListener(listen(t, "203.0.113.77:443"), &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { io.Copy(io.Discard, conn); conn.Close() }()
+			}
+		}()
+		hidden := connected(t, "tcp", "203.0.113.77:443")
+		err = tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake()
+		assert.Error(t, err)
+		awaitName(t, c, hidden, "front.example", NameSNI)
+	})
+
+	t.Run("IPv6", func(t *testing.T) {
+		out, err := exec.Command("ip", "addr", "add", "2001:db8::77/128", "dev", "lo", "nodad").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		l := tls.NewListener(listen(t, "[2001:db8::77]:443"), &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { io.Copy(io.Discard, conn); conn.Close() }()
+			}
+		}()
+		raw := connected(t, "tcp", "[2001:db8::77]:443")
+		require.NoError(t, tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "six.example"}).Handshake())
+		awaitName(t, c, raw, "six.example", NameSNI)
+	})
+}
+
+// answerAll answers questions as resolve does.
+func answerAll(l net.PacketConn) {
+	for b := make([]byte, 2000); ; {
+		n, from, err := l.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		if a := resolve(b[:n]); a != nil {
+			l.WriteTo(a, from)
+		}
+	}
+}
+
+// answerWith answers all questions with one address.
+func answerWith(l net.PacketConn, addr string) {
+	for b := make([]byte, 2000); ; {
+		n, from, err := l.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
+			continue
+		}
+		m.Response, m.Additionals = true, nil
+		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
+			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: netip.MustParseAddr(addr).As4()}}}
+		}
+		if a, err := m.Pack(); err == nil {
+			l.WriteTo(a, from)
+		}
+	}
+}
+
+// echConfigs returns a list of one configuration of ECH (RFC 9849, section 4) with a public name.
+func echConfigs(t *testing.T, public string) []byte {
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	u16 := func(b []byte, n int) []byte { return binary.BigEndian.AppendUint16(b, uint16(n)) }
+	vector := func(b, v []byte) []byte { return append(u16(b, len(v)), v...) }
+	content := []byte{1}                                      // config_id
+	content = u16(content, 0x0020)                            // DHKEM(X25519, HKDF-SHA256)
+	content = vector(content, key.PublicKey().Bytes())        // public_key
+	content = vector(content, []byte{0, 1, 0, 1})             // HKDF-SHA256, AES-128-GCM
+	content = append(content, 64, byte(len(public)))          // maximum_name_length, public_name
+	content = vector(append(content, public...), []byte(nil)) // extensions
+	return vector(nil, append([]byte{0xfe, 0x0d}, vector(nil, content)...))
+}
+
+// TestNamesInContainer: names in another network namespace and cgroup are seen as well.
+func TestNamesInContainer(t *testing.T) {
+	requireRootAndIP(t)
+	c := ebpfOrSkip(t, Options{Names: true}, 0)
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	require.NoError(t, err)
+	group := ""
+	for line := range bytes.Lines(mounts) {
+		if f := strings.Fields(string(line)); strings.Contains(string(line), " - cgroup2 ") {
+			group, err = os.MkdirTemp(f[4], "connmap-names-")
+		}
+	}
+	if group != "" {
+		t.Cleanup(func() {
+			assert.Eventually(t, func() bool { return os.Remove(group) == nil }, 10*time.Second, 10*time.Millisecond)
+		})
+		dir, err := os.Open(group)
+		require.NoError(t, err)
+		defer dir.Close()
+		attr.UseCgroupFD, attr.CgroupFD = true, int(dir.Fd())
+	}
+	pid, line := helper(t, "container", attr)
+	require.Equal(t, "ready\n", line)
+	want := map[string]NameSource{"d9.dns.example": NameDNS, "box.tls.example": NameSNI, "box.http.example": NameHTTP}
+	got := map[string]NameSource{}
+	assert.Eventually(t, func() bool {
+		for _, conn := range snapshot(t, c) {
+			if conn.Process.PID == pid && conn.Name != "" {
+				got[conn.Name] = conn.NameSource
+			}
+		}
+		return len(got) >= len(want)
+	}, 20*time.Second, 50*time.Millisecond)
+	assert.Equal(t, want, got)
+}
+
+// helpContainer asks for names in a network namespace of its own, and holds the connections until
+// standard input ends.
+func helpContainer(string) error {
+	for _, args := range []string{"link set lo up", "addr add 203.0.113.10/24 dev lo", "addr add 198.18.0.1/15 dev lo"} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %s", args, out)
+		}
+	}
+	serveNames(standIn{}, nameServer)
+	addrs, err := resolverAt("udp", nameServer+":53").LookupNetIP(context.Background(), "ip4", "d9.dns.example.")
+	if err != nil {
+		return err
+	}
+	one, err := net.Dial("tcp", addrs[0].Unmap().String()+":9000")
+	if err != nil {
+		return err
+	}
+	defer one.Close()
+	two, err := tls.Dial("tcp", nameServer+":8443", &tls.Config{InsecureSkipVerify: true, ServerName: "box.tls.example"})
+	if err != nil {
+		return err
+	}
+	defer two.Close()
+	three, err := net.Dial("tcp", nameServer+":8080")
+	if err != nil {
+		return err
+	}
+	defer three.Close()
+	fmt.Fprint(three, "GET / HTTP/1.1\r\nHost: box.http.example:8080\r\n\r\n")
+	if _, err := three.Read(make([]byte, 100)); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// A standIn is a testing.TB where there is no test. What fails ends the process.
+type standIn struct{ testing.TB }
+
+func (standIn) Helper()                           {}
+func (standIn) Cleanup(func())                    {}
+func (standIn) Errorf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func (standIn) FailNow()                          { os.Exit(1) }
+
+// TestNamesWithoutMount: where no cgroup2 file system is mounted the collector has one of its own,
+// which nobody else sees.
+func TestNamesWithoutMount(t *testing.T) {
+	requireRootAndIP(t)
+	ebpfOrSkip(t, Options{Names: true}, 0)
+	_, in, out := helperIn(t, "unmounted", &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS})
+	_ = in
+	var r struct {
+		Info   Info
+		Mounts string
+	}
+	line, err := out.ReadBytes('\n')
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(line, &r), "%s", line)
+	assert.Equal(t, EBPF, r.Info.Backend)
+	assert.NotContains(t, r.Info.Limited, "cgroup")
+	assert.NotContains(t, r.Info.Limited, "names")
+	assert.Empty(t, r.Mounts)
+}
+
+// helpUnmounted says how a collector works in a mount namespace without cgroup2.
+func helpUnmounted(string) error {
+	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	mounts := func() (list []string) {
+		b, _ := os.ReadFile("/proc/self/mountinfo")
+		for line := range bytes.Lines(b) {
+			if f := strings.Fields(string(line)); strings.Contains(string(line), " - cgroup2 ") {
+				list = append(list, f[4])
+			}
+		}
+		return list
+	}
+	for _, dir := range mounts() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return err
+		}
+	}
+	c, err := New(Options{Backend: EBPF, Names: true})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"Info": c.Info(), "Mounts": strings.Join(mounts(), " ")})
+}
+
+// TestNamesOfPrograms: what people use gives its names away: curl and dig with dnsmasq, and getent.
+func TestNamesOfPrograms(t *testing.T) {
+	for _, program := range []string{"dnsmasq", "curl", "dig", "getent", "unshare"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	if !inNamespace(t) {
+		return
+	}
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", nameServer+":80")
+	require.NoError(t, err)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done() // the client holds the connection
+	})}
+	go s.Serve(l)
+	defer s.Close()
+	secure, err := net.Listen("tcp", nameServer+":443")
+	require.NoError(t, err)
+	go s.Serve(tls.NewListener(secure, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}))
+	start := func(name string, args ...string) *exec.Cmd {
+		cmd := exec.Command(name, args...)
+		cmd.Stderr = os.Stderr
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		return cmd
+	}
+	start("dnsmasq", "-k", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="+filepath.Join(dir, "pid"),
+		"--listen-address="+nameServer, "--bind-interfaces", "--local-ttl=60",
+		"--address=/web.example.com/"+nameServer, "--address=/www.example.net/203.0.113.10", "--cname=alias.example.org,target.example.org", "--host-record=target.example.org,203.0.113.10")
+	resolv := filepath.Join(dir, "resolv.conf")
+	require.NoError(t, os.WriteFile(resolv, []byte("nameserver "+nameServer+"\n"), 0o644))
+	// In a mount namespace with that configuration.
+	shell := func(script string) *exec.Cmd {
+		return start("unshare", "-m", "sh", "-c", "mount --bind "+resolv+" /etc/resolv.conf && "+script)
+	}
+	c := ebpfOrSkip(t, Options{Names: true}, 0)
+	require.Eventually(t, func() bool {
+		return exec.Command("dig", "+time=1", "+tries=1", "@"+nameServer, "web.example.com").Run() == nil
+	}, 20*time.Second, 100*time.Millisecond)
+	await := func(what string, fits func(c Conn) bool) {
+		t.Helper()
+		if !assert.Eventually(t, func() bool {
+			for _, conn := range snapshot(t, c) {
+				if fits(conn) {
+					return true
+				}
+			}
+			return false
+		}, 20*time.Second, 50*time.Millisecond, what) {
+			for _, conn := range snapshot(t, c) {
+				t.Logf("%v %v %s %q %v", conn.Direction, conn.Peer, conn.Process.Comm, conn.Name, conn.NameSource)
+			}
+		}
+	}
+	of := func(comm, name string, source NameSource) func(Conn) bool {
+		return func(c Conn) bool { return c.Process.Comm == comm && c.Name == name && c.NameSource == source }
+	}
+	shell("exec curl -s -m 30 http://web.example.com/")
+	await("curl over HTTP", of("curl", "web.example.com", NameHTTP))
+	shell("exec curl -sk -m 30 https://www.example.net/")
+	await("curl over TLS", of("curl", "www.example.net", NameSNI))
+	// getent asks, and its shell connects to what it was told.
+	shell("addr=$(getent ahostsv4 alias.example.org | head -1 | cut -d' ' -f1) && exec curl -s -m 30 telnet://$addr:80")
+	await("getent and an address", func(c Conn) bool {
+		return c.Process.Comm == "curl" && c.NameSource == NameHost && c.Name == "alias.example.org"
+	})
+}
