@@ -25,8 +25,8 @@ func (n *peerNames) forgotten() uint64 { return n.dropped + n.answers.Dropped() 
 
 const dnsPort, mdnsPort, llmnrPort = 53, 5353, 5355
 
-// learn reads what a program says of the name of a peer.
-func (e *ebpf) learn(s *bpf.Said) {
+// readPayload reads what may name a peer in a packet.
+func (e *ebpf) readPayload(s *bpf.Payload) {
 	who := names.PID(s.Owner.PID)
 	var n names.Name
 	switch port := s.Peer.Port(); {

@@ -125,8 +125,8 @@ func (e *ebpf) handle(ev bpf.Event) {
 	case ev.Process != nil:
 		e.processes.add(ev.Process)
 		return
-	case ev.Said != nil:
-		e.learn(ev.Said)
+	case ev.Payload != nil:
+		e.readPayload(ev.Payload)
 		return
 	}
 	s := ev.Socket

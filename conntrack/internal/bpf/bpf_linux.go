@@ -55,7 +55,7 @@ type Probe struct {
 
 	record  ringbuf.Record
 	socket  Socket
-	said    Said
+	payload    Payload
 	change  Change
 	buf     []byte // of iterators
 	pass    uint32
@@ -356,7 +356,7 @@ func (p *Probe) Lost() (lost, late, flows uint64, err error) {
 
 // LostNames returns how many packets that name peers found the ring full since Open.
 func (p *Probe) LostNames() (n uint64, err error) {
-	err = p.coll.Variables[connmapVarUnsaid].Get(&n)
+	err = p.coll.Variables[connmapVarLostPayloads].Get(&n)
 	return n, err
 }
 
@@ -367,11 +367,11 @@ var ErrEmpty = os.ErrDeadlineExceeded
 // Next returns the events behind that one only when it is complete.
 func (p *Probe) Unread() bool { return p.ring.AvailableBytes() > 0 }
 
-// An Event is one of these; the others are nil. Socket and Said are valid until the next is read.
+// An Event is one of these; the others are nil. Socket and Payload are valid until the next is read.
 type Event struct {
 	Socket  *Socket
 	Process *Process
-	Said    *Said
+	Payload    *Payload
 }
 
 // Next returns the next event. It does not wait, but returns ErrEmpty.
@@ -390,8 +390,8 @@ func (p *Probe) event(b []byte) (Event, bool) {
 	if p.socket.parse(b) {
 		return Event{Socket: &p.socket}, true
 	}
-	if p.said.parse(b) {
-		return Event{Said: &p.said}, true
+	if p.payload.parse(b) {
+		return Event{Payload: &p.payload}, true
 	}
 	proc, ok := parseProcess(b)
 	return Event{Process: &proc}, ok

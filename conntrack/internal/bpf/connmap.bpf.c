@@ -36,16 +36,16 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define FLAG_HIDDEN 2		   // loopback, which the options exclude
 #define FLAG_FLOWS 4		   // has or had flows
 #define FLAG_ENDED 8		   // its connection has closed
-#define FLAG_UNTOLD 16		   // a flow or an open of it was not reported: the ring was full
+#define FLAG_UNREPORTED 16	   // a flow or an open of it was not reported: the ring was full
 #define MOST_NEW (1 << 15)	   // flows that a socket may open between two passes of the reader
 #define IDLE_VISITS 10		   // visits without a change, after which only each tenth looks at a connection
 #define EXTENSIONS 4		   // IPv6 extension headers that are skipped
-#define SHORT_SAID 512		   // fewer bytes of a packet than this are told in a short event
-#define LONG_SAID 2047
-#define SAID_PARTS 3		   // events of one packet
-#define MOST_SAID 4096		   // packets that a socket tells between two passes
+#define SHORT_PAYLOAD 512	   // fewer bytes of a packet than this are reported in a short event
+#define LONG_PAYLOAD 2047
+#define PAYLOAD_PARTS 3		   // events of one packet
+#define MOST_PAYLOADS 4096	   // packets of a socket that are reported between two passes
 #define FIRST_SEGMENTS 40	   // of a TCP connection: only in these a program names the server
-#define MOST_HELLO (16 << 10)	   // bytes of a ClientHello that are told
+#define MOST_HELLO (16 << 10)	   // bytes of a ClientHello that are reported
 #define MOST_REQUEST (2 << 10)	   // of a request of HTTP
 #define DNS_PORT 53
 #define MDNS_PORT 5353
@@ -61,7 +61,7 @@ enum kind {
 	LISTENER = 8, // as HELD, of a listening socket
 	PATH = 9,     // the executable of a process, if its path had no room in PROCESS
 	REFUSED = 10, // there was no room for a flow of this socket
-	SAID = 11,    // a part of a packet in which a program names a peer
+	PAYLOAD = 11,    // a part of a packet in which a program names a peer
 };
 
 struct owner {
@@ -79,7 +79,7 @@ struct sock_event {
 	__u8 state;
 	__u8 out; // 1: this host opened it, 2: the peer did, 0: unknown
 	__u8 connected;
-	__u8 untold; // of RELEASE: the reader may not know all flows of the socket
+	__u8 unreported; // of RELEASE: the reader may not know all flows of the socket
 	__u8 pad;
 	__u8 local[16]; // 4 bytes if the family is AF_INET
 	__u8 peer[16];
@@ -142,9 +142,9 @@ struct ended {
 	__u32 pad;
 };
 
-// A said has a part of a packet's payload. The ring has room for SHORT_SAID bytes of data, or for
-// LONG_SAID.
-struct said {
+// A payload is a part of that of a packet. The ring has room for SHORT_PAYLOAD bytes of data, or for
+// LONG_PAYLOAD.
+struct payload {
 	__u8 kind;
 	__u8 proto;
 	__u8 out;
@@ -160,7 +160,7 @@ struct said {
 };
 
 // Keeps the types in the object's BTF, for bpf2go.
-const struct said *unused6 __attribute__((unused));
+const struct payload *unused6 __attribute__((unused));
 const struct sock_event *unused1 __attribute__((unused));
 const struct process_event *unused2 __attribute__((unused));
 const struct path_event *unused4 __attribute__((unused));
@@ -185,7 +185,7 @@ struct flow {
 	__u32 uid;
 	struct owner owner;
 	__u32 pass; // in which it was last added to grown
-	__u32 told; // an event has reported it
+	__u32 reported; // an event has reported it
 	__u32 device;
 	__u32 pad;
 };
@@ -196,7 +196,7 @@ struct known {
 	__u64 tx, rx; // as last reported by a pass
 	__u32 uid;    // as last reported by a pass
 	__u32 owned;  // how often the owner has changed, or executed another program
-	__u32 told;   // owned, as last reported by a pass
+	__u32 reported;   // owned, as last reported by a pass
 	__u8 out;
 	__u8 flags;
 	__u8 state; // as last reported by a pass
@@ -208,10 +208,10 @@ struct known {
 	__u32 refused; // the pass in which a refused flow was last reported
 	__u32 noted;   // owned, as in the map mptcp
 	__u16 to_port; // the peer of the datagram that a process is sending
-	__u16 want;	 // bytes that it sends next and that are told
-	__u16 said;	 // packets told since said_pass
-	__u8 said_pass;	 // the lowest bits of the pass
-	__u8 named;	 // it has told what names its peer
+	__u16 want;	 // bytes that it sends next and that are reported
+	__u16 payloads;	 // packets reported since payload_pass
+	__u8 payload_pass; // the lowest bits of the pass
+	__u8 named;	 // it has reported what names its peer
 	__u8 to[16];
 	__u64 sender; // the task that sends it
 };
@@ -295,7 +295,7 @@ struct {
 const volatile __u8 with_loopback;
 const volatile __u8 by_packet; // flows are counted by cgroup_skb
 const volatile __u8 by_length; // sends and receives are seen
-const volatile __u8 with_names; // what names peers is told
+const volatile __u8 with_names; // what names peers is reported
 const volatile __u32 wake_bytes = 1 << 18;
 
 __u64 lost;	   // connections never reported: the ring had no room for any event
@@ -311,7 +311,7 @@ __u32 visit;	   // number of the reader's visit to all sockets
 __u64 present;	   // TCP connections that this visit has met
 __u32 framed;	   // when a packet socket last sent, in units of 2^30 ns
 __u8 framing;	   // the program queued is attached
-__u64 unsaid;	   // packets that name peers, and found no room
+__u64 lost_payloads;	   // packets that name peers, and found no room
 
 static __always_inline __u64 wake(__u64 now)
 {
@@ -424,11 +424,11 @@ static __always_inline __u16 cgroup_parts(char *to, struct task_struct *task)
 	return at;
 }
 
-// tell_path reports the path of the current process's executable, if it had no room in a
+// report_path reports the path of the current process's executable, if it had no room in a
 // process_event. If it has no room here either, the reader looks in /proc. This and
-// tell_process are global functions: the verifier checks them once, and not for each
+// report_process are global functions: the verifier checks them once, and not for each
 // call.
-__noinline int tell_path(void)
+__noinline int report_path(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct path_event *e;
@@ -453,16 +453,16 @@ __noinline int tell_path(void)
 	return 0;
 }
 
-// tell_process reports the paths of the current process, once. Those of a process that is
+// report_process reports the paths of the current process, once. Those of a process that is
 // exiting, and has no memory any more, are unknown.
-__noinline int tell_process(void)
+__noinline int report_process(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct process_key key = {};
 	struct process_event *e;
 	struct mm_struct *mm;
 	struct file *exe;
-	__u8 told = 1;
+	__u8 reported = 1;
 
 	mm = task->mm;
 	if (!mm)
@@ -483,10 +483,10 @@ __noinline int tell_process(void)
 	e->exec = key.exec;
 	path_parts(e->exe, TEXT, PARTS, exe, &e->exe_len);
 	if (!*(volatile __u16 *)&e->exe_len)
-		tell_path();
+		report_path();
 	e->cgroup_len = cgroup_parts(e->cgroup, task);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-	bpf_map_update_elem(&processes, &key, &told, BPF_ANY);
+	bpf_map_update_elem(&processes, &key, &reported, BPF_ANY);
 	return 0;
 }
 
@@ -596,8 +596,8 @@ static __always_inline void describe(struct sock_event *e, struct sock *sk, int 
 	e->owner = k->owner;
 }
 
-// tell reports a socket, and returns whether there was room.
-static __always_inline int tell(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
+// report_sock reports a socket, and returns whether there was room.
+static __always_inline int report_sock(struct sock *sk, struct known *k, __u8 kind, __u8 state, __u64 now)
 {
 	struct sock_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -608,8 +608,8 @@ static __always_inline int tell(struct sock *sk, struct known *k, __u8 kind, __u
 	return 1;
 }
 
-// tell_socket reports only the cookie and the owner of a socket.
-static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8 proto)
+// report_socket reports only the cookie and the owner of a socket.
+static __noinline int report_socket(__u64 cookie, struct known *k, __u8 kind, __u8 proto)
 {
 	struct sock_event *e;
 
@@ -624,7 +624,7 @@ static __noinline int tell_socket(__u64 cookie, struct known *k, __u8 kind, __u8
 	e->kind = kind;
 	e->proto = proto;
 	e->cookie = cookie;
-	e->untold = (k->flags & FLAG_UNTOLD) != 0;
+	e->unreported = (k->flags & FLAG_UNREPORTED) != 0;
 	e->time = bpf_ktime_get_boot_ns();
 	e->owner = k->owner;
 	bpf_ringbuf_submit(e, wake(e->time));
@@ -650,21 +650,21 @@ static __always_inline int hidden(struct sock *sk, int raw)
 static __always_inline void opens(struct sock *sk, struct known *k, __u8 state)
 {
 	k->opened = bpf_ktime_get_boot_ns();
-	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED | FLAG_UNTOLD);
+	k->flags &= ~(FLAG_HIDDEN | FLAG_ENDED | FLAG_UNREPORTED);
 	k->tx = k->rx = 0;
 	k->state = 0;
 	if (hidden(sk, 0)) {
 		k->flags |= FLAG_HIDDEN;
-	} else if (!tell(sk, k, OPEN, state, k->opened)) {
-		k->flags |= FLAG_UNTOLD;
+	} else if (!report_sock(sk, k, OPEN, state, k->opened)) {
+		k->flags |= FLAG_UNREPORTED;
 		__sync_fetch_and_add(&late, 1);
 	}
 }
 
 static __always_inline void ends(struct sock *sk, struct known *k, __u8 state)
 {
-	if (!(k->flags & FLAG_HIDDEN) && !tell(sk, k, CLOSE, state, bpf_ktime_get_boot_ns()))
-		__sync_fetch_and_add(k->flags & FLAG_UNTOLD ? &lost : &late, 1);
+	if (!(k->flags & FLAG_HIDDEN) && !report_sock(sk, k, CLOSE, state, bpf_ktime_get_boot_ns()))
+		__sync_fetch_and_add(k->flags & FLAG_UNREPORTED ? &lost : &late, 1);
 	k->opened = 0;
 	k->flags |= FLAG_ENDED;
 }
@@ -716,7 +716,7 @@ static __always_inline void owned(struct known *k, struct sock *sk)
 		return;
 	k->flags &= ~FLAG_PROVISIONAL;
 	owner_of(&k->owner, task);
-	tell_process();
+	report_process();
 	k->owned++;
 }
 
@@ -868,7 +868,7 @@ struct packet {
 	__u64 tx, rx;
 };
 
-static __noinline int tell_flow(struct packet *p, struct flow *f)
+static __noinline int report_flow(struct packet *p, struct flow *f)
 {
 	struct sock_event *e;
 
@@ -898,7 +898,7 @@ static __noinline int tell_flow(struct packet *p, struct flow *f)
 	return 1;
 }
 
-static __noinline int tell_grown(struct flow_key *key)
+static __noinline int report_grown(struct flow_key *key)
 {
 	if (key && bpf_ringbuf_output(&grown, key, sizeof(*key), BPF_RB_NO_WAKEUP))
 		missed = 1;
@@ -923,7 +923,7 @@ static __always_inline void refuse(struct packet *p, struct known *k)
 		return;
 	k->refused = pass;
 	__sync_fetch_and_add(&crowded, 1);
-	tell_socket(p->key.cookie, k, REFUSED, p->key.proto);
+	report_socket(p->key.cookie, k, REFUSED, p->key.proto);
 }
 
 // count adds a packet to its flow, and creates the flow if it is new.
@@ -950,15 +950,15 @@ static __always_inline void count(struct packet *p, struct known *k)
 		fresh.rx = p->rx;
 		k->flags |= FLAG_FLOWS;
 		// A flood of flows must leave room for others: the next pass finds this one.
-		fresh.told = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
+		fresh.reported = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
 		if (!bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST)) {
-			if (fresh.told && tell_flow(p, &fresh))
+			if (fresh.reported && report_flow(p, &fresh))
 				return;
-			k->flags |= FLAG_UNTOLD;
+			k->flags |= FLAG_UNREPORTED;
 			f = bpf_map_lookup_elem(&flows, &p->key);
 			if (f)
-				f->told = 0;
-			tell_grown(&p->key);
+				f->reported = 0;
+			report_grown(&p->key);
 			return;
 		}
 		// Another processor was faster, or there was no room.
@@ -975,7 +975,7 @@ static __always_inline void count(struct packet *p, struct known *k)
 		__sync_fetch_and_add(&f->rx, p->rx);
 	if (f->pass != pass) {
 		f->pass = pass;
-		tell_grown(&p->key);
+		report_grown(&p->key);
 	}
 }
 
@@ -1222,33 +1222,33 @@ static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chun
 
 // ---- names
 
-// KNOWN_BELOW tells the verifier that a number is below a power of two, which the compiler knows.
+// KNOWN_BELOW shows the verifier that a number is below a power of two, which the compiler knows.
 #define KNOWN_BELOW(n, power)                 \
 	do {                                  \
 		asm volatile("" : "+r"(n));   \
 		n &= (power)-1;               \
 	} while (0)
 
-// may_say returns whether a socket may tell another packet, and counts it. Events on connections
-// go first: they have half of the ring for themselves.
-static __always_inline int may_say(struct known *k)
+// may_report_payload returns whether another packet of a socket may be reported, and counts it.
+// Events on connections go first: they have half of the ring for themselves.
+static __always_inline int may_report_payload(struct known *k)
 {
-	if (k->said_pass != (__u8)pass) {
-		k->said_pass = pass;
-		k->said = 0;
+	if (k->payload_pass != (__u8)pass) {
+		k->payload_pass = pass;
+		k->payloads = 0;
 	}
-	if (k->said >= MOST_SAID || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
-		__sync_fetch_and_add(&unsaid, 1);
+	if (k->payloads >= MOST_PAYLOADS || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
+		__sync_fetch_and_add(&lost_payloads, 1);
 		return 0;
 	}
-	k->said++;
+	k->payloads++;
 	return 1;
 }
 
-// say_head sets what stands before the data.
-static __always_inline void say_head(struct said *e, struct __sk_buff *skb, struct packet *p, struct known *k, __u32 seq, __u32 len)
+// payload_head sets what stands before the data.
+static __always_inline void payload_head(struct payload *e, struct __sk_buff *skb, struct packet *p, struct known *k, __u32 seq, __u32 len)
 {
-	e->kind = SAID;
+	e->kind = PAYLOAD;
 	e->proto = p->key.proto;
 	e->out = p->out;
 	e->pad = 0;
@@ -1266,10 +1266,10 @@ struct piece {
 	__u32 at, len, seq;
 };
 
-// say tells a piece of a packet.
-static __noinline int say(struct __sk_buff *skb, struct packet *p, struct known *k, struct piece *s)
+// report_payload reports a piece of a packet.
+static __noinline int report_payload(struct __sk_buff *skb, struct packet *p, struct known *k, struct piece *s)
 {
-	struct said *e;
+	struct payload *e;
 	__u32 len;
 
 	if (!p || !k || !s)
@@ -1277,36 +1277,36 @@ static __noinline int say(struct __sk_buff *skb, struct packet *p, struct known 
 	len = s->len;
 	if (!len)
 		return 0;
-	if (len < SHORT_SAID) {
-		KNOWN_BELOW(len, SHORT_SAID);
+	if (len < SHORT_PAYLOAD) {
+		KNOWN_BELOW(len, SHORT_PAYLOAD);
 		if (!len)
 			return 0;
-		e = bpf_ringbuf_reserve(&events, sizeof(*e) + SHORT_SAID, 0);
+		e = bpf_ringbuf_reserve(&events, sizeof(*e) + SHORT_PAYLOAD, 0);
 		if (!e)
-			goto unsaid;
+			goto lost_payloads;
 		if (bpf_skb_load_bytes(skb, s->at, e->data, len)) {
 			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
 			return 0;
 		}
 	} else {
-		if (len > LONG_SAID)
-			len = LONG_SAID;
-		KNOWN_BELOW(len, LONG_SAID + 1);
+		if (len > LONG_PAYLOAD)
+			len = LONG_PAYLOAD;
+		KNOWN_BELOW(len, LONG_PAYLOAD + 1);
 		if (!len)
 			return 0;
-		e = bpf_ringbuf_reserve(&events, sizeof(*e) + LONG_SAID + 1, 0);
+		e = bpf_ringbuf_reserve(&events, sizeof(*e) + LONG_PAYLOAD + 1, 0);
 		if (!e)
-			goto unsaid;
+			goto lost_payloads;
 		if (bpf_skb_load_bytes(skb, s->at, e->data, len)) {
 			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
 			return 0;
 		}
 	}
-	say_head(e, skb, p, k, s->seq, len);
+	payload_head(e, skb, p, k, s->seq, len);
 	bpf_ringbuf_submit(e, wake(bpf_ktime_get_boot_ns()));
 	return 1;
-unsaid:
-	__sync_fetch_and_add(&unsaid, 1);
+lost_payloads:
+	__sync_fetch_and_add(&lost_payloads, 1);
 	return 0;
 }
 
@@ -1328,7 +1328,7 @@ static __always_inline int is_request(const __u8 *b)
 	return 0;
 }
 
-// wanted returns how many bytes of a connection are to be told that begins with n bytes, at most 9.
+// wanted returns how many bytes of a connection are to be reported that begins with n bytes, at most 9.
 static __always_inline __u32 wanted(const __u8 *b, __u32 n)
 {
 	__u32 len;
@@ -1344,7 +1344,7 @@ static __always_inline __u32 wanted(const __u8 *b, __u32 n)
 	return len > MOST_HELLO ? 0 : len;
 }
 
-// tcp_names tells what a TCP packet says of the name of the peer: a question or an answer of DNS, or
+// tcp_names reports what in a TCP packet may name the peer: a question or an answer of DNS, or
 // the beginning of a connection with TLS or HTTP.
 static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u8 *ip, int v4)
 {
@@ -1398,7 +1398,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 				return;
 		}
 	}
-	if (!may_say(k))
+	if (!may_report_payload(k))
 		return;
 	if (left >= k->want) {
 		left = k->want;
@@ -1411,9 +1411,9 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 	p.key.peer_port = sk->dst_port;
 	piece.at = at;
 	piece.seq = bpf_ntohl(seq);
-	for (int i = 0; i < SAID_PARTS; i++) {
-		piece.len = left > LONG_SAID ? LONG_SAID : left;
-		if (!say(skb, &p, k, &piece))
+	for (int i = 0; i < PAYLOAD_PARTS; i++) {
+		piece.len = left > LONG_PAYLOAD ? LONG_PAYLOAD : left;
+		if (!report_payload(skb, &p, k, &piece))
 			break;
 		piece.at += piece.len;
 		piece.seq += piece.len;
@@ -1421,7 +1421,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 	}
 }
 
-// udp_names tells a question or an answer of DNS, and the packets with which a client of QUIC begins.
+// udp_names reports a question or an answer of DNS, and the packets with which a client of QUIC begins.
 static __always_inline void udp_names(struct __sk_buff *skb, struct packet *p, struct known *k, __u32 at, __u32 len)
 {
 	__u16 port = bpf_ntohs(p->key.peer_port);
@@ -1437,16 +1437,16 @@ static __always_inline void udp_names(struct __sk_buff *skb, struct packet *p, s
 		if (!(version == 1 && (head[0] & 0xf0) == 0xc0) && !(version == 0x6b3343cf && (head[0] & 0xf0) == 0xd0))
 			return;
 	}
-	if (!may_say(k))
+	if (!may_report_payload(k))
 		return;
 	// The kernel may get several datagrams at once.
 	one = p->out == 1 && skb->gso_size ? skb->gso_size : len;
 	piece.at = at;
-	for (int i = 0; i < SAID_PARTS; i++) {
+	for (int i = 0; i < PAYLOAD_PARTS; i++) {
 		piece.len = one < len ? one : len;
-		if (piece.len > LONG_SAID)
-			piece.len = LONG_SAID;
-		if (!say(skb, p, k, &piece))
+		if (piece.len > LONG_PAYLOAD)
+			piece.len = LONG_PAYLOAD;
+		if (!report_payload(skb, p, k, &piece))
 			break;
 		piece.at += one;
 		len -= one < len ? one : len;
@@ -1545,7 +1545,7 @@ static __always_inline int packet(struct __sk_buff *skb, __u8 out)
 	count(&p, k);
 	if (p.last && k->flags & FLAG_FLOWS) {
 		k->flags &= ~FLAG_FLOWS;
-		tell_socket(p.key.cookie, k, RELEASE, proto);
+		report_socket(p.key.cookie, k, RELEASE, proto);
 	}
 	return 1;
 }
@@ -1650,7 +1650,7 @@ int BPF_PROG(dropped, int rc, struct sock *sk, struct sk_buff *skb)
 	__sync_fetch_and_add(&f->rx, -p.rx);
 	if (f->pass != pass) {
 		f->pass = pass;
-		tell_grown(&p.key);
+		report_grown(&p.key);
 	}
 	return 0;
 }
@@ -1719,7 +1719,7 @@ int released(struct bpf_sock *sk)
 		return 1;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (k && k->flags & FLAG_FLOWS)
-		tell_socket(bpf_get_socket_cookie(sk), k, RELEASE, sk->protocol);
+		report_socket(bpf_get_socket_cookie(sk), k, RELEASE, sk->protocol);
 	return 1;
 }
 
@@ -1749,7 +1749,7 @@ static __always_inline int hold(struct bpf_iter__task_file *ctx, struct task_str
 		k->opened = bpf_ktime_get_boot_ns();
 	}
 	if (tcp)
-		k->flags &= ~FLAG_UNTOLD;
+		k->flags &= ~FLAG_UNREPORTED;
 	describe(&e, sk, raw, k, kind, state, bpf_ktime_get_boot_ns());
 	e.connected = state == BPF_TCP_ESTABLISHED;
 	if (!tcp && e.proto == IPPROTO_TCP) {
@@ -1812,7 +1812,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!sk || !k)
 		return 0;
 	// To look at all that is read below would cost most of a visit.
-	if (by_length && k->state && k->state == sk->__sk_common.skc_state && k->owned == k->told && visit - k->moved >= IDLE_VISITS &&
+	if (by_length && k->state && k->state == sk->__sk_common.skc_state && k->owned == k->reported && visit - k->moved >= IDLE_VISITS &&
 	    (visit + (__u32)(k->opened >> 8)) % IDLE_VISITS) {
 		if (k->opened && !(k->flags & FLAG_HIDDEN))
 			present++;
@@ -1844,7 +1844,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		kernel_owns(k);
 		owned = k->owned;
 	}
-	c.owned = owned != k->told;
+	c.owned = owned != k->reported;
 	if (c.counted || c.owned) {
 		c.cookie = raw ? cookie_of(conn, 1) : sk->__sk_common.skc_cookie.counter;
 		c.owner = k->owner;
@@ -1855,7 +1855,7 @@ int changed(struct bpf_iter__bpf_sk_storage_map *ctx)
 		k->rx = c.rx;
 		k->state = c.state;
 		k->uid = c.uid;
-		k->told = owned;
+		k->reported = owned;
 		k->moved = visit;
 	} else if (raw) {
 		k->moved = visit; // its own state says nothing

@@ -8,5 +8,5 @@
 // with clang 14 or later and libbpf's headers.
 package bpf
 
-//go:generate go tool bpf2go -target bpfel -go-package bpf -output-stem object -tags linux -type owner -type sock_event -type process_event -type path_event -type change -type ended -type flow_key -type flow -type said connmap connmap.bpf.c -- -O2 -Wall -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target bpfel -go-package bpf -output-stem object -tags linux -type owner -type sock_event -type process_event -type path_event -type change -type ended -type flow_key -type flow -type payload connmap connmap.bpf.c -- -O2 -Wall -I/usr/include/x86_64-linux-gnu
 //go:generate sh -c "sha256sum connmap.bpf.c kernel.h object_bpfel.o > object.sum"

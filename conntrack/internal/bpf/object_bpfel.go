@@ -47,7 +47,7 @@ type connmapFlow struct {
 	Uid       uint32
 	Owner     connmapOwner
 	Pass      uint32
-	Told      uint32
+	Reported  uint32
 	Device    uint32
 	Pad       uint32
 }
@@ -62,31 +62,31 @@ type connmapFlowKey struct {
 }
 
 type connmapKnown struct {
-	_        structs.HostLayout
-	Opened   uint64
-	Tx       uint64
-	Rx       uint64
-	Uid      uint32
-	Owned    uint32
-	Told     uint32
-	Out      uint8
-	Flags    uint8
-	State    uint8
-	Pad      uint8
-	Moved    uint32
-	_        [4]byte
-	Owner    connmapOwner
-	Fresh    uint32
-	Pass     uint32
-	Refused  uint32
-	Noted    uint32
-	ToPort   uint16
-	Want     uint16
-	Said     uint16
-	SaidPass uint8
-	Named    uint8
-	To       [16]uint8
-	Sender   uint64
+	_           structs.HostLayout
+	Opened      uint64
+	Tx          uint64
+	Rx          uint64
+	Uid         uint32
+	Owned       uint32
+	Reported    uint32
+	Out         uint8
+	Flags       uint8
+	State       uint8
+	Pad         uint8
+	Moved       uint32
+	_           [4]byte
+	Owner       connmapOwner
+	Fresh       uint32
+	Pass        uint32
+	Refused     uint32
+	Noted       uint32
+	ToPort      uint16
+	Want        uint16
+	Payloads    uint16
+	PayloadPass uint8
+	Named       uint8
+	To          [16]uint8
+	Sender      uint64
 }
 
 type connmapOwner struct {
@@ -109,6 +109,22 @@ type connmapPathEvent struct {
 	Exe   [4352]int8
 }
 
+type connmapPayload struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Proto    uint8
+	Out      uint8
+	Pad      uint8
+	PeerPort uint16
+	Len      uint16
+	Seq      uint32
+	Uid      uint32
+	Cookie   uint64
+	Peer     [16]uint8
+	Owner    connmapOwner
+	Data     [0]int8
+}
+
 type connmapProcessEvent struct {
 	_         structs.HostLayout
 	Kind      uint8
@@ -129,47 +145,31 @@ type connmapProcessKey struct {
 	Exec  uint32
 }
 
-type connmapSaid struct {
-	_        structs.HostLayout
-	Kind     uint8
-	Proto    uint8
-	Out      uint8
-	Pad      uint8
-	PeerPort uint16
-	Len      uint16
-	Seq      uint32
-	Uid      uint32
-	Cookie   uint64
-	Peer     [16]uint8
-	Owner    connmapOwner
-	Data     [0]int8
-}
-
 type connmapSockEvent struct {
-	_         structs.HostLayout
-	Kind      uint8
-	Proto     uint8
-	Family    uint8
-	State     uint8
-	Out       uint8
-	Connected uint8
-	Untold    uint8
-	Pad       uint8
-	Local     [16]uint8
-	Peer      [16]uint8
-	LocalPort uint16
-	PeerPort  uint16
-	Uid       uint32
-	Cookie    uint64
-	Time      uint64
-	Opened    uint64
-	Tx        uint64
-	Rx        uint64
-	Rtt       uint32
-	Netns     uint32
-	Owner     connmapOwner
-	Primary   uint32
-	Device    uint32
+	_          structs.HostLayout
+	Kind       uint8
+	Proto      uint8
+	Family     uint8
+	State      uint8
+	Out        uint8
+	Connected  uint8
+	Unreported uint8
+	Pad        uint8
+	Local      [16]uint8
+	Peer       [16]uint8
+	LocalPort  uint16
+	PeerPort   uint16
+	Uid        uint32
+	Cookie     uint64
+	Time       uint64
+	Opened     uint64
+	Tx         uint64
+	Rx         uint64
+	Rtt        uint32
+	Netns      uint32
+	Owner      connmapOwner
+	Primary    uint32
+	Device     uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -212,13 +212,13 @@ const (
 	connmapVarFraming      = "framing"
 	connmapVarLate         = "late"
 	connmapVarLost         = "lost"
+	connmapVarLostPayloads = "lost_payloads"
 	connmapVarMissed       = "missed"
 	connmapVarPass         = "pass"
 	connmapVarPresent      = "present"
 	connmapVarRawTcp       = "raw_tcp"
 	connmapVarTestPort     = "test_port"
 	connmapVarToEnd        = "to_end"
-	connmapVarUnsaid       = "unsaid"
 	connmapVarUnused1      = "unused1"
 	connmapVarUnused2      = "unused2"
 	connmapVarUnused3      = "unused3"
@@ -322,13 +322,13 @@ type connmapVariableSpecs struct {
 	Framing      *ebpf.VariableSpec `ebpf:"framing"`
 	Late         *ebpf.VariableSpec `ebpf:"late"`
 	Lost         *ebpf.VariableSpec `ebpf:"lost"`
+	LostPayloads *ebpf.VariableSpec `ebpf:"lost_payloads"`
 	Missed       *ebpf.VariableSpec `ebpf:"missed"`
 	Pass         *ebpf.VariableSpec `ebpf:"pass"`
 	Present      *ebpf.VariableSpec `ebpf:"present"`
 	RawTcp       *ebpf.VariableSpec `ebpf:"raw_tcp"`
 	TestPort     *ebpf.VariableSpec `ebpf:"test_port"`
 	ToEnd        *ebpf.VariableSpec `ebpf:"to_end"`
-	Unsaid       *ebpf.VariableSpec `ebpf:"unsaid"`
 	Unused1      *ebpf.VariableSpec `ebpf:"unused1"`
 	Unused2      *ebpf.VariableSpec `ebpf:"unused2"`
 	Unused3      *ebpf.VariableSpec `ebpf:"unused3"`
@@ -398,13 +398,13 @@ type connmapVariables struct {
 	Framing      *ebpf.Variable `ebpf:"framing"`
 	Late         *ebpf.Variable `ebpf:"late"`
 	Lost         *ebpf.Variable `ebpf:"lost"`
+	LostPayloads *ebpf.Variable `ebpf:"lost_payloads"`
 	Missed       *ebpf.Variable `ebpf:"missed"`
 	Pass         *ebpf.Variable `ebpf:"pass"`
 	Present      *ebpf.Variable `ebpf:"present"`
 	RawTcp       *ebpf.Variable `ebpf:"raw_tcp"`
 	TestPort     *ebpf.Variable `ebpf:"test_port"`
 	ToEnd        *ebpf.Variable `ebpf:"to_end"`
-	Unsaid       *ebpf.Variable `ebpf:"unsaid"`
 	Unused1      *ebpf.Variable `ebpf:"unused1"`
 	Unused2      *ebpf.Variable `ebpf:"unused2"`
 	Unused3      *ebpf.Variable `ebpf:"unused3"`

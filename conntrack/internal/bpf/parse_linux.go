@@ -32,7 +32,7 @@ const (
 	Listening  Kind = 8  // a process holds this socket, which listens
 	path       Kind = 9  // a Process, not a Socket
 	Refused    Kind = 10 // there was no room for a flow of this socket
-	said       Kind = 11 // a Said, not a Socket
+	payload       Kind = 11 // a Payload, not a Socket
 )
 
 // A Socket is a report on a TCP connection, a flow or a socket.
@@ -80,9 +80,9 @@ type Process struct {
 	Cgroup string // path of the cgroup; empty in that second Process
 }
 
-// A Said is a part of a packet's payload that may name the peer: of DNS, or of the beginning of TLS,
+// A Payload is a part of that of a packet, which may name the peer: of DNS, or of the beginning of TLS,
 // QUIC or HTTP.
-type Said struct {
+type Payload struct {
 	Proto  uint8
 	Sent   bool
 	Peer   netip.AddrPort
@@ -110,7 +110,7 @@ const (
 	processSize = int(unsafe.Sizeof(connmapProcessEvent{}))
 	pathSize    = int(unsafe.Sizeof(connmapPathEvent{}))
 	changeSize  = int(unsafe.Sizeof(connmapChange{}))
-	saidSize    = int(unsafe.Offsetof(connmapSaid{}.Data)) // Go pads it at its end
+	payloadSize    = int(unsafe.Offsetof(connmapPayload{}.Data)) // Go pads it at its end
 )
 
 // decode copies b into a value without pointers, if their sizes agree.
@@ -135,7 +135,7 @@ func (s *Socket) parse(b []byte) bool {
 		local, peer = zoned(local, r.Device), zoned(peer, r.Device)
 	}
 	*s = Socket{
-		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Unreported: r.Untold != 0,
+		Kind: Kind(r.Kind), Proto: r.Proto, State: r.State, Direction: r.Out, Connected: r.Connected != 0, Unreported: r.Unreported != 0,
 		Local: netip.AddrPortFrom(local, bits.ReverseBytes16(r.LocalPort)), Peer: netip.AddrPortFrom(peer, bits.ReverseBytes16(r.PeerPort)),
 		UID: r.Uid, Cookie: r.Cookie, Time: int64(r.Time), Opened: int64(r.Opened), Tx: r.Tx, Rx: r.Rx,
 		RTT: time.Duration(r.Rtt) * time.Microsecond, NetNS: r.Netns,
@@ -145,17 +145,17 @@ func (s *Socket) parse(b []byte) bool {
 	return true
 }
 
-func (s *Said) parse(b []byte) bool {
-	if len(b) < saidSize || Kind(b[0]) != said {
+func (s *Payload) parse(b []byte) bool {
+	if len(b) < payloadSize || Kind(b[0]) != payload {
 		return false
 	}
-	var r connmapSaid
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), saidSize), b)
-	data := b[saidSize:]
+	var r connmapPayload
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), payloadSize), b)
+	data := b[payloadSize:]
 	if int(r.Len) > len(data) {
 		return false
 	}
-	*s = Said{
+	*s = Payload{
 		Proto: r.Proto, Sent: r.Out == 1, Seq: r.Seq, UID: r.Uid, Cookie: r.Cookie, Owner: ownerOf(&r.Owner), Data: data[:r.Len],
 		Peer: netip.AddrPortFrom(netip.AddrFrom16(r.Peer).Unmap(), bits.ReverseBytes16(r.PeerPort)),
 	}
@@ -189,7 +189,7 @@ func name(c [16]int8) (b [16]byte) {
 
 func (s *Socket) flow(k *connmapFlowKey, f *connmapFlow) {
 	*s = Socket{
-		Kind: FlowOpened, Unreported: f.Told == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
+		Kind: FlowOpened, Unreported: f.Reported == 0, Proto: k.Proto, Direction: f.Out, Connected: f.Connected != 0,
 		Local: netip.AddrPortFrom(zoned(netip.AddrFrom16(f.Local).Unmap(), f.Device), bits.ReverseBytes16(f.LocalPort)),
 		Peer:  netip.AddrPortFrom(zoned(netip.AddrFrom16(k.Peer).Unmap(), f.Device), bits.ReverseBytes16(k.PeerPort)),
 		UID:   f.Uid, Cookie: k.Cookie, Opened: int64(f.Opened), Tx: f.Tx, Rx: f.Rx,
@@ -214,7 +214,7 @@ func (s *Socket) value() connmapFlow {
 		f.Connected = 1
 	}
 	if !s.Unreported {
-		f.Told = 1
+		f.Reported = 1
 	}
 	f.Owner.Pid, f.Owner.Exec, f.Owner.Start = s.Owner.PID, s.Owner.Exec, uint64(s.Owner.Start)
 	for i, x := range s.Owner.Comm {
