@@ -131,8 +131,8 @@ func (st *state) describe(name string, known *revision) {
 	st.Kind, st.Rows, st.Date = c.kind, c.rows, &date
 }
 
-// open opens a file of a registry or of organisations as the programs do that use it, and adds
-// what they would say of it. Of other files it does nothing.
+// open opens a file of delegations or of organisations as the programs do that use it, and adds
+// what they would say of it. Of other files, which inspect has read as they do, it does nothing.
 func (c *content) open(name string) error {
 	kind, err := asn.Recognise(name)
 	if err != nil {
@@ -153,14 +153,6 @@ func (c *content) open(name string) error {
 			return bare(err, name)
 		}
 		c.remarks = append(c.remarks, o.Remarks()...)
-	case asn.AutNumFile:
-		a, err := asn.OpenAutNums("", name)
-		if err != nil {
-			return bare(err, name)
-		}
-		if err := a.Close(); err != nil {
-			return err
-		}
 	default:
 		return nil
 	}

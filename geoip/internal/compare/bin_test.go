@@ -176,7 +176,7 @@ func TestIP2LocationBIN(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					f := told{country: code(x.Country_short)}
+					f := claim{country: code(x.Country_short)}
 					if kind >= 3 {
 						f.city, f.region = known(x.City), known(x.Region) != ""
 					}

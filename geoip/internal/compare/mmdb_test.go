@@ -103,7 +103,7 @@ type mmdbCountry struct {
 }
 
 func (m mmdbPlace) place() geoip.Place {
-	f := told{country: code(m.Country.Code), city: m.City.Names["en"], region: m.Postal.Code != "" || len(m.Subdivisions) > 0}
+	f := claim{country: code(m.Country.Code), city: m.City.Names["en"], region: m.Postal.Code != "" || len(m.Subdivisions) > 0}
 	if f.country == "" {
 		f.country = code(m.Registered.Code)
 	}

@@ -318,8 +318,8 @@ func known(s string) string {
 }
 
 // placeOf returns what a row says of a place.
-func placeOf(f fields) told {
-	p := told{country: code(f.at("country")), city: known(f.at("city"))}
+func placeOf(f fields) claim {
+	p := claim{country: code(f.at("country")), city: known(f.at("city"))}
 	p.region = slices.Contains(f.columns, "city") && (known(f.at("region")) != "" || known(f.at("postal")) != "")
 	lat, err1 := strconv.ParseFloat(f.at("lat"), 64)
 	lon, err2 := strconv.ParseFloat(f.at("lon"), 64)

@@ -248,8 +248,8 @@ func near(a, b float64) bool { return max(a-b, b-a) < 1.01e-7 }
 
 func sameAS(got, want asn.AS) bool { return got == want }
 
-// A told is what one row of a table says of a place.
-type told struct {
+// A claim is what one row of a table says of a place.
+type claim struct {
 	country, city string
 	region        bool // a region or postal code is named
 	point         bool
@@ -260,7 +260,7 @@ type told struct {
 
 // place returns the place that a row means: a country without more has the country's own point,
 // unless its coordinates are exact.
-func (f told) place() geoip.Place {
+func (f claim) place() geoip.Place {
 	country, known := geoip.CountryPlace(f.country)
 	p := geoip.Place{Lat: f.lat, Lon: f.lon, Country: country.Country, City: f.city, Precision: geoip.City, Radius: f.radius}
 	exact := f.unnamed && f.radius == 0 || 0 < f.radius && f.radius <= 50
