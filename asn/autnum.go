@@ -105,7 +105,7 @@ func cutRecords(cut []ASRange) string {
 }
 
 // CountAutNums returns how many records of a dump OpenAutNums reads, and what users should know
-// of them. It keeps none.
+// of them. It keeps none, and fails where OpenAutNums does.
 func CountAutNums(r io.Reader) (n int64, remarks []string, err error) {
 	br := bufio.NewReader(r)
 	skipMark(br)
@@ -119,8 +119,13 @@ func CountAutNums(r io.Reader) (n int64, remarks []string, err error) {
 	if len(cut) > 0 {
 		remarks = []string{cutRecords(cut)}
 	}
+	if err == nil && n == 0 {
+		err = errNoAutNums
+	}
 	return n, remarks, named(err)
 }
+
+var errNoAutNums = errors.New("has no aut-num records: the file is cut off or of another kind")
 
 // Close closes all files. Lookup then fails.
 func (a *AutNums) Close() error {
@@ -305,7 +310,7 @@ func (d *dump) index(f *file) error {
 		return err
 	}
 	if len(d.entries) == 0 {
-		return errors.New("has no aut-num records: the file is cut off or of another kind")
+		return errNoAutNums
 	}
 	slices.SortStableFunc(d.entries, func(a, b autNumEntry) int { return cmp.Compare(a.last, b.last) })
 	le := binary.LittleEndian

@@ -151,8 +151,9 @@ func inspectRegistry(r io.Reader, head []byte) (c content, ok bool, err error) {
 		}
 	case isRPSL(line):
 		c.kind = "registry database"
-		if c.rows, c.remarks, err = asn.CountAutNums(r); err != nil {
-			err = damaged(errors.Unwrap(err)) // without the package's name
+		c.rows, c.remarks, err = asn.CountAutNums(r)
+		if err = errors.Unwrap(err); err != nil && c.rows > 0 { // without the package's name
+			err = damaged(err)
 		}
 		return c, true, err
 	case strings.HasPrefix(line, "{") && strings.Contains(line, `"organizationId"`):
