@@ -75,7 +75,7 @@ deps-run:
 	@scripts/install libX11.so.6=libx11-6 libGL.so.1=libgl1
 
 deps-test: deps-run
-	@scripts/install Xvfb=xvfb setxkbmap=x11-xkb-utils xdotool=xdotool xclip=xclip ip=iproute2 ss=iproute2 iptables=iptables setpriv=util-linux gcc=gcc,libc6-dev sqlite3=sqlite3 dnsmasq=dnsmasq-base dig=bind9-dnsutils curl=curl
+	@scripts/install Xvfb=xvfb setxkbmap=x11-xkb-utils xdotool=xdotool xclip=xclip ip=iproute2 ss=iproute2 iptables=iptables setpriv=util-linux gcc=gcc,libc6-dev sqlite3=sqlite3 dnsmasq=dnsmasq-base dig=bind9-dnsutils curl=curl chromium=chromium
 
 clean:
 	rm -rf bin

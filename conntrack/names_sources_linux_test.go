@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/dns/dnsmessage"
@@ -474,4 +476,75 @@ func TestNamesOfPrograms(t *testing.T) {
 	await("getent and an address", func(c Conn) bool {
 		return c.Process.Comm == "curl" && c.NameSource == NameHost && c.Name == "alias.example.org"
 	})
+}
+
+// TestNamesOfBrowser: a browser names peers in a ClientHello with post-quantum keys and extensions in
+// any order, and in several Initials of QUIC whose pieces are shuffled.
+func TestNamesOfBrowser(t *testing.T) {
+	browser, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip(err)
+	}
+	if !inNamespace(t) {
+		return
+	}
+	certificates := []tls.Certificate{selfSigned(t)}
+	l, err := net.Listen("tcp", nameServer+":443")
+	require.NoError(t, err)
+	release := make(chan struct{})
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}), ErrorLog: log.New(io.Discard, "", 0)}
+	go s.Serve(tls.NewListener(l, &tls.Config{Certificates: certificates, NextProtos: []string{"http/1.1"}}))
+	defer s.Close()
+	defer close(release)
+	q, err := quic.ListenAddr(nameServer+":443", &tls.Config{Certificates: certificates, NextProtos: []string{"h3"}}, nil)
+	require.NoError(t, err)
+	defer q.Close()
+	go func() {
+		for {
+			if _, err := q.Accept(context.Background()); err != nil {
+				return
+			}
+		}
+	}()
+	c := ebpfOrSkip(t, Options{Names: true}, 0)
+	run := func(url string, more ...string) {
+		t.Helper()
+		cmd := exec.Command(browser, append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+			"--disable-background-networking", "--ignore-certificate-errors", "--user-data-dir=" + t.TempDir(), "--dump-dom",
+			"--host-resolver-rules=MAP * " + nameServer}, append(more, url)...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			cmd.Wait()
+		})
+	}
+	await := func(name string, source NameSource) {
+		t.Helper()
+		var seen []string
+		if !assert.Eventually(t, func() bool {
+			seen = seen[:0]
+			for _, conn := range snapshot(t, c) {
+				if conn.Peer.Addr().String() == nameServer && conn.Direction == Out {
+					seen = append(seen, fmt.Sprint(conn.Proto, conn.Process.Comm, conn.Name, conn.NameSource))
+					if conn.Name == name && conn.NameSource == source && strings.HasPrefix(conn.Process.Comm, "chrom") {
+						return true
+					}
+				}
+			}
+			return false
+		}, 60*time.Second, 50*time.Millisecond) {
+			t.Log(seen)
+		}
+	}
+	run("https://secure.browser.example/")
+	await("secure.browser.example", NameSNI)
+	run("https://quick.browser.example/", "--enable-quic", "--origin-to-force-quic-on=quick.browser.example:443")
+	await("quick.browser.example", NameQUIC)
 }

@@ -55,7 +55,7 @@ type Probe struct {
 
 	record  ringbuf.Record
 	socket  Socket
-	payload    Payload
+	payload Payload
 	change  Change
 	buf     []byte // of iterators
 	pass    uint32
@@ -371,7 +371,7 @@ func (p *Probe) Unread() bool { return p.ring.AvailableBytes() > 0 }
 type Event struct {
 	Socket  *Socket
 	Process *Process
-	Payload    *Payload
+	Payload *Payload
 }
 
 // Next returns the next event. It does not wait, but returns ErrEmpty.

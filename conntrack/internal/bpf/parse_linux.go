@@ -32,7 +32,7 @@ const (
 	Listening  Kind = 8  // a process holds this socket, which listens
 	path       Kind = 9  // a Process, not a Socket
 	Refused    Kind = 10 // there was no room for a flow of this socket
-	payload       Kind = 11 // a Payload, not a Socket
+	payload    Kind = 11 // a Payload, not a Socket
 )
 
 // A Socket is a report on a TCP connection, a flow or a socket.
@@ -110,7 +110,7 @@ const (
 	processSize = int(unsafe.Sizeof(connmapProcessEvent{}))
 	pathSize    = int(unsafe.Sizeof(connmapPathEvent{}))
 	changeSize  = int(unsafe.Sizeof(connmapChange{}))
-	payloadSize    = int(unsafe.Offsetof(connmapPayload{}.Data)) // Go pads it at its end
+	payloadSize = int(unsafe.Offsetof(connmapPayload{}.Data)) // Go pads it at its end
 )
 
 // decode copies b into a value without pointers, if their sizes agree.
