@@ -17,7 +17,8 @@
 //
 //   - conntrack: the network connections of the local host, as a snapshot or as
 //     events; conntrack/internal/bpf holds its programs for the Linux kernel,
-//     conntrack/internal/traffic the programs that test it
+//     conntrack/internal/names what names peers in their packets, conntrack/internal/traffic
+//     the programs that test it
 //   - conntrack/feed: agents report to a map server over TLS; conntrack/feed/frame: what
 //     they send, and what they keep until it is recorded, without a connection
 //   - conntrack/conntracktest: deterministic synthetic connections
@@ -47,7 +48,8 @@
 // internal/layout for the layouts in which tables are published, and internal/ranges for the
 // tables of ranges of addresses under geoip and asn.
 // internal/terminal makes texts of others safe to show, internal/numbers writes numbers for
-// people, internal/confine takes rights from a process, and internal/program ends programs
+// people, internal/peernames says which names of peers are kept,
+// internal/confine takes rights from a process, and internal/program ends programs
 // that are asked to. internal/bench compares with other programs, internal/race reports
 // whether the race detector is on, and internal/random gives them random numbers that can be
 // repeated. None of these imports a package outside internal.
