@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os/exec"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -231,5 +233,95 @@ func TestPeerNamesOff(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	for _, c := range snapshot(t, c) {
 		assert.Empty(t, c.Name)
+	}
+}
+
+// BenchmarkNames is what names add to the processor time of traffic and of its collector, in turns with
+// and without: bulk TCP, datagrams of 1,400 bytes, and short connections that name their peer.
+func BenchmarkNames(b *testing.B) {
+	pairs, scale := 9, 1
+	if testing.Short() {
+		pairs, scale = 1, 50
+	}
+	ebpfOrSkip(b, Options{}, 0).Close()
+	for name, traffic := range map[string]func(n int){
+		"tcp": func(n int) {
+			l := listen(b, testAddr.String()+":0")
+			client, server := pair(b, l, l.Addr().String(), net.Dialer{})
+			go func() {
+				defer client.Close()
+				block := make([]byte, 64<<10)
+				for range 40_000 / n {
+					client.Write(block)
+				}
+			}()
+			io.Copy(io.Discard, server)
+		},
+		"udp": func(n int) {
+			l, err := net.ListenPacket("udp", testAddr.String()+":0")
+			require.NoError(b, err)
+			defer l.Close()
+			c, err := net.Dial("udp", l.LocalAddr().String())
+			require.NoError(b, err)
+			defer c.Close()
+			datagram := make([]byte, 1400)
+			for range 400_000 / n {
+				c.Write(datagram)
+				l.ReadFrom(datagram)
+			}
+		},
+		"connections": func(n int) {
+			l := listen(b, testAddr.String()+":0")
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						c.Read(make([]byte, 1000))
+						c.Close()
+					}()
+				}
+			}()
+			for i := range 10_000 / n {
+				c, err := net.Dial("tcp", l.Addr().String())
+				require.NoError(b, err)
+				fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h%d.http.example\r\n\r\n", i%1000)
+				c.Read(make([]byte, 1))
+				c.Close()
+			}
+			l.Close()
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			hold(b, 0) // a network of its own
+			for b.Loop() {
+				var ratios []float64
+				took := func(names bool) time.Duration {
+					c, err := New(Options{Backend: EBPF, Names: names})
+					require.NoError(b, err)
+					ctx, cancel := context.WithCancel(b.Context())
+					var following sync.WaitGroup
+					following.Go(func() {
+						for range c.Events(ctx) {
+						}
+					})
+					defer func() { cancel(); following.Wait(); c.Close() }()
+					snapshot(b, c)
+					begin := cpu(b)
+					traffic(scale)
+					snapshot(b, c) // after all events
+					return cpu(b) - begin
+				}
+				for range pairs {
+					ratios = append(ratios, float64(took(true))/float64(took(false)))
+				}
+				slices.Sort(ratios)
+				b.Logf("%.3f", ratios)
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(ratios[pairs/2], "cpu-on/off")
+			}
+		})
 	}
 }
