@@ -251,6 +251,11 @@ var Scenes = []struct {
 }{
 	{"map", func(*Screen) {}},
 	{"labels", func(s *Screen) { s.Do('t') }},
+	{"hover", func(s *Screen) { s.Point(s.Place(cities[3])) }},
+	{"hover one", func(s *Screen) {
+		s.Type("/name:mail app:firefox\n")
+		s.Point(s.Place(cities[3]))
+	}},
 	{"palette", func(s *Screen) { s.Do('v') }},
 	{"help", func(s *Screen) { s.Do('?') }},
 	{"agents", func(s *Screen) { s.Do('i') }},
