@@ -48,14 +48,13 @@ type DB struct {
 	emptying sync.Mutex    // held while the log is checkpointed without mu
 	emptied  atomic.Uint64 // how often that was begun, but for what SQLite does by itself
 
-	mu    sync.Mutex // guards what follows, for as long as a transaction takes
-	lock  *os.File   // nil: not yet
-	claim *claim     // of the file that conn has; nil if conn is
-	conn  *sqlite.Conn
-	watch watch
-	cache rowCache
-	// nameless is before which no row has a name older than the retention allows.
-	nameless position
+	mu       sync.Mutex // guards what follows, for as long as a transaction takes
+	lock     *os.File   // nil: not yet
+	claim    *claim     // of the file that conn has; nil if conn is
+	conn     *sqlite.Conn
+	watch    watch
+	cache    rowCache
+	nameless position // up to there no row has a name; see forgetNames
 	clock    clock
 }
 

@@ -24,8 +24,8 @@ func (db *DB) nameRecorded(e *history.Entry) {
 	}
 }
 
-// forgetNames deletes the names of rows last seen before cutoff, in small steps. It begins where
-// the last call has ended: no row before has a name.
+// forgetNames deletes the names of rows last seen before cutoff, in small steps. It begins where the
+// last call has ended.
 func (db *DB) forgetNames(ctx context.Context, cutoff int64) error {
 	for n, done := int64(100), cutoff == math.MinInt64; !done; {
 		took, err := db.step(ctx, func() (err error) {
@@ -51,14 +51,16 @@ func (db *DB) forgetStep(cutoff, n int64) (done bool, err error) {
 		return false, err
 	}
 	at, ch := db.nameless, newChanges()
+	var ids []int64
 	defer func() {
 		if end(&err); err == nil {
 			db.nameless = at
 		}
-		db.cache.clear() // of names
+		if ids != nil {
+			db.cache.clear() // which may have their names
+		}
 	}()
 	done = true
-	var ids []int64
 	err = sqlitex.Execute(db.conn, `SELECT timestamp, id, agent, 2 * octet_length(peer_name) + octet_length(peer_name_source)
 FROM detailed_history INDEXED BY detailed_history_timestamp
 WHERE timestamp >= ?1 + 0 AND timestamp < ?2 + 0 AND (timestamp > ?1 OR id > ?3) ORDER BY timestamp, id LIMIT ?4`, &sqlitex.ExecOptions{

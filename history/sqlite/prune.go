@@ -143,8 +143,8 @@ func (db *DB) locked(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// Prune deletes rows and names that exceed the retention, and shrinks the file. The table agents counts
-// the deleted rows of each agent. It returns the number of deleted rows, also on error.
+// Prune deletes rows and names that exceed the retention, and shrinks the file. The table agents
+// counts the deleted rows of each agent. It returns the number of deleted rows, also on error.
 //
 // It works in small steps, between which Record goes on, and can be called at any time. If the
 // disk is full it deletes the reserve first. If the clock seems wrong, it does not delete by
