@@ -207,6 +207,12 @@ func TestClerkFinds(t *testing.T) {
 	c.handle(mapview.Whois{Addr: netip.MustParseAddr("8.8.8.8")})
 	r := wait(t, c, any1[mapview.Report])
 	assert.Contains(t, r.Text, "15169")
+	named := slices.IndexFunc(c.monitor.State().Conns, func(c *live.Conn) bool { return c.Name != "" })
+	require.GreaterOrEqual(t, named, 0)
+	asked := c.monitor.State().Conns[named]
+	c.handle(mapview.Whois{Addr: asked.Peer.Addr()})
+	r = wait(t, c, func(r mapview.Report) bool { return !strings.Contains(r.Text, "8.8.8.8") })
+	assert.Regexp(t, "\n    Asked for as  "+regexp.QuoteMeta(asked.Name)+" by [^\n]*"+asked.Process.Comm+"[^\n]*, seen [^\n]* UTC\n", r.Text)
 }
 
 func TestClerkKeepsTheHistory(t *testing.T) {

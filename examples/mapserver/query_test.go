@@ -147,12 +147,13 @@ func TestParseKeep(t *testing.T) {
 	for s, want := range map[string]history.Retention{
 		"all": {}, "90d": {Age: 90 * day}, "12h": {Age: 12 * time.Hour}, "4GB": {Bytes: 4e9}, "500 mb": {Bytes: 5e8}, "1TB": {Bytes: 1e12},
 		"5000000": {Rows: 5e6}, "90d,4GB,7": {Age: 90 * day, Bytes: 4e9, Rows: 7}, "100000d": {Age: 100_000 * day},
+		"names:30d": {Names: 30 * day}, "4GB,names:12h": {Bytes: 4e9, Names: 12 * time.Hour}, "names:1d,9d": {Names: day, Age: 9 * day},
 	} {
 		got, err := parseRetention(s)
 		require.NoError(t, err, s)
 		assert.Equal(t, want, got, s)
 	}
-	for _, s := range []string{"", "x", "d", "-1d", "0", "1w", "9d,", "1.5GB", "999999999d", "99999999999999999999"} {
+	for _, s := range []string{"", "x", "d", "-1d", "0", "1w", "9d,", "1.5GB", "999999999d", "99999999999999999999", "names:", "names:5", "names:4GB", "names:names:1d"} {
 		_, err := parseRetention(s)
 		assert.ErrorContains(t, err, "-keep: expected", s)
 	}
