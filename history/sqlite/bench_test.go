@@ -286,6 +286,9 @@ func questions(b *testing.B, db *DB, rows int) {
 		if q.Name == "program" || q.Name == "only" {
 			params["program"] = "program3"
 		}
+		if q.Name == "name" {
+			params["domain"] = "site10.example.com"
+		}
 		sql := now.Replace(q.SQL)
 		b.Run("query="+q.Name, func(b *testing.B) {
 			var n int

@@ -47,6 +47,9 @@ func months(n int) (next func() history.Entry) {
 			Rule: rules[h>>8%6], New: true, Opened: opened, Seen: opened.Add(lived), Closed: opened.Add(lived),
 			Tx: uint64(r.ExpFloat64() * 5e3), Rx: uint64(r.ExpFloat64() * 5e4),
 		}
+		if e.Peer.Port() == 443 && p%4 > 0 {
+			e.PeerName, e.PeerNameSource = fmt.Sprintf("w%d.site%d.example.com", p%7, p/7), "sni"
+		}
 		if i%6 == 0 {
 			e.Direction, e.Protocol = "in", "udp"
 		}
