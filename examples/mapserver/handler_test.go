@@ -132,6 +132,7 @@ func TestFilterInSQL(t *testing.T) {
 		"app:FIREFOX", "-app:firefox", "app:%_", "app:x'", `\x`, "org:cloudflare", "-org:cloudflare", "org:ÅLAND", "-org:åland", "åland",
 		"as:as64497", "as:64497", "-as:64497", "as:0", "country:de", "country:united", "country:u", "-country:us", "germany", "rule:web", "-rule:other",
 		"proto:udp", "proto:quic", "dir:in", "-dir:out", "container:x", "-container:x", "8.8.8.8:50000", "[2001:db8::1]:443", "2001:db8", ":443", "443", "e", "-e",
+		"name:example", "-name:www", "name:*.example.com", "-name:*.example.net", "name:*", "name:%", "www.example",
 		"port:443 -app:firefox country:us -zzz", "8.8.8.8 ssh -port:23",
 	} {
 		var v mapview.View
@@ -154,8 +155,8 @@ func TestFilterInSQL(t *testing.T) {
 		a := c.query(t.Context(), mapview.RunQuery{SQL: question})
 		require.Empty(t, a.Problem, question)
 		for _, r := range a.Table.Rows {
-			port, _ := r[2].(int64)
-			program, _ := r[3].(string)
+			port, _ := r[3].(int64)
+			program, _ := r[4].(string)
 			got = append(got, fmt.Sprintf("%v %d %s", r[1], port, program))
 		}
 		assert.ElementsMatch(t, want, got, "%s\n%s", text, question)

@@ -326,14 +326,14 @@ func TestMouseAlone(t *testing.T) {
 	m.at(list, bar, "1")
 	m.sees("^All connections")
 	text := copied("the list")
-	assert.True(t, strings.HasPrefix(text, "\tprogram\taddress\tport\tlocal port\topened, "), "%.80q", text)
+	assert.True(t, strings.HasPrefix(text, "\tprogram\tname\taddress\tport\tlocal port\topened, "), "%.80q", text)
 	assert.Greater(t, strings.Count(text, "\n●\t"), 300)
 	m.key("Escape")
 	m.misses("^All connections")
 	// A right click lists what is near.
 	m.at(500, 165, "3") // the middle of Europe
 	m.sees("^Near ")
-	assert.Contains(t, copied("what is near"), "\tprogram\taddress\t")
+	assert.Contains(t, copied("what is near"), "\tprogram\tname\taddress\t")
 	m.key("Escape")
 	m.misses("^Near ")
 	// Esc answers a question with no, and stops a replay.

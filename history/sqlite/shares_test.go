@@ -358,9 +358,10 @@ func TestUpgradeInterrupted(t *testing.T) {
 			require.NoError(t, err)
 			version, err := number(conn, `PRAGMA user_version`)
 			require.NoError(t, err)
-			shares, err := number(conn, `SELECT (SELECT count(*) FROM sqlite_schema WHERE name IN ('agents', 'detailed_history_agent')) + (SELECT count(*) FROM pragma_table_info('detailed_history') WHERE name = 'precision')`)
+			shares, err := number(conn, `SELECT (SELECT count(*) FROM sqlite_schema WHERE name IN ('agents', 'detailed_history_agent', 'peer_names', 'detailed_history_peer_name')) +
+				(SELECT count(*) FROM pragma_table_info('detailed_history') WHERE name IN ('precision', 'peer_name', 'peer_name_source'))`)
 			require.NoError(t, err)
-			assert.Equal(t, map[int64]int64{4: 0, 6: 3}[version], shares, "all or nothing of it is there")
+			assert.Equal(t, map[int64]int64{4: 0, 7: 7}[version], shares, "all or nothing of it is there")
 			require.NoError(t, conn.Close())
 			continue
 		}
