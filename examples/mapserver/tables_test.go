@@ -38,17 +38,17 @@ func writeGzip(t *testing.T, name, content string) {
 // or removes or replaces it. It goes on with what the file says, and says what happened.
 func TestCutTable(t *testing.T) {
 	t.Run("geo", func(t *testing.T) {
-		testCutTable(t, "dbip-city-lite.csv.gz", "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n", "South Brisbane",
+		testCutTable(t, "dbip-city-lite.csv.gz", "20.0.2.0,20.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n", "South Brisbane",
 			"*.geo", func(c *live.Conn) string { return c.Place.City })
 	})
 	t.Run("asn", func(t *testing.T) {
-		testCutTable(t, "ip2asn-combined.tsv.gz", "192.0.2.0\t192.0.2.255\t64500\tAU\tExample Networks\n", "Example Networks",
+		testCutTable(t, "ip2asn-combined.tsv.gz", "20.0.2.0\t20.0.2.255\t64500\tAU\tExample Networks\n", "Example Networks",
 			"*.asn", func(c *live.Conn) string { return c.Org })
 	})
 }
 
 func testCutTable(t *testing.T, base, line, want, cached string, shown func(*live.Conn) string) {
-	peer := netip.MustParseAddrPort("192.0.2.7:443")
+	peer := netip.MustParseAddrPort("20.0.2.7:443")
 	for _, tt := range []struct {
 		name    string
 		spoil   func(file string) error
@@ -152,10 +152,10 @@ func testCutTable(t *testing.T, base, line, want, cached string, shown func(*liv
 				c.Place, _ = a.monitor.Locate(netip.MustParseAddr(addr))
 				return shown(&c)
 			}
-			assert.NotContains(t, probe("192.0.2.200"), want) // looked up for the first time
+			assert.NotContains(t, probe("20.0.2.200"), want) // looked up for the first time
 			require.NoError(t, os.Rename(original+".away", original))
 			require.Eventually(t, said("it was compiled again"), time.Minute, 5*time.Millisecond)
-			assert.Contains(t, probe("192.0.2.7"), want)
+			assert.Contains(t, probe("20.0.2.7"), want)
 		})
 	}
 }
@@ -164,10 +164,10 @@ func testCutTable(t *testing.T, base, line, want, cached string, shown func(*liv
 // and compiled once. Of several tables the most exact place counts.
 func TestDownloadedTables(t *testing.T) {
 	cfg := config{dataDir: t.TempDir(), cacheDir: filepath.Join(t.TempDir(), "cache")}
-	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-country-lite.csv.gz"), "192.0.2.0,192.0.2.255,AU\n198.51.100.0,198.51.100.255,NZ\n")
-	writeGzip(t, filepath.Join(cfg.dataDir, "places of cities.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
-	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-asn-lite.csv.gz"), "192.0.2.0,192.0.2.255,64500,\"Example Networks\"\n")
-	writeGzip(t, filepath.Join(cfg.dataDir, "holder.csv.gz"), "# geofeed\n198.51.100.0/25,FR,,Paris,\n192.0.2.0/24,AU,,Sydney,\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-country-lite.csv.gz"), "20.0.2.0,20.0.2.255,AU\n20.51.100.0,20.51.100.255,NZ\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "places of cities.gz"), "20.0.2.0,20.0.2.255,OC,AU,Queensland,\"South Brisbane\",-27.4767,153.017\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "dbip-asn-lite.csv.gz"), "20.0.2.0,20.0.2.255,64500,\"Example Networks\"\n")
+	writeGzip(t, filepath.Join(cfg.dataDir, "holder.csv.gz"), "# geofeed\n20.51.100.0/25,FR,,Paris,\n20.0.2.0/24,AU,,Sydney,\n")
 	for range 2 {
 		a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
 		a.monitor.SetRules(rules.Default())
@@ -177,13 +177,13 @@ func TestDownloadedTables(t *testing.T) {
 			p, _ := a.monitor.Locate(netip.MustParseAddr(addr))
 			return p
 		}
-		assert.Equal(t, geoip.Place{Lat: -27.4767, Lon: 153.017, Country: "AU", City: "South Brisbane", Precision: geoip.City}, locate("192.0.2.7"))
-		assert.Equal(t, "NZ", locate("198.51.100.200").Country)
-		assert.Equal(t, "FR", locate("198.51.100.1").Country, "the holder says so")
+		assert.Equal(t, geoip.Place{Lat: -27.4767, Lon: 153.017, Country: "AU", City: "South Brisbane", Precision: geoip.City}, locate("20.0.2.7"))
+		assert.Equal(t, "NZ", locate("20.51.100.200").Country)
+		assert.Equal(t, "FR", locate("20.51.100.1").Country, "the holder says so")
 		a.monitor.Publish()
 		assert.False(t, a.monitor.State().Geo.CountryLevel)
 		assert.Empty(t, a.monitor.State().Problems)
-		assert.Equal(t, "AS64500 Example Networks", a.monitor.Network(netip.MustParseAddr("192.0.2.7")))
+		assert.Equal(t, "AS64500 Example Networks", a.monitor.Network(netip.MustParseAddr("20.0.2.7")))
 		files, err := os.ReadDir(cfg.cacheDir)
 		require.NoError(t, err)
 		assert.Len(t, files, 4)
@@ -194,17 +194,17 @@ func TestDownloadedTables(t *testing.T) {
 // read is reported as a problem, and the others are used.
 func TestNamedTables(t *testing.T) {
 	dir := t.TempDir()
-	writeGzip(t, filepath.Join(dir, "dbip-city-lite.csv.gz"), "192.0.2.0,192.0.2.255,OC,AU,Queensland,Brisbane,-27.4767,153.017\n")
+	writeGzip(t, filepath.Join(dir, "dbip-city-lite.csv.gz"), "20.0.2.0,20.0.2.255,OC,AU,Queensland,Brisbane,-27.4767,153.017\n")
 	v4, v6 := filepath.Join(t.TempDir(), "v4.gz"), filepath.Join(t.TempDir(), "v6.gz")
-	writeGzip(t, v4, "192.0.2.0,192.0.2.255,FR\n")
-	writeGzip(t, v6, "2001:db8::,2001:db8::ffff,DE\n")
+	writeGzip(t, v4, "20.0.2.0,20.0.2.255,FR\n")
+	writeGzip(t, v6, "2a00:db8::,2a00:db8::ffff,DE\n")
 	cfg, err := parse([]string{"-geo", v4, "-geo", v6, "-geo", filepath.Join(dir, "missing.csv"), "-history", "none"}, io.Discard)
 	require.NoError(t, err)
 	cfg.dataDir, cfg.cacheDir = dir, t.TempDir()
 	a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), monitor: &monitor.Monitor{}}
 	a.monitor.SetRules(rules.Default())
 	a.openTables()
-	for addr, want := range map[string]string{"192.0.2.1": "FR", "2001:db8::1": "DE"} {
+	for addr, want := range map[string]string{"20.0.2.1": "FR", "2a00:db8::1": "DE"} {
 		p, _ := a.monitor.Locate(netip.MustParseAddr(addr))
 		assert.Equal(t, want, p.Country)
 	}

@@ -260,6 +260,31 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// TestNowhere: what is for documentation, benchmarks or reserved has neither place nor network, whatever
+// tables say; nor has an address that stands for one of these.
+func TestNowhere(t *testing.T) {
+	m := newMonitor(t, "")
+	whole, err := geoip.New(geoip.Info{}, func(yield func(geoip.Range, geoip.Place) bool) {
+		for _, p := range []string{"0.0.0.0/0", "::/0"} {
+			yield(geoip.RangeOf(netip.MustParsePrefix(p)), geoip.Place{Lat: 1, Lon: 2, Country: "FR", Precision: geoip.City})
+		}
+	})
+	require.NoError(t, err)
+	m.Geo = append(m.Geo, whole)
+	for _, addr := range []string{"192.0.2.5", "198.51.100.1", "203.0.113.9", "198.18.0.1", "240.0.0.1", "2001:db8::1", "3fff::1", "2001:2::1", "100::1", "2002:c000:205::1", "64:ff9b:1::1", "64:ff9b::192.0.2.5"} {
+		c := live.New(conn(1, netip.AddrPortFrom(netip.MustParseAddr(addr), 443).String()), new(conntrack.Process))
+		m.lookUp(&c)
+		assert.Zero(t, c.Place, addr)
+		assert.Zero(t, c.ASN, addr)
+	}
+	for _, addr := range []string{"8.8.8.8", "2606:4700::1", "2002:808:808::1", "64:ff9b::8.8.8.8"} {
+		c := live.New(conn(1, netip.AddrPortFrom(netip.MustParseAddr(addr), 443).String()), new(conntrack.Process))
+		m.lookUp(&c)
+		assert.Equal(t, "FR", c.Place.Country, addr)
+		assert.NotZero(t, c.ASN, addr)
+	}
+}
+
 func BenchmarkPublish(b *testing.B) {
 	m := newMonitor(b, "")
 	a := feed.Agent{ID: 1, Name: "nas"}

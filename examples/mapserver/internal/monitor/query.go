@@ -122,9 +122,13 @@ func (m *Monitor) Label(local, peer uint16, program, exe string) string {
 	return r.Label
 }
 
-// Locate returns where an address is.
+// Locate returns where an address is. One that is for documentation or reserved is nowhere, whatever
+// a table says.
 func (m *Monitor) Locate(addr netip.Addr) (geoip.Place, bool) {
-	p, by := geoip.Tables(tables(&m.geo, m.Geo)).Lookup(m.NAT64.Inner(addr))
+	if addr = m.NAT64.Inner(addr); !asn.Global(addr) {
+		return geoip.Place{}, false
+	}
+	p, by := geoip.Tables(tables(&m.geo, m.Geo)).Lookup(addr)
 	return p, by != nil
 }
 
@@ -139,7 +143,9 @@ func sourceOf(all geoip.Tables) (s live.Source) {
 }
 
 func (m *Monitor) network(addr netip.Addr) (asn.AS, bool) {
-	addr = m.NAT64.Inner(addr)
+	if addr = m.NAT64.Inner(addr); !asn.Global(addr) {
+		return asn.AS{}, false
+	}
 	for _, db := range tables(&m.asn, m.ASN) {
 		if as, ok := db.Lookup(addr); ok {
 			return as, true
