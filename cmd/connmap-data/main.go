@@ -111,7 +111,8 @@ func (a *app) runUpdate(ctx context.Context, args []string) error {
 	f := a.flags("update", `usage: connmap-data update [flags] [NAME...]
 
 Downloads the default data sets, or the named ones, into the data folder, if
-there is something newer. A file is replaced only by one that is complete and
+there is something newer, by the date in the data, or else in the file's name,
+or else on the server. A file is replaced only by one that is complete and
 passes all checks; until then, and after an error, the old file stays in use.
 An interrupted download continues where it stopped, for a week. One that brings
 less than 1 kB a second, or takes more than two hours, is given up until the

@@ -23,7 +23,7 @@ import (
 func TestUpdate(t *testing.T) {
 	s, to := full(t), newTool(t)
 	require.NoError(t, to.update(s), to.err.String())
-	assert.Contains(t, to.out.String(), "dbip-city: 2,000 rows of 2026-11-25, ")
+	assert.Contains(t, to.out.String(), "dbip-city: 2,000 rows of 2026-11-01, ")
 	assert.Contains(t, to.out.String(), "rir-ripencc: 100 rows of 2026-11-24, ")
 	assert.Contains(t, to.err.String(), "dbip-city: downloading "+s.URL+dbipPath+", ")
 	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
@@ -34,7 +34,7 @@ func TestUpdate(t *testing.T) {
 
 	sent := s.bytes(dbipPath)
 	require.NoError(t, to.update(s), to.err.String())
-	assert.Contains(t, to.out.String(), "dbip-city: up to date, 2,000 rows of 2026-11-25\n")
+	assert.Contains(t, to.out.String(), "dbip-city: up to date, 2,000 rows of 2026-11-01\n")
 	assert.Equal(t, sent, s.bytes(dbipPath), "unchanged, but sent again")
 
 	// What somebody changed is fetched anew.
@@ -368,7 +368,7 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, "CC BY 4.0", db.Licence)
 	assert.Equal(t, s.URL+dbipPath, db.Source)
 	assert.EqualValues(t, 2000, db.Rows)
-	assert.Empty(t, db.Hint)
+	assert.Equal(t, "update due", db.Hint, "there should be the file of December")
 	assert.Equal(t, "update due", got["delegated-apnic-extended-latest"].Hint)
 	assert.Equal(t, "2026-11-24", dateOf(*got["delegated-apnic-extended-latest"].Date))
 	assert.Equal(t, "connmap CSV", got["mine.csv"].Kind)

@@ -100,6 +100,7 @@ func TestResumeComplete(t *testing.T) {
 	rec.Part, rec.File = rec.File, nil
 	require.NoError(t, writeRecord(name, rec))
 	require.NoError(t, os.Rename(name, name+".part"))
+	require.NoError(t, os.Chtimes(name+".part", time.Time{}, today))
 	sent := s.bytes(dbipPath)
 	require.NoError(t, to.update(s, "dbip-city"), to.err.String())
 	assert.Less(t, s.bytes(dbipPath)-sent, 100)

@@ -216,6 +216,9 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	if err != nil {
 		return nil, err
 	}
+	if c.date.IsZero() {
+		c.date = rev.published()
+	}
 	if err := s.older(target, c, d.rec.File); err != nil {
 		return nil, err
 	}
@@ -229,9 +232,6 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	}
 	rev.Kind, rev.Rows, rev.Date, rev.Remarks = c.kind, c.rows, c.date, c.remarks
 	rev.Checked = a.now().UTC().Truncate(time.Second)
-	if rev.Date.IsZero() {
-		rev.Date, _ = http.ParseTime(rev.LastModified)
-	}
 	// The modification time is the date of a file without one inside.
 	if !rev.Date.IsZero() {
 		if err := os.Chtimes(source, time.Time{}, rev.Date); err != nil {
@@ -259,14 +259,27 @@ func (e olderError) Error() string {
 	return fmt.Sprintf("the file there is of %s, the one in use of %s: the newer stays in use; remove %s to use the older", dateOf(e.found), dateOf(e.old), e.target)
 }
 
-// older returns an error if content is older than that of a good file in target, by the dates
-// that both have in them. What is known of target is the record of it; nil: nothing.
+// published returns the date of a file without one inside: that in its name, since a mirror may
+// have copied the file just now, or else when the server's file was modified.
+func (v *revision) published() time.Time {
+	modified, _ := http.ParseTime(v.LastModified)
+	return unpack.Date(v.URL, modified)
+}
+
+// older returns an error if content is older than that of a good file in target. What is known of
+// target is the record of it; nil: nothing, so that only a date inside counts.
 func (s set) older(target string, c content, known *revision) error {
 	if c.date.IsZero() || known != nil && !c.date.Before(known.Date) {
 		return nil
 	}
 	in, err := inspect(target, s.content())
-	if err != nil || in.cutOff() != nil || !s.matches(in.kind) || !c.date.Before(in.date) {
+	if err != nil || in.cutOff() != nil || !s.matches(in.kind) {
+		return nil
+	}
+	if in.date.IsZero() && known != nil {
+		in.date = known.published()
+	}
+	if !c.date.Before(in.date) {
 		return nil
 	}
 	return olderError{c.date, in.date, target}
