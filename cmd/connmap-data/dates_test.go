@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,4 +68,88 @@ func TestUpdateByModified(t *testing.T) {
 	require.NoError(t, os.Chtimes(name, time.Time{}, today))
 	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
 	assert.Contains(t, to.out.String(), "900 rows of 2026-10-26, ")
+}
+
+// TestFutureDates: what a file says of the future is no date, so that it keeps no correct file out.
+func TestFutureDates(t *testing.T) {
+	const file = "delegated-apnic-extended-latest"
+	header := func(serial, end string) []byte {
+		text := strings.Replace(delegated("apnic", 100, 100), "2|apnic|20261124|", "2|apnic|"+serial+"|", 1)
+		text = strings.Replace(text, "asn|*|1|", "asn|*|0|", 1)
+		return []byte(strings.Replace(text, "|20261124|+0000", "|"+end+"|+0000", 1))
+	}
+	const remark = "; its date 2099-01-28 is in the future, so it does not count"
+	for _, tt := range []struct{ name, serial, end, want string }{
+		{"both", "20990128", "20990128", "2026-11-25" + remark},
+		{"the better one", "20261123", "20990128", "2026-11-23" + remark},
+		{"the other", "20990128", "20261123", "2026-11-23"},
+		{"tomorrow", "20261126", "20261126", "2026-11-26"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			s.files[apnicPath] = header(tt.serial, tt.end)
+			require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+			date, hint, _ := strings.Cut(tt.want, "; ")
+			assert.Contains(t, to.out.String(), "100 rows of "+date+", ")
+			if hint != "" {
+				assert.Contains(t, to.out.String(), "; "+hint+"\n")
+			}
+			for _, own := range []bool{false, true} {
+				if own {
+					require.NoError(t, os.Remove(filepath.Join(to.dir, file+".meta")))
+				}
+				st := to.states(t)[file]
+				require.NotNil(t, st.Date)
+				assert.Equal(t, date, dateOf(*st.Date))
+				assert.Equal(t, hint, st.Hint)
+			}
+		})
+	}
+
+	// A file that an older version of the program took for that of 2099.
+	s, to := full(t), newTool(t)
+	s.files[apnicPath] = header("20990128", "20990128")
+	require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+	name := filepath.Join(to.dir, file)
+	rec := readRecord(name)
+	rec.File.Date = time.Date(2099, 1, 28, 0, 0, 0, 0, time.UTC)
+	rec.File.ModTime, rec.File.Remarks = rec.File.Date, nil
+	require.NoError(t, os.Chtimes(name, time.Time{}, rec.File.Date))
+	require.NoError(t, writeRecord(name, rec))
+	st := to.states(t)[file]
+	assert.Nil(t, st.Date)
+	assert.Equal(t, remark[2:], st.Hint)
+	assert.Equal(t, s.URL+apnicPath, st.Source)
+	s.files[apnicPath] = header("20261124", "20261124") // on the day before that on which it was published
+	require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+	assert.Contains(t, to.out.String(), "100 rows of 2026-11-24, ")
+	assert.Empty(t, to.states(t)[file].Hint)
+	s.files[apnicPath] = header("20990128", "20990128")
+	require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+	s.files[apnicPath] = header("20261124", "20261124")
+	require.NoError(t, to.update(s, "rir-apnic"), to.err.String())
+	assert.Contains(t, to.out.String(), "100 rows of 2026-11-24, ")
+
+	// The server's clock is wrong.
+	s.behave(func(w http.ResponseWriter, r *http.Request, file []byte) bool {
+		w.Header().Set("Last-Modified", "Wed, 28 Jan 2099 00:00:00 GMT")
+		w.Write(file)
+		return true
+	})
+	require.NoError(t, to.update(s, "iptoasn"), to.err.String())
+	assert.Contains(t, to.out.String(), "1,000 rows of unknown date, ")
+	assert.Contains(t, to.out.String(), remark+"\n")
+	assert.Equal(t, remark[2:], to.states(t)["ip2asn-combined.tsv.gz"].Hint)
+}
+
+// states returns what status says of each file.
+func (to *tool) states(t *testing.T) map[string]state {
+	t.Helper()
+	all, err := to.status(to.dir)
+	require.NoError(t, err)
+	states := map[string]state{}
+	for _, st := range all {
+		states[st.File] = st
+	}
+	return states
 }

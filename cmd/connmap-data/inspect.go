@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,8 +24,9 @@ import (
 type content struct {
 	kind     string // such as "iptoasn TSV"; empty: not recognised
 	rows     int64
-	date     time.Time // zero: unknown
-	promised int64     // rows that the file claims to have; 0: unknown
+	date     time.Time   // zero: unknown; inspect sets it by dates
+	dates    []time.Time // that the data have, the best first
+	promised int64       // rows that the file claims to have; 0: unknown
 
 	places, networks bool     // for geoip.Open and asn.Open
 	truncated        bool     // the last row is not whole
@@ -36,10 +38,43 @@ const unpackedLimit = 8 << 30
 
 var errWebPage = errors.New("a web page, not data: is there a login or captive portal?")
 
+// maxAhead is how far a date may be after now: clocks differ, and so do days between time zones.
+const maxAhead = 2 * day
+
+// setDate sets the date to the first of dates that is known. One in the future is not, since with
+// it no correct file would be newer; a remark says so.
+func (c *content) setDate(now time.Time, dates ...time.Time) {
+	for _, d := range dates {
+		if !c.date.IsZero() {
+			return
+		}
+		if d.Sub(now) <= maxAhead {
+			c.date = d
+			continue
+		}
+		remark := fmt.Sprintf("its date %s is in the future, so it does not count", dateOf(d))
+		if !slices.Contains(c.remarks, remark) {
+			c.remarks = append(c.remarks, remark)
+		}
+	}
+}
+
+// misdated reports whether no date that the data have counts.
+func (c content) misdated() bool {
+	return c.date.IsZero() && slices.ContainsFunc(c.dates, func(d time.Time) bool { return !d.IsZero() })
+}
+
 // inspect reads a file to its end, recognises its kind by its content, counts its rows and checks
 // the form of each. The error says where a file is damaged, or that it has more than limit
-// bytes of content. An unknown kind is no error.
-func inspect(name string, limit int64) (content, error) {
+// bytes of content. An unknown kind is no error. The date is one in the data, if it has any that
+// is not in the future.
+func inspect(name string, limit int64, now time.Time) (content, error) {
+	c, err := read(name, limit)
+	c.setDate(now, c.dates...)
+	return c, err
+}
+
+func read(name string, limit int64) (content, error) {
 	f, info, err := unpack.Open(name)
 	if err != nil {
 		return content{}, err
@@ -101,14 +136,14 @@ func inspectCompiled(name string, places bool) (content, error) {
 			return content{}, err
 		}
 		info := db.Info()
-		return content{kind: "compiled places", rows: int64(info.Ranges), date: info.Date, places: true}, nil
+		return content{kind: "compiled places", rows: int64(info.Ranges), dates: []time.Time{info.Date}, places: true}, nil
 	}
 	db, err := asn.Open(name)
 	if err != nil {
 		return content{}, err
 	}
 	info := db.Info()
-	return content{kind: "compiled networks", rows: int64(info.Ranges), date: info.Date, networks: true}, nil
+	return content{kind: "compiled networks", rows: int64(info.Ranges), dates: []time.Time{info.Date}, networks: true}, nil
 }
 
 // inspectTable reads a table as all other programs do.
@@ -117,7 +152,7 @@ func inspectTable(f *ranges.File) (content, error) {
 	if errors.Is(err, layout.ErrUnknown) {
 		return content{}, nil
 	}
-	c := content{kind: terminal.Clean(r.Kind.Name, terminal.Reply), rows: r.Rows, date: r.Date, remarks: r.Remarks,
+	c := content{kind: terminal.Clean(r.Kind.Name, terminal.Reply), rows: r.Rows, dates: []time.Time{r.Date}, remarks: r.Remarks,
 		truncated: r.Truncated, places: r.Kind.Places, networks: r.Kind.Networks}
 	return c, err
 }
@@ -145,8 +180,7 @@ func inspectRegistry(r io.Reader, head []byte) (c content, ok bool, err error) {
 		c.promised, _ = strconv.ParseInt(field[3], 10, 64)
 		for _, date := range []string{field[5], field[2]} {
 			if t, err := time.Parse("20060102", date); err == nil {
-				c.date = t
-				break
+				c.dates = append(c.dates, t)
 			}
 		}
 	case isRPSL(line):

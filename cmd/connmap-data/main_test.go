@@ -405,7 +405,7 @@ func TestLongLine(t *testing.T) {
 	for _, end := range []string{"\n", "\narin|US|ipv4|203.0.113.0|256|20200101|allocated|A\n", ""} {
 		text := delegated("arin", 20, 20) + "arin|US|ipv4|203.0.113.0|256|20200101|allocated|" + strings.Repeat("x", 40<<20) + end
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-		c, err := inspect(name, unpackedLimit)
+		c, err := inspect(name, unpackedLimit, today)
 		require.NoError(t, err)
 		assert.EqualValues(t, 20+strings.Count(end, "|")/7, c.rows)
 		require.NoError(t, c.open(name))
@@ -429,7 +429,7 @@ func TestCompile(t *testing.T) {
 	require.NoError(t, os.WriteFile(source, pack(t, dbip(20)), 0o644))
 	require.NoError(t, to.run(t.Context(), []string{"compile", source}))
 	assert.Regexp(t, `/dbip\.cmgeo: \d+ rows of 20`, to.out.String())
-	c, err := inspect(filepath.Join(to.dir, "dbip.cmgeo"), unpackedLimit)
+	c, err := inspect(filepath.Join(to.dir, "dbip.cmgeo"), unpackedLimit, today)
 	require.NoError(t, err)
 	assert.Equal(t, "compiled places", c.kind)
 	assert.Positive(t, c.rows)

@@ -48,7 +48,7 @@ func TestSetsAreRead(t *testing.T) {
 				data = pack(t, text)
 			}
 			require.NoError(t, os.WriteFile(name, data, 0o600))
-			c, err := inspect(name, unpackedLimit)
+			c, err := inspect(name, unpackedLimit, today)
 			require.NoError(t, err)
 			assert.True(t, s.matches(c.kind), "%q is not among %q", c.kind, s.kinds)
 			require.NoError(t, open(name, c))

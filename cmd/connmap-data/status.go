@@ -56,7 +56,7 @@ func (a *app) status(dir string) ([]state, error) {
 		name := filepath.Join(dir, s.file)
 		rec := readRecord(name)
 		if files[s.file] {
-			st.describe(name, rec.File)
+			st.describe(name, rec.File, a.now())
 			switch {
 			case st.Hint != "":
 			case !s.matches(st.Kind):
@@ -80,7 +80,7 @@ func (a *app) status(dir string) ([]state, error) {
 	var others []state
 	for file := range files {
 		st := state{File: file}
-		st.describe(filepath.Join(dir, file), nil)
+		st.describe(filepath.Join(dir, file), nil, a.now())
 		switch {
 		case st.Kind == "SQLite database", strings.HasPrefix(file, "history.sqlite"), strings.HasPrefix(file, "."), st.Kind == "" && whois.IsOwn(file):
 			// The map's history, its places, and notes on downloads are no data sets.
@@ -96,39 +96,42 @@ func (a *app) status(dir string) ([]state, error) {
 	return append(states, others...), nil
 }
 
-// describe fills in a state from the record of a file, or else by reading the file.
-func (st *state) describe(name string, known *revision) {
+// describe fills in a state from the record of a file, or else, also if an older version recorded
+// a date in the future, by reading the file.
+func (st *state) describe(name string, known *revision, now time.Time) {
 	info, err := os.Stat(name)
 	if err != nil {
 		st.Hint = err.Error()
 		return
 	}
 	st.Size = info.Size()
-	date := unpack.Date(name, info.ModTime()).UTC()
 	if known != nil {
-		st.Kind, st.Rows, st.Source = known.Kind, known.Rows, known.URL
+		st.Source = known.URL
+	}
+	if known != nil && known.Date.Sub(now) <= maxAhead {
+		st.Kind, st.Rows = known.Kind, known.Rows
 		st.Hint = strings.Join(known.Remarks, "; ")
-		if date = known.Date; date.IsZero() {
-			return
+		if !known.Date.IsZero() {
+			st.Date = &known.Date
 		}
-		st.Date = &date
 		return
 	}
-	c, err := inspect(name, unpackedLimit)
+	c, err := inspect(name, unpackedLimit, now)
 	if err == nil {
 		err = c.cutOff()
 	}
 	if err == nil && !c.places && !c.networks {
 		err = c.open(name)
 	}
+	c.setDate(now, unpack.Date(name, info.ModTime()).UTC())
 	st.Hint = strings.Join(c.remarks, "; ")
 	if err != nil {
 		st.Hint = err.Error()
 	}
+	st.Kind, st.Rows = c.kind, c.rows
 	if !c.date.IsZero() {
-		date = c.date
+		st.Date = &c.date
 	}
-	st.Kind, st.Rows, st.Date = c.kind, c.rows, &date
 }
 
 // open opens a file of delegations or of organisations as the programs do that use it, and adds

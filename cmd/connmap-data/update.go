@@ -212,21 +212,19 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 		}
 		defer os.Remove(d.part)
 	}
-	c, err := s.check(source)
+	c, err := s.check(source, a.now())
 	if err != nil {
 		return nil, err
 	}
-	if c.date.IsZero() {
-		c.date = rev.published()
-	}
-	if err := s.older(target, c, d.rec.File); err != nil {
+	c.setDate(a.now(), rev.published())
+	if err := s.older(target, c, d.rec.File, a.now()); err != nil {
 		return nil, err
 	}
 	if old := d.rec.File; old != nil && c.rows < old.Rows/2 {
 		return nil, tooFewRows(c.rows, old.Rows, target)
 	} else if old == nil {
 		// The file has no record: another program may have put it there.
-		if in, err := inspect(target, s.content()); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
+		if in, err := inspect(target, s.content(), a.now()); err == nil && s.matches(in.kind) && c.rows < in.rows/2 {
 			return nil, tooFewRows(c.rows, in.rows, target)
 		}
 	}
@@ -268,16 +266,17 @@ func (v *revision) published() time.Time {
 
 // older returns an error if content is older than that of a good file in target. What is known of
 // target is the record of it; nil: nothing, so that only a date inside counts.
-func (s set) older(target string, c content, known *revision) error {
+func (s set) older(target string, c content, known *revision, now time.Time) error {
 	if c.date.IsZero() || known != nil && !c.date.Before(known.Date) {
 		return nil
 	}
-	in, err := inspect(target, s.content())
-	if err != nil || in.cutOff() != nil || !s.matches(in.kind) {
+	in, err := inspect(target, s.content(), now)
+	// When a file was published is later than the date that it should have inside.
+	if err != nil || in.cutOff() != nil || !s.matches(in.kind) || in.misdated() {
 		return nil
 	}
-	if in.date.IsZero() && known != nil {
-		in.date = known.published()
+	if known != nil {
+		in.setDate(now, known.published())
 	}
 	if !c.date.Before(in.date) {
 		return nil
@@ -290,8 +289,8 @@ func tooFewRows(found, old int64, target string) error {
 }
 
 // check reads a file to its end and checks that it is what s should be.
-func (s set) check(name string) (content, error) {
-	c, err := inspect(name, s.content())
+func (s set) check(name string, now time.Time) (content, error) {
+	c, err := inspect(name, s.content(), now)
 	switch {
 	case err != nil:
 	case c.kind == "":
