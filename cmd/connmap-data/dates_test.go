@@ -1,6 +1,8 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -152,4 +154,55 @@ func (to *tool) states(t *testing.T) map[string]state {
 		states[st.File] = st
 	}
 	return states
+}
+
+// TestStatusOld: status says which tables are old, also if the server has nothing newer.
+func TestStatusOld(t *testing.T) {
+	s, to := full(t), newTool(t)
+	require.NoError(t, to.update(s), to.err.String())
+	name := filepath.Join(to.dir, "ip2asn-combined.tsv.gz")
+	rec := readRecord(name)
+	rec.File.Remarks = []string{"1 row is left out"}
+	require.NoError(t, writeRecord(name, rec))
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(to.dir, name), []byte(text), 0o600))
+		require.NoError(t, os.Chtimes(filepath.Join(to.dir, name), time.Time{}, today))
+	}
+	write("mine.csv", "16777217,16777470,-33.6629,151.3986\n")
+	write("notes.txt", "Dear diary\n")
+	newest := today.Add(-time.Hour) // the date of iptoasn's file
+	for _, tt := range []struct {
+		name      string
+		now       time.Time
+		asn, mine string
+	}{
+		{"just not", newest.Add(maxAge), "1 row is left out", ""},
+		{"old", today.Add(maxAge + 1), "1 row is left out; old: connmap-data update iptoasn", "old: connmap-data update downloads newer tables"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			to.now = func() time.Time { return tt.now }
+			// The server has just said that there is nothing newer.
+			for _, s := range to.sets {
+				name := filepath.Join(to.dir, s.file)
+				if rec := readRecord(name); rec.File != nil {
+					rec.File.Checked = tt.now
+					require.NoError(t, writeRecord(name, rec))
+				}
+			}
+			got := to.states(t)
+			assert.Equal(t, "old: connmap-data update dbip-city", got["dbip-city-lite.csv.gz"].Hint)
+			assert.Equal(t, "old: connmap-data update rir-apnic", got["delegated-apnic-extended-latest"].Hint)
+			assert.Equal(t, tt.asn, got["ip2asn-combined.tsv.gz"].Hint)
+			assert.Equal(t, tt.mine, got["mine.csv"].Hint)
+			assert.Equal(t, "not recognised", got["notes.txt"].Hint)
+		})
+	}
+	to.out.Reset()
+	require.NoError(t, to.run(t.Context(), []string{"status", "-data", to.dir}))
+	require.ErrorIs(t, to.run(t.Context(), []string{"status", "-h"}), flag.ErrHelp)
+	assert.Contains(t, to.err.String(), fmt.Sprintf("older than %d days", maxAge/day))
+	source, err := os.ReadFile("../../examples/mapserver/internal/mapview/status.go")
+	require.NoError(t, err)
+	assert.Contains(t, string(source), fmt.Sprintf("maxGeoAge = %d * 24 * time.Hour", maxAge/day), "the map has another limit")
+	assert.Regexp(t, `(?m)^\(yours\) +mine.csv .* connmap CSV; old: connmap-data update downloads newer tables$`, to.out.String())
 }

@@ -142,7 +142,7 @@ func (a *app) runStatus(args []string) error {
 	f := a.flags("status", `usage: connmap-data status [flags]
 
 Lists the data sets in the data folder with their dates, rows, sources and
-licences. It does not use the network.`)
+licences, and says which are older than 100 days. It does not use the network.`)
 	dir := dataFlag(f)
 	asJSON := f.Bool("json", false, "print a JSON array (default a table)")
 	rest, err := parse(f, args)

@@ -58,10 +58,11 @@ func (a *app) status(dir string) ([]state, error) {
 		if files[s.file] {
 			st.describe(name, rec.File, a.now())
 			switch {
-			case st.Hint != "":
-			case !s.matches(st.Kind):
+			case st.Hint == "" && !s.matches(st.Kind):
 				st.Hint = "not the expected kind of data"
-			case a.stale(s, st.Date, rec.File):
+			case a.old(st):
+				st.add("old: connmap-data update " + s.name)
+			case st.Hint == "" && a.stale(s, st.Date, rec.File):
 				st.Hint = "update due"
 			}
 		} else {
@@ -69,8 +70,7 @@ func (a *app) status(dir string) ([]state, error) {
 			st.Hint = "missing: connmap-data update " + s.name
 		}
 		if info, err := os.Stat(name + ".part"); err == nil {
-			part := fmt.Sprintf("a download stopped at %s, update continues it", numbers.Bytes(info.Size()))
-			st.Hint = strings.TrimPrefix(st.Hint+"; "+part, "; ")
+			st.add(fmt.Sprintf("a download stopped at %s, update continues it", numbers.Bytes(info.Size())))
 		}
 		states = append(states, st)
 		for _, suffix := range []string{"", ".part", ".meta", ".meta.new", ".new"} {
@@ -89,6 +89,8 @@ func (a *app) status(dir string) ([]state, error) {
 			st.Hint = "not read, since connmap's own files have such names: rename it"
 		case st.Kind == "" && st.Hint == "":
 			st.Hint = "not recognised"
+		case a.old(st):
+			st.add("old: connmap-data update downloads newer tables")
 		}
 		others = append(others, st)
 	}
@@ -177,6 +179,18 @@ func (a *app) stale(s set, date *time.Time, known *revision) bool {
 	return date == nil || a.now().Sub(*date) > s.stale
 }
 
+// maxAge is how old a table may be before status says so, whatever its server has: as old as
+// places may be before the map's status line does.
+const maxAge = 100 * day
+
+// old reports whether a state is that of a table that is too old.
+func (a *app) old(st state) bool {
+	return st.Kind != "" && st.Date != nil && a.now().Sub(*st.Date) > maxAge
+}
+
+// add adds a hint to those that are there.
+func (st *state) add(hint string) { st.Hint = strings.TrimPrefix(st.Hint+"; "+hint, "; ") }
+
 func (a *app) printStatus(dir string, states []state) error {
 	// Names and contents of files may have control characters.
 	out := &terminal.Writer{W: a.stdout}
@@ -194,8 +208,8 @@ func (a *app) printStatus(dir string, states []state) error {
 			rows, bytes = "", ""
 		}
 		hint := st.Hint
-		if hint == "" && st.Set == "" {
-			hint = st.Kind
+		if st.Set == "" {
+			hint = strings.Trim(st.Kind+"; "+hint, "; ")
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(st.Set, "(yours)"), cell(st.File), date, age, rows, bytes, cell(hint))
 	}
