@@ -114,7 +114,7 @@ Downloads the default data sets, or the named ones, into the data folder, if
 there is something newer, by the date in the data, or else in the file's name,
 or else on the server; a date in the future does not count. A file is replaced
 only by one that is complete and passes all checks; until then, and after an
-error, the old file stays in use.
+error, the old file stays in use. One in use that is damaged is downloaded again.
 An interrupted download continues where it stopped, for a week. One that brings
 less than 1 kB a second, or takes more than two hours, is given up until the
 next update. connmap-data -h lists the names.`)

@@ -43,6 +43,48 @@ func TestUpdate(t *testing.T) {
 	assert.Equal(t, string(s.files[dbipPath]), to.read(t, "dbip-city-lite.csv.gz"))
 }
 
+// TestUpdateDamaged: a file that was damaged without a change of its size and time is mended.
+func TestUpdateDamaged(t *testing.T) {
+	for set, file := range map[string]string{"dbip-city": "dbip-city-lite.csv.gz", "rir-apnic": "delegated-apnic-extended-latest"} {
+		t.Run(set, func(t *testing.T) {
+			s, to := full(t), newTool(t)
+			require.NoError(t, to.update(s, set), to.err.String())
+			good := to.read(t, file)
+			name := filepath.Join(to.dir, file)
+			info, err := os.Stat(name)
+			require.NoError(t, err)
+			bad := []byte(good)
+			copy(bad[len(bad)/2:], make([]byte, 200))
+			damage := func() {
+				require.NoError(t, os.WriteFile(name, bad, 0o644))
+				require.NoError(t, os.Chtimes(name, time.Time{}, info.ModTime()))
+			}
+			damage()
+			require.NoError(t, to.update(s, set), to.err.String())
+			assert.Contains(t, to.err.String(), set+": the file in use is damaged; downloading it again\n")
+			assert.NotContains(t, to.out.String(), "up to date")
+			assert.Equal(t, good, to.read(t, file))
+			require.NoError(t, to.update(s, set), to.err.String())
+			assert.Contains(t, to.out.String(), "up to date")
+
+			// A failure is not called up to date, now or later.
+			damage()
+			s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+				if r.Header.Get("If-None-Match") == "" {
+					w.WriteHeader(http.StatusForbidden)
+					return true
+				}
+				return false
+			})
+			require.Error(t, to.update(s, set))
+			require.Error(t, to.update(s, set))
+			s.behave(nil)
+			require.NoError(t, to.update(s, set), to.err.String())
+			assert.Equal(t, good, to.read(t, file))
+		})
+	}
+}
+
 func TestUpdatePreviousMonth(t *testing.T) {
 	s, to := serve(t), newTool(t)
 	s.files[dbipOld] = pack(t, dbip(50))

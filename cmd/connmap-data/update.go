@@ -144,6 +144,15 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 			break
 		}
 	}
+	if errors.Is(err, errUnchanged) {
+		b.busy("checking ...")
+		// By the record only a change of its size or time shows.
+		if in, ok := s.intact(target, a.now()); !ok || in.rows != rec.File.Rows {
+			b.note("the file in use is damaged; downloading it again")
+			rec.File = nil
+			err = a.network.fetch(ctx, client, d)
+		}
+	}
 	// An error that a retry cannot avoid ends the download.
 	if p := (temporaryError{}); err != nil && (!d.resumable() || ctx.Err() == nil && !errors.As(err, &p)) {
 		d.discard()
@@ -270,9 +279,9 @@ func (s set) older(target string, c content, known *revision, now time.Time) err
 	if c.date.IsZero() || known != nil && !c.date.Before(known.Date) {
 		return nil
 	}
-	in, err := inspect(target, s.content(), now)
+	in, ok := s.intact(target, now)
 	// When a file was published is later than the date that it should have inside.
-	if err != nil || in.cutOff() != nil || !s.matches(in.kind) || in.misdated() {
+	if !ok || in.misdated() {
 		return nil
 	}
 	if known != nil {
@@ -282,6 +291,12 @@ func (s set) older(target string, c content, known *revision, now time.Time) err
 		return nil
 	}
 	return olderError{c.date, in.date, target}
+}
+
+// intact inspects the file in use. It is false if that is damaged or not what s should be.
+func (s set) intact(target string, now time.Time) (content, bool) {
+	c, err := inspect(target, s.content(), now)
+	return c, err == nil && c.cutOff() == nil && s.matches(c.kind)
 }
 
 func tooFewRows(found, old int64, target string) error {
