@@ -572,7 +572,7 @@ func FuzzInspectRegistry(f *testing.F) {
 }
 
 // TestRegistryChecksum: a file of a registry is compared with the MD5 beside it, in either form,
-// and used without one if there is none.
+// and used without one only if there is none.
 func TestRegistryChecksum(t *testing.T) {
 	const path = "/pub/stats/ripencc/delegated-ripencc-extended-latest"
 	s, to := serve(t), newTool(t)
@@ -593,7 +593,9 @@ func TestRegistryChecksum(t *testing.T) {
 	s.files[path+".md5"] = fmt.Appendf(nil, "%x", md5.Sum(nil))
 	require.Error(t, update())
 	assert.Contains(t, to.err.String(), "the downloaded file is not used: its MD5 is ")
-	s.files[path+".md5"] = []byte("<html>there is none</html>")
-	require.NoError(t, update(), to.err.String())
-	assert.Contains(t, to.err.String(), "delegated-ripencc-extended-latest.md5 has no MD5, so the file is not compared with one\n")
+	for _, text := range []string{"", "notfound\n", "<html>there is none</html>"} {
+		s.files[path+".md5"] = []byte(text)
+		require.Error(t, update())
+		assert.Contains(t, to.err.String(), fmt.Sprintf("delegated-ripencc-extended-latest.md5: expected 32 hexadecimal digits, found %q; there is no earlier file\n", text))
+	}
 }

@@ -42,7 +42,7 @@ type set struct {
 type checksum struct {
 	suffix, name string
 	new          func() hash.Hash
-	optional     bool // a server may lack it
+	optional     bool // the server may answer 404
 }
 
 // group returns the name for all files of one kind from the registries; empty: none.

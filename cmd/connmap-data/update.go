@@ -345,11 +345,7 @@ func (f *fetcher) verify(ctx context.Context, client *http.Client, d *download, 
 			want = word
 		}
 	}
-	switch {
-	case want == "" && sum.optional: // some servers answer with a page that says that there is none
-		d.bar.note("%s%s has no %s, so the file is not compared with one", displayURL(d.url), sum.suffix, sum.name)
-		return nil
-	case want == "":
+	if want == "" {
 		return fmt.Errorf("checksum %s%s: expected %d hexadecimal digits, found %.70q", displayURL(d.url), sum.suffix, 2*h.Size(), text)
 	}
 	file, err := os.Open(d.part)
