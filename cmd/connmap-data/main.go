@@ -129,7 +129,10 @@ next update. connmap-data -h lists the names.`)
 		return err
 	}
 	var mirror *url.URL
-	if *from != "" {
+	// An empty URL, as of a variable that is not set, must not mean the sites.
+	mirrored := false
+	f.Visit(func(f *flag.Flag) { mirrored = mirrored || f.Name == "from" })
+	if mirrored {
 		mirror, err = url.Parse(*from)
 		if err != nil || mirror.Host == "" || mirror.Scheme != "http" && mirror.Scheme != "https" {
 			return errors.New("-from: expected a URL such as https://mirror.example.com/connmap")

@@ -518,6 +518,7 @@ func TestCommandLine(t *testing.T) {
 		{"upgrade", `unknown command "upgrade"`},
 		{"update nothing", `unknown data set "nothing"; connmap-data -h lists them`},
 		{"update -from ftp://example.com", "-from: expected a URL"},
+		{"update -data /dev/null -from=", "-from: expected a URL"},
 		{"update -key=x", "connmap-data update -h lists the flags"},
 		{"status x", `unexpected argument "x"`},
 		{"-h", "flag: help requested"},
