@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connmapgo/connmap/internal/ranges"
+	"github.com/connmapgo/connmap/internal/unpack"
 )
 
 // A delegationReader collects the records of all files.
@@ -103,7 +104,7 @@ func (f *delegationFile) line(lr *lineReader, line []byte) error {
 		if err != nil {
 			return err
 		}
-		if end, err := time.Parse("20060102", string(c[5])); err == nil {
+		if end, err := time.Parse("20060102", string(c[5])); err == nil && unpack.Plausible(end) {
 			s.info.Date, s.dated = end, true
 		}
 		return nil
@@ -290,7 +291,9 @@ func parseBlock(kind string, start, value []byte) (first, last uint64, err error
 		if n > 64 {
 			return 0, 0, fmt.Errorf("expected a prefix length from 1 to 64, found %d", n)
 		}
-		first = ranges.Key6(addr).Hi &^ (1<<(64-n) - 1)
+		if first = ranges.Key6(addr).Hi &^ (1<<(64-n) - 1); ranges.Key6(addr) != (ranges.V6{Hi: first}) {
+			return 0, 0, fmt.Errorf("expected the first address of a network of %d bits, found %q", n, clip(start))
+		}
 		return first, first | (1<<(64-n) - 1), nil
 	default:
 		return 0, 0, fmt.Errorf("expected asn, ipv4 or ipv6, found %q", clip([]byte(kind)))

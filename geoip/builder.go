@@ -41,6 +41,7 @@ type builder struct {
 	feeds  int // geofeeds that were read
 	others int // other files that were read
 	both   int // files that hold AS numbers too
+	held   int // of others, those whose countries are those of the holders of ASes
 }
 
 func newBuilder() *builder {
@@ -123,6 +124,9 @@ func (b *builder) Table(info ranges.Info, stamp ranges.Stamp) (*ranges.Table, er
 	c.Records, c.Texts, c.Flags = records(b.places)
 	if b.feeds > 0 && b.others == 0 {
 		c.Flags |= flagGeofeed
+	}
+	if b.held > 0 && b.held == b.others {
+		c.Flags |= flagHolders
 	}
 	if b.both > 0 {
 		c.Flags |= flagNetworks

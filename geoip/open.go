@@ -98,6 +98,9 @@ func (b *builder) Read(f *ranges.File) (time.Time, []string, error) {
 	} else {
 		b.others++
 	}
+	if r.Kind.Name == layout.IPtoASN {
+		b.held++
+	}
 	return r.Date, r.Remarks, err
 }
 

@@ -19,6 +19,7 @@ const (
 	flagCountryLevel = 1 // no place is better than a country
 	flagGeofeed      = 2
 	flagNetworks     = 4 // its files hold AS numbers too
+	flagHolders      = 8 // its countries are those of the holders of ASes
 	maxRadius        = 1<<10 - 1
 )
 

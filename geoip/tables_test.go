@@ -66,7 +66,25 @@ func TestTables(t *testing.T) {
 	old := open("a-2020-01-01.csv", "192.0.2.0,192.0.2.255,NL\n")
 	young := open("b-2026-01-01.csv", "192.0.2.0,192.0.2.255,BE\n")
 	both := open("c-2026-02-01.tsv", "192.0.2.0\t192.0.2.255\t64496\tFR\tExample\n")
-	tables := Tables{both, old, young}
+	info := open("d-2019-01-01.csv", "network,country,country_code,asn,as_name\n192.0.2.0/24,Luxembourg,LU,AS64496,Example\n")
+	tables := Tables{both, info, old, young}
 	tables.Sort()
-	assert.Equal(t, Tables{young, old, both}, tables)
+	assert.Equal(t, Tables{young, old, info, both}, tables)
+	// A default comes before countries that are those of ASes.
+	assert.Equal(t, Tables{young, old, info, countries, both}, tables.WithDefault(countries))
+	assert.Equal(t, Tables{young, countries}, Tables{young}.WithDefault(countries))
+	p, _ = Tables{both, info}.WithDefault(countries).Lookup(netip.MustParseAddr("198.51.100.1"))
+	assert.Equal(t, "DE", p.Country)
+
+	// Of two cities that within a much smaller radius counts.
+	wide := open("wide.csv", "network,country_code,city,latitude,longitude,accuracy_radius\n192.0.2.0/24,FR,Paris,48.8,2.3,1000\n")
+	narrow := open("narrow.csv", "network,country_code,city,latitude,longitude,accuracy_radius\n192.0.2.0/24,FR,Lyon,45.7,4.8,5\n")
+	near := open("near.csv", "network,country_code,city,latitude,longitude,accuracy_radius\n192.0.2.0/24,FR,Brest,48.4,-4.5,9\n")
+	for _, tt := range []struct {
+		tables Tables
+		city   string
+	}{{Tables{wide, narrow}, "Lyon"}, {Tables{narrow, wide}, "Lyon"}, {Tables{near, narrow}, "Brest"}, {Tables{wide, near, narrow}, "Brest"}, {Tables{cities, narrow}, "Bonn"}} {
+		p, _ := tt.tables.Lookup(netip.MustParseAddr("192.0.2.1"))
+		assert.Equal(t, tt.city, p.City)
+	}
 }

@@ -108,7 +108,7 @@ func (o *opener) places(s *Sources) (err error) {
 	s.Places = slices.DeleteFunc(s.Places, func(db *geoip.DB) bool { return db == nil })
 	s.Places.Sort()
 	if o.Places != nil {
-		s.Places = append(s.Places, o.Places)
+		s.Places = s.Places.WithDefault(o.Places)
 	}
 	return err
 }

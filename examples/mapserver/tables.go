@@ -66,7 +66,7 @@ func (a *app) openTables() {
 		}
 	}
 	m.Geo.Sort()
-	m.Geo = append(m.Geo, geoembedded.DB())
+	m.Geo = m.Geo.WithDefault(geoembedded.DB())
 	for _, name := range networks {
 		s := source[*asn.DB]{a, "asn " + name, name, asn.Open, asn.OpenCached, m.ReplaceASN, "other tables are", "network"}
 		if db := s.start(); db != nil {

@@ -4,10 +4,14 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/connmapgo/connmap/internal/ranges"
@@ -126,6 +130,14 @@ func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, e
 	t := tar.NewReader(f)
 	a := &archive{read: read}
 	searched := 0
+	search := func() error {
+		// Each search reads the archive up to the member.
+		if searched++; searched > maxSearches {
+			return fmt.Errorf("%w: one of more than %d tables in a tar archive that it is read for again", ErrUnknown, maxSearches)
+		}
+		return nil
+	}
+	beside := &tarFolder{f: f, search: search}
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		if err == io.EOF || err == nil && n == maxMembers {
@@ -137,12 +149,11 @@ func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, e
 		if h.Typeflag != tar.TypeReg || h.Size == 0 {
 			continue
 		}
-		m := &ranges.File{Reader: bufio.NewReaderSize(io.LimitReader(t, Max), 256<<10), Name: h.Name, Size: min(h.Size, Max), ModTime: h.ModTime}
+		m := &ranges.File{Reader: bufio.NewReaderSize(io.LimitReader(t, Max), 256<<10), Name: path.Clean(h.Name), Size: min(h.Size, Max), ModTime: h.ModTime, Beside: beside}
 		if f.At != nil || f.Again != nil {
 			m.Again = func() (io.Reader, error) {
-				// Each search reads the archive up to the member.
-				if searched++; searched > maxSearches {
-					return nil, fmt.Errorf("%w: one of more than %d binary tables in a tar archive", ErrUnknown, maxSearches)
+				if err := search(); err != nil {
+					return nil, err
 				}
 				return tarMember(f, n)
 			}
@@ -167,3 +178,87 @@ func tarMember(f *ranges.File, n int) (io.Reader, error) {
 	}
 	return io.LimitReader(t, Max), nil
 }
+
+// A tarFolder is the files of a tar archive, as far as they are looked for beside one of them. Their
+// list is read once, and each file that is opened once more.
+type tarFolder struct {
+	f       *ranges.File
+	search  func() error
+	members map[string]tarHeader // nil: not read yet
+}
+
+type tarHeader struct {
+	fs.FileInfo
+	before int // members
+}
+
+// list reads the names of all members. An archive that cannot be read again has none.
+func (t *tarFolder) list() (map[string]tarHeader, error) {
+	if t.members != nil || t.f.At == nil && t.f.Again == nil {
+		return t.members, nil
+	}
+	if err := t.search(); err != nil {
+		return nil, err
+	}
+	r, err := again(t.f)
+	if err != nil {
+		return nil, err
+	}
+	t.members = make(map[string]tarHeader)
+	in := tar.NewReader(r)
+	for n := range maxMembers {
+		h, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("damaged tar archive: %w", err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			t.members[path.Clean(h.Name)] = tarHeader{h.FileInfo(), n}
+		}
+	}
+	return t.members, nil
+}
+
+// Stat implements fs.StatFS.
+func (t *tarFolder) Stat(name string) (fs.FileInfo, error) {
+	members, err := t.list()
+	if h, ok := members[name]; ok {
+		return h.FileInfo, nil
+	}
+	return nil, cmp.Or(err, error(&fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}))
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (t *tarFolder) ReadDir(dir string) (entries []fs.DirEntry, err error) {
+	members, err := t.list()
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if path.Dir(name) == dir {
+			entries = append(entries, fs.FileInfoToDirEntry(members[name].FileInfo))
+		}
+	}
+	return entries, err
+}
+
+// Open implements fs.FS.
+func (t *tarFolder) Open(name string) (fs.File, error) {
+	info, err := t.Stat(name)
+	if err == nil {
+		err = t.search()
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := tarMember(t.f, t.members[name].before)
+	return tarFile{r, info}, err
+}
+
+// A tarFile is an open member.
+type tarFile struct {
+	io.Reader
+	info fs.FileInfo
+}
+
+func (f tarFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (tarFile) Close() error                 { return nil }

@@ -61,19 +61,36 @@ func TestArchives(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, r.Kind, k)
 
-	// A tar archive has no files beside each other; that with an .mmdb file is one that
-	// needs none.
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, f := range [][2]string{{"x/COPYRIGHT.txt", "Words.\n"}, {"x/table.csv", "192.0.2.0,192.0.2.255,AU\n"}} {
-		require.NoError(t, w.WriteHeader(&tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1]))}))
-		w.Write([]byte(f[1]))
+	// A tar archive likewise, and never with files of the folder in which the program runs.
+	tarred := func(files ...[2]string) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, f := range files {
+			require.NoError(t, w.WriteHeader(&tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1]))}))
+			w.Write([]byte(f[1]))
+		}
+		require.NoError(t, w.Close())
+		return b.Bytes()
 	}
-	require.NoError(t, w.Close())
 	l = &list{}
-	_, err = Read(fileOf(b.Bytes()), l)
+	_, err = Read(fileOf(tarred([2]string{"x/COPYRIGHT.txt", "Words.\n"}, [2]string{"x/table.csv", "192.0.2.0,192.0.2.255,AU\n"})), l)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"192.0.2.0-192.0.2.255 AU"}, l.rows)
+	t.Chdir(t.TempDir())
+	for _, in := range []string{"", "./", dir} {
+		l = &list{}
+		r, err = Read(fileOf(tarred([2]string{in + "GeoLite2-City-Blocks-IPv4.csv", four}, [2]string{in + "GeoLite2-City-Blocks-IPv6.csv", six},
+			[2]string{in + "GeoLite2-City-Locations-de.csv", "x\n"}, [2]string{in + "GeoLite2-City-Locations-en.csv", locations})), l)
+		require.NoError(t, err)
+		assert.Equal(t, want, l.rows, in)
+		assert.Empty(t, r.Remarks)
+	}
+	require.NoError(t, os.WriteFile("GeoLite2-City-Locations-en.csv", []byte(strings.ReplaceAll(locations, "DE,Germany", "AQ,Antarctica")), 0o600))
+	l = &list{}
+	r, err = Read(fileOf(tarred([2]string{"GeoLite2-City-Blocks-IPv4.csv", four})), l)
+	require.NoError(t, err)
+	assert.NotContains(t, l.rows[0], "AQ")
+	assert.Contains(t, strings.Join(r.Remarks, ""), "put GeoLite2-City-Locations-en.csv beside it")
 
 	_, err = Read(fileOf(zipped(t, "README", "Words.\n")), &list{})
 	assert.ErrorIs(t, err, ErrUnknown)

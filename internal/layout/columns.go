@@ -80,7 +80,7 @@ var shapes = []shape{
 	{name: "GeoIP AS CSV", sep: ',', columns: "first last asOrg"},
 	{name: "country CSV", sep: ',', columns: "first last country"},
 	{name: "country CSV", sep: '\t', columns: "first last country"},
-	{name: "iptoasn TSV", sep: '\t', columns: "first last as country [org]"},
+	{name: IPtoASN, sep: '\t', columns: "first last as country [org]"},
 	{name: "RouteViews pfx2as", sep: '\t', columns: "network length as"},
 	{name: "pyasn TSV", sep: '\t', columns: "network as"},
 	{name: "country CSV", sep: ',', columns: "network country"},
@@ -308,13 +308,14 @@ func recogniseText(head []byte) (*text, error) {
 	best, most := -1, 0
 	var f [][]byte
 	for i, s := range shapes {
-		n := 0
+		n, codes := 0, codes{}
 		for _, line := range lines {
 			if f = appendFields(f[:0], line, s.sep); s.fits(f) {
 				n++
+				codes.add(s, f)
 			}
 		}
-		if n > most {
+		if n > most && !codes.bad() {
 			best, most = i, n
 		}
 	}
@@ -326,8 +327,66 @@ func recogniseText(head []byte) (*text, error) {
 	if t.has(first) && haveMasks(lines, t) {
 		return nil, fmt.Errorf("%w: the second column has netmasks, such as in %.80q: write networks such as 192.0.2.0/24, or first and last addresses", ErrUnknown, lines[0])
 	}
+	if t.has(lat) && haveSwapped(lines, t) {
+		return nil, fmt.Errorf("%w: its latitudes are more than 90 degrees where its longitudes are less, such as in %.80q: write the latitude first, or name the columns in the first line", ErrUnknown, lines[0])
+	}
 	t.decimal6 = t.has(first) && decimal6(lines, t)
 	return t, nil
+}
+
+// codes are the codes of countries in lines, with their names.
+type codes map[string]map[string]bool
+
+// add takes in a line of a shape.
+func (c codes) add(s shape, f [][]byte) {
+	code, name := "", ""
+	for i, column := range strings.Fields(s.columns)[:min(len(f), len(strings.Fields(s.columns)))] {
+		switch column {
+		case "continent":
+			return
+		case "country":
+			code = strings.ToUpper(string(f[i]))
+		case "countryName":
+			name = string(f[i])
+		}
+	}
+	if code == "" || code == "-" || code == "ZZ" {
+		return
+	}
+	if c[code] == nil {
+		c[code] = make(map[string]bool)
+	}
+	c[code][name] = true
+}
+
+// bad reports whether they are none: one has several names, as where those of regions stand, or all
+// are those of continents.
+func (c codes) bad() bool {
+	continents := 0
+	for code, names := range c {
+		if len(names) > 1 {
+			return true
+		}
+		if is(continent, []byte(code), false) {
+			continents++
+		}
+	}
+	return continents > 1 && continents == len(c)
+}
+
+// haveSwapped reports whether latitude and longitude stand in each other's columns.
+func haveSwapped(lines [][]byte, t *text) bool {
+	n := 0
+	for _, line := range lines {
+		f := appendFields(nil, line, t.sep)
+		y, x := t.field(f, lat), t.field(f, lon)
+		_, north := coordinate(y, 90)
+		_, far := coordinate(y, 180)
+		if _, near := coordinate(x, 90); !north && far && near {
+			n++
+		}
+	}
+	return n*20 > len(lines)
 }
 
 // haveMasks reports whether the last addresses of all lines are netmasks of their first ones.

@@ -32,8 +32,12 @@ type Facts struct {
 	Org      string // name of the AS's holder
 }
 
-// Geofeed is the name of the layout of RFC 8805.
-const Geofeed = "geofeed"
+// Geofeed is the name of the layout of RFC 8805, and IPtoASN that of iptoasn.com: its countries are
+// those of the ASes' holders.
+const (
+	Geofeed = "geofeed"
+	IPtoASN = "iptoasn TSV"
+)
 
 // A Kind is what a file turned out to be.
 type Kind struct {
@@ -93,7 +97,12 @@ var ErrNoPlaces = errors.New("no row has a place that is known")
 // Read passes the rows of a file to a sink. A bad row is skipped, counted, and named in the
 // report; more bad than good rows are an error. All tables of an archive are read as one. The file is neither empty nor a compiled table.
 func Read(f *ranges.File, sink Sink) (Report, error) {
-	return read(f, sink, math.MaxInt64)
+	r, err := read(f, sink, math.MaxInt64)
+	if !unpack.Plausible(r.Date) {
+		r.Remarks = append(r.Remarks, "its date, "+r.Date.Format(time.DateOnly)+", is in the future and does not count")
+		r.Date = time.Time{}
+	}
+	return r, err
 }
 
 // Count reads a file as Read does, and keeps nothing but the report.

@@ -136,7 +136,7 @@ var tables = []struct {
 	{"JSON in two encodings", "IPinfo Lite JSON", `{"network":"192.0.2.0/24","asn":64496,"as_name":"Caf` + "\xe9 é\"}\n", []string{"192.0.2.0-192.0.2.255 AS64496 Café é"}},
 	{"IPinfo Lite as JSON", "IPinfo Lite JSON", `{"network":"192.0.2.0/24","country":"Germany","country_code":"DE","asn":"AS64496","as_name":"Example"}` + "\n" + `{"network":"192.0.3.7","country_code":"FR"}`,
 		[]string{"192.0.2.0-192.0.2.255 DE AS64496 Example", "192.0.3.7-192.0.3.7 FR"}},
-	{"GeoLite2 AS", "GeoLite2 ASN CSV", "network,autonomous_system_number,autonomous_system_organization\n192.0.2.0/24,64496,Caf\xe9\n192.0.3.0/24,64497,Café\n192.0.4.0/24,,\n2001:db8:1::/32,64498,Six\n",
+	{"GeoLite2 AS", "GeoLite2 ASN CSV", "network,autonomous_system_number,autonomous_system_organization\n192.0.2.0/24,64496,Caf\xe9\n192.0.3.0/24,64497,Café\n192.0.4.0/24,,\n2001:db8::/32,64498,Six\n",
 		[]string{"192.0.2.0-192.0.2.255 AS64496 Café", "192.0.3.0-192.0.3.255 AS64497 Café", "192.0.4.0-192.0.4.255 nothing", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff AS64498 Six"}},
 	{"pfx2as", "RouteViews pfx2as", "192.0.2.0\t24\t64496_64497\n192.0.3.0\t25\t64498,64499\n2001:db8::\t32\t64500\n",
 		[]string{"192.0.2.0-192.0.2.255 AS64496", "192.0.3.0-192.0.3.127 AS64498", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff AS64500"}},
@@ -152,6 +152,56 @@ var tables = []struct {
 	{"quoted", "DB-IP city CSV", "\"192.0.2.0\",\"192.0.2.255\",\"EU\",\"DE\",\"NRW\",\"Bonn\",\"50.7\",\"7.1\"\n", []string{"192.0.2.0-192.0.2.255 DE region Bonn 50.7,7.1"}},
 	{"UTF-8 with a mark", "country CSV", "\ufeff192.0.2.0,192.0.2.255,AU\n", []string{"192.0.2.0-192.0.2.255 AU"}},
 	{"leading zeros", "country CSV", "192.000.002.000,192.000.002.255,AU\n", []string{"192.0.2.0-192.0.2.255 AU"}},
+}
+
+// TestNotThese: tables whose columns only look like those of a known layout are refused.
+func TestNotThese(t *testing.T) {
+	row := func(i int, rest string) string { return fmt.Sprintf("20.0.%d.0,20.0.%d.255,%s\n", i, i, rest) }
+	for name, rows := range map[string][]string{
+		"regions and postal": {"US,New York,New York City,10001,40.7,-74.0", "US,California,San Jose,95101,37.3,-121.9", "DE,Bayern,Munich,80331,48.1,11.6"},
+		"swapped":            {"AS,JP,Tokyo,Tokyo,139.69,35.68", "EU,GB,England,London,-0.13,51.51", "EU,DE,Bayern,Munich,11.58,48.14", "NA,US,New York,New York,-74.0,40.7", "EU,FR,Paris,Paris,2.35,48.85", "SA,BR,Rio,Rio,-43.2,-22.9", "EU,ES,Madrid,Madrid,-3.7,40.4"},
+	} {
+		var text strings.Builder
+		for i := range 40 {
+			text.WriteString(row(i, rows[i%len(rows)]))
+		}
+		_, err := Recognise(fileOf([]byte(text.String())))
+		assert.ErrorIs(t, err, ErrUnknown, name)
+	}
+	// These are what they look like.
+	for name, rows := range map[string][]string{
+		"GeoIP country CSV":   {"NA,North America,US,United States", "EU,Europe,DE,Germany", "AS,Asia,JP,Japan", "NA,North America,CA,Canada"},
+		"IP2Location DB3 CSV": {"NA,Namibia,Khomas,Windhoek", "AS,American Samoa,Eastern District,Pago Pago", "FR,France,Bretagne,Brest"},
+		"IP2Location DB5 CSV": {"US,United States of America,New York,New York City,40.7,-74.0", "-,-,-,-,0.0,0.0", "US,United States of America,California,San Jose,37.3,-121.9"},
+		"IP2Location DB1 CSV": {"NA,Namibia", "NA,Namibia"},
+		"DB-IP city CSV":      {"AS,JP,Tokyo,Tokyo,35.68,139.69", "NA,US,New York,New York,40.7,-74.0"},
+	} {
+		var text strings.Builder
+		for i := range 40 {
+			text.WriteString(row(i, rows[i%len(rows)]))
+		}
+		k, err := Recognise(fileOf([]byte(text.String())))
+		require.NoError(t, err, name)
+		assert.Equal(t, name, k.Name)
+	}
+}
+
+// TestNetworksInside: a network that is written as an address inside counts as a whole, and that is said.
+func TestNetworksInside(t *testing.T) {
+	l := &list{}
+	r, err := Read(fileOf([]byte("192.0.2.7/24,DE\n2001:db8::1/32,FR\n198.51.100.0/24,NL\n")), l)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"192.0.2.0-192.0.2.255 DE", "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff FR", "198.51.100.0-198.51.100.255 NL"}, l.rows)
+	assert.Equal(t, []string{"2 networks are written as an address inside: the whole network counts"}, r.Remarks)
+}
+
+// TestFuture: a date that has not come yet is none, which is said.
+func TestFuture(t *testing.T) {
+	l := &list{}
+	r, err := Read(fileOf([]byte("# Generated: Tue, 01 Jan 2999 00:00:00 GMT\n192.0.2.0/24,DE\n")), l)
+	require.NoError(t, err)
+	assert.True(t, r.Date.IsZero())
+	assert.Equal(t, []string{"its date, 2999-01-01, is in the future and does not count"}, r.Remarks)
 }
 
 func TestLayouts(t *testing.T) {

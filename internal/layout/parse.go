@@ -227,7 +227,7 @@ func parseNetwork(s []byte) (netip.Prefix, bool) {
 		}
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
-	return p.Masked(), true
+	return p, true
 }
 
 // degree is the unit of latitude and longitude: as many make a degree.

@@ -34,6 +34,7 @@ type block struct {
 	skipped int64
 	bad     error // the first, with its line
 	cut     bool  // the last line is bad and has no end
+	inside  int64 // networks that are written as an address inside
 	date    time.Time
 }
 
@@ -89,6 +90,7 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 	}
 	ids := make(map[*worker][]uint32) // of each worker's numbers
 	var bad error
+	inside := int64(0)
 	for b := range queue {
 		<-b.done
 		known := ids[b.worker]
@@ -105,6 +107,7 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 		}
 		report.Rows += b.good
 		report.Skipped += b.skipped
+		inside += b.inside
 		if bad == nil {
 			bad = b.bad
 		}
@@ -120,6 +123,9 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 	}
 	if readErr != nil {
 		return report, readErr
+	}
+	if inside > 0 {
+		report.Remarks = append(report.Remarks, numbers.Count(int(inside), "network is", "networks are")+" written as an address inside: the whole network counts")
 	}
 	if n := t.unnamed.Load(); n > 0 {
 		report.Remarks = append(report.Remarks, numbers.Count(int(n), "place has", "places have")+" no name in the file of locations: take that of the same release")
@@ -352,6 +358,9 @@ func (w *worker) network(b *block, s, bits []byte, number uint32) error {
 	p, ok := parseNetwork(s)
 	if !ok {
 		return fmt.Errorf("%.60q is not a network such as 192.0.2.0/24", s)
+	}
+	if p != p.Masked() {
+		b.inside++
 	}
 	r := ranges.Of(p)
 	b.add(addressOf(r.First), addressOf(r.Last), number)
