@@ -264,27 +264,37 @@ func (m *window) place() (x, y int) {
 // drags moves the window by a left drag of the map, from a point where there is nothing.
 func (m *window) drags(x, y int) {
 	m.t.Helper()
-	x0, _ := m.place()
-	m.at(x, y)
-	m.do("mousedown", "1")
-	m.wait("a window that follows", func() bool {
-		m.do("mousemove_relative", "2", "0") // the press counts where it is noticed
-		x, _ := m.place()
-		return x > x0
-	})
-	var x1, y1 int
-	m.wait("a window that has come after", func() bool {
-		x1, y1 = m.place()
-		time.Sleep(30 * time.Millisecond)
-		x, y := m.place()
-		return x == x1 && y == y1
-	})
-	m.do("mousemove_relative", "--", "30", "-20")
-	m.wait("a window that has moved", func() bool {
-		x, y := m.place()
-		return x-x1 >= 29 && x-x1 <= 31 && y-y1 >= -21 && y-y1 <= -19
-	})
-	m.do("mouseup", "1")
+	// A slow window may still come after the first move when the second one begins: then again.
+	for try := 1; ; try++ {
+		x0, _ := m.place()
+		m.at(x, y)
+		m.do("mousedown", "1")
+		m.wait("a window that follows", func() bool {
+			m.do("mousemove_relative", "2", "0") // the press counts where it is noticed
+			x, _ := m.place()
+			return x > x0
+		})
+		var x1, y1 int
+		m.wait("a window that has come after", func() bool {
+			x1, y1 = m.place()
+			time.Sleep(30 * time.Millisecond)
+			x, y := m.place()
+			return x == x1 && y == y1
+		})
+		m.do("mousemove_relative", "--", "30", "-20")
+		moved := func() bool {
+			x, y := m.place()
+			return x-x1 >= 29 && x-x1 <= 31 && y-y1 >= -21 && y-y1 <= -19
+		}
+		for end := time.Now().Add(10 * time.Second); !moved() && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		m.do("mouseup", "1")
+		if moved() {
+			return
+		}
+		require.Less(m.t, try, 5, "the window does not move as the mouse does")
+	}
 }
 
 // ends waits for the end of the program.
