@@ -1,6 +1,7 @@
 package whois
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -42,7 +43,11 @@ func (r Report) WriteText(out io.Writer) error {
 		if i == partAutNum {
 			text = "as follows"
 		}
-		fmt.Fprintf(&b, "  %d %-13s %s  [%s]\n", i+1, title, text, terminal.Mask(sourceText(source), false))
+		from := sourceText(source)
+		if i == partPlace && r.Place.Country != "" && cmp.Or(r.countryBy, source) != source {
+			from += "; its country: " + sourceText(r.countryBy)
+		}
+		fmt.Fprintf(&b, "  %d %-13s %s  [%s]\n", i+1, title, text, terminal.Mask(from, false))
 	}
 	if r.AutNum.Text != "" {
 		b.WriteString("\n" + terminal.Mask(r.AutNum.Text, true))

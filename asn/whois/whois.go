@@ -63,6 +63,7 @@ type Report struct {
 	AutNum      asn.AutNum // of AS, or else of the first of ASNs that has one
 	Missing     [6]string  // for each unknown part the reason, and which file would help
 	asnsSource  asn.Info
+	countryBy   asn.Info   // of Place.Country
 	inner       netip.Addr // Addr, or the IPv4 address that it stands for
 }
 
@@ -184,10 +185,23 @@ func (s *Sources) place(r *Report) error {
 		}
 	}
 	if by != nil {
-		info := by.Info()
-		r.Place, r.PlaceSource = place, asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
+		r.Place, r.PlaceSource = place, infoOf(by)
+		r.countryBy = r.PlaceSource
+		if own, _ := by.Lookup(r.inner); own.Country != place.Country {
+			for _, db := range s.Places {
+				if q, _ := db.Lookup(r.inner); q.Country == place.Country {
+					r.countryBy = infoOf(db)
+					break
+				}
+			}
+		}
 	}
 	return nil
+}
+
+func infoOf(db *geoip.DB) asn.Info {
+	info := db.Info()
+	return asn.Info{Name: info.Name, Date: info.Date, Ranges: info.Ranges}
 }
 
 // ReportAS reports on an AS number, as Report does on an address.
@@ -328,7 +342,7 @@ func (r *Report) country() (string, asn.Info) {
 		return r.Delegation.Country, r.Delegation.Source
 	}
 	if r.Place.Country != "" {
-		return r.Place.Country, r.PlaceSource
+		return r.Place.Country, cmp.Or(r.countryBy, r.PlaceSource)
 	}
 	return "", asn.Info{}
 }

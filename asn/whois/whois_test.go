@@ -476,3 +476,24 @@ func TestFilesFound(t *testing.T) {
 	assert.Equal(t, &Sources{}, s)
 	assert.NoError(t, s.Close())
 }
+
+// TestCountryOfAnother: coordinates without a country have that of another table, which is named.
+func TestCountryOfAnother(t *testing.T) {
+	table := func(name string, p geoip.Place) *geoip.DB {
+		db, err := geoip.New(geoip.Info{Name: name}, func(yield func(geoip.Range, geoip.Place) bool) {
+			yield(geoip.RangeOf(netip.MustParsePrefix("20.0.2.0/24")), p)
+		})
+		require.NoError(t, err)
+		return db
+	}
+	points, countries := table("points", geoip.Place{Lat: 1, Lon: 2, Precision: geoip.City}), table("countries", geoip.Place{Country: "FR", Precision: geoip.Country})
+	s := &Sources{Places: geoip.Tables{points, countries}}
+	r, err := s.Report(netip.MustParseAddr("20.0.2.1"))
+	require.NoError(t, err)
+	b, err := r.MarshalJSON()
+	require.NoError(t, err)
+	assert.Contains(t, string(b), `"sources":{"country":{"file":"countries"},"place":{"file":"points"}}`)
+	var text strings.Builder
+	require.NoError(t, r.WriteText(&text))
+	assert.Contains(t, text.String(), "[points, date unknown; its country: countries, date unknown]")
+}
