@@ -399,13 +399,13 @@ func TestHands(t *testing.T) {
 	}
 	many, one := [2]float64{20, 20}, [2]float64{-25, 134} // where there is nothing else
 	places := file("ipv4.csv", fmt.Sprintf("%d,%d,%v,%v\n%d,%d,%v,%v\n",
-		number("198.51.100.0"), number("198.51.100.255"), one[0], one[1], number("203.0.113.0"), number("203.0.113.255"), many[0], many[1]))
+		number("198.51.99.0"), number("198.51.99.255"), one[0], one[1], number("203.0.112.0"), number("203.0.112.255"), many[0], many[1]))
 	const alpha = "\"Alpha\",peer,443,0,200,255,255,0,0\n"
 	ruleFile := file("rules", alpha+"\"Beta\",peer,22,255,0,200,255,0,0\n")
 
 	m := openWindow(t, "-no-local", "-listen", "127.0.0.1:0", "-geo", places, "-rules", ruleFile, "-home", "52.5,13.4")
 	var conns fixed
-	for i, peer := range []string{"203.0.113.1:443", "203.0.113.2:22", "203.0.113.3:9", "198.51.100.1:443", "192.168.7.7:445"} {
+	for i, peer := range []string{"203.0.112.1:443", "203.0.112.2:22", "203.0.112.3:9", "198.51.99.1:443", "192.168.7.7:445"} {
 		conns = append(conns, conntrack.Conn{ID: uint64(i + 1), Proto: conntrack.TCP, Direction: conntrack.Out, Opened: time.Now(),
 			Local: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.1:%d", 40000+i)), Peer: netip.MustParseAddrPort(peer),
 			Process: conntrack.Process{PID: 7, Comm: fmt.Sprint("prog", i+1)}})
@@ -494,12 +494,12 @@ func TestHands(t *testing.T) {
 		list := m.now().texts(title)[1:]
 		return slices.DeleteFunc(list, func(s string) bool {
 			return !slices.Contains([]string{"program", "address", "port", "local port", "organisation", "agent",
-				"198.51.100.1", "prog4", "live", "nas", "Details", "Query", "Copy cell", "Copy row", "Copy all"}, s)
+				"198.51.99.1", "prog4", "live", "nas", "Details", "Query", "Copy cell", "Copy row", "Copy all"}, s)
 		})
 	}
 	m.at(oneX+5, oneY+5, "3")
 	near := popup("^Near ")
-	assert.Contains(t, near, "198.51.100.1")
+	assert.Contains(t, near, "198.51.99.1")
 	assert.Contains(t, near, "Copy all")
 	m.key("Escape")
 	m.misses("^Near ")
@@ -528,7 +528,7 @@ func TestHands(t *testing.T) {
 	// The keys. t and a write labels, f shows badges at all stacks.
 	away()
 	m.key("t")
-	m.sees("^Other: prog3 203.0.113.3:9 \\+2$")
+	m.sees("^Other: prog3 203.0.112.3:9 \\+2$")
 	m.key("t")
 	m.misses("prog3 203")
 	m.key("a")
@@ -575,7 +575,7 @@ func TestHands(t *testing.T) {
 	m.key("q")
 	m.sees("^Run Ctrl\\+Enter$")
 	m.ctrl("Return")
-	m.sees("^203.0.113.1$")
+	m.sees("^203.0.112.1$")
 	m.key("Escape")
 	m.misses("^Run Ctrl")
 	m.key("i")
@@ -591,7 +591,7 @@ func TestHands(t *testing.T) {
 	m.key("b")
 	m.sees("^sound for unclassified connections on$")
 	// A text and its end count in the order in which they were typed, however fast.
-	for _, typed := range []string{"app:prog4", "port:22", "ip:203.0.113.3"} {
+	for _, typed := range []string{"app:prog4", "port:22", "ip:203.0.112.3"} {
 		m.do("key", "slash", "type", "--delay", "0", typed)
 		m.sees("^" + typed + "$")
 		m.do("key", "--delay", "0", "s", "Return")
