@@ -99,7 +99,7 @@ var ErrNoPlaces = errors.New("no row has a place that is known")
 func Read(f *ranges.File, sink Sink) (Report, error) {
 	r, err := read(f, sink, math.MaxInt64)
 	if !unpack.Plausible(r.Date) {
-		r.Remarks = append(r.Remarks, "its date, "+r.Date.Format(time.DateOnly)+", is in the future and does not count")
+		r.Remarks = append(r.Remarks, "its date "+r.Date.Format(time.DateOnly)+" is in the future, so it does not count")
 		r.Date = time.Time{}
 	}
 	return r, err

@@ -201,7 +201,7 @@ func TestFuture(t *testing.T) {
 	r, err := Read(fileOf([]byte("# Generated: Tue, 01 Jan 2999 00:00:00 GMT\n192.0.2.0/24,DE\n")), l)
 	require.NoError(t, err)
 	assert.True(t, r.Date.IsZero())
-	assert.Equal(t, []string{"its date, 2999-01-01, is in the future and does not count"}, r.Remarks)
+	assert.Equal(t, []string{"its date 2999-01-01 is in the future, so it does not count"}, r.Remarks)
 }
 
 func TestLayouts(t *testing.T) {

@@ -109,7 +109,11 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 		t, err := f.readTable(br, info.Size())
 		return t, 0, Info{}, err
 	}
-	date, remarks, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: unpack.Date(name, info.ModTime()), At: file})
+	modified := unpack.Date(name, info.ModTime())
+	if !unpack.Plausible(modified) {
+		modified = time.Now()
+	}
+	date, remarks, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: modified, At: file})
 	return nil, info.Size(), Info{Date: date, Remarks: remarks}, err
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // Date returns the date in the name of a file, as in dbip-city-lite-2026-01.csv.gz or
-// 20260101.as-org2info.txt, or else when it was modified: copies have a new time, but the old name. It is never in the future.
+// 20260101.as-org2info.txt, or else when it was modified: copies have a new time, but the old name.
 func Date(name string, modified time.Time) time.Time {
 	other := func(r rune) bool { return (r < '0' || r > '9') && r != '-' }
 	for _, part := range strings.FieldsFunc(filepath.Base(name), other) {
@@ -24,9 +24,6 @@ func Date(name string, modified time.Time) time.Time {
 				}
 			}
 		}
-	}
-	if now := time.Now(); modified.After(now) {
-		return now
 	}
 	return modified
 }
