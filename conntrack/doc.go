@@ -92,7 +92,8 @@
 //
 // With [Options.Names], EBPF learns by which names programs ask for peers. It reads questions and
 // answers of DNS (ports 53, 5353 and 5355), and what a program sends first with TLS, QUIC and HTTP
-// on any port. An answer counts only on the socket that has asked, for its TTL and ten minutes more,
+// on any port. An answer counts only on the socket that has asked, and of mDNS only one for a name in
+// .local. It counts for its TTL and ten minutes more,
 // and at least for twenty. A name that becomes known later comes with an Update.
 // At most 65,536 addresses have a name at a time; older ones give way.
 //

@@ -47,15 +47,16 @@ func (e *ebpf) readPayload(s *bpf.Payload) {
 	if Proto(s.Proto) == TCP {
 		t = e.conns[s.Cookie]
 	}
-	if t == nil {
+	switch {
+	case t == nil:
 		if e.names.unclaimed == nil || len(e.names.unclaimed) >= maxUnclaimed {
 			e.names.dropped += uint64(len(e.names.unclaimed))
 			e.names.unclaimed = make(map[bpf.FlowKey]names.Name)
 		}
 		e.names.unclaimed[key] = n
-		return
-	}
-	if e.setName(t, n) {
+	case t.conn.Direction == In:
+		// It is this machine that was asked for.
+	case e.setName(t, n):
 		e.update(t, time.Now().Round(0))
 	}
 }
@@ -93,9 +94,10 @@ func (e *ebpf) answer(t *tracked) (names.Name, bool) {
 
 // setName sets the name of a connection, and reports whether that is a change.
 func (e *ebpf) setName(t *tracked, n names.Name) bool {
-	if n.Outer {
-		// The name of a server in front: an answer says more.
-		if asked, ok := e.answer(t); ok {
+	if n.Outer && !e.names.answers.Asked(n.Name, time.Now()) {
+		// Nobody has asked for it, so that it is the name of a server in front. One that was
+		// asked for is that of the peer: browsers say that a name is encrypted when none is.
+		if asked, ok := e.answer(t); ok && asked.Source == names.DNS {
 			n = asked
 		}
 	}

@@ -140,7 +140,7 @@ func TestNameSources(t *testing.T) {
 		require.NoError(t, err)
 		defer l.Close()
 		go answerAll(l)
-		// Its answers count for the host, whoever has asked.
+		// Its answers count for the host, whichever process has asked.
 		ask, err := net.Dial("udp", nameServer+":5353")
 		require.NoError(t, err)
 		defer ask.Close()
@@ -191,6 +191,15 @@ func TestNameSources(t *testing.T) {
 		err = tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake()
 		assert.Error(t, err, "the server knows no ECH, but the hello has been sent")
 		awaitName(t, c, hidden, "asked.example", NameDNS)
+
+		// Browsers say that a name is encrypted also where none is. One that was asked for is
+		// the server's, whatever else was asked for has its address.
+		lookUp(resolverAt("udp", nameServer+":5355"), "clear.example")
+		lookUp(resolverAt("udp", nameServer+":5355"), "asked.example")
+		grease := connected(t, "tcp", nameServer+":8443")
+		err = tls.Client(grease, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "clear.example")}).Handshake()
+		assert.Error(t, err)
+		awaitName(t, c, grease, "clear.example", NameSNI)
 	})
 
 	t.Run("an encrypted name without DNS", func(t *testing.T) {
@@ -210,6 +219,20 @@ func TestNameSources(t *testing.T) {
 		err = tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake()
 		assert.Error(t, err)
 		awaitName(t, c, hidden, "front.example", NameSNI)
+	})
+
+	t.Run("what an accepted connection asks for", func(t *testing.T) {
+		l := listen(t, nameServer+":0")
+		out := connected(t, "tcp", l.Addr().String())
+		in, err := l.Accept()
+		require.NoError(t, err)
+		defer in.Close()
+		for _, conn := range []net.Conn{in, out} {
+			_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: back.example\r\n\r\n")
+			require.NoError(t, err)
+		}
+		awaitName(t, c, out, "back.example", NameHTTP)
+		awaitName(t, c, in, "", 0)
 	})
 
 	t.Run("IPv6", func(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -149,27 +148,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return watch(ctx, c, stdout, o)
 	}
 	client := &feed.Client{
-		Addr: o.host, Token: token, Key: key, Name: o.name, Source: source{c, o.names}, Info: c.Info, Spool: o.spool, Logger: log,
+		Addr: o.host, Token: token, Key: key, Name: o.name, Source: c, Info: c.Info, Spool: o.spool, Names: o.names.Of, Logger: log,
 	}
 	return client.Run(ctx)
-}
-
-// A source yields events of a collector with what is kept of names of peers.
-type source struct {
-	*conntrack.Collector
-	names peernames.Mode
-}
-
-// Events implements feed.Source.
-func (s source) Events(ctx context.Context) iter.Seq2[conntrack.Event, error] {
-	return func(yield func(conntrack.Event, error) bool) {
-		for e, err := range s.Collector.Events(ctx) {
-			e.Conn.Name = s.names.Of(e.Conn.Name)
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
 }
 
 func parse(args []string, stdout, stderr io.Writer) (options, error) {

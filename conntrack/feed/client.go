@@ -44,6 +44,7 @@ type Client struct {
 	Source Source                // what to report
 	Info   func() conntrack.Info // how Source reads and why it does not see all, asked at each connect; nil: unknown
 	Spool  string                // folder for 64 MiB of close events that are not recorded when memory is full or Run ends; empty: none
+	Names  func(string) string   // returns what is reported of a name of a peer, empty: nothing; nil: all of it
 	Logger *slog.Logger          // nil: discard
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by net.Dialer
@@ -69,7 +70,7 @@ func (c *Client) Run(ctx context.Context) error {
 	defer cancel()
 	l := &connector{Client: c, addrs: addrs, log: c.Logger, sourceEnded: make(chan struct{})}
 	o := c.room
-	o.Spool = c.Spool
+	o.Spool, o.Names = c.Spool, c.Names
 	if l.table, err = frame.OpenTable(o); err != nil {
 		return err
 	}

@@ -345,6 +345,7 @@ func (t *Table) fromSpool(asks bool) (frames []Frame) {
 			}
 			for i := range f.Events {
 				f.Events[i].Conn.ID ^= spooledIDBit
+				t.cutName(&f.Events[i].Conn)
 			}
 			frames = append(frames, f)
 			t.inFlight = append(t.inFlight, sentDelta{seq: f.Seq, spooled: d.number, after: b.sent})

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -179,6 +181,45 @@ func TestSpoolKeepsTimes(t *testing.T) {
 	require.NoError(t, tb.Close())
 	got := tb.spool.readFirst()[0].closes[0]
 	assert.True(t, e.Conn.Opened.Equal(got.Conn.Opened) && e.Time.Equal(got.Time), "%v to %v, not %v to %v", got.Conn.Opened, got.Time, e.Conn.Opened, e.Time)
+}
+
+// TestNamesAreCut: what is kept of names holds for the connections of now, and for those that an
+// earlier run with other settings has left in the spool.
+func TestNamesAreCut(t *testing.T) {
+	dir := t.TempDir()
+	tb := newTable()
+	var err error
+	tb.spool, err = openSpool(dir)
+	require.NoError(t, err)
+	for i, e := range closes(1, 2) {
+		e.Conn.Name, e.Conn.NameSource = []string{"www.example.com", "own.example"}[i], conntrack.NameSNI
+		tb.Add(e)
+	}
+	require.NoError(t, tb.Close())
+
+	tb, err = OpenTable(TableOptions{Spool: dir, Names: func(name string) string {
+		short, _ := strings.CutPrefix(name, "www.")
+		if short == name {
+			return ""
+		}
+		return short
+	}})
+	require.NoError(t, err)
+	tb.synced, tb.acks = true, true
+	tb.Add(func() conntrack.Event {
+		e := closes(3, 1)[0]
+		e.Conn.Name, e.Conn.NameSource = "www.now.example", conntrack.NameDNS
+		return e
+	}())
+	events := slices.Concat(tb.pending, tb.changes)
+	for _, f := range tb.fromSpool(false) {
+		events = append(events, f.(Delta).Events...)
+	}
+	got := map[string]conntrack.NameSource{}
+	for _, e := range events {
+		got[e.Conn.Name] = e.Conn.NameSource
+	}
+	assert.Equal(t, map[string]conntrack.NameSource{"now.example": conntrack.NameDNS, "example.com": conntrack.NameSNI, "": 0}, got)
 }
 
 // TestSpoolOnAFullDisk: if the disk is full, close events stay in memory as without a spool.

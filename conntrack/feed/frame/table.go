@@ -37,9 +37,10 @@ type Table struct {
 	wake   chan struct{} // capacity 1
 
 	mu        sync.Mutex
-	conns     map[uint64]*entry // live ones, by Conn.ID
-	maxCloses int               // close events in memory: pending and in flight
-	lost      uint64            // events that the server does not know to be lost
+	conns     map[uint64]*entry   // live ones, by Conn.ID
+	maxCloses int                 // close events in memory: pending and in flight
+	names     func(string) string // what is kept of a name of a peer; nil: all
+	lost      uint64              // events that the server does not know to be lost
 
 	// What the server knows. All of it is empty while there is none.
 	synced   bool // it has received all connections, and receives changes
@@ -81,6 +82,7 @@ type TableOptions struct {
 	Spool     string                               // folder of the spool, made when it is missing; empty: none
 	MaxCloses int                                  // close events in memory; zero: 30,000
 	MaxSpool  int64                                // bytes of the spool; zero: 64 MiB
+	Names     func(name string) string             // returns what is kept of a name of a peer, also of one in the spool; nil: all
 	WriteFile func(name string, data []byte) error // writes a file of the spool, whole or not at all; nil: beside it first, with fsync
 }
 
@@ -89,6 +91,7 @@ type TableOptions struct {
 // files are in it.
 func OpenTable(o TableOptions) (*Table, error) {
 	t := newTable()
+	t.names = o.Names
 	if o.MaxCloses > 0 {
 		t.maxCloses = o.MaxCloses
 	}
@@ -137,6 +140,7 @@ func (t *Table) Add(e conntrack.Event) {
 	if !e.Conn.Local.IsValid() || !e.Conn.Peer.IsValid() {
 		return
 	}
+	t.cutName(&e.Conn)
 	k := t.conns[e.Conn.ID]
 	switch {
 	case e.Kind == conntrack.Close:
@@ -151,6 +155,16 @@ func (t *Table) Add(e conntrack.Event) {
 	if len(t.changes) > t.maxCloses*2/3 {
 		t.unsyncLocked()
 		t.raise(soon)
+	}
+}
+
+// cutName keeps of the name of a peer what is to be kept.
+func (t *Table) cutName(c *conntrack.Conn) {
+	if t.names == nil || c.Name == "" {
+		return
+	}
+	if c.Name = t.names(c.Name); c.Name == "" {
+		c.NameSource = 0
 	}
 }
 

@@ -66,6 +66,24 @@ func ParseDNS(b []byte) (m Message, ok bool) {
 	return m, m.Name != "" || len(m.Addresses) > 0
 }
 
+// questions returns the names that a query asks for, as mDNS asks for several in one.
+func questions(b []byte) (list []string) {
+	var p dnsmessage.Parser
+	if _, err := p.Start(b); err != nil {
+		return nil
+	}
+	for range maxRecords {
+		q, err := p.Question()
+		if err != nil {
+			break
+		}
+		if name, ok := Clean(q.Name.String()); ok {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
 // topBit of a class asks for a unicast answer, or says that a record replaces others (RFC 6762).
 const topBit = 1 << 15
 

@@ -345,13 +345,48 @@ func TestTable(t *testing.T) {
 	assert.Equal(t, Name{"a.example", DNS, false}, n, "who asked, not who the socket's owner is now")
 	n, _ = table.Lookup(ssh, peer, now)
 	assert.Equal(t, Name{"a.example", Host, false}, n)
+	assert.True(t, table.Asked("a.example", now))
+	assert.False(t, table.Asked("b.example", now), "without an answer")
 	_, ok = table.Lookup(curl, peer, now.Add(time.Hour))
 	assert.False(t, ok)
+	assert.False(t, table.Asked("a.example", now.Add(time.Hour)))
 
-	nas := record("nas.local.", 120, a("192.0.2.9"))
-	table.Read(3, ssh, false, netip.MustParseAddrPort("192.0.2.9:5353"), answer(t, "", nas), now)
-	n, _ = table.Lookup(curl, netip.MustParseAddr("192.0.2.9"), now)
-	assert.Equal(t, Name{"nas.local", Host, false}, n)
+	// An answer from another address, as behind NAT, counts until the true one comes.
+	lie := answer(t, "c.example.", record("c.example.", 60, a("192.0.2.66")))
+	other := netip.MustParseAddrPort("198.51.100.1:53")
+	c := func(addr string) string {
+		n, _ := table.Lookup(curl, netip.MustParseAddr(addr), now)
+		return n.Name
+	}
+	table.Read(2, curl, true, server, ask(7, "c.example."), now)
+	table.Read(2, curl, false, other, lie, now)
+	assert.Equal(t, "c.example", c("192.0.2.66"))
+	table.Read(2, curl, false, server, answer(t, "c.example.", record("c.example.", 60, a("192.0.2.3"))), now)
+	assert.Equal(t, "c.example", c("192.0.2.3"))
+	table.Read(2, curl, false, other, answer(t, "c.example.", record("c.example.", 60, a("192.0.2.67"))), now)
+	assert.Empty(t, c("192.0.2.67"), "the true answer has come")
+
+	// In mDNS, what a socket asks for in .local counts, as often as it is answered.
+	group, nas := netip.MustParseAddrPort("224.0.0.251:5353"), netip.MustParseAddrPort("192.0.2.9:5353")
+	says := func(name, addr string) string {
+		table.Read(3, ssh, false, nas, answer(t, "", record(name, 120, a(addr))), now)
+		n, ok := table.Lookup(curl, netip.MustParseAddr(addr), now)
+		assert.Equal(t, ok, n.Source == Host)
+		return n.Name
+	}
+	assert.Empty(t, says("nas.local.", "192.0.2.9"), "nobody has asked")
+	b, err := (&dnsmessage.Message{Questions: []dnsmessage.Question{
+		{Name: dnsmessage.MustNewName("printer.local."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET},
+		{Name: dnsmessage.MustNewName("NAS.local."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET | topBit},
+		{Name: dnsmessage.MustNewName("bank.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET},
+	}}).Pack()
+	require.NoError(t, err)
+	table.Read(3, ssh, true, group, b, now)
+	assert.Equal(t, "nas.local", says("nas.local.", "192.0.2.9"))
+	assert.Equal(t, "nas.local", says("nas.local.", "192.0.2.10"))
+	assert.Equal(t, "printer.local", says("printer.local.", "192.0.2.11"))
+	assert.Empty(t, says("bank.example.", "192.0.2.12"), "not in .local")
+	assert.Empty(t, says("other.local.", "192.0.2.13"))
 }
 
 // TestTableIsBounded: a hostile resolver drops old names, which are counted, and takes little memory.

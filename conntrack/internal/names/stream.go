@@ -3,7 +3,7 @@ package names
 import "slices"
 
 const (
-	maxStreams = 1024     // beginnings of connections that are joined at a time
+	maxStreams = 256      // beginnings of connections that are joined at a time
 	maxStream  = 16 << 10 // bytes of each
 )
 

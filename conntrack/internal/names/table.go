@@ -2,12 +2,14 @@ package names
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
 const (
 	maxAsked  = 4096     // questions that wait for an answer
 	maxLearnt = 64 << 10 // addresses that are known, of processes and of the host
+	maxNames  = 16 << 10 // names that answers were about
 	minKept   = 10 * time.Minute
 	maxKept   = 24 * time.Hour
 	grace     = 10 * time.Minute // programs keep addresses longer than they may
@@ -22,8 +24,14 @@ type PID uint32
 // A question waits for its answer on the socket that asked.
 type question struct {
 	cookie uint64
-	id     uint16
+	id     uint16 // zero in mDNS
 	name   string
+}
+
+// An asker is who has asked a question, and whom.
+type asker struct {
+	who    PID
+	server netip.Addr
 }
 
 type address struct {
@@ -45,13 +53,15 @@ type direction struct {
 // A Table knows the names that answers of DNS gave to addresses. The zero Table is empty; it is not
 // safe for concurrent use.
 type Table struct {
-	asked     cache[question, PID]
+	asked     cache[question, asker]
 	streams   cache[direction, *stream]
 	addresses cache[address, learnt]
+	names     cache[string, time.Time] // those of addresses, and until when
 }
 
 // Read reads a DNS message that a socket of a process has sent or received. An answer counts only
-// if the socket has asked for the name with the same ID; what mDNS says counts for the host.
+// if the socket has asked for the name with the same ID. What mDNS says of a name in .local that
+// the socket has asked for counts for the host.
 func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, message []byte, now time.Time) {
 	m, ok := ParseDNS(message)
 	if !ok {
@@ -60,17 +70,39 @@ func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, mes
 	t.asked.max = maxAsked
 	switch {
 	case peer.Port() == mdnsPort:
-		if m.Response {
-			t.learn(0, m.Addresses, now)
-		}
+		t.readMulticast(cookie, who, sent, &m, message, now)
 	case sent && !m.Response:
-		t.asked.put(question{cookie, m.ID, m.Name}, who)
+		t.asked.put(question{cookie, m.ID, m.Name}, asker{who, peer.Addr()})
 	case !sent && m.Response:
 		q := question{cookie, m.ID, m.Name}
-		if asker, ok := t.asked.get(q); ok {
+		asker, ok := t.asked.get(q)
+		if !ok {
+			return
+		}
+		// An answer from elsewhere may be one that a proxy or NAT has moved, or a lie, which
+		// the true answer replaces.
+		if peer.Addr() == asker.server {
 			t.asked.remove(q)
-			t.learn(asker, m.Addresses, now)
-			t.learn(0, m.Addresses, now)
+		}
+		t.learn(asker.who, m.Addresses, now)
+		t.learn(0, m.Addresses, now)
+	}
+}
+
+// readMulticast reads a message of mDNS, where anybody may answer at any time, more than once.
+func (t *Table) readMulticast(cookie uint64, who PID, sent bool, m *Message, message []byte, now time.Time) {
+	switch {
+	case sent && !m.Response:
+		for _, name := range questions(message) {
+			if strings.HasSuffix(name, ".local") {
+				t.asked.put(question{cookie: cookie, name: name}, asker{who: who})
+			}
+		}
+	case !sent && m.Response:
+		for _, a := range m.Addresses {
+			if _, ok := t.asked.get(question{cookie: cookie, name: a.Name}); ok {
+				t.learn(0, []Address{a}, now)
+			}
 		}
 	}
 }
@@ -99,10 +131,11 @@ func (t *Table) ReadTCP(cookie uint64, who PID, sent bool, peer netip.AddrPort, 
 }
 
 func (t *Table) learn(who PID, list []Address, now time.Time) {
-	t.addresses.max = maxLearnt
+	t.addresses.max, t.names.max = maxLearnt, maxNames
 	for _, a := range list {
 		kept := min(max(a.TTL, minKept), maxKept) + grace
 		t.addresses.put(address{who, a.Addr}, learnt{a.Name, now.Add(kept)})
+		t.names.put(a.Name, now.Add(kept))
 	}
 }
 
@@ -119,6 +152,12 @@ func (t *Table) Lookup(who PID, addr netip.Addr, now time.Time) (Name, bool) {
 		}
 	}
 	return Name{}, false
+}
+
+// Asked reports whether there was an answer with addresses of a name.
+func (t *Table) Asked(name string, now time.Time) bool {
+	until, ok := t.names.get(name)
+	return ok && now.Before(until)
 }
 
 // Dropped returns how many names gave way to others.

@@ -174,15 +174,22 @@ func peerText(c *live.Conn) string {
 	return s
 }
 
-// peerName is peer by name, if that is known.
+// maxPeerName is the longest part of a name that is drawn, in bytes.
+const maxPeerName = 40
+
+// peerName is peer by name, if that is known. Of a long name it is the end, which says whose it is.
 func peerName(c *live.Conn) string {
+	name := c.Name
 	switch {
-	case c.Name == "":
+	case name == "":
 		return peer(c)
-	case c.Peer.Port() == 0:
-		return c.Name
+	case len(name) > maxPeerName:
+		name = "…" + name[len(name)-maxPeerName+1:]
 	}
-	return c.Name + ":" + strconv.Itoa(int(c.Peer.Port()))
+	if c.Peer.Port() == 0 {
+		return name
+	}
+	return name + ":" + strconv.Itoa(int(c.Peer.Port()))
 }
 
 // peer is the other end of a connection. Not all protocols have ports.
