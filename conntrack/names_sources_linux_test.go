@@ -203,20 +203,9 @@ func TestNameSources(t *testing.T) {
 	})
 
 	t.Run("an encrypted name without DNS", func(t *testing.T) {
-		out, err := exec.Command("ip", "addr", "add", "203.0.113.77/32", "dev", "lo").CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		l := tls.NewListener(listen(t, "203.0.113.77:443"), &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { io.Copy(io.Discard, conn); conn.Close() }()
-			}
-		}()
+		serveTLS(t, "203.0.113.77:443")
 		hidden := connected(t, "tcp", "203.0.113.77:443")
-		err = tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake()
+		err := tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake()
 		assert.Error(t, err)
 		awaitName(t, c, hidden, "front.example", NameSNI)
 	})
@@ -236,22 +225,28 @@ func TestNameSources(t *testing.T) {
 	})
 
 	t.Run("IPv6", func(t *testing.T) {
-		out, err := exec.Command("ip", "addr", "add", "2001:db8::77/128", "dev", "lo", "nodad").CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		l := tls.NewListener(listen(t, "[2001:db8::77]:443"), &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { io.Copy(io.Discard, conn); conn.Close() }()
-			}
-		}()
+		serveTLS(t, "[2001:db8::77]:443")
 		raw := connected(t, "tcp", "[2001:db8::77]:443")
 		require.NoError(t, tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "six.example"}).Handshake())
 		awaitName(t, c, raw, "six.example", NameSNI)
 	})
+}
+
+// serveTLS gives the namespace an address, and accepts connections there.
+func serveTLS(t *testing.T, addr string) {
+	t.Helper()
+	out, err := exec.Command("ip", "addr", "add", netip.MustParseAddrPort(addr).Addr().String(), "dev", "lo", "nodad").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	l := tls.NewListener(listen(t, addr), &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(io.Discard, conn); conn.Close() }()
+		}
+	}()
 }
 
 // answerAll answers questions as resolve does.
@@ -497,7 +492,7 @@ func TestNamesOfPrograms(t *testing.T) {
 	}
 	await("curl -s -m 60 http://web.example.com/", of("curl", "web.example.com", NameHTTP))
 	await("curl -sk -m 60 https://www.example.net/", of("curl", "www.example.net", NameSNI))
-	// getent asks, and its shell connects to what it was told.
+	// getent asks, and its shell connects to the answer.
 	await("addr=$(getent ahostsv4 alias.example.org | head -1 | cut -d' ' -f1) && curl -s -m 60 telnet://$addr:80", func(c Conn) bool {
 		return c.Process.Comm == "curl" && c.NameSource == NameHost && c.Name == "alias.example.org"
 	})

@@ -55,7 +55,7 @@ type witness struct {
 	// The last of those that share a connection: they may let go of it one
 	// after the other.
 	sharers map[pairing][]Process
-	lost    atomic.Uint64 // events, as collectors told
+	lost    atomic.Uint64 // events, as collectors report
 }
 
 // A seen is a connection as last told.
@@ -323,7 +323,7 @@ const runs = 3
 // runScenarios runs all scenarios, of which everything is to be seen. The kernel sometimes calls
 // no program for a close, and then the bytes are those of the last poll: a scenario that lacks
 // bytes runs again if the collector has found such a close meanwhile. So does one that lacks
-// anything if the collector has told that events were lost, as when others take both processors.
+// anything if the collector has reported lost events, as when others take both processors.
 func runScenarios(t *testing.T, n *traffic.Net, w *witness, unseen func() int) {
 	var whole, all, skipped atomic.Int32
 	atOnce(8, traffic.Scenarios(), func(_ int, s traffic.Scenario) {
