@@ -142,7 +142,7 @@ func (v *View) cardOfOne(c *live.Conn) []cardLine {
 	first := cardLine{font: typeface.Mono, size: 13, left: peer(c), color: t.Text, right: label, rightColor: v.legible(col)}
 	var lines []cardLine
 	if c.Name != "" {
-		first.font, first.left = typeface.Medium, c.Name
+		first.font, first.left = typeface.Medium, shortName(c)
 		lines = append(lines, first, cardLine{font: typeface.Mono, size: 12, left: peer(c), color: t.Dim})
 	} else {
 		lines = append(lines, first)

@@ -174,22 +174,27 @@ func peerText(c *live.Conn) string {
 	return s
 }
 
-// maxPeerName is the longest part of a name that is drawn, in bytes.
-const maxPeerName = 40
+// maxPeerName is the longest part of a name that is drawn, in bytes. More would be cut on the right
+// by cards, where the domain is.
+const maxPeerName = 28
 
-// peerName is peer by name, if that is known. Of a long name it is the end, which says whose it is.
+// shortName returns the name of a peer, or the end of a long one, which says whose it is.
+func shortName(c *live.Conn) string {
+	if len(c.Name) > maxPeerName {
+		return "…" + c.Name[len(c.Name)-maxPeerName+1:]
+	}
+	return c.Name
+}
+
+// peerName is peer by name, if that is known.
 func peerName(c *live.Conn) string {
-	name := c.Name
 	switch {
-	case name == "":
+	case c.Name == "":
 		return peer(c)
-	case len(name) > maxPeerName:
-		name = "…" + name[len(name)-maxPeerName+1:]
+	case c.Peer.Port() == 0:
+		return shortName(c)
 	}
-	if c.Peer.Port() == 0 {
-		return name
-	}
-	return name + ":" + strconv.Itoa(int(c.Peer.Port()))
+	return shortName(c) + ":" + strconv.Itoa(int(c.Peer.Port()))
 }
 
 // peer is the other end of a connection. Not all protocols have ports.

@@ -550,7 +550,7 @@ func TestPeer(t *testing.T) {
 		"192.0.2.1:443/udp": {Proto: conntrack.UDP, Peer: endpoint("192.0.2.1:443")},
 		"192.0.2.1/icmp":    {Proto: conntrack.ICMP, Peer: endpoint("192.0.2.1:0")},
 		"example.com:443":   {Proto: conntrack.TCP, Peer: endpoint("192.0.2.1:443"), Name: "example.com"},
-		"…" + strings.Repeat("a", 39-len(".example.com")) + ".example.com:443": {Proto: conntrack.TCP, Peer: endpoint("192.0.2.1:443"), Name: strings.Repeat("a", 60) + ".example.com"},
+		"…" + strings.Repeat("a", 27-len(".example.com")) + ".example.com:443": {Proto: conntrack.TCP, Peer: endpoint("192.0.2.1:443"), Name: strings.Repeat("a", 60) + ".example.com"},
 		"example.com/icmp": {Proto: conntrack.ICMP, Peer: endpoint("192.0.2.1:0"), Name: "example.com"},
 	} {
 		assert.Equal(t, want, peerText(&c))
