@@ -224,12 +224,68 @@ func TestNameSources(t *testing.T) {
 		awaitName(t, c, in, "", 0)
 	})
 
+	t.Run("beginnings in small parts", func(t *testing.T) {
+		send := func(what, name string, source NameSource, parts ...[]byte) {
+			t.Helper()
+			conn := connected(t, "tcp", "198.18.255.200:9000")
+			for _, part := range parts {
+				_, err := conn.Write(part)
+				require.NoError(t, err, what)
+			}
+			awaitName(t, c, conn, name, source)
+		}
+		for n := 1; n <= 16; n++ {
+			name := fmt.Sprintf("cut%d.example", n)
+			hello := helloFor(t, name)
+			send("a segment", name, NameSNI, hello[:n], hello[n:])
+			send("a record", name, NameSNI, inRecords(hello, n))
+			request := []byte("GET / HTTP/1.1\r\nHost: " + name + "\r\n\r\n")
+			send("a request", name, NameHTTP, request[:n], request[n:])
+		}
+		send("a long hello", "long.example", NameSNI, helloFor(t, "long.example", slices.Repeat([]string{strings.Repeat("p", 250)}, 45)...))
+		send("PROPFIND", "dav.example", NameHTTP, []byte("PROPFIND / HTTP/1.1\r\nHost: dav.example\r\n\r\n"))
+		send("TLS after text", "mail.example", NameSNI, []byte("EHLO me\r\n"), []byte("STARTTLS\r\n"), helloFor(t, "mail.example"))
+
+		text := connected(t, "tcp", "198.18.255.200:9000")
+		for _, part := range []string{"G", "O / HTTP/1.1\r\nHost: no.example\r\n\r\n"} {
+			_, err := io.WriteString(text, part)
+			require.NoError(t, err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		awaitName(t, c, text, "", 0)
+	})
+
 	t.Run("IPv6", func(t *testing.T) {
 		serveTLS(t, "[2001:db8::77]:443")
 		raw := connected(t, "tcp", "[2001:db8::77]:443")
 		require.NoError(t, tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "six.example"}).Handshake())
 		awaitName(t, c, raw, "six.example", NameSNI)
 	})
+}
+
+// helloFor returns the first record that a client of TLS sends.
+func helloFor(t *testing.T, name string, protocols ...string) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	defer server.Close()
+	go tls.Client(client, &tls.Config{ServerName: name, NextProtos: protocols}).Handshake()
+	record := make([]byte, 5)
+	_, err := io.ReadFull(server, record)
+	require.NoError(t, err)
+	record = append(record, make([]byte, binary.BigEndian.Uint16(record[3:]))...)
+	_, err = io.ReadFull(server, record[5:])
+	require.NoError(t, err)
+	return record
+}
+
+// inRecords splits a record of TLS into records with n bytes each.
+func inRecords(record []byte, n int) []byte {
+	var b []byte
+	for part := range slices.Chunk(record[5:], n) {
+		b = append(b, 22, 3, 1, 0, byte(len(part)))
+		b = append(b, part...)
+	}
+	return b
 }
 
 // serveTLS gives the namespace an address, and accepts connections there.

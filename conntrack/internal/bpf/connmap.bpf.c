@@ -42,7 +42,8 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define EXTENSIONS 4		   // IPv6 extension headers that are skipped
 #define SHORT_PAYLOAD 512	   // fewer bytes of a packet than this are reported in a short event
 #define LONG_PAYLOAD 2047
-#define PAYLOAD_PARTS 3		   // events of one packet
+#define DATAGRAM_PARTS 3	   // events of one packet of UDP
+#define SEGMENT_PARTS 9		   // of TCP: a ClientHello fits in
 #define MOST_PAYLOADS 4096	   // packets of a socket that are reported between two passes
 #define FIRST_SEGMENTS 40	   // of a TCP connection: only in these a program names the server
 #define MOST_HELLO (16 << 10)	   // bytes of a ClientHello that are reported
@@ -1310,38 +1311,44 @@ lost_payloads:
 	return 0;
 }
 
-// is_request returns whether bytes begin a request of HTTP.
-static __always_inline int is_request(const __u8 *b)
+// may_be_request returns whether n bytes are the beginning of a request of HTTP, or of a longer
+// beginning of one. Methods of which the first four letters tell enough are compared by these.
+static __always_inline int may_be_request(const __u8 *b, __u32 n)
 {
 	__u32 w = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
+	__u32 mask = n >= 4 ? ~0U : ~(~0U >> (8 * n));
 
-	switch (w) {
-	case 0x47455420: // GET
-	case 0x504f5354: // POST
-	case 0x48454144: // HEAD
-	case 0x50555420: // PUT
-	case 0x44454c45: // DELE
-	case 0x4f505449: // OPTI
-	case 0x50415443: // PATC
-		return 1;
-	}
-	return 0;
+#define BEGINS(method) (w == ((method)&mask))
+	return BEGINS(0x47455420)    // GET
+	       || BEGINS(0x504f5354) // POST
+	       || BEGINS(0x48454144) // HEAD
+	       || BEGINS(0x50555420) // PUT
+	       || BEGINS(0x44454c45) // DELE
+	       || BEGINS(0x4f505449) // OPTI
+	       || BEGINS(0x50415443) // PATC
+	       || BEGINS(0x50524f50) // PROP, of WebDAV
+	       || BEGINS(0x5245504f) // REPO
+	       || BEGINS(0x4d4b434f); // MKCO
+#undef BEGINS
 }
 
-// wanted returns how many bytes of a connection are to be reported that begins with n bytes, at most 9.
+// wanted returns how many bytes of a connection are to be reported that begins with n bytes, 1 to
+// 9; the others are 0. What may yet become a hello or a request is reported as if it were one.
 static __always_inline __u32 wanted(const __u8 *b, __u32 n)
 {
-	__u32 len;
+	__u32 record, len;
 
-	if (n >= 4 && is_request(b))
+	if (may_be_request(b, n))
 		return MOST_REQUEST;
-	// A record of TLS with a handshake message, the ClientHello; it may begin with fewer bytes.
+	// A record of TLS with a handshake message, the ClientHello.
 	if (b[0] != 22 || (n > 1 && b[1] != 3) || (n > 5 && b[5] != 1))
 		return 0;
-	if (n < 9)
-		return MOST_HELLO / 4;
-	len = (b[6] << 16 | b[7] << 8 | b[8]) + 64; // with the headers of records
-	return len > MOST_HELLO ? 0 : len;
+	record = b[3] << 8 | b[4];
+	len = b[6] << 16 | b[7] << 8 | b[8];
+	// The message may be split over records too, each with a header.
+	if (n < 9 || record < len + 4)
+		return record < 4 || len <= MOST_HELLO ? MOST_HELLO : 0;
+	return len > MOST_HELLO ? 0 : len + 9;
 }
 
 // tcp_names reports what in a TCP packet may name the peer: a question or an answer of DNS, or
@@ -1353,7 +1360,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 	struct piece piece = {};
 	struct bpf_tcp_sock *tp;
 	struct known *k;
-	__u32 at, left, seq, n;
+	__u32 at, left, seq, n, segments = 0;
 	__u8 first[16] = {};
 	__u8 offset;
 	int dns;
@@ -1370,6 +1377,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 		tp = bpf_tcp_sock(sk);
 		if (!tp || tp->data_segs_out > FIRST_SEGMENTS)
 			return;
+		segments = tp->data_segs_out;
 	}
 	at = v4 ? (ip[0] & 15) * 4 : 40;
 	if (bpf_skb_load_bytes(skb, at + 12, &offset, 1))
@@ -1391,7 +1399,8 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 		} else {
 			n = left < 9 ? left : 9;
 			KNOWN_BELOW(n, 16);
-			if (!n || bpf_skb_load_bytes(skb, at, first, n))
+			// A few bytes tell enough only of the first segment.
+			if (!n || (n < 4 && segments > 1) || bpf_skb_load_bytes(skb, at, first, n))
 				return;
 			k->want = wanted(first, n);
 			if (!k->want)
@@ -1411,7 +1420,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 	p.key.peer_port = sk->dst_port;
 	piece.at = at;
 	piece.seq = bpf_ntohl(seq);
-	for (int i = 0; i < PAYLOAD_PARTS; i++) {
+	for (int i = 0; i < SEGMENT_PARTS; i++) {
 		piece.len = left > LONG_PAYLOAD ? LONG_PAYLOAD : left;
 		if (!report_payload(skb, &p, k, &piece))
 			break;
@@ -1442,7 +1451,7 @@ static __always_inline void udp_names(struct __sk_buff *skb, struct packet *p, s
 	// The kernel may get several datagrams at once.
 	one = p->out == 1 && skb->gso_size ? skb->gso_size : len;
 	piece.at = at;
-	for (int i = 0; i < PAYLOAD_PARTS; i++) {
+	for (int i = 0; i < DATAGRAM_PARTS; i++) {
 		piece.len = one < len ? one : len;
 		if (piece.len > LONG_PAYLOAD)
 			piece.len = LONG_PAYLOAD;

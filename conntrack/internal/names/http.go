@@ -6,7 +6,7 @@ import "bytes"
 const maxRequest = 8 << 10
 
 // methods are those of requests that name a host. CONNECT is none: it asks a proxy.
-var methods = []string{"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH "}
+var methods = []string{"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "PROPFIND ", "PROPPATCH ", "REPORT ", "MKCOL "}
 
 // parseRequest reads the Host of a request of HTTP/1 to a server. A request to a proxy names
 // another server than the peer, and has none.
