@@ -501,9 +501,11 @@ func (e *ebpf) runDue() error {
 		if err != nil {
 			return err
 		}
+		n := unread + e.names.forgotten()
 		e.mu.Lock()
-		e.unnamed = unread + e.names.forgotten()
+		e.unnamed = n
 		e.mu.Unlock()
+		e.names.tell(e.log, n, time.Now())
 	}
 	now := time.Now()
 	if err := e.probe.Frames(now.UnixNano() - e.offset); err != nil {

@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/connmapgo/connmap/conntrack/internal/bpf"
@@ -18,10 +19,21 @@ type peerNames struct {
 	answers   names.Table
 	unclaimed map[bpf.FlowKey]names.Name
 	dropped   uint64 // of unclaimed
+	told      uint64 // names that were forgotten, as last logged
+	nextTold  time.Time
 }
 
 // forgotten returns how many names gave way to others.
 func (n *peerNames) forgotten() uint64 { return n.dropped + n.answers.Dropped() }
+
+// tell logs how many names have been forgotten since New, at most once in an hour.
+func (n *peerNames) tell(log *slog.Logger, forgotten uint64, now time.Time) {
+	if forgotten == n.told || now.Before(n.nextTold) {
+		return
+	}
+	n.told, n.nextTold = forgotten, now.Add(time.Hour)
+	log.Info("conntrack: there were more names of peers than can be kept; some connections have none", "forgotten", forgotten)
+}
 
 const dnsPort, mdnsPort, llmnrPort = 53, 5353, 5355
 

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,6 +12,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -230,6 +232,23 @@ func TestPeerNames(t *testing.T) {
 	}
 	assert.Equal(t, want, found)
 	assert.Len(t, owners, 1, "%v", owners)
+}
+
+// TestForgottenNamesAreTold: at most once in an hour, and only when there are more.
+func TestForgottenNamesAreTold(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	now := time.Now()
+	var n peerNames
+	for _, c := range []struct {
+		forgotten uint64
+		after     time.Duration
+		told      bool
+	}{{0, 0, false}, {5, 0, true}, {9, time.Minute, false}, {9, time.Hour, true}, {9, 2 * time.Hour, false}} {
+		out.Reset()
+		n.tell(log, c.forgotten, now.Add(c.after))
+		assert.Equal(t, c.told, strings.Contains(out.String(), fmt.Sprintf("forgotten=%d", c.forgotten)), "%+v", c)
+	}
 }
 
 // TestPeerNamesOff: without names, no payload of a packet comes out of the kernel.
