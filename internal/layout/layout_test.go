@@ -258,6 +258,8 @@ func TestBadRows(t *testing.T) {
 	}{
 		{"bad line", good + "x\n" + good + "192.0.2.0,192.0.2.255,Australia\n" + good, 60, []string{"2 rows are left out: line 21: 1 columns, expected 3"}, ""},
 		{"cut", good + "192.0.2", 20, []string{"it is truncated in its last line", "1 row is left out: line 21: 1 columns, expected 3"}, ""},
+		{"perhaps cut", strings.Repeat(good, 50) + "192.0.2.0,192.0.2.255,AU", 1001, []string{"it may be truncated: its last line has no end"}, ""},
+		{"written by hand", good + "192.0.2.0,192.0.2.255,AU", 21, nil, ""},
 		{"two families", good + "192.0.2.0,2001:db8::,AU\n", 20, []string{`1 row is left out: line 21: "192.0.2.0" and "2001:db8::" are of two families`}, ""},
 		{"backwards", good + "192.0.2.9,192.0.2.8,AU\n", 20, []string{"1 row is left out: line 21: last address 192.0.2.8 is before first 192.0.2.9"}, ""},
 		{"nearly all bad", good + strings.Repeat("x,y\n", 40), 0, nil, "the layout is not known: 3 columns between commas"},

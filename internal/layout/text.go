@@ -34,9 +34,13 @@ type block struct {
 	skipped int64
 	bad     error // the first, with its line
 	cut     bool  // the last line is bad and has no end
+	endless bool  // the last line is good and has no end
 	inside  int64 // networks that are written as an address inside
 	date    time.Time
 }
+
+// manyRows are not written by hand: a program wrote them, and ends each line.
+const manyRows = 1000
 
 // free are blocks that can be used again.
 var free = sync.Pool{New: func() any { return &block{buf: make([]byte, 0, blockSize)} }}
@@ -117,6 +121,9 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 		if b.cut {
 			report.Truncated = true
 			report.Remarks = append(report.Remarks, "it is truncated in its last line")
+		}
+		if b.endless && report.Rows >= manyRows {
+			report.Remarks = append(report.Remarks, "it may be truncated: its last line has no end")
 		}
 		clear(b.fresh) // of its texts
 		free.Put(b)
@@ -267,6 +274,7 @@ func (w *worker) parse(b *block) {
 			continue
 		}
 		b.good++
+		b.endless = end < 0
 	}
 }
 

@@ -155,6 +155,7 @@ type State struct {
 	Rules        []rules.Rule
 	Home         geoip.Place
 	Geo          Source
+	NetworksDate time.Time      // of the newest table of networks; zero: unknown
 	Marks        []history.Mark // places of the history, nil unless ShowHistory
 	Addrs        []uint32       // IPv4 addresses of the history as numbers, nil unless ShowAddrs
 	HistoryStats *history.Stats // nil unless ShowStats, and if nothing is recorded

@@ -18,9 +18,9 @@ type status struct {
 	text string
 }
 
-// maxGeoAge is how old places may be before the status line says so. Most tables are published
-// anew each month.
-const maxGeoAge = 100 * 24 * time.Hour
+// maxAge is how old tables may be before the status line says so. Most are published anew each
+// month.
+const maxAge = 100 * 24 * time.Hour
 
 // statusText says what is shown and how far it can be trusted.
 func (v *View) statusText() string {
@@ -64,10 +64,13 @@ func (v *View) statusText() string {
 		switch {
 		case st.Geo.CountryLevel:
 			geo += ", country level: connmap-data update"
-		case !st.Geo.Date.IsZero() && st.Time.Sub(st.Geo.Date) > maxGeoAge:
+		case v.isOld(st.Geo.Date):
 			geo += ", old: connmap-data update"
 		}
 		parts = append(parts, geo)
+	}
+	if v.isOld(st.NetworksDate) {
+		parts = append(parts, "networks "+st.NetworksDate.UTC().Format("2006-01")+", old: connmap-data update")
 	}
 	if v.states.paused.at != nil {
 		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format("15:04:05 MST")}, parts...)
@@ -77,6 +80,9 @@ func (v *View) statusText() string {
 	}
 	return strings.Join(append(parts, "? keys"), " · ")
 }
+
+// isOld returns whether tables of a date are too old.
+func (v *View) isOld(date time.Time) bool { return !date.IsZero() && v.st.Time.Sub(date) > maxAge }
 
 func (v *View) layoutStatus() {
 	s := v.statusText()

@@ -408,6 +408,9 @@ func TestProblemsAndNotes(t *testing.T) {
 		later.Time = noon.AddDate(0, 0, days)
 		v.Update(later.Time, frame(""), &later)
 		assert.Contains(t, texts(&v), want)
+		later.Geo.Date, later.NetworksDate, later.Seq = later.Time, noon, later.Seq+1
+		v.Update(later.Time, frame(""), &later)
+		assert.Equal(t, days > 100, strings.Contains(texts(&v), " · networks 2026-03, old: connmap-data update · ? keys"))
 	}
 }
 

@@ -214,7 +214,7 @@ func (m *Monitor) Publish() {
 		Seq: m.seq, Time: time.Now(),
 		Conns: make([]*live.Conn, 0, len(m.order)-m.closed),
 		Rules: m.rules.Rules(),
-		Home:  m.Home, Geo: sourceOf(tables(&m.geo, m.Geo)),
+		Home:  m.Home, Geo: sourceOf(tables(&m.geo, m.Geo)), NetworksDate: newest(tables(&m.asn, m.ASN)),
 		HistoryStats: m.stats, Beeps: m.beeps, Others: m.others, Opening: m.Opening.Load(),
 	}
 	// Of very many entries one pass is much cheaper than two.

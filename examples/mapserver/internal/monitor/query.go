@@ -142,6 +142,16 @@ func sourceOf(all geoip.Tables) (s live.Source) {
 	return s
 }
 
+// newest returns the date of the newest table.
+func newest(all []*asn.DB) (at time.Time) {
+	for _, db := range all {
+		if date := db.Info().Date; date.After(at) {
+			at = date
+		}
+	}
+	return at
+}
+
 func (m *Monitor) network(addr netip.Addr) (asn.AS, bool) {
 	if addr = m.NAT64.Inner(addr); !asn.Global(addr) {
 		return asn.AS{}, false
