@@ -1896,6 +1896,8 @@ int exists(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+
 // end_flows removes the flows that the reader has listed, and reports their last counters. All
 // of these have room in what the kernel reads at a time: it calls once for each.
 SEC("iter/bpf_map_elem")
@@ -1904,6 +1906,7 @@ int end_flows(struct bpf_iter__bpf_map_elem *ctx)
 	__u32 *index = ctx->key;
 	struct flow_key *listed = ctx->value, key;
 	struct ended e = {};
+	__u64 opened, tx, rx;
 	struct flow *f;
 
 	if (!index || !listed)
@@ -1915,9 +1918,19 @@ int end_flows(struct bpf_iter__bpf_map_elem *ctx)
 	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f)
 		return 0;
+	opened = f->opened;
 	e.tx = f->tx;
 	e.rx = f->rx;
-	if (!bpf_map_delete_elem(&flows, &key))
-		bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
+	if (bpf_map_delete_elem(&flows, &key))
+		return 0;
+	// This program may wait between the two, while others count. The memory stays that of a flow,
+	// of this one unless a new one has it already.
+	tx = READ_ONCE(f->tx);
+	rx = READ_ONCE(f->rx);
+	if (READ_ONCE(f->opened) == opened) {
+		e.tx = tx;
+		e.rx = rx;
+	}
+	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;
 }
