@@ -90,7 +90,7 @@ func text(t *testing.T, name string) string {
 type limit struct{ file, sentence string }
 
 var limits = []limit{
-	{"README.md", "when places are older than {examples/mapserver/internal/mapview: maxGeoAge/(24*3600*1000000000)} days."},
+	{"README.md", "when places or networks are older than {examples/mapserver/internal/mapview: maxTableAge/(24*3600*1000000000)} days."},
 	{"README.md", "Of one UDP socket {conntrack: maxFlows/2} peers are followed at a time, of all {conntrack: maxFlows}:"},
 	{"README.md", "it keeps the close events of {conntrack/feed/frame: defaultMaxCloses} connections"},
 	{"README.md", "it reports what it can in half a second"},

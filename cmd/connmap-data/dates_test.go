@@ -203,6 +203,6 @@ func TestStatusOld(t *testing.T) {
 	assert.Contains(t, to.err.String(), fmt.Sprintf("older than %d days", maxAge/day))
 	source, err := os.ReadFile("../../examples/mapserver/internal/mapview/status.go")
 	require.NoError(t, err)
-	assert.Contains(t, string(source), fmt.Sprintf("maxGeoAge = %d * 24 * time.Hour", maxAge/day), "the map has another limit")
+	assert.Contains(t, string(source), fmt.Sprintf("maxTableAge = %d * 24 * time.Hour", maxAge/day), "the map has another limit")
 	assert.Regexp(t, `(?m)^\(yours\) +mine.csv .* connmap CSV; old: connmap-data update downloads newer tables$`, to.out.String())
 }

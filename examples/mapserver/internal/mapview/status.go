@@ -18,9 +18,9 @@ type status struct {
 	text string
 }
 
-// maxAge is how old tables may be before the status line says so. Most are published anew each
+// maxTableAge is how old tables may be before the status line says so. Most are published anew each
 // month.
-const maxAge = 100 * 24 * time.Hour
+const maxTableAge = 100 * 24 * time.Hour
 
 // statusText says what is shown and how far it can be trusted.
 func (v *View) statusText() string {
@@ -82,7 +82,7 @@ func (v *View) statusText() string {
 }
 
 // isOld returns whether tables of a date are too old.
-func (v *View) isOld(date time.Time) bool { return !date.IsZero() && v.st.Time.Sub(date) > maxAge }
+func (v *View) isOld(date time.Time) bool { return !date.IsZero() && v.st.Time.Sub(date) > maxTableAge }
 
 func (v *View) layoutStatus() {
 	s := v.statusText()
