@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -27,25 +28,108 @@ const maxSearches = 10
 // An archive reads the tables among its members as one.
 type archive struct {
 	read    func(*ranges.File) (Report, error)
+	coarse  map[string]string // members that are left out, and the one that tells more than they
 	all     Report
 	unknown error // of the first member that is no table
 	found   int
 }
 
-// member reads a member of an archive if it is a table.
-func (a *archive) member(f *ranges.File) error {
-	if locationsOnly(f.Name) {
+// A walk calls member with the names of an archive's files, in their order, and what opens each
+// until member returns. The archive is read from r unless another way is quicker. It returns whether
+// there are more files than it looks at.
+type walk func(f *ranges.File, r io.Reader, member func(name string, open opener) error) (more bool, err error)
+
+type opener func() (*ranges.File, error)
+
+// readArchive reads the tables of an archive.
+func readArchive(f *ranges.File, files walk, limit int64, read func(*ranges.File) (Report, error)) (Report, error) {
+	a := &archive{read: read}
+	if limit == math.MaxInt64 && (f.At != nil || f.Again != nil) {
+		a.findCoarse(f, files)
+	}
+	more, err := files(f, f, a.member)
+	if err != nil {
+		return a.all, err
+	}
+	if more {
+		a.all.Remarks = append(a.all.Remarks, fmt.Sprintf("only the first %d files of the archive were looked at", maxMembers))
+	}
+	return a.report()
+}
+
+// findCoarse finds the tables that have countries only, if others have points, such as those of
+// cities: a small network of the first would hide those of the others. What is damaged is told when
+// it is read.
+func (a *archive) findCoarse(f *ranges.File, files walk) {
+	pass := func(member func(string, opener) error) {
+		if r, err := again(f); err == nil {
+			files(f, r, member)
+		}
+	}
+	tables := 0
+	pass(func(name string, _ opener) error {
+		if ext := strings.ToLower(path.Ext(name)); ext != ".txt" && ext != ".md" && !locationsOnly(name) {
+			tables++
+		}
 		return nil
+	})
+	if tables < 2 {
+		return
+	}
+	fine, coarse := "", map[string]string{}
+	pass(func(name string, open opener) error {
+		m, err := open()
+		if err != nil {
+			return nil
+		}
+		sink := &pointed{}
+		r, err := read(m, sink, recogniseRows)
+		switch {
+		case err != nil || !r.Kind.Places:
+		case sink.seen || r.points:
+			fine = cmp.Or(fine, path.Base(name))
+		case !r.Kind.Networks:
+			coarse[name] = ""
+		}
+		return nil
+	})
+	for name := range coarse {
+		coarse[name] = fine
+	}
+	a.coarse = coarse
+}
+
+// member reads a member of an archive if it is a table.
+func (a *archive) member(name string, open opener) error {
+	base := path.Base(name)
+	leave := func(why string) {
+		if len(a.all.Remarks) < maxLeft {
+			a.all.Remarks = append(a.all.Remarks, base+" inside is left out: "+why)
+		}
+	}
+	if locationsOnly(name) {
+		return nil
+	}
+	if fine := a.coarse[name]; fine != "" {
+		leave("it has countries only, and " + fine + " has more")
+		return nil
+	}
+	f, err := open()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	r, err := a.read(f)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		if a.unknown == nil {
-			a.unknown = fmt.Errorf("%s: %w", f.Name, err)
+			a.unknown = fmt.Errorf("%s: %w", name, err)
 		}
-		return nil // a licence, perhaps
+		if isNamedTable(base) { // else a licence, perhaps
+			leave(strings.TrimSuffix(err.Error(), "; "+Understood))
+		}
+		return nil
 	case err != nil:
-		return fmt.Errorf("%s: %w", f.Name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	a.found++
 	a.all.Rows += r.Rows
@@ -60,9 +144,21 @@ func (a *archive) member(f *ranges.File) error {
 		a.all.Date = r.Date
 	}
 	for _, remark := range r.Remarks {
-		a.all.Remarks = append(a.all.Remarks, path.Base(f.Name)+": "+remark)
+		a.all.Remarks = append(a.all.Remarks, base+": "+remark)
 	}
 	return nil
+}
+
+// maxLeft is of how many members it is told that they are left out.
+const maxLeft = 10
+
+// isNamedTable reports whether a file is called as tables are.
+func isNamedTable(name string) bool {
+	name = strings.ToLower(name)
+	for _, packed := range []string{".gz", ".xz", ".bz2", ".zst"} {
+		name = strings.TrimSuffix(name, packed)
+	}
+	return slices.Contains([]string{".csv", ".tsv", ".mmdb", ".bin", ".dat", ".json", ".jsonl", ".ndjson", ".pfx2as"}, path.Ext(name))
 }
 
 // report returns what all members together are.
@@ -76,59 +172,68 @@ func (a *archive) report() (Report, error) {
 	return a.all, fmt.Errorf("%w: the archive has no files", ErrUnknown)
 }
 
+// A pointed is a Sink that notes whether a row has a point.
+type pointed struct {
+	nothing
+	seen bool
+}
+
+// ID implements Sink.
+func (p *pointed) ID(f Facts) (uint32, error) {
+	p.seen = p.seen || f.Point
+	return 0, nil
+}
+
 // locationsOnly reports whether a file only names what others refer to.
 func locationsOnly(name string) bool { return strings.Contains(path.Base(name), "-Locations-") }
 
-// readZip reads the tables of a zip archive, each with the files beside it.
-func readZip(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, error) {
+// walkZip is a walk of a zip archive. Each file has those beside it.
+func walkZip(f *ranges.File, _ io.Reader, member func(string, opener) error) (more bool, err error) {
 	if f.At == nil {
-		return Report{}, fmt.Errorf("%w: a zip archive within compressed data", ErrUnknown)
+		return false, fmt.Errorf("%w: a zip archive within compressed data", ErrUnknown)
 	}
 	z, err := zip.NewReader(f.At, f.Size)
 	if err != nil {
-		return Report{}, fmt.Errorf("damaged zip archive: %w", err)
+		return false, fmt.Errorf("damaged zip archive: %w", err)
 	}
-	a := &archive{read: read}
 	for i, m := range z.File {
 		if i == maxMembers {
-			a.all.Remarks = append(a.all.Remarks, fmt.Sprintf("only the first %d files of the archive were looked at", maxMembers))
-			break
+			return true, nil
 		}
-		if !m.FileInfo().Mode().IsRegular() || m.UncompressedSize64 == 0 {
+		if !m.FileInfo().Mode().IsRegular() {
 			continue
 		}
-		err := func() error {
+		var opened []io.Closer
+		content := func() (*bufio.Reader, error) {
+			if m.Flags&1 != 0 {
+				return nil, errors.New("is encrypted: unpack the archive with its password")
+			}
 			r, err := m.Open()
 			if err != nil {
-				return fmt.Errorf("%s: %w", m.Name, err)
+				return nil, err
 			}
-			defer r.Close()
+			opened = append(opened, r)
 			// What it says of its sizes need not be true.
-			unpacked := func(r io.Reader) (*bufio.Reader, error) { return unpack.Member(r, int64(m.CompressedSize64), Max) }
-			br, err := unpacked(r)
-			if err != nil {
-				return fmt.Errorf("%s: %w", m.Name, err)
-			}
-			again := func() (io.Reader, error) {
-				r, err := m.Open()
-				if err != nil {
-					return nil, err
-				}
-				return unpacked(r)
-			}
-			return a.member(&ranges.File{Reader: br, Name: m.Name, Size: int64(min(m.UncompressedSize64, Max)), ModTime: m.Modified, Beside: z, Again: again})
-		}()
+			return unpack.Member(r, int64(m.CompressedSize64), Max)
+		}
+		err := member(m.Name, func() (*ranges.File, error) {
+			r, err := content()
+			return &ranges.File{Reader: r, Name: m.Name, Size: int64(min(m.UncompressedSize64, Max)), ModTime: m.Modified, Beside: z, In: f,
+				Again: func() (io.Reader, error) { return content() }}, err
+		})
+		for _, c := range opened {
+			c.Close()
+		}
 		if err != nil {
-			return a.all, err
+			return false, err
 		}
 	}
-	return a.report()
+	return false, nil
 }
 
-// readTar reads the tables of a tar archive.
-func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, error) {
-	t := tar.NewReader(f)
-	a := &archive{read: read}
+// walkTar is a walk of a tar archive.
+func walkTar(f *ranges.File, r io.Reader, member func(string, opener) error) (more bool, err error) {
+	t := tar.NewReader(r)
 	searched := 0
 	search := func() error {
 		// Each search reads the archive up to the member.
@@ -141,25 +246,29 @@ func readTar(f *ranges.File, read func(*ranges.File) (Report, error)) (Report, e
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		if err == io.EOF || err == nil && n == maxMembers {
-			return a.report()
+			return err == nil, nil
 		}
 		if err != nil {
-			return a.all, fmt.Errorf("damaged tar archive: %w", err)
+			return false, fmt.Errorf("damaged tar archive: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg || h.Size == 0 {
+		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		m := &ranges.File{Reader: bufio.NewReaderSize(io.LimitReader(t, Max), 256<<10), Name: path.Clean(h.Name), Size: min(h.Size, Max), ModTime: h.ModTime, Beside: beside}
-		if f.At != nil || f.Again != nil {
-			m.Again = func() (io.Reader, error) {
-				if err := search(); err != nil {
-					return nil, err
+		err = member(path.Clean(h.Name), func() (*ranges.File, error) {
+			r, err := unpack.Member(t, h.Size, Max)
+			m := &ranges.File{Reader: r, Name: path.Clean(h.Name), Size: min(h.Size, Max), ModTime: h.ModTime, Beside: beside, In: f}
+			if f.At != nil || f.Again != nil {
+				m.Again = func() (io.Reader, error) {
+					if err := search(); err != nil {
+						return nil, err
+					}
+					return tarMember(f, n)
 				}
-				return tarMember(f, n)
 			}
-		}
-		if err := a.member(m); err != nil {
-			return a.all, err
+			return m, err
+		})
+		if err != nil {
+			return false, err
 		}
 	}
 }
@@ -176,7 +285,7 @@ func tarMember(f *ranges.File, n int) (io.Reader, error) {
 			return nil, fmt.Errorf("damaged tar archive: %w", err)
 		}
 	}
-	return io.LimitReader(t, Max), nil
+	return unpack.Reader(io.LimitReader(t, Max), Max)
 }
 
 // A tarFolder is the files of a tar archive, as far as they are looked for beside one of them. Their

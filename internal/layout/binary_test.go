@@ -86,11 +86,24 @@ func TestArchives(t *testing.T) {
 		assert.Empty(t, r.Remarks)
 	}
 	require.NoError(t, os.WriteFile("GeoLite2-City-Locations-en.csv", []byte(strings.ReplaceAll(locations, "DE,Germany", "AQ,Antarctica")), 0o600))
-	l = &list{}
-	r, err = Read(fileOf(tarred([2]string{"GeoLite2-City-Blocks-IPv4.csv", four})), l)
-	require.NoError(t, err)
-	assert.NotContains(t, l.rows[0], "AQ")
-	assert.Contains(t, strings.Join(r.Remarks, ""), "put GeoLite2-City-Locations-en.csv beside it")
+	require.NoError(t, os.Mkdir("elsewhere", 0o700))
+	for _, archive := range [][]byte{tarred([2]string{"GeoLite2-City-Blocks-IPv4.csv", four}), zipped(t, "x/GeoLite2-City-Blocks-IPv4.csv", four)} {
+		l = &list{}
+		f := fileOf(archive)
+		f.Name = "elsewhere/archive"
+		r, err = Read(f, l)
+		require.NoError(t, err)
+		assert.NotContains(t, l.rows[0], "AQ")
+		assert.Contains(t, strings.Join(r.Remarks, ""), "put GeoLite2-City-Locations-en.csv beside it")
+		// Those beside the archive do if it has none.
+		l = &list{}
+		f = fileOf(archive)
+		f.Name = "archive"
+		r, err = Read(f, l)
+		require.NoError(t, err)
+		assert.Contains(t, l.rows[0], "AQ")
+		assert.Empty(t, r.Remarks)
+	}
 
 	_, err = Read(fileOf(zipped(t, "README", "Words.\n")), &list{})
 	assert.ErrorIs(t, err, ErrUnknown)
@@ -104,6 +117,58 @@ func TestArchives(t *testing.T) {
 	// An archive in an archive is not opened.
 	_, err = Read(fileOf(zipped(t, "inner.zip", string(data))), &list{})
 	assert.ErrorIs(t, err, ErrUnknown)
+}
+
+// TestArchiveOfUnlikeTables: tables of countries do not hide those of cities, whichever comes first,
+// and what is left out is said.
+func TestArchiveOfUnlikeTables(t *testing.T) {
+	cities := "20.0.0.0,20.0.255.255,AS,JP,Osaka,Osaka,34.69,135.5\n21.0.0.0,21.0.0.255,AS,JP,Osaka,Osaka,34.69,135.5\n"
+	countries := "20.0.0.0,20.0.255.255,CH\n20.0.0.0,20.0.0.255,CH\n"
+	networks := "20.0.0.0,20.0.255.255,64500,One\n20.0.0.0,20.0.0.255,64501,Two\n"
+	tarBytes := func(files ...string) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for i := 0; i < len(files); i += 2 {
+			require.NoError(t, w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o644, Size: int64(len(files[i+1]))}))
+			w.Write([]byte(files[i+1]))
+		}
+		require.NoError(t, w.Close())
+		return b.Bytes()
+	}
+	var gz bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	w.Write([]byte(cities))
+	require.NoError(t, w.Close())
+	for _, pack := range []func(...string) []byte{tarBytes, func(files ...string) []byte { return zipped(t, files...) }} {
+		for _, files := range [][]string{{"a.csv", cities, "b.csv", countries}, {"b.csv", countries, "a.csv", cities}, {"b.csv", countries, "x/a.csv.gz", gz.String(), "LICENSE.txt", "Words.\n"}} {
+			l := &list{}
+			r, err := Read(fileOf(pack(files...)), l)
+			require.NoError(t, err)
+			assert.Len(t, l.rows, 2)
+			assert.Contains(t, l.rows[0], "Osaka")
+			require.Len(t, r.Remarks, 1)
+			assert.Contains(t, r.Remarks[0], "b.csv inside is left out: it has countries only, and a.csv")
+		}
+		l := &list{}
+		r, err := Read(fileOf(pack("a.csv", cities, "n.csv", networks)), l)
+		require.NoError(t, err)
+		assert.Len(t, l.rows, 4)
+		assert.Empty(t, r.Remarks)
+		for bad, why := range map[string]string{
+			"":                             "no line has anything",
+			"<html>\n":                     "the first line is",
+			"20.0.0.0,255.255.0.0,JP\n":    "the second column has netmasks",
+			"one,two,three\nfour,five,six\n": "3 columns between commas",
+			cities[:20] + "\x00\x00\x00":   "binary data",
+		} {
+			r, err := Read(fileOf(pack("a.csv", cities, "bad.csv", bad, "README", "Words.\n")), &list{})
+			require.NoError(t, err)
+			require.Len(t, r.Remarks, 1, bad)
+			assert.Contains(t, r.Remarks[0], "bad.csv inside is left out: the layout is not known: ")
+			assert.Contains(t, r.Remarks[0], why)
+			assert.NotContains(t, r.Remarks[0], "understood are")
+		}
+	}
 }
 
 // TestCompressed: all ways of compressing that are met are undone.
@@ -468,7 +533,7 @@ func TestRecogniseBinary(t *testing.T) {
 				assert.ErrorIs(t, err, ErrUnknown)
 				_, err = openFile(t, name, Count)
 				assert.ErrorIs(t, err, ErrUnknown)
-			}), uint64(size/8))
+			}), uint64(size/4))
 
 			for _, table := range [][]byte{binFile(), datFile(), mmdbFile} {
 				var b bytes.Buffer

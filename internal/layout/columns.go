@@ -105,13 +105,15 @@ var headings = map[role][]string{
 	postal:      {"postal_code", "postal", "postcode", "zip", "zip_code", "zipcode"},
 	radius:      {"accuracy_radius", "radius"},
 	as:          {"autonomous_system_number", "asn", "as_number", "asnumber", "as"},
-	org:         {"autonomous_system_organization", "as_name", "as_org", "asn_org", "as_organization", "organization", "organisation", "isp", "description", "name"},
+	org:         {"autonomous_system_organization", "as_name", "as_org", "asn_org", "as_organization", "organization", "organisation", "isp", "org", "holder", "as_holder", "description", "name", "as"},
+	length:      {"prefixlen", "prefix_len", "prefix_length", "length", "masklen", "mask_len", "bits", "mask", "netmask", "cidr", "prefix"},
 	id:          {"geoname_id"},
 	registered:  {"registered_country_geoname_id"},
 }
 
-// named returns the text of a line that names the columns, if it names enough.
-func named(line []byte, sep byte) (*text, bool) {
+// named returns the text of a line that names the columns, if it names enough. The lines after
+// it tell what stands in them.
+func named(line []byte, sep byte, rows [][]byte) (*text, bool, error) {
 	t := &text{sep: sep, header: string(line)}
 	for r := range t.at {
 		t.at[r] = -1
@@ -121,7 +123,7 @@ func named(line []byte, sep byte) (*text, bool) {
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		if f = bytes.TrimSpace(f); isAddress(f) || isDigits(f) {
-			return nil, false // a row
+			return nil, false, nil // a row
 		}
 		names[i] = strings.ReplaceAll(strings.ToLower(strings.Trim(string(f), `" `)), " ", "_")
 	}
@@ -134,15 +136,59 @@ func named(line []byte, sep byte) (*text, bool) {
 		}
 	}
 	if t.at[network] < 0 && (t.at[first] < 0 || t.at[last] < 0) {
-		return nil, false
+		return nil, false, nil
 	}
-	if t.at[network] >= 0 {
-		t.at[first], t.at[last] = -1, -1
+	if t.at[org] == t.at[as] {
+		t.at[org] = -1
+	}
+	if t.at[network] < 0 {
+		t.at[length] = -1
+	} else if err := t.bareNetworks(names, rows); err != nil {
+		return nil, false, err
 	}
 	// The layout of connmap's ipv4.csv with names.
 	t.hosts = slices.Equal(names, []string{"start", "end", "latitude", "longitude"})
 	t.kind = Kind{Name: headedName(names, t), Places: (t.has(country) || t.has(lat) && t.has(lon) || t.has(id)) && !ofHolders(names), Networks: t.has(as)}
-	return t, true
+	return t, true, nil
+}
+
+// bareNetworks finds out what belongs to the networks of a table. Those without a length may have it
+// in another column, or their last address. It is an error if another column may say it in
+// some other way.
+func (t *text) bareNetworks(names []string, rows [][]byte) error {
+	column := func(i int, fits func(f []byte) bool) bool {
+		n := 0
+		for _, row := range rows {
+			if f := appendFields(nil, row, t.sep); i < len(f) {
+				if !fits(clean(f[i])) {
+					return false
+				}
+				n++
+			}
+		}
+		return n > 0
+	}
+	end, bits, from := t.at[last], t.at[length], t.at[first]
+	t.at[first], t.at[last], t.at[length] = -1, -1, -1
+	if !column(t.at[network], isAddress) {
+		return nil
+	}
+	isBits := func(f []byte) bool { return is(length, f, false) }
+	switch {
+	case from >= 0 && end >= 0 && column(from, isAddress) && column(end, isAddress):
+		t.at[first], t.at[last], t.at[network] = from, end, -1
+	case end >= 0 && column(end, isAddress):
+		t.at[first], t.at[last], t.at[network] = t.at[network], end, -1
+	case bits >= 0 && bits != t.at[network] && column(bits, isBits):
+		t.at[length] = bits
+	default:
+		for i, name := range names {
+			if !slices.Contains(t.at[:], i) && (column(i, isAddress) || column(i, isDigits)) {
+				return fmt.Errorf("%w: the networks of the column %q have no length, and it is not known whether %q tells it: write networks such as 192.0.2.0/24, or first and last addresses", ErrUnknown, names[t.at[network]], name)
+			}
+		}
+	}
+	return nil
 }
 
 // ofHolders reports whether columns are those of a table about companies, carriers, contacts or
@@ -297,12 +343,19 @@ func recogniseText(head []byte) (*text, error) {
 	if len(lines) == 0 {
 		return nil, fmt.Errorf("%w: no line has anything; %s", ErrUnknown, Understood)
 	}
-	for _, sep := range []byte{',', '\t', ';'} {
-		if t, ok := named(lines[0], sep); ok && bytes.IndexByte(lines[0], 0) < 0 {
-			if !t.kind.Places && !t.kind.Networks {
-				return nil, fmt.Errorf("%w: the columns %.200q tell neither a place nor an AS number; %s", ErrUnknown, lines[0], Understood)
+	// A line about the file may stand before the one that names the columns.
+	for i, line := range lines[:min(len(lines), 3)] {
+		for _, sep := range []byte{',', '\t', ';'} {
+			t, ok, err := named(line, sep, lines[i+1:])
+			switch {
+			case err != nil:
+				return nil, err
+			case !ok || bytes.IndexByte(line, 0) >= 0:
+			case !t.kind.Places && !t.kind.Networks:
+				return nil, fmt.Errorf("%w: the columns %.200q tell neither a place nor an AS number; %s", ErrUnknown, line, Understood)
+			default:
+				return t, nil
 			}
-			return t, nil
 		}
 	}
 	best, most := -1, 0

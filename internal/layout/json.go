@@ -7,16 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/connmapgo/connmap/internal/ranges"
 )
 
 // isJSON reports whether a file begins like IPinfo Lite in JSON: an object a line, each with a
-// network.
+// network. The first ones may be bad.
 func isJSON(head []byte) bool {
-	line, _, _ := bytes.Cut(bytes.TrimPrefix(head, mark), []byte("\n"))
-	return len(line) > 0 && line[0] == '{' && bytes.Contains(line, []byte(`"network"`))
+	lines := samples(head)
+	return slices.ContainsFunc(lines[:min(len(lines), 5)], func(line []byte) bool {
+		return line[0] == '{' && bytes.Contains(line, []byte(`"network"`))
+	})
 }
 
 // readJSON passes on objects, one a line, whose fields are those of IPinfo's .mmdb files.
@@ -24,7 +28,7 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	report := Report{Kind: Kind{Name: "IPinfo Lite JSON", Places: true, Networks: true}}
 	ids := make(map[Facts]uint32)
 	var bad error
-	n := 0
+	n, inside := 0, 0
 	if begin, _ := f.Peek(len(mark)); bytes.Equal(begin, mark) {
 		f.Discard(len(mark))
 	}
@@ -41,11 +45,11 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 		if err != nil && err != io.EOF {
 			return report, fmt.Errorf("line %d: the file is damaged or truncated: %w", n, err)
 		}
-		if !long && len(bytes.TrimSpace(line)) == 0 {
+		if !long && (len(bytes.TrimSpace(line)) == 0 || isComment(line)) {
 			continue
 		}
 		last := err == io.EOF
-		network, facts, err := jsonRow(line)
+		p, facts, err := jsonRow(line)
 		if long {
 			err = fmt.Errorf("the line has more than %d bytes", f.Reader.Size())
 		}
@@ -60,6 +64,9 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 			continue
 		}
 		report.Rows++
+		if p != p.Masked() {
+			inside++
+		}
 		id, ok := ids[facts]
 		if !ok {
 			if id, err = sink.ID(facts); err != nil {
@@ -70,26 +77,27 @@ func readJSON(f *ranges.File, sink Sink, limit int64) (Report, error) {
 			}
 		}
 		if id != 0 {
-			if err := sink.Add(network, id); err != nil {
+			if err := sink.Add(ranges.Of(p), id); err != nil {
 				return report, fmt.Errorf("line %d: %w", n, err)
 			}
 		}
 	}
+	report.unaligned(inside)
 	return report.finish(bad)
 }
 
-func jsonRow(line []byte) (ranges.Range, Facts, error) {
+func jsonRow(line []byte) (netip.Prefix, Facts, error) {
 	var m map[string]any
 	if !utf8.Valid(line) {
 		line = []byte(UTF8(line)) // the decoder would replace what is not UTF-8
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
-		return ranges.Range{}, Facts{}, errors.New("no JSON object")
+		return netip.Prefix{}, Facts{}, errors.New("no JSON object")
 	}
 	p, ok := parseNetwork([]byte(textAt(m, "network")))
 	if !ok {
-		return ranges.Range{}, Facts{}, fmt.Errorf("%.60q is not a network such as 192.0.2.0/24", textAt(m, "network"))
+		return netip.Prefix{}, Facts{}, fmt.Errorf("%.60q is not a network such as 192.0.2.0/24", textAt(m, "network"))
 	}
 	facts, err := mmdbFacts(m)
-	return ranges.Of(p), facts, err
+	return p, facts, err
 }

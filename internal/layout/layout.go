@@ -55,6 +55,8 @@ type Report struct {
 	Truncated bool      // the last row is not whole
 	// Remarks are what a user should know: rows that were skipped, names that are missing.
 	Remarks []string
+
+	points bool // of a text that is not read whole: it has columns of points
 }
 
 // A Sink takes rows. Read calls it from one goroutine.
@@ -126,9 +128,9 @@ func read(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	member := func(f *ranges.File) (Report, error) { return read(f, sink, limit) }
 	switch {
 	case unpack.IsZip(head):
-		return readZip(f, member)
+		return readArchive(f, walkZip, limit, member)
 	case unpack.IsTar(head):
-		return readTar(f, member)
+		return readArchive(f, walkTar, limit, member)
 	case isMRT(head):
 		return readMRT(f, sink, limit)
 	case isJSON(head):
@@ -137,13 +139,20 @@ func read(f *ranges.File, sink Sink, limit int64) (Report, error) {
 	t, err := recogniseText(head)
 	switch {
 	case err == nil && limit < math.MaxInt64:
-		return Report{Kind: t.kind}, nil
+		return Report{Kind: t.kind, points: t.has(lat) && t.has(lon)}, nil
 	case err == nil:
 		return readText(f, t, sink)
 	case bytes.IndexByte(head[:min(len(head), 4096)], 0) < 0:
 		return Report{}, err
 	}
 	return readBinary(f, head, sink, limit)
+}
+
+// unaligned adds a remark if there are networks that are written as an address inside.
+func (r *Report) unaligned(n int) {
+	if n > 0 {
+		r.Remarks = append(r.Remarks, numbers.Count(n, "network is", "networks are")+" written as an address inside: the whole network counts")
+	}
 }
 
 // finish adds what is to be told of bad rows, of which the first is given. It fails if there are

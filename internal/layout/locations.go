@@ -42,6 +42,12 @@ func (t *text) place(f [][]byte, facts *Facts) {
 func (t *text) locate(f *ranges.File, report *Report) error {
 	dir, name := folder(f)
 	where, err := locationsBeside(dir, name)
+	if err == nil && where == "" && f.In != nil && f.In.Name != "" {
+		// They may lie beside the archive.
+		base := path.Base(name)
+		dir, name = folder(f.In)
+		where, err = locationsBeside(dir, path.Join(path.Dir(name), base))
+	}
 	if err != nil {
 		return err
 	}

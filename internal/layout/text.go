@@ -131,9 +131,7 @@ func readText(f *ranges.File, t *text, sink Sink) (Report, error) {
 	if readErr != nil {
 		return report, readErr
 	}
-	if inside > 0 {
-		report.Remarks = append(report.Remarks, numbers.Count(int(inside), "network is", "networks are")+" written as an address inside: the whole network counts")
-	}
+	report.unaligned(int(inside))
 	if n := t.unnamed.Load(); n > 0 {
 		report.Remarks = append(report.Remarks, numbers.Count(int(n), "place has", "places have")+" no name in the file of locations: take that of the same release")
 	}

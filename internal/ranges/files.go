@@ -27,6 +27,7 @@ type File struct {
 	ModTime       time.Time   // by unpack.Date, but for members of archives
 	At            io.ReaderAt // the file as it lies there; nil if it is a member of an archive
 	Beside        fs.FS       // the archive of which it is a member; nil: it lies in a folder
+	In            *File       // likewise, as a file
 	// Again returns the content of a member of an archive from its beginning; nil if there is no
 	// way back.
 	Again func() (io.Reader, error)

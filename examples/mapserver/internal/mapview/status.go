@@ -56,21 +56,26 @@ func (v *View) statusText() string {
 		parts = append(parts, strings.Join(backends, "+"))
 	}
 	parts = append(parts, fmt.Sprintf("%d lost", lost))
+	const update = ": connmap-data update"
+	advised := false
 	if st.Geo.Name != "" {
 		geo := "geo"
 		if !st.Geo.Date.IsZero() {
 			geo += " " + st.Geo.Date.UTC().Format("2006-01")
 		}
+		advised = true
 		switch {
 		case st.Geo.CountryLevel:
-			geo += ", country level: connmap-data update"
+			geo += ", country level" + update
 		case v.isOld(st.Geo.Date):
-			geo += ", old: connmap-data update"
+			geo += ", old" + update
+		default:
+			advised = false
 		}
 		parts = append(parts, geo)
 	}
-	if v.isOld(st.NetworksDate) {
-		parts = append(parts, "networks "+st.NetworksDate.UTC().Format("2006-01")+", old: connmap-data update")
+	if !advised && v.isOld(st.NetworksDate) {
+		parts = append(parts, "networks "+st.NetworksDate.UTC().Format("2006-01")+", old"+update)
 	}
 	if v.states.paused.at != nil {
 		parts = append([]string{"paused at " + v.st.Time.In(v.now.Location()).Format("15:04:05 MST")}, parts...)
