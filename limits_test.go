@@ -106,7 +106,7 @@ var limits = []limit{
 	{"asn/open.go", "A text may have {internal/layout: Max} bytes, a binary file {internal/layout: maxDB}, all together {internal/ranges: Max} rows, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},
 	{"asn/orgs.go", "It may have {asn: maxOrgs} bytes of content."},
 	{"geoip/builder.go", "names of cities to {geoip: maxCity} bytes. There may be {internal/ranges: Max} rows, {internal/ranges: MaxRecords-1} places and {geoip: maxNames} bytes of names;"},
-	{"geoip/place.go", "km around the point in which the address is likely, at most {geoip: maxRadius}; 0: the table does not say"},
+	{"geoip/place.go", "km around the point in which the address is likely, at most {geoip: maxRadius}; 0: the table does not say, or more"},
 	{"geoip/open.go", "A text may have {internal/layout: Max} bytes, a binary file {internal/layout: maxDB}, all together {internal/ranges: Max} rows, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},
 	{"internal/ranges/ranges.go", `errors.New("more than {internal/ranges: Max} ranges,`},
 	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},

@@ -18,7 +18,7 @@ import (
 //     whose first line names the columns, in any order;
 //   - the TSV of iptoasn (https://iptoasn.com/) and pyasn, and RouteViews' pfx2as;
 //   - dumps of routing tables in MRT (RFC 6396), without names;
-//   - GeoIP's old .dat and CSV;
+//   - GeoIP's old .dat, and its CSV of networks;
 //   - any of them compressed with gzip, bzip2, xz or zstd, or in a zip or tar archive;
 //   - a table written by [DB.WriteTo], but no others beside it.
 //

@@ -59,6 +59,9 @@ func OpenOrgs(name string) (*Orgs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asn: %s: %w", name, err)
 	}
+	if future := unpack.FutureDate(name, f.stat.ModTime()); !future.IsZero() {
+		o.remarks = append(o.remarks, unpack.FutureRemark(future))
+	}
 	return o, nil
 }
 

@@ -60,7 +60,9 @@ func (b *builder) place(p Place) (uint32, error) {
 	if p.Precision > City {
 		return 0, fmt.Errorf("unknown precision %d", p.Precision)
 	}
-	p.Radius = min(p.Radius, maxRadius)
+	if p.Radius > maxRadius {
+		p.Radius = 0
+	}
 	if p.Country != "" && !isCode(p.Country) {
 		return 0, fmt.Errorf("country %q is not a code of two capital letters", p.Country)
 	}

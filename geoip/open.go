@@ -27,8 +27,9 @@ import (
 //   - the TSV of iptoasn, for its countries; lists of first address, last address and country,
 //     such as tor's geoip and geoip6;
 //   - geofeeds (RFC 8805), for their countries; a network without one is a hole in those around it;
-//   - GeoIP's old .dat and CSV;
-//   - any of them compressed with gzip, bzip2, xz or zstd, or in a zip or tar archive;
+//   - GeoIP's old .dat, and its CSV of countries;
+//   - any of them compressed with gzip, bzip2, xz or zstd, or in a zip or tar archive, in which
+//     tables of countries are left out if others have points;
 //   - a compiled table, of [CompileFile].
 //
 // A bad row is skipped and reported by [DB.Remarks]; if more rows are bad than good

@@ -40,5 +40,5 @@ type Place struct {
 	Country   string  // ISO 3166-1 alpha-2 code, empty if unknown
 	City      string  // empty if unknown
 	Precision Precision
-	Radius    uint16 // km around the point in which the address is likely, at most 1,023; 0: the table does not say
+	Radius    uint16 // km around the point in which the address is likely, at most 1,023; 0: the table does not say, or more
 }

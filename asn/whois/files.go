@@ -107,7 +107,11 @@ func (o *opener) places(s *Sources) (err error) {
 	})
 	s.Places = slices.DeleteFunc(s.Places, func(db *geoip.DB) bool { return db == nil })
 	s.Places.Sort()
-	if o.Places != nil {
+	switch {
+	case o.Places == nil:
+	case len(o.Geo) > 0:
+		s.Places = append(s.Places, o.Places) // what is named comes first, whatever it is
+	default:
 		s.Places = s.Places.WithDefault(o.Places)
 	}
 	return err

@@ -27,6 +27,7 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	if r.PlaceSource != (asn.Info{}) {
 		b = strconv.AppendFloat(appendKey(b, "lat"), r.Place.Lat, 'f', -1, 64)
 		b = strconv.AppendFloat(appendKey(b, "lon"), r.Place.Lon, 'f', -1, 64)
+		b = appendText(b, "place_country", r.Place.Country)
 		b = appendText(b, "city", r.Place.City)
 		b = appendText(b, "place_precision", r.Place.Precision.String())
 		if r.Place.Radius > 0 {

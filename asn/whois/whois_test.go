@@ -176,7 +176,7 @@ func TestWhoisJSON(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"address":"8.0.0.1","country":"US","registry":"arin","block":"8.0.0.0-8.0.0.255","status":"allocated",
 		"date":"2000-01-02","opaque_id":"A","org":"EX-2","org_id":"GONE-ARIN","asns":["AS64496-AS64497","AS64499"],
-		"lat":1.5,"lon":-2,"city":"Town","place_precision":"city","asn":64497,"asn_org":"Own",
+		"lat":1.5,"lon":-2,"place_country":"US","city":"Town","place_precision":"city","asn":64497,"asn_org":"Own",
 		"aut_num":"aut-num: AS64497\ndescr: \u001b[2Jx\n",
 		"sources":{"country":{"file":"file0","date":"2020-01-01"},"delegation":{"file":"file0","date":"2020-01-01"},"org":{"file":"x","date":"2026-01-02"},
 			"asns":{"file":"file0","date":"2020-01-01"},"place":{"file":"places","date":"2026-01-02"},

@@ -101,12 +101,17 @@ type download struct {
 // fetch downloads a newer file into the part file, and continues where an earlier run stopped.
 // The error is errUnchanged if there is no newer file.
 func (f *fetcher) fetch(parent context.Context, client *http.Client, d *download) error {
+	return f.retry(parent, d, func(ctx context.Context) error { return f.attempt(ctx, client, d) })
+}
+
+// retry tries again what failed in a way that a retry may avoid.
+func (f *fetcher) retry(parent context.Context, d *download, attempt func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(parent, f.maxTime, errLong)
 	defer cancel()
 	pause := f.pause
 	for try := 0; ; try++ {
 		before := d.furthest
-		err := f.attempt(ctx, client, d)
+		err := attempt(ctx)
 		switch {
 		case err != nil && parent.Err() != nil:
 			return parent.Err()
@@ -175,6 +180,8 @@ func (w *watch) stop() {
 	w.timer.Stop()
 }
 
+func userAgent() string { return "connmap-data/" + version + " (+https://github.com/connmapgo/connmap)" }
+
 func (f *fetcher) attempt(parent context.Context, client *http.Client, d *download) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -186,7 +193,7 @@ func (f *fetcher) attempt(parent context.Context, client *http.Client, d *downlo
 		return unwrapURL(err)
 	}
 	origin := public(req.URL)
-	req.Header.Set("User-Agent", "connmap-data/"+version+" (+https://github.com/connmapgo/connmap)")
+	req.Header.Set("User-Agent", userAgent())
 	// The bytes of the file itself are checked and resumed, not those of an encoding.
 	req.Header.Set("Accept-Encoding", "identity")
 	if d.sign != nil {
@@ -423,13 +430,22 @@ func contentRange(s string) (start, total int64, ok bool) {
 }
 
 // fetchText downloads a few lines, such as a checksum.
-func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address string, d *download) (string, error) {
+func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address string, d *download) (text string, err error) {
+	err = f.retry(ctx, d, func(ctx context.Context) (err error) {
+		text, err = f.attemptText(ctx, client, address, d)
+		return err
+	})
+	return text, err
+}
+
+func (f *fetcher) attemptText(ctx context.Context, client *http.Client, address string, d *download) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.stall, errStalled)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return "", unwrapURL(err)
 	}
+	req.Header.Set("User-Agent", userAgent())
 	if d.sign != nil {
 		d.sign(req)
 	}
@@ -439,7 +455,7 @@ func (f *fetcher) fetchText(ctx context.Context, client *http.Client, address st
 	}
 	defer resp.Body.Close()
 	switch {
-	case resp.StatusCode >= 500:
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
 		return "", temporaryError{fmt.Errorf("the server answers %s", status(resp))}
 	case resp.StatusCode == http.StatusNotFound:
 		return "", errNotFound

@@ -31,6 +31,7 @@ type content struct {
 	places, networks bool     // for geoip.Open and asn.Open
 	truncated        bool     // the last row is not whole
 	remarks          []string // what users should know
+	unknown          string   // why it is not recognised
 }
 
 // unpackedLimit is the maximum of bytes that a compressed file may unpack to.
@@ -52,7 +53,7 @@ func (c *content) setDate(now time.Time, dates ...time.Time) {
 			c.date = d
 			continue
 		}
-		remark := fmt.Sprintf("its date %s is in the future, so it does not count", dateOf(d))
+		remark := unpack.FutureRemark(d)
 		if !slices.Contains(c.remarks, remark) {
 			c.remarks = append(c.remarks, remark)
 		}
@@ -150,7 +151,8 @@ func inspectCompiled(name string, places bool) (content, error) {
 func inspectTable(f *ranges.File) (content, error) {
 	r, err := layout.Count(f)
 	if errors.Is(err, layout.ErrUnknown) {
-		return content{}, nil
+		why := strings.TrimSuffix(err.Error(), "; "+layout.Understood)
+		return content{unknown: strings.TrimPrefix(why, layout.ErrUnknown.Error()+": ")}, nil
 	}
 	c := content{kind: terminal.Clean(r.Kind.Name, terminal.Reply), rows: r.Rows, dates: []time.Time{r.Date}, remarks: r.Remarks,
 		truncated: r.Truncated, places: r.Kind.Places, networks: r.Kind.Networks}

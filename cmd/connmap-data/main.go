@@ -142,21 +142,24 @@ next update. connmap-data -h lists the names.`)
 }
 
 func (a *app) runStatus(args []string) error {
-	f := a.flags("status", `usage: connmap-data status [flags]
+	f := a.flags("status", `usage: connmap-data status [flags] [FILE...]
 
 Lists the data sets in the data folder with their dates, rows, sources and
-licences, and says which are older than 100 days. It does not use the network.`)
+licences, and says which are older than 100 days. Of named files it says what
+they are, and what of them is not read. It does not use the network.`)
 	dir := dataFlag(f)
 	asJSON := f.Bool("json", false, "print a JSON array (default a table)")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
 	}
+	var rows []state
 	if len(rest) > 0 {
-		return fmt.Errorf("unexpected argument %q; connmap-data status -h lists the flags", rest[0])
-	}
-	rows, err := a.status(*dir)
-	if err != nil {
+		if rows, err = a.statusOf(rest); err != nil {
+			return err
+		}
+		*dir = ""
+	} else if rows, err = a.status(*dir); err != nil {
 		return err
 	}
 	if *asJSON {
@@ -208,6 +211,7 @@ table.
   connmap-data update            download the default data sets, if newer
   connmap-data update NAME...    only the named ones; rir and autnum name all five
   connmap-data status            list the data sets, their age, source and licence
+  connmap-data status FILE...    say what any files are, and what of them is read
   connmap-data compile FILE      make a table of places that opens at once
 
 Only update uses the network. connmap-data COMMAND -h lists the flags.

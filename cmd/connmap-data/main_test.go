@@ -85,6 +85,49 @@ func TestUpdateDamaged(t *testing.T) {
 	}
 }
 
+// TestOneByte: a byte that has changed is seen, also where the file has no checksum of its own and the
+// change looks like another value. A copy that has lost its time is the same file.
+func TestOneByte(t *testing.T) {
+	s, to := full(t), newTool(t)
+	for set, file := range map[string]string{"dbip-city": "dbip-city-lite.csv.gz", "rir-apnic": "delegated-apnic-extended-latest"} {
+		require.NoError(t, to.update(s, set), to.err.String())
+		name := filepath.Join(to.dir, file)
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		good, before := to.read(t, file), to.states(t)[file]
+		assert.Empty(t, before.Hint)
+
+		require.NoError(t, os.Chtimes(name, time.Time{}, info.ModTime().Add(90*24*time.Hour)))
+		assert.Equal(t, before, to.states(t)[file])
+		require.NoError(t, to.update(s, set))
+		assert.Contains(t, to.out.String(), "up to date")
+
+		bad := []byte(good)
+		if i := strings.LastIndex(good, "20"); set == "rir-apnic" {
+			bad[i] = '1'
+		} else {
+			bad[len(bad)/2] ^= 1
+		}
+		require.NoError(t, os.WriteFile(name, bad, 0o644))
+		require.NoError(t, os.Chtimes(name, time.Time{}, info.ModTime()))
+		if set == "dbip-city" {
+			assert.NotEmpty(t, to.states(t)[file].Hint)
+		}
+		require.NoError(t, to.update(s, set), to.err.String())
+		assert.Contains(t, to.err.String(), "the file in use is damaged; downloading it again")
+		assert.Equal(t, good, to.read(t, file))
+
+		// A record of an older version has no checksum.
+		rec := readRecord(name)
+		require.NotNil(t, rec.File)
+		rec.File.SHA256 = ""
+		require.NoError(t, writeRecord(name, rec))
+		assert.Equal(t, before.Rows, to.states(t)[file].Rows)
+		require.NoError(t, to.update(s, set))
+		assert.Contains(t, to.out.String(), "up to date")
+	}
+}
+
 func TestUpdatePreviousMonth(t *testing.T) {
 	s, to := serve(t), newTool(t)
 	s.files[dbipOld] = pack(t, dbip(50))
@@ -414,7 +457,7 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, "update due", got["delegated-apnic-extended-latest"].Hint)
 	assert.Equal(t, "2026-11-24", dateOf(*got["delegated-apnic-extended-latest"].Date))
 	assert.Equal(t, "connmap CSV", got["mine.csv"].Kind)
-	assert.Equal(t, "not recognised", got["notes.txt"].Hint)
+	assert.Equal(t, `not recognised: the first line is "Dear diary"`, got["notes.txt"].Hint)
 	assert.Contains(t, got["old.csv.gz"].Hint, "gzip")
 	assert.Equal(t, "not read, since connmap's own files have such names: rename it", got["table.new"].Hint)
 	assert.Equal(t, "has no AS numbers: the file is cut off or of another kind", got["orgs-none.txt"].Hint)
@@ -437,7 +480,11 @@ func TestStatus(t *testing.T) {
 	assert.Contains(t, to.out.String(), "dbip-city: CC BY 4.0\n  "+s.URL+dbipPath+"\n  IP Geolocation by DB-IP, https://db-ip.com\n")
 	assert.NotContains(t, to.out.String(), "\x1b")
 	assert.Contains(t, to.out.String(), "\uFFFD[2Jnotes.txt")
-	assert.Regexp(t, `(?m)^\(yours\) +line; end x.csv +\S+ +\S+ days +0 +11 B +not recognised$`, to.out.String())
+	assert.Regexp(t, `(?m)^\(yours\) +line; end x.csv +\S+ +\S+ days +0 +11 B +not recognised: the first line is "Dear diary"$`, to.out.String())
+
+	// Any file that is named.
+	require.NoError(t, to.run(t.Context(), []string{"status", filepath.Join(to.dir, "mine.csv"), filepath.Join(to.dir, "notes.txt")}))
+	assert.Regexp(t, `DATA SET .*\n\(yours\) +\S+mine.csv .* connmap CSV\n\(yours\) +\S+notes.txt .* not recognised: the first line is "Dear diary"\n$`, to.out.String())
 	assert.Regexp(t, `rir-apnic +delegated-apnic-extended-latest +2026-11-24 +11 days +100 +\S+ kB +update due`, to.out.String())
 }
 
@@ -520,7 +567,7 @@ func TestCommandLine(t *testing.T) {
 		{"update -from ftp://example.com", "-from: expected a URL"},
 		{"update -data /dev/null -from=", "-from: expected a URL"},
 		{"update -key=x", "connmap-data update -h lists the flags"},
-		{"status x", `unexpected argument "x"`},
+		{"status x", "stat x: no such file"},
 		{"-h", "flag: help requested"},
 		{"update -h", "flag: help requested"},
 	} {
@@ -591,6 +638,20 @@ func TestRegistryChecksum(t *testing.T) {
 		s.files[path+".md5"] = fmt.Appendf(nil, text, sum)
 		require.NoError(t, update(), to.err.String())
 	}
+	failures := 2
+	s.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		if strings.HasSuffix(r.URL.Path, ".md5") {
+			assert.Contains(t, r.UserAgent(), "connmap-data/")
+			if failures--; failures >= 0 {
+				w.WriteHeader(http.StatusInternalServerError)
+				return true
+			}
+		}
+		return false
+	})
+	require.NoError(t, update(), to.err.String())
+	assert.Equal(t, -1, failures, "it is tried as often as the file itself")
+	s.behave(nil)
 	s.files[path+".md5"] = fmt.Appendf(nil, "%x", md5.Sum(nil))
 	require.Error(t, update())
 	assert.Contains(t, to.err.String(), "the downloaded file is not used: its MD5 is ")

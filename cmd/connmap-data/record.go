@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +30,7 @@ type revision struct {
 	Date         time.Time `json:"date,omitzero"`
 	Remarks      []string  `json:"remarks,omitempty"`
 	Checked      time.Time `json:"checked,omitzero"` // when the server last had nothing newer
+	SHA256       string    `json:"sha256,omitempty"` // of the file in use
 }
 
 // validator returns what identifies this version in an If-Range header, which does not allow
@@ -38,7 +42,8 @@ func (v *revision) validator() string {
 	return v.LastModified
 }
 
-// readRecord returns the record of a file. It is empty if the file was changed since.
+// readRecord returns the record of a file. It is empty if the file was changed since, by its size
+// and time, but a copy that has lost only its time is the same file.
 func readRecord(name string) *record {
 	rec := &record{}
 	b, err := os.ReadFile(name + ".meta")
@@ -47,11 +52,31 @@ func readRecord(name string) *record {
 	}
 	if v := rec.File; v != nil {
 		info, err := os.Stat(name)
-		if err != nil || info.Size() != v.Size || !info.ModTime().Equal(v.ModTime) {
+		if err != nil || info.Size() != v.Size || !info.ModTime().Equal(v.ModTime) && !v.describes(name) {
 			rec.File = nil
 		}
 	}
 	return rec
+}
+
+// describes reports whether a file has the recorded content.
+func (v *revision) describes(name string) bool {
+	sum, err := sumOf(name)
+	return v.SHA256 != "" && err == nil && sum == v.SHA256
+}
+
+// sumOf returns the SHA-256 of a file in hexadecimal digits.
+func sumOf(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // writeRecord writes rec for the next run.

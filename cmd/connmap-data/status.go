@@ -87,8 +87,6 @@ func (a *app) status(dir string) ([]state, error) {
 			continue
 		case whois.IsOwn(file):
 			st.Hint = "not read, since connmap's own files have such names: rename it"
-		case st.Kind == "" && st.Hint == "":
-			st.Hint = "not recognised"
 		case a.old(st):
 			st.add("old: connmap-data update downloads newer tables")
 		}
@@ -98,8 +96,24 @@ func (a *app) status(dir string) ([]state, error) {
 	return append(states, others...), nil
 }
 
-// describe fills in a state from the record of a file, or else, also if an older version recorded
-// a date in the future, by reading the file.
+// statusOf says what files are.
+func (a *app) statusOf(names []string) (states []state, err error) {
+	for _, name := range names {
+		if _, err := os.Stat(name); err != nil {
+			return nil, err
+		}
+		st := state{File: name}
+		st.describe(name, nil, a.now())
+		if a.old(st) {
+			st.add("old")
+		}
+		states = append(states, st)
+	}
+	return states, nil
+}
+
+// describe fills in a state from the record of a file that has the recorded content, or else, also
+// if an older version recorded a date in the future, by reading the file.
 func (st *state) describe(name string, known *revision, now time.Time) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -110,7 +124,7 @@ func (st *state) describe(name string, known *revision, now time.Time) {
 	if known != nil {
 		st.Source = known.URL
 	}
-	if known != nil && known.Date.Sub(now) <= maxAhead {
+	if known != nil && known.Date.Sub(now) <= maxAhead && known.describes(name) {
 		st.Kind, st.Rows = known.Kind, known.Rows
 		st.Hint = strings.Join(known.Remarks, "; ")
 		if !known.Date.IsZero() {
@@ -125,12 +139,14 @@ func (st *state) describe(name string, known *revision, now time.Time) {
 	if err == nil && !c.places && !c.networks {
 		err = c.open(name)
 	}
-	c.setDate(now, unpack.Date(name, info.ModTime()).UTC())
+	c.setDate(now, unpack.FutureDate(name, info.ModTime()).UTC(), unpack.Date(name, info.ModTime()).UTC())
 	st.Hint = strings.Join(c.remarks, "; ")
 	if err != nil {
 		st.Hint = err.Error()
 	}
-	st.Kind, st.Rows = c.kind, c.rows
+	if st.Kind, st.Rows = c.kind, c.rows; st.Kind == "" && err == nil {
+		st.Hint = strings.TrimSuffix("not recognised: "+c.unknown, ": ")
+	}
 	if !c.date.IsZero() {
 		st.Date = &c.date
 	}
@@ -194,7 +210,9 @@ func (st *state) add(hint string) { st.Hint = strings.TrimPrefix(st.Hint+"; "+hi
 func (a *app) printStatus(dir string, states []state) error {
 	// Names and contents of files may have control characters.
 	out := &terminal.Writer{W: a.stdout}
-	fmt.Fprintf(out, "%s\n\n", dir)
+	if dir != "" {
+		fmt.Fprintf(out, "%s\n\n", dir)
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DATA SET\tFILE\tDATE\tAGE\tROWS\tSIZE\t")
 	for _, st := range states {

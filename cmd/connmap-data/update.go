@@ -146,8 +146,12 @@ func (a *app) updateOne(ctx context.Context, client *http.Client, target string,
 	}
 	if errors.Is(err, errUnchanged) {
 		b.busy("checking ...")
-		// By the record only a change of its size or time shows.
-		if in, ok := s.intact(target, a.now()); !ok || in.rows != rec.File.Rows {
+		// The record was compared by size and time only.
+		in, ok := content{rows: rec.File.Rows}, rec.File.describes(target)
+		if rec.File.SHA256 == "" { // of an older version
+			in, ok = s.intact(target, a.now())
+		}
+		if !ok || in.rows != rec.File.Rows {
 			b.note("the file in use is damaged; downloading it again")
 			rec.File = nil
 			err = a.network.fetch(ctx, client, d)
@@ -225,7 +229,7 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 	if err != nil {
 		return nil, err
 	}
-	c.setDate(a.now(), rev.published())
+	c.setDate(a.now(), rev.published()...)
 	if err := s.older(target, c, d.rec.File, a.now()); err != nil {
 		return nil, err
 	}
@@ -249,10 +253,13 @@ func (a *app) install(ctx context.Context, client *http.Client, target string, s
 		return nil, err
 	}
 	info, err := os.Stat(target)
+	if err == nil {
+		rev.Size, rev.ModTime = info.Size(), info.ModTime()
+		rev.SHA256, err = sumOf(target)
+	}
 	if err != nil {
 		return nil, err
 	}
-	rev.Size, rev.ModTime = info.Size(), info.ModTime()
 	return &rev, nil
 }
 
@@ -266,11 +273,12 @@ func (e olderError) Error() string {
 	return fmt.Sprintf("the file there is of %s, the one in use of %s: the newer stays in use; remove %s to use the older", dateOf(e.found), dateOf(e.old), e.target)
 }
 
-// published returns the date of a file without one inside: that in its name, since a mirror may
-// have copied the file just now, or else when the server's file was modified.
-func (v *revision) published() time.Time {
+// published returns the dates of a file without one inside, the best first: one in the future, which
+// does not count; that in its name, since a mirror may have copied the file just now, or else when
+// the server's file was modified.
+func (v *revision) published() []time.Time {
 	modified, _ := http.ParseTime(v.LastModified)
-	return unpack.Date(v.URL, modified)
+	return []time.Time{unpack.FutureDate(v.URL, modified), unpack.Date(v.URL, modified)}
 }
 
 // older returns an error if content is older than that of a good file in target. What is known of
@@ -285,7 +293,7 @@ func (s set) older(target string, c content, known *revision, now time.Time) err
 		return nil
 	}
 	if known != nil {
-		in.setDate(now, known.published())
+		in.setDate(now, known.published()...)
 	}
 	if !c.date.Before(in.date) {
 		return nil

@@ -57,6 +57,17 @@ func TestInputs(t *testing.T) {
 			assert.NotContains(t, stderr, "incomplete")
 		})
 	}
+	// What is named comes first, also if its countries are those of the networks' holders. In the data
+	// folder such a table fills gaps.
+	data := t.TempDir()
+	name := filepath.Join(data, "mine.tsv")
+	require.NoError(t, os.WriteFile(name, []byte("8.8.8.0\t8.8.8.255\t64500\tCH\tMine\n"), 0o600))
+	for want, args := range map[string][]string{"CH, country level": {"-geo", name, "8.8.8.8"}, "US, country level": {"-data", data, "8.8.8.8"}} {
+		stdout, _, err := ask(t, t.TempDir(), "", args...)
+		require.NoError(t, err)
+		assert.Contains(t, stdout, want)
+	}
+
 	stdout, _, err := ask(t, t.TempDir(), "", "-rir", filepath.Join(dir, "rir-arin-old.txt"), "12.1.1.1")
 	require.NoError(t, err)
 	assert.NotContains(t, stdout, "2001-03-01", "there is no 29 February 2001")

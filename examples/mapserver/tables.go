@@ -66,7 +66,11 @@ func (a *app) openTables() {
 		}
 	}
 	m.Geo.Sort()
-	m.Geo = m.Geo.WithDefault(geoembedded.DB())
+	if len(a.cfg.geo) > 0 {
+		m.Geo = append(m.Geo, geoembedded.DB()) // what is named comes first, whatever it is
+	} else {
+		m.Geo = m.Geo.WithDefault(geoembedded.DB())
+	}
 	for _, name := range networks {
 		s := source[*asn.DB]{a, "asn " + name, name, asn.Open, asn.OpenCached, m.ReplaceASN, "other tables are", "network"}
 		if db := s.start(); db != nil {

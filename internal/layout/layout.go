@@ -97,11 +97,12 @@ var ErrUnknown = errors.New("the layout is not known")
 var ErrNoPlaces = errors.New("no row has a place that is known")
 
 // Read passes the rows of a file to a sink. A bad row is skipped, counted, and named in the
-// report; more bad than good rows are an error. All tables of an archive are read as one. The file is neither empty nor a compiled table.
+// report; more bad than good rows are an error. All tables of an archive are read as one, but those
+// of countries beside others with points. The file is neither empty nor a compiled table.
 func Read(f *ranges.File, sink Sink) (Report, error) {
 	r, err := read(f, sink, math.MaxInt64)
 	if !unpack.Plausible(r.Date) {
-		r.Remarks = append(r.Remarks, "its date "+r.Date.Format(time.DateOnly)+" is in the future, so it does not count")
+		r.Remarks = append(r.Remarks, unpack.FutureRemark(r.Date))
 		r.Date = time.Time{}
 	}
 	return r, err

@@ -245,6 +245,42 @@ func TestGeofeedHoles(t *testing.T) {
 	}
 }
 
+// TestBareNetworks: a network without a length is no single address if another column has its length or
+// its end; where it is not known what a column says, the table is refused.
+func TestBareNetworks(t *testing.T) {
+	for header, want := range map[string]string{
+		"network,netmask,country\n20.0.0.0,255.255.0.0,JP":                                                          "no length",
+		"network,wildcard,country\n20.0.0.0,0.0.255.255,JP":                                                         "no length",
+		"network,hosts,country\n20.0.0.0,65536,JP":                                                                  "no length",
+		"network,broadcast,country\n20.0.0.0,20.0.255.255,JP":                                                       "no length",
+		"network\tsize\tasn\n20.0.0.0\t65536\t64500":                                                                "no length",
+		"network,mask,autonomous_system_number\n20.0.0.0,255.255.0.0,1":                                             "no length",
+		"network,mask,country\n20.0.0.0,16,JP":                                                                      "20.0.0.0-20.0.255.255 JP",
+		"network,prefixlen,country\n20.0.0.0,16,JP\n2001:db8::,32,JP":                                               "20.0.0.0-20.0.255.255 JP|2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff JP",
+		"\"prefix\",\"length\",\"country\"\n\"20.0.0.0\",\"16\",\"JP\"":                                             "20.0.0.0-20.0.255.255 JP",
+		"prefix\tlength\tasn\n20.0.0.0\t16\t64500":                                                                  "20.0.0.0-20.0.255.255 AS64500",
+		"network,cidr,country\n20.0.0.0,16,JP":                                                                      "20.0.0.0-20.0.255.255 JP",
+		"network,end_ip,country_code\n20.0.0.0,20.0.255.255,JP":                                                     "20.0.0.0-20.0.255.255 JP",
+		"start_ip,end_ip,network,country\n20.0.0.0,20.0.255.255,20.0.0.0,JP":                                        "20.0.0.0-20.0.255.255 JP",
+		"start_ip,end_ip,cidr,asn,as\n20.0.0.0,20.0.0.255,20.0.0.0/16,64500,One":                                    "20.0.0.0-20.0.255.255 AS64500 One",
+		"network,country\n20.0.0.1,JP\n20.0.0.7,JP":                                                                 "20.0.0.1-20.0.0.1 JP|20.0.0.7-20.0.0.7 JP",
+		"network,hostname,country\n20.0.0.1,a.example,JP":                                                           "20.0.0.1-20.0.0.1 JP",
+		"network,mask,country\n20.0.0.0/16,255.255.0.0,JP":                                                          "20.0.0.0-20.0.255.255 JP",
+		"sep=,\nnetwork,country\n20.0.0.0/16,JP\n20.1.0.0/16,JP":                                                    "20.0.0.0-20.0.255.255 JP|20.1.0.0-20.1.255.255 JP",
+		"null\n\n# words\n{\"network\":\"20.0.0.0/16\",\"asn\":64500}\n{\"network\":\"20.1.0.0/16\",\"asn\":64500}": "20.0.0.0-20.0.255.255 AS64500|20.1.0.0-20.1.255.255 AS64500",
+	} {
+		l := &list{}
+		_, err := Read(fileOf([]byte(header+"\n")), l)
+		if want == "no length" {
+			assert.ErrorIs(t, err, ErrUnknown, header)
+			assert.ErrorContains(t, err, want, header)
+			continue
+		}
+		require.NoError(t, err, header)
+		assert.Equal(t, want, strings.Join(l.rows, "|"), header)
+	}
+}
+
 // TestBadRows: a bad row is left out and reported; a file of which most rows are bad is
 // refused, and so is what fits no layout.
 func TestBadRows(t *testing.T) {

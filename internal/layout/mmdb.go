@@ -207,7 +207,7 @@ func mmdbPoint(m map[string]any) (lat, lon float64, radius uint16, ok bool) {
 			if !ok {
 				r, _ = number(m["radius"])
 			}
-			return lat, lon, uint16(max(0, min(r, math.MaxUint16))), true
+			return lat, lon, uint16(max(0, min(math.Ceil(r), math.MaxUint16))), true
 		}
 	}
 	return 0, 0, 0, false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"sync"
 	"time"
@@ -429,7 +430,7 @@ func (t *text) facts(f [][]byte) (Facts, error) {
 		facts.Point = facts.Lat != 0 || facts.Lon != 0
 	}
 	if r, _ := coordinate(t.field(f, radius), 21000); r > 0 && facts.Point {
-		facts.Radius = uint16(r)
+		facts.Radius = uint16(math.Ceil(r))
 	}
 	facts.City = name(t.field(f, city))
 	// Without the names of cities a postal code is no sign that there is none.

@@ -42,7 +42,8 @@ type Reader interface {
 	Table(info Info, stamp Stamp) (*Table, error)
 }
 
-// A Stamp identifies the state of files by their sizes and modification times.
+// A Stamp identifies the state of files by their sizes and modification times, on Linux also by when
+// they were changed, since a modification time can be set.
 type Stamp [16]byte
 
 // ErrNotCached means that a compiled table could not be saved, and is only in memory.
@@ -111,10 +112,10 @@ func (f *Form) read(r Reader, name string, tell func(done int64)) (*Table, int64
 		return t, 0, Info{}, err
 	}
 	modified := unpack.Date(name, info.ModTime())
-	if !unpack.Plausible(modified) {
-		modified = time.Now()
-	}
 	date, remarks, err := r.Read(&File{Reader: br, Name: name, Size: info.Size(), ModTime: modified, At: file})
+	if future := unpack.FutureDate(name, info.ModTime()); !future.IsZero() && date.Equal(modified) {
+		remarks = append(remarks, unpack.FutureRemark(future))
+	}
 	return nil, info.Size(), Info{Date: date, Remarks: remarks}, err
 }
 
@@ -240,7 +241,7 @@ func (f *Form) stampOf(names []string) (stamp Stamp, size int64, err error) {
 			if err != nil {
 				return stamp, 0, fmt.Errorf("%s: %w", file, pathless(err))
 			}
-			fmt.Fprintf(h, "%d %d %d\x00", i, info.Size(), info.ModTime().UnixNano())
+			fmt.Fprintf(h, "%d %d %d %d\x00", i, info.Size(), info.ModTime().UnixNano(), changedAt(info))
 			if i == 0 {
 				size += info.Size()
 			}

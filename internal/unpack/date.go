@@ -7,8 +7,37 @@ import (
 )
 
 // Date returns the date in the name of a file, as in dbip-city-lite-2026-01.csv.gz or
-// 20260101.as-org2info.txt, or else when it was modified: copies have a new time, but the old name.
+// 20260101.as-org2info.txt, or else when it was modified: copies have a new time, but the old
+// name. A date in the future does not count; zero: none counts.
 func Date(name string, modified time.Time) time.Time {
+	for _, d := range []time.Time{dateIn(name), modified} {
+		if !d.IsZero() && Plausible(d) {
+			return d
+		}
+	}
+	return time.Time{}
+}
+
+// FutureDate returns the date of a file that does not count since it is in the future; zero: none.
+func FutureDate(name string, modified time.Time) time.Time {
+	for _, d := range []time.Time{dateIn(name), modified} {
+		if !d.IsZero() {
+			if Plausible(d) {
+				break
+			}
+			return d
+		}
+	}
+	return time.Time{}
+}
+
+// FutureRemark says that a date does not count.
+func FutureRemark(date time.Time) string {
+	return "its date " + date.UTC().Format(time.DateOnly) + " is in the future, so it does not count"
+}
+
+// dateIn returns the date in a name; zero: it has none.
+func dateIn(name string) time.Time {
 	other := func(r rune) bool { return (r < '0' || r > '9') && r != '-' }
 	for _, part := range strings.FieldsFunc(filepath.Base(name), other) {
 		for part = strings.Trim(part, "-"); part != ""; _, part, _ = strings.Cut(part, "-") {
@@ -18,14 +47,14 @@ func Date(name string, modified time.Time) time.Time {
 				if len(part) < n || len(part) > n && (part[n] != '-' || layout == "2006-01") {
 					continue
 				}
-				d, err := time.Parse(layout, part[:n])
-				if err == nil && d.Year() >= 2000 && !d.After(time.Now()) {
+				// Larger numbers are of something else.
+				if d, err := time.Parse(layout, part[:n]); err == nil && d.Year() >= 2000 && d.Year() < 2100 {
 					return d
 				}
 			}
 		}
 	}
-	return modified
+	return time.Time{}
 }
 
 // Plausible reports whether data can be of a date: it is not in the future, but for clocks that differ.

@@ -27,3 +27,18 @@ func TestDate(t *testing.T) {
 		assert.Equal(t, want, Date(name, modified).Format(time.DateOnly), name)
 	}
 }
+
+// TestFutureDate: a date in the future counts neither in a name nor as that of a file.
+func TestFutureDate(t *testing.T) {
+	past, future := time.Date(2026, 3, 4, 0, 0, 0, 0, time.UTC), time.Now().AddDate(3, 0, 0)
+	named := "x-" + future.Format("2006-01") + ".csv"
+	for _, tt := range []struct {
+		name     string
+		modified time.Time
+		counts   bool
+		tells    bool
+	}{{"x.csv", past, true, false}, {"x.csv", future, false, true}, {named, past, true, true}, {named, future, false, true}, {"x-2025-01.csv", future, true, false}} {
+		assert.Equal(t, tt.counts, !Date(tt.name, tt.modified).IsZero(), "%+v", tt)
+		assert.Equal(t, tt.tells, !FutureDate(tt.name, tt.modified).IsZero(), "%+v", tt)
+	}
+}
