@@ -26,9 +26,10 @@ type peerNames struct {
 // forgotten returns how many names gave way to others.
 func (n *peerNames) forgotten() uint64 { return n.dropped + n.answers.Dropped() }
 
-// tell logs how many names have been forgotten since New, at most once in an hour.
+// tell logs how many names have been forgotten since New: at most once in an hour, or when there are
+// ten times as many.
 func (n *peerNames) tell(log *slog.Logger, forgotten uint64, now time.Time) {
-	if forgotten == n.told || now.Before(n.nextTold) {
+	if forgotten == n.told || now.Before(n.nextTold) && forgotten < 10*n.told {
 		return
 	}
 	n.told, n.nextTold = forgotten, now.Add(time.Hour)
@@ -42,12 +43,16 @@ func (e *ebpf) readPayload(s *bpf.Payload) {
 	who := names.PID(s.Owner.PID)
 	var n names.Name
 	switch port := s.Peer.Port(); {
-	case Proto(s.Proto) == TCP && port == dnsPort:
-		e.names.answers.ReadTCP(s.Cookie, who, s.Sent, s.Peer, s.Seq, s.Data, time.Now())
 	case Proto(s.Proto) == TCP:
-		n, _ = e.names.openings.TCP(s.Cookie, s.Seq, s.Data)
-	case port == dnsPort || port == mdnsPort || port == llmnrPort:
+		// Other protocols can be spoken on the port of DNS, too.
+		if port == dnsPort && !(s.Begins && names.IsHello(s.Data)) && !e.names.openings.Reads(s.Cookie) {
+			e.names.answers.ReadTCP(s.Cookie, who, s.Sent, s.Begins, s.Peer, s.Seq, s.Data, time.Now())
+			return
+		}
+		n, _ = e.names.openings.TCP(s.Cookie, s.Begins, s.Seq, s.Data)
+	case (port == dnsPort || port == mdnsPort || port == llmnrPort) && !names.IsInitial(s.Data):
 		e.names.answers.Read(s.Cookie, who, s.Sent, s.Peer, s.Data, time.Now())
+		return
 	default:
 		n, _ = e.names.openings.UDP(s.Cookie, s.Peer, s.Data)
 	}
@@ -73,8 +78,9 @@ func (e *ebpf) readPayload(s *bpf.Payload) {
 	}
 }
 
-// nameNew gives a connection that is new in the table the name that is known.
-func (e *ebpf) nameNew(t *tracked, cookie uint64) {
+// nameNew gives a connection that is new in the table the name that is known. Its process started
+// at a time of the kernel's clock.
+func (e *ebpf) nameNew(t *tracked, cookie uint64, started int64) {
 	if !e.names.on || t.conn.Direction == In {
 		return
 	}
@@ -85,31 +91,48 @@ func (e *ebpf) nameNew(t *tracked, cookie uint64) {
 			e.setName(t, n)
 		}
 	}
-	e.nameByAnswer(t)
+	// An earlier process may have had its number.
+	e.nameByAnswer(t, e.wall(started), time.Time{})
 }
 
-// nameByAnswer gives a connection without a name the one that its process has asked for, or another
-// process of this host.
-func (e *ebpf) nameByAnswer(t *tracked) {
+// nameLate gives a connection that ends the name that was read too late for its opening.
+func (e *ebpf) nameLate(t *tracked) {
+	opened := t.conn.Opened.Add(-lateAnswer)
+	e.nameByAnswer(t, opened, opened)
+}
+
+// lateAnswer is how much later than the opening of a connection the answer may be read that its program
+// got before. What is asked for later is about other connections.
+const lateAnswer = 2 * time.Second
+
+// nameByAnswer gives a connection without a name the one that its process has asked for from one time
+// on, or another process of this host from another.
+func (e *ebpf) nameByAnswer(t *tracked, own, host time.Time) {
 	if !e.names.on || t.conn.Direction == In || t.conn.Name != "" && t.conn.NameSource != NameHost {
 		return
 	}
-	if n, ok := e.answer(t); ok {
+	n, ok := e.answer(t, names.PID(t.conn.Process.PID), own)
+	if !ok && t.conn.Name == "" {
+		n, ok = e.answer(t, 0, host)
+	}
+	if ok {
 		e.setName(t, n)
 	}
 }
 
-// answer returns the name that the process of a connection, or another one, has asked for.
-func (e *ebpf) answer(t *tracked) (names.Name, bool) {
-	return e.names.answers.Lookup(names.PID(t.conn.Process.PID), t.conn.Peer.Addr(), time.Now())
+// answer returns the name for which a process, or the host, has got the address of a connection's
+// peer from a time on, before the connection opened.
+func (e *ebpf) answer(t *tracked, who names.PID, from time.Time) (names.Name, bool) {
+	return e.names.answers.Lookup(who, t.conn.Peer.Addr(), from, t.conn.Opened.Add(lateAnswer), time.Now())
 }
 
 // setName sets the name of a connection, and reports whether that is a change.
 func (e *ebpf) setName(t *tracked, n names.Name) bool {
-	if n.Outer && !e.names.answers.Asked(n.Name, time.Now()) {
-		// Nobody has asked for it, so that it is the name of a server in front. One that was
-		// asked for is that of the peer: browsers say that a name is encrypted when none is.
-		if asked, ok := e.answer(t); ok && asked.Source == names.DNS {
+	if who := names.PID(t.conn.Process.PID); n.Outer && !e.names.answers.Asked(who, n.Name, time.Now()) {
+		// If its process has asked for another name at this address, that is the one inside, and
+		// this one that of a server in front. What the process has asked for is the peer's: browsers
+		// say that a name is encrypted when none is.
+		if asked, ok := e.answer(t, who, time.Time{}); ok {
 			n = asked
 		}
 	}

@@ -204,7 +204,7 @@ func (e *ebpf) open(s *bpf.Socket) *tracked {
 	if t.conn.Direction == Unknown {
 		t.conn.Direction = e.guessDirection(s)
 	}
-	e.nameNew(t, s.Cookie)
+	e.nameNew(t, s.Cookie, s.Owner.Start)
 	e.conns[s.Cookie] = t
 	e.tcp++
 	e.emit(Open, t.conn.Opened, &t.conn)
@@ -270,7 +270,7 @@ func (e *ebpf) closeConn(t *tracked, at time.Time) {
 	if at.Before(t.conn.Opened) {
 		at = t.conn.Opened
 	}
-	e.nameByAnswer(t)
+	e.nameLate(t)
 	e.emit(Close, at, &t.conn)
 }
 
@@ -330,7 +330,7 @@ func (e *ebpf) addFlow(s *bpf.Socket, owner Process) *tracked {
 	if len(e.flows) == 0 && e.nextTick.IsZero() {
 		e.nextTick = time.Now()
 	}
-	e.nameNew(t, s.Cookie)
+	e.nameNew(t, s.Cookie, s.Owner.Start)
 	e.conns[id], e.flows[key] = t, t
 	sock.flows.add(t, inSocket)
 	e.newFlows++

@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/quic-go/quic-go"
 	"github.com/stretchr/testify/assert"
@@ -35,6 +36,7 @@ func init() {
 	helpers["unmounted"] = helpUnmounted
 	helpers["container"] = helpContainer
 	helpers["connect"] = helpConnect
+	helpers["ask"] = helpAsk
 }
 
 // nameServer is where names are served in the network namespace of a test.
@@ -71,6 +73,13 @@ func awaitName(t *testing.T, c *Collector, of net.Conn, name string, source Name
 func addRange(t testing.TB) {
 	out, err := exec.Command("ip", "addr", "add", "198.18.0.1/15", "dev", "lo").CombinedOutput()
 	require.NoError(t, err, "%s", out)
+}
+
+// helpAsk asks for the address of a name.
+func helpAsk(name string) error {
+	addrs, err := resolverAt("udp", nameServer+":5355").LookupNetIP(context.Background(), "ip4", name+".")
+	fmt.Println(addrs)
+	return err
 }
 
 // helpConnect connects to an address, and holds the connection until standard input ends.
@@ -243,16 +252,119 @@ func TestNameSources(t *testing.T) {
 			send("a request", name, NameHTTP, request[:n], request[n:])
 		}
 		send("a long hello", "long.example", NameSNI, helloFor(t, "long.example", slices.Repeat([]string{strings.Repeat("p", 250)}, 45)...))
-		send("PROPFIND", "dav.example", NameHTTP, []byte("PROPFIND / HTTP/1.1\r\nHost: dav.example\r\n\r\n"))
+		for _, method := range []string{"PROPFIND", "LOCK", "M-SEARCH", "ACL", "COPY"} {
+			send(method, "dav.example", NameHTTP, []byte(method+" / HTTP/1.1\r\nHost: dav.example\r\n\r\n"))
+		}
 		send("TLS after text", "mail.example", NameSNI, []byte("EHLO me\r\n"), []byte("STARTTLS\r\n"), helloFor(t, "mail.example"))
 
-		text := connected(t, "tcp", "198.18.255.200:9000")
-		for _, part := range []string{"G", "O / HTTP/1.1\r\nHost: no.example\r\n\r\n"} {
-			_, err := io.WriteString(text, part)
+	})
+
+	t.Run("what is sent later, or through a proxy", func(t *testing.T) {
+		hello, get := string(helloFor(t, "wrong.example")), "GET / HTTP/1.1\r\nHost: wrong.example\r\n\r\n"
+		put := "PUT / HTTP/1.1\r\nHost: right.example\r\nContent-Length: 99\r\n\r\n"
+		for what, want := range map[string]string{
+			put + "|" + get:               "right.example",
+			put + "|" + hello:             "right.example",
+			"EHLO me\r\n|DATA\r\n|" + get: "",
+			"SSH-2.0-x\r\n|" + strings.Repeat("x", 2000) + "|" + hello:                    "",
+			"G|o / HTTP/1.1\r\nHost: wrong.example\r\n\r\n":                               "",
+			"CONNECT wrong.example:443 HTTP/1.1\r\n\r\n|" + hello:                         "",
+			"CON|NECT wrong.example:443 HTTP/1.1\r\n\r\n|" + hello:                        "",
+			"POST http://wrong.example/ HTTP/1.1\r\nHost: wrong.example\r\n\r\n|" + hello: "",
+			"\x05\x01\x00|\x05\x01\x00\x03\x05wrong\x01\xbb|" + hello:                     "",
+			"\x04\x01\x01\xbb\x00\x00\x00\x01\x00wrong.example\x00|" + get:                "",
+		} {
+			conn := connected(t, "tcp", "198.18.255.201:9000")
+			for _, part := range strings.Split(what, "|") {
+				_, err := io.WriteString(conn, part)
+				require.NoError(t, err)
+				time.Sleep(10 * time.Millisecond) // each is acknowledged
+			}
+			time.Sleep(300 * time.Millisecond)
+			source := NameHTTP
+			if want == "" {
+				source = 0
+			}
+			awaitName(t, c, conn, want, source)
+		}
+	})
+
+	t.Run("what is asked for later", func(t *testing.T) {
+		l, err := net.ListenPacket("udp", nameServer+":5355")
+		require.NoError(t, err)
+		defer l.Close()
+		go answerWith(l, "198.18.255.202")
+		nameless := connected(t, "tcp", "198.18.255.202:9000")
+		awaitName(t, c, nameless, "", 0)
+		time.Sleep(lateAnswer + 100*time.Millisecond)
+		lookUp(resolverAt("udp", nameServer+":5355"), "first.example")
+		named := connected(t, "tcp", "198.18.255.202:9000")
+		awaitName(t, c, named, "first.example", NameDNS)
+		lookUp(resolverAt("udp", nameServer+":5355"), "second.example")
+		awaitName(t, c, named, "first.example", NameDNS)
+		ends := make(chan Conn, 10)
+		follow(t, c, func(ev Event) {
+			if ev.Kind == Close && ev.Conn.Peer.String() == "198.18.255.202:9000" {
+				ends <- ev.Conn
+			}
+		})
+		nameless.Close()
+		assert.Empty(t, (<-ends).Name)
+		named.Close()
+		assert.Equal(t, "first.example", (<-ends).Name)
+	})
+
+	t.Run("the name of a server in front that another process has asked for", func(t *testing.T) {
+		serveTLS(t, "203.0.113.78:443")
+		l, err := net.ListenPacket("udp", nameServer+":5355")
+		require.NoError(t, err)
+		defer l.Close()
+		go answerWith(l, "203.0.113.78")
+		helper(t, "ask front.example", nil)
+		lookUp(resolverAt("udp", nameServer+":5355"), "inside.example")
+		hidden := connected(t, "tcp", "203.0.113.78:443")
+		assert.Error(t, tls.Client(hidden, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "inside.example", EncryptedClientHelloConfigList: echConfigs(t, "front.example")}).Handshake())
+		awaitName(t, c, hidden, "inside.example", NameDNS)
+	})
+
+	t.Run("other protocols on the port of DNS, and a socket that connects again", func(t *testing.T) {
+		l := listen(t, "198.18.255.203:53")
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go io.Copy(io.Discard, conn)
+			}
+		}()
+		conn := connected(t, "tcp", "198.18.255.203:53")
+		hello := helloFor(t, "over53.example")
+		for part := range slices.Chunk(hello, 200) {
+			_, err := conn.Write(part)
 			require.NoError(t, err)
 		}
-		time.Sleep(300 * time.Millisecond)
-		awaitName(t, c, text, "", 0)
+		awaitName(t, c, conn, "over53.example", NameSNI)
+
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		require.NoError(t, err)
+		defer unix.Close(fd)
+		for i := range 3 {
+			to := &unix.SockaddrInet4{Port: 9000, Addr: [4]byte{198, 18, 255, byte(210 + i)}}
+			require.NoError(t, unix.Connect(fd, to))
+			name := fmt.Sprintf("again%d.example", i)
+			_, err = unix.Write(fd, helloFor(t, name))
+			require.NoError(t, err)
+			local, err := unix.Getsockname(fd)
+			require.NoError(t, err)
+			from := local.(*unix.SockaddrInet4)
+			assert.Eventually(t, func() bool {
+				got, ok := find(snapshot(t, c), &net.TCPAddr{IP: from.Addr[:], Port: from.Port}, &net.TCPAddr{IP: to.Addr[:], Port: to.Port})
+				return ok && got.Name == name
+			}, 20*time.Second, 50*time.Millisecond, name)
+			_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unix.RawSockaddr{Family: unix.AF_UNSPEC})), unix.SizeofSockaddrInet4)
+			require.Zero(t, errno)
+		}
 	})
 
 	t.Run("IPv6", func(t *testing.T) {

@@ -46,6 +46,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define SEGMENT_PARTS 9		   // of TCP: a ClientHello fits in
 #define MOST_PAYLOADS 4096	   // packets of a socket that are reported between two passes
 #define FIRST_SEGMENTS 40	   // of a TCP connection: only in these a program names the server
+#define MOST_BEFORE_TLS 1024	   // bytes that a program sends before it goes on with TLS
 #define MOST_HELLO (16 << 10)	   // bytes of a ClientHello that are reported
 #define MOST_REQUEST (2 << 10)	   // of a request of HTTP
 #define DNS_PORT 53
@@ -149,7 +150,7 @@ struct payload {
 	__u8 kind;
 	__u8 proto;
 	__u8 out;
-	__u8 pad;
+	__u8 begins; // it is the first of a TCP connection's that may name its peer
 	__u16 peer_port;
 	__u16 len; // bytes of data
 	__u32 seq; // of TCP, of the first byte
@@ -774,6 +775,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 			return 0;
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
+		k->want = 0;
+		k->named = 0;
 		k->flags &= ~FLAG_ENDED;
 		owned(k, sk);
 		if (state == BPF_TCP_LISTEN) {
@@ -1246,26 +1249,27 @@ static __always_inline int may_report_payload(struct known *k)
 	return 1;
 }
 
+// A piece is a part of a packet: len bytes from at on, and the sequence number of the first.
+struct piece {
+	__u32 at, len, seq;
+	__u8 begins; // see payload
+};
+
 // payload_head sets what stands before the data.
-static __always_inline void payload_head(struct payload *e, struct __sk_buff *skb, struct packet *p, struct known *k, __u32 seq, __u32 len)
+static __always_inline void payload_head(struct payload *e, struct __sk_buff *skb, struct packet *p, struct known *k, struct piece *s, __u32 len)
 {
 	e->kind = PAYLOAD;
 	e->proto = p->key.proto;
 	e->out = p->out;
-	e->pad = 0;
+	e->begins = s->begins;
 	e->peer_port = p->key.peer_port;
 	e->len = len;
-	e->seq = seq;
+	e->seq = s->seq;
 	e->uid = bpf_get_socket_uid(skb);
 	e->cookie = bpf_get_socket_cookie(skb);
 	__builtin_memcpy(e->peer, p->key.peer, 16);
 	e->owner = k->owner;
 }
-
-// A piece is a part of a packet: len bytes from at on, and the sequence number of the first.
-struct piece {
-	__u32 at, len, seq;
-};
 
 // report_payload reports a piece of a packet.
 static __noinline int report_payload(struct __sk_buff *skb, struct packet *p, struct known *k, struct piece *s)
@@ -1303,7 +1307,7 @@ static __noinline int report_payload(struct __sk_buff *skb, struct packet *p, st
 			return 0;
 		}
 	}
-	payload_head(e, skb, p, k, s->seq, len);
+	payload_head(e, skb, p, k, s, len);
 	bpf_ringbuf_submit(e, wake(bpf_ktime_get_boot_ns()));
 	return 1;
 lost_payloads:
@@ -1311,40 +1315,60 @@ lost_payloads:
 	return 0;
 }
 
-// may_be_request returns whether n bytes are the beginning of a request of HTTP, or of a longer
-// beginning of one. Methods of which the first four letters tell enough are compared by these.
-static __always_inline int may_be_request(const __u8 *b, __u32 n)
-{
-	__u32 w = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
-	__u32 mask = n >= 4 ? ~0U : ~(~0U >> (8 * n));
+// What the first bytes of a TCP connection tell.
+enum beginning {
+	NO_NAME, // no more than that TLS may follow, as in mail
+	REQUEST, // of HTTP, to a server
+	HELLO,	 // of TLS
+	PROXY,	 // to a proxy, for another peer
+};
 
-#define BEGINS(method) (w == ((method)&mask))
-	return BEGINS(0x47455420)    // GET
-	       || BEGINS(0x504f5354) // POST
-	       || BEGINS(0x48454144) // HEAD
-	       || BEGINS(0x50555420) // PUT
-	       || BEGINS(0x44454c45) // DELE
-	       || BEGINS(0x4f505449) // OPTI
-	       || BEGINS(0x50415443) // PATC
-	       || BEGINS(0x50524f50) // PROP, of WebDAV
-	       || BEGINS(0x5245504f) // REPO
-	       || BEGINS(0x4d4b434f); // MKCO
-#undef BEGINS
+#define FIRST_BYTES 16 // of a connection that are looked at
+
+// request returns what n bytes begin, if that is a request: a word of capital letters, and what
+// stands behind it.
+static __always_inline int request(const __u8 *b, __u32 n)
+{
+	for (int i = 0; i < FIRST_BYTES - 4; i++) {
+		if (i >= n)
+			return REQUEST; // as far as it goes
+		if ((b[i] >= 'A' && b[i] <= 'Z') || (b[i] == '-' && i))
+			continue;
+		if (b[i] != ' ' || i < 3)
+			return NO_NAME;
+		if (b[0] == 'C' && b[1] == 'O' && b[2] == 'N' && b[3] == 'N')
+			return PROXY;
+		if (i + 1 >= n || b[i + 1] == '/' || b[i + 1] == '*')
+			return REQUEST;
+		return b[i + 1] == 'h' && b[i + 2] == 't' && b[i + 3] == 't' ? PROXY : NO_NAME;
+	}
+	return NO_NAME;
 }
 
-// wanted returns how many bytes of a connection are to be reported that begins with n bytes, 1 to
-// 9; the others are 0. What may yet become a hello or a request is reported as if it were one.
+// hello returns whether n bytes begin a record of TLS with a ClientHello.
+static __always_inline int hello(const __u8 *b, __u32 n)
+{
+	return b[0] == 22 && (n < 2 || b[1] == 3) && (n < 6 || b[5] == 1);
+}
+
+// beginning returns what n bytes begin, at most FIRST_BYTES; the others are 0.
+static __always_inline int beginning(const __u8 *b, __u32 n)
+{
+	if (hello(b, n))
+		return HELLO;
+	// SOCKS 5, which begins with a list of methods, and 4, with a command.
+	if ((b[0] == 5 && n >= 2 && b[1] == n - 2) || (b[0] == 4 && n >= 9 && (b[1] == 1 || b[1] == 2)))
+		return PROXY;
+	return request(b, n);
+}
+
+// wanted returns how many bytes of a ClientHello are to be reported that begins with n bytes, at most
+// FIRST_BYTES; the others are 0.
 static __always_inline __u32 wanted(const __u8 *b, __u32 n)
 {
-	__u32 record, len;
+	__u32 record = b[3] << 8 | b[4];
+	__u32 len = b[6] << 16 | b[7] << 8 | b[8];
 
-	if (may_be_request(b, n))
-		return MOST_REQUEST;
-	// A record of TLS with a handshake message, the ClientHello.
-	if (b[0] != 22 || (n > 1 && b[1] != 3) || (n > 5 && b[5] != 1))
-		return 0;
-	record = b[3] << 8 | b[4];
-	len = b[6] << 16 | b[7] << 8 | b[8];
 	// The message may be split over records too, each with a header.
 	if (n < 9 || record < len + 4)
 		return record < 4 || len <= MOST_HELLO ? MOST_HELLO : 0;
@@ -1360,8 +1384,8 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 	struct piece piece = {};
 	struct bpf_tcp_sock *tp;
 	struct known *k;
-	__u32 at, left, seq, n, segments = 0;
-	__u8 first[16] = {};
+	__u32 at, left, seq, n, earlier = 0;
+	__u8 first[FIRST_BYTES] = {};
 	__u8 offset;
 	int dns;
 
@@ -1377,7 +1401,11 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 		tp = bpf_tcp_sock(sk);
 		if (!tp || tp->data_segs_out > FIRST_SEGMENTS)
 			return;
-		segments = tp->data_segs_out;
+		// The segments of this packet count already. Of what was sent before, the peer has
+		// answered all if TLS follows.
+		earlier = tp->data_segs_out - (skb->gso_segs ? skb->gso_segs : 1);
+		if (earlier && tp->bytes_acked > MOST_BEFORE_TLS)
+			earlier = FIRST_SEGMENTS;
 	}
 	at = v4 ? (ip[0] & 15) * 4 : 40;
 	if (bpf_skb_load_bytes(skb, at + 12, &offset, 1))
@@ -1389,23 +1417,38 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 		return;
 	left = skb->len - at;
 	k = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	if (!k || (k->flags & FLAG_HIDDEN && !dns))
+	if (!k || (!dns && (k->flags & FLAG_HIDDEN || k->out == 2)))
 		return;
 	if (!k->want) {
-		if (k->named)
+		if (k->named || earlier == FIRST_SEGMENTS)
 			return;
 		if (dns) {
 			k->want = MOST_HELLO;
 		} else {
-			n = left < 9 ? left : 9;
-			KNOWN_BELOW(n, 16);
-			// A few bytes tell enough only of the first segment.
-			if (!n || (n < 4 && segments > 1) || bpf_skb_load_bytes(skb, at, first, n))
+			n = left < FIRST_BYTES ? left : FIRST_BYTES;
+			KNOWN_BELOW(n, 2 * FIRST_BYTES);
+			if (!n || n > FIRST_BYTES || bpf_skb_load_bytes(skb, at, first, n))
 				return;
-			k->want = wanted(first, n);
+			if (earlier) {
+				// A request in what is sent is not one to the peer.
+				if (n >= 9 && hello(first, n))
+					k->want = wanted(first, n);
+			} else {
+				switch (beginning(first, n)) {
+				case REQUEST:
+					k->want = MOST_REQUEST;
+					break;
+				case HELLO:
+					k->want = wanted(first, n);
+					break;
+				case PROXY:
+					k->named = 1;
+				}
+			}
 			if (!k->want)
 				return;
 		}
+		piece.begins = 1;
 	}
 	if (!may_report_payload(k))
 		return;
@@ -1426,6 +1469,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 			break;
 		piece.at += piece.len;
 		piece.seq += piece.len;
+		piece.begins = 0;
 		left -= piece.len;
 	}
 }

@@ -114,7 +114,7 @@ type connmapPayload struct {
 	Kind     uint8
 	Proto    uint8
 	Out      uint8
-	Pad      uint8
+	Begins   uint8
 	PeerPort uint16
 	Len      uint16
 	Seq      uint32

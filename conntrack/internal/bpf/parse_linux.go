@@ -87,6 +87,7 @@ type Payload struct {
 	Sent   bool
 	Peer   netip.AddrPort
 	Seq    uint32 // of TCP, of the first byte
+	Begins bool   // it is the first of a TCP connection's that may name the peer
 	UID    uint32
 	Cookie uint64
 	Owner  Owner
@@ -156,7 +157,7 @@ func (s *Payload) parse(b []byte) bool {
 		return false
 	}
 	*s = Payload{
-		Proto: r.Proto, Sent: r.Out == 1, Seq: r.Seq, UID: r.Uid, Cookie: r.Cookie, Owner: ownerOf(&r.Owner), Data: data[:r.Len],
+		Proto: r.Proto, Sent: r.Out == 1, Seq: r.Seq, Begins: r.Begins != 0, UID: r.Uid, Cookie: r.Cookie, Owner: ownerOf(&r.Owner), Data: data[:r.Len],
 		Peer: netip.AddrPortFrom(netip.AddrFrom16(r.Peer).Unmap(), bits.ReverseBytes16(r.PeerPort)),
 	}
 	return true

@@ -16,7 +16,9 @@ const (
 // A Message is what a DNS message says of the addresses of names.
 type Message struct {
 	ID        uint16
+	Type      uint16 // of the records that are asked for
 	Response  bool
+	Whole     bool   // all records could be read
 	Name      string // that was asked for, in lower case without a dot at its end; empty: none, as in mDNS
 	Addresses []Address
 }
@@ -48,6 +50,7 @@ func ParseDNS(b []byte) (m Message, ok bool) {
 		if m.Name, ok = Clean(q.Name.String()); !ok {
 			return m, false
 		}
+		m.Type = uint16(q.Type)
 	case err != dnsmessage.ErrSectionDone || !m.Response:
 		return m, false
 	}
@@ -55,12 +58,14 @@ func ParseDNS(b []byte) (m Message, ok bool) {
 		return m, true
 	}
 	if header.RCode != dnsmessage.RCodeSuccess || p.SkipAllQuestions() != nil {
+		m.Whole = true
 		return m, m.Name != ""
 	}
 	var r records
 	r.read(&p, p.AnswerHeader, p.SkipAnswer)
 	if p.SkipAllAnswers() == nil && p.SkipAllAuthorities() == nil {
 		r.read(&p, p.AdditionalHeader, p.SkipAdditional)
+		m.Whole = p.SkipAllAdditionals() == nil
 	}
 	m.Addresses = r.addresses(m.Name)
 	return m, m.Name != "" || len(m.Addresses) > 0

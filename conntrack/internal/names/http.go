@@ -2,26 +2,19 @@ package names
 
 import "bytes"
 
+const maxMethod = 16 // letters of a method
+
 // maxRequest is how many bytes of a request of HTTP are searched for its Host.
 const maxRequest = 8 << 10
-
-// methods are those of requests that name a host. CONNECT is none: it asks a proxy.
-var methods = []string{"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "PROPFIND ", "PROPPATCH ", "REPORT ", "MKCOL "}
 
 // parseRequest reads the Host of a request of HTTP/1 to a server. A request to a proxy names
 // another server than the peer, and has none.
 func parseRequest(b []byte) (string, error) {
-	method := ""
-	for _, m := range methods {
-		if n := min(len(m), len(b)); string(b[:n]) == m[:n] {
-			method = m
-			break
-		}
-	}
-	if method == "" {
+	method, rest, _ := bytes.Cut(b, []byte(" "))
+	isMethod := func(c rune) bool { return 'A' <= c && c <= 'Z' || c == '-' }
+	if len(method) == 0 || len(method) > maxMethod || string(method) == "CONNECT" || len(bytes.TrimFunc(method, isMethod)) > 0 {
 		return "", errNone
 	}
-	rest := b[min(len(method), len(b)):]
 	if len(rest) > 0 && rest[0] != '/' && rest[0] != '*' {
 		return "", errNone
 	}

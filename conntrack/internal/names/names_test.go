@@ -122,7 +122,7 @@ func TestParseDNS(t *testing.T) {
 	require.NoError(t, err)
 	m, ok := ParseDNS(b)
 	assert.True(t, ok)
-	assert.Equal(t, Message{ID: 9, Name: "example.com"}, m)
+	assert.Equal(t, Message{ID: 9, Type: uint16(dnsmessage.TypeAAAA), Name: "example.com"}, m)
 	_, ok = ParseDNS([]byte("GET / HTTP/1.1\r\n\r\n"))
 	assert.False(t, ok)
 }
@@ -149,9 +149,9 @@ func TestTLS(t *testing.T) {
 		var o Openings
 		seq := uint32(1<<32 - 100) // which wraps around
 		more = true
-		for _, p := range parts {
+		for i, p := range parts {
 			require.True(t, more)
-			n, more = o.TCP(5, seq, p)
+			n, more = o.TCP(5, i == 0, seq, p)
 			seq += uint32(len(p))
 		}
 		assert.Zero(t, o.tcp.len())
@@ -182,14 +182,20 @@ func TestTLS(t *testing.T) {
 	}
 	// Segments in another order, and twice.
 	var o Openings
-	for _, part := range []struct{ from, to int }{{0, 10}, {900, 1200}, {5, 400}, {0, 10}, {1100, len(b)}} {
-		n, more = o.TCP(1, uint32(part.from), b[part.from:part.to])
+	for i, part := range []struct{ from, to int }{{0, 10}, {900, 1200}, {5, 400}, {0, 10}, {1100, len(b)}} {
+		n, more = o.TCP(1, i == 0, uint32(part.from), b[part.from:part.to])
 		require.True(t, more)
 		require.Empty(t, n)
 	}
-	n, more = o.TCP(1, 380, b[380:950])
+	n, more = o.TCP(1, false, 380, b[380:950])
 	assert.Equal(t, want, n)
 	assert.False(t, more)
+	// What comes after it is no other beginning, but that of a new connection is.
+	other := hello(t, &tls.Config{ServerName: "other.example", InsecureSkipVerify: true})
+	n, more = o.TCP(1, false, uint32(len(b)), other)
+	assert.Equal(t, []any{Name{}, false}, []any{n, more})
+	n, _ = o.TCP(1, true, 7, other)
+	assert.Equal(t, "other.example", n.Name)
 
 	for name, data := range map[string][]byte{
 		"no name":       hello(t, &tls.Config{InsecureSkipVerify: true}),
@@ -199,7 +205,7 @@ func TestTLS(t *testing.T) {
 		"ssh":           []byte("SSH-2.0-OpenSSH_9.2\r\n"),
 		"too large":     {22, 3, 3, 0x40, 0, 1, 1, 0, 0},
 	} {
-		n, more := new(Openings).TCP(1, 0, data)
+		n, more := new(Openings).TCP(1, true, 0, data)
 		assert.Empty(t, n, name)
 		assert.False(t, more, name)
 	}
@@ -235,13 +241,13 @@ func TestHTTP(t *testing.T) {
 		"GETTING somewhere\r\n":                                                           "",
 		"GET / HTTP/1.1\r\n" + strings.Repeat("A: "+strings.Repeat("b", 100)+"\r\n", 100): "",
 	} {
-		n, more := new(Openings).TCP(1, 0, []byte(text))
+		n, more := new(Openings).TCP(1, true, 0, []byte(text))
 		assert.Equal(t, want, n.Name, text)
 		assert.False(t, more, text)
 	}
 	var o Openings
 	for i, c := range []byte("PATCH /a HTTP/1.1\r\nHost: a.example\r\n") {
-		n, more := o.TCP(1, uint32(i), []byte{c})
+		n, more := o.TCP(1, i == 0, uint32(i), []byte{c})
 		assert.Equal(t, c != '\n' || i < 30, more)
 		if !more {
 			assert.Equal(t, Name{"a.example", HTTP, false}, n)
@@ -332,45 +338,64 @@ func TestTable(t *testing.T) {
 	reply := answer(t, "a.example.", record("a.example.", 60, a("192.0.2.1")))
 	peer := netip.MustParseAddr("192.0.2.1")
 	table.Read(1, curl, false, server, reply, now)
-	_, ok := table.Lookup(curl, peer, now)
+	var ever time.Time
+	find := func(who PID, addr netip.Addr, now time.Time) (Name, bool) {
+		return table.Lookup(who, addr, ever, now, now)
+	}
+	_, ok := find(curl, peer, now)
 	assert.False(t, ok, "nobody has asked")
 	table.Read(1, curl, true, server, ask(8, "a.example."), now)
 	table.Read(1, curl, true, server, ask(7, "b.example."), now)
 	table.Read(2, curl, true, server, ask(7, "a.example."), now)
 	table.Read(1, curl, false, server, reply, now)
-	_, ok = table.Lookup(curl, peer, now)
+	_, ok = find(curl, peer, now)
 	assert.False(t, ok, "with another ID, for another name, on another socket")
 	table.Read(2, ssh, false, server, reply, now)
-	n, _ := table.Lookup(curl, peer, now)
+	n, _ := find(curl, peer, now)
 	assert.Equal(t, Name{"a.example", DNS, false}, n, "who asked, not who the socket's owner is now")
-	n, _ = table.Lookup(ssh, peer, now)
-	assert.Equal(t, Name{"a.example", Host, false}, n)
-	assert.True(t, table.Asked("a.example", now))
-	assert.False(t, table.Asked("b.example", now), "without an answer")
-	_, ok = table.Lookup(curl, peer, now.Add(time.Hour))
+	_, ok = find(ssh, peer, now)
 	assert.False(t, ok)
-	assert.False(t, table.Asked("a.example", now.Add(time.Hour)))
+	n, _ = find(0, peer, now)
+	assert.Equal(t, Name{"a.example", Host, false}, n)
+	assert.True(t, table.Asked(curl, "a.example", now))
+	assert.False(t, table.Asked(ssh, "a.example", now), "another process")
+	assert.False(t, table.Asked(curl, "b.example", now), "without an answer")
+	_, ok = find(curl, peer, now.Add(time.Hour))
+	assert.False(t, ok)
+	assert.False(t, table.Asked(curl, "a.example", now.Add(time.Hour)))
+	_, ok = table.Lookup(curl, peer, ever, now.Add(-1), now)
+	assert.False(t, ok, "before it was learnt")
+	_, ok = table.Lookup(curl, peer, now.Add(1), now.Add(1), now)
+	assert.False(t, ok, "of an earlier process")
 
-	// An answer from another address, as behind NAT, counts until the true one comes.
-	lie := answer(t, "c.example.", record("c.example.", 60, a("192.0.2.66")))
+	// An answer from another address, to a question of another type, or one that is not whole, does
+	// not end the question. Of the last, what can be read counts.
 	other := netip.MustParseAddrPort("198.51.100.1:53")
 	c := func(addr string) string {
-		n, _ := table.Lookup(curl, netip.MustParseAddr(addr), now)
+		n, _ := find(curl, netip.MustParseAddr(addr), now)
 		return n.Name
 	}
+	good := answer(t, "c.example.", record("c.example.", 60, a("192.0.2.3")))
+	six := bytes.Clone(good)
+	six[len("c.example.")+1+12+1] = byte(dnsmessage.TypeAAAA)
+	cut := answer(t, "c.example.", record("c.example.", 60, a("192.0.2.4")), record("c.example.", 60, a("192.0.2.5")))
 	table.Read(2, curl, true, server, ask(7, "c.example."), now)
-	table.Read(2, curl, false, other, lie, now)
-	assert.Equal(t, "c.example", c("192.0.2.66"))
-	table.Read(2, curl, false, server, answer(t, "c.example.", record("c.example.", 60, a("192.0.2.3"))), now)
+	table.Read(2, curl, false, other, good, now)
+	assert.Empty(t, c("192.0.2.3"), "nobody has asked there")
+	table.Read(2, curl, false, server, six, now)
+	assert.Empty(t, c("192.0.2.3"), "of another type")
+	table.Read(2, curl, false, server, cut[:len(cut)-3], now)
+	assert.Equal(t, []string{"c.example", ""}, []string{c("192.0.2.4"), c("192.0.2.5")})
+	table.Read(2, curl, false, server, good, now)
 	assert.Equal(t, "c.example", c("192.0.2.3"))
-	table.Read(2, curl, false, other, answer(t, "c.example.", record("c.example.", 60, a("192.0.2.67"))), now)
-	assert.Empty(t, c("192.0.2.67"), "the true answer has come")
+	table.Read(2, curl, false, server, answer(t, "c.example.", record("c.example.", 60, a("192.0.2.67"))), now)
+	assert.Empty(t, c("192.0.2.67"), "the answer has come")
 
 	// In mDNS, what a socket asks for in .local counts, as often as it is answered.
 	group, nas := netip.MustParseAddrPort("224.0.0.251:5353"), netip.MustParseAddrPort("192.0.2.9:5353")
 	says := func(name, addr string) string {
 		table.Read(3, ssh, false, nas, answer(t, "", record(name, 120, a(addr))), now)
-		n, ok := table.Lookup(curl, netip.MustParseAddr(addr), now)
+		n, ok := find(0, netip.MustParseAddr(addr), now)
 		assert.Equal(t, ok, n.Source == Host)
 		return n.Name
 	}
@@ -412,7 +437,7 @@ func TestTableIsBounded(t *testing.T) {
 func TestOpeningsAreBounded(t *testing.T) {
 	var o Openings
 	for i := range uint64(20_000) {
-		_, more := o.TCP(i, 0, []byte{recordHandshake, 3, 1, 0x20, 0, 1, 0, 0x1f})
+		_, more := o.TCP(i, true, 0, []byte{recordHandshake, 3, 1, 0x20, 0, 1, 0, 0x1f})
 		require.True(t, more)
 	}
 	assert.LessOrEqual(t, o.tcp.len(), maxStreams)
@@ -421,7 +446,7 @@ func TestOpeningsAreBounded(t *testing.T) {
 	copy(big, []byte{recordHandshake, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc})
 	more, at := true, uint32(0)
 	for ; more; at += 4000 {
-		_, more = o.TCP(1<<40, at, big)
+		_, more = o.TCP(1<<40, at == 0, at, big)
 	}
 	assert.LessOrEqual(t, at, uint32(maxStream+2*4000))
 }
@@ -450,11 +475,11 @@ func FuzzTCP(f *testing.F) {
 		if len(b) > maxStream || len(b) == 0 {
 			return
 		}
-		want, wantMore := new(Openings).TCP(1, 0, b)
+		want, wantMore := new(Openings).TCP(1, true, 0, b)
 		var o Openings
 		got, more, at := Name{}, true, 0
 		for part := range chunks(b, max(1, size)) {
-			if got, more = o.TCP(1, uint32(at), part); !more {
+			if got, more = o.TCP(1, at == 0, uint32(at), part); !more {
 				break
 			}
 			at += len(part)
@@ -491,7 +516,7 @@ func BenchmarkTLS(b *testing.B) {
 	var o Openings
 	b.ReportAllocs()
 	for b.Loop() {
-		o.TCP(1, 0, h)
+		o.TCP(1, true, 0, h)
 	}
 }
 

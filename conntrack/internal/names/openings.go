@@ -57,13 +57,17 @@ type quicPath struct {
 
 const maxQUIC = 4 // connections between a socket and a peer that begin at the same time
 
-// TCP reads data that a socket sends, with its sequence number. It returns a name, and whether
-// more is wanted of this socket.
-func (o *Openings) TCP(cookie uint64, seq uint32, data []byte) (n Name, more bool) {
+// TCP reads data that a socket sends, with its sequence number. What follows the beginning of a
+// connection counts while more is wanted. It returns a name, and whether more is wanted of this
+// socket.
+func (o *Openings) TCP(cookie uint64, begins bool, seq uint32, data []byte) (n Name, more bool) {
 	o.tcp.max = maxStreams
 	s, ok := o.tcp.get(cookie)
-	if !ok {
+	switch {
+	case begins:
 		s = &stream{next: seq}
+	case !ok:
+		return Name{}, false
 	}
 	grown, ok := s.add(seq, data)
 	if !ok {
@@ -84,6 +88,24 @@ func (o *Openings) TCP(cookie uint64, seq uint32, data []byte) (n Name, more boo
 		return Name{}, false
 	}
 	return n, false
+}
+
+// Reads reports whether more is wanted of a socket.
+func (o *Openings) Reads(cookie uint64) bool {
+	_, ok := o.tcp.get(cookie)
+	return ok
+}
+
+// IsHello reports whether data begins like TLS.
+func IsHello(data []byte) bool { return len(data) > 1 && data[0] == recordHandshake && data[1] == 3 }
+
+// IsInitial reports whether a datagram is one with which a client of QUIC begins.
+func IsInitial(datagram []byte) bool {
+	if len(datagram) < 1200 {
+		return false
+	}
+	p, _ := nextInitial(datagram)
+	return p != nil
 }
 
 // read reads the name in what a client sends first.

@@ -8,8 +8,8 @@ import (
 
 const (
 	maxAsked  = 4096     // questions that wait for an answer
-	maxLearnt = 64 << 10 // addresses that are known, of processes and of the host
-	maxNames  = 16 << 10 // names that answers were about
+	maxLearnt = 32 << 10 // addresses that are known, of processes and of the host
+	maxNames  = 8 << 10  // names that processes have got answers about
 	minKept   = 10 * time.Minute
 	maxKept   = 24 * time.Hour
 	grace     = 10 * time.Minute // programs keep addresses longer than they may
@@ -17,14 +17,14 @@ const (
 )
 
 // A PID is that of a process that asks for names. Zero is the host: what any of its processes has
-// asked for. A later process may have the PID of an earlier one, and gets what that has asked for: it
-// is what the host has asked for, too.
+// asked for. A later process may have the PID of an earlier one; see Lookup.
 type PID uint32
 
 // A question waits for its answer on the socket that asked.
 type question struct {
 	cookie uint64
 	id     uint16 // zero in mDNS
+	kind   uint16 // of the records that are asked for, likewise
 	name   string
 }
 
@@ -40,8 +40,14 @@ type address struct {
 }
 
 type learnt struct {
-	name  string
-	until time.Time
+	name      string
+	at, until int64 // ns since 1970
+}
+
+// An asking is a name and who has asked for it.
+type asking struct {
+	who  PID
+	name string
 }
 
 // A direction is one of the two streams of a TCP connection.
@@ -56,12 +62,13 @@ type Table struct {
 	asked     cache[question, asker]
 	streams   cache[direction, *stream]
 	addresses cache[address, learnt]
-	names     cache[string, time.Time] // those of addresses, and until when
+	names     cache[asking, int64] // those of addresses, and until when
 }
 
 // Read reads a DNS message that a socket of a process has sent or received. An answer counts only
-// if the socket has asked for the name with the same ID. What mDNS says of a name in .local that
-// the socket has asked for counts for the host.
+// if the socket has asked the one that answers for the name, with the same ID and type. One that is
+// not whole may be followed by another. What mDNS says of a name in .local that the socket has asked
+// for counts for the host.
 func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, message []byte, now time.Time) {
 	m, ok := ParseDNS(message)
 	if !ok {
@@ -72,16 +79,14 @@ func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, mes
 	case peer.Port() == mdnsPort:
 		t.readMulticast(cookie, who, sent, &m, message, now)
 	case sent && !m.Response:
-		t.asked.put(question{cookie, m.ID, m.Name}, asker{who, peer.Addr()})
+		t.asked.put(question{cookie, m.ID, m.Type, m.Name}, asker{who, peer.Addr()})
 	case !sent && m.Response:
-		q := question{cookie, m.ID, m.Name}
+		q := question{cookie, m.ID, m.Type, m.Name}
 		asker, ok := t.asked.get(q)
-		if !ok {
+		if !ok || peer.Addr() != asker.server {
 			return
 		}
-		// An answer from elsewhere may be one that a proxy or NAT has moved, or a lie, which
-		// the true answer replaces.
-		if peer.Addr() == asker.server {
+		if m.Whole {
 			t.asked.remove(q)
 		}
 		t.learn(asker.who, m.Addresses, now)
@@ -107,12 +112,13 @@ func (t *Table) readMulticast(cookie uint64, who PID, sent bool, m *Message, mes
 	}
 }
 
-// ReadTCP is Read of DNS over TCP, where each message stands behind its length.
-func (t *Table) ReadTCP(cookie uint64, who PID, sent bool, peer netip.AddrPort, seq uint32, data []byte, now time.Time) {
+// ReadTCP is Read of DNS over TCP, where each message stands behind its length. The data of a new
+// connection of the socket begins.
+func (t *Table) ReadTCP(cookie uint64, who PID, sent, begins bool, peer netip.AddrPort, seq uint32, data []byte, now time.Time) {
 	t.streams.max = maxStreams
 	d := direction{cookie, sent}
 	s, ok := t.streams.get(d)
-	if !ok {
+	if !ok || begins {
 		s = &stream{next: seq}
 	}
 	if _, ok := s.add(seq, data); !ok {
@@ -133,31 +139,31 @@ func (t *Table) ReadTCP(cookie uint64, who PID, sent bool, peer netip.AddrPort, 
 func (t *Table) learn(who PID, list []Address, now time.Time) {
 	t.addresses.max, t.names.max = maxLearnt, maxNames
 	for _, a := range list {
-		kept := min(max(a.TTL, minKept), maxKept) + grace
-		t.addresses.put(address{who, a.Addr}, learnt{a.Name, now.Add(kept)})
-		t.names.put(a.Name, now.Add(kept))
-	}
-}
-
-// Lookup returns the name by which a process, or else another one of the host, has asked for an
-// address.
-func (t *Table) Lookup(who PID, addr netip.Addr, now time.Time) (Name, bool) {
-	for _, of := range [...]PID{who, 0} {
-		if l, ok := t.addresses.get(address{of, addr}); ok && now.Before(l.until) {
-			source := DNS
-			if of == 0 {
-				source = Host
-			}
-			return Name{Name: l.name, Source: source}, true
+		until := now.Add(min(max(a.TTL, minKept), maxKept) + grace).UnixNano()
+		t.addresses.put(address{who, a.Addr}, learnt{a.Name, now.UnixNano(), until})
+		if who != 0 {
+			t.names.put(asking{who, a.Name}, until)
 		}
 	}
-	return Name{}, false
 }
 
-// Asked reports whether there was an answer with addresses of a name.
-func (t *Table) Asked(name string, now time.Time) bool {
-	until, ok := t.names.get(name)
-	return ok && now.Before(until)
+// Lookup returns the name for which a process, or the host, has last got an address, if that was
+// from one time to another. A process is not older than what it has asked for.
+func (t *Table) Lookup(who PID, addr netip.Addr, from, to, now time.Time) (Name, bool) {
+	l, ok := t.addresses.get(address{who, addr})
+	if !ok || now.UnixNano() >= l.until || l.at > to.UnixNano() || !from.IsZero() && l.at < from.UnixNano() {
+		return Name{}, false
+	}
+	if who == 0 {
+		return Name{Name: l.name, Source: Host}, true
+	}
+	return Name{Name: l.name, Source: DNS}, true
+}
+
+// Asked reports whether a process has got addresses of a name.
+func (t *Table) Asked(who PID, name string, now time.Time) bool {
+	until, ok := t.names.get(asking{who, name})
+	return ok && now.UnixNano() < until
 }
 
 // Dropped returns how many names gave way to others.
