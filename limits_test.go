@@ -92,6 +92,7 @@ type limit struct{ file, sentence string }
 var limits = []limit{
 	{"README.md", "when places or networks are older than {examples/mapserver/internal/mapview: maxTableAge/(24*3600*1000000000)} days."},
 	{"README.md", "Of one UDP socket {conntrack: maxFlows/2} peers are followed at a time, of all {conntrack: maxFlows}:"},
+	{"README.md", "Of more than {conntrack/internal/names: maxLearnt/2} addresses with names the oldest give way;"},
 	{"README.md", "it keeps the close events of {conntrack/feed/frame: defaultMaxCloses} connections"},
 	{"README.md", "it reports what it can in half a second"},
 	{"README.md", "that unpacks to more than {internal/unpack: MaxRatio} times its size, is an error."},
@@ -110,7 +111,7 @@ var limits = []limit{
 	{"geoip/open.go", "A text may have {internal/layout: Max} bytes, a binary file {internal/layout: maxDB}, all together {internal/ranges: Max} rows, and what is compressed {internal/unpack: MaxRatio} times its size beyond {internal/unpack: Free>>20} MiB."},
 	{"internal/ranges/ranges.go", `errors.New("more than {internal/ranges: Max} ranges,`},
 	{"cmd/connmap-data/main.go", "less than {cmd/connmap-data: minRate/1024} kB a second, or takes more than two hours,"},
-	{"conntrack/doc.go", "At most {conntrack/internal/names: maxLearnt} addresses have a name at a time"},
+	{"conntrack/doc.go", "At most {conntrack/internal/names: maxLearnt} addresses have a name at a time,"},
 	{"conntrack/doc.go", "of one unconnected socket {conntrack: maxFlows/2} flows are followed at a time, of all {conntrack: maxFlows}."},
 	{"docs/capture.md", "Up to {conntrack: maxNamespaces}, with {conntrack: maxTunnels} tunnels, are read, and the log says if there are more; of one tunnel {conntrack: maxRemotes} peers are reported."},
 	{"docs/protocol.md", "salt pin, {conntrack/feed: passwordRounds} rounds)"},

@@ -181,7 +181,7 @@ type Conn struct {
 // A NameSource says how a name was learnt. A name that the connection itself says (NameSNI, NameQUIC,
 // NameHTTP) counts before one that its process asked for (NameDNS), and that before one that
 // another process of this host asked for (NameHost). Where a ClientHello is encrypted, the name
-// outside it counts last.
+// outside it gives way to one that the process asked for, unless it asked for that name too.
 type NameSource = names.Source
 
 // The sources of names. The zero NameSource is none.

@@ -91,11 +91,15 @@
 // # Names
 //
 // With [Options.Names], EBPF learns by which names programs ask for peers. It reads questions and
-// answers of DNS (ports 53, 5353 and 5355), and what a program sends first with TLS, QUIC and HTTP
-// on any port. An answer counts only on the socket that has asked, and of mDNS only one for a name in
-// .local. It counts for its TTL and ten minutes more,
-// and at least for twenty. A name that becomes known later comes with an Update.
-// At most 65,536 addresses have a name at a time; older ones give way.
+// answers of DNS, mDNS and LLMNR, and what programs send first with TLS, QUIC and HTTP, on any port;
+// TLS may follow a few lines that the peer has answered. What is sent to a proxy for another peer
+// gives no name.
+//
+// An answer counts only if it comes from the server that the socket has asked, and of mDNS only one
+// for a name in .local. It counts for connections that open after it, ten minutes longer than it is
+// valid and at least for twenty. A name that becomes known later comes with an Update.
+// At most 32,768 addresses have a name at a time, each for the process and for the host; older ones
+// give way.
 //
 // Nobody has verified these names: each is what a program said, or what an answer said to it. Names
 // longer than 253 bytes, or with other characters than letters, digits, hyphens, underscores and

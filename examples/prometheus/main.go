@@ -60,6 +60,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	log.Info("serving", "url", "http://"+l.Addr().String()+"/metrics", "reads", c.Info().Backend, "limited", c.Info().Limited)
 	e := newExporter(*maxSeries)
+	e.names = *domains
 	s := &http.Server{Handler: e.handler()}
 	go s.Serve(l)
 	defer s.Close()
@@ -93,10 +94,12 @@ type series struct{ open, opened, tx, rx uint64 }
 type exporter struct {
 	rules     *rules.Set
 	maxSeries int
+	names     bool // connections have names
 
 	mu     sync.Mutex
 	series map[labels]*series
 	conns  map[uint64]counted // by Conn.ID
+	young  []young            // that opened of late, the oldest first
 	lost   uint64
 }
 
@@ -104,8 +107,18 @@ type exporter struct {
 type counted struct {
 	series *series
 	name   string
+	opened bool
 	tx, rx uint64
 }
+
+// A young connection may get its name soon: its opening is counted under that, or when it is no longer
+// young.
+type young struct {
+	id uint64
+	at time.Time
+}
+
+const youth = 2 * time.Second
 
 func newExporter(maxSeries int) *exporter {
 	return &exporter{rules: rules.Default(), maxSeries: maxSeries, series: make(map[labels]*series), conns: make(map[uint64]counted)}
@@ -127,25 +140,51 @@ func (e *exporter) add(event conntrack.Event) {
 		e.lost += event.Lost
 		return
 	}
+	e.grow(event.Time)
 	c := event.Conn
 	n, known := e.conns[c.ID]
 	if !known {
 		// Its labels stay, even if its program becomes known later, but for its domain.
 		n.series, n.name = e.seriesOf(&c), c.Name
 		n.series.open++
-		n.series.opened++
+		if e.names && c.Name == "" && event.Kind != conntrack.Close {
+			e.young = append(e.young, young{c.ID, event.Time})
+		} else {
+			n.settle()
+		}
 	} else if c.Name != n.name {
 		n.series.open--
 		n.series, n.name = e.seriesOf(&c), c.Name
 		n.series.open++
+		n.settle()
 	}
 	n.series.tx += c.Tx - min(c.Tx, n.tx)
 	n.series.rx += c.Rx - min(c.Rx, n.rx)
 	n.tx, n.rx = c.Tx, c.Rx
 	e.conns[c.ID] = n
 	if event.Kind == conntrack.Close {
+		n.settle()
 		n.series.open--
 		delete(e.conns, c.ID)
+	}
+}
+
+// grow counts the openings of connections that are no longer young.
+func (e *exporter) grow(now time.Time) {
+	for len(e.young) > 0 && now.Sub(e.young[0].at) >= youth {
+		if n, ok := e.conns[e.young[0].id]; ok {
+			n.settle()
+			e.conns[e.young[0].id] = n
+		}
+		e.young = e.young[1:]
+	}
+}
+
+// settle counts the opening of a connection once.
+func (n *counted) settle() {
+	if !n.opened {
+		n.opened = true
+		n.series.opened++
 	}
 }
 
@@ -188,6 +227,7 @@ func (e *exporter) Describe(ch chan<- *prometheus.Desc) {
 func (e *exporter) Collect(ch chan<- prometheus.Metric) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.grow(time.Now())
 	send := func(d *prometheus.Desc, t prometheus.ValueType, n uint64, l ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, float64(n), l...)
 	}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -57,15 +58,31 @@ func TestExporter(t *testing.T) {
 func TestDomain(t *testing.T) {
 	c := conntrack.Conn{ID: 7, Proto: conntrack.TCP, Direction: conntrack.Out, Peer: netip.MustParseAddrPort("198.41.0.4:443"), Process: conntrack.Process{Comm: "firefox"}, Tx: 10}
 	e := newExporter(10)
-	e.add(conntrack.Event{Kind: conntrack.Open, Conn: c})
+	e.names = true
+	e.add(conntrack.Event{Kind: conntrack.Open, Conn: c, Time: time.Now()})
 	c.Tx, c.Name = 30, "www.example.co.uk"
-	e.add(conntrack.Event{Kind: conntrack.Update, Conn: c})
+	e.add(conntrack.Event{Kind: conntrack.Update, Conn: c, Time: time.Now()})
 	const of = `{asn="397197",country="US",direction="out",domain="%s",program="firefox",rule="Web Surfing"} %d`
 	got := scrape(t, e)
 	assert.Contains(t, got, fmt.Sprintf("connmap_connections"+of, "", 0))
 	assert.Contains(t, got, fmt.Sprintf("connmap_sent_bytes_total"+of, "", 10))
 	assert.Contains(t, got, fmt.Sprintf("connmap_connections"+of, "example.co.uk", 1))
 	assert.Contains(t, got, fmt.Sprintf("connmap_sent_bytes_total"+of, "example.co.uk", 20))
+	assert.Contains(t, got, fmt.Sprintf("connmap_connections_opened_total"+of, "", 0))
+	assert.Contains(t, got, fmt.Sprintf("connmap_connections_opened_total"+of, "example.co.uk", 1))
+
+	// Those that get no name are counted, too, and each once.
+	e = newExporter(10)
+	e.names = true
+	c.ID, c.Name = 8, ""
+	old := time.Now().Add(-youth)
+	e.add(conntrack.Event{Kind: conntrack.Open, Conn: c, Time: old})
+	assert.Contains(t, scrape(t, e), fmt.Sprintf("connmap_connections_opened_total"+of, "", 1))
+	e.add(conntrack.Event{Kind: conntrack.Close, Conn: c, Time: old})
+	c.ID = 9
+	e.add(conntrack.Event{Kind: conntrack.Open, Conn: c, Time: time.Now()})
+	e.add(conntrack.Event{Kind: conntrack.Close, Conn: c, Time: time.Now()})
+	assert.Contains(t, scrape(t, e), fmt.Sprintf("connmap_connections_opened_total"+of, "", 2))
 }
 
 // TestBounded: many connections make few series, and nothing is left out of the sums.

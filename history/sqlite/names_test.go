@@ -117,9 +117,13 @@ func TestFindNames(t *testing.T) {
 	for _, q := range SavedQueries() {
 		if q.Name == "name" {
 			q.SQL = strings.ReplaceAll(q.SQL, "LIMIT 500", "")
-			for _, domain := range []string{"example.com", "*.example.com", "Example.COM"} {
+			for _, domain := range []string{"example.com", "*.example.com", "Example.COM", "example.com."} {
 				q.Params = map[string]string{"domain": domain}
 				assert.Len(t, ask(t, c, Filled(q).SQL, nil), below, domain)
+			}
+			for _, domain := range []string{"%", "_xample.com", "", "*", "xample.com"} {
+				q.Params = map[string]string{"domain": domain}
+				assert.Empty(t, ask(t, c, Filled(q).SQL, nil), domain)
 			}
 			for _, row := range ask(t, c, `EXPLAIN QUERY PLAN `+Filled(q).SQL, nil) {
 				assert.NotContains(t, row[3], "SCAN detailed_history")

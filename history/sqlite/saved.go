@@ -50,7 +50,7 @@ ORDER BY timestamp DESC LIMIT 500`, Params: with(day, "lat", "52.5", "lon", "13.
 FROM detailed_history WHERE timestamp >= unixepoch('now', :since) AND peer_name IS NOT NULL
 GROUP BY +peer_name ORDER BY connections DESC LIMIT 500`, Params: day},
 		{Name: "name", About: "the connections to a domain and all names below it", SQL: `SELECT timestamp, peer_name, ip, port, programname, orgname, agent, count FROM detailed_history
-WHERE peer_name IN (SELECT name FROM peer_names WHERE name = lower(ltrim(:domain, '*.')) OR name LIKE '%.' || ltrim(:domain, '*.'))
+WHERE peer_name IN (SELECT name FROM peer_names WHERE name = lower(trim(:domain, '*.')) OR substr(name, -length(trim(:domain, '*.')) - 1) = '.' || lower(trim(:domain, '*.')))
 ORDER BY timestamp DESC LIMIT 500`, Params: map[string]string{"domain": "example.com"}},
 		{Name: "new-names", About: "names that were never asked for before", SQL: `SELECT peer_name, programname, agent, min(opened) AS first FROM detailed_history AS a
 WHERE opened >= unixepoch('now', :since) AND peer_name IS NOT NULL
