@@ -236,6 +236,7 @@ func TestHalfOpen(t *testing.T) {
 // TestManyGuessers: thousands of addresses guess no faster than is counted for each, and
 // not as fast as they can in all.
 func TestManyGuessers(t *testing.T) {
+	t.Parallel()
 	v := startVictim(t)
 	wrong := v.token
 	wrong.secret[0]++

@@ -446,6 +446,7 @@ func overSockets(t *testing.T, id *Identity, h Handler, src Source, link func(in
 
 // TestCutOnSockets: a kernel keeps and drops bytes in other ways than a pipe does.
 func TestCutOnSockets(t *testing.T) {
+	t.Parallel()
 	noMore(t)
 	id := identity(t)
 	var all []weather
@@ -480,6 +481,7 @@ func TestCutOnSockets(t *testing.T) {
 // TestDelayAndRegrouping: a slow connection that regroups all bytes loses no event and repeats
 // none.
 func TestDelayAndRegrouping(t *testing.T) {
+	t.Parallel()
 	noMore(t)
 	const total = 2000
 	w, s := newWitness(20*time.Millisecond), newStory(t)

@@ -346,6 +346,7 @@ func TestRelay(t *testing.T) {
 }
 
 func TestServerIsDown(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	l.Close()

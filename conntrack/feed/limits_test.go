@@ -212,6 +212,7 @@ func TestNewKeysAreLimited(t *testing.T) {
 // TestKeylessNames: an agent without a key does not get the name of one that has a key, even if
 // that one joins later, nor that of the server's machine.
 func TestKeylessNames(t *testing.T) {
+	t.Parallel()
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Name: "map"})
 	report(t, &Client{Addr: addr, Token: id.Token(), Name: "Nas", Source: make(script)})
@@ -235,6 +236,7 @@ func TestKeylessNames(t *testing.T) {
 
 // TestApprove: where that is asked for nobody reports before somebody has approved it.
 func TestApprove(t *testing.T) {
+	t.Parallel()
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h, Approve: true})
 	key := newKey(t)

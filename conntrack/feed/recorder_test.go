@@ -78,6 +78,7 @@ func (r *recorder) crash() {
 // TestClosesAreSentUntilRecorded: a server that fails before it has recorded a close event gets it
 // again; one that has recorded it does not.
 func TestClosesAreSentUntilRecorded(t *testing.T) {
+	t.Parallel()
 	id, src, addr := identity(t), make(script), freeAddr(t)
 	r := newRecorder()
 	_, stop := serve(t, id, r, addr)
@@ -168,6 +169,7 @@ func TestSlowRecorder(t *testing.T) {
 // TestNothingIsLost: over a link that is cut at random, and a server that is killed at
 // random, each connection is recorded, however short it was.
 func TestNothingIsLost(t *testing.T) {
+	t.Parallel()
 	id, src, addr := identity(t), make(script), freeAddr(t)
 	r := newRecorder()
 	_, stop := serve(t, id, r, addr)

@@ -155,6 +155,7 @@ func TestKeyOutlivesToken(t *testing.T) {
 
 // TestRevoke: another process revokes an agent that is linked.
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	id, h, r := identity(t), newHub(), newRegistry(t)
 	addr, log := start(t, &Server{Identity: id, Registry: r, Handler: h})
 	key := newKey(t)

@@ -1226,11 +1226,14 @@ static __always_inline int sctp(struct packet *p, struct bpf_sock *sk, __u8 chun
 
 // ---- names
 
-// KNOWN_BELOW shows the verifier that a number is below a power of two, which the compiler knows.
-#define KNOWN_BELOW(n, power)                 \
+// KNOWN_UP_TO shows the verifier that a number is from 1 to a power of two, which the compiler knows.
+// That it is not zero the verifier of Linux 6.1 does not learn from a comparison.
+#define KNOWN_UP_TO(n, power)                 \
 	do {                                  \
+		n -= 1;                       \
 		asm volatile("" : "+r"(n));   \
 		n &= (power)-1;               \
+		n += 1;                       \
 	} while (0)
 
 // may_report_payload returns whether another packet of a socket may be reported, and counts it.
@@ -1283,9 +1286,7 @@ static __noinline int report_payload(struct __sk_buff *skb, struct packet *p, st
 	if (!len)
 		return 0;
 	if (len < SHORT_PAYLOAD) {
-		KNOWN_BELOW(len, SHORT_PAYLOAD);
-		if (!len)
-			return 0;
+		KNOWN_UP_TO(len, SHORT_PAYLOAD);
 		e = bpf_ringbuf_reserve(&events, sizeof(*e) + SHORT_PAYLOAD, 0);
 		if (!e)
 			goto lost_payloads;
@@ -1296,9 +1297,7 @@ static __noinline int report_payload(struct __sk_buff *skb, struct packet *p, st
 	} else {
 		if (len > LONG_PAYLOAD)
 			len = LONG_PAYLOAD;
-		KNOWN_BELOW(len, LONG_PAYLOAD + 1);
-		if (!len)
-			return 0;
+		KNOWN_UP_TO(len, LONG_PAYLOAD + 1);
 		e = bpf_ringbuf_reserve(&events, sizeof(*e) + LONG_PAYLOAD + 1, 0);
 		if (!e)
 			goto lost_payloads;
@@ -1426,8 +1425,8 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 			k->want = MOST_HELLO;
 		} else {
 			n = left < FIRST_BYTES ? left : FIRST_BYTES;
-			KNOWN_BELOW(n, 2 * FIRST_BYTES);
-			if (!n || n > FIRST_BYTES || bpf_skb_load_bytes(skb, at, first, n))
+			KNOWN_UP_TO(n, FIRST_BYTES);
+			if (bpf_skb_load_bytes(skb, at, first, n))
 				return;
 			if (earlier) {
 				// A request in what is sent is not one to the peer.
