@@ -51,6 +51,7 @@ func child(name string) error {
 }
 
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := 40 // at other moments each time
 	switch {
 	case testing.Short() || race.Enabled:

@@ -35,7 +35,7 @@ func (db *DB) findOpen(e *history.Entry, hash int64) (*cachedRow, error) {
 	}
 	stmt, err = db.conn.Prepare(`
 SELECT ` + cachedColumns + `, programname, exe, container FROM (SELECT * ` + alike + `)
-WHERE ip = ?3 ORDER BY abs(round((last_opened - ?4) * 1000)), programname LIMIT 1`)
+WHERE ip = ?3 || '' ORDER BY abs(round((last_opened - ?4) * 1000)), programname LIMIT 1`)
 	if err != nil {
 		return nil, err
 	}

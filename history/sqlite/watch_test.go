@@ -58,6 +58,7 @@ func readSlowly(t *testing.T, name string) (stop func()) {
 // TestFilesChangedBelow: what somebody does to the files of a history that is recorded into is
 // noticed and said, and recording goes on in a whole file.
 func TestFilesChangedBelow(t *testing.T) {
+	t.Parallel()
 	slow(t)
 	text := filepath.Join(t.TempDir(), "text")
 	require.NoError(t, os.WriteFile(text, []byte("dear diary\n"), 0o600))
@@ -277,10 +278,12 @@ func TestSavingEmptied(t *testing.T) {
 // TestMovedAway: a file that was moved away while it was recorded into has all of its rows, as
 // has the fresh one that takes its place; and so has one that was replaced by another.
 func TestMovedAway(t *testing.T) {
+	t.Parallel()
 	slow(t)
 	for _, replaced := range []bool{false, true} {
 		for _, read := range []bool{false, true} {
 			t.Run(fmt.Sprintf("replaced %v, read %v", replaced, read), func(t *testing.T) {
+				t.Parallel()
 				db := open(t, path(t))
 				require.NoError(t, db.Record(t.Context(), entries(0, 3000)))
 				if read {

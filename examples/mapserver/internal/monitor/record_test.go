@@ -49,7 +49,7 @@ func TestManyConnectionsAreRecorded(t *testing.T) {
 	var ends []conntrack.Event
 	for i := range n {
 		c := conn(uint64(i), fmt.Sprintf("8.%d.%d.8:443", i>>8&255, i&255))
-		c.Local = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i >> 16)}), uint16(1000+i>>16))
+		c.Local = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i >> 16)}), uint16(1000+i%50_000))
 		conns = append(conns, c)
 		if i < ended {
 			ends = append(ends, conntrack.Event{Kind: conntrack.Close, Conn: c})
