@@ -92,8 +92,8 @@
 //
 // With [Options.Names], EBPF learns by which names programs ask for peers. It reads questions and
 // answers of DNS, mDNS and LLMNR, and what programs send first with TLS, QUIC and HTTP, on any port;
-// TLS may follow a few lines that the peer has answered. What is sent to a proxy for another peer
-// gives no name.
+// TLS may follow when a program has asked for it, as mail does by STARTTLS. What is sent to a proxy
+// for another peer gives no name.
 //
 // An answer counts only if it comes from the server that the socket has asked, and of mDNS only one
 // for a name in .local. It counts for connections that open after it, ten minutes longer than it is

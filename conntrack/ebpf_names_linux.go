@@ -33,7 +33,7 @@ func (n *peerNames) tell(log *slog.Logger, forgotten uint64, now time.Time) {
 		return
 	}
 	n.told, n.nextTold = forgotten, now.Add(time.Hour)
-	log.Info("conntrack: there were more names of peers than can be kept; some connections have none", "forgotten", forgotten)
+	log.Warn("conntrack: there were more names of peers than can be kept; some connections have none", "forgotten", forgotten)
 }
 
 const dnsPort, mdnsPort, llmnrPort = 53, 5353, 5355
@@ -95,10 +95,12 @@ func (e *ebpf) nameNew(t *tracked, cookie uint64, started int64) {
 	e.nameByAnswer(t, e.wall(started), time.Time{})
 }
 
-// nameLate gives a connection that ends the name that was read too late for its opening.
+// nameLate gives a nameless connection that ends the name that was read too late for its opening.
 func (e *ebpf) nameLate(t *tracked) {
-	opened := t.conn.Opened.Add(-lateAnswer)
-	e.nameByAnswer(t, opened, opened)
+	if t.conn.Name == "" {
+		opened := t.conn.Opened.Add(-lateAnswer)
+		e.nameByAnswer(t, opened, opened)
+	}
 }
 
 // lateAnswer is how much later than the opening of a connection the answer may be read that its program
@@ -108,11 +110,11 @@ const lateAnswer = 2 * time.Second
 // nameByAnswer gives a connection without a name the one that its process has asked for from one time
 // on, or another process of this host from another.
 func (e *ebpf) nameByAnswer(t *tracked, own, host time.Time) {
-	if !e.names.on || t.conn.Direction == In || t.conn.Name != "" && t.conn.NameSource != NameHost {
+	if !e.names.on || t.conn.Direction == In || t.conn.Name != "" {
 		return
 	}
 	n, ok := e.answer(t, names.PID(t.conn.Process.PID), own)
-	if !ok && t.conn.Name == "" {
+	if !ok {
 		n, ok = e.answer(t, 0, host)
 	}
 	if ok {

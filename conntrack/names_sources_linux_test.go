@@ -59,14 +59,14 @@ func connected(t testing.TB, network, addr string) net.Conn {
 }
 
 // awaitName waits until a connection has a name, or fails.
-func awaitName(t *testing.T, c *Collector, of net.Conn, name string, source NameSource) {
+func awaitName(t *testing.T, c *Collector, of net.Conn, name string, source NameSource) bool {
 	t.Helper()
 	var got Conn
 	assert.Eventually(t, func() bool {
 		got, _ = find(snapshot(t, c), of.LocalAddr(), of.RemoteAddr())
 		return got.Name == name && got.NameSource == source
 	}, 20*time.Second, 50*time.Millisecond, "want %s by %v", name, source)
-	assert.Equal(t, [2]any{name, source}, [2]any{got.Name, got.NameSource})
+	return assert.Equal(t, [2]any{name, source}, [2]any{got.Name, got.NameSource})
 }
 
 // addRange gives the namespace all addresses that resolve answers with.
@@ -241,7 +241,9 @@ func TestNameSources(t *testing.T) {
 				_, err := conn.Write(part)
 				require.NoError(t, err, what)
 			}
-			awaitName(t, c, conn, name, source)
+			if !awaitName(t, c, conn, name, source) {
+				t.Log(what)
+			}
 		}
 		for n := 1; n <= 16; n++ {
 			name := fmt.Sprintf("cut%d.example", n)
@@ -252,10 +254,15 @@ func TestNameSources(t *testing.T) {
 			send("a request", name, NameHTTP, request[:n], request[n:])
 		}
 		send("a long hello", "long.example", NameSNI, helloFor(t, "long.example", slices.Repeat([]string{strings.Repeat("p", 250)}, 45)...))
-		for _, method := range []string{"PROPFIND", "LOCK", "M-SEARCH", "ACL", "COPY"} {
+		for _, method := range []string{"PROPFIND", "LOCK", "M-SEARCH", "ACL", "COPY", "RPC_OUT_DATA", "BASELINE-CONTROL"} {
 			send(method, "dav.example", NameHTTP, []byte(method+" / HTTP/1.1\r\nHost: dav.example\r\n\r\n"))
 		}
-		send("TLS after text", "mail.example", NameSNI, []byte("EHLO me\r\n"), []byte("STARTTLS\r\n"), helloFor(t, "mail.example"))
+		for what, ask := range map[string]string{"SMTP": "STARTTLS\r\n", "POP3": "STLS\r\n", "FTP": "auth tls\n", "IMAP": "a1 STARTTLS\r\n",
+			"PostgreSQL": "\x00\x00\x00\x08\x04\xd2\x16\x2f", "MySQL": "\x20\x00\x00\x01\x85\xae" + strings.Repeat("\x00", 30), "RDP": "\x03\x00\x00\x13\x0e\xe0" + strings.Repeat("\x00", 13),
+			"XMPP": "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "LDAP": "\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037"} {
+			send(what, "mail.example", NameSNI, []byte("EHLO me\r\n"), []byte(ask), helloFor(t, "mail.example"))
+			send(what+" at once", "mail.example", NameSNI, []byte(ask), helloFor(t, "mail.example"))
+		}
 
 	})
 
@@ -263,9 +270,13 @@ func TestNameSources(t *testing.T) {
 		hello, get := string(helloFor(t, "wrong.example")), "GET / HTTP/1.1\r\nHost: wrong.example\r\n\r\n"
 		put := "PUT / HTTP/1.1\r\nHost: right.example\r\nContent-Length: 99\r\n\r\n"
 		for what, want := range map[string]string{
-			put + "|" + get:               "right.example",
-			put + "|" + hello:             "right.example",
-			"EHLO me\r\n|DATA\r\n|" + get: "",
+			put + "|" + get:                 "right.example",
+			put + "|" + hello:               "right.example",
+			"EHLO me\r\n|DATA\r\n|" + get:   "",
+			"EHLO me\r\n|DATA\r\n|" + hello: "",
+			"\x05|\x01\x00|\x05\x01\x00\x03\x05wrong\x01\xbb|" + hello:                    "",
+			"\r\nCONNECT wrong.example:443 HTTP/1.0\r\n\r\n|" + hello:                     "",
+			"connect wrong.example:443 HTTP/1.0\r\n\r\n|" + hello:                         "",
 			"SSH-2.0-x\r\n|" + strings.Repeat("x", 2000) + "|" + hello:                    "",
 			"G|o / HTTP/1.1\r\nHost: wrong.example\r\n\r\n":                               "",
 			"CONNECT wrong.example:443 HTTP/1.1\r\n\r\n|" + hello:                         "",

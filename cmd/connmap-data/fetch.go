@@ -180,7 +180,9 @@ func (w *watch) stop() {
 	w.timer.Stop()
 }
 
-func userAgent() string { return "connmap-data/" + version + " (+https://github.com/connmapgo/connmap)" }
+func userAgent() string {
+	return "connmap-data/" + version + " (+https://github.com/connmapgo/connmap)"
+}
 
 func (f *fetcher) attempt(parent context.Context, client *http.Client, d *download) error {
 	ctx, cancel := context.WithCancelCause(parent)

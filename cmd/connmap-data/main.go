@@ -155,10 +155,11 @@ they are, and what of them is not read. It does not use the network.`)
 	}
 	var rows []state
 	if len(rest) > 0 {
-		if rows, err = a.statusOf(rest); err != nil {
+		rows, err = a.statusOf(rest)
+		*dir = ""
+		if len(rows) == 0 {
 			return err
 		}
-		*dir = ""
 	} else if rows, err = a.status(*dir); err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ they are, and what of them is not read. It does not use the network.`)
 		e.SetIndent("", "  ")
 		return e.Encode(rows)
 	}
-	return a.printStatus(*dir, rows)
+	return errors.Join(a.printStatus(*dir, rows), err)
 }
 
 // choose returns the data sets of the given names, or the default ones.

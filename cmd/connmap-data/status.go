@@ -99,17 +99,18 @@ func (a *app) status(dir string) ([]state, error) {
 // statusOf says what files are.
 func (a *app) statusOf(names []string) (states []state, err error) {
 	for _, name := range names {
-		if _, err := os.Stat(name); err != nil {
-			return nil, err
-		}
 		st := state{File: name}
-		st.describe(name, nil, a.now())
+		st.describe(name, readRecord(name).File, a.now())
+		if _, e := os.Stat(name); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
 		if a.old(st) {
 			st.add("old")
 		}
 		states = append(states, st)
 	}
-	return states, nil
+	return states, err
 }
 
 // describe fills in a state from the record of a file that has the recorded content, or else, also
@@ -124,7 +125,8 @@ func (st *state) describe(name string, known *revision, now time.Time) {
 	if known != nil {
 		st.Source = known.URL
 	}
-	if known != nil && known.Date.Sub(now) <= maxAhead && known.describes(name) {
+	same := known != nil && known.describes(name)
+	if same && known.Date.Sub(now) <= maxAhead {
 		st.Kind, st.Rows = known.Kind, known.Rows
 		st.Hint = strings.Join(known.Remarks, "; ")
 		if !known.Date.IsZero() {
@@ -138,6 +140,9 @@ func (st *state) describe(name string, known *revision, now time.Time) {
 	}
 	if err == nil && !c.places && !c.networks {
 		err = c.open(name)
+	}
+	if known != nil && known.SHA256 != "" && !same {
+		c.remarks = append(c.remarks, "damaged: it has changed since it was downloaded")
 	}
 	c.setDate(now, unpack.FutureDate(name, info.ModTime()).UTC(), unpack.Date(name, info.ModTime()).UTC())
 	st.Hint = strings.Join(c.remarks, "; ")

@@ -51,7 +51,6 @@ func child(name string) error {
 }
 
 func TestKill(t *testing.T) {
-	t.Parallel()
 	kills := 40 // at other moments each time
 	switch {
 	case testing.Short() || race.Enabled:

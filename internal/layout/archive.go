@@ -115,6 +115,10 @@ func (a *archive) member(name string, open opener) error {
 		return nil
 	}
 	f, err := open()
+	if err != nil && isNamedTable(base) {
+		leave(err.Error())
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -137,8 +141,11 @@ func (a *archive) member(name string, open opener) error {
 	a.all.Truncated = a.all.Truncated || r.Truncated
 	a.all.Kind.Places = a.all.Kind.Places || r.Kind.Places
 	a.all.Kind.Networks = a.all.Kind.Networks || r.Kind.Networks
-	if a.all.Kind.Name == "" {
+	switch has := a.all.Kind.Name; {
+	case has == "":
 		a.all.Kind.Name = r.Kind.Name
+	case !strings.Contains(has, r.Kind.Name) && len(has) < 100:
+		a.all.Kind.Name += " and " + r.Kind.Name
 	}
 	if a.all.Date.IsZero() || !r.Date.IsZero() && r.Date.Before(a.all.Date) {
 		a.all.Date = r.Date

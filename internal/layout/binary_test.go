@@ -154,12 +154,17 @@ func TestArchiveOfUnlikeTables(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, l.rows, 4)
 		assert.Empty(t, r.Remarks)
+		r, err = Read(fileOf(pack("a.csv", cities, "bad.csv.gz", "\x1f\x8bgarbage", "n.csv", networks)), &list{})
+		require.NoError(t, err)
+		require.Len(t, r.Remarks, 1)
+		assert.Contains(t, r.Remarks[0], "bad.csv.gz inside is left out: the gzip data are cut off")
+		assert.Equal(t, "DB-IP city CSV and AS CSV", r.Kind.Name)
 		for bad, why := range map[string]string{
-			"":                             "no line has anything",
-			"<html>\n":                     "the first line is",
-			"20.0.0.0,255.255.0.0,JP\n":    "the second column has netmasks",
+			"":                               "no line has anything",
+			"<html>\n":                       "the first line is",
+			"20.0.0.0,255.255.0.0,JP\n":      "the second column has netmasks",
 			"one,two,three\nfour,five,six\n": "3 columns between commas",
-			cities[:20] + "\x00\x00\x00":   "binary data",
+			cities[:20] + "\x00\x00\x00":     "binary data",
 		} {
 			r, err := Read(fileOf(pack("a.csv", cities, "bad.csv", bad, "README", "Words.\n")), &list{})
 			require.NoError(t, err)

@@ -173,7 +173,7 @@ func (t *text) bareNetworks(names []string, rows [][]byte) error {
 	if !column(t.at[network], isAddress) {
 		return nil
 	}
-	isBits := func(f []byte) bool { return is(length, f, false) }
+	isBits := func(f []byte) bool { return is(length, bytes.TrimPrefix(f, []byte("/")), false) }
 	switch {
 	case from >= 0 && end >= 0 && column(from, isAddress) && column(end, isAddress):
 		t.at[first], t.at[last], t.at[network] = from, end, -1
@@ -183,7 +183,8 @@ func (t *text) bareNetworks(names []string, rows [][]byte) error {
 		t.at[length] = bits
 	default:
 		for i, name := range names {
-			if !slices.Contains(t.at[:], i) && (column(i, isAddress) || column(i, isDigits)) {
+			isSize := slices.Contains(headings[length], name)
+			if !slices.Contains(t.at[:], i) && (isSize || column(i, isAddress) || column(i, isDigits)) {
 				return fmt.Errorf("%w: the networks of the column %q have no length, and it is not known whether %q tells it: write networks such as 192.0.2.0/24, or first and last addresses", ErrUnknown, names[t.at[network]], name)
 			}
 		}

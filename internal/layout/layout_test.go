@@ -251,6 +251,8 @@ func TestBareNetworks(t *testing.T) {
 	for header, want := range map[string]string{
 		"network,netmask,country\n20.0.0.0,255.255.0.0,JP":                                                          "no length",
 		"network,wildcard,country\n20.0.0.0,0.0.255.255,JP":                                                         "no length",
+		"network,netmask,country\n20.0.0.0,0xffff0000,JP":                                                           "no length",
+		"network,mask,country_code\n20.0.0.0,/16,JP":                                                                "20.0.0.0-20.0.255.255 JP",
 		"network,hosts,country\n20.0.0.0,65536,JP":                                                                  "no length",
 		"network,broadcast,country\n20.0.0.0,20.0.255.255,JP":                                                       "no length",
 		"network\tsize\tasn\n20.0.0.0\t65536\t64500":                                                                "no length",

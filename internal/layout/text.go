@@ -360,7 +360,7 @@ func clean(s []byte) []byte {
 func (w *worker) network(b *block, s, bits []byte, number uint32) error {
 	s = clean(s)
 	if bits != nil {
-		s = append(append(append([]byte(nil), s...), '/'), bits...)
+		s = append(append(append([]byte(nil), s...), '/'), bytes.TrimPrefix(bits, []byte("/"))...)
 	}
 	p, ok := parseNetwork(s)
 	if !ok {

@@ -3,7 +3,9 @@ package lock
 import (
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +35,36 @@ func TestTry(t *testing.T) {
 	assert.NoError(t, err)
 	require.NoError(t, first.Close())
 	assert.NoError(t, Try(second))
+}
+
+// TestTryBesideStarts: a file that was closed can be locked again while this process starts programs.
+func TestTryBesideStarts(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer close(stop)
+	for range 2 {
+		work.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					exec.Command(self, "-test.run", "^$").Run()
+				}
+			}
+		})
+	}
+	name := filepath.Join(t.TempDir(), "a")
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+		require.NoError(t, err)
+		require.NoError(t, Try(f))
+		require.NoError(t, Inode(f))
+		require.NoError(t, f.Close())
+	}
 }
 
 // TestFolder: one at a time has a folder locked. Others wait, or fail if they only try.

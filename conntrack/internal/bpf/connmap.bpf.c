@@ -46,7 +46,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define SEGMENT_PARTS 9		   // of TCP: a ClientHello fits in
 #define MOST_PAYLOADS 4096	   // packets of a socket that are reported between two passes
 #define FIRST_SEGMENTS 40	   // of a TCP connection: only in these a program names the server
-#define MOST_BEFORE_TLS 1024	   // bytes that a program sends before it goes on with TLS
+#define MOST_BEFORE_TLS 512	   // bytes of a packet that asks for TLS
 #define MOST_HELLO (16 << 10)	   // bytes of a ClientHello that are reported
 #define MOST_REQUEST (2 << 10)	   // of a request of HTTP
 #define DNS_PORT 53
@@ -213,7 +213,8 @@ struct known {
 	__u16 want;	 // bytes that it sends next and that are reported
 	__u16 payloads;	 // packets reported since payload_pass
 	__u8 payload_pass; // the lowest bits of the pass
-	__u8 named;	 // it has reported what names its peer
+	__u8 named;	 // it has reported what names its peer, or has a proxy
+	__u8 tls_next; // it has asked its peer to go on with TLS
 	__u8 to[16];
 	__u64 sender; // the task that sends it
 };
@@ -776,7 +777,7 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 		k->out = state == BPF_TCP_SYN_SENT ? 1 : 2;
 		k->opened = 0;
 		k->want = 0;
-		k->named = 0;
+		k->named = k->tls_next = 0;
 		k->flags &= ~FLAG_ENDED;
 		owned(k, sk);
 		if (state == BPF_TCP_LISTEN) {
@@ -1316,22 +1317,23 @@ lost_payloads:
 
 // What the first bytes of a TCP connection tell.
 enum beginning {
-	NO_NAME, // no more than that TLS may follow, as in mail
+	NO_NAME,
 	REQUEST, // of HTTP, to a server
 	HELLO,	 // of TLS
 	PROXY,	 // to a proxy, for another peer
 };
 
-#define FIRST_BYTES 16 // of a connection that are looked at
+#define MOST_METHOD 20 // letters of a method of HTTP
+#define FIRST_BYTES 32 // of a connection that are looked at
 
 // request returns what n bytes begin, if that is a request: a word of capital letters, and what
 // stands behind it.
 static __always_inline int request(const __u8 *b, __u32 n)
 {
-	for (int i = 0; i < FIRST_BYTES - 4; i++) {
+	for (int i = 0; i <= MOST_METHOD; i++) {
 		if (i >= n)
 			return REQUEST; // as far as it goes
-		if ((b[i] >= 'A' && b[i] <= 'Z') || (b[i] == '-' && i))
+		if ((b[i] >= 'A' && b[i] <= 'Z') || ((b[i] == '-' || b[i] == '_') && i))
 			continue;
 		if (b[i] != ' ' || i < 3)
 			return NO_NAME;
@@ -1359,6 +1361,33 @@ static __always_inline int beginning(const __u8 *b, __u32 n)
 	if ((b[0] == 5 && n >= 2 && b[1] == n - 2) || (b[0] == 4 && n >= 9 && (b[1] == 1 || b[1] == 2)))
 		return PROXY;
 	return request(b, n);
+}
+
+// asks_for_tls returns whether a packet, whose first bytes b has, asks the peer to go on with TLS: by
+// a line as STARTTLS, STLS or AUTH TLS of mail and files, in XMPP or LDAP, or in the way of
+// PostgreSQL, MySQL or RDP. left bytes stand from at on.
+static __always_inline int asks_for_tls(struct __sk_buff *skb, const __u8 *b, __u32 at, __u32 left)
+{
+	__u8 t[6];
+
+	if (left == 8 && b[3] == 8 && b[4] == 0x04 && b[5] == 0xd2 && b[6] == 0x16 && b[7] == 0x2f)
+		return 1;
+	if (left == 36 && b[0] == 32 && b[3] == 1 && (b[5] & 8))
+		return 1;
+	if (b[0] == 3 && b[1] == 0 && b[5] == 0xe0)
+		return 1;
+	if (left < sizeof(t) || left > MOST_BEFORE_TLS || bpf_skb_load_bytes(skb, at + left - sizeof(t), t, sizeof(t)))
+		return 0;
+#define IS(i, c) ((t[i] | 0x20) == c)
+	if (t[5] == '\n') {
+		if (t[4] == '\r')
+			return (IS(3, 's') && IS(2, 'l') && IS(1, 't')) || (IS(3, 'l') && IS(2, 's') && IS(1, 's'));
+		return (IS(4, 's') && IS(3, 'l') && IS(2, 't')) || (IS(4, 'l') && IS(3, 's') && IS(2, 's'));
+	}
+	if (t[5] == '>')
+		return (IS(0, 't') && IS(1, 'l') && IS(2, 's') && t[4] == '/') || (IS(2, 't') && IS(3, 'l') && IS(4, 's'));
+#undef IS
+	return t[1] == '2' && t[2] == '0' && t[3] == '0' && t[4] == '3' && t[5] == '7';
 }
 
 // wanted returns how many bytes of a ClientHello are to be reported that begins with n bytes, at most
@@ -1400,11 +1429,8 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 		tp = bpf_tcp_sock(sk);
 		if (!tp || tp->data_segs_out > FIRST_SEGMENTS)
 			return;
-		// The segments of this packet count already. Of what was sent before, the peer has
-		// answered all if TLS follows.
+		// The segments of this packet count already.
 		earlier = tp->data_segs_out - (skb->gso_segs ? skb->gso_segs : 1);
-		if (earlier && tp->bytes_acked > MOST_BEFORE_TLS)
-			earlier = FIRST_SEGMENTS;
 	}
 	at = v4 ? (ip[0] & 15) * 4 : 40;
 	if (bpf_skb_load_bytes(skb, at + 12, &offset, 1))
@@ -1419,7 +1445,7 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 	if (!k || (!dns && (k->flags & FLAG_HIDDEN || k->out == 2)))
 		return;
 	if (!k->want) {
-		if (k->named || earlier == FIRST_SEGMENTS)
+		if (k->named)
 			return;
 		if (dns) {
 			k->want = MOST_HELLO;
@@ -1429,8 +1455,8 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 			if (bpf_skb_load_bytes(skb, at, first, n))
 				return;
 			if (earlier) {
-				// A request in what is sent is not one to the peer.
-				if (n >= 9 && hello(first, n))
+				// What looks so in other data that are sent is not for the peer.
+				if (k->tls_next && n >= 9 && hello(first, n))
 					k->want = wanted(first, n);
 			} else {
 				switch (beginning(first, n)) {
@@ -1444,8 +1470,10 @@ static __always_inline void tcp_names(struct __sk_buff *skb, __u8 out, const __u
 					k->named = 1;
 				}
 			}
-			if (!k->want)
+			if (!k->want) {
+				k->tls_next = asks_for_tls(skb, first, at, left);
 				return;
+			}
 		}
 		piece.begins = 1;
 	}

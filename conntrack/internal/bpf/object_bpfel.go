@@ -85,7 +85,9 @@ type connmapKnown struct {
 	Payloads    uint16
 	PayloadPass uint8
 	Named       uint8
+	TlsNext     uint8
 	To          [16]uint8
+	_           [7]byte
 	Sender      uint64
 }
 

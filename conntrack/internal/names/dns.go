@@ -62,10 +62,9 @@ func ParseDNS(b []byte) (m Message, ok bool) {
 		return m, m.Name != ""
 	}
 	var r records
-	r.read(&p, p.AnswerHeader, p.SkipAnswer)
+	whole := r.read(&p, p.AnswerHeader, p.SkipAnswer)
 	if p.SkipAllAnswers() == nil && p.SkipAllAuthorities() == nil {
-		r.read(&p, p.AdditionalHeader, p.SkipAdditional)
-		m.Whole = p.SkipAllAdditionals() == nil
+		m.Whole = r.read(&p, p.AdditionalHeader, p.SkipAdditional) && whole
 	}
 	m.Addresses = r.addresses(m.Name)
 	return m, m.Name != "" || len(m.Addresses) > 0
@@ -98,12 +97,12 @@ type records struct {
 	alias  map[string]string
 }
 
-// read reads records of one section.
-func (r *records) read(p *dnsmessage.Parser, next func() (dnsmessage.ResourceHeader, error), skip func() error) {
+// read reads records of one section. It reports whether all could be read.
+func (r *records) read(p *dnsmessage.Parser, next func() (dnsmessage.ResourceHeader, error), skip func() error) bool {
 	for range maxRecords {
 		h, err := next()
 		if err != nil {
-			return
+			return err == dnsmessage.ErrSectionDone
 		}
 		name := strings.ToLower(strings.TrimSuffix(h.Name.String(), "."))
 		ttl := time.Duration(h.TTL) * time.Second
@@ -114,7 +113,7 @@ func (r *records) read(p *dnsmessage.Parser, next func() (dnsmessage.ResourceHea
 		}
 		if h.Class&^topBit != dnsmessage.ClassINET {
 			if skip() != nil {
-				return
+				return false
 			}
 			continue
 		}
@@ -122,25 +121,25 @@ func (r *records) read(p *dnsmessage.Parser, next func() (dnsmessage.ResourceHea
 		case dnsmessage.TypeA:
 			a, err := p.AResource()
 			if err != nil {
-				return
+				return false
 			}
 			add(netip.AddrFrom4(a.A))
 		case dnsmessage.TypeAAAA:
 			a, err := p.AAAAResource()
 			if err != nil {
-				return
+				return false
 			}
 			add(netip.AddrFrom16(a.AAAA))
 		case dnsmessage.TypeCNAME:
 			c, err := p.CNAMEResource()
 			if err != nil {
-				return
+				return false
 			}
 			r.follow(name, c.CNAME.String())
 		case dnsmessage.TypeHTTPS:
 			s, err := p.HTTPSResource()
 			if err != nil {
-				return
+				return false
 			}
 			if s.Priority == 0 {
 				r.follow(name, s.Target.String())
@@ -159,10 +158,11 @@ func (r *records) read(p *dnsmessage.Parser, next func() (dnsmessage.ResourceHea
 			}
 		default:
 			if skip() != nil {
-				return
+				return false
 			}
 		}
 	}
+	return false
 }
 
 // follow notes that a name is an alias of another one.

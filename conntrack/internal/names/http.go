@@ -2,7 +2,7 @@ package names
 
 import "bytes"
 
-const maxMethod = 16 // letters of a method
+const maxMethod = 20 // letters of a method
 
 // maxRequest is how many bytes of a request of HTTP are searched for its Host.
 const maxRequest = 8 << 10
@@ -11,7 +11,7 @@ const maxRequest = 8 << 10
 // another server than the peer, and has none.
 func parseRequest(b []byte) (string, error) {
 	method, rest, _ := bytes.Cut(b, []byte(" "))
-	isMethod := func(c rune) bool { return 'A' <= c && c <= 'Z' || c == '-' }
+	isMethod := func(c rune) bool { return 'A' <= c && c <= 'Z' || c == '-' || c == '_' }
 	if len(method) == 0 || len(method) > maxMethod || string(method) == "CONNECT" || len(bytes.TrimFunc(method, isMethod)) > 0 {
 		return "", errNone
 	}

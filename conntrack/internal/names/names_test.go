@@ -386,10 +386,21 @@ func TestTable(t *testing.T) {
 	assert.Empty(t, c("192.0.2.3"), "of another type")
 	table.Read(2, curl, false, server, cut[:len(cut)-3], now)
 	assert.Equal(t, []string{"c.example", ""}, []string{c("192.0.2.4"), c("192.0.2.5")})
+	loop := bytes.Clone(good)
+	copy(loop[len("c.example.")+1+12+4:], "\xc0\x1b") // the record's name refers to itself
+	table.Read(2, curl, false, server, loop, now)
 	table.Read(2, curl, false, server, good, now)
 	assert.Equal(t, "c.example", c("192.0.2.3"))
 	table.Read(2, curl, false, server, answer(t, "c.example.", record("c.example.", 60, a("192.0.2.67"))), now)
 	assert.Empty(t, c("192.0.2.67"), "the answer has come")
+
+	// Over TCP the address of the server may be another on the way there.
+	over := func(sent bool, peer netip.AddrPort, message []byte) {
+		table.ReadTCP(9, curl, sent, sent, peer, 1, append([]byte{byte(len(message) >> 8), byte(len(message))}, message...), now)
+	}
+	over(true, other, ask(7, "d.example."))
+	over(false, server, answer(t, "d.example.", record("d.example.", 60, a("192.0.2.68"))))
+	assert.Equal(t, "d.example", c("192.0.2.68"))
 
 	// In mDNS, what a socket asks for in .local counts, as often as it is answered.
 	group, nas := netip.MustParseAddrPort("224.0.0.251:5353"), netip.MustParseAddrPort("192.0.2.9:5353")

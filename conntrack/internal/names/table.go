@@ -70,6 +70,11 @@ type Table struct {
 // not whole may be followed by another. What mDNS says of a name in .local that the socket has asked
 // for counts for the host.
 func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, message []byte, now time.Time) {
+	t.read(cookie, who, sent, peer, peer.Addr(), message, now)
+}
+
+// read is Read of a message with a server.
+func (t *Table) read(cookie uint64, who PID, sent bool, peer netip.AddrPort, server netip.Addr, message []byte, now time.Time) {
 	m, ok := ParseDNS(message)
 	if !ok {
 		return
@@ -79,11 +84,11 @@ func (t *Table) Read(cookie uint64, who PID, sent bool, peer netip.AddrPort, mes
 	case peer.Port() == mdnsPort:
 		t.readMulticast(cookie, who, sent, &m, message, now)
 	case sent && !m.Response:
-		t.asked.put(question{cookie, m.ID, m.Type, m.Name}, asker{who, peer.Addr()})
+		t.asked.put(question{cookie, m.ID, m.Type, m.Name}, asker{who, server})
 	case !sent && m.Response:
 		q := question{cookie, m.ID, m.Type, m.Name}
 		asker, ok := t.asked.get(q)
-		if !ok || peer.Addr() != asker.server {
+		if !ok || server != asker.server {
 			return
 		}
 		if m.Whole {
@@ -131,7 +136,8 @@ func (t *Table) ReadTCP(cookie uint64, who PID, sent, begins bool, peer netip.Ad
 		if len(s.data) < 2+n {
 			return
 		}
-		t.Read(cookie, who, sent, peer, s.data[2:2+n], now)
+		// A connection has one server, whose address may be another on the way there.
+		t.read(cookie, who, sent, peer, netip.Addr{}, s.data[2:2+n], now)
 		s.data = s.data[2+n:]
 	}
 }
