@@ -23,6 +23,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -58,6 +59,76 @@ func TestObject(t *testing.T) {
 		assert.Equal(t, "Dual MIT/GPL", p.License, name)
 		assert.NotEmpty(t, p.Instructions, name)
 	}
+}
+
+// TestLoops: Linux before 6.2 refuses a loop whose way back is no jump, which the compiler makes where
+// the first round begins in the middle. It looks before it removes what is never reached, so that it
+// would refuse the program whatever is switched off.
+func TestLoops(t *testing.T) {
+	spec, err := loadConnmap()
+	require.NoError(t, err)
+	for name, p := range spec.Programs {
+		var function asm.Instructions
+		check := func() {
+			if at := backEdge(function); at >= 0 {
+				t.Errorf("%s: the way back of a loop in %s is instruction %d, which is no jump", name, function[0].Symbol(), at)
+			}
+			function = nil
+		}
+		for _, in := range p.Instructions {
+			if in.Symbol() != "" && len(function) > 0 {
+				check()
+			}
+			function = append(function, in)
+		}
+		check()
+	}
+}
+
+// backEdge walks through a function as check_cfg of Linux 6.1 does, and returns an instruction that goes
+// back to one that is still being walked from, but is no jump; -1: none.
+func backEdge(function asm.Instructions) int {
+	at := map[int]int{} // indexes by offset, in units of an instruction
+	var offsets []int
+	n := 0
+	for i, in := range function {
+		at[n] = i
+		offsets = append(offsets, n)
+		n += int(in.Size() / asm.InstructionSize)
+	}
+	const seen, left = 1, 2
+	state := make([]int, len(function))
+	var walk func(i int) int
+	walk = func(i int) int {
+		state[i] = seen
+		in := function[i]
+		jump := in.OpCode.JumpOp()
+		isJump := in.OpCode.Class().IsJump() && jump != asm.Call && jump != asm.Exit
+		var next []int
+		if !(in.OpCode.Class().IsJump() && jump == asm.Exit) && !(isJump && jump == asm.Ja) {
+			next = append(next, i+1)
+		}
+		if isJump {
+			next = append(next, at[offsets[i]+1+int(in.Offset)])
+		}
+		for _, to := range next {
+			switch {
+			case to >= len(function):
+			case state[to] == 0:
+				if bad := walk(to); bad >= 0 {
+					return bad
+				}
+			case state[to] == seen && !isJump:
+				return i
+			}
+		}
+		state[i] = left
+		return -1
+	}
+	if len(function) == 0 {
+		return -1
+	}
+	return walk(0)
 }
 
 func open(t *testing.T, o Options) *Probe {

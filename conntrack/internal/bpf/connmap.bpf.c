@@ -201,8 +201,8 @@ struct known {
 	__u32 reported;   // owned, as last reported by a pass
 	__u8 out;
 	__u8 flags;
-	__u8 state; // as last reported by a pass
-	__u8 pad;
+	__u8 state;    // as last reported by a pass
+	__u8 tls_next; // it has asked its peer to go on with TLS
 	__u32 moved; // the last visit with a change or I/O
 	struct owner owner;
 	__u32 fresh;   // flows opened in this pass
@@ -214,7 +214,6 @@ struct known {
 	__u16 payloads;	 // packets reported since payload_pass
 	__u8 payload_pass; // the lowest bits of the pass
 	__u8 named;	 // it has reported what names its peer, or has a proxy
-	__u8 tls_next; // it has asked its peer to go on with TLS
 	__u8 to[16];
 	__u64 sender; // the task that sends it
 };
@@ -1330,6 +1329,8 @@ enum beginning {
 // stands behind it.
 static __always_inline int request(const __u8 *b, __u32 n)
 {
+	// Linux 6.1 refuses some loops, by how they are compiled.
+#pragma clang loop unroll(full)
 	for (int i = 0; i <= MOST_METHOD; i++) {
 		if (i >= n)
 			return REQUEST; // as far as it goes

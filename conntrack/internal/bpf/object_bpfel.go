@@ -72,7 +72,7 @@ type connmapKnown struct {
 	Out         uint8
 	Flags       uint8
 	State       uint8
-	Pad         uint8
+	TlsNext     uint8
 	Moved       uint32
 	_           [4]byte
 	Owner       connmapOwner
@@ -85,9 +85,7 @@ type connmapKnown struct {
 	Payloads    uint16
 	PayloadPass uint8
 	Named       uint8
-	TlsNext     uint8
 	To          [16]uint8
-	_           [7]byte
 	Sender      uint64
 }
 
