@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -65,24 +64,6 @@ func childrenOf(t *testing.T, pid int) (pids []int) {
 	return pids
 }
 
-// A voice collects what a program says.
-type voice struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (v *voice) Write(p []byte) (int, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.b.Write(p)
-}
-
-func (v *voice) String() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.b.String()
-}
-
 const servingCaps = "0000000000000402"
 
 // TestRootsMap: a map server that root has started has root's rights no more, what collects
@@ -99,17 +80,14 @@ func TestRootsMap(t *testing.T) {
 	history := filepath.Join(dir, "elsewhere", "h.sqlite")
 	server := exec.Command(program, "-headless", "-listen", "127.0.0.1:0", "-loopback", "-history", history)
 	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
-	var said voice
+	var said printed
 	server.Stdout, server.Stderr = &said, &said
 	require.NoError(t, server.Start())
 	var ended sync.Once
 	end := func() {
 		ended.Do(func() {
 			server.Process.Signal(os.Interrupt)
-			// On a busy machine the time in which it must end may be over first.
-			if err := server.Wait(); !strings.Contains(said.String(), "mapserver: interrupted") {
-				assert.NoError(t, err)
-			}
+			awaitEnd(t, server, &said)
 		})
 	}
 	defer end()
@@ -185,7 +163,7 @@ func TestRootsMapOfAnothersHistory(t *testing.T) {
 	record := func(meanwhile func(pid int)) {
 		server := exec.Command(program, "-headless", "-listen", "none", "-no-local", "-history", history)
 		server.Env = env
-		var said voice
+		var said printed
 		server.Stdout, server.Stderr = &said, &said
 		require.NoError(t, server.Start())
 		defer func() {
@@ -240,7 +218,7 @@ func TestRootsMapOfHardLink(t *testing.T) {
 	require.NoError(t, os.Link(first, second))
 	server := exec.Command(program, "-headless", "-listen", "none", "-no-local", "-history", second)
 	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir+"/own", "XDG_CACHE_HOME="+dir+"/own", "XDG_DATA_HOME="+dir+"/own", "HOME="+dir+"/own", "TMPDIR="+dir+"/tmp")
-	var said voice
+	var said printed
 	server.Stdout, server.Stderr = &said, &said
 	require.NoError(t, server.Start())
 	assert.Eventually(t, func() bool {
@@ -264,12 +242,12 @@ func TestRootsMapWithoutCollector(t *testing.T) {
 	dir := t.TempDir()
 	server := exec.Command(program, "-headless", "-listen", "127.0.0.1:0", "-history", "none")
 	server.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
-	var said voice
+	var said printed
 	server.Stdout, server.Stderr = &said, &said
 	require.NoError(t, server.Start())
 	defer func() {
 		server.Process.Signal(os.Interrupt)
-		assert.NoError(t, server.Wait())
+		awaitEnd(t, server, &said)
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(said.String(), "1 agent,") }, time.Minute, 20*time.Millisecond)
 	children := childrenOf(t, server.Process.Pid)
@@ -307,7 +285,7 @@ func TestRootsWindow(t *testing.T) {
 	dir := t.TempDir()
 	server := exec.Command(program, "-listen", "none", "-loopback", "-history", filepath.Join(dir, "h.sqlite"))
 	server.Env = append(os.Environ(), display, "LIBGL_ALWAYS_SOFTWARE=1", "XDG_CONFIG_HOME="+dir, "XDG_CACHE_HOME="+dir, "XDG_DATA_HOME="+dir, "HOME="+dir)
-	var said voice
+	var said printed
 	server.Stdout, server.Stderr = &said, &said
 	require.NoError(t, server.Start())
 	defer func() {

@@ -117,6 +117,15 @@ func TestPlacesKept(t *testing.T) {
 	assert.Equal(t, "dear diary\n", string(b))
 }
 
+// awaitEnd waits for a server that was told to end. On a busy machine the time in which it must may be over
+// first, which it says.
+func awaitEnd(t *testing.T, server *exec.Cmd, out *printed) {
+	t.Helper()
+	if err := server.Wait(); !strings.Contains(out.String(), "mapserver: interrupted") {
+		assert.NoError(t, err)
+	}
+}
+
 // TestFewDescriptors: with too few files to be open the server says so at once.
 func TestFewDescriptors(t *testing.T) {
 	ownFolders(t)
@@ -140,7 +149,7 @@ func TestLeastFiles(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("%d files are open", len(open))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	assert.NoError(t, cmd.Wait())
+	awaitEnd(t, cmd, out)
 	assert.NotContains(t, out.String(), "too many open files")
 }
 
