@@ -188,6 +188,12 @@ func TestSharers(t *testing.T) {
 	require.NoError(t, sleep.Start())
 	defer func() { sleep.Process.Kill(); sleep.Wait() }()
 	local, remote := client.LocalAddr(), client.RemoteAddr()
+	ends := make(chan Conn, 10)
+	follow(t, c, func(ev Event) {
+		if ev.Kind == Close && ev.Conn.Local.String() == local.String() && ev.Conn.Peer.String() == remote.String() {
+			ends <- ev.Conn
+		}
+	})
 	require.NoError(t, file.Close())
 	require.NoError(t, client.Close())
 	require.Eventually(t, func() bool {
@@ -195,6 +201,9 @@ func TestSharers(t *testing.T) {
 		return ok && conn.Process.PID == sleep.Process.Pid
 	}, time.Minute, 10*time.Millisecond, "%+v", conn)
 	assert.Nil(t, conn.Sharers)
+	// Though it has never sent anything, it is the last owner.
+	require.NoError(t, sleep.Process.Kill())
+	assert.Equal(t, sleep.Process.Pid, (<-ends).Process.PID)
 }
 
 // TestFoundBeforeItsOpening: a pass may find the first subflow of an MPTCP socket, of which

@@ -209,7 +209,8 @@ func (e *ebpf) setHolders(t *tracked, h *socketHolders, now time.Time) {
 	case h.primary.PID != 0:
 		owner = h.primary
 	case len(holders) > 0:
-		// The owner has closed it.
+		// The owner has closed it. The kernel's programs learn of the next one by what it sends.
+		t.gone = owner.PID
 		owner, holders = holders[0], holders[1:]
 	}
 	if len(holders) == 0 {

@@ -22,6 +22,7 @@ type tracked struct {
 	flow     *flow // nil for a TCP connection
 	presence       // of a TCP connection's socket; a flow has flow.socket.presence
 	late     bool  // it is in ebpf.lateUpdates
+	gone     int   // PID of the owner that the kernel's programs know, but a pass did not find; 0: none
 }
 
 // A flow holds the fields of a tracked that is a flow.
@@ -143,7 +144,7 @@ func (e *ebpf) handle(ev bpf.Event) {
 		t := e.open(s)
 		t.setCounters(s)
 		t.conn.State, t.conn.UID = Closed, s.UID
-		if p := e.processes.of(&s.Owner); p != (Process{}) {
+		if p := e.processes.of(&s.Owner); p != (Process{}) && p.PID != t.gone {
 			t.conn.Process = p
 		}
 		e.closeConn(t, e.wall(s.Time))
@@ -157,7 +158,7 @@ func (e *ebpf) handle(ev bpf.Event) {
 		if sock := e.sockets[s.Cookie]; sock != nil {
 			p := e.processes.of(&s.Owner)
 			for t := range sock.flows.all() {
-				if sock.flows.n == 1 || t.conn.Process.PID == p.PID {
+				if (sock.flows.n == 1 || t.conn.Process.PID == p.PID) && p.PID != t.gone {
 					e.setOwner(t, p)
 				}
 			}
@@ -492,7 +493,7 @@ func (e *ebpf) setOwner(t *tracked, p Process) bool {
 	if p == (Process{}) || p == before {
 		return false
 	}
-	t.conn.Process = p
+	t.conn.Process, t.gone = p, 0
 	switch {
 	case p.PID == before.PID:
 	case containsPID(t.conn.Sharers, p.PID):

@@ -3,11 +3,14 @@
 package conntrack
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +19,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+func init() { helpers["mptcp"] = helpMPTCP }
 
 // TestSubflows: each subflow of MPTCP has the program that has the connection, also those
 // that the kernel opens later.
@@ -71,4 +76,71 @@ func TestSubflows(t *testing.T) {
 			assert.Equal(t, os.Getpid(), conn.Process.PID, "from the first on")
 		}
 	}
+}
+
+// helpMPTCP makes a connection with itself over MPTCP, and prints its port.
+func helpMPTCP(addr string) error {
+	config := net.ListenConfig{}
+	config.SetMultipathTCP(true)
+	l, err := config.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	fmt.Println(port(l.Addr()))
+	d := net.Dialer{}
+	d.SetMultipathTCP(true)
+	client, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	go client.Write(make([]byte, 1000))
+	_, err = io.ReadFull(server, make([]byte, 1000))
+	return err
+}
+
+// TestMPTCPOfManyProcesses: a connection has no program of an earlier one, whose socket had the same
+// address in the kernel.
+func TestMPTCPOfManyProcesses(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	if b, err := os.ReadFile("/proc/sys/net/mptcp/enabled"); err != nil || strings.TrimSpace(string(b)) != "1" {
+		t.Skip("needs a kernel with MPTCP")
+	}
+	c := ebpfOrSkip(t, Options{}, 0)
+	var mu sync.Mutex
+	seen := map[uint16]map[int]bool{}
+	follow(t, c, func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Conn.Direction == In && e.Conn.Process.PID != 0 {
+			if seen[e.Conn.Local.Port()] == nil {
+				seen[e.Conn.Local.Port()] = map[int]bool{}
+			}
+			seen[e.Conn.Local.Port()][e.Conn.Process.PID] = true
+		}
+	})
+	const n = 40
+	want := map[uint16]map[int]bool{}
+	for range n {
+		pid, line := helper(t, "mptcp 203.0.113.10:0", nil)
+		p, err := strconv.ParseUint(strings.TrimSpace(line), 10, 16)
+		require.NoError(t, err)
+		want[uint16(p)] = map[int]bool{pid: true}
+	}
+	assert.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(seen) >= n
+	}, time.Minute, 10*time.Millisecond)
+	mu.Lock()
+	defer mu.Unlock()
+	assert.Equal(t, want, seen)
 }

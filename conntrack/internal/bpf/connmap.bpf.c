@@ -760,8 +760,9 @@ int BPF_PROG(set_state, struct sock *sk, int old, int state)
 	__u64 mp;
 
 	if (sk->sk_protocol != IPPROTO_TCP) {
-		// The address may be that of an earlier MPTCP socket: its subflows close after it.
-		if (sk->sk_protocol == IPPROTO_MPTCP && state == BPF_TCP_SYN_RECV) {
+		// The address may be that of an earlier MPTCP socket: its subflows close after it. One
+		// that is accepted is established at once since Linux 6.7.
+		if (sk->sk_protocol == IPPROTO_MPTCP && (state == BPF_TCP_SYN_RECV || (state == BPF_TCP_ESTABLISHED && old != BPF_TCP_SYN_SENT))) {
 			mp = (__u64)sk;
 			bpf_map_delete_elem(&mptcp, &mp);
 		}
