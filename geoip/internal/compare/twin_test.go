@@ -240,7 +240,7 @@ func samePlace(got, want geoip.Place) bool {
 	if want.Precision <= geoip.Country {
 		return true
 	}
-	return near(got.Lat, want.Lat) && near(got.Lon, want.Lon) && got.Radius == min(want.Radius, 1023)
+	return near(got.Lat, want.Lat) && near(got.Lon, want.Lon) && (got.Radius == want.Radius || got.Radius == 0 && want.Radius > 1023)
 }
 
 // near reports whether two degrees are equal, but for the rounding to 1e-7.
