@@ -347,13 +347,11 @@ func TestRelay(t *testing.T) {
 
 func TestServerIsDown(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	l.Close()
 	var log strings.Builder
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	c := &Client{Addr: l.Addr().String(), Token: identity(t).Token(), Source: make(script), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	// Its port is none that the servers of other tests get.
+	c := &Client{Addr: freeAddr(t), Token: identity(t).Token(), Source: make(script), Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	require.NoError(t, c.Run(ctx))
 	assert.Equal(t, 1, strings.Count(log.String(), "\n"), "said once: %s", log.String())
 }
