@@ -117,8 +117,8 @@ func TestPlacesKept(t *testing.T) {
 	assert.Equal(t, "dear diary\n", string(b))
 }
 
-// awaitEnd waits for a server that was told to end. On a busy machine the time in which it must may be over
-// first, which it says.
+// awaitEnd waits for a server that was told to end. On a busy machine it may run out of time, and then
+// says that it was interrupted.
 func awaitEnd(t *testing.T, server *exec.Cmd, out *printed) {
 	t.Helper()
 	if err := server.Wait(); !strings.Contains(out.String(), "mapserver: interrupted") {

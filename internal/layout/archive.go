@@ -28,7 +28,7 @@ const maxSearches = 10
 // An archive reads the tables among its members as one.
 type archive struct {
 	read    func(*ranges.File) (Report, error)
-	coarse  map[string]string // members that are left out, and the one that tells more than they
+	coarse  map[string]string // members that are left out, each with a member that has more
 	all     Report
 	unknown error // of the first member that is no table
 	found   int
@@ -57,9 +57,8 @@ func readArchive(f *ranges.File, files walk, limit int64, read func(*ranges.File
 	return a.report()
 }
 
-// findCoarse finds the tables that have countries only, if others have points, such as those of
-// cities: a small network of the first would hide those of the others. What is damaged is told when
-// it is read.
+// findCoarse finds tables that have countries only, beside tables with points such as those of cities.
+// A small network of the former would hide a city. Reading reports damage, so this does not.
 func (a *archive) findCoarse(f *ranges.File, files walk) {
 	pass := func(member func(string, opener) error) {
 		if r, err := again(f); err == nil {
@@ -156,7 +155,7 @@ func (a *archive) member(name string, open opener) error {
 	return nil
 }
 
-// maxLeft is of how many members it is told that they are left out.
+// maxLeft is the maximum number of remarks on members that are left out.
 const maxLeft = 10
 
 // isNamedTable reports whether a file is called as tables are.
